@@ -1,0 +1,45 @@
+"""Make the JSON Schema of what the live stream says from the models in ``pulltrace/wire.py``: ``make schema``.
+
+It describes what is sent; readers must ignore fields they do not know, so it forbids none.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pulltrace.wire import SCHEMA_VERSION, EventType, PullEvent, PullRemovedEvent
+
+TARGET = Path(__file__).parents[2] / "docs" / "schemas" / "pull-event-v1.json"
+
+
+def schema() -> dict[str, Any]:
+    """The schema of one ``data:`` line."""
+    (event, removed), components = msgspec.json.schema_components(
+        (PullEvent, PullRemovedEvent), ref_template="#/$defs/{name}"
+    )
+    properties = components["PullEvent"]["properties"] | {"schemaVersion": {"const": SCHEMA_VERSION}}
+    properties["type"] = {"enum": sorted(set(EventType) - {EventType.REMOVED})}
+    components["PullEvent"]["properties"] = properties
+    properties = components["PullRemovedEvent"]["properties"] | {"schemaVersion": {"const": SCHEMA_VERSION}}
+    properties["type"] = {"const": EventType.REMOVED}
+    components["PullRemovedEvent"]["properties"] = properties
+    del components["EventType"]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Pulltrace event",
+        "description": "One data: line of GET /api/v1/events.",
+        "oneOf": [event, removed],
+        "$defs": dict(sorted(components.items())),
+    }
+
+
+def text() -> str:
+    """The schema as its file holds it."""
+    return json.dumps(schema(), indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    TARGET.parent.mkdir(exist_ok=True)
+    TARGET.write_text(text())

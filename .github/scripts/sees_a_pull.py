@@ -1,0 +1,40 @@
+"""Wait until a server has seen an image pulled to the end, and say what it saw: ``sees_a_pull.py URL IMAGE``."""
+
+import json
+import sys
+import time
+from typing import Any
+from urllib.request import urlopen
+
+PATIENCE = 300.0
+
+
+def finished(url: str, image: str) -> dict[str, Any] | None:
+    """The image's finished pull, if the server knows one."""
+    try:
+        with urlopen(f"{url}/api/v1/pulls", timeout=10) as answer:  # noqa: S310  # http, as told
+            pulls: list[dict[str, Any]] = json.load(answer)["pulls"]
+    except OSError as error:  # a port-forward that does not listen yet
+        print(error, file=sys.stderr)
+        return None
+    return next((pull for pull in pulls if pull["imageRef"] == image and pull.get("completedAt")), None)
+
+
+def main(url: str, image: str) -> int:
+    """0 when the pull completed with its bytes counted, 1 when it failed or never came."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if pull := finished(url, image):
+            print(
+                json.dumps(
+                    {key: pull.get(key) for key in ("status", "totalBytes", "downloadedBytes", "percent", "pods")}
+                )
+            )
+            return 0 if pull["status"] == "completed" and pull["downloadedBytes"] == pull["totalBytes"] > 0 else 1
+        time.sleep(1)
+    print(f"no pull of {image} was seen", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

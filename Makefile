@@ -1,0 +1,99 @@
+# Everything a developer types, and CI runs the same. `make` alone lists it.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STATIC := pulltrace/server/static/index.html
+WEB_SOURCES := $(shell find web -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format web web-test parts stubs pins schema chart chart-readme docs bench soak reliability clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .make/venv .make/web ## A virtual environment with the pulltrace command, and the built page in it
+
+demo: install ## A living dashboard with a simulated cluster: http://127.0.0.1:8080 (ARGS="--nodes 30 --speed 2")
+	@exec $(BIN)/pulltrace demo $(ARGS)
+
+test: install .make/dev parts web-test ## Every test but those of `make reliability`; installs what they need
+	$(BIN)/python -m pytest -n 3 --dist worksteal --ignore tests/faults $(ARGS)
+
+lint: .make/dev .make/npm ## Style, types, import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(if $(shell command -v npm),cd web && npm run --silent check,@echo "lint: no npm here, so the page's sources are not checked")
+
+format: .make/dev ## Put the sources into shape
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+web: .make/web ## Build the page into pulltrace/server/static
+
+web-test: .make/npm ## The page's unit tests and its size
+	$(if $(shell command -v npm),cd web && npm test --silent && npm run --silent budget,@echo "web-test: no npm here, so the page's unit tests do not run")
+
+parts: .make/dev ## containerd, kube-apiserver, Helm, Chromium … for the tests that use real ones
+	$(BIN)/python -m tests.real.parts $(if $(CI),--require)
+
+stubs: .make/dev ## Generate the gRPC stubs from our .proto files
+	$(BIN)/python -m tests.real.stubs
+
+schema: .make/dev ## Make docs/schemas/pull-event-v1.json from pulltrace/wire.py
+	$(BIN)/python .github/scripts/event_schema.py
+
+reliability: .make/dev ## Do every fault to real processes and write docs/reliability.md's table
+	$(BIN)/python -m tests.faults.table
+
+chart: .make/dev ## Lint the chart and test it: rendering, alerts, a real API server, releases
+	$(BIN)/python -m pytest tests/chart tests/release $(ARGS)
+
+chart-readme: .make/dev ## Make the chart's README from its values
+	$(BIN)/python .github/scripts/chart_readme.py
+
+docs: .make/dev ## The site, strictly, into site/; and what it says, held against the code
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	$(BIN)/python -m pytest tests/docs $(ARGS)
+
+pins: .make/dev ## Refresh requirements/*.txt, the hashed pins of images and CI
+	@for half in agent server all; do $(PIN) --extra $$half -o requirements/$$half.txt; done
+	@$(PIN) --extra all --group test --group lint --group chart --group release --group docs -o requirements/dev.txt
+
+# No index lines, and a pin for every Python we support.
+PIN := $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml
+
+.make/venv: pyproject.toml requirements/dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "install: Pulltrace needs Python 3.11 or newer; set PYTHON=python3.x"; exit 1; }
+	@echo "install: Python packages into .venv (about a minute the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/all.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@mkdir -p .make && touch $@
+
+.make/dev: .make/venv
+	@echo "install: tools for tests and lint"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+.make/npm: web/package-lock.json
+	@if command -v npm >/dev/null; then echo "install: npm packages"; cd web && npm ci --silent --no-audit --no-fund; \
+	 else echo "install: no npm here"; fi
+	@mkdir -p .make && touch $@
+
+.make/web: .make/npm $(WEB_SOURCES)
+	@if command -v npm >/dev/null; then echo "install: building the page"; cd web && npm run --silent build; \
+	 else echo "install: no npm here, so the server will say that its page is not built (install Node 20 or newer)"; fi
+	@mkdir -p .make && touch $@
+
+bench: .make/dev ## Load the server, beside a naive one; figures go to bench/README.md (ARGS=--short: a smoke)
+	$(BIN)/python -m bench $(ARGS)
+
+soak: .make/dev ## The issue's load for ten minutes, a line a minute
+	$(BIN)/python -m bench --soak 10
+
+clean: ## Remove all that was built or installed here
+	rm -rf .venv .make web/node_modules pulltrace/server/static dist site

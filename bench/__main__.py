@@ -1,0 +1,181 @@
+"""``make bench``: the server under the issue's load, beside the naive one, what each thing costs, and where it breaks.
+
+``--short`` runs every benchmark once, small, and writes nothing: so they keep working. ``--soak MINUTES`` holds the
+issue's load for longer. Everything runs on loopback; figures are CPU time of the server's process.
+"""
+
+import argparse
+import asyncio
+import os
+import platform
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+import uvloop
+
+from bench.load import Generator, Load
+from bench.measure import Row, measure, observe
+from bench.plot import svg
+from bench.process import running
+
+HERE = Path(__file__).parent
+BEGIN, END = "<!-- server: made by `make bench` -->", "<!-- server: end -->"
+TARGET = Load(nodes=5000, pulling=500, readers=100, with_layers=5)
+SAME = Load(nodes=500, pulling=50, readers=100, with_layers=5, images=2)
+"""A tenth of the issue's nodes and all of its readers: more than that the naive server cannot carry on one core."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How long and how large everything is."""
+
+    seconds: float
+    repeats: int
+    part: float
+    """Of each load."""
+
+    def of(self, load: Load) -> Load:
+        """The load at this size."""
+        small = {name: max(round(getattr(load, name) * self.part), 1) for name in ("nodes", "pulling", "readers")}
+        return load if self.part == 1 else replace(load, **small)
+
+
+FULL, SHORT = Size(5, 3, 1), Size(0.5, 1, 0.01)
+
+HEAD = (
+    "| load | reports/s | CPU | µs per report | RSS MiB | told p50 / p99 ms | answer p99 ms "
+    "| refused | late | MiB/s | scrape ms |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|\n"
+)
+
+
+def line(name: str, row: Row) -> str:
+    """One row of a table."""
+    return (
+        f"| {name} | {row.reports:g} | {row.cpu:g} % | {row.us_per_report} | {row.rss:g} | "
+        f"{row.told_p50:g} / {row.told_p99:g} | {row.answer_p99:g} | {row.refused} | {row.late} | "
+        f"{row.mib_per_second:g} | {row.scrape:g} |\n"
+    )
+
+
+async def target(size: Size) -> str:
+    """The issue's load."""
+    row = await measure("pulltrace", size.of(TARGET), 6 * size.seconds, settle=size.seconds)
+    return f"### The issue's load\n\n5,000 nodes, 500 of them pulling, 105 readers.\n\n{HEAD}{line('whole', row)}\n"
+
+
+async def compared(size: Size) -> str:
+    """Both servers in turn on the same load."""
+    pairs = [
+        (await measure("pulltrace", size.of(SAME), size.seconds), await measure("naive", size.of(SAME), size.seconds))
+        for _ in range(size.repeats)
+    ]
+    ratios = [naive.us_per_report / max(ours.us_per_report, 1) for ours, naive in pairs]
+    rows = "".join(line("Pulltrace", ours) + line("naive", naive) for ours, naive in pairs)
+    return (
+        f"### Beside the naive server\n\n500 nodes, 50 pulling 2 images each, 105 readers: CPU per report is "
+        f"**{median(ratios):.1f} times** less (from {min(ratios):.1f} to {max(ratios):.1f}).\n\n{HEAD}{rows}\n"
+    )
+
+
+async def curves(size: Size) -> str:
+    """CPU by nodes, pulls, readers, each alone; writes the plot."""
+    by = {
+        "idle nodes": [Load(nodes=count) for count in (100, 1000, 5000, 10_000)],
+        "pulls": [
+            Load(nodes=max(count // 3, 1), pulling=max(count // 3, 1), images=3)
+            for count in (10, 100, 1000, 2500, 5000)
+        ],
+        "readers": [Load(nodes=100, pulling=100, readers=count) for count in (1, 10, 100, 300, 1000)],
+    }
+    text, plots = f"### What grows, and what it costs\n\n![CPU by nodes, pulls, readers](server.svg)\n\n{HEAD}", []
+    for name, loads in by.items():
+        points = []
+        for load in loads[: None if size is FULL else 2]:
+            row = await measure("pulltrace", size.of(load), size.seconds * 0.8)
+            count = {"idle nodes": load.nodes, "pulls": 3 * load.pulling, "readers": load.readers}[name]
+            points.append((count, row.cpu))
+            text += line(f"{count:,} {name}", row)
+        plots.append((name, points))
+    picture = svg(plots)
+    if size is FULL:
+        (HERE / "server.svg").write_text(picture)
+    return text + "\n"
+
+
+async def broken(size: Size) -> str:
+    """Twice the pulling nodes until the way of a report takes more than two seconds, or something is refused."""
+    text = f"### Where it breaks\n\n{HEAD}"
+    for pulling in (500, 1000, 2000, 4000):
+        load = Load(nodes=pulling, pulling=pulling, readers=20, slow=3, filtered=3)
+        row = await measure("pulltrace", size.of(load), size.seconds)
+        text += line(f"{pulling:,} pulling nodes", row)
+        if row.told_p99 > 2000 or row.refused or row.broken or size is not FULL:
+            break
+    return text + "\n"
+
+
+async def soak(minutes: float) -> None:
+    """Hold the issue's load; a line a minute."""
+    async with running("pulltrace") as server, Generator(server, TARGET) as generator:
+        await asyncio.sleep(10)
+        print(HEAD, end="")
+        for minute in range(round(minutes)):
+            print(line(f"minute {minute + 1}", await observe(server, generator, TARGET, 60)), end="", flush=True)
+
+
+PARTS: dict[str, Callable[[Size], Awaitable[str]]] = {
+    part.__name__: part for part in (target, compared, curves, broken)
+}
+
+
+async def run(size: Size, names: list[str]) -> str:
+    """Each part in turn."""
+    text = ""
+    for name in names:
+        part = await PARTS[name](size)
+        print(part, flush=True)
+        text += part
+    return text
+
+
+def write(text: str) -> None:
+    """Into README.md, between our marks; what others wrote there stays."""
+    readme = HERE / "README.md"
+    old = readme.read_text() if readme.exists() else f"# Benchmarks\n\n{BEGIN}\n{END}\n"
+    if BEGIN not in old:
+        old += f"\n{BEGIN}\n{END}\n"
+    before, _, rest = old.partition(BEGIN)
+    after = rest.partition(END)[2]
+    about = (
+        f"## The server under load\n\n{datetime.now(UTC):%Y-%m-%d}, {platform.python_implementation()} "
+        f"{platform.python_version()}, {os.cpu_count()} cores shared with the load and with whatever else ran "
+        f"(load average {os.getloadavg()[1]:.1f}). CPU is user and system time of the server's process, of one core. "
+        "*Told* is the time from a report's sending to a reader's having it; *late* counts reports that were due "
+        "while the one before was not answered.\n\n"
+    )
+    readme.write_text(f"{before}{BEGIN}\n{about}{text}{END}{after}")
+
+
+def main() -> None:
+    """Run what is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--soak", type=float, metavar="MINUTES")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all when none is named")
+    args = parser.parse_args()
+    if unknown := set(args.parts) - set(PARTS):
+        parser.error(f"there is no part {', '.join(unknown)}")
+    if args.soak:
+        uvloop.run(soak(args.soak))
+        return
+    text = uvloop.run(run(SHORT if args.short else FULL, args.parts or list(PARTS)))
+    if not args.short and not args.parts:
+        write(text)
+
+
+if __name__ == "__main__":
+    main()

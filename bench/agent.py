@@ -1,0 +1,123 @@
+"""What the agent costs a node: memory and CPU, idle and with five pulls.
+
+    python -m bench.agent                          # a minute each, with this Python
+    python -m bench.agent --python python3.13 --seconds 60 --set MALLOC_ARENA_MAX=2
+
+The agent is a child process, exactly as in its image; a simulated containerd (real gRPC on a unix socket) and a server
+that takes every report are in this one. Figures are read from /proc: memory after the run, CPU over it.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from aiohttp import web
+
+from pulltrace.demo.containerd import SimulatedContainerd
+from pulltrace.demo.images import make_image, make_layer
+from pulltrace.demo.node import CONTAINERD_1, Node
+from pulltrace.demo.registries import Manner, Registries
+
+MIB = 1 << 20
+WARM_UP = 5.0  # seconds: imports and the first reports are not the running cost
+HOST = "registry.test"
+
+
+def memory(pid: int) -> tuple[float, float]:
+    """Resident and own (not shared with other processes) MiB."""
+    kib = {}
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
+        name, value, *_ = line.split()
+        kib[name.rstrip(":")] = int(value)
+    return kib["Rss"] / 1024, (kib["Private_Clean"] + kib["Private_Dirty"]) / 1024
+
+
+def cpu(pid: int) -> float:
+    """Seconds of user and system time so far, to the nanosecond (``/proc/PID/stat`` has ticks of 10 ms)."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) * 1e-9
+
+
+def node_with(pulls: int) -> Node:
+    """A node whose pulls of twelve layers never come to an end."""
+    registries = Registries(manners={HOST: Manner(speed=20 * MIB, latency=0.05)})
+    node = Node(registries, now=time.time(), version=CONTAINERD_1)
+    for number in range(pulls):
+        layers = [make_layer(f"{number}-{layer}", 4096 * MIB) for layer in range(12)]
+        node.pull(registries.push(f"{HOST}/app{number}:1", make_image(f"app{number}", *layers)))
+    return node
+
+
+async def measure(pulls: int, seconds: float, command: list[str], variables: dict[str, str]) -> None:
+    """One run, one line."""
+    node = node_with(pulls)
+    reports = 0
+
+    async def report(request: web.Request) -> web.Response:
+        nonlocal reports
+        await request.read()
+        reports += 1
+        return web.json_response({"bootId": "bench"})
+
+    app = web.Application()
+    app.router.add_post("/api/v1/report", report)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    with tempfile.TemporaryDirectory(prefix="pulltrace-") as folder:
+        async with SimulatedContainerd(node, Path(folder) / "containerd.sock") as containerd:
+            kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+            agent = await asyncio.create_subprocess_exec(
+                *command,
+                env=kept
+                | variables
+                | {
+                    "PULLTRACE_NODE_NAME": "bench",
+                    "PULLTRACE_SERVER_URL": f"http://127.0.0.1:{port}",
+                    "PULLTRACE_CONTAINERD_SOCKET": str(containerd.socket),
+                },
+                stdout=asyncio.subprocess.DEVNULL,
+            )
+            live = asyncio.create_task(_live(node))
+            try:
+                await asyncio.sleep(WARM_UP)
+                began, before, told = time.monotonic(), cpu(agent.pid), reports
+                await asyncio.sleep(seconds)
+                spent = (cpu(agent.pid) - before) / (time.monotonic() - began)
+                rss, own = memory(agent.pid)
+                figures = f"{rss:5.1f} MiB resident, {own:5.1f} own, {spent * 1000:5.2f} ms of CPU per second"
+                print(f"{pulls} pulls: {figures}, {reports - told} reports", flush=True)
+            finally:
+                live.cancel()
+                agent.terminate()
+                await agent.wait()
+    await runner.cleanup()
+
+
+async def _live(node: Node) -> None:
+    while True:
+        await asyncio.sleep(0.25)
+        node.advance(time.time() - node.now, step=0.25)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--python", default=sys.executable, help="the interpreter (with the agent's libraries)")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a variable for the agent")
+    parser.add_argument("--flag", action="append", default=[], help="a flag for the interpreter, like --flag=-O")
+    parser.add_argument("--pulls", type=int, nargs="+", default=[0, 5])
+    args = parser.parse_args()
+    command = [args.python, *args.flag, "-m", "pulltrace", "agent"]
+    for pulls in args.pulls:
+        asyncio.run(measure(pulls, args.seconds, command, dict(item.split("=", 1) for item in args.set)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""What following 10,000 pods costs the server: memory, time to list, longest stall of its event loop.
+
+    python -m bench.kube_memory [--pods 10000] [--waiting 500]
+
+A process of its own plays the API server, over real HTTP on loopback, with pods as large as a cluster's (about 9 kB of
+JSON) and one Pulling event for each that waits. Another follows it, as the server does, and measures itself.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import copy
+import gc
+import multiprocessing
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from pulltrace.demo.cluster import Cluster as ApiServer
+from pulltrace.demo.kubelet import PodStory, pod
+from pulltrace.server.kube import Watches
+from pulltrace.server.objects import Change
+from pulltrace.server.pods import Cluster
+
+NODES = 500
+
+
+def main() -> None:
+    """Measure, print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pods", type=int, default=10_000)
+    parser.add_argument("--waiting", type=int, default=500, help="how many of them wait for an image")
+    args = parser.parse_args()
+    rows = [measure(args.pods, waiting) for waiting in (0, min(args.waiting, args.pods), args.pods)]
+    print("   pods  waiting   RSS before      after       kept  listed in  longest stall     CPU")
+    for row in rows:
+        print("{:>7} {:>8} {:>8.1f} MiB {:>6.1f} MiB {:>6.1f} MiB {:>8.2f} s {:>11.0f} ms {:>5.2f} s".format(*row))
+
+
+def measure(pods: int, waiting: int) -> tuple[float, ...]:
+    """One run in two fresh processes."""
+    context = multiprocessing.get_context("spawn")
+    mine, theirs = context.Pipe()
+    api = context.Process(target=_serve, args=(pods, waiting, theirs), daemon=True)
+    api.start()
+    url = mine.recv()
+    with context.Pool(1) as follower:
+        row = follower.apply(_follow, (url, waiting))
+    mine.send("end")
+    api.join(10)
+    return (pods, waiting, *row)
+
+
+def _serve(pods: int, waiting: int, pipe: Connection) -> None:
+    async def serve() -> None:
+        async with ApiServer(bookmarks=60) as api:
+            filler = {"annotations": {"filler": "x" * 8000}}
+            for number in range(pods):
+                image = f"registry.example.com/team-{number % 40}/app:{number % 7}"
+                item = pod(
+                    f"web-{number}-5d4f7c9b8d-abcde",
+                    f"node-{number % NODES}",
+                    {"app": image, "sidecar": "registry.example.com/mesh/proxy:1"},
+                    owner=("ReplicaSet", f"web-{number}-5d4f7c9b8d"),
+                    at=time.time(),
+                )
+                item["metadata"] |= copy.deepcopy(filler)
+                story = PodStory(item)
+                if number < waiting:
+                    api.put("events", story.pulling("app", time.time()))
+                else:
+                    story.started("app", time.time())
+                    story.started("sidecar", time.time())
+                api.put("pods", item)
+            api.compact()
+            pipe.send(api.url)
+            await asyncio.to_thread(pipe.recv)
+
+    asyncio.run(serve())
+
+
+def _follow(url: str, waiting: int) -> tuple[float, ...]:
+    async def follow() -> tuple[float, ...]:
+        from pulltrace.server.kube_api import HttpApi  # noqa: PLC0415  # before the first measurement
+
+        cluster = Cluster()
+
+        def tell(change: Change) -> None:
+            cluster.apply(change, time.time())
+
+        stalls: list[float] = []
+        watches = Watches(HttpApi.at(url), None, tell)
+        gc.collect()
+        before, cpu, begun = rss(), time.process_time(), time.monotonic()
+        tasks = [asyncio.create_task(watches.run()), asyncio.create_task(_feel(stalls))]
+        while watches.not_ready:
+            await asyncio.sleep(0.01)
+        took, used = time.monotonic() - begun, time.process_time() - cpu
+        assert sum(1 for _ in cluster.waiting()) == waiting
+        after = rss()
+        gc.collect()
+        for task in tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        return before, after, after - before, took, max(stalls) * 1000, used
+
+    return asyncio.run(follow())
+
+
+async def _feel(stalls: list[float]) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        before = loop.time()
+        await asyncio.sleep(0.002)
+        stalls.append(loop.time() - before - 0.002)
+
+
+def rss() -> float:
+    """This process's resident memory, MiB."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
+if __name__ == "__main__":
+    main()

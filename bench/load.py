@@ -1,0 +1,208 @@
+"""The load: agents that report on time, and readers of the stream, on bare asyncio protocols, from one process."""
+
+import asyncio
+import random
+import re
+import resource
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from bench.nodes import STAMP, SimulatedNode
+from bench.process import ServerProcess
+
+HOST = "127.0.0.1"
+_STAMPS = re.compile(STAMP + rb"(\d{16})")
+_SLOW_PAUSE = 2.0
+"""Seconds for which a slow reader takes nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What is asked of a server. Every pulling node has 1 to 3 images at once and reports every second."""
+
+    nodes: int
+    pulling: int = 0
+    readers: int = 0
+    with_layers: int = 0
+    filtered: int = 0
+    slow: int = 0
+    pull_seconds: float = 40.0
+    report_interval: float = 1.0
+    heartbeat: float = 10.0
+    images: int = 0
+    """At once on each pulling node; 0 is 1, 2 or 3."""
+
+    @property
+    def reports_per_second(self) -> float:
+        """Heartbeats included."""
+        return self.pulling / self.report_interval + (self.nodes - self.pulling) / self.heartbeat
+
+
+@dataclass
+class Seen:
+    """What the load saw of the server since it was last cleared. Latencies in seconds."""
+
+    since_us: int = 0
+    answers: Counter[int] = field(default_factory=Counter)
+    answered_in: list[float] = field(default_factory=list)
+    told_in: list[float] = field(default_factory=list)
+    """From a report's sending to its reaching a reader."""
+    late: int = 0
+    """Reports that were due while the one before was not answered: the agent keeps the newest and waits."""
+    broken: int = 0
+    received: int = 0
+
+    def clear(self) -> None:
+        """Begin to count."""
+        self.__init__(since_us=time.time_ns() // 1000)  # type: ignore[misc]
+
+
+class _Agent(asyncio.Protocol):
+    def __init__(self, node: SimulatedNode, seen: Seen) -> None:
+        self._node, self._seen = node, seen
+        self._transport: asyncio.Transport | None = None
+        self._sent = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._seen.broken += self._transport is not None
+        self._transport = None
+
+    def data_received(self, data: bytes) -> None:
+        if data.startswith(b"HTTP/1.1 "):  # a body that comes by itself is of no interest
+            self._seen.answers[int(data[9:12])] += 1
+            self._seen.answered_in.append(time.monotonic() - self._sent)
+            self._sent = 0.0
+
+    def report(self) -> None:
+        if self._transport is None:
+            return
+        if self._sent:
+            self._seen.late += 1
+            return
+        self._sent = time.monotonic()
+        self._transport.write(self._node.request())
+
+    def close(self) -> None:
+        transport, self._transport = self._transport, None
+        if transport:
+            transport.abort()
+
+
+class _Reader(asyncio.BufferedProtocol):
+    """Takes what comes; one that ``watches`` looks for the stamps in it."""
+
+    shared = bytearray(1 << 18)  # nobody keeps what was read
+
+    def __init__(self, path: str, seen: Seen, *, watches: bool = False, slow: bool = False) -> None:
+        self._path, self._seen, self._watches, self._slow = path, seen, watches, slow
+        self._rest = b""
+        self._told: set[bytes] = set()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+        transport.write(f"GET {self._path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())  # type: ignore[attr-defined]
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self.shared
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._seen.received += nbytes
+        if self._watches:
+            self._look(self._rest + self.shared[:nbytes])
+        if self._slow and self._transport:
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_later(_SLOW_PAUSE, self._resume)
+
+    def _resume(self) -> None:
+        if self._transport and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _look(self, data: bytes) -> None:
+        now = time.time_ns() // 1000
+        for stamp in _STAMPS.findall(data):
+            if stamp not in self._told and int(stamp) >= self._seen.since_us:
+                self._seen.told_in.append((now - int(stamp)) / 1e6)
+            self._told.add(stamp)
+        self._rest = data[-32:]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._seen.broken += self._transport is not None
+        self._transport = None
+
+    def close(self) -> None:
+        transport, self._transport = self._transport, None
+        if transport:
+            transport.abort()
+
+
+class Generator:
+    """Puts a load on a server: ``async with``. ``seen`` fills while it is on."""
+
+    def __init__(self, server: ServerProcess, load: Load, seed: int = 7) -> None:
+        self.seen = Seen()
+        self._server, self._load = server, load
+        rng = random.Random(seed)
+        self._nodes = [
+            SimulatedNode(
+                number, (load.images or rng.randint(1, 3)) if number < load.pulling else 0, rng, load.pull_seconds
+            )
+            for number in range(load.nodes)
+        ]
+        self._agents: list[_Agent] = []
+        self._readers: list[_Reader] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> "Generator":
+        loop, load = asyncio.get_running_loop(), self._load
+        for start in range(0, load.nodes, 200):
+            made = [
+                loop.create_connection(lambda node=node: _Agent(node, self.seen), HOST, self._server.port)
+                for node in self._nodes[start : start + 200]
+            ]
+            self._agents += [agent for _, agent in await asyncio.gather(*made)]  # type: ignore[misc]
+        self._tasks.append(asyncio.create_task(self._report(self._agents[: load.pulling], load.report_interval)))
+        self._tasks.append(asyncio.create_task(self._report(self._agents[load.pulling :], load.heartbeat)))
+        await asyncio.sleep(min(load.report_interval, 1.0))
+        for reader in self._make_readers():
+            await loop.create_connection(lambda reader=reader: reader, HOST, self._server.port)
+            self._readers.append(reader)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for each in (*self._agents, *self._readers):
+            each.close()
+        await asyncio.sleep(0)
+
+    def _make_readers(self) -> list[_Reader]:
+        load, seen = self._load, self.seen
+        bare = "/api/v1/events?layers=false"
+        readers = [_Reader(bare, seen, watches=number < 3) for number in range(load.readers)]
+        readers += [_Reader("/api/v1/events", seen, watches=number < 1) for number in range(load.with_layers)]
+        readers += [_Reader(f"{bare}&node=node-{number:05}.bench", seen) for number in range(load.filtered)]
+        return readers + [_Reader(bare, seen, slow=True) for _ in range(load.slow)]
+
+    async def _report(self, agents: list[_Agent], interval: float) -> None:
+        """Let each report once per interval, evenly spread over it."""
+        slots = max(int(interval * 100), 1)
+        groups = [agents[number::slots] for number in range(slots)]
+        due = time.monotonic()
+        while agents:
+            for group in groups:
+                for agent in group:
+                    agent.report()
+                due += interval / slots
+                await asyncio.sleep(max(due - time.monotonic(), 0))
+
+
+def own_cpu_seconds() -> float:
+    """What the load itself costs."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime

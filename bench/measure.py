@@ -1,0 +1,87 @@
+"""One load on one server for so many seconds → one row of figures."""
+
+import asyncio
+import time
+import urllib.request
+from dataclasses import asdict, dataclass
+
+from bench.load import Generator, Load, own_cpu_seconds
+from bench.process import ServerProcess, running
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one load cost, and what its readers saw. Times in milliseconds, memory in MiB."""
+
+    kind: str
+    load: dict[str, float]
+    seconds: float
+    reports: float
+    """Taken per second."""
+    cpu: float
+    """Per cent of one core, of the server's process."""
+    us_per_report: float
+    rss: float
+    told_p50: float
+    told_p99: float
+    answer_p99: float
+    refused: int
+    late: int
+    broken: int
+    mib_per_second: float
+    """What all readers together received."""
+    load_cpu: float
+    scrape: float
+    """Longest of the scrapes of /metrics; 0 when there was none."""
+
+
+async def measure(kind: str, load: Load, seconds: float, settle: float | None = None) -> Row:
+    """Start a server, put the load on it, let it settle, then measure."""
+    async with running(kind) as server, Generator(server, load) as generator:
+        await asyncio.sleep(min(seconds, 3.0) if settle is None else settle)
+        return await observe(server, generator, load, seconds)
+
+
+async def observe(server: ServerProcess, generator: Generator, load: Load, seconds: float) -> Row:
+    """Measure a load that is already on."""
+    seen = generator.seen
+    seen.clear()
+    began, cpu, own = time.monotonic(), server.cpu_seconds(), own_cpu_seconds()
+    scrape = 0.0
+    while time.monotonic() - began < seconds:
+        if server.kind == "pulltrace":
+            scrape = max(scrape, await asyncio.to_thread(_scrape, server.metrics_port))
+        await asyncio.sleep(min(5.0, max(seconds - (time.monotonic() - began), 0)))
+    took = time.monotonic() - began
+    cpu, own = server.cpu_seconds() - cpu, own_cpu_seconds() - own
+    taken = seen.answers[200]
+    return Row(
+        kind=server.kind,
+        load=asdict(load),
+        seconds=round(took, 1),
+        reports=round(taken / took, 1),
+        cpu=round(100 * cpu / took, 1),
+        us_per_report=round(1e6 * cpu / max(taken, 1)),
+        rss=round(server.rss(), 1),
+        told_p50=_percentile(seen.told_in, 50),
+        told_p99=_percentile(seen.told_in, 99),
+        answer_p99=_percentile(seen.answered_in, 99),
+        refused=seen.answers.total() - taken,
+        late=seen.late,
+        broken=seen.broken,
+        mib_per_second=round(seen.received / took / 2**20, 2),
+        load_cpu=round(100 * own / took, 1),
+        scrape=round(1000 * scrape, 1),
+    )
+
+
+def _scrape(port: int) -> float:
+    began = time.monotonic()
+    urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30).read()
+    return time.monotonic() - began
+
+
+def _percentile(values: list[float], percent: int) -> float:
+    """In milliseconds; 0 of nothing."""
+    ordered = sorted(values)
+    return round(1000 * ordered[min(len(ordered) * percent // 100, len(ordered) - 1)], 1) if ordered else 0.0

@@ -1,0 +1,134 @@
+"""The server as one would write it first, to compare with: the same routes and numbers, on the same uvicorn and uvloop.
+
+JSON to dicts and dicts to JSON; each report looks through every stored pull for those of its node, as the original
+did; each change is an event for each reader's own queue, encoded there; a reader whose queue is full loses events.
+"""
+
+import asyncio
+import json
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+Json = dict[str, Any]
+
+QUEUE = 256
+HISTORY = 20_000
+WINDOW = 10.0
+
+
+class NaiveServer:
+    """All pulls by id, and a queue per reader."""
+
+    def __init__(self) -> None:
+        self.pulls: dict[str, Json] = {}
+        self.samples: dict[str, deque[tuple[float, int]]] = {}
+        self.queues: set[asyncio.Queue[Json]] = set()
+
+    async def report(self, request: Request) -> Response:
+        """Take a report; every pull of it is an event for everybody."""
+        report, now = await request.json(), time.time()
+        told = {pull["id"]: pull for pull in report["pulls"] or ()}
+        for known in list(self.pulls.values()):
+            if known["nodeName"] == report["nodeName"] and known["status"] != "completed" and known["id"] not in told:
+                known["status"] = "completed"
+                self.publish("pull.completed", known)
+        for state in told.values():
+            self.pulls[state["id"]] = self.status(report["nodeName"], state, now)
+            self.publish("pull.progress", self.pulls[state["id"]])
+        while len(self.pulls) > HISTORY:
+            self.samples.pop(next(iter(self.pulls)), None)
+            del self.pulls[next(iter(self.pulls))]
+        return JSONResponse({"bootId": "naive"})
+
+    def status(self, node: str, state: Json, now: float) -> Json:
+        """Sums, percent and rates of one pull."""
+        layers = [
+            layer
+            | {
+                "pullId": state["id"],
+                "percent": _percent(layer["downloadedBytes"], layer["totalBytes"]),
+                "bytesPerSec": self.rate(f"{state['id']} {layer['digest']}", layer["downloadedBytes"], now),
+            }
+            for layer in state["layers"]
+        ]
+        total = sum(layer["totalBytes"] for layer in layers)
+        downloaded = sum(layer["downloadedBytes"] for layer in layers)
+        rate = self.rate(state["id"], downloaded, now)
+        return state | {
+            "nodeName": node,
+            "layers": layers,
+            "totalBytes": total,
+            "downloadedBytes": downloaded,
+            "percent": _percent(downloaded, total),
+            "bytesPerSec": rate,
+            "etaSeconds": (total - downloaded) / rate if rate else None,
+            "layerCount": len(layers),
+            "layersDone": sum(layer["downloadedBytes"] == layer["totalBytes"] for layer in layers),
+        }
+
+    def rate(self, key: str, count: int, now: float) -> float:
+        """Bytes per second over the last ten seconds."""
+        samples = self.samples.setdefault(key, deque())
+        samples.append((now, count))
+        while samples[0][0] < now - WINDOW:
+            samples.popleft()
+        return (count - samples[0][1]) / max(now - samples[0][0], 1.0)
+
+    def publish(self, type_: str, pull: Json) -> None:
+        """Put one event into every queue."""
+        event = {"schemaVersion": "v1", "type": type_, "timestamp": time.time(), "nodeName": pull["nodeName"]}
+        event["pull"] = pull
+        for queue in self.queues:
+            if not queue.full():
+                queue.put_nowait(event)
+
+    async def events(self, request: Request) -> Response:
+        """One reader's stream."""
+        return StreamingResponse(
+            self.follow(request.query_params.get("layers") != "false"), media_type="text/event-stream"
+        )
+
+    async def follow(self, layers: bool) -> AsyncIterator[str]:
+        """Everything known, then each event as it comes."""
+        queue: asyncio.Queue[Json] = asyncio.Queue(QUEUE)
+        self.queues.add(queue)
+        try:
+            yield ": connected\n\n"
+            while True:
+                event = await queue.get()
+                if not layers:
+                    event = event | {"pull": {key: value for key, value in event["pull"].items() if key != "layers"}}
+                yield f"data: {json.dumps(event)}\n\n"
+        finally:
+            self.queues.discard(queue)
+
+
+def _percent(part: int, whole: int) -> float:
+    return round(100 * part / whole, 1) if whole else 0.0
+
+
+async def serve_naive(on_ready: Callable[[int, int], None]) -> None:
+    """Serve until cancelled. There are no metrics: both ports are the same."""
+    server = NaiveServer()
+    app = Starlette(
+        routes=[Route("/api/v1/report", server.report, methods=["POST"]), Route("/api/v1/events", server.events)]
+    )
+    config = uvicorn.Config(
+        app, port=0, loop="none", http="httptools", lifespan="off", log_config=None, access_log=False, backlog=2048
+    )
+    config.timeout_keep_alive, config.timeout_graceful_shutdown = 75, 1
+    uvicorn_server = uvicorn.Server(config)
+    task = asyncio.ensure_future(uvicorn_server.serve())
+    while not uvicorn_server.started:
+        await asyncio.sleep(0.01)
+    port = uvicorn_server.servers[0].sockets[0].getsockname()[1]
+    on_ready(port, port)
+    await task

@@ -1,0 +1,107 @@
+"""Simulated agents: reports of pulls that grow, end and fail, made cheaply enough for thousands in one process.
+
+A pull's report is one template in bytes that ``%`` fills with this moment's numbers (JSON allows the blanks that keep
+its length constant). Each report carries the microsecond of its sending in ``mediaType``, which the server passes on:
+a reader sees from it how long the way was.
+"""
+
+import random
+import time
+from datetime import UTC, datetime
+
+MIB = 1 << 20
+STAMP = b"sent/"
+"""What stands before the sixteen digits of the microsecond of sending."""
+FAILS = 0.05
+"""Part of the pulls that fail on their way."""
+UNPACKED_AFTER = 0.3
+"""Unpacking follows the download by this part of a layer's size."""
+
+_LAYER = (
+    b'{"digest":"sha256:%064x","mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","totalBytes":%d,'
+    b'"totalKnown":true,"startedAt":"%s","downloadedBytes":%%12d,"state":%%-13b}'
+)
+_PULL = (
+    b'{"id":"%d-%x","imageRef":"%s","registry":"%s","repository":"%s","manifestDigest":"sha256:%064x","startedAt":"%s",'
+    b'"totalKnown":true,"mediaType":"sent/%%016d","status":%%-13b%%b,"layers":[%s]}'
+)
+_REPORT = (
+    b"POST /api/v1/report HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    b'{"nodeName":"%s","bootId":"%s-1","sequence":%10d,"timestamp":"%s","agentVersion":"0.2.0",'
+    b'"containerdVersion":"2.1.4","snapshotter":"overlayfs","heartbeatSeconds":10,"pulls":%s}'
+)
+_HEAD = len(_REPORT[_REPORT.index(b"{") :] % (b"", b"", 0, b"2026-01-01T00:00:00.000Z", b""))
+
+
+class SimulatedPull:
+    """One image arriving. Its layers come one after the other, at one steady rate; so its progress is one number."""
+
+    def __init__(self, rng: random.Random, now: float, seconds: float) -> None:
+        registry, team = rng.choice((b"docker.io", b"ghcr.io", b"quay.io")), rng.randrange(40)
+        repository = b"team-%d/service-%d" % (team, rng.randrange(8))
+        self.began = now
+        started = _time(now)
+        sizes = [rng.randrange(1, 80) * MIB for _ in range(rng.randint(8, 12))]
+        layers = b",".join(_LAYER % (rng.getrandbits(256), size, started) for size in sizes)
+        reference = b"%s/%s:1.%d" % (registry, repository, rng.randrange(100))
+        digest = rng.getrandbits(256)
+        names = (registry, repository, digest, started)
+        self._template = _PULL % (int(now * 1e9), rng.getrandbits(32), reference, *names, layers)
+        self._sizes = sizes
+        self._rate = sum(sizes) * (1 + UNPACKED_AFTER) / seconds
+        self._fails_at = now + seconds * rng.random() if rng.random() < FAILS else None
+        self.ended = False
+
+    def json(self, now: float) -> bytes:
+        """Its part of a report that is sent now; the one that says how it ended is the last."""
+        left = (now - self.began) * self._rate
+        values: list[object] = []
+        downloading = False
+        for size in self._sizes:
+            here = max(min(int(left), size), 0)
+            values.append(here - here % MIB if here < size else size)
+            if left >= size * (1 + UNPACKED_AFTER):
+                values.append(b'"extracted"')
+            elif here == size:
+                values.append(b'"extracting"')
+            else:
+                values.append(b'"downloading"' if here else b'"waiting"')
+                downloading = True
+            left -= size
+        failed = self._fails_at is not None and now >= self._fails_at
+        self.ended = failed or all(state == b'"extracted"' for state in values[1::2])
+        status, more = (b'"downloading"' if downloading else b'"extracting"'), b""
+        if self.ended:
+            status, more = (b'"failed"' if failed else b'"completed"'), b',"completedAt":"%s"' % _time(now)
+            more += b',"errorReason":"network"' if failed else b""
+        return self._template % (time.time_ns() // 1000, status, more, *values)
+
+
+class SimulatedNode:
+    """One node's agent: what it would send next. ``images`` at once, each followed by another; 0 is idle."""
+
+    def __init__(self, number: int, images: int, rng: random.Random, pull_seconds: float) -> None:
+        self.name = b"node-%05d.bench" % number
+        self.images = images
+        self._rng = rng
+        self._pull_seconds = pull_seconds
+        self._sequence = 0
+        self._pulls: list[SimulatedPull] = []
+
+    def request(self) -> bytes:
+        """The whole HTTP request of its next report."""
+        now = time.time()
+        self._pulls = [pull for pull in self._pulls if not pull.ended]
+        while len(self._pulls) < self.images:
+            seconds = self._pull_seconds * self._rng.uniform(0.5, 1.5)
+            # The first are under way already, so that not all end together.
+            began = now if self._sequence else now - seconds * self._rng.random() * 0.9
+            self._pulls.append(SimulatedPull(self._rng, began, seconds))
+        self._sequence += 1
+        pulls = b"[" + b",".join([pull.json(now) for pull in self._pulls]) + b"]" if self.images else b"null"
+        length = _HEAD + 2 * len(self.name) + len(pulls)
+        return _REPORT % (length, self.name, self.name, self._sequence, _time(now), pulls)
+
+
+def _time(seconds: float) -> bytes:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()

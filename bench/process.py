@@ -1,0 +1,64 @@
+"""A server as a process of its own, and what it costs: its CPU time and memory, as the kernel counts them.
+
+CPU time, not wall time: the machine may be busy with something else.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class ServerProcess:
+    """One running server. ``kind`` is pulltrace or naive."""
+
+    kind: str
+    pid: int
+    port: int
+    metrics_port: int
+
+    def cpu_seconds(self) -> float:
+        """User and system time since its start."""
+        words = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(words[11]) + int(words[12])) / _TICKS
+
+    def rss(self) -> float:
+        """Resident memory, MiB."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+
+@asynccontextmanager
+async def running(kind: str) -> AsyncIterator[ServerProcess]:
+    """Start one of ``bench.serve``, end it by its own pid."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.serve", kind, stdout=asyncio.subprocess.PIPE, env=_environ()
+    )
+    try:
+        assert process.stdout
+        async with asyncio.timeout(30):
+            ports = json.loads(await process.stdout.readline())
+        yield ServerProcess(kind, process.pid, *ports)
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                async with asyncio.timeout(10):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+
+def _environ() -> dict[str, str]:
+    """Ours, less what would make the server follow a cluster or read settings of somebody else."""
+    foreign = ("PULLTRACE_", "KUBECONFIG", "KUBERNETES_")
+    return {name: text for name, text in os.environ.items() if not name.startswith(foreign)}

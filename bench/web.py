@@ -1,0 +1,206 @@
+"""The dashboard under load: 2,000 pulls that change four times a second each, in headless Chromium.
+
+    .venv/bin/python bench/web.py                  ten minutes
+    .venv/bin/python bench/web.py --seconds 20     a look; CI's length
+    … --check                                      exit 1 when over the limits below
+
+A server of its own sends what the real one would (one burst every 250 ms, the same JSON); the page is the built one.
+Frame times are the distances of animation frames; long tasks are the browser's own count of main-thread tasks over
+50 ms, waiting for a busy machine included, so a trace also tells the processor time of the longest. The heap is
+measured after a forced collection, so that what is left is what the page holds.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from playwright.async_api import Browser, CDPSession, Page, async_playwright
+
+STATIC = Path(__file__).parents[1] / "pulltrace/server/static"
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PULLS = 2000
+TICK = 0.25
+WARM_UP = 5.0
+HEAP_EVERY = 30.0
+TRACE_SECONDS = 10.0
+
+LONGEST_TASK_MS = 50
+"""No task of the main thread may take longer in steady state."""
+HEAP_GROWTH = 0.15
+"""Of the heap at the start: more is a leak."""
+
+WATCH = """() => {
+  const seen = (window.__bench = {frames: [], long: []})
+  let last = performance.now()
+  const frame = now => { seen.frames.push(now - last); last = now; requestAnimationFrame(frame) }
+  requestAnimationFrame(frame)
+  new PerformanceObserver(list => { for (const task of list.getEntries()) seen.long.push(task.duration) })
+    .observe({type: 'longtask'})
+}"""
+
+
+def pulls(tick: int) -> Iterator[bytes]:
+    """Every pull a quarter of a second further; each starts anew when it is done, so that the work never changes."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    for n in range(PULLS):
+        percent = (n * 7 + tick * 0.5) % 100
+        done = int(percent * 10_000_000)
+        pull = f"""{{"id":"p{n}","nodeName":"worker-{n % 200}",\
+"imageRef":"registry-{n % 6}.example.com/team-{n % 40}/service-{n}:1.{n % 9}","totalBytes":1000000000,\
+"downloadedBytes":{done},"bytesPerSec":{1e6 * (n % 50 + tick % 3)},"percent":{percent},"layerCount":12,\
+"layersDone":{int(percent // 9)},"startedAt":"2026-11-23T14:00:00Z","totalKnown":true,"status":"downloading",\
+"imageBytes":1000000000,"cachedBytes":0,"extractedBytes":{done // 2},"layersCached":0,"layersExtracted":0,"attempt":1,\
+"etaSeconds":{100 - percent},"pods":[{{"namespace":"ns-{n % 40}","podName":"service-{n}-abcde","container":"main",\
+"image":"service","uid":"u{n}"}}]}}"""
+        event = f"""{{"schemaVersion":"v1","timestamp":"{now}","type":"pull.progress",\
+"nodeName":"worker-{n % 200}","pull":{pull}}}"""
+        yield f"id: 1-{tick * PULLS + n}\ndata: {event}\n\n".encode()
+
+
+async def events(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await response.prepare(request)
+    hello = {"version": "", "bootId": "1", "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "revision": 0}
+    await response.write(f": connected\n\nevent: hello\ndata: {json.dumps(hello)}\n\n".encode())
+    tick, due = 0, time.monotonic()
+    while True:
+        await response.write(b"".join(pulls(tick)))
+        request.app["told"][0] += PULLS
+        # What a slow moment missed is not made up for: that would be another load.
+        tick, due = tick + 1, max(due + TICK, time.monotonic())
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+
+
+async def serve() -> web.AppRunner:
+    app = web.Application()
+    app["told"] = [0]
+    app.router.add_get("/api/v1/events", events)
+    app.router.add_get("/api/v1/nodes", lambda _: _json({"nodes": [], "registries": []}))
+    app.router.add_get("/api/v1/pods", lambda _: _json({"pods": [], "watching": True}))
+    app.router.add_get("/{file:.*}", _file)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    return runner
+
+
+async def _json(body: Any) -> web.Response:
+    return web.json_response(body)
+
+
+async def _file(request: web.Request) -> web.StreamResponse:
+    path = STATIC / (request.match_info["file"] or "index.html")
+    return web.FileResponse(path) if path.is_file() else web.Response(status=404)
+
+
+async def heap(devtools: CDPSession) -> float:
+    """Megabytes of live JavaScript."""
+    await devtools.send("HeapProfiler.collectGarbage")
+    usage = await devtools.send("Runtime.getHeapUsage")
+    return usage["usedSize"] / 1e6
+
+
+def share(values: list[float], part: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * part))]
+
+
+async def measure(seconds: float) -> dict[str, Any]:
+    runner = await serve()
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = await browser.new_page(viewport={"width": 1480, "height": 1000})
+        await page.goto(f"http://127.0.0.1:{runner.addresses[0][1]}/")
+        await page.locator("tbody tr").first.wait_for()
+        await asyncio.sleep(WARM_UP)
+        devtools = await page.context.new_cdp_session(page)
+        await devtools.send("Performance.enable")
+        heaps = [await heap(devtools)]
+        before = await busy(devtools)
+        await page.evaluate(WATCH)
+        told, begin = runner.app["told"][0], time.monotonic()
+        frames: list[float] = []
+        tasks: list[float] = []
+        while (left := begin + seconds - time.monotonic()) > 0:
+            await asyncio.sleep(min(HEAP_EVERY, left))
+            seen = await page.evaluate(
+                "() => { const s = {...window.__bench}; __bench.frames = []; __bench.long = []; return s }"
+            )
+            frames += seen["frames"]
+            tasks += seen["long"]
+            # The collection itself is a long pause of ours, not of the page: what follows it is not counted.
+            heaps.append(await heap(devtools))
+            await asyncio.sleep(0.5)
+            await page.evaluate("() => { __bench.frames = []; __bench.long = [] }")
+        took = time.monotonic() - begin
+        sent = runner.app["told"][0] - told
+        after = await busy(devtools)
+        cpu = await longest_task_cpu(browser, page)
+        rows = await page.locator("tbody tr").count()
+        await browser.close()
+    await runner.cleanup()
+    return {
+        "seconds": round(took),
+        "changes_per_second": round(sent / took),
+        "rows_in_the_document": rows,
+        "frames_per_second": round(len(frames) / (sum(frames) / 1000), 1),
+        "frame_ms_p50": round(share(frames, 0.5), 1),
+        "frame_ms_p95": round(share(frames, 0.95), 1),
+        "frame_ms_p99": round(share(frames, 0.99), 1),
+        "long_tasks": len([task for task in tasks if task > LONGEST_TASK_MS]),
+        "longest_task_ms": round(max(tasks, default=0)),
+        "longest_task_cpu_ms": round(cpu, 1),
+        "main_thread_busy_percent": round(100 * (after - before) / took),
+        "heap_mb_start": round(heaps[0], 1),
+        "heap_mb_end": round(heaps[-1], 1),
+        "heap_mb_most": round(max(heaps), 1),
+    }
+
+
+async def longest_task_cpu(browser: Browser, page: Page) -> float:
+    """Milliseconds of processor that the longest of ten seconds' tasks took: on a shared machine a task's length says
+    how long it had to wait for the processor too."""
+    await browser.start_tracing(page=page, categories=["toplevel"])
+    await asyncio.sleep(TRACE_SECONDS)
+    events = json.loads(await browser.stop_tracing())["traceEvents"]
+    mains = {
+        (e["pid"], e["tid"]) for e in events if e["name"] == "thread_name" and e["args"]["name"] == "CrRendererMain"
+    }
+    return max(e.get("tdur", 0) / 1000 for e in events if e.get("ph") == "X" and (e["pid"], e["tid"]) in mains)
+
+
+async def busy(devtools: CDPSession) -> float:
+    """Seconds the main thread has worked since the page began."""
+    metrics = await devtools.send("Performance.getMetrics")
+    return next(metric["value"] for metric in metrics["metrics"] if metric["name"] == "TaskDuration")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--check", action="store_true", help="exit 1 when over the limits")
+    options = parser.parse_args()
+    result = asyncio.run(measure(options.seconds))
+    print(json.dumps(result, indent=2))
+    grown = result["heap_mb_end"] > result["heap_mb_start"] * (1 + HEAP_GROWTH) + 1
+    if options.check and (result["longest_task_cpu_ms"] > LONGEST_TASK_MS or grown):
+        sys.exit("over the limits: a long task, or a heap that grows")
+
+
+if __name__ == "__main__":
+    main()

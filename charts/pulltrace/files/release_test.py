@@ -1,0 +1,30 @@
+"""What `helm test` runs: the server is ready, and, where agents are installed, a node reports within a minute."""
+
+import json
+import sys
+import time
+from urllib.error import URLError
+from urllib.request import urlopen
+
+url, expected = sys.argv[1:]
+
+
+def reporting():
+    with urlopen(f"{url}/readyz", timeout=5):
+        pass
+    with urlopen(f"{url}/api/v1/nodes", timeout=5) as answer:
+        return [node["name"] for node in json.load(answer)["nodes"] if node["state"] == "reporting"]
+
+
+deadline = time.monotonic() + 60
+problem = "no node has reported"
+while time.monotonic() < deadline:
+    try:
+        nodes = reporting()
+        if nodes or expected == "server-only":
+            print(f"ready; {len(nodes)} nodes report")
+            sys.exit(0)
+    except (URLError, OSError) as error:
+        problem = str(error)
+    time.sleep(1)
+sys.exit(f"{url}: {problem}")

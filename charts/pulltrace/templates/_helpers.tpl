@@ -1,0 +1,138 @@
+{{- define "pulltrace.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "pulltrace.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 56 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := include "pulltrace.name" . -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 56 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 56 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "pulltrace.namespace" -}}
+{{- default .Release.Namespace .Values.namespace -}}
+{{- end -}}
+
+{{/*
+What every object carries. Call with (dict "root" $ "component" "agent"); no component for what belongs to both.
+*/}}
+{{- define "pulltrace.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+app.kubernetes.io/part-of: pulltrace
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+{{- if .component }}
+{{ include "pulltrace.podLabels" . }}
+{{- else }}
+app.kubernetes.io/name: {{ include "pulltrace.name" .root }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/*
+What pods carry: nothing that changes with the chart's version, or each upgrade would restart every agent.
+*/}}
+{{- define "pulltrace.podLabels" -}}
+{{ include "pulltrace.selectorLabels" . }}
+app.kubernetes.io/component: {{ .component }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/*
+Selectors cannot be changed by an upgrade: these are those of chart 0.1.0.
+*/}}
+{{- define "pulltrace.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "pulltrace.name" .root }}-{{ .component }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+{{- end -}}
+
+{{- define "pulltrace.image" -}}
+{{- if .image.digest -}}
+{{ .image.repository }}@{{ .image.digest }}
+{{- else -}}
+{{ .image.repository }}:{{ default .root.Chart.AppVersion .image.tag }}
+{{- end -}}
+{{- end -}}
+
+{{- define "pulltrace.socketPath" -}}
+{{- $paths := dict
+  "kubernetes" "/run/containerd/containerd.sock"
+  "k3s" "/run/k3s/containerd/containerd.sock"
+  "rke2" "/run/k3s/containerd/containerd.sock"
+  "k0s" "/run/k0s/containerd.sock"
+  "microk8s" "/var/snap/microk8s/common/run/containerd.sock" -}}
+{{- default (get $paths .Values.agent.containerd.distribution) .Values.agent.containerd.socketPath -}}
+{{- end -}}
+
+{{- define "pulltrace.watchNamespaces" -}}
+{{- $given := .Values.config.watchNamespaces -}}
+{{- if kindIs "slice" $given }}{{ join "," $given }}{{ else }}{{ nospace (default "" $given) }}{{ end -}}
+{{- end -}}
+
+{{/*
+The chart makes the Secret, unless the token is elsewhere or reports are open.
+*/}}
+{{- define "pulltrace.ownsSecret" -}}
+{{- if and (eq .Values.agent.auth.mode "token") (not .Values.agent.auth.existingSecret) }}true{{ end -}}
+{{- end -}}
+
+{{- define "pulltrace.secretName" -}}
+{{- default (printf "%s-agent-token" (include "pulltrace.fullname" .)) .Values.agent.auth.existingSecret -}}
+{{- end -}}
+
+{{/*
+The token, base64: as given, else as the last release had it, else new. It is remembered in .Values because it is asked
+for three times in one rendering, and each time must get the same answer.
+*/}}
+{{- define "pulltrace.token" -}}
+{{- $auth := .Values.agent.auth -}}
+{{- if not (hasKey $auth "_encoded") -}}
+{{- $kept := lookup "v1" "Secret" (include "pulltrace.namespace" .) (include "pulltrace.secretName" .) -}}
+{{- $encoded := randAlphaNum 48 | b64enc -}}
+{{- if $auth.token -}}
+{{- $encoded = b64enc $auth.token -}}
+{{- else if $kept -}}
+{{- $encoded = default $encoded (get (default dict $kept.data) "token") -}}
+{{- end -}}
+{{- $_ := set $auth "_encoded" $encoded -}}
+{{- end -}}
+{{- $auth._encoded -}}
+{{- end -}}
+
+{{/*
+Environment both halves share.
+*/}}
+{{- define "pulltrace.env" -}}
+- name: PULLTRACE_LOG_LEVEL
+  value: {{ .Values.config.logLevel | quote }}
+{{- if eq .Values.agent.auth.mode "token" }}
+- name: PULLTRACE_AGENT_TOKEN
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "pulltrace.secretName" . }}
+      key: {{ if .Values.agent.auth.existingSecret }}{{ .Values.agent.auth.existingSecretKey }}{{ else }}token{{ end }}
+{{- end }}
+{{- end -}}
+
+{{/*
+Annotations of a pod: the user's, and the token's sum where the chart owns it, so that a new token restarts both halves.
+*/}}
+{{- define "pulltrace.podAnnotations" -}}
+{{- if include "pulltrace.ownsSecret" .root }}
+checksum/token: {{ include "pulltrace.token" .root | sha256sum }}
+{{- end }}
+{{- with .annotations }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}

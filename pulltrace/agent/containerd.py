@@ -1,0 +1,230 @@
+"""EDGE: containerd's gRPC API on its unix socket. Read calls only; what leaves this module are our own types.
+
+One long-lived channel, a deadline on every call, and nothing cancelled or left half-read: grpc.aio leaks there.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Iterable
+from typing import Any, Self
+
+import grpc
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from pulltrace.agent.containerd_api import (
+    content_pb2,
+    content_pb2_grpc,
+    images_pb2,
+    images_pb2_grpc,
+    leases_pb2,
+    leases_pb2_grpc,
+    snapshots_pb2,
+    snapshots_pb2_grpc,
+    version_pb2_grpc,
+)
+from pulltrace.agent.observation import Blob, ImageRecord, Ingest, Lease, Resources
+
+SOCKETS = (
+    "/run/containerd/containerd.sock",  # kubeadm, kind, EKS, GKE, AKS
+    "/run/k3s/containerd/containerd.sock",  # k3s, RKE2
+    "/run/k0s/containerd.sock",  # k0s
+    "/var/snap/microk8s/common/run/containerd.sock",  # MicroK8s
+)
+
+MAX_DOCUMENT = 4 << 20
+"""Bytes; the largest manifest a registry must accept (OCI distribution spec), so no larger blob is one."""
+
+_DEADLINE = 10.0  # seconds a call may take
+_METADATA = (("containerd-namespace", "k8s.io"),)  # where the CRI plugin keeps everything
+_OPTIONS = (
+    ("grpc.default_authority", "localhost"),  # Go's HTTP/2 refuses the escaped socket path as :authority
+    ("grpc.keepalive_time_ms", 2**31 - 1),  # a unix socket needs no pings
+    ("grpc.max_receive_message_length", 16 << 20),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+)
+_SOURCE_LABEL = "containerd.io/distribution.source."
+_EXPIRE_LABEL = "containerd.io/gc.expire"
+
+
+class ContainerdError(Exception):
+    """containerd did not answer, or not with an answer; the message says which call and why."""
+
+
+def find_socket() -> str | None:
+    """The first of the known sockets that exists here."""
+    return next((path for path in SOCKETS if os.path.exists(path)), None)  # noqa: PTH110  # pathlib costs 1 MiB here
+
+
+class Containerd:
+    """One containerd. Every method raises ``ContainerdError``; a missing thing is None."""
+
+    def __init__(self, socket: str) -> None:
+        self.socket = socket
+        self._channel = grpc.aio.insecure_channel(f"unix://{socket}", options=_OPTIONS)
+        self._content = content_pb2_grpc.ContentStub(self._channel)
+        self._images = images_pb2_grpc.ImagesStub(self._channel)
+        self._leases = leases_pb2_grpc.LeasesStub(self._channel)
+        self._snapshots = snapshots_pb2_grpc.SnapshotsStub(self._channel)
+        self._version = version_pb2_grpc.VersionStub(self._channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._channel.close(None)
+
+    @property
+    def connected(self) -> bool:
+        """False from the moment the connection broke until the next call has made a new one."""
+        return self._channel.get_state() is grpc.ChannelConnectivity.READY
+
+    async def version(self) -> str:
+        """containerd's version, like ``1.7.24`` or ``v2.2.1``."""
+        answer: Any = await _call("Version", self._version.Version(Empty(), timeout=_DEADLINE))
+        return str(answer.version)
+
+    async def ingests(self) -> list[Ingest]:
+        """Every blob being downloaded in the namespace."""
+        request = content_pb2.ListStatusesRequest()
+        answer: Any = await _call("Content.ListStatuses", self._content.ListStatuses(request, **_CALL))
+        return [
+            Ingest(
+                status.ref,
+                digest,
+                status.offset,
+                status.total,
+                _seconds(status.started_at),
+                _seconds(status.updated_at),
+            )
+            for status in answer.statuses
+            if (digest := _digest_of(status.ref))
+        ]
+
+    async def leases(self) -> list[Lease]:
+        """Every lease in the namespace."""
+        answer: Any = await _call("Leases.List", self._leases.List(leases_pb2.ListRequest(), **_CALL))
+        return [Lease(item.id, _seconds(item.created_at), _EXPIRE_LABEL in item.labels) for item in answer.leases]
+
+    async def resources(self, lease_id: str) -> Resources | None:
+        """What the lease holds; None when it is gone."""
+        request = leases_pb2.ListResourcesRequest(id=lease_id)
+        answer: Any = await _found(_call("Leases.ListResources", self._leases.ListResources(request, **_CALL)))
+        return answer and _resources((item.type, item.id) for item in answer.resources)
+
+    async def blob(self, digest: str) -> Blob | None:
+        """A committed blob; None while it is not committed."""
+        request = content_pb2.InfoRequest(digest=digest)
+        answer: Any = await _found(_call("Content.Info", self._content.Info(request, **_CALL)))
+        if answer is None:
+            return None
+        return Blob(answer.info.size, _seconds(answer.info.created_at), _sources(answer.info.labels))
+
+    async def document(self, digest: str) -> bytes | None:
+        """The bytes of a committed blob; empty when it is too large for JSON or is none, None when it is gone."""
+        blob = await self.blob(digest)
+        if blob is None:
+            return None
+        if blob.size > MAX_DOCUMENT or await self._read(digest, 1) != b"{":
+            return b""
+        return await self._read(digest, blob.size)
+
+    async def _read(self, digest: str, size: int) -> bytes | None:
+        request = content_pb2.ReadContentRequest(digest=digest, size=size)
+
+        async def chunks() -> bytes | None:
+            answers = [answer async for answer in self._content.Read(request, **_CALL)]
+            return None if None in answers else b"".join(answer.data for answer in answers)
+
+        data: bytes | None = await _found(_call("Content.Read", chunks()))
+        return data
+
+    async def unpacked_at(self, snapshotter: str, chain_id: str) -> float | None:
+        """When the layer with this chain id was unpacked; None when it is not."""
+        request = snapshots_pb2.StatSnapshotRequest(snapshotter=snapshotter, key=chain_id)
+        answer: Any = await _found(_call("Snapshots.Stat", self._snapshots.Stat(request, **_CALL)))
+        if answer is None or answer.info.kind != snapshots_pb2.COMMITTED:
+            return None
+        return _seconds(answer.info.created_at)
+
+    async def images(self, target: str) -> list[ImageRecord]:
+        """Every name of the image whose index or manifest has this digest; of every image when it is empty."""
+        request = images_pb2.ListImagesRequest(filters=[f"target.digest=={target}"] if target else [])
+        answer: Any = await _call("Images.List", self._images.List(request, **_CALL))
+        return [ImageRecord(item.name, item.target.digest, _seconds(item.updated_at)) for item in answer.images]
+
+
+_CALL: dict[str, Any] = {"timeout": _DEADLINE, "metadata": _METADATA}
+
+
+class _NotFoundError(ContainerdError):
+    """What was asked for does not exist."""
+
+
+async def _call(name: str, call: Awaitable[Any]) -> Any:
+    try:
+        answer = await call
+    except grpc.aio.AioRpcError as error:
+        # Stat of an unknown snapshotter is INVALID_ARGUMENT: nothing is unpacked there either.
+        kind = _NotFoundError if error.code() in _MISSING else ContainerdError
+        raise kind(f"{name}: {error.code().name}: {error.details()}") from error
+    except asyncio.CancelledError:
+        # grpc.aio cancels the call's future when the channel closes under it; that is not our own cancellation.
+        if (task := asyncio.current_task()) and task.cancelling():
+            raise
+        raise ContainerdError(f"{name}: the connection closed") from None
+    if answer is None:
+        # grpc.aio logs an answer that it cannot decode, and gives None for it.
+        raise ContainerdError(f"{name}: the answer makes no sense")
+    return answer
+
+
+_MISSING = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
+
+
+async def _found(call: Awaitable[Any]) -> Any | None:
+    try:
+        return await call
+    except _NotFoundError:
+        return None
+
+
+def _seconds(time: Timestamp) -> float:
+    return float(time.seconds + time.nanos * 1e-9)
+
+
+def _digest_of(ref: str) -> str | None:
+    """``layer-sha256:…`` or ``layer-<name>@sha256:…`` → ``sha256:…``; None for a ref that names no digest."""
+    start = ref.rfind("sha256:")
+    return ref[start:] if start >= 0 else None
+
+
+def _resources(items: Iterable[tuple[str, str]]) -> Resources:
+    content, ingests, unpacking, unpacked = set(), set(), set(), set()
+    snapshotter, foreign = None, False
+    for kind, name in items:
+        if kind == "content":
+            content.add(name)
+        elif kind == "ingests":
+            ingests.add(name)
+        elif kind.startswith("snapshots/"):
+            snapshotter = kind.partition("/")[2]
+            if name.startswith("sha256:"):
+                unpacked.add(name)
+            elif name.startswith("extract-"):
+                unpacking.add(name.rpartition(" ")[2])
+            else:
+                foreign = True
+    return Resources(
+        frozenset(content), frozenset(ingests), frozenset(unpacking), frozenset(unpacked), snapshotter, foreign
+    )
+
+
+def _sources(labels: Any) -> frozenset[tuple[str, str]]:
+    return frozenset(
+        (name.removeprefix(_SOURCE_LABEL), repository)
+        for name, repositories in labels.items()
+        if name.startswith(_SOURCE_LABEL)
+        for repository in repositories.split(",")
+        if repository
+    )

@@ -1,0 +1,80 @@
+"""PURE: the JSON documents of an image — index, manifest, config — to layers, sizes and chain ids.
+
+The shapes are those of the OCI image spec (https://github.com/opencontainers/image-spec) and, with the same fields,
+of Docker's schema 2. What kind a document is stands in its fields: ``mediaType`` is optional in OCI.
+"""
+
+from hashlib import sha256
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+MAX_LAYERS = 1000
+"""More than any image has (overlayfs ends at 500, Docker at 127); beyond it a manifest is a bomb."""
+
+_Digest = Annotated[str, Meta(pattern=r"\A[a-z0-9]+:[0-9a-f]{32,128}\Z")]
+_Size = Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class Descriptor(Struct, frozen=True, rename="camel"):
+    """A reference to a blob: media type, digest, and exact compressed size in bytes."""
+
+    digest: _Digest
+    size: _Size
+    media_type: str = ""
+
+
+class Index(Struct, frozen=True, rename="camel"):
+    """One image for several platforms, each with a manifest of its own."""
+
+    manifests: Annotated[list[Descriptor], Meta(max_length=MAX_LAYERS)]
+    media_type: str = "application/vnd.oci.image.index.v1+json"
+
+
+class Manifest(Struct, frozen=True, rename="camel"):
+    """One image for one platform: config and layers, the base first."""
+
+    config: Descriptor
+    layers: Annotated[list[Descriptor], Meta(max_length=MAX_LAYERS)]
+    media_type: str = "application/vnd.oci.image.manifest.v1+json"
+
+
+class _RootFS(Struct, frozen=True):
+    diff_ids: Annotated[list[_Digest], Meta(max_length=MAX_LAYERS)]
+
+
+class _Config(Struct, frozen=True):
+    rootfs: _RootFS
+
+
+class Config(Struct, frozen=True):
+    """An image's config: the chain id of each layer, which is the name of its snapshot."""
+
+    chain_ids: list[str]
+
+
+Document = Index | Manifest | Config
+
+_DECODERS: tuple[msgspec.json.Decoder[Manifest | Index | _Config], ...] = tuple(
+    msgspec.json.Decoder(shape) for shape in (Manifest, Index, _Config)
+)
+
+
+def parse(data: bytes) -> Document | None:
+    """The document, or None when the bytes are none of the three (or not within the limits above)."""
+    for decoder in _DECODERS:
+        try:
+            document = decoder.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue
+        return Config(chain_ids(document.rootfs.diff_ids)) if isinstance(document, _Config) else document
+    return None
+
+
+def chain_ids(diff_ids: list[str]) -> list[str]:
+    """``chain[0] = diff[0]``, ``chain[n] = sha256("chain[n-1] diff[n]")`` (OCI image spec, config.md)."""
+    chain = diff_ids[:1]
+    for diff_id in diff_ids[1:]:
+        chain.append("sha256:" + sha256(f"{chain[-1]} {diff_id}".encode()).hexdigest())
+    return chain

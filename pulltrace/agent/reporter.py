@@ -1,0 +1,168 @@
+"""Posts reports to the server. The newest state wins; a pull's end is told until it is acknowledged."""
+
+import asyncio
+import logging
+import random
+import secrets
+import time
+import zlib
+from collections import deque
+from itertools import islice
+from typing import Self
+
+import msgspec
+
+from pulltrace import __version__
+from pulltrace.agent.http import Answer, HttpError, Poster
+from pulltrace.logs import fields
+from pulltrace.settings import AgentSettings
+from pulltrace.wire import AgentReport, PullState, ReportAnswer, to_time
+
+MAX_UNTOLD = 1024
+"""Ends kept while the server is away; the oldest go first."""
+
+MAX_RECENT = 256
+"""Acknowledged ends kept, so that a restarted server gets its history back."""
+
+_ENDS_PER_REPORT = 32  # keeps a report far below the server's 1 MiB; fewer when it is told that it does not
+_GZIP_FROM = 16 << 10  # bytes; below, a packet more costs less than deflating
+_MAX_RETRY_AFTER = 60.0  # seconds; a longer wish is some proxy's, and the node would look lost
+_MAX_DELAY = 8.0  # seconds between tries; with jitter, so that a restarted server is not met by all nodes at once
+
+_log = logging.getLogger(__name__)
+
+
+class Reporter:
+    """Sends one node's reports: every interval while something is going on, otherwise as a heartbeat."""
+
+    def __init__(self, settings: AgentSettings) -> None:
+        self._settings = settings
+        token = settings.agent_token
+        headers = {"User-Agent": f"pulltrace/{__version__}", "Content-Type": "application/json"}
+        self._poster = Poster(
+            f"{settings.server_url}/api/v1/report", headers | ({"Authorization": f"Bearer {token}"} if token else {})
+        )
+        self._boot_id = secrets.token_hex(8)
+        self._sequence = 0
+        self._live: list[PullState] = []
+        self._told_live = False
+        self._untold: deque[PullState] = deque(maxlen=MAX_UNTOLD)
+        self._recent: deque[PullState] = deque(maxlen=MAX_RECENT)
+        self._server_boot: str | None = None
+        self._batch = _ENDS_PER_REPORT
+        self._failures = 0
+        self._why = ""
+        self._wake = asyncio.Event()
+        self._answer = msgspec.json.Decoder(ReportAnswer)
+        self.containerd_version = ""
+        self.snapshotter = ""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._poster.__aexit__()
+
+    def offer(self, live: list[PullState], ended: list[PullState]) -> None:
+        """The node's newest state: every live pull, and those that ended since the last offer."""
+        self._live = live
+        self._untold.extend(ended)
+        if self._busy:
+            self._wake.set()
+
+    @property
+    def _busy(self) -> bool:
+        return bool(self._live or self._untold or self._told_live)
+
+    async def run(self) -> None:
+        """Report for ever."""
+        interval = self._settings.report_interval
+        heartbeat = max(interval, self._settings.heartbeat_interval)
+        while True:
+            posted = time.monotonic()
+            delay = await self._post(heartbeat)
+            self._wake.clear()
+            await asyncio.sleep(max(0.0, posted + max(interval, delay) - time.monotonic()))
+            if not self._busy and not delay:
+                rest = posted + heartbeat - time.monotonic()
+                await _first_of(self._wake, rest)
+
+    async def _post(self, heartbeat: float) -> float:
+        """Send one report. Returns seconds to wait before the next, 0.0 when it was acknowledged."""
+        ends = list(islice(self._untold, self._batch))
+        live = self._live
+        self._sequence += 1
+        report = AgentReport(
+            node_name=self._settings.node_name,
+            timestamp=to_time(time.time()),
+            pulls=[*live, *ends] or None,
+            agent_version=__version__,
+            containerd_version=self.containerd_version,
+            snapshotter=self.snapshotter,
+            boot_id=self._boot_id,
+            sequence=self._sequence,
+            heartbeat_seconds=heartbeat,
+        )
+        try:
+            answer = await self._send(msgspec.json.encode(report))
+        except HttpError as error:
+            return self._failed(error.kind, str(error))
+        if answer.status in (400, 413):
+            self._refused(ends)
+        if answer.status != 200:
+            wait = answer.headers.get("retry-after", "")
+            retry_after = min(float(wait), _MAX_RETRY_AFTER) if wait.isdecimal() else 0.0
+            why = answer.body[:300].decode(errors="replace").strip()
+            return self._failed(f"HTTP {answer.status}", why, retry_after)
+        self._told_live = bool(live)
+        self._acknowledged(ends, answer.body)
+        return 0.0
+
+    async def _send(self, body: bytes) -> Answer:
+        if len(body) < _GZIP_FROM:
+            return await self._poster.post(body, {})
+        return await self._poster.post(zlib.compress(body, level=1, wbits=31), {"Content-Encoding": "gzip"})
+
+    def _acknowledged(self, ends: list[PullState], body: bytes) -> None:
+        if self._failures:
+            _log.info("server answers again", extra=fields(url=self._settings.server_url))
+        self._failures, self._why, self._batch = 0, "", _ENDS_PER_REPORT
+        self._forget(ends)
+        try:
+            boot = self._answer.decode(body).boot_id
+        except msgspec.DecodeError:
+            boot = ""  # the original's server, which keeps no promise about history
+        if self._server_boot is not None and boot != self._server_boot:
+            room = MAX_UNTOLD - len(self._untold)
+            self._untold.extendleft(list(reversed(self._recent))[:room])
+            self._recent.clear()
+        self._server_boot = boot
+        self._recent.extend(ends)
+
+    def _refused(self, ends: list[PullState]) -> None:
+        """The same would be refused for ever: fewer ends the next time, and in the end without the one that it is."""
+        if len(ends) > 1:
+            self._batch = len(ends) // 2
+        else:
+            self._forget(ends)
+
+    def _forget(self, ends: list[PullState]) -> None:
+        while self._untold and self._untold[0] in ends:
+            self._untold.popleft()
+
+    def _failed(self, kind: str, why: str, retry_after: float = 0.0) -> float:
+        self._failures += 1
+        if kind != self._why:
+            self._why = kind
+            error = f"{kind}: {why}".rstrip(": ")
+            _log.warning("report not accepted", extra=fields(url=self._settings.server_url, error=error))
+        delay = min(_MAX_DELAY, 0.5 * 2.0 ** min(self._failures, 8))
+        return max(retry_after, delay * random.uniform(0.5, 1.0))  # noqa: S311  # jitter, not a secret
+
+
+async def _first_of(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(max(0.0, seconds)):
+            await event.wait()
+    except TimeoutError:
+        pass

@@ -1,0 +1,139 @@
+"""``pulltrace agent | server | local | demo``.
+
+Each command imports only its own half: an agent that loads the server's libraries costs every node their memory.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from pulltrace import __version__, logs, settings
+
+EXIT_CONFIGURATION = 2
+
+_log = logging.getLogger("pulltrace")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; the exit status is 0, 1 when it failed, 2 when it was told nonsense."""
+    args = _parser().parse_args(argv)
+    try:
+        status: int = args.run(args)
+    except settings.SettingsError as error:
+        print(f"pulltrace {args.command}: the configuration has mistakes", file=sys.stderr)
+        for mistake in error.mistakes:
+            print(f"  {mistake}", file=sys.stderr)
+        return EXIT_CONFIGURATION
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pulltrace",
+        description="Shows, live, what every node of a Kubernetes cluster is pulling, who waits, and when it is ready.",
+        epilog="agent, server and local read PULLTRACE_* variables: see https://d44b.github.io/pulltrace/configuration/",
+    )
+    parser.add_argument("--version", action="version", version=f"pulltrace {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.add_argument("--version", action="version", version=f"pulltrace {__version__}")
+        added.set_defaults(run=run)
+        return added
+
+    command("agent", _agent, "watch this node's containerd and report to the server")
+    command("server", _server, "API, live stream, dashboard and metrics for all agents' reports")
+    command("local", _local, "server and agent in one process, on this machine's containerd")
+    demo = command("demo", _demo, "the whole thing with a simulated cluster inside")
+    demo.add_argument("--nodes", type=_between(int, 1, 500), default=12, help="simulated nodes (default %(default)s)")
+    demo.add_argument(
+        "--speed", type=_between(float, 0.1, 100), default=1.0, help="how fast time passes (default %(default)s)"
+    )
+    demo.add_argument(
+        "--port",
+        type=_between(int, 0, 65535),
+        default=8080,
+        help="dashboard's port on loopback, 0: any (default %(default)s)",
+    )
+    return parser
+
+
+def _between(kind: Callable[[str], Any], least: float, most: float) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        value = kind(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text} is not between {least:g} and {most:g}")
+        return value
+
+    parse.__name__ = "number"  # argparse: invalid number value: 'many'
+    return parse
+
+
+def _agent(_: argparse.Namespace) -> int:
+    from pulltrace.agent.run import watch
+
+    config = settings.load(settings.AgentSettings, os.environ)
+    return run_until_stopped(watch(config), config.log_level)
+
+
+def _server(_: argparse.Namespace) -> int:
+    import uvloop
+
+    from pulltrace.server.run import serve
+
+    config = settings.load(settings.ServerSettings, os.environ)
+    return run_until_stopped(serve(config), config.log_level, uvloop.new_event_loop)
+
+
+def _local(_: argparse.Namespace) -> int:
+    from pulltrace.local import load, run
+
+    server, agent = load(os.environ)
+    return run_until_stopped(run(server, agent), server.log_level)
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from pulltrace.demo.run import demo
+
+    return run_until_stopped(demo(nodes=args.nodes, speed=args.speed, port=args.port), logging.INFO)
+
+
+def run_until_stopped(
+    work: Coroutine[Any, Any, None],
+    log_level: int,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> int:
+    """Run ``work`` until SIGTERM or SIGINT cancels it (status 0) or it ends in an error, which is logged (status 1)."""
+    logs.configure(log_level)
+    settings.warn_of_unknown(os.environ, _log)
+
+    async def until_stopped() -> int:
+        task = asyncio.ensure_future(work)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, task.cancel)
+        try:
+            await task
+        except asyncio.CancelledError:
+            return 0
+        except Exception as error:  # noqa: BLE001  # the end of the process: say why, in one line, and let it restart
+            for cause in _causes(error):
+                _log.error("%s", cause, exc_info=cause if _log.isEnabledFor(logging.DEBUG) else None)
+            return 1
+        return 0
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        return runner.run(until_stopped())
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """What a task group's error is really about."""
+    if isinstance(error, BaseExceptionGroup):
+        return [cause for inner in error.exceptions for cause in _causes(inner)]
+    return [error]

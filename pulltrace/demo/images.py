@@ -1,0 +1,130 @@
+"""PURE: images that exist in name, size and digest only; their index, manifest and config are real JSON.
+
+The shapes are those of the OCI image spec (https://github.com/opencontainers/image-spec).
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from typing import Any
+
+INDEX = "application/vnd.oci.image.index.v1+json"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+CONFIG = "application/vnd.oci.image.config.v1+json"
+LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+
+
+def digest_of(data: bytes) -> str:
+    """``sha256:…`` of some bytes."""
+    return "sha256:" + sha256(data).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """What a registry serves under a digest. ``kind`` is the first word of its ingest ref; a layer has no ``data``."""
+
+    kind: str
+    media_type: str
+    digest: str
+    size: int
+    data: bytes | None = None
+
+    @property
+    def ref(self) -> str:
+        """The name containerd downloads it under."""
+        return f"{self.kind}-{self.digest}"
+
+    @property
+    def descriptor(self) -> dict[str, Any]:
+        """As a manifest or index names it."""
+        return {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer of ``blob.size`` compressed and ``unpacked`` unpacked bytes; ``diff_id`` is the digest of its tar."""
+
+    blob: Blob
+    diff_id: str
+    unpacked: int
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image for one platform; with an ``index`` it has others too, which nobody pulls."""
+
+    layers: tuple[Layer, ...]
+    manifest: Blob
+    config: Blob
+    index: Blob | None = None
+
+    @property
+    def target(self) -> Blob:
+        """What the image's name points at."""
+        return self.index or self.manifest
+
+    @property
+    def documents(self) -> tuple[Blob, ...]:
+        """Index, manifest and config, in the order in which they are fetched."""
+        return tuple(blob for blob in (self.index, self.manifest, self.config) if blob)
+
+    @property
+    def size(self) -> int:
+        """Compressed bytes of all layers."""
+        return sum(layer.blob.size for layer in self.layers)
+
+    @cached_property
+    def chain_ids(self) -> tuple[str, ...]:
+        """The snapshot each layer becomes: ``chain[n] = sha256("chain[n-1] diff[n]")``."""
+        chain: list[str] = []
+        for layer in self.layers:
+            chain.append(digest_of(f"{chain[-1]} {layer.diff_id}".encode()) if chain else layer.diff_id)
+        return tuple(chain)
+
+
+def make_layer(name: str, size: int, *, ratio: float = 2.5) -> Layer:
+    """The layer called so: same name and size, same layer. ``ratio``: bytes unpacked for each compressed one."""
+    blob = Blob("layer", LAYER, digest_of(f"layer {name} {size}".encode()), size)
+    return Layer(blob, digest_of(f"tar {name} {size}".encode()), int(size * ratio))
+
+
+def make_image(name: str, *layers: Layer, multi_arch: bool = True) -> Image:
+    """The image called so, of these layers, the base first. ``multi_arch`` puts an index in front."""
+    config = _document(
+        "config",
+        CONFIG,
+        {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {"Labels": {"org.opencontainers.image.title": name}},
+            "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
+        },
+    )
+    manifest = _document(
+        "manifest",
+        MANIFEST,
+        {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": config.descriptor,
+            "layers": [layer.blob.descriptor for layer in layers],
+        },
+    )
+    index = make_index(manifest, name) if multi_arch else None
+    return Image(layers, manifest, config, index)
+
+
+def make_index(manifest: Blob, name: str) -> Blob:
+    """The index that offers an image for this machine beside one for another."""
+    other = manifest.descriptor | {"digest": digest_of(f"arm64 {name}".encode())}
+    children = [
+        child | {"platform": {"os": "linux", "architecture": architecture}}
+        for child, architecture in ((manifest.descriptor, "amd64"), (other, "arm64"))
+    ]
+    return _document("index", INDEX, {"schemaVersion": 2, "mediaType": INDEX, "manifests": children})
+
+
+def _document(kind: str, media_type: str, content: dict[str, Any]) -> Blob:
+    data = json.dumps(content, separators=(",", ":")).encode()
+    return Blob(kind, media_type, digest_of(data), len(data), data)

@@ -1,0 +1,103 @@
+"""PURE: what registries serve, how fast, and what they refuse, in containerd's own words."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from pulltrace.demo.images import Blob, Image
+from pulltrace.images import normalise, parse
+
+
+class Refusal(StrEnum):
+    """Why a registry does not give an image; the text is the end of containerd's message."""
+
+    NOT_FOUND = "{ref}: not found"
+    UNAUTHORIZED = (
+        "failed to authorize: failed to fetch oauth token: unexpected status from GET request to "
+        "https://{host}/token?scope=repository%3A{repository}%3Apull&service={host}: 401 Unauthorized"
+    )
+    RATE_LIMITED = (
+        "unexpected status from HEAD request to https://{host}/v2/{repository}/manifests/{tag}: 429 Too Many Requests\n"
+        "toomanyrequests: You have reached your unauthenticated pull rate limit. "
+        "https://www.docker.com/increase-rate-limit"
+    )
+    TIMEOUT = (
+        'failed to do request: Head "https://{host}/v2/{repository}/manifests/{tag}": '
+        "dial tcp 10.0.0.9:443: i/o timeout"
+    )
+    TLS = (
+        'failed to do request: Head "https://{host}/v2/{repository}/manifests/{tag}": tls: failed to verify '
+        "certificate: x509: certificate signed by unknown authority"
+    )
+    SERVER_ERROR = (
+        "unexpected status from HEAD request to https://{host}/v2/{repository}/manifests/{tag}: 503 Service Unavailable"
+    )
+
+    @property
+    def code(self) -> str:
+        """The gRPC status that the CRI plugin answers with."""
+        return {Refusal.NOT_FOUND: "NotFound"}.get(self, "Unknown")
+
+    def message(self, reference: str) -> str:
+        """The whole error of the CRI's ``PullImage``, as the kubelet sees it."""
+        ref = parse(reference)
+        host = "registry-1.docker.io" if ref.registry == "docker.io" else ref.registry
+        end = self.format(ref=ref, host=host, repository=ref.repository, tag=ref.digest or ref.tag)
+        return (
+            f'rpc error: code = {self.code} desc = failed to pull and unpack image "{ref}": '
+            f'failed to resolve reference "{ref}": {end}'
+        )
+
+
+@dataclass(slots=True)
+class Manner:
+    """How one registry serves: bytes per second on one connection, and seconds to the first byte of an answer."""
+
+    speed: float = 50e6
+    latency: float = 0.12
+
+
+@dataclass(slots=True)
+class Registries:
+    """All registries that a node can reach. What is changed here applies at once, also to downloads under way.
+
+    ``holds`` maps a blob's digest to the offset from which nothing more of it is sent; ``silent`` has the repositories
+    (``host/name``) that do not answer for their manifests.
+    """
+
+    images: dict[str, Image] = field(default_factory=dict)
+    refusals: dict[str, Refusal] = field(default_factory=dict)
+    manners: dict[str, Manner] = field(default_factory=dict)
+    holds: dict[str, int] = field(default_factory=dict)
+    silent: set[str] = field(default_factory=set)
+    limits: dict[str, float] = field(default_factory=dict)
+
+    def push(self, reference: str, image: Image) -> str:
+        """Serve an image under a tag and its digest; answers the normalised reference."""
+        ref = parse(reference)
+        for name in (str(ref), f"{ref.name}@{image.target.digest}"):
+            self.images[name] = image
+        return str(ref)
+
+    def refuse(self, reference: str, why: Refusal | None) -> None:
+        """Refuse an image from now on, or (None) no more."""
+        self.refusals.pop(normalise(reference), None)
+        if why:
+            self.refusals[normalise(reference)] = why
+
+    def resolve(self, reference: str) -> Image | Refusal:
+        """What a registry answers to this reference."""
+        name = normalise(reference)
+        return self.refusals.get(name) or self.images.get(name) or Refusal.NOT_FOUND
+
+    def manner(self, host: str) -> Manner:
+        """How this registry serves."""
+        return self.manners.setdefault(host, Manner())
+
+    def sends(self, blob: Blob, received: float, count: float) -> float:
+        """How much of the ``count`` bytes that a node could take now it is sent."""
+        hold = self.holds.get(blob.digest)
+        return count if hold is None else min(count, max(0.0, hold - received))
+
+    def speed(self, host: str, blob: Blob) -> float:
+        """Bytes per second on one connection."""
+        return min(self.manner(host).speed, self.limits.get(blob.digest, float("inf")))

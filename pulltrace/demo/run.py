@@ -1,0 +1,155 @@
+"""EDGE: ``pulltrace demo``: server, agents and the simulated cluster in one process, on loopback only.
+
+The nodes' containerds are real gRPC servers on unix sockets, the agents and the server are those of a cluster, and the
+API server that the server watches speaks real HTTP. Only what containerd, kubelets and registries do is made up.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from pulltrace.agent.run import watch
+from pulltrace.demo.cluster import Cluster
+from pulltrace.demo.containerd import SimulatedContainerd
+from pulltrace.demo.scenario import Crashed, Scenario
+from pulltrace.logs import fields
+from pulltrace.server.run import serve
+from pulltrace.settings import AgentSettings, ServerSettings, load
+
+HOST = "127.0.0.1"
+METRICS_PORT = 9090
+TICK = 0.2
+"""Seconds between two looks at the clock."""
+DOWN = 3.0
+"""Seconds until a containerd that died is started again."""
+
+_log = logging.getLogger(__name__)
+
+
+class DemoError(Exception):
+    """The demo cannot begin; the message says why and what to do."""
+
+
+async def demo(*, nodes: int, speed: float, port: int) -> None:
+    """Run until cancelled. ``port`` 0 is any free one. Raises ``DemoError`` when the port is taken."""
+    # gRPC's core would write a line to stderr for each containerd that dies or ends while it is being asked.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # Twelve agents and their server have much to say; whoever runs this wants to see one line.
+    for name, level in (("pulltrace.agent", logging.ERROR), ("pulltrace.server", logging.WARNING)):
+        logging.getLogger(name).setLevel(level)
+    settings = _server_settings(port, speed)
+    scenario = Scenario(nodes, now=time.time(), speed=speed)
+    listening: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
+    async with _cluster() as cluster, _containerds(scenario) as containerds, asyncio.TaskGroup() as tasks:
+        tasks.create_task(serve(settings, on_ready=lambda *ports: listening.set_result(ports)))
+        tasks.create_task(_live(scenario, cluster, containerds))
+        port, metrics_port = await listening
+        _log.info(
+            "demo: the dashboard is at http://%s:%d/ (Ctrl-C ends it)",
+            *(HOST, port),
+            extra=fields(nodes=nodes, speed=speed, metrics=f"http://{HOST}:{metrics_port}/metrics"),
+        )
+        for number, (name, containerd) in enumerate(containerds.items()):
+            # Spread over the second, as the agents of a real cluster are.
+            tasks.create_task(_agent(name, containerd, port, delay=number / nodes))
+
+
+def _server_settings(port: int, speed: float) -> ServerSettings:
+    if not _free(port):
+        raise DemoError(f"port {port} of {HOST} is taken, maybe by another demo: choose one with --port, or --port 0")
+    metrics_port = METRICS_PORT
+    if not _free(metrics_port):
+        _log.info("port %d is taken: metrics are on another one", metrics_port)
+        metrics_port = 0
+    environ = {
+        "PULLTRACE_HTTP_ADDR": f"{HOST}:{port}",
+        "PULLTRACE_METRICS_ADDR": f"{HOST}:{metrics_port}",
+        # When ten seconds pass in one, so do those without a byte, and history.
+        "PULLTRACE_STALL_TIMEOUT": f"{max(1.0, 30 / speed):.3f}s",
+        "PULLTRACE_HISTORY_TTL": f"{max(60.0, 900 / speed):.0f}s",
+    }
+    return load(ServerSettings, environ)
+
+
+def _free(port: int) -> bool:
+    """Whether the server could listen there now."""
+    try:
+        socket.create_server((HOST, port)).close()
+    except OSError:
+        return False
+    return True
+
+
+async def _agent(name: str, containerd: SimulatedContainerd, port: int, delay: float) -> None:
+    await asyncio.sleep(delay)
+    environ = {
+        "PULLTRACE_NODE_NAME": name,
+        "PULLTRACE_CONTAINERD_SOCKET": str(containerd.socket),
+        "PULLTRACE_SERVER_URL": f"http://{HOST}:{port}",
+    }
+    await watch(load(AgentSettings, environ))
+
+
+@asynccontextmanager
+async def _cluster() -> AsyncIterator[Cluster]:
+    """The API server, and this process's environment saying where it is, as kubectl's would."""
+    async with Cluster() as cluster:
+        with tempfile.NamedTemporaryFile("w", prefix="pulltrace-demo-", suffix=".json") as kubeconfig:
+            named = {"name": "demo"}
+            json.dump(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "clusters": [named | {"cluster": {"server": cluster.url}}],
+                    "users": [named | {"user": {}}],
+                    "contexts": [named | {"context": {"cluster": "demo", "user": "demo"}}],
+                    "current-context": "demo",
+                },
+                kubeconfig,
+            )
+            kubeconfig.flush()
+            os.environ.pop("KUBERNETES_SERVICE_HOST", None)  # where the demo itself runs is none of its business
+            os.environ["KUBECONFIG"] = kubeconfig.name
+            yield cluster
+
+
+@asynccontextmanager
+async def _containerds(scenario: Scenario) -> AsyncIterator[dict[str, SimulatedContainerd]]:
+    """One for each node, by its name. Sockets are named by number: a path has 107 bytes at most."""
+    with tempfile.TemporaryDirectory(prefix="pulltrace-demo-") as folder:
+        async with AsyncExitStack() as stack:
+            containerds = {}
+            for number, (name, node) in enumerate(scenario.nodes.items()):
+                containerd = SimulatedContainerd(node, Path(folder) / f"{number}.sock")
+                containerds[name] = await stack.enter_async_context(containerd)
+            yield containerds
+
+
+async def _live(scenario: Scenario, cluster: Cluster, containerds: dict[str, SimulatedContainerd]) -> None:
+    """Let the cluster's time follow the clock."""
+    then = time.time()
+    async with asyncio.TaskGroup() as restarts:
+        while True:
+            now = time.time()
+            for happened in scenario.advance(max(0.0, now - then)):
+                if isinstance(happened, Crashed):
+                    restarts.create_task(_restart(containerds[happened.node]))
+                elif happened.gone:
+                    cluster.delete(happened.resource, happened.object)
+                else:
+                    cluster.put(happened.resource, happened.object)
+            then = now
+            await asyncio.sleep(TICK)
+
+
+async def _restart(containerd: SimulatedContainerd) -> None:
+    await containerd.close()
+    await asyncio.sleep(DOWN)
+    await containerd.start()

@@ -1,0 +1,285 @@
+"""PURE: what happens in the demo's cluster. The same seed, the same steps: the same story.
+
+Each method ``_…`` that yields is one thread of the story; what it yields is how many seconds pass until it goes on.
+"""
+
+import heapq
+import itertools
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from random import Random
+
+from pulltrace.demo.catalogue import IMAGES, MB, OWN, SERVICES, SLOW, registries, service
+from pulltrace.demo.kubelet import pod
+from pulltrace.demo.node import Node
+from pulltrace.demo.podworkers import Kubelet, Said
+from pulltrace.demo.registries import Refusal
+
+Act = Generator[float, None, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Crashed:
+    """A node's containerd was killed; somebody starts it again."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What a node is made of: bytes per second over the network and to disk (unpacking), and how it pulls."""
+
+    bandwidth: float
+    disk: float
+    version: str
+    parallel: int
+
+
+_WORKERS = (
+    _Kind(125 * MB, 170 * MB, "1.7.29", 3),
+    _Kind(125 * MB, 210 * MB, "v2.2.1", 3),
+    _Kind(125 * MB, 150 * MB, "1.6.39", 1),
+    _Kind(110 * MB, 190 * MB, "v2.1.5", 2),
+)
+# From 2.1 on, gigabytes in the node's three slots would keep every other pull there from even resolving.
+_GPU = _Kind(400 * MB, 420 * MB, "1.7.29", 3)
+_EDGE = _Kind(5 * MB, 55 * MB, "1.7.29", 1)
+
+_HEAVY = ("docker.io/vllm/vllm-openai:v0.12", "nvcr.io/nvidia/tritonserver:26.10-py3")
+_SLOW_IMAGE = f"{SLOW}/legacy/invoice-printer:3.2"
+_TIDIED = 0.85
+"""How often an image goes from a node when its pod has gone; the others are cached the next time."""
+_ORDINARY = [name for name in IMAGES if name not in _HEAVY and name != _SLOW_IMAGE]
+
+
+class Scenario:
+    """A cluster of so many nodes from ``now`` (unix seconds) on; ``speed`` 10 does ten seconds' work in each."""
+
+    def __init__(self, nodes: int, *, now: float, speed: float = 1.0, seed: int = 20261123) -> None:
+        self.registries = registries()
+        self.kubelets = dict(self._kubelets(nodes, now, speed))
+        self.speed = speed
+        self._random = Random(seed)  # noqa: S311  # a story, not a secret
+        self._age = 0.0
+        self._order = itertools.count()
+        self._acts: list[tuple[float, int, Act]] = []
+        self._crashed: list[Crashed] = []
+        for number, act in enumerate((*self._always(), *self._once())):
+            heapq.heappush(self._acts, (0.0, number, act))
+        self._order = itertools.count(len(self._acts))
+
+    def _kubelets(self, count: int, now: float, speed: float) -> Iterator[tuple[str, Kubelet]]:
+        for number in range(count):
+            if number == 1:
+                name, kind = "gpu-1", _GPU
+            elif number and number == count - 1:
+                name, kind = "edge-1", _EDGE
+            else:
+                name, kind = f"worker-{number + (number == 0)}", _WORKERS[number % len(_WORKERS)]
+            node = Node(
+                self.registries,
+                now=now,
+                version=kind.version,
+                bandwidth=kind.bandwidth,
+                disk=kind.disk,
+                speed=speed,
+                seed=number,
+            )
+            node.new_lease(expires=False)  # a sandbox's: not a pull
+            yield name, Kubelet(node, parallel=kind.parallel)
+
+    @property
+    def nodes(self) -> dict[str, Node]:
+        """By name."""
+        return {name: kubelet.node for name, kubelet in self.kubelets.items()}
+
+    def advance(self, seconds: float) -> list[Said | Crashed]:
+        """Let time pass; answers what the API server is told meanwhile, and which containerds died."""
+        self._age += seconds * self.speed
+        while self._acts and self._acts[0][0] <= self._age:
+            due, _, act = heapq.heappop(self._acts)
+            wait = next(act, None)
+            if wait is not None:
+                heapq.heappush(self._acts, (due + wait, next(self._order), act))
+        happened: list[Said | Crashed] = []
+        work = seconds * self.speed
+        for kubelet in self.kubelets.values():
+            kubelet.node.advance(seconds, step=max(0.05, work / 8))
+            kubelet.advance(work)
+            happened += kubelet.outbox
+            kubelet.outbox.clear()
+        crashed, self._crashed = self._crashed, []
+        return happened + crashed
+
+    # What goes on as long as the demo runs.
+
+    def _always(self) -> Iterator[Act]:
+        yield self._daemon("node-exporter", "quay.io/prometheus/node-exporter:v1.10")
+        yield self._rollout()
+        yield self._ordinary_days()
+        yield self._heavy("llm-gateway", _HEAVY[0], first=0.0)
+        yield self._heavy("triton", _HEAVY[1], first=240.0)
+        yield self._slow_registry()
+        yield self._repeat(self._stall, first=8, every=300)
+        yield self._repeat(self._cancelled, first=35, every=210)
+        yield self._repeat(self._always_policy, first=15, every=45)
+        yield self._repeat(self._crash, first=100, every=900)
+
+    def _once(self) -> Iterator[Act]:
+        """Failures. Each goes away in the end, and comes back."""
+        yield self._refused("reports", f"{OWN}/finance/reports:lastest", None, first=2, lasts=420)
+        yield self._refused("billing", f"{OWN}/finance/billing:9.1", Refusal.UNAUTHORIZED, first=5, lasts=600)
+        yield self._refused(
+            "sidecar", "docker.io/library/haproxy:3.3", Refusal.RATE_LIMITED, first=7, lasts=55, heals=True
+        )
+        yield self._refused("mirror", "registry.lab.example.net/tools/mirror:1", Refusal.TLS, first=150, lasts=300)
+        yield self._refused("archive", "ghcr.io/home-lab/archiver:7", Refusal.TIMEOUT, first=60, lasts=45, heals=True)
+        yield self._refused("thumbs", f"{OWN}/shop/thumbs:12", Refusal.SERVER_ERROR, first=210, lasts=70, heals=True)
+        yield self._one_pod("typo", "docker.io/Library/Busybox:1", first=20, lasts=400)
+        yield self._one_pod("preloaded", f"{OWN}/shop/kiosk:4", first=25, lasts=400, policy="Never")
+
+    def _ordinary_days(self) -> Act:
+        """Now here, now there, a pod starts; the more nodes the more often."""
+        for number in itertools.count():
+            node = self._some_node()
+            image = self._random.choice(_ORDINARY)
+            name = image.rpartition("/")[2].partition(":")[0]
+            self._start(node, name, image, lasts=self._random.uniform(100, 240))
+            yield 0.3 if number < 4 else self._random.expovariate(len(self.kubelets) / 26)
+
+    def _daemon(self, name: str, image: str) -> Act:
+        for node in self.kubelets:
+            self._start(node, name, image, daemon=True, namespace="monitoring")
+            yield 0.7
+
+    def _rollout(self) -> Act:
+        """A new version of a service on every node, a few at a time; from the second on only one layer is new."""
+        for version in itertools.count(417):
+            name = SERVICES[version % len(SERVICES)]
+            image = self.registries.push(f"{OWN}/shop/{name}:1.{version}", service(name, version))
+            for node in self.kubelets:
+                self._start(node, name, image, init="docker.io/library/alpine:3.23", namespace="shop", lasts=300)
+                yield 1.2
+            yield 75.0
+
+    def _heavy(self, name: str, image: str, first: float) -> Act:
+        """Gigabytes, on the node made for them; now and then it must go again."""
+        node = "gpu-1" if "gpu-1" in self.kubelets else next(iter(self.kubelets))
+        yield first
+        while True:
+            self._start(node, name, image, namespace="ml", lasts=420)
+            yield 480.0
+
+    def _slow_registry(self) -> Act:
+        yield 1.0
+        while True:
+            self._start(self._some_node(), "invoice-printer", _SLOW_IMAGE, namespace="legacy", lasts=330)
+            yield 200.0
+
+    def _stall(self) -> Act:
+        """The registry stops in the middle of a layer, for most of a minute."""
+        version = next(self._order)
+        image = service("ledger", version)
+        reference = self.registries.push(f"{OWN}/finance/ledger:0.{version}", image)
+        digest = image.layers[-1].blob.digest
+        self.registries.holds[digest] = 6 * MB
+        self._start(self._some_node(), "ledger", reference, namespace="finance", lasts=200)
+        yield 62.0
+        del self.registries.holds[digest]
+
+    def _cancelled(self) -> Act:
+        """Somebody deletes the pod while its image is still coming."""
+        self._start(self._some_node(), "notebook", "docker.io/pytorch/pytorch:2.9-cuda13", namespace="ml", lasts=22)
+        yield 0.0
+
+    def _always_policy(self) -> Act:
+        """``imagePullPolicy: Always``: a pull that finds everything there, where it has been before."""
+        node = next(iter(self.kubelets))
+        self._start(node, "proxy", "docker.io/library/nginx:1.29", lasts=30, policy="Always")
+        yield 0.0
+
+    def _crash(self) -> Act:
+        """containerd dies while it is pulling; its kubelet tries again, and the download goes on where it was."""
+        busy = [name for name, kubelet in self.kubelets.items() if kubelet.node.transfers]
+        node = self._random.choice(busy or list(self.kubelets))
+        self.kubelets[node].node.crash()
+        self._crashed.append(Crashed(node))
+        yield 0.0
+
+    def _refused(
+        self, name: str, image: str, why: Refusal | None, *, first: float, lasts: float, heals: bool = False
+    ) -> Act:
+        """An image that cannot be had, until somebody deletes the pod, or (``heals``) the registry changes its mind."""
+        made = service(name, 1)
+        yield first
+        while True:
+            if heals:
+                self.registries.push(image, made)
+            self.registries.refuse(image, why)
+            node = self._some_node()
+            self._start(node, name, image, namespace="apps", lasts=lasts + (240 if heals else 0))
+            yield lasts
+            if heals:
+                self.registries.refuse(image, None)
+                yield 240.0
+            yield 30.0
+
+    def _one_pod(self, name: str, image: str, *, first: float, lasts: float, policy: str = "IfNotPresent") -> Act:
+        yield first
+        while True:
+            self._start(self._some_node(), name, image, lasts=lasts, policy=policy)
+            yield lasts + 60.0
+
+    def _repeat(self, act: Callable[[], Act], *, first: float, every: float) -> Act:
+        yield first
+        while True:
+            yield from act()
+            yield every
+
+    # The controllers' and the scheduler's part.
+
+    def _start(
+        self,
+        node: str,
+        name: str,
+        image: str,
+        *,
+        init: str | None = None,
+        namespace: str = "default",
+        daemon: bool = False,
+        policy: str = "IfNotPresent",
+        lasts: float | None = None,
+    ) -> None:
+        """A pod on this node, and (``lasts``) its end; some time after it the node's disk is tidied up."""
+        if daemon:
+            owner, pod_name = ("DaemonSet", name), f"{name}-{self._letters(5)}"
+        else:
+            owner = ("ReplicaSet", f"{name}-{self._letters(9)}")
+            pod_name = f"{owner[1]}-{self._letters(5)}"
+        kubelet = self.kubelets[node]
+        made = pod(
+            pod_name,
+            node,
+            {name: image},
+            init={"prepare": init} if init else None,
+            namespace=namespace,
+            owner=owner,
+            at=kubelet.node.now,
+        )
+        kubelet.add(made, policy=policy)
+        if lasts is not None:
+            heapq.heappush(self._acts, (self._age, next(self._order), self._end(kubelet, pod_name, image, lasts)))
+
+    def _end(self, kubelet: Kubelet, pod_name: str, image: str, lasts: float) -> Act:
+        yield lasts
+        kubelet.remove(pod_name)
+        yield 25.0
+        if self._random.random() < _TIDIED:
+            kubelet.tidy(image)
+
+    def _some_node(self) -> str:
+        return self._random.choice(list(self.kubelets))
+
+    def _letters(self, count: int) -> str:
+        # Those that Kubernetes makes names of: no vowels, no words.
+        return "".join(self._random.choices("bcdfghjklmnpqrstvwxz2456789", k=count))

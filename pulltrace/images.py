@@ -1,0 +1,83 @@
+"""Image references: parse, normalise, compare, as containerd's CRI plugin does.
+
+The grammar and its limits are those of https://github.com/distribution/reference (``reference.go``, ``normalize.go``);
+a reference with tag *and* digest loses its tag, as in ``ParseDockerRef``, which containerd uses for every CRI pull.
+"""
+
+import re
+from dataclasses import dataclass
+
+DEFAULT_REGISTRY = "docker.io"
+
+_REGISTRY = re.compile(
+    r"(?:\[[0-9a-fA-F:]+\]|(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*)"
+    r"(?::[0-9]+)?"
+)
+_REPOSITORY_PART = re.compile(r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*")
+_TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
+_DIGEST = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}")
+_IMAGE_ID = re.compile(r"[0-9a-f]{64}")  # a bare image id is never a repository
+_MAX_NAME = 255
+
+
+class InvalidReferenceError(ValueError):
+    """The text is no image reference; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One image reference with nothing left implicit. Without digest there is always a tag, with one never."""
+
+    registry: str
+    repository: str
+    tag: str | None = None
+    digest: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Registry and repository: what all tags have in common."""
+        return f"{self.registry}/{self.repository}"
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.digest}" if self.digest else f"{self.name}:{self.tag}"
+
+
+def parse(text: str) -> Reference:
+    """Read a reference as written in a pod. Raises ``InvalidReferenceError``."""
+    rest, has_digest, digest = text.partition("@")
+    if has_digest and not _DIGEST.fullmatch(digest):
+        raise InvalidReferenceError(f"{text!r}: the digest is not <algorithm>:<hex>")
+    registry, rest = _split_registry(rest)
+    repository, has_tag, tag = rest.partition(":")
+    if has_tag and not _TAG.fullmatch(tag):
+        raise InvalidReferenceError(f"{text!r}: the tag has characters that are not allowed, or is too long")
+    if _IMAGE_ID.fullmatch(text) or not all(map(_REPOSITORY_PART.fullmatch, repository.split("/"))):
+        raise InvalidReferenceError(f"{text!r}: the repository must be lower case, of letters, digits and . _ - /")
+    if not _REGISTRY.fullmatch(registry):
+        raise InvalidReferenceError(f"{text!r}: the registry is not host[:port]")
+    if registry == DEFAULT_REGISTRY and "/" not in repository:
+        repository = f"library/{repository}"
+    if len(registry) + 1 + len(repository) > _MAX_NAME:
+        raise InvalidReferenceError(f"{text[:40]!r}…: the name is longer than {_MAX_NAME} characters")
+    return Reference(registry, repository, None if digest else tag or "latest", digest or None)
+
+
+def _split_registry(name: str) -> tuple[str, str]:
+    """The first part is a registry only if it has a dot, a port or a capital, or is localhost."""
+    first, slash, rest = name.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost" or first != first.lower()):
+        return (DEFAULT_REGISTRY if first == "index.docker.io" else first), rest
+    return DEFAULT_REGISTRY, name
+
+
+def normalise(text: str) -> str:
+    """The reference with nothing implicit, or the text as it is when it is none."""
+    try:
+        return str(parse(text))
+    except InvalidReferenceError:
+        return text
+
+
+def registry_host(registry: str) -> str:
+    """The registry without its port: all that containerd's content labels keep of it."""
+    return re.sub(r":[0-9]+\Z", "", registry)

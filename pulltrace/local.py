@@ -1,0 +1,89 @@
+"""``pulltrace local``: server and agent in one process, on this machine's containerd. EDGE.
+
+For a k3s box, a kind node, a laptop. It reads the variables of both halves; only the defaults differ: everything
+listens on loopback, and the node is called as the machine is.
+"""
+
+import asyncio
+import logging
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import replace
+
+from pulltrace.agent.containerd import SOCKETS, find_socket
+from pulltrace.agent.run import watch
+from pulltrace.server.run import serve
+from pulltrace.settings import AgentSettings, ServerSettings, Settings, SettingsError
+from pulltrace.settings import load as load_settings
+
+_log = logging.getLogger(__name__)
+
+
+class LocalError(Exception):
+    """There is no containerd here that can be read; the message says what to do."""
+
+
+def load(environ: Mapping[str, str]) -> tuple[ServerSettings, AgentSettings]:
+    """Both halves' settings. Raises ``SettingsError`` with the mistakes of both."""
+    defaults = {
+        "PULLTRACE_HTTP_ADDR": "127.0.0.1:8080",
+        "PULLTRACE_METRICS_ADDR": "127.0.0.1:9090",
+        "PULLTRACE_NODE_NAME": node_name(socket.gethostname()),
+    }
+    known = defaults | {name: text for name, text in environ.items() if text.strip()}
+    known.pop("PULLTRACE_SERVER_URL", None)  # the agent's server is the one beside it
+    mistakes: dict[str, None] = {}
+
+    def read(kind: type[Settings]) -> Settings | None:
+        try:
+            return load_settings(kind, known)
+        except SettingsError as error:
+            mistakes.update(dict.fromkeys(error.mistakes))
+            return None
+
+    server, agent = read(ServerSettings), read(AgentSettings)
+    if server is None or agent is None:
+        raise SettingsError(list(mistakes))
+    return server, agent
+
+
+async def run(server: ServerSettings, agent: AgentSettings) -> None:
+    """Run both until cancelled. Raises ``LocalError`` when containerd's socket is missing or out of reach."""
+    path = _readable(agent.containerd_socket)
+    listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(serve(server, on_ready=lambda port, _: listening.set_result(port)))
+        url = _url(server.http_addr.host, await listening)
+        _log.info("local: the dashboard is at %s/ and shows what containerd at %s pulls", url, path)
+        tasks.create_task(watch(replace(agent, containerd_socket=path, server_url=url)))
+
+
+def node_name(hostname: str) -> str:
+    """A machine's name as a node's: lower case, of letters, digits, ``-`` and ``.``."""
+    labels = [re.sub(r"[^a-z0-9-]+", "-", label).strip("-") for label in hostname.lower().split(".")]
+    return ".".join(filter(None, labels))[:253].rstrip("-.") or "localhost"
+
+
+def _readable(path: str | None) -> str:
+    path = path or find_socket()
+    if path is None:
+        raise LocalError(
+            f"no containerd here: none of {', '.join(SOCKETS)} exists. PULLTRACE_CONTAINERD_SOCKET names another"
+        )
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(path)
+    except FileNotFoundError:
+        raise LocalError(f"no containerd here: {path} does not exist") from None
+    except PermissionError:
+        raise LocalError(f"no permission to read {path}: run it as root, for instance with sudo") from None
+    except OSError as error:
+        raise LocalError(f"no containerd answers at {path}: {error.strerror or error}") from None
+    return path
+
+
+def _url(host: str, port: int) -> str:
+    """How to reach from this machine what listens there."""
+    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,1 @@
+"""The half that hears all nodes, and tells the world."""

@@ -1,0 +1,204 @@
+"""The feed: every change has a number, the *revision*; a reader holds a cursor, the last one it took. PURE.
+
+Each pull stands in the feed once, at the revision of its newest state, in the order of revisions: what a reader missed
+is the feed's tail, and however slow it is there is never more to send than there are pulls. What must not be skipped —
+the end of an attempt that a retry superseded, a removal — stays as a *leftover*; those are bounded, and a cursor from
+before the last one dropped is of no use any more: that reader starts from a reset.
+
+What changed in one tick is a ``Frame``. Every entry is encoded at most once for each kind of reader, and a reader that
+is in step gets the frame's own bytes object.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+
+import msgspec
+from msgspec import structs
+
+from pulltrace.wire import (
+    SCHEMA_VERSION,
+    EventType,
+    PullEvent,
+    PullRemovedEvent,
+    PullStatus,
+    RemovedPull,
+    to_time,
+)
+
+encoder = msgspec.json.Encoder()
+
+
+class Entry:
+    """One change: a pull's state, or its removal (``pull`` is None)."""
+
+    __slots__ = ("_bytes", "at", "id", "node", "pull", "revision", "type")
+
+    def __init__(
+        self, *, revision: int, type_: EventType, id_: str, node: str, pull: PullStatus | None, at: float
+    ) -> None:
+        self.revision = revision
+        self.type = type_
+        self.id = id_
+        self.node = node
+        self.pull = pull
+        self.at = at
+        self._bytes: dict[bool, bytes] | None = {}
+
+    def data(self, *, layers: bool) -> bytes:
+        """The event's JSON, kept as long as the entry is of the newest frame."""
+        if self._bytes is None:
+            return encoder.encode(self._event(layers))
+        data = self._bytes.get(layers)
+        if data is None:
+            data = self._bytes[layers] = encoder.encode(self._event(layers))
+        return data
+
+    def forget_bytes(self) -> None:
+        """It is of an old frame: few will ask for it."""
+        self._bytes = None
+
+    def _event(self, layers: bool) -> PullEvent | PullRemovedEvent:
+        if self.pull is None:
+            return removal(self.id, self.node, self.at)
+        return PullEvent(
+            timestamp=to_time(self.at),
+            type=self.type,
+            node_name=self.node,
+            pull=shown(self.pull, layers=layers),
+            schema_version=SCHEMA_VERSION,
+        )
+
+
+def shown(pull: PullStatus, *, layers: bool) -> PullStatus:
+    """A pull as list and stream show it, with or without its layers."""
+    return pull if layers or pull.layers is None else structs.replace(pull, layers=None)
+
+
+def removal(id_: str, node: str, at: float) -> PullRemovedEvent:
+    """The last event of a pull, for everyone or for a reader whose filter it has left."""
+    return PullRemovedEvent(
+        timestamp=to_time(at),
+        type=EventType.REMOVED,
+        node_name=node,
+        pull=RemovedPull(id=id_),
+        schema_version=SCHEMA_VERSION,
+    )
+
+
+class Frame:
+    """The changes of one tick. A reader whose cursor is ``after`` is in step."""
+
+    __slots__ = ("_bytes", "after", "entries", "revision")
+
+    def __init__(self, after: int, revision: int, entries: list[Entry]) -> None:
+        self.after = after
+        self.revision = revision
+        self.entries = entries
+        self._bytes: dict[bool, bytes] = {}
+
+    def bytes(self, render: Callable[[Entry, bool], bytes], *, layers: bool) -> bytes:
+        """The frame as sent, the same object for all readers of a kind."""
+        data = self._bytes.get(layers)
+        if data is None:
+            data = self._bytes[layers] = b"".join(render(entry, layers) for entry in self.entries)
+        return data
+
+
+class Feed:
+    """All pulls by the revision of their last change, and what must not be missed in between."""
+
+    def __init__(self, leftovers: int) -> None:
+        self.revision = 0
+        self.floor = 0
+        """Cursors below cannot be served: something between is forgotten."""
+        self.frame = Frame(0, 0, [])
+        self._entries: dict[int, Entry] = {}  # ordered: revisions only grow
+        self._newest: dict[str, Entry] = {}  # by pull id, removals excluded
+        self._leftovers: deque[int] = deque()
+        self._max_leftovers = leftovers
+
+    def __len__(self) -> int:
+        return len(self._newest)
+
+    def get(self, id_: str) -> Entry | None:
+        """A pull's newest state."""
+        return self._newest.get(id_)
+
+    def pulls(self) -> Iterator[PullStatus]:
+        """Every pull's newest state, in no order."""
+        return (entry.pull for entry in self._newest.values() if entry.pull)
+
+    def current(self) -> list[Entry]:
+        """Every pull's newest state, in the order of their last change."""
+        return sorted(self._newest.values(), key=lambda entry: entry.revision)
+
+    def publish(self, changed: Iterable[PullStatus], removed: Iterable[str], now: float) -> Frame:
+        """Number a tick's changes. Of a frame without any nothing is said."""
+        after = self.revision
+        entries = [entry for id_ in removed if (entry := self._remove(id_, now))]
+        entries += [self._change(pull, now) for pull in changed]
+        if entries:
+            for entry in self.frame.entries:
+                entry.forget_bytes()
+            self.frame = Frame(after, self.revision, entries)
+        return self.frame
+
+    def since(self, cursor: int) -> list[Entry] | None:
+        """What a reader with this cursor has not seen, oldest first. None when that cannot be said: reset it."""
+        if not self.floor <= cursor <= self.revision:
+            return None
+        missed = []
+        for revision in reversed(self._entries):
+            if revision <= cursor:
+                break
+            missed.append(self._entries[revision])
+        missed.reverse()
+        return missed
+
+    def _change(self, pull: PullStatus, now: float) -> Entry:
+        before = self._newest.get(pull.id)
+        entry = self._append(
+            _type_of(pull, before.pull if before else None), pull.id, pull.node_name, pull=pull, now=now
+        )
+        if before:
+            self._supersede(before, pull)
+        self._newest[pull.id] = entry
+        return entry
+
+    def _remove(self, id_: str, now: float) -> Entry | None:
+        before = self._newest.pop(id_, None)
+        if before is None:
+            return None
+        self._supersede(before, None)
+        entry = self._append(EventType.REMOVED, id_, before.node, pull=None, now=now)
+        self._keep(entry)
+        return entry
+
+    def _append(self, type_: EventType, id_: str, node: str, *, pull: PullStatus | None, now: float) -> Entry:
+        self.revision += 1
+        entry = Entry(revision=self.revision, type_=type_, id_=id_, node=node, pull=pull, at=now)
+        self._entries[self.revision] = entry
+        return entry
+
+    def _supersede(self, before: Entry, pull: PullStatus | None) -> None:
+        """A state makes way for a newer one, except the end of an attempt: nobody may miss that."""
+        old = before.pull
+        if old and old.status.ended and not (pull and pull.status == old.status and pull.attempt == old.attempt):
+            self._keep(before)
+        else:
+            del self._entries[before.revision]
+
+    def _keep(self, entry: Entry) -> None:
+        self._leftovers.append(entry.revision)
+        if len(self._leftovers) > self._max_leftovers:
+            oldest = self._leftovers.popleft()
+            del self._entries[oldest]
+            self.floor = max(self.floor, oldest)
+
+
+def _type_of(pull: PullStatus, before: PullStatus | None) -> EventType:
+    if pull.status.ended:
+        return EventType.FAILED if pull.status == "failed" else EventType.COMPLETED
+    if before is None or before.attempt < pull.attempt:
+        return EventType.STARTED
+    return EventType.PROGRESS

@@ -1,0 +1,266 @@
+"""Follows pods and kubelet events: list, watch from there, relist when there is a gap. Never writes anything.
+
+EDGE. The protocol is https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes; the
+HTTP of it is in ``kube_api``, which is loaded only where there is a cluster.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from pulltrace.logs import fields
+from pulltrace.server.objects import Change, Event, EventSeen, EventsHeard, Pod, PodGone, PodSeen, PodsListed
+
+_log = logging.getLogger(__name__)
+
+FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
+FORBIDDEN_DELAY = 60.0
+"""Seconds between looks whether a missing permission was granted."""
+GRACE = 60.0
+"""Seconds after which an API server that never answered no longer holds readiness back."""
+SHORT_WATCH = 1.0
+
+
+class KubeError(Exception):
+    """The API server cannot be used as wanted; the message says why, in one line."""
+
+
+class GoneError(KubeError):
+    """410: the version to continue from is no longer known. Only a new list helps."""
+
+
+class ForbiddenError(KubeError):
+    """403: a permission is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A collection to follow, and the part of it that matters."""
+
+    name: str
+    kind: type[Pod] | type[Event]
+    selector: str
+
+
+# Both sets of fields are the API server's: pkg/registry/core/{pod,event}/strategy.go, ToSelectableFields.
+PODS = Resource("pods", Pod, "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed")
+# What a kubelet says of pods apart from pulls, most often first; `Cluster` sorts out the rest.
+_NOT_OF_PULLS = [
+    "Created",
+    "Started",
+    "Killing",
+    "Unhealthy",
+    "FailedMount",
+    "FailedCreatePodSandBox",
+    "SandboxChanged",
+]
+EVENTS = Resource(
+    "events",
+    Event,
+    ",".join(("involvedObject.kind=Pod", "source=kubelet", *(f"reason!={reason}" for reason in _NOT_OF_PULLS))),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Part of a list; ``version`` is the list's, to watch from."""
+
+    objects: list[Pod | Event]
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """One line of a watch: ADDED, MODIFIED, DELETED, or BOOKMARK (without an object). Watch on from ``version``."""
+
+    type: str
+    object: Pod | Event | None
+    version: str
+
+
+class Api(Protocol):
+    """What is asked of the API server. Everything raises ``KubeError``."""
+
+    def pages(self, resource: Resource, namespace: str | None) -> AsyncGenerator[Page, None]:
+        """All objects, a page at a time."""
+
+    def changes(self, resource: Resource, namespace: str | None, version: str) -> AsyncGenerator[list[Watched], None]:
+        """Changes after ``version`` as they come, first an empty batch once connected, until the server has enough."""
+
+    async def close(self) -> None:
+        """Let go of connections."""
+
+
+async def connect(environ: Mapping[str, str]) -> Api | None:
+    """Access to the cluster this process runs in, or else to the one ``KUBECONFIG`` names; None when there is neither.
+
+    A kubeconfig in the home directory is not looked for: nobody expects a server to watch the cluster a laptop
+    happened to talk to last. Raises ``KubeError``.
+    """
+    if not environ.get("KUBERNETES_SERVICE_HOST") and not environ.get("KUBECONFIG"):
+        return None
+    from pulltrace.server import kube_api  # noqa: PLC0415  # 40 MiB that a server without a cluster need not carry
+
+    return await kube_api.connect(environ)
+
+
+class Watches:
+    """Every watch of one cluster. ``tell`` takes the changes, on the event loop, and must not block."""
+
+    def __init__(self, api: Api, namespaces: Iterable[str] | None, tell: Callable[[Change], None]) -> None:
+        self._api = api
+        self._follows: list[_Follow] = []
+        for namespace in (None,) if namespaces is None else namespaces:
+            pods = _Follow(api, PODS, namespace, tell, None)
+            self._follows += [pods, _Follow(api, EVENTS, namespace, tell, pods.settled)]
+
+    async def run(self) -> None:
+        """Follow everything until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for follow in self._follows:
+                    group.create_task(follow.run())
+        finally:
+            await self._api.close()
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why the first lists are not done, or None when they are, or cannot be had."""
+        for follow in self._follows:
+            if not follow.settled.is_set():
+                return f"the first list of {follow} is not done{f': {follow.problem}' if follow.problem else ''}"
+        return None
+
+    @property
+    def problem(self) -> str | None:
+        """Why something is not followed at the moment, or None when all is well."""
+        return next((str(follow.problem) for follow in self._follows if follow.problem), None)
+
+    @property
+    def sees_pods(self) -> bool:
+        """Nothing is known to keep pods from being seen."""
+        return not any(follow.problem for follow in self._follows if follow.resource is PODS)
+
+    def up(self) -> Iterator[tuple[str, bool]]:
+        """For each resource, whether it is followed in every namespace."""
+        for resource in (PODS, EVENTS):
+            yield resource.name, all(follow.up for follow in self._follows if follow.resource is resource)
+
+
+class _Follow:
+    """One resource in one namespace, or in all."""
+
+    def __init__(
+        self,
+        api: Api,
+        resource: Resource,
+        namespace: str | None,
+        tell: Callable[[Change], None],
+        after: asyncio.Event | None,
+    ) -> None:
+        self.resource = resource
+        self.settled = asyncio.Event()
+        self.up = False
+        self.problem: KubeError | None = None
+        self._api, self._namespace, self._tell, self._after = api, namespace, tell, after
+        self._version = ""  # to watch from; empty when only a list helps
+        self._failures = 0
+
+    def __str__(self) -> str:
+        return f"{self.resource.name} in {f'namespace {self._namespace}' if self._namespace else 'all namespaces'}"
+
+    async def run(self) -> None:
+        """List and watch, for ever."""
+        if self._after:
+            # Listed events count only for pods that are known to wait.
+            await self._after.wait()
+        asyncio.get_running_loop().call_later(GRACE, self.settled.set)
+        while True:
+            try:
+                if not self._version:
+                    await self._list()
+                await self._watch()
+            except GoneError:
+                self._version = ""
+                await self._pause()
+            except ForbiddenError as error:
+                self._version = ""
+                self._forbidden(error)
+                await asyncio.sleep(FORBIDDEN_DELAY * random.uniform(0.8, 1.2))  # noqa: S311
+            except KubeError as error:
+                self._failed(error)
+                await self._pause()
+
+    async def _list(self) -> None:
+        keys: set[str] = set()
+        version = ""
+        async with contextlib.aclosing(self._api.pages(self.resource, self._namespace)) as pages:
+            async for page in pages:
+                version = page.version
+                for item in page.objects:
+                    if isinstance(item, Pod):
+                        keys.add(item.key)
+                        self._tell(PodSeen(item))
+                    else:
+                        self._tell(EventSeen(item, fresh=False))
+                await asyncio.sleep(0)  # a long list must not keep the streams waiting
+        self._tell(PodsListed(self._namespace, frozenset(keys)) if self.resource is PODS else EventsHeard(heard=True))
+        self._version = version
+        self.settled.set()
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        begun, heard = loop.time(), False
+        async with contextlib.aclosing(self._api.changes(self.resource, self._namespace, self._version)) as batches:
+            async for batch in batches:
+                self._works()
+                for change in batch:
+                    self._version = change.version or self._version
+                    self._change(change)
+                    heard = True
+        if not heard and loop.time() - begun < SHORT_WATCH:
+            self._failures += 1
+            await self._pause()
+        else:
+            self._failures = 0
+
+    def _change(self, change: Watched) -> None:
+        match change.object:
+            case Pod() as pod:
+                self._tell(PodGone(pod.key) if change.type == "DELETED" else PodSeen(pod))
+            case Event() as event if change.type != "DELETED":  # an event ends an hour later: that is no news
+                self._tell(EventSeen(event, fresh=True))
+
+    async def _pause(self) -> None:
+        delay = min(FIRST_DELAY * 2.0 ** min(self._failures, 10), LONGEST_DELAY)
+        await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311  # many servers must not come back as one
+
+    def _works(self) -> None:
+        if self.problem:
+            _log.info("kube.watch.up", extra=fields(resource=self.resource.name, namespace=self._namespace))
+        self.up, self.problem = True, None
+
+    def _failed(self, error: KubeError) -> None:
+        self._failures += 1
+        self.up = False
+        # One failure is a connection that some proxy found idle. From the second on it is an outage, said once.
+        if self._failures > 1 and not self.problem:
+            extra = fields(resource=self.resource.name, namespace=self._namespace, error=str(error))
+            _log.warning("kube.watch.down", extra=extra)
+        if self._failures > 1:
+            self.problem = error
+
+    def _forbidden(self, error: ForbiddenError) -> None:
+        self.up = False
+        if not isinstance(self.problem, ForbiddenError):
+            rule = f'{{apiGroups: [""], resources: ["{self.resource.name}"], verbs: ["list", "watch"]}}'
+            where = f"a Role in namespace {self._namespace}" if self._namespace else "a ClusterRole"
+            _log.warning("kube.watch.forbidden", extra=fields(error=str(error), needed=f"{where} with the rule {rule}"))
+            self.problem = ForbiddenError(f"{error}; needed: {where} with the rule {rule}")
+            if self.resource is EVENTS:
+                self._tell(EventsHeard(heard=False))
+        self.settled.set()

@@ -1,0 +1,231 @@
+"""The API server over HTTP: credentials by kubernetes_asyncio, raw JSON straight into the few fields used.
+
+EDGE. The library's models and its Watch are not used: they hold every field of every object (slow, large), and its
+Watch does not end. Only GET is ever sent.
+"""
+
+import logging
+import random
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+import aiohttp
+import kubernetes_asyncio
+import msgspec
+from kubernetes_asyncio.client import ApiClient, Configuration
+from msgspec import Raw, Struct, field
+
+from pulltrace import __version__
+from pulltrace.server.kube import ForbiddenError, GoneError, KubeError, Page, Resource, Watched
+from pulltrace.server.objects import Event, Pod
+
+_log = logging.getLogger(__name__)
+
+PAGE = 200
+"""Objects a page: about 2 MB of pods, which take some ten milliseconds to read."""
+CONNECT_TIMEOUT = 10.0
+LIST_TIMEOUT = 60.0
+WATCH_SECONDS = 300
+"""How long the API server is asked to keep a watch up; client-go takes five to ten minutes."""
+SILENCE = 150.0
+"""Seconds without a byte after which a watch is taken for dead: bookmarks come about every minute."""
+LONGEST_LINE = 16 * 2**20
+
+_VERB_HEADERS = {
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",  # compressing long lists costs the API server more than the bytes do
+}
+
+
+class _ListMeta(Struct):
+    version: str = field(name="resourceVersion", default="")
+    token: str = field(name="continue", default="")
+
+
+class _List(Struct):
+    metadata: _ListMeta
+    items: list[Raw] | None = None
+
+
+class _Line(Struct):
+    type: str
+    object: Raw
+
+
+class _Status(Struct):
+    code: int = 0
+    reason: str = ""
+    message: str = ""
+
+
+class _OnlyVersion(Struct):
+    metadata: _ListMeta
+
+
+_list_decoder = msgspec.json.Decoder(_List)
+_line_decoder = msgspec.json.Decoder(_Line)
+_status_decoder = msgspec.json.Decoder(_Status)
+_version_decoder = msgspec.json.Decoder(_OnlyVersion)
+_decoders: dict[type, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(kind) for kind in (Pod, Event)}
+
+
+async def connect(environ: Mapping[str, str]) -> "HttpApi":
+    """In-cluster access, or what ``KUBECONFIG`` names. Raises ``KubeError``."""
+    configuration = Configuration()
+    try:
+        if environ.get("KUBERNETES_SERVICE_HOST"):
+            kubernetes_asyncio.config.load_incluster_config(configuration, environ=environ)  # type: ignore[no-untyped-call]
+        else:
+            await kubernetes_asyncio.config.load_kube_config(environ["KUBECONFIG"], client_configuration=configuration)
+    except Exception as error:  # kubeconfigs run programs and read files: there is no list of what can go wrong
+        raise KubeError(f"no access to Kubernetes: {error}") from error
+    return HttpApi(configuration)
+
+
+class HttpApi:
+    """One API server. Make it on the event loop that uses it."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        configuration.connection_pool_maxsize = 0  # a watch holds its connection, and there are two for each namespace
+        self._client = ApiClient(configuration)
+        self._client.user_agent = f"pulltrace/{__version__}"
+        self._complained: set[str] = set()
+
+    @classmethod
+    def at(cls, url: str) -> "HttpApi":
+        """An API server that wants no credentials, such as the demo's."""
+        return cls(Configuration(host=url))
+
+    async def pages(self, resource: Resource, namespace: str | None) -> AsyncGenerator[Page, None]:
+        """All objects, a page at a time. A list that takes so long that its token expires ends in ``GoneError``."""
+        token = ""
+        while True:
+            query = [("limit", str(PAGE))] + ([("continue", token)] if token else [])
+            async with self._get(resource, namespace, query, LIST_TIMEOUT) as response:
+                body = await _read(response)
+            try:
+                page = _list_decoder.decode(body)
+            except msgspec.MsgspecError as error:
+                raise KubeError(f"the answer to listing {resource.name} is no list: {error}") from error
+            found = (self._decode(resource, raw) for raw in page.items or ())
+            yield Page([item for item in found if item], page.metadata.version)
+            token = page.metadata.token
+            if not token:
+                return
+
+    async def changes(
+        self, resource: Resource, namespace: str | None, version: str
+    ) -> AsyncGenerator[list[Watched], None]:
+        """Changes after ``version``: first an empty batch, then what each read of the connection brings."""
+        seconds = random.randint(WATCH_SECONDS, 2 * WATCH_SECONDS)  # noqa: S311  # not all at once
+        query = [
+            ("watch", "true"),
+            ("allowWatchBookmarks", "true"),
+            ("resourceVersion", version),
+            ("timeoutSeconds", str(seconds)),
+        ]
+        async with self._get(resource, namespace, query, SILENCE) as response:
+            yield []
+            rest = b""
+            while chunk := await _read_some(response):
+                *lines, rest = (rest + chunk).split(b"\n")
+                if len(rest) > LONGEST_LINE:
+                    raise KubeError(f"a line of the watch of {resource.name} has no end")
+                yield [self._watched(resource, line) for line in lines if line.strip()]
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+    def _get(
+        self, resource: Resource, namespace: str | None, query: list[tuple[str, str]], silence: float
+    ) -> "_Answer":
+        path = f"/api/v1/namespaces/{namespace}/{resource.name}" if namespace else f"/api/v1/{resource.name}"
+        call = self._client.call_api(
+            path,
+            "GET",
+            query_params=[*query, ("fieldSelector", resource.selector)],
+            header_params=dict(_VERB_HEADERS),
+            auth_settings=["BearerToken"],
+            _preload_content=False,
+            _request_timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT, sock_read=silence),
+        )
+        return _Answer(call)
+
+    def _watched(self, resource: Resource, text: bytes) -> Watched:
+        try:
+            line = _line_decoder.decode(text)
+            if line.type == "ERROR":
+                raise _error(_status_decoder.decode(line.object))
+            version = _version_decoder.decode(line.object).metadata.version
+        except msgspec.MsgspecError as error:
+            raise KubeError(f"a line of the watch of {resource.name} is none: {error}") from error
+        return Watched(line.type, None if line.type == "BOOKMARK" else self._decode(resource, line.object), version)
+
+    def _decode(self, resource: Resource, raw: Raw) -> Any:
+        try:
+            return _decoders[resource.kind].decode(raw)
+        except msgspec.MsgspecError as error:
+            if resource.name not in self._complained:  # once: a broken controller would fill the log
+                self._complained.add(resource.name)
+                _log.warning(
+                    "kube.object.unreadable", extra={"fields": {"resource": resource.name, "error": str(error)}}
+                )
+            return None
+
+
+class _Answer:
+    """Sends the request on entering; whatever goes wrong in between leaves as ``KubeError``."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        self._response: aiohttp.ClientResponse | None = None
+
+    async def __aenter__(self) -> aiohttp.ClientResponse:
+        try:
+            response: aiohttp.ClientResponse = await self._call
+            self._response = response
+            if response.status == 200:
+                return response
+            body = await response.read()
+        except (aiohttp.ClientError, OSError) as error:
+            raise KubeError(_say(error)) from error
+        finally:
+            if self._response and self._response.status != 200:
+                self._response.close()
+        try:
+            status = _status_decoder.decode(body)
+        except msgspec.MsgspecError:
+            status = _Status(message=body[:200].decode(errors="replace").strip())
+        status.code = response.status
+        raise _error(status)
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._response:
+            self._response.close()
+
+
+def _error(status: _Status) -> KubeError:
+    kind = {410: GoneError, 403: ForbiddenError}.get(status.code, KubeError)
+    if status.reason == "Expired":
+        kind = GoneError
+    return kind(f"{status.message or status.reason or 'the API server refused'} ({status.code})")
+
+
+def _say(error: Exception) -> str:
+    return f"the API server cannot be reached: {str(error) or type(error).__name__}"
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    try:
+        return await response.read()
+    except (aiohttp.ClientError, OSError) as error:
+        raise KubeError(_say(error)) from error
+
+
+async def _read_some(response: aiohttp.ClientResponse) -> bytes:
+    """What has arrived, or nothing at the end."""
+    try:
+        return await response.content.readany()
+    except (aiohttp.ClientError, OSError) as error:
+        raise KubeError(_say(error)) from error

@@ -1,0 +1,56 @@
+"""Reports of the original's agent → ours. PURE.
+
+That agent (v0.1.0, Go) reports ingests: each is a pull of its own, without id, whose ``imageRef`` is the ingest's ref
+(``layer-sha256:…``). Which of them belong together it cannot know, so all of one node are one pull of an unknown
+image; a layer that is gone was, as far as anybody can tell, downloaded; when all are gone the pull has ended well.
+"""
+
+import re
+from collections.abc import Iterable
+
+import msgspec
+
+from pulltrace.wire import UNKNOWN_IMAGE, LayerPhase, LayerState, PullPhase, PullState
+
+_INGEST = re.compile(r"(layer|manifest|index|config|attestation|unknown)-(sha256:[0-9a-f]{64})")
+
+
+def is_legacy(pulls: Iterable[PullState]) -> bool:
+    """Only the original's agent sends pulls without an id."""
+    return any(not pull.id for pull in pulls)
+
+
+def merge_ingests(pulls: Iterable[PullState], before: PullState | None) -> list[PullState]:
+    """One node's ingests as the pulls they are: one of an unknown image, and those that have a name of their own.
+
+    ``before`` is the unknown one as it was after the last report, None when there was none.
+    """
+    named: dict[str, PullState] = {}
+    layers = {layer.digest: _gone(layer) for layer in (before and before.layers) or ()}
+    started = before.started_at if before else None
+    ingests = 0
+    for pull in pulls:
+        ref = _INGEST.fullmatch(pull.image_ref)
+        if not ref and pull.image_ref != UNKNOWN_IMAGE:
+            named[pull.image_ref] = msgspec.structs.replace(pull, id=pull.image_ref, status=PullPhase.DOWNLOADING)
+            continue
+        ingests += 1
+        started = min(filter(None, (started, pull.started_at)), default=None)
+        if ref is None or ref[1] == "layer":
+            for layer in pull.layers or ():
+                # The original puts the ingest's ref where the digest belongs.
+                digest = ref[2] if ref else layer.digest.removeprefix("layer-")
+                layers[digest] = msgspec.structs.replace(layer, digest=digest, state=LayerPhase.DOWNLOADING)
+    if ingests:
+        named[UNKNOWN_IMAGE] = PullState(
+            id=UNKNOWN_IMAGE,
+            layers=list(layers.values()),
+            started_at=started,
+            total_known=bool(layers) and all(layer.total_known for layer in layers.values()),
+            status=PullPhase.DOWNLOADING,
+        )
+    return list(named.values())
+
+
+def _gone(layer: LayerState) -> LayerState:
+    return msgspec.structs.replace(layer, downloaded_bytes=layer.total_bytes, state=LayerPhase.DOWNLOADED)

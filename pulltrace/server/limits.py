@@ -1,0 +1,25 @@
+"""How much the server holds at most. What goes beyond is refused or dropped, and counted, never kept. PURE."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds of one server; the defaults are those of every installation. Durations in seconds, sizes in bytes."""
+
+    nodes: int = 10_000
+    active_per_node: int = 256
+    layers_per_pull: int = 512
+    history_per_node: int = 200
+    history: int = 20_000
+    leftovers: int = 20_000
+    """Removed pulls and superseded ends that the feed remembers for readers that are behind."""
+    body: int = 1024 * 1024
+    report_interval: float = 0.5
+    readers: int = 256
+    reader_timeout: float = 30.0
+    """A reader that takes nothing for so long is dropped."""
+    keep_alive: float = 15.0
+    """Between two comments on a quiet stream."""
+    tick: float = 0.25
+    """Between two frames of the stream."""

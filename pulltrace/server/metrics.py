@@ -1,0 +1,172 @@
+"""What Prometheus gets. Labels stay few: never an image or a pod, and a node only on per-agent gauges.
+
+Counters count what happens; gauges are made at each scrape from the hub's state of that moment.
+The text is then made in a thread: for 5,000 nodes that takes too long for a loop that serves streams.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from pulltrace import __version__
+from pulltrace.wire import ErrorReason, NodeState, PullPhase, PullStatus
+
+MAX_REGISTRIES = 20
+BUCKETS = (1, 5, 10, 20, 30, 60, 120, 180, 240, 300, 360, 480, 600, 900, 1200, 1800, 2700, 3600)
+"""The kubelet's own for image pulls, so that the two can be laid over each other."""
+
+
+ACTIVE = [phase for phase in PullPhase if not phase.ended]
+
+# A second series for each counter, of when it was made.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """The state of one moment, as the hub counts it."""
+
+    active: dict[PullPhase, int]
+    stalled: int
+    nodes: list[tuple[str, NodeState, float]]
+    """Name, state and when it was last heard."""
+    watches: list[tuple[str, bool]] = field(default_factory=list)
+    """Resources of the Kubernetes API, and whether each is followed. Empty where there is no cluster."""
+    pods_waiting: int = 0
+
+
+class Metrics:
+    """Every metric of the server. ``render`` answers a scrape."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._state = _State()
+        self._hosts: set[str] = set()
+        mine = self.registry
+        self._total = Counter("pulltrace_pulls_total", "Pulls that ended.", ["registry", "result"], registry=mine)
+        self._duration = Histogram(
+            "pulltrace_pull_duration_seconds",
+            "From the start of a pull to its end.",
+            ["registry", "result"],
+            buckets=BUCKETS,
+            registry=mine,
+        )
+        self._phase = Histogram(
+            "pulltrace_pull_phase_duration_seconds",
+            "Time spent in one phase.",
+            ["phase"],
+            buckets=BUCKETS,
+            registry=mine,
+        )
+        self._bytes = Counter(
+            "pulltrace_pull_bytes_total", "Bytes fetched, as they arrive.", ["registry"], registry=mine
+        )
+        self._cached = Counter(
+            "pulltrace_pull_cached_bytes_total",
+            "Bytes of ended pulls that the node already had.",
+            ["registry"],
+            registry=mine,
+        )
+        self._errors = Counter(
+            "pulltrace_pull_errors_total", "Pulls that failed.", ["registry", "reason"], registry=mine
+        )
+        self._reports = Counter("pulltrace_agent_reports_total", "Reports taken from agents.", registry=mine)
+        self._rejected = Counter("pulltrace_reports_rejected_total", "Reports refused.", ["reason"], registry=mine)
+        self._dropped = Counter(
+            "pulltrace_dropped_total", "Pulls and layers that did not fit the bounds.", registry=mine
+        )
+        self.readers = Gauge("pulltrace_sse_clients_active", "Readers of the live stream.", registry=mine)
+        self.readers_dropped = Counter(
+            "pulltrace_sse_clients_dropped_total", "Readers that took nothing for too long.", registry=mine
+        )
+        Info("pulltrace_build", "Which Pulltrace this is.", registry=mine).info({"version": __version__})
+        ProcessCollector(registry=self.registry)
+        self.registry.register(self._state)
+
+    def report(self) -> None:
+        """A report was taken."""
+        self._reports.inc()
+
+    def rejected(self, reason: str) -> None:
+        """A report was refused, for one of a few reasons."""
+        self._rejected.labels(reason).inc()
+
+    def fetched(self, registry: str | None, count: int) -> None:
+        """Bytes came."""
+        self._bytes.labels(self._host(registry)).inc(count)
+
+    def dropped(self, count: int) -> None:
+        """Something did not fit."""
+        if count:
+            self._dropped.inc(count)
+
+    def phase(self, phase: PullPhase, seconds: float) -> None:
+        """A pull left a phase after so long."""
+        self._phase.labels(phase.value).observe(seconds)
+
+    def ended(self, pull: PullStatus) -> None:
+        """An attempt ended, well or not."""
+        host = self._host(pull.registry)
+        result = pull.status.value
+        self._total.labels(host, result).inc()
+        if pull.completed_at:
+            self._duration.labels(host, result).observe((pull.completed_at - pull.started_at).total_seconds())
+        if pull.status is PullPhase.FAILED:
+            self._errors.labels(host, (pull.error_reason or ErrorReason.UNKNOWN).value).inc()
+        self._cached.labels(host).inc(pull.cached_bytes)
+
+    def render(self, accept: str, gauges: Gauges) -> tuple[bytes, str]:
+        """A scrape's body and its content type: OpenMetrics when asked for. Meant for a thread: it takes a while."""
+        self._state.gauges = gauges
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type
+
+    def _host(self, registry: str | None) -> str:
+        if not registry:
+            return "unknown"
+        if registry not in self._hosts:
+            if len(self._hosts) >= MAX_REGISTRIES:
+                return "other"
+            self._hosts.add(registry)
+        return registry
+
+
+class _State(Collector):
+    """Gauges, read at the time of the scrape."""
+
+    def __init__(self) -> None:
+        self.gauges: Gauges | None = None
+
+    def collect(self) -> Iterator[Metric]:
+        now = self.gauges
+        if now is None:
+            return
+        active = GaugeMetricFamily("pulltrace_pulls_active", "Pulls that have not ended.", labels=["phase"])
+        for phase in ACTIVE:
+            active.add_metric([phase.value], now.active.get(phase, 0))
+        yield active
+        yield GaugeMetricFamily("pulltrace_pulls_stalled", "Pulls that do not move.", value=now.stalled)
+        connected = sum(state is not NodeState.LOST for _, state, _ in now.nodes)
+        yield GaugeMetricFamily("pulltrace_agents_connected", "Agents that are heard.", value=connected)
+        last = GaugeMetricFamily(
+            "pulltrace_agent_last_report_timestamp_seconds", "When a node's agent was last heard.", labels=["node"]
+        )
+        for name, _, seen in now.nodes:
+            last.add_metric([name], seen)
+        yield last
+        if not now.watches:
+            return
+        yield GaugeMetricFamily(
+            "pulltrace_pods_waiting", "Pods that cannot start for want of an image.", value=now.pods_waiting
+        )
+        up = GaugeMetricFamily(
+            "pulltrace_kube_watch_up", "Whether the resource is followed, in every namespace.", labels=["resource"]
+        )
+        for resource, works in now.watches:
+            up.add_metric([resource], works)
+        yield up

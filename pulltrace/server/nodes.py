@@ -1,0 +1,183 @@
+"""One node and its pulls, as its agent tells them. PURE."""
+
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TypeGuard
+
+from pulltrace.server.rates import Speed, Unpacking
+from pulltrace.wire import ErrorReason, NodeState, PullPhase, PullState, to_time
+
+DEFAULT_HEARTBEAT = 10.0
+LOST_AFTER = 60.0
+OLDEST = 7 * 24 * 3600.0
+"""No pull began longer ago: containerd's leases end after a day. What says otherwise is a broken clock."""
+
+
+@dataclass(slots=True, eq=False)
+class Pull:
+    """One attempt of one node to get one image: a lease of its containerd. Times in unix seconds, server's clock."""
+
+    key: str
+    """Unique on its node; the agent's id where it has one."""
+    node: "Node"
+    state: PullState
+    started_at: float
+    phase: PullPhase = PullPhase.RESOLVING
+    ended_at: float | None = None
+    error: str | None = None
+    reason: ErrorReason | None = None
+    presumed: bool = False
+    """The end is our conclusion; the agent may still correct it."""
+    history: bool = False
+    """It had ended before this server first heard of it: counted and logged by the one before."""
+    fresh: bool = False
+    """It began after its node's last report, so every byte of it came while we watched."""
+    learned_at: float | None = None
+    """When we learned of the end."""
+    story_id: str = ""
+    """The story it belongs to: ``correlation``'s."""
+    superseded: bool = False
+    """A later attempt has continued its story."""
+    best_percent: float = 0.0
+    phases: dict[PullPhase, float] = field(default_factory=dict)
+    """Seconds spent in each phase that is over."""
+    speed: Speed = field(init=False)
+    """Of what this pull fetches itself."""
+    arriving: Speed = field(init=False)
+    """Of all that comes, layers that another pull fetches included."""
+    layer_speeds: dict[str, Speed] = field(default_factory=dict)
+    _phase_since: float = 0.0
+    _sampled_at: float | None = None
+
+    def __post_init__(self) -> None:
+        self._phase_since = self.started_at
+
+    def update(self, state: PullState, now: float) -> int:
+        """Take the newest state; answer the bytes this pull itself fetched since the last one."""
+        self.state = state
+        came = own = other = 0
+        first = self._sampled_at is None
+        since = self._sampled_at or now
+        # A layer that we first see later than its pull came since, whole; what it had before are its cached bytes.
+        whole = self.fresh or (bool(self.layer_speeds) and not self.node.legacy)
+        if first:
+            self.speed, self.arriving = Speed(0, now), Speed(0, now)
+        for layer in state.layers or ():
+            speed = self.layer_speeds.get(layer.digest)
+            if speed is None:
+                baseline = 0 if whole and not first else layer.downloaded_bytes
+                speed = self.layer_speeds[layer.digest] = Speed(baseline, since)
+                grown = speed.saw(layer.downloaded_bytes, now)
+                counted = layer.downloaded_bytes if whole else 0
+            else:
+                grown = counted = speed.saw(layer.downloaded_bytes, now)
+            if layer.fetched_by:
+                other += grown
+            else:
+                own += grown
+                came += counted
+        self._sampled_at = now
+        if len(self.layer_speeds) > len(state.layers or ()):
+            told = {layer.digest for layer in state.layers or ()}
+            self.layer_speeds = {digest: speed for digest, speed in self.layer_speeds.items() if digest in told}
+        self.speed.saw(self.speed.total + own, now)
+        self.arriving.saw(self.arriving.total + own + other, now)
+        return came
+
+    def bytes_per_second(self, now: float) -> float:
+        """What it fetches itself; nothing when every byte is here or it has ended."""
+        return self.speed.rate(now) if self.phase is PullPhase.DOWNLOADING else 0.0
+
+    def enter(self, phase: PullPhase, at: float) -> None:
+        """Note the change of phase."""
+        if phase is not self.phase:
+            self.phases[self.phase] = self.phases.get(self.phase, 0.0) + max(at - self._phase_since, 0.0)
+            self._phase_since = at
+            self.phase = phase
+
+    def end(self, phase: PullPhase, at: float, now: float, error: str | None, reason: ErrorReason | None) -> float:
+        """The attempt was over at ``at``; ``now`` we know. Answers when it ended, never before it began."""
+        self.learned_at = now
+        self.enter(phase, max(at, self.started_at))
+        self.ended_at = max(at, self.started_at)
+        self.error = error
+        self.reason = (reason or ErrorReason.UNKNOWN) if phase is PullPhase.FAILED else None
+        self.layer_speeds = {}
+        return self.ended_at
+
+    def revive(self, now: float) -> None:
+        """It had not ended after all. Nobody saw what came in between."""
+        self.ended_at = self.learned_at = self.error = self.reason = self._sampled_at = None
+        self.presumed = self.fresh = False
+        if self.superseded:
+            self.superseded, self.story_id = False, ""
+        self._phase_since = now
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """One node as its agent shows it."""
+
+    name: str
+    last_seen: float
+    last_report: float = 0.0
+    """When a report of it was last let in."""
+    state: NodeState = NodeState.REPORTING
+    heartbeat: float = DEFAULT_HEARTBEAT
+    boot_id: str = ""
+    sequence: int = 0
+    past_boots: deque[str] = field(default_factory=lambda: deque(maxlen=4))
+    skew: float = 0.0
+    """How far the node's clock is ahead, seconds."""
+    agent_version: str = ""
+    containerd_version: str = ""
+    snapshotter: str = ""
+    active: dict[str, Pull] = field(default_factory=dict)
+    ended: OrderedDict[str, Pull] = field(default_factory=OrderedDict)
+    unpacking: Unpacking = field(default_factory=Unpacking)
+    legacy: bool = False
+
+    def story_of(self, key: str) -> str:
+        """The id under which people know another pull of this node; the agent's own where nobody does."""
+        pull = self.active.get(key) or self.ended.get(key)
+        return pull.story_id if pull and pull.story_id else key
+
+    def lately(self, seconds: float, now: float) -> Iterator[Pull]:
+        """What runs, and what we learned to have ended in the last so many seconds."""
+        yield from self.active.values()
+        for pull in reversed(self.ended.values()):
+            if pull.learned_at is None or now - pull.learned_at > seconds:
+                break
+            yield pull
+
+    def clock(self, time: datetime | None, now: float) -> float:
+        """A time of this node in the server's time; ``now`` when it tells none that can be."""
+        if not is_told(time):
+            return now
+        seconds = time.timestamp() - self.skew
+        return min(seconds, now) if seconds > now - OLDEST else now
+
+    def wire_time(self, time: datetime | None, now: float) -> datetime | None:
+        """The same, from wire to wire; nothing is computed for a node whose clock is right."""
+        if not is_told(time):
+            return None
+        if not self.skew and time.tzinfo is UTC:
+            return time
+        return to_time(self.clock(time, now))
+
+    @property
+    def late_after(self) -> float:
+        """Seconds of silence after which the node is late."""
+        return 3 * self.heartbeat
+
+    @property
+    def lost_after(self) -> float:
+        """Seconds of silence after which nobody believes in its pulls any more."""
+        return max(LOST_AFTER, 2 * self.late_after)
+
+
+def is_told(time: datetime | None) -> TypeGuard[datetime]:
+    """Go writes the year 1 for a time that is not set."""
+    return time is not None and time.year >= 1970

@@ -1,0 +1,247 @@
+"""Pods and events as the API server sends them, only the fields used, and the changes a watch tells of them.
+
+PURE. msgspec decodes JSON straight into these, so nothing else of an object ever exists in memory. The API server's Go
+writes ``null`` for empty lists and times, hence the many Nones.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Literal, TypeAlias
+
+from msgspec import Meta, Struct, field
+
+Kind: TypeAlias = Literal["init", "app", "ephemeral"]
+Instant: TypeAlias = Annotated[datetime, Meta(tz=True)]
+
+
+class _Object(Struct, rename="camel", frozen=True, gc=False):
+    """One JSON object. ``gc=False``: decoded trees have no cycles, the collector need not look at them."""
+
+
+class OwnerReference(_Object, frozen=True, gc=False):
+    """Who made the pod."""
+
+    kind: str
+    name: str
+    controller: bool | None = None
+
+
+class Labels(_Object, frozen=True, gc=False):
+    """The one label read."""
+
+    pod_template_hash: str = field(name="pod-template-hash", default="")
+
+
+class Annotations(_Object, frozen=True, gc=False):
+    """The one annotation read: the uid by which the kubelet knows a static pod, whose mirror has another."""
+
+    mirror: str = field(name="kubernetes.io/config.mirror", default="")
+
+
+class Metadata(_Object, frozen=True, gc=False):
+    """What every object has."""
+
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    labels: Labels | None = None
+    annotations: Annotations | None = None
+    owner_references: list[OwnerReference] | None = None
+    creation_timestamp: Instant | None = None
+    deletion_timestamp: Instant | None = None
+
+
+class ContainerSpec(_Object, frozen=True, gc=False):
+    """A container as the pod asks for it."""
+
+    name: str
+    image: str = ""
+
+
+class PodSpec(_Object, frozen=True, gc=False):
+    """What the pod asks for."""
+
+    node_name: str = ""
+    init_containers: list[ContainerSpec] | None = None
+    containers: list[ContainerSpec] | None = None
+    ephemeral_containers: list[ContainerSpec] | None = None
+
+
+class Waiting(_Object, frozen=True, gc=False):
+    """Why a container does not run yet."""
+
+    reason: str = ""
+    message: str = ""
+
+
+class Presence(_Object, frozen=True, gc=False):
+    """An object of which nothing is read."""
+
+
+class ContainerState(_Object, frozen=True, gc=False):
+    """Exactly one of the three is set; of the other two only their presence matters."""
+
+    waiting: Waiting | None = None
+    running: Presence | None = None
+    terminated: Presence | None = None
+
+
+class ContainerStatus(_Object, frozen=True, gc=False):
+    """A container as its kubelet sees it. ``image_id`` is empty until the container was once created."""
+
+    name: str
+    state: ContainerState | None = None
+    image_id: str = field(name="imageID", default="")
+
+
+class PodStatus(_Object, frozen=True, gc=False):
+    """The pod as its kubelet sees it. ``start_time``: when the kubelet took the pod on, before any pull."""
+
+    phase: str = ""
+    start_time: Instant | None = None
+    init_container_statuses: list[ContainerStatus] | None = None
+    container_statuses: list[ContainerStatus] | None = None
+    ephemeral_container_statuses: list[ContainerStatus] | None = None
+
+
+class Pod(_Object, frozen=True, gc=False):
+    """A pod (https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/)."""
+
+    metadata: Metadata
+    spec: PodSpec
+    status: PodStatus | None = None
+
+    @property
+    def key(self) -> str:
+        """The uid that the kubelet's events name: of a static pod it is not that of its mirror in the API."""
+        annotations = self.metadata.annotations
+        return (annotations and annotations.mirror) or self.metadata.uid
+
+    @property
+    def owner(self) -> str | None:
+        """Who made the pod, ``Deployment/web``. A ReplicaSet of a Deployment is told by its name, without asking."""
+        for reference in self.metadata.owner_references or ():
+            if reference.controller:
+                labels = self.metadata.labels
+                suffix = f"-{labels.pod_template_hash}" if labels and labels.pod_template_hash else ""
+                if reference.kind == "ReplicaSet" and suffix and reference.name.endswith(suffix):
+                    return f"Deployment/{reference.name.removesuffix(suffix)}"
+                return f"{reference.kind}/{reference.name}"
+        return None
+
+    def containers(self) -> Iterator[tuple[Kind, ContainerSpec, ContainerStatus | None]]:
+        """Every container in the order in which the kubelet starts them, with its status once there is one."""
+        spec, status = self.spec, self.status or PodStatus()
+        groups: tuple[tuple[Kind, list[ContainerSpec] | None, list[ContainerStatus] | None], ...] = (
+            ("init", spec.init_containers, status.init_container_statuses),
+            ("app", spec.containers, status.container_statuses),
+            ("ephemeral", spec.ephemeral_containers, status.ephemeral_container_statuses),
+        )
+        for kind, specs, statuses in groups:
+            by_name = {item.name: item for item in statuses or ()}
+            for container in specs or ():
+                yield kind, container, by_name.get(container.name)
+
+
+class InvolvedObject(_Object, frozen=True, gc=False):
+    """What an event is about; ``field_path`` like ``spec.containers{web}``."""
+
+    kind: str = ""
+    namespace: str = ""
+    name: str = ""
+    uid: str = ""
+    field_path: str = ""
+
+
+class EventSource(_Object, frozen=True, gc=False):
+    """Who says it. ``host`` is the kubelet's node name."""
+
+    component: str = ""
+    host: str = ""
+
+
+class EventSeries(_Object, frozen=True, gc=False):
+    """How often, in events written with the newer API."""
+
+    count: int = 0
+    last_observed_time: Instant | None = None
+
+
+class Event(_Object, frozen=True, gc=False):
+    """A core/v1 event. The kubelet does not repeat one, it bumps its count and time; newer ones have a series."""
+
+    metadata: Metadata
+    involved_object: InvolvedObject
+    reason: str = ""
+    message: str = ""
+    source: EventSource | None = None
+    count: int | None = None
+    first_timestamp: Instant | None = None
+    last_timestamp: Instant | None = None
+    event_time: Instant | None = None
+    series: EventSeries | None = None
+    reporting_instance: str = ""
+
+    @property
+    def at(self) -> float | None:
+        """When it happened last, by the node's clock, unix seconds; whole seconds in events of today's kubelets."""
+        latest = (
+            (self.series and self.series.last_observed_time)
+            or self.last_timestamp
+            or self.event_time
+            or self.first_timestamp
+            or self.metadata.creation_timestamp
+        )
+        return latest.timestamp() if latest else None
+
+    @property
+    def times(self) -> int:
+        """How often it happened, at least 1."""
+        return max((self.series and self.series.count) or self.count or 1, 1)
+
+    @property
+    def node(self) -> str:
+        """The node whose kubelet says so, or nothing."""
+        return (self.source and self.source.host) or self.reporting_instance
+
+
+@dataclass(frozen=True, slots=True)
+class PodSeen:
+    """A pod was listed, added or modified."""
+
+    pod: Pod
+
+
+@dataclass(frozen=True, slots=True)
+class PodGone:
+    """A pod was deleted, or left the watch's selection (finished). ``key`` as in ``Pod.key``."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventSeen:
+    """An event was listed (``fresh`` false), or added or bumped just now."""
+
+    event: Event
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PodsListed:
+    """A list of pods is complete: pods of ``namespace`` (None: of all) that are not among ``keys`` are gone."""
+
+    namespace: str | None
+    keys: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class EventsHeard:
+    """Whether events can be read at all; they are taken to be until this says no."""
+
+    heard: bool
+
+
+Change: TypeAlias = PodSeen | PodGone | EventSeen | PodsListed | EventsHeard

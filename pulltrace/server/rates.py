@@ -1,0 +1,96 @@
+"""Bytes per second over a window of time, and what a node's unpacking has shown. PURE."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+WINDOW = 10.0
+"""Seconds that a rate looks back."""
+LONGEST_WINDOW = 60.0
+SHORTEST = 2.0
+"""Seconds: one step in a fraction of a second says nothing yet."""
+
+
+@dataclass(slots=True)
+class Speed:
+    """How fast a count of bytes grows.
+
+    Only its steps are kept. containerd moves an ingest's offset 1 MiB at a time, so a slow download stands still for
+    many seconds between two steps: then the window reaches back over two of them.
+    """
+
+    total: int
+    """The newest count."""
+    grew_at: float
+    """When it last grew; at first, when it was first seen. The first sample is the baseline: it can be a resume."""
+    _since: float = 0.0
+    _steps: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        self._since = self.grew_at
+        self._steps.append((self.grew_at, self.total))
+
+    def saw(self, total: int, now: float) -> int:
+        """Take one sample; answer by how much the count grew. One that fell begins anew: the download started over."""
+        grown = total - self.total
+        if grown == 0:
+            if len(self._steps) == 1:  # it waits for its turn, which is not slowness
+                self._since = now
+            return 0
+        self.total = total
+        if grown < 0:
+            self._steps.clear()
+            self._since = now
+        self._steps.append((now, total))
+        self.grew_at = now
+        while len(self._steps) > 2 and self._steps[1][0] <= now - LONGEST_WINDOW:
+            self._steps.popleft()
+        return max(grown, 0)
+
+    def rate(self, now: float) -> float:
+        """Bytes per second in the window that ends now; 0 before there is a second sample."""
+        steps = self._steps
+        if len(steps) < 2:
+            return 0.0
+        window = min(max(WINDOW, 2 * (steps[-1][0] - steps[-2][0])), LONGEST_WINDOW)
+        start = now - window
+        base = steps[0]
+        for step in reversed(steps):
+            if step[0] <= start:
+                base = step
+                break
+        return (self.total - base[1]) / max(now - max(start, self._since), SHORTEST)
+
+
+@dataclass(slots=True)
+class Unpacking:
+    """How fast a node unpacks: compressed bytes per second over its last layers, the older ones counting less."""
+
+    _bytes: float = 0.0
+    _seconds: float = 0.0
+
+    def saw(self, layer_bytes: int, seconds: float) -> None:
+        """One more layer was unpacked."""
+        self._bytes = 0.9 * self._bytes + layer_bytes
+        self._seconds = 0.9 * self._seconds + seconds
+
+    @property
+    def rate(self) -> float | None:
+        """None before there is ground for one."""
+        return self._bytes / self._seconds if self._seconds > 0 else None
+
+
+def seconds_left(to_download: int, rate: float, to_unpack: int, unpack_rate: float | None) -> float | None:
+    """Seconds until the image is ready: what is missing at the current rate, then the unpacking at the node's own.
+
+    None when a part has no ground.
+    """
+    seconds = 0.0
+    if to_download > 0:
+        if rate <= 0:
+            return None
+        seconds += to_download / rate
+    if to_unpack > 0:
+        if not unpack_rate:
+            return None
+        seconds += to_unpack / unpack_rate
+    return round(seconds, 1)

@@ -1,0 +1,152 @@
+"""What a pod that cannot start looks like, and what one node's kubelet wants for all of its pods together.
+
+PURE. Frozen values, made by ``pods.Cluster`` from pods and from ``asks.Ask``.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from pulltrace.images import normalise
+from pulltrace.server.asks import Ask, Failure
+from pulltrace.server.failures import WAITING_REASONS
+from pulltrace.server.objects import ContainerStatus, Kind, Pod
+from pulltrace.wire import PodCorrelation
+
+# The kubelet's words for a container before its first try (kubelet_pods.go), and for none.
+_NOT_CREATED = ("ContainerCreating", "PodInitializing", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """One image that containers on one node wait for, or failed to get, or just got."""
+
+    node: str
+    image: str
+    """Normalised, ``pulltrace.images.normalise``."""
+    pods: tuple[PodCorrelation, ...]
+    since: float
+    """When the kubelet said Pulling for the attempt that runs; otherwise when the container was first seen waiting."""
+    pulling: bool
+    """The kubelet said Pulling and has not yet said Pulled or Failed. It says so *before* the pull's turn comes."""
+    failure: Failure | None
+    """Stands until the image is there; a new attempt that starts leaves it, with ``pulling`` true."""
+    pulled_at: float | None
+    """The kubelet said Pulled, or the container started."""
+    attempt: int = 1
+    """Which attempt runs now, or ran last, from 1."""
+
+    @property
+    def asked(self) -> bool:
+        """The kubelet was heard to ask for it. Otherwise the container may as well wait for a volume."""
+        return self.pulling or self.failure is not None or self.pulled_at is not None
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingContainer:
+    """A container that was never created. ``image`` as written in the pod, ``ref`` normalised."""
+
+    name: str
+    image: str
+    ref: str
+    kind: Kind
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingPod:
+    """A pod on a node with containers that do not run yet, in the order in which the kubelet starts them."""
+
+    namespace: str
+    name: str
+    uid: str
+    owner: str | None
+    node: str
+    since: float
+    """When the kubelet took it on, unix seconds."""
+    containers: tuple[WaitingContainer, ...]
+
+    def correlation(self, container: WaitingContainer) -> PodCorrelation:
+        """The pod and one of its containers, as the wire tells them."""
+        return PodCorrelation(
+            namespace=self.namespace,
+            pod_name=self.name,
+            container=container.name,
+            image=container.image,
+            uid=self.uid,
+            owner=self.owner,
+            waiting_reason=container.reason or None,
+        )
+
+
+def has_image(status: ContainerStatus | None) -> bool:
+    """The container was created at least once, or fails for a reason that comes after its image."""
+    if not status or not status.state:
+        return False
+    waiting = status.state.waiting
+    if not waiting:
+        return status.state.running is not None or status.state.terminated is not None
+    if waiting.reason in WAITING_REASONS:
+        return False
+    return bool(status.image_id) or waiting.reason not in _NOT_CREATED
+
+
+def waiting_pod(pod: Pod, before: WaitingPod | None, now: float) -> WaitingPod | None:
+    containers = tuple(
+        WaitingContainer(spec.name, spec.image, normalise(spec.image), kind, waiting.reason, waiting.message)
+        for kind, spec, status in pod.containers()
+        if status and status.state and (waiting := status.state.waiting) and not has_image(status)
+    )
+    if not containers:
+        return None
+    started = pod.status.start_time if pod.status else None
+    since = before.since if before else min(started.timestamp(), now) if started else now
+    meta = pod.metadata
+    return WaitingPod(meta.namespace, meta.name, meta.uid, pod.owner, pod.spec.node_name, since, containers)
+
+
+Waiters: TypeAlias = Sequence[tuple[str, WaitingPod, WaitingContainer]]
+"""Containers that wait for one image, each with its pod and the pod's key."""
+
+
+def unasked(node: str, image: str, waiters: Waiters, *, pulling: bool) -> Want:
+    """A want of which the kubelet was not yet heard."""
+    pods = tuple(pod.correlation(item) for _, pod, item in waiters)
+    since = min(pod.since for _, pod, _ in waiters)
+    return Want(node, image, pods, since, pulling, failure=None, pulled_at=None)
+
+
+def begun(asks: Mapping[str, Ask]) -> float:
+    """When, by the node's clock, the kubelet began to want the image: for attempts that run, or else for all."""
+    every = asks.values()
+    return min(ask.started for ask in [ask for ask in every if ask.pulling] or every)
+
+
+def merge(node: str, image: str, asks: Mapping[str, Ask], waiters: Waiters) -> Want:
+    """All pods of one node that ask for one image are one want: the node pulls it once for all of them."""
+    pods = [pod.correlation(item) for _, pod, item in waiters]
+    waiting = {key for key, _, _ in waiters}
+    pods += [ask.pod for key, ask in asks.items() if key not in waiting]
+    every = list(asks.values())
+    running = [ask for ask in every if ask.pulling]
+    pulled = [ask.pulled_at for ask in every if ask.pulled_at is not None]
+    return Want(
+        node=node,
+        image=image,
+        pods=tuple(pods),
+        since=min(ask.since for ask in running or every),
+        pulling=bool(running),
+        failure=_newest([ask.failure for ask in every if ask.failure]),
+        pulled_at=max(pulled) if len(pulled) == len(every) else None,
+        attempt=max(ask.attempt for ask in every),
+    )
+
+
+def _newest(failures: Sequence[Failure]) -> Failure | None:
+    """The newest failure, with the most attempts of any pod, and the soonest next try of any."""
+    if not failures:
+        return None
+    newest = max(failures, key=lambda item: item.at)
+    soonest = min((item.next_retry_at for item in failures if item.next_retry_at is not None), default=None)
+    return replace(newest, attempt=max(item.attempt for item in failures), next_retry_at=soonest)

@@ -1,0 +1,184 @@
+"""``PULLTRACE_*`` variables → frozen settings. All mistakes are told at once, each with its variable's name.
+
+A field's metadata names its variable, how its text is read, and the default as a person would write it; the classes
+are the one list of variables that code, docs and chart are tested against. Empty means unset.
+"""
+
+import difflib
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+from pulltrace.wire import NODE_NAME
+
+PREFIX = "PULLTRACE_"
+
+Settings = TypeVar("Settings", bound="_Both")
+
+
+class SettingsError(Exception):
+    """The environment does not make a configuration. ``mistakes`` has one sentence for each wrong variable."""
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
+
+
+class Address(NamedTuple):
+    """Where to listen. An empty host is every interface; port 0 is any free one."""
+
+    host: str
+    port: int
+
+
+# Go's duration units (https://pkg.go.dev/time#ParseDuration), in seconds: the original read them, so do we.
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)", re.ASCII)
+
+
+def parse_duration(text: str) -> float:
+    """``500ms``, ``1s``, ``1h30m`` → seconds. Raises ValueError."""
+    if not re.fullmatch(f"(?:{_DURATION_PART.pattern})+", text, re.ASCII):
+        raise ValueError("is not a duration like 500ms, 1s, 30m or 1h30m")
+    return sum(float(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(text))
+
+
+def _duration(at_least: str) -> Callable[[str], float]:
+    minimum = parse_duration(at_least)
+
+    def parse(text: str) -> float:
+        seconds = parse_duration(text)
+        if seconds < minimum:
+            raise ValueError(f"must be at least {at_least}")
+        return seconds
+
+    return parse
+
+
+_ADDRESS = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([^:/\[\]]*)):([0-9]{1,5})")
+
+
+def _address(text: str) -> Address:
+    match = _ADDRESS.fullmatch(text)
+    if not match or int(match[3]) > 65535:
+        raise ValueError("is not an address like :8080, 127.0.0.1:8080 or [::1]:8080")
+    return Address(match[1] or match[2] or "", int(match[3]))
+
+
+def _level(text: str) -> int:
+    levels = {"debug": 10, "info": 20, "warn": 30, "warning": 30, "error": 40}
+    try:
+        return levels[text.lower()]
+    except KeyError:
+        raise ValueError("is not one of debug, info, warn, error") from None
+
+
+def _token(text: str) -> str:
+    token = text.strip()
+    if not re.fullmatch(r"[\x21-\x7e]+", token):
+        raise ValueError("must be printable ASCII without spaces")
+    return token
+
+
+def _namespaces(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    for name in names:
+        if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name):
+            raise ValueError(f"has {name!r}, which is not a namespace's name")
+    return names
+
+
+def _node_name(text: str) -> str:
+    if not NODE_NAME.fullmatch(text):
+        raise ValueError("is not a node's name (a DNS-1123 subdomain)")
+    return text
+
+
+def _server_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("is not a URL like http://pulltrace-server:8080")
+    return text.rstrip("/")
+
+
+def _socket(text: str) -> str:
+    path = text.removeprefix("unix://")
+    if not path.startswith("/"):
+        raise ValueError("is not an absolute path")
+    return path
+
+
+def _var(name: str, parse: Callable[[str], Any], default: str | None = None, *, required: bool = False) -> Any:
+    return field(metadata={"name": PREFIX + name, "parse": parse, "default": default, "required": required})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Both:
+    log_level: int = _var("LOG_LEVEL", _level, "info")
+    agent_token: str | None = _var("AGENT_TOKEN", _token)
+
+    def __repr__(self) -> str:
+        """Never the token: settings end up in logs and tracebacks."""
+        return f"{type(self).__name__}(…)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ServerSettings(_Both):
+    """What ``pulltrace server`` can be told. Durations in seconds."""
+
+    http_addr: Address = _var("HTTP_ADDR", _address, ":8080")
+    metrics_addr: Address = _var("METRICS_ADDR", _address, ":9090")
+    watch_namespaces: tuple[str, ...] | None = _var("WATCH_NAMESPACES", _namespaces)
+    history_ttl: float = _var("HISTORY_TTL", _duration("1s"), "30m")
+    stall_timeout: float = _var("STALL_TIMEOUT", _duration("1s"), "30s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class AgentSettings(_Both):
+    """What ``pulltrace agent`` can be told. Durations in seconds."""
+
+    node_name: str = _var("NODE_NAME", _node_name, required=True)
+    server_url: str | None = _var("SERVER_URL", _server_url)
+    containerd_socket: str | None = _var("CONTAINERD_SOCKET", _socket)
+    report_interval: float = _var("REPORT_INTERVAL", _duration("500ms"), "1s")
+    heartbeat_interval: float = _var("HEARTBEAT_INTERVAL", _duration("500ms"), "10s")
+
+
+def load(kind: type[Settings], environ: Mapping[str, str]) -> Settings:
+    """Read one process's settings. Raises ``SettingsError`` with every mistake."""
+    values: dict[str, Any] = {}
+    mistakes: list[str] = []
+    for item in fields(kind):
+        name = item.metadata["name"]
+        text = environ.get(name, "").strip() or item.metadata["default"]
+        if text is None:
+            values[item.name] = None
+            if item.metadata["required"]:
+                mistakes.append(f"{name} is required")
+            continue
+        try:
+            values[item.name] = item.metadata["parse"](text)
+        except ValueError as error:
+            # A token is never echoed, not even a bad one.
+            mistakes.append(f"{name}{'' if 'TOKEN' in name else f'={text!r}'} {error}")
+    if mistakes:
+        raise SettingsError(mistakes)
+    return kind(**values)
+
+
+def variables() -> Iterator[Field[Any]]:
+    """Every variable of every process once; ``metadata`` has its name and default."""
+    known = {item.metadata["name"]: item for kind in (ServerSettings, AgentSettings) for item in fields(kind)}
+    yield from known.values()
+
+
+def warn_of_unknown(environ: Mapping[str, str], log: logging.Logger) -> None:
+    """A misspelt variable would silently do nothing. (Kubernetes' own service variables are not ours: keep quiet.)"""
+    known = [item.metadata["name"] for item in variables()]
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in known and not re.search(r"_PORT(_|\Z)|_SERVICE_", name):
+            near = difflib.get_close_matches(name, known, n=1)
+            log.warning("unknown variable %s%s", name, f"; did you mean {near[0]}?" if near else "")

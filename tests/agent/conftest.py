@@ -1,0 +1,62 @@
+"""A simulated node and eyes on it."""
+
+import pytest
+
+from pulltrace.demo.images import Image, make_image, make_layer
+from pulltrace.demo.node import CONTAINERD_1, CONTAINERD_2, Node
+from pulltrace.demo.registries import Manner, Registries
+from pulltrace.demo.store import Store
+from tests.agent.virtual import Watched
+from tests.e2e.programs import free_port
+
+MIB = 1 << 20
+NOON = 1_800_000_000.0
+HOST = "registry.test"
+CONTAINERD_16 = "1.6.20"
+
+
+@pytest.fixture
+def registries() -> Registries:
+    """10 MiB/s on each connection, 0.1 s to each answer."""
+    return Registries(manners={HOST: Manner(speed=10 * MIB, latency=0.1)})
+
+
+@pytest.fixture
+def push(registries):
+    """A factory: ``push("app:1", ("base", 2), ("app", 3))`` serves an image of layers with names and MiB."""
+
+    def push(name: str, *layers: tuple[str, int], **options: bool) -> tuple[str, Image]:
+        image = make_image(name, *(make_layer(layer, size * MIB) for layer, size in layers), **options)
+        return registries.push(f"{HOST}/{name}", image), image
+
+    return push
+
+
+@pytest.fixture
+def start_simulated(registries):
+    """A factory of nodes, at noon, 100 MiB/s of network, 50 MiB/s of disk."""
+
+    def start(version: str = CONTAINERD_1, **store: object) -> Node:
+        return Node(registries, now=NOON, version=version, store=Store(**store), bandwidth=100 * MIB, disk=50 * MIB)
+
+    return start
+
+
+@pytest.fixture(params=[CONTAINERD_16, CONTAINERD_1, CONTAINERD_2])
+def simulated(request, start_simulated) -> Node:
+    """A node of each flavour."""
+    return start_simulated(request.param)
+
+
+@pytest.fixture
+def watched(simulated) -> Watched:
+    """An agent that was there before anything was pulled."""
+    watched = Watched(simulated)
+    watched.poll()
+    return watched
+
+
+@pytest.fixture
+def unused_tcp_port() -> int:
+    """A port of loopback that is free now."""
+    return free_port()

@@ -1,0 +1,87 @@
+"""Polls one containerd with the agent's own poller and keeps what it saw."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Self
+
+from pulltrace.agent.containerd import Containerd, ContainerdError
+from pulltrace.agent.run import Poller
+from pulltrace.wire import LayerState, PullState
+
+TICK = 0.2
+
+
+class Follow:
+    """A node's pulls as its agent tells them, poll after poll."""
+
+    def __init__(self, socket: str) -> None:
+        self.live: list[PullState] = []
+        self.ended: dict[str, PullState] = {}
+        self.history: dict[str, list[PullState]] = {}
+        self.polls = 0
+        self._socket = socket
+
+    async def __aenter__(self) -> Self:
+        self._containerd = Containerd(self._socket)
+        self._poller = Poller(self._containerd)
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+        await self._containerd.__aexit__()
+
+    async def _run(self) -> None:
+        while True:
+            with suppress(ContainerdError):
+                await self._poller.poll(time.time())
+                tracker = self._poller.tracker
+                self.live = tracker.pulls()
+                for pull in tracker.ended():
+                    self.ended[pull.id] = pull
+                    self.history.setdefault(pull.id, []).append(pull)
+                for pull in self.live:
+                    self.history.setdefault(pull.id, []).append(pull)
+            self.polls += 1
+            await asyncio.sleep(TICK)
+
+    async def until(self, true: Callable[[], object], seconds: float = 30) -> None:
+        """Wait until something holds of what was seen."""
+        async with asyncio.timeout(seconds):
+            while not true():
+                if self._task.done():
+                    self._task.result()
+                await asyncio.sleep(TICK / 4)
+
+    async def after_polls(self, count: int) -> None:
+        """Wait for this many whole polls from now on."""
+        target = self.polls + count + 1
+        await self.until(lambda: self.polls >= target)
+
+    def named(self, text: str) -> list[PullState]:
+        """Live pulls whose reference contains the text."""
+        return [pull for pull in self.live if text in pull.image_ref]
+
+    def ended_as(self, image_ref: str) -> PullState:
+        """The one pull that ended under this reference."""
+        (pull,) = [pull for pull in self.ended.values() if pull.image_ref == image_ref]
+        return pull
+
+
+def downloaded(pull: PullState) -> int:
+    """Bytes this pull has got so far."""
+    return sum(layer.downloaded_bytes for layer in pull.layers or [])
+
+
+def to_fetch(pull: PullState) -> int:
+    """Bytes this pull has to get in all."""
+    return sum(layer.total_bytes - layer.cached_bytes for layer in pull.layers or [])
+
+
+def layers(pull: PullState) -> dict[str, LayerState]:
+    """A pull's layers by digest."""
+    return {layer.digest: layer for layer in pull.layers or []}

@@ -1,0 +1,195 @@
+"""Which image a lease pulls, from where, under which name, and how far each layer is."""
+
+from pulltrace.agent.attribution import Layer, Progress, image_of, name_of, source_of
+from pulltrace.agent.manifests import Config, Descriptor, Index, Manifest
+from pulltrace.agent.observation import Blob, ImageRecord, Ingest, Lease
+from pulltrace.wire import LayerPhase
+
+LEASE = Lease("lease", 100.0)
+TARGET = "sha256:" + "7" * 64
+
+
+def digest(letter):
+    return "sha256:" + letter * 64
+
+
+def manifest(config, *layers):
+    return Manifest(Descriptor(digest(config), 5), [Descriptor(digest(letter), size) for letter, size in layers])
+
+
+def records(**names):
+    return [ImageRecord(name.replace("_", ":"), TARGET, at) for name, at in names.items()]
+
+
+def named(items, *, taken=None, given=()):
+    name = name_of(items, LEASE, taken or {}, given)
+    return name and (name.reference, name.guessed)
+
+
+def ingest(offset, *, total=100, started_at=101.0):
+    return Ingest(f"layer-{digest('a')}", digest("a"), offset, total, started_at, started_at + 1)
+
+
+def test_of_an_index_the_manifest_that_was_fetched_counts():
+    documents = {
+        digest("1"): Index([Descriptor(digest("2"), 1), Descriptor(digest("3"), 1), Descriptor(digest("4"), 1)]),
+        digest("3"): manifest("c", ("a", 10), ("b", 20)),
+        digest("c"): Config([digest("d"), digest("e")]),
+    }
+    image = image_of(documents, documents)
+    assert image.targets == (digest("1"), digest("3"))
+    assert [(layer.digest, layer.size, layer.chain_ids) for layer in image.layers] == [
+        (digest("a"), 10, (digest("d"),)),
+        (digest("b"), 20, (digest("e"),)),
+    ]
+
+
+def test_an_attestation_that_nobody_fetched_adds_no_layers():
+    attestation = manifest("f", ("9", 1))
+    documents = {
+        digest("1"): Index([Descriptor(digest("3"), 1), Descriptor(digest("8"), 1)]),
+        digest("3"): manifest("c", ("a", 10)),
+        digest("8"): attestation,
+    }
+    image = image_of([digest("1"), digest("3")], documents)
+    assert [layer.digest for layer in image.layers] == [digest("a")]
+
+
+def test_a_layer_that_stands_twice_is_one_blob_with_two_chain_ids():
+    documents = {
+        digest("3"): manifest("c", ("a", 10), ("b", 20), ("a", 10)),
+        digest("c"): Config([digest("d"), digest("e"), digest("f")]),
+    }
+    image = image_of(documents, documents)
+    assert [layer.chain_ids for layer in image.layers] == [(digest("d"), digest("f")), (digest("e"),)]
+
+
+def test_a_config_that_does_not_fit_gives_no_chain_ids():
+    documents = {digest("3"): manifest("c", ("a", 10)), digest("c"): Config([digest("d"), digest("e")])}
+    assert image_of(documents, documents).layers[0].chain_ids == ()
+
+
+def test_the_source_is_what_a_blob_fetched_by_this_pull_says():
+    documents = {digest("3"): manifest("c", ("a", 10)), digest("c"): Config([digest("d")])}
+    image = image_of(documents, documents)
+    old = Blob(5, 50.0, frozenset({("docker.io", "library/a"), ("docker.io", "library/b")}))
+    fresh = Blob(5, 101.0, frozenset({("docker.io", "library/b")}))
+    assert source_of(image, LEASE, {digest("3"): fresh, digest("c"): old}) == ("docker.io", "library/b")
+    assert source_of(image, LEASE, {digest("3"): old, digest("c"): old}) is None, "two are possible"
+    assert source_of(image, LEASE, {digest("3"): old, digest("c"): Blob(5, 50.0, fresh.sources)}) is not None
+    assert source_of(image, LEASE, {}) is None
+
+
+def test_the_tag_that_moved_is_what_was_pulled():
+    items = records(**{"r.io/a_1": 50.0, "r.io/a_2": 105.0, f"r.io/a@{TARGET}".replace(":", "_"): 105.0})
+    assert named(items) == ("r.io/a:2", False)
+
+
+def test_without_a_tag_that_moved_it_was_pulled_by_digest():
+    items = records(**{"r.io/a_1": 50.0, f"r.io/a@{TARGET}".replace(":", "_"): 105.0})
+    assert named(items) == (f"r.io/a@{TARGET}", False)
+
+
+def test_names_older_than_the_lease_are_no_end():
+    assert named(records(**{"r.io/a_1": 99.0})) is None
+
+
+def test_a_record_by_image_id_is_no_name():
+    assert named(records(**{TARGET.replace(":", "_"): 105.0})) is None
+
+
+def test_a_record_that_ended_another_pull_ends_no_second_one():
+    items = records(**{"r.io/a_1": 105.0})
+    assert named(items, taken={"r.io/a:1": 105.0}) is None
+    assert named(items, taken={"r.io/a:1": 104.0}) == ("r.io/a:1", False), "updated since: pulled again"
+
+
+def test_two_tags_in_one_poll_are_given_out_once_each_and_called_a_guess():
+    items = records(**{"r.io/a_1": 105.0, "r.io/a_2": 106.0})
+    assert named(items) == ("r.io/a:2", True)
+    assert named(items, given=["r.io/a:2"]) == ("r.io/a:1", True)
+
+
+def test_two_pulls_of_one_tag_that_end_in_one_poll_have_the_same_name():
+    assert named(records(**{"r.io/a_1": 105.0}), given=["r.io/a:1"]) == ("r.io/a:1", False)
+
+
+def test_an_ingest_at_offset_zero_is_waiting():
+    progress = Progress(Layer(digest("a"), "", 100))
+    progress.see_ingest(ingest(0), LEASE, None, 102.0)
+    assert progress.phase is LayerPhase.WAITING
+    progress.see_ingest(ingest(10), LEASE, None, 110.0)
+    assert (progress.phase, progress.downloaded, progress.started_at) == (LayerPhase.DOWNLOADING, 10, 110.0)
+
+
+def test_a_resumed_ingest_counts_from_where_it_was_first_seen():
+    progress = Progress(Layer(digest("a"), "", 100))
+    progress.see_ingest(ingest(60, started_at=50.0), LEASE, None, 102.0)
+    progress.see_ingest(ingest(75, started_at=50.0), LEASE, None, 103.0)
+    assert (progress.cached, progress.downloaded) == (60, 15)
+    progress.see_blob(Blob(100, 104.0), LEASE, None)
+    assert (progress.cached, progress.downloaded) == (60, 40)
+
+
+def test_an_offset_that_falls_takes_nothing_back():
+    progress = Progress(Layer(digest("a"), "", 100))
+    progress.see_ingest(ingest(60), LEASE, None, 102.0)
+    progress.see_ingest(ingest(10), LEASE, None, 103.0)
+    assert progress.downloaded == 60
+
+
+def test_an_ingest_larger_than_the_manifest_says_is_not_more_than_the_layer():
+    progress = Progress(Layer(digest("a"), "", 100))
+    progress.see_ingest(ingest(160), LEASE, None, 102.0)
+    assert progress.downloaded == 100
+
+
+def see_snapshots(progress, *times, lazy=False, active=False, owner=None):
+    progress.see_snapshots(times, LEASE, owner, 110.0, active=active, lazy=lazy)
+
+
+def test_an_unpack_that_is_prepared_says_nothing_before_the_bytes_are_here():
+    progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
+    see_snapshots(progress, active=True)
+    assert progress.phase is LayerPhase.WAITING
+    progress.see_blob(Blob(100, 104.0), LEASE, None)
+    see_snapshots(progress, active=True)
+    assert (progress.phase, progress.extract_started_at) == (LayerPhase.EXTRACTING, 110.0)
+    see_snapshots(progress, 112.0)
+    assert (progress.phase, progress.extracted_at) == (LayerPhase.EXTRACTED, 112.0)
+
+
+def test_a_layer_that_stands_twice_is_unpacked_when_both_are():
+    progress = Progress(Layer(digest("a"), "", 100, (digest("d"), digest("e"))))
+    progress.see_blob(Blob(100, 104.0), LEASE, None)
+    see_snapshots(progress, 105.0, active=True)
+    assert progress.phase is LayerPhase.EXTRACTING
+    see_snapshots(progress, 105.0, 108.0)
+    assert (progress.phase, progress.extracted_at) == (LayerPhase.EXTRACTED, 108.0)
+
+
+def test_a_snapshot_older_than_the_lease_is_cached():
+    progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
+    see_snapshots(progress, 50.0)
+    assert (progress.phase, progress.cached, progress.downloaded) == (LayerPhase.CACHED, 100, 0)
+
+
+def test_a_layer_unpacked_and_discarded_between_two_polls_was_fetched():
+    progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
+    see_snapshots(progress, 105.0, owner="other")
+    assert (progress.downloaded, progress.cached, progress.fetched_by) == (100, 0, "other")
+
+
+def test_a_layer_that_a_lazy_snapshotter_mounts_was_not_fetched():
+    progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
+    see_snapshots(progress, 105.0, lazy=True)
+    assert (progress.phase, progress.downloaded, progress.cached) == (LayerPhase.EXTRACTED, 0, 100)
+
+
+def test_a_layer_that_the_pull_fetches_after_all_was_not_cached():
+    progress = Progress(Layer(digest("a"), "", 100))
+    progress.see_blob(Blob(100, 50.0), LEASE, None)
+    assert progress.phase is LayerPhase.CACHED
+    progress.see_collected()
+    progress.see_ingest(ingest(10), LEASE, None, 102.0)
+    assert (progress.phase, progress.cached, progress.downloaded) == (LayerPhase.DOWNLOADING, 0, 10)

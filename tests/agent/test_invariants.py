@@ -1,0 +1,112 @@
+"""Whatever a node does and whenever it is looked at: what must hold of every pull that is told."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pulltrace.demo.images import make_image, make_layer
+from pulltrace.demo.node import CONTAINERD_1, CONTAINERD_2, Node
+from pulltrace.demo.registries import Registries
+from pulltrace.wire import LayerPhase, PullPhase
+from tests.agent.conftest import CONTAINERD_16, HOST, MIB, NOON
+from tests.agent.follow import downloaded, to_fetch
+from tests.agent.virtual import Watched
+
+IMAGES = 4
+names = st.sampled_from(["base", "one", "two", "empty"])
+images = st.lists(names, max_size=4)
+steps = st.one_of(
+    st.tuples(st.just("pull"), st.integers(0, IMAGES - 1)),
+    st.tuples(st.just("cancel"), st.integers(0, 3)),
+    st.tuples(st.just("crash"), st.just(0)),
+    st.tuples(st.just("remove"), st.integers(0, IMAGES - 1)),
+    st.tuples(st.just("advance"), st.integers(1, 20)),
+    st.tuples(st.just("poll"), st.integers(1, 20)),
+)
+
+
+def poll(watched):
+    """A poll, and the same observation once more: nothing may change by looking."""
+    watched.poll()
+    before = watched.live
+    assert watched.tracker.observe(watched.look(), watched.node.now) is not None
+    assert watched.tracker.pulls() == before
+    assert not watched.tracker.ended()
+    for pull in watched.live:
+        holds(pull)
+
+
+def holds(pull):
+    for layer in pull.layers:
+        assert min(layer.downloaded_bytes, layer.cached_bytes) >= 0
+        if pull.total_known:
+            assert layer.downloaded_bytes + layer.cached_bytes <= layer.total_bytes
+    if pull.total_known:
+        assert downloaded(pull) <= to_fetch(pull)
+    if pull.status is PullPhase.COMPLETED:
+        assert downloaded(pull) == to_fetch(pull)
+        assert {layer.state for layer in pull.layers} <= {
+            LayerPhase.EXTRACTED,
+            LayerPhase.CACHED,
+            LayerPhase.DOWNLOADED,
+        }
+    if pull.status is PullPhase.FAILED:
+        assert pull.error
+
+
+def live(watched, refs, story):
+    """What happens on the node."""
+    node = watched.node
+    for what, number in story:
+        if what == "pull":
+            node.pull(refs[number])
+        elif what == "cancel" and node.pulls:
+            node.pulls[number % len(node.pulls)].cancel()
+        elif what == "crash":
+            node.crash()
+            watched.tracker.containerd_restarted()
+        elif what == "remove" and refs[number] in node.store.records and not node.pulls:
+            node.remove(refs[number])
+        else:
+            node.advance(number / 4)
+            if what == "poll":
+                poll(watched)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.lists(images, min_size=IMAGES, max_size=IMAGES),
+    st.lists(steps, max_size=25),
+    st.sampled_from([CONTAINERD_16, CONTAINERD_1, CONTAINERD_2]),
+)
+def test_every_pull_seen_ends_once_and_its_bytes_add_up(layers, story, version):
+    registries = Registries()
+    refs = [
+        registries.push(
+            f"{HOST}/app{number}:1", make_image(f"{number}", *(make_layer(name, 9 * MIB) for name in chosen))
+        )
+        for number, chosen in enumerate(layers)
+    ]
+    node = Node(registries, now=NOON, version=version, bandwidth=20 * MIB)
+    watched = Watched(node)
+    poll(watched)
+    live(watched, refs, story)
+    last = {node.pull(ref).lease.id: ref for ref in refs}
+    watched.until(lambda: not node.pulls, every=0.5)
+    node.now += 400  # what nobody saw beginning is given up
+    for _ in range(3):
+        node.advance(1)
+        poll(watched)
+    assert not watched.live
+    ids = [pull.id for pull in watched.ended]
+    assert len(ids) == len(set(ids)), "each pull ends once"
+    for pull in watched.ended:
+        holds(pull)
+    ended = {pull.id: pull for pull in watched.ended}
+    assert {lease: ended[lease].image_ref for lease in last if lease in watched.history} == {
+        lease: ref for lease, ref in last.items() if lease in watched.history
+    }
+    assert {ended[lease].status for lease in last if lease in ended} <= {PullPhase.COMPLETED}
+    for history in watched.history.values():
+        assert [pull.status.ended for pull in history].count(True) <= 1
+        told = [downloaded(pull) for pull in history if pull.total_known]
+        assert told == sorted(told), "bytes are never taken back"

@@ -1,0 +1,198 @@
+"""The agent as a process, on a simulated containerd: what it asks, when it gives up, how it ends."""
+
+import asyncio
+import json
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from pulltrace.agent.containerd import Containerd, ContainerdError
+from pulltrace.agent.run import Poller
+from pulltrace.demo.containerd import Manners, SimulatedContainerd
+from tests.agent.conftest import MIB
+from tests.e2e.programs import Program
+
+READ_ONLY = {
+    "/containerd.services.version.v1.Version/Version",
+    "/containerd.services.content.v1.Content/ListStatuses",
+    "/containerd.services.content.v1.Content/Info",
+    "/containerd.services.content.v1.Content/Read",
+    "/containerd.services.leases.v1.Leases/List",
+    "/containerd.services.leases.v1.Leases/ListResources",
+    "/containerd.services.images.v1.Images/List",
+    "/containerd.services.snapshots.v1.Snapshots/Stat",
+}
+"""All that the agent may ever call. Not one of them changes anything."""
+
+SILENCE = """
+import sys
+from pulltrace.agent.run import watch
+from pulltrace.cli import run_until_stopped
+from pulltrace.settings import AgentSettings, load
+settings = load(AgentSettings, {"PULLTRACE_NODE_NAME": "a", "PULLTRACE_CONTAINERD_SOCKET": sys.argv[1]})
+sys.exit(run_until_stopped(watch(settings, silence_limit=0.5), settings.log_level))
+"""
+
+
+@pytest.fixture
+async def containerd(simulated) -> AsyncIterator[SimulatedContainerd]:
+    with tempfile.TemporaryDirectory(prefix="pulltrace-") as folder:  # short: a socket's path has 107 bytes at most
+        async with SimulatedContainerd(simulated, Path(folder) / "containerd.sock") as running:
+            yield running
+
+
+@pytest.fixture
+async def client(containerd) -> AsyncIterator[Containerd]:
+    async with Containerd(str(containerd.socket)) as client:
+        yield client
+
+
+async def test_the_agent_only_ever_reads(containerd, client, simulated, push):
+    poller = Poller(client)
+    await client.version()
+    first, image = push("one:1", ("base", 20), ("one", 4))
+    simulated.registries.limits[image.layers[0].blob.digest] = 5 * MIB
+    simulated.pull(first)
+    simulated.pull(push("two:1", ("base", 20), ("two", 4), multi_arch=False)[0])
+    cancelled = simulated.pull(push("three:1", ("three", 40))[0])
+    for number in range(40):
+        simulated.advance(0.5)
+        if number == 4:
+            cancelled.cancel()
+        if number == 6:
+            simulated.crash()
+            poller.tracker.containerd_restarted()
+            simulated.pull(first)
+        await poller.poll(simulated.now)
+    assert poller.tracker.ended()
+    assert set(containerd.calls) == READ_ONLY
+
+
+async def test_an_idle_poll_is_two_calls(containerd, client, simulated):
+    poller = Poller(client)
+    await poller.poll(simulated.now)
+    containerd.calls.clear()
+    await poller.poll(simulated.now)
+    assert sorted(containerd.calls.elements()) == [
+        "/containerd.services.content.v1.Content/ListStatuses",
+        "/containerd.services.leases.v1.Leases/List",
+    ]
+
+
+async def test_each_document_is_read_once(containerd, client, simulated, push):
+    poller = Poller(client)
+    for name in ("one:1", "one:2"):
+        simulated.pull(push(name, ("base", 20))[0])
+        for _ in range(10):
+            simulated.advance(0.5)
+            await poller.poll(simulated.now)
+    reads = containerd.calls["/containerd.services.content.v1.Content/Read"]
+    assert reads <= 2 * 6, "one byte and then the whole, of an index, a manifest and a config each"
+
+
+async def test_a_containerd_that_hangs_is_an_error_in_the_end(containerd, client):
+    await client.version()
+    containerd.behave(Manners.NOT_AT_ALL)
+    began = time.monotonic()
+    with pytest.raises(ContainerdError, match="DEADLINE_EXCEEDED"):
+        await client.leases()
+    assert time.monotonic() - began < 12
+    containerd.behave(Manners.WELL)
+
+
+async def test_nonsense_is_an_error_and_then_the_agent_goes_on(containerd, client, simulated):
+    poller = Poller(client)
+    containerd.behave(Manners.NONSENSE)
+    with pytest.raises(ContainerdError):
+        await poller.poll(simulated.now)
+    containerd.behave(Manners.WELL)
+    await poller.poll(simulated.now)
+
+
+async def test_a_break_of_the_connection_between_two_polls_is_noticed(containerd, client, simulated, push):
+    poller = Poller(client)
+    simulated.pull(push("app:1", ("app", 60))[0])
+    for _ in range(3):
+        simulated.advance(1)
+        await poller.poll(simulated.now)
+    assert poller.tracker.pulls()
+    await containerd.kill()
+    await containerd.start()
+    async with asyncio.timeout(10):
+        while client.connected:  # noqa: ASYNC110  # gRPC tells nobody
+            await asyncio.sleep(0.01)
+    simulated.advance(1)
+    await poller.poll(simulated.now)
+    (ended,) = poller.tracker.ended()
+    assert "containerd restarted" in ended.error
+
+
+async def test_two_thousand_leftovers_are_listed_without_harm(containerd, client, simulated):
+    for number in range(2000):
+        simulated.new_lease(expires=False).resources["content", f"sha256:{number:064x}"] = None
+    poller = Poller(client)
+    await poller.poll(simulated.now)
+    assert not poller.tracker.pulls()
+
+
+async def test_a_containerd_that_is_not_heard_ends_the_process_with_one_clear_line(tmp_path):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", SILENCE, str(tmp_path / "no.sock"), stdout=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(20):
+        output, _ = await process.communicate()
+    assert process.returncode == 1
+    last = [json.loads(line) for line in output.splitlines()][-1]
+    assert last["level"] == "error"
+    assert "gave no answer for 0.5 s" in last["msg"]
+    assert "no.sock" in last["msg"]
+    assert len([line for line in output.splitlines() if b'"error"' in line and b"gave no answer" in line]) == 1
+
+
+async def test_a_wrong_configuration_tells_every_mistake_and_exits_2():
+    wrong = Program("agent", NODE_NAME="Not_A_Name", REPORT_INTERVAL="1", SERVER_URL="ftp://x", AGENT_TOKEN="a b")
+    async with wrong:
+        async with asyncio.timeout(20):
+            assert await wrong.process.wait() == 2
+            await wrong._reading
+    for name in ("NODE_NAME", "REPORT_INTERVAL", "SERVER_URL", "AGENT_TOKEN"):
+        assert f"PULLTRACE_{name}" in wrong.output
+    assert "a b" not in wrong.output, "a token is never told"
+    assert "Traceback" not in wrong.output
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT], ids=lambda how: how.name)
+@pytest.mark.parametrize("server", ["answers", "hangs", "is away"])
+async def test_it_ends_within_two_seconds(containerd, unused_tcp_port, how, server):
+    posted, release = asyncio.Event(), asyncio.Event()
+
+    async def report(_: web.Request) -> web.Response:
+        posted.set()
+        if server == "hangs":
+            await release.wait()
+        return web.json_response({"bootId": "x"})
+
+    app = web.Application()
+    app.router.add_post("/api/v1/report", report)
+    runner = web.AppRunner(app, shutdown_timeout=0)
+    await runner.setup()
+    if server != "is away":
+        await web.TCPSite(runner, "127.0.0.1", unused_tcp_port).start()
+    url = f"http://127.0.0.1:{unused_tcp_port}"
+    agent = Program("agent", NODE_NAME="a", SERVER_URL=url, CONTAINERD_SOCKET=str(containerd.socket))
+    async with agent:
+        async with asyncio.timeout(20):
+            if server == "is away":
+                while "report not accepted" not in agent.output:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            else:
+                await posted.wait()
+        assert await agent.stop(how, seconds=2) == 0, agent.output
+    release.set()
+    await runner.cleanup()

@@ -1,0 +1,165 @@
+"""What the agent tells of real containerds that are set up, treated or asked differently."""
+
+import asyncio
+from contextlib import suppress
+
+import grpc
+import pytest
+
+from pulltrace.wire import LayerPhase, PullPhase
+from tests.agent.follow import Follow, downloaded, layers, to_fetch
+from tests.real.containerd import Containerd
+from tests.real.images import MIB, make_image, make_layer
+from tests.real.registry import Registry
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
+
+
+async def test_one_download_at_a_time_leaves_the_others_waiting(start_node, registry: Registry) -> None:
+    node = await start_node(cri="max_concurrent_downloads = 1")
+    image = make_image(*(make_layer(2 * MIB) for _ in range(3)))
+    ref = registry.push("team/app:1", image)
+    registry.limit(3 * MIB)
+    async with Follow(node.socket) as follow:
+        await node.cri.pull(ref)
+        await follow.after_polls(2)
+        pull = follow.ended_as(ref)
+        assert downloaded(pull) == sum(layer.size for layer in image.layers)
+        states = [[layer.state for layer in seen.layers] for seen in follow.history[pull.id] if seen.total_known]
+        assert any(LayerPhase.WAITING in seen and LayerPhase.DOWNLOADING in seen for seen in states)
+        if not node.version.lstrip("v").startswith("2."):  # there the limit is the node's and set elsewhere
+            assert all(seen.count(LayerPhase.DOWNLOADING) <= 1 for seen in states)
+
+
+async def test_layers_discarded_after_unpacking_were_fetched_all_the_same(start_node, registry: Registry) -> None:
+    node = await start_node(discard_unpacked_layers=True)
+    base, top = make_layer(2 * MIB), make_layer(MIB)
+    registry.limit(2 * MIB)  # a pull between two polls is not seen
+    async with Follow(node.socket) as follow:
+        first = registry.push("team/base:1", make_image(base))
+        await node.cri.pull(first)
+        second = registry.push("team/app:1", make_image(base, top))
+        await node.cri.pull(second)
+        await follow.after_polls(2)
+        assert downloaded(follow.ended_as(first)) == base.size
+        pull = follow.ended_as(second)
+        assert (pull.status, downloaded(pull), to_fetch(pull)) == (PullPhase.COMPLETED, top.size, top.size)
+        assert layers(pull)[base.digest].cached_bytes == base.size
+
+
+async def test_of_an_index_the_image_of_this_machine_counts(node: Containerd, registry: Registry) -> None:
+    mine = make_image(make_layer(2 * MIB), make_layer(MIB))
+    other = make_image(make_layer(9 * MIB), architecture="s390x")
+    ref = registry.push("team/app:1", other, mine)
+    registry.limit(2 * MIB)
+    async with Follow(node.socket) as follow:
+        await node.cri.pull(ref)
+        await follow.after_polls(2)
+        pull = follow.ended_as(ref)
+        assert pull.manifest_digest == mine.digest
+        assert [layer.digest for layer in pull.layers] == [layer.digest for layer in mine.layers]
+        assert {to_fetch(seen) for seen in follow.history[pull.id] if seen.total_known} == {downloaded(pull)}
+
+
+async def test_a_registry_that_stalls_and_goes_on(node: Containerd, registry: Registry) -> None:
+    layer = make_layer(5 * MIB)
+    ref = registry.push("team/app:1", make_image(layer))
+    registry.blob(layer.digest).hold(at=3 * MIB)
+    async with Follow(node.socket) as follow:
+        pulling = asyncio.create_task(node.cri.pull(ref))
+        await follow.until(lambda: follow.live and downloaded(follow.live[0]) >= 2 * MIB)
+        before = downloaded(follow.live[0])
+        await follow.after_polls(10)
+        (pull,) = follow.live
+        assert (pull.status, pull.layers[0].state) == (PullPhase.DOWNLOADING, LayerPhase.DOWNLOADING)
+        assert before <= downloaded(pull) <= 3 * MIB
+        registry.blob(layer.digest).release()
+        await pulling
+        await follow.after_polls(2)
+        assert downloaded(follow.ended_as(ref)) == layer.size
+
+
+async def test_the_same_reference_twice_at_once_is_two_pulls_and_one_download(
+    node: Containerd, registry: Registry
+) -> None:
+    image = make_image(make_layer(4 * MIB), make_layer(MIB))
+    ref = registry.push("team/app:1", image)
+    registry.limit(3 * MIB)
+    async with Follow(node.socket) as follow:
+        first = asyncio.create_task(node.cri.pull(ref))
+        await follow.until(lambda: follow.live)
+        await asyncio.gather(first, node.cri.pull(ref))
+        await follow.until(lambda: not follow.live)
+        seen = {key: [(pull.status, pull.image_ref) for pull in told][-3:] for key, told in follow.history.items()}
+        assert [pull.image_ref for pull in follow.ended.values()] == [ref, ref], seen
+        assert {pull.status for pull in follow.ended.values()} == {PullPhase.COMPLETED}
+        own = [layer for pull in follow.ended.values() for layer in pull.layers if not layer.fetched_by]
+        assert sum(layer.downloaded_bytes for layer in own) == sum(layer.size for layer in image.layers)
+
+
+async def test_an_unchanged_tag_pulled_again_completes_without_a_byte(node: Containerd, registry: Registry) -> None:
+    image = make_image(make_layer(MIB))
+    ref = registry.push("team/app:1", image)
+    await node.cri.pull(ref)
+    repository = registry.repository("team/app")
+    async with Follow(node.socket) as follow:
+        repository.hold()
+        pulling = asyncio.create_task(node.cri.pull(ref))
+        await follow.until(lambda: follow.live)
+        repository.release()
+        await pulling
+        await follow.after_polls(2)
+        pull = follow.ended_as(ref)
+        assert (pull.status, to_fetch(pull), downloaded(pull)) == (PullPhase.COMPLETED, 0, 0)
+        assert [layer.cached_bytes for layer in pull.layers] == [layer.size for layer in image.layers]
+
+
+async def test_an_image_removed_and_pulled_again_is_fetched_again(node: Containerd, registry: Registry) -> None:
+    layer = make_layer(3 * MIB)
+    ref = registry.push("team/app:1", make_image(layer))
+    registry.limit(3 * MIB)
+    async with Follow(node.socket) as follow:
+        for _ in range(2):
+            await node.cri.pull(ref)
+            await follow.after_polls(2)
+            await node.cri.remove(ref)
+        assert [downloaded(pull) for pull in follow.ended.values()] == [layer.size] * 2
+
+
+async def test_containerd_stopped_politely_ends_the_pull_and_the_next_one_is_seen(
+    node: Containerd, registry: Registry
+) -> None:
+    layer = make_layer(4 * MIB)
+    ref = registry.push("team/app:1", make_image(layer))
+    registry.blob(layer.digest).hold(at=2 * MIB)
+    async with Follow(node.socket) as follow:
+        pulling = asyncio.create_task(node.cri.pull(ref))
+        await follow.until(lambda: follow.live and downloaded(follow.live[0]) >= MIB)
+        await node.stop()
+        with suppress(grpc.aio.AioRpcError, asyncio.CancelledError):
+            await pulling
+        await node.start()
+        await follow.until(lambda: follow.ended)
+        (pull,) = follow.ended.values()
+        assert pull.status is PullPhase.FAILED
+        await follow.after_polls(2)
+        assert not follow.live
+        registry.blob(layer.digest).release()
+        registry.limit(4 * MIB)
+        await node.cri.pull(ref)
+        await follow.after_polls(2)
+        assert follow.ended_as(ref).status is PullPhase.COMPLETED
+
+
+async def test_a_pull_through_a_mirror_is_named_as_it_was_asked_for(node: Containerd, registry: Registry) -> None:
+    node.trust("docker.io", registry.url)
+    layer = make_layer(3 * MIB)
+    registry.push("library/nginx:1.27", make_image(layer))
+    registry.limit(2 * MIB)
+    async with Follow(node.socket) as follow:
+        pulling = asyncio.create_task(node.cri.pull("docker.io/library/nginx:1.27"))
+        await follow.until(lambda: follow.live and follow.live[0].repository)
+        assert (follow.live[0].registry, follow.live[0].image_ref) == ("docker.io", "docker.io/library/nginx")
+        await pulling
+        await follow.after_polls(2)
+        assert follow.ended_as("docker.io/library/nginx:1.27").status is PullPhase.COMPLETED

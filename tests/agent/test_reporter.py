@@ -1,0 +1,307 @@
+"""The reporter against a real HTTP server that answers as it is told."""
+
+import asyncio
+import gzip
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+from aiohttp import web
+
+from pulltrace.agent.reporter import MAX_UNTOLD, Reporter
+from pulltrace.settings import AgentSettings
+from pulltrace.wire import LayerState, PullPhase, PullState
+
+INTERVAL = 0.02
+
+
+class Server:
+    """Answers 200 and keeps the reports; ``answers`` are given first, each once."""
+
+    def __init__(self) -> None:
+        self.boot = "first"
+        self.answers: list[web.Response] = []
+        self.reports: list[dict] = []
+        self.requests: list[web.Request] = []
+        self.connections: list[object] = []
+        self.largest = 1 << 20
+        self._changed = asyncio.Condition()
+
+    async def answer(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        self.connections.append(request.transport and request.transport.get_extra_info("peername"))
+        async with self._changed:
+            self.requests.append(request)
+            self._changed.notify_all()
+            if self.answers:
+                return self.answers.pop(0)
+            if len(body) > self.largest:
+                return web.Response(status=413, text="too large")
+            self.reports.append(json.loads(body))
+        return web.json_response({"bootId": self.boot})
+
+    async def until(self, true: Callable[[], object]) -> None:
+        async with asyncio.timeout(10), self._changed:
+            await self._changed.wait_for(true)
+
+    def told(self) -> list[str]:
+        """Ids of the ends, in the order in which they were acknowledged."""
+        return [
+            pull["id"] for report in self.reports for pull in report.get("pulls") or [] if pull["status"] == "completed"
+        ]
+
+
+@pytest.fixture
+async def server(unused_tcp_port: int) -> AsyncIterator[Server]:
+    server = Server()
+    async with serving(server, unused_tcp_port):
+        yield server
+
+
+@asynccontextmanager
+async def serving(server: Server, port: int) -> AsyncIterator[None]:
+    app = web.Application(client_max_size=64 << 20)
+    app.router.add_post("/base/api/v1/report", server.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        yield
+    finally:
+        await runner.cleanup()
+
+
+@pytest.fixture
+def make(unused_tcp_port: int):
+    """A factory of running reporters."""
+
+    @asynccontextmanager
+    async def make(heartbeat: float = 60.0, token: str | None = None, *, run: bool = True) -> AsyncIterator[Reporter]:
+        settings = AgentSettings(
+            node_name="worker-1",
+            server_url=f"http://127.0.0.1:{unused_tcp_port}/base",
+            containerd_socket=None,
+            report_interval=INTERVAL,
+            heartbeat_interval=heartbeat,
+            log_level=20,
+            agent_token=token,
+        )
+        async with Reporter(settings) as reporter:
+            running = asyncio.create_task(reporter.run() if run else asyncio.sleep(0))
+            yield reporter
+            running.cancel()
+            await asyncio.wait([running])
+
+    return make
+
+
+def pull(name: str, status: PullPhase = PullPhase.COMPLETED, *, layers: int = 1) -> PullState:
+    made = [LayerState(digest=f"sha256:{number:064x}", total_bytes=number) for number in range(layers)]
+    return PullState(id=name, status=status, layers=made)
+
+
+async def test_an_idle_node_sends_heartbeats_of_no_pulls(server, make):
+    async with make(heartbeat=0.05) as reporter:
+        reporter.offer([], [])
+        await server.until(lambda: len(server.reports) == 3)
+    assert all(report.get("pulls") is None for report in server.reports)
+    assert [report["sequence"] for report in server.reports] == [1, 2, 3]
+    assert len({report["bootId"] for report in server.reports}) == 1
+    assert server.reports[0]["heartbeatSeconds"] == 0.05
+
+
+async def test_something_new_does_not_wait_for_the_heartbeat(server, make):
+    async with make() as reporter:
+        await server.until(lambda: server.reports)
+        reporter.offer([pull("a", PullPhase.DOWNLOADING)], [])
+        await server.until(lambda: server.reports[-1].get("pulls"))
+
+
+async def test_the_newest_state_wins_and_the_end_of_live_pulls_is_told(server, make):
+    async with make() as reporter:
+        for number in range(5):
+            reporter.offer([pull(f"p{number}", PullPhase.DOWNLOADING)], [])
+        await server.until(lambda: server.reports and server.reports[-1].get("pulls"))
+        assert [item["id"] for item in server.reports[-1]["pulls"]] == ["p4"]
+        reporter.offer([], [])
+        await server.until(lambda: server.reports[-1].get("pulls") is None)
+
+
+async def test_ends_are_kept_until_they_are_acknowledged_and_told_once(server, make):
+    server.answers = [web.Response(status=503), web.Response(status=401), web.Response(status=500)]
+    async with make() as reporter:
+        reporter.offer([], [pull("a")])
+        reporter.offer([], [pull("b")])
+        await server.until(server.told)
+        reporter.offer([], [pull("c")])
+        await server.until(lambda: "c" in server.told())
+    assert server.told() == ["a", "b", "c"]
+
+
+async def test_a_server_that_comes_up_later_is_told_everything(make, unused_tcp_port):
+    server = Server()
+    async with make() as reporter:
+        reporter.offer([], [pull("a")])
+        async with serving(server, unused_tcp_port):
+            await server.until(lambda: server.told() == ["a"])
+
+
+async def test_a_new_boot_of_the_server_gets_the_history_once_more(server, make):
+    async with make() as reporter:
+        reporter.offer([], [pull("a"), pull("b")])
+        await server.until(lambda: server.told() == ["a", "b"])
+        server.boot = "second"
+        reporter.offer([], [pull("c")])
+        await server.until(lambda: len(server.told()) == 5)
+        assert server.told() == ["a", "b", "c", "a", "b"]
+        server.boot = "third"
+        reporter.offer([], [pull("d")])
+        await server.until(lambda: len(server.told()) == 9)
+    assert set(server.told()[6:]) == {"a", "b", "c"}
+
+
+async def test_history_never_pushes_out_what_was_not_told_yet(server, make):
+    async with make() as reporter:
+        reporter.offer([], [pull("old")])
+        await server.until(server.told)
+        server.boot = "second"
+        reporter.offer([], [pull(f"new{number}") for number in range(MAX_UNTOLD)])
+        await server.until(lambda: f"new{MAX_UNTOLD - 1}" in server.told())
+    assert [name for name in server.told() if name != "old"] == [f"new{number}" for number in range(MAX_UNTOLD)]
+
+
+async def test_a_report_that_is_no_report_is_dropped_and_the_next_one_counts(server, make):
+    server.answers = [web.Response(status=400, text="$.pulls[0].id: no")]
+    async with make() as reporter:
+        reporter.offer([], [pull("bad")])
+        await server.until(lambda: server.requests)
+        reporter.offer([], [pull("good")])
+        await server.until(server.told)
+    assert server.told() == ["good"]
+
+
+async def test_ends_too_large_together_are_told_in_smaller_reports(server, make):
+    server.largest = 60_000
+    async with make() as reporter:
+        reporter.offer([], [pull(f"p{number}", layers=100) for number in range(12)])
+        await server.until(lambda: len(server.told()) == 12)
+    assert server.told() == [f"p{number}" for number in range(12)]
+
+
+async def test_an_end_too_large_by_itself_is_given_up_for_the_others(server, make):
+    server.largest = 60_000
+    async with make() as reporter:
+        reporter.offer([], [pull("huge", layers=900)])
+        await server.until(lambda: server.requests)
+        reporter.offer([], [pull("small")])
+        await server.until(server.told)
+    assert server.told() == ["small"]
+
+
+async def test_retry_after_is_obeyed_but_not_for_ever(server, make):
+    server.answers = [web.Response(status=429, headers={"Retry-After": "1"})]
+    async with make() as reporter:
+        reporter.offer([], [pull("a")])
+        await server.until(lambda: server.requests)
+        began = asyncio.get_running_loop().time()
+        await server.until(server.told)
+        assert asyncio.get_running_loop().time() - began > 0.9
+    server.answers = [web.Response(status=429, headers={"Retry-After": "9" * 400})]
+    async with make(run=False) as reporter:
+        assert await reporter._post(1.0) == 60.0
+
+
+async def test_back_off_grows_to_eight_seconds_with_jitter(make):
+    async with make() as reporter:
+        delays = [reporter._failed("HTTP 500", "") for _ in range(12)]
+    assert delays[0] <= 1.0
+    assert all(4.0 <= delay <= 8.0 for delay in delays[6:])
+    assert len(set(delays[6:])) > 1
+
+
+async def test_a_new_reason_to_fail_is_told_once(server, make, caplog):
+    refused = web.Response(status=401, text="who are you?")
+    async with make() as reporter:
+        await server.until(lambda: server.reports)
+        for kind in ("ClientConnectorError", "ClientConnectorError", "HTTP 401", "HTTP 401"):
+            reporter._failed(kind, "no")
+    assert refused.status == 401
+    assert [record.fields["error"] for record in caplog.records] == ["ClientConnectorError: no", "HTTP 401: no"]
+
+
+async def test_the_token_goes_in_the_header_and_redirects_are_not_followed(server, make):
+    server.answers = [web.Response(status=302, headers={"Location": "/elsewhere"})]
+    async with make(token="secret") as reporter:
+        reporter.offer([], [pull("a")])
+        await server.until(server.told)
+    assert {request.headers["Authorization"] for request in server.requests} == {"Bearer secret"}
+    assert {request.path for request in server.requests} == {"/base/api/v1/report"}
+
+
+async def test_large_reports_are_gzipped_and_small_ones_are_not(server, make):
+    async with make() as reporter:
+        reporter.offer([], [pull("small")])
+        await server.until(server.told)
+        reporter.offer([], [pull("large", layers=200)])
+        await server.until(lambda: len(server.told()) == 2)
+    encodings = {request.headers.get("Content-Encoding") for request in server.requests}
+    assert encodings == {None, "gzip"}
+    assert len(gzip.compress(json.dumps(server.reports[-1]).encode())) < 16_000
+
+
+async def test_one_connection_serves_many_reports_and_a_closed_one_is_opened_again(server, make):
+    async with make(run=False) as reporter:
+        for number in range(6):
+            if number == 3:
+                server.requests[0].transport.close()
+                await asyncio.sleep(0)
+            reporter.offer([], [pull(f"p{number}")])
+            assert await reporter._post(1.0) == 0.0
+    assert server.told() == [f"p{number}" for number in range(6)]
+    assert len(set(server.connections)) == 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"\x16\x03\x01 this is not HTTP\r\n\r\n", id="no HTTP"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", id="half an answer"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 40_000, id="headers without end"),
+    ],
+)
+async def test_an_answer_that_is_none_is_tried_again_later(make, unused_tcp_port, answer):
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", unused_tcp_port), make(run=False) as reporter:
+        reporter.offer([], [pull("a")])
+        assert await reporter._post(1.0) > 0
+        assert reporter._untold
+
+
+async def test_an_endless_answer_is_not_read_to_the_end(make, unused_tcp_port):
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        with suppress(OSError):
+            while True:
+                writer.write(bytes(1 << 16))
+                await writer.drain()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", unused_tcp_port), make(run=False) as reporter:
+        reporter.offer([], [pull("a")])
+        assert await reporter._post(1.0) == 0.0
+
+
+async def test_the_originals_server_whose_answer_is_no_json_is_fine(server, make):
+    server.answers = [web.Response(text="ok")]
+    async with make() as reporter:
+        reporter.offer([], [pull("a")])
+        await server.until(lambda: server.requests)
+        reporter.offer([], [pull("b")])
+        await server.until(lambda: "b" in server.told())
+    assert "a" not in server.told(), "it was acknowledged by 200"

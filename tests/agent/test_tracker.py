@@ -1,0 +1,406 @@
+"""Stories: a node lives, an agent polls it now and then, and this is what it tells."""
+
+import pytest
+
+from pulltrace.agent.leftovers import NO_PROGRESS_LIMIT, UNPACK_LIMIT
+from pulltrace.demo.node import CONTAINERD_1
+from pulltrace.wire import UNKNOWN_IMAGE, LayerPhase, PullPhase
+from tests.agent.conftest import HOST, MIB
+from tests.agent.follow import downloaded, layers, to_fetch
+from tests.agent.virtual import Watched
+
+DEAD = "containerd restarted"
+
+
+def restart_containerd(watched):
+    """It died and is back; the agent has noticed the break."""
+    watched.node.crash()
+    watched.tracker.containerd_restarted()
+
+
+def test_a_pull_is_told_from_its_lease_to_its_image(watched, push):
+    ref, image = push("app:1", ("base", 10), ("app", 30))
+    watched.node.pull(ref)
+    watched.until(lambda: watched.ended, every=0.5)
+    (history,) = watched.history.values()
+    phases = list(dict.fromkeys(pull.status for pull in history))
+    assert phases == [PullPhase.RESOLVING, PullPhase.DOWNLOADING, PullPhase.EXTRACTING, PullPhase.COMPLETED]
+    assert history[0].image_ref == UNKNOWN_IMAGE
+    assert history[-1].image_ref == ref
+    assert {to_fetch(pull) for pull in history if pull.total_known} == {image.size}
+    assert downloaded(history[-1]) == image.size
+    assert [layer.digest for layer in history[-1].layers] == [layer.blob.digest for layer in image.layers]
+    assert not watched.live
+
+
+def test_a_pull_without_layers_is_unpacking_nothing_and_completes(watched, push):
+    ref, _ = push("scratch:1")
+    watched.node.pull(ref)
+    watched.until(lambda: watched.ended, every=0.05)
+    (history,) = watched.history.values()
+    known = [pull.status for pull in history if pull.total_known]
+    assert set(known) <= {PullPhase.EXTRACTING, PullPhase.COMPLETED}
+    assert known[-1] is PullPhase.COMPLETED
+
+
+def test_the_same_image_pulled_twice_at_once_is_two_pulls_of_the_same_name(watched, push):
+    ref, image = push("app:1", ("base", 10), ("app", 30))
+    for _ in range(2):
+        watched.node.pull(ref)
+    watched.until(lambda: len(watched.ended) == 2)
+    assert {(pull.image_ref, pull.status) for pull in watched.ended} == {(ref, PullPhase.COMPLETED)}
+    own = [sum(x.downloaded_bytes for x in pull.layers if not x.fetched_by) for pull in watched.ended]
+    assert sum(own) == image.size, "no byte counts twice"
+
+
+def test_a_pull_cancelled_after_its_twin_had_completed_is_failed(start_simulated, push):
+    node = start_simulated(CONTAINERD_1)
+    watched = Watched(node)
+    watched.poll()
+    ref, _ = push("app:1", ("app", 10))
+    node.pull(ref)
+    node.registries.silent.add(f"{HOST}/app")
+    node.registries.silent.discard(f"{HOST}/app")
+    node.advance(0.5)
+    node.registries.silent.add(f"{HOST}/app")
+    twin = node.pull(ref)
+    watched.until(lambda: watched.ended)
+    assert watched.ended[0].status is PullPhase.COMPLETED
+    watched.polls(2)
+    assert watched.live, "the twin is still resolving"
+    twin.cancel()
+    watched.until(lambda: not watched.live)
+    assert [pull.status for pull in watched.ended] == [PullPhase.COMPLETED, PullPhase.FAILED]
+
+
+def test_a_layer_of_another_pull_says_who_fetches_it(watched, push):
+    first, image = push("one:1", ("base", 30), ("one", 5))
+    second, _ = push("two:1", ("base", 30), ("two", 5))
+    watched.node.pull(first)
+    watched.polls(1)
+    watched.node.pull(second)
+    base = image.layers[0].blob.digest
+    watched.polls(2)
+    mine, theirs = (layers(pull)[base] for pull in watched.live)
+    assert mine.fetched_by is None
+    assert theirs.fetched_by == watched.live[0].id
+    assert theirs.downloaded_bytes == mine.downloaded_bytes > 0
+    watched.until(lambda: len(watched.ended) == 2)
+    assert all(pull.status is PullPhase.COMPLETED for pull in watched.ended)
+
+
+def test_a_base_that_another_pull_unpacks_is_seen_unpacked_on_every_version(watched, push):
+    first, image = push("one:1", ("base", 30), ("one", 60))
+    second, _ = push("two:1", ("base", 30), ("two", 90))
+    watched.node.pull(first)
+    watched.node.advance(0.5)
+    pull = watched.node.pull(second)
+    base = image.layers[0].blob.digest
+    seen = set()
+
+    def unpacked_while_live():
+        for told in watched.live:
+            if told.id == pull.lease.id and layers(told).get(base):
+                seen.add(layers(told)[base].state)
+        return LayerPhase.EXTRACTED in seen or watched.ended
+
+    watched.until(unpacked_while_live, every=0.5)
+    assert LayerPhase.EXTRACTED in seen
+
+
+def test_when_the_fetching_pull_dies_the_waiting_one_takes_over(watched, push):
+    first, _ = push("one:1", ("base", 60), ("one", 1))
+    second, image = push("two:1", ("base", 60), ("two", 1))
+    fetching = watched.node.pull(first)
+    watched.polls(1)
+    watched.node.pull(second)
+    watched.polls(2)
+    fetching.cancel()
+    watched.polls(2)
+    assert [pull.status for pull in watched.ended] == [PullPhase.FAILED]
+    (pull,) = watched.live
+    base = layers(pull)[image.layers[0].blob.digest]
+    assert (base.fetched_by, base.state) == (None, LayerPhase.DOWNLOADING)
+    watched.until(lambda: len(watched.ended) == 2)
+    assert downloaded(watched.ended[1]) == image.size
+
+
+def test_what_a_cancelled_pull_left_and_lost_again_was_not_cached(watched, push):
+    ref, image = push("app:1", ("base", 2), ("app", 60))
+    cancelled = watched.node.pull(ref)
+    watched.polls(2)
+    cancelled.cancel()  # its blobs are there for another 0.2 s
+    watched.node.pull(ref)
+    watched.polls(1, every=0.05)
+    watched.until(lambda: len(watched.ended) == 2)
+    again = watched.ended[1]
+    assert to_fetch(again) == downloaded(again)
+    assert downloaded(again) in (image.size, image.size - 2 * MIB), "what was collected was fetched, and only that"
+
+
+def test_a_layer_that_stands_twice_counts_once(watched, push):
+    ref, image = push("app:1", ("empty", 1), ("app", 20), ("empty", 1))
+    watched.node.pull(ref)
+    watched.until(lambda: watched.ended)
+    (pull,) = watched.ended
+    assert downloaded(pull) == 21 * MIB
+    assert [layer.state for layer in pull.layers] == [LayerPhase.EXTRACTED] * 2
+    assert len(image.layers) == 3
+
+
+def test_an_image_removed_and_pulled_again_is_fetched_again(watched, push):
+    ref, image = push("app:1", ("app", 10))
+    for _ in range(2):
+        watched.node.pull(ref)
+        watched.until(lambda: not watched.live and not watched.node.pulls)
+        watched.node.remove(ref)
+    assert [downloaded(pull) for pull in watched.ended] == [image.size] * 2
+
+
+def test_a_repeated_pull_of_an_unchanged_tag_is_cached_and_completed(watched, push):
+    ref, image = push("app:1", ("app", 10))
+    for _ in range(2):
+        watched.node.pull(ref)
+        watched.until(lambda: watched.node.pulls == [], every=0.2)
+        watched.polls(1)
+    again = watched.ended[1]
+    assert (again.status, again.image_ref, to_fetch(again), downloaded(again)) == (PullPhase.COMPLETED, ref, 0, 0)
+    assert sum(layer.cached_bytes for layer in again.layers) == image.size
+
+
+def test_discarded_layers_were_fetched_all_the_same(start_simulated, push):
+    watched = Watched(start_simulated(discard_unpacked_layers=True))
+    watched.poll()
+    ref, image = push("app:1", ("base", 3), ("app", 20))
+    watched.node.pull(ref)
+    watched.until(lambda: watched.ended)
+    assert downloaded(watched.ended[0]) == image.size
+
+
+@pytest.mark.parametrize("about", ["snapshot", "blob", "document"])
+def test_a_question_that_is_refused_for_a_while_is_asked_again(watched, push, about):
+    watched.node.pull(push("base:1", ("base", 10))[0])
+    watched.until(lambda: not watched.node.pulls)
+    watched.polls(1)
+    ref, image = push("app:1", ("base", 10), ("app", 60))
+    watched.refuses = lambda question: question.about == about
+    watched.node.pull(ref)
+    watched.polls(3)
+    watched.refuses = lambda _: False
+    watched.polls(1)
+    (pull,) = watched.live
+    base = layers(pull)[image.layers[0].blob.digest]
+    assert (base.state, base.cached_bytes) == (LayerPhase.CACHED, 10 * MIB)
+
+
+def test_a_snapshotter_that_never_answers_hides_neither_progress_nor_end(watched, push):
+    watched.refuses = lambda question: question.about == "snapshot"
+    ref, image = push("app:1", ("app", 30))
+    watched.node.pull(ref)
+    watched.until(lambda: watched.ended)
+    assert (watched.ended[0].status, downloaded(watched.ended[0])) == (PullPhase.COMPLETED, image.size)
+
+
+def test_containerd_killed_ends_its_pulls_and_nothing_of_them_stays(watched, push):
+    ref, _ = push("app:1", ("app", 60))
+    watched.node.pull(ref)
+    watched.polls(3)
+    restart_containerd(watched)
+    watched.polls(3)
+    assert [(pull.status, DEAD in pull.error) for pull in watched.ended] == [(PullPhase.FAILED, True)]
+    assert not watched.live
+
+
+def test_a_pull_that_began_and_died_between_two_polls_is_not_shown_for_a_day(watched, push):
+    ref, _ = push("app:1", ("app", 60))
+    watched.node.pull(ref)
+    watched.node.advance(0.9)  # no poll has seen it
+    restart_containerd(watched)
+    watched.polls(3)
+    watched.node.now += NO_PROGRESS_LIMIT
+    watched.polls(3)
+    assert not watched.live
+    watched.node.pull(ref)
+    watched.until(lambda: watched.ended)
+    assert [pull.status for pull in watched.ended] == [PullPhase.COMPLETED]
+
+
+def test_a_pull_that_completed_just_before_containerd_went_is_completed(watched, push):
+    ref, _ = push("app:1", ("app", 10))
+    pull = watched.node.pull(ref)
+    watched.polls(1)
+    while pull.state is None:
+        watched.node.advance(0.1)
+    restart_containerd(watched)
+    watched.polls(1)
+    assert [pull.status for pull in watched.ended] == [PullPhase.COMPLETED]
+
+
+def test_after_a_kill_the_next_pull_resumes_and_counts_from_there(watched, push):
+    ref, image = push("app:1", ("app", 60))
+    watched.node.pull(ref)
+    watched.polls(3)
+    restart_containerd(watched)
+    watched.polls(2)
+    watched.node.pull(ref)
+    watched.until(lambda: len(watched.ended) == 2)
+    (layer,) = watched.ended[1].layers
+    assert layer.cached_bytes > 0
+    assert layer.cached_bytes + layer.downloaded_bytes == image.size
+
+
+def test_an_agent_that_starts_later_shows_a_dead_lease_at_most_until_a_pull_would_be_given_up(watched, push):
+    ref, _ = push("app:1", ("app", 60))
+    watched.node.pull(ref)
+    watched.node.advance(3)
+    watched.node.crash()
+    watched.node.now += NO_PROGRESS_LIMIT + 10
+    watched.restart()
+    watched.polls(3)
+    assert not watched.history
+    watched.node.pull(ref)
+    watched.until(lambda: watched.ended)
+    assert len(watched.history) == 1
+
+
+def test_an_agent_that_starts_after_a_crash_and_a_new_pull_shows_the_new_one_only(watched, push):
+    ref, _ = push("app:1", ("app", 60))
+    watched.node.pull(ref)
+    watched.node.advance(3)
+    watched.node.crash()
+    watched.node.advance(2)
+    again = watched.node.pull(ref)
+    watched.node.advance(2)
+    watched.restart()
+    watched.until(lambda: watched.ended)
+    assert set(watched.history) == {again.lease.id}
+
+
+def test_an_agent_that_starts_while_one_pull_waits_long_for_anothers_layer_shows_both(watched, push):
+    first, image = push("one:1", ("base", 60), ("one", 1))
+    second, _ = push("two:1", ("base", 60), ("two", 1))
+    watched.node.registries.limits[image.layers[0].blob.digest] = 0.1 * MIB
+    watched.node.pull(first)
+    watched.node.advance(2)
+    watched.node.pull(second)
+    watched.node.advance(NO_PROGRESS_LIMIT + 60)
+    watched.restart()
+    watched.polls(3)
+    assert len(watched.live) == 2
+    watched.node.registries.limits.clear()
+    watched.until(lambda: not watched.node.pulls)
+    watched.polls(1)
+    assert [pull.status for pull in watched.ended] == [PullPhase.COMPLETED] * 2
+
+
+def test_an_agent_that_starts_while_two_pull_the_same_shows_both(watched, push):
+    ref, _ = push("app:1", ("app", 90))
+    for _ in range(2):
+        watched.node.pull(ref)
+        watched.node.advance(1.5)
+    watched.restart()
+    watched.polls(2)
+    assert len(watched.live) == 2
+
+
+def test_a_pull_found_at_the_start_that_completes_at_once_is_told(watched, push):
+    ref, _ = push("app:1", ("app", 10))
+    pull = watched.node.pull(ref)
+    watched.restart()
+    while ref not in watched.node.store.records:
+        watched.node.advance(0.05, step=0.05)
+    watched.node.store.leases[pull.lease.id] = pull.lease  # the image is there, the lease just not gone yet
+    watched.poll()
+    assert not watched.live
+    del watched.node.store.leases[pull.lease.id]
+    watched.polls(1)
+    assert [pull.status for pull in watched.ended] == [PullPhase.COMPLETED]
+
+
+def test_a_lease_that_another_program_left_is_given_up_after_half_an_hour(watched, push):
+    ref, image = push("app:1", ("app", 60))
+    watched.node.registries.holds[image.layers[0].blob.digest] = MIB
+    watched.node.pull(ref)
+    watched.polls(3)
+    watched.node.now += UNPACK_LIMIT - 60
+    watched.polls(1)
+    assert watched.live
+    watched.node.now += 120
+    watched.polls(2)
+    assert not watched.live
+    assert [pull.status for pull in watched.ended] == [PullPhase.FAILED]
+
+
+def test_a_leftover_ingest_is_nothing_but_a_moving_one_is_a_fetch_without_a_lease(watched, push):
+    ref, image = push("app:1", ("app", 60))
+    pull = watched.node.pull(ref)
+    watched.node.advance(1)
+    watched.node.store.leases.pop(pull.lease.id)
+    watched.node.store.collect = lambda: None  # no garbage collector comes for it
+    watched.poll()
+    assert not watched.live
+    watched.polls(2)
+    (told,) = watched.live
+    assert told.image_ref == UNKNOWN_IMAGE
+    assert told.id.startswith("fetch-")
+    watched.until(lambda: watched.ended)
+    assert downloaded(watched.ended[0]) == image.size
+
+
+def test_a_lease_of_snapshots_that_are_no_layers_is_no_pull(watched):
+    lease = watched.node.new_lease()
+    lease.resources["snapshots/overlayfs", "buildkit-something"] = None
+    watched.polls(3)
+    assert not watched.live
+    watched.node.store.leases.clear()
+    watched.polls(2)
+    assert not watched.ended
+
+
+def test_a_sandbox_is_no_pull_and_costs_no_question(watched):
+    watched.node.new_lease(expires=False)
+    watched.polls(3)
+    assert watched.tracker.idle
+    assert not watched.questions
+
+
+def test_nothing_is_asked_about_a_pull_that_only_downloads(start_simulated, push):
+    watched = Watched(start_simulated(CONTAINERD_1))
+    ref, _ = push("app:1", ("app", 60))
+    watched.node.pull(ref)
+    watched.polls(4)
+    assert downloaded(watched.live[0]) > 0
+    assert not watched.questions
+
+
+def test_a_lazy_snapshotter_has_nothing_left_to_fetch(start_simulated, push):
+    node = start_simulated(CONTAINERD_1, snapshotter="stargz")
+    watched = Watched(node)
+    watched.poll()
+    ref, image = push("app:1", ("app", 60))
+    pull = node.pull(ref)
+    node.registries.holds[image.layers[0].blob.digest] = 0  # nothing comes through the content store
+    watched.polls(2)
+    node.store.ingests.clear()
+    pull.lease.resources = {key: None for key in pull.lease.resources if key[0] == "content"}
+    (chain,) = image.chain_ids
+    node.store.prepare("remote", "", node.now)
+    node.store.commit_snapshot("remote", chain, node.now)
+    pull.lease.resources["snapshots/stargz", chain] = None
+    watched.poll()
+    (told,) = watched.live
+    assert told.snapshotter == "stargz"
+    assert to_fetch(told) == downloaded(told) == 0
+
+
+def test_memory_is_bounded_by_what_is_being_pulled(watched, push):
+    for number in range(200):
+        watched.node.pull(push(f"app{number}:1", (f"app{number}", 1))[0])
+        watched.until(lambda: not watched.node.pulls, every=0.5)
+        watched.polls(1)
+    tracker, facts = watched.tracker, watched.tracker.facts
+    assert tracker.idle
+    assert not facts.blobs | facts.snapshots | facts.images
+    assert len(facts.documents) <= 64
+    assert not tracker._owners
+    assert len(tracker._taken) <= 3

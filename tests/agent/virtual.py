@@ -1,0 +1,98 @@
+"""The tracker beside a simulated node in virtual time: the poller's loop without gRPC, in milliseconds."""
+
+from collections.abc import Callable, Iterator
+
+from pulltrace.agent.containerd import _resources
+from pulltrace.agent.observation import Blob, ImageRecord, Ingest, Lease, Observation, Question
+from pulltrace.agent.tracker import Tracker
+from pulltrace.demo.node import LEASE_LIFE, Node
+from pulltrace.wire import PullState
+
+SOURCE = "containerd.io/distribution.source."
+
+
+class Watched:
+    """``poll`` looks at the node as it is now. ``refuses`` says which questions get no answer."""
+
+    def __init__(self, node: Node, *, tracker: Tracker | None = None) -> None:
+        self.node = node
+        self.tracker = tracker or Tracker()
+        self.live: list[PullState] = []
+        self.ended: list[PullState] = []
+        self.history: dict[str, list[PullState]] = {}
+        self.questions: list[Question] = []
+        self.refuses: Callable[[Question], bool] = lambda _: False
+
+    def look(self) -> Observation:
+        """What the listing calls would say."""
+        store = self.node.store
+        leases = [Lease(item.id, item.created_at, LEASE_LIFE in item.labels) for item in store.leases.values()]
+        return Observation(
+            [
+                Ingest(ref, item.blob.digest, item.offset, item.blob.size, item.started_at, item.updated_at)
+                for ref, item in store.ingests.items()
+            ],
+            leases,
+            {item.id: _resources(store.leases[item.id].resources) for item in leases if self.tracker.is_pull(item)},
+        )
+
+    def poll(self) -> None:
+        """One poll, as ``Poller`` does it."""
+        seen, asked, unanswered = self.look(), set(), set()
+        while questions := self.tracker.observe(seen, self.node.now) - asked:
+            for question in questions:
+                if self.refuses(question):
+                    unanswered.add(question)
+                else:
+                    self.tracker.learn(question, self.answer(question))
+            asked |= questions
+        self.questions = list(asked)
+        self.tracker.after_poll(self.node.now, unanswered)
+        self.live, ended = self.tracker.pulls(), self.tracker.ended()
+        self.ended += ended
+        for pull in [*self.live, *ended]:
+            self.history.setdefault(pull.id, []).append(pull)
+
+    def polls(self, count: int, every: float = 1.0) -> None:
+        """Several, with time between them."""
+        for _ in range(count):
+            self.node.advance(every)
+            self.poll()
+
+    def until(self, done: Callable[[], object], every: float = 1.0) -> None:
+        """Poll until something is so."""
+        for _ in range(600):
+            if done():
+                return
+            self.polls(1, every)
+        raise AssertionError("ten minutes have passed")
+
+    def restart(self) -> None:
+        """Another agent begins."""
+        self.tracker, self.live = Tracker(), []
+
+    def answer(self, question: Question) -> object:
+        """What containerd would say."""
+        store = self.node.store
+        match question.about:
+            case "blob":
+                item = store.content.get(question.key)
+                return item and Blob(item.blob.size, item.created_at, frozenset(_sources(item.labels)))
+            case "document":
+                item = store.content.get(question.key)
+                return item and (item.blob.data or b"")
+            case "snapshot":
+                snapshot = store.snapshots.get(question.key) if question.snapshotter == store.snapshotter else None
+                return snapshot.created_at if snapshot and snapshot.committed else None
+            case _:
+                records = store.records.values()
+                return [
+                    ImageRecord(item.name, item.image.target.digest, item.updated_at)
+                    for item in records
+                    if question.key in ("", item.image.target.digest)
+                ]
+
+
+def _sources(labels: dict[str, str]) -> Iterator[tuple[str, str]]:
+    for name, repositories in labels.items():
+        yield from ((name.removeprefix(SOURCE), repository) for repository in repositories.split(","))

@@ -1,0 +1,108 @@
+"""A headless Chromium, and pages in it that complain when something went wrong inside."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Page, async_playwright
+
+from .scripted import STATIC, ScriptedServer
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+AXE = Path(__file__).parents[2] / "web/node_modules/axe-core/axe.min.js"
+
+OpenPage = Callable[..., Awaitable[Page]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here not in item.path.parents:
+            continue
+        item.add_marker(pytest.mark.browser)
+        if not CHROMIUM.exists():
+            item.add_marker(pytest.mark.skip(reason="no /usr/bin/chromium: apt-get install chromium"))
+        elif not (STATIC / "index.html").exists():
+            item.add_marker(pytest.mark.skip(reason="the page is not built: make install"))
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        found = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield found
+        await found.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def open_page(browser: Browser) -> AsyncIterator[OpenPage]:
+    """Opens an address in a browser context of its own; what the page complains of fails the test."""
+    complaints: list[str] = []
+    async with AsyncExitStack() as stack:
+
+        async def opened(
+            url: str, *, width: int = 1480, height: int = 1000, theme: str = "dark", **context: Any
+        ) -> Page:
+            made = await browser.new_context(
+                viewport={"width": width, "height": height}, color_scheme=theme, locale="en-GB", **context
+            )
+            stack.push_async_callback(made.close)
+            page = await made.new_page()
+            page.set_default_timeout(10_000)
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+            page.on(
+                "console",
+                # A server that is away on purpose is not the page's fault.
+                lambda said: (
+                    complaints.append(said.text)
+                    if said.type == "error" and not re.search(r"Failed to load resource|net::ERR", said.text)
+                    else None
+                ),
+            )
+            await page.goto(url)
+            return page
+
+        yield opened
+    assert complaints == []
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def server() -> AsyncIterator[ScriptedServer]:
+    async with ScriptedServer() as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def axe() -> Callable[[Page], Awaitable[list[str]]]:
+    """Runs axe in a page and tells each finding with the element it is about."""
+    if not AXE.exists():
+        pytest.skip("axe-core is not installed: npm ci in web/")
+    source = await asyncio.to_thread(AXE.read_text)
+
+    async def findings(page: Page) -> list[str]:
+        # The page's content security policy forbids script elements, so it is evaluated instead.
+        await page.evaluate(source)
+        result = await page.evaluate(
+            "() => axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']})"
+        )
+        return [
+            f"{violation['id']}: {node['html'][:160]} {node['failureSummary'][:200]}"
+            for violation in result["violations"]
+            for node in violation["nodes"][:5]
+        ]
+
+    return findings

@@ -1,0 +1,175 @@
+"""A server that says what a test tells it to: the API of docs/api.md without anything behind it.
+
+For what the real server cannot be brought to on demand: a broken stream, a hostile name, two builds, a restart at a
+given moment. It serves the built page and keeps the rules of the stream (hello, reset, ids, resume, layers on demand).
+"""
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from aiohttp import web
+
+STATIC = Path(__file__).parents[2] / "pulltrace/server/static"
+CSP = "default-src 'self'; object-src 'none'; base-uri 'self'; frame-ancestors 'none'"
+
+Json = dict[str, Any]
+
+
+def rfc3339(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class ScriptedServer:
+    """Started by ``async with``; keeps its port over a restart, as a restarted pod keeps its Service."""
+
+    def __init__(self, static: Path = STATIC, version: str = "", prefix: str = "") -> None:
+        self.static, self.version, self.prefix = static, version, prefix
+        self.boot, self.revision, self.port = 1, 0, 0
+        self.pulls: dict[str, Json] = {}
+        self.nodes: list[Json] = []
+        self.registries: list[Json] = []
+        self.pods: Json = {"pods": [], "watching": True}
+        self.stream_queries: list[dict[str, str]] = []
+        self._log: list[tuple[int, Json]] = []
+        self._news = asyncio.Condition()
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}{self.prefix}/"
+
+    @property
+    def readers(self) -> int:
+        return self._readers
+
+    _readers = 0
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        app = web.Application()
+        for path, answer in (
+            ("events", self._events),
+            ("pulls/{id}", self._pull),
+            ("nodes", self._nodes),
+            ("pods", self._pods),
+        ):
+            app.router.add_get(f"{self.prefix}/api/v1/{path}", answer)
+        app.router.add_get(f"{self.prefix}/{{file:.*}}", self._file)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def restart(self) -> None:
+        """Away and back at once, as another boot that knows nothing of the old ids."""
+        await self.stop()
+        self.boot, self.revision, self._log = self.boot + 1, 0, []
+        await self.start()
+
+    async def put(self, *pulls: Json) -> None:
+        """Tells these pulls' new state."""
+        kinds = {"completed": "pull.completed", "failed": "pull.failed"}
+        for pull in pulls:
+            self.pulls[pull["id"]] = pull
+            self._note(kinds.get(pull["status"], "pull.progress"), pull["nodeName"], pull)
+        await self._wake()
+
+    async def remove(self, *ids: str) -> None:
+        for pull_id in ids:
+            pull = self.pulls.pop(pull_id)
+            self._note("pull.removed", pull["nodeName"], {"id": pull_id})
+        await self._wake()
+
+    def _note(self, kind: str, node: str, pull: Json) -> None:
+        self.revision += 1
+        event = {"schemaVersion": "v1", "timestamp": rfc3339(self._now()), "type": kind, "nodeName": node, "pull": pull}
+        self._log.append((self.revision, event))
+
+    async def _wake(self) -> None:
+        async with self._news:
+            self._news.notify_all()
+
+    @staticmethod
+    def _now() -> float:
+        return datetime.now(UTC).timestamp()
+
+    def _hello(self) -> Json:
+        return {
+            "version": self.version,
+            "bootId": str(self.boot),
+            "time": rfc3339(self._now()),
+            "revision": self.revision,
+        }
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        self.stream_queries.append(dict(request.query))
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+        await response.prepare(request)
+        boot, _, seen = request.query.get("lastEventId", "").partition("-")
+        await response.write(b": connected\n\n")
+        await response.write(f"event: hello\ndata: {json.dumps(self._hello())}\n\n".encode())
+        if boot == str(self.boot):
+            at = next((i for i, (revision, _) in enumerate(self._log) if revision > int(seen)), len(self._log))
+        else:
+            await response.write(b"event: reset\ndata: {}\n\n")
+            at = len(self._log)
+            for pull in list(self.pulls.values()):
+                event = {
+                    "schemaVersion": "v1",
+                    "timestamp": rfc3339(self._now()),
+                    "type": "pull.progress",
+                    "nodeName": pull["nodeName"],
+                    "pull": pull,
+                }
+                await response.write(self._frame(self.revision, event, request.query.get("layers", "true")))
+        self._readers += 1
+        try:
+            while True:
+                while at < len(self._log):
+                    revision, event = self._log[at]
+                    at += 1
+                    await response.write(self._frame(revision, event, request.query.get("layers", "true")))
+                async with self._news:
+                    if at >= len(self._log):
+                        await self._news.wait()
+        except (ConnectionError, asyncio.CancelledError):
+            return response
+        finally:
+            self._readers -= 1
+
+    def _frame(self, revision: int, event: Json, layers: str) -> bytes:
+        pull = event["pull"]
+        if layers != "true" and pull["id"] not in layers.split(","):
+            event = {**event, "pull": {k: v for k, v in pull.items() if k != "layers"}}
+        return f"id: {self.boot}-{revision}\ndata: {json.dumps(event)}\n\n".encode()
+
+    async def _pull(self, request: web.Request) -> web.Response:
+        pull = self.pulls.get(request.match_info["id"])
+        return web.json_response(pull) if pull is not None else web.Response(status=404)
+
+    async def _nodes(self, _: web.Request) -> web.Response:
+        return web.json_response({"nodes": self.nodes, "registries": self.registries})
+
+    async def _pods(self, _: web.Request) -> web.Response:
+        return web.json_response(self.pods)
+
+    async def _file(self, request: web.Request) -> web.StreamResponse:
+        path = self.static / (request.match_info["file"] or "index.html")
+        if not path.is_file():
+            return web.Response(status=404)
+        return web.FileResponse(path, headers={"Content-Security-Policy": CSP, "Cache-Control": "no-store"})

@@ -1,0 +1,66 @@
+"""axe finds nothing, in both themes, in every view, with rows open and with every state that has no table."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+from playwright.async_api import Page, expect
+
+from .conftest import OpenPage
+from .scenery import set_scene
+from .scripted import ScriptedServer
+
+Axe = Callable[[Page], Awaitable[list[str]]]
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        pytest.param("?open=torch,billing,feature,nginx-1", id="pulls-open"),
+        pytest.param("?q=status:failed,downloading%20ns:ml", id="pulls-filtered"),
+        pytest.param("?view=pods&open=trainer-0,feature-store-0", id="pods"),
+        pytest.param("?view=images&open=docker.io/library/nginx:1.27", id="images"),
+        pytest.param("?view=nodes&open=worker-05", id="nodes"),
+    ],
+)
+async def test_axe_finds_nothing(
+    server: ScriptedServer, open_page: OpenPage, axe: Axe, theme: str, address: str
+) -> None:
+    await set_scene(server)
+    page = await open_page(server.url + address, theme=theme, reduced_motion="reduce")
+    await expect(page.locator("tbody tr").first).to_be_visible()
+    await expect(page.get_by_text("agents")).to_be_visible()
+    assert await axe(page) == []
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+async def test_axe_finds_nothing_on_a_phone(server: ScriptedServer, open_page: OpenPage, axe: Axe, theme: str) -> None:
+    await set_scene(server)
+    page = await open_page(server.url + "?open=torch", width=360, height=800, theme=theme)
+    await expect(page.locator("tbody tr").first).to_be_visible()
+    assert await axe(page) == []
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize("address", ["", "?view=pods", "?view=nodes"])
+async def test_axe_finds_nothing_where_there_is_nothing(
+    server: ScriptedServer, open_page: OpenPage, axe: Axe, theme: str, address: str
+) -> None:
+    server.pods = {"pods": [], "watching": False, "reason": "pods is forbidden"}
+    page = await open_page(server.url + address, theme=theme)
+    await expect(page.get_by_role("heading", level=2).last).to_be_visible()
+    await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    assert await axe(page) == []
+
+
+async def test_axe_finds_nothing_in_the_suggestions(server: ScriptedServer, open_page: OpenPage, axe: Axe) -> None:
+    await set_scene(server)
+    page = await open_page(server.url)
+    await expect(page.get_by_role("combobox")).to_be_visible()
+    await page.keyboard.press("/")
+    await page.keyboard.type("st")
+    await page.keyboard.press("ArrowDown")
+    await expect(page.get_by_role("option").first).to_be_visible()
+    assert await axe(page) == []

@@ -1,0 +1,115 @@
+"""The page of ``pulltrace demo``: the real server, real agents and simulated containerds behind it."""
+
+import asyncio
+import json
+import re
+import socket
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Page, expect
+
+from .conftest import OpenPage
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+
+ROWS = "tbody tr:has(button[data-toggle])"
+
+
+class Demo:
+    """One ``pulltrace demo`` on a port that stays its own when it is started again."""
+
+    def __init__(self) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/"
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        command = ["-m", "pulltrace", "demo", "--port", str(self.port), "--speed", "2"]
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+        )
+        async with asyncio.timeout(30):
+            while not await asyncio.to_thread(self._answers):  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.1)
+
+    def _answers(self) -> bool:
+        try:
+            with urlopen(self.url + "readyz", timeout=2) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
+
+    async def end(self, *, kill: bool = False) -> None:
+        if self._process is None:
+            return
+        (self._process.kill if kill else self._process.terminate)()
+        await self._process.wait()
+        self._process = None
+
+    async def pulls(self) -> list[dict[str, Any]]:
+        def ask() -> list[dict[str, Any]]:
+            with urlopen(self.url + "api/v1/pulls?layers=false", timeout=5) as answer:
+                return json.load(answer)["pulls"]
+
+        return await asyncio.to_thread(ask)
+
+
+@pytest_asyncio.fixture(loop_scope="session", scope="module")
+async def demo() -> AsyncIterator[Demo]:
+    running = Demo()
+    await running.start()
+    yield running
+    await running.end()
+
+
+async def test_progress_moves_and_an_open_row_shows_layers(demo: Demo, open_page: OpenPage) -> None:
+    async with asyncio.timeout(60):
+        while not (long := [pull for pull in await demo.pulls() if pull.get("etaSeconds", 0) > 20]):  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.2)
+    pull = max(long, key=lambda pull: pull["etaSeconds"])
+    page = await open_page(f"{demo.url}?q=node:{pull['nodeName']}")
+    figure = page.locator(f'tr:has([data-toggle="{pull["id"]}"]) td[data-column=size]')
+    before = await figure.inner_text()
+    await expect(figure).not_to_have_text(before, timeout=20_000)
+    await page.locator(f'[data-toggle="{pull["id"]}"]').click()
+    await expect(page.locator("figure ol li").first).to_be_visible()
+
+
+@pytest.mark.parametrize("view", ["Pulls", "Pods", "Images", "Nodes"])
+async def test_every_view_has_something_to_show(demo: Demo, open_page: OpenPage, view: str) -> None:
+    page = await open_page(demo.url)
+    await page.get_by_role("link", name=view).click()
+    await expect(page.locator(ROWS).first).to_be_visible(timeout=40_000)
+    await page.locator("button[data-toggle]").first.press("Enter")
+    await expect(page.locator("[data-detail]")).to_be_visible()
+
+
+async def test_a_demo_killed_and_started_again_is_shown_as_it_is_then(open_page: OpenPage) -> None:
+    demo = Demo()
+    await demo.start()
+    try:
+        page = await open_page(demo.url)
+        await expect(page.locator(ROWS).first).to_be_visible(timeout=30_000)
+        await demo.end(kill=True)
+        await expect(page.locator("[data-connection]")).to_have_text(re.compile("econnecting"))
+        old = await _shown(page)
+        await demo.start()
+        await expect(page.locator("[data-connection=live]")).to_be_visible(timeout=40_000)
+        await expect(page.locator(ROWS).first).to_be_visible(timeout=30_000)
+        async with asyncio.timeout(20):
+            while await _shown(page) - {pull["id"] for pull in await demo.pulls()}:  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.2)
+        assert old
+    finally:
+        await demo.end()
+
+
+async def _shown(page: Page) -> set[str]:
+    return set(await page.locator("button[data-toggle]").evaluate_all("all => all.map(one => one.dataset.toggle)"))

@@ -1,0 +1,191 @@
+"""The page and its one stream: servers that go away, come back, forget, or are of another build; tabs that sleep."""
+
+import asyncio
+import re
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page, expect
+
+from pulltrace import __version__
+
+from .conftest import OpenPage
+from .scenery import MB, pull, set_scene
+from .scripted import STATIC, ScriptedServer
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
+
+BADGE = "[data-connection]"
+
+
+async def tile(page: Page, word: str) -> int:
+    return int(
+        await page.get_by_role("list", name="Pulls by state").get_by_role("button", name=word).locator("b").inner_text()
+    )
+
+
+async def becomes(page: Page, word: str, value: int) -> None:
+    found = page.get_by_role("list", name="Pulls by state").get_by_role("button", name=word).locator("b")
+    await expect(found).to_have_text(str(value))
+
+
+async def test_one_stream_is_open_and_it_asks_for_no_layers(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    page = await open_page(server.url)
+    await becomes(page, "Done", 13)
+    assert [query["layers"] for query in server.stream_queries] == ["false"]
+    assert server.readers == 1
+
+
+async def test_opening_a_row_goes_on_where_the_stream_was(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    await server.put({**server.pulls["grafana"], "percent": 79.0})
+    page = await open_page(server.url)
+    await becomes(page, "Done", 13)
+    await server.put({**server.pulls["grafana"], "percent": 81.0})
+    await expect(page.locator("tr:has([data-toggle=grafana])")).to_contain_text("81 %")
+    await page.locator('[data-toggle="torch"]').click()
+    while len(server.stream_queries) < 2:  # noqa: ASYNC110 - the browser asks
+        await asyncio.sleep(0.02)
+    assert server.stream_queries[1] == {"layers": "torch", "lastEventId": f"{server.boot}-{server.revision}"}
+
+
+async def test_layers_of_a_finished_pull_are_there_too(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    layers = server.pulls["torch"]["layers"][:3]
+    await server.put({**server.pulls["nginx-1"], "layers": layers})
+    page = await open_page(server.url)
+    await page.locator('[data-toggle="nginx-1"]').click()
+    await expect(page.locator("figure ol li:not([aria-hidden])")).to_have_count(3)
+
+
+async def test_a_removed_pull_goes(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    page = await open_page(server.url + "?open=torch")
+    await expect(page.locator("figure ol")).to_be_visible()
+    await server.remove("torch", "nginx-1")
+    await becomes(page, "Done", 12)
+    await expect(page.locator("[data-toggle=torch]")).to_have_count(0)
+
+
+async def test_a_server_that_is_killed_and_comes_back_leaves_no_stuck_rows(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
+    await set_scene(server)
+    page = await open_page(server.url + "?open=torch")
+    await becomes(page, "Done", 13)
+    await server.stop()
+    await expect(page.locator(BADGE)).to_have_text(re.compile(r"Reconnecting( in \d+ s|…)"))
+    await expect(page).to_have_title(re.compile("^offline"))
+    # The last known state stays.
+    await expect(page.locator("[data-toggle=torch]")).to_be_visible()
+    for gone in ("torch", "postgres", "nginx-1"):
+        del server.pulls[gone]
+    server.pulls["grafana"] |= {"status": "completed", "percent": 100.0}
+    server.pulls["fresh"] = pull("fresh", "worker-30", "quay.io/fresh/image:1", "downloading", now=time.time())
+    await server.restart()
+    await expect(page.locator(BADGE)).to_have_text("Live", timeout=20_000)
+    await expect(page.locator("[data-toggle=fresh]")).to_be_visible()
+    await expect(page.locator("[data-toggle=torch]")).to_have_count(0)
+    await becomes(page, "Done", 13)
+    await becomes(page, "Extracting", 0)
+    assert sum([await tile(page, word) for word in ("Queued", "Downloading", "Extracting", "Failed", "Done")]) == len(
+        server.pulls
+    )
+
+
+async def test_a_click_on_the_badge_tries_at_once(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    page = await open_page(server.url)
+    await expect(page.locator(BADGE)).to_have_text("Live")
+    await server.stop()
+    # A wait long enough that the click must be what ends it.
+    await expect(page.locator(BADGE)).to_have_text(re.compile(r"in [4-9] s"), timeout=30_000)
+    await server.start()
+    await page.locator(BADGE).click()
+    await expect(page.locator(BADGE)).to_have_text("Live", timeout=1500)
+
+
+async def test_a_server_that_is_not_there_is_said_to_be_away(server: ScriptedServer, open_page: OpenPage) -> None:
+    page = await open_page(server.url)
+    await expect(page.locator(BADGE)).to_have_text("Live")
+    await server.stop()
+    await expect(
+        page.get_by_role("heading", name=re.compile(r"No answer from the server since \d\d:\d\d"))
+    ).to_be_visible()
+    await expect(page.locator(BADGE)).to_have_text(re.compile(r"Offline since \d\d:\d\d"), timeout=30_000)
+
+
+async def test_300_pulls_that_finish_while_a_tab_sleeps_are_all_done_when_it_wakes(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
+    at = time.time()
+    pulls = [pull(f"p{n}", f"worker-{n}", "r.io/a/b:1", "downloading", now=at, bytesPerSec=MB) for n in range(300)]
+    await server.put(*pulls)
+    page = await open_page(server.url)
+    await becomes(page, "Downloading", 300)
+    devtools = await page.context.new_cdp_session(page)
+    await devtools.send("Page.setWebLifecycleState", {"state": "frozen"})
+    await server.put(*[{**one, "percent": 50.0} for one in pulls])
+    await server.put(*[{**one, "status": "completed", "percent": 100.0} for one in pulls[:299]])
+    await server.remove("p299", "p0")
+    await devtools.send("Page.setWebLifecycleState", {"state": "active"})
+    await becomes(page, "Done", 298)
+    await becomes(page, "Downloading", 0)
+    await expect(page).to_have_title("Pulltrace")
+
+
+async def test_a_newer_build_of_the_server_offers_a_reload_and_the_reload_brings_it(
+    open_page: OpenPage, tmp_path: Path
+) -> None:
+    newer = tmp_path / "static"
+    shutil.copytree(STATIC, newer)
+    scripts = [path for path in newer.glob("assets/*.js") if __version__ in path.read_text()]
+    for script in scripts:
+        script.write_text(re.sub(rf"([\"'`]){re.escape(__version__)}\1", r"\g<1>9.9.9\1", script.read_text()))
+    async with ScriptedServer(version=__version__) as server:
+        await set_scene(server)
+        page = await open_page(server.url)
+        await becomes(page, "Done", 13)
+        banner = page.get_by_text("The server is now Pulltrace 9.9.9")
+        await expect(banner).to_have_count(0)
+        server.version, server.static = "9.9.9", newer
+        await server.restart()
+        await expect(banner).to_be_visible(timeout=20_000)
+        await page.get_by_role("button", name="Reload").click()
+        await becomes(page, "Done", 13)
+        await expect(banner).to_have_count(0)
+
+
+async def test_a_reload_that_does_not_help_is_not_offered_again(open_page: OpenPage) -> None:
+    async with ScriptedServer(version="9.9.9") as server:
+        await set_scene(server)
+        page = await open_page(server.url)
+        await page.get_by_role("button", name="Reload").click()
+        await becomes(page, "Done", 13)
+        await expect(page.get_by_role("button", name="Reload")).to_have_count(0)
+
+
+async def test_time_is_counted_by_the_servers_clock(
+    server: ScriptedServer, open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three hours apart; a stall of 48 s is a stall of 48 s."""
+    hours = 3 * 3600
+    monkeypatch.setattr(ScriptedServer, "_now", staticmethod(lambda: time.time() + hours))
+    await set_scene(server, time.time() + hours)
+    page = await open_page(server.url)
+    await expect(page.locator("tr:has([data-toggle=feature]) td[data-column=state]")).to_have_text(
+        re.compile(r"Stalled (4|5)\d s")
+    )
+
+
+async def test_the_live_region_says_what_changed(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    page = await open_page(server.url)
+    region = page.locator("[role=status][aria-live=polite]")
+    await expect(region).to_have_text("Connected.")
+    await server.put({**server.pulls["grafana"], "status": "completed", "percent": 100.0})
+    await server.put({**server.pulls["checkout"], "status": "failed", "errorReason": "timeout"})
+    await expect(region).to_have_text("1 pull failed. 1 pull done.", timeout=15_000)

@@ -1,0 +1,357 @@
+"""What the page shows, how it is searched and sorted, and that a link shows a colleague the same thing."""
+
+import re
+import time
+
+import pytest
+from playwright.async_api import Page, expect
+
+from .conftest import OpenPage
+from .scenery import pod, pull, set_scene
+from .scripted import ScriptedServer
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
+
+DETAILS = "button[data-toggle]"
+
+
+def rows(page: Page) -> str:
+    return "tbody tr:has(button[data-toggle])"
+
+
+async def images(page: Page) -> list[str]:
+    return [text.strip() for text in await page.locator(f"{rows(page)} td[data-column=image]").all_inner_texts()]
+
+
+async def test_pulls_stand_with_trouble_on_top(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    page = await open_page(server.url)
+    states = page.locator("td[data-column=state]")
+    await expect(states.nth(0)).to_contain_text("Failed")
+    await expect(states.nth(1)).to_contain_text("Stalled")
+    await expect(page.locator("[data-connection=live]")).to_have_text("Live")
+    await expect(page.get_by_text("agents 13/14")).to_be_visible()
+    await expect(page).to_have_title("1 failed, 7 active · Pulltrace")
+    await expect(page.locator("link[rel=icon]")).to_have_attribute("href", "./favicon-failed.svg")
+
+
+async def test_the_strip_says_what_is_wrong_and_what_to_do(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    page = await open_page(server.url)
+    strip = page.get_by_role("region", name="Needs attention").get_by_role("listitem")
+    await expect(strip.nth(0)).to_contain_text("cannot be pulled on worker-07: unauthorized.")
+    await expect(strip.nth(0)).to_contain_text("The pull secret of namespace billing is missing or wrong. 3 pods wait")
+    await expect(strip.nth(0)).to_contain_text(re.compile(r"Next try in about 1:\d\d"))
+    await expect(strip.nth(1)).to_contain_text("has not moved for")
+    await expect(strip.nth(2)).to_contain_text("worker-11: its agent has been silent")
+    await strip.nth(0).get_by_role("button").click()
+    await expect(page.locator(rows(page))).to_have_count(1)
+    await expect(page.get_by_text("401 Unauthorized")).to_be_visible()
+
+
+async def test_an_open_row_shows_its_layers_as_they_move(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    page = await open_page(server.url)
+    await page.locator('[data-toggle="torch"]').click()
+    lanes = page.locator("figure ol li:not([aria-hidden])")
+    await expect(lanes).to_have_count(9)
+    await expect(lanes.nth(3)).to_contain_text("1.9 / 2.6 GB · 41.2 MB/s")
+    await expect(lanes.nth(4)).to_contain_text("downloaded · waits for")
+    await expect(page.locator("figcaption")).to_contain_text("Bottleneck: layer")
+    await page.wait_for_function("() => document.querySelectorAll('[data-detail]').length === 1")
+    while not any(query["layers"] == "torch" for query in server.stream_queries):
+        await page.wait_for_timeout(20)
+    torch = server.pulls["torch"]
+    moved = [
+        {**layer, "downloadedBytes": 2_500_000_000} if i == 3 else layer for i, layer in enumerate(torch["layers"])
+    ]
+    await server.put({**torch, "layers": moved, "percent": 80.0})
+    await expect(lanes.nth(3)).to_contain_text("2.5 / 2.6 GB")
+
+
+async def test_a_tile_filters_and_says_so(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    page = await open_page(server.url)
+    tiles = page.get_by_role("list", name="Pulls by state")
+    tile = tiles.get_by_role("button", name="Failed")
+    await tile.click()
+    await expect(tile).to_have_attribute("aria-pressed", "true")
+    await expect(page.locator(rows(page))).to_have_count(1)
+    await expect(page).to_have_url(re.compile(r"\?q=status:failed$"))
+    await tiles.get_by_role("button", name="Queued").click()
+    await expect(page.locator(rows(page))).to_have_count(2)
+    await page.get_by_role("button", name="Remove status:failed,queued").click()
+    await expect(page.get_by_role("button", name="Remove")).to_have_count(0)
+    await tiles.get_by_role("button", name="Waiting pods").click()
+    await expect(page).to_have_url(re.compile("view=pods"))
+
+
+async def test_the_search_suggests_and_makes_tokens(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    page = await open_page(server.url)
+    box = page.get_by_role("combobox", name="Search")
+    await expect(box).to_be_visible()
+    await page.keyboard.press("/")
+    await expect(box).to_be_focused()
+    await page.keyboard.type("ns")
+    await expect(page.get_by_role("option").first).to_contain_text("ns:")
+    await page.keyboard.press("ArrowDown")
+    await page.keyboard.press("Enter")
+    await expect(box).to_have_value("ns:")
+    await page.keyboard.type("m")
+    await expect(page.get_by_role("option")).to_have_text(["ns:ml", "ns:monitoring"])
+    await page.keyboard.press("ArrowDown")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("button", name="Remove ns:ml")).to_be_visible()
+    await expect(page.locator(rows(page))).to_have_count(2)
+    await page.keyboard.type("status:stalled ")
+    await expect(page.locator(rows(page))).to_have_count(1)
+    await expect(box).to_have_value("")
+    await page.keyboard.press("Backspace")
+    await expect(box).to_have_value("status:stalled")
+    await page.keyboard.press("Escape")
+    await page.keyboard.press("Escape")
+    await expect(page.locator(rows(page))).to_have_count(2)
+    await page.keyboard.type("torch")
+    await expect(page.locator(rows(page))).to_have_count(1)
+    await expect(page).to_have_url(re.compile(r"q=ns:ml%20torch"))
+
+
+async def test_nothing_matches_and_one_click_clears(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    page = await open_page(server.url + "?q=image:nosuchthing")
+    await expect(page.get_by_role("heading", name="Nothing matches the search")).to_be_visible()
+    await page.get_by_role("button", name="Clear the search").last.click()
+    await expect(page.locator(rows(page)).first).to_be_visible()
+
+
+@pytest.mark.parametrize("column", ["State", "Image", "Node", "Pods", "Progress", "Speed", "Size", "Time left"])
+async def test_every_column_sorts_both_ways_and_back(server: ScriptedServer, open_page: OpenPage, column: str) -> None:
+    await set_scene(server)
+    page = await open_page(server.url)
+    header = page.locator("th").filter(has=page.get_by_role("button", name=column, exact=True))
+    button = header.get_by_role("button")
+    await expect(header).to_have_attribute("aria-sort", "none")
+    await button.click()
+    first = await header.get_attribute("aria-sort")
+    await button.click()
+    assert {first, await header.get_attribute("aria-sort")} == {"ascending", "descending"}
+    await button.click()
+    await expect(header).to_have_attribute("aria-sort", "none")
+
+
+async def test_a_link_shows_the_same(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    page = await open_page(server.url)
+    await page.get_by_role("button", name="Downloading").first.click()
+    await page.get_by_role("button", name="Speed").click()
+    await page.locator('[data-toggle="torch"]').click()
+    await expect(page.locator("figure ol")).to_be_visible()
+    there = await open_page(page.url)
+    await expect(there.locator("figure ol")).to_be_visible()
+    assert await images(there) == await images(page)
+    assert "torch" in (await images(there))[0]
+
+
+async def test_the_back_button_goes_to_the_view_before(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    page = await open_page(server.url)
+    await page.get_by_role("link", name="Nodes").click()
+    await expect(page.get_by_role("table", name="Nodes")).to_be_visible()
+    await page.go_back()
+    await expect(page.get_by_role("table", name="Image pulls")).to_be_visible()
+
+
+async def test_rows_are_walked_with_the_keyboard(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    page = await open_page(server.url)
+    toggles = page.locator(DETAILS)
+    await toggles.first.focus()
+    await page.keyboard.press("ArrowDown")
+    await page.keyboard.press("ArrowDown")
+    await expect(toggles.nth(2)).to_be_focused()
+    for key in ("Enter", "Space"):
+        await page.keyboard.press(key)
+    await expect(toggles.nth(2)).to_have_attribute("aria-expanded", "false")
+    await page.keyboard.press("Space")
+    await expect(toggles.nth(2)).to_have_attribute("aria-expanded", "true")
+    await page.keyboard.press("Escape")
+    await expect(toggles.nth(2)).to_have_attribute("aria-expanded", "false")
+    await page.keyboard.press("End")
+    focused = page.locator(f"{DETAILS}:focus")
+    await expect(focused).to_have_attribute("aria-label", re.compile("nginx"))
+    await expect(focused).to_be_in_viewport()
+    await page.keyboard.press("Home")
+    await expect(page.locator(f"{DETAILS}:focus")).to_have_attribute("data-toggle", "billing")
+
+
+async def test_escape_inside_an_open_row_closes_it_and_goes_back_to_it(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
+    await set_scene(server)
+    page = await open_page(server.url + "?open=billing")
+    await page.get_by_role("button", name="reference").focus()
+    await page.keyboard.press("Escape")
+    await expect(page.locator('[data-toggle="billing"]')).to_be_focused()
+    await expect(page.locator('[data-toggle="billing"]')).to_have_attribute("aria-expanded", "false")
+
+
+async def test_pods_show_what_they_wait_for(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    page = await open_page(server.url + "?view=pods")
+    first = page.locator(rows(page)).first
+    await expect(first).to_contain_text("billing-api")
+    await expect(first).to_contain_text("Failed")
+    trainer = page.locator(rows(page)).filter(has_text="trainer-0")
+    await expect(trainer.locator("td[data-column=ready]")).to_have_text("1:14")
+    await trainer.click()
+    await page.get_by_role("button", name="layers").click()
+    await expect(page.locator("figure ol")).to_be_visible()
+
+
+async def test_images_show_how_far_the_rollout_is(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    at = time.time()
+    await server.put(pull("late", "worker-20", "docker.io/library/nginx:1.27", "queued", now=at))
+    page = await open_page(server.url + "?view=images")
+    nginx = page.locator(rows(page)).filter(has_text="nginx")
+    await expect(nginx).to_contain_text("12 done · 1 queued")
+    await expect(nginx.locator("td[data-column=slowest]")).to_have_text("worker-20")
+    await nginx.click()
+    await expect(page.locator("[data-detail] li")).to_have_count(13)
+
+
+async def test_nodes_show_agents_and_registries(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    page = await open_page(server.url + "?view=nodes")
+    await expect(page.locator(rows(page)).first).to_contain_text("worker-11")
+    await expect(page.locator(rows(page)).first).to_contain_text("Lost")
+    await expect(page.get_by_role("region", name="Registries").get_by_role("listitem").first).to_contain_text("nvcr.io")
+
+
+async def test_the_theme_follows_the_system_and_can_be_chosen(server: ScriptedServer, open_page: OpenPage) -> None:
+    page = await open_page(server.url, theme="light")
+    background = "() => getComputedStyle(document.documentElement).backgroundColor"
+    assert await page.evaluate(background) == "rgb(238, 242, 248)"
+    await page.get_by_role("button", name="Show the dark theme").click()
+    assert await page.evaluate(background) == "rgb(7, 10, 15)"
+    await page.reload()
+    assert await page.evaluate(background) == "rgb(7, 10, 15)"
+
+
+@pytest.mark.parametrize(
+    ("pods", "words"),
+    [
+        pytest.param({"pods": [], "watching": True}, "No pod waits for an image", id="none"),
+        pytest.param(
+            {"pods": [], "watching": False, "reason": "pods is forbidden: User cannot list"},
+            "The server does not see pods",
+            id="no access",
+        ),
+    ],
+)
+async def test_pods_that_are_not_there_are_explained(
+    server: ScriptedServer, open_page: OpenPage, pods: dict[str, object], words: str
+) -> None:
+    server.pods = pods
+    page = await open_page(server.url + "?view=pods")
+    await expect(page.get_by_role("heading", name=words)).to_be_visible()
+    if "reason" in pods:
+        await expect(page.get_by_text("pods is forbidden")).to_be_visible()
+
+
+async def test_without_agents_the_page_says_how_to_get_them(server: ScriptedServer, open_page: OpenPage) -> None:
+    page = await open_page(server.url)
+    await expect(page.get_by_role("heading", name="No agent has reported yet")).to_be_visible()
+    await expect(page.get_by_text("kubectl -n pulltrace get daemonset,pods")).to_be_visible()
+
+
+async def test_without_pulls_the_page_says_what_will_appear(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    await server.remove(*list(server.pulls))
+    page = await open_page(server.url)
+    await expect(page.get_by_role("heading", name="Nothing is being pulled")).to_be_visible()
+
+
+async def test_it_works_under_a_path_prefix(open_page: OpenPage) -> None:
+    async with ScriptedServer(prefix="/tools/pulls") as server:
+        await set_scene(server)
+        page = await open_page(server.url)
+        await expect(page.locator(rows(page)).first).to_be_visible()
+        assert await page.evaluate(
+            "() => document.fonts.ready.then(fonts => [...fonts].some(f => f.status === 'loaded'))"
+        )
+
+
+HOSTILE = [
+    "<img src=x onerror=window.hurt=1><script>window.hurt=1</script>",
+    "ghcr.io/" + "a" * 200 + "/" + "very-long-name-" * 12 + ":v1",
+    "registry.example/\u202egnp.exe\u202c/مرحبا-بالعالم:إصدار",
+    "r.io/🦄🚀/👩‍👩‍👧‍👦:🔥",
+    "javascript:alert(1)//x\n\t\0",
+    "r.io/Z͑ͫ̓ͪ̂ͫ̽͏̴̙̤̞͉͚̯̞̠͍A̴̵̜̰͔ͫ͗͢L̠ͨͧͩ͘G̴̻͈͍͔̹̑͗̎̅͛́Ǫ̵̹̻̝̳͂̌̌͘:x",
+]
+
+
+@pytest.mark.parametrize("width", [360, 1480])
+async def test_hostile_strings_neither_run_nor_break_the_layout(
+    server: ScriptedServer, open_page: OpenPage, width: int
+) -> None:
+    at = time.time()
+    for n, text in enumerate(HOSTILE):
+        who = [pod(text, text, text, text, text)]
+        await server.put(
+            pull(
+                f"h{n}",
+                f"node-{text[:40]}",
+                text,
+                "failed",
+                now=at,
+                error=text * 3,
+                errorReason="unknown",
+                pods=who,
+                completedAt="2026-11-23T14:00:00Z",
+            )
+        )
+    page = await open_page(server.url + "?open=" + ",".join(f"h{n}" for n in range(len(HOSTILE))), width=width)
+    await expect(page.locator(rows(page)).first).to_be_visible()
+    await expect(page.locator("[data-detail]").first).to_be_visible()
+    for view in ("Pods", "Images", "Pulls"):
+        await page.get_by_role("link", name=view).click()
+        overflow = await page.evaluate("() => document.documentElement.scrollWidth - window.innerWidth")
+        assert overflow <= 0
+    assert await page.evaluate("() => window.hurt") is None
+
+
+WIDTHS = (360, 699, 700, 768, 900, 901, 1020, 1180, 1181, 1280, 1401, 1480, 2560, 3840)
+
+OUTSIDE = """() => {
+  const inside = document.documentElement.clientWidth
+  const out = [...document.querySelectorAll('tbody td, tbody button, header *, main li')]
+    .filter(e => e.offsetParent !== null && e.getBoundingClientRect().right > inside + 1)
+  const cut = [...document.querySelectorAll('tbody tr[data-index] > td:last-child')]
+    .filter(e => e.getBoundingClientRect().right > e.closest('table').getBoundingClientRect().right + 1)
+  return [document.documentElement.scrollWidth > inside, out.length, cut.length]
+}"""
+
+
+@pytest.mark.parametrize("view", ["pulls&open=torch,billing", "pods&open=trainer-0", "images", "nodes&open=worker-05"])
+async def test_nothing_is_cut_off_at_any_width(server: ScriptedServer, open_page: OpenPage, view: str) -> None:
+    await set_scene(server)
+    page = await open_page(f"{server.url}?view={view}")
+    await expect(page.locator(rows(page)).first).to_be_visible()
+    found = {}
+    for width in WIDTHS:
+        await page.set_viewport_size({"width": width, "height": 1000})
+        found[width] = await page.evaluate(OUTSIDE)
+    assert found == {width: [False, 0, 0] for width in WIDTHS}
+
+
+async def test_without_wish_for_motion_nothing_moves(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    page = await open_page(server.url, reduced_motion="reduce")
+    await expect(page.locator(rows(page)).first).to_be_visible()
+    moving = (
+        "() => [...document.querySelectorAll('*')].filter(e => getComputedStyle(e).transitionDuration !== '0s').length"
+    )
+    assert await page.evaluate(moving) == 0

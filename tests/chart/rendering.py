@@ -1,0 +1,93 @@
+"""The chart as Helm's own library renders it (helm-python-sdk carries Helm 4's Go code), and a way to look into it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+helm = pytest.importorskip("helm_python.chart", reason="helm-python-sdk (Helm's own library) is not installed")
+from helm_python.errors import HelmRenderError, HelmValuesError  # noqa: E402  # after the skip
+
+__all__ = [
+    "ACKNOWLEDGED",
+    "CHART",
+    "PRESETS",
+    "HelmRenderError",
+    "HelmValuesError",
+    "Rendered",
+    "helm",
+    "render",
+    "values",
+]
+
+CHART = Path(__file__).parents[2] / "charts" / "pulltrace"
+PRESETS = sorted((CHART / "ci").glob("*-values.yaml"))
+ACKNOWLEDGED = {"agent": {"runtimeSocket": {"risksAcknowledged": True}}}
+
+
+class Rendered:
+    """A release's objects by ``Kind/name`` (``Kind/namespace/name`` where two share a name), and its notes."""
+
+    def __init__(self, files: dict[str, str]) -> None:
+        self.notes = next((text for path, text in files.items() if path.endswith("NOTES.txt")), "")
+        self.objects: dict[str, dict[str, Any]] = {}
+        self.hooks: dict[str, dict[str, Any]] = {}
+        for path, text in sorted(files.items()):
+            if not path.endswith("NOTES.txt"):
+                for document in filter(None, yaml.safe_load_all(text)):
+                    self._add(document)
+
+    def _add(self, document: dict[str, Any]) -> None:
+        meta = document["metadata"]
+        key = f"{document['kind']}/{meta['name']}"
+        if "helm.sh/hook" in meta.get("annotations", {}):
+            self.hooks[key] = document
+        elif key not in self.objects:
+            self.objects[key] = document
+        else:
+            self.objects[f"{document['kind']}/{meta['namespace']}/{meta['name']}"] = document
+
+    def at(self, place: str) -> Any:
+        """``Kind/name#spec.ports.0.port`` → what stands there, ``None`` when nothing does.
+
+        ``[name]`` picks a list's item by its name; ``~`` stands for a dot inside a key.
+        """
+        key, _, path = place.partition("#")
+        found: Any = self.objects.get(key) or self.hooks.get(key)
+        for step in path.split("."):
+            if found is None:
+                return None
+            if step.startswith("["):
+                found = next((item for item in found if item["name"] == step[1:-1]), None)
+            elif isinstance(found, list):
+                found = found[int(step)]
+            else:
+                found = found.get(step.replace("~", "."))
+        return found
+
+
+def values(*given: Any) -> dict[str, Any]:
+    """The least values that install, with ``{"a.b": 1}`` or nested ones over them."""
+    merged: dict[str, Any] = {}
+    for one in (ACKNOWLEDGED, *given):
+        for path, value in one.items():
+            _set(merged, path.split("."), value)
+    return merged
+
+
+def _set(tree: dict[str, Any], path: list[str], value: Any) -> None:
+    for name in path[:-1]:
+        tree = tree.setdefault(name, {})
+    if isinstance(value, dict) and isinstance(tree.get(path[-1]), dict):
+        for name, inner in value.items():
+            _set(tree[path[-1]], [name], inner)
+    else:
+        tree[path[-1]] = yaml.safe_load(yaml.safe_dump(value))
+
+
+def render(given: dict[str, Any] | None = None, *, name: str = "pulltrace", namespace: str = "pulltrace") -> Rendered:
+    """Validate against the schema and render. Raises Helm's own errors."""
+    with helm.Chart.load(CHART) as chart:
+        chart.validate_schema(given or {})
+        return Rendered(chart.render(given or {}, name=name, namespace=namespace))

@@ -1,0 +1,297 @@
+"""The chart on a real API server, by Helm's real binary. No kubelet is there, so tests write what one would."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+
+from pulltrace.server.kube import EVENTS, PODS
+from tests.chart.rendering import CHART, PRESETS, render
+from tests.real.apiserver import APIError, APIServer
+from tests.real.process import Process, free_port
+from tests.real.versions import HELM
+
+pytestmark = [pytest.mark.chart, pytest.mark.cluster, pytest.mark.timeout(180)]
+
+NAMESPACE = "pulltrace"
+FLAGS = ("--namespace", NAMESPACE)
+ACKNOWLEDGED = ("--set", "agent.runtimeSocket.risksAcknowledged=true")
+SECRET = f"/api/v1/namespaces/{NAMESPACE}/secrets/pulltrace-agent-token"
+Helm = Callable[..., Awaitable[str]]
+
+# API group, version, kind and plural of what others' operators bring to a cluster.
+FOREIGN = [
+    ("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors"),
+    ("monitoring.coreos.com", "v1", "PrometheusRule", "prometheusrules"),
+    ("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
+]
+
+
+@pytest.fixture
+def helm(cluster: APIServer, tmp_path: Path) -> Helm:
+    """Run Helm against the cluster as its admin; answers what it prints."""
+    program = str(HELM.path) if HELM.path.exists() else shutil.which("helm")
+    if program is None:
+        pytest.skip("no helm here; `make parts` builds it")
+    environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
+    environment |= {f"HELM_{name}_HOME": str(tmp_path / name.lower()) for name in ("CACHE", "CONFIG", "DATA")}
+
+    async def run(*words: object) -> str:
+        process = await asyncio.create_subprocess_exec(
+            program,
+            *map(str, words),
+            env=environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+        assert process.returncode == 0, err.decode()
+        return out.decode()
+
+    return run
+
+
+def collection(document: dict[str, Any], plural: str) -> str:
+    """Where objects of this kind are posted."""
+    version, namespace = document["apiVersion"], document["metadata"].get("namespace")
+    root = f"/apis/{version}" if "/" in version else f"/api/{version}"
+    return f"{root}/namespaces/{namespace}/{plural}" if namespace else f"{root}/{plural}"
+
+
+async def plurals(cluster: APIServer) -> dict[tuple[str, str], str]:
+    """(apiVersion, kind) → plural, as the server tells."""
+    groups = (await cluster.request("GET", "/apis"))["groups"]
+    roots = {"v1": "/api/v1"} | {
+        one["groupVersion"]: f"/apis/{one['groupVersion']}" for g in groups for one in g["versions"]
+    }
+    known = {}
+    for version, root in roots.items():
+        for resource in (await cluster.request("GET", root))["resources"]:
+            if "/" not in resource["name"]:
+                known[version, resource["kind"]] = resource["name"]
+    return known
+
+
+async def make_namespaces(cluster: APIServer, *names: str) -> None:
+    for name in names:
+        await cluster.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+
+
+async def make_foreign_kinds(cluster: APIServer) -> None:
+    """CRDs that accept anything: their schemas belong to others, that our objects reach them is what is seen here."""
+    anything = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    for group, version, kind, plural in FOREIGN:
+        spec = {
+            "group": group,
+            "scope": "Namespaced",
+            "names": {"kind": kind, "plural": plural},
+            "versions": [{"name": version, "served": True, "storage": True, "schema": anything}],
+        }
+        # Groups under k8s.io are protected; this annotation is what approved ones carry.
+        note = {"api-approved.kubernetes.io": "https://github.com/kubernetes-sigs/gateway-api"}
+        crd = {"metadata": {"name": f"{plural}.{group}", "annotations": note}, "spec": spec}
+        await cluster.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd)
+    async with asyncio.timeout(30):
+        while ("gateway.networking.k8s.io/v1", "HTTPRoute") not in await plurals(cluster):  # noqa: ASYNC110  # no event tells
+            await asyncio.sleep(0.2)
+
+
+async def test_every_object_of_every_preset_passes_a_strict_server_side_dry_run(cluster: APIServer) -> None:
+    await make_namespaces(cluster, NAMESPACE, "observability", "grafana")
+    await make_foreign_kinds(cluster)
+    known, seen = await plurals(cluster), set()
+    for preset in PRESETS:
+        rendered = render(yaml.safe_load(preset.read_text()), namespace=NAMESPACE)
+        for key, document in (rendered.objects | rendered.hooks).items():
+            kind = (document["apiVersion"], document["kind"])
+            if key.startswith(("ConfigMap/pulltrace-extra", "ConfigMap/pulltrace-text")):
+                document["metadata"]["namespace"] = NAMESPACE
+            path = collection(document, known[kind])
+            await cluster.request("POST", f"{path}?dryRun=All&fieldValidation=Strict", document)
+            seen.add(kind[1])
+    assert seen >= {
+        "DaemonSet",
+        "Deployment",
+        "Service",
+        "Ingress",
+        "HTTPRoute",
+        "NetworkPolicy",
+        "ServiceMonitor",
+        "Pod",
+    }
+
+
+async def test_the_dry_run_is_one_that_refuses(cluster: APIServer) -> None:
+    await make_namespaces(cluster, NAMESPACE)
+    rendered = render(yaml.safe_load((CHART / "ci" / "default-values.yaml").read_text()), namespace=NAMESPACE)
+    document = rendered.at("Deployment/pulltrace-server#spec")
+    document["replica"] = 1
+    deployments = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments?dryRun=All&fieldValidation=Strict"
+    with pytest.raises(APIError, match=r'unknown field "spec\.replica"'):
+        await cluster.request("POST", deployments, rendered.objects["Deployment/pulltrace-server"])
+
+
+async def everything(cluster: APIServer) -> set[str]:
+    """Path of every object in the cluster that is stored, whatever its kind."""
+    found = set()
+    for (version, _), plural in (await plurals(cluster)).items():
+        root = f"/apis/{version}" if "/" in version else f"/api/{version}"
+        try:
+            items = (await cluster.request("GET", f"{root}/{plural}"))["items"]
+        except APIError:  # reviews and the like can only be made
+            continue
+        if version in ("events.k8s.io/v1", "coordination.k8s.io/v1") or plural in ("events", "apiservices"):
+            continue
+        found |= {f"{root}/{plural} {item['metadata'].get('namespace')} {item['metadata']['name']}" for item in items}
+    return found
+
+
+async def test_install_upgrade_test_uninstall_and_nothing_is_left(cluster: APIServer, helm: Helm) -> None:
+    await make_namespaces(cluster, NAMESPACE)
+    before = await everything(cluster)
+
+    notes = await helm("install", "pulltrace", CHART, *FLAGS, *ACKNOWLEDGED)
+    assert "an agent on every node" in notes
+    token = (await cluster.request("GET", SECRET))["data"]["token"]
+    agent = await cluster.request("GET", f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/pulltrace-agent")
+
+    await helm("upgrade", "pulltrace", CHART, *FLAGS, "--reuse-values", "--set=config.historyTTL=1h")
+    assert (await cluster.request("GET", SECRET))["data"]["token"] == token, "a generated token is kept"
+    upgraded = await cluster.request("GET", f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/pulltrace-agent")
+    assert upgraded["metadata"]["generation"] == agent["metadata"]["generation"], "the server's value restarts no agent"
+
+    await asyncio.gather(helm("test", "pulltrace", *FLAGS, "--timeout=60s"), succeed(cluster, "pulltrace-test"))
+
+    await helm("uninstall", "pulltrace", *FLAGS)
+    assert await everything(cluster) - before == set()
+
+
+async def succeed(cluster: APIServer, name: str) -> None:
+    """End a pod as its kubelet would, once it is there."""
+    pods = f"/api/v1/namespaces/{NAMESPACE}/pods"
+    async with asyncio.timeout(60):
+        while not any(pod["metadata"]["name"] == name for pod in (await cluster.request("GET", pods))["items"]):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    path, kind = f"{pods}/{name}/status", "application/merge-patch+json"
+    await cluster.request("PATCH", path, {"status": {"phase": "Succeeded"}}, content_type=kind)
+
+
+@pytest.mark.parametrize("namespaces", ["", "shop"], ids=["all namespaces", "one namespace"])
+async def test_the_server_may_watch_what_it_asks_for_and_nothing_else(
+    cluster: APIServer, helm: Helm, namespaces: str, tmp_path: Path
+) -> None:
+    await make_namespaces(cluster, NAMESPACE, "shop", "other")
+    await helm("install", "pulltrace", CHART, *FLAGS, *ACKNOWLEDGED, f"--set=config.watchNamespaces={namespaces}")
+    server = await cluster.service_account_token(NAMESPACE, "pulltrace-server")
+    agent = await cluster.service_account_token(NAMESPACE, "pulltrace-agent")
+    asked = sorted(resource.name for resource in (PODS, EVENTS))
+    for namespace in (NAMESPACE, "shop", "other"):
+        expected = [(asked, ["list", "watch"])] if namespaces in ("", namespace) else []
+        assert await rights(cluster, server, namespace) == expected
+        assert await rights(cluster, agent, namespace) == []
+
+    kubeconfig = tmp_path / "server.kubeconfig"
+    kubeconfig.write_text(cluster.kubeconfig_for(server))
+    await becomes_ready(kubeconfig, namespaces)
+
+
+async def becomes_ready(kubeconfig: Path, namespaces: str) -> None:
+    """The server itself, with nothing but its own token, lists what it needs and says that it is ready."""
+    port = free_port()
+    told = {
+        "KUBECONFIG": str(kubeconfig),
+        "PULLTRACE_HTTP_ADDR": f"127.0.0.1:{port}",
+        "PULLTRACE_METRICS_ADDR": "127.0.0.1:0",
+        "PULLTRACE_WATCH_NAMESPACES": namespaces,
+    }
+    command = ["env", *(f"{name}={value}" for name, value in told.items()), sys.executable, "-m", "pulltrace", "server"]
+    process = Process(command, kubeconfig.parent / "server.log")
+    try:
+        async with aiohttp.ClientSession() as session, asyncio.timeout(30):
+            while not await answers_ok(session, f"http://127.0.0.1:{port}/readyz"):  # polled, as by a kubelet
+                process.check()
+                await asyncio.sleep(0.1)
+        assert "forbidden" not in process.last_words()
+    finally:
+        await process.end(signal.SIGTERM)
+
+
+async def answers_ok(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with session.get(url) as answer:
+            return answer.status == 200
+    except aiohttp.ClientError:
+        return False
+
+
+async def rights(cluster: APIServer, token: str, namespace: str) -> list[tuple[list[str], list[str]]]:
+    """(resources, verbs) that the token's owner has in a namespace, less what every account may ask about itself."""
+    path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
+    answer = await cluster.request("POST", path, {"spec": {"namespace": namespace}}, token=token)
+    rules = [rule for rule in answer["status"]["resourceRules"] if not rule["apiGroups"][0].endswith("k8s.io")]
+    return [(sorted(rule["resources"]), sorted(rule["verbs"])) for rule in rules]
+
+
+def workload(kind: str, name: str) -> dict[str, Any]:
+    """A workload as chart 0.1.0 made it, in what an upgrade has to agree with: name, selector, container's name."""
+    labels = {"app.kubernetes.io/name": f"pulltrace-{name}", "app.kubernetes.io/instance": "pulltrace"}
+    container = {"name": f"pulltrace-{name}", "image": f"ghcr.io/d44b/pulltrace-{name}:0.1.0"}
+    if name == "agent":
+        mount = {"name": "containerd-socket", "mountPath": "/run/containerd/containerd.sock"}
+        container["volumeMounts"] = [mount]  # type: ignore[assignment]
+    volume = {"name": "containerd-socket", "hostPath": {"path": "/run/containerd/containerd.sock", "type": "Socket"}}
+    pod = {"containers": [container], "volumes": [volume] if name == "agent" else []}
+    template = {"metadata": {"labels": labels}, "spec": pod}
+    meta = {"name": f"pulltrace-{name}", "namespace": NAMESPACE, "labels": labels}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": kind,
+        "metadata": meta,
+        "spec": {"selector": {"matchLabels": labels}, "template": template},
+    }
+
+
+async def test_a_release_of_chart_0_1_0_is_upgraded_in_place(cluster: APIServer, helm: Helm, tmp_path: Path) -> None:
+    await make_namespaces(cluster, NAMESPACE)
+    group = "rbac.authorization.k8s.io"
+    role = {"name": "pulltrace-pod-reader"}
+    subject = {"kind": "ServiceAccount", "name": "pulltrace-server", "namespace": NAMESPACE}
+    binding = {"roleRef": {"apiGroup": group, "kind": "ClusterRole", **role}, "subjects": [subject]}
+    server = workload("Deployment", "server")
+    ports = [{"name": "http", "port": 8080}, {"name": "metrics", "port": 9090}]
+    service = {"ports": ports, "selector": server["spec"]["selector"]["matchLabels"]}
+    objects = [
+        workload("DaemonSet", "agent"),
+        server,
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "pulltrace-config", "namespace": NAMESPACE}},
+        {"apiVersion": "v1", "kind": "Service", "metadata": server["metadata"], "spec": service},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": server["metadata"]},
+        {"apiVersion": f"{group}/v1", "kind": "ClusterRole", "metadata": role, "rules": []},
+        {"apiVersion": f"{group}/v1", "kind": "ClusterRoleBinding", "metadata": role, **binding},
+    ]
+    old = tmp_path / "pulltrace"
+    (old / "templates").mkdir(parents=True)
+    (old / "Chart.yaml").write_text("apiVersion: v2\nname: pulltrace\nversion: 0.1.0\n")
+    (old / "templates" / "all.yaml").write_text("\n---\n".join(json.dumps(document) for document in objects))
+    await helm("install", "pulltrace", old, *FLAGS)
+
+    await helm("upgrade", "pulltrace", CHART, *FLAGS, *ACKNOWLEDGED)
+    apps = f"/apis/apps/v1/namespaces/{NAMESPACE}"
+    for path in (f"{apps}/daemonsets/pulltrace-agent", f"{apps}/deployments/pulltrace-server"):
+        workload_now = await cluster.request("GET", path)
+        [container] = workload_now["spec"]["template"]["spec"]["containers"]
+        assert container["image"].endswith(":0.2.0")
+    pod = (await cluster.request("GET", f"{apps}/daemonsets/pulltrace-agent"))["spec"]["template"]["spec"]
+    assert [volume["name"] for volume in pod["volumes"]] == ["containerd"]
+    with pytest.raises(APIError) as gone:
+        await cluster.request("GET", f"/api/v1/namespaces/{NAMESPACE}/configmaps/pulltrace-config")
+    assert gone.value.code == 404

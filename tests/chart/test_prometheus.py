@@ -1,0 +1,237 @@
+"""A real Prometheus scrapes the demo: the rules load and judge, every query of the dashboard has an answer."""
+
+import asyncio
+import contextlib
+import json
+import re
+import shutil
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+
+from pulltrace.wire import ErrorReason
+from tests.chart.rendering import CHART, render, values
+from tests.chart.troubles import LARGE, troubles
+from tests.real.process import Process, free_port
+
+pytestmark = [pytest.mark.chart, pytest.mark.timeout(240)]
+
+PROMETHEUS = shutil.which("prometheus")
+DASHBOARD = json.loads((CHART / "files" / "dashboard.json").read_text())
+PATIENCE = 40.0
+OURS = ("PulltraceDown", "PulltraceAgentLost", "PulltraceCannotWatchCluster", "PulltraceRegistrySlow")
+
+
+@pytest.fixture
+async def demo(tmp_path: Path) -> AsyncIterator[str]:
+    """A running demo, fast enough that pulls fail within the test; answers the address of its metrics."""
+    command = [sys.executable, "-m", "pulltrace", "demo", "--port=0", "--speed=10", "--nodes=8"]
+    process = Process(command, tmp_path / "demo.log")
+
+    async def told() -> bool:
+        process.check()
+        return "/metrics" in process.last_words()
+
+    try:
+        await eventually("the demo's address", told)
+        yield re.findall(r"http://(127\.0\.0\.1:\d+)/metrics", process.log.read_text())[-1]
+    finally:
+        await process.end(signal.SIGTERM)
+
+
+class Prometheus:
+    """Its HTTP API."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self._session, self._url = session, url
+
+    async def get(self, path: str, **parameters: str) -> Any:
+        async with self._session.get(f"{self._url}/api/v1/{path}", params=parameters) as answer:
+            body = await answer.json()
+            assert answer.status == 200, body
+            return body["data"]
+
+    async def query(self, expression: str) -> list[Any]:
+        """The series an expression gives now, NaN left out."""
+        result = (await self.get("query", query=expression))["result"]
+        return [one for one in result if one["value"][1] != "NaN"]
+
+
+@pytest.fixture
+async def prometheus(demo: str, tmp_path: Path) -> AsyncIterator[Prometheus]:
+    """A Prometheus that scrapes the demo every second and evaluates the chart's rules."""
+    async with running(demo, tmp_path, rules()) as prometheus:
+        yield prometheus
+
+
+def rules() -> list[dict[str, Any]]:
+    """The chart's, as rendered."""
+    groups: list[dict[str, Any]] = render(values({"metrics.prometheusRule.enabled": True})).at(
+        "PrometheusRule/pulltrace#spec.groups"
+    )
+    return groups
+
+
+@contextlib.asynccontextmanager
+async def running(target: str, folder: Path, groups: list[dict[str, Any]]) -> AsyncIterator[Prometheus]:
+    """Prometheus, once it has scraped the target."""
+    if PROMETHEUS is None:
+        pytest.skip("no prometheus here (Debian's prometheus)")
+    (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": groups}))
+    config = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": ["rules.yaml"],
+        "scrape_configs": [{"job_name": "pulltrace", "static_configs": [{"targets": [target]}]}],
+    }
+    (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
+    address = f"127.0.0.1:{free_port()}"
+    command = [PROMETHEUS, f"--config.file={folder / 'prometheus.yaml'}", f"--storage.tsdb.path={folder / 'data'}"]
+    command += [f"--web.listen-address={address}", "--log.level=error"]
+    process = Process(command, folder / "prometheus.log")
+    try:
+        async with aiohttp.ClientSession() as session:
+            prometheus = Prometheus(session, f"http://{address}")
+            await eventually("Prometheus to scrape", lambda: scraped(prometheus))
+            yield prometheus
+    finally:
+        await process.end(signal.SIGTERM)
+
+
+async def scraped(prometheus: Prometheus) -> bool:
+    try:
+        return bool(await prometheus.query("pulltrace_build_info"))
+    except aiohttp.ClientError:
+        return False
+
+
+async def eventually(what: str, holds: Callable[[], Awaitable[bool]], about: object = "") -> None:
+    """Wait until ``await holds()`` is true."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not await holds():  # noqa: ASYNC110  # another process tells nobody
+                await asyncio.sleep(0.5)
+    except TimeoutError:
+        pytest.fail(f"waited in vain for {what} {about}")
+
+
+def expressions() -> dict[str, str]:
+    """Every query of the dashboard, its variables as Grafana would fill them in."""
+    found = {}
+    for panel in DASHBOARD["panels"]:
+        for target in panel.get("targets", []):
+            expression = target["expr"].replace("$__rate_interval", "30s").replace("$registry", ".*")
+            found[f"{panel['title']} {target['refId']}"] = expression
+    return found
+
+
+async def test_every_query_of_the_dashboard_returns_data(prometheus: Prometheus) -> None:
+    # In a demo nobody's report is refused, and there is no API server that could be watched.
+    missing = {name: text for name, text in expressions().items() if "reports_rejected" not in text}
+
+    async def answered() -> bool:
+        for name, expression in list(missing.items()):
+            if await prometheus.query(expression):
+                del missing[name]
+        return not missing
+
+    await eventually("an answer to", answered, missing)
+
+
+async def test_the_rules_are_evaluated_and_quiet_on_a_cluster_that_is_watched(prometheus: Prometheus) -> None:
+    noisy: list[str] = []
+
+    async def quiet() -> bool:
+        [group] = (await prometheus.get("rules"))["groups"]
+        wrong = [rule["name"] for rule in group["rules"] if rule["health"] != "ok"]
+        # Whether pulls fail and stall is the demo's story, and it has both.
+        noisy[:] = wrong + [
+            rule["name"] for rule in group["rules"] if rule["state"] != "inactive" and rule["name"] in OURS
+        ]
+        return not noisy
+
+    await eventually("quiet from", quiet, noisy)
+
+
+def shortened() -> list[dict[str, Any]]:
+    """The chart's rules, with windows and patience of seconds."""
+    [group] = rules()
+    for rule in group["rules"]:
+        rule["expr"] = re.sub(r"\b(15m|30m)\b", "30s", rule["expr"]).replace("> 120", "> 4")
+        if "for" in rule:
+            rule["for"] = "2s"
+    return [group]
+
+
+IN_TROUBLE = {
+    ("PulltraceAgentLost", "n2"),
+    ("PulltraceCannotWatchCluster", "pods"),
+    ("PulltraceCannotWatchCluster", "events"),
+    ("PulltracePullsFailing", "broken.example.org unauthorized"),
+    ("PulltracePullsStalled", ""),
+    ("PulltraceRegistryRateLimited", "limited.example.org"),
+    ("PulltraceRegistrySlow", "slow.example.org"),
+}
+
+
+async def test_each_alert_fires_in_its_trouble_and_in_no_other(tmp_path: Path) -> None:
+    seen: set[tuple[str, str]] = set()
+
+    async def firing(prometheus: Prometheus) -> set[tuple[str, str]]:
+        now = set()
+        for alert in (await prometheus.get("alerts"))["alerts"]:
+            labels = alert["labels"]
+            about = [labels[name] for name in ("node", "resource", "registry", "reason") if name in labels]
+            if alert["state"] == "firing":
+                now.add((labels["alertname"], " ".join(about)))
+        seen.update(now)
+        return now
+
+    async with (
+        troubles(tmp_path) as server,
+        running(server.metrics, tmp_path, shortened()) as prometheus,
+        aiohttp.ClientSession() as session,
+        asyncio.TaskGroup() as group,
+    ):
+        reporting = group.create_task(server.report(session))
+        for registry in ("slow.example.org", "fast.example.org"):
+            await server.fetch(registry, 1, 1)
+
+        async def known() -> bool:
+            ended = await prometheus.query('pulltrace_pulls_total{result="completed"} offset 3s')
+            return len(ended) == 2 and len(await prometheus.query("pulltrace_kube_watch_up == 1")) == 2
+
+        await eventually("the calm", known)
+        assert await firing(prometheus) == set()
+
+        server.moves = server.n2_lives = False
+        server.refused.set()
+        # Nothing of these was there before: a counter's first appearance is a failure, too.
+        for _ in range(3):
+            server.fail("broken.example.org", ErrorReason.UNAUTHORIZED)
+        for _ in range(4):
+            server.fail("fast.example.org", ErrorReason.CANCELED)
+        server.fail("fast.example.org", ErrorReason.TIMEOUT)
+        server.fail("limited.example.org", ErrorReason.RATE_LIMITED)
+        await server.fetch("slow.example.org", LARGE, 1000)
+        await server.fetch("fast.example.org", LARGE, 1)
+
+        async def all_seen() -> bool:
+            await firing(prometheus)
+            return seen >= IN_TROUBLE
+
+        await eventually("the alerts", all_seen, seen)
+        assert seen == IN_TROUBLE
+
+        reporting.cancel()
+        await server.process.end(signal.SIGTERM)
+
+        async def down() -> bool:
+            return ("PulltraceDown", "") in await firing(prometheus)
+
+        await eventually("word that the server is gone", down)

@@ -1,0 +1,406 @@
+"""Every value of the chart, one by one: what it changes in the rendered objects, as its comment says."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.chart.rendering import CHART, render, values
+
+pytestmark = pytest.mark.chart
+
+AGENT = "DaemonSet/pulltrace-agent"
+SERVER = "Deployment/pulltrace-server"
+TEST = "Pod/pulltrace-test"
+AGENT_POD = f"{AGENT}#spec.template.spec"
+SERVER_POD = f"{SERVER}#spec.template.spec"
+AGENT_BOX = f"{AGENT_POD}.containers.[pulltrace-agent]"
+SERVER_BOX = f"{SERVER_POD}.containers.[pulltrace-server]"
+SERVICE = "Service/pulltrace-server"
+SECRET = "Secret/pulltrace-agent-token"
+DIGEST = "sha256:" + "ab" * 32
+HOSTS = [{"host": "pulls.example.org"}]
+GATEWAY = [{"name": "public"}]
+RULES = "PrometheusRule/pulltrace#spec.groups.0.rules"
+TAINTS = [{"key": "gpu", "operator": "Exists"}]
+AFFINITY = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
+ENV = [{"name": "NO_PROXY", "value": ".svc"}]
+VOLUMES = [{"name": "more", "emptyDir": {}}]
+MOUNTS = [{"name": "more", "mountPath": "/more"}]
+LIMITS = {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1", "memory": "1Gi"}}
+PROBE = {"httpGet": {"path": "/elsewhere", "port": "http"}, "periodSeconds": 7}
+SPREAD = [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}]
+RELABEL = [{"action": "labeldrop", "regex": "pod"}]
+MONITOR = {"metrics.serviceMonitor.enabled": True}
+RULE = {"metrics.prometheusRule.enabled": True}
+DASHBOARD = {"metrics.dashboard.enabled": True}
+INGRESS = {"ingress.enabled": True, "ingress.hosts": HOSTS}
+ROUTE = {"httpRoute.enabled": True, "httpRoute.parentRefs": GATEWAY}
+POLICY = {"networkPolicy.enabled": True}
+
+# value's path, what it is set to, what else must be set, and what then stands where.
+CASES: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
+    ("nameOverride", "pt", {}, {"Deployment/pulltrace-pt-server#metadata.labels.app~kubernetes~io/name": "pt-server"}),
+    ("fullnameOverride", "watch", {}, {"Service/watch-server#metadata.name": "watch-server"}),
+    (
+        "namespace",
+        "other",
+        {},
+        {
+            f"{SERVER}#metadata.namespace": "other",
+            f"{AGENT_BOX}.env.[PULLTRACE_SERVER_URL].value": "http://pulltrace-server.other.svc:8080",
+            "ClusterRoleBinding/pulltrace-pod-reader#subjects.0.namespace": "other",
+        },
+    ),
+    (
+        "commonLabels",
+        {"team": "platform"},
+        {},
+        {
+            f"{SERVICE}#metadata.labels.team": "platform",
+            f"{AGENT}#spec.template.metadata.labels.team": "platform",
+            f"{SECRET}#metadata.labels.team": "platform",
+        },
+    ),
+    (
+        "imagePullSecrets",
+        [{"name": "regcred"}],
+        {},
+        {f"{place}.imagePullSecrets": [{"name": "regcred"}] for place in (AGENT_POD, SERVER_POD, f"{TEST}#spec")},
+    ),
+    (
+        "extraObjects",
+        [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-extra"}}],
+        {},
+        {"ConfigMap/pulltrace-extra#apiVersion": "v1"},
+    ),
+    ("agent.image.repository", "example.org/a", {}, {f"{AGENT_BOX}.image": "example.org/a:0.2.0"}),
+    ("agent.image.tag", "dev", {}, {f"{AGENT_BOX}.image": "ghcr.io/d44b/pulltrace-agent:dev"}),
+    (
+        "agent.image.digest",
+        DIGEST,
+        {"agent.image.tag": "dev"},
+        {f"{AGENT_BOX}.image": f"ghcr.io/d44b/pulltrace-agent@{DIGEST}"},
+    ),
+    ("agent.image.pullPolicy", "Always", {}, {f"{AGENT_BOX}.imagePullPolicy": "Always"}),
+    ("agent.runtimeSocket.enabled", False, {}, {AGENT: None, "ServiceAccount/pulltrace-agent": None}),
+    ("agent.runtimeSocket.risksAcknowledged", True, {}, {f"{AGENT}#kind": "DaemonSet"}),
+    (
+        "agent.containerd.distribution",
+        "k3s",
+        {},
+        {f"{AGENT_BOX}.env.[PULLTRACE_CONTAINERD_SOCKET].value": "/run/k3s/containerd/containerd.sock"},
+    ),
+    (
+        "agent.containerd.socketPath",
+        "/opt/cd/cd.sock",
+        {"agent.containerd.distribution": "k3s"},
+        {
+            f"{AGENT_BOX}.env.[PULLTRACE_CONTAINERD_SOCKET].value": "/opt/cd/cd.sock",
+            f"{AGENT_BOX}.volumeMounts.[containerd]": {
+                "name": "containerd",
+                "mountPath": "/opt/cd",
+                "readOnly": True,
+            },
+            f"{AGENT_POD}.volumes.[containerd].hostPath": {"path": "/opt/cd", "type": "Directory"},
+        },
+    ),
+    (
+        "agent.auth.mode",
+        "none",
+        {},
+        {
+            SECRET: None,
+            f"{AGENT_BOX}.env.[PULLTRACE_AGENT_TOKEN]": None,
+            f"{SERVER_BOX}.env.[PULLTRACE_AGENT_TOKEN]": None,
+        },
+    ),
+    (
+        "agent.auth.token",
+        "s3cret",
+        {},
+        {
+            f"{SECRET}#data.token": "czNjcmV0",
+            f"{AGENT_BOX}.env.[PULLTRACE_AGENT_TOKEN].valueFrom.secretKeyRef": {
+                "name": "pulltrace-agent-token",
+                "key": "token",
+            },
+        },
+    ),
+    (
+        "agent.auth.existingSecret",
+        "mine",
+        {"agent.auth.token": "ignored"},
+        {
+            SECRET: None,
+            f"{AGENT_BOX}.env.[PULLTRACE_AGENT_TOKEN].valueFrom.secretKeyRef": {"name": "mine", "key": "token"},
+            f"{SERVER_BOX}.env.[PULLTRACE_AGENT_TOKEN].valueFrom.secretKeyRef": {"name": "mine", "key": "token"},
+        },
+    ),
+    (
+        "agent.auth.existingSecretKey",
+        "bearer",
+        {"agent.auth.existingSecret": "mine"},
+        {f"{SERVER_BOX}.env.[PULLTRACE_AGENT_TOKEN].valueFrom.secretKeyRef.key": "bearer"},
+    ),
+    ("agent.resources", LIMITS, {}, {f"{AGENT_BOX}.resources": LIMITS}),
+    ("agent.tolerations", TAINTS, {}, {f"{AGENT_POD}.tolerations": TAINTS}),
+    ("agent.nodeSelector", {"pool": "gpu"}, {}, {f"{AGENT_POD}.nodeSelector": {"pool": "gpu"}}),
+    ("agent.affinity", AFFINITY, {}, {f"{AGENT_POD}.affinity": AFFINITY}),
+    ("agent.priorityClassName", "high", {}, {f"{AGENT_POD}.priorityClassName": "high"}),
+    (
+        "agent.updateStrategy",
+        {"type": "OnDelete", "rollingUpdate": None},
+        {},
+        {f"{AGENT}#spec.updateStrategy": {"type": "OnDelete"}},
+    ),
+    ("agent.podAnnotations", {"a": "b"}, {}, {f"{AGENT}#spec.template.metadata.annotations.a": "b"}),
+    ("agent.podLabels", {"a": "b"}, {}, {f"{AGENT}#spec.template.metadata.labels.a": "b"}),
+    ("agent.podSecurityContext", {"runAsUser": 7}, {}, {f"{AGENT_POD}.securityContext.runAsUser": 7}),
+    (
+        "agent.securityContext",
+        {"seLinuxOptions": {"type": "spc_t"}},
+        {},
+        {
+            f"{AGENT_BOX}.securityContext.seLinuxOptions.type": "spc_t",
+            f"{AGENT_BOX}.securityContext.readOnlyRootFilesystem": True,
+        },
+    ),
+    ("agent.extraEnv", ENV, {}, {f"{AGENT_BOX}.env.[NO_PROXY].value": ".svc"}),
+    ("agent.extraArgs", ["--x"], {}, {f"{AGENT_BOX}.args": ["agent", "--x"]}),
+    ("agent.extraVolumes", VOLUMES, {}, {f"{AGENT_POD}.volumes.[more].emptyDir": {}}),
+    ("agent.extraVolumeMounts", MOUNTS, {}, {f"{AGENT_BOX}.volumeMounts.[more].mountPath": "/more"}),
+    (
+        "server.image.repository",
+        "example.org/s",
+        {},
+        {f"{SERVER_BOX}.image": "example.org/s:0.2.0", f"{TEST}#spec.containers.0.image": "example.org/s:0.2.0"},
+    ),
+    ("server.image.tag", "dev", {}, {f"{SERVER_BOX}.image": "ghcr.io/d44b/pulltrace-server:dev"}),
+    ("server.image.digest", DIGEST, {}, {f"{SERVER_BOX}.image": f"ghcr.io/d44b/pulltrace-server@{DIGEST}"}),
+    ("server.image.pullPolicy", "Never", {}, {f"{SERVER_BOX}.imagePullPolicy": "Never"}),
+    ("server.replicas", 0, {}, {f"{SERVER}#spec.replicas": 0}),
+    (
+        "server.strategy",
+        {"type": "Recreate", "rollingUpdate": None},
+        {},
+        {f"{SERVER}#spec.strategy": {"type": "Recreate"}},
+    ),
+    ("server.resources", LIMITS, {}, {f"{SERVER_BOX}.resources": LIMITS}),
+    (
+        "server.service.type",
+        "NodePort",
+        {"server.service.exposureAcknowledged": True},
+        {f"{SERVICE}#spec.type": "NodePort"},
+    ),
+    (
+        "server.service.port",
+        80,
+        {**ROUTE},
+        {
+            f"{SERVICE}#spec.ports.[http].port": 80,
+            f"{AGENT_BOX}.env.[PULLTRACE_SERVER_URL].value": "http://pulltrace-server.pulltrace.svc:80",
+            "HTTPRoute/pulltrace#spec.rules.0.backendRefs.0.port": 80,
+        },
+    ),
+    ("server.service.metricsPort", 9100, {}, {f"{SERVICE}#spec.ports.[metrics].port": 9100}),
+    (
+        "server.service.exposureAcknowledged",
+        True,
+        {"server.service.type": "LoadBalancer"},
+        {f"{SERVICE}#spec.type": "LoadBalancer"},
+    ),
+    ("server.service.annotations", {"a": "b"}, {}, {f"{SERVICE}#metadata.annotations": {"a": "b"}}),
+    ("server.startupProbe", PROBE, {}, {f"{SERVER_BOX}.startupProbe.httpGet.path": "/elsewhere"}),
+    ("server.livenessProbe", PROBE, {}, {f"{SERVER_BOX}.livenessProbe.periodSeconds": 7}),
+    ("server.readinessProbe", PROBE, {}, {f"{SERVER_BOX}.readinessProbe.periodSeconds": 7}),
+    ("server.tolerations", TAINTS, {}, {f"{SERVER_POD}.tolerations": TAINTS}),
+    ("server.nodeSelector", {"pool": "infra"}, {}, {f"{SERVER_POD}.nodeSelector": {"pool": "infra"}}),
+    ("server.affinity", AFFINITY, {}, {f"{SERVER_POD}.affinity": AFFINITY}),
+    ("server.topologySpreadConstraints", SPREAD, {}, {f"{SERVER_POD}.topologySpreadConstraints": SPREAD}),
+    ("server.priorityClassName", "high", {}, {f"{SERVER_POD}.priorityClassName": "high"}),
+    ("server.podAnnotations", {"a": "b"}, {}, {f"{SERVER}#spec.template.metadata.annotations.a": "b"}),
+    ("server.podLabels", {"a": "b"}, {}, {f"{SERVER}#spec.template.metadata.labels.a": "b"}),
+    ("server.podSecurityContext", {"runAsUser": 7}, {}, {f"{SERVER_POD}.securityContext.runAsUser": 7}),
+    ("server.securityContext", {"runAsUser": 7}, {}, {f"{SERVER_BOX}.securityContext.runAsUser": 7}),
+    ("server.extraEnv", ENV, {}, {f"{SERVER_BOX}.env.[NO_PROXY].value": ".svc"}),
+    ("server.extraArgs", ["--x"], {}, {f"{SERVER_BOX}.args": ["server", "--x"]}),
+    ("server.extraVolumes", VOLUMES, {}, {f"{SERVER_POD}.volumes": VOLUMES}),
+    ("server.extraVolumeMounts", MOUNTS, {}, {f"{SERVER_BOX}.volumeMounts": MOUNTS}),
+    (
+        "config.logLevel",
+        "debug",
+        {},
+        {f"{box}.env.[PULLTRACE_LOG_LEVEL].value": "debug" for box in (AGENT_BOX, SERVER_BOX)},
+    ),
+    (
+        "config.watchNamespaces",
+        "default, shop",
+        {},
+        {
+            f"{SERVER_BOX}.env.[PULLTRACE_WATCH_NAMESPACES].value": "default,shop",
+            "ClusterRole/pulltrace-pod-reader": None,
+            "ClusterRoleBinding/pulltrace-pod-reader": None,
+            "Role/pulltrace-pod-reader#metadata.namespace": "default",
+            "Role/shop/pulltrace-pod-reader#rules.0.verbs": ["list", "watch"],
+            "RoleBinding/shop/pulltrace-pod-reader#roleRef.kind": "Role",
+        },
+    ),
+    ("config.historyTTL", "1h30m", {}, {f"{SERVER_BOX}.env.[PULLTRACE_HISTORY_TTL].value": "1h30m"}),
+    ("config.reportInterval", "500ms", {}, {f"{AGENT_BOX}.env.[PULLTRACE_REPORT_INTERVAL].value": "500ms"}),
+    ("config.heartbeatInterval", "5s", {}, {f"{AGENT_BOX}.env.[PULLTRACE_HEARTBEAT_INTERVAL].value": "5s"}),
+    ("config.stallTimeout", "1m", {}, {f"{SERVER_BOX}.env.[PULLTRACE_STALL_TIMEOUT].value": "1m"}),
+    ("ingress.enabled", True, {"ingress.hosts": HOSTS}, {"Ingress/pulltrace#kind": "Ingress"}),
+    ("ingress.className", "nginx", INGRESS, {"Ingress/pulltrace#spec.ingressClassName": "nginx"}),
+    ("ingress.annotations", {"a": "b"}, INGRESS, {"Ingress/pulltrace#metadata.annotations": {"a": "b"}}),
+    (
+        "ingress.hosts",
+        [{"host": "a.example.org", "paths": [{"path": "/pulls", "pathType": "Exact"}]}, {"host": "b.example.org"}],
+        {"ingress.enabled": True},
+        {
+            "Ingress/pulltrace#spec.rules.0.http.paths.0.path": "/pulls",
+            "Ingress/pulltrace#spec.rules.0.http.paths.0.pathType": "Exact",
+            "Ingress/pulltrace#spec.rules.1.http.paths.0.path": "/",
+            "Ingress/pulltrace#spec.rules.1.http.paths.0.pathType": "Prefix",
+            "Ingress/pulltrace#spec.rules.1.http.paths.0.backend.service": {
+                "name": "pulltrace-server",
+                "port": {"name": "http"},
+            },
+        },
+    ),
+    ("ingress.tls", [{"secretName": "t"}], INGRESS, {"Ingress/pulltrace#spec.tls": [{"secretName": "t"}]}),
+    ("httpRoute.enabled", True, ROUTE, {"HTTPRoute/pulltrace#spec.rules.0.backendRefs.0.name": "pulltrace-server"}),
+    ("httpRoute.parentRefs", GATEWAY, ROUTE, {"HTTPRoute/pulltrace#spec.parentRefs": GATEWAY}),
+    ("httpRoute.hostnames", ["a.example.org"], ROUTE, {"HTTPRoute/pulltrace#spec.hostnames": ["a.example.org"]}),
+    (
+        "httpRoute.path",
+        "/pulls",
+        ROUTE,
+        {
+            "HTTPRoute/pulltrace#spec.rules.0.matches.0.path.value": "/pulls",
+            "HTTPRoute/pulltrace#spec.rules.0.filters.0.urlRewrite.path.replacePrefixMatch": "/",
+            "HTTPRoute/pulltrace#spec.rules.1.filters.0.requestRedirect.path.replaceFullPath": "/pulls/",
+        },
+    ),
+    ("httpRoute.annotations", {"a": "b"}, ROUTE, {"HTTPRoute/pulltrace#metadata.annotations": {"a": "b"}}),
+    (
+        "httpRoute.filters",
+        [{"type": "ExtensionRef"}],
+        ROUTE,
+        {"HTTPRoute/pulltrace#spec.rules.0.filters": [{"type": "ExtensionRef"}]},
+    ),
+    ("networkPolicy.enabled", True, {}, {"NetworkPolicy/pulltrace-server#spec.ingress.0.ports.0.port": 8080}),
+    (
+        "networkPolicy.allowedNamespaces",
+        ["web"],
+        POLICY,
+        {
+            "NetworkPolicy/pulltrace-server#spec.ingress.0.from.2.namespaceSelector.matchLabels": {
+                "kubernetes.io/metadata.name": "web"
+            }
+        },
+    ),
+    (
+        "networkPolicy.allowMetricsScrape",
+        True,
+        POLICY,
+        {
+            "NetworkPolicy/pulltrace-server#spec.ingress.1.ports.0.port": 9090,
+            "NetworkPolicy/pulltrace-server#spec.ingress.1.from": [{"namespaceSelector": {}}],
+        },
+    ),
+    (
+        "networkPolicy.prometheusNamespace",
+        "mon",
+        {**POLICY, "networkPolicy.allowMetricsScrape": True},
+        {
+            "NetworkPolicy/pulltrace-server#spec.ingress.1.from.0.namespaceSelector.matchLabels": {
+                "kubernetes.io/metadata.name": "mon"
+            }
+        },
+    ),
+    ("metrics.serviceMonitor.enabled", True, {}, {"ServiceMonitor/pulltrace-server#spec.endpoints.0.port": "metrics"}),
+    (
+        "metrics.serviceMonitor.labels",
+        {"release": "kps"},
+        MONITOR,
+        {"ServiceMonitor/pulltrace-server#metadata.labels.release": "kps"},
+    ),
+    (
+        "metrics.serviceMonitor.interval",
+        "15s",
+        MONITOR,
+        {"ServiceMonitor/pulltrace-server#spec.endpoints.0.interval": "15s"},
+    ),
+    (
+        "metrics.serviceMonitor.scrapeTimeout",
+        "9s",
+        MONITOR,
+        {"ServiceMonitor/pulltrace-server#spec.endpoints.0.scrapeTimeout": "9s"},
+    ),
+    (
+        "metrics.serviceMonitor.metricRelabelings",
+        RELABEL,
+        MONITOR,
+        {"ServiceMonitor/pulltrace-server#spec.endpoints.0.metricRelabelings": RELABEL},
+    ),
+    (
+        "metrics.serviceMonitor.relabelings",
+        RELABEL,
+        MONITOR,
+        {"ServiceMonitor/pulltrace-server#spec.endpoints.0.relabelings": RELABEL},
+    ),
+    ("metrics.prometheusRule.enabled", True, {}, {f"{RULES}.0.alert": "PulltraceDown"}),
+    (
+        "metrics.prometheusRule.labels",
+        {"release": "kps"},
+        RULE,
+        {"PrometheusRule/pulltrace#metadata.labels.release": "kps"},
+    ),
+    ("metrics.prometheusRule.alertLabels", {"team": "p"}, RULE, {f"{RULES}.0.labels.team": "p"}),
+    ("metrics.prometheusRule.disabled", ["PulltraceDown"], RULE, {f"{RULES}.0.alert": "PulltraceAgentLost"}),
+    ("metrics.dashboard.enabled", True, {}, {"ConfigMap/pulltrace-dashboard#metadata.namespace": "pulltrace"}),
+    (
+        "metrics.dashboard.namespace",
+        "grafana",
+        DASHBOARD,
+        {"ConfigMap/pulltrace-dashboard#metadata.namespace": "grafana"},
+    ),
+    (
+        "metrics.dashboard.labels",
+        {"grafana_dashboard": "yes"},
+        DASHBOARD,
+        {"ConfigMap/pulltrace-dashboard#metadata.labels.grafana_dashboard": "yes"},
+    ),
+    (
+        "metrics.dashboard.annotations",
+        {"grafana_folder": "Nodes"},
+        DASHBOARD,
+        {"ConfigMap/pulltrace-dashboard#metadata.annotations": {"grafana_folder": "Nodes"}},
+    ),
+]
+CHANGED_BY_TEXT = {"metrics.prometheusRule.slowRegistryBytesPerSecond"}
+
+
+@pytest.mark.parametrize(("path", "value", "also", "expected"), [pytest.param(*case, id=case[0]) for case in CASES])
+def test_a_value_reaches_what_it_names(path: str, value: Any, also: dict[str, Any], expected: dict[str, Any]) -> None:
+    rendered = render(values(also, {path: value}))
+    assert {place: rendered.at(place) for place in expected} == expected
+
+
+def test_the_slow_registrys_limit_stands_in_its_alert() -> None:
+    rules = render(values(RULE, {"metrics.prometheusRule.slowRegistryBytesPerSecond": 250000})).at(RULES)
+    slow = next(rule for rule in rules if rule["alert"] == "PulltraceRegistrySlow")
+    assert "< 250000" in slow["expr"]
+
+
+def test_no_value_is_without_a_case() -> None:
+    source = Path(__file__).parents[2] / ".github" / "scripts" / "chart_readme.py"
+    spec = importlib.util.spec_from_file_location("chart_readme", source)
+    assert spec is not None
+    assert spec.loader is not None
+    readme = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(readme)
+    documented = {value.path for value in readme.documented(CHART)}
+    assert documented == {case[0] for case in CASES} | CHANGED_BY_TEXT

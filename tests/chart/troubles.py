@@ -1,0 +1,151 @@
+"""A server whose two nodes and whose API server do as a test says, each trouble at its word."""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import msgspec
+import yaml
+from aiohttp import web
+
+from pulltrace.wire import AgentReport, ErrorReason, LayerPhase, LayerState, PullPhase, PullState, to_time
+from tests.real.process import Process, free_port
+
+LARGE = 200_000_000
+EVERY = 0.7
+"""Seconds between reports; a node that reports twice within half a second is refused."""
+
+
+@dataclass
+class Troubles:
+    """``pulltrace server`` with two nodes: ``n1`` pulls what ``pulls`` holds, ``n2`` only lives."""
+
+    url: str
+    metrics: str
+    process: Process
+    pulls: dict[str, PullState] = field(default_factory=dict)
+    n2_lives: bool = True
+    refused: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set: the API server answers 403, and ends its watches."""
+    moves: bool = True
+    _told: asyncio.Condition = field(default_factory=asyncio.Condition)
+    _ids: itertools.count = field(default_factory=itertools.count)  # type: ignore[type-arg]
+
+    async def next_report(self) -> None:
+        """Wait until the server has taken a report that was made after this call."""
+        async with self._told:
+            await self._told.wait()
+            await self._told.wait()
+
+    async def fetch(self, registry: str, size: int, seconds: float) -> None:
+        """One pull of ``n1``, from its start so many seconds ago to its good end."""
+        pull = self._pull(registry, size, seconds)
+        await self.next_report()
+        layer = LayerState(digest="sha256:a", total_bytes=size, downloaded_bytes=size, state=LayerPhase.DOWNLOADED)
+        self.pulls[pull.id] = msgspec.structs.replace(pull, layers=[layer])
+        await self.next_report()
+        self.pulls[pull.id] = msgspec.structs.replace(
+            self.pulls[pull.id], status=PullPhase.COMPLETED, completed_at=to_time(time.time())
+        )
+        await self.next_report()
+
+    def fail(self, registry: str, reason: ErrorReason) -> None:
+        """One pull of ``n1`` that failed just now."""
+        pull = self._pull(registry, LARGE, 1)
+        self.pulls[pull.id] = msgspec.structs.replace(
+            pull, status=PullPhase.FAILED, completed_at=to_time(time.time()), error="no", error_reason=reason
+        )
+
+    def _pull(self, registry: str, size: int, seconds: float) -> PullState:
+        name = f"pull-{next(self._ids)}"
+        self.pulls[name] = PullState(
+            id=name,
+            image_ref=f"{registry}/{name}:1",
+            registry=registry,
+            repository=name,
+            status=PullPhase.DOWNLOADING,
+            started_at=to_time(time.time() - seconds),
+            total_known=True,
+            layers=[LayerState(digest="sha256:a", total_bytes=size, state=LayerPhase.DOWNLOADING)],
+        )
+        return self.pulls[name]
+
+    async def report(self, session: aiohttp.ClientSession) -> None:
+        """Report until cancelled. A pull of ``n1`` grows with each report while ``moves`` holds."""
+        steady = self._pull("steady.example.org", 2**40, 1)
+        come = 0
+        while True:
+            come += 1_000_000 * self.moves
+            layer = LayerState(
+                digest="sha256:a", total_bytes=2**40, downloaded_bytes=come, state=LayerPhase.DOWNLOADING
+            )
+            self.pulls[steady.id] = msgspec.structs.replace(steady, layers=[layer])
+            reports = [AgentReport(node_name="n1", timestamp=to_time(time.time()), pulls=list(self.pulls.values()))]
+            if self.n2_lives:
+                reports.append(AgentReport(node_name="n2", timestamp=to_time(time.time())))
+            for report in reports:
+                async with session.post(f"{self.url}/api/v1/report", data=msgspec.json.encode(report)) as answer:
+                    assert answer.status == 200, await answer.text()
+            async with self._told:
+                self._told.notify_all()
+            await asyncio.sleep(EVERY)
+
+
+@contextlib.asynccontextmanager
+async def troubles(folder: Path) -> AsyncIterator[Troubles]:
+    """The server, its nodes and its API server, all well. The server may be ended before."""
+    refused = asyncio.Event()
+    async with _api_server(refused) as kubernetes:
+        cluster = {"name": "c", "cluster": {"server": kubernetes}}
+        context = {"name": "c", "context": {"cluster": "c", "user": ""}}
+        kubeconfig = {"clusters": [cluster], "contexts": [context], "current-context": "c", "users": []}
+        (folder / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
+        http, metrics = (f"127.0.0.1:{free_port()}" for _ in range(2))
+        variables = {
+            "PULLTRACE_HTTP_ADDR": http,
+            "PULLTRACE_METRICS_ADDR": metrics,
+            "PULLTRACE_STALL_TIMEOUT": "3s",
+            "KUBECONFIG": str(folder / "kubeconfig"),
+        }
+        assignments = [f"{name}={value}" for name, value in variables.items()]
+        assert "KUBERNETES_SERVICE_HOST" not in os.environ
+        process = Process(["env", *assignments, sys.executable, "-m", "pulltrace", "server"], folder / "server.log")
+        try:
+            yield Troubles(f"http://{http}", metrics, process, refused=refused)
+        finally:
+            refused.set()
+            await process.end(signal.SIGTERM)
+
+
+@contextlib.asynccontextmanager
+async def _api_server(refused: asyncio.Event) -> AsyncIterator[str]:
+    """An API server without objects; its watches stay until it refuses."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if refused.is_set():
+            return web.json_response({"kind": "Status", "message": "no right", "code": 403}, status=403)
+        if "watch" not in request.query:
+            return web.json_response({"metadata": {"resourceVersion": "1"}, "items": []})
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await refused.wait()
+        return response
+
+    app = web.Application()
+    app.router.add_get("/api/v1/{resource}", answer)
+    runner = web.AppRunner(app, shutdown_timeout=1)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,120 @@
+"""Looking at a containerd the way the agent does, through the stubs the agent uses."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import grpc
+
+from pulltrace.agent.containerd_api import content_pb2, images_pb2, leases_pb2, snapshots_pb2
+from pulltrace.agent.containerd_api.content_pb2_grpc import ContentStub
+from pulltrace.agent.containerd_api.images_pb2_grpc import ImagesStub
+from pulltrace.agent.containerd_api.leases_pb2_grpc import LeasesStub
+from pulltrace.agent.containerd_api.snapshots_pb2_grpc import SnapshotsStub
+from pulltrace.agent.containerd_api.version_pb2_grpc import VersionStub
+from tests.conformance.lab import Lab
+
+K8S: Any = {"metadata": (("containerd-namespace", "k8s.io"),), "timeout": 5}
+SNAPSHOTS = "snapshots/overlayfs"
+T = TypeVar("T")
+
+
+async def eventually(look: Callable[[], Awaitable[T]], within: float = 20) -> T:
+    """Look again and again until the answer is truthy, and answer it."""
+    async with asyncio.timeout(within):
+        while not (answer := await look()):  # noqa: ASYNC110 (containerd tells nobody)
+            await asyncio.sleep(0.02)
+    return answer
+
+
+class Look:
+    """What containerd answers right now. NOT_FOUND is None."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+
+    async def line(self) -> tuple[int, int]:
+        """Major and minor version."""
+        from google.protobuf.empty_pb2 import Empty  # noqa: PLC0415 (the only empty message here)
+
+        version = (await VersionStub(self._lab.channel).Version(Empty(), timeout=5)).version
+        major, minor = re.findall(r"\d+", version)[:2]
+        return int(major), int(minor)
+
+    async def ingests(self) -> dict[str, content_pb2.Status]:
+        """By ref."""
+        answer = await ContentStub(self._lab.channel).ListStatuses(content_pb2.ListStatusesRequest(), **K8S)
+        return {status.ref: status for status in answer.statuses}
+
+    async def offset(self, layer: Any) -> int | None:
+        """Of a layer's ingest."""
+        status = (await self.ingests()).get(f"layer-{layer.blob.digest}")
+        return status.offset if status else None
+
+    async def leases(self) -> dict[str, leases_pb2.Lease]:
+        """By id."""
+        answer = await LeasesStub(self._lab.channel).List(leases_pb2.ListRequest(), **K8S)
+        return {lease.id: lease for lease in answer.leases}
+
+    async def resources(self, lease: str) -> set[tuple[str, str]] | None:
+        """(type, id) of what a lease holds."""
+        stub = LeasesStub(self._lab.channel)
+        try:
+            answer = await stub.ListResources(leases_pb2.ListResourcesRequest(id=lease), **K8S)
+        except grpc.aio.AioRpcError as error:
+            return _none_if_not_found(error)
+        return {(resource.type, resource.id) for resource in answer.resources}
+
+    async def info(self, digest: str) -> content_pb2.Info | None:
+        """Of a committed blob."""
+        try:
+            return (await ContentStub(self._lab.channel).Info(content_pb2.InfoRequest(digest=digest), **K8S)).info
+        except grpc.aio.AioRpcError as error:
+            return _none_if_not_found(error)
+
+    async def read(self, digest: str) -> bytes | None:
+        """A committed blob's bytes."""
+        request = content_pb2.ReadContentRequest(digest=digest)
+        try:
+            return b"".join([part.data async for part in ContentStub(self._lab.channel).Read(request, **K8S)])
+        except grpc.aio.AioRpcError as error:
+            return _none_if_not_found(error)
+
+    async def images(self, *filters: str) -> dict[str, images_pb2.Image]:
+        """By name."""
+        answer = await ImagesStub(self._lab.channel).List(images_pb2.ListImagesRequest(filters=filters), **K8S)
+        return {image.name: image for image in answer.images}
+
+    async def snapshot(self, key: str) -> snapshots_pb2.Info | None:
+        """A layer unpacked, or being unpacked."""
+        request = snapshots_pb2.StatSnapshotRequest(snapshotter="overlayfs", key=key)
+        try:
+            return (await SnapshotsStub(self._lab.channel).Stat(request, **K8S)).info
+        except grpc.aio.AioRpcError as error:
+            return _none_if_not_found(error)
+
+    async def new_lease(self, before: dict[str, leases_pb2.Lease]) -> str:
+        """Wait for the one lease that was not there before."""
+
+        async def fresh() -> set[str]:
+            return set(await self.leases()) - set(before)
+
+        (lease,) = await eventually(fresh)
+        return lease
+
+    async def holds(self, lease: str, *wanted: tuple[str, str]) -> set[tuple[str, str]]:
+        """Wait until a lease holds these; answer all it holds."""
+
+        async def enough() -> set[tuple[str, str]]:
+            held = await self.resources(lease) or set()
+            return held if held >= set(wanted) else set()
+
+        return await eventually(enough)
+
+
+def _none_if_not_found(error: grpc.aio.AioRpcError) -> None:
+    if error.code() is not grpc.StatusCode.NOT_FOUND:
+        raise error

@@ -1,0 +1,43 @@
+"""The golden JSON is what the models say: nothing in it is unknown to them, and nothing is lost on the way through."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from pulltrace import wire
+
+HERE = Path(__file__).parent
+
+
+def plain(value: Any) -> Any:
+    """JSON with times as times: ``.25Z`` and ``.250000Z`` are the same."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [plain(inner) for inner in value]
+    if isinstance(value, str) and value.endswith("Z") and value[:4].isdigit():
+        return datetime.fromisoformat(value)
+    return value
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        pytest.param("hello", wire.Hello, id="hello"),
+        pytest.param("event-started", wire.PullEvent, id="started"),
+        pytest.param("event-progress", wire.PullEvent, id="progress"),
+        pytest.param("event-completed", wire.PullEvent, id="completed"),
+        pytest.param("event-failed", wire.PullEvent, id="failed"),
+        pytest.param("event-removed", wire.PullRemovedEvent, id="removed"),
+        pytest.param("pulls", wire.PullList, id="pulls"),
+        pytest.param("nodes", wire.NodeList, id="nodes"),
+    ],
+)
+def test_golden_json_passes_the_models_unchanged(name: str, model: type[msgspec.Struct]) -> None:
+    text = (HERE / f"{name}.json").read_bytes()
+    through = msgspec.json.encode(msgspec.json.decode(text, type=model))
+    assert plain(json.loads(through)) == plain(json.loads(text))

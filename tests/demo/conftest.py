@@ -1,0 +1,58 @@
+"""A node of the simulation, in time of its own."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from pulltrace.demo.images import make_image, make_layer
+from pulltrace.demo.node import CONTAINERD_1, CONTAINERD_2, Node
+from pulltrace.demo.registries import Manner, Registries
+
+MIB = 1 << 20
+NOON = 1_800_000_000.0
+HOST = "registry.test"
+
+
+@pytest.fixture
+def registries():
+    """One registry, 10 MiB/s on each connection, 0.1 s to each answer."""
+    return Registries(manners={HOST: Manner(speed=10 * MIB, latency=0.1)})
+
+
+@pytest.fixture
+def push(registries):
+    """A factory: ``push("app:1", ("base", 2), ("app", 3))`` serves an image of layers with names and MiB."""
+
+    def push(name, *layers, **options):
+        image = make_image(name, *(make_layer(layer, size * MIB) for layer, size in layers), **options)
+        return registries.push(f"{HOST}/{name}", image), image
+
+    return push
+
+
+@pytest.fixture(params=[CONTAINERD_1, CONTAINERD_2])
+def node(request, registries):
+    """A node of each flavour, at noon, 100 MiB/s of network, 50 MiB/s of disk."""
+    return Node(registries, now=NOON, version=request.param, bandwidth=100 * MIB, disk=50 * MIB)
+
+
+@pytest.fixture
+def until(node):
+    """Let time pass on the node until something is so; that it comes within ten minutes is part of the test."""
+
+    def until(done, step=0.05):
+        for _ in range(int(600 / step)):
+            if done():
+                return
+            node.advance(step)
+        raise AssertionError("ten minutes have passed")
+
+    return until
+
+
+@pytest.fixture
+def folder():
+    """A temporary one with a short name: a socket's path has 107 bytes at most, and pytest's own are long."""
+    with tempfile.TemporaryDirectory(prefix="pulltrace-") as path:
+        yield Path(path)

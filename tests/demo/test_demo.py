@@ -1,0 +1,200 @@
+"""``pulltrace demo`` as people run it: a process of its own, looked at over HTTP."""
+
+import asyncio
+import json
+import os
+import socket
+import sys
+import time
+
+import aiohttp
+import pytest
+
+STARTS_WITHIN = 40.0  # seconds, on a busy machine
+ENDS_WITHIN = 2.0
+
+
+async def start(*arguments):
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("PULLTRACE_", "KUBE"))}
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "pulltrace", "demo", *arguments),
+        env=environ,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+
+
+async def said(process, word):
+    """The first line with this word in it."""
+    async with asyncio.timeout(STARTS_WITHIN):
+        while line := (await process.stdout.readline()).decode():
+            if word in line:
+                return json.loads(line)
+    raise AssertionError(f"it ended and never said {word}")
+
+
+@pytest.fixture
+async def demo():
+    """A running demo of four nodes at four times the speed, and a client for it."""
+    process = await start("--nodes", "4", "--speed", "4", "--port", "0")
+    try:
+        line = await said(process, "dashboard")
+        url = line["msg"].partition("http://")[2].partition("/")[0]
+        async with aiohttp.ClientSession(f"http://{url}/") as client:
+            yield process, client, line
+    finally:
+        if process.returncode is None:
+            process.terminate()  # a kill would leave its sockets' folder behind
+        await asyncio.wait_for(process.communicate(), 10)
+
+
+async def pulls(client, **query):
+    async with client.get("api/v1/pulls", params=query) as answer:
+        return (await answer.json())["pulls"]
+
+
+async def eventually(look, within=30.0):
+    async with asyncio.timeout(within):
+        while not (answer := await look()):  # noqa: ASYNC110  # another process cannot set an event
+            await asyncio.sleep(0.1)
+    return answer
+
+
+async def test_several_pulls_have_layers_in_motion(demo):
+    _, client, _ = demo
+
+    async def in_motion():
+        return {
+            (pull["id"], layer["digest"]): layer["downloadedBytes"]
+            for pull in await pulls(client)
+            if pull["status"] == "downloading"
+            for layer in pull["layers"]
+            if layer.get("state") == "downloading"
+        }
+
+    async def growing():
+        before = await in_motion()
+        await asyncio.sleep(1.5)  # longer than a report takes
+        now = await in_motion()
+        moved = {pull for (pull, digest), count in before.items() if now.get((pull, digest), 0) > count}
+        return len(moved) >= 2
+
+    await eventually(growing)
+
+
+async def test_every_node_reports_and_the_dashboard_answers(demo):
+    _, client, line = demo
+
+    async def all_there():
+        async with client.get("api/v1/nodes") as answer:
+            nodes = (await answer.json())["nodes"]
+        return len(nodes) == 4 and {node["state"] for node in nodes} == {"reporting"}
+
+    await eventually(all_there)
+    async with client.get("") as page:
+        assert page.status == 200
+        assert page.content_type == "text/html"
+    async with client.get(line["metrics"]) as metrics:
+        assert "pulltrace_pulls_active" in await metrics.text()
+
+
+class Stream:
+    """A reader of ``/api/v1/events``: what it was told, by pull, and its place."""
+
+    def __init__(self):
+        self.newest = {}
+        self.place = None
+        self.first = []
+
+    async def read(self, client, *, until=None, seconds=None):
+        headers = {"Last-Event-ID": self.place} if self.place else {}
+        self.first = []
+        try:
+            async with asyncio.timeout(seconds), client.get("api/v1/events", headers=headers) as answer:
+                name = None
+                async for raw in answer.content:
+                    key, _, value = raw.decode().rstrip("\n").partition(": ")
+                    if key == "event":
+                        name = value
+                        self.first.append(value)
+                    elif key == "id":
+                        self.place = value
+                    elif key == "data" and name is None:
+                        self._take(json.loads(value))
+                    elif not key:
+                        name = None
+                        if until and until(self):
+                            return
+        except TimeoutError:
+            if until:
+                raise
+
+    def _take(self, event):
+        self.first.append(event["type"])
+        if event["type"] == "pull.removed":
+            self.newest.pop(event["pull"]["id"], None)
+        else:
+            self.newest[event["pull"]["id"]] = event["pull"]
+
+
+async def test_the_stream_resumes_where_it_was_without_loss(demo):
+    _, client, _ = demo
+    broken, whole = Stream(), Stream()
+    until_many = lambda stream: sum(pull["status"] == "completed" for pull in stream.newest.values()) >= 12  # noqa: E731
+
+    async def now_and_then():
+        await broken.read(client, seconds=2)
+        while not until_many(broken):
+            place = broken.place
+            await asyncio.sleep(1)
+            await broken.read(client, seconds=2)
+            assert "reset" not in broken.first
+            assert broken.place != place
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(now_and_then(), whole.read(client, until=until_many))
+    over = {key: pull for key, pull in whole.newest.items() if pull["status"] in ("completed", "failed")}
+    await broken.read(client, seconds=1)
+    missed = {key for key, pull in over.items() if broken.newest.get(key, {}).get("status") != pull["status"]}
+    # A failed pull may have begun its next attempt in the meantime: that is news, not loss.
+    assert all(broken.newest[key]["attempt"] > over[key]["attempt"] for key in missed)
+
+
+async def test_it_ends_within_two_seconds_open_streams_included(demo):
+    process, client, _ = demo
+    async with client.get("api/v1/events") as answer:
+        await answer.content.readline()
+        began = time.monotonic()
+        process.terminate()
+        async with asyncio.timeout(10):
+            await process.communicate()
+    assert time.monotonic() - began < ENDS_WITHIN
+    assert process.returncode == 0
+
+
+async def test_a_port_that_is_taken_is_told_plainly():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = await start("--port", str(port))
+        output, _ = await asyncio.wait_for(process.communicate(), STARTS_WITHIN)
+    assert process.returncode == 1
+    (line,) = output.splitlines()
+    assert f"port {port} of 127.0.0.1 is taken" in json.loads(line)["msg"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(("--nodes", "0"), id="no nodes"),
+        pytest.param(("--nodes", "many"), id="nodes that are no number"),
+        pytest.param(("--speed", "nan"), id="a speed that is no number"),
+        pytest.param(("--speed", "-1"), id="time backwards"),
+        pytest.param(("--port", "65536"), id="a port that cannot be"),
+        pytest.param(("--fast",), id="an option that is none"),
+    ],
+)
+async def test_bad_arguments_are_told_and_exit_2(arguments):
+    process = await start(*arguments)
+    output, _ = await asyncio.wait_for(process.communicate(), STARTS_WITHIN)
+    assert process.returncode == 2
+    assert b"usage: pulltrace" in output

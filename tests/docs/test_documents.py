@@ -1,0 +1,196 @@
+"""What the documents name is there, and what is there is named in them."""
+
+import logging
+import re
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from starlette.routing import Route
+
+from pulltrace import __version__, settings, wire
+from pulltrace.server.hub import Hub
+from pulltrace.server.metrics import Metrics
+from pulltrace.server.routes import api_routes
+from pulltrace.wire import ErrorReason, EventType, LayerPhase, NodeState, PullPhase
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(path for path in DOCS.glob("*.md"))
+TEXTS = [*PAGES, *(ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md"))]
+CHART = ROOT / "charts" / "pulltrace"
+SHOWN = (
+    wire.PullStatus,
+    wire.LayerStatus,
+    wire.PodCorrelation,
+    wire.PodWait,
+    wire.ContainerWait,
+    wire.ImageRollout,
+    wire.RolloutNodes,
+    wire.NodeStatus,
+    wire.RegistryStatus,
+)
+each_text = pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+
+
+def rows(page: str) -> dict[str, list[str]]:
+    """The page's tables: first cell, without backticks → the other cells."""
+    found = {}
+    for line in (DOCS / page).read_text().splitlines():
+        if line.startswith("| `"):
+            first, *others = (cell.strip() for cell in line.strip("|").split(" | "))
+            found.update(dict.fromkeys(re.findall(r"`([^`]+)`", first), others))
+    return found
+
+
+def test_every_variable_stands_in_the_configuration_with_its_default_and_no_other() -> None:
+    documented = rows("configuration.md")
+    known = {item.metadata["name"]: item.metadata for item in settings.variables()}
+    assert documented.keys() == known.keys()
+    for name, metadata in known.items():
+        assert (metadata["default"] or "") in documented[name][1], name
+        assert ("required" in documented[name][1]) == metadata["required"], name
+
+
+@each_text
+def test_no_text_names_a_variable_that_is_not(path: Path) -> None:
+    known = {item.metadata["name"] for item in settings.variables()}
+    assert set(re.findall(r"\bPULLTRACE_[A-Z_]+[A-Z]\b", path.read_text())) <= known
+
+
+def test_the_package_to_install_is_this_version() -> None:
+    named = [name for path in TEXTS for name in re.findall(r"/v([^/]+)/pulltrace-(.+?)-py3-none-any", path.read_text())]
+    assert set(named) == {(__version__, __version__)}
+
+
+def leaves(tree: object, path: str = "") -> set[str]:
+    """Every path into a tree of values, inner ones included."""
+    if not isinstance(tree, dict):
+        return {path}
+    return {path}.union(*(leaves(tree[name], f"{path}.{name}".lstrip(".")) for name in tree))
+
+
+@each_text
+def test_no_text_names_a_value_of_the_chart_that_is_not(path: Path) -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    known = leaves(values)
+    roots = "|".join(values)
+    for named in re.findall(rf"(?<![\w./-])((?:{roots})(?:\.[a-zA-Z]+)+)(?![\w/(])", path.read_text()):
+        inside = any(named.startswith(f"{value}.") for value in known if value.rpartition(".")[2].endswith("Context"))
+        assert named in known or inside or named.endswith((".md", ".py")), named
+
+
+@pytest.fixture(scope="module")
+def hub() -> Hub:
+    """A server's state, with nothing in it."""
+    return Hub(settings.load(settings.ServerSettings, {}), Metrics())
+
+
+@pytest.fixture(scope="module")
+def metrics(hub: Hub) -> set[str]:
+    """Names as Prometheus sees them."""
+    # Some are there only where there is a cluster to watch.
+    body, _ = hub.metrics.render("text/plain", replace(hub.gauges(), watches=[("pods", True)]))
+    return set(re.findall(r"^# TYPE (pulltrace_\S+) \S+$", body.decode(), re.MULTILINE))
+
+
+def test_every_route_stands_in_its_page_and_no_other(hub: Hub) -> None:
+    known = {route.path for route in api_routes(hub, None, lambda: None) if isinstance(route, Route)} | {
+        "/",
+        "/metrics",
+    }
+    assert {name.split()[1] for name in rows("api.md") if re.match(r"(GET|POST) /", name)} == known
+
+
+def test_every_metric_stands_in_its_page_and_no_other(metrics: set[str]) -> None:
+    assert rows("metrics.md").keys() == metrics
+
+
+@pytest.mark.parametrize("name", ["files/alerts.yaml", "files/dashboard.json"])
+def test_alerts_and_dashboard_ask_for_metrics_that_are(name: str, metrics: set[str]) -> None:
+    text = (CHART / name).read_text()
+    asked = set(re.findall(r"\bpulltrace_[a-z_]+[a-z]\b", text))
+    parts = {f"{metric}_{part}" for metric in metrics for part in ("bucket", "sum", "count")}
+    assert asked <= metrics | parts
+
+
+def test_every_alert_has_a_part_of_the_page_where_its_runbook_leads() -> None:
+    alerts = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())["groups"][0]["rules"]
+    headings = re.findall(r"^### (Pulltrace\w+)$", (DOCS / "metrics.md").read_text(), re.MULTILINE)
+    assert set(headings) == {rule["alert"] for rule in alerts}
+
+
+def test_every_field_and_every_word_of_the_api_stands_in_its_page() -> None:
+    page = (DOCS / "api.md").read_text()
+    for kind in SHOWN:
+        for name in kind.__struct_encode_fields__:
+            assert f"`{name}`" in page, f"{kind.__name__}.{name}"
+    for word in [*ErrorReason, *EventType, *PullPhase]:
+        assert f"`{word.value}`" in page, word
+    knows = (DOCS / "how-it-knows.md").read_text()
+    for state in [*PullPhase, *LayerPhase]:
+        assert f"`{state.value}`" in knows, state
+    for word in (NodeState.LATE, NodeState.LOST):
+        assert word.value in (DOCS / "troubleshooting.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")],
+    ids=lambda path: path.name,
+)
+def test_every_relative_link_outside_the_site_leads_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", path.read_text()):
+        assert (path.parent / target).exists(), target
+
+
+def test_every_test_that_security_names_is_there() -> None:
+    named = re.findall(r"`(tests/[^`]+)`", (ROOT / "SECURITY.md").read_text())
+    assert named
+    for name in named:
+        assert (ROOT / name).exists(), name
+
+
+def test_the_agent_can_make_the_calls_that_security_names_and_no_other() -> None:
+    calls = set()
+    for proto in (ROOT / "pulltrace" / "agent" / "containerd_api").rglob("*.proto"):
+        text = proto.read_text()
+        if service := re.search(r"^service (\w+)", text, re.MULTILINE):
+            calls |= {f"{service[1]}.{name}" for name in re.findall(r"^  rpc (\w+)", text, re.MULTILINE)}
+    security = (ROOT / "SECURITY.md").read_text()
+    assert set(re.findall(r"`((?:Version|Content|Leases|Images|Snapshots)\.\w+)`", security)) == calls
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    # Other libraries' deprecations, met while MkDocs is imported, are not what is tested here.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        monkeypatch.setenv("NO_MKDOCS_2_WARNING", "1")
+        build = pytest.importorskip("mkdocs.commands.build", reason="mkdocs-material is not installed")
+        config = pytest.importorskip("mkdocs.config")
+        monkeypatch.chdir(ROOT)
+        with caplog.at_level(logging.WARNING, logger="mkdocs"):
+            site = config.load_config(str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path / "site"))
+            build.build(site)
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("mkdocs")] == []
+    assert (tmp_path / "site" / "configuration" / "index.html").read_text().count("agent.containerd.socketPath") >= 1
+    assert not (tmp_path / "site" / "charts").exists()
+    about = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert (tmp_path / "site" / about["icon"].removeprefix(site.site_url)).is_file()
+
+
+def test_a_forks_pages_lead_to_the_fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        monkeypatch.setenv("NO_MKDOCS_2_WARNING", "1")
+        monkeypatch.setenv("REPOSITORY", "Someone/pulls")
+        monkeypatch.setenv("SITE_URL", "https://someone.github.io/pulls/")
+        build = pytest.importorskip("mkdocs.commands.build", reason="mkdocs-material is not installed")
+        config = pytest.importorskip("mkdocs.config")
+        monkeypatch.chdir(ROOT)
+        build.build(config.load_config(str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path / "site")))
+    page = (tmp_path / "site" / "installation" / "index.html").read_text()
+    assert "oci://ghcr.io/someone/charts/pulltrace" in page
+    assert "d44b" not in page

@@ -1,0 +1,197 @@
+"""The main job, end to end: a real containerd pulls, Pulltrace's own processes tell it through the API."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from tests.e2e.programs import Api, Program, free_port
+from tests.real.containerd import Containerd
+from tests.real.images import MIB, make_image, make_layer
+from tests.real.registry import Registry
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+
+
+@pytest.fixture
+async def local(node: Containerd) -> AsyncIterator[Api]:
+    """`pulltrace local` on the node's containerd."""
+    port = free_port()
+    settings = {
+        "CONTAINERD_SOCKET": str(node.socket),
+        "HTTP_ADDR": f"127.0.0.1:{port}",
+        "METRICS_ADDR": "127.0.0.1:0",
+        "STALL_TIMEOUT": "3s",
+        "NODE_NAME": "worker-1",
+    }
+    async with Program("local", **settings) as program, Api(port) as api:
+        await api.ready()
+        yield api
+        assert program.process.returncode is None, program.output
+
+
+@pytest.fixture
+def halves(node: Containerd) -> Callable[..., tuple[Program, Program, int]]:
+    """A server and an agent as two processes."""
+
+    def make(**more: str) -> tuple[Program, Program, int]:
+        port = free_port()
+        server = Program("server", HTTP_ADDR=f"127.0.0.1:{port}", METRICS_ADDR="127.0.0.1:0", **more)
+        agent = Program(
+            "agent",
+            NODE_NAME="worker-1",
+            SERVER_URL=f"http://127.0.0.1:{port}/",
+            CONTAINERD_SOCKET=str(node.socket),
+            REPORT_INTERVAL="500ms",
+            **more,
+        )
+        return server, agent, port
+
+    return make
+
+
+def by_name(pulls: list[dict[str, Any]], ref: str) -> dict[str, Any]:
+    (pull,) = [pull for pull in pulls if pull["imageRef"] == ref]
+    return pull
+
+
+def all_done(count: int) -> Callable[[list[dict[str, Any]]], bool]:
+    return lambda pulls: len(pulls) == count and all(pull["status"] == "completed" for pull in pulls)
+
+
+async def test_three_images_at_once_are_three_pulls_with_exact_numbers(
+    local: Api, node: Containerd, registry: Registry
+) -> None:
+    base = make_layer(2 * MIB)
+    images = {name: make_image(base, make_layer(size * MIB)) for name, size in (("a", 6), ("b", 6), ("c", 14))}
+    refs = {name: registry.push(f"team/{name}:1.0", image) for name, image in images.items()}
+    registry.limit(5 * MIB)
+    pulling = asyncio.gather(*(node.cri.pull(ref) for ref in refs.values()))
+    seen: dict[str, list[dict[str, Any]]] = {}
+    while not pulling.done():
+        for pull in await local.pulls():
+            seen.setdefault(pull["id"], []).append(pull)
+        await asyncio.wait([asyncio.ensure_future(asyncio.sleep(0.2))])
+    await pulling
+    pulls = await local.until(all_done(3), seconds=3)
+    for name, ref in refs.items():
+        pull, image = by_name(pulls, ref), images[name]
+        history = seen[pull["id"]]
+        size = sum(layer.size for layer in image.layers)
+        assert pull["totalBytes"] == pull["downloadedBytes"] == pull["imageBytes"] == size
+        assert pull["percent"] == 100
+        assert pull["repository"] == f"team/{name}"
+        assert [layer["digest"] for layer in pull["layers"]] == [layer.digest for layer in image.layers]
+        assert {item["totalBytes"] for item in history if item["totalKnown"]} == {size}
+        percents = [item["percent"] for item in history]
+        assert percents == sorted(percents)
+        assert any(0 < percent < 100 for percent in percents)
+        assert any(item["bytesPerSec"] > 0 for item in history), "speed is right from a node's every pull"
+        assert all(layer["pullId"] == pull["id"] for layer in pull["layers"])
+
+
+async def test_a_registry_that_stalls_makes_the_pull_stalled_and_then_not(
+    local: Api, node: Containerd, registry: Registry
+) -> None:
+    layer = make_layer(6 * MIB)
+    ref = registry.push("team/app:1", make_image(layer))
+    registry.blob(layer.digest).hold(at=3 * MIB)
+    pulling = asyncio.create_task(node.cri.pull(ref))
+    pulls = await local.until(lambda pulls: pulls and pulls[0].get("stalledSince"), seconds=40)
+    assert pulls[0]["percent"] < 100
+    registry.blob(layer.digest).limit(2 * MIB)
+    registry.blob(layer.digest).release()
+    await local.until(lambda pulls: not pulls[0].get("stalledSince"))
+    await pulling
+    await local.until(all_done(1), seconds=3)
+
+
+async def test_a_cancelled_pull_is_failed_and_not_100_percent(local: Api, node: Containerd, registry: Registry) -> None:
+    layer = make_layer(4 * MIB)
+    ref = registry.push("team/app:1", make_image(layer))
+    registry.blob(layer.digest).hold(at=2 * MIB)
+    pulling = asyncio.create_task(node.cri.pull(ref))
+    await local.until(lambda pulls: pulls and pulls[0]["downloadedBytes"])
+    pulling.cancel()
+    (pull,) = await local.until(lambda pulls: pulls[0]["status"] == "failed", seconds=5)
+    assert pull["percent"] < 100
+    assert pull["error"]
+    assert "etaSeconds" not in pull
+
+
+async def test_the_next_try_after_containerd_was_killed_is_attempt_2_of_the_same_row(
+    local: Api, node: Containerd, registry: Registry
+) -> None:
+    layer = make_layer(6 * MIB)
+    ref = registry.push("team/app:1", make_image(layer))
+    registry.blob(layer.digest).hold(at=3 * MIB)
+    pulling = asyncio.create_task(node.cri.pull(ref))
+    (before,) = await local.until(lambda pulls: pulls and pulls[0]["downloadedBytes"])
+    await node.kill()
+    await asyncio.wait([pulling])
+    await node.start()
+    await local.until(lambda pulls: pulls[0]["status"] == "failed")
+    registry.limit(MIB)
+    registry.blob(layer.digest).release()
+    await node.cri.pull(ref)
+    (after,) = await local.until(all_done(1))
+    assert (after["id"], after["attempt"]) == (before["id"], 2)
+    assert after["downloadedBytes"] + after["cachedBytes"] == layer.size
+
+
+async def test_a_server_restarted_mid_pull_has_its_history_back(
+    halves: Callable[..., tuple[Program, Program, int]], node: Containerd, registry: Registry
+) -> None:
+    first, second = make_layer(MIB), make_layer(8 * MIB)
+    done, running = registry.push("team/done:1", make_image(first)), registry.push("team/running:1", make_image(second))
+    server, agent, port = halves()
+    async with server, agent, Api(port) as api:
+        await api.ready()
+        registry.limit(2 * MIB)
+        await node.cri.pull(done)
+        before = by_name(await api.until(all_done(1)), done)
+        pulling = asyncio.create_task(node.cri.pull(running))
+        await api.until(lambda pulls: any(pull["downloadedBytes"] and pull["status"] != "completed" for pull in pulls))
+        await server.stop(signal.SIGKILL)
+        await server.start()
+        await api.ready()
+        pulls = await api.until(lambda pulls: len(pulls) == 2, seconds=10)
+        after = by_name(pulls, done)
+        same = ("totalBytes", "downloadedBytes", "percent", "status", "startedAt", "completedAt", "id")
+        assert {key: after[key] for key in same} == {key: before[key] for key in same}
+        await pulling
+        pulls = await api.until(all_done(2), seconds=5)
+        assert by_name(pulls, running)["downloadedBytes"] == second.size
+
+
+async def test_an_agent_killed_mid_pull_comes_back_to_the_same_row(
+    halves: Callable[..., tuple[Program, Program, int]], node: Containerd, registry: Registry
+) -> None:
+    layer = make_layer(8 * MIB)
+    ref = registry.push("team/app:1", make_image(layer))
+    server, agent, port = halves()
+    async with server, agent, Api(port) as api:
+        await api.ready()
+        registry.limit(2 * MIB)
+        pulling = asyncio.create_task(node.cri.pull(ref))
+        (before,) = await api.until(lambda pulls: pulls and pulls[0]["downloadedBytes"])
+        await agent.stop(signal.SIGKILL)
+        await agent.start()
+        await pulling
+        (after,) = await api.until(all_done(1), seconds=10)
+        assert after["id"] == before["id"]
+        assert after["downloadedBytes"] == layer.size
+
+
+@pytest.mark.parametrize("half", ["server", "agent"])
+async def test_both_halves_end_within_two_seconds(
+    half: str, halves: Callable[..., tuple[Program, Program, int]], registry: Registry
+) -> None:
+    server, agent, port = halves()
+    async with server, agent, Api(port) as api:
+        await api.ready()
+        await api.until(lambda _: True)
+        program = {"server": server, "agent": agent}[half]
+        assert await program.stop(signal.SIGTERM, seconds=2) == 0

@@ -1,0 +1,1 @@
+"""What breaks, done to real processes: `python -m pulltrace server` and `agent`, and what they talk to."""

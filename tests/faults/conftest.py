@@ -1,0 +1,37 @@
+"""A lab, and a record of each fault."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.faults.lab import Fault, Lab
+
+
+@pytest.fixture
+async def make_lab():
+    """A factory of labs, each ended with the test."""
+    labs = []
+    with tempfile.TemporaryDirectory(prefix="pulltrace-") as folder:
+
+        async def make(*, version=None, speed=None, **halves):
+            options = {name: value for name, value in (("version", version), ("speed", speed)) if value}
+            lab = Lab(Path(folder), **options)
+            labs.append(lab)
+            return await lab.start(**halves)
+
+        yield make
+        for lab in labs:
+            await lab.close()
+
+
+@pytest.fixture
+async def lab(make_lab):
+    """A node with an agent and a server."""
+    return await make_lab()
+
+
+@pytest.fixture
+def fault(lab):
+    """A factory: ``fault(what, expected)`` records one."""
+    return lambda what, expected: Fault(lab, what, expected)

@@ -1,0 +1,262 @@
+"""A node whose truth is known: a simulated containerd, a real agent process, a wire that can break, a real server."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+
+from pulltrace.demo.containerd import SimulatedContainerd
+from pulltrace.demo.images import make_image, make_layer
+from pulltrace.demo.node import CONTAINERD_1, Node
+from pulltrace.demo.pull import Pull
+from pulltrace.demo.registries import Manner, Registries
+from tests.e2e.programs import Api, Program, free_port
+from tests.faults.proxy import Wire
+
+MIB = 1 << 20
+HOST = "registry.test"
+TICK = 0.05
+
+
+class Process(Program):
+    """A pulltrace process that can be given more environment, or be run through another command."""
+
+    def __init__(
+        self, command: str, *, before: tuple[str, ...] = (), environment: dict[str, str] | None = None, **variables: str
+    ) -> None:
+        super().__init__(command, **variables)
+        self._command = [*before, *self._command]
+        self._environment = self._environment | (environment or {})
+
+    @property
+    def rss(self) -> float:
+        """Resident memory, MiB."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+    def signal(self, how: int) -> None:
+        """Without waiting."""
+        self.process.send_signal(how)
+
+    async def kill(self) -> None:
+        """SIGKILL."""
+        await self.stop(signal.SIGKILL)
+
+
+class Lab:
+    """One node. Bytes flow at ``speed`` on each connection; all times are those of the clock on the wall."""
+
+    def __init__(self, folder: Path, *, version: str = CONTAINERD_1, speed: float = 4 * MIB) -> None:
+        self.registries = Registries(manners={HOST: Manner(speed=speed, latency=0.05)})
+        self.node = Node(self.registries, now=time.time(), version=version, bandwidth=100 * MIB, disk=100 * MIB)
+        self.containerd = SimulatedContainerd(self.node, folder / "containerd.sock")
+        self.port = free_port()
+        self.metrics_port = free_port()
+        self.pulls: list[tuple[str, Pull]] = []
+        self.stack = AsyncExitStack()
+
+    async def start(
+        self,
+        *,
+        server: dict[str, Any] | None = None,
+        agent: dict[str, Any] | None = None,
+    ) -> Self:
+        """Everything, in the order of a cluster that boots."""
+        settings = {"HTTP_ADDR": f"127.0.0.1:{self.port}", "METRICS_ADDR": f"127.0.0.1:{self.metrics_port}"}
+        await self.stack.enter_async_context(self.containerd)
+        self._living = asyncio.create_task(self._live())
+        self.server = await self.stack.enter_async_context(Process("server", **(settings | (server or {}))))
+        self.api = await self.stack.enter_async_context(Api(self.port))
+        await self.api.ready()
+        self.wire = await self.stack.enter_async_context(Wire(self.port))
+        self.agent_settings = {
+            "NODE_NAME": "worker-1",
+            "SERVER_URL": f"http://127.0.0.1:{self.wire.port}",
+            "CONTAINERD_SOCKET": str(self.containerd.socket),
+            "REPORT_INTERVAL": "500ms",
+            "HEARTBEAT_INTERVAL": "1s",
+        } | (agent or {})
+        self.agent = await self.stack.enter_async_context(Process("agent", **self.agent_settings))
+        await self.until(lambda: self._reporting(time.time() - 5))
+        return self
+
+    async def close(self) -> None:
+        """End everything, what is frozen included."""
+        for process in (self.server, self.agent):
+            if process.process.returncode is None:
+                process.signal(signal.SIGCONT)
+        self._living.cancel()
+        await asyncio.gather(self._living, return_exceptions=True)
+        await self.stack.aclose()
+
+    async def _live(self) -> None:
+        then = time.monotonic()
+        while True:
+            await asyncio.sleep(TICK)
+            now = time.monotonic()
+            self.node.advance(now - then)
+            then = now
+
+    # What happens on the node.
+
+    def pull(self, name: str, *sizes: float) -> Pull:
+        """Begin to pull an image of layers of so many MiB."""
+        layers = [make_layer(f"{name}-{number}", int(size * MIB)) for number, size in enumerate(sizes)]
+        reference = self.registries.push(f"{HOST}/{name}:1", make_image(name, *layers))
+        return self.again(reference)
+
+    def again(self, reference: str) -> Pull:
+        """The kubelet tries once more."""
+        started = self.node.pull(reference)
+        self.pulls.append((reference, started))
+        return started
+
+    async def pulled(self, name: str, *sizes: float) -> Pull:
+        """Pull an image, and wait until the server tells that it is there."""
+        pull = self.pull(name, *sizes)
+        await self.until(lambda: self.row(pull, "completed"))
+        return pull
+
+    async def running(self, name: str, *sizes: float) -> Pull:
+        """Begin a pull, and wait until the server tells of bytes."""
+        pull = self.pull(name, *sizes)
+
+        async def flows() -> bool:
+            row = await self.row_of(pull)
+            return bool(row and row["downloadedBytes"])
+
+        await self.until(flows)
+        return pull
+
+    # What the server tells of it.
+
+    async def row_of(self, pull: Pull) -> dict[str, Any] | None:
+        """The pull's row; never two."""
+        rows = [row for row in await self.api.pulls() if row["imageRef"] == str(pull.reference)]
+        assert len(rows) <= 1, rows
+        return rows[0] if rows else None
+
+    async def row(self, pull: Pull, status: str) -> bool:
+        """Whether the server tells this of it."""
+        row = await self.row_of(pull)
+        return bool(row) and row["status"] == status
+
+    async def _reporting(self, since: float) -> bool:
+        nodes = (await self.api.get("/api/v1/nodes"))["nodes"]
+        return any(node["state"] == "reporting" and _seconds(node["lastSeen"]) > since for node in nodes)
+
+    async def wrong(self, since: float) -> str:
+        """What the server tells wrongly of what the node knows; empty when nothing is."""
+        if not await self._reporting(since):
+            return "the node does not report"
+        rows = {row["imageRef"]: row for row in await self.api.pulls()}
+        last = dict(self.pulls)
+        if extra := [name for name in rows if name not in last]:
+            return f"rows of nothing: {extra}"
+        for reference, pull in last.items():
+            row = rows.get(reference)
+            if row is None:
+                return f"{reference} is lost"
+            status, truth = row["status"], pull.state.value if pull.state else "running"
+            told = status if status in ("completed", "failed") else "running"
+            if told != truth:
+                return f"{reference} is {truth}, and told as {status}"
+            if status == "completed" and (row["downloadedBytes"] != row["totalBytes"] or row["percent"] != 100):
+                return f"{reference} does not add up: {row['downloadedBytes']} of {row['totalBytes']}"
+        return ""
+
+    async def until(self, true: Callable[[], Any], seconds: float = 15) -> None:
+        """Ask until it is so. That the server does not answer meanwhile is no matter."""
+        async with asyncio.timeout(seconds):
+            while True:
+                with suppress(aiohttp.ClientError, TimeoutError, json.JSONDecodeError):
+                    if await true():
+                        return
+                await asyncio.sleep(TICK)
+
+    async def right(self, seconds: float = 15) -> None:
+        """Wait until all that the server tells is what the node knows."""
+        since, why = time.time(), "no answer"
+
+        async def well() -> bool:
+            nonlocal why
+            why = await self.wrong(since)
+            return not why
+
+        try:
+            await self.until(well, seconds)
+        except TimeoutError:
+            tail = (self.agent.output + self.server.output)[-1500:]
+            raise AssertionError(f"after {seconds:g} s: {why}\n{tail}") from None
+
+    async def finished(self) -> None:
+        """Wait until every pull of the node is over, and told so."""
+
+        async def over() -> bool:
+            return all(pull.state for _, pull in self.pulls)
+
+        await self.until(over, 30)
+        await self.right()
+
+
+def _seconds(time_: str) -> float:
+    return datetime.fromisoformat(time_).timestamp()
+
+
+FINDINGS = os.environ.get("FAULTS_JSON", "")
+
+
+class Fault:
+    """One fault's record: ``async with fault(...) as seen: … seen.over()``; leaving waits until all is right again."""
+
+    WITHIN = 10.0
+    GROWTH = 12.0
+    """MiB that a process may be larger than before; what Python's allocator keeps is not a leak."""
+
+    def __init__(self, lab: Lab, what: str, expected: str) -> None:
+        self.lab, self.what, self.expected = lab, what, expected
+        self._over = 0.0
+
+    async def __aenter__(self) -> Self:
+        self.before = self._memory()
+        return self
+
+    def over(self) -> None:
+        """The fault has ended; now it counts."""
+        self._over = time.monotonic()
+
+    async def __aexit__(self, kind: type | None, *_: object) -> None:
+        if kind:
+            return
+        await self.lab.right(self.WITHIN + 5)
+        recovered = time.monotonic() - self._over
+        await self.lab.finished()
+        after = self._memory()
+        rows = {row["imageRef"] for row in await self.lab.api.pulls()}
+        lost = len({reference for reference, _ in self.lab.pulls} - rows)
+        found = {
+            "fault": self.what,
+            "expected": self.expected,
+            "recovered": round(recovered, 1),
+            "lost": lost,
+            "before": self.before,
+            "after": after,
+        }
+        if FINDINGS:
+            with Path(FINDINGS).open("a") as file:  # noqa: ASYNC230  # one line, after the test
+                file.write(json.dumps(found) + "\n")
+        assert recovered <= self.WITHIN, found
+        assert not lost, found
+        for name, size in after.items():
+            assert size <= self.before[name] + self.GROWTH, found
+
+    def _memory(self) -> dict[str, float]:
+        return {"agent": round(self.lab.agent.rss, 1), "server": round(self.lab.server.rss, 1)}

@@ -1,0 +1,115 @@
+"""A wire between two programs that a test can cut, slow, close in one direction or reset.
+
+The test machine's kernel has network namespaces but no netem, so delay and loss are made here, on plain TCP.
+"""
+
+import asyncio
+import socket
+import struct
+from contextlib import suppress
+from typing import Self
+
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close() sends RST
+
+
+class Wire:
+    """Forwards connections made to ``port`` to another port of loopback."""
+
+    def __init__(self, target: int) -> None:
+        self.port = 0
+        self._target = target
+        self._pace: float | None = None
+        self._there, self._back = asyncio.Event(), asyncio.Event()
+        self._open = True
+        self._resets = False
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.mend()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def mend(self) -> None:
+        """All is well again; what was held back flows."""
+        self._open, self._resets, self._pace = True, False, None
+        self._there.set()
+        self._back.set()
+
+    def cut(self) -> None:
+        """Nothing passes and nobody is told, as when a cable is pulled."""
+        self._there.clear()
+        self._back.clear()
+
+    def one_way(self) -> None:
+        """What the agent sends arrives; no answer comes back."""
+        self._back.clear()
+
+    def slow(self, bytes_per_second: float) -> None:
+        """Both directions, each connection."""
+        self._pace = bytes_per_second
+
+    def refuse(self) -> None:
+        """Connections are closed, those there are and new ones."""
+        self._open = False
+        self._close(reset=False)
+
+    def reset(self) -> None:
+        """Every connection ends in RST as soon as something is said."""
+        self._resets = True
+        self._close(reset=True)
+
+    def _close(self, *, reset: bool) -> None:
+        for writer in list(self._writers):
+            if reset and (sock := writer.get_extra_info("socket")):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            writer.transport.abort()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._tasks.add(task)
+        pair = {writer}
+        self._writers.add(writer)
+        try:
+            if not self._open:
+                return
+            back_reader, back_writer = await asyncio.open_connection("127.0.0.1", self._target)
+            pair.add(back_writer)
+            self._writers.add(back_writer)
+            pumps = [
+                asyncio.create_task(self._pump(reader, back_writer, self._there)),
+                asyncio.create_task(self._pump(back_reader, writer, self._back)),
+            ]
+            try:
+                await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for pump in pumps:
+                    pump.cancel()
+                await asyncio.gather(*pumps, return_exceptions=True)
+        except OSError:
+            pass
+        finally:
+            for one in pair:
+                self._writers.discard(one)
+                one.transport.abort()
+            self._tasks.discard(task)
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flows: asyncio.Event) -> None:
+        with suppress(OSError):
+            while data := await reader.read(512 if self._pace else 65536):
+                if self._resets:
+                    self._close(reset=True)
+                    return
+                await flows.wait()
+                if self._pace:
+                    await asyncio.sleep(len(data) / self._pace)
+                writer.write(data)
+                await writer.drain()

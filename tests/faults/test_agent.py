@@ -1,0 +1,60 @@
+"""The agent dies, freezes, is there twice."""
+
+import asyncio
+import signal
+
+from tests.faults.lab import Process
+
+
+async def test_an_agent_killed_mid_pull_comes_back_to_the_same_row(lab, fault):
+    await lab.pulled("done", 1)
+    running = await lab.running("app", 12)
+    before = await lab.row_of(running)
+    async with fault("agent killed mid-pull and started again", "the same row goes on") as seen:
+        await lab.agent.kill()
+        await lab.agent.start()
+        seen.over()
+    assert (await lab.row_of(running))["id"] == before["id"]
+
+
+async def test_an_agent_restarted_politely_loses_nothing(lab, fault):
+    await lab.pulled("done", 1)
+    await lab.running("app", 12)
+    async with fault("agent restarted (SIGTERM) mid-pull", "the same row goes on") as seen:
+        assert await lab.agent.stop() == 0
+        await lab.agent.start()
+        seen.over()
+
+
+async def test_a_frozen_agent_is_late_and_then_tells_what_it_missed(lab, fault):
+    running = await lab.running("app", 8)
+
+    async def is_late():
+        return (await lab.api.get("/api/v1/nodes"))["nodes"][0]["state"] == "late"
+
+    async with fault("agent frozen (SIGSTOP) while a pull ends", "late; then the end it slept through") as seen:
+        lab.agent.signal(signal.SIGSTOP)
+        await lab.until(is_late)
+        await lab.until(lambda: _ended(running))
+        assert not await lab.row(running, "completed"), "nobody has seen the end"
+        lab.agent.signal(signal.SIGCONT)
+        seen.over()
+
+
+async def test_of_two_agents_for_one_node_the_newest_is_believed(lab, fault):
+    await lab.pulled("done", 1)
+    await lab.running("app", 16)
+    async with fault("two agents claim one node", "one row, no pull lost") as seen:
+        async with Process("agent", **lab.agent_settings) as other:
+            await lab.until(lambda: _said(other, "agent started"))
+            await asyncio.sleep(2)
+            await lab.right()
+        seen.over()
+
+
+async def _ended(pull):
+    return pull.state is not None
+
+
+async def _said(process, text):
+    return text in process.output

@@ -1,0 +1,71 @@
+"""containerd dies, is silent, talks nonsense, has far too much to say."""
+
+import asyncio
+
+from pulltrace.demo.containerd import Manners
+from pulltrace.demo.images import make_layer
+from pulltrace.demo.store import Ingest
+from tests.faults.lab import MIB
+
+
+async def test_containerd_killed_mid_pull_fails_it_and_the_next_try_goes_on(lab, fault):
+    await lab.pulled("done", 1)
+    running = await lab.running("app", 12)
+    async with fault(
+        "containerd killed mid-pull, started again, kubelet tries again", "failed, then attempt 2"
+    ) as seen:
+        await lab.containerd.kill()
+        await asyncio.sleep(1)
+        await lab.containerd.start()
+        seen.over()
+        await lab.right()
+        retried = lab.again(str(running.reference))
+        seen.over()
+    row = await lab.row_of(retried)
+    assert row["percent"] == 100
+
+
+async def test_a_connection_that_breaks_is_not_the_end_of_what_goes_on(lab, fault):
+    await lab.pulled("done", 1)
+    async with fault("containerd's socket gone and a new one, nothing pulling", "all stays as it was") as seen:
+        await lab.containerd.close()
+        await asyncio.sleep(1)
+        await lab.containerd.start()
+        seen.over()
+
+
+async def test_a_containerd_that_hangs_is_waited_for(lab, fault):
+    await lab.pulled("done", 1)
+    await lab.running("app", 6)
+    async with fault("containerd hangs without an answer", "the pull waits, then goes on") as seen:
+        lab.containerd.behave(Manners.NOT_AT_ALL)
+        await asyncio.sleep(3)
+        lab.containerd.behave(Manners.WELL)
+        seen.over()
+
+
+async def test_nonsense_of_containerd_changes_nothing(lab, fault):
+    await lab.pulled("done", 1)
+    await lab.running("app", 6)
+    async with fault("containerd answers garbage", "the pull waits, then goes on") as seen:
+        lab.containerd.behave(Manners.NONSENSE)
+        await asyncio.sleep(2)
+        lab.containerd.behave(Manners.WELL)
+        seen.over()
+
+
+async def test_huge_lists_of_leftovers_do_not_hide_a_pull(lab, fault):
+    await lab.pulled("done", 1)
+    async with fault(
+        "containerd lists 20,000 leases and 20,000 ingests", "its one pull is told, memory bounded"
+    ) as seen:
+        store, now = lab.node.store, lab.node.now
+        leases = [lab.node.new_lease(expires=False) for _ in range(20_000)]
+        for number in range(20_000):
+            blob = make_layer(f"left-{number}", 9 * MIB).blob
+            store.ingests[blob.ref] = Ingest(blob, now - 9000, now - 9000, 5 * MIB)
+        await lab.running("app", 6)
+        for lease in leases:
+            del store.leases[lease.id]
+        store.ingests = {ref: item for ref, item in store.ingests.items() if item.updated_at > now - 5000}
+        seen.over()

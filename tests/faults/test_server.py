@@ -1,0 +1,87 @@
+"""The server dies, freezes, has no file descriptors, and its clock jumps."""
+
+import asyncio
+import os
+import resource
+import signal
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.faults.lab import Fault
+
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+
+
+async def test_a_server_killed_mid_pull_has_its_history_back(lab, fault):
+    await lab.pulled("done", 1)
+    running = await lab.running("app", 12)
+    before = await lab.row_of(running)
+    async with fault("server killed mid-pull and started again", "history back, the same rows") as seen:
+        await lab.server.kill()
+        await lab.server.start()
+        seen.over()
+    assert (await lab.row_of(running))["id"] == before["id"]
+
+
+async def test_pulls_that_end_while_the_server_is_away_are_told_when_it_is_back(lab, fault):
+    await lab.pulled("done", 1)
+    running = await lab.running("app", 6)
+    async with fault("server away while a pull ends and another comes and goes", "both ends told") as seen:
+        await lab.server.kill()
+        short = lab.pull("short", 4)
+        await lab.until(lambda: _over(running, short))
+        await lab.server.start()
+        seen.over()
+
+
+async def test_a_frozen_server_goes_on(lab, fault):
+    await lab.running("app", 12)
+    async with fault("server frozen (SIGSTOP)", "goes on where it was") as seen:
+        lab.server.signal(signal.SIGSTOP)
+        await asyncio.sleep(3)
+        lab.server.signal(signal.SIGCONT)
+        seen.over()
+
+
+async def test_a_server_without_file_descriptors_refuses_and_recovers(lab, fault):
+    await lab.running("app", 12)
+    pid = lab.server.process.pid
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    async with fault("server out of file descriptors", "connections it has go on; new ones when there is room") as seen:
+        used = len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208  # names are enough
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 4, limits[1]))
+        with ExitStack() as sockets:
+            for _ in range(200):
+                sockets.enter_context(socket.create_connection(("127.0.0.1", lab.port)))
+            await asyncio.sleep(2)
+            assert lab.server.process.returncode is None, lab.server.output
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        seen.over()
+
+
+@pytest.mark.skipif(not FAKETIME.exists(), reason="libfaketime is not installed (apt-get install faketime)")
+@pytest.mark.parametrize("jump", [-7200, 7200], ids=["back", "forward"])
+async def test_a_clock_that_jumps_loses_nothing(make_lab, tmp_path, jump):
+    clock = tmp_path / "clock"
+    clock.write_text("+0")
+    environment = {
+        "LD_PRELOAD": str(FAKETIME),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    lab = await make_lab(server={"environment": environment})
+    await lab.pulled("done", 1)
+    await lab.running("app", 16)
+    where = "back" if jump < 0 else "forward"
+    async with Fault(lab, f"server's clock jumps two hours {where}", "no pull lost, none ended") as seen:
+        clock.write_text(f"{jump:+d}")
+        seen.over()
+        await asyncio.sleep(2)
+
+
+async def _over(*pulls):
+    return all(pull.state for pull in pulls)

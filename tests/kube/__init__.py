@@ -1,0 +1,1 @@
+"""Pods, events, failures, and the watching of them."""

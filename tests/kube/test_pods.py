@@ -1,0 +1,462 @@
+"""Stories of pods and their images, told as the API server tells them."""
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pulltrace.demo.kubelet import PodStory, pod
+from pulltrace.server.objects import Event, EventSeen, EventsHeard, Pod, PodGone, PodSeen, PodsListed
+from pulltrace.server.pods import LINGER, UNSEEN_POD, Cluster
+from pulltrace.wire import ErrorReason
+
+T = 1_700_000_000.0
+NGINX = "docker.io/library/nginx:1.27"
+NOT_FOUND = (
+    'rpc error: code = NotFound desc = failed to pull and unpack image "docker.io/library/nginx:1.27": '
+    'failed to resolve reference "docker.io/library/nginx:1.27": docker.io/library/nginx:1.27: not found'
+)
+
+
+def seen(story):
+    item = story.pod if isinstance(story, PodStory) else story
+    return PodSeen(msgspec.convert(item, Pod))
+
+
+def event(item, *, fresh=True):
+    return EventSeen(msgspec.convert(item, Event), fresh)
+
+
+def web(name="web-1", **more):
+    return PodStory(pod(name, "n1", {"app": "nginx:1.27"}, at=T, **more))
+
+
+@pytest.fixture
+def cluster():
+    return Cluster()
+
+
+def only(cluster, node="n1"):
+    (want,) = cluster.wants(node)
+    return want
+
+
+def test_a_pull_from_pulling_to_started(cluster):
+    story = web(owner=("ReplicaSet", "web-5d4f7c9b8d"))
+    assert cluster.apply(seen(story), T) == {"n1"}
+    want = only(cluster)
+    assert not want.asked
+    assert want.since == T
+
+    assert cluster.apply(event(story.pulling("app", T + 2)), T + 2.4) == {"n1"}
+    want = only(cluster)
+    assert (want.image, want.pulling, want.since, want.attempt) == (NGINX, True, T + 2, 1)
+    (correlation,) = want.pods
+    assert correlation.pod_name == "web-1"
+    assert correlation.container == "app"
+    assert correlation.image == "nginx:1.27"
+    assert correlation.owner == "Deployment/web"
+    assert correlation.waiting_reason == "ContainerCreating"
+
+    cluster.apply(event(story.pulled("app", T + 9)), T + 9.1)
+    want = only(cluster)
+    assert (want.pulling, want.pulled_at, want.failure) == (False, T + 9, None)
+    story.started("app", T + 10)
+    cluster.apply(seen(story), T + 10)
+    assert not list(cluster.waiting())
+    assert only(cluster).pulled_at == T + 9
+    assert cluster.expire(T + 9 + LINGER) == {"n1"}
+    assert not cluster.wants("n1")
+    assert not list(cluster.nodes())
+
+
+def test_failures_back_off_and_a_retry_is_the_next_attempt(cluster):
+    story = web()
+    at = T
+    expected_waits = [10, 20, 40, 80, 160, 300, 300]
+    for number, wait in enumerate(expected_waits, 1):
+        cluster.apply(event(story.pulling("app", at)), at)
+        assert only(cluster).attempt == number
+        assert only(cluster).pulling
+        cluster.apply(event(story.failed("app", at + 1, NOT_FOUND)), at + 1)
+        cluster.apply(seen(story), at + 1.1)
+        cluster.apply(event(story.backing_off("app", at + 3)), at + 3)
+        cluster.apply(seen(story), at + 3.1)
+        want = only(cluster)
+        assert not want.pulling
+        assert want.failure.attempt == number
+        assert want.failure.reason is ErrorReason.NOT_FOUND
+        assert want.failure.message == NOT_FOUND
+        assert want.failure.next_retry_at - want.failure.at == wait
+        at += 1 + wait
+    cluster.apply(event(story.pulling("app", at)), at)
+    want = only(cluster)
+    assert (want.pulling, want.attempt, want.failure.attempt) == (True, 8, 7)
+    cluster.apply(event(story.pulled("app", at + 5)), at + 5)
+    assert only(cluster).failure is None
+
+
+def test_a_status_that_repeats_the_old_failure_does_not_end_the_new_attempt(cluster):
+    story = web()
+    cluster.apply(seen(story), T)
+    cluster.apply(event(story.pulling("app", T)), T)
+    cluster.apply(event(story.failed("app", T + 1, NOT_FOUND)), T + 1)
+    story.backing_off("app", T + 2)
+    cluster.apply(seen(story), T + 2)
+    cluster.apply(event(story.pulling("app", T + 12)), T + 12)
+    cluster.apply(seen(story), T + 13)
+    assert only(cluster).pulling
+
+
+def test_without_any_event_the_statuses_tell(cluster):
+    story = web()
+    cluster.apply(seen(story), T)
+    for number in (1, 2, 3):
+        story.failed("app", 0, NOT_FOUND)
+        cluster.apply(seen(story), T + 100 * number)
+        story.backing_off("app", 0)
+        cluster.apply(seen(story), T + 100 * number + 5)
+        assert only(cluster).failure.attempt == number
+        assert only(cluster).failure.reason is ErrorReason.NOT_FOUND
+    story.started("app", T + 400)
+    cluster.apply(seen(story), T + 400)
+    assert only(cluster).pulled_at == T + 400
+
+
+def test_a_server_that_starts_later_learns_the_attempt_and_the_cause_from_listed_events(cluster):
+    story = web()
+    events = []
+    for number in range(3):
+        events = [story.pulling("app", T + 100 * number), story.failed("app", T + 100 * number + 1, NOT_FOUND)]
+    events.append(story.backing_off("app", T + 230))
+    now = T + 240
+    for order in (events, events[::-1]):
+        late = Cluster()
+        late.apply(seen(story), now)
+        for item in order:
+            late.apply(event(item, fresh=False), now)
+        want = only(late)
+        assert not want.pulling
+        assert (want.failure.attempt, want.failure.at) == (3, T + 201)
+        assert want.failure.next_retry_at == T + 241
+        assert want.failure.reason is ErrorReason.NOT_FOUND
+
+
+def test_a_server_that_starts_during_a_retry_sees_it_pulling_with_the_last_failure(cluster):
+    story = web()
+    story.pulling("app", T)
+    failed = story.failed("app", T + 1, NOT_FOUND)
+    story.backing_off("app", T + 2)
+    again = story.pulling("app", T + 12)
+    for order in ((failed, again), (again, failed)):
+        late = Cluster()
+        late.apply(seen(story), T + 20)
+        for item in order:
+            late.apply(event(item, fresh=False), T + 20)
+        want = only(late)
+        assert (want.pulling, want.attempt) == (True, 2)
+        assert (want.failure.attempt, want.failure.at, want.failure.message) == (1, T + 1, NOT_FOUND)
+
+
+def test_old_kubelets_that_back_off_without_the_cause_are_completed_by_the_event(cluster):
+    story = web()
+    failed = story.failed("app", T + 1, NOT_FOUND)
+    story.pod["status"]["containerStatuses"][0]["state"] = {
+        "waiting": {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "nginx:1.27"'}
+    }
+    cluster.apply(seen(story), T + 60)
+    assert only(cluster).failure.reason is ErrorReason.UNKNOWN
+    cluster.apply(event(failed, fresh=False), T + 60)
+    want = only(cluster)
+    assert (want.failure.reason, want.failure.message, want.failure.attempt) == (ErrorReason.NOT_FOUND, NOT_FOUND, 1)
+    assert want.failure.at == T + 1
+
+
+def test_listed_events_of_pods_that_run_are_history(cluster):
+    story = web()
+    old = [story.pulling("app", T), story.pulled("app", T + 5)]
+    story.started("app", T + 6)
+    cluster.apply(seen(story), T + 1000)
+    for item in old:
+        assert cluster.apply(event(item, fresh=False), T + 1000) == set()
+    assert not cluster.wants("n1")
+
+
+def test_an_event_may_come_before_its_pod_and_is_forgotten_when_none_comes(cluster):
+    story = web(owner=("DaemonSet", "web"))
+    assert cluster.apply(event(story.pulling("app", T)), T) == {"n1"}
+    want = only(cluster)
+    assert (want.pods[0].namespace, want.pods[0].pod_name, want.pods[0].container) == ("default", "web-1", "app")
+    cluster.apply(seen(story), T + 1)
+    assert only(cluster).pods[0].owner == "DaemonSet/web"
+    stranger = web("stranger")
+    cluster.apply(event(stranger.pulling("app", T)), T)
+    assert len(only(cluster).pods) == 2
+    assert cluster.expire(T + UNSEEN_POD) == {"n1"}
+    assert [item.pod_name for item in only(cluster).pods] == ["web-1"]
+
+
+def test_many_pods_that_ask_for_one_image_are_one_want(cluster):
+    stories = [web(f"web-{number}") for number in range(3)]
+    for number, story in enumerate(stories):
+        cluster.apply(seen(story), T)
+        cluster.apply(event(story.pulling("app", T + number)), T + number)
+    want = only(cluster)
+    assert [item.pod_name for item in want.pods] == ["web-0", "web-1", "web-2"]
+    assert want.since == T
+    cluster.apply(event(stories[1].failed("app", T + 5, NOT_FOUND)), T + 5)
+    assert only(cluster).pulling
+    for number in (0, 2):
+        cluster.apply(event(stories[number].pulled("app", T + 9)), T + 9)
+    assert only(cluster).pulled_at is None
+    cluster.apply(event(stories[1].pulling("app", T + 15)), T + 15)
+    cluster.apply(event(stories[1].pulled("app", T + 16)), T + 16)
+    assert only(cluster).pulled_at == T + 16
+
+
+def test_wants_stand_in_the_order_of_the_kubelets_word(cluster):
+    first = PodStory(pod("b", "n1", {"app": "registry.io/team/app:2"}, at=T))
+    second = PodStory(pod("a", "n1", {"app": "registry.io/team/app:1"}, at=T))
+    third = PodStory(pod("c", "n1", {"app": "registry.io/team/other:1"}, at=T - 50))
+    for story in (second, first, third):
+        cluster.apply(seen(story), T)
+    cluster.apply(event(first.pulling("app", T + 1)), T + 1)
+    cluster.apply(event(second.pulling("app", T + 2)), T + 2)
+    assert [want.image.rpartition("/")[2] for want in cluster.wants("n1")] == ["app:2", "app:1", "other:1"]
+
+
+def test_an_image_that_was_there_is_not_wanted(cluster):
+    story = web()
+    cluster.apply(seen(story), T)
+    assert cluster.apply(event(story.already_present("app", T + 1)), T + 1) == {"n1"}
+    assert not cluster.wants("n1")
+    assert [item.name for item in cluster.waiting()] == ["web-1"]
+
+
+def test_init_containers_come_first_and_the_app_waits_for_its_own_image(cluster):
+    story = PodStory(pod("web-1", "n1", {"app": "nginx"}, init={"migrate": "migrate:3"}, at=T))
+    cluster.apply(seen(story), T)
+    (waiting,) = cluster.waiting()
+    assert [(item.name, item.kind, item.reason) for item in waiting.containers] == [
+        ("migrate", "init", "PodInitializing"),
+        ("app", "app", "PodInitializing"),
+    ]
+    cluster.apply(event(story.pulling("migrate", T + 1)), T + 1)
+    assert [(want.image, want.pulling) for want in cluster.wants("n1")] == [
+        ("docker.io/library/migrate:3", True),
+        ("docker.io/library/nginx:latest", False),
+    ]
+
+
+def test_ephemeral_containers_wait_too(cluster):
+    item = pod("web-1", "n1", {"app": "nginx"}, at=T)
+    story = PodStory(item)
+    story.started("app", T)
+    item["spec"]["ephemeralContainers"] = [{"name": "debug", "image": "busybox"}]
+    item["status"]["ephemeralContainerStatuses"] = [
+        {"name": "debug", "imageID": "", "state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}}
+    ]
+    cluster.apply(seen(item), T)
+    (waiting,) = cluster.waiting()
+    assert [(it.name, it.kind) for it in waiting.containers] == [("debug", "ephemeral")]
+    assert only(cluster).failure.reason is ErrorReason.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("happens", "reason", "retries"),
+    [
+        pytest.param("invalid", ErrorReason.INVALID_REFERENCE, False, id="InvalidImageName"),
+        pytest.param("never", ErrorReason.NOT_FOUND, False, id="ErrImageNeverPull"),
+    ],
+)
+def test_what_the_kubelet_never_pulls_has_no_next_try(cluster, happens, reason, retries):
+    story = PodStory(pod("web-1", "n1", {"app": "Nginx:Bad:Name" if happens == "invalid" else "nginx"}, at=T))
+    item = getattr(story, happens)("app", T)
+    for change in (seen(story), event(item)):
+        for order in ((change,), (seen(story), event(item))):
+            fresh = Cluster()
+            for one in order:
+                fresh.apply(one, T)
+            want = only(fresh)
+            assert want.failure.reason is reason
+            assert (want.failure.next_retry_at is not None) is retries
+
+
+@pytest.mark.parametrize("reason", ["ImageInspectError", "RegistryUnavailable", "SignatureValidationFailed"])
+def test_every_other_waiting_reason_is_a_failure(cluster, reason):
+    story = web()
+    story.pod["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": reason, "message": "it is so"}}
+    cluster.apply(seen(story), T)
+    assert only(cluster).failure.message == "it is so"
+    assert only(cluster).failure.next_retry_at == T + 10
+
+
+def test_containers_that_wait_for_something_else_do_not_wait_for_an_image(cluster):
+    story = web()
+    for reason in ("CreateContainerConfigError", "CrashLoopBackOff", "RunContainerError"):
+        story.pod["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": reason}}
+        cluster.apply(seen(story), T)
+        assert not list(cluster.waiting())
+
+
+def test_pods_that_go_take_their_wants_along(cluster):
+    story, other = web(), web("web-2", namespace="shop")
+    for item in (story, other):
+        cluster.apply(seen(item), T)
+        cluster.apply(event(item.pulling("app", T)), T)
+    assert cluster.apply(PodGone(other.pod["metadata"]["uid"]), T) == {"n1"}
+    assert [item.pod_name for item in only(cluster).pods] == ["web-1"]
+    deleting = story.pod | {"metadata": story.pod["metadata"] | {"deletionTimestamp": "2023-11-14T22:13:20Z"}}
+    assert cluster.apply(seen(deleting), T) == {"n1"}
+    assert not cluster.wants("n1")
+    assert cluster.apply(PodGone("never-heard-of"), T) == set()
+
+
+def test_the_last_words_of_a_pod_that_is_gone_make_no_want(cluster):
+    story = web()
+    cluster.apply(seen(story), T)
+    cluster.apply(event(story.pulling("app", T)), T)
+    deleting = story.pod | {"metadata": story.pod["metadata"] | {"deletionTimestamp": "2023-11-14T22:13:20Z"}}
+    cluster.apply(seen(deleting), T + 1)
+    assert cluster.apply(event(story.failed("app", T + 1, "context canceled")), T + 1) == set()
+    cluster.apply(PodGone(story.pod["metadata"]["uid"]), T + 31)
+    assert not list(cluster.nodes())
+    cluster.expire(T + 1 + UNSEEN_POD)
+    assert not cluster._gone
+
+
+def test_a_relist_drops_what_vanished_in_its_namespace_only(cluster):
+    story, other = web(), web("web-2", namespace="shop")
+    for item in (story, other):
+        cluster.apply(seen(item), T)
+        cluster.apply(event(item.pulling("app", T)), T)
+    assert cluster.apply(PodsListed("default", frozenset()), T) == {"n1"}
+    assert [item.pod_name for item in only(cluster).pods] == ["web-2"]
+    assert cluster.apply(PodsListed(None, frozenset({other.pod["metadata"]["uid"]})), T) == set()
+    assert cluster.apply(PodsListed(None, frozenset()), T) == {"n1"}
+    assert not list(cluster.nodes())
+
+
+def test_an_image_that_is_replaced_in_the_pod_is_no_longer_wanted(cluster):
+    story = web()
+    cluster.apply(event(story.failed("app", T, NOT_FOUND)), T)
+    cluster.apply(seen(story), T)
+    story.pod["spec"]["containers"][0]["image"] = "nginx:1.28"
+    cluster.apply(seen(story), T + 60)
+    assert [want.image for want in cluster.wants("n1")] == ["docker.io/library/nginx:1.28"]
+
+
+def test_a_static_pod_is_known_by_the_uid_its_kubelet_uses(cluster):
+    story = web(owner=("Node", "n1"))
+    item = story.pulling("app", T)
+    mirror = story.pod["metadata"]
+    mirror["annotations"] = {"kubernetes.io/config.mirror": mirror["uid"], "other": "1"}
+    mirror["uid"] = "the-mirrors-own"
+    cluster.apply(seen(story), T)
+    cluster.apply(event(item), T)
+    want = only(cluster)
+    assert (want.pulling, len(want.pods), want.pods[0].uid) == (True, 1, "the-mirrors-own")
+
+
+@pytest.mark.parametrize("skew", [-7200, -40, 300, 86400])
+def test_a_node_whose_clock_is_off_changes_no_order_and_no_countdown(cluster, skew):
+    story = web()
+    cluster.apply(event(story.pulling("app", T + skew)), T)
+    assert only(cluster).since == T
+    cluster.apply(event(story.failed("app", T + 1 + skew, NOT_FOUND)), T + 1)
+    want = only(cluster)
+    assert not want.pulling
+    assert want.failure.at == T + 1
+    assert want.failure.next_retry_at == T + 11
+
+
+def test_a_pull_that_fails_within_the_second_it_began_has_failed_in_either_order(cluster):
+    story = web()
+    items = [story.pulling("app", T), story.failed("app", T, NOT_FOUND)]
+    for order in (items, items[::-1]):
+        again = Cluster()
+        for item in order:
+            again.apply(event(item), T)
+        assert not only(again).pulling
+        assert only(again).failure.attempt == 1
+
+
+def test_owners_by_name_convention():
+    def owner(kind, name):
+        return msgspec.convert(pod("p", "n", {}, owner=(kind, name)), Pod).owner
+
+    assert owner("ReplicaSet", "web-api-5d4f7c9b8d") == "Deployment/web-api"
+    assert owner("StatefulSet", "db") == "StatefulSet/db"
+    assert owner("Job", "backup-28123456") == "Job/backup-28123456"
+    assert msgspec.convert(pod("p", "n", {}), Pod).owner is None
+    bare = pod("p", "n", {}, owner=("ReplicaSet", "by-hand"))
+    del bare["metadata"]["labels"]
+    assert msgspec.convert(bare, Pod).owner == "ReplicaSet/by-hand"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_duplicates_and_any_order_of_listed_events_end_in_the_same_state(data):
+    story = web()
+    items = []
+    attempts = data.draw(st.integers(1, 4))
+    for number in range(attempts):
+        at = T + 400 * number
+        items.append(story.pulling("app", at))
+        items.append(story.failed("app", at + data.draw(st.integers(0, 5)), NOT_FOUND))
+        items.append(story.backing_off("app", at + data.draw(st.integers(5, 30))))
+    # A list has one object per kind of event, the newest, in the order of names.
+    newest = list({item["metadata"]["name"]: item for item in items}.values())
+    order = data.draw(st.permutations(newest + newest))
+    cluster = Cluster()
+    cluster.apply(seen(story), T + 400 * attempts)
+    for item in order:
+        cluster.apply(event(item, fresh=False), T + 400 * attempts)
+    want = only(cluster)
+    assert not want.pulling
+    assert (want.failure.attempt, want.failure.reason) == (attempts, ErrorReason.NOT_FOUND)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["pulling", "pulled", "failed", "backing_off", "already_present", "never", "seen", "gone"]),
+            st.integers(0, 3),
+            st.integers(0, 2000),
+            st.booleans(),
+        ),
+        max_size=40,
+    )
+)
+def test_nothing_that_happens_in_any_order_breaks_it(happenings):
+    cluster, stories = Cluster(), [web(f"web-{number}") for number in range(4)]
+    for what, number, at, fresh in happenings:
+        story, now = stories[number], T + at
+        if what == "seen":
+            cluster.apply(seen(story), now)
+        elif what == "gone":
+            cluster.apply(PodGone(story.pod["metadata"]["uid"]), now)
+        else:
+            args = (NOT_FOUND,) if what == "failed" else ()
+            cluster.apply(event(getattr(story, what)("app", now, *args), fresh=fresh), now)
+        for want in cluster.wants("n1"):
+            assert want.attempt >= 1
+            assert want.pods
+            assert not (want.pulling and want.pulled_at is not None)
+            if want.failure:
+                assert want.failure.attempt <= want.attempt
+    cluster.apply(PodsListed(None, frozenset()), T + 3000)
+    cluster.expire(T + 1e6)
+    assert not list(cluster.nodes())
+    assert not cluster._node_of
+
+
+def test_without_events_a_container_that_waits_is_taken_to_wait_for_its_image(cluster):
+    story = web()
+    cluster.apply(seen(story), T)
+    assert not only(cluster).asked
+    assert cluster.apply(EventsHeard(heard=False), T) == {"n1"}
+    assert only(cluster).pulling
+    cluster.apply(EventsHeard(heard=True), T)
+    assert not only(cluster).asked

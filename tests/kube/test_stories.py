@@ -1,0 +1,333 @@
+"""Agents' reports and the kubelet's word together: the rows that people see."""
+
+import pytest
+
+from pulltrace.demo.kubelet import PodStory, pod
+from pulltrace.server.pods import Cluster
+from pulltrace.server.podview import count_waiting, fits, pods_waiting, rollouts
+from pulltrace.server.query import parse
+from pulltrace.wire import ErrorReason, LayerPhase, PullPhase, to_time
+from tests.kube.test_pods import NOT_FOUND, event, seen
+from tests.server.build import MIB, NOW, World, layer, pull
+
+UNSEEN = {"registry": None, "repository": None, "image_ref": "__pulling__", "total_known": False}
+
+
+class Joined(World):
+    """A world with a cluster in it."""
+
+    def __init__(self):
+        self.cluster = Cluster()
+        super().__init__(cluster=self.cluster)
+
+    def tell(self, *changes, at):
+        self.at(at)
+        for change in changes:
+            self.hub.touch(self.cluster.apply(change, self.now))
+        self.hub.tick(self.now)
+
+    @property
+    def waiting(self):
+        return pods_waiting(self.cluster.waiting(), self.hub.feed.pulls(), self.now)
+
+
+@pytest.fixture
+def world():
+    return Joined()
+
+
+def web(name="web-1", image="nginx:1.27", node="node-1", **more):
+    return PodStory(pod(name, node, {"app": image}, at=NOW, **more))
+
+
+def test_queued_pulled_and_done_is_one_story_with_its_pod(world):
+    story = web(owner=("ReplicaSet", "web-5d4f7c9b8d"))
+    world.tell(seen(story), event(story.pulling("app", NOW + 1)), at=1)
+    queued = world.one
+    assert (queued.status, queued.image_ref, queued.error) == (PullPhase.QUEUED, "docker.io/library/nginx:1.27", None)
+    assert queued.started_at.timestamp() == NOW + 1
+    assert queued.pods[0].owner == "Deployment/web"
+    world.say(pull(at=NOW + 6, status=PullPhase.RESOLVING, **UNSEEN), at=6.2)
+    assert (world.one.id, world.one.status, world.one.image_ref) == (
+        queued.id,
+        PullPhase.RESOLVING,
+        "docker.io/library/nginx:1.27",
+    )
+    assert world.one.ref_guessed
+    world.say(pull("lease-1", layer("a", 50 * MIB), at=NOW + 6), at=8)
+    assert (world.one.percent, world.one.ref_guessed) == (50.0, False)
+    done = layer("a", 100 * MIB, state=LayerPhase.EXTRACTED)
+    full = {"image_ref": "docker.io/library/nginx:1.27", "status": PullPhase.COMPLETED, "ended_at": NOW + 10}
+    world.say(pull("lease-1", done, at=NOW + 6, **full), at=10)
+    world.tell(event(story.pulled("app", NOW + 10)), at=11)
+    assert (world.one.id, world.one.status, world.one.pods[0].pod_name) == (queued.id, PullPhase.COMPLETED, "web-1")
+    assert world.metric("pull_phase_duration_seconds_sum", phase="queued") == 5.0
+    world.at(200)
+    assert world.one.status is PullPhase.COMPLETED
+
+
+def test_serial_pulling_shows_who_queues_behind_whom(world):
+    first, second = web("a"), web("b", "redis:7")
+    world.tell(seen(first), seen(second), event(first.pulling("app", NOW)), event(second.pulling("app", NOW + 1)), at=1)
+    world.say(pull("lease-1", layer("a", 10 * MIB), at=NOW), at=2)
+    assert [(status.image_ref.rpartition("/")[2], status.status) for status in world.shown] == [
+        ("nginx:1.27", PullPhase.DOWNLOADING),
+        ("redis:7", PullPhase.QUEUED),
+    ]
+
+
+def test_what_no_agent_ever_saw_fails_with_its_cause_and_the_retry_is_the_same_story(world):
+    story = web()
+    ids = set()
+    for attempt, at in ((1, 0), (2, 11), (3, 32)):
+        world.tell(seen(story), event(story.pulling("app", NOW + at)), at=at)
+        assert (world.one.status, world.one.attempt) == (PullPhase.QUEUED, attempt)
+        world.tell(event(story.failed("app", NOW + at + 1, NOT_FOUND)), seen(story), at=at + 1)
+        failed = world.one
+        assert (failed.status, failed.attempt, failed.error) == (PullPhase.FAILED, attempt, NOT_FOUND)
+        assert failed.error_reason is ErrorReason.NOT_FOUND
+        assert failed.next_retry_at.timestamp() == NOW + at + 1 + 10 * 2 ** (attempt - 1)
+        ids.add(failed.id)
+    assert len(ids) == 1
+    assert world.metric("pull_errors_total", registry="docker.io", reason="not_found") == 3
+    world.tell(event(story.pulling("app", NOW + 73)), event(story.pulled("app", NOW + 80)), at=80)
+    assert (world.one.id, world.one.status, world.one.error) == (ids.pop(), PullPhase.COMPLETED, None)
+
+
+def test_a_pull_the_agent_saw_fail_gets_its_cause_from_the_kubelet(world):
+    story = web()
+    world.tell(seen(story), event(story.pulling("app", NOW)), at=0)
+    world.say(pull("lease-1", layer("a", 10 * MIB), at=NOW), at=1)
+    ended = {"status": PullPhase.FAILED, "ended_at": NOW + 3, "error_reason": ErrorReason.UNKNOWN}
+    world.say(pull("lease-1", layer("a", 10 * MIB), at=NOW, **ended), at=3)
+    world.tell(event(story.failed("app", NOW + 3, NOT_FOUND)), seen(story), at=3.5)
+    failed = world.one
+    assert (failed.status, failed.error_reason, failed.error) == (PullPhase.FAILED, ErrorReason.NOT_FOUND, NOT_FOUND)
+    assert failed.percent == 10.0
+    assert failed.next_retry_at.timestamp() == NOW + 13
+    world.tell(event(story.pulling("app", NOW + 13)), at=13)
+    assert (world.one.id, world.one.status, world.one.attempt) == (failed.id, PullPhase.QUEUED, 2)
+    world.say(pull("lease-2", layer("a", 40 * MIB), at=NOW + 13), at=14)
+    assert (world.one.id, world.one.status, world.one.attempt, world.one.error) == (
+        failed.id,
+        PullPhase.DOWNLOADING,
+        2,
+        None,
+    )
+
+
+@pytest.mark.parametrize("report_first", [True, False])
+def test_a_pull_that_fails_before_anything_is_known_of_it_is_whose_the_kubelet_speaks(world, report_first):
+    story, other = web(), web("other", "redis:7")
+    world.tell(seen(story), seen(other), event(other.pulling("app", NOW - 60)), event(story.pulling("app", NOW)), at=0)
+    told = event(story.failed("app", NOW + 1, NOT_FOUND)), seen(story)
+    if not report_first:
+        world.tell(*told, at=1)
+    ended = {"status": PullPhase.FAILED, "ended_at": NOW + 0.8, "error_reason": ErrorReason.UNKNOWN}
+    world.say(pull("lease-1", at=NOW + 0.2, **(UNSEEN | ended)), at=1.2)
+    if report_first:
+        world.tell(*told, at=1.4)
+    (failed,) = [status for status in world.shown if status.status is PullPhase.FAILED]
+    assert (failed.image_ref, failed.error_reason) == ("docker.io/library/nginx:1.27", ErrorReason.NOT_FOUND)
+    assert len(world.shown) == 2
+    # The next attempt ends otherwise, and what was said of the first one stays said.
+    world.tell(event(story.pulling("app", NOW + 11)), at=11)
+    world.say(pull("lease-2", layer("a", MIB), at=NOW + 11.2), at=12)
+    assert len(world.shown) == 2
+    assert {status.attempt for status in world.shown} == {1, 2}
+
+
+def test_a_pull_that_runs_keeps_its_name_when_its_pod_is_gone(world):
+    story = web()
+    world.tell(seen(story), event(story.pulling("app", NOW)), at=0)
+    world.say(pull("lease-1", layer("a", MIB), at=NOW), at=1)
+    gone = story.pod | {"metadata": story.pod["metadata"] | {"deletionTimestamp": "2023-11-14T22:13:20Z"}}
+    world.tell(seen(gone), at=2)
+    world.say(pull("lease-1", layer("a", 2 * MIB), at=NOW), at=3)
+    assert (world.one.image_ref, world.one.pods[0].pod_name) == ("docker.io/library/nginx:1.27", "web-1")
+    ended = {"status": PullPhase.FAILED, "ended_at": NOW + 4, "error_reason": ErrorReason.UNKNOWN}
+    world.say(pull("lease-1", layer("a", 2 * MIB), at=NOW, **ended), at=4)
+    assert world.one.image_ref == "docker.io/library/nginx:1.27"
+
+
+def test_a_failed_pull_keeps_its_name_when_its_pod_is_gone(world):
+    story = web()
+    world.tell(seen(story), event(story.pulling("app", NOW)), at=0)
+    ended = {"status": PullPhase.FAILED, "ended_at": NOW + 3, "error_reason": ErrorReason.UNKNOWN}
+    world.say(pull("lease-1", layer("a", MIB), at=NOW, **ended), at=3)
+    world.tell(event(story.failed("app", NOW + 3, NOT_FOUND)), at=3)
+    before = world.one
+    assert before.image_ref == "docker.io/library/nginx:1.27"
+    gone = story.pod | {"metadata": story.pod["metadata"] | {"deletionTimestamp": "2023-11-14T22:13:20Z"}}
+    world.tell(seen(gone), at=5)
+    world.at(60)
+    assert (world.one.id, world.one.image_ref, world.one.error) == (before.id, before.image_ref, NOT_FOUND)
+
+
+def test_two_tags_of_one_repository_at_once_go_by_order_until_containerd_says(world):
+    one, two = web("a", "registry.io/team/app:1"), web("b", "registry.io/team/app:2")
+    world.tell(seen(one), seen(two), event(two.pulling("app", NOW)), event(one.pulling("app", NOW + 1)), at=1)
+    facts = {"registry": "registry.io", "repository": "team/app", "image_ref": "registry.io/team/app"}
+    world.say(
+        pull("lease-x", layer("x", MIB), at=NOW + 0.2, **facts),
+        pull("lease-y", layer("y", 2 * MIB), at=NOW + 1.2, **facts),
+        at=2,
+    )
+    assert [(status.image_ref[-1], status.ref_guessed, status.pods[0].pod_name) for status in world.shown] == [
+        ("2", True, "b"),
+        ("1", False, "a"),
+    ]
+    # The guess was wrong: x is tag 1.
+    done = layer("x", 100 * MIB, state=LayerPhase.EXTRACTED)
+    told = facts | {"image_ref": "registry.io/team/app:1", "status": PullPhase.COMPLETED, "ended_at": NOW + 4}
+    other = pull("lease-y", layer("y", 3 * MIB), at=NOW + 1.2, **facts)
+    world.say(pull("lease-x", done, at=NOW + 0.2, **told), other, at=4)
+    shown = {status.image_ref[-1]: status for status in world.shown}
+    assert (shown["1"].status, shown["1"].pods[0].pod_name) == (PullPhase.COMPLETED, "a")
+    assert (shown["2"].status, shown["2"].pods[0].pod_name) == (PullPhase.DOWNLOADING, "b")
+    assert len(world.shown) == 2
+
+
+def test_a_reference_by_digest_is_exact(world):
+    digest = "sha256:" + "a" * 64
+    one, two = web("a", f"registry.io/team/app:1@{digest}"), web("b", "registry.io/team/app:2")
+    world.tell(seen(one), seen(two), event(two.pulling("app", NOW)), event(one.pulling("app", NOW)), at=0)
+    facts = {"registry": "registry.io", "repository": "team/app", "image_ref": "registry.io/team/app"}
+    world.say(pull("lease-x", layer("x", MIB), at=NOW, manifest_digest=digest, **facts), at=1)
+    found = next(status for status in world.shown if status.status is PullPhase.DOWNLOADING)
+    assert (found.image_ref, found.ref_guessed, found.pods[0].pod_name) == (
+        f"registry.io/team/app@{digest}",
+        False,
+        "a",
+    )
+
+
+def test_several_pods_that_fail_on_one_image_are_one_pull(world):
+    stories = [web(f"web-{number}") for number in range(3)]
+    for number, story in enumerate(stories):
+        world.tell(seen(story), event(story.pulling("app", NOW + number)), at=number)
+    for number, story in enumerate(stories):
+        world.tell(event(story.failed("app", NOW + 5 + number, NOT_FOUND)), seen(story), at=5 + number)
+    assert (world.one.status, len(world.one.pods)) == (PullPhase.FAILED, 3)
+    assert world.one.next_retry_at.timestamp() == NOW + 15
+    assert world.metric("pull_errors_total", registry="docker.io", reason="not_found") == 1
+
+
+def test_a_container_the_kubelet_was_not_heard_of_makes_no_row(world):
+    world.tell(seen(web()), at=0)
+    assert not world.shown
+    assert not world.waiting
+
+
+def test_who_is_gone_queues_no_longer(world):
+    story = web()
+    world.tell(seen(story), event(story.pulling("app", NOW)), at=0)
+    assert world.one.status is PullPhase.QUEUED
+    deleted = story.pod | {"metadata": story.pod["metadata"] | {"deletionTimestamp": "2023-11-14T22:13:20Z"}}
+    world.tell(seen(deleted), at=1)
+    assert not world.shown
+
+
+def test_a_name_that_is_none_is_a_failed_row_too(world):
+    story = web(image="Registry.io/UPPER:1")
+    world.tell(seen(story), event(story.invalid("app", NOW)), seen(story), at=0)
+    assert (world.one.status, world.one.error_reason) == (PullPhase.FAILED, ErrorReason.INVALID_REFERENCE)
+    assert world.one.image_ref == "Registry.io/UPPER:1"
+    assert world.one.next_retry_at is None
+
+
+def unpack_something(world):
+    """The node shows how fast it unpacks, in two seconds: without that there is no time to ready."""
+    facts = {"repository": "library/old", "image_ref": "docker.io/library/old:1"}
+    begun, over = {"extract_started_at": to_time(NOW)}, {"extracted_at": to_time(NOW + 2)}
+    world.say(pull("old", layer("o", 100 * MIB, state=LayerPhase.EXTRACTING, **begun), **facts), at=1)
+    done = layer("o", 100 * MIB, state=LayerPhase.EXTRACTED, **begun, **over)
+    world.say(pull("old", done, status=PullPhase.COMPLETED, ended_at=NOW + 2, **facts), at=2)
+
+
+def test_pods_wait_for_the_longest_of_their_pulls(world):
+    story = PodStory(pod("web-1", "node-1", {"app": "nginx:1.27", "side": "redis:7"}, init={"init": "busybox"}, at=NOW))
+    world.tell(
+        seen(story), event(story.pulling("app", NOW)), event(story.pulling("side", NOW)), at=0
+    )  # parallel by image volumes, or two pods: the page does not care
+    redis = {"repository": "library/redis", "image_ref": "docker.io/library/redis"}
+    unpack_something(world)
+    for second in range(3, 8):
+        world.say(
+            pull("lease-1", layer("a", second * 10 * MIB), at=NOW),
+            pull("lease-2", layer("b", second * 2 * MIB), at=NOW, **redis),
+            at=second,
+        )
+    (waiting,) = world.waiting
+    assert [(item.container, item.kind, item.state.value) for item in waiting.containers] == [
+        ("init", "init", "waiting"),
+        ("app", "app", "downloading"),
+        ("side", "app", "downloading"),
+    ]
+    app, side = waiting.containers[1:]
+    assert side.eta_seconds > app.eta_seconds > 0
+    assert waiting.eta_seconds == side.eta_seconds
+    assert waiting.ready_estimate.timestamp() == pytest.approx(world.now + side.eta_seconds, abs=0.01)
+    assert app.pull_id in {status.id for status in world.shown}
+    assert waiting.waiting_since.timestamp() == NOW
+    assert count_waiting(world.cluster.waiting(), world.hub.feed.pulls()) == 1
+
+
+def test_a_pod_with_a_pull_that_has_no_estimate_has_none(world):
+    story = PodStory(pod("web-1", "node-1", {"app": "nginx:1.27", "side": "redis:7"}, at=NOW))
+    world.tell(seen(story), event(story.pulling("app", NOW)), event(story.failed("side", NOW, NOT_FOUND)), at=0)
+    unpack_something(world)
+    for second in range(3, 8):
+        world.say(pull("lease-1", layer("a", second * 10 * MIB), at=NOW), at=second)
+    (waiting,) = world.waiting
+    assert waiting.eta_seconds is None
+    assert waiting.containers[0].eta_seconds is not None
+    side = waiting.containers[1]
+    assert (side.state.value, side.error, side.error_reason) == ("failed", NOT_FOUND, ErrorReason.NOT_FOUND)
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ({}, {"a", "b"}),
+        ({"namespace": "shop"}, {"b"}),
+        ({"node": "node-1"}, {"a", "b"}),
+        ({"node": "node-2"}, set()),
+        ({"pod": "a"}, {"a"}),
+        ({"image": "redis"}, {"b"}),
+        ({"image": "redis:7"}, {"b"}),
+        ({"image": "redis:8"}, set()),
+        ({"status": "failed"}, {"a"}),
+        ({"status": "queued,failed"}, {"a", "b"}),
+        ({"status": "failed", "image": "redis"}, set()),
+    ],
+)
+def test_waiting_pods_are_filtered_as_pulls_are(world, asked, found):
+    one, two = web("a"), web("b", "redis:7", namespace="shop")
+    world.tell(seen(one), event(one.failed("app", NOW, NOT_FOUND)), at=0)
+    world.tell(seen(two), event(two.pulling("app", NOW)), at=0)
+    assert {item.pod_name for item in world.waiting if fits(item, parse(asked.items()))} == found
+
+
+def test_a_rollout_over_nodes(world):
+    done = {"status": PullPhase.COMPLETED, "image_ref": "docker.io/library/nginx:1.27"}
+    for number, seconds in enumerate((10, 20, 60)):
+        full = layer("a", 100 * MIB, state=LayerPhase.EXTRACTED)
+        world.say(pull("lease", full, at=NOW, ended_at=NOW + seconds, **done), at=60, node=f"done-{number}")
+    cached = layer("a", 0, state=LayerPhase.CACHED, cached_bytes=100 * MIB)
+    world.say(pull("lease", cached, at=NOW, ended_at=NOW + 1, **done), at=61, node="had-it")
+    half = layer("a", 50 * MIB)
+    world.say(pull("lease", half, at=NOW, image_ref="docker.io/library/nginx:1.27"), at=62, node="pulling")
+    queued, failed = web("q", node="queued"), web("f", node="failed")
+    for story in (queued, failed):
+        world.tell(seen(story), event(story.pulling("app", NOW + 60)), at=62)
+    world.tell(event(failed.failed("app", NOW + 62, NOT_FOUND)), at=62)
+    (row,) = rollouts(world.hub.feed.pulls())
+    assert (row.image_ref, row.registry, row.repository) == (
+        "docker.io/library/nginx:1.27",
+        "docker.io",
+        "library/nginx",
+    )
+    assert (row.nodes.done, row.nodes.pulling, row.nodes.queued, row.nodes.failed) == (4, 1, 1, 1)
+    assert (row.median_seconds, row.worst_seconds, row.slowest_node) == (20.0, 60.0, "failed")
+    assert (row.total_bytes, row.image_bytes) == (400 * MIB, 100 * MIB)

@@ -1,0 +1,231 @@
+"""A real kube-apiserver with its etcd, on loopback, without a kubelet: tests write what kubelets would.
+
+    async with APIServer() as cluster:
+        cluster.kubeconfig                       # a file; the user is cluster-admin
+        await cluster.request("GET", "/api/v1/pods")
+        await cluster.kill(); await cluster.start()
+        await cluster.compact()                  # what was watched from before is 410 Gone
+
+RBAC, TokenReview and service account tokens work. The ServiceAccount admission plugin is off: without a controller
+manager no namespace gets its default account, and no pod could be created.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import secrets
+import shutil
+import signal
+import ssl
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+
+from tests.real.process import Process, free_port
+from tests.real.versions import APISERVER
+
+READY_WITHIN = 60.0
+OPENSSL = """\
+[e]
+subjectAltName=IP:127.0.0.1,DNS:localhost
+basicConstraints=critical,CA:TRUE
+[req]
+distinguished_name=d
+[d]
+"""
+
+
+class APIError(Exception):
+    """The API server's own Status: `code`, and its message."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+
+
+class APIServer:
+    """An async context manager. Port, certificate and tokens stay the same over restarts.
+
+    Without its watch cache every watch reads etcd, so a compaction makes it 410 at once; with it, only after a restart.
+    """
+
+    def __init__(self, *, watch_cache: bool = True) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="pulltrace-"))
+        self.port = free_port()
+        self.url = f"https://127.0.0.1:{self.port}"
+        self.token = secrets.token_hex()
+        self.kubeconfig = self.folder / "kubeconfig"
+        self._watch_cache = watch_cache
+        self._etcd_url = f"http://127.0.0.1:{free_port()}"
+        self._peer_url = f"http://127.0.0.1:{free_port()}"
+        self._etcd: Process | None = None
+        self._apiserver: Process | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._trust: ssl.SSLContext | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            self._session = aiohttp.ClientSession()
+            self._make_secrets()
+            self._trust = ssl.create_default_context(cafile=self.certificate)  # one, or no connection is used twice
+            self._start_etcd()
+            await self.start()
+            self._write_kubeconfig()
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.kill()
+        if self._etcd is not None:
+            await self._etcd.end(signal.SIGKILL)
+        if self._session is not None:
+            await self._session.close()
+        await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
+
+    @property
+    def certificate(self) -> Path:
+        """What clients verify the server with."""
+        return self.folder / "apiserver.crt"
+
+    def _make_secrets(self) -> None:
+        (self.folder / "openssl.cnf").write_text(OPENSSL)
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+        command += ["-days", "2", "-subj", "/CN=pulltrace-test", "-config", "openssl.cnf", "-extensions", "e"]
+        command += ["-keyout", "apiserver.key", "-out", "apiserver.crt"]
+        subprocess.run(command, cwd=self.folder, check=True, capture_output=True, timeout=20)
+        (self.folder / "tokens.csv").write_text(f'{self.token},admin,admin,"system:masters"\n')
+
+    def _start_etcd(self) -> None:
+        command = ["etcd", "--name=default", f"--data-dir={self.folder / 'etcd'}", "--logger=zap", "--unsafe-no-fsync"]
+        command += [f"--listen-client-urls={self._etcd_url}", f"--advertise-client-urls={self._etcd_url}"]
+        command += [f"--listen-peer-urls={self._peer_url}", f"--initial-advertise-peer-urls={self._peer_url}"]
+        command += [f"--initial-cluster=default={self._peer_url}"]
+        self._etcd = Process(command, self.folder / "etcd.log")
+
+    async def start(self) -> None:
+        """Start the API server, and wait until /readyz is ok."""
+        folder = self.folder
+        command = [
+            APISERVER.path,
+            f"--etcd-servers={self._etcd_url}",
+            "--bind-address=127.0.0.1",
+            # Loopback cannot be an endpoint of the service `kubernetes`; nobody here uses that.
+            "--endpoint-reconciler-type=none",
+            f"--secure-port={self.port}",
+            f"--tls-cert-file={self.certificate}",
+            f"--tls-private-key-file={folder / 'apiserver.key'}",
+            f"--token-auth-file={folder / 'tokens.csv'}",
+            "--authorization-mode=RBAC",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-key-file={self.certificate}",
+            f"--service-account-signing-key-file={folder / 'apiserver.key'}",
+            "--service-cluster-ip-range=10.96.0.0/24",
+            "--disable-admission-plugins=ServiceAccount",
+            "--etcd-compaction-interval=0",
+            f"--watch-cache={str(self._watch_cache).lower()}",
+            "--profiling=false",
+        ]
+        self._apiserver = Process(command, folder / "apiserver.log")
+        try:
+            async with asyncio.timeout(READY_WITHIN):
+                await self._ready()
+        except TimeoutError:
+            words = self._apiserver.last_words()
+            raise RuntimeError(f"kube-apiserver was not ready within {READY_WITHIN:.0f} s\n{words}") from None
+
+    async def _ready(self) -> None:
+        while True:
+            for process in (self._etcd, self._apiserver):
+                if process is not None:
+                    process.check()
+            try:
+                await self.request("GET", "/readyz")
+            except (APIError, aiohttp.ClientError):
+                await asyncio.sleep(0.1)
+            else:
+                return
+
+    def _write_kubeconfig(self) -> None:
+        self.kubeconfig.write_text(self.kubeconfig_for(self.token))
+
+    def kubeconfig_for(self, token: str) -> str:
+        """A kubeconfig, as text, for whoever this token belongs to."""
+        authority = base64.b64encode(self.certificate.read_bytes()).decode()
+        cluster = {"server": self.url, "certificate-authority-data": authority}
+        return json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "current-context": "test",
+                "clusters": [{"name": "test", "cluster": cluster}],
+                "users": [{"name": "test", "user": {"token": token}}],
+                "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+            }
+        )
+
+    async def stop(self) -> None:
+        """End as a rolling update does; etcd stays."""
+        await self._end(signal.SIGTERM)
+
+    async def kill(self) -> None:
+        """End as a crash does; etcd stays. Safe to call when it is not running."""
+        await self._end(signal.SIGKILL)
+
+    async def _end(self, how: signal.Signals) -> None:
+        process, self._apiserver = self._apiserver, None
+        if process is not None:
+            await process.end(how)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        token: str = "",
+        content_type: str = "application/json",
+    ) -> Any:
+        """One call, as the admin unless another token is given. Answers JSON, or text where there is none.
+
+        Raises APIError for a refusal, aiohttp.ClientError when the server is away.
+        """
+        assert self._session is not None
+        headers = {"Authorization": f"Bearer {token or self.token}", "Content-Type": content_type}
+        data = None if body is None else json.dumps(body)
+        async with self._session.request(
+            method,
+            self.url + path,
+            data=data,
+            headers=headers,
+            ssl=self._trust or True,
+            timeout=aiohttp.ClientTimeout(total=30),
+        ) as answer:
+            text = await answer.text()
+            known = json.loads(text) if answer.content_type == "application/json" else text
+            if answer.status >= 400:
+                raise APIError(answer.status, known["message"] if isinstance(known, dict) else text)
+            return known
+
+    async def service_account_token(self, namespace: str, name: str) -> str:
+        """A token of an existing service account, as a pod would get it."""
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
+        answer = await self.request("POST", path, {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"})
+        return str(answer["status"]["token"])
+
+    async def compact(self) -> int:
+        """Forget all of etcd's history; answers the revision that is the oldest from now on."""
+        assert self._session is not None
+        # etcd still answers a watch from the compacted revision itself: a write of our own makes that one be nobody's.
+        async with self._session.post(f"{self._etcd_url}/v3/kv/put", json={"key": "AA=="}) as answer:
+            revision = int((await answer.json())["header"]["revision"])
+        payload = {"revision": str(revision), "physical": True}
+        async with self._session.post(f"{self._etcd_url}/v3/kv/compaction", json=payload) as answer:
+            answer.raise_for_status()
+        return revision

@@ -1,0 +1,13 @@
+"""Where built parts are kept between runs: outside the tree, so that a fresh clone finds them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """`${XDG_CACHE_HOME:-~/.cache}/pulltrace`, made when missing."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pulltrace"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

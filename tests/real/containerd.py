@@ -1,0 +1,180 @@
+"""A private containerd, started as root in a temporary folder, and the CRI to pull with.
+
+    async with Containerd() as node:
+        node.trust(registry.host, registry.url)
+        await node.cri.pull(ref)
+        await node.kill(); await node.start()      # a node whose containerd crashed
+
+It runs in a mount namespace of its own, so that whatever it mounted is gone with it, and dies with the tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import tempfile
+from pathlib import Path
+from typing import Self
+
+import grpc
+import grpc.aio
+from google.protobuf.empty_pb2 import Empty
+
+from pulltrace.agent.containerd_api.version_pb2_grpc import VersionStub
+from tests.real.cri_api import image_service_pb2 as api
+from tests.real.cri_api.image_service_pb2_grpc import ImageServiceStub
+from tests.real.process import Process
+
+READY_WITHIN = 30.0
+
+# One configuration for all of 1.6 to 2.4: those above 1.7 migrate version 2 themselves.
+CONFIG = """\
+version = 2
+root = "{folder}/root"
+state = "{folder}/state"
+temp = "{folder}/tmp"
+disabled_plugins = ["io.containerd.nri.v1.nri"]
+[grpc]
+address = "{socket}"
+[ttrpc]
+address = "{socket}.ttrpc"
+[plugins."io.containerd.internal.v1.opt"]
+path = "{folder}/opt"
+[plugins."io.containerd.grpc.v1.cri"]
+{cri}
+[plugins."io.containerd.grpc.v1.cri".containerd]
+snapshotter = "{snapshotter}"
+discard_unpacked_layers = {discard}
+[plugins."io.containerd.grpc.v1.cri".cni]
+conf_dir = "{folder}/cni"
+[plugins."io.containerd.grpc.v1.cri".registry]
+config_path = "{folder}/certs.d"
+"""
+HOSTS = """\
+server = "{url}"
+[host."{url}"]
+capabilities = ["pull", "resolve"]
+"""
+
+
+def connect(socket: Path) -> grpc.aio.Channel:
+    """A channel to a containerd. The authority is named because grpc would send the socket's path, which Go refuses."""
+    return grpc.aio.insecure_channel(f"unix:{socket}", options=[("grpc.default_authority", "localhost")])
+
+
+class CRI:
+    """Images as the kubelet handles them. Cancelling `pull` cancels the call, as a deleted pod does."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = ImageServiceStub(channel)
+
+    async def pull(self, ref: str, *, deadline: float = 120) -> str:
+        """Returns the image's id when it is unpacked. Raises grpc.aio.AioRpcError with containerd's own words."""
+        request = api.PullImageRequest(image=api.ImageSpec(image=ref))
+        return (await self._stub.PullImage(request, timeout=deadline)).image_ref
+
+    async def remove(self, ref: str) -> None:
+        """Takes the image away, and with it all content and snapshots nobody else needs."""
+        await self._stub.RemoveImage(api.RemoveImageRequest(image=api.ImageSpec(image=ref)), timeout=30)
+
+    async def list(self) -> list[api.Image]:
+        return list((await self._stub.ListImages(api.ListImagesRequest(), timeout=10)).images)
+
+
+class Containerd:
+    """An async context manager. `socket` stays the same over restarts; the inode does not."""
+
+    def __init__(
+        self,
+        binary: str | Path = "containerd",
+        *,
+        snapshotter: str = "overlayfs",
+        discard_unpacked_layers: bool = False,
+        cri: str = "",
+    ) -> None:
+        self.binary = binary
+        self.folder = Path(tempfile.mkdtemp(prefix="pulltrace-"))  # short: a socket's path has 107 bytes at most
+        self.socket = self.folder / "run" / "containerd.sock"
+        self.log = self.folder / "containerd.log"
+        self.version = ""
+        self._process: Process | None = None
+        self._config = self.folder / "config.toml"
+        self._config.write_text(
+            CONFIG.format(
+                folder=self.folder,
+                socket=self.socket,
+                snapshotter=snapshotter,
+                discard=str(discard_unpacked_layers).lower(),
+                cri=cri,
+            )
+        )
+        self.socket.parent.mkdir()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.kill()
+        await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
+
+    def trust(self, host: str, url: str) -> None:
+        """Have references of `host`, for instance docker.io, answered by the registry at `url`."""
+        folder = self.folder / "certs.d" / host
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "hosts.toml").write_text(HOSTS.format(url=url))
+
+    @property
+    def _running(self) -> Process:
+        assert self._process is not None, "containerd is not running"
+        return self._process
+
+    @property
+    def pid(self) -> int:
+        return self._running.pid
+
+    async def start(self) -> None:
+        """Start, and wait until both containerd and its CRI service answer."""
+        command = ["unshare", "--mount", self.binary, "--config", self._config, "--log-level", "info"]
+        self._process = Process(command, self.log)
+        self.channel = connect(self.socket)
+        self.cri = CRI(self.channel)
+        try:
+            async with asyncio.timeout(READY_WITHIN):
+                self.version = await self._answered()
+        except TimeoutError:
+            words = self._running.last_words()
+            raise RuntimeError(f"containerd did not answer within {READY_WITHIN:.0f} s\n{words}") from None
+
+    async def _answered(self) -> str:
+        while True:
+            self._running.check()
+            try:
+                answer = await VersionStub(self.channel).Version(Empty(), timeout=2, wait_for_ready=True)
+                # The CRI plugin answers "server is not initialized yet" for a moment.
+                await self.cri.list()
+            except grpc.aio.AioRpcError:
+                await asyncio.sleep(0.05)
+            else:
+                return str(answer.version)
+
+    async def stop(self) -> None:
+        """End as `systemctl stop` does."""
+        await self._end(signal.SIGTERM)
+
+    async def kill(self) -> None:
+        """End as a crash does. Safe to call when it is not running."""
+        await self._end(signal.SIGKILL)
+
+    async def _end(self, how: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        # The channel goes last: closing it would cancel the pulls under way, and containerd would clean up after them.
+        await process.end(how)
+        await self.channel.close(grace=2)

@@ -1,0 +1,142 @@
+"""Images made in memory: layers are gzipped tars of random bytes, shared between images at will."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import platform
+import tarfile
+from dataclasses import dataclass
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+CONFIG = "application/vnd.oci.image.config.v1+json"
+LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+MIB = 1 << 20
+ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Bytes with their media type and digest."""
+
+    data: bytes
+    media_type: str
+
+    @property
+    def digest(self) -> str:
+        return "sha256:" + hashlib.sha256(self.data).hexdigest()
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    @property
+    def descriptor(self) -> dict[str, object]:
+        return {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A compressed layer, and the digest of its uncompressed tar."""
+
+    blob: Blob
+    diff_id: str
+
+    @property
+    def digest(self) -> str:
+        return self.blob.digest
+
+    @property
+    def size(self) -> int:
+        """Compressed bytes."""
+        return self.blob.size
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A manifest with its config and layers."""
+
+    manifest: Blob
+    config: Blob
+    layers: tuple[Layer, ...]
+
+    @property
+    def digest(self) -> str:
+        return self.manifest.digest
+
+    @property
+    def size(self) -> int:
+        """Compressed bytes of all layers."""
+        return sum(layer.size for layer in self.layers)
+
+    @property
+    def chain_ids(self) -> tuple[str, ...]:
+        """The snapshot each layer becomes, in manifest order."""
+        chain: list[str] = []
+        for layer in self.layers:
+            joined = f"{chain[-1]} {layer.diff_id}" if chain else layer.diff_id
+            chain.append("sha256:" + hashlib.sha256(joined.encode()).hexdigest() if chain else joined)
+        return tuple(chain)
+
+
+def make_layer(size: int, *, zeros: int = 0, files: int = 1) -> Layer:
+    """A layer of about `size` random bytes, in `files` files.
+
+    `zeros` further bytes cost next to nothing to fetch and take their time to unpack.
+    """
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        for number in range(files):
+            content = os.urandom(size // files)
+            info = tarfile.TarInfo(f"{content[:8].hex()}-{number}")
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+        if zeros:
+            info = tarfile.TarInfo(f"{os.urandom(8).hex()}-zeros")
+            info.size = zeros
+            archive.addfile(info, io.BytesIO(bytes(zeros)))
+    plain = tar.getvalue()
+    # Random bytes do not compress: stored is as small and far faster.
+    packed = gzip.compress(plain, compresslevel=1 if zeros else 0, mtime=0)
+    return Layer(Blob(packed, LAYER), "sha256:" + hashlib.sha256(plain).hexdigest())
+
+
+def make_image(*layers: Layer, architecture: str = ARCHITECTURE, name: str = "") -> Image:
+    """An OCI image of these layers. `name` makes a different image of the same layers."""
+    config = Blob(
+        json.dumps(
+            {
+                "architecture": architecture,
+                "os": "linux",
+                "config": {"Labels": {"name": name}},
+                "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
+            }
+        ).encode(),
+        CONFIG,
+    )
+    manifest = Blob(
+        json.dumps(
+            {
+                "schemaVersion": 2,
+                "mediaType": MANIFEST,
+                "config": config.descriptor,
+                "layers": [layer.blob.descriptor for layer in layers],
+            }
+        ).encode(),
+        MANIFEST,
+    )
+    return Image(manifest, config, layers)
+
+
+def make_index(*images: Image) -> Blob:
+    """A multi-arch index; each image says its own architecture."""
+    children = [
+        image.manifest.descriptor
+        | {"platform": {"os": "linux", "architecture": json.loads(image.config.data)["architecture"]}}
+        for image in images
+    ]
+    return Blob(json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": children}).encode(), INDEX)

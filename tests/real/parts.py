@@ -1,0 +1,91 @@
+"""Get the real parts tests use: ``python -m tests.real.parts [name…]``, or ``make parts``.
+
+What Debian carries comes from apt (as root only); the rest is built from the Go modules below `tests/cluster` and kept
+in the cache folder. What is there already is left alone, so the second time costs nothing. A part that cannot be had is
+named together with what that costs, and is no error: its tests skip. With ``--require`` (CI) it is one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.real.versions import APT, BUILT, Built
+
+MODULES = Path(__file__).parents[1] / "cluster"
+
+
+def say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 (a program of its own)
+
+
+def go() -> str | None:
+    """The Go command, also where it is installed but not on the PATH."""
+    return shutil.which("go") or shutil.which("/usr/local/go/bin/go")
+
+
+def from_apt(names: set[str]) -> list[str]:
+    """Install the Debian packages that are missing; answer what is still missing, with its cost."""
+    missing = [package for package in APT if not package.present() and (not names or package.name in names)]
+    if missing and os.geteuid() == 0 and shutil.which("apt-get"):
+        wanted = [package.name for package in missing]
+        say(f"parts: apt-get install {' '.join(wanted)}")
+        quiet = {"stdout": subprocess.DEVNULL, "env": os.environ | {"DEBIAN_FRONTEND": "noninteractive"}}
+        subprocess.run(["apt-get", "update", "-qq"], check=False, timeout=300, **quiet)
+        install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *wanted]
+        subprocess.run(install, check=False, timeout=900, **quiet)
+    return [f"{package.name} (apt): {package.costs}" for package in missing if not package.present()]
+
+
+def build(part: Built, compiler: str) -> bool:
+    """Build one program into the cache folder; False when that failed, with Go's own words printed."""
+    say(f"parts: building {part.name} {part.version} (minutes when nothing is cached)")
+    begun = time.monotonic()
+    part.path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = part.path.with_suffix(f".{os.getpid()}")
+    command = [compiler, "build", "-trimpath", "-tags", part.tags, "-ldflags", f"-s -w {part.ldflags}"]
+    environment = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly"}
+    done = subprocess.run(
+        ["nice", "-n", "10", *command, "-o", unfinished, part.package],
+        cwd=MODULES / part.module,
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=1800,
+    )
+    if done.returncode != 0:
+        say(done.stderr[-2000:])
+        return False
+    unfinished.rename(part.path)
+    say(f"parts: {part.path.name} built in {time.monotonic() - begun:.0f} s")
+    return True
+
+
+def from_go(names: set[str]) -> list[str]:
+    """Build the programs that are missing; answer what is still missing, with its cost."""
+    missing = [part for part in BUILT if not part.path.exists() and (not names or part.name in names)]
+    compiler = go()
+    if missing and compiler is None:
+        say("parts: no Go toolchain here, so some parts cannot be built")
+    return [
+        f"{part.name} {part.version} (Go): {part.costs}" for part in missing if not (compiler and build(part, compiler))
+    ]
+
+
+def main(arguments: list[str]) -> int:
+    names = {name for name in arguments if not name.startswith("-")}
+    lacking = from_apt(names) + from_go(names)
+    for line in lacking:
+        say(f"parts: missing {line}")
+    if not lacking:
+        say("parts: all here")
+    return 1 if lacking and "--require" in arguments else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,49 @@
+"""Generate the gRPC stubs from our .proto files: ``python -m tests.real.stubs``, or ``make stubs``.
+
+Generated code runs with the protobuf and grpcio it was made with *or newer*, so the oldest supported tools make it.
+They live in a virtual environment of their own, in the cache folder: they want an older protobuf than we run.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+from tests.real.cache import cache_folder
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("pulltrace/agent/containerd_api", "tests/real/cri_api")
+TOOLS = "1.68.0"
+# grpcio-tools 1.68 imports pkg_resources, which setuptools 81 dropped.
+REQUIREMENTS = (f"grpcio-tools=={TOOLS}", f"grpcio=={TOOLS}", "protobuf==5.28.1", "setuptools<81")
+
+
+def tools() -> Path:
+    """The Python that has the generator, installed on first use."""
+    folder = cache_folder() / f"grpcio-tools-{TOOLS}-py{sys.version_info.major}.{sys.version_info.minor}"
+    python = folder / "bin" / "python"
+    ready = folder / "ready"
+    if not ready.exists():
+        venv.create(folder, clear=True, with_pip=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *REQUIREMENTS], check=True, timeout=300)
+        ready.touch()
+    return python
+
+
+def generate(target: Path) -> None:
+    """Write the stubs of every package below `target`, which stands for the root of the repository."""
+    protos = [
+        str(proto.relative_to(ROOT)) for package in PACKAGES for proto in sorted((ROOT / package).glob("*.proto"))
+    ]
+    outputs = [f"--{kind}_out={target}" for kind in ("python", "pyi", "grpc_python")]
+    subprocess.run([tools(), "-m", "grpc_tools.protoc", "-I.", *outputs, *protos], cwd=ROOT, check=True, timeout=120)
+    for package in PACKAGES:  # a file without a service yields stubs without content
+        for stub in (target / package).glob("*_pb2_grpc.py"):
+            if "class " not in stub.read_text():
+                stub.unlink()
+
+
+if __name__ == "__main__":
+    generate(ROOT)

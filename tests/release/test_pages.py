@@ -1,0 +1,230 @@
+"""Releases as the workflow makes them, onto a Pages branch in a temporary repository; OCI onto a real registry."""
+
+import hashlib
+import re
+import shutil
+import socket
+import subprocess
+import threading
+import urllib.request
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.release.scripts import ROOT, script
+
+pages = script("pages")
+packaging = script("package_chart")
+
+URL = "https://d44b.github.io/pulltrace/charts"
+
+
+def run(*command: object, cwd: Path) -> str:
+    return subprocess.run([str(word) for word in command], cwd=cwd, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A clone with one commit, of a bare repository that has no Pages branch yet."""
+    run("git", "init", "--quiet", "--bare", "--initial-branch=main", "origin.git", cwd=tmp_path)
+    run("git", "clone", "--quiet", "origin.git", "clone", cwd=tmp_path)
+    folder = tmp_path / "clone"
+    run("git", "config", "user.name", "release", cwd=folder)
+    run("git", "config", "user.email", "release@example.org", cwd=folder)
+    (folder / "README.md").write_text("sources\n")
+    run("git", "add", "--all", cwd=folder)
+    run("git", "commit", "--quiet", "--message", "sources", cwd=folder)
+    run("git", "push", "--quiet", "origin", "HEAD:main", cwd=folder)
+    return folder
+
+
+@pytest.fixture
+def package(helm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A factory: the chart of this tree, packaged as another version."""
+
+    def make(version: str, repository: str = "d44b/pulltrace") -> Path:
+        copy = tmp_path / f"source-{version}" / "pulltrace"
+        shutil.copytree(ROOT / "charts" / "pulltrace", copy)
+        about = copy / "Chart.yaml"
+        text = re.sub(r"^(version: ).*$", rf"\g<1>{version}", about.read_text(), flags=re.MULTILINE)
+        about.write_text(re.sub(r"^(appVersion: ).*$", rf'\g<1>"{version}"', text, flags=re.MULTILINE))
+        monkeypatch.setattr(packaging, "CHART", copy)
+        archive: Path = packaging.package(tmp_path, repository)
+        return archive
+
+    return make
+
+
+def branch(clone: Path, path: str) -> bytes:
+    """A file of the published branch."""
+    origin = clone.parent / "origin.git"
+    return subprocess.run(["git", "show", f"gh-pages:{path}"], cwd=origin, check=True, capture_output=True).stdout
+
+
+def site(folder: Path, text: str) -> Path:
+    made = folder / f"site-{text}"
+    (made / "installation").mkdir(parents=True)
+    (made / "index.html").write_text(text)
+    (made / "installation" / "index.html").write_text(f"install {text}")
+    return made
+
+
+def test_three_releases_and_docs_between_them_lose_nothing(clone: Path, package, monkeypatch) -> None:
+    monkeypatch.chdir(clone)
+    assert pages.main(["docs", str(site(clone.parent, "first"))]) == 0
+    archives = {}
+    for version in ("0.1.0", "0.1.1", "0.2.0"):
+        archives[version] = package(version)
+        assert pages.main(["chart", str(archives[version]), URL]) == 0
+        if version == "0.1.1":
+            assert pages.main(["docs", str(site(clone.parent, "second"))]) == 0
+
+    index = yaml.safe_load(branch(clone, "charts/index.yaml"))
+    charts = {chart["version"]: chart for chart in index["entries"]["pulltrace"]}
+    assert charts.keys() == archives.keys()
+    for version, chart in charts.items():
+        published = branch(clone, f"charts/pulltrace-{version}.tgz")
+        assert published == archives[version].read_bytes()
+        assert chart["digest"] == hashlib.sha256(published).hexdigest()
+        assert chart["urls"] == [f"{URL}/pulltrace-{version}.tgz"]
+    assert branch(clone, "index.html") == b"second"
+    assert branch(clone, "installation/index.html") == b"install second"
+    assert run("git", "status", "--porcelain", cwd=clone) == ""
+    assert run("git", "worktree", "list", cwd=clone).count("\n") == 1
+
+
+def test_an_entry_of_the_original_project_stays_in_the_index(clone: Path, package, monkeypatch) -> None:
+    digest = "0773d7230dd7be37cb796524eca8d6e2574dd110128d6ee3a65d79647ce7dfae"
+    old = {"name": "pulltrace", "version": "0.1.0", "digest": digest, "urls": [f"{URL}/pulltrace-0.1.0.tgz"]}
+
+    def as_it_was(tree: Path) -> None:
+        (tree / "charts").mkdir()
+        (tree / "charts" / "index.yaml").write_text(
+            yaml.safe_dump({"apiVersion": "v1", "entries": {"pulltrace": [old]}})
+        )
+
+    monkeypatch.chdir(clone)
+    pages.publish(clone, "as it was", as_it_was)
+    assert pages.main(["chart", str(package("0.2.0")), URL]) == 0
+    entries = yaml.safe_load(branch(clone, "charts/index.yaml"))["entries"]["pulltrace"]
+    assert [(chart["version"], chart["digest"]) for chart in entries][1:] == [("0.1.0", digest)]
+
+
+def test_a_version_is_never_published_twice_with_other_contents(clone: Path, package, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(clone)
+    archive = package("0.1.0")
+    assert pages.main(["chart", str(archive), URL]) == 0
+    assert pages.main(["chart", str(archive), URL]) == 0, (
+        "the same again is no change, so that a failed job can be rerun"
+    )
+    before = branch(clone, "charts/index.yaml")
+    archive.write_bytes(archive.read_bytes() + b"\0")
+    assert pages.main(["chart", str(archive), URL]) == 1
+    assert "published already" in capsys.readouterr().err
+    assert branch(clone, "charts/index.yaml") == before
+
+
+def test_docs_that_would_hide_the_helm_repository_are_refused(clone: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(clone)
+    made = site(clone.parent, "bad")
+    (made / "charts").mkdir()
+    assert pages.main(["docs", str(made)]) == 1
+    assert "where the Helm repository is" in capsys.readouterr().err
+
+
+def test_a_push_that_came_first_is_built_upon_not_overwritten(clone: Path, package, monkeypatch) -> None:
+    monkeypatch.chdir(clone)
+    pages.main(["docs", str(site(clone.parent, "first"))])
+    archive, calls = package("0.1.0"), []
+
+    def change(tree: Path) -> None:
+        calls.append(tree)
+        if len(calls) == 1:
+            pages.publish(clone, "docs", partial(pages.replace_docs, site=site(clone.parent, "other")))
+        pages.add_chart(tree, archive, URL)
+
+    pages.publish(clone, "chart", change)
+    assert len(calls) == 2
+    assert branch(clone, "index.html") == b"other"
+    assert b"0.1.0" in branch(clone, "charts/index.yaml")
+
+
+def test_a_forks_chart_names_the_forks_images(package, tmp_path: Path, helm: str) -> None:
+    archive = package("0.3.0", "Someone/pulls")
+    shown = run(helm, "show", "all", archive, cwd=tmp_path)
+    assert "ghcr.io/someone/pulls-agent" in shown
+    assert "someone.github.io/pulls/charts" in shown
+    assert "d44b" not in shown
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[str]:
+    """Debian's docker-registry on loopback."""
+    program = shutil.which("docker-registry")
+    if program is None:
+        pytest.skip("no docker-registry here (Debian's docker-registry)")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = tmp_path / "registry.yml"
+    config.write_text(
+        yaml.safe_dump(
+            {
+                "version": 0.1,
+                "storage": {"filesystem": {"rootdirectory": str(tmp_path / "blobs")}},
+                "http": {"addr": f"127.0.0.1:{port}"},
+                "log": {"level": "error"},
+            }
+        )
+    )
+    process = subprocess.Popen([program, "serve", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _answers(f"http://127.0.0.1:{port}/v2/", process)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _answers(url: str, process: subprocess.Popen[bytes]) -> None:
+    waiting = threading.Event()
+    for _ in range(200):
+        assert process.poll() is None
+        try:
+            with urllib.request.urlopen(url, timeout=1):
+                return
+        except OSError:
+            waiting.wait(0.05)
+    raise AssertionError(f"{url} does not answer")
+
+
+def test_classic_repository_and_oci_give_the_same_bytes(
+    *, clone: Path, package, registry: str, helm: str, tmp_path: Path, monkeypatch
+) -> None:
+    archive = package("0.2.0")
+    run(helm, "push", archive, f"oci://{registry}/charts", "--plain-http", cwd=tmp_path)
+    (tmp_path / "oci").mkdir()
+    run(helm, "pull", f"oci://{registry}/charts/pulltrace", "--version=0.2.0", "--plain-http", cwd=tmp_path / "oci")
+
+    served = tmp_path / "served"
+    handler = partial(SimpleHTTPRequestHandler, directory=served)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{server.server_address[1]}/charts"
+            monkeypatch.chdir(clone)
+            assert pages.main(["chart", str(archive), url]) == 0
+            run("git", "clone", "--quiet", "--branch=gh-pages", "origin.git", served, cwd=tmp_path)
+            run(helm, "repo", "add", "pulltrace", url, cwd=tmp_path)
+            (tmp_path / "classic").mkdir()
+            run(helm, "pull", "pulltrace/pulltrace", "--version=0.2.0", cwd=tmp_path / "classic")
+        finally:
+            server.shutdown()
+            thread.join()
+    pulled = {name: (tmp_path / name / "pulltrace-0.2.0.tgz").read_bytes() for name in ("oci", "classic")}
+    assert pulled["oci"] == pulled["classic"] == archive.read_bytes()

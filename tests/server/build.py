@@ -1,0 +1,75 @@
+"""Reports and their parts, with what a test does not care about filled in."""
+
+from typing import Any
+
+from pulltrace.server.hub import Hub
+from pulltrace.server.limits import Limits
+from pulltrace.server.metrics import Metrics
+from pulltrace.settings import ServerSettings, load
+from pulltrace.wire import AgentReport, LayerPhase, LayerState, PullPhase, PullState, PullStatus, to_time
+
+NOW = 1_700_000_000.0
+MIB = 1 << 20
+
+
+def layer(digest="a", done=0, total=100 * MIB, state=LayerPhase.DOWNLOADING, **more) -> LayerState:
+    return LayerState(
+        digest=f"sha256:{digest}", total_bytes=total, downloaded_bytes=done, total_known=True, state=state, **more
+    )
+
+
+def pull(id_="lease-1", *layers: LayerState, at=NOW, status=PullPhase.DOWNLOADING, **more) -> PullState:
+    facts: dict[str, Any] = {
+        "registry": "docker.io",
+        "repository": "library/nginx",
+        "image_ref": "docker.io/library/nginx",
+        "total_known": True,
+        "started_at": to_time(at),
+    }
+    if "ended_at" in more:
+        more["completed_at"] = to_time(more.pop("ended_at"))
+    return PullState(id=id_, layers=list(layers), status=status, **(facts | more))
+
+
+def report(*pulls: PullState, node="node-1", boot="boot-1", sequence=0, **more) -> AgentReport:
+    return AgentReport(node_name=node, pulls=list(pulls) or None, boot_id=boot, sequence=sequence, **more)
+
+
+def settings(**environ: str) -> ServerSettings:
+    local = {"PULLTRACE_HTTP_ADDR": "127.0.0.1:0", "PULLTRACE_METRICS_ADDR": "127.0.0.1:0"}
+    return load(ServerSettings, local | {f"PULLTRACE_{name}": value for name, value in environ.items()})
+
+
+class World:
+    """A hub with a clock of its own. ``say`` lets agents report; ``shown`` is what a client would read."""
+
+    def __init__(self, limits: Limits | None = None, cluster: Any = None, **environ: str) -> None:
+        self.now = NOW
+        self.metrics = Metrics()
+        self.hub = Hub(settings(**environ), self.metrics, limits=limits, cluster=cluster, clock=lambda: self.now)
+        self.sequence = 0
+
+    def say(self, *pulls: PullState, at: float = 0.0, node="node-1", **more) -> None:
+        """One report at so many seconds after the beginning, and the tick after it."""
+        self.at(at)
+        self.sequence += 1
+        self.hub.report(report(*pulls, node=node, **({"sequence": self.sequence} | more)))
+        self.hub.tick(self.now)
+
+    def at(self, seconds: float) -> None:
+        """Let time pass, a tick a second."""
+        while self.now < NOW + seconds:
+            self.now = min(self.now + 1.0, NOW + seconds)
+            self.hub.tick(self.now)
+
+    @property
+    def shown(self) -> list[PullStatus]:
+        return sorted(self.hub.feed.pulls(), key=lambda status: status.started_at)
+
+    @property
+    def one(self) -> PullStatus:
+        (status,) = self.shown
+        return status
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(f"pulltrace_{name}", labels) or 0.0

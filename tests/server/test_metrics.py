@@ -1,0 +1,40 @@
+"""Metrics: few labels, honest counters, quick scrapes."""
+
+import time
+
+import pytest
+
+from pulltrace.server.metrics import MAX_REGISTRIES
+from pulltrace.wire import PullPhase
+from tests.server.build import MIB, NOW, World, layer, pull
+
+
+def test_no_more_registries_than_there_may_be() -> None:
+    world = World()
+    for number in range(MAX_REGISTRIES + 5):
+        done = pull(f"l{number}", layer("a", MIB), registry=f"r{number}.example", status=PullPhase.COMPLETED)
+        world.say(done, node=f"n{number}", at=number + 1)
+    text = world.metrics.render("", world.hub.gauges())[0].decode()
+    registries = {line.split('registry="')[1].split('"')[0] for line in text.splitlines() if 'registry="' in line}
+    assert len(registries) == MAX_REGISTRIES + 1
+    assert world.metric("pulls_total", registry="other", result="completed") == 5
+
+
+def test_a_node_that_is_forgotten_leaves_no_series() -> None:
+    world = World(HISTORY_TTL="10s")
+    world.say(at=1)
+    assert "node-1" in world.metrics.render("", world.hub.gauges())[0].decode()
+    world.at(100)
+    assert "node-1" not in world.metrics.render("", world.hub.gauges())[0].decode()
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
+def test_taking_the_state_of_5000_nodes_does_not_hold_the_loop_up(accept: str) -> None:
+    world = World()
+    for number in range(5000):
+        world.say(pull("l", layer("a", MIB), at=NOW), node=f"node-{number}")
+    began = time.perf_counter()
+    gauges = world.hub.gauges()
+    assert time.perf_counter() - began < 0.25, "this part runs in the loop; a few milliseconds on an idle machine"
+    assert world.metrics.render(accept, gauges)[0].count(b"node-") == 5000
+    assert gauges.active == {PullPhase.DOWNLOADING: 5000}

@@ -1,0 +1,58 @@
+"""The console script, as a process."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pulltrace import __version__
+
+COMMANDS = ["agent", "server", "local", "demo"]
+
+
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PULLTRACE_")}
+    command = [sys.executable, "-m", "pulltrace", *arguments]
+    return subprocess.run(command, env=kept | variables, capture_output=True, text=True, timeout=30, check=False)
+
+
+@pytest.mark.parametrize("arguments", [["--version"], *([command, "--version"] for command in COMMANDS)])
+def test_every_command_tells_its_version(arguments: list[str]) -> None:
+    assert run(*arguments).stdout == f"pulltrace {__version__}\n"
+
+
+def test_a_wrong_configuration_prints_all_its_mistakes_and_exits_2() -> None:
+    done = run("agent", PULLTRACE_REPORT_INTERVAL="fast", PULLTRACE_LOG_LEVEL="loud")
+    assert done.returncode == 2
+    assert [line.split("=")[0].split()[0] for line in done.stderr.splitlines()[1:]] == [
+        "PULLTRACE_LOG_LEVEL",
+        "PULLTRACE_NODE_NAME",
+        "PULLTRACE_REPORT_INTERVAL",
+    ]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["server", "local"])
+def test_the_other_commands_do_so_too(command: str) -> None:
+    done = run(command, PULLTRACE_HTTP_ADDR="nowhere", PULLTRACE_HISTORY_TTL="0s")
+    assert done.returncode == 2
+    assert "PULLTRACE_HTTP_ADDR" in done.stderr
+    assert "PULLTRACE_HISTORY_TTL" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["nothing"], ["demo", "--nodes", "0"], ["demo", "--speed", "x"]])
+def test_nonsense_on_the_command_line_exits_2_with_one_clear_line(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("pulltrace")
+
+
+def test_an_agent_loads_nothing_of_the_server() -> None:
+    code = (
+        "import sys; import pulltrace.agent.run; "
+        "print([m for m in ('starlette', 'kubernetes_asyncio', 'uvicorn', 'prometheus_client', 'pydantic') "
+        "if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == "[]\n"

@@ -1,0 +1,111 @@
+"""Variables become settings, or every mistake at once."""
+
+import logging
+
+import pytest
+
+from pulltrace.settings import (
+    Address,
+    AgentSettings,
+    ServerSettings,
+    SettingsError,
+    load,
+    parse_duration,
+    variables,
+    warn_of_unknown,
+)
+
+AGENT = {"PULLTRACE_NODE_NAME": "worker-1"}
+
+
+def test_the_defaults_are_those_of_the_contract() -> None:
+    server = load(ServerSettings, {})
+    assert (server.http_addr, server.metrics_addr) == (Address("", 8080), Address("", 9090))
+    assert (server.history_ttl, server.stall_timeout, server.watch_namespaces) == (1800, 30, None)
+    agent = load(AgentSettings, AGENT)
+    assert (agent.report_interval, agent.heartbeat_interval) == (1, 10)
+    assert agent.server_url is agent.agent_token is agent.containerd_socket is None
+
+
+def test_empty_means_unset() -> None:
+    assert load(ServerSettings, {"PULLTRACE_HISTORY_TTL": " ", "PULLTRACE_LOG_LEVEL": ""}) is not None
+
+
+def test_every_mistake_is_told_at_once_with_its_variable() -> None:
+    environ = {
+        "PULLTRACE_NODE_NAME": "Not_A_Node",
+        "PULLTRACE_SERVER_URL": "pulltrace:8080",
+        "PULLTRACE_REPORT_INTERVAL": "-1s",
+        "PULLTRACE_HEARTBEAT_INTERVAL": "100ms",
+        "PULLTRACE_CONTAINERD_SOCKET": "containerd.sock",
+        "PULLTRACE_LOG_LEVEL": "loud",
+        "PULLTRACE_AGENT_TOKEN": "two words",
+    }
+    with pytest.raises(SettingsError) as caught:
+        load(AgentSettings, environ)
+    assert {mistake.partition("=")[0].split()[0] for mistake in caught.value.mistakes} == set(environ)
+    assert "two words" not in str(caught.value)
+
+
+def test_the_agent_must_know_its_node() -> None:
+    with pytest.raises(SettingsError, match="PULLTRACE_NODE_NAME is required"):
+        load(AgentSettings, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("500ms", 0.5), ("1s", 1), ("30m", 1800), ("1h30m", 5400), ("1.5h", 5400), ("2m0.5s", 120.5), ("1h1m1s", 3661)],
+)
+def test_durations_are_read_as_go_writes_them(text: str, seconds: float) -> None:
+    assert parse_duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "1", "s", "-1s", "1 s", "1d", "1s ", "\u0661s", "1e3s"])
+def test_what_is_no_duration_is_an_error_not_a_default(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a duration"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "field", "value"),
+    [
+        ("PULLTRACE_HTTP_ADDR", "[::1]:80", "http_addr", Address("::1", 80)),
+        ("PULLTRACE_HTTP_ADDR", "127.0.0.1:0", "http_addr", Address("127.0.0.1", 0)),
+        ("PULLTRACE_WATCH_NAMESPACES", " a, b ,a,", "watch_namespaces", ("a", "b")),
+        ("PULLTRACE_LOG_LEVEL", "WARNING", "log_level", logging.WARNING),
+        ("PULLTRACE_LOG_LEVEL", "Debug", "log_level", logging.DEBUG),
+        ("PULLTRACE_AGENT_TOKEN", "secret\n", "agent_token", "secret"),
+    ],
+)
+def test_values_are_read_as_people_write_them(variable: str, text: str, field: str, value: object) -> None:
+    assert getattr(load(ServerSettings, {variable: text}), field) == value
+
+
+def test_a_trailing_slash_of_the_server_is_fine() -> None:
+    agent = load(AgentSettings, AGENT | {"PULLTRACE_SERVER_URL": "https://pulltrace.example/sub/"})
+    assert agent.server_url == "https://pulltrace.example/sub"
+
+
+@pytest.mark.parametrize("text", ["tcp://10.0.0.1:8080", ":http", "8080", ":65536", ":-1"])
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="PULLTRACE_HTTP_ADDR"):
+        load(ServerSettings, {"PULLTRACE_HTTP_ADDR": text})
+
+
+def test_settings_never_show_the_token() -> None:
+    assert "hunter2" not in repr(load(ServerSettings, {"PULLTRACE_AGENT_TOKEN": "hunter2"}))
+
+
+def test_a_misspelt_variable_is_warned_of_with_the_nearest_name(caplog: pytest.LogCaptureFixture) -> None:
+    environ = {
+        "PULLTRACE_HISTORY_TLL": "1h",
+        "PULLTRACE_SERVER_PORT": "tcp://10.0.0.1:8080",
+        "PULLTRACE_SERVER_SERVICE_HOST": "10.0.0.1",
+        "PULLTRACE_LOG_LEVEL": "info",
+    }
+    warn_of_unknown(environ, logging.getLogger("test"))
+    assert caplog.messages == ["unknown variable PULLTRACE_HISTORY_TLL; did you mean PULLTRACE_HISTORY_TTL?"]
+
+
+def test_no_variable_can_be_taken_for_a_services() -> None:
+    assert not [item.metadata["name"] for item in variables() if item.metadata["name"].endswith("_PORT")]

@@ -1,0 +1,21 @@
+/** Weighs the built page, gzipped as a server would send it; fails when it is over the budget. Fonts are apart. */
+import { readdirSync, readFileSync } from 'node:fs'
+import { gzipSync } from 'node:zlib'
+
+const BUDGET = { js: 130_000, css: 20_000 }
+const built = new URL('../../pulltrace/server/static/', import.meta.url)
+
+const files = readdirSync(built, { recursive: true }).map(String)
+let over = false
+for (const [kind, most] of Object.entries(BUDGET)) {
+  const sizes = files
+    .filter(name => name.endsWith(`.${kind}`))
+    .map(name => gzipSync(readFileSync(new URL(name, built))).length)
+  const sum = sizes.reduce((a, b) => a + b, 0)
+  if (sizes.length === 0 || sum > most) over = true
+  console.log(`${kind}: ${sum} of ${most} bytes gzipped, in ${sizes.length} files`)
+}
+if (over) {
+  console.error('The page is over its budget, or not built.')
+  process.exitCode = 1
+}

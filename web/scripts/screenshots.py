@@ -1,0 +1,75 @@
+"""Makes docs/images/*.png anew: the demo's pages as they are, and the social preview from its SVG.
+
+    .venv/bin/python web/scripts/screenshots.py
+
+Needs Chromium and the built page. It takes about two minutes: the demo has to get going.
+"""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+from playwright.async_api import Browser, async_playwright
+
+ROOT = Path(__file__).parents[2]
+IMAGES = ROOT / "docs/images"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+PORT = 8093
+URL = f"http://127.0.0.1:{PORT}/"
+WARM_UP = 55.0
+"""Seconds until the demo has something in every state and the chart has a shape."""
+
+
+def fat_pull() -> str:
+    """The id of the pull whose waterfall has most to tell."""
+    with urlopen(f"{URL}api/v1/pulls", timeout=5) as answer:  # noqa: S310 - our own loopback
+        pulls: list[dict[str, Any]] = json.load(answer)["pulls"]
+    moving = [pull for pull in pulls if pull["status"] == "downloading" and len(pull.get("layers") or []) > 4]
+    return max(moving, key=lambda pull: pull["downloadedBytes"])["id"] if moving else ""
+
+
+async def shot(browser: Browser, name: str, address: str, size: tuple[int, int], theme: str = "dark") -> None:
+    viewport = {"width": size[0], "height": size[1]}
+    page = await browser.new_page(viewport=viewport, color_scheme=theme, locale="en-GB")
+    await page.goto(address)
+    await page.locator("tbody tr").first.wait_for()
+    # A chart of one sample is no picture.
+    await asyncio.sleep(25)
+    await page.screenshot(path=IMAGES / f"{name}.png")
+    await page.close()
+
+
+async def social(browser: Browser) -> None:
+    page = await browser.new_page(viewport={"width": 1280, "height": 640})
+    await page.goto((IMAGES / "social.svg").as_uri())
+    await page.screenshot(path=IMAGES / "social.png")
+    await page.close()
+
+
+async def main() -> None:
+    command = ["-m", "pulltrace", "demo", "--port", str(PORT)]
+    demo = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=asyncio.subprocess.DEVNULL)
+    try:
+        async with async_playwright() as playwright:
+            browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
+            await social(browser)
+            await asyncio.sleep(WARM_UP)
+            opened = f"{URL}?q=status:downloading,extracting,queued&sort=-size&open={await asyncio.to_thread(fat_pull)}"
+            await asyncio.gather(
+                shot(browser, "dashboard", opened, (1280, 960)),
+                shot(browser, "dashboard-light", opened, (1280, 960), "light"),
+                shot(browser, "pods", f"{URL}?view=pods", (1280, 640)),
+                shot(browser, "images", f"{URL}?view=images", (1280, 640)),
+                shot(browser, "phone", f"{URL}?q=status:downloading", (360, 740)),
+            )
+            await browser.close()
+    finally:
+        demo.terminate()
+        await demo.wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

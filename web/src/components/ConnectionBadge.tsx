@@ -1,0 +1,43 @@
+import { classes } from '../classes'
+import { duration, timeOfDay } from '../format'
+import { useNow, useSnapshot, useStore } from '../store/useStore'
+import styles from './ConnectionBadge.module.css'
+
+/** Away for longer than this is not a hiccup. */
+const OFFLINE_MS = 20_000
+
+export function ConnectionBadge() {
+  const store = useStore()
+  const { connection } = useSnapshot()
+  useNow()
+  if (connection.kind === 'live') return <Badge look="live" words="Live" />
+  if (connection.kind === 'connecting') return <Badge look="connecting" words="Connecting…" />
+  // Both times are of this machine's clock, like the timer that waits for them.
+  const offline = Date.now() - connection.since > OFFLINE_MS
+  const wait =
+    connection.retryAt === undefined ? undefined : Math.max(0, connection.retryAt - Date.now()) / 1000
+  const again = wait === undefined ? 'reconnecting…' : `reconnecting in ${duration(wait)}`
+  const words = offline
+    ? `Offline since ${timeOfDay(connection.since)}, ${again}`
+    : `${again.charAt(0).toUpperCase()}${again.slice(1)}`
+  return (
+    <button type="button" className={styles.retry} onClick={() => store.retryNow()} title="Try now">
+      <Badge look={offline ? 'offline' : 'connecting'} words={words} />
+    </button>
+  )
+}
+
+function Badge({
+  look,
+  words,
+}: {
+  readonly look: 'live' | 'connecting' | 'offline'
+  readonly words: string
+}) {
+  return (
+    <span className={classes(styles.badge, styles[look])} data-connection={look}>
+      <i className={styles.dot} />
+      {words}
+    </span>
+  )
+}

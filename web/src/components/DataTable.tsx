@@ -1,0 +1,359 @@
+/** A sortable table of any length: only the rows in sight exist, and the page itself scrolls. */
+import { defaultRangeExtractor, type Range, useWindowVirtualizer } from '@tanstack/react-virtual'
+import {
+  type KeyboardEvent,
+  memo,
+  type ReactNode,
+  useCallback,
+  useLayoutEffect,
+  useRef,
+  useState,
+} from 'react'
+import { classes } from '../classes'
+import type { Sort } from '../urlState'
+import styles from './DataTable.module.css'
+import { Icon } from './Icon'
+
+export interface Column<T> {
+  readonly key: string
+  readonly title: string
+  readonly align?: 'end'
+  /** Not sortable without. */
+  readonly compare?: (a: T, b: T) => number
+  readonly cell: (row: T) => ReactNode
+}
+
+interface Props<T> {
+  readonly caption: string
+  readonly columns: readonly Column<T>[]
+  /** Sets `--columns` and, for narrow screens, the places of the cells by `data-column`. */
+  readonly className: string | undefined
+  readonly rows: readonly T[]
+  readonly rowKey: (row: T) => string
+  readonly rowLabel: (row: T) => string
+  readonly rowClass?: (row: T) => string | undefined
+  readonly sort: Sort | undefined
+  readonly onSort: (sort: Sort | undefined) => void
+  readonly open: readonly string[]
+  readonly onToggle: (key: string) => void
+  readonly detail: (row: T) => ReactNode
+}
+
+interface Item<T> {
+  readonly row: T
+  readonly key: string
+  readonly isDetail: boolean
+}
+
+const ROW_HEIGHT = 46
+const DETAIL_HEIGHT = 320
+const PAGE_ROWS = 12
+
+export function DataTable<T>(props: Props<T>) {
+  const { columns, rows, rowKey, open, onToggle, onSort, sort } = props
+  const body = useRef<HTMLTableSectionElement>(null)
+  const [top, setTop] = useState(0)
+  const [active, setActive] = useState<string>()
+  const focusNext = useRef(false)
+
+  const items: Item<T>[] = []
+  let activeIndex = -1
+  for (const row of rows) {
+    const key = rowKey(row)
+    if (key === active) activeIndex = items.length
+    items.push({ row, key, isDetail: false })
+    if (open.includes(key)) items.push({ row, key, isDetail: true })
+  }
+
+  const virtualizer = useWindowVirtualizer({
+    count: items.length,
+    estimateSize: index => (items[index]?.isDetail === true ? DETAIL_HEIGHT : ROW_HEIGHT),
+    getItemKey: index => itemKey(items[index], index),
+    scrollMargin: top,
+    overscan: 6,
+    // The focused row stays even when it is scrolled away, or the keyboard would lose its place.
+    rangeExtractor: (range: Range) => withIndex(defaultRangeExtractor(range), activeIndex),
+  })
+
+  // What stands above the table can grow, and then the whole page does. (Asking at each drawing would force a layout
+  // four times a second.)
+  useLayoutEffect(() => {
+    const measure = () =>
+      setTop(Math.round((body.current?.getBoundingClientRect().top ?? 0) + window.scrollY))
+    measure()
+    const watcher = new ResizeObserver(measure)
+    watcher.observe(document.body)
+    return () => watcher.disconnect()
+  }, [])
+
+  useLayoutEffect(() => {
+    if (!focusNext.current || active === undefined) return
+    focusNext.current = false
+    body.current
+      ?.querySelector<HTMLElement>(`[data-toggle="${CSS.escape(active)}"]`)
+      ?.focus({ preventScroll: true })
+  })
+
+  const move = (to: number) => {
+    const row = rows[Math.max(0, Math.min(rows.length - 1, to))]
+    if (row === undefined) return
+    const key = rowKey(row)
+    focusNext.current = true
+    setActive(key)
+    virtualizer.scrollToIndex(
+      items.findIndex(item => item.key === key),
+      { align: 'auto' },
+    )
+  }
+
+  const onKeyDown = (event: KeyboardEvent<HTMLElement>) => {
+    if (!(event.target instanceof HTMLElement)) return
+    const key = event.target.dataset.toggle
+    if (key === undefined) {
+      if (event.key === 'Escape') leaveDetail(event.target)
+      return
+    }
+    const at = rows.findIndex(row => rowKey(row) === key)
+    const to = target(event.key, at, rows.length)
+    if (to !== undefined) move(to)
+    else if (event.key === 'Escape' && open.includes(key)) onToggle(key)
+    else return
+    event.preventDefault()
+  }
+
+  const leaveDetail = (from: HTMLElement) => {
+    const key = from.closest<HTMLElement>('[data-detail]')?.dataset.detail
+    if (key === undefined) return
+    onToggle(key)
+    focusNext.current = true
+    setActive(key)
+  }
+
+  // The same function for ever, so that rows that did not change are not drawn again.
+  const toggle = useRef(onToggle)
+  toggle.current = onToggle
+  const onRow = useCallback((key: string) => {
+    setActive(key)
+    toggle.current(key)
+  }, [])
+
+  const firstKey = rows[0] === undefined ? undefined : rowKey(rows[0])
+  const tabStop = activeIndex >= 0 ? active : firstKey
+
+  return (
+    <div className={classes(styles.frame, props.className)}>
+      <SortChooser columns={columns} sort={sort} onSort={onSort} />
+      <table
+        className={styles.table}
+        role="table"
+        aria-label={props.caption}
+        aria-rowcount={items.length + 1}
+      >
+        <thead role="rowgroup" className={styles.head}>
+          <tr role="row" aria-rowindex={1} className={styles.row}>
+            {columns.map(column => (
+              <Header key={column.key} column={column} sort={sort} onSort={onSort} />
+            ))}
+            <th role="columnheader" scope="col">
+              <span className="visually-hidden">Details</span>
+            </th>
+          </tr>
+        </thead>
+        <tbody
+          role="rowgroup"
+          ref={body}
+          className={styles.body}
+          style={{ height: virtualizer.getTotalSize() }}
+          onKeyDown={onKeyDown}
+        >
+          {virtualizer.getVirtualItems().map(({ index, start, key }) => {
+            const item = items[index]
+            if (item === undefined) return null
+            const style = { transform: `translateY(${start - top}px)` }
+            const place = {
+              'data-index': index,
+              'aria-rowindex': index + 2,
+              ref: virtualizer.measureElement,
+              style,
+            }
+            return item.isDetail ? (
+              <tr role="row" key={key} {...place} className={styles.detail} data-detail={item.key}>
+                <td role="cell" aria-colspan={columns.length + 1} colSpan={columns.length + 1}>
+                  {props.detail(item.row)}
+                </td>
+              </tr>
+            ) : (
+              <tr
+                role="row"
+                key={key}
+                {...place}
+                data-open={open.includes(item.key) || undefined}
+                className={classes(
+                  styles.row,
+                  styles.item,
+                  open.includes(item.key) && styles.open,
+                  props.rowClass?.(item.row),
+                )}
+              >
+                <Cells
+                  row={item.row}
+                  columns={columns}
+                  rowId={item.key}
+                  label={props.rowLabel(item.row)}
+                  isOpen={open.includes(item.key)}
+                  isTabStop={item.key === tabStop}
+                  onRow={onRow}
+                />
+              </tr>
+            )
+          })}
+        </tbody>
+      </table>
+    </div>
+  )
+}
+
+function itemKey<T>(item: Item<T> | undefined, index: number): string | number {
+  return item === undefined ? index : item.isDetail ? `${item.key} detail` : item.key
+}
+
+function withIndex(indexes: number[], extra: number): number[] {
+  if (extra < 0 || indexes.includes(extra)) return indexes
+  return [...indexes, extra].sort((a, b) => a - b)
+}
+
+function target(key: string, at: number, length: number): number | undefined {
+  switch (key) {
+    case 'ArrowDown':
+      return at + 1
+    case 'ArrowUp':
+      return at - 1
+    case 'PageDown':
+      return at + PAGE_ROWS
+    case 'PageUp':
+      return at - PAGE_ROWS
+    case 'Home':
+      return 0
+    case 'End':
+      return length - 1
+    default:
+      return undefined
+  }
+}
+
+interface CellsProps<T> {
+  readonly row: T
+  readonly columns: readonly Column<T>[]
+  readonly rowId: string
+  readonly label: string
+  readonly isOpen: boolean
+  readonly isTabStop: boolean
+  readonly onRow: (key: string) => void
+}
+
+function CellsOf<T>({ row, columns, rowId, label, isOpen, isTabStop, onRow }: CellsProps<T>) {
+  return (
+    <>
+      {columns.map(({ key, align, cell }) => (
+        // The button at the row's end does the same for keyboards and screen readers.
+        // biome-ignore lint/a11y/useKeyWithClickEvents: see above
+        <td
+          key={key}
+          role="cell"
+          data-column={key}
+          className={align === 'end' ? styles.end : undefined}
+          onClick={() => onRow(rowId)}
+        >
+          {cell(row)}
+        </td>
+      ))}
+      <td role="cell" data-column="toggle">
+        <button
+          type="button"
+          className={styles.toggle}
+          data-toggle={rowId}
+          aria-expanded={isOpen}
+          aria-label={label}
+          tabIndex={isTabStop ? 0 : -1}
+          onClick={() => onRow(rowId)}
+        >
+          <Icon name="chevron" size={14} />
+        </button>
+      </td>
+    </>
+  )
+}
+
+// `memo` loses the type parameter.
+const Cells: typeof CellsOf = memo(CellsOf) as unknown as typeof CellsOf
+
+interface SortProps<T> {
+  readonly columns: readonly Column<T>[]
+  readonly sort: Sort | undefined
+  readonly onSort: (sort: Sort | undefined) => void
+}
+
+function Header<T>({ column, sort, onSort }: { readonly column: Column<T> } & Omit<SortProps<T>, 'columns'>) {
+  const { key, title, align, compare } = column
+  const sorted = sort?.column === key ? (sort.descending ? 'descending' : 'ascending') : undefined
+  const next = nextSort(key, align === 'end', sorted)
+  return (
+    <th
+      role="columnheader"
+      scope="col"
+      data-column={key}
+      aria-sort={sorted ?? (compare === undefined ? undefined : 'none')}
+      className={align === 'end' ? styles.end : undefined}
+    >
+      {compare === undefined ? (
+        title
+      ) : (
+        <button type="button" className={styles.sort} onClick={() => onSort(next)}>
+          {title}
+          <span aria-hidden="true" className={styles.arrow}>
+            {sorted === undefined ? '' : sorted === 'descending' ? '↓' : '↑'}
+          </span>
+        </button>
+      )}
+    </th>
+  )
+}
+
+/** One way, the other way, and back to the view's own order; of figures one wants the largest first. */
+function nextSort(
+  column: string,
+  figures: boolean,
+  sorted: 'ascending' | 'descending' | undefined,
+): Sort | undefined {
+  if (sorted === undefined) return { column, descending: figures }
+  const second = figures ? 'ascending' : 'descending'
+  return sorted === second ? undefined : { column, descending: !figures }
+}
+
+/** Cards have no header to click on. */
+function SortChooser<T>({ columns, sort, onSort }: SortProps<T>) {
+  return (
+    <label className={styles.chooser}>
+      Sort by
+      <select
+        value={sort === undefined ? '' : `${sort.descending ? '-' : ''}${sort.column}`}
+        onChange={event => {
+          const chosen = event.target.value
+          onSort(
+            chosen === ''
+              ? undefined
+              : { column: chosen.replace(/^-/, ''), descending: chosen.startsWith('-') },
+          )
+        }}
+      >
+        <option value="">what needs attention</option>
+        {columns
+          .filter(({ compare }) => compare !== undefined)
+          .flatMap(({ key, title }) => [
+            <option key={key} value={key}>{`${title} ↑`}</option>,
+            <option key={`-${key}`} value={`-${key}`}>{`${title} ↓`}</option>,
+          ])}
+      </select>
+    </label>
+  )
+}

@@ -1,0 +1,49 @@
+import { classes } from '../classes'
+import { VIEWS, type View } from '../urlState'
+import { changeUrl, useUrl } from '../useUrl'
+import { Agents } from './Agents'
+import { ConnectionBadge } from './ConnectionBadge'
+import styles from './Header.module.css'
+import { Mark } from './Mark'
+import { ThemeButton } from './ThemeButton'
+
+const TITLES: Readonly<Record<View, string>> = {
+  pulls: 'Pulls',
+  pods: 'Pods',
+  images: 'Images',
+  nodes: 'Nodes',
+}
+
+export function Header() {
+  const { view, query } = useUrl()
+  return (
+    <header className={styles.header}>
+      <h1 className={styles.brand}>
+        <Mark />
+        <span className={styles.word}>Pulltrace</span>
+      </h1>
+      <nav className={styles.views} aria-label="Views">
+        {VIEWS.map(name => (
+          <a
+            key={name}
+            href={`?view=${name}`}
+            className={classes(styles.view, name === view && styles.current)}
+            aria-current={name === view ? 'page' : undefined}
+            onClick={event => {
+              if (event.metaKey || event.ctrlKey || event.shiftKey) return
+              event.preventDefault()
+              changeUrl({ view: name, query, sort: undefined, open: [] })
+            }}
+          >
+            {TITLES[name]}
+          </a>
+        ))}
+      </nav>
+      <div className={styles.state}>
+        <Agents />
+        <ConnectionBadge />
+        <ThemeButton />
+      </div>
+    </header>
+  )
+}

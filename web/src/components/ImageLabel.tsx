@@ -1,0 +1,23 @@
+import { imageName, isUnknown } from '../images'
+import styles from './ImageLabel.module.css'
+
+interface Props {
+  readonly imageRef: string
+  /** The tag is inferred, not told. */
+  readonly guessed?: boolean
+}
+
+export function ImageLabel({ imageRef, guessed = false }: Props) {
+  const { registry, repository, tag } = imageName(imageRef)
+  const title = guessed ? `${imageRef} (the tag is a guess)` : imageRef
+  return (
+    <span className={styles.image} title={isUnknown(imageRef) ? undefined : title} dir="ltr">
+      <bdi className={styles.registry}>{registry}</bdi>
+      <bdi className={isUnknown(imageRef) ? styles.unknown : styles.repository}>{repository}</bdi>
+      <bdi className={styles.tag}>
+        {tag}
+        {guessed && tag !== '' && '?'}
+      </bdi>
+    </span>
+  )
+}

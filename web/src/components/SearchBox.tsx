@@ -1,0 +1,201 @@
+/** Free words and tokens. What is finished stands as chips, what is being typed stands in the input; the URL holds both. */
+import { type KeyboardEvent, useEffect, useId, useMemo, useRef, useState } from 'react'
+import { classes } from '../classes'
+import { pullFacts } from '../pullRows'
+import { KEYS, type Key, parseToken, type Suggestion, splitWords, suggest } from '../query'
+import { useSnapshot } from '../store/useStore'
+import { changeUrl, useUrl } from '../useUrl'
+import type { Pull } from '../wire'
+import { Icon } from './Icon'
+import styles from './SearchBox.module.css'
+
+const STATUS_WORDS = ['queued', 'resolving', 'downloading', 'stalled', 'extracting', 'failed', 'done']
+
+export function SearchBox() {
+  const { query } = useUrl()
+  const { pulls, shape } = useSnapshot()
+  const input = useRef<HTMLInputElement>(null)
+  const listId = useId()
+  const [focused, setFocused] = useState(false)
+  const [dismissed, setDismissed] = useState(false)
+  const [marked, setMarked] = useState(-1)
+  const [typing, setTyping] = useState('')
+  const words = splitWords(query)
+  const chips = words.filter(word => parseToken(word) !== undefined && word !== typing)
+  const draft = typing !== '' ? typing : words.filter(word => parseToken(word) === undefined).join(' ')
+
+  // `shape` says when the same map is to be read again.
+  const known = useMemo(() => (focused ? knownValues(pulls.values()) : undefined), [focused, pulls, shape])
+  const lastWord = draft.slice(draft.lastIndexOf(' ') + 1)
+  const suggestions = focused && !dismissed && known !== undefined ? suggest(lastWord, known) : []
+  const isOpen = suggestions.length > 0
+
+  useEffect(() => {
+    const onKey = (event: globalThis.KeyboardEvent) => {
+      if (event.key !== '/' || event.ctrlKey || event.metaKey || event.altKey) return
+      if (event.target instanceof HTMLElement && event.target.matches('input, textarea, select')) return
+      event.preventDefault()
+      input.current?.focus()
+    }
+    document.addEventListener('keydown', onKey)
+    return () => document.removeEventListener('keydown', onKey)
+  }, [])
+
+  /** A token that is still being typed belongs to the input until a space ends it. */
+  const write = (text: string) => {
+    const last = text.slice(text.lastIndexOf(' ') + 1)
+    setTyping(parseToken(last) !== undefined || text.endsWith(' ') ? text.replace(/^\s+/, '') : '')
+    setMarked(-1)
+    setDismissed(false)
+    put([...chips, ...splitWords(text)])
+    if (text.endsWith(' ')) setTyping('')
+  }
+  const put = (all: readonly string[]) => changeUrl({ query: all.join(' ') })
+
+  const accept = ({ word, complete }: Suggestion) => {
+    const before = splitWords(draft.slice(0, draft.length - lastWord.length))
+    setMarked(-1)
+    setTyping(complete ? '' : [...before, word].join(' '))
+    put([...chips, ...before, word])
+    input.current?.focus()
+  }
+
+  const onKeyDown = (event: KeyboardEvent<HTMLInputElement>) => {
+    const chosen = suggestions[marked]
+    if (event.key === 'ArrowDown' || event.key === 'ArrowUp') {
+      const step = event.key === 'ArrowDown' ? 1 : -1
+      setDismissed(false)
+      if (isOpen)
+        setMarked(
+          (marked + step + suggestions.length + (marked < 0 && step < 0 ? 1 : 0)) % suggestions.length,
+        )
+    } else if (event.key === 'Enter') {
+      if (chosen !== undefined) accept(chosen)
+      else setTyping('')
+      setDismissed(chosen === undefined)
+    } else if (event.key === 'Escape') {
+      if (isOpen && !dismissed) setDismissed(true)
+      else if (draft !== '') {
+        setTyping('')
+        put(chips)
+      } else input.current?.blur()
+    } else if (event.key === 'Backspace' && draft === '') {
+      const last = chips.at(-1)
+      if (last === undefined) return
+      setTyping(last)
+    } else return
+    event.preventDefault()
+  }
+
+  return (
+    <search className={styles.box}>
+      <Icon name="search" />
+      <ul className={styles.chips} aria-label="Search tokens">
+        {chips.map(chip => (
+          <Chip key={chip} word={chip} onRemove={() => put(words.filter(word => word !== chip))} />
+        ))}
+      </ul>
+      <input
+        ref={input}
+        className={styles.input}
+        type="text"
+        role="combobox"
+        aria-label="Search pulls by image, node, namespace, pod, status or registry"
+        aria-expanded={isOpen}
+        aria-controls={listId}
+        aria-autocomplete="list"
+        aria-activedescendant={marked >= 0 ? `${listId}-${marked}` : undefined}
+        placeholder={chips.length === 0 ? 'image, node, pod, status:failed…' : ''}
+        autoComplete="off"
+        autoCapitalize="off"
+        spellCheck={false}
+        value={draft}
+        onChange={event => write(event.target.value)}
+        onKeyDown={onKeyDown}
+        onFocus={() => {
+          setFocused(true)
+          setDismissed(false)
+        }}
+        onBlur={() => {
+          setFocused(false)
+          setTyping('')
+        }}
+      />
+      {query !== '' && (
+        <button
+          type="button"
+          className={styles.clear}
+          aria-label="Clear the search"
+          onClick={() => {
+            setTyping('')
+            put([])
+          }}
+        >
+          <Icon name="close" size={14} />
+        </button>
+      )}
+      <kbd className={styles.hint} title="The / key leads here">
+        /
+      </kbd>
+      <div id={listId} role="listbox" aria-label="Suggestions" className={styles.list} hidden={!isOpen}>
+        {suggestions.map((suggestion, at) => (
+          // The input keeps the focus; keys act on it there.
+          // biome-ignore lint/a11y/useFocusableInteractive: aria-activedescendant points here
+          // biome-ignore lint/a11y/useKeyWithClickEvents: see above
+          <div
+            key={suggestion.word}
+            id={`${listId}-${at}`}
+            role="option"
+            aria-selected={at === marked}
+            className={classes(styles.option, at === marked && styles.marked)}
+            onMouseDown={event => event.preventDefault()}
+            onClick={() => accept(suggestion)}
+          >
+            <TokenWords word={suggestion.word} />
+            {suggestion.hint !== '' && <span className={styles.about}>{suggestion.hint}</span>}
+          </div>
+        ))}
+      </div>
+    </search>
+  )
+}
+
+function Chip({ word, onRemove }: { readonly word: string; readonly onRemove: () => void }) {
+  return (
+    <li>
+      <button type="button" className={styles.chip} onClick={onRemove} aria-label={`Remove ${word}`}>
+        <TokenWords word={word} />
+        <Icon name="close" size={11} />
+      </button>
+    </li>
+  )
+}
+
+function TokenWords({ word }: { readonly word: string }) {
+  const colon = word.indexOf(':') + 1
+  return (
+    <span className={styles.token}>
+      <span className={styles.key}>{word.slice(0, colon)}</span>
+      <bdi>{word.slice(colon)}</bdi>
+    </span>
+  )
+}
+
+/** What can be searched for now. */
+function knownValues(pulls: Iterable<Pull>): Readonly<Record<Key, Iterable<string>>> {
+  const known: Record<Key, Set<string>> = {
+    image: new Set(),
+    node: new Set(),
+    ns: new Set(),
+    pod: new Set(),
+    status: new Set(STATUS_WORDS),
+    registry: new Set(),
+  }
+  for (const pull of pulls) {
+    const facts = pullFacts(pull)
+    for (const key of KEYS) {
+      if (key !== 'status') for (const value of facts[key]) known[key].add(value)
+    }
+  }
+  return known
+}

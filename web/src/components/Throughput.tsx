@@ -1,0 +1,53 @@
+import { lazy, Suspense } from 'react'
+import { classes } from '../classes'
+import { duration, quantity, rate } from '../format'
+import { useSamples } from '../store/useStore'
+import { series, total, WINDOW_MS } from '../throughput'
+import styles from './Throughput.module.css'
+
+// The chart's library is a fifth of the page; the numbers need not wait for it.
+const Chart = lazy(() => import('./ThroughputChart'))
+
+/** The hues of the bands, the busiest registry first. */
+const HUES = [styles.first, styles.second, styles.third, styles.fourth, styles.fifth]
+
+export function Throughput() {
+  const samples = useSamples()
+  const lines = series(samples)
+  const last = samples.at(-1)
+  const { value, unit } = quantity(total(last?.rates))
+  const [whole = '0', fraction] = value.split('.')
+  const seconds = samples[0] === undefined || last === undefined ? 0 : (last.at - samples[0].at) / 1000
+  const summary = lines.map(line => `${line.registry} ${rate(line.now)}`).join(', ')
+  return (
+    <section className={styles.panel} aria-label="Total throughput">
+      <h2 className={styles.title}>Total throughput</h2>
+      <p className={styles.total}>
+        <b className={styles.whole}>{last?.rates === undefined ? '–' : whole}</b>
+        <span className={styles.unit}>
+          {fraction !== undefined && `.${fraction}`} {unit}/s
+        </span>
+      </p>
+      <div
+        className={styles.chart}
+        role="img"
+        aria-label={`Throughput by registry: ${summary || 'nothing is being downloaded'}`}
+      >
+        <Suspense>
+          <Chart samples={samples} lines={lines} />
+        </Suspense>
+      </div>
+      <span className={styles.span}>
+        {seconds < WINDOW_MS / 1000 - 5 ? `last ${duration(seconds)}` : 'last 5 min'}
+      </span>
+      <ul className={styles.legend}>
+        {lines.map((line, at) => (
+          <li key={line.registry} className={styles.key}>
+            <i className={classes(styles.swatch, HUES[at])} data-hue={at} />
+            <bdi className={styles.registry}>{line.registry}</bdi> <b>{rate(line.now)}</b>
+          </li>
+        ))}
+      </ul>
+    </section>
+  )
+}

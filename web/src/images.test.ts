@@ -1,0 +1,19 @@
+import { expect, it } from 'vitest'
+import { imageName, registryOf } from './images'
+
+it.each([
+  ['docker.io/library/nginx:1.27', 'docker.io/', 'library/nginx', ':1.27'],
+  ['localhost/foo', 'localhost/', 'foo', ''],
+  ['registry:5000/a/b@sha256:0123456789abcdef', 'registry:5000/', 'a/b', '@sha256:0123456789ab'],
+  ['ghcr.io/a/b:2@sha256:0123456789abcdef', 'ghcr.io/', 'a/b', ':2'],
+  ['nginx', '', 'nginx', ''],
+  ['__pulling__', '', 'image not yet known', ''],
+])('%s has three parts', (ref, registry, repository, tag) => {
+  expect(imageName(ref)).toEqual({ registry, repository, tag })
+})
+
+it('knows the registry from the reference before what it is told', () => {
+  expect(registryOf('ghcr.io/a/b:1', 'mirror.local')).toBe('ghcr.io')
+  expect(registryOf('__pulling__', 'quay.io')).toBe('quay.io')
+  expect(registryOf('__pulling__', undefined)).toBe('unknown')
+})

@@ -1,0 +1,96 @@
+/** PURE. One row per image: how far it has come over the nodes. */
+import { isUnknown, registryOf } from './images'
+import { type Compare, pullFacts } from './pullRows'
+import { hasEnded, tookSeconds } from './pullState'
+import { type Facts, KEYS, type Key } from './query'
+import type { Pull } from './wire'
+
+export interface ImageRow {
+  readonly imageRef: string
+  readonly registry: string
+  /** The latest pull of each node, the ones that need time first. */
+  readonly pulls: readonly Pull[]
+  readonly done: number
+  readonly pulling: number
+  readonly queued: number
+  readonly failed: number
+  readonly slowest: Pull | undefined
+  readonly medianSeconds: number | undefined
+  readonly worstSeconds: number | undefined
+  readonly imageBytes: number
+}
+
+export function imageRows(pulls: Iterable<Pull>): readonly ImageRow[] {
+  const byImage = new Map<string, Map<string, Pull>>()
+  for (const pull of pulls) {
+    if (isUnknown(pull.imageRef)) continue
+    const nodes = byImage.get(pull.imageRef) ?? new Map<string, Pull>()
+    byImage.set(pull.imageRef, nodes)
+    const known = nodes.get(pull.nodeName)
+    if (known === undefined || known.startedAt < pull.startedAt) nodes.set(pull.nodeName, pull)
+  }
+  return [...byImage].map(([imageRef, nodes]) => imageRow(imageRef, [...nodes.values()]))
+}
+
+function imageRow(imageRef: string, pulls: readonly Pull[]): ImageRow {
+  const count = (fits: (pull: Pull) => boolean) => pulls.filter(fits).length
+  // A node that had the image already says nothing about how long it takes.
+  const took = pulls
+    .filter(({ status, downloadedBytes }) => status === 'completed' && downloadedBytes > 0)
+    .flatMap(pull => tookSeconds(pull) ?? [])
+    .sort((a, b) => a - b)
+  const slowestFirst = [...pulls].sort((a, b) => need(b) - need(a))
+  return {
+    imageRef,
+    registry: registryOf(imageRef, pulls[0]?.registry),
+    pulls: slowestFirst,
+    done: count(({ status }) => status === 'completed'),
+    queued: count(({ status }) => status === 'queued'),
+    failed: count(({ status }) => status === 'failed'),
+    pulling: count(pull => !hasEnded(pull) && pull.status !== 'queued'),
+    slowest: pulls.length > 1 ? slowestFirst[0] : undefined,
+    medianSeconds: median(took),
+    worstSeconds: took.at(-1),
+    imageBytes: Math.max(...pulls.map(pull => pull.imageBytes)),
+  }
+}
+
+/** Orders nodes by how much of the rollout hangs on them: failed, then what needs longest, then what took longest. */
+function need(pull: Pull): number {
+  if (pull.status === 'failed') return 3e9
+  if (pull.status === 'completed') return tookSeconds(pull) ?? 0
+  return 1e9 + (pull.etaSeconds ?? 1e9)
+}
+
+function median(sorted: readonly number[]): number | undefined {
+  const middle = sorted.length / 2
+  const [a, b] = [sorted[Math.ceil(middle) - 1], sorted[Math.floor(middle)]]
+  return a === undefined || b === undefined ? undefined : (a + b) / 2
+}
+
+/** The facts of several pulls as those of one row. */
+export function factsOf(pulls: readonly Pull[]): Facts {
+  const merged: Record<Key, string[]> = { image: [], node: [], ns: [], pod: [], status: [], registry: [] }
+  for (const pull of pulls) {
+    const facts = pullFacts(pull)
+    for (const key of KEYS) merged[key].push(...facts[key])
+  }
+  return merged
+}
+
+const unfinished = ({ pulling, queued, failed }: ImageRow): number => pulling + queued + failed
+
+/** What is not everywhere yet first, the widest rollout on top. */
+export const byRollout: Compare<ImageRow> = (a, b) =>
+  Math.sign(unfinished(b)) - Math.sign(unfinished(a)) ||
+  b.pulls.length - a.pulls.length ||
+  a.imageRef.localeCompare(b.imageRef)
+
+export const IMAGE_ORDER: Readonly<Record<string, Compare<ImageRow>>> = {
+  image: (a, b) => a.imageRef.localeCompare(b.imageRef),
+  rollout: (a, b) => a.done / a.pulls.length - b.done / b.pulls.length,
+  nodes: (a, b) => a.pulls.length - b.pulls.length,
+  size: (a, b) => a.imageBytes - b.imageBytes,
+  median: (a, b) => (a.medianSeconds ?? 0) - (b.medianSeconds ?? 0),
+  worst: (a, b) => (a.worstSeconds ?? 0) - (b.worstSeconds ?? 0),
+}

@@ -1,0 +1,94 @@
+import { describe, expect, it } from 'vitest'
+import { aLayer, aPull, T0 } from '../testing'
+import type { Pull } from '../wire'
+import { PullTable } from './pullTable'
+
+const changed = (pull: Pull) => ({ kind: 'changed', timestamp: T0, pull }) as const
+const removed = (id: string) => ({ kind: 'removed', timestamp: T0, id }) as const
+
+function tableWith(...pulls: readonly Pull[]): PullTable {
+  const table = new PullTable()
+  for (const pull of pulls) table.apply(changed(pull))
+  table.commit()
+  return table
+}
+
+describe('the table', () => {
+  it('shows changes at the next commit, the newest of each pull', () => {
+    const table = new PullTable()
+    table.apply(changed(aPull({ percent: 1 })))
+    table.apply(changed(aPull({ percent: 2 })))
+    expect(table.pulls.size).toBe(0)
+    expect(table.commit()).toBe(true)
+    expect(table.pulls.get('a')?.percent).toBe(2)
+    expect(table.commit()).toBe(false)
+  })
+
+  it('removes, also what was told in the same frame', () => {
+    const table = tableWith(aPull())
+    table.apply(changed(aPull({ id: 'b' })))
+    table.apply(removed('a'))
+    table.apply(removed('b'))
+    table.commit()
+    expect(table.pulls.size).toBe(0)
+  })
+
+  it('drops after a reset what is not told again', () => {
+    const table = tableWith(aPull(), aPull({ id: 'b' }))
+    table.reset()
+    table.apply(changed(aPull({ id: 'b', percent: 9 })))
+    expect(table.pulls.size).toBe(2)
+    table.commit()
+    expect([...table.pulls.keys()]).toEqual(['b'])
+  })
+
+  it('changes its shape with states and names, not with bytes', () => {
+    const table = tableWith(aPull())
+    const before = table.shape
+    table.apply(changed(aPull({ percent: 50, downloadedBytes: 5 })))
+    table.commit()
+    expect(table.shape).toBe(before)
+    table.apply(changed(aPull({ stalledSince: T0 })))
+    table.commit()
+    expect(table.shape).toBeGreaterThan(before)
+  })
+})
+
+describe('layers', () => {
+  const layers = [aLayer()]
+
+  it('are kept for open rows alone', () => {
+    const table = tableWith(aPull({ layers }))
+    expect(table.pulls.get('a')?.layers).toBeUndefined()
+    table.wantLayers(['a'])
+    table.apply(changed(aPull({ layers })))
+    table.commit()
+    expect(table.pulls.get('a')?.layers).toBe(layers)
+    table.wantLayers([])
+    expect(table.pulls.get('a')?.layers).toBeUndefined()
+  })
+
+  it('stay while an event comes that was sent before the row was opened', () => {
+    const table = tableWith(aPull())
+    table.wantLayers(['a'])
+    table.offerLayers(aPull({ layers }))
+    table.commit()
+    table.apply(changed(aPull({ percent: 3 })))
+    table.commit()
+    expect(table.pulls.get('a')).toMatchObject({ percent: 3, layers })
+  })
+
+  it('asked for apart never replace newer ones of the stream, nor newer figures', () => {
+    const table = tableWith(aPull({ percent: 7 }))
+    table.wantLayers(['a'])
+    table.offerLayers(aPull({ percent: 5, layers }))
+    table.commit()
+    expect(table.pulls.get('a')).toMatchObject({ percent: 7, layers })
+    const newer = [aLayer({ state: 'downloading' })]
+    table.apply(changed(aPull({ layers: newer })))
+    table.commit()
+    table.offerLayers(aPull({ layers }))
+    table.commit()
+    expect(table.pulls.get('a')?.layers).toBe(newer)
+  })
+})

@@ -1,0 +1,96 @@
+/** PURE. Every pull the server has told of, in its newest state. Changes wait until `commit`. */
+import { pullState } from '../pullState'
+import type { Pull, PullEvent } from '../wire'
+
+export class PullTable {
+  readonly #pulls = new Map<string, Pull>()
+  readonly #pending = new Map<string, Pull | undefined>()
+  #replace = false
+  #wanted: ReadonlySet<string> = new Set()
+  #shape = 0
+
+  get pulls(): ReadonlyMap<string, Pull> {
+    return this.#pulls
+  }
+
+  /** Grows when a pull comes, goes, or changes in what lists are filtered and grouped by; not with each byte. */
+  get shape(): number {
+    return this.#shape
+  }
+
+  /** There was a reset since the last commit. */
+  get isReplaced(): boolean {
+    return this.#replace
+  }
+
+  /** However long nobody commits, there is at most one waiting change for each pull. */
+  apply(event: PullEvent): void {
+    if (event.kind === 'removed') this.#pending.set(event.id, undefined)
+    else this.#pending.set(event.pull.id, event.pull)
+  }
+
+  /** What is told from now on replaces everything at the next commit. */
+  reset(): void {
+    this.#pending.clear()
+    this.#replace = true
+  }
+
+  /** Layers are kept for these pulls alone. */
+  wantLayers(ids: readonly string[]): void {
+    this.#wanted = new Set(ids)
+    for (const pull of this.#pulls.values()) {
+      if (pull.layers !== undefined && !this.#wanted.has(pull.id))
+        this.#pulls.set(pull.id, withLayers(pull, undefined))
+    }
+  }
+
+  /** Layers of a pull that were asked for apart from the stream; the stream's own are newer. */
+  offerLayers(told: Pull): void {
+    const known = this.#pending.get(told.id) ?? this.#pulls.get(told.id)
+    if (known === undefined || known.layers !== undefined || !this.#wanted.has(told.id)) return
+    this.#pending.set(told.id, withLayers(known, told.layers))
+  }
+
+  /** Makes the waiting changes the state; true when there were any. */
+  commit(): boolean {
+    if (this.#pending.size === 0 && !this.#replace) return false
+    if (this.#replace) {
+      for (const id of this.#pulls.keys()) {
+        if (!this.#pending.has(id)) this.#remove(id)
+      }
+      this.#replace = false
+    }
+    for (const [id, pull] of this.#pending) {
+      if (pull === undefined) this.#remove(id)
+      else this.#put(pull)
+    }
+    this.#pending.clear()
+    return true
+  }
+
+  #remove(id: string): void {
+    if (this.#pulls.delete(id)) this.#shape += 1
+  }
+
+  #put(pull: Pull): void {
+    const before = this.#pulls.get(pull.id)
+    if (before === undefined || shapeDiffers(before, pull)) this.#shape += 1
+    const wanted = this.#wanted.has(pull.id)
+    if (wanted && pull.layers === undefined) this.#pulls.set(pull.id, withLayers(pull, before?.layers))
+    else if (!wanted && pull.layers !== undefined) this.#pulls.set(pull.id, withLayers(pull, undefined))
+    else this.#pulls.set(pull.id, pull)
+  }
+}
+
+function withLayers(pull: Pull, layers: Pull['layers']): Pull {
+  return pull.layers === layers ? pull : { ...pull, layers }
+}
+
+function shapeDiffers(before: Pull, after: Pull): boolean {
+  return (
+    pullState(before) !== pullState(after) ||
+    before.imageRef !== after.imageRef ||
+    before.attempt !== after.attempt ||
+    before.pods.length !== after.pods.length
+  )
+}

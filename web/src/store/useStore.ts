@@ -1,0 +1,28 @@
+import { createContext, useContext, useSyncExternalStore } from 'react'
+import type { Sample } from '../throughput'
+import type { Snapshot, Store } from './store'
+
+export const StoreContext = createContext<Store | undefined>(undefined)
+
+export function useStore(): Store {
+  const store = useContext(StoreContext)
+  if (store === undefined) throw new Error('no StoreContext around this component')
+  return store
+}
+
+/** The state of the last frame; the component is drawn again with each. */
+export function useSnapshot(): Snapshot {
+  const store = useStore()
+  return useSyncExternalStore(store.subscribe, store.snapshot)
+}
+
+/** The server's time in milliseconds, once a second. */
+export function useNow(): number {
+  const store = useStore()
+  return useSyncExternalStore(store.subscribeTick, store.now)
+}
+
+export function useSamples(): readonly Sample[] {
+  const store = useStore()
+  return useSyncExternalStore(store.subscribeTick, store.samples)
+}

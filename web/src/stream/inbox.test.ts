@@ -1,0 +1,52 @@
+import { expect, it, vi } from 'vitest'
+import { Inbox } from './inbox'
+
+const event = (id: string, percent = 0) =>
+  JSON.stringify({
+    schemaVersion: 'v1',
+    timestamp: '2026-11-23T14:00:00Z',
+    type: 'pull.progress',
+    nodeName: 'n',
+    pull: { id, nodeName: 'n', imageRef: 'i', startedAt: '2026-11-23T14:00:00Z', percent },
+  })
+const removed = (id: string) =>
+  JSON.stringify({ timestamp: '2026-11-23T14:00:00Z', type: 'pull.removed', nodeName: 'n', pull: { id } })
+
+it('keeps the newest of each pull, however long nobody looks', () => {
+  const inbox = new Inbox()
+  for (let percent = 0; percent < 100; percent += 1) inbox.put(event('a', percent))
+  inbox.put(event('b'))
+  inbox.put(removed('b'))
+  expect(inbox.take(99)).toMatchObject([
+    { kind: 'changed', pull: { id: 'a', percent: 99 } },
+    { kind: 'removed', id: 'b' },
+  ])
+  expect(inbox.isEmpty).toBe(true)
+})
+
+it('gives as many as were asked for and goes on there', () => {
+  const inbox = new Inbox()
+  for (const id of ['a', 'b', 'c', 'd', 'e']) inbox.put(event(id))
+  expect(inbox.take(2)).toHaveLength(2)
+  expect(inbox.isEmpty).toBe(false)
+  expect(inbox.take(9)).toHaveLength(3)
+  expect(inbox.isEmpty).toBe(true)
+})
+
+it('goes on after an event that is not understood', () => {
+  const warn = vi.spyOn(console, 'warn').mockImplementation(() => {})
+  const inbox = new Inbox()
+  inbox.put('{not json')
+  inbox.put('{"type":"pull.progress","timestamp":"now"}')
+  inbox.put(event('a'))
+  expect(inbox.take(99)).toHaveLength(1)
+  expect(inbox.misunderstood).toBe(2)
+  expect(warn).toHaveBeenCalledOnce()
+})
+
+it('is not deceived by a name that looks like an id', () => {
+  const inbox = new Inbox()
+  inbox.put(event('a').replace('"nodeName":"n"', String.raw`"nodeName":"\"pull\":{\"id\":\"b\""`))
+  inbox.put(event('b'))
+  expect(inbox.take(99)).toHaveLength(2)
+})

@@ -1,0 +1,24 @@
+/** The chosen theme; without a choice the system's. public/theme.js applies it before the first paint. */
+export type Theme = 'light' | 'dark'
+
+const KEY = 'pulltrace.theme'
+
+export function shownTheme(): Theme {
+  const chosen = document.documentElement.dataset.theme
+  if (chosen === 'light' || chosen === 'dark') return chosen
+  return window.matchMedia('(prefers-color-scheme: light)').matches ? 'light' : 'dark'
+}
+
+/** Choosing what the system shows anyway follows the system again. */
+export function chooseTheme(theme: Theme): void {
+  const root = document.documentElement
+  delete root.dataset.theme
+  const followsSystem = shownTheme() === theme
+  if (!followsSystem) root.dataset.theme = theme
+  try {
+    if (followsSystem) localStorage.removeItem(KEY)
+    else localStorage.setItem(KEY, theme)
+  } catch {
+    // Storage can be forbidden; the choice then lasts as long as the page.
+  }
+}

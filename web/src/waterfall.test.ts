@@ -1,0 +1,86 @@
+import { describe, expect, it } from 'vitest'
+import { aLayer, aPull, T0 } from './testing'
+import { blockingLayer, layerRate, waterfall } from './waterfall'
+
+const at = (seconds: number) => T0 + seconds * 1000
+
+describe('a waterfall', () => {
+  it('reaches from the start to the expected end', () => {
+    const { now, readySeconds, lengthSeconds } = waterfall(aPull({ etaSeconds: 60 }), at(40))
+    expect(readySeconds).toBe(100)
+    expect(lengthSeconds).toBe(100)
+    expect(now).toBeCloseTo(0.4)
+  })
+
+  it('ends with the pull when that has ended', () => {
+    const { now, readySeconds, lengthSeconds } = waterfall(
+      aPull({ status: 'completed', completedAt: at(30) }),
+      at(900),
+    )
+    expect([now, readySeconds, lengthSeconds]).toEqual([undefined, undefined, 30])
+  })
+
+  it('shows a layer waiting, downloading, here, and being unpacked after the one before it', () => {
+    const layers = [
+      aLayer({ digest: '1', state: 'extracted', startedAt: at(0), completedAt: at(20), extractedAt: at(60) }),
+      aLayer({
+        digest: '2',
+        state: 'extracted',
+        startedAt: at(10),
+        completedAt: at(30),
+        extractedAt: at(80),
+      }),
+    ]
+    const { lanes } = waterfall(aPull({ layers, status: 'completed', completedAt: at(100) }), at(500))
+    expect(lanes[1]?.segments).toEqual([
+      { phase: 'waiting', from: 0, to: 0.1 },
+      { phase: 'downloading', from: 0.1, to: 0.3 },
+      { phase: 'downloaded', from: 0.3, to: 0.6 },
+      { phase: 'extracting', from: 0.6, to: 0.8 },
+    ])
+  })
+
+  it('shows cached layers over the whole axis and failed ones as failed', () => {
+    const layers = [
+      aLayer({ digest: '1', state: 'cached' }),
+      aLayer({ digest: '2', state: 'failed', startedAt: at(5) }),
+    ]
+    const { lanes } = waterfall(aPull({ layers, etaSeconds: 50 }), at(50))
+    expect(lanes[0]?.segments).toEqual([{ phase: 'cached', from: 0, to: 1 }])
+    expect(lanes[1]?.segments.at(-1)).toEqual({ phase: 'failed', from: 0.05, to: 0.5 })
+  })
+
+  it.each([0.5, 7, 59, 61, 600, 7200, 90_000])('has a readable axis for %d seconds', seconds => {
+    const { ticks } = waterfall(aPull({ status: 'completed', completedAt: at(seconds) }), at(seconds))
+    expect(ticks.length).toBeGreaterThanOrEqual(1)
+    expect(ticks.length).toBeLessThanOrEqual(7)
+  })
+
+  it('never leaves the axis, whatever the clocks say', () => {
+    const layers = [
+      aLayer({ state: 'downloading', startedAt: at(-50) }),
+      aLayer({ digest: '2', state: 'extracting', startedAt: at(90), completedAt: at(95) }),
+    ]
+    const { lanes } = waterfall(aPull({ layers, etaSeconds: 0 }), at(10))
+    for (const { from, to } of lanes.flatMap(({ segments }) => segments)) {
+      expect(from).toBeGreaterThanOrEqual(0)
+      expect(to).toBeLessThanOrEqual(1)
+      expect(to).toBeGreaterThan(from)
+    }
+  })
+})
+
+it('knows what a layer must wait for to be unpacked', () => {
+  const layers = [
+    aLayer({ digest: '1', state: 'cached' }),
+    aLayer({ digest: '2', state: 'downloading' }),
+    aLayer({ digest: '3', state: 'downloaded' }),
+  ]
+  const last = layers[2]
+  expect(last && blockingLayer(layers, last)?.digest).toBe('2')
+})
+
+it('gives no rate without ground', () => {
+  expect(layerRate(aLayer({ startedAt: at(0), completedAt: at(0.1), downloadedBytes: 5 }))).toBeUndefined()
+  expect(layerRate(aLayer({ startedAt: at(0), completedAt: at(10), downloadedBytes: 100 }))).toBe(10)
+})
