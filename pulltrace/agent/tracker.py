@@ -49,8 +49,8 @@ class Tracker:
 
     @property
     def idle(self) -> bool:
-        """Nothing is being pulled, and nothing has been left behind, as far as is known."""
-        return not (self._pulls or self._loose or self._dead)
+        """Nothing is being pulled, and nothing has been left behind, as was seen at least once."""
+        return self._started and not (self._pulls or self._loose or self._dead)
 
     def is_pull(self, lease: Lease) -> bool:
         """Its resources are worth asking for."""

@@ -85,6 +85,20 @@ async def test_an_idle_poll_is_two_calls(containerd, client, simulated):
     ]
 
 
+async def test_a_pull_that_begins_after_an_idle_time_was_not_found_at_the_start(client, simulated, push):
+    poller = Poller(client)
+    await poller.poll(simulated.now)
+    ref, image = push("app:1", ("app", 20))
+    simulated.registries.holds[image.layers[0].blob.digest] = 5 * MIB
+    pull = simulated.pull(ref)
+    simulated.advance(5)
+    await poller.poll(simulated.now)
+    simulated.advance(600)  # of a lease that nobody saw beginning, this would be too long
+    for _ in range(3):
+        await poller.poll(simulated.now)
+    assert [live.id for live in poller.tracker.pulls()] == [pull.lease.id]
+
+
 async def test_each_document_is_read_once(containerd, client, simulated, push):
     poller = Poller(client)
     for name in ("one:1", "one:2"):

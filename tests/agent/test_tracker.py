@@ -303,6 +303,23 @@ def test_an_agent_that_starts_while_two_pull_the_same_shows_both(watched, push):
     assert len(watched.live) == 2
 
 
+def test_a_twin_that_begins_between_two_writes_of_a_pull_found_at_the_start_does_not_hide_it(watched, push):
+    ref, image = push("app:1", ("app", 90))
+    first = watched.node.pull(ref)
+    watched.node.advance(3)
+    watched.restart()
+    watched.poll()
+    blob = image.layers[0].blob
+    watched.node.registries.holds[blob.digest] = watched.node.store.ingests[f"layer-{blob.digest}"].offset
+    watched.node.advance(1)
+    second = watched.node.pull(ref)
+    watched.polls(3, every=0.2)
+    watched.node.registries.holds.clear()
+    watched.until(lambda: len(watched.ended) == 2)
+    assert set(watched.history) == {first.lease.id, second.lease.id}
+    assert {(pull.image_ref, pull.status) for pull in watched.ended} == {(ref, PullPhase.COMPLETED)}
+
+
 def test_a_pull_found_at_the_start_that_completes_at_once_is_told(watched, push):
     ref, _ = push("app:1", ("app", 10))
     pull = watched.node.pull(ref)
