@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -106,6 +107,32 @@ async def test_a_registry_that_stalls_makes_the_pull_stalled_and_then_not(
     await local.until(lambda pulls: not pulls[0].get("stalledSince"))
     await pulling
     await local.until(all_done(1), seconds=3)
+
+
+@pytest.mark.parametrize("containerd_binary", ["debian"], indirect=True)
+async def test_a_registry_silent_for_forty_seconds_is_a_stall_after_thirty(
+    halves, node: Containerd, registry: Registry
+) -> None:
+    server, agent, port = halves()
+    layer = make_layer(6 * MIB)
+    ref = registry.push("team/app:1", make_image(layer))
+    registry.blob(layer.digest).hold(at=3 * MIB)
+    async with server, agent, Api(port) as api:
+        await api.ready()
+        pulling = asyncio.create_task(node.cri.pull(ref))
+        await api.until(lambda pulls: pulls and pulls[0]["downloadedBytes"])
+        began = time.monotonic()
+        await api.until(lambda pulls: pulls[0].get("stalledSince"), seconds=40)
+        assert time.monotonic() - began > 25
+        (pull,) = await api.pulls()
+        assert (pull["status"], pull["bytesPerSec"]) == ("downloading", 0)
+        assert "etaSeconds" not in pull, "nobody knows"
+        await asyncio.sleep(max(0.0, began + 40 - time.monotonic()))
+        registry.blob(layer.digest).limit(2 * MIB)
+        registry.blob(layer.digest).release()
+        await api.until(lambda pulls: not pulls[0].get("stalledSince"))
+        await pulling
+        await api.until(all_done(1), seconds=3)
 
 
 async def test_a_cancelled_pull_is_failed_and_not_100_percent(local: Api, node: Containerd, registry: Registry) -> None:
