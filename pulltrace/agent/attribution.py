@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from pulltrace.agent.manifests import Config, Document, Index, Manifest
 from pulltrace.agent.observation import Blob, ImageRecord, Ingest, Lease
-from pulltrace.images import InvalidReferenceError, Reference, parse
+from pulltrace.images import InvalidReferenceError, Reference, parse, registry_host
 from pulltrace.wire import LayerPhase
 
 LOCAL_SNAPSHOTTERS = frozenset({"overlayfs", "native", "btrfs", "zfs", "devmapper", "blockfile", "erofs"})
@@ -92,15 +92,13 @@ def with_children(content: frozenset[str], documents: Mapping[str, Document | No
     return content | children
 
 
-def source_of(image: Image, lease: Lease, blobs: Mapping[str, Blob]) -> tuple[str, str] | None:
-    """Registry host and repository of a pull, if containerd leaves no doubt.
+def source_of(documents: Iterable[str], blobs: Mapping[str, Blob]) -> tuple[str, str] | None:
+    """Registry host and repository that these documents have in common, if that leaves no doubt.
 
-    A blob fetched by this pull has one source. One that the node had lists every repository it ever came from, this
-    pull's among them: then only what all documents have in common counts.
+    A blob lists every repository it ever came from; one that a pull found on the node gets the pull's own added.
     """
-    found = [blobs[digest] for digest in image.documents if digest in blobs and blobs[digest].sources]
-    fresh = [blob.sources for blob in found if blob.created_at >= lease.created_at and len(blob.sources) == 1]
-    common = fresh[0] if fresh else frozenset.intersection(*(blob.sources for blob in found)) if found else frozenset()
+    found = [blobs[digest].sources for digest in documents if digest in blobs and blobs[digest].sources]
+    common = frozenset.intersection(*found) if found else frozenset()
     return next(iter(common)) if len(common) == 1 else None
 
 
@@ -113,14 +111,19 @@ class Name(NamedTuple):
 
 
 def name_of(
-    records: Iterable[ImageRecord], lease: Lease, taken: Mapping[str, float], given: Collection[str]
+    records: Iterable[ImageRecord],
+    lease: Lease,
+    source: tuple[str, str] | None,
+    taken: Mapping[str, float],
+    given: Collection[str],
 ) -> Name | None:
     """What this pull was for, from the image's records; None: it made none, so it did not complete.
 
     The record that was pulled is made or updated at the pull's end, so only those younger than the lease count; the
-    CRI plugin makes one by tag and one by digest for a pull by tag, and one by image id. ``taken`` are the records that
-    ended other pulls, as old as they were then; ``given`` those that did in this very poll, of which nobody can tell
-    how often they were updated: two pulls of one image ending in one poll may have each other's tag.
+    CRI plugin makes one by tag and one by digest for a pull by tag, and one by image id. One of the pull's ``source``
+    goes before any other. ``taken`` are the records that ended other pulls, as old as they were then; ``given`` those
+    that did in this very poll, of which nobody can tell how often they were updated: two pulls of one image ending in
+    one poll may have each other's tag.
     """
     fresh = [
         record
@@ -128,11 +131,16 @@ def name_of(
         if record.updated_at >= lease.created_at and record.updated_at > taken.get(record.name, 0.0)
     ]
     fresh.sort(key=lambda record: (record.name not in given, record.updated_at), reverse=True)
-    names = [(str(reference), record) for record in fresh if (reference := _reference(record.name))]
-    tags = [(name, record) for name, record in names if "@" not in name]
-    for name, record in tags or names:
-        return Name(name, len(tags) > 1, record.updated_at)
+    named = [(reference, record) for record in fresh if (reference := _reference(record.name))]
+    named = [item for item in named if _source(item[0]) == source] or named
+    tags = [item for item in named if item[0].tag]
+    for reference, record in tags or named:
+        return Name(str(reference), len(tags) > 1, record.updated_at)
     return None
+
+
+def _source(reference: Reference) -> tuple[str, str]:
+    return registry_host(reference.registry), reference.repository
 
 
 def made_with_any_tag(record: ImageRecord) -> bool:

@@ -14,6 +14,7 @@ class Pull:
     """One pull while it lives.
 
     ``inherited``: nobody saw its lease begin, so it may have outlived its pull; ``suspect``: it looks like that.
+    ``traced``: its source stays as it is.
     ``asking`` are the questions of this poll, ``checked`` those that have been answered, if only by "there is none".
     """
 
@@ -30,6 +31,7 @@ class Pull:
     suspect: bool = False
     cause: str = "the pull was cancelled or failed; the kubelet knows why"
     source: tuple[str, str] | None = None
+    traced: bool = False
     snapshotter: str | None = None
     last_poll: int | None = None
 

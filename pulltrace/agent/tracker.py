@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from pulltrace.agent.attribution import (
+    Image,
     Name,
     Progress,
     image_of,
@@ -168,9 +169,7 @@ class Tracker:
             pull.take_layers(ingests)
         questions = {Question("document", digest) for digest in unread(content, facts.documents, pull.image)}
         if pull.image:
-            pull.source = pull.source or source_of(pull.image, pull.lease, facts.blobs)
-            if pull.source is None:
-                questions |= {Question("blob", digest) for digest in pull.image.documents if digest in content}
+            questions |= self._trace(pull, pull.image)
             if pull.inherited:
                 questions |= {Question("image", target) for target in pull.image.targets}
         for digest, progress in pull.layers.items():
@@ -180,6 +179,29 @@ class Tracker:
             self._see_evidence(pull, progress, now)
             questions.update(self._missing(pull, progress, ingest))
         return questions
+
+    def _trace(self, pull: Pull, image: Image) -> set[Question]:
+        """Where it pulls from. containerd notes that just after a document is here, so what two polls saw is so.
+
+        Before, only a document counts that came since the lease and that no other pull has: it came from one place.
+        """
+        asked = {Question("blob", digest) for digest in image.documents if digest in pull.resources.content}
+        if pull.traced:
+            return set()
+        if asked <= pull.asking:
+            pull.traced = asked <= pull.checked
+            mine = image.documents if pull.traced else self._fetched_documents(pull, image)
+            pull.source = source_of(mine, self.facts.blobs)
+        return asked
+
+    def _fetched_documents(self, pull: Pull, image: Image) -> list[str]:
+        blobs, since = self.facts.blobs, pull.lease.created_at
+        others = [other.resources.content for other in self._pulls.values() if other is not pull]
+        return [
+            digest
+            for digest in image.documents
+            if digest in blobs and blobs[digest].created_at >= since and not any(digest in other for other in others)
+        ]
 
     def _see_ingest(self, pull: Pull, progress: Progress, ingest: Ingest, owner: str | None, now: float) -> None:
         if ingest.ref in pull.resources.ingests and progress.was_here:
@@ -239,7 +261,7 @@ class Tracker:
         for progress in pull.layers.values():
             self._see_evidence(pull, progress, now)
         records = [record for target in targets for record in self.facts.images[target]]
-        if name := name_of(records, pull.lease, self._taken, self._given):
+        if name := name_of(records, pull.lease, pull.source, self._taken, self._given):
             mine = [item for item in records if made_with_any_tag(item) or item.updated_at == name.updated_at]
             self._given.update((item.name, item.updated_at) for item in mine)
             self._end(pull, min(name.updated_at, now), name=name)

@@ -21,8 +21,8 @@ def records(**names):
     return [ImageRecord(name.replace("_", ":"), TARGET, at) for name, at in names.items()]
 
 
-def named(items, *, taken=None, given=()):
-    name = name_of(items, LEASE, taken or {}, given)
+def named(items, *, source=None, taken=None, given=()):
+    name = name_of(items, LEASE, source, taken or {}, given)
     return name and (name.reference, name.guessed)
 
 
@@ -69,15 +69,14 @@ def test_a_config_that_does_not_fit_gives_no_chain_ids():
     assert image_of(documents, documents).layers[0].chain_ids == ()
 
 
-def test_the_source_is_what_a_blob_fetched_by_this_pull_says():
-    documents = {digest("3"): manifest("c", ("a", 10)), digest("c"): Config([digest("d")])}
-    image = image_of(documents, documents)
-    old = Blob(5, 50.0, frozenset({("docker.io", "library/a"), ("docker.io", "library/b")}))
-    fresh = Blob(5, 101.0, frozenset({("docker.io", "library/b")}))
-    assert source_of(image, LEASE, {digest("3"): fresh, digest("c"): old}) == ("docker.io", "library/b")
-    assert source_of(image, LEASE, {digest("3"): old, digest("c"): old}) is None, "two are possible"
-    assert source_of(image, LEASE, {digest("3"): old, digest("c"): Blob(5, 50.0, fresh.sources)}) is not None
-    assert source_of(image, LEASE, {}) is None
+def test_the_source_is_the_one_place_that_all_documents_come_from():
+    documents = digest("3"), digest("c"), digest("e")
+    shared = Blob(5, 50.0, frozenset({("docker.io", "library/a"), ("docker.io", "library/b")}))
+    own = Blob(5, 101.0, frozenset({("docker.io", "library/b")}))
+    assert source_of(documents, {digest("3"): own, digest("c"): shared}) == ("docker.io", "library/b")
+    assert source_of(documents, {digest("3"): shared, digest("c"): shared}) is None, "two are possible"
+    assert source_of(documents, {digest("3"): own, digest("c"): Blob(5, 50.0)}) is not None, "one is not labelled yet"
+    assert source_of(documents, {}) is None
 
 
 def test_the_tag_that_moved_is_what_was_pulled():

@@ -89,6 +89,21 @@ def test_a_layer_of_another_pull_says_who_fetches_it(watched, push):
     assert all(pull.status is PullPhase.COMPLETED for pull in watched.ended)
 
 
+@pytest.mark.parametrize("apart", [0, 0.1, 0.5, 2])
+@pytest.mark.parametrize("every", [0.05, 0.3, 1])
+def test_one_image_from_two_repositories_at_once_is_never_called_by_the_other_ones_name(watched, push, apart, every):
+    one, image = push("one:1", ("app", 60))
+    two = watched.node.registries.push(f"{HOST}/two:1", image)
+    first = watched.node.pull(one)
+    for _ in range(round(apart / every)):
+        watched.polls(1, every)
+    second = watched.node.pull(two)
+    watched.until(lambda: len(watched.ended) == 2, every)
+    for pull, ref in ((first, one), (second, two)):
+        told = {item.image_ref for item in watched.history[pull.lease.id] if not item.ref_guessed}
+        assert told <= {ref, ref.partition(":1")[0], UNKNOWN_IMAGE}
+
+
 def test_a_base_that_another_pull_unpacks_is_seen_unpacked_on_every_version(watched, push):
     first, image = push("one:1", ("base", 30), ("one", 60))
     second, _ = push("two:1", ("base", 30), ("two", 90))
