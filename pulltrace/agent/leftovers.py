@@ -13,27 +13,25 @@ UNPACK_LIMIT = 1800.0
 """Seconds; no single layer takes this long to unpack: whoever was doing it has died."""
 
 
-PAUSE = 1.5
-"""Seconds between two writes of a download that lives; containerd takes longer to die, come back and be asked again."""
-
-
 def age(pull: Pull) -> float:
     """To sort by: the oldest first."""
     return pull.lease.created_at
 
 
-def looks_dead(pull: Pull, others: Iterable[Pull], records: Iterable[ImageRecord], now: float) -> bool:
+def looks_dead(
+    pull: Pull, others: Iterable[Pull], records: Iterable[ImageRecord], containerd_since: float, now: float
+) -> bool:
     """Whether a lease that nobody saw beginning outlived its pull. ``records`` are the image's names.
 
-    It did when the image was made, or a newer pull of it began, after the last thing that moved here, or when nothing
-    has moved for too long; unless an older pull does move: then containerd did not die in between, and this one waits
-    for a layer that the other fetches, or for a slot.
+    It did when containerd has started since, when the image was made after the last thing that moved here, when a newer
+    pull has taken over one of its ingests, or when nothing has moved for too long; unless an older pull does move: then
+    containerd did not die in between, and this one waits for a layer that the other fetches, or for a slot.
     """
     others = [other for other in others if other is not pull and not other.suspect]
-    if any(record.updated_at > pull.moved_at for record in records):
+    # A clock that was set back since makes it seem to begin in the future; then that says nothing.
+    if age(pull) < containerd_since <= now or any(record.updated_at > pull.moved_at for record in records):
         return True
-    same = [other for other in others if pull.image and other.image and other.image.targets == pull.image.targets]
-    if any(age(other) > pull.moved_at + PAUSE for other in same):
+    if any(age(other) > age(pull) and other.resources.ingests & pull.resources.ingests for other in others):
         return True
     if any(age(other) < age(pull) and now - other.moved_at <= NO_PROGRESS_LIMIT for other in others):
         return False

@@ -85,7 +85,8 @@ class Poller:
         leases = await containerd.leases()
         if self._broken:
             tracker.containerd_restarted()
-            self._broken = False
+        if self._broken or not self._heard:
+            tracker.containerd_since, self._broken = containerd.since, False
         ids = [lease.id for lease in leases if tracker.is_pull(lease)]
         if ids or ingests or not tracker.idle:
             resources = await asyncio.gather(*map(containerd.resources, ids))

@@ -37,6 +37,8 @@ class Tracker:
     def __init__(self) -> None:
         self.facts = Facts()
         self.snapshotter = ""
+        self.containerd_since = 0.0
+        """When the containerd that answers now began, as far as that is known."""
         self._pulls: dict[str, Pull] = {}
         self._dead: set[str] = set()
         self._owners: dict[str, str] = {}  # digest → id of the pull that fetches or fetched it
@@ -333,8 +335,9 @@ class Tracker:
             return
         targets = pull.image.targets if pull.image else ()
         records = [record for target in targets for record in self.facts.images.get(target, [])]
-        suspect, pull.suspect = pull.suspect, looks_dead(pull, self._pulls.values(), records, now)
-        if suspect and pull.suspect:
+        suspect_before = pull.suspect
+        pull.suspect = looks_dead(pull, self._pulls.values(), records, self.containerd_since, now)
+        if suspect_before and pull.suspect:
             self._dead.add(pull.lease.id)
             del self._pulls[pull.lease.id]
 

@@ -39,6 +39,8 @@ class Node:
     ) -> None:
         self.registries = registries
         self.now = now
+        self.since = now
+        """When this containerd began."""
         self.store = store or Store()
         self.bandwidth = bandwidth
         self.disk = disk
@@ -93,6 +95,7 @@ class Node:
         for pull in self.pulls:
             pull.abandon("rpc error: code = Unavailable desc = error reading from server: EOF")
         self.pulls.clear()
+        self.since = self.now
 
     def advance(self, seconds: float, *, step: float = 0.05) -> None:
         """Let time pass, in steps of at most ``step`` seconds of work: what follows begins a step later."""

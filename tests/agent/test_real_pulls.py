@@ -219,6 +219,9 @@ async def test_an_agent_that_starts_after_containerd_died_shows_only_the_new_pul
     await node.kill()
     await asyncio.wait([pulling])
     await node.start()
+    async with Follow(node.socket) as follow:
+        await follow.after_polls(3)
+        assert not follow.history, "its lease is still there"
     registry.blob(layer.digest).release()
     registry.limit(MIB)
     pulling = asyncio.create_task(node.cri.pull(ref))

@@ -16,6 +16,7 @@ def restart_containerd(watched):
     """It died and is back; the agent has noticed the break."""
     watched.node.crash()
     watched.tracker.containerd_restarted()
+    watched.tracker.containerd_since = watched.node.since
 
 
 def test_a_pull_is_told_from_its_lease_to_its_image(watched, push):
@@ -264,12 +265,23 @@ def test_after_a_kill_the_next_pull_resumes_and_counts_from_there(watched, push)
     assert layer.cached_bytes + layer.downloaded_bytes == image.size
 
 
-def test_an_agent_that_starts_later_shows_a_dead_lease_at_most_until_a_pull_would_be_given_up(watched, push):
+def test_an_agent_that_starts_later_shows_no_lease_from_before_containerd_began(watched, push):
+    ref, _ = push("app:1", ("app", 60))
+    watched.node.pull(ref)
+    watched.node.advance(3)
+    watched.node.crash()
+    watched.restart()
+    watched.polls(3)
+    assert not watched.history
+
+
+def test_where_the_clock_was_set_back_a_dead_lease_is_shown_at_most_until_a_pull_would_be_given_up(watched, push):
     ref, _ = push("app:1", ("app", 60))
     watched.node.pull(ref)
     watched.node.advance(3)
     watched.node.crash()
     watched.node.now += NO_PROGRESS_LIMIT + 10
+    watched.node.since = watched.node.now + 3600
     watched.restart()
     watched.polls(3)
     assert not watched.history
@@ -278,12 +290,15 @@ def test_an_agent_that_starts_later_shows_a_dead_lease_at_most_until_a_pull_woul
     assert len(watched.history) == 1
 
 
-def test_an_agent_that_starts_after_a_crash_and_a_new_pull_shows_the_new_one_only(watched, push):
+@pytest.mark.parametrize("known", [True, False], ids=["containerd's start known", "not known"])
+@pytest.mark.parametrize("pause", [0.2, 2])
+def test_an_agent_that_starts_after_a_crash_and_a_new_pull_shows_the_new_one_only(watched, push, pause, known):
     ref, _ = push("app:1", ("app", 60))
     watched.node.pull(ref)
     watched.node.advance(3)
     watched.node.crash()
-    watched.node.advance(2)
+    watched.node.since *= known
+    watched.node.advance(pause)
     again = watched.node.pull(ref)
     watched.node.advance(2)
     watched.restart()

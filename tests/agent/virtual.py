@@ -17,6 +17,7 @@ class Watched:
     def __init__(self, node: Node, *, tracker: Tracker | None = None) -> None:
         self.node = node
         self.tracker = tracker or Tracker()
+        self.tracker.containerd_since = node.since
         self.live: list[PullState] = []
         self.ended: list[PullState] = []
         self.history: dict[str, list[PullState]] = {}
@@ -70,6 +71,7 @@ class Watched:
     def restart(self) -> None:
         """Another agent begins."""
         self.tracker, self.live = Tracker(), []
+        self.tracker.containerd_since = self.node.since
 
     def answer(self, question: Question) -> object:
         """What containerd would say."""
