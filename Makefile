@@ -18,7 +18,7 @@ demo: install ## A living dashboard with a simulated cluster: http://127.0.0.1:8
 	@exec $(BIN)/pulltrace demo $(ARGS)
 
 test: install .make/dev parts web-test ## Every test but those of `make reliability`; installs what they need
-	$(BIN)/python -m pytest -n 3 --dist worksteal --ignore tests/faults $(ARGS)
+	$(BIN)/python -m pytest -n 5 --dist worksteal --ignore tests/faults $(ARGS)
 
 lint: .make/dev .make/npm ## Style, types, import rules
 	$(BIN)/ruff check

@@ -219,6 +219,8 @@ async def test_both_halves_end_within_two_seconds(
     server, agent, port = halves()
     async with server, agent, Api(port) as api:
         await api.ready()
-        await api.until(lambda _: True)
+        async with asyncio.timeout(20):
+            while not (await api.get("/api/v1/nodes"))["nodes"]:
+                await asyncio.sleep(0.05)
         program = {"server": server, "agent": agent}[half]
         assert await program.stop(signal.SIGTERM, seconds=2) == 0
