@@ -54,7 +54,7 @@ async def run(server: ServerSettings, agent: AgentSettings) -> None:
     listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(serve(server, on_ready=lambda port, _: listening.set_result(port)))
-        url = _url(server.http_addr.host, await listening)
+        url = _url("https" if server.tls_cert_file else "http", server.http_addr.host, await listening)
         _log.info("local: the dashboard is at %s/ and shows what containerd at %s pulls", url, path)
         tasks.create_task(watch(replace(agent, containerd_socket=path, server_url=url)))
 
@@ -83,7 +83,7 @@ def _readable(path: str | None) -> str:
     return path
 
 
-def _url(host: str, port: int) -> str:
+def _url(scheme: str, host: str, port: int) -> str:
     """How to reach from this machine what listens there."""
     host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

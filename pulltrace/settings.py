@@ -83,10 +83,13 @@ def _token(text: str) -> str:
     return token
 
 
+_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"  # a namespace's name (RFC 1123)
+
+
 def _namespaces(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     for name in names:
-        if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name):
+        if not re.fullmatch(_LABEL, name):
             raise ValueError(f"has {name!r}, which is not a namespace's name")
     return names
 
@@ -111,8 +114,39 @@ def _socket(text: str) -> str:
     return path
 
 
-def _var(name: str, parse: Callable[[str], Any], default: str | None = None, *, required: bool = False) -> Any:
-    return field(metadata={"name": PREFIX + name, "parse": parse, "default": default, "required": required})
+def _account(text: str) -> str:
+    namespace, _, name = text.partition("/")
+    if not re.fullmatch(_LABEL, namespace) or not NODE_NAME.fullmatch(name):  # both names are DNS-1123 subdomains
+        raise ValueError("is not a service account like pulltrace/pulltrace-agent")
+    return text
+
+
+def _file(text: str) -> str:
+    if not text.startswith("/"):
+        raise ValueError("is not an absolute path")
+    return text
+
+
+def _var(
+    name: str,
+    parse: Callable[[str], Any],
+    default: str | None = None,
+    *,
+    required: bool = False,
+    without: str = "",
+    along: str = "",
+) -> Any:
+    """``without`` names a variable that must not be set beside this one, ``along`` one that must be."""
+    return field(
+        metadata={
+            "name": PREFIX + name,
+            "parse": parse,
+            "default": default,
+            "required": required,
+            "without": without and PREFIX + without,
+            "along": along and PREFIX + along,
+        }
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +168,9 @@ class ServerSettings(_Both):
     watch_namespaces: tuple[str, ...] | None = _var("WATCH_NAMESPACES", _namespaces)
     history_ttl: float = _var("HISTORY_TTL", _duration("1s"), "30m")
     stall_timeout: float = _var("STALL_TIMEOUT", _duration("1s"), "30s")
+    agent_service_account: str | None = _var("AGENT_SERVICE_ACCOUNT", _account, without="AGENT_TOKEN")
+    tls_cert_file: str | None = _var("TLS_CERT_FILE", _file, along="TLS_KEY_FILE")
+    tls_key_file: str | None = _var("TLS_KEY_FILE", _file, along="TLS_CERT_FILE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -145,6 +182,8 @@ class AgentSettings(_Both):
     containerd_socket: str | None = _var("CONTAINERD_SOCKET", _socket)
     report_interval: float = _var("REPORT_INTERVAL", _duration("500ms"), "1s")
     heartbeat_interval: float = _var("HEARTBEAT_INTERVAL", _duration("500ms"), "10s")
+    agent_token_file: str | None = _var("AGENT_TOKEN_FILE", _file, without="AGENT_TOKEN")
+    server_ca_file: str | None = _var("SERVER_CA_FILE", _file)
 
 
 def load(kind: type[Settings], environ: Mapping[str, str]) -> Settings:
@@ -163,10 +202,18 @@ def load(kind: type[Settings], environ: Mapping[str, str]) -> Settings:
             values[item.name] = item.metadata["parse"](text)
         except ValueError as error:
             # A token is never echoed, not even a bad one.
-            mistakes.append(f"{name}{'' if 'TOKEN' in name else f'={text!r}'} {error}")
+            mistakes.append(f"{name}{'' if item.metadata['parse'] is _token else f'={text!r}'} {error}")
+        if _is_set(item.metadata["without"], environ):
+            mistakes.append(f"{name} and {item.metadata['without']} exclude each other")
+        if item.metadata["along"] and not _is_set(item.metadata["along"], environ):
+            mistakes.append(f"{name} needs {item.metadata['along']} beside it")
     if mistakes:
         raise SettingsError(mistakes)
     return kind(**values)
+
+
+def _is_set(name: str, environ: Mapping[str, str]) -> bool:
+    return bool(environ.get(name, "").strip())
 
 
 def variables() -> Iterator[Field[Any]]:

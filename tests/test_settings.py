@@ -47,6 +47,22 @@ def test_every_mistake_is_told_at_once_with_its_variable() -> None:
     assert "two words" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("kind", "environ", "mistake"),
+    [
+        (ServerSettings, {"AGENT_TOKEN": "a", "AGENT_SERVICE_ACCOUNT": "a/b"}, "exclude each other"),
+        (AgentSettings, {"AGENT_TOKEN": "a", "AGENT_TOKEN_FILE": "/a", "NODE_NAME": "n"}, "exclude each other"),
+        (ServerSettings, {"TLS_CERT_FILE": "/a"}, "PULLTRACE_TLS_CERT_FILE needs PULLTRACE_TLS_KEY_FILE beside it"),
+        (ServerSettings, {"TLS_KEY_FILE": "/a"}, "PULLTRACE_TLS_KEY_FILE needs PULLTRACE_TLS_CERT_FILE beside it"),
+        (ServerSettings, {"AGENT_SERVICE_ACCOUNT": "pulltrace-agent"}, "is not a service account"),
+        (AgentSettings, {"SERVER_CA_FILE": "ca.crt", "NODE_NAME": "n"}, "='ca.crt' is not an absolute path"),
+    ],
+)
+def test_what_does_not_go_together_is_told(kind, environ: dict[str, str], mistake: str) -> None:
+    with pytest.raises(SettingsError, match=mistake):
+        load(kind, {f"PULLTRACE_{name}": text for name, text in environ.items()})
+
+
 def test_the_agent_must_know_its_node() -> None:
     with pytest.raises(SettingsError, match="PULLTRACE_NODE_NAME is required"):
         load(AgentSettings, {})

@@ -18,8 +18,8 @@ _MAX_BODY = 64 << 10  # bytes of an answer worth reading
 class HttpError(Exception):
     """No answer of HTTP came: ``kind`` of the error, and the message that says why."""
 
-    def __init__(self, cause: Exception) -> None:
-        super().__init__(str(cause))
+    def __init__(self, cause: Exception, hint: str = "") -> None:
+        super().__init__(f"{cause}{hint}")
         self.kind = type(cause).__name__
 
 
@@ -32,13 +32,17 @@ class Answer(NamedTuple):
 
 
 class Poster:
-    """Posts to one URL. An async context manager; redirects are answers like any other."""
+    """Posts to one URL. An async context manager; redirects are answers like any other.
 
-    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
+    ``ca_file`` has the certificates to verify an HTTPS server with, None: the system's. It is read at each connection.
+    """
+
+    def __init__(self, url: str, headers: Mapping[str, str], ca_file: str | None = None) -> None:
         parts = urlsplit(url)
         self._host, self._tls = parts.hostname or "", parts.scheme == "https"
         self._port = parts.port or (443 if self._tls else 80)
         self._target = parts.path or "/"
+        self._ca_file = ca_file
         self._headers = {"Host": parts.netloc.rpartition("@")[2], **headers}
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._protocol = h11.Connection(h11.CLIENT)
@@ -61,14 +65,21 @@ class Poster:
                 return await self._exchange(await self._connect(), body, headers)
         except (OSError, TimeoutError, UnicodeError, h11.ProtocolError) as error:
             self._hang_up()
-            raise HttpError(error) from error
+            wrong_ca = isinstance(error, ssl.SSLCertVerificationError)
+            raise HttpError(error, "; does PULLTRACE_SERVER_CA_FILE name the server's CA?" * wrong_ca) from error
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         self._hang_up()
-        context = ssl.create_default_context() if self._tls else None
+        context = self._context() if self._tls else None
         self._streams = await asyncio.open_connection(self._host, self._port, ssl=context)
         self._protocol = h11.Connection(h11.CLIENT)
         return self._streams
+
+    def _context(self) -> ssl.SSLContext:
+        try:
+            return ssl.create_default_context(cafile=self._ca_file)
+        except OSError as error:
+            raise OSError(f"PULLTRACE_SERVER_CA_FILE={self._ca_file}: {error}") from error
 
     def _hang_up(self) -> None:
         if self._streams:

@@ -27,6 +27,7 @@ MAX_RECENT = 256
 _ENDS_PER_REPORT = 32  # keeps a report far below the server's 1 MiB; fewer when it is told that it does not
 _GZIP_FROM = 16 << 10  # bytes; below, a packet more costs less than deflating
 _MAX_RETRY_AFTER = 60.0  # seconds; a longer wish is some proxy's, and the node would look lost
+_MAX_TOKEN = 8192  # bytes the server would look at
 _MAX_DELAY = 8.0  # seconds between tries; with jitter, so that a restarted server is not met by all nodes at once
 
 _log = logging.getLogger(__name__)
@@ -37,11 +38,8 @@ class Reporter:
 
     def __init__(self, settings: AgentSettings) -> None:
         self._settings = settings
-        token = settings.agent_token
         headers = {"User-Agent": f"pulltrace/{__version__}", "Content-Type": "application/json"}
-        self._poster = Poster(
-            f"{settings.server_url}/api/v1/report", headers | ({"Authorization": f"Bearer {token}"} if token else {})
-        )
+        self._poster = Poster(f"{settings.server_url}/api/v1/report", headers, settings.server_ca_file)
         self._boot_id = secrets.token_hex(8)
         self._sequence = 0
         self._live: list[PullState] = []
@@ -104,9 +102,11 @@ class Reporter:
             heartbeat_seconds=heartbeat,
         )
         try:
-            answer = await self._send(msgspec.json.encode(report))
+            answer = await self._send(msgspec.json.encode(report), self._authorization())
         except HttpError as error:
             return self._failed(error.kind, str(error))
+        except (OSError, UnicodeError) as error:
+            return self._failed("token", f"PULLTRACE_AGENT_TOKEN_FILE: {error}")
         if answer.status in (400, 413):
             self._refused(ends)
         if answer.status != 200:
@@ -118,10 +118,19 @@ class Reporter:
         self._acknowledged(ends, answer.body)
         return 0.0
 
-    async def _send(self, body: bytes) -> Answer:
+    async def _send(self, body: bytes, headers: dict[str, str]) -> Answer:
         if len(body) < _GZIP_FROM:
-            return await self._poster.post(body, {})
-        return await self._poster.post(zlib.compress(body, level=1, wbits=31), {"Content-Encoding": "gzip"})
+            return await self._poster.post(body, headers)
+        headers = headers | {"Content-Encoding": "gzip"}
+        return await self._poster.post(zlib.compress(body, level=1, wbits=31), headers)
+
+    def _authorization(self) -> dict[str, str]:
+        """The token. A file is read each time: the kubelet puts a new one there before the old one expires."""
+        token = self._settings.agent_token
+        if self._settings.agent_token_file:
+            with open(self._settings.agent_token_file, encoding="ascii") as file:  # noqa: PTH123  # pathlib costs 1 MiB
+                token = file.read(_MAX_TOKEN).strip()
+        return {"Authorization": f"Bearer {token}"} if token else {}
 
     def _acknowledged(self, ends: list[PullState], body: bytes) -> None:
         if self._failures:

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pulltrace.server.admission import Gate
 from pulltrace.server.hub import Hub
 from pulltrace.server.query import QueryError
 from pulltrace.server.routes import api_routes
@@ -30,10 +31,10 @@ SECURITY_HEADERS = {
 _RAW_HEADERS = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 
 
-def create_app(hub: Hub, token: str | None, not_ready: Callable[[], str | None]) -> ASGIApp:
+def create_app(hub: Hub, gate: Gate, not_ready: Callable[[], str | None]) -> ASGIApp:
     """What is served on ``:8080``."""
     app = Starlette(
-        routes=api_routes(hub, token, not_ready) + web_routes(),
+        routes=api_routes(hub, gate, not_ready) + web_routes(),
         exception_handlers={QueryError: _bad_query, HTTPException: _http_error},
     )
     app.router.redirect_slashes = False

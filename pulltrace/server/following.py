@@ -21,6 +21,8 @@ class Following:
         self.cluster = Cluster()
         self.tell: Callable[[Change], None] = lambda change: None
         """Takes each change; the hub's owner sets it before ``run``."""
+        self.api: kube.Api | None = None
+        """The API server, for who needs more of it; None without a cluster."""
         self._watches: kube.Watches | None = None
         self._absent = "neither in a cluster, nor does KUBECONFIG name one"
 
@@ -35,6 +37,7 @@ class Following:
             _log.warning("kube.off", extra=fields(reason=following._absent))
         else:
             if api:
+                following.api = api
                 following._watches = kube.Watches(api, namespaces, following._hear)
             else:
                 _log.info("kube.off", extra=fields(reason=following._absent))

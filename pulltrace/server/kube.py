@@ -82,6 +82,16 @@ class Watched:
     version: str
 
 
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What the API server makes of a token: ``user`` is empty when it vouches for nobody; ``error`` may say why."""
+
+    user: str
+    audiences: list[str]
+    extra: dict[str, list[str]]
+    error: str
+
+
 class Api(Protocol):
     """What is asked of the API server. Everything raises ``KubeError``."""
 
@@ -90,6 +100,9 @@ class Api(Protocol):
 
     def changes(self, resource: Resource, namespace: str | None, version: str) -> AsyncGenerator[list[Watched], None]:
         """Changes after ``version`` as they come, first an empty batch once connected, until the server has enough."""
+
+    async def review(self, token: str, audience: str) -> Review:
+        """Whose token this is, if it was made for this audience. Stores nothing, though it is a POST."""
 
     async def close(self) -> None:
         """Let go of connections."""

@@ -1,7 +1,7 @@
 """The API server over HTTP: credentials by kubernetes_asyncio, raw JSON straight into the few fields used.
 
 EDGE. The library's models and its Watch are not used: they hold every field of every object (slow, large), and its
-Watch does not end. Only GET is ever sent.
+Watch does not end. Only GET is ever sent, and POST of a TokenReview, which stores nothing.
 """
 
 import logging
@@ -16,7 +16,7 @@ from kubernetes_asyncio.client import ApiClient, Configuration
 from msgspec import Raw, Struct, field
 
 from pulltrace import __version__
-from pulltrace.server.kube import ForbiddenError, GoneError, KubeError, Page, Resource, Watched
+from pulltrace.server.kube import ForbiddenError, GoneError, KubeError, Page, Resource, Review, Watched
 from pulltrace.server.objects import Event, Pod
 
 _log = logging.getLogger(__name__)
@@ -25,13 +25,14 @@ PAGE = 200
 """Objects a page: about 2 MB of pods, which take some ten milliseconds to read."""
 CONNECT_TIMEOUT = 10.0
 LIST_TIMEOUT = 60.0
+REVIEW_TIMEOUT = 5.0
 WATCH_SECONDS = 300
 """How long the API server is asked to keep a watch up; client-go takes five to ten minutes."""
 SILENCE = 150.0
 """Seconds without a byte after which a watch is taken for dead: bookmarks come about every minute."""
 LONGEST_LINE = 16 * 2**20
 
-_VERB_HEADERS = {
+_HEADERS = {
     "Accept": "application/json",
     "Accept-Encoding": "identity",  # compressing long lists costs the API server more than the bytes do
 }
@@ -62,6 +63,23 @@ class _OnlyVersion(Struct):
     metadata: _ListMeta
 
 
+class _User(Struct):
+    username: str = ""
+    extra: dict[str, list[str]] = {}
+
+
+class _ReviewStatus(Struct):
+    authenticated: bool = False
+    user: _User = field(default_factory=_User)
+    audiences: list[str] = []
+    error: str = ""
+
+
+class _TokenReview(Struct):
+    status: _ReviewStatus = field(default_factory=_ReviewStatus)
+
+
+_review_decoder = msgspec.json.Decoder(_TokenReview)
 _list_decoder = msgspec.json.Decoder(_List)
 _line_decoder = msgspec.json.Decoder(_Line)
 _status_decoder = msgspec.json.Decoder(_Status)
@@ -133,6 +151,21 @@ class HttpApi:
                     raise KubeError(f"a line of the watch of {resource.name} has no end")
                 yield [self._watched(resource, line) for line in lines if line.strip()]
 
+    async def review(self, token: str, audience: str) -> Review:
+        """Whose token this is (https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/token-review-v1/)."""
+        kind = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview"}
+        body = kind | {"spec": {"token": token, "audiences": [audience]}}
+        async with self._call(
+            "POST", "/apis/authentication.k8s.io/v1/tokenreviews", [], REVIEW_TIMEOUT, body
+        ) as answer:
+            text = await _read(answer)
+        try:
+            status = _review_decoder.decode(text).status
+        except msgspec.MsgspecError as error:
+            raise KubeError(f"the answer to a TokenReview is none: {error}") from error
+        user = status.user if status.authenticated else _User()
+        return Review(user.username, status.audiences, user.extra, status.error)
+
     async def close(self) -> None:
         """Close all connections."""
         await self._client.close()
@@ -141,11 +174,17 @@ class HttpApi:
         self, resource: Resource, namespace: str | None, query: list[tuple[str, str]], silence: float
     ) -> "_Answer":
         path = f"/api/v1/namespaces/{namespace}/{resource.name}" if namespace else f"/api/v1/{resource.name}"
+        return self._call("GET", path, [*query, ("fieldSelector", resource.selector)], silence)
+
+    def _call(
+        self, method: str, path: str, query: list[tuple[str, str]], silence: float, body: object = None
+    ) -> "_Answer":
         call = self._client.call_api(
             path,
-            "GET",
-            query_params=[*query, ("fieldSelector", resource.selector)],
-            header_params=dict(_VERB_HEADERS),
+            method,
+            query_params=query,
+            body=body,
+            header_params=_HEADERS | ({"Content-Type": "application/json"} if body else {}),
             auth_settings=["BearerToken"],
             _preload_content=False,
             _request_timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT, sock_read=silence),
@@ -185,13 +224,13 @@ class _Answer:
         try:
             response: aiohttp.ClientResponse = await self._call
             self._response = response
-            if response.status == 200:
+            if response.ok:
                 return response
             body = await response.read()
         except (aiohttp.ClientError, OSError) as error:
             raise KubeError(_say(error)) from error
         finally:
-            if self._response and self._response.status != 200:
+            if self._response and not self._response.ok:
                 self._response.close()
         try:
             status = _status_decoder.decode(body)

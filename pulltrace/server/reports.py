@@ -1,6 +1,5 @@
 """``POST /api/v1/report``: who may, how much, is it one; then the hub. The hottest route, so plain ASGI."""
 
-import hmac
 import zlib
 
 import msgspec
@@ -8,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from pulltrace.server.admission import Gate, RefusedError
 from pulltrace.server.hub import Hub, TooSoonError
 from pulltrace.server.pulls import TooManyNodesError
 from pulltrace.wire import NODE_NAME, AgentReport, ReportAnswer
@@ -15,22 +15,12 @@ from pulltrace.wire import NODE_NAME, AgentReport, ReportAnswer
 _decoder = msgspec.json.Decoder(AgentReport)
 
 
-class RefusedError(Exception):
-    """Why a report is not taken. ``kind`` is the metric's label."""
-
-    def __init__(self, status: int, kind: str, message: str, headers: dict[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.kind = kind
-        self.headers = headers or {}
-
-
 class ReportRoute:
-    """The route. ``token`` None leaves it open."""
+    """The route, behind its gate."""
 
-    def __init__(self, hub: Hub, token: str | None) -> None:
+    def __init__(self, hub: Hub, gate: Gate) -> None:
         self._hub = hub
-        self._authorization = f"Bearer {token}".encode() if token else None
+        self._gate = gate
         # Made once: it is the same for everyone, and keeps nothing of a request.
         self._taken = Response(msgspec.json.encode(ReportAnswer(boot_id=hub.boot_id)), media_type="application/json")
 
@@ -40,7 +30,7 @@ class ReportRoute:
         except RefusedError as error:
             self._hub.metrics.rejected(error.kind)
             # What is left of the body is not worth reading.
-            headers = error.headers | ({"Connection": "close"} if error.status in (401, 413) else {})
+            headers = error.headers | ({"Connection": "close"} if error.status in (401, 403, 413, 503) else {})
             answer: Response = JSONResponse({"error": str(error)}, error.status, headers)
         else:
             answer = self._taken
@@ -48,8 +38,7 @@ class ReportRoute:
 
     async def _take(self, scope: Scope, receive: Receive) -> None:
         headers = {name: value for name, value in scope["headers"] if name in _HEADERS}
-        if self._authorization and not hmac.compare_digest(headers.get(b"authorization", b""), self._authorization):
-            raise RefusedError(401, "token", "wrong or missing token", {"WWW-Authenticate": "Bearer"})
+        node = await self._gate.admit(headers.get(b"authorization", b""))
         body = await self._body(headers, Request(scope, receive))
         try:
             report = _decoder.decode(body)
@@ -57,6 +46,8 @@ class ReportRoute:
             raise RefusedError(400, "malformed", f"not a report: {error}") from None
         if not NODE_NAME.fullmatch(report.node_name):
             raise RefusedError(400, "node_name", "nodeName is not a DNS-1123 subdomain of at most 253 characters")
+        if node not in (None, report.node_name):
+            raise RefusedError(403, "forbidden", f"this agent may report for node {node} only")
         try:
             self._hub.report(report)
         except TooSoonError:

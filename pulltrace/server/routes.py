@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from pulltrace.logs import fields
 from pulltrace.server import query
+from pulltrace.server.admission import Gate
 from pulltrace.server.answers import is_known, json_answer
 from pulltrace.server.feed import encoder, shown
 from pulltrace.server.hub import Hub
@@ -28,11 +29,11 @@ _SLICE = 200
 """Pulls encoded before the loop has its turn again."""
 
 
-def api_routes(hub: Hub, token: str | None, not_ready: Callable[[], str | None]) -> list[BaseRoute]:
+def api_routes(hub: Hub, gate: Gate, not_ready: Callable[[], str | None]) -> list[BaseRoute]:
     """Every route that programs use. ``not_ready`` tells why the server is not ready, None when it is."""
     api = _Api(hub, not_ready)
     return [
-        Route("/api/v1/report", ReportRoute(hub, token), methods=["POST"]),
+        Route("/api/v1/report", ReportRoute(hub, gate), methods=["POST"]),
         Route("/api/v1/pulls", api.pulls),
         Route("/api/v1/pulls/{id}", api.pull),
         Route("/api/v1/nodes", api.nodes),

@@ -12,11 +12,15 @@ import uvicorn
 
 from pulltrace import __version__
 from pulltrace.logs import fields
+from pulltrace.server.admission import Gate, OpenGate, TokenGate
 from pulltrace.server.app import create_app, create_metrics_app
 from pulltrace.server.following import Following
 from pulltrace.server.hub import Hub
+from pulltrace.server.kube import KubeError
 from pulltrace.server.limits import Limits
 from pulltrace.server.metrics import Metrics
+from pulltrace.server.reviews import ReviewGate
+from pulltrace.server.tls import Certificate
 from pulltrace.settings import Address, ServerSettings
 
 END_WITHIN = 1.5
@@ -36,9 +40,11 @@ async def serve(
     limits = limits or Limits()
     following = await Following.begin(os.environ, settings.watch_namespaces)
     hub = Hub(settings, Metrics(), limits=limits, following=following)
+    gate = _gate(settings, following)
+    certificate = Certificate.of(settings)
     with _listen(settings.http_addr, limits) as http, _listen(settings.metrics_addr, limits) as metrics:
         ports = http.getsockname()[1], metrics.getsockname()[1]
-        main = _Server(create_app(hub, settings.agent_token, following.not_ready))
+        main = _Server(create_app(hub, gate, following.not_ready), certificate)
         side = _Server(create_metrics_app(hub))
         serving = [
             asyncio.create_task(main.serve(sockets=[http])),
@@ -48,6 +54,8 @@ async def serve(
             async with asyncio.TaskGroup() as group:
                 group.create_task(hub.run())
                 group.create_task(following.run())
+                if certificate:
+                    group.create_task(certificate.follow())
                 for task in serving:
                     group.create_task(_while(task))
                 await asyncio.gather(main.ready.wait(), side.ready.wait())
@@ -62,10 +70,19 @@ async def serve(
             _log.info("server.stopped")
 
 
+def _gate(settings: ServerSettings, following: Following) -> Gate:
+    if settings.agent_service_account:
+        if following.api is None:
+            name = "PULLTRACE_AGENT_SERVICE_ACCOUNT"
+            raise KubeError(f"{name} needs an API server that knows the agents' tokens: {following.problem}")
+        return ReviewGate(settings.agent_service_account, following.api)
+    return TokenGate(settings.agent_token) if settings.agent_token else OpenGate()
+
+
 class _Server(uvicorn.Server):
     """uvicorn without its own signal handlers: our caller cancels us."""
 
-    def __init__(self, app: object) -> None:
+    def __init__(self, app: object, certificate: Certificate | None = None) -> None:
         config = uvicorn.Config(
             app,  # type: ignore[arg-type]
             loop="none",
@@ -77,6 +94,7 @@ class _Server(uvicorn.Server):
             server_header=False,
             timeout_keep_alive=75,  # longer than an idle agent's heartbeat: one connection per agent
             timeout_graceful_shutdown=1,
+            ssl_context_factory=(lambda *_: certificate.context) if certificate else None,
         )
         super().__init__(config)
         self.ready = asyncio.Event()

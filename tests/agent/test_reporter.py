@@ -5,6 +5,7 @@ import gzip
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -77,7 +78,9 @@ def make(unused_tcp_port: int):
     """A factory of running reporters."""
 
     @asynccontextmanager
-    async def make(heartbeat: float = 60.0, token: str | None = None, *, run: bool = True) -> AsyncIterator[Reporter]:
+    async def make(
+        heartbeat: float = 60.0, token: str | None = None, token_file: Path | None = None, *, run: bool = True
+    ) -> AsyncIterator[Reporter]:
         settings = AgentSettings(
             node_name="worker-1",
             server_url=f"http://127.0.0.1:{unused_tcp_port}/base",
@@ -86,6 +89,8 @@ def make(unused_tcp_port: int):
             heartbeat_interval=heartbeat,
             log_level=20,
             agent_token=token,
+            agent_token_file=token_file and str(token_file),
+            server_ca_file=None,
         )
         async with Reporter(settings) as reporter:
             running = asyncio.create_task(reporter.run() if run else asyncio.sleep(0))
@@ -236,6 +241,27 @@ async def test_the_token_goes_in_the_header_and_redirects_are_not_followed(serve
         reporter.offer([], [pull("a")])
         await server.until(server.told)
     assert {request.headers["Authorization"] for request in server.requests} == {"Bearer secret"}
+
+
+async def test_a_token_file_is_read_anew_for_each_report(server, make, tmp_path):
+    file = tmp_path / "token"
+    async with make(heartbeat=0.05, token_file=file):
+        file.write_text("first\n")
+        await server.until(lambda: server.requests)
+        file.write_text("second")
+        await server.until(lambda: server.requests[-1].headers["Authorization"] == "Bearer second")
+    assert server.requests[0].headers["Authorization"] == "Bearer first"
+
+
+async def test_without_its_token_file_nothing_is_sent_and_the_ends_are_kept(server, make, tmp_path, caplog):
+    file = tmp_path / "token"
+    async with make(token_file=file) as reporter:
+        reporter.offer([], [pull("a")])
+        await reporter._post(60)
+        assert "PULLTRACE_AGENT_TOKEN_FILE" in caplog.records[-1].fields["error"]
+        file.write_text("late")
+        await server.until(lambda: server.reports)
+    assert [item["id"] for item in server.reports[0]["pulls"]] == ["a"]
     assert {request.path for request in server.requests} == {"/base/api/v1/report"}
 
 

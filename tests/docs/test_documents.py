@@ -11,6 +11,7 @@ import yaml
 from starlette.routing import Route
 
 from pulltrace import __version__, settings, wire
+from pulltrace.server.admission import OpenGate
 from pulltrace.server.hub import Hub
 from pulltrace.server.metrics import Metrics
 from pulltrace.server.routes import api_routes
@@ -97,7 +98,7 @@ def metrics(hub: Hub) -> set[str]:
 
 
 def test_every_route_stands_in_its_page_and_no_other(hub: Hub) -> None:
-    known = {route.path for route in api_routes(hub, None, lambda: None) if isinstance(route, Route)} | {
+    known = {route.path for route in api_routes(hub, OpenGate(), lambda: None) if isinstance(route, Route)} | {
         "/",
         "/metrics",
     }

@@ -99,6 +99,14 @@ class Api:
                             return
                 await asyncio.sleep(0.05)
 
+    async def reported(self, seconds: float = 20) -> None:
+        """Wait until a node has reported."""
+        async with asyncio.timeout(seconds):
+            while True:
+                if (await self.get("/api/v1/nodes"))["nodes"]:
+                    return
+                await asyncio.sleep(0.05)
+
     async def until(self, true: Any, seconds: float = 20) -> list[dict[str, Any]]:
         """Poll the list until something holds of it; answer that list."""
         pulls: list[dict[str, Any]] = []

@@ -219,8 +219,6 @@ async def test_both_halves_end_within_two_seconds(
     server, agent, port = halves()
     async with server, agent, Api(port) as api:
         await api.ready()
-        async with asyncio.timeout(20):
-            while not (await api.get("/api/v1/nodes"))["nodes"]:
-                await asyncio.sleep(0.05)
+        await api.reported()
         program = {"server": server, "agent": agent}[half]
         assert await program.stop(signal.SIGTERM, seconds=2) == 0

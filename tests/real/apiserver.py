@@ -213,10 +213,11 @@ class APIServer:
                 raise APIError(answer.status, known["message"] if isinstance(known, dict) else text)
             return known
 
-    async def service_account_token(self, namespace: str, name: str) -> str:
-        """A token of an existing service account, as a pod would get it."""
+    async def service_account_token(self, namespace: str, name: str, **spec: Any) -> str:
+        """A token of an existing service account, as a pod would get it. ``spec`` is TokenRequest's."""
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
-        answer = await self.request("POST", path, {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"})
+        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+        answer = await self.request("POST", path, request)
         return str(answer["status"]["token"])
 
     async def compact(self) -> int:

@@ -1,0 +1,75 @@
+"""EDGE. The certificate of the API's port: read from files, and again when they change, without closing a stream."""
+
+import asyncio
+import logging
+import ssl
+from pathlib import Path
+from typing import Self
+
+from pulltrace.logs import fields
+from pulltrace.settings import ServerSettings
+
+LOOK_EVERY = 10.0
+"""Seconds. Kubernetes puts a renewed Secret into the volume within about a minute."""
+
+_log = logging.getLogger(__name__)
+
+
+class CertificateError(Exception):
+    """There is no certificate that could be served; the message says why."""
+
+
+class Certificate:
+    """A certificate chain and its key, as PEM files. Raises ``CertificateError`` when they cannot be used."""
+
+    def __init__(self, cert_file: str, key_file: str) -> None:
+        self._files = cert_file, key_file
+        self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        """For new connections: always the newest certificate that could be read."""
+        self._seen = self._stamp()
+        self._load()
+
+    @classmethod
+    def of(cls, settings: ServerSettings) -> Self | None:
+        """The one that the settings name; None: plain HTTP."""
+        if not settings.tls_cert_file or not settings.tls_key_file:
+            return None
+        return cls(settings.tls_cert_file, settings.tls_key_file)
+
+    async def follow(self) -> None:
+        """Take in renewed files, for ever. One that cannot be used is said; the one before stays."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            if (stamp := self._stamp()) == self._seen:
+                continue
+            self._seen = stamp
+            try:
+                self._load()
+            except CertificateError as error:
+                _log.warning("tls.not_renewed", extra=fields(error=str(error)))
+            else:
+                _log.info("tls.renewed", extra=fields(file=self._files[0]))
+
+    def _load(self) -> None:
+        # A pair that does not fit leaves half of it in the context, so it is tried on another first.
+        for context in (ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), self.context):
+            try:
+                context.load_cert_chain(*self._files, password=_no_password)
+            except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+                pair = " and ".join(self._files)
+                raise CertificateError(f"{pair} are no certificate with its key: {error}") from error
+
+    def _stamp(self) -> list[tuple[int, int] | None]:
+        return [_stat(path) for path in self._files]
+
+
+def _no_password() -> str:
+    raise ValueError("the key has a password")
+
+
+def _stat(path: str) -> tuple[int, int] | None:
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns

@@ -1,0 +1,45 @@
+"""Agents of a cluster as the API server knows them: an account, a pod on each node, and tokens as kubelets get them."""
+
+from typing import Any
+
+from tests.real.apiserver import APIServer
+
+NAMESPACE = "pulltrace"
+AGENT = "pulltrace-agent"
+ACCOUNT = f"{NAMESPACE}/{AGENT}"
+
+
+class Accounts:
+    """Of one running API server, in a namespace of its own."""
+
+    def __init__(self, cluster: APIServer) -> None:
+        self.cluster = cluster
+        self._pods: dict[str, dict[str, Any]] = {}
+
+    async def prepare(self, *accounts: str) -> None:
+        """Make the namespace and its service accounts."""
+        await self.cluster.request("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
+        for name in accounts:
+            path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts"
+            await self.cluster.request("POST", path, {"metadata": {"name": name}})
+
+    async def agent_on(self, node: str) -> None:
+        """A node, and the agent's pod on it."""
+        await self.cluster.request("POST", "/api/v1/nodes", {"metadata": {"name": node}})
+        spec = {"nodeName": node, "serviceAccountName": AGENT, "containers": [{"name": "agent", "image": "agent"}]}
+        pod = {"metadata": {"name": f"agent-{node}"}, "spec": spec}
+        path = f"/api/v1/namespaces/{NAMESPACE}/pods"
+        self._pods[node] = (await self.cluster.request("POST", path, pod))["metadata"]
+
+    async def token(self, node: str, account: str = AGENT, audience: str = "pulltrace") -> str:
+        """What the kubelet of that node puts into the agent's volume."""
+        pod = self._pods[node]
+        bound = {"apiVersion": "v1", "kind": "Pod", "name": pod["name"], "uid": pod["uid"]}
+        return await self.cluster.service_account_token(
+            NAMESPACE, account, audiences=[audience], expirationSeconds=600, boundObjectRef=bound
+        )
+
+    async def evict(self, node: str) -> None:
+        """The agent's pod goes; its tokens are worth nothing from then on."""
+        path = f"/api/v1/namespaces/{NAMESPACE}/pods/{self._pods[node]['name']}"
+        await self.cluster.request("DELETE", path, {"gracePeriodSeconds": 0})

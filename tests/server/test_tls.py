@@ -1,0 +1,127 @@
+"""HTTPS on the API's port: a real server and a real agent, with certificates that openssl made."""
+
+import asyncio
+import shutil
+import ssl
+
+import aiohttp
+import pytest
+
+from pulltrace.server.tls import Certificate, CertificateError
+from tests.e2e.programs import Program
+from tests.real.certificates import Authority
+
+pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl here to make certificates")
+
+REPORT = {"nodeName": "n1", "pulls": None}
+
+
+@pytest.fixture
+def authority(tmp_path):
+    return Authority(tmp_path / "authority")
+
+
+@pytest.fixture
+def files(tmp_path, authority):
+    """A certificate and its key where the server looks."""
+    cert, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    authority.issue(cert, key, "first")
+    return cert, key
+
+
+@pytest.fixture
+async def served(server, files, monkeypatch):
+    """A server that speaks HTTPS, and looks often whether its certificate was renewed."""
+    monkeypatch.setattr("pulltrace.server.tls.LOOK_EVERY", 0.05)
+    cert, key = files
+    return await server(TLS_CERT_FILE=str(cert), TLS_KEY_FILE=str(key))
+
+
+def trusting(authority):
+    return ssl.create_default_context(cafile=authority.ca)
+
+
+async def presented(served, authority):
+    """The common name of what a new connection is shown."""
+    _, writer = await asyncio.open_connection("127.0.0.1", served.port, ssl=trusting(authority))
+    subject = writer.get_extra_info("peercert")["subject"]
+    writer.close()
+    return subject[0][0][1]
+
+
+async def test_reports_lists_and_streams_go_over_https(served, authority):
+    url, trust = f"https://127.0.0.1:{served.port}", trusting(authority)
+    async with served.client.post(f"{url}/api/v1/report", json=REPORT, ssl=trust) as answer:
+        assert answer.status == 200
+    async with served.client.get(f"{url}/api/v1/nodes", ssl=trust) as answer:
+        assert [node["name"] for node in (await answer.json())["nodes"]] == ["n1"]
+
+
+async def test_a_renewed_certificate_is_shown_to_new_connections_and_old_streams_go_on(served, authority, files):
+    url, trust = f"https://127.0.0.1:{served.port}", trusting(authority)
+    async with served.client.get(f"{url}/api/v1/events", ssl=trust) as stream:
+        assert await stream.content.readline() == b": connected\n"
+        assert await presented(served, authority) == "first"
+        authority.issue(*files, "second")
+        async with asyncio.timeout(10):
+            while await presented(served, authority) != "second":
+                pass
+        report = REPORT | {"pulls": [{"id": "a", "status": "downloading", "imageRef": "docker.io/library/nginx"}]}
+        async with served.client.post(f"{url}/api/v1/report", json=report, ssl=trust) as answer:
+            assert answer.status == 200
+        async with asyncio.timeout(10):
+            async for line in stream.content:
+                if b"pull.started" in line:
+                    break
+
+
+async def test_a_renewal_that_cannot_be_used_is_said_and_the_old_certificate_stays(served, authority, files, caplog):
+    files[0].write_text("half a certif")
+    async with asyncio.timeout(10):
+        while "tls.not_renewed" not in [record.message for record in caplog.records]:
+            assert await presented(served, authority) == "first"
+    assert await presented(served, authority) == "first"
+    authority.issue(*files, "second")
+    async with asyncio.timeout(10):
+        while await presented(served, authority) != "second":
+            pass
+
+
+@pytest.mark.parametrize("trouble", ["missing", "another's key", "no certificate"])
+def test_what_cannot_be_served_is_an_error_at_the_start(files, authority, tmp_path, trouble):
+    cert, key = files
+    if trouble == "missing":
+        cert.unlink()
+    elif trouble == "another's key":
+        authority.issue(tmp_path / "other.crt", key, "other")
+    else:
+        cert.write_text("nothing of the kind")
+    with pytest.raises(CertificateError, match="are no certificate with its key"):
+        Certificate(str(cert), str(key))
+
+
+async def test_an_agent_with_the_wrong_ca_says_so_in_one_line_and_reports_nothing(served, authority, tmp_path):
+    settings = {
+        "NODE_NAME": "n1",
+        "SERVER_URL": f"https://127.0.0.1:{served.port}",
+        "CONTAINERD_SOCKET": str(tmp_path / "none.sock"),
+    }
+    wrong = Program("agent", **settings, SERVER_CA_FILE=str(Authority(tmp_path / "wrong").ca))
+    async with wrong, asyncio.timeout(20):
+        while "report not accepted" not in wrong.output:
+            await asyncio.wait([asyncio.ensure_future(asyncio.sleep(0.05))])
+    (line,) = [line for line in wrong.output.splitlines() if "report not accepted" in line]
+    assert "does PULLTRACE_SERVER_CA_FILE name the server's CA?" in line
+    gone = Program("agent", **settings, SERVER_CA_FILE=str(tmp_path / "gone.crt"))
+    async with gone, asyncio.timeout(20):
+        while "report not accepted" not in gone.output:
+            await asyncio.wait([asyncio.ensure_future(asyncio.sleep(0.05))])
+    assert "gone.crt" in gone.output
+    right = Program("agent", **settings, SERVER_CA_FILE=str(authority.ca))
+    async with right, aiohttp.ClientSession() as session, asyncio.timeout(20):
+        nodes = []
+        while not nodes:
+            url = f"https://127.0.0.1:{served.port}/api/v1/nodes"
+            async with session.get(url, ssl=trusting(authority)) as answer:
+                nodes = (await answer.json())["nodes"]
+    assert nodes[0]["name"] == "n1"
