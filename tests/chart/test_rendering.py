@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pulltrace.server.reviews import AUDIENCE
 from tests.chart.rendering import (
     ACKNOWLEDGED,
     CHART,
@@ -105,7 +106,8 @@ def test_another_token_rolls_both_halves() -> None:
 
 
 def test_a_generated_token_is_the_same_wherever_it_stands() -> None:
-    rendered = render(values())
+    shared = values({"agent.auth.mode": "token"})
+    rendered = render(shared)
     sums = {
         rendered.at(f"{key}#spec.template.metadata.annotations.checksum/token")
         for key in ("DaemonSet/pulltrace-agent", "Deployment/pulltrace-server")
@@ -113,7 +115,53 @@ def test_a_generated_token_is_the_same_wherever_it_stands() -> None:
     assert len(sums) == 1
     token = rendered.at("Secret/pulltrace-agent-token#data.token")
     assert len(token) == 64
-    assert token != render(values()).at("Secret/pulltrace-agent-token#data.token")
+    assert token != render(shared).at("Secret/pulltrace-agent-token#data.token")
+
+
+@pytest.mark.parametrize(
+    ("given", "mode"),
+    [
+        pytest.param({}, "serviceAccount", id="nothing"),
+        pytest.param({"agent.auth.token": "s3cret"}, "token", id="a token"),
+        pytest.param({"agent.auth.existingSecret": "mine"}, "token", id="a Secret"),
+        pytest.param({"agent.auth.token": "s3cret", "agent.auth.mode": "none"}, "none", id="a token, but none"),
+        pytest.param({"agent.auth.mode": "serviceAccount", "agent.auth.token": "x"}, "serviceAccount", id="said"),
+    ],
+)
+def test_who_may_report_follows_from_what_is_given(given: dict[str, Any], mode: str) -> None:
+    rendered = render(values(given))
+    server = "Deployment/pulltrace-server#spec.template.spec.containers.0.env"
+    agent = "DaemonSet/pulltrace-agent#spec.template.spec.containers.0.env"
+    env = {item["name"] for place in (server, agent) for item in rendered.at(place)}
+    assert ("PULLTRACE_AGENT_TOKEN" in env) == (mode == "token")
+    assert ({"PULLTRACE_AGENT_TOKEN_FILE", "PULLTRACE_AGENT_SERVICE_ACCOUNT"} <= env) == (mode == "serviceAccount")
+    assert ("ClusterRole/pulltrace-token-reviewer" in rendered.objects) == (mode == "serviceAccount")
+
+
+def test_the_server_expects_the_account_that_agents_have() -> None:
+    rendered = render(values({"namespace": "watch", "fullnameOverride": "pt"}))
+    server = "Deployment/pt-server#spec.template.spec.containers.0.env.[PULLTRACE_AGENT_SERVICE_ACCOUNT].value"
+    assert rendered.at(server) == "watch/pt-agent"
+    assert rendered.at("DaemonSet/pt-agent#spec.template.spec.serviceAccountName") == "pt-agent"
+    assert rendered.objects["ServiceAccount/pt-agent"]["metadata"]["namespace"] == "watch"
+    [source] = rendered.at("DaemonSet/pt-agent#spec.template.spec.volumes.[token].projected.sources")
+    assert source["serviceAccountToken"]["audience"] == AUDIENCE
+
+
+def test_with_a_certificate_everybody_speaks_https() -> None:
+    rendered = render(values({"server.tls.secretName": "pulltrace-tls"}))
+    server = rendered.at("Deployment/pulltrace-server#spec.template.spec.containers.0")
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert server[probe]["httpGet"]["scheme"] == "HTTPS"
+    agent = rendered.at("DaemonSet/pulltrace-agent#spec.template.spec")
+    env = {item["name"]: item.get("value") for item in agent["containers"][0]["env"]}
+    assert env["PULLTRACE_SERVER_URL"] == "https://pulltrace-server.pulltrace.svc:8080"
+    test = rendered.hooks["Pod/pulltrace-test"]["spec"]
+    assert test["containers"][0]["args"][1:] == [env["PULLTRACE_SERVER_URL"], "agents", env["PULLTRACE_SERVER_CA_FILE"]]
+    for pod in (agent, test):
+        [ca] = [volume for volume in pod["volumes"] if volume["name"] == "server-ca"]
+        assert ca["secret"]["items"] == [{"key": "ca.crt", "path": "ca.crt"}], "the key is for the server alone"
+    assert "https://localhost:8080" in rendered.notes
 
 
 @pytest.mark.parametrize(
@@ -257,8 +305,11 @@ def test_a_service_monitor_selects_the_service_and_nothing_else(path: str) -> No
 
 NOTES = [
     pytest.param(
-        {}, ["an agent on every node", "generated and keeps", "port-forward svc/pulltrace-server"], id="default"
+        {},
+        ["an agent on every node", "each agent reports for its own node only", "port-forward svc/pulltrace-server"],
+        id="default",
     ),
+    pytest.param({"agent.auth.mode": "token"}, ["generated and keeps"], id="a generated token"),
     pytest.param({"agent.runtimeSocket.enabled": False}, ["NO AGENT is installed"], id="no agent"),
     pytest.param({"agent.auth.mode": "none"}, ["reports are OPEN"], id="open reports"),
     pytest.param({"agent.auth.token": "x"}, ["which this release was given"], id="a given token"),
@@ -304,10 +355,11 @@ def test_acknowledging_is_all_an_install_needs() -> None:
     kinds = sorted(document["kind"] for document in render(ACKNOWLEDGED).objects.values())
     assert kinds == [
         "ClusterRole",
+        "ClusterRole",
+        "ClusterRoleBinding",
         "ClusterRoleBinding",
         "DaemonSet",
         "Deployment",
-        "Secret",
         "Service",
         "ServiceAccount",
         "ServiceAccount",

@@ -56,7 +56,7 @@ CASES: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
     (
         "commonLabels",
         {"team": "platform"},
-        {},
+        {"agent.auth.mode": "token"},
         {
             f"{SERVICE}#metadata.labels.team": "platform",
             f"{AGENT}#spec.template.metadata.labels.team": "platform",
@@ -114,6 +114,40 @@ CASES: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
             SECRET: None,
             f"{AGENT_BOX}.env.[PULLTRACE_AGENT_TOKEN]": None,
             f"{SERVER_BOX}.env.[PULLTRACE_AGENT_TOKEN]": None,
+        },
+    ),
+    (
+        "agent.auth.mode",
+        "serviceAccount",
+        {},
+        {
+            SECRET: None,
+            f"{AGENT_BOX}.env.[PULLTRACE_AGENT_TOKEN_FILE].value": "/var/run/secrets/pulltrace/token",
+            f"{AGENT_BOX}.volumeMounts.[token].mountPath": "/var/run/secrets/pulltrace",
+            f"{SERVER_BOX}.env.[PULLTRACE_AGENT_SERVICE_ACCOUNT].value": "pulltrace/pulltrace-agent",
+            "ClusterRole/pulltrace-token-reviewer#rules": [
+                {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]}
+            ],
+        },
+    ),
+    (
+        "server.tls.secretName",
+        "mine",
+        {},
+        {
+            f"{SERVER_POD}.volumes.[tls].secret": {"secretName": "mine"},
+            f"{SERVER_BOX}.volumeMounts.[tls].mountPath": "/etc/pulltrace/tls",
+            f"{SERVER_BOX}.env.[PULLTRACE_TLS_CERT_FILE].value": "/etc/pulltrace/tls/tls.crt",
+            f"{SERVER_BOX}.env.[PULLTRACE_TLS_KEY_FILE].value": "/etc/pulltrace/tls/tls.key",
+        },
+    ),
+    (
+        "server.tls.caKey",
+        "",
+        {"server.tls.secretName": "mine"},
+        {
+            f"{AGENT_BOX}.env.[PULLTRACE_SERVER_CA_FILE]": None,
+            f"{AGENT_BOX}.env.[PULLTRACE_SERVER_URL].value": "https://pulltrace-server.pulltrace.svc:8080",
         },
     ),
     (

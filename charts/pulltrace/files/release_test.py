@@ -1,18 +1,20 @@
 """What `helm test` runs: the server is ready, and, where agents are installed, a node reports within a minute."""
 
 import json
+import ssl
 import sys
 import time
 from urllib.error import URLError
 from urllib.request import urlopen
 
-url, expected = sys.argv[1:]
+url, expected, *ca_file = sys.argv[1:]
+trust = ssl.create_default_context(cafile=ca_file[0] if ca_file else None)
 
 
 def reporting():
-    with urlopen(f"{url}/readyz", timeout=5):
+    with urlopen(f"{url}/readyz", timeout=5, context=trust):
         pass
-    with urlopen(f"{url}/api/v1/nodes", timeout=5) as answer:
+    with urlopen(f"{url}/api/v1/nodes", timeout=5, context=trust) as answer:
         return [node["name"] for node in json.load(answer)["nodes"] if node["state"] == "reporting"]
 
 

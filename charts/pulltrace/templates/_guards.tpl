@@ -37,6 +37,15 @@ reports, and the dashboard would show a different share at each request. Leave i
 they saw while a server restarts, and tell it again.
 ` -}}
 {{- end -}}
+{{- if and (eq (include "pulltrace.authMode" .) "serviceAccount") (semverCompare "<1.30-0" .Capabilities.KubeVersion.Version) -}}
+{{- fail (printf `
+
+agent.auth.mode=serviceAccount needs Kubernetes 1.30: before, an agent's token does not say its node. This is %s.
+Let agents share a secret:
+
+    --set agent.auth.mode=token
+` .Capabilities.KubeVersion.Version) -}}
+{{- end -}}
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
 {{- fail `
 

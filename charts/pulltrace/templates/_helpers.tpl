@@ -81,10 +81,58 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 {{- end -}}
 
 {{/*
+Who may report: serviceAccount, token or none.
+*/}}
+{{- define "pulltrace.authMode" -}}
+{{- $auth := .Values.agent.auth -}}
+{{- default (ternary "token" "serviceAccount" (or (ne $auth.token "") (ne $auth.existingSecret ""))) $auth.mode -}}
+{{- end -}}
+
+{{- define "pulltrace.url" -}}
+http{{ if .Values.server.tls.secretName }}s{{ end }}://{{ include "pulltrace.fullname" . }}-server.{{ include "pulltrace.namespace" . }}.svc:{{ .Values.server.service.port }}
+{{- end -}}
+
+{{/*
+"true" when agents verify the server by a CA in its Secret.
+*/}}
+{{- define "pulltrace.hasCA" -}}
+{{- if and .Values.server.tls.secretName .Values.server.tls.caKey }}true{{ end -}}
+{{- end -}}
+
+{{/*
+The CA alone, for those who must not have the key beside it.
+*/}}
+{{- define "pulltrace.caVolume" -}}
+- name: server-ca
+  secret:
+    secretName: {{ .Values.server.tls.secretName }}
+    items:
+      - key: {{ .Values.server.tls.caKey }}
+        path: ca.crt
+{{- end -}}
+
+{{- define "pulltrace.caMount" -}}
+- name: server-ca
+  mountPath: /etc/pulltrace/ca
+  readOnly: true
+{{- end -}}
+
+{{/*
+A probe of the server, over HTTPS where it speaks that. Call with (dict "root" $ "probe" …).
+*/}}
+{{- define "pulltrace.probe" -}}
+{{- $probe := deepCopy .probe -}}
+{{- if and .root.Values.server.tls.secretName $probe.httpGet -}}
+{{- $_ := set $probe.httpGet "scheme" "HTTPS" -}}
+{{- end -}}
+{{- toYaml $probe -}}
+{{- end -}}
+
+{{/*
 The chart makes the Secret, unless the token is elsewhere or reports are open.
 */}}
 {{- define "pulltrace.ownsSecret" -}}
-{{- if and (eq .Values.agent.auth.mode "token") (not .Values.agent.auth.existingSecret) }}true{{ end -}}
+{{- if and (eq (include "pulltrace.authMode" .) "token") (not .Values.agent.auth.existingSecret) }}true{{ end -}}
 {{- end -}}
 
 {{- define "pulltrace.secretName" -}}
@@ -116,7 +164,7 @@ Environment both halves share.
 {{- define "pulltrace.env" -}}
 - name: PULLTRACE_LOG_LEVEL
   value: {{ .Values.config.logLevel | quote }}
-{{- if eq .Values.agent.auth.mode "token" }}
+{{- if eq (include "pulltrace.authMode" .) "token" }}
 - name: PULLTRACE_AGENT_TOKEN
   valueFrom:
     secretKeyRef:
