@@ -98,7 +98,7 @@ class NodeState(StrEnum):
     LOST = "lost"
 
 
-class _Wire(Struct, rename="camel", frozen=True, kw_only=True, omit_defaults=True):
+class _Wire(Struct, rename="camel", frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One JSON object."""
 
 

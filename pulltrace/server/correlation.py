@@ -83,6 +83,8 @@ class Correlation:
             self._tell(story, now, joined)
             if story.want is None and _is_settled(story, now):
                 del stories[story.id]
+                if story.pull:
+                    story.pull.settle()
         if not stories:
             del self._nodes[node]
         return joined
@@ -173,6 +175,7 @@ def _find(stories: dict[str, Story], node: str, pull: Pull, name: Name, before: 
 def _attach(story: Story, pull: Pull, name: Name, stories: dict[str, Story]) -> None:
     if story.pull:  # it failed, and this is the next attempt
         story.pull.superseded = True
+        story.pull.settle()
         if story.want is None:
             story.attempt += 1
     stories[story.id] = story

@@ -5,12 +5,16 @@ is the feed's tail, and however slow it is there is never more to send than ther
 the end of an attempt that a retry superseded, a removal — stays as a *leftover*; those are bounded, and a cursor from
 before the last one dropped is of no use any more: that reader starts from a reset.
 
+What has ended is most of what there is, and few ask for it: once its frame is over its layers are kept packed.
+
 What changed in one tick is a ``Frame``. Every entry is encoded at most once for each kind of reader, and a reader that
 is in step gets the frame's own bytes object.
 """
 
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import msgspec
 from msgspec import structs
@@ -31,7 +35,7 @@ encoder = msgspec.json.Encoder()
 class Entry:
     """One change: a pull's state, or its removal (``pull`` is None)."""
 
-    __slots__ = ("_bytes", "at", "id", "node", "pull", "revision", "type")
+    __slots__ = ("_bytes", "_layers", "at", "id", "node", "pull", "revision", "type")
 
     def __init__(
         self, *, revision: int, type_: EventType, id_: str, node: str, pull: PullStatus | None, at: float
@@ -41,8 +45,10 @@ class Entry:
         self.id = id_
         self.node = node
         self.pull = pull
+        """Without its layers once they are packed; ``shown`` has them."""
         self.at = at
         self._bytes: dict[bool, bytes] | None = {}
+        self._layers: bytes | None = None
 
     def data(self, *, layers: bool) -> bytes:
         """The event's JSON, kept as long as the entry is of the newest frame."""
@@ -53,25 +59,33 @@ class Entry:
             data = self._bytes[layers] = encoder.encode(self._event(layers))
         return data
 
-    def forget_bytes(self) -> None:
+    def pack(self) -> None:
         """It is of an old frame: few will ask for it."""
         self._bytes = None
+        if self.pull and self.pull.layers and self.pull.status.ended:
+            self._layers = zlib.compress(encoder.encode(self.pull.layers), 1)
+            self.pull = structs.replace(self.pull, layers=None)
+
+    def shown(self, *, layers: bool) -> PullStatus | None:
+        """The pull as list and stream encode it, with or without its layers; None of a removal."""
+        if self.pull is None:
+            return None
+        if self._layers and layers:
+            unpacked: Any = msgspec.Raw(zlib.decompress(self._layers))  # already the JSON that it will be
+            return structs.replace(self.pull, layers=unpacked)
+        return self.pull if layers or self.pull.layers is None else structs.replace(self.pull, layers=None)
 
     def _event(self, layers: bool) -> PullEvent | PullRemovedEvent:
-        if self.pull is None:
+        pull = self.shown(layers=layers)
+        if pull is None:
             return removal(self.id, self.node, self.at)
         return PullEvent(
             timestamp=to_time(self.at),
             type=self.type,
             node_name=self.node,
-            pull=shown(self.pull, layers=layers),
+            pull=pull,
             schema_version=SCHEMA_VERSION,
         )
-
-
-def shown(pull: PullStatus, *, layers: bool) -> PullStatus:
-    """A pull as list and stream show it, with or without its layers."""
-    return pull if layers or pull.layers is None else structs.replace(pull, layers=None)
 
 
 def removal(id_: str, node: str, at: float) -> PullRemovedEvent:
@@ -124,8 +138,12 @@ class Feed:
         """A pull's newest state."""
         return self._newest.get(id_)
 
-    def pulls(self) -> Iterator[PullStatus]:
+    def entries(self) -> Iterable[Entry]:
         """Every pull's newest state, in no order."""
+        return self._newest.values()
+
+    def pulls(self) -> Iterator[PullStatus]:
+        """The same as pulls; those that ended may lack their layers."""
         return (entry.pull for entry in self._newest.values() if entry.pull)
 
     def current(self) -> list[Entry]:
@@ -139,7 +157,7 @@ class Feed:
         entries += [self._change(pull, now) for pull in changed]
         if entries:
             for entry in self.frame.entries:
-                entry.forget_bytes()
+                entry.pack()
             self.frame = Frame(after, self.revision, entries)
         return self.frame
 

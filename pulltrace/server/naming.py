@@ -6,6 +6,7 @@ exactly; a single want of its repository is it; of several, the order in which t
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pulltrace import images
 from pulltrace.server.nodes import Pull
@@ -29,6 +30,7 @@ class Name:
     guessed: bool = False
 
     @classmethod
+    @lru_cache(4096)  # asked for each pull at each tick
     def of(cls, image: str, *, guessed: bool = False) -> "Name":
         """The name in a reference; of a text that is none, the text."""
         try:

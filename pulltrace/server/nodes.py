@@ -6,13 +6,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeGuard
 
+from msgspec import structs
+
 from pulltrace.server.rates import Speed, Unpacking
-from pulltrace.wire import ErrorReason, NodeState, PullPhase, PullState, to_time
+from pulltrace.wire import ErrorReason, LayerState, LayerStatus, NodeState, PullPhase, PullState, to_time
 
 DEFAULT_HEARTBEAT = 10.0
 LOST_AFTER = 60.0
 OLDEST = 7 * 24 * 3600.0
 """No pull began longer ago: containerd's leases end after a day. What says otherwise is a broken clock."""
+
+
+_STILL = Speed(0, 0.0)
+"""Of a pull that has ended; one that comes back to life begins to count anew."""
 
 
 @dataclass(slots=True, eq=False)
@@ -48,6 +54,8 @@ class Pull:
     arriving: Speed = field(init=False)
     """Of all that comes, layers that another pull fetches included."""
     layer_speeds: dict[str, Speed] = field(default_factory=dict)
+    told_layers: dict[str, tuple[LayerState, LayerStatus]] = field(default_factory=dict)
+    """Layers that stood still when they were last told, and how; ``status`` keeps them."""
     _phase_since: float = 0.0
     _sampled_at: float | None = None
 
@@ -104,8 +112,13 @@ class Pull:
         self.ended_at = max(at, self.started_at)
         self.error = error
         self.reason = (reason or ErrorReason.UNKNOWN) if phase is PullPhase.FAILED else None
-        self.layer_speeds = {}
+        self.layer_speeds, self.told_layers = {}, {}
+        self.speed = self.arriving = _STILL
         return self.ended_at
+
+    def settle(self) -> None:
+        """Nothing more will be told of it: let go of what that would be made from."""
+        self.state = structs.replace(self.state, layers=None)
 
     def revive(self, now: float) -> None:
         """It had not ended after all. Nobody saw what came in between."""

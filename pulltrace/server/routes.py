@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Callable
+from operator import itemgetter
 
 from sse_starlette import EventSourceResponse
 from sse_starlette.sse import SendTimeoutError
@@ -16,12 +17,11 @@ from pulltrace.logs import fields
 from pulltrace.server import query
 from pulltrace.server.admission import Gate
 from pulltrace.server.answers import is_known, json_answer
-from pulltrace.server.feed import encoder, shown
+from pulltrace.server.feed import Entry, encoder
 from pulltrace.server.hub import Hub
 from pulltrace.server.kube_routes import kube_routes
 from pulltrace.server.reports import ReportRoute
 from pulltrace.server.stream import Reader
-from pulltrace.wire import PullStatus
 
 _log = logging.getLogger(__name__)
 
@@ -55,13 +55,17 @@ class _Api:
         tag = f'"{self._hub.boot_id}-{self._hub.feed.revision}"'
         if is_known(request, tag):
             return json_answer(b"", tag, 304)
-        pulls = [pull for pull in self._hub.feed.pulls() if asked.fits(pull)]
-        pulls.sort(key=lambda pull: pull.started_at, reverse=True)
+        found = [
+            (entry.pull.started_at, entry)
+            for entry in self._hub.feed.entries()
+            if entry.pull and asked.fits(entry.pull)
+        ]
+        found.sort(key=itemgetter(0), reverse=True)
         parts = []
-        for start in range(0, len(pulls), _SLICE):
+        for start in range(0, len(found), _SLICE):
             if start:
                 await asyncio.sleep(0)
-            parts += [_pull(pull, asked.layers(pull.id)) for pull in pulls[start : start + _SLICE]]
+            parts += [_pull(entry, asked.layers(entry.id)) for _, entry in found[start : start + _SLICE]]
         return json_answer(b'{"pulls":[' + b",".join(parts) + b"]}", tag)
 
     async def pull(self, request: Request) -> Response:
@@ -69,7 +73,7 @@ class _Api:
         if entry is None or entry.pull is None:
             return JSONResponse({"error": "no such pull"}, 404)
         tag = f'"{self._hub.boot_id}-{entry.revision}"'
-        return json_answer(b"", tag, 304) if is_known(request, tag) else json_answer(_pull(entry.pull, True), tag)
+        return json_answer(b"", tag, 304) if is_known(request, tag) else json_answer(_pull(entry, True), tag)
 
     async def nodes(self, request: Request) -> Response:
         body = encoder.encode(self._hub.nodes())
@@ -120,5 +124,5 @@ class _Stream(EventSourceResponse):
         await receive()
 
 
-def _pull(pull: PullStatus, layers: bool) -> bytes:
-    return encoder.encode(shown(pull, layers=layers))
+def _pull(entry: Entry, layers: bool) -> bytes:
+    return encoder.encode(entry.shown(layers=layers))

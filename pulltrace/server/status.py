@@ -180,6 +180,18 @@ def _is_stalled(pull: Pull, sums: _Sums, timeout: float, now: float) -> bool:
 
 
 def _layer(layer: LayerState, pull_id: str, pull: Pull, now: float) -> LayerStatus:
+    """One layer, told as before while nothing of it changed: most of them wait or are done."""
+    before = pull.told_layers.get(layer.digest)
+    if before and before[0] == layer and before[1].pull_id == pull_id:
+        return before[1]
+    status = _layer_now(layer, pull_id, pull, now)
+    stands = layer.state not in (None, LayerPhase.DOWNLOADING) and not layer.fetched_by and not pull.node.skew
+    if stands and pull.ended_at is None:
+        pull.told_layers[layer.digest] = layer, status
+    return status
+
+
+def _layer_now(layer: LayerState, pull_id: str, pull: Pull, now: float) -> LayerStatus:
     node = pull.node
     to_fetch = max(layer.total_bytes - layer.cached_bytes, 0)
     speed = pull.layer_speeds.get(layer.digest) if layer.state is LayerPhase.DOWNLOADING else None

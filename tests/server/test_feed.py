@@ -1,11 +1,12 @@
 """The feed alone: revisions, cursors, what must never be missed, and what is bounded."""
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from pulltrace.server.feed import Entry, Feed
-from pulltrace.wire import EventType, PullPhase, PullStatus
+from pulltrace.wire import EventType, PullEvent, PullPhase, PullStatus
 from tests.server.build import NOW, World, layer, pull
 
 
@@ -125,6 +126,19 @@ def test_bytes_of_old_frames_are_not_kept() -> None:
     assert old.data(layers=True)
 
 
+def test_the_layers_of_an_ended_pull_are_packed_when_its_frame_is_over_and_told_as_they_were() -> None:
+    feed = Feed(100)
+    ended = replace(EXAMPLE, id="a", status=PullPhase.COMPLETED)
+    feed.publish([ended, replace(EXAMPLE, id="b")], [], NOW)
+    old, running = feed.frame.entries
+    before = old.data(layers=True)
+    change(feed, "c")
+    assert old.pull == replace(ended, layers=None)
+    assert old.data(layers=True) == before
+    assert old.shown(layers=False) == old.pull
+    assert running.pull.layers == EXAMPLE.layers, "it is still told"
+
+
 step = st.tuples(
     st.sampled_from(["change", "end", "retry", "remove", "read"]), st.sampled_from("abcd"), st.integers(0, 3)
 )
@@ -150,7 +164,7 @@ class Reader:
             if entry.pull is None:
                 self.has.pop(entry.id, None)
                 continue
-            self.has[entry.id] = entry.pull
+            self.has[entry.id] = msgspec.json.decode(entry.data(layers=True), type=PullEvent).pull
             if entry.pull.status.ended:
                 self.ends.add((entry.id, entry.pull.attempt))
 
