@@ -92,6 +92,7 @@ class _Server(uvicorn.Server):
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_keep_alive=75,  # longer than an idle agent's heartbeat: one connection per agent
             timeout_graceful_shutdown=1,
             ssl_context_factory=(lambda *_: certificate.context) if certificate else None,
