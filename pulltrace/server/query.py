@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pulltrace import images
 from pulltrace.wire import PullPhase, PullStatus
 
-_FILTERS = ("node", "namespace", "pod", "image", "status")
+FILTERS = ("node", "namespace", "pod", "image", "status")
+"""Parameters that choose; ``layers`` is the other one."""
 _MAX_VALUES = 100
 
 
@@ -60,12 +61,12 @@ def parse(parameters: Iterable[tuple[str, str]], others: Sequence[str] = ()) -> 
     """Read a query. ``others`` are the route's own parameters. Raises ``QueryError``."""
     values: dict[str, list[str]] = {}
     for name, text in parameters:
-        if name == "layers" or name in _FILTERS:
+        if name == "layers" or name in FILTERS:
             values.setdefault(name, []).extend(part.strip() for part in text.split(",") if part.strip())
             if len(values[name]) > _MAX_VALUES:
                 raise QueryError(f"{name} has more than {_MAX_VALUES} values")
         elif name not in others:
-            known = ", ".join((*_FILTERS, "layers", *others))
+            known = ", ".join((*FILTERS, "layers", *others))
             raise QueryError(f"{name[:40]!r} is not a parameter; there are {known}")
     try:
         status = frozenset(PullPhase(value) for value in values.get("status", ()))

@@ -9,7 +9,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from pulltrace.server import query
+from pulltrace import __version__
+from pulltrace.server import openapi, query
 from pulltrace.server.admission import Gate
 from pulltrace.server.answers import is_known, json_answer
 from pulltrace.server.feed import Entry, encoder
@@ -32,6 +33,7 @@ def api_routes(hub: Hub, gate: Gate, not_ready: Callable[[], str | None]) -> lis
         Route("/api/v1/nodes", api.nodes),
         *kube_routes(hub),
         Route("/api/v1/events", EventsRoute(hub), methods=["GET"]),
+        Route("/api/v1/openapi.json", api.openapi),
         Route("/healthz", api.healthz),
         Route("/readyz", api.readyz),
     ]
@@ -71,6 +73,10 @@ class _Api:
         body = encoder.encode(self._hub.nodes())
         tag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
         return json_answer(b"", tag, 304) if is_known(request, tag) else json_answer(body, tag)
+
+    async def openapi(self, request: Request) -> Response:
+        tag = f'"{__version__}"'
+        return json_answer(b"", tag, 304) if is_known(request, tag) else json_answer(openapi.document(), tag)
 
     async def healthz(self, _: Request) -> Response:
         return PlainTextResponse("ok")

@@ -84,7 +84,7 @@ def test_it_starts_as_nobody_with_nothing_else_around(image: tuple[str, Path]) -
     assert inside(root, "-m", "pulltrace", "--version").startswith("pulltrace ")
     libraries = {
         "agent": "h11, grpc.aio, msgspec",
-        "server": "uvicorn, uvloop, httptools, starlette, sse_starlette",
+        "server": "uvicorn, uvloop, httptools, starlette",
     }
     code = f"import ssl, {libraries[half]}; print(len(ssl.create_default_context().get_ca_certs()))"
     assert int(inside(root, "-c", code)) > 50

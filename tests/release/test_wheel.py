@@ -81,7 +81,7 @@ def test_installed_alone_the_demo_serves_the_page(wheel: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("half", "foreign"),
     [
-        ("agent", {"starlette", "uvicorn", "sse-starlette", "kubernetes-asyncio", "prometheus-client", "uvloop"}),
+        ("agent", {"starlette", "uvicorn", "kubernetes-asyncio", "prometheus-client", "uvloop"}),
         ("server", {"grpcio", "protobuf"}),
     ],
 )
