@@ -7,7 +7,7 @@ WEB_SOURCES := $(shell find web -type f -not -path '*/node_modules/*' -not -path
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format web web-test parts stubs pins schema chart chart-readme docs bench soak reliability clean
+.PHONY: help install demo test lint format web web-test parts stubs pins schema chart chart-readme docs bench soak fuzz reliability clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,10 @@ schema: .make/dev ## Make docs/schemas/pull-event-v1.json from pulltrace/wire.py
 reliability: .make/dev ## Do every fault to real processes and write docs/reliability.md's table
 	$(BIN)/python -m tests.faults.table
 
+fuzz: .make/dev ## Fuzz all that reads what others wrote, a minute each (ARGS="--seconds 600 report"), then the API by its own document
+	$(BIN)/python -m tests.fuzz $(ARGS)
+	EXAMPLES=500 $(BIN)/python -m pytest --timeout 1200 tests/server/test_openapi.py
+
 chart: .make/dev ## Lint the chart and test it: rendering, alerts, a real API server, releases
 	$(BIN)/python -m pytest tests/chart tests/release $(ARGS)
 
@@ -60,7 +64,7 @@ docs: .make/dev ## The site, strictly, into site/; and what it says, held agains
 
 pins: .make/dev ## Refresh requirements/*.txt, the hashed pins of images and CI
 	@for half in agent server all; do $(PIN) --extra $$half -o requirements/$$half.txt; done
-	@$(PIN) --extra all --group test --group lint --group chart --group release --group docs -o requirements/dev.txt
+	@$(PIN) --extra all --group test --group lint --group fuzz --group chart --group release --group docs -o requirements/dev.txt
 
 # No index lines, and a pin for every Python we support.
 PIN := $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml

@@ -26,6 +26,9 @@ from pulltrace.wire import (
 Json = dict[str, Any]
 
 _MODELS = (PullList, PullStatus, PullEvent, PullRemovedEvent, PodList, ImageList, NodeList, AgentReport, ReportAnswer)
+_NODE_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+"""``wire.NODE_NAME`` as JSON Schema writes it."""
+
 _ETAG = {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}}
 
 
@@ -34,6 +37,7 @@ def document() -> bytes:
     """The whole document, as JSON."""
     refs, components = msgspec.json.schema_components(_MODELS, ref_template="#/components/schemas/{name}")
     model = dict(zip(_MODELS, refs, strict=True))
+    components["AgentReport"]["properties"]["nodeName"] = {"type": "string", "maxLength": 253, "pattern": _NODE_NAME}
     components["Error"] = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
     return msgspec.json.encode(
         {

@@ -1,0 +1,57 @@
+"""``python -m tests.fuzz [--seconds N] [--runs N] [target …]``: fuzz each target in a process of its own; a table.
+
+libFuzzer ends its process, so there is one for each. What it finds stays in ``tests/fuzz/findings/``.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+FINDINGS = Path(__file__).parent / "findings"
+TARGET_NAMES = (
+    "report",
+    "gzip",
+    "reference",
+    "manifest",
+    "message",
+    "kube",
+    "query",
+    "last-event-id",
+    "token",
+    "answer",
+)
+
+
+def fuzz(name: str, *limits: str) -> tuple[int, str]:
+    """Executions of one target, and what was found: nothing, or the last lines that say what."""
+    FINDINGS.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="pulltrace-fuzz-") as corpus:
+        command = [sys.executable, "-m", "tests.fuzz.one", name, corpus, *limits]
+        command += [f"-artifact_prefix={FINDINGS}/{name}-", "-timeout=20", "-rss_limit_mb=1024", "-max_len=4096"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, errors="replace")
+    told = re.findall(r"^(?:#|Done )(\d+)", done.stderr, re.MULTILINE)
+    return int(told[-1]) if told else 0, "" if done.returncode == 0 else done.stderr[-3000:]
+
+
+def main() -> int:
+    """Fuzz, print the table, and fail when something was found."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
+    parser.add_argument("--seconds", type=int, default=60, help="for each target")
+    parser.add_argument("targets", nargs="*", choices=[[], *TARGET_NAMES], default=[])
+    args = parser.parse_args()
+    found = ""
+    print("| target | executions | findings |\n|---|---:|---:|", flush=True)  # noqa: T201
+    for name in args.targets or TARGET_NAMES:
+        runs, finding = fuzz(name, f"-max_total_time={args.seconds}")
+        found += finding
+        print(f"| {name} | {runs:,} | {int(bool(finding))} |", flush=True)  # noqa: T201
+    if found:
+        print(found, file=sys.stderr)  # noqa: T201
+    return int(bool(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,247 @@
+"""What is fuzzed: one function for each place where bytes of others come in. Each takes any bytes.
+
+A target may raise what its code promises to raise, which it catches itself; anything else is a finding.
+"""
+
+import asyncio
+import base64
+import contextlib
+import gzip
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from google.protobuf.message import DecodeError
+
+from pulltrace import images
+from pulltrace.agent import containerd, manifests
+from pulltrace.agent.attribution import image_of
+from pulltrace.agent.containerd_api import content_pb2, leases_pb2
+from pulltrace.server import failures, query
+from pulltrace.server.admission import OpenGate, RefusedError
+from pulltrace.server.app import create_app
+from pulltrace.server.hub import Hub
+from pulltrace.server.limits import Limits
+from pulltrace.server.metrics import Metrics
+from pulltrace.server.objects import Event, EventSeen, Pod, PodSeen, PodsListed
+from pulltrace.server.pods import Cluster
+from pulltrace.server.reviews import ReviewGate
+from pulltrace.server.stream import Reader
+from pulltrace.settings import ServerSettings, load
+from pulltrace.wire import PullStatus
+from tests.server.test_invariants import check
+
+NOW = 1_700_000_000.0
+logging.disable(logging.CRITICAL)
+
+
+class _Server:
+    """A server's application, asked without a socket. Small limits, so that they are met."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        limits = Limits(nodes=20, active_per_node=8, layers_per_pull=8, history_per_node=8, history=50, leftovers=20)
+        self.hub = Hub(load(ServerSettings, {}), Metrics(), limits=limits, clock=lambda: self.now)
+        self.app = create_app(self.hub, OpenGate(), lambda: None)
+        self._loop = asyncio.new_event_loop()
+
+    def ask(self, method: str, path: str, query_string: bytes = b"", body: bytes = b"", **headers: bytes) -> int:
+        """The status; a server error is a finding."""
+        return self._loop.run_until_complete(self._ask(method, path, query_string, body, headers))
+
+    async def _ask(self, method: str, path: str, query_string: bytes, body: bytes, headers: dict[str, bytes]) -> int:
+        status = 0
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: Any) -> None:
+            nonlocal status
+            status = message.get("status", status)
+
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": query_string,
+            "headers": [(name.replace("_", "-").encode(), value) for name, value in headers.items()],
+            "client": None,
+            "root_path": "",
+        }
+        await self.app(scope, receive, send)
+        assert 200 <= status < 500 or status == 503, status
+        return status
+
+    def tick(self) -> None:
+        self.now += 1
+        self.hub.tick(self.now)
+        for pull in self.hub.feed.pulls():
+            _honest(pull)
+
+
+def _honest(pull: PullStatus) -> None:
+    if pull.started_at.timestamp() < NOW + 1e5:
+        check(pull)
+
+
+_server = _Server()
+
+
+def report(data: bytes) -> None:
+    """``POST /api/v1/report``: whatever is in it, the numbers that come out are honest."""
+    if _server.ask("POST", "/api/v1/report", body=data) == 200:
+        _server.tick()
+
+
+def zipped(data: bytes) -> None:
+    """The same, gzipped: half of the time a whole member with these bytes in it, else these bytes."""
+    body = gzip.compress(data[1:], 1) if data[:1] < b"\x80" else data[1:]
+    _server.ask("POST", "/api/v1/report", body=body, content_encoding=b"gzip")
+
+
+def reference(data: bytes) -> None:
+    """An image reference: what is normal stays as it is."""
+    text = data.decode(errors="surrogateescape")
+    with contextlib.suppress(images.InvalidReferenceError):
+        parsed = images.parse(text)
+        assert images.parse(str(parsed)) == parsed
+    images.normalise(text)
+
+
+def manifest(data: bytes) -> None:
+    """A document of an image, and what a pull would make of it."""
+    found = manifests.parse(data)
+    if found is not None:
+        digests = ["sha256:" + digit * 64 for digit in "abc"]
+        documents = dict(zip(digests, (found, manifests.parse(_MANIFEST), manifests.parse(_CONFIG)), strict=True))
+        for content in (digests[:1], digests):
+            image = image_of(frozenset(content), documents)
+            assert image is None or sum(layer.size for layer in image.layers) >= 0
+
+
+def message(data: bytes) -> None:
+    """A kubelet's message."""
+    text = data.decode(errors="replace")
+    failures.classify(text, text[:20])
+    failures.about(text)
+
+
+def kube(data: bytes) -> None:
+    """A pod, or an event, and what the server then knows."""
+    for kind, seen in ((Pod, PodSeen), (Event, lambda event: EventSeen(event, fresh=True))):
+        try:
+            item = msgspec.json.decode(data, type=kind)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            continue
+        cluster = Cluster()
+        cluster.apply(PodSeen(_POD), NOW)
+        for now in (NOW, NOW + 1):
+            for node in cluster.apply(seen(item), now) | {"n1"}:
+                cluster.wants(node)
+        cluster.apply(PodsListed(None, frozenset()), NOW + 2)
+        cluster.expire(NOW + 1e6)
+        assert not list(cluster.waiting())
+
+
+def query_string(data: bytes) -> None:
+    """``/pulls`` with this query."""
+    with contextlib.suppress(query.QueryError, ValueError):
+        query.parse(parse_qsl(data.decode("latin-1")))
+    _server.ask("GET", "/api/v1/pulls", data)
+    _server.ask("GET", "/api/v1/images", data)
+
+
+def last_event_id(data: bytes) -> None:
+    """Where a reader says that it stopped."""
+
+    async def begin() -> None:
+        for text in (data.decode("latin-1"), f"{_server.hub.boot_id}-{data.decode('latin-1')}"):
+            stream = Reader(_server.hub, query.Query(), text).follow()
+            assert (await anext(stream)).startswith(b": connected")
+            await stream.aclose()
+
+    _server._loop.run_until_complete(begin())
+
+
+def token(data: bytes) -> None:
+    """What stands where a service account's token should."""
+    claims = base64.urlsafe_b64encode(data).rstrip(b"=")
+    gate = ReviewGate("pulltrace/agent", None, lambda: NOW)  # type: ignore[arg-type]  # nothing gets that far
+    for text in (data, b"e30." + claims + b".c"):
+        with contextlib.suppress(RefusedError):
+            gate._plausible(text, NOW)
+
+
+def answer(data: bytes) -> None:
+    """What containerd answers."""
+    for kind in (content_pb2.ListStatusesResponse, leases_pb2.ListResourcesResponse, content_pb2.InfoResponse):
+        made = kind()
+        try:
+            made.ParseFromString(data)
+        except DecodeError:
+            continue
+        if kind is leases_pb2.ListResourcesResponse:
+            containerd._resources((item.type, item.id) for item in made.resources)
+        elif kind is content_pb2.InfoResponse:
+            containerd._sources(made.info.labels)
+            containerd._seconds(made.info.created_at)
+        else:
+            for status in made.statuses:
+                containerd._digest_of(status.ref)
+
+
+_MANIFEST = json.dumps(
+    {"config": {"digest": "sha256:" + "c" * 64, "size": 1}, "layers": [{"digest": "sha256:" + "d" * 64, "size": 2}]}
+).encode()
+_CONFIG = json.dumps({"rootfs": {"diff_ids": ["sha256:" + "e" * 64]}}).encode()
+_POD_JSON = {
+    "metadata": {"name": "web-1", "namespace": "shop", "uid": "u1", "creationTimestamp": "2023-11-14T22:13:20Z"},
+    "spec": {"nodeName": "n1", "containers": [{"name": "app", "image": "nginx:1.27"}]},
+    "status": {"containerStatuses": [{"name": "app", "state": {"waiting": {"reason": "ContainerCreating"}}}]},
+}
+_POD = msgspec.json.decode(json.dumps(_POD_JSON), type=Pod)
+_REPORT = {
+    "nodeName": "n1",
+    "bootId": "b",
+    "sequence": 1,
+    "pulls": [
+        {
+            "id": "l",
+            "status": "downloading",
+            "imageRef": "docker.io/library/nginx",
+            "startedAt": "2023-11-14T22:13:20Z",
+            "totalKnown": True,
+            "layers": [{"digest": "sha256:a", "totalBytes": 9, "downloadedBytes": 3, "state": "downloading"}],
+        }
+    ],
+}
+_EVENT = {
+    "metadata": {"name": "e", "namespace": "shop"},
+    "reason": "Failed",
+    "message": 'Failed to pull image "nginx:1.27": rpc error: code = NotFound desc = not found',
+    "involvedObject": {"kind": "Pod", "name": "web-1", "namespace": "shop", "uid": "u1"},
+    "source": {"component": "kubelet", "host": "n1"},
+    "lastTimestamp": "2023-11-14T22:13:21Z",
+    "count": 2,
+}
+
+TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
+    "report": (report, [json.dumps(_REPORT).encode(), b'{"nodeName":"n2","pulls":null}']),
+    "gzip": (zipped, [b"\x00" + json.dumps(_REPORT).encode(), b"\xff\x1f\x8b\x08"]),
+    "reference": (reference, [b"nginx", b"localhost:5000/a/b:1@sha256:" + b"a" * 64, b"index.docker.io/x"]),
+    "manifest": (manifest, [_MANIFEST, _CONFIG, b'{"manifests":[{"digest":"sha256:' + b"b" * 64 + b'","size":3}]}']),
+    "message": (
+        message,
+        [json.dumps(_EVENT["message"]).encode(), b"toomanyrequests: 429", b'Back-off pulling image "a"'],
+    ),
+    "kube": (kube, [json.dumps(_POD_JSON).encode(), json.dumps(_EVENT).encode()]),
+    "query": (query_string, [b"node=a,b&status=failed&layers=false", b"image=nginx%3A1&layers=x", b"%ff=1"]),
+    "last-event-id": (last_event_id, [b"1", b"99999999999999999999", b"-1"]),
+    "token": (token, [b'{"sub":"a","aud":["pulltrace"],"exp":4000000000}', b"a.b.c"]),
+    "answer": (answer, [b"\n\x10\n\x0elayer-sha256:a", b""]),
+}
+"""Name → what takes the bytes, and what to begin with."""
