@@ -7,7 +7,7 @@ WEB_SOURCES := $(shell find web -type f -not -path '*/node_modules/*' -not -path
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format web web-test parts stubs pins schema chart chart-readme docs bench soak fuzz reliability clean
+.PHONY: help install demo test lint format web web-test parts stubs pins schema chart chart-readme licences docs bench soak fuzz reliability clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ chart: .make/dev ## Lint the chart and test it: rendering, alerts, a real API se
 
 chart-readme: .make/dev ## Make the chart's README from its values
 	$(BIN)/python .github/scripts/chart_readme.py
+
+licences: .make/dev ## Make docs/licences.md, the licence of all that is shipped
+	$(BIN)/python .github/scripts/licences.py
 
 docs: .make/dev ## The site, strictly, into site/; and what it says, held against the code
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

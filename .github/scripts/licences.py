@@ -1,0 +1,73 @@
+"""Make docs/licences.md, the licence of everything that is shipped: ``make licences``.
+
+The images carry the packages of requirements/agent.txt and requirements/server.txt, the page what package-lock.json
+does not call a development dependency. Licences are those that the packages state themselves.
+"""
+
+import json
+import re
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+TARGET = ROOT / "docs" / "licences.md"
+HEAD = """\
+# Licences
+
+Pulltrace is Apache-2.0. What its images and its page carry beside it, with the licence that each package states
+(`make licences` makes this page):
+
+"""
+# Packages whose metadata has a text or an old classifier in place of an SPDX name.
+_SPDX = {
+    "MIT License": "MIT",
+    "Apache 2.0": "Apache-2.0",
+    "3-Clause BSD License": "BSD-3-Clause",
+}
+
+
+def licence(package: Distribution) -> str:
+    """What the package says of itself."""
+    about = package.metadata
+    classifiers = [text.rpartition(" :: ")[2] for text in about.get_all("Classifier") or () if "License ::" in text]
+    stated = about.get("License-Expression") or about.get("License") or ""
+    if not stated or "\n" in stated:
+        stated = " AND ".join(dict.fromkeys(_SPDX.get(name, name) for name in classifiers))
+    return _SPDX.get(stated, stated) or "?"
+
+
+def python(half: str) -> list[tuple[str, str, str]]:
+    """Packages of one image. Those for other systems, which are not installed here, are not in it either."""
+    found = []
+    text = (ROOT / "requirements" / f"{half}.txt").read_text()
+    for name, version in re.findall(r"^([A-Za-z0-9_.-]+)==([^ ;\\]+)", text, re.MULTILINE):
+        try:
+            found.append((name, version, licence(distribution(name))))
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def page() -> list[tuple[str, str, str]]:
+    """npm packages that the bundle is made of."""
+    packages = json.loads((ROOT / "web" / "package-lock.json").read_text())["packages"]
+    return [
+        (path.removeprefix("node_modules/"), about["version"], about.get("license", "?"))
+        for path, about in sorted(packages.items())
+        if path and not about.get("dev") and not about.get("optional")
+    ]
+
+
+def text() -> str:
+    """The page."""
+    parts = [HEAD]
+    tables = [("The agent's image", python("agent")), ("The server's image", python("server")), ("The page", page())]
+    for title, rows in tables:
+        parts.append(f"## {title}\n\n| package | version | licence |\n|---|---|---|\n")
+        parts += [f"| {name} | {version} | {name_of_licence} |\n" for name, version, name_of_licence in rows]
+        parts.append("\n")
+    return "".join(parts).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    TARGET.write_text(text())
