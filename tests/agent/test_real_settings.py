@@ -1,13 +1,18 @@
 """What the agent tells of real containerds that are set up, treated or asked differently."""
 
 import asyncio
+import re
 from contextlib import suppress
+from typing import Any
 
+import aiohttp
 import grpc
 import pytest
 
 from pulltrace.wire import LayerPhase, PullPhase
 from tests.agent.follow import Follow, downloaded, layers, to_fetch
+from tests.agent.test_process import READ_ONLY
+from tests.e2e.programs import Program, free_port
 from tests.real.containerd import Containerd
 from tests.real.images import MIB, make_image, make_layer
 from tests.real.registry import Registry
@@ -163,3 +168,21 @@ async def test_a_pull_through_a_mirror_is_named_as_it_was_asked_for(node: Contai
         await pulling
         await follow.after_polls(2)
         assert follow.ended_as("docker.io/library/nginx:1.27").status is PullPhase.COMPLETED
+
+
+async def test_containerd_counts_read_calls_of_the_agent_and_no_other(start_node: Any, registry: Registry) -> None:
+    port = free_port()
+    node = await start_node(metrics=f"127.0.0.1:{port}")
+    layer = make_layer(3 * MIB)
+    ref = registry.push("team/app:1", make_image(layer))
+    registry.limit(3 * MIB)
+    agent = Program("agent", NODE_NAME="a", CONTAINERD_SOCKET=str(node.socket), REPORT_INTERVAL="500ms")
+    async with agent:
+        await agent.says("containerd found")
+        await node.cri.pull(ref)
+        await agent.says("pull.completed")
+        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/v1/metrics") as answer:
+            told = await answer.text()
+    pattern = r'^grpc_server_handled_total\{.*?grpc_method="(\w+)",grpc_service="([\w.]+)".*?\} [1-9]'
+    called = {f"/{service}/{method}" for method, service in re.findall(pattern, told, re.MULTILINE)}
+    assert {call for call in called if "runtime.v1" not in call} == READ_ONLY

@@ -56,6 +56,14 @@ class Program:
         """All it has said."""
         return "".join(self._output)
 
+    async def says(self, text: str, seconds: float = 20) -> None:
+        """Wait until it has said this."""
+        async with asyncio.timeout(seconds):
+            while True:
+                if text in self.output:
+                    return
+                await asyncio.sleep(0.05)
+
     async def stop(self, how: int = signal.SIGTERM, seconds: float = 5) -> int:
         """Send a signal and wait for the end."""
         with suppress(ProcessLookupError):

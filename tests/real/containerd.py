@@ -37,6 +37,7 @@ temp = "{folder}/tmp"
 disabled_plugins = ["io.containerd.nri.v1.nri"]
 [grpc]
 address = "{socket}"
+{metrics}
 [ttrpc]
 address = "{socket}.ttrpc"
 [plugins."io.containerd.internal.v1.opt"]
@@ -92,7 +93,9 @@ class Containerd:
         snapshotter: str = "overlayfs",
         discard_unpacked_layers: bool = False,
         cri: str = "",
+        metrics: str = "",
     ) -> None:
+        """``metrics`` is an address on loopback where it tells how often each of its methods was called."""
         self.binary = binary
         self.folder = Path(tempfile.mkdtemp(prefix="pulltrace-"))  # short: a socket's path has 107 bytes at most
         self.socket = self.folder / "run" / "containerd.sock"
@@ -107,6 +110,7 @@ class Containerd:
                 snapshotter=snapshotter,
                 discard=str(discard_unpacked_layers).lower(),
                 cri=cri,
+                metrics=f'[metrics]\naddress = "{metrics}"' if metrics else "",
             )
         )
         self.socket.parent.mkdir()
