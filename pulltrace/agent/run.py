@@ -16,6 +16,9 @@ from pulltrace.wire import PullPhase, PullState
 SILENCE_LIMIT = 60.0
 """Seconds without an answer of containerd after which the agent gives up, so that Kubernetes restarts it."""
 
+RESTS = 4
+"""Idle polls that look for leases alone. What is fetched without one is rare, and may be seen so many polls later."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -75,11 +78,17 @@ class Poller:
         self._containerd = containerd
         self._heard = False
         self._broken = False
+        self._rests = 0
 
     async def poll(self, now: float) -> None:
-        """One poll. Two calls when the node is idle, one more for each pull, and each document once."""
+        """One poll. One call when the node is idle; else two, one more for each pull, and each document once."""
         containerd, tracker = self._containerd, self.tracker
         self._broken |= self._heard and not containerd.connected
+        if tracker.idle and not self._broken and self._rests < RESTS:
+            self._rests += 1
+            if not any(map(tracker.is_pull, await containerd.leases())):
+                return
+        self._rests = 0
         # The order matters: an ingest seen here has its lease in the list that follows.
         ingests = await containerd.ingests()
         leases = await containerd.leases()

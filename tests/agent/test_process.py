@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from pulltrace.agent.containerd import Containerd, ContainerdError
-from pulltrace.agent.run import Poller
+from pulltrace.agent.run import RESTS, Poller
 from pulltrace.demo.containerd import Manners, SimulatedContainerd
 from tests.agent.conftest import MIB
 from tests.e2e.programs import Program
@@ -74,15 +74,29 @@ async def test_the_agent_only_ever_reads(containerd, client, simulated, push):
     assert set(containerd.calls) == READ_ONLY
 
 
-async def test_an_idle_poll_is_two_calls(containerd, client, simulated):
+async def test_an_idle_poll_is_one_call_and_now_and_then_two(containerd, client, simulated):
     poller = Poller(client)
     await poller.poll(simulated.now)
     containerd.calls.clear()
+    for _ in range(2 * (RESTS + 1)):
+        await poller.poll(simulated.now)
+    assert containerd.calls == {
+        "/containerd.services.content.v1.Content/ListStatuses": 2,
+        "/containerd.services.leases.v1.Leases/List": 2 * (RESTS + 1),
+    }
+
+
+async def test_a_fetch_without_a_lease_is_seen_on_an_idle_node_too(client, simulated, push):
+    poller = Poller(client)
     await poller.poll(simulated.now)
-    assert sorted(containerd.calls.elements()) == [
-        "/containerd.services.content.v1.Content/ListStatuses",
-        "/containerd.services.leases.v1.Leases/List",
-    ]
+    pull = simulated.pull(push("app:1", ("app", 100))[0])
+    simulated.advance(1)
+    simulated.store.leases.pop(pull.lease.id)
+    simulated.store.collect = lambda: None
+    for _ in range(RESTS + 2):
+        simulated.advance(0.2)
+        await poller.poll(simulated.now)
+    assert [live.id.partition("-")[0] for live in poller.tracker.pulls()] == ["fetch"]
 
 
 async def test_a_pull_that_begins_after_an_idle_time_was_not_found_at_the_start(client, simulated, push):
