@@ -108,7 +108,7 @@ class ReviewGate:
                 if len(self._asking) >= MOST_AT_ONCE or now < self._ask_after:
                     raise KubeError("the API server is not asked right now")
                 task = self._asking[key] = asyncio.create_task(self._review(token.decode(), claims.exp))
-                task.add_done_callback(lambda _: self._asking.pop(key, None))
+                task.add_done_callback(lambda done: self._answered(key, done))
             verdict = await asyncio.shield(task)
         except KubeError:
             if known and known.node and now < known.at + HELD:
@@ -117,6 +117,11 @@ class ReviewGate:
             raise RefusedError(503, "unreviewed", message, {"Retry-After": "5"}) from None
         self._keep(key, verdict)
         return verdict
+
+    def _answered(self, key: bytes, task: asyncio.Task[_Verdict]) -> None:
+        del self._asking[key]
+        if not task.cancelled():
+            task.exception()  # seen, though everybody who waited for it may have gone
 
     def _plausible(self, token: bytes, now: float) -> _Claims:
         """Refuses what no API server has to be asked about: it is not even meant for us, or is over."""
