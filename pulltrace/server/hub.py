@@ -84,6 +84,7 @@ class Hub:
         self._journal = Journal(metrics, waits=cluster is not None)
         self._dirty: set[str] = set()
         self._tick = asyncio.Event()
+        self._woken_at = 0.0
         self._dropped = 0
 
     def now(self) -> float:
@@ -126,13 +127,20 @@ class Hub:
         gone = [id_ for pull in self._pulls.expire(now) if (id_ := self._correlation.forget(pull))]
         dirty, self._dirty = self._dirty, set()
         self._publish(dirty, now, gone)
+        if now - self._woken_at >= self.limits.keep_alive / 3:  # here, and not by a timer for each reader and frame
+            self._wake(now)
         self._journal.settle(now)
         self.metrics.dropped(self._pulls.dropped - self._dropped)
         self._dropped = self._pulls.dropped
 
     async def changed(self) -> None:
-        """Wait for the next frame."""
+        """Wait for the next frame, or a third of the time after which a quiet reader is sent a comment."""
         await self._tick.wait()
+
+    def _wake(self, now: float) -> None:
+        self._woken_at = now
+        tick, self._tick = self._tick, asyncio.Event()
+        tick.set()
 
     def close(self) -> None:
         """Wake every reader for the last time."""
@@ -197,8 +205,7 @@ class Hub:
             self._note(story, now)
         statuses: list[PullStatus] = [story.status for story in changed if story.status]
         self.feed.publish(statuses, gone, now)
-        tick, self._tick = self._tick, asyncio.Event()
-        tick.set()
+        self._wake(now)
 
     def _note(self, story: Story, now: float) -> None:
         before = self.feed.get(story.id)

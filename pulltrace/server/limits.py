@@ -20,6 +20,6 @@ class Limits:
     reader_timeout: float = 30.0
     """A reader that takes nothing for so long is dropped."""
     keep_alive: float = 15.0
-    """Between two comments on a quiet stream."""
+    """A quiet stream has a comment at least this often."""
     tick: float = 0.25
     """Between two frames of the stream."""

@@ -1,6 +1,5 @@
 """What one reader of ``/api/v1/events`` is sent: hello, everything or what it missed, then each tick's frame."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable
 
 import msgspec
@@ -28,7 +27,7 @@ class Reader:
         self._resume = last_event_id
         self._has: set[str] = set()
         """Pulls that a filtered reader shows: it must be told when they no longer fit."""
-        self._quiet_since = asyncio.get_running_loop().time()
+        self._quiet_since = hub.now()
         self._shared = not query.is_filtered and not query.layers_of
 
     async def follow(self) -> AsyncIterator[bytes]:
@@ -41,12 +40,11 @@ class Reader:
             yield chunk
         while not hub.closing.is_set():
             if cursor == feed.revision:
-                if not await self._has_news():
-                    yield b": keep-alive\nid: " + self._id(cursor) + b"\n\n"
+                await hub.changed()
             elif self._shared and cursor == feed.frame.after:
                 frame = feed.frame
                 cursor = frame.revision
-                self._quiet_since = asyncio.get_running_loop().time()
+                self._quiet_since = self._hub.now()
                 yield frame.bytes(self._render, layers=self._query.all_layers)
             else:
                 missed = feed.since(cursor)
@@ -57,6 +55,8 @@ class Reader:
                     yield RESET
                 for chunk in self._chunks(missed):
                     yield chunk
+            if self._is_quiet():
+                yield b": keep-alive\nid: " + self._id(cursor) + b"\n\n"
         yield GOOD_BYE
 
     def _begin(self) -> tuple[int, list[Entry]]:
@@ -70,18 +70,16 @@ class Reader:
         self._has = {pull.id for pull in feed.pulls()}
         return cursor, [entry for id_ in sorted(self._query.layers_of) if (entry := feed.get(id_))]
 
-    async def _has_news(self) -> bool:
-        """Wait for the next frame. False when nothing was sent for long: time for a comment.
+    def _is_quiet(self) -> bool:
+        """Nothing was sent for long: time for a comment.
 
         It carries an id (an event without data is none, but its id is taken), which moves the reader's cursor on:
         nothing may have fitted its filter for hours.
         """
-        try:
-            async with asyncio.timeout_at(self._quiet_since + self._hub.limits.keep_alive):
-                await self._hub.changed()
-        except TimeoutError:
-            self._quiet_since = asyncio.get_running_loop().time()
+        now = self._hub.now()
+        if now - self._quiet_since < self._hub.limits.keep_alive * 2 / 3:
             return False
+        self._quiet_since = now
         return True
 
     def _cursor(self) -> int | None:
@@ -95,7 +93,7 @@ class Reader:
         for start in range(0, len(entries), CHUNK):
             parts = [self._own(entry) for entry in entries[start : start + CHUNK]]
             if chunk := b"".join(parts):
-                self._quiet_since = asyncio.get_running_loop().time()
+                self._quiet_since = self._hub.now()
                 yield chunk
 
     def _own(self, entry: Entry) -> bytes:

@@ -3,6 +3,8 @@
 import asyncio
 import shutil
 import ssl
+import sys
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -13,6 +15,7 @@ from tests.real.certificates import Authority
 
 pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl here to make certificates")
 
+RELEASE_TEST = Path(__file__).parents[2] / "charts" / "pulltrace" / "files" / "release_test.py"
 REPORT = {"nodeName": "n1", "pulls": None}
 
 
@@ -55,6 +58,16 @@ async def test_reports_lists_and_streams_go_over_https(served, authority):
         assert answer.status == 200
     async with served.client.get(f"{url}/api/v1/nodes", ssl=trust) as answer:
         assert [node["name"] for node in (await answer.json())["nodes"]] == ["n1"]
+
+
+async def test_what_helm_test_runs_verifies_the_server(served, authority):
+    url = f"https://127.0.0.1:{served.port}"
+    async with served.client.post(f"{url}/api/v1/report", json=REPORT, ssl=trusting(authority)) as answer:
+        assert answer.status == 200
+    command = [sys.executable, str(RELEASE_TEST), url, "agents", str(authority.ca)]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    told, _ = await process.communicate()
+    assert (process.returncode, told) == (0, b"ready; 1 nodes report\n")
 
 
 async def test_a_renewed_certificate_is_shown_to_new_connections_and_old_streams_go_on(served, authority, files):
