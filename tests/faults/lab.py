@@ -19,11 +19,13 @@ from pulltrace.demo.node import CONTAINERD_1, Node
 from pulltrace.demo.pull import Pull
 from pulltrace.demo.registries import Manner, Registries
 from tests.e2e.programs import Api, Program, free_port
-from tests.faults.proxy import Wire
+from tests.soak.wire import Wire
 
 MIB = 1 << 20
 HOST = "registry.test"
 TICK = 0.05
+AGENT_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
+"""What the agent's image gives its process: without it glibc keeps what lists of many megabytes once took."""
 
 
 class Process(Program):

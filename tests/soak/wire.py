@@ -1,6 +1,7 @@
-"""A wire between two programs that a test can cut, slow, close in one direction or reset.
+"""A wire between two programs that can be cut, slowed, closed in one direction or reset: TCP, forwarded.
 
-The test machine's kernel has network namespaces but no netem, so delay and loss are made here, on plain TCP.
+It needs no rights and breaks in a moment, so that a soak may break it a hundred times. What the kernel does to a real
+network is in ``tests/faults/network.py``.
 """
 
 import asyncio

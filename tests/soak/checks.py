@@ -1,0 +1,107 @@
+"""What must hold at any time, and what must hold again once nothing is broken."""
+
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import aiohttp
+
+from tests.soak.follower import ENDED, Follower, Pull, seconds
+from tests.soak.world import HISTORY, World
+
+ACTIVE = ("resolving", "downloading", "extracting")
+CLOCKS = 2.0
+"""Seconds that the soak's look at a pull and containerd's may differ."""
+
+
+class Checks:
+    """Asks the server for everything it tells, and holds it against itself and the truth."""
+
+    def __init__(self, world: World, follower: Follower) -> None:
+        self._world, self._follower = world, follower
+        self.made: Counter[str] = Counter()
+
+    async def agree(self, session: aiohttp.ClientSession) -> list[str]:
+        """List, stream, gauges and counters of one revision, where no change came in between."""
+        base, metrics = f"http://127.0.0.1:{self._world.port}", f"http://127.0.0.1:{self._world.metrics_port}/metrics"
+        async with session.get(f"{base}/api/v1/pulls") as answer:
+            tag, pulls = answer.headers["ETag"], json.loads(await answer.read())["pulls"]
+        boot, _, revision = tag.strip('"').partition("-")
+        wrong = []
+        if (self._follower.boot, self._follower.revision) == (boot, int(revision)):
+            self.made["list and stream"] += 1
+            wrong += _differ({pull["id"]: pull for pull in pulls}, self._follower.table)
+        async with session.get(metrics) as answer:
+            text = await answer.text()
+        async with session.get(f"{base}/api/v1/pulls", headers={"If-None-Match": tag}) as answer:
+            unchanged = answer.status == 304
+        if unchanged:
+            self.made["gauges and list"] += 1
+            active = Counter(pull["status"] for pull in pulls if pull["status"] not in ENDED)
+            told = {phase: int(float(count)) for phase, count in _samples(text, "pulltrace_pulls_active")}
+            if told != {phase: active[phase] for phase in told}:
+                wrong.append(f"the gauges tell {told}, the list {dict(active)}")
+            stalled = sum("stalledSince" in pull for pull in pulls)
+            if [stalled] != [int(float(count)) for _, count in _samples(text, "pulltrace_pulls_stalled")]:
+                wrong.append(f"{stalled} pulls are stalled, and the gauge tells another number")
+            counted = sum(float(count) for _, count in _samples(text, "pulltrace_pulls_total"))
+            if self._follower.boot == boot and counted > self._follower.ends:
+                wrong.append(f"{counted:g} ends were counted and {self._follower.ends} told")
+        return wrong
+
+    async def right(self, since: float) -> str:
+        """What the server tells wrongly of what the nodes know; empty when nothing. Nodes must report after ``since``."""
+        nodes = {node["name"]: node for node in (await self._world.api.get("/api/v1/nodes"))["nodes"]}
+        rows: dict[str, list[Pull]] = {}
+        for pull in await self._world.api.pulls("?layers=false"):
+            rows.setdefault(pull["nodeName"], []).append(pull)
+        for site in self._world.sites:
+            node = nodes.get(site.name)
+            if node is None or node["state"] != "reporting" or seconds(node["lastSeen"]) < since:
+                return f"{site.name} does not report"
+            for sentence in self._node(site.name, rows.get(site.name, [])):
+                return sentence
+        self.made["list and truth"] += 1
+        return ""
+
+    def _node(self, node: str, rows: list[Pull]) -> Iterator[str]:
+        """Each pull that runs has a row, each row that runs has a pull, no end that somebody knew is missing."""
+        now = time.time()
+        active = {name for row in rows if row["status"] in ACTIVE for name in (row["imageRef"], row.get("repository"))}
+        for truth in self._world.running(node):
+            if truth.seen and truth.pull.image and not {truth.reference, truth.pull.reference.repository} & active:
+                yield f"{node}: {truth.reference} runs and has no row that does"
+        late = [truth for truth in self._world.pulls if truth.node == node and (truth.ended or now) > now - SETTLED]
+        names = {name for truth in late for name in (truth.reference, truth.pull.reference.repository)}
+        for row in rows:
+            known = {row["imageRef"], row.get("repository")} & names
+            if row["status"] in ACTIVE and not known and row["imageRef"] != "__pulling__":
+                yield f"{node}: {row['imageRef']} is {row['status']} and nobody pulls it"
+        shown = {(row["imageRef"], round(seconds(row["completedAt"]))) for row in rows if row["status"] == "completed"}
+        for truth in self._world.pulls:
+            if truth.node != node or truth.ended is None or not truth.completed or not truth.seen:
+                continue
+            times = self._follower.completed.get((node, truth.reference), [])
+            truth.told = truth.told or any(abs(at - truth.ended) <= CLOCKS for at in times)
+            if not truth.told:
+                yield f"{node}: {truth.reference} completed {now - truth.ended:.0f} s ago and was never told"
+            near = {(truth.reference, round(truth.ended) + more) for more in (-2, -1, 0, 1, 2)}
+            if now - truth.ended < HISTORY - 15 and not near & shown:
+                yield f"{node}: {truth.reference} completed {now - truth.ended:.0f} s ago and its row is gone"
+
+
+SETTLED = 3.0
+"""Seconds after its end in which a pull's row may still say that it runs."""
+
+
+def _differ(list_: dict[str, Pull], stream: dict[str, Pull]) -> Iterator[str]:
+    for id_ in list_.keys() | stream.keys():
+        if list_.get(id_) != stream.get(id_):
+            yield f"list and stream differ: {list_.get(id_)} is not {stream.get(id_)}"
+
+
+def _samples(text: str, name: str) -> list[tuple[str, str]]:
+    """(value of the last label, value)."""
+    return re.findall(rf'^{name}(?:{{(?:.*")?(?:[a-z]+="([^"]*)")}})? (\S+)$', text, re.MULTILINE)

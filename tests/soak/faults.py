@@ -1,0 +1,148 @@
+"""What a soak breaks, and mends again. Each takes a second to a few; ``over`` is when the last of it is mended."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from random import Random
+from socket import create_connection
+
+from pulltrace.demo.containerd import Manners
+from tests.soak.world import Site, World
+
+RECONNECTS = 3.0
+"""Seconds in which an agent finds a containerd that is back: gRPC tries every two."""
+
+Fault = Callable[[World, Site, Random], Awaitable[None]]
+
+
+async def agent_killed(world: World, site: Site, random: Random) -> None:
+    site.ails = True
+    await site.agent.kill()
+    world.agent_died(site)
+    await asyncio.sleep(random.uniform(0, 3))
+    await site.agent.start()
+    site.ails = False
+
+
+async def agent_restarted(world: World, site: Site, random: Random) -> None:
+    site.ails = True
+    await site.agent.stop()
+    world.agent_died(site)
+    await site.agent.start()
+    site.ails = False
+
+
+async def agent_frozen(world: World, site: Site, random: Random) -> None:
+    site.ails = True
+    site.agent.signal(signal.SIGSTOP)
+    await asyncio.sleep(random.uniform(1, 5))
+    site.agent.signal(signal.SIGCONT)
+    site.ails = False
+
+
+async def server_killed(world: World, site: Site, random: Random) -> None:
+    await world.server.kill()
+    await asyncio.sleep(random.uniform(0, 3))
+    await world.server.start()
+    await world.api.ready()
+
+
+async def server_frozen(world: World, site: Site, random: Random) -> None:
+    world.server.signal(signal.SIGSTOP)
+    await asyncio.sleep(random.uniform(1, 4))
+    world.server.signal(signal.SIGCONT)
+
+
+async def containerd_killed(world: World, site: Site, random: Random) -> None:
+    site.ails = True
+    await site.containerd.kill()
+    await asyncio.sleep(random.uniform(0.5, 3))
+    await site.containerd.start()
+    await asyncio.sleep(RECONNECTS)
+    site.ails = False
+
+
+async def containerd_silent(world: World, site: Site, random: Random) -> None:
+    await _manners(site, Manners.NOT_AT_ALL, random)
+
+
+async def containerd_garbage(world: World, site: Site, random: Random) -> None:
+    await _manners(site, Manners.NONSENSE, random)
+
+
+async def network_cut(world: World, site: Site, random: Random) -> None:
+    await _wire(site, site.wire.cut, random)
+
+
+async def network_one_way(world: World, site: Site, random: Random) -> None:
+    await _wire(site, site.wire.one_way, random)
+
+
+async def network_slow(world: World, site: Site, random: Random) -> None:
+    await _wire(site, lambda: site.wire.slow(2000), random)
+
+
+async def network_refuses(world: World, site: Site, random: Random) -> None:
+    await _wire(site, site.wire.refuse, random)
+
+
+async def network_resets(world: World, site: Site, random: Random) -> None:
+    await _wire(site, site.wire.reset, random)
+
+
+async def kubernetes_fails(world: World, site: Site, random: Random) -> None:
+    world.cluster.trouble.status = random.choice((401, 403, 429, 500, 503))
+    await world.cluster.cut()
+    await asyncio.sleep(random.uniform(1, 4))
+    world.cluster.trouble.status = 0
+
+
+async def kubernetes_forgets(world: World, site: Site, random: Random) -> None:
+    world.cluster.compact()
+    await world.cluster.cut()
+
+
+async def readers_deaf(world: World, site: Site, random: Random) -> None:
+    with ExitStack() as sockets:
+        for _ in range(random.randint(10, 100)):
+            deaf = sockets.enter_context(create_connection(("127.0.0.1", world.port)))
+            deaf.sendall(b"GET /api/v1/events HTTP/1.1\r\nHost: soak\r\n\r\n")
+        await asyncio.sleep(random.uniform(1, 4))
+
+
+FAULTS: dict[Fault, int] = {
+    agent_killed: 2,
+    agent_restarted: 1,
+    agent_frozen: 2,
+    server_killed: 1,
+    server_frozen: 1,
+    containerd_killed: 2,
+    containerd_silent: 2,
+    containerd_garbage: 2,
+    network_cut: 2,
+    network_one_way: 2,
+    network_slow: 2,
+    network_refuses: 1,
+    network_resets: 2,
+    kubernetes_fails: 2,
+    kubernetes_forgets: 1,
+    readers_deaf: 1,
+}
+"""How often, one against the other."""
+KILLS_SERVER = frozenset({server_killed})
+KILLS_AGENT = frozenset({agent_killed, agent_restarted})
+
+
+async def _manners(site: Site, manners: Manners, random: Random) -> None:
+    site.ails = True
+    site.containerd.behave(manners)
+    await asyncio.sleep(random.uniform(1, 4))
+    site.containerd.behave(Manners.WELL)
+    site.ails = False
+
+
+async def _wire(site: Site, break_: Callable[[], None], random: Random) -> None:
+    break_()
+    await asyncio.sleep(random.uniform(1, 5))
+    site.wire.mend()

@@ -1,0 +1,162 @@
+"""One soak: faults one after the other, and after each the state must be right again."""
+
+import asyncio
+import time
+from collections import Counter, defaultdict
+from contextlib import suppress
+from dataclasses import dataclass, field
+from random import Random
+
+import aiohttp
+
+from tests.soak import faults
+from tests.soak.checks import Checks
+from tests.soak.follower import Follower
+from tests.soak.world import HISTORY, World
+
+WITHIN = 10.0
+"""Seconds in which all must be right again."""
+GROWTH = {"server": 24.0, "agent": 12.0}
+"""MiB that a process may grow after its first minute; a server's history fills meanwhile."""
+SETTLES = 60.0
+
+
+@dataclass
+class Life:
+    """One process's memory, MiB, from its first minute on."""
+
+    name: str
+    pid: int
+    since: float
+    first: float = 0.0
+    last: float = 0.0
+    most: float = 0.0
+    samples: int = 0
+
+    def take(self, rss: float, now: float) -> None:
+        """One sample; those of the first minute are of a process that still grows into its work."""
+        self.last = rss
+        if now - self.since >= SETTLES:
+            self.first = self.first or rss
+            self.most = max(self.most, rss)
+            self.samples += 1
+
+
+@dataclass
+class Result:
+    """What was done and seen."""
+
+    seed: int
+    seconds: float = 0.0
+    wrong: list[str] = field(default_factory=list)
+    recovered: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    checks: Counter[str] = field(default_factory=Counter)
+    lives: list[Life] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+class Soak:
+    """``run`` for so many seconds. The same seed draws the same faults; how they fall on the load, time decides."""
+
+    def __init__(self, *, seed: int, seconds: float, nodes: int, speed: float) -> None:
+        self.result = Result(seed)
+        self._random = Random(seed)
+        self._seconds = seconds
+        self._world = World(nodes, speed, seed)
+        self._follower = Follower(self._world.port, self._complain)
+        self._checks = Checks(self._world, self._follower)
+        self._lives: dict[int, Life] = {}
+        self._now = "start"
+
+    async def run(self) -> Result:
+        began, result = time.monotonic(), self.result
+        async with self._world as world:
+            beside = [asyncio.create_task(part) for part in (self._follower.run(), self._check(), self._weigh())]
+            try:
+                await self._settle(time.time())
+                while time.monotonic() - began < self._seconds and not any(task.done() for task in beside):
+                    await self._break(time.monotonic() - began)
+                await self._settle(time.time())
+            finally:
+                for task in beside:
+                    task.cancel()
+                ends = await asyncio.gather(*beside, return_exceptions=True)
+            result.wrong += [repr(end) for end in ends if isinstance(end, Exception)]
+            result.seconds = time.monotonic() - began
+            result.checks, result.lives = self._checks.made, list(self._lives.values())
+            result.counts = {
+                "pulls begun on the nodes": world.began,
+                "completed there": world.completed,
+                "failed or cut off there": world.failed,
+                "events read": self._follower.events,
+                "servers lived": self._follower.boots,
+            }
+        self._bound_memory()
+        return result
+
+    def _complain(self, sentence: str) -> None:
+        self.result.wrong.append(f"[{self._now}] {sentence}")
+
+    async def _break(self, passed: float) -> None:
+        """One fault, drawn from the seed; and until all is right again."""
+        random, world = self._random, self._world
+        allowed = dict(faults.FAULTS)
+        # Whoever is killed cannot show whether it grows: the first node's agent lives, and in the last two thirds
+        # the server.
+        if passed > self._seconds / 3:
+            allowed = {fault: weight for fault, weight in allowed.items() if fault not in faults.KILLS_SERVER}
+        fault = random.choices(list(allowed), list(allowed.values()))[0]
+        sites = world.sites[1:] if fault in faults.KILLS_AGENT else world.sites
+        site = random.choice(sites)
+        if site.ails:  # its containerd is being restarted by the load itself
+            await asyncio.sleep(1)
+            return
+        name = fault.__name__.replace("_", " ")
+        self._now = f"{passed:.0f} s, {name}, {site.name}"
+        await fault(world, site, random)
+        self.result.recovered[name].append(await self._settle(time.time()))
+        await asyncio.sleep(random.uniform(0, 2))
+
+    async def _settle(self, since: float) -> float:
+        """Wait until what the server tells is true; answers the seconds it took."""
+        began, why = time.monotonic(), "no answer"
+        while (took := time.monotonic() - began) < WITHIN:
+            with suppress(aiohttp.ClientError, TimeoutError):
+                why = await self._checks.right(since)
+                if not why:
+                    self._world.forget(time.time() - HISTORY)
+                    return took
+            await asyncio.sleep(0.1)
+        self._complain(f"not right after {WITHIN:g} s: {why}")
+        return took
+
+    async def _check(self) -> None:
+        """All the time, broken or not."""
+        timeout = aiohttp.ClientTimeout(total=5)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            while True:
+                await asyncio.sleep(0.5)
+                with suppress(aiohttp.ClientError, TimeoutError):
+                    for sentence in await self._checks.agree(session):
+                        self._complain(sentence)
+
+    async def _weigh(self) -> None:
+        while True:
+            now = time.monotonic()
+            for name, process in self._processes():
+                if process.process.returncode is None:
+                    with suppress(OSError, IndexError):
+                        life = self._lives.setdefault(process.process.pid, Life(name, process.process.pid, now))
+                        life.take(process.rss, now)
+            await asyncio.sleep(1)
+
+    def _processes(self):
+        yield "server", self._world.server
+        for site in self._world.sites:
+            yield f"agent of {site.name}", site.agent
+
+    def _bound_memory(self) -> None:
+        for life in self.result.lives:
+            bound = GROWTH[life.name.partition(" ")[0]]
+            if life.samples and life.most > life.first + bound:
+                self._complain(f"the {life.name} grew from {life.first:.1f} to {life.most:.1f} MiB")

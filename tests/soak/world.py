@@ -1,0 +1,198 @@
+"""The demo's cluster with every half a process of its own, and the truth about each pull beside it."""
+
+import asyncio
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from pulltrace.demo.cluster import Cluster
+from pulltrace.demo.containerd import SimulatedContainerd
+from pulltrace.demo.pull import Pull
+from pulltrace.demo.scenario import Crashed, Scenario
+from pulltrace.wire import PullPhase
+from tests.e2e.programs import Api, free_port
+from tests.faults.lab import AGENT_ENVIRONMENT, Process
+from tests.soak.wire import Wire
+
+TICK = 0.2
+"""Seconds between two looks at the clock."""
+SEEN_AFTER = 2.0
+"""Seconds after which an agent that nothing ails has seen a pull: it asks twice a second."""
+HISTORY = 60.0
+
+
+@dataclass(slots=True, eq=False)
+class Truth:
+    """What became of one pull, whatever anyone tells of it."""
+
+    node: str
+    pull: Pull
+    began: float
+    watched: float = 0.0
+    """Seconds for which its node's agent, the one that runs now, could see it."""
+    ended: float | None = None
+    told: bool = False
+
+    @property
+    def reference(self) -> str:
+        return str(self.pull.reference)
+
+    @property
+    def seen(self) -> bool:
+        """Somebody who lives has seen it."""
+        return self.watched >= SEEN_AFTER
+
+    @property
+    def completed(self) -> bool:
+        return self.pull.state is PullPhase.COMPLETED
+
+
+class Site:
+    """One node: its containerd, its agent, and the wire between that and the server."""
+
+    def __init__(self, name: str, containerd: SimulatedContainerd, wire: Wire) -> None:
+        self.name, self.containerd, self.wire = name, containerd, wire
+        self.ails = False
+        """The agent cannot see what its containerd does."""
+        self.agent = Process(
+            "agent",
+            environment=AGENT_ENVIRONMENT,
+            NODE_NAME=name,
+            SERVER_URL=f"http://127.0.0.1:{wire.port}",
+            CONTAINERD_SOCKET=str(containerd.socket),
+            REPORT_INTERVAL="500ms",
+            HEARTBEAT_INTERVAL="1s",
+        )
+
+
+class World:
+    """An async context manager."""
+
+    def __init__(self, nodes: int, speed: float, seed: int) -> None:
+        self.scenario = Scenario(nodes, now=time.time(), speed=speed, seed=seed)
+        self.cluster = Cluster()
+        self.port, self.metrics_port = free_port(), free_port()
+        self.sites: list[Site] = []
+        self.pulls: list[Truth] = []
+        self.began = self.completed = self.failed = 0
+        self._living: dict[Pull, Truth] = {}
+        self._stack = AsyncExitStack()
+        self._paused: set[str] = set()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def _start(self) -> None:
+        enter = self._stack.enter_async_context
+        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="pulltrace-")))
+        await enter(self.cluster)
+        self.server = await enter(
+            Process(
+                "server",
+                environment={"KUBECONFIG": str(_kubeconfig(folder, self.cluster.url))},
+                HTTP_ADDR=f"127.0.0.1:{self.port}",
+                METRICS_ADDR=f"127.0.0.1:{self.metrics_port}",
+                HISTORY_TTL=f"{HISTORY:g}s",
+                STALL_TIMEOUT="3s",
+            )
+        )
+        self.api = await enter(Api(self.port))
+        await self.api.ready()
+        for number, (name, node) in enumerate(self.scenario.nodes.items()):
+            containerd = await enter(SimulatedContainerd(node, folder / f"{number}.sock"))
+            site = Site(name, containerd, await enter(Wire(self.port)))
+            await enter(site.agent)
+            self.sites.append(site)
+        living = asyncio.create_task(self._live())
+        self._stack.push_async_callback(_ended, living)
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    def agent_died(self, site: Site) -> None:
+        """What it alone knew is gone."""
+        for truth in self.pulls:
+            if truth.node == site.name and not truth.told:
+                truth.watched = 0.0
+
+    def running(self, node: str) -> Iterator[Truth]:
+        """The pulls that run there."""
+        return (truth for truth in self._living.values() if truth.node == node)
+
+    def forget(self, before: float) -> None:
+        """Pulls that ended before this time are no longer of interest."""
+        self.pulls = [truth for truth in self.pulls if truth.ended is None or truth.ended >= before]
+
+    async def _live(self) -> None:
+        then = time.time()
+        async with asyncio.TaskGroup() as restarts:
+            while True:
+                await asyncio.sleep(TICK)
+                now = time.time()
+                for happened in self.scenario.advance(max(0.0, now - then)):
+                    if isinstance(happened, Crashed):
+                        restarts.create_task(self._restart(happened.node))
+                    elif happened.gone:
+                        self.cluster.delete(happened.resource, happened.object)
+                    else:
+                        self.cluster.put(happened.resource, happened.object)
+                self._look(now, now - then)
+                then = now
+
+    def _look(self, now: float, passed: float) -> None:
+        for site in self.sites:
+            for pull in site.containerd.node.pulls:
+                if pull not in self._living:
+                    self._living[pull] = Truth(site.name, pull, now)
+                    self.pulls.append(self._living[pull])
+                    self.began += 1
+                if not site.ails:
+                    self._living[pull].watched += passed
+        for pull in [pull for pull in self._living if pull.state]:
+            truth = self._living.pop(pull)
+            truth.ended = now
+            self.completed += truth.completed
+            self.failed += not truth.completed
+
+    async def _restart(self, node: str) -> None:
+        """The scenario's own crash of a containerd."""
+        site = next(site for site in self.sites if site.name == node)
+        if site.ails:
+            return  # it is down already, and will be started by whoever did that
+        site.ails = True
+        await site.containerd.close()
+        await asyncio.sleep(1.0)
+        await site.containerd.start()
+        site.ails = False
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _kubeconfig(folder: Path, url: str) -> Path:
+    named, path = {"name": "soak"}, folder / "kubeconfig"
+    path.write_text(
+        json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "clusters": [named | {"cluster": {"server": url}}],
+                "users": [named | {"user": {}}],
+                "contexts": [named | {"context": {"cluster": "soak", "user": "soak"}}],
+                "current-context": "soak",
+            }
+        )
+    )
+    return path
