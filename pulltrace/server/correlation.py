@@ -37,6 +37,8 @@ class Story:
     """The newest attempt that an agent saw."""
     want: Want | None = None
     attempt: int = 1
+    pull_attempt: int = 0
+    """Which attempt ``pull`` was told as."""
     pods: tuple[PodCorrelation, ...] = ()
     """Who waits; of an ended story, who waited."""
     failure: Failure | None = None
@@ -50,6 +52,12 @@ class Story:
     def history(self) -> bool:
         """All of it had ended before this server began."""
         return self.pull is not None and self.pull.history
+
+    @property
+    def is_told_completed(self) -> bool:
+        """People were told that this attempt ended well."""
+        told = self.status
+        return told is not None and told.status is PullPhase.COMPLETED and told.attempt == self.attempt
 
 
 @dataclass(slots=True)
@@ -108,11 +116,17 @@ class Correlation:
         if not live and basis == story.basis:
             return
         story.basis = basis
+        if pull and want and want.pulled_at is not None and _came_unseen(pull, want):
+            pull.came(want.pulled_at)
+        if live and story.is_told_completed:
+            return  # a report that was long under way: the kubelet has the image, and the pull's own end will follow
         if pull and not (want and _is_next(pull, want)):
             _note_failure(story, pull, want)
             failed = pull.phase is PullPhase.FAILED
+            story.pull_attempt = story.attempt
             status = status_of(pull, _told(story, story.failure if failed else None), self._stall_timeout, now)
         elif want:
+            story.attempt = max(story.attempt, story.pull_attempt + 1)
             status = status_without_pull(want, _told(story, None if want.pulling else want.failure))
         else:
             return
@@ -176,8 +190,8 @@ def _attach(story: Story, pull: Pull, name: Name, stories: dict[str, Story]) -> 
     if story.pull:  # it failed, and this is the next attempt
         story.pull.superseded = True
         story.pull.settle()
-        if story.want is None:
-            story.attempt += 1
+        # A kubelet counts anew for each pod; the story goes on.
+        story.attempt = max(story.attempt, story.pull_attempt + 1)
     stories[story.id] = story
     story.pull, story.name, pull.story_id = pull, name, story.id
     story.failure = None
@@ -187,9 +201,9 @@ def _continues(story: Story, pull: Pull, name: Name) -> bool:
     """The story waits for this image: nobody has begun, or who began has failed."""
     if not name.is_same_image(story.name):
         return False
-    before = story.pull
-    if before is None:
-        return True
+    before, want = story.pull, story.want
+    if before is None:  # unless its kubelet had the image before this pull began
+        return want is None or want.pulled_at is None or pull.started_at <= want.pulled_at + NEXT_ATTEMPT
     return before.phase is PullPhase.FAILED and before.ended_at is not None and before.ended_at <= pull.started_at + 1
 
 
@@ -213,7 +227,8 @@ def _place_wants(stories: dict[str, Story], node: str, wants: Sequence[Want]) ->
             # The kubelet counts in whole seconds: a pull that never queued may seem to have, for less than one.
             found.pull.phases.setdefault(PullPhase.QUEUED, max(found.pull.started_at - want.since, 0.0))
         found.pods = want.pods or found.pods
-        found.attempt = max(found.attempt, want.attempt)
+        if found.pull is None or found.pull.ended_at is not None or not _is_later(found.pull, want):
+            found.attempt = max(found.attempt, want.attempt)
 
 
 def _newer(story: Story, other: Story) -> bool:
@@ -223,6 +238,8 @@ def _newer(story: Story, other: Story) -> bool:
 def _is_over(story: Story, want: Want) -> bool:
     """The story has come to a good end, and this want is for the image once more."""
     pull = story.pull
+    if pull is None and story.is_told_completed:
+        return want.pulling
     if pull is None or pull.phase is not PullPhase.COMPLETED or pull.ended_at is None:
         return False
     return want.pulling and want.since > pull.ended_at + NEXT_ATTEMPT
@@ -232,8 +249,18 @@ def _is_next(pull: Pull, want: Want) -> bool:
     """The pull failed and the kubelet has begun to ask again, or has failed again without a pull."""
     if pull.phase is not PullPhase.FAILED or pull.ended_at is None:
         return False
-    began = want.pulling and want.since > pull.started_at + NEXT_ATTEMPT
+    began = want.pulling and _is_later(pull, want)
     return began or (want.pulled_at is not None and want.pulled_at > pull.ended_at + NEXT_ATTEMPT)
+
+
+def _is_later(pull: Pull, want: Want) -> bool:
+    """The kubelet speaks of an attempt after this pull, whose end its agent has perhaps not told yet."""
+    return want.since > pull.started_at + NEXT_ATTEMPT
+
+
+def _came_unseen(pull: Pull, want: Want) -> bool:
+    """Its agent missed the end, we took it for a failure, and the kubelet says that this very attempt went well."""
+    return pull.presumed and pull.phase is PullPhase.FAILED and not _is_later(pull, want)
 
 
 def _note_failure(story: Story, pull: Pull, want: Want | None) -> None:

@@ -9,7 +9,7 @@ from typing import TypeGuard
 from msgspec import structs
 
 from pulltrace.server.rates import Speed, Unpacking
-from pulltrace.wire import ErrorReason, LayerState, LayerStatus, NodeState, PullPhase, PullState, to_time
+from pulltrace.wire import ErrorReason, LayerPhase, LayerState, LayerStatus, NodeState, PullPhase, PullState, to_time
 
 DEFAULT_HEARTBEAT = 10.0
 LOST_AFTER = 60.0
@@ -120,6 +120,13 @@ class Pull:
         """Nothing more will be told of it: let go of what that would be made from."""
         self.state = structs.replace(self.state, layers=None)
 
+    def came(self, at: float) -> None:
+        """It had not failed: nobody saw its end, and the kubelet had the image at ``at``. So every byte came."""
+        self.phase, self.ended_at = PullPhase.COMPLETED, max(at, self.started_at)
+        self.error = self.reason = None
+        if self.state.layers:
+            self.state = structs.replace(self.state, layers=[_arrived(layer) for layer in self.state.layers])
+
     def revive(self, now: float) -> None:
         """It had not ended after all. Nobody saw what came in between."""
         self.ended_at = self.learned_at = self.error = self.reason = self._sampled_at = None
@@ -189,6 +196,13 @@ class Node:
     def lost_after(self) -> float:
         """Seconds of silence after which nobody believes in its pulls any more."""
         return max(LOST_AFTER, 2 * self.late_after)
+
+
+def _arrived(layer: LayerState) -> LayerState:
+    if layer.state is LayerPhase.CACHED:
+        return layer
+    came = max(layer.total_bytes - layer.cached_bytes, layer.downloaded_bytes)
+    return structs.replace(layer, downloaded_bytes=came, state=LayerPhase.EXTRACTED)
 
 
 def is_told(time: datetime | None) -> TypeGuard[datetime]:

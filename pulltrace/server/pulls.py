@@ -187,6 +187,8 @@ class Pulls:
         elif pull.ended_at is not None:
             if not pull.presumed:
                 return  # told once more: our answer got lost, or we are asked to remember what we know
+            if pull.phase is PullPhase.COMPLETED and ended_at is None:
+                return  # long under way: its kubelet has had the image since
             del node.ended[pull.key]
             self._history -= 1
             pull.revive(now)

@@ -3,6 +3,7 @@
 import pytest
 
 from pulltrace.demo.kubelet import PodStory, pod
+from pulltrace.server.objects import PodGone
 from pulltrace.server.pods import Cluster
 from pulltrace.server.podview import count_waiting, fits, pods_waiting, rollouts
 from pulltrace.server.query import parse
@@ -331,3 +332,72 @@ def test_a_rollout_over_nodes(world):
     assert (row.nodes.done, row.nodes.pulling, row.nodes.queued, row.nodes.failed) == (4, 1, 1, 1)
     assert (row.median_seconds, row.worst_seconds, row.slowest_node) == (20.0, 60.0, "failed")
     assert (row.total_bytes, row.image_bytes) == (400 * MIB, 100 * MIB)
+
+
+def test_an_end_that_the_kubelet_told_stands_though_an_older_report_comes_later(world):
+    story = web()
+    world.tell(seen(story), event(story.pulling("app", NOW)), at=1)
+    world.tell(event(story.pulled("app", NOW + 5)), at=5)
+    told = world.one
+    assert (told.status, told.percent) == (PullPhase.COMPLETED, 100.0)
+    world.say(pull("lease-1", layer("a", 10 * MIB), at=NOW + 0.5), at=6)
+    assert (world.one.id, world.one.status) == (told.id, PullPhase.COMPLETED)
+    full = {"image_ref": "docker.io/library/nginx:1.27", "status": PullPhase.COMPLETED, "ended_at": NOW + 5}
+    world.say(pull("lease-1", layer("a", 100 * MIB, state=LayerPhase.EXTRACTED), at=NOW + 0.5, **full), at=7)
+    assert (world.one.id, world.one.status, world.one.downloaded_bytes) == (told.id, PullPhase.COMPLETED, 100 * MIB)
+    assert world.metric("pulls_total", registry="docker.io", result="completed") == 1
+
+
+def test_what_the_kubelet_has_did_not_fail_though_no_agent_saw_the_end(world):
+    story = web()
+    world.tell(seen(story), event(story.pulling("app", NOW)), at=0)
+    had = layer("b", 0, state=LayerPhase.CACHED, cached_bytes=100 * MIB)
+    world.say(pull("lease-1", layer("a", 60 * MIB), had, at=NOW), at=1)
+    world.tell(event(story.pulled("app", NOW + 5)), at=5)
+    assert world.one.status is PullPhase.DOWNLOADING, "its agent may still tell more"
+    world.say(boot="the next one", at=8)
+    done = world.one
+    assert (done.status, done.percent, done.error, done.error_reason) == (PullPhase.COMPLETED, 100.0, None, None)
+    assert (done.downloaded_bytes, done.completed_at.timestamp()) == (done.total_bytes, NOW + 5)
+    world.say(pull("lease-1", layer("a", 70 * MIB), at=NOW), at=9, boot="the next one")
+    assert world.one.status is PullPhase.COMPLETED, "a report of before the end"
+    world.at(30)
+    assert world.metric("pulls_total", registry="docker.io", result="completed") == 1
+    assert world.metric("pulls_total", registry="docker.io", result="failed") == 0
+
+
+def test_bytes_of_one_attempt_are_not_shown_as_the_next_ones(world):
+    """The agent is cut off while its pull fails and the kubelet begins again."""
+    story = web()
+    world.tell(seen(story), event(story.pulling("app", NOW)), at=0)
+    world.say(pull("lease-1", layer("a", 60 * MIB), at=NOW), at=1)
+    world.tell(event(story.failed("app", NOW + 5, NOT_FOUND)), event(story.pulling("app", NOW + 15)), at=15)
+    assert (world.one.attempt, world.one.percent) == (1, 60.0)
+    ended = {"status": PullPhase.FAILED, "ended_at": NOW + 5}
+    again = pull("lease-2", layer("a", 5 * MIB), at=NOW + 15)
+    world.say(pull("lease-1", layer("a", 60 * MIB), at=NOW, **ended), again, at=20)
+    assert (world.one.attempt, world.one.percent, world.one.status) == (2, 5.0, PullPhase.DOWNLOADING)
+
+
+def test_an_image_that_is_pulled_again_is_another_story(world):
+    story, again = web(), web("web-2")
+    world.tell(seen(story), event(story.pulling("app", NOW)), at=0)
+    world.tell(event(story.pulled("app", NOW + 1)), at=1)
+    first = world.one
+    world.tell(seen(again), event(again.pulling("app", NOW + 10)), at=10)
+    second = world.one
+    assert (first.status, second.status) == (PullPhase.COMPLETED, PullPhase.QUEUED)
+    assert first.id != second.id
+
+
+def test_another_pods_first_attempt_is_the_storys_second(world):
+    """Somebody deletes the pod in the middle of its pull, and its successor asks for the same image."""
+    story, again = web(), web("web-2")
+    world.tell(seen(story), event(story.pulling("app", NOW)), at=0)
+    world.say(pull("lease-1", layer("a", 60 * MIB), at=NOW), at=1)
+    world.tell(PodGone(story.pod["metadata"]["uid"]), at=2)
+    world.say(pull("lease-1", layer("a", 60 * MIB), at=NOW, status=PullPhase.FAILED, ended_at=NOW + 3), at=3)
+    world.tell(seen(again), event(again.pulling("app", NOW + 9)), at=9)
+    assert (world.one.attempt, world.one.percent, world.one.status) == (2, 0.0, PullPhase.QUEUED)
+    world.say(pull("lease-2", layer("a", 5 * MIB), at=NOW + 9), at=10)
+    assert (world.one.attempt, world.one.percent, world.one.status) == (2, 5.0, PullPhase.DOWNLOADING)

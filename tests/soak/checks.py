@@ -72,7 +72,8 @@ class Checks:
         active = {name for row in rows if row["status"] in ACTIVE for name in (row["imageRef"], row.get("repository"))}
         for truth in self._world.running(node):
             if truth.seen and truth.pull.image and not {truth.reference, truth.pull.reference.repository} & active:
-                yield f"{node}: {truth.reference} runs and has no row that does"
+                told = [(row["imageRef"], row["status"]) for row in rows]
+                yield f"{node}: {truth.reference} runs and has no row that does: {told}"
         late = [truth for truth in self._world.pulls if truth.node == node and (truth.ended or now) > now - SETTLED]
         names = {name for truth in late for name in (truth.reference, truth.pull.reference.repository)}
         for row in rows:

@@ -57,7 +57,7 @@ class Site:
 
     def __init__(self, name: str, containerd: SimulatedContainerd, wire: Wire) -> None:
         self.name, self.containerd, self.wire = name, containerd, wire
-        self.ails = False
+        self.ails = True
         """The agent cannot see what its containerd does."""
         self.agent = Process(
             "agent",
@@ -74,7 +74,8 @@ class World:
     """An async context manager."""
 
     def __init__(self, nodes: int, speed: float, seed: int) -> None:
-        self.scenario = Scenario(nodes, now=time.time(), speed=speed, seed=seed)
+        self._begun = time.time()
+        self.scenario = Scenario(nodes, now=self._begun, speed=speed, seed=seed)
         self.cluster = Cluster()
         self.port, self.metrics_port = free_port(), free_port()
         self.sites: list[Site] = []
@@ -82,7 +83,6 @@ class World:
         self.began = self.completed = self.failed = 0
         self._living: dict[Pull, Truth] = {}
         self._stack = AsyncExitStack()
-        self._paused: set[str] = set()
 
     async def __aenter__(self) -> Self:
         try:
@@ -96,6 +96,11 @@ class World:
         enter = self._stack.enter_async_context
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="pulltrace-")))
         await enter(self.cluster)
+        for number, (name, node) in enumerate(self.scenario.nodes.items()):
+            containerd = await enter(SimulatedContainerd(node, folder / f"{number}.sock"))
+            self.sites.append(Site(name, containerd, await enter(Wire(self.port))))
+        living = asyncio.create_task(self._live())
+        self._stack.push_async_callback(_ended, living)
         self.server = await enter(
             Process(
                 "server",
@@ -108,13 +113,9 @@ class World:
         )
         self.api = await enter(Api(self.port))
         await self.api.ready()
-        for number, (name, node) in enumerate(self.scenario.nodes.items()):
-            containerd = await enter(SimulatedContainerd(node, folder / f"{number}.sock"))
-            site = Site(name, containerd, await enter(Wire(self.port)))
+        for site in self.sites:
             await enter(site.agent)
-            self.sites.append(site)
-        living = asyncio.create_task(self._live())
-        self._stack.push_async_callback(_ended, living)
+            site.ails = False
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
@@ -134,7 +135,7 @@ class World:
         self.pulls = [truth for truth in self.pulls if truth.ended is None or truth.ended >= before]
 
     async def _live(self) -> None:
-        then = time.time()
+        then = self._begun  # the nodes' clocks are the machine's: no lease is older than its containerd
         async with asyncio.TaskGroup() as restarts:
             while True:
                 await asyncio.sleep(TICK)
