@@ -14,11 +14,10 @@ async def make_lab():
     labs = []
     with tempfile.TemporaryDirectory(prefix="pulltrace-") as folder:
 
-        async def make(*, version=None, speed=None, **halves):
-            options = {name: value for name, value in (("version", version), ("speed", speed)) if value}
+        async def make(*, server=None, agent=None, **options):
             lab = Lab(Path(folder), **options)
             labs.append(lab)
-            return await lab.start(**halves)
+            return await lab.start(server=server, agent=agent)
 
         yield make
         for lab in labs:

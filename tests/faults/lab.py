@@ -18,8 +18,10 @@ from pulltrace.demo.images import make_image, make_layer
 from pulltrace.demo.node import CONTAINERD_1, Node
 from pulltrace.demo.pull import Pull
 from pulltrace.demo.registries import Manner, Registries
+from pulltrace.images import parse
+from pulltrace.wire import UNKNOWN_IMAGE, PullPhase
 from tests.e2e.programs import Api, Program, free_port
-from tests.soak.wire import Wire
+from tests.faults.network import ApiInside, Network
 
 MIB = 1 << 20
 HOST = "registry.test"
@@ -54,11 +56,24 @@ class Process(Program):
 
 
 class Lab:
-    """One node. Bytes flow at ``speed`` on each connection; all times are those of the clock on the wall."""
+    """One node. Bytes flow at ``speed`` on each connection; containerd's clock is ``ahead`` so many seconds.
 
-    def __init__(self, folder: Path, *, version: str = CONTAINERD_1, speed: float = 4 * MIB) -> None:
+    With a ``network`` the halves stand on two hosts, otherwise on loopback.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        version: str = CONTAINERD_1,
+        speed: float = 4 * MIB,
+        ahead: float = 0.0,
+        network: Network | None = None,
+    ) -> None:
         self.registries = Registries(manners={HOST: Manner(speed=speed, latency=0.05)})
-        self.node = Node(self.registries, now=time.time(), version=version, bandwidth=100 * MIB, disk=100 * MIB)
+        now = time.time() + ahead
+        self.node = Node(self.registries, now=now, version=version, bandwidth=100 * MIB, disk=100 * MIB)
+        self._network = network
         self.containerd = SimulatedContainerd(self.node, folder / "containerd.sock")
         self.port = free_port()
         self.metrics_port = free_port()
@@ -72,21 +87,28 @@ class Lab:
         agent: dict[str, Any] | None = None,
     ) -> Self:
         """Everything, in the order of a cluster that boots."""
-        settings = {"HTTP_ADDR": f"127.0.0.1:{self.port}", "METRICS_ADDR": f"127.0.0.1:{self.metrics_port}"}
-        await self.stack.enter_async_context(self.containerd)
+        network = self._network
+        enter = self.stack.enter_async_context
+        settings = {
+            "HTTP_ADDR": f":{self.port}" if network else f"127.0.0.1:{self.port}",
+            "METRICS_ADDR": f"127.0.0.1:{self.metrics_port}",
+        }
+        there = {"before": network.inside(network.server)} if network else {}
+        here = {"before": network.inside(network.agent)} if network else {}
+        await enter(self.containerd)
         self._living = asyncio.create_task(self._live())
-        self.server = await self.stack.enter_async_context(Process("server", **(settings | (server or {}))))
-        self.api = await self.stack.enter_async_context(Api(self.port))
+        self.server = await enter(Process("server", **(settings | there | (server or {}))))
+        self.api = await enter(ApiInside(self.port, network.server) if network else Api(self.port))
         await self.api.ready()
-        self.wire = await self.stack.enter_async_context(Wire(self.port))
         self.agent_settings = {
             "NODE_NAME": "worker-1",
-            "SERVER_URL": f"http://127.0.0.1:{self.wire.port}",
+            "SERVER_URL": f"http://{network.address if network else '127.0.0.1'}:{self.port}",
             "CONTAINERD_SOCKET": str(self.containerd.socket),
             "REPORT_INTERVAL": "500ms",
             "HEARTBEAT_INTERVAL": "1s",
-        } | (agent or {})
-        self.agent = await self.stack.enter_async_context(Process("agent", **self.agent_settings))
+            "environment": AGENT_ENVIRONMENT,
+        } | (here | (agent or {}))
+        self.agent = await enter(Process("agent", **self.agent_settings))
         await self.until(lambda: self._reporting(time.time() - 5))
         return self
 
@@ -121,6 +143,15 @@ class Lab:
         self.pulls.append((reference, started))
         return started
 
+    def hold(self, pull: Pull) -> None:
+        """The registry sends nothing more of the last layer from its last MiB on."""
+        blob = pull.image.layers[-1].blob
+        self.registries.holds[blob.digest] = blob.size - MIB
+
+    def release(self, pull: Pull) -> None:
+        """It goes on."""
+        del self.registries.holds[pull.image.layers[-1].blob.digest]
+
     async def pulled(self, name: str, *sizes: float) -> Pull:
         """Pull an image, and wait until the server tells that it is there."""
         pull = self.pull(name, *sizes)
@@ -138,11 +169,15 @@ class Lab:
         await self.until(flows)
         return pull
 
+    async def over(self, *pulls: Pull) -> bool:
+        """Whether all of them have ended on the node."""
+        return all(pull.state for pull in pulls)
+
     # What the server tells of it.
 
     async def row_of(self, pull: Pull) -> dict[str, Any] | None:
         """The pull's row; never two."""
-        rows = [row for row in await self.api.pulls() if row["imageRef"] == str(pull.reference)]
+        rows = [row for row in await self.api.pulls() if _image(row["imageRef"]) == pull.reference.name]
         assert len(rows) <= 1, rows
         return rows[0] if rows else None
 
@@ -159,8 +194,8 @@ class Lab:
         """What the server tells wrongly of what the node knows; empty when nothing is."""
         if not await self._reporting(since):
             return "the node does not report"
-        rows = {row["imageRef"]: row for row in await self.api.pulls()}
-        last = dict(self.pulls)
+        rows = {_image(row["imageRef"]): row for row in await self.api.pulls()}
+        last = {_image(reference): pull for reference, pull in self.pulls}
         if extra := [name for name in rows if name not in last]:
             return f"rows of nothing: {extra}"
         for reference, pull in last.items():
@@ -209,6 +244,11 @@ class Lab:
         await self.right()
 
 
+def _image(reference: str) -> str:
+    """Each image has one tag here, which nobody knows before its pull has ended."""
+    return parse(reference).name if reference != UNKNOWN_IMAGE else reference
+
+
 def _seconds(time_: str) -> float:
     return datetime.fromisoformat(time_).timestamp()
 
@@ -243,7 +283,7 @@ class Fault:
         await self.lab.finished()
         after = self._memory()
         rows = {row["imageRef"] for row in await self.lab.api.pulls()}
-        lost = len({reference for reference, _ in self.lab.pulls} - rows)
+        lost = len({reference for reference, pull in self.lab.pulls if pull.state is PullPhase.COMPLETED} - rows)
         found = {
             "fault": self.what,
             "expected": self.expected,

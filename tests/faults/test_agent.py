@@ -28,6 +28,7 @@ async def test_an_agent_restarted_politely_loses_nothing(lab, fault):
 
 async def test_a_frozen_agent_is_late_and_then_tells_what_it_missed(lab, fault):
     running = await lab.running("app", 8)
+    lab.hold(running)
 
     async def is_late():
         return (await lab.api.get("/api/v1/nodes"))["nodes"][0]["state"] == "late"
@@ -35,7 +36,8 @@ async def test_a_frozen_agent_is_late_and_then_tells_what_it_missed(lab, fault):
     async with fault("agent frozen (SIGSTOP) while a pull ends", "late; then the end it slept through") as seen:
         lab.agent.signal(signal.SIGSTOP)
         await lab.until(is_late)
-        await lab.until(lambda: _ended(running))
+        lab.release(running)
+        await lab.until(lambda: lab.over(running))
         assert not await lab.row(running, "completed"), "nobody has seen the end"
         lab.agent.signal(signal.SIGCONT)
         seen.over()
@@ -50,10 +52,6 @@ async def test_of_two_agents_for_one_node_the_newest_is_believed(lab, fault):
             await asyncio.sleep(2)
             await lab.right()
         seen.over()
-
-
-async def _ended(pull):
-    return pull.state is not None
 
 
 async def _said(process, text):

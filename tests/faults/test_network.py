@@ -1,31 +1,42 @@
-"""The way from the agent to the server breaks in each way it can."""
+"""The way from the agent to the server breaks in each way it can: a real network, of the kernel's own parts."""
 
 import asyncio
 
 import pytest
 
+from tests.faults.lab import Fault
+from tests.faults.network import Network, lacking
+
+pytestmark = pytest.mark.skipif(bool(lacking()), reason=lacking() or "never")
+
 FAULTS = {
-    "cut": ("nothing passes, nobody is told", lambda wire: wire.cut()),
-    "one-way": ("reports arrive, answers do not", lambda wire: wire.one_way()),
-    "slow": ("2 kB/s", lambda wire: wire.slow(2000)),
-    "refused": ("connections closed and refused", lambda wire: wire.refuse()),
-    "reset": ("every connection reset", lambda wire: wire.reset()),
+    "cut": ("packets vanish, nobody is told", Network.cut),
+    "unplugged": ("no route to the server", Network.unplug),
+    "one-way": ("reports arrive, answers do not", Network.one_way),
+    "slow": ("16 kbit/s", lambda network: network.slow("16kbit")),
+    "losing": ("a third of the packets", lambda network: network.lose(0.33)),
+    "refusing": ("new connections are refused", Network.refuse),
+    "resetting": ("every packet answered with a reset", Network.reset),
 }
 
 
+@pytest.fixture
+async def network():
+    """Two hosts on one cable."""
+    async with Network() as made:
+        yield made
+
+
 @pytest.mark.parametrize("how", FAULTS)
-async def test_a_pull_that_ended_behind_a_broken_network_is_told_when_it_is_mended(lab, fault, how):
+async def test_a_pull_that_ended_behind_a_broken_network_is_told_when_it_is_mended(make_lab, network, how):
     what, breaks = FAULTS[how]
+    lab = await make_lab(network=network)
     await lab.pulled("done", 1)
-    running = await lab.running("app", 4)
-    async with fault(f"network {how}: {what}", "the end is told after it, once") as seen:
-        breaks(lab.wire)
+    running = await lab.running("app", 8)
+    async with Fault(lab, f"network {how}: {what}", "the end is told after it, once") as seen:
+        await breaks(network)
         short = lab.pull("short", 4)
-        await lab.until(lambda: _over(running, short))
-        await asyncio.sleep(1.5)
-        lab.wire.mend()
+        await lab.until(lambda: lab.over(running, short))
+        await asyncio.sleep(3)
+        await network.mend()
         seen.over()
-
-
-async def _over(*pulls):
-    return all(pull.state for pull in pulls)

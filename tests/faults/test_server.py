@@ -32,7 +32,7 @@ async def test_pulls_that_end_while_the_server_is_away_are_told_when_it_is_back(
     async with fault("server away while a pull ends and another comes and goes", "both ends told") as seen:
         await lab.server.kill()
         short = lab.pull("short", 4)
-        await lab.until(lambda: _over(running, short))
+        await lab.until(lambda: lab.over(running, short))
         await lab.server.start()
         seen.over()
 
@@ -81,7 +81,3 @@ async def test_a_clock_that_jumps_loses_nothing(make_lab, tmp_path, jump):
         clock.write_text(f"{jump:+d}")
         seen.over()
         await asyncio.sleep(2)
-
-
-async def _over(*pulls):
-    return all(pull.state for pull in pulls)

@@ -1,0 +1,149 @@
+"""Two hosts on one cable, made of the kernel's own parts: network namespaces, a veth pair, iptables, a token bucket.
+
+The server stands in one namespace, the agent in the other; the machine's own network is not touched. ``mend`` undoes
+whatever was done. Kernels without netem cannot delay, but iptables can lose packets at random.
+"""
+
+import asyncio
+import ctypes
+import itertools
+import os
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+from typing import Self
+
+import aiohttp
+
+from tests.e2e.programs import Api
+
+_PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+_numbers = itertools.count()
+_libc = ctypes.CDLL(None, use_errno=True)
+_CLONE_NEWNET = 0x40000000
+
+
+def lacking() -> str:
+    """Why networks cannot be made here; empty when they can."""
+    if os.geteuid() != 0:
+        return "network namespaces need root"
+    tools = {"ip": "iproute2", "tc": "iproute2", "iptables-legacy": "iptables"}
+    missing = sorted({package for tool, package in tools.items() if not shutil.which(tool, path=_PATH)})
+    return f"not installed: {', '.join(missing)} (apt-get install {' '.join(missing)})" if missing else ""
+
+
+class Network:
+    """An async context manager. ``server`` and ``agent`` are the namespaces' names."""
+
+    def __init__(self) -> None:
+        number = next(_numbers)
+        self.server, self.agent = (f"pt-{os.getpid()}-{number}{side}" for side in "sa")
+        self._links = {self.server: "pts", self.agent: "pta"}
+        self.address = "10.213.0.1"
+        """The server's, as the agent knows it. Each pair of namespaces is a world of its own."""
+
+    async def __aenter__(self) -> Self:
+        for name in (self.server, self.agent):
+            await _run("ip", "netns", "add", name)
+        await _run(
+            *("ip", "-n", self.server, "link", "add", "pts", "type", "veth", "peer", "pta", "netns", self.agent)
+        )
+        for number, (name, link) in enumerate(self._links.items(), start=1):
+            await _run("ip", "-n", name, "addr", "add", f"10.213.0.{number}/24", "dev", link)
+            for each in ("lo", link):
+                await _run("ip", "-n", name, "link", "set", each, "up")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for name in (self.server, self.agent):
+            await _run("ip", "netns", "del", name)
+
+    def inside(self, name: str) -> tuple[str, ...]:
+        """What runs a command there; it keeps the pid."""
+        return (shutil.which("ip", path=_PATH) or "ip", "netns", "exec", name)
+
+    async def mend(self) -> None:
+        """All is well again."""
+        await self._rule("-F")
+        for name, link in self._links.items():
+            await _run("tc", "-n", name, "qdisc", "replace", "dev", link, "root", "pfifo")
+        await _run("ip", "-n", self.agent, "link", "set", "pta", "up")
+
+    async def cut(self) -> None:
+        """Packets vanish in both directions, and nobody is told."""
+        await self._rule("-A", "INPUT", "-i", "pta", "-j", "DROP")
+        await self._rule("-A", "OUTPUT", "-o", "pta", "-j", "DROP")
+
+    async def unplug(self) -> None:
+        """The agent's end of the cable is out: there is no way to the server."""
+        await _run("ip", "-n", self.agent, "link", "set", "pta", "down")
+
+    async def one_way(self) -> None:
+        """What the agent sends arrives; nothing comes back, not even an acknowledgement."""
+        await self._rule("-A", "INPUT", "-i", "pta", "-j", "DROP")
+
+    async def slow(self, rate: str) -> None:
+        """Both directions share nothing and carry so much each, like 16kbit."""
+        for name, link in self._links.items():
+            bucket = ("tbf", "rate", rate, "burst", "1600", "latency", "5s")
+            await _run("tc", "-n", name, "qdisc", "replace", "dev", link, "root", *bucket)
+
+    async def lose(self, part: float) -> None:
+        """So many of the packets that arrive are lost."""
+        statistic = ("-m", "statistic", "--mode", "random", "--probability", f"{part}")
+        await self._rule("-A", "INPUT", "-i", "pta", *statistic, "-j", "DROP")
+
+    async def refuse(self) -> None:
+        """Connections that there are go on; new ones are refused."""
+        tcp = ("-p", "tcp", "--syn", "-j", "REJECT", "--reject-with", "tcp-reset")
+        await self._rule("-A", "OUTPUT", "-o", "pta", *tcp)
+
+    async def reset(self) -> None:
+        """Whatever the agent says is answered with a reset."""
+        await self._rule("-A", "OUTPUT", "-o", "pta", "-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset")
+
+    async def _rule(self, *words: str) -> None:
+        await _run(*self.inside(self.agent), "iptables-legacy", "-w", *words)
+
+
+class ApiInside(Api):
+    """A client in a network namespace: a socket belongs to the namespace in which it was made."""
+
+    def __init__(self, port: int, namespace: str) -> None:
+        super().__init__(port)
+        self._namespace = namespace
+
+    async def __aenter__(self) -> Self:
+        connector = aiohttp.TCPConnector(socket_factory=lambda info: socket_inside(self._namespace, info[0], info[1]))
+        self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=10))
+        return self
+
+
+def socket_inside(namespace: str, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM) -> socket.socket:
+    """A socket of a namespace. This thread is there for a moment, and nothing else of it runs meanwhile."""
+    with Path("/proc/self/ns/net").open() as here, Path("/run/netns", namespace).open() as there:
+        _enter(there.fileno())
+        try:
+            return socket.socket(family, kind)
+        finally:
+            _enter(here.fileno())
+
+
+def _enter(namespace: int) -> None:
+    if _libc.setns(namespace, _CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "setns")
+
+
+async def _run(*command: str) -> None:
+    done = await asyncio.to_thread(
+        subprocess.run,
+        command,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        env=os.environ | {"PATH": _PATH},
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")

@@ -1,0 +1,175 @@
+"""Memory of server and agent after many short pulls: ``python -m tests.soak.million server|agent``.
+
+``server``: reports of 200 nodes with ten short pulls each, posted as fast as they are taken. Limits
+are those of every installation but the half second between two reports of a node. ``agent``: a simulated containerd
+whose pulls take a moment, asked twice a second by a real agent, which tells a real server.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+
+from pulltrace.demo.containerd import SimulatedContainerd
+from pulltrace.demo.images import make_image, make_layer
+from pulltrace.demo.node import CONTAINERD_1, Node
+from pulltrace.demo.registries import Manner, Registries
+from pulltrace.server.limits import Limits
+from pulltrace.server.run import serve
+from pulltrace.settings import ServerSettings, load
+from pulltrace.wire import AgentReport, LayerPhase, LayerState, PullPhase, PullState, to_time
+from tests.e2e.programs import Program, free_port
+from tests.faults.lab import AGENT_ENVIRONMENT, MIB, Process
+
+NODES, AT_ONCE = 200, 10
+MARKS = (10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)
+HOST = "registry.test"
+
+
+def pull(number: int, now: float, *, ended: bool) -> PullState:
+    """One of two layers, as it runs or has ended."""
+    state, came = (LayerPhase.EXTRACTED, MIB) if ended else (LayerPhase.DOWNLOADING, MIB // 2)
+    layers = [
+        LayerState(
+            digest=f"sha256:{number:063}{layer}", total_bytes=MIB, downloaded_bytes=came, total_known=True, state=state
+        )
+        for layer in range(2)
+    ]
+    return PullState(
+        id=f"lease-{number}",
+        image_ref=f"{HOST}/app-{number % 500}:{number}",
+        registry=HOST,
+        repository=f"app-{number % 500}",
+        layers=layers,
+        total_known=True,
+        started_at=to_time(now - 1),
+        status=PullPhase.COMPLETED if ended else PullPhase.DOWNLOADING,
+        completed_at=to_time(now) if ended else None,
+    )
+
+
+def requests(round_: int) -> list[bytes]:
+    """Of each node: the round's pulls run, those of the round before have ended."""
+    made, now = [], time.time()
+    for node in range(NODES):
+        first = (round_ * NODES + node) * AT_ONCE
+        before = first - NODES * AT_ONCE
+        pulls = [pull(first + more, now, ended=False) for more in range(AT_ONCE)]
+        pulls += [pull(before + more, now, ended=True) for more in range(AT_ONCE)] if round_ else []
+        body = msgspec.json.encode(
+            AgentReport(
+                node_name=f"node-{node}", timestamp=to_time(now), pulls=pulls, boot_id="million", sequence=round_ + 1
+            )
+        )
+        made.append(b"POST /api/v1/report HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+    return made
+
+
+async def server(pulls: int) -> None:
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", __spec__.name, "serve", str(port))
+    try:
+        for _ in range(200):
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                break
+            except OSError:
+                await asyncio.sleep(0.1)
+        say(f"{0:>9,} pulls: server {rss(process.pid):.1f} MiB")
+        began = time.monotonic()
+        for round_ in range(pulls // (NODES * AT_ONCE) + 1):
+            for request in requests(round_):
+                writer.write(request)
+                head = await reader.readuntil(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 200"), head
+                length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+                await reader.readexactly(length)
+            if (done := round_ * NODES * AT_ONCE) in MARKS:
+                say(f"{done:>9,} pulls: server {rss(process.pid):.1f} MiB, {time.monotonic() - began:.0f} s")
+        writer.close()
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def agent(minutes: float) -> None:
+    registries = Registries(manners={HOST: Manner(speed=100 * MIB, latency=0.1)})
+    node = Node(registries, now=time.time(), version=CONTAINERD_1, bandwidth=1e12, disk=1e12)
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="pulltrace-") as folder:
+        async with SimulatedContainerd(node, Path(folder) / "c.sock") as containerd:
+            listen = {"HTTP_ADDR": f"127.0.0.1:{port}", "METRICS_ADDR": "127.0.0.1:0", "LOG_LEVEL": "warn"}
+            told = {"NODE_NAME": "busy", "SERVER_URL": f"http://127.0.0.1:{port}", "LOG_LEVEL": "warn"}
+            told |= {"CONTAINERD_SOCKET": str(containerd.socket), "REPORT_INTERVAL": "500ms"}
+            half = Process("agent", environment=AGENT_ENVIRONMENT, **told)
+            async with Program("server", **listen) as other, half:
+                await _pull_for(60 * minutes, node, half.process.pid, other.process.pid)
+
+
+async def _pull_for(seconds: float, node: Node, agent_pid: int, server_pid: int) -> None:
+    """Sixty pulls at once, each of two small layers; an image goes when it has come."""
+    began = said = then = time.monotonic()
+    number = 0
+    while then - began < seconds:
+        await asyncio.sleep(0.05)
+        now = time.monotonic()
+        node.advance(now - then)
+        then = now
+        if len(node.store.records) > 600:
+            for name in [name for name in node.store.records if name.startswith(HOST) and "@" not in name][:100]:
+                node.remove(name)
+        while len(node.pulls) < 60:
+            number += 1
+            layers = [make_layer(f"{number}-{layer}", 2 * MIB) for layer in range(2)]
+            reference = registries_push(node, number, layers)
+            node.pull(reference)
+        if now - said >= 30 or then - began >= seconds:
+            said = now
+            say(f"{now - began:5.0f} s, {number:>7,} pulls: agent {rss(agent_pid):.1f}, server {rss(server_pid):.1f} MiB")
+
+
+def registries_push(node: Node, number: int, layers: list) -> str:
+    """Serve a new image, and forget the old ones."""
+    images = node.registries.images
+    if len(images) > 2000:
+        for name in list(images)[:1000]:
+            del images[name]
+    return node.registries.push(f"{HOST}/app-{number}:1", make_image(f"app-{number}", *layers))
+
+
+def rss(pid: int) -> float:
+    """Resident memory, MiB."""
+    return int(Path(f"/proc/{pid}/status").read_text().partition("VmRSS:")[2].split()[0]) / 1024
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak.million", description=__doc__)
+    parser.add_argument("what", choices=("server", "agent", "serve"))
+    parser.add_argument("number", type=float, nargs="?", help="pulls of server, minutes of agent, port of serve")
+    args = parser.parse_args()
+    os.environ["GRPC_VERBOSITY"] = "NONE"
+    if args.what == "server":
+        asyncio.run(server(int(args.number or 1_000_000)))
+    elif args.what == "agent":
+        asyncio.run(agent(args.number or 10))
+    else:
+        import uvloop
+
+        local = {
+            "PULLTRACE_HTTP_ADDR": f"127.0.0.1:{int(args.number)}",
+            "PULLTRACE_METRICS_ADDR": "127.0.0.1:0",
+        }
+        uvloop.run(serve(load(ServerSettings, local), limits=Limits(report_interval=0.0)))
+
+
+if __name__ == "__main__":
+    main()
