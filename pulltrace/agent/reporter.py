@@ -28,6 +28,7 @@ _ENDS_PER_REPORT = 32  # keeps a report far below the server's 1 MiB; fewer when
 _GZIP_FROM = 16 << 10  # bytes; below, a packet more costs less than deflating
 _MAX_RETRY_AFTER = 60.0  # seconds; a longer wish is some proxy's, and the node would look lost
 _MAX_TOKEN = 8192  # bytes the server would look at
+_APART = 0.5  # seconds between two reports of a node, below which the server refuses the second
 _MAX_DELAY = 8.0  # seconds between tries; with jitter, so that a restarted server is not met by all nodes at once
 
 _log = logging.getLogger(__name__)
@@ -79,8 +80,11 @@ class Reporter:
         while True:
             posted = time.monotonic()
             delay = await self._post(heartbeat)
+            answered = time.monotonic()
             self._wake.clear()
-            await asyncio.sleep(max(0.0, posted + max(interval, delay) - time.monotonic()))
+            # The way of this report may have been longer than that of the next one will be.
+            due = max(posted + max(interval, delay), answered + min(interval, _APART))
+            await asyncio.sleep(max(0.0, due - answered))
             if not self._busy and not delay:
                 rest = posted + heartbeat - time.monotonic()
                 await _first_of(self._wake, rest)

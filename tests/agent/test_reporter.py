@@ -27,10 +27,16 @@ class Server:
         self.requests: list[web.Request] = []
         self.connections: list[object] = []
         self.largest = 1 << 20
+        self.delays: list[float] = []
+        """Seconds that requests take to arrive, each once."""
+        self.arrived: list[float] = []
         self._changed = asyncio.Condition()
 
     async def answer(self, request: web.Request) -> web.Response:
         body = await request.read()
+        if self.delays:
+            await asyncio.sleep(self.delays.pop(0))
+        self.arrived.append(asyncio.get_running_loop().time())
         self.connections.append(request.transport and request.transport.get_extra_info("peername"))
         async with self._changed:
             self.requests.append(request)
@@ -104,6 +110,15 @@ def make(unused_tcp_port: int):
 def pull(name: str, status: PullPhase = PullPhase.COMPLETED, *, layers: int = 1) -> PullState:
     made = [LayerState(digest=f"sha256:{number:064x}", total_bytes=number) for number in range(layers)]
     return PullState(id=name, status=status, layers=made)
+
+
+async def test_a_report_that_was_slow_to_arrive_is_not_followed_too_soon(server, make):
+    """The server counts from arrival to arrival, and answers the second of two within half a second with 429."""
+    server.delays = [2 * INTERVAL]
+    async with make(heartbeat=INTERVAL) as reporter:
+        reporter.offer([], [])
+        await server.until(lambda: len(server.reports) == 2)
+    assert server.arrived[1] - server.arrived[0] >= 0.9 * INTERVAL
 
 
 async def test_an_idle_node_sends_heartbeats_of_no_pulls(server, make):
