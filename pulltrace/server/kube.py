@@ -17,8 +17,8 @@ from pulltrace.server.objects import Change, Event, EventSeen, EventsHeard, Pod,
 
 _log = logging.getLogger(__name__)
 
-FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
-FORBIDDEN_DELAY = 60.0
+FIRST_DELAY, LONGEST_DELAY = 0.5, 8.0
+FORBIDDEN_DELAY = 8.0
 """Seconds between looks whether a missing permission was granted."""
 GRACE = 60.0
 """Seconds after which an API server that never answered no longer holds readiness back."""

@@ -4,9 +4,10 @@ EDGE. The library's models and its Watch are not used: they hold every field of 
 Watch does not end. Only GET is ever sent, and POST of a TokenReview, which stores nothing.
 """
 
+import contextlib
 import logging
 import random
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 import aiohttp
@@ -90,20 +91,29 @@ _decoders: dict[type, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(k
 async def connect(environ: Mapping[str, str]) -> "HttpApi":
     """In-cluster access, or what ``KUBECONFIG`` names. Raises ``KubeError``."""
     configuration = Configuration()
+
+    def in_cluster() -> None:
+        kubernetes_asyncio.config.load_incluster_config(configuration, environ=environ)  # type: ignore[no-untyped-call]
+
+    mounted = bool(environ.get("KUBERNETES_SERVICE_HOST"))
     try:
-        if environ.get("KUBERNETES_SERVICE_HOST"):
-            kubernetes_asyncio.config.load_incluster_config(configuration, environ=environ)  # type: ignore[no-untyped-call]
+        if mounted:
+            in_cluster()
         else:
             await kubernetes_asyncio.config.load_kube_config(environ["KUBECONFIG"], client_configuration=configuration)
     except Exception as error:  # kubeconfigs run programs and read files: there is no list of what can go wrong
         raise KubeError(f"no access to Kubernetes: {error}") from error
-    return HttpApi(configuration)
+    return HttpApi(configuration, in_cluster if mounted else None)
 
 
 class HttpApi:
-    """One API server. Make it on the event loop that uses it."""
+    """One API server. Make it on the event loop that uses it.
 
-    def __init__(self, configuration: Configuration) -> None:
+    ``renew`` reads the credentials anew. The library does so once a minute, which is too late after a refusal.
+    """
+
+    def __init__(self, configuration: Configuration, renew: Callable[[], None] | None = None) -> None:
+        self._renew = renew
         configuration.connection_pool_maxsize = 0  # a watch holds its connection, and there are two for each namespace
         self._client = ApiClient(configuration)
         self._client.user_agent = f"pulltrace/{__version__}"
@@ -189,7 +199,13 @@ class HttpApi:
             _preload_content=False,
             _request_timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT, sock_read=silence),
         )
-        return _Answer(call)
+        return _Answer(call, self._refused)
+
+    def _refused(self) -> None:
+        """The token expired or was revoked; the kubelet may have mounted another one since."""
+        if self._renew:
+            with contextlib.suppress(OSError, kubernetes_asyncio.config.ConfigException):  # being replaced right now
+                self._renew()
 
     def _watched(self, resource: Resource, text: bytes) -> Watched:
         try:
@@ -216,8 +232,9 @@ class HttpApi:
 class _Answer:
     """Sends the request on entering; whatever goes wrong in between leaves as ``KubeError``."""
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: Any, unauthorized: Callable[[], None]) -> None:
         self._call = call
+        self._unauthorized = unauthorized
         self._response: aiohttp.ClientResponse | None = None
 
     async def __aenter__(self) -> aiohttp.ClientResponse:
@@ -237,6 +254,8 @@ class _Answer:
         except msgspec.MsgspecError:
             status = _Status(message=body[:200].decode(errors="replace").strip())
         status.code = response.status
+        if status.code == 401:
+            self._unauthorized()
         raise _error(status)
 
     async def __aexit__(self, *_: object) -> None:

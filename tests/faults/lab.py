@@ -186,9 +186,13 @@ class Lab:
         row = await self.row_of(pull)
         return bool(row) and row["status"] == status
 
+    async def said(self, words: str) -> bool:
+        """Whether the server has logged this."""
+        return words in self.server.output
+
     async def _reporting(self, since: float) -> bool:
         nodes = (await self.api.get("/api/v1/nodes"))["nodes"]
-        return any(node["state"] == "reporting" and _seconds(node["lastSeen"]) > since for node in nodes)
+        return any(node["state"] == "reporting" and seconds(node["lastSeen"]) > since for node in nodes)
 
     async def wrong(self, since: float) -> str:
         """What the server tells wrongly of what the node knows; empty when nothing is."""
@@ -210,16 +214,22 @@ class Lab:
                 return f"{reference} does not add up: {row['downloadedBytes']} of {row['totalBytes']}"
         return ""
 
-    async def until(self, true: Callable[[], Any], seconds: float = 15) -> None:
+    async def ends(self) -> float:
+        """Ends that the server has counted."""
+        async with self.api._session.get(f"http://127.0.0.1:{self.metrics_port}/metrics") as answer:
+            text = await answer.text()
+        return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("pulltrace_pulls_total{"))
+
+    async def until(self, true: Callable[[], Any], within: float = 15) -> None:
         """Ask until it is so. That the server does not answer meanwhile is no matter."""
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(within):
             while True:
                 with suppress(aiohttp.ClientError, TimeoutError, json.JSONDecodeError):
                     if await true():
                         return
                 await asyncio.sleep(TICK)
 
-    async def right(self, seconds: float = 15) -> None:
+    async def right(self, within: float = 15) -> None:
         """Wait until all that the server tells is what the node knows."""
         since, why = time.time(), "no answer"
 
@@ -229,10 +239,10 @@ class Lab:
             return not why
 
         try:
-            await self.until(well, seconds)
+            await self.until(well, within)
         except TimeoutError:
             tail = (self.agent.output + self.server.output)[-1500:]
-            raise AssertionError(f"after {seconds:g} s: {why}\n{tail}") from None
+            raise AssertionError(f"after {within:g} s: {why}\n{tail}") from None
 
     async def finished(self) -> None:
         """Wait until every pull of the node is over, and told so."""
@@ -243,13 +253,18 @@ class Lab:
         await self.until(over, 30)
         await self.right()
 
+    async def lost(self) -> int:
+        """Pulls that completed, and of which nothing is told."""
+        rows = {row["imageRef"] for row in await self.api.pulls()}
+        return len({reference for reference, pull in self.pulls if pull.state is PullPhase.COMPLETED} - rows)
+
 
 def _image(reference: str) -> str:
     """Each image has one tag here, which nobody knows before its pull has ended."""
     return parse(reference).name if reference != UNKNOWN_IMAGE else reference
 
 
-def _seconds(time_: str) -> float:
+def seconds(time_: str) -> float:
     return datetime.fromisoformat(time_).timestamp()
 
 
@@ -282,8 +297,7 @@ class Fault:
         recovered = time.monotonic() - self._over
         await self.lab.finished()
         after = self._memory()
-        rows = {row["imageRef"] for row in await self.lab.api.pulls()}
-        lost = len({reference for reference, pull in self.lab.pulls if pull.state is PullPhase.COMPLETED} - rows)
+        lost = await self.lab.lost()
         found = {
             "fault": self.what,
             "expected": self.expected,

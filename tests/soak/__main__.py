@@ -28,8 +28,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--nodes", type=int, default=4)
-    parser.add_argument("--speed", type=float, default=10)
+    parser.add_argument("--nodes", type=int, default=6)
+    parser.add_argument("--speed", type=float, default=3)
     args = parser.parse_args()
     os.environ["GRPC_VERBOSITY"] = "NONE"  # gRPC's core writes a line for each containerd that dies while asked
     soak = Soak(seed=args.seed, seconds=60 * args.minutes, nodes=args.nodes, speed=args.speed)

@@ -72,8 +72,8 @@ class Checks:
         active = {name for row in rows if row["status"] in ACTIVE for name in (row["imageRef"], row.get("repository"))}
         for truth in self._world.running(node):
             if truth.seen and truth.pull.image and not {truth.reference, truth.pull.reference.repository} & active:
-                told = [(row["imageRef"], row["status"]) for row in rows]
-                yield f"{node}: {truth.reference} runs and has no row that does: {told}"
+                same = [_short(row) for row in rows if truth.pull.reference.repository in row["imageRef"]]
+                yield f"{node}: {truth.reference} runs and has no row that does: {same}"
         late = [truth for truth in self._world.pulls if truth.node == node and (truth.ended or now) > now - SETTLED]
         names = {name for truth in late for name in (truth.reference, truth.pull.reference.repository)}
         for row in rows:
@@ -86,11 +86,16 @@ class Checks:
                 continue
             times = self._follower.completed.get((node, truth.reference), [])
             truth.told = truth.told or any(abs(at - truth.ended) <= CLOCKS for at in times)
+            same = [_short(row) for row in rows if truth.pull.reference.repository in row["imageRef"]]
             if not truth.told:
-                yield f"{node}: {truth.reference} completed {now - truth.ended:.0f} s ago and was never told"
+                yield f"{node}: {truth.reference} completed {now - truth.ended:.0f} s ago, and was never told: {same}"
             near = {(truth.reference, round(truth.ended) + more) for more in (-2, -1, 0, 1, 2)}
             if now - truth.ended < HISTORY - 15 and not near & shown:
-                yield f"{node}: {truth.reference} completed {now - truth.ended:.0f} s ago and its row is gone"
+                yield f"{node}: {truth.reference} completed {now - truth.ended:.0f} s ago, and its row is gone: {same}"
+
+
+def _short(row: Pull) -> tuple[str, ...]:
+    return tuple(str(row.get(key, "")) for key in ("imageRef", "status", "attempt", "completedAt", "error"))
 
 
 SETTLED = 3.0

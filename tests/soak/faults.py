@@ -8,10 +8,7 @@ from random import Random
 from socket import create_connection
 
 from pulltrace.demo.containerd import Manners
-from tests.soak.world import Site, World
-
-RECONNECTS = 3.0
-"""Seconds in which an agent finds a containerd that is back: gRPC tries every two."""
+from tests.soak.world import Site, World, start
 
 Fault = Callable[[World, Site, Random], Awaitable[None]]
 
@@ -58,8 +55,7 @@ async def containerd_killed(world: World, site: Site, random: Random) -> None:
     site.ails = True
     await site.containerd.kill()
     await asyncio.sleep(random.uniform(0.5, 3))
-    await site.containerd.start()
-    await asyncio.sleep(RECONNECTS)
+    await start(site)
     site.ails = False
 
 

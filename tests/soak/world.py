@@ -24,6 +24,8 @@ TICK = 0.2
 SEEN_AFTER = 2.0
 """Seconds after which an agent that nothing ails has seen a pull: it asks twice a second."""
 HISTORY = 60.0
+RECONNECTS = 3.0
+"""Seconds in which an agent finds a containerd that is back: gRPC tries every two."""
 
 
 @dataclass(slots=True, eq=False)
@@ -173,8 +175,15 @@ class World:
         site.ails = True
         await site.containerd.close()
         await asyncio.sleep(1.0)
-        await site.containerd.start()
+        await start(site)
         site.ails = False
+
+
+async def start(site: Site) -> None:
+    """containerd is back. What the kubelet asked of it meanwhile, it was not there to begin."""
+    site.containerd.node.crash()
+    await site.containerd.start()
+    await asyncio.sleep(RECONNECTS)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

@@ -1,0 +1,102 @@
+"""A node's disk is full: a real containerd on a file system of a few megabytes, and its kubelet's word on it."""
+
+import subprocess
+from contextlib import AsyncExitStack
+
+import pytest
+
+from tests.e2e.programs import Api, free_port
+from tests.faults.lab import AGENT_ENVIRONMENT, Fault, Process
+from tests.kube.test_real_pulls import Kubelet, _agent_reports
+from tests.kube.writing import Writer
+from tests.real.containerd import Containerd
+from tests.real.fixtures import require_containerd
+from tests.real.images import MIB, make_image, make_layer
+
+pytestmark = [pytest.mark.real, pytest.mark.cluster, pytest.mark.timeout(180)]
+
+
+class SmallDisk(Containerd):
+    """A containerd whose content and snapshots share a file system of ``size`` MiB."""
+
+    def __init__(self, binary, size):
+        super().__init__(binary)
+        self._root = self.folder / "root"
+        self._size = size
+
+    async def __aenter__(self):
+        self._root.mkdir()
+        _run("mount", "-t", "tmpfs", "-o", f"size={self._size}m", "tmpfs", self._root)
+        return await super().__aenter__()
+
+    def grow(self, size):
+        """Somebody makes room, where containerd sees it: in its own mount namespace."""
+        _run("nsenter", "--mount", f"--target={self.pid}", "mount", "-o", f"remount,size={size}m", self._root)
+
+    async def __aexit__(self, *exc):
+        await self.kill()
+        _run("umount", "--lazy", self._root)
+        await super().__aexit__(*exc)
+
+
+class Lab:
+    """What a ``Fault`` asks of a lab, for a real node."""
+
+    def __init__(self, api, server, agent, images):
+        self.api, self.server, self.agent, self._images = api, server, agent, images
+
+    async def right(self, seconds):
+        """Every image is there, and told so."""
+        await self.api.until(lambda pulls: all(_is(pulls, image, "completed") for image in self._images), seconds)
+
+    async def finished(self):
+        """Nothing is left to wait for."""
+
+    async def lost(self):
+        """Images of which nothing is told."""
+        return len(set(self._images) - {row["imageRef"] for row in await self.api.pulls()})
+
+
+async def test_a_full_disk_is_named_and_the_next_try_is_the_same_row(registry, cluster):
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        node = await enter(SmallDisk(require_containerd("2.4"), 40))
+        node.trust(registry.host, registry.url)
+        port = free_port()
+        listen = {"HTTP_ADDR": f"127.0.0.1:{port}", "METRICS_ADDR": "127.0.0.1:0"}
+        server = await enter(Process("server", environment={"KUBECONFIG": str(cluster.kubeconfig)}, **listen))
+        api = await enter(Api(port))
+        await api.ready()
+        told = {"NODE_NAME": "worker-1", "SERVER_URL": api.url, "CONTAINERD_SOCKET": str(node.socket)}
+        agent = await enter(Process("agent", environment=AGENT_ENVIRONMENT, REPORT_INTERVAL="500ms", **told))
+        await _agent_reports(api)
+        registry.limit(MIB)
+        kubelet = Kubelet(node, Writer(cluster))
+        small = registry.push("shop/small:1", make_image(make_layer(MIB)))
+        large = registry.push("shop/large:1", make_image(*(make_layer(8 * MIB) for _ in range(4))))
+        assert await kubelet.pull(await kubelet.admit("small", small)) is None
+        await api.until(lambda pulls: _is(pulls, small, "completed"))
+        lab = Lab(api, server, agent, [small, large])
+        story = await kubelet.admit("large", large)
+        async with Fault(lab, "disk of the node full", "failed: disk_full; then attempt 2") as seen:
+            registry.limit(16 * MIB)
+            assert "no space left on device" in await kubelet.pull(story)
+            pulls = await api.until(lambda pulls: _is(pulls, large, "failed", errorReason="disk_full"))
+            failed = next(pull for pull in pulls if pull["imageRef"] == large)
+            assert failed["percent"] < 100
+            assert _is(pulls, small, "completed")
+            node.grow(400)
+            assert await kubelet.pull(story) is None
+            seen.over()
+        (done,) = [pull for pull in await api.pulls() if pull["imageRef"] == large]
+        assert (done["id"], done["attempt"]) == (failed["id"], 2)
+        assert done["downloadedBytes"] == done["totalBytes"]
+
+
+def _is(pulls, image, status, **more):
+    wanted = {"status": status} | more
+    return any(pull["imageRef"] == image and wanted.items() <= pull.items() for pull in pulls)
+
+
+def _run(*command):
+    subprocess.run([str(word) for word in command], check=True, timeout=20)

@@ -1,0 +1,153 @@
+"""A real API server goes away, hangs, crawls, forbids, no longer knows the server's token. What kubelets said is heard."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+
+from pulltrace.demo.kubelet import PodStory, pod
+from tests.faults.lab import Fault, Lab
+from tests.kube.test_rights import chart_roles  # noqa: F401  # a fixture
+from tests.kube.writing import Writer
+from tests.soak.wire import Wire
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+ROLES = "/apis/rbac.authorization.k8s.io/v1"
+MOUNTED = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+
+class Cluster(Lab):
+    """A lab whose server follows an API server, and a kubelet for its pulls."""
+
+    writer: Writer
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self._pods = {}
+
+    async def asked(self, pull, name):
+        """The pod for which the kubelet pulls, as it tells of it."""
+        story = PodStory(pod(name, "worker-1", {"app": str(pull.reference)}, at=time.time()))
+        await self.writer.create(story)
+        await self.writer.event(story.pulling("app", time.time()))
+        self._pods[pull.reference.name] = name
+        return story
+
+    async def wrong(self, since):
+        """Besides, each pull's row names the pod."""
+        for row in await self.api.pulls():
+            wanted = self._pods.get(row["imageRef"].rpartition(":")[0])
+            if wanted and wanted not in [pod["podName"] for pod in row.get("pods", [])]:
+                return f"{row['imageRef']} is not known to be for {wanted}"
+        return await super().wrong(since)
+
+
+@asynccontextmanager
+async def followed(cluster, folder, **server):
+    """A lab, all of whose parts are up."""
+    lab = Cluster(folder)
+    lab.writer = Writer(cluster)
+    try:
+        await lab.start(server=server)
+        before = lab.pull("before", 12)
+        await lab.asked(before, "before")
+        await lab.right()
+        yield lab
+    finally:
+        await lab.close()
+
+
+async def test_pods_made_while_the_api_server_was_gone_are_known_when_it_is_back(cluster, tmp_path):
+    async with followed(cluster, tmp_path, environment={"KUBECONFIG": str(cluster.kubeconfig)}) as lab:
+        async with Fault(lab, "API server gone for 12 s", "pulls go on; pods known when it is back") as seen:
+            await cluster.kill()
+            late = lab.pull("late", 80)
+            await lab.until(lambda: lab.row(late, "downloading"))
+            await asyncio.sleep(12)
+            await cluster.start()
+            seen.over()
+            await lab.asked(late, "late")
+
+
+async def test_an_api_server_that_hangs_is_waited_for(cluster, tmp_path):
+    async with followed(cluster, tmp_path, environment={"KUBECONFIG": str(cluster.kubeconfig)}) as lab:
+        async with Fault(lab, "API server frozen (SIGSTOP)", "pulls go on; then pods again") as seen:
+            os.kill(cluster._apiserver.pid, signal.SIGSTOP)
+            late = lab.pull("late", 24)
+            await lab.until(lambda: lab.row(late, "downloading"))
+            await asyncio.sleep(3)
+            os.kill(cluster._apiserver.pid, signal.SIGCONT)
+            seen.over()
+            await lab.asked(late, "late")
+
+
+async def test_a_slow_api_server_is_heard_late(cluster, tmp_path):
+    async with Wire(cluster.port) as wire:
+        config = tmp_path / "slow"
+        config.write_text(cluster.kubeconfig.read_text().replace(f":{cluster.port}", f":{wire.port}"))
+        async with followed(cluster, tmp_path, environment={"KUBECONFIG": str(config)}) as lab:
+            async with Fault(lab, "API server at 500 B/s", "pulls go on; pods late") as seen:
+                wire.slow(500)
+                late = lab.pull("late", 24)
+                await lab.asked(late, "late")
+                await lab.until(lambda: lab.row(late, "downloading"))
+                await asyncio.sleep(2)
+                wire.mend()
+                seen.over()
+
+
+async def test_rights_taken_and_given_back_are_noticed(cluster, chart_roles, tmp_path):  # noqa: F811
+    config = await chart_roles()
+    async with Wire(cluster.port) as wire:
+        config.write_text(config.read_text().replace(f":{cluster.port}", f":{wire.port}"))
+        async with followed(cluster, tmp_path, environment={"KUBECONFIG": str(config)}) as lab:
+            bindings = (await cluster.request("GET", f"{ROLES}/clusterrolebindings"))["items"]
+            (binding,) = [item for item in bindings if item["metadata"]["name"].startswith("pulltrace")]
+            async with Fault(lab, "API server forbids", "says so; pods again when it may") as seen:
+                await cluster.request("DELETE", f"{ROLES}/clusterrolebindings/{binding['metadata']['name']}")
+                wire.reset()  # a watch that is up is not asked again
+                await asyncio.sleep(1)
+                wire.mend()
+                await lab.until(lambda: lab.said("kube.watch.forbidden"))
+                late = lab.pull("late", 60)
+                await lab.asked(late, "late")
+                kept = {key: binding["metadata"][key] for key in ("name", "labels") if key in binding["metadata"]}
+                await cluster.request("POST", f"{ROLES}/clusterrolebindings", binding | {"metadata": kept})
+                seen.over()
+
+
+async def test_a_token_that_is_no_longer_known_is_replaced_by_the_one_mounted_since(
+    cluster,
+    chart_roles,  # noqa: F811
+    tmp_path,
+):
+    await chart_roles()
+    account = "/api/v1/namespaces/pulltrace/serviceaccounts"
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    (mounted / "ca.crt").write_bytes(cluster.certificate.read_bytes())
+    (mounted / "token").write_text(await cluster.service_account_token("pulltrace", "pulltrace-server"))
+    mount = f'mkdir -p {MOUNTED} && mount --bind {mounted} {MOUNTED} && exec "$@"'
+    async with Wire(cluster.port) as wire:
+        where = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(wire.port)}
+        half = {"before": ("unshare", "--mount", "sh", "-c", mount, "sh"), "environment": where}
+        async with followed(cluster, tmp_path, **half) as lab:
+            made = await cluster.request("GET", f"{account}/pulltrace-server")
+            async with Fault(lab, "API server no longer knows the token", "401; then the one mounted since") as seen:
+                await cluster.request("DELETE", f"{account}/pulltrace-server")
+                wire.reset()
+                await asyncio.sleep(1)
+                wire.mend()
+                await lab.until(lambda: lab.said("kube.watch.down"), 30)
+                late = lab.pull("late", 100)
+                await lab.asked(late, "late")
+                await cluster.request("POST", account, {"metadata": {"name": made["metadata"]["name"]}})
+                token = await cluster.service_account_token("pulltrace", "pulltrace-server")
+                (mounted / "next").write_text(token)
+                (mounted / "next").rename(mounted / "token")
+                seen.over()
+                assert json.dumps(token) not in lab.server.output
