@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Iterator
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from pulltrace import __version__
 from pulltrace.logs import fields
@@ -26,6 +27,10 @@ from pulltrace.settings import Address, ServerSettings
 END_WITHIN = 1.5
 """Seconds that readers have to take the good-bye."""
 
+UNSENT = 16 << 10
+"""Bytes that wait for a slow reader in this process, and as many in the kernel."""
+
+_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # Linux; Python names it from 3.12 on
 _log = logging.getLogger(__name__)
 
 
@@ -79,6 +84,14 @@ def _gate(settings: ServerSettings, following: Following) -> Gate:
     return TokenGate(settings.agent_token) if settings.agent_token else OpenGate()
 
 
+class _Protocol(HttpToolsProtocol):
+    """What a reader has not taken yet is little, so that a slow one is soon told the newest state."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=UNSENT)
+
+
 class _Server(uvicorn.Server):
     """uvicorn without its own signal handlers: our caller cancels us."""
 
@@ -86,7 +99,7 @@ class _Server(uvicorn.Server):
         config = uvicorn.Config(
             app,  # type: ignore[arg-type]
             loop="none",
-            http="httptools",
+            http=_Protocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -130,6 +143,7 @@ def _listen(address: Address, limits: Limits) -> Iterator[socket.socket]:
         # Accepted connections inherit it: one whose peer takes nothing for so long is closed by the kernel, and what
         # was queued for it is freed. uvicorn has no other way to end such a connection. Later than our own limit.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(2000 * limits.reader_timeout))
+        sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT)  # inherited too
         yield sock
 
 

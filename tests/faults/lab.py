@@ -27,7 +27,8 @@ MIB = 1 << 20
 HOST = "registry.test"
 TICK = 0.05
 AGENT_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
-"""What the agent's image gives its process: without it glibc keeps what lists of many megabytes once took."""
+SERVER_ENVIRONMENT = AGENT_ENVIRONMENT | {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
+"""What the images give their processes: without it glibc keeps what readers or lists once took."""
 
 
 class Process(Program):
@@ -97,7 +98,9 @@ class Lab:
         here = {"before": network.inside(network.agent)} if network else {}
         await enter(self.containerd)
         self._living = asyncio.create_task(self._live())
-        self.server = await enter(Process("server", **(settings | there | (server or {}))))
+        server = dict(server or {})
+        environment = SERVER_ENVIRONMENT | server.pop("environment", {})
+        self.server = await enter(Process("server", environment=environment, **(settings | there | server)))
         self.api = await enter(ApiInside(self.port, network.server) if network else Api(self.port))
         await self.api.ready()
         self.agent_settings = {
@@ -214,11 +217,19 @@ class Lab:
                 return f"{reference} does not add up: {row['downloadedBytes']} of {row['totalBytes']}"
         return ""
 
+    async def metrics(self) -> dict[str, float]:
+        """Every sample, by its name with labels."""
+        async with self.api._session.get(f"http://127.0.0.1:{self.metrics_port}/metrics") as answer:
+            lines = [line for line in (await answer.text()).splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+    async def measured(self, name: str, value: float) -> bool:
+        """Whether the metric has come to this."""
+        return (await self.metrics()).get(name) == value
+
     async def ends(self) -> float:
         """Ends that the server has counted."""
-        async with self.api._session.get(f"http://127.0.0.1:{self.metrics_port}/metrics") as answer:
-            text = await answer.text()
-        return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("pulltrace_pulls_total{"))
+        return sum(value for name, value in (await self.metrics()).items() if name.startswith("pulltrace_pulls_total{"))
 
     async def until(self, true: Callable[[], Any], within: float = 15) -> None:
         """Ask until it is so. That the server does not answer meanwhile is no matter."""

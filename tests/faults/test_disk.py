@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from tests.e2e.programs import Api, free_port
-from tests.faults.lab import AGENT_ENVIRONMENT, Fault, Process
+from tests.faults.lab import AGENT_ENVIRONMENT, SERVER_ENVIRONMENT, Fault, Process
 from tests.kube.test_real_pulls import Kubelet, _agent_reports
 from tests.kube.writing import Writer
 from tests.real.containerd import Containerd
@@ -64,7 +64,8 @@ async def test_a_full_disk_is_named_and_the_next_try_is_the_same_row(registry, c
         node.trust(registry.host, registry.url)
         port = free_port()
         listen = {"HTTP_ADDR": f"127.0.0.1:{port}", "METRICS_ADDR": "127.0.0.1:0"}
-        server = await enter(Process("server", environment={"KUBECONFIG": str(cluster.kubeconfig)}, **listen))
+        environment = SERVER_ENVIRONMENT | {"KUBECONFIG": str(cluster.kubeconfig)}
+        server = await enter(Process("server", environment=environment, **listen))
         api = await enter(Api(port))
         await api.ready()
         told = {"NODE_NAME": "worker-1", "SERVER_URL": api.url, "CONTAINERD_SOCKET": str(node.socket)}

@@ -16,7 +16,7 @@ from pulltrace.demo.pull import Pull
 from pulltrace.demo.scenario import Crashed, Scenario
 from pulltrace.wire import PullPhase
 from tests.e2e.programs import Api, free_port
-from tests.faults.lab import AGENT_ENVIRONMENT, Process
+from tests.faults.lab import AGENT_ENVIRONMENT, SERVER_ENVIRONMENT, Process
 from tests.soak.wire import Wire
 
 TICK = 0.2
@@ -106,7 +106,7 @@ class World:
         self.server = await enter(
             Process(
                 "server",
-                environment={"KUBECONFIG": str(_kubeconfig(folder, self.cluster.url))},
+                environment=SERVER_ENVIRONMENT | {"KUBECONFIG": str(_kubeconfig(folder, self.cluster.url))},
                 HTTP_ADDR=f"127.0.0.1:{self.port}",
                 METRICS_ADDR=f"127.0.0.1:{self.metrics_port}",
                 HISTORY_TTL=f"{HISTORY:g}s",
