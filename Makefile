@@ -96,11 +96,11 @@ PIN := $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --ge
 	 else echo "install: no npm here, so the server will say that its page is not built (install Node 20 or newer)"; fi
 	@mkdir -p .make && touch $@
 
-bench: .make/dev ## Load the server, beside a naive one; figures go to bench/README.md (ARGS=--short: a smoke)
+bench: .make/dev ## Load the server, beside a naive one; figures go to bench/README.md (ARGS=--short: a smoke, ARGS='--soak 10': ten minutes)
 	$(BIN)/python -m bench $(ARGS)
 
-soak: .make/dev ## The issue's load for ten minutes, a line a minute
-	$(BIN)/python -m bench --soak 10
+soak: .make/dev ## Half an hour of faults from a seed, all invariants held all the time (ARGS="--minutes 10 --seed 3")
+	$(BIN)/python -m tests.soak $(ARGS)
 
 clean: ## Remove all that was built or installed here
 	rm -rf .venv .make web/node_modules pulltrace/server/static dist site

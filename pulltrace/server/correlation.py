@@ -54,10 +54,11 @@ class Story:
         return self.pull is not None and self.pull.history
 
     @property
-    def is_told_completed(self) -> bool:
-        """People were told that this attempt ended well."""
+    def ended_by_kubelet(self) -> bool:
+        """People were told how this attempt ended, before an agent had shown it."""
         told = self.status
-        return told is not None and told.status is PullPhase.COMPLETED and told.attempt == self.attempt
+        ended = told is not None and told.status.ended and told.attempt == self.attempt
+        return ended and self.pull_attempt != self.attempt
 
 
 @dataclass(slots=True)
@@ -118,8 +119,10 @@ class Correlation:
         story.basis = basis
         if pull and want and want.pulled_at is not None and _came_unseen(pull, want):
             pull.came(want.pulled_at)
-        if live and story.is_told_completed:
-            return  # a report that was long under way: the kubelet has the image, and the pull's own end will follow
+        if pull and live and story.ended_by_kubelet:
+            if _is_late(story, pull, want):
+                return
+            story.attempt += 1  # the kubelet's word on it has not come yet
         if pull and not (want and _is_next(pull, want)):
             _note_failure(story, pull, want)
             failed = pull.phase is PullPhase.FAILED
@@ -238,7 +241,7 @@ def _newer(story: Story, other: Story) -> bool:
 def _is_over(story: Story, want: Want) -> bool:
     """The story has come to a good end, and this want is for the image once more."""
     pull = story.pull
-    if pull is None and story.is_told_completed:
+    if pull is None and story.status and story.status.status is PullPhase.COMPLETED:
         return want.pulling
     if pull is None or pull.phase is not PullPhase.COMPLETED or pull.ended_at is None:
         return False
@@ -256,6 +259,14 @@ def _is_next(pull: Pull, want: Want) -> bool:
 def _is_later(pull: Pull, want: Want) -> bool:
     """The kubelet speaks of an attempt after this pull, whose end its agent has perhaps not told yet."""
     return want.since > pull.started_at + NEXT_ATTEMPT
+
+
+def _is_late(story: Story, pull: Pull, want: Want | None) -> bool:
+    """The report was long under way: the attempt's end is told already, and the pull's own will follow."""
+    told = story.status
+    if told is None or told.completed_at is None or told.status is PullPhase.COMPLETED:
+        return True
+    return not (want and want.pulling) and pull.started_at <= told.completed_at.timestamp() + NEXT_ATTEMPT
 
 
 def _came_unseen(pull: Pull, want: Want) -> bool:

@@ -58,18 +58,17 @@ class ReportRoute:
 
     async def _body(self, headers: dict[bytes, bytes], request: Request) -> bytes:
         limit = self._hub.limits.body
-        too_large = RefusedError(413, "too_large", f"a report has at most {limit} bytes")
         encoding = headers.get(b"content-encoding", b"identity").lower()
         if encoding not in (b"identity", b"gzip"):
             raise RefusedError(415, "malformed", "Content-Encoding is neither gzip nor identity")
         length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > limit:
-            raise too_large
+            raise _too_large(limit)
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
             if len(body) > limit:
-                raise too_large
+                raise _too_large(limit)
         if encoding == b"identity":
             return bytes(body)
         inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
@@ -78,10 +77,15 @@ class ReportRoute:
         except zlib.error as error:
             raise RefusedError(400, "malformed", f"not a gzip body: {error}") from None
         if len(plain) > limit:
-            raise too_large
+            raise _too_large(limit)
         if not inflate.eof or inflate.unused_data:
             raise RefusedError(400, "malformed", "not one whole gzip body")
         return plain
 
 
 _HEADERS = frozenset((b"authorization", b"content-encoding", b"content-length"))
+
+
+def _too_large(limit: int) -> RefusedError:
+    """Made where it is raised: a frame that held it would be held by it, body and all, until the collector comes."""
+    return RefusedError(413, "too_large", f"a report has at most {limit} bytes")

@@ -33,4 +33,4 @@ async def lab(make_lab):
 @pytest.fixture
 def fault(lab):
     """A factory: ``fault(what, expected)`` records one."""
-    return lambda what, expected: Fault(lab, what, expected)
+    return lambda *words, **options: Fault(lab, *words, **options)

@@ -46,9 +46,7 @@ class Network:
     async def __aenter__(self) -> Self:
         for name in (self.server, self.agent):
             await _run("ip", "netns", "add", name)
-        await _run(
-            *("ip", "-n", self.server, "link", "add", "pts", "type", "veth", "peer", "pta", "netns", self.agent)
-        )
+        await _run(*("ip", "-n", self.server, "link", "add", "pts", "type", "veth", "peer", "pta", "netns", self.agent))
         for number, (name, link) in enumerate(self._links.items(), start=1):
             await _run("ip", "-n", name, "addr", "add", f"10.213.0.{number}/24", "dev", link)
             for each in ("lo", link):

@@ -34,7 +34,7 @@ def main() -> int:
     """The tests' status: a table of faults that were not survived is none."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "faults.jsonl"
-        command = [sys.executable, "-m", "pytest", "tests/faults", "-q", "-n", "3", *sys.argv[1:]]
+        command = [sys.executable, "-m", "pytest", "tests/faults", "-q", "-n", "4", *sys.argv[1:]]
         status = subprocess.run(command, check=False, env=os.environ | {"FAULTS_JSON": str(path)}).returncode
         if path.exists():
             write([json.loads(line) for line in path.read_text().splitlines()])

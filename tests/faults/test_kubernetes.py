@@ -1,4 +1,4 @@
-"""A real API server goes away, hangs, crawls, forbids, no longer knows the server's token. What kubelets said is heard."""
+"""A real API server goes, hangs, crawls, forbids, does not know the token. What kubelets said is heard after it."""
 
 import asyncio
 import json

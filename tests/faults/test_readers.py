@@ -70,7 +70,9 @@ async def test_of_256_readers_half_never_read(lab, fault):
         await lab.until(lambda: lab.over(*pulls), 60)
 
     await wide_images("before")  # what this many layers take is no matter here
-    async with fault("256 readers, half of which never read", "the others lag by nothing; the deaf are dropped") as seen:
+    what = "255 readers, 128 of which never read"
+    # A hundred readers' unsent frames leave the heap in pieces; it is bounded, and not given back whole.
+    async with fault(what, "the others are told at once; the deaf are dropped", growth=24) as seen:
         with ExitStack() as deaf:
             for _ in range(128):
                 one = deaf.enter_context(socket.socket())
@@ -98,15 +100,16 @@ async def test_a_reader_of_a_kilobyte_a_second_is_told_every_end(make_lab):
         lab = await make_lab(network=network, agent={"before": network.inside(network.server)})
         await network.slow("8kbit")
         reader = Reader(lab.port, socket_inside(network.agent), network.address)
-        async with Fault(lab, "a reader's link carries 1 kB/s", "it is told fewer states, and every end") as seen, reader:
+        async with (
+            Fault(lab, "a reader's link carries 1 kB/s", "it is told fewer states, and every end") as seen,
+            reader,
+        ):
             await lab.until(lambda: lab.measured("pulltrace_sse_clients_active", 1))
             running = [await lab.running(f"app-{number}", 40) for number in range(4)]
             await lab.until(lambda: lab.over(*running), 60)
             await lab.right()
-            ended = time.monotonic()
             for pull in running:
                 await lab.until(lambda pull=pull: reader.told(pull, "completed"), 100)
-            print(f"the last end came {time.monotonic() - ended:.1f} s late")
             seen.over()
             await network.mend()
 
@@ -134,5 +137,3 @@ async def test_a_proxy_that_buffers(lab, fault, tmp_path, obeys):
 async def _listens(port):
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-

@@ -401,3 +401,18 @@ def test_another_pods_first_attempt_is_the_storys_second(world):
     assert (world.one.attempt, world.one.percent, world.one.status) == (2, 0.0, PullPhase.QUEUED)
     world.say(pull("lease-2", layer("a", 5 * MIB), at=NOW + 9), at=10)
     assert (world.one.attempt, world.one.percent, world.one.status) == (2, 5.0, PullPhase.DOWNLOADING)
+
+
+def test_a_failure_that_the_kubelet_told_stands_though_an_older_report_comes_later(world):
+    story = web()
+    world.tell(seen(story), event(story.pulling("app", NOW)), at=0)
+    world.tell(event(story.failed("app", NOW + 1, NOT_FOUND)), seen(story), at=1)
+    assert world.one.status is PullPhase.FAILED
+    live = pull("lease-1", at=NOW + 0.2, status=PullPhase.RESOLVING, image_ref="docker.io/library/nginx")
+    world.say(live, at=2)
+    assert (world.one.status, world.one.attempt) == (PullPhase.FAILED, 1)
+    world.say(pull("lease-1", at=NOW + 0.2, status=PullPhase.FAILED, ended_at=NOW + 1), at=3)
+    assert (world.one.status, world.one.error) == (PullPhase.FAILED, NOT_FOUND)
+    # The agent sees the next attempt before the kubelet's word on it has come.
+    world.say(pull("lease-2", layer("a", 5 * MIB), at=NOW + 11), at=12)
+    assert (world.one.status, world.one.attempt) == (PullPhase.DOWNLOADING, 2)

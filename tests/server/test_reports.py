@@ -1,5 +1,6 @@
 """``POST /api/v1/report`` against a real server: what is taken, and every way to be refused."""
 
+import gc
 import gzip
 import json
 import zlib
@@ -9,6 +10,7 @@ import aiohttp
 import msgspec
 import pytest
 
+from pulltrace.server.admission import RefusedError
 from pulltrace.server.limits import Limits
 from tests.server.build import layer, pull, report
 
@@ -169,3 +171,16 @@ async def test_hostile_times_are_taken_for_what_they_are(server) -> None:
     pulls = (await (await served.get("/api/v1/pulls")).json())["pulls"]
     assert len(pulls) == 3
     assert all(pull["startedAt"].endswith("Z") for pull in pulls)
+
+
+async def test_of_a_body_that_is_refused_nothing_stays_until_the_collector_comes(server) -> None:
+    """The server's collector comes seldom: thousands of such bodies would fill its memory."""
+    served = await server()
+    gc.collect()
+    gc.disable()
+    try:
+        bomb = gzip.compress(bytes(2 << 20))
+        assert (await served.post(bomb, **{"Content-Encoding": "gzip"})).status == 413
+        assert not [thing for thing in gc.get_objects() if isinstance(thing, RefusedError)]
+    finally:
+        gc.enable()

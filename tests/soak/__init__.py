@@ -1,1 +1,1 @@
-"""Hours compressed: the demo's load on real processes, with faults drawn from a seed and invariants held all the time."""
+"""Hours compressed: the demo's load on real processes, faults drawn from a seed, and what must hold all the time."""

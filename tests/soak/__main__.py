@@ -13,7 +13,12 @@ def table(result: Result) -> str:
     lines = [f"Seed {result.seed}, {result.seconds / 60:.1f} minutes.", "", "| what | seen |", "|---|---:|"]
     lines += [f"| {name} | {count:,} |" for name, count in result.counts.items()]
     lines += [f"| comparisons of {name} | {count:,} |" for name, count in sorted(result.checks.items())]
-    lines += [f"| wrong | {len(result.wrong)} |", "", "| fault | times | right again after, s: median, worst |", "|---|---:|---:|"]
+    lines += [
+        f"| wrong | {len(result.wrong)} |",
+        "",
+        "| fault | times | right again after, s: median, worst |",
+        "|---|---:|---:|",
+    ]
     for name, times in sorted(result.recovered.items()):
         lines.append(f"| {name} | {len(times)} | {sorted(times)[len(times) // 2]:.1f}, {max(times):.1f} |")
     lines += ["", "| process | lived, s | MiB after its first minute | most | last |", "|---|---:|---:|---:|---:|"]

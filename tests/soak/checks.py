@@ -52,7 +52,7 @@ class Checks:
         return wrong
 
     async def right(self, since: float) -> str:
-        """What the server tells wrongly of what the nodes know; empty when nothing. Nodes must report after ``since``."""
+        """What the server tells wrongly of what the nodes know; empty when nothing. All must report after ``since``."""
         nodes = {node["name"]: node for node in (await self._world.api.get("/api/v1/nodes"))["nodes"]}
         rows: dict[str, list[Pull]] = {}
         for pull in await self._world.api.pulls("?layers=false"):

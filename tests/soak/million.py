@@ -126,14 +126,15 @@ async def _pull_for(seconds: float, node: Node, agent_pid: int, server_pid: int)
         while len(node.pulls) < 60:
             number += 1
             layers = [make_layer(f"{number}-{layer}", 2 * MIB) for layer in range(2)]
-            reference = registries_push(node, number, layers)
+            reference = _push(node, number, layers)
             node.pull(reference)
         if now - said >= 30 or then - began >= seconds:
             said = now
-            say(f"{now - began:5.0f} s, {number:>7,} pulls: agent {rss(agent_pid):.1f}, server {rss(server_pid):.1f} MiB")
+            memory = f"agent {rss(agent_pid):.1f}, server {rss(server_pid):.1f} MiB"
+            say(f"{now - began:5.0f} s, {number:>7,} pulls: {memory}")
 
 
-def registries_push(node: Node, number: int, layers: list) -> str:
+def _push(node: Node, number: int, layers: list) -> str:
     """Serve a new image, and forget the old ones."""
     images = node.registries.images
     if len(images) > 2000:

@@ -1,0 +1,18 @@
+"""The shortest soak: everything it does runs, and nothing is wrong. ``make soak`` is the long one."""
+
+import pytest
+
+from tests.soak import faults
+from tests.soak.soak import Soak
+
+
+@pytest.mark.timeout(60)
+async def test_ten_seconds_of_faults_leave_nothing_wrong(monkeypatch):
+    quick = {faults.network_resets: 1, faults.containerd_garbage: 1, faults.agent_frozen: 1}
+    monkeypatch.setattr(faults, "FAULTS", quick)
+    result = await Soak(seed=1, seconds=8, nodes=2, speed=3).run()
+    assert not result.wrong
+    assert result.recovered
+    assert result.checks["list and stream"]
+    assert result.checks["gauges and list"]
+    assert result.counts["completed there"]
