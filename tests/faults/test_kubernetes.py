@@ -106,7 +106,7 @@ async def test_rights_taken_and_given_back_are_noticed(cluster, chart_roles, tmp
         config.write_text(config.read_text().replace(f":{cluster.port}", f":{wire.port}"))
         async with followed(cluster, tmp_path, environment={"KUBECONFIG": str(config)}) as lab:
             bindings = (await cluster.request("GET", f"{ROLES}/clusterrolebindings"))["items"]
-            (binding,) = [item for item in bindings if item["metadata"]["name"].startswith("pulltrace")]
+            (binding,) = [item for item in bindings if item["roleRef"]["name"].endswith("pod-reader")]
             async with Fault(lab, "API server forbids", "says so; pods again when it may") as seen:
                 await cluster.request("DELETE", f"{ROLES}/clusterrolebindings/{binding['metadata']['name']}")
                 wire.reset()  # a watch that is up is not asked again
