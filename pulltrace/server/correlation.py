@@ -126,11 +126,13 @@ class Correlation:
         if pull and not (want and _is_next(pull, want)):
             _note_failure(story, pull, want)
             failed = pull.phase is PullPhase.FAILED
-            story.pull_attempt = story.attempt
-            status = status_of(pull, _told(story, story.failure if failed else None), self._stall_timeout, now)
+            if live or not (want and want.pulling):  # else the kubelet counts the next one already
+                story.pull_attempt = story.attempt
+            told = _told(story, story.failure if failed else None, story.pull_attempt or story.attempt)
+            status = status_of(pull, told, self._stall_timeout, now)
         elif want:
             story.attempt = max(story.attempt, story.pull_attempt + 1)
-            status = status_without_pull(want, _told(story, None if want.pulling else want.failure))
+            status = status_without_pull(want, _told(story, None if want.pulling else want.failure, story.attempt))
         else:
             return
         if status != story.status:
@@ -138,13 +140,13 @@ class Correlation:
             joined.changed.append(story)
 
 
-def _told(story: Story, failure: Failure | None) -> Told:
+def _told(story: Story, failure: Failure | None, attempt: int) -> Told:
     name = story.name
     return Told(
         id=story.id,
         image=name.image,
         guessed=name.guessed,
-        attempt=story.attempt,
+        attempt=attempt,
         pods=story.pods,
         registry=name.registry,
         repository=name.repository,

@@ -416,3 +416,17 @@ def test_a_failure_that_the_kubelet_told_stands_though_an_older_report_comes_lat
     # The agent sees the next attempt before the kubelet's word on it has come.
     world.say(pull("lease-2", layer("a", 5 * MIB), at=NOW + 11), at=12)
     assert (world.one.status, world.one.attempt) == (PullPhase.DOWNLOADING, 2)
+
+
+def test_a_failure_is_of_its_own_attempt_though_the_kubelet_has_begun_the_next(world):
+    story = web()
+    world.tell(seen(story), event(story.pulling("app", NOW)), at=1)
+    world.say(pull("lease-1", layer("a", 50 * MIB), at=NOW + 0.3), at=1.2)
+    world.tell(event(story.failed("app", NOW + 1, NOT_FOUND)), at=1.4)
+    world.say(pull("lease-1", layer("a", 50 * MIB), at=NOW + 0.3, status=PullPhase.FAILED, ended_at=NOW + 1.5), at=1.8)
+    world.tell(event(story.pulling("app", NOW + 2)), at=2)
+    assert world.one.attempt == (1 if world.one.status is PullPhase.FAILED else 2)
+    world.say(pull("lease-2", layer("a", 60 * MIB), at=NOW + 2.1), at=2.5)
+    assert (world.one.status, world.one.attempt) == (PullPhase.DOWNLOADING, 2)
+    world.say(pull("lease-2", layer("a", 70 * MIB), at=NOW + 2.1), at=3.5)
+    assert (world.one.status, world.one.attempt) == (PullPhase.DOWNLOADING, 2)
