@@ -4,6 +4,7 @@ A frame goes to hundreds of readers four times a second, so nothing stands betwe
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 
@@ -85,14 +86,16 @@ class _Writing:
     async def _write(self) -> None:
         loop = asyncio.get_running_loop()
         await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        async for chunk in self._chunks:
-            # A timer costs less than a timeout's scope, and it is set for each reader and each frame.
-            timer = loop.call_later(self._timeout, self._drop)
-            try:
-                await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
-            finally:
-                timer.cancel()
-        await self._send({"type": "http.response.body", "body": b""})
+        # A cancellation that left would keep this frame, the last chunk in it, until the collector comes.
+        with contextlib.suppress(asyncio.CancelledError):
+            async for chunk in self._chunks:
+                # A timer costs less than a timeout's scope, and it is set for each reader and each frame.
+                timer = loop.call_later(self._timeout, self._drop)
+                try:
+                    await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+                finally:
+                    timer.cancel()
+            await self._send({"type": "http.response.body", "body": b""})
 
     def _drop(self) -> None:
         self.dropped = True

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import logging
 import os
@@ -29,6 +30,9 @@ END_WITHIN = 1.5
 
 UNSENT = 16 << 10
 """Bytes that wait for a slow reader in this process, and as many in the kernel."""
+
+GIVE_BACK_EVERY = 30.0
+"""Seconds between two times at which freed memory goes back to the machine: glibc keeps what many readers once took."""
 
 _NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # Linux; Python names it from 3.12 on
 _log = logging.getLogger(__name__)
@@ -59,6 +63,7 @@ async def serve(
             async with asyncio.TaskGroup() as group:
                 group.create_task(hub.run())
                 group.create_task(following.run())
+                group.create_task(_give_back())
                 if certificate:
                     group.create_task(certificate.follow())
                 for task in serving:
@@ -85,11 +90,19 @@ def _gate(settings: ServerSettings, following: Following) -> Gate:
 
 
 class _Protocol(HttpToolsProtocol):
-    """What a reader has not taken yet is little, so that a slow one is soon told the newest state."""
+    """What a reader has not taken yet is little, so that a slow one is soon told the newest state.
+
+    What it had not taken when it went is freed at once: connection and request hold each other, and the collector,
+    which we have calmed, may come an hour later.
+    """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=UNSENT)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.cycle = None  # type: ignore[assignment]
 
 
 class _Server(uvicorn.Server):
@@ -145,6 +158,13 @@ def _listen(address: Address, limits: Limits) -> Iterator[socket.socket]:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(2000 * limits.reader_timeout))
         sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT)  # inherited too
         yield sock
+
+
+async def _give_back() -> None:
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
+    while trim:
+        await asyncio.sleep(GIVE_BACK_EVERY)
+        await asyncio.to_thread(trim, 0)
 
 
 def _calm_collector() -> None:

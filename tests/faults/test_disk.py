@@ -1,10 +1,12 @@
 """A node's disk is full: a real containerd on a file system of a few megabytes, and its kubelet's word on it."""
 
+import asyncio
 import subprocess
 from contextlib import AsyncExitStack
 
 import pytest
 
+from pulltrace.server.failures import FIRST_BACK_OFF
 from tests.e2e.programs import Api, free_port
 from tests.faults.lab import AGENT_ENVIRONMENT, SERVER_ENVIRONMENT, Fault, Process
 from tests.kube.test_real_pulls import Kubelet, _agent_reports
@@ -87,6 +89,7 @@ async def test_a_full_disk_is_named_and_the_next_try_is_the_same_row(registry, c
             assert failed["percent"] < 100
             assert _is(pulls, small, "completed")
             node.grow(400)
+            await asyncio.sleep(FIRST_BACK_OFF)  # as its kubelet would: events are told in whole seconds
             assert await kubelet.pull(story) is None
             seen.over()
         (done,) = [pull for pull in await api.pulls() if pull["imageRef"] == large]

@@ -71,8 +71,7 @@ async def test_of_256_readers_half_never_read(lab, fault):
 
     await wide_images("before")  # what this many layers take is no matter here
     what = "255 readers, 128 of which never read"
-    # A hundred readers' unsent frames leave the heap in pieces; it is bounded, and not given back whole.
-    async with fault(what, "the others are told at once; the deaf are dropped", growth=24) as seen:
+    async with fault(what, "the others are told at once; the deaf are dropped") as seen:
         with ExitStack() as deaf:
             for _ in range(128):
                 one = deaf.enter_context(socket.socket())
