@@ -309,7 +309,7 @@ class Fault:
         recovered = time.monotonic() - self._over
         await self.lab.finished()
         async with asyncio.timeout(GIVE_BACK_EVERY + 5):
-            while not self._is_back(after := self._memory()):
+            while not self._is_back(after := self._memory()):  # noqa: ASYNC110  # nothing tells
                 await asyncio.sleep(1)
         lost = await self.lab.lost()
         found = {
