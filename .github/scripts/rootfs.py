@@ -13,13 +13,18 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-# Parts of the standard library no server needs: tests, editors, installers, terminals, databases.
+# Parts of the standard library no server needs: tests, editors, installers, terminals, databases, East Asian encodings.
 _LEFT_OUT = shutil.ignore_patterns(
     *("__pycache__", "site-packages", "test", "tests", "idlelib", "tkinter", "turtle*", "ensurepip", "lib2to3", "venv"),
     *("distutils", "pydoc_data", "curses", "_pyrepl", "sqlite3", "dbm", "config-*", "*.a", "_test*", "_xx*"),
     *("xxlimited*", "_ctypes_test*", "_tkinter*", "_curses*", "_sqlite3*", "_dbm*", "_gdbm*", "readline*", "nis*"),
+    *("unittest", "doctest*", "pdb*", "xmlrpc", "_codecs_*"),
 )
-_NOT_RUN = shutil.ignore_patterns("__pycache__", "bin", "tests", "*.pyi", "*.pyx", "*.pxd", "*.pxi", "*.c", "*.h")
+# What packages bring and nobody loads: roots.pem is gRPC's own authorities, and it speaks to a Unix socket only; tzdata
+# is for zones by name, and all our times are UTC.
+_NOT_RUN = shutil.ignore_patterns(
+    *("__pycache__", "bin", "tests", "*.pyi", "*.pyx", "*.pxd", "*.pxi", "*.c", "*.h", "roots.pem", "tzdata*"),
+)
 _FILES = {
     "etc/passwd": "root:x:0:0:root:/:/none\nnonroot:x:65532:65532:nonroot:/:/none\n",
     "etc/group": "root:x:0:\nnonroot:x:65532:\n",

@@ -1,8 +1,8 @@
 """Why an image did not come, from what the kubelet and the container runtime say; and when it is tried again.
 
 PURE. The messages are free text of a dozen programs. The rules below are tried in order against the text without its
-URLs and quoted names, so that an image called ``timeout`` or a digest with ``429`` in it decide nothing; each is held
-to messages people really got in ``tests/kube/messages.toml``.
+URLs and image names, so that an image called ``timeout`` or a tag ``429`` decide nothing; each is held to messages
+people really got in ``tests/kube/messages.toml``.
 """
 
 import re
@@ -52,6 +52,7 @@ _RULES = tuple(
         (
             ErrorReason.SERVER_ERROR,
             r"\b50[0-9] (internal|bad gateway|service|gateway|server)|status(?: code)?:? 5[0-9][0-9]\b"
+            r"|status from (?:get|head) request to +5[0-9][0-9]\b"  # Cloudflare's 52x have no words of their own
             r"|internal server error|bad gateway|service unavailable|gateway time-?out",
         ),
         (ErrorReason.TIMEOUT, r"timeout|timed out|deadline ?exceeded"),
@@ -79,7 +80,8 @@ _RULES = tuple(
     )
 )
 _URL = re.compile(r"\bhttps?://[^\s\"\\]+")
-_NAME = re.compile(r"\\*\"[^\"\s]*\"")  # what is quoted and has no spaces
+_QUOTED = re.compile(r"\\*\"([^\"\s\\]*)\\*\"")  # what is quoted and has no spaces
+_DOCKERS_NAME = re.compile(r"(?<=manifest for )\S+|(?<=access denied for )[^\s,]+")  # Docker quotes no names
 
 # kubelet, image_manager.go: the events and waiting messages that carry a cause, and the image they are about.
 _ABOUT_IMAGE = re.compile(
@@ -91,11 +93,21 @@ _ABOUT_IMAGE = re.compile(
 
 def classify(message: str, waiting_reason: str = "") -> ErrorReason:
     """The closed-list reason of a failure, from its message and, where that tells nothing, the container's reason."""
-    text = _NAME.sub(" ", _URL.sub(" ", message)).lower()
+    text = _without_names(message).lower()
     for reason, pattern in _RULES:
         if pattern.search(text):
             return reason
     return WAITING_REASONS.get(waiting_reason, ErrorReason.UNKNOWN)
+
+
+def _without_names(message: str) -> str:
+    """The message without URLs, quoted names, and image names that it repeats without quotes, as containerd does."""
+    text = _DOCKERS_NAME.sub(" ", _URL.sub(" ", message))
+    images = {name for name in _QUOTED.findall(text) if "/" in name}
+    text = _QUOTED.sub(" ", text)
+    for image in sorted(images, key=len, reverse=True):
+        text = text.replace(image, " ")
+    return text
 
 
 def about(message: str) -> tuple[str, str]:

@@ -37,6 +37,20 @@ def test_an_images_name_decides_nothing(image):
     assert classify(message) is ErrorReason.UNKNOWN
 
 
+@pytest.mark.parametrize("name", ["acme/app:429", "acme/app:401", "acme/timeout:1", "acme/certificate:1", "acme/eof:2"])
+def test_a_name_that_a_runtime_repeats_without_quotes_decides_nothing(name):
+    image = f"docker.io/{name}"
+    containerd = f'failed to pull and unpack image "{image}": failed to resolve reference "{image}": {image}: not found'
+    assert classify(containerd) is ErrorReason.NOT_FOUND
+    assert classify(f'Back-off pulling image "x": ErrImagePull: {containerd}') is ErrorReason.NOT_FOUND
+    assert classify(f"manifest for {name} not found: manifest unknown: manifest unknown") is ErrorReason.NOT_FOUND
+
+
+def test_a_proxys_own_five_hundreds_are_the_servers_errors():
+    message = "unexpected status from HEAD request to https://registry.example.com/v2/app/manifests/1: 522 <none>"
+    assert classify(message) is ErrorReason.SERVER_ERROR
+
+
 def test_the_containers_reason_decides_when_the_message_says_nothing():
     assert classify("", "InvalidImageName") is ErrorReason.INVALID_REFERENCE
     assert classify("", "ErrImageNeverPull") is ErrorReason.NOT_FOUND

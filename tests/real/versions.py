@@ -50,6 +50,7 @@ APT = (
     Package("prometheus", "prometheus", "alert rules are not run against a real Prometheus"),
     Package("docker-registry", "docker-registry", "the chart is not pushed to and pulled from a registry"),
     Package("binutils", "strip", "the images' root file systems are not put together and measured"),
+    Package("shellcheck", "shellcheck", "the shell in the workflows' steps is not read"),
     Package("iproute2", "ip", "tests that cut a network do not run"),
 )
 
@@ -91,7 +92,14 @@ HELM = Built(
     ldflags="-X helm.sh/helm/v4/internal/version.version=v4.3.1",
     costs="the chart is tested with Helm's library only, never installed",
 )
-BUILT = (CONTAINERD_2, CONTAINERD_1_7, APISERVER, HELM)
+ACTIONLINT = Built(
+    name="actionlint",
+    version="1.7.12",
+    module="actionlint",
+    package="github.com/rhysd/actionlint/cmd/actionlint",
+    costs="nobody reads the workflows before GitHub does",
+)
+BUILT = (CONTAINERD_2, CONTAINERD_1_7, APISERVER, HELM, ACTIONLINT)
 
 
 def containerds() -> dict[str, Path | None]:

@@ -90,6 +90,18 @@ def test_it_starts_as_nobody_with_nothing_else_around(image: tuple[str, Path]) -
     assert int(inside(root, "-c", code)) > 50
 
 
+def test_every_module_of_its_half_finds_all_it_imports(image: tuple[str, Path]) -> None:
+    half, root = image
+    code = f"""if True:
+        import importlib, pkgutil, pulltrace.{half} as half
+        modules = [module.name for module in pkgutil.walk_packages(half.__path__, "pulltrace.{half}.")]
+        for name in modules:
+            importlib.import_module(name)
+        print(len(modules))
+    """
+    assert int(inside(root, "-c", code)) > 5
+
+
 def test_it_has_no_shell_no_installer_and_nothing_of_the_other_half(image: tuple[str, Path]) -> None:
     half, root = image
     names = {path.name for path in root.rglob("*")}

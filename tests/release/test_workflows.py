@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.real.versions import ACTIONLINT
 from tests.release.scripts import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -30,6 +31,35 @@ def test_nothing_is_permitted_that_a_job_does_not_ask_for(path: Path) -> None:
     for name, job in workflow["jobs"].items():
         assert "permissions" in job, name
         assert "timeout-minutes" in job, name
+
+
+@each_workflow
+def test_actionlint_and_shellcheck_find_nothing(path: Path) -> None:
+    program = str(ACTIONLINT.path) if ACTIONLINT.path.exists() else shutil.which("actionlint")
+    shellcheck = shutil.which("shellcheck")
+    if program is None or shellcheck is None:
+        pytest.skip("no actionlint or no shellcheck here; `make parts` gets both")
+    # GitHub's runners have shellcheck, so what it finds fails there, too.
+    said = subprocess.run([program, "-shellcheck", shellcheck, path], check=False, capture_output=True, text=True)
+    assert (said.returncode, said.stdout) == (0, "")
+
+
+def test_zizmor_finds_nothing() -> None:
+    program = shutil.which("zizmor", path=str(Path(sys.executable).parent))
+    if program is None:
+        pytest.skip("zizmor is not installed")
+    command = [program, "--offline", "--quiet", "--persona=regular", ROOT / ".github"]
+    said = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert said.returncode == 0, said.stdout
+
+
+@each_workflow
+def test_a_step_fails_when_any_part_of_it_does(path: Path) -> None:
+    workflow = yaml.safe_load(path.read_text())
+    # GitHub's unnamed default is bash without pipefail; and errexit passes over a command behind "!".
+    assert workflow["defaults"] == {"run": {"shell": "bash"}}
+    for job in workflow["jobs"].values():
+        assert not [step for step in job["steps"] if re.search(r"^\s*!", step.get("run", ""), re.MULTILINE)]
 
 
 @each_workflow
