@@ -83,7 +83,9 @@ class Poller:
     async def poll(self, now: float) -> None:
         """One poll. One call when the node is idle; else two, one more for each pull, and each document once."""
         containerd, tracker = self._containerd, self.tracker
-        self._broken |= self._heard and not containerd.connected
+        # The channel may be back before we look; the socket is then a new one.
+        is_same = containerd.connected and containerd.since == tracker.containerd_since
+        self._broken |= self._heard and not is_same
         if tracker.idle and not self._broken and self._rests < RESTS:
             self._rests += 1
             if not any(map(tracker.is_pull, await containerd.leases())):

@@ -131,7 +131,9 @@ class Cluster:
         key, name = pod.key, pod.spec.node_name
         if not name or not key or pod.metadata.deletion_timestamp:  # what is being deleted waits for nothing
             return self._forget(key, now)
-        self._gone.pop(key, None)  # a static pod comes back under its old key
+        # Under its old key a static pod comes back, on another node perhaps.
+        moved = self._forget(key, now) if self._node_of.get(key, name) != name else set()
+        self._gone.pop(key, None)
         before = self._nodes[name].pods.get(key) if key in self._node_of and name in self._nodes else None
         after = waiting_pod(pod, before, now)
         changed = before != after
@@ -145,7 +147,7 @@ class Cluster:
                 changed |= self._status(place, after, container, before, now)
         elif before:
             self._drop_pod(name, key)
-        return {name} if changed else set()
+        return moved | {name} if changed else moved
 
     def _settle(self, pod: Pod, name: str, now: float) -> bool:
         """End the asks of containers that were created, and of images that the pod no longer names."""

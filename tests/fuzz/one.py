@@ -1,5 +1,6 @@
 """``python -m tests.fuzz.one TARGET CORPUS [flags of libFuzzer]``: one target, until a limit or a finding."""
 
+import logging
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ with atheris.instrument_imports(include=["pulltrace"]):
 
 def main() -> None:
     """Never returns: libFuzzer ends the process."""
+    logging.disable(logging.CRITICAL)
     name, corpus = sys.argv[1:3]
     target, seeds = TARGETS[name]
     for number, seed in enumerate(seeds):

@@ -8,7 +8,6 @@ import base64
 import contextlib
 import gzip
 import json
-import logging
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl
@@ -35,7 +34,6 @@ from pulltrace.wire import PullStatus
 from tests.server.test_invariants import check
 
 NOW = 1_700_000_000.0
-logging.disable(logging.CRITICAL)
 
 
 class _Server:

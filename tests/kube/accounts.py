@@ -6,6 +6,8 @@ from tests.real.apiserver import APIServer
 
 NAMESPACE = "pulltrace"
 AGENT = "pulltrace-agent"
+LIFE = 3600
+"""Seconds a token is good for."""
 ACCOUNT = f"{NAMESPACE}/{AGENT}"
 
 
@@ -36,7 +38,7 @@ class Accounts:
         pod = self._pods[node]
         bound = {"apiVersion": "v1", "kind": "Pod", "name": pod["name"], "uid": pod["uid"]}
         return await self.cluster.service_account_token(
-            NAMESPACE, account, audiences=[audience], expirationSeconds=600, boundObjectRef=bound
+            NAMESPACE, account, audiences=[audience], expirationSeconds=LIFE, boundObjectRef=bound
         )
 
     async def evict(self, node: str) -> None:

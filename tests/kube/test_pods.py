@@ -460,3 +460,12 @@ def test_without_events_a_container_that_waits_is_taken_to_wait_for_its_image(cl
     assert only(cluster).pulling
     cluster.apply(EventsHeard(heard=True), T)
     assert not only(cluster).asked
+
+
+def test_a_pod_that_comes_back_on_another_node_waits_there_alone():
+    cluster = Cluster()
+    for node in ("n1", "n2"):
+        cluster.apply(seen(PodStory(pod("etcd", node, {"app": "etcd:3"}, at=1_700_000_000.0))), 1_700_000_000.0)
+    assert [waiting.node for waiting in cluster.waiting()] == ["n2"]
+    cluster.apply(PodsListed(None, frozenset()), 1_700_000_000.0 + 1)
+    assert not list(cluster.waiting())

@@ -15,7 +15,7 @@ from pulltrace.server.admission import RefusedError
 from pulltrace.server.kube import Review
 from pulltrace.server.reviews import FRESH, HELD, MOST_AT_ONCE, MOST_REFUSED, ReviewGate
 from tests.e2e.programs import Api, Program, free_port
-from tests.kube.accounts import ACCOUNT, AGENT, Accounts
+from tests.kube.accounts import ACCOUNT, AGENT, LIFE, Accounts
 from tests.real.containerd import Containerd
 from tests.real.fixtures import require_containerd
 from tests.real.images import MIB, make_image, make_layer
@@ -86,7 +86,7 @@ async def test_an_expired_token_is_refused_even_if_its_review_still_stands(api, 
     gate = ReviewGate(ACCOUNT, api, clock)
     token = await accounts.token("n1")
     assert await gate.admit(f"Bearer {token}".encode()) == "n1"
-    clock.ahead = 601
+    clock.ahead = LIFE + 1
     error = await refused(gate, token)
     assert (error.status, str(error)) == (401, "this token has expired")
 
@@ -129,9 +129,10 @@ async def test_while_the_api_server_is_away_known_agents_report_for_a_while_and_
     clock.ahead = FRESH + 1
     assert await gate.admit(f"Bearer {known}".encode()) == "n1"
     assert [record.message for record in caplog.records] == ["reports.unreviewed"], "said once"
-    clock.ahead = 599
-    assert clock.ahead < HELD
+    clock.ahead = HELD - 10
     assert await gate.admit(f"Bearer {known}".encode()) == "n1"
+    clock.ahead = HELD + 10
+    assert (await refused(gate, known)).status == 503
     await accounts.cluster.start()
     clock.ahead = 0
     gate._ask_after = 0
