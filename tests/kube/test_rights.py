@@ -8,6 +8,7 @@ from tests.kube.following import following
 
 pytestmark = [pytest.mark.cluster, pytest.mark.chart]
 
+ACCOUNT = "pulltrace:pulltrace-server"
 ROLES = "/apis/rbac.authorization.k8s.io/v1"
 
 
@@ -26,6 +27,9 @@ def chart_roles(cluster, tmp_path):
             elif kind.endswith(("Role", "RoleBinding")):
                 where = f"{ROLES}/namespaces/{namespace}" if namespace else ROLES
                 await cluster.request("POST", f"{where}/{kind.lower()}s", item)
+        for resource in ("pods", "events"):
+            for verb in ("list", "watch"):
+                await cluster.until_may(ACCOUNT, verb, resource, namespace=namespaces)
         path = tmp_path / "kubeconfig"
         path.write_text(cluster.kubeconfig_for(await cluster.service_account_token("pulltrace", "pulltrace-server")))
         return path
@@ -68,6 +72,7 @@ async def test_with_one_right_less_it_says_which(cluster, chart_roles, monkeypat
     ]
     path = f"{ROLES}/clusterroles/{role['metadata']['name']}"
     await cluster.request("PATCH", path, {"rules": rules}, content_type="application/merge-patch+json")
+    await cluster.until_may(ACCOUNT, verb, resource, may=False)
     async with following(kubeconfig) as it:
         await it.until(lambda it: it.watches.problem)
         assert f'cannot {verb} resource "{resource}"' in it.watches.problem

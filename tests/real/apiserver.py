@@ -220,6 +220,21 @@ class APIServer:
         answer = await self.request("POST", path, request)
         return str(answer["status"]["token"])
 
+    async def until_may(self, account: str, verb: str, resource: str, *, namespace: str = "", may: bool = True) -> None:
+        """Wait until RBAC allows a service account (``namespace:name``) this, or no longer does.
+
+        The authorizer hears of a role or binding by a watch of its own, some time after whoever wrote it was answered.
+        """
+        attributes = {"namespace": namespace, "verb": verb, "resource": resource}
+        spec = {"user": f"system:serviceaccount:{account}", "resourceAttributes": attributes}
+        async with asyncio.timeout(30):
+            while True:
+                path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+                review = await self.request("POST", path, {"spec": spec})
+                if review["status"]["allowed"] is may:
+                    return
+                await asyncio.sleep(0.05)
+
     async def compact(self) -> int:
         """Forget all of etcd's history; answers the revision that is the oldest from now on."""
         assert self._session is not None

@@ -42,6 +42,7 @@ async def test_a_service_account_may_only_what_its_role_allows(cluster):
         "subjects": [{"kind": "ServiceAccount", "name": "reader", "namespace": "default"}],
     }
     await cluster.request("POST", f"{rbac}/rolebindings", binding)
+    await cluster.until_may("default:reader", "list", "pods", namespace="default")
     assert (await cluster.request("GET", f"{NAMESPACE}/pods", token=token))["items"] == []
 
 
