@@ -35,21 +35,23 @@ class Row:
     """Longest of the scrapes of /metrics; 0 when there was none."""
 
 
-async def measure(kind: str, load: Load, seconds: float, settle: float | None = None) -> Row:
+async def measure(kind: str, load: Load, seconds: float, settle: float | None = None, *, scraped: bool = True) -> Row:
     """Start a server, put the load on it, let it settle, then measure."""
     async with running(kind) as server, Generator(server, load) as generator:
         await asyncio.sleep(min(seconds, 3.0) if settle is None else settle)
-        return await observe(server, generator, load, seconds)
+        return await observe(server, generator, load, seconds, scraped=scraped)
 
 
-async def observe(server: ServerProcess, generator: Generator, load: Load, seconds: float) -> Row:
-    """Measure a load that is already on."""
+async def observe(
+    server: ServerProcess, generator: Generator, load: Load, seconds: float, *, scraped: bool = True
+) -> Row:
+    """Measure a load that is already on; every five seconds /metrics is asked for, if it is ``scraped``."""
     seen = generator.seen
     seen.clear()
     began, cpu, own = time.monotonic(), server.cpu_seconds(), own_cpu_seconds()
     scrape = 0.0
     while time.monotonic() - began < seconds:
-        if server.kind == "pulltrace":
+        if scraped:
             scrape = max(scrape, await asyncio.to_thread(_scrape, server.metrics_port))
         await asyncio.sleep(min(5.0, max(seconds - (time.monotonic() - began), 0)))
     took = time.monotonic() - began

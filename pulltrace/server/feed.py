@@ -100,7 +100,7 @@ def removal(id_: str, node: str, at: float) -> PullRemovedEvent:
 
 
 class Frame:
-    """The changes of one tick. A reader whose cursor is ``after`` is in step."""
+    """The changes between two ticks. A reader whose cursor is ``after`` is in step."""
 
     __slots__ = ("_bytes", "after", "entries", "revision")
 
@@ -150,16 +150,24 @@ class Feed:
         """Every pull's newest state, in the order of their last change."""
         return sorted(self._newest.values(), key=lambda entry: entry.revision)
 
-    def publish(self, changed: Iterable[PullStatus], removed: Iterable[str], now: float) -> Frame:
-        """Number a tick's changes. Of a frame without any nothing is said."""
-        after = self.revision
-        entries = [entry for id_ in removed if (entry := self._remove(id_, now))]
-        entries += [self._change(pull, now) for pull in changed]
-        if entries:
-            for entry in self.frame.entries:
-                entry.pack()
-            self.frame = Frame(after, self.revision, entries)
-        return self.frame
+    def publish(self, changed: Iterable[PullStatus], removed: Iterable[str], now: float) -> None:
+        """Number these changes. Lists show them at once, readers with the next frame."""
+        for id_ in removed:
+            self._remove(id_, now)
+        for pull in changed:
+            self._change(pull, now)
+
+    def cut(self) -> bool:
+        """Make what has changed since the last frame the next one. Of nothing there is none."""
+        if self.frame.revision == self.revision:
+            return False
+        for entry in self.frame.entries:
+            entry.pack()
+        missed = self.since(self.frame.revision)
+        # More than there is room for has ended at once: then nobody is in step.
+        after = self.frame.revision if missed is not None else self.revision
+        self.frame = Frame(after, self.revision, missed or [])
+        return True
 
     def since(self, cursor: int) -> list[Entry] | None:
         """What a reader with this cursor has not seen, oldest first. None when that cannot be said: reset it."""
@@ -173,7 +181,7 @@ class Feed:
         missed.reverse()
         return missed
 
-    def _change(self, pull: PullStatus, now: float) -> Entry:
+    def _change(self, pull: PullStatus, now: float) -> None:
         before = self._newest.get(pull.id)
         entry = self._append(
             _type_of(pull, before.pull if before else None), pull.id, pull.node_name, pull=pull, now=now
@@ -181,16 +189,14 @@ class Feed:
         if before:
             self._supersede(before, pull)
         self._newest[pull.id] = entry
-        return entry
 
-    def _remove(self, id_: str, now: float) -> Entry | None:
+    def _remove(self, id_: str, now: float) -> None:
         before = self._newest.pop(id_, None)
         if before is None:
-            return None
+            return
         self._supersede(before, None)
         entry = self._append(EventType.REMOVED, id_, before.node, pull=None, now=now)
         self._keep(entry)
-        return entry
 
     def _append(self, type_: EventType, id_: str, node: str, *, pull: PullStatus | None, now: float) -> Entry:
         self.revision += 1

@@ -71,8 +71,10 @@ class Hub:
         self.metrics = metrics
         self.boot_id = secrets.token_hex(6)
         self.feed = Feed(self.limits.leftovers)
-        self.closing = asyncio.Event()
-        """Set once, when the server stops: streams say good-bye."""
+        self.closing = False
+        """The server stops: streams say good-bye."""
+        self.wake: Callable[[], None] = lambda: None
+        """Called at each frame, and often enough in between for quiet readers to be sent a comment."""
         clock = self._clock = clock or steady_clock()
         self.following = following or Following()
         if self.following.on:
@@ -83,7 +85,6 @@ class Hub:
         self._correlation = Correlation(settings.stall_timeout)
         self._journal = Journal(metrics, waits=cluster is not None)
         self._dirty: set[str] = set()
-        self._tick = asyncio.Event()
         self._woken_at = 0.0
         self._dropped = 0
 
@@ -127,25 +128,17 @@ class Hub:
         gone = [id_ for pull in self._pulls.expire(now) if (id_ := self._correlation.forget(pull))]
         dirty, self._dirty = self._dirty, set()
         self._publish(dirty, now, gone)
-        if now - self._woken_at >= self.limits.keep_alive / 3:  # here, and not by a timer for each reader and frame
-            self._wake(now)
+        if self.feed.cut() or now - self._woken_at >= self.limits.keep_alive / 3:
+            self._woken_at = now
+            self.wake()
         self._journal.settle(now)
         self.metrics.dropped(self._pulls.dropped - self._dropped)
         self._dropped = self._pulls.dropped
 
-    async def changed(self) -> None:
-        """Wait for the next frame, or a third of the time after which a quiet reader is sent a comment."""
-        await self._tick.wait()
-
-    def _wake(self, now: float) -> None:
-        self._woken_at = now
-        tick, self._tick = self._tick, asyncio.Event()
-        tick.set()
-
     def close(self) -> None:
         """Wake every reader for the last time."""
-        self.closing.set()
-        self._tick.set()
+        self.closing = True
+        self.wake()
 
     def nodes(self) -> NodeList:
         """Every node and registry, as they are now."""
@@ -205,7 +198,6 @@ class Hub:
             self._note(story, now)
         statuses: list[PullStatus] = [story.status for story in changed if story.status]
         self.feed.publish(statuses, gone, now)
-        self._wake(now)
 
     def _note(self, story: Story, now: float) -> None:
         before = self.feed.get(story.id)

@@ -257,7 +257,8 @@ def _learn_unpacking(node: Node, before: list[LayerState] | None, after: list[La
         return
     below: datetime | None = None
     for old, new in zip(before, after, strict=True):
-        turns = [time for time in (new.completed_at or new.extract_started_at, below) if time]
-        if new.state is LayerPhase.EXTRACTED is not old.state and new.extracted_at and turns:
-            node.unpacking.saw(new.total_bytes, max((new.extracted_at - max(turns)).total_seconds(), 0.0))
+        if new.state is LayerPhase.EXTRACTED is not old.state and new.extracted_at:
+            turns = [time for time in (new.completed_at or new.extract_started_at, below) if time]
+            if turns:
+                node.unpacking.saw(new.total_bytes, max((new.extracted_at - max(turns)).total_seconds(), 0.0))
         below = new.extracted_at

@@ -1,12 +1,11 @@
 """``GET /api/v1/events``: who may read, and writing to each reader without waiting for any. Plain ASGI.
 
-A frame goes to hundreds of readers four times a second, so nothing stands between it and the socket but uvicorn.
+A frame goes to hundreds of readers four times a second, so it is one loop over those that have everything until then,
+and nothing stands between frame and socket. A reader that has not is written to whenever it has room.
 """
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -14,14 +13,19 @@ from starlette.types import Receive, Scope, Send
 
 from pulltrace.logs import fields
 from pulltrace.server import query
+from pulltrace.server.connection import Connection
 from pulltrace.server.hub import Hub
 from pulltrace.server.stream import Reader
 
-_HEADERS = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),  # nginx would hold back what is for now
-]
+_HEAD = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        (b"cache-control", b"no-store"),
+        (b"x-accel-buffering", b"no"),  # nginx would hold back what is for now
+    ],
+}
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +36,8 @@ class EventsRoute:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._readers = 0
+        self._waiting: set[_Writing] = set()
+        hub.wake = self._wake
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
@@ -43,19 +49,26 @@ class EventsRoute:
         if self._readers >= self._hub.limits.readers:
             await JSONResponse({"error": "too many readers"}, 503, {"Retry-After": "5"})(scope, receive, send)
             return
+        await send(_HEAD)
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.body"})
+            return
         last = request.headers.get("last-event-id") or request.query_params.get("lastEventId")
-        writing = _Writing(Reader(self._hub, asked, last or None).follow(), send, self._hub.limits.reader_timeout)
+        writing = _Writing(Reader(self._hub, asked, last or None), Connection.of(scope), self._waiting, self._hub)
         self._count(+1)
         try:
-            await writing.until_gone(receive)
+            writing.go_on()
+            while (await receive())["type"] != "http.disconnect":
+                pass
         finally:
+            writing.stop()
             self._count(-1)
-        if writing.dropped:
-            self._hub.metrics.readers_dropped.inc()
-            _log.info("reader.dropped", extra=fields(client=scope["client"] and scope["client"][0]))
-            # What is under way cannot be recalled, and uvicorn would call it our fault to end here. The kernel closes
-            # the connection (TCP_USER_TIMEOUT, see run.py).
-            await receive()
+
+    def _wake(self) -> None:
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        for writing in waiting:
+            writing.go_on()
 
     def _count(self, change: int) -> None:
         self._readers += change
@@ -63,45 +76,50 @@ class EventsRoute:
 
 
 class _Writing:
-    """One reader's answer, chunk by chunk."""
+    """One reader's answer, chunk by chunk. It waits for a frame, for room, or for the loop's next turn."""
 
-    def __init__(self, chunks: AsyncIterator[bytes], send: Send, timeout: float) -> None:
-        self._chunks, self._send, self._timeout = chunks, send, timeout
-        self.dropped = False
-        """It took nothing for too long."""
+    def __init__(self, reader: Reader, connection: Connection, waiting: "set[_Writing]", hub: Hub) -> None:
+        self._reader, self._connection, self._waiting, self._hub = reader, connection, waiting, hub
+        self._chunks = reader.follow()
+        self._loop = asyncio.get_running_loop()
+        self._patience: asyncio.TimerHandle | None = None
+        connection.on_room = self._has_room
 
-    async def until_gone(self, receive: Receive) -> None:
-        """Write until there is nothing more to write, the reader goes, or is dropped."""
-        self._task = asyncio.create_task(self._write())
-        leaving = asyncio.create_task(_left(receive))
+    def go_on(self) -> None:
+        """Write the next chunk. There is room for it, unless the reader has just gone."""
+        if self._connection.is_gone:
+            return
         try:
-            await asyncio.wait((self._task, leaving), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            self._task.cancel()
-            leaving.cancel()
-            await asyncio.wait((self._task, leaving))
-        if not self._task.cancelled():
-            self._task.result()
+            chunk = next(self._chunks, None)
+        except Exception:  # noqa: BLE001  # of this reader, and the others are not to miss a frame by it
+            _log.exception("reader.failed")
+            self._connection.abort()
+            return
+        if chunk is None:
+            self._connection.end()
+            return
+        if chunk:
+            self._connection.write(chunk)
+        if self._connection.is_full:
+            self._patience = self._loop.call_later(self._hub.limits.reader_timeout, self._drop)
+        elif not chunk or self._reader.has_everything:
+            self._waiting.add(self)
+        else:
+            self._loop.call_soon(self.go_on)
 
-    async def _write(self) -> None:
-        loop = asyncio.get_running_loop()
-        await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        # A cancellation that left would keep this frame, the last chunk in it, until the collector comes.
-        with contextlib.suppress(asyncio.CancelledError):
-            async for chunk in self._chunks:
-                # A timer costs less than a timeout's scope, and it is set for each reader and each frame.
-                timer = loop.call_later(self._timeout, self._drop)
-                try:
-                    await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
-                finally:
-                    timer.cancel()
-            await self._send({"type": "http.response.body", "body": b""})
+    def stop(self) -> None:
+        """The reader has gone."""
+        self._waiting.discard(self)
+        if self._patience:
+            self._patience.cancel()
+
+    def _has_room(self) -> None:
+        if self._patience:
+            self._patience.cancel()
+            self._patience = None
+            self.go_on()
 
     def _drop(self) -> None:
-        self.dropped = True
-        self._task.cancel()
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+        self._hub.metrics.readers_dropped.inc()
+        _log.info("reader.dropped", extra=fields(client=self._connection.client and self._connection.client[0]))
+        self._connection.abort()

@@ -82,7 +82,7 @@ class _Api:
         return PlainTextResponse("ok")
 
     async def readyz(self, _: Request) -> Response:
-        reason = "shutting down" if self._hub.closing.is_set() else self._not_ready()
+        reason = "shutting down" if self._hub.closing else self._not_ready()
         return PlainTextResponse(reason, 503) if reason else PlainTextResponse("ok")
 
 

@@ -10,12 +10,12 @@ import socket
 from collections.abc import Callable, Iterator
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from pulltrace import __version__
 from pulltrace.logs import fields
 from pulltrace.server.admission import Gate, OpenGate, TokenGate
 from pulltrace.server.app import create_app, create_metrics_app
+from pulltrace.server.connection import UNSENT, Connection
 from pulltrace.server.following import Following
 from pulltrace.server.hub import Hub
 from pulltrace.server.kube import KubeError
@@ -27,9 +27,6 @@ from pulltrace.settings import Address, ServerSettings
 
 END_WITHIN = 1.5
 """Seconds that readers have to take the good-bye."""
-
-UNSENT = 16 << 10
-"""Bytes that wait for a slow reader in this process, and as many in the kernel."""
 
 GIVE_BACK_EVERY = 30.0
 """Seconds between two times at which freed memory goes back to the machine: glibc keeps what many readers once took."""
@@ -89,22 +86,6 @@ def _gate(settings: ServerSettings, following: Following) -> Gate:
     return TokenGate(settings.agent_token) if settings.agent_token else OpenGate()
 
 
-class _Protocol(HttpToolsProtocol):
-    """What a reader has not taken yet is little, so that a slow one is soon told the newest state.
-
-    What it had not taken when it went is freed at once: connection and request hold each other, and the collector,
-    which we have calmed, may come an hour later.
-    """
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        transport.set_write_buffer_limits(high=UNSENT)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self.cycle = None  # type: ignore[assignment]
-
-
 class _Server(uvicorn.Server):
     """uvicorn without its own signal handlers: our caller cancels us."""
 
@@ -112,7 +93,7 @@ class _Server(uvicorn.Server):
         config = uvicorn.Config(
             app,  # type: ignore[arg-type]
             loop="none",
-            http=_Protocol,
+            http=Connection,
             ws="none",
             lifespan="off",
             log_config=None,

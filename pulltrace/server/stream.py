@@ -1,6 +1,6 @@
 """What one reader of ``/api/v1/events`` is sent: hello, everything or what it missed, then each tick's frame."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -28,24 +28,29 @@ class Reader:
         self._has: set[str] = set()
         """Pulls that a filtered reader shows: it must be told when they no longer fit."""
         self._quiet_since = hub.now()
+        self.has_everything = False
+        """With the chunk given last, until the next frame; an empty chunk says so too."""
         self._shared = not query.is_filtered and not query.layers_of
 
-    async def follow(self) -> AsyncIterator[bytes]:
-        """Everything it is sent, until the server stops."""
+    def follow(self) -> Iterator[bytes]:
+        """What it is sent, chunk by chunk; an empty one when it has everything for now. Ends when the server stops."""
         hub, feed = self._hub, self._hub.feed
         hello = Hello(version=__version__, boot_id=hub.boot_id, time=to_time(hub.now()), revision=feed.revision)
         yield b": connected\n\nevent: hello\ndata: " + encoder.encode(hello) + b"\n\n"
         cursor, first = self._begin()
-        for chunk in self._chunks(first):
-            yield chunk
-        while not hub.closing.is_set():
-            if cursor == feed.revision:
-                await hub.changed()
+        yield from self._chunks(first)
+        while not hub.closing:
+            if self._is_quiet():
+                yield b": keep-alive\nid: " + self._id(cursor) + b"\n\n"
+            elif cursor >= feed.frame.revision:
+                yield b""
             elif self._shared and cursor == feed.frame.after:
                 frame = feed.frame
                 cursor = frame.revision
                 self._quiet_since = self._hub.now()
+                self.has_everything = True
                 yield frame.bytes(self._render, layers=self._query.all_layers)
+                self.has_everything = False
             else:
                 missed = feed.since(cursor)
                 cursor = feed.revision
@@ -53,10 +58,7 @@ class Reader:
                     missed = feed.current()
                     self._has.clear()
                     yield RESET
-                for chunk in self._chunks(missed):
-                    yield chunk
-            if self._is_quiet():
-                yield b": keep-alive\nid: " + self._id(cursor) + b"\n\n"
+                yield from self._chunks(missed)
         yield GOOD_BYE
 
     def _begin(self) -> tuple[int, list[Entry]]:

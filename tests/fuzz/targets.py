@@ -156,13 +156,8 @@ def query_string(data: bytes) -> None:
 def last_event_id(data: bytes) -> None:
     """Where a reader says that it stopped."""
 
-    async def begin() -> None:
-        for text in (data.decode("latin-1"), f"{_server.hub.boot_id}-{data.decode('latin-1')}"):
-            stream = Reader(_server.hub, query.Query(), text).follow()
-            assert (await anext(stream)).startswith(b": connected")
-            await stream.aclose()
-
-    _server._loop.run_until_complete(begin())
+    for text in (data.decode("latin-1"), f"{_server.hub.boot_id}-{data.decode('latin-1')}"):
+        assert next(Reader(_server.hub, query.Query(), text).follow()).startswith(b": connected")
 
 
 def token(data: bytes) -> None:

@@ -26,6 +26,7 @@ def ids(entries: list[Entry] | None) -> list[str]:
 
 def change(feed: Feed, id_: str, phase: PullPhase = PullPhase.DOWNLOADING, attempt: int = 1) -> None:
     feed.publish([replace(EXAMPLE, id=id_, status=phase, attempt=attempt)], [], NOW)
+    feed.cut()
 
 
 def test_a_reader_gets_each_pull_once_in_the_order_of_the_last_change() -> None:
@@ -51,6 +52,7 @@ def test_the_type_of_a_change() -> None:
         change(feed, "a", phase, attempt)
         told.append(feed.frame.entries[0].type)
     feed.publish([], ["a"], NOW)
+    feed.cut()
     told.append(feed.frame.entries[0].type)
     started, progress = EventType.STARTED, EventType.PROGRESS
     failed, completed, removed = EventType.FAILED, EventType.COMPLETED, EventType.REMOVED
@@ -89,6 +91,31 @@ def test_what_was_never_told_need_not_be_removed() -> None:
     feed = Feed(100)
     feed.publish([], ["ghost"], NOW)
     assert feed.revision == 0
+    assert not feed.cut()
+
+
+def test_a_frame_is_what_changed_since_the_last_one_and_each_end_in_it() -> None:
+    feed = Feed(100)
+    change(feed, "before")
+    for phase, attempt in ((PullPhase.DOWNLOADING, 1), (PullPhase.FAILED, 1), (PullPhase.QUEUED, 2)):
+        feed.publish([replace(EXAMPLE, id="a", status=phase, attempt=attempt)], [], NOW)
+    assert ids(feed.frame.entries) == ["before"], "until it is cut"
+    assert feed.cut()
+    told = [(entry.id, entry.pull.status, entry.pull.attempt) for entry in feed.frame.entries]
+    assert told == [("a", PullPhase.FAILED, 1), ("a", PullPhase.QUEUED, 2)]
+    assert not feed.cut()
+
+
+def test_nobody_is_in_step_after_more_ends_than_are_kept() -> None:
+    feed = Feed(3)
+    change(feed, "before")
+    for number in range(9):
+        feed.publish([replace(EXAMPLE, id=f"p{number}")], [], NOW)
+    feed.publish([], [f"p{number}" for number in range(9)], NOW)
+    before = feed.frame.revision
+    assert feed.cut()
+    assert feed.frame.after == feed.frame.revision == feed.revision
+    assert feed.since(before) is None
 
 
 def test_a_cursor_from_before_what_is_kept_is_of_no_use() -> None:
@@ -103,7 +130,9 @@ def test_a_cursor_from_before_what_is_kept_is_of_no_use() -> None:
 
 def test_readers_in_step_get_the_same_bytes_and_each_entry_is_encoded_once_a_kind() -> None:
     feed = Feed(100)
-    frame = feed.publish([replace(EXAMPLE, id="a"), replace(EXAMPLE, id="b")], [], NOW)
+    feed.publish([replace(EXAMPLE, id="a"), replace(EXAMPLE, id="b")], [], NOW)
+    feed.cut()
+    frame = feed.frame
     calls = []
 
     def render(entry: Entry, layers: bool) -> bytes:
@@ -130,6 +159,7 @@ def test_the_layers_of_an_ended_pull_are_packed_when_its_frame_is_over_and_told_
     feed = Feed(100)
     ended = replace(EXAMPLE, id="a", status=PullPhase.COMPLETED)
     feed.publish([ended, replace(EXAMPLE, id="b")], [], NOW)
+    feed.cut()
     old, running = feed.frame.entries
     before = old.data(layers=True)
     change(feed, "c")
@@ -140,7 +170,7 @@ def test_the_layers_of_an_ended_pull_are_packed_when_its_frame_is_over_and_told_
 
 
 step = st.tuples(
-    st.sampled_from(["change", "end", "retry", "remove", "read"]), st.sampled_from("abcd"), st.integers(0, 3)
+    st.sampled_from(["change", "end", "retry", "remove", "read", "cut"]), st.sampled_from("abcd"), st.integers(0, 3)
 )
 
 
@@ -154,11 +184,23 @@ class Reader:
         self.ends: set[tuple[str, int]] = set()
         self.was_reset = False
 
+    def take(self) -> None:
+        """The newest frame, if in step."""
+        frame = self.feed.frame
+        if self.cursor != frame.after:
+            self.read()
+        elif frame.after < frame.revision:
+            self.cursor = frame.revision
+            self.learn(frame.entries)
+
     def read(self) -> None:
         missed = self.feed.since(self.cursor)
         if missed is None:
             self.was_reset, self.has, missed = True, {}, self.feed.current()
         self.cursor = self.feed.revision
+        self.learn(missed)
+
+    def learn(self, missed: list[Entry]) -> None:
         assert [entry.revision for entry in missed] == sorted({entry.revision for entry in missed})
         for entry in missed:
             if entry.pull is None:
@@ -184,11 +226,15 @@ def next_state(before: PullStatus | None, what: str, id_: str, number: int) -> P
 def test_a_reader_of_any_speed_ends_with_the_truth_and_sees_every_end(steps: list, leftovers: int) -> None:
     feed = Feed(leftovers)
     readers = [Reader(feed) for _ in range(4)]
+    in_step = Reader(feed)
     truth: dict[str, PullStatus] = {}
     ends = set()
     for number, (what, id_, who) in enumerate(steps):
         if what == "read":
             readers[who].read()
+        elif what == "cut":
+            if feed.cut():
+                in_step.take()
         elif what == "remove":
             feed.publish([], [id_], NOW)
             truth.pop(id_, None)
@@ -197,7 +243,7 @@ def test_a_reader_of_any_speed_ends_with_the_truth_and_sees_every_end(steps: lis
             feed.publish([state], [], NOW)
             if state.status.ended:
                 ends.add((id_, state.attempt))
-    for reader in readers:
+    for reader in (*readers, in_step):
         reader.read()
         assert reader.has == truth
         assert reader.was_reset or reader.ends == ends
