@@ -4,7 +4,8 @@ One long-lived channel, and a deadline on every call.
 """
 
 import os
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Self
 
 from google.protobuf.empty_pb2 import Empty
@@ -92,11 +93,17 @@ class Containerd:
         answer = await self._one("Leases.List", leases_pb2.ListRequest(), leases_pb2.ListResponse)
         return [Lease(item.id, _seconds(item.created_at), _EXPIRE_LABEL in item.labels) for item in answer.leases]
 
-    async def resources(self, lease_id: str) -> Resources | None:
-        """What the lease holds; None when it is gone."""
-        request = leases_pb2.ListResourcesRequest(id=lease_id)
-        answer = await _found(self._one("Leases.ListResources", request, leases_pb2.ListResourcesResponse))
-        return answer and _resources((item.type, item.id) for item in answer.resources)
+    async def resources(self, lease_ids: Sequence[str]) -> dict[str, Resources]:
+        """What each of these leases holds; those that are gone are left out."""
+        requests = [leases_pb2.ListResourcesRequest(id=lease_id).SerializeToString() for lease_id in lease_ids]
+        name, held = "Leases.ListResources", {}
+        with _errors(name):
+            answers = await self._channel.calls(_path(name), requests)
+        for lease_id, answer in zip(lease_ids, answers, strict=True):
+            with suppress(_NotFoundError), _errors(name):
+                found = leases_pb2.ListResourcesResponse.FromString(_only(name, answer.messages()))
+                held[lease_id] = _resources((item.type, item.id) for item in found.resources)
+        return held
 
     async def blob(self, digest: str) -> Blob | None:
         """A committed blob; None while it is not committed."""
@@ -135,23 +142,39 @@ class Containerd:
         return [ImageRecord(item.name, item.target.digest, _seconds(item.updated_at)) for item in answer.images]
 
     async def _one(self, name: str, request: Message, shape: Any) -> Any:
-        answers = await self._all(name, request, shape)
-        if len(answers) != 1:
-            raise ContainerdError(f"{name}: {len(answers)} answers instead of one")
-        return answers[0]
+        with _errors(name):
+            answer = _only(name, await self._channel.call(_path(name), request.SerializeToString()))
+            return shape.FromString(answer)
 
     async def _all(self, name: str, request: Message, shape: Any) -> list[Any]:
-        """The answers to ``name``, ``Service.Method``, each of the given shape."""
-        service, _, method = name.partition(".")
-        path = f"/containerd.services.{service.lower()}.v1.{service}/{method}"
-        try:
-            return [shape.FromString(data) for data in await self._channel.call(path, request.SerializeToString())]
-        except RpcError as error:
-            # Stat of an unknown snapshotter is INVALID_ARGUMENT: nothing is unpacked there either.
-            kind = _NotFoundError if error.code in (Code.NOT_FOUND, Code.INVALID_ARGUMENT) else ContainerdError
-            raise kind(f"{name}: {error}") from error
-        except DecodeError as error:
-            raise ContainerdError(f"{name}: the answer makes no sense") from error
+        with _errors(name):
+            answers = await self._channel.call(_path(name), request.SerializeToString())
+            return [shape.FromString(answer) for answer in answers]
+
+
+def _path(name: str) -> str:
+    """``Service.Method`` as gRPC calls it."""
+    service, _, method = name.partition(".")
+    return f"/containerd.services.{service.lower()}.v1.{service}/{method}"
+
+
+def _only(name: str, answers: list[bytes]) -> bytes:
+    if len(answers) != 1:
+        raise ContainerdError(f"{name}: {len(answers)} answers instead of one")
+    return answers[0]
+
+
+@contextmanager
+def _errors(name: str) -> Iterator[None]:
+    """In our own words, with the call's name in front."""
+    try:
+        yield
+    except RpcError as error:
+        # Stat of an unknown snapshotter is INVALID_ARGUMENT: nothing is unpacked there either.
+        kind = _NotFoundError if error.code in (Code.NOT_FOUND, Code.INVALID_ARGUMENT) else ContainerdError
+        raise kind(f"{name}: {error}") from error
+    except DecodeError as error:
+        raise ContainerdError(f"{name}: the answer makes no sense") from error
 
 
 class _NotFoundError(ContainerdError):

@@ -5,7 +5,7 @@ Of a whole gRPC client the agent needs this much: one request, its answers, a st
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import IntEnum
 from typing import Self
@@ -30,6 +30,14 @@ MAX_ANSWER = 16 << 20
 
 _DEADLINE = 10.0  # seconds a call may take, with connecting and its turn
 _AT_ONCE = 100  # calls; HTTP/2 asks servers to allow no fewer, and this many requests fit into its first window
+
+# What we send is constant, and of what comes we read three headers: there is nothing to put in order.
+_CONFIGURATION = H2Configuration(
+    validate_outbound_headers=False,
+    normalize_outbound_headers=False,
+    validate_inbound_headers=False,
+    normalize_inbound_headers=False,
+)
 
 _Headers = list[tuple[str, str]]
 
@@ -99,10 +107,20 @@ class Channel:
 
     async def call(self, method: str, request: bytes) -> list[bytes]:
         """Call ``method``, named ``/package.Service/Method``. Returns the messages of the answer; raises RpcError."""
+        async with self._turns:
+            [answer] = await self._ask(method, [request])
+        return answer.messages()
+
+    async def calls(self, method: str, requests: Sequence[bytes]) -> list["Answer"]:
+        """One call for each request, all at once: one task, one deadline and one write for all."""
+        parts = [requests[first : first + _AT_ONCE] for first in range(0, len(requests), _AT_ONCE)]
+        return [answer for part in parts for answer in await self._ask(method, part)]
+
+    async def _ask(self, method: str, requests: Sequence[bytes]) -> list["Answer"]:
         try:
-            async with asyncio.timeout(_DEADLINE), self._turns:
+            async with asyncio.timeout(_DEADLINE):
                 connection = await self._connect()
-                return await connection.ask([(":path", method), *self._headers], request)
+                return await connection.ask([(":path", method), *self._headers], requests)
         except TimeoutError as error:
             raise RpcError(Code.DEADLINE_EXCEEDED, f"no answer within {_DEADLINE:g} s") from error
         except OSError as error:
@@ -122,33 +140,44 @@ class _H2(H2Connection):
     MAX_CLOSED_STREAMS = 1 << 10  # as many calls are remembered, to tell a late answer from nonsense; not 65,536
 
 
-class _Answer:
-    """What came of one call so far."""
+class Answer:
+    """What came of one call."""
 
     def __init__(self) -> None:
-        self.headers: dict[bytes, bytes] = {}
-        self.data = bytearray()
         self.whole = asyncio.get_running_loop().create_future()
+        self._headers: dict[bytes, bytes] = {}
+        self._data = bytearray()
+        self._error: RpcError | None = None
 
-    def fail(self, code: Code, why: str) -> None:
-        if not self.whole.done():
-            self.whole.set_exception(RpcError(code, why))
+    def take_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Those before the messages, or those after."""
+        self._headers.update(headers)
 
-    def end(self) -> None:
-        """Every byte is here."""
+    def take_data(self, data: bytes) -> None:
+        """The next bytes. Too many are an error."""
+        self._data += data
+        if len(self._data) > MAX_ANSWER:
+            self._data.clear()
+            self.end(RpcError(Code.RESOURCE_EXHAUSTED, f"an answer of more than {MAX_ANSWER} bytes"))
+
+    def end(self, error: RpcError | None = None) -> None:
+        """No more will come."""
         if not self.whole.done():
+            self._error = error
             self.whole.set_result(None)
 
     def messages(self) -> list[bytes]:
-        """The messages; raises RpcError when the status is not OK."""
-        status = self.headers.get(b"grpc-status")
+        """Its messages; raises RpcError when the call failed or the status is not OK."""
+        if self._error:
+            raise self._error
+        status = self._headers.get(b"grpc-status")
         if status is None:
-            http = self.headers.get(b":status", b"none").decode(errors="replace")
+            http = self._headers.get(b":status", b"none").decode(errors="replace")
             raise RpcError(Code.UNKNOWN, f"no gRPC: HTTP status {http}")
         code = _CODES.get(status, Code.UNKNOWN)
         if code is not Code.OK:
-            raise RpcError(code, unquote_to_bytes(self.headers.get(b"grpc-message", b"")).decode(errors="replace"))
-        return list(_split(bytes(self.data)))
+            raise RpcError(code, unquote_to_bytes(self._headers.get(b"grpc-message", b"")).decode(errors="replace"))
+        return list(_split(bytes(self._data)))
 
 
 class _Connection(asyncio.Protocol):
@@ -156,10 +185,9 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.ended: str | None = None
-        self._h2 = _H2(H2Configuration(validate_outbound_headers=False, normalize_outbound_headers=False))
-        self._answers: dict[int, _Answer] = {}
+        self._h2 = _H2(_CONFIGURATION)
+        self._answers: dict[int, Answer] = {}  # of calls that somebody waits for
         self._transport: asyncio.Transport | None = None
-        self._flushing = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  # for mypy: create_unix_connection makes no other
@@ -182,24 +210,25 @@ class _Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self.end("the other end does not read")
 
-    async def ask(self, headers: _Headers, request: bytes) -> list[bytes]:
-        """Make a call; the requests of one turn of the event loop are sent together."""
-        stream = self._send(headers, request)
-        answer = self._answers[stream] = _Answer()
+    async def ask(self, headers: _Headers, requests: Iterable[bytes]) -> list[Answer]:
+        """Make calls; returns their answers when all are whole, or failed."""
+        streams = [self._send(headers, request) for request in requests]
+        answers = [Answer() for _ in streams]
+        self._answers.update(zip(streams, answers, strict=True))
         try:
-            await answer.whole
-        except asyncio.CancelledError:
-            self._give_up(stream)
-            raise
+            self._flush()
+            for answer in answers:
+                await answer.whole
         finally:
-            del self._answers[stream]
-        return answer.messages()
+            for stream in streams:
+                self._forget(stream)
+        return answers
 
     def end(self, why: str) -> None:
         """Hang up. Calls under way fail."""
         self.ended = self.ended or why
         for answer in self._answers.values():
-            answer.fail(Code.UNAVAILABLE, self.ended)
+            answer.end(RpcError(Code.UNAVAILABLE, self.ended))
         if self._transport:
             self._transport.abort()
 
@@ -212,14 +241,12 @@ class _Connection(asyncio.Protocol):
         except ProtocolError as error:
             self.end(f"no more calls: {error}")
             raise RpcError(Code.UNAVAILABLE, f"no more calls: {error}") from error
-        if not self._flushing:
-            self._flushing = True
-            asyncio.get_running_loop().call_soon(self._flush)
         return stream
 
-    def _give_up(self, stream: int) -> None:
-        """So may the other end."""
-        if self.ended is None:
+    def _forget(self, stream: int) -> None:
+        """Nobody waits for it any more; the other end is told when it is still at it."""
+        answer = self._answers.pop(stream)
+        if self.ended is None and (answer.whole.cancelled() or not answer.whole.done()):
             with suppress(StreamClosedError):
                 self._h2.reset_stream(stream, ErrorCodes.CANCEL)
             self._flush()
@@ -232,22 +259,17 @@ class _Connection(asyncio.Protocol):
         if isinstance(event, DataReceived):
             self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
             if answer:
-                answer.data += event.data
-                if len(answer.data) > MAX_ANSWER:
-                    answer.fail(Code.RESOURCE_EXHAUSTED, f"an answer of more than {MAX_ANSWER} bytes")
-                    answer.data.clear()
-                    self._give_up(event.stream_id)
+                answer.take_data(event.data)
         elif answer is None:
             pass  # nobody waits for it any more
         elif isinstance(event, ResponseReceived | TrailersReceived):
-            answer.headers.update(event.headers)
+            answer.take_headers(event.headers)
         elif isinstance(event, StreamEnded):
             answer.end()
         elif isinstance(event, StreamReset):
-            answer.fail(Code.CANCELLED, f"the call was reset ({event.error_code})")
+            answer.end(RpcError(Code.CANCELLED, f"the call was reset ({event.error_code})"))
 
     def _flush(self) -> None:
-        self._flushing = False
         if self._transport and self.ended is None and (data := self._h2.data_to_send()):
             self._transport.write(data)
 
