@@ -145,6 +145,8 @@ class Answer:
 
     def __init__(self) -> None:
         self.whole = asyncio.get_running_loop().create_future()
+        self.over = False
+        """The other end has said its last, which it has not when we would hear no more."""
         self._headers: dict[bytes, bytes] = {}
         self._data = bytearray()
         self._error: RpcError | None = None
@@ -188,6 +190,7 @@ class _Connection(asyncio.Protocol):
         self._h2 = _H2(_CONFIGURATION)
         self._answers: dict[int, Answer] = {}  # of calls that somebody waits for
         self._transport: asyncio.Transport | None = None
+        self._undigested = 0  # bytes since the last that made sense
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  # for mypy: create_unix_connection makes no other
@@ -200,7 +203,9 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            for event in self._h2.receive_data(data):
+            events = self._h2.receive_data(data)
+            self._undigested = 0 if events else self._undigested + len(data)
+            for event in events:
                 self._take_in(event)
         except ProtocolError as error:
             self.end(f"no HTTP/2: {error}")
@@ -246,7 +251,12 @@ class _Connection(asyncio.Protocol):
     def _forget(self, stream: int) -> None:
         """Nobody waits for it any more; the other end is told when it is still at it."""
         answer = self._answers.pop(stream)
-        if self.ended is None and (answer.whole.cancelled() or not answer.whole.done()):
+        if answer.over or self.ended is not None:
+            return
+        if self._undigested:
+            # h2 waits for the rest of a frame, even of one that is far too long: whatever that is, it is no answer.
+            self.end("no HTTP/2: half a frame")
+        else:
             with suppress(StreamClosedError):
                 self._h2.reset_stream(stream, ErrorCodes.CANCEL)
             self._flush()
@@ -265,8 +275,10 @@ class _Connection(asyncio.Protocol):
         elif isinstance(event, ResponseReceived | TrailersReceived):
             answer.take_headers(event.headers)
         elif isinstance(event, StreamEnded):
+            answer.over = True
             answer.end()
         elif isinstance(event, StreamReset):
+            answer.over = True
             answer.end(RpcError(Code.CANCELLED, f"the call was reset ({event.error_code})"))
 
     def _flush(self) -> None:
