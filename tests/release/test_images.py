@@ -22,7 +22,7 @@ CHROOT = shutil.which("chroot", path="/usr/sbin:/usr/bin:/sbin:/bin")
 MEBIBYTE = 2**20
 _log = logging.getLogger(__name__)
 # What an image may grow to, unpacked. The agent's is pulled by every node.
-BUDGET = {"agent": 60 * MEBIBYTE, "server": 72 * MEBIBYTE}
+BUDGET = {"agent": 40 * MEBIBYTE, "server": 72 * MEBIBYTE}
 
 
 def installed(name: str, extra: str | None = None) -> Iterator[str]:
