@@ -9,6 +9,7 @@ that takes every report are in this one. Figures are read from /proc: memory aft
 
 import argparse
 import asyncio
+import json
 import os
 import sys
 import tempfile
@@ -42,24 +43,21 @@ def cpu(pid: int) -> float:
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) * 1e-9
 
 
-def node_with(pulls: int) -> Node:
-    """A node whose pulls of twelve layers never come to an end."""
-    registries = Registries(manners={HOST: Manner(speed=20 * MIB, latency=0.05)})
-    node = Node(registries, now=time.time(), version=CONTAINERD_1)
+def begin(node: Node, pulls: int) -> None:
+    """Pulls of twelve layers that never come to an end."""
     for number in range(pulls):
         layers = [make_layer(f"{number}-{layer}", 4096 * MIB) for layer in range(12)]
-        node.pull(registries.push(f"{HOST}/app{number}:1", make_image(f"app{number}", *layers)))
-    return node
+        node.pull(node.registries.push(f"{HOST}/app{number}:1", make_image(f"app{number}", *layers)))
 
 
 async def measure(pulls: int, seconds: float, command: list[str], variables: dict[str, str]) -> None:
-    """One run, one line."""
-    node = node_with(pulls)
-    reports = 0
+    """One run, one line. Ends the program when the agent did not tell those pulls."""
+    node = Node(Registries(manners={HOST: Manner(speed=20 * MIB, latency=0.05)}), now=time.time(), version=CONTAINERD_1)
+    reports, live_pulls = 0, 0
 
     async def report(request: web.Request) -> web.Response:
-        nonlocal reports
-        await request.read()
+        nonlocal reports, live_pulls
+        live_pulls = len(json.loads(await request.read()).get("pulls") or ())
         reports += 1
         return web.json_response({"bootId": "bench"})
 
@@ -86,13 +84,17 @@ async def measure(pulls: int, seconds: float, command: list[str], variables: dic
             )
             live = asyncio.create_task(_live(node))
             try:
-                await asyncio.sleep(WARM_UP)
+                await asyncio.sleep(WARM_UP / 2)
+                begin(node, pulls)  # pulls older than containerd's socket did not survive its start
+                await asyncio.sleep(WARM_UP / 2)
                 began, before, told = time.monotonic(), cpu(agent.pid), reports
                 await asyncio.sleep(seconds)
                 spent = (cpu(agent.pid) - before) / (time.monotonic() - began)
                 rss, own = memory(agent.pid)
                 figures = f"{rss:5.1f} MiB resident, {own:5.1f} own, {spent * 1000:5.2f} ms of CPU per second"
                 print(f"{pulls} pulls: {figures}, {reports - told} reports", flush=True)
+                if live_pulls != pulls:
+                    raise SystemExit(f"the last report has {live_pulls} pulls")
             finally:
                 live.cancel()
                 agent.terminate()

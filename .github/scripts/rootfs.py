@@ -20,10 +20,10 @@ _LEFT_OUT = shutil.ignore_patterns(
     *("xxlimited*", "_ctypes_test*", "_tkinter*", "_curses*", "_sqlite3*", "_dbm*", "_gdbm*", "readline*", "nis*"),
     *("unittest", "doctest*", "pdb*", "xmlrpc", "_codecs_*"),
 )
-# What packages bring and nobody loads: roots.pem is gRPC's own authorities, and it speaks to a Unix socket only; tzdata
-# is for zones by name, and all our times are UTC.
+# What packages bring and nobody loads: the stubs of services are for grpcio, which only tests have; tzdata is for zones
+# by name, and all our times are UTC.
 _NOT_RUN = shutil.ignore_patterns(
-    *("__pycache__", "bin", "tests", "*.pyi", "*.pyx", "*.pxd", "*.pxi", "*.c", "*.h", "roots.pem", "tzdata*"),
+    *("__pycache__", "bin", "tests", "*.pyi", "*.pyx", "*.pxd", "*.pxi", "*.c", "*.h", "*_pb2_grpc.py", "tzdata*"),
 )
 _FILES = {
     "etc/passwd": "root:x:0:0:root:/:/none\nnonroot:x:65532:65532:nonroot:/:/none\n",

@@ -1,29 +1,20 @@
 """EDGE: containerd's gRPC API on its unix socket. Read calls only; what leaves this module are our own types.
 
-One long-lived channel, a deadline on every call, and nothing cancelled or left half-read: grpc.aio leaks there.
+One long-lived channel, and a deadline on every call.
 """
 
-import asyncio
 import os
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Self
 
-import grpc
 from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from pulltrace.agent.containerd_api import (
-    content_pb2,
-    content_pb2_grpc,
-    images_pb2,
-    images_pb2_grpc,
-    leases_pb2,
-    leases_pb2_grpc,
-    snapshots_pb2,
-    snapshots_pb2_grpc,
-    version_pb2_grpc,
-)
+from pulltrace.agent.containerd_api import content_pb2, images_pb2, leases_pb2, snapshots_pb2, version_pb2
 from pulltrace.agent.observation import Blob, ImageRecord, Ingest, Lease, Resources
+from pulltrace.agent.rpc import Channel, Code, RpcError
 
 SOCKETS = (
     "/run/containerd/containerd.sock",  # kubeadm, kind, EKS, GKE, AKS
@@ -35,14 +26,7 @@ SOCKETS = (
 MAX_DOCUMENT = 4 << 20
 """Bytes; the largest manifest a registry must accept (OCI distribution spec), so no larger blob is one."""
 
-_DEADLINE = 10.0  # seconds a call may take
-_METADATA = (("containerd-namespace", "k8s.io"),)  # where the CRI plugin keeps everything
-_OPTIONS = (
-    ("grpc.default_authority", "localhost"),  # Go's HTTP/2 refuses the escaped socket path as :authority
-    ("grpc.keepalive_time_ms", 2**31 - 1),  # a unix socket needs no pings
-    ("grpc.max_receive_message_length", 16 << 20),
-    ("grpc.max_reconnect_backoff_ms", 2000),
-)
+_METADATA = {"containerd-namespace": "k8s.io"}  # where the CRI plugin keeps everything
 _SOURCE_LABEL = "containerd.io/distribution.source."
 _EXPIRE_LABEL = "containerd.io/gc.expire"
 
@@ -61,23 +45,18 @@ class Containerd:
 
     def __init__(self, socket: str) -> None:
         self.socket = socket
-        self._channel = grpc.aio.insecure_channel(f"unix://{socket}", options=_OPTIONS)
-        self._content = content_pb2_grpc.ContentStub(self._channel)
-        self._images = images_pb2_grpc.ImagesStub(self._channel)
-        self._leases = leases_pb2_grpc.LeasesStub(self._channel)
-        self._snapshots = snapshots_pb2_grpc.SnapshotsStub(self._channel)
-        self._version = version_pb2_grpc.VersionStub(self._channel)
+        self._channel = Channel(socket, _METADATA)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._channel.close(None)
+        await self._channel.__aexit__()
 
     @property
     def connected(self) -> bool:
         """False from the moment the connection broke until the next call has made a new one."""
-        return self._channel.get_state() is grpc.ChannelConnectivity.READY
+        return self._channel.connected
 
     @property
     def since(self) -> float:
@@ -89,13 +68,13 @@ class Containerd:
 
     async def version(self) -> str:
         """containerd's version, like ``1.7.24`` or ``v2.2.1``."""
-        answer: Any = await _call("Version", self._version.Version(Empty(), timeout=_DEADLINE))
+        answer = await self._one("Version.Version", Empty(), version_pb2.VersionResponse)
         return str(answer.version)
 
     async def ingests(self) -> list[Ingest]:
         """Every blob being downloaded in the namespace."""
         request = content_pb2.ListStatusesRequest()
-        answer: Any = await _call("Content.ListStatuses", self._content.ListStatuses(request, **_CALL))
+        answer = await self._one("Content.ListStatuses", request, content_pb2.ListStatusesResponse)
         return [
             Ingest(
                 status.ref,
@@ -111,19 +90,25 @@ class Containerd:
 
     async def leases(self) -> list[Lease]:
         """Every lease in the namespace."""
-        answer: Any = await _call("Leases.List", self._leases.List(leases_pb2.ListRequest(), **_CALL))
+        answer = await self._one("Leases.List", leases_pb2.ListRequest(), leases_pb2.ListResponse)
         return [Lease(item.id, _seconds(item.created_at), _EXPIRE_LABEL in item.labels) for item in answer.leases]
 
-    async def resources(self, lease_id: str) -> Resources | None:
-        """What the lease holds; None when it is gone."""
-        request = leases_pb2.ListResourcesRequest(id=lease_id)
-        answer: Any = await _found(_call("Leases.ListResources", self._leases.ListResources(request, **_CALL)))
-        return answer and _resources((item.type, item.id) for item in answer.resources)
+    async def resources(self, lease_ids: Sequence[str]) -> dict[str, Resources]:
+        """What each of these leases holds; those that are gone are left out."""
+        requests = [leases_pb2.ListResourcesRequest(id=lease_id).SerializeToString() for lease_id in lease_ids]
+        name, held = "Leases.ListResources", {}
+        with _errors(name):
+            answers = await self._channel.calls(_path(name), requests)
+        for lease_id, answer in zip(lease_ids, answers, strict=True):
+            with suppress(_NotFoundError), _errors(name):
+                found = leases_pb2.ListResourcesResponse.FromString(_only(name, answer.messages()))
+                held[lease_id] = _resources((item.type, item.id) for item in found.resources)
+        return held
 
     async def blob(self, digest: str) -> Blob | None:
         """A committed blob; None while it is not committed."""
         request = content_pb2.InfoRequest(digest=digest)
-        answer: Any = await _found(_call("Content.Info", self._content.Info(request, **_CALL)))
+        answer = await _found(self._one("Content.Info", request, content_pb2.InfoResponse))
         if answer is None:
             return None
         return Blob(answer.info.size, _seconds(answer.info.created_at), _sources(answer.info.labels))
@@ -139,18 +124,13 @@ class Containerd:
 
     async def _read(self, digest: str, size: int) -> bytes | None:
         request = content_pb2.ReadContentRequest(digest=digest, size=size)
-
-        async def chunks() -> bytes | None:
-            answers = [answer async for answer in self._content.Read(request, **_CALL)]
-            return None if None in answers else b"".join(answer.data for answer in answers)
-
-        data: bytes | None = await _found(_call("Content.Read", chunks()))
-        return data
+        answers = await _found(self._all("Content.Read", request, content_pb2.ReadContentResponse))
+        return None if answers is None else b"".join(answer.data for answer in answers)
 
     async def unpacked_at(self, snapshotter: str, chain_id: str) -> float | None:
         """When the layer with this chain id was unpacked; None when it is not."""
         request = snapshots_pb2.StatSnapshotRequest(snapshotter=snapshotter, key=chain_id)
-        answer: Any = await _found(_call("Snapshots.Stat", self._snapshots.Stat(request, **_CALL)))
+        answer = await _found(self._one("Snapshots.Stat", request, snapshots_pb2.StatSnapshotResponse))
         if answer is None or answer.info.kind != snapshots_pb2.COMMITTED:
             return None
         return _seconds(answer.info.created_at)
@@ -158,36 +138,47 @@ class Containerd:
     async def images(self, target: str) -> list[ImageRecord]:
         """Every name of the image whose index or manifest has this digest; of every image when it is empty."""
         request = images_pb2.ListImagesRequest(filters=[f"target.digest=={target}"] if target else [])
-        answer: Any = await _call("Images.List", self._images.List(request, **_CALL))
+        answer = await self._one("Images.List", request, images_pb2.ListImagesResponse)
         return [ImageRecord(item.name, item.target.digest, _seconds(item.updated_at)) for item in answer.images]
 
+    async def _one(self, name: str, request: Message, shape: Any) -> Any:
+        with _errors(name):
+            answer = _only(name, await self._channel.call(_path(name), request.SerializeToString()))
+            return shape.FromString(answer)
 
-_CALL: dict[str, Any] = {"timeout": _DEADLINE, "metadata": _METADATA}
+    async def _all(self, name: str, request: Message, shape: Any) -> list[Any]:
+        with _errors(name):
+            answers = await self._channel.call(_path(name), request.SerializeToString())
+            return [shape.FromString(answer) for answer in answers]
+
+
+def _path(name: str) -> str:
+    """``Service.Method`` as gRPC calls it."""
+    service, _, method = name.partition(".")
+    return f"/containerd.services.{service.lower()}.v1.{service}/{method}"
+
+
+def _only(name: str, answers: list[bytes]) -> bytes:
+    if len(answers) != 1:
+        raise ContainerdError(f"{name}: {len(answers)} answers instead of one")
+    return answers[0]
+
+
+@contextmanager
+def _errors(name: str) -> Iterator[None]:
+    """In our own words, with the call's name in front."""
+    try:
+        yield
+    except RpcError as error:
+        # Stat of an unknown snapshotter is INVALID_ARGUMENT: nothing is unpacked there either.
+        kind = _NotFoundError if error.code in (Code.NOT_FOUND, Code.INVALID_ARGUMENT) else ContainerdError
+        raise kind(f"{name}: {error}") from error
+    except DecodeError as error:
+        raise ContainerdError(f"{name}: the answer makes no sense") from error
 
 
 class _NotFoundError(ContainerdError):
     """What was asked for does not exist."""
-
-
-async def _call(name: str, call: Awaitable[Any]) -> Any:
-    try:
-        answer = await call
-    except grpc.aio.AioRpcError as error:
-        # Stat of an unknown snapshotter is INVALID_ARGUMENT: nothing is unpacked there either.
-        kind = _NotFoundError if error.code() in _MISSING else ContainerdError
-        raise kind(f"{name}: {error.code().name}: {error.details()}") from error
-    except asyncio.CancelledError:
-        # grpc.aio cancels the call's future when the channel closes under it; that is not our own cancellation.
-        if (task := asyncio.current_task()) and task.cancelling():
-            raise
-        raise ContainerdError(f"{name}: the connection closed") from None
-    if answer is None:
-        # grpc.aio logs an answer that it cannot decode, and gives None for it.
-        raise ContainerdError(f"{name}: the answer makes no sense")
-    return answer
-
-
-_MISSING = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
 
 
 async def _found(call: Awaitable[Any]) -> Any | None:

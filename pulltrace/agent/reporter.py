@@ -79,15 +79,15 @@ class Reporter:
         heartbeat = max(interval, self._settings.heartbeat_interval)
         while True:
             posted = time.monotonic()
+            self._wake.clear()
             delay = await self._post(heartbeat)
             answered = time.monotonic()
-            self._wake.clear()
             # The way of this report may have been longer than that of the next one will be.
-            due = max(posted + max(interval, delay), answered + min(interval, _APART))
-            await asyncio.sleep(max(0.0, due - answered))
-            if not self._busy and not delay:
-                rest = posted + heartbeat - time.monotonic()
-                await _first_of(self._wake, rest)
+            due = max(posted + delay, answered + min(interval, _APART))
+            if not delay:
+                # With a poll, the node wakes once for both; without one it says so all the same.
+                await _first_of(self._wake, posted - answered + (2 * interval if self._busy else heartbeat))
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
 
     async def _post(self, heartbeat: float) -> float:
         """Send one report. Returns seconds to wait before the next, 0.0 when it was acknowledged."""

@@ -100,9 +100,7 @@ class Poller:
             tracker.containerd_since, self._broken = containerd.since, False
         ids = [lease.id for lease in leases if tracker.is_pull(lease)]
         if ids or ingests or not tracker.idle:
-            resources = await asyncio.gather(*map(containerd.resources, ids))
-            held = {lease_id: item for lease_id, item in zip(ids, resources, strict=True) if item is not None}
-            await self._follow(Observation(ingests, leases, held), now)
+            await self._follow(Observation(ingests, leases, await containerd.resources(ids)), now)
         self._heard = True
 
     async def _follow(self, seen: Observation, now: float) -> None:

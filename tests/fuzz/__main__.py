@@ -21,6 +21,7 @@ TARGET_NAMES = (
     "query",
     "last-event-id",
     "token",
+    "grpc",
     "answer",
 )
 

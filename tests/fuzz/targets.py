@@ -16,7 +16,7 @@ import msgspec
 from google.protobuf.message import DecodeError
 
 from pulltrace import images
-from pulltrace.agent import containerd, manifests
+from pulltrace.agent import containerd, manifests, rpc
 from pulltrace.agent.attribution import image_of
 from pulltrace.agent.containerd_api import content_pb2, leases_pb2
 from pulltrace.server import failures, query
@@ -222,6 +222,37 @@ _EVENT = {
     "count": 2,
 }
 
+
+class _Deaf(asyncio.Transport):
+    """Takes what is written."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass
+
+
+def grpc(data: bytes) -> None:
+    """What containerd says on the connection while a call is under way."""
+
+    async def call() -> None:
+        connection = rpc._Connection()
+        connection.connection_made(_Deaf())
+        asked = asyncio.ensure_future(connection.ask([(":method", "POST"), (":path", "/a.B/C")], [b""]))
+        await asyncio.sleep(0)
+        connection.data_received(_SETTINGS + data)
+        connection.end("it is over")
+        for answer in await asked:
+            with contextlib.suppress(rpc.RpcError):
+                answer.messages()
+
+    _server._loop.run_until_complete(call())
+
+
+_SETTINGS = bytes(3) + b"\x04" + bytes(5)  # a frame of HTTP/2 without any, which must come first
+_HEADERS = b"\0\0\x0f\x01\x04\0\0\0\x01\x88\0\x0bgrpc-status\x010"
+
 TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     "report": (report, [json.dumps(_REPORT).encode(), b'{"nodeName":"n2","pulls":null}']),
     "gzip": (zipped, [b"\x00" + json.dumps(_REPORT).encode(), b"\xff\x1f\x8b\x08"]),
@@ -235,6 +266,13 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     "query": (query_string, [b"node=a,b&status=failed&layers=false", b"image=nginx%3A1&layers=x", b"%ff=1"]),
     "last-event-id": (last_event_id, [b"1", b"99999999999999999999", b"-1"]),
     "token": (token, [b'{"sub":"a","aud":["pulltrace"],"exp":4000000000}', b"a.b.c"]),
+    "grpc": (
+        grpc,
+        [
+            _HEADERS + bytes(2) + b"\x05" + bytes(5) + b"\x01" + bytes(5),
+            b"\0\0\x04\x03" + bytes(4) + b"\x01" + bytes(4),
+        ],
+    ),
     "answer": (answer, [b"\n\x10\n\x0elayer-sha256:a", b""]),
 }
 """Name → what takes the bytes, and what to begin with."""

@@ -81,8 +81,8 @@ def test_installed_alone_the_demo_serves_the_page(wheel: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("half", "foreign"),
     [
-        ("agent", {"starlette", "uvicorn", "kubernetes-asyncio", "prometheus-client", "uvloop"}),
-        ("server", {"grpcio", "protobuf"}),
+        ("agent", {"starlette", "uvicorn", "kubernetes-asyncio", "prometheus-client", "uvloop", "grpcio"}),
+        ("server", {"grpcio", "h2", "protobuf"}),
     ],
 )
 def test_a_half_installs_nothing_of_the_other_and_starts(

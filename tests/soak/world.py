@@ -25,7 +25,7 @@ SEEN_AFTER = 2.0
 """Seconds after which an agent that nothing ails has seen a pull: it asks twice a second."""
 HISTORY = 60.0
 RECONNECTS = 3.0
-"""Seconds in which an agent finds a containerd that is back: gRPC tries every two."""
+"""Seconds in which an agent finds a containerd that is back: it tries at each poll."""
 
 
 @dataclass(slots=True, eq=False)
