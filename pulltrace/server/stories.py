@@ -144,13 +144,12 @@ class Story:
         told, want, known = self.status, self.want, self._pull_attempt
         if known and known < self._attempt:
             return
-        if told and not known and told.attempt > 1 and pull.started_at < told.started_at.timestamp() - NEXT_ATTEMPT:
-            self._pull_attempt = told.attempt - 1  # it was long under way, and the kubelet is further
-            return
         if not told or not told.status.ended:
             if pull.ended_at is None or not known:
                 counted = want.attempt if want and not _is_later(pull, want) else 1
                 self._pull_attempt = max(self._attempt, counted)
+        elif not known and told.attempt > 1 and pull.started_at < told.started_at.timestamp() - NEXT_ATTEMPT:
+            self._pull_attempt = told.attempt - 1  # it was long under way, and the kubelet is further
         else:
             another = not known and (self._seen_attempt == self._attempt or self._is_after(pull.started_at))
             denies = pull.phase is PullPhase.COMPLETED and told.status is PullPhase.FAILED and not self._presumed
