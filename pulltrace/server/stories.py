@@ -144,12 +144,12 @@ class Story:
         told, want, known = self.status, self.want, self._pull_attempt
         if known and known < self._attempt:
             return
-        if told and told.attempt > max(self._seen_attempt, 1) and _ended_before(pull, told):
-            self._pull_attempt = told.attempt - 1  # the report was long under way, and the kubelet is further
-        elif not told or not told.status.ended:
+        if not told or not told.status.ended:
             if pull.ended_at is None or not known:
                 counted = want.attempt if want and not _is_later(pull, want) else 1
                 self._pull_attempt = max(self._attempt, counted)
+        elif not known and told.attempt > 1 and pull.started_at < told.started_at.timestamp() - NEXT_ATTEMPT:
+            self._pull_attempt = told.attempt - 1  # it was long under way, and the kubelet is further
         else:
             another = not known and (self._seen_attempt == self._attempt or self._is_after(pull.started_at))
             denies = pull.phase is PullPhase.COMPLETED and told.status is PullPhase.FAILED and not self._presumed
@@ -211,10 +211,6 @@ class Story:
 def _is_later(pull: Pull, want: Want) -> bool:
     """The kubelet speaks of an attempt after this pull, whose end its agent has perhaps not told yet."""
     return want.since > pull.started_at + NEXT_ATTEMPT
-
-
-def _ended_before(pull: Pull, told: PullStatus) -> bool:
-    return pull.ended_at is not None and pull.ended_at < told.started_at.timestamp()
 
 
 def _correct(pull: Pull, want: Want) -> None:
