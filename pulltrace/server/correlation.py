@@ -1,31 +1,71 @@
 """A node's pulls and its kubelet's wants → the node's stories. PURE.
 
-People see stories. Without Kubernetes there are no wants, and of an image that cannot be resolved no agent may ever
-see a pull. ``join`` works anew through what is open on one node: attempts that run or ended a moment ago, wants, and
-failed stories that a next attempt may continue. Who belongs together is decided here, what is told in ``stories``.
+A *story* is one image arriving on one node: queued, then pulled, perhaps in several attempts. People see stories;
+a ``Pull`` is one attempt, as the agent tells it, and a ``Want`` is what the kubelet is after. Either may be missing:
+without Kubernetes there are no wants, and of an image that cannot be resolved no agent may ever see a pull.
+
+``join`` works anew through what is open on one node: attempts that run or ended a moment ago, wants, and failed
+stories that a next attempt may continue. What was told before is remembered only for ids, attempts and pods.
 """
 
 import base64
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from pulltrace.server.naming import Name, names_of
 from pulltrace.server.nodes import Pull
-from pulltrace.server.pods import Want
-from pulltrace.server.stories import Story
-from pulltrace.wire import PullPhase, PullStatus
+from pulltrace.server.pods import Failure, Want
+from pulltrace.server.status import Told, status_of, status_without_pull
+from pulltrace.wire import ErrorReason, PodCorrelation, PullPhase, PullStatus
 
 SETTLES_AFTER = 120.0
 """Seconds after a pull's end in which its story may still change: Kubernetes tells late who waited and what failed."""
+
+NEXT_ATTEMPT = 2.0
+"""A kubelet's word so many seconds after a pull's start is of the next attempt: it backs off 10 s at least."""
+
+
+@dataclass(slots=True, eq=False)
+class Story:
+    """One image arriving on one node. Ids outlive a restart of the server where an agent knows the pull."""
+
+    id: str
+    name: Name
+    pull: Pull | None = None
+    """The newest attempt that an agent saw."""
+    want: Want | None = None
+    attempt: int = 1
+    pull_attempt: int = 0
+    """Which attempt ``pull`` was told as."""
+    pods: tuple[PodCorrelation, ...] = ()
+    """Who waits; of an ended story, who waited."""
+    failure: Failure | None = None
+    """What the kubelet said of the newest attempt's failure."""
+    status: PullStatus | None = None
+    """As last told."""
+    basis: Any = None
+    """What ``status`` was made from, while nothing of it moves by itself."""
+
+    @property
+    def history(self) -> bool:
+        """All of it had ended before this server began."""
+        return self.pull is not None and self.pull.history
+
+    @property
+    def ended_by_kubelet(self) -> bool:
+        """People were told how this attempt ended, before an agent had shown it."""
+        told = self.status
+        ended = told is not None and told.status.ended and told.attempt == self.attempt
+        return ended and self.pull_attempt != self.attempt
 
 
 @dataclass(slots=True)
 class Joined:
     """What is new of a node's stories since the last join."""
 
-    changed: list[tuple[Story, PullStatus]] = field(default_factory=list)
-    """In the order in which it is to be told; of one story perhaps an end and the next beginning."""
+    changed: list[Story] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     """Ids of stories that are no more: nobody waits any longer, or one turned out to be another."""
 
@@ -43,9 +83,7 @@ class Correlation:
         joined = Joined()
         ordered = sorted((pull for pull in pulls if not pull.superseded), key=lambda pull: pull.started_at)
         names = names_of(ordered, wants)
-        for story, pull, name in _place_pulls(stories, node, ordered, names):
-            self._tell(story, now, joined)  # how the attempt before it ended
-            story.attach(pull, name)
+        _place_pulls(stories, node, ordered, names)
         _place_wants(stories, node, wants)
         for story in list(stories.values()):
             if story.pull is None and (story.want is None or (story.want.pulled_at and not story.status)):
@@ -73,16 +111,53 @@ class Correlation:
         return pull.story_id or None
 
     def _tell(self, story: Story, now: float, joined: Joined) -> None:
-        while status := story.tell(self._stall_timeout, now):
-            joined.changed.append((story, status))
-            if not status.status.ended:  # after an end there may be a beginning
+        pull, want = story.pull, story.want
+        live = pull is not None and pull.ended_at is None
+        basis = (pull, pull and pull.ended_at, pull and pull.reason, want, story.name, story.attempt)
+        if not live and basis == story.basis:
+            return
+        story.basis = basis
+        if pull and want and want.pulled_at is not None and _came_unseen(pull, want):
+            pull.came(want.pulled_at)
+        if pull and live and story.ended_by_kubelet:
+            if _is_late(story, pull, want):
                 return
+            story.attempt += 1  # the kubelet's word on it has not come yet
+        if pull and not (want and _is_next(pull, want)):
+            _note_failure(story, pull, want)
+            failed = pull.phase is PullPhase.FAILED
+            if live or not (want and want.pulling):  # else the kubelet counts the next one already
+                story.pull_attempt = story.attempt
+            told = _told(story, story.failure if failed else None, story.pull_attempt or story.attempt)
+            status = status_of(pull, told, self._stall_timeout, now)
+        elif want:
+            story.attempt = max(story.attempt, story.pull_attempt + 1)
+            status = status_without_pull(want, _told(story, None if want.pulling else want.failure, story.attempt))
+        else:
+            return
+        if status != story.status:
+            story.status = status
+            joined.changed.append(story)
 
 
-def _place_pulls(
-    stories: dict[str, Story], node: str, pulls: Sequence[Pull], names: Mapping[str, Name]
-) -> Iterator[tuple[Story, Pull, Name]]:
-    """Pulls that are new to their story: one that waits for such a pull, or a new one. To be attached one by one."""
+def _told(story: Story, failure: Failure | None, attempt: int) -> Told:
+    name = story.name
+    return Told(
+        id=story.id,
+        image=name.image,
+        guessed=name.guessed,
+        attempt=attempt,
+        pods=story.pods,
+        registry=name.registry,
+        repository=name.repository,
+        error=failure.message if failure else None,
+        reason=failure.reason if failure else None,
+        next_retry_at=failure.next_retry_at if failure else None,
+    )
+
+
+def _place_pulls(stories: dict[str, Story], node: str, pulls: Sequence[Pull], names: Mapping[str, Name]) -> None:
+    """Give each pull its story: the one it had, one that waits for such a pull, or a new one."""
     renamed: dict[str, Story] = {}
     names = dict(names)
     for pull in pulls:  # first all let go, so that two that were taken for each other can change places
@@ -101,46 +176,121 @@ def _place_pulls(
         if own and own.pull is pull:
             own.name = name
         elif before or not pull.story_id:  # otherwise settled, or continued by a later attempt
-            story = _find(stories, node, pull, name, before)
-            stories[story.id] = story
-            yield story, pull, name
+            _attach(_find(stories, node, pull, name, before), pull, name, stories)
 
 
 def _find(stories: dict[str, Story], node: str, pull: Pull, name: Name, before: Story | None) -> Story:
     """Whom such a pull belongs to. ``before`` was its story until it came to be called otherwise."""
-    waiting = [story for story in stories.values() if name.is_same_image(story.name) and story.continues_with(pull)]
-    waiting.sort(key=lambda story: story.recency, reverse=True)
-    exact = [story for story in waiting if story is not before and story.name.image == name.image]
-    if exact and name.is_full:
-        return exact[0]
+    waiting = [story for story in stories.values() if _continues(story, pull, name)]
+    exact = next((story for story in waiting if story is not before and story.name.image == name.image), None)
+    if exact:
+        return exact
     id_ = _story_id(node, pull.key)
     if before and before.pull is None and (before.id == id_ or not before.name.is_full):
         return before
     return waiting[0] if waiting else Story(id_, name)
 
 
+def _attach(story: Story, pull: Pull, name: Name, stories: dict[str, Story]) -> None:
+    if story.pull:  # it failed, and this is the next attempt
+        story.pull.superseded = True
+        story.pull.settle()
+        # A kubelet counts anew for each pod; the story goes on.
+        story.attempt = max(story.attempt, story.pull_attempt + 1)
+    stories[story.id] = story
+    story.pull, story.name, pull.story_id = pull, name, story.id
+    story.failure = None
+
+
+def _continues(story: Story, pull: Pull, name: Name) -> bool:
+    """The story waits for this image: nobody has begun, or who began has failed."""
+    if not name.is_same_image(story.name):
+        return False
+    before, want = story.pull, story.want
+    if before is None:  # unless its kubelet had the image before this pull began
+        return want is None or want.pulled_at is None or pull.started_at <= want.pulled_at + NEXT_ATTEMPT
+    return before.phase is PullPhase.FAILED and before.ended_at is not None and before.ended_at <= pull.started_at + 1
+
+
 def _place_wants(stories: dict[str, Story], node: str, wants: Sequence[Want]) -> None:
     """Give each want its story; one that has none is new."""
-    by_image: dict[str, list[Story]] = {}
+    by_image: dict[str, Story] = {}
     for story in stories.values():
         story.want = None
-        by_image.setdefault(story.name.image, []).append(story)
+        best = by_image.get(story.name.image)
+        if best is None or _newer(story, best):
+            by_image[story.name.image] = story
     for want in wants:
-        of_image = by_image.get(want.image, [])
-        found = max(of_image, key=lambda story: (story.is_end_of(want), *story.recency), default=None)
-        if found is None or found.is_over_for(want):
+        found = by_image.get(want.image)
+        if found is None or _is_over(found, want):
             if want.pulled_at is not None or not want.asked:
                 continue
             found = Story(_story_id(node, f"{want.image} {want.since}"), Name.of(want.image))
             stories[found.id] = found
         found.want = want
-        found.pods = want.pods or found.pods
-        for story in of_image:
-            if want.failure:
-                story.explain(want.failure)
         if found.pull and want.pulling:
             # The kubelet counts in whole seconds: a pull that never queued may seem to have, for less than one.
             found.pull.phases.setdefault(PullPhase.QUEUED, max(found.pull.started_at - want.since, 0.0))
+        found.pods = want.pods or found.pods
+        if found.pull is None or found.pull.ended_at is not None or not _is_later(found.pull, want):
+            found.attempt = max(found.attempt, want.attempt)
+
+
+def _newer(story: Story, other: Story) -> bool:
+    return other.pull is not None and (story.pull is None or story.pull.started_at > other.pull.started_at)
+
+
+def _is_over(story: Story, want: Want) -> bool:
+    """The story has come to a good end, and this want is for the image once more."""
+    pull = story.pull
+    if pull is None and story.status and story.status.status is PullPhase.COMPLETED:
+        return want.pulling
+    if pull is None or pull.phase is not PullPhase.COMPLETED or pull.ended_at is None:
+        return False
+    return want.pulling and want.since > pull.ended_at + NEXT_ATTEMPT
+
+
+def _is_next(pull: Pull, want: Want) -> bool:
+    """The pull failed and the kubelet has begun to ask again, or has failed again without a pull."""
+    if pull.phase is not PullPhase.FAILED or pull.ended_at is None:
+        return False
+    began = want.pulling and _is_later(pull, want)
+    return began or (want.pulled_at is not None and want.pulled_at > pull.ended_at + NEXT_ATTEMPT)
+
+
+def _is_later(pull: Pull, want: Want) -> bool:
+    """The kubelet speaks of an attempt after this pull, whose end its agent has perhaps not told yet."""
+    return want.since > pull.started_at + NEXT_ATTEMPT
+
+
+def _is_late(story: Story, pull: Pull, want: Want | None) -> bool:
+    """The report was long under way: the attempt's end is told already, and the pull's own will follow."""
+    told = story.status
+    if told is None or told.completed_at is None or told.status is PullPhase.COMPLETED:
+        return True
+    return not (want and want.pulling) and pull.started_at <= told.completed_at.timestamp() + NEXT_ATTEMPT
+
+
+def _came_unseen(pull: Pull, want: Want) -> bool:
+    """Its agent missed the end, we took it for a failure, and the kubelet says that this very attempt went well."""
+    return pull.presumed and pull.phase is PullPhase.FAILED and not _is_later(pull, want)
+
+
+def _note_failure(story: Story, pull: Pull, want: Want | None) -> None:
+    """Why the newest attempt failed stays known when those who waited are gone; only nobody will try again then."""
+    if want and want.failure and _explains(pull, want.failure):
+        story.failure = want.failure
+    elif want is None and story.failure:
+        story.failure = replace(story.failure, next_retry_at=None)
+
+
+def _explains(pull: Pull, failure: Failure) -> bool:
+    """The kubelet's word on why this very attempt failed; agents cannot know it."""
+    return (
+        pull.phase is PullPhase.FAILED
+        and pull.reason in (None, ErrorReason.UNKNOWN)
+        and failure.at >= pull.started_at - NEXT_ATTEMPT
+    )
 
 
 def _is_settled(story: Story, now: float) -> bool:
