@@ -79,6 +79,7 @@ class ScriptedServer:
         """Away and back at once, as another boot that knows nothing of the old ids."""
         await self.stop()
         self.boot, self.revision, self._log = self.boot + 1, 0, []
+        await self.put(*self.pulls.values())
         await self.start()
 
     async def put(self, *pulls: Json) -> None:
@@ -128,15 +129,9 @@ class ScriptedServer:
         else:
             await response.write(b"event: reset\ndata: {}\n\n")
             at = len(self._log)
-            for pull in list(self.pulls.values()):
-                event = {
-                    "schemaVersion": "v1",
-                    "timestamp": rfc3339(self._now()),
-                    "type": "pull.progress",
-                    "nodeName": pull["nodeName"],
-                    "pull": pull,
-                }
-                await response.write(self._frame(self.revision, event, request.query.get("layers", "true")))
+            newest = {event["pull"]["id"]: (revision, event) for revision, event in self._log}
+            for revision, event in sorted((newest[id_] for id_ in self.pulls), key=lambda entry: entry[0]):
+                await response.write(self._frame(revision, event, request.query.get("layers", "true")))
         self._readers += 1
         try:
             while True:

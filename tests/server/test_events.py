@@ -134,6 +134,17 @@ async def test_a_reader_that_comes_back_gets_only_what_it_missed_and_every_end(s
     assert len({event.pull["id"] for event in missed}) == 1
 
 
+async def test_a_reader_cut_off_in_the_middle_of_its_first_state_gets_the_rest_when_it_comes_back(server) -> None:
+    served = await server(limits=FAST)
+    await Node(served).say(*(pull(f"l{size}", layer("a", size)) for size in (1, 2, 3)))
+    await served.until_told("node-1")
+    async with stream(served) as told:
+        first = await _states(told, 1)
+    async with stream(served, f"?lastEventId={first[0].id}") as told:
+        rest = await _states(told, 2)
+    assert {event.pull["downloadedBytes"] for event in first + rest} == {1, 2, 3}
+
+
 @pytest.mark.parametrize("last", ["nonsense", "otherboot-1", "-1", "{boot}-999999", "{boot}-x", "{boot}-²"])
 async def test_a_reader_with_an_id_of_no_use_is_reset_and_gets_everything(server, last) -> None:
     served = await server(limits=FAST)
@@ -156,6 +167,16 @@ async def test_a_removed_pull_is_told(server) -> None:
         last = [event async for event in _first(told, "pull.removed")][-1]
     assert last.data["pull"] == {"id": first.pull["id"]}
     assert last.data["nodeName"] == "node-1"
+
+
+async def _states(told, count: int) -> list[Event]:
+    """The next so many states of pulls."""
+    states = []
+    while len(states) < count:
+        event = await anext(told)
+        if isinstance(event, Event) and not event.name:
+            states.append(event)
+    return states
 
 
 async def _first(told, type_: str) -> AsyncIterator[Event]:
