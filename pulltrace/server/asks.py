@@ -27,7 +27,9 @@ class Failure:
 class Ask:
     """What is known of one pod's asking for one image. Every method takes in one fact, in any order."""
 
-    __slots__ = ("_ended", "_failed_raw", "attempt", "failure", "pod", "pulled_at", "pulling", "since", "started")
+    __slots__ = (
+        "_ended", "_failed_raw", "attempt", "failure", "heard", "pod", "pulled_at", "pulling", "since", "started",
+    )  # fmt: skip
 
     def __init__(self, pod: PodCorrelation, since: float) -> None:
         self.pod = pod
@@ -36,6 +38,8 @@ class Ask:
         self._ended = -math.inf  # raw time of the newest Failed or Pulled
         self._failed_raw: float | None = None  # raw time of what `failure` tells; None when only a status told it
         self.attempt = 1
+        self.heard = False
+        """The newest attempt is known by events: a status comes late, and tells no beginning."""
         self.pulling = False
         self.failure: Failure | None = None
         self.pulled_at: float | None = None
@@ -55,7 +59,7 @@ class Ask:
             after = before.attempt + (self._failed_raw is not None) if before else 1
             self.attempt = max(times, after)
             self.started, self.since = raw, at
-            self.pulling, self.pulled_at = True, None
+            self.pulling, self.pulled_at, self.heard = True, None, True
         self._count(times)
 
     def fail(self, raw: float | None, at: float, message: str, waiting_reason: str, times: int = 1) -> None:
@@ -69,7 +73,10 @@ class Ask:
                 return
             self._ended = max(self._ended, raw)
         attempt = max(times, self._attempt_that_failed(at))
-        self.attempt = max(self.attempt, attempt)
+        if attempt > self.attempt:  # and its beginning was missed
+            self.attempt, self.since, self.heard = attempt, at, False
+        if raw is not None and not self.heard:
+            self.heard, self.since = True, min(self.since, at)
         self.pulling, self.pulled_at = False, None
         known = self.failure
         if raw is None and known and known.attempt == attempt:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from pulltrace.logs import fields
-from pulltrace.server.correlation import SETTLES_AFTER, Correlation, Story
+from pulltrace.server.correlation import SETTLES_AFTER, Correlation
 from pulltrace.server.feed import Feed
 from pulltrace.server.following import Following
 from pulltrace.server.journal import Journal
@@ -25,7 +25,7 @@ from pulltrace.server.pods import Want
 from pulltrace.server.podview import count_waiting
 from pulltrace.server.pulls import Merged, Pulls
 from pulltrace.settings import ServerSettings
-from pulltrace.wire import AgentReport, NodeList, NodeStatus, PullStatus, RegistryStatus, to_time
+from pulltrace.wire import AgentReport, NodeList, NodeStatus, RegistryStatus, to_time
 
 _log = logging.getLogger(__name__)
 
@@ -183,26 +183,21 @@ class Hub:
             self._dirty.add(node.name)
 
     def _publish(self, nodes: Iterable[str], now: float, removed: Sequence[str] = ()) -> None:
-        changed: list[Story] = []
-        gone = list(removed)
+        self.feed.publish((), removed, now)
         for name in nodes:
             node = self._pulls.nodes.get(name)
             pulls = node.lately(SETTLES_AFTER, now) if node else ()
             joined = self._correlation.join(name, pulls, self._cluster.wants(name) if self._cluster else (), now)
-            changed += joined.changed
-            gone += joined.removed
             self._dirty.discard(name)
-        if not changed and not gone:
-            return
-        for story in changed:
-            self._note(story, now)
-        statuses: list[PullStatus] = [story.status for story in changed if story.status]
-        self.feed.publish(statuses, gone, now)
-
-    def _note(self, story: Story, now: float) -> None:
-        before = self.feed.get(story.id)
-        if story.status and not story.history:
-            self._journal.note(before.pull if before else None, story.status, now)
+            for story, status in joined.changed:
+                if status is None:
+                    self._journal.forget(story.id)
+                    self.feed.publish((), [story.id], now)
+                    continue
+                if not story.history:
+                    before = self.feed.get(story.id)
+                    self._journal.note(before.pull if before else None, status, now)
+                self.feed.publish([status], (), now)
 
     def _log_node(self, node: Node) -> None:
         level = logging.INFO if node.name in self._pulls.nodes else logging.DEBUG

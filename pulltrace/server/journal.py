@@ -51,6 +51,10 @@ class Journal:
             del self._unexplained[id_]
             self._ended(pull)
 
+    def forget(self, id_: str) -> None:
+        """What was told under this id turned out to be another's, or nobody's."""
+        self._unexplained.pop(id_, None)
+
     def phases(self, pull: Pull) -> None:
         """An attempt that an agent saw is over: how long each part took."""
         if not pull.history:

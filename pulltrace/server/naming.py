@@ -80,23 +80,28 @@ def _by_order(
     for pull in pulls:
         name = names[pull.key]
         fits = [
-            candidate
+            (want, candidate)
             for want, candidate in zip(wants, wanted, strict=True)
             if candidate.image not in (taken if pull.ended_at is None else taken | explained)
             and _fits(pull, name, want, candidate)
         ]
         if fits:
-            guessed = len(fits) > 1 or name.repository is None
-            names[pull.key] = Name.of(fits[0].image, guessed=guessed)
+            want, candidate = fits[0]
+            names[pull.key] = Name.of(candidate.image, guessed=len(fits) > 1 or name.repository is None)
             # The next attempt of a failed one is for the same want.
-            (taken if pull.ended_at is None else explained).add(fits[0].image)
+            if pull.ended_at is None:
+                taken.add(candidate.image)
+            elif want.since <= pull.ended_at + 2.0:  # not of an attempt after it
+                explained.add(candidate.image)
 
 
 def _fits(pull: Pull, name: Name, want: Want, candidate: Name) -> bool:
     if want.since > pull.started_at + ORDER_TOLERANCE and pull.ended_at is None and want.pulling:
         return False  # asked for after this pull began
     if name.repository is None:
-        return want.pulling if pull.ended_at is None else _fell_together(pull, want)
+        if pull.ended_at is not None and not pull.presumed:
+            return _fell_together(pull, want)
+        return want.pulling or _may_be_over(pull, want)
     return candidate.digest is None and (candidate.registry, candidate.repository) == (name.registry, name.repository)
 
 
@@ -104,6 +109,13 @@ def _fell_together(pull: Pull, want: Want) -> bool:
     """An image that cannot be resolved leaves no trace in containerd: then only the time of its end tells."""
     failed_at = want.failure.at if want.failure and pull.phase is PullPhase.FAILED else None
     return failed_at is not None and pull.ended_at is not None and abs(failed_at - pull.ended_at) <= ORDER_TOLERANCE
+
+
+def _may_be_over(pull: Pull, want: Want) -> bool:
+    """The report was long under way, and the kubelet knows already how the attempt ended that began then."""
+    ended_at = want.failure.at if want.failure else want.pulled_at
+    began = want.since - 1.0 if want.heard else 0.0
+    return ended_at is not None and began <= pull.started_at <= ended_at + 1.0
 
 
 def _told(pull: Pull) -> Name:
@@ -114,4 +126,4 @@ def _told(pull: Pull) -> Name:
         return Name.of(state.image_ref, guessed=state.ref_guessed)
     if state.registry and state.repository:
         return Name(name, state.registry, state.repository, state.manifest_digest)
-    return Name(UNKNOWN_IMAGE)
+    return Name.of(pull.supposed, guessed=True) if pull.supposed else Name(UNKNOWN_IMAGE)

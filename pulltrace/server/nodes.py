@@ -44,6 +44,8 @@ class Pull:
     """When we learned of the end."""
     story_id: str = ""
     """The story it belongs to: ``correlation``'s."""
+    supposed: str = ""
+    """The image it probably is, while nothing but that tells where it belongs."""
     superseded: bool = False
     """A later attempt has continued its story."""
     best_percent: float = 0.0
@@ -56,8 +58,9 @@ class Pull:
     layer_speeds: dict[str, Speed] = field(default_factory=dict)
     told_layers: dict[str, tuple[LayerState, LayerStatus]] = field(default_factory=dict)
     """Layers that stood still when they were last told, and how; ``status`` keeps them."""
+    seen_at: float | None = None
+    """When its agent last told of it."""
     _phase_since: float = 0.0
-    _sampled_at: float | None = None
 
     def __post_init__(self) -> None:
         self._phase_since = self.started_at
@@ -66,8 +69,8 @@ class Pull:
         """Take the newest state; answer the bytes this pull itself fetched since the last one."""
         self.state = state
         came = own = other = 0
-        first = self._sampled_at is None
-        since = self._sampled_at or now
+        first = self.seen_at is None
+        since = self.seen_at or now
         # A layer that we first see later than its pull came since, whole; what it had before are its cached bytes.
         whole = self.fresh or (bool(self.layer_speeds) and not self.node.legacy)
         if first:
@@ -86,7 +89,7 @@ class Pull:
             else:
                 own += grown
                 came += counted
-        self._sampled_at = now
+        self.seen_at = now
         if len(self.layer_speeds) > len(state.layers or ()):
             told = {layer.digest for layer in state.layers or ()}
             self.layer_speeds = {digest: speed for digest, speed in self.layer_speeds.items() if digest in told}
@@ -129,7 +132,7 @@ class Pull:
 
     def revive(self, now: float) -> None:
         """It had not ended after all. Nobody saw what came in between."""
-        self.ended_at = self.learned_at = self.error = self.reason = self._sampled_at = None
+        self.ended_at = self.learned_at = self.error = self.reason = self.seen_at = None
         self.presumed = self.fresh = False
         if self.superseded:
             self.superseded, self.story_id = False, ""

@@ -5,6 +5,7 @@ PURE. Frozen values, made by ``pods.Cluster`` from pods and from ``asks.Ask``.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import TypeAlias
 
 from pulltrace.images import normalise
@@ -35,6 +36,8 @@ class Want:
     """The kubelet said Pulled, or the container started."""
     attempt: int = 1
     """Which attempt runs now, or ran last, from 1."""
+    heard: bool = True
+    """Events tell of it, so ``since`` is its beginning. Otherwise a status did, which comes late."""
 
     @property
     def asked(self) -> bool:
@@ -130,16 +133,22 @@ def merge(node: str, image: str, asks: Mapping[str, Ask], waiters: Waiters) -> W
     pods += [ask.pod for key, ask in asks.items() if key not in waiting]
     every = list(asks.values())
     running = [ask for ask in every if ask.pulling]
-    pulled = [ask.pulled_at for ask in every if ask.pulled_at is not None]
+    # Who asked first of those that ask now, for whom it has been under way; or else who asked last.
+    newest = min(running, key=attrgetter("since")) if running else max(every, key=attrgetter("since"))
+    failure = _newest([ask.failure for ask in every if ask.failure])
+    pulled_at = max((ask.pulled_at for ask in every if ask.pulled_at is not None), default=None)
+    if running or (failure and pulled_at is not None and pulled_at < failure.at):
+        pulled_at = None  # it is wanted again; otherwise who still backs off will find it there
     return Want(
         node=node,
         image=image,
         pods=tuple(pods),
-        since=min(ask.since for ask in running or every),
+        since=newest.since,
         pulling=bool(running),
-        failure=_newest([ask.failure for ask in every if ask.failure]),
-        pulled_at=max(pulled) if len(pulled) == len(every) else None,
+        failure=None if pulled_at is not None else failure,
+        pulled_at=pulled_at,
         attempt=max(ask.attempt for ask in every),
+        heard=newest.heard,
     )
 
 

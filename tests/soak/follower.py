@@ -87,10 +87,8 @@ class Follower:
         if before and same and before["percent"] > pull["percent"]:
             self._complain(f"{who}: {before['percent']} % went back to {pull['percent']} %")
         over = same and before is not None and before["status"] in ENDED
-        # Of a failure pods and events tell in either order: a status that comes before its Pulling seems to be undone.
-        asked = pull["status"] == "queued" and before is not None and before["status"] == "failed"
         presumed = before is not None and before.get("errorReason") == "unknown"
-        if over and before and before["status"] != pull["status"] and not presumed and not asked:
+        if over and before and before["status"] != pull["status"] and not presumed:
             self._complain(f"{who}: had {before['status']}, is {pull['status']}: {before.get('error', '')}")
         if pull["status"] in ENDED and not (over and before and before["status"] == pull["status"]):
             self.ends += 1
