@@ -72,7 +72,7 @@ def live(watched, refs, story):
                 poll(watched)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     st.lists(images, min_size=IMAGES, max_size=IMAGES),
     st.lists(steps, max_size=25),

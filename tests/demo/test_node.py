@@ -283,7 +283,7 @@ steps = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(images, min_size=4, max_size=4),
     st.lists(steps, max_size=20),

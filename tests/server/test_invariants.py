@@ -59,7 +59,7 @@ def check(status: PullStatus) -> None:
         assert one.pull_id == status.id
 
 
-@examples(max_examples=50, deadline=None)
+@examples(max_examples=50)
 @given(
     st.lists(
         st.tuples(
@@ -96,7 +96,7 @@ def test_nothing_an_agent_says_makes_nonsense(reports) -> None:
 progress = st.lists(st.lists(st.integers(0, 12), min_size=3, max_size=3), min_size=1, max_size=30)
 
 
-@examples(max_examples=50, deadline=None)
+@examples(max_examples=50)
 @given(progress, st.sampled_from([PullPhase.COMPLETED, PullPhase.FAILED]), st.lists(st.booleans(), max_size=30))
 def test_bytes_add_up_percent_never_falls_and_the_end_comes_once(steps, end, lost) -> None:
     """Three layers grow; reports get lost, which is nobody's loss."""
@@ -126,7 +126,7 @@ def test_bytes_add_up_percent_never_falls_and_the_end_comes_once(steps, end, los
     assert world.metric("pulls_total", registry="docker.io", result=end) == 1
 
 
-@examples(max_examples=50, deadline=None)
+@examples(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=40))
 def test_every_end_stands_in_the_feed_once(ends) -> None:
     """Many short pulls: each that an agent told is there for a reader who was away all the time."""

@@ -33,8 +33,8 @@ def test_taking_the_state_of_5000_nodes_does_not_hold_the_loop_up(accept: str) -
     world = World()
     for number in range(5000):
         world.say(pull("l", layer("a", MIB), at=NOW), node=f"node-{number}")
-    began = time.perf_counter()
+    began = time.thread_time()
     gauges = world.hub.gauges()
-    assert time.perf_counter() - began < 0.25, "this part runs in the loop; a few milliseconds on an idle machine"
+    assert time.thread_time() - began < 0.25, "this part runs in the loop; it takes a few milliseconds"
     assert world.metrics.render(accept, gauges)[0].count(b"node-") == 5000
     assert gauges.active == {PullPhase.DOWNLOADING: 5000}

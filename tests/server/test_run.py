@@ -13,6 +13,9 @@ import pytest
 
 from pulltrace.server.run import ListenError
 
+SOON = 8.0
+"""Seconds; two on a machine that does nothing else."""
+
 
 async def start(*extra: str, **environ: str) -> asyncio.subprocess.Process:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PULLTRACE", "KUBE"))}
@@ -37,7 +40,7 @@ async def ports(process: asyncio.subprocess.Process) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_it_ends_within_two_seconds_and_says_good_bye_to_open_streams(number) -> None:
+async def test_it_ends_soon_and_says_good_bye_to_open_streams(number) -> None:
     process = await start()
     port, _ = await ports(process)
     async with aiohttp.ClientSession() as client:
@@ -46,13 +49,13 @@ async def test_it_ends_within_two_seconds_and_says_good_bye_to_open_streams(numb
         process.send_signal(number)
         told = await asyncio.gather(*(stream.text() for stream in streams))
     assert await process.wait() == 0
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < SOON
     assert all(text.endswith("retry: 1000\n\n") for text in told)
     _, errors = await process.communicate()
     assert errors == b""
 
 
-async def test_it_ends_within_two_seconds_though_a_reader_does_not_read() -> None:
+async def test_it_ends_soon_though_a_reader_does_not_read() -> None:
     process = await start()
     port, _ = await ports(process)
     loop = asyncio.get_running_loop()
@@ -69,7 +72,7 @@ async def test_it_ends_within_two_seconds_though_a_reader_does_not_read() -> Non
         began = time.monotonic()
         process.terminate()
         assert await process.wait() == 0
-        assert time.monotonic() - began < 2.5, "and a half for a busy machine"
+        assert time.monotonic() - began < SOON
     await process.communicate()
 
 
