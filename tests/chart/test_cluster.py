@@ -291,7 +291,9 @@ async def test_a_release_of_chart_0_1_0_is_upgraded_in_place(cluster: APIServer,
     (old / "templates" / "all.yaml").write_text("\n---\n".join(json.dumps(document) for document in objects))
     await helm("install", "pulltrace", old, *FLAGS)
 
-    await helm("upgrade", "pulltrace", CHART, *FLAGS, *ACKNOWLEDGED)
+    with pytest.raises(AssertionError, match="helm upgrade --reset-then-reuse-values"):
+        await helm("upgrade", "pulltrace", CHART, *FLAGS, *ACKNOWLEDGED, "--reuse-values")
+    await helm("upgrade", "pulltrace", CHART, *FLAGS, *ACKNOWLEDGED, "--reset-then-reuse-values")
     apps = f"/apis/apps/v1/namespaces/{NAMESPACE}"
     for path in (f"{apps}/daemonsets/pulltrace-agent", f"{apps}/deployments/pulltrace-server"):
         workload_now = await cluster.request("GET", path)
