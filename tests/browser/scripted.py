@@ -12,7 +12,9 @@ from typing import Any, Self
 
 from aiohttp import web
 
-STATIC = Path(__file__).parents[2] / "pulltrace/server/static"
+import pulltrace
+
+STATIC = Path(pulltrace.__file__).parent / "server/static"
 CSP = "default-src 'self'; object-src 'none'; base-uri 'self'; frame-ancestors 'none'"
 
 Json = dict[str, Any]
