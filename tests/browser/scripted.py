@@ -13,6 +13,7 @@ from typing import Any, Self
 from aiohttp import web
 
 import pulltrace
+from tests.real.process import free_port
 
 STATIC = Path(pulltrace.__file__).parent / "server/static"
 CSP = "default-src 'self'; object-src 'none'; base-uri 'self'; frame-ancestors 'none'"
@@ -29,7 +30,7 @@ class ScriptedServer:
 
     def __init__(self, static: Path = STATIC, version: str = "", prefix: str = "") -> None:
         self.static, self.version, self.prefix = static, version, prefix
-        self.boot, self.revision, self.port = 1, 0, 0
+        self.boot, self.revision, self.port = 1, 0, free_port()
         self.pulls: dict[str, Json] = {}
         self.nodes: list[Json] = []
         self.registries: list[Json] = []
@@ -70,7 +71,6 @@ class ScriptedServer:
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port)
         await site.start()
-        self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
         if self._runner is not None:
