@@ -1,6 +1,7 @@
 """The chart on a real API server, by Helm's real binary. No kubelet is there, so tests write what one would."""
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -75,16 +76,17 @@ def collection(document: dict[str, Any], plural: str) -> str:
 
 
 async def plurals(cluster: APIServer) -> dict[tuple[str, str], str]:
-    """(apiVersion, kind) → plural, as the server tells."""
+    """(apiVersion, kind) → plural, as the server tells. A group is listed a moment before it says what is in it."""
     groups = (await cluster.request("GET", "/apis"))["groups"]
     roots = {"v1": "/api/v1"} | {
         one["groupVersion"]: f"/apis/{one['groupVersion']}" for g in groups for one in g["versions"]
     }
     known = {}
     for version, root in roots.items():
-        for resource in (await cluster.request("GET", root))["resources"]:
-            if "/" not in resource["name"]:
-                known[version, resource["kind"]] = resource["name"]
+        with contextlib.suppress(APIError):
+            for resource in (await cluster.request("GET", root))["resources"]:
+                if "/" not in resource["name"]:
+                    known[version, resource["kind"]] = resource["name"]
     return known
 
 
@@ -107,9 +109,22 @@ async def make_foreign_kinds(cluster: APIServer) -> None:
         note = {"api-approved.kubernetes.io": "https://github.com/kubernetes-sigs/gateway-api"}
         crd = {"metadata": {"name": f"{plural}.{group}", "annotations": note}, "spec": spec}
         await cluster.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd)
-    async with asyncio.timeout(30):
-        while ("gateway.networking.k8s.io/v1", "HTTPRoute") not in await plurals(cluster):  # noqa: ASYNC110  # no event tells
+    async with asyncio.timeout(60):
+        while not await served(cluster):  # noqa: ASYNC110  # no event tells
             await asyncio.sleep(0.2)
+
+
+async def served(cluster: APIServer) -> bool:
+    """Discovery knows all foreign kinds, and their lists are answered: the one does not wait for the other."""
+    known = await plurals(cluster)
+    try:
+        for group, version, kind, plural in FOREIGN:
+            if (f"{group}/{version}", kind) not in known:
+                return False
+            await cluster.request("GET", f"/apis/{group}/{version}/{plural}")
+    except APIError:
+        return False
+    return True
 
 
 async def test_every_object_of_every_preset_passes_a_strict_server_side_dry_run(cluster: APIServer) -> None:
