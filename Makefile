@@ -5,6 +5,9 @@ BIN := .venv/bin
 STATIC := pulltrace/server/static/index.html
 WEB_SOURCES := $(shell find web -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 ARGS ?=
+# npm, where it comes with a Node that the page's tools run on.
+NPM := $(shell node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' 2>/dev/null && command -v npm)
+NO_NPM := no npm with Node 20.19 or newer here
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint format web web-test parts stubs pins schema chart chart-readme licences docs bench soak fuzz reliability clean
@@ -25,7 +28,7 @@ lint: .make/dev .make/npm ## Style, types, import rules
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(if $(shell command -v npm),cd web && npm run --silent check,@echo "lint: no npm here, so the page's sources are not checked")
+	$(if $(NPM),cd web && npm run --silent check,@echo "lint: $(NO_NPM), so the page's sources are not checked")
 
 format: .make/dev ## Put the sources into shape
 	$(BIN)/ruff check --fix
@@ -34,7 +37,7 @@ format: .make/dev ## Put the sources into shape
 web: .make/web ## Build the page into pulltrace/server/static
 
 web-test: .make/npm ## The page's unit tests and its size
-	$(if $(shell command -v npm),cd web && npm test --silent && npm run --silent budget,@echo "web-test: no npm here, so the page's unit tests do not run")
+	$(if $(NPM),cd web && npm test --silent && npm run --silent budget,@echo "web-test: $(NO_NPM), so the page's unit tests do not run")
 
 parts: .make/dev ## containerd, kube-apiserver, Helm, Chromium … for the tests that use real ones
 	$(BIN)/python -m tests.real.parts $(if $(CI),--require)
@@ -76,7 +79,8 @@ PIN := $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --ge
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "install: Pulltrace needs Python 3.11 or newer; set PYTHON=python3.x"; exit 1; }
 	@echo "install: Python packages into .venv (about a minute the first time)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
+	  { rm -rf .venv; echo "install: $(PYTHON) makes no virtual environment (Debian: apt-get install python3-venv)"; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/all.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@mkdir -p .make && touch $@
@@ -86,15 +90,13 @@ PIN := $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --ge
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@touch $@
 
+# Without npm nothing is marked as done: the next run looks again.
 .make/npm: web/package-lock.json
-	@if command -v npm >/dev/null; then echo "install: npm packages"; cd web && npm ci --silent --no-audit --no-fund; \
-	 else echo "install: no npm here"; fi
-	@mkdir -p .make && touch $@
+	@mkdir -p .make
+	$(if $(NPM),@echo "install: npm packages" && cd web && npm ci --silent --no-audit --no-fund && touch ../$@,@echo "install: $(NO_NPM)")
 
 .make/web: .make/npm $(WEB_SOURCES)
-	@if command -v npm >/dev/null; then echo "install: building the page"; cd web && npm run --silent build; \
-	 else echo "install: no npm here, so the server will say that its page is not built (install Node 20 or newer)"; fi
-	@mkdir -p .make && touch $@
+	$(if $(NPM),@echo "install: building the page" && cd web && npm run --silent build && touch ../$@,@echo "install: so the server will say that its page is not built")
 
 bench: .make/dev ## Load the server, beside a naive one; figures go to bench/README.md (ARGS=--short: a smoke, ARGS='--soak 10': ten minutes)
 	$(BIN)/python -m bench $(ARGS)

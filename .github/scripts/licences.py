@@ -15,7 +15,8 @@ HEAD = """\
 # Licences
 
 Pulltrace is Apache-2.0. What its images and its page carry beside it, with the licence that each package states
-(`make licences` makes this page):
+(`make licences` makes this page). The images' interpreter is CPython (PSF-2.0); of Debian's libraries each has its
+copyright file in `/usr/share/doc`:
 
 """
 # Packages whose metadata has a text or an old classifier in place of an SPDX name.

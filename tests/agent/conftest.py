@@ -7,7 +7,7 @@ from pulltrace.demo.node import CONTAINERD_1, CONTAINERD_2, Node
 from pulltrace.demo.registries import Manner, Registries
 from pulltrace.demo.store import Store
 from tests.agent.virtual import Watched
-from tests.e2e.programs import free_port
+from tests.real.process import free_port
 
 MIB = 1 << 20
 NOON = 1_800_000_000.0

@@ -12,9 +12,10 @@ import pytest
 from pulltrace.wire import LayerPhase, PullPhase
 from tests.agent.follow import Follow, downloaded, layers, to_fetch
 from tests.agent.test_process import READ_ONLY
-from tests.e2e.programs import Program, free_port
+from tests.e2e.programs import Program
 from tests.real.containerd import Containerd
 from tests.real.images import MIB, make_image, make_layer
+from tests.real.process import free_port
 from tests.real.registry import Registry
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]

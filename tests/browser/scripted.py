@@ -12,7 +12,10 @@ from typing import Any, Self
 
 from aiohttp import web
 
-STATIC = Path(__file__).parents[2] / "pulltrace/server/static"
+import pulltrace
+from tests.real.process import free_port
+
+STATIC = Path(pulltrace.__file__).parent / "server/static"
 CSP = "default-src 'self'; object-src 'none'; base-uri 'self'; frame-ancestors 'none'"
 
 Json = dict[str, Any]
@@ -27,7 +30,7 @@ class ScriptedServer:
 
     def __init__(self, static: Path = STATIC, version: str = "", prefix: str = "") -> None:
         self.static, self.version, self.prefix = static, version, prefix
-        self.boot, self.revision, self.port = 1, 0, 0
+        self.boot, self.revision, self.port = 1, 0, free_port()
         self.pulls: dict[str, Json] = {}
         self.nodes: list[Json] = []
         self.registries: list[Json] = []
@@ -68,7 +71,6 @@ class ScriptedServer:
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port)
         await site.start()
-        self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
         if self._runner is not None:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import socket
 import sys
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,6 +11,8 @@ from urllib.request import urlopen
 import pytest
 import pytest_asyncio
 from playwright.async_api import Page, expect
+
+from tests.real.process import free_port
 
 from .conftest import OpenPage
 
@@ -24,9 +25,7 @@ class Demo:
     """One ``pulltrace demo`` on a port that stays its own when it is started again."""
 
     def __init__(self) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
         self._process: asyncio.subprocess.Process | None = None
 

@@ -26,6 +26,16 @@ PRESETS = sorted((CHART / "ci").glob("*-values.yaml"))
 ACKNOWLEDGED = {"agent": {"runtimeSocket": {"risksAcknowledged": True}}}
 
 
+class Strict(yaml.SafeLoader):
+    """YAML in which a key stands once: Helm takes the last of two, kustomize and Argo CD refuse them."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [self.construct_object(key) for key, _ in node.value]
+        twice = {name for name in names if names.count(name) > 1}
+        assert not twice, f"{sorted(twice)} twice{node.start_mark}"
+        return super().construct_mapping(node, deep)
+
+
 class Rendered:
     """A release's objects by ``Kind/name`` (``Kind/namespace/name`` where two share a name), and its notes."""
 
@@ -35,7 +45,7 @@ class Rendered:
         self.hooks: dict[str, dict[str, Any]] = {}
         for path, text in sorted(files.items()):
             if not path.endswith("NOTES.txt"):
-                for document in filter(None, yaml.safe_load_all(text)):
+                for document in filter(None, yaml.load_all(text, Strict)):
                     self._add(document)
 
     def _add(self, document: dict[str, Any]) -> None:

@@ -20,11 +20,12 @@ from tests.chart.rendering import CHART, render, values
 from tests.chart.troubles import LARGE, troubles
 from tests.real.process import Process, free_port
 
-pytestmark = [pytest.mark.chart, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.chart, pytest.mark.timeout(400)]
 
 PROMETHEUS = shutil.which("prometheus")
 DASHBOARD = json.loads((CHART / "files" / "dashboard.json").read_text())
-PATIENCE = 40.0
+PATIENCE = 120.0
+"""Seconds, on a machine that has other things to do."""
 OURS = ("PulltraceDown", "PulltraceAgentLost", "PulltraceCannotWatchCluster", "PulltraceRegistrySlow")
 
 
@@ -159,10 +160,10 @@ async def test_the_rules_are_evaluated_and_quiet_on_a_cluster_that_is_watched(pr
 
 
 def shortened() -> list[dict[str, Any]]:
-    """The chart's rules, with windows and patience of seconds."""
+    """The chart's rules, with patience of seconds. Their windows still hold what came first when the last has come."""
     [group] = rules()
     for rule in group["rules"]:
-        rule["expr"] = re.sub(r"\b(15m|30m)\b", "30s", rule["expr"]).replace("> 120", "> 4")
+        rule["expr"] = re.sub(r"\b(15m|30m)\b", "120s", rule["expr"]).replace("> 120", "> 10")
         if "for" in rule:
             rule["for"] = "2s"
     return [group]

@@ -1,6 +1,7 @@
 """The chart as a whole: presets, guard rails, schema, and promises that hold whatever the values are."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import pytest
 import yaml
 
 from pulltrace.server.reviews import AUDIENCE
+from pulltrace.settings import AgentSettings, ServerSettings, SettingsError
+from pulltrace.settings import load as load_settings
 from tests.chart.rendering import (
     ACKNOWLEDGED,
     CHART,
@@ -89,6 +92,56 @@ def test_selectors_and_names_are_those_of_chart_0_1_0_because_an_upgrade_cannot_
 def test_pods_carry_nothing_that_a_new_chart_version_alone_would_change() -> None:
     labels = render(values()).at("DaemonSet/pulltrace-agent#spec.template.metadata.labels")
     assert labels.keys() == {"app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/component"}
+
+
+def test_labels_of_ones_own_win_over_common_ones_and_those_over_ours() -> None:
+    part_of = "app.kubernetes.io/part-of"
+    rendered = render(
+        values(
+            {
+                "commonLabels": {part_of: "platform", "team": "a"},
+                "agent.podLabels": {"team": "b"},
+                "metrics.serviceMonitor": {"enabled": True, "labels": {"team": "c"}},
+                "metrics.prometheusRule": {"enabled": True, "labels": {"team": "c"}},
+                "metrics.dashboard": {"enabled": True, "labels": {"team": "c"}},
+            }
+        )
+    )
+    for document in rendered.objects.values():
+        assert document["metadata"]["labels"][part_of] == "platform"
+    assert rendered.at(f"DaemonSet/pulltrace-agent#metadata.labels.{part_of.replace('.', '~')}") == "platform"
+    assert rendered.at("DaemonSet/pulltrace-agent#spec.template.metadata.labels.team") == "b"
+    assert rendered.at("Deployment/pulltrace-server#spec.template.metadata.labels.team") == "a"
+    for key in ("ServiceMonitor/pulltrace-server", "PrometheusRule/pulltrace", "ConfigMap/pulltrace-dashboard"):
+        assert rendered.at(f"{key}#metadata.labels.team") == "c"
+
+
+def test_a_namespace_named_twice_gets_one_role() -> None:
+    rendered = render(values({"config.watchNamespaces": "shop,, shop"}))
+    assert [key for key in rendered.objects if key.startswith("Role/")] == ["Role/pulltrace-pod-reader"]
+
+
+DURATIONS = ["0s", "100us", "499ms", "0.4s", "500ms", "0.5s", "250ms250ms", "999ms", "1s", "1500ms", "1m30s", "2h"]
+LEAST = {
+    "reportInterval": (AgentSettings, {"PULLTRACE_NODE_NAME": "n"}),
+    "heartbeatInterval": (AgentSettings, {"PULLTRACE_NODE_NAME": "n"}),
+    "historyTTL": (ServerSettings, {}),
+    "stallTimeout": (ServerSettings, {}),
+}
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_a_duration_that_the_pods_would_refuse_is_refused_before_there_are_pods(name: str) -> None:
+    kind, others = LEAST[name]
+    variable = "PULLTRACE_" + re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).upper()
+    for text in DURATIONS:
+        try:
+            load_settings(kind, {**others, variable: text})
+        except SettingsError:
+            with pytest.raises(HelmRenderError, match=re.escape(f"config.{name}={text} is too short")):
+                render(values({f"config.{name}": text}))
+        else:
+            render(values({f"config.{name}": text}))
 
 
 def test_a_configuration_change_rolls_the_pods_it_concerns() -> None:
@@ -204,6 +257,13 @@ GUARDED = [
     pytest.param(values({"server.replicas": 2}), "server.replicas above 1 does not work yet", id="two servers"),
     pytest.param(values({"ingress.enabled": True}), "--set ingress.hosts[0].host=", id="an ingress without a host"),
     pytest.param(values({"httpRoute.enabled": True}), "--set httpRoute.parentRefs[0].name=", id="a route nowhere"),
+    *(
+        pytest.param(
+            values({path: {label: "x"}}), f"{path} has {label}, by which pods are found", id=f"{path} with {label}"
+        )
+        for path in ("commonLabels", "agent.podLabels", "server.podLabels")
+        for label in ("app.kubernetes.io/name", "app.kubernetes.io/instance")
+    ),
 ]
 
 
@@ -236,6 +296,8 @@ REFUSED = [
     ("config.historyTTL", "-5m", "/config/historyTTL"),
     ("config.reportInterval", "1 s", "/config/reportInterval"),
     ("config.watchNamespaces", ["Shop"], "/config/watchNamespaces"),
+    ("config.watchNamespaces", "shop other", "/config/watchNamespaces"),
+    ("config.watchNamespaces", "shop,-", "/config/watchNamespaces"),
     ("ingress.hosts", [{"name": "x"}], "/ingress/hosts/0"),
     ("httpRoute.path", "pulls", "/httpRoute/path"),
     ("commonLabels.on", True, "/commonLabels/on"),
@@ -320,6 +382,25 @@ NOTES = [
         {"networkPolicy.enabled": True, "ingress.enabled": True, "ingress.hosts": [{"host": "a.org"}]},
         ["lets NO namespace read", "http://a.org/"],
         id="an ingress behind a closed policy",
+    ),
+    pytest.param(
+        {
+            "networkPolicy.enabled": True,
+            "server.service": {"type": "LoadBalancer", "exposureAcknowledged": True},
+            "metrics.serviceMonitor.enabled": True,
+        },
+        ["keeps out what comes through the LoadBalancer", "the NetworkPolicy keeps Prometheus out"],
+        id="a policy that keeps out who was meant",
+    ),
+    pytest.param(
+        {"server.tls.secretName": "tls", "ingress.enabled": True, "ingress.hosts": [{"host": "a.org"}]},
+        ["the server speaks HTTPS: tell the Ingress controller", "http://a.org/"],
+        id="HTTPS behind an ingress",
+    ),
+    pytest.param(
+        {"server.tls.secretName": "tls", "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]}},
+        ["the server speaks HTTPS: tell the Gateway by a BackendTLSPolicy"],
+        id="HTTPS behind a gateway",
     ),
     pytest.param({"namespace": "other"}, ["kubectl -n other port-forward"], id="another namespace"),
     pytest.param({"config.watchNamespaces": "a,b"}, ["sees the pods of a, b"], id="some namespaces"),

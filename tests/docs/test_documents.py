@@ -10,6 +10,7 @@ import pytest
 import yaml
 from starlette.routing import Route
 
+import pulltrace
 from pulltrace import __version__, settings, wire
 from pulltrace.server.admission import OpenGate
 from pulltrace.server.hub import Hub
@@ -64,6 +65,27 @@ def test_no_text_names_a_variable_that_is_not(path: Path) -> None:
 def test_the_package_to_install_is_this_version() -> None:
     named = [name for path in TEXTS for name in re.findall(r"/v([^/]+)/pulltrace-(.+?)-py3-none-any", path.read_text())]
     assert set(named) == {(__version__, __version__)}
+
+
+def test_the_commands_name_this_version() -> None:
+    pattern = r"pulltrace-(?:(?:agent|server):)?(\d+\.\d+\.\d+)"
+    assert {name for path in TEXTS for name in re.findall(pattern, path.read_text())} == {__version__}
+
+
+def test_an_agent_asks_the_scheduler_for_what_it_was_measured_to_take() -> None:
+    [row] = re.findall(r"^\| \*\*now: (.+)$", (ROOT / "bench" / "README.md").read_text(), re.MULTILINE)
+    megabytes, millicores = (
+        [
+            float(number)
+            for cell in re.findall(rf"\*\*([^*]+) {unit}\*\*", row)
+            for number in re.findall(r"[\d.]+", cell)
+        ]
+        for unit in ("MiB", "ms")
+    )
+    assert (len(megabytes), len(millicores)) == (3, 6)
+    asked = yaml.safe_load((CHART / "values.yaml").read_text())["agent"]["resources"]["requests"]
+    assert max(megabytes) <= int(asked["memory"].removesuffix("Mi")) < 2 * max(megabytes)
+    assert max(millicores) <= int(asked["cpu"].removesuffix("m")) <= 2 * max(millicores)
 
 
 def leaves(tree: object, path: str = "") -> set[str]:
@@ -156,7 +178,7 @@ def test_every_test_that_security_names_is_there() -> None:
 
 def test_the_agent_can_make_the_calls_that_security_names_and_no_other() -> None:
     calls = set()
-    for proto in (ROOT / "pulltrace" / "agent" / "containerd_api").rglob("*.proto"):
+    for proto in (Path(pulltrace.__file__).parent / "agent" / "containerd_api").rglob("*.proto"):
         text = proto.read_text()
         if service := re.search(r"^service (\w+)", text, re.MULTILINE):
             calls |= {f"{service[1]}.{name}" for name in re.findall(r"^  rpc (\w+)", text, re.MULTILINE)}

@@ -4,19 +4,11 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 from contextlib import suppress
 from typing import Any, Self
 
 import aiohttp
-
-
-def free_port() -> int:
-    """A port of loopback that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Program:
@@ -56,7 +48,7 @@ class Program:
         """All it has said."""
         return "".join(self._output)
 
-    async def says(self, text: str, seconds: float = 20) -> None:
+    async def says(self, text: str, seconds: float = 30) -> None:
         """Wait until it has said this."""
         async with asyncio.timeout(seconds):
             while True:
@@ -64,7 +56,7 @@ class Program:
                     return
                 await asyncio.sleep(0.05)
 
-    async def stop(self, how: int = signal.SIGTERM, seconds: float = 5) -> int:
+    async def stop(self, how: int = signal.SIGTERM, seconds: float = 20) -> int:
         """Send a signal and wait for the end."""
         with suppress(ProcessLookupError):
             self.process.send_signal(how)
@@ -97,7 +89,7 @@ class Api:
         answer = await self.get(f"/api/v1/pulls{query}")
         return list(answer["pulls"])
 
-    async def ready(self, seconds: float = 15) -> None:
+    async def ready(self, seconds: float = 30) -> None:
         """Wait until the server says it is ready."""
         async with asyncio.timeout(seconds):
             while True:
@@ -107,7 +99,7 @@ class Api:
                             return
                 await asyncio.sleep(0.05)
 
-    async def reported(self, seconds: float = 20) -> None:
+    async def reported(self, seconds: float = 30) -> None:
         """Wait until a node has reported."""
         async with asyncio.timeout(seconds):
             while True:
@@ -115,7 +107,7 @@ class Api:
                     return
                 await asyncio.sleep(0.05)
 
-    async def until(self, true: Any, seconds: float = 20) -> list[dict[str, Any]]:
+    async def until(self, true: Any, seconds: float = 30) -> list[dict[str, Any]]:
         """Poll the list until something holds of it; answer that list."""
         pulls: list[dict[str, Any]] = []
         try:

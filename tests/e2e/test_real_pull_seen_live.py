@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.programs import Api, Program, free_port
+from tests.e2e.programs import Api, Program
 from tests.real.containerd import Containerd
 from tests.real.images import MIB, make_image, make_layer
+from tests.real.process import free_port
 from tests.real.registry import Registry
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
@@ -76,7 +77,7 @@ async def test_three_images_at_once_are_three_pulls_with_exact_numbers(
             seen.setdefault(pull["id"], []).append(pull)
         await asyncio.wait([asyncio.ensure_future(asyncio.sleep(0.2))])
     await pulling
-    pulls = await local.until(all_done(3), seconds=3)
+    pulls = await local.until(all_done(3))
     for name, ref in refs.items():
         pull, image = by_name(pulls, ref), images[name]
         history = seen[pull["id"]]
@@ -106,7 +107,7 @@ async def test_a_registry_that_stalls_makes_the_pull_stalled_and_then_not(
     registry.blob(layer.digest).release()
     await local.until(lambda pulls: not pulls[0].get("stalledSince"))
     await pulling
-    await local.until(all_done(1), seconds=3)
+    await local.until(all_done(1))
 
 
 @pytest.mark.parametrize("containerd_binary", ["debian"], indirect=True)
@@ -132,7 +133,7 @@ async def test_a_registry_silent_for_forty_seconds_is_a_stall_after_thirty(
         registry.blob(layer.digest).release()
         await api.until(lambda pulls: not pulls[0].get("stalledSince"))
         await pulling
-        await api.until(all_done(1), seconds=3)
+        await api.until(all_done(1))
 
 
 async def test_a_cancelled_pull_is_failed_and_not_100_percent(local: Api, node: Containerd, registry: Registry) -> None:
@@ -142,7 +143,7 @@ async def test_a_cancelled_pull_is_failed_and_not_100_percent(local: Api, node: 
     pulling = asyncio.create_task(node.cri.pull(ref))
     await local.until(lambda pulls: pulls and pulls[0]["downloadedBytes"])
     pulling.cancel()
-    (pull,) = await local.until(lambda pulls: pulls[0]["status"] == "failed", seconds=5)
+    (pull,) = await local.until(lambda pulls: pulls[0]["status"] == "failed")
     assert pull["percent"] < 100
     assert pull["error"]
     assert "etaSeconds" not in pull
@@ -176,20 +177,25 @@ async def test_a_server_restarted_mid_pull_has_its_history_back(
     server, agent, port = halves()
     async with server, agent, Api(port) as api:
         await api.ready()
-        registry.limit(2 * MIB)
-        await node.cri.pull(done)
+        registry.blob(first.digest).hold()  # nobody sees a pull that ends between two looks
+        pulling = asyncio.create_task(node.cri.pull(done))
+        await api.until(lambda pulls: pulls and pulls[0]["totalKnown"])
+        registry.blob(first.digest).release()
+        await pulling
         before = by_name(await api.until(all_done(1)), done)
+        registry.blob(second.digest).hold(at=4 * MIB)  # it is in the middle, however long the server takes to be back
         pulling = asyncio.create_task(node.cri.pull(running))
         await api.until(lambda pulls: any(pull["downloadedBytes"] and pull["status"] != "completed" for pull in pulls))
         await server.stop(signal.SIGKILL)
         await server.start()
         await api.ready()
-        pulls = await api.until(lambda pulls: len(pulls) == 2, seconds=10)
+        pulls = await api.until(lambda pulls: len(pulls) == 2)
         after = by_name(pulls, done)
         same = ("totalBytes", "downloadedBytes", "percent", "status", "startedAt", "completedAt", "id")
         assert {key: after[key] for key in same} == {key: before[key] for key in same}
+        registry.blob(second.digest).release()
         await pulling
-        pulls = await api.until(all_done(2), seconds=5)
+        pulls = await api.until(all_done(2))
         assert by_name(pulls, running)["downloadedBytes"] == second.size
 
 
@@ -201,13 +207,15 @@ async def test_an_agent_killed_mid_pull_comes_back_to_the_same_row(
     server, agent, port = halves()
     async with server, agent, Api(port) as api:
         await api.ready()
-        registry.limit(2 * MIB)
+        registry.blob(layer.digest).hold(at=4 * MIB)  # in the middle, however long the agent takes to be back
         pulling = asyncio.create_task(node.cri.pull(ref))
         (before,) = await api.until(lambda pulls: pulls and pulls[0]["downloadedBytes"])
         await agent.stop(signal.SIGKILL)
         await agent.start()
+        await agent.says("pull.started")
+        registry.blob(layer.digest).release()
         await pulling
-        (after,) = await api.until(all_done(1), seconds=10)
+        (after,) = await api.until(all_done(1))
         assert after["id"] == before["id"]
         assert after["downloadedBytes"] == layer.size
 

@@ -21,8 +21,9 @@ from pulltrace.demo.registries import Manner, Registries
 from pulltrace.images import parse
 from pulltrace.server.run import GIVE_BACK_EVERY
 from pulltrace.wire import UNKNOWN_IMAGE, PullPhase
-from tests.e2e.programs import Api, Program, free_port
+from tests.e2e.programs import Api, Program
 from tests.faults.network import ApiInside, Network
+from tests.real.process import free_port
 
 MIB = 1 << 20
 HOST = "registry.test"

@@ -7,13 +7,14 @@ from contextlib import AsyncExitStack
 import pytest
 
 from pulltrace.server.failures import FIRST_BACK_OFF
-from tests.e2e.programs import Api, free_port
+from tests.e2e.programs import Api
 from tests.faults.lab import AGENT_ENVIRONMENT, SERVER_ENVIRONMENT, Fault, Process
 from tests.kube.test_real_pulls import Kubelet, _agent_reports
 from tests.kube.writing import Writer
 from tests.real.containerd import Containerd
 from tests.real.fixtures import require_containerd
 from tests.real.images import MIB, make_image, make_layer
+from tests.real.process import free_port
 
 pytestmark = [pytest.mark.real, pytest.mark.cluster, pytest.mark.timeout(180)]
 

@@ -9,10 +9,9 @@ from contextlib import AsyncExitStack, ExitStack
 
 import pytest
 
-from tests.e2e.programs import free_port
 from tests.faults.lab import Fault
 from tests.faults.network import Network, lacking, socket_inside
-from tests.real.process import Process
+from tests.real.process import Process, free_port
 
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin")
 CONFIG = """

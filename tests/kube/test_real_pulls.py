@@ -11,9 +11,10 @@ import grpc.aio
 import pytest
 
 from pulltrace.demo.kubelet import PodStory, pod
-from tests.e2e.programs import Api, Program, free_port
+from tests.e2e.programs import Api, Program
 from tests.kube.writing import Writer
 from tests.real.images import MIB, make_image, make_layer
+from tests.real.process import free_port
 
 pytestmark = [pytest.mark.real, pytest.mark.cluster, pytest.mark.timeout(180)]
 

@@ -14,11 +14,12 @@ from pulltrace.server import kube_api
 from pulltrace.server.admission import RefusedError
 from pulltrace.server.kube import Review
 from pulltrace.server.reviews import FRESH, HELD, MOST_AT_ONCE, MOST_REFUSED, ReviewGate
-from tests.e2e.programs import Api, Program, free_port
+from tests.e2e.programs import Api, Program
 from tests.kube.accounts import ACCOUNT, AGENT, LIFE, Accounts
 from tests.real.containerd import Containerd
 from tests.real.fixtures import require_containerd
 from tests.real.images import MIB, make_image, make_layer
+from tests.real.process import free_port
 
 pytestmark = pytest.mark.cluster
 

@@ -220,12 +220,14 @@ class APIServer:
         answer = await self.request("POST", path, request)
         return str(answer["status"]["token"])
 
-    async def until_may(self, account: str, verb: str, resource: str, *, namespace: str = "", may: bool = True) -> None:
+    async def until_may(
+        self, account: str, verb: str, resource: str, *, group: str = "", namespace: str = "", may: bool = True
+    ) -> None:
         """Wait until RBAC allows a service account (``namespace:name``) this, or no longer does.
 
         The authorizer hears of a role or binding by a watch of its own, some time after whoever wrote it was answered.
         """
-        attributes = {"namespace": namespace, "verb": verb, "resource": resource}
+        attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": resource}
         spec = {"user": f"system:serviceaccount:{account}", "resourceAttributes": attributes}
         async with asyncio.timeout(30):
             while True:

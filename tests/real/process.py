@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import random
 import signal
 import socket
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 STOPPED_WITHIN = 10.0
 
 
+# Below those that the kernel gives to whoever connects (32768 and up): such a one may be somebody's before the program
+# that it was found for binds it, or while that one is started again.
+_PORTS = range(12_000, 32_000)
+_WORKER, _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")), 16
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A loopback port that was free a moment ago, for programs that cannot take port 0."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port for a program that cannot take port 0, or is started again. Given once, and to one worker."""
+    while True:
+        port = random.choice(_PORTS[_WORKER % _WORKERS :: _WORKERS])
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 class Process:

@@ -11,10 +11,14 @@ import sys
 import venv
 from pathlib import Path
 
+import pulltrace
 from tests.real.cache import cache_folder
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = ("pulltrace/agent/containerd_api", "tests/real/cri_api")
+# Where each package's folder lies: ours may be installed, with no sources beside the tests.
+PACKAGES = {
+    "pulltrace/agent/containerd_api": Path(pulltrace.__file__).parents[1],
+    "tests/real/cri_api": Path(__file__).parents[2],
+}
 TOOLS = "1.68.0"
 # grpcio-tools 1.68 imports pkg_resources, which setuptools 81 dropped.
 REQUIREMENTS = (f"grpcio-tools=={TOOLS}", f"grpcio=={TOOLS}", "protobuf==5.28.1", "setuptools<81")
@@ -34,11 +38,11 @@ def tools() -> Path:
 
 def generate(target: Path) -> None:
     """Write the stubs of every package below `target`, which stands for the root of the repository."""
-    protos = [
-        str(proto.relative_to(ROOT)) for package in PACKAGES for proto in sorted((ROOT / package).glob("*.proto"))
-    ]
     outputs = [f"--{kind}_out={target}" for kind in ("python", "pyi", "grpc_python")]
-    subprocess.run([tools(), "-m", "grpc_tools.protoc", "-I.", *outputs, *protos], cwd=ROOT, check=True, timeout=120)
+    for package, root in PACKAGES.items():
+        protos = [str(proto.relative_to(root)) for proto in sorted((root / package).glob("*.proto"))]
+        command = [tools(), "-m", "grpc_tools.protoc", "-I.", *outputs, *protos]
+        subprocess.run(command, cwd=root, check=True, timeout=120)
     for package in PACKAGES:  # a file without a service yields stubs without content
         for stub in (target / package).glob("*_pb2_grpc.py"):
             if "class " not in stub.read_text():
@@ -46,4 +50,4 @@ def generate(target: Path) -> None:
 
 
 if __name__ == "__main__":
-    generate(ROOT)
+    generate(Path(__file__).parents[2])

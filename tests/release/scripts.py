@@ -4,7 +4,11 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
+import pulltrace
+
 ROOT = Path(__file__).parents[2]
+PACKAGE = Path(pulltrace.__file__).parent
+"""Where it is installed: CI tests the wheel, with the sources' folder removed."""
 
 
 def script(name: str) -> ModuleType:

@@ -6,12 +6,14 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from tests.real.process import Process, free_port
-from tests.release.scripts import ROOT, script
+from tests.release.scripts import ROOT
 
 RELEASE_TEST = ROOT / "charts" / "pulltrace" / "files" / "release_test.py"
 SEES_A_PULL = ROOT / ".github" / "scripts" / "sees_a_pull.py"
@@ -54,14 +56,53 @@ async def test_helm_test_fails_where_nobody_answers_and_says_so(tmp_path: Path) 
     assert "Connection refused" in said
 
 
-async def test_a_pull_that_ran_to_its_end_is_seen(demo: str) -> None:
-    sees = script("sees_a_pull")
-    async with aiohttp.ClientSession() as session, asyncio.timeout(60):
-        image = None
-        while image is None:
-            async with session.get(f"{demo}/api/v1/pulls?status=completed") as answer:
-                ended = [pull["imageRef"] for pull in (await answer.json())["pulls"] if pull["totalBytes"]]
-            image = next((ref for ref in ended if sees.finished(demo, ref)["totalBytes"]), None)
-    code, said = await run(SEES_A_PULL, demo, image)
+@pytest.fixture
+async def ended(demo: str) -> list[dict[str, Any]]:
+    """Pulls of the demo, as it told them once: a completed one that fetched something, and a failed one."""
+    async with aiohttp.ClientSession() as session, asyncio.timeout(90):
+        while True:
+            async with session.get(f"{demo}/api/v1/pulls?status=completed&status=failed") as answer:
+                pulls = (await answer.json())["pulls"]
+            found = [next((one for one in pulls if fits(one)), None) for fits in (fetched, failed)]
+            if all(found):
+                return found
+            await asyncio.sleep(0.2)
+
+
+def fetched(pull: dict[str, Any]) -> bool:
+    return pull["status"] == "completed" and pull["totalBytes"] > 0
+
+
+def failed(pull: dict[str, Any]) -> bool:
+    return pull["status"] == "failed"
+
+
+@pytest.fixture
+async def told(ended: list[dict[str, Any]]) -> AsyncIterator[str]:
+    """A server that tells these pulls for good: the demo's own list goes on."""
+
+    async def pulls(_: web.Request) -> web.Response:
+        return web.json_response({"pulls": ended})
+
+    app = web.Application()
+    app.router.add_get("/api/v1/pulls", pulls)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_pull_that_ran_to_its_end_is_seen(told: str, ended: list[dict[str, Any]]) -> None:
+    code, said = await run(SEES_A_PULL, told, ended[0]["imageRef"])
     assert code == 0, said
     assert '"percent": 100' in said
+
+
+async def test_a_pull_that_failed_is_not_taken_for_one_that_ran_to_its_end(told: str, ended: list) -> None:
+    ended[0]["imageRef"] = "docker.io/library/another:1"
+    code, said = await run(SEES_A_PULL, told, ended[1]["imageRef"])
+    assert code == 1, said
+    assert '"status": "failed"' in said

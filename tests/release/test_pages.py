@@ -3,7 +3,6 @@
 import hashlib
 import re
 import shutil
-import socket
 import subprocess
 import threading
 import urllib.request
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.real.process import free_port
 from tests.release.scripts import ROOT, script
 
 pages = script("pages")
@@ -167,9 +167,7 @@ def registry(tmp_path: Path) -> Iterator[str]:
     program = shutil.which("docker-registry")
     if program is None:
         pytest.skip("no docker-registry here (Debian's docker-registry)")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     config = tmp_path / "registry.yml"
     config.write_text(
         yaml.safe_dump(

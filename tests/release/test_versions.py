@@ -5,25 +5,25 @@ from pathlib import Path
 
 import pytest
 
-from tests.release.scripts import ROOT, script
+from tests.release.scripts import PACKAGE, ROOT, script
 
 versions = script("versions")
 
 
-def test_this_tree_has_one_version() -> None:
-    assert versions.disagreements(None) == []
-
-
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    for name in ("pulltrace/__init__.py", "charts/pulltrace/Chart.yaml"):
+    for folder, name in ((PACKAGE.parent, "pulltrace/__init__.py"), (ROOT, "charts/pulltrace/Chart.yaml")):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, tmp_path / name)
+        shutil.copy2(folder / name, tmp_path / name)
     (tmp_path / "CHANGELOG.md").write_text(
         "# Changelog\n\n## [Unreleased]\n\n## [0.2.0] - 2026-11-24\n\nNew.\n\n### Added\n\n- all of it\n\n"
         "## 0.1.0\n\nOld.\n"
     )
     return tmp_path
+
+
+def test_this_tree_has_one_version(tree: Path) -> None:
+    assert versions.disagreements(None, tree) == []
 
 
 def test_a_tag_that_agrees_passes_and_its_notes_are_its_section_alone(tree: Path) -> None:

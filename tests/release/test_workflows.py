@@ -1,5 +1,6 @@
 """What can be said of the workflows and Dockerfiles without running them at their hosts."""
 
+import fnmatch
 import re
 import shutil
 import subprocess
@@ -66,6 +67,36 @@ def test_a_step_fails_when_any_part_of_it_does(path: Path) -> None:
 def test_every_file_a_step_names_is_there(path: Path) -> None:
     for name in set(re.findall(r"\.github/scripts/\w+\.py|charts/pulltrace\b", path.read_text())):
         assert (ROOT / name).exists(), name
+
+
+def uses(workflow: dict, action: str) -> list[dict]:
+    """What each step that uses the action is told."""
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    return [step["with"] for step in steps if step.get("uses", "").startswith(f"{action}@")]
+
+
+def test_a_release_carries_what_its_jobs_made_for_it_and_no_build_record() -> None:
+    # Building an image leaves an artifact of another kind, which fails a download of everything.
+    workflow = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())
+    [download] = uses(workflow, "actions/download-artifact")
+    uploads = [upload["name"] for upload in uses(workflow, "actions/upload-artifact")]
+    assert sorted(uploads) == ["release-chart", "release-sbom-${{ matrix.half }}", "release-wheel"]
+    assert all(fnmatch.fnmatch(name, download["pattern"]) for name in uploads)
+
+
+def test_the_docs_are_published_again_when_anything_they_are_made_of_changes() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/docs.yml").read_text())
+    paths = workflow[True]["push"]["paths"]  # YAML 1.1 reads "on" so
+    pages = [page.read_text() for page in (ROOT / "docs").glob("*.md")]
+    included = {name for text in pages for name in re.findall(r'^--8<-- "([^":]+)', text, re.MULTILINE)}
+    assert "charts/pulltrace/README.md" in included
+    assert included | {"docs/**", "mkdocs.yml"} <= set(paths)
+
+
+def test_no_test_looks_for_the_sources_that_ci_removes_to_test_the_wheel() -> None:
+    assert "rm -r pulltrace\n" in (ROOT / ".github/workflows/ci.yml").read_text()
+    looking = re.compile(r"""(ROOT|parents\[\d\]) / ["']pulltrace""")
+    assert [path for path in (ROOT / "tests").rglob("*.py") if looking.search(path.read_text())] == []
 
 
 def test_one_job_waits_for_all_the_others() -> None:

@@ -23,8 +23,9 @@ from pulltrace.server.limits import Limits
 from pulltrace.server.run import serve
 from pulltrace.settings import ServerSettings, load
 from pulltrace.wire import AgentReport, LayerPhase, LayerState, PullPhase, PullState, to_time
-from tests.e2e.programs import Program, free_port
+from tests.e2e.programs import Program
 from tests.faults.lab import AGENT_ENVIRONMENT, MIB, Process
+from tests.real.process import free_port
 
 NODES, AT_ONCE = 200, 10
 MARKS = (10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)

@@ -15,8 +15,9 @@ from pulltrace.demo.containerd import SimulatedContainerd
 from pulltrace.demo.pull import Pull
 from pulltrace.demo.scenario import Crashed, Scenario
 from pulltrace.wire import PullPhase
-from tests.e2e.programs import Api, free_port
+from tests.e2e.programs import Api
 from tests.faults.lab import AGENT_ENVIRONMENT, SERVER_ENVIRONMENT, Process
+from tests.real.process import free_port
 from tests.soak.wire import Wire
 
 TICK = 0.2

@@ -2,6 +2,15 @@
 What must not be installed without a person having said so, and what would be installed broken.
 */}}
 {{- define "pulltrace.guards" -}}
+{{- if not .Values.metrics -}}
+{{- fail `
+
+--reuse-values keeps the defaults of the chart that is installed, and that one is older than values this chart needs.
+Keep what you have set yourself, and take the rest from this chart:
+
+    helm upgrade --reset-then-reuse-values …
+` -}}
+{{- end -}}
 {{- $agent := .Values.agent -}}
 {{- if and $agent.runtimeSocket.enabled (not $agent.runtimeSocket.risksAcknowledged) -}}
 {{- fail `
@@ -45,6 +54,28 @@ Let agents share a secret:
 
     --set agent.auth.mode=token
 ` .Capabilities.KubeVersion.Version) -}}
+{{- end -}}
+{{- $labels := dict
+  "commonLabels" .Values.commonLabels "agent.podLabels" $agent.podLabels "server.podLabels" .Values.server.podLabels -}}
+{{- range $value, $given := $labels -}}
+{{- range $label := list "app.kubernetes.io/name" "app.kubernetes.io/instance" -}}
+{{- if hasKey (default (dict) $given) $label -}}
+{{- fail (printf `
+
+%s has %s, by which pods are found: it cannot be another. nameOverride changes the name.
+` $value $label) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $least := dict "reportInterval" "500ms" "heartbeatInterval" "500ms" "historyTTL" "1s" "stallTimeout" "1s" -}}
+{{- range $name, $minimum := $least -}}
+{{- $given := get $.Values.config $name -}}
+{{- if and $given (lt (float64 (include "pulltrace.seconds" $given)) (float64 (include "pulltrace.seconds" $minimum))) -}}
+{{- fail (printf `
+
+config.%s=%s is too short: it must be at least %s, and the pods would say so and end.
+` $name $given $minimum) -}}
+{{- end -}}
 {{- end -}}
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
 {{- fail `

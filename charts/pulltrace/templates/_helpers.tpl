@@ -20,33 +20,28 @@
 {{- end -}}
 
 {{/*
-What every object carries. Call with (dict "root" $ "component" "agent"); no component for what belongs to both.
+What every object carries. Call with (dict "root" $ "component" "agent"); no component for what belongs to both. "labels"
+are the object's own: they win over commonLabels, which win over ours. A key stands once: not every tool takes two.
 */}}
 {{- define "pulltrace.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
-app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-app.kubernetes.io/part-of: pulltrace
-app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
-{{- if .component }}
-{{ include "pulltrace.podLabels" . }}
-{{- else }}
-app.kubernetes.io/name: {{ include "pulltrace.name" .root }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
-{{- with .root.Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
-{{- end }}
+{{- $ours := dict
+  "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-")
+  "app.kubernetes.io/managed-by" .root.Release.Service
+  "app.kubernetes.io/part-of" "pulltrace"
+  "app.kubernetes.io/version" .root.Chart.AppVersion -}}
+{{- $which := dict
+  "app.kubernetes.io/name" (include "pulltrace.name" .root)
+  "app.kubernetes.io/instance" .root.Release.Name -}}
+{{- if .component }}{{ $which = fromYaml (include "pulltrace.podLabels" .) }}{{ end -}}
+{{- toYaml (merge (dict) (default (dict) .labels) (default (dict) .root.Values.commonLabels) $which $ours) -}}
 {{- end -}}
 
 {{/*
 What pods carry: nothing that changes with the chart's version, or each upgrade would restart every agent.
 */}}
 {{- define "pulltrace.podLabels" -}}
-{{ include "pulltrace.selectorLabels" . }}
-app.kubernetes.io/component: {{ .component }}
-{{- with .root.Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $which := merge (dict "app.kubernetes.io/component" .component) (fromYaml (include "pulltrace.selectorLabels" .)) -}}
+{{- toYaml (merge (dict) (default (dict) .labels) (default (dict) .root.Values.commonLabels) $which) -}}
 {{- end -}}
 
 {{/*
@@ -78,6 +73,19 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 {{- define "pulltrace.watchNamespaces" -}}
 {{- $given := .Values.config.watchNamespaces -}}
 {{- if kindIs "slice" $given }}{{ join "," $given }}{{ else }}{{ nospace (default "" $given) }}{{ end -}}
+{{- end -}}
+
+{{/*
+A duration like 1m30s, in seconds.
+*/}}
+{{- define "pulltrace.seconds" -}}
+{{- $units := dict "ns" 1e-9 "us" 1e-6 "µs" 1e-6 "ms" 1e-3 "s" 1 "m" 60 "h" 3600 -}}
+{{- $sum := 0.0 -}}
+{{- range regexFindAll "[0-9.]+[a-zµ]+" . -1 -}}
+{{- $unit := regexFind "[a-zµ]+" . -}}
+{{- $sum = addf $sum (mulf (float64 (trimSuffix $unit .)) (get $units $unit)) -}}
+{{- end -}}
+{{- $sum -}}
 {{- end -}}
 
 {{/*
