@@ -11,7 +11,8 @@ import pytest
 
 from tests.e2e.programs import free_port
 from tests.faults.lab import Fault
-from tests.faults.network import Network, lacking, socket_inside
+from tests.faults.namespaces import socket_inside
+from tests.faults.network import Network, lacking
 from tests.real.process import Process
 
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin")
