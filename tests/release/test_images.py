@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.release.scripts import ROOT, script
+import pulltrace
+from tests.release.scripts import script
 
 rootfs = script("rootfs")
 CHROOT = shutil.which("chroot", path="/usr/sbin:/usr/bin:/sbin:/bin")
@@ -41,7 +42,8 @@ def installed(name: str, extra: str | None = None) -> Iterator[str]:
 
 def site(folder: Path, half: str) -> Path:
     """What ``pip install --target`` would have made."""
-    shutil.copytree(ROOT / "pulltrace", folder / "pulltrace", ignore=shutil.ignore_patterns("__pycache__", "demo"))
+    source = Path(pulltrace.__file__).parent
+    shutil.copytree(source, folder / "pulltrace", ignore=shutil.ignore_patterns("__pycache__", "demo"))
     shutil.rmtree(folder / "pulltrace" / ("server" if half == "agent" else "agent"), ignore_errors=True)
     for name in sorted(set(installed("pulltrace", half)) - {"pulltrace"}):
         for file in distribution(name).files or []:
