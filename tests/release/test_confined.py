@@ -6,6 +6,8 @@ SIGTERM ends it. A call that the profile does not know of kills it here, where a
 """
 
 import asyncio
+import errno
+import itertools
 import json
 import os
 import platform
@@ -13,7 +15,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,6 @@ AGENT = yaml.safe_load((CHART / "values.yaml").read_text())["agent"]
 PYTHON = "/usr/local/bin/python3"
 # A Python that was built with an rpath of its own finds its library there.
 PLACE = {"PATH": "/usr/local/bin", "LD_LIBRARY_PATH": "/usr/local/lib", "PYTHONUNBUFFERED": "1"}
-NAMESERVER = "127.0.83.53"
 TOKEN = "right-7c1f94d2a6"
 
 # Prints what it may do of this. A call that the profile refuses does not exist, as far as it can tell.
@@ -124,7 +125,8 @@ def contain(tmp_path: Path, root: Path) -> Callable[..., Container]:
 class Names(asyncio.DatagramProtocol):
     """A DNS server for which every name is 127.0.0.1 and ::1. Over UDP the first answers say: ask again over TCP."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str) -> None:
+        self.address = address
         self.over_tcp = 0
         self.over_udp = 0
 
@@ -155,12 +157,21 @@ class Names(asyncio.DatagramProtocol):
 
 @asynccontextmanager
 async def nameserver() -> AsyncIterator[Names]:
-    names = Names()
+    """On port 53, the only one that a resolver asks, of the first address of loopback where nobody has it."""
     loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_datagram_endpoint(lambda: names, local_addr=(NAMESERVER, 53))
-    async with await asyncio.start_server(names.talk, NAMESERVER, 53):
+    for number in itertools.count(1):
+        names = Names(f"127.83.53.{number}")
+        try:
+            tcp = await asyncio.start_server(names.talk, names.address, 53)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+        else:
+            break
+    async with tcp:
+        udp, _ = await loop.create_datagram_endpoint(lambda: names, local_addr=(names.address, 53))
         yield names
-    transport.close()
+        udp.close()
 
 
 async def test_it_does_all_its_work(
@@ -169,7 +180,6 @@ async def test_it_does_all_its_work(
     authority = Authority(tmp_path / "authority")
     authority.issue(tmp_path / "tls.crt", tmp_path / "tls.key", "server")
     (tmp_path / "token").write_text(TOKEN)
-    (tmp_path / "resolv.conf").write_text(f"nameserver {NAMESERVER}\n")
     port = free_port()
     server = Program(
         "server",
@@ -202,7 +212,11 @@ async def test_it_does_all_its_work(
     layer = make_layer(6 * MIB)
     running = registry.push("team/running:1", make_image(layer))
     refs = [registry.push(f"team/app:{number}", make_image(make_layer(2 * MIB))) for number in range(3)]
-    async with nameserver() as names, server, agent:
+    async with AsyncExitStack() as stack:
+        names = await stack.enter_async_context(nameserver())
+        (tmp_path / "resolv.conf").write_text(f"nameserver {names.address}\n")
+        await stack.enter_async_context(server)
+        await stack.enter_async_context(agent)
         await agent.says("containerd found")
         registry.limit(2 * MIB)
         await asyncio.gather(*map(node.cri.pull, refs))
