@@ -13,7 +13,9 @@ from msgspec import Meta, Struct
 MAX_LAYERS = 1000
 """More than any image has (overlayfs ends at 500, Docker at 127); beyond it a manifest is a bomb."""
 
-_Digest = Annotated[str, Meta(pattern=r"\A[a-z0-9]+:[0-9a-f]{32,128}\Z")]
+# What a document says goes into reports, and the server refuses a whole report for one text that is too long.
+_Digest = Annotated[str, Meta(pattern=r"\A[a-z0-9]{1,32}:[0-9a-f]{32,128}\Z")]
+_MediaType = Annotated[str, Meta(max_length=255)]  # RFC 6838, 4.2: twice 127, and a slash
 _Size = Annotated[int, Meta(ge=0, le=2**53)]
 
 
@@ -22,14 +24,14 @@ class Descriptor(Struct, frozen=True, rename="camel"):
 
     digest: _Digest
     size: _Size
-    media_type: str = ""
+    media_type: _MediaType = ""
 
 
 class Index(Struct, frozen=True, rename="camel"):
     """One image for several platforms, each with a manifest of its own."""
 
     manifests: Annotated[list[Descriptor], Meta(max_length=MAX_LAYERS)]
-    media_type: str = "application/vnd.oci.image.index.v1+json"
+    media_type: _MediaType = "application/vnd.oci.image.index.v1+json"
 
 
 class Manifest(Struct, frozen=True, rename="camel"):
@@ -37,7 +39,7 @@ class Manifest(Struct, frozen=True, rename="camel"):
 
     config: Descriptor
     layers: Annotated[list[Descriptor], Meta(max_length=MAX_LAYERS)]
-    media_type: str = "application/vnd.oci.image.manifest.v1+json"
+    media_type: _MediaType = "application/vnd.oci.image.manifest.v1+json"
 
 
 class _RootFS(Struct, frozen=True):

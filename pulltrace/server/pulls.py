@@ -80,7 +80,9 @@ class Pulls:
         node.legacy = legacy.is_legacy(states) or (node.legacy and not report.boot_id)
         if node.legacy:
             unknown = node.active.get(UNKNOWN_IMAGE)
-            states = legacy.merge_ingests(states, unknown.state if unknown else None)
+            ingests = states[: self._limits.layers_per_pull]
+            self.dropped += len(states) - len(ingests)
+            states = legacy.merge_ingests(ingests, unknown.state if unknown else None)
         told = set()
         for state in states[: self._limits.active_per_node]:
             told.add(state.id)

@@ -68,6 +68,9 @@ def test_a_config_gives_chain_ids():
         pytest.param(json.dumps(manifest(layers=[descriptor("../../etc/passwd")])).encode(), id="a path as digest"),
         pytest.param(json.dumps(manifest(layers=[descriptor()] * (MAX_LAYERS + 1))).encode(), id="too many layers"),
         pytest.param(json.dumps({"manifests": [descriptor()] * (MAX_LAYERS + 1)}).encode(), id="too many platforms"),
+        pytest.param(json.dumps(manifest(mediaType="a" * 5000)).encode(), id="a kind no report may have"),
+        pytest.param(json.dumps(manifest(config=descriptor(mediaType="a" * 5000))).encode(), id="nor a config"),
+        pytest.param(json.dumps(manifest(config=descriptor("a" * 5000 + DIGEST))).encode(), id="nor a digest"),
         pytest.param(b'{"rootfs":{"diff_ids":"many"}}', id="a string for a list"),
     ],
 )

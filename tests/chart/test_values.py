@@ -191,7 +191,16 @@ CASES: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
     ),
     ("agent.podAnnotations", {"a": "b"}, {}, {f"{AGENT}#spec.template.metadata.annotations.a": "b"}),
     ("agent.podLabels", {"a": "b"}, {}, {f"{AGENT}#spec.template.metadata.labels.a": "b"}),
-    ("agent.podSecurityContext", {"runAsUser": 7}, {}, {f"{AGENT_POD}.securityContext.runAsUser": 7}),
+    (
+        "agent.podSecurityContext",
+        {"seccompProfile": {"type": "Localhost", "localhostProfile": "pulltrace/agent.json"}},
+        {},
+        {
+            f"{AGENT_POD}.securityContext.seccompProfile.localhostProfile": "pulltrace/agent.json",
+            f"{AGENT_POD}.securityContext.seccompProfile.type": "Localhost",
+            f"{AGENT_POD}.securityContext.runAsUser": 0,
+        },
+    ),
     (
         "agent.securityContext",
         {"seLinuxOptions": {"type": "spc_t"}},

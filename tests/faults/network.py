@@ -1,27 +1,24 @@
 """Two hosts on one cable, made of the kernel's own parts: network namespaces, a veth pair, iptables, a token bucket.
 
 The server stands in one namespace, the agent in the other; the machine's own network is not touched. ``mend`` undoes
-whatever was done. Kernels without netem cannot delay, but iptables can lose packets at random.
+whatever was done. Delay comes from ``delay.py``, for kernels without netem.
 """
 
 import asyncio
-import ctypes
 import itertools
 import os
 import shutil
-import socket
 import subprocess
-from pathlib import Path
 from typing import Self
 
 import aiohttp
 
 from tests.e2e.programs import Api
+from tests.faults.delay import Delay
+from tests.faults.namespaces import socket_inside
 
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 _numbers = itertools.count()
-_libc = ctypes.CDLL(None, use_errno=True)
-_CLONE_NEWNET = 0x40000000
 
 
 def lacking() -> str:
@@ -42,6 +39,7 @@ class Network:
         self._links = {self.server: "pts", self.agent: "pta"}
         self.address = "10.213.0.1"
         """The server's, as the agent knows it. Each pair of namespaces is a world of its own."""
+        self._delay: Delay | None = None
 
     async def __aenter__(self) -> Self:
         for name in (self.server, self.agent):
@@ -54,6 +52,7 @@ class Network:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._hurry()
         for name in (self.server, self.agent):
             await _run("ip", "netns", "del", name)
 
@@ -63,6 +62,7 @@ class Network:
 
     async def mend(self) -> None:
         """All is well again."""
+        self._hurry()
         await self._rule("-F")
         for name, link in self._links.items():
             await _run("tc", "-n", name, "qdisc", "replace", "dev", link, "root", "pfifo")
@@ -86,6 +86,19 @@ class Network:
         for name, link in self._links.items():
             bucket = ("tbf", "rate", rate, "burst", "1600", "latency", "5s")
             await _run("tc", "-n", name, "qdisc", "replace", "dev", link, "root", *bucket)
+
+    async def delay(self, seconds: float) -> None:
+        """Each packet arrives so much after it was sent, in either direction, also of connections that there are."""
+        self._delay = Delay((self.server, self.agent), "ptd", seconds)
+        for number, name in enumerate((self.server, self.agent), start=1):
+            await _run("ip", "-n", name, "link", "set", "ptd", "up")
+            route = (f"10.213.0.{3 - number}/32", "dev", "ptd", "src", f"10.213.0.{number}")
+            await _run("ip", "-n", name, "route", "add", *route)
+
+    def _hurry(self) -> None:
+        if self._delay:
+            self._delay.close()
+            self._delay = None
 
     async def lose(self, part: float) -> None:
         """So many of the packets that arrive are lost."""
@@ -116,21 +129,6 @@ class ApiInside(Api):
         connector = aiohttp.TCPConnector(socket_factory=lambda info: socket_inside(self._namespace, info[0], info[1]))
         self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=10))
         return self
-
-
-def socket_inside(namespace: str, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM) -> socket.socket:
-    """A socket of a namespace. This thread is there for a moment, and nothing else of it runs meanwhile."""
-    with Path("/proc/self/ns/net").open() as here, Path("/run/netns", namespace).open() as there:
-        _enter(there.fileno())
-        try:
-            return socket.socket(family, kind)
-        finally:
-            _enter(here.fileno())
-
-
-def _enter(namespace: int) -> None:
-    if _libc.setns(namespace, _CLONE_NEWNET):
-        raise OSError(ctypes.get_errno(), "setns")
 
 
 async def _run(*command: str) -> None:

@@ -1,10 +1,12 @@
 """The way from the agent to the server breaks in each way it can: a real network, of the kernel's own parts."""
 
 import asyncio
+import time
 
 import pytest
 
 from tests.faults.lab import Fault
+from tests.faults.namespaces import socket_inside
 from tests.faults.network import Network, lacking
 
 pytestmark = pytest.mark.skipif(bool(lacking()), reason=lacking() or "never")
@@ -40,3 +42,30 @@ async def test_a_pull_that_ended_behind_a_broken_network_is_told_when_it_is_mend
         await asyncio.sleep(3)
         await network.mend()
         seen.over()
+
+
+ROUND_TRIP = 2.0
+
+
+async def test_reports_arrive_over_a_link_of_two_seconds_and_all_is_right_when_it_is_fast_again(make_lab, network):
+    lab = await make_lab(network=network)
+    await lab.pulled("done", 1)
+    running = await lab.running("app", 80)
+    async with Fault(lab, "network far: a round trip of 2 s", "reports arrive meanwhile; none is lost") as seen:
+        await network.delay(ROUND_TRIP / 2)
+        sent = time.monotonic()
+        assert await connected(network.agent, network.address, lab.port) - sent >= ROUND_TRIP
+        short = lab.pull("short", 4)
+        await lab.until(lambda: lab.row(short, "completed"), 25)
+        assert running.state is None, "told while the link is slow"
+        await network.mend()
+        seen.over()
+
+
+async def connected(namespace, address, port):
+    """When a new connection from there was up, on the monotonic clock."""
+    with socket_inside(namespace) as client:
+        client.setblocking(False)
+        async with asyncio.timeout(20):
+            await asyncio.get_running_loop().sock_connect(client, (address, port))
+    return time.monotonic()

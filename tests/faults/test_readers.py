@@ -10,7 +10,8 @@ from contextlib import AsyncExitStack, ExitStack
 import pytest
 
 from tests.faults.lab import Fault
-from tests.faults.network import Network, lacking, socket_inside
+from tests.faults.namespaces import socket_inside
+from tests.faults.network import Network, lacking
 from tests.real.process import Process, free_port
 
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin")

@@ -44,7 +44,7 @@ class Package:
 
 APT = (
     Package("containerd", "containerd", "nothing is tested against Debian's containerd (1.6)"),
-    Package("runc", "runc", "containerd's CRI service may not start"),
+    Package("runc", "runc", "the agent's seccomp profile is not tried, and containerd's CRI service may not start"),
     Package("etcd-server", "etcd", "the tests marked `cluster` do not run"),
     Package("chromium", "chromium", "the dashboard is not looked at: tests marked `browser` do not run"),
     Package("prometheus", "prometheus", "alert rules are not run against a real Prometheus"),

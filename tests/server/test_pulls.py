@@ -5,7 +5,7 @@ import pytest
 from pulltrace.server.hub import TooSoonError
 from pulltrace.server.limits import Limits
 from pulltrace.server.pulls import AGENT_GONE, ENDED_UNSEEN, TooManyNodesError
-from pulltrace.wire import ErrorReason, LayerPhase, NodeState, PullPhase, to_time
+from pulltrace.wire import ErrorReason, LayerPhase, LayerState, NodeState, PullPhase, PullState, to_time
 from tests.server.build import MIB, NOW, World, layer, pull, report
 
 DONE = PullPhase.COMPLETED
@@ -276,6 +276,17 @@ def test_everything_is_bounded_and_what_is_dropped_is_counted() -> None:
     with pytest.raises(TooManyNodesError):
         world.hub.report(report(node="node-3"))
     assert world.metric("dropped_total") > 0
+
+
+def test_ingests_of_the_originals_agent_are_bounded_before_anything_is_made_of_them() -> None:
+    world = World(Limits(layers_per_pull=3))
+    ingests = [
+        PullState(image_ref=f"layer-sha256:{number:064x}", layers=[LayerState(digest="x", total_bytes=5)])
+        for number in range(1000)
+    ]
+    world.say(*ingests, at=1, boot="")
+    assert [status.layer_count for status in world.shown] == [3]
+    assert world.metric("dropped_total") == 997
 
 
 def test_two_reports_of_a_node_at_once_are_one_too_many() -> None:

@@ -2,6 +2,7 @@
 
 import gc
 import gzip
+import itertools
 import json
 import zlib
 from io import BytesIO
@@ -124,6 +125,47 @@ async def test_what_is_no_report_is_400_and_says_which_field(server, body, says)
     assert answer.status == 400
     assert says in (await answer.json())["error"]
     assert 'pulltrace_reports_rejected_total{reason="' in await served.metrics()
+
+
+def full(head: str, item: str, tail: str) -> bytes:
+    """A mebibyte of items, numbered where they say so."""
+    room = Limits().body - len(head) - len(tail)
+    items, size = [], 0
+    for number in itertools.count():
+        items.append(item.replace("#", str(number)))
+        size += len(items[-1]) + 1
+        if size > room:
+            return (head + ",".join(items[:-1]) + tail).encode()
+    raise AssertionError
+
+
+MEBIBYTES = [
+    pytest.param(full('{"nodeName":"n","pulls":[{"id":"a","layers":[', '{"digest":"#"}', "]}]}"), 200, id="layers"),
+    pytest.param(full('{"nodeName":"n","pulls":[', '{"id":"#"}', "]}"), 200, id="pulls"),
+    pytest.param(full('{"nodeName":"n","pulls":[', "{}", "]}"), 200, id="ingests of the original"),
+    pytest.param(full('{"nodeName":"n","pulls":[', '{"id":"#","status":"completed"}', "]}"), 200, id="ends"),
+    pytest.param(full('{"nodeName":"n","x":[', "0", "]}"), 200, id="what nobody looks at"),
+    pytest.param(full('{"nodeName":"n",', '"k#":0', "}"), 200, id="keys"),
+    pytest.param(b"[" * Limits().body, 400, id="lists in lists"),
+    pytest.param(full('{"nodeName":"n","x":', "", "[" * 500_000 + "]" * 500_000 + "}"), 400, id="each closed"),
+    pytest.param(b'{"nodeName":"n","pulls":[{"layers":' + b'[{"x":' * 170_000, 400, id="objects in objects"),
+    pytest.param(full('{"nodeName":"', "", "a" * 1_000_000 + '"}'), 400, id="a name"),
+    pytest.param(full('{"nodeName":"n","sequence":', "", "9" * 1_000_000 + "}"), 400, id="a number"),
+]
+
+
+@pytest.mark.parametrize(("body", "status"), MEBIBYTES)
+async def test_of_a_mebibyte_of_anything_no_more_is_kept_than_the_limits_say(server, body, status) -> None:
+    assert len(body) <= Limits().body
+    served = await server()
+    answer = await served.post(gzip.compress(body, 1), **{"Content-Encoding": "gzip"})
+    assert answer.status == status
+    assert (await served.post(from_node("another-node"))).status == 200
+    await served.until_told("another-node")
+    pulls = (await (await served.get("/api/v1/pulls")).json())["pulls"]
+    kept = [pull for pull in pulls if pull["nodeName"] == "n"]
+    assert len(kept) <= Limits().active_per_node
+    assert all(len(pull.get("layers", ())) <= Limits().layers_per_pull for pull in kept)
 
 
 @pytest.mark.parametrize(

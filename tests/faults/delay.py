@@ -1,0 +1,53 @@
+"""Two hosts whose packets arrive late: a TUN device on each, and between them a queue in this process.
+
+The kernels of test machines may lack netem. A packet that one host sends through its device is read here, waits,
+and is written to the other's; closing the devices takes them and their routes away.
+"""
+
+import asyncio
+import fcntl
+import os
+import struct
+from contextlib import suppress
+
+from tests.faults.namespaces import entered
+
+_TUNSETIFF = 0x400454CA
+_IFF_TUN, _IFF_NO_PI = 0x0001, 0x1000
+_LARGEST = 65536
+
+
+class Delay:
+    """Carries IP packets between the device ``name`` of two namespaces, each ``seconds`` after it was sent."""
+
+    def __init__(self, namespaces: tuple[str, str], name: str, seconds: float) -> None:
+        self._seconds = seconds
+        self._ends = [_open(namespace, name) for namespace in namespaces]
+        self._loop = asyncio.get_running_loop()
+        for end, other in (self._ends, self._ends[::-1]):
+            self._loop.add_reader(end, self._later, end, other)
+
+    def _later(self, end: int, other: int) -> None:
+        with suppress(BlockingIOError):
+            packet = os.read(end, _LARGEST)
+            self._loop.call_later(self._seconds, self._arrive, other, packet)
+
+    def _arrive(self, end: int, packet: bytes) -> None:
+        if end in self._ends:
+            with suppress(OSError):  # the device is down, or its queue is full: packets may be lost
+                os.write(end, packet)
+
+    def close(self) -> None:
+        """What is on its way is lost."""
+        for end in self._ends:
+            self._loop.remove_reader(end)
+            os.close(end)
+        self._ends = []
+
+
+def _open(namespace: str, name: str) -> int:
+    """A device of this name in the namespace that the file was opened in."""
+    with entered(namespace):
+        end = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+        fcntl.ioctl(end, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI))
+    return end

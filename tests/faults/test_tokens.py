@@ -1,0 +1,65 @@
+"""An agent's token, which a real API server vouched for, runs out while a pull runs."""
+
+import base64
+import json
+import subprocess
+import time
+
+import pytest
+
+from tests.faults.lab import Fault, Lab
+from tests.kube.accounts import ACCOUNT, AGENT, Accounts
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+LIFE = 12.0
+"""Seconds. A TokenRequest makes none of less than 600."""
+
+
+def shortened(token: str, key: str, life: float) -> str:
+    """The same claims signed again (ES256) with the API server's own key, over after so many seconds."""
+    head, payload, _ = token.split(".")
+    claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
+    signed = f"{head}.{_url(json.dumps(claims | {'exp': int(time.time() + life)}).encode())}"
+    command = ["openssl", "dgst", "-sha256", "-sign", key]
+    der = subprocess.run(command, input=signed.encode(), capture_output=True, check=True, timeout=20).stdout
+    return f"{signed}.{_url(_raw(der))}"
+
+
+def _raw(der: bytes) -> bytes:
+    """The two numbers of an ECDSA signature, 32 bytes each (RFC 7518, 3.4), of openssl's DER."""
+    middle = 4 + der[3]
+    numbers = der[4:middle], der[middle + 2 :]
+    return b"".join(number.lstrip(b"\0").rjust(32, b"\0") for number in numbers)
+
+
+def _url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+async def test_a_token_that_ran_out_is_replaced_by_the_one_mounted_since(cluster, tmp_path):
+    accounts = Accounts(cluster)
+    await accounts.prepare(AGENT)
+    await accounts.agent_on("worker-1")
+    mounted = tmp_path / "token"
+    short = shortened(await accounts.token("worker-1"), str(cluster.folder / "apiserver.key"), LIFE)
+    mounted.write_text(short)
+    lab = Lab(tmp_path)
+    try:
+        server = {"AGENT_SERVICE_ACCOUNT": ACCOUNT, "environment": {"KUBECONFIG": str(cluster.kubeconfig)}}
+        await lab.start(server=server, agent={"AGENT_TOKEN_FILE": str(mounted)})
+        running = await lab.running("app", 80)
+        async with Fault(lab, "an agent's token runs out", "401; then the one mounted since") as seen:
+
+            async def refused() -> bool:
+                return "this token has expired" in lab.agent.output
+
+            await lab.until(refused, LIFE + 10)
+            assert running.state is None, "the pull goes on meanwhile"
+            fresh = await accounts.token("worker-1")
+            (tmp_path / "next").write_text(fresh)
+            (tmp_path / "next").rename(mounted)
+            seen.over()
+        for token in (short, fresh):
+            assert token not in lab.agent.output + lab.server.output
+    finally:
+        await lab.close()

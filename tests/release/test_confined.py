@@ -1,0 +1,267 @@
+"""The agent under its own seccomp profile and the chart's security contexts, in a container of runc's.
+
+The root file system is the image's and the containerds are real ones. It takes every way it has: a name is asked of a
+DNS server, over UDP and over TCP; reports go over TLS with a token from a file; containerd is killed and comes back;
+SIGTERM ends it. A call that the profile does not know of kills it here, where a node only refuses the call.
+"""
+
+import asyncio
+import errno
+import itertools
+import json
+import os
+import platform
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.chart.rendering import CHART
+from tests.e2e.programs import Program, free_port
+from tests.real.certificates import Authority
+from tests.real.container import RUNC, Container
+from tests.real.containerd import Containerd
+from tests.real.images import MIB, make_image, make_layer
+from tests.real.registry import Registry
+from tests.release.test_images import rootfs, site
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.timeout(120),
+    pytest.mark.skipif(RUNC is None or os.geteuid() != 0, reason="containers need runc and root"),
+    pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl here to make certificates"),
+]
+
+PROFILE: dict[str, Any] = json.loads((CHART / "files" / "agent-seccomp.json").read_text())
+STRICT = PROFILE | {"defaultAction": "SCMP_ACT_KILL_PROCESS"}
+AGENT = yaml.safe_load((CHART / "values.yaml").read_text())["agent"]
+PYTHON = "/usr/local/bin/python3"
+# A Python that was built with an rpath of its own finds its library there.
+PLACE = {"PATH": "/usr/local/bin", "LD_LIBRARY_PATH": "/usr/local/lib", "PYTHONUNBUFFERED": "1"}
+TOKEN = "right-7c1f94d2a6"
+
+# Prints what it may do of this. A call that the profile refuses does not exist, as far as it can tell.
+ATTEMPTS = """
+import ctypes, errno, os, socket
+
+def call(number, *arguments):
+    if ctypes.CDLL(None, use_errno=True).syscall(number, *arguments) < 0:
+        raise OSError(ctypes.get_errno(), "")
+
+attempts = {
+    "another process": os.fork,
+    "waiting for whoever calls": lambda: socket.socket().listen(),
+    "packets": lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW),
+    "the hypervisor": lambda: socket.socket(socket.AF_VSOCK),
+    "the kernel's cryptography": lambda: socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET),
+    "the kernel's firewall": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12),
+    "another user": lambda: os.setuid(1),
+    "signals to others": lambda: os.kill(1, 0),
+    "a file's mode": lambda: os.chmod("/tmp", 0o777),
+    "a folder": lambda: os.mkdir("/tmp/folder"),
+    "a program in memory": lambda: os.memfd_create("program"),
+    "clone3, whose flags no filter sees": lambda: call(435, None, 0),
+    "io_uring": lambda: call(425, 1, None),
+}
+X86_64 = {"ptrace": 101, "unshare": 272, "mount": 165, "setns": 308, "bpf": 321, "keyctl": 250, "perf_event_open": 298}
+attempts |= {name: lambda number=number: call(number, 0, 0, 0) for name, number in X86_64.items()}
+for name, attempt in attempts.items():
+    try:
+        attempt()
+    except OSError as error:
+        if error.errno == errno.ENOSYS:
+            continue
+    print("may:", name)
+for line in open("/proc/self/status"):
+    print(line, end="")
+"""
+
+# More than a socket takes at once: what waits is sent otherwise by some Pythons.
+CONGESTED = """
+import asyncio, socket
+
+async def main():
+    one, other = [await asyncio.open_connection(sock=end) for end in socket.socketpair()]
+    for _ in range(8):
+        one[1].write(bytes(1 << 20))
+    print("read", len(await other[0].readexactly(8 << 20)))
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The agent's image, unpacked."""
+    for tool in ("strip", "ldd", "dpkg-query"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"no {tool} here (Debian's binutils, libc-bin, dpkg)")
+    folder = tmp_path_factory.mktemp("agent")
+    rootfs.assemble(site(folder / "site", "agent"), folder / "root")
+    return folder / "root"
+
+
+@pytest.fixture
+def contain(tmp_path: Path, root: Path) -> Callable[..., Container]:
+    """A factory of containers as the chart wants the agent's."""
+    context = AGENT["podSecurityContext"] | AGENT["securityContext"]
+
+    def make(*command: str, seccomp: dict[str, Any], mounts: Mapping[str, Path] = {}, **more: str) -> Container:
+        folder = Path(tempfile.mkdtemp(prefix="container-", dir=tmp_path)) / "bundle"
+        return Container(
+            folder, root, *command, mounts=mounts, environment=PLACE | more, context=context, seccomp=seccomp
+        )
+
+    return make
+
+
+class Names(asyncio.DatagramProtocol):
+    """A DNS server for which every name is 127.0.0.1 and ::1. Over UDP the first answers say: ask again over TCP."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.over_tcp = 0
+        self.over_udp = 0
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, address: Any) -> None:
+        self._transport.sendto(self._answer(data, truncated=self.over_tcp == 0), address)
+        self.over_udp += 1
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while size := await reader.read(2):
+            answer = self._answer(await reader.readexactly(int.from_bytes(size)), truncated=False)
+            writer.write(len(answer).to_bytes(2) + answer)
+            self.over_tcp += 1
+        writer.close()
+
+    @staticmethod
+    def _answer(query: bytes, *, truncated: bool) -> bytes:
+        question = query[12 : query.index(b"\0", 12) + 5]
+        kind = question[-4:-2]
+        address = {b"\0\1": b"\x7f\0\0\1", b"\0\x1c": b"\0" * 15 + b"\1"}[kind]
+        record = b"\xc0\x0c" + kind + b"\0\1" + b"\0\0\0\0" + len(address).to_bytes(2) + address
+        if truncated:
+            return query[:2] + b"\x87\x80" + b"\0\1" + b"\0" * 6 + question
+        return query[:2] + b"\x85\x80" + b"\0\1\0\1" + b"\0" * 4 + question + record
+
+
+@asynccontextmanager
+async def nameserver() -> AsyncIterator[Names]:
+    """On port 53, the only one that a resolver asks, of the first address of loopback where nobody has it."""
+    loop = asyncio.get_running_loop()
+    for number in itertools.count(1):
+        names = Names(f"127.83.53.{number}")
+        try:
+            tcp = await asyncio.start_server(names.talk, names.address, 53)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+        else:
+            break
+    async with tcp:
+        udp, _ = await loop.create_datagram_endpoint(lambda: names, local_addr=(names.address, 53))
+        yield names
+        udp.close()
+
+
+async def test_it_does_all_its_work(
+    contain: Callable[..., Container], node: Containerd, registry: Registry, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path / "authority")
+    authority.issue(tmp_path / "tls.crt", tmp_path / "tls.key", "server")
+    (tmp_path / "token").write_text(TOKEN)
+    port = free_port()
+    server = Program(
+        "server",
+        HTTP_ADDR=f"127.0.0.1:{port}",
+        METRICS_ADDR="127.0.0.1:0",
+        TLS_CERT_FILE=str(tmp_path / "tls.crt"),
+        TLS_KEY_FILE=str(tmp_path / "tls.key"),
+        AGENT_TOKEN=TOKEN,
+    )
+    settings = {
+        "NODE_NAME": "worker-1",
+        "SERVER_URL": f"https://localhost:{port}",
+        "SERVER_CA_FILE": "/ca/ca.crt",
+        "AGENT_TOKEN_FILE": "/token/token",
+        "CONTAINERD_SOCKET": f"/run/containerd/{node.socket.name}",
+        "REPORT_INTERVAL": "500ms",
+        "LOG_LEVEL": "debug",
+    }
+    agent = contain(
+        *(PYTHON, "-m", "pulltrace", "agent"),
+        seccomp=STRICT,
+        mounts={
+            "/run/containerd": node.socket.parent,
+            "/etc/resolv.conf": tmp_path / "resolv.conf",
+            "/ca": authority.ca.parent,
+            "/token": tmp_path,
+        },
+        **{f"PULLTRACE_{name}": value for name, value in settings.items()},
+    )
+    layer = make_layer(6 * MIB)
+    running = registry.push("team/running:1", make_image(layer))
+    refs = [registry.push(f"team/app:{number}", make_image(make_layer(2 * MIB))) for number in range(3)]
+    async with AsyncExitStack() as stack:
+        names = await stack.enter_async_context(nameserver())
+        (tmp_path / "resolv.conf").write_text(f"nameserver {names.address}\n")
+        await stack.enter_async_context(server)
+        await stack.enter_async_context(agent)
+        await agent.says("containerd found")
+        registry.limit(2 * MIB)
+        await asyncio.gather(*map(node.cri.pull, refs))
+        await said(agent, "pull.completed", 3)
+        registry.blob(layer.digest).hold(at=3 * MIB)
+        pulling = asyncio.create_task(node.cri.pull(running))
+        await said(agent, "pull.started", 4)
+        await node.kill()
+        await asyncio.wait([pulling])
+        assert pulling.exception()
+        await node.start()
+        await agent.says("pull.failed")
+        registry.blob(layer.digest).release()
+        await node.cri.pull(running)
+        await said(agent, "pull.completed", 4)
+        await server.stop()
+        await agent.says("report not accepted")
+        await server.start()
+        await agent.says("server answers again")
+        assert names.over_tcp
+        assert names.over_udp > names.over_tcp
+        assert await agent.stop(signal.SIGTERM) == 0, agent.output
+    assert "Traceback" not in agent.output
+
+
+async def test_a_full_socket_is_written_to_later(contain: Callable[..., Container]) -> None:
+    async with contain(PYTHON, "-c", CONGESTED, seccomp=STRICT) as container:
+        await container.says(f"read {8 << 20}\n")
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="calls have other numbers here")
+async def test_it_can_do_little_else(contain: Callable[..., Container]) -> None:
+    async with contain(PYTHON, "-c", ATTEMPTS, seccomp=PROFILE) as container:
+        await container.process.wait()
+        await container.says("nonvoluntary_ctxt_switches")
+    assert "may:" not in container.output, container.output
+    state = dict(line.split(":\t", 1) for line in container.output.splitlines())
+    assert {int(state[name], 16) for name in state if name.startswith("Cap")} == {0}
+    assert (state["NoNewPrivs"], state["Seccomp"]) == ("1", "2")
+
+
+async def said(agent: Program, text: str, times: int) -> None:
+    """Wait until it has said this so often."""
+    try:
+        async with asyncio.timeout(20):
+            while agent.output.count(text) < times:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise AssertionError(agent.output) from None
