@@ -35,6 +35,12 @@ export class PullTable {
     this.#replace = true
   }
 
+  /** This is everything there is. */
+  replaceBy(pulls: readonly Pull[]): void {
+    this.reset()
+    for (const pull of pulls) this.#pending.set(pull.id, pull)
+  }
+
   /** Layers are kept for these pulls alone. */
   wantLayers(ids: readonly string[]): void {
     this.#wanted = new Set(ids)
