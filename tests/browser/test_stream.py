@@ -80,11 +80,15 @@ async def test_a_server_that_is_killed_and_comes_back_leaves_no_stuck_rows(
     await set_scene(server)
     page = await open_page(server.url + "?open=torch")
     await becomes(page, "Done", 13)
+    panel = page.get_by_role("region", name="Total throughput")
+    await expect(panel.get_by_role("listitem").first).to_have_text("nvcr.io 59.9 MB/s")
     await server.stop()
     await expect(page.locator(BADGE)).to_have_text(re.compile(r"Reconnecting( in \d+ s|…)"))
     await expect(page).to_have_title(re.compile("^offline"))
-    # The last known state stays.
+    # The last known state stays, but what is not known is not said to be 0.
     await expect(page.locator("[data-toggle=torch]")).to_be_visible()
+    await expect(panel.get_by_role("img")).to_have_attribute("aria-label", "Throughput by registry: not known")
+    await expect(panel.get_by_role("listitem").first).to_have_text("nvcr.io \N{EN DASH}")
     for gone in ("torch", "postgres", "nginx-1"):
         del server.pulls[gone]
     server.pulls["grafana"] |= {"status": "completed", "percent": 100.0}
