@@ -50,11 +50,11 @@ export class PullTable {
     }
   }
 
-  /** Layers of a pull that were asked for apart from the stream; the stream's own are newer. */
+  /** Layers of a pull that were asked for apart from the stream, perhaps none; the stream's own are newer. */
   offerLayers(told: Pull): void {
     const known = this.#pending.get(told.id) ?? this.#pulls.get(told.id)
     if (known === undefined || known.layers !== undefined || !this.#wanted.has(told.id)) return
-    this.#pending.set(told.id, withLayers(known, told.layers))
+    this.#pending.set(told.id, withLayers(known, told.layers ?? []))
   }
 
   /** Makes the waiting changes the state; true when there were any. */
