@@ -5,7 +5,8 @@ import json
 import re
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, suppress
 from typing import Any
 from urllib.request import urlopen
 
@@ -14,6 +15,7 @@ import pytest_asyncio
 from playwright.async_api import Page, expect
 
 from .conftest import OpenPage
+from .scripted import steady_port
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
 
@@ -24,9 +26,7 @@ class Demo:
     """One ``pulltrace demo`` on a port that stays its own when it is started again."""
 
     def __init__(self) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = steady_port()
         self.url = f"http://127.0.0.1:{self.port}/"
         self._process: asyncio.subprocess.Process | None = None
 
@@ -59,6 +59,15 @@ class Demo:
                 return json.load(answer)["pulls"]
 
         return await asyncio.to_thread(ask)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def the_port_of_metrics_is_taken() -> Iterator[None]:
+    """Of two demos that find it free at once, one would not start."""
+    with ExitStack() as held:
+        with suppress(OSError):
+            held.enter_context(socket.create_server(("127.0.0.1", 9090)))
+        yield
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="module")

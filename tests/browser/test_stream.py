@@ -197,7 +197,7 @@ async def test_time_is_counted_by_the_servers_clock(
     await set_scene(server, time.time() + hours)
     page = await open_page(server.url)
     await expect(page.locator("tr:has([data-toggle=feature]) td[data-column=state]")).to_have_text(
-        re.compile(r"Stalled (4|5)\d s")
+        re.compile(r"Stalled ([45]\d s|1 min)$")
     )
 
 
@@ -206,9 +206,19 @@ async def test_the_live_region_says_what_changed(server: ScriptedServer, open_pa
     page = await open_page(server.url)
     region = page.locator(SPOKEN)
     await expect(region).to_have_text("Connected.")
-    await server.put({**server.pulls["grafana"], "status": "completed", "percent": 100.0})
-    await server.put({**server.pulls["checkout"], "status": "failed", "errorReason": "timeout"})
-    await expect(region).to_have_text("1 pull failed. 1 pull done.", timeout=15_000)
+    await region.evaluate(
+        """region => {
+          window.said = ''
+          const note = () => { window.said += region.textContent }
+          new MutationObserver(note).observe(region, {subtree: true, childList: true, characterData: true})
+        }"""
+    )
+    await server.put(
+        {**server.pulls["grafana"], "status": "completed", "percent": 100.0},
+        {**server.pulls["checkout"], "status": "failed", "errorReason": "timeout"},
+    )
+    # In one breath, or in two if it is about to speak.
+    await page.wait_for_function("() => ['1 pull failed.', '1 pull done.'].every(words => window.said.includes(words))")
 
 
 async def test_behind_a_proxy_that_holds_the_stream_back_the_list_is_polled_until_the_stream_comes(

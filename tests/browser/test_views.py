@@ -7,7 +7,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from .conftest import OpenPage
-from .scenery import MB, pod, pull, set_scene
+from .scenery import MB, all_is_told, pod, pull, set_scene
 from .scripted import ScriptedServer
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
@@ -96,8 +96,9 @@ async def test_a_tile_filters_and_says_so(server: ScriptedServer, open_page: Ope
 async def test_the_search_suggests_and_makes_tokens(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url)
+    # A box that is seen need not yet listen to keys.
+    await all_is_told(page)
     box = page.get_by_role("combobox", name="Search")
-    await expect(box).to_be_visible()
     await page.keyboard.press("/")
     await expect(box).to_be_focused()
     await page.keyboard.type("ns")
@@ -202,7 +203,9 @@ async def test_a_link_shows_the_same(server: ScriptedServer, open_page: OpenPage
     await page.get_by_role("button", name="Speed").click()
     await page.locator('[data-toggle="torch"]').click()
     await expect(page.locator("figure ol")).to_be_visible()
+    await all_is_told(page)
     there = await open_page(page.url)
+    await all_is_told(there)
     await expect(there.locator("figure ol")).to_be_visible()
     assert await images(there) == await images(page)
     assert "torch" in (await images(there))[0]
@@ -220,6 +223,7 @@ async def test_the_back_button_goes_to_the_view_before(server: ScriptedServer, o
 async def test_rows_are_walked_with_the_keyboard(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url)
+    await all_is_told(page)
     toggles = page.locator(DETAILS)
     await toggles.first.focus()
     await page.keyboard.press("ArrowDown")
