@@ -6,14 +6,13 @@ given moment. It serves the built page and keeps the rules of the stream (hello,
 
 import asyncio
 import json
-import random
-import socket
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 from aiohttp import web
+
+from tests.e2e.programs import free_port
 
 STATIC = Path(__file__).parents[2] / "pulltrace/server/static"
 CSP = "default-src 'self'; object-src 'none'; base-uri 'self'; frame-ancestors 'none'"
@@ -25,20 +24,12 @@ def rfc3339(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def steady_port() -> int:
-    """A free port outside the range of outgoing connections, so that nothing takes it while its server is away."""
-    while True:
-        port = random.randrange(20_000, 32_768)
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
-
-
 class ScriptedServer:
     """Started by ``async with``; keeps its port over a restart, as a restarted pod keeps its Service."""
 
     def __init__(self, static: Path = STATIC, version: str = "", prefix: str = "") -> None:
         self.static, self.version, self.prefix = static, version, prefix
-        self.boot, self.revision, self.port = 1, 0, steady_port()
+        self.boot, self.revision, self.port = 1, 0, free_port()
         self.pulls: dict[str, Json] = {}
         self.nodes: list[Json] = []
         self.registries: list[Json] = []

@@ -14,8 +14,9 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page, expect
 
+from tests.e2e.programs import free_port
+
 from .conftest import OpenPage
-from .scripted import steady_port
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
 
@@ -26,7 +27,7 @@ class Demo:
     """One ``pulltrace demo`` on a port that stays its own when it is started again."""
 
     def __init__(self) -> None:
-        self.port = steady_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
         self._process: asyncio.subprocess.Process | None = None
 
