@@ -125,6 +125,20 @@ async def test_the_search_suggests_and_makes_tokens(server: ScriptedServer, open
     await expect(page).to_have_url(re.compile(r"q=ns:ml%20torch"))
 
 
+async def test_a_suggestion_below_the_fold_is_scrolled_to(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    page = await open_page(server.url, height=500)
+    await all_is_told(page)
+    await page.keyboard.press("/")
+    await page.keyboard.type("s")
+    last = page.get_by_role("option").last
+    await expect(last).to_have_text("status:stalled")
+    await expect(last).not_to_be_in_viewport()
+    await page.keyboard.press("ArrowUp")
+    await expect(last).to_have_attribute("aria-selected", "true")
+    await expect(last).to_be_in_viewport(ratio=0.9)
+
+
 async def test_nothing_matches_and_one_click_clears(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url + "?q=image:nosuchthing")
@@ -209,6 +223,24 @@ async def test_a_link_shows_the_same(server: ScriptedServer, open_page: OpenPage
     await expect(there.locator("figure ol")).to_be_visible()
     assert await images(there) == await images(page)
     assert "torch" in (await images(there))[0]
+
+
+@pytest.mark.parametrize(
+    ("address", "row"),
+    [
+        ("?view=pods&q=ns:ml%20status:stalled", "feature-store-0"),
+        ("?view=pods&q=image:ghcr.io/acme/checkout%20checkout-a", "checkout-a"),
+        ("?view=images&q=registry:nvcr.io", "pytorch"),
+        ("?view=nodes&q=node:worker-05", "worker-05"),
+    ],
+)
+async def test_a_search_holds_in_every_view(
+    server: ScriptedServer, open_page: OpenPage, address: str, row: str
+) -> None:
+    await set_scene(server)
+    page = await open_page(server.url + address)
+    await expect(page.locator(rows(page))).to_have_count(1)
+    await expect(page.locator(rows(page))).to_contain_text(row)
 
 
 async def test_the_back_button_goes_to_the_view_before(server: ScriptedServer, open_page: OpenPage) -> None:
