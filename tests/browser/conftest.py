@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from .scripted import STATIC, ScriptedServer
 
@@ -24,6 +24,9 @@ FLAGS = [
     "--disable-sync",
 ]
 AXE = Path(__file__).parents[2] / "web/node_modules/axe-core/axe.min.js"
+
+# As much as a busy machine may take; what is asserted is met or not met whenever it is.
+expect.set_options(timeout=15_000)
 
 OpenPage = Callable[..., Awaitable[Page]]
 

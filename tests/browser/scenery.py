@@ -4,6 +4,8 @@ import hashlib
 import time
 from typing import Any
 
+from playwright.async_api import Page, expect
+
 from .scripted import Json, ScriptedServer, rfc3339
 
 MB = 1_000_000
@@ -273,6 +275,12 @@ def waiting_pods(now: float, pulls: list[Json]) -> list[Json]:
                 | ({"etaSeconds": one["etaSeconds"]} if "etaSeconds" in one else {})
             )
     return found
+
+
+async def all_is_told(page: Page) -> None:
+    """The page has the whole scene: before that its rows may still change places."""
+    tiles = page.get_by_role("list", name="Pulls by state")
+    await expect(tiles.get_by_role("button", name="Done").locator("b")).to_have_text("13")
 
 
 async def set_scene(server: ScriptedServer, now: float | None = None) -> None:

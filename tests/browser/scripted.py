@@ -36,6 +36,8 @@ class ScriptedServer:
         self.registries: list[Json] = []
         self.pods: Json = {"pods": [], "watching": True}
         self.stream_queries: list[dict[str, str]] = []
+        self.list_queries: list[str] = []
+        self.most_readers, self.hello_after = 256, 0.0
         self._log: list[tuple[int, Json]] = []
         self._news = asyncio.Condition()
         self._runner: web.AppRunner | None = None
@@ -61,6 +63,7 @@ class ScriptedServer:
         app = web.Application()
         for path, answer in (
             ("events", self._events),
+            ("pulls", self._list),
             ("pulls/{id}", self._pull),
             ("nodes", self._nodes),
             ("pods", self._pods),
@@ -69,8 +72,7 @@ class ScriptedServer:
         app.router.add_get(f"{self.prefix}/{{file:.*}}", self._file)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
-        await site.start()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
 
     async def stop(self) -> None:
         if self._runner is not None:
@@ -121,6 +123,9 @@ class ScriptedServer:
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         self.stream_queries.append(dict(request.query))
+        if self._readers >= self.most_readers:
+            return web.Response(status=503)
+        await asyncio.sleep(self.hello_after)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
         await response.prepare(request)
         boot, _, seen = request.query.get("lastEventId", "").partition("-")
@@ -150,10 +155,19 @@ class ScriptedServer:
             self._readers -= 1
 
     def _frame(self, revision: int, event: Json, layers: str) -> bytes:
-        pull = event["pull"]
-        if layers != "true" and pull["id"] not in layers.split(","):
-            event = {**event, "pull": {k: v for k, v in pull.items() if k != "layers"}}
+        event = {**event, "pull": self._shown(event["pull"], layers)}
         return f"id: {self.boot}-{revision}\ndata: {json.dumps(event)}\n\n".encode()
+
+    @staticmethod
+    def _shown(pull: Json, layers: str) -> Json:
+        if layers == "true" or pull["id"] in layers.split(","):
+            return pull
+        return {name: value for name, value in pull.items() if name != "layers"}
+
+    async def _list(self, request: web.Request) -> web.Response:
+        layers = request.query.get("layers", "true")
+        self.list_queries.append(layers)
+        return web.json_response({"pulls": [self._shown(pull, layers) for pull in self.pulls.values()]})
 
     async def _pull(self, request: web.Request) -> web.Response:
         pull = self.pulls.get(request.match_info["id"])

@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from .conftest import OpenPage
-from .scenery import set_scene
+from .scenery import all_is_told, set_scene
 from .scripted import ScriptedServer
 
 Axe = Callable[[Page], Awaitable[list[str]]]
@@ -36,6 +36,26 @@ async def test_axe_finds_nothing(
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
+async def test_the_last_known_state_is_greyed_in_every_view_and_can_still_be_read(
+    server: ScriptedServer, open_page: OpenPage, axe: Axe, theme: str
+) -> None:
+    await set_scene(server)
+    page = await open_page(server.url, theme=theme)
+    await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    # Each view's list is there before the server goes.
+    for view in ("Pods", "Nodes", "Pulls"):
+        await page.get_by_role("link", name=view).click()
+        await expect(page.locator("tbody tr").first).to_be_visible()
+    await server.stop()
+    for view in ("Pods", "Images", "Nodes", "Pulls"):
+        await page.get_by_role("link", name=view).click()
+        await expect(page.locator("div:has(> table)")).to_have_css("filter", "grayscale(1)")
+    await page.locator("button[data-toggle]").first.press("Enter")
+    await expect(page.locator("[data-detail]")).to_be_visible()
+    assert await axe(page) == []
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
 async def test_axe_finds_nothing_on_a_phone(server: ScriptedServer, open_page: OpenPage, axe: Axe, theme: str) -> None:
     await set_scene(server)
     page = await open_page(server.url + "?open=torch", width=360, height=800, theme=theme)
@@ -58,7 +78,7 @@ async def test_axe_finds_nothing_where_there_is_nothing(
 async def test_axe_finds_nothing_in_the_suggestions(server: ScriptedServer, open_page: OpenPage, axe: Axe) -> None:
     await set_scene(server)
     page = await open_page(server.url)
-    await expect(page.get_by_role("combobox")).to_be_visible()
+    await all_is_told(page)
     await page.keyboard.press("/")
     await page.keyboard.type("st")
     await page.keyboard.press("ArrowDown")

@@ -3,8 +3,10 @@
 import asyncio
 import json
 import re
+import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, suppress
 from typing import Any
 from urllib.request import urlopen
 
@@ -58,6 +60,15 @@ class Demo:
                 return json.load(answer)["pulls"]
 
         return await asyncio.to_thread(ask)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def the_port_of_metrics_is_taken() -> Iterator[None]:
+    """Of two demos that find it free at once, one would not start."""
+    with ExitStack() as held:
+        with suppress(OSError):
+            held.enter_context(socket.create_server(("127.0.0.1", 9090)))
+        yield
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="module")

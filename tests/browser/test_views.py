@@ -7,7 +7,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from .conftest import OpenPage
-from .scenery import pod, pull, set_scene
+from .scenery import MB, all_is_told, pod, pull, set_scene
 from .scripted import ScriptedServer
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
@@ -47,6 +47,13 @@ async def test_the_strip_says_what_is_wrong_and_what_to_do(server: ScriptedServe
     await strip.nth(0).get_by_role("button").click()
     await expect(page.locator(rows(page))).to_have_count(1)
     await expect(page.get_by_text("401 Unauthorized")).to_be_visible()
+
+
+async def test_a_pull_without_layers_says_so(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    page = await open_page(server.url + "?open=billing,exporter")
+    await expect(page.get_by_text("No layer of this image was seen.")).to_be_visible()
+    await expect(page.get_by_text("The node has not begun with this image.")).to_be_visible()
 
 
 async def test_an_open_row_shows_its_layers_as_they_move(server: ScriptedServer, open_page: OpenPage) -> None:
@@ -89,8 +96,9 @@ async def test_a_tile_filters_and_says_so(server: ScriptedServer, open_page: Ope
 async def test_the_search_suggests_and_makes_tokens(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url)
+    # A box that is seen need not yet listen to keys.
+    await all_is_told(page)
     box = page.get_by_role("combobox", name="Search")
-    await expect(box).to_be_visible()
     await page.keyboard.press("/")
     await expect(box).to_be_focused()
     await page.keyboard.type("ns")
@@ -117,6 +125,20 @@ async def test_the_search_suggests_and_makes_tokens(server: ScriptedServer, open
     await expect(page).to_have_url(re.compile(r"q=ns:ml%20torch"))
 
 
+async def test_a_suggestion_below_the_fold_is_scrolled_to(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    page = await open_page(server.url, height=500)
+    await all_is_told(page)
+    await page.keyboard.press("/")
+    await page.keyboard.type("s")
+    last = page.get_by_role("option").last
+    await expect(last).to_have_text("status:stalled")
+    await expect(last).not_to_be_in_viewport()
+    await page.keyboard.press("ArrowUp")
+    await expect(last).to_have_attribute("aria-selected", "true")
+    await expect(last).to_be_in_viewport(ratio=0.9)
+
+
 async def test_nothing_matches_and_one_click_clears(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url + "?q=image:nosuchthing")
@@ -125,19 +147,67 @@ async def test_nothing_matches_and_one_click_clears(server: ScriptedServer, open
     await expect(page.locator(rows(page)).first).to_be_visible()
 
 
-@pytest.mark.parametrize("column", ["State", "Image", "Node", "Pods", "Progress", "Speed", "Size", "Time left"])
-async def test_every_column_sorts_both_ways_and_back(server: ScriptedServer, open_page: OpenPage, column: str) -> None:
+COLUMNS = {
+    "pulls": ["State", "Image", "Node", "Pods", "Progress", "Speed", "Size", "Time left"],
+    "pods": ["State", "Pod", "Owner", "Node", "Slowest image", "Waits", "Ready in"],
+    "images": ["Image", "Rollout", "Nodes", "Size", "Median", "Worst"],
+    "nodes": ["Agent", "Node", "containerd", "Version", "Throughput", "Pulling", "Last report"],
+}
+
+
+@pytest.mark.parametrize("view", COLUMNS)
+async def test_every_column_sorts_both_ways_and_back(server: ScriptedServer, open_page: OpenPage, view: str) -> None:
+    await set_scene(server)
+    page = await open_page(f"{server.url}?view={view}")
+    for column in COLUMNS[view]:
+        header = page.locator("th").filter(has=page.get_by_role("button", name=column, exact=True))
+        for way in ("none", re.compile("ascending|descending"), re.compile("ascending|descending")):
+            await expect(header).to_have_attribute("aria-sort", way)
+            await header.get_by_role("button").click()
+        await expect(header).to_have_attribute("aria-sort", "none")
+
+
+async def test_on_a_phone_one_sorts_by_a_list(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    page = await open_page(server.url, width=360, height=800)
+    await page.get_by_label("Sort by").select_option("Size ↓")
+    await expect(page).to_have_url(re.compile(r"\?sort=-size$"))
+    await expect(page.locator(f"{rows(page)} td[data-column=image]").first).to_contain_text("pytorch")
+
+
+async def test_the_throughput_is_told_in_figures_and_as_a_picture(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url)
-    header = page.locator("th").filter(has=page.get_by_role("button", name=column, exact=True))
-    button = header.get_by_role("button")
-    await expect(header).to_have_attribute("aria-sort", "none")
-    await button.click()
-    first = await header.get_attribute("aria-sort")
-    await button.click()
-    assert {first, await header.get_attribute("aria-sort")} == {"ascending", "descending"}
-    await button.click()
-    await expect(header).to_have_attribute("aria-sort", "none")
+    panel = page.get_by_role("region", name="Total throughput")
+    speeds: dict[str, float] = {}
+    for one in server.pulls.values():
+        if one["status"] not in ("completed", "failed"):
+            speeds[one["registry"]] = speeds.get(one["registry"], 0.0) + one["bytesPerSec"]
+    await expect(panel.locator("p")).to_have_text(f"{sum(speeds.values()) / MB:.1f} MB/s")
+    busiest = max(speeds, key=lambda registry: speeds[registry])
+    told = f"{busiest} {speeds[busiest] / MB:.1f} MB/s"
+    await expect(panel.get_by_role("listitem").first).to_have_text(told)
+    await expect(panel.get_by_role("img")).to_have_attribute("aria-label", re.compile(f"by registry: {told}"))
+    await expect(panel.locator("canvas")).to_be_visible()
+
+
+async def test_copying_works_without_a_clipboard_api_and_keeps_the_focus(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
+    """As on a page without TLS."""
+    await set_scene(server)
+    page = await open_page(server.url + "?open=billing")
+    await page.evaluate(
+        """() => {
+          Object.defineProperty(navigator, 'clipboard', {value: undefined})
+          document.addEventListener('copy', () => { window.copied = document.activeElement.value })
+        }"""
+    )
+    button = page.get_by_role("button", name="kubectl describe")
+    await button.press("Enter")
+    await expect(page.get_by_role("button", name="copied")).to_be_focused()
+    who = server.pulls["billing"]["pods"][0]
+    assert await page.evaluate("window.copied") == f"kubectl -n {who['namespace']} describe pod {who['podName']}"
 
 
 async def test_a_link_shows_the_same(server: ScriptedServer, open_page: OpenPage) -> None:
@@ -147,10 +217,30 @@ async def test_a_link_shows_the_same(server: ScriptedServer, open_page: OpenPage
     await page.get_by_role("button", name="Speed").click()
     await page.locator('[data-toggle="torch"]').click()
     await expect(page.locator("figure ol")).to_be_visible()
+    await all_is_told(page)
     there = await open_page(page.url)
+    await all_is_told(there)
     await expect(there.locator("figure ol")).to_be_visible()
     assert await images(there) == await images(page)
     assert "torch" in (await images(there))[0]
+
+
+@pytest.mark.parametrize(
+    ("address", "row"),
+    [
+        ("?view=pods&q=ns:ml%20status:stalled", "feature-store-0"),
+        ("?view=pods&q=image:ghcr.io/acme/checkout%20checkout-a", "checkout-a"),
+        ("?view=images&q=registry:nvcr.io", "pytorch"),
+        ("?view=nodes&q=node:worker-05", "worker-05"),
+    ],
+)
+async def test_a_search_holds_in_every_view(
+    server: ScriptedServer, open_page: OpenPage, address: str, row: str
+) -> None:
+    await set_scene(server)
+    page = await open_page(server.url + address)
+    await expect(page.locator(rows(page))).to_have_count(1)
+    await expect(page.locator(rows(page))).to_contain_text(row)
 
 
 async def test_the_back_button_goes_to_the_view_before(server: ScriptedServer, open_page: OpenPage) -> None:
@@ -165,6 +255,7 @@ async def test_the_back_button_goes_to_the_view_before(server: ScriptedServer, o
 async def test_rows_are_walked_with_the_keyboard(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url)
+    await all_is_told(page)
     toggles = page.locator(DETAILS)
     await toggles.first.focus()
     await page.keyboard.press("ArrowDown")
@@ -329,13 +420,22 @@ OUTSIDE = """() => {
   const inside = document.documentElement.clientWidth
   const out = [...document.querySelectorAll('tbody td, tbody button, header *, main li')]
     .filter(e => e.offsetParent !== null && e.getBoundingClientRect().right > inside + 1)
+  const names = [...document.querySelectorAll('[data-detail] li button')].filter(e => e.scrollWidth > e.clientWidth)
   const cut = [...document.querySelectorAll('tbody tr[data-index] > td:last-child')]
     .filter(e => e.getBoundingClientRect().right > e.closest('table').getBoundingClientRect().right + 1)
-  return [document.documentElement.scrollWidth > inside, out.length, cut.length]
+  return [document.documentElement.scrollWidth > inside, out.length, cut.length, names.length]
 }"""
 
 
-@pytest.mark.parametrize("view", ["pulls&open=torch,billing", "pods&open=trainer-0", "images", "nodes&open=worker-05"])
+@pytest.mark.parametrize(
+    "view",
+    [
+        "pulls&open=torch,billing",
+        "pods&open=trainer-0,feature-store-0",
+        "images&open=docker.io/library/nginx:1.27",
+        "nodes&open=worker-05",
+    ],
+)
 async def test_nothing_is_cut_off_at_any_width(server: ScriptedServer, open_page: OpenPage, view: str) -> None:
     await set_scene(server)
     page = await open_page(f"{server.url}?view={view}")
@@ -344,7 +444,7 @@ async def test_nothing_is_cut_off_at_any_width(server: ScriptedServer, open_page
     for width in WIDTHS:
         await page.set_viewport_size({"width": width, "height": 1000})
         found[width] = await page.evaluate(OUTSIDE)
-    assert found == {width: [False, 0, 0] for width in WIDTHS}
+    assert found == {width: [False, 0, 0, 0] for width in WIDTHS}
 
 
 async def test_without_wish_for_motion_nothing_moves(server: ScriptedServer, open_page: OpenPage) -> None:

@@ -4,6 +4,7 @@ import { Announcer } from './components/Announcer'
 import { Attention } from './components/Attention'
 import { Header } from './components/Header'
 import { NewBuild } from './components/NewBuild'
+import { PollingNote } from './components/PollingNote'
 import { SearchBox } from './components/SearchBox'
 import { Throughput } from './components/Throughput'
 import { Tiles } from './components/Tiles'
@@ -44,6 +45,7 @@ export function App() {
     <div className={styles.page}>
       <Header />
       <main className={styles.main}>
+        <PollingNote />
         <NewBuild />
         <Attention />
         <div className={styles.summary}>

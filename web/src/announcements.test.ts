@@ -18,6 +18,9 @@ it('does not read out the past when the page opens', () => {
 
 it('says when the connection goes and comes', () => {
   expect(announcement(heard(), heard({}, 'lost'))).toBe('The connection is lost.')
+  expect(announcement(heard({}, 'connecting'), heard({ done: 2 }, 'polling'))).toMatch(
+    /^The live stream does not arrive[^.]*\.$/,
+  )
   expect(announcement(heard({}, 'lost'), heard({ done: 2 }))).toBe('Connected again. 2 pulls done.')
 })
 

@@ -4,16 +4,23 @@ import type { StateCounts } from './pullState'
 
 export interface Heard {
   readonly counts: StateCounts
-  readonly connection: 'connecting' | 'live' | 'lost'
+  readonly connection: 'connecting' | 'live' | 'polling' | 'lost'
+}
+
+const CONNECTION: Readonly<Record<Heard['connection'], string>> = {
+  connecting: 'Connecting.',
+  live: 'Connected again.',
+  polling: 'The live stream does not arrive, so the list is asked for every few seconds.',
+  lost: 'The connection is lost.',
 }
 
 /** Empty when nothing happened that is worth interrupting for. */
 export function announcement(before: Heard, now: Heard): string {
   if (before.connection === 'connecting' && now.connection === 'live') return 'Connected.'
+  // What the first list tells is how things stand.
+  if (before.connection === 'connecting' && now.connection === 'polling') return CONNECTION.polling
   const said: string[] = []
-  if (now.connection !== before.connection) {
-    said.push(now.connection === 'live' ? 'Connected again.' : 'The connection is lost.')
-  }
+  if (now.connection !== before.connection) said.push(CONNECTION[now.connection])
   const failed = now.counts.failed - before.counts.failed
   const stalled = now.counts.stalled - before.counts.stalled
   const done = now.counts.done - before.counts.done

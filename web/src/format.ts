@@ -67,7 +67,8 @@ export function axisTime(seconds: number): string {
 }
 
 /** Whole per cent that says 100 only when it is all: 99.7 reads as 99. */
-export function percent(value: number): string {
+export function percent(value: number | undefined): string {
+  if (value === undefined) return '–'
   return `${Math.floor(Math.min(100, Math.max(0, value)))} %`
 }
 

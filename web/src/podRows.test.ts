@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest'
-import { podRow, waitingPodCount } from './podRows'
+import { podFacts, podRow, waitingPodCount } from './podRows'
+import { matches, parseQuery } from './query'
 import { aPull, T0 } from './testing'
 import { type Container, parsePodList, type WaitingPod } from './wire'
 
@@ -52,6 +53,18 @@ it('believes the stream before the list', () => {
   const done = podRow(pod(listed), new Map([['a', aPull({ status: 'completed', percent: 100 })]]))
   expect(done).toMatchObject({ state: 'done', etaSeconds: undefined })
   expect(done.containers[0]?.percent).toBe(100)
+})
+
+it('has no percentage of a pull whose size is not known', () => {
+  const listed = container({ pullId: 'a', state: 'failed', percent: 0 })
+  const row = podRow(pod(listed), new Map([['a', aPull({ status: 'failed', totalKnown: false })]]))
+  expect(row.containers[0]?.percent).toBeUndefined()
+})
+
+it('is found by its image as the pod names it and as the node does', () => {
+  const row = podRow(pod(container({ image: 'nginx', pullId: 'a' })), new Map([['a', aPull()]]))
+  for (const query of ['image:docker.io/library/nginx:1.27', 'image:nginx'])
+    expect(matches(parseQuery(query), podFacts(row))).toBe(true)
 })
 
 it('is failed when one container is, whatever the others do', () => {

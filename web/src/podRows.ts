@@ -1,7 +1,7 @@
 /** PURE. Pods that wait for images, with the live state of each image. */
 import { registryOf } from './images'
-import type { Compare } from './pullRows'
-import { hasEnded, type PullState, pullState } from './pullState'
+import { byFigure, type Compare } from './pullRows'
+import { hasEnded, knownPercent, type PullState, pullState } from './pullState'
 import type { Facts } from './query'
 import type { Container, PodList, Pull, WaitingPod } from './wire'
 
@@ -59,7 +59,7 @@ function containerRow(container: Container, pulls: ReadonlyMap<string, Pull>): C
     container,
     pull,
     state: pull !== undefined ? pullState(pull) : container.state === 'completed' ? 'done' : container.state,
-    percent: pull?.percent ?? container.percent,
+    percent: pull === undefined ? container.percent : knownPercent(pull),
     // The stream is newer than the list, and a pull that has ended needs no more time.
     etaSeconds: pull === undefined ? container.etaSeconds : hasEnded(pull) ? undefined : pull.etaSeconds,
   }
@@ -74,7 +74,8 @@ function slowestFirst(a: ContainerRow, b: ContainerRow): number {
 export function podFacts({ pod, containers }: PodRow): Facts {
   const lower = (words: readonly string[]) => words.map(word => word.toLowerCase())
   return {
-    image: lower(containers.map(({ container }) => container.image)),
+    // As its spec says it and as the node asked for it: nginx, docker.io/library/nginx:latest.
+    image: lower(containers.flatMap(({ container, pull }) => [container.image, pull?.imageRef ?? ''])),
     node: lower([pod.nodeName]),
     ns: lower([pod.namespace]),
     pod: lower([pod.podName, pod.owner ?? '']),
@@ -97,8 +98,8 @@ export const POD_ORDER: Readonly<Record<string, Compare<PodRow>>> = {
   owner: (a, b) => (a.pod.owner ?? '').localeCompare(b.pod.owner ?? ''),
   node: (a, b) => a.pod.nodeName.localeCompare(b.pod.nodeName, 'en', { numeric: true }),
   image: (a, b) => (a.slowest?.container.image ?? '').localeCompare(b.slowest?.container.image ?? ''),
-  waiting: (a, b) => (b.pod.waitingSince ?? 0) - (a.pod.waitingSince ?? 0),
-  ready: (a, b) => (a.etaSeconds ?? Number.MAX_SAFE_INTEGER) - (b.etaSeconds ?? Number.MAX_SAFE_INTEGER),
+  waiting: byFigure(({ pod }) => pod.waitingSince && -pod.waitingSince),
+  ready: byFigure(({ etaSeconds }) => etaSeconds),
 }
 
 /** From the list where there is one, otherwise the pods that the stream's unfinished pulls name. */

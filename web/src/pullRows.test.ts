@@ -24,6 +24,14 @@ it('sorts by a column both ways, and names by their numbers', () => {
   expect(ids('node', true).slice(0, 2)).toEqual(['new', 'queued'])
 })
 
+it('has what has no figure at the bottom, whichever way it sorts', () => {
+  const timed = [aPull(), aPull({ id: 'slow', etaSeconds: 90 }), aPull({ id: 'fast', etaSeconds: 3 })]
+  timed.push(aPull({ id: 'failed', status: 'failed', completedAt: T0 + 60_000 }))
+  const left = (descending: boolean) => pullIds(timed, parseQuery(''), { column: 'left', descending })
+  expect(left(true)).toEqual(['slow', 'fast', 'failed', 'a'])
+  expect(left(false)).toEqual(['fast', 'slow', 'failed', 'a'])
+})
+
 it('keeps its own order for a column it does not know', () => {
   expect(ids('colour')).toEqual(ids())
 })

@@ -30,9 +30,19 @@ const byAttention: Compare<Pull> = (a, b) =>
 
 const byId: Compare<Pull> = (a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0)
 
-/** Seconds that the last column shows; what has no figure sorts last. */
-function timeLeft(pull: Pull): number {
-  return (hasEnded(pull) ? tookSeconds(pull) : pull.etaSeconds) ?? Number.MAX_SAFE_INTEGER
+/** What has no figure stands last, whichever way the figures go: infinity is not turned round. */
+export function byFigure<T>(figure: (row: T) => number | undefined): Compare<T> {
+  return (a, b) => {
+    const [x, y] = [figure(a), figure(b)]
+    if (x === y) return 0
+    return x === undefined ? Infinity : y === undefined ? -Infinity : x - y
+  }
+}
+
+/** Seconds that the last column shows. */
+function timeLeft(pull: Pull): number | undefined {
+  if (pull.status === 'failed') return undefined
+  return hasEnded(pull) ? tookSeconds(pull) : pull.etaSeconds
 }
 
 export const PULL_ORDER: Readonly<Record<string, Compare<Pull>>> = {
@@ -43,7 +53,7 @@ export const PULL_ORDER: Readonly<Record<string, Compare<Pull>>> = {
   progress: (a, b) => a.percent - b.percent,
   speed: (a, b) => a.bytesPerSec - b.bytesPerSec,
   size: (a, b) => a.totalBytes - b.totalBytes,
-  left: (a, b) => timeLeft(a) - timeLeft(b),
+  left: byFigure(timeLeft),
 }
 
 /** Orders whose figures move all the time. */
@@ -62,7 +72,10 @@ export function ordered<T>(
   const compare = sort === undefined ? undefined : order[sort.column]
   if (compare === undefined) return rows.sort(natural)
   const direction = sort?.descending === true ? -1 : 1
-  return rows.sort((a, b) => compare(a, b) * direction || natural(a, b))
+  return rows.sort((a, b) => {
+    const found = compare(a, b)
+    return (Number.isFinite(found) ? found * direction : found) || natural(a, b)
+  })
 }
 
 export function pullIds(pulls: Iterable<Pull>, query: Query, sort: Sort | undefined): readonly string[] {

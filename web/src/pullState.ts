@@ -35,6 +35,11 @@ export function stateRank(pull: Pull): number {
   return RANK[pullState(pull)]
 }
 
+/** Nothing while what there is to fetch is not known. */
+export function knownPercent(pull: Pull): number | undefined {
+  return pull.totalKnown || pull.status === 'completed' ? pull.percent : undefined
+}
+
 export function hasEnded(pull: Pull): boolean {
   return pull.status === 'completed' || pull.status === 'failed'
 }

@@ -1,6 +1,6 @@
 /** PURE. One row per image: how far it has come over the nodes. */
 import { isUnknown, registryOf } from './images'
-import { type Compare, pullFacts } from './pullRows'
+import { byFigure, type Compare, pullFacts } from './pullRows'
 import { hasEnded, tookSeconds } from './pullState'
 import { type Facts, KEYS, type Key } from './query'
 import type { Pull } from './wire'
@@ -91,6 +91,6 @@ export const IMAGE_ORDER: Readonly<Record<string, Compare<ImageRow>>> = {
   rollout: (a, b) => a.done / a.pulls.length - b.done / b.pulls.length,
   nodes: (a, b) => a.pulls.length - b.pulls.length,
   size: (a, b) => a.imageBytes - b.imageBytes,
-  median: (a, b) => (a.medianSeconds ?? 0) - (b.medianSeconds ?? 0),
-  worst: (a, b) => (a.worstSeconds ?? 0) - (b.worstSeconds ?? 0),
+  median: byFigure(({ medianSeconds }) => medianSeconds),
+  worst: byFigure(({ worstSeconds }) => worstSeconds),
 }

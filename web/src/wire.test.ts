@@ -1,7 +1,15 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { parseHello, parseNodeList, parsePodList, parsePull, parsePullEvent, WireError } from './wire'
+import {
+  parseHello,
+  parseNodeList,
+  parsePodList,
+  parsePull,
+  parsePullEvent,
+  parsePullList,
+  WireError,
+} from './wire'
 
 function golden(name: string): unknown {
   return JSON.parse(readFileSync(join(import.meta.dirname, '../../tests/contract', `${name}.json`), 'utf8'))
@@ -67,6 +75,13 @@ describe('the golden JSON shared with the server', () => {
       kind: 'removed',
       id: 'worker-02.nginx.1',
     })
+  })
+
+  it('lists pulls, and throws at a list that is none', () => {
+    const { pull } = golden('event-progress') as { pull: unknown }
+    expect(parsePullList({ pulls: [pull] })).toEqual([parsePull(pull)])
+    expect(parsePullList({ pulls: [] })).toEqual([])
+    expect(() => parsePullList('<html>')).toThrow(WireError)
   })
 
   it('lists nodes and pods', () => {

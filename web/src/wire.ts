@@ -343,6 +343,11 @@ export function parsePull(value: unknown): Pull {
   }
 }
 
+/** The list of all pulls, each as the stream would tell it. */
+export function parsePullList(value: unknown): readonly Pull[] {
+  return list(fields(value, 'list').pulls, 'pulls').map(parsePull)
+}
+
 export function parsePullEvent(value: unknown): PullEvent {
   const from = fields(value, 'event')
   const timestamp = time(from, 'timestamp')

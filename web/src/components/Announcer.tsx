@@ -1,5 +1,6 @@
 import { useEffect, useRef, useState } from 'react'
 import { announcement, favicon, type Heard, title } from '../announcements'
+import { stands } from '../store/store'
 import { useNow, useSnapshot, useStore } from '../store/useStore'
 
 /** Not more often than one can listen. */
@@ -32,6 +33,8 @@ export function Announcer() {
   useEffect(() => {
     if (now - spokenAt.current < PAUSE_MS) return
     const present: Heard = { counts, connection: connection.kind }
+    // What a list brings in the meantime is told when the connection stands.
+    if (!stands(connection) && present.connection === heard.current.connection) return
     const said = announcement(heard.current, present)
     heard.current = present
     if (said === '') return

@@ -1,5 +1,6 @@
 import { classes } from '../classes'
 import { duration, timeOfDay } from '../format'
+import { POLL_MS } from '../store/store'
 import { useNow, useSnapshot, useStore } from '../store/useStore'
 import styles from './ConnectionBadge.module.css'
 
@@ -12,6 +13,18 @@ export function ConnectionBadge() {
   useNow()
   if (connection.kind === 'live') return <Badge look="live" words="Live" />
   if (connection.kind === 'connecting') return <Badge look="connecting" words="Connecting…" />
+  if (connection.kind === 'polling') {
+    return (
+      <button
+        type="button"
+        className={styles.retry}
+        onClick={() => store.retryNow()}
+        title="The live stream does not arrive. Try it now"
+      >
+        <Badge look="connecting" words={`Polling every ${duration(POLL_MS / 1000)}`} />
+      </button>
+    )
+  }
   // Both times are of this machine's clock, like the timer that waits for them.
   const offline = Date.now() - connection.since > OFFLINE_MS
   const wait =

@@ -35,6 +35,7 @@ async function copy(text: string): Promise<boolean> {
     await navigator.clipboard.writeText(text)
     return true
   } catch {
+    const focused = document.activeElement
     const area = document.createElement('textarea')
     area.value = text
     area.style.position = 'fixed'
@@ -42,6 +43,7 @@ async function copy(text: string): Promise<boolean> {
     area.select()
     const done = document.execCommand('copy')
     area.remove()
+    if (focused instanceof HTMLElement) focused.focus()
     return done
   }
 }

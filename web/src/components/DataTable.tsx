@@ -10,6 +10,7 @@ import {
   useState,
 } from 'react'
 import { classes } from '../classes'
+import { useSnapshot } from '../store/useStore'
 import type { Sort } from '../urlState'
 import styles from './DataTable.module.css'
 import { Icon } from './Icon'
@@ -51,6 +52,7 @@ const PAGE_ROWS = 12
 
 export function DataTable<T>(props: Props<T>) {
   const { columns, rows, rowKey, open, onToggle, onSort, sort } = props
+  const { connection } = useSnapshot()
   const body = useRef<HTMLTableSectionElement>(null)
   const [top, setTop] = useState(0)
   const [active, setActive] = useState<string>()
@@ -141,7 +143,7 @@ export function DataTable<T>(props: Props<T>) {
   const tabStop = activeIndex >= 0 ? active : firstKey
 
   return (
-    <div className={classes(styles.frame, props.className)}>
+    <div className={classes(styles.frame, props.className, connection.kind === 'lost' && styles.stale)}>
       <SortChooser columns={columns} sort={sort} onSort={onSort} />
       <table
         className={styles.table}

@@ -1,7 +1,7 @@
 /** Some pulls in brief, inside another row; each leads to its own. */
 import { classes } from '../classes'
 import { clock, percent } from '../format'
-import { hasEnded, tookSeconds } from '../pullState'
+import { hasEnded, knownPercent, tookSeconds } from '../pullState'
 import { changeUrl } from '../useUrl'
 import type { Pull } from '../wire'
 import { ImageLabel } from './ImageLabel'
@@ -44,7 +44,7 @@ export function PullList({ pulls, name }: Props) {
               )}
             </button>
             <ProgressBar pull={pull} />
-            <span className={styles.figure}>{pull.totalKnown ? percent(pull.percent) : '–'}</span>
+            <span className={styles.figure}>{percent(knownPercent(pull))}</span>
             <span className={styles.figure}>{time(pull)}</span>
           </li>
         ))}

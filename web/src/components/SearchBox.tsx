@@ -41,6 +41,11 @@ export function SearchBox() {
     return () => document.removeEventListener('keydown', onKey)
   }, [])
 
+  // The focus stays in the input, so nothing else scrolls to what the arrows mark.
+  useEffect(() => {
+    document.getElementById(`${listId}-${marked}`)?.scrollIntoView({ block: 'nearest' })
+  }, [listId, marked])
+
   /** A token that is still being typed belongs to the input until a space ends it. */
   const write = (text: string) => {
     const last = text.slice(text.lastIndexOf(' ') + 1)

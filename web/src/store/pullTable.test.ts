@@ -78,6 +78,14 @@ describe('layers', () => {
     expect(table.pulls.get('a')).toMatchObject({ percent: 3, layers })
   })
 
+  it('asked for apart may be none, and that is an answer', () => {
+    const table = tableWith(aPull({ status: 'failed' }))
+    table.wantLayers(['a'])
+    table.offerLayers(aPull({ status: 'failed' }))
+    table.commit()
+    expect(table.pulls.get('a')?.layers).toEqual([])
+  })
+
   it('asked for apart never replace newer ones of the stream, nor newer figures', () => {
     const table = tableWith(aPull({ percent: 7 }))
     table.wantLayers(['a'])

@@ -35,6 +35,12 @@ export class PullTable {
     this.#replace = true
   }
 
+  /** This is everything there is. */
+  replaceBy(pulls: readonly Pull[]): void {
+    this.reset()
+    for (const pull of pulls) this.#pending.set(pull.id, pull)
+  }
+
   /** Layers are kept for these pulls alone. */
   wantLayers(ids: readonly string[]): void {
     this.#wanted = new Set(ids)
@@ -44,11 +50,11 @@ export class PullTable {
     }
   }
 
-  /** Layers of a pull that were asked for apart from the stream; the stream's own are newer. */
+  /** Layers of a pull that were asked for apart from the stream, perhaps none; the stream's own are newer. */
   offerLayers(told: Pull): void {
     const known = this.#pending.get(told.id) ?? this.#pulls.get(told.id)
     if (known === undefined || known.layers !== undefined || !this.#wanted.has(told.id)) return
-    this.#pending.set(told.id, withLayers(known, told.layers))
+    this.#pending.set(told.id, withLayers(known, told.layers ?? []))
   }
 
   /** Makes the waiting changes the state; true when there were any. */

@@ -12,6 +12,7 @@ import {
   parseNodeList,
   parsePodList,
   parsePull,
+  parsePullList,
 } from '../wire'
 import { Frame } from './frame'
 import { PullTable } from './pullTable'
@@ -20,8 +21,15 @@ import { ServerClock } from './serverClock'
 export type Connection =
   | { readonly kind: 'connecting' }
   | { readonly kind: 'live' }
+  /** The server answers, its stream does not come: the list of pulls is asked for again and again instead. */
+  | { readonly kind: 'polling' }
   /** `since` and `retryAt` by this machine's clock; `retryAt` is absent while the try is under way. */
   | { readonly kind: 'lost'; readonly since: number; readonly retryAt: number | undefined }
+
+/** The server tells of changes, in one way or the other. */
+export function stands({ kind }: Pick<Connection, 'kind'>): boolean {
+  return kind === 'live' || kind === 'polling'
+}
 
 export interface Snapshot {
   /** One map for the page's whole life; `version` says that something in it changed. */
@@ -48,6 +56,9 @@ const EVENTS_A_FRAME = 250
 const EVENTS_HIDDEN = 5000
 const OPEN_DEBOUNCE_MS = 120
 const TICK_MS = 1000
+/** A stream that has been silent for so long may be held back by a proxy. */
+const QUIET_MS = 4000
+export const POLL_MS = 3000
 /** So many unanswered polls in a row while the stream seems live: the stream is probably dead too. */
 const SUSPICIOUS_FAILURES = 2
 
@@ -59,6 +70,15 @@ export class Store {
   readonly #stream = new Worker(new URL('../stream/worker.ts', import.meta.url), { type: 'module' })
   readonly #nodes: Poll<NodeList>
   readonly #pods: Poll<PodList>
+  readonly #pullsAddress: URL
+  /** Stands in for the stream while that is silent. */
+  readonly #pulls: Poll<readonly Pull[]>
+  /** Since when there is no stream, by `performance.now()`. */
+  #quietSince: number | undefined = performance.now()
+  /** When the stream is tried again; absent while it is being tried. */
+  #retryAt: number | undefined
+  /** The last list asked for while the stream was silent came. */
+  #stands = false
   readonly #listeners = new Set<() => void>()
   readonly #tickListeners = new Set<() => void>()
   #more = false
@@ -87,6 +107,8 @@ export class Store {
   constructor(base: string) {
     this.#base = base
     this.#stream.addEventListener('message', ({ data }: MessageEvent<Tell>) => this.#hear(data))
+    this.#pullsAddress = new URL('api/v1/pulls?layers=false', base)
+    this.#pulls = new Poll(this.#pullsAddress, parsePullList, answer => this.#stand(answer))
     this.#nodes = new Poll(new URL('api/v1/nodes', base), parseNodeList, answer => {
       this.#judge(answer)
       if (answer.kind === 'value') this.#change({ nodes: answer.value })
@@ -107,6 +129,7 @@ export class Store {
   stop(): void {
     this.#stream.terminate()
     this.pace({ nodesMs: 0, podsMs: 0 })
+    this.#pulls.every(0)
     this.#frame.stop()
     clearInterval(this.#ticker)
     clearTimeout(this.#openTimer)
@@ -146,6 +169,7 @@ export class Store {
   setOpen(ids: readonly string[]): void {
     this.#open = ids
     this.#table.wantLayers(ids)
+    this.#pullsAddress.searchParams.set('layers', ids.length === 0 ? 'false' : ids.join(','))
     for (const id of this.#asking) if (!ids.includes(id)) this.#asking.delete(id)
     this.#askMissingLayers()
     clearTimeout(this.#openTimer)
@@ -217,30 +241,62 @@ export class Store {
     this.clock.set(hello.time)
     this.#now = this.clock.now()
     this.#pollFailures = 0
+    this.#quietSince = undefined
+    this.#retryAt = undefined
+    this.#stands = false
+    this.#pulls.every(0)
     this.#change({ connection: { kind: 'live' }, serverVersion: hello.version })
   }
 
   #lost(retryAt: number): void {
-    const { connection } = { ...this.#snapshot, ...this.#next }
-    const since = connection.kind === 'lost' ? connection.since : Date.now()
-    this.#change({ connection: { kind: 'lost', since, retryAt } })
+    this.#quietSince ??= performance.now()
+    this.#retryAt = retryAt
+    if (this.#connection.kind !== 'polling') this.#away()
   }
 
   #trying(): void {
-    const { connection } = { ...this.#snapshot, ...this.#next }
-    if (connection.kind === 'lost') this.#change({ connection: { ...connection, retryAt: undefined } })
+    this.#retryAt = undefined
+    if (this.#connection.kind === 'lost') this.#away()
+  }
+
+  #away(): void {
+    const connection = this.#connection
+    const since = connection.kind === 'lost' ? connection.since : Date.now()
+    this.#change({ connection: { kind: 'lost', since, retryAt: this.#retryAt } })
+  }
+
+  get #connection(): Connection {
+    return this.#next.connection ?? this.#snapshot.connection
+  }
+
+  /** An answer of the list while the stream is silent. One that comes when the stream is back is older than it. */
+  #stand(answer: PollAnswer<readonly Pull[]>): void {
+    if (this.#quietSince === undefined) return
+    const stood = this.#stands
+    this.#stands = answer.kind === 'value' || answer.kind === 'unchanged'
+    if (!this.#stands) {
+      if (this.#connection.kind === 'polling') this.#away()
+      return
+    }
+    if (answer.kind === 'value') this.#table.replaceBy(answer.value)
+    this.#frame.request()
+    if (stood) this.#change({ connection: { kind: 'polling' } })
+    // Perhaps the server is back: its stream is tried at once, before anything is said against it.
+    else if (this.#retryAt !== undefined) this.retryNow()
   }
 
   /** EventSource cannot see a connection that died without a word; a poll can. */
   #judge(answer: PollAnswer<NodeList>): void {
     this.#pollFailures = answer.kind === 'failed' ? this.#pollFailures + 1 : 0
     if (this.#pollFailures === SUSPICIOUS_FAILURES && this.#snapshot.connection.kind === 'live')
-      this.#ask({ kind: 'retryNow' })
+      this.retryNow()
   }
 
   readonly #wake = (): void => {
     this.#frame.reschedule()
-    if (!document.hidden && this.#snapshot.connection.kind === 'lost') this.#ask({ kind: 'retryNow' })
+    if (document.hidden) return
+    if (this.#snapshot.connection.kind === 'lost') this.retryNow()
+    for (const poll of [this.#pulls, this.#nodes, this.#pods]) poll.now()
   }
 
   #change(change: Partial<Snapshot>): void {
@@ -271,8 +327,9 @@ export class Store {
 
   #tick(): void {
     this.#now = this.clock.now()
-    const live = this.#snapshot.connection.kind === 'live'
-    const rates = live ? ratesByRegistry(this.#table.pulls.values()) : undefined
+    if (this.#quietSince !== undefined && performance.now() - this.#quietSince >= QUIET_MS)
+      this.#pulls.every(POLL_MS)
+    const rates = stands(this.#snapshot.connection) ? ratesByRegistry(this.#table.pulls.values()) : undefined
     this.#samples = withSample(this.#samples, { at: this.#now, rates })
     for (const listener of this.#tickListeners) listener()
   }

@@ -34,8 +34,13 @@ export class Poll<T> {
   every(ms: number): void {
     if (ms === this.#everyMs) return
     this.#everyMs = ms
+    this.now()
+  }
+
+  /** Does not wait for the next turn: somebody looks at the tab again. */
+  now(): void {
     clearTimeout(this.#timer)
-    if (ms > 0 && !this.#asking) void this.#cycle()
+    if (this.#everyMs > 0 && !this.#asking) void this.#cycle()
   }
 
   async #cycle(): Promise<void> {

@@ -65,7 +65,7 @@ export function NoAgents() {
           What do they say?{' '}
           <code>kubectl -n pulltrace logs -l app.kubernetes.io/component=agent --tail=20</code>
         </li>
-        <li>Do the agents and the server have the same token, and can the nodes reach the server?</li>
+        <li>Can the nodes reach the server? A 401 or 403 in that log: it refuses these agents.</li>
       </ul>
     </Notice>
   )

@@ -7,6 +7,7 @@ import { PullList } from '../components/PullList'
 import { count, duration, rate } from '../format'
 import { NODE_ORDER, type NodeRow, nodeRows } from '../nodeRows'
 import { parseQuery } from '../query'
+import { stands } from '../store/store'
 import { useNow, useSnapshot } from '../store/useStore'
 import { toggleOpen } from '../urlState'
 import { changeUrl, useUrl } from '../useUrl'
@@ -86,7 +87,7 @@ export function NodesView() {
     () => nodeRows(nodes?.nodes ?? [], pulls.values(), parseQuery(query), sort),
     [nodes, pulls, version, query, sort],
   )
-  if (nodes === undefined && connection.kind === 'live') {
+  if (nodes === undefined && stands(connection)) {
     return (
       <Notice icon="resolving" title="Asking for the nodes…">
         <p>The server answers with every node whose agent it has heard.</p>

@@ -37,7 +37,7 @@ function ContainerLine({ row }: { readonly row: ContainerRow }) {
         {container.kind !== 'app' && <span className={styles.waiting}>{container.kind}</span>}
       </span>
       <ImageLabel imageRef={pull?.imageRef ?? container.image} />
-      <span className={styles.end}>{row.percent === undefined ? '' : percent(row.percent)}</span>
+      <span className={styles.end}>{percent(row.percent)}</span>
       <span className={styles.end}>{row.etaSeconds === undefined ? '' : clock(row.etaSeconds)}</span>
       {pull === undefined ? (
         <span className={styles.waiting}>{container.waitingReason}</span>

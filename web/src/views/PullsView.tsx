@@ -1,5 +1,4 @@
 import { useMemo } from 'react'
-import { classes } from '../classes'
 import { DataTable } from '../components/DataTable'
 import { isRestless, pullIds } from '../pullRows'
 import { hasEnded, pullState, STATE_WORD } from '../pullState'
@@ -14,7 +13,7 @@ import styles from './PullsView.module.css'
 import { PULL_COLUMNS } from './pullColumns'
 
 export function PullsView() {
-  const { pulls, shape, connection } = useSnapshot()
+  const { pulls, shape } = useSnapshot()
   const { query, sort, open } = useUrl()
   const now = useNow()
   // Rows that change places under the eye are of no use: an order by moving figures is renewed once a second.
@@ -29,7 +28,7 @@ export function PullsView() {
     <DataTable
       caption="Image pulls"
       columns={PULL_COLUMNS}
-      className={classes(styles.table, connection.kind === 'lost' && styles.stale)}
+      className={styles.table}
       rows={rows}
       rowKey={({ id }) => id}
       rowLabel={label}

@@ -4,7 +4,7 @@ import { ProgressBar } from '../components/ProgressBar'
 import { StateLabel } from '../components/StateLabel'
 import { bytes, clock, count, ofTotal, percent, rate } from '../format'
 import { PULL_ORDER } from '../pullRows'
-import { averageRate, hasEnded, progressUnavailable, tookSeconds } from '../pullState'
+import { averageRate, hasEnded, knownPercent, progressUnavailable, tookSeconds } from '../pullState'
 import { useNow } from '../store/useStore'
 import type { Pull } from '../wire'
 import styles from './PullsView.module.css'
@@ -14,13 +14,7 @@ type Cell = { readonly pull: Pull }
 function Progress({ pull }: Cell) {
   // All bytes of a failed pull may be here, and yet nothing is ready.
   const all = pull.status === 'failed' && pull.percent >= 100
-  const figure = all
-    ? 'not unpacked'
-    : progressUnavailable(pull)
-      ? 'unknown'
-      : pull.totalKnown || pull.status === 'completed'
-        ? percent(pull.percent)
-        : '–'
+  const figure = all ? 'not unpacked' : progressUnavailable(pull) ? 'unknown' : percent(knownPercent(pull))
   return (
     <span className={styles.progress}>
       <ProgressBar pull={pull} />

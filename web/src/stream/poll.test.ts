@@ -1,0 +1,83 @@
+import { afterEach, beforeEach, expect, it, vi } from 'vitest'
+import { Poll, type PollAnswer } from './poll'
+
+const told: PollAnswer<unknown>[] = []
+const page = { hidden: false }
+const ask = vi.fn<typeof fetch>()
+
+function polling(ms: number): Poll<unknown> {
+  const poll = new Poll(
+    new URL('http://host/list'),
+    value => value,
+    answer => told.push(answer),
+  )
+  poll.every(ms)
+  return poll
+}
+
+beforeEach(() => {
+  vi.useFakeTimers()
+  vi.stubGlobal('document', page)
+  vi.stubGlobal('fetch', ask)
+  ask.mockImplementation(() => Promise.resolve(Response.json([1], { headers: { ETag: '"1"' } })))
+  ask.mockClear()
+  told.length = 0
+  page.hidden = false
+})
+
+afterEach(() => {
+  vi.useRealTimers()
+  vi.unstubAllGlobals()
+})
+
+it('asks now and then as often as told, until it is told to stop', async () => {
+  const poll = polling(3000)
+  await vi.advanceTimersByTimeAsync(6000)
+  expect(ask).toHaveBeenCalledTimes(3)
+  poll.every(0)
+  await vi.advanceTimersByTimeAsync(60_000)
+  expect(ask).toHaveBeenCalledTimes(3)
+})
+
+it('names what it has, and says so when there is nothing new', async () => {
+  polling(3000)
+  await vi.advanceTimersByTimeAsync(0)
+  ask.mockResolvedValue(new Response(null, { status: 304 }))
+  await vi.advanceTimersByTimeAsync(3000)
+  expect(ask).toHaveBeenLastCalledWith(
+    expect.anything(),
+    expect.objectContaining({ headers: { 'If-None-Match': '"1"' } }),
+  )
+  expect(told).toEqual([{ kind: 'value', value: [1] }, { kind: 'unchanged' }])
+})
+
+it('asks seldom while nobody looks, and at once when somebody does', async () => {
+  page.hidden = true
+  const poll = polling(3000)
+  await vi.advanceTimersByTimeAsync(23_000)
+  expect(ask).toHaveBeenCalledTimes(1)
+  page.hidden = false
+  poll.now()
+  expect(ask).toHaveBeenCalledTimes(2)
+  await vi.advanceTimersByTimeAsync(3000)
+  expect(ask).toHaveBeenCalledTimes(3)
+})
+
+it('does not ask twice at once, nor after it was stopped', async () => {
+  const poll = polling(3000)
+  poll.now()
+  expect(ask).toHaveBeenCalledTimes(1)
+  await vi.advanceTimersByTimeAsync(0)
+  poll.every(0)
+  poll.now()
+  expect(ask).toHaveBeenCalledTimes(1)
+})
+
+it('tells of an answer that is none, and goes on', async () => {
+  ask.mockRejectedValueOnce(new TypeError('no network'))
+  ask.mockResolvedValueOnce(new Response('busy', { status: 503 }))
+  ask.mockResolvedValueOnce(new Response('<html>'))
+  polling(3000)
+  await vi.advanceTimersByTimeAsync(9000)
+  expect(told.map(({ kind }) => kind)).toEqual(['failed', 'failed', 'failed', 'value'])
+})
