@@ -1,6 +1,7 @@
 """One soak: faults one after the other, and after each the state must be right again."""
 
 import asyncio
+import sys
 import time
 from collections import Counter, defaultdict
 from contextlib import suppress
@@ -96,6 +97,7 @@ class Soak:
 
     def _complain(self, sentence: str) -> None:
         self.result.wrong.append(f"[{self._now}] {sentence}")
+        print(self.result.wrong[-1], file=sys.stderr, flush=True)  # half an hour is long to wait for it
 
     async def _break(self, passed: float) -> None:
         """One fault, drawn from the seed; and until all is right again."""
@@ -128,6 +130,7 @@ class Soak:
                     return took
             await asyncio.sleep(0.1)
         self._complain(f"not right after {WITHIN:g} s: {why}")
+        self._world.forget(time.time())  # said once
         return took
 
     async def _check(self) -> None:
