@@ -13,6 +13,10 @@ from pulltrace.wire import ErrorReason, LayerPhase, LayerState, LayerStatus, Nod
 
 DEFAULT_HEARTBEAT = 10.0
 LOST_AFTER = 60.0
+SKEW_TOLERATED = 2.0
+"""Seconds a node's clock may be off before its times are shifted: less is the way of the report."""
+LATE_REPORTS = 8
+"""So many reports in a row that seem this late are not late: the node's clock was set back."""
 OLDEST = 7 * 24 * 3600.0
 """No pull began longer ago: containerd's leases end after a day. What says otherwise is a broken clock."""
 
@@ -152,8 +156,10 @@ class Node:
     boot_id: str = ""
     sequence: int = 0
     past_boots: deque[str] = field(default_factory=lambda: deque(maxlen=4))
-    skew: float = 0.0
-    """How far the node's clock is ahead, seconds."""
+    skew: float | None = None
+    """How far the node's clock is ahead, seconds; None until it told its time."""
+    late_reports: int = 0
+    """How many reports in a row seemed late by that."""
     agent_version: str = ""
     containerd_version: str = ""
     snapshotter: str = ""
@@ -175,11 +181,23 @@ class Node:
                 break
             yield pull
 
+    def set_clock(self, skew: float) -> None:
+        """A report of this node was made at a time by its clock that is so far ahead of now.
+
+        One that was long under way looks like a clock that is behind, and is not believed unless many do.
+        """
+        behind = self.skew is not None and skew < self.skew - SKEW_TOLERATED
+        self.late_reports = self.late_reports + 1 if behind else 0
+        if behind and self.late_reports < LATE_REPORTS:
+            return
+        if self.skew is None or abs(skew - self.skew) > SKEW_TOLERATED:  # steady otherwise: times must not creep
+            self.skew = skew if abs(skew) > SKEW_TOLERATED else 0.0
+
     def clock(self, time: datetime | None, now: float) -> float:
         """A time of this node in the server's time; ``now`` when it tells none that can be."""
         if not is_told(time):
             return now
-        seconds = time.timestamp() - self.skew
+        seconds = time.timestamp() - (self.skew or 0.0)
         return min(seconds, now) if seconds > now - OLDEST else now
 
     def wire_time(self, time: datetime | None, now: float) -> datetime | None:

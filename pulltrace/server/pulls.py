@@ -25,9 +25,6 @@ from pulltrace.wire import (
     PullState,
 )
 
-SKEW_TOLERATED = 2.0
-"""Seconds a node's clock may be off before its times are shifted: less is the way of the report."""
-
 ENDED_UNSEEN = "ended while nobody watched"
 AGENT_GONE = "the node's agent is gone"
 
@@ -168,9 +165,7 @@ class Pulls:
         node.containerd_version = report.containerd_version
         node.snapshotter = report.snapshotter
         if is_told(report.timestamp):
-            skew = report.timestamp.timestamp() - now
-            if abs(skew - node.skew) > SKEW_TOLERATED:  # steady otherwise: times must not creep
-                node.skew = skew if abs(skew) > SKEW_TOLERATED else 0.0
+            node.set_clock(report.timestamp.timestamp() - now)
 
     def _take(self, merged: Merged, state: PullState, known_since: float, now: float) -> None:
         node = merged.node

@@ -4,6 +4,7 @@ import pytest
 
 from pulltrace.server.hub import TooSoonError
 from pulltrace.server.limits import Limits
+from pulltrace.server.nodes import LATE_REPORTS
 from pulltrace.server.pulls import AGENT_GONE, ENDED_UNSEEN, TooManyNodesError
 from pulltrace.wire import ErrorReason, LayerPhase, LayerState, NodeState, PullPhase, PullState, to_time
 from tests.server.build import MIB, NOW, World, layer, pull, report
@@ -224,6 +225,22 @@ def test_a_clock_that_is_hours_off_is_put_right() -> None:
     assert world.one.started_at == to_time(NOW)
     assert world.one.layers
     assert world.one.layers[0].started_at == to_time(NOW)
+
+
+def test_a_report_that_was_long_under_way_is_not_a_clock_that_is_behind() -> None:
+    world = World()
+    world.say(pull("l", layer("a", 1), at=NOW), timestamp=to_time(NOW + 1), at=1)
+    world.say(pull("l", layer("a"), at=NOW, status=DONE, ended_at=NOW + 2), timestamp=to_time(NOW + 2), at=7)
+    assert world.one.completed_at == to_time(NOW + 2)
+
+
+def test_a_clock_that_is_set_back_is_believed_after_some_reports() -> None:
+    world = World()
+    world.say(timestamp=to_time(NOW + 1), at=1)
+    for second in range(2, 2 + LATE_REPORTS):
+        world.say(timestamp=to_time(NOW + second - 3600), at=second)
+    world.say(pull("l", layer("a", 1), at=NOW + 20 - 3600), timestamp=to_time(NOW + 21 - 3600), at=21)
+    assert world.one.started_at == to_time(NOW + 20)
 
 
 def test_a_small_difference_of_clocks_is_left_alone() -> None:
