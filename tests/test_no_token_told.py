@@ -12,8 +12,9 @@ import pytest
 from pulltrace.demo.containerd import SimulatedContainerd
 from pulltrace.demo.node import Node
 from pulltrace.demo.registries import Registries
-from tests.e2e.programs import Api, Program, free_port
+from tests.e2e.programs import Api, Program
 from tests.kube.accounts import ACCOUNT, AGENT, Accounts
+from tests.real.process import free_port
 
 NODE = "worker-1"
 REPORT = "/api/v1/report"

@@ -23,11 +23,12 @@ import pytest
 import yaml
 
 from tests.chart.rendering import CHART
-from tests.e2e.programs import Program, free_port
+from tests.e2e.programs import Program
 from tests.real.certificates import Authority
 from tests.real.container import RUNC, Container
 from tests.real.containerd import Containerd
 from tests.real.images import MIB, make_image, make_layer
+from tests.real.process import free_port
 from tests.real.registry import Registry
 from tests.release.test_images import rootfs, site
 
