@@ -10,8 +10,9 @@ from pulltrace.server.hub import Hub
 from pulltrace.server.query import Query
 from pulltrace.wire import Hello, to_time
 
-CHUNK = 100
-"""Entries sent at once to a reader that is behind: in between, others have their turn."""
+CHUNK = 1 << 16
+"""Bytes, more or less, given at once to a reader that is behind: in between, others have their turn. One that does not
+read makes the server keep so many."""
 RESET = b"event: reset\ndata: {}\n\n"
 BEFORE_EVERYTHING = -1
 """A cursor that no feed can serve."""
@@ -92,11 +93,14 @@ class Reader:
         return int(revision) if self._hub.feed.since(int(revision)) is not None else None
 
     def _chunks(self, entries: list[Entry]) -> Iterable[bytes]:
-        for start in range(0, len(entries), CHUNK):
-            parts = [self._own(entry) for entry in entries[start : start + CHUNK]]
-            if chunk := b"".join(parts):
+        parts, size = [], 0
+        for number, entry in enumerate(entries, 1):
+            parts.append(self._own(entry))
+            size += len(parts[-1])
+            if size >= CHUNK or (size and number == len(entries)):
                 self._quiet_since = self._hub.now()
-                yield chunk
+                yield b"".join(parts)
+                parts, size = [], 0
 
     def _own(self, entry: Entry) -> bytes:
         """One change as this reader sees it; nothing when it never saw the pull and must not."""

@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import takewhile
 from urllib.parse import quote
 
 import aiohttp
@@ -13,8 +14,10 @@ import msgspec
 import pytest
 
 from pulltrace.server.limits import Limits
+from pulltrace.server.query import Query
+from pulltrace.server.stream import CHUNK, Reader
 from pulltrace.wire import PullPhase
-from tests.server.build import MIB, layer, pull, report
+from tests.server.build import MIB, World, layer, pull, report
 
 FAST = Limits(report_interval=0.0, tick=0.02)
 
@@ -301,3 +304,13 @@ async def test_a_reader_that_does_not_read_is_dropped_and_holds_nobody_up(server
             async with asyncio.timeout(15):
                 await served.until_measured("pulltrace_sse_clients_dropped_total 1.0")
                 await served.until_measured("pulltrace_sse_clients_active 1.0")
+
+
+def test_a_reader_that_does_not_read_is_kept_64_kib_of_thousands_of_pulls() -> None:
+    world = World()
+    for number in range(500):
+        world.say(pull(f"l{number}", *(layer(f"{number}-{n}", MIB) for n in range(10))), node=f"node-{number}")
+    chunks = list(takewhile(bool, Reader(world.hub, Query(), None).follow()))
+    assert sum(chunk.count(b"\ndata: ") for chunk in chunks) == 500 + 1
+    assert len(b"".join(chunks)) > 10 * CHUNK
+    assert max(map(len, chunks)) < CHUNK + 8192

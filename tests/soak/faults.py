@@ -40,6 +40,7 @@ async def agent_frozen(world: World, site: Site, random: Random) -> None:
 
 async def server_killed(world: World, site: Site, random: Random) -> None:
     await world.server.kill()
+    world.server_died()
     await asyncio.sleep(random.uniform(0, 3))
     await world.server.start()
     await world.api.ready()

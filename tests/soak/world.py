@@ -40,6 +40,8 @@ class Truth:
     """Seconds for which its node's agent, the one that runs now, could see it."""
     ended: float | None = None
     told: bool = False
+    only_told: bool = False
+    """Its node's agent knows no more of it: the server alone does."""
 
     @property
     def reference(self) -> str:
@@ -128,6 +130,11 @@ class World:
         for truth in self.pulls:
             if truth.node == site.name and not truth.told:
                 truth.watched = 0.0
+            truth.only_told |= truth.node == site.name and truth.ended is not None
+
+    def server_died(self) -> None:
+        """And so is what it alone knew."""
+        self.pulls = [truth for truth in self.pulls if not truth.only_told]
 
     def running(self, node: str) -> Iterator[Truth]:
         """The pulls that run there."""
