@@ -168,7 +168,7 @@ class Story:
         if not live and basis == self._basis:
             return None
         self._basis = basis
-        if pull and want and pull.presumed and not self._failure:
+        if pull and want and pull.presumed and not self._failure and self._number >= self._attempt:
             _correct(pull, want)
         status = (
             (pull and self._of_pull(pull, stall_timeout, now))

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from operator import itemgetter
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pulltrace.demo.kubelet import PodStory, pod
@@ -202,6 +202,7 @@ def channel(
 
 @settings(max_examples=200)
 @given(st.lists(lives, min_size=1, max_size=2), delays, delays, delays, silences)
+@example([Life(0.0, [Attempt(2.5, False, 0.0), Attempt(1.0, True, 0.0)])], [2.0], [0.0], [0.8], [(1.0, 5.0)])
 def test_what_was_told_stays_true(lives, events_late, statuses_late, reports_late, silences) -> None:
     node = Node(lives)
     cluster = Cluster()
