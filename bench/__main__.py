@@ -54,9 +54,10 @@ HEAD = (
 
 def line(name: str, row: Row) -> str:
     """One row of a table."""
+    refused = ", ".join(f"{count} ({status})" for status, count in row.refused.items()) or 0
     return (
         f"| {name} | {row.reports:g} | {row.cpu:g} % | {row.us_per_report} | {row.rss:g} | "
-        f"{row.told_p50:g} / {row.told_p99:g} | {row.answer_p99:g} | {row.refused} | {row.late} | "
+        f"{row.told_p50:g} / {row.told_p99:g} | {row.answer_p99:g} | {refused} | {row.late} | "
         f"{row.mib_per_second:g} | {row.scrape:g} |\n"
     )
 
@@ -112,14 +113,22 @@ async def curves(size: Size) -> str:
 
 
 async def broken(size: Size) -> str:
-    """Twice the pulling nodes until the way of a report takes more than two seconds, or something is refused."""
+    """More nodes that pull, then more readers of the issue's load, until two seconds pass or something is refused."""
+    steps = {
+        "pulling nodes": [
+            Load(nodes=pulling, pulling=pulling, readers=20, slow=3, filtered=3)
+            for pulling in (1000, 2000, 2500, 3000, 3500, 4000)
+        ],
+        "readers": [replace(TARGET, readers=readers - TARGET.with_layers) for readers in (256, 512, 1024, 2048)],
+    }
     text = f"### Where it breaks\n\n{HEAD}"
-    for pulling in (500, 1000, 2000, 4000):
-        load = Load(nodes=pulling, pulling=pulling, readers=20, slow=3, filtered=3)
-        row = await measure("pulltrace", size.of(load), size.seconds)
-        text += line(f"{pulling:,} pulling nodes", row)
-        if row.told_p99 > 2000 or row.refused or row.broken or size is not FULL:
-            break
+    for name, loads in steps.items():
+        for load in loads:
+            row = await measure("pulltrace", size.of(load), size.seconds)
+            count = load.pulling if name == "pulling nodes" else load.readers + load.with_layers
+            text += line(f"{count:,} {name}", row)
+            if max(row.told_p99, row.answer_p99) > 2000 or row.refused or row.broken or size is not FULL:
+                break
     return text + "\n"
 
 

@@ -25,7 +25,8 @@ class Row:
     told_p50: float
     told_p99: float
     answer_p99: float
-    refused: int
+    refused: dict[int, int]
+    """Reports that were not taken, by the answer's status."""
     late: int
     broken: int
     mib_per_second: float
@@ -68,7 +69,7 @@ async def observe(
         told_p50=_percentile(seen.told_in, 50),
         told_p99=_percentile(seen.told_in, 99),
         answer_p99=_percentile(seen.answered_in, 99),
-        refused=seen.answers.total() - taken,
+        refused={status: count for status, count in sorted(seen.answers.items()) if status != 200},
         late=seen.late,
         broken=seen.broken,
         mib_per_second=round(seen.received / took / 2**20, 2),
