@@ -104,6 +104,8 @@ class Story:
     def _place_alive(self, pull: Pull, told: PullStatus) -> Place:
         """It lived when it was last told."""
         seen_at = pull.seen_at or pull.started_at
+        if self._presumed:
+            return Place.SAME
         if told.status.ended:
             late = pull.started_at <= self._ended_at + WHOLE_SECONDS and seen_at <= self._ended_at + REPORT_LATE
             return Place.OPEN if late else _after(told)
@@ -115,6 +117,8 @@ class Story:
             return Place.PAST if pull.phase is PullPhase.FAILED else Place.NONE
         if not told.status.ended:
             return Place.NEXT
+        if self._presumed:
+            return Place.SAME
         if pull.presumed:
             return Place.SAME if pull.started_at <= self._ended_at + WHOLE_SECONDS else _after(told)
         same = pull.phase is told.status and ended_at <= self._ended_at + WHOLE_SECONDS

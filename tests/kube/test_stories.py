@@ -7,6 +7,7 @@ from pulltrace.server.objects import PodGone
 from pulltrace.server.pods import Cluster
 from pulltrace.server.podview import count_waiting, fits, pods_waiting, rollouts
 from pulltrace.server.query import parse
+from pulltrace.server.stories import GIVEN_UP
 from pulltrace.wire import ErrorReason, LayerPhase, PullPhase, to_time
 from tests.kube.test_pods import NOT_FOUND, event, seen
 from tests.server.build import MIB, NOW, World, layer, pull
@@ -429,4 +430,30 @@ def test_a_failure_is_of_its_own_attempt_though_the_kubelet_has_begun_the_next(w
     world.say(pull("lease-2", layer("a", 60 * MIB), at=NOW + 2.1), at=2.5)
     assert (world.one.status, world.one.attempt) == (PullPhase.DOWNLOADING, 2)
     world.say(pull("lease-2", layer("a", 70 * MIB), at=NOW + 2.1), at=3.5)
+    assert (world.one.status, world.one.attempt) == (PullPhase.DOWNLOADING, 2)
+
+
+def test_a_try_that_nobody_waits_for_any_longer_is_over(world):
+    story = web()
+    world.tell(seen(story), event(story.pulling("app", NOW)), at=1)
+    world.say(pull("lease-1", layer("a", MIB), at=NOW + 0.5), at=2)
+    world.say(pull("lease-1", layer("a", MIB), at=NOW + 0.5, status=PullPhase.FAILED, ended_at=NOW + 3), at=3)
+    world.tell(event(story.failed("app", NOW + 3, NOT_FOUND)), event(story.pulling("app", NOW + 13)), at=13)
+    assert (world.one.status, world.one.attempt) == (PullPhase.QUEUED, 2)
+    world.tell(PodGone(story.pod["metadata"]["uid"]), at=14)
+    assert (world.one.status, world.one.attempt, world.one.error) == (PullPhase.FAILED, 2, GIVEN_UP)
+    # The kubelet's pull goes on all the same.
+    world.say(pull("lease-2", layer("a", 2 * MIB), at=NOW + 13.5), at=15)
+    assert (world.one.status, world.one.attempt) == (PullPhase.DOWNLOADING, 2)
+
+
+def test_another_pods_pull_that_began_with_one_that_failed_is_the_next_attempt(world):
+    one, two = web("web-1"), web("web-2")
+    world.tell(seen(one), seen(two), event(one.pulling("app", NOW)), event(two.pulling("app", NOW)), at=0)
+    world.tell(event(one.failed("app", NOW + 1, NOT_FOUND)), at=1)
+    world.tell(event(two.failed("app", NOW + 1, NOT_FOUND)), at=1)
+    for second in range(2, 9):  # perhaps the report is late, and this is what failed
+        world.say(pull("lease-1", layer("a", second * MIB), at=NOW + 0.5), at=second)
+        assert (world.one.status, world.one.attempt) == (PullPhase.FAILED, 1)
+    world.say(pull("lease-1", layer("a", 20 * MIB), at=NOW + 0.5), at=10)
     assert (world.one.status, world.one.attempt) == (PullPhase.DOWNLOADING, 2)
