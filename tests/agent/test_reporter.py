@@ -280,6 +280,20 @@ async def test_without_its_token_file_nothing_is_sent_and_the_ends_are_kept(serv
     assert {request.path for request in server.requests} == {"/base/api/v1/report"}
 
 
+@pytest.mark.parametrize("text", ["secret\nsecret", "secret secret", "secret\0", "secr\u00e9t"])
+async def test_a_token_that_cannot_be_sent_is_not_logged_either(server, make, tmp_path, caplog, text):
+    file = tmp_path / "token"
+    file.write_text(text, encoding="utf-8")
+    async with make(token_file=file, run=False) as reporter:
+        reporter.offer([], [pull("a")])
+        assert await reporter._post(60) > 0
+        assert reporter._untold
+    (record,) = caplog.records
+    assert record.fields["error"].startswith("token: PULLTRACE_AGENT_TOKEN_FILE: ")
+    assert "secr" not in str(record.fields)
+    assert not server.requests
+
+
 async def test_large_reports_are_gzipped_and_small_ones_are_not(server, make):
     async with make() as reporter:
         reporter.offer([], [pull("small")])
