@@ -5,14 +5,39 @@ Of a whole HTTP client the agent needs this much; aiohttp would cost every node 
 
 import asyncio
 import ssl
-from collections.abc import Mapping
-from typing import NamedTuple, Self
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Thread
+from typing import NamedTuple, ParamSpec, Self, TypeVar
 from urllib.parse import urlsplit
 
 import h11
 
 _TIMEOUT = 10.0  # seconds one exchange may take, with connecting
 _MAX_BODY = 64 << 10  # bytes of an answer worth reading
+
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class Lookups(ThreadPoolExecutor):
+    """Threads for looking up names, one each, that nobody waits for: a resolver may take half a minute to give up, and
+    with asyncio's own executor the process would not end before."""
+
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+        """Run it in a thread of its own."""
+        future: Future[_T] = Future()
+        future.set_running_or_notify_cancel()
+
+        def run() -> None:
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except Exception as error:  # noqa: BLE001  # it is the caller's
+                future.set_exception(error)
+
+        Thread(target=run, daemon=True).start()
+        return future
 
 
 class HttpError(Exception):
