@@ -190,7 +190,7 @@ class _Connection(asyncio.Protocol):
         self._h2 = _H2(_CONFIGURATION)
         self._answers: dict[int, Answer] = {}  # of calls that somebody waits for
         self._transport: asyncio.Transport | None = None
-        self._undigested = 0  # bytes since the last that made sense
+        self._in_half = False  # what came last had no end, and may be no frame
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  # for mypy: create_unix_connection makes no other
@@ -204,13 +204,14 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             events = self._h2.receive_data(data)
-            self._undigested = 0 if events else self._undigested + len(data)
             for event in events:
                 self._take_in(event)
         except ProtocolError as error:
             self.end(f"no HTTP/2: {error}")
         else:
-            self._flush()
+            # A late word of a call that was given up makes no event: h2 answers it.
+            answered = self._flush()
+            self._in_half = not events and not answered
 
     def pause_writing(self) -> None:
         self.end("the other end does not read")
@@ -253,7 +254,7 @@ class _Connection(asyncio.Protocol):
         answer = self._answers.pop(stream)
         if answer.over or self.ended is not None:
             return
-        if self._undigested:
+        if self._in_half:
             # h2 waits for the rest of a frame, even of one that is far too long: whatever that is, it is no answer.
             self.end("no HTTP/2: half a frame")
         else:
@@ -281,9 +282,12 @@ class _Connection(asyncio.Protocol):
             answer.over = True
             answer.end(RpcError(Code.CANCELLED, f"the call was reset ({event.error_code})"))
 
-    def _flush(self) -> None:
-        if self._transport and self.ended is None and (data := self._h2.data_to_send()):
-            self._transport.write(data)
+    def _flush(self) -> bool:
+        """Write what is to be written; whether anything was."""
+        if not self._transport or self.ended is not None or not (data := self._h2.data_to_send()):
+            return False
+        self._transport.write(data)
+        return True
 
 
 def _split(data: bytes) -> Iterator[bytes]:
