@@ -5,8 +5,8 @@ Of a whole gRPC client the agent needs this much: one request, its answers, a st
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from enum import IntEnum
 from typing import Self
 from urllib.parse import unquote_to_bytes
@@ -107,24 +107,21 @@ class Channel:
 
     async def call(self, method: str, request: bytes) -> list[bytes]:
         """Call ``method``, named ``/package.Service/Method``. Returns the messages of the answer; raises RpcError."""
-        async with self._turns:
+        async with _deadline(), self._turns:
             [answer] = await self._ask(method, [request])
         return answer.messages()
 
     async def calls(self, method: str, requests: Sequence[bytes]) -> list["Answer"]:
-        """One call for each request, all at once: one task, one deadline and one write for all."""
-        parts = [requests[first : first + _AT_ONCE] for first in range(0, len(requests), _AT_ONCE)]
-        return [answer for part in parts for answer in await self._ask(method, part)]
+        """One call for each request, a hundred at once: one task, one deadline and one write for those."""
+        answers: list[Answer] = []
+        for first in range(0, len(requests), _AT_ONCE):
+            async with _deadline():
+                answers += await self._ask(method, requests[first : first + _AT_ONCE])
+        return answers
 
     async def _ask(self, method: str, requests: Sequence[bytes]) -> list["Answer"]:
-        try:
-            async with asyncio.timeout(_DEADLINE):
-                connection = await self._connect()
-                return await connection.ask([(":path", method), *self._headers], requests)
-        except TimeoutError as error:
-            raise RpcError(Code.DEADLINE_EXCEEDED, f"no answer within {_DEADLINE:g} s") from error
-        except OSError as error:
-            raise RpcError(Code.UNAVAILABLE, str(error)) from error
+        connection = await self._connect()
+        return await connection.ask([(":path", method), *self._headers], requests)
 
     async def _connect(self) -> "_Connection":
         if self._connection and self.connected:
@@ -134,6 +131,18 @@ class Channel:
                 loop = asyncio.get_running_loop()
                 _, self._connection = await loop.create_unix_connection(_Connection, self._socket)
             return self._connection
+
+
+@asynccontextmanager
+async def _deadline() -> AsyncIterator[None]:
+    """Raises RpcError when what is inside takes too long, or there is no connection for it."""
+    try:
+        async with asyncio.timeout(_DEADLINE):
+            yield
+    except TimeoutError as error:
+        raise RpcError(Code.DEADLINE_EXCEEDED, f"no answer within {_DEADLINE:g} s") from error
+    except OSError as error:
+        raise RpcError(Code.UNAVAILABLE, str(error)) from error
 
 
 class _H2(H2Connection):

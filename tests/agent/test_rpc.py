@@ -176,6 +176,26 @@ async def test_no_more_calls_are_under_way_than_a_server_must_take(server, chann
     assert len(server.connections) == 1
 
 
+async def test_waiting_for_a_turn_counts_in_the_deadline(server, channel, monkeypatch):
+    everyone = asyncio.Event()
+
+    def never(*_: object) -> None:
+        if len(server.asked) == 100:
+            everyone.set()
+
+    server.answer = never
+    waiting = [asyncio.create_task(channel.call(METHOD, b"")) for _ in range(100)]
+    await everyone.wait()
+    monkeypatch.setattr(rpc, "_DEADLINE", 0.05)
+    with pytest.raises(RpcError, match="DEADLINE_EXCEEDED"):
+        async with asyncio.timeout(5):
+            await channel.call(METHOD, b"")
+    assert len(server.asked) == 100
+    for call in waiting:
+        call.cancel()
+    await asyncio.wait(waiting)
+
+
 async def test_of_many_calls_one_may_fail(server, channel):
     server.answer = lambda connection, stream: (reset if stream == 3 else Connection.send)(connection, stream)
     answers = await channel.calls(METHOD, [b""] * 3)
