@@ -258,6 +258,14 @@ async def test_the_token_goes_in_the_header_and_redirects_are_not_followed(serve
     assert {request.headers["Authorization"] for request in server.requests} == {"Bearer secret"}
 
 
+async def test_a_proxy_in_the_environment_is_not_used(server, make, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    async with make() as reporter:
+        reporter.offer([], [pull("a")])
+        await server.until(server.told)
+
+
 async def test_a_token_file_is_read_anew_for_each_report(server, make, tmp_path):
     file = tmp_path / "token"
     async with make(heartbeat=0.05, token_file=file):
