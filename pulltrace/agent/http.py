@@ -68,7 +68,7 @@ class Poster:
         self._port = parts.port or (443 if self._tls else 80)
         self._target = parts.path or "/"
         self._ca_file = ca_file
-        self._headers = {"Host": parts.netloc.rpartition("@")[2], **headers}
+        self._headers = {"Host": parts.netloc, **headers}
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._protocol = h11.Connection(h11.CLIENT)
 
