@@ -76,10 +76,10 @@ def _between(kind: Callable[[str], Any], least: float, most: float) -> Callable[
 
 
 def _agent(_: argparse.Namespace) -> int:
-    from pulltrace.agent.run import watch
+    from pulltrace.agent.run import new_event_loop, watch
 
     config = settings.load(settings.AgentSettings, os.environ)
-    return run_until_stopped(watch(config), config.log_level)
+    return run_until_stopped(watch(config), config.log_level, new_event_loop)
 
 
 def _server(_: argparse.Namespace) -> int:

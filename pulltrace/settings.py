@@ -104,6 +104,9 @@ def _server_url(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError("is not a URL like http://pulltrace-server:8080")
+    if "@" in parts.netloc:
+        raise ValueError("has a user or a password, which nobody would send; agents report with a token")
+    _ = parts.port  # raises ValueError, not before
     return text.rstrip("/")
 
 
@@ -201,8 +204,9 @@ def load(kind: type[Settings], environ: Mapping[str, str]) -> Settings:
         try:
             values[item.name] = item.metadata["parse"](text)
         except ValueError as error:
-            # A token is never echoed, not even a bad one.
-            mistakes.append(f"{name}{'' if item.metadata['parse'] is _token else f'={text!r}'} {error}")
+            # A token or a password is never echoed, not even a bad one.
+            secret = item.metadata["parse"] is _token or "@" in text
+            mistakes.append(f"{name}{'' if secret else f'={text!r}'} {error}")
         if _is_set(item.metadata["without"], environ):
             mistakes.append(f"{name} and {item.metadata['without']} exclude each other")
         if item.metadata["along"] and not _is_set(item.metadata["along"], environ):

@@ -118,8 +118,11 @@ class Containerd:
         blob = await self.blob(digest)
         if blob is None:
             return None
-        if blob.size > MAX_DOCUMENT or await self._read(digest, 1) != b"{":
+        if blob.size > MAX_DOCUMENT:
             return b""
+        first = await self._read(digest, 1)
+        if first != b"{":
+            return None if first is None else b""
         return await self._read(digest, blob.size)
 
     async def _read(self, digest: str, size: int) -> bytes | None:

@@ -5,14 +5,39 @@ Of a whole HTTP client the agent needs this much; aiohttp would cost every node 
 
 import asyncio
 import ssl
-from collections.abc import Mapping
-from typing import NamedTuple, Self
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Thread
+from typing import NamedTuple, ParamSpec, Self, TypeVar
 from urllib.parse import urlsplit
 
 import h11
 
 _TIMEOUT = 10.0  # seconds one exchange may take, with connecting
 _MAX_BODY = 64 << 10  # bytes of an answer worth reading
+
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class Lookups(ThreadPoolExecutor):
+    """Threads for looking up names, one each, that nobody waits for: a resolver may take half a minute to give up, and
+    with asyncio's own executor the process would not end before."""
+
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+        """Run it in a thread of its own."""
+        future: Future[_T] = Future()
+        future.set_running_or_notify_cancel()
+
+        def run() -> None:
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except Exception as error:  # noqa: BLE001  # it is the caller's
+                future.set_exception(error)
+
+        Thread(target=run, daemon=True).start()
+        return future
 
 
 class HttpError(Exception):
@@ -43,7 +68,7 @@ class Poster:
         self._port = parts.port or (443 if self._tls else 80)
         self._target = parts.path or "/"
         self._ca_file = ca_file
-        self._headers = {"Host": parts.netloc.rpartition("@")[2], **headers}
+        self._headers = {"Host": parts.netloc, **headers}
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._protocol = h11.Connection(h11.CLIENT)
 
@@ -77,9 +102,12 @@ class Poster:
 
     def _context(self) -> ssl.SSLContext:
         try:
-            return ssl.create_default_context(cafile=self._ca_file)
+            context = ssl.create_default_context(cafile=self._ca_file)
         except OSError as error:
             raise OSError(f"PULLTRACE_SERVER_CA_FILE={self._ca_file}: {error}") from error
+        # Python 3.13 began to refuse authorities without every extension of RFC 5280: those of most private ones.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        return context
 
     def _hang_up(self) -> None:
         if self._streams:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import re
 import secrets
 import time
 import zlib
@@ -134,6 +135,8 @@ class Reporter:
         if self._settings.agent_token_file:
             with open(self._settings.agent_token_file, encoding="ascii") as file:  # noqa: PTH123  # pathlib costs 1 MiB
                 token = file.read(_MAX_TOKEN).strip()
+            if not re.fullmatch(r"[\x21-\x7e]*", token):  # h11 would tell it, and we would log that
+                raise UnicodeError("is not one word of printable ASCII")
         return {"Authorization": f"Bearer {token}"} if token else {}
 
     def _acknowledged(self, ends: list[PullState], body: bytes) -> None:

@@ -5,8 +5,8 @@ Of a whole gRPC client the agent needs this much: one request, its answers, a st
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from enum import IntEnum
 from typing import Self
 from urllib.parse import unquote_to_bytes
@@ -107,24 +107,21 @@ class Channel:
 
     async def call(self, method: str, request: bytes) -> list[bytes]:
         """Call ``method``, named ``/package.Service/Method``. Returns the messages of the answer; raises RpcError."""
-        async with self._turns:
+        async with _deadline(), self._turns:
             [answer] = await self._ask(method, [request])
         return answer.messages()
 
     async def calls(self, method: str, requests: Sequence[bytes]) -> list["Answer"]:
-        """One call for each request, all at once: one task, one deadline and one write for all."""
-        parts = [requests[first : first + _AT_ONCE] for first in range(0, len(requests), _AT_ONCE)]
-        return [answer for part in parts for answer in await self._ask(method, part)]
+        """One call for each request, a hundred at once: one task, one deadline and one write for those."""
+        answers: list[Answer] = []
+        for first in range(0, len(requests), _AT_ONCE):
+            async with _deadline():
+                answers += await self._ask(method, requests[first : first + _AT_ONCE])
+        return answers
 
     async def _ask(self, method: str, requests: Sequence[bytes]) -> list["Answer"]:
-        try:
-            async with asyncio.timeout(_DEADLINE):
-                connection = await self._connect()
-                return await connection.ask([(":path", method), *self._headers], requests)
-        except TimeoutError as error:
-            raise RpcError(Code.DEADLINE_EXCEEDED, f"no answer within {_DEADLINE:g} s") from error
-        except OSError as error:
-            raise RpcError(Code.UNAVAILABLE, str(error)) from error
+        connection = await self._connect()
+        return await connection.ask([(":path", method), *self._headers], requests)
 
     async def _connect(self) -> "_Connection":
         if self._connection and self.connected:
@@ -134,6 +131,18 @@ class Channel:
                 loop = asyncio.get_running_loop()
                 _, self._connection = await loop.create_unix_connection(_Connection, self._socket)
             return self._connection
+
+
+@asynccontextmanager
+async def _deadline() -> AsyncIterator[None]:
+    """Raises RpcError when what is inside takes too long, or there is no connection for it."""
+    try:
+        async with asyncio.timeout(_DEADLINE):
+            yield
+    except TimeoutError as error:
+        raise RpcError(Code.DEADLINE_EXCEEDED, f"no answer within {_DEADLINE:g} s") from error
+    except OSError as error:
+        raise RpcError(Code.UNAVAILABLE, str(error)) from error
 
 
 class _H2(H2Connection):
@@ -190,7 +199,7 @@ class _Connection(asyncio.Protocol):
         self._h2 = _H2(_CONFIGURATION)
         self._answers: dict[int, Answer] = {}  # of calls that somebody waits for
         self._transport: asyncio.Transport | None = None
-        self._undigested = 0  # bytes since the last that made sense
+        self._in_half = False  # what came last had no end, and may be no frame
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  # for mypy: create_unix_connection makes no other
@@ -204,13 +213,14 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             events = self._h2.receive_data(data)
-            self._undigested = 0 if events else self._undigested + len(data)
             for event in events:
                 self._take_in(event)
         except ProtocolError as error:
             self.end(f"no HTTP/2: {error}")
         else:
-            self._flush()
+            # A late word of a call that was given up makes no event: h2 answers it.
+            answered = self._flush()
+            self._in_half = not events and not answered
 
     def pause_writing(self) -> None:
         self.end("the other end does not read")
@@ -253,7 +263,7 @@ class _Connection(asyncio.Protocol):
         answer = self._answers.pop(stream)
         if answer.over or self.ended is not None:
             return
-        if self._undigested:
+        if self._in_half:
             # h2 waits for the rest of a frame, even of one that is far too long: whatever that is, it is no answer.
             self.end("no HTTP/2: half a frame")
         else:
@@ -281,9 +291,12 @@ class _Connection(asyncio.Protocol):
             answer.over = True
             answer.end(RpcError(Code.CANCELLED, f"the call was reset ({event.error_code})"))
 
-    def _flush(self) -> None:
-        if self._transport and self.ended is None and (data := self._h2.data_to_send()):
-            self._transport.write(data)
+    def _flush(self) -> bool:
+        """Write what is to be written; whether anything was."""
+        if not self._transport or self.ended is not None or not (data := self._h2.data_to_send()):
+            return False
+        self._transport.write(data)
+        return True
 
 
 def _split(data: bytes) -> Iterator[bytes]:

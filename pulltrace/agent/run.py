@@ -6,6 +6,7 @@ import logging
 import time
 
 from pulltrace.agent.containerd import SOCKETS, Containerd, ContainerdError, find_socket
+from pulltrace.agent.http import Lookups
 from pulltrace.agent.observation import Observation, Question
 from pulltrace.agent.reporter import Reporter
 from pulltrace.agent.tracker import Tracker
@@ -24,6 +25,13 @@ _log = logging.getLogger(__name__)
 
 class AgentError(Exception):
     """The agent cannot do its work; the message says what to do about it."""
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """One that ends at once, whatever a name server is doing."""
+    loop = asyncio.new_event_loop()
+    loop.set_default_executor(Lookups())
+    return loop
 
 
 async def watch(settings: AgentSettings, silence_limit: float = SILENCE_LIMIT) -> None:

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import os
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,16 @@ from pulltrace.cli import run_until_stopped
 from pulltrace.settings import AgentSettings, load
 settings = load(AgentSettings, {"PULLTRACE_NODE_NAME": "a", "PULLTRACE_CONTAINERD_SOCKET": sys.argv[1]})
 sys.exit(run_until_stopped(watch(settings, silence_limit=0.5), settings.log_level))
+"""
+
+NO_RESOLVER = """
+import socket, sys, time
+from pulltrace.cli import main
+def getaddrinfo(*_, **__):
+    print("looking up", flush=True)
+    time.sleep(60)
+socket.getaddrinfo = getaddrinfo
+sys.exit(main(["agent"]))
 """
 
 
@@ -193,6 +205,25 @@ async def test_a_wrong_configuration_tells_every_mistake_and_exits_2():
         assert f"PULLTRACE_{name}" in wrong.output
     assert "a b" not in wrong.output, "a token is never told"
     assert "Traceback" not in wrong.output
+
+
+async def test_it_ends_soon_while_no_name_server_answers(containerd):
+    variables = {"NODE_NAME": "a", "SERVER_URL": "http://server.test", "CONTAINERD_SOCKET": str(containerd.socket)}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", NO_RESOLVER),
+        stdout=asyncio.subprocess.PIPE,
+        env=os.environ | {f"PULLTRACE_{name}": value for name, value in variables.items()},
+    )
+    async with asyncio.timeout(20):
+        while b"looking up" not in await process.stdout.readline():
+            pass
+    process.send_signal(signal.SIGTERM)
+    try:
+        async with asyncio.timeout(8):
+            assert await process.wait() == 0
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT], ids=lambda how: how.name)

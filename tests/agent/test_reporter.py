@@ -258,6 +258,14 @@ async def test_the_token_goes_in_the_header_and_redirects_are_not_followed(serve
     assert {request.headers["Authorization"] for request in server.requests} == {"Bearer secret"}
 
 
+async def test_a_proxy_in_the_environment_is_not_used(server, make, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    async with make() as reporter:
+        reporter.offer([], [pull("a")])
+        await server.until(server.told)
+
+
 async def test_a_token_file_is_read_anew_for_each_report(server, make, tmp_path):
     file = tmp_path / "token"
     async with make(heartbeat=0.05, token_file=file):
@@ -278,6 +286,20 @@ async def test_without_its_token_file_nothing_is_sent_and_the_ends_are_kept(serv
         await server.until(lambda: server.reports)
     assert [item["id"] for item in server.reports[0]["pulls"]] == ["a"]
     assert {request.path for request in server.requests} == {"/base/api/v1/report"}
+
+
+@pytest.mark.parametrize("text", ["secret\nsecret", "secret secret", "secret\0", "secr\u00e9t"])
+async def test_a_token_that_cannot_be_sent_is_not_logged_either(server, make, tmp_path, caplog, text):
+    file = tmp_path / "token"
+    file.write_text(text, encoding="utf-8")
+    async with make(token_file=file, run=False) as reporter:
+        reporter.offer([], [pull("a")])
+        assert await reporter._post(60) > 0
+        assert reporter._untold
+    (record,) = caplog.records
+    assert record.fields["error"].startswith("token: PULLTRACE_AGENT_TOKEN_FILE: ")
+    assert "secr" not in str(record.fields)
+    assert not server.requests
 
 
 async def test_large_reports_are_gzipped_and_small_ones_are_not(server, make):

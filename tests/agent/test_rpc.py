@@ -10,12 +10,14 @@ import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import RequestReceived, StreamReset
+from hyperframe.frame import HeadersFrame
 
 from pulltrace.agent import rpc
 from pulltrace.agent.rpc import Channel, Code, RpcError
 
 METHOD = "/package.Service/Method"
 OK = [("grpc-status", "0")]
+FLAGS = ("END_HEADERS", "END_STREAM")
 
 
 class Connection(asyncio.Protocol):
@@ -174,6 +176,26 @@ async def test_no_more_calls_are_under_way_than_a_server_must_take(server, chann
     assert len(server.connections) == 1
 
 
+async def test_waiting_for_a_turn_counts_in_the_deadline(server, channel, monkeypatch):
+    everyone = asyncio.Event()
+
+    def never(*_: object) -> None:
+        if len(server.asked) == 100:
+            everyone.set()
+
+    server.answer = never
+    waiting = [asyncio.create_task(channel.call(METHOD, b"")) for _ in range(100)]
+    await everyone.wait()
+    monkeypatch.setattr(rpc, "_DEADLINE", 0.05)
+    with pytest.raises(RpcError, match="DEADLINE_EXCEEDED"):
+        async with asyncio.timeout(5):
+            await channel.call(METHOD, b"")
+    assert len(server.asked) == 100
+    for call in waiting:
+        call.cancel()
+    await asyncio.wait(waiting)
+
+
 async def test_of_many_calls_one_may_fail(server, channel):
     server.answer = lambda connection, stream: (reset if stream == 3 else Connection.send)(connection, stream)
     answers = await channel.calls(METHOD, [b""] * 3)
@@ -202,6 +224,26 @@ async def test_one_that_is_late_is_given_up(server, channel, monkeypatch):
     with pytest.raises(RpcError, match="DEADLINE_EXCEEDED"):
         await channel.calls(METHOD, [b"", b""])
     await server.resets.wait()
+
+
+async def test_a_late_answer_to_a_call_given_up_is_no_reason_to_hang_up(server, channel, monkeypatch):
+    monkeypatch.setattr(rpc, "_DEADLINE", 0.2)
+    well, streams = server.answer, list[int]()
+
+    def answer_the_first(connection: Connection, stream: int) -> None:
+        streams.append(stream)
+        if stream != streams[0]:
+            late = HeadersFrame(streams[0], connection.h2.encoder.encode([(":status", "200"), *OK]), flags=FLAGS)
+            connection.transport.write(late.serialize())
+
+    server.answer = answer_the_first
+    for _ in range(2):
+        with pytest.raises(RpcError, match="DEADLINE_EXCEEDED"):
+            await channel.call(METHOD, b"")
+    assert channel.connected
+    server.answer = well
+    assert await channel.call(METHOD, b"") == [b""]
+    assert len(server.connections) == 1
 
 
 async def test_what_never_becomes_a_frame_ends_the_connection(server, channel, monkeypatch):

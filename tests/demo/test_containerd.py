@@ -100,6 +100,21 @@ async def test_documents_are_read_whole_and_in_part_and_layers_look_like_gzip(no
     assert layer[0].data[:2] == b"\x1f\x8b"
 
 
+async def test_a_document_that_goes_while_it_is_read_is_gone_and_not_unreadable(node, agent, containerd, push, until):
+    ref, image = push("app:1", ("app", 2))
+    node.pull(ref)
+    until(lambda: node.store.records)
+    heard = containerd.heard
+
+    async def collect_before_reading(method: str) -> None:
+        if method.endswith("/Read"):
+            node.store.content.pop(image.manifest.digest)
+        await heard(method)
+
+    containerd.heard = collect_before_reading
+    assert await agent.document(image.manifest.digest) is None
+
+
 async def test_what_is_not_there_is_not_found_and_what_makes_no_sense_is_an_invalid_argument(channel):
     digest = "sha256:" + "0" * 64
     not_found, invalid = grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT

@@ -14,18 +14,22 @@ subjectAltName=IP:127.0.0.1,DNS:localhost
 [ca]
 basicConstraints=critical,CA:TRUE
 keyUsage=critical,keyCertSign
+[plain]
+basicConstraints=critical,CA:TRUE
 """
 
 
 class Authority:
-    """One certificate authority. ``ca`` is what clients verify with."""
+    """One certificate authority. ``ca`` is what clients verify with. A ``plain`` one has no extension that it can do
+    without, as those have that older EKS clusters and many a handbook make."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, plain: bool = False) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "openssl.cnf").write_text(_CONFIG)
         self.ca = folder / "ca.crt"
-        self._openssl("req", "-x509", *_KEY, "-subj", "/CN=test authority", "-extensions", "ca", *_out("ca"))
+        kind = "plain" if plain else "ca"
+        self._openssl("req", "-x509", *_KEY, "-subj", "/CN=test authority", "-extensions", kind, *_out("ca"))
 
     def issue(self, cert: Path, key: Path, name: str) -> None:
         """Sign a certificate for 127.0.0.1 and put it there, replacing what was."""

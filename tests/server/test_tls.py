@@ -1,6 +1,7 @@
 """HTTPS on the API's port: a real server and a real agent, with certificates that openssl made."""
 
 import asyncio
+import json
 import shutil
 import ssl
 import sys
@@ -8,10 +9,16 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
+from kubernetes_asyncio.client import Configuration
 
+from pulltrace.agent.http import Poster
+from pulltrace.server.kube import PODS
+from pulltrace.server.kube_api import HttpApi
 from pulltrace.server.tls import Certificate, CertificateError
 from tests.e2e.programs import Program
 from tests.real.certificates import Authority
+from tests.real.process import free_port
 
 pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl here to make certificates")
 
@@ -58,6 +65,55 @@ async def test_reports_lists_and_streams_go_over_https(served, authority):
         assert answer.status == 200
     async with served.client.get(f"{url}/api/v1/nodes", ssl=trust) as answer:
         assert [node["name"] for node in (await answer.json())["nodes"]] == ["n1"]
+
+
+@pytest.fixture
+def strict(monkeypatch):
+    """Contexts as Python 3.13 makes them, on any."""
+    make = ssl.create_default_context
+
+    def create(*args, **kwargs):
+        context = make(*args, **kwargs)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", create)
+
+
+@pytest.fixture
+def plain(tmp_path, files):
+    """Who signs what is served is an authority without further extensions."""
+    authority = Authority(tmp_path / "plain", plain=True)
+    authority.issue(*files, "plain")
+    return authority
+
+
+async def test_an_agent_believes_a_plain_authority(strict, plain, served):
+    with pytest.raises(ssl.SSLCertVerificationError):
+        await presented(served, plain)
+    url = f"https://127.0.0.1:{served.port}/api/v1/report"
+    async with Poster(url, {"Content-Type": "application/json"}, str(plain.ca)) as poster:
+        assert (await poster.post(json.dumps(REPORT).encode(), {})).status == 200
+
+
+async def test_the_server_believes_a_cluster_with_a_plain_authority(strict, plain, files):
+    async def pods(_: web.Request) -> web.Response:
+        return web.json_response({"metadata": {"resourceVersion": "1"}, "items": []})
+
+    app = web.Application()
+    app.router.add_get("/api/v1/pods", pods)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*files)
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port, ssl_context=context).start()
+    api = HttpApi(Configuration(host=f"https://127.0.0.1:{port}", ssl_ca_cert=str(plain.ca)))
+    try:
+        assert [page.objects async for page in api.pages(PODS, None)] == [[]]
+    finally:
+        await api.close()
+        await runner.cleanup()
 
 
 async def test_what_helm_test_runs_verifies_the_server(served, authority):
