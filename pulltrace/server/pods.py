@@ -193,7 +193,9 @@ class Cluster:
         place = _Place(name, normalise(image), key)
         if event.reason == "Pulled":
             return {name} if self._succeed(place, raw, at) or self._already_there(place) else set()
-        ask = self._ask_at(place) or self._new_ask(place, self._pod_of(event, image, place), at)
+        # Had one before it failed, a status or a listed event would have told.
+        earlier = event.times - 1 if fresh and event.reason == "Pulling" else 0
+        ask = self._ask_at(place) or self._new_ask(place, self._pod_of(event, image, place), at, earlier)
         match event.reason:
             case "Pulling":
                 ask.begin(raw, at, event.times)
@@ -235,8 +237,8 @@ class Cluster:
         node = self._nodes.get(place.node)
         return node.asks.get(place.image, {}).get(place.key) if node else None
 
-    def _new_ask(self, place: _Place, pod: PodCorrelation, at: float) -> Ask:
-        ask = Ask(pod, at)
+    def _new_ask(self, place: _Place, pod: PodCorrelation, at: float, earlier: int = 0) -> Ask:
+        ask = Ask(pod, at, earlier)
         self._nodes.setdefault(place.node, _Node()).asks.setdefault(place.image, {})[place.key] = ask
         self._node_of[place.key] = place.node
         heapq.heappush(self._ends, (at + UNSEEN_POD, place))

@@ -470,3 +470,25 @@ def test_a_pod_that_comes_back_on_another_node_waits_there_alone():
     assert [waiting.node for waiting in cluster.waiting()] == ["n2"]
     cluster.apply(PodsListed(None, frozenset()), 1_700_000_000.0 + 1)
     assert not list(cluster.waiting())
+
+
+@pytest.mark.parametrize("dropped", [True, False])
+def test_a_container_that_is_pulled_at_each_start_begins_to_count_anew(cluster, dropped):
+    story, at = web(), T
+    for _ in range(3):
+        cluster.apply(event(story.pulling("app", at)), at)
+        assert only(cluster).attempt == 1, "the kubelet counts on"
+        cluster.apply(event(story.pulled("app", at + 2)), at + 2)
+        story.started("app", at + 3)
+        cluster.apply(seen(story), at + 3)
+        at += 60
+        if dropped:
+            cluster.expire(at + LINGER)
+    for attempt in (1, 2):
+        cluster.apply(event(story.pulling("app", at)), at)
+        cluster.apply(event(story.failed("app", at + 1, NOT_FOUND)), at + 1)
+        cluster.apply(seen(story), at + 1)
+        want = only(cluster)
+        assert (want.attempt, want.failure.attempt) == (attempt, attempt)
+        assert want.failure.next_retry_at == at + 1 + 10 * attempt
+        at += 60
