@@ -28,7 +28,8 @@ class Ask:
     """What is known of one pod's asking for one image. Every method takes in one fact, in any order."""
 
     __slots__ = (
-        "_before", "_ended", "_failed_raw", "attempt", "failure", "heard", "pod", "pulled_at", "pulling", "since", "started",
+        "_before", "_ended", "_failed_raw", "attempt", "failure", "heard", "pod", "pulled_at", "pulling", "since",
+        "started",
     )  # fmt: skip
 
     def __init__(self, pod: PodCorrelation, since: float, before: int = 0) -> None:
@@ -50,7 +51,8 @@ class Ask:
         """The kubelet said Pulling, for the ``times``-th time."""
         if raw < self.started:
             return
-        if self.pulled_at is not None and raw > max(self.started, self._ended):  # another pull: Always, and the container starts again
+        if self.pulled_at is not None and raw > max(self.started, self._ended):
+            # It was there: the container starts again, and its policy is Always.
             self._before, self.attempt = times - 1, 1
         times -= self._before
         # Kubelet times are whole seconds: a pull that fails at once has both events in one, and Pulling is the first.

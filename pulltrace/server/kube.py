@@ -221,7 +221,8 @@ class _Follow:
                     else:
                         self._tell(EventSeen(item, fresh=False))
                 await asyncio.sleep(0)  # a long list must not keep the streams waiting
-        self._tell(PodsListed(self._namespace, frozenset(keys)) if self.resource is PODS else EventsHeard(heard=True))
+        pods = self.resource is PODS
+        self._tell(PodsListed(self._namespace, frozenset(keys)) if pods else EventsHeard(self._namespace, heard=True))
         self._version = version
         self.settled.set()
 
@@ -275,5 +276,5 @@ class _Follow:
             _log.warning("kube.watch.forbidden", extra=fields(error=str(error), needed=f"{where} with the rule {rule}"))
             self.problem = ForbiddenError(f"{error}; needed: {where} with the rule {rule}")
             if self.resource is EVENTS:
-                self._tell(EventsHeard(heard=False))
+                self._tell(EventsHeard(self._namespace, heard=False))
         self.settled.set()

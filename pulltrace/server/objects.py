@@ -239,8 +239,9 @@ class PodsListed:
 
 @dataclass(frozen=True, slots=True)
 class EventsHeard:
-    """Whether events can be read at all; they are taken to be until this says no."""
+    """Whether events of ``namespace`` (None: of all) can be read; they are taken to be until this says no."""
 
+    namespace: str | None
     heard: bool
 
 

@@ -55,7 +55,8 @@ class Cluster:
         """Grows with every change that could be seen."""
         self._nodes: dict[str, _Node] = {}
         self._node_of: dict[str, str] = {}  # pod's key → node, of every pod that is kept
-        self._deaf = False  # events cannot be read: then a container that waits is taken to wait for its image
+        self._deaf = set[str | None]()
+        """Where events cannot be read (None: nowhere): there a container that waits is taken to wait for its image."""
         self._gone: dict[str, float] = {}  # keys of pods that are no more, oldest first, and since when
         self._ends: list[tuple[float, _Place]] = []  # heap: when to look at an ask again
 
@@ -73,8 +74,8 @@ class Cluster:
                 return self._event(event, fresh, now)
             case PodGone(key):
                 return self._forget(key, now)
-            case EventsHeard(heard):
-                self._deaf = not heard
+            case EventsHeard(namespace, heard):
+                (self._deaf.discard if heard else self._deaf.add)(namespace)
                 return set(self._nodes)
             case PodsListed(namespace, keys):
                 gone = [key for key in self._node_of if key not in keys and self._is_in(namespace, key)]
@@ -113,7 +114,11 @@ class Cluster:
                     waiting.setdefault(container.ref, []).append((key, pod, container))
         asked = sorted(known.asks.items(), key=lambda item: begun(item[1]))
         wants = [merge(node, image, asks, waiting.pop(image, [])) for image, asks in asked]
-        others = [unasked(node, image, waiters, pulling=self._deaf) for image, waiters in waiting.items()]
+        deaf = self._deaf
+        others = [
+            unasked(node, image, waiters, pulling=any(deaf & {None, pod.namespace} for _, pod, _ in waiters))
+            for image, waiters in waiting.items()
+        ]
         return wants + sorted(others, key=lambda want: want.since)
 
     def nodes(self) -> Iterable[str]:

@@ -457,10 +457,19 @@ def test_without_events_a_container_that_waits_is_taken_to_wait_for_its_image(cl
     story = web()
     cluster.apply(seen(story), T)
     assert not only(cluster).asked
-    assert cluster.apply(EventsHeard(heard=False), T) == {"n1"}
+    assert cluster.apply(EventsHeard(None, heard=False), T) == {"n1"}
     assert only(cluster).pulling
-    cluster.apply(EventsHeard(heard=True), T)
+    cluster.apply(EventsHeard(None, heard=True), T)
     assert not only(cluster).asked
+
+
+def test_a_namespace_without_events_says_nothing_of_another(cluster):
+    cluster.apply(seen(web()), T)
+    cluster.apply(EventsHeard("shop", heard=False), T)
+    assert not only(cluster).asked, "default's kubelets are heard"
+    cluster.apply(EventsHeard("default", heard=True), T)
+    cluster.apply(seen(PodStory(pod("till-1", "n2", {"app": "till:2"}, namespace="shop", at=T))), T)
+    assert only(cluster, "n2").pulling
 
 
 def test_a_pod_that_comes_back_on_another_node_waits_there_alone():
