@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from pulltrace.images import normalise
 from pulltrace.server.asks import Ask, Failure
-from pulltrace.server.failures import WAITING_REASONS, about
+from pulltrace.server.failures import COMBINED, WAITING_REASONS, about
 from pulltrace.server.objects import Change, Event, EventSeen, EventsHeard, Pod, PodGone, PodSeen, PodsListed
 from pulltrace.server.waiting import WaitingContainer, WaitingPod, Want, begun, has_image, merge, unasked, waiting_pod
 from pulltrace.wire import PodCorrelation
@@ -92,10 +92,12 @@ class Cluster:
             if not ask:
                 continue
             over = ask.pulled_at is not None and ask.pulled_at + LINGER <= now
-            unseen = place.key not in self._nodes[place.node].pods and ask.since + UNSEEN_POD <= now
-            if over or unseen:
+            unseen = place.key not in self._nodes[place.node].pods
+            if over or (unseen and ask.since + UNSEEN_POD <= now):
                 self._drop_ask(place)
                 changed.add(place.node)
+            elif unseen and ask.pulled_at is None:  # tried again meanwhile
+                heapq.heappush(self._ends, (ask.since + UNSEEN_POD, place))
         self.revision += bool(changed)
         return changed
 
@@ -205,7 +207,8 @@ class Cluster:
             case "Pulling":
                 ask.begin(raw, at, event.times)
             case "Failed":
-                ask.fail(raw, at, said, "ErrImagePull", event.times)
+                times = 1 if event.message.startswith(COMBINED) else event.times  # of all that were combined
+                ask.fail(raw, at, said, "ErrImagePull", times)
             case "BackOff":
                 ask.back_off(raw, at, said or event.message)
             case "ErrImageNeverPull":

@@ -196,6 +196,32 @@ def test_an_event_may_come_before_its_pod_and_is_forgotten_when_none_comes(clust
     assert [item.pod_name for item in only(cluster).pods] == ["web-1"]
 
 
+def test_events_that_the_kubelet_combines_are_heard_and_count_nothing(cluster):
+    story = web()
+    cluster.apply(event(story.pulling("app", T)), T)
+    failed = story.failed("app", T + 1, NOT_FOUND)
+    failed |= {"message": f"(combined from similar events): {failed['message']}", "count": 83}
+    cluster.apply(event(failed), T + 1)
+    want = only(cluster)
+    assert (want.failure.message, want.failure.attempt, want.attempt) == (NOT_FOUND, 1, 1)
+    cluster.apply(event(story.pulling("app", T + 11)), T + 11)
+    pulled = story.pulled("app", T + 12)
+    pulled |= {"message": f"(combined from similar events): {pulled['message']}", "count": 3}
+    cluster.apply(event(pulled), T + 12)
+    assert only(cluster).pulled_at == T + 12
+
+
+def test_an_ask_of_a_pod_that_never_shows_ends_though_it_was_tried_again(cluster):
+    story = web()
+    for at in (T, T + UNSEEN_POD - 10):
+        cluster.apply(event(story.pulling("app", at)), at)
+        cluster.apply(event(story.failed("app", at + 1, NOT_FOUND)), at + 1)
+    cluster.expire(T + UNSEEN_POD)
+    assert only(cluster).attempt == 2
+    cluster.expire(T + 2 * UNSEEN_POD)
+    assert not list(cluster.nodes())
+
+
 def test_many_pods_that_ask_for_one_image_are_one_want(cluster):
     stories = [web(f"web-{number}") for number in range(3)]
     for number, story in enumerate(stories):
