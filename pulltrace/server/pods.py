@@ -145,7 +145,7 @@ class Cluster:
         after = waiting_pod(pod, before, now)
         changed = before != after
         if key in self._node_of:
-            changed |= self._settle(pod, name, now)
+            changed |= self._settle(pod, after, now)
         if after:
             self._nodes.setdefault(name, _Node()).pods[key] = after
             self._node_of[key] = name
@@ -156,19 +156,23 @@ class Cluster:
             self._drop_pod(name, key)
         return moved | {name} if changed else moved
 
-    def _settle(self, pod: Pod, name: str, now: float) -> bool:
-        """End the asks of containers that were created, and of images that the pod no longer names."""
-        changed = False
-        for _, spec, status in pod.containers():
-            ref = normalise(spec.image)
-            if has_image(status):
-                changed |= self._succeed(_Place(name, ref, pod.key), None, now)
-            for image in self._images_of(name, pod.key):
-                place = _Place(name, image, pod.key)
-                ask = self._ask_at(place)
-                if ask and image != ref and ask.pod.container == spec.name and ask.pulled_at is None:
-                    self._drop_ask(place)
-                    changed = True
+    def _settle(self, pod: Pod, after: WaitingPod | None, now: float) -> bool:
+        """End the asks for images that containers were created with, and for those that the pod no longer names."""
+        changed, name = False, pod.spec.node_name
+        # Another container of the pod may have it from before, and this one must have it pulled again.
+        failing = {item.ref for item in after.containers if item.reason in WAITING_REASONS} if after else set()
+        users = [(spec.image, [status]) for _, spec, status in pod.containers()]
+        users += [(image, mounted_by) for _, image, mounted_by in pod.image_volumes()]
+        for image, statuses in users:
+            if any(map(has_image, statuses)) and normalise(image) not in failing:
+                changed |= self._succeed(_Place(name, normalise(image), pod.key), None, now)
+        named = {normalise(image) for image, _ in users}
+        for image in self._images_of(name, pod.key):
+            place = _Place(name, image, pod.key)
+            ask = self._ask_at(place)
+            if ask and image not in named and ask.pulled_at is None:
+                self._drop_ask(place)
+                changed = True
         return changed
 
     def _status(

@@ -275,6 +275,55 @@ def test_init_containers_come_first_and_the_app_waits_for_its_own_image(cluster)
     ]
 
 
+def test_an_image_volume_waits_as_a_container_does_and_its_failure_is_its_own(cluster):
+    story = PodStory(pod("web-1", "n1", {"app": "web:1"}, volumes={"model": "nginx:1.27"}, at=T))
+
+    def waiting():
+        (it,) = cluster.waiting()
+        return [(item.name, item.kind, item.reason) for item in it.containers]
+
+    cluster.apply(seen(story), T)
+    assert waiting() == [("model", "volume", ""), ("app", "app", "ContainerCreating")]
+    cluster.apply(event(story.pulling("model", T + 1)), T + 1)
+    asked = cluster.wants("n1")[0]
+    assert (asked.image, asked.pulling, asked.pods[0].container) == (NGINX, True, "model")
+    failed = event(story.failed("model", T + 2, NOT_FOUND))
+    for happens in ("failed", "backing off"):
+        cluster.apply(seen(story), T + 3)
+        assert [reason for _, _, reason in waiting()][1] == "", "its own image was not asked for"
+        asked, other = cluster.wants("n1")
+        assert (asked.image, asked.failure.reason, other.asked) == (NGINX, ErrorReason.NOT_FOUND, False), happens
+        story.backing_off("model", T + 4)
+    cluster.apply(failed, T + 4)
+    assert cluster.wants("n1")[0].failure.at == T + 2
+    cluster.apply(event(story.pulling("model", T + 12)), T + 12)
+    story.started("app", T + 20)
+    cluster.apply(seen(story), T + 20)
+    assert only(cluster).pulled_at == T + 20, "it was there before a container that mounts it"
+    assert not list(cluster.waiting())
+
+
+def test_a_volume_may_be_called_as_a_container_is(cluster):
+    story = PodStory(pod("web-1", "n1", {"app": "web:1"}, volumes={"app": "nginx:1.27"}, at=T))
+    cluster.apply(event(story.pulling("app", T)), T)
+    cluster.apply(seen(story), T)
+    cluster.apply(seen(story), T + 1)
+    assert [(want.image, want.pulling) for want in cluster.wants("n1")] == [
+        (NGINX, True),
+        ("docker.io/library/web:1", False),
+    ]
+
+
+def test_an_image_that_another_container_has_may_fail_to_be_pulled_again(cluster):
+    story = PodStory(pod("web-1", "n1", {"app": "nginx:1.27"}, init={"prepare": "nginx:1.27"}, at=T))
+    story.started("prepare", T)
+    cluster.apply(event(story.pulling("app", T + 1)), T + 1)
+    cluster.apply(event(story.failed("app", T + 2, NOT_FOUND)), T + 2)
+    for later in (3, 30):
+        cluster.apply(seen(story), T + later)
+        assert only(cluster).failure.at == T + 2
+
+
 def test_ephemeral_containers_wait_too(cluster):
     item = pod("web-1", "n1", {"app": "nginx"}, at=T)
     story = PodStory(item)
