@@ -199,6 +199,7 @@ class _Follow:
                 await self._watch()
             except GoneError:
                 self._version = ""
+                self._failures += 1  # lists are dear
                 await self._pause()
             except ForbiddenError as error:
                 self._version = ""
@@ -235,7 +236,7 @@ class _Follow:
                 for change in batch:
                     self._version = change.version or self._version
                     self._change(change)
-                    heard = True
+                    self._failures, heard = 0, True  # however it ends
         if not heard and loop.time() - begun < SHORT_WATCH:
             self._failures += 1
             await self._pause()
