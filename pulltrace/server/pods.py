@@ -29,6 +29,10 @@ UNSEEN_POD = 600.0
 CLOCK_TOLERANCE = 30.0
 """An event that arrives is of now. One older than this, or of the future, comes from a node whose clock is off."""
 
+EVENT_LATE = 100.0
+"""Seconds for which an event of a node whose clock is right may have been under way: kubelets try for two minutes to
+tell the API server, and our watch may have been broken. Less than ``LINGER``."""
+
 _REASONS = frozenset({"Pulling", "Pulled", "Failed", "BackOff", "InspectFailed", "ErrImageNeverPull"})
 
 
@@ -45,6 +49,7 @@ class _Node:
     asks: dict[str, dict[str, Ask]] = field(default_factory=dict)  # image → pod's key → ask
     pods: dict[str, WaitingPod] = field(default_factory=dict)  # by key
     present: dict[str, set[str]] = field(default_factory=dict)  # pod's key → images the node had already
+    in_step: bool = False  # an event came in time: its clock is right
 
 
 class Cluster:
@@ -200,13 +205,16 @@ class Cluster:
         # A listed event of a pod that no longer waits is history; of a pod that is no more, even a new one is.
         if not name or key in self._gone or event.reason not in _REASONS or not image or raw is None:
             return set()
-        at = now if fresh and not now - CLOCK_TOLERANCE <= raw <= now else min(raw, now)
+        node = self._nodes.get(name)
+        in_time = now - (EVENT_LATE if node and node.in_step else CLOCK_TOLERANCE) <= raw
+        at = min(raw, now) if in_time or not fresh else now
         place = _Place(name, normalise(image), key)
         if event.reason == "Pulled":
             return {name} if self._succeed(place, raw, at) or self._already_there(place) else set()
         # Had one before it failed, a status or a listed event would have told.
         earlier = event.times - 1 if fresh and event.reason == "Pulling" else 0
         ask = self._ask_at(place) or self._new_ask(place, self._pod_of(event, image, place), at, earlier)
+        self._nodes[name].in_step |= fresh and in_time and raw <= now
         match event.reason:
             case "Pulling":
                 ask.begin(raw, at, event.times)

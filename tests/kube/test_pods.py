@@ -446,6 +446,20 @@ def test_a_node_whose_clock_is_off_changes_no_order_and_no_countdown(cluster, sk
     assert want.failure.next_retry_at == T + 11
 
 
+def test_an_event_of_a_node_whose_clock_is_right_may_come_late(cluster):
+    story = web()
+    cluster.apply(seen(story), T)
+    cluster.apply(event(story.pulling("app", T)), T + 1)
+    late = [story.failed("app", T + 5, NOT_FOUND), story.pulling("app", T + 15)]
+    cluster.apply(event(late[0]), T + 90)
+    assert (only(cluster).failure.at, only(cluster).failure.next_retry_at) == (T + 5, T + 15)
+    cluster.apply(event(late[1]), T + 90)
+    assert (only(cluster).since, only(cluster).attempt) == (T + 15, 2)
+    cluster.apply(event(story.pulled("app", T + 20)), T + 900)
+    assert only(cluster).pulled_at == T + 900, "that late, it is a clock that was set"
+    assert cluster.expire(T + 901) == set()
+
+
 def test_a_pull_that_fails_within_the_second_it_began_has_failed_in_either_order(cluster):
     story = web()
     items = [story.pulling("app", T), story.failed("app", T, NOT_FOUND)]
