@@ -188,10 +188,10 @@ class _Follow:
 
     async def run(self) -> None:
         """List and watch, for ever."""
+        asyncio.get_running_loop().call_later(GRACE, self.settled.set)
         if self._after:
             # Listed events count only for pods that are known to wait.
             await self._after.wait()
-        asyncio.get_running_loop().call_later(GRACE, self.settled.set)
         while True:
             try:
                 if not self._version:

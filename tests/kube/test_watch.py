@@ -151,6 +151,15 @@ async def test_lists_that_are_of_no_use_are_not_asked_for_in_a_hurry(monkeypatch
     assert listed[3] - listed[2] > 0.5  # doubled thrice by now, and jittered down to a half at most
 
 
+async def test_events_hold_readiness_back_no_longer_than_pods_do(monkeypatch):
+    monkeypatch.setattr(kube, "GRACE", 0.01)
+    events = Watches(None, None, lambda change: None)._follows[1]  # its pods are never listed
+    task = asyncio.create_task(events.run())
+    async with asyncio.timeout(5):
+        await events.settled.wait()
+    task.cancel()
+
+
 async def test_a_watch_that_is_cut_again_and_again_but_tells_is_no_outage(server, kubeconfig, caplog):
     def events(it):
         return len([change for change in it.told if isinstance(change, EventSeen)])
