@@ -334,7 +334,10 @@ class WaitState(StrEnum):
 
 
 class ContainerWait(_Wire, frozen=True):
-    """A container that does not run yet; ``kind`` is init, app or ephemeral. The rest is of its image's pull."""
+    """A container that does not run yet, or a volume made from an image that is not there.
+
+    ``kind`` is init, app, ephemeral or volume, whose name is in ``container`` then. The rest is of its image's pull.
+    """
 
     container: str
     image: str

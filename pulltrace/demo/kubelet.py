@@ -19,11 +19,15 @@ def pod(
     containers: Mapping[str, str],
     *,
     init: Mapping[str, str] | None = None,
+    volumes: Mapping[str, str] | None = None,
     namespace: str = "default",
     owner: tuple[str, str] | None = None,
     at: float | None = None,
 ) -> Object:
-    """A pod that the scheduler put on a node; ``containers`` and ``init`` are name → image. ``owner`` is kind, name."""
+    """A pod that the scheduler put on a node; ``containers`` and ``init`` are name → image. ``owner`` is kind, name.
+
+    ``volumes`` are name → image too; every app container mounts them.
+    """
     metadata: Object = {"name": name, "namespace": namespace, "uid": _uid(namespace, name)}
     if owner:
         kind, owner_name = owner
@@ -34,6 +38,10 @@ def pod(
     spec: Object = {"nodeName": node, "containers": _containers(containers)}
     if init:
         spec["initContainers"] = _containers(init)
+    if volumes:
+        spec["volumes"] = [{"name": name, "image": {"reference": image}} for name, image in volumes.items()]
+        for container in spec["containers"]:
+            container["volumeMounts"] = [{"name": name, "mountPath": f"/{name}"} for name in volumes]
     reason = "PodInitializing" if init else "ContainerCreating"
     status: Object = {
         "phase": "Pending",
@@ -50,6 +58,7 @@ def pod(
 class PodStory:
     """One pod as its kubelet tells it. Each method is something that happens; ``pod`` is always as it is now.
 
+    ``container`` may be a volume that is made from an image.
     Methods answer the event that the kubelet writes; the same event happening again is the same object, bumped.
     """
 
@@ -109,13 +118,21 @@ class PodStory:
 
     def _image(self, container: str) -> str:
         spec = self.pod["spec"]
+        if container in self._volumes:
+            return self._volumes[container]
         every = spec.get("initContainers", []) + spec["containers"]
         return str(next(it["image"] for it in every if it["name"] == container))
 
+    @property
+    def _volumes(self) -> dict[str, str]:
+        return {it["name"]: it["image"]["reference"] for it in self.pod["spec"].get("volumes", [])}
+
     def _status(self, container: str, state: Object, image_id: str = "") -> None:
         status = self.pod["status"]
+        # A volume has no status: the containers that mount it are told to wait.
+        names = [it["name"] for it in self.pod["spec"]["containers"]] if container in self._volumes else [container]
         for entry in status.get("initContainerStatuses", []) + status["containerStatuses"]:
-            if entry["name"] == container:
+            if entry["name"] in names:
                 entry["state"] = state
                 entry["imageID"] = image_id
                 entry["started"] = entry["ready"] = "running" in state
@@ -129,6 +146,7 @@ class PodStory:
             "initContainers" if any(it["name"] == container for it in spec.get("initContainers", [])) else "containers"
         )
         name = f"{meta['name']}.{digest}"
+        place = {} if container in self._volumes else {"fieldPath": f"spec.{kind}{{{container}}}"}
         return {
             "apiVersion": "v1",
             "kind": "Event",
@@ -139,8 +157,8 @@ class PodStory:
                 "namespace": meta["namespace"],
                 "name": meta["name"],
                 "uid": meta["uid"],
-                "fieldPath": f"spec.{kind}{{{container}}}",
-            },
+            }
+            | place,
             "reason": reason,
             "message": message,
             "type": "Normal" if reason in ("Pulling", "Pulled", "BackOff") else "Warning",

@@ -28,11 +28,14 @@ class Ask:
     """What is known of one pod's asking for one image. Every method takes in one fact, in any order."""
 
     __slots__ = (
-        "_ended", "_failed_raw", "attempt", "failure", "heard", "pod", "pulled_at", "pulling", "since", "started",
+        "_before", "_ended", "_failed_raw", "attempt", "failure", "heard", "pod", "pulled_at", "pulling", "since",
+        "started",
     )  # fmt: skip
 
-    def __init__(self, pod: PodCorrelation, since: float) -> None:
+    def __init__(self, pod: PodCorrelation, since: float, before: int = 0) -> None:
         self.pod = pod
+        self._before = before
+        """How many of the kubelet's Pulling events, which it counts as long as the pod lives, were of earlier pulls."""
         self.since = since
         self.started = -math.inf  # raw time of the newest Pulling
         self._ended = -math.inf  # raw time of the newest Failed or Pulled
@@ -48,6 +51,10 @@ class Ask:
         """The kubelet said Pulling, for the ``times``-th time."""
         if raw < self.started:
             return
+        if self.pulled_at is not None and raw > max(self.started, self._ended):
+            # It was there: the container starts again, and its policy is Always.
+            self._before, self.attempt = times - 1, 1
+        times -= self._before
         # Kubelet times are whole seconds: a pull that fails at once has both events in one, and Pulling is the first.
         if raw <= self._ended:
             self.started = raw
@@ -63,7 +70,10 @@ class Ask:
         self._count(times)
 
     def fail(self, raw: float | None, at: float, message: str, waiting_reason: str, times: int = 1) -> None:
-        """An attempt failed: the kubelet's event says so, or (``raw`` None) a container's status."""
+        """An attempt failed: the kubelet's event says so, or (``raw`` None) a container's status.
+
+        ``times`` counts failures that read the same, those of earlier pulls as well.
+        """
         if raw is not None:
             if raw < self.started:
                 self._failed_before(raw, at, message, waiting_reason)
@@ -72,7 +82,7 @@ class Ask:
             if raw < self._ended and not better:
                 return
             self._ended = max(self._ended, raw)
-        attempt = max(times, self._attempt_that_failed(at))
+        attempt = max(1 if self._before else times, self._attempt_that_failed(at))
         if attempt > self.attempt:  # and its beginning was missed
             self.attempt, self.since, self.heard = attempt, at, False
         if raw is not None and not self.heard:

@@ -83,6 +83,9 @@ _URL = re.compile(r"\bhttps?://[^\s\"\\]+")
 _QUOTED = re.compile(r"\\*\"([^\"\s\\]*)\\*\"")  # what is quoted and has no spaces
 _DOCKERS_NAME = re.compile(r"(?<=manifest for )\S+|(?<=access denied for )[^\s,]+")  # Docker quotes no names
 
+COMBINED = "(combined from similar events): "
+"""Stands before the newest of more than ten events that differ in their words only (client-go, events_cache.go)."""
+
 # kubelet, image_manager.go: the events and waiting messages that carry a cause, and the image they are about.
 _ABOUT_IMAGE = re.compile(
     r"(?:Failed to pull image|Back-off pulling image|Failed to inspect image|Failed to apply default image tag"
@@ -116,7 +119,7 @@ def about(message: str) -> tuple[str, str]:
     Newer kubelets (1.32 on) repeat the cause while they back off: ``Back-off pulling image "x": ErrImagePull: …``.
     Both are empty when the message is about something else.
     """
-    match = _ABOUT_IMAGE.match(message)
+    match = _ABOUT_IMAGE.match(message.removeprefix(COMBINED))
     if not match:
         return "", ""
     rest = match["rest"]

@@ -188,10 +188,10 @@ class _Follow:
 
     async def run(self) -> None:
         """List and watch, for ever."""
+        asyncio.get_running_loop().call_later(GRACE, self.settled.set)
         if self._after:
             # Listed events count only for pods that are known to wait.
             await self._after.wait()
-        asyncio.get_running_loop().call_later(GRACE, self.settled.set)
         while True:
             try:
                 if not self._version:
@@ -199,6 +199,7 @@ class _Follow:
                 await self._watch()
             except GoneError:
                 self._version = ""
+                self._failures += 1  # lists are dear
                 await self._pause()
             except ForbiddenError as error:
                 self._version = ""
@@ -221,7 +222,8 @@ class _Follow:
                     else:
                         self._tell(EventSeen(item, fresh=False))
                 await asyncio.sleep(0)  # a long list must not keep the streams waiting
-        self._tell(PodsListed(self._namespace, frozenset(keys)) if self.resource is PODS else EventsHeard(heard=True))
+        pods = self.resource is PODS
+        self._tell(PodsListed(self._namespace, frozenset(keys)) if pods else EventsHeard(self._namespace, heard=True))
         self._version = version
         self.settled.set()
 
@@ -234,7 +236,7 @@ class _Follow:
                 for change in batch:
                     self._version = change.version or self._version
                     self._change(change)
-                    heard = True
+                    self._failures, heard = 0, True  # however it ends
         if not heard and loop.time() - begun < SHORT_WATCH:
             self._failures += 1
             await self._pause()
@@ -275,5 +277,5 @@ class _Follow:
             _log.warning("kube.watch.forbidden", extra=fields(error=str(error), needed=f"{where} with the rule {rule}"))
             self.problem = ForbiddenError(f"{error}; needed: {where} with the rule {rule}")
             if self.resource is EVENTS:
-                self._tell(EventsHeard(heard=False))
+                self._tell(EventsHeard(self._namespace, heard=False))
         self.settled.set()

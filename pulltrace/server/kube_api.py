@@ -248,6 +248,8 @@ class _Answer:
             body = await response.read()
         except (aiohttp.ClientError, OSError) as error:
             raise KubeError(_say(error)) from error
+        except kubernetes_asyncio.config.ConfigException as error:  # the token is read anew once a minute
+            raise KubeError(f"no credentials for the API server: {error}") from error
         finally:
             if self._response and not self._response.ok:
                 self._response.close()

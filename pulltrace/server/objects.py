@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta, Struct, field
 
-Kind: TypeAlias = Literal["init", "app", "ephemeral"]
+Kind: TypeAlias = Literal["init", "app", "ephemeral", "volume"]
 Instant: TypeAlias = Annotated[datetime, Meta(tz=True)]
 
 
@@ -53,11 +53,31 @@ class Metadata(_Object, frozen=True, gc=False):
     deletion_timestamp: Instant | None = None
 
 
+class VolumeMount(_Object, frozen=True, gc=False):
+    """Where a container uses a volume."""
+
+    name: str
+
+
 class ContainerSpec(_Object, frozen=True, gc=False):
     """A container as the pod asks for it."""
 
     name: str
     image: str = ""
+    volume_mounts: list[VolumeMount] | None = None
+
+
+class ImageSource(_Object, frozen=True, gc=False):
+    """The image that a volume is made from."""
+
+    reference: str = ""
+
+
+class Volume(_Object, frozen=True, gc=False):
+    """A volume as the pod asks for it."""
+
+    name: str
+    image: ImageSource | None = None
 
 
 class PodSpec(_Object, frozen=True, gc=False):
@@ -67,6 +87,7 @@ class PodSpec(_Object, frozen=True, gc=False):
     init_containers: list[ContainerSpec] | None = None
     containers: list[ContainerSpec] | None = None
     ephemeral_containers: list[ContainerSpec] | None = None
+    volumes: list[Volume] | None = None
 
 
 class Waiting(_Object, frozen=True, gc=False):
@@ -143,6 +164,17 @@ class Pod(_Object, frozen=True, gc=False):
             by_name = {item.name: item for item in statuses or ()}
             for container in specs or ():
                 yield kind, container, by_name.get(container.name)
+
+    def image_volumes(self) -> Iterator[tuple[str, str, list[ContainerStatus | None]]]:
+        """Volumes made from images, which the kubelet pulls before any container's: name, image, and who mounts it."""
+        for volume in self.spec.volumes or ():
+            if volume.image and volume.image.reference:
+                mounted_by = [
+                    status
+                    for _, spec, status in self.containers()
+                    if any(mount.name == volume.name for mount in spec.volume_mounts or ())
+                ]
+                yield volume.name, volume.image.reference, mounted_by
 
 
 class InvolvedObject(_Object, frozen=True, gc=False):
@@ -239,8 +271,9 @@ class PodsListed:
 
 @dataclass(frozen=True, slots=True)
 class EventsHeard:
-    """Whether events can be read at all; they are taken to be until this says no."""
+    """Whether events of ``namespace`` (None: of all) can be read; they are taken to be until this says no."""
 
+    namespace: str | None
     heard: bool
 
 

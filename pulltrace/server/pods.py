@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from pulltrace.images import normalise
 from pulltrace.server.asks import Ask, Failure
-from pulltrace.server.failures import WAITING_REASONS, about
+from pulltrace.server.failures import COMBINED, WAITING_REASONS, about
 from pulltrace.server.objects import Change, Event, EventSeen, EventsHeard, Pod, PodGone, PodSeen, PodsListed
 from pulltrace.server.waiting import WaitingContainer, WaitingPod, Want, begun, has_image, merge, unasked, waiting_pod
 from pulltrace.wire import PodCorrelation
@@ -28,6 +28,10 @@ UNSEEN_POD = 600.0
 
 CLOCK_TOLERANCE = 30.0
 """An event that arrives is of now. One older than this, or of the future, comes from a node whose clock is off."""
+
+EVENT_LATE = 100.0
+"""Seconds for which an event of a node whose clock is right may have been under way: kubelets try for two minutes to
+tell the API server, and our watch may have been broken. Less than ``LINGER``."""
 
 _REASONS = frozenset({"Pulling", "Pulled", "Failed", "BackOff", "InspectFailed", "ErrImageNeverPull"})
 
@@ -45,6 +49,7 @@ class _Node:
     asks: dict[str, dict[str, Ask]] = field(default_factory=dict)  # image → pod's key → ask
     pods: dict[str, WaitingPod] = field(default_factory=dict)  # by key
     present: dict[str, set[str]] = field(default_factory=dict)  # pod's key → images the node had already
+    in_step: bool = False  # an event came in time: its clock is right
 
 
 class Cluster:
@@ -55,7 +60,8 @@ class Cluster:
         """Grows with every change that could be seen."""
         self._nodes: dict[str, _Node] = {}
         self._node_of: dict[str, str] = {}  # pod's key → node, of every pod that is kept
-        self._deaf = False  # events cannot be read: then a container that waits is taken to wait for its image
+        self._deaf = set[str | None]()
+        """Where events cannot be read (None: nowhere): there a container that waits is taken to wait for its image."""
         self._gone: dict[str, float] = {}  # keys of pods that are no more, oldest first, and since when
         self._ends: list[tuple[float, _Place]] = []  # heap: when to look at an ask again
 
@@ -73,8 +79,8 @@ class Cluster:
                 return self._event(event, fresh, now)
             case PodGone(key):
                 return self._forget(key, now)
-            case EventsHeard(heard):
-                self._deaf = not heard
+            case EventsHeard(namespace, heard):
+                (self._deaf.discard if heard else self._deaf.add)(namespace)
                 return set(self._nodes)
             case PodsListed(namespace, keys):
                 gone = [key for key in self._node_of if key not in keys and self._is_in(namespace, key)]
@@ -91,10 +97,12 @@ class Cluster:
             if not ask:
                 continue
             over = ask.pulled_at is not None and ask.pulled_at + LINGER <= now
-            unseen = place.key not in self._nodes[place.node].pods and ask.since + UNSEEN_POD <= now
-            if over or unseen:
+            unseen = place.key not in self._nodes[place.node].pods
+            if over or (unseen and ask.since + UNSEEN_POD <= now):
                 self._drop_ask(place)
                 changed.add(place.node)
+            elif unseen and ask.pulled_at is None:  # tried again meanwhile
+                heapq.heappush(self._ends, (ask.since + UNSEEN_POD, place))
         self.revision += bool(changed)
         return changed
 
@@ -113,7 +121,11 @@ class Cluster:
                     waiting.setdefault(container.ref, []).append((key, pod, container))
         asked = sorted(known.asks.items(), key=lambda item: begun(item[1]))
         wants = [merge(node, image, asks, waiting.pop(image, [])) for image, asks in asked]
-        others = [unasked(node, image, waiters, pulling=self._deaf) for image, waiters in waiting.items()]
+        deaf = self._deaf
+        others = [
+            unasked(node, image, waiters, pulling=any(deaf & {None, pod.namespace} for _, pod, _ in waiters))
+            for image, waiters in waiting.items()
+        ]
         return wants + sorted(others, key=lambda want: want.since)
 
     def nodes(self) -> Iterable[str]:
@@ -138,7 +150,7 @@ class Cluster:
         after = waiting_pod(pod, before, now)
         changed = before != after
         if key in self._node_of:
-            changed |= self._settle(pod, name, now)
+            changed |= self._settle(pod, after, now)
         if after:
             self._nodes.setdefault(name, _Node()).pods[key] = after
             self._node_of[key] = name
@@ -149,19 +161,23 @@ class Cluster:
             self._drop_pod(name, key)
         return moved | {name} if changed else moved
 
-    def _settle(self, pod: Pod, name: str, now: float) -> bool:
-        """End the asks of containers that were created, and of images that the pod no longer names."""
-        changed = False
-        for _, spec, status in pod.containers():
-            ref = normalise(spec.image)
-            if has_image(status):
-                changed |= self._succeed(_Place(name, ref, pod.key), None, now)
-            for image in self._images_of(name, pod.key):
-                place = _Place(name, image, pod.key)
-                ask = self._ask_at(place)
-                if ask and image != ref and ask.pod.container == spec.name and ask.pulled_at is None:
-                    self._drop_ask(place)
-                    changed = True
+    def _settle(self, pod: Pod, after: WaitingPod | None, now: float) -> bool:
+        """End the asks for images that containers were created with, and for those that the pod no longer names."""
+        changed, name = False, pod.spec.node_name
+        # Another container of the pod may have it from before, and this one must have it pulled again.
+        failing = {item.ref for item in after.containers if item.reason in WAITING_REASONS} if after else set()
+        users = [(spec.image, [status]) for _, spec, status in pod.containers()]
+        users += [(image, mounted_by) for _, image, mounted_by in pod.image_volumes()]
+        for image, statuses in users:
+            if any(map(has_image, statuses)) and normalise(image) not in failing:
+                changed |= self._succeed(_Place(name, normalise(image), pod.key), None, now)
+        named = {normalise(image) for image, _ in users}
+        for image in self._images_of(name, pod.key):
+            place = _Place(name, image, pod.key)
+            ask = self._ask_at(place)
+            if ask and image not in named and ask.pulled_at is None:
+                self._drop_ask(place)
+                changed = True
         return changed
 
     def _status(
@@ -189,16 +205,22 @@ class Cluster:
         # A listed event of a pod that no longer waits is history; of a pod that is no more, even a new one is.
         if not name or key in self._gone or event.reason not in _REASONS or not image or raw is None:
             return set()
-        at = now if fresh and not now - CLOCK_TOLERANCE <= raw <= now else min(raw, now)
+        node = self._nodes.get(name)
+        in_time = now - (EVENT_LATE if node and node.in_step else CLOCK_TOLERANCE) <= raw
+        at = min(raw, now) if in_time or not fresh else now
         place = _Place(name, normalise(image), key)
         if event.reason == "Pulled":
             return {name} if self._succeed(place, raw, at) or self._already_there(place) else set()
-        ask = self._ask_at(place) or self._new_ask(place, self._pod_of(event, image, place), at)
+        # Had one before it failed, a status or a listed event would have told.
+        earlier = event.times - 1 if fresh and event.reason == "Pulling" else 0
+        ask = self._ask_at(place) or self._new_ask(place, self._pod_of(event, image, place), at, earlier)
+        self._nodes[name].in_step |= fresh and in_time and raw <= now
         match event.reason:
             case "Pulling":
                 ask.begin(raw, at, event.times)
             case "Failed":
-                ask.fail(raw, at, said, "ErrImagePull", event.times)
+                times = 1 if event.message.startswith(COMBINED) else event.times  # of all that were combined
+                ask.fail(raw, at, said, "ErrImagePull", times)
             case "BackOff":
                 ask.back_off(raw, at, said or event.message)
             case "ErrImageNeverPull":
@@ -235,8 +257,8 @@ class Cluster:
         node = self._nodes.get(place.node)
         return node.asks.get(place.image, {}).get(place.key) if node else None
 
-    def _new_ask(self, place: _Place, pod: PodCorrelation, at: float) -> Ask:
-        ask = Ask(pod, at)
+    def _new_ask(self, place: _Place, pod: PodCorrelation, at: float, earlier: int = 0) -> Ask:
+        ask = Ask(pod, at, earlier)
         self._nodes.setdefault(place.node, _Node()).asks.setdefault(place.image, {})[place.key] = ask
         self._node_of[place.key] = place.node
         heapq.heappush(self._ends, (at + UNSEEN_POD, place))

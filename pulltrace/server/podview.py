@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from statistics import median
+from typing import TypeAlias
 
 from pulltrace.images import normalise
 from pulltrace.server.query import Query
@@ -19,6 +20,9 @@ from pulltrace.wire import (
 
 _NOT_WAITED_FOR = (WaitState.WAITING, WaitState.COMPLETED)
 
+_Key: TypeAlias = tuple[str, str, str, str]
+"""Namespace, pod, container or volume, and the image as written: a volume may be called as a container is."""
+
 
 def pods_waiting(pods: Iterable[WaitingPod], pulls: Iterable[PullStatus], now: float) -> list[PodWait]:
     """Pods of which at least one container waits for an image that is asked for, longest first.
@@ -26,10 +30,10 @@ def pods_waiting(pods: Iterable[WaitingPod], pulls: Iterable[PullStatus], now: f
     A container that the kubelet was not heard to ask an image for may as well wait for a volume: it makes no waiting
     pod, but is shown where another container does.
     """
-    by_container: dict[tuple[str, str, str], PullStatus] = {}
+    by_container: dict[_Key, PullStatus] = {}
     for pull in pulls:
         for pod in pull.pods or ():
-            key = (pod.namespace, pod.pod_name, pod.container)
+            key = (pod.namespace, pod.pod_name, pod.container, pod.image)
             known = by_container.get(key)
             if known is None or known.started_at < pull.started_at:
                 by_container[key] = pull
@@ -41,12 +45,12 @@ def pods_waiting(pods: Iterable[WaitingPod], pulls: Iterable[PullStatus], now: f
 def count_waiting(pods: Iterable[WaitingPod], pulls: Iterable[PullStatus]) -> int:
     """How many ``pods_waiting`` has, without making them."""
     wanted = {
-        (pod.namespace, pod.pod_name, pod.container)
+        (pod.namespace, pod.pod_name, pod.container, pod.image)
         for pull in pulls
         if pull.status is not PullPhase.COMPLETED
         for pod in pull.pods or ()
     }
-    return sum(any((pod.namespace, pod.name, item.name) in wanted for item in pod.containers) for pod in pods)
+    return sum(any(_key(pod, item) in wanted for item in pod.containers) for pod in pods)
 
 
 def fits(pod: PodWait, asked: Query) -> bool:
@@ -70,8 +74,12 @@ def rollouts(pulls: Iterable[PullStatus]) -> list[ImageRollout]:
     return sorted(rows, key=lambda row: (row.nodes.done - _of_all(row), row.image_ref))
 
 
-def _pod(pod: WaitingPod, pulls: Mapping[tuple[str, str, str], PullStatus], now: float) -> PodWait:
-    containers = [_container(item, pulls.get((pod.namespace, pod.name, item.name))) for item in pod.containers]
+def _key(pod: WaitingPod, container: WaitingContainer) -> _Key:
+    return pod.namespace, pod.name, container.name, container.image
+
+
+def _pod(pod: WaitingPod, pulls: Mapping[_Key, PullStatus], now: float) -> PodWait:
+    containers = [_container(item, pulls.get(_key(pod, item))) for item in pod.containers]
     estimates = [item.eta_seconds for item in containers if item.state not in _NOT_WAITED_FOR]
     known = [eta for eta in estimates if eta is not None]
     eta = max(known) if known and len(known) == len(estimates) else None

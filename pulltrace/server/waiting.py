@@ -3,15 +3,15 @@
 PURE. Frozen values, made by ``pods.Cluster`` from pods and from ``asks.Ask``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import TypeAlias
 
 from pulltrace.images import normalise
 from pulltrace.server.asks import Ask, Failure
-from pulltrace.server.failures import WAITING_REASONS
-from pulltrace.server.objects import ContainerStatus, Kind, Pod
+from pulltrace.server.failures import WAITING_REASONS, about
+from pulltrace.server.objects import ContainerStatus, Kind, Pod, Waiting
 from pulltrace.wire import PodCorrelation
 
 # The kubelet's words for a container before its first try (kubelet_pods.go), and for none.
@@ -47,7 +47,10 @@ class Want:
 
 @dataclass(frozen=True, slots=True)
 class WaitingContainer:
-    """A container that was never created. ``image`` as written in the pod, ``ref`` normalised."""
+    """A container that was never created, or a volume made from an image.
+
+    ``image`` as written in the pod, ``ref`` normalised.
+    """
 
     name: str
     image: str
@@ -96,17 +99,46 @@ def has_image(status: ContainerStatus | None) -> bool:
 
 
 def waiting_pod(pod: Pod, before: WaitingPod | None, now: float) -> WaitingPod | None:
-    containers = tuple(
-        WaitingContainer(spec.name, spec.image, normalise(spec.image), kind, waiting.reason, waiting.message)
-        for kind, spec, status in pod.containers()
-        if status and status.state and (waiting := status.state.waiting) and not has_image(status)
-    )
+    volumes = list(_waiting_volumes(pod))
+    containers = list(volumes)
+    for kind, spec, status in pod.containers():
+        waiting = _waiting(status)
+        if waiting:
+            if any(_tells_of(waiting, volume.ref) for volume in volumes):
+                waiting = Waiting()  # for the volume; its own image was not asked for yet
+            containers.append(
+                WaitingContainer(spec.name, spec.image, normalise(spec.image), kind, waiting.reason, waiting.message)
+            )
     if not containers:
         return None
     started = pod.status.start_time if pod.status else None
     since = before.since if before else min(started.timestamp(), now) if started else now
     meta = pod.metadata
-    return WaitingPod(meta.namespace, meta.name, meta.uid, pod.owner, pod.spec.node_name, since, containers)
+    return WaitingPod(meta.namespace, meta.name, meta.uid, pod.owner, pod.spec.node_name, since, tuple(containers))
+
+
+def _waiting_volumes(pod: Pod) -> Iterator[WaitingContainer]:
+    """Volumes whose image nobody got who mounts it. Their state is told by those containers' statuses."""
+    for name, image, mounted_by in pod.image_volumes():
+        ref = normalise(image)
+        waiting = [waiting for status in mounted_by if (waiting := _waiting(status))]
+        failed = next((item for item in waiting if _tells_of(item, ref)), None)
+        if failed or (waiting and not any(map(has_image, mounted_by))):
+            told = failed or Waiting()
+            yield WaitingContainer(name, image, ref, "volume", told.reason, told.message)
+
+
+def _waiting(status: ContainerStatus | None) -> Waiting | None:
+    """Why the container was never created; None when it was, or nothing is told of it."""
+    return status.state.waiting if status and status.state and not has_image(status) else None
+
+
+def _tells_of(waiting: Waiting, ref: str) -> bool:
+    """This image could not be had, the status says. containerd quotes the normalised reference."""
+    if waiting.reason not in WAITING_REASONS:
+        return False
+    image = about(waiting.message)[0]
+    return normalise(image) == ref if image else f'"{ref}"' in waiting.message
 
 
 Waiters: TypeAlias = Sequence[tuple[str, WaitingPod, WaitingContainer]]

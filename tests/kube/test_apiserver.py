@@ -72,6 +72,21 @@ async def test_a_pods_life_as_its_kubelet_writes_it(cluster, writer):
         await it.until(lambda it: not it.pods())
 
 
+async def test_a_volume_made_from_an_image(cluster, writer):
+    story = PodStory(pod("web-1", "n1", {"app": "web:1"}, volumes={"model": "nginx:1.27"}, at=time.time()))
+    async with following(cluster.kubeconfig) as it:
+        await it.until(lambda it: all(it.up().values()))
+        await writer.create(story)
+        await writer.event(story.pulling("model", time.time()))
+        await writer.event(story.failed("model", time.time() + 1, UNAUTHORIZED))
+        await writer.status(story)
+        await it.until(lambda it: any(waits.containers[0].reason == "ErrImagePull" for waits in it.cluster.waiting()))
+        (waiting,) = it.cluster.waiting()
+        assert [(item.name, item.kind) for item in waiting.containers] == [("model", "volume"), ("app", "app")]
+        asked, other = it.cluster.wants("n1")
+        assert (asked.image, asked.failure.message, other.asked) == (NGINX, UNAUTHORIZED, False)
+
+
 async def test_the_servers_own_selectors_leave_out_what_does_not_matter(cluster, writer):
     done, elsewhere, waiting = web("done"), web("unscheduled"), web("waiting")
     del elsewhere.pod["spec"]["nodeName"]

@@ -66,6 +66,8 @@ def test_the_containers_reason_decides_when_the_message_says_nothing():
         ('Failed to pull image "nginx": no: yes', "nginx", "no: yes"),
         ('Back-off pulling image "nginx"', "nginx", ""),
         ('Back-off pulling image "nginx": ErrImagePull: no: yes', "nginx", "no: yes"),
+        ('(combined from similar events): Failed to pull image "nginx": no', "nginx", "no"),
+        ('(combined from similar events): Successfully pulled image "nginx" in 7ms.', "nginx", "in 7ms."),
         ('Container image "nginx" already present on machine', "nginx", "already present on machine"),
         ('Failed to apply default image tag "A": couldn\'t parse', "A", "couldn't parse"),
         ("Error: ErrImagePull", "", ""),

@@ -196,6 +196,32 @@ def test_an_event_may_come_before_its_pod_and_is_forgotten_when_none_comes(clust
     assert [item.pod_name for item in only(cluster).pods] == ["web-1"]
 
 
+def test_events_that_the_kubelet_combines_are_heard_and_count_nothing(cluster):
+    story = web()
+    cluster.apply(event(story.pulling("app", T)), T)
+    failed = story.failed("app", T + 1, NOT_FOUND)
+    failed |= {"message": f"(combined from similar events): {failed['message']}", "count": 83}
+    cluster.apply(event(failed), T + 1)
+    want = only(cluster)
+    assert (want.failure.message, want.failure.attempt, want.attempt) == (NOT_FOUND, 1, 1)
+    cluster.apply(event(story.pulling("app", T + 11)), T + 11)
+    pulled = story.pulled("app", T + 12)
+    pulled |= {"message": f"(combined from similar events): {pulled['message']}", "count": 3}
+    cluster.apply(event(pulled), T + 12)
+    assert only(cluster).pulled_at == T + 12
+
+
+def test_an_ask_of_a_pod_that_never_shows_ends_though_it_was_tried_again(cluster):
+    story = web()
+    for at in (T, T + UNSEEN_POD - 10):
+        cluster.apply(event(story.pulling("app", at)), at)
+        cluster.apply(event(story.failed("app", at + 1, NOT_FOUND)), at + 1)
+    cluster.expire(T + UNSEEN_POD)
+    assert only(cluster).attempt == 2
+    cluster.expire(T + 2 * UNSEEN_POD)
+    assert not list(cluster.nodes())
+
+
 def test_many_pods_that_ask_for_one_image_are_one_want(cluster):
     stories = [web(f"web-{number}") for number in range(3)]
     for number, story in enumerate(stories):
@@ -247,6 +273,55 @@ def test_init_containers_come_first_and_the_app_waits_for_its_own_image(cluster)
         ("docker.io/library/migrate:3", True),
         ("docker.io/library/nginx:latest", False),
     ]
+
+
+def test_an_image_volume_waits_as_a_container_does_and_its_failure_is_its_own(cluster):
+    story = PodStory(pod("web-1", "n1", {"app": "web:1"}, volumes={"model": "nginx:1.27"}, at=T))
+
+    def waiting():
+        (it,) = cluster.waiting()
+        return [(item.name, item.kind, item.reason) for item in it.containers]
+
+    cluster.apply(seen(story), T)
+    assert waiting() == [("model", "volume", ""), ("app", "app", "ContainerCreating")]
+    cluster.apply(event(story.pulling("model", T + 1)), T + 1)
+    asked = cluster.wants("n1")[0]
+    assert (asked.image, asked.pulling, asked.pods[0].container) == (NGINX, True, "model")
+    failed = event(story.failed("model", T + 2, NOT_FOUND))
+    for happens in ("failed", "backing off"):
+        cluster.apply(seen(story), T + 3)
+        assert [reason for _, _, reason in waiting()][1] == "", "its own image was not asked for"
+        asked, other = cluster.wants("n1")
+        assert (asked.image, asked.failure.reason, other.asked) == (NGINX, ErrorReason.NOT_FOUND, False), happens
+        story.backing_off("model", T + 4)
+    cluster.apply(failed, T + 4)
+    assert cluster.wants("n1")[0].failure.at == T + 2
+    cluster.apply(event(story.pulling("model", T + 12)), T + 12)
+    story.started("app", T + 20)
+    cluster.apply(seen(story), T + 20)
+    assert only(cluster).pulled_at == T + 20, "it was there before a container that mounts it"
+    assert not list(cluster.waiting())
+
+
+def test_a_volume_may_be_called_as_a_container_is(cluster):
+    story = PodStory(pod("web-1", "n1", {"app": "web:1"}, volumes={"app": "nginx:1.27"}, at=T))
+    cluster.apply(event(story.pulling("app", T)), T)
+    cluster.apply(seen(story), T)
+    cluster.apply(seen(story), T + 1)
+    assert [(want.image, want.pulling) for want in cluster.wants("n1")] == [
+        (NGINX, True),
+        ("docker.io/library/web:1", False),
+    ]
+
+
+def test_an_image_that_another_container_has_may_fail_to_be_pulled_again(cluster):
+    story = PodStory(pod("web-1", "n1", {"app": "nginx:1.27"}, init={"prepare": "nginx:1.27"}, at=T))
+    story.started("prepare", T)
+    cluster.apply(event(story.pulling("app", T + 1)), T + 1)
+    cluster.apply(event(story.failed("app", T + 2, NOT_FOUND)), T + 2)
+    for later in (3, 30):
+        cluster.apply(seen(story), T + later)
+        assert only(cluster).failure.at == T + 2
 
 
 def test_ephemeral_containers_wait_too(cluster):
@@ -371,6 +446,20 @@ def test_a_node_whose_clock_is_off_changes_no_order_and_no_countdown(cluster, sk
     assert want.failure.next_retry_at == T + 11
 
 
+def test_an_event_of_a_node_whose_clock_is_right_may_come_late(cluster):
+    story = web()
+    cluster.apply(seen(story), T)
+    cluster.apply(event(story.pulling("app", T)), T + 1)
+    late = [story.failed("app", T + 5, NOT_FOUND), story.pulling("app", T + 15)]
+    cluster.apply(event(late[0]), T + 90)
+    assert (only(cluster).failure.at, only(cluster).failure.next_retry_at) == (T + 5, T + 15)
+    cluster.apply(event(late[1]), T + 90)
+    assert (only(cluster).since, only(cluster).attempt) == (T + 15, 2)
+    cluster.apply(event(story.pulled("app", T + 20)), T + 900)
+    assert only(cluster).pulled_at == T + 900, "that late, it is a clock that was set"
+    assert cluster.expire(T + 901) == set()
+
+
 def test_a_pull_that_fails_within_the_second_it_began_has_failed_in_either_order(cluster):
     story = web()
     items = [story.pulling("app", T), story.failed("app", T, NOT_FOUND)]
@@ -457,10 +546,19 @@ def test_without_events_a_container_that_waits_is_taken_to_wait_for_its_image(cl
     story = web()
     cluster.apply(seen(story), T)
     assert not only(cluster).asked
-    assert cluster.apply(EventsHeard(heard=False), T) == {"n1"}
+    assert cluster.apply(EventsHeard(None, heard=False), T) == {"n1"}
     assert only(cluster).pulling
-    cluster.apply(EventsHeard(heard=True), T)
+    cluster.apply(EventsHeard(None, heard=True), T)
     assert not only(cluster).asked
+
+
+def test_a_namespace_without_events_says_nothing_of_another(cluster):
+    cluster.apply(seen(web()), T)
+    cluster.apply(EventsHeard("shop", heard=False), T)
+    assert not only(cluster).asked, "default's kubelets are heard"
+    cluster.apply(EventsHeard("default", heard=True), T)
+    cluster.apply(seen(PodStory(pod("till-1", "n2", {"app": "till:2"}, namespace="shop", at=T))), T)
+    assert only(cluster, "n2").pulling
 
 
 def test_a_pod_that_comes_back_on_another_node_waits_there_alone():
@@ -470,3 +568,25 @@ def test_a_pod_that_comes_back_on_another_node_waits_there_alone():
     assert [waiting.node for waiting in cluster.waiting()] == ["n2"]
     cluster.apply(PodsListed(None, frozenset()), 1_700_000_000.0 + 1)
     assert not list(cluster.waiting())
+
+
+@pytest.mark.parametrize("dropped", [True, False])
+def test_a_container_that_is_pulled_at_each_start_begins_to_count_anew(cluster, dropped):
+    story, at = web(), T
+    for _ in range(3):
+        cluster.apply(event(story.pulling("app", at)), at)
+        assert only(cluster).attempt == 1, "the kubelet counts on"
+        cluster.apply(event(story.pulled("app", at + 2)), at + 2)
+        story.started("app", at + 3)
+        cluster.apply(seen(story), at + 3)
+        at += 60
+        if dropped:
+            cluster.expire(at + LINGER)
+    for attempt in (1, 2):
+        cluster.apply(event(story.pulling("app", at)), at)
+        cluster.apply(event(story.failed("app", at + 1, NOT_FOUND)), at + 1)
+        cluster.apply(seen(story), at + 1)
+        want = only(cluster)
+        assert (want.attempt, want.failure.attempt) == (attempt, attempt)
+        assert want.failure.next_retry_at == at + 1 + 10 * attempt
+        at += 60

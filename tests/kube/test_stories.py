@@ -275,6 +275,17 @@ def test_pods_wait_for_the_longest_of_their_pulls(world):
     assert count_waiting(world.cluster.waiting(), world.hub.feed.pulls()) == 1
 
 
+def test_a_pod_waits_for_an_image_that_is_a_volume(world):
+    story = PodStory(pod("web-1", "node-1", {"model": "web:1"}, volumes={"model": "nginx:1.27"}, at=NOW))
+    world.tell(seen(story), event(story.pulling("model", NOW + 1)), at=1)
+    (waiting,) = world.waiting
+    assert [(item.container, item.kind, item.state.value) for item in waiting.containers] == [
+        ("model", "volume", "queued"),
+        ("model", "app", "waiting"),
+    ]
+    assert count_waiting(world.cluster.waiting(), world.hub.feed.pulls()) == 1
+
+
 def test_a_pod_with_a_pull_that_has_no_estimate_has_none(world):
     story = PodStory(pod("web-1", "node-1", {"app": "nginx:1.27", "side": "redis:7"}, at=NOW))
     world.tell(seen(story), event(story.pulling("app", NOW)), event(story.failed("side", NOW, NOT_FOUND)), at=0)

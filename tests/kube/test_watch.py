@@ -1,17 +1,19 @@
 """Following a cluster over HTTP, on good days and bad ones."""
 
+import asyncio
 import json
 import logging
 import time
 
 import pytest
+from kubernetes_asyncio.config import ConfigException
 
 from pulltrace.demo.cluster import Cluster as Server
 from pulltrace.demo.kubelet import PodStory, pod
 from pulltrace.server import kube, kube_api
-from pulltrace.server.kube import KubeError, connect
+from pulltrace.server.kube import GoneError, KubeError, Page, Watches, connect
 from pulltrace.server.objects import EventSeen, PodsListed
-from tests.kube.following import following, kubeconfig_for
+from tests.kube.following import Following, following, kubeconfig_for
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +103,90 @@ async def test_after_410_it_lists_again_and_drops_what_vanished(server, kubeconf
         server.trouble.silent = False
         await server.cut()
         await it.until(lambda it: it.pods() == {"web-2", "web-3"})
+
+
+async def test_a_list_that_expires_between_its_pages_is_begun_anew(server, kubeconfig, monkeypatch):
+    monkeypatch.setattr(kube_api, "PAGE", 2)
+    for number in range(5):
+        server.put("pods", web(number).pod)
+    tell = Following.tell
+
+    def told(it, change):
+        tell(it, change)
+        if len(it.told) == 1:
+            server.delete("pods", web(4).pod)
+            server.compact()
+
+    monkeypatch.setattr(Following, "tell", told)
+    async with following(kubeconfig) as it:
+        await it.until(lambda it: not it.watches.not_ready)
+        assert it.pods() == {f"web-{number}" for number in range(4)}
+        lists = [path for path in requests(server, "/pods") if "watch" not in path]
+        assert ["continue=" in path for path in lists] == [False, True, False, True]
+
+
+async def test_lists_that_are_of_no_use_are_not_asked_for_in_a_hurry(monkeypatch):
+    monkeypatch.setattr(kube, "FIRST_DELAY", 0.2)
+    monkeypatch.setattr(kube, "LONGEST_DELAY", 5.0)
+    listed, enough = [], asyncio.Event()
+
+    class Api:
+        async def pages(self, resource, namespace):
+            listed.append(time.monotonic())
+            if len(listed) == 4:
+                enough.set()
+            yield Page([], "1")
+
+        async def changes(self, resource, namespace, version):
+            raise GoneError("too old")
+            yield []
+
+        async def close(self):
+            pass
+
+    task = asyncio.create_task(Watches(Api(), None, lambda change: None)._follows[0].run())
+    async with asyncio.timeout(20):
+        await enough.wait()
+    task.cancel()
+    assert listed[3] - listed[2] > 0.5  # doubled thrice by now, and jittered down to a half at most
+
+
+async def test_events_hold_readiness_back_no_longer_than_pods_do(monkeypatch):
+    monkeypatch.setattr(kube, "GRACE", 0.01)
+    events = Watches(None, None, lambda change: None)._follows[1]  # its pods are never listed
+    task = asyncio.create_task(events.run())
+    async with asyncio.timeout(5):
+        await events.settled.wait()
+    task.cancel()
+
+
+async def test_a_watch_that_is_cut_again_and_again_but_tells_is_no_outage(server, kubeconfig, caplog):
+    def events(it):
+        return len([change for change in it.told if isinstance(change, EventSeen)])
+
+    with caplog.at_level(logging.INFO, logger="pulltrace"):
+        async with following(kubeconfig) as it:
+            await it.until(lambda it: it.up()["events"])
+            for number in range(4):
+                story = web(number)
+                server.put("pods", story.pod)
+                server.put("events", story.pulling("app", time.time()))
+                await it.until(lambda it, number=number: len(it.pods()) == events(it) == number + 1)
+                await server.cut()
+            await it.until(lambda it: all(it.up().values()))
+    assert not caplog.records
+
+
+async def test_credentials_that_cannot_be_read_are_a_reason_and_no_end(server):
+    def unreadable(configuration):
+        raise ConfigException("Token file exists but empty.")
+
+    api = kube_api.HttpApi.at(server.url)
+    api._client.configuration.api_key["BearerToken"] = "Bearer old"
+    api._client.configuration.refresh_api_key_hook = unreadable
+    with pytest.raises(KubeError, match="no credentials for the API server: Token file exists but empty"):
+        await anext(api.pages(kube.PODS, None))
+    await api.close()
 
 
 async def test_namespaces_are_watched_one_by_one_and_nothing_else_is(server, kubeconfig):

@@ -121,7 +121,8 @@ export interface NodeList {
   readonly registries: readonly Registry[]
 }
 
-export type ContainerKind = 'init' | 'app' | 'ephemeral'
+/** A volume is one that is made from an image. */
+export type ContainerKind = 'init' | 'app' | 'ephemeral' | 'volume'
 export type ContainerState = PullPhase | 'waiting'
 
 export interface Container {
@@ -170,7 +171,7 @@ const PHASES: readonly PullPhase[] = [
   'failed',
 ]
 const CONTAINER_STATES: readonly ContainerState[] = [...PHASES, 'waiting']
-const CONTAINER_KINDS: readonly ContainerKind[] = ['init', 'app', 'ephemeral']
+const CONTAINER_KINDS: readonly ContainerKind[] = ['init', 'app', 'ephemeral', 'volume']
 const NODE_STATES: readonly NodeState[] = ['reporting', 'late', 'lost']
 const LAYER_PHASES: readonly LayerPhase[] = [
   'cached',

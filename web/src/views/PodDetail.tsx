@@ -6,7 +6,12 @@ import { changeUrl } from '../useUrl'
 import styles from './PodsView.module.css'
 import { ContainerState } from './podColumns'
 
-const KIND_WORD = { init: 'init container', app: 'container', ephemeral: 'ephemeral container' } as const
+const KIND_WORD = {
+  init: 'init container',
+  app: 'container',
+  ephemeral: 'ephemeral container',
+  volume: 'volume made from an image',
+} as const
 
 export function PodDetail({ row }: { readonly row: PodRow }) {
   const { namespace, podName, owner, nodeName } = row.pod
@@ -20,7 +25,7 @@ export function PodDetail({ row }: { readonly row: PodRow }) {
       </div>
       <ul className={styles.containers}>
         {row.containers.map(one => (
-          <ContainerLine key={one.container.container} row={one} />
+          <ContainerLine key={`${one.container.kind}/${one.container.container}`} row={one} />
         ))}
       </ul>
     </>
