@@ -103,11 +103,11 @@ def source_of(documents: Iterable[str], blobs: Mapping[str, Blob]) -> tuple[str,
 
 
 class Name(NamedTuple):
-    """The reference a pull was for, whether that is a guess, and when its record was made or updated."""
+    """The reference a pull was for, whether that is a guess, and when its record was made or updated by it."""
 
     reference: str
     guessed: bool
-    updated_at: float
+    written_at: float
 
 
 def name_of(
@@ -135,8 +135,17 @@ def name_of(
     named = [item for item in named if _source(item[0]) == source] or named
     tags = [item for item in named if item[0].tag]
     for reference, record in tags or named:
-        return Name(str(reference), len(tags) > 1, record.updated_at)
+        return Name(str(reference), len(tags) > 1, written_at(record, lease, taken, given))
     return None
+
+
+def written_at(record: ImageRecord, lease: Lease, taken: Mapping[str, float], given: Collection[str]) -> float:
+    """When this pull made or updated the record.
+
+    A twin whose lease still stands may have updated it since: then its making was this one's.
+    """
+    made = record.created_at >= lease.created_at and record.created_at > taken.get(record.name, 0.0)
+    return record.created_at if made and record.name not in given else record.updated_at
 
 
 def _source(reference: Reference) -> tuple[str, str]:

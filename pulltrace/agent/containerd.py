@@ -142,7 +142,10 @@ class Containerd:
         """Every name of the image whose index or manifest has this digest; of every image when it is empty."""
         request = images_pb2.ListImagesRequest(filters=[f"target.digest=={target}"] if target else [])
         answer = await self._one("Images.List", request, images_pb2.ListImagesResponse)
-        return [ImageRecord(item.name, item.target.digest, _seconds(item.updated_at)) for item in answer.images]
+        return [
+            ImageRecord(item.name, item.target.digest, _seconds(item.updated_at), _seconds(item.created_at))
+            for item in answer.images
+        ]
 
     async def _one(self, name: str, request: Message, shape: Any) -> Any:
         with _errors(name):

@@ -67,6 +67,7 @@ class ImageRecord:
     name: str
     target: str
     updated_at: float
+    created_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from pulltrace.agent.attribution import (
     source_of,
     unread,
     with_children,
+    written_at,
 )
 from pulltrace.agent.leftovers import NO_PROGRESS_LIMIT, UNPACK_LIMIT, age, looks_dead
 from pulltrace.agent.manifests import parse
@@ -264,9 +265,10 @@ class Tracker:
             self._see_evidence(pull, progress, now)
         records = [record for target in targets for record in self.facts.images[target]]
         if name := name_of(records, pull.lease, pull.source, self._taken, self._given):
-            mine = [item for item in records if made_with_any_tag(item) or item.updated_at == name.updated_at]
-            self._given.update((item.name, item.updated_at) for item in mine)
-            self._end(pull, min(name.updated_at, now), name=name)
+            times = {item: written_at(item, pull.lease, self._taken, self._given) for item in records}
+            mine = {item.name: at for item, at in times.items() if made_with_any_tag(item) or at == name.written_at}
+            self._given.update(mine)
+            self._end(pull, min(name.written_at, now), name=name)
         elif pull.lease.id.startswith(_FETCH) and all(progress.here for progress in pull.layers.values()):
             self._end(pull, now)
         else:

@@ -103,6 +103,16 @@ def test_a_record_that_ended_another_pull_ends_no_second_one():
     assert named(items, taken={"r.io/a:1": 104.0}) == ("r.io/a:1", False), "updated since: pulled again"
 
 
+def test_a_record_that_a_twin_has_updated_since_ends_both():
+    twice = ImageRecord("r.io/a:1", TARGET, updated_at=106.0, created_at=105.0)
+    first = name_of([twice], LEASE, None, {}, ())
+    assert first
+    assert first.written_at == 105.0
+    assert name_of([twice], LEASE, None, {"r.io/a:1": 105.0}, ()).written_at == 106.0
+    assert name_of([twice], LEASE, None, {}, {"r.io/a:1": 105.0}).written_at == 106.0, "both in one poll"
+    assert name_of([twice], LEASE, None, {"r.io/a:1": 106.0}, ()) is None
+
+
 def test_two_tags_in_one_poll_are_given_out_once_each_and_called_a_guess():
     items = records(**{"r.io/a_1": 105.0, "r.io/a_2": 106.0})
     assert named(items) == ("r.io/a:2", True)

@@ -89,7 +89,7 @@ class Watched:
             case _:
                 records = store.records.values()
                 return [
-                    ImageRecord(item.name, item.image.target.digest, item.updated_at)
+                    ImageRecord(item.name, item.image.target.digest, item.updated_at, item.created_at)
                     for item in records
                     if question.key in ("", item.image.target.digest)
                 ]
