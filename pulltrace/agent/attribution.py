@@ -241,7 +241,8 @@ class Progress:
         if len(times) < len(self.layer.chain_ids):
             if self.here and active:
                 self.phase = LayerPhase.EXTRACTING
-                self.extract_started_at = self.extract_started_at or now
+                # ``now`` is the poll's beginning: the blob may have come since.
+                self.extract_started_at = self.extract_started_at or max(now, self.completed_at or 0.0)
             return
         self.extracted_at = max(times)
         if self.extracted_at < lease.created_at:

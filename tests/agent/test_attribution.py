@@ -168,6 +168,13 @@ def test_an_unpack_that_is_prepared_says_nothing_before_the_bytes_are_here():
     assert (progress.phase, progress.extracted_at) == (LayerPhase.EXTRACTED, 112.0)
 
 
+def test_no_layer_is_unpacked_before_it_came_though_the_poll_began_before():
+    progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
+    progress.see_blob(Blob(100, 110.2), LEASE, None)
+    see_snapshots(progress, active=True)
+    assert progress.extract_started_at == 110.2
+
+
 def test_a_layer_that_stands_twice_is_unpacked_when_both_are():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"), digest("e"))))
     progress.see_blob(Blob(100, 104.0), LEASE, None)
