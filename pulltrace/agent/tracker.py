@@ -268,7 +268,7 @@ class Tracker:
             times = {item: written_at(item, pull.lease, self._taken, self._given) for item in records}
             mine = {item.name: at for item, at in times.items() if made_with_any_tag(item) or at == name.written_at}
             self._given.update(mine)
-            self._end(pull, min(name.written_at, now), name=name)
+            self._end(pull, name.written_at, name=name)
         elif pull.lease.id.startswith(_FETCH) and all(progress.here for progress in pull.layers.values()):
             self._end(pull, now)
         else:
