@@ -11,8 +11,9 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from pulltrace.agent.run import watch
@@ -20,8 +21,8 @@ from pulltrace.demo.cluster import Cluster
 from pulltrace.demo.containerd import SimulatedContainerd
 from pulltrace.demo.scenario import Crashed, Scenario
 from pulltrace.logs import fields
-from pulltrace.server.run import serve
-from pulltrace.settings import AgentSettings, ServerSettings, load
+from pulltrace.server.run import ListenError, serve
+from pulltrace.settings import Address, AgentSettings, ServerSettings, load
 
 HOST = "127.0.0.1"
 METRICS_PORT = 9090
@@ -48,7 +49,7 @@ async def demo(*, nodes: int, speed: float, port: int) -> None:
     scenario = Scenario(nodes, now=time.time(), speed=speed)
     listening: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
     async with _cluster() as cluster, _containerds(scenario) as containerds, asyncio.TaskGroup() as tasks:
-        tasks.create_task(serve(settings, on_ready=lambda *ports: listening.set_result(ports)))
+        tasks.create_task(_serve(settings, lambda *ports: listening.set_result(ports)))
         tasks.create_task(_live(scenario, cluster, containerds))
         port, metrics_port = await listening
         _log.info(
@@ -64,18 +65,22 @@ async def demo(*, nodes: int, speed: float, port: int) -> None:
 def _server_settings(port: int, speed: float) -> ServerSettings:
     if not _free(port):
         raise DemoError(f"port {port} of {HOST} is taken, maybe by another demo: choose one with --port, or --port 0")
-    metrics_port = METRICS_PORT
-    if not _free(metrics_port):
-        _log.info("port %d is taken: metrics are on another one", metrics_port)
-        metrics_port = 0
     environ = {
         "PULLTRACE_HTTP_ADDR": f"{HOST}:{port}",
-        "PULLTRACE_METRICS_ADDR": f"{HOST}:{metrics_port}",
+        "PULLTRACE_METRICS_ADDR": f"{HOST}:{METRICS_PORT}",
         # When ten seconds pass in one, so do those without a byte, and history.
         "PULLTRACE_STALL_TIMEOUT": f"{max(1.0, 30 / speed):.3f}s",
         "PULLTRACE_HISTORY_TTL": f"{max(60.0, 900 / speed):.0f}s",
     }
     return load(ServerSettings, environ)
+
+
+async def _serve(settings: ServerSettings, on_ready: Callable[[int, int], None]) -> None:
+    try:
+        await serve(settings, on_ready=on_ready)
+    except ListenError:
+        _log.info("port %d is taken: metrics are on another one", METRICS_PORT)
+        await serve(replace(settings, metrics_addr=Address(HOST, 0)), on_ready=on_ready)
 
 
 def _free(port: int) -> bool:

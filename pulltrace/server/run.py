@@ -42,13 +42,16 @@ class ListenError(Exception):
 async def serve(
     settings: ServerSettings, *, on_ready: Callable[[int, int], None] | None = None, limits: Limits | None = None
 ) -> None:
-    """Serve until cancelled. ``on_ready`` is told the ports of API and metrics once both answer."""
+    """Serve until cancelled. ``on_ready`` is told the ports of API and metrics once both answer.
+
+    Raises ``ListenError`` at once, and what a wrong certificate or cluster configuration raises.
+    """
     limits = limits or Limits()
-    following = await Following.begin(os.environ, settings.watch_namespaces)
-    hub = Hub(settings, Metrics(), limits=limits, following=following)
-    gate = _gate(settings, following)
-    certificate = Certificate.of(settings)
     with _listen(settings.http_addr, limits) as http, _listen(settings.metrics_addr, limits) as metrics:
+        following = await Following.begin(os.environ, settings.watch_namespaces)
+        hub = Hub(settings, Metrics(), limits=limits, following=following)
+        gate = _gate(settings, following)
+        certificate = Certificate.of(settings)
         ports = http.getsockname()[1], metrics.getsockname()[1]
         main = _Server(create_app(hub, gate, following.not_ready), certificate)
         side = _Server(create_metrics_app(hub))

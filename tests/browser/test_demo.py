@@ -64,7 +64,7 @@ class Demo:
 
 @pytest.fixture(scope="module", autouse=True)
 def the_port_of_metrics_is_taken() -> Iterator[None]:
-    """Of two demos that find it free at once, one would not start."""
+    """By another demo, as it were: this one takes the next."""
     with ExitStack() as held:
         with suppress(OSError):
             held.enter_context(socket.create_server(("127.0.0.1", 9090)))
