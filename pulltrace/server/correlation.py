@@ -75,11 +75,13 @@ class Correlation:
     def _place(self, stories: dict[str, Story], pull: Pull, name: Name, now: float, joined: Joined) -> None:
         """Give a pull its story: the one it had, one that waits for it, or a new one; none while that is open."""
         own = stories.get(pull.story_id)
-        if own and own.pull is pull and _is_named(own, name):
-            own.name = name if own.name.image == name.image else own.name
-            return
         if pull.story_id and (not own or own.pull is not pull):
             return  # settled, or continued by a later attempt
+        if own and own.name.image == name.image:
+            own.name = name
+            return
+        if own and _knows_more(own.name, name):
+            return
         others = [story for story in stories.values() if story is not own and name.is_same_image(story.name)]
         for story in others:
             self._tell(story, now, joined)  # how the attempt before it ended
@@ -114,11 +116,9 @@ def _best(stories: Iterable[Story], own: Story | None, pull: Pull, name: Name) -
     return best
 
 
-def _is_named(story: Story, name: Name) -> bool:
-    """The story knows as much of the name, or more: who asked for it may be gone, or ask again."""
-    if story.name.image == name.image:
-        return True
-    return story.name.is_full and not name.is_full and (name.is_unknown or name.is_same_image(story.name))
+def _knows_more(known: Name, name: Name) -> bool:
+    """The same image under a fuller name: who asked for it may be gone, or ask again."""
+    return known.is_full and not name.is_full and (name.is_unknown or name.is_same_image(known))
 
 
 def _place_wants(stories: dict[str, Story], node: str, wants: Sequence[Want]) -> None:

@@ -13,6 +13,9 @@ from pulltrace.server.nodes import Pull
 from pulltrace.server.pods import Want
 from pulltrace.wire import UNKNOWN_IMAGE, PullPhase
 
+WHOLE_SECONDS = 2.0
+"""Kubelets tell times in whole seconds: what is no further apart may be one moment."""
+
 ORDER_TOLERANCE = 5.0
 """Seconds by which a kubelet's Pulling may seem later than the lease it made: another clock, in whole seconds."""
 
@@ -91,7 +94,7 @@ def _by_order(
             # The next attempt of a failed one is for the same want.
             if pull.ended_at is None:
                 taken.add(candidate.image)
-            elif want.since <= pull.ended_at + 2.0:  # not of an attempt after it
+            elif want.since <= pull.ended_at + WHOLE_SECONDS:  # not of an attempt after it
                 explained.add(candidate.image)
 
 

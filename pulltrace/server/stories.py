@@ -16,14 +16,11 @@ from typing import Any
 from msgspec import structs
 
 from pulltrace.server.failures import FIRST_BACK_OFF
-from pulltrace.server.naming import Name
+from pulltrace.server.naming import WHOLE_SECONDS, Name
 from pulltrace.server.nodes import Pull
 from pulltrace.server.pods import Failure, Want
 from pulltrace.server.status import Told, status_of, status_without_pull
 from pulltrace.wire import ErrorReason, PodCorrelation, PullPhase, PullStatus, to_time
-
-WHOLE_SECONDS = 2.0
-"""Kubelets tell times in whole seconds: what is no further apart may be one moment."""
 
 REPORT_LATE = 8.0
 """Seconds for which a report may have been under way. What is told to live later than that does."""
