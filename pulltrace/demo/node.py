@@ -82,11 +82,11 @@ class Node:
         lease = self.store.leases[name] = Lease(name, self.now, labels)
         return lease
 
-    def remove(self, reference: str) -> None:
-        """What the CRI's ``RemoveImage`` does: every name of the image goes, and what only it held."""
-        image = self.store.records[reference].image
+    def remove(self, *references: str) -> None:
+        """What the CRI's ``RemoveImage`` does: every name of these images goes, and what only they held."""
+        targets = {self.store.records[reference].image.target.digest for reference in references}
         self.store.records = {
-            name: record for name, record in self.store.records.items() if record.image.target != image.target
+            name: record for name, record in self.store.records.items() if record.image.target.digest not in targets
         }
         self.store.collect()
 

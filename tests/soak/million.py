@@ -2,7 +2,7 @@
 
 ``server``: reports of 200 nodes with ten short pulls each, posted as fast as they are taken. Limits
 are those of every installation but the half second between two reports of a node. ``agent``: a simulated containerd
-whose pulls take a moment, asked twice a second by a real agent, which tells a real server.
+with a hundred short pulls at once, asked twice a second by a real agent, which tells a real server.
 """
 
 import argparse
@@ -11,8 +11,10 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import msgspec
 
 from pulltrace.demo.containerd import SimulatedContainerd
@@ -23,11 +25,12 @@ from pulltrace.server.limits import Limits
 from pulltrace.server.run import serve
 from pulltrace.settings import ServerSettings, load
 from pulltrace.wire import AgentReport, LayerPhase, LayerState, PullPhase, PullState, to_time
-from tests.e2e.programs import Program
-from tests.faults.lab import AGENT_ENVIRONMENT, MIB, Process
+from tests.faults.lab import AGENT_ENVIRONMENT, MIB, SERVER_ENVIRONMENT, Process
 from tests.real.process import free_port
 
 NODES, AT_ONCE = 200, 10
+BUSY = 220
+EVERY = 10_000
 MARKS = (10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)
 HOST = "registry.test"
 
@@ -98,41 +101,55 @@ async def server(pulls: int) -> None:
         await process.wait()
 
 
-async def agent(minutes: float) -> None:
-    registries = Registries(manners={HOST: Manner(speed=100 * MIB, latency=0.1)})
+async def agent(pulls: int) -> None:
+    registries = Registries(manners={HOST: Manner(speed=100 * MIB, latency=0.2)})
     node = Node(registries, now=time.time(), version=CONTAINERD_1, bandwidth=1e12, disk=1e12)
-    port = free_port()
+    port, metrics = free_port(), free_port()
+    listen = {"HTTP_ADDR": f"127.0.0.1:{port}", "METRICS_ADDR": f"127.0.0.1:{metrics}", "LOG_LEVEL": "warn"}
+    told = {"NODE_NAME": "busy", "SERVER_URL": f"http://127.0.0.1:{port}", "LOG_LEVEL": "warn"}
     with tempfile.TemporaryDirectory(prefix="pulltrace-") as folder:
         async with SimulatedContainerd(node, Path(folder) / "c.sock") as containerd:
-            listen = {"HTTP_ADDR": f"127.0.0.1:{port}", "METRICS_ADDR": "127.0.0.1:0", "LOG_LEVEL": "warn"}
-            told = {"NODE_NAME": "busy", "SERVER_URL": f"http://127.0.0.1:{port}", "LOG_LEVEL": "warn"}
             told |= {"CONTAINERD_SOCKET": str(containerd.socket), "REPORT_INTERVAL": "500ms"}
             half = Process("agent", environment=AGENT_ENVIRONMENT, **told)
-            async with Program("server", **listen) as other, half:
-                await _pull_for(60 * minutes, node, half.process.pid, other.process.pid)
+            async with Process("server", environment=SERVER_ENVIRONMENT, **listen) as other, half:
+                await asyncio.sleep(3)
+                say(f"{0:>9,} pulls: agent {half.rss:.1f} MiB, server {other.rss:.1f} MiB")
+                async for done, seconds in _pull(pulls, node):
+                    memory = f"agent {half.rss:.1f} MiB, server {other.rss:.1f} MiB, {seconds:.0f} s"
+                    completed, failed = await _ends(metrics)
+                    say(f"{done:>9,} pulls, told {completed:>9,.0f} completed, {failed:.0f} failed: {memory}")
 
 
-async def _pull_for(seconds: float, node: Node, agent_pid: int, server_pid: int) -> None:
-    """Sixty pulls at once, each of two small layers; an image goes when it has come."""
-    began = said = then = time.monotonic()
-    number = 0
-    while then - began < seconds:
+async def _pull(pulls: int, node: Node) -> AsyncIterator[tuple[int, float]]:
+    """Pull small images, each of two layers, a hundred at once; an image goes soon after it has come."""
+    began = then = time.monotonic()
+    begun = 0
+    while begun - len(node.pulls) < pulls:
         await asyncio.sleep(0.05)
         now = time.monotonic()
         node.advance(now - then)
         then = now
-        if len(node.store.records) > 600:
-            for name in [name for name in node.store.records if name.startswith(HOST) and "@" not in name][:100]:
-                node.remove(name)
-        while len(node.pulls) < 60:
-            number += 1
-            layers = [make_layer(f"{number}-{layer}", 2 * MIB) for layer in range(2)]
-            reference = _push(node, number, layers)
-            node.pull(reference)
-        if now - said >= 30 or then - began >= seconds:
-            said = now
-            memory = f"agent {rss(agent_pid):.1f}, server {rss(server_pid):.1f} MiB"
-            say(f"{now - began:5.0f} s, {number:>7,} pulls: {memory}")
+        if len(node.store.records) > 4000:
+            node.remove(*[name for name in node.store.records if name.startswith(HOST) and "@" not in name][:200])
+        while len(node.pulls) < BUSY:
+            begun += 1
+            layers = [make_layer(f"{begun}-{layer}", 2 * MIB) for layer in range(1)]
+            node.pull(_push(node, begun, layers))
+            if begun % EVERY == 0:
+                yield begun, now - began
+    await asyncio.sleep(10)
+    yield begun, time.monotonic() - began
+
+
+async def _ends(port: int) -> tuple[float, float]:
+    """Ends that the server has counted: completed, failed."""
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as answer:
+        lines = (await answer.text()).splitlines()
+    ends = [line for line in lines if line.startswith("pulltrace_pulls_total{")]
+    counts = [
+        sum(float(line.rpartition(" ")[2]) for line in ends if f'"{how}"' in line) for how in ("completed", "failed")
+    ]
+    return counts[0], counts[1]
 
 
 def _push(node: Node, number: int, layers: list) -> str:
@@ -141,7 +158,7 @@ def _push(node: Node, number: int, layers: list) -> str:
     if len(images) > 2000:
         for name in list(images)[:1000]:
             del images[name]
-    return node.registries.push(f"{HOST}/app-{number}:1", make_image(f"app-{number}", *layers))
+    return node.registries.push(f"{HOST}/app-{number}:1", make_image(f"app-{number}", *layers, multi_arch=False))
 
 
 def rss(pid: int) -> float:
@@ -156,13 +173,13 @@ def say(line: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.soak.million", description=__doc__)
     parser.add_argument("what", choices=("server", "agent", "serve"))
-    parser.add_argument("number", type=float, nargs="?", help="pulls of server, minutes of agent, port of serve")
+    parser.add_argument("number", type=float, nargs="?", help="pulls; of serve its port")
     args = parser.parse_args()
     os.environ["GRPC_VERBOSITY"] = "NONE"
     if args.what == "server":
         asyncio.run(server(int(args.number or 1_000_000)))
     elif args.what == "agent":
-        asyncio.run(agent(args.number or 10))
+        __import__("uvloop").run(agent(int(args.number or 1_000_000)))
     else:
         import uvloop
 
