@@ -28,8 +28,11 @@ from h2.exceptions import ProtocolError, StreamClosedError
 MAX_ANSWER = 16 << 20
 """Bytes of all messages of one call together."""
 
-_DEADLINE = 10.0  # seconds a call may take, with connecting and its turn
-_AT_ONCE = 100  # calls; HTTP/2 asks servers to allow no fewer, and this many requests fit into its first window
+DEADLINE = 10.0
+"""Seconds a call may take, with connecting and its turn."""
+
+AT_ONCE = 100
+"""Calls at the same time: HTTP/2 asks servers to allow no fewer, and so many requests fit into its first window."""
 
 # What we send is constant, and of what comes we read three headers: there is nothing to put in order.
 _CONFIGURATION = H2Configuration(
@@ -91,7 +94,7 @@ class Channel:
         ]
         self._connection: _Connection | None = None
         self._connecting = asyncio.Lock()
-        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def __aenter__(self) -> Self:
         return self
@@ -114,9 +117,9 @@ class Channel:
     async def calls(self, method: str, requests: Sequence[bytes]) -> list["Answer"]:
         """One call for each request, a hundred at once: one task, one deadline and one write for those."""
         answers: list[Answer] = []
-        for first in range(0, len(requests), _AT_ONCE):
+        for first in range(0, len(requests), AT_ONCE):
             async with _deadline():
-                answers += await self._ask(method, requests[first : first + _AT_ONCE])
+                answers += await self._ask(method, requests[first : first + AT_ONCE])
         return answers
 
     async def _ask(self, method: str, requests: Sequence[bytes]) -> list["Answer"]:
@@ -137,10 +140,10 @@ class Channel:
 async def _deadline() -> AsyncIterator[None]:
     """Raises RpcError when what is inside takes too long, or there is no connection for it."""
     try:
-        async with asyncio.timeout(_DEADLINE):
+        async with asyncio.timeout(DEADLINE):
             yield
     except TimeoutError as error:
-        raise RpcError(Code.DEADLINE_EXCEEDED, f"no answer within {_DEADLINE:g} s") from error
+        raise RpcError(Code.DEADLINE_EXCEEDED, f"no answer within {DEADLINE:g} s") from error
     except OSError as error:
         raise RpcError(Code.UNAVAILABLE, str(error)) from error
 

@@ -4,11 +4,15 @@ import asyncio
 import gc
 import logging
 import time
+from collections.abc import Sequence
+from contextlib import suppress
+from operator import attrgetter
 
 from pulltrace.agent.containerd import SOCKETS, Containerd, ContainerdError, find_socket
 from pulltrace.agent.http import Lookups
 from pulltrace.agent.observation import Observation, Question
 from pulltrace.agent.reporter import Reporter
+from pulltrace.agent.rpc import AT_ONCE, DEADLINE
 from pulltrace.agent.tracker import Tracker
 from pulltrace.logs import fields
 from pulltrace.settings import AgentSettings
@@ -114,19 +118,31 @@ class Poller:
     async def _follow(self, seen: Observation, now: float) -> None:
         asked: set[Question] = set()
         unanswered: set[Question] = set()
-        while questions := list(self.tracker.observe(seen, now) - asked):
-            answers = await asyncio.gather(*map(self._ask, questions), return_exceptions=True)
-            for question, answer in zip(questions, answers, strict=True):
-                if isinstance(answer, ContainerdError):
-                    # A snapshotter that is down must not hide everything else; the question is asked again.
-                    unanswered.add(question)
-                    _log.debug("no answer", extra=fields(about=question.about, key=question.key, error=answer))
-                elif isinstance(answer, BaseException):
-                    raise answer
-                else:
-                    self.tracker.learn(question, answer)
+        # In the alphabet's order snapshots come last, and a snapshotter that hangs keeps nobody else from an answer.
+        while questions := sorted(self.tracker.observe(seen, now) - asked, key=attrgetter("about")):
+            unanswered |= await self._learn(questions)
             asked.update(questions)
         self.tracker.after_poll(now, unanswered)
+
+    async def _learn(self, questions: Sequence[Question]) -> set[Question]:
+        """Ask containerd all of these, ``DEADLINE`` seconds for all together. Returns those that had no answer."""
+        left, unanswered = iter(questions), set(questions)
+
+        async def ask() -> None:
+            for question in left:
+                try:
+                    answer = await self._ask(question)
+                except ContainerdError as error:
+                    # A snapshotter that is down must not hide everything else; the question is asked again.
+                    _log.debug("no answer", extra=fields(about=question.about, key=question.key, error=error))
+                else:
+                    self.tracker.learn(question, answer)
+                    unanswered.discard(question)
+
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DEADLINE):
+                await asyncio.gather(*(ask() for _ in questions[:AT_ONCE]))
+        return unanswered
 
     async def _ask(self, question: Question) -> object:
         containerd = self._containerd

@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from pulltrace.agent import run
 from pulltrace.agent.containerd import Containerd, ContainerdError
+from pulltrace.agent.rpc import AT_ONCE
 from pulltrace.agent.run import RESTS, Poller
 from pulltrace.demo.containerd import Manners, SimulatedContainerd
-from tests.agent.conftest import MIB
+from tests.agent.conftest import HOST, MIB
 from tests.e2e.programs import Program
 
 READ_ONLY = {
@@ -134,6 +136,36 @@ async def test_each_document_is_read_once(containerd, client, simulated, push):
             await poller.poll(simulated.now)
     reads = containerd.calls["/containerd.services.content.v1.Content/Read"]
     assert reads <= 2 * 6, "one byte and then the whole, of an index, a manifest and a config each"
+
+
+async def test_of_hundreds_of_questions_some_are_asked_at_once_and_none_waits_for_those_that_hang(
+    client, simulated, push, monkeypatch
+):
+    asking, most = 0, 0
+
+    async def hang(*_: object) -> None:
+        nonlocal asking, most
+        asking += 1
+        most = max(most, asking)
+        try:
+            await asyncio.sleep(60)
+        finally:
+            asking -= 1
+
+    monkeypatch.setattr(client, "unpacked_at", hang)
+    monkeypatch.setattr(run, "DEADLINE", 3.0)
+    poller = Poller(client)
+    await poller.poll(simulated.now)
+    simulated.registries.manners[HOST].latency = 0.0
+    ref, image = push("app:1", *((f"layer-{number}", 1) for number in range(300)))
+    simulated.registries.holds[image.layers[-1].blob.digest] = 0
+    simulated.pull(ref)
+    simulated.advance(100)
+    await poller.poll(simulated.now)
+    (live,) = poller.tracker.pulls()
+    assert [bool(layer.completed_at) for layer in live.layers] == [True] * 299 + [False]
+    assert most == AT_ONCE
+    assert asking == 0
 
 
 async def test_a_containerd_that_hangs_is_an_error_in_the_end(containerd, client):

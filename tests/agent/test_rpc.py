@@ -186,7 +186,7 @@ async def test_waiting_for_a_turn_counts_in_the_deadline(server, channel, monkey
     server.answer = never
     waiting = [asyncio.create_task(channel.call(METHOD, b"")) for _ in range(100)]
     await everyone.wait()
-    monkeypatch.setattr(rpc, "_DEADLINE", 0.05)
+    monkeypatch.setattr(rpc, "DEADLINE", 0.05)
     with pytest.raises(RpcError, match="DEADLINE_EXCEEDED"):
         async with asyncio.timeout(5):
             await channel.call(METHOD, b"")
@@ -219,7 +219,7 @@ async def test_a_call_that_is_given_up_is_given_up_at_the_other_end_too(server, 
 
 
 async def test_one_that_is_late_is_given_up(server, channel, monkeypatch):
-    monkeypatch.setattr(rpc, "_DEADLINE", 0.05)
+    monkeypatch.setattr(rpc, "DEADLINE", 0.05)
     server.answer = lambda *_: None
     with pytest.raises(RpcError, match="DEADLINE_EXCEEDED"):
         await channel.calls(METHOD, [b"", b""])
@@ -227,7 +227,7 @@ async def test_one_that_is_late_is_given_up(server, channel, monkeypatch):
 
 
 async def test_a_late_answer_to_a_call_given_up_is_no_reason_to_hang_up(server, channel, monkeypatch):
-    monkeypatch.setattr(rpc, "_DEADLINE", 0.2)
+    monkeypatch.setattr(rpc, "DEADLINE", 0.2)
     well, streams = server.answer, list[int]()
 
     def answer_the_first(connection: Connection, stream: int) -> None:
@@ -247,7 +247,7 @@ async def test_a_late_answer_to_a_call_given_up_is_no_reason_to_hang_up(server, 
 
 
 async def test_what_never_becomes_a_frame_ends_the_connection(server, channel, monkeypatch):
-    monkeypatch.setattr(rpc, "_DEADLINE", 0.2)
+    monkeypatch.setattr(rpc, "DEADLINE", 0.2)
     well = server.answer
     server.answer = lambda connection, _: connection.transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
     with pytest.raises(RpcError, match="DEADLINE_EXCEEDED"):
