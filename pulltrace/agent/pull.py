@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pulltrace.agent.attribution import LOCAL_SNAPSHOTTERS, Image, Layer, Name, Progress
 from pulltrace.agent.observation import Ingest, Lease, Question, Resources
-from pulltrace.wire import UNKNOWN_IMAGE, LayerState, PullPhase, PullState, to_time
+from pulltrace.wire import MAX_LAYERS, UNKNOWN_IMAGE, LayerState, PullPhase, PullState, to_time
 
 
 @dataclass(slots=True)
@@ -14,13 +14,16 @@ class Pull:
     """One pull while it lives.
 
     ``inherited``: nobody saw its lease begin, so it may have outlived its pull; ``suspect``: it looks like that.
-    ``traced``: its source stays as it is.
+    ``traced``: its source stays as it is. ``seen_at`` is when the last poll that saw its lease began. ``guessed``: it
+    ended before anything of it was seen, and which image it made is no more than likely.
     ``asking`` are the questions of this poll, ``checked`` those that have been answered, if only by "there is none".
     """
 
     lease: Lease
     inherited: bool
     moved_at: float
+    seen_at: float = 0.0
+    guessed: bool = False
     polls: int = 0
     resources: Resources = field(default_factory=Resources)
     read: set[str] = field(default_factory=set)
@@ -41,6 +44,11 @@ class Pull:
         return not self.resources.foreign and bool(
             self.resources.content or self.resources.ingests or self.layers or self.polls > 1
         )
+
+    @property
+    def seen_anything(self) -> bool:
+        """More than a lease."""
+        return self.image is not None or bool(self.layers or self.resources.content)
 
     @property
     def phase(self) -> PullPhase:
@@ -68,6 +76,7 @@ class Pull:
             mine = [item for item in ingests.values() if item.ref in self.resources.ingests and item.is_layer]
             layers = [progress.layer for progress in self.layers.values()]
             layers += [Layer(item.digest, "", max(item.total, item.offset)) for item in mine]
+        layers = list(layers)[:MAX_LAYERS]
         known = {layer.digest: self.layers.get(layer.digest) or Progress(layer) for layer in layers}
         for layer in layers:
             known[layer.digest].layer = layer
@@ -87,7 +96,7 @@ class Pull:
         return PullState(
             id=self.lease.id,
             image_ref=name.reference if name else f"{registry}/{repository}" if registry else UNKNOWN_IMAGE,
-            ref_guessed=name is not None and name.guessed,
+            ref_guessed=name is not None and (name.guessed or self.guessed),
             status=phase,
             registry=registry,
             repository=repository,

@@ -41,6 +41,7 @@ class Tracker:
         self.containerd_since = 0.0
         """When the containerd that answers now began, as far as that is known."""
         self._pulls: dict[str, Pull] = {}
+        self._gone: list[Pull] = []  # those whose lease has gone
         self._dead: set[str] = set()
         self._owners: dict[str, str] = {}  # digest → id of the pull that fetches or fetched it
         self._loose: dict[str, int] = {}  # ref of an ingest without lease → offset at first sight
@@ -90,6 +91,7 @@ class Tracker:
             if lease_id in leases:
                 self._take_in(leases[lease_id], resources, now)
         self._started = True
+        self._gone = [pull for pull in self._pulls.values() if pull.lease.id not in leases]
         live = [pull for pull in self._pulls.values() if pull.lease.id in leases]
         self._own(seen.ingests, live)
         self._unpacking = frozenset().union(*(pull.resources.unpacking for pull in live))
@@ -151,7 +153,7 @@ class Tracker:
             pull = self._pulls[lease.id] = Pull(lease, inherited=not self._started, moved_at=lease.created_at)
         elif resources != pull.resources:
             pull.moved_at, pull.inherited = now, False
-        pull.resources = resources
+        pull.resources, pull.seen_at = resources, now
         if resources.snapshotter:
             self.snapshotter = pull.snapshotter = resources.snapshotter
 
@@ -258,6 +260,10 @@ class Tracker:
             if questions and pull.last_poll in (None, pull.polls):
                 pull.last_poll = pull.polls
                 return questions
+            if not pull.seen_anything and self._made_since(pull) != []:
+                # Completed or failed, who knows. The server closes it so, until the kubelet says which.
+                del self._pulls[pull.lease.id]
+                return set()
         targets = pull.image.targets if pull.image else ()
         if not all(target in self.facts.images for target in targets):
             return self._last_questions(pull, targets)
@@ -276,30 +282,45 @@ class Tracker:
         return set()
 
     def _look_back(self, pull: Pull) -> set[Question]:
-        """The pull ended before a poll saw its manifest: everything was here, or it never arrived.
-
-        If it was for an image, exactly one image is younger than its lease and not explained by another pull.
-        """
+        """The pull ended before a poll saw its manifest: everything was here, or it never arrived."""
         if pull.layers:
             return {Question("blob", digest) for digest in pull.layers if digest not in self.facts.blobs}
         if not pull.resources.content:
             if "" not in self.facts.images:
                 return {Question("image", "")}
-            fresh = {
-                record.target
-                for record in self.facts.images[""]
-                if record.updated_at >= pull.lease.created_at
-                and record.updated_at > (self._taken | self._given).get(record.name, 0.0)
-            }
-            others = {target for pull in self._pulls.values() if pull.image for target in pull.image.targets}
-            if len(fresh - others) != 1:
+            self._guess(pull)
+            if not pull.resources.content:
                 return set()
-            pull.resources = Resources(content=frozenset(fresh - others))
         content = with_children(pull.resources.content, self.facts.documents)
         pull.resources = replace(pull.resources, content=content)
         pull.image = image_of(content, self.facts.documents)
         pull.take_layers({})
         return {Question("document", digest) for digest in unread(content, self.facts.documents, pull.image)}
+
+    def _guess(self, pull: Pull) -> None:
+        """As many new images as pulls that ended unseen: one each, in the order in which they began and came."""
+        unseen = [one for one in self._gone if not one.seen_anything and one.seen_at == pull.seen_at]
+        made = self._made_since(pull) or []
+        if len(made) == len(unseen):
+            for one, target in zip(sorted(unseen, key=age), made, strict=True):
+                one.resources, one.guessed = Resources(content=frozenset({target})), True
+
+    def _made_since(self, pull: Pull) -> list[str] | None:
+        """Images made or updated since the pull's lease was last seen that no other pull explains, the oldest first.
+
+        None: containerd does not say.
+        """
+        if "" not in self.facts.images:
+            return None
+        taken = self._taken | self._given
+        made: dict[str, float] = {}
+        for record in self.facts.images[""]:
+            if record.updated_at >= pull.seen_at and record.updated_at > taken.get(record.name, 0.0):
+                made[record.target] = min(record.updated_at, made.get(record.target, record.updated_at))
+        for other in self._pulls.values():
+            for digest in (*other.resources.content, *(other.image.targets if other.image else ())):
+                made.pop(digest, None)
+        return sorted(made, key=made.__getitem__)
 
     def _last_questions(self, pull: Pull, targets: Iterable[str]) -> set[Question]:
         """Whether there is an image now, and when the layers arrived that no poll saw arriving."""

@@ -4,6 +4,7 @@ import pytest
 
 from pulltrace.agent.leftovers import NO_PROGRESS_LIMIT, UNPACK_LIMIT
 from pulltrace.demo.node import CONTAINERD_1
+from pulltrace.demo.registries import Refusal
 from pulltrace.wire import UNKNOWN_IMAGE, LayerPhase, PullPhase
 from tests.agent.conftest import HOST, MIB
 from tests.agent.follow import downloaded, layers, to_fetch
@@ -225,6 +226,55 @@ def test_containerd_killed_ends_its_pulls_and_nothing_of_them_stays(watched, pus
     watched.polls(3)
     assert [(pull.status, DEAD in pull.error) for pull in watched.ended] == [(PullPhase.FAILED, True)]
     assert not watched.live
+
+
+def test_pulls_that_came_to_their_end_unseen_are_completed_and_their_names_are_guesses(watched, push):
+    refs = [push(f"app-{number}:1", (f"app-{number}", 1))[0] for number in range(3)]
+    for ref in refs:
+        watched.node.pull(ref)
+    watched.polls(2, every=0.05)
+    assert [pull.image_ref for pull in watched.live] == [UNKNOWN_IMAGE] * 3
+    watched.polls(1, every=10)
+    assert {pull.image_ref: (pull.status, pull.ref_guessed) for pull in watched.ended} == dict.fromkeys(
+        refs, (PullPhase.COMPLETED, True)
+    )
+
+
+def test_one_pull_that_came_to_its_end_unseen_is_called_by_the_only_image_it_can_have_made(watched, push):
+    seen, _ = push("seen:1", ("seen", 40))
+    unseen, _ = push("unseen:1", ("unseen", 1))
+    watched.node.pull(seen)
+    watched.polls(8, every=0.2)
+    watched.node.pull(unseen)
+    watched.polls(2, every=0.05)
+    watched.polls(1, every=10)
+    ended = {pull.image_ref: (pull.status, pull.ref_guessed) for pull in watched.ended}
+    assert ended == {seen: (PullPhase.COMPLETED, False), unseen: (PullPhase.COMPLETED, True)}
+
+
+@pytest.mark.parametrize("fails", [True, False], ids=["one of them fails", "another comes and goes meanwhile"])
+def test_of_pulls_that_ended_unseen_nothing_is_told_when_nobody_can_know_which_did(watched, push, fails, registries):
+    first, _ = push("first:1", ("first", 1))
+    other, _ = push("other:1", ("other", 1))
+    if fails:
+        registries.refuse(other, Refusal.UNAUTHORIZED)
+    watched.node.pull(first)
+    if fails:
+        watched.node.pull(other)
+    watched.polls(2, every=0.05)
+    watched.node.pull(other)
+    watched.polls(3, every=10)
+    assert not watched.live
+    assert not watched.ended
+
+
+def test_a_pull_that_ended_unseen_and_made_no_image_has_failed(watched, push, registries):
+    ref, _ = push("app:1", ("app", 1))
+    registries.refuse(ref, Refusal.UNAUTHORIZED)
+    watched.node.pull(ref)
+    watched.polls(2, every=0.05)
+    watched.polls(1, every=10)
+    assert [pull.status for pull in watched.ended] == [PullPhase.FAILED]
 
 
 def test_a_pull_that_began_and_died_between_two_polls_is_not_shown_for_a_day(watched, push):
