@@ -19,6 +19,15 @@ from msgspec import Meta, Struct
 
 SCHEMA_VERSION = "v1"
 
+MAX_REPORT = 1 << 20
+"""Bytes of a report, inflated; of a larger one nothing is read."""
+
+MAX_PULLS = 256
+"""Live pulls of one node that are told; a kubelet has some ten at once."""
+
+MAX_LAYERS = 512
+"""Layers of one pull that are told; overlayfs ends at 500, Docker at 127."""
+
 UNKNOWN_IMAGE = "__pulling__"
 """Stands for an image reference while nothing at all is known of it; the original's word."""
 
@@ -152,14 +161,16 @@ class PullState(_Wire, frozen=True):
 class AgentReport(_Wire, frozen=True):
     """What one node pulls now, and what it finished since the last acknowledged report.
 
-    Every live pull stands in every report; ``pulls: null`` says there is none (a heartbeat). ``boot_id`` changes with
-    each start of the agent and ``sequence`` grows by one with each report of a boot, so that late ones are known.
+    Every live pull stands in every report; ``pulls: null`` says there is none (a heartbeat). ``others`` are the ids of
+    those for which there was no room, or whose end a later report will tell: they are as they were. ``boot_id`` changes
+    with each start of the agent and ``sequence`` grows by one with each report of a boot, so that late ones are known.
     ``heartbeat_seconds`` is how long the server may wait for the next report before it calls the node late.
     """
 
     node_name: str
     timestamp: Time | None = None
     pulls: list[PullState] | None = None
+    others: list[Text] | None = None
     agent_version: Text = ""
     containerd_version: Text = ""
     snapshotter: Text = ""

@@ -7,9 +7,9 @@ import re
 import secrets
 import time
 import zlib
-from collections import deque
+from collections.abc import Iterable
 from itertools import islice
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
@@ -17,20 +17,23 @@ from pulltrace import __version__
 from pulltrace.agent.http import Answer, HttpError, Poster
 from pulltrace.logs import fields
 from pulltrace.settings import AgentSettings
-from pulltrace.wire import AgentReport, PullState, ReportAnswer, to_time
+from pulltrace.wire import MAX_PULLS, MAX_REPORT, AgentReport, PullState, ReportAnswer, to_time
 
-MAX_UNTOLD = 1024
-"""Ends kept while the server is away; the oldest go first."""
+MAX_UNTOLD = 4 << 20
+"""Bytes of ends kept while the server is away, some thousand of them; the oldest go first."""
 
-MAX_RECENT = 256
-"""Acknowledged ends kept, so that a restarted server gets its history back."""
+MAX_RECENT = 1 << 20
+"""Bytes of acknowledged ends kept, so that a restarted server gets its history back."""
 
-_ENDS_PER_REPORT = 32  # keeps a report far below the server's 1 MiB; fewer when it is told that it does not
+_ROOM = MAX_REPORT * 7 // 16  # bytes of live pulls, and as many of ends; less when the server says that it is too much
 _GZIP_FROM = 16 << 10  # bytes; below, a packet more costs less than deflating
 _MAX_RETRY_AFTER = 60.0  # seconds; a longer wish is some proxy's, and the node would look lost
 _MAX_TOKEN = 8192  # bytes the server would look at
 _APART = 0.5  # seconds between two reports of a node, below which the server refuses the second
 _MAX_DELAY = 8.0  # seconds between tries; with jitter, so that a restarted server is not met by all nodes at once
+
+_Encoded = dict[str, bytes]
+"""Pulls as JSON by their ids, the oldest first."""
 
 _log = logging.getLogger(__name__)
 
@@ -45,11 +48,12 @@ class Reporter:
         self._boot_id = secrets.token_hex(8)
         self._sequence = 0
         self._live: list[PullState] = []
-        self._told_live = False
-        self._untold: deque[PullState] = deque(maxlen=MAX_UNTOLD)
-        self._recent: deque[PullState] = deque(maxlen=MAX_RECENT)
+        self._held: set[str] = set()  # what the server may hold for live
+        self._untold: _Encoded = {}
+        self._recent: _Encoded = {}
         self._server_boot: str | None = None
-        self._batch = _ENDS_PER_REPORT
+        self._room = _ROOM
+        self._turn = 0
         self._failures = 0
         self._why = ""
         self._wake = asyncio.Event()
@@ -66,13 +70,14 @@ class Reporter:
     def offer(self, live: list[PullState], ended: list[PullState]) -> None:
         """The node's newest state: every live pull, and those that ended since the last offer."""
         self._live = live
-        self._untold.extend(ended)
+        self._untold |= {pull.id: msgspec.json.encode(pull) for pull in ended}
+        _cut(self._untold, MAX_UNTOLD)
         if self._busy:
             self._wake.set()
 
     @property
     def _busy(self) -> bool:
-        return bool(self._live or self._untold or self._told_live)
+        return bool(self._live or self._untold or self._held)
 
     async def run(self) -> None:
         """Report for ever."""
@@ -92,13 +97,16 @@ class Reporter:
 
     async def _post(self, heartbeat: float) -> float:
         """Send one report. Returns seconds to wait before the next, 0.0 when it was acknowledged."""
-        ends = list(islice(self._untold, self._batch))
-        live = self._live
+        told, ends, others = self._choose()
+        held = {*told, *others}
+        self._held = held | self._held & self._untold.keys()
+        pulls: list[Any] = [msgspec.Raw(pull) for pull in (*told.values(), *ends.values())]
         self._sequence += 1
         report = AgentReport(
             node_name=self._settings.node_name,
             timestamp=to_time(time.time()),
-            pulls=[*live, *ends] or None,
+            pulls=pulls or None,
+            others=others or None,
             agent_version=__version__,
             containerd_version=self.containerd_version,
             snapshotter=self.snapshotter,
@@ -106,22 +114,44 @@ class Reporter:
             sequence=self._sequence,
             heartbeat_seconds=heartbeat,
         )
+        body = msgspec.json.encode(report)
         try:
-            answer = await self._send(msgspec.json.encode(report), self._authorization())
+            answer = await self._send(body, self._authorization())
         except HttpError as error:
             return self._failed(error.kind, str(error))
         except (OSError, UnicodeError) as error:
             return self._failed("token", f"PULLTRACE_AGENT_TOKEN_FILE: {error}")
         if answer.status in (400, 413):
-            self._refused(ends)
+            self._refused(len(body), ends)
         if answer.status != 200:
             wait = answer.headers.get("retry-after", "")
             retry_after = min(float(wait), _MAX_RETRY_AFTER) if wait.isdecimal() else 0.0
             why = answer.body[:300].decode(errors="replace").strip()
             return self._failed(f"HTTP {answer.status}", why, retry_after)
-        self._told_live = bool(live)
+        self._held = held
         self._acknowledged(ends, answer.body)
         return 0.0
+
+    def _choose(self) -> tuple[_Encoded, _Encoded, list[str]]:
+        """Live pulls, ends, and the ids of what has to wait: the server closes pulls that are not told any more."""
+        live = self._live[self._turn : MAX_PULLS] + self._live[: self._turn]
+        told = self._fit((pull.id, msgspec.json.encode(pull)) for pull in live)
+        ends = self._fit(self._untold.items())
+        others = [pull.id for pull in live[len(told) :]]
+        self._turn = (self._turn + len(told)) % len(live) if others else 0
+        others += [name for name in self._untold if name in self._held and name not in ends]
+        return told, ends, others
+
+    def _fit(self, pulls: Iterable[tuple[str, bytes]]) -> _Encoded:
+        """The first of them: one at least, no more than there is room for."""
+        fitting: _Encoded = {}
+        room = self._room
+        for name, pull in islice(pulls, MAX_PULLS // 2):
+            room -= len(pull)
+            if room < 0 and fitting:
+                break
+            fitting[name] = pull
+        return fitting
 
     async def _send(self, body: bytes, headers: dict[str, str]) -> Answer:
         if len(body) < _GZIP_FROM:
@@ -139,32 +169,31 @@ class Reporter:
                 raise UnicodeError("is not one word of printable ASCII")
         return {"Authorization": f"Bearer {token}"} if token else {}
 
-    def _acknowledged(self, ends: list[PullState], body: bytes) -> None:
+    def _acknowledged(self, ends: _Encoded, body: bytes) -> None:
         if self._failures:
             _log.info("server answers again", extra=fields(url=self._settings.server_url))
-        self._failures, self._why, self._batch = 0, "", _ENDS_PER_REPORT
+        self._failures, self._why, self._room = 0, "", _ROOM
         self._forget(ends)
         try:
             boot = self._answer.decode(body).boot_id
         except msgspec.DecodeError:
             boot = ""  # the original's server, which keeps no promise about history
         if self._server_boot is not None and boot != self._server_boot:
-            room = MAX_UNTOLD - len(self._untold)
-            self._untold.extendleft(list(reversed(self._recent))[:room])
-            self._recent.clear()
+            self._untold = self._recent | self._untold
+            _cut(self._untold, MAX_UNTOLD)
+            self._recent = {}
         self._server_boot = boot
-        self._recent.extend(ends)
+        self._recent |= ends
+        _cut(self._recent, MAX_RECENT)
 
-    def _refused(self, ends: list[PullState]) -> None:
-        """The same would be refused for ever: fewer ends the next time, and in the end without the one that it is."""
-        if len(ends) > 1:
-            self._batch = len(ends) // 2
-        else:
+    def _refused(self, size: int, ends: _Encoded) -> None:
+        """The same would be refused for ever: less the next time, and in the end without the one end that it is."""
+        self._room = min(self._room, size) // 2
+        if len(ends) == 1 and self._room < sum(map(len, ends.values())):
             self._forget(ends)
 
-    def _forget(self, ends: list[PullState]) -> None:
-        while self._untold and self._untold[0] in ends:
-            self._untold.popleft()
+    def _forget(self, ends: _Encoded) -> None:
+        self._untold = {name: end for name, end in self._untold.items() if ends.get(name) is not end}
 
     def _failed(self, kind: str, why: str, retry_after: float = 0.0) -> float:
         self._failures += 1
@@ -174,6 +203,13 @@ class Reporter:
             _log.warning("report not accepted", extra=fields(url=self._settings.server_url, error=error))
         delay = min(_MAX_DELAY, 0.5 * 2.0 ** min(self._failures, 8))
         return max(retry_after, delay * random.uniform(0.5, 1.0))  # noqa: S311  # jitter, not a secret
+
+
+def _cut(ends: _Encoded, room: int) -> None:
+    """Let the oldest go until the others fit."""
+    size = sum(map(len, ends.values()))
+    while size > room:
+        size -= len(ends.pop(next(iter(ends))))
 
 
 async def _first_of(event: asyncio.Event, seconds: float) -> None:

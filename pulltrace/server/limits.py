@@ -2,19 +2,21 @@
 
 from dataclasses import dataclass
 
+from pulltrace.wire import MAX_LAYERS, MAX_PULLS, MAX_REPORT
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Bounds of one server; the defaults are those of every installation. Durations in seconds, sizes in bytes."""
 
     nodes: int = 10_000
-    active_per_node: int = 256
-    layers_per_pull: int = 512
+    active_per_node: int = MAX_PULLS
+    layers_per_pull: int = MAX_LAYERS
     history_per_node: int = 200
     history: int = 20_000
     leftovers: int = 20_000
     """Removed pulls and superseded ends that the feed remembers for readers that are behind."""
-    body: int = 1024 * 1024
+    body: int = MAX_REPORT
     report_interval: float = 0.5
     readers: int = 256
     reader_timeout: float = 30.0

@@ -80,10 +80,13 @@ class Pulls:
             ingests = states[: self._limits.layers_per_pull]
             self.dropped += len(states) - len(ingests)
             states = legacy.merge_ingests(ingests, unknown.state if unknown else None)
-        told = set()
+        told = set(report.others or ())
         for state in states[: self._limits.active_per_node]:
             told.add(state.id)
-            self._take(merged, state, known_since, now)
+            if self._fits(node, state):
+                self._take(merged, state, known_since, now)
+            else:
+                self.dropped += 1
         self.dropped += max(len(states) - self._limits.active_per_node, 0)
         for pull in [pull for key, pull in node.active.items() if key not in told]:
             if node.legacy:
@@ -166,6 +169,11 @@ class Pulls:
         node.snapshotter = report.snapshotter
         if is_told(report.timestamp):
             node.set_clock(report.timestamp.timestamp() - now)
+
+    def _fits(self, node: Node, state: PullState) -> bool:
+        """Reports that tell in turns could name more live pulls than one holds."""
+        has_ended = state.status is not None and state.status.ended
+        return has_ended or state.id in node.active or len(node.active) < self._limits.active_per_node
 
     def _take(self, merged: Merged, state: PullState, known_since: float, now: float) -> None:
         node = merged.node

@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 from aiohttp import web
 
-from pulltrace.agent.reporter import MAX_UNTOLD, Reporter
+from pulltrace.agent.reporter import MAX_RECENT, MAX_UNTOLD, Reporter
 from pulltrace.settings import AgentSettings
-from pulltrace.wire import LayerState, PullPhase, PullState
+from pulltrace.wire import MAX_LAYERS, MAX_PULLS, MAX_REPORT, LayerState, PullPhase, PullState
 
 INTERVAL = 0.02
 
@@ -27,6 +28,8 @@ class Server:
         self.requests: list[web.Request] = []
         self.connections: list[object] = []
         self.largest = 1 << 20
+        self.malformed = b"\0"
+        """What makes a report none."""
         self.delays: list[float] = []
         """Seconds that requests take to arrive, each once."""
         self.arrived: list[float] = []
@@ -45,6 +48,8 @@ class Server:
                 return self.answers.pop(0)
             if len(body) > self.largest:
                 return web.Response(status=413, text="too large")
+            if self.malformed in body:
+                return web.Response(status=400, text="$.pulls[0].id: no")
             self.reports.append(json.loads(body))
         return web.json_response({"bootId": self.boot})
 
@@ -186,13 +191,25 @@ async def test_history_never_pushes_out_what_was_not_told_yet(server, make):
         reporter.offer([], [pull("old")])
         await server.until(server.told)
         server.boot = "second"
-        reporter.offer([], [pull(f"new{number}") for number in range(MAX_UNTOLD)])
-        await server.until(lambda: f"new{MAX_UNTOLD - 1}" in server.told())
-    assert [name for name in server.told() if name != "old"] == [f"new{number}" for number in range(MAX_UNTOLD)]
+        room = MAX_UNTOLD // len(msgspec.json.encode(pull("new10", layers=300)))
+        reporter.offer([], [pull(f"new{number}", layers=300) for number in range(10, 10 + room)])
+        await server.until(lambda: f"new{9 + room}" in server.told())
+    assert [name for name in server.told() if name != "old"] == [f"new{number}" for number in range(10, 10 + room)]
+
+
+async def test_of_more_ends_than_can_be_kept_the_oldest_go(server, make):
+    async with make(run=False) as reporter:
+        for number in range(400):
+            reporter.offer([], [pull(f"p{number}", layers=200)])
+        assert sum(map(len, reporter._untold.values())) <= MAX_UNTOLD
+        while reporter._untold:
+            assert await reporter._post(1.0) == 0.0
+        assert sum(map(len, reporter._recent.values())) <= MAX_RECENT
+    assert server.told() == [f"p{number}" for number in range(400 - len(server.told()), 400)]
 
 
 async def test_a_report_that_is_no_report_is_dropped_and_the_next_one_counts(server, make):
-    server.answers = [web.Response(status=400, text="$.pulls[0].id: no")]
+    server.malformed = b"bad"
     async with make() as reporter:
         reporter.offer([], [pull("bad")])
         await server.until(lambda: server.requests)
@@ -207,6 +224,64 @@ async def test_ends_too_large_together_are_told_in_smaller_reports(server, make)
         reporter.offer([], [pull(f"p{number}", layers=100) for number in range(12)])
         await server.until(lambda: len(server.told()) == 12)
     assert server.told() == [f"p{number}" for number in range(12)]
+
+
+async def test_more_than_a_report_may_hold_is_told_in_turns_and_each_names_the_rest(server, make):
+    largest, ids = 0, {f"p{number}" for number in range(10)}
+    live = [
+        PullState(id=name, status=PullPhase.DOWNLOADING, layers=[LayerState(digest="d" * 135)] * MAX_LAYERS)
+        for name in sorted(ids)
+    ]
+    async with make() as reporter:
+        reporter.offer(live, [pull("end", layers=MAX_LAYERS)])
+        await server.until(lambda: len(server.reports) == 5)
+    for told in server.reports:
+        largest = max(largest, len(json.dumps(told, separators=(",", ":"))))
+        names = [item["id"] for item in told["pulls"] if item["status"] == "downloading"]
+        assert sorted([*names, *told["others"]]) == sorted(ids), "each once"
+    assert largest <= MAX_REPORT
+    seen = [item["id"] for told in server.reports for item in told["pulls"]]
+    assert ids < set(seen), "everyone has a turn"
+    assert seen.count("end") == 1
+
+
+async def test_a_pull_whose_end_has_to_wait_is_not_left_out_meanwhile(server, make):
+    """The server closes what is not told any more, so the end that comes later would be a second one."""
+    names = [f"p{number:03}" for number in range(MAX_PULLS)]
+    async with make(run=False) as reporter:
+        reporter.offer([pull(name, PullPhase.DOWNLOADING) for name in names], [])
+        for _ in range(2):
+            await reporter._post(1.0)
+        server.answers = [web.Response(status=503)]
+        reporter.offer([], [pull(name) for name in names])
+        for _ in range(4):
+            await reporter._post(1.0)
+    half = MAX_PULLS // 2
+    first, second, idle = server.reports[-3:]
+    assert [item["id"] for item in first["pulls"]] == names[:half]
+    assert first["others"] == names[half:]
+    assert [item["id"] for item in second["pulls"]] == names[half:]
+    assert "others" not in second
+    assert idle.get("pulls") is None
+    assert not reporter._busy
+
+
+async def test_what_fits_names_no_others_and_a_node_without_end_has_its_first_pulls_told(server, make):
+    async with make(run=False) as reporter:
+        for count in (1, MAX_PULLS // 2, MAX_PULLS, 3 * MAX_PULLS):
+            reporter.offer([pull(f"p{number}", PullPhase.DOWNLOADING) for number in range(count)], [])
+            assert await reporter._post(1.0) == 0.0
+    told = [(len(report["pulls"]), len(report.get("others", ()))) for report in server.reports]
+    half = MAX_PULLS // 2
+    assert told == [(1, 0), (half, 0), (half, half), (half, half)]
+
+
+async def test_an_end_is_not_given_up_for_live_pulls_that_are_too_large(server, make):
+    server.largest = 60_000
+    async with make() as reporter:
+        reporter.offer([pull(f"p{number}", PullPhase.DOWNLOADING, layers=100) for number in range(12)], [pull("end")])
+        await server.until(server.told)
+    assert server.told() == ["end"]
 
 
 async def test_an_end_too_large_by_itself_is_given_up_for_the_others(server, make):

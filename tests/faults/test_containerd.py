@@ -5,6 +5,7 @@ import asyncio
 from pulltrace.demo.containerd import Manners
 from pulltrace.demo.images import make_layer
 from pulltrace.demo.store import Ingest
+from pulltrace.wire import MAX_LAYERS
 from tests.faults.lab import MIB
 
 
@@ -69,3 +70,21 @@ async def test_huge_lists_of_leftovers_do_not_hide_a_pull(lab, fault):
             del store.leases[lease.id]
         store.ingests = {ref: item for ref, item in store.ingests.items() if item.updated_at > now - 5000}
         seen.over()
+
+
+async def test_more_layers_at_once_than_a_report_can_hold_are_told_in_turns(lab, fault):
+    await lab.pulled("done", 1)
+    async with fault(
+        "a node pulls seven images of 512 layers at once", "told in turns: all seven, each end once"
+    ) as seen:
+        pulls = [lab.pull(f"app-{number}", *[1 / 64] * MAX_LAYERS) for number in range(7)]
+
+        async def told() -> bool:
+            rows = [await lab.row_of(pull) for pull in pulls]
+            return all(row and row["layerCount"] == MAX_LAYERS for row in rows)
+
+        await lab.until(told)
+        seen.over()
+    assert "report not accepted" not in lab.agent.output
+    rows = [await lab.row_of(pull) for pull in pulls]
+    assert {row["attempt"] for row in rows} == {1}

@@ -295,6 +295,30 @@ def test_everything_is_bounded_and_what_is_dropped_is_counted() -> None:
     assert world.metric("dropped_total") > 0
 
 
+def test_a_pull_that_did_not_fit_into_a_report_goes_on_as_it_was() -> None:
+    world = World()
+    world.say(pull("a", layer("a", 10 * MIB)), pull("b", layer("b", 20 * MIB), at=NOW + 0.5, repository="b"), at=1)
+    world.say(pull("a", layer("a", 30 * MIB)), at=2, others=["b", "never heard of"])
+    assert [(status.status, status.percent) for status in world.shown] == [
+        (PullPhase.DOWNLOADING, 30.0),
+        (PullPhase.DOWNLOADING, 20.0),
+    ]
+    world.say(pull("a", layer("a", 40 * MIB)), at=3)
+    assert world.shown[1].status is PullPhase.FAILED
+
+
+def test_a_node_that_tells_its_pulls_in_turns_has_no_more_of_them_than_another() -> None:
+    world = World(Limits(active_per_node=3))
+    names = [f"l{number}" for number in range(9)]
+    for second, name in enumerate(names, start=1):
+        others = [other for other in names if other != name]
+        world.say(pull(name, layer(name), repository=name, at=NOW), at=second, others=others)
+    assert {status.repository for status in world.shown} == set(names[:3])
+    assert world.metric("dropped_total") == 6
+    world.say(pull("l8", layer("l8"), repository="l8", status=DONE, at=NOW, ended_at=NOW + 9), at=10, others=names[:3])
+    assert len(world.shown) == 4, "an end is told all the same"
+
+
 def test_ingests_of_the_originals_agent_are_bounded_before_anything_is_made_of_them() -> None:
     world = World(Limits(layers_per_pull=3))
     ingests = [
