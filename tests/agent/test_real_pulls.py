@@ -92,6 +92,27 @@ async def test_a_cached_image_is_complete_without_a_byte(node: Containerd, regis
         assert downloaded(pull) == 0 == to_fetch(pull)
 
 
+async def test_two_images_that_are_there_and_pulled_again_between_two_polls_are_completed(
+    node: Containerd, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refs = [registry.push(f"team/{name}:1", make_image(make_layer(MIB))) for name in "ab"]
+    repositories = [registry.repository(f"team/{name}") for name in "ab"]
+    for ref, repository in zip(refs, repositories, strict=True):
+        await node.cri.pull(ref)
+        repository.hold()
+    async with Follow(node.socket) as follow:
+        pulling = [asyncio.create_task(node.cri.pull(ref)) for ref in refs]
+        await follow.until(lambda: len(follow.live) == 2)
+        monkeypatch.setattr("tests.agent.follow.TICK", 3.0)
+        await follow.after_polls(1)
+        for repository in repositories:
+            repository.release()
+        await asyncio.gather(*pulling)
+        await follow.after_polls(1)
+        ended = {pull.image_ref: (pull.status, pull.ref_guessed) for pull in follow.ended.values()}
+        assert ended == dict.fromkeys(refs, (PullPhase.COMPLETED, True))
+
+
 async def test_a_half_cached_image_counts_only_what_is_missing(node: Containerd, registry: Registry) -> None:
     base, top = make_layer(3 * MIB), make_layer(2 * MIB)
     await node.cri.pull(registry.push("team/base:1", make_image(base)))
