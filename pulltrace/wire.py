@@ -161,9 +161,10 @@ class PullState(_Wire, frozen=True):
 class AgentReport(_Wire, frozen=True):
     """What one node pulls now, and what it finished since the last acknowledged report.
 
-    Every live pull stands in every report; ``pulls: null`` says there is none (a heartbeat). ``others`` are the ids of
-    those for which there was no room, or whose end a later report will tell: they are as they were. ``boot_id`` changes
-    with each start of the agent and ``sequence`` grows by one with each report of a boot, so that late ones are known.
+    A live pull of which a report says nothing is over. ``others`` are the ids of those for which there was no room, or
+    whose end a later report will tell: they are as they were. ``pulls: null`` says there is none (a heartbeat).
+    ``boot_id`` changes with each start of the agent and ``sequence`` grows by one with each report of a boot, so that
+    late ones are known.
     ``heartbeat_seconds`` is how long the server may wait for the next report before it calls the node late.
     """
 

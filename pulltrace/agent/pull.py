@@ -14,8 +14,8 @@ class Pull:
     """One pull while it lives.
 
     ``inherited``: nobody saw its lease begin, so it may have outlived its pull; ``suspect``: it looks like that.
-    ``traced``: its source stays as it is. ``seen_at`` is when the last poll that saw its lease began. ``guessed``: it
-    ended before anything of it was seen, and which image it made is no more than likely.
+    ``traced``: its source stays as it is. ``seen_at`` is when the last poll that saw what it holds began.
+    ``guessed``: it ended before anything of it was seen, and which image it made is no more than likely.
     ``asking`` are the questions of this poll, ``checked`` those that have been answered, if only by "there is none".
     """
 
@@ -47,8 +47,8 @@ class Pull:
 
     @property
     def seen_anything(self) -> bool:
-        """More than a lease."""
-        return self.image is not None or bool(self.layers or self.resources.content)
+        """More than a lease with nothing in it."""
+        return self.image is not None or bool(self.layers or self.resources.content or self.resources.foreign)
 
     @property
     def phase(self) -> PullPhase:
@@ -59,9 +59,15 @@ class Pull:
         return PullPhase.EXTRACTING if here else PullPhase.DOWNLOADING
 
     @property
+    def whole(self) -> bool:
+        """Its layers are known and told, every one. A pull of all platforms may have too many."""
+        return self.image is not None and len(self.image.layers) <= MAX_LAYERS
+
+    @property
     def sized(self) -> bool:
         """All layers, their sizes and what of them the node had are known."""
-        return self.image is not None and (self.image.config_read or any(map(_has_bytes, self.layers.values())))
+        config_read = self.image is not None and self.image.config_read
+        return self.whole and (config_read or any(map(_has_bytes, self.layers.values())))
 
     @property
     def lazy(self) -> bool:
@@ -92,7 +98,7 @@ class Pull:
     ) -> PullState:
         """The pull as it crosses the wire; without a ``name`` it is called by its repository, if that is known."""
         registry, repository = self.source or (None, None)
-        known = self.sized or (phase.ended and self.image is not None)
+        known = self.sized or (phase.ended and self.whole)
         return PullState(
             id=self.lease.id,
             image_ref=name.reference if name else f"{registry}/{repository}" if registry else UNKNOWN_IMAGE,

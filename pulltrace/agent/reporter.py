@@ -20,12 +20,16 @@ from pulltrace.settings import AgentSettings
 from pulltrace.wire import MAX_PULLS, MAX_REPORT, AgentReport, PullState, ReportAnswer, to_time
 
 MAX_UNTOLD = 4 << 20
-"""Bytes of ends kept while the server is away, some thousand of them; the oldest go first."""
+"""Bytes of ends kept while the server is away; the oldest go first."""
+
+MAX_ENDS = 2048
+"""And so many ends, whose ids fit into a report beside everything else."""
 
 MAX_RECENT = 1 << 20
 """Bytes of acknowledged ends kept, so that a restarted server gets its history back."""
 
-_ROOM = MAX_REPORT * 7 // 16  # bytes of live pulls, and as many of ends; less when the server says that it is too much
+_ROOM = MAX_REPORT * 7 // 16  # bytes of live pulls, and as many of ends
+_MOST = MAX_PULLS // 2  # live pulls of one report, and as many ends; fewer when the server refuses it
 _GZIP_FROM = 16 << 10  # bytes; below, a packet more costs less than deflating
 _MAX_RETRY_AFTER = 60.0  # seconds; a longer wish is some proxy's, and the node would look lost
 _MAX_TOKEN = 8192  # bytes the server would look at
@@ -48,12 +52,12 @@ class Reporter:
         self._boot_id = secrets.token_hex(8)
         self._sequence = 0
         self._live: list[PullState] = []
-        self._held: set[str] = set()  # what the server may hold for live
+        self._told_live = False
         self._untold: _Encoded = {}
         self._recent: _Encoded = {}
         self._server_boot: str | None = None
-        self._room = _ROOM
-        self._turn = 0
+        self._most = _MOST
+        self._turn = 0  # the live pull with which the next report begins
         self._failures = 0
         self._why = ""
         self._wake = asyncio.Event()
@@ -77,7 +81,7 @@ class Reporter:
 
     @property
     def _busy(self) -> bool:
-        return bool(self._live or self._untold or self._held)
+        return bool(self._live or self._untold or self._told_live)
 
     async def run(self) -> None:
         """Report for ever."""
@@ -98,9 +102,8 @@ class Reporter:
     async def _post(self, heartbeat: float) -> float:
         """Send one report. Returns seconds to wait before the next, 0.0 when it was acknowledged."""
         told, ends, others = self._choose()
-        held = {*told, *others}
-        self._held = held | self._held & self._untold.keys()
-        pulls: list[Any] = [msgspec.Raw(pull) for pull in (*told.values(), *ends.values())]
+        # Ends first: they make room on the server for what began.
+        pulls: list[Any] = [msgspec.Raw(pull) for pull in (*ends.values(), *told.values())]
         self._sequence += 1
         report = AgentReport(
             node_name=self._settings.node_name,
@@ -114,44 +117,34 @@ class Reporter:
             sequence=self._sequence,
             heartbeat_seconds=heartbeat,
         )
-        body = msgspec.json.encode(report)
         try:
-            answer = await self._send(body, self._authorization())
+            answer = await self._send(msgspec.json.encode(report), self._authorization())
         except HttpError as error:
             return self._failed(error.kind, str(error))
         except (OSError, UnicodeError) as error:
             return self._failed("token", f"PULLTRACE_AGENT_TOKEN_FILE: {error}")
         if answer.status in (400, 413):
-            self._refused(len(body), ends)
+            self._refused(told, ends)
         if answer.status != 200:
             wait = answer.headers.get("retry-after", "")
             retry_after = min(float(wait), _MAX_RETRY_AFTER) if wait.isdecimal() else 0.0
             why = answer.body[:300].decode(errors="replace").strip()
             return self._failed(f"HTTP {answer.status}", why, retry_after)
-        self._held = held
+        self._told_live = bool(told)
+        self._turn += len(told)
         self._acknowledged(ends, answer.body)
         return 0.0
 
     def _choose(self) -> tuple[_Encoded, _Encoded, list[str]]:
         """Live pulls, ends, and the ids of what has to wait: the server closes pulls that are not told any more."""
-        live = self._live[self._turn : MAX_PULLS] + self._live[: self._turn]
-        told = self._fit((pull.id, msgspec.json.encode(pull)) for pull in live)
-        ends = self._fit(self._untold.items())
+        live = self._live[:MAX_PULLS]
+        turn = self._turn % len(live) if live else 0
+        live = live[turn:] + live[:turn]
+        told = _fit(((pull.id, msgspec.json.encode(pull)) for pull in live), self._most)
+        ends = _fit(self._untold.items(), max(self._most, 1))
         others = [pull.id for pull in live[len(told) :]]
-        self._turn = (self._turn + len(told)) % len(live) if others else 0
-        others += [name for name in self._untold if name in self._held and name not in ends]
+        others += [name for name in self._untold if name not in ends]
         return told, ends, others
-
-    def _fit(self, pulls: Iterable[tuple[str, bytes]]) -> _Encoded:
-        """The first of them: one at least, no more than there is room for."""
-        fitting: _Encoded = {}
-        room = self._room
-        for name, pull in islice(pulls, MAX_PULLS // 2):
-            room -= len(pull)
-            if room < 0 and fitting:
-                break
-            fitting[name] = pull
-        return fitting
 
     async def _send(self, body: bytes, headers: dict[str, str]) -> Answer:
         if len(body) < _GZIP_FROM:
@@ -172,7 +165,8 @@ class Reporter:
     def _acknowledged(self, ends: _Encoded, body: bytes) -> None:
         if self._failures:
             _log.info("server answers again", extra=fields(url=self._settings.server_url))
-        self._failures, self._why, self._room = 0, "", _ROOM
+        self._failures, self._why = 0, ""
+        self._most = min(2 * self._most + 1, _MOST)
         self._forget(ends)
         try:
             boot = self._answer.decode(body).boot_id
@@ -186,10 +180,11 @@ class Reporter:
         self._recent |= ends
         _cut(self._recent, MAX_RECENT)
 
-    def _refused(self, size: int, ends: _Encoded) -> None:
+    def _refused(self, told: _Encoded, ends: _Encoded) -> None:
         """The same would be refused for ever: less the next time, and in the end without the one end that it is."""
-        self._room = min(self._room, size) // 2
-        if len(ends) == 1 and self._room < sum(map(len, ends.values())):
+        self._most = max(len(told), len(ends)) // 2
+        self._turn += len(told) == 1
+        if not told and len(ends) == 1:
             self._forget(ends)
 
     def _forget(self, ends: _Encoded) -> None:
@@ -205,10 +200,22 @@ class Reporter:
         return max(retry_after, delay * random.uniform(0.5, 1.0))  # noqa: S311  # jitter, not a secret
 
 
+def _fit(pulls: Iterable[tuple[str, bytes]], most: int) -> _Encoded:
+    """The first of them, as many as may be and there is room for."""
+    fitting: _Encoded = {}
+    room = _ROOM
+    for name, pull in islice(pulls, most):
+        room -= len(pull)
+        if room < 0:
+            break
+        fitting[name] = pull
+    return fitting
+
+
 def _cut(ends: _Encoded, room: int) -> None:
     """Let the oldest go until the others fit."""
     size = sum(map(len, ends.values()))
-    while size > room:
+    while size > room or len(ends) > MAX_ENDS:
         size -= len(ends.pop(next(iter(ends))))
 
 

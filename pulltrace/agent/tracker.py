@@ -120,6 +120,7 @@ class Tracker:
         self._taken = {name: at for name, at in (self._taken | self._given).items() if at >= oldest}
         self._given.clear()
         self.facts.images.clear()
+        self._gone.clear()
 
     def pulls(self) -> list[PullState]:
         """Every live pull, in the order in which they began."""
@@ -260,16 +261,19 @@ class Tracker:
             if questions and pull.last_poll in (None, pull.polls):
                 pull.last_poll = pull.polls
                 return questions
-            if not pull.seen_anything and self._made_since(pull) != []:
-                # Completed or failed, who knows. The server closes it so, until the kubelet says which.
-                del self._pulls[pull.lease.id]
+            if self._may_have_completed(pull, now):
+                del self._pulls[pull.lease.id]  # or failed: the server closes it, until the kubelet says which
                 return set()
-        targets = pull.image.targets if pull.image else ()
+        content = pull.resources.content
+        # An image whose documents cannot be read is there all the same.
+        targets = pull.image.targets if pull.image else ("",) if content else ()
         if not all(target in self.facts.images for target in targets):
             return self._last_questions(pull, targets)
         for progress in pull.layers.values():
             self._see_evidence(pull, progress, now)
         records = [record for target in targets for record in self.facts.images[target]]
+        if pull.image is None:
+            records = [record for record in records if record.target in content]
         if name := name_of(records, pull.lease, pull.source, self._taken, self._given):
             times = {item: written_at(item, pull.lease, self._taken, self._given) for item in records}
             mine = {item.name: at for item, at in times.items() if made_with_any_tag(item) or at == name.written_at}
@@ -300,21 +304,27 @@ class Tracker:
     def _guess(self, pull: Pull) -> None:
         """As many new images as pulls that ended unseen: one each, in the order in which they began and came."""
         unseen = [one for one in self._gone if not one.seen_anything and one.seen_at == pull.seen_at]
-        made = self._made_since(pull) or []
+        made = self._made_since(pull)
         if len(made) == len(unseen):
             for one, target in zip(sorted(unseen, key=age), made, strict=True):
                 one.resources, one.guessed = Resources(content=frozenset({target})), True
 
-    def _made_since(self, pull: Pull) -> list[str] | None:
-        """Images made or updated since the pull's lease was last seen that no other pull explains, the oldest first.
+    def _may_have_completed(self, pull: Pull, now: float) -> bool:
+        """Nothing was seen of it but its lease, and it is not sure that no image came since."""
+        images = self.facts.images.get("")
+        if pull.seen_anything:
+            return False
+        return now < pull.seen_at or images is None or any(record.updated_at >= pull.seen_at for record in images)
 
-        None: containerd does not say.
-        """
-        if "" not in self.facts.images:
-            return None
+    def _made_since(self, pull: Pull) -> list[str]:
+        """Images made or updated since the pull was last seen that no other pull explains, the oldest first."""
         taken = self._taken | self._given
+        records = self.facts.images[""]
+        told = {record.target for record in records if record.name in taken}
         made: dict[str, float] = {}
-        for record in self.facts.images[""]:
+        for record in records:
+            if record.target in told and made_with_any_tag(record):
+                continue  # the CRI plugin makes these after the lease has gone
             if record.updated_at >= pull.seen_at and record.updated_at > taken.get(record.name, 0.0):
                 made[record.target] = min(record.updated_at, made.get(record.target, record.updated_at))
         for other in self._pulls.values():

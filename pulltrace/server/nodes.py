@@ -149,6 +149,8 @@ class Node:
 
     name: str
     last_seen: float
+    whole_at: float
+    """When it last told all its pulls, and none had to wait. What began since was never told."""
     last_report: float = 0.0
     """When a report of it was last let in."""
     state: NodeState = NodeState.REPORTING

@@ -65,9 +65,9 @@ class Pulls:
     def merge(self, report: AgentReport, now: float) -> Merged:
         """Take one report that arrived at ``now``. Raises ``TooManyNodesError``."""
         node = self.nodes.get(report.node_name)
-        known_since = node.last_seen if node else self._born
         if node is None:
             node = self._new_node(report, now)
+        known_since = node.whole_at
         merged = Merged(node)
         if self._is_stale(node, report, now):
             merged.stale = True
@@ -145,7 +145,7 @@ class Pulls:
         if len(self.nodes) >= self._limits.nodes:
             raise TooManyNodesError
         name = report.node_name
-        node = self.nodes[name] = Node(name, last_seen=now, heartbeat=_heartbeat(report))
+        node = self.nodes[name] = Node(name, last_seen=now, whole_at=self._born, heartbeat=_heartbeat(report))
         heapq.heappush(self._silence, (now + node.late_after, name))
         return node
 
@@ -162,6 +162,8 @@ class Pulls:
             node.past_boots.append(node.boot_id)
         node.boot_id, node.sequence = report.boot_id, report.sequence
         node.last_seen = now
+        if not report.others:
+            node.whole_at = now
         node.heartbeat = _heartbeat(report)
         node.state = NodeState.REPORTING
         node.agent_version = report.agent_version

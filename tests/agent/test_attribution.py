@@ -1,9 +1,10 @@
 """Which image a lease pulls, from where, under which name, and how far each layer is."""
 
-from pulltrace.agent.attribution import Layer, Progress, image_of, name_of, source_of
+from pulltrace.agent.attribution import Image, Layer, Progress, image_of, name_of, source_of
 from pulltrace.agent.manifests import Config, Descriptor, Index, Manifest
 from pulltrace.agent.observation import Blob, ImageRecord, Ingest, Lease
-from pulltrace.wire import LayerPhase
+from pulltrace.agent.pull import Pull
+from pulltrace.wire import MAX_LAYERS, LayerPhase, PullPhase
 
 LEASE = Lease("lease", 100.0)
 TARGET = "sha256:" + "7" * 64
@@ -209,3 +210,13 @@ def test_a_layer_that_the_pull_fetches_after_all_was_not_cached():
     progress.see_collected()
     progress.see_ingest(ingest(10), LEASE, None, 102.0)
     assert (progress.phase, progress.cached, progress.downloaded) == (LayerPhase.DOWNLOADING, 0, 10)
+
+
+def test_a_pull_of_all_platforms_with_more_layers_than_are_told_has_no_known_size():
+    layers = tuple(Layer(f"sha256:{number:064x}", "", 100, (f"chain-{number}",)) for number in range(MAX_LAYERS + 1))
+    for count, known in ((MAX_LAYERS, True), (MAX_LAYERS + 1, False)):
+        image = Image(("sha256:i",), ("sha256:i",), "sha256:m", "", layers[:count], config_read=True)
+        pull = Pull(LEASE, inherited=False, moved_at=0.0, image=image)
+        pull.take_layers({})
+        assert {pull.told(phase).total_known for phase in (PullPhase.DOWNLOADING, PullPhase.COMPLETED)} == {known}
+        assert len(pull.told(PullPhase.DOWNLOADING).layers) == MAX_LAYERS

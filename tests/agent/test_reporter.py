@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from aiohttp import web
+from msgspec import structs
 
 from pulltrace.agent.reporter import MAX_RECENT, MAX_UNTOLD, Reporter
 from pulltrace.settings import AgentSettings
@@ -264,6 +265,36 @@ async def test_a_pull_whose_end_has_to_wait_is_not_left_out_meanwhile(server, ma
     assert "others" not in second
     assert idle.get("pulls") is None
     assert not reporter._busy
+
+
+async def test_a_turn_is_not_lost_with_a_report(server, make):
+    names = {f"p{number:03}" for number in range(MAX_PULLS)}
+    async with make(run=False) as reporter:
+        reporter.offer([pull(name, PullPhase.DOWNLOADING) for name in sorted(names)], [])
+        for _ in range(2):
+            server.answers = [web.Response(status=503)]
+            assert await reporter._post(1.0)
+            assert not await reporter._post(1.0)
+    assert {item["id"] for report in server.reports for item in report["pulls"]} == names
+
+
+@pytest.mark.parametrize("why", ["too large", "no report"])
+async def test_for_one_live_pull_that_is_refused_neither_ends_nor_other_pulls_are_given_up(server, make, why):
+    if why == "too large":
+        server.largest = 30_000
+    else:
+        server.malformed = b"not a name"
+    ends, names = [f"end-{number}" for number in range(20)], [f"p{number}" for number in range(3)]
+    live = [pull(name, PullPhase.DOWNLOADING) for name in names]
+    live.append(structs.replace(pull("bad", PullPhase.DOWNLOADING, layers=512), registry="not a name"))
+    async with make(run=False) as reporter:
+        reporter.offer(live, [pull(name) for name in ends])
+        for _ in range(60):
+            await reporter._post(1.0)
+    assert server.told() == ends
+    assert set(names) <= {item["id"] for report in server.reports for item in report.get("pulls", ())}
+    assert all("bad" in report["others"] for report in server.reports)
+    assert [item["id"] for report in server.reports[-8:] for item in report.get("pulls", ())].count("p1") > 1
 
 
 async def test_what_fits_names_no_others_and_a_node_without_end_has_its_first_pulls_told(server, make):

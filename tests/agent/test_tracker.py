@@ -5,7 +5,7 @@ import pytest
 from pulltrace.agent.leftovers import NO_PROGRESS_LIMIT, UNPACK_LIMIT
 from pulltrace.demo.node import CONTAINERD_1
 from pulltrace.demo.registries import Refusal
-from pulltrace.wire import UNKNOWN_IMAGE, LayerPhase, PullPhase
+from pulltrace.wire import MAX_LAYERS, UNKNOWN_IMAGE, LayerPhase, PullPhase
 from tests.agent.conftest import HOST, MIB
 from tests.agent.follow import downloaded, layers, to_fetch
 from tests.agent.virtual import Watched
@@ -268,6 +268,75 @@ def test_of_pulls_that_ended_unseen_nothing_is_told_when_nobody_can_know_which_d
     assert not watched.ended
 
 
+def test_a_twin_that_ended_unseen_is_not_failed_for_the_other_ones_image(watched, push):
+    ref, _ = push("app:1", ("app", 1))
+    watched.node.pull(ref)
+    watched.until(lambda: watched.ended)
+    watched.node.pull(ref)
+    watched.node.advance(0.2)
+    watched.node.pull(ref)
+    watched.polls(3, every=0.05)
+    watched.polls(3)
+    assert not watched.live
+    assert {pull.status for pull in watched.ended} == {PullPhase.COMPLETED}
+
+
+def test_a_pull_that_ended_unseen_while_the_clock_was_set_back_is_not_failed(watched, push):
+    watched.node.pull(push("app:1", ("app", 1))[0])
+    watched.polls(2, every=0.05)
+    watched.node.now -= 30
+    watched.polls(3, every=5)
+    assert not watched.live
+    assert not watched.ended
+
+
+def test_names_that_come_after_the_lease_has_gone_are_nobody_elses(watched, push, registries):
+    """The CRI plugin names an image by digest and by image id when the pull, and its lease, are over."""
+    good, _ = push("good:1", ("good", 1))
+    bad, _ = push("bad:1", ("bad", 1))
+    registries.refuse(bad, Refusal.UNAUTHORIZED)
+    node = watched.node
+    node.pull(good)
+    watched.until(lambda: watched.live and watched.live[0].total_known, every=0.05)
+    while node.pulls:
+        node.advance(0.05)
+    late = {name: node.store.records.pop(name) for name in list(node.store.records) if name != good}
+    node.pull(bad)
+    watched.poll()
+    for name, record in late.items():
+        record.created_at = record.updated_at = node.now + 0.005
+        node.store.records[name] = record
+    watched.polls(2)
+    assert [(pull.image_ref, pull.status) for pull in watched.ended] == [(good, PullPhase.COMPLETED)]
+
+
+def test_a_lease_of_something_else_that_ends_meanwhile_is_no_pull_and_counts_for_none(watched, push):
+    foreign = [watched.node.new_lease() for _ in range(2)]
+    for number, lease in enumerate(foreign):
+        lease.resources["snapshots/overlayfs", f"container-{number}"] = None
+    watched.polls(2, every=0.1)
+    watched.node.pull(push("unseen:1", ("unseen", 1))[0])
+    watched.node.advance(5)
+    watched.node.release(foreign[0])
+    watched.polls(2)
+    assert not watched.ended
+    ref, _ = push("app:1", ("app", 1))
+    watched.node.pull(ref)
+    watched.polls(2, every=0.05)
+    watched.node.release(foreign[1])
+    watched.polls(2, every=10)
+    assert [(pull.image_ref, pull.status) for pull in watched.ended] == [(ref, PullPhase.COMPLETED)]
+
+
+def test_an_image_of_more_layers_than_are_told_completes_and_no_sizes_are_told(watched, push):
+    ref, _ = push("app:1", *((f"layer-{number}", 1) for number in range(MAX_LAYERS + 1)))
+    watched.node.pull(ref)
+    watched.until(lambda: watched.ended, every=10)
+    (ended,) = watched.ended
+    assert (ended.image_ref, ended.status) == (ref, PullPhase.COMPLETED)
+    assert not any(pull.total_known for pull in watched.history[ended.id])
+
+
 def test_a_pull_that_ended_unseen_and_made_no_image_has_failed(watched, push, registries):
     ref, _ = push("app:1", ("app", 1))
     registries.refuse(ref, Refusal.UNAUTHORIZED)
@@ -497,6 +566,7 @@ def test_memory_is_bounded_by_what_is_being_pulled(watched, push):
         watched.polls(1)
     tracker, facts = watched.tracker, watched.tracker.facts
     assert tracker.idle
+    assert not tracker._gone
     assert not facts.blobs | facts.snapshots | facts.images
     assert len(facts.documents) <= 64
     assert not tracker._owners

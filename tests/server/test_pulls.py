@@ -319,6 +319,25 @@ def test_a_node_that_tells_its_pulls_in_turns_has_no_more_of_them_than_another()
     assert len(world.shown) == 4, "an end is told all the same"
 
 
+def test_what_ended_makes_room_for_what_began() -> None:
+    world = World(Limits(active_per_node=2))
+    world.say(*(pull(name, layer(name), repository=name) for name in "ab"), at=1)
+    end = pull("a", layer("a"), repository="a", status=DONE, ended_at=NOW + 2)
+    world.say(end, pull("c", layer("c"), repository="c", at=NOW + 2), at=3, others=["b"])
+    assert {status.repository for status in world.shown} == {"a", "b", "c"}
+    assert world.metric("dropped_total") == 0
+
+
+def test_bytes_of_pulls_that_waited_for_their_turn_count() -> None:
+    world = World()
+    world.say(at=1)
+    world.say(pull("a", layer("a", MIB), at=NOW + 1.2), at=2, others=["live", "over"])
+    live = pull("live", layer("live", 20 * MIB), repository="live", at=NOW + 1.4)
+    over = pull("over", layer("o", 5 * MIB), repository="o", at=NOW + 1.6, status=DONE, ended_at=NOW + 1.9)
+    world.say(pull("a", layer("a", MIB), at=NOW + 1.2), live, over, at=3)
+    assert world.metric("pull_bytes_total", registry="docker.io") == 26 * MIB
+
+
 def test_ingests_of_the_originals_agent_are_bounded_before_anything_is_made_of_them() -> None:
     world = World(Limits(layers_per_pull=3))
     ingests = [

@@ -2,7 +2,7 @@
 
 ``server``: reports of 200 nodes with ten short pulls each, posted as fast as they are taken. Limits
 are those of every installation but the half second between two reports of a node. ``agent``: a simulated containerd
-with a hundred short pulls at once, asked twice a second by a real agent, which tells a real server.
+with 220 short pulls at once, asked twice a second by a real agent, which tells a real server.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import aiohttp
 import msgspec
+import uvloop
 
 from pulltrace.demo.containerd import SimulatedContainerd
 from pulltrace.demo.images import make_image, make_layer
@@ -121,7 +122,7 @@ async def agent(pulls: int) -> None:
 
 
 async def _pull(pulls: int, node: Node) -> AsyncIterator[tuple[int, float]]:
-    """Pull small images, each of two layers, a hundred at once; an image goes soon after it has come."""
+    """Pull images of one small layer; an image goes some seconds after it has come."""
     began = then = time.monotonic()
     begun = 0
     while begun - len(node.pulls) < pulls:
@@ -133,8 +134,7 @@ async def _pull(pulls: int, node: Node) -> AsyncIterator[tuple[int, float]]:
             node.remove(*[name for name in node.store.records if name.startswith(HOST) and "@" not in name][:200])
         while len(node.pulls) < BUSY:
             begun += 1
-            layers = [make_layer(f"{begun}-{layer}", 2 * MIB) for layer in range(1)]
-            node.pull(_push(node, begun, layers))
+            node.pull(_push(node, begun))
             if begun % EVERY == 0:
                 yield begun, now - began
     await asyncio.sleep(10)
@@ -152,13 +152,14 @@ async def _ends(port: int) -> tuple[float, float]:
     return counts[0], counts[1]
 
 
-def _push(node: Node, number: int, layers: list) -> str:
+def _push(node: Node, number: int) -> str:
     """Serve a new image, and forget the old ones."""
     images = node.registries.images
     if len(images) > 2000:
         for name in list(images)[:1000]:
             del images[name]
-    return node.registries.push(f"{HOST}/app-{number}:1", make_image(f"app-{number}", *layers, multi_arch=False))
+    image = make_image(f"app-{number}", make_layer(f"layer-{number}", 2 * MIB), multi_arch=False)
+    return node.registries.push(f"{HOST}/app-{number}:1", image)
 
 
 def rss(pid: int) -> float:
@@ -179,10 +180,8 @@ def main() -> None:
     if args.what == "server":
         asyncio.run(server(int(args.number or 1_000_000)))
     elif args.what == "agent":
-        __import__("uvloop").run(agent(int(args.number or 1_000_000)))
+        uvloop.run(agent(int(args.number or 1_000_000)))
     else:
-        import uvloop
-
         local = {
             "PULLTRACE_HTTP_ADDR": f"127.0.0.1:{int(args.number)}",
             "PULLTRACE_METRICS_ADDR": "127.0.0.1:0",
