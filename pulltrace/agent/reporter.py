@@ -131,7 +131,7 @@ class Reporter:
             why = answer.body[:300].decode(errors="replace").strip()
             return self._failed(f"HTTP {answer.status}", why, retry_after)
         self._told_live = bool(told)
-        self._turn += len(told)
+        self._turn = self._turn + len(told) if others else 0
         self._acknowledged(ends, answer.body)
         return 0.0
 
