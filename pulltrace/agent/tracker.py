@@ -362,6 +362,7 @@ class Tracker:
     def _bury(self, pull: Pull, now: float) -> None:
         """Drop a lease that outlived its pull, when it looks so twice: one that has just completed looks so once."""
         if not pull.inherited:
+            pull.suspect = False  # whatever it looked like, it moves
             if now - max(other.moved_at for other in self._pulls.values()) > UNPACK_LIMIT:
                 self._dead.add(pull.lease.id)
                 self._end(pull, now, error="nothing of it has moved for half an hour")

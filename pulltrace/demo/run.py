@@ -140,6 +140,8 @@ async def _containerds(scenario: Scenario) -> AsyncIterator[dict[str, SimulatedC
 async def _live(scenario: Scenario, cluster: Cluster, containerds: dict[str, SimulatedContainerd]) -> None:
     """Let the cluster's time follow the clock."""
     then = time.time()
+    for node in scenario.nodes.values():
+        node.now = then  # a lease older than its containerd's socket looks like one that a dead one left
     async with asyncio.TaskGroup() as restarts:
         while True:
             now = time.time()

@@ -409,6 +409,20 @@ def test_where_the_clock_was_set_back_a_dead_lease_is_shown_at_most_until_a_pull
     assert len(watched.history) == 1
 
 
+def test_a_pull_found_at_the_start_that_looks_dead_and_then_moves_is_shown(watched, push):
+    ref, image = push("app:1", ("app", 60))
+    watched.node.pull(ref)
+    watched.node.advance(2)
+    watched.restart()
+    watched.tracker.containerd_since = watched.node.now
+    watched.poll()
+    assert not watched.live
+    watched.polls(1)
+    assert [downloaded(pull) > 0 for pull in watched.live] == [True]
+    watched.until(lambda: watched.ended)
+    assert [(pull.image_ref, downloaded(pull)) for pull in watched.ended] == [(ref, image.size)]
+
+
 @pytest.mark.parametrize("known", [True, False], ids=["containerd's start known", "not known"])
 @pytest.mark.parametrize("pause", [0.2, 2])
 def test_an_agent_that_starts_after_a_crash_and_a_new_pull_shows_the_new_one_only(watched, push, pause, known):

@@ -82,6 +82,16 @@ async def test_several_pulls_have_layers_in_motion(demo):
     await eventually(growing)
 
 
+async def test_what_is_pulled_from_the_first_moment_is_shown(demo):
+    """Its lease must not be older than its containerd's socket."""
+    _, client, _ = demo
+
+    async def the_largest_arrives():
+        return [pull for pull in await pulls(client, status="downloading") if "vllm" in pull["imageRef"]]
+
+    await eventually(the_largest_arrives)
+
+
 async def test_every_node_reports_and_the_dashboard_answers(demo):
     _, client, line = demo
 

@@ -24,10 +24,11 @@ WARM_UP = 55.0
 
 
 def fat_pull() -> str:
-    """The id of the pull whose waterfall has most to tell."""
+    """The id of the pull whose waterfall has most to tell, and still will when the pictures are taken."""
     with urlopen(f"{URL}api/v1/pulls", timeout=5) as answer:  # noqa: S310 - our own loopback
         pulls: list[dict[str, Any]] = json.load(answer)["pulls"]
-    moving = [pull for pull in pulls if pull["status"] == "downloading" and len(pull.get("layers") or []) > 4]
+    lasting = [pull for pull in pulls if pull["status"] == "downloading" and (pull.get("etaSeconds") or 0) > 60]
+    moving = [pull for pull in lasting if len(pull.get("layers") or []) > 4]
     return max(moving, key=lambda pull: pull["downloadedBytes"])["id"] if moving else ""
 
 
