@@ -77,7 +77,7 @@ async def test_a_full_disk_is_named_and_the_next_try_is_the_same_row(registry, c
         registry.limit(MIB)
         kubelet = Kubelet(node, Writer(cluster))
         small = registry.push("shop/small:1", make_image(make_layer(MIB)))
-        large = registry.push("shop/large:1", make_image(*(make_layer(8 * MIB) for _ in range(4))))
+        large = registry.push("shop/large:1", make_image(*(make_layer(8 * MIB) for _ in range(6))))  # more than fits
         assert await kubelet.pull(await kubelet.admit("small", small)) is None
         await api.until(lambda pulls: _is(pulls, small, "completed"))
         lab = Lab(api, server, agent, [small, large])
