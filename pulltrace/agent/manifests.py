@@ -14,9 +14,8 @@ from pulltrace.wire import MAX_LAYERS
 
 # What a document says goes into reports, and the server refuses a whole report for one text that is too long.
 _Digest = Annotated[str, Meta(pattern=r"\A[a-z0-9]{1,32}:[0-9a-f]{32,128}\Z")]
-_MediaType = Annotated[
-    str, Meta(pattern=r"\A[A-Za-z0-9!#$&^_.+/;= -]{0,255}\Z")
-]  # RFC 6838, 4.2: twice 127, and a slash
+# RFC 6838, 4.2: twice 127, and a slash.
+_MediaType = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9!#$&^_.+/;= -]{0,255}\Z")]
 _Size = Annotated[int, Meta(ge=0, le=2**53)]
 
 

@@ -201,12 +201,12 @@ class Reporter:
 
 
 def _fit(pulls: Iterable[tuple[str, bytes]], most: int) -> _Encoded:
-    """The first of them, as many as may be and there is room for."""
+    """The first of them, as many as may be and there is room for; one that is too large for it goes alone."""
     fitting: _Encoded = {}
     room = _ROOM
     for name, pull in islice(pulls, most):
         room -= len(pull)
-        if room < 0:
+        if room < 0 and fitting:
             break
         fitting[name] = pull
     return fitting
