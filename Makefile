@@ -53,7 +53,7 @@ reliability: .make/dev ## Do every fault to real processes and write docs/reliab
 
 fuzz: .make/dev ## Fuzz all that reads what others wrote, a minute each (ARGS="--seconds 600 report"), then the API by its own document
 	$(BIN)/python -m tests.fuzz $(ARGS)
-	EXAMPLES=500 $(BIN)/python -m pytest --timeout 1200 tests/server/test_openapi.py
+	EXAMPLES=500 $(BIN)/python -m pytest --timeout 1200 tests/server/api/test_openapi.py
 
 chart: .make/dev ## Lint the chart and test it: rendering, alerts, a real API server, releases
 	$(BIN)/python -m pytest tests/chart tests/release $(ARGS)

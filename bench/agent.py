@@ -18,10 +18,10 @@ from pathlib import Path
 
 from aiohttp import web
 
-from pulltrace.demo.containerd import SimulatedContainerd
+from pulltrace.demo.grpc_server import SimulatedContainerd
 from pulltrace.demo.images import make_image, make_layer
-from pulltrace.demo.node import CONTAINERD_1, Node
 from pulltrace.demo.registries import Manner, Registries
+from pulltrace.demo.virtual_containerd import CONTAINERD_1, VirtualContainerd
 
 MIB = 1 << 20
 WARM_UP = 5.0  # seconds: imports and the first reports are not the running cost
@@ -43,7 +43,7 @@ def cpu(pid: int) -> float:
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) * 1e-9
 
 
-def begin(node: Node, pulls: int) -> None:
+def begin(node: VirtualContainerd, pulls: int) -> None:
     """Pulls of twelve layers that never come to an end."""
     for number in range(pulls):
         layers = [make_layer(f"{number}-{layer}", 4096 * MIB) for layer in range(12)]
@@ -52,7 +52,9 @@ def begin(node: Node, pulls: int) -> None:
 
 async def measure(pulls: int, seconds: float, command: list[str], variables: dict[str, str]) -> None:
     """One run, one line. Ends the program when the agent did not tell those pulls."""
-    node = Node(Registries(manners={HOST: Manner(speed=20 * MIB, latency=0.05)}), now=time.time(), version=CONTAINERD_1)
+    node = VirtualContainerd(
+        Registries(manners={HOST: Manner(speed=20 * MIB, latency=0.05)}), now=time.time(), version=CONTAINERD_1
+    )
     reports, live_pulls = 0, 0
 
     async def report(request: web.Request) -> web.Response:
@@ -102,7 +104,7 @@ async def measure(pulls: int, seconds: float, command: list[str], variables: dic
     await runner.cleanup()
 
 
-async def _live(node: Node) -> None:
+async def _live(node: VirtualContainerd) -> None:
     while True:
         await asyncio.sleep(0.25)
         node.advance(time.time() - node.now, step=0.25)

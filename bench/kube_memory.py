@@ -16,11 +16,11 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from pulltrace.demo.cluster import Cluster as ApiServer
-from pulltrace.demo.kubelet import PodStory, pod
-from pulltrace.server.kube import Watches
-from pulltrace.server.objects import Change
-from pulltrace.server.pods import Cluster
+from pulltrace.demo.apiserver import ApiServer
+from pulltrace.demo.pod_events import PodEvents, pod
+from pulltrace.server.kubernetes.cluster import Cluster
+from pulltrace.server.kubernetes.objects import Change
+from pulltrace.server.kubernetes.watch import Watches
 
 NODES = 500
 
@@ -65,12 +65,12 @@ def _serve(pods: int, waiting: int, pipe: Connection) -> None:
                     at=time.time(),
                 )
                 item["metadata"] |= copy.deepcopy(filler)
-                story = PodStory(item)
+                arrival = PodEvents(item)
                 if number < waiting:
-                    api.put("events", story.pulling("app", time.time()))
+                    api.put("events", arrival.pulling("app", time.time()))
                 else:
-                    story.started("app", time.time())
-                    story.started("sidecar", time.time())
+                    arrival.started("app", time.time())
+                    arrival.started("sidecar", time.time())
                 api.put("pods", item)
             api.compact()
             pipe.send(api.url)
@@ -81,7 +81,7 @@ def _serve(pods: int, waiting: int, pipe: Connection) -> None:
 
 def _follow(url: str, waiting: int) -> tuple[float, ...]:
     async def follow() -> tuple[float, ...]:
-        from pulltrace.server.kube_api import HttpApi  # noqa: PLC0415  # before the first measurement
+        from pulltrace.server.kubernetes.client import HttpApi  # noqa: PLC0415  # before the first measurement
 
         cluster = Cluster()
 

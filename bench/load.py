@@ -44,7 +44,7 @@ class Seen:
     """What the load saw of the server since it was last cleared. Latencies in seconds."""
 
     since_us: int = 0
-    answers: Counter[int] = field(default_factory=Counter)
+    responses: Counter[int] = field(default_factory=Counter)
     answered_in: list[float] = field(default_factory=list)
     told_in: list[float] = field(default_factory=list)
     """From a report's sending to its reaching a reader."""
@@ -73,7 +73,7 @@ class _Agent(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if data.startswith(b"HTTP/1.1 "):  # a body that comes by itself is of no interest
-            self._seen.answers[int(data[9:12])] += 1
+            self._seen.responses[int(data[9:12])] += 1
             self._seen.answered_in.append(time.monotonic() - self._sent)
             self._sent = 0.0
 

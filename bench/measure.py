@@ -57,7 +57,7 @@ async def observe(
         await asyncio.sleep(min(5.0, max(seconds - (time.monotonic() - began), 0)))
     took = time.monotonic() - began
     cpu, own = server.cpu_seconds() - cpu, own_cpu_seconds() - own
-    taken = seen.answers[200]
+    taken = seen.responses[200]
     return Row(
         kind=server.kind,
         load=asdict(load),
@@ -69,7 +69,7 @@ async def observe(
         told_p50=_percentile(seen.told_in, 50),
         told_p99=_percentile(seen.told_in, 99),
         answer_p99=_percentile(seen.answered_in, 99),
-        refused={status: count for status, count in sorted(seen.answers.items()) if status != 200},
+        refused={status: count for status, count in sorted(seen.responses.items()) if status != 200},
         late=seen.late,
         broken=seen.broken,
         mib_per_second=round(seen.received / took / 2**20, 2),

@@ -5,7 +5,7 @@ per second, durations in seconds. Fields with a default are left out of the JSON
 decodes straight into these classes, names the path of a field that does not fit (``$.pulls[0].layers[2].digest``)
 and ignores fields it does not know, so that old servers read new agents.
 
-Agent → server: ``AgentReport`` holds ``PullState`` holds ``LayerState``; the answer is a ``ReportAnswer``.
+Agent → server: ``AgentReport`` holds ``PullState`` holds ``LayerState``; the answer is a ``ReportResponse``.
 Server → world: ``PullEvent`` holds ``PullStatus`` holds ``LayerStatus`` and ``PodCorrelation``; a pull ends its days in
 a ``PullRemovedEvent``.
 """
@@ -180,7 +180,7 @@ class AgentReport(_Wire, frozen=True):
     heartbeat_seconds: float = 0.0
 
 
-class ReportAnswer(_Wire, frozen=True):
+class ReportResponse(_Wire, frozen=True):
     """The server's answer to a report. A new ``boot_id`` tells the agent that the server has forgotten everything."""
 
     boot_id: str

@@ -9,12 +9,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from pulltrace.demo.containerd import SimulatedContainerd
-from pulltrace.demo.node import Node
+from pulltrace.demo.grpc_server import SimulatedContainerd
 from pulltrace.demo.registries import Registries
+from pulltrace.demo.virtual_containerd import VirtualContainerd
 from tests.e2e.programs import Api, Program
-from tests.kube.accounts import ACCOUNT, AGENT, Accounts
 from tests.real.process import free_port
+from tests.server.kubernetes.accounts import ACCOUNT, AGENT, Accounts
 
 NODE = "worker-1"
 REPORT = "/api/v1/report"
@@ -34,7 +34,7 @@ class Mode:
 
 @pytest.fixture
 async def containerd(tmp_path: Path) -> Any:
-    node = Node(Registries(), now=0.0)
+    node = VirtualContainerd(Registries(), now=0.0)
     async with SimulatedContainerd(node, tmp_path / "containerd.sock") as running:
         yield running
 

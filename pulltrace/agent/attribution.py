@@ -8,24 +8,13 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from pulltrace.agent.layers import Layer
 from pulltrace.agent.manifests import Config, Document, Index, Manifest
-from pulltrace.agent.observation import Blob, ImageRecord, Ingest, Lease
+from pulltrace.agent.model import Blob, ImageRecord, Lease
 from pulltrace.images import InvalidReferenceError, Reference, parse, registry_host
-from pulltrace.wire import LayerPhase
 
 LOCAL_SNAPSHOTTERS = frozenset({"overlayfs", "native", "btrfs", "zfs", "devmapper", "blockfile", "erofs"})
 """They unpack what was fetched. Others (stargz, nydus, soci, …) may mount a layer that is still at the registry."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One blob among the layers of an image. A layer that stands in it twice (an empty one, often) is one blob with
-    two chain ids; without a config there are none."""
-
-    digest: str
-    media_type: str
-    size: int
-    chain_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,107 +153,3 @@ def _reference(name: str) -> Reference | None:
         return parse(name)
     except InvalidReferenceError:
         return None
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far one layer is, in one pull. Its state only goes forward; bytes are remembered when containerd forgets."""
-
-    layer: Layer
-    phase: LayerPhase = LayerPhase.WAITING
-    downloaded: int = 0
-    cached: int = 0
-    fetched_by: str | None = None
-    started_at: float | None = None
-    completed_at: float | None = None
-    extract_started_at: float | None = None
-    extracted_at: float | None = None
-    seen_waiting: bool = False
-    was_here: bool = False
-
-    @property
-    def here(self) -> bool:
-        """Every byte is on the node."""
-        return self.was_here or self.completed_at is not None or self.unpacked
-
-    @property
-    def unpacked(self) -> bool:
-        """Nothing is left to do."""
-        return self.phase is LayerPhase.EXTRACTED or (self.phase is LayerPhase.CACHED and self.extracted_at is not None)
-
-    def see_ingest(self, ingest: Ingest, lease: Lease, owner: str | None, now: float) -> None:
-        """It is being downloaded, by ``owner``; ``owner`` None: by this pull itself."""
-        if ingest.offset == 0:
-            # From containerd 2.1 on every missing layer has an ingest at once, and waits in it for its slot.
-            self.seen_waiting = True
-            return
-        if self.started_at is None:
-            resumed = ingest.started_at < lease.created_at
-            if resumed and owner is None and self.fetched_by is None:
-                self.cached = min(ingest.offset, self.layer.size)
-            self.started_at = now if resumed or self.seen_waiting else ingest.started_at
-        self.phase = LayerPhase.DOWNLOADING
-        self.fetched_by = owner
-        # The offset falls when a registry cannot resume; what was told stays told.
-        self.downloaded = max(self.downloaded, min(ingest.offset, self.layer.size) - self.cached)
-
-    def see_collected(self) -> None:
-        """The node had it, but this pull is fetching it: what a cancelled pull had left was collected in between."""
-        if self.was_here:
-            self.was_here, self.cached, self.phase, self.extracted_at = False, 0, LayerPhase.WAITING, None
-
-    def see_blob(self, blob: Blob, lease: Lease, owner: str | None) -> None:
-        """It is committed. Before the lease was made: the node had it."""
-        if self.was_here or self.completed_at is not None:
-            return
-        phase = LayerPhase.DOWNLOADED
-        if blob.created_at < lease.created_at:
-            phase = LayerPhase.CACHED
-            self._was_here()
-        else:
-            self.fetched_by = owner
-            self.completed_at = blob.created_at
-            self.downloaded = self.layer.size - self.cached
-        if not self.unpacked:
-            self.phase = phase
-
-    def _was_here(self) -> None:
-        self.was_here, self.cached, self.downloaded = True, self.layer.size, 0
-
-    def see_snapshots(
-        self, times: Collection[float], lease: Lease, owner: str | None, now: float, *, active: bool, lazy: bool
-    ) -> None:
-        """When each of its chain ids was unpacked, as far as they are. ``active``: a snapshot to unpack it is prepared;
-        that happens before the download, so alone it says nothing. ``lazy``: the snapshotter may not need the blob."""
-        if self.unpacked or not self.layer.chain_ids:
-            return
-        if len(times) < len(self.layer.chain_ids):
-            if self.here and active:
-                self.phase = LayerPhase.EXTRACTING
-                # ``now`` is the poll's beginning: the blob may have come since.
-                self.extract_started_at = self.extract_started_at or max(now, self.completed_at or 0.0)
-            return
-        self.extracted_at = max(times)
-        if self.extracted_at < lease.created_at:
-            self._was_here()
-            self.phase = LayerPhase.CACHED
-            return
-        self.phase = LayerPhase.EXTRACTED
-        if self.was_here or self.completed_at is not None:
-            return
-        # Unpacked, but there is no blob: discarded after use, or never needed.
-        if lazy and self.started_at is None:
-            self.cached = self.layer.size
-        else:
-            self.fetched_by = owner
-            self.downloaded = self.layer.size - self.cached
-
-    def end(self, *, completed: bool) -> None:
-        """The pull is over. What of a complete image did not have to be fetched was not missing."""
-        if not completed:
-            if not self.here:
-                self.phase = LayerPhase.FAILED
-            return
-        self.cached = self.layer.size - self.downloaded
-        if not self.here:
-            self.phase = LayerPhase.DOWNLOADED if self.downloaded else LayerPhase.CACHED

@@ -13,8 +13,8 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from pulltrace.agent.containerd_api import content_pb2, images_pb2, leases_pb2, snapshots_pb2, version_pb2
-from pulltrace.agent.observation import Blob, ImageRecord, Ingest, Lease, Resources
-from pulltrace.agent.rpc import Channel, Code, RpcError
+from pulltrace.agent.grpc_client import Channel, Code, RpcError
+from pulltrace.agent.model import Blob, ImageRecord, Ingest, Lease, Resources
 
 SOCKETS = (
     "/run/containerd/containerd.sock",  # kubeadm, kind, EKS, GKE, AKS
@@ -102,7 +102,7 @@ class Containerd:
         for lease_id, answer in zip(lease_ids, answers, strict=True):
             with suppress(_NotFoundError), _errors(name):
                 found = leases_pb2.ListResourcesResponse.FromString(_only(name, answer.messages()))
-                held[lease_id] = _resources((item.type, item.id) for item in found.resources)
+                held[lease_id] = resources_of((item.type, item.id) for item in found.resources)
         return held
 
     async def blob(self, digest: str) -> Blob | None:
@@ -204,7 +204,7 @@ def _digest_of(ref: str) -> str | None:
     return ref[start:] if start >= 0 else None
 
 
-def _resources(items: Iterable[tuple[str, str]]) -> Resources:
+def resources_of(items: Iterable[tuple[str, str]]) -> Resources:
     content, ingests, unpacking, unpacked = set(), set(), set(), set()
     snapshotter, foreign = None, False
     for kind, name in items:

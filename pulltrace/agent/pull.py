@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from pulltrace.agent.attribution import LOCAL_SNAPSHOTTERS, Image, Layer, Name, Progress
-from pulltrace.agent.observation import Ingest, Lease, Question, Resources
+from pulltrace.agent.attribution import LOCAL_SNAPSHOTTERS, Image, Name
+from pulltrace.agent.layers import Layer, Progress
+from pulltrace.agent.model import Ingest, Lease, Question, Resources
 from pulltrace.wire import MAX_LAYERS, UNKNOWN_IMAGE, LayerState, PullPhase, PullState, to_time
 
 

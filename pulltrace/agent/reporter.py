@@ -14,10 +14,10 @@ from typing import Any, Self
 import msgspec
 
 from pulltrace import __version__
-from pulltrace.agent.http import Answer, HttpError, Poster
+from pulltrace.agent.http_client import Answer, HttpError, Poster
 from pulltrace.logs import fields
 from pulltrace.settings import AgentSettings
-from pulltrace.wire import MAX_PULLS, MAX_REPORT, AgentReport, PullState, ReportAnswer, to_time
+from pulltrace.wire import MAX_PULLS, MAX_REPORT, AgentReport, PullState, ReportResponse, to_time
 
 MAX_UNTOLD = 4 << 20
 """Bytes of ends kept while the server is away; the oldest go first."""
@@ -61,7 +61,7 @@ class Reporter:
         self._failures = 0
         self._why = ""
         self._wake = asyncio.Event()
-        self._answer = msgspec.json.Decoder(ReportAnswer)
+        self._answer = msgspec.json.Decoder(ReportResponse)
         self.containerd_version = ""
         self.snapshotter = ""
 

@@ -11,7 +11,6 @@ from typing import Any
 from pulltrace.agent.attribution import (
     Image,
     Name,
-    Progress,
     image_of,
     made_with_any_tag,
     name_of,
@@ -20,10 +19,11 @@ from pulltrace.agent.attribution import (
     with_children,
     written_at,
 )
-from pulltrace.agent.leftovers import NO_PROGRESS_LIMIT, UNPACK_LIMIT, age, looks_dead
+from pulltrace.agent.layers import Progress
 from pulltrace.agent.manifests import parse
-from pulltrace.agent.observation import Facts, Ingest, Lease, Observation, Question, Resources
+from pulltrace.agent.model import Facts, Ingest, Lease, Observation, Question, Resources
 from pulltrace.agent.pull import Pull
+from pulltrace.agent.stale_leases import NO_PROGRESS_LIMIT, UNPACK_LIMIT, age, looks_dead
 from pulltrace.wire import PullPhase, PullState
 
 DEFAULT_SNAPSHOTTER = "overlayfs"

@@ -1,198 +1,181 @@
-"""What kubelets write to the API server about pods and their images, in the kubelet's own words.
+"""PURE: one node's kubelet at work: it has its containerd pull what pods need, and says so as a kubelet does.
 
-PURE: values in, objects out. ``PodStory`` tells one pod's life; the demo gives its objects to ``cluster.Cluster``,
-tests also to a real API server. Words and order are those of pkg/kubelet/images/image_manager.go (Kubernetes 1.37).
+What it says goes to ``outbox``, for the API server. Its constants and order are those of pkg/kubelet/images
+(Kubernetes 1.37): ``Pulling`` is said before the pull's turn comes, a failure is tried again after 10 s, then 20 s, up
+to 300 s.
 """
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from enum import Enum
+from functools import partial
 from typing import Any
 
-Object = dict[str, Any]
+from pulltrace.demo.pod_events import Object, PodEvents
+from pulltrace.demo.pull import Locks, Pull, Slots
+from pulltrace.demo.virtual_containerd import VirtualContainerd
+from pulltrace.images import InvalidReferenceError, normalise, parse
+from pulltrace.wire import PullPhase
+
+FIRST_BACK_OFF, LONGEST_BACK_OFF = 10.0, 300.0
+SYNC_AGAIN = 2.0
+"""Seconds after a failure until the kubelet looks again, and finds that it is not time yet."""
+START_TAKES = 0.4
+
+SYNC_PERIOD = 10.0
+"""Seconds between two looks at a pod that needs no pull to fail: no name, or never to be pulled."""
+
+Worker = Generator[None, None, None]
 
 
-def pod(
-    name: str,
-    node: str,
-    containers: Mapping[str, str],
-    *,
-    init: Mapping[str, str] | None = None,
-    volumes: Mapping[str, str] | None = None,
-    namespace: str = "default",
-    owner: tuple[str, str] | None = None,
-    at: float | None = None,
-) -> Object:
-    """A pod that the scheduler put on a node; ``containers`` and ``init`` are name → image. ``owner`` is kind, name.
+@dataclass(frozen=True, slots=True)
+class Said:
+    """An object was created or replaced, or (``gone``) deleted."""
 
-    ``volumes`` are name → image too; every app container mounts them.
-    """
-    metadata: Object = {"name": name, "namespace": namespace, "uid": _uid(namespace, name)}
-    if owner:
-        kind, owner_name = owner
-        reference = {"apiVersion": "apps/v1", "kind": kind, "name": owner_name, "uid": _uid(kind, owner_name)}
-        metadata["ownerReferences"] = [reference | {"controller": True}]
-        if kind == "ReplicaSet":
-            metadata["labels"] = {"pod-template-hash": owner_name.rpartition("-")[2]}
-    spec: Object = {"nodeName": node, "containers": _containers(containers)}
-    if init:
-        spec["initContainers"] = _containers(init)
-    if volumes:
-        spec["volumes"] = [{"name": name, "image": {"reference": image}} for name, image in volumes.items()]
-        for container in spec["containers"]:
-            container["volumeMounts"] = [{"name": name, "mountPath": f"/{name}"} for name in volumes]
-    reason = "PodInitializing" if init else "ContainerCreating"
-    status: Object = {
-        "phase": "Pending",
-        "containerStatuses": [_waiting(container, reason) for container in spec["containers"]],
-    }
-    if init:
-        status["initContainerStatuses"] = [_waiting(container, reason) for container in spec["initContainers"]]
-    if at is not None:
-        metadata["creationTimestamp"] = status["startTime"] = rfc3339(at)
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": status}
+    resource: str
+    object: Object
+    gone: bool = False
+
+
+class _Attempt(Enum):
+    SUCCEEDED = "the image is there"
+    FAILED = "it was not to be had"
+    IMPOSSIBLE = "there was nothing to try"
 
 
 @dataclass(slots=True)
-class PodStory:
-    """One pod as its kubelet tells it. Each method is something that happens; ``pod`` is always as it is now.
-
-    ``container`` may be a volume that is made from an image.
-    Methods answer the event that the kubelet writes; the same event happening again is the same object, bumped.
-    """
-
-    pod: Object
-    _counts: dict[str, tuple[int, float]] = field(default_factory=dict)
-    _last_error: dict[str, str] = field(default_factory=dict)
-
-    def pulling(self, container: str, at: float) -> Object:
-        """The kubelet asks the runtime for the image, or queues to do so."""
-        return self._event(container, "Pulling", f'Pulling image "{self._image(container)}"', at)
-
-    def pulled(self, container: str, at: float, *, seconds: float = 1.0, size: int = 0) -> Object:
-        """The image is there. The container starts soon after: ``started``."""
-        took = f"{seconds:.3f}s ({seconds:.3f}s including waiting)"
-        message = f'Successfully pulled image "{self._image(container)}" in {took}. Image size: {size} bytes.'
-        return self._event(container, "Pulled", message, at)
-
-    def already_present(self, container: str, at: float) -> Object:
-        """Nothing to pull."""
-        message = (
-            f'Container image "{self._image(container)}" already present on machine and can be accessed by the pod'
-        )
-        return self._event(container, "Pulled", message, at)
-
-    def failed(self, container: str, at: float, error: str) -> Object:
-        """The runtime answered with an error."""
-        self._last_error[container] = f"ErrImagePull: {error}"
-        self._status(container, {"waiting": {"reason": "ErrImagePull", "message": error}})
-        return self._event(container, "Failed", f'Failed to pull image "{self._image(container)}": {error}', at)
-
-    def backing_off(self, container: str, at: float) -> Object:
-        """The kubelet looked again and it is not time yet."""
-        message = f'Back-off pulling image "{self._image(container)}"'
-        repeated = f"{message}: {self._last_error.get(container, '')}"
-        self._status(container, {"waiting": {"reason": "ImagePullBackOff", "message": repeated}})
-        return self._event(container, "BackOff", message, at)
-
-    def invalid(self, container: str, at: float) -> Object:
-        """The image's name is none."""
-        image = self._image(container)
-        error = f'couldn\'t parse image name "{image}": invalid reference format'
-        message = f'Failed to apply default image tag "{image}": {error}'
-        self._status(container, {"waiting": {"reason": "InvalidImageName", "message": message}})
-        return self._event(container, "InspectFailed", message, at)
-
-    def never(self, container: str, at: float) -> Object:
-        """The image is not there and must not be pulled."""
-        message = f'Container image "{self._image(container)}" is not present with pull policy of Never'
-        self._status(container, {"waiting": {"reason": "ErrImageNeverPull", "message": message}})
-        return self._event(container, "ErrImageNeverPull", message, at)
-
-    def started(self, container: str, at: float) -> None:
-        """The container runs."""
-        self._status(container, {"running": {"startedAt": rfc3339(at)}}, image_id="sha256:" + "0" * 64)
-        if all("running" in it["state"] for it in self.pod["status"]["containerStatuses"]):
-            self.pod["status"]["phase"] = "Running"
-
-    def _image(self, container: str) -> str:
-        spec = self.pod["spec"]
-        if container in self._volumes:
-            return self._volumes[container]
-        every = spec.get("initContainers", []) + spec["containers"]
-        return str(next(it["image"] for it in every if it["name"] == container))
-
-    @property
-    def _volumes(self) -> dict[str, str]:
-        return {it["name"]: it["image"]["reference"] for it in self.pod["spec"].get("volumes", [])}
-
-    def _status(self, container: str, state: Object, image_id: str = "") -> None:
-        status = self.pod["status"]
-        # A volume has no status: the containers that mount it are told to wait.
-        names = [it["name"] for it in self.pod["spec"]["containers"]] if container in self._volumes else [container]
-        for entry in status.get("initContainerStatuses", []) + status["containerStatuses"]:
-            if entry["name"] in names:
-                entry["state"] = state
-                entry["imageID"] = image_id
-                entry["started"] = entry["ready"] = "running" in state
-
-    def _event(self, container: str, reason: str, message: str, at: float) -> Object:
-        meta, spec = self.pod["metadata"], self.pod["spec"]
-        digest = hashlib.sha256(f"{container}/{reason}/{message}".encode()).hexdigest()[:16]
-        count, first = self._counts.get(digest, (0, at))
-        self._counts[digest] = (count + 1, first)
-        kind = (
-            "initContainers" if any(it["name"] == container for it in spec.get("initContainers", [])) else "containers"
-        )
-        name = f"{meta['name']}.{digest}"
-        place = {} if container in self._volumes else {"fieldPath": f"spec.{kind}{{{container}}}"}
-        return {
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {"name": name, "namespace": meta["namespace"], "uid": _uid(meta["namespace"], name)},
-            "involvedObject": {
-                "apiVersion": "v1",
-                "kind": "Pod",
-                "namespace": meta["namespace"],
-                "name": meta["name"],
-                "uid": meta["uid"],
-            }
-            | place,
-            "reason": reason,
-            "message": message,
-            "type": "Normal" if reason in ("Pulling", "Pulled", "BackOff") else "Warning",
-            "source": {"component": "kubelet", "host": spec["nodeName"]},
-            "reportingComponent": "kubelet",
-            "reportingInstance": spec["nodeName"],
-            "count": count + 1,
-            "firstTimestamp": rfc3339(first),
-            "lastTimestamp": rfc3339(at),
-            "eventTime": None,
-        }
+class _Pod:
+    arrival: PodEvents
+    policy: str
+    workers: list[Worker] = field(default_factory=list)
+    pulls: list[Pull] = field(default_factory=list)
+    events: dict[str, Object] = field(default_factory=dict)
+    attempts: Locks = field(default_factory=Locks)
 
 
-def rfc3339(at: float) -> str:
-    """As metav1.Time is written: whole seconds."""
-    return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+class Kubelet:
+    """``parallel`` pulls at a time on ``node``; the kubelet's own default is one after the other."""
+
+    def __init__(self, node: VirtualContainerd, *, parallel: int = 1) -> None:
+        self.node = node
+        self.outbox: list[Said] = []
+        self._slots = Slots(parallel)
+        self._pods: dict[str, _Pod] = {}
+        self._elapsed = 0.0
+
+    def add(self, pod: Object, *, policy: str = "IfNotPresent") -> None:
+        """The scheduler put a pod here; ``policy`` is that of all its containers."""
+        added = self._pods[pod["metadata"]["name"]] = _Pod(PodEvents(pod), policy)
+        spec = pod["spec"]
+        init = [container["name"] for container in spec.get("initContainers", [])]
+        for container in spec["containers"]:
+            added.workers.append(self._container(added, [*init, container["name"]]))
+            init = []
+        self._say_pod(added)
+
+    def remove(self, name: str) -> None:
+        """The pod is deleted, and with it the pulls that nobody else waits for, and its events."""
+        pod = self._pods.pop(name, None)
+        if pod is None:
+            return
+        for worker in pod.workers:
+            worker.close()
+        for pull in pod.pulls:
+            if pull.state is None:
+                pull.cancel()
+        self.outbox += [Said("events", event, gone=True) for event in pod.events.values()]
+        self.outbox.append(Said("pods", pod.arrival.pod, gone=True))
+
+    def tidy(self, image: str) -> None:
+        """Take away an image that no pod here uses."""
+        reference = normalise(image)
+        used = {normalise(item["image"]) for pod in self._pods.values() for item in _containers(pod.arrival.pod)}
+        if reference in self.node.store.records and reference not in used:
+            self.node.remove(reference)
+
+    def advance(self, seconds: float) -> None:
+        """So many seconds of work were done since the last time."""
+        self._elapsed = seconds
+        for pod in self._pods.values():
+            pod.workers = [worker for worker in pod.workers if next(worker, self) is None]
+
+    def _container(self, pod: _Pod, names: list[str]) -> Worker:
+        """Containers that start one after the other, each when its image is there."""
+        for name in names:
+            yield from self._image(pod, name)
+            yield from self._wait(START_TAKES)
+            pod.arrival.started(name, self.node.now)
+            self._say_pod(pod)
+
+    def _image(self, pod: _Pod, name: str) -> Worker:
+        image = next(item["image"] for item in _containers(pod.arrival.pod) if item["name"] == name)
+        delay = FIRST_BACK_OFF
+        while (attempt := (yield from self._attempt(pod, name, image))) is not _Attempt.SUCCEEDED:
+            due = delay if attempt is _Attempt.FAILED else SYNC_PERIOD
+            wait = SYNC_AGAIN
+            while due > wait:
+                yield from self._wait(wait)
+                due, wait = due - wait, delay / 3
+                if attempt is _Attempt.FAILED:
+                    self._say(pod, pod.arrival.backing_off, name)
+            yield from self._wait(due)
+            delay = min(LONGEST_BACK_OFF, 2 * delay)
+
+    def _attempt(self, pod: _Pod, name: str, image: str) -> Generator[None, None, _Attempt]:
+        yield from self._until(partial(pod.attempts.take, "pod"))
+        try:
+            try:
+                reference = str(parse(image))
+            except InvalidReferenceError:
+                self._say(pod, pod.arrival.invalid, name)
+                return _Attempt.IMPOSSIBLE
+            if reference in self.node.store.records and pod.policy != "Always":
+                self._say(pod, pod.arrival.already_present, name)
+                return _Attempt.SUCCEEDED
+            if pod.policy == "Never":
+                self._say(pod, pod.arrival.never, name)
+                return _Attempt.IMPOSSIBLE
+            return (yield from self._pull(pod, name, reference))
+        finally:
+            pod.attempts.give("pod")
+
+    def _pull(self, pod: _Pod, name: str, reference: str) -> Generator[None, None, _Attempt]:
+        self._say(pod, pod.arrival.pulling, name)
+        yield from self._until(self._slots.take)
+        try:
+            began = self.node.now
+            pull = self.node.pull(reference)
+            pod.pulls = [pull]
+            yield from self._until(lambda: pull.state is not None)
+        finally:
+            self._slots.give()
+        if pull.state is PullPhase.COMPLETED and pull.image:
+            took = self.node.now - began
+            self._say(pod, partial(pod.arrival.pulled, seconds=took, size=pull.image.size), name)
+            return _Attempt.SUCCEEDED
+        self._say(pod, partial(pod.arrival.failed, error=pull.error), name)
+        return _Attempt.FAILED
+
+    def _say(self, pod: _Pod, what: Callable[..., Object], container: str) -> None:
+        event = what(container, self.node.now)
+        pod.events[event["metadata"]["name"]] = event
+        self.outbox.append(Said("events", event))
+        if event["reason"] not in ("Pulling", "Pulled"):
+            self._say_pod(pod)
+
+    def _say_pod(self, pod: _Pod) -> None:
+        self.outbox.append(Said("pods", pod.arrival.pod))
+
+    def _wait(self, seconds: float) -> Worker:
+        while seconds > 0:
+            seconds -= self._elapsed
+            yield
+
+    def _until(self, done: Callable[[], Any]) -> Worker:
+        while not done():
+            yield
 
 
-def _containers(containers: Mapping[str, str]) -> list[Object]:
-    return [{"name": name, "image": image} for name, image in containers.items()]
-
-
-def _waiting(container: Object, reason: str) -> Object:
-    return {
-        "name": container["name"],
-        "image": container["image"],
-        "imageID": "",
-        "ready": False,
-        "started": False,
-        "restartCount": 0,
-        "state": {"waiting": {"reason": reason}},
-    }
-
-
-def _uid(*parts: str) -> str:
-    text = hashlib.sha256("/".join(parts).encode()).hexdigest()
-    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:32]))
+def _containers(pod: Object) -> list[Object]:
+    spec = pod["spec"]
+    return [*spec.get("initContainers", []), *spec["containers"]]

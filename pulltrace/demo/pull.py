@@ -16,7 +16,7 @@ from pulltrace.images import parse, registry_host
 from pulltrace.wire import PullPhase
 
 if TYPE_CHECKING:
-    from pulltrace.demo.node import Node
+    from pulltrace.demo.virtual_containerd import VirtualContainerd
 
 Thread = Generator[None, None, None]
 
@@ -63,7 +63,7 @@ class Locks:
 class Pull:
     """A pull of ``reference``. ``state`` is None, then completed or failed; ``error`` is what the kubelet is told."""
 
-    def __init__(self, node: Node, reference: str, lease: Lease) -> None:
+    def __init__(self, node: VirtualContainerd, reference: str, lease: Lease) -> None:
         self.node = node
         self.reference = parse(reference)
         self.lease = lease

@@ -17,8 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from pulltrace.agent.run import watch
-from pulltrace.demo.cluster import Cluster
-from pulltrace.demo.containerd import SimulatedContainerd
+from pulltrace.demo.apiserver import ApiServer
+from pulltrace.demo.grpc_server import SimulatedContainerd
 from pulltrace.demo.scenario import Crashed, Scenario
 from pulltrace.logs import fields
 from pulltrace.server.run import ListenError, serve
@@ -48,7 +48,7 @@ async def demo(*, nodes: int, speed: float, port: int) -> None:
     settings = _server_settings(port, speed)
     scenario = Scenario(nodes, now=time.time(), speed=speed)
     listening: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
-    async with _cluster() as cluster, _containerds(scenario) as containerds, asyncio.TaskGroup() as tasks:
+    async with _apiserver() as cluster, _containerds(scenario) as containerds, asyncio.TaskGroup() as tasks:
         tasks.create_task(_serve(settings, lambda *ports: listening.set_result(ports)))
         tasks.create_task(_live(scenario, cluster, containerds))
         port, metrics_port = await listening
@@ -103,9 +103,9 @@ async def _agent(name: str, containerd: SimulatedContainerd, port: int, delay: f
 
 
 @asynccontextmanager
-async def _cluster() -> AsyncIterator[Cluster]:
+async def _apiserver() -> AsyncIterator[ApiServer]:
     """The API server, and this process's environment saying where it is, as kubectl's would."""
-    async with Cluster() as cluster:
+    async with ApiServer() as cluster:
         with tempfile.NamedTemporaryFile("w", prefix="pulltrace-demo-", suffix=".json") as kubeconfig:
             named = {"name": "demo"}
             json.dump(
@@ -137,7 +137,7 @@ async def _containerds(scenario: Scenario) -> AsyncIterator[dict[str, SimulatedC
             yield containerds
 
 
-async def _live(scenario: Scenario, cluster: Cluster, containerds: dict[str, SimulatedContainerd]) -> None:
+async def _live(scenario: Scenario, cluster: ApiServer, containerds: dict[str, SimulatedContainerd]) -> None:
     """Let the cluster's time follow the clock."""
     then = time.time()
     for node in scenario.nodes.values():

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from random import Random
 
 from pulltrace.demo.catalogue import IMAGES, MB, OWN, SERVICES, SLOW, registries, service
-from pulltrace.demo.kubelet import pod
-from pulltrace.demo.node import Node
-from pulltrace.demo.podworkers import Kubelet, Said
+from pulltrace.demo.kubelet import Kubelet, Said
+from pulltrace.demo.pod_events import pod
 from pulltrace.demo.registries import Refusal
+from pulltrace.demo.virtual_containerd import VirtualContainerd
 
 Act = Generator[float, None, None]
 
@@ -76,7 +76,7 @@ class Scenario:
                 name, kind = "edge-1", _EDGE
             else:
                 name, kind = f"worker-{number + (number == 0)}", _WORKERS[number % len(_WORKERS)]
-            node = Node(
+            node = VirtualContainerd(
                 self.registries,
                 now=now,
                 version=kind.version,
@@ -89,7 +89,7 @@ class Scenario:
             yield name, Kubelet(node, parallel=kind.parallel)
 
     @property
-    def nodes(self) -> dict[str, Node]:
+    def nodes(self) -> dict[str, VirtualContainerd]:
         """By name."""
         return {name: kubelet.node for name, kubelet in self.kubelets.items()}
 

@@ -14,12 +14,12 @@ class Limits:
     layers_per_pull: int = MAX_LAYERS
     history_per_node: int = 200
     history: int = 20_000
-    leftovers: int = 20_000
+    tombstones: int = 20_000
     """Removed pulls and superseded ends that the feed remembers for readers that are behind."""
     body: int = MAX_REPORT
     report_interval: float = 0.5
     readers: int = 256
-    reader_timeout: float = 30.0
+    client_timeout: float = 30.0
     """A reader that takes nothing for so long is dropped."""
     keep_alive: float = 15.0
     """A quiet stream has a comment at least this often."""

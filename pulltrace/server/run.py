@@ -13,15 +13,15 @@ import uvicorn
 
 from pulltrace import __version__
 from pulltrace.logs import fields
-from pulltrace.server.admission import Gate, OpenGate, TokenGate
-from pulltrace.server.app import create_app, create_metrics_app
-from pulltrace.server.connection import UNSENT, Connection
-from pulltrace.server.following import Following
-from pulltrace.server.hub import Hub
-from pulltrace.server.kube import KubeError
+from pulltrace.server.api.app import create_app, create_metrics_app
+from pulltrace.server.api.auth import AnonymousAuthenticator, Authenticator, SharedTokenAuthenticator
+from pulltrace.server.api.connection import UNSENT, Connection
+from pulltrace.server.api.token_review import TokenReviewAuthenticator
+from pulltrace.server.kubernetes.api import KubeError
+from pulltrace.server.kubernetes.source import ClusterSource
 from pulltrace.server.limits import Limits
 from pulltrace.server.metrics import Metrics
-from pulltrace.server.reviews import ReviewGate
+from pulltrace.server.pulls.hub import Hub
 from pulltrace.server.tls import Certificate
 from pulltrace.settings import Address, ServerSettings
 
@@ -48,12 +48,12 @@ async def serve(
     """
     limits = limits or Limits()
     with _listen(settings.http_addr, limits) as http, _listen(settings.metrics_addr, limits) as metrics:
-        following = await Following.begin(os.environ, settings.watch_namespaces)
-        hub = Hub(settings, Metrics(), limits=limits, following=following)
-        gate = _gate(settings, following)
+        source = await ClusterSource.begin(os.environ, settings.watch_namespaces)
+        hub = Hub(settings, Metrics(), limits=limits, source=source)
+        authenticator = _authenticator(settings, source)
         certificate = Certificate.of(settings)
         ports = http.getsockname()[1], metrics.getsockname()[1]
-        main = _Server(create_app(hub, gate, following.not_ready), certificate)
+        main = _Server(create_app(hub, authenticator, source.not_ready), certificate)
         side = _Server(create_metrics_app(hub))
         serving = [
             asyncio.create_task(main.serve(sockets=[http])),
@@ -62,7 +62,7 @@ async def serve(
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(hub.run())
-                group.create_task(following.run())
+                group.create_task(source.run())
                 group.create_task(_give_back())
                 if certificate:
                     group.create_task(certificate.follow())
@@ -80,13 +80,13 @@ async def serve(
             _log.info("server.stopped")
 
 
-def _gate(settings: ServerSettings, following: Following) -> Gate:
+def _authenticator(settings: ServerSettings, source: ClusterSource) -> Authenticator:
     if settings.agent_service_account:
-        if following.api is None:
+        if source.api is None:
             name = "PULLTRACE_AGENT_SERVICE_ACCOUNT"
-            raise KubeError(f"{name} needs an API server that knows the agents' tokens: {following.problem}")
-        return ReviewGate(settings.agent_service_account, following.api)
-    return TokenGate(settings.agent_token) if settings.agent_token else OpenGate()
+            raise KubeError(f"{name} needs an API server that knows the agents' tokens: {source.problem}")
+        return TokenReviewAuthenticator(settings.agent_service_account, source.api)
+    return SharedTokenAuthenticator(settings.agent_token) if settings.agent_token else AnonymousAuthenticator()
 
 
 class _Server(uvicorn.Server):
@@ -139,7 +139,7 @@ def _listen(address: Address, limits: Limits) -> Iterator[socket.socket]:
     with sock:
         # Accepted connections inherit it: one whose peer takes nothing for so long is closed by the kernel, and what
         # was queued for it is freed. uvicorn has no other way to end such a connection. Later than our own limit.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(2000 * limits.reader_timeout))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(2000 * limits.client_timeout))
         sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT)  # inherited too
         yield sock
 

@@ -3,9 +3,9 @@
 import pytest
 
 from pulltrace.demo.images import Image, make_image, make_layer
-from pulltrace.demo.node import CONTAINERD_1, CONTAINERD_2, Node
 from pulltrace.demo.registries import Manner, Registries
 from pulltrace.demo.store import Store
+from pulltrace.demo.virtual_containerd import CONTAINERD_1, CONTAINERD_2, VirtualContainerd
 from tests.agent.virtual import Watched
 from tests.real.process import free_port
 
@@ -36,14 +36,16 @@ def push(registries):
 def start_simulated(registries):
     """A factory of nodes, at noon, 100 MiB/s of network, 50 MiB/s of disk."""
 
-    def start(version: str = CONTAINERD_1, **store: object) -> Node:
-        return Node(registries, now=NOON, version=version, store=Store(**store), bandwidth=100 * MIB, disk=50 * MIB)
+    def start(version: str = CONTAINERD_1, **store: object) -> VirtualContainerd:
+        return VirtualContainerd(
+            registries, now=NOON, version=version, store=Store(**store), bandwidth=100 * MIB, disk=50 * MIB
+        )
 
     return start
 
 
 @pytest.fixture(params=[CONTAINERD_16, CONTAINERD_1, CONTAINERD_2])
-def simulated(request, start_simulated) -> Node:
+def simulated(request, start_simulated) -> VirtualContainerd:
     """A node of each flavour."""
     return start_simulated(request.param)
 

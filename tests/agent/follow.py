@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Self
 
 from pulltrace.agent.containerd import Containerd, ContainerdError
-from pulltrace.agent.run import Poller
+from pulltrace.agent.poller import Poller
 from pulltrace.wire import LayerState, PullState
 
 TICK = 0.2

@@ -1,8 +1,9 @@
 """Which image a lease pulls, from where, under which name, and how far each layer is."""
 
-from pulltrace.agent.attribution import Image, Layer, Progress, image_of, name_of, source_of
+from pulltrace.agent.attribution import Image, image_of, name_of, source_of
+from pulltrace.agent.layers import Layer, Progress
 from pulltrace.agent.manifests import Config, Descriptor, Index, Manifest
-from pulltrace.agent.observation import Blob, ImageRecord, Ingest, Lease
+from pulltrace.agent.model import Blob, ImageRecord, Ingest, Lease
 from pulltrace.agent.pull import Pull
 from pulltrace.wire import MAX_LAYERS, LayerPhase, PullPhase
 

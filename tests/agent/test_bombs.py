@@ -10,8 +10,8 @@ import pytest
 
 from pulltrace.agent.containerd import MAX_DOCUMENT, Containerd
 from pulltrace.agent.manifests import parse
-from pulltrace.agent.run import Poller
-from pulltrace.demo.containerd import SimulatedContainerd
+from pulltrace.agent.poller import Poller
+from pulltrace.demo.grpc_server import SimulatedContainerd
 from pulltrace.demo.images import Blob, digest_of
 from pulltrace.wire import AgentReport, PullPhase
 from tests.agent.conftest import HOST, MIB

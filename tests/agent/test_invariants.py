@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pulltrace.demo.images import make_image, make_layer
-from pulltrace.demo.node import CONTAINERD_1, CONTAINERD_2, Node
 from pulltrace.demo.registries import Registries
+from pulltrace.demo.virtual_containerd import CONTAINERD_1, CONTAINERD_2, VirtualContainerd
 from pulltrace.wire import LayerPhase, PullPhase
 from tests.agent.conftest import CONTAINERD_16, HOST, MIB, NOON
 from tests.agent.follow import downloaded, to_fetch
@@ -86,7 +86,7 @@ def test_every_pull_seen_ends_once_and_its_bytes_add_up(layers, story, version):
         )
         for number, chosen in enumerate(layers)
     ]
-    node = Node(registries, now=NOON, version=version, bandwidth=20 * MIB)
+    node = VirtualContainerd(registries, now=NOON, version=version, bandwidth=20 * MIB)
     watched = Watched(node)
     poll(watched)
     live(watched, refs, story)

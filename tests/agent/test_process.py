@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from pulltrace.agent import run
+from pulltrace.agent import poller as polling
 from pulltrace.agent.containerd import Containerd, ContainerdError
-from pulltrace.agent.rpc import AT_ONCE
-from pulltrace.agent.run import RESTS, Poller
-from pulltrace.demo.containerd import Manners, SimulatedContainerd
+from pulltrace.agent.grpc_client import AT_ONCE
+from pulltrace.agent.poller import RESTS, Poller
+from pulltrace.demo.grpc_server import Manners, SimulatedContainerd
 from tests.agent.conftest import HOST, MIB
 from tests.e2e.programs import Program
 
@@ -153,7 +153,7 @@ async def test_of_hundreds_of_questions_some_are_asked_at_once_and_none_waits_fo
             asking -= 1
 
     monkeypatch.setattr(client, "unpacked_at", hang)
-    monkeypatch.setattr(run, "DEADLINE", 3.0)
+    monkeypatch.setattr(polling, "DEADLINE", 3.0)
     poller = Poller(client)
     await poller.poll(simulated.now)
     simulated.registries.manners[HOST].latency = 0.0

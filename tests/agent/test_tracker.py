@@ -2,9 +2,9 @@
 
 import pytest
 
-from pulltrace.agent.leftovers import NO_PROGRESS_LIMIT, UNPACK_LIMIT
-from pulltrace.demo.node import CONTAINERD_1
+from pulltrace.agent.stale_leases import NO_PROGRESS_LIMIT, UNPACK_LIMIT
 from pulltrace.demo.registries import Refusal
+from pulltrace.demo.virtual_containerd import CONTAINERD_1
 from pulltrace.wire import MAX_LAYERS, UNKNOWN_IMAGE, LayerPhase, PullPhase
 from tests.agent.conftest import HOST, MIB
 from tests.agent.follow import downloaded, layers, to_fetch

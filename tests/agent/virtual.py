@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterator
 
-from pulltrace.agent.containerd import _resources
-from pulltrace.agent.observation import Blob, ImageRecord, Ingest, Lease, Observation, Question
+from pulltrace.agent.containerd import resources_of
+from pulltrace.agent.model import Blob, ImageRecord, Ingest, Lease, Observation, Question
 from pulltrace.agent.tracker import Tracker
-from pulltrace.demo.node import LEASE_LIFE, Node
+from pulltrace.demo.virtual_containerd import LEASE_LIFE, VirtualContainerd
 from pulltrace.wire import PullState
 
 SOURCE = "containerd.io/distribution.source."
@@ -14,7 +14,7 @@ SOURCE = "containerd.io/distribution.source."
 class Watched:
     """``poll`` looks at the node as it is now. ``refuses`` says which questions get no answer."""
 
-    def __init__(self, node: Node, *, tracker: Tracker | None = None) -> None:
+    def __init__(self, node: VirtualContainerd, *, tracker: Tracker | None = None) -> None:
         self.node = node
         self.tracker = tracker or Tracker()
         self.tracker.containerd_since = node.since
@@ -34,7 +34,7 @@ class Watched:
                 for ref, item in store.ingests.items()
             ],
             leases,
-            {item.id: _resources(store.leases[item.id].resources) for item in leases if self.tracker.is_pull(item)},
+            {item.id: resources_of(store.leases[item.id].resources) for item in leases if self.tracker.is_pull(item)},
         )
 
     def poll(self) -> None:

@@ -1,6 +1,6 @@
 """A proxy that holds every answer back until it has ended, as some do whatever the answer says.
 
-nginx is not one of them: it passes on what it has, also where it is told to buffer (tests/faults/test_readers.py).
+nginx is not one of them: it passes on what it has, also where it is told to buffer (tests/faults/test_clients.py).
 """
 
 import asyncio

@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 import yaml
 
-from pulltrace.server.kube import EVENTS, PODS
+from pulltrace.server.kubernetes.api import EVENTS, PODS
 from tests.chart.rendering import CHART, PRESETS, render
 from tests.real.apiserver import APIError, APIServer
 from tests.real.process import Process, free_port

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pulltrace.server.reviews import AUDIENCE
+from pulltrace.server.api.token_review import AUDIENCE
 from pulltrace.settings import AgentSettings, ServerSettings, SettingsError
 from pulltrace.settings import load as load_settings
 from tests.chart.rendering import (

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from pulltrace.demo.node import CONTAINERD_1, CONTAINERD_2
+from pulltrace.demo.virtual_containerd import CONTAINERD_1, CONTAINERD_2
 from tests.conformance.driver_simulated import SimulatedLab
 from tests.conformance.lab import Lab, RealLab
 from tests.conformance.look import Look

@@ -14,10 +14,10 @@ from typing import Self
 import grpc
 import grpc.aio
 
-from pulltrace.demo.containerd import SimulatedContainerd
+from pulltrace.demo.grpc_server import SimulatedContainerd
 from pulltrace.demo.images import Blob, Image, Layer, make_image, make_index, make_layer
-from pulltrace.demo.node import Node
 from pulltrace.demo.registries import Manner, Registries
+from pulltrace.demo.virtual_containerd import VirtualContainerd
 from pulltrace.wire import PullPhase
 from tests.real.containerd import connect
 
@@ -30,7 +30,7 @@ class SimulatedLab:
     def __init__(self, version: str) -> None:
         self.host = "registry.test"
         self.registries = Registries(manners={self.host: Manner(speed=100e6, latency=0.02)})
-        self.node = Node(self.registries, now=time.time(), version=version)
+        self.node = VirtualContainerd(self.registries, now=time.time(), version=version)
         self._folder = Path(tempfile.mkdtemp(prefix="pulltrace-"))
         self.containerd = SimulatedContainerd(self.node, self._folder / "containerd.sock")
         self._names = itertools.count()

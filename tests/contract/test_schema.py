@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
-from pulltrace.server.feed import Entry
+from pulltrace.server.pulls.feed import Entry
 from pulltrace.wire import UNKNOWN_IMAGE, EventType, LayerPhase, PullPhase
 from tests.server.build import MIB, NOW, World, layer, pull
 

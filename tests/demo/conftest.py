@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pulltrace.demo.images import make_image, make_layer
-from pulltrace.demo.node import CONTAINERD_1, CONTAINERD_2, Node
 from pulltrace.demo.registries import Manner, Registries
+from pulltrace.demo.virtual_containerd import CONTAINERD_1, CONTAINERD_2, VirtualContainerd
 
 MIB = 1 << 20
 NOON = 1_800_000_000.0
@@ -34,7 +34,7 @@ def push(registries):
 @pytest.fixture(params=[CONTAINERD_1, CONTAINERD_2])
 def node(request, registries):
     """A node of each flavour, at noon, 100 MiB/s of network, 50 MiB/s of disk."""
-    return Node(registries, now=NOON, version=request.param, bandwidth=100 * MIB, disk=50 * MIB)
+    return VirtualContainerd(registries, now=NOON, version=request.param, bandwidth=100 * MIB, disk=50 * MIB)
 
 
 @pytest.fixture

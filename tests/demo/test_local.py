@@ -8,7 +8,7 @@ import sys
 import aiohttp
 import pytest
 
-from pulltrace.demo.containerd import SimulatedContainerd
+from pulltrace.demo.grpc_server import SimulatedContainerd
 from pulltrace.local import LocalError, load, node_name, run
 from pulltrace.settings import Address, SettingsError
 from tests.demo.conftest import HOST

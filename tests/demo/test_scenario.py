@@ -3,7 +3,7 @@
 import pytest
 
 from pulltrace.demo.catalogue import IMAGES, SLOW, registries
-from pulltrace.demo.podworkers import Said
+from pulltrace.demo.kubelet import Said
 from pulltrace.demo.scenario import Crashed, Scenario
 from pulltrace.images import normalise
 from tests.demo.conftest import NOON
@@ -71,9 +71,9 @@ def size(scenario):
 
 
 def test_the_same_seed_tells_the_same_story():
-    stories = [play(Scenario(5, now=NOON, seed=7), 60) for _ in range(2)]
-    assert stories[0] == stories[1]
-    assert stories[0] != play(Scenario(5, now=NOON, seed=8), 60)
+    arrivals = [play(Scenario(5, now=NOON, seed=7), 60) for _ in range(2)]
+    assert arrivals[0] == arrivals[1]
+    assert arrivals[0] != play(Scenario(5, now=NOON, seed=8), 60)
 
 
 def test_a_rollout_reaches_every_node(half_an_hour):

@@ -13,11 +13,11 @@ from typing import Any, Self
 
 import aiohttp
 
-from pulltrace.demo.containerd import SimulatedContainerd
+from pulltrace.demo.grpc_server import SimulatedContainerd
 from pulltrace.demo.images import make_image, make_layer
-from pulltrace.demo.node import CONTAINERD_1, Node
 from pulltrace.demo.pull import Pull
 from pulltrace.demo.registries import Manner, Registries
+from pulltrace.demo.virtual_containerd import CONTAINERD_1, VirtualContainerd
 from pulltrace.images import parse
 from pulltrace.server.run import GIVE_BACK_EVERY
 from pulltrace.wire import UNKNOWN_IMAGE, PullPhase
@@ -75,7 +75,7 @@ class Lab:
     ) -> None:
         self.registries = Registries(manners={HOST: Manner(speed=speed, latency=0.05)})
         now = time.time() + ahead
-        self.node = Node(self.registries, now=now, version=version, bandwidth=100 * MIB, disk=100 * MIB)
+        self.node = VirtualContainerd(self.registries, now=now, version=version, bandwidth=100 * MIB, disk=100 * MIB)
         self._network = network
         self.containerd = SimulatedContainerd(self.node, folder / "containerd.sock")
         self.port = free_port()

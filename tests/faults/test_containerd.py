@@ -2,7 +2,7 @@
 
 import asyncio
 
-from pulltrace.demo.containerd import Manners
+from pulltrace.demo.grpc_server import Manners
 from pulltrace.demo.images import make_layer
 from pulltrace.demo.store import Ingest
 from pulltrace.wire import MAX_LAYERS

@@ -6,15 +6,15 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from pulltrace.server.failures import FIRST_BACK_OFF
+from pulltrace.server.kubernetes.errors import FIRST_BACK_OFF
 from tests.e2e.programs import Api
 from tests.faults.lab import AGENT_ENVIRONMENT, SERVER_ENVIRONMENT, Fault, Process
-from tests.kube.test_real_pulls import Kubelet, _agent_reports
-from tests.kube.writing import Writer
 from tests.real.containerd import Containerd
 from tests.real.fixtures import require_containerd
 from tests.real.images import MIB, make_image, make_layer
 from tests.real.process import free_port
+from tests.server.kubernetes.test_real_pulls import Kubelet, _agent_reports
+from tests.server.kubernetes.writing import Writer
 
 pytestmark = [pytest.mark.real, pytest.mark.cluster, pytest.mark.timeout(180)]
 
@@ -78,20 +78,20 @@ async def test_a_full_disk_is_named_and_the_next_try_is_the_same_row(registry, c
         kubelet = Kubelet(node, Writer(cluster))
         small = registry.push("shop/small:1", make_image(make_layer(MIB)))
         large = registry.push("shop/large:1", make_image(*(make_layer(8 * MIB) for _ in range(6))))  # more than fits
-        assert await kubelet.pull(await kubelet.admit("small", small)) is None
+        assert await kubelet.pull(await kubelet.authenticate("small", small)) is None
         await api.until(lambda pulls: _is(pulls, small, "completed"))
         lab = Lab(api, server, agent, [small, large])
-        story = await kubelet.admit("large", large)
+        arrival = await kubelet.authenticate("large", large)
         async with Fault(lab, "disk of the node full", "failed: disk_full; then attempt 2") as seen:
             registry.limit(16 * MIB)
-            assert "no space left on device" in await kubelet.pull(story)
+            assert "no space left on device" in await kubelet.pull(arrival)
             pulls = await api.until(lambda pulls: _is(pulls, large, "failed", errorReason="disk_full"))
             failed = next(pull for pull in pulls if pull["imageRef"] == large)
             assert failed["percent"] < 100
             assert _is(pulls, small, "completed")
             node.grow(400)
             await asyncio.sleep(FIRST_BACK_OFF)  # as its kubelet would: events are told in whole seconds
-            assert await kubelet.pull(story) is None
+            assert await kubelet.pull(arrival) is None
             seen.over()
         (done,) = [pull for pull in await api.pulls() if pull["imageRef"] == large]
         assert (done["id"], done["attempt"]) == (failed["id"], 2)

@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from pulltrace.demo.kubelet import PodStory, pod
+from pulltrace.demo.pod_events import PodEvents, pod
 from tests.faults.lab import Fault, Lab
-from tests.kube.test_rights import chart_roles  # noqa: F401  # a fixture
-from tests.kube.writing import Writer
+from tests.server.kubernetes.test_rights import chart_roles  # noqa: F401  # a fixture
+from tests.server.kubernetes.writing import Writer
 from tests.soak.wire import Wire
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
@@ -31,11 +31,11 @@ class Cluster(Lab):
 
     async def asked(self, pull, name):
         """The pod for which the kubelet pulls, as it tells of it."""
-        story = PodStory(pod(name, "worker-1", {"app": str(pull.reference)}, at=time.time()))
-        await self.writer.create(story)
-        await self.writer.event(story.pulling("app", time.time()))
+        arrival = PodEvents(pod(name, "worker-1", {"app": str(pull.reference)}, at=time.time()))
+        await self.writer.create(arrival)
+        await self.writer.event(arrival.pulling("app", time.time()))
         self._pods[pull.reference.name] = name
-        return story
+        return arrival
 
     async def wrong(self, since):
         """Besides, each pull's row names the pod."""

@@ -7,7 +7,7 @@ import io
 import aiohttp
 
 from tests.faults.lab import MIB
-from tests.faults.test_readers import Reader
+from tests.faults.test_clients import Subscription
 
 HEARTBEAT = '{{"nodeName":"node-{number}","bootId":"b","sequence":1,"pulls":null}}'
 
@@ -16,7 +16,7 @@ async def test_the_257th_reader_is_told_to_come_again(lab, fault):
     url = f"{lab.api.url}/api/v1/events"
     async with fault("300 readers, 44 too many", "503 with Retry-After; those that came first go on") as seen:
         connector = aiohttp.TCPConnector(limit=0)
-        async with aiohttp.ClientSession(connector=connector) as session, Reader(lab.port) as first:
+        async with aiohttp.ClientSession(connector=connector) as session, Subscription(lab.port) as first:
             readers = [await session.get(url) for _ in range(299)]
             refused = [reader for reader in readers if reader.status == 503]
             assert len(refused) == 44

@@ -17,7 +17,7 @@ class Postman:
         self._url = f"http://127.0.0.1:{port}/api/v1/report"
         self._kept = []
         self.careless = False
-        self.answers = []
+        self.responses = []
         """To those that came twice or late."""
 
     async def __aenter__(self):
@@ -44,7 +44,7 @@ class Postman:
             for again in (late, body):
                 await asyncio.sleep(0.55)  # sooner than that the server would not even read it
                 async with self._session.post(self._url, data=again) as answer:
-                    self.answers.append(answer.status)
+                    self.responses.append(answer.status)
         return passed
 
 
@@ -66,8 +66,8 @@ async def test_reports_that_come_twice_late_and_out_of_order_change_nothing(make
             postman.careless = False
             seen.over()
     assert percents == sorted(percents)
-    assert set(postman.answers) <= {200, 429}
-    assert 200 in postman.answers
+    assert set(postman.responses) <= {200, 429}
+    assert 200 in postman.responses
     assert await lab.ends() == 3
 
 

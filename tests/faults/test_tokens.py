@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.faults.lab import Fault, Lab
-from tests.kube.accounts import ACCOUNT, AGENT, Accounts
+from tests.server.kubernetes.accounts import ACCOUNT, AGENT, Accounts
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 LIFE = 12.0

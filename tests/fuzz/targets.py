@@ -16,22 +16,23 @@ import msgspec
 from google.protobuf.message import DecodeError
 
 from pulltrace import images
-from pulltrace.agent import containerd, manifests, rpc
+from pulltrace.agent import containerd, grpc_client, manifests
 from pulltrace.agent.attribution import image_of
 from pulltrace.agent.containerd_api import content_pb2, leases_pb2
-from pulltrace.server import failures, query
-from pulltrace.server.admission import OpenGate, RefusedError
-from pulltrace.server.app import create_app
-from pulltrace.server.hub import Hub
+from pulltrace.server.api import query
+from pulltrace.server.api.app import create_app
+from pulltrace.server.api.auth import AnonymousAuthenticator, RefusedError
+from pulltrace.server.api.subscription import Subscription
+from pulltrace.server.api.token_review import TokenReviewAuthenticator
+from pulltrace.server.kubernetes import errors
+from pulltrace.server.kubernetes.cluster import Cluster
+from pulltrace.server.kubernetes.objects import Event, EventSeen, Pod, PodSeen, PodsListed
 from pulltrace.server.limits import Limits
 from pulltrace.server.metrics import Metrics
-from pulltrace.server.objects import Event, EventSeen, Pod, PodSeen, PodsListed
-from pulltrace.server.pods import Cluster
-from pulltrace.server.reviews import ReviewGate
-from pulltrace.server.stream import Reader
+from pulltrace.server.pulls.hub import Hub
 from pulltrace.settings import ServerSettings, load
 from pulltrace.wire import PullStatus
-from tests.server.test_invariants import check
+from tests.server.pulls.test_invariants import check
 
 NOW = 1_700_000_000.0
 
@@ -41,9 +42,9 @@ class _Server:
 
     def __init__(self) -> None:
         self.now = NOW
-        limits = Limits(nodes=20, active_per_node=8, layers_per_pull=8, history_per_node=8, history=50, leftovers=20)
+        limits = Limits(nodes=20, active_per_node=8, layers_per_pull=8, history_per_node=8, history=50, tombstones=20)
         self.hub = Hub(load(ServerSettings, {}), Metrics(), limits=limits, clock=lambda: self.now)
-        self.app = create_app(self.hub, OpenGate(), lambda: None)
+        self.app = create_app(self.hub, AnonymousAuthenticator(), lambda: None)
         self._loop = asyncio.new_event_loop()
 
     def ask(self, method: str, path: str, query_string: bytes = b"", body: bytes = b"", **headers: bytes) -> int:
@@ -124,8 +125,8 @@ def manifest(data: bytes) -> None:
 def message(data: bytes) -> None:
     """A kubelet's message."""
     text = data.decode(errors="replace")
-    failures.classify(text, text[:20])
-    failures.about(text)
+    errors.classify(text, text[:20])
+    errors.about(text)
 
 
 def kube(data: bytes) -> None:
@@ -139,7 +140,7 @@ def kube(data: bytes) -> None:
         cluster.apply(PodSeen(_POD), NOW)
         for now in (NOW, NOW + 1):
             for node in cluster.apply(seen(item), now) | {"n1"}:
-                cluster.wants(node)
+                cluster.demands(node)
         cluster.apply(PodsListed(None, frozenset()), NOW + 2)
         cluster.expire(NOW + 1e6)
         assert not list(cluster.waiting())
@@ -157,16 +158,16 @@ def last_event_id(data: bytes) -> None:
     """Where a reader says that it stopped."""
 
     for text in (data.decode("latin-1"), f"{_server.hub.boot_id}-{data.decode('latin-1')}"):
-        assert next(Reader(_server.hub, query.Query(), text).follow()).startswith(b": connected")
+        assert next(Subscription(_server.hub, query.Query(), text).follow()).startswith(b": connected")
 
 
 def token(data: bytes) -> None:
     """What stands where a service account's token should."""
     claims = base64.urlsafe_b64encode(data).rstrip(b"=")
-    gate = ReviewGate("pulltrace/agent", None, lambda: NOW)  # type: ignore[arg-type]  # nothing gets that far
+    authenticator = TokenReviewAuthenticator("pulltrace/agent", None, lambda: NOW)  # type: ignore[arg-type]  # nothing gets that far
     for text in (data, b"e30." + claims + b".c"):
         with contextlib.suppress(RefusedError):
-            gate._plausible(text, NOW)
+            authenticator._plausible(text, NOW)
 
 
 def answer(data: bytes) -> None:
@@ -178,7 +179,7 @@ def answer(data: bytes) -> None:
         except DecodeError:
             continue
         if kind is leases_pb2.ListResourcesResponse:
-            containerd._resources((item.type, item.id) for item in made.resources)
+            containerd.resources_of((item.type, item.id) for item in made.resources)
         elif kind is content_pb2.InfoResponse:
             containerd._sources(made.info.labels)
             containerd._seconds(made.info.created_at)
@@ -237,14 +238,14 @@ def grpc(data: bytes) -> None:
     """What containerd says on the connection while a call is under way."""
 
     async def call() -> None:
-        connection = rpc._Connection()
+        connection = grpc_client._Connection()
         connection.connection_made(_Deaf())
         asked = asyncio.ensure_future(connection.ask([(":method", "POST"), (":path", "/a.B/C")], [b""]))
         await asyncio.sleep(0)
         connection.data_received(_SETTINGS + data)
         connection.end("it is over")
         for answer in await asked:
-            with contextlib.suppress(rpc.RpcError):
+            with contextlib.suppress(grpc_client.RpcError):
                 answer.messages()
 
     _server._loop.run_until_complete(call())

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from pulltrace.server.hub import Hub
 from pulltrace.server.limits import Limits
 from pulltrace.server.metrics import Metrics
+from pulltrace.server.pulls.hub import Hub
 from pulltrace.settings import ServerSettings, load
 from pulltrace.wire import AgentReport, LayerPhase, LayerState, PullPhase, PullState, PullStatus, to_time
 

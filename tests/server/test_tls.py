@@ -12,9 +12,9 @@ import pytest
 from aiohttp import web
 from kubernetes_asyncio.client import Configuration
 
-from pulltrace.agent.http import Poster
-from pulltrace.server.kube import PODS
-from pulltrace.server.kube_api import HttpApi
+from pulltrace.agent.http_client import Poster
+from pulltrace.server.kubernetes.api import PODS
+from pulltrace.server.kubernetes.client import HttpApi
 from pulltrace.server.tls import Certificate, CertificateError
 from tests.e2e.programs import Program
 from tests.real.certificates import Authority

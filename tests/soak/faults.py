@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from random import Random
 from socket import create_connection
 
-from pulltrace.demo.containerd import Manners
+from pulltrace.demo.grpc_server import Manners
 from tests.soak.world import Site, World, start
 
 Fault = Callable[[World, Site, Random], Awaitable[None]]

@@ -18,10 +18,10 @@ import aiohttp
 import msgspec
 import uvloop
 
-from pulltrace.demo.containerd import SimulatedContainerd
+from pulltrace.demo.grpc_server import SimulatedContainerd
 from pulltrace.demo.images import make_image, make_layer
-from pulltrace.demo.node import CONTAINERD_1, Node
 from pulltrace.demo.registries import Manner, Registries
+from pulltrace.demo.virtual_containerd import CONTAINERD_1, VirtualContainerd
 from pulltrace.server.limits import Limits
 from pulltrace.server.run import serve
 from pulltrace.settings import ServerSettings, load
@@ -104,7 +104,7 @@ async def server(pulls: int) -> None:
 
 async def agent(pulls: int) -> None:
     registries = Registries(manners={HOST: Manner(speed=100 * MIB, latency=0.2)})
-    node = Node(registries, now=time.time(), version=CONTAINERD_1, bandwidth=1e12, disk=1e12)
+    node = VirtualContainerd(registries, now=time.time(), version=CONTAINERD_1, bandwidth=1e12, disk=1e12)
     port, metrics = free_port(), free_port()
     listen = {"HTTP_ADDR": f"127.0.0.1:{port}", "METRICS_ADDR": f"127.0.0.1:{metrics}", "LOG_LEVEL": "warn"}
     told = {"NODE_NAME": "busy", "SERVER_URL": f"http://127.0.0.1:{port}", "LOG_LEVEL": "warn"}
@@ -121,7 +121,7 @@ async def agent(pulls: int) -> None:
                     say(f"{done:>9,} pulls, told {completed:>9,.0f} completed, {failed:.0f} failed: {memory}")
 
 
-async def _pull(pulls: int, node: Node) -> AsyncIterator[tuple[int, float]]:
+async def _pull(pulls: int, node: VirtualContainerd) -> AsyncIterator[tuple[int, float]]:
     """Pull images of one small layer; an image goes some seconds after it has come."""
     began = then = time.monotonic()
     begun = 0
@@ -152,7 +152,7 @@ async def _ends(port: int) -> tuple[float, float]:
     return counts[0], counts[1]
 
 
-def _push(node: Node, number: int) -> str:
+def _push(node: VirtualContainerd, number: int) -> str:
     """Serve a new image, and forget the old ones."""
     images = node.registries.images
     if len(images) > 2000:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from pulltrace.demo.cluster import Cluster
-from pulltrace.demo.containerd import SimulatedContainerd
+from pulltrace.demo.apiserver import ApiServer
+from pulltrace.demo.grpc_server import SimulatedContainerd
 from pulltrace.demo.pull import Pull
 from pulltrace.demo.scenario import Crashed, Scenario
 from pulltrace.wire import PullPhase
@@ -81,7 +81,7 @@ class World:
     def __init__(self, nodes: int, speed: float, seed: int) -> None:
         self._begun = time.time()
         self.scenario = Scenario(nodes, now=self._begun, speed=speed, seed=seed)
-        self.cluster = Cluster()
+        self.cluster = ApiServer()
         self.port, self.metrics_port = free_port(), free_port()
         self.sites: list[Site] = []
         self.pulls: list[Truth] = []

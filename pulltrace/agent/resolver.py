@@ -1,0 +1,32 @@
+"""Resolve host names without holding up the end of the process.
+
+asyncio resolves names in its default executor and waits for those threads when the loop closes. A name server that does
+not respond would delay SIGTERM by half a minute.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Thread
+from typing import ParamSpec, TypeVar
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class ThreadPerLookup(ThreadPoolExecutor):
+    """Threads for looking up names, one each, that nobody waits for: a resolver may take half a minute to give up, and
+    with asyncio's own executor the process would not end before."""
+
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+        """Run it in a thread of its own."""
+        future: Future[_T] = Future()
+        future.set_running_or_notify_cancel()
+
+        def run() -> None:
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except Exception as error:  # noqa: BLE001  # it is the caller's
+                future.set_exception(error)
+
+        Thread(target=run, daemon=True).start()
+        return future

@@ -1,0 +1,280 @@
+"""EDGE: a simulated node's containerd, as others see it: gRPC on a unix socket, with our stubs of containerd's API.
+
+It can also be told to keep silent or to talk nonsense, and counts what it is asked.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from enum import Enum
+from pathlib import Path
+from typing import Any, Self, TypeAlias
+
+import grpc
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from pulltrace.agent.containerd_api import content_pb2, images_pb2, leases_pb2, snapshots_pb2, version_pb2
+from pulltrace.demo.images import Blob
+from pulltrace.demo.store import Content, Store
+from pulltrace.demo.virtual_containerd import VirtualContainerd
+
+NAMESPACE = "k8s.io"
+CHUNK = 1 << 20
+_Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+_GZIP = b"\x1f\x8b\x08"
+_OTHER_NAMESPACE = Store()
+
+
+class Manners(Enum):
+    """How it answers."""
+
+    WELL = "well"
+    NOT_AT_ALL = "not at all"
+    NONSENSE = "nonsense"
+
+
+class NotFoundError(Exception):
+    """There is no such thing; the message says which."""
+
+
+class InvalidArgumentError(Exception):
+    """containerd cannot make sense of the request."""
+
+
+class SimulatedContainerd:
+    """An async context manager. ``start`` and ``kill`` may follow each other: the socket is then a new one."""
+
+    def __init__(self, node: VirtualContainerd, socket: Path) -> None:
+        self.node = node
+        self.socket = socket
+        self.calls: Counter[str] = Counter()
+        """Full method names of everything asked, known or not."""
+        self._manners = Manners.WELL
+        self._talking = asyncio.Event()
+        self._talking.set()
+        self._heard = asyncio.Condition()
+        self._server: grpc.aio.Server | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Listen."""
+        self._server = grpc.aio.server()
+        self._server.add_generic_rpc_handlers((_Services(self),))
+        self._server.add_insecure_port(f"unix:{self.socket}")
+        await self._server.start()
+
+    async def close(self) -> None:
+        """Hang up on everyone. The node goes on; nothing happens when it is closed already."""
+        server, self._server = self._server, None
+        if server:
+            await server.stop(0)
+            self.socket.unlink(missing_ok=True)
+
+    async def kill(self) -> None:
+        """containerd dies in the middle of everything."""
+        self.node.crash()
+        await self.close()
+
+    def behave(self, manners: Manners) -> None:
+        """Answer like this from now on; those who were kept waiting get theirs."""
+        self._manners = manners
+        if manners is Manners.NOT_AT_ALL:
+            self._talking.clear()
+        else:
+            self._talking.set()
+
+    async def asked(self, method: str) -> None:
+        """Wait until this method has been called."""
+        async with self._heard:
+            await self._heard.wait_for(lambda: self.calls[method])
+
+    async def heard(self, method: str) -> None:
+        """A call came in: count it, and keep silent if that is what was asked for."""
+        async with self._heard:
+            self.calls[method] += 1
+            self._heard.notify_all()
+        await self._talking.wait()
+
+    def encode(self, message: Any) -> bytes:
+        """What goes over the wire."""
+        return b"\xff" * 64 if self._manners is Manners.NONSENSE else message.SerializeToString()
+
+
+class _Services(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the stubs only
+    """Every method we have a stub for; gRPC itself answers UNIMPLEMENTED to others."""
+
+    def __init__(self, containerd: SimulatedContainerd) -> None:
+        self._containerd = containerd
+        self._node = containerd.node
+
+    def service(self, details: Any) -> Any:
+        method = details.method
+        if method == "/containerd.services.content.v1.Content/Read":
+            return grpc.unary_stream_rpc_method_handler(
+                self._read, content_pb2.ReadContentRequest.FromString, self._containerd.encode
+            )
+        if method not in _UNARY:
+            self._containerd.calls[method] += 1
+            return None
+        request, answer = _UNARY[method]
+
+        async def handle(asked: Any, context: _Context) -> Any:
+            store = await self._enter(method, context)
+            try:
+                return answer(self._node if method == _VERSION else store, asked)
+            except NotFoundError as error:
+                await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+            except InvalidArgumentError as error:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+
+        return grpc.unary_unary_rpc_method_handler(handle, request.FromString, self._containerd.encode)
+
+    async def _enter(self, method: str, context: _Context) -> Store:
+        await self._containerd.heard(method)
+        namespace = dict(context.invocation_metadata() or ()).get("containerd-namespace")
+        if namespace is None and method != _VERSION:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "namespace is required: failed precondition")
+        return self._node.store if namespace == NAMESPACE else _OTHER_NAMESPACE
+
+    async def _read(self, asked: Any, context: _Context) -> AsyncIterator[Any]:
+        store = await self._enter("/containerd.services.content.v1.Content/Read", context)
+        content = store.content.get(asked.digest)
+        if content is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"content {asked.digest}: not found")
+            return
+        end = min(content.blob.size, asked.offset + asked.size if asked.size else content.blob.size)
+        for offset in range(asked.offset, end, CHUNK):
+            data = _bytes(content.blob, offset, min(end, offset + CHUNK))
+            yield content_pb2.ReadContentResponse(offset=offset, data=data)
+
+
+def _bytes(blob: Blob, start: int, end: int) -> bytes:
+    """Layers are made up as they are read: something that begins like gzip."""
+    if blob.data is not None:
+        return blob.data[start:end]
+    return (_GZIP[start:end] + bytes(end - start))[: end - start]
+
+
+def _version(node: VirtualContainerd, _: Empty) -> Any:
+    return version_pb2.VersionResponse(version=node.version, revision="simulated")
+
+
+def _statuses(store: Store, asked: Any) -> Any:
+    if asked.filters:
+        raise InvalidArgumentError("the simulated containerd lists ingests without filters only")
+    return content_pb2.ListStatusesResponse(
+        statuses=[
+            content_pb2.Status(
+                ref=ref,
+                offset=ingest.offset,
+                total=ingest.blob.size,
+                started_at=_time(ingest.started_at),
+                updated_at=_time(ingest.updated_at),
+            )
+            for ref, ingest in store.ingests.items()
+        ]
+    )
+
+
+def _info(store: Store, asked: Any) -> Any:
+    content = store.content.get(asked.digest)
+    if content is None:
+        raise NotFoundError(f"content {asked.digest}: not found")
+    return content_pb2.InfoResponse(info=_content_info(content))
+
+
+def _content_info(content: Content) -> Any:
+    created = _time(content.created_at)
+    return content_pb2.Info(
+        digest=content.blob.digest,
+        size=content.blob.size,
+        created_at=created,
+        updated_at=created,
+        labels=content.labels,
+    )
+
+
+def _leases(store: Store, _: Any) -> Any:
+    return leases_pb2.ListResponse(
+        leases=[
+            leases_pb2.Lease(id=lease.id, created_at=_time(lease.created_at), labels=lease.labels)
+            for lease in store.leases.values()
+        ]
+    )
+
+
+def _resources(store: Store, asked: Any) -> Any:
+    lease = store.leases.get(asked.id)
+    if lease is None:
+        raise NotFoundError(f'lease "{asked.id}": not found')
+    return leases_pb2.ListResourcesResponse(
+        resources=[leases_pb2.Resource(type=kind, id=name) for kind, name in lease.resources]
+    )
+
+
+def _images(store: Store, asked: Any) -> Any:
+    records = list(store.records.values())
+    if asked.filters:
+        wanted = set()
+        for text in asked.filters:
+            field, _, value = text.partition("==")
+            if field != "target.digest":
+                raise InvalidArgumentError(f"the simulated containerd filters images by target.digest, not {text}")
+            wanted.add(value)
+        records = [record for record in records if record.image.target.digest in wanted]
+    return images_pb2.ListImagesResponse(
+        images=[
+            images_pb2.Image(
+                name=record.name,
+                target=_descriptor(record.image.target),
+                created_at=_time(record.created_at),
+                updated_at=_time(record.updated_at),
+            )
+            for record in records
+        ]
+    )
+
+
+def _descriptor(blob: Blob) -> dict[str, Any]:
+    return {"media_type": blob.media_type, "digest": blob.digest, "size": blob.size}
+
+
+def _stat(store: Store, asked: Any) -> Any:
+    if asked.snapshotter != store.snapshotter:
+        raise InvalidArgumentError(f"snapshotter not loaded: {asked.snapshotter}: invalid argument")
+    snapshot = store.snapshots.get(asked.key)
+    if snapshot is None:
+        raise NotFoundError(f"snapshot {asked.key} does not exist: not found")
+    return snapshots_pb2.StatSnapshotResponse(
+        info=snapshots_pb2.Info(
+            name=snapshot.key,
+            parent=snapshot.parent,
+            kind=snapshots_pb2.COMMITTED if snapshot.committed else snapshots_pb2.ACTIVE,
+            created_at=_time(snapshot.created_at),
+            updated_at=_time(snapshot.created_at),
+        )
+    )
+
+
+def _time(seconds: float) -> Timestamp:
+    whole = int(seconds)
+    return Timestamp(seconds=whole, nanos=int((seconds - whole) * 1e9))
+
+
+_VERSION = "/containerd.services.version.v1.Version/Version"
+_UNARY: dict[str, tuple[Any, Callable[[Any, Any], Any]]] = {
+    _VERSION: (Empty, _version),
+    "/containerd.services.content.v1.Content/ListStatuses": (content_pb2.ListStatusesRequest, _statuses),
+    "/containerd.services.content.v1.Content/Info": (content_pb2.InfoRequest, _info),
+    "/containerd.services.leases.v1.Leases/List": (leases_pb2.ListRequest, _leases),
+    "/containerd.services.leases.v1.Leases/ListResources": (leases_pb2.ListResourcesRequest, _resources),
+    "/containerd.services.images.v1.Images/List": (images_pb2.ListImagesRequest, _images),
+    "/containerd.services.snapshots.v1.Snapshots/Stat": (snapshots_pb2.StatSnapshotRequest, _stat),
+}

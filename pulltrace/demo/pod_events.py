@@ -1,0 +1,198 @@
+"""What kubelets write to the API server about pods and their images, in the kubelet's own words.
+
+PURE: values in, objects out. ``PodEvents`` tells one pod's life; the demo gives its objects to ``cluster.ApiServer``,
+tests also to a real API server. Words and order are those of pkg/kubelet/images/image_manager.go (Kubernetes 1.37).
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+Object = dict[str, Any]
+
+
+def pod(
+    name: str,
+    node: str,
+    containers: Mapping[str, str],
+    *,
+    init: Mapping[str, str] | None = None,
+    volumes: Mapping[str, str] | None = None,
+    namespace: str = "default",
+    owner: tuple[str, str] | None = None,
+    at: float | None = None,
+) -> Object:
+    """A pod that the scheduler put on a node; ``containers`` and ``init`` are name → image. ``owner`` is kind, name.
+
+    ``volumes`` are name → image too; every app container mounts them.
+    """
+    metadata: Object = {"name": name, "namespace": namespace, "uid": _uid(namespace, name)}
+    if owner:
+        kind, owner_name = owner
+        reference = {"apiVersion": "apps/v1", "kind": kind, "name": owner_name, "uid": _uid(kind, owner_name)}
+        metadata["ownerReferences"] = [reference | {"controller": True}]
+        if kind == "ReplicaSet":
+            metadata["labels"] = {"pod-template-hash": owner_name.rpartition("-")[2]}
+    spec: Object = {"nodeName": node, "containers": _containers(containers)}
+    if init:
+        spec["initContainers"] = _containers(init)
+    if volumes:
+        spec["volumes"] = [{"name": name, "image": {"reference": image}} for name, image in volumes.items()]
+        for container in spec["containers"]:
+            container["volumeMounts"] = [{"name": name, "mountPath": f"/{name}"} for name in volumes]
+    reason = "PodInitializing" if init else "ContainerCreating"
+    status: Object = {
+        "phase": "Pending",
+        "containerStatuses": [_waiting(container, reason) for container in spec["containers"]],
+    }
+    if init:
+        status["initContainerStatuses"] = [_waiting(container, reason) for container in spec["initContainers"]]
+    if at is not None:
+        metadata["creationTimestamp"] = status["startTime"] = rfc3339(at)
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": status}
+
+
+@dataclass(slots=True)
+class PodEvents:
+    """One pod as its kubelet tells it. Each method is something that happens; ``pod`` is always as it is now.
+
+    ``container`` may be a volume that is made from an image.
+    Methods answer the event that the kubelet writes; the same event happening again is the same object, bumped.
+    """
+
+    pod: Object
+    _counts: dict[str, tuple[int, float]] = field(default_factory=dict)
+    _last_error: dict[str, str] = field(default_factory=dict)
+
+    def pulling(self, container: str, at: float) -> Object:
+        """The kubelet asks the runtime for the image, or queues to do so."""
+        return self._event(container, "Pulling", f'Pulling image "{self._image(container)}"', at)
+
+    def pulled(self, container: str, at: float, *, seconds: float = 1.0, size: int = 0) -> Object:
+        """The image is there. The container starts soon after: ``started``."""
+        took = f"{seconds:.3f}s ({seconds:.3f}s including waiting)"
+        message = f'Successfully pulled image "{self._image(container)}" in {took}. Image size: {size} bytes.'
+        return self._event(container, "Pulled", message, at)
+
+    def already_present(self, container: str, at: float) -> Object:
+        """Nothing to pull."""
+        message = (
+            f'Container image "{self._image(container)}" already present on machine and can be accessed by the pod'
+        )
+        return self._event(container, "Pulled", message, at)
+
+    def failed(self, container: str, at: float, error: str) -> Object:
+        """The runtime answered with an error."""
+        self._last_error[container] = f"ErrImagePull: {error}"
+        self._status(container, {"waiting": {"reason": "ErrImagePull", "message": error}})
+        return self._event(container, "Failed", f'Failed to pull image "{self._image(container)}": {error}', at)
+
+    def backing_off(self, container: str, at: float) -> Object:
+        """The kubelet looked again and it is not time yet."""
+        message = f'Back-off pulling image "{self._image(container)}"'
+        repeated = f"{message}: {self._last_error.get(container, '')}"
+        self._status(container, {"waiting": {"reason": "ImagePullBackOff", "message": repeated}})
+        return self._event(container, "BackOff", message, at)
+
+    def invalid(self, container: str, at: float) -> Object:
+        """The image's name is none."""
+        image = self._image(container)
+        error = f'couldn\'t parse image name "{image}": invalid reference format'
+        message = f'Failed to apply default image tag "{image}": {error}'
+        self._status(container, {"waiting": {"reason": "InvalidImageName", "message": message}})
+        return self._event(container, "InspectFailed", message, at)
+
+    def never(self, container: str, at: float) -> Object:
+        """The image is not there and must not be pulled."""
+        message = f'Container image "{self._image(container)}" is not present with pull policy of Never'
+        self._status(container, {"waiting": {"reason": "ErrImageNeverPull", "message": message}})
+        return self._event(container, "ErrImageNeverPull", message, at)
+
+    def started(self, container: str, at: float) -> None:
+        """The container runs."""
+        self._status(container, {"running": {"startedAt": rfc3339(at)}}, image_id="sha256:" + "0" * 64)
+        if all("running" in it["state"] for it in self.pod["status"]["containerStatuses"]):
+            self.pod["status"]["phase"] = "Running"
+
+    def _image(self, container: str) -> str:
+        spec = self.pod["spec"]
+        if container in self._volumes:
+            return self._volumes[container]
+        every = spec.get("initContainers", []) + spec["containers"]
+        return str(next(it["image"] for it in every if it["name"] == container))
+
+    @property
+    def _volumes(self) -> dict[str, str]:
+        return {it["name"]: it["image"]["reference"] for it in self.pod["spec"].get("volumes", [])}
+
+    def _status(self, container: str, state: Object, image_id: str = "") -> None:
+        status = self.pod["status"]
+        # A volume has no status: the containers that mount it are told to wait.
+        names = [it["name"] for it in self.pod["spec"]["containers"]] if container in self._volumes else [container]
+        for entry in status.get("initContainerStatuses", []) + status["containerStatuses"]:
+            if entry["name"] in names:
+                entry["state"] = state
+                entry["imageID"] = image_id
+                entry["started"] = entry["ready"] = "running" in state
+
+    def _event(self, container: str, reason: str, message: str, at: float) -> Object:
+        meta, spec = self.pod["metadata"], self.pod["spec"]
+        digest = hashlib.sha256(f"{container}/{reason}/{message}".encode()).hexdigest()[:16]
+        count, first = self._counts.get(digest, (0, at))
+        self._counts[digest] = (count + 1, first)
+        kind = (
+            "initContainers" if any(it["name"] == container for it in spec.get("initContainers", [])) else "containers"
+        )
+        name = f"{meta['name']}.{digest}"
+        place = {} if container in self._volumes else {"fieldPath": f"spec.{kind}{{{container}}}"}
+        return {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": name, "namespace": meta["namespace"], "uid": _uid(meta["namespace"], name)},
+            "involvedObject": {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "namespace": meta["namespace"],
+                "name": meta["name"],
+                "uid": meta["uid"],
+            }
+            | place,
+            "reason": reason,
+            "message": message,
+            "type": "Normal" if reason in ("Pulling", "Pulled", "BackOff") else "Warning",
+            "source": {"component": "kubelet", "host": spec["nodeName"]},
+            "reportingComponent": "kubelet",
+            "reportingInstance": spec["nodeName"],
+            "count": count + 1,
+            "firstTimestamp": rfc3339(first),
+            "lastTimestamp": rfc3339(at),
+            "eventTime": None,
+        }
+
+
+def rfc3339(at: float) -> str:
+    """As metav1.Time is written: whole seconds."""
+    return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _containers(containers: Mapping[str, str]) -> list[Object]:
+    return [{"name": name, "image": image} for name, image in containers.items()]
+
+
+def _waiting(container: Object, reason: str) -> Object:
+    return {
+        "name": container["name"],
+        "image": container["image"],
+        "imageID": "",
+        "ready": False,
+        "started": False,
+        "restartCount": 0,
+        "state": {"waiting": {"reason": reason}},
+    }
+
+
+def _uid(*parts: str) -> str:
+    text = hashlib.sha256("/".join(parts).encode()).hexdigest()
+    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:32]))

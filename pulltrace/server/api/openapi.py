@@ -1,0 +1,144 @@
+"""The OpenAPI document of the API, made from the models in ``wire`` and the routes. PURE.
+
+What is described is promised; readers ignore fields they do not know, so none is forbidden.
+"""
+
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from pulltrace import __version__
+from pulltrace.server.api.query import FILTERS
+from pulltrace.wire import (
+    AgentReport,
+    ImageList,
+    NodeList,
+    PodList,
+    PullEvent,
+    PullList,
+    PullPhase,
+    PullRemovedEvent,
+    PullStatus,
+    ReportResponse,
+)
+
+Json = dict[str, Any]
+
+_MODELS = (PullList, PullStatus, PullEvent, PullRemovedEvent, PodList, ImageList, NodeList, AgentReport, ReportResponse)
+_NODE_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+"""``wire.NODE_NAME`` as JSON Schema writes it."""
+
+_ETAG = {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}}
+
+
+@cache
+def document() -> bytes:
+    """The whole document, as JSON."""
+    refs, components = msgspec.json.schema_components(_MODELS, ref_template="#/components/schemas/{name}")
+    model = dict(zip(_MODELS, refs, strict=True))
+    components["AgentReport"]["properties"]["nodeName"] = {"type": "string", "maxLength": 253, "pattern": _NODE_NAME}
+    components["Error"] = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
+    return msgspec.json.encode(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "Pulltrace",
+                "version": __version__,
+                "description": "What every node of a Kubernetes cluster is pulling. Reading is open.",
+                "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            },
+            "paths": _paths(model),
+            "components": {
+                "schemas": components,
+                "securitySchemes": {"agent": {"type": "http", "scheme": "bearer"}},
+            },
+        }
+    )
+
+
+def _paths(model: dict[Any, Json]) -> Json:
+    filters = [_filter(name) for name in FILTERS]
+    layers = _parameter("layers", "false: none; ids, comma-separated: of these pulls only; else of all")
+    chosen = [*filters, layers]
+    id_ = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+    return {
+        "/api/v1/pulls": _get("What is going on, and what ended lately; newest first", model[PullList], chosen),
+        "/api/v1/pulls/{id}": _get("One pull with its layers", model[PullStatus], [id_], missing=True, filtered=False),
+        "/api/v1/pods": _get("Pods that wait for an image", model[PodList], filters),
+        "/api/v1/images": _get("Each image over all nodes", model[ImageList], filters),
+        "/api/v1/nodes": _get("Nodes and registries", model[NodeList], [], filtered=False),
+        "/api/v1/events": {"get": _stream(model, chosen)},
+        "/api/v1/report": {"post": _report(model)},
+        "/api/v1/openapi.json": _get("This document", {"type": "object"}, [], filtered=False),
+        "/healthz": {"get": {"summary": "The event loop answers", "responses": {"200": _text("ok")}}},
+        "/readyz": {
+            "get": {"summary": "Whether to ask it", "responses": {"200": _text("ok"), "503": _text("Why not yet")}}
+        },
+    }
+
+
+def _parameter(name: str, description: str) -> Json:
+    return {"name": name, "in": "query", "description": description, "schema": {"type": "string"}}
+
+
+def _filter(name: str) -> Json:
+    item: Json = {"enum": list(PullPhase)} if name == "status" else {"type": "string"}
+    return {
+        "name": name,
+        "in": "query",
+        "description": "Alternatives, comma-separated or repeated",
+        "schema": {"type": "array", "items": item, "maxItems": 100},
+        "explode": False,
+    }
+
+
+def _get(summary: str, schema: Json, parameters: list[Json], *, missing: bool = False, filtered: bool = True) -> Json:
+    responses = {"200": _json("As asked", schema), "304": {"description": "As the client has it"}}
+    responses |= {"400": _error("Not a filter, or not a value of one")} if filtered else {}
+    responses |= {"404": _error("Not known, or not any more")} if missing else {}
+    return {"get": {"summary": summary, "parameters": [*parameters, _ETAG], "responses": responses}}
+
+
+def _stream(model: dict[Any, Json], parameters: list[Json]) -> Json:
+    resume = {"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}}
+    line = {"oneOf": [model[PullEvent], model[PullRemovedEvent]]}
+    return {
+        "summary": "Everything, then each change: server-sent events, the schema is that of a data line",
+        "parameters": [*parameters, resume],
+        "responses": {
+            "200": {"description": "A stream without an end", "content": {"text/event-stream": {"schema": line}}},
+            "400": _error("Not a filter, or not a value of one"),
+            "503": _error("Too many readers; Retry-After"),
+        },
+    }
+
+
+def _report(model: dict[Any, Json]) -> Json:
+    return {
+        "summary": "What one node pulls, from its agent",
+        "security": [{"agent": []}, {}],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": model[AgentReport]}}},
+        "responses": {
+            "200": _json("Taken", model[ReportResponse]),
+            "400": _error("Not JSON, not a report, or no node's name"),
+            "401": _error("A token is missing or wrong"),
+            "403": _error("The token is of another account or node"),
+            "413": _error("More than 1 MiB, inflated"),
+            "415": _error("Neither gzip nor identity"),
+            "429": _error("Too soon after the last one of this node; Retry-After"),
+            "503": _error("Too many nodes, or nobody can say whose token this is; Retry-After"),
+        },
+    }
+
+
+def _json(description: str, schema: Json) -> Json:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def _error(description: str) -> Json:
+    return _json(description, {"$ref": "#/components/schemas/Error"})
+
+
+def _text(description: str) -> Json:
+    return {"description": description, "content": {"text/plain": {"schema": {"type": "string"}}}}

@@ -1,0 +1,293 @@
+"""The API server over HTTP: credentials by kubernetes_asyncio, raw JSON straight into the few fields used.
+
+EDGE. The library's models and its Watch are not used: they hold every field of every object (slow, large), and its
+Watch does not end. Only GET is ever sent, and POST of a TokenReview, which stores nothing.
+"""
+
+import contextlib
+import logging
+import random
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Any
+
+import aiohttp
+import kubernetes_asyncio
+import msgspec
+from kubernetes_asyncio.client import ApiClient, Configuration
+from msgspec import Raw, Struct, field
+
+from pulltrace import __version__
+from pulltrace.server.kubernetes.api import ForbiddenError, GoneError, KubeError, Page, Resource, Review, Watched
+from pulltrace.server.kubernetes.objects import Event, Pod
+
+_log = logging.getLogger(__name__)
+
+PAGE = 200
+"""Objects a page: about 2 MB of pods, which take some ten milliseconds to read."""
+CONNECT_TIMEOUT = 10.0
+LIST_TIMEOUT = 60.0
+REVIEW_TIMEOUT = 5.0
+WATCH_SECONDS = 300
+"""How long the API server is asked to keep a watch up; client-go takes five to ten minutes."""
+SILENCE = 150.0
+"""Seconds without a byte after which a watch is taken for dead: bookmarks come about every minute."""
+LONGEST_LINE = 16 * 2**20
+
+_HEADERS = {
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",  # compressing long lists costs the API server more than the bytes do
+}
+
+
+class _ListMeta(Struct):
+    version: str = field(name="resourceVersion", default="")
+    token: str = field(name="continue", default="")
+
+
+class _List(Struct):
+    metadata: _ListMeta
+    items: list[Raw] | None = None
+
+
+class _Line(Struct):
+    type: str
+    object: Raw
+
+
+class _Status(Struct):
+    code: int = 0
+    reason: str = ""
+    message: str = ""
+
+
+class _OnlyVersion(Struct):
+    metadata: _ListMeta
+
+
+class _User(Struct):
+    username: str = ""
+    extra: dict[str, list[str]] = {}
+
+
+class _ReviewStatus(Struct):
+    authenticated: bool = False
+    user: _User = field(default_factory=_User)
+    audiences: list[str] = []
+    error: str = ""
+
+
+class _TokenReview(Struct):
+    status: _ReviewStatus = field(default_factory=_ReviewStatus)
+
+
+_review_decoder = msgspec.json.Decoder(_TokenReview)
+_list_decoder = msgspec.json.Decoder(_List)
+_line_decoder = msgspec.json.Decoder(_Line)
+_status_decoder = msgspec.json.Decoder(_Status)
+_version_decoder = msgspec.json.Decoder(_OnlyVersion)
+_decoders: dict[type, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(kind) for kind in (Pod, Event)}
+
+
+async def connect(environ: Mapping[str, str]) -> "HttpApi":
+    """In-cluster access, or what ``KUBECONFIG`` names. Raises ``KubeError``."""
+    configuration = Configuration()
+
+    def in_cluster() -> None:
+        kubernetes_asyncio.config.load_incluster_config(configuration, environ=environ)  # type: ignore[no-untyped-call]
+
+    mounted = bool(environ.get("KUBERNETES_SERVICE_HOST"))
+    try:
+        if mounted:
+            in_cluster()
+        else:
+            await kubernetes_asyncio.config.load_kube_config(environ["KUBECONFIG"], client_configuration=configuration)
+    except Exception as error:  # kubeconfigs run programs and read files: there is no list of what can go wrong
+        raise KubeError(f"no access to Kubernetes: {error}") from error
+    return HttpApi(configuration, in_cluster if mounted else None)
+
+
+class HttpApi:
+    """One API server. Make it on the event loop that uses it.
+
+    ``renew`` reads the credentials anew. The library does so once a minute, which is too late after a refusal.
+    """
+
+    def __init__(self, configuration: Configuration, renew: Callable[[], None] | None = None) -> None:
+        self._renew = renew
+        # Python 3.13 began to refuse authorities without every extension of RFC 5280: those of older EKS clusters.
+        configuration.disable_strict_ssl_verification = True
+        configuration.connection_pool_maxsize = 0  # a watch holds its connection, and there are two for each namespace
+        self._client = ApiClient(configuration)
+        self._client.user_agent = f"pulltrace/{__version__}"
+        self._complained: set[str] = set()
+
+    @classmethod
+    def at(cls, url: str) -> "HttpApi":
+        """An API server that wants no credentials, such as the demo's."""
+        return cls(Configuration(host=url))
+
+    async def pages(self, resource: Resource, namespace: str | None) -> AsyncGenerator[Page, None]:
+        """All objects, a page at a time. A list that takes so long that its token expires ends in ``GoneError``."""
+        token = ""
+        while True:
+            query = [("limit", str(PAGE))] + ([("continue", token)] if token else [])
+            async with self._get(resource, namespace, query, LIST_TIMEOUT) as response:
+                body = await _read(response)
+            try:
+                page = _list_decoder.decode(body)
+            except msgspec.MsgspecError as error:
+                raise KubeError(f"the answer to listing {resource.name} is no list: {error}") from error
+            found = (self._decode(resource, raw) for raw in page.items or ())
+            yield Page([item for item in found if item], page.metadata.version)
+            token = page.metadata.token
+            if not token:
+                return
+
+    async def changes(
+        self, resource: Resource, namespace: str | None, version: str
+    ) -> AsyncGenerator[list[Watched], None]:
+        """Changes after ``version``: first an empty batch, then what each read of the connection brings."""
+        seconds = random.randint(WATCH_SECONDS, 2 * WATCH_SECONDS)  # noqa: S311  # not all at once
+        query = [
+            ("watch", "true"),
+            ("allowWatchBookmarks", "true"),
+            ("resourceVersion", version),
+            ("timeoutSeconds", str(seconds)),
+        ]
+        async with self._get(resource, namespace, query, SILENCE) as response:
+            yield []
+            rest = b""
+            while chunk := await _read_some(response):
+                *lines, rest = (rest + chunk).split(b"\n")
+                if len(rest) > LONGEST_LINE:
+                    raise KubeError(f"a line of the watch of {resource.name} has no end")
+                yield [self._watched(resource, line) for line in lines if line.strip()]
+
+    async def review(self, token: str, audience: str) -> Review:
+        """Whose token this is (https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/token-review-v1/)."""
+        kind = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview"}
+        body = kind | {"spec": {"token": token, "audiences": [audience]}}
+        async with self._call(
+            "POST", "/apis/authentication.k8s.io/v1/tokenreviews", [], REVIEW_TIMEOUT, body
+        ) as answer:
+            text = await _read(answer)
+        try:
+            status = _review_decoder.decode(text).status
+        except msgspec.MsgspecError as error:
+            raise KubeError(f"the answer to a TokenReview is none: {error}") from error
+        user = status.user if status.authenticated else _User()
+        return Review(user.username, status.audiences, user.extra, status.error)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+    def _get(
+        self, resource: Resource, namespace: str | None, query: list[tuple[str, str]], silence: float
+    ) -> "_Answer":
+        path = f"/api/v1/namespaces/{namespace}/{resource.name}" if namespace else f"/api/v1/{resource.name}"
+        return self._call("GET", path, [*query, ("fieldSelector", resource.selector)], silence)
+
+    def _call(
+        self, method: str, path: str, query: list[tuple[str, str]], silence: float, body: object = None
+    ) -> "_Answer":
+        call = self._client.call_api(
+            path,
+            method,
+            query_params=query,
+            body=body,
+            header_params=_HEADERS | ({"Content-Type": "application/json"} if body else {}),
+            auth_settings=["BearerToken"],
+            _preload_content=False,
+            _request_timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT, sock_read=silence),
+        )
+        return _Answer(call, self._refused)
+
+    def _refused(self) -> None:
+        """The token expired or was revoked; the kubelet may have mounted another one since."""
+        if self._renew:
+            with contextlib.suppress(OSError, kubernetes_asyncio.config.ConfigException):  # being replaced right now
+                self._renew()
+
+    def _watched(self, resource: Resource, text: bytes) -> Watched:
+        try:
+            line = _line_decoder.decode(text)
+            if line.type == "ERROR":
+                raise _error(_status_decoder.decode(line.object))
+            version = _version_decoder.decode(line.object).metadata.version
+        except msgspec.MsgspecError as error:
+            raise KubeError(f"a line of the watch of {resource.name} is none: {error}") from error
+        return Watched(line.type, None if line.type == "BOOKMARK" else self._decode(resource, line.object), version)
+
+    def _decode(self, resource: Resource, raw: Raw) -> Any:
+        try:
+            return _decoders[resource.kind].decode(raw)
+        except msgspec.MsgspecError as error:
+            if resource.name not in self._complained:  # once: a broken controller would fill the log
+                self._complained.add(resource.name)
+                _log.warning(
+                    "kube.object.unreadable", extra={"fields": {"resource": resource.name, "error": str(error)}}
+                )
+            return None
+
+
+class _Answer:
+    """Sends the request on entering; whatever goes wrong in between leaves as ``KubeError``."""
+
+    def __init__(self, call: Any, unauthorized: Callable[[], None]) -> None:
+        self._call = call
+        self._unauthorized = unauthorized
+        self._response: aiohttp.ClientResponse | None = None
+
+    async def __aenter__(self) -> aiohttp.ClientResponse:
+        try:
+            response: aiohttp.ClientResponse = await self._call
+            self._response = response
+            if response.ok:
+                return response
+            body = await response.read()
+        except (aiohttp.ClientError, OSError) as error:
+            raise KubeError(_say(error)) from error
+        except kubernetes_asyncio.config.ConfigException as error:  # the token is read anew once a minute
+            raise KubeError(f"no credentials for the API server: {error}") from error
+        finally:
+            if self._response and not self._response.ok:
+                self._response.close()
+        try:
+            status = _status_decoder.decode(body)
+        except msgspec.MsgspecError:
+            status = _Status(message=body[:200].decode(errors="replace").strip())
+        status.code = response.status
+        if status.code == 401:
+            self._unauthorized()
+        raise _error(status)
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._response:
+            self._response.close()
+
+
+def _error(status: _Status) -> KubeError:
+    kind = {410: GoneError, 403: ForbiddenError}.get(status.code, KubeError)
+    if status.reason == "Expired":
+        kind = GoneError
+    return kind(f"{status.message or status.reason or 'the API server refused'} ({status.code})")
+
+
+def _say(error: Exception) -> str:
+    return f"the API server cannot be reached: {str(error) or type(error).__name__}"
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    try:
+        return await response.read()
+    except (aiohttp.ClientError, OSError) as error:
+        raise KubeError(_say(error)) from error
+
+
+async def _read_some(response: aiohttp.ClientResponse) -> bytes:
+    """What has arrived, or nothing at the end."""
+    try:
+        return await response.content.readany()
+    except (aiohttp.ClientError, OSError) as error:
+        raise KubeError(_say(error)) from error

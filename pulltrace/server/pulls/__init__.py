@@ -1,0 +1,1 @@
+"""The state of all pulls: merge reports, join them with pods, publish the result."""

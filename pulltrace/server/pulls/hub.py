@@ -1,0 +1,217 @@
+"""The one owner of state and its only writer: takes reports, joins, publishes in ticks.
+
+A report marks its node; the tick re-joins marked nodes and publishes what changed as one frame. The end of a pull
+does not wait for the tick. Readers wait on ``changed`` and read the feed themselves.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from pulltrace.logs import fields
+from pulltrace.server.kubernetes.demand import ImageDemand
+from pulltrace.server.kubernetes.objects import Change
+from pulltrace.server.kubernetes.source import ClusterSource
+from pulltrace.server.limits import Limits
+from pulltrace.server.metrics import Gauges, Metrics
+from pulltrace.server.pulls.correlation import SETTLES_AFTER, Correlation
+from pulltrace.server.pulls.feed import Feed
+from pulltrace.server.pulls.inventory import Inventory, Merged
+from pulltrace.server.pulls.node import Node
+from pulltrace.server.pulls.outcomes import Outcomes
+from pulltrace.server.pulls.views import count_waiting
+from pulltrace.settings import ServerSettings
+from pulltrace.wire import AgentReport, NodeList, NodeStatus, RegistryStatus, to_time
+
+_log = logging.getLogger(__name__)
+
+
+def steady_clock() -> Callable[[], float]:
+    """Unix seconds that never jump: the time at which this was called, and what has passed since.
+
+    When somebody sets the machine's clock, no node becomes lost and no history too old. Suspended time counts.
+    """
+    ticking = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # Linux's monotonic clock stops in suspend
+    offset = time.time() - time.clock_gettime(ticking)
+    return lambda: time.clock_gettime(ticking) + offset
+
+
+class ImageDemands(Protocol):
+    """What the hub asks of the Kubernetes side; ``pods.Cluster`` is one."""
+
+    def demands(self, node: str) -> Sequence[ImageDemand]:
+        """What one node's kubelet is after."""
+
+    def expire(self, now: float) -> set[str]:
+        """Forget what is over; the nodes where something changed."""
+
+
+class TooSoonError(Exception):
+    """A node reported again before its time."""
+
+
+class Hub:
+    """All that the server knows. ``boot_id`` tells agents and readers when it has forgotten everything."""
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        metrics: Metrics,
+        *,
+        limits: Limits | None = None,
+        cluster: ImageDemands | None = None,
+        source: ClusterSource | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.metrics = metrics
+        self.boot_id = secrets.token_hex(6)
+        self.feed = Feed(self.limits.tombstones)
+        self.closing = False
+        """The server stops: streams say good-bye."""
+        self.wake: Callable[[], None] = lambda: None
+        """Called at each frame, and often enough in between for quiet readers to be sent a comment."""
+        clock = self._clock = clock or steady_clock()
+        self.source = source or ClusterSource()
+        if self.source.on:
+            cluster = self.source.cluster
+            self.source.tell = self._kube_change
+        self._cluster = cluster
+        self._pulls = Inventory(ttl=settings.history_ttl, born=clock(), limits=self.limits)
+        self._correlation = Correlation(settings.stall_timeout)
+        self._outcomes = Outcomes(metrics, waits=cluster is not None)
+        self._dirty: set[str] = set()
+        self._woken_at = 0.0
+        self._dropped = 0
+
+    def now(self) -> float:
+        """The server's time, unix seconds."""
+        return self._clock()
+
+    def report(self, report: AgentReport) -> None:
+        """Take one report. Raises ``TooSoonError``, ``TooManyNodesError``."""
+        now = self._clock()
+        node = self._pulls.nodes.get(report.node_name)
+        if node and 0 <= now - node.last_report < self.limits.report_interval:
+            raise TooSoonError
+        merged = self._pulls.merge(report, now)
+        merged.node.last_report = now
+        self.metrics.report()
+        self._take(merged, now)
+        if merged.ended:
+            self._publish([merged.node.name], now)
+
+    def touch(self, nodes: Iterable[str]) -> None:
+        """The Kubernetes side says: what these nodes want has changed."""
+        self._dirty.update(nodes)
+
+    def _kube_change(self, change: Change) -> None:
+        self.touch(self.source.cluster.apply(change, self._clock()))
+
+    async def run(self) -> None:
+        """Tick for ever."""
+        while True:
+            await asyncio.sleep(self.limits.tick)
+            self.tick(self._clock())
+
+    def tick(self, now: float) -> None:
+        """Publish what changed since the last tick."""
+        for merged in self._pulls.watch(now):
+            self._log_node(merged.node)
+            self._take(merged, now)
+        if self._cluster:
+            self._dirty |= self._cluster.expire(now)
+        gone = [id_ for pull in self._pulls.expire(now) if (id_ := self._correlation.forget(pull))]
+        dirty, self._dirty = self._dirty, set()
+        self._publish(dirty, now, gone)
+        if self.feed.cut() or now - self._woken_at >= self.limits.keep_alive / 3:
+            self._woken_at = now
+            self.wake()
+        self._outcomes.settle(now)
+        self.metrics.dropped(self._pulls.dropped - self._dropped)
+        self._dropped = self._pulls.dropped
+
+    def close(self) -> None:
+        """Wake every reader for the last time."""
+        self.closing = True
+        self.wake()
+
+    def nodes(self) -> NodeList:
+        """Every node and registry, as they are now."""
+        now = self._clock()
+        registries: dict[str, tuple[int, float]] = {}
+        nodes = []
+        for node in self._pulls.nodes.values():
+            for pull in node.active.values():
+                host = pull.state.registry or ""
+                count, rate = registries.get(host, (0, 0.0))
+                registries[host] = (count + 1, rate + pull.bytes_per_second(now))
+            nodes.append(_node_status(node, now))
+        return NodeList(
+            nodes=sorted(nodes, key=lambda node: node.name),
+            registries=[
+                RegistryStatus(registry=host, active_pulls=count, bytes_per_sec=round(rate, 1))
+                for host, (count, rate) in sorted(registries.items())
+                if host
+            ],
+        )
+
+    def gauges(self) -> Gauges:
+        """What a scrape shows of this moment."""
+        pulls = [pull for pull in self.feed.pulls() if not pull.status.ended]
+        return Gauges(
+            active=dict(Counter(pull.status for pull in pulls)),
+            stalled=sum(pull.stalled_since is not None for pull in pulls),
+            nodes=[(node.name, node.state, node.last_seen) for node in self._pulls.nodes.values()],
+            watches=self.source.up(),
+            pods_waiting=count_waiting(self.source.cluster.waiting(), self.feed.pulls()),
+        )
+
+    def _take(self, merged: Merged, now: float) -> None:
+        node = merged.node
+        if merged.stale:
+            return
+        for pull, count in merged.fetched:
+            self.metrics.fetched(pull.state.registry, count)
+        for pull in merged.ended:
+            self._outcomes.phases(pull)
+        if merged.ended or node.active or node.name in self._dirty:
+            self._dirty.add(node.name)
+
+    def _publish(self, nodes: Iterable[str], now: float, removed: Sequence[str] = ()) -> None:
+        self.feed.publish((), removed, now)
+        for name in nodes:
+            node = self._pulls.nodes.get(name)
+            pulls = node.lately(SETTLES_AFTER, now) if node else ()
+            joined = self._correlation.join(name, pulls, self._cluster.demands(name) if self._cluster else (), now)
+            self._dirty.discard(name)
+            for arrival, status in joined.changed:
+                if status is None:
+                    self._outcomes.forget(arrival.id)
+                    self.feed.publish((), [arrival.id], now)
+                    continue
+                if not arrival.history:
+                    before = self.feed.get(arrival.id)
+                    self._outcomes.note(before.pull if before else None, status, now)
+                self.feed.publish([status], (), now)
+
+    def _log_node(self, node: Node) -> None:
+        level = logging.INFO if node.name in self._pulls.nodes else logging.DEBUG
+        _log.log(level, "node.%s", node.state.value, extra=fields(node=node.name))
+
+
+def _node_status(node: Node, now: float) -> NodeStatus:
+    return NodeStatus(
+        name=node.name,
+        state=node.state,
+        last_seen=to_time(node.last_seen),
+        active_pulls=len(node.active),
+        bytes_per_sec=round(sum(pull.bytes_per_second(now) for pull in node.active.values()), 1),
+        agent_version=node.agent_version,
+        containerd_version=node.containerd_version,
+        snapshotter=node.snapshotter,
+    )

@@ -1,0 +1,271 @@
+"""Every node's pulls as its agent tells them: ``merge(report, now)``, ``watch(now)``, ``expire(now)``. PURE.
+
+The work for one report grows with that report and with nothing else. What a node stops telling is closed honestly;
+a node that stops telling anything is late, then lost. Kubernetes has no part in this: see ``correlation``.
+"""
+
+import heapq
+import itertools
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from msgspec import structs
+
+from pulltrace.server.limits import Limits
+from pulltrace.server.pulls import go_agent
+from pulltrace.server.pulls.node import DEFAULT_HEARTBEAT, Node, Pull, is_told
+from pulltrace.wire import (
+    UNKNOWN_IMAGE,
+    AgentReport,
+    ErrorReason,
+    LayerPhase,
+    LayerState,
+    NodeState,
+    PullPhase,
+    PullState,
+)
+
+ENDED_UNSEEN = "ended while nobody watched"
+AGENT_GONE = "the node's agent is gone"
+
+
+class TooManyNodesError(Exception):
+    """A new node's report while as many nodes as there may be are known."""
+
+
+@dataclass(slots=True)
+class Merged:
+    """What one report, or the lack of one, changed on a node."""
+
+    node: Node
+    started: list[Pull] = field(default_factory=list)
+    ended: list[Pull] = field(default_factory=list)
+    fetched: list[tuple[Pull, int]] = field(default_factory=list)
+    """Bytes that came, no byte twice."""
+    stale: bool = False
+    """A duplicate or a late one: nothing of it was taken."""
+
+
+class Inventory:
+    """All nodes. ``born`` is when this server started: what ended before is history."""
+
+    def __init__(self, *, ttl: float, born: float, limits: Limits) -> None:
+        self.nodes: dict[str, Node] = {}
+        self.dropped = 0
+        """Pulls and layers that did not fit into the limits."""
+        self._ttl = ttl
+        self._born = born
+        self._limits = limits
+        self._silence: list[tuple[float, str]] = []  # one per node: when to look whether it still talks
+        self._ends: list[tuple[float, int, Pull]] = []  # when ended pulls are forgotten
+        self._history = 0
+        self._serial = itertools.count()  # keeps the heap from comparing pulls
+        self._evicted: list[Pull] = []
+
+    def merge(self, report: AgentReport, now: float) -> Merged:
+        """Take one report that arrived at ``now``. Raises ``TooManyNodesError``."""
+        node = self.nodes.get(report.node_name)
+        if node is None:
+            node = self._new_node(report, now)
+        known_since = node.whole_at
+        merged = Merged(node)
+        if self._is_stale(node, report, now):
+            merged.stale = True
+            return merged
+        self._hear(node, report, now)
+        states = report.pulls or []
+        node.legacy = go_agent.is_legacy(states) or (node.legacy and not report.boot_id)
+        if node.legacy:
+            unknown = node.active.get(UNKNOWN_IMAGE)
+            ingests = states[: self._limits.layers_per_pull]
+            self.dropped += len(states) - len(ingests)
+            states = go_agent.merge_ingests(ingests, unknown.state if unknown else None)
+        told = set(report.others or ())
+        for state in states[: self._limits.active_per_node]:
+            told.add(state.id)
+            if self._fits(node, state):
+                self._take(merged, state, known_since, now)
+            else:
+                self.dropped += 1
+        self.dropped += max(len(states) - self._limits.active_per_node, 0)
+        for pull in [pull for key, pull in node.active.items() if key not in told]:
+            if node.legacy:
+                self._end(merged, pull, PullPhase.COMPLETED, now, now)
+            else:
+                pull.presumed = True
+                self._end(merged, pull, PullPhase.FAILED, now, now, error=ENDED_UNSEEN)
+        return merged
+
+    def watch(self, now: float) -> list[Merged]:
+        """Nodes that fell silent, or are forgotten, since the last call."""
+        changed = []
+        while self._silence and self._silence[0][0] <= now:
+            _, name = heapq.heappop(self._silence)
+            node = self.nodes[name]
+            silent = now - node.last_seen
+            before = node.state
+            merged = Merged(node)
+            if silent >= node.lost_after:
+                node.state = NodeState.LOST
+                for pull in list(node.active.values()):
+                    pull.presumed = True
+                    self._end(merged, pull, PullPhase.FAILED, now, now, error=AGENT_GONE)
+            elif silent >= node.late_after:
+                node.state = NodeState.LATE
+            if silent > node.lost_after + self._ttl:
+                del self.nodes[name]
+            else:
+                due = {NodeState.REPORTING: node.late_after, NodeState.LATE: node.lost_after}
+                wait = due.get(node.state, node.lost_after + self._ttl + 1.0)
+                heapq.heappush(self._silence, (node.last_seen + wait, name))
+            if node.state is not before or name not in self.nodes:
+                changed.append(merged)
+        return changed
+
+    def expire(self, now: float) -> list[Pull]:
+        """Ended pulls whose time is over, or that had to make room."""
+        gone, self._evicted = self._evicted, []
+        while self._ends and (self._ends[0][0] <= now or self._history > self._limits.history):
+            due, _, pull = heapq.heappop(self._ends)
+            if self._is_due(due, pull):
+                self.dropped += due > now
+                del pull.node.ended[pull.key]
+                self._history -= 1
+                gone.append(pull)
+        if len(self._ends) > 2 * self._history + 1000:  # most are of pulls that had to go earlier
+            self._ends = [end for end in self._ends if self._is_due(end[0], end[2])]
+            heapq.heapify(self._ends)
+        return gone
+
+    def _is_due(self, due: float, pull: Pull) -> bool:
+        """Not evicted since, nor come back to life."""
+        return pull.node.ended.get(pull.key) is pull and pull.ended_at is not None and pull.ended_at + self._ttl <= due
+
+    def _new_node(self, report: AgentReport, now: float) -> Node:
+        if len(self.nodes) >= self._limits.nodes:
+            raise TooManyNodesError
+        name = report.node_name
+        node = self.nodes[name] = Node(name, last_seen=now, whole_at=self._born, heartbeat=_heartbeat(report))
+        heapq.heappush(self._silence, (now + node.late_after, name))
+        return node
+
+    def _is_stale(self, node: Node, report: AgentReport, now: float) -> bool:
+        if not report.boot_id:
+            return False
+        if report.boot_id == node.boot_id:
+            return report.sequence <= node.sequence
+        # An agent that was replaced may have a last report under way; when the new one is silent it may speak again.
+        return report.boot_id in node.past_boots and now - node.last_seen < node.late_after
+
+    def _hear(self, node: Node, report: AgentReport, now: float) -> None:
+        if report.boot_id != node.boot_id and node.boot_id:
+            node.past_boots.append(node.boot_id)
+        node.boot_id, node.sequence = report.boot_id, report.sequence
+        node.last_seen = now
+        if not report.others:
+            node.whole_at = now
+        node.heartbeat = _heartbeat(report)
+        node.state = NodeState.REPORTING
+        node.agent_version = report.agent_version
+        node.containerd_version = report.containerd_version
+        node.snapshotter = report.snapshotter
+        if is_told(report.timestamp):
+            node.set_clock(report.timestamp.timestamp() - now)
+
+    def _fits(self, node: Node, state: PullState) -> bool:
+        """Reports that tell in turns could name more live pulls than one holds."""
+        has_ended = state.status is not None and state.status.ended
+        return has_ended or state.id in node.active or len(node.active) < self._limits.active_per_node
+
+    def _take(self, merged: Merged, state: PullState, known_since: float, now: float) -> None:
+        node = merged.node
+        if state.layers and len(state.layers) > self._limits.layers_per_pull:
+            self.dropped += len(state.layers) - self._limits.layers_per_pull
+            state = structs.replace(state, layers=state.layers[: self._limits.layers_per_pull])
+        pull = node.active.get(state.id) or node.ended.get(state.id)
+        phase = state.status or (PullPhase.DOWNLOADING if state.layers else PullPhase.RESOLVING)
+        if phase is PullPhase.QUEUED:  # only Kubernetes knows queues; what an agent sees has begun
+            phase = PullPhase.RESOLVING
+        ended_at = node.clock(state.completed_at, now) if phase.ended else None
+        if pull is None:
+            if ended_at is not None and now - ended_at > self._ttl:
+                return
+            pull = self._new_pull(merged, state, ended_at, known_since, now)
+        elif pull.ended_at is not None:
+            if not pull.presumed:
+                return  # told once more: our answer got lost, or we are asked to remember what we know
+            if pull.phase is PullPhase.COMPLETED and ended_at is None:
+                return  # long under way: its kubelet has had the image since
+            del node.ended[pull.key]
+            self._history -= 1
+            pull.revive(now)
+            node.active[state.id] = pull
+        before = pull.state.layers
+        came = pull.update(state, now)
+        if came and not pull.history:
+            merged.fetched.append((pull, came))
+        _learn_unpacking(node, before, state.layers)
+        if ended_at is not None:
+            self._end(merged, pull, phase, ended_at, now, error=state.error, reason=state.error_reason)
+            pull.presumed = False
+        else:
+            pull.enter(phase, now)
+
+    def _new_pull(
+        self, merged: Merged, state: PullState, ended_at: float | None, known_since: float, now: float
+    ) -> Pull:
+        node = merged.node
+        started_at = node.clock(state.started_at, now)
+        # The original's next pull will bear the same name.
+        pull = Pull(f"{state.id} {now:.3f}" if node.legacy else state.id, node, state, started_at)
+        pull.history = ended_at is not None and ended_at < self._born
+        pull.fresh = not node.legacy and pull.started_at >= known_since
+        node.active[state.id] = pull
+        if not pull.history:
+            merged.started.append(pull)
+        return pull
+
+    def _end(
+        self,
+        merged: Merged,
+        pull: Pull,
+        phase: PullPhase,
+        at: float,
+        now: float,
+        *,
+        error: str | None = None,
+        reason: ErrorReason | None = None,
+    ) -> None:
+        node = pull.node
+        ended_at = pull.end(phase, at, now, error, reason)
+        del node.active[pull.state.id]
+        node.ended[pull.key] = pull
+        self._history += 1
+        heapq.heappush(self._ends, (ended_at + self._ttl, next(self._serial), pull))
+        if len(node.ended) > self._limits.history_per_node:
+            _, oldest = node.ended.popitem(last=False)
+            self._history -= 1
+            self.dropped += 1
+            self._evicted.append(oldest)
+        merged.ended.append(pull)
+
+
+def _heartbeat(report: AgentReport) -> float:
+    """Seconds between two reports of an idle agent, as it tells them."""
+    return min(max(report.heartbeat_seconds, 1.0), 300.0) if report.heartbeat_seconds else DEFAULT_HEARTBEAT
+
+
+def _learn_unpacking(node: Node, before: list[LayerState] | None, after: list[LayerState] | None) -> None:
+    """Layers are unpacked one on the other: one's turn comes when it is here and the one below it is done.
+
+    Both times are containerd's own, where a poll a second could time no layer that takes less.
+    """
+    if not before or not after or before is after or len(before) != len(after):
+        return
+    below: datetime | None = None
+    for old, new in zip(before, after, strict=True):
+        if new.state is LayerPhase.EXTRACTED is not old.state and new.extracted_at:
+            turns = [time for time in (new.completed_at or new.extract_started_at, below) if time]
+            if turns:
+                node.unpacking.saw(new.total_bytes, max((new.extracted_at - max(turns)).total_seconds(), 0.0))
+        below = new.extracted_at

@@ -1,0 +1,219 @@
+"""One attempt's facts → the numbers people see: sums, percent, rate, time to ready, stall. PURE.
+
+Layers that another pull is fetching count in the total and in what came, for it is progress, but not in the rate:
+nobody's sum over pulls counts a byte twice.
+"""
+
+from dataclasses import dataclass
+
+from pulltrace.server.kubernetes.demand import ImageDemand
+from pulltrace.server.pulls.node import Pull
+from pulltrace.server.pulls.rates import seconds_left
+from pulltrace.wire import (
+    ErrorReason,
+    LayerPhase,
+    LayerState,
+    LayerStatus,
+    PodCorrelation,
+    PullPhase,
+    PullStatus,
+    to_time,
+)
+
+_DONE = (LayerPhase.CACHED, LayerPhase.DOWNLOADED, LayerPhase.EXTRACTING, LayerPhase.EXTRACTED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArrivalContext:
+    """What is known of an image's arrival beside the bytes: its name, who waits, why it failed."""
+
+    id: str
+    image: str
+    guessed: bool = False
+    attempt: int = 1
+    pods: tuple[PodCorrelation, ...] = ()
+    registry: str | None = None
+    repository: str | None = None
+    error: str | None = None
+    reason: ErrorReason | None = None
+    next_retry_at: float | None = None
+
+
+@dataclass(slots=True)
+class _Sums:
+    total: int = 0
+    downloaded: int = 0
+    cached_bytes: int = 0
+    done: int = 0
+    cached: int = 0
+    extracted: int = 0
+    extracted_bytes: int = 0
+    to_unpack: int = 0
+    unpacking: bool = False
+    elsewhere: bool = False
+
+
+def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, now: float) -> PullStatus:
+    """One attempt, as it is now."""
+    state, node = pull.state, pull.node
+    sums = _sums(state.layers or [])
+    to_fetch = max(sums.total - sums.cached_bytes, 0)
+    downloaded = min(sums.downloaded, to_fetch) if state.total_known else sums.downloaded
+    pull.best_percent = max(pull.best_percent, _percent(pull.phase, state.total_known, downloaded, to_fetch))
+    live = pull.ended_at is None
+    return PullStatus(
+        id=context.id,
+        node_name=node.name,
+        image_ref=context.image,
+        total_bytes=to_fetch,
+        downloaded_bytes=downloaded,
+        bytes_per_sec=round(pull.bytes_per_second(now), 1),
+        percent=pull.best_percent,
+        layer_count=len(state.layers or ()),
+        layers_done=sums.done,
+        started_at=to_time(pull.started_at),
+        total_known=state.total_known,
+        status=pull.phase,
+        image_bytes=sums.total,
+        cached_bytes=sums.cached_bytes,
+        extracted_bytes=sums.extracted_bytes,
+        layers_cached=sums.cached,
+        layers_extracted=sums.extracted,
+        attempt=context.attempt,
+        eta_seconds=_seconds_left(pull, sums, to_fetch - downloaded, now) if live and state.total_known else None,
+        completed_at=None if pull.ended_at is None else to_time(pull.ended_at),
+        error=context.error or pull.error,
+        error_reason=context.reason or pull.reason,
+        next_retry_at=None if context.next_retry_at is None else to_time(context.next_retry_at),
+        pods=list(context.pods) or None,
+        layers=[_layer(layer, context.id, pull, now) for layer in state.layers] if state.layers else None,
+        stalled_since=to_time(pull.arriving.grew_at) if live and _is_stalled(pull, sums, stall_timeout, now) else None,
+        ref_guessed=context.guessed,
+        registry=state.registry or context.registry,
+        repository=state.repository or context.repository,
+        manifest_digest=state.manifest_digest,
+        media_type=state.media_type,
+        snapshotter=state.snapshotter or node.snapshotter or None,
+    )
+
+
+def status_without_pull(demand: ImageDemand, context: ArrivalContext) -> PullStatus:
+    """An image that nobody is seen pulling: it waits for its turn, could not be had, or came unseen."""
+    phase, ended_at = PullPhase.QUEUED, None
+    if demand.pulled_at is not None:
+        phase, ended_at = PullPhase.COMPLETED, demand.pulled_at
+    elif demand.failure and not demand.pulling:
+        phase, ended_at = PullPhase.FAILED, max(demand.failure.at, demand.since)
+    return PullStatus(
+        id=context.id,
+        node_name=demand.node,
+        image_ref=context.image,
+        total_bytes=0,
+        downloaded_bytes=0,
+        bytes_per_sec=0.0,
+        percent=100.0 if phase is PullPhase.COMPLETED else 0.0,
+        layer_count=0,
+        layers_done=0,
+        started_at=to_time(demand.since),
+        total_known=False,
+        status=phase,
+        image_bytes=0,
+        cached_bytes=0,
+        extracted_bytes=0,
+        layers_cached=0,
+        layers_extracted=0,
+        attempt=context.attempt,
+        completed_at=None if ended_at is None else to_time(ended_at),
+        error=context.error,
+        error_reason=context.reason,
+        next_retry_at=None if context.next_retry_at is None else to_time(context.next_retry_at),
+        pods=list(context.pods) or None,
+        registry=context.registry,
+        repository=context.repository,
+    )
+
+
+def _sums(layers: list[LayerState]) -> _Sums:
+    sums = _Sums()
+    for layer in layers:
+        state = layer.state
+        sums.total += layer.total_bytes
+        sums.downloaded += layer.downloaded_bytes
+        sums.cached_bytes += layer.cached_bytes
+        if state in _DONE or (state is None and layer.total_known and layer.downloaded_bytes >= layer.total_bytes):
+            sums.done += 1
+        elif layer.fetched_by:
+            sums.elsewhere = True
+        if state is LayerPhase.CACHED:
+            sums.cached += 1
+        elif state is LayerPhase.EXTRACTED:
+            sums.extracted += 1
+            sums.extracted_bytes += layer.total_bytes
+        elif state is not None:
+            sums.to_unpack += layer.total_bytes
+            sums.unpacking |= state is LayerPhase.EXTRACTING
+    return sums
+
+
+def _percent(phase: PullPhase, total_known: bool, downloaded: int, to_fetch: int) -> float:
+    """To a tenth, and 100 only when it is: 99.96 is not."""
+    if phase is PullPhase.COMPLETED:
+        return 100.0
+    if not total_known:
+        return 0.0
+    if downloaded >= to_fetch:
+        return 100.0
+    return min(downloaded * 1000 // to_fetch / 10, 99.9)
+
+
+def _seconds_left(pull: Pull, sums: _Sums, to_download: int, now: float) -> float | None:
+    # The original's agent knows nothing of unpacking.
+    to_unpack = 0 if pull.node.legacy else sums.to_unpack
+    return seconds_left(to_download, pull.arriving.rate(now), to_unpack, pull.node.unpacking.rate)
+
+
+def _is_stalled(pull: Pull, sums: _Sums, timeout: float, now: float) -> bool:
+    """No byte came, nothing is being unpacked, and it is not for another pull to move."""
+    if pull.phase not in (PullPhase.RESOLVING, PullPhase.DOWNLOADING) or sums.unpacking or sums.elsewhere:
+        return False
+    return now - pull.arriving.grew_at >= timeout
+
+
+def _layer(layer: LayerState, pull_id: str, pull: Pull, now: float) -> LayerStatus:
+    """One layer, told as before while nothing of it changed: most of them wait or are done."""
+    before = pull.published_layers.get(layer.digest)
+    if before and before[0] == layer and before[1].pull_id == pull_id:
+        return before[1]
+    status = _layer_now(layer, pull_id, pull, now)
+    stands = layer.state not in (None, LayerPhase.DOWNLOADING) and not layer.fetched_by and not pull.node.skew
+    if stands and pull.ended_at is None:
+        pull.published_layers[layer.digest] = layer, status
+    return status
+
+
+def _layer_now(layer: LayerState, pull_id: str, pull: Pull, now: float) -> LayerStatus:
+    node = pull.node
+    to_fetch = max(layer.total_bytes - layer.cached_bytes, 0)
+    speed = pull.layer_speeds.get(layer.digest) if layer.state is LayerPhase.DOWNLOADING else None
+    downloaded = min(layer.downloaded_bytes, to_fetch) if layer.total_known else layer.downloaded_bytes
+    if layer.state in _DONE or (layer.total_known and downloaded >= to_fetch):
+        percent = 100.0
+    else:
+        percent = min(downloaded * 1000 // to_fetch / 10, 99.9) if to_fetch else 0.0
+    return LayerStatus(
+        pull_id=pull_id,
+        digest=layer.digest,
+        media_type=layer.media_type,
+        total_bytes=layer.total_bytes,
+        downloaded_bytes=downloaded,
+        bytes_per_sec=round(speed.rate(now), 1) if speed else 0.0,
+        percent=percent,
+        total_known=layer.total_known,
+        state=layer.state,
+        cached_bytes=layer.cached_bytes,
+        fetched_by=layer.fetched_by and node.arrival_of(layer.fetched_by),
+        started_at=node.wire_time(layer.started_at, now),
+        completed_at=node.wire_time(layer.completed_at, now),
+        extract_started_at=node.wire_time(layer.extract_started_at, now),
+        extracted_at=node.wire_time(layer.extracted_at, now),
+    )

@@ -1,0 +1,148 @@
+"""Who waits, and how rollouts go: what ``/pods`` and ``/images`` show, made from stories when somebody asks. PURE."""
+
+from collections.abc import Iterable, Mapping
+from statistics import median
+from typing import TypeAlias
+
+from pulltrace.server.kubernetes.demand import WaitingContainer, WaitingPod
+from pulltrace.wire import (
+    ContainerWait,
+    ImageRollout,
+    PodWait,
+    PullPhase,
+    PullStatus,
+    RolloutNodes,
+    WaitState,
+    to_time,
+)
+
+_NOT_WAITED_FOR = (WaitState.WAITING, WaitState.COMPLETED)
+
+_Key: TypeAlias = tuple[str, str, str, str]
+"""Namespace, pod, container or volume, and the image as written: a volume may be called as a container is."""
+
+
+def pods_waiting(pods: Iterable[WaitingPod], pulls: Iterable[PullStatus], now: float) -> list[PodWait]:
+    """Pods of which at least one container waits for an image that is asked for, longest first.
+
+    A container that the kubelet was not heard to ask an image for may as well wait for a volume: it makes no waiting
+    pod, but is shown where another container does.
+    """
+    by_container: dict[_Key, PullStatus] = {}
+    for pull in pulls:
+        for pod in pull.pods or ():
+            key = (pod.namespace, pod.pod_name, pod.container, pod.image)
+            known = by_container.get(key)
+            if known is None or known.started_at < pull.started_at:
+                by_container[key] = pull
+    found = [_pod(pod, by_container, now) for pod in pods]
+    found = [pod for pod in found if any(item.state not in _NOT_WAITED_FOR for item in pod.containers)]
+    return sorted(found, key=lambda pod: (pod.waiting_since, pod.namespace, pod.pod_name))
+
+
+def count_waiting(pods: Iterable[WaitingPod], pulls: Iterable[PullStatus]) -> int:
+    """How many ``pods_waiting`` has, without making them."""
+    wanted = {
+        (pod.namespace, pod.pod_name, pod.container, pod.image)
+        for pull in pulls
+        if pull.status is not PullPhase.COMPLETED
+        for pod in pull.pods or ()
+    }
+    return sum(any(_key(pod, item) in wanted for item in pod.containers) for pod in pods)
+
+
+def rollouts(pulls: Iterable[PullStatus]) -> list[ImageRollout]:
+    """One row per image, of the newest story of each node; those that need time first."""
+    images: dict[str, dict[str, PullStatus]] = {}
+    for pull in pulls:
+        nodes = images.setdefault(pull.image_ref, {})
+        known = nodes.get(pull.node_name)
+        if known is None or known.started_at < pull.started_at:
+            nodes[pull.node_name] = pull
+    rows = [_rollout(image, list(nodes.values())) for image, nodes in images.items()]
+    return sorted(rows, key=lambda row: (row.nodes.done - _of_all(row), row.image_ref))
+
+
+def _key(pod: WaitingPod, container: WaitingContainer) -> _Key:
+    return pod.namespace, pod.name, container.name, container.image
+
+
+def _pod(pod: WaitingPod, pulls: Mapping[_Key, PullStatus], now: float) -> PodWait:
+    containers = [_container(item, pulls.get(_key(pod, item))) for item in pod.containers]
+    estimates = [item.eta_seconds for item in containers if item.state not in _NOT_WAITED_FOR]
+    known = [eta for eta in estimates if eta is not None]
+    eta = max(known) if known and len(known) == len(estimates) else None
+    return PodWait(
+        namespace=pod.namespace,
+        pod_name=pod.name,
+        node_name=pod.node,
+        waiting_since=to_time(pod.since),
+        containers=containers,
+        uid=pod.uid,
+        owner=pod.owner,
+        eta_seconds=eta,
+        ready_estimate=None if eta is None else to_time(now + eta),
+    )
+
+
+def _container(container: WaitingContainer, pull: PullStatus | None) -> ContainerWait:
+    if pull is None:
+        state = WaitState.WAITING
+        return ContainerWait(
+            container=container.name,
+            image=container.image,
+            kind=container.kind,
+            state=state,
+            waiting_reason=container.reason or None,
+        )
+    return ContainerWait(
+        container=container.name,
+        image=container.image,
+        kind=container.kind,
+        state=WaitState(pull.status.value),
+        waiting_reason=container.reason or None,
+        pull_id=pull.id,
+        percent=pull.percent,
+        eta_seconds=pull.eta_seconds,
+        error=pull.error,
+        error_reason=pull.error_reason,
+        next_retry_at=pull.next_retry_at,
+    )
+
+
+def _rollout(image: str, pulls: list[PullStatus]) -> ImageRollout:
+    phases = [pull.status for pull in pulls]
+    ended, queued = phases.count(PullPhase.COMPLETED), phases.count(PullPhase.QUEUED)
+    failed = phases.count(PullPhase.FAILED)
+    # A node that had the image already says nothing about how long it takes.
+    took = [_seconds(pull) for pull in pulls if pull.status is PullPhase.COMPLETED and pull.downloaded_bytes]
+    slowest = max(pulls, key=_need)
+    return ImageRollout(
+        image_ref=image,
+        nodes=RolloutNodes(done=ended, pulling=len(pulls) - ended - queued - failed, queued=queued, failed=failed),
+        total_bytes=sum(pull.total_bytes for pull in pulls),
+        image_bytes=max(pull.image_bytes for pull in pulls),
+        registry=pulls[0].registry,
+        repository=pulls[0].repository,
+        slowest_node=slowest.node_name if len(pulls) > 1 else None,
+        median_seconds=round(median(took), 3) if took else None,
+        worst_seconds=max(took, default=None),
+    )
+
+
+def _need(pull: PullStatus) -> tuple[int, float]:
+    """How much of the rollout hangs on a node: one that failed, then what needs longest, then what took longest."""
+    if pull.status is PullPhase.FAILED:
+        return 2, 0.0
+    if pull.status is PullPhase.COMPLETED:
+        return 0, _seconds(pull)
+    return 1, float("inf") if pull.eta_seconds is None else pull.eta_seconds
+
+
+def _seconds(pull: PullStatus) -> float:
+    return (pull.completed_at - pull.started_at).total_seconds() if pull.completed_at else 0.0
+
+
+def _of_all(row: ImageRollout) -> int:
+    nodes = row.nodes
+    return nodes.done + nodes.pulling + nodes.queued + nodes.failed

@@ -1,0 +1,138 @@
+"""Readers that do not read, that read a kilobyte a second, and that read through a proxy which buffers."""
+
+import asyncio
+import json
+import shutil
+import socket
+import time
+from contextlib import AsyncExitStack, ExitStack
+
+import pytest
+
+from tests.faults.lab import Fault
+from tests.faults.namespaces import socket_inside
+from tests.faults.network import Network, lacking
+from tests.real.process import Process, free_port
+
+NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin")
+CONFIG = """
+daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error;
+events {{}}
+http {{
+  access_log off; proxy_temp_path {folder}/proxy; client_body_temp_path {folder}/body;
+  fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  server {{
+    listen 127.0.0.1:{port};
+    location / {{ proxy_pass http://127.0.0.1:{target}; proxy_http_version 1.1; proxy_buffering on; {more} }}
+  }}
+}}
+"""
+
+
+class Subscription:
+    """A raw reader of the stream; ``events`` are those that it was sent, each with when it came."""
+
+    def __init__(self, port, sock=None, address="127.0.0.1", query="?layers=false"):
+        self._port, self._socket, self._address, self._query = port, sock or socket.socket(), address, query
+        self.events = []
+
+    async def __aenter__(self):
+        self._socket.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(self._socket, (self._address, self._port))
+        self._reader, self._writer = await asyncio.open_connection(sock=self._socket, limit=4 << 20)
+        self._writer.write(f"GET /api/v1/events{self._query} HTTP/1.1\r\nHost: reader\r\n\r\n".encode())
+        self._task = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(self, *_):
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._writer.transport.abort()
+
+    async def _read(self):
+        async for line in self._reader:
+            if line.startswith(b"data: {") and b'"pull"' in line:
+                self.events.append((time.monotonic(), json.loads(line[6:])))
+
+    async def told(self, pull, status):
+        """Whether it has been told so of the pull."""
+        return any(
+            event["pull"].get("imageRef") == str(pull.reference) and event["pull"]["status"] == status
+            for _, event in self.events
+        )
+
+
+async def test_of_256_readers_half_never_read(lab, fault):
+    """Each is sent every layer of eight wide images, far more than its socket holds."""
+
+    async def wide_images(name):
+        pulls = [lab.pull(f"{name}-{number}", *[1 / 16] * 100, 30) for number in range(8)]
+        await lab.until(lambda: lab.over(*pulls), 60)
+
+    await wide_images("before")  # what this many layers take is no matter here
+    what = "255 readers, 128 of which never read"
+    async with fault(what, "the others are told at once; the deaf are dropped") as seen:
+        with ExitStack() as deaf:
+            for _ in range(128):
+                one = deaf.enter_context(socket.socket())
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                one.connect(("127.0.0.1", lab.port))
+                one.sendall(b"GET /api/v1/events HTTP/1.1\r\nHost: deaf\r\n\r\n")
+            async with AsyncExitStack() as stack:
+                readers = [await stack.enter_async_context(Subscription(lab.port)) for _ in range(127)]
+                await lab.until(lambda: lab.measured("pulltrace_sse_clients_active", 255))
+                await wide_images("meanwhile")
+                last = await lab.running("last", 8)
+                await lab.until(lambda: lab.row(last, "completed"))
+                for reader in readers:
+                    await lab.until(lambda reader=reader: reader.told(last, "completed"), 5)
+                await lab.until(lambda: lab.measured("pulltrace_sse_clients_dropped_total", 128), 60)
+        seen.over()
+        await lab.until(lambda: lab.measured("pulltrace_sse_clients_active", 0))
+
+
+@pytest.mark.skipif(bool(lacking()), reason=lacking() or "never")
+@pytest.mark.timeout(200)
+async def test_a_reader_of_a_kilobyte_a_second_is_told_every_end(make_lab):
+    """It is told fewer, newer states: what waits for it in the kernel is bounded."""
+    async with Network() as network:
+        lab = await make_lab(network=network, agent={"before": network.inside(network.server)})
+        await network.slow("8kbit")
+        reader = Subscription(lab.port, socket_inside(network.agent), network.address)
+        async with (
+            Fault(lab, "a reader's link carries 1 kB/s", "it is told fewer states, and every end") as seen,
+            reader,
+        ):
+            await lab.until(lambda: lab.measured("pulltrace_sse_clients_active", 1))
+            running = [await lab.running(f"app-{number}", 40) for number in range(4)]
+            await lab.until(lambda: lab.over(*running), 60)
+            await lab.right()
+            for pull in running:
+                await lab.until(lambda pull=pull: reader.told(pull, "completed"), 100)
+            seen.over()
+            await network.mend()
+
+
+@pytest.mark.skipif(not NGINX, reason="nginx is not installed (apt-get install nginx-light)")
+@pytest.mark.parametrize("obeys", [True, False], ids=["obeys X-Accel-Buffering", "does not"])
+async def test_a_proxy_that_buffers(lab, fault, tmp_path, obeys):
+    port = free_port()
+    more = "" if obeys else "proxy_ignore_headers X-Accel-Buffering;"
+    (tmp_path / "conf").write_text(CONFIG.format(folder=tmp_path, port=port, target=lab.port, more=more))
+    nginx = Process([NGINX, "-p", tmp_path, "-e", tmp_path / "error", "-c", tmp_path / "conf"], tmp_path / "log")
+    try:
+        await lab.until(lambda: _listens(port))
+        how = "buffers unless told not to (nginx)" if obeys else "buffers whatever it is told (nginx)"
+        async with fault(f"a proxy {how}", "the stream arrives all the same") as seen, Subscription(port) as reader:
+            pull = await lab.pulled("app", 8)
+            await lab.until(lambda: reader.told(pull, "completed"), 5)
+            async with lab.api._session.get(f"http://127.0.0.1:{port}/api/v1/pulls") as answer:
+                assert [row["status"] for row in (await answer.json())["pulls"]] == ["completed"]
+            seen.over()
+    finally:
+        await nginx.end(15)
+
+
+async def _listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

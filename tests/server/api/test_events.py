@@ -1,0 +1,316 @@
+"""The live stream against a real server: what a reader gets, resumes, and what happens to those that do not read."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import takewhile
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+import pytest
+
+from pulltrace.server.api.query import Query
+from pulltrace.server.api.subscription import CHUNK, Subscription
+from pulltrace.server.limits import Limits
+from pulltrace.wire import PullPhase
+from tests.server.build import MIB, World, layer, pull, report
+
+FAST = Limits(report_interval=0.0, tick=0.02)
+
+
+@dataclass
+class Event:
+    """One event of a stream; ``data`` is decoded."""
+
+    name: str = ""
+    id: str = ""
+    data: dict = field(default_factory=dict)
+
+    @property
+    def pull(self) -> dict:
+        return self.data["pull"]
+
+
+async def events(answer: aiohttp.ClientResponse) -> AsyncIterator[Event | str]:
+    """Events, and comments as text, as a browser would take them."""
+    event, seen = Event(), False
+    async for raw in answer.content:
+        line = raw.decode().removesuffix("\n")
+        name, _, value = line.partition(": ")
+        if not line:
+            if seen:
+                yield event
+            event, seen = Event(), False
+        elif line.startswith(":"):
+            yield line
+        elif name == "data":
+            event.data, seen = json.loads(value), True
+        elif name == "event":
+            event.name = value
+        elif name == "id":
+            event.id = value
+
+
+@asynccontextmanager
+async def stream(served, query: str = "", **headers: str):
+    async with served.client.get(f"{served.url}/api/v1/events{query}", headers=headers) as answer:
+        assert answer.status == 200
+        assert answer.content_type == "text/event-stream"
+        yield aiter(events(answer))
+
+
+class Node:
+    """One agent that reports."""
+
+    def __init__(self, served, name: str = "node-1") -> None:
+        self.served, self.name, self.sequence = served, name, 0
+
+    async def say(self, *pulls) -> None:
+        self.sequence += 1
+        body = report(*pulls, node=self.name, sequence=self.sequence)
+        assert (await self.served.post(msgspec.json.encode(body))).status == 200
+
+
+async def until(stream, done: int | PullPhase) -> list[Event]:
+    """Events up to one that has so many bytes, or such an end."""
+    seen = []
+    async for event in stream:
+        if isinstance(event, Event):
+            seen.append(event)
+            shown = event.data.get("pull", {})
+            if done in (shown.get("downloadedBytes"), shown.get("status")):
+                return seen
+    raise AssertionError(f"the stream ended before {done}")
+
+
+async def test_a_reader_gets_hello_then_what_is_then_what_changes(server) -> None:
+    served = await server(limits=FAST)
+    node = Node(served)
+    await node.say(pull("l", layer("a", 1)))
+    await served.until_told("node-1")
+    async with stream(served) as told:
+        assert await anext(told) == ": connected"
+        hello = await anext(told)
+        assert (hello.name, hello.id) == ("hello", "")
+        assert hello.data["revision"] >= 1
+        first = await anext(told)
+        assert (first.name, first.pull["downloadedBytes"]) == ("", 1)
+        assert first.id == f"{hello.data['bootId']}-{hello.data['revision']}"
+        await node.say(pull("l", layer("a", 2)))
+        second = await anext(told)
+        assert (second.data["type"], second.pull["downloadedBytes"]) == ("pull.progress", 2)
+
+
+async def test_list_and_stream_show_the_same(server) -> None:
+    served = await server(limits=FAST)
+    await Node(served).say(pull("l", layer("a", MIB), layer("b", 0)))
+    await served.until_told("node-1")
+    for query in ("", "?layers=false"):
+        async with stream(served, query) as told:
+            shown = (await until(told, MIB))[-1].pull
+        assert (await (await served.get(f"/api/v1/pulls{query}")).json())["pulls"] == [shown]
+
+
+@pytest.mark.parametrize("by", ["header", "query"])
+async def test_a_reader_that_comes_back_gets_only_what_it_missed_and_every_end(server, by) -> None:
+    served = await server(limits=FAST)
+    node, other = Node(served), Node(served, "node-2")
+    await other.say(pull("still", layer("a", 7)))
+    await served.until_told("node-2")
+    await node.say(pull("one", layer("a", 1), manifest_digest="sha256:m"))
+    async with stream(served) as told:
+        last = (await until(told, 1))[-1].id
+    failed = {"status": PullPhase.FAILED, "ended_at": 1e9, "manifest_digest": "sha256:m"}
+    await node.say(pull("one", layer("a", 1), at=1e9, **failed))
+    for bytes_ in (3, 4, 5):
+        await node.say(pull("two", layer("a", bytes_), at=2e9, manifest_digest="sha256:m"))
+    headers = {"Last-Event-ID": last} if by == "header" else {}
+    async with stream(served, "" if by == "header" else f"?lastEventId={last}", **headers) as told:
+        missed = [event for event in await until(told, 5) if not event.name]
+    assert {event.data["nodeName"] for event in missed} == {"node-1"}
+    assert [event.data["type"] for event in missed if event.data["type"] == "pull.failed"] == ["pull.failed"]
+    assert missed[-1].pull["attempt"] == 2
+    assert len({event.pull["id"] for event in missed}) == 1
+
+
+async def test_a_reader_cut_off_in_the_middle_of_its_first_state_gets_the_rest_when_it_comes_back(server) -> None:
+    served = await server(limits=FAST)
+    await Node(served).say(*(pull(f"l{size}", layer("a", size)) for size in (1, 2, 3)))
+    await served.until_told("node-1")
+    async with stream(served) as told:
+        first = await _states(told, 1)
+    async with stream(served, f"?lastEventId={first[0].id}") as told:
+        rest = await _states(told, 2)
+    assert {event.pull["downloadedBytes"] for event in first + rest} == {1, 2, 3}
+
+
+@pytest.mark.parametrize("last", ["nonsense", "otherboot-1", "-1", "{boot}-999999", "{boot}-x", "{boot}-²"])
+async def test_a_reader_with_an_id_of_no_use_is_reset_and_gets_everything(server, last) -> None:
+    served = await server(limits=FAST)
+    await Node(served).say(pull("l", layer("a", 7)))
+    await served.until_told("node-1")
+    async with stream(served) as told:
+        boot = (await until(told, 7))[0].data["bootId"]
+    async with stream(served, f"?lastEventId={quote(last.format(boot=boot))}") as told:
+        names = [event.name for event in await until(told, 7)]
+    assert names == ["hello", "reset", ""]
+
+
+async def test_a_removed_pull_is_told(server) -> None:
+    served = await server(limits=FAST, HISTORY_TTL="1s")
+    node = Node(served)
+    await node.say(pull("l", layer("a", 7)))
+    async with stream(served) as told:
+        first = (await until(told, 7))[-1]
+        await node.say()
+        last = [event async for event in _first(told, "pull.removed")][-1]
+    assert last.data["pull"] == {"id": first.pull["id"]}
+    assert last.data["nodeName"] == "node-1"
+
+
+async def _states(told, count: int) -> list[Event]:
+    """The next so many states of pulls."""
+    states = []
+    while len(states) < count:
+        event = await anext(told)
+        if isinstance(event, Event) and not event.name:
+            states.append(event)
+    return states
+
+
+async def _first(told, type_: str) -> AsyncIterator[Event]:
+    async for event in told:
+        if isinstance(event, Event):
+            yield event
+            if event.data.get("type") == type_:
+                return
+
+
+async def test_a_filtered_reader_is_told_when_a_pull_no_longer_fits(server) -> None:
+    served = await server(limits=FAST)
+    node, other = Node(served), Node(served, "node-2")
+    async with stream(served, "?status=downloading&node=node-1") as told:
+        await other.say(pull("x", layer("a", 3)))
+        await node.say(pull("l", layer("a", 7)))
+        first = (await until(told, 7))[-1]
+        await node.say(pull("l", layer("a", 7), status=PullPhase.EXTRACTING))
+        last = [event async for event in _first(told, "pull.removed")]
+    assert [event.data["pull"] for event in last] == [{"id": first.pull["id"]}]
+
+
+async def test_layers_come_for_the_pulls_that_are_asked_for(server) -> None:
+    served = await server(limits=FAST)
+    nodes = [Node(served, f"node-{number}") for number in range(3)]
+    for number, node in enumerate(nodes):
+        await node.say(pull("l", layer("a", 10 + number)))
+        await served.until_told(node.name)
+    async with stream(served) as told:
+        shown = (await until(told, 12))[1:]
+    wanted, last = shown[0].pull["id"], shown[-1].id
+    async with stream(served, f"?layers={wanted}") as told:
+        seen = (await until(told, 12))[1:]
+    assert {event.pull["id"] for event in seen if "layers" in event.pull} == {wanted}
+    async with stream(served, f"?layers={wanted}", **{"Last-Event-ID": last}) as told:
+        opened = (await until(told, 10))[-1]
+    assert opened.pull["layers"], "it did not change, but its row was opened"
+
+
+async def test_a_quiet_stream_has_a_comment_now_and_then_and_an_id_to_come_back_with(server) -> None:
+    served = await server(limits=Limits(keep_alive=0.2, report_interval=0.0, tick=0.02))
+    node = Node(served)
+    await node.say(pull("l", layer("a", 7)))
+    await served.until_told("node-1")
+    async with served.client.get(f"{served.url}/api/v1/events?node=nobody") as answer:
+        lines = []
+        async for line in answer.content:
+            lines.append(line.decode().strip())
+            if len(lines) > 1 and lines[-2] == ": keep-alive":
+                break
+    assert lines[-1].startswith("id: ")
+    assert lines[-1].endswith("-1")
+
+
+async def test_more_readers_than_there_may_be_are_503_until_one_leaves(server) -> None:
+    served = await server(limits=Limits(tick=0.02))
+    readers = [await served.client.get(f"{served.url}/api/v1/events") for _ in range(256)]
+    assert {reader.status for reader in readers} == {200}
+    refused = await served.get("/api/v1/events")
+    assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
+    assert "pulltrace_sse_clients_active 256.0" in await served.metrics()
+    node = Node(served)
+    await node.say(pull("l", layer("a", 7)))
+    for reader in readers:
+        await until(aiter(events(reader)), 7)
+    readers.pop().close()
+    async with asyncio.timeout(10):
+        while (again := await served.client.get(f"{served.url}/api/v1/events")).status == 503:
+            again.close()
+    again.close()
+    for reader in readers:
+        reader.close()
+
+
+async def test_readers_in_step_and_late_ones_end_with_the_same(server) -> None:
+    """Readers that come at any time, with any kind of stream, have the last state of every pull."""
+    served = await server(limits=FAST)
+    nodes = [Node(served, f"node-{number}") for number in range(5)]
+
+    async def read(delay: int, query: str) -> dict[str, int]:
+        for _ in range(delay):
+            await asyncio.sleep(0)
+        async with stream(served, query) as told:
+            state: dict[str, dict] = {}
+            async for event in told:
+                if isinstance(event, Event) and "pull" in event.data:
+                    state[event.pull["id"]] = event.pull
+                    if len(state) == 5 and all(pull["status"] == "completed" for pull in state.values()):
+                        return {pull["nodeName"]: pull["downloadedBytes"] for pull in state.values()}
+        raise AssertionError
+
+    readers = [
+        asyncio.create_task(read(delay, query))
+        for delay in (0, 50, 500)
+        for query in ("", "?layers=false", "?image=nginx")
+    ]
+    for step in range(1, 30):
+        await asyncio.gather(*(node.say(pull("l", layer("a", step))) for node in nodes))
+    await asyncio.gather(
+        *(node.say(pull("l", layer("a", 100), status=PullPhase.COMPLETED, ended_at=1e9, at=1e9)) for node in nodes)
+    )
+    states = await asyncio.gather(*readers)
+    assert all(state == {f"node-{number}": 100 for number in range(5)} for state in states)
+
+
+async def test_a_reader_that_does_not_read_is_dropped_and_holds_nobody_up(server) -> None:
+    limits = Limits(report_interval=0.0, tick=0.02, client_timeout=1.0)
+    served = await server(limits=limits)
+    deaf = socket.socket()
+    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    deaf.setblocking(False)
+    with deaf:
+        await asyncio.get_running_loop().sock_connect(deaf, ("127.0.0.1", served.port))
+        await asyncio.get_running_loop().sock_sendall(deaf, b"GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+        node = Node(served)
+        layers = [layer(f"{number:064}", 0) for number in range(500)]
+        async with stream(served) as told:
+            reading = asyncio.create_task(until(told, 60))
+            for number in range(1, 61):  # some 10 MB, more than sockets hold
+                await node.say(pull("l", layer("a", number), *layers))
+            await reading
+            async with asyncio.timeout(15):
+                await served.until_measured("pulltrace_sse_clients_dropped_total 1.0")
+                await served.until_measured("pulltrace_sse_clients_active 1.0")
+
+
+def test_a_reader_that_does_not_read_is_kept_64_kib_of_thousands_of_pulls() -> None:
+    world = World()
+    for number in range(500):
+        world.say(pull(f"l{number}", *(layer(f"{number}-{n}", MIB) for n in range(10))), node=f"node-{number}")
+    chunks = list(takewhile(bool, Subscription(world.hub, Query(), None).follow()))
+    assert sum(chunk.count(b"\ndata: ") for chunk in chunks) == 500 + 1
+    assert len(b"".join(chunks)) > 10 * CHUNK
+    assert max(map(len, chunks)) < CHUNK + 8192

@@ -1,0 +1,228 @@
+"""``POST /api/v1/report`` against a real server: what is taken, and every way to be refused."""
+
+import gc
+import gzip
+import itertools
+import json
+import zlib
+from io import BytesIO
+
+import aiohttp
+import msgspec
+import pytest
+
+from pulltrace.server.api.auth import RefusedError
+from pulltrace.server.limits import Limits
+from tests.server.build import layer, pull, report
+
+REPORT = msgspec.json.encode(report(pull("l", layer("a", 5))))
+
+
+def from_node(node: str) -> bytes:
+    return msgspec.json.encode(report(pull("l", layer("a", 5)), node=node))
+
+
+async def test_a_report_is_taken_and_the_answer_names_the_boot(server) -> None:
+    served = await server()
+    answer = await served.post(REPORT)
+    assert answer.status == 200
+    boot = (await answer.json())["bootId"]
+    assert boot == (await (await served.post(from_node("node-2"))).json())["bootId"]
+
+
+async def test_a_heartbeat_has_no_pulls(server) -> None:
+    served = await server()
+    assert (await served.post(b'{"nodeName":"node-1","timestamp":"2026-01-01T00:00:00Z","pulls":null}')).status == 200
+    assert [node["name"] for node in (await (await served.get("/api/v1/nodes")).json())["nodes"]] == ["node-1"]
+
+
+async def test_unknown_fields_are_ignored(server) -> None:
+    served = await server()
+    assert (await served.post(b'{"nodeName":"node-1","pulls":[{"id":"x","new":{"deep":[1]}}],"x":1}')).status == 200
+
+
+async def test_gzip_is_accepted(server) -> None:
+    served = await server()
+    assert (await served.post(gzip.compress(REPORT), **{"Content-Encoding": "gzip"})).status == 200
+    await served.until_told("node-1")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        pytest.param({}, id="missing"),
+        pytest.param({"Authorization": "Bearer wrong"}, id="wrong"),
+        pytest.param({"Authorization": "secret"}, id="without Bearer"),
+        pytest.param({"Authorization": "Bearer secret2"}, id="longer"),
+        pytest.param({"Authorization": "Bearer s\u00e9cret"}, id="not ASCII"),
+    ],
+)
+async def test_a_wrong_or_missing_token_is_401_before_anything_is_read(server, header) -> None:
+    served = await server(AGENT_TOKEN="secret")
+    answer = await served.post(b"not even JSON", **header)
+    assert answer.status == 401
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+async def test_the_right_token_is_accepted(server) -> None:
+    served = await server(AGENT_TOKEN="secret")
+    assert (await served.post(REPORT, Authorization="Bearer secret")).status == 200
+
+
+async def endless():
+    for _ in range(40):
+        yield b" " * 65536
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        pytest.param(BytesIO(b" " * (1024 * 1024 + 1)), {}, id="with a length"),
+        pytest.param(endless, {}, id="chunked"),
+        pytest.param(gzip.compress(b" " * (1024 * 1024 + 1)), {"Content-Encoding": "gzip"}, id="inflated"),
+        pytest.param(gzip.compress(b" " * (64 << 20)), {"Content-Encoding": "gzip"}, id="a bomb"),
+    ],
+)
+async def test_a_body_over_a_mebibyte_is_413(server, body, headers) -> None:
+    served = await server()
+    try:
+        answer = await served.post(body() if callable(body) else body, **headers)
+    except aiohttp.ClientConnectionError:  # the server does not read what it refused
+        assert "too_large" in await served.metrics()
+        return
+    assert answer.status == 413
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        pytest.param(b"", "not a report", id="empty"),
+        pytest.param(b"\x00\xff", "not a report", id="not JSON"),
+        pytest.param(b'{"nodeName":"\xff"}', "not a report", id="not UTF-8"),
+        pytest.param(b"[]", "Expected `object`", id="not an object"),
+        pytest.param(b"{}", "nodeName", id="no node"),
+        pytest.param(b'{"nodeName":"n","pulls":[{"layers":[{"digest":1}]}]}', "$.pulls[0].layers[0].digest", id="type"),
+        pytest.param(b'{"nodeName":"n","pulls":[{"id":"x","status":"odd"}]}', "$.pulls[0].status", id="phase"),
+        pytest.param(
+            b'{"nodeName":"n","pulls":[{"layers":[{"digest":"a","totalBytes":-1}]}]}', "totalBytes", id="negative"
+        ),
+        pytest.param(
+            b'{"nodeName":"n","pulls":[{"layers":[{"digest":"a","totalBytes":99999999999999999999}]}]}',
+            "totalBytes",
+            id="more than there are",
+        ),
+        pytest.param(b'{"nodeName":"n","timestamp":"yesterday"}', "$.timestamp", id="time"),
+        pytest.param(b'{"nodeName":"n","timestamp":"2026-01-01T00:00:00"}', "$.timestamp", id="time without zone"),
+        pytest.param(b'{"nodeName":"n","x":' + b"[" * 100_000, "not a report", id="deep"),
+        pytest.param(b'{"nodeName":"Node_1"}', "DNS-1123", id="node's name"),
+        pytest.param(json.dumps({"nodeName": "a" * 254}).encode(), "DNS-1123", id="node's name too long"),
+        pytest.param(b'{"nodeName":"node\\n"}', "DNS-1123", id="node's name with a line end"),
+    ],
+)
+async def test_what_is_no_report_is_400_and_says_which_field(server, body, says) -> None:
+    served = await server()
+    answer = await served.post(body)
+    assert answer.status == 400
+    assert says in (await answer.json())["error"]
+    assert 'pulltrace_reports_rejected_total{reason="' in await served.metrics()
+
+
+def full(head: str, item: str, tail: str) -> bytes:
+    """A mebibyte of items, numbered where they say so."""
+    room = Limits().body - len(head) - len(tail)
+    items, size = [], 0
+    for number in itertools.count():
+        items.append(item.replace("#", str(number)))
+        size += len(items[-1]) + 1
+        if size > room:
+            return (head + ",".join(items[:-1]) + tail).encode()
+    raise AssertionError
+
+
+MEBIBYTES = [
+    pytest.param(full('{"nodeName":"n","pulls":[{"id":"a","layers":[', '{"digest":"#"}', "]}]}"), 200, id="layers"),
+    pytest.param(full('{"nodeName":"n","pulls":[', '{"id":"#"}', "]}"), 200, id="pulls"),
+    pytest.param(full('{"nodeName":"n","pulls":[', "{}", "]}"), 200, id="ingests of the original"),
+    pytest.param(full('{"nodeName":"n","pulls":[', '{"id":"#","status":"completed"}', "]}"), 200, id="ends"),
+    pytest.param(full('{"nodeName":"n","x":[', "0", "]}"), 200, id="what nobody looks at"),
+    pytest.param(full('{"nodeName":"n",', '"k#":0', "}"), 200, id="keys"),
+    pytest.param(b"[" * Limits().body, 400, id="lists in lists"),
+    pytest.param(full('{"nodeName":"n","x":', "", "[" * 500_000 + "]" * 500_000 + "}"), 400, id="each closed"),
+    pytest.param(b'{"nodeName":"n","pulls":[{"layers":' + b'[{"x":' * 170_000, 400, id="objects in objects"),
+    pytest.param(full('{"nodeName":"', "", "a" * 1_000_000 + '"}'), 400, id="a name"),
+    pytest.param(full('{"nodeName":"n","sequence":', "", "9" * 1_000_000 + "}"), 400, id="a number"),
+]
+
+
+@pytest.mark.parametrize(("body", "status"), MEBIBYTES)
+async def test_of_a_mebibyte_of_anything_no_more_is_kept_than_the_limits_say(server, body, status) -> None:
+    assert len(body) <= Limits().body
+    served = await server()
+    answer = await served.post(gzip.compress(body, 1), **{"Content-Encoding": "gzip"})
+    assert answer.status == status
+    assert (await served.post(from_node("another-node"))).status == 200
+    await served.until_told("another-node")
+    pulls = (await (await served.get("/api/v1/pulls")).json())["pulls"]
+    kept = [pull for pull in pulls if pull["nodeName"] == "n"]
+    assert len(kept) <= Limits().active_per_node
+    assert all(len(pull.get("layers", ())) <= Limits().layers_per_pull for pull in kept)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(REPORT, id="not gzip"),
+        pytest.param(gzip.compress(REPORT)[:-9], id="cut"),
+        pytest.param(gzip.compress(REPORT) * 2, id="two"),
+        pytest.param(zlib.compress(REPORT), id="zlib"),
+    ],
+)
+async def test_a_broken_gzip_body_is_400(server, body) -> None:
+    served = await server()
+    assert (await served.post(body, **{"Content-Encoding": "gzip"})).status == 400
+
+
+async def test_another_encoding_is_415(server) -> None:
+    served = await server()
+    assert (await served.post(REPORT, **{"Content-Encoding": "br"})).status == 415
+
+
+async def test_two_reports_of_a_node_at_once_are_429_with_when_to_come_back(server) -> None:
+    served = await server()
+    assert (await served.post(REPORT)).status == 200
+    answer = await served.post(REPORT)
+    assert (answer.status, answer.headers["Retry-After"]) == (429, "1")
+    assert (await served.post(from_node("node-2"))).status == 200
+
+
+async def test_more_nodes_than_there_may_be_are_503(server) -> None:
+    served = await server(limits=Limits(nodes=1))
+    assert (await served.post(REPORT)).status == 200
+    answer = await served.post(from_node("node-2"))
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "60")
+
+
+async def test_hostile_times_are_taken_for_what_they_are(server) -> None:
+    served = await server()
+    times = ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-01-01T00:00:00+05:30"]
+    for number, time in enumerate(times):
+        body = {"nodeName": f"n{number}", "timestamp": time, "pulls": [{"id": "l", "startedAt": time, "layers": [
+            {"digest": "sha256:a", "state": "downloading", "startedAt": time, "completedAt": time}]}]}  # fmt: skip
+        assert (await served.post(json.dumps(body))).status == 200
+    await served.until_told("n2")
+    pulls = (await (await served.get("/api/v1/pulls")).json())["pulls"]
+    assert len(pulls) == 3
+    assert all(pull["startedAt"].endswith("Z") for pull in pulls)
+
+
+async def test_of_a_body_that_is_refused_nothing_stays_until_the_collector_comes(server) -> None:
+    """The server's collector comes seldom: thousands of such bodies would fill its memory."""
+    served = await server()
+    gc.collect()
+    gc.disable()
+    try:
+        bomb = gzip.compress(bytes(2 << 20))
+        assert (await served.post(bomb, **{"Content-Encoding": "gzip"})).status == 413
+        assert not [thing for thing in gc.get_objects() if isinstance(thing, RefusedError)]
+    finally:
+        gc.enable()

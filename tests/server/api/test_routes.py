@@ -1,0 +1,171 @@
+"""Everything that is read, against a real server."""
+
+import msgspec
+import pytest
+import yarl
+from msgspec.structs import replace
+
+from pulltrace.server.api import query as queries
+from pulltrace.server.api.app import SECURITY_HEADERS
+from pulltrace.wire import PodCorrelation, PullPhase
+from tests.server.build import MIB, World, layer, pull, report
+
+
+async def filled(server):
+    served = await server()
+    for number in range(3):
+        layers = (layer("a", number * MIB), layer("b", 0))
+        more = {"repository": f"acme/app-{number}", "image_ref": f"docker.io/acme/app-{number}:1", "at": 1e9 + number}
+        body = msgspec.json.encode(report(pull(f"l{number}", *layers, **more), node=f"node-{number}"))
+        assert (await served.post(body)).status == 200
+    failed = pull("f", status=PullPhase.FAILED, image_ref="ghcr.io/x/y:2", registry="ghcr.io", repository="x/y")
+    assert (await served.post(msgspec.json.encode(report(failed, node="node-9")))).status == 200
+    await served.until_told("app-2")
+    return served
+
+
+async def pulls(served, query: str = "") -> list[dict]:
+    return (await (await served.get(f"/api/v1/pulls{query}")).json())["pulls"]
+
+
+async def test_pulls_come_newest_first_and_each_has_its_own_page(server) -> None:
+    served = await filled(server)
+    shown = await pulls(served)
+    assert len(shown) == 4
+    assert [pull["startedAt"] for pull in shown] == sorted((pull["startedAt"] for pull in shown), reverse=True)
+    alone = await (await served.get(f"/api/v1/pulls/{shown[0]['id']}")).json()
+    assert alone == shown[0]
+    assert (await served.get("/api/v1/pulls/nobody")).status == 404
+
+
+@pytest.mark.parametrize(
+    ("query", "nodes"),
+    [
+        pytest.param("?node=node-1", {"node-1"}, id="node"),
+        pytest.param("?node=node-1,node-2", {"node-1", "node-2"}, id="several values"),
+        pytest.param("?node=node-1&node=node-2", {"node-1", "node-2"}, id="the same twice"),
+        pytest.param("?status=failed", {"node-9"}, id="status"),
+        pytest.param("?status=failed,downloading", {"node-0", "node-1", "node-2", "node-9"}, id="statuses"),
+        pytest.param("?image=acme/app-1:1", {"node-1"}, id="image as written"),
+        pytest.param("?image=acme/app-1", {"node-1"}, id="image's repository"),
+        pytest.param("?image=docker.io/acme/app-1:1", {"node-1"}, id="image in full"),
+        pytest.param("?image=acme/app-1:2", set(), id="another tag"),
+        pytest.param("?image=ghcr.io/x/y&status=completed", set(), id="all must fit"),
+        pytest.param("?namespace=shop", set(), id="nobody waits"),
+    ],
+)
+async def test_filters(server, query, nodes) -> None:
+    served = await filled(server)
+    assert {pull["nodeName"] for pull in await pulls(served, query)} == nodes
+
+
+def test_filters_by_namespace_and_pod_fit_one_and_the_same_pod() -> None:
+    world = World()
+    world.say(pull("l", layer("a")))
+    pods = [
+        PodCorrelation(namespace=ns, pod_name=name, container="c", image="i") for ns, name in (("a", "x"), ("b", "y"))
+    ]
+    status = replace(world.one, pods=pods)
+    fits = {
+        text: queries.parse([part.split("=") for part in text.split("&")]).fits(status)
+        for text in ("namespace=a", "pod=y", "namespace=a&pod=x", "namespace=a&pod=y", "namespace=c")
+    }
+    assert list(fits.values()) == [True, True, True, False, False]
+
+
+@pytest.mark.parametrize("path", ["/api/v1/pulls", "/api/v1/events"])
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        pytest.param("?status=odd", "odd", id="value"),
+        pytest.param("?colour=red", "colour", id="name"),
+        pytest.param("?node=" + ",".join("abcdefghij" * 11), "more than", id="too many"),
+    ],
+)
+async def test_a_query_that_means_nothing_is_400_and_says_so(server, path, query, says) -> None:
+    served = await server()
+    answer = await served.get(path + query)
+    assert answer.status == 400
+    assert says in (await answer.json())["error"]
+
+
+async def test_layers_are_left_out_on_demand(server) -> None:
+    served = await filled(server)
+    one = (await pulls(served, "?node=node-1"))[0]
+    assert len(one["layers"]) == 2
+    assert all("layers" not in pull for pull in await pulls(served, "?layers=false"))
+    with_layers = [pull["id"] for pull in await pulls(served, f"?layers={one['id']}") if "layers" in pull]
+    assert with_layers == [one["id"]]
+
+
+@pytest.mark.parametrize("path", ["/api/v1/pulls", "/api/v1/nodes", "/api/v1/pulls?node=node-1"])
+async def test_what_has_not_changed_is_not_sent_again(server, path) -> None:
+    served = await filled(server)
+    tag = (await served.get(path)).headers["ETag"]
+    again = await served.get(path, **{"If-None-Match": f'W/{tag}, "other"'})
+    assert (again.status, await again.read(), again.headers["ETag"]) == (304, b"", tag)
+    assert (await served.get(path, **{"If-None-Match": '"other"'})).status == 200
+
+
+async def test_nodes_and_registries(server) -> None:
+    served = await filled(server)
+    body = await (await served.get("/api/v1/nodes")).json()
+    assert [(node["name"], node["state"], node["activePulls"]) for node in body["nodes"]] == [
+        ("node-0", "reporting", 1),
+        ("node-1", "reporting", 1),
+        ("node-2", "reporting", 1),
+        ("node-9", "reporting", 0),
+    ]
+    assert [(item["registry"], item["activePulls"]) for item in body["registries"]] == [("docker.io", 3)]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "allow"),
+    [
+        ("GET", "/api/v1/report", 405, "POST"),
+        ("POST", "/api/v1/pulls", 405, "GET, HEAD"),
+        ("DELETE", "/api/v1/events", 405, "GET, HEAD"),
+        ("POST", "/healthz", 405, "GET, HEAD"),
+        ("GET", "/nothing", 404, None),
+        ("GET", "/api/v1/nothing", 404, None),
+        ("GET", "/assets/../../routes.py", 404, None),
+        ("GET", "/%2e%2e/app.py", 404, None),
+    ],
+)
+async def test_what_is_not_there(server, method, path, status, allow) -> None:
+    served = await server()
+    url = yarl.URL(served.url + path, encoded=True)
+    async with served.client.request(method, url) as answer:
+        assert answer.status == status
+        told = answer.headers.get("Allow")
+        assert told is None if allow is None else set(told.split(", ")) == set(allow.split(", "))
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/api/v1/pulls", "/nothing", "/api/v1/report"])
+async def test_every_answer_has_the_security_headers(server, path) -> None:
+    served = await server()
+    answer = await served.get(path)
+    assert {name: answer.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
+    assert "://" not in answer.headers["Content-Security-Policy"]
+
+
+async def test_probes(server) -> None:
+    served = await server()
+    for path in ("/healthz", "/readyz"):
+        answer = await served.get(path)
+        assert (answer.status, await answer.text()) == (200, "ok")
+
+
+async def test_metrics_are_on_a_listener_of_their_own(server) -> None:
+    served = await filled(server)
+    assert (await served.get("/metrics")).status == 404
+    text = await served.metrics()
+    assert "pulltrace_agent_reports_total 4.0" in text
+    assert 'pulltrace_agent_last_report_timestamp_seconds{node="node-0"}' in text
+    assert 'pulltrace_pulls_active{phase="downloading"} 3.0' in text
+    async with served.client.get(
+        f"http://127.0.0.1:{served.metrics_port}/metrics",
+        headers={"Accept": "application/openmetrics-text; version=1.0.0"},
+    ) as answer:
+        assert answer.content_type == "application/openmetrics-text"
+        assert (await answer.text()).endswith("# EOF\n")

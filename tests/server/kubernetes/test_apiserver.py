@@ -1,0 +1,190 @@
+"""Following a real kube-apiserver, to which the tests write what kubelets would."""
+
+import asyncio
+import logging
+import time
+
+import pytest
+
+from pulltrace.demo.pod_events import PodEvents, pod
+from pulltrace.server.kubernetes import watch
+from pulltrace.server.kubernetes.objects import PodsListed
+from pulltrace.wire import ErrorReason
+from tests.server.kubernetes.watching import following
+from tests.server.kubernetes.writing import Writer, all_of
+
+pytestmark = pytest.mark.cluster
+
+NGINX = "docker.io/library/nginx:1.27"
+UNAUTHORIZED = (
+    'failed to pull and unpack image "docker.io/library/nginx:1.27": failed to resolve reference '
+    '"docker.io/library/nginx:1.27": failed to authorize: failed to fetch anonymous token: unexpected status from GET '
+    "request to https://auth.docker.io/token: 401 Unauthorized"
+)
+
+
+def web(name="web-1", node="n1", **more):
+    return PodEvents(pod(name, node, {"app": "nginx:1.27"}, at=time.time(), **more))
+
+
+@pytest.fixture
+def writer(cluster):
+    return Writer(cluster)
+
+
+async def test_a_pods_life_as_its_kubelet_writes_it(cluster, writer):
+    arrival = web(owner=("ReplicaSet", "web-5d4f7c9b8d"))
+    async with following(cluster.kubeconfig) as it:
+        await it.until(lambda it: all(it.up().values()))
+        await writer.create(arrival)
+        await it.until(lambda it: it.pods() == {"web-1"})
+
+        def demand():
+            return next(iter(it.cluster.demands("n1")), None)
+
+        for attempt in (1, 2):
+            await writer.event(arrival.pulling("app", time.time() + 20 * attempt))
+            await it.until(lambda _, attempt=attempt: demand().pulling and demand().attempt == attempt)
+            await writer.event(arrival.failed("app", time.time() + 20 * attempt, UNAUTHORIZED))
+            await writer.status(arrival)
+            await it.until(lambda _: demand().failure and not demand().pulling)
+            await writer.event(arrival.backing_off("app", time.time() + 20 * attempt))
+            await writer.status(arrival)
+            await it.until(lambda it: next(it.cluster.waiting()).containers[0].reason == "ImagePullBackOff")
+            failure = demand().failure
+            assert (failure.reason, failure.message, failure.attempt) == (
+                ErrorReason.UNAUTHORIZED,
+                UNAUTHORIZED,
+                attempt,
+            )
+            assert failure.next_retry_at - failure.at == 10 * attempt
+        await writer.event(arrival.pulling("app", time.time() + 60))
+        await writer.event(arrival.pulled("app", time.time() + 61))
+        await it.until(lambda _: demand().pulled_at)
+        (correlation,) = demand().pods
+        assert (demand().image, correlation.owner, correlation.uid) == (
+            NGINX,
+            "Deployment/web",
+            arrival.pod["metadata"]["uid"],
+        )
+        arrival.started("app", time.time())
+        await writer.status(arrival)
+        await it.until(lambda it: not it.pods())
+
+
+async def test_a_volume_made_from_an_image(cluster, writer):
+    arrival = PodEvents(pod("web-1", "n1", {"app": "web:1"}, volumes={"model": "nginx:1.27"}, at=time.time()))
+    async with following(cluster.kubeconfig) as it:
+        await it.until(lambda it: all(it.up().values()))
+        await writer.create(arrival)
+        await writer.event(arrival.pulling("model", time.time()))
+        await writer.event(arrival.failed("model", time.time() + 1, UNAUTHORIZED))
+        await writer.status(arrival)
+        await it.until(lambda it: any(waits.containers[0].reason == "ErrImagePull" for waits in it.cluster.waiting()))
+        (waiting,) = it.cluster.waiting()
+        assert [(item.name, item.kind) for item in waiting.containers] == [("model", "volume"), ("app", "app")]
+        asked, other = it.cluster.demands("n1")
+        assert (asked.image, asked.failure.message, other.asked) == (NGINX, UNAUTHORIZED, False)
+
+
+async def test_the_servers_own_selectors_leave_out_what_does_not_matter(cluster, writer):
+    done, elsewhere, waiting = web("done"), web("unscheduled"), web("waiting")
+    del elsewhere.pod["spec"]["nodeName"]
+    done.pod["status"]["phase"] = "Failed"
+    async with following(cluster.kubeconfig) as it:
+        await it.until(lambda it: all(it.up().values()))
+        for arrival in (done, elsewhere, waiting):
+            await writer.create(arrival)
+        await it.until(lambda it: "waiting" in it.pods())
+        waiting.pod["status"]["phase"] = "Succeeded"
+        await writer.status(waiting)
+        await it.until(lambda it: not it.pods())
+    async with following(cluster.kubeconfig) as late:
+        await late.until(lambda it: not it.watches.not_ready)
+        assert not late.pods()
+        assert [change.keys for change in late.told if isinstance(change, PodsListed)] == [frozenset()]
+
+
+async def test_an_api_server_that_dies_in_the_middle_of_a_watch(cluster, writer):
+    first, second = web("web-1"), web("web-2")
+    await writer.create(first)
+    async with following(cluster.kubeconfig) as it:
+        await it.until(lambda it: all(it.up().values()))
+        await cluster.kill()
+        await it.until(lambda it: not any(it.up().values()))
+        assert it.pods() == {"web-1"}
+        await cluster.start()
+        await writer.create(second)
+        await it.until(lambda it: it.pods() == {"web-1", "web-2"}, 60)
+        await it.until(lambda it: all(it.up().values()) and not it.watches.problem, 60)
+
+
+async def test_history_that_is_compacted_away_is_410_and_means_a_new_list(cluster, writer, monkeypatch):
+    monkeypatch.setattr(watch, "LONGEST_DELAY", 1.0)
+    gone, stays = web("gone"), web("stays")
+    for arrival in (gone, stays):
+        await writer.create(arrival)
+    async with following(cluster.kubeconfig) as it:
+        await it.until(lambda it: all(it.up().values()))
+        lists = sum(isinstance(change, PodsListed) for change in it.told)
+        # What happens while nobody can watch, and is then forgotten.
+        it.watches._api._client.configuration.host = "https://127.0.0.1:9"
+        await cluster.kill()
+        await it.until(lambda it: not any(it.up().values()))
+        await cluster.start()
+        await writer.delete(gone)
+        await writer.create(web("new"))
+        await cluster.compact()
+        await cluster.kill()
+        await cluster.start()
+        it.watches._api._client.configuration.host = cluster.url
+        await it.until(lambda it: it.pods() == {"stays", "new"}, 60)
+        assert sum(isinstance(change, PodsListed) for change in it.told) > lists
+
+
+async def test_only_named_namespaces_are_watched(cluster, writer):
+    for name in ("shop", "blog", "secret"):
+        await writer.namespace(name)
+        await writer.create(web(f"web-{name}", namespace=name))
+    async with following(cluster.kubeconfig, ("shop", "blog")) as it:
+        await it.until(lambda it: not it.watches.not_ready)
+        assert it.pods() == {"web-shop", "web-blog"}
+
+
+@pytest.mark.timeout(300)
+async def test_two_thousand_pods_and_ten_thousand_events(cluster, writer):
+    arrivals = [web(f"web-{number}", f"node-{number % 100}") for number in range(2000)]
+    await all_of(writer.create(arrival) for arrival in arrivals)
+    at = time.time()
+    events = []
+    for arrival in arrivals:
+        events += [
+            arrival.pulling("app", at),
+            arrival.failed("app", at + 1, UNAUTHORIZED),
+            arrival.backing_off("app", at + 2),
+            arrival.never("app", at - 100),
+            arrival.already_present("app", at - 200),
+        ]
+    await all_of(writer.event(event) for event in events)
+    stalls: list[float] = []
+
+    async def feel_the_loop():
+        while True:
+            before = time.thread_time()  # not the clock's: other processes are none of our business
+            await asyncio.sleep(0.005)
+            stalls.append(time.thread_time() - before)
+
+    feeling = asyncio.create_task(feel_the_loop())
+    begun = time.monotonic()
+    async with following(cluster.kubeconfig) as it:
+        await it.until(lambda it: not it.watches.not_ready, 120)
+        took = time.monotonic() - begun
+        feeling.cancel()
+        assert len(it.pods()) == 2000
+        assert len(list(it.cluster.nodes())) == 100
+        demands = [demand for node in it.cluster.nodes() for demand in it.cluster.demands(node)]
+        assert {(demand.image, len(demand.pods), demand.failure.reason, demand.pulling) for demand in demands} == {
+            (NGINX, 20, ErrorReason.UNAUTHORIZED, False)
+        }
+    logging.getLogger("tests").info("listed in %.2f s, longest turn of the loop %.3f s of CPU", took, max(stalls))
+    assert max(stalls) < 0.25

@@ -1,0 +1,140 @@
+"""Pods, events and reports in whatever order: an attempt's end is final, and no attempt ends twice."""
+
+from hypothesis import given, note
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from pulltrace.server.kubernetes.objects import Change, PodGone
+from pulltrace.server.pulls.arrival import GIVEN_UP
+from pulltrace.server.pulls.inventory import AGENT_GONE, ENDED_UNSEEN
+from pulltrace.wire import ErrorReason, PullPhase, PullStatus
+from tests.server.build import MIB, NOW, layer, pull
+from tests.server.kubernetes.test_cluster import NOT_FOUND, event, seen
+from tests.server.pulls.test_arrival import Joined, web
+
+NGINX = "docker.io/library/nginx:1.27"
+
+
+class Subscription:
+    """Follows every change, and believes nothing."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, PullStatus] = {}
+
+    def read(self, statuses: list[PullStatus]) -> None:
+        for status in statuses:
+            before = self.told.get(status.id)
+            self.told[status.id] = status
+            if before is None or before == status:
+                continue
+            note(f"{before.status} {before.attempt} -> {status.status} {status.attempt}")
+            assert status.attempt >= before.attempt
+            if status.attempt > before.attempt:
+                assert before.status is not PullPhase.COMPLETED, "a success closes the story"
+                assert status.status is not PullPhase.FAILED or before.completed_at != status.completed_at, "one end"
+                continue
+            assert status.percent >= before.percent
+            presumed = before.error in (ENDED_UNSEEN, AGENT_GONE, GIVEN_UP)
+            assert not before.status.ended or presumed or before.status is status.status
+
+
+class Node:
+    """One node with two pods of one image: what happens, and, later and in its own order, what is heard of it."""
+
+    def __init__(self) -> None:
+        self.world = Joined()
+        self.at = 0.5
+        self._pods = [web("web-1"), web("web-2")]
+        self._events: list[Change] = []
+        self._lease, self._size, self._began = 0, 0, 0.0
+        self._runs = False
+
+    def happen(self, what: str, which: int, ago: float) -> None:
+        arrival, when = self._pods[which], float(int(NOW + self.at - ago))
+        match what:
+            case "pulling":
+                self._events.append(event(arrival.pulling("app", when)))
+            case "failed":
+                self._events.append(event(arrival.failed("app", when, NOT_FOUND)))
+            case "pulled":
+                self._events.append(event(arrival.pulled("app", when)))
+            case "events":
+                told, self._events = self._events, []
+                self.world.tell(*told, at=self.at)
+            case "backwards":
+                told, self._events = self._events[::-1], []
+                self.world.tell(*told, at=self.at)
+            case "status":
+                self.world.tell(seen(arrival), at=self.at)
+            case "gone":
+                self._events = []  # ten minutes later, one of a pod that is no more would be believed for ten more
+                self.world.tell(PodGone(arrival.pod["metadata"]["uid"]), at=self.at)
+                self._pods[which] = web(f"web-{self.at}")
+            case _:
+                self._report(what, ago)
+
+    def _report(self, what: str, ago: float) -> None:
+        more = {}
+        if what == "begin" and not self._runs:
+            self._lease, self._size, self._began, self._runs = self._lease + 1, 0, self.at - min(ago, 0.5), True
+        elif what == "grow":
+            self._size = min(self._size + 20, 100)
+        elif what == "done":
+            more = {"status": PullPhase.COMPLETED, "ended_at": NOW + self.at, "image_ref": NGINX}
+        elif what == "broken":
+            more = {"status": PullPhase.FAILED, "ended_at": NOW + self.at, "error_reason": ErrorReason.UNKNOWN}
+        elif what == "lost":
+            self._runs = False
+        state = pull(f"l{self._lease}", layer("a", self._size * MIB), at=NOW + self._began, **more)
+        self.world.say(*([state] if self._runs else []), at=self.at)
+        if self._runs and what == "done":
+            came = [row.completed_at for row in self.world.shown if row.status is PullPhase.COMPLETED]
+            assert any(abs(at.timestamp() - NOW - self.at) < 3 for at in came if at), "what came is told"
+        self._runs = self._runs and not more
+
+
+KUBELET = ["pulling", "failed", "pulled", "gone"]
+HEARD = ["events", "events", "backwards", "status", "status"]
+AGENT = ["begin", "begin", "grow", "done", "broken", "lost", "wait"]
+step = st.tuples(
+    st.sampled_from(KUBELET + HEARD + AGENT),
+    st.integers(0, 1),
+    st.sampled_from([0.6, 0.9, 1.6, 3.6, 11.6, 30.6, 130.6]),
+    st.sampled_from([0.0, 0.0, 1.0, 4.0]),
+)
+
+
+@examples(max_examples=300)
+@given(st.lists(step, max_size=25))
+def test_an_end_is_final_and_a_success_closes_the_story(steps) -> None:
+    node, reader = Node(), Subscription()
+    for what, which, later, ago in steps:
+        node.at += later
+        note(f"{node.at:.1f} {what} {which} {ago}")
+        node.happen(what, which, ago)
+        reader.read(node.world.shown)
+    for what, which in (("lost", 0), ("events", 0), ("gone", 0), ("gone", 1), ("wait", 0)):
+        node.at += 5
+        node.happen(what, which, 0.0)
+        reader.read(node.world.shown)
+    assert all(row.status.ended for row in node.world.shown), "no row is stuck"
+
+
+def test_a_failure_after_a_success_is_a_row_of_its_own() -> None:
+    node = Node()
+    for what, later in (("pulling", 0.6), ("events", 0.6), ("begin", 0.6), ("done", 0.6), ("failed", 5), ("events", 1)):
+        node.at += later
+        node.happen(what, 0, 0.0)
+    assert [row.status for row in node.world.shown].count(PullPhase.COMPLETED) == 1
+    assert [row.status for row in node.world.shown].count(PullPhase.FAILED) == 1
+
+
+def test_a_status_told_before_its_pulling_does_not_undo_the_failure() -> None:
+    world, arrival = Joined(), web()
+    began, failed = event(arrival.pulling("app", NOW)), event(arrival.failed("app", NOW + 1, NOT_FOUND))
+    told = []
+    for at, change in ((1.5, seen(arrival)), (1.8, began), (2.0, failed)):
+        world.tell(change, at=at)
+        told.append((world.one.status, world.one.attempt))
+    assert told == [(PullPhase.FAILED, 1)] * 3
+    assert world.metric("pulls_total", registry="docker.io", result="failed") == 1

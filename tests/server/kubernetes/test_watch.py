@@ -1,0 +1,346 @@
+"""Following a cluster over HTTP, on good days and bad ones."""
+
+import asyncio
+import json
+import logging
+import time
+
+import pytest
+from kubernetes_asyncio.config import ConfigException
+
+from pulltrace.demo.apiserver import ApiServer as Server
+from pulltrace.demo.pod_events import PodEvents, pod
+from pulltrace.server.kubernetes import client, watch
+from pulltrace.server.kubernetes.api import PODS, GoneError, KubeError, Page
+from pulltrace.server.kubernetes.objects import EventSeen, PodsListed
+from pulltrace.server.kubernetes.source import connect
+from pulltrace.server.kubernetes.watch import Watches
+from tests.server.kubernetes.watching import Following, following, kubeconfig_for
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch):
+    """Delays that are right for clusters are long for tests."""
+    monkeypatch.setattr(watch, "FIRST_DELAY", 0.02)
+    monkeypatch.setattr(watch, "LONGEST_DELAY", 0.2)
+
+
+@pytest.fixture
+async def server():
+    async with Server() as running:
+        yield running
+
+
+@pytest.fixture
+def kubeconfig(server, tmp_path):
+    path = tmp_path / "kubeconfig"
+    path.write_text(kubeconfig_for(server.url))
+    return path
+
+
+def web(number, namespace="default", node="n1"):
+    return PodEvents(pod(f"web-{number}", node, {"app": "nginx:1.27"}, namespace=namespace, at=time.time()))
+
+
+def requests(server, what):
+    return [path for path in server.requests if what in path]
+
+
+async def test_what_is_there_is_listed_and_what_comes_is_watched(server, kubeconfig):
+    arrival = web(1)
+    server.put("pods", arrival.pod)
+    async with following(kubeconfig) as it:
+        await it.until(lambda it: not it.watches.not_ready)
+        assert it.pods() == {"web-1"}
+        server.put("pods", web(2).pod)
+        server.put("events", arrival.pulling("app", time.time()))
+        await it.until(lambda it: it.pods() == {"web-1", "web-2"})
+        await it.until(lambda it: it.cluster.demands("n1")[0].pulling)
+        assert it.up() == {"pods": True, "events": True}
+        server.delete("pods", web(2).pod)
+        await it.until(lambda it: it.pods() == {"web-1"})
+        arrival.started("app", time.time())
+        server.put("pods", arrival.pod)
+        await it.until(lambda it: not it.pods())
+
+
+async def test_lists_are_paged_and_selected_by_the_server(server, kubeconfig, monkeypatch):
+    monkeypatch.setattr(client, "PAGE", 3)
+    for number in range(8):
+        server.put("pods", web(number).pod)
+    finished, unscheduled = web("done"), web("unscheduled", node="")
+    finished.pod["status"]["phase"] = "Succeeded"
+    for arrival in (finished, unscheduled):
+        server.put("pods", arrival.pod)
+    async with following(kubeconfig) as it:
+        await it.until(lambda it: not it.watches.not_ready)
+        assert it.pods() == {f"web-{number}" for number in range(8)}
+        (listed,) = [change for change in it.told if isinstance(change, PodsListed)]
+        assert len(listed.keys) == 8
+    lists = [path for path in requests(server, "/pods") if "watch" not in path]
+    assert len(lists) == 3
+    assert all("limit=3" in path and "fieldSelector" in path for path in lists)
+
+
+async def test_a_watch_goes_on_where_it_was_cut_without_listing_again(server, kubeconfig):
+    async with following(kubeconfig) as it:
+        await it.until(lambda it: it.up()["events"])
+        for number in range(3):
+            await server.cut()
+            server.put("pods", web(number).pod)
+            await it.until(lambda it, number=number: f"web-{number}" in it.pods())
+        assert len([path for path in requests(server, "/pods") if "watch" not in path]) == 1
+
+
+async def test_after_410_it_lists_again_and_drops_what_vanished(server, kubeconfig):
+    gone, stays = web(1), web(2)
+    for arrival in (gone, stays):
+        server.put("pods", arrival.pod)
+    async with following(kubeconfig) as it:
+        await it.until(lambda it: it.up()["events"])
+        server.trouble.silent = True
+        server.delete("pods", gone.pod)
+        server.put("pods", web(3).pod)
+        server.compact()
+        server.trouble.silent = False
+        await server.cut()
+        await it.until(lambda it: it.pods() == {"web-2", "web-3"})
+
+
+async def test_a_list_that_expires_between_its_pages_is_begun_anew(server, kubeconfig, monkeypatch):
+    monkeypatch.setattr(client, "PAGE", 2)
+    for number in range(5):
+        server.put("pods", web(number).pod)
+    tell = Following.tell
+
+    def told(it, change):
+        tell(it, change)
+        if len(it.told) == 1:
+            server.delete("pods", web(4).pod)
+            server.compact()
+
+    monkeypatch.setattr(Following, "tell", told)
+    async with following(kubeconfig) as it:
+        await it.until(lambda it: not it.watches.not_ready)
+        assert it.pods() == {f"web-{number}" for number in range(4)}
+        lists = [path for path in requests(server, "/pods") if "watch" not in path]
+        assert ["continue=" in path for path in lists] == [False, True, False, True]
+
+
+async def test_lists_that_are_of_no_use_are_not_asked_for_in_a_hurry(monkeypatch):
+    monkeypatch.setattr(watch, "FIRST_DELAY", 0.2)
+    monkeypatch.setattr(watch, "LONGEST_DELAY", 5.0)
+    listed, enough = [], asyncio.Event()
+
+    class Api:
+        async def pages(self, resource, namespace):
+            listed.append(time.monotonic())
+            if len(listed) == 4:
+                enough.set()
+            yield Page([], "1")
+
+        async def changes(self, resource, namespace, version):
+            raise GoneError("too old")
+            yield []
+
+        async def close(self):
+            pass
+
+    task = asyncio.create_task(Watches(Api(), None, lambda change: None)._follows[0].run())
+    async with asyncio.timeout(20):
+        await enough.wait()
+    task.cancel()
+    assert listed[3] - listed[2] > 0.5  # doubled thrice by now, and jittered down to a half at most
+
+
+async def test_events_hold_readiness_back_no_longer_than_pods_do(monkeypatch):
+    monkeypatch.setattr(watch, "GRACE", 0.01)
+    events = Watches(None, None, lambda change: None)._follows[1]  # its pods are never listed
+    task = asyncio.create_task(events.run())
+    async with asyncio.timeout(5):
+        await events.settled.wait()
+    task.cancel()
+
+
+async def test_a_watch_that_is_cut_again_and_again_but_tells_is_no_outage(server, kubeconfig, caplog):
+    def events(it):
+        return len([change for change in it.told if isinstance(change, EventSeen)])
+
+    with caplog.at_level(logging.INFO, logger="pulltrace"):
+        async with following(kubeconfig) as it:
+            await it.until(lambda it: it.up()["events"])
+            for number in range(4):
+                arrival = web(number)
+                server.put("pods", arrival.pod)
+                server.put("events", arrival.pulling("app", time.time()))
+                await it.until(lambda it, number=number: len(it.pods()) == events(it) == number + 1)
+                await server.cut()
+            await it.until(lambda it: all(it.up().values()))
+    assert not caplog.records
+
+
+async def test_credentials_that_cannot_be_read_are_a_reason_and_no_end(server):
+    def unreadable(configuration):
+        raise ConfigException("Token file exists but empty.")
+
+    api = client.HttpApi.at(server.url)
+    api._client.configuration.api_key["BearerToken"] = "Bearer old"
+    api._client.configuration.refresh_api_key_hook = unreadable
+    with pytest.raises(KubeError, match="no credentials for the API server: Token file exists but empty"):
+        await anext(api.pages(PODS, None))
+    await api.close()
+
+
+async def test_namespaces_are_watched_one_by_one_and_nothing_else_is(server, kubeconfig):
+    for namespace in ("shop", "blog", "secret"):
+        server.put("pods", web(namespace, namespace=namespace).pod)
+    async with following(kubeconfig, ("shop", "blog")) as it:
+        await it.until(lambda it: not it.watches.not_ready and it.up()["events"])
+        assert it.pods() == {"web-shop", "web-blog"}
+    assert all(path.startswith(("/api/v1/namespaces/shop/", "/api/v1/namespaces/blog/")) for path in server.requests)
+
+
+async def test_eighty_namespaces_have_their_watches_at_the_same_time(server, kubeconfig):
+    names = tuple(f"team-{number}" for number in range(80))
+    async with following(kubeconfig, names) as it:
+        await it.until(lambda it: all(it.up().values()))
+        assert server.watching == 160
+
+
+async def test_forbidden_is_said_once_with_the_missing_rule(server, kubeconfig, caplog, monkeypatch):
+    monkeypatch.setattr(watch, "FORBIDDEN_DELAY", 0.02)
+    server.trouble.forbidden = {"events"}
+    server.put("pods", web(1).pod)
+    with caplog.at_level(logging.INFO, logger="pulltrace"):
+        async with following(kubeconfig) as it:
+            await it.until(lambda it: not it.watches.not_ready)
+            await it.until(lambda it: len(requests(server, "/events")) > 3)
+            assert it.pods() == {"web-1"}
+            assert it.cluster.demands("n1")[0].pulling  # taken to be, since no event can tell
+            assert it.up() == {"pods": True, "events": False}
+            assert 'resources: ["events"], verbs: ["list", "watch"]' in it.watches.problem
+            assert [record.getMessage() for record in caplog.records] == ["kube.watch.forbidden"]
+            server.trouble.forbidden = set()
+            await it.until(lambda it: it.up()["events"])
+            assert it.watches.problem is None
+            assert not it.cluster.demands("n1")[0].pulling
+
+
+async def test_an_absent_api_server_holds_readiness_back_for_a_while_only(server, kubeconfig, caplog, monkeypatch):
+    server.trouble.status = 503
+    with caplog.at_level(logging.INFO, logger="pulltrace"):
+        async with following(kubeconfig) as it:
+            await it.until(lambda it: len(server.requests) > 5)
+            assert "the first list of pods in all namespaces is not done" in it.watches.not_ready
+            assert it.up() == {"pods": False, "events": False}
+            server.trouble.status = 0
+            await it.until(lambda it: not it.watches.not_ready and all(it.up().values()))
+    assert [record.getMessage() for record in caplog.records] == ["kube.watch.down", "kube.watch.up"]
+    monkeypatch.setattr(watch, "GRACE", 0.1)
+    server.trouble.status = 500
+    async with following(kubeconfig) as it:
+        await it.until(lambda it: not it.watches.not_ready)
+        assert "(500)" in it.watches.problem
+
+
+async def test_watches_that_end_at_once_are_not_asked_for_in_a_hurry(server, kubeconfig, monkeypatch):
+    monkeypatch.setattr(watch, "FIRST_DELAY", 0.2)
+    monkeypatch.setattr(watch, "LONGEST_DELAY", 5.0)
+    server.trouble.ends_at_once = True
+    async with following(kubeconfig) as it:
+        await it.until(lambda it: len(requests(server, "/pods")) >= 4)
+        begun = time.monotonic()
+        await it.until(lambda it: len(requests(server, "/pods")) >= 5)
+        assert time.monotonic() - begun > 0.2  # doubled twice by now, and jittered down to a half at most
+        server.trouble.ends_at_once = False
+        server.put("pods", web(1).pod)
+        await it.until(lambda it: it.pods() == {"web-1"})
+
+
+async def test_a_watch_that_stays_silent_is_taken_for_dead(server, kubeconfig, monkeypatch):
+    monkeypatch.setattr(client, "SILENCE", 0.3)
+    server.trouble.silent = True
+    async with following(kubeconfig) as it:
+        await it.until(lambda it: len(requests(server, "watch")) >= 4)
+        server.put("pods", web(1).pod)
+        server.trouble.silent = False
+        await it.until(lambda it: it.pods() == {"web-1"})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"type":"ADDED","object":{"metadata":{"resourceVersion":"1"},"spec":"a string"}}',
+        b'{"type":"ADDED","object":{"metadata":{"resourceVersion":"1"}}}',
+        b'{"type":"ADDED","object":{"metadata":{"name":7,"resourceVersion":"1"},"spec":{}}}',
+        b'{"type":"SOMETHING","object":{"metadata":{"resourceVersion":"1"},"spec":{}}}',
+        b'{"type":"BOOKMARK","object":{"metadata":{}}}',
+        b'{"type":"ERROR","object":{"code":500,"message":"etcd is unwell"}}',
+        b'{"type":"ADDED"}',
+        b"",
+        b"<html>a proxy has something to say</html>",
+        b'{"type":"ADDED","object":{"metadata":{"na',
+    ],
+)
+async def test_lines_that_make_no_sense_stop_nothing(server, kubeconfig, line):
+    server.trouble.raw = [line, line]
+    async with following(kubeconfig) as it:
+        await it.until(lambda it: not server.trouble.raw)
+        server.put("pods", web(1).pod)
+        await it.until(lambda it: it.pods() == {"web-1"})
+        await it.until(lambda it: all(it.up().values()))
+
+
+async def test_malformed_objects_in_a_list_are_left_out_and_said_once(server, kubeconfig, caplog):
+    server.put("pods", web(1).pod)
+    for number in range(2, 5):
+        bad = web(number).pod
+        bad["spec"]["containers"] = {"not": "a list"}
+        server.put("pods", bad)
+    with caplog.at_level(logging.INFO, logger="pulltrace"):
+        async with following(kubeconfig) as it:
+            await it.until(lambda it: not it.watches.not_ready)
+            assert it.pods() == {"web-1"}
+    assert [record.getMessage() for record in caplog.records] == ["kube.object.unreadable"]
+    assert "$.spec.containers" in caplog.records[0].fields["error"]
+
+
+async def test_objects_of_a_megabyte_pass(server, kubeconfig):
+    big = web(1).pod
+    big["metadata"]["annotations"] = {"big": "x" * 1_400_000}
+    async with following(kubeconfig) as it:
+        await it.until(lambda it: it.up()["pods"])
+        server.put("pods", big)
+        await it.until(lambda it: it.pods() == {"web-1"})
+
+
+async def test_listed_events_are_told_after_the_pods_they_are_about(server, kubeconfig):
+    arrival = web(1)
+    server.put("events", arrival.pulling("app", time.time()))
+    server.put("pods", arrival.pod)
+    async with following(kubeconfig) as it:
+        await it.until(lambda it: not it.watches.not_ready)
+        assert it.cluster.demands("n1")[0].pulling
+        (listed,) = [change for change in it.told if isinstance(change, EventSeen)]
+        assert not listed.fresh
+
+
+async def test_only_get_is_ever_sent_and_only_pods_and_events_are_asked_for(server, kubeconfig):
+    async with following(kubeconfig) as it:
+        await it.until(lambda it: all(it.up().values()))
+    assert {path.partition("?")[0] for path in server.requests} == {"/api/v1/pods", "/api/v1/events"}
+
+
+async def test_access_is_in_the_cluster_or_named_or_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".kube").mkdir()
+    (tmp_path / ".kube/config").write_text(kubeconfig_for("http://127.0.0.1:1"))
+    assert await connect({}) is None
+    assert await connect({"KUBECONFIG": "", "KUBERNETES_SERVICE_HOST": ""}) is None
+    with pytest.raises(KubeError, match="no access to Kubernetes"):
+        await connect({"KUBECONFIG": str(tmp_path / "nothing-here")})
+    (tmp_path / "broken").write_text(json.dumps({"current-context": "not there"}))
+    with pytest.raises(KubeError, match="no access to Kubernetes"):
+        await connect({"KUBECONFIG": str(tmp_path / "broken")})
+    with pytest.raises(KubeError, match="no access to Kubernetes"):
+        await connect({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"})

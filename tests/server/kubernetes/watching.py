@@ -1,0 +1,71 @@
+"""A Watches with a Cluster behind it, as the server has them, and a way to wait for what it comes to know."""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+
+from pulltrace.server.kubernetes.cluster import Cluster
+from pulltrace.server.kubernetes.objects import Change
+from pulltrace.server.kubernetes.source import connect
+from pulltrace.server.kubernetes.watch import Watches
+
+
+class Following:
+    """What was told, and what it adds up to."""
+
+    def __init__(self) -> None:
+        self.cluster = Cluster()
+        self.told: list[Change] = []
+        self.watches: Watches
+        self._news = asyncio.Event()
+
+    def tell(self, change: Change) -> None:
+        self.told.append(change)
+        self.cluster.apply(change, time.time())
+        self._news.set()
+
+    async def until(self, condition: Callable[["Following"], object], seconds: float = 20) -> None:
+        """Wait until something holds; looked at after every change, and ten times a second."""
+        async with asyncio.timeout(seconds):
+            while not condition(self):
+                self._news.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._news.wait(), 0.1)
+
+    def pods(self) -> set[str]:
+        return {pod.name for pod in self.cluster.waiting()}
+
+    def up(self) -> dict[str, bool]:
+        return dict(self.watches.up())
+
+
+def kubeconfig_for(url: str) -> str:
+    """A kubeconfig, as text, for a server that wants no credentials."""
+    return json.dumps(
+        {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "it",
+            "clusters": [{"name": "it", "cluster": {"server": url}}],
+            "users": [{"name": "it", "user": {}}],
+            "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+        }
+    )
+
+
+@contextlib.asynccontextmanager
+async def following(kubeconfig, namespaces=None) -> AsyncIterator[Following]:
+    """Follow the cluster that a kubeconfig file names."""
+    it = Following()
+    api = await connect({"KUBECONFIG": str(kubeconfig)})
+    assert api
+    it.watches = Watches(api, namespaces, it.tell)
+    task = asyncio.create_task(it.watches.run())
+    try:
+        yield it
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

@@ -1,0 +1,250 @@
+"""The feed alone: revisions, cursors, what must never be missed, and what is bounded."""
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from pulltrace.server.pulls.feed import Entry, Feed
+from pulltrace.wire import EventType, PullEvent, PullPhase, PullStatus
+from tests.server.build import NOW, World, layer, pull
+
+
+def a_pull(id_: str, phase: PullPhase = PullPhase.DOWNLOADING, attempt: int = 1) -> PullStatus:
+    world = World()
+    world.say(pull("l", layer("a")))
+    return replace(world.one, id=id_, status=phase, attempt=attempt)
+
+
+EXAMPLE = a_pull("x")
+
+
+def ids(entries: list[Entry] | None) -> list[str]:
+    assert entries is not None
+    return [entry.id for entry in entries]
+
+
+def change(feed: Feed, id_: str, phase: PullPhase = PullPhase.DOWNLOADING, attempt: int = 1) -> None:
+    feed.publish([replace(EXAMPLE, id=id_, status=phase, attempt=attempt)], [], NOW)
+    feed.cut()
+
+
+def test_a_reader_gets_each_pull_once_in_the_order_of_the_last_change() -> None:
+    feed = Feed(100)
+    for id_ in ("a", "b", "c", "a"):
+        change(feed, id_)
+    assert ids(feed.since(0)) == ["b", "c", "a"]
+    assert ids(feed.since(3)) == ["a"]
+    assert feed.since(4) == []
+
+
+def test_the_type_of_a_change() -> None:
+    feed = Feed(100)
+    told = []
+    for phase, attempt in (
+        (PullPhase.QUEUED, 1),
+        (PullPhase.DOWNLOADING, 1),
+        (PullPhase.FAILED, 1),
+        (PullPhase.QUEUED, 2),
+        (PullPhase.DOWNLOADING, 2),
+        (PullPhase.COMPLETED, 2),
+    ):
+        change(feed, "a", phase, attempt)
+        told.append(feed.frame.entries[0].type)
+    feed.publish([], ["a"], NOW)
+    feed.cut()
+    told.append(feed.frame.entries[0].type)
+    started, progress = EventType.STARTED, EventType.PROGRESS
+    failed, completed, removed = EventType.FAILED, EventType.COMPLETED, EventType.REMOVED
+    assert told == [started, progress, failed, started, progress, completed, removed]
+
+
+def test_the_end_of_an_attempt_is_told_even_after_a_retry() -> None:
+    feed = Feed(100)
+    change(feed, "a")
+    change(feed, "a", PullPhase.FAILED)
+    change(feed, "a", attempt=2)
+    change(feed, "a", attempt=2)
+    missed = feed.since(1)
+    assert missed is not None
+    assert [entry.type for entry in missed] == [EventType.FAILED, EventType.PROGRESS]
+
+
+def test_an_end_that_is_only_told_better_is_told_once() -> None:
+    feed = Feed(100)
+    change(feed, "a", PullPhase.FAILED)
+    feed.publish([replace(EXAMPLE, id="a", status=PullPhase.FAILED, error="why")], [], NOW)
+    assert len(feed.since(0) or []) == 1
+
+
+def test_a_removal_is_told_to_those_who_missed_it() -> None:
+    feed = Feed(100)
+    change(feed, "a")
+    change(feed, "b")
+    feed.publish([], ["a"], NOW)
+    assert ids(feed.since(2)) == ["a"]
+    assert feed.get("a") is None
+    assert ids(feed.current()) == ["b"]
+
+
+def test_what_was_never_told_need_not_be_removed() -> None:
+    feed = Feed(100)
+    feed.publish([], ["ghost"], NOW)
+    assert feed.revision == 0
+    assert not feed.cut()
+
+
+def test_a_frame_is_what_changed_since_the_last_one_and_each_end_in_it() -> None:
+    feed = Feed(100)
+    change(feed, "before")
+    for phase, attempt in ((PullPhase.DOWNLOADING, 1), (PullPhase.FAILED, 1), (PullPhase.QUEUED, 2)):
+        feed.publish([replace(EXAMPLE, id="a", status=phase, attempt=attempt)], [], NOW)
+    assert ids(feed.frame.entries) == ["before"], "until it is cut"
+    assert feed.cut()
+    told = [(entry.id, entry.pull.status, entry.pull.attempt) for entry in feed.frame.entries]
+    assert told == [("a", PullPhase.FAILED, 1), ("a", PullPhase.QUEUED, 2)]
+    assert not feed.cut()
+
+
+def test_nobody_is_in_step_after_more_ends_than_are_kept() -> None:
+    feed = Feed(3)
+    change(feed, "before")
+    for number in range(9):
+        feed.publish([replace(EXAMPLE, id=f"p{number}")], [], NOW)
+    feed.publish([], [f"p{number}" for number in range(9)], NOW)
+    before = feed.frame.revision
+    assert feed.cut()
+    assert feed.frame.after == feed.frame.revision == feed.revision
+    assert feed.since(before) is None
+
+
+def test_a_cursor_from_before_what_is_kept_is_of_no_use() -> None:
+    feed = Feed(3)
+    for number in range(10):
+        change(feed, f"p{number}")
+    feed.publish([], [f"p{number}" for number in range(9)], NOW)
+    assert feed.since(1) is None
+    assert feed.since(feed.floor) is not None
+    assert feed.since(feed.revision + 1) is None
+
+
+def test_readers_in_step_get_the_same_bytes_and_each_entry_is_encoded_once_a_kind() -> None:
+    feed = Feed(100)
+    feed.publish([replace(EXAMPLE, id="a"), replace(EXAMPLE, id="b")], [], NOW)
+    feed.cut()
+    frame = feed.frame
+    calls = []
+
+    def render(entry: Entry, layers: bool) -> bytes:
+        calls.append((entry.id, layers))
+        return entry.data(layers=layers)
+
+    assert frame.bytes(render, layers=False) is frame.bytes(render, layers=False)
+    assert frame.bytes(render, layers=True) != frame.bytes(render, layers=False)
+    assert sorted(calls) == [("a", False), ("a", True), ("b", False), ("b", True)]
+    assert frame.entries[0].data(layers=True) is frame.entries[0].data(layers=True)
+
+
+def test_bytes_of_old_frames_are_not_kept() -> None:
+    feed = Feed(100)
+    change(feed, "a")
+    old = feed.frame.entries[0]
+    old.data(layers=True)
+    change(feed, "b")
+    assert old._bytes is None
+    assert old.data(layers=True)
+
+
+def test_the_layers_of_an_ended_pull_are_packed_when_its_frame_is_over_and_told_as_they_were() -> None:
+    feed = Feed(100)
+    ended = replace(EXAMPLE, id="a", status=PullPhase.COMPLETED)
+    feed.publish([ended, replace(EXAMPLE, id="b")], [], NOW)
+    feed.cut()
+    old, running = feed.frame.entries
+    before = old.data(layers=True)
+    change(feed, "c")
+    assert old.pull == replace(ended, layers=None)
+    assert old.data(layers=True) == before
+    assert old.shown(layers=False) == old.pull
+    assert running.pull.layers == EXAMPLE.layers, "it is still told"
+
+
+step = st.tuples(
+    st.sampled_from(["change", "end", "retry", "remove", "read", "cut"]), st.sampled_from("abcd"), st.integers(0, 3)
+)
+
+
+class Subscription:
+    """Comes back whenever the test says, and keeps what it was told."""
+
+    def __init__(self, feed: Feed) -> None:
+        self.feed = feed
+        self.cursor = 0
+        self.has: dict[str, PullStatus] = {}
+        self.ends: set[tuple[str, int]] = set()
+        self.was_reset = False
+
+    def take(self) -> None:
+        """The newest frame, if in step."""
+        frame = self.feed.frame
+        if self.cursor != frame.after:
+            self.read()
+        elif frame.after < frame.revision:
+            self.cursor = frame.revision
+            self.learn(frame.entries)
+
+    def read(self) -> None:
+        missed = self.feed.since(self.cursor)
+        if missed is None:
+            self.was_reset, self.has, missed = True, {}, self.feed.current()
+        self.cursor = self.feed.revision
+        self.learn(missed)
+
+    def learn(self, missed: list[Entry]) -> None:
+        assert [entry.revision for entry in missed] == sorted({entry.revision for entry in missed})
+        for entry in missed:
+            if entry.pull is None:
+                self.has.pop(entry.id, None)
+                continue
+            self.has[entry.id] = msgspec.json.decode(entry.data(layers=True), type=PullEvent).pull
+            if entry.pull.status.ended:
+                self.ends.add((entry.id, entry.pull.attempt))
+
+
+def next_state(before: PullStatus | None, what: str, id_: str, number: int) -> PullStatus | None:
+    """What a pull does next; None when it can do no such thing. Attempts tell the lives of one id apart."""
+    attempt = before.attempt if before else number * 100
+    if before and before.status.ended:
+        if what != "retry":
+            return None
+        attempt += 1
+    status = PullPhase.FAILED if what == "end" else PullPhase.DOWNLOADING
+    return replace(EXAMPLE, id=id_, status=status, attempt=attempt, downloaded_bytes=number)
+
+
+@given(st.lists(step, max_size=80), st.integers(1, 30))
+def test_a_reader_of_any_speed_ends_with_the_truth_and_sees_every_end(steps: list, tombstones: int) -> None:
+    feed = Feed(tombstones)
+    readers = [Subscription(feed) for _ in range(4)]
+    in_step = Subscription(feed)
+    truth: dict[str, PullStatus] = {}
+    ends = set()
+    for number, (what, id_, who) in enumerate(steps):
+        if what == "read":
+            readers[who].read()
+        elif what == "cut":
+            if feed.cut():
+                in_step.take()
+        elif what == "remove":
+            feed.publish([], [id_], NOW)
+            truth.pop(id_, None)
+        elif state := next_state(truth.get(id_), what, id_, number):
+            truth[id_] = state
+            feed.publish([state], [], NOW)
+            if state.status.ended:
+                ends.add((id_, state.attempt))
+    for reader in (*readers, in_step):
+        reader.read()
+        assert reader.has == truth
+        assert reader.was_reset or reader.ends == ends
+    assert len(feed._entries) <= len(truth) + tombstones

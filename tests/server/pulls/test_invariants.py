@@ -1,0 +1,154 @@
+"""Whatever agents say, in whatever order: numbers add up, nothing is lost, nothing ends twice."""
+
+from collections import Counter
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from pulltrace.server.pulls.hub import TooSoonError
+from pulltrace.wire import EventType, LayerPhase, LayerState, PullPhase, PullState, PullStatus
+from tests.server.build import MIB, NOW, World, layer, pull, report
+
+sizes = st.integers(0, 100 * MIB) | st.integers(0, 2**63 - 1)
+times = st.none() | st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001
+hostile_layer = st.builds(
+    LayerState,
+    digest=st.sampled_from("abcdef"),
+    total_bytes=sizes,
+    downloaded_bytes=sizes,
+    cached_bytes=sizes,
+    total_known=st.booleans(),
+    state=st.none() | st.sampled_from(LayerPhase),
+    fetched_by=st.none() | st.sampled_from(["l0", "l1", "nobody"]),
+    started_at=times,
+    extract_started_at=times,
+    extracted_at=times,
+)
+hostile_pull = st.builds(
+    PullState,
+    id=st.sampled_from(["l0", "l1", "l2", ""]),
+    image_ref=st.sampled_from(["__pulling__", "docker.io/library/nginx:1", "r/a", "layer-sha256:" + "a" * 64, "\x00"]),
+    layers=st.none() | st.lists(hostile_layer, max_size=4),
+    registry=st.sampled_from([None, "r", "docker.io"]),
+    repository=st.sampled_from([None, "a", "library/nginx"]),
+    total_known=st.booleans(),
+    status=st.none() | st.sampled_from(PullPhase),
+    started_at=times,
+    completed_at=times,
+)
+
+
+def check(status: PullStatus) -> None:
+    assert 0 <= status.percent <= 100
+    assert status.total_bytes >= 0
+    assert status.bytes_per_sec >= 0
+    assert status.eta_seconds is None or status.eta_seconds >= 0
+    assert status.layers_done <= status.layer_count
+    assert status.started_at.timestamp() <= NOW + 1e5
+    assert (status.completed_at is not None) == status.status.ended
+    assert status.completed_at is None or status.completed_at >= status.started_at
+    assert (status.error_reason is not None) == (status.status is PullPhase.FAILED)
+    if status.total_known:
+        assert status.downloaded_bytes <= status.total_bytes
+    for one in status.layers or ():
+        assert 0 <= one.percent <= 100
+        assert one.bytes_per_sec >= 0
+        assert one.pull_id == status.id
+
+
+@examples(max_examples=50)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["n1", "n2"]),
+            st.lists(hostile_pull, max_size=4),
+            st.floats(0.0, 100.0),
+            times,
+            st.sampled_from(["", "b1", "b2"]),
+            st.integers(0, 20),
+        ),
+        max_size=12,
+    )
+)
+def test_nothing_an_agent_says_makes_nonsense(reports) -> None:
+    world = World(HISTORY_TTL="120s")
+    for node, pulls, later, stamp, boot, sequence in reports:
+        world.now += later
+        try:
+            world.hub.report(report(*pulls, node=node, boot=boot, sequence=sequence, timestamp=stamp))
+        except TooSoonError:
+            continue
+        world.hub.tick(world.now)
+        for status in world.shown:
+            check(status)
+        for entry in world.hub.feed.current():
+            assert entry.data(layers=True)
+    for _ in range(400):  # lost, forgotten, expired
+        world.now += 10.0
+        world.hub.tick(world.now)
+    assert world.shown == [], "nothing is kept for ever"
+    assert world.hub.nodes().nodes == []
+
+
+progress = st.lists(st.lists(st.integers(0, 12), min_size=3, max_size=3), min_size=1, max_size=30)
+
+
+@examples(max_examples=50)
+@given(progress, st.sampled_from([PullPhase.COMPLETED, PullPhase.FAILED]), st.lists(st.booleans(), max_size=30))
+def test_bytes_add_up_percent_never_falls_and_the_end_comes_once(steps, end, lost) -> None:
+    """Three layers grow; reports get lost, which is nobody's loss."""
+    world = World()
+    sizes_ = [40 * MIB, 80 * MIB, 160 * MIB]
+    done = [0, 0, 0]
+    best = 0.0
+    world.say(pull("l", *(layer(str(n), 0, total=size) for n, size in enumerate(sizes_)), at=NOW + 0.5), at=1)
+    for second, grown in enumerate(steps, start=2):
+        done = [min(have + more * MIB, size) for have, more, size in zip(done, grown, sizes_, strict=True)]
+        if second - 2 < len(lost) and lost[second - 2]:
+            continue
+        world.say(pull("l", *(layer(str(n), done[n], total=size) for n, size in enumerate(sizes_))), at=second)
+        status = world.one
+        assert status.downloaded_bytes == sum(done) == sum(one.downloaded_bytes for one in status.layers or ())
+        assert status.total_bytes == sum(sizes_)
+        assert status.percent >= best
+        assert (status.percent == 100) == (done == sizes_)
+        best = status.percent
+    last = [layer(str(n), done[n], total=size) for n, size in enumerate(sizes_)]
+    world.say(pull("l", *last, status=end, ended_at=NOW + 40), at=40)
+    world.say(pull("l", *last, status=end, ended_at=NOW + 40), at=41)
+    assert world.one.status is end
+    assert world.one.percent >= best
+    assert end is PullPhase.COMPLETED or (world.one.percent == 100) == (done == sizes_)
+    assert world.metric("pull_bytes_total", registry="docker.io") == sum(done)
+    assert world.metric("pulls_total", registry="docker.io", result=end) == 1
+
+
+@examples(max_examples=50)
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=40))
+def test_every_end_stands_in_the_feed_once(ends) -> None:
+    """Many short pulls: each that an agent told is there for a reader who was away all the time."""
+    world = World()
+    told: Counter[EventType] = Counter()
+    for number, (node, well) in enumerate(ends):
+        phase = PullPhase.COMPLETED if well else PullPhase.FAILED
+        told[EventType.COMPLETED if well else EventType.FAILED] += 1
+        more = {"repository": f"r{number}", "image_ref": f"docker.io/r{number}"}
+        one = pull(f"l{number}", at=NOW + number, status=phase, ended_at=NOW + number + 0.5, **more)
+        world.say(one, node=f"n{node}", at=number + 1)
+    missed = world.hub.feed.since(0)
+    assert missed is not None
+    assert Counter(entry.type for entry in missed) == told
+
+
+@pytest.mark.parametrize("count", [1, 300])
+def test_the_work_of_a_report_does_not_grow_with_what_is_stored(count: int) -> None:
+    """Counted, not timed: how many statuses one report makes anew."""
+    world = World()
+    for number in range(count):
+        world.say(pull("l", layer("a", MIB)), node=f"n{number}", at=1)
+    before = world.hub.feed.revision
+    world.say(pull("l", layer("a", 2 * MIB)), node="n0", at=2)
+    assert world.hub.feed.revision == before + 1

@@ -1,0 +1,239 @@
+"""Lives of pods and their pulls, told late and in turns by three voices: what people were told stays true.
+
+A kubelet tries, backs off and tries again, as real ones do. Its events, its pods' statuses and its node's agent are
+three channels; each keeps its order and is late as it likes. Whatever the order: an attempt ends once and stays
+ended, percent never goes back, attempts never do, and at last the rows say what happened.
+"""
+
+import heapq
+import itertools
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from operator import itemgetter
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from pulltrace.demo.pod_events import PodEvents, pod
+from pulltrace.server.kubernetes.cluster import Cluster
+from pulltrace.server.kubernetes.objects import PodGone
+from pulltrace.wire import AgentReport, ErrorReason, PullPhase, PullState, PullStatus
+from tests.server.build import MIB, NOW, World, layer, pull, report
+from tests.server.kubernetes.test_cluster import NOT_FOUND, event, seen
+
+NGINX = "docker.io/library/nginx:1.27"
+UNSEEN = {"registry": None, "repository": None, "image_ref": "__pulling__", "total_known": False}
+SIZE = 100 * MIB
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try of the kubelet."""
+
+    seconds: float
+    well: bool
+    resolves_after: float
+    """Seconds until its manifest is known; an attempt that ends before was never more than a lease."""
+
+
+@dataclass(frozen=True)
+class Life:
+    """One pod that wants the image: when it comes, how it is tried, when it is deleted."""
+
+    comes: float
+    attempts: list[Attempt]
+    """After the last one, it is deleted if that failed."""
+
+
+attempts = st.builds(
+    Attempt, st.sampled_from([0.3, 1.0, 2.5, 7.0, 20.0]), st.booleans(), st.sampled_from([0.0, 0.2, 1.5])
+)
+lives = st.builds(Life, st.sampled_from([0.0, 0.5, 4.0, 12.0, 40.0]), st.lists(attempts, min_size=1, max_size=4))
+delays = st.lists(st.sampled_from([0.0, 0.0, 0.2, 0.8, 2.0, 6.0]), min_size=1, max_size=8)
+silences = st.lists(st.tuples(st.floats(0, 60), st.sampled_from([1.5, 5.0, 20.0])), max_size=2)
+
+
+@dataclass
+class Lease:
+    """A pull as containerd has it."""
+
+    id: str
+    began: float
+    attempt: Attempt
+    ended: float
+
+    def state(self, now: float) -> PullState:
+        """As an agent sees it."""
+        known = now - self.began >= self.attempt.resolves_after
+        if now >= self.ended:
+            well = self.attempt.well
+            end = {
+                "status": PullPhase.COMPLETED if well else PullPhase.FAILED,
+                "ended_at": self.ended,
+                "error_reason": None if well else ErrorReason.UNKNOWN,
+            }
+            known = self.attempt.well or self.attempt.seconds >= self.attempt.resolves_after
+            done = SIZE if well else self._bytes(self.ended)
+            name = {"image_ref": NGINX} if well else {}
+            return pull(self.id, layer("a", done, SIZE), at=self.began, **(name if known else UNSEEN), **end)
+        if not known:
+            return pull(self.id, at=self.began, status=PullPhase.RESOLVING, **UNSEEN)
+        return pull(self.id, layer("a", self._bytes(now), SIZE), at=self.began)
+
+    def _bytes(self, now: float) -> int:
+        part = min((now - self.began) / self.attempt.seconds, 0.99)
+        return int(SIZE * part * (1 if self.attempt.well else 0.7))
+
+
+class Node:
+    """What truly happens on one node, and when each voice says so."""
+
+    def __init__(self, lives: list[Life]) -> None:
+        self.leases: list[Lease] = []
+        self.events: list[tuple[float, object]] = []
+        self.statuses: list[tuple[float, object]] = []
+        self.ends: list[bool] = []
+        self.found = 0
+        """How often a pod that had failed found the image there, as another had pulled it: that closes a story too."""
+        self.has_image = False
+        self.witnessed: dict[str, Lease] = {}
+        """Whose end an agent told."""
+        going = [self._live(f"web-{number}", life) for number, life in enumerate(lives)]
+        due = [(next(life), number, life) for number, life in enumerate(going)]
+        heapq.heapify(due)
+        while due:
+            now, number, life = heapq.heappop(due)
+            with suppress(StopIteration):
+                heapq.heappush(due, (life.send(now), number, life))
+        self.over = max(at for at, _ in self.statuses)
+
+    def _live(self, name: str, life: Life) -> Generator[float, float, None]:
+        """One pod. Yields the time of its next deed, and is sent the same."""
+        arrival = PodEvents(pod(name, "node-1", {"app": "nginx:1.27"}, at=NOW + life.comes))
+        now = yield NOW + life.comes
+        self.statuses.append((now, seen(arrival)))
+        for number, attempt in enumerate(life.attempts):
+            if self.has_image:
+                break
+            self.events.append((now, event(arrival.pulling("app", now))))
+            ended = now + 0.1 + attempt.seconds
+            self.leases.append(Lease(f"{name}-{number}", now + 0.1, attempt, ended))
+            now = yield ended
+            self.ends.append(attempt.well)
+            if attempt.well:
+                self.has_image = True
+                self.events.append((now, event(arrival.pulled("app", now))))
+                now = yield now + 0.5
+                arrival.started("app", now)
+                self.statuses.append((now, seen(arrival)))
+                return
+            self.events.append((now, event(arrival.failed("app", now, NOT_FOUND))))
+            self.statuses.append((now + 0.1, seen(arrival)))
+            now = yield now + 2.0
+            self.events.append((now, event(arrival.backing_off("app", now))))
+            self.statuses.append((now, seen(arrival)))
+            now = yield ended + 10.0 * 2**number
+        if self.has_image:
+            self.found += 1
+            self.events.append((now, event(arrival.already_present("app", now))))
+            arrival.started("app", now)
+        self.statuses.append((now, seen(arrival) if self.has_image else PodGone(arrival.pod["metadata"]["uid"])))
+
+    def reports(self, silences: list[tuple[float, float]]) -> Iterator[tuple[float, AgentReport]]:
+        """A poll a second; in a silence the agent is dead, and the next one knows nothing of what ended meanwhile."""
+        boot, known, sequence = 0, dict[str, Lease](), 0
+        now = NOW + 0.5
+        while now < self.over + 5.0:
+            if any(begin <= now - NOW < begin + length for begin, length in silences):
+                boot, known = boot + bool(known), {}
+            else:
+                known |= {lease.id: lease for lease in self.leases if lease.began <= now < lease.ended}
+                self.witnessed |= {lease.id: lease for lease in known.values() if lease.ended <= now}
+                states = [lease.state(now) for lease in known.values()]
+                sequence += 1
+                yield now, report(*states, boot=f"boot-{boot}", sequence=sequence)
+            now += 1.0
+
+
+class Follower:
+    """A reader that believes nothing."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.cursor = world, 0
+        self.table: dict[str, PullStatus] = {}
+        self.ends: set[tuple[str, int]] = set()
+        self.times: set[tuple[bool, float]] = set()
+        """(well, when) of each end, as told."""
+
+    def look(self) -> None:
+        for entry in self.world.hub.feed.since(self.cursor) or ():
+            if entry.pull is None:
+                self.table.pop(entry.id, None)  # what ended under this id turned out to be another's
+                self.ends = {end for end in self.ends if end[0] != entry.id}
+                continue
+            self.compare(self.table.get(entry.id), entry.pull)
+            self.table[entry.id] = entry.pull
+        self.cursor = self.world.hub.feed.revision
+
+    def compare(self, before: PullStatus | None, now: PullStatus) -> None:
+        if now.status.ended:
+            self.ends.add((now.id, now.attempt))
+            self.times.add((now.status is PullPhase.COMPLETED, now.completed_at.timestamp()))
+        if before is None or before.attempt < now.attempt:
+            return
+        assert before.attempt == now.attempt
+        assert before.percent <= now.percent
+        if before.status.ended and before.error_reason is ErrorReason.UNKNOWN:
+            assert now.status.ended  # nobody saw it; the kubelet may still say that it went well
+        elif before.status.ended:
+            assert before.status is now.status
+
+
+def channel(
+    messages: Iterable[tuple[float, object]], late: list[float], apart: float = 0.0
+) -> Iterator[tuple[float, object]]:
+    """Each message so much later, and none before the one it follows, nor sooner after it."""
+    before = 0.0
+    for (at, message), delay in zip(messages, itertools.cycle(late)):
+        before = max(before + apart, at + delay)
+        yield before, message
+
+
+@settings(max_examples=200)
+@given(st.lists(lives, min_size=1, max_size=2), delays, delays, delays, silences)
+@example([Life(0.0, [Attempt(2.5, False, 0.0), Attempt(1.0, True, 0.0)])], [2.0], [0.0], [0.8], [(1.0, 5.0)])
+def test_what_was_told_stays_true(lives, events_late, statuses_late, reports_late, silences) -> None:
+    node = Node(lives)
+    cluster = Cluster()
+    world = World(cluster=cluster)
+    follower = Follower(world)
+    heard = heapq.merge(
+        channel(sorted(node.events, key=itemgetter(0)), events_late),
+        channel(sorted(node.statuses, key=itemgetter(0)), statuses_late),
+        channel(node.reports(silences), reports_late, apart=0.6),
+        key=itemgetter(0),
+    )
+    for at, message in heard:
+        while world.now < at:
+            world.now = min(world.now + 0.5, at)
+            world.hub.tick(world.now)
+            follower.look()
+        if isinstance(message, AgentReport):
+            world.hub.report(message)
+        else:
+            world.hub.touch(cluster.apply(message, world.now))
+        world.hub.tick(world.now)
+        follower.look()
+    for _ in range(60):
+        world.now += 1.0
+        world.hub.tick(world.now)
+        follower.look()
+    rows = sorted(follower.table.values(), key=lambda row: row.started_at)
+    assert all(row.status.ended for row in rows)
+    assert any(row.status is PullPhase.COMPLETED for row in rows) == node.has_image
+    for lease in node.witnessed.values():
+        if lease.attempt.well:
+            assert any(well and abs(at - lease.ended) <= 2.0 for well, at in follower.times), "what came is told"
+    # Pulls of two pods at once may be told for one another's while nothing tells them apart: then one end is two rows'.
+    assert len(follower.ends) <= len(node.ends) + node.found or len(lives) > 1

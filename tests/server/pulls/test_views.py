@@ -1,0 +1,126 @@
+"""Which pods wait for which images, and how far each image has come over the nodes."""
+
+import pytest
+
+from pulltrace.demo.pod_events import PodEvents, pod
+from pulltrace.server.api.query import parse, pod_fits
+from pulltrace.server.pulls.views import count_waiting, rollouts
+from pulltrace.wire import ErrorReason, LayerPhase, PullPhase, to_time
+from tests.server.build import MIB, NOW, layer, pull
+from tests.server.kubernetes.test_cluster import NOT_FOUND, event, seen
+from tests.server.pulls.test_arrival import Joined, web
+
+
+@pytest.fixture
+def world():
+    return Joined()
+
+
+def unpack_something(world):
+    """The node shows how fast it unpacks, in two seconds: without that there is no time to ready."""
+    facts = {"repository": "library/old", "image_ref": "docker.io/library/old:1"}
+    begun, over = {"extract_started_at": to_time(NOW)}, {"extracted_at": to_time(NOW + 2)}
+    world.say(pull("old", layer("o", 100 * MIB, state=LayerPhase.EXTRACTING, **begun), **facts), at=1)
+    done = layer("o", 100 * MIB, state=LayerPhase.EXTRACTED, **begun, **over)
+    world.say(pull("old", done, status=PullPhase.COMPLETED, ended_at=NOW + 2, **facts), at=2)
+
+
+def test_pods_wait_for_the_longest_of_their_pulls(world):
+    arrival = PodEvents(
+        pod("web-1", "node-1", {"app": "nginx:1.27", "side": "redis:7"}, init={"init": "busybox"}, at=NOW)
+    )
+    world.tell(
+        seen(arrival), event(arrival.pulling("app", NOW)), event(arrival.pulling("side", NOW)), at=0
+    )  # parallel by image volumes, or two pods: the page does not care
+    redis = {"repository": "library/redis", "image_ref": "docker.io/library/redis"}
+    unpack_something(world)
+    for second in range(3, 8):
+        world.say(
+            pull("lease-1", layer("a", second * 10 * MIB), at=NOW),
+            pull("lease-2", layer("b", second * 2 * MIB), at=NOW, **redis),
+            at=second,
+        )
+    (waiting,) = world.waiting
+    assert [(item.container, item.kind, item.state.value) for item in waiting.containers] == [
+        ("init", "init", "waiting"),
+        ("app", "app", "downloading"),
+        ("side", "app", "downloading"),
+    ]
+    app, side = waiting.containers[1:]
+    assert side.eta_seconds > app.eta_seconds > 0
+    assert waiting.eta_seconds == side.eta_seconds
+    assert waiting.ready_estimate.timestamp() == pytest.approx(world.now + side.eta_seconds, abs=0.01)
+    assert app.pull_id in {status.id for status in world.shown}
+    assert waiting.waiting_since.timestamp() == NOW
+    assert count_waiting(world.cluster.waiting(), world.hub.feed.pulls()) == 1
+
+
+def test_a_pod_waits_for_an_image_that_is_a_volume(world):
+    arrival = PodEvents(pod("web-1", "node-1", {"model": "web:1"}, volumes={"model": "nginx:1.27"}, at=NOW))
+    world.tell(seen(arrival), event(arrival.pulling("model", NOW + 1)), at=1)
+    (waiting,) = world.waiting
+    assert [(item.container, item.kind, item.state.value) for item in waiting.containers] == [
+        ("model", "volume", "queued"),
+        ("model", "app", "waiting"),
+    ]
+    assert count_waiting(world.cluster.waiting(), world.hub.feed.pulls()) == 1
+
+
+def test_a_pod_with_a_pull_that_has_no_estimate_has_none(world):
+    arrival = PodEvents(pod("web-1", "node-1", {"app": "nginx:1.27", "side": "redis:7"}, at=NOW))
+    world.tell(seen(arrival), event(arrival.pulling("app", NOW)), event(arrival.failed("side", NOW, NOT_FOUND)), at=0)
+    unpack_something(world)
+    for second in range(3, 8):
+        world.say(pull("lease-1", layer("a", second * 10 * MIB), at=NOW), at=second)
+    (waiting,) = world.waiting
+    assert waiting.eta_seconds is None
+    assert waiting.containers[0].eta_seconds is not None
+    side = waiting.containers[1]
+    assert (side.state.value, side.error, side.error_reason) == ("failed", NOT_FOUND, ErrorReason.NOT_FOUND)
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ({}, {"a", "b"}),
+        ({"namespace": "shop"}, {"b"}),
+        ({"node": "node-1"}, {"a", "b"}),
+        ({"node": "node-2"}, set()),
+        ({"pod": "a"}, {"a"}),
+        ({"image": "redis"}, {"b"}),
+        ({"image": "redis:7"}, {"b"}),
+        ({"image": "redis:8"}, set()),
+        ({"status": "failed"}, {"a"}),
+        ({"status": "queued,failed"}, {"a", "b"}),
+        ({"status": "failed", "image": "redis"}, set()),
+    ],
+)
+def test_waiting_pods_are_filtered_as_pulls_are(world, asked, found):
+    one, two = web("a"), web("b", "redis:7", namespace="shop")
+    world.tell(seen(one), event(one.failed("app", NOW, NOT_FOUND)), at=0)
+    world.tell(seen(two), event(two.pulling("app", NOW)), at=0)
+    assert {item.pod_name for item in world.waiting if pod_fits(item, parse(asked.items()))} == found
+
+
+def test_a_rollout_over_nodes(world):
+    done = {"status": PullPhase.COMPLETED, "image_ref": "docker.io/library/nginx:1.27"}
+    for number, seconds in enumerate((10, 20, 60)):
+        full = layer("a", 100 * MIB, state=LayerPhase.EXTRACTED)
+        world.say(pull("lease", full, at=NOW, ended_at=NOW + seconds, **done), at=60, node=f"done-{number}")
+    cached = layer("a", 0, state=LayerPhase.CACHED, cached_bytes=100 * MIB)
+    world.say(pull("lease", cached, at=NOW, ended_at=NOW + 1, **done), at=61, node="had-it")
+    half = layer("a", 50 * MIB)
+    world.say(pull("lease", half, at=NOW, image_ref="docker.io/library/nginx:1.27"), at=62, node="pulling")
+    queued, failed = web("q", node="queued"), web("f", node="failed")
+    for arrival in (queued, failed):
+        world.tell(seen(arrival), event(arrival.pulling("app", NOW + 60)), at=62)
+    world.tell(event(failed.failed("app", NOW + 62, NOT_FOUND)), at=62)
+    (row,) = rollouts(world.hub.feed.pulls())
+    assert (row.image_ref, row.registry, row.repository) == (
+        "docker.io/library/nginx:1.27",
+        "docker.io",
+        "library/nginx",
+    )
+    assert (row.nodes.done, row.nodes.pulling, row.nodes.queued, row.nodes.failed) == (4, 1, 1, 1)
+    assert (row.median_seconds, row.worst_seconds, row.slowest_node) == (20.0, 60.0, "failed")
+    assert (row.total_bytes, row.image_bytes) == (400 * MIB, 100 * MIB)
