@@ -11,8 +11,9 @@ from enum import Enum
 from functools import partial
 from typing import Any
 
+from pulltrace.demo.machine import Locks, Slots
 from pulltrace.demo.pod_events import Object, PodEvents
-from pulltrace.demo.pull import Locks, Pull, Slots
+from pulltrace.demo.pull import Pull
 from pulltrace.demo.virtual_containerd import VirtualContainerd
 from pulltrace.images import InvalidReferenceError, normalise, parse
 from pulltrace.wire import PullPhase

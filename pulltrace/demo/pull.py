@@ -1,69 +1,28 @@
-"""PURE: one pull, as containerd goes about it. Each generator is one of its threads; a ``yield`` lets time pass."""
+"""One pull, carried out in the way containerd does it. Sans-I/O.
 
-from __future__ import annotations
+Each generator is one of its threads; a ``yield`` lets time pass.
+"""
 
 import math
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from functools import partial
 from inspect import GEN_RUNNING, getgeneratorstate
-from typing import TYPE_CHECKING
 
 from pulltrace.demo.images import Blob, Image, Layer
+from pulltrace.demo.machine import SLOTS, Machine, Slots
 from pulltrace.demo.registries import Refusal
 from pulltrace.demo.store import Ingest, Lease
 from pulltrace.images import parse, registry_host
 from pulltrace.wire import PullPhase
 
-if TYPE_CHECKING:
-    from pulltrace.demo.virtual_containerd import VirtualContainerd
-
 Thread = Generator[None, None, None]
-
-SLOTS = 3
-"""Blobs that arrive at once: containerd's default for ``max_concurrent_downloads``."""
-
-
-class Slots:
-    """So many may hold one at a time."""
-
-    def __init__(self, free: float) -> None:
-        self.free = free
-
-    def take(self) -> bool:
-        """False: none is free."""
-        if self.free <= 0:
-            return False
-        self.free -= 1
-        return True
-
-    def give(self) -> None:
-        """One is free again."""
-        self.free += 1
-
-
-class Locks:
-    """Names that one at a time may hold."""
-
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
-
-    def take(self, name: str) -> bool:
-        """False: another has it."""
-        if name in self._taken:
-            return False
-        self._taken.add(name)
-        return True
-
-    def give(self, name: str) -> None:
-        """Let the next one have it."""
-        self._taken.discard(name)
 
 
 class Pull:
     """A pull of ``reference``. ``state`` is None, then completed or failed; ``error`` is what the kubelet is told."""
 
-    def __init__(self, node: VirtualContainerd, reference: str, lease: Lease) -> None:
+    def __init__(self, node: Machine, reference: str, lease: Lease) -> None:
         self.node = node
         self.reference = parse(reference)
         self.lease = lease

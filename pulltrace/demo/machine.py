@@ -1,0 +1,108 @@
+"""The state and the resources that the pulls of one simulated node share. Sans-I/O.
+
+The version decides how many blobs are downloaded at the same time. Up to 2.0, each pull downloads three, and the others
+have no ingest yet. From 2.1 on, the whole node downloads three, manifests included, and the others wait in an ingest at
+offset 0.
+"""
+
+import math
+from dataclasses import KW_ONLY, dataclass, field
+from random import Random
+
+from pulltrace.demo.registries import Registries
+from pulltrace.demo.store import Lease, Store
+
+CONTAINERD_1 = "1.7.27"
+CONTAINERD_2 = "v2.2.1"
+COLLECT_AFTER = 0.2
+"""Seconds from the end of a lease until its content is collected."""
+
+SLOTS = 3
+"""Blobs that are downloaded at the same time: containerd's default for ``max_concurrent_downloads``."""
+
+
+class Slots:
+    """A counting semaphore: at most ``free`` holders at a time."""
+
+    def __init__(self, free: float) -> None:
+        self.free = free
+
+    def take(self) -> bool:
+        """Take a slot. Return False if none is free."""
+        if self.free <= 0:
+            return False
+        self.free -= 1
+        return True
+
+    def give(self) -> None:
+        """Return a slot."""
+        self.free += 1
+
+
+class Locks:
+    """Names that only one holder may have at a time."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def take(self, name: str) -> bool:
+        """Take a name. Return False if another holder has it."""
+        if name in self._taken:
+            return False
+        self._taken.add(name)
+        return True
+
+    def give(self, name: str) -> None:
+        """Release a name, so that the next holder can take it."""
+        self._taken.discard(name)
+
+
+@dataclass(eq=False)
+class Machine:
+    """One node: its registries, its store, its slots and locks, and its clock.
+
+    ``bandwidth`` and ``disk`` (unpacking) are bytes per second for all its pulls together. With ``speed`` 10, each
+    second of ``VirtualContainerd.advance`` does ten seconds of work; the clock, ``now``, stays right.
+    """
+
+    registries: Registries
+    _: KW_ONLY
+    now: float
+    version: str = CONTAINERD_1
+    store: Store = field(default_factory=Store)
+    bandwidth: float = 120e6
+    disk: float = 200e6
+    speed: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.since = self.now
+        """When this containerd started."""
+        self.random = Random(self.seed)  # noqa: S311  # names, not secrets
+        self.transfers: set[str] = set()
+        """Refs of the ingests that are receiving bytes."""
+        self.unpacking: set[str] = set()
+        """Chain ids of the layers being unpacked."""
+        self.blobs = Locks()
+        """Only one pull at a time fetches a given blob."""
+        self.chains = Locks()
+        """Only one pull at a time unpacks a given layer."""
+        self.elapsed = 0.0
+        """Seconds of work done in the current step."""
+        self._collect_at = math.inf
+        """When content without a lease is collected next."""
+        self.use(self.version)
+
+    def use(self, version: str) -> None:
+        """Behave like this version of containerd."""
+        self.version = version
+        major, minor = version.removeprefix("v").split(".")[:2]
+        self.slots_per_node = (int(major), int(minor)) >= (2, 1)
+        # From 1.7 on, the snapshot of a layer that was unpacked earlier appears in the lease of the pull.
+        self.leases_snapshots = (int(major), int(minor)) >= (1, 7)
+        self.slots = Slots(SLOTS if self.slots_per_node else math.inf)
+
+    def release(self, lease: Lease) -> None:
+        """Delete the lease of a pull that has ended, and collect its content shortly afterwards."""
+        self.store.leases.pop(lease.id, None)
+        self._collect_at = min(self._collect_at, self.now + COLLECT_AFTER)
