@@ -1,6 +1,6 @@
 """``pulltrace agent | server | local | demo``.
 
-Each command imports only its own half: an agent that loads the server's libraries costs every node their memory.
+Each command imports only its own half, so that agents do not spend memory on the server's libraries.
 """
 
 import argparse
@@ -20,12 +20,12 @@ _log = logging.getLogger("pulltrace")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; the exit status is 0, 1 when it failed, 2 when it was told nonsense."""
+    """Run one command. Return 0, 1 if it failed, or 2 if the configuration is invalid."""
     args = _parser().parse_args(argv)
     try:
         status: int = args.run(args)
     except settings.SettingsError as error:
-        print(f"pulltrace {args.command}: the configuration has mistakes", file=sys.stderr)
+        print(f"pulltrace {args.command}: the configuration is invalid", file=sys.stderr)
         for mistake in error.mistakes:
             print(f"  {mistake}", file=sys.stderr)
         return EXIT_CONFIGURATION
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pulltrace",
-        description="Shows, live, what every node of a Kubernetes cluster is pulling, who waits, and when it is ready.",
+        description="Show, live, which images the nodes of a Kubernetes cluster pull and which pods wait for them.",
         epilog="agent, server and local read PULLTRACE_* variables: see https://d44b.github.io/pulltrace/configuration/",
     )
     parser.add_argument("--version", action="version", version=f"pulltrace {__version__}")
@@ -47,11 +47,13 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    command("agent", _agent, "watch this node's containerd and report to the server")
-    command("server", _server, "API, live stream, dashboard and metrics for all agents' reports")
-    command("local", _local, "server and agent in one process, on this machine's containerd")
-    demo = command("demo", _demo, "the whole thing with a simulated cluster inside")
-    demo.add_argument("--nodes", type=_between(int, 1, 500), default=12, help="simulated nodes (default %(default)s)")
+    command("agent", _agent, "observe the containerd of this node and report to the server")
+    command("server", _server, "receive the reports of all agents; serve API, live stream, dashboard and metrics")
+    command("local", _local, "run server and agent in one process, for the containerd of this machine")
+    demo = command("demo", _demo, "run the whole system with a simulated cluster")
+    demo.add_argument(
+        "--nodes", type=_between(int, 1, 500), default=12, help="number of simulated nodes (default %(default)s)"
+    )
     demo.add_argument(
         "--speed", type=_between(float, 0.1, 100), default=1.0, help="how fast time passes (default %(default)s)"
     )
@@ -59,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         "--port",
         type=_between(int, 0, 65535),
         default=8080,
-        help="dashboard's port on loopback, 0: any (default %(default)s)",
+        help="port of the dashboard on loopback, 0 for any free port (default %(default)s)",
     )
     return parser
 
@@ -109,7 +111,7 @@ def run_until_stopped(
     log_level: int,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> int:
-    """Run ``work`` until SIGTERM or SIGINT cancels it (status 0) or it ends in an error, which is logged (status 1)."""
+    """Run ``work`` until SIGTERM or SIGINT (return 0) or until an error, which is logged (return 1)."""
     logs.configure(log_level)
     settings.warn_of_unknown(os.environ, _log)
 
@@ -122,7 +124,7 @@ def run_until_stopped(
             await task
         except asyncio.CancelledError:
             return 0
-        except Exception as error:  # noqa: BLE001  # the end of the process: say why, in one line, and let it restart
+        except Exception as error:  # noqa: BLE001  # the process ends: log the cause in one line and let Kubernetes restart it
             for cause in _causes(error):
                 _log.error("%s", cause, exc_info=cause if _log.isEnabledFor(logging.DEBUG) else None)
             return 1
@@ -133,7 +135,7 @@ def run_until_stopped(
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """What a task group's error is really about."""
+    """Return the errors inside nested exception groups."""
     if isinstance(error, BaseExceptionGroup):
         return [cause for inner in error.exceptions for cause in _causes(inner)]
     return [error]

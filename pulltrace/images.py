@@ -21,12 +21,12 @@ _MAX_NAME = 255
 
 
 class InvalidReferenceError(ValueError):
-    """The text is no image reference; the message says why."""
+    """The text is not an image reference. The message states the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """One image reference with nothing left implicit. Without digest there is always a tag, with one never."""
+    """A complete image reference. It has either a tag or a digest, never both."""
 
     registry: str
     repository: str
@@ -35,7 +35,7 @@ class Reference:
 
     @property
     def name(self) -> str:
-        """Registry and repository: what all tags have in common."""
+        """Registry and repository, without tag or digest."""
         return f"{self.registry}/{self.repository}"
 
     def __str__(self) -> str:
@@ -43,7 +43,7 @@ class Reference:
 
 
 def parse(text: str) -> Reference:
-    """Read a reference as written in a pod. Raises ``InvalidReferenceError``."""
+    """Parse a reference as written in a pod. Raises ``InvalidReferenceError``."""
     rest, has_digest, digest = text.partition("@")
     if has_digest and not _DIGEST.fullmatch(digest):
         raise InvalidReferenceError(f"{text!r}: the digest is not <algorithm>:<hex>")
@@ -63,7 +63,7 @@ def parse(text: str) -> Reference:
 
 
 def _split_registry(name: str) -> tuple[str, str]:
-    """The first part is a registry only if it has a dot, a port or a capital, or is localhost."""
+    """Split off the registry: the first part, if it has a dot, a port or a capital letter, or is ``localhost``."""
     first, slash, rest = name.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost" or first != first.lower()):
         return (DEFAULT_REGISTRY if first == "index.docker.io" else first), rest
@@ -71,7 +71,7 @@ def _split_registry(name: str) -> tuple[str, str]:
 
 
 def normalise(text: str) -> str:
-    """The reference with nothing implicit, or the text as it is when it is none."""
+    """Return the complete reference, or the text unchanged if it is not a reference."""
     try:
         return str(parse(text))
     except InvalidReferenceError:
@@ -79,5 +79,5 @@ def normalise(text: str) -> str:
 
 
 def registry_host(registry: str) -> str:
-    """The registry without its port: all that containerd's content labels keep of it."""
+    """Return the registry without its port, as containerd's content labels record it."""
     return re.sub(r":[0-9]+\Z", "", registry)

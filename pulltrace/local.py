@@ -1,7 +1,7 @@
-"""``pulltrace local``: server and agent in one process, on this machine's containerd. EDGE.
+"""``pulltrace local``: server and agent in one process, for the containerd of this machine.
 
-For a k3s box, a kind node, a laptop. It reads the variables of both halves; only the defaults differ: everything
-listens on loopback, and the node is called as the machine is.
+It is meant for a k3s host, a kind node or a laptop. It reads the variables of both halves with two different defaults:
+it listens on loopback, and the node has the name of the machine.
 """
 
 import asyncio
@@ -21,18 +21,18 @@ _log = logging.getLogger(__name__)
 
 
 class LocalError(Exception):
-    """There is no containerd here that can be read; the message says what to do."""
+    """containerd cannot be read on this machine. The message states what to do."""
 
 
 def load(environ: Mapping[str, str]) -> tuple[ServerSettings, AgentSettings]:
-    """Both halves' settings. Raises ``SettingsError`` with the mistakes of both."""
+    """Read the settings of both halves. Raises ``SettingsError`` with the mistakes of both."""
     defaults = {
         "PULLTRACE_HTTP_ADDR": "127.0.0.1:8080",
         "PULLTRACE_METRICS_ADDR": "127.0.0.1:9090",
         "PULLTRACE_NODE_NAME": node_name(socket.gethostname()),
     }
     known = defaults | {name: text for name, text in environ.items() if text.strip()}
-    known.pop("PULLTRACE_SERVER_URL", None)  # the agent's server is the one beside it
+    known.pop("PULLTRACE_SERVER_URL", None)  # the agent reports to the server in the same process
     mistakes: dict[str, None] = {}
 
     def read(kind: type[Settings]) -> Settings | None:
@@ -49,7 +49,7 @@ def load(environ: Mapping[str, str]) -> tuple[ServerSettings, AgentSettings]:
 
 
 async def run(server: ServerSettings, agent: AgentSettings) -> None:
-    """Run both until cancelled. Raises ``LocalError`` when containerd's socket is missing or out of reach."""
+    """Run both halves until cancelled. Raises ``LocalError`` if containerd's socket cannot be opened."""
     path = _readable(agent.containerd_socket)
     listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     async with asyncio.TaskGroup() as tasks:
@@ -60,7 +60,7 @@ async def run(server: ServerSettings, agent: AgentSettings) -> None:
 
 
 def node_name(hostname: str) -> str:
-    """A machine's name as a node's: lower case, of letters, digits, ``-`` and ``.``."""
+    """Turn a host name into a valid node name: lower case letters, digits, ``-`` and ``.``."""
     labels = [re.sub(r"[^a-z0-9-]+", "-", label).strip("-") for label in hostname.lower().split(".")]
     return ".".join(filter(None, labels))[:253].rstrip("-.") or "localhost"
 
@@ -84,6 +84,6 @@ def _readable(path: str | None) -> str:
 
 
 def _url(scheme: str, host: str, port: int) -> str:
-    """How to reach from this machine what listens there."""
+    """Return the URL by which this machine reaches a listening address."""
     host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -1,7 +1,8 @@
-"""``PULLTRACE_*`` variables → frozen settings. All mistakes are told at once, each with its variable's name.
+"""Read the ``PULLTRACE_*`` variables into frozen settings. All mistakes are reported at once, each with its variable.
 
-A field's metadata names its variable, how its text is read, and the default as a person would write it; the classes
-are the one list of variables that code, docs and chart are tested against. Empty means unset.
+The metadata of a field holds the name of its variable, its parser, and its default as a person would write it. These
+classes are the only list of variables; tests compare the docs and the chart with them. An empty value means unset.
+Sans-I/O.
 """
 
 import difflib
@@ -20,7 +21,7 @@ Settings = TypeVar("Settings", bound="_Both")
 
 
 class SettingsError(Exception):
-    """The environment does not make a configuration. ``mistakes`` has one sentence for each wrong variable."""
+    """The configuration is invalid. ``mistakes`` has one sentence per invalid variable."""
 
     def __init__(self, mistakes: list[str]) -> None:
         super().__init__("\n".join(mistakes))
@@ -28,19 +29,19 @@ class SettingsError(Exception):
 
 
 class Address(NamedTuple):
-    """Where to listen. An empty host is every interface; port 0 is any free one."""
+    """An address to listen on. An empty host means every interface, port 0 any free port."""
 
     host: str
     port: int
 
 
-# Go's duration units (https://pkg.go.dev/time#ParseDuration), in seconds: the original read them, so do we.
+# Go's duration units (https://pkg.go.dev/time#ParseDuration), in seconds, as Pulltrace v0.1.0 accepted them.
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)", re.ASCII)
 
 
 def parse_duration(text: str) -> float:
-    """``500ms``, ``1s``, ``1h30m`` → seconds. Raises ValueError."""
+    """Convert ``500ms``, ``1s`` or ``1h30m`` to seconds. Raises ``ValueError``."""
     if not re.fullmatch(f"(?:{_DURATION_PART.pattern})+", text, re.ASCII):
         raise ValueError("is not a duration like 500ms, 1s, 30m or 1h30m")
     return sum(float(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(text))
@@ -90,13 +91,13 @@ def _namespaces(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     for name in names:
         if not re.fullmatch(_LABEL, name):
-            raise ValueError(f"has {name!r}, which is not a namespace's name")
+            raise ValueError(f"has {name!r}, which is not a valid namespace name")
     return names
 
 
 def _node_name(text: str) -> str:
     if not NODE_NAME.fullmatch(text):
-        raise ValueError("is not a node's name (a DNS-1123 subdomain)")
+        raise ValueError("is not a node name (a DNS-1123 subdomain)")
     return text
 
 
@@ -105,8 +106,8 @@ def _server_url(text: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError("is not a URL like http://pulltrace-server:8080")
     if "@" in parts.netloc:
-        raise ValueError("has a user or a password, which nobody would send; agents report with a token")
-    _ = parts.port  # raises ValueError, not before
+        raise ValueError("contains a user or a password, which the agent would not send; use a token")
+    _ = parts.port  # raises ValueError if it is invalid
     return text.rstrip("/")
 
 
@@ -139,7 +140,7 @@ def _var(
     without: str = "",
     along: str = "",
 ) -> Any:
-    """``without`` names a variable that must not be set beside this one, ``along`` one that must be."""
+    """Declare a variable. ``without`` names a variable that excludes this one, ``along`` one that must be set too."""
     return field(
         metadata={
             "name": PREFIX + name,
@@ -158,13 +159,13 @@ class _Both:
     agent_token: str | None = _var("AGENT_TOKEN", _token)
 
     def __repr__(self) -> str:
-        """Never the token: settings end up in logs and tracebacks."""
+        """Hide the values, because settings end up in logs and tracebacks and contain the token."""
         return f"{type(self).__name__}(…)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ServerSettings(_Both):
-    """What ``pulltrace server`` can be told. Durations in seconds."""
+    """The settings of ``pulltrace server``. Durations are in seconds."""
 
     http_addr: Address = _var("HTTP_ADDR", _address, ":8080")
     metrics_addr: Address = _var("METRICS_ADDR", _address, ":9090")
@@ -178,7 +179,7 @@ class ServerSettings(_Both):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class AgentSettings(_Both):
-    """What ``pulltrace agent`` can be told. Durations in seconds."""
+    """The settings of ``pulltrace agent``. Durations are in seconds."""
 
     node_name: str = _var("NODE_NAME", _node_name, required=True)
     server_url: str | None = _var("SERVER_URL", _server_url)
@@ -190,7 +191,7 @@ class AgentSettings(_Both):
 
 
 def load(kind: type[Settings], environ: Mapping[str, str]) -> Settings:
-    """Read one process's settings. Raises ``SettingsError`` with every mistake."""
+    """Read the settings of one process. Raises ``SettingsError`` with every mistake."""
     values: dict[str, Any] = {}
     mistakes: list[str] = []
     for item in fields(kind):
@@ -204,7 +205,7 @@ def load(kind: type[Settings], environ: Mapping[str, str]) -> Settings:
         try:
             values[item.name] = item.metadata["parse"](text)
         except ValueError as error:
-            # A token or a password is never echoed, not even a bad one.
+            # Never print a token or a password, not even an invalid one.
             secret = item.metadata["parse"] is _token or "@" in text
             mistakes.append(f"{name}{'' if secret else f'={text!r}'} {error}")
         if _is_set(item.metadata["without"], environ):
@@ -221,13 +222,16 @@ def _is_set(name: str, environ: Mapping[str, str]) -> bool:
 
 
 def variables() -> Iterator[Field[Any]]:
-    """Every variable of every process once; ``metadata`` has its name and default."""
+    """Yield every variable of every process once; ``metadata`` has its name and default."""
     known = {item.metadata["name"]: item for kind in (ServerSettings, AgentSettings) for item in fields(kind)}
     yield from known.values()
 
 
 def warn_of_unknown(environ: Mapping[str, str], log: logging.Logger) -> None:
-    """A misspelt variable would silently do nothing. (Kubernetes' own service variables are not ours: keep quiet.)"""
+    """Warn about misspelt variables, which would otherwise be ignored.
+
+    Kubernetes' own service variables are allowed.
+    """
     known = [item.metadata["name"] for item in variables()]
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in known and not re.search(r"_PORT(_|\Z)|_SERVICE_", name):

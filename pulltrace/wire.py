@@ -1,13 +1,13 @@
-"""All that crosses a boundary: reports from agents, and what the server tells the world.
+"""Every JSON object that crosses a process boundary: agents' reports, and the server's responses and events.
 
 Each class is one JSON object of ``docs/api.md``: camelCase, RFC 3339 UTC times, bytes as integers, rates in bytes
-per second, durations in seconds. Fields with a default are left out of the JSON while they hold it. ``msgspec``
-decodes straight into these classes, names the path of a field that does not fit (``$.pulls[0].layers[2].digest``)
-and ignores fields it does not know, so that old servers read new agents.
+per second, durations in seconds. A field with a default is left out of the JSON while it has that value. ``msgspec``
+decodes straight into these classes. It names the path of an invalid field (``$.pulls[0].layers[2].digest``) and ignores
+unknown fields, so an old server can read the reports of a new agent. Sans-I/O.
 
-Agent → server: ``AgentReport`` holds ``PullState`` holds ``LayerState``; the answer is a ``ReportResponse``.
-Server → world: ``PullEvent`` holds ``PullStatus`` holds ``LayerStatus`` and ``PodCorrelation``; a pull ends its days in
-a ``PullRemovedEvent``.
+Agent → server: an ``AgentReport`` contains ``PullState`` objects, which contain ``LayerState`` objects. The response is
+a ``ReportResponse``. Server → clients: a ``PullEvent`` contains a ``PullStatus``, which contains ``LayerStatus`` and
+``PodCorrelation`` objects. The last event of a pull is a ``PullRemovedEvent``.
 """
 
 import re
@@ -20,19 +20,19 @@ from msgspec import Meta, Struct
 SCHEMA_VERSION = "v1"
 
 MAX_REPORT = 1 << 20
-"""Bytes of a report, inflated; of a larger one nothing is read."""
+"""Maximum size of a decompressed report in bytes. A larger report is rejected."""
 
 MAX_PULLS = 256
-"""Live pulls of one node that are told; a kubelet has some ten at once."""
+"""Maximum number of live pulls per node. A kubelet usually runs about ten at once."""
 
 MAX_LAYERS = 512
-"""Layers of one pull that are told; overlayfs ends at 500, Docker at 127."""
+"""Maximum number of layers per pull. overlayfs allows 500, Docker 127."""
 
 UNKNOWN_IMAGE = "__pulling__"
-"""Stands for an image reference while nothing at all is known of it; the original's word."""
+"""The image reference of a pull while nothing is known about its image, as in Pulltrace v0.1.0."""
 
 NODE_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-"""A Kubernetes node's name: a DNS-1123 subdomain. Use with ``fullmatch``."""
+"""Matches the name of a Kubernetes node, a DNS-1123 subdomain. Use it with ``fullmatch``."""
 
 Bytes = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -41,12 +41,12 @@ Time = Annotated[datetime, Meta(tz=True)]
 
 
 def to_time(seconds: float) -> datetime:
-    """Unix seconds, as the thinking parts count time, to the aware UTC datetime of the wire (to the millisecond)."""
+    """Convert Unix seconds, used inside both halves, to the wire's UTC datetime, rounded to milliseconds."""
     return datetime.fromtimestamp(round(seconds, 3), UTC)
 
 
 class LayerPhase(StrEnum):
-    """What a node does with one layer; the evidence for each stands in ``agent/attribution``."""
+    """The state of one layer on a node. ``agent/layers`` derives it from containerd's data."""
 
     CACHED = "cached"
     WAITING = "waiting"
@@ -58,7 +58,7 @@ class LayerPhase(StrEnum):
 
 
 class PullPhase(StrEnum):
-    """What a node does with one image, in the order in which it happens."""
+    """The state of one pull on a node, in the usual order."""
 
     QUEUED = "queued"
     RESOLVING = "resolving"
@@ -69,12 +69,12 @@ class PullPhase(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Nothing more happens in this attempt."""
+        """Whether this attempt has ended."""
         return self in (PullPhase.COMPLETED, PullPhase.FAILED)
 
 
 class ErrorReason(StrEnum):
-    """Why a pull failed, as a closed list, so that it can be a metric label."""
+    """The reason for a failed pull. The list is closed, so that it can be a metric label."""
 
     NOT_FOUND = "not_found"
     UNAUTHORIZED = "unauthorized"
@@ -90,7 +90,7 @@ class ErrorReason(StrEnum):
 
 
 class EventType(StrEnum):
-    """What happened to a pull."""
+    """The kind of change that an event reports."""
 
     STARTED = "pull.started"
     PROGRESS = "pull.progress"
@@ -100,7 +100,7 @@ class EventType(StrEnum):
 
 
 class NodeState(StrEnum):
-    """Whether a node's agent is heard: in time, later than it promised, or not any more."""
+    """Whether the agent of a node reports in time, is overdue, or has stopped reporting."""
 
     REPORTING = "reporting"
     LATE = "late"
@@ -108,19 +108,19 @@ class NodeState(StrEnum):
 
 
 class _Wire(Struct, rename="camel", frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """One JSON object."""
+    """Base class: one JSON object."""
 
 
-# Agent → server. Everything the original's agent does not send has a default.
+# Agent → server. Every field that the agent of Pulltrace v0.1.0 does not send has a default.
 
 
 class LayerState(_Wire, frozen=True):
-    """One layer of a pull, as the node has it.
+    """One layer of a pull, as the agent observed it.
 
-    ``cached_bytes`` is what the node had before this pull: all of a cached layer, the offset of a resumed one.
-    ``downloaded_bytes`` came since and never includes it. ``fetched_by`` names the other pull that is fetching (or
-    fetched) this layer, so that nobody counts its bytes twice. Times are exact where containerd tells them
-    (``completed_at``) and otherwise those of the poll that first saw the change.
+    ``cached_bytes`` were on the node before this pull began: the whole of a cached layer, or the offset of a resumed
+    download. ``downloaded_bytes`` were downloaded since then. ``fetched_by`` names the other pull that fetches this
+    layer, so that its bytes are counted only once. A time is exact if containerd records it (``completed_at``).
+    Otherwise it is the time of the first poll that observed the change.
     """
 
     digest: Text
@@ -138,8 +138,11 @@ class LayerState(_Wire, frozen=True):
 
 
 class PullState(_Wire, frozen=True):
-    """One pull of a node. ``id`` is containerd's lease id; the original's agent has none and sends ingest refs
-    as ``image_ref``. ``total_known`` says that the manifest was read, so layers and sizes are exact."""
+    """One pull on one node.
+
+    ``id`` is the id of containerd's lease. The agent of Pulltrace v0.1.0 sends no id, and ingest refs as ``image_ref``.
+    ``total_known`` is true once the manifest has been read; from then on, layers and sizes are exact.
+    """
 
     image_ref: Text = UNKNOWN_IMAGE
     ref_guessed: bool = False
@@ -159,13 +162,13 @@ class PullState(_Wire, frozen=True):
 
 
 class AgentReport(_Wire, frozen=True):
-    """What one node pulls now, and what it finished since the last acknowledged report.
+    """The live pulls of one node, and the pulls that ended since the last acknowledged report.
 
-    A live pull of which a report says nothing is over. ``others`` are the ids of those for which there was no room, or
-    whose end a later report will tell: they are as they were. ``pulls: null`` says there is none (a heartbeat).
-    ``boot_id`` changes with each start of the agent and ``sequence`` grows by one with each report of a boot, so that
-    late ones are known.
-    ``heartbeat_seconds`` is how long the server may wait for the next report before it calls the node late.
+    The server closes a live pull that a report no longer lists. ``others`` lists the ids of pulls that are unchanged
+    but did not fit into this report. ``pulls: null`` is a heartbeat: the node is pulling nothing. ``boot_id`` changes
+    at each start of the agent, and ``sequence`` increases by one with each report, so that the server can recognise
+    reports that arrive late. ``heartbeat_seconds`` is the longest time until the next report; after it, the node counts
+    as late.
     """
 
     node_name: str
@@ -181,16 +184,16 @@ class AgentReport(_Wire, frozen=True):
 
 
 class ReportResponse(_Wire, frozen=True):
-    """The server's answer to a report. A new ``boot_id`` tells the agent that the server has forgotten everything."""
+    """The server's response to a report. A new ``boot_id`` means that the server has restarted and lost its state."""
 
     boot_id: str
 
 
-# Server → world. Fields of the original are always present; what may be missing has a default.
+# Server → clients. Fields of Pulltrace v0.1.0 are always present. A field that may be absent has a default.
 
 
 class LayerStatus(_Wire, frozen=True):
-    """One layer of a pull, in manifest order. ``percent`` is of the bytes this pull has to fetch."""
+    """One layer of a pull, in manifest order. ``percent`` refers to the bytes that this pull has to fetch."""
 
     pull_id: str
     digest: str
@@ -210,7 +213,7 @@ class LayerStatus(_Wire, frozen=True):
 
 
 class PodCorrelation(_Wire, frozen=True):
-    """A container that waits for an image; ``image`` as written in the pod, ``owner`` like ``Deployment/web``."""
+    """A container that waits for an image. ``image`` is written as in the pod, ``owner`` as ``Deployment/web``."""
 
     namespace: str
     pod_name: str
@@ -222,12 +225,13 @@ class PodCorrelation(_Wire, frozen=True):
 
 
 class PullStatus(_Wire, frozen=True):
-    """One image arriving on one node, with everything known about it.
+    """One pull of one image on one node.
 
-    ``total_bytes`` is what the pull has to fetch: the image's compressed layers (``image_bytes``) less what the node
-    had (``cached_bytes``). ``percent`` is ``downloaded_bytes`` of it, 0 to 100, 100 for a cached image, and never goes
-    back within one ``attempt``. ``eta_seconds`` is to *ready*, unpacking included, and absent without ground.
-    ``ref_guessed`` says that the tag in ``image_ref`` is inferred, ``next_retry_at`` is always an estimate.
+    ``total_bytes`` is the number of bytes to fetch: the compressed layers (``image_bytes``) minus the bytes that the
+    node already had (``cached_bytes``). ``percent`` is ``downloaded_bytes`` as a share of it, from 0 to 100. It is 100
+    for a cached image and never decreases within one ``attempt``. ``eta_seconds`` is the time until the image is ready,
+    including unpacking; it is absent if there is no basis for an estimate. ``ref_guessed`` means that the tag in
+    ``image_ref`` is a guess. ``next_retry_at`` is always an estimate.
     """
 
     id: str
@@ -265,13 +269,13 @@ class PullStatus(_Wire, frozen=True):
 
 
 class RemovedPull(_Wire, frozen=True):
-    """All that is left of a pull whose time is over."""
+    """The id of a pull that has been removed."""
 
     id: str
 
 
 class PullEvent(_Wire, frozen=True):
-    """One change, as the stream tells it."""
+    """One change of one pull, as published on the stream."""
 
     timestamp: Time
     type: EventType
@@ -281,7 +285,7 @@ class PullEvent(_Wire, frozen=True):
 
 
 class PullRemovedEvent(_Wire, frozen=True):
-    """The last event of a pull: its time is over, or it was never what it seemed."""
+    """The last event of a pull: it has expired, or its row was merged into another."""
 
     timestamp: Time
     type: EventType
@@ -291,7 +295,7 @@ class PullRemovedEvent(_Wire, frozen=True):
 
 
 class Hello(_Wire, frozen=True):
-    """First event of a stream: which server this is, and what time it has."""
+    """The first event of a stream: the server's version, boot id and time."""
 
     version: str
     boot_id: str
@@ -300,13 +304,13 @@ class Hello(_Wire, frozen=True):
 
 
 class PullList(_Wire, frozen=True):
-    """Answer of ``GET /api/v1/pulls``."""
+    """Response of ``GET /api/v1/pulls``."""
 
     pulls: list[PullStatus]
 
 
 class NodeStatus(_Wire, frozen=True):
-    """One node as its agent's reports show it."""
+    """One node, as known from its agent's reports."""
 
     name: str
     state: NodeState
@@ -319,7 +323,7 @@ class NodeStatus(_Wire, frozen=True):
 
 
 class RegistryStatus(_Wire, frozen=True):
-    """One registry as all nodes together see it."""
+    """One registry, with the pulls of all nodes combined."""
 
     registry: str
     active_pulls: int
@@ -327,14 +331,15 @@ class RegistryStatus(_Wire, frozen=True):
 
 
 class NodeList(_Wire, frozen=True):
-    """Answer of ``GET /api/v1/nodes``."""
+    """Response of ``GET /api/v1/nodes``."""
 
     nodes: list[NodeStatus]
     registries: list[RegistryStatus]
 
 
 class WaitState(StrEnum):
-    """How far a waiting container's image has come: its pull's phase, or waiting, when nobody has asked for it yet."""
+    """The phase of the pull that a container waits for, or ``waiting`` if the kubelet has not requested the image
+    yet."""
 
     WAITING = "waiting"
     QUEUED = "queued"
@@ -346,9 +351,10 @@ class WaitState(StrEnum):
 
 
 class ContainerWait(_Wire, frozen=True):
-    """A container that does not run yet, or a volume made from an image that is not there.
+    """A container that has not started, or an image volume whose image is missing.
 
-    ``kind`` is init, app, ephemeral or volume, whose name is in ``container`` then. The rest is of its image's pull.
+    ``kind`` is init, app, ephemeral or volume. For a volume, ``container`` is the volume's name. The other fields
+    describe the pull of its image.
     """
 
     container: str
@@ -365,10 +371,10 @@ class ContainerWait(_Wire, frozen=True):
 
 
 class PodWait(_Wire, frozen=True):
-    """A pod that cannot start for want of an image, with all its containers that do not run yet, in their order.
+    """A pod that waits for at least one image, with all its containers that have not started, in pod order.
 
-    ``eta_seconds`` (and ``ready_estimate``, the same as a time) is the longest of its pulls, and absent while one of
-    them has no estimate.
+    ``eta_seconds`` is the longest remaining time of its pulls; ``ready_estimate`` is the same as a point in time. Both
+    are absent while one of its pulls has no estimate.
     """
 
     namespace: str
@@ -383,7 +389,7 @@ class PodWait(_Wire, frozen=True):
 
 
 class PodList(_Wire, frozen=True):
-    """Answer of ``GET /api/v1/pods``. ``reason`` tells what keeps the server from seeing pods, or only events."""
+    """Response of ``GET /api/v1/pods``. ``reason`` states why the server cannot see pods or events."""
 
     pods: list[PodWait]
     watching: bool
@@ -391,7 +397,7 @@ class PodList(_Wire, frozen=True):
 
 
 class RolloutNodes(_Wire, frozen=True):
-    """How many nodes are how far with an image."""
+    """The number of nodes in each state of a rollout."""
 
     done: int
     pulling: int
@@ -400,9 +406,10 @@ class RolloutNodes(_Wire, frozen=True):
 
 
 class ImageRollout(_Wire, frozen=True):
-    """One image over all nodes. Durations are of nodes that had to fetch something and are done.
+    """One image on all nodes. Durations include only completed pulls that fetched at least one byte.
 
-    ``total_bytes`` is what all nodes together have to fetch, ``image_bytes`` the image's compressed size.
+    ``total_bytes`` is the number of bytes that all nodes together have to fetch, ``image_bytes`` the compressed size of
+    the image.
     """
 
     image_ref: str
@@ -417,6 +424,6 @@ class ImageRollout(_Wire, frozen=True):
 
 
 class ImageList(_Wire, frozen=True):
-    """Answer of ``GET /api/v1/images``."""
+    """Response of ``GET /api/v1/images``."""
 
     images: list[ImageRollout]
