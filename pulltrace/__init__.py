@@ -1,20 +1,30 @@
-"""Pulltrace shows, live, what every node of a Kubernetes cluster is pulling.
+"""Pulltrace shows, live, every image that the nodes of a Kubernetes cluster are pulling.
 
-The way of the data, top to bottom::
+The path of the data, from containerd to the browser::
 
-    agent/containerd    asks what is being pulled
-    agent/attribution   works out which image each blob belongs to, and each layer's state
-    agent/tracker       follows pulls through time: start, progress, end
-    agent/reporter      posts a Report
-    server/routes       receives it
-    server/pulls        merges every node's reports: rates, ETA, stalls, history
-    server/kube         lists and watches pods and kubelet events
-    server/pods         knows who waits for which image where, and what failed
-    server/correlation  joins pulls and pods
-    server/feed         numbers the changes; readers hold a cursor
-    server/routes       streams them
-    web/src/stream      receives, checks, stores
-    web/src/components  draws
+    agent/poller              polls containerd every second
+    agent/containerd          makes the gRPC calls and converts the responses to our types
+    agent/attribution         finds the image that a lease is pulling
+    agent/layers              derives the state of each layer
+    agent/tracker             follows each pull from the first poll to its end
+    agent/reporter            posts reports to the server
+    server/api/reports        receives and validates reports
+    server/pulls/hub          owns the state; every change passes through it
+    server/pulls/inventory    merges the reports of all nodes
+    server/kubernetes/watch   lists and watches pods and kubelet events
+    server/kubernetes/cluster derives which node needs which image, and which attempts failed
+    server/pulls/correlation  matches the pulls of a node with the images that its pods need
+    server/pulls/arrival      follows one image on one node, attempt after attempt
+    server/pulls/status       calculates the published figures: percentage, rate, time left
+    server/pulls/feed         numbers the changes; each client has a cursor
+    server/api/subscription   selects what one client has not received yet
+    server/api/events         streams it to the client
+    web/src/stream            receives the events in a worker
+    web/src/wire              checks them
+    web/src/store             keeps the current state of all pulls
+    web/src/views             draws it
+
+``docs/architecture.md`` shows the same list. A test sends a report through every Python module in it.
 """
 
 __version__ = "0.2.0"
