@@ -1,4 +1,4 @@
-"""What MkDocs does beside rendering: addresses of a fork, and the list of decisions."""
+"""MkDocs hooks: rewrite addresses for a fork, and generate the list of decisions."""
 
 import re
 from pathlib import Path
@@ -8,14 +8,14 @@ HOME = "d44b/pulltrace"
 
 
 def on_config(config: Any) -> Any:
-    """A fork's pages link to the fork."""
+    """Point the repository link at the fork."""
     config["repo_name"] = config["extra"]["repository"]
     config["repo_url"] = f"https://github.com/{config['repo_name']}"
     return config
 
 
 def on_page_content(html: str, page: Any, config: Any, **_: Any) -> str:
-    """Every address on every page follows ``extra.repository``."""
+    """Rewrite every address of this project to ``extra.repository``."""
     owner, name = config["extra"]["repository"].split("/")
     if f"{owner}/{name}" == HOME:
         return html
@@ -30,7 +30,7 @@ def on_page_content(html: str, page: Any, config: Any, **_: Any) -> str:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """``[decisions]`` becomes the list of the numbered files beside the page."""
+    """Replace ``[decisions]`` by a list of the numbered files in the same directory."""
     if "[decisions]" not in markdown:
         return markdown
     files = sorted(Path(page.file.abs_src_path).parent.glob("[0-9]*.md"))
