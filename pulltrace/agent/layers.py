@@ -34,13 +34,13 @@ class Progress:
     completed_at: float | None = None
     extract_started_at: float | None = None
     extracted_at: float | None = None
-    seen_waiting: bool = False
-    was_here: bool = False
+    waited_for_slot: bool = False
+    cached_before: bool = False
 
     @property
-    def here(self) -> bool:
+    def complete(self) -> bool:
         """Every byte is on the node."""
-        return self.was_here or self.completed_at is not None or self.unpacked
+        return self.cached_before or self.completed_at is not None or self.unpacked
 
     @property
     def unpacked(self) -> bool:
@@ -51,13 +51,13 @@ class Progress:
         """It is being downloaded, by ``owner``; ``owner`` None: by this pull itself."""
         if ingest.offset == 0:
             # From containerd 2.1 on every missing layer has an ingest at once, and waits in it for its slot.
-            self.seen_waiting = True
+            self.waited_for_slot = True
             return
         if self.started_at is None:
             resumed = ingest.started_at < lease.created_at
             if resumed and owner is None and self.fetched_by is None:
                 self.cached = min(ingest.offset, self.layer.size)
-            self.started_at = now if resumed or self.seen_waiting else ingest.started_at
+            self.started_at = now if resumed or self.waited_for_slot else ingest.started_at
         self.phase = LayerPhase.DOWNLOADING
         self.fetched_by = owner
         # The offset falls when a registry cannot resume; what was told stays told.
@@ -65,17 +65,17 @@ class Progress:
 
     def see_collected(self) -> None:
         """The node had it, but this pull is fetching it: what a cancelled pull had left was collected in between."""
-        if self.was_here:
-            self.was_here, self.cached, self.phase, self.extracted_at = False, 0, LayerPhase.WAITING, None
+        if self.cached_before:
+            self.cached_before, self.cached, self.phase, self.extracted_at = False, 0, LayerPhase.WAITING, None
 
     def see_blob(self, blob: Blob, lease: Lease, owner: str | None) -> None:
         """It is committed. Before the lease was made: the node had it."""
-        if self.was_here or self.completed_at is not None:
+        if self.cached_before or self.completed_at is not None:
             return
         phase = LayerPhase.DOWNLOADED
         if blob.created_at < lease.created_at:
             phase = LayerPhase.CACHED
-            self._was_here()
+            self._mark_cached()
         else:
             self.fetched_by = owner
             self.completed_at = blob.created_at
@@ -83,8 +83,8 @@ class Progress:
         if not self.unpacked:
             self.phase = phase
 
-    def _was_here(self) -> None:
-        self.was_here, self.cached, self.downloaded = True, self.layer.size, 0
+    def _mark_cached(self) -> None:
+        self.cached_before, self.cached, self.downloaded = True, self.layer.size, 0
 
     def see_snapshots(
         self, times: Collection[float], lease: Lease, owner: str | None, now: float, *, active: bool, lazy: bool
@@ -94,18 +94,18 @@ class Progress:
         if self.unpacked or not self.layer.chain_ids:
             return
         if len(times) < len(self.layer.chain_ids):
-            if self.here and active:
+            if self.complete and active:
                 self.phase = LayerPhase.EXTRACTING
                 # ``now`` is the poll's beginning: the blob may have come since.
                 self.extract_started_at = self.extract_started_at or max(now, self.completed_at or 0.0)
             return
         self.extracted_at = max(times)
         if self.extracted_at < lease.created_at:
-            self._was_here()
+            self._mark_cached()
             self.phase = LayerPhase.CACHED
             return
         self.phase = LayerPhase.EXTRACTED
-        if self.was_here or self.completed_at is not None:
+        if self.cached_before or self.completed_at is not None:
             return
         # Unpacked, but there is no blob: discarded after use, or never needed.
         if lazy and self.started_at is None:
@@ -117,9 +117,9 @@ class Progress:
     def end(self, *, completed: bool) -> None:
         """The pull is over. What of a complete image did not have to be fetched was not missing."""
         if not completed:
-            if not self.here:
+            if not self.complete:
                 self.phase = LayerPhase.FAILED
             return
         self.cached = self.layer.size - self.downloaded
-        if not self.here:
+        if not self.complete:
             self.phase = LayerPhase.DOWNLOADED if self.downloaded else LayerPhase.CACHED

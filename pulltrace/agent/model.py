@@ -1,6 +1,6 @@
-"""PURE: what containerd says, in our own types; what is asked of it, and what was answered.
+"""The agent's own types: what containerd returns, and the questions that the tracker has for it. Sans-I/O.
 
-Times are unix seconds of the node's clock, sizes bytes.
+Times are unix seconds of the node's clock, sizes are bytes.
 """
 
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ MAX_SPARE_DOCUMENTS = 64
 
 @dataclass(frozen=True, slots=True)
 class Ingest:
-    """A blob being downloaded. ``started_at`` is that of the first attempt when a later one resumed it."""
+    """A blob being downloaded. ``started_at`` belongs to the first attempt, even if a later attempt resumed it."""
 
     ref: str
     digest: str
@@ -23,13 +23,13 @@ class Ingest:
 
     @property
     def is_layer(self) -> bool:
-        """Not an index, manifest, config or attestation: the kind stands in front of the ref."""
+        """Whether the ref's prefix names a layer, not an index, manifest, config or attestation."""
         return self.ref.startswith(("layer-", "unknown-"))
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """One lease; ``expires`` is true for those of image pulls, false for sandboxes'."""
+    """One lease; ``expires`` is true for leases of image pulls and false for those of sandboxes."""
 
     id: str
     created_at: float
@@ -38,9 +38,9 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What one lease holds: committed blobs, ingest refs, and chain ids being unpacked and unpacked.
+    """The resources of one lease: committed blobs, ingest refs, and chain ids being unpacked and unpacked.
 
-    ``foreign`` is true when it holds snapshots that are not layers of an image: then it is not a pull.
+    ``foreign`` is true if the lease holds snapshots that are not layers of an image; such a lease is not a pull.
     """
 
     content: frozenset[str] = frozenset()
@@ -53,7 +53,7 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A committed blob; ``sources`` are (registry host without port, repository) it is known to come from."""
+    """A committed blob. ``sources`` are its known origins: (registry host without port, repository)."""
 
     size: int
     created_at: float
@@ -62,7 +62,7 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """An image's name, made or updated at the end of its pull, and the digest of the index or manifest it names."""
+    """An image's name, and the digest of its index or manifest. A pull creates or updates the record when it ends."""
 
     name: str
     target: str
@@ -72,8 +72,10 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One poll. Ingests are listed first, then leases, then their resources: so an ingest seen here has its lease here
-    too, unless its pull has ended in between.
+    """The lists of one poll.
+
+    Ingests are listed first, then leases, then resources. So the lease of a listed ingest is listed too, unless its
+    pull has ended in between.
     """
 
     ingests: list[Ingest]
@@ -82,17 +84,40 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """One thing to ask: a digest's ``blob``, ``document`` or ``image`` records, or a chain id's ``snapshot``."""
+class BlobQuestion:
+    """Is the blob committed, since when, and from where?"""
 
-    about: str
-    key: str
-    snapshotter: str = ""
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentQuestion:
+    """What does this index, manifest or config contain?"""
+
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotQuestion:
+    """When was the layer with this chain id unpacked?"""
+
+    chain_id: str
+    snapshotter: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageQuestion:
+    """Which image records point at this index or manifest? An empty ``target`` stands for all records."""
+
+    target: str
+
+
+Question = BlobQuestion | DocumentQuestion | SnapshotQuestion | ImageQuestion
 
 
 @dataclass(slots=True)
 class Facts:
-    """Answers worth keeping while a live pull needs them. A blob or snapshot that is absent is not in here."""
+    """Responses that live pulls still need. A blob or snapshot that does not exist has no entry."""
 
     documents: dict[str, Document | None] = field(default_factory=dict)
     blobs: dict[str, Blob] = field(default_factory=dict)
@@ -100,7 +125,7 @@ class Facts:
     images: dict[str, list[ImageRecord]] = field(default_factory=dict)
 
     def forget(self, digests: set[str], chains: set[str]) -> None:
-        """Keep only what live pulls need, and the newest documents: the next pull often shares them."""
+        """Keep what live pulls need, and the newest documents, which the next pull often shares."""
         self.blobs = {digest: blob for digest, blob in self.blobs.items() if digest in digests}
         self.snapshots = {chain: time for chain, time in self.snapshots.items() if chain in chains}
         for digest in [digest for digest in self.documents if digest not in digests][:-MAX_SPARE_DOCUMENTS]:

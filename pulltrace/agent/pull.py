@@ -1,82 +1,108 @@
-"""PURE: one pull while it lives: what is known of it, and how it is told."""
+"""One pull while it lives: what is known about it, and its form on the wire. Sans-I/O."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum
 
-from pulltrace.agent.attribution import LOCAL_SNAPSHOTTERS, Image, Name
+from pulltrace.agent.attribution import LOCAL_SNAPSHOTTERS, Image
 from pulltrace.agent.layers import Layer, Progress
 from pulltrace.agent.model import Ingest, Lease, Question, Resources
+from pulltrace.agent.records import Name
 from pulltrace.wire import MAX_LAYERS, UNKNOWN_IMAGE, LayerState, PullPhase, PullState, to_time
+
+FETCH = "fetch-"
+"""Prefix of the id of a pull that stands for an ingest without a lease."""
+
+
+class Seen(Enum):
+    """The most that any poll has seen of a pull."""
+
+    LEASE = "an empty lease"
+    CONTENT = "blobs or ingests, no manifest"
+    IMAGE = "the manifest"
+    FETCH = "ingests without a lease"
+    CONTAINER = "snapshots of a container"
 
 
 @dataclass(slots=True)
 class Pull:
-    """One pull while it lives.
-
-    ``inherited``: nobody saw its lease begin, so it may have outlived its pull; ``suspect``: it looks like that.
-    ``traced``: its source stays as it is. ``seen_at`` is when the last poll that saw what it holds began.
-    ``guessed``: it ended before anything of it was seen, and which image it made is no more than likely.
-    ``asking`` are the questions of this poll, ``checked`` those that have been answered, if only by "there is none".
-    """
+    """One pull while it lives."""
 
     lease: Lease
     inherited: bool
+    """No poll saw its lease begin, so the lease may have outlived its pull."""
     moved_at: float
     seen_at: float = 0.0
+    """The start of the last poll that saw its resources."""
     guessed: bool = False
+    """It ended before a poll saw any content; its image is only probable."""
     polls: int = 0
     resources: Resources = field(default_factory=Resources)
     read: set[str] = field(default_factory=set)
     image: Image | None = None
     layers: dict[str, Progress] = field(default_factory=dict)
     asking: set[Question] = field(default_factory=set)
+    """The questions of this poll."""
     checked: set[Question] = field(default_factory=set)
+    """The questions that got a response, if only that there is no such thing."""
     suspect: bool = False
+    """Its lease looks as if it had outlived its pull."""
     cause: str = "the pull was cancelled or failed; the kubelet knows why"
     source: tuple[str, str] | None = None
     traced: bool = False
+    """Its source is final."""
     snapshotter: str | None = None
-    last_poll: int | None = None
+    look_back_poll: int | None = None
+    """The poll in which ``conclusion`` looked for documents that no earlier poll had seen."""
 
     @property
-    def worth_telling(self) -> bool:
-        """Others make short, empty leases too: without content it is a pull only when it is there twice."""
+    def is_worth_reporting(self) -> bool:
+        """Return whether it is a pull: a lease without content only if two polls have seen it.
+
+        Other clients create short-lived empty leases.
+        """
         return not self.resources.foreign and bool(
             self.resources.content or self.resources.ingests or self.layers or self.polls > 1
         )
 
     @property
-    def seen_anything(self) -> bool:
-        """More than a lease with nothing in it."""
-        return self.image is not None or bool(self.layers or self.resources.content or self.resources.foreign)
+    def seen(self) -> Seen:
+        """Return the most that any poll has seen of it."""
+        if self.resources.foreign:
+            return Seen.CONTAINER
+        if self.lease.id.startswith(FETCH):
+            return Seen.FETCH
+        if self.image:
+            return Seen.IMAGE
+        return Seen.CONTENT if self.layers or self.resources.content else Seen.LEASE
 
     @property
     def phase(self) -> PullPhase:
-        """Unpacking overlaps the download; it is called so when every byte is here."""
+        """Return its phase. Unpacking overlaps the download; the phase changes when every byte has been downloaded."""
         if not self.sized:
             return PullPhase.DOWNLOADING if any(map(_has_bytes, self.layers.values())) else PullPhase.RESOLVING
-        here = all(progress.here for progress in self.layers.values())
-        return PullPhase.EXTRACTING if here else PullPhase.DOWNLOADING
+        complete = all(progress.complete for progress in self.layers.values())
+        return PullPhase.EXTRACTING if complete else PullPhase.DOWNLOADING
 
     @property
     def whole(self) -> bool:
-        """Its layers are known and told, every one. A pull of all platforms may have too many."""
+        """Return whether all its layers are known and reported. A pull of all platforms may have too many."""
         return self.image is not None and len(self.image.layers) <= MAX_LAYERS
 
     @property
     def sized(self) -> bool:
-        """All layers, their sizes and what of them the node had are known."""
+        """Return whether all layers, their sizes and their cached bytes are known."""
         config_read = self.image is not None and self.image.config_read
         return self.whole and (config_read or any(map(_has_bytes, self.layers.values())))
 
     @property
     def lazy(self) -> bool:
-        """Its snapshotter may do without the blobs of layers."""
+        """Return whether its snapshotter may not need the blobs of layers."""
         return self.snapshotter is not None and self.snapshotter not in LOCAL_SNAPSHOTTERS
 
     def take_layers(self, ingests: Mapping[str, Ingest]) -> None:
-        """Its layers in manifest order; before the manifest is read, what it is seen fetching."""
+        """Set its layers: those of the manifest, in order; before it is read, the layers that are being downloaded."""
         if self.image:
             layers: Iterable[Layer] = self.image.layers
         else:
@@ -89,7 +115,7 @@ class Pull:
             known[layer.digest].layer = layer
         self.layers = known
 
-    def told(
+    def state(
         self,
         phase: PullPhase,
         *,
@@ -97,7 +123,7 @@ class Pull:
         error: str | None = None,
         name: Name | None = None,
     ) -> PullState:
-        """The pull as it crosses the wire; without a ``name`` it is called by its repository, if that is known."""
+        """Return the pull as it is reported. Without a ``name`` it is called by its repository, if that is known."""
         registry, repository = self.source or (None, None)
         known = self.sized or (phase.ended and self.whole)
         return PullState(
@@ -116,6 +142,11 @@ class Pull:
             total_known=known,
             layers=[_layer_state(progress, known) for progress in self.layers.values()],
         )
+
+
+def age(pull: Pull) -> float:
+    """Return the sort key that puts the oldest pull first."""
+    return pull.lease.created_at
 
 
 def _has_bytes(progress: Progress) -> bool:

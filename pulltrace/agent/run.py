@@ -1,4 +1,4 @@
-"""The agent: ask containerd every interval, follow its pulls, report them."""
+"""The agent: poll containerd every interval, follow its pulls, report them."""
 
 import asyncio
 import gc
@@ -14,24 +14,24 @@ from pulltrace.settings import AgentSettings
 from pulltrace.wire import PullPhase, PullState
 
 SILENCE_LIMIT = 60.0
-"""Seconds without an answer of containerd after which the agent gives up, so that Kubernetes restarts it."""
+"""Seconds without a response from containerd after which the agent exits, so that Kubernetes restarts it."""
 
 _log = logging.getLogger(__name__)
 
 
 class AgentError(Exception):
-    """The agent cannot do its work; the message says what to do about it."""
+    """The agent cannot work; the message states what to do about it."""
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """One that ends at once, whatever a name server is doing."""
+    """Return an event loop that closes at once, even while a name server does not respond."""
     loop = asyncio.new_event_loop()
     loop.set_default_executor(ThreadPerLookup())
     return loop
 
 
 async def watch(settings: AgentSettings, silence_limit: float = SILENCE_LIMIT) -> None:
-    """Run one node's agent until cancelled. Raises ``AgentError`` when containerd cannot be heard."""
+    """Run one node's agent until cancelled. Raises ``AgentError`` if containerd does not respond."""
     socket = settings.containerd_socket or find_socket()
     if socket is None:
         raise AgentError(f"no containerd socket at {', '.join(SOCKETS)}: set PULLTRACE_CONTAINERD_SOCKET")
@@ -43,8 +43,8 @@ async def watch(settings: AgentSettings, silence_limit: float = SILENCE_LIMIT) -
 
 
 async def _watch(containerd: Containerd, reporter: Reporter, interval: float, silence_limit: float) -> None:
-    poller = Poller(containerd)
-    heard = time.monotonic()
+    poller, pull_log = Poller(containerd), PullLog()
+    responded_at = time.monotonic()
     silent = False
     gc.freeze()
     while True:
@@ -55,36 +55,43 @@ async def _watch(containerd: Containerd, reporter: Reporter, interval: float, si
                 _log.info("containerd found", extra=fields(version=reporter.containerd_version))
             await poller.poll(time.time())
         except ContainerdError as error:
-            if time.monotonic() - heard > silence_limit:
-                why = f"containerd at {containerd.socket} gave no answer for {silence_limit:g} s: {error}"
+            if time.monotonic() - responded_at > silence_limit:
+                why = f"containerd at {containerd.socket} did not respond for {silence_limit:g} s: {error}"
                 raise AgentError(why) from error
             if not silent:
-                _log.warning("containerd does not answer", extra=fields(socket=containerd.socket, error=error))
+                _log.warning("containerd does not respond", extra=fields(socket=containerd.socket, error=error))
             silent = True
             reporter.containerd_version = ""
         else:
             if silent:
-                _log.info("containerd answers again", extra=fields(socket=containerd.socket))
-            heard, silent = time.monotonic(), False
+                _log.info("containerd responds again", extra=fields(socket=containerd.socket))
+            responded_at, silent = time.monotonic(), False
             live, ended = poller.tracker.pulls(), poller.tracker.ended()
-            _tell(poller, live, ended)
+            pull_log.write(live, ended)
             reporter.snapshotter = poller.tracker.snapshotter
             reporter.offer(live, ended)
         await asyncio.sleep(max(0.0, began + interval - time.monotonic()))
 
 
-def _tell(poller: Poller, live: list[PullState], ended: list[PullState]) -> None:
-    """One log line for a pull's start, one for its end."""
-    for pull in live:
-        if pull.id not in poller.told and pull.total_known:
-            poller.told.add(pull.id)
-            size = sum(layer.total_bytes for layer in pull.layers or ())
-            _log.info("pull.started", extra=fields(id=pull.id, image=pull.image_ref, bytes=size))
-    poller.told &= {pull.id for pull in live}
-    for pull in ended:
-        seconds = None
-        if pull.started_at and pull.completed_at:
-            seconds = round((pull.completed_at - pull.started_at).total_seconds(), 1)
-        size = sum(layer.downloaded_bytes for layer in pull.layers or ())
-        name = "pull.completed" if pull.status is PullPhase.COMPLETED else "pull.failed"
-        _log.info(name, extra=fields(id=pull.id, image=pull.image_ref, seconds=seconds, bytes=size, error=pull.error))
+class PullLog:
+    """Writes one log line when a pull starts and one when it ends."""
+
+    def __init__(self) -> None:
+        self._started: set[str] = set()
+
+    def write(self, live: list[PullState], ended: list[PullState]) -> None:
+        """Log the pulls that are new since the last call, and those that ended."""
+        for pull in live:
+            if pull.id not in self._started and pull.total_known:
+                self._started.add(pull.id)
+                size = sum(layer.total_bytes for layer in pull.layers or ())
+                _log.info("pull.started", extra=fields(id=pull.id, image=pull.image_ref, bytes=size))
+        self._started &= {pull.id for pull in live}
+        for pull in ended:
+            seconds = None
+            if pull.started_at and pull.completed_at:
+                seconds = round((pull.completed_at - pull.started_at).total_seconds(), 1)
+            size = sum(layer.downloaded_bytes for layer in pull.layers or ())
+            name = "pull.completed" if pull.status is PullPhase.COMPLETED else "pull.failed"
+            values = fields(id=pull.id, image=pull.image_ref, seconds=seconds, bytes=size, error=pull.error)
+            _log.info(name, extra=values)

@@ -1,34 +1,32 @@
-"""PURE: what was left behind: leases that outlived their pull. containerd keeps them for a day and never says so."""
+"""Recognise leases that outlived their pull. Sans-I/O.
+
+containerd keeps the leases of pulls that a crash interrupted for a day, and does not mark them.
+"""
 
 from collections.abc import Iterable
 
 from pulltrace.agent.model import ImageRecord
-from pulltrace.agent.pull import Pull
+from pulltrace.agent.pull import Pull, age
 from pulltrace.wire import LayerPhase
 
 NO_PROGRESS_LIMIT = 300.0
-"""Seconds; containerd gives up a pull on which nothing moves for this long (``image_pull_progress_timeout``)."""
+"""Seconds. containerd cancels a pull that makes no progress for this long (``image_pull_progress_timeout``)."""
 
 UNPACK_LIMIT = 1800.0
-"""Seconds; no single layer takes this long to unpack: whoever was doing it has died."""
-
-
-def age(pull: Pull) -> float:
-    """To sort by: the oldest first."""
-    return pull.lease.created_at
+"""Seconds. No single layer takes this long to unpack: the process that was unpacking it has ended."""
 
 
 def looks_dead(
     pull: Pull, others: Iterable[Pull], records: Iterable[ImageRecord], containerd_since: float, now: float
 ) -> bool:
-    """Whether a lease that nobody saw beginning outlived its pull. ``records`` are the image's names.
+    """Return whether a lease that no poll saw beginning has outlived its pull. ``records`` are the image's records.
 
-    It did when containerd has started since, when the image was made after the last thing that moved here, when a newer
-    pull has taken over one of its ingests, or when nothing has moved for too long; unless an older pull does move: then
-    containerd did not die in between, and this one waits for a layer that the other fetches, or for a slot.
+    It has if containerd was started after the lease began, if the image was made after the last progress, if a newer
+    pull has taken over one of the ingests, or if there was no progress for too long. The last rule does not apply while
+    an older pull makes progress: this one then waits for a layer that the other downloads, or for a download slot.
     """
     others = [other for other in others if other is not pull and not other.suspect]
-    # A clock that was set back since makes it seem to begin in the future; then that says nothing.
+    # If the clock was set back, containerd seems to have started in the future. Ignore its start time in that case.
     if age(pull) < containerd_since <= now or any(record.updated_at > pull.moved_at for record in records):
         return True
     if any(age(other) > age(pull) and other.resources.ingests & pull.resources.ingests for other in others):

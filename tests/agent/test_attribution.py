@@ -1,14 +1,13 @@
 """Which image a lease pulls, from where, under which name, and how far each layer is."""
 
-from pulltrace.agent.attribution import Image, image_of, name_of, source_of
+from pulltrace.agent.attribution import Image, image_of, source_of
 from pulltrace.agent.layers import Layer, Progress
 from pulltrace.agent.manifests import Config, Descriptor, Index, Manifest
-from pulltrace.agent.model import Blob, ImageRecord, Ingest, Lease
+from pulltrace.agent.model import Blob, Ingest, Lease
 from pulltrace.agent.pull import Pull
 from pulltrace.wire import MAX_LAYERS, LayerPhase, PullPhase
 
 LEASE = Lease("lease", 100.0)
-TARGET = "sha256:" + "7" * 64
 
 
 def digest(letter):
@@ -17,15 +16,6 @@ def digest(letter):
 
 def manifest(config, *layers):
     return Manifest(Descriptor(digest(config), 5), [Descriptor(digest(letter), size) for letter, size in layers])
-
-
-def records(**names):
-    return [ImageRecord(name.replace("_", ":"), TARGET, at) for name, at in names.items()]
-
-
-def named(items, *, source=None, taken=None, given=()):
-    name = name_of(items, LEASE, source, taken or {}, given)
-    return name and (name.reference, name.guessed)
 
 
 def ingest(offset, *, total=100, started_at=101.0):
@@ -79,50 +69,6 @@ def test_the_source_is_the_one_place_that_all_documents_come_from():
     assert source_of(documents, {digest("3"): shared, digest("c"): shared}) is None, "two are possible"
     assert source_of(documents, {digest("3"): own, digest("c"): Blob(5, 50.0)}) is not None, "one is not labelled yet"
     assert source_of(documents, {}) is None
-
-
-def test_the_tag_that_moved_is_what_was_pulled():
-    items = records(**{"r.io/a_1": 50.0, "r.io/a_2": 105.0, f"r.io/a@{TARGET}".replace(":", "_"): 105.0})
-    assert named(items) == ("r.io/a:2", False)
-
-
-def test_without_a_tag_that_moved_it_was_pulled_by_digest():
-    items = records(**{"r.io/a_1": 50.0, f"r.io/a@{TARGET}".replace(":", "_"): 105.0})
-    assert named(items) == (f"r.io/a@{TARGET}", False)
-
-
-def test_names_older_than_the_lease_are_no_end():
-    assert named(records(**{"r.io/a_1": 99.0})) is None
-
-
-def test_a_record_by_image_id_is_no_name():
-    assert named(records(**{TARGET.replace(":", "_"): 105.0})) is None
-
-
-def test_a_record_that_ended_another_pull_ends_no_second_one():
-    items = records(**{"r.io/a_1": 105.0})
-    assert named(items, taken={"r.io/a:1": 105.0}) is None
-    assert named(items, taken={"r.io/a:1": 104.0}) == ("r.io/a:1", False), "updated since: pulled again"
-
-
-def test_a_record_that_a_twin_has_updated_since_ends_both():
-    twice = ImageRecord("r.io/a:1", TARGET, updated_at=106.0, created_at=105.0)
-    first = name_of([twice], LEASE, None, {}, ())
-    assert first
-    assert first.written_at == 105.0
-    assert name_of([twice], LEASE, None, {"r.io/a:1": 105.0}, ()).written_at == 106.0
-    assert name_of([twice], LEASE, None, {}, {"r.io/a:1": 105.0}).written_at == 106.0, "both in one poll"
-    assert name_of([twice], LEASE, None, {"r.io/a:1": 106.0}, ()) is None
-
-
-def test_two_tags_in_one_poll_are_given_out_once_each_and_called_a_guess():
-    items = records(**{"r.io/a_1": 105.0, "r.io/a_2": 106.0})
-    assert named(items) == ("r.io/a:2", True)
-    assert named(items, given=["r.io/a:2"]) == ("r.io/a:1", True)
-
-
-def test_two_pulls_of_one_tag_that_end_in_one_poll_have_the_same_name():
-    assert named(records(**{"r.io/a_1": 105.0}), given=["r.io/a:1"]) == ("r.io/a:1", False)
 
 
 def test_an_ingest_at_offset_zero_is_waiting():
@@ -219,5 +165,5 @@ def test_a_pull_of_all_platforms_with_more_layers_than_are_told_has_no_known_siz
         image = Image(("sha256:i",), ("sha256:i",), "sha256:m", "", layers[:count], config_read=True)
         pull = Pull(LEASE, inherited=False, moved_at=0.0, image=image)
         pull.take_layers({})
-        assert {pull.told(phase).total_known for phase in (PullPhase.DOWNLOADING, PullPhase.COMPLETED)} == {known}
-        assert len(pull.told(PullPhase.DOWNLOADING).layers) == MAX_LAYERS
+        assert {pull.state(phase).total_known for phase in (PullPhase.DOWNLOADING, PullPhase.COMPLETED)} == {known}
+        assert len(pull.state(PullPhase.DOWNLOADING).layers) == MAX_LAYERS

@@ -222,9 +222,9 @@ async def test_a_containerd_that_is_not_heard_ends_the_process_with_one_clear_li
     assert process.returncode == 1
     last = [json.loads(line) for line in output.splitlines()][-1]
     assert last["level"] == "error"
-    assert "gave no answer for 0.5 s" in last["msg"]
+    assert "did not respond for 0.5 s" in last["msg"]
     assert "no.sock" in last["msg"]
-    assert len([line for line in output.splitlines() if b'"error"' in line and b"gave no answer" in line]) == 1
+    assert len([line for line in output.splitlines() if b'"error"' in line and b"did not respond" in line]) == 1
 
 
 async def test_a_wrong_configuration_tells_every_mistake_and_exits_2():

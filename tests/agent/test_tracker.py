@@ -2,6 +2,7 @@
 
 import pytest
 
+from pulltrace.agent.model import BlobQuestion, DocumentQuestion, SnapshotQuestion
 from pulltrace.agent.stale_leases import NO_PROGRESS_LIMIT, UNPACK_LIMIT
 from pulltrace.demo.registries import Refusal
 from pulltrace.demo.virtual_containerd import CONTAINERD_1
@@ -194,13 +195,13 @@ def test_discarded_layers_were_fetched_all_the_same(start_simulated, push):
     assert downloaded(watched.ended[0]) == image.size
 
 
-@pytest.mark.parametrize("about", ["snapshot", "blob", "document"])
-def test_a_question_that_is_refused_for_a_while_is_asked_again(watched, push, about):
+@pytest.mark.parametrize("kind", [SnapshotQuestion, BlobQuestion, DocumentQuestion])
+def test_a_question_that_is_refused_for_a_while_is_asked_again(watched, push, kind):
     watched.node.pull(push("base:1", ("base", 10))[0])
     watched.until(lambda: not watched.node.pulls)
     watched.polls(1)
     ref, image = push("app:1", ("base", 10), ("app", 60))
-    watched.refuses = lambda question: question.about == about
+    watched.refuses = lambda question: isinstance(question, kind)
     watched.node.pull(ref)
     watched.polls(3)
     watched.refuses = lambda _: False
@@ -211,7 +212,7 @@ def test_a_question_that_is_refused_for_a_while_is_asked_again(watched, push, ab
 
 
 def test_a_snapshotter_that_never_answers_hides_neither_progress_nor_end(watched, push):
-    watched.refuses = lambda question: question.about == "snapshot"
+    watched.refuses = lambda question: isinstance(question, SnapshotQuestion)
     ref, image = push("app:1", ("app", 30))
     watched.node.pull(ref)
     watched.until(lambda: watched.ended)
@@ -580,8 +581,8 @@ def test_memory_is_bounded_by_what_is_being_pulled(watched, push):
         watched.polls(1)
     tracker, facts = watched.tracker, watched.tracker.facts
     assert tracker.idle
-    assert not tracker._gone
+    assert not tracker._missing_lease
     assert not facts.blobs | facts.snapshots | facts.images
     assert len(facts.documents) <= 64
     assert not tracker._owners
-    assert len(tracker._taken) <= 3
+    assert len(tracker._ledger) <= 3

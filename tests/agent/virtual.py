@@ -1,9 +1,20 @@
-"""The tracker beside a simulated node in virtual time: the poller's loop without gRPC, in milliseconds."""
+"""The tracker next to a simulated node in virtual time: the poller's loop without gRPC, in milliseconds."""
 
 from collections.abc import Callable, Iterator
 
 from pulltrace.agent.containerd import resources_of
-from pulltrace.agent.model import Blob, ImageRecord, Ingest, Lease, Observation, Question
+from pulltrace.agent.model import (
+    Blob,
+    BlobQuestion,
+    DocumentQuestion,
+    ImageQuestion,
+    ImageRecord,
+    Ingest,
+    Lease,
+    Observation,
+    Question,
+    SnapshotQuestion,
+)
 from pulltrace.agent.tracker import Tracker
 from pulltrace.demo.virtual_containerd import LEASE_LIFE, VirtualContainerd
 from pulltrace.wire import PullState
@@ -12,7 +23,7 @@ SOURCE = "containerd.io/distribution.source."
 
 
 class Watched:
-    """``poll`` looks at the node as it is now. ``refuses`` says which questions get no answer."""
+    """``poll`` looks at the node as it is now. ``refuses`` decides which questions get no response."""
 
     def __init__(self, node: VirtualContainerd, *, tracker: Tracker | None = None) -> None:
         self.node = node
@@ -25,7 +36,7 @@ class Watched:
         self.refuses: Callable[[Question], bool] = lambda _: False
 
     def look(self) -> Observation:
-        """What the listing calls would say."""
+        """Return the result of the listing calls."""
         store = self.node.store
         leases = [Lease(item.id, item.created_at, LEASE_LIFE in item.labels) for item in store.leases.values()]
         return Observation(
@@ -45,7 +56,7 @@ class Watched:
                 if self.refuses(question):
                     unanswered.add(question)
                 else:
-                    self.tracker.learn(question, self.answer(question))
+                    self.tracker.learn(question, self.respond(question))
             asked |= questions
         self.questions = list(asked)
         self.tracker.after_poll(self.node.now, unanswered)
@@ -55,13 +66,13 @@ class Watched:
             self.history.setdefault(pull.id, []).append(pull)
 
     def polls(self, count: int, every: float = 1.0) -> None:
-        """Several, with time between them."""
+        """Poll several times, with time in between."""
         for _ in range(count):
             self.node.advance(every)
             self.poll()
 
     def until(self, done: Callable[[], object], every: float = 1.0) -> None:
-        """Poll until something is so."""
+        """Poll until the condition holds."""
         for _ in range(600):
             if done():
                 return
@@ -69,29 +80,28 @@ class Watched:
         raise AssertionError("ten minutes have passed")
 
     def restart(self) -> None:
-        """Another agent begins."""
+        """Start another agent."""
         self.tracker, self.live = Tracker(), []
         self.tracker.containerd_since = self.node.since
 
-    def answer(self, question: Question) -> object:
-        """What containerd would say."""
+    def respond(self, question: Question) -> object:
+        """Return containerd's response."""
         store = self.node.store
-        match question.about:
-            case "blob":
-                item = store.content.get(question.key)
+        match question:
+            case BlobQuestion(digest):
+                item = store.content.get(digest)
                 return item and Blob(item.blob.size, item.created_at, frozenset(_sources(item.labels)))
-            case "document":
-                item = store.content.get(question.key)
+            case DocumentQuestion(digest):
+                item = store.content.get(digest)
                 return item and (item.blob.data or b"")
-            case "snapshot":
-                snapshot = store.snapshots.get(question.key) if question.snapshotter == store.snapshotter else None
+            case SnapshotQuestion(chain_id, snapshotter):
+                snapshot = store.snapshots.get(chain_id) if snapshotter == store.snapshotter else None
                 return snapshot.created_at if snapshot and snapshot.committed else None
-            case _:
-                records = store.records.values()
+            case ImageQuestion(target):
                 return [
                     ImageRecord(item.name, item.image.target.digest, item.updated_at, item.created_at)
-                    for item in records
-                    if question.key in ("", item.image.target.digest)
+                    for item in store.records.values()
+                    if target in ("", item.image.target.digest)
                 ]
 
 

@@ -1,0 +1,108 @@
+"""Match image records to the pulls that wrote them. Sans-I/O.
+
+containerd creates or updates an image's records at the end of its pull. The CRI plugin writes three for a pull by tag:
+by tag, by digest and by image id. Which record a pull wrote proves that it completed, and names its image.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from pulltrace.agent.model import ImageRecord, Lease
+from pulltrace.images import InvalidReferenceError, Reference, parse, registry_host
+
+
+class Name(NamedTuple):
+    """The reference of a pull, whether it is a guess, and when the pull wrote the record."""
+
+    reference: str
+    guessed: bool
+    written_at: float
+
+
+class RecordLedger:
+    """The records that ended pulls claimed, each with the time at which that pull wrote it.
+
+    A record ends one pull only, unless it was updated again later. If two pulls of one image end in one poll, nobody
+    can tell which update belongs to which of them: both may claim the record, and they may get each other's tag.
+    """
+
+    def __init__(self) -> None:
+        self._earlier: dict[str, float] = {}
+        self._this_poll: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._earlier | self._this_poll)
+
+    def is_new_for(self, record: ImageRecord, lease: Lease) -> bool:
+        """Return whether the record was written since the lease began and since an earlier pull claimed it."""
+        return record.updated_at >= lease.created_at and record.updated_at > self._earlier.get(record.name, 0.0)
+
+    def is_claimed(self, name: str) -> bool:
+        """Return whether any pull, of this poll or an earlier one, has claimed the record."""
+        return name in self._earlier or name in self._this_poll
+
+    def is_claimed_now(self, name: str) -> bool:
+        """Return whether a pull that ended in this poll has claimed the record."""
+        return name in self._this_poll
+
+    def claimed_at(self, name: str) -> float:
+        """Return when the last pull that claimed this record wrote it; 0.0 if none did."""
+        return self._this_poll.get(name, self._earlier.get(name, 0.0))
+
+    def written_at(self, record: ImageRecord, lease: Lease) -> float:
+        """Return when the pull with this lease wrote the record.
+
+        A second pull of the same image may have updated it since: then this pull created it.
+        """
+        created = record.created_at >= lease.created_at and record.created_at > self._earlier.get(record.name, 0.0)
+        return record.created_at if created and not self.is_claimed_now(record.name) else record.updated_at
+
+    def claim(self, records: Iterable[ImageRecord], lease: Lease, name: Name) -> None:
+        """Record that the pull with this lease ended as ``name``: the records by digest and by image id are its too."""
+        times = {record: self.written_at(record, lease) for record in records}
+        self._this_poll.update(
+            {record.name: at for record, at in times.items() if is_tagless(record) or at == name.written_at}
+        )
+
+    def after_poll(self, oldest: float) -> None:
+        """Forget the claims made before ``oldest``, when the oldest live pull began."""
+        claims = self._earlier | self._this_poll
+        self._earlier = {name: at for name, at in claims.items() if at >= oldest}
+        self._this_poll.clear()
+
+
+def name_of(
+    records: Iterable[ImageRecord], lease: Lease, source: tuple[str, str] | None, ledger: RecordLedger
+) -> Name | None:
+    """Return the name of a pull, from its image's records; None if it wrote none and so did not complete.
+
+    A record with the pull's ``source`` takes precedence over others, an unclaimed one over a claimed one, a tag over a
+    digest, and the newest over older ones.
+    """
+    new = [record for record in records if ledger.is_new_for(record, lease)]
+    new.sort(key=lambda record: (not ledger.is_claimed_now(record.name), record.updated_at), reverse=True)
+    named = [(reference, record) for record in new if (reference := reference_of(record.name))]
+    named = [item for item in named if _source(item[0]) == source] or named
+    tags = [item for item in named if item[0].tag]
+    for reference, record in tags or named:
+        return Name(str(reference), len(tags) > 1, ledger.written_at(record, lease))
+    return None
+
+
+def is_tagless(record: ImageRecord) -> bool:
+    """Return whether the name is by digest or by image id: the CRI plugin writes these for every tag."""
+    return "@" in record.name or record.name.startswith("sha256:")
+
+
+def reference_of(name: str) -> Reference | None:
+    """Parse a record's name; None if it is not a reference."""
+    if name.startswith("sha256:"):
+        return None  # a record by image id, which would parse as a tag of a repository "sha256"
+    try:
+        return parse(name)
+    except InvalidReferenceError:
+        return None
+
+
+def _source(reference: Reference) -> tuple[str, str]:
+    return registry_host(reference.registry), reference.repository

@@ -1,0 +1,101 @@
+"""The decision table of ``conclusion``, row by row: what was seen of a pull, which records exist, how it ended."""
+
+import pytest
+
+from pulltrace.agent.attribution import Image
+from pulltrace.agent.conclusion import OUTCOMES, Conclusion, Outcome, Written
+from pulltrace.agent.layers import Layer, Progress
+from pulltrace.agent.model import Facts, ImageRecord, Lease, Resources
+from pulltrace.agent.pull import FETCH, Pull, Seen
+from pulltrace.agent.records import Name, RecordLedger
+from pulltrace.wire import LayerPhase
+
+BEGAN, LAST_SEEN, WRITTEN, NOW = 100.0, 104.0, 104.5, 105.0
+TARGET, LAYER, OTHER = ("sha256:" + letter * 64 for letter in "123")
+REFERENCE = "registry.test/app:1"
+IMAGE = Image((TARGET,), (TARGET,), TARGET, "", (Layer(LAYER, "", 10),), config_read=True)
+
+
+def a_pull(seen: Seen) -> Pull:
+    """A pull of which polls have seen just this much."""
+    lease = Lease(FETCH + "1" if seen is Seen.FETCH else "1-abcd", BEGAN)
+    pull = Pull(lease, inherited=False, moved_at=BEGAN, seen_at=LAST_SEEN, polls=2)
+    match seen:
+        case Seen.IMAGE:
+            pull.image, pull.resources = IMAGE, Resources(content=frozenset({TARGET}))
+        case Seen.CONTENT:
+            pull.resources = Resources(content=frozenset({TARGET}))
+        case Seen.FETCH:
+            pull.layers = {LAYER: Progress(Layer(LAYER, "", 10))}
+        case Seen.CONTAINER:
+            pull.resources = Resources(foreign=True)
+    assert pull.seen is seen
+    return pull
+
+
+def ending_of(pull: Pull, *records: ImageRecord, ended: tuple[Pull, ...] = (), now: float = NOW):
+    """Answer all questions from the records, then return the ending."""
+    facts, ledger = Facts(), RecordLedger()
+    facts.documents[TARGET] = None
+    conclusion = Conclusion(facts, ledger)
+    facts.images[""] = list(records)
+    facts.images[TARGET] = [record for record in records if record.target == TARGET]
+    together = [pull, *ended]
+    assert not conclusion.questions(pull, together, together, "overlayfs")
+    return conclusion.ending(pull, now)
+
+
+def record(target: str = TARGET, updated_at: float = WRITTEN, name: str = REFERENCE) -> ImageRecord:
+    return ImageRecord(name, target, updated_at, updated_at)
+
+
+@pytest.mark.parametrize(("seen", "written"), OUTCOMES, ids=lambda value: value.name)
+def test_each_row_of_the_table_gives_its_outcome(seen, written):
+    old, foreign, own = record(updated_at=BEGAN - 1), record(OTHER, name="registry.test/other:1"), record()
+    records = {Written.OWN: [own], Written.NONE: [old], Written.UNCLEAR: [own, foreign]}[written]
+    ending = ending_of(a_pull(seen), *records)
+    assert ending.outcome is OUTCOMES[seen, written]
+    assert (ending.name is not None) == (written is Written.OWN)
+    assert (ending.error is not None) == (ending.outcome is Outcome.FAILED)
+    assert ending.at == (WRITTEN if written is Written.OWN else NOW)
+
+
+def test_an_empty_lease_gets_the_only_new_image_as_a_guess():
+    pull = a_pull(Seen.LEASE)
+    ending = ending_of(pull, record())
+    assert (ending.outcome, ending.name) == (Outcome.COMPLETED, Name(REFERENCE, guessed=False, written_at=WRITTEN))
+    assert pull.guessed
+
+
+def test_two_empty_leases_and_one_new_image_are_unclear():
+    pull, twin = a_pull(Seen.LEASE), a_pull(Seen.LEASE)
+    assert ending_of(pull, record(), ended=(twin,)).outcome is Outcome.UNKNOWN
+
+
+def test_an_empty_lease_is_unclear_if_the_clock_was_set_back():
+    assert ending_of(a_pull(Seen.LEASE), now=LAST_SEEN - 60).outcome is Outcome.UNKNOWN
+
+
+def test_the_lease_of_a_container_is_not_a_pull_and_needs_no_request():
+    pull = a_pull(Seen.CONTAINER)
+    conclusion = Conclusion(Facts(), RecordLedger())
+    assert not conclusion.questions(pull, [pull], [pull], "overlayfs")
+    assert conclusion.ending(pull, NOW).outcome is Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("complete", "outcome"), [(True, Outcome.COMPLETED), (False, Outcome.FAILED)], ids=["complete", "incomplete"]
+)
+def test_a_download_without_a_lease_completed_if_all_its_layers_are_complete(complete, outcome):
+    pull = a_pull(Seen.FETCH)
+    if complete:
+        pull.layers[LAYER].completed_at, pull.layers[LAYER].phase = WRITTEN, LayerPhase.DOWNLOADED
+    facts = Facts(blobs={LAYER: None})
+    assert Conclusion(facts, RecordLedger()).ending(pull, NOW).outcome is outcome
+
+
+def test_a_record_that_another_pull_claimed_does_not_complete_this_one():
+    facts, ledger = Facts(images={TARGET: [record()]}), RecordLedger()
+    ledger.claim([record()], Lease("other", BEGAN), Name(REFERENCE, guessed=False, written_at=WRITTEN))
+    ledger.after_poll(oldest=0.0)
+    assert Conclusion(facts, ledger).ending(a_pull(Seen.IMAGE), NOW).outcome is Outcome.FAILED

@@ -1,0 +1,88 @@
+"""Which record a pull wrote, and which name that gives it."""
+
+from pulltrace.agent.model import ImageRecord, Lease
+from pulltrace.agent.records import Name, RecordLedger, name_of
+
+LEASE = Lease("lease", 100.0)
+TARGET = "sha256:" + "7" * 64
+BY_DIGEST = f"r.io/a@{TARGET}"
+
+
+def record(name: str, updated_at: float, created_at: float = 0.0) -> ImageRecord:
+    return ImageRecord(name, TARGET, updated_at, created_at)
+
+
+def ledger(*, earlier: dict[str, float] | None = None, now: dict[str, float] | None = None) -> RecordLedger:
+    """A ledger with claims of earlier polls and of this one."""
+    made = RecordLedger()
+    for claims, end_poll in ((earlier, True), (now, False)):
+        for name, at in (claims or {}).items():
+            made.claim([record(name, at)], LEASE, Name(name, guessed=False, written_at=at))
+        if end_poll:
+            made.after_poll(oldest=0.0)
+    return made
+
+
+def named(*records: ImageRecord, known: RecordLedger | None = None) -> tuple[str, bool] | None:
+    name = name_of(records, LEASE, None, known or RecordLedger())
+    return name and (name.reference, name.guessed)
+
+
+def test_the_tag_whose_record_was_updated_is_the_name():
+    records = record("r.io/a:1", 50.0), record("r.io/a:2", 105.0), record(BY_DIGEST, 105.0)
+    assert named(*records) == ("r.io/a:2", False)
+
+
+def test_the_name_is_the_digest_if_no_tag_was_updated():
+    assert named(record("r.io/a:1", 50.0), record(BY_DIGEST, 105.0)) == (BY_DIGEST, False)
+
+
+def test_records_older_than_the_lease_give_no_name():
+    assert named(record("r.io/a:1", 99.0)) is None
+
+
+def test_a_record_by_image_id_gives_no_name():
+    assert named(record(TARGET, 105.0)) is None
+
+
+def test_a_record_that_an_earlier_pull_claimed_gives_no_name_until_it_is_updated():
+    assert named(record("r.io/a:1", 105.0), known=ledger(earlier={"r.io/a:1": 105.0})) is None
+    assert named(record("r.io/a:1", 105.0), known=ledger(earlier={"r.io/a:1": 104.0})) == ("r.io/a:1", False)
+
+
+def test_a_record_that_a_second_pull_of_the_image_updated_ends_both_pulls():
+    twice = record("r.io/a:1", updated_at=106.0, created_at=105.0)
+
+    def written_at(known: RecordLedger) -> float | None:
+        name = name_of([twice], LEASE, None, known)
+        return name and name.written_at
+
+    assert written_at(ledger()) == 105.0
+    assert written_at(ledger(earlier={"r.io/a:1": 105.0})) == 106.0
+    assert written_at(ledger(now={"r.io/a:1": 105.0})) == 106.0, "both in one poll"
+    assert written_at(ledger(earlier={"r.io/a:1": 106.0})) is None
+
+
+def test_two_tags_that_are_new_in_one_poll_are_given_to_one_pull_each_and_marked_as_guesses():
+    records = record("r.io/a:1", 105.0), record("r.io/a:2", 106.0)
+    assert named(*records) == ("r.io/a:2", True)
+    assert named(*records, known=ledger(now={"r.io/a:2": 106.0})) == ("r.io/a:1", True)
+
+
+def test_two_pulls_of_one_tag_that_end_in_one_poll_have_the_same_name():
+    assert named(record("r.io/a:1", 105.0), known=ledger(now={"r.io/a:1": 105.0})) == ("r.io/a:1", False)
+
+
+def test_a_claim_covers_the_records_by_digest_and_by_image_id():
+    known = RecordLedger()
+    tag, digest, image_id, other = (
+        record(name, at) for name, at in (("r.io/a:1", 105.0), (BY_DIGEST, 105.1), (TARGET, 105.2), ("r.io/b:1", 90.0))
+    )
+    known.claim([tag, digest, image_id, other], LEASE, Name("r.io/a:1", guessed=False, written_at=105.0))
+    assert [known.is_claimed(item.name) for item in (tag, digest, image_id, other)] == [True, True, True, False]
+
+
+def test_claims_from_before_the_oldest_live_pull_are_forgotten():
+    known = ledger(earlier={"r.io/a:1": 105.0, "r.io/b:1": 107.0})
+    known.after_poll(oldest=106.0)
+    assert (known.claimed_at("r.io/a:1"), known.claimed_at("r.io/b:1"), len(known)) == (0.0, 107.0, 1)
