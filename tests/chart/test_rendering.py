@@ -1,7 +1,8 @@
-"""The chart as a whole: presets, guard rails, schema, and promises that hold whatever the values are."""
+"""The chart as a whole: presets, guards, schema, and properties that hold for all values."""
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.chart.rendering import (
     PRESETS,
     HelmRenderError,
     HelmValuesError,
+    Rendered,
     helm,
     render,
     values,
@@ -34,26 +36,26 @@ each_preset = pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.n
 
 
 @pytest.mark.parametrize("given", [None, *PRESETS], ids=lambda path: path.name if path else "defaults")
-def test_lint_finds_nothing(given: Path | None) -> None:
+def test_lint_reports_nothing(given: Path | None) -> None:
     report = helm.lint(CHART, load(given) if given else {}, strict=True)
     assert report["errors"] == []
     assert report["messages"] == []
 
 
 @each_preset
-def test_pods_of_the_server_are_restricted_and_agents_have_no_more_than_they_need(preset: Path) -> None:
+def test_server_pods_meet_the_restricted_standard_and_agents_have_minimal_rights(preset: Path) -> None:
     rendered = render(load(preset))
     for kind in ("Deployment", "DaemonSet"):
         for name, workload in rendered.objects.items():
             if not name.startswith(kind):
                 continue
             pod = workload["spec"]["template"]["spec"]
-            [container] = pod["containers"]
-            assert container["securityContext"] == {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            }
+            for container in pod["containers"]:
+                assert container["securityContext"] == {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                }
             assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
             assert pod["enableServiceLinks"] is False
             assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
@@ -62,11 +64,11 @@ def test_pods_of_the_server_are_restricted_and_agents_have_no_more_than_they_nee
                 assert not any("hostPath" in volume for volume in pod.get("volumes", []))
             else:
                 assert pod["automountServiceAccountToken"] is False
-                assert "ports" not in container
+                assert not any("ports" in container for container in pod["containers"])
 
 
 @each_preset
-def test_every_object_is_in_its_namespace_and_carries_the_common_labels(preset: Path) -> None:
+def test_every_object_has_its_namespace_and_the_common_labels(preset: Path) -> None:
     rendered = render(load(preset), name="release", namespace="chosen")
     expected = load(preset).get("namespace", "chosen")
     for key, document in (rendered.objects | rendered.hooks).items():
@@ -79,7 +81,7 @@ def test_every_object_is_in_its_namespace_and_carries_the_common_labels(preset: 
             assert document["metadata"]["namespace"] == ("grafana" if "dashboard" in key else expected)
 
 
-def test_selectors_and_names_are_those_of_chart_0_1_0_because_an_upgrade_cannot_change_them() -> None:
+def test_selectors_and_names_equal_those_of_chart_0_1_0_so_that_it_can_be_upgraded() -> None:
     rendered = render(values())
     for key, name in (("DaemonSet/pulltrace-agent", "agent"), ("Deployment/pulltrace-server", "server")):
         expected = {"app.kubernetes.io/name": f"pulltrace-{name}", "app.kubernetes.io/instance": "pulltrace"}
@@ -89,12 +91,12 @@ def test_selectors_and_names_are_those_of_chart_0_1_0_because_an_upgrade_cannot_
     assert rendered.at("Service/pulltrace-server#spec.selector.app~kubernetes~io/name") == "pulltrace-server"
 
 
-def test_pods_carry_nothing_that_a_new_chart_version_alone_would_change() -> None:
+def test_a_new_chart_version_alone_changes_no_label_of_a_pod() -> None:
     labels = render(values()).at("DaemonSet/pulltrace-agent#spec.template.metadata.labels")
     assert labels.keys() == {"app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/component"}
 
 
-def test_labels_of_ones_own_win_over_common_ones_and_those_over_ours() -> None:
+def test_labels_of_an_object_override_common_labels_which_override_ours() -> None:
     part_of = "app.kubernetes.io/part-of"
     rendered = render(
         values(
@@ -116,7 +118,7 @@ def test_labels_of_ones_own_win_over_common_ones_and_those_over_ours() -> None:
         assert rendered.at(f"{key}#metadata.labels.team") == "c"
 
 
-def test_a_namespace_named_twice_gets_one_role() -> None:
+def test_a_repeated_namespace_gets_one_role() -> None:
     rendered = render(values({"config.watchNamespaces": "shop,, shop"}))
     assert [key for key in rendered.objects if key.startswith("Role/")] == ["Role/pulltrace-pod-reader"]
 
@@ -131,7 +133,7 @@ LEAST = {
 
 
 @pytest.mark.parametrize("name", LEAST)
-def test_a_duration_that_the_pods_would_refuse_is_refused_before_there_are_pods(name: str) -> None:
+def test_the_chart_rejects_a_duration_that_the_pods_would_reject(name: str) -> None:
     kind, others = LEAST[name]
     variable = "PULLTRACE_" + re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).upper()
     for text in DURATIONS:
@@ -144,21 +146,21 @@ def test_a_duration_that_the_pods_would_refuse_is_refused_before_there_are_pods(
             render(values({f"config.{name}": text}))
 
 
-def test_a_configuration_change_rolls_the_pods_it_concerns() -> None:
+def test_a_changed_setting_restarts_only_the_pods_that_use_it() -> None:
     before, after = render(values()), render(values({"config.historyTTL": "1h"}))
     place = "#spec.template.spec.containers"
     assert before.at(f"Deployment/pulltrace-server{place}") != after.at(f"Deployment/pulltrace-server{place}")
     assert before.at(f"DaemonSet/pulltrace-agent{place}") == after.at(f"DaemonSet/pulltrace-agent{place}")
 
 
-def test_another_token_rolls_both_halves() -> None:
+def test_a_new_token_restarts_both_halves() -> None:
     one, other = render(values({"agent.auth.token": "one"})), render(values({"agent.auth.token": "other"}))
     for key in ("DaemonSet/pulltrace-agent", "Deployment/pulltrace-server"):
         place = f"{key}#spec.template.metadata.annotations.checksum/token"
         assert one.at(place) != other.at(place)
 
 
-def test_a_generated_token_is_the_same_wherever_it_stands() -> None:
+def test_a_generated_token_is_the_same_in_all_objects() -> None:
     shared = values({"agent.auth.mode": "token"})
     rendered = render(shared)
     sums = {
@@ -178,10 +180,10 @@ def test_a_generated_token_is_the_same_wherever_it_stands() -> None:
         pytest.param({"agent.auth.token": "s3cret"}, "token", id="a token"),
         pytest.param({"agent.auth.existingSecret": "mine"}, "token", id="a Secret"),
         pytest.param({"agent.auth.token": "s3cret", "agent.auth.mode": "none"}, "none", id="a token, but none"),
-        pytest.param({"agent.auth.mode": "serviceAccount", "agent.auth.token": "x"}, "serviceAccount", id="said"),
+        pytest.param({"agent.auth.mode": "serviceAccount", "agent.auth.token": "x"}, "serviceAccount", id="a mode"),
     ],
 )
-def test_who_may_report_follows_from_what_is_given(given: dict[str, Any], mode: str) -> None:
+def test_the_auth_values_decide_how_agents_authenticate(given: dict[str, Any], mode: str) -> None:
     rendered = render(values(given))
     server = "Deployment/pulltrace-server#spec.template.spec.containers.0.env"
     agent = "DaemonSet/pulltrace-agent#spec.template.spec.containers.0.env"
@@ -191,7 +193,7 @@ def test_who_may_report_follows_from_what_is_given(given: dict[str, Any], mode: 
     assert ("ClusterRole/pulltrace-token-reviewer" in rendered.objects) == (mode == "serviceAccount")
 
 
-def test_the_server_expects_the_account_that_agents_have() -> None:
+def test_the_server_expects_the_service_account_of_the_agents() -> None:
     rendered = render(values({"namespace": "watch", "fullnameOverride": "pt"}))
     server = "Deployment/pt-server#spec.template.spec.containers.0.env.[PULLTRACE_AGENT_SERVICE_ACCOUNT].value"
     assert rendered.at(server) == "watch/pt-agent"
@@ -201,7 +203,7 @@ def test_the_server_expects_the_account_that_agents_have() -> None:
     assert source["serviceAccountToken"]["audience"] == AUDIENCE
 
 
-def test_with_a_certificate_everybody_speaks_https() -> None:
+def test_with_a_certificate_all_connections_use_https() -> None:
     rendered = render(values({"server.tls.secretName": "pulltrace-tls"}))
     server = rendered.at("Deployment/pulltrace-server#spec.template.spec.containers.0")
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
@@ -213,7 +215,7 @@ def test_with_a_certificate_everybody_speaks_https() -> None:
     assert test["containers"][0]["args"][1:] == [env["PULLTRACE_SERVER_URL"], "agents", env["PULLTRACE_SERVER_CA_FILE"]]
     for pod in (agent, test):
         [ca] = [volume for volume in pod["volumes"] if volume["name"] == "server-ca"]
-        assert ca["secret"]["items"] == [{"key": "ca.crt", "path": "ca.crt"}], "the key is for the server alone"
+        assert ca["secret"]["items"] == [{"key": "ca.crt", "path": "ca.crt"}], "only the server mounts the private key"
     assert "https://localhost:8080" in rendered.notes
 
 
@@ -227,7 +229,7 @@ def test_with_a_certificate_everybody_speaks_https() -> None:
         ("microk8s", "/var/snap/microk8s/common/run/containerd.sock"),
     ],
 )
-def test_a_distributions_socket_is_known_and_its_directory_mounted(distribution: str, socket: str) -> None:
+def test_the_directory_of_each_distributions_socket_is_mounted(distribution: str, socket: str) -> None:
     pod = render(values({"agent.containerd.distribution": distribution})).at(
         "DaemonSet/pulltrace-agent#spec.template.spec"
     )
@@ -238,11 +240,57 @@ def test_a_distributions_socket_is_known_and_its_directory_mounted(distribution:
     assert pod["containers"][0]["volumeMounts"][0]["mountPath"] == directory
 
 
-def test_no_cluster_domain_is_assumed() -> None:
+def test_no_object_contains_a_cluster_domain() -> None:
     assert "cluster.local" not in json.dumps(render(values()).objects)
 
 
+ONE_PORT = {"port": 80, "metricsPort": 80}
+TWO_NODE_PORTS = {"type": "NodePort", "exposureAcknowledged": True, "nodePort": 30080, "metricsNodePort": 30080}
+BOX = {"name": "box", "image": "example.org/box:1"}
+
 GUARDED = [
+    pytest.param(values({"server.service": ONE_PORT}), "must differ", id="one port for two purposes"),
+    pytest.param(values({"server.service": TWO_NODE_PORTS}), "must differ", id="one node port for two purposes"),
+    pytest.param(
+        values({"server.service.extraPorts": [{"name": "login", "port": 8080}]}),
+        "server.service.extraPorts repeats the port 8080",
+        id="a further port that is taken",
+    ),
+    pytest.param(
+        values({"ingress": {"enabled": True, "hosts": [{"host": "a.org"}], "servicePort": "login"}}),
+        "ingress.servicePort=login is not a port of the Service: http, metrics",
+        id="an ingress to a port that does not exist",
+    ),
+    pytest.param(
+        values({"agent.extraVolumeMounts": [{"name": "more", "mountPath": "/more"}]}),
+        "agent.extraVolumeMounts names the volume more",
+        id="a mount without its volume",
+    ),
+    pytest.param(
+        values({"server.extraVolumes": [{"name": "a", "emptyDir": {}}, {"name": "a", "emptyDir": {}}]}),
+        "server.extraVolumes repeats the name a",
+        id="a volume twice",
+    ),
+    pytest.param(
+        values(
+            {
+                "server.extraVolumes": [{"name": "a", "emptyDir": {}}],
+                "server.extraVolumeMounts": [{"name": "a", "mountPath": "/etc/pulltrace/tls"}],
+            }
+        ),
+        "server.extraVolumeMounts repeats the path /etc/pulltrace/tls",
+        id="a mount at a path of ours",
+    ),
+    pytest.param(
+        values({"server.initContainers": [BOX], "server.extraContainers": [BOX]}),
+        "server has two containers named box",
+        id="a container twice",
+    ),
+    pytest.param(
+        values({"agent.resources.requests.memory": "1Gi"}),
+        "agent.resources requests more memory (1Gi) than its limit allows (128Mi)",
+        id="a request above its limit",
+    ),
     pytest.param({}, "--set agent.runtimeSocket.risksAcknowledged=true", id="the socket unacknowledged"),
     pytest.param(
         values({"server.service.type": "NodePort"}),
@@ -254,12 +302,14 @@ GUARDED = [
         "--set server.service.exposureAcknowledged=true",
         id="the service on a load balancer",
     ),
-    pytest.param(values({"server.replicas": 2}), "server.replicas above 1 does not work yet", id="two servers"),
+    pytest.param(values({"server.replicas": 2}), "server.replicas above 1 does not work", id="two servers"),
     pytest.param(values({"ingress.enabled": True}), "--set ingress.hosts[0].host=", id="an ingress without a host"),
-    pytest.param(values({"httpRoute.enabled": True}), "--set httpRoute.parentRefs[0].name=", id="a route nowhere"),
+    pytest.param(
+        values({"httpRoute.enabled": True}), "--set httpRoute.parentRefs[0].name=", id="a route without a gateway"
+    ),
     *(
         pytest.param(
-            values({path: {label: "x"}}), f"{path} has {label}, by which pods are found", id=f"{path} with {label}"
+            values({path: {label: "x"}}), f"{path} has {label}, by which pods are selected", id=f"{path} with {label}"
         )
         for path in ("commonLabels", "agent.podLabels", "server.podLabels")
         for label in ("app.kubernetes.io/name", "app.kubernetes.io/instance")
@@ -268,13 +318,13 @@ GUARDED = [
 
 
 @pytest.mark.parametrize(("given", "message"), GUARDED)
-def test_a_guard_rail_stops_and_prints_the_flag(given: dict[str, Any], message: str) -> None:
+def test_a_guard_stops_the_installation_and_prints_the_reason(given: dict[str, Any], message: str) -> None:
     with pytest.raises(HelmRenderError) as stopped:
         render(given)
     assert message in str(stopped.value)
 
 
-REFUSED = [
+REJECTED = [
     ("agent.imagee.tag", "1", "imagee"),
     ("agent.runtimesocket.enabled", True, "runtimesocket"),
     ("sever.replicas", 1, "sever"),
@@ -307,28 +357,33 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "told"), [pytest.param(*case, id=f"{case[0]}={case[1]}") for case in REFUSED]
+    ("path", "value", "place"), [pytest.param(*case, id=f"{case[0]}={case[1]}") for case in REJECTED]
 )
-def test_the_schema_refuses_what_is_misspelt_or_of_another_type(path: str, value: Any, told: str) -> None:
-    with pytest.raises(HelmValuesError) as refused:
+def test_the_schema_rejects_a_misspelt_value_or_a_wrong_type(path: str, value: Any, place: str) -> None:
+    with pytest.raises(HelmValuesError) as rejected:
         render(values({path: value}))
-    assert told in str(refused.value)
+    assert place in str(rejected.value)
 
 
-def test_the_schema_knows_each_value_and_no_other() -> None:
-    def leaves(tree: Any, schema: dict[str, Any], path: str = "") -> set[str]:
-        schema = schemas[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+OURS = {"image", "serviceAccount", "verticalPodAutoscaler"}
+"""Definitions of the schema that describe values of ours; the others describe objects of Kubernetes."""
+
+
+def test_the_schema_lists_exactly_the_values() -> None:
+    def compare(tree: Any, schema: dict[str, Any], path: str = "") -> int:
+        name = schema.get("$ref", "").rpartition("/")[2]
+        schema = schemas[name] if name in OURS else schema
         if not schema.get("properties") or not isinstance(tree, dict):
-            return set()
-        assert tree.keys() == schema["properties"].keys() - {"global"}, path
-        return {path}.union(*(leaves(tree[name], schema["properties"][name], f"{path}.{name}") for name in tree))
+            return 1
+        assert tree.keys() == schema["properties"].keys() - {"enabled"} | tree.keys() & {"enabled"}, path
+        return sum(compare(tree[key], schema["properties"][key], f"{path}.{key}") for key in tree)
 
     schema = json.loads((CHART / "values.schema.json").read_text())
     schemas = schema["definitions"]
-    assert leaves(yaml.safe_load((CHART / "values.yaml").read_text()), schema)
+    assert compare(yaml.safe_load((CHART / "values.yaml").read_text()), schema) > 100
 
 
-def test_what_a_policy_names_is_a_port_of_the_pod_not_of_the_service() -> None:
+def test_a_network_policy_names_ports_of_the_pod() -> None:
     rendered = render(
         values(
             {
@@ -349,7 +404,7 @@ def test_what_a_policy_names_is_a_port_of_the_pod_not_of_the_service() -> None:
 
 
 @pytest.mark.parametrize("path", ["v0.1.0", "everything"])
-def test_a_service_monitor_selects_the_service_and_nothing_else(path: str) -> None:
+def test_a_service_monitor_selects_only_the_service(path: str) -> None:
     given = load(CHART / "ci" / f"{path}-values.yaml") | {"metrics": {"serviceMonitor": {"enabled": True}}}
     rendered = render(given)
     [monitor] = [item for item in rendered.objects.values() if item["kind"] == "ServiceMonitor"]
@@ -368,20 +423,30 @@ def test_a_service_monitor_selects_the_service_and_nothing_else(path: str) -> No
 NOTES = [
     pytest.param(
         {},
-        ["an agent on every node", "each agent reports for its own node only", "port-forward svc/pulltrace-server"],
+        [
+            "an agent on every Linux node",
+            "each agent reports for its own node only",
+            "port-forward svc/pulltrace-server",
+        ],
         id="default",
     ),
-    pytest.param({"agent.auth.mode": "token"}, ["generated and keeps"], id="a generated token"),
+    pytest.param({"agent.auth.mode": "token"}, ["was generated and is kept across upgrades"], id="a generated token"),
     pytest.param({"agent.runtimeSocket.enabled": False}, ["NO AGENT is installed"], id="no agent"),
     pytest.param({"agent.auth.mode": "none"}, ["reports are OPEN"], id="open reports"),
-    pytest.param({"agent.auth.token": "x"}, ["which this release was given"], id="a given token"),
+    pytest.param({"agent.auth.token": "x"}, ["has the token of your values"], id="a given token"),
     pytest.param({"agent.auth.existingSecret": "mine"}, ["in Secret mine, key token"], id="an existing secret"),
-    pytest.param({"server.replicas": 0}, ["NO SERVER runs"], id="no server"),
+    pytest.param({"server.replicas": 0}, ["NO SERVER is running"], id="no server"),
     pytest.param({"agent.containerd.distribution": "k3s"}, ["/run/k3s/containerd/containerd.sock"], id="k3s"),
+    pytest.param({"rbac.create": False}, ["only the rights that you grant"], id="no roles"),
     pytest.param(
         {"networkPolicy.enabled": True, "ingress.enabled": True, "ingress.hosts": [{"host": "a.org"}]},
         ["lets NO namespace read", "http://a.org/"],
         id="an ingress behind a closed policy",
+    ),
+    pytest.param(
+        {"ingress.enabled": True, "ingress.hosts": [{"host": ""}]},
+        ["http://<the Ingress' address>/"],
+        id="an ingress for every host",
     ),
     pytest.param(
         {
@@ -389,17 +454,17 @@ NOTES = [
             "server.service": {"type": "LoadBalancer", "exposureAcknowledged": True},
             "metrics.serviceMonitor.enabled": True,
         },
-        ["keeps out what comes through the LoadBalancer", "the NetworkPolicy keeps Prometheus out"],
-        id="a policy that keeps out who was meant",
+        ["blocks clients of the LoadBalancer", "the NetworkPolicy blocks Prometheus"],
+        id="a policy that blocks the intended clients",
     ),
     pytest.param(
         {"server.tls.secretName": "tls", "ingress.enabled": True, "ingress.hosts": [{"host": "a.org"}]},
-        ["the server speaks HTTPS: tell the Ingress controller", "http://a.org/"],
+        ["the server uses HTTPS: configure the Ingress controller", "http://a.org/"],
         id="HTTPS behind an ingress",
     ),
     pytest.param(
         {"server.tls.secretName": "tls", "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]}},
-        ["the server speaks HTTPS: tell the Gateway by a BackendTLSPolicy"],
+        ["the server uses HTTPS: configure the Gateway by a BackendTLSPolicy"],
         id="HTTPS behind a gateway",
     ),
     pytest.param({"namespace": "other"}, ["kubectl -n other port-forward"], id="another namespace"),
@@ -407,20 +472,30 @@ NOTES = [
 ]
 
 
-@pytest.mark.parametrize(("given", "told"), NOTES)
-def test_the_notes_tell_the_truth_about_what_was_installed(given: dict[str, Any], told: list[str]) -> None:
+@pytest.mark.parametrize(("given", "expected"), NOTES)
+def test_the_notes_describe_the_installed_release(given: dict[str, Any], expected: list[str]) -> None:
     notes = render(values(given)).notes
-    for sentence in told:
+    for sentence in expected:
         assert sentence in notes
-    assert ("an agent on every node" in notes) == given.get("agent.runtimeSocket.enabled", True)
+    assert ("an agent on every Linux node" in notes) == given.get("agent.runtimeSocket.enabled", True)
+    assert "original Go program" not in notes
 
 
-def test_a_values_file_of_chart_0_1_0_still_means_the_same() -> None:
+@pytest.mark.parametrize("tag", ["0.1.0", "v0.1.0", "0.1"])
+def test_the_notes_recognise_images_of_the_original(tag: str) -> None:
+    notes = render(values({"agent.image.tag": tag})).notes
+    assert f"agent.image.tag={tag} is the image of the original Go program" in notes
+    assert "server.image.tag" not in notes
+    assert "original Go program" not in render(values({"agent.image.tag": "0.10.0"})).notes
+
+
+def test_a_values_file_of_chart_0_1_0_keeps_its_meaning() -> None:
     rendered = render(load(CHART / "ci" / "v0.1.0-values.yaml"))
     agent = rendered.at("DaemonSet/pull-watch-agent#spec.template.spec")
     assert agent["containers"][0]["image"] == "registry.example.org/pulltrace-agent:0.1.0"
     assert agent["volumes"][0]["hostPath"]["path"] == "/var/run/custom"
     assert agent["tolerations"][0]["key"] == "node-role.kubernetes.io/control-plane"
+    assert "server.image.tag=0.1.0 is the image of the original Go program" in rendered.notes
     assert rendered.at("Service/pull-watch-server#spec.type") == "LoadBalancer"
     assert rendered.at("Secret/pull-watch-agent-token#metadata.namespace") == "observability"
     assert rendered.at("Ingress/pull-watch#spec.rules.0.host") == "pulls.example.org"
@@ -432,7 +507,7 @@ def test_a_values_file_of_chart_0_1_0_still_means_the_same() -> None:
     assert env["PULLTRACE_HISTORY_TTL"] == "1h"
 
 
-def test_acknowledging_is_all_an_install_needs() -> None:
+def test_an_installation_needs_only_the_acknowledgement() -> None:
     kinds = sorted(document["kind"] for document in render(ACKNOWLEDGED).objects.values())
     assert kinds == [
         "ClusterRole",
@@ -445,3 +520,97 @@ def test_acknowledging_is_all_an_install_needs() -> None:
         "ServiceAccount",
         "ServiceAccount",
     ]
+
+
+def test_pods_run_on_linux_and_agents_avoid_virtual_nodes() -> None:
+    rendered = render(values({"agent.nodeSelector": {"pool": "gpu"}}))
+    linux = {"kubernetes.io/os": "linux"}
+    assert rendered.at("DaemonSet/pulltrace-agent#spec.template.spec.nodeSelector") == {**linux, "pool": "gpu"}
+    assert rendered.at("Deployment/pulltrace-server#spec.template.spec.nodeSelector") == linux
+    assert rendered.hooks["Pod/pulltrace-test"]["spec"]["nodeSelector"] == linux
+    affinity = rendered.at("DaemonSet/pulltrace-agent#spec.template.spec.affinity.nodeAffinity")
+    [term] = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert {item["key"]: (item["operator"], item["values"]) for item in term["matchExpressions"]} == {
+        "type": ("NotIn", ["virtual-kubelet"]),
+        "eks.amazonaws.com/compute-type": ("NotIn", ["fargate"]),
+    }
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_parent_chart_can_make_its_dependency_conditional(tmp_path: Path, enabled: bool) -> None:
+    parent = tmp_path / "parent"
+    shutil.copytree(CHART, parent / "charts" / "pulltrace")
+    dependency = {"name": "pulltrace", "version": ">=0.1.0", "condition": "pulltrace.enabled"}
+    about = {"apiVersion": "v2", "name": "parent", "version": "1.0.0", "dependencies": [dependency]}
+    (parent / "Chart.yaml").write_text(yaml.safe_dump(about))
+    given = {"global": {"imageRegistry": "mirror.example.org"}, "pulltrace": {**ACKNOWLEDGED, "enabled": enabled}}
+    with helm.Chart.load(parent) as chart:
+        chart.validate_schema(given)
+        rendered = Rendered(chart.render(given, name="release", namespace="ns"))
+    assert ("Deployment/release-pulltrace-server" in rendered.objects) == enabled
+    image = rendered.at("Deployment/release-pulltrace-server#spec.template.spec.containers.0.image")
+    assert image == ("mirror.example.org/d44b/pulltrace-server:0.2.0" if enabled else None)
+
+
+def test_a_variable_of_the_user_replaces_ours() -> None:
+    for component, kind in (("agent", "DaemonSet"), ("server", "Deployment")):
+        rendered = render(values({f"{component}.extraEnv": [{"name": "PULLTRACE_LOG_LEVEL", "value": "debug"}]}))
+        env = rendered.at(f"{kind}/pulltrace-{component}#spec.template.spec.containers.0.env")
+        assert [item["value"] for item in env if item["name"] == "PULLTRACE_LOG_LEVEL"] == ["debug"]
+
+
+def test_another_handler_replaces_the_default_handler_of_a_probe() -> None:
+    rendered = render(values({"server.livenessProbe": {"tcpSocket": {"port": "http"}}, "server.tls.secretName": "tls"}))
+    probe = rendered.at("Deployment/pulltrace-server#spec.template.spec.containers.0.livenessProbe")
+    assert probe == {"tcpSocket": {"port": "http"}, "periodSeconds": 10, "timeoutSeconds": 3}
+
+
+def test_recreate_needs_no_removal_of_the_default_rolling_update() -> None:
+    assert render(values({"server.strategy.type": "Recreate"})).at("Deployment/pulltrace-server#spec.strategy") == {
+        "type": "Recreate"
+    }
+
+
+@pytest.mark.parametrize("name", ["123", "a.b", "true", "v1"])
+def test_any_release_name_gives_valid_labels_and_names(name: str) -> None:
+    if name == "123":
+        with pytest.raises(HelmRenderError, match="--set fullnameOverride=pulltrace"):
+            render(values(), name=name)
+    rendered = render(values({"fullnameOverride": "pulltrace"} if name == "123" else {}), name=name)
+    for document in rendered.objects.values():
+        assert document["metadata"]["labels"]["app.kubernetes.io/instance"] == name
+        if document["kind"] == "Service":
+            assert document["spec"]["selector"]["app.kubernetes.io/instance"] == name
+            assert re.fullmatch("[a-z]([-a-z0-9]*[a-z0-9])?", document["metadata"]["name"])
+
+
+def test_large_numbers_stay_whole_numbers() -> None:
+    given = values({"agent.podSecurityContext.runAsUser": 1000680000, "agent.terminationGracePeriodSeconds": 1000000})
+    pod = render(given).at("DaemonSet/pulltrace-agent#spec.template.spec")
+    assert (pod["securityContext"]["runAsUser"], pod["terminationGracePeriodSeconds"]) == (1000680000, 1000000)
+
+
+def test_a_login_proxy_is_the_only_way_in_for_others_than_agents() -> None:
+    rendered = render(load(CHART / "ci" / "login-values.yaml"))
+    assert rendered.at("Ingress/pulltrace#spec.rules.0.http.paths.0.backend.service.port.name") == "login"
+    [login] = [port for port in rendered.at("Service/pulltrace-server#spec.ports") if port["name"] == "login"]
+    proxy = rendered.at("Deployment/pulltrace-server#spec.template.spec.containers.[oauth2-proxy]")
+    assert login["targetPort"] == proxy["ports"][0]["name"]
+    agents, others = rendered.at("NetworkPolicy/pulltrace-server#spec.ingress")
+    assert [port["port"] for port in agents["ports"]] == [8080]
+    assert [port["port"] for port in others["ports"]] == [proxy["ports"][0]["containerPort"]]
+    assert all("podSelector" in peer for peer in agents["from"])
+
+
+def test_egress_reaches_dns_and_the_other_half_only() -> None:
+    rendered = render(values({"networkPolicy": {"enabled": True, "egress": {"enabled": True}}}))
+    for name in ("agent", "test"):
+        dns, server = rendered.at(f"NetworkPolicy/pulltrace-{name}#spec.egress")
+        assert {(port["port"], port["protocol"]) for port in dns["ports"]} == {(53, "UDP"), (53, "TCP")}
+        assert server["to"] == [
+            {"podSelector": {"matchLabels": rendered.at("Deployment/pulltrace-server#spec.selector.matchLabels")}}
+        ]
+        assert [port["port"] for port in server["ports"]] == [8080]
+        assert rendered.at(f"NetworkPolicy/pulltrace-{name}#spec.policyTypes") == ["Ingress", "Egress"]
+    _, api = rendered.at("NetworkPolicy/pulltrace-server#spec.egress")
+    assert ([port["port"] for port in api["ports"]], "to" in api) == ([443, 6443], False)

@@ -1,4 +1,4 @@
-"""Every value of the chart, one by one: what it changes in the rendered objects, as its comment says."""
+"""Every value of the chart, one by one, with its effect on the rendered objects."""
 
 import importlib.util
 from pathlib import Path
@@ -24,7 +24,16 @@ HOSTS = [{"host": "pulls.example.org"}]
 GATEWAY = [{"name": "public"}]
 RULES = "PrometheusRule/pulltrace#spec.groups.0.rules"
 TAINTS = [{"key": "gpu", "operator": "Exists"}]
-AFFINITY = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
+AFFINITY = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{}]}}}
+BOX = [{"name": "box", "image": "example.org/box:1"}]
+FROM = [{"secretRef": {"name": "more"}}]
+HOOK = {"preStop": {"sleep": {"seconds": 1}}}
+ALIASES = [{"ip": "192.0.2.1", "hostnames": ["a.example.org"]}]
+EXPOSED = {"server.service.type": "LoadBalancer", "server.service.exposureAcknowledged": True}
+NODE_PORTS = {"server.service.type": "NodePort", "server.service.exposureAcknowledged": True}
+LOGIN = [{"name": "login", "port": 4180, "targetPort": 4180}]
+EGRESS = {"networkPolicy.enabled": True, "networkPolicy.egress.enabled": True}
+RULES_OUT = [{"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}]
 ENV = [{"name": "NO_PROXY", "value": ".svc"}]
 VOLUMES = [{"name": "more", "emptyDir": {}}]
 MOUNTS = [{"name": "more", "mountPath": "/more"}]
@@ -38,8 +47,12 @@ DASHBOARD = {"metrics.dashboard.enabled": True}
 INGRESS = {"ingress.enabled": True, "ingress.hosts": HOSTS}
 ROUTE = {"httpRoute.enabled": True, "httpRoute.parentRefs": GATEWAY}
 POLICY = {"networkPolicy.enabled": True}
+ROLES = ("ClusterRole", "ClusterRoleBinding")
+API_RULE = "NetworkPolicy/pulltrace-server#spec.egress.1"
+SERVICE_MONITOR = "ServiceMonitor/pulltrace-server"
+ENDPOINT = f"{SERVICE_MONITOR}#spec.endpoints.0"
 
-# value's path, what it is set to, what else must be set, and what then stands where.
+# A value's path, the value, other values that it needs, and the expected contents of the rendered objects.
 CASES: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
     ("nameOverride", "pt", {}, {"Deployment/pulltrace-pt-server#metadata.labels.app~kubernetes~io/name": "pt-server"}),
     ("fullnameOverride", "watch", {}, {"Service/watch-server#metadata.name": "watch-server"}),
@@ -180,7 +193,7 @@ CASES: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
     ),
     ("agent.resources", LIMITS, {}, {f"{AGENT_BOX}.resources": LIMITS}),
     ("agent.tolerations", TAINTS, {}, {f"{AGENT_POD}.tolerations": TAINTS}),
-    ("agent.nodeSelector", {"pool": "gpu"}, {}, {f"{AGENT_POD}.nodeSelector": {"pool": "gpu"}}),
+    ("agent.nodeSelector", {"pool": "gpu"}, {}, {f"{AGENT_POD}.nodeSelector.pool": "gpu"}),
     ("agent.affinity", AFFINITY, {}, {f"{AGENT_POD}.affinity": AFFINITY}),
     ("agent.priorityClassName", "high", {}, {f"{AGENT_POD}.priorityClassName": "high"}),
     (
@@ -213,7 +226,12 @@ CASES: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
     ("agent.extraEnv", ENV, {}, {f"{AGENT_BOX}.env.[NO_PROXY].value": ".svc"}),
     ("agent.extraArgs", ["--x"], {}, {f"{AGENT_BOX}.args": ["agent", "--x"]}),
     ("agent.extraVolumes", VOLUMES, {}, {f"{AGENT_POD}.volumes.[more].emptyDir": {}}),
-    ("agent.extraVolumeMounts", MOUNTS, {}, {f"{AGENT_BOX}.volumeMounts.[more].mountPath": "/more"}),
+    (
+        "agent.extraVolumeMounts",
+        MOUNTS,
+        {"agent.extraVolumes": VOLUMES},
+        {f"{AGENT_BOX}.volumeMounts.[more].mountPath": "/more"},
+    ),
     (
         "server.image.repository",
         "example.org/s",
@@ -259,7 +277,7 @@ CASES: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
     ("server.livenessProbe", PROBE, {}, {f"{SERVER_BOX}.livenessProbe.periodSeconds": 7}),
     ("server.readinessProbe", PROBE, {}, {f"{SERVER_BOX}.readinessProbe.periodSeconds": 7}),
     ("server.tolerations", TAINTS, {}, {f"{SERVER_POD}.tolerations": TAINTS}),
-    ("server.nodeSelector", {"pool": "infra"}, {}, {f"{SERVER_POD}.nodeSelector": {"pool": "infra"}}),
+    ("server.nodeSelector", {"pool": "infra"}, {}, {f"{SERVER_POD}.nodeSelector.pool": "infra"}),
     ("server.affinity", AFFINITY, {}, {f"{SERVER_POD}.affinity": AFFINITY}),
     ("server.topologySpreadConstraints", SPREAD, {}, {f"{SERVER_POD}.topologySpreadConstraints": SPREAD}),
     ("server.priorityClassName", "high", {}, {f"{SERVER_POD}.priorityClassName": "high"}),
@@ -270,7 +288,7 @@ CASES: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
     ("server.extraEnv", ENV, {}, {f"{SERVER_BOX}.env.[NO_PROXY].value": ".svc"}),
     ("server.extraArgs", ["--x"], {}, {f"{SERVER_BOX}.args": ["server", "--x"]}),
     ("server.extraVolumes", VOLUMES, {}, {f"{SERVER_POD}.volumes": VOLUMES}),
-    ("server.extraVolumeMounts", MOUNTS, {}, {f"{SERVER_BOX}.volumeMounts": MOUNTS}),
+    ("server.extraVolumeMounts", MOUNTS, {"server.extraVolumes": VOLUMES}, {f"{SERVER_BOX}.volumeMounts": MOUNTS}),
     (
         "config.logLevel",
         "debug",
@@ -339,7 +357,7 @@ CASES: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
         ["web"],
         POLICY,
         {
-            "NetworkPolicy/pulltrace-server#spec.ingress.0.from.2.namespaceSelector.matchLabels": {
+            "NetworkPolicy/pulltrace-server#spec.ingress.1.from.0.namespaceSelector.matchLabels": {
                 "kubernetes.io/metadata.name": "web"
             }
         },
@@ -423,22 +441,182 @@ CASES: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
         {"ConfigMap/pulltrace-dashboard#metadata.annotations": {"grafana_folder": "Nodes"}},
     ),
 ]
+
+
+def of_a_half(half: str, kind: str) -> list[tuple[str, Any, dict[str, Any], dict[str, Any]]]:
+    """Cases of values that agent and server both have."""
+    pod = f"{kind}/pulltrace-{half}#spec.template.spec"
+    box = f"{pod}.containers.[pulltrace-{half}]"
+    vpa = f"VerticalPodAutoscaler/pulltrace-{half}#spec"
+    policy = f"{vpa}.resourcePolicy.containerPolicies.0"
+    scaled = {f"{half}.verticalPodAutoscaler.enabled": True}
+    account = f"{half}.serviceAccount"
+    return [
+        (
+            f"{account}.create",
+            False,
+            {},
+            {f"ServiceAccount/pulltrace-{half}": None, f"{pod}.serviceAccountName": "default"},
+        ),
+        (
+            f"{account}.name",
+            "mine",
+            {},
+            {"ServiceAccount/mine#kind": "ServiceAccount", f"{pod}.serviceAccountName": "mine"},
+        ),
+        (
+            f"{account}.annotations",
+            {"a": "b"},
+            {},
+            {f"ServiceAccount/pulltrace-{half}#metadata.annotations": {"a": "b"}},
+        ),
+        (f"{half}.revisionHistoryLimit", 0, {}, {f"{kind}/pulltrace-{half}#spec.revisionHistoryLimit": 0}),
+        (f"{half}.annotations", {"a": "b"}, {}, {f"{kind}/pulltrace-{half}#metadata.annotations": {"a": "b"}}),
+        (f"{half}.dnsPolicy", "Default", {}, {f"{pod}.dnsPolicy": "Default"}),
+        (f"{half}.dnsConfig", {"searches": ["a.org"]}, {}, {f"{pod}.dnsConfig": {"searches": ["a.org"]}}),
+        (f"{half}.hostAliases", ALIASES, {}, {f"{pod}.hostAliases": ALIASES}),
+        (f"{half}.runtimeClassName", "kata", {}, {f"{pod}.runtimeClassName": "kata"}),
+        (f"{half}.terminationGracePeriodSeconds", 0, {}, {f"{pod}.terminationGracePeriodSeconds": 0}),
+        (f"{half}.lifecycle", HOOK, {}, {f"{box}.lifecycle": HOOK}),
+        (f"{half}.extraEnvFrom", FROM, {}, {f"{box}.envFrom": FROM}),
+        (f"{half}.initContainers", BOX, {}, {f"{pod}.initContainers": BOX}),
+        (f"{half}.extraContainers", BOX, {}, {f"{pod}.containers.[box]": BOX[0]}),
+        (f"{half}.verticalPodAutoscaler.enabled", True, {}, {f"{vpa}.targetRef.kind": kind}),
+        (f"{half}.verticalPodAutoscaler.updateMode", "Initial", scaled, {f"{vpa}.updatePolicy.updateMode": "Initial"}),
+        (
+            f"{half}.verticalPodAutoscaler.controlledResources",
+            ["memory"],
+            scaled,
+            {f"{policy}.controlledResources": ["memory"]},
+        ),
+        (f"{half}.verticalPodAutoscaler.minAllowed", {"cpu": "5m"}, scaled, {f"{policy}.minAllowed": {"cpu": "5m"}}),
+        (f"{half}.verticalPodAutoscaler.maxAllowed", {"cpu": "1"}, scaled, {f"{policy}.maxAllowed": {"cpu": "1"}}),
+    ]
+
+
+CASES += of_a_half("agent", "DaemonSet") + of_a_half("server", "Deployment")
+CASES += [
+    (
+        "global.imageRegistry",
+        "mirror.example.org:5000/ghcr",
+        {"agent.image.repository": "org/agent"},
+        {
+            f"{AGENT_BOX}.image": "mirror.example.org:5000/ghcr/org/agent:0.2.0",
+            f"{SERVER_BOX}.image": "mirror.example.org:5000/ghcr/d44b/pulltrace-server:0.2.0",
+            f"{TEST}#spec.containers.0.image": "mirror.example.org:5000/ghcr/d44b/pulltrace-server:0.2.0",
+        },
+    ),
+    (
+        "global.imagePullSecrets",
+        ["a", {"name": "b"}],
+        {"imagePullSecrets": [{"name": "b"}]},
+        {
+            f"{place}.imagePullSecrets": [{"name": "b"}, {"name": "a"}]
+            for place in (AGENT_POD, SERVER_POD, f"{TEST}#spec")
+        },
+    ),
+    (
+        "rbac.create",
+        False,
+        {},
+        {f"{kind}/pulltrace-{name}": None for kind in ROLES for name in ("pod-reader", "token-reviewer")},
+    ),
+    ("agent.hostNetwork", True, {}, {f"{AGENT_POD}.hostNetwork": True}),
+    ("server.service.labels", {"a": "b"}, {}, {f"{SERVICE}#metadata.labels.a": "b"}),
+    ("server.service.nodePort", 30080, NODE_PORTS, {f"{SERVICE}#spec.ports.[http].nodePort": 30080}),
+    ("server.service.metricsNodePort", 30090, NODE_PORTS, {f"{SERVICE}#spec.ports.[metrics].nodePort": 30090}),
+    ("server.service.externalTrafficPolicy", "Local", EXPOSED, {f"{SERVICE}#spec.externalTrafficPolicy": "Local"}),
+    ("server.service.loadBalancerIP", "192.0.2.1", EXPOSED, {f"{SERVICE}#spec.loadBalancerIP": "192.0.2.1"}),
+    ("server.service.loadBalancerClass", "a.org/lb", EXPOSED, {f"{SERVICE}#spec.loadBalancerClass": "a.org/lb"}),
+    (
+        "server.service.loadBalancerSourceRanges",
+        ["10.0.0.0/8"],
+        EXPOSED,
+        {f"{SERVICE}#spec.loadBalancerSourceRanges": ["10.0.0.0/8"]},
+    ),
+    ("server.service.ipFamilyPolicy", "PreferDualStack", {}, {f"{SERVICE}#spec.ipFamilyPolicy": "PreferDualStack"}),
+    ("server.service.ipFamilies", ["IPv6"], {}, {f"{SERVICE}#spec.ipFamilies": ["IPv6"]}),
+    ("server.service.trafficDistribution", "PreferClose", {}, {f"{SERVICE}#spec.trafficDistribution": "PreferClose"}),
+    ("server.service.extraPorts", LOGIN, {}, {f"{SERVICE}#spec.ports.[login]": LOGIN[0]}),
+    (
+        "ingress.servicePort",
+        "login",
+        {**INGRESS, "server.service.extraPorts": LOGIN},
+        {"Ingress/pulltrace#spec.rules.0.http.paths.0.backend.service.port.name": "login"},
+    ),
+    ("httpRoute.servicePort", 4180, ROUTE, {"HTTPRoute/pulltrace#spec.rules.0.backendRefs.0.port": 4180}),
+    (
+        "networkPolicy.allowedPorts",
+        [4180],
+        {**POLICY, "networkPolicy.allowedNamespaces": ["web"]},
+        {"NetworkPolicy/pulltrace-server#spec.ingress.1.ports": [{"port": 4180, "protocol": "TCP"}]},
+    ),
+    (
+        "networkPolicy.egress.enabled",
+        True,
+        POLICY,
+        {
+            f"NetworkPolicy/pulltrace-{pod}#spec.policyTypes": ["Ingress", "Egress"]
+            for pod in ("agent", "server", "test")
+        },
+    ),
+    (
+        "networkPolicy.egress.dnsPorts",
+        [5353],
+        EGRESS,
+        {"NetworkPolicy/pulltrace-agent#spec.egress.0.ports.1.port": 5353},
+    ),
+    ("networkPolicy.egress.apiServerPorts", [16443], EGRESS, {f"{API_RULE}.ports.0.port": 16443}),
+    (
+        "networkPolicy.egress.apiServerCIDRs",
+        ["192.0.2.0/24"],
+        EGRESS,
+        {f"{API_RULE}.to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]},
+    ),
+    (
+        "networkPolicy.egress.extraServerRules",
+        RULES_OUT,
+        EGRESS,
+        {"NetworkPolicy/pulltrace-server#spec.egress.2": RULES_OUT[0]},
+    ),
+    (
+        "networkPolicy.egress.extraAgentRules",
+        RULES_OUT,
+        EGRESS,
+        {"NetworkPolicy/pulltrace-agent#spec.egress.2": RULES_OUT[0]},
+    ),
+    ("metrics.serviceMonitor.namespace", "mon", MONITOR, {f"{SERVICE_MONITOR}#metadata.namespace": "mon"}),
+    ("metrics.serviceMonitor.annotations", {"a": "b"}, MONITOR, {f"{SERVICE_MONITOR}#metadata.annotations.a": "b"}),
+    ("metrics.serviceMonitor.jobLabel", "app", MONITOR, {f"{SERVICE_MONITOR}#spec.jobLabel": "app"}),
+    ("metrics.serviceMonitor.targetLabels", ["app"], MONITOR, {f"{SERVICE_MONITOR}#spec.targetLabels": ["app"]}),
+    ("metrics.serviceMonitor.sampleLimit", 9000, MONITOR, {f"{SERVICE_MONITOR}#spec.sampleLimit": 9000}),
+    ("metrics.serviceMonitor.port", "login", MONITOR, {f"{ENDPOINT}.port": "login"}),
+    ("metrics.serviceMonitor.scheme", "https", MONITOR, {f"{ENDPOINT}.scheme": "https"}),
+    ("metrics.serviceMonitor.honorLabels", True, MONITOR, {f"{ENDPOINT}.honorLabels": True}),
+    (
+        "metrics.serviceMonitor.tlsConfig",
+        {"insecureSkipVerify": True},
+        MONITOR,
+        {f"{ENDPOINT}.tlsConfig.insecureSkipVerify": True},
+    ),
+    ("metrics.serviceMonitor.authorization", {"type": "Bearer"}, MONITOR, {f"{ENDPOINT}.authorization.type": "Bearer"}),
+]
 CHANGED_BY_TEXT = {"metrics.prometheusRule.slowRegistryBytesPerSecond"}
 
 
 @pytest.mark.parametrize(("path", "value", "also", "expected"), [pytest.param(*case, id=case[0]) for case in CASES])
-def test_a_value_reaches_what_it_names(path: str, value: Any, also: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_a_value_has_its_effect(path: str, value: Any, also: dict[str, Any], expected: dict[str, Any]) -> None:
     rendered = render(values(also, {path: value}))
     assert {place: rendered.at(place) for place in expected} == expected
 
 
-def test_the_slow_registrys_limit_stands_in_its_alert() -> None:
+def test_the_limit_of_a_slow_registry_is_in_its_alert() -> None:
     rules = render(values(RULE, {"metrics.prometheusRule.slowRegistryBytesPerSecond": 250000})).at(RULES)
     slow = next(rule for rule in rules if rule["alert"] == "PulltraceRegistrySlow")
     assert "< 250000" in slow["expr"]
 
 
-def test_no_value_is_without_a_case() -> None:
+def test_every_value_has_a_case() -> None:
     source = Path(__file__).parents[2] / ".github" / "scripts" / "chart_readme.py"
     spec = importlib.util.spec_from_file_location("chart_readme", source)
     assert spec is not None

@@ -1,27 +1,36 @@
 {{/*
-What must not be installed without a person having said so, and what would be installed broken.
+Conditions under which the chart refuses to install: risks that nobody has acknowledged, and values that pass the schema one
+by one but do not fit together.
 */}}
 {{- define "pulltrace.guards" -}}
-{{- if not .Values.metrics -}}
+{{- if not (and .Values.metrics .Values.rbac) -}}
 {{- fail `
 
---reuse-values keeps the defaults of the chart that is installed, and that one is older than values this chart needs.
-Keep what you have set yourself, and take the rest from this chart:
+--reuse-values keeps the default values of the installed chart, and that chart is older than values this chart needs.
+Keep the values that you have set, and take the rest from this chart:
 
     helm upgrade --reset-then-reuse-values …
 ` -}}
 {{- end -}}
+{{- include "pulltrace.acknowledgements" . -}}
+{{- include "pulltrace.consistency" . -}}
+{{- range $component := list "agent" "server" -}}
+{{- include "pulltrace.workloadGuards" (dict "root" $ "component" $component "values" (index $.Values $component)) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "pulltrace.acknowledgements" -}}
 {{- $agent := .Values.agent -}}
 {{- if and $agent.runtimeSocket.enabled (not $agent.runtimeSocket.risksAcknowledged) -}}
 {{- fail `
 
-The agent needs the node's containerd socket, and you have not said yet that you know what that means:
-whoever holds that socket can become root on the node. The agent only reads, listens on nothing and has
-no capabilities; SECURITY.md says what stops what. If that is fine:
+The agent needs the node's containerd socket, and anyone with access to that socket can become root on the node.
+The agent only reads, listens on no port and has no capabilities; SECURITY.md describes the risk and what limits it.
+To acknowledge it:
 
     --set agent.runtimeSocket.risksAcknowledged=true
 
-A server without agents shows nothing. If you want one anyway:
+To install the server alone, which shows waiting pods and failures but no progress:
 
     --set agent.runtimeSocket.enabled=false
 ` -}}
@@ -30,42 +39,57 @@ A server without agents shows nothing. If you want one anyway:
 {{- if and (ne $service.type "ClusterIP") (not $service.exposureAcknowledged) -}}
 {{- fail (printf `
 
-server.service.type=%s lets whoever reaches it read nodes, pods and images: reading has no login, by design.
-If that is meant:
+With server.service.type=%s, everybody who can connect to it reads nodes, pods and images: reading needs no login.
+To acknowledge that:
 
     --set server.service.exposureAcknowledged=true
 
-Else leave it at ClusterIP, and put an authenticating proxy before an Ingress or HTTPRoute.
+Otherwise leave it at ClusterIP, and put an authenticating proxy in front of an Ingress or HTTPRoute.
 ` $service.type) -}}
 {{- end -}}
 {{- if gt (int .Values.server.replicas) 1 -}}
 {{- fail `
 
-server.replicas above 1 does not work yet: the state is in memory, each server would get a share of the
-reports, and the dashboard would show a different share at each request. Leave it at 1: agents keep what
-they saw while a server restarts, and tell it again.
+server.replicas above 1 does not work: the state is in memory, each server would receive only some of the reports,
+and the dashboard would show other pulls at each request. Leave it at 1: agents keep their observations while a
+server restarts, and report them again.
 ` -}}
 {{- end -}}
+{{- end -}}
+
+{{- define "pulltrace.consistency" -}}
 {{- if and (eq (include "pulltrace.authMode" .) "serviceAccount") (semverCompare "<1.30-0" .Capabilities.KubeVersion.Version) -}}
 {{- fail (printf `
 
-agent.auth.mode=serviceAccount needs Kubernetes 1.30: before, an agent's token does not say its node. This is %s.
+agent.auth.mode=serviceAccount needs Kubernetes 1.30: before, an agent's token does not name its node. This is %s.
 Let agents share a secret:
 
     --set agent.auth.mode=token
 ` .Capabilities.KubeVersion.Version) -}}
 {{- end -}}
-{{- $labels := dict
-  "commonLabels" .Values.commonLabels "agent.podLabels" $agent.podLabels "server.podLabels" .Values.server.podLabels -}}
-{{- range $value, $given := $labels -}}
-{{- range $label := list "app.kubernetes.io/name" "app.kubernetes.io/instance" -}}
-{{- if hasKey (default (dict) $given) $label -}}
+{{- if not (regexMatch "^[a-z]" (include "pulltrace.fullname" .)) -}}
 {{- fail (printf `
 
-%s has %s, by which pods are found: it cannot be another. nameOverride changes the name.
-` $value $label) -}}
+The Service would be named %s-server, but many versions of Kubernetes require that a name begins with a letter:
+
+    --set fullnameOverride=pulltrace
+` (include "pulltrace.fullname" .)) -}}
 {{- end -}}
+{{- $service := .Values.server.service -}}
+{{- $ports := list (int $service.port) (int $service.metricsPort) -}}
+{{- $names := list "http" "metrics" -}}
+{{- range $service.extraPorts -}}
+{{- if or (has (int .port) $ports) (has .name $names) -}}
+{{- fail (printf "\n\nserver.service.extraPorts repeats the port %d or the name %s.\n" (int .port) .name) -}}
 {{- end -}}
+{{- $ports = append $ports (int .port) -}}
+{{- $names = append $names .name -}}
+{{- end -}}
+{{- if eq (int $service.port) (int $service.metricsPort) -}}
+{{- fail (printf "\n\nserver.service.port and server.service.metricsPort are both %d: they must differ.\n" (int $service.port)) -}}
+{{- end -}}
+{{- if and $service.nodePort (eq (int $service.nodePort) (int $service.metricsNodePort)) -}}
+{{- fail (printf "\n\nserver.service.nodePort and metricsNodePort are both %d: they must differ.\n" (int $service.nodePort)) -}}
 {{- end -}}
 {{- $least := dict "reportInterval" "500ms" "heartbeatInterval" "500ms" "historyTTL" "1s" "stallTimeout" "1s" -}}
 {{- range $name, $minimum := $least -}}
@@ -73,7 +97,7 @@ Let agents share a secret:
 {{- if and $given (lt (float64 (include "pulltrace.seconds" $given)) (float64 (include "pulltrace.seconds" $minimum))) -}}
 {{- fail (printf `
 
-config.%s=%s is too short: it must be at least %s, and the pods would say so and end.
+config.%s=%s is too short: it must be at least %s, or the pods would end with an error.
 ` $name $given $minimum) -}}
 {{- end -}}
 {{- end -}}
@@ -85,6 +109,9 @@ ingress.enabled=true needs a host:
     --set ingress.hosts[0].host=pulltrace.example.org
 ` -}}
 {{- end -}}
+{{- if and .Values.ingress.enabled (not (has .Values.ingress.servicePort $names)) -}}
+{{- fail (printf "\n\ningress.servicePort=%s is not a port of the Service: %s.\n" .Values.ingress.servicePort (join ", " $names)) -}}
+{{- end -}}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
 {{- fail `
 
@@ -93,4 +120,68 @@ httpRoute.enabled=true needs a Gateway to attach to:
     --set httpRoute.parentRefs[0].name=public --set httpRoute.parentRefs[0].namespace=gateways
 ` -}}
 {{- end -}}
+{{- if and .Values.commonLabels (include "pulltrace.selectorLabel" .Values.commonLabels) -}}
+{{- fail (printf "\n\ncommonLabels has %s, by which pods are selected: it cannot be changed. nameOverride changes the name.\n"
+  (include "pulltrace.selectorLabel" .Values.commonLabels)) -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+Guards of the agent's and of the server's workload. Call with (dict "root" $ "component" "agent" "values" .Values.agent).
+*/}}
+{{- define "pulltrace.workloadGuards" -}}
+{{- with include "pulltrace.selectorLabel" (default (dict) .values.podLabels) -}}
+{{- fail (printf "\n\n%s.podLabels has %s, by which pods are selected: it cannot be changed. nameOverride changes the name.\n"
+  $.component .) -}}
+{{- end -}}
+{{- $volumes := eq .component "agent" | ternary (list "containerd" "token" "server-ca") (list "tls") -}}
+{{- range .values.extraVolumes -}}
+{{- if has .name $volumes -}}
+{{- fail (printf "\n\n%s.extraVolumes repeats the name %s.\n" $.component .name) -}}
+{{- end -}}
+{{- $volumes = append $volumes .name -}}
+{{- end -}}
+{{- $paths := eq .component "agent"
+  | ternary (list (dir (include "pulltrace.socketPath" .root)) "/var/run/secrets/pulltrace" "/etc/pulltrace/ca") (list "/etc/pulltrace/tls") -}}
+{{- range .values.extraVolumeMounts -}}
+{{- if not (has .name $volumes) -}}
+{{- fail (printf "\n\n%s.extraVolumeMounts names the volume %s, which is not in %s.extraVolumes.\n" $.component .name $.component) -}}
+{{- end -}}
+{{- if has .mountPath $paths -}}
+{{- fail (printf "\n\n%s.extraVolumeMounts repeats the path %s.\n" $.component .mountPath) -}}
+{{- end -}}
+{{- $paths = append $paths .mountPath -}}
+{{- end -}}
+{{- $containers := list (printf "pulltrace-%s" .component) -}}
+{{- range concat .values.initContainers .values.extraContainers -}}
+{{- if has .name $containers -}}
+{{- fail (printf "\n\n%s has two containers named %s.\n" $.component .name) -}}
+{{- end -}}
+{{- $containers = append $containers .name -}}
+{{- end -}}
+{{- $limits := default (dict) .values.resources.limits -}}
+{{- range $name, $request := .values.resources.requests -}}
+{{- $limit := get $limits $name -}}
+{{- if and $limit (gt (float64 (include "pulltrace.quantity" $request)) (float64 (include "pulltrace.quantity" $limit))) -}}
+{{- fail (printf "\n\n%s.resources requests more %s (%v) than its limit allows (%v).\n" $.component $name $request $limit) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+The label of a dict by which pods are selected, or nothing.
+*/}}
+{{- define "pulltrace.selectorLabel" -}}
+{{- pick . "app.kubernetes.io/instance" "app.kubernetes.io/name" | keys | sortAlpha | join " and " -}}
+{{- end -}}
+
+{{/*
+The number that a Kubernetes quantity such as 128Mi or 100m means.
+*/}}
+{{- define "pulltrace.quantity" -}}
+{{- $units := dict "m" 1e-3 "" 1 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "E" 1e18 "Ki" 1024 "Mi" 1048576
+  "Gi" 1073741824 "Ti" 1099511627776 "Pi" 1125899906842624 "Ei" 1152921504606846976 -}}
+{{- $text := toString . -}}
+{{- $unit := regexFind "[A-Za-z]+$" $text -}}
+{{- mulf (float64 (trimSuffix $unit $text)) (get $units $unit) -}}
 {{- end -}}

@@ -2,17 +2,13 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
+{{/*
+Name of the objects. A release's name may contain dots, and a nameOverride capital letters; a Service's name may not.
+*/}}
 {{- define "pulltrace.fullname" -}}
-{{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 56 | trimSuffix "-" -}}
-{{- else -}}
 {{- $name := include "pulltrace.name" . -}}
-{{- if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 56 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 56 | trimSuffix "-" -}}
-{{- end -}}
-{{- end -}}
+{{- $full := contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) -}}
+{{- regexReplaceAll "[._]" (default $full .Values.fullnameOverride | lower) "-" | trunc 56 | trimSuffix "-" -}}
 {{- end -}}
 
 {{- define "pulltrace.namespace" -}}
@@ -20,8 +16,9 @@
 {{- end -}}
 
 {{/*
-What every object carries. Call with (dict "root" $ "component" "agent"); no component for what belongs to both. "labels"
-are the object's own: they win over commonLabels, which win over ours. A key stands once: not every tool takes two.
+The labels of an object. Call with (dict "root" $ "component" "agent"); without a component for objects of both halves.
+"labels" are the object's own: they override commonLabels, which override ours. Each key appears once, because some tools
+reject a repeated key.
 */}}
 {{- define "pulltrace.labels" -}}
 {{- $ours := dict
@@ -37,7 +34,7 @@ are the object's own: they win over commonLabels, which win over ours. A key sta
 {{- end -}}
 
 {{/*
-What pods carry: nothing that changes with the chart's version, or each upgrade would restart every agent.
+The labels of a pod. None of them changes with the chart's version: otherwise each upgrade would restart every agent.
 */}}
 {{- define "pulltrace.podLabels" -}}
 {{- $which := merge (dict "app.kubernetes.io/component" .component) (fromYaml (include "pulltrace.selectorLabels" .)) -}}
@@ -48,16 +45,111 @@ What pods carry: nothing that changes with the chart's version, or each upgrade 
 Selectors cannot be changed by an upgrade: these are those of chart 0.1.0.
 */}}
 {{- define "pulltrace.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "pulltrace.name" .root }}-{{ .component }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ printf "%s-%s" (include "pulltrace.name" .root) .component | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 {{- end -}}
 
+{{/*
+An image's reference. global.imageRegistry replaces the repository's registry, which is the first part of its path if that
+part has a dot or a port, or is localhost.
+*/}}
 {{- define "pulltrace.image" -}}
-{{- if .image.digest -}}
-{{ .image.repository }}@{{ .image.digest }}
-{{- else -}}
-{{ .image.repository }}:{{ default .root.Chart.AppVersion .image.tag }}
+{{- $repository := .image.repository -}}
+{{- with .root.Values.global.imageRegistry -}}
+{{- $path := regexReplaceAll "^(localhost|[^/]*[.:][^/]*)/" $repository "" -}}
+{{- $repository = printf "%s/%s" (trimSuffix "/" .) $path -}}
 {{- end -}}
+{{- if .image.digest -}}
+{{ $repository }}@{{ .image.digest }}
+{{- else -}}
+{{ $repository }}:{{ default .root.Chart.AppVersion .image.tag }}
+{{- end -}}
+{{- end -}}
+
+{{/*
+Secrets to pull images with: the chart's own and the global ones, where many charts accept bare names too.
+*/}}
+{{- define "pulltrace.imagePullSecrets" -}}
+{{- $secrets := list -}}
+{{- range concat .Values.imagePullSecrets .Values.global.imagePullSecrets -}}
+{{- $secrets = append $secrets (kindIs "string" . | ternary (dict "name" .) .) -}}
+{{- end -}}
+{{- with uniq $secrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end -}}
+{{- end -}}
+
+{{/*
+The service account of a half. Call with (dict "root" $ "component" "agent").
+*/}}
+{{- define "pulltrace.serviceAccountName" -}}
+{{- $account := (index .root.Values .component).serviceAccount -}}
+{{- $ours := printf "%s-%s" (include "pulltrace.fullname" .root) .component -}}
+{{- default ($account.create | ternary $ours "default") $account.name -}}
+{{- end -}}
+
+{{/*
+The fields of a pod that both halves take from their values. Call with (dict "root" $ "component" "agent").
+*/}}
+{{- define "pulltrace.podSpec" -}}
+{{- $values := index .root.Values .component -}}
+serviceAccountName: {{ include "pulltrace.serviceAccountName" . | quote }}
+# Kubernetes would otherwise put a variable PULLTRACE_SERVER_PORT=tcp://… into each pod of the namespace.
+enableServiceLinks: false
+terminationGracePeriodSeconds: {{ int64 $values.terminationGracePeriodSeconds }}
+{{- include "pulltrace.imagePullSecrets" .root }}
+{{- with $values.podSecurityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- range $field := list "priorityClassName" "runtimeClassName" "hostNetwork" "dnsPolicy" "dnsConfig" "hostAliases"
+  "initContainers" "tolerations" "nodeSelector" "affinity" "topologySpreadConstraints" -}}
+{{- with get $values $field }}
+{{ toYaml (dict $field .) }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/*
+The fields of a container that both halves take from their values. Call with (dict "root" $ "component" "agent").
+*/}}
+{{- define "pulltrace.container" -}}
+{{- $values := index .root.Values .component -}}
+name: pulltrace-{{ .component }}
+image: {{ include "pulltrace.image" (dict "root" .root "image" $values.image) | quote }}
+imagePullPolicy: {{ $values.image.pullPolicy }}
+args:
+  {{- toYaml (prepend $values.extraArgs .component) | nindent 2 }}
+{{- range $field := list "securityContext" "resources" "lifecycle" -}}
+{{- with get $values $field }}
+{{ toYaml (dict $field .) }}
+{{- end }}
+{{- end }}
+{{- with $values.extraEnvFrom }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- range $field := list "startupProbe" "livenessProbe" "readinessProbe" -}}
+{{- with get $values $field }}
+{{ $field }}:
+  {{- include "pulltrace.probe" (dict "root" $.root "probe" .) | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/*
+Environment variables: "ours" (a YAML list) without those that "extra" names too, then "extra". A server-side apply rejects
+a variable that is named twice.
+*/}}
+{{- define "pulltrace.variables" -}}
+{{- $given := list -}}
+{{- range .extra }}{{ $given = append $given .name }}{{ end -}}
+{{- $all := list -}}
+{{- range fromYamlArray .ours -}}
+{{- if not (has .name $given) }}{{ $all = append $all . }}{{ end -}}
+{{- end -}}
+{{- toYaml (concat $all .extra) -}}
 {{- end -}}
 
 {{- define "pulltrace.socketPath" -}}
@@ -76,7 +168,7 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 {{- end -}}
 
 {{/*
-A duration like 1m30s, in seconds.
+The value in seconds of a duration such as 1m30s.
 */}}
 {{- define "pulltrace.seconds" -}}
 {{- $units := dict "ns" 1e-9 "us" 1e-6 "µs" 1e-6 "ms" 1e-3 "s" 1 "m" 60 "h" 3600 -}}
@@ -89,7 +181,7 @@ A duration like 1m30s, in seconds.
 {{- end -}}
 
 {{/*
-Who may report: serviceAccount, token or none.
+How agents authenticate: serviceAccount, token or none.
 */}}
 {{- define "pulltrace.authMode" -}}
 {{- $auth := .Values.agent.auth -}}
@@ -101,21 +193,21 @@ http{{ if .Values.server.tls.secretName }}s{{ end }}://{{ include "pulltrace.ful
 {{- end -}}
 
 {{/*
-"true" when agents verify the server by a CA in its Secret.
+"true" if agents verify the server's certificate by a CA in its Secret.
 */}}
 {{- define "pulltrace.hasCA" -}}
 {{- if and .Values.server.tls.secretName .Values.server.tls.caKey }}true{{ end -}}
 {{- end -}}
 
 {{/*
-The CA alone, for those who must not have the key beside it.
+The CA without the private key beside it: agents must not have that.
 */}}
 {{- define "pulltrace.caVolume" -}}
 - name: server-ca
   secret:
-    secretName: {{ .Values.server.tls.secretName }}
+    secretName: {{ .Values.server.tls.secretName | quote }}
     items:
-      - key: {{ .Values.server.tls.caKey }}
+      - key: {{ .Values.server.tls.caKey | quote }}
         path: ca.crt
 {{- end -}}
 
@@ -126,10 +218,14 @@ The CA alone, for those who must not have the key beside it.
 {{- end -}}
 
 {{/*
-A probe of the server, over HTTPS where it speaks that. Call with (dict "root" $ "probe" …).
+A probe. Another handler replaces the default httpGet, and httpGet uses HTTPS if the server does. Call with
+(dict "root" $ "probe" …).
 */}}
 {{- define "pulltrace.probe" -}}
 {{- $probe := deepCopy .probe -}}
+{{- if or $probe.exec $probe.tcpSocket $probe.grpc -}}
+{{- $probe = omit $probe "httpGet" -}}
+{{- end -}}
 {{- if and .root.Values.server.tls.secretName $probe.httpGet -}}
 {{- $_ := set $probe.httpGet "scheme" "HTTPS" -}}
 {{- end -}}
@@ -137,7 +233,7 @@ A probe of the server, over HTTPS where it speaks that. Call with (dict "root" $
 {{- end -}}
 
 {{/*
-The chart makes the Secret, unless the token is elsewhere or reports are open.
+"true" if the chart creates the Secret of the token.
 */}}
 {{- define "pulltrace.ownsSecret" -}}
 {{- if and (eq (include "pulltrace.authMode" .) "token") (not .Values.agent.auth.existingSecret) }}true{{ end -}}
@@ -148,8 +244,8 @@ The chart makes the Secret, unless the token is elsewhere or reports are open.
 {{- end -}}
 
 {{/*
-The token, base64: as given, else as the last release had it, else new. It is remembered in .Values because it is asked
-for three times in one rendering, and each time must get the same answer.
+The token in base64: the one in the values, else that of the previous revision, else a new one. It is stored in .Values,
+because one rendering uses it three times and must use the same token each time.
 */}}
 {{- define "pulltrace.token" -}}
 {{- $auth := .Values.agent.auth -}}
@@ -167,7 +263,7 @@ for three times in one rendering, and each time must get the same answer.
 {{- end -}}
 
 {{/*
-Environment both halves share.
+Environment variables of both halves.
 */}}
 {{- define "pulltrace.env" -}}
 - name: PULLTRACE_LOG_LEVEL
@@ -176,13 +272,13 @@ Environment both halves share.
 - name: PULLTRACE_AGENT_TOKEN
   valueFrom:
     secretKeyRef:
-      name: {{ include "pulltrace.secretName" . }}
-      key: {{ if .Values.agent.auth.existingSecret }}{{ .Values.agent.auth.existingSecretKey }}{{ else }}token{{ end }}
+      name: {{ include "pulltrace.secretName" . | quote }}
+      key: {{ .Values.agent.auth.existingSecret | empty | ternary "token" .Values.agent.auth.existingSecretKey | quote }}
 {{- end }}
 {{- end -}}
 
 {{/*
-Annotations of a pod: the user's, and the token's sum where the chart owns it, so that a new token restarts both halves.
+Annotations of a pod: the user's, and the checksum of a token that the chart owns, so that a new token restarts both halves.
 */}}
 {{- define "pulltrace.podAnnotations" -}}
 {{- if include "pulltrace.ownsSecret" .root }}
