@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes the demo: the rules load and judge, every query of the dashboard has an answer."""
+"""A real Prometheus scrapes the demo: it evaluates the rules, and every query of the dashboard returns data."""
 
 import asyncio
 import contextlib
@@ -122,17 +122,33 @@ async def eventually(what: str, holds: Callable[[], Awaitable[bool]], about: obj
 
 
 def expressions() -> dict[str, str]:
-    """Every query of the dashboard, its variables as Grafana would fill them in."""
+    """Every query of the dashboard, with its variables replaced as Grafana would."""
     found = {}
     for panel in DASHBOARD["panels"]:
         for target in panel.get("targets", []):
-            expression = target["expr"].replace("$__rate_interval", "30s").replace("$registry", ".*")
+            expression = re.sub(r"\$(cluster|namespace|registry)\b", ".*", target["expr"])
+            expression = expression.replace("$__rate_interval", "30s")
             found[f"{panel['title']} {target['refId']}"] = expression
     return found
 
 
+def test_every_panel_is_described_and_filtered_by_every_variable_that_its_metrics_have() -> None:
+    labelled = (
+        r"pulltrace_(pulls_total|pull_bytes_total|pull_cached_bytes_total|pull_errors_total|pull_duration_seconds)"
+    )
+    for panel in DASHBOARD["panels"]:
+        if panel["type"] == "row":
+            continue
+        assert panel["description"], panel["title"]
+        for target in panel["targets"]:
+            metrics = re.findall(r"\b(pulltrace_\w+)(\{[^}]*\})?", target["expr"])
+            for metric, selector in metrics:
+                assert 'cluster=~"$cluster",namespace=~"$namespace"' in selector, metric
+                assert ('registry=~"$registry"' in selector) == bool(re.match(labelled, metric)), metric
+
+
 async def test_every_query_of_the_dashboard_returns_data(prometheus: Prometheus) -> None:
-    # In a demo nobody's report is refused, and there is no API server that could be watched.
+    # In a demo the server rejects no report, and there is no API server to watch.
     missing = {name: text for name, text in expressions().items() if "reports_rejected" not in text}
 
     async def answered() -> bool:
