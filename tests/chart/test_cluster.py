@@ -1,4 +1,4 @@
-"""The chart on a real API server, by Helm's real binary. No kubelet is there, so tests write what one would."""
+"""The chart on a real API server, installed by Helm's binary. There is no kubelet: tests write what it would write."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ FLAGS = ("--namespace", NAMESPACE)
 ACKNOWLEDGED = ("--set", "agent.runtimeSocket.risksAcknowledged=true")
 SECRET = f"/api/v1/namespaces/{NAMESPACE}/secrets/pulltrace-agent-token"
 REVIEW = (["tokenreviews"], ["create"])
-EVERYBODYS = {
+OF_EVERY_ACCOUNT = {
     "selfsubjectreviews",
     "selfsubjectaccessreviews",
     "selfsubjectrulesreviews",
@@ -36,7 +36,7 @@ EVERYBODYS = {
 }
 Helm = Callable[..., Awaitable[str]]
 
-# API group, version, kind and plural of what others' operators bring to a cluster.
+# API group, version, kind and plural of resources that other projects define.
 FOREIGN = [
     ("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors"),
     ("monitoring.coreos.com", "v1", "PrometheusRule", "prometheusrules"),
@@ -46,7 +46,7 @@ FOREIGN = [
 
 @pytest.fixture
 def helm(cluster: APIServer, tmp_path: Path) -> Helm:
-    """Run Helm against the cluster as its admin; answers what it prints."""
+    """Run Helm against the cluster as its admin, and return its output."""
     program = str(HELM.path) if HELM.path.exists() else shutil.which("helm")
     if program is None:
         pytest.skip("no helm here; `make parts` builds it")
@@ -69,14 +69,14 @@ def helm(cluster: APIServer, tmp_path: Path) -> Helm:
 
 
 def collection(document: dict[str, Any], plural: str) -> str:
-    """Where objects of this kind are posted."""
+    """Return the path to which objects of this kind are posted."""
     version, namespace = document["apiVersion"], document["metadata"].get("namespace")
     root = f"/apis/{version}" if "/" in version else f"/api/{version}"
     return f"{root}/namespaces/{namespace}/{plural}" if namespace else f"{root}/{plural}"
 
 
 async def plurals(cluster: APIServer) -> dict[tuple[str, str], str]:
-    """(apiVersion, kind) → plural, as the server tells. A group is listed a moment before it says what is in it."""
+    """Return (apiVersion, kind) → plural. The server lists a group a moment before its resources."""
     groups = (await cluster.request("GET", "/apis"))["groups"]
     roots = {"v1": "/api/v1"} | {
         one["groupVersion"]: f"/apis/{one['groupVersion']}" for g in groups for one in g["versions"]
@@ -96,7 +96,7 @@ async def make_namespaces(cluster: APIServer, *names: str) -> None:
 
 
 async def make_foreign_kinds(cluster: APIServer) -> None:
-    """CRDs that accept anything: their schemas belong to others, that our objects reach them is what is seen here."""
+    """Create CRDs that accept every object: their real schemas belong to other projects."""
     anything = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
     for group, version, kind, plural in FOREIGN:
         spec = {
@@ -110,12 +110,12 @@ async def make_foreign_kinds(cluster: APIServer) -> None:
         crd = {"metadata": {"name": f"{plural}.{group}", "annotations": note}, "spec": spec}
         await cluster.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd)
     async with asyncio.timeout(60):
-        while not await served(cluster):  # noqa: ASYNC110  # no event tells
+        while not await served(cluster):  # noqa: ASYNC110  # there is no event for it
             await asyncio.sleep(0.2)
 
 
 async def served(cluster: APIServer) -> bool:
-    """Discovery knows all foreign kinds, and their lists are answered: the one does not wait for the other."""
+    """Return whether discovery has all foreign kinds and their lists work: the two become true independently."""
     known = await plurals(cluster)
     try:
         for group, version, kind, plural in FOREIGN:
@@ -152,7 +152,7 @@ async def test_every_object_of_every_preset_passes_a_strict_server_side_dry_run(
     }
 
 
-async def test_the_dry_run_is_one_that_refuses(cluster: APIServer) -> None:
+async def test_the_dry_run_rejects_an_unknown_field(cluster: APIServer) -> None:
     await make_namespaces(cluster, NAMESPACE)
     rendered = render(yaml.safe_load((CHART / "ci" / "default-values.yaml").read_text()), namespace=NAMESPACE)
     document = rendered.at("Deployment/pulltrace-server#spec")
@@ -163,16 +163,16 @@ async def test_the_dry_run_is_one_that_refuses(cluster: APIServer) -> None:
 
 
 async def of_the_release(cluster: APIServer) -> set[str]:
-    """Path of every stored object, whatever its kind, in the release's namespace or with its name.
+    """Return the path of every stored object, of any kind, in the release's namespace or with its name.
 
-    Not of all: the API server goes on making objects of its own for a while after it is ready.
+    Others are left out: the API server creates objects of its own for a while after it is ready.
     """
     found = set()
     for (version, _), plural in (await plurals(cluster)).items():
         root = f"/apis/{version}" if "/" in version else f"/api/{version}"
         try:
             items = (await cluster.request("GET", f"{root}/{plural}"))["items"]
-        except APIError:  # reviews and the like can only be made
+        except APIError:  # reviews, for instance, can only be created
             continue
         if version in ("events.k8s.io/v1", "coordination.k8s.io/v1") or plural in ("events", "apiservices"):
             continue
@@ -180,12 +180,12 @@ async def of_the_release(cluster: APIServer) -> set[str]:
     return {path for path in found if NAMESPACE in path}
 
 
-async def test_install_upgrade_test_uninstall_and_nothing_is_left(cluster: APIServer, helm: Helm) -> None:
+async def test_an_uninstalled_release_leaves_nothing_behind(cluster: APIServer, helm: Helm) -> None:
     await make_namespaces(cluster, NAMESPACE)
     before = await of_the_release(cluster)
 
     notes = await helm("install", "pulltrace", CHART, *FLAGS, *ACKNOWLEDGED, "--set=agent.auth.mode=token")
-    assert "an agent on every node" in notes
+    assert "an agent on every Linux node" in notes
     assert len(await of_the_release(cluster)) > len(before) + 5
     token = (await cluster.request("GET", SECRET))["data"]["token"]
     agent = await cluster.request("GET", f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/pulltrace-agent")
@@ -193,7 +193,9 @@ async def test_install_upgrade_test_uninstall_and_nothing_is_left(cluster: APISe
     await helm("upgrade", "pulltrace", CHART, *FLAGS, "--reuse-values", "--set=config.historyTTL=1h")
     assert (await cluster.request("GET", SECRET))["data"]["token"] == token, "a generated token is kept"
     upgraded = await cluster.request("GET", f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/pulltrace-agent")
-    assert upgraded["metadata"]["generation"] == agent["metadata"]["generation"], "the server's value restarts no agent"
+    assert upgraded["metadata"]["generation"] == agent["metadata"]["generation"], (
+        "a value of the server restarts no agent"
+    )
 
     await asyncio.gather(helm("test", "pulltrace", *FLAGS, "--timeout=60s"), succeed(cluster, "pulltrace-test"))
 
@@ -202,7 +204,7 @@ async def test_install_upgrade_test_uninstall_and_nothing_is_left(cluster: APISe
 
 
 async def succeed(cluster: APIServer, name: str) -> None:
-    """End a pod as its kubelet would, once it is there."""
+    """Wait for a pod and end it as its kubelet would."""
     pods = f"/api/v1/namespaces/{NAMESPACE}/pods"
     async with asyncio.timeout(60):
         while not any(pod["metadata"]["name"] == name for pod in (await cluster.request("GET", pods))["items"]):  # noqa: ASYNC110
@@ -212,20 +214,23 @@ async def succeed(cluster: APIServer, name: str) -> None:
 
 
 @pytest.mark.parametrize("namespaces", ["", "shop"], ids=["all namespaces", "one namespace"])
-async def test_the_server_may_watch_what_it_asks_for_and_nothing_else(
+async def test_the_server_has_exactly_the_rights_that_it_needs(
     cluster: APIServer, helm: Helm, namespaces: str, tmp_path: Path
 ) -> None:
     await make_namespaces(cluster, NAMESPACE, "shop", "other")
     await helm("install", "pulltrace", CHART, *FLAGS, *ACKNOWLEDGED, f"--set=config.watchNamespaces={namespaces}")
     server = await cluster.service_account_token(NAMESPACE, "pulltrace-server")
     agent = await cluster.service_account_token(NAMESPACE, "pulltrace-agent")
-    asked = sorted(resource.name for resource in (PODS, EVENTS))
-    for resource, verb in [*((name, verb) for name in asked for verb in ("list", "watch")), ("tokenreviews", "create")]:
+    watched = sorted(resource.name for resource in (PODS, EVENTS))
+    for resource, verb in [
+        *((name, verb) for name in watched for verb in ("list", "watch")),
+        ("tokenreviews", "create"),
+    ]:
         group = "authentication.k8s.io" if resource == "tokenreviews" else ""
         where = "" if group else namespaces
         await cluster.until_may(f"{NAMESPACE}:pulltrace-server", verb, resource, group=group, namespace=where)
     for namespace in (NAMESPACE, "shop", "other"):
-        expected = [(asked, ["list", "watch"])] if namespaces in ("", namespace) else []
+        expected = [(watched, ["list", "watch"])] if namespaces in ("", namespace) else []
         assert sorted(await rights(cluster, server, namespace)) == sorted([*expected, REVIEW])
         assert await rights(cluster, agent, namespace) == []
 
@@ -235,19 +240,26 @@ async def test_the_server_may_watch_what_it_asks_for_and_nothing_else(
 
 
 async def becomes_ready(kubeconfig: Path, namespaces: str) -> None:
-    """The server itself, with nothing but its own token, lists what it needs and says that it is ready."""
+    """Start the server with only its own token, and wait until it is ready."""
     port = free_port()
-    told = {
+    variables = {
         "KUBECONFIG": str(kubeconfig),
         "PULLTRACE_HTTP_ADDR": f"127.0.0.1:{port}",
         "PULLTRACE_METRICS_ADDR": "127.0.0.1:0",
         "PULLTRACE_WATCH_NAMESPACES": namespaces,
     }
-    command = ["env", *(f"{name}={value}" for name, value in told.items()), sys.executable, "-m", "pulltrace", "server"]
+    command = [
+        "env",
+        *(f"{name}={value}" for name, value in variables.items()),
+        sys.executable,
+        "-m",
+        "pulltrace",
+        "server",
+    ]
     process = Process(command, kubeconfig.parent / "server.log")
     try:
         async with aiohttp.ClientSession() as session, asyncio.timeout(30):
-            while not await answers_ok(session, f"http://127.0.0.1:{port}/readyz"):  # polled, as by a kubelet
+            while not await returns_ok(session, f"http://127.0.0.1:{port}/readyz"):  # polled, as by a kubelet
                 process.check()
                 await asyncio.sleep(0.1)
         assert "forbidden" not in process.last_words()
@@ -255,24 +267,24 @@ async def becomes_ready(kubeconfig: Path, namespaces: str) -> None:
         await process.end(signal.SIGTERM)
 
 
-async def answers_ok(session: aiohttp.ClientSession, url: str) -> bool:
+async def returns_ok(session: aiohttp.ClientSession, url: str) -> bool:
     try:
-        async with session.get(url) as answer:
-            return answer.status == 200
+        async with session.get(url) as response:
+            return response.status == 200
     except aiohttp.ClientError:
         return False
 
 
 async def rights(cluster: APIServer, token: str, namespace: str) -> list[tuple[list[str], list[str]]]:
-    """(resources, verbs) that the token's owner has in a namespace, less what every account may ask about itself."""
+    """Return (resources, verbs) of the token's owner in a namespace, without those of every account."""
     path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
     answer = await cluster.request("POST", path, {"spec": {"namespace": namespace}}, token=token)
-    rules = [rule for rule in answer["status"]["resourceRules"] if not EVERYBODYS.issuperset(rule["resources"])]
+    rules = [rule for rule in answer["status"]["resourceRules"] if not OF_EVERY_ACCOUNT.issuperset(rule["resources"])]
     return [(sorted(rule["resources"]), sorted(rule["verbs"])) for rule in rules]
 
 
 def workload(kind: str, name: str) -> dict[str, Any]:
-    """A workload as chart 0.1.0 made it, in what an upgrade has to agree with: name, selector, container's name."""
+    """Return a workload of chart 0.1.0 with the parts that an upgrade must keep: name, selector, container's name."""
     labels = {"app.kubernetes.io/name": f"pulltrace-{name}", "app.kubernetes.io/instance": "pulltrace"}
     container = {"name": f"pulltrace-{name}", "image": f"ghcr.io/d44b/pulltrace-{name}:0.1.0"}
     if name == "agent":
