@@ -1,4 +1,4 @@
-"""The console script, as a process."""
+"""Run the console script as a process."""
 
 import os
 import subprocess
@@ -18,11 +18,11 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("arguments", [["--version"], *([command, "--version"] for command in COMMANDS)])
-def test_every_command_tells_its_version(arguments: list[str]) -> None:
+def test_every_command_prints_its_version(arguments: list[str]) -> None:
     assert run(*arguments).stdout == f"pulltrace {__version__}\n"
 
 
-def test_a_wrong_configuration_prints_all_its_mistakes_and_exits_2() -> None:
+def test_an_invalid_configuration_prints_every_mistake_and_exits_with_2() -> None:
     done = run("agent", PULLTRACE_REPORT_INTERVAL="fast", PULLTRACE_LOG_LEVEL="loud")
     assert done.returncode == 2
     assert [line.split("=")[0].split()[0] for line in done.stderr.splitlines()[1:]] == [
@@ -34,7 +34,7 @@ def test_a_wrong_configuration_prints_all_its_mistakes_and_exits_2() -> None:
 
 
 @pytest.mark.parametrize("command", ["server", "local"])
-def test_the_other_commands_do_so_too(command: str) -> None:
+def test_the_other_commands_report_their_mistakes_too(command: str) -> None:
     done = run(command, PULLTRACE_HTTP_ADDR="nowhere", PULLTRACE_HISTORY_TTL="0s")
     assert done.returncode == 2
     assert "PULLTRACE_HTTP_ADDR" in done.stderr
@@ -42,13 +42,13 @@ def test_the_other_commands_do_so_too(command: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["nothing"], ["demo", "--nodes", "0"], ["demo", "--speed", "x"]])
-def test_nonsense_on_the_command_line_exits_2_with_one_clear_line(arguments: list[str]) -> None:
+def test_invalid_arguments_exit_with_2_and_one_clear_line(arguments: list[str]) -> None:
     done = run(*arguments)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("pulltrace")
 
 
-def test_an_agent_loads_nothing_of_the_server() -> None:
+def test_an_agent_imports_no_server_module() -> None:
     code = (
         "import sys; import pulltrace.agent.run; "
         "print([m for m in ('starlette', 'kubernetes_asyncio', 'uvicorn', 'prometheus_client', 'pydantic') "

@@ -1,4 +1,4 @@
-"""Image references are read as containerd's CRI plugin reads them."""
+"""Image references are parsed as containerd's CRI plugin parses them."""
 
 import pytest
 from hypothesis import given
@@ -27,7 +27,7 @@ DIGEST = "sha256:" + "0123456789abcdef" * 4
         ("a.b/c__d/e-f--g.h:Tag_1.2", "a.b/c__d/e-f--g.h:Tag_1.2"),
     ],
 )
-def test_a_reference_has_nothing_left_implicit(written: str, meant: str) -> None:
+def test_a_parsed_reference_is_complete(written: str, meant: str) -> None:
     assert str(parse(written)) == meant
     assert normalise(meant) == meant
 
@@ -53,19 +53,19 @@ def test_a_reference_has_nothing_left_implicit(written: str, meant: str) -> None
         "x___y",
     ],
 )
-def test_what_is_no_reference_is_refused_with_a_reason(written: str) -> None:
+def test_an_invalid_reference_is_rejected_with_a_reason(written: str) -> None:
     with pytest.raises(InvalidReferenceError, match=r".+: .+|longer"):
         parse(written)
     assert normalise(written) == written
 
 
 @given(st.text(max_size=400))
-def test_any_text_is_either_a_reference_or_refused(text: str) -> None:
+def test_any_text_is_either_parsed_or_rejected(text: str) -> None:
     once = normalise(text)
     assert normalise(once) == once
 
 
-def test_the_name_is_what_all_tags_share() -> None:
+def test_the_name_has_no_tag() -> None:
     assert parse("nginx:1").name == parse(f"nginx@{DIGEST}").name == "docker.io/library/nginx"
     assert parse("nginx") == Reference("docker.io", "library/nginx", "latest")
 
@@ -73,5 +73,5 @@ def test_the_name_is_what_all_tags_share() -> None:
 @pytest.mark.parametrize(
     ("registry", "host"), [("docker.io", "docker.io"), ("localhost:5000", "localhost"), ("[::1]:5000", "[::1]")]
 )
-def test_containerds_labels_keep_a_registrys_host_only(registry: str, host: str) -> None:
+def test_the_registry_host_has_no_port(registry: str, host: str) -> None:
     assert registry_host(registry) == host

@@ -1,4 +1,4 @@
-"""Log lines: JSON for collectors, text for people."""
+"""Log lines: JSON for log collectors, plain text for terminals."""
 
 import io
 import json
@@ -28,7 +28,7 @@ def lines(stream: io.StringIO) -> list[dict[str, object]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def test_a_line_is_one_json_object_with_its_fields() -> None:
+def test_a_log_line_is_one_json_object_with_its_fields() -> None:
     stream = io.StringIO()
     logs.configure(logging.INFO, stream)
     logging.getLogger("pulltrace.x").info("pull.started", extra=logs.fields(image="a\nb", bytes=3, error=None))
@@ -44,7 +44,7 @@ def test_a_line_is_one_json_object_with_its_fields() -> None:
     assert second["level"] == "warn"
 
 
-def test_libraries_speak_only_from_warning_up() -> None:
+def test_libraries_log_only_warnings_and_errors() -> None:
     stream = io.StringIO()
     logs.configure(logging.DEBUG, stream)
     logging.getLogger("grpc").debug("noise")
@@ -52,7 +52,7 @@ def test_libraries_speak_only_from_warning_up() -> None:
     assert [line["msg"] for line in lines(stream)] == ["ours"]
 
 
-def test_an_error_has_its_cause_and_stays_one_line() -> None:
+def test_an_error_is_logged_with_its_cause_in_one_line() -> None:
     stream = io.StringIO()
     logs.configure(logging.INFO, stream)
     try:
@@ -64,7 +64,7 @@ def test_an_error_has_its_cause_and_stays_one_line() -> None:
     assert "Traceback" in str(line["trace"])
 
 
-def test_a_terminal_gets_text() -> None:
+def test_a_terminal_gets_plain_text() -> None:
     stream = Terminal()
     logs.configure(logging.INFO, stream)
     logging.getLogger("pulltrace").info("pull.completed", extra=logs.fields(seconds=1.5))

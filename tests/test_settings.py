@@ -1,4 +1,4 @@
-"""Variables become settings, or every mistake at once."""
+"""Variables become settings, or every mistake is reported at once."""
 
 import logging
 
@@ -18,7 +18,7 @@ from pulltrace.settings import (
 AGENT = {"PULLTRACE_NODE_NAME": "worker-1"}
 
 
-def test_the_defaults_are_those_of_the_contract() -> None:
+def test_the_defaults_match_the_contract() -> None:
     server = load(ServerSettings, {})
     assert (server.http_addr, server.metrics_addr) == (Address("", 8080), Address("", 9090))
     assert (server.history_ttl, server.stall_timeout, server.watch_namespaces) == (1800, 30, None)
@@ -31,7 +31,7 @@ def test_empty_means_unset() -> None:
     assert load(ServerSettings, {"PULLTRACE_HISTORY_TTL": " ", "PULLTRACE_LOG_LEVEL": ""}) is not None
 
 
-def test_every_mistake_is_told_at_once_with_its_variable() -> None:
+def test_every_mistake_is_reported_at_once_with_its_variable() -> None:
     environ = {
         "PULLTRACE_NODE_NAME": "Not_A_Node",
         "PULLTRACE_SERVER_URL": "pulltrace:8080",
@@ -61,12 +61,12 @@ def test_every_mistake_is_told_at_once_with_its_variable() -> None:
         (AgentSettings, {"SERVER_CA_FILE": "ca.crt", "NODE_NAME": "n"}, "='ca.crt' is not an absolute path"),
     ],
 )
-def test_what_does_not_go_together_is_told(kind, environ: dict[str, str], mistake: str) -> None:
+def test_contradicting_variables_are_reported(kind, environ: dict[str, str], mistake: str) -> None:
     with pytest.raises(SettingsError, match=mistake):
         load(kind, {f"PULLTRACE_{name}": text for name, text in environ.items()})
 
 
-def test_the_agent_must_know_its_node() -> None:
+def test_the_agent_requires_its_node_name() -> None:
     with pytest.raises(SettingsError, match="PULLTRACE_NODE_NAME is required"):
         load(AgentSettings, {})
 
@@ -75,12 +75,12 @@ def test_the_agent_must_know_its_node() -> None:
     ("text", "seconds"),
     [("500ms", 0.5), ("1s", 1), ("30m", 1800), ("1h30m", 5400), ("1.5h", 5400), ("2m0.5s", 120.5), ("1h1m1s", 3661)],
 )
-def test_durations_are_read_as_go_writes_them(text: str, seconds: float) -> None:
+def test_durations_are_parsed_as_go_writes_them(text: str, seconds: float) -> None:
     assert parse_duration(text) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("text", ["", "1", "s", "-1s", "1 s", "1d", "1s ", "\u0661s", "1e3s"])
-def test_what_is_no_duration_is_an_error_not_a_default(text: str) -> None:
+def test_an_invalid_duration_is_an_error_and_not_replaced_by_the_default(text: str) -> None:
     with pytest.raises(ValueError, match="is not a duration"):
         parse_duration(text)
 
@@ -96,17 +96,17 @@ def test_what_is_no_duration_is_an_error_not_a_default(text: str) -> None:
         ("PULLTRACE_AGENT_TOKEN", "secret\n", "agent_token", "secret"),
     ],
 )
-def test_values_are_read_as_people_write_them(variable: str, text: str, field: str, value: object) -> None:
+def test_values_are_parsed_as_people_write_them(variable: str, text: str, field: str, value: object) -> None:
     assert getattr(load(ServerSettings, {variable: text}), field) == value
 
 
-def test_a_trailing_slash_of_the_server_is_fine() -> None:
+def test_a_trailing_slash_of_the_server_url_is_allowed() -> None:
     agent = load(AgentSettings, AGENT | {"PULLTRACE_SERVER_URL": "https://pulltrace.example/sub/"})
     assert agent.server_url == "https://pulltrace.example/sub"
 
 
 @pytest.mark.parametrize("text", ["tcp://10.0.0.1:8080", ":http", "8080", ":65536", ":-1"])
-def test_what_is_no_address_is_refused(text: str) -> None:
+def test_an_invalid_address_is_rejected(text: str) -> None:
     with pytest.raises(SettingsError, match="PULLTRACE_HTTP_ADDR"):
         load(ServerSettings, {"PULLTRACE_HTTP_ADDR": text})
 
@@ -115,7 +115,7 @@ def test_settings_never_show_the_token() -> None:
     assert "hunter2" not in repr(load(ServerSettings, {"PULLTRACE_AGENT_TOKEN": "hunter2"}))
 
 
-def test_a_misspelt_variable_is_warned_of_with_the_nearest_name(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_misspelt_variable_causes_a_warning_with_the_closest_name(caplog: pytest.LogCaptureFixture) -> None:
     environ = {
         "PULLTRACE_HISTORY_TLL": "1h",
         "PULLTRACE_SERVER_PORT": "tcp://10.0.0.1:8080",
@@ -126,5 +126,5 @@ def test_a_misspelt_variable_is_warned_of_with_the_nearest_name(caplog: pytest.L
     assert caplog.messages == ["unknown variable PULLTRACE_HISTORY_TLL; did you mean PULLTRACE_HISTORY_TTL?"]
 
 
-def test_no_variable_can_be_taken_for_a_services() -> None:
+def test_no_variable_can_collide_with_those_of_a_service() -> None:
     assert not [item.metadata["name"] for item in variables() if item.metadata["name"].endswith("_PORT")]

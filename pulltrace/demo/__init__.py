@@ -1,5 +1,5 @@
-"""A simulated cluster: nodes whose containerd answers over real gRPC, and a kubelet on each. No cluster, no root.
+"""A simulated cluster: each node has a containerd that speaks real gRPC, and a kubelet. No cluster, no root.
 
-PURE: ``images``, ``registries``, ``node``, ``pull``, ``kubelet``, ``scenario``. EDGE: ``containerd``, ``cluster``,
-``run``. The tests use the same nodes, step by step, in time of their own.
+``grpc_server``, ``apiserver`` and ``run`` do I/O; all other modules are sans-I/O. Tests use the same nodes in virtual
+time.
 """

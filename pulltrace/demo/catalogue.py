@@ -1,4 +1,4 @@
-"""PURE: the images of the demo, with sizes like those of their namesakes, and the registries that serve them."""
+"""The images of the demo, with realistic sizes, and the registries that serve them. Sans-I/O."""
 
 from pulltrace.demo.images import Image, Layer, make_image, make_layer
 from pulltrace.demo.registries import Manner, Registries
@@ -6,7 +6,7 @@ from pulltrace.demo.registries import Manner, Registries
 MB = 10**6
 
 SLOW = "registry.berlin.example.org"
-"""A registry at the end of a thin line."""
+"""A registry with a slow connection."""
 OWN = "registry.example.com"
 
 MANNERS = {
@@ -20,7 +20,7 @@ MANNERS = {
     SLOW: Manner(speed=0.35 * MB, latency=0.9),
 }
 
-# Bases that several images share: MB of each layer.
+# Bases that several images share: the size of each layer in MB.
 BASES = {
     "debian": (28.2,),
     "ubuntu": (29.7,),
@@ -59,13 +59,13 @@ IMAGES: dict[str, tuple[str | float, ...]] = {
 }
 
 SERVICES = ("checkout", "cart", "inventory", "payments", "search", "accounts")
-"""Java services that share all but their last layer; each version is a new one."""
+"""Java services that share all layers except the last one, which is new in each version."""
 
 _RATIOS = {"docker.io/vllm/vllm-openai:v0.12": 1.9, "nvcr.io/nvidia/tritonserver:26.10-py3": 1.9}
 
 
 def registries() -> Registries:
-    """Registries with all of ``IMAGES``."""
+    """Return registries that serve all of ``IMAGES``."""
     made = Registries(manners={host: Manner(manner.speed, manner.latency) for host, manner in MANNERS.items()})
     for reference, parts in IMAGES.items():
         made.push(reference, image(reference, *parts, ratio=_RATIOS.get(reference, 2.6)))
@@ -73,12 +73,12 @@ def registries() -> Registries:
 
 
 def image(name: str, *parts: str | float, ratio: float = 2.6) -> Image:
-    """The image called so: a base's name, then its own layers in MB."""
+    """Make an image from the name of a base and the sizes of its own layers in MB."""
     return make_image(name, *_layers(name, parts, ratio))
 
 
 def service(name: str, version: int) -> Image:
-    """A version of one of ``SERVICES``."""
+    """Make one version of one of ``SERVICES``."""
     return make_image(f"{name} {version}", *_layers("", ("spring",), 2.2), make_layer(f"{name} {version}", 14 * MB))
 
 

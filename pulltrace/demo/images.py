@@ -1,4 +1,4 @@
-"""PURE: images that exist in name, size and digest only; their index, manifest and config are real JSON.
+"""Images that have a name, a size and digests, but no content. Index, manifest and config are real JSON. Sans-I/O.
 
 The shapes are those of the OCI image spec (https://github.com/opencontainers/image-spec).
 """
@@ -16,13 +16,13 @@ LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 
 def digest_of(data: bytes) -> str:
-    """``sha256:…`` of some bytes."""
+    """Return the ``sha256:…`` digest of some bytes."""
     return "sha256:" + sha256(data).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """What a registry serves under a digest. ``kind`` is the first word of its ingest ref; a layer has no ``data``."""
+    """One blob of a registry. ``kind`` is the first word of its ingest ref; a layer has no ``data``."""
 
     kind: str
     media_type: str
@@ -32,18 +32,19 @@ class Blob:
 
     @property
     def ref(self) -> str:
-        """The name containerd downloads it under."""
+        """The ref of its ingest in containerd."""
         return f"{self.kind}-{self.digest}"
 
     @property
     def descriptor(self) -> dict[str, Any]:
-        """As a manifest or index names it."""
+        """Its descriptor in a manifest or index."""
         return {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer of ``blob.size`` compressed and ``unpacked`` unpacked bytes; ``diff_id`` is the digest of its tar."""
+    """A layer with ``blob.size`` compressed and ``unpacked`` uncompressed bytes; ``diff_id`` is the digest of its
+    tar."""
 
     blob: Blob
     diff_id: str
@@ -52,7 +53,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Image:
-    """One image for one platform; with an ``index`` it has others too, which nobody pulls."""
+    """One image for one platform. With an ``index``, it also has platforms that nobody pulls."""
 
     layers: tuple[Layer, ...]
     manifest: Blob
@@ -61,7 +62,7 @@ class Image:
 
     @property
     def target(self) -> Blob:
-        """What the image's name points at."""
+        """The blob that the image's name points to."""
         return self.index or self.manifest
 
     @property
@@ -76,7 +77,7 @@ class Image:
 
     @cached_property
     def chain_ids(self) -> tuple[str, ...]:
-        """The snapshot each layer becomes: ``chain[n] = sha256("chain[n-1] diff[n]")``."""
+        """The chain id of each layer: ``chain[n] = sha256("chain[n-1] diff[n]")``."""
         chain: list[str] = []
         for layer in self.layers:
             chain.append(digest_of(f"{chain[-1]} {layer.diff_id}".encode()) if chain else layer.diff_id)
@@ -84,13 +85,13 @@ class Image:
 
 
 def make_layer(name: str, size: int, *, ratio: float = 2.5) -> Layer:
-    """The layer called so: same name and size, same layer. ``ratio``: bytes unpacked for each compressed one."""
+    """Make a layer from its name and size. ``ratio`` is the uncompressed size divided by the compressed size."""
     blob = Blob("layer", LAYER, digest_of(f"layer {name} {size}".encode()), size)
     return Layer(blob, digest_of(f"tar {name} {size}".encode()), int(size * ratio))
 
 
 def make_image(name: str, *layers: Layer, multi_arch: bool = True) -> Image:
-    """The image called so, of these layers, the base first. ``multi_arch`` puts an index in front."""
+    """Make an image from its name and layers, base first. ``multi_arch`` adds an index."""
     config = _document(
         "config",
         CONFIG,
@@ -116,7 +117,7 @@ def make_image(name: str, *layers: Layer, multi_arch: bool = True) -> Image:
 
 
 def make_index(manifest: Blob, name: str) -> Blob:
-    """The index that offers an image for this machine beside one for another."""
+    """Make an index with this image for amd64 and another one for arm64."""
     other = manifest.descriptor | {"digest": digest_of(f"arm64 {name}".encode())}
     children = [
         child | {"platform": {"os": "linux", "architecture": architecture}}

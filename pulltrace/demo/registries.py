@@ -1,4 +1,4 @@
-"""PURE: what registries serve, how fast, and what they refuse, in containerd's own words."""
+"""Simulated registries: their images, their speed, and their refusals in containerd's wording. Sans-I/O."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -8,7 +8,7 @@ from pulltrace.images import normalise, parse
 
 
 class Refusal(StrEnum):
-    """Why a registry does not give an image; the text is the end of containerd's message."""
+    """The reason for which a registry refuses an image. The text is the end of containerd's message."""
 
     NOT_FOUND = "{ref}: not found"
     UNAUTHORIZED = (
@@ -34,7 +34,7 @@ class Refusal(StrEnum):
 
     @property
     def code(self) -> str:
-        """The gRPC status that the CRI plugin answers with."""
+        """The gRPC status that the CRI plugin returns."""
         return {Refusal.NOT_FOUND: "NotFound"}.get(self, "Unknown")
 
     def message(self, reference: str) -> str:
@@ -50,7 +50,7 @@ class Refusal(StrEnum):
 
 @dataclass(slots=True)
 class Manner:
-    """How one registry serves: bytes per second on one connection, and seconds to the first byte of an answer."""
+    """The behaviour of one registry: bytes per second per connection, and seconds to the first byte of a response."""
 
     speed: float = 50e6
     latency: float = 0.12
@@ -58,10 +58,10 @@ class Manner:
 
 @dataclass(slots=True)
 class Registries:
-    """All registries that a node can reach. What is changed here applies at once, also to downloads under way.
+    """All registries that a node can reach. A change applies at once, also to running downloads.
 
-    ``holds`` maps a blob's digest to the offset from which nothing more of it is sent; ``silent`` has the repositories
-    (``host/name``) that do not answer for their manifests.
+    ``holds`` maps the digest of a blob to the offset at which its download stops. ``silent`` contains the repositories
+    (``host/name``) that do not respond to requests for manifests.
     """
 
     images: dict[str, Image] = field(default_factory=dict)
@@ -72,32 +72,32 @@ class Registries:
     limits: dict[str, float] = field(default_factory=dict)
 
     def push(self, reference: str, image: Image) -> str:
-        """Serve an image under a tag and its digest; answers the normalised reference."""
+        """Serve an image under a tag and its digest. Return the normalised reference."""
         ref = parse(reference)
         for name in (str(ref), f"{ref.name}@{image.target.digest}"):
             self.images[name] = image
         return str(ref)
 
     def refuse(self, reference: str, why: Refusal | None) -> None:
-        """Refuse an image from now on, or (None) no more."""
+        """Refuse an image from now on, or, with None, serve it again."""
         self.refusals.pop(normalise(reference), None)
         if why:
             self.refusals[normalise(reference)] = why
 
     def resolve(self, reference: str) -> Image | Refusal:
-        """What a registry answers to this reference."""
+        """Return the image or the refusal for a reference."""
         name = normalise(reference)
         return self.refusals.get(name) or self.images.get(name) or Refusal.NOT_FOUND
 
     def manner(self, host: str) -> Manner:
-        """How this registry serves."""
+        """Return the behaviour of a registry."""
         return self.manners.setdefault(host, Manner())
 
     def sends(self, blob: Blob, received: float, count: float) -> float:
-        """How much of the ``count`` bytes that a node could take now it is sent."""
+        """Return how many of the ``count`` bytes that a node could receive now are sent."""
         hold = self.holds.get(blob.digest)
         return count if hold is None else min(count, max(0.0, hold - received))
 
     def speed(self, host: str, blob: Blob) -> float:
-        """Bytes per second on one connection."""
+        """Return the bytes per second of one connection."""
         return min(self.manner(host).speed, self.limits.get(blob.digest, float("inf")))

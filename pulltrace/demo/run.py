@@ -1,7 +1,7 @@
-"""EDGE: ``pulltrace demo``: server, agents and the simulated cluster in one process, on loopback only.
+"""``pulltrace demo``: server, agents and a simulated cluster in one process, on loopback only.
 
-The nodes' containerds are real gRPC servers on unix sockets, the agents and the server are those of a cluster, and the
-API server that the server watches speaks real HTTP. Only what containerd, kubelets and registries do is made up.
+The nodes' containerds are real gRPC servers on Unix sockets. The agents and the server are the normal ones, and the
+simulated API server speaks real HTTP. Only the work of containerd, kubelets and registries is simulated.
 """
 
 import asyncio
@@ -27,22 +27,22 @@ from pulltrace.settings import Address, AgentSettings, ServerSettings, load
 HOST = "127.0.0.1"
 METRICS_PORT = 9090
 TICK = 0.2
-"""Seconds between two looks at the clock."""
+"""Seconds between two steps of the simulation."""
 DOWN = 3.0
-"""Seconds until a containerd that died is started again."""
+"""Seconds until a killed containerd is restarted."""
 
 _log = logging.getLogger(__name__)
 
 
 class DemoError(Exception):
-    """The demo cannot begin; the message says why and what to do."""
+    """The demo cannot start. The message states the reason and the remedy."""
 
 
 async def demo(*, nodes: int, speed: float, port: int) -> None:
-    """Run until cancelled. ``port`` 0 is any free one. Raises ``DemoError`` when the port is taken."""
-    # gRPC's core would write a line to stderr for each containerd that dies or ends while it is being asked.
+    """Run until cancelled. ``port`` 0 is any free port. Raises ``DemoError`` if the port is in use."""
+    # gRPC would write a line to stderr for each containerd that is killed during a call.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    # Twelve agents and their server have much to say; whoever runs this wants to see one line.
+    # Hide the log lines of twelve agents and their server, so that the address of the dashboard stands out.
     for name, level in (("pulltrace.agent", logging.ERROR), ("pulltrace.server", logging.WARNING)):
         logging.getLogger(name).setLevel(level)
     settings = _server_settings(port, speed)
@@ -58,17 +58,19 @@ async def demo(*, nodes: int, speed: float, port: int) -> None:
             extra=fields(nodes=nodes, speed=speed, metrics=f"http://{HOST}:{metrics_port}/metrics"),
         )
         for number, (name, containerd) in enumerate(containerds.items()):
-            # Spread over the second, as the agents of a real cluster are.
+            # Spread the agents over the second, as in a real cluster.
             tasks.create_task(_agent(name, containerd, port, delay=number / nodes))
 
 
 def _server_settings(port: int, speed: float) -> ServerSettings:
     if not _free(port):
-        raise DemoError(f"port {port} of {HOST} is taken, maybe by another demo: choose one with --port, or --port 0")
+        raise DemoError(
+            f"port {port} of {HOST} is in use, perhaps by another demo: choose one with --port, or use --port 0"
+        )
     environ = {
         "PULLTRACE_HTTP_ADDR": f"{HOST}:{port}",
         "PULLTRACE_METRICS_ADDR": f"{HOST}:{METRICS_PORT}",
-        # When ten seconds pass in one, so do those without a byte, and history.
+        # At ten times the speed, the stall timeout and the history are ten times shorter.
         "PULLTRACE_STALL_TIMEOUT": f"{max(1.0, 30 / speed):.3f}s",
         "PULLTRACE_HISTORY_TTL": f"{max(60.0, 900 / speed):.0f}s",
     }
@@ -79,12 +81,12 @@ async def _serve(settings: ServerSettings, on_ready: Callable[[int, int], None])
     try:
         await serve(settings, on_ready=on_ready)
     except ListenError:
-        _log.info("port %d is taken: metrics are on another one", METRICS_PORT)
+        _log.info("port %d is in use: metrics are on another port", METRICS_PORT)
         await serve(replace(settings, metrics_addr=Address(HOST, 0)), on_ready=on_ready)
 
 
 def _free(port: int) -> bool:
-    """Whether the server could listen there now."""
+    """Return whether the port is free."""
     try:
         socket.create_server((HOST, port)).close()
     except OSError:
@@ -104,7 +106,7 @@ async def _agent(name: str, containerd: SimulatedContainerd, port: int, delay: f
 
 @asynccontextmanager
 async def _apiserver() -> AsyncIterator[ApiServer]:
-    """The API server, and this process's environment saying where it is, as kubectl's would."""
+    """Run the API server, and set KUBECONFIG to it in the environment of this process."""
     async with ApiServer() as cluster:
         with tempfile.NamedTemporaryFile("w", prefix="pulltrace-demo-", suffix=".json") as kubeconfig:
             named = {"name": "demo"}

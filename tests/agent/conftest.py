@@ -23,7 +23,10 @@ def registries() -> Registries:
 
 @pytest.fixture
 def push(registries):
-    """A factory: ``push("app:1", ("base", 2), ("app", 3))`` serves an image of layers with names and MiB."""
+    """Return a factory:
+
+    ``push("app:1", ("base", 2), ("app", 3))`` serves an image with layers of these names and MiB.
+    """
 
     def push(name: str, *layers: tuple[str, int], **options: bool) -> tuple[str, Image]:
         image = make_image(name, *(make_layer(layer, size * MIB) for layer, size in layers), **options)

@@ -1,4 +1,4 @@
-"""The published JSON Schema: current, and what it says of golden and of live events is true."""
+"""The published JSON Schema is current, and golden and live events match it."""
 
 import importlib.util
 import json
@@ -18,7 +18,7 @@ SCHEMA = json.loads((ROOT / "docs/schemas/pull-event-v1.json").read_text())
 VALID = Draft202012Validator(SCHEMA, format_checker=Draft202012Validator.FORMAT_CHECKER)
 
 
-def test_it_is_what_make_schema_makes() -> None:
+def test_the_schema_is_current() -> None:
     spec = importlib.util.spec_from_file_location("event_schema", ROOT / ".github/scripts/event_schema.py")
     assert spec
     assert spec.loader
@@ -29,7 +29,7 @@ def test_it_is_what_make_schema_makes() -> None:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tests/contract").glob("event-*.json")), ids=lambda path: path.stem)
-def test_golden_events_fit(path: Path) -> None:
+def test_golden_events_match_the_schema(path: Path) -> None:
     VALID.validate(json.loads(path.read_text()))
 
 
@@ -41,12 +41,12 @@ def test_golden_events_fit(path: Path) -> None:
         pytest.param({"schemaVersion": "v2"}, id="version"),
     ],
 )
-def test_what_is_no_event_does_not_fit(change: dict[str, Any]) -> None:
+def test_invalid_events_do_not_match_the_schema(change: dict[str, Any]) -> None:
     event = json.loads((ROOT / "tests/contract/event-progress.json").read_text())
     assert not VALID.is_valid(event | change)
 
 
-def test_live_events_fit() -> None:
+def test_live_events_match_the_schema() -> None:
     world = World(STALL_TIMEOUT="3s", HISTORY_TTL="30s")
     told: list[Entry] = []
     seen = 0

@@ -1,4 +1,4 @@
-"""A node of the simulation, in time of its own."""
+"""Fixtures: one simulated node in virtual time."""
 
 import tempfile
 from pathlib import Path
@@ -16,13 +16,16 @@ HOST = "registry.test"
 
 @pytest.fixture
 def registries():
-    """One registry, 10 MiB/s on each connection, 0.1 s to each answer."""
+    """One registry: 10 MiB/s per connection, 0.1 s latency per response."""
     return Registries(manners={HOST: Manner(speed=10 * MIB, latency=0.1)})
 
 
 @pytest.fixture
 def push(registries):
-    """A factory: ``push("app:1", ("base", 2), ("app", 3))`` serves an image of layers with names and MiB."""
+    """Return a factory:
+
+    ``push("app:1", ("base", 2), ("app", 3))`` serves an image with layers of these names and MiB.
+    """
 
     def push(name, *layers, **options):
         image = make_image(name, *(make_layer(layer, size * MIB) for layer, size in layers), **options)
@@ -33,13 +36,13 @@ def push(registries):
 
 @pytest.fixture(params=[CONTAINERD_1, CONTAINERD_2])
 def node(request, registries):
-    """A node of each flavour, at noon, 100 MiB/s of network, 50 MiB/s of disk."""
+    """One node per containerd version: 100 MiB/s of network, 50 MiB/s of disk."""
     return VirtualContainerd(registries, now=NOON, version=request.param, bandwidth=100 * MIB, disk=50 * MIB)
 
 
 @pytest.fixture
 def until(node):
-    """Let time pass on the node until something is so; that it comes within ten minutes is part of the test."""
+    """Advance time on the node until a condition holds, for at most ten minutes."""
 
     def until(done, step=0.05):
         for _ in range(int(600 / step)):
@@ -53,6 +56,6 @@ def until(node):
 
 @pytest.fixture
 def folder():
-    """A temporary one with a short name: a socket's path has 107 bytes at most, and pytest's own are long."""
+    """A temporary directory with a short name: a socket path may have at most 107 bytes, and pytest's are long."""
     with tempfile.TemporaryDirectory(prefix="pulltrace-") as path:
         yield Path(path)

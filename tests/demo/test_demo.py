@@ -1,4 +1,4 @@
-"""``pulltrace demo`` as people run it: a process of its own, looked at over HTTP."""
+"""``pulltrace demo`` as users run it: a separate process, observed over HTTP."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 STARTS_WITHIN = 40.0  # seconds, on a busy machine
-ENDS_WITHIN = 8.0  # two on a machine that does nothing else
+ENDS_WITHIN = 8.0  # two seconds on an idle machine
 
 
 async def start(*arguments):
@@ -25,7 +25,7 @@ async def start(*arguments):
 
 
 async def said(process, word):
-    """The first line with this word in it."""
+    """Return the first log line that contains this word."""
     async with asyncio.timeout(STARTS_WITHIN):
         while line := (await process.stdout.readline()).decode():
             if word in line:
@@ -44,7 +44,7 @@ async def demo():
             yield process, client, line
     finally:
         if process.returncode is None:
-            process.terminate()  # a kill would leave its sockets' folder behind
+            process.terminate()  # a kill would leave the directory of its sockets behind
         await asyncio.wait_for(process.communicate(), 10)
 
 
@@ -60,7 +60,7 @@ async def eventually(look, within=30.0):
     return answer
 
 
-async def test_several_pulls_have_layers_in_motion(demo):
+async def test_several_pulls_make_progress_at_the_same_time(demo):
     _, client, _ = demo
 
     async def in_motion():
@@ -82,8 +82,8 @@ async def test_several_pulls_have_layers_in_motion(demo):
     await eventually(growing)
 
 
-async def test_what_is_pulled_from_the_first_moment_is_shown(demo):
-    """Its lease must not be older than its containerd's socket."""
+async def test_a_pull_that_begins_with_the_demo_is_shown(demo):
+    """The lease must not be older than the socket of its containerd."""
     _, client, _ = demo
 
     async def the_largest_arrives():
@@ -92,7 +92,7 @@ async def test_what_is_pulled_from_the_first_moment_is_shown(demo):
     await eventually(the_largest_arrives)
 
 
-async def test_every_node_reports_and_the_dashboard_answers(demo):
+async def test_every_node_reports_and_the_dashboard_responds(demo):
     _, client, line = demo
 
     async def all_there():
@@ -109,7 +109,7 @@ async def test_every_node_reports_and_the_dashboard_answers(demo):
 
 
 class Stream:
-    """A reader of ``/api/v1/events``: what it was told, by pull, and its place."""
+    """A client of ``/api/v1/events``: the received states by pull, and its last event id."""
 
     def __init__(self):
         self.newest = {}
@@ -147,7 +147,7 @@ class Stream:
             self.newest[event["pull"]["id"]] = event["pull"]
 
 
-async def test_the_stream_resumes_where_it_was_without_loss(demo):
+async def test_the_stream_resumes_without_loss(demo):
     _, client, _ = demo
     broken, whole = Stream(), Stream()
     until_many = lambda stream: sum(pull["status"] == "completed" for pull in stream.newest.values()) >= 12  # noqa: E731
@@ -166,11 +166,11 @@ async def test_the_stream_resumes_where_it_was_without_loss(demo):
     over = {key: pull for key, pull in whole.newest.items() if pull["status"] in ("completed", "failed")}
     await broken.read(client, seconds=1)
     missed = {key for key, pull in over.items() if broken.newest.get(key, {}).get("status") != pull["status"]}
-    # A failed pull may have begun its next attempt in the meantime: that is news, not loss.
+    # A failed pull may have started its next attempt in the meantime, which is a new state and no loss.
     assert all(broken.newest[key]["attempt"] > over[key]["attempt"] for key in missed)
 
 
-async def test_it_ends_soon_open_streams_included(demo):
+async def test_it_ends_soon_even_with_open_streams(demo):
     process, client, _ = demo
     async with client.get("api/v1/events") as answer:
         await answer.content.readline()
@@ -182,14 +182,14 @@ async def test_it_ends_soon_open_streams_included(demo):
     assert process.returncode == 0
 
 
-async def test_a_port_that_is_taken_is_told_plainly():
+async def test_a_port_in_use_is_reported_clearly():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = await start("--port", str(port))
         output, _ = await asyncio.wait_for(process.communicate(), STARTS_WITHIN)
     assert process.returncode == 1
     (line,) = output.splitlines()
-    assert f"port {port} of 127.0.0.1 is taken" in json.loads(line)["msg"]
+    assert f"port {port} of 127.0.0.1 is in use" in json.loads(line)["msg"]
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ async def test_a_port_that_is_taken_is_told_plainly():
         pytest.param(("--fast",), id="an option that is none"),
     ],
 )
-async def test_bad_arguments_are_told_and_exit_2(arguments):
+async def test_invalid_arguments_are_reported_and_exit_with_2(arguments):
     process = await start(*arguments)
     output, _ = await asyncio.wait_for(process.communicate(), STARTS_WITHIN)
     assert process.returncode == 2

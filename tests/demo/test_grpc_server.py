@@ -1,4 +1,4 @@
-"""The simulated containerd over real gRPC, asked by the agent's own client."""
+"""The simulated containerd over real gRPC, called by the agent's own client."""
 
 import asyncio
 
@@ -45,7 +45,7 @@ async def refused(call):
     return caught.value.code()
 
 
-async def test_it_answers_with_its_version(agent, node):
+async def test_it_returns_its_version(agent, node):
     assert await agent.version() == node.version
 
 
@@ -72,7 +72,7 @@ async def test_the_agent_follows_a_pull_from_lease_to_image(node, agent, push):
     assert {layer.state for layer in ended[0].layers} == {LayerPhase.EXTRACTED}
 
 
-async def test_the_agent_only_asks_what_it_is_known_to_ask(node, agent, containerd, push):
+async def test_the_agent_makes_only_the_documented_calls(node, agent, containerd, push):
     ref, _ = push("app:1", ("base", 4))
     poller = Poller(agent)
     node.pull(ref)
@@ -84,7 +84,7 @@ async def test_the_agent_only_asks_what_it_is_known_to_ask(node, agent, containe
     }
 
 
-async def test_documents_are_read_whole_and_in_part_and_layers_look_like_gzip(node, channel, push, until):
+async def test_documents_can_be_read_whole_or_in_part_and_layers_look_like_gzip(node, channel, push, until):
     ref, image = push("app:1", ("app", 2))
     node.pull(ref)
     until(lambda: node.store.records)
@@ -100,7 +100,9 @@ async def test_documents_are_read_whole_and_in_part_and_layers_look_like_gzip(no
     assert layer[0].data[:2] == b"\x1f\x8b"
 
 
-async def test_a_document_that_goes_while_it_is_read_is_gone_and_not_unreadable(node, agent, containerd, push, until):
+async def test_a_document_that_is_deleted_while_being_read_is_missing_and_not_unreadable(
+    node, agent, containerd, push, until
+):
     ref, image = push("app:1", ("app", 2))
     node.pull(ref)
     until(lambda: node.store.records)
@@ -115,7 +117,7 @@ async def test_a_document_that_goes_while_it_is_read_is_gone_and_not_unreadable(
     assert await agent.document(image.manifest.digest) is None
 
 
-async def test_what_is_not_there_is_not_found_and_what_makes_no_sense_is_an_invalid_argument(channel):
+async def test_a_missing_object_is_not_found_and_a_bad_request_is_an_invalid_argument(channel):
     digest = "sha256:" + "0" * 64
     not_found, invalid = grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT
     content, snapshots = ContentStub(channel), SnapshotsStub(channel)
@@ -132,7 +134,7 @@ async def test_what_is_not_there_is_not_found_and_what_makes_no_sense_is_an_inva
         [part async for part in read]
 
 
-async def test_images_are_found_by_what_they_point_at(node, agent, push, until):
+async def test_images_are_found_by_their_target_digest(node, agent, push, until):
     ref, image = push("app:1", ("app", 2))
     node.pull(ref)
     until(lambda: node.store.records)
@@ -141,7 +143,7 @@ async def test_images_are_found_by_what_they_point_at(node, agent, push, until):
     assert await agent.images(image.manifest.digest) == []
 
 
-async def test_without_a_namespace_nothing_is_answered_and_another_one_is_empty(node, channel, push):
+async def test_a_call_without_namespace_fails_and_another_namespace_is_empty(node, channel, push):
     node.pull(push("app:1", ("app", 2))[0])
     leases = LeasesStub(channel)
     assert await refused(leases.List(leases_pb2.ListRequest())) is grpc.StatusCode.FAILED_PRECONDITION
@@ -150,14 +152,14 @@ async def test_without_a_namespace_nothing_is_answered_and_another_one_is_empty(
     assert len((await leases.List(leases_pb2.ListRequest(), **K8S)).leases) == 1
 
 
-async def test_a_method_it_does_not_have_is_unimplemented_and_counted(channel, containerd):
+async def test_an_unknown_method_is_unimplemented_and_counted(channel, containerd):
     method = "/containerd.services.content.v1.Content/Delete"
     call = channel.unary_unary(method, request_serializer=bytes, response_deserializer=bytes)
     assert await refused(call(b"", **K8S)) is grpc.StatusCode.UNIMPLEMENTED
     assert containerd.calls[method] == 1
 
 
-async def test_told_to_be_silent_it_answers_when_told_to_talk_again(agent, containerd):
+async def test_a_silenced_server_responds_once_it_is_released(agent, containerd):
     await agent.version()
     containerd.behave(Manners.NOT_AT_ALL)
     call = asyncio.create_task(agent.leases())
@@ -167,7 +169,7 @@ async def test_told_to_be_silent_it_answers_when_told_to_talk_again(agent, conta
     assert await call == []
 
 
-async def test_told_to_talk_nonsense_it_is_an_error_for_the_agent(agent, containerd):
+async def test_garbage_from_the_server_is_an_error_for_the_agent(agent, containerd):
     containerd.behave(Manners.NONSENSE)
     with pytest.raises(ContainerdError):
         await agent.leases()
@@ -175,7 +177,7 @@ async def test_told_to_talk_nonsense_it_is_an_error_for_the_agent(agent, contain
     assert await agent.leases() == []
 
 
-async def test_killed_and_started_it_is_a_new_socket_with_the_old_leases(node, agent, containerd, push):
+async def test_after_a_kill_and_a_restart_the_socket_is_new_and_the_leases_are_old(node, agent, containerd, push):
     node.pull(push("app:1", ("app", 40))[0])
     node.advance(2)
     poller = Poller(agent)
@@ -196,7 +198,7 @@ async def test_killed_and_started_it_is_a_new_socket_with_the_old_leases(node, a
 
 
 async def answered(agent):
-    """gRPC waits a little before it connects again."""
+    """Wait until gRPC has reconnected."""
     async with asyncio.timeout(10):
         while True:
             try:
@@ -205,6 +207,6 @@ async def answered(agent):
                 await asyncio.sleep(0.05)
 
 
-async def test_closing_twice_is_closing(containerd):
+async def test_closing_twice_is_allowed(containerd):
     await containerd.close()
     await containerd.close()

@@ -1,4 +1,4 @@
-"""Stories of one kubelet: what it says to the API server while its containerd pulls."""
+"""The simulated kubelet: the objects that it writes to the API server while its containerd pulls."""
 
 from itertools import pairwise
 
@@ -17,7 +17,7 @@ def kubelet(node):
 
 @pytest.fixture
 def live(kubelet):
-    """A factory: let so many seconds pass, and answer what was said meanwhile."""
+    """Return a function that advances time by some seconds and returns the objects written meanwhile."""
 
     def live(seconds):
         for _ in range(round(seconds * 10)):
@@ -38,7 +38,7 @@ def waiting(pod):
     return [status["state"].get("waiting", {}).get("reason") for status in pod["status"]["containerStatuses"]]
 
 
-def test_a_pod_whose_image_comes_is_pulling_pulled_running(kubelet, live, push):
+def test_a_pod_goes_from_pulling_to_pulled_to_running(kubelet, live, push):
     web = pod("web", "n1", {"app": push("app:1", ("app", 4))[0]}, at=NOON)
     kubelet.add(web)
     assert reasons(live(0.2)) == ["Pulling"]
@@ -47,7 +47,7 @@ def test_a_pod_whose_image_comes_is_pulling_pulled_running(kubelet, live, push):
     assert web["status"]["phase"] == "Running"
 
 
-def test_an_init_container_goes_first(kubelet, live, push):
+def test_an_init_container_runs_first(kubelet, live, push):
     images = push("init:1", ("init", 2))[0], push("app:1", ("app", 2))[0]
     kubelet.add(pod("web", "n1", {"app": images[1]}, init={"prepare": images[0]}, at=NOON))
     said = [item.object for item in live(20) if item.resource == "events"]
@@ -59,7 +59,7 @@ def test_an_init_container_goes_first(kubelet, live, push):
     ]
 
 
-def test_an_image_that_is_there_is_not_pulled_unless_always(kubelet, live, push, node):
+def test_a_present_image_is_pulled_only_with_the_policy_always(kubelet, live, push, node):
     ref, _ = push("app:1", ("app", 2))
     kubelet.add(pod("one", "n1", {"app": ref}))
     live(10)
@@ -69,14 +69,14 @@ def test_an_image_that_is_there_is_not_pulled_unless_always(kubelet, live, push,
     assert reasons(live(5)) == ["Pulling", "Pulled"]
 
 
-def test_pulling_is_said_before_the_pulls_turn_comes(kubelet, live, push, node):
+def test_the_pulling_event_precedes_the_turn_of_the_pull(kubelet, live, push, node):
     for number in range(3):
         kubelet.add(pod(f"web{number}", "n1", {"app": push(f"app{number}:1", (f"app{number}", 50))[0]}))
     assert reasons(live(1)) == ["Pulling"] * 3
     assert len(node.pulls) == 1
 
 
-def test_a_failed_pull_is_tried_again_after_ten_twenty_forty_seconds(kubelet, live, push, registries):
+def test_a_failed_pull_is_retried_after_ten_twenty_forty_seconds(kubelet, live, push, registries):
     ref, _ = push("app:1", ("app", 2))
     registries.refuse(ref, Refusal.RATE_LIMITED)
     web = pod("web", "n1", {"app": ref})
@@ -89,7 +89,7 @@ def test_a_failed_pull_is_tried_again_after_ten_twenty_forty_seconds(kubelet, li
     assert web["status"]["phase"] == "Running"
 
 
-def test_a_failure_says_why_and_then_that_it_waits(kubelet, live, registries):
+def test_a_failure_is_reported_with_its_reason_and_then_as_back_off(kubelet, live, registries):
     web = pod("web", "n1", {"app": "registry.test/nothing:1"})
     kubelet.add(web)
     assert reasons(live(1)) == ["Pulling", "Failed"]
@@ -107,7 +107,7 @@ def test_a_failure_says_why_and_then_that_it_waits(kubelet, live, registries):
         pytest.param("registry.test/app:1", "Never", "ErrImageNeverPull", id="never pulled"),
     ],
 )
-def test_what_cannot_be_pulled_has_no_lease_and_never_backs_off(kubelet, live, image, policy, reason):
+def test_an_image_that_cannot_be_pulled_has_no_lease_and_no_back_off(kubelet, live, image, policy, reason):
     web = pod("web", "n1", {"app": image})
     kubelet.add(web, policy=policy)
     assert "BackOff" not in reasons(live(30))
@@ -126,7 +126,7 @@ def test_a_deleted_pod_takes_its_pull_and_its_events_along(kubelet, live, push, 
     assert not node.pulls
 
 
-def test_a_pull_that_was_waiting_gives_way_when_its_pod_goes(kubelet, live, push):
+def test_a_queued_pull_ends_when_its_pod_is_deleted(kubelet, live, push):
     for name in ("one", "two", "three"):
         kubelet.add(pod(name, "n1", {"app": push(f"{name}:1", (name, 30))[0]}))
     live(1)
@@ -136,7 +136,7 @@ def test_a_pull_that_was_waiting_gives_way_when_its_pod_goes(kubelet, live, push
     assert [str(pull.reference) for pull in kubelet.node.pulls] == ["registry.test/three:1"]
 
 
-def test_only_unused_images_are_tidied_away(kubelet, live, push, node):
+def test_garbage_collection_removes_only_unused_images(kubelet, live, push, node):
     ref, _ = push("app:1", ("app", 2))
     kubelet.add(pod("web", "n1", {"app": ref}))
     live(10)

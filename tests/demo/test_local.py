@@ -1,4 +1,4 @@
-"""``pulltrace local``: settings, where to look, and what is said when there is no containerd."""
+"""``pulltrace local``: its settings, the socket, and its messages without a containerd."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ from pulltrace.settings import Address, SettingsError
 from tests.demo.conftest import HOST
 
 
-def test_everything_listens_on_loopback_unless_told_otherwise():
+def test_everything_listens_on_loopback_by_default():
     server, agent = load({})
     assert (server.http_addr, server.metrics_addr) == (Address("127.0.0.1", 8080), Address("127.0.0.1", 9090))
     assert agent.node_name == node_name(socket.gethostname())
@@ -22,7 +22,7 @@ def test_everything_listens_on_loopback_unless_told_otherwise():
     assert (server.http_addr, server.metrics_addr.port, agent.node_name) == (Address("", 80), 9090, "box")
 
 
-def test_the_mistakes_of_both_halves_are_told_once_each():
+def test_the_mistakes_of_both_halves_are_reported_once_each():
     environ = {"PULLTRACE_HISTORY_TTL": "soon", "PULLTRACE_REPORT_INTERVAL": "1", "PULLTRACE_LOG_LEVEL": "loud"}
     with pytest.raises(SettingsError) as caught:
         load(environ)
@@ -39,17 +39,17 @@ def test_the_mistakes_of_both_halves_are_told_once_each():
         ("", "localhost"),
     ],
 )
-def test_a_machines_name_becomes_a_nodes_name(hostname, name):
+def test_a_host_name_becomes_a_node_name(hostname, name):
     assert node_name(hostname) == name
 
 
-async def test_without_a_socket_it_says_so_in_one_line(tmp_path):
+async def test_a_missing_socket_is_reported_in_one_line(tmp_path):
     server, agent = load({"PULLTRACE_CONTAINERD_SOCKET": str(tmp_path / "no.sock")})
     with pytest.raises(LocalError, match=r"no\.sock does not exist"):
         await run(server, agent)
 
 
-async def test_a_socket_that_nobody_listens_on_is_told(tmp_path):
+async def test_a_socket_without_a_listener_is_reported(tmp_path):
     path = tmp_path / "dead.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
@@ -59,7 +59,7 @@ async def test_a_socket_that_nobody_listens_on_is_told(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-async def test_a_socket_out_of_reach_is_told_with_what_to_do(folder):
+async def test_a_socket_without_permission_is_reported_with_advice(folder):
     path = str(folder / "containerd.sock")
     server, agent = load({"PULLTRACE_CONTAINERD_SOCKET": path})
     with socket.socket(socket.AF_UNIX) as listening:
@@ -84,7 +84,7 @@ async def local(environ, **options):
     )
 
 
-async def test_it_shows_a_pull_of_this_machine_and_ends_cleanly(node, push, folder):
+async def test_it_shows_a_pull_of_this_machine_and_exits_cleanly(node, push, folder):
     async with SimulatedContainerd(node, folder / "containerd.sock") as containerd:
         ref, image = push("app:1", ("base", 4), ("app", 6))
         node.pull(ref)
@@ -104,7 +104,7 @@ async def test_it_shows_a_pull_of_this_machine_and_ends_cleanly(node, push, fold
 
 
 async def where(process):
-    """What it says about itself names its dashboard."""
+    """Return the URL of the dashboard from the log."""
     while line := (await process.stdout.readline()).decode():
         if "dashboard" in line:
             return line.partition("http://")[2].partition("/")[0].join(("http://", "/"))

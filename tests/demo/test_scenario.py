@@ -1,4 +1,4 @@
-"""The demo's story, in time of its own: an hour in a second or two."""
+"""The demo's scenario in virtual time: an hour in a second or two."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tests.demo.conftest import NOON
 
 
 def play(scenario, seconds, tick=0.5):
-    """What happens in so many seconds, a list for each tick."""
+    """Run the scenario for some seconds; return the steps of each tick."""
     return [scenario.advance(tick) for _ in range(round(seconds / tick))]
 
 
@@ -38,13 +38,13 @@ def test_images_share_bases():
     assert nginx.chain_ids[0] == redis.chain_ids[0]
 
 
-def test_something_is_always_going_on(half_an_hour):
+def test_there_is_always_a_pull_in_progress(half_an_hour):
     _, _, active = half_an_hour
     assert min(active[10:]) >= 1
     assert sum(active) / len(active) > 4
 
 
-def test_every_kind_of_trouble_happens(half_an_hour):
+def test_every_kind_of_failure_occurs(half_an_hour):
     _, happened, _ = half_an_hour
     assert any(isinstance(item, Crashed) for item in happened)
     said = [item.object for item in happened if isinstance(item, Said)]
@@ -55,7 +55,7 @@ def test_every_kind_of_trouble_happens(half_an_hour):
     assert {"Pulling", "Pulled", "BackOff", "Failed", "InspectFailed", "ErrImageNeverPull"} <= reasons
 
 
-def test_it_does_not_grow(half_an_hour):
+def test_its_state_does_not_grow(half_an_hour):
     scenario, _, _ = half_an_hour
     before = size(scenario)
     play(scenario, 1800)
@@ -70,7 +70,7 @@ def size(scenario):
     )
 
 
-def test_the_same_seed_tells_the_same_story():
+def test_the_same_seed_gives_the_same_scenario():
     arrivals = [play(Scenario(5, now=NOON, seed=7), 60) for _ in range(2)]
     assert arrivals[0] == arrivals[1]
     assert arrivals[0] != play(Scenario(5, now=NOON, seed=8), 60)
@@ -92,14 +92,14 @@ def test_the_slow_registry_takes_more_than_a_minute():
 
 
 @pytest.mark.parametrize("nodes", [1, 2, 3, 40])
-def test_any_number_of_nodes_will_do(nodes):
+def test_any_number_of_nodes_works(nodes):
     scenario = Scenario(nodes, now=NOON)
     assert len(scenario.kubelets) == nodes
     assert any(play(scenario, 20))
 
 
 @pytest.mark.parametrize("speed", [0.1, 10, 100])
-def test_at_any_speed_the_clock_stays_right(speed):
+def test_the_clock_is_right_at_any_speed(speed):
     scenario = Scenario(2, now=NOON, speed=speed)
     play(scenario, 10, tick=0.2)
     assert {round(node.now - NOON, 3) for node in scenario.nodes.values()} == {10}

@@ -1,4 +1,4 @@
-"""Stories of one simulated containerd, step by step."""
+"""One simulated containerd, step by step."""
 
 import json
 from hashlib import sha256
@@ -20,7 +20,7 @@ def held(pull, kind):
     return [name for resource, name in pull.lease.resources if resource == kind]
 
 
-def test_the_documents_are_json_with_digests_that_are_theirs(push):
+def test_the_documents_are_json_and_match_their_digests(push):
     _, image = push("app:1", ("base", 2), ("app", 3))
     for document in image.documents:
         assert document.digest == "sha256:" + sha256(document.data).hexdigest()
@@ -32,11 +32,11 @@ def test_the_documents_are_json_with_digests_that_are_theirs(push):
     assert parse(image.config.data).chain_ids == list(image.chain_ids)
 
 
-def test_a_layer_of_the_same_name_and_size_is_the_same_layer():
+def test_layers_with_the_same_name_and_size_are_identical():
     assert make_layer("base", 5) == make_layer("base", 5) != make_layer("base", 6)
 
 
-def test_a_pull_goes_from_an_empty_lease_to_an_image_of_three_names(node, push, until):
+def test_a_pull_starts_with_an_empty_lease_and_ends_with_three_names(node, push, until):
     ref, image = push("app:1", ("base", 2), ("app", 3))
     pull = node.pull(ref)
     assert list(pull.lease.labels) == ["containerd.io/gc.expire"]
@@ -50,21 +50,21 @@ def test_a_pull_goes_from_an_empty_lease_to_an_image_of_three_names(node, push, 
     assert not node.store.ingests
 
 
-def test_the_image_is_named_only_when_everything_is_unpacked(node, push, until):
+def test_the_image_record_is_written_after_everything_is_unpacked(node, push, until):
     ref, image = push("app:1", ("base", 2), ("app", 3))
     node.pull(ref)
     until(lambda: node.store.records)
     assert set(node.store.snapshots) == set(image.chain_ids)
 
 
-def test_it_takes_as_long_as_the_registry_and_the_disk_need(node, push, until):
+def test_the_duration_follows_from_the_registry_and_the_disk(node, push, until):
     ref, _ = push("app:1", ("app", 50))  # 5 s to fetch at 10 MiB/s, 2.5 s to unpack 125 MiB at 50 MiB/s
     pull = node.pull(ref)
     until(lambda: pull.state)
     assert 7.5 < node.now - NOON < 9.5
 
 
-def test_at_ten_times_the_speed_it_takes_a_tenth(registries, push):
+def test_ten_times_the_speed_takes_a_tenth_of_the_time(registries, push):
     ref, _ = push("app:1", ("app", 50))
     node = VirtualContainerd(registries, now=NOON, disk=50 * MIB, speed=10)
     pull = node.pull(ref)
@@ -75,7 +75,7 @@ def test_at_ten_times_the_speed_it_takes_a_tenth(registries, push):
     assert node.now == pytest.approx(NOON + 1)
 
 
-def test_pulls_share_the_bandwidth_of_the_node(registries, push):
+def test_pulls_share_the_bandwidth_of_their_node(registries, push):
     node = VirtualContainerd(registries, now=NOON, bandwidth=10 * MIB)
     pulls = [node.pull(push(f"app{number}:1", (f"app{number}", 20))[0]) for number in range(2)]
     node.advance(3)
@@ -83,7 +83,7 @@ def test_pulls_share_the_bandwidth_of_the_node(registries, push):
     assert all(pull.state is None for pull in pulls)
 
 
-def test_an_unpack_is_prepared_before_the_download_and_committed_after_it(node, registries, push, until):
+def test_a_snapshot_is_prepared_before_the_download_and_committed_after_it(node, registries, push, until):
     ref, image = push("app:1", ("base", 2), ("app", 3))
     registries.holds[image.layers[0].blob.digest] = MIB
     pull = node.pull(ref)
@@ -112,7 +112,7 @@ def test_offsets_move_in_steps_of_a_mebibyte(node, push, until):
     assert seen == {step * MIB for step in range(9)}
 
 
-def test_only_three_layers_arrive_at_once(node, registries, push):
+def test_at_most_three_layers_are_downloaded_at_once(node, registries, push):
     ref, image = push("app:1", *((f"layer{number}", 4) for number in range(6)))
     for layer in image.layers:
         registries.holds[layer.blob.digest] = MIB
@@ -123,7 +123,7 @@ def test_only_three_layers_arrive_at_once(node, registries, push):
     assert len(held(pull, "ingests")) == len(offsets)
 
 
-def test_the_slots_are_those_of_a_pull_or_of_the_node(node, registries, push):
+def test_download_slots_belong_to_the_pull_or_to_the_node_depending_on_the_version(node, registries, push):
     for name in ("one", "two"):
         ref, image = push(f"{name}:1", *((f"{name} {number}", 4) for number in range(3)))
         for layer in image.layers:
@@ -131,7 +131,7 @@ def test_the_slots_are_those_of_a_pull_or_of_the_node(node, registries, push):
         node.pull(ref)
         node.advance(5)
     assert len(node.transfers) == (3 if node.slots_per_node else 6)
-    # From 2.1 on even the second pull's index waits for a slot.
+    # From 2.1 on, even the index of the second pull waits for a slot.
     assert (len(node.store.ingests) == 4) is node.slots_per_node
 
 
@@ -179,7 +179,7 @@ def test_a_repeated_pull_fetches_nothing_and_updates_the_name(node, push, until)
     assert node.store.records[ref].updated_at > before
 
 
-def test_of_a_half_cached_image_only_the_rest_is_fetched(node, push, until):
+def test_only_the_missing_layers_of_a_half_cached_image_are_fetched(node, push, until):
     base = node.pull(push("base:1", ("base", 4))[0])
     until(lambda: base.state)
     ref, image = push("app:1", ("base", 4), ("app", 4))
@@ -191,7 +191,7 @@ def test_of_a_half_cached_image_only_the_rest_is_fetched(node, push, until):
 
 
 @pytest.mark.parametrize("why", list(Refusal), ids=lambda why: why.name)
-def test_a_refused_pull_is_a_short_empty_lease(node, registries, push, until, why):
+def test_a_rejected_pull_is_a_short_empty_lease(node, registries, push, until, why):
     ref, _ = push("app:1", ("app", 4))
     registries.refuse(ref, why)
     pull = node.pull(ref)
@@ -203,7 +203,7 @@ def test_a_refused_pull_is_a_short_empty_lease(node, registries, push, until, wh
     assert not node.store.leases
 
 
-def test_a_cancelled_pull_vanishes_within_three_tenths_of_a_second(node, push):
+def test_a_cancelled_pull_disappears_within_three_tenths_of_a_second(node, push):
     pull = node.pull(push("app:1", ("base", 1), ("app", 40))[0])
     node.advance(2)
     assert node.store.ingests
@@ -215,7 +215,7 @@ def test_a_cancelled_pull_vanishes_within_three_tenths_of_a_second(node, push):
     assert pull.error.endswith("context canceled")
 
 
-def test_a_cancelled_pull_gives_its_locks_and_slots_to_the_next(node, push, until):
+def test_a_cancelled_pull_releases_its_locks_and_slots(node, push, until):
     ref, _ = push("app:1", *((f"layer{number}", 40) for number in range(4)))
     first = node.pull(ref)
     node.advance(2)
@@ -226,7 +226,7 @@ def test_a_cancelled_pull_gives_its_locks_and_slots_to_the_next(node, push, unti
     assert second.state is PullPhase.COMPLETED
 
 
-def test_a_killed_containerd_leaves_lease_and_ingest_which_the_next_pull_resumes(node, push, until):
+def test_a_killed_containerd_leaves_a_lease_and_an_ingest_that_the_next_pull_resumes(node, push, until):
     ref, image = push("app:1", ("app", 40))
     layer = image.layers[0].blob
     dead = node.pull(ref)
@@ -245,7 +245,7 @@ def test_a_killed_containerd_leaves_lease_and_ingest_which_the_next_pull_resumes
     assert layer.ref in held(dead, "ingests"), "although there is no such ingest any more"
 
 
-def test_an_image_with_the_same_layer_twice_fetches_it_once(node, push, until):
+def test_a_layer_that_occurs_twice_in_an_image_is_fetched_once(node, push, until):
     ref, image = push("app:1", ("empty", 1), ("app", 2), ("empty", 1))
     pull = node.pull(ref)
     until(lambda: pull.state)
@@ -253,7 +253,7 @@ def test_an_image_with_the_same_layer_twice_fetches_it_once(node, push, until):
     assert len(node.store.content) == len(image.documents) + 2
 
 
-def test_removing_an_image_leaves_what_others_need(node, push, until):
+def test_removing_an_image_keeps_the_content_of_others(node, push, until):
     one, first = push("one:1", ("base", 1), ("one", 1))
     two, second = push("two:1", ("base", 1), ("two", 1))
     pulls = [node.pull(one), node.pull(two)]
@@ -264,7 +264,7 @@ def test_removing_an_image_leaves_what_others_need(node, push, until):
     assert first.layers[1].blob.digest not in node.store.content
 
 
-def test_discarded_layers_leave_their_snapshots(registries, push):
+def test_discarded_layers_keep_their_snapshots(registries, push):
     node = VirtualContainerd(registries, now=NOON, store=Store(discard_unpacked_layers=True))
     ref, image = push("app:1", ("app", 4))
     node.pull(ref)
@@ -289,7 +289,7 @@ steps = st.one_of(
     st.lists(steps, max_size=20),
     st.sampled_from([CONTAINERD_1, CONTAINERD_2]),
 )
-def test_whatever_happens_the_last_pulls_end_and_leave_nothing_but_images(layers, arrival, version):
+def test_after_any_steps_the_last_pulls_end_and_only_images_remain(layers, arrival, version):
     registries = Registries()
     refs = [
         registries.push(

@@ -1,4 +1,4 @@
-"""What the documents name is there, and what is there is named in them."""
+"""The documentation and the code name the same variables, routes, metrics, values and fields."""
 
 import logging
 import re
@@ -38,7 +38,7 @@ each_text = pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
 
 
 def rows(page: str) -> dict[str, list[str]]:
-    """The page's tables: first cell, without backticks → the other cells."""
+    """Return the rows of a page's tables: the first cell without backticks, mapped to the other cells."""
     found = {}
     for line in (DOCS / page).read_text().splitlines():
         if line.startswith("| `"):
@@ -47,7 +47,7 @@ def rows(page: str) -> dict[str, list[str]]:
     return found
 
 
-def test_every_variable_stands_in_the_configuration_with_its_default_and_no_other() -> None:
+def test_the_configuration_page_lists_exactly_the_variables_with_their_defaults() -> None:
     documented = rows("configuration.md")
     known = {item.metadata["name"]: item.metadata for item in settings.variables()}
     assert documented.keys() == known.keys()
@@ -57,22 +57,22 @@ def test_every_variable_stands_in_the_configuration_with_its_default_and_no_othe
 
 
 @each_text
-def test_no_text_names_a_variable_that_is_not(path: Path) -> None:
+def test_no_text_names_an_unknown_variable(path: Path) -> None:
     known = {item.metadata["name"] for item in settings.variables()}
     assert set(re.findall(r"\bPULLTRACE_[A-Z_]+[A-Z]\b", path.read_text())) <= known
 
 
-def test_the_package_to_install_is_this_version() -> None:
+def test_install_commands_name_this_version_of_the_package() -> None:
     named = [name for path in TEXTS for name in re.findall(r"/v([^/]+)/pulltrace-(.+?)-py3-none-any", path.read_text())]
     assert set(named) == {(__version__, __version__)}
 
 
-def test_the_commands_name_this_version() -> None:
+def test_other_commands_name_this_version() -> None:
     pattern = r"pulltrace-(?:(?:agent|server):)?(\d+\.\d+\.\d+)"
     assert {name for path in TEXTS for name in re.findall(pattern, path.read_text())} == {__version__}
 
 
-def test_an_agent_asks_the_scheduler_for_what_it_was_measured_to_take() -> None:
+def test_the_agents_resource_requests_match_the_measurements() -> None:
     [row] = re.findall(r"^\| \*\*now: (.+)$", (ROOT / "bench" / "README.md").read_text(), re.MULTILINE)
     megabytes, millicores = (
         [
@@ -89,14 +89,14 @@ def test_an_agent_asks_the_scheduler_for_what_it_was_measured_to_take() -> None:
 
 
 def leaves(tree: object, path: str = "") -> set[str]:
-    """Every path into a tree of values, inner ones included."""
+    """Return every path into a tree of values, including inner nodes."""
     if not isinstance(tree, dict):
         return {path}
     return {path}.union(*(leaves(tree[name], f"{path}.{name}".lstrip(".")) for name in tree))
 
 
 @each_text
-def test_no_text_names_a_value_of_the_chart_that_is_not(path: Path) -> None:
+def test_no_text_names_an_unknown_chart_value(path: Path) -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     known = leaves(values)
     roots = "|".join(values)
@@ -107,19 +107,19 @@ def test_no_text_names_a_value_of_the_chart_that_is_not(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def hub() -> Hub:
-    """A server's state, with nothing in it."""
+    """An empty hub."""
     return Hub(settings.load(settings.ServerSettings, {}), Metrics())
 
 
 @pytest.fixture(scope="module")
 def metrics(hub: Hub) -> set[str]:
-    """Names as Prometheus sees them."""
-    # Some are there only where there is a cluster to watch.
+    """The names of all metrics."""
+    # Some metrics exist only with a cluster.
     body, _ = hub.metrics.render("text/plain", replace(hub.gauges(), watches=[("pods", True)]))
     return set(re.findall(r"^# TYPE (pulltrace_\S+) \S+$", body.decode(), re.MULTILINE))
 
 
-def test_every_route_stands_in_its_page_and_no_other(hub: Hub) -> None:
+def test_the_api_page_lists_exactly_the_routes(hub: Hub) -> None:
     known = {
         route.path for route in api_routes(hub, AnonymousAuthenticator(), lambda: None) if isinstance(route, Route)
     } | {
@@ -129,25 +129,25 @@ def test_every_route_stands_in_its_page_and_no_other(hub: Hub) -> None:
     assert {name.split()[1] for name in rows("api.md") if re.match(r"(GET|POST) /", name)} == known
 
 
-def test_every_metric_stands_in_its_page_and_no_other(metrics: set[str]) -> None:
+def test_the_metrics_page_lists_exactly_the_metrics(metrics: set[str]) -> None:
     assert rows("metrics.md").keys() == metrics
 
 
 @pytest.mark.parametrize("name", ["files/alerts.yaml", "files/dashboard.json"])
-def test_alerts_and_dashboard_ask_for_metrics_that_are(name: str, metrics: set[str]) -> None:
+def test_alerts_and_dashboard_use_existing_metrics(name: str, metrics: set[str]) -> None:
     text = (CHART / name).read_text()
     asked = set(re.findall(r"\bpulltrace_[a-z_]+[a-z]\b", text))
     parts = {f"{metric}_{part}" for metric in metrics for part in ("bucket", "sum", "count")}
     assert asked <= metrics | parts
 
 
-def test_every_alert_has_a_part_of_the_page_where_its_runbook_leads() -> None:
+def test_every_runbook_link_leads_to_a_section() -> None:
     alerts = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())["groups"][0]["rules"]
     headings = re.findall(r"^### (Pulltrace\w+)$", (DOCS / "metrics.md").read_text(), re.MULTILINE)
     assert set(headings) == {rule["alert"] for rule in alerts}
 
 
-def test_every_field_and_every_word_of_the_api_stands_in_its_page() -> None:
+def test_the_api_page_lists_every_field_and_every_value() -> None:
     page = (DOCS / "api.md").read_text()
     for kind in SHOWN:
         for name in kind.__struct_encode_fields__:
@@ -166,19 +166,19 @@ def test_every_field_and_every_word_of_the_api_stands_in_its_page() -> None:
     [ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")],
     ids=lambda path: path.name,
 )
-def test_every_relative_link_outside_the_site_leads_somewhere(path: Path) -> None:
+def test_every_relative_link_outside_the_site_has_a_target(path: Path) -> None:
     for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", path.read_text()):
         assert (path.parent / target).exists(), target
 
 
-def test_every_test_that_security_names_is_there() -> None:
+def test_every_test_named_in_security_exists() -> None:
     named = re.findall(r"`(tests/[^`]+)`", (ROOT / "SECURITY.md").read_text())
     assert named
     for name in named:
         assert (ROOT / name).exists(), name
 
 
-def test_the_agent_can_make_the_calls_that_security_names_and_no_other() -> None:
+def test_the_agent_can_make_exactly_the_calls_named_in_security() -> None:
     calls = set()
     for proto in (Path(pulltrace.__file__).parent / "agent" / "containerd_api").rglob("*.proto"):
         text = proto.read_text()
@@ -189,7 +189,7 @@ def test_the_agent_can_make_the_calls_that_security_names_and_no_other() -> None
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
-    # Other libraries' deprecations, met while MkDocs is imported, are not what is tested here.
+    # Ignore deprecation warnings of libraries that MkDocs imports.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         monkeypatch.setenv("NO_MKDOCS_2_WARNING", "1")
@@ -206,7 +206,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path, monkeypatch: pytest.M
     assert (tmp_path / "site" / about["icon"].removeprefix(site.site_url)).is_file()
 
 
-def test_a_forks_pages_lead_to_the_fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pages_of_a_fork_link_to_the_fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         monkeypatch.setenv("NO_MKDOCS_2_WARNING", "1")

@@ -1,4 +1,4 @@
-"""Pulltrace's own programs as real processes, on loopback, each ended by its own pid."""
+"""Pulltrace's programs as real processes on loopback, each stopped by its own pid."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ class Program:
             await self.stop()
 
     async def start(self) -> None:
-        """Start it (again)."""
+        """Start or restart it."""
         self.process = await asyncio.create_subprocess_exec(
             *self._command,
             env=self._environment,
@@ -45,11 +45,11 @@ class Program:
 
     @property
     def output(self) -> str:
-        """All it has said."""
+        """Return its whole output."""
         return "".join(self._output)
 
     async def says(self, text: str, seconds: float = 30) -> None:
-        """Wait until it has said this."""
+        """Wait until its output contains this text."""
         async with asyncio.timeout(seconds):
             while True:
                 if text in self.output:
@@ -57,7 +57,7 @@ class Program:
                 await asyncio.sleep(0.05)
 
     async def stop(self, how: int = signal.SIGTERM, seconds: float = 20) -> int:
-        """Send a signal and wait for the end."""
+        """Send a signal and wait for the process to exit."""
         with suppress(ProcessLookupError):
             self.process.send_signal(how)
         async with asyncio.timeout(seconds):
@@ -80,17 +80,17 @@ class Api:
         await self._session.close()
 
     async def get(self, path: str) -> Any:
-        """The JSON at a path."""
+        """Return the JSON at a path."""
         async with self._session.get(self.url + path) as answer:
             return json.loads(await answer.read())
 
     async def pulls(self, query: str = "") -> list[dict[str, Any]]:
-        """All pulls, as the server tells them."""
+        """Return all pulls of the server's list."""
         answer = await self.get(f"/api/v1/pulls{query}")
         return list(answer["pulls"])
 
     async def ready(self, seconds: float = 30) -> None:
-        """Wait until the server says it is ready."""
+        """Wait until the server is ready."""
         async with asyncio.timeout(seconds):
             while True:
                 with suppress(aiohttp.ClientError):
@@ -108,7 +108,7 @@ class Api:
                 await asyncio.sleep(0.05)
 
     async def until(self, true: Any, seconds: float = 30) -> list[dict[str, Any]]:
-        """Poll the list until something holds of it; answer that list."""
+        """Poll the list until a condition holds; return that list."""
         pulls: list[dict[str, Any]] = []
         try:
             async with asyncio.timeout(seconds):

@@ -1,4 +1,4 @@
-"""The main job, end to end: a real containerd pulls, Pulltrace's own processes tell it through the API."""
+"""The main purpose, end to end: a real containerd pulls, and Pulltrace's processes show it in the API."""
 
 import asyncio
 import signal
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
 
 @pytest.fixture
 async def local(node: Containerd) -> AsyncIterator[Api]:
-    """`pulltrace local` on the node's containerd."""
+    """Run `pulltrace local` on the containerd of the node."""
     port = free_port()
     settings = {
         "CONTAINERD_SOCKET": str(node.socket),
@@ -36,7 +36,7 @@ async def local(node: Containerd) -> AsyncIterator[Api]:
 
 @pytest.fixture
 def halves(node: Containerd) -> Callable[..., tuple[Program, Program, int]]:
-    """A server and an agent as two processes."""
+    """Run a server and an agent as two processes."""
 
     def make(**more: str) -> tuple[Program, Program, int]:
         port = free_port()
@@ -63,7 +63,7 @@ def all_done(count: int) -> Callable[[list[dict[str, Any]]], bool]:
     return lambda pulls: len(pulls) == count and all(pull["status"] == "completed" for pull in pulls)
 
 
-async def test_three_images_at_once_are_three_pulls_with_exact_numbers(
+async def test_three_images_at_once_are_three_pulls_with_exact_figures(
     local: Api, node: Containerd, registry: Registry
 ) -> None:
     base = make_layer(2 * MIB)
@@ -94,7 +94,7 @@ async def test_three_images_at_once_are_three_pulls_with_exact_numbers(
         assert all(layer["pullId"] == pull["id"] for layer in pull["layers"])
 
 
-async def test_a_registry_that_stalls_makes_the_pull_stalled_and_then_not(
+async def test_a_stalled_registry_makes_the_pull_stalled_until_it_continues(
     local: Api, node: Containerd, registry: Registry
 ) -> None:
     layer = make_layer(6 * MIB)
@@ -136,7 +136,7 @@ async def test_a_registry_silent_for_forty_seconds_is_a_stall_after_thirty(
         await api.until(all_done(1))
 
 
-async def test_a_cancelled_pull_is_failed_and_not_100_percent(local: Api, node: Containerd, registry: Registry) -> None:
+async def test_a_cancelled_pull_is_not_at_100_percent(local: Api, node: Containerd, registry: Registry) -> None:
     layer = make_layer(4 * MIB)
     ref = registry.push("team/app:1", make_image(layer))
     registry.blob(layer.digest).hold(at=2 * MIB)
@@ -149,7 +149,7 @@ async def test_a_cancelled_pull_is_failed_and_not_100_percent(local: Api, node: 
     assert "etaSeconds" not in pull
 
 
-async def test_the_next_try_after_containerd_was_killed_is_attempt_2_of_the_same_row(
+async def test_the_retry_after_containerd_was_killed_is_attempt_2_of_the_same_row(
     local: Api, node: Containerd, registry: Registry
 ) -> None:
     layer = make_layer(6 * MIB)
@@ -169,7 +169,7 @@ async def test_the_next_try_after_containerd_was_killed_is_attempt_2_of_the_same
     assert after["downloadedBytes"] + after["cachedBytes"] == layer.size
 
 
-async def test_a_server_restarted_mid_pull_has_its_history_back(
+async def test_a_server_restarted_mid_pull_recovers_its_history(
     halves: Callable[..., tuple[Program, Program, int]], node: Containerd, registry: Registry
 ) -> None:
     first, second = make_layer(MIB), make_layer(8 * MIB)
@@ -177,13 +177,13 @@ async def test_a_server_restarted_mid_pull_has_its_history_back(
     server, agent, port = halves()
     async with server, agent, Api(port) as api:
         await api.ready()
-        registry.blob(first.digest).hold()  # nobody sees a pull that ends between two looks
+        registry.blob(first.digest).hold()  # the agent does not observe a pull that ends between two polls
         pulling = asyncio.create_task(node.cri.pull(done))
         await api.until(lambda pulls: pulls and pulls[0]["totalKnown"])
         registry.blob(first.digest).release()
         await pulling
         before = by_name(await api.until(all_done(1)), done)
-        registry.blob(second.digest).hold(at=4 * MIB)  # it is in the middle, however long the server takes to be back
+        registry.blob(second.digest).hold(at=4 * MIB)  # stays half-way until the server is back
         pulling = asyncio.create_task(node.cri.pull(running))
         await api.until(lambda pulls: any(pull["downloadedBytes"] and pull["status"] != "completed" for pull in pulls))
         await server.stop(signal.SIGKILL)
@@ -199,7 +199,7 @@ async def test_a_server_restarted_mid_pull_has_its_history_back(
         assert by_name(pulls, running)["downloadedBytes"] == second.size
 
 
-async def test_an_agent_killed_mid_pull_comes_back_to_the_same_row(
+async def test_an_agent_killed_mid_pull_continues_the_same_row(
     halves: Callable[..., tuple[Program, Program, int]], node: Containerd, registry: Registry
 ) -> None:
     layer = make_layer(8 * MIB)
@@ -207,7 +207,7 @@ async def test_an_agent_killed_mid_pull_comes_back_to_the_same_row(
     server, agent, port = halves()
     async with server, agent, Api(port) as api:
         await api.ready()
-        registry.blob(layer.digest).hold(at=4 * MIB)  # in the middle, however long the agent takes to be back
+        registry.blob(layer.digest).hold(at=4 * MIB)  # stays half-way until the agent is back
         pulling = asyncio.create_task(node.cri.pull(ref))
         (before,) = await api.until(lambda pulls: pulls and pulls[0]["downloadedBytes"])
         await agent.stop(signal.SIGKILL)
@@ -221,7 +221,7 @@ async def test_an_agent_killed_mid_pull_comes_back_to_the_same_row(
 
 
 @pytest.mark.parametrize("half", ["server", "agent"])
-async def test_both_halves_end_soon(
+async def test_both_halves_exit_soon(
     half: str, halves: Callable[..., tuple[Program, Program, int]], registry: Registry
 ) -> None:
     server, agent, port = halves()

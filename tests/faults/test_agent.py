@@ -6,7 +6,7 @@ import signal
 from tests.faults.lab import Process
 
 
-async def test_an_agent_killed_mid_pull_comes_back_to_the_same_row(lab, fault):
+async def test_an_agent_killed_mid_pull_continues_the_same_row(lab, fault):
     await lab.pulled("done", 1)
     running = await lab.running("app", 12)
     before = await lab.row_of(running)

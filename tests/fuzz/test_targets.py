@@ -9,7 +9,7 @@ RUNS = 2000
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_a_target_takes_what_it_begins_with_and_what_that_leads_to(name: str) -> None:
+def test_a_target_accepts_its_seeds_and_their_mutations(name: str) -> None:
     pytest.importorskip("atheris", reason="no atheris for this Python")
     runs, finding = fuzz(name, f"-runs={RUNS}", "-seed=7")
     assert not finding, finding

@@ -21,12 +21,12 @@ async def refusal(cluster, watch):
     return event["object"]["code"]
 
 
-async def test_it_is_ready_and_says_its_version(cluster):
+async def test_it_is_ready_and_returns_its_version(cluster):
     assert await cluster.request("GET", "/readyz") == "ok"
     assert (await cluster.request("GET", "/version"))["gitVersion"].startswith("v1.")
 
 
-async def test_a_service_account_may_only_what_its_role_allows(cluster):
+async def test_a_service_account_can_do_only_what_its_role_allows(cluster):
     await cluster.request("POST", f"{NAMESPACE}/serviceaccounts", {"metadata": {"name": "reader"}})
     token = await cluster.service_account_token("default", "reader")
     with pytest.raises(APIError, match="cannot list resource") as refused:
@@ -46,7 +46,7 @@ async def test_a_service_account_may_only_what_its_role_allows(cluster):
     assert (await cluster.request("GET", f"{NAMESPACE}/pods", token=token))["items"] == []
 
 
-async def test_a_token_review_knows_its_own_tokens(cluster):
+async def test_a_token_review_recognises_the_servers_own_tokens(cluster):
     await cluster.request("POST", f"{NAMESPACE}/serviceaccounts", {"metadata": {"name": "agent"}})
     token = await cluster.service_account_token("default", "agent")
     path = "/apis/authentication.k8s.io/v1/tokenreviews"
@@ -67,7 +67,7 @@ async def test_a_pod_can_be_written_as_a_kubelet_writes_it(cluster):
     assert written["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "ErrImagePull"
 
 
-async def test_it_comes_back_with_what_it_had_after_a_kill(cluster):
+async def test_its_data_survives_a_kill(cluster):
     await cluster.request("POST", f"{NAMESPACE}/configmaps", config_map("kept"))
     await cluster.kill()
     await cluster.start()
@@ -75,7 +75,7 @@ async def test_it_comes_back_with_what_it_had_after_a_kill(cluster):
 
 
 @pytest.mark.parametrize("watch_cache", [True, False], ids=["watch-cache", "no-watch-cache"])
-async def test_a_watch_from_before_a_compaction_is_gone(apiserver_binary, watch_cache):
+async def test_a_watch_from_before_a_compaction_returns_gone(apiserver_binary, watch_cache):
     async with APIServer(watch_cache=watch_cache) as cluster:
         before = (await cluster.request("GET", f"{NAMESPACE}/configmaps"))["metadata"]["resourceVersion"]
         await cluster.request("POST", f"{NAMESPACE}/configmaps", config_map("one"))

@@ -69,14 +69,14 @@ async def test_an_error_of_the_registry_reaches_the_kubelet(node, registry, stat
         await node.cri.pull(ref)
 
 
-async def test_another_registrys_names_can_be_answered_here(node, registry):
+async def test_names_of_another_registry_can_be_served_here(node, registry):
     registry.push("library/nginx:1.27", make_image(make_layer(1000)))
     node.trust("docker.io", registry.url)
     await node.cri.pull("docker.io/library/nginx:1.27")
     assert [one.repo_tags for one in await node.cri.list()] == [["docker.io/library/nginx:1.27"]]
 
 
-async def test_a_killed_containerd_comes_back_with_its_images(node, registry):
+async def test_a_killed_containerd_keeps_its_images(node, registry):
     ref = registry.push("team/app:1.0", make_image(make_layer(1000)))
     await node.cri.pull(ref)
     await node.kill()

@@ -7,7 +7,7 @@ from tests.soak.soak import Soak
 
 
 @pytest.mark.timeout(60)
-async def test_ten_seconds_of_faults_leave_nothing_wrong(monkeypatch):
+async def test_every_invariant_holds_after_ten_seconds_of_faults(monkeypatch):
     quick = {faults.network_resets: 1, faults.containerd_garbage: 1, faults.agent_frozen: 1}
     monkeypatch.setattr(faults, "FAULTS", quick)
     result = await Soak(seed=1, seconds=8, nodes=2, speed=3).run()

@@ -21,7 +21,7 @@ from tests.real.process import free_port
 from tests.soak.wire import Wire
 
 TICK = 0.2
-"""Seconds between two looks at the clock."""
+"""Seconds between two steps of the simulation."""
 SEEN_AFTER = 2.0
 """Seconds after which an agent that nothing ails has seen a pull: it asks twice a second."""
 HISTORY = 60.0

@@ -1,4 +1,4 @@
-"""Tokens stay out of what others can read: process lists, logs at debug level, metrics, answers to those who err."""
+"""Tokens never appear in process lists, debug logs, metrics or error responses."""
 
 import gzip
 import json
@@ -22,14 +22,14 @@ REPORT = "/api/v1/report"
 
 @dataclass
 class Mode:
-    """How agents say who they are: a token that is right and one that is wrong, and what the server is told."""
+    """One way to authenticate agents: a valid token, an invalid one, and the server's configuration."""
 
     right: str
     wrong: str
     server: dict[str, str]
     in_file: bool = True
     environment: dict[str, str] = field(default_factory=dict)
-    """Of the server, beside its own variables."""
+    """Further variables of the server."""
 
 
 @pytest.fixture
@@ -40,12 +40,12 @@ async def containerd(tmp_path: Path) -> Any:
 
 
 def listed(program: Program, *more: str) -> str:
-    """What /proc tells every user of a process; and ``more`` that it tells its own user."""
+    """Return the data in /proc that every user can read, and with ``more`` the data for the process's own user."""
     return "".join(Path(f"/proc/{program.process.pid}", name).read_text() for name in ("cmdline", "comm", *more))
 
 
 async def mistaken_answers(url: str, tokens: tuple[str, ...]) -> str:
-    """Answers to requests that are wrong, each in its own way, sent with each token."""
+    """Return the responses to several invalid requests, each sent with each token."""
     told = ""
     body = json.dumps({"nodeName": "Not_A_Node", "pulls": 5}).encode()
     async with aiohttp.ClientSession() as session:
@@ -70,14 +70,14 @@ async def mistaken_answers(url: str, tokens: tuple[str, ...]) -> str:
 
 
 @pytest.mark.parametrize("in_file", [False, True], ids=["environment", "file"])
-async def test_nobody_is_told_a_shared_token(tmp_path, containerd, in_file):
+async def test_a_shared_token_never_leaks(tmp_path, containerd, in_file):
     right = "right-7c1f94d2a6"
     mode = Mode(right, "wrong-e03b58d917", {"AGENT_TOKEN": right}, in_file=in_file)
     await nobody_is_told(mode, tmp_path / "token", containerd.socket)
 
 
 @pytest.mark.cluster
-async def test_nobody_is_told_a_token_that_is_reviewed(tmp_path, containerd, cluster):
+async def test_a_reviewed_token_never_leaks(tmp_path, containerd, cluster):
     accounts = Accounts(cluster)
     await accounts.prepare(AGENT)
     await accounts.agent_on(NODE)
@@ -89,7 +89,7 @@ async def test_nobody_is_told_a_token_that_is_reviewed(tmp_path, containerd, clu
 
 
 async def nobody_is_told(mode: Mode, mounted: Path, socket: Path) -> None:
-    """Run both programs, and read what they tell in process lists, logs, metrics and answers."""
+    """Run both programs and collect their process lists, logs, metrics and responses."""
     port, metrics = free_port(), free_port()
     url = f"http://127.0.0.1:{port}"
 
@@ -102,7 +102,7 @@ async def nobody_is_told(mode: Mode, mounted: Path, socket: Path) -> None:
     ports = {"HTTP_ADDR": f"127.0.0.1:{port}", "METRICS_ADDR": f"127.0.0.1:{metrics}"}
     server = Program("server", LOG_LEVEL="debug", **ports, **mode.server)
     server._environment |= mode.environment
-    # In a file, a token is not in the environment either; there, only the process's own user and root could read it.
+    # A token in a file is not in the environment, which only the process's own user and root can read.
     more = ["environ"] if mode.in_file else []
     tokens = (mode.right, mode.wrong)
     async with server, Api(port) as api:
@@ -124,7 +124,7 @@ async def nobody_is_told(mode: Mode, mounted: Path, socket: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["server", "agent"])
-async def test_a_token_that_cannot_be_one_ends_the_program_without_being_told(command):
+async def test_an_invalid_token_ends_the_program_without_leaking(command):
     async with Program(command, AGENT_TOKEN="half-7c1f94d2a6 half-e03b58d917") as program:
         await program.says("PULLTRACE_AGENT_TOKEN")
         assert await program.process.wait() == 2
