@@ -89,6 +89,20 @@ class ErrorReason(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Factor(StrEnum):
+    """The factor that limits a pull. ``docs/verdicts.md`` has the rule for each."""
+
+    REGISTRY = "registry"
+    NETWORK = "network"
+    DISK = "disk"
+    CPU = "cpu"
+    QUEUE = "queue"
+    SLOTS = "slots"
+    LAYER = "layer"
+    RATE_LIMIT = "rate_limit"
+    UNKNOWN = "unknown"
+
+
 class EventType(StrEnum):
     """The kind of change that an event reports."""
 
@@ -159,6 +173,24 @@ class PullState(_Wire, frozen=True):
     completed_at: Time | None = None
     error: Text | None = None
     error_reason: ErrorReason | None = None
+    via: list[Text] | None = None
+
+
+class NodeLoad(_Wire, frozen=True):
+    """How busy a node was over the last ``seconds``, measured only while it pulls. An absent figure is unknown.
+
+    Pressures are the percentage of time in which some task waited for I/O, the CPU or memory (``/proc/pressure``). The
+    disk is the busiest one of the node (``/proc/diskstats``).
+    """
+
+    seconds: float
+    io_pressure: float | None = None
+    cpu_pressure: float | None = None
+    memory_pressure: float | None = None
+    disk: Text = ""
+    disk_busy: float | None = None
+    disk_read_per_sec: float | None = None
+    disk_written_per_sec: float | None = None
 
 
 class AgentReport(_Wire, frozen=True):
@@ -181,6 +213,7 @@ class AgentReport(_Wire, frozen=True):
     boot_id: Text = ""
     sequence: Count = 0
     heartbeat_seconds: float = 0.0
+    load: NodeLoad | None = None
 
 
 class ReportResponse(_Wire, frozen=True):
@@ -224,6 +257,14 @@ class PodCorrelation(_Wire, frozen=True):
     waiting_reason: str | None = None
 
 
+class Bound(_Wire, frozen=True):
+    """The factor that limits a pull, in a word and a sentence. ``figures`` are the numbers of the sentence by name."""
+
+    by: Factor
+    why: str
+    figures: dict[str, float] = {}
+
+
 class PullStatus(_Wire, frozen=True):
     """One pull of one image on one node.
 
@@ -231,7 +272,9 @@ class PullStatus(_Wire, frozen=True):
     node already had (``cached_bytes``). ``percent`` is ``downloaded_bytes`` as a share of it, from 0 to 100. It is 100
     for a cached image and never decreases within one ``attempt``. ``eta_seconds`` is the time until the image is ready,
     including unpacking; it is absent if there is no basis for an estimate. ``ref_guessed`` means that the tag in
-    ``image_ref`` is a guess. ``next_retry_at`` is always an estimate.
+    ``image_ref`` is a guess. ``next_retry_at`` is always an estimate. ``usual_seconds`` is the median duration of
+    earlier pulls like this one; ``slower_than_usual`` is the factor by which this one exceeds it, if it does. ``via``
+    are the mirrors that the node tries before ``registry``, in this order.
     """
 
     id: str
@@ -266,6 +309,10 @@ class PullStatus(_Wire, frozen=True):
     manifest_digest: str | None = None
     media_type: str | None = None
     snapshotter: str | None = None
+    bound: Bound | None = None
+    usual_seconds: float | None = None
+    slower_than_usual: float | None = None
+    via: list[str] | None = None
 
 
 class RemovedPull(_Wire, frozen=True):
@@ -320,6 +367,7 @@ class NodeStatus(_Wire, frozen=True):
     agent_version: str = ""
     containerd_version: str = ""
     snapshotter: str = ""
+    load: NodeLoad | None = None
 
 
 class RegistryStatus(_Wire, frozen=True):

@@ -17,7 +17,7 @@ from pulltrace import __version__
 from pulltrace.agent.http_client import Answer, HttpError, Poster
 from pulltrace.logs import fields
 from pulltrace.settings import AgentSettings
-from pulltrace.wire import MAX_PULLS, MAX_REPORT, AgentReport, PullState, ReportResponse, to_time
+from pulltrace.wire import MAX_PULLS, MAX_REPORT, AgentReport, NodeLoad, PullState, ReportResponse, to_time
 
 MAX_UNTOLD = 4 << 20
 """Bytes of ends kept while the server is away; the oldest go first."""
@@ -64,6 +64,8 @@ class Reporter:
         self._answer = msgspec.json.Decoder(ReportResponse)
         self.containerd_version = ""
         self.snapshotter = ""
+        self.load: NodeLoad | None = None
+        """How busy the node has been since the last poll; None while it is idle."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -116,6 +118,7 @@ class Reporter:
             boot_id=self._boot_id,
             sequence=self._sequence,
             heartbeat_seconds=heartbeat,
+            load=self.load,
         )
         try:
             answer = await self._send(msgspec.json.encode(report), self._authorization())

@@ -7,6 +7,7 @@ import time
 
 from pulltrace.agent.containerd import SOCKETS, Containerd, ContainerdError, find_socket
 from pulltrace.agent.poller import Poller
+from pulltrace.agent.pressure import Pressure
 from pulltrace.agent.reporter import Reporter
 from pulltrace.agent.resolver import ThreadPerLookup
 from pulltrace.logs import fields
@@ -43,7 +44,7 @@ async def watch(settings: AgentSettings, silence_limit: float = SILENCE_LIMIT) -
 
 
 async def _watch(containerd: Containerd, reporter: Reporter, interval: float, silence_limit: float) -> None:
-    poller, pull_log = Poller(containerd), PullLog()
+    poller, pull_log, pressure = Poller(containerd), PullLog(), Pressure()
     responded_at = time.monotonic()
     silent = False
     gc.freeze()
@@ -69,6 +70,7 @@ async def _watch(containerd: Containerd, reporter: Reporter, interval: float, si
             live, ended = poller.tracker.pulls(), poller.tracker.ended()
             pull_log.write(live, ended)
             reporter.snapshotter = poller.tracker.snapshotter
+            reporter.load = pressure.measure(began, pulling=bool(live))
             reporter.offer(live, ended)
         await asyncio.sleep(max(0.0, began + interval - time.monotonic()))
 

@@ -14,7 +14,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from pulltrace import __version__
-from pulltrace.wire import ErrorReason, NodeState, PullPhase, PullStatus
+from pulltrace.wire import ErrorReason, Factor, NodeState, PullPhase, PullStatus
 
 MAX_REGISTRIES = 20
 BUCKETS = (1, 5, 10, 20, 30, 60, 120, 180, 240, 300, 360, 480, 600, 900, 1200, 1800, 2700, 3600)
@@ -63,6 +63,12 @@ class Metrics:
             buckets=BUCKETS,
             registry=mine,
         )
+        self._bound = Counter(
+            "pulltrace_pulls_bound", "Ended pulls by the factor that limited them.", ["by"], registry=mine
+        )
+        self._bound_seconds = Counter(
+            "pulltrace_pull_bound_seconds", "Seconds of pulls by the factor that limited them.", ["by"], registry=mine
+        )
         self._bytes = Counter(
             "pulltrace_pull_bytes_total", "Bytes fetched, as they arrive.", ["registry"], registry=mine
         )
@@ -109,6 +115,10 @@ class Metrics:
         """A pull left a phase after so long."""
         self._phase.labels(phase.value).observe(seconds)
 
+    def limited(self, factor: Factor, seconds: float) -> None:
+        """Count the time for which a factor limited a pull."""
+        self._bound_seconds.labels(factor.value).inc(seconds)
+
     def ended(self, pull: PullStatus) -> None:
         """An attempt ended, well or not."""
         host = self._host(pull.registry)
@@ -119,6 +129,7 @@ class Metrics:
         if pull.status is PullPhase.FAILED:
             self._errors.labels(host, (pull.error_reason or ErrorReason.UNKNOWN).value).inc()
         self._cached.labels(host).inc(pull.cached_bytes)
+        self._bound.labels((pull.bound.by if pull.bound else Factor.UNKNOWN).value).inc()
 
     def render(self, accept: str, gauges: Gauges) -> tuple[bytes, str]:
         """A scrape's body and its content type: OpenMetrics when asked for. Meant for a thread: it takes a while."""

@@ -16,7 +16,7 @@ from pulltrace.server.api.auth import AnonymousAuthenticator
 from pulltrace.server.api.routes import api_routes
 from pulltrace.server.metrics import Metrics
 from pulltrace.server.pulls.hub import Hub
-from pulltrace.wire import ErrorReason, EventType, LayerPhase, NodeState, PullPhase
+from pulltrace.wire import ErrorReason, EventType, Factor, LayerPhase, NodeState, PullPhase
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -33,6 +33,8 @@ SHOWN = (
     wire.RolloutNodes,
     wire.NodeStatus,
     wire.RegistryStatus,
+    wire.NodeLoad,
+    wire.Bound,
 )
 each_text = pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
 
@@ -154,6 +156,7 @@ def test_the_api_page_lists_every_field_and_every_value() -> None:
             assert f"`{name}`" in page, f"{kind.__name__}.{name}"
     for word in [*ErrorReason, *EventType, *PullPhase]:
         assert f"`{word.value}`" in page, word
+    assert rows("verdicts.md").keys() == {"by", *Factor}
     knows = (DOCS / "how-it-knows.md").read_text()
     for state in [*PullPhase, *LayerPhase]:
         assert f"`{state.value}`" in knows, state

@@ -18,6 +18,7 @@ from msgspec import structs
 from pulltrace.server.kubernetes.attempts import Failure
 from pulltrace.server.kubernetes.demand import ImageDemand
 from pulltrace.server.kubernetes.errors import FIRST_BACK_OFF
+from pulltrace.server.pulls.analysis import Analysis, Insight
 from pulltrace.server.pulls.image_names import WHOLE_SECONDS, Name
 from pulltrace.server.pulls.node import Pull
 from pulltrace.server.pulls.status import ArrivalContext, status_of, status_without_pull
@@ -52,6 +53,10 @@ class Arrival:
     """Who waits; of an ended story, who waited."""
     status: PullStatus | None = None
     """As last told."""
+    ahead: tuple[str, ...] = ()
+    """The images that the node is pulling while this one is queued, the oldest pull first."""
+    waited_behind: tuple[str, ...] = ()
+    """The last images that were ahead of it."""
     _number: int = 0
     """Which attempt ``pull`` is."""
     _seen: int = 0
@@ -166,19 +171,22 @@ class Arrival:
         if pull.started_at - WHOLE_SECONDS <= failure.at <= (pull.ended_at or 0.0) + REPORT_LATE:
             self._failure = failure
 
-    def tell(self, stall_timeout: float, now: float) -> PullStatus | None:
+    def tell(self, stall_timeout: float, analysis: Analysis, now: float) -> PullStatus | None:
         """What there is to tell that was not told yet."""
         pull, demand = self.pull, self.demand
         live = pull is not None and pull.ended_at is None
-        basis = (pull, pull and pull.ended_at, pull and pull.reason, demand, self.name, self.status, self._failure)
+        basis = (
+            (pull, pull and pull.ended_at, pull and pull.reason),
+            (demand, self.name, self.status, self._failure, self.ahead),
+        )
         if not live and basis == self._basis:
             return None
         self._basis = basis
         if pull and demand and pull.presumed and not self._failure and self._number >= self._attempt:
             _correct(pull, demand)
         status = (
-            (pull and self._of_pull(pull, stall_timeout, now))
-            or (demand and self._of_want(demand))
+            (pull and self._of_pull(pull, stall_timeout, analysis, now))
+            or (demand and self._of_want(demand, analysis))
             or (not demand and self._given_up(now))
         )
         if not status or status == self.status:
@@ -186,7 +194,7 @@ class Arrival:
         self.status = status
         return status
 
-    def _of_pull(self, pull: Pull, stall_timeout: float, now: float) -> PullStatus | None:
+    def _of_pull(self, pull: Pull, stall_timeout: float, analysis: Analysis, now: float) -> PullStatus | None:
         """The attempt as its agent tells it. None when people know more of it, or of a later one, already."""
         told = self.status
         if self._number < self._attempt and (pull.ended_at is None or pull.phase is PullPhase.COMPLETED):
@@ -205,9 +213,10 @@ class Arrival:
             self._failure = replace(self._failure, next_retry_at=None)  # nobody will try again
         failure = self._failure if pull.phase is PullPhase.FAILED else None
         self._presumed = pull.presumed and not failure
-        return status_of(pull, self._told(self._number, failure), stall_timeout, now)
+        insight = analysis.of_pull(pull, (failure.reason if failure else None) or pull.reason, self.waited_behind, now)
+        return status_of(pull, self._told(self._number, failure, insight), stall_timeout, now)
 
-    def _of_want(self, demand: ImageDemand) -> PullStatus | None:
+    def _of_want(self, demand: ImageDemand, analysis: Analysis) -> PullStatus | None:
         """What the kubelet alone can tell: that the image is queued, could not be had, or came unseen."""
         told = self.status
         failure = None if demand.pulling else demand.failure
@@ -221,7 +230,8 @@ class Arrival:
             return None
         self._presumed, self._failure = False, failure
         self._begun = demand.since if demand.heard else -math.inf
-        return status_without_pull(demand, self._told(attempt, failure))
+        insight = analysis.of_demand(demand, self.name.registry, self.ahead)
+        return status_without_pull(demand, self._told(attempt, failure, insight))
 
     def _given_up(self, now: float) -> PullStatus | None:
         """The kubelet asked again, and before anything came of it the pods were gone."""
@@ -262,7 +272,7 @@ class Arrival:
             return demand.since > ended_at + WHOLE_SECONDS
         return demand.failure.at > ended_at + WHOLE_SECONDS + FIRST_BACK_OFF
 
-    def _told(self, attempt: int, failure: Failure | None) -> ArrivalContext:
+    def _told(self, attempt: int, failure: Failure | None, insight: Insight) -> ArrivalContext:
         name = self.name
         return ArrivalContext(
             id=self.id,
@@ -275,6 +285,7 @@ class Arrival:
             error=failure.message if failure else None,
             reason=failure.reason if failure else None,
             next_retry_at=failure.next_retry_at if failure else None,
+            insight=insight,
         )
 
 

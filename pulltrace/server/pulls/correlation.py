@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pulltrace.server.kubernetes.demand import ImageDemand
+from pulltrace.server.pulls.analysis import Analysis
 from pulltrace.server.pulls.arrival import Arrival, Match
 from pulltrace.server.pulls.image_names import Name, names_of
 from pulltrace.server.pulls.node import Pull
@@ -34,8 +35,9 @@ class Joined:
 class Correlation:
     """The open stories of all nodes. Owned by the hub."""
 
-    def __init__(self, stall_timeout: float) -> None:
+    def __init__(self, stall_timeout: float, analysis: Analysis) -> None:
         self._stall_timeout = stall_timeout
+        self._analysis = analysis
         self._nodes: dict[str, dict[str, Arrival]] = {}  # node → id → story
 
     def join(self, node: str, pulls: Iterable[Pull], demands: Sequence[ImageDemand], now: float) -> Joined:
@@ -47,10 +49,13 @@ class Correlation:
         for pull in ordered:
             self._place(arrivals, pull, names[pull.key], now, joined)
         _place_wants(arrivals, node, demands)
+        ahead = tuple(pull.state.repository or "another image" for pull in ordered if pull.ended_at is None)
         for arrival in list(arrivals.values()):
             if arrival.pull is None and (arrival.demand is None or (arrival.demand.pulled_at and not arrival.status)):
                 _drop(arrivals, arrival, joined)
                 continue
+            if arrival.demand and arrival.demand.pulling and (not arrival.pull or arrival.pull.ended_at is not None):
+                arrival.ahead, arrival.waited_behind = ahead, ahead or arrival.waited_behind
             self._tell(arrival, now, joined)
             if arrival.demand is None and _is_settled(arrival, now):
                 del arrivals[arrival.id]
@@ -100,7 +105,7 @@ class Correlation:
             found.attach(pull, name)
 
     def _tell(self, arrival: Arrival, now: float, joined: Joined) -> None:
-        while status := arrival.tell(self._stall_timeout, now):
+        while status := arrival.tell(self._stall_timeout, self._analysis, now):
             joined.changed.append((arrival, status))
             if not status.status.ended:  # after an end there may be a beginning
                 return

@@ -18,6 +18,7 @@ from pulltrace.server.kubernetes.objects import Change
 from pulltrace.server.kubernetes.source import ClusterSource
 from pulltrace.server.limits import Limits
 from pulltrace.server.metrics import Gauges, Metrics
+from pulltrace.server.pulls.analysis import Analysis
 from pulltrace.server.pulls.correlation import SETTLES_AFTER, Correlation
 from pulltrace.server.pulls.feed import Feed
 from pulltrace.server.pulls.inventory import Inventory, Merged
@@ -82,7 +83,8 @@ class Hub:
             self.source.tell = self._kube_change
         self._cluster = cluster
         self._pulls = Inventory(ttl=settings.history_ttl, born=clock(), limits=self.limits)
-        self._correlation = Correlation(settings.stall_timeout)
+        self._analysis = Analysis()
+        self._correlation = Correlation(settings.stall_timeout, self._analysis)
         self._outcomes = Outcomes(metrics, waits=cluster is not None)
         self._dirty: set[str] = set()
         self._woken_at = 0.0
@@ -122,6 +124,8 @@ class Hub:
         """Publish what changed since the last tick."""
         for merged in self._pulls.watch(now):
             self._log_node(merged.node)
+            if merged.node.name not in self._pulls.nodes:
+                self._analysis.forget(merged.node.name)
             self._take(merged, now)
         if self._cluster:
             self._dirty |= self._cluster.expire(now)
@@ -214,4 +218,5 @@ def _node_status(node: Node, now: float) -> NodeStatus:
         agent_version=node.agent_version,
         containerd_version=node.containerd_version,
         snapshotter=node.snapshotter,
+        load=node.load_at(now),
     )

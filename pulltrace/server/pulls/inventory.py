@@ -169,6 +169,7 @@ class Inventory:
         node.agent_version = report.agent_version
         node.containerd_version = report.containerd_version
         node.snapshotter = report.snapshotter
+        node.load = report.load
         if is_told(report.timestamp):
             node.set_clock(report.timestamp.timestamp() - now)
 

@@ -9,7 +9,18 @@ from typing import TypeGuard
 from msgspec import structs
 
 from pulltrace.server.pulls.rates import Speed, Unpacking
-from pulltrace.wire import ErrorReason, LayerPhase, LayerState, LayerStatus, NodeState, PullPhase, PullState, to_time
+from pulltrace.server.pulls.verdict import Verdict
+from pulltrace.wire import (
+    ErrorReason,
+    LayerPhase,
+    LayerState,
+    LayerStatus,
+    NodeLoad,
+    NodeState,
+    PullPhase,
+    PullState,
+    to_time,
+)
 
 DEFAULT_HEARTBEAT = 10.0
 LOST_AFTER = 60.0
@@ -17,12 +28,16 @@ SKEW_TOLERATED = 2.0
 """Seconds a node's clock may be off before its times are shifted: less is the way of the report."""
 LATE_REPORTS = 8
 """So many reports in a row that seem this late are not late: the node's clock was set back."""
+LOAD_AGE = 6.0
+"""Seconds for which a node's load is valid: reports of a pulling node arrive every second."""
 OLDEST = 7 * 24 * 3600.0
 """No pull began longer ago: containerd's leases end after a day. What says otherwise is a broken clock."""
 
 
 _STILL = Speed(0, 0.0)
 """Of a pull that has ended; one that comes back to life begins to count anew."""
+_SETTLED = Verdict()
+"""Of a pull whose final verdict is published."""
 
 
 @dataclass(slots=True, eq=False)
@@ -62,6 +77,8 @@ class Pull:
     layer_speeds: dict[str, Speed] = field(default_factory=dict)
     published_layers: dict[str, tuple[LayerState, LayerStatus]] = field(default_factory=dict)
     """Layers that stood still when they were last told, and how; ``status`` keeps them."""
+    verdict: Verdict = field(default_factory=Verdict)
+    """What has limited it so far."""
     seen_at: float | None = None
     """When its agent last told of it."""
     _phase_since: float = 0.0
@@ -126,6 +143,7 @@ class Pull:
     def settle(self) -> None:
         """Nothing more will be told of it: let go of what that would be made from."""
         self.state = structs.replace(self.state, layers=None)
+        self.verdict = _SETTLED
 
     def came(self, at: float) -> None:
         """It had not failed: nobody saw its end, and the kubelet had the image at ``at``. So every byte came."""
@@ -168,12 +186,18 @@ class Node:
     active: dict[str, Pull] = field(default_factory=dict)
     ended: OrderedDict[str, Pull] = field(default_factory=OrderedDict)
     unpacking: Unpacking = field(default_factory=Unpacking)
+    load: NodeLoad | None = None
+    """How busy the node was, as of its last report."""
     legacy: bool = False
 
     def arrival_of(self, key: str) -> str:
         """The id under which people know another pull of this node; the agent's own where nobody does."""
         pull = self.active.get(key) or self.ended.get(key)
         return pull.arrival_id if pull and pull.arrival_id else key
+
+    def load_at(self, now: float) -> NodeLoad | None:
+        """Return how busy the node is, None if that is not known for this moment."""
+        return self.load if now - self.last_seen <= LOAD_AGE else None
 
     def lately(self, seconds: float, now: float) -> Iterator[Pull]:
         """What runs, and what we learned to have ended in the last so many seconds."""

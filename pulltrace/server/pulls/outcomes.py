@@ -8,7 +8,7 @@ import logging
 from pulltrace.logs import fields
 from pulltrace.server.metrics import Metrics
 from pulltrace.server.pulls.node import Pull
-from pulltrace.wire import ErrorReason, PullPhase, PullStatus
+from pulltrace.wire import ErrorReason, Factor, PullPhase, PullStatus
 
 PATIENCE = 5.0
 """Seconds to wait for the cause of a failure."""
@@ -60,17 +60,28 @@ class Outcomes:
         if not pull.history:
             for phase, seconds in pull.phases.items():
                 self._metrics.phase(phase, seconds)
+            for factor, seconds in pull.verdict.seconds.items():
+                self._metrics.limited(factor, seconds)
+            if queued := pull.phases.get(PullPhase.QUEUED):
+                self._metrics.limited(Factor.QUEUE, queued)
 
     def _ended(self, pull: PullStatus) -> None:
         self._metrics.ended(pull)
         seconds = (pull.completed_at - pull.started_at).total_seconds() if pull.completed_at else 0.0
         if pull.status is PullPhase.COMPLETED:
             rate = round(pull.downloaded_bytes / seconds) if seconds else None
-            told = fields(**_who(pull), seconds=seconds, bytes=pull.downloaded_bytes, bytes_per_sec=rate)
+            told = fields(**_who(pull), seconds=seconds, bytes=pull.downloaded_bytes, bytes_per_sec=rate, **_why(pull))
             _log.info("pull.completed", extra=told)
         else:
             reason = pull.error_reason.value if pull.error_reason else None
-            _log.info("pull.failed", extra=fields(**_who(pull), seconds=seconds, reason=reason, error=pull.error))
+            told = fields(**_who(pull), seconds=seconds, reason=reason, error=pull.error, **_why(pull))
+            _log.info("pull.failed", extra=told)
+
+
+def _why(pull: PullStatus) -> dict[str, str | float | None]:
+    """The limiting factor and the usual duration, as log fields."""
+    bound = pull.bound
+    return {"bound": bound.by.value if bound else None, "why": bound.why if bound else None}
 
 
 def _who(pull: PullStatus) -> dict[str, str | int | None]:

@@ -7,6 +7,7 @@ nobody's sum over pulls counts a byte twice.
 from dataclasses import dataclass
 
 from pulltrace.server.kubernetes.demand import ImageDemand
+from pulltrace.server.pulls.analysis import NO_INSIGHT, Insight
 from pulltrace.server.pulls.node import Pull
 from pulltrace.server.pulls.rates import seconds_left
 from pulltrace.wire import (
@@ -37,6 +38,7 @@ class ArrivalContext:
     error: str | None = None
     reason: ErrorReason | None = None
     next_retry_at: float | None = None
+    insight: Insight = NO_INSIGHT
 
 
 @dataclass(slots=True)
@@ -94,6 +96,8 @@ def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, now: fl
         manifest_digest=state.manifest_digest,
         media_type=state.media_type,
         snapshotter=state.snapshotter or node.snapshotter or None,
+        bound=context.insight.bound,
+        via=state.via,
     )
 
 
@@ -130,6 +134,7 @@ def status_without_pull(demand: ImageDemand, context: ArrivalContext) -> PullSta
         pods=list(context.pods) or None,
         registry=context.registry,
         repository=context.repository,
+        bound=context.insight.bound,
     )
 
 

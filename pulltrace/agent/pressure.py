@@ -1,0 +1,94 @@
+"""How busy the node is, from ``/proc``. Read only while the node pulls: an idle node pays nothing.
+
+The kernel publishes pressure stall information (https://docs.kernel.org/accounting/psi.html) and disk statistics
+(https://docs.kernel.org/admin-guide/iostats.html) for the whole host. A container may read both without privileges.
+Where one of them cannot be read, its figures are unknown.
+"""
+
+import re
+from typing import NamedTuple
+
+from pulltrace.wire import NodeLoad
+
+_RESOURCES = ("io", "cpu", "memory")
+_MOST = 64 << 10  # bytes read of a file: the statistics of several hundred disks
+_SECTOR = 512  # bytes, in /proc/diskstats, whatever the disk has
+_SKIPPED = re.compile(rb"(ram|zram|sr|fd)\d")  # no disks that images are unpacked to
+_LATEST = 10.0  # seconds; what happened over a longer time describes no moment
+
+
+class _Disk(NamedTuple):
+    """Counters since boot: bytes read and written, and seconds in which at least one request was in progress."""
+
+    read: int
+    written: int
+    busy: float
+
+
+class Pressure:
+    """Compares two readings while the node pulls."""
+
+    def __init__(self, proc: str = "/proc") -> None:
+        self._proc = proc
+        self._at: float | None = None
+        self._stalls: dict[str, int] = {}
+        self._disks: dict[str, _Disk] = {}
+
+    def measure(self, now: float, *, pulling: bool) -> NodeLoad | None:
+        """Return the load since the last call, None for the first call of a pull. ``now`` is monotonic time."""
+        if not pulling:
+            self._at = None
+            return None
+        stalls = {name: total for name in _RESOURCES if (total := self._stall(name)) is not None}
+        disks = parse_disks(self._contents("diskstats"))
+        at, self._at = self._at, now
+        before, self._stalls = self._stalls, stalls
+        disks_before, self._disks = self._disks, disks
+        if at is None or not 0.0 < now - at <= _LATEST:
+            return None
+        seconds = now - at
+        percent = {
+            name: round(min(max((total - before[name]) / (seconds * 1e4), 0.0), 100.0), 1)
+            for name, total in stalls.items()
+            if name in before
+        }
+        changes = [
+            (disk.busy - old.busy, name, disk, old) for name, disk in disks.items() if (old := disks_before.get(name))
+        ]
+        busy, name, disk, old = max(changes, default=(0.0, "", _Disk(0, 0, 0.0), _Disk(0, 0, 0.0)))
+        return NodeLoad(
+            seconds=round(seconds, 3),
+            io_pressure=percent.get("io"),
+            cpu_pressure=percent.get("cpu"),
+            memory_pressure=percent.get("memory"),
+            disk=name,
+            disk_busy=round(min(max(100 * busy / seconds, 0.0), 100.0), 1) if name else None,
+            disk_read_per_sec=round(max(disk.read - old.read, 0) / seconds, 1) if name else None,
+            disk_written_per_sec=round(max(disk.written - old.written, 0) / seconds, 1) if name else None,
+        )
+
+    def _stall(self, resource: str) -> int | None:
+        """Microseconds since boot in which some task waited for the resource."""
+        found = re.search(rb"^some .*total=(\d+)", self._contents(f"pressure/{resource}"), re.MULTILINE)
+        return int(found[1]) if found else None
+
+    def _contents(self, name: str) -> bytes:
+        try:
+            with open(f"{self._proc}/{name}", "rb", buffering=0) as file:  # noqa: PTH123  # pathlib costs 1 MiB
+                return file.read(_MOST)
+        except OSError:
+            return b""
+
+
+def parse_disks(text: bytes) -> dict[str, _Disk]:
+    """Read ``/proc/diskstats``; a disk without requests is left out."""
+    disks = {}
+    for line in text.splitlines():
+        columns = line.split()
+        if len(columns) < 14 or _SKIPPED.match(columns[2]) or not all(map(bytes.isdigit, columns[3:14])):
+            continue
+        if columns[3] == columns[7] == b"0":
+            continue
+        name = columns[2].decode(errors="replace")
+        disks[name] = _Disk(int(columns[5]) * _SECTOR, int(columns[9]) * _SECTOR, int(columns[12]) / 1000)
+    return disks

@@ -1,0 +1,189 @@
+"""The rules by which one moment of a pull gets its limiting factor. Sans-I/O. ``docs/verdicts.md`` explains them.
+
+Each rule needs a measurement that proves it: a comparison with another registry, node or moment, or the load of the
+node. Where none does, nothing is concluded.
+"""
+
+from pulltrace.server.pulls.node import Node, Pull
+from pulltrace.server.pulls.paces import Paces
+from pulltrace.server.pulls.verdict import NOTHING, Moment
+from pulltrace.wire import Factor, LayerPhase, LayerState, NodeLoad, PullPhase
+
+BUSY_DISK, DISK_PRESSURE = 80.0, 40.0
+"""Percent of time from which a disk is a limit: its busy time, and the time in which some task waited for I/O."""
+CPU_PRESSURE, IDLE_DISK = 60.0, 20.0
+"""Percent of time from which the CPU is a limit, while tasks wait less than ``IDLE_DISK`` for I/O."""
+FASTER = 3.0
+"""How many times faster a comparison must be to prove a limit."""
+LARGE_LAYER = 0.5
+"""Share of the bytes to fetch from which one layer dominates an image."""
+DROPPED = 0.67
+"""A pull's rate with its last layer, as a share of that with several: above it, connections are not the limit."""
+FULL_LINE = 0.85
+"""Share of the node's best total rate from which its line is full."""
+SLOTS = 3
+"""containerd's default for downloads at the same time."""
+
+_OPEN = (LayerPhase.WAITING, LayerPhase.DOWNLOADING)
+
+
+def limiting_factor(pull: Pull, paces: Paces, now: float) -> Moment:
+    """Return what limits a live pull at this moment, as far as measurements show it."""
+    layers = pull.state.layers or []
+    load = pull.node.load_at(now)
+    if pull.phase is PullPhase.EXTRACTING:
+        return _disk(load) or _cpu(load) or NOTHING
+    missing = [layer for layer in layers if layer.state in _OPEN]
+    mine = [layer for layer in missing if not layer.fetched_by]
+    downloading = [layer for layer in mine if layer.state is LayerPhase.DOWNLOADING]
+    if missing and not mine:
+        return _fetched_elsewhere(pull, missing)
+    if not downloading:
+        return _no_slot(pull) or NOTHING
+    rate = pull.arriving.rate(now)
+    if rate <= 0.0:
+        return _disk(load) or NOTHING
+    if len(downloading) > 1:
+        pull.verdict.best_rate = max(pull.verdict.best_rate, rate)
+    per_connection = rate / len(downloading)
+    moment = (
+        _disk(load)
+        or _one_layer(pull, mine, rate, paces, now)
+        or _compared(pull, per_connection, rate, paces, now)
+        or NOTHING
+    )
+    if pull.state.registry:
+        paces.record(pull.node.name, pull.state.registry, per_connection, rate, now)
+    return moment
+
+
+def unexplained(pull: Pull, now: float) -> str:
+    """Return why no factor is named for a live pull."""
+    registry = pull.state.registry or "The registry"
+    if pull.phase is PullPhase.RESOLVING:
+        return f"{registry} has not returned the manifest yet."
+    if pull.phase is PullPhase.EXTRACTING:
+        return "Everything is downloaded; neither the disk nor the CPU is measured to limit unpacking."
+    if pull.arriving.rate(now) <= 0.0:
+        return "No data arrives; the measurements on the node do not explain why."
+    return "The measurements do not name one limit for this download."
+
+
+def _disk(load: NodeLoad | None) -> Moment | None:
+    if load is None or load.disk_busy is None or load.io_pressure is None:
+        return None
+    if load.disk_busy < BUSY_DISK or load.io_pressure < DISK_PRESSURE:
+        return None
+    figures = {"diskBusyPercent": load.disk_busy, "ioPressurePercent": load.io_pressure}
+    if load.disk_written_per_sec is not None:
+        figures["diskBytesPerSec"] = load.disk_written_per_sec
+    sentence = "Disk {} is {diskBusyPercent} busy, and tasks wait for I/O {ioPressurePercent} of the time."
+    return Moment(Factor.DISK, sentence, (load.disk,), figures)
+
+
+def _cpu(load: NodeLoad | None) -> Moment | None:
+    """Unpacking is the part of a pull that needs the CPU."""
+    if load is None or load.cpu_pressure is None or load.io_pressure is None:
+        return None
+    if load.cpu_pressure < CPU_PRESSURE or load.io_pressure > IDLE_DISK:
+        return None
+    sentence = "Unpacking waits for the CPU {cpuPressurePercent} of the time, and for I/O {ioPressurePercent}."
+    figures = {"cpuPressurePercent": load.cpu_pressure, "ioPressurePercent": load.io_pressure}
+    return Moment(Factor.CPU, sentence, (), figures)
+
+
+def _fetched_elsewhere(pull: Pull, missing: list[LayerState]) -> Moment:
+    other = pull.node.active.get(missing[0].fetched_by or "")
+    sentence = "Waits for {layersWaiting} of its layers, which {} is fetching."
+    image = _image(other) if other else "another pull"
+    return Moment(Factor.QUEUE, sentence, (image,), {"layersWaiting": float(len(missing))})
+
+
+def _no_slot(pull: Pull) -> Moment | None:
+    """Nothing of this pull is fetched while others use every slot, which a whole node shares from containerd 2.1 on."""
+    if not _shares_slots(pull.node.containerd_version):
+        return None
+    busy = {other: count for other in pull.node.active.values() if other is not pull and (count := _connections(other))}
+    if sum(busy.values()) < SLOTS:
+        return None
+    sentence = "{} occupies the download slots, which all pulls of this node share; {slotsInUse} are in use."
+    image = _image(max(busy, key=lambda other: busy[other]))
+    return Moment(Factor.SLOTS, sentence, (image,), {"slotsInUse": float(sum(busy.values()))})
+
+
+def _shares_slots(version: str) -> bool:
+    major, _, rest = version.removeprefix("v").partition(".")
+    minor = rest.partition(".")[0]
+    return major.isdecimal() and minor.isdecimal() and (int(major), int(minor)) >= (2, 1)
+
+
+def _connections(pull: Pull) -> int:
+    return sum(layer.state is LayerPhase.DOWNLOADING and not layer.fetched_by for layer in pull.state.layers or ())
+
+
+def _one_layer(pull: Pull, left: list[LayerState], rate: float, paces: Paces, now: float) -> Moment | None:
+    """Only a dominant layer is left, and the pull is slower than it was with several connections."""
+    if len(left) != 1 or not left[0].total_known:
+        return None
+    size = left[0].total_bytes - left[0].cached_bytes
+    total = sum(layer.total_bytes - layer.cached_bytes for layer in pull.state.layers or ())
+    if len(pull.state.layers or ()) < 2 or size < LARGE_LAYER * total:
+        return None
+    several = pull.verdict.best_rate
+    known = paces.of(pull.node.name, pull.state.registry or "", now)
+    if not several and known and rate >= DROPPED * known.per_connection:
+        several = known.total
+    if rate > DROPPED * several:
+        return None
+    figures = {"layerBytes": float(size), "totalBytes": float(total), "bytesPerSec": rate, "bestBytesPerSec": several}
+    sentence = (
+        "One layer holds {layerBytes} of {totalBytes} and is fetched over one connection at {bytesPerSec}; "
+        "several connections reached {bestBytesPerSec}."
+    )
+    return Moment(Factor.LAYER, sentence, (), figures)
+
+
+def _compared(pull: Pull, per_connection: float, rate: float, paces: Paces, now: float) -> Moment | None:
+    """Compare with other registries on this node, and with this registry on other nodes."""
+    registry = pull.state.registry
+    if not registry:
+        return None
+    node = pull.node
+    peers = paces.peers(registry, now)
+    fast_elsewhere = peers.nodes >= 3 and peers.per_connection >= FASTER * per_connection
+    other = paces.best_other(node.name, registry, now)
+    figures = {"bytesPerSec": rate, "bytesPerSecPerConnection": per_connection}
+    if other and other[1].per_connection >= FASTER * per_connection and other[1].total >= FASTER * rate:
+        if fast_elsewhere:
+            return None  # node and registry are both fast with others
+        figures |= {"comparedBytesPerSec": other[1].per_connection}
+        sentence = (
+            "{} delivers {bytesPerSecPerConnection} per connection; {} reached {comparedBytesPerSec} on this node."
+        )
+        return Moment(Factor.REGISTRY, sentence, (registry, other[0]), figures)
+    if fast_elsewhere and other:
+        figures |= {"comparedBytesPerSec": peers.per_connection}
+        sentence = "{} delivers {bytesPerSecPerConnection} per connection here, {comparedBytesPerSec} to other nodes."
+        return Moment(Factor.NETWORK, sentence, (registry,), figures)
+    return _full_line(node, figures, paces, now)
+
+
+def _full_line(node: Node, figures: dict[str, float], paces: Paces, now: float) -> Moment | None:
+    """Two registries at a time, each far below its best rate here, and the node's total at its own best."""
+    rates: dict[str, float] = {}
+    for pull in node.active.values():
+        if pull.state.registry:
+            rates[pull.state.registry] = rates.get(pull.state.registry, 0.0) + pull.bytes_per_second(now)
+    rates = {registry: rate for registry, rate in rates.items() if rate > 0.0}
+    best = {registry: paces.of(node.name, registry, now) for registry in rates}
+    total, most = sum(rates.values()), max((pace.total for pace in best.values() if pace), default=0.0)
+    slowed = all((pace := best[registry]) and rate <= pace.total / 2 for registry, rate in rates.items())
+    if len(rates) < 2 or not slowed or total < FULL_LINE * most:
+        return None
+    sentence = "This node receives {nodeBytesPerSec} from several registries together, about the most it ever received."
+    return Moment(Factor.NETWORK, sentence, (), figures | {"nodeBytesPerSec": total, "bestBytesPerSec": most})
+
+
+def _image(pull: Pull) -> str:
+    """The image's repository without its registry, as a sentence names it."""
+    return pull.state.repository or "another image"

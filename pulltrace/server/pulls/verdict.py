@@ -1,0 +1,172 @@
+"""Name the factor that limits a pull, in a word and a sentence with figures. Sans-I/O.
+
+``limiting`` judges one moment of a pull; a ``Verdict`` adds the moments up. The factor of a live pull is the one that
+has held for the last seconds, that of an ended pull the one that held for most of its time. Where the measurements do
+not identify one factor, the result is ``unknown``.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pulltrace.wire import Bound, Factor
+
+HOLDS = 5.0
+"""Seconds for which a factor must hold before it is published, and without which it is published no longer."""
+SHORT = 5.0
+"""Seconds; nothing is concluded about a pull that took less."""
+SHARE = 0.4
+"""Least share of an ended pull's time for which its factor must have held."""
+LONGEST_STEP = 10.0
+"""Seconds that one moment may count: nothing is known about a longer time between two reports."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What limits a pull now. ``sentence`` has a place for each name and, by their keys, for the figures."""
+
+    by: Factor
+    sentence: str = ""
+    names: tuple[str, ...] = ()
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+NOTHING = Moment(Factor.UNKNOWN)
+
+
+@dataclass(slots=True)
+class _Held:
+    """How long a factor has held, and its figures, weighted by time."""
+
+    seconds: float = 0.0
+    score: float = 0.0
+    moment: Moment = NOTHING
+    sums: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def add(self, moment: Moment, seconds: float) -> None:
+        self.seconds += seconds
+        self.score = min(self.score + seconds, 2 * HOLDS)
+        self.moment = moment
+        for name, value in moment.figures.items():
+            total, weight = self.sums.get(name, (0.0, 0.0))
+            self.sums[name] = total + value * seconds, weight + seconds
+
+    def means(self) -> dict[str, float]:
+        return {name: total / weight for name, (total, weight) in self.sums.items()}
+
+
+class Verdict:
+    """What has limited one pull so far."""
+
+    __slots__ = ("_at", "_held", "_moment", "best_rate")
+
+    def __init__(self) -> None:
+        self.best_rate = 0.0
+        """Bytes per second with several connections, the best so far."""
+        self._at: float | None = None
+        self._moment = NOTHING
+        self._held: dict[Factor, _Held] = {}
+
+    def add(self, moment: Moment, now: float) -> None:
+        """Count the time since the last moment for the factor of this one."""
+        before, self._at, self._moment = self._at, now, moment
+        seconds = 0.0 if before is None else min(max(now - before, 0.0), LONGEST_STEP)
+        if not seconds:
+            return
+        for factor, held in self._held.items():
+            if factor is not moment.by:
+                held.score = max(held.score - seconds, 0.0)
+        self._held.setdefault(moment.by, _Held()).add(moment, seconds)
+
+    @property
+    def seconds(self) -> dict[Factor, float]:
+        """How long each factor has held."""
+        return {factor: held.seconds for factor, held in self._held.items()}
+
+    def live(self, elapsed: float, reason: str) -> Bound | None:
+        """Return what limits the pull now; None while it is too young. ``reason`` explains why nothing is known."""
+        factor, held = max(self._held.items(), key=_by_score, default=(Factor.UNKNOWN, _Held()))
+        if held.score < HOLDS or factor is Factor.UNKNOWN:
+            return Bound(by=Factor.UNKNOWN, why=reason) if elapsed >= 2 * HOLDS else None
+        figures = self._moment.figures if self._moment.by is factor else held.means()
+        return Bound(by=factor, why=_sentence(held.moment, figures), figures=_rounded(figures))
+
+    def ended(self, took: float, queued: float, ahead: Sequence[str]) -> Bound:
+        """Return what limited the pull for most of its time, including the ``queued`` seconds before it began."""
+        total = took + queued
+        if total < SHORT:
+            return Bound(by=Factor.UNKNOWN, why=f"Took less than {SHORT:g} s, too short for a verdict.")
+        seconds = self.seconds
+        seconds.pop(Factor.UNKNOWN, None)
+        seconds[Factor.QUEUE] = seconds.get(Factor.QUEUE, 0.0) + queued
+        factor = max(seconds, key=seconds.__getitem__)
+        if seconds[factor] < max(SHARE * total, SHORT / 2):
+            return Bound(by=Factor.UNKNOWN, why="No measured factor explains most of the time.")
+        percent = min(100 * seconds[factor] / total, 100.0)
+        if held := self._held.get(factor):
+            figures: Mapping[str, float] = held.means()
+            why = _sentence(held.moment, figures)
+        else:
+            figures, why = {}, f"Queued behind {_others(ahead)} on this node."
+        why = f"{why} This held for {percent:.0f} % of {_time(total)}."
+        return Bound(by=factor, why=why, figures=_rounded(figures) | {"percentOfTime": round(percent, 1)})
+
+
+def _by_score(item: tuple[Factor, _Held]) -> float:
+    return item[1].score
+
+
+def queued(ahead: Sequence[str]) -> Bound:
+    """Return the verdict on an image that waits for its turn behind others."""
+    if not ahead:
+        return Bound(by=Factor.UNKNOWN, why="The kubelet has announced the pull; containerd has not started it.")
+    why, figures = f"Queued behind {_others(ahead)} on this node.", {"pullsAhead": float(len(ahead))}
+    return Bound(by=Factor.QUEUE, why=why, figures=figures)
+
+
+def rate_limited(registry: str | None, owner: str = "", pulls: int = 0, total: int = 0) -> Bound:
+    """Return the verdict on a pull that the registry refused with status 429."""
+    why = f"{registry or 'The registry'} limits how many pulls it serves (429 Too Many Requests)."
+    if not total:
+        return Bound(by=Factor.RATE_LIMIT, why=why)
+    why += f" In the last hour this cluster pulled from it {total} times, most often for {owner} ({pulls})."
+    return Bound(by=Factor.RATE_LIMIT, why=why, figures={"pullsLastHour": float(total), "pullsOfOwner": float(pulls)})
+
+
+def _sentence(moment: Moment, figures: Mapping[str, float]) -> str:
+    return moment.sentence.format(*moment.names, **{name: _word(name, value) for name, value in figures.items()})
+
+
+def _word(name: str, value: float) -> str:
+    """A figure as a sentence has it; the end of its name is its unit."""
+    if name.endswith("Percent"):
+        return f"{value:.0f} %"
+    if name.endswith(("Bytes", "BytesPerSec", "PerConnection")) or name == "bytesPerSec":
+        return _size(value) + ("" if name.endswith("Bytes") else "/s")
+    return f"{value:.0f}"
+
+
+def _others(images: Sequence[str]) -> str:
+    if len(images) < 2:
+        return images[0] if images else "another pull"
+    return f"{images[0]} and {len(images) - 1} more"
+
+
+def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 1) for name, value in figures.items()}
+
+
+def _size(value: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if value < 999.5:
+            return f"{_number(value)} {unit}"
+        value /= 1000
+    return f"{_number(value)} GB"
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
