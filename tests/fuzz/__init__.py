@@ -1,1 +1,1 @@
-"""Coverage-guided fuzzing of everything that reads what others wrote: ``make fuzz``."""
+"""Coverage-guided fuzzing of every parser of foreign data: ``make fuzz``."""

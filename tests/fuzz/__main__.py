@@ -1,6 +1,6 @@
-"""``python -m tests.fuzz [--seconds N] [--runs N] [target …]``: fuzz each target in a process of its own; a table.
+"""``python -m tests.fuzz [--seconds N] [--runs N] [target …]``: fuzz each target in its own process.
 
-libFuzzer ends its process, so there is one for each. What it finds stays in ``tests/fuzz/findings/``.
+libFuzzer ends its process, so each target has one. Findings are stored in ``tests/fuzz/findings/``.
 """
 
 import argparse
@@ -27,7 +27,7 @@ TARGET_NAMES = (
 
 
 def fuzz(name: str, *limits: str) -> tuple[int, str]:
-    """Executions of one target, and what was found: nothing, or the last lines that say what."""
+    """The number of executions of one target, and the last lines of the output if there was a finding."""
     FINDINGS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="pulltrace-fuzz-") as corpus:
         command = [sys.executable, "-m", "tests.fuzz.one", name, corpus, *limits]
@@ -38,7 +38,7 @@ def fuzz(name: str, *limits: str) -> tuple[int, str]:
 
 
 def main() -> int:
-    """Fuzz, print the table, and fail when something was found."""
+    """Fuzz the targets, print a table, and fail if there was a finding."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
     parser.add_argument("targets", nargs="*", choices=[[], *TARGET_NAMES], default=[])

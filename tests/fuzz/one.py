@@ -11,7 +11,7 @@ with atheris.instrument_imports(include=["pulltrace"]):
 
 
 def main() -> None:
-    """Never returns: libFuzzer ends the process."""
+    """Fuzz one target. Never returns, because libFuzzer ends the process."""
     logging.disable(logging.CRITICAL)
     name, corpus = sys.argv[1:3]
     target, seeds = TARGETS[name]

@@ -1,6 +1,6 @@
-"""What is fuzzed: one function for each place where bytes of others come in. Each takes any bytes.
+"""The fuzz targets: one function per parser of foreign data. Each accepts arbitrary bytes.
 
-A target may raise what its code promises to raise, which it catches itself; anything else is a finding.
+A target catches the exceptions that its code documents. Any other exception is a finding.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ NOW = 1_700_000_000.0
 
 
 class _Server:
-    """A server's application, asked without a socket. Small limits, so that they are met."""
+    """The server's application without a socket, with small limits, so that they are reached."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -48,7 +48,7 @@ class _Server:
         self._loop = asyncio.new_event_loop()
 
     def ask(self, method: str, path: str, query_string: bytes = b"", body: bytes = b"", **headers: bytes) -> int:
-        """The status; a server error is a finding."""
+        """Return the status. A server error is a finding."""
         return self._loop.run_until_complete(self._ask(method, path, query_string, body, headers))
 
     async def _ask(self, method: str, path: str, query_string: bytes, body: bytes, headers: dict[str, bytes]) -> int:
@@ -91,19 +91,19 @@ _server = _Server()
 
 
 def report(data: bytes) -> None:
-    """``POST /api/v1/report``: whatever is in it, the numbers that come out are honest."""
+    """``POST /api/v1/report``: the published figures are consistent whatever the report contains."""
     if _server.ask("POST", "/api/v1/report", body=data) == 200:
         _server.tick()
 
 
 def zipped(data: bytes) -> None:
-    """The same, gzipped: half of the time a whole member with these bytes in it, else these bytes."""
+    """The same with gzip: half of the time a valid gzip member around the bytes, else the raw bytes."""
     body = gzip.compress(data[1:], 1) if data[:1] < b"\x80" else data[1:]
     _server.ask("POST", "/api/v1/report", body=body, content_encoding=b"gzip")
 
 
 def reference(data: bytes) -> None:
-    """An image reference: what is normal stays as it is."""
+    """An image reference: normalising twice changes nothing."""
     text = data.decode(errors="surrogateescape")
     with contextlib.suppress(images.InvalidReferenceError):
         parsed = images.parse(text)
@@ -112,7 +112,7 @@ def reference(data: bytes) -> None:
 
 
 def manifest(data: bytes) -> None:
-    """A document of an image, and what a pull would make of it."""
+    """A document of an image, and the layers derived from it."""
     found = manifests.parse(data)
     if found is not None:
         digests = ["sha256:" + digit * 64 for digit in "abc"]
@@ -123,14 +123,14 @@ def manifest(data: bytes) -> None:
 
 
 def message(data: bytes) -> None:
-    """A kubelet's message."""
+    """A message of the kubelet."""
     text = data.decode(errors="replace")
     errors.classify(text, text[:20])
     errors.about(text)
 
 
 def kube(data: bytes) -> None:
-    """A pod, or an event, and what the server then knows."""
+    """A pod or an event, and the cluster state derived from it."""
     for kind, seen in ((Pod, PodSeen), (Event, lambda event: EventSeen(event, fresh=True))):
         try:
             item = msgspec.json.decode(data, type=kind)
@@ -147,7 +147,7 @@ def kube(data: bytes) -> None:
 
 
 def query_string(data: bytes) -> None:
-    """``/pulls`` with this query."""
+    """A query string of ``/pulls``."""
     with contextlib.suppress(query.QueryError, ValueError):
         query.parse(parse_qsl(data.decode("latin-1")))
     _server.ask("GET", "/api/v1/pulls", data)
@@ -155,23 +155,23 @@ def query_string(data: bytes) -> None:
 
 
 def last_event_id(data: bytes) -> None:
-    """Where a reader says that it stopped."""
+    """The ``Last-Event-ID`` of a client."""
 
     for text in (data.decode("latin-1"), f"{_server.hub.boot_id}-{data.decode('latin-1')}"):
         assert next(Subscription(_server.hub, query.Query(), text).follow()).startswith(b": connected")
 
 
 def token(data: bytes) -> None:
-    """What stands where a service account's token should."""
+    """Bytes in place of a service account token."""
     claims = base64.urlsafe_b64encode(data).rstrip(b"=")
-    authenticator = TokenReviewAuthenticator("pulltrace/agent", None, lambda: NOW)  # type: ignore[arg-type]  # nothing gets that far
+    authenticator = TokenReviewAuthenticator("pulltrace/agent", None, lambda: NOW)  # type: ignore[arg-type]  # never called
     for text in (data, b"e30." + claims + b".c"):
         with contextlib.suppress(RefusedError):
             authenticator._plausible(text, NOW)
 
 
 def answer(data: bytes) -> None:
-    """What containerd answers."""
+    """A response of containerd."""
     for kind in (content_pb2.ListStatusesResponse, leases_pb2.ListResourcesResponse, content_pb2.InfoResponse):
         made = kind()
         try:
@@ -225,7 +225,7 @@ _EVENT = {
 
 
 class _Deaf(asyncio.Transport):
-    """Takes what is written."""
+    """A transport that discards everything."""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         pass
@@ -235,7 +235,7 @@ class _Deaf(asyncio.Transport):
 
 
 def grpc(data: bytes) -> None:
-    """What containerd says on the connection while a call is under way."""
+    """Data from containerd on the connection during a call."""
 
     async def call() -> None:
         connection = grpc_client._Connection()
@@ -251,7 +251,7 @@ def grpc(data: bytes) -> None:
     _server._loop.run_until_complete(call())
 
 
-_SETTINGS = bytes(3) + b"\x04" + bytes(5)  # a frame of HTTP/2 without any, which must come first
+_SETTINGS = bytes(3) + b"\x04" + bytes(5)  # an empty SETTINGS frame, which has to be first
 _HEADERS = b"\0\0\x0f\x01\x04\0\0\0\x01\x88\0\x0bgrpc-status\x010"
 
 TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
@@ -276,4 +276,4 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     ),
     "answer": (answer, [b"\n\x10\n\x0elayer-sha256:a", b""]),
 }
-"""Name → what takes the bytes, and what to begin with."""
+"""The name of each target, its function, and its seeds."""

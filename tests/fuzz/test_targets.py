@@ -1,4 +1,4 @@
-"""Each target, briefly: so that they keep working. The long run is ``make fuzz``."""
+"""Run each target briefly, so that it keeps working. ``make fuzz`` is the long run."""
 
 import pytest
 

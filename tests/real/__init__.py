@@ -1,1 +1,1 @@
-"""Real parts for tests: a registry, a containerd, an API server, each private, on loopback and bounded in time."""
+"""Real components for tests: a registry, a containerd, an API server, all private, on loopback and time-limited."""

@@ -1,13 +1,13 @@
-"""A real kube-apiserver with its etcd, on loopback, without a kubelet: tests write what kubelets would.
+"""A real kube-apiserver with its etcd, on loopback, without a kubelet: tests write the objects of kubelets.
 
     async with APIServer() as cluster:
         cluster.kubeconfig                       # a file; the user is cluster-admin
         await cluster.request("GET", "/api/v1/pods")
         await cluster.kill(); await cluster.start()
-        await cluster.compact()                  # what was watched from before is 410 Gone
+        await cluster.compact()                  # earlier watches then receive 410 Gone
 
 RBAC, TokenReview and service account tokens work. The ServiceAccount admission plugin is off: without a controller
-manager no namespace gets its default account, and no pod could be created.
+manager, no namespace has a default account, and no pod could be created.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ distinguished_name=d
 
 
 class APIError(Exception):
-    """The API server's own Status: `code`, and its message."""
+    """An error response of the API server: its `code` and message."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(f"{code}: {message}")
@@ -49,9 +49,10 @@ class APIError(Exception):
 
 
 class APIServer:
-    """An async context manager. Port, certificate and tokens stay the same over restarts.
+    """An async context manager. Port, certificate and tokens survive restarts.
 
-    Without its watch cache every watch reads etcd, so a compaction makes it 410 at once; with it, only after a restart.
+    Without the watch cache, every watch reads etcd, so a compaction ends it with 410 at once. With the cache, that
+    happens only after a restart.
     """
 
     def __init__(self, *, watch_cache: bool = True) -> None:
@@ -72,7 +73,9 @@ class APIServer:
         try:
             self._session = aiohttp.ClientSession()
             self._make_secrets()
-            self._trust = ssl.create_default_context(cafile=self.certificate)  # one, or no connection is used twice
+            self._trust = ssl.create_default_context(
+                cafile=self.certificate
+            )  # a single session, so that connections are reused
             self._start_etcd()
             await self.start()
             self._write_kubeconfig()
@@ -91,7 +94,7 @@ class APIServer:
 
     @property
     def certificate(self) -> Path:
-        """What clients verify the server with."""
+        """The CA certificate with which clients verify the server."""
         return self.folder / "apiserver.crt"
 
     def _make_secrets(self) -> None:
@@ -110,13 +113,13 @@ class APIServer:
         self._etcd = Process(command, self.folder / "etcd.log")
 
     async def start(self) -> None:
-        """Start the API server, and wait until /readyz is ok."""
+        """Start the API server and wait until /readyz is ok."""
         folder = self.folder
         command = [
             APISERVER.path,
             f"--etcd-servers={self._etcd_url}",
             "--bind-address=127.0.0.1",
-            # Loopback cannot be an endpoint of the service `kubernetes`; nobody here uses that.
+            # Loopback cannot be an endpoint of the service `kubernetes`, which these tests do not use.
             "--endpoint-reconciler-type=none",
             f"--secure-port={self.port}",
             f"--tls-cert-file={self.certificate}",
@@ -156,7 +159,7 @@ class APIServer:
         self.kubeconfig.write_text(self.kubeconfig_for(self.token))
 
     def kubeconfig_for(self, token: str) -> str:
-        """A kubeconfig, as text, for whoever this token belongs to."""
+        """Return a kubeconfig for the user of this token."""
         authority = base64.b64encode(self.certificate.read_bytes()).decode()
         cluster = {"server": self.url, "certificate-authority-data": authority}
         return json.dumps(
@@ -171,11 +174,11 @@ class APIServer:
         )
 
     async def stop(self) -> None:
-        """End as a rolling update does; etcd stays."""
+        """Stop the API server with SIGTERM; etcd keeps running."""
         await self._end(signal.SIGTERM)
 
     async def kill(self) -> None:
-        """End as a crash does; etcd stays. Safe to call when it is not running."""
+        """Kill the API server; etcd keeps running. Does nothing if it is not running."""
         await self._end(signal.SIGKILL)
 
     async def _end(self, how: signal.Signals) -> None:
@@ -192,9 +195,9 @@ class APIServer:
         token: str = "",
         content_type: str = "application/json",
     ) -> Any:
-        """One call, as the admin unless another token is given. Answers JSON, or text where there is none.
+        """Send one request, as the admin unless another token is given. Return JSON, or text if there is none.
 
-        Raises APIError for a refusal, aiohttp.ClientError when the server is away.
+        Raises APIError for an error response, aiohttp.ClientError if the server is unreachable.
         """
         assert self._session is not None
         headers = {"Authorization": f"Bearer {token or self.token}", "Content-Type": content_type}
@@ -214,7 +217,7 @@ class APIServer:
             return known
 
     async def service_account_token(self, namespace: str, name: str, **spec: Any) -> str:
-        """A token of an existing service account, as a pod would get it. ``spec`` is TokenRequest's."""
+        """Create a token of an existing service account, as for a pod. ``spec`` is that of a TokenRequest."""
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
         request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
         answer = await self.request("POST", path, request)
@@ -223,9 +226,10 @@ class APIServer:
     async def until_may(
         self, account: str, verb: str, resource: str, *, group: str = "", namespace: str = "", may: bool = True
     ) -> None:
-        """Wait until RBAC allows a service account (``namespace:name``) this, or no longer does.
+        """Wait until RBAC allows, or no longer allows, an action of a service account (``namespace:name``).
 
-        The authorizer hears of a role or binding by a watch of its own, some time after whoever wrote it was answered.
+        The authorizer receives a role or a binding through a watch, some time after the response to the request that
+        wrote it.
         """
         attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": resource}
         spec = {"user": f"system:serviceaccount:{account}", "resourceAttributes": attributes}
@@ -238,9 +242,9 @@ class APIServer:
                 await asyncio.sleep(0.05)
 
     async def compact(self) -> int:
-        """Forget all of etcd's history; answers the revision that is the oldest from now on."""
+        """Compact etcd's history; return the oldest remaining revision."""
         assert self._session is not None
-        # etcd still answers a watch from the compacted revision itself: a write of our own makes that one be nobody's.
+        # etcd still accepts a watch from the compacted revision itself, so write once more to make it unused.
         async with self._session.post(f"{self._etcd_url}/v3/kv/put", json={"key": "AA=="}) as answer:
             revision = int((await answer.json())["header"]["revision"])
         payload = {"revision": str(revision), "physical": True}

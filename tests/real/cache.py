@@ -1,4 +1,4 @@
-"""Where built parts are kept between runs: outside the tree, so that a fresh clone finds them."""
+"""The directory that keeps built components between runs, outside the tree, so that a fresh clone finds them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """`${XDG_CACHE_HOME:-~/.cache}/pulltrace`, made when missing."""
+    """Return `${XDG_CACHE_HOME:-~/.cache}/pulltrace`; create it if it is missing."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pulltrace"
     folder.mkdir(parents=True, exist_ok=True)
     return folder

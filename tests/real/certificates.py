@@ -1,4 +1,4 @@
-"""Certificates for loopback, made with openssl: an authority, and what it signs."""
+"""Certificates for loopback, made with openssl: an authority and the certificates that it signs."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ basicConstraints=critical,CA:TRUE
 
 
 class Authority:
-    """One certificate authority. ``ca`` is what clients verify with. A ``plain`` one has no extension that it can do
-    without, as those have that older EKS clusters and many a handbook make."""
+    """One certificate authority. Clients verify with ``ca``. A ``plain`` authority has only the required extensions,
+    like those of older EKS clusters and of many tutorials."""
 
     def __init__(self, folder: Path, *, plain: bool = False) -> None:
         self._folder = folder
@@ -32,7 +32,7 @@ class Authority:
         self._openssl("req", "-x509", *_KEY, "-subj", "/CN=test authority", "-extensions", kind, *_out("ca"))
 
     def issue(self, cert: Path, key: Path, name: str) -> None:
-        """Sign a certificate for 127.0.0.1 and put it there, replacing what was."""
+        """Sign a certificate for 127.0.0.1 and write it, replacing an earlier one."""
         sign = ["-CA", "ca.crt", "-CAkey", "ca.key", "-extensions", "leaf"]
         self._openssl("req", "-x509", *_KEY, "-subj", f"/CN={name}", *sign, *_out("leaf"))
         for made, wanted in (("leaf.key", key), ("leaf.crt", cert)):

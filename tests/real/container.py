@@ -1,6 +1,6 @@
-"""A container of runc's with a root file system, as the kubelet has one made from the chart's security contexts.
+"""A runc container with a root file system and the chart's security contexts, like a container of the kubelet.
 
-It keeps the machine's network, so that tests reach it on loopback; all else is its own.
+It shares the machine's network, so that tests reach it on loopback; everything else is separate.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ RUNC = shutil.which("runc", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 
 class Container(Program):
-    """One container: a program of which ``runc`` passes on signals, output and status."""
+    """One container; ``runc`` passes on signals, output and status."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Container(Program):
         context: Mapping[str, Any],
         seccomp: Mapping[str, Any] | None,
     ) -> None:
-        """``mounts`` are of the container's paths, read-only; ``context`` is a container's ``securityContext``."""
+        """``mounts`` are read-only mounts by container path; ``context`` is the ``securityContext``."""
         assert RUNC, "runc is needed"
         folder.mkdir()
         subprocess.run([RUNC, "spec", "--bundle", folder], check=True, timeout=20)

@@ -1,11 +1,11 @@
-"""A private containerd, started as root in a temporary folder, and the CRI to pull with.
+"""A private containerd, started as root in a temporary directory, with a CRI client for pulls.
 
     async with Containerd() as node:
         node.trust(registry.host, registry.url)
         await node.cri.pull(ref)
         await node.kill(); await node.start()      # a node whose containerd crashed
 
-It runs in a mount namespace of its own, so that whatever it mounted is gone with it, and dies with the tests.
+It runs in its own mount namespace, so that its mounts disappear with it, and it ends with the tests.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.real.process import Process
 
 READY_WITHIN = 30.0
 
-# One configuration for all of 1.6 to 2.4: those above 1.7 migrate version 2 themselves.
+# One configuration for 1.6 to 2.4: releases after 1.7 migrate version 2 themselves.
 CONFIG = """\
 version = 2
 root = "{folder}/root"
@@ -60,7 +60,10 @@ capabilities = ["pull", "resolve"]
 
 
 def connect(socket: Path) -> grpc.aio.Channel:
-    """A channel to a containerd. The authority is named because grpc would send the socket's path, which Go refuses."""
+    """Open a channel to a containerd.
+
+    Set the authority, because grpc would send the socket's path, which Go rejects.
+    """
     return grpc.aio.insecure_channel(f"unix:{socket}", options=[("grpc.default_authority", "localhost")])
 
 
@@ -71,12 +74,12 @@ class CRI:
         self._stub = ImageServiceStub(channel)
 
     async def pull(self, ref: str, *, deadline: float = 120) -> str:
-        """Returns the image's id when it is unpacked. Raises grpc.aio.AioRpcError with containerd's own words."""
+        """Pull an image; return its id once it is unpacked. Raises grpc.aio.AioRpcError with containerd's message."""
         request = api.PullImageRequest(image=api.ImageSpec(image=ref))
         return (await self._stub.PullImage(request, timeout=deadline)).image_ref
 
     async def remove(self, ref: str) -> None:
-        """Takes the image away, and with it all content and snapshots nobody else needs."""
+        """Remove the image, and all content and snapshots that no other image uses."""
         await self._stub.RemoveImage(api.RemoveImageRequest(image=api.ImageSpec(image=ref)), timeout=30)
 
     async def list(self) -> list[api.Image]:
@@ -84,7 +87,7 @@ class CRI:
 
 
 class Containerd:
-    """An async context manager. `socket` stays the same over restarts; the inode does not."""
+    """An async context manager. `socket` survives restarts, but its inode changes."""
 
     def __init__(
         self,
@@ -95,9 +98,11 @@ class Containerd:
         cri: str = "",
         metrics: str = "",
     ) -> None:
-        """``metrics`` is an address on loopback where it tells how often each of its methods was called."""
+        """``metrics`` is a loopback address for containerd's metrics, which count the calls of each method."""
         self.binary = binary
-        self.folder = Path(tempfile.mkdtemp(prefix="pulltrace-"))  # short: a socket's path has 107 bytes at most
+        self.folder = Path(
+            tempfile.mkdtemp(prefix="pulltrace-")
+        )  # short, because a socket path may have at most 107 bytes
         self.socket = self.folder / "run" / "containerd.sock"
         self.log = self.folder / "containerd.log"
         self.version = ""
@@ -128,7 +133,7 @@ class Containerd:
         await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
 
     def trust(self, host: str, url: str) -> None:
-        """Have references of `host`, for instance docker.io, answered by the registry at `url`."""
+        """Let the registry at `url` serve references of `host`, for instance docker.io."""
         folder = self.folder / "certs.d" / host
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "hosts.toml").write_text(HOSTS.format(url=url))
@@ -143,7 +148,7 @@ class Containerd:
         return self._running.pid
 
     async def start(self) -> None:
-        """Start, and wait until both containerd and its CRI service answer."""
+        """Start, and wait until both containerd and its CRI service respond."""
         command = ["unshare", "--mount", self.binary, "--config", self._config, "--log-level", "info"]
         self._process = Process(command, self.log)
         self.channel = connect(self.socket)
@@ -160,7 +165,7 @@ class Containerd:
             self._running.check()
             try:
                 answer = await VersionStub(self.channel).Version(Empty(), timeout=2, wait_for_ready=True)
-                # The CRI plugin answers "server is not initialized yet" for a moment.
+                # The CRI plugin responds "server is not initialized yet" for a moment.
                 await self.cri.list()
             except grpc.aio.AioRpcError:
                 await asyncio.sleep(0.05)
@@ -168,17 +173,17 @@ class Containerd:
                 return str(answer.version)
 
     async def stop(self) -> None:
-        """End as `systemctl stop` does."""
+        """Stop it with SIGTERM, like `systemctl stop`."""
         await self._end(signal.SIGTERM)
 
     async def kill(self) -> None:
-        """End as a crash does. Safe to call when it is not running."""
+        """Kill it. Does nothing if it is not running."""
         await self._end(signal.SIGKILL)
 
     async def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
         if process is None:
             return
-        # The channel goes last: closing it would cancel the pulls under way, and containerd would clean up after them.
+        # Close the channel last: closing it earlier would cancel the running pulls, and containerd would clean up.
         await process.end(how)
         await self.channel.close(grace=2)

@@ -1,4 +1,4 @@
-"""Fixtures for tests that use real parts; a missing part skips with its reason."""
+"""Fixtures for tests with real components. A missing component skips the test with a reason."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.real.versions import APISERVER, containerds
 
 @pytest.fixture
 async def registry() -> AsyncIterator[Registry]:
-    """An empty, obedient registry."""
+    """An empty registry that serves everything at full speed."""
     async with Registry() as running:
         yield running
 
 
 def require_containerd(line: str) -> str:
-    """The program of that line, `debian`, `1.7` or `2.4`; skips where this machine lacks it."""
+    """Return the containerd of a release line, `debian`, `1.7` or `2.4`; skip the test if it is missing."""
     if os.geteuid() != 0:
         pytest.skip("containerd needs root")
     missing = [tool for tool in ("unshare", "setpriv") if not shutil.which(tool)]
@@ -38,13 +38,16 @@ def require_containerd(line: str) -> str:
 
 @pytest.fixture(params=["debian", "1.7", "2.4"])
 def containerd_binary(request: pytest.FixtureRequest) -> str:
-    """Each containerd of this machine in turn. Narrow it with `-k 2.4`."""
+    """Each containerd of this machine in turn. Select one with `-k 2.4`."""
     return require_containerd(request.param)
 
 
 @pytest.fixture
 async def start_node(containerd_binary: str, registry: Registry) -> AsyncIterator[Callable[..., Any]]:
-    """A factory: `await start_node(cri="max_concurrent_downloads = 1")` is a node that trusts the registry."""
+    """Return a factory:
+
+    `await start_node(cri="max_concurrent_downloads = 1")` starts a node that trusts the registry.
+    """
     async with AsyncExitStack() as stack:
 
         async def start(**settings: Any) -> Containerd:
@@ -64,7 +67,7 @@ async def node(start_node: Callable[..., Any]) -> Containerd:
 
 @pytest.fixture
 def apiserver_binary() -> str:
-    """Where kube-apiserver is."""
+    """The path of kube-apiserver."""
     if not APISERVER.path.exists():
         pytest.skip("no kube-apiserver here; `make parts` builds it (needs Go)")
     if not shutil.which("etcd"):

@@ -1,4 +1,4 @@
-"""Images made in memory: layers are gzipped tars of random bytes, shared between images at will."""
+"""Images made in memory. Layers are gzipped tars of random bytes, and images can share them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Image:
 
     @property
     def chain_ids(self) -> tuple[str, ...]:
-        """The snapshot each layer becomes, in manifest order."""
+        """The chain ids of the layers, in manifest order."""
         chain: list[str] = []
         for layer in self.layers:
             joined = f"{chain[-1]} {layer.diff_id}" if chain else layer.diff_id
@@ -84,9 +84,9 @@ class Image:
 
 
 def make_layer(size: int, *, zeros: int = 0, files: int = 1) -> Layer:
-    """A layer of about `size` random bytes, in `files` files.
+    """Make a layer of about `size` random bytes in `files` files.
 
-    `zeros` further bytes cost next to nothing to fetch and take their time to unpack.
+    `zeros` adds zero bytes, which are quick to download and slow to unpack.
     """
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w") as archive:
@@ -100,13 +100,13 @@ def make_layer(size: int, *, zeros: int = 0, files: int = 1) -> Layer:
             info.size = zeros
             archive.addfile(info, io.BytesIO(bytes(zeros)))
     plain = tar.getvalue()
-    # Random bytes do not compress: stored is as small and far faster.
+    # Random bytes do not compress, so store them uncompressed, which is much faster.
     packed = gzip.compress(plain, compresslevel=1 if zeros else 0, mtime=0)
     return Layer(Blob(packed, LAYER), "sha256:" + hashlib.sha256(plain).hexdigest())
 
 
 def make_image(*layers: Layer, architecture: str = ARCHITECTURE, name: str = "") -> Image:
-    """An OCI image of these layers. `name` makes a different image of the same layers."""
+    """Make an OCI image of these layers. A different `name` makes a different image of the same layers."""
     config = Blob(
         json.dumps(
             {
@@ -133,7 +133,7 @@ def make_image(*layers: Layer, architecture: str = ARCHITECTURE, name: str = "")
 
 
 def make_index(*images: Image) -> Blob:
-    """A multi-arch index; each image says its own architecture."""
+    """Make a multi-platform index; each image has its own architecture."""
     children = [
         image.manifest.descriptor
         | {"platform": {"os": "linux", "architecture": json.loads(image.config.data)["architecture"]}}

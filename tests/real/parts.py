@@ -1,8 +1,8 @@
-"""Get the real parts tests use: ``python -m tests.real.parts [name…]``, or ``make parts``.
+"""Get the real components that tests use: ``python -m tests.real.parts [name…]``, or ``make parts``.
 
-What Debian carries comes from apt (as root only); the rest is built from the Go modules below `tests/cluster` and kept
-in the cache folder. What is there already is left alone, so the second time costs nothing. A part that cannot be had is
-named together with what that costs, and is no error: its tests skip. With ``--require`` (CI) it is one.
+Debian packages are installed with apt (only as root). Everything else is built from the Go modules in `tests/cluster`
+and kept in the cache directory, so a second run costs nothing. A component that is unavailable is listed with the
+consequences, and its tests are skipped. With ``--require`` (in CI), it is an error.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ def say(line: str) -> None:
 
 
 def go() -> str | None:
-    """The Go command, also where it is installed but not on the PATH."""
+    """Return the Go command, even if it is not on the PATH."""
     return shutil.which("go") or shutil.which("/usr/local/go/bin/go")
 
 
 def from_apt(names: set[str]) -> list[str]:
-    """Install the Debian packages that are missing; answer what is still missing, with its cost."""
+    """Install missing Debian packages; return those that are still missing, with the consequences."""
     missing = [package for package in APT if not package.present() and (not names or package.name in names)]
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
         wanted = [package.name for package in missing]
@@ -42,7 +42,7 @@ def from_apt(names: set[str]) -> list[str]:
 
 
 def build(part: Built, compiler: str) -> bool:
-    """Build one program into the cache folder; False when that failed, with Go's own words printed."""
+    """Build one program into the cache directory. If that fails, print Go's output and return False."""
     say(f"parts: building {part.name} {part.version} (minutes when nothing is cached)")
     begun = time.monotonic()
     part.path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def build(part: Built, compiler: str) -> bool:
 
 
 def from_go(names: set[str]) -> list[str]:
-    """Build the programs that are missing; answer what is still missing, with its cost."""
+    """Build missing programs; return those that are still missing, with the consequences."""
     missing = [part for part in BUILT if not part.path.exists() and (not names or part.name in names)]
     compiler = go()
     if missing and compiler is None:

@@ -1,4 +1,4 @@
-"""Programs that run beside a test: they die with it, and end by their own pid within a bound."""
+"""Programs that run beside a test. They end with the test, or are stopped by their own pid within a time limit."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from pathlib import Path
 STOPPED_WITHIN = 10.0
 
 
-# Below those that the kernel gives to whoever connects (32768 and up): such a one may be somebody's before the program
-# that it was found for binds it, or while that one is started again.
+# Below the ephemeral ports (32768 and up), which the kernel could give to another process before the program binds the
+# port, or while the program is restarted.
 _PORTS = range(12_000, 32_000)
 _WORKER, _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")), 16
 _given: set[int] = set()
 
 
 def free_port() -> int:
-    """A loopback port for a program that cannot take port 0, or is started again. Given once, and to one worker."""
+    """Return a free loopback port for a program that cannot use port 0. No port is returned twice."""
     while True:
         port = random.choice(_PORTS[_WORKER % _WORKERS :: _WORKERS])
         with socket.socket() as probe, suppress(OSError):
@@ -34,12 +34,12 @@ def free_port() -> int:
 
 
 class Process:
-    """One program, its output kept in a file."""
+    """One program, with its output in a file."""
 
     def __init__(self, command: Sequence[str | Path], log: Path) -> None:
         self.log = log
         with log.open("ab") as output:
-            # setpriv runs the program in its own place: same pid.
+            # setpriv replaces itself by the program, so the pid is the same.
             self._popen = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", *command],
                 stdin=subprocess.DEVNULL,
@@ -53,7 +53,7 @@ class Process:
         return self._popen.pid
 
     def check(self) -> None:
-        """RuntimeError with its last words when it ended by itself."""
+        """Raise RuntimeError with its last output if it ended by itself."""
         if self._popen.poll() is not None:
             raise RuntimeError(f"{self.log.stem} ended with {self._popen.returncode}\n{self.last_words()}")
 
@@ -61,7 +61,7 @@ class Process:
         return self.log.read_text(errors="replace")[-4000:]
 
     async def end(self, how: signal.Signals) -> None:
-        """Send the signal and wait; a program that does not obey is killed."""
+        """Send the signal and wait; kill the program if it does not end in time."""
         self._popen.send_signal(how)
         try:
             await asyncio.to_thread(self._popen.wait, STOPPED_WITHIN)

@@ -1,11 +1,11 @@
-"""A programmable OCI registry on loopback: it serves images made in memory and misbehaves as told.
+"""A programmable OCI registry on loopback: it serves images made in memory and misbehaves on request.
 
     async with Registry() as registry:
         ref = registry.push("team/app:1.0", make_image(make_layer(8 * MIB)))
         registry.limit(2 * MIB)            # bytes per second, all blobs together
         registry.blob(digest).hold(at=3 * MIB)
 
-Whatever is told applies at once, also to answers already under way.
+Every change applies at once, also to running responses.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ERRORS = {
 
 
 class Pace:
-    """Lets bytes through at so many a second, for all who ask together; None is no limit."""
+    """A rate limit shared by all responses, in bytes per second; None means no limit."""
 
     def __init__(self) -> None:
         self.bytes_per_second: float | None = None
@@ -44,7 +44,7 @@ class Pace:
 
 
 class Served:
-    """One blob's manner of being served."""
+    """The way in which one blob is served."""
 
     def __init__(self, blob: Blob) -> None:
         self.blob = blob
@@ -54,11 +54,11 @@ class Served:
         self._released = asyncio.Event()
 
     def limit(self, bytes_per_second: float | None) -> None:
-        """This blob's own limit, beside the registry's."""
+        """Limit the rate of this blob, in addition to the limit of the registry."""
         self.pace.bytes_per_second = bytes_per_second
 
     def hold(self, at: int = 0) -> None:
-        """Send nothing from this offset on, the connection stays open."""
+        """Send nothing from this offset on, and keep the connection open."""
         self.hold_at = at
         self._released.clear()
 
@@ -77,7 +77,7 @@ class Served:
 
 
 class Repository:
-    """One repository's tags and what it answers instead of its manifests."""
+    """The tags of one repository, and the error that it returns instead of manifests."""
 
     def __init__(self) -> None:
         self.manifests: dict[str, Blob] = {}
@@ -90,7 +90,7 @@ class Repository:
         self._open.clear()
 
     def release(self) -> None:
-        """Answer them."""
+        """Respond to them."""
         self._open.set()
 
     async def pass_hold(self) -> None:
@@ -105,7 +105,7 @@ class Registry:
         self.sent: Counter[str] = Counter()
         """Bytes sent, by blob digest."""
         self.requests: list[tuple[str, str, int]] = []
-        """Method, path and status of every answer begun."""
+        """Method, path and status of every response that was started."""
         self._pace = Pace()
         self._blobs: dict[str, Served] = {}
         self._repositories: dict[str, Repository] = {}
@@ -120,7 +120,7 @@ class Registry:
                 web.get("/v2/{repo:.+}/blobs/{digest}", self._blob),
             ]
         )
-        # A client that goes away ends its answer, so that a held blob holds nobody up.
+        # End the response when its client disconnects, so that a held blob blocks nothing.
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -136,7 +136,7 @@ class Registry:
         return f"http://{self.host}"
 
     def push(self, name: str, *images: Image) -> str:
-        """Serve an image, or an index of several, as `repository:tag`; answers the full reference."""
+        """Serve an image, or an index of several, as `repository:tag`. Return the full reference."""
         repository, tag = name.rsplit(":", 1)
         manifests = self.repository(repository).manifests
         for image in images:
@@ -148,7 +148,7 @@ class Registry:
         return f"{self.host}/{name}"
 
     def limit(self, bytes_per_second: float | None) -> None:
-        """All blobs together."""
+        """Limit the rate of all blobs together."""
         self._pace.bytes_per_second = bytes_per_second
 
     def blob(self, digest: str) -> Served:
@@ -158,12 +158,12 @@ class Registry:
         return self._repositories.setdefault(name, Repository())
 
     async def reached(self, digest: str, count: int = 1) -> None:
-        """Wait until so many bytes of this blob were sent."""
+        """Wait until this many bytes of the blob have been sent."""
         async with self._moved:
             await self._moved.wait_for(lambda: self.sent[digest] >= count)
 
     async def asked(self, path: str) -> None:
-        """Wait until a request whose path ends so has come."""
+        """Wait for a request whose path ends with this text."""
         async with self._moved:
             await self._moved.wait_for(lambda: any(seen.endswith(path) for _, seen, _ in self.requests))
 
@@ -221,7 +221,9 @@ class Registry:
             await response.prepare(request)
             if request.method == "GET":
                 await self._send(request, response, served, start, stop)
-        except ConnectionResetError:  # the client went away, as a cancelled pull or a killed containerd does
+        except (
+            ConnectionResetError
+        ):  # the client disconnected, because its pull was cancelled or its containerd was killed
             raise asyncio.CancelledError from None
         return response
 

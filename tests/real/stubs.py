@@ -1,7 +1,7 @@
 """Generate the gRPC stubs from our .proto files: ``python -m tests.real.stubs``, or ``make stubs``.
 
-Generated code runs with the protobuf and grpcio it was made with *or newer*, so the oldest supported tools make it.
-They live in a virtual environment of their own, in the cache folder: they want an older protobuf than we run.
+Generated code works with the protobuf and grpcio that generated it *or newer*, so the oldest supported tools generate
+it. They have their own virtual environment in the cache directory, because they need an older protobuf than we use.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import pulltrace
 from tests.real.cache import cache_folder
 
-# Where each package's folder lies: ours may be installed, with no sources beside the tests.
+# The directory of each package. Ours may be installed, without sources beside the tests.
 PACKAGES = {
     "pulltrace/agent/containerd_api": Path(pulltrace.__file__).parents[1],
     "tests/real/cri_api": Path(__file__).parents[2],
@@ -25,7 +25,7 @@ REQUIREMENTS = (f"grpcio-tools=={TOOLS}", f"grpcio=={TOOLS}", "protobuf==5.28.1"
 
 
 def tools() -> Path:
-    """The Python that has the generator, installed on first use."""
+    """Return the Python that has the generator; install it on first use."""
     folder = cache_folder() / f"grpcio-tools-{TOOLS}-py{sys.version_info.major}.{sys.version_info.minor}"
     python = folder / "bin" / "python"
     ready = folder / "ready"
@@ -37,13 +37,13 @@ def tools() -> Path:
 
 
 def generate(target: Path) -> None:
-    """Write the stubs of every package below `target`, which stands for the root of the repository."""
+    """Write the stubs of every package below `target`, which corresponds to the root of the repository."""
     outputs = [f"--{kind}_out={target}" for kind in ("python", "pyi", "grpc_python")]
     for package, root in PACKAGES.items():
         protos = [str(proto.relative_to(root)) for proto in sorted((root / package).glob("*.proto"))]
         command = [tools(), "-m", "grpc_tools.protoc", "-I.", *outputs, *protos]
         subprocess.run(command, cwd=root, check=True, timeout=120)
-    for package in PACKAGES:  # a file without a service yields stubs without content
+    for package in PACKAGES:  # a file without a service yields empty stubs
         for stub in (target / package).glob("*_pb2_grpc.py"):
             if "class " not in stub.read_text():
                 stub.unlink()

@@ -1,4 +1,4 @@
-"""The API server of the harness is one: RBAC, tokens, watches, restarts, compaction."""
+"""The API server of the test suite works: RBAC, tokens, watches, restarts, compaction."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def config_map(name):
 
 
 async def refusal(cluster, watch):
-    """The code of a watch that ends at once, whether it says so by its status or by its first event."""
+    """Return the code of a watch that ends at once, from its status or from its first event."""
     try:
         event = await cluster.request("GET", watch)
     except APIError as refused:
@@ -80,7 +80,7 @@ async def test_a_watch_from_before_a_compaction_returns_gone(apiserver_binary, w
         before = (await cluster.request("GET", f"{NAMESPACE}/configmaps"))["metadata"]["resourceVersion"]
         await cluster.request("POST", f"{NAMESPACE}/configmaps", config_map("one"))
         await cluster.compact()
-        if watch_cache:  # it remembers by itself until it is restarted
+        if watch_cache:  # its cache remembers them until it is restarted
             await cluster.kill()
             await cluster.start()
         watch = f"{NAMESPACE}/configmaps?watch=1&timeoutSeconds=5&resourceVersion={before}"

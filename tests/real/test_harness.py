@@ -1,4 +1,4 @@
-"""The harness keeps its own promises."""
+"""The registry and the containerd of the test suite behave as documented."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ K8S = (("containerd-namespace", "k8s.io"),)
 
 
 async def leased(node):
-    """The resources of all leases."""
+    """Return the resources of all leases."""
     leases = LeasesStub(node.channel)
     listed = await leases.List(ListRequest(), metadata=K8S, timeout=5)
     found = [await leases.ListResources(ListResourcesRequest(id=one.id), metadata=K8S) for one in listed.leases]

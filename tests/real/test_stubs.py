@@ -1,4 +1,4 @@
-"""The committed stubs are what the oldest supported tools make of our .proto files."""
+"""The committed stubs are those that the oldest supported tools generate from our .proto files."""
 
 import pytest
 

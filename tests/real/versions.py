@@ -1,4 +1,4 @@
-"""Which real parts this machine has, by name and version. `tests.real.parts` builds what apt does not carry."""
+"""The real components by name and version. `tests.real.parts` builds those that apt does not provide."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Built:
     name: str
     version: str
     module: str
-    """The folder of its go.mod, below tests/cluster."""
+    """The directory of its go.mod, below tests/cluster."""
     package: str
     ldflags: str = ""
     tags: str = ""
     costs: str = ""
-    """What cannot be tested without it."""
+    """The consequences if it is missing."""
 
     @property
     def path(self) -> Path:
@@ -31,14 +31,14 @@ class Built:
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A Debian package, known by a program it brings."""
+    """A Debian package, recognised by a program that it contains."""
 
     name: str
     program: str
     costs: str
 
     def present(self) -> bool:
-        # Debian puts runc and ip into sbin, which is not on every PATH.
+        # Debian installs runc and ip into sbin, which is not on every PATH.
         return shutil.which(self.program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") is not None
 
 
@@ -54,7 +54,7 @@ APT = (
     Package("iproute2", "ip", "tests that cut a network do not run"),
 )
 
-NO_DRIVERS = "no_btrfs,no_devmapper,no_zfs"  # snapshotters no test uses, and C headers they would need
+NO_DRIVERS = "no_btrfs,no_devmapper,no_zfs"  # snapshotters that no test uses and that need C headers
 
 CONTAINERD_2 = Built(
     name="containerd",
@@ -79,7 +79,7 @@ APISERVER = Built(
     version="1.37.2",
     module=".",
     package="k8s.io/kubernetes/cmd/kube-apiserver",
-    # Without these it calls itself v0.0.0, and clients choose other code paths.
+    # Without these flags, its version is v0.0.0, and clients choose other code paths.
     ldflags="-X k8s.io/component-base/version.gitVersion=v1.37.2"
     " -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37",
     costs="the tests marked `cluster` do not run: watches, RBAC, helm install",
@@ -103,7 +103,7 @@ BUILT = (CONTAINERD_2, CONTAINERD_1_7, APISERVER, HELM, ACTIONLINT)
 
 
 def containerds() -> dict[str, Path | None]:
-    """Each containerd the tests want, by its line; None where this machine lacks it."""
+    """Return each containerd by its release line; None if it is missing on this machine."""
     debian = shutil.which("containerd")
     return {
         "debian": Path(debian) if debian else None,

@@ -1,1 +1,1 @@
-"""Hours compressed: the demo's load on real processes, faults drawn from a seed, and what must hold all the time."""
+"""A soak test: the demo's load on real processes, random faults from a seed, and invariants that always hold."""

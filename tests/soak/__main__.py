@@ -1,4 +1,7 @@
-"""``make soak``: ``python -m tests.soak --minutes 30 --seed 7``. Prints a table; status 1 when anything was wrong."""
+"""``make soak``:
+
+``python -m tests.soak --minutes 30 --seed 7``. Print a table; exit with 1 if an invariant was violated.
+"""
 
 import argparse
 import asyncio
@@ -9,7 +12,7 @@ from tests.soak.soak import Result, Soak
 
 
 def table(result: Result) -> str:
-    """What was done and seen, as Markdown."""
+    """Return the results as Markdown."""
     lines = [f"Seed {result.seed}, {result.seconds / 60:.1f} minutes.", "", "| what | seen |", "|---|---:|"]
     lines += [f"| {name} | {count:,} |" for name, count in result.counts.items()]
     lines += [f"| comparisons of {name} | {count:,} |" for name, count in sorted(result.checks.items())]
@@ -36,7 +39,7 @@ def main() -> int:
     parser.add_argument("--nodes", type=int, default=6)
     parser.add_argument("--speed", type=float, default=3)
     args = parser.parse_args()
-    os.environ["GRPC_VERBOSITY"] = "NONE"  # gRPC's core writes a line for each containerd that dies while asked
+    os.environ["GRPC_VERBOSITY"] = "NONE"  # gRPC writes a line for each containerd that is killed during a call
     soak = Soak(seed=args.seed, seconds=60 * args.minutes, nodes=args.nodes, speed=args.speed)
     result = asyncio.run(soak.run())
     print(table(result))

@@ -1,4 +1,4 @@
-"""What must hold at any time, and what must hold again once nothing is broken."""
+"""The invariants: some hold at any time, some hold again after a fault has ended."""
 
 import json
 import re
@@ -13,18 +13,18 @@ from tests.soak.world import HISTORY, World
 
 ACTIVE = ("resolving", "downloading", "extracting")
 CLOCKS = 2.0
-"""Seconds that the soak's look at a pull and containerd's may differ."""
+"""Seconds by which the times of the soak test and of containerd may differ."""
 
 
 class Checks:
-    """Asks the server for everything it tells, and holds it against itself and the truth."""
+    """Fetch everything that the server publishes, and compare it with itself and with the truth."""
 
     def __init__(self, world: World, follower: Follower) -> None:
         self._world, self._follower = world, follower
         self.made: Counter[str] = Counter()
 
     async def agree(self, session: aiohttp.ClientSession) -> list[str]:
-        """List, stream, gauges and counters of one revision, where no change came in between."""
+        """Compare list, stream, gauges and counters of one revision, unless a change occurred in between."""
         base, metrics = f"http://127.0.0.1:{self._world.port}", f"http://127.0.0.1:{self._world.metrics_port}/metrics"
         async with session.get(f"{base}/api/v1/pulls") as answer:
             tag, pulls = answer.headers["ETag"], json.loads(await answer.read())["pulls"]
@@ -52,7 +52,7 @@ class Checks:
         return wrong
 
     async def right(self, since: float) -> str:
-        """What the server tells wrongly of what the nodes know; empty when nothing. All must report after ``since``."""
+        """Return the differences between the server and the nodes. All nodes must have reported after ``since``."""
         nodes = {node["name"]: node for node in (await self._world.api.get("/api/v1/nodes"))["nodes"]}
         rows: dict[str, list[Pull]] = {}
         for pull in await self._world.api.pulls("?layers=false"):
@@ -67,7 +67,7 @@ class Checks:
         return ""
 
     def _node(self, node: str, rows: list[Pull]) -> Iterator[str]:
-        """Each pull that runs has a row, each row that runs has a pull, no end that somebody knew is missing."""
+        """Every live pull has a row, every live row has a pull, and no observed end is missing."""
         now = time.time()
         active = {name for row in rows if row["status"] in ACTIVE for name in (row["imageRef"], row.get("repository"))}
         for truth in self._world.running(node):
@@ -99,7 +99,7 @@ def _short(row: Pull) -> tuple[str, ...]:
 
 
 SETTLED = 3.0
-"""Seconds after its end in which a pull's row may still say that it runs."""
+"""Seconds after the end of a pull during which its row may still be live."""
 
 
 def _differ(list_: dict[str, Pull], stream: dict[str, Pull]) -> Iterator[str]:
@@ -109,5 +109,5 @@ def _differ(list_: dict[str, Pull], stream: dict[str, Pull]) -> Iterator[str]:
 
 
 def _samples(text: str, name: str) -> list[tuple[str, str]]:
-    """(value of the last label, value)."""
+    """Yield pairs of the last label's value and the metric's value."""
     return re.findall(rf'^{name}(?:{{(?:.*")?(?:[a-z]+="([^"]*)")}})? (\S+)$', text, re.MULTILINE)

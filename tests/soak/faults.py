@@ -1,4 +1,4 @@
-"""What a soak breaks, and mends again. Each takes a second to a few; ``over`` is when the last of it is mended."""
+"""The faults of a soak test. Each lasts a few seconds; ``over`` is the time at which its last part is repaired."""
 
 import asyncio
 import signal
@@ -126,7 +126,7 @@ FAULTS: dict[Fault, int] = {
     kubernetes_forgets: 1,
     readers_deaf: 1,
 }
-"""How often, one against the other."""
+"""The relative frequency of each fault."""
 KILLS_SERVER = frozenset({server_killed})
 KILLS_AGENT = frozenset({agent_killed, agent_restarted})
 

@@ -1,4 +1,4 @@
-"""A reader of the stream that believes nothing: what it is told must fit what it was told before."""
+"""A client of the stream that verifies every event against the earlier ones."""
 
 import asyncio
 import json
@@ -14,19 +14,19 @@ Pull = dict[str, Any]
 
 
 def seconds(time: str) -> float:
-    """RFC 3339 → unix."""
+    """Convert an RFC 3339 time to Unix seconds."""
     return datetime.fromisoformat(time).timestamp()
 
 
 class Follower:
-    """Follows ``/api/v1/events`` for ever, resuming where it was. ``complain`` is told what does not fit."""
+    """Follow ``/api/v1/events`` forever and resume after interruptions. ``complain`` receives every contradiction."""
 
     def __init__(self, port: int, complain: Callable[[str], None]) -> None:
         self.table: dict[str, Pull] = {}
         self.boot, self.revision = "", 0
         self.events = self.ends = self.resets = self.boots = 0
         self.completed: dict[tuple[str, str], list[float]] = {}
-        """(node, image) → when pulls of it completed, as told."""
+        """For each (node, image), the published completion times."""
         self._url = f"http://127.0.0.1:{port}/api/v1/events"
         self._complain = complain
         self._last = ""
@@ -98,7 +98,7 @@ class Follower:
 
 
 def wrong_numbers(pull: Pull) -> list[str]:
-    """What does not add up within one state."""
+    """Yield the contradictions within one state."""
     wrong = []
     if not 0 <= pull["percent"] <= 100:
         wrong.append(f"{pull['percent']} %")

@@ -1,8 +1,8 @@
 """Memory of server and agent after many short pulls: ``python -m tests.soak.million server|agent``.
 
-``server``: reports of 200 nodes with ten short pulls each, posted as fast as they are taken. Limits
-are those of every installation but the half second between two reports of a node. ``agent``: a simulated containerd
-with 220 short pulls at once, asked twice a second by a real agent, which tells a real server.
+``server``: reports of 200 nodes with ten short pulls each, posted as fast as the server accepts them. All limits are
+the defaults, except for the half second between two reports of a node. ``agent``: a simulated containerd with 220 short
+pulls at once, polled twice a second by a real agent that reports to a real server.
 """
 
 import argparse
@@ -37,7 +37,7 @@ HOST = "registry.test"
 
 
 def pull(number: int, now: float, *, ended: bool) -> PullState:
-    """One of two layers, as it runs or has ended."""
+    """Return one pull of two layers, live or ended."""
     state, came = (LayerPhase.EXTRACTED, MIB) if ended else (LayerPhase.DOWNLOADING, MIB // 2)
     layers = [
         LayerState(
@@ -59,7 +59,7 @@ def pull(number: int, now: float, *, ended: bool) -> PullState:
 
 
 def requests(round_: int) -> list[bytes]:
-    """Of each node: the round's pulls run, those of the round before have ended."""
+    """For each node, report the live pulls of this round and the ended pulls of the previous one."""
     made, now = [], time.time()
     for node in range(NODES):
         first = (round_ * NODES + node) * AT_ONCE
@@ -122,7 +122,7 @@ async def agent(pulls: int) -> None:
 
 
 async def _pull(pulls: int, node: VirtualContainerd) -> AsyncIterator[tuple[int, float]]:
-    """Pull images of one small layer; an image goes some seconds after it has come."""
+    """Pull images of one small layer; remove each image some seconds later."""
     began = then = time.monotonic()
     begun = 0
     while begun - len(node.pulls) < pulls:
@@ -142,7 +142,7 @@ async def _pull(pulls: int, node: VirtualContainerd) -> AsyncIterator[tuple[int,
 
 
 async def _ends(port: int) -> tuple[float, float]:
-    """Ends that the server has counted: completed, failed."""
+    """Return the numbers of completed and failed pulls that the server counted."""
     async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as answer:
         lines = (await answer.text()).splitlines()
     ends = [line for line in lines if line.startswith("pulltrace_pulls_total{")]

@@ -1,4 +1,4 @@
-"""One soak: faults one after the other, and after each the state must be right again."""
+"""One soak test: one fault after another, and after each one the state must be right again."""
 
 import asyncio
 import sys
@@ -16,15 +16,15 @@ from tests.soak.follower import Follower
 from tests.soak.world import HISTORY, World
 
 WITHIN = 10.0
-"""Seconds in which all must be right again."""
+"""Seconds within which the state must be right again."""
 GROWTH = {"server": 24.0, "agent": 12.0}
-"""MiB that a process may grow after its first minute; a server's history fills meanwhile."""
+"""MiB by which a process may grow after its first minute, while a server's history fills."""
 SETTLES = 60.0
 
 
 @dataclass
 class Life:
-    """One process's memory, MiB, from its first minute on."""
+    """The memory of one process in MiB, from its first minute on."""
 
     name: str
     pid: int
@@ -35,7 +35,7 @@ class Life:
     samples: int = 0
 
     def take(self, rss: float, now: float) -> None:
-        """One sample; those of the first minute are of a process that still grows into its work."""
+        """Take one sample, unless the process is still in its first minute."""
         self.last = rss
         if now - self.since >= SETTLES:
             self.first = self.first or rss
@@ -45,7 +45,7 @@ class Life:
 
 @dataclass
 class Result:
-    """What was done and seen."""
+    """The results of a run."""
 
     seed: int
     seconds: float = 0.0
@@ -57,7 +57,7 @@ class Result:
 
 
 class Soak:
-    """``run`` for so many seconds. The same seed draws the same faults; how they fall on the load, time decides."""
+    """Run for some seconds. The same seed draws the same faults, but at different moments of the load."""
 
     def __init__(self, *, seed: int, seconds: float, nodes: int, speed: float) -> None:
         self.result = Result(seed)
@@ -97,20 +97,20 @@ class Soak:
 
     def _complain(self, sentence: str) -> None:
         self.result.wrong.append(f"[{self._now}] {sentence}")
-        print(self.result.wrong[-1], file=sys.stderr, flush=True)  # half an hour is long to wait for it
+        print(self.result.wrong[-1], file=sys.stderr, flush=True)  # half an hour would be too long to wait
 
     async def _break(self, passed: float) -> None:
-        """One fault, drawn from the seed; and until all is right again."""
+        """Draw and apply one fault, and wait until the state is right again."""
         random, world = self._random, self._world
         allowed = dict(faults.FAULTS)
-        # Whoever is killed cannot show whether it grows: the first node's agent lives, and in the last two thirds
-        # the server.
+        # A process that is killed cannot show whether it grows. The agent of the first node is never killed, and the
+        # server is not killed in the last two thirds.
         if passed > self._seconds / 3:
             allowed = {fault: weight for fault, weight in allowed.items() if fault not in faults.KILLS_SERVER}
         fault = random.choices(list(allowed), list(allowed.values()))[0]
         sites = world.sites[1:] if fault in faults.KILLS_AGENT else world.sites
         site = random.choice(sites)
-        if site.ails:  # its containerd is being restarted by the load itself
+        if site.ails:  # the load itself is restarting this containerd
             await asyncio.sleep(1)
             return
         name = fault.__name__.replace("_", " ")
@@ -120,7 +120,7 @@ class Soak:
         await asyncio.sleep(random.uniform(0, 2))
 
     async def _settle(self, since: float) -> float:
-        """Wait until what the server tells is true; answers the seconds it took."""
+        """Wait until the server publishes the truth; return the seconds that it took."""
         began, why = time.monotonic(), "no answer"
         while (took := time.monotonic() - began) < WITHIN:
             with suppress(aiohttp.ClientError, TimeoutError):
@@ -130,11 +130,11 @@ class Soak:
                     return took
             await asyncio.sleep(0.1)
         self._complain(f"not right after {WITHIN:g} s: {why}")
-        self._world.forget(time.time())  # said once
+        self._world.forget(time.time())  # report it once
         return took
 
     async def _check(self) -> None:
-        """All the time, broken or not."""
+        """Check the invariants that hold at any time."""
         timeout = aiohttp.ClientTimeout(total=5)
         async with aiohttp.ClientSession(timeout=timeout) as session:
             while True:

@@ -1,4 +1,4 @@
-"""The shortest soak: everything it does runs, and nothing is wrong. ``make soak`` is the long one."""
+"""The shortest soak test, which runs every part of it. ``make soak`` is the long one."""
 
 import pytest
 

@@ -1,7 +1,7 @@
-"""A wire between two programs that can be cut, slowed, closed in one direction or reset: TCP, forwarded.
+"""A TCP forwarder between two programs that can cut, slow down, block one direction of, or reset connections.
 
-It needs no rights and breaks in a moment, so that a soak may break it a hundred times. What the kernel does to a real
-network is in ``tests/faults/network.py``.
+It needs no privileges and switches at once, so that a soak test can break it a hundred times. Faults of a real network
+are in ``tests/faults/network.py``.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close() sends RST
 
 
 class Wire:
-    """Forwards connections made to ``port`` to another port of loopback."""
+    """Forward connections to ``port`` to another loopback port."""
 
     def __init__(self, target: int) -> None:
         self.port = 0
@@ -39,31 +39,31 @@ class Wire:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def mend(self) -> None:
-        """All is well again; what was held back flows."""
+        """Forward everything again, including data that was held back."""
         self._open, self._resets, self._pace = True, False, None
         self._there.set()
         self._back.set()
 
     def cut(self) -> None:
-        """Nothing passes and nobody is told, as when a cable is pulled."""
+        """Pass nothing and close nothing, like an unplugged cable."""
         self._there.clear()
         self._back.clear()
 
     def one_way(self) -> None:
-        """What the agent sends arrives; no answer comes back."""
+        """Pass data from the agent, and hold back the responses."""
         self._back.clear()
 
     def slow(self, bytes_per_second: float) -> None:
-        """Both directions, each connection."""
+        """Limit the rate of each connection in both directions."""
         self._pace = bytes_per_second
 
     def refuse(self) -> None:
-        """Connections are closed, those there are and new ones."""
+        """Close existing and new connections."""
         self._open = False
         self._close(reset=False)
 
     def reset(self) -> None:
-        """Every connection ends in RST as soon as something is said."""
+        """Reset every connection as soon as it carries data."""
         self._resets = True
         self._close(reset=True)
 

@@ -1,4 +1,4 @@
-"""The demo's cluster with every half a process of its own, and the truth about each pull beside it."""
+"""The demo's cluster with server and agents as separate processes, and the truth about each pull."""
 
 import asyncio
 import json
@@ -23,25 +23,25 @@ from tests.soak.wire import Wire
 TICK = 0.2
 """Seconds between two steps of the simulation."""
 SEEN_AFTER = 2.0
-"""Seconds after which an agent that nothing ails has seen a pull: it asks twice a second."""
+"""Seconds after which a healthy agent has observed a pull; it polls twice a second."""
 HISTORY = 60.0
 RECONNECTS = 3.0
-"""Seconds in which an agent finds a containerd that is back: it tries at each poll."""
+"""Seconds within which an agent finds a restarted containerd; it tries at each poll."""
 
 
 @dataclass(slots=True, eq=False)
 class Truth:
-    """What became of one pull, whatever anyone tells of it."""
+    """The truth about one pull."""
 
     node: str
     pull: Pull
     began: float
     watched: float = 0.0
-    """Seconds for which its node's agent, the one that runs now, could see it."""
+    """Seconds for which the current agent of its node could observe it."""
     ended: float | None = None
     told: bool = False
     only_told: bool = False
-    """Its node's agent knows no more of it: the server alone does."""
+    """Whether only the server still knows it, because its node's agent was restarted."""
 
     @property
     def reference(self) -> str:
@@ -49,7 +49,7 @@ class Truth:
 
     @property
     def seen(self) -> bool:
-        """Somebody who lives has seen it."""
+        """Whether a running process has observed it."""
         return self.watched >= SEEN_AFTER
 
     @property
@@ -58,12 +58,12 @@ class Truth:
 
 
 class Site:
-    """One node: its containerd, its agent, and the wire between that and the server."""
+    """One node: its containerd, its agent, and the connection between agent and server."""
 
     def __init__(self, name: str, containerd: SimulatedContainerd, wire: Wire) -> None:
         self.name, self.containerd, self.wire = name, containerd, wire
         self.ails = True
-        """The agent cannot see what its containerd does."""
+        """Whether the agent cannot reach its containerd."""
         self.agent = Process(
             "agent",
             environment=AGENT_ENVIRONMENT,
@@ -126,26 +126,26 @@ class World:
         await self._stack.aclose()
 
     def agent_died(self, site: Site) -> None:
-        """What it alone knew is gone."""
+        """Mark the pulls that only the server knew as lost."""
         for truth in self.pulls:
             if truth.node == site.name and not truth.told:
                 truth.watched = 0.0
             truth.only_told |= truth.node == site.name and truth.ended is not None
 
     def server_died(self) -> None:
-        """And so is what it alone knew."""
+        """Mark the pulls that only this agent knew as lost."""
         self.pulls = [truth for truth in self.pulls if not truth.only_told]
 
     def running(self, node: str) -> Iterator[Truth]:
-        """The pulls that run there."""
+        """Return the live pulls of a node."""
         return (truth for truth in self._living.values() if truth.node == node)
 
     def forget(self, before: float) -> None:
-        """Pulls that ended before this time are no longer of interest."""
+        """Forget pulls that ended before this time."""
         self.pulls = [truth for truth in self.pulls if truth.ended is None or truth.ended >= before]
 
     async def _live(self) -> None:
-        then = self._begun  # the nodes' clocks are the machine's: no lease is older than its containerd
+        then = self._begun  # nodes use the machine's clock, so no lease is older than its containerd
         async with asyncio.TaskGroup() as restarts:
             while True:
                 await asyncio.sleep(TICK)
@@ -176,10 +176,10 @@ class World:
             self.failed += not truth.completed
 
     async def _restart(self, node: str) -> None:
-        """The scenario's own crash of a containerd."""
+        """Kill a containerd because the scenario says so."""
         site = next(site for site in self.sites if site.name == node)
         if site.ails:
-            return  # it is down already, and will be started by whoever did that
+            return  # a fault has already stopped it and will start it again
         site.ails = True
         await site.containerd.close()
         await asyncio.sleep(1.0)
@@ -188,7 +188,7 @@ class World:
 
 
 async def start(site: Site) -> None:
-    """containerd is back. What the kubelet asked of it meanwhile, it was not there to begin."""
+    """Start containerd again. Pulls that the kubelet requested meanwhile never began."""
     site.containerd.node.crash()
     await site.containerd.start()
     await asyncio.sleep(RECONNECTS)
