@@ -1,12 +1,12 @@
-"""EDGE: a Kubernetes API server small enough to read: lists and watches pods and events, over real HTTP.
+"""A small simulated Kubernetes API server: lists and watches of pods and events, over real HTTP.
 
-    async with Cluster() as cluster:
+    async with ApiServer() as cluster:
         cluster.url
-        cluster.put("pods", pod)            # tell it what kubelets and controllers would
+        cluster.put("pods", pod)            # in place of kubelets and controllers
         cluster.delete("pods", pod)
 
-It pages, keeps versions, answers field selectors, sends bookmarks and forgets history on request, as the real one does
-(https://kubernetes.io/docs/reference/using-api/api-concepts/). What a real one does on a bad day is in ``Trouble``.
+It supports paging, resource versions, field selectors and bookmarks, and it discards history on request, like the real
+one (https://kubernetes.io/docs/reference/using-api/api-concepts/). ``Trouble`` simulates its failures.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from aiohttp import web
 Object = dict[str, Any]
 
 HISTORY = 5000
-"""Changes kept for watches to begin from; who asks for older ones is told 410 and lists again."""
+"""Number of changes kept for watches. A watch from an older version receives 410 and has to list again."""
 
 _FIELDS: dict[str, Callable[[Object], Any]] = {
     "metadata.name": lambda it: it["metadata"].get("name", ""),
@@ -37,18 +37,18 @@ _FIELDS: dict[str, Callable[[Object], Any]] = {
 
 @dataclass(slots=True)
 class Trouble:
-    """What goes wrong, until it is set back."""
+    """The current failures."""
 
     forbidden: set[str] = field(default_factory=set)
-    """Resources that are 403."""
+    """Resources that return 403."""
     status: int = 0
-    """Every request is answered so."""
+    """Every request returns this status."""
     ends_at_once: bool = False
-    """Watches end as soon as they begin."""
+    """Every watch ends at once."""
     silent: bool = False
-    """Watches are accepted and then say nothing, not even bookmarks."""
+    """Watches are accepted but send nothing, not even bookmarks."""
     raw: list[bytes] = field(default_factory=list)
-    """Lines said once, as they are, by the next watch that begins."""
+    """Raw lines that the next watch sends once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class ApiServer:
         self.url = ""
         self.trouble = Trouble()
         self.requests: list[str] = []
-        """Path and query of everything asked, for tests."""
+        """Path and query of every request, for tests."""
         self._bookmarks = bookmarks
         self._objects: dict[str, dict[tuple[str, str], Object]] = {"pods": {}, "events": {}}
         self._version = 1
@@ -92,7 +92,7 @@ class ApiServer:
         if self._runner:
             await self._runner.cleanup()
 
-    # What happens in the cluster.
+    # Changes in the cluster.
 
     def put(self, resource: str, item: Object) -> None:
         """Create or replace an object."""
@@ -105,19 +105,19 @@ class ApiServer:
         self._tell(_Change(self._version, resource, before, item))
 
     def delete(self, resource: str, item: Object) -> None:
-        """Delete an object; one that is not there is none the less gone."""
+        """Delete an object; a watch reports the deletion even if the object did not exist."""
         before = self._objects[resource].pop((item["metadata"].get("namespace", ""), item["metadata"]["name"]), None)
         if before:
             self._version += 1
             self._tell(_Change(self._version, resource, before, None))
 
     def compact(self) -> None:
-        """Forget history: watches from before are 410."""
+        """Discard history, so that earlier watches receive 410."""
         self._oldest = self._version
         self._history.clear()
 
     async def cut(self) -> None:
-        """Break every watch's connection."""
+        """Close the connection of every watch."""
         watches = list(self._watches)
         for watch in watches:
             watch.cancel()
@@ -125,7 +125,7 @@ class ApiServer:
 
     @property
     def watching(self) -> int:
-        """How many watches there are at the moment."""
+        """The number of current watches."""
         return len(self._watches)
 
     def _tell(self, change: _Change) -> None:
@@ -136,7 +136,7 @@ class ApiServer:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    # What is asked of it.
+    # Requests.
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(request.path_qs)
@@ -199,14 +199,14 @@ class ApiServer:
                     yield _line("BOOKMARK", {"kind": "Any", "metadata": {"resourceVersion": str(version)}})
 
     async def _news(self) -> None:
-        """Wait until something happens, or a bookmark is due."""
+        """Wait for a change or for the next bookmark."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._bookmarks):
                 await self._changed.wait()
 
 
 def _said(change: _Change, selected: Callable[[Object], bool]) -> bytes | None:
-    """What a watch with this selection hears: an object that leaves it is DELETED, as it was."""
+    """Return the change as a watch with this selector receives it. An object that leaves the selection is DELETED."""
     was, is_now = change.before and selected(change.before), change.after and selected(change.after)
     if is_now and change.after:
         return _line("MODIFIED" if was else "ADDED", change.after)

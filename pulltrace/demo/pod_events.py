@@ -1,7 +1,7 @@
-"""What kubelets write to the API server about pods and their images, in the kubelet's own words.
+"""The objects that kubelets write to the API server about pods and their images, in the kubelet's wording. Sans-I/O.
 
-PURE: values in, objects out. ``PodEvents`` tells one pod's life; the demo gives its objects to ``cluster.ApiServer``,
-tests also to a real API server. Words and order are those of pkg/kubelet/images/image_manager.go (Kubernetes 1.37).
+``PodEvents`` covers the life of one pod. The demo passes its objects to ``apiserver.ApiServer``; tests also pass them
+to a real API server. Wording and order follow pkg/kubelet/images/image_manager.go (Kubernetes 1.37).
 """
 
 import hashlib
@@ -24,9 +24,10 @@ def pod(
     owner: tuple[str, str] | None = None,
     at: float | None = None,
 ) -> Object:
-    """A pod that the scheduler put on a node; ``containers`` and ``init`` are name → image. ``owner`` is kind, name.
+    """Make a pod that is scheduled on a node. ``containers`` and ``init`` map names to images; ``owner`` is kind and
+    name.
 
-    ``volumes`` are name → image too; every app container mounts them.
+    ``volumes`` also maps names to images; every app container mounts them.
     """
     metadata: Object = {"name": name, "namespace": namespace, "uid": _uid(namespace, name)}
     if owner:
@@ -56,10 +57,10 @@ def pod(
 
 @dataclass(slots=True)
 class PodEvents:
-    """One pod as its kubelet tells it. Each method is something that happens; ``pod`` is always as it is now.
+    """One pod and the events that its kubelet writes. ``pod`` is always the current object.
 
-    ``container`` may be a volume that is made from an image.
-    Methods answer the event that the kubelet writes; the same event happening again is the same object, bumped.
+    Each method is one occurrence and returns the event. A repeated event is the same object with a higher count.
+    ``container`` may be the name of an image volume.
     """
 
     pod: Object
@@ -67,37 +68,37 @@ class PodEvents:
     _last_error: dict[str, str] = field(default_factory=dict)
 
     def pulling(self, container: str, at: float) -> Object:
-        """The kubelet asks the runtime for the image, or queues to do so."""
+        """The kubelet requests the image from the runtime, or queues the request."""
         return self._event(container, "Pulling", f'Pulling image "{self._image(container)}"', at)
 
     def pulled(self, container: str, at: float, *, seconds: float = 1.0, size: int = 0) -> Object:
-        """The image is there. The container starts soon after: ``started``."""
+        """The image is present. The container starts soon afterwards: ``started``."""
         took = f"{seconds:.3f}s ({seconds:.3f}s including waiting)"
         message = f'Successfully pulled image "{self._image(container)}" in {took}. Image size: {size} bytes.'
         return self._event(container, "Pulled", message, at)
 
     def already_present(self, container: str, at: float) -> Object:
-        """Nothing to pull."""
+        """The image was present, so nothing was pulled."""
         message = (
             f'Container image "{self._image(container)}" already present on machine and can be accessed by the pod'
         )
         return self._event(container, "Pulled", message, at)
 
     def failed(self, container: str, at: float, error: str) -> Object:
-        """The runtime answered with an error."""
+        """The runtime returned an error."""
         self._last_error[container] = f"ErrImagePull: {error}"
         self._status(container, {"waiting": {"reason": "ErrImagePull", "message": error}})
         return self._event(container, "Failed", f'Failed to pull image "{self._image(container)}": {error}', at)
 
     def backing_off(self, container: str, at: float) -> Object:
-        """The kubelet looked again and it is not time yet."""
+        """The kubelet synced the pod during the back-off."""
         message = f'Back-off pulling image "{self._image(container)}"'
         repeated = f"{message}: {self._last_error.get(container, '')}"
         self._status(container, {"waiting": {"reason": "ImagePullBackOff", "message": repeated}})
         return self._event(container, "BackOff", message, at)
 
     def invalid(self, container: str, at: float) -> Object:
-        """The image's name is none."""
+        """The image reference is invalid."""
         image = self._image(container)
         error = f'couldn\'t parse image name "{image}": invalid reference format'
         message = f'Failed to apply default image tag "{image}": {error}'
@@ -105,13 +106,13 @@ class PodEvents:
         return self._event(container, "InspectFailed", message, at)
 
     def never(self, container: str, at: float) -> Object:
-        """The image is not there and must not be pulled."""
+        """The image is missing and the policy is ``Never``."""
         message = f'Container image "{self._image(container)}" is not present with pull policy of Never'
         self._status(container, {"waiting": {"reason": "ErrImageNeverPull", "message": message}})
         return self._event(container, "ErrImageNeverPull", message, at)
 
     def started(self, container: str, at: float) -> None:
-        """The container runs."""
+        """The container is running."""
         self._status(container, {"running": {"startedAt": rfc3339(at)}}, image_id="sha256:" + "0" * 64)
         if all("running" in it["state"] for it in self.pod["status"]["containerStatuses"]):
             self.pod["status"]["phase"] = "Running"
@@ -129,7 +130,7 @@ class PodEvents:
 
     def _status(self, container: str, state: Object, image_id: str = "") -> None:
         status = self.pod["status"]
-        # A volume has no status: the containers that mount it are told to wait.
+        # A volume has no status; the containers that mount it are waiting.
         names = [it["name"] for it in self.pod["spec"]["containers"]] if container in self._volumes else [container]
         for entry in status.get("initContainerStatuses", []) + status["containerStatuses"]:
             if entry["name"] in names:
@@ -173,7 +174,7 @@ class PodEvents:
 
 
 def rfc3339(at: float) -> str:
-    """As metav1.Time is written: whole seconds."""
+    """Format a time like metav1.Time, in whole seconds."""
     return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -1,6 +1,6 @@
-"""PURE: what happens in the demo's cluster. The same seed, the same steps: the same story.
+"""The events in the demo's cluster. The same seed gives the same scenario. Sans-I/O.
 
-Each method ``_…`` that yields is one thread of the story; what it yields is how many seconds pass until it goes on.
+Each generator method is one thread of the scenario; it yields the number of seconds until it continues.
 """
 
 import heapq
@@ -20,14 +20,14 @@ Act = Generator[float, None, None]
 
 @dataclass(frozen=True, slots=True)
 class Crashed:
-    """A node's containerd was killed; somebody starts it again."""
+    """The containerd of a node was killed and has to be started again."""
 
     node: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What a node is made of: bytes per second over the network and to disk (unpacking), and how it pulls."""
+    """The properties of a node: bytes per second of network and disk, containerd version, parallel pulls."""
 
     bandwidth: float
     disk: float
@@ -41,19 +41,22 @@ _WORKERS = (
     _Kind(125 * MB, 150 * MB, "1.6.39", 1),
     _Kind(110 * MB, 190 * MB, "v2.1.5", 2),
 )
-# From 2.1 on, gigabytes in the node's three slots would keep every other pull there from even resolving.
+# From 2.1 on, gigabytes in the node's three download slots would keep other pulls from resolving.
 _GPU = _Kind(400 * MB, 420 * MB, "1.7.29", 3)
 _EDGE = _Kind(5 * MB, 55 * MB, "1.7.29", 1)
 
 _HEAVY = ("docker.io/vllm/vllm-openai:v0.12", "nvcr.io/nvidia/tritonserver:26.10-py3")
 _SLOW_IMAGE = f"{SLOW}/legacy/invoice-printer:3.2"
 _TIDIED = 0.85
-"""How often an image goes from a node when its pod has gone; the others are cached the next time."""
+"""Probability that an image is removed after its pod; the other images are cached the next time."""
 _ORDINARY = [name for name in IMAGES if name not in _HEAVY and name != _SLOW_IMAGE]
 
 
 class Scenario:
-    """A cluster of so many nodes from ``now`` (unix seconds) on; ``speed`` 10 does ten seconds' work in each."""
+    """A cluster of some nodes that starts at ``now`` (Unix seconds).
+
+    ``speed`` 10 does ten seconds of work per second.
+    """
 
     def __init__(self, nodes: int, *, now: float, speed: float = 1.0, seed: int = 20261123) -> None:
         self.registries = registries()
@@ -85,16 +88,16 @@ class Scenario:
                 speed=speed,
                 seed=number,
             )
-            node.new_lease(expires=False)  # a sandbox's: not a pull
+            node.new_lease(expires=False)  # the lease of a sandbox, which is not a pull
             yield name, Kubelet(node, parallel=kind.parallel)
 
     @property
     def nodes(self) -> dict[str, VirtualContainerd]:
-        """By name."""
+        """The containerds by node name."""
         return {name: kubelet.node for name, kubelet in self.kubelets.items()}
 
     def advance(self, seconds: float) -> list[Said | Crashed]:
-        """Let time pass; answers what the API server is told meanwhile, and which containerds died."""
+        """Advance time; return the changes for the API server and the containerds that were killed."""
         self._age += seconds * self.speed
         while self._acts and self._acts[0][0] <= self._age:
             due, _, act = heapq.heappop(self._acts)
@@ -111,7 +114,7 @@ class Scenario:
         crashed, self._crashed = self._crashed, []
         return happened + crashed
 
-    # What goes on as long as the demo runs.
+    # The threads, which run as long as the demo.
 
     def _always(self) -> Iterator[Act]:
         yield self._daemon("node-exporter", "quay.io/prometheus/node-exporter:v1.10")
@@ -126,7 +129,7 @@ class Scenario:
         yield self._repeat(self._crash, first=100, every=900)
 
     def _once(self) -> Iterator[Act]:
-        """Failures. Each goes away in the end, and comes back."""
+        """Failures. Each one is fixed eventually, and returns later."""
         yield self._refused("reports", f"{OWN}/finance/reports:lastest", None, first=2, lasts=420)
         yield self._refused("billing", f"{OWN}/finance/billing:9.1", Refusal.UNAUTHORIZED, first=5, lasts=600)
         yield self._refused(
@@ -139,7 +142,7 @@ class Scenario:
         yield self._one_pod("preloaded", f"{OWN}/shop/kiosk:4", first=25, lasts=400, policy="Never")
 
     def _ordinary_days(self) -> Act:
-        """Now here, now there, a pod starts; the more nodes the more often."""
+        """Start a pod on a random node, more often the more nodes there are."""
         for number in itertools.count():
             node = self._some_node()
             image = self._random.choice(_ORDINARY)
@@ -153,7 +156,7 @@ class Scenario:
             yield 0.7
 
     def _rollout(self) -> Act:
-        """A new version of a service on every node, a few at a time; from the second on only one layer is new."""
+        """Roll out a new version of a service to every node, a few at a time. Only one layer of each version is new."""
         for version in itertools.count(417):
             name = SERVICES[version % len(SERVICES)]
             image = self.registries.push(f"{OWN}/shop/{name}:1.{version}", service(name, version))
@@ -163,7 +166,7 @@ class Scenario:
             yield 75.0
 
     def _heavy(self, name: str, image: str, first: float) -> Act:
-        """Gigabytes, on the node made for them; now and then it must go again."""
+        """Pull several gigabytes on the GPU node, and remove the image now and then."""
         node = "gpu-1" if "gpu-1" in self.kubelets else next(iter(self.kubelets))
         yield first
         while True:
@@ -177,7 +180,7 @@ class Scenario:
             yield 200.0
 
     def _stall(self) -> Act:
-        """The registry stops in the middle of a layer, for most of a minute."""
+        """Stop the registry in the middle of a layer for most of a minute."""
         version = next(self._order)
         image = service("ledger", version)
         reference = self.registries.push(f"{OWN}/finance/ledger:0.{version}", image)
@@ -188,18 +191,18 @@ class Scenario:
         del self.registries.holds[digest]
 
     def _cancelled(self) -> Act:
-        """Somebody deletes the pod while its image is still coming."""
+        """Delete a pod while its image is being pulled."""
         self._start(self._some_node(), "notebook", "docker.io/pytorch/pytorch:2.9-cuda13", namespace="ml", lasts=22)
         yield 0.0
 
     def _always_policy(self) -> Act:
-        """``imagePullPolicy: Always``: a pull that finds everything there, where it has been before."""
+        """Pull a cached image again, because of ``imagePullPolicy: Always``."""
         node = next(iter(self.kubelets))
         self._start(node, "proxy", "docker.io/library/nginx:1.29", lasts=30, policy="Always")
         yield 0.0
 
     def _crash(self) -> Act:
-        """containerd dies while it is pulling; its kubelet tries again, and the download goes on where it was."""
+        """Kill a containerd during a pull. Its kubelet retries, and the download resumes."""
         busy = [name for name, kubelet in self.kubelets.items() if kubelet.node.transfers]
         node = self._random.choice(busy or list(self.kubelets))
         self.kubelets[node].node.crash()
@@ -209,7 +212,7 @@ class Scenario:
     def _refused(
         self, name: str, image: str, why: Refusal | None, *, first: float, lasts: float, heals: bool = False
     ) -> Act:
-        """An image that cannot be had, until somebody deletes the pod, or (``heals``) the registry changes its mind."""
+        """Fail an image until its pod is deleted or, with ``heals``, until the registry serves it."""
         made = service(name, 1)
         yield first
         while True:
@@ -236,7 +239,7 @@ class Scenario:
             yield from act()
             yield every
 
-    # The controllers' and the scheduler's part.
+    # The work of the controllers and the scheduler.
 
     def _start(
         self,
@@ -250,7 +253,7 @@ class Scenario:
         policy: str = "IfNotPresent",
         lasts: float | None = None,
     ) -> None:
-        """A pod on this node, and (``lasts``) its end; some time after it the node's disk is tidied up."""
+        """Start a pod on a node and end it after ``lasts`` seconds; later, remove unused images of the node."""
         if daemon:
             owner, pod_name = ("DaemonSet", name), f"{name}-{self._letters(5)}"
         else:
@@ -281,5 +284,5 @@ class Scenario:
         return self._random.choice(list(self.kubelets))
 
     def _letters(self, count: int) -> str:
-        # Those that Kubernetes makes names of: no vowels, no words.
+        # The characters of Kubernetes' generated names: no vowels, so no words.
         return "".join(self._random.choices("bcdfghjklmnpqrstvwxz2456789", k=count))
