@@ -1,7 +1,19 @@
-"""EDGE: gRPC's calls on a unix socket, over one kept connection. h2 knows the protocol, asyncio the socket.
+"""A gRPC client for a unix socket, on one kept connection. h2 implements HTTP/2, asyncio the socket.
 
-Of a whole gRPC client the agent needs this much: one request, its answers, a status. grpcio would cost every node
-15 MiB and four threads (``docs/adr``). The other end is not trusted: whatever it says ends in an ``RpcError``.
+The agent needs little of gRPC: one request, its responses, a status. grpcio would cost every node 15 MiB and four
+threads (ADR 9). The server is not trusted: whatever it sends ends in a response or in an ``RpcError``.
+
+This module is the only one that imports h2, and ``containerd.py`` the only one that imports this module. h2 is limited
+to version 4 in ``pyproject.toml``, because ``_H2`` overrides one of its constants; a test checks that this works.
+
+To return to grpcio, replace ``Channel`` and ``RpcError`` by these:
+
+- ``Channel.__init__``: ``grpc.aio.insecure_channel(f"unix:{socket}", options=[("grpc.default_authority", "localhost"),
+  ("grpc.max_receive_message_length", MAX_RESPONSE)])``;
+- ``call``: collect ``channel.unary_stream(method)(request, timeout=DEADLINE, metadata=metadata)`` in a list;
+- ``calls``: ``asyncio.gather`` over ``call``, at most ``AT_ONCE`` at a time, each result wrapped in a ``Response``;
+- ``connected``: ``channel.get_state() is ChannelConnectivity.READY``, which notices a lost connection late;
+- ``RpcError``: translate ``grpc.aio.AioRpcError``, whose ``code().value[0]`` is a ``Code``.
 """
 
 import asyncio
@@ -24,23 +36,32 @@ from h2.events import (
     TrailersReceived,
 )
 from h2.exceptions import ProtocolError, StreamClosedError
+from h2.settings import SettingCodes, Settings
 
-MAX_ANSWER = 16 << 20
+MAX_RESPONSE = 16 << 20
 """Bytes of all messages of one call together."""
 
+MAX_PENDING = 32 << 20
+"""Bytes of all responses of one connection that nobody has taken yet."""
+
+MAX_FRAME = 1 << 14
+"""Bytes of one frame: the initial limit of HTTP/2 (RFC 9113, 4.2), which this client never raises."""
+
 DEADLINE = 10.0
-"""Seconds a call may take, with connecting and its turn."""
+"""Seconds a call may take, including connecting and waiting for its turn."""
 
 AT_ONCE = 100
-"""Calls at the same time: HTTP/2 asks servers to allow no fewer, and so many requests fit into its first window."""
+"""Calls at the same time. HTTP/2 recommends that servers allow at least this many (RFC 9113, 6.5.2)."""
 
-# What we send is constant, and of what comes we read three headers: there is nothing to put in order.
+# The headers that we send are constant, and we read three headers of a response: there is nothing to normalise.
 _CONFIGURATION = H2Configuration(
     validate_outbound_headers=False,
     normalize_outbound_headers=False,
     validate_inbound_headers=False,
     normalize_inbound_headers=False,
 )
+
+_FRAME_HEADER = 9  # bytes, of which the first three are the length of the frame's body
 
 _Headers = list[tuple[str, str]]
 
@@ -71,7 +92,7 @@ _CODES = {str(code.value).encode(): code for code in Code}
 
 
 class RpcError(Exception):
-    """No answer, or not a good one: ``code`` says which kind, the message has its name and why."""
+    """The call failed. ``code`` is the kind of error; the message contains its name and the cause."""
 
     def __init__(self, code: Code, why: str) -> None:
         super().__init__(f"{code.name}: {why}")
@@ -83,7 +104,7 @@ class Channel:
 
     def __init__(self, socket: str, metadata: Mapping[str, str]) -> None:
         self._socket = socket
-        # Go's HTTP/2 refuses the socket's path as :authority.
+        # Go's HTTP/2 server refuses the socket's path as :authority.
         self._headers: _Headers = [
             (":method", "POST"),
             (":scheme", "http"),
@@ -101,30 +122,31 @@ class Channel:
 
     async def __aexit__(self, *_: object) -> None:
         if self._connection:
-            self._connection.end("closed by ourselves")
+            self._connection.close("closed by the agent")
 
     @property
     def connected(self) -> bool:
-        """False from the moment the connection broke until the next call has made a new one."""
-        return self._connection is not None and self._connection.ended is None
+        """Return whether there is a connection. After a break, the next call makes a new one."""
+        return self._connection is not None and self._connection.closed_reason is None
 
     async def call(self, method: str, request: bytes) -> list[bytes]:
-        """Call ``method``, named ``/package.Service/Method``. Returns the messages of the answer; raises RpcError."""
+        """Call ``method``, named ``/package.Service/Method``. Return the messages; raises ``RpcError``."""
         async with _deadline(), self._turns:
-            [answer] = await self._ask(method, [request])
-        return answer.messages()
+            connection = await self._connect()
+            responses = await connection.request(self._headers_of(method), [request])
+        return responses[0].messages()
 
-    async def calls(self, method: str, requests: Sequence[bytes]) -> list["Answer"]:
-        """One call for each request, a hundred at once: one task, one deadline and one write for those."""
-        answers: list[Answer] = []
+    async def calls(self, method: str, requests: Sequence[bytes]) -> list["Response"]:
+        """Send each request in a call of its own. A hundred calls share one task, one deadline and one write."""
+        responses: list[Response] = []
         for first in range(0, len(requests), AT_ONCE):
             async with _deadline():
-                answers += await self._ask(method, requests[first : first + AT_ONCE])
-        return answers
+                connection = await self._connect()
+                responses += await connection.request(self._headers_of(method), requests[first : first + AT_ONCE])
+        return responses
 
-    async def _ask(self, method: str, requests: Sequence[bytes]) -> list["Answer"]:
-        connection = await self._connect()
-        return await connection.ask([(":path", method), *self._headers], requests)
+    def _headers_of(self, method: str) -> _Headers:
+        return [(":path", method), *self._headers]
 
     async def _connect(self) -> "_Connection":
         if self._connection and self.connected:
@@ -138,56 +160,103 @@ class Channel:
 
 @asynccontextmanager
 async def _deadline() -> AsyncIterator[None]:
-    """Raises RpcError when what is inside takes too long, or there is no connection for it."""
+    """Raise ``RpcError`` if the body takes too long, or if it cannot connect."""
     try:
         async with asyncio.timeout(DEADLINE):
             yield
     except TimeoutError as error:
-        raise RpcError(Code.DEADLINE_EXCEEDED, f"no answer within {DEADLINE:g} s") from error
+        raise RpcError(Code.DEADLINE_EXCEEDED, f"no response within {DEADLINE:g} s") from error
     except OSError as error:
         raise RpcError(Code.UNAVAILABLE, str(error)) from error
 
 
 class _H2(H2Connection):
-    MAX_CLOSED_STREAMS = 1 << 10  # as many calls are remembered, to tell a late answer from nonsense; not 65,536
+    # h2 remembers this many closed streams, to distinguish a late frame from an invalid one. Its default is 65,536.
+    MAX_CLOSED_STREAMS = 1 << 10
 
 
-class Answer:
-    """What came of one call."""
+class FrameLengths:
+    """Reads the lengths of frames as their headers arrive, without keeping their bodies.
+
+    h2 checks the length of a frame when it has the whole frame, so it would buffer up to 16 MiB of an invalid one.
+    """
 
     def __init__(self) -> None:
-        self.whole = asyncio.get_running_loop().create_future()
-        self.over = False
-        """The other end has said its last, which it has not when we would hear no more."""
+        self._header = bytearray()  # of a frame whose header has not arrived completely
+        self._body = 0  # bytes of the current frame that have not arrived
+
+    @property
+    def mid_frame(self) -> bool:
+        """Return whether the last byte was not the end of a frame."""
+        return self._body > 0 or bool(self._header)
+
+    def feed(self, data: bytes) -> int:
+        """Take the next bytes. Return the length of a frame that is too long; 0 if there is none."""
+        position, end = 0, len(data)
+        while position < end:
+            if self._body:
+                skipped = min(self._body, end - position)
+                self._body -= skipped
+                position += skipped
+                continue
+            missing = _FRAME_HEADER - len(self._header)
+            self._header += data[position : position + missing]
+            position += missing
+            length = int.from_bytes(self._header[:3], "big")
+            if len(self._header) >= 3 and length > MAX_FRAME:
+                return length
+            if len(self._header) == _FRAME_HEADER:
+                self._header.clear()
+                self._body = length
+        return 0
+
+
+class Response:
+    """The response to one call, as it arrives."""
+
+    def __init__(self) -> None:
+        self.done = asyncio.get_running_loop().create_future()
+        """Has a result when nothing more is expected, for whatever reason."""
+        self.closed_by_server = False
+        """The server has closed the stream. If it has not when the call ends, the stream must be reset."""
+        self.size = 0
+        """Bytes of the messages so far."""
         self._headers: dict[bytes, bytes] = {}
         self._data = bytearray()
         self._error: RpcError | None = None
 
-    def take_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Those before the messages, or those after."""
+    def add_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Add the headers before the messages, or the trailers after them."""
         self._headers.update(headers)
 
-    def take_data(self, data: bytes) -> None:
-        """The next bytes. Too many are an error."""
+    def add_data(self, data: bytes) -> None:
+        """Add the next bytes of messages; the call fails if there are too many."""
+        if self.done.done():
+            return
         self._data += data
-        if len(self._data) > MAX_ANSWER:
-            self._data.clear()
-            self.end(RpcError(Code.RESOURCE_EXHAUSTED, f"an answer of more than {MAX_ANSWER} bytes"))
+        self.size += len(data)
+        if self.size > MAX_RESPONSE:
+            self.refuse(MAX_RESPONSE)
 
-    def end(self, error: RpcError | None = None) -> None:
-        """No more will come."""
-        if not self.whole.done():
+    def refuse(self, limit: int) -> None:
+        """End the call because of its size, and free its data."""
+        self._data.clear()
+        self.finish(RpcError(Code.RESOURCE_EXHAUSTED, f"a response of more than {limit} bytes"))
+
+    def finish(self, error: RpcError | None = None) -> None:
+        """Expect nothing more."""
+        if not self.done.done():
             self._error = error
-            self.whole.set_result(None)
+            self.done.set_result(None)
 
     def messages(self) -> list[bytes]:
-        """Its messages; raises RpcError when the call failed or the status is not OK."""
+        """Return its messages; raises ``RpcError`` if the call failed or its status is not OK."""
         if self._error:
             raise self._error
         status = self._headers.get(b"grpc-status")
         if status is None:
             http = self._headers.get(b":status", b"none").decode(errors="replace")
-            raise RpcError(Code.UNKNOWN, f"no gRPC: HTTP status {http}")
+            raise RpcError(Code.UNKNOWN, f"not gRPC: HTTP status {http}")
         code = _CODES.get(status, Code.UNKNOWN)
         if code is not Code.OK:
             raise RpcError(code, unquote_to_bytes(self._headers.get(b"grpc-message", b"")).decode(errors="replace"))
@@ -195,120 +264,142 @@ class Answer:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection, from its beginning to its end: ``ended`` says why, None while it lives."""
+    """One connection. ``closed_reason`` is None while it is open; afterwards it keeps no buffer."""
 
     def __init__(self) -> None:
-        self.ended: str | None = None
-        self._h2 = _H2(_CONFIGURATION)
-        self._answers: dict[int, Answer] = {}  # of calls that somebody waits for
+        self.closed_reason: str | None = None
+        self._h2: _H2 | None = _H2(_CONFIGURATION)
+        self._h2.local_settings = Settings(
+            client=True,
+            initial_values={SettingCodes.ENABLE_PUSH: 0, SettingCodes.MAX_HEADER_LIST_SIZE: 1 << 16},
+        )
+        self._frames = FrameLengths()
+        self._responses: dict[int, Response] = {}  # by stream, those that somebody waits for
+        self._pending = 0  # bytes of these
         self._transport: asyncio.Transport | None = None
-        self._in_half = False  # what came last had no end, and may be no frame
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  # for mypy: create_unix_connection makes no other
         self._transport = transport
-        self._h2.initiate_connection()
+        if self._h2:
+            self._h2.initiate_connection()
         self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.end(str(exc or "the connection closed"))
+        self.close(str(exc or "the connection was closed"))
 
     def data_received(self, data: bytes) -> None:
+        if self._h2 is None:
+            return
+        if length := self._frames.feed(data):
+            self.close(f"not HTTP/2: a frame of {length} bytes")
+            return
         try:
             events = self._h2.receive_data(data)
             for event in events:
-                self._take_in(event)
+                self._handle(event)
         except ProtocolError as error:
-            self.end(f"no HTTP/2: {error}")
+            self.close(f"not HTTP/2: {error}")
         else:
-            # A late word of a call that was given up makes no event: h2 answers it.
-            answered = self._flush()
-            self._in_half = not events and not answered
+            self._flush()
 
     def pause_writing(self) -> None:
-        self.end("the other end does not read")
+        self.close("the server does not read")
 
-    async def ask(self, headers: _Headers, requests: Iterable[bytes]) -> list[Answer]:
-        """Make calls; returns their answers when all are whole, or failed."""
+    async def request(self, headers: _Headers, requests: Iterable[bytes]) -> list[Response]:
+        """Make one call for each request. Return the responses when all are complete or have failed."""
         streams = [self._send(headers, request) for request in requests]
-        answers = [Answer() for _ in streams]
-        self._answers.update(zip(streams, answers, strict=True))
+        responses = [Response() for _ in streams]
+        self._responses.update(zip(streams, responses, strict=True))
         try:
             self._flush()
-            for answer in answers:
-                await answer.whole
+            for response in responses:
+                await response.done
         finally:
             for stream in streams:
                 self._forget(stream)
-        return answers
+        return responses
 
-    def end(self, why: str) -> None:
-        """Hang up. Calls under way fail."""
-        self.ended = self.ended or why
-        for answer in self._answers.values():
-            answer.end(RpcError(Code.UNAVAILABLE, self.ended))
-        if self._transport:
-            self._transport.abort()
+    def close(self, reason: str) -> None:
+        """Close the connection and free its buffers. Calls under way fail."""
+        self.closed_reason = self.closed_reason or reason
+        for response in self._responses.values():
+            response.finish(RpcError(Code.UNAVAILABLE, self.closed_reason))
+        transport, self._transport, self._h2 = self._transport, None, None
+        if transport:
+            transport.abort()
 
     def _send(self, headers: _Headers, request: bytes) -> int:
         body = b"\0" + len(request).to_bytes(4, "big") + request
+        if self._h2 is None:
+            raise RpcError(Code.UNAVAILABLE, str(self.closed_reason))
         try:
             stream = self._h2.get_next_available_stream_id()
             self._h2.send_headers(stream, headers)
             self._h2.send_data(stream, body, end_stream=True)
         except ProtocolError as error:
-            self.end(f"no more calls: {error}")
+            self.close(f"no more calls: {error}")
             raise RpcError(Code.UNAVAILABLE, f"no more calls: {error}") from error
         return stream
 
     def _forget(self, stream: int) -> None:
-        """Nobody waits for it any more; the other end is told when it is still at it."""
-        answer = self._answers.pop(stream)
-        if answer.over or self.ended is not None:
+        """Drop a call that nobody waits for any more; reset its stream if the server has not closed it."""
+        response = self._responses.pop(stream, None)
+        if response is None:
             return
-        if self._in_half:
-            # h2 waits for the rest of a frame, even of one that is far too long: whatever that is, it is no answer.
-            self.end("no HTTP/2: half a frame")
-        else:
-            with suppress(StreamClosedError):
-                self._h2.reset_stream(stream, ErrorCodes.CANCEL)
-            self._flush()
+        self._pending -= response.size
+        if response.closed_by_server or self._h2 is None:
+            return
+        if self._frames.mid_frame:
+            # A server that stops within a frame may not speak HTTP/2 at all: h2 would wait for the rest forever.
+            self.close("not HTTP/2: an incomplete frame")
+            return
+        with suppress(StreamClosedError):
+            self._h2.reset_stream(stream, ErrorCodes.CANCEL)
+        self._flush()
 
-    def _take_in(self, event: Event) -> None:
+    def _handle(self, event: Event) -> None:
         if isinstance(event, ConnectionTerminated):
-            self.end("containerd hung up")
+            self.close("containerd closed the connection")
             return
-        answer = self._answers.get(getattr(event, "stream_id", None) or 0)
+        if self._h2 is None:
+            return
+        response = self._responses.get(getattr(event, "stream_id", None) or 0)
         if isinstance(event, DataReceived):
             self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-            if answer:
-                answer.take_data(event.data)
-        elif answer is None:
-            pass  # nobody waits for it any more
+            if response:
+                self._add_data(response, event.data)
+        elif response is None:
+            pass  # a late frame of a call that was given up
         elif isinstance(event, ResponseReceived | TrailersReceived):
-            answer.take_headers(event.headers)
+            response.add_headers(event.headers)
         elif isinstance(event, StreamEnded):
-            answer.over = True
-            answer.end()
+            response.closed_by_server = True
+            response.finish()
         elif isinstance(event, StreamReset):
-            answer.over = True
-            answer.end(RpcError(Code.CANCELLED, f"the call was reset ({event.error_code})"))
+            response.closed_by_server = True
+            response.finish(RpcError(Code.CANCELLED, f"the call was reset ({event.error_code})"))
 
-    def _flush(self) -> bool:
-        """Write what is to be written; whether anything was."""
-        if not self._transport or self.ended is not None or not (data := self._h2.data_to_send()):
-            return False
-        self._transport.write(data)
-        return True
+    def _add_data(self, response: Response, data: bytes) -> None:
+        before = response.size
+        response.add_data(data)
+        self._pending += response.size - before
+        if self._pending > MAX_PENDING:
+            response.refuse(MAX_PENDING)
+
+    def _flush(self) -> None:
+        """Write everything that h2 has to send."""
+        if self._transport and self._h2 and (data := self._h2.data_to_send()):
+            self._transport.write(data)
 
 
 def _split(data: bytes) -> Iterator[bytes]:
-    """Each message has a flag (0: not compressed, as we ask for) and its length in front of it."""
+    """Yield the messages. Each is preceded by a flag (0: not compressed, as requested) and by its length."""
     start = 0
     while start < len(data):
-        head, size = data[start], int.from_bytes(data[start + 1 : start + 5], "big")
+        flag, size = data[start], int.from_bytes(data[start + 1 : start + 5], "big")
         start, end = start + 5, start + 5 + size
-        if head or len(data) < end:
-            raise RpcError(Code.INTERNAL, "the answer makes no sense")
+        if flag or len(data) < end:
+            raise RpcError(Code.INTERNAL, "the response makes no sense")
         yield data[start:end]
         start = end

@@ -1,30 +1,43 @@
-"""EDGE: HTTP/1.1 POST over one kept connection. h11 knows the protocol, asyncio the socket.
+"""An HTTP/1.1 client that posts to one URL, on one kept connection. h11 implements HTTP, asyncio the socket.
 
-Of a whole HTTP client the agent needs this much; aiohttp would cost every node 10 MiB (``docs/adr``).
+The agent needs little of HTTP: a POST and the response. aiohttp would cost every node 10 MiB (ADR 3).
+
+This module is the only one that imports h11, which is limited to versions below 1 in ``pyproject.toml``. To return to
+aiohttp, replace ``Poster`` by one ``aiohttp.ClientSession``:
+
+- ``post``: ``session.post(url, data=body, headers=headers, allow_redirects=False, timeout=ClientTimeout(_TIMEOUT))``,
+  then ``Response(response.status, {name.lower(): value …}, await response.content.read(_MAX_BODY))``;
+- ``HttpError``: translate ``aiohttp.ClientError``, ``OSError`` and ``TimeoutError``;
+- TLS: pass ``_context()`` to ``aiohttp.TCPConnector(ssl=…)``, and a new one whenever the CA file has changed;
+- leave ``trust_env`` at False, so that no proxy of the environment is used.
 """
 
 import asyncio
-import ssl
 from collections.abc import Mapping
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 from urllib.parse import urlsplit
 
 import h11
 
-_TIMEOUT = 10.0  # seconds one exchange may take, with connecting
-_MAX_BODY = 64 << 10  # bytes of an answer worth reading
+if TYPE_CHECKING:
+    import ssl
+
+_TIMEOUT = 10.0  # seconds one exchange may take, including connecting
+_MAX_BODY = 64 << 10  # bytes of a response that are read
+
+_Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class HttpError(Exception):
-    """No answer of HTTP came: ``kind`` of the error, and the message that says why."""
+    """No HTTP response was received. ``kind`` is the name of the underlying exception."""
 
     def __init__(self, cause: Exception, hint: str = "") -> None:
         super().__init__(f"{cause}{hint}")
         self.kind = type(cause).__name__
 
 
-class Answer(NamedTuple):
-    """Header names are lower case."""
+class Response(NamedTuple):
+    """A response. The names of its headers are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -32,9 +45,10 @@ class Answer(NamedTuple):
 
 
 class Poster:
-    """Posts to one URL. An async context manager; redirects are answers like any other.
+    """Posts to one URL. An async context manager; it does not follow redirects.
 
-    ``ca_file`` has the certificates to verify an HTTPS server with, None: the system's. It is read at each connection.
+    ``ca_file`` has the certificates that verify an HTTPS server; None stands for the system's. It is read at each
+    connection.
     """
 
     def __init__(self, url: str, headers: Mapping[str, str], ca_file: str | None = None) -> None:
@@ -44,73 +58,86 @@ class Poster:
         self._target = parts.path or "/"
         self._ca_file = ca_file
         self._headers = {"Host": parts.netloc, **headers}
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._streams: _Streams | None = None
         self._protocol = h11.Connection(h11.CLIENT)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._hang_up()
+        self._close()
 
-    async def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Send it and read the answer. Raises ``HttpError``."""
+    async def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
+        """Send the body and read the response. Raises ``HttpError``."""
         try:
             async with asyncio.timeout(_TIMEOUT):
-                if self._streams and not self._streams[0].at_eof():
-                    try:
-                        return await self._exchange(self._streams, body, headers)
-                    except (OSError, h11.RemoteProtocolError):
-                        pass  # the server hung up on a connection that had been idle: once more, on a new one
-                return await self._exchange(await self._connect(), body, headers)
+                return await self._post(body, headers)
         except (OSError, TimeoutError, UnicodeError, h11.ProtocolError) as error:
-            self._hang_up()
-            wrong_ca = isinstance(error, ssl.SSLCertVerificationError)
-            raise HttpError(error, "; does PULLTRACE_SERVER_CA_FILE name the server's CA?" * wrong_ca) from error
+            self._close()
+            hint = ""
+            if type(error).__name__ == "SSLCertVerificationError":
+                hint = "; does PULLTRACE_SERVER_CA_FILE name the server's CA?"
+            raise HttpError(error, hint) from error
 
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        self._hang_up()
+    async def _post(self, body: bytes, headers: Mapping[str, str]) -> Response:
+        if self._streams and not self._streams[0].at_eof():
+            try:
+                return await self._exchange(self._streams, body, headers)
+            except (OSError, h11.RemoteProtocolError):
+                # The server may have closed an idle connection at this moment. Posting the report once more is safe
+                # even if the server has taken it: its sequence number shows that it is a duplicate.
+                pass
+        return await self._exchange(await self._connect(), body, headers)
+
+    async def _connect(self) -> _Streams:
+        self._close()
         context = self._context() if self._tls else None
         self._streams = await asyncio.open_connection(self._host, self._port, ssl=context)
         self._protocol = h11.Connection(h11.CLIENT)
         return self._streams
 
-    def _context(self) -> ssl.SSLContext:
+    def _context(self) -> "ssl.SSLContext":
+        import ssl  # noqa: PLC0415  # a node that posts plain HTTP needs no TLS
+
         try:
             context = ssl.create_default_context(cafile=self._ca_file)
         except OSError as error:
             raise OSError(f"PULLTRACE_SERVER_CA_FILE={self._ca_file}: {error}") from error
-        # Python 3.13 began to refuse authorities without every extension of RFC 5280: those of most private ones.
+        # Since Python 3.13, authorities without every extension of RFC 5280 are refused. Most private ones lack some.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         return context
 
-    def _hang_up(self) -> None:
+    def _close(self) -> None:
         if self._streams:
             self._streams[1].close()
         self._streams = None
 
-    async def _exchange(
-        self, streams: tuple[asyncio.StreamReader, asyncio.StreamWriter], body: bytes, headers: Mapping[str, str]
-    ) -> Answer:
+    async def _exchange(self, streams: _Streams, body: bytes, headers: Mapping[str, str]) -> Response:
         protocol = self._protocol
         lines = [*self._headers.items(), *headers.items(), ("Content-Length", str(len(body)))]
         request = h11.Request(method="POST", target=self._target, headers=lines)
         events = (request, h11.Data(data=body), h11.EndOfMessage())
         streams[1].write(b"".join(protocol.send(event) or b"" for event in events))
-        status, found, data = 0, dict[str, str](), b""
-        while type(event := await self._next_event(streams[0])) is not h11.EndOfMessage:
-            if isinstance(event, h11.Response):
-                status = event.status_code
-                found = {name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers}
-            elif isinstance(event, h11.Data):
-                data += event.data
-            if len(data) > _MAX_BODY:
-                break
+        response = await self._response(streams[0])
         if protocol.our_state is h11.DONE and protocol.their_state is h11.DONE:
             protocol.start_next_cycle()
         else:
-            self._hang_up()
-        return Answer(status, found, data[:_MAX_BODY])
+            self._close()
+        return response
+
+    async def _response(self, reader: asyncio.StreamReader) -> Response:
+        """Read a response, but no more than ``_MAX_BODY`` bytes of its body."""
+        status, headers, body = 0, dict[str, str](), b""
+        while len(body) <= _MAX_BODY:
+            event = await self._next_event(reader)
+            if isinstance(event, h11.EndOfMessage):
+                break
+            if isinstance(event, h11.Response):
+                status = event.status_code
+                headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers}
+            elif isinstance(event, h11.Data):
+                body += event.data
+        return Response(status, headers, body[:_MAX_BODY])
 
     async def _next_event(self, reader: asyncio.StreamReader) -> object:
         while (event := self._protocol.next_event()) is h11.NEED_DATA:

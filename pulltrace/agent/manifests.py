@@ -1,7 +1,7 @@
-"""PURE: the JSON documents of an image — index, manifest, config — to layers, sizes and chain ids.
+"""Parse the JSON documents of an image (index, manifest, config) to layers, sizes and chain ids. Sans-I/O.
 
-The shapes are those of the OCI image spec (https://github.com/opencontainers/image-spec) and, with the same fields,
-of Docker's schema 2. What kind a document is stands in its fields: ``mediaType`` is optional in OCI.
+The documents follow the OCI image spec (https://github.com/opencontainers/image-spec) or Docker's schema 2, which has
+the same fields. The fields determine the kind of a document, because ``mediaType`` is optional in OCI.
 """
 
 from hashlib import sha256
@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from pulltrace.wire import MAX_LAYERS
 
-# What a document says goes into reports, and the server refuses a whole report for one text that is too long.
+# Texts of a document become part of reports, and the server rejects a whole report if one text is too long.
 _Digest = Annotated[str, Meta(pattern=r"\A[a-z0-9]{1,32}:[0-9a-f]{32,128}\Z")]
 # RFC 6838, 4.2: twice 127, and a slash.
 _MediaType = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9!#$&^_.+/;= -]{0,255}\Z")]
@@ -20,7 +20,7 @@ _Size = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class Descriptor(Struct, frozen=True, rename="camel"):
-    """A reference to a blob: media type, digest, and exact compressed size in bytes."""
+    """A reference to a blob: its media type, its digest, and its exact compressed size in bytes."""
 
     digest: _Digest
     size: _Size
@@ -28,7 +28,7 @@ class Descriptor(Struct, frozen=True, rename="camel"):
 
 
 class Index(Struct, frozen=True, rename="camel"):
-    """One image for several platforms, each with a manifest of its own."""
+    """One image for several platforms, each with its own manifest."""
 
     manifests: Annotated[list[Descriptor], Meta(max_length=MAX_LAYERS)]
     media_type: _MediaType = "application/vnd.oci.image.index.v1+json"
@@ -64,7 +64,7 @@ _DECODERS: tuple[msgspec.json.Decoder[Manifest | Index | _Config], ...] = tuple(
 
 
 def parse(data: bytes) -> Document | None:
-    """The document, or None when the bytes are none of the three (or not within the limits above)."""
+    """Return the document; None if the bytes are not a valid one within the limits above."""
     for decoder in _DECODERS:
         try:
             document = decoder.decode(data)
@@ -75,7 +75,7 @@ def parse(data: bytes) -> Document | None:
 
 
 def chain_ids(diff_ids: list[str]) -> list[str]:
-    """``chain[0] = diff[0]``, ``chain[n] = sha256("chain[n-1] diff[n]")`` (OCI image spec, config.md)."""
+    """Return ``chain[0] = diff[0]``, ``chain[n] = sha256("chain[n-1] diff[n]")`` (OCI image spec, config.md)."""
     chain = diff_ids[:1]
     for diff_id in diff_ids[1:]:
         chain.append("sha256:" + sha256(f"{chain[-1]} {diff_id}".encode()).hexdigest())

@@ -1,4 +1,4 @@
-"""Posts reports to the server. The newest state wins; a pull's end is told until it is acknowledged."""
+"""Post reports to the server. Only the newest state of a live pull counts; an end is repeated until acknowledged."""
 
 import asyncio
 import logging
@@ -14,27 +14,29 @@ from typing import Any, Self
 import msgspec
 
 from pulltrace import __version__
-from pulltrace.agent.http_client import Answer, HttpError, Poster
+from pulltrace.agent.http_client import HttpError, Poster, Response
 from pulltrace.logs import fields
 from pulltrace.settings import AgentSettings
 from pulltrace.wire import MAX_PULLS, MAX_REPORT, AgentReport, NodeLoad, PullState, ReportResponse, to_time
 
-MAX_UNTOLD = 4 << 20
-"""Bytes of ends kept while the server is away; the oldest go first."""
+MAX_UNACKNOWLEDGED = 4 << 20
+"""Bytes of ends kept while the server is away; the oldest are dropped first."""
 
 MAX_ENDS = 2048
-"""And so many ends, whose ids fit into a report beside everything else."""
+"""Ends kept: their ids fit into a report beside everything else."""
 
 MAX_RECENT = 1 << 20
 """Bytes of acknowledged ends kept, so that a restarted server gets its history back."""
 
-_ROOM = MAX_REPORT * 7 // 16  # bytes of live pulls, and as many of ends
-_MOST = MAX_PULLS // 2  # live pulls of one report, and as many ends; fewer when the server refuses it
-_GZIP_FROM = 16 << 10  # bytes; below, a packet more costs less than deflating
-_MAX_RETRY_AFTER = 60.0  # seconds; a longer wish is some proxy's, and the node would look lost
-_MAX_TOKEN = 8192  # bytes the server would look at
-_APART = 0.5  # seconds between two reports of a node, below which the server refuses the second
-_MAX_DELAY = 8.0  # seconds between tries; with jitter, so that a restarted server is not met by all nodes at once
+_ROOM = MAX_REPORT * 7 // 16  # bytes of live pulls in one report, and the same of ends
+_MOST = MAX_PULLS // 2  # live pulls of one report, and as many ends; fewer if the server rejects it
+_GZIP_FROM = 16 << 10  # bytes; below, one more packet costs less than compressing
+_MAX_RETRY_AFTER = 60.0  # seconds; only a proxy asks for more, and the server would consider the node lost
+_MAX_TOKEN = 8192  # bytes of a token that the server would look at
+_SPACING = 0.5  # seconds between two reports of a node, below which the server rejects the second
+_MAX_DELAY = 8.0  # seconds between tries; with jitter, so that not all nodes meet a restarted server at once
+_MAX_LOGGED = 300  # characters of a response in a log line
+_SECRET = 8  # characters of the token that must not appear in a log, wherever they are in it
 
 _Encoded = dict[str, bytes]
 """Pulls as JSON by their ids, the oldest first."""
@@ -43,7 +45,7 @@ _log = logging.getLogger(__name__)
 
 
 class Reporter:
-    """Sends one node's reports: every interval while something is going on, otherwise as a heartbeat."""
+    """Sends one node's reports: every interval while anything is being pulled, otherwise as a heartbeat."""
 
     def __init__(self, settings: AgentSettings) -> None:
         self._settings = settings
@@ -52,16 +54,18 @@ class Reporter:
         self._boot_id = secrets.token_hex(8)
         self._sequence = 0
         self._live: list[PullState] = []
-        self._told_live = False
-        self._untold: _Encoded = {}
+        self._encoded: dict[str, tuple[PullState, bytes]] = {}
+        self._has_reported_live = False
+        self._unacknowledged: _Encoded = {}
         self._recent: _Encoded = {}
         self._server_boot: str | None = None
         self._most = _MOST
-        self._turn = 0  # the live pull with which the next report begins
+        self._turn = 0  # index of the live pull with which the next report begins
         self._failures = 0
-        self._why = ""
+        self._failure = ""  # kind of the last one, so that it is logged once
+        self._token = ""
         self._wake = asyncio.Event()
-        self._answer = msgspec.json.Decoder(ReportResponse)
+        self._decoder = msgspec.json.Decoder(ReportResponse)
         self.containerd_version = ""
         self.snapshotter = ""
         self.load: NodeLoad | None = None
@@ -74,38 +78,48 @@ class Reporter:
         await self._poster.__aexit__()
 
     def offer(self, live: list[PullState], ended: list[PullState]) -> None:
-        """The node's newest state: every live pull, and those that ended since the last offer."""
+        """Take the node's newest state: every live pull, and the pulls that ended since the last offer."""
         self._live = live
-        self._untold |= {pull.id: msgspec.json.encode(pull) for pull in ended}
-        _cut(self._untold, MAX_UNTOLD)
+        self._unacknowledged |= {pull.id: msgspec.json.encode(pull) for pull in ended}
+        _drop_oldest(self._unacknowledged, MAX_UNACKNOWLEDGED)
         if self._busy:
             self._wake.set()
 
     @property
     def _busy(self) -> bool:
-        return bool(self._live or self._untold or self._told_live)
+        """Return whether the next report will not be a mere heartbeat."""
+        return bool(self._live or self._unacknowledged or self._has_reported_live)
+
+    # When a report is sent:
+    #
+    # 1. With a poll: right after the poll that brought something to report, so that the node wakes up once, not twice.
+    #    If no poll comes for two intervals while there is something to report, it is sent all the same.
+    # 2. As a heartbeat: if there was nothing to report since the last one, after the heartbeat interval.
+    # 3. Not too soon: an interval (at most half a second) after the response to the last one, and after the last one
+    #    itself. A report may take longer to arrive than the next one, and the server rejects reports that arrive too
+    #    soon after each other.
+    # 4. After a failure: when the delay has passed that grows with each failure, or that the server asks for.
 
     async def run(self) -> None:
-        """Report for ever."""
+        """Report until cancelled."""
         interval = self._settings.report_interval
         heartbeat = max(interval, self._settings.heartbeat_interval)
         while True:
             posted = time.monotonic()
             self._wake.clear()
             delay = await self._post(heartbeat)
-            answered = time.monotonic()
-            # The way of this report may have been longer than that of the next one will be.
-            due = max(posted + delay, answered + min(interval, _APART))
+            responded = time.monotonic()
+            not_before = max(posted + delay, responded + min(interval, _SPACING))
             if not delay:
-                # With a poll, the node wakes once for both; without one it says so all the same.
-                await _first_of(self._wake, posted - answered + (2 * interval if self._busy else heartbeat))
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
+                longest = 2 * interval if self._busy else heartbeat
+                await _first_of(self._wake, posted + longest - responded)
+            await asyncio.sleep(max(0.0, not_before - time.monotonic()))
 
     async def _post(self, heartbeat: float) -> float:
-        """Send one report. Returns seconds to wait before the next, 0.0 when it was acknowledged."""
-        told, ends, others = self._choose()
-        # Ends first: they make room on the server for what began.
-        pulls: list[Any] = [msgspec.Raw(pull) for pull in (*ends.values(), *told.values())]
+        """Send one report. Return the seconds to wait before the next one; 0.0 if it was acknowledged."""
+        live, ends, others = self._choose()
+        # Ends first: they make room on the server for new pulls.
+        pulls: list[Any] = [msgspec.Raw(pull) for pull in (*ends.values(), *live.values())]
         self._sequence += 1
         report = AgentReport(
             node_name=self._settings.node_name,
@@ -121,90 +135,117 @@ class Reporter:
             load=self.load,
         )
         try:
-            answer = await self._send(msgspec.json.encode(report), self._authorization())
+            response = await self._send(msgspec.json.encode(report), self._authorization())
         except HttpError as error:
             return self._failed(error.kind, str(error))
         except (OSError, UnicodeError) as error:
             return self._failed("token", f"PULLTRACE_AGENT_TOKEN_FILE: {error}")
-        if answer.status in (400, 413):
-            self._refused(told, ends)
-        if answer.status != 200:
-            wait = answer.headers.get("retry-after", "")
+        if response.status in (400, 413):
+            self._shrink(live, ends)
+        if response.status != 200:
+            wait = response.headers.get("retry-after", "")
             retry_after = min(float(wait), _MAX_RETRY_AFTER) if wait.isdecimal() else 0.0
-            why = answer.body[:300].decode(errors="replace").strip()
-            return self._failed(f"HTTP {answer.status}", why, retry_after)
-        self._told_live = bool(told)
-        self._turn = self._turn + len(told) if others else 0
-        self._acknowledged(ends, answer.body)
+            return self._failed(f"HTTP {response.status}", response.body.decode(errors="replace"), retry_after)
+        self._has_reported_live = bool(live)
+        self._turn = self._turn + len(live) if others else 0
+        self._acknowledge(ends, response.body)
         return 0.0
 
     def _choose(self) -> tuple[_Encoded, _Encoded, list[str]]:
-        """Live pulls, ends, and the ids of what has to wait: the server closes pulls that are not told any more."""
+        """Return the live pulls and the ends of the next report, and the ids of the pulls that have to wait.
+
+        The server closes every live pull whose id a report does not contain.
+        """
         live = self._live[:MAX_PULLS]
         turn = self._turn % len(live) if live else 0
         live = live[turn:] + live[:turn]
-        told = _fit(((pull.id, msgspec.json.encode(pull)) for pull in live), self._most)
-        ends = _fit(self._untold.items(), max(self._most, 1))
-        others = [pull.id for pull in live[len(told) :]]
-        others += [name for name in self._untold if name not in ends]
-        return told, ends, others
+        self._encoded = {pull.id: known for pull in live if (known := self._encoded.get(pull.id))}
+        chosen = _fit(((pull.id, self._encode(pull)) for pull in live), self._most)
+        ends = _fit(self._unacknowledged.items(), max(self._most, 1))
+        others = [pull.id for pull in live[len(chosen) :]]
+        others += [name for name in self._unacknowledged if name not in ends]
+        return chosen, ends, others
 
-    async def _send(self, body: bytes, headers: dict[str, str]) -> Answer:
+    def _encode(self, pull: PullState) -> bytes:
+        """Encode a live pull, or return its last encoding if it has not changed: the tracker then passes it again."""
+        known = self._encoded.get(pull.id)
+        if known is None or known[0] is not pull:
+            known = self._encoded[pull.id] = pull, msgspec.json.encode(pull)
+        return known[1]
+
+    async def _send(self, body: bytes, headers: dict[str, str]) -> Response:
         if len(body) < _GZIP_FROM:
             return await self._poster.post(body, headers)
         headers = headers | {"Content-Encoding": "gzip"}
         return await self._poster.post(zlib.compress(body, level=1, wbits=31), headers)
 
     def _authorization(self) -> dict[str, str]:
-        """The token. A file is read each time: the kubelet puts a new one there before the old one expires."""
-        token = self._settings.agent_token
+        """Return the header with the token. The kubelet replaces a token file before it expires: read it each time."""
+        token = self._settings.agent_token or ""
         if self._settings.agent_token_file:
             with open(self._settings.agent_token_file, encoding="ascii") as file:  # noqa: PTH123  # pathlib costs 1 MiB
                 token = file.read(_MAX_TOKEN).strip()
-            if not re.fullmatch(r"[\x21-\x7e]*", token):  # h11 would tell it, and we would log that
+            if not re.fullmatch(r"[\x21-\x7e]*", token):  # h11's error message would contain it
                 raise UnicodeError("is not one word of printable ASCII")
+        self._token = token
         return {"Authorization": f"Bearer {token}"} if token else {}
 
-    def _acknowledged(self, ends: _Encoded, body: bytes) -> None:
+    def _acknowledge(self, ends: _Encoded, body: bytes) -> None:
         if self._failures:
-            _log.info("server answers again", extra=fields(url=self._settings.server_url))
-        self._failures, self._why = 0, ""
+            _log.info("server accepts reports again", extra=fields(url=self._settings.server_url))
+        self._failures, self._failure = 0, ""
         self._most = min(2 * self._most + 1, _MOST)
         self._forget(ends)
         try:
-            boot = self._answer.decode(body).boot_id
+            boot = self._decoder.decode(body).boot_id
         except msgspec.DecodeError:
-            boot = ""  # the original's server, which keeps no promise about history
+            boot = ""  # the server of Pulltrace v0.1.0, which keeps no history
         if self._server_boot is not None and boot != self._server_boot:
-            self._untold = self._recent | self._untold
-            _cut(self._untold, MAX_UNTOLD)
+            self._unacknowledged = self._recent | self._unacknowledged
+            _drop_oldest(self._unacknowledged, MAX_UNACKNOWLEDGED)
             self._recent = {}
         self._server_boot = boot
         self._recent |= ends
-        _cut(self._recent, MAX_RECENT)
+        _drop_oldest(self._recent, MAX_RECENT)
 
-    def _refused(self, told: _Encoded, ends: _Encoded) -> None:
-        """The same would be refused for ever: less the next time, and in the end without the one end that it is."""
-        self._most = max(len(told), len(ends)) // 2
-        self._turn += len(told) == 1
-        if not told and len(ends) == 1:
+    def _shrink(self, live: _Encoded, ends: _Encoded) -> None:
+        """Halve the batch, as the same report would be rejected forever.
+
+        Once a single live pull is rejected on its own, it is skipped; a single end that is rejected is dropped.
+        """
+        self._most = max(len(live), len(ends)) // 2
+        self._turn += len(live) == 1
+        if not live and len(ends) == 1:
             self._forget(ends)
 
     def _forget(self, ends: _Encoded) -> None:
-        self._untold = {name: end for name, end in self._untold.items() if ends.get(name) is not end}
+        self._unacknowledged = {name: end for name, end in self._unacknowledged.items() if ends.get(name) is not end}
 
     def _failed(self, kind: str, why: str, retry_after: float = 0.0) -> float:
         self._failures += 1
-        if kind != self._why:
-            self._why = kind
+        if kind != self._failure:
+            self._failure = kind
+            why = redact(why, self._token)[:_MAX_LOGGED].strip()
             error = f"{kind}: {why}".rstrip(": ")
             _log.warning("report not accepted", extra=fields(url=self._settings.server_url, error=error))
         delay = min(_MAX_DELAY, 0.5 * 2.0 ** min(self._failures, 8))
         return max(retry_after, delay * random.uniform(0.5, 1.0))  # noqa: S311  # jitter, not a secret
 
 
+def redact(text: str, token: str) -> str:
+    """Replace the token in a text, and every part of it, by asterisks: a proxy may return the request, even cut off."""
+    text = text[: 4 * _MAX_LOGGED]
+    size = min(_SECRET, len(token))
+    parts = {token[start : start + size] for start in range(len(token) - size + 1)} if token else set()
+    secret = [False] * len(text)
+    for start in range(len(text) - size + 1):
+        if text[start : start + size] in parts:
+            secret[start : start + size] = [True] * size
+    return "".join("*" if hidden else character for character, hidden in zip(text, secret, strict=True))
+
+
 def _fit(pulls: Iterable[tuple[str, bytes]], most: int) -> _Encoded:
-    """The first of them, as many as may be and there is room for; one that is too large for it goes alone."""
+    """Return the first pulls: at most ``most``, and as many as there is room for. An oversized pull is sent alone."""
     fitting: _Encoded = {}
     room = _ROOM
     for name, pull in islice(pulls, most):
@@ -215,14 +256,15 @@ def _fit(pulls: Iterable[tuple[str, bytes]], most: int) -> _Encoded:
     return fitting
 
 
-def _cut(ends: _Encoded, room: int) -> None:
-    """Let the oldest go until the others fit."""
+def _drop_oldest(ends: _Encoded, room: int) -> None:
+    """Drop the oldest ends until the others fit."""
     size = sum(map(len, ends.values()))
     while size > room or len(ends) > MAX_ENDS:
         size -= len(ends.pop(next(iter(ends))))
 
 
 async def _first_of(event: asyncio.Event, seconds: float) -> None:
+    """Wait for the event, but no longer than this."""
     try:
         async with asyncio.timeout(max(0.0, seconds)):
             await event.wait()

@@ -14,18 +14,17 @@ _T = TypeVar("_T")
 
 
 class ThreadPerLookup(ThreadPoolExecutor):
-    """Threads for looking up names, one each, that nobody waits for: a resolver may take half a minute to give up, and
-    with asyncio's own executor the process would not end before."""
+    """Runs each lookup in a daemon thread of its own, which the end of the process does not wait for."""
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
-        """Run it in a thread of its own."""
+        """Run the function in a new thread."""
         future: Future[_T] = Future()
         future.set_running_or_notify_cancel()
 
         def run() -> None:
             try:
                 future.set_result(fn(*args, **kwargs))
-            except Exception as error:  # noqa: BLE001  # it is the caller's
+            except Exception as error:  # noqa: BLE001  # the caller handles it
                 future.set_exception(error)
 
         Thread(target=run, daemon=True).start()

@@ -56,14 +56,14 @@ def traced():
 
 
 @pytest.mark.parametrize("data", [pytest.param(data, id=name) for name, data in FITS.items()])
-def test_to_read_one_takes_a_few_times_its_size(data, traced):
+def test_parsing_a_bomb_takes_a_few_times_its_size(data, traced):
     parsed = parse(data)
     assert parsed is None or len(msgspec.json.encode(parsed)) < 1000, "and of what comes out little is kept"
     assert peak(traced) < 4 * MAX_DOCUMENT
 
 
 @pytest.mark.parametrize("data", [pytest.param(data, id=name) for name, data in BOMBS.items()])
-async def test_a_pull_of_one_ends_and_another_is_right(data, start_simulated, push):
+async def test_a_pull_of_a_bomb_ends_and_the_next_pull_is_right(data, start_simulated, push):
     node = start_simulated()
     good, image = push("good:1", ("good", 20))
     _, donor = push("bomb:1", ("bomb", 20), multi_arch=False)

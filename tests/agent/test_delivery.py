@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pulltrace.agent import reporter
-from pulltrace.agent.http_client import Answer, HttpError
+from pulltrace.agent.http_client import HttpError, Response
 from pulltrace.agent.reporter import Reporter
 from pulltrace.server.limits import Limits
 from pulltrace.server.pulls.inventory import Inventory
@@ -54,14 +54,14 @@ class Node:
         ]
         self.reporter.offer(list(self.live.values()), done)
 
-    async def send(self, body: bytes, _: object) -> Answer:
+    async def send(self, body: bytes, _: object) -> Response:
         assert len(body) <= MAX_REPORT
         if self.meanwhile:
             self.happen(*self.meanwhile)
         if self.outcome == "lost":
             raise HttpError("lost", "on the way")
         if self.outcome == "refused":
-            return Answer(503, {}, b"")
+            return Response(503, {}, b"")
         if self.outcome == "another server":
             self.start_server()
         self.now += 0.5
@@ -69,7 +69,7 @@ class Node:
         assert not [pull.key for pull in merged.ended if pull.presumed], "it lives, or its end is still to be told"
         if self.outcome == "answer lost":
             raise HttpError("lost", "on the way back")
-        return Answer(200, {}, b'{"bootId":"%d"}' % self.servers)
+        return Response(200, {}, b'{"bootId":"%d"}' % self.servers)
 
     async def post(self, outcome: str, meanwhile: tuple[int, int, int] | None) -> None:
         self.outcome, self.meanwhile = outcome, meanwhile
@@ -90,7 +90,7 @@ steps = st.lists(st.tuples(batches, st.sampled_from(OUTCOMES), st.none() | batch
 
 @settings(max_examples=60)
 @given(steps)
-async def test_no_pull_is_closed_while_it_lives_and_no_end_is_lost(happenings) -> None:
+async def test_the_server_closes_no_live_pull_and_loses_no_end(happenings) -> None:
     node = Node()
     for batch, outcome, meanwhile in happenings:
         node.happen(*batch)

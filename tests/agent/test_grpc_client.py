@@ -1,7 +1,8 @@
-"""gRPC's calls, to servers that answer in every wrong way. Right answers are in ``tests/demo``."""
+"""gRPC calls to servers that respond in every wrong way. Valid responses are tested in ``tests/demo``."""
 
 import asyncio
 import tempfile
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -11,9 +12,11 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import RequestReceived, StreamReset
 from hyperframe.frame import HeadersFrame
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pulltrace.agent import grpc_client
-from pulltrace.agent.grpc_client import Channel, Code, RpcError
+from pulltrace.agent.grpc_client import MAX_FRAME, Channel, Code, FrameLengths, RpcError
 
 METHOD = "/package.Service/Method"
 OK = [("grpc-status", "0")]
@@ -21,7 +24,7 @@ FLAGS = ("END_HEADERS", "END_STREAM")
 
 
 class Connection(asyncio.Protocol):
-    """What a server sees of one connection; ``send`` what it says."""
+    """The server's side of one connection."""
 
     def __init__(self, server: "Server") -> None:
         self.server = server
@@ -36,8 +39,8 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         for event in self.h2.receive_data(data):
             if isinstance(event, RequestReceived):
-                self.server.asked.append(dict(event.headers))
-                self.server.answer(self, event.stream_id)
+                self.server.requests.append(dict(event.headers))
+                self.server.respond(self, event.stream_id)
             elif isinstance(event, StreamReset):
                 self.server.resets.set()
         self.flush()
@@ -52,12 +55,12 @@ class Connection(asyncio.Protocol):
 
 
 class Server:
-    """Answers each call as ``answer`` does; at first well, with an empty message."""
+    """Responds to each call by ``respond``; at first with one empty message."""
 
     def __init__(self) -> None:
-        self.answer: Callable[[Connection, int], None] = lambda connection, stream: connection.send(stream, bytes(5))
+        self.respond: Callable[[Connection, int], None] = lambda connection, stream: connection.send(stream, bytes(5))
         self.connections: list[Connection] = []
-        self.asked: list[dict[str, str]] = []
+        self.requests: list[dict[str, str]] = []
         self.resets = asyncio.Event()
 
 
@@ -106,59 +109,59 @@ def hang_up(connection: Connection, _: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "code", "why"),
+    ("respond", "code", "why"),
     [
         (trailers, Code.PERMISSION_DENIED, "PERMISSION_DENIED: not you! \ufffd%"),
         (lambda it, stream: it.send(stream, trailers=[("grpc-status", "-1")]), Code.UNKNOWN, "UNKNOWN: "),
-        (http_error, Code.UNKNOWN, "no gRPC: HTTP status 404"),
+        (http_error, Code.UNKNOWN, "not gRPC: HTTP status 404"),
         (lambda it, stream: it.send(stream, b"\1" + bytes(4)), Code.INTERNAL, "makes no sense"),
         (lambda it, stream: it.send(stream, b"\0\0\0\0\2x"), Code.INTERNAL, "makes no sense"),
         (lambda it, stream: it.send(stream, b"\0\0"), Code.INTERNAL, "makes no sense"),
         (reset, Code.CANCELLED, "the call was reset"),
-        (goodbye, Code.UNAVAILABLE, "hung up"),
-        (garbage, Code.UNAVAILABLE, "no HTTP/2"),
-        (hang_up, Code.UNAVAILABLE, "the connection closed"),
+        (goodbye, Code.UNAVAILABLE, "closed the connection"),
+        (garbage, Code.UNAVAILABLE, "not HTTP/2"),
+        (hang_up, Code.UNAVAILABLE, "the connection was closed"),
     ],
 )
-async def test_a_wrong_answer_is_an_error_and_the_next_call_is_as_good_as_any(server, channel, answer, code, why):
-    well = server.answer
-    server.answer = answer
+async def test_an_invalid_response_is_an_error_and_the_next_call_works(server, channel, respond, code, why):
+    well = server.respond
+    server.respond = respond
     with pytest.raises(RpcError) as caught:
         await channel.call(METHOD, b"")
     assert caught.value.code is code
     assert why in str(caught.value)
-    server.answer = well
+    server.respond = well
     assert await channel.call(METHOD, b"") == [b""]
 
 
-async def test_messages_are_told_apart_and_a_call_says_what_it_is(server, channel):
-    server.answer = lambda connection, stream: connection.send(stream, b"\0\0\0\0\1a\0\0\0\0\0\0\0\0\0\2bc")
+async def test_a_response_has_several_messages_and_a_request_has_its_headers(server, channel):
+    server.respond = lambda connection, stream: connection.send(stream, b"\0\0\0\0\1a\0\0\0\0\0\0\0\0\0\2bc")
     assert await channel.call(METHOD, b"") == [b"a", b"", b"bc"]
-    assert server.asked[0].items() >= {":path": METHOD, "content-type": "application/grpc", "namespace": "n"}.items()
+    assert server.requests[0].items() >= {":path": METHOD, "content-type": "application/grpc", "namespace": "n"}.items()
 
 
-async def test_an_answer_without_end_is_refused_and_the_connection_kept(server, channel, monkeypatch):
-    monkeypatch.setattr(grpc_client, "MAX_ANSWER", 1000)
-    well = server.answer
+async def test_an_oversized_response_is_refused_and_the_connection_is_kept(server, channel, monkeypatch):
+    monkeypatch.setattr(grpc_client, "MAX_RESPONSE", 1000)
+    well = server.respond
 
-    def answer(connection: Connection, stream: int) -> None:
+    def respond(connection: Connection, stream: int) -> None:
         connection.h2.send_headers(stream, [(":status", "200")])
         connection.h2.send_data(stream, bytes(2000))
 
-    server.answer = answer
+    server.respond = respond
     with pytest.raises(RpcError, match="RESOURCE_EXHAUSTED"):
         await channel.call(METHOD, b"")
     await server.resets.wait()
-    server.answer = well
+    server.respond = well
     assert await channel.call(METHOD, b"") == [b""]
     assert len(server.connections) == 1
 
 
-async def test_no_more_calls_are_under_way_than_a_server_must_take(server, channel):
+async def test_at_most_a_hundred_calls_are_under_way(server, channel):
     waiting: list[int] = []
     most = 0
 
-    def answer(connection: Connection, stream: int) -> None:
+    def respond(connection: Connection, stream: int) -> None:
         nonlocal most
         waiting.append(stream)
         most = max(most, len(waiting))
@@ -168,7 +171,7 @@ async def test_no_more_calls_are_under_way_than_a_server_must_take(server, chann
         connection.send(waiting.pop(0), bytes(5))
         connection.flush()
 
-    server.answer = answer
+    server.respond = respond
     answers = await channel.calls(METHOD, [b""] * 250)
     assert [answer.messages() for answer in answers] == [[b""]] * 250
     await asyncio.gather(*(channel.call(METHOD, b"") for _ in range(250)))
@@ -176,109 +179,183 @@ async def test_no_more_calls_are_under_way_than_a_server_must_take(server, chann
     assert len(server.connections) == 1
 
 
-async def test_waiting_for_a_turn_counts_in_the_deadline(server, channel, monkeypatch):
+async def test_the_deadline_includes_waiting_for_a_turn(server, channel, monkeypatch):
     everyone = asyncio.Event()
 
     def never(*_: object) -> None:
-        if len(server.asked) == 100:
+        if len(server.requests) == 100:
             everyone.set()
 
-    server.answer = never
+    server.respond = never
     waiting = [asyncio.create_task(channel.call(METHOD, b"")) for _ in range(100)]
     await everyone.wait()
     monkeypatch.setattr(grpc_client, "DEADLINE", 0.05)
     with pytest.raises(RpcError, match="DEADLINE_EXCEEDED"):
         async with asyncio.timeout(5):
             await channel.call(METHOD, b"")
-    assert len(server.asked) == 100
+    assert len(server.requests) == 100
     for call in waiting:
         call.cancel()
     await asyncio.wait(waiting)
 
 
-async def test_of_many_calls_one_may_fail(server, channel):
-    server.answer = lambda connection, stream: (reset if stream == 3 else Connection.send)(connection, stream)
+async def test_one_of_many_calls_may_fail(server, channel):
+    server.respond = lambda connection, stream: (reset if stream == 3 else Connection.send)(connection, stream)
     answers = await channel.calls(METHOD, [b""] * 3)
     assert answers[0].messages() == answers[2].messages() == []
     with pytest.raises(RpcError, match="CANCELLED"):
         answers[1].messages()
 
 
-async def test_a_call_that_is_given_up_is_given_up_at_the_other_end_too(server, channel):
-    well, asked = server.answer, asyncio.Event()
-    server.answer = lambda *_: asked.set()
+async def test_a_cancelled_call_resets_its_stream(server, channel):
+    well, asked = server.respond, asyncio.Event()
+    server.respond = lambda *_: asked.set()
     call = asyncio.create_task(channel.call(METHOD, b""))
     await asked.wait()
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
     await server.resets.wait()
-    server.answer = well
+    server.respond = well
     assert await channel.call(METHOD, b"") == [b""]
     assert len(server.connections) == 1
 
 
-async def test_one_that_is_late_is_given_up(server, channel, monkeypatch):
+async def test_a_call_after_its_deadline_resets_its_stream(server, channel, monkeypatch):
     monkeypatch.setattr(grpc_client, "DEADLINE", 0.05)
-    server.answer = lambda *_: None
+    server.respond = lambda *_: None
     with pytest.raises(RpcError, match="DEADLINE_EXCEEDED"):
         await channel.calls(METHOD, [b"", b""])
     await server.resets.wait()
 
 
-async def test_a_late_answer_to_a_call_given_up_is_no_reason_to_hang_up(server, channel, monkeypatch):
+async def test_a_late_response_does_not_close_the_connection(server, channel, monkeypatch):
     monkeypatch.setattr(grpc_client, "DEADLINE", 0.2)
-    well, streams = server.answer, list[int]()
+    well, streams = server.respond, list[int]()
 
-    def answer_the_first(connection: Connection, stream: int) -> None:
+    def respond_to_the_first(connection: Connection, stream: int) -> None:
         streams.append(stream)
         if stream != streams[0]:
             late = HeadersFrame(streams[0], connection.h2.encoder.encode([(":status", "200"), *OK]), flags=FLAGS)
             connection.transport.write(late.serialize())
 
-    server.answer = answer_the_first
+    server.respond = respond_to_the_first
     for _ in range(2):
         with pytest.raises(RpcError, match="DEADLINE_EXCEEDED"):
             await channel.call(METHOD, b"")
     assert channel.connected
-    server.answer = well
+    server.respond = well
     assert await channel.call(METHOD, b"") == [b""]
     assert len(server.connections) == 1
 
 
-async def test_what_never_becomes_a_frame_ends_the_connection(server, channel, monkeypatch):
+def frame_header(length: int) -> bytes:
+    """The header of a DATA frame of stream 1."""
+    return length.to_bytes(3, "big") + b"\0\0\0\0\0\1"
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        pytest.param(frame_header(length=MAX_FRAME + 1), id="one byte too long"),
+        pytest.param(frame_header(length=0xFFFFFF), id="the longest frame that a header can declare"),
+        pytest.param(b"HTTP/1.1 400 Bad Request\r\n\r\n", id="not HTTP/2"),
+        pytest.param(bytes(8) + b"\1" + frame_header(length=0xFFFFFF)[:3], id="the second header, incomplete"),
+    ],
+)
+async def test_a_frame_that_is_too_long_closes_the_connection_before_its_body_arrives(server, channel, start):
+    well = server.respond
+    server.respond = lambda connection, _: connection.transport.write(start)
+    with pytest.raises(RpcError, match="UNAVAILABLE: not HTTP/2"):
+        await channel.call(METHOD, b"")
+    server.respond = well
+    assert await channel.call(METHOD, b"") == [b""]
+
+
+async def test_dead_connections_leave_no_memory_behind(server, channel):
+    """Each connection sends all it may of a frame that is too long, and the next one does the same."""
+    server.respond = lambda connection, _: connection.transport.write(frame_header(length=0xFFFFFF) + bytes(1 << 20))
+    for warm_up in (True, False):
+        tracemalloc.start()
+        for _ in range(2 if warm_up else 20):
+            with pytest.raises(RpcError, match="UNAVAILABLE"):
+                await channel.call(METHOD, b"")
+        (kept, peak) = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert kept < 4 << 20, "twenty times a mebibyte was sent"
+    assert peak < 8 << 20
+
+
+async def test_a_closed_connection_keeps_neither_buffers_nor_responses(server, channel):
+    server.respond = half_a_message
+    with pytest.raises(RpcError, match="UNAVAILABLE"):
+        await channel.call(METHOD, b"")
+    connection = channel._connection
+    assert (connection._h2, connection._transport, connection._responses) == (None, None, {})
+    connection.data_received(bytes(1 << 20))
+
+
+def half_a_message(connection: Connection, stream: int) -> None:
+    connection.h2.send_headers(stream, [(":status", "200")])
+    connection.h2.send_data(stream, bytes(2000))
+    connection.flush()
+    connection.transport.close()
+
+
+async def test_all_responses_of_a_connection_together_are_bounded(server, channel, monkeypatch):
+    monkeypatch.setattr(grpc_client, "MAX_PENDING", 5000)
+    server.respond = lambda connection, stream: connection.send(stream, b"\0\0\0\x03\xe8" + bytes(1000))
+    responses = await channel.calls(METHOD, [b""] * 10)
+    assert len(responses[0].messages()[0]) == 1000
+    with pytest.raises(RpcError, match="RESOURCE_EXHAUSTED"):
+        responses[-1].messages()
+    assert await channel.call(METHOD, b"") == [bytes(1000)], "they no longer count once they have been taken"
+
+
+@given(st.lists(st.integers(0, MAX_FRAME), max_size=6), st.integers(1, 5000))
+def test_frame_lengths_are_read_however_the_bytes_are_divided(lengths, size):
+    stream = b"".join(frame_header(length) + bytes(length) for length in lengths)
+    frames = FrameLengths()
+    assert not any(frames.feed(stream[start : start + size]) for start in range(0, len(stream), size))
+    assert not frames.mid_frame
+    header = frame_header(MAX_FRAME + 1)
+    found = [frames.feed(header[start : start + size]) for start in range(0, 9, size)]
+    assert MAX_FRAME + 1 in found
+
+
+async def test_an_incomplete_frame_at_the_deadline_closes_the_connection(server, channel, monkeypatch):
     monkeypatch.setattr(grpc_client, "DEADLINE", 0.2)
-    well = server.answer
-    server.answer = lambda connection, _: connection.transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    well = server.respond
+    server.respond = lambda connection, _: connection.transport.write(frame_header(length=100) + b"and no more")
     with pytest.raises(RpcError, match="DEADLINE_EXCEEDED"):
         await channel.call(METHOD, b"")
     assert not channel.connected
     monkeypatch.undo()
-    server.answer = well
+    server.respond = well
     assert await channel.call(METHOD, b"") == [b""]
 
 
-async def test_a_break_is_seen_when_it_happens(server, channel):
+async def test_a_lost_connection_is_noticed_at_once(server, channel):
     await channel.call(METHOD, b"")
     assert channel.connected
     server.connections[0].transport.close()
     async with asyncio.timeout(5):
-        while channel.connected:  # noqa: ASYNC110  # asyncio tells the connection, which tells nobody
+        while channel.connected:  # noqa: ASYNC110  # nothing is notified
             await asyncio.sleep(0.01)
     assert await channel.call(METHOD, b"") == [b""]
     assert channel.connected
 
 
-async def test_thousands_of_calls_leave_nothing_behind(server, channel):
+async def test_thousands_of_calls_leave_nothing_in_memory(server, channel):
     for _ in range(30):
         await channel.calls(METHOD, [b""] * 100)
     connection = channel._connection
-    assert len(connection._h2._closed_streams) <= connection._h2.MAX_CLOSED_STREAMS
-    assert len(connection._h2.streams) <= 100, "those of the last calls, until there is another"
-    assert not connection._answers
+    assert len(connection._h2._closed_streams) <= 1 << 10, "the constant that we override is still in use"
+    assert len(connection._h2.streams) <= 100, "those of the last calls, until the next call"
+    assert not connection._responses
 
 
-async def test_without_a_socket_there_is_no_answer(tmp_path):
+async def test_without_a_socket_a_call_fails(tmp_path):
     async with Channel(str(tmp_path / "none.sock"), {}) as channel:
         with pytest.raises(RpcError, match="UNAVAILABLE"):
             await channel.call(METHOD, b"")

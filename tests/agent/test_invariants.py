@@ -78,7 +78,7 @@ def live(watched, refs, story):
     st.lists(steps, max_size=25),
     st.sampled_from([CONTAINERD_16, CONTAINERD_1, CONTAINERD_2]),
 )
-def test_every_pull_seen_ends_once_and_its_bytes_add_up(layers, story, version):
+def test_every_pull_ends_once_and_its_bytes_add_up(layers, story, version):
     registries = Registries()
     refs = [
         registries.push(

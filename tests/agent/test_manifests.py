@@ -74,10 +74,10 @@ def test_a_config_gives_chain_ids():
         pytest.param(b'{"rootfs":{"diff_ids":"many"}}', id="a string for a list"),
     ],
 )
-def test_what_is_no_document_is_none(data):
+def test_invalid_bytes_are_not_a_document(data):
     assert parse(data) is None
 
 
 @given(st.binary(max_size=400) | st.recursive(st.none() | st.text(), st.lists).map(lambda x: json.dumps(x).encode()))
-def test_no_bytes_raise(data):
+def test_arbitrary_bytes_never_raise(data):
     parse(data)

@@ -67,7 +67,7 @@ async def client(containerd) -> AsyncIterator[Containerd]:
         yield client
 
 
-async def test_the_agent_only_ever_reads(containerd, client, simulated, push):
+async def test_the_agent_sends_read_calls_only(containerd, client, simulated, push):
     poller = Poller(client)
     await client.version()
     first, image = push("one:1", ("base", 20), ("one", 4))
@@ -88,7 +88,7 @@ async def test_the_agent_only_ever_reads(containerd, client, simulated, push):
     assert set(containerd.calls) == READ_ONLY
 
 
-async def test_an_idle_poll_is_one_call_and_now_and_then_two(containerd, client, simulated):
+async def test_an_idle_poll_is_one_call_and_every_fifth_is_two(containerd, client, simulated):
     poller = Poller(client)
     await poller.poll(simulated.now)
     containerd.calls.clear()
@@ -100,7 +100,7 @@ async def test_an_idle_poll_is_one_call_and_now_and_then_two(containerd, client,
     }
 
 
-async def test_a_fetch_without_a_lease_is_seen_on_an_idle_node_too(client, simulated, push):
+async def test_a_download_without_a_lease_is_seen_on_an_idle_node(client, simulated, push):
     poller = Poller(client)
     await poller.poll(simulated.now)
     pull = simulated.pull(push("app:1", ("app", 100))[0])
@@ -113,7 +113,7 @@ async def test_a_fetch_without_a_lease_is_seen_on_an_idle_node_too(client, simul
     assert [live.id.partition("-")[0] for live in poller.tracker.pulls()] == ["fetch"]
 
 
-async def test_a_pull_that_begins_after_an_idle_time_was_not_found_at_the_start(client, simulated, push):
+async def test_a_pull_that_begins_after_idle_polls_is_not_treated_as_inherited(client, simulated, push):
     poller = Poller(client)
     await poller.poll(simulated.now)
     ref, image = push("app:1", ("app", 20))
@@ -138,9 +138,7 @@ async def test_each_document_is_read_once(containerd, client, simulated, push):
     assert reads <= 2 * 6, "one byte and then the whole, of an index, a manifest and a config each"
 
 
-async def test_of_hundreds_of_questions_some_are_asked_at_once_and_none_waits_for_those_that_hang(
-    client, simulated, push, monkeypatch
-):
+async def test_questions_without_a_response_do_not_delay_the_others(client, simulated, push, monkeypatch):
     asking, most = 0, 0
 
     async def hang(*_: object) -> None:
@@ -168,7 +166,7 @@ async def test_of_hundreds_of_questions_some_are_asked_at_once_and_none_waits_fo
     assert asking == 0
 
 
-async def test_a_containerd_that_hangs_is_an_error_in_the_end(containerd, client):
+async def test_a_containerd_that_hangs_is_an_error_after_the_deadline(containerd, client):
     await client.version()
     containerd.behave(Manners.NOT_AT_ALL)
     began = time.monotonic()
@@ -178,7 +176,7 @@ async def test_a_containerd_that_hangs_is_an_error_in_the_end(containerd, client
     containerd.behave(Manners.WELL)
 
 
-async def test_nonsense_is_an_error_and_then_the_agent_goes_on(containerd, client, simulated):
+async def test_an_invalid_response_is_an_error_and_the_next_poll_works(containerd, client, simulated):
     poller = Poller(client)
     containerd.behave(Manners.NONSENSE)
     with pytest.raises(ContainerdError):
@@ -187,7 +185,7 @@ async def test_nonsense_is_an_error_and_then_the_agent_goes_on(containerd, clien
     await poller.poll(simulated.now)
 
 
-async def test_a_break_of_the_connection_between_two_polls_is_noticed(containerd, client, simulated, push):
+async def test_a_connection_lost_between_two_polls_ends_its_pulls(containerd, client, simulated, push):
     poller = Poller(client)
     simulated.pull(push("app:1", ("app", 60))[0])
     for _ in range(3):
@@ -205,7 +203,7 @@ async def test_a_break_of_the_connection_between_two_polls_is_noticed(containerd
     assert "containerd restarted" in ended.error
 
 
-async def test_two_thousand_leftovers_are_listed_without_harm(containerd, client, simulated):
+async def test_two_thousand_stale_leases_do_no_harm(containerd, client, simulated):
     for number in range(2000):
         simulated.new_lease(expires=False).resources["content", f"sha256:{number:064x}"] = None
     poller = Poller(client)
@@ -213,7 +211,7 @@ async def test_two_thousand_leftovers_are_listed_without_harm(containerd, client
     assert not poller.tracker.pulls()
 
 
-async def test_a_containerd_that_is_not_heard_ends_the_process_with_one_clear_line(tmp_path):
+async def test_without_containerd_the_process_ends_with_one_clear_line(tmp_path):
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", SILENCE, str(tmp_path / "no.sock"), stdout=asyncio.subprocess.PIPE
     )
@@ -227,7 +225,7 @@ async def test_a_containerd_that_is_not_heard_ends_the_process_with_one_clear_li
     assert len([line for line in output.splitlines() if b'"error"' in line and b"did not respond" in line]) == 1
 
 
-async def test_a_wrong_configuration_tells_every_mistake_and_exits_2():
+async def test_an_invalid_configuration_reports_every_mistake_and_exits_with_2():
     wrong = Program("agent", NODE_NAME="Not_A_Name", REPORT_INTERVAL="1", SERVER_URL="ftp://x", AGENT_TOKEN="a b")
     async with wrong:
         async with asyncio.timeout(20):
@@ -239,7 +237,7 @@ async def test_a_wrong_configuration_tells_every_mistake_and_exits_2():
     assert "Traceback" not in wrong.output
 
 
-async def test_it_ends_soon_while_no_name_server_answers(containerd):
+async def test_the_agent_stops_promptly_while_no_name_server_responds(containerd):
     variables = {"NODE_NAME": "a", "SERVER_URL": "http://server.test", "CONTAINERD_SOCKET": str(containerd.socket)}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", NO_RESOLVER),
@@ -260,7 +258,7 @@ async def test_it_ends_soon_while_no_name_server_answers(containerd):
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT], ids=lambda how: how.name)
 @pytest.mark.parametrize("server", ["answers", "hangs", "is away"])
-async def test_it_ends_soon(containerd, unused_tcp_port, how, server):
+async def test_the_agent_stops_promptly(containerd, unused_tcp_port, how, server):
     posted, release = asyncio.Event(), asyncio.Event()
 
     async def report(_: web.Request) -> web.Response:

@@ -60,7 +60,7 @@ async def test_bytes_are_never_ahead_of_the_registry(node: Containerd, registry:
         await pulling
 
 
-async def test_extraction_is_seen_and_has_its_times(node: Containerd, registry: Registry) -> None:
+async def test_unpacking_is_shown_with_its_times(node: Containerd, registry: Registry) -> None:
     ref = registry.push("team/big:1", make_image(make_layer(MIB, zeros=1500 * MIB)))
     async with Follow(node.socket) as follow:
         await node.cri.pull(ref)
@@ -72,7 +72,7 @@ async def test_extraction_is_seen_and_has_its_times(node: Containerd, registry: 
         assert layer.completed_at <= layer.extract_started_at <= layer.extracted_at <= pull.completed_at
 
 
-async def test_a_cached_image_is_complete_without_a_byte(node: Containerd, registry: Registry) -> None:
+async def test_a_cached_image_completes_without_downloading_a_byte(node: Containerd, registry: Registry) -> None:
     image = make_image(make_layer(MIB), make_layer(2 * MIB))
     await node.cri.pull(registry.push("team/app:1", image))
     again = registry.push("team/app:2", image)
@@ -92,7 +92,7 @@ async def test_a_cached_image_is_complete_without_a_byte(node: Containerd, regis
         assert downloaded(pull) == 0 == to_fetch(pull)
 
 
-async def test_two_images_that_are_there_and_pulled_again_between_two_polls_are_completed(
+async def test_two_cached_images_pulled_again_between_two_polls_are_completed(
     node: Containerd, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refs = [registry.push(f"team/{name}:1", make_image(make_layer(MIB))) for name in "ab"]
@@ -113,7 +113,7 @@ async def test_two_images_that_are_there_and_pulled_again_between_two_polls_are_
         assert ended == dict.fromkeys(refs, (PullPhase.COMPLETED, True))
 
 
-async def test_a_half_cached_image_counts_only_what_is_missing(node: Containerd, registry: Registry) -> None:
+async def test_a_partly_cached_image_counts_only_the_missing_bytes(node: Containerd, registry: Registry) -> None:
     base, top = make_layer(3 * MIB), make_layer(2 * MIB)
     await node.cri.pull(registry.push("team/base:1", make_image(base)))
     ref = registry.push("team/app:1", make_image(base, top))
@@ -128,7 +128,7 @@ async def test_a_half_cached_image_counts_only_what_is_missing(node: Containerd,
         assert downloaded(pull) == top.size
 
 
-async def test_a_cancelled_pull_is_failed_and_leaves_no_row(node: Containerd, registry: Registry) -> None:
+async def test_a_cancelled_pull_fails_and_is_no_longer_live(node: Containerd, registry: Registry) -> None:
     layer = make_layer(4 * MIB)
     ref = registry.push("team/app:1", make_image(layer))
     registry.blob(layer.digest).hold(at=2 * MIB)
@@ -186,7 +186,7 @@ async def test_a_pull_that_began_before_the_agent_is_followed(node: Containerd, 
         assert follow.ended_as(ref).status is PullPhase.COMPLETED
 
 
-async def test_a_pull_that_failed_to_resolve_is_no_completed_one(node: Containerd, registry: Registry) -> None:
+async def test_a_pull_that_could_not_resolve_its_reference_fails(node: Containerd, registry: Registry) -> None:
     ref = registry.push("team/app:1", make_image(make_layer(MIB)))
     repository = registry.repository("team/app")
     repository.hold()
@@ -201,9 +201,7 @@ async def test_a_pull_that_failed_to_resolve_is_no_completed_one(node: Container
         assert {pull.status for pull in follow.ended.values()} == {PullPhase.FAILED}
 
 
-async def test_containerd_killed_in_the_middle_ends_the_pull_and_the_next_one_resumes(
-    node: Containerd, registry: Registry
-) -> None:
+async def test_killing_containerd_ends_its_pull_and_the_next_pull_resumes(node: Containerd, registry: Registry) -> None:
     layer = make_layer(6 * MIB)
     ref = registry.push("team/app:1", make_image(layer))
     registry.blob(layer.digest).hold(at=3 * MIB)

@@ -21,7 +21,7 @@ from tests.real.registry import Registry
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
 
 
-async def test_one_download_at_a_time_leaves_the_others_waiting(start_node, registry: Registry) -> None:
+async def test_layers_wait_if_only_one_download_at_a_time_is_allowed(start_node, registry: Registry) -> None:
     node = await start_node(cri="max_concurrent_downloads = 1")
     image = make_image(*(make_layer(2 * MIB) for _ in range(3)))
     ref = registry.push("team/app:1", image)
@@ -37,7 +37,7 @@ async def test_one_download_at_a_time_leaves_the_others_waiting(start_node, regi
             assert all(seen.count(LayerPhase.DOWNLOADING) <= 1 for seen in states)
 
 
-async def test_layers_discarded_after_unpacking_were_fetched_all_the_same(start_node, registry: Registry) -> None:
+async def test_layers_discarded_after_unpacking_count_as_downloaded(start_node, registry: Registry) -> None:
     node = await start_node(discard_unpacked_layers=True)
     base, top = make_layer(2 * MIB), make_layer(MIB)
     registry.limit(2 * MIB)  # a pull between two polls is not seen
@@ -53,7 +53,7 @@ async def test_layers_discarded_after_unpacking_were_fetched_all_the_same(start_
         assert layers(pull)[base.digest].cached_bytes == base.size
 
 
-async def test_of_an_index_the_image_of_this_machine_counts(node: Containerd, registry: Registry) -> None:
+async def test_only_the_manifest_for_this_platform_counts(node: Containerd, registry: Registry) -> None:
     mine = make_image(make_layer(2 * MIB), make_layer(MIB))
     other = make_image(make_layer(9 * MIB), architecture="s390x")
     ref = registry.push("team/app:1", other, mine)
@@ -67,7 +67,7 @@ async def test_of_an_index_the_image_of_this_machine_counts(node: Containerd, re
         assert {to_fetch(seen) for seen in follow.history[pull.id] if seen.total_known} == {downloaded(pull)}
 
 
-async def test_a_registry_that_stalls_and_goes_on(node: Containerd, registry: Registry) -> None:
+async def test_progress_resumes_after_the_registry_stalled(node: Containerd, registry: Registry) -> None:
     layer = make_layer(5 * MIB)
     ref = registry.push("team/app:1", make_image(layer))
     registry.blob(layer.digest).hold(at=3 * MIB)
@@ -103,7 +103,7 @@ async def test_the_same_reference_twice_at_once_is_two_pulls_and_one_download(
         assert sum(layer.downloaded_bytes for layer in own) == sum(layer.size for layer in image.layers)
 
 
-async def test_an_unchanged_tag_pulled_again_completes_without_a_byte(node: Containerd, registry: Registry) -> None:
+async def test_an_unchanged_tag_pulled_again_downloads_nothing(node: Containerd, registry: Registry) -> None:
     image = make_image(make_layer(MIB))
     ref = registry.push("team/app:1", image)
     await node.cri.pull(ref)
@@ -132,7 +132,7 @@ async def test_an_image_removed_and_pulled_again_is_fetched_again(node: Containe
         assert [downloaded(pull) for pull in follow.ended.values()] == [layer.size] * 2
 
 
-async def test_containerd_stopped_politely_ends_the_pull_and_the_next_one_is_seen(
+async def test_stopping_containerd_ends_its_pull_and_the_next_pull_is_followed(
     node: Containerd, registry: Registry
 ) -> None:
     layer = make_layer(4 * MIB)
@@ -157,7 +157,7 @@ async def test_containerd_stopped_politely_ends_the_pull_and_the_next_one_is_see
         assert follow.ended_as(ref).status is PullPhase.COMPLETED
 
 
-async def test_a_pull_through_a_mirror_is_named_as_it_was_asked_for(node: Containerd, registry: Registry) -> None:
+async def test_a_pull_through_a_mirror_has_the_name_of_its_reference(node: Containerd, registry: Registry) -> None:
     node.trust("docker.io", registry.url)
     layer = make_layer(3 * MIB)
     registry.push("library/nginx:1.27", make_image(layer))
@@ -171,7 +171,7 @@ async def test_a_pull_through_a_mirror_is_named_as_it_was_asked_for(node: Contai
         assert follow.ended_as("docker.io/library/nginx:1.27").status is PullPhase.COMPLETED
 
 
-async def test_containerd_counts_read_calls_of_the_agent_and_no_other(start_node: Any, registry: Registry) -> None:
+async def test_containerd_counts_only_read_calls_from_the_agent(start_node: Any, registry: Registry) -> None:
     port = free_port()
     node = await start_node(metrics=f"127.0.0.1:{port}")
     layer = make_layer(3 * MIB)

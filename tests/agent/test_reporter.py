@@ -1,4 +1,4 @@
-"""The reporter against a real HTTP server that answers as it is told."""
+"""The reporter against a real HTTP server that responds as each test needs."""
 
 import asyncio
 import gzip
@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from msgspec import structs
 
-from pulltrace.agent.reporter import MAX_RECENT, MAX_UNTOLD, Reporter
+from pulltrace.agent.reporter import MAX_RECENT, MAX_UNACKNOWLEDGED, Reporter
 from pulltrace.settings import AgentSettings
 from pulltrace.wire import MAX_LAYERS, MAX_PULLS, MAX_REPORT, LayerState, PullPhase, PullState
 
@@ -20,7 +20,7 @@ INTERVAL = 0.02
 
 
 class Server:
-    """Answers 200 and keeps the reports; ``answers`` are given first, each once."""
+    """Responds with 200 and keeps the reports; ``answers`` are sent first, each once."""
 
     def __init__(self) -> None:
         self.boot = "first"
@@ -30,7 +30,7 @@ class Server:
         self.connections: list[object] = []
         self.largest = 1 << 20
         self.malformed = b"\0"
-        """What makes a report none."""
+        """Bytes that make a report invalid."""
         self.delays: list[float] = []
         """Seconds that requests take to arrive, each once."""
         self.arrived: list[float] = []
@@ -118,7 +118,7 @@ def pull(name: str, status: PullPhase = PullPhase.COMPLETED, *, layers: int = 1)
     return PullState(id=name, status=status, layers=made)
 
 
-async def test_a_report_that_was_slow_to_arrive_is_not_followed_too_soon(server, make):
+async def test_a_slow_report_is_not_followed_too_soon(server, make):
     """The server counts from arrival to arrival, and answers the second of two within half a second with 429."""
     server.delays = [2 * INTERVAL]
     async with make(heartbeat=INTERVAL) as reporter:
@@ -127,7 +127,7 @@ async def test_a_report_that_was_slow_to_arrive_is_not_followed_too_soon(server,
     assert server.arrived[1] - server.arrived[0] >= 0.9 * INTERVAL
 
 
-async def test_an_idle_node_sends_heartbeats_of_no_pulls(server, make):
+async def test_an_idle_node_sends_heartbeats_without_pulls(server, make):
     async with make(heartbeat=0.05) as reporter:
         reporter.offer([], [])
         await server.until(lambda: len(server.reports) == 3)
@@ -137,14 +137,14 @@ async def test_an_idle_node_sends_heartbeats_of_no_pulls(server, make):
     assert server.reports[0]["heartbeatSeconds"] == 0.05
 
 
-async def test_something_new_does_not_wait_for_the_heartbeat(server, make):
+async def test_a_new_pull_does_not_wait_for_the_heartbeat(server, make):
     async with make() as reporter:
         await server.until(lambda: server.reports)
         reporter.offer([pull("a", PullPhase.DOWNLOADING)], [])
         await server.until(lambda: server.reports[-1].get("pulls"))
 
 
-async def test_the_newest_state_wins_and_the_end_of_live_pulls_is_told(server, make):
+async def test_only_the_newest_state_is_sent_and_an_empty_one_is_too(server, make):
     async with make() as reporter:
         for number in range(5):
             reporter.offer([pull(f"p{number}", PullPhase.DOWNLOADING)], [])
@@ -154,7 +154,7 @@ async def test_the_newest_state_wins_and_the_end_of_live_pulls_is_told(server, m
         await server.until(lambda: server.reports[-1].get("pulls") is None)
 
 
-async def test_ends_are_kept_until_they_are_acknowledged_and_told_once(server, make):
+async def test_ends_are_kept_until_acknowledged_and_sent_once(server, make):
     server.answers = [web.Response(status=503), web.Response(status=401), web.Response(status=500)]
     async with make() as reporter:
         reporter.offer([], [pull("a")])
@@ -165,7 +165,7 @@ async def test_ends_are_kept_until_they_are_acknowledged_and_told_once(server, m
     assert server.told() == ["a", "b", "c"]
 
 
-async def test_a_server_that_comes_up_later_is_told_everything(make, unused_tcp_port):
+async def test_a_server_that_starts_later_gets_every_end(make, unused_tcp_port):
     server = Server()
     async with make() as reporter:
         reporter.offer([], [pull("a")])
@@ -173,7 +173,7 @@ async def test_a_server_that_comes_up_later_is_told_everything(make, unused_tcp_
             await server.until(lambda: server.told() == ["a"])
 
 
-async def test_a_new_boot_of_the_server_gets_the_history_once_more(server, make):
+async def test_a_restarted_server_gets_the_history_again(server, make):
     async with make() as reporter:
         reporter.offer([], [pull("a"), pull("b")])
         await server.until(lambda: server.told() == ["a", "b"])
@@ -187,29 +187,29 @@ async def test_a_new_boot_of_the_server_gets_the_history_once_more(server, make)
     assert set(server.told()[6:]) == {"a", "b", "c"}
 
 
-async def test_history_never_pushes_out_what_was_not_told_yet(server, make):
+async def test_history_never_displaces_unacknowledged_ends(server, make):
     async with make() as reporter:
         reporter.offer([], [pull("old")])
         await server.until(server.told)
         server.boot = "second"
-        room = MAX_UNTOLD // len(msgspec.json.encode(pull("new10", layers=300)))
+        room = MAX_UNACKNOWLEDGED // len(msgspec.json.encode(pull("new10", layers=300)))
         reporter.offer([], [pull(f"new{number}", layers=300) for number in range(10, 10 + room)])
         await server.until(lambda: f"new{9 + room}" in server.told())
     assert [name for name in server.told() if name != "old"] == [f"new{number}" for number in range(10, 10 + room)]
 
 
-async def test_of_more_ends_than_can_be_kept_the_oldest_go(server, make):
+async def test_the_oldest_ends_are_dropped_first(server, make):
     async with make(run=False) as reporter:
         for number in range(400):
             reporter.offer([], [pull(f"p{number}", layers=200)])
-        assert sum(map(len, reporter._untold.values())) <= MAX_UNTOLD
-        while reporter._untold:
+        assert sum(map(len, reporter._unacknowledged.values())) <= MAX_UNACKNOWLEDGED
+        while reporter._unacknowledged:
             assert await reporter._post(1.0) == 0.0
         assert sum(map(len, reporter._recent.values())) <= MAX_RECENT
     assert server.told() == [f"p{number}" for number in range(400 - len(server.told()), 400)]
 
 
-async def test_a_report_that_is_no_report_is_dropped_and_the_next_one_counts(server, make):
+async def test_an_invalid_end_is_dropped_and_the_next_one_is_sent(server, make):
     server.malformed = b"bad"
     async with make() as reporter:
         reporter.offer([], [pull("bad")])
@@ -219,7 +219,7 @@ async def test_a_report_that_is_no_report_is_dropped_and_the_next_one_counts(ser
     assert server.told() == ["good"]
 
 
-async def test_ends_too_large_together_are_told_in_smaller_reports(server, make):
+async def test_ends_that_are_too_large_together_are_sent_in_smaller_reports(server, make):
     server.largest = 60_000
     async with make() as reporter:
         reporter.offer([], [pull(f"p{number}", layers=100) for number in range(12)])
@@ -227,7 +227,7 @@ async def test_ends_too_large_together_are_told_in_smaller_reports(server, make)
     assert server.told() == [f"p{number}" for number in range(12)]
 
 
-async def test_more_than_a_report_may_hold_is_told_in_turns_and_each_names_the_rest(server, make):
+async def test_live_pulls_take_turns_and_each_report_lists_the_others(server, make):
     largest, ids = 0, {f"p{number}" for number in range(10)}
     live = [
         PullState(id=name, status=PullPhase.DOWNLOADING, layers=[LayerState(digest="d" * 135)] * MAX_LAYERS)
@@ -246,7 +246,7 @@ async def test_more_than_a_report_may_hold_is_told_in_turns_and_each_names_the_r
     assert seen.count("end") == 1
 
 
-async def test_a_pull_whose_end_has_to_wait_is_not_left_out_meanwhile(server, make):
+async def test_a_pull_whose_end_has_to_wait_is_listed_meanwhile(server, make):
     """The server closes what is not told any more, so the end that comes later would be a second one."""
     names = [f"p{number:03}" for number in range(MAX_PULLS)]
     async with make(run=False) as reporter:
@@ -279,7 +279,7 @@ async def test_a_turn_is_not_lost_with_a_report(server, make):
 
 
 @pytest.mark.parametrize("why", ["too large", "no report"])
-async def test_for_one_live_pull_that_is_refused_neither_ends_nor_other_pulls_are_given_up(server, make, why):
+async def test_one_rejected_live_pull_does_not_block_the_others(server, make, why):
     if why == "too large":
         server.largest = 30_000
     else:
@@ -297,7 +297,7 @@ async def test_for_one_live_pull_that_is_refused_neither_ends_nor_other_pulls_ar
     assert [item["id"] for report in server.reports[-8:] for item in report.get("pulls", ())].count("p1") > 1
 
 
-async def test_what_fits_names_no_others_and_a_node_without_end_has_its_first_pulls_told(server, make):
+async def test_a_report_lists_others_only_if_pulls_do_not_fit(server, make):
     async with make(run=False) as reporter:
         for count in (1, MAX_PULLS // 2, MAX_PULLS, 3 * MAX_PULLS):
             reporter.offer([pull(f"p{number}", PullPhase.DOWNLOADING) for number in range(count)], [])
@@ -307,7 +307,7 @@ async def test_what_fits_names_no_others_and_a_node_without_end_has_its_first_pu
     assert told == [(1, 0), (half, 0), (half, half), (half, half)]
 
 
-async def test_an_end_is_not_given_up_for_live_pulls_that_are_too_large(server, make):
+async def test_oversized_live_pulls_do_not_displace_an_end(server, make):
     server.largest = 60_000
     async with make() as reporter:
         reporter.offer([pull(f"p{number}", PullPhase.DOWNLOADING, layers=100) for number in range(12)], [pull("end")])
@@ -315,7 +315,7 @@ async def test_an_end_is_not_given_up_for_live_pulls_that_are_too_large(server, 
     assert server.told() == ["end"]
 
 
-async def test_an_end_too_large_by_itself_is_given_up_for_the_others(server, make):
+async def test_an_end_that_is_too_large_alone_is_dropped(server, make):
     server.largest = 60_000
     async with make() as reporter:
         reporter.offer([], [pull("huge", layers=900)])
@@ -325,7 +325,7 @@ async def test_an_end_too_large_by_itself_is_given_up_for_the_others(server, mak
     assert server.told() == ["small"]
 
 
-async def test_retry_after_is_obeyed_but_not_for_ever(server, make):
+async def test_retry_after_is_obeyed_up_to_a_limit(server, make):
     server.answers = [web.Response(status=429, headers={"Retry-After": "1"})]
     async with make() as reporter:
         reporter.offer([], [pull("a")])
@@ -346,7 +346,7 @@ async def test_back_off_grows_to_eight_seconds_with_jitter(make):
     assert len(set(delays[6:])) > 1
 
 
-async def test_a_new_reason_to_fail_is_told_once(server, make, caplog):
+async def test_a_kind_of_failure_is_logged_once(server, make, caplog):
     refused = web.Response(status=401, text="who are you?")
     async with make() as reporter:
         await server.until(lambda: server.reports)
@@ -372,7 +372,7 @@ async def test_a_proxy_in_the_environment_is_not_used(server, make, monkeypatch)
         await server.until(server.told)
 
 
-async def test_a_token_file_is_read_anew_for_each_report(server, make, tmp_path):
+async def test_a_token_file_is_read_for_each_report(server, make, tmp_path):
     file = tmp_path / "token"
     async with make(heartbeat=0.05, token_file=file):
         file.write_text("first\n")
@@ -382,7 +382,7 @@ async def test_a_token_file_is_read_anew_for_each_report(server, make, tmp_path)
     assert server.requests[0].headers["Authorization"] == "Bearer first"
 
 
-async def test_without_its_token_file_nothing_is_sent_and_the_ends_are_kept(server, make, tmp_path, caplog):
+async def test_without_its_token_file_the_reporter_sends_nothing_and_keeps_the_ends(server, make, tmp_path, caplog):
     file = tmp_path / "token"
     async with make(token_file=file) as reporter:
         reporter.offer([], [pull("a")])
@@ -395,17 +395,62 @@ async def test_without_its_token_file_nothing_is_sent_and_the_ends_are_kept(serv
 
 
 @pytest.mark.parametrize("text", ["secret\nsecret", "secret secret", "secret\0", "secr\u00e9t"])
-async def test_a_token_that_cannot_be_sent_is_not_logged_either(server, make, tmp_path, caplog, text):
+async def test_an_invalid_token_is_neither_sent_nor_logged(server, make, tmp_path, caplog, text):
     file = tmp_path / "token"
     file.write_text(text, encoding="utf-8")
     async with make(token_file=file, run=False) as reporter:
         reporter.offer([], [pull("a")])
         assert await reporter._post(60) > 0
-        assert reporter._untold
+        assert reporter._unacknowledged
     (record,) = caplog.records
     assert record.fields["error"].startswith("token: PULLTRACE_AGENT_TOKEN_FILE: ")
     assert "secr" not in str(record.fields)
     assert not server.requests
+
+
+TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOlsicHVsbHRyYWNlIl19.c2lnbmF0dXJlLW9mLXRoZS10b2tlbg"
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        pytest.param("POST / HTTP/1.1\r\nAuthorization: Bearer {token}\r\n", id="the whole request"),
+        pytest.param("x" * 250 + "Authorization: Bearer {token}", id="cut off by our own limit"),
+        pytest.param("Authorization: Bearer {half}", id="cut off by the proxy"),
+        pytest.param('{{"header":["{token}","{token}"]}}', id="twice, in JSON"),
+        pytest.param("token=%22{token}%22", id="in a URL"),
+        pytest.param("{front}\r\n {back}", id="folded"),
+    ],
+)
+@pytest.mark.parametrize("token", [TOKEN, "short"])
+async def test_a_token_that_a_proxy_returns_is_never_logged(server, make, caplog, echo, token):
+    half = len(token) // 2
+    text = echo.format(token=token, half=token[: half + 8], front=token[:half], back=token[half:])
+    server.answers = [web.Response(status=400, text=text)]
+    async with make(token=token, run=False) as reporter:
+        assert await reporter._post(1.0) > 0
+    (record,) = caplog.records
+    logged = str(record.fields)
+    assert "HTTP 400" in logged
+    if token is TOKEN:
+        assert not any(token[start : start + 8] in logged for start in range(len(token) - 8))
+    elif "{token}" in echo:
+        assert token not in logged
+
+
+async def test_a_token_in_an_invalid_http_response_is_never_logged(make, unused_tcp_port, caplog):
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(f"Authorization: Bearer {TOKEN}\r\n\r\n".encode())
+        writer.close()
+
+    async with (
+        await asyncio.start_server(serve, "127.0.0.1", unused_tcp_port),
+        make(token=TOKEN, run=False) as reporter,
+    ):
+        assert await reporter._post(1.0) > 0
+    assert "RemoteProtocolError" in str(caplog.records[-1].fields)
+    assert TOKEN[:8] not in str([record.fields for record in caplog.records])
 
 
 async def test_large_reports_are_gzipped_and_small_ones_are_not(server, make):
@@ -440,7 +485,7 @@ async def test_one_connection_serves_many_reports_and_a_closed_one_is_opened_aga
         pytest.param(b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 40_000, id="headers without end"),
     ],
 )
-async def test_an_answer_that_is_none_is_tried_again_later(make, unused_tcp_port, answer):
+async def test_an_invalid_http_response_is_retried_later(make, unused_tcp_port, answer):
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
         writer.write(answer)
@@ -449,10 +494,10 @@ async def test_an_answer_that_is_none_is_tried_again_later(make, unused_tcp_port
     async with await asyncio.start_server(serve, "127.0.0.1", unused_tcp_port), make(run=False) as reporter:
         reporter.offer([], [pull("a")])
         assert await reporter._post(1.0) > 0
-        assert reporter._untold
+        assert reporter._unacknowledged
 
 
-async def test_an_endless_answer_is_not_read_to_the_end(make, unused_tcp_port):
+async def test_an_endless_response_is_not_read_to_the_end(make, unused_tcp_port):
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -466,7 +511,7 @@ async def test_an_endless_answer_is_not_read_to_the_end(make, unused_tcp_port):
         assert await reporter._post(1.0) == 0.0
 
 
-async def test_the_originals_server_whose_answer_is_no_json_is_fine(server, make):
+async def test_a_response_without_json_acknowledges_a_report(server, make):
     server.answers = [web.Response(text="ok")]
     async with make() as reporter:
         reporter.offer([], [pull("a")])

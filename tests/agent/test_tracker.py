@@ -21,7 +21,7 @@ def restart_containerd(watched):
     watched.tracker.containerd_since = watched.node.since
 
 
-def test_a_pull_is_told_from_its_lease_to_its_image(watched, push):
+def test_a_pull_is_followed_from_its_lease_to_its_image(watched, push):
     ref, image = push("app:1", ("base", 10), ("app", 30))
     watched.node.pull(ref)
     watched.until(lambda: watched.ended, every=0.5)
@@ -36,7 +36,7 @@ def test_a_pull_is_told_from_its_lease_to_its_image(watched, push):
     assert not watched.live
 
 
-def test_a_pull_without_layers_is_unpacking_nothing_and_completes(watched, push):
+def test_a_pull_without_layers_completes(watched, push):
     ref, _ = push("scratch:1")
     watched.node.pull(ref)
     watched.until(lambda: watched.ended, every=0.05)
@@ -56,7 +56,7 @@ def test_the_same_image_pulled_twice_at_once_is_two_pulls_of_the_same_name(watch
     assert sum(own) == image.size, "no byte counts twice"
 
 
-def test_a_pull_cancelled_after_its_twin_had_completed_is_failed(start_simulated, push):
+def test_a_pull_cancelled_after_another_pull_of_its_image_completed_fails(start_simulated, push):
     node = start_simulated(CONTAINERD_1)
     watched = Watched(node)
     watched.poll()
@@ -76,7 +76,7 @@ def test_a_pull_cancelled_after_its_twin_had_completed_is_failed(start_simulated
     assert [pull.status for pull in watched.ended] == [PullPhase.COMPLETED, PullPhase.FAILED]
 
 
-def test_a_layer_of_another_pull_says_who_fetches_it(watched, push):
+def test_a_layer_names_the_other_pull_that_downloads_it(watched, push):
     first, image = push("one:1", ("base", 30), ("one", 5))
     second, _ = push("two:1", ("base", 30), ("two", 5))
     watched.node.pull(first)
@@ -94,7 +94,7 @@ def test_a_layer_of_another_pull_says_who_fetches_it(watched, push):
 
 @pytest.mark.parametrize("apart", [0, 0.1, 0.5, 2])
 @pytest.mark.parametrize("every", [0.05, 0.3, 1])
-def test_one_image_from_two_repositories_at_once_is_never_called_by_the_other_ones_name(watched, push, apart, every):
+def test_one_image_pulled_from_two_repositories_keeps_both_names_apart(watched, push, apart, every):
     one, image = push("one:1", ("app", 60))
     two = watched.node.registries.push(f"{HOST}/two:1", image)
     first = watched.node.pull(one)
@@ -126,7 +126,7 @@ def test_a_base_that_another_pull_unpacks_is_seen_unpacked_on_every_version(watc
     assert LayerPhase.EXTRACTED in seen
 
 
-def test_when_the_fetching_pull_dies_the_waiting_one_takes_over(watched, push):
+def test_a_waiting_pull_takes_over_the_download_of_a_cancelled_one(watched, push):
     first, _ = push("one:1", ("base", 60), ("one", 1))
     second, image = push("two:1", ("base", 60), ("two", 1))
     fetching = watched.node.pull(first)
@@ -143,7 +143,7 @@ def test_when_the_fetching_pull_dies_the_waiting_one_takes_over(watched, push):
     assert downloaded(watched.ended[1]) == image.size
 
 
-def test_what_a_cancelled_pull_left_and_lost_again_was_not_cached(watched, push):
+def test_blobs_of_a_cancelled_pull_that_were_collected_do_not_count_as_cached(watched, push):
     ref, image = push("app:1", ("base", 2), ("app", 60))
     cancelled = watched.node.pull(ref)
     watched.polls(2)
@@ -156,7 +156,7 @@ def test_what_a_cancelled_pull_left_and_lost_again_was_not_cached(watched, push)
     assert downloaded(again) in (image.size, image.size - 2 * MIB), "what was collected was fetched, and only that"
 
 
-def test_a_layer_that_stands_twice_counts_once(watched, push):
+def test_a_layer_that_is_in_the_image_twice_counts_once(watched, push):
     ref, image = push("app:1", ("empty", 1), ("app", 20), ("empty", 1))
     watched.node.pull(ref)
     watched.until(lambda: watched.ended)
@@ -186,7 +186,7 @@ def test_a_repeated_pull_of_an_unchanged_tag_is_cached_and_completed(watched, pu
     assert sum(layer.cached_bytes for layer in again.layers) == image.size
 
 
-def test_discarded_layers_were_fetched_all_the_same(start_simulated, push):
+def test_discarded_layers_count_as_downloaded(start_simulated, push):
     watched = Watched(start_simulated(discard_unpacked_layers=True))
     watched.poll()
     ref, image = push("app:1", ("base", 3), ("app", 20))
@@ -196,7 +196,7 @@ def test_discarded_layers_were_fetched_all_the_same(start_simulated, push):
 
 
 @pytest.mark.parametrize("kind", [SnapshotQuestion, BlobQuestion, DocumentQuestion])
-def test_a_question_that_is_refused_for_a_while_is_asked_again(watched, push, kind):
+def test_a_question_without_a_response_is_repeated(watched, push, kind):
     watched.node.pull(push("base:1", ("base", 10))[0])
     watched.until(lambda: not watched.node.pulls)
     watched.polls(1)
@@ -211,7 +211,7 @@ def test_a_question_that_is_refused_for_a_while_is_asked_again(watched, push, ki
     assert (base.state, base.cached_bytes) == (LayerPhase.CACHED, 10 * MIB)
 
 
-def test_a_snapshotter_that_never_answers_hides_neither_progress_nor_end(watched, push):
+def test_a_snapshotter_that_never_responds_hides_neither_progress_nor_end(watched, push):
     watched.refuses = lambda question: isinstance(question, SnapshotQuestion)
     ref, image = push("app:1", ("app", 30))
     watched.node.pull(ref)
@@ -219,7 +219,7 @@ def test_a_snapshotter_that_never_answers_hides_neither_progress_nor_end(watched
     assert (watched.ended[0].status, downloaded(watched.ended[0])) == (PullPhase.COMPLETED, image.size)
 
 
-def test_containerd_killed_ends_its_pulls_and_nothing_of_them_stays(watched, push):
+def test_killing_containerd_ends_its_pulls_and_forgets_them(watched, push):
     ref, _ = push("app:1", ("app", 60))
     watched.node.pull(ref)
     watched.polls(3)
@@ -229,7 +229,7 @@ def test_containerd_killed_ends_its_pulls_and_nothing_of_them_stays(watched, pus
     assert not watched.live
 
 
-def test_pulls_that_came_to_their_end_unseen_are_completed_and_their_names_are_guesses(watched, push):
+def test_pulls_that_ended_between_two_polls_complete_with_guessed_names(watched, push):
     refs = [push(f"app-{number}:1", (f"app-{number}", 1))[0] for number in range(3)]
     for ref in refs:
         watched.node.pull(ref)
@@ -241,7 +241,7 @@ def test_pulls_that_came_to_their_end_unseen_are_completed_and_their_names_are_g
     )
 
 
-def test_one_pull_that_came_to_its_end_unseen_is_called_by_the_only_image_it_can_have_made(watched, push):
+def test_a_pull_that_ended_between_two_polls_gets_the_only_new_image(watched, push):
     seen, _ = push("seen:1", ("seen", 40))
     unseen, _ = push("unseen:1", ("unseen", 1))
     watched.node.pull(seen)
@@ -254,7 +254,7 @@ def test_one_pull_that_came_to_its_end_unseen_is_called_by_the_only_image_it_can
 
 
 @pytest.mark.parametrize("fails", [True, False], ids=["one of them fails", "another comes and goes meanwhile"])
-def test_of_pulls_that_ended_unseen_nothing_is_told_when_nobody_can_know_which_did(watched, push, fails, registries):
+def test_ambiguous_ends_between_two_polls_are_not_reported(watched, push, fails, registries):
     first, _ = push("first:1", ("first", 1))
     other, _ = push("other:1", ("other", 1))
     if fails:
@@ -269,7 +269,7 @@ def test_of_pulls_that_ended_unseen_nothing_is_told_when_nobody_can_know_which_d
     assert not watched.ended
 
 
-def test_a_twin_that_ended_unseen_is_not_failed_for_the_other_ones_image(watched, push):
+def test_the_second_pull_of_an_image_that_ended_unseen_does_not_fail(watched, push):
     ref, _ = push("app:1", ("app", 1))
     watched.node.pull(ref)
     watched.until(lambda: watched.ended)
@@ -282,7 +282,7 @@ def test_a_twin_that_ended_unseen_is_not_failed_for_the_other_ones_image(watched
     assert {pull.status for pull in watched.ended} == {PullPhase.COMPLETED}
 
 
-def test_a_pull_that_ended_unseen_while_the_clock_was_set_back_is_not_failed(watched, push):
+def test_a_pull_that_ended_unseen_while_the_clock_was_set_back_does_not_fail(watched, push):
     watched.node.pull(push("app:1", ("app", 1))[0])
     watched.polls(2, every=0.05)
     watched.node.now -= 30
@@ -291,7 +291,7 @@ def test_a_pull_that_ended_unseen_while_the_clock_was_set_back_is_not_failed(wat
     assert not watched.ended
 
 
-def test_names_that_come_after_the_lease_has_gone_are_nobody_elses(watched, push, registries):
+def test_records_written_after_a_lease_was_deleted_name_no_other_pull(watched, push, registries):
     """The CRI plugin names an image by digest and by image id when the pull, and its lease, are over."""
     good, _ = push("good:1", ("good", 1))
     bad, _ = push("bad:1", ("bad", 1))
@@ -311,7 +311,7 @@ def test_names_that_come_after_the_lease_has_gone_are_nobody_elses(watched, push
     assert [(pull.image_ref, pull.status) for pull in watched.ended] == [(good, PullPhase.COMPLETED)]
 
 
-def test_a_lease_of_something_else_that_ends_meanwhile_is_no_pull_and_counts_for_none(watched, push):
+def test_the_lease_of_a_container_is_not_counted_as_a_pull_that_ended_unseen(watched, push):
     foreign = [watched.node.new_lease() for _ in range(2)]
     for number, lease in enumerate(foreign):
         lease.resources["snapshots/overlayfs", f"container-{number}"] = None
@@ -329,7 +329,7 @@ def test_a_lease_of_something_else_that_ends_meanwhile_is_no_pull_and_counts_for
     assert [(pull.image_ref, pull.status) for pull in watched.ended] == [(ref, PullPhase.COMPLETED)]
 
 
-def test_an_image_of_more_layers_than_are_told_completes_and_no_sizes_are_told(watched, push):
+def test_an_image_with_too_many_layers_completes_without_sizes(watched, push):
     ref, _ = push("app:1", *((f"layer-{number}", 1) for number in range(MAX_LAYERS + 1)))
     watched.node.pull(ref)
     watched.until(lambda: watched.ended, every=10)
@@ -338,7 +338,7 @@ def test_an_image_of_more_layers_than_are_told_completes_and_no_sizes_are_told(w
     assert not any(pull.total_known for pull in watched.history[ended.id])
 
 
-def test_a_pull_that_ended_unseen_and_made_no_image_has_failed(watched, push, registries):
+def test_a_pull_that_ended_unseen_without_a_new_image_fails(watched, push, registries):
     ref, _ = push("app:1", ("app", 1))
     registries.refuse(ref, Refusal.UNAUTHORIZED)
     watched.node.pull(ref)
@@ -347,7 +347,7 @@ def test_a_pull_that_ended_unseen_and_made_no_image_has_failed(watched, push, re
     assert [pull.status for pull in watched.ended] == [PullPhase.FAILED]
 
 
-def test_a_pull_that_began_and_died_between_two_polls_is_not_shown_for_a_day(watched, push):
+def test_the_stale_lease_of_a_pull_that_no_poll_saw_is_not_shown(watched, push):
     ref, _ = push("app:1", ("app", 60))
     watched.node.pull(ref)
     watched.node.advance(0.9)  # no poll has seen it
@@ -361,7 +361,7 @@ def test_a_pull_that_began_and_died_between_two_polls_is_not_shown_for_a_day(wat
     assert [pull.status for pull in watched.ended] == [PullPhase.COMPLETED]
 
 
-def test_a_pull_that_completed_just_before_containerd_went_is_completed(watched, push):
+def test_a_pull_that_completed_just_before_containerd_was_killed_is_completed(watched, push):
     ref, _ = push("app:1", ("app", 10))
     pull = watched.node.pull(ref)
     watched.polls(1)
@@ -372,7 +372,7 @@ def test_a_pull_that_completed_just_before_containerd_went_is_completed(watched,
     assert [pull.status for pull in watched.ended] == [PullPhase.COMPLETED]
 
 
-def test_after_a_kill_the_next_pull_resumes_and_counts_from_there(watched, push):
+def test_the_pull_after_a_crash_resumes_and_counts_from_the_resumed_offset(watched, push):
     ref, image = push("app:1", ("app", 60))
     watched.node.pull(ref)
     watched.polls(3)
@@ -385,7 +385,7 @@ def test_after_a_kill_the_next_pull_resumes_and_counts_from_there(watched, push)
     assert layer.cached_bytes + layer.downloaded_bytes == image.size
 
 
-def test_an_agent_that_starts_later_shows_no_lease_from_before_containerd_began(watched, push):
+def test_a_new_agent_shows_no_lease_from_before_containerd_started(watched, push):
     ref, _ = push("app:1", ("app", 60))
     watched.node.pull(ref)
     watched.node.advance(3)
@@ -395,7 +395,7 @@ def test_an_agent_that_starts_later_shows_no_lease_from_before_containerd_began(
     assert not watched.history
 
 
-def test_where_the_clock_was_set_back_a_dead_lease_is_shown_at_most_until_a_pull_would_be_given_up(watched, push):
+def test_a_stale_lease_is_shown_for_the_progress_timeout_at_most_if_the_clock_was_set_back(watched, push):
     ref, _ = push("app:1", ("app", 60))
     watched.node.pull(ref)
     watched.node.advance(3)
@@ -410,7 +410,7 @@ def test_where_the_clock_was_set_back_a_dead_lease_is_shown_at_most_until_a_pull
     assert len(watched.history) == 1
 
 
-def test_a_pull_found_at_the_start_that_looks_dead_and_then_moves_is_shown(watched, push):
+def test_an_inherited_pull_that_looked_dead_is_shown_once_it_makes_progress(watched, push):
     ref, image = push("app:1", ("app", 60))
     watched.node.pull(ref)
     watched.node.advance(2)
@@ -426,7 +426,7 @@ def test_a_pull_found_at_the_start_that_looks_dead_and_then_moves_is_shown(watch
 
 @pytest.mark.parametrize("known", [True, False], ids=["containerd's start known", "not known"])
 @pytest.mark.parametrize("pause", [0.2, 2])
-def test_an_agent_that_starts_after_a_crash_and_a_new_pull_shows_the_new_one_only(watched, push, pause, known):
+def test_an_agent_that_starts_after_a_crash_and_a_new_pull_shows_only_the_new_pull(watched, push, pause, known):
     ref, _ = push("app:1", ("app", 60))
     watched.node.pull(ref)
     watched.node.advance(3)
@@ -440,7 +440,7 @@ def test_an_agent_that_starts_after_a_crash_and_a_new_pull_shows_the_new_one_onl
     assert set(watched.history) == {again.lease.id}
 
 
-def test_an_agent_that_starts_while_one_pull_waits_long_for_anothers_layer_shows_both(watched, push):
+def test_a_new_agent_shows_a_pull_that_has_long_waited_for_another(watched, push):
     first, image = push("one:1", ("base", 60), ("one", 1))
     second, _ = push("two:1", ("base", 60), ("two", 1))
     watched.node.registries.limits[image.layers[0].blob.digest] = 0.1 * MIB
@@ -457,7 +457,7 @@ def test_an_agent_that_starts_while_one_pull_waits_long_for_anothers_layer_shows
     assert [pull.status for pull in watched.ended] == [PullPhase.COMPLETED] * 2
 
 
-def test_an_agent_that_starts_while_two_pull_the_same_shows_both(watched, push):
+def test_a_new_agent_shows_both_pulls_of_one_image(watched, push):
     ref, _ = push("app:1", ("app", 90))
     for _ in range(2):
         watched.node.pull(ref)
@@ -467,7 +467,7 @@ def test_an_agent_that_starts_while_two_pull_the_same_shows_both(watched, push):
     assert len(watched.live) == 2
 
 
-def test_a_twin_that_begins_between_two_writes_of_a_pull_found_at_the_start_does_not_hide_it(watched, push):
+def test_a_second_pull_of_the_image_does_not_hide_an_inherited_pull(watched, push):
     ref, image = push("app:1", ("app", 90))
     first = watched.node.pull(ref)
     watched.node.advance(3)
@@ -484,7 +484,7 @@ def test_a_twin_that_begins_between_two_writes_of_a_pull_found_at_the_start_does
     assert {(pull.image_ref, pull.status) for pull in watched.ended} == {(ref, PullPhase.COMPLETED)}
 
 
-def test_a_pull_found_at_the_start_that_completes_at_once_is_told(watched, push):
+def test_an_inherited_pull_that_completes_at_once_is_reported(watched, push):
     ref, _ = push("app:1", ("app", 10))
     pull = watched.node.pull(ref)
     watched.restart()
@@ -498,7 +498,7 @@ def test_a_pull_found_at_the_start_that_completes_at_once_is_told(watched, push)
     assert [pull.status for pull in watched.ended] == [PullPhase.COMPLETED]
 
 
-def test_a_lease_that_another_program_left_is_given_up_after_half_an_hour(watched, push):
+def test_a_pull_without_progress_is_given_up_after_half_an_hour(watched, push):
     ref, image = push("app:1", ("app", 60))
     watched.node.registries.holds[image.layers[0].blob.digest] = MIB
     watched.node.pull(ref)
@@ -512,7 +512,7 @@ def test_a_lease_that_another_program_left_is_given_up_after_half_an_hour(watche
     assert [pull.status for pull in watched.ended] == [PullPhase.FAILED]
 
 
-def test_a_leftover_ingest_is_nothing_but_a_moving_one_is_a_fetch_without_a_lease(watched, push):
+def test_an_ingest_without_a_lease_is_shown_only_if_it_grows(watched, push):
     ref, image = push("app:1", ("app", 60))
     pull = watched.node.pull(ref)
     watched.node.advance(1)
@@ -528,7 +528,7 @@ def test_a_leftover_ingest_is_nothing_but_a_moving_one_is_a_fetch_without_a_leas
     assert downloaded(watched.ended[0]) == image.size
 
 
-def test_a_lease_of_snapshots_that_are_no_layers_is_no_pull(watched):
+def test_a_lease_with_snapshots_that_are_not_layers_is_not_a_pull(watched):
     lease = watched.node.new_lease()
     lease.resources["snapshots/overlayfs", "buildkit-something"] = None
     watched.polls(3)
@@ -538,14 +538,14 @@ def test_a_lease_of_snapshots_that_are_no_layers_is_no_pull(watched):
     assert not watched.ended
 
 
-def test_a_sandbox_is_no_pull_and_costs_no_question(watched):
+def test_a_sandbox_is_not_a_pull_and_needs_no_question(watched):
     watched.node.new_lease(expires=False)
     watched.polls(3)
     assert watched.tracker.idle
     assert not watched.questions
 
 
-def test_nothing_is_asked_about_a_pull_that_only_downloads(start_simulated, push):
+def test_a_pull_that_only_downloads_raises_no_question(start_simulated, push):
     watched = Watched(start_simulated(CONTAINERD_1))
     ref, _ = push("app:1", ("app", 60))
     watched.node.pull(ref)
@@ -574,7 +574,7 @@ def test_a_lazy_snapshotter_has_nothing_left_to_fetch(start_simulated, push):
     assert to_fetch(told) == downloaded(told) == 0
 
 
-def test_memory_is_bounded_by_what_is_being_pulled(watched, push):
+def test_finished_pulls_leave_nothing_in_memory(watched, push):
     for number in range(200):
         watched.node.pull(push(f"app{number}:1", (f"app{number}", 1))[0])
         watched.until(lambda: not watched.node.pulls, every=0.5)

@@ -240,10 +240,10 @@ def grpc(data: bytes) -> None:
     async def call() -> None:
         connection = grpc_client._Connection()
         connection.connection_made(_Deaf())
-        asked = asyncio.ensure_future(connection.ask([(":method", "POST"), (":path", "/a.B/C")], [b""]))
+        asked = asyncio.ensure_future(connection.request([(":method", "POST"), (":path", "/a.B/C")], [b""]))
         await asyncio.sleep(0)
         connection.data_received(_SETTINGS + data)
-        connection.end("it is over")
+        connection.close("the input has ended")
         for answer in await asked:
             with contextlib.suppress(grpc_client.RpcError):
                 answer.messages()

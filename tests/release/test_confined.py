@@ -235,7 +235,7 @@ async def test_it_does_all_its_work(
         await server.stop()
         await agent.says("report not accepted")
         await server.start()
-        await agent.says("server answers again")
+        await agent.says("server accepts reports again")
         assert names.over_tcp
         assert names.over_udp > names.over_tcp
         assert await agent.stop(signal.SIGTERM) == 0, agent.output
