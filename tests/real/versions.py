@@ -9,6 +9,9 @@ from pathlib import Path
 
 from tests.real.cache import cache_folder
 
+# Debian puts runc and ip into sbin, and the CNI plugins next to the libraries: neither is on every PATH.
+SYSTEM_PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/lib/cni"
+
 
 @dataclass(frozen=True, slots=True)
 class Built:
@@ -38,8 +41,7 @@ class Package:
     costs: str
 
     def present(self) -> bool:
-        # Debian installs runc and ip into sbin, which is not on every PATH.
-        return shutil.which(self.program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") is not None
+        return shutil.which(self.program, path=SYSTEM_PATH) is not None
 
 
 APT = (
@@ -51,7 +53,9 @@ APT = (
     Package("docker-registry", "docker-registry", "the chart is not pushed to and pulled from a registry"),
     Package("binutils", "strip", "the images' root file systems are not put together and measured"),
     Package("shellcheck", "shellcheck", "the shell in the workflows' steps is not read"),
-    Package("iproute2", "ip", "tests that cut a network do not run"),
+    Package("iproute2", "ip", "tests that cut a network, and those with a real kubelet, do not run"),
+    Package("containernetworking-plugins", "host-local", "pods of the real kubelet get no network"),
+    Package("nftables", "nft", "services of the cluster with a real kubelet cannot be reached"),
 )
 
 NO_DRIVERS = "no_btrfs,no_devmapper,no_zfs"  # snapshotters that no test uses and that need C headers
@@ -74,16 +78,43 @@ CONTAINERD_1_7 = Built(
     tags=NO_DRIVERS,
     costs="nothing is tested against containerd 1.7",
 )
-APISERVER = Built(
-    name="kube-apiserver",
-    version="1.37.2",
+SHIM = Built(
+    name="containerd-shim-runc-v2",
+    version=CONTAINERD_2.version,
     module=".",
-    package="k8s.io/kubernetes/cmd/kube-apiserver",
-    # Without these flags, its version is v0.0.0, and clients choose other code paths.
-    ldflags="-X k8s.io/component-base/version.gitVersion=v1.37.2"
-    " -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37",
-    costs="the tests marked `cluster` do not run: watches, RBAC, helm install",
+    package="github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+    tags=NO_DRIVERS,
+    costs="no pod starts, so nothing is tested with a real kubelet (Debian's shim does not serve containerd 2.x)",
 )
+PAUSE = Built(
+    name="pause",
+    version="1",
+    module=".",
+    package="./pause",
+    costs="no pod starts, so nothing is tested with a real kubelet",
+)
+
+
+def kubernetes(name: str, costs: str) -> Built:
+    """Return one of the programs of Kubernetes. They share nearly everything that is compiled for the first of them."""
+    version = "k8s.io/component-base/version"
+    return Built(
+        name=name,
+        version="1.37.2",
+        module=".",
+        package=f"k8s.io/kubernetes/cmd/{name}",
+        # Without these it calls itself v0.0.0, and clients choose other code paths.
+        ldflags=f"-X {version}.gitVersion=v1.37.2 -X {version}.gitMajor=1 -X {version}.gitMinor=37",
+        costs=costs,
+    )
+
+
+NO_KUBELET = "nothing is tested with a real kubelet"
+APISERVER = kubernetes("kube-apiserver", "the tests marked `cluster` do not run: watches, RBAC, helm install")
+KUBELET = kubernetes("kubelet", NO_KUBELET)
+SCHEDULER = kubernetes("kube-scheduler", NO_KUBELET)
+CONTROLLER_MANAGER = kubernetes("kube-controller-manager", NO_KUBELET)
+PROXY = kubernetes("kube-proxy", NO_KUBELET)
 HELM = Built(
     name="helm",
     version="4.3.1",
@@ -99,7 +130,9 @@ ACTIONLINT = Built(
     package="github.com/rhysd/actionlint/cmd/actionlint",
     costs="nobody reads the workflows before GitHub does",
 )
-BUILT = (CONTAINERD_2, CONTAINERD_1_7, APISERVER, HELM, ACTIONLINT)
+NODE = (KUBELET, SCHEDULER, CONTROLLER_MANAGER, PROXY, SHIM, PAUSE)
+"""The programs of a cluster with a real kubelet, beside kube-apiserver and containerd."""
+BUILT = (CONTAINERD_2, CONTAINERD_1_7, APISERVER, *NODE, HELM, ACTIONLINT)
 
 
 def containerds() -> dict[str, Path | None]:
