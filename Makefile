@@ -10,7 +10,7 @@ NPM := $(shell node -e 'const [a, b] = process.versions.node.split("."); process
 NO_NPM := no npm with Node 20.19 or newer here
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format web web-test parts stubs pins schema chart chart-readme licences docs bench soak fuzz reliability clean
+.PHONY: help install demo cluster test lint format web web-test parts stubs pins schema chart chart-readme licences docs bench soak fuzz reliability clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,8 +20,12 @@ install: .make/venv .make/web ## A virtual environment with the pulltrace comman
 demo: install ## A living dashboard with a simulated cluster: http://127.0.0.1:8080 (ARGS="--nodes 30 --speed 2")
 	@exec $(BIN)/pulltrace demo $(ARGS)
 
+cluster: install .make/dev parts ## A one-node cluster with a real kubelet, and the dashboard beside it: http://127.0.0.1:8080 (as root)
+	@exec $(BIN)/python -m tests.real.local_cluster
+
 test: install .make/dev parts web-test ## Every test but those of `make reliability`; installs what they need
-	$(BIN)/python -m pytest -n 5 --dist worksteal --ignore tests/faults $(ARGS)
+	$(BIN)/python -m pytest -n 5 --dist worksteal --ignore tests/faults --ignore tests/kubelet $(ARGS)
+	$(if $(ARGS),,$(BIN)/python -m pytest tests/kubelet)
 
 lint: .make/dev .make/npm ## Style, types, import rules
 	$(BIN)/ruff check

@@ -10,12 +10,20 @@ from typing import Any, Self
 
 import aiohttp
 
+from tests.real.namespace import Namespace
+from tests.real.process import child_of
+
 
 class Program:
     """One ``pulltrace`` process."""
 
-    def __init__(self, command: str, *arguments: str, **variables: str) -> None:
+    _forks = False
+
+    def __init__(self, command: str, *arguments: str, inside: Namespace | None = None, **variables: str) -> None:
         self._command = [sys.executable, "-m", "pulltrace", command, *arguments]
+        if inside is not None:
+            self._command = [str(part) for part in inside.command(*self._command)]
+            self._forks = True
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PULLTRACE_", "KUBE"))}
         self._environment = kept | {f"PULLTRACE_{name}": value for name, value in variables.items()}
 
@@ -59,7 +67,7 @@ class Program:
     async def stop(self, how: int = signal.SIGTERM, seconds: float = 20) -> int:
         """Send a signal and wait for the process to exit."""
         with suppress(ProcessLookupError):
-            self.process.send_signal(how)
+            os.kill(child_of(self.process.pid) if self._forks else self.process.pid, how)
         async with asyncio.timeout(seconds):
             status = await self.process.wait()
             await self._reading
@@ -69,11 +77,13 @@ class Program:
 class Api:
     """A client of one server's API."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, inside: Namespace | None = None) -> None:
         self.url = f"http://127.0.0.1:{port}"
+        self._inside = inside
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10))
+        connector = None if self._inside is None else self._inside.connector()
+        self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=10))
         return self
 
     async def __aexit__(self, *_: object) -> None:

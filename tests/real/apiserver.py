@@ -7,7 +7,8 @@
         await cluster.compact()                  # earlier watches then receive 410 Gone
 
 RBAC, TokenReview and service account tokens work. The ServiceAccount admission plugin is off: without a controller
-manager, no namespace has a default account, and no pod could be created.
+manager, no namespace has a default account, and no pod could be created. ``tests.real.cluster`` runs it inside a
+namespace, together with a kubelet and a controller manager.
 """
 
 from __future__ import annotations
@@ -26,18 +27,32 @@ from typing import Any, Self
 
 import aiohttp
 
+from tests.real.namespace import NODE_ADDRESS, Namespace
 from tests.real.process import Process, free_port
 from tests.real.versions import APISERVER
 
 READY_WITHIN = 60.0
-OPENSSL = """\
+SERVICE_ADDRESS = "10.96.0.1"
+OPENSSL = f"""\
 [e]
-subjectAltName=IP:127.0.0.1,DNS:localhost
+subjectAltName=IP:127.0.0.1,DNS:localhost,IP:{NODE_ADDRESS},IP:{SERVICE_ADDRESS},DNS:kubernetes.default.svc
 basicConstraints=critical,CA:TRUE
 [req]
 distinguished_name=d
 [d]
 """
+
+ALONE = (
+    "--bind-address=127.0.0.1",
+    # Loopback cannot be an endpoint of the service `kubernetes`; which these tests do not use.
+    "--endpoint-reconciler-type=none",
+    "--disable-admission-plugins=ServiceAccount",
+)
+CLUSTER = (
+    "--bind-address=0.0.0.0",
+    f"--advertise-address={NODE_ADDRESS}",
+    "--kubelet-preferred-address-types=InternalIP",
+)
 
 
 class APIError(Exception):
@@ -52,13 +67,15 @@ class APIServer:
     """An async context manager. Port, certificate and tokens survive restarts.
 
     Without the watch cache, every watch reads etcd, so a compaction ends it with 410 at once. With the cache, that
-    happens only after a restart.
+    happens only after a restart. Inside a namespace it serves a whole cluster: pods reach it, and it reaches the
+    kubelet.
     """
 
-    def __init__(self, *, watch_cache: bool = True) -> None:
+    def __init__(self, *, watch_cache: bool = True, inside: Namespace | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="pulltrace-"))
         self.port = free_port()
-        self.url = f"https://127.0.0.1:{self.port}"
+        self.url = f"https://{'127.0.0.1' if inside is None else NODE_ADDRESS}:{self.port}"
+        self._inside = inside
         self.token = secrets.token_hex()
         self.kubeconfig = self.folder / "kubeconfig"
         self._watch_cache = watch_cache
@@ -71,7 +88,8 @@ class APIServer:
 
     async def __aenter__(self) -> Self:
         try:
-            self._session = aiohttp.ClientSession()
+            connector = None if self._inside is None else self._inside.connector()
+            self._session = aiohttp.ClientSession(connector=connector)
             self._make_secrets()
             self._trust = ssl.create_default_context(
                 cafile=self.certificate
@@ -97,6 +115,11 @@ class APIServer:
         """The CA certificate with which clients verify the server."""
         return self.folder / "apiserver.crt"
 
+    @property
+    def key(self) -> Path:
+        """The certificate's key, which also signs the tokens of service accounts."""
+        return self.folder / "apiserver.key"
+
     def _make_secrets(self) -> None:
         (self.folder / "openssl.cnf").write_text(OPENSSL)
         command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
@@ -110,7 +133,7 @@ class APIServer:
         command += [f"--listen-client-urls={self._etcd_url}", f"--advertise-client-urls={self._etcd_url}"]
         command += [f"--listen-peer-urls={self._peer_url}", f"--initial-advertise-peer-urls={self._peer_url}"]
         command += [f"--initial-cluster=default={self._peer_url}"]
-        self._etcd = Process(command, self.folder / "etcd.log")
+        self._etcd = Process(command, self.folder / "etcd.log", inside=self._inside)
 
     async def start(self) -> None:
         """Start the API server and wait until /readyz is ok."""
@@ -118,24 +141,21 @@ class APIServer:
         command = [
             APISERVER.path,
             f"--etcd-servers={self._etcd_url}",
-            "--bind-address=127.0.0.1",
-            # Loopback cannot be an endpoint of the service `kubernetes`, which these tests do not use.
-            "--endpoint-reconciler-type=none",
             f"--secure-port={self.port}",
             f"--tls-cert-file={self.certificate}",
-            f"--tls-private-key-file={folder / 'apiserver.key'}",
+            f"--tls-private-key-file={self.key}",
             f"--token-auth-file={folder / 'tokens.csv'}",
             "--authorization-mode=RBAC",
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={self.certificate}",
-            f"--service-account-signing-key-file={folder / 'apiserver.key'}",
+            f"--service-account-signing-key-file={self.key}",
             "--service-cluster-ip-range=10.96.0.0/24",
-            "--disable-admission-plugins=ServiceAccount",
             "--etcd-compaction-interval=0",
             f"--watch-cache={str(self._watch_cache).lower()}",
             "--profiling=false",
+            *(ALONE if self._inside is None else CLUSTER),
         ]
-        self._apiserver = Process(command, folder / "apiserver.log")
+        self._apiserver = Process(command, folder / "apiserver.log", inside=self._inside)
         try:
             async with asyncio.timeout(READY_WITHIN):
                 await self._ready()

@@ -24,9 +24,12 @@ from google.protobuf.empty_pb2 import Empty
 from pulltrace.agent.containerd_api.version_pb2_grpc import VersionStub
 from tests.real.cri_api import image_service_pb2 as api
 from tests.real.cri_api.image_service_pb2_grpc import ImageServiceStub
+from tests.real.namespace import Namespace
 from tests.real.process import Process
+from tests.real.versions import SYSTEM_PATH
 
 READY_WITHIN = 30.0
+NODE_SOCKET = Path("/run/containerd/containerd.sock")
 
 # One configuration for 1.6 to 2.4: releases after 1.7 migrate version 2 themselves.
 CONFIG = """\
@@ -48,6 +51,7 @@ path = "{folder}/opt"
 snapshotter = "{snapshotter}"
 discard_unpacked_layers = {discard}
 [plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "/usr/lib/cni"
 conf_dir = "{folder}/cni"
 [plugins."io.containerd.grpc.v1.cri".registry]
 config_path = "{folder}/certs.d"
@@ -97,13 +101,16 @@ class Containerd:
         discard_unpacked_layers: bool = False,
         cri: str = "",
         metrics: str = "",
+        inside: Namespace | None = None,
     ) -> None:
-        """``metrics`` is a loopback address for containerd's metrics, which count the calls of each method."""
+        """``metrics`` is a loopback address for containerd's metrics, which count the calls of each method.
+
+        Inside a namespace it is a whole node's: its socket is at the usual path, and it starts pods.
+        """
         self.binary = binary
-        self.folder = Path(
-            tempfile.mkdtemp(prefix="pulltrace-")
-        )  # short, because a socket path may have at most 107 bytes
-        self.socket = self.folder / "run" / "containerd.sock"
+        self._inside = inside
+        self.folder = Path(tempfile.mkdtemp(prefix="pulltrace-"))  # short: a socket path may have at most 107 bytes
+        self.socket = self.folder / "run" / "containerd.sock" if inside is None else NODE_SOCKET
         self.log = self.folder / "containerd.log"
         self.version = ""
         self._process: Process | None = None
@@ -118,7 +125,8 @@ class Containerd:
                 metrics=f'[metrics]\naddress = "{metrics}"' if metrics else "",
             )
         )
-        self.socket.parent.mkdir()
+        if inside is None:
+            self.socket.parent.mkdir()
 
     async def __aenter__(self) -> Self:
         try:
@@ -149,9 +157,15 @@ class Containerd:
 
     async def start(self) -> None:
         """Start, and wait until both containerd and its CRI service respond."""
-        command = ["unshare", "--mount", self.binary, "--config", self._config, "--log-level", "info"]
-        self._process = Process(command, self.log)
-        self.channel = connect(self.socket)
+        command = [self.binary, "--config", self._config, "--log-level", "info"]
+        if self._inside is None:
+            self._process = Process(["unshare", "--mount", *command], self.log)
+            self.channel = connect(self.socket)
+        else:
+            # The shim that belongs to it is first on the PATH.
+            path = f"PATH={self.folder / 'bin'}:{SYSTEM_PATH}"
+            self._process = Process(["env", path, *command], self.log, inside=self._inside)
+            self.channel = connect(self._inside.path(str(self.socket)))
         self.cri = CRI(self.channel)
         try:
             async with asyncio.timeout(READY_WITHIN):

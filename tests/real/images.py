@@ -9,7 +9,9 @@ import json
 import os
 import platform
 import tarfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -99,20 +101,52 @@ def make_layer(size: int, *, zeros: int = 0, files: int = 1) -> Layer:
             info = tarfile.TarInfo(f"{os.urandom(8).hex()}-zeros")
             info.size = zeros
             archive.addfile(info, io.BytesIO(bytes(zeros)))
-    plain = tar.getvalue()
     # Random bytes do not compress, so store them uncompressed, which is much faster.
-    packed = gzip.compress(plain, compresslevel=1 if zeros else 0, mtime=0)
+    return _layer(tar.getvalue(), compresslevel=1 if zeros else 0)
+
+
+def make_program(path: Path, name: str) -> Layer:
+    """Make a layer with one static program in its root."""
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        info = tarfile.TarInfo(name)
+        info.mode, info.size = 0o755, path.stat().st_size
+        with path.open("rb") as program:
+            archive.addfile(info, program)
+    return _layer(tar.getvalue(), compresslevel=6)
+
+
+def make_tree(root: Path) -> Layer:
+    """Make a layer of everything below a directory."""
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        archive.add(root, arcname=".")
+    return _layer(tar.getvalue(), compresslevel=1)
+
+
+def _layer(plain: bytes, *, compresslevel: int) -> Layer:
+    packed = gzip.compress(plain, compresslevel=compresslevel, mtime=0)
     return Layer(Blob(packed, LAYER), "sha256:" + hashlib.sha256(plain).hexdigest())
 
 
-def make_image(*layers: Layer, architecture: str = ARCHITECTURE, name: str = "") -> Image:
+def make_image(
+    *layers: Layer,
+    architecture: str = ARCHITECTURE,
+    name: str = "",
+    entrypoint: Sequence[str] = (),
+    environment: Sequence[str] = (),
+) -> Image:
     """Make an OCI image of these layers. A different `name` makes a different image of the same layers."""
     config = Blob(
         json.dumps(
             {
                 "architecture": architecture,
                 "os": "linux",
-                "config": {"Labels": {"name": name}},
+                "config": {
+                    "Labels": {"name": name},
+                    "Entrypoint": list(entrypoint),
+                    "Env": list(environment),
+                },
                 "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
             }
         ).encode(),

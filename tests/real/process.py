@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 STOPPED_WITHIN = 10.0
 
@@ -33,11 +34,33 @@ def free_port() -> int:
                 return port
 
 
+class Inside(Protocol):
+    """Namespaces in which a program can run."""
+
+    def command(self, *command: str | Path) -> list[str | Path]:
+        """Return a command line that runs this one inside."""
+        ...
+
+
+def child_of(pid: int) -> int:
+    """Return the first child of a process; ProcessLookupError when there is none."""
+    try:
+        return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+    except (FileNotFoundError, IndexError):
+        raise ProcessLookupError(f"{pid} has no child") from None
+
+
 class Process:
     """One program, with its output in a file."""
 
-    def __init__(self, command: Sequence[str | Path], log: Path) -> None:
+    def __init__(
+        self, command: Sequence[str | Path], log: Path, *, inside: Inside | None = None, forks: bool = False
+    ) -> None:
+        """``forks`` means that the command runs the program as its child, and ends with it."""
         self.log = log
+        self._forks = forks or inside is not None
+        if inside is not None:
+            command = inside.command(*command)
         with log.open("ab") as output:
             # setpriv replaces itself by the program, so the pid is the same.
             self._popen = subprocess.Popen(
@@ -50,7 +73,8 @@ class Process:
 
     @property
     def pid(self) -> int:
-        return self._popen.pid
+        """Return the program's own pid, also where it is a child of the command."""
+        return child_of(self._popen.pid) if self._forks else self._popen.pid
 
     def check(self) -> None:
         """Raise RuntimeError with its last output if it ended by itself."""
@@ -62,9 +86,15 @@ class Process:
 
     async def end(self, how: signal.Signals) -> None:
         """Send the signal and wait; kill the program if it does not end in time."""
-        self._popen.send_signal(how)
+        if self._popen.poll() is None:
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(self.pid, how)
         try:
             await asyncio.to_thread(self._popen.wait, STOPPED_WITHIN)
         except subprocess.TimeoutExpired:
             self._popen.kill()
             await asyncio.to_thread(self._popen.wait, STOPPED_WITHIN)
+
+    async def kill(self) -> None:
+        """End it as a crash does."""
+        await self.end(signal.SIGKILL)

@@ -11,6 +11,7 @@ Every change applies at once, also to running responses.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import Counter
 from typing import Self
 
@@ -100,8 +101,10 @@ class Repository:
 class Registry:
     """An async context manager; `host` is `127.0.0.1:<port>` once entered."""
 
-    def __init__(self) -> None:
+    def __init__(self, listener: socket.socket | None = None) -> None:
+        """``listener`` is a bound socket of loopback, where it is not the machine's own."""
         self.host = ""
+        self._listener = listener
         self.sent: Counter[str] = Counter()
         """Bytes sent, by blob digest."""
         self.requests: list[tuple[str, str, int]] = []
@@ -123,8 +126,10 @@ class Registry:
         # End the response when its client disconnects, so that a held blob blocks nothing.
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
+        if self._listener is None:
+            await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        else:
+            await web.SockSite(self._runner, self._listener).start()
         self.host = f"127.0.0.1:{self._runner.addresses[0][1]}"
         return self
 

@@ -1,0 +1,38 @@
+"""A control group for a kubelet's pods, in every hierarchy of this machine: cgroup v1 has several, v2 has one."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+_ROOT = Path("/sys/fs/cgroup")
+_V2 = (_ROOT / "cgroup.controllers").exists()
+_NEEDED = ("cpu", "cpuset", "memory", "pids", "io", "hugetlb")
+
+
+def _hierarchies() -> list[Path]:
+    return [_ROOT] if _V2 else [path for path in _ROOT.iterdir() if path.is_dir() and not path.is_symlink()]
+
+
+def make(name: str) -> None:
+    """Make the group. The kubelet checks that it exists and makes those of the pods below it."""
+    if _V2:
+        known = (_ROOT / "cgroup.controllers").read_text().split()
+        enable = " ".join(f"+{each}" for each in _NEEDED if each in known)
+        (_ROOT / "cgroup.subtree_control").write_text(enable)
+    for hierarchy in _hierarchies():
+        group = hierarchy / name
+        group.mkdir()
+        # A new cpuset of v1 has neither processors nor memory.
+        for setting in ("cpuset.cpus", "cpuset.mems"):
+            if not _V2 and (group / setting).exists():
+                (group / setting).write_text((hierarchy / setting).read_text())
+
+
+def remove(name: str) -> None:
+    """Remove the group and all below it; no process may be left in them."""
+    for hierarchy in _hierarchies():
+        for folder, _, _ in os.walk(hierarchy / name, topdown=False):
+            with suppress(FileNotFoundError):
+                Path(folder).rmdir()

@@ -1,0 +1,83 @@
+"""A cluster to try things in, until Ctrl-C: ``python -m tests.real.local_cluster``, or ``make cluster``.
+
+Its dashboard and its API server are relayed to loopback, and one Deployment is pulling already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import suppress
+
+from tests.real.images import MIB, make_layer
+from tests.real.manifests import deployment
+from tests.real.namespace import Namespace
+from tests.real.observed import HTTP_PORT, Observed
+
+PORT = 8080
+RATE = 2 * MIB
+
+
+class Relay:
+    """Connections to a port of this machine, passed on to an address inside a namespace."""
+
+    def __init__(self, inside: Namespace, address: str, port: int) -> None:
+        self._inside = inside
+        self._target = (address, port)
+
+    async def listen(self, port: int) -> asyncio.Server:
+        """Return a server on loopback; port 0 takes a free one."""
+        return await asyncio.start_server(self._pass_on, "127.0.0.1", port)
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        target = self._inside.socket()
+        try:
+            await asyncio.get_running_loop().sock_connect(target, self._target)
+            to_reader, to_writer = await asyncio.open_connection(sock=target)
+        except OSError:
+            target.close()
+            writer.close()
+            return
+        await asyncio.gather(_copy(reader, to_writer), _copy(to_reader, writer))
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        while data := await reader.read(64 * 1024):
+            writer.write(data)
+            await writer.drain()
+    with suppress(ConnectionError):
+        writer.close()
+        await writer.wait_closed()
+
+
+def say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 (a program of its own)
+
+
+async def main() -> None:
+    say("cluster: starting (about ten seconds)")
+    async with Observed() as observed:
+        cluster = observed.cluster
+        await Relay(cluster.inside, "127.0.0.1", HTTP_PORT).listen(PORT)
+        api = await Relay(cluster.inside, "127.0.0.1", cluster.api.port).listen(0)
+        [listener] = api.sockets
+        kubeconfig = cluster.folder / "kubeconfig"
+        kubeconfig.write_text(cluster.api.kubeconfig.read_text().replace(cluster.api.url, _url(listener)))
+        cluster.registry.limit(RATE)
+        ref = cluster.push("demo/example:1", *(make_layer(size * MIB) for size in (12, 8, 20)))
+        await cluster.create(deployment("example", ref, 3))
+        say(f"cluster: http://127.0.0.1:{PORT} is the dashboard; {ref} is being pulled for three pods")
+        say(f"cluster: KUBECONFIG={kubeconfig} kubectl get pods")
+        say(f"cluster: the kubelet's log is {cluster.kubelet_log}, containerd's {cluster.containerd.log}")
+        say("cluster: Ctrl-C ends it and removes everything")
+        await asyncio.Event().wait()
+
+
+def _url(listener: socket.socket) -> str:
+    return f"https://127.0.0.1:{listener.getsockname()[1]}"
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        asyncio.run(main())

@@ -1,0 +1,45 @@
+"""Manifests of objects for the cluster with a real kubelet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def container(name: str, ref: str, **more: Any) -> dict[str, Any]:
+    """Return a container of a pod."""
+    return {"name": name, "image": ref, "imagePullPolicy": "IfNotPresent"} | more
+
+
+def pod(name: str, *refs: str, policy: str = "IfNotPresent", **spec: Any) -> dict[str, Any]:
+    """Return a pod whose containers, c0 and on, have these images."""
+    containers = [container(f"c{number}", ref, imagePullPolicy=policy) for number, ref in enumerate(refs)]
+    return {"kind": "Pod", "metadata": {"name": name}, "spec": pod_spec(*containers, **spec)}
+
+
+def pod_spec(*containers: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    """Return a pod's spec; it ends at once when it is deleted."""
+    return {"terminationGracePeriodSeconds": 0, "containers": list(containers)} | spec
+
+
+def deployment(name: str, ref: str, replicas: int, **spec: Any) -> dict[str, Any]:
+    """Return a Deployment of one container."""
+    labels = {"app": name}
+    template = {"metadata": {"labels": labels}, "spec": pod_spec(container("c0", ref), **spec)}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template},
+    }
+
+
+def job(name: str, ref: str, *, policy: str, **spec: Any) -> dict[str, Any]:
+    """Return a Job whose pods run for a second."""
+    once = container("c0", ref, imagePullPolicy=policy, args=["1s"])
+    template = {"spec": pod_spec(once, restartPolicy="Never")}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name},
+        "spec": {"template": template} | spec,
+    }

@@ -1,0 +1,51 @@
+"""A cluster with Pulltrace's own agent and server beside its kubelet, in the same namespaces."""
+
+from __future__ import annotations
+
+import json
+from contextlib import AsyncExitStack
+from typing import Any, Self
+
+from tests.e2e.programs import Api, Program
+from tests.real.cluster import NODE, Cluster
+
+HTTP_PORT, METRICS_PORT = 8080, 9090
+
+
+class Observed:
+    """An async context manager. ``cluster`` is what happens, ``api`` and ``logged`` what Pulltrace reports about it."""
+
+    def __init__(self, **kubelet: Any) -> None:
+        self.cluster = Cluster(**kubelet)
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+
+    async def _start(self) -> None:
+        await self._stack.enter_async_context(self.cluster)
+        inside = self.cluster.inside
+        self.server = Program(
+            "server", inside=inside, HTTP_ADDR=f"127.0.0.1:{HTTP_PORT}", METRICS_ADDR=f"127.0.0.1:{METRICS_PORT}"
+        )
+        self.server._environment["KUBECONFIG"] = str(self.cluster.api.kubeconfig)
+        self.agent = Program("agent", inside=inside, NODE_NAME=NODE, SERVER_URL=f"http://127.0.0.1:{HTTP_PORT}")
+        self.api = await self._stack.enter_async_context(Api(HTTP_PORT, inside=inside))
+        self.metrics = await self._stack.enter_async_context(Api(METRICS_PORT, inside=inside))
+        await self._stack.enter_async_context(self.server)
+        await self._stack.enter_async_context(self.agent)
+        await self.api.ready()
+        await self.api.reported()
+
+    def logged(self, message: str) -> list[dict[str, Any]]:
+        """Return the server's log lines with this message, oldest first, since it was last started."""
+        lines = [json.loads(line) for line in self.server.output.splitlines() if line.startswith("{")]
+        return [line for line in lines if line["msg"] == message]
