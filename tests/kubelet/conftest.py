@@ -1,0 +1,69 @@
+"""Two clusters with a real kubelet for all tests here: `serial` and `parallel`, by how they pull images."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.kubelet.failing import Failing, start_failing
+from tests.kubelet.lab import Lab
+from tests.real.observed import Observed
+from tests.real.versions import APISERVER, CONTAINERD_2, NODE, SYSTEM_PATH
+
+_PROGRAMS = ("unshare", "nsenter", "setpriv", "etcd", "runc", "nft", "ip", "openssl", "host-local")
+
+
+@asynccontextmanager
+async def _lab(**kubelet: Any) -> AsyncIterator[Lab]:
+    """A Ready node with Pulltrace beside it."""
+    if os.geteuid() != 0:
+        pytest.skip("a kubelet needs root")
+    missing = [part.name for part in (APISERVER, CONTAINERD_2, *NODE) if not part.path.exists()]
+    missing += [name for name in _PROGRAMS if shutil.which(name, path=SYSTEM_PATH) is None]
+    if missing:
+        pytest.skip(f"no {', '.join(missing)} here; `make parts` gets them")
+    async with Observed(**kubelet) as observed, Lab(observed) as lab:
+        processes = observed.cluster.inside.identity
+        yield lab
+    assert left_by(observed.cluster.folder, processes) == []
+
+
+def left_by(folder: Path, processes: str) -> list[str]:
+    """Return all processes, mounts, control groups and files of a cluster that ended."""
+    left = [str(folder)] if folder.exists() else []
+    left += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if folder.name in line]
+    left += [str(path) for path in Path("/sys/fs/cgroup").rglob(folder.name)]
+    for namespace in Path("/proc").glob("[0-9]*/ns/pid"):
+        with suppress(OSError):
+            if str(namespace.readlink()) == processes:
+                left.append(str(namespace))
+    return left
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def serial() -> AsyncIterator[Lab]:
+    """A node that pulls images one after the other, which is the default."""
+    async with _lab() as lab:
+        yield lab
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def parallel() -> AsyncIterator[Lab]:
+    """A node that pulls all images at once."""
+    async with _lab(serializeImagePulls=False) as lab:
+        yield lab
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def failing(parallel: Lab) -> AsyncIterator[Failing]:
+    """Pods whose images cannot be pulled. They are there from the first test on, so that all others run meanwhile."""
+    started = await start_failing(parallel)
+    yield started
+    started.pushed_later.cancel()

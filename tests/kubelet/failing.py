@@ -1,0 +1,64 @@
+"""Pods whose images cannot be pulled, one for each way to fail."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from tests.kubelet.lab import Lab
+from tests.real.images import MIB
+from tests.real.manifests import pod
+
+ANSWERS = {401: "unauthorized", 403: "unauthorized", 429: "rate_limited", 500: "server_error"}
+PULLED = ("wrong-tag", "missing", *(f"status-{status}" for status in ANSWERS), "refused", "tls")
+NOT_PULLED = ("invalid", "never")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An image that fails, and the reason that Pulltrace is to report."""
+
+    ref: str
+    reason: str
+    policy: str = "IfNotPresent"
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """All of them, by the name of their pods."""
+
+    since: float
+    images: dict[str, Failure]
+    pushed_later: asyncio.Task[str]
+    """The image of the pod `later`, pushed after the second failure."""
+
+
+async def start_failing(lab: Lab) -> Failing:
+    """Create the pods."""
+    registry, host = lab.registry, lab.registry.host
+    lab.push("team/exists:right", 1000)
+    lab.cluster.names.hosts["secure.test"] = "127.0.0.1"
+    images = {
+        "wrong-tag": Failure(f"{host}/team/exists:wrong", "not_found"),
+        "missing": Failure(f"{host}/team/nowhere:1", "not_found"),
+        "refused": Failure("127.0.0.1:1/team/app:1", "network"),
+        # Nobody trusts the API server's certificate.
+        "tls": Failure(f"secure.test:{lab.cluster.api.port}/team/app:1", "tls"),
+        "invalid": Failure("UPPER/Case:1", "invalid_reference"),
+        "never": Failure(f"{host}/team/never:1", "not_found", "Never"),
+    }
+    for status, reason in ANSWERS.items():
+        images[f"status-{status}"] = Failure(lab.push(f"team/answers-{status}:1", 1000), reason)
+        registry.repository(f"team/answers-{status}").answer = status
+    since = time.time()
+    later = f"{host}/team/later:1"
+    await lab.create(
+        *(pod(name, image.ref, policy=image.policy) for name, image in images.items()), pod("later", later)
+    )
+    return Failing(since, images, asyncio.create_task(_push_later(lab, later)))
+
+
+async def _push_later(lab: Lab, later: str) -> str:
+    await lab.happened("later", "Failed", image=later, times=2)
+    return lab.push("team/later:1", 4 * MIB, rate=MIB)

@@ -1,0 +1,154 @@
+"""What a scenario does with the cluster, and how it compares the kubelet's account with Pulltrace's."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Self
+
+import aiohttp
+
+from tests.kubelet.truth import Event, KubeletLog
+from tests.real.images import Layer, make_layer
+from tests.real.observed import Observed
+
+LOOKS_EVERY = 0.2
+SHOWN_WITHIN = 1.5
+SAME_DURATION = 0.3
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What Pulltrace's API returned at one time."""
+
+    at: float
+    pulls: list[Row]
+    pods: list[dict[str, Any]]
+
+    def rows(self, ref: str) -> list[Row]:
+        """Return the rows of an image."""
+        return [pull for pull in self.pulls if pull["imageRef"] == ref]
+
+    def states(self, pod: str) -> dict[str, str]:
+        """Return the state of each container of the waiting pods whose names begin so."""
+        waiting = [one for one in self.pods if one["podName"].startswith(pod)]
+        return {each["container"]: each["state"] for one in waiting for each in one["containers"]}
+
+
+class Lab:
+    """An async context manager around a running cluster; it looks at Pulltrace's API all the time."""
+
+    def __init__(self, observed: Observed) -> None:
+        self.observed = observed
+        self.cluster = observed.cluster
+        self.registry = observed.cluster.registry
+        self.kubelet = KubeletLog(self.cluster.kubelet_log)
+        self.looks: list[Look] = []
+        self.images: dict[str, int] = {}
+        """Bytes to fetch of every image that was pushed, by reference."""
+
+    async def __aenter__(self) -> Self:
+        self._looking = asyncio.create_task(self._look())
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._looking.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._looking
+
+    async def _look(self) -> None:
+        api = self.observed.api
+        while True:
+            with suppress(aiohttp.ClientError, TimeoutError):
+                pulls, pods = await api.pulls("?layers=false"), (await api.get("/api/v1/pods"))["pods"]
+                self.looks.append(Look(time.time(), pulls, pods))
+            await asyncio.sleep(LOOKS_EVERY)
+
+    def push(self, name: str, size: int, *, rate: float | None = None, layers: int = 1) -> str:
+        """Serve a new image of about so many bytes, each of its layers at this rate; return its reference."""
+        made = [make_layer(size // layers) for _ in range(layers)]
+        ref = self.cluster.push(name, *made)
+        self.slow(*made, rate=rate)
+        self.images[ref] = sum(layer.size for layer in made)
+        return ref
+
+    def slow(self, *layers: Layer, rate: float | None) -> None:
+        """Serve these layers at this rate together."""
+        for layer in layers:
+            self.registry.blob(layer.digest).limit(rate / len(layers) if rate else None)
+
+    async def create(self, *manifests: dict[str, Any]) -> None:
+        """Create objects."""
+        for manifest in manifests:
+            await self.cluster.create(manifest)
+
+    async def until(self, true: Callable[[], Any], seconds: float = 60) -> Any:
+        """Wait until something holds; return it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not (found := true()):  # noqa: ASYNC110 (logs and looks have no event to wait for)
+                    await asyncio.sleep(0.1)
+                return found
+        raise AssertionError(f"not within {seconds:.0f} s; the last look: {self.looks[-1:]}")
+
+    async def happened(self, pod: str, reason: str, *, image: str = "", times: int = 1, seconds: float = 60) -> Event:
+        """Wait for the kubelet's event; return the last of so many."""
+        wanted = {"pod": pod, "reason": reason, "image": image}
+        await self.until(lambda: len(self.kubelet.events(**wanted)) >= times, seconds)
+        return self.kubelet.events(**wanted)[times - 1]
+
+    async def completed(self, pod: str, ref: str, *, seconds: float = 60) -> Event:
+        """Wait until the kubelet has pulled an image and Pulltrace shows it; return the kubelet's event."""
+        await self.until(lambda: self.pulled(pod, ref), seconds)
+        pulled = self.pulled(pod, ref)[0]
+        await self.until(lambda: self.looks[-1].at > pulled.at + SHOWN_WITHIN, seconds)
+        return pulled
+
+    def pulled(self, pod: str, ref: str) -> list[Event]:
+        """Return the kubelet's events of pulls that succeeded."""
+        return [event for event in self.kubelet.events(pod=pod, reason="Pulled", image=ref) if event.is_pull]
+
+    def history(self, ref: str, *, since: float = 0) -> Iterator[tuple[Look, Row]]:
+        """Return every look at an image's rows, oldest first."""
+        return ((look, row) for look in self.looks if look.at >= since for row in look.rows(ref))
+
+    def between(self, begin: float, end: float) -> list[Look]:
+        """Return the looks of a span of time, less the second that Pulltrace may be late at either side."""
+        return [look for look in self.looks if begin + SHOWN_WITHIN < look.at < end - 0.3]
+
+    def ids(self, ref: str) -> set[str]:
+        """Return the ids of all rows that an image ever had."""
+        return {row["id"] for _, row in self.history(ref)}
+
+    def the_row(self, ref: str) -> Row:
+        """Return an image's row as it is now; it is the only one that the image ever had."""
+        assert len(self.ids(ref)) == 1, sorted(self.ids(ref))
+        [row] = self.looks[-1].rows(ref)
+        return row
+
+    def check_completed(self, pulled: Event, *, attempt: int = 1, fetched: int | None = None) -> Row:
+        """Compare a pull that succeeded with its row: duration, size, attempt, and when the end was shown."""
+        ref = pulled.image
+        row = self.the_row(ref)
+        assert (row["status"], row["attempt"]) == ("completed", attempt), row
+        assert abs(seconds(row) - pulled.seconds) <= SAME_DURATION, (seconds(row), pulled)
+        assert row["downloadedBytes"] == row["totalBytes"] == (self.images[ref] if fetched is None else fetched), row
+        shown = next(look.at for look, row in self.history(ref, since=pulled.at - 1) if row["status"] == "completed")
+        assert shown - pulled.at <= SHOWN_WITHIN, f"shown {shown - pulled.at:.2f} s after the kubelet's event"
+        return row
+
+
+def seconds(row: Row) -> float:
+    """Return how long a pull took, as its row has it."""
+    return when(row["completedAt"]) - when(row["startedAt"])
+
+
+def when(text: str) -> float:
+    """Return a time of the API as Unix seconds."""
+    return datetime.fromisoformat(text).timestamp()

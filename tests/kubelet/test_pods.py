@@ -1,0 +1,93 @@
+"""Every place of a pod that names an image, and what happens to a pod meanwhile."""
+
+import asyncio
+import json
+
+import pytest
+
+from tests.kubelet.lab import Lab
+from tests.real.images import MIB
+from tests.real.manifests import container, pod
+
+pytestmark = [
+    pytest.mark.kubelet,
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.timeout(120),
+    # They begin to fail as early as possible.
+    pytest.mark.usefixtures("failing"),
+]
+RUNS = {"resolving", "downloading", "extracting"}
+
+
+def volume(name: str, ref: str) -> dict[str, object]:
+    """A volume made from an image."""
+    return {"name": name, "image": {"reference": ref, "pullPolicy": "IfNotPresent"}}
+
+
+async def test_a_volume_made_from_an_image_waits_before_the_containers(parallel: Lab) -> None:
+    files, app = (parallel.push(f"team/volume-{name}:1", 3 * MIB, rate=MIB) for name in ("files", "app"))
+    manifest = pod("volume", app, volumes=[volume("v", files)])
+    manifest["spec"]["containers"][0]["volumeMounts"] = [{"name": "v", "mountPath": "/v"}]
+    await parallel.create(manifest)
+    begin = await parallel.happened("volume", "Pulling", image=files)
+    earlier, later = await parallel.completed("volume", files), await parallel.completed("volume", app)
+    for look in parallel.between(begin.at, earlier.at):
+        states = look.states("volume")
+        assert states["v"] in RUNS
+        assert states["c0"] == "waiting"
+    parallel.check_completed(earlier)
+    parallel.check_completed(later)
+
+
+async def test_the_failure_of_a_volume_is_not_its_containers(parallel: Lab) -> None:
+    missing = f"{parallel.registry.host}/team/no-volume:1"
+    app = parallel.push("team/no-volume-app:1", 1000)
+    manifest = pod("no-volume", app, volumes=[volume("v", missing)])
+    manifest["spec"]["containers"][0]["volumeMounts"] = [{"name": "v", "mountPath": "/v"}]
+    await parallel.create(manifest)
+    await parallel.happened("no-volume", "Failed", image=missing)
+    await parallel.until(lambda: parallel.looks[-1].states("no-volume").get("v") == "failed")
+    await asyncio.sleep(12)  # the status with the reason arrives at the kubelet's next sync
+    assert parallel.looks[-1].states("no-volume") == {"v": "failed", "c0": "waiting"}
+    assert not parallel.ids(app)
+    assert parallel.the_row(missing)["errorReason"] == "not_found"
+    await parallel.cluster.delete(manifest)
+
+
+async def test_a_static_pod_waits_like_any_other(parallel: Lab) -> None:
+    ref = parallel.push("team/static:1", 4 * MIB, rate=MIB)
+    manifest = {"apiVersion": "v1"} | pod("static", ref)
+    (parallel.cluster.static_pods / "static.json").write_text(json.dumps(manifest))
+    begin = await parallel.happened("static", "Pulling")
+    pulled = await parallel.completed("static", ref)
+    for look in parallel.between(begin.at, pulled.at):
+        assert look.states("static-")["c0"] in RUNS
+    parallel.check_completed(pulled)
+
+
+async def test_an_ephemeral_container_waits_in_a_running_pod(parallel: Lab) -> None:
+    ref, debug = parallel.push("team/running:1", 1000), parallel.push("team/debug:1", 4 * MIB, rate=MIB)
+    await parallel.create(pod("debugged", ref))
+    await parallel.happened("debugged", "Started")
+    path = "/api/v1/namespaces/default/pods/debugged/ephemeralcontainers"
+    patch = {"spec": {"ephemeralContainers": [container("e0", debug)]}}
+    kind = "application/strategic-merge-patch+json"
+    await parallel.cluster.api.request("PATCH", path, patch, content_type=kind)
+    begin = await parallel.happened("debugged", "Pulling", image=debug)
+    pulled = await parallel.completed("debugged", debug)
+    for look in parallel.between(begin.at, pulled.at):
+        assert look.states("debugged")["e0"] in RUNS
+    parallel.check_completed(pulled)
+
+
+async def test_a_bad_image_does_not_hide_the_good_one_beside_it(parallel: Lab) -> None:
+    bad, good = f"{parallel.registry.host}/team/bad:1", parallel.push("team/good:1", 4 * MIB, rate=MIB)
+    await parallel.create(mixed := pod("mixed", bad, good))
+    begin = await parallel.happened("mixed", "Pulling", image=good)
+    pulled = await parallel.completed("mixed", good)
+    for look in parallel.between(begin.at, pulled.at):
+        states = look.states("mixed")
+        assert states["c0"] == "failed"
+        assert states["c1"] in RUNS
+    parallel.check_completed(pulled)
+    await parallel.cluster.delete(mixed)

@@ -1,0 +1,58 @@
+"""Pulls one after the other, as kubelets do by default, and in parallel with a limit."""
+
+import pytest
+
+from tests.kubelet.lab import Lab
+from tests.real.images import MIB
+from tests.real.manifests import pod
+
+pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
+
+
+async def test_of_two_images_the_second_is_queued_until_the_first_is_pulled(serial: Lab) -> None:
+    first = serial.push("team/first:1", 5 * MIB, rate=MIB)
+    second = serial.push("team/second:1", 4 * MIB, rate=MIB)
+    await serial.create(pod("first", first))
+    await serial.happened("first", "Pulling")
+    await serial.create(pod("second", second))
+    waits = await serial.happened("second", "Pulling")
+    earlier, later = await serial.completed("first", first), await serial.completed("second", second)
+    for look in serial.between(waits.at, earlier.at):
+        assert [row["status"] for row in look.rows(second)] == ["queued"]
+        assert look.states("second") == {"c0": "queued"}
+    for look in serial.between(earlier.at, later.at):
+        assert {row["status"] for row in look.rows(second)} <= {"resolving", "downloading", "extracting"}
+    serial.check_completed(earlier)
+    assert serial.the_row(second)["attempt"] == 1
+    serial.check_completed(later)
+
+
+async def test_a_cached_image_has_a_row_only_when_the_kubelet_asks_the_registry(serial: Lab) -> None:
+    ref = serial.push("team/cached:1", 2 * MIB, rate=MIB)
+    await serial.create(pod("cached-first", ref))
+    first = await serial.completed("cached-first", ref)
+    serial.check_completed(first)
+    await serial.create(pod("cached-present", ref))
+    await serial.happened("cached-present", "Started")
+    assert not serial.pulled("cached-present", ref)
+    assert len(serial.ids(ref)) == 1
+    await serial.create(pod("cached-always", ref, policy="Always"))
+    again = await serial.completed("cached-always", ref)
+    rows = serial.looks[-1].rows(ref)
+    assert [row["status"] for row in rows] == ["completed"] * len(rows)
+    assert {row["attempt"] for row in rows} == {1}
+    assert not any(look.states("cached-present") for look in serial.looks)
+    assert again.seconds < 1
+
+
+async def test_a_moved_tag_is_a_row_of_its_own_with_the_new_bytes(serial: Lab) -> None:
+    ref = serial.push("team/moved:1", 2 * MIB, rate=MIB)
+    await serial.create(pod("moved-before", ref, policy="Always"))
+    before = await serial.completed("moved-before", ref)
+    serial.check_completed(before)
+    ids = serial.ids(ref)
+    serial.push("team/moved:1", 3 * MIB, rate=MIB)
+    await serial.create(pod("moved-after", ref, policy="Always"))
+    await serial.completed("moved-after", ref)
+    [row] = [row for row in serial.looks[-1].rows(ref) if row["id"] not in ids]
+    assert (row["status"], row["downloadedBytes"]) == ("completed", serial.images[ref])

@@ -1,0 +1,92 @@
+"""The kubelet's own account of its pulls: the events in its log, which have microseconds."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_IMAGE = re.compile(r'image "([^"]+)"')
+_TOOK = re.compile(r"in (\S+) \((\S+) including waiting\)(?:\. Image size: (\d+) bytes)?")
+_CONTAINER = re.compile(r"\{(.*)\}")
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}
+_DURATION = re.compile(r"([\d.]+)(h|ms|m|s|µs|ns)")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event as the kubelet recorded it."""
+
+    at: float
+    reason: str
+    pod: str
+    container: str
+    message: str
+
+    @property
+    def image(self) -> str:
+        """The image that the message names, as the pod has it."""
+        found = _IMAGE.search(self.message)
+        return found[1] if found else ""
+
+    @property
+    def seconds(self) -> float:
+        """How long the pull itself took."""
+        return duration(_TOOK.search(self.message)[1])  # type: ignore[index]
+
+    @property
+    def size(self) -> int:
+        """The image's size with manifest and configuration."""
+        return int(_TOOK.search(self.message)[3])  # type: ignore[index]
+
+    @property
+    def is_pull(self) -> bool:
+        """Whether a pull ended here, in contrast to an image that was there already."""
+        return self.reason == "Pulled" and self.message.startswith("Successfully pulled")
+
+
+def duration(text: str) -> float:
+    """Return the seconds of a Go duration, such as `1m2.5s`."""
+    return sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text))
+
+
+class KubeletLog:
+    """The events in a kubelet's log, read as it grows."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._offset = 0
+        self._events: list[Event] = []
+
+    def events(self, *, pod: str = "", reason: str = "", image: str = "") -> list[Event]:
+        """Return the events so far, oldest first; ``pod`` is a name or its beginning."""
+        self._read()
+        return [
+            event
+            for event in self._events
+            if event.pod.startswith(pod) and reason in ("", event.reason) and image in ("", event.image)
+        ]
+
+    def _read(self) -> None:
+        with self._log.open("rb") as log:
+            log.seek(self._offset)
+            for line in log:
+                if not line.endswith(b"\n"):
+                    break
+                self._offset += len(line)
+                if b'"Event occurred"' in line and b'"kind":"Pod"' in line:
+                    self._events.append(_event(json.loads(line)))
+
+
+def _event(line: dict[str, object]) -> Event:
+    named = line["object"]
+    assert isinstance(named, dict)
+    field = _CONTAINER.search(str(line.get("fieldPath", "")))
+    return Event(
+        at=float(str(line["ts"])) / 1000,
+        reason=str(line["reason"]),
+        pod=str(named["name"]),
+        container=field[1] if field else "",
+        message=str(line["message"]),
+    )
