@@ -102,14 +102,17 @@ class Containerd:
         cri: str = "",
         metrics: str = "",
         inside: Namespace | None = None,
+        disk: Path | None = None,
     ) -> None:
         """``metrics`` is a loopback address for containerd's metrics, which count the calls of each method.
 
         Inside a namespace it is a whole node's: its socket is at the usual path, and it starts pods.
+        ``disk`` is a folder on the file system to use.
         """
         self.binary = binary
         self._inside = inside
-        self.folder = Path(tempfile.mkdtemp(prefix="pulltrace-"))  # short: a socket path may have at most 107 bytes
+        # A short name, because a socket path may have at most 107 bytes.
+        self.folder = Path(tempfile.mkdtemp(prefix="pulltrace-", dir=disk))
         self.socket = self.folder / "run" / "containerd.sock" if inside is None else NODE_SOCKET
         self.log = self.folder / "containerd.log"
         self.version = ""

@@ -11,6 +11,8 @@ from pulltrace.wire import Factor, LayerPhase, LayerState, NodeLoad, PullPhase
 
 BUSY_DISK, DISK_PRESSURE = 80.0, 40.0
 """Percent of time from which a disk is a limit: its busy time, and the time in which some task waited for I/O."""
+HIGH_DISK_PRESSURE = 60.0
+"""Percent of time from which waiting for I/O is enough: a disk throttled by a cgroup is not busy."""
 CPU_PRESSURE, IDLE_DISK = 60.0, 20.0
 """Percent of time from which the CPU is a limit, while tasks wait less than ``IDLE_DISK`` for I/O."""
 FASTER = 3.0
@@ -70,15 +72,17 @@ def unexplained(pull: Pull, now: float) -> str:
 
 
 def _disk(load: NodeLoad | None) -> Moment | None:
-    if load is None or load.disk_busy is None or load.io_pressure is None:
+    if load is None or load.io_pressure is None:
         return None
-    if load.disk_busy < BUSY_DISK or load.io_pressure < DISK_PRESSURE:
-        return None
-    figures = {"diskBusyPercent": load.disk_busy, "ioPressurePercent": load.io_pressure}
+    figures = {"ioPressurePercent": load.io_pressure}
     if load.disk_written_per_sec is not None:
         figures["diskBytesPerSec"] = load.disk_written_per_sec
-    sentence = "Disk {} is {diskBusyPercent} busy, and tasks wait for I/O {ioPressurePercent} of the time."
-    return Moment(Factor.DISK, sentence, (load.disk,), figures)
+    if load.disk_busy is not None and load.disk_busy >= BUSY_DISK and load.io_pressure >= DISK_PRESSURE:
+        sentence = "Disk {} is {diskBusyPercent} busy, and tasks wait for I/O {ioPressurePercent} of the time."
+        return Moment(Factor.DISK, sentence, (load.disk,), figures | {"diskBusyPercent": load.disk_busy})
+    if load.io_pressure >= HIGH_DISK_PRESSURE:
+        return Moment(Factor.DISK, "Tasks wait for I/O {ioPressurePercent} of the time.", (), figures)
+    return None
 
 
 def _cpu(load: NodeLoad | None) -> Moment | None:

@@ -54,6 +54,15 @@ def test_a_busy_disk_limits_unpacking() -> None:
     assert bound.figures == {"diskBusyPercent": 92.0, "ioPressurePercent": 63.0}
 
 
+@pytest.mark.parametrize(
+    ("pressure", "busy", "by"), [(85, 0, Factor.DISK), (45, 70, Factor.UNKNOWN), (45, 85, Factor.DISK)]
+)
+def test_a_throttled_disk_is_not_busy_but_tasks_wait_for_it(pressure: float, busy: float, by: Factor) -> None:
+    world = World()
+    extracting(world, NodeLoad(seconds=1.0, io_pressure=pressure, cpu_pressure=5.0, disk="sda", disk_busy=busy))
+    assert world.one.bound.by is by
+
+
 def test_a_starved_cpu_limits_unpacking() -> None:
     world = World()
     extracting(world, STARVED_CPU)

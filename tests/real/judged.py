@@ -1,0 +1,113 @@
+"""A real node observed by agent and server in this process: the verdicts on its pulls, second by second.
+
+async with Observed(node) as observed:
+    await node.cri.pull(ref)
+    await observed.until(lambda: observed.ended("team/app"))
+    observed.verdicts("team/app")      # [(seconds since its start, the verdict), …]
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Self
+
+from pulltrace.agent.containerd import Containerd as Client
+from pulltrace.agent.poller import Poller
+from pulltrace.agent.pressure import Pressure
+from pulltrace.server.kubernetes.cluster import Cluster
+from pulltrace.server.kubernetes.objects import Change
+from pulltrace.server.metrics import Metrics
+from pulltrace.server.pulls.hub import Hub
+from pulltrace.settings import ServerSettings, load
+from pulltrace.wire import AgentReport, Bound, Factor, PullState, PullStatus
+from tests.real.containerd import Containerd
+
+INTERVAL = 1.0
+APART = 0.6
+"""Seconds; the server refuses reports that follow each other more closely."""
+
+
+class Observed:
+    """The agent's own poller and the server's own hub, with reports passed by a function call."""
+
+    def __init__(self, node: Containerd, name: str = "node-1") -> None:
+        self.cluster = Cluster()
+        self.hub = Hub(load(ServerSettings, {}), Metrics(), cluster=self.cluster)
+        self._socket, self._name = str(node.socket), name
+        self._unsent: list[PullState] = []
+        self._sequence = 0
+        self._seen: dict[str, list[tuple[float, Bound | None]]] = {}
+
+    async def __aenter__(self) -> Self:
+        self._client = Client(self._socket)
+        self._version = await self._client.version()
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+        await self._client.__aexit__()
+
+    def tell(self, *changes: Change) -> None:
+        """Apply changes of pods and events, as the API server publishes them."""
+        for change in changes:
+            self.hub.touch(self.cluster.apply(change, self.hub.now()))
+
+    async def until(self, true: Callable[[], object], seconds: float = 120) -> None:
+        """Wait for a condition."""
+        async with asyncio.timeout(seconds):
+            while not true():
+                if self._task.done():
+                    self._task.result()
+                await asyncio.sleep(0.1)
+
+    def status(self, repository: str) -> PullStatus | None:
+        """The newest pull of a repository."""
+        found = [pull for pull in self.hub.feed.pulls() if pull.repository == repository]
+        return max(found, key=lambda pull: pull.started_at, default=None)
+
+    def ended(self, repository: str) -> bool:
+        """Whether its newest pull has ended."""
+        pull = self.status(repository)
+        return pull is not None and pull.status.ended
+
+    def verdicts(self, repository: str) -> list[tuple[float, Bound | None]]:
+        """Every verdict that was published, with the seconds since the pull began."""
+        pull = self.status(repository)
+        return self._seen.get(pull.id, []) if pull else []
+
+    def factors(self, repository: str) -> set[Factor]:
+        """The factors that were ever named, ``unknown`` left out."""
+        return {bound.by for _, bound in self.verdicts(repository) if bound} - {Factor.UNKNOWN}
+
+    def first(self, repository: str, by: Factor) -> float:
+        """Seconds from the pull's start to the first verdict that names this factor."""
+        return next(seconds for seconds, bound in self.verdicts(repository) if bound and bound.by is by)
+
+    async def _run(self) -> None:
+        poller, pressure = Poller(self._client), Pressure()
+        while True:
+            began = time.monotonic()
+            await poller.poll(time.time())
+            live = poller.tracker.pulls()
+            self._unsent += poller.tracker.ended()
+            self._sequence += 1
+            self.hub.report(
+                AgentReport(
+                    node_name=self._name,
+                    pulls=[*self._unsent, *live] or None,
+                    boot_id="boot",
+                    sequence=self._sequence,
+                    containerd_version=self._version,
+                    load=pressure.measure(began, pulling=bool(live)),
+                )
+            )
+            self._unsent.clear()
+            self.hub.tick(self.hub.now())
+            for pull in self.hub.feed.pulls():
+                seconds = self.hub.now() - pull.started_at.timestamp()
+                self._seen.setdefault(pull.id, []).append((round(seconds, 1), pull.bound))
+            await asyncio.sleep(max(APART, began + INTERVAL - time.monotonic()))

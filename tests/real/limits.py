@@ -1,0 +1,67 @@
+"""Real limits for a containerd: a slow disk and a starved CPU. Both need root and cgroup v1 or v2."""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+_BLKIO = CGROUPS / "blkio" / "blkio.throttle.write_bps_device"
+_CPU = CGROUPS / "cpu"
+
+
+class UnavailableError(Exception):
+    """This machine cannot impose the limit."""
+
+
+def _run(*command: str | Path) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UnavailableError(f"{command[0]}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+@contextmanager
+def slow_disk(bytes_per_second: int, size: int = 2 << 30) -> Iterator[Path]:
+    """Mount a file system on a loop device of which the kernel writes only so many bytes per second."""
+    if not _BLKIO.exists():
+        raise UnavailableError("no blkio controller of cgroup v1 for the whole machine")
+    with tempfile.TemporaryDirectory(prefix="pulltrace-") as folder:
+        image, mount = Path(folder) / "disk.img", Path(folder) / "disk"
+        with image.open("wb") as file:
+            file.truncate(size)
+        mount.mkdir()
+        _run("mkfs.ext4", "-q", "-F", image)
+        device = _run("losetup", "--find", "--show", image)
+        number = Path(device).stat().st_rdev
+        name = f"{os.major(number)}:{os.minor(number)}"
+        try:
+            _run("mount", device, mount)
+            try:
+                _BLKIO.write_text(f"{name} {bytes_per_second}\n")
+                yield mount
+            finally:
+                _BLKIO.write_text(f"{name} 0\n")
+                _run("umount", mount)
+        finally:
+            _run("losetup", "--detach", device)
+
+
+@contextmanager
+def starved_cpu(pid: int, percent: int) -> Iterator[None]:
+    """Let a process and its children use only so many percent of one CPU."""
+    group = _CPU / f"pulltrace-test-{pid}"
+    if not (_CPU / "cpu.cfs_quota_us").exists() and not (_CPU / "tasks").exists():
+        raise UnavailableError("no cpu controller of cgroup v1")
+    group.mkdir()
+    try:
+        (group / "cpu.cfs_period_us").write_text("100000")
+        (group / "cpu.cfs_quota_us").write_text(str(1000 * percent))
+        (group / "cgroup.procs").write_text(str(pid))
+        yield
+    finally:
+        for member in (group / "cgroup.procs").read_text().split():
+            (_CPU / "cgroup.procs").write_text(member)
+        group.rmdir()

@@ -1,0 +1,165 @@
+"""Pulls on a real containerd that are limited by one known factor, and ordinary ones that are not.
+
+Each prints the row of the table in ``docs/verdicts.md``: ``pytest tests/real/test_verdicts.py -s``.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import grpc
+import pytest
+
+from pulltrace.demo.pod_events import PodEvents, pod
+from pulltrace.wire import Bound, Factor
+from tests.real.containerd import Containerd
+from tests.real.fixtures import require_containerd
+from tests.real.images import MIB, make_image, make_layer
+from tests.real.judged import Observed
+from tests.real.limits import UnavailableError, slow_disk, starved_cpu
+from tests.real.registry import Registry
+from tests.server.kubernetes.test_cluster import event, seen
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+
+FAST, SLOW = "docker.io", "quay.io"
+
+
+@pytest.fixture
+def binary() -> str:
+    return require_containerd("2.4")
+
+
+@pytest.fixture
+async def real(binary: str, registry: Registry) -> AsyncIterator[Containerd]:
+    async with Containerd(binary) as node:
+        node.trust(FAST, registry.url)
+        yield node
+
+
+def row(limit: str, observed: Observed, repository: str, by: Factor) -> Bound:
+    """Check that this factor, and no other, was named while the pull ran and after it ended."""
+    pull = observed.status(repository)
+    assert pull is not None
+    named = [(seconds, bound) for seconds, bound in observed.verdicts(repository) if bound]
+    story = [(seconds, bound.by.value) for seconds, bound in named]
+    assert pull.bound is not None, story
+    assert observed.factors(repository) == {by} - {Factor.UNKNOWN}, (story, [bound.why for _, bound in named])
+    assert pull.bound.by is by, (story, pull.bound)
+    took = (pull.completed_at - pull.started_at).total_seconds() if pull.completed_at else 0.0
+    after = f"{observed.first(repository, by):.0f} s" if by is not Factor.UNKNOWN else ""
+    print(f"\n| {limit} | {took:.0f} s | `{by}` | {after} | {pull.bound.why} |")  # noqa: T201
+    return pull.bound
+
+
+async def pull(node: Containerd, observed: Observed, reference: str) -> None:
+    await node.cri.pull(reference, deadline=200)
+    repository = reference.partition("/")[2].rpartition(":")[0]
+    await observed.until(lambda: observed.ended(repository))
+
+
+async def test_a_slow_registry(real: Containerd, registry: Registry) -> None:
+    async with Registry() as slow, Observed(real) as observed:
+        real.trust(SLOW, slow.url)
+        registry.push("team/quick:1", make_image(*(make_layer(40 * MIB) for _ in range(3))))
+        registry.limit(30 * MIB)
+        await pull(real, observed, f"{FAST}/team/quick:1")
+        slow.push("team/slow:1", make_image(*(make_layer(8 * MIB) for _ in range(3))))
+        slow.limit(1.5 * MIB)
+        await pull(real, observed, f"{SLOW}/team/slow:1")
+        bound = row("registry sends 1.5 MiB/s", observed, "team/slow", Factor.REGISTRY)
+        assert bound.why.startswith(f"{SLOW} delivers ")
+
+
+async def test_one_layer(real: Containerd, registry: Registry) -> None:
+    small = [make_layer(6 * MIB) for _ in range(2)]
+    large = make_layer(50 * MIB)
+    registry.push("team/model:1", make_image(*small, large))
+    for layer in (*small, large):
+        registry.blob(layer.digest).limit(2 * MIB)
+    async with Observed(real) as observed:
+        await pull(real, observed, f"{FAST}/team/model:1")
+        row("50 MiB of 62 in one layer, 2 MiB/s per connection", observed, "team/model", Factor.LAYER)
+
+
+@pytest.fixture
+def disk() -> Iterator[object]:
+    try:
+        with slow_disk(6 * MIB) as mount:
+            yield mount
+    except UnavailableError as error:
+        pytest.skip(str(error))
+
+
+async def test_a_slow_disk(binary: str, disk, registry: Registry) -> None:
+    registry.push("team/wide:1", make_image(*(make_layer(60 * MIB) for _ in range(3))))
+    async with Containerd(binary, disk=disk) as node:
+        node.trust(FAST, registry.url)
+        async with Observed(node) as observed:
+            await pull(node, observed, f"{FAST}/team/wide:1")
+            row("disk writes 6 MiB/s (cgroup limit of a loop device)", observed, "team/wide", Factor.DISK)
+
+
+async def test_a_starved_cpu(real: Containerd, registry: Registry) -> None:
+    registry.push("team/dense:1", make_image(make_layer(MIB, zeros=1500 * MIB)))
+    async with Observed(real) as observed:
+        try:
+            with starved_cpu(real.pid, 25):
+                await pull(real, observed, f"{FAST}/team/dense:1")
+        except UnavailableError as error:
+            pytest.skip(str(error))
+        row("containerd has 25 % of one CPU", observed, "team/dense", Factor.CPU)
+
+
+async def test_a_serialized_queue(real: Containerd, registry: Registry) -> None:
+    registry.push("team/first:1", make_image(*(make_layer(10 * MIB) for _ in range(3))))
+    registry.push("team/second:1", make_image(make_layer(2 * MIB)))
+    registry.limit(1.5 * MIB)
+    async with Observed(real) as observed:
+        pods = {}
+        for name in ("first", "second"):
+            image = f"{FAST}/team/{name}:1"
+            pods[name] = PodEvents(pod(name, "node-1", {"app": image}, at=observed.hub.now()))
+            observed.tell(seen(pods[name]), event(pods[name].pulling("app", observed.hub.now())))
+        for name, waiting in pods.items():  # as a kubelet pulls by default: one after the other
+            await pull(real, observed, f"{FAST}/team/{name}:1")
+            observed.tell(event(waiting.pulled("app", observed.hub.now())))
+        await observed.until(lambda: observed.ended("team/second"))
+        row("kubelet pulls one image at a time", observed, "team/second", Factor.QUEUE)
+        assert observed.factors("team/first") == set()
+
+
+async def test_download_slots_of_the_node(real: Containerd, registry: Registry) -> None:
+    busy = [make_layer(14 * MIB) for _ in range(6)]
+    registry.push("team/busy:1", make_image(*busy))
+    registry.push("team/late:1", make_image(make_layer(2 * MIB)))
+    registry.limit(2 * MIB)
+    async with Observed(real) as observed:
+        first = asyncio.create_task(pull(real, observed, f"{FAST}/team/busy:1"))
+        await registry.reached(busy[0].digest)
+        second = asyncio.create_task(pull(real, observed, f"{FAST}/team/late:1"))
+        await asyncio.gather(first, second)
+        row("another pull holds the three slots", observed, "team/late", Factor.SLOTS)
+
+
+async def test_a_rate_limit(real: Containerd, registry: Registry) -> None:
+    registry.push("team/popular:1", make_image(make_layer(MIB)))
+    registry.repository("team/popular").answer = 429
+    async with Observed(real) as observed:
+        waiting = PodEvents(pod("popular", "node-1", {"app": f"{FAST}/team/popular:1"}, at=observed.hub.now()))
+        observed.tell(seen(waiting), event(waiting.pulling("app", observed.hub.now())))
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await real.cri.pull(f"{FAST}/team/popular:1")
+        observed.tell(event(waiting.failed("app", observed.hub.now(), str(refused.value.details()))))
+        await observed.until(lambda: observed.ended("team/popular"))
+        await observed.until(lambda: observed.verdicts("team/popular")[-1][1])
+        row("registry responds 429", observed, "team/popular", Factor.RATE_LIMIT)
+
+
+async def test_ten_ordinary_pulls_have_no_special_verdict(real: Containerd, registry: Registry) -> None:
+    registry.limit(5 * MIB)
+    async with Observed(real) as observed:
+        for number in range(10):
+            layers = [make_layer((number + 2) * MIB, files=20), make_layer(8 * MIB), make_layer(20 * MIB)]
+            registry.push(f"team/ordinary-{number}:1", make_image(*layers))
+            await pull(real, observed, f"{FAST}/team/ordinary-{number}:1")
+            row("nothing", observed, f"team/ordinary-{number}", Factor.UNKNOWN)
