@@ -418,6 +418,39 @@ class ContainerWait(_Wire, frozen=True):
     next_retry_at: Time | None = None
 
 
+class StartPhaseName(StrEnum):
+    """The phases of a pod's start-up, in order. ``docs/kubernetes.md`` describes them."""
+
+    SCHEDULED = "scheduled"
+    QUEUED = "queued"
+    PULLING = "pulling"
+    UNPACKING = "unpacking"
+    CREATED = "created"
+    STARTED = "started"
+
+
+class StartPhase(_Wire, frozen=True):
+    """The time that a pod spent in one phase of its start-up. ``seconds`` is absent while the phase goes on."""
+
+    phase: StartPhaseName
+    started_at: Time
+    seconds: float | None = None
+
+
+class PodStart(_Wire, frozen=True):
+    """A pod that started in the last half hour. Its phases add up to ``seconds``, its time from node to running."""
+
+    namespace: str
+    pod_name: str
+    node_name: str
+    scheduled_at: Time
+    started_at: Time
+    seconds: float
+    phases: list[StartPhase]
+    uid: str = ""
+    owner: str | None = None
+
+
 class PodWait(_Wire, frozen=True):
     """A pod that waits for at least one image, with all its containers that have not started, in pod order.
 
@@ -434,14 +467,19 @@ class PodWait(_Wire, frozen=True):
     owner: str | None = None
     eta_seconds: float | None = None
     ready_estimate: Time | None = None
+    phases: list[StartPhase] | None = None
 
 
 class PodList(_Wire, frozen=True):
-    """Response of ``GET /api/v1/pods``. ``reason`` states why the server cannot see pods or events."""
+    """Response of ``GET /api/v1/pods``. ``reason`` states why the server cannot see pods or events.
+
+    ``pods`` wait for an image; ``started`` are those that have started in the last half hour.
+    """
 
     pods: list[PodWait]
     watching: bool
     reason: str | None = None
+    started: list[PodStart] | None = None
 
 
 class RolloutNodes(_Wire, frozen=True):

@@ -4,7 +4,7 @@ Counters count what happens; gauges are made at each scrape from the hub's state
 The text is then made in a thread: for 5,000 nodes that takes too long for a loop that serves streams.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
@@ -14,7 +14,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from pulltrace import __version__
-from pulltrace.wire import ErrorReason, Factor, NodeState, PullPhase, PullStatus
+from pulltrace.wire import ErrorReason, Factor, NodeState, PullPhase, PullStatus, StartPhase
 
 MAX_REGISTRIES = 20
 BUCKETS = (1, 5, 10, 20, 30, 60, 120, 180, 240, 300, 360, 480, 600, 900, 1200, 1800, 2700, 3600)
@@ -59,6 +59,13 @@ class Metrics:
         self._phase = Histogram(
             "pulltrace_pull_phase_duration_seconds",
             "Time spent in one phase.",
+            ["phase"],
+            buckets=BUCKETS,
+            registry=mine,
+        )
+        self._start_phase = Histogram(
+            "pulltrace_pod_start_phase_seconds",
+            "Time of pod start-ups in one phase.",
             ["phase"],
             buckets=BUCKETS,
             registry=mine,
@@ -114,6 +121,11 @@ class Metrics:
     def phase(self, phase: PullPhase, seconds: float) -> None:
         """A pull left a phase after so long."""
         self._phase.labels(phase.value).observe(seconds)
+
+    def pod_started(self, phases: Iterable[StartPhase]) -> None:
+        """Count a pod that has started."""
+        for phase in phases:
+            self._start_phase.labels(phase.phase.value).observe(phase.seconds or 0.0)
 
     def limited(self, factor: Factor, seconds: float) -> None:
         """Count the time for which a factor limited a pull."""

@@ -35,6 +35,8 @@ SHOWN = (
     wire.RegistryStatus,
     wire.NodeLoad,
     wire.Bound,
+    wire.PodStart,
+    wire.StartPhase,
 )
 each_text = pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pulltrace import images
-from pulltrace.wire import ContainerWait, PodWait, PullPhase, PullStatus
+from pulltrace.wire import ContainerWait, PodStart, PodWait, PullPhase, PullStatus
 
 FILTERS = ("node", "namespace", "pod", "image", "status")
 """Parameters that choose; ``layers`` is the other one."""
@@ -91,6 +91,13 @@ def pod_fits(pod: PodWait, asked: Query) -> bool:
     if (asked.namespace and pod.namespace not in asked.namespace) or (asked.pod and pod.pod_name not in asked.pod):
         return False
     return any(_container_fits(item, asked) for item in pod.containers)
+
+
+def start_fits(pod: PodStart, asked: Query) -> bool:
+    """Return whether a pod that has started matches; its images are no longer known, so those filters exclude it."""
+    if asked.image or asked.status or (asked.node and pod.node_name not in asked.node):
+        return False
+    return (not asked.namespace or pod.namespace in asked.namespace) and (not asked.pod or pod.pod_name in asked.pod)
 
 
 def _container_fits(container: ContainerWait, asked: Query) -> bool:

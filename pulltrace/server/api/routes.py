@@ -80,12 +80,16 @@ class _Api:
         asked = query.parse(request.query_params.multi_items())
         source = self._hub.source
         problem = source.problem
-        tag = f'"{self._hub.boot_id}-{self._hub.feed.revision}-{source.cluster.revision}-{hash(problem):x}"'
+        revisions = f"{self._hub.feed.revision}-{source.cluster.revision}-{self._hub.startup.revision}"
+        tag = f'"{self._hub.boot_id}-{revisions}-{hash(problem):x}"'
         if is_known(request, tag):
             return json_answer(b"", tag, 304)
-        waiting = pods_waiting(source.cluster.waiting(), self._hub.feed.pulls(), self._hub.now())
+        now, startup = self._hub.now(), self._hub.startup
+        waiting = pods_waiting(source.cluster.waiting(), self._hub.feed.pulls(), now, startup)
         found = [pod for pod in waiting if query.pod_fits(pod, asked)]
-        return json_answer(encoder.encode(PodList(pods=found, watching=source.sees_pods, reason=problem)), tag)
+        started = [pod for pod in startup.started(now) if query.start_fits(pod, asked)]
+        pods = PodList(pods=found, watching=source.sees_pods, reason=problem, started=started)
+        return json_answer(encoder.encode(pods), tag)
 
     async def images(self, request: Request) -> Response:
         asked = query.parse(request.query_params.multi_items())

@@ -97,16 +97,18 @@ class Waiting(_Object, frozen=True, gc=False):
     message: str = ""
 
 
-class Presence(_Object, frozen=True, gc=False):
-    """An object of which nothing is read."""
+class Run(_Object, frozen=True, gc=False):
+    """A container that runs or has run."""
+
+    started_at: Instant | None = None
 
 
 class ContainerState(_Object, frozen=True, gc=False):
-    """Exactly one of the three is set; of the other two only their presence matters."""
+    """Exactly one of the three is set."""
 
     waiting: Waiting | None = None
-    running: Presence | None = None
-    terminated: Presence | None = None
+    running: Run | None = None
+    terminated: Run | None = None
 
 
 class ContainerStatus(_Object, frozen=True, gc=False):
@@ -115,6 +117,16 @@ class ContainerStatus(_Object, frozen=True, gc=False):
     name: str
     state: ContainerState | None = None
     image_id: str = field(name="imageID", default="")
+    last_state: ContainerState | None = None
+    restart_count: int = 0
+
+
+class Condition(_Object, frozen=True, gc=False):
+    """A condition of a pod, such as ``PodScheduled``."""
+
+    type: str
+    status: str = ""
+    last_transition_time: Instant | None = None
 
 
 class PodStatus(_Object, frozen=True, gc=False):
@@ -122,6 +134,7 @@ class PodStatus(_Object, frozen=True, gc=False):
 
     phase: str = ""
     start_time: Instant | None = None
+    conditions: list[Condition] | None = None
     init_container_statuses: list[ContainerStatus] | None = None
     container_statuses: list[ContainerStatus] | None = None
     ephemeral_container_statuses: list[ContainerStatus] | None = None
@@ -151,6 +164,15 @@ class Pod(_Object, frozen=True, gc=False):
                     return f"Deployment/{reference.name.removesuffix(suffix)}"
                 return f"{reference.kind}/{reference.name}"
         return None
+
+    @property
+    def scheduled_at(self) -> float | None:
+        """When the pod was bound to its node, or else when the kubelet accepted it. Unix seconds."""
+        if self.status is None:
+            return None
+        times = [item.last_transition_time for item in self.status.conditions or () if item.type == "PodScheduled"]
+        at = next((time for time in times if time), self.status.start_time)
+        return at.timestamp() if at else None
 
     def containers(self) -> Iterator[tuple[Kind, ContainerSpec, ContainerStatus | None]]:
         """Every container in the order in which the kubelet starts them, with its status once there is one."""

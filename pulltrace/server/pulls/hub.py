@@ -24,6 +24,7 @@ from pulltrace.server.pulls.feed import Feed
 from pulltrace.server.pulls.inventory import Inventory, Merged
 from pulltrace.server.pulls.node import Node
 from pulltrace.server.pulls.outcomes import Outcomes
+from pulltrace.server.pulls.startup import Startup
 from pulltrace.server.pulls.views import count_waiting
 from pulltrace.settings import ServerSettings
 from pulltrace.wire import AgentReport, NodeList, NodeStatus, RegistryStatus, to_time
@@ -85,6 +86,7 @@ class Hub:
         self._pulls = Inventory(ttl=settings.history_ttl, born=clock(), limits=self.limits)
         self._analysis = Analysis()
         self._correlation = Correlation(settings.stall_timeout, self._analysis)
+        self.startup = Startup(clock())
         self._outcomes = Outcomes(metrics, waits=cluster is not None)
         self._dirty: set[str] = set()
         self._woken_at = 0.0
@@ -112,7 +114,9 @@ class Hub:
         self._dirty.update(nodes)
 
     def _kube_change(self, change: Change) -> None:
-        self.touch(self.source.cluster.apply(change, self._clock()))
+        now = self._clock()
+        self.touch(self.source.cluster.apply(change, now))
+        self.startup.apply(change, now)
 
     async def run(self) -> None:
         """Tick for ever."""
@@ -136,6 +140,9 @@ class Hub:
             self._woken_at = now
             self.wake()
         self._outcomes.settle(now)
+        self.startup.expire(now)
+        for phases in self.startup.take_finished():
+            self.metrics.pod_started(phases)
         self.metrics.dropped(self._pulls.dropped - self._dropped)
         self._dropped = self._pulls.dropped
 
@@ -198,6 +205,7 @@ class Hub:
                     self._outcomes.forget(arrival.id)
                     self.feed.publish((), [arrival.id], now)
                     continue
+                self.startup.observe(status, arrival.pull)
                 if not arrival.history:
                     before = self.feed.get(arrival.id)
                     self._outcomes.note(before.pull if before else None, status, now)

@@ -118,6 +118,15 @@ class Pull:
         self.arriving.saw(self.arriving.total + own + other, now)
         return came
 
+    @property
+    def unpacking_at(self) -> float | None:
+        """When every byte had arrived; None before that."""
+        if self.phase is PullPhase.EXTRACTING:
+            return self._phase_since
+        if self.phase is PullPhase.COMPLETED and self.ended_at is not None:
+            return self.ended_at - self.phases.get(PullPhase.EXTRACTING, 0.0)
+        return None
+
     def bytes_per_second(self, now: float) -> float:
         """What it fetches itself; nothing when every byte is here or it has ended."""
         return self.speed.rate(now) if self.phase is PullPhase.DOWNLOADING else 0.0

@@ -5,6 +5,7 @@ from statistics import median
 from typing import TypeAlias
 
 from pulltrace.server.kubernetes.demand import WaitingContainer, WaitingPod
+from pulltrace.server.pulls.startup import Startup
 from pulltrace.wire import (
     ContainerWait,
     ImageRollout,
@@ -22,7 +23,9 @@ _Key: TypeAlias = tuple[str, str, str, str]
 """Namespace, pod, container or volume, and the image as written: a volume may be called as a container is."""
 
 
-def pods_waiting(pods: Iterable[WaitingPod], pulls: Iterable[PullStatus], now: float) -> list[PodWait]:
+def pods_waiting(
+    pods: Iterable[WaitingPod], pulls: Iterable[PullStatus], now: float, startup: Startup | None = None
+) -> list[PodWait]:
     """Pods of which at least one container waits for an image that is asked for, longest first.
 
     A container that the kubelet was not heard to ask an image for may as well wait for a volume: it makes no waiting
@@ -35,7 +38,7 @@ def pods_waiting(pods: Iterable[WaitingPod], pulls: Iterable[PullStatus], now: f
             known = by_container.get(key)
             if known is None or known.started_at < pull.started_at:
                 by_container[key] = pull
-    found = [_pod(pod, by_container, now) for pod in pods]
+    found = [_pod(pod, by_container, startup, now) for pod in pods]
     found = [pod for pod in found if any(item.state not in _NOT_WAITED_FOR for item in pod.containers)]
     return sorted(found, key=lambda pod: (pod.waiting_since, pod.namespace, pod.pod_name))
 
@@ -67,7 +70,7 @@ def _key(pod: WaitingPod, container: WaitingContainer) -> _Key:
     return pod.namespace, pod.name, container.name, container.image
 
 
-def _pod(pod: WaitingPod, pulls: Mapping[_Key, PullStatus], now: float) -> PodWait:
+def _pod(pod: WaitingPod, pulls: Mapping[_Key, PullStatus], startup: Startup | None, now: float) -> PodWait:
     containers = [_container(item, pulls.get(_key(pod, item))) for item in pod.containers]
     estimates = [item.eta_seconds for item in containers if item.state not in _NOT_WAITED_FOR]
     known = [eta for eta in estimates if eta is not None]
@@ -82,6 +85,7 @@ def _pod(pod: WaitingPod, pulls: Mapping[_Key, PullStatus], now: float) -> PodWa
         owner=pod.owner,
         eta_seconds=eta,
         ready_estimate=None if eta is None else to_time(now + eta),
+        phases=startup.phases_of(pod.namespace, pod.name, now) if startup else None,
     )
 
 
