@@ -13,9 +13,9 @@ import uvicorn
 
 from pulltrace import __version__
 from pulltrace.logs import fields
-from pulltrace.server.api.app import create_app, create_metrics_app
+from pulltrace.server.api.app import SECURITY_HEADERS, create_app, create_metrics_app
 from pulltrace.server.api.auth import AnonymousAuthenticator, Authenticator, SharedTokenAuthenticator
-from pulltrace.server.api.connection import UNSENT, Connection
+from pulltrace.server.api.guard import UNSENT, Guard
 from pulltrace.server.api.token_review import TokenReviewAuthenticator
 from pulltrace.server.kubernetes.api import KubeError
 from pulltrace.server.kubernetes.source import ClusterSource
@@ -69,7 +69,7 @@ async def serve(
                 for task in serving:
                     group.create_task(_while(task))
                 await asyncio.gather(main.ready.wait(), side.ready.wait())
-                _calm_collector()
+                _tune_collector()
                 _log.info("server.started", extra=fields(version=__version__, port=ports[0], metrics_port=ports[1]))
                 if on_ready:
                     on_ready(*ports)
@@ -96,7 +96,8 @@ class _Server(uvicorn.Server):
         config = uvicorn.Config(
             app,  # type: ignore[arg-type]
             loop="none",
-            http=Connection,
+            http=Guard,
+            headers=list(SECURITY_HEADERS.items()),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -151,11 +152,11 @@ async def _give_back() -> None:
         await asyncio.to_thread(trim, 0)
 
 
-def _calm_collector() -> None:
-    """What was made until now stays for good; of the rest nearly all is freed by its last reference.
+def _tune_collector() -> None:
+    """Exempt everything allocated until now from garbage collection, and collect the rest less often.
 
-    With the collector's defaults the slowest reports take five to ten times as long.
+    With the default thresholds the 99th percentile of a report's response time is two to three times as long.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(100_000, 50, 100)
+    gc.set_threshold(10_000, 20, 20)

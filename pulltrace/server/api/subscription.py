@@ -29,8 +29,6 @@ class Subscription:
         self._has: set[str] = set()
         """Pulls that a filtered reader shows: it must be told when they no longer fit."""
         self._quiet_since = hub.now()
-        self.has_everything = False
-        """With the chunk given last, until the next frame; an empty chunk says so too."""
         self._shared = not query.is_filtered and not query.layers_of
 
     def follow(self) -> Iterator[bytes]:
@@ -49,9 +47,7 @@ class Subscription:
                 frame = feed.frame
                 cursor = frame.revision
                 self._quiet_since = self._hub.now()
-                self.has_everything = True
                 yield frame.bytes(self._render, layers=self._query.all_layers)
-                self.has_everything = False
             else:
                 missed = feed.since(cursor)
                 cursor = feed.revision

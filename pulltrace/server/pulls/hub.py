@@ -75,8 +75,7 @@ class Hub:
         self.feed = Feed(self.limits.tombstones)
         self.closing = False
         """The server stops: streams say good-bye."""
-        self.wake: Callable[[], None] = lambda: None
-        """Called at each frame, and often enough in between for quiet readers to be sent a comment."""
+        self._frame = asyncio.Event()
         clock = self._clock = clock or steady_clock()
         self.source = source or ClusterSource()
         if self.source.on:
@@ -138,7 +137,7 @@ class Hub:
         self._publish(dirty, now, gone)
         if self.feed.cut() or now - self._woken_at >= self.limits.keep_alive / 3:
             self._woken_at = now
-            self.wake()
+            self._wake()
         self._outcomes.settle(now)
         self.startup.expire(now)
         for phases in self.startup.take_finished():
@@ -146,10 +145,18 @@ class Hub:
         self.metrics.dropped(self._pulls.dropped - self._dropped)
         self._dropped = self._pulls.dropped
 
+    async def next_frame(self) -> None:
+        """Wait for the next frame, for the end of the server, or until quiet clients may need a keep-alive comment."""
+        await self._frame.wait()
+
     def close(self) -> None:
-        """Wake every reader for the last time."""
+        """Wake every client for the last time."""
         self.closing = True
-        self.wake()
+        self._wake()
+
+    def _wake(self) -> None:
+        frame, self._frame = self._frame, asyncio.Event()
+        frame.set()
 
     def nodes(self) -> NodeList:
         """Every node and registry, as they are now."""

@@ -1,5 +1,7 @@
 """Everything that is read, against a real server."""
 
+from datetime import datetime
+
 import msgspec
 import pytest
 import yarl
@@ -32,7 +34,8 @@ async def test_pulls_come_newest_first_and_each_has_its_own_page(server) -> None
     served = await filled(server)
     shown = await pulls(served)
     assert len(shown) == 4
-    assert [pull["startedAt"] for pull in shown] == sorted((pull["startedAt"] for pull in shown), reverse=True)
+    started = [datetime.fromisoformat(pull["startedAt"]) for pull in shown]
+    assert started == sorted(started, reverse=True)
     alone = await (await served.get(f"/api/v1/pulls/{shown[0]['id']}")).json()
     assert alone == shown[0]
     assert (await served.get("/api/v1/pulls/nobody")).status == 404
