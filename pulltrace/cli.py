@@ -29,6 +29,16 @@ def main(argv: list[str] | None = None) -> int:
         for mistake in error.mistakes:
             print(f"  {mistake}", file=sys.stderr)
         return EXIT_CONFIGURATION
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library in ("", "pulltrace"):
+            raise
+        print(
+            f"pulltrace {args.command}: the library {library} is missing. Install Pulltrace with its libraries:\n"
+            "  pipx install --force 'pulltrace[all] @ <address or file of the wheel>'",
+            file=sys.stderr,
+        )
+        return 1
     return status
 
 

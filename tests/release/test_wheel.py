@@ -1,10 +1,12 @@
-"""The wheel, built from a clean clone and installed alone: it carries the page, and each half only what it needs."""
+"""The wheel, built from a clean clone: it contains the page, and each half installs only its libraries."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -16,42 +18,103 @@ BIN = Path(sys.executable).parent
 UV = shutil.which("uv", path=str(BIN))
 pytestmark = [
     pytest.mark.timeout(300),
-    pytest.mark.skipif(UV is None, reason="uv is not installed (it is among the tools of lint)"),
-    pytest.mark.skipif(
-        not (ROOT / "web" / "node_modules").exists(), reason="web/node_modules is not there (needs npm)"
-    ),
+    pytest.mark.skipif(UV is None, reason="uv is not installed (it is in the group lint)"),
+    pytest.mark.skipif(not (ROOT / "web" / "node_modules").exists(), reason="web/node_modules is missing (needs npm)"),
 ]
 
 
 def run(*command: object, cwd: Path) -> str:
-    said = subprocess.run([str(word) for word in command], cwd=cwd, check=False, capture_output=True, text=True)
-    assert said.returncode == 0, said.stdout + said.stderr
-    return said.stdout
+    done = subprocess.run([str(word) for word in command], cwd=cwd, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def hatchling(clone: Path, target: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Build a wheel or sdist in a clone."""
+    command = [sys.executable, "-m", "hatchling", "build", "--target", target, "--directory", str(folder)]
+    return subprocess.run(
+        command, cwd=clone, check=False, capture_output=True, text=True, env={**os.environ, **variables}
+    )
+
+
+def clean_clone(folder: Path) -> Path:
+    """Return a clone without the page."""
+    run("git", "clone", "--quiet", "--no-hardlinks", ROOT, "clone", cwd=folder)
+    return folder / "clone"
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built as `make install` and the release do: the page first, then the wheel."""
-    folder = tmp_path_factory.mktemp("wheel")
-    run("git", "clone", "--quiet", "--no-hardlinks", ROOT, "clone", cwd=folder)
-    clone = folder / "clone"
-    # What `npm ci` would put there; the packages are those of the lock file already.
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone with the page, built as `make install` and the release build it."""
+    clone = clean_clone(tmp_path_factory.mktemp("clone"))
+    # The packages that `npm ci` would install: those of the lock file.
     (clone / "web" / "node_modules").symlink_to(ROOT / "web" / "node_modules")
     run("npm", "run", "--silent", "build", cwd=clone / "web")
-    run(sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder, cwd=clone)
-    [built] = folder.glob("pulltrace-*.whl")
-    return built
+    return clone
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel with the page in it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    done = hatchling(built, "wheel", folder)
+    assert done.returncode == 0, done.stderr
+    [found] = folder.glob("pulltrace-*.whl")
+    return found
+
+
+@pytest.mark.parametrize("target", ["wheel", "sdist"])
+def test_a_package_without_the_page_is_built_only_on_request(tmp_path: Path, target: str) -> None:
+    clone, made = clean_clone(tmp_path), tmp_path / "made"
+    done = hatchling(clone, target, made)
+    assert done.returncode != 0
+    assert "the dashboard is not built" in done.stderr
+    assert "make web" in done.stderr
+    assert not made.exists() or list(made.iterdir()) == []
+    assert hatchling(clone, target, made, BUILD_WITHOUT_DASHBOARD="1").returncode == 0
+    assert len(list(made.iterdir())) == 1
+
+
+def test_the_same_sources_give_the_same_wheel_and_a_sdist_gives_it_too(
+    built: Path, wheel: Path, tmp_path: Path
+) -> None:
+    assert hatchling(built, "wheel", tmp_path / "again").returncode == 0
+    [again] = (tmp_path / "again").iterdir()
+    assert again.read_bytes() == wheel.read_bytes()
+    assert hatchling(built, "sdist", tmp_path / "sdist").returncode == 0
+    [sdist] = (tmp_path / "sdist").iterdir()
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    assert hatchling(tmp_path / sdist.name.removesuffix(".tar.gz"), "wheel", tmp_path / "third").returncode == 0
+    [third] = (tmp_path / "third").iterdir()
+    assert contents(third) == contents(wheel)
+
+
+def contents(archive: Path) -> dict[str, bytes]:
+    """Return name → contents of a wheel's files."""
+    with zipfile.ZipFile(archive) as opened:
+        return {name: opened.read(name) for name in opened.namelist()}
+
+
+@pytest.mark.parametrize("command", ["agent", "server", "local", "demo"])
+def test_without_its_libraries_a_command_says_how_to_install_them(wheel: Path, tmp_path: Path, command: str) -> None:
+    python = environment(tmp_path, str(wheel))
+    done = subprocess.run([python, "-m", "pulltrace", command], check=False, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert f"pulltrace {command}: the library " in done.stderr
+    assert "pulltrace[all]" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def environment(folder: Path, *wanted: str) -> Path:
-    """A fresh environment with the wanted packages; answers its Python."""
+    """Return the Python of a new environment with these packages."""
     run(UV, "venv", "--quiet", "--python", sys.executable, folder / "env", cwd=folder)
     python = folder / "env" / "bin" / "python"
     run(UV, "pip", "install", "--quiet", "--python", python, *wanted, cwd=folder)
     return python
 
 
-def test_it_carries_the_built_page_and_its_types(wheel: Path) -> None:
+def test_the_wheel_contains_the_page_and_the_types(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "pulltrace/server/static/index.html" in names
     assert any(re.fullmatch(r"pulltrace/server/static/assets/.+\.js", name) for name in names)
@@ -60,7 +123,7 @@ def test_it_carries_the_built_page_and_its_types(wheel: Path) -> None:
     assert not [name for name in names if name.startswith(("tests/", "web/", "charts/"))]
 
 
-def test_installed_alone_the_demo_serves_the_page(wheel: Path, tmp_path: Path) -> None:
+def test_the_demo_of_an_installed_wheel_serves_the_page(wheel: Path, tmp_path: Path) -> None:
     python = environment(tmp_path, f"{wheel}[all]")
     code = """if True:
         import re, subprocess, sys, urllib.request
@@ -85,13 +148,13 @@ def test_installed_alone_the_demo_serves_the_page(wheel: Path, tmp_path: Path) -
         ("server", {"grpcio", "h2", "protobuf"}),
     ],
 )
-def test_a_half_installs_nothing_of_the_other_and_starts(
+def test_a_half_starts_without_the_libraries_of_the_other(
     wheel: Path, tmp_path: Path, half: str, foreign: set[str]
 ) -> None:
     python = environment(tmp_path, f"{wheel}[{half}]")
     listing = json.loads(run(UV, "pip", "list", "--python", python, "--format", "json", cwd=tmp_path))
     assert not {package["name"] for package in listing} & foreign
-    said = subprocess.run(
+    done = subprocess.run(
         [python, "-m", "pulltrace", half],
         cwd=tmp_path,
         check=False,
@@ -100,5 +163,5 @@ def test_a_half_installs_nothing_of_the_other_and_starts(
         env={"PULLTRACE_LOG_LEVEL": "loud"},
         timeout=30,
     )
-    assert said.returncode == 2, "it got as far as reading its configuration"
-    assert "PULLTRACE_LOG_LEVEL='loud'" in said.stderr
+    assert done.returncode == 2, "it did not read its configuration"
+    assert "PULLTRACE_LOG_LEVEL='loud'" in done.stderr
