@@ -1,30 +1,37 @@
-# Everything a developer types, and CI runs the same. `make` alone lists it.
+# Every command for developers; CI uses the same. `make` alone lists them.
 
 PYTHON ?= python3
 BIN := .venv/bin
 STATIC := pulltrace/server/static/index.html
 WEB_SOURCES := $(shell find web -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 ARGS ?=
-# npm, where it comes with a Node that the page's tools run on.
+PORT ?= 8080
+WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
+# npm, if its Node can run the page's tools.
 NPM := $(shell node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' 2>/dev/null && command -v npm)
-NO_NPM := no npm with Node 20.19 or newer here
+NO_NPM := npm with Node 20.19 or newer was not found
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo cluster test lint format web web-test parts stubs pins schema chart chart-readme licences docs bench soak fuzz reliability clean
+.PHONY: help install demo free-port cluster test lint format web web-test parts stubs pins schema chart chart-readme licences docs bench soak fuzz reliability clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: .make/venv .make/web ## A virtual environment with the pulltrace command, and the built page in it
 
-demo: install ## A living dashboard with a simulated cluster: http://127.0.0.1:8080 (ARGS="--nodes 30 --speed 2")
-	@exec $(BIN)/pulltrace demo $(ARGS)
+demo: $(if $(findstring --port,$(ARGS)),,free-port) install ## A live dashboard with a simulated cluster: http://127.0.0.1:8080 (PORT=8090 ARGS="--nodes 30 --speed 2")
+	@exec $(BIN)/pulltrace demo $(if $(findstring --port,$(ARGS)),,--port $(PORT)) $(ARGS)
+
+# Before anything is installed, which may take minutes.
+free-port:
+	@$(PYTHON) -c 'import socket, sys; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("127.0.0.1", int(sys.argv[1])))' \
+	  $(PORT) 2>/dev/null || { echo "demo: port $(PORT) is in use; choose another one: make demo PORT=8090"; exit 1; }
 
 cluster: install .make/dev parts ## A one-node cluster with a real kubelet, and the dashboard beside it: http://127.0.0.1:8080 (as root)
 	@exec $(BIN)/python -m tests.real.local_cluster
 
-test: install .make/dev parts web-test ## Every test but those of `make reliability`; installs what they need
-	$(BIN)/python -m pytest -n 5 --dist worksteal --ignore tests/faults --ignore tests/kubelet $(ARGS)
+test: install .make/dev parts web-test ## Every test except those of `make reliability`; installs what they need
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --ignore tests/faults --ignore tests/kubelet $(ARGS)
 	$(if $(ARGS),,$(BIN)/python -m pytest tests/kubelet)
 
 lint: .make/dev .make/npm ## Style, types, import rules
@@ -32,16 +39,16 @@ lint: .make/dev .make/npm ## Style, types, import rules
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(if $(NPM),cd web && npm run --silent check,@echo "lint: $(NO_NPM), so the page's sources are not checked")
+	$(if $(NPM),cd web && npm run --silent check,@echo "lint: $(NO_NPM), so the dashboard's sources are not checked")
 
-format: .make/dev ## Put the sources into shape
+format: .make/dev ## Format the sources
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 web: .make/web ## Build the page into pulltrace/server/static
 
 web-test: .make/npm ## The page's unit tests and its size
-	$(if $(NPM),cd web && npm test --silent && npm run --silent budget,@echo "web-test: $(NO_NPM), so the page's unit tests do not run")
+	$(if $(NPM),cd web && npm test --silent && npm run --silent budget,@echo "web-test: $(NO_NPM), so the dashboard's unit tests do not run")
 
 parts: .make/dev ## containerd, kube-apiserver, Helm, Chromium … for the tests that use real ones
 	$(BIN)/python -m tests.real.parts $(if $(CI),--require)
@@ -52,10 +59,10 @@ stubs: .make/dev ## Generate the gRPC stubs from our .proto files
 schema: .make/dev ## Make docs/schemas/pull-event-v1.json from pulltrace/wire.py
 	$(BIN)/python .github/scripts/event_schema.py
 
-reliability: .make/dev ## Do every fault to real processes and write docs/reliability.md's table
+reliability: .make/dev ## Inject every fault into real processes and write the table of docs/reliability.md
 	$(BIN)/python -m tests.faults.table
 
-fuzz: .make/dev ## Fuzz all that reads what others wrote, a minute each (ARGS="--seconds 600 report"), then the API by its own document
+fuzz: .make/dev ## Fuzz all code that reads foreign data, a minute each (ARGS="--seconds 600 report"), then the API by its OpenAPI document
 	$(BIN)/python -m tests.fuzz $(ARGS)
 	EXAMPLES=500 $(BIN)/python -m pytest --timeout 1200 tests/server/api/test_openapi.py
 
@@ -65,48 +72,58 @@ chart: .make/dev ## Lint the chart and test it: rendering, alerts, a real API se
 chart-readme: .make/dev ## Make the chart's README from its values
 	$(BIN)/python .github/scripts/chart_readme.py
 
-licences: .make/dev ## Make docs/licences.md, the licence of all that is shipped
+licences: .make/dev ## Make docs/licences.md, the licences of everything that is shipped
 	$(BIN)/python .github/scripts/licences.py
 
-docs: .make/dev ## The site, strictly, into site/; and what it says, held against the code
+docs: .make/dev ## Build the site strictly into site/, and compare the docs with the code
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	$(BIN)/python -m pytest tests/docs $(ARGS)
 
 pins: .make/dev ## Refresh requirements/*.txt, the hashed pins of images and CI
-	@for half in agent server all; do $(PIN) --extra $$half -o requirements/$$half.txt; done
-	@$(PIN) --extra all --group test --group lint --group fuzz --group chart --group release --group docs -o requirements/dev.txt
+	@for half in agent server all; do $(PIN) --extra $$half -o requirements/$$half.txt pyproject.toml; done
+	@$(PIN) --extra all --group test --group lint --group fuzz --group chart --group release --group docs \
+	  -o requirements/dev.txt pyproject.toml
+	@for group in packaging audit; do $(PIN) -c requirements/dev.txt --group pyproject.toml:$$group -o requirements/$$group.txt; done
 
-# No index lines, and a pin for every Python we support.
-PIN := $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml
+# Without the index's address, and with a pin for every Python that we support.
+PIN := $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header
 
-.make/venv: pyproject.toml requirements/dev.txt
+.make/venv: pyproject.toml requirements/all.txt requirements/packaging.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "install: Pulltrace needs Python 3.11 or newer; set PYTHON=python3.x"; exit 1; }
-	@echo "install: Python packages into .venv (about a minute the first time)"
+	@printf "install: Python packages into .venv:"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
 	  { rm -rf .venv; echo "install: $(PYTHON) makes no virtual environment (Debian: apt-get install python3-venv)"; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/all.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(call INSTALL,-r requirements/all.txt -r requirements/packaging.txt)
+	@$(PIP) --quiet --no-deps --no-build-isolation --editable .
 	@mkdir -p .make && touch $@
 
-.make/dev: .make/venv
-	@echo "install: tools for tests and lint"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+PIP := $(BIN)/python -m pip install --disable-pip-version-check
+# A first installation takes a minute, so the name of each package appears when pip fetches it.
+INSTALL = { $(PIP) --progress-bar off --require-hashes $(1) || echo FAILED; } | { while read -r word name rest; do \
+  case $$word in Collecting) printf ' %s' "$${name%%[=;]*}" ;; FAILED) exit 1 ;; esac; done; echo; }
+
+.make/dev: .make/venv requirements/dev.txt
+	@printf "install: tools for tests and lint:"
+	@$(call INSTALL,-r requirements/dev.txt)
 	@touch $@
 
-# Without npm nothing is marked as done: the next run looks again.
+# Without npm nothing counts as done: the next run looks for npm again.
 .make/npm: web/package-lock.json
 	@mkdir -p .make
 	$(if $(NPM),@echo "install: npm packages" && cd web && npm ci --silent --no-audit --no-fund && touch ../$@,@echo "install: $(NO_NPM)")
 
 .make/web: .make/npm $(WEB_SOURCES)
-	$(if $(NPM),@echo "install: building the page" && cd web && npm run --silent build && touch ../$@,@echo "install: so the server will say that its page is not built")
+	$(if $(NPM),@echo "install: building the dashboard" && cd web && $(QUIET_BUILD) && touch ../$@,@echo "install: without it the dashboard has no page")
 
-bench: .make/dev ## Load the server, beside a naive one; figures go to bench/README.md (ARGS=--short: a smoke, ARGS='--soak 10': ten minutes)
+# Vite lists every file and warns about its own speed: show its output only if it fails.
+QUIET_BUILD := { npm run --silent build >../.make/web.log 2>&1 || { cat ../.make/web.log; exit 1; }; }
+
+bench: .make/dev ## Load the server and a naive one; figures go to bench/README.md (ARGS=--short: a short run, ARGS='--soak 10': ten minutes)
 	$(BIN)/python -m bench $(ARGS)
 
-soak: .make/dev ## Half an hour of faults from a seed, all invariants held all the time (ARGS="--minutes 10 --seed 3")
+soak: .make/dev ## Half an hour of faults from a seed; all invariants are checked all the time (ARGS="--minutes 10 --seed 3")
 	$(BIN)/python -m tests.soak $(ARGS)
 
-clean: ## Remove all that was built or installed here
+clean: ## Remove everything that was built or installed here
 	rm -rf .venv .make web/node_modules pulltrace/server/static dist site

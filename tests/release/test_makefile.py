@@ -1,8 +1,10 @@
-"""What ``make install`` does about npm, with a Node and an npm that are scripts."""
+"""The rules of the Makefile, with scripts in the place of Node, npm and Python."""
 
 import os
 import shutil
+import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,12 +14,12 @@ from tests.release.scripts import ROOT
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A folder with what the rules for the page need, and programs that are not npm."""
+    """Return a folder with the files that the rules need, and a PATH without npm."""
     (tmp_path / "web").mkdir()
     (tmp_path / "bin").mkdir()
     shutil.copy2(ROOT / "Makefile", tmp_path)
     shutil.copy2(ROOT / "web" / "package-lock.json", tmp_path / "web")
-    for name in ("make", "sh", "find", "mkdir", "touch", "rm"):
+    for name in ("make", "sh", "find", "mkdir", "touch", "rm", "cat"):
         found = shutil.which(name)
         assert found is not None
         (tmp_path / "bin" / name).symlink_to(found)
@@ -44,8 +46,8 @@ def install(clone: Path) -> str:
     return done.stdout
 
 
-def test_a_python_without_venv_says_so_and_leaves_nothing_half_made(clone: Path) -> None:
-    for name in ("pyproject.toml", "requirements/dev.txt"):
+def test_a_python_without_venv_is_reported_and_leaves_no_environment(clone: Path) -> None:
+    for name in ("pyproject.toml", "requirements/all.txt", "requirements/packaging.txt"):
         (clone / name).parent.mkdir(exist_ok=True)
         (clone / name).touch()
     script(clone, "python", '[ "$1" = -c ] || { mkdir -p .venv/bin; touch .venv/bin/python; exit 1; }')
@@ -55,31 +57,52 @@ def test_a_python_without_venv_says_so_and_leaves_nothing_half_made(clone: Path)
     assert not (clone / ".venv").exists()
 
 
-def test_npm_that_comes_later_is_used_and_the_second_time_nothing_is_done(clone: Path) -> None:
+def test_npm_that_is_installed_later_is_used_and_a_second_run_does_nothing(clone: Path) -> None:
     said = install(clone)
-    assert "no npm with Node 20.19 or newer here" in said
-    assert "its page is not built" in said
+    assert "npm with Node 20.19 or newer was not found" in said
+    assert "the dashboard has no page" in said
 
-    script(clone, "node", "exit 1")  # one that is too old
-    script(clone, "npm", f'echo "$@" >> {clone}/asked')
-    assert "no npm" in install(clone)
-    assert not (clone / "asked").exists()
+    script(clone, "node", "exit 1")  # too old
+    script(clone, "npm", f'echo "$@" >> {clone}/called')
+    assert "was not found" in install(clone)
+    assert not (clone / "called").exists()
 
     script(clone, "node", "exit 0")
-    assert "building the page" in install(clone)
-    asked = (clone / "asked").read_text()
-    assert [line.split()[0] for line in asked.splitlines()] == ["ci", "run"]
+    assert "building the dashboard" in install(clone)
+    called = (clone / "called").read_text()
+    assert [line.split()[0] for line in called.splitlines()] == ["ci", "run"]
     install(clone)
-    assert (clone / "asked").read_text() == asked
+    assert (clone / "called").read_text() == called
 
 
 @pytest.mark.parametrize(
     ("version", "fits"), [("18.19.1", False), ("20.18.3", False), ("20.19.0", True), ("24.1.0", True)]
 )
-def test_which_node_will_do(version: str, fits: bool) -> None:
+def test_the_oldest_node_that_is_accepted(version: str, fits: bool) -> None:
     node = shutil.which("node")
     if node is None:
         pytest.skip("no node here")
     text = (ROOT / "Makefile").read_text()
     program = text.split("node -e '", 1)[1].split("'", 1)[0].replace("process.versions.node", f"'{version}'")
     assert (subprocess.run([node, "-e", program], check=False).returncode == 0) is fits
+
+
+def test_the_port_of_the_demo_is_checked_before_anything_is_installed(clone: Path) -> None:
+    script(clone, "python", f'exec {sys.executable} "$@"')
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run(clone, "demo", f"PORT={port}", "PYTHON=python")
+    assert done.returncode != 0
+    assert f"port {port} is in use; choose another one: make demo PORT=8090" in done.stdout
+    assert "install:" not in done.stdout
+    assert run(clone, "free-port", f"PORT={port}", "PYTHON=python").returncode == 0
+
+
+def test_the_output_of_vite_is_shown_only_if_the_build_fails(clone: Path) -> None:
+    script(clone, "node", "exit 0")
+    script(clone, "npm", 'echo "noise of $1"; [ "$1" = ci ] || exit 1')
+    done = run(clone, ".make/web")
+    assert done.returncode != 0
+    assert "noise of run" in done.stdout
+    script(clone, "npm", 'echo "noise of $1"')
+    assert "noise of run" not in install(clone)
