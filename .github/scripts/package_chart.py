@@ -1,19 +1,25 @@
-"""Package the chart for the repository that releases it: ``package_chart.py OUT [OWNER/NAME]``.
+"""Package the chart for a release: ``package_chart.py OUT [OWNER/NAME] [agent=sha256:… server=sha256:…]``.
 
-The sources say d44b/pulltrace; a fork's release must point at the fork's images and pages.
+The sources name d44b/pulltrace; a fork's release names the fork's images and pages. It pins the digests of the
+images, and derives Artifact Hub's annotations from the version and from CHANGELOG.md.
 """
 
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
-CHART = Path(__file__).parents[2] / "charts" / "pulltrace"
+import yaml
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "pulltrace"
 HOME = "d44b/pulltrace"
 
 
-def package(out: Path, repository: str = HOME) -> Path:
+def package(out: Path, repository: str = HOME, digests: dict[str, str] | None = None) -> Path:
     """Make the archive in ``out`` and return its path."""
     owner, name = repository.lower().split("/")
     places = {
@@ -30,10 +36,41 @@ def package(out: Path, repository: str = HOME) -> Path:
             for ours, theirs in places.items():
                 text = text.replace(ours, theirs)
             path.write_text(text)
+        about = yaml.safe_load((copy / "Chart.yaml").read_text())
+        about["annotations"] |= annotations(about, (ROOT / "CHANGELOG.md").read_text(), digests or {})
+        (copy / "Chart.yaml").write_text(yaml.safe_dump(about, sort_keys=False, allow_unicode=True, width=1000))
         command = ["helm", "package", copy, "--destination", out]
-        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return Path(said.rpartition("saved it to: ")[2].strip())
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return Path(output.rpartition("saved it to: ")[2].strip())
+
+
+def annotations(about: dict[str, Any], changelog: str, digests: dict[str, str]) -> dict[str, str]:
+    """Return the annotations that only a release has."""
+    version = str(about["version"])
+    made = {f"pulltrace/{half}-digest": digest for half, digest in digests.items()}
+    made["artifacthub.io/prerelease"] = str("-" in version).lower()
+    images = yaml.safe_load(about["annotations"]["artifacthub.io/images"])
+    for image in images:
+        half = image["name"].removeprefix("pulltrace-")
+        if half in digests:
+            image["image"] += f"@{digests[half]}"
+    made["artifacthub.io/images"] = yaml.safe_dump(images, sort_keys=False, width=1000)
+    if listed := changes(version, changelog):
+        made["artifacthub.io/changes"] = yaml.safe_dump(listed, sort_keys=False, allow_unicode=True, width=1000)
+    return made
+
+
+def changes(version: str, changelog: str) -> list[dict[str, str]]:
+    """Return the changelog's entries of a version in Artifact Hub's form."""
+    section = re.search(rf"^## \[?{re.escape(version)}\]?.*?$(.*?)(?=^## |\Z)", changelog, re.M | re.S)
+    found: list[dict[str, str]] = []
+    for kind, body in re.findall(r"^### (\w+)$(.*?)(?=^### |\Z)", section[1] if section else "", re.M | re.S):
+        entries = re.findall(r"^- (.*?)(?=^- |\Z)", body.strip(), re.M | re.S)
+        found += ({"kind": kind.lower(), "description": " ".join(entry.split()).replace("`", "")} for entry in entries)
+    return found
 
 
 if __name__ == "__main__":
-    print(package(Path(sys.argv[1]), *sys.argv[2:3]))
+    pinned = dict(word.split("=", 1) for word in sys.argv[2:] if "=" in word)
+    wanted = [word for word in sys.argv[2:] if "=" not in word]
+    print(package(Path(sys.argv[1]), *wanted, digests=pinned))

@@ -1,10 +1,10 @@
-"""Publish to the Pages branch, which two things share: the docs at its root, the Helm repository in ``charts/``.
+"""Publish to the Pages branch, which contains the docs at its root and the Helm repository in ``charts/``.
 
-``pages.py chart ARCHIVE URL``   add a packaged chart; the index is merged from the branch itself, nothing is lost
+``pages.py chart ARCHIVE URL``   add a packaged chart; the index is merged with the branch's own, so no version is lost
 ``pages.py docs SITE``           replace the docs; ``charts/`` is not touched
 
-Run in a clone whose remote ``origin`` may be pushed to. When another push came first, the work is done again on top
-of it: the branch is never forced.
+Run it in a clone that may push to its remote ``origin``. If another push was first, the change is made again on top of
+it: the branch is never forced.
 """
 
 import shutil
@@ -18,15 +18,16 @@ import yaml
 
 BRANCH = "gh-pages"
 CHARTS = "charts"
+ARTIFACT_HUB = Path(__file__).parents[2] / "charts" / "artifacthub-repo.yml"
 _TRIES = 5
 
 
 class RefusedError(Exception):
-    """What was asked for would harm what is published."""
+    """The change would damage the published branch."""
 
 
 def publish(clone: Path, message: str, change: Callable[[Path], None]) -> None:
-    """Apply ``change`` to a checkout of the branch's newest state and push it; try again when the push was late."""
+    """Apply ``change`` to a checkout of the newest state of the branch and push it; try again if the push was late."""
     for _ in range(_TRIES):
         with tempfile.TemporaryDirectory() as folder:
             tree = Path(folder) / "pages"
@@ -41,7 +42,7 @@ def publish(clone: Path, message: str, change: Callable[[Path], None]) -> None:
                     return
             finally:
                 _git(clone, "worktree", "remove", "--force", str(tree))
-    raise RefusedError(f"{BRANCH} changed {_TRIES} times while we wanted to push")
+    raise RefusedError(f"{BRANCH} changed {_TRIES} times before we could push")
 
 
 def add_chart(tree: Path, archive: Path, url: str) -> None:
@@ -52,7 +53,7 @@ def add_chart(tree: Path, archive: Path, url: str) -> None:
     before = _versions(index)
     if (charts / archive.name).exists():
         if (charts / archive.name).read_bytes() != archive.read_bytes():
-            raise RefusedError(f"{archive.name} is published already, with other contents")
+            raise RefusedError(f"{archive.name} is published already with other contents")
         return
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy2(archive, folder)
@@ -63,13 +64,14 @@ def add_chart(tree: Path, archive: Path, url: str) -> None:
             raise RefusedError(f"the merged index would lose or change {sorted(lost)}")
         shutil.copy2(merged, index)
     shutil.copy2(archive, charts)
+    shutil.copy2(ARTIFACT_HUB, charts)
     (tree / ".nojekyll").touch()
 
 
 def replace_docs(tree: Path, site: Path) -> None:
-    """Put ``site`` in the place of everything that is not the Helm repository."""
+    """Replace everything except the Helm repository by ``site``."""
     if (site / CHARTS).exists():
-        raise RefusedError(f"the docs have a page {CHARTS}/, where the Helm repository is")
+        raise RefusedError(f"the docs have a page {CHARTS}/, but that is the place of the Helm repository")
     for path in tree.iterdir():
         if path.name not in (".git", CHARTS, "CNAME"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -78,7 +80,7 @@ def replace_docs(tree: Path, site: Path) -> None:
 
 
 def _versions(index: Path) -> dict[tuple[str, str], str]:
-    """(chart, version) → digest."""
+    """Return (chart, version) → digest."""
     entries = yaml.safe_load(index.read_text())["entries"] if index.exists() else {}
     return {(name, chart["version"]): chart.get("digest", "") for name in entries for chart in entries[name]}
 
@@ -104,7 +106,7 @@ def _git(folder: Path, *words: str) -> str:
 
 
 def main(words: list[str]) -> int:
-    """Do what the command line asks for."""
+    """Do what the command line says."""
     clone = Path.cwd()
     try:
         match words:

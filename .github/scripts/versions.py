@@ -1,20 +1,26 @@
-"""One version: package, chart, appVersion, the chart's image list, CHANGELOG and, at a release, the tag agree.
+"""Check that package, chart, appVersion, the chart's image list, CHANGELOG and the tag of a release have one version.
 
-``versions.py`` checks the tree, ``versions.py v1.2.3`` the tag too, ``versions.py v1.2.3 --notes`` prints that
-version's part of CHANGELOG.md for the GitHub Release. Exits 1 with every disagreement.
+``versions.py``                      check the tree
+``versions.py v1.2.3``               check the tag too
+``versions.py v1.2.3 --notes``       print that version's part of CHANGELOG.md for the GitHub Release
+``versions.py --image-tags v1.2.3 v1.2.2 …``  print the image tags of the first version, given all tags
+
+Exits 1 and prints every disagreement.
 """
 
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
 
 ROOT = Path(__file__).parents[2]
+_TAG = re.compile(r"v(\d+)\.(\d+)\.(\d+)(-[0-9A-Za-z.]+)?")
 
 
 def found(root: Path = ROOT) -> dict[str, str]:
-    """Where a version stands → the version that stands there."""
+    """Return place → version for each place that has one."""
     package = re.search(r'^__version__ = "(.+)"$', (root / "pulltrace/__init__.py").read_text(), re.MULTILINE)
     chart = yaml.safe_load((root / "charts/pulltrace/Chart.yaml").read_text())
     versions = {
@@ -28,27 +34,50 @@ def found(root: Path = ROOT) -> dict[str, str]:
 
 
 def notes(version: str, root: Path = ROOT) -> str | None:
-    """CHANGELOG.md's section of ``version``, without its heading; None when there is none."""
+    """Return CHANGELOG.md's section of ``version`` without its heading; None if there is no such section."""
     parts = re.split(r"^## \[?([^]\s]+)\]?.*$", (root / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
     sections = dict(zip(parts[1::2], parts[2::2], strict=True))
     return sections[version].strip() if version in sections else None
 
 
 def disagreements(tag: str | None, root: Path = ROOT) -> list[str]:
-    """What is wrong, a sentence each. Without a tag CHANGELOG may still call the version Unreleased."""
+    """Return every disagreement as a sentence. Without a tag CHANGELOG may still call the version Unreleased."""
     versions = found(root)
     expected = tag.removeprefix("v") if tag else versions["pulltrace/__init__.py"]
     wrong = [f"{place} is {version}, not {expected}" for place, version in versions.items() if version != expected]
-    if tag and not re.fullmatch(r"v\d+\.\d+\.\d+(-[0-9A-Za-z.]+)?", tag):
+    if tag and not _TAG.fullmatch(tag):
         wrong.append(f"the tag {tag} is not vX.Y.Z")
     if tag and not notes(expected, root):
-        wrong.append(f"CHANGELOG.md says nothing of {expected}")
+        wrong.append(f"CHANGELOG.md has no section for {expected}")
     return wrong
 
 
+def image_tags(tag: str, others: Iterable[str]) -> list[str]:
+    """Return the image tags of a release: X.Y.Z; X.Y if it is the newest of its minor version; latest if of all."""
+    match = _TAG.fullmatch(tag)
+    if match is None or match[4]:
+        return [tag.removeprefix("v")]
+    this = tuple(int(part) for part in match.groups()[:3])
+    released = {
+        tuple(int(part) for part in other.groups()[:3])
+        for other in map(_TAG.fullmatch, others)
+        if other and not other[4]
+    }
+    tags = [tag.removeprefix("v")]
+    if this >= max((other for other in released if other[:2] == this[:2]), default=this):
+        tags.append(f"{this[0]}.{this[1]}")
+    if this >= max(released, default=this):
+        tags.append("latest")
+    return tags
+
+
 def main() -> int:
-    """Check, and print the notes when asked."""
-    tag = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
+    """Do what the command line says."""
+    tags = [word for word in sys.argv[1:] if not word.startswith("-")]
+    if "--image-tags" in sys.argv:
+        print(*image_tags(tags[0], tags))
+        return 0
+    tag = tags[0] if tags else None
     if wrong := disagreements(tag):
         print("\n".join(wrong), file=sys.stderr)
         return 1

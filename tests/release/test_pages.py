@@ -1,4 +1,4 @@
-"""Releases as the workflow makes them, onto a Pages branch in a temporary repository; OCI onto a real registry."""
+"""Releases as the workflow makes them: to a Pages branch in a temporary repository, and by OCI to a real registry."""
 
 import hashlib
 import re
@@ -17,6 +17,7 @@ import yaml
 from tests.real.process import free_port
 from tests.release.scripts import ROOT, script
 
+helm_library = pytest.importorskip("helm_python.chart", reason="helm-python-sdk is not installed")
 pages = script("pages")
 packaging = script("package_chart")
 
@@ -46,21 +47,21 @@ def clone(tmp_path: Path) -> Path:
 def package(helm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A factory: the chart of this tree, packaged as another version."""
 
-    def make(version: str, repository: str = "d44b/pulltrace") -> Path:
+    def make(version: str, repository: str = "d44b/pulltrace", **digests: str) -> Path:
         copy = tmp_path / f"source-{version}" / "pulltrace"
         shutil.copytree(ROOT / "charts" / "pulltrace", copy)
         about = copy / "Chart.yaml"
         text = re.sub(r"^(version: ).*$", rf"\g<1>{version}", about.read_text(), flags=re.MULTILINE)
         about.write_text(re.sub(r"^(appVersion: ).*$", rf'\g<1>"{version}"', text, flags=re.MULTILINE))
         monkeypatch.setattr(packaging, "CHART", copy)
-        archive: Path = packaging.package(tmp_path, repository)
+        archive: Path = packaging.package(tmp_path, repository, digests)
         return archive
 
     return make
 
 
 def branch(clone: Path, path: str) -> bytes:
-    """A file of the published branch."""
+    """Return a file of the published branch."""
     origin = clone.parent / "origin.git"
     return subprocess.run(["git", "show", f"gh-pages:{path}"], cwd=origin, check=True, capture_output=True).stdout
 
@@ -73,7 +74,7 @@ def site(folder: Path, text: str) -> Path:
     return made
 
 
-def test_three_releases_and_docs_between_them_lose_nothing(clone: Path, package, monkeypatch) -> None:
+def test_three_releases_and_two_publications_of_docs_lose_nothing(clone: Path, package, monkeypatch) -> None:
     monkeypatch.chdir(clone)
     assert pages.main(["docs", str(site(clone.parent, "first"))]) == 0
     archives = {}
@@ -91,6 +92,7 @@ def test_three_releases_and_docs_between_them_lose_nothing(clone: Path, package,
         assert published == archives[version].read_bytes()
         assert chart["digest"] == hashlib.sha256(published).hexdigest()
         assert chart["urls"] == [f"{URL}/pulltrace-{version}.tgz"]
+    assert branch(clone, "charts/artifacthub-repo.yml") == (ROOT / "charts/artifacthub-repo.yml").read_bytes()
     assert branch(clone, "index.html") == b"second"
     assert branch(clone, "installation/index.html") == b"install second"
     assert run("git", "status", "--porcelain", cwd=clone) == ""
@@ -119,7 +121,7 @@ def test_a_version_is_never_published_twice_with_other_contents(clone: Path, pac
     archive = package("0.1.0")
     assert pages.main(["chart", str(archive), URL]) == 0
     assert pages.main(["chart", str(archive), URL]) == 0, (
-        "the same again is no change, so that a failed job can be rerun"
+        "a second run must change nothing, so that a failed job can be repeated"
     )
     before = branch(clone, "charts/index.yaml")
     archive.write_bytes(archive.read_bytes() + b"\0")
@@ -128,15 +130,15 @@ def test_a_version_is_never_published_twice_with_other_contents(clone: Path, pac
     assert branch(clone, "charts/index.yaml") == before
 
 
-def test_docs_that_would_hide_the_helm_repository_are_refused(clone: Path, monkeypatch, capsys) -> None:
+def test_docs_that_would_hide_the_helm_repository_are_rejected(clone: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(clone)
     made = site(clone.parent, "bad")
     (made / "charts").mkdir()
     assert pages.main(["docs", str(made)]) == 1
-    assert "where the Helm repository is" in capsys.readouterr().err
+    assert "the place of the Helm repository" in capsys.readouterr().err
 
 
-def test_a_push_that_came_first_is_built_upon_not_overwritten(clone: Path, package, monkeypatch) -> None:
+def test_a_concurrent_push_is_not_overwritten(clone: Path, package, monkeypatch) -> None:
     monkeypatch.chdir(clone)
     pages.main(["docs", str(site(clone.parent, "first"))])
     archive, calls = package("0.1.0"), []
@@ -181,14 +183,14 @@ def registry(tmp_path: Path) -> Iterator[str]:
     )
     process = subprocess.Popen([program, "serve", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        _answers(f"http://127.0.0.1:{port}/v2/", process)
+        _wait_for(f"http://127.0.0.1:{port}/v2/", process)
         yield f"127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait(10)
 
 
-def _answers(url: str, process: subprocess.Popen[bytes]) -> None:
+def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
     waiting = threading.Event()
     for _ in range(200):
         assert process.poll() is None
@@ -197,7 +199,7 @@ def _answers(url: str, process: subprocess.Popen[bytes]) -> None:
                 return
         except OSError:
             waiting.wait(0.05)
-    raise AssertionError(f"{url} does not answer")
+    raise AssertionError(f"{url} does not respond")
 
 
 def test_classic_repository_and_oci_give_the_same_bytes(
@@ -226,3 +228,42 @@ def test_classic_repository_and_oci_give_the_same_bytes(
             thread.join()
     pulled = {name: (tmp_path / name / "pulltrace-0.2.0.tgz").read_bytes() for name in ("oci", "classic")}
     assert pulled["oci"] == pulled["classic"] == archive.read_bytes()
+
+
+def test_a_release_pins_the_images_by_digest_and_an_own_tag_still_wins(package) -> None:
+    digests = {"agent": f"sha256:{'a' * 64}", "server": f"sha256:{'b' * 64}"}
+    archive = package("0.3.0", **digests)
+    with helm_library.Chart.load(archive) as chart:
+        about = chart.metadata
+        images = {}
+        for name, given in (("default", {}), ("tag", {"agent": {"image": {"tag": "dev"}}})):
+            merged = {"agent": {"runtimeSocket": {"risksAcknowledged": True}, **given.get("agent", {})}}
+            chart.validate_schema(merged)
+            rendered = chart.render(merged, name="pulltrace", namespace="pulltrace")
+            images[name] = sorted(set(re.findall(r'image: "?([^"\n]+)', "\n".join(rendered.values()))))
+    agent, server = "ghcr.io/d44b/pulltrace-agent", "ghcr.io/d44b/pulltrace-server"
+    assert images["default"] == [f"{agent}:0.3.0@{digests['agent']}", f"{server}:0.3.0@{digests['server']}"]
+    assert images["tag"] == [f"{agent}:dev", f"{server}:0.3.0@{digests['server']}"]
+    listed = yaml.safe_load(about["annotations"]["artifacthub.io/images"])
+    assert [image["image"].partition("@")[2] for image in listed] == list(digests.values())
+
+
+def test_artifact_hub_gets_the_changes_of_the_version_and_its_state() -> None:
+    about = yaml.safe_load((ROOT / "charts/pulltrace/Chart.yaml").read_text())
+    new = "### Added\n\n- One `thing`\n  on two lines.\n- Two.\n\n### Fixed\n\n- Three.\n"
+    text = f"# Changelog\n\n## [0.3.0]\n\n{new}\n## 0.2.0\n\n### Added\n\n- Old.\n"
+    made = packaging.annotations({**about, "version": "0.3.0"}, text, {})
+    assert yaml.safe_load(made["artifacthub.io/changes"]) == [
+        {"kind": "added", "description": "One thing on two lines."},
+        {"kind": "added", "description": "Two."},
+        {"kind": "fixed", "description": "Three."},
+    ]
+    assert made["artifacthub.io/prerelease"] == "false"
+    assert packaging.annotations({**about, "version": "0.3.0-rc.1"}, text, {})["artifacthub.io/prerelease"] == "true"
+    assert packaging.changes("0.2.0", (ROOT / "CHANGELOG.md").read_text())
+
+
+def test_every_screenshot_of_artifact_hub_is_in_the_docs() -> None:
+    about = yaml.safe_load((ROOT / "charts/pulltrace/Chart.yaml").read_text())
+    for shown in yaml.safe_load(about["annotations"]["artifacthub.io/screenshots"]):
+        assert (ROOT / "docs" / shown["url"].removeprefix("https://d44b.github.io/pulltrace/")).is_file()

@@ -1,4 +1,4 @@
-"""The tree's versions agree, and a tag that does not is told everything that is wrong."""
+"""The versions of the tree agree, every disagreement with a tag is listed, and a release gets the right image tags."""
 
 import shutil
 from pathlib import Path
@@ -26,23 +26,38 @@ def test_this_tree_has_one_version(tree: Path) -> None:
     assert versions.disagreements(None, tree) == []
 
 
-def test_a_tag_that_agrees_passes_and_its_notes_are_its_section_alone(tree: Path) -> None:
+def test_the_notes_of_a_tag_are_its_section_of_the_changelog(tree: Path) -> None:
     assert versions.disagreements("v0.2.0", tree) == []
     assert versions.notes("0.2.0", tree) == "New.\n\n### Added\n\n- all of it"
     assert versions.notes("0.1.0", tree) == "Old."
 
 
-def test_a_tag_that_disagrees_is_told_every_place(tree: Path) -> None:
+def test_every_disagreement_with_a_tag_is_listed(tree: Path) -> None:
     wrong = versions.disagreements("v0.3.0", tree)
     assert len(wrong) == 6
     assert "Chart.yaml appVersion is 0.2.0, not 0.3.0" in wrong
-    assert "CHANGELOG.md says nothing of 0.3.0" in wrong
+    assert "CHANGELOG.md has no section for 0.3.0" in wrong
 
 
 def test_a_tag_must_be_a_version(tree: Path) -> None:
     assert "the tag release is not vX.Y.Z" in versions.disagreements("release", tree)
 
 
-def test_the_charts_readme_is_as_its_values_say() -> None:
+def test_the_readme_of_the_chart_is_made_from_its_values() -> None:
     readme = script("chart_readme")
     assert (readme.CHART / "README.md").read_text() == readme.readme(), "run `make chart-readme`"
+
+
+@pytest.mark.parametrize(
+    ("tag", "others", "expected"),
+    [
+        ("v0.3.0", [], ["0.3.0", "0.3", "latest"]),
+        ("v0.3.1", ["v0.3.0", "v0.2.9"], ["0.3.1", "0.3", "latest"]),
+        ("v0.2.10", ["v0.2.9", "v0.3.0"], ["0.2.10", "0.2"]),
+        ("v0.3.0", ["v0.3.1", "v0.4.0-rc.1"], ["0.3.0"]),
+        ("v0.10.0", ["v0.9.0", "v0.10.0-rc.1"], ["0.10.0", "0.10", "latest"]),
+        ("v0.4.0-rc.1", ["v0.3.0"], ["0.4.0-rc.1"]),
+    ],
+)
+def test_a_release_gets_the_tags_of_which_it_is_the_newest(tag: str, others: list[str], expected: list[str]) -> None:
+    assert versions.image_tags(tag, [tag, *others, "not-a-version"]) == expected

@@ -50,19 +50,26 @@ app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 {{- end -}}
 
 {{/*
-An image's reference. global.imageRegistry replaces the repository's registry, which is the first part of its path if that
-part has a dot or a port, or is localhost.
+The reference of a half's image. Call with (dict "root" $ "component" "agent"). global.imageRegistry replaces the
+repository's registry, which is the first part of its path if that part has a dot or a port, or is localhost. A released
+chart pins the digest of its own version.
 */}}
 {{- define "pulltrace.image" -}}
-{{- $repository := .image.repository -}}
+{{- $image := (index .root.Values .component).image -}}
+{{- $repository := $image.repository -}}
 {{- with .root.Values.global.imageRegistry -}}
 {{- $path := regexReplaceAll "^(localhost|[^/]*[.:][^/]*)/" $repository "" -}}
 {{- $repository = printf "%s/%s" (trimSuffix "/" .) $path -}}
 {{- end -}}
-{{- if .image.digest -}}
-{{ $repository }}@{{ .image.digest }}
+{{- $pinned := index .root.Chart.Annotations (printf "pulltrace/%s-digest" .component) -}}
+{{- if $image.digest -}}
+{{ $repository }}@{{ $image.digest }}
+{{- else if $image.tag -}}
+{{ $repository }}:{{ $image.tag }}
+{{- else if $pinned -}}
+{{ $repository }}:{{ .root.Chart.AppVersion }}@{{ $pinned }}
 {{- else -}}
-{{ $repository }}:{{ default .root.Chart.AppVersion .image.tag }}
+{{ $repository }}:{{ .root.Chart.AppVersion }}
 {{- end -}}
 {{- end -}}
 
@@ -117,7 +124,7 @@ The fields of a container that both halves take from their values. Call with (di
 {{- define "pulltrace.container" -}}
 {{- $values := index .root.Values .component -}}
 name: pulltrace-{{ .component }}
-image: {{ include "pulltrace.image" (dict "root" .root "image" $values.image) | quote }}
+image: {{ include "pulltrace.image" . | quote }}
 imagePullPolicy: {{ $values.image.pullPolicy }}
 args:
   {{- toYaml (prepend $values.extraArgs .component) | nindent 2 }}
