@@ -31,6 +31,12 @@ MAX_LAYERS = 512
 UNKNOWN_IMAGE = "__pulling__"
 """The image reference of a pull while nothing is known about its image, as in Pulltrace v0.1.0."""
 
+SNAPSHOTTER = "snapshotter"
+"""The value of ``fetched_by`` for a layer that the node's snapshotter fetches, so that its bytes cannot be observed."""
+
+GUEST = "guest"
+"""The value of ``fetched_by`` for a layer that a virtual machine downloads itself, after the pull has ended."""
+
 NODE_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 """Matches the name of a Kubernetes node, a DNS-1123 subdomain. Use it with ``fullmatch``."""
 
@@ -54,6 +60,7 @@ class LayerPhase(StrEnum):
     DOWNLOADED = "downloaded"
     EXTRACTING = "extracting"
     EXTRACTED = "extracted"
+    REMOTE = "remote"
     FAILED = "failed"
 
 
@@ -71,6 +78,13 @@ class PullPhase(StrEnum):
     def ended(self) -> bool:
         """Whether this attempt has ended."""
         return self in (PullPhase.COMPLETED, PullPhase.FAILED)
+
+
+class PercentBasis(StrEnum):
+    """What a percentage is computed from: every byte as it arrives, or complete layers only."""
+
+    BYTES = "bytes"
+    LAYERS = "layers"
 
 
 class ErrorReason(StrEnum):
@@ -133,7 +147,9 @@ class LayerState(_Wire, frozen=True):
 
     ``cached_bytes`` were on the node before this pull began: the whole of a cached layer, or the offset of a resumed
     download. ``downloaded_bytes`` were downloaded since then. ``fetched_by`` names the other pull that fetches this
-    layer, so that its bytes are counted only once. A time is exact if containerd records it (``completed_at``).
+    layer, so that its bytes are counted only once; it is ``snapshotter`` if the snapshotter fetches the layer, whose
+    bytes are then counted when it is complete, and ``guest`` if a virtual machine will. The snapshotter serves a layer
+    in state ``remote`` without fetching it first. A time is exact if containerd records it (``completed_at``).
     Otherwise it is the time of the first poll that observed the change.
     """
 
@@ -269,12 +285,14 @@ class PullStatus(_Wire, frozen=True):
     """One pull of one image on one node.
 
     ``total_bytes`` is the number of bytes to fetch: the compressed layers (``image_bytes``) minus the bytes that the
-    node already had (``cached_bytes``). ``percent`` is ``downloaded_bytes`` as a share of it, from 0 to 100. It is 100
-    for a cached image and never decreases within one ``attempt``. ``eta_seconds`` is the time until the image is ready,
-    including unpacking; it is absent if there is no basis for an estimate. ``ref_guessed`` means that the tag in
-    ``image_ref`` is a guess. ``next_retry_at`` is always an estimate. ``usual_seconds`` is the median duration of
-    earlier pulls like this one; ``slower_than_usual`` is the factor by which this one exceeds it, if it does. ``via``
-    are the mirrors that the node tries before ``registry``, in this order.
+    node already had (``cached_bytes``) and those it does not fetch before the start (``remote_bytes``). ``percent`` is
+    ``downloaded_bytes`` as a share of it, from 0 to 100. It is 100 for a cached image and never decreases within one
+    ``attempt``. ``percent_basis`` is ``layers`` if bytes are known only for complete layers. ``eta_seconds`` is the
+    time until the image is ready, including unpacking; it is absent if there is no basis for an estimate.
+    ``ref_guessed`` means that the tag in ``image_ref`` is a guess. ``next_retry_at`` is always an estimate.
+    ``usual_seconds`` is the median duration of earlier pulls like this one; ``slower_than_usual`` is the factor by
+    which this one exceeds it, if it does. ``via`` are the mirrors that the node tries before ``registry``, in this
+    order.
     """
 
     id: str
@@ -313,6 +331,8 @@ class PullStatus(_Wire, frozen=True):
     usual_seconds: float | None = None
     slower_than_usual: float | None = None
     via: list[str] | None = None
+    remote_bytes: int = 0
+    percent_basis: PercentBasis = PercentBasis.BYTES
 
 
 class RemovedPull(_Wire, frozen=True):

@@ -11,9 +11,6 @@ from pulltrace.agent.layers import Layer
 from pulltrace.agent.manifests import Config, Document, Index, Manifest
 from pulltrace.agent.model import Blob
 
-LOCAL_SNAPSHOTTERS = frozenset({"overlayfs", "native", "btrfs", "zfs", "devmapper", "blockfile", "erofs"})
-"""These unpack fetched blobs. Others (stargz, nydus, soci, …) may mount a layer that is still at the registry."""
-
 
 @dataclass(frozen=True, slots=True)
 class Image:

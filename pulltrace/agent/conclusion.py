@@ -130,7 +130,7 @@ class Conclusion:
 
     def _look_back(self, pull: Pull, ended: Collection[Pull], pulls: Collection[Pull]) -> set[Question]:
         """Find the image of a pull that ended before a poll saw its manifest. Return what is needed for that."""
-        if pull.layers:
+        if pull.layers and pull.image is None:
             return {BlobQuestion(digest) for digest in pull.layers if digest not in self._facts.blobs}
         if not pull.resources.content:
             if "" not in self._facts.images:
@@ -142,7 +142,8 @@ class Conclusion:
         pull.resources = replace(pull.resources, content=content)
         pull.image = image_of(content, self._facts.documents)
         pull.take_layers({})
-        return {DocumentQuestion(digest) for digest in unread(content, self._facts.documents, pull.image)}
+        missing = unread(content, self._facts.documents, pull.image) - self._facts.absent
+        return {DocumentQuestion(digest) for digest in missing}
 
     def _guess(self, pull: Pull, ended: Collection[Pull], pulls: Iterable[Pull]) -> None:
         """Pair pulls that ended unseen with new images, in the order of their times, if there are as many of both."""

@@ -1,6 +1,6 @@
-"""EDGE: containerd's gRPC API on its unix socket. Read calls only; what leaves this module are our own types.
+"""Read containerd's gRPC API on its unix socket, and translate its messages into the agent's own types.
 
-One long-lived channel, and a deadline on every call.
+The module keeps one channel, sends read calls only, and gives every call a deadline.
 """
 
 import os
@@ -12,9 +12,18 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from pulltrace.agent.containerd_api import content_pb2, images_pb2, leases_pb2, snapshots_pb2, version_pb2
+from pulltrace.agent.containerd_api import (
+    content_pb2,
+    image_fs_pb2,
+    images_pb2,
+    introspection_pb2,
+    leases_pb2,
+    snapshots_pb2,
+    version_pb2,
+)
 from pulltrace.agent.grpc_client import Channel, Code, RpcError
 from pulltrace.agent.model import Blob, ImageRecord, Ingest, Lease, Resources
+from pulltrace.agent.snapshotters import Snapshot, Snapshotters, default_of, delivery_of
 
 SOCKETS = (
     "/run/containerd/containerd.sock",  # kubeadm, kind, EKS, GKE, AKS
@@ -26,26 +35,30 @@ SOCKETS = (
 MAX_DOCUMENT = 4 << 20
 """Bytes; the largest manifest a registry must accept (OCI distribution spec), so no larger blob is one."""
 
-_METADATA = {"containerd-namespace": "k8s.io"}  # where the CRI plugin keeps everything
+NAMESPACE = "k8s.io"
+"""The namespace of the CRI plugin. Docker uses ``moby``."""
+
+_SNAPSHOTTER_PLUGINS = "type==io.containerd.snapshotter.v1"
 _SOURCE_LABEL = "containerd.io/distribution.source."
 _EXPIRE_LABEL = "containerd.io/gc.expire"
 
 
 class ContainerdError(Exception):
-    """containerd did not answer, or not with an answer; the message says which call and why."""
+    """containerd did not respond, or the response is unusable. The message names the call and the cause."""
 
 
 def find_socket() -> str | None:
-    """The first of the known sockets that exists here."""
+    """Return the first of the known sockets that exists on this machine."""
     return next((path for path in SOCKETS if os.path.exists(path)), None)  # noqa: PTH110  # pathlib costs 1 MiB here
 
 
 class Containerd:
-    """One containerd. Every method raises ``ContainerdError``; a missing thing is None."""
+    """One namespace of one containerd. Every method may raise ``ContainerdError``; None means "not found"."""
 
-    def __init__(self, socket: str) -> None:
+    def __init__(self, socket: str, namespace: str = NAMESPACE) -> None:
         self.socket = socket
-        self._channel = Channel(socket, _METADATA)
+        self.namespace = namespace
+        self._channel = Channel(socket, {"containerd-namespace": namespace})
 
     async def __aenter__(self) -> Self:
         return self
@@ -55,26 +68,42 @@ class Containerd:
 
     @property
     def connected(self) -> bool:
-        """False from the moment the connection broke until the next call has made a new one."""
+        """Whether there is a connection. After a break, the next call makes a new one."""
         return self._channel.connected
 
     @property
     def since(self) -> float:
-        """When this containerd began, unix seconds: it makes its socket anew at each start. 0.0 when there is none."""
+        """The time of containerd's last start, in unix seconds; each start creates the socket. 0.0 without a socket."""
         try:
             return os.stat(self.socket).st_mtime  # noqa: PTH116  # pathlib costs 1 MiB here
         except OSError:
             return 0.0
 
     async def version(self) -> str:
-        """containerd's version, like ``1.7.24`` or ``v2.2.1``."""
-        answer = await self._one("Version.Version", Empty(), version_pb2.VersionResponse)
-        return str(answer.version)
+        """Return containerd's version, for example ``1.7.24`` or ``v2.2.1``."""
+        response = await self._one("Version.Version", Empty(), version_pb2.VersionResponse)
+        return str(response.version)
+
+    async def snapshotters(self) -> Snapshotters:
+        """Return the snapshotters that containerd has loaded, and the one that the CRI plugin uses by default."""
+        request = introspection_pb2.PluginsRequest(filters=[_SNAPSHOTTER_PLUGINS])
+        response = await self._one("Introspection.Plugins", request, introspection_pb2.PluginsResponse)
+        roots = {item.id: item.exports.get("root", "") for item in response.plugins if not item.HasField("init_err")}
+        return Snapshotters(roots, default_of(roots, await self._image_folder()))
+
+    async def _image_folder(self) -> str:
+        """Return the CRI's image folder; an empty string where the CRI plugin does not run."""
+        name, request = "ImageService.ImageFsInfo", image_fs_pb2.ImageFsInfoRequest()
+        with suppress(_UnimplementedError), _errors(name):
+            messages = await self._channel.call(f"/runtime.v1.{name.replace('.', '/')}", request.SerializeToString())
+            response = image_fs_pb2.ImageFsInfoResponse.FromString(_only(name, messages))
+            return str(response.image_filesystems[0].fs_id.mountpoint) if response.image_filesystems else ""
+        return ""
 
     async def ingests(self) -> list[Ingest]:
-        """Every blob being downloaded in the namespace."""
+        """Return every blob that is being downloaded in the namespace."""
         request = content_pb2.ListStatusesRequest()
-        answer = await self._one("Content.ListStatuses", request, content_pb2.ListStatusesResponse)
+        response = await self._one("Content.ListStatuses", request, content_pb2.ListStatusesResponse)
         return [
             Ingest(
                 status.ref,
@@ -84,37 +113,37 @@ class Containerd:
                 _seconds(status.started_at),
                 _seconds(status.updated_at),
             )
-            for status in answer.statuses
+            for status in response.statuses
             if (digest := _digest_of(status.ref))
         ]
 
     async def leases(self) -> list[Lease]:
-        """Every lease in the namespace."""
-        answer = await self._one("Leases.List", leases_pb2.ListRequest(), leases_pb2.ListResponse)
-        return [Lease(item.id, _seconds(item.created_at), _EXPIRE_LABEL in item.labels) for item in answer.leases]
+        """Return every lease in the namespace."""
+        response = await self._one("Leases.List", leases_pb2.ListRequest(), leases_pb2.ListResponse)
+        return [Lease(item.id, _seconds(item.created_at), _EXPIRE_LABEL in item.labels) for item in response.leases]
 
     async def resources(self, lease_ids: Sequence[str]) -> dict[str, Resources]:
-        """What each of these leases holds; those that are gone are left out."""
+        """Return the resources of each of these leases, without the leases that no longer exist."""
         requests = [leases_pb2.ListResourcesRequest(id=lease_id).SerializeToString() for lease_id in lease_ids]
         name, held = "Leases.ListResources", {}
         with _errors(name):
-            answers = await self._channel.calls(_path(name), requests)
-        for lease_id, answer in zip(lease_ids, answers, strict=True):
+            responses = await self._channel.calls(_path(name), requests)
+        for lease_id, response in zip(lease_ids, responses, strict=True):
             with suppress(_NotFoundError), _errors(name):
-                found = leases_pb2.ListResourcesResponse.FromString(_only(name, answer.messages()))
+                found = leases_pb2.ListResourcesResponse.FromString(_only(name, response.messages()))
                 held[lease_id] = resources_of((item.type, item.id) for item in found.resources)
         return held
 
     async def blob(self, digest: str) -> Blob | None:
-        """A committed blob; None while it is not committed."""
+        """Return a committed blob; None while it is not committed."""
         request = content_pb2.InfoRequest(digest=digest)
-        answer = await _found(self._one("Content.Info", request, content_pb2.InfoResponse))
-        if answer is None:
+        response = await _found(self._one("Content.Info", request, content_pb2.InfoResponse))
+        if response is None:
             return None
-        return Blob(answer.info.size, _seconds(answer.info.created_at), _sources(answer.info.labels))
+        return Blob(response.info.size, _seconds(response.info.created_at), _sources(response.info.labels))
 
     async def document(self, digest: str) -> bytes | None:
-        """The bytes of a committed blob; empty when it is too large for JSON or is none, None when it is gone."""
+        """Return the bytes of a committed blob: empty if it cannot be a JSON document, None if it does not exist."""
         blob = await self.blob(digest)
         if blob is None:
             return None
@@ -127,64 +156,73 @@ class Containerd:
 
     async def _read(self, digest: str, size: int) -> bytes | None:
         request = content_pb2.ReadContentRequest(digest=digest, size=size)
-        answers = await _found(self._all("Content.Read", request, content_pb2.ReadContentResponse))
-        return None if answers is None else b"".join(answer.data for answer in answers)
+        responses = await _found(self._all("Content.Read", request, content_pb2.ReadContentResponse))
+        return None if responses is None else b"".join(response.data for response in responses)
 
-    async def unpacked_at(self, snapshotter: str, chain_id: str) -> float | None:
-        """When the layer with this chain id was unpacked; None when it is not."""
+    async def snapshot(self, snapshotter: str, chain_id: str) -> Snapshot | None:
+        """Return the committed snapshot with this chain id; None while there is none."""
         request = snapshots_pb2.StatSnapshotRequest(snapshotter=snapshotter, key=chain_id)
-        answer = await _found(self._one("Snapshots.Stat", request, snapshots_pb2.StatSnapshotResponse))
-        if answer is None or answer.info.kind != snapshots_pb2.COMMITTED:
+        response = await _found(self._one("Snapshots.Stat", request, snapshots_pb2.StatSnapshotResponse))
+        if response is None or response.info.kind != snapshots_pb2.COMMITTED:
             return None
-        return _seconds(answer.info.created_at)
+        return Snapshot(_seconds(response.info.created_at), delivery_of(snapshotter, response.info.labels))
 
     async def images(self, target: str) -> list[ImageRecord]:
-        """Every name of the image whose index or manifest has this digest; of every image when it is empty."""
+        """Return the records of the image with this index or manifest; of every image if ``target`` is empty."""
         request = images_pb2.ListImagesRequest(filters=[f"target.digest=={target}"] if target else [])
-        answer = await self._one("Images.List", request, images_pb2.ListImagesResponse)
+        response = await self._one("Images.List", request, images_pb2.ListImagesResponse)
         return [
             ImageRecord(item.name, item.target.digest, _seconds(item.updated_at), _seconds(item.created_at))
-            for item in answer.images
+            for item in response.images
         ]
 
     async def _one(self, name: str, request: Message, shape: Any) -> Any:
         with _errors(name):
-            answer = _only(name, await self._channel.call(_path(name), request.SerializeToString()))
-            return shape.FromString(answer)
+            response = _only(name, await self._channel.call(_path(name), request.SerializeToString()))
+            return shape.FromString(response)
 
     async def _all(self, name: str, request: Message, shape: Any) -> list[Any]:
         with _errors(name):
-            answers = await self._channel.call(_path(name), request.SerializeToString())
-            return [shape.FromString(answer) for answer in answers]
+            responses = await self._channel.call(_path(name), request.SerializeToString())
+            return [shape.FromString(response) for response in responses]
 
 
 def _path(name: str) -> str:
-    """``Service.Method`` as gRPC calls it."""
+    """Return the gRPC path of ``Service.Method``."""
     service, _, method = name.partition(".")
     return f"/containerd.services.{service.lower()}.v1.{service}/{method}"
 
 
-def _only(name: str, answers: list[bytes]) -> bytes:
-    if len(answers) != 1:
-        raise ContainerdError(f"{name}: {len(answers)} answers instead of one")
-    return answers[0]
+def _only(name: str, responses: list[bytes]) -> bytes:
+    if len(responses) != 1:
+        raise ContainerdError(f"{name}: {len(responses)} responses instead of one")
+    return responses[0]
 
 
 @contextmanager
 def _errors(name: str) -> Iterator[None]:
-    """In our own words, with the call's name in front."""
+    """Translate errors into ``ContainerdError``, with the name of the call."""
     try:
         yield
     except RpcError as error:
-        # Stat of an unknown snapshotter is INVALID_ARGUMENT: nothing is unpacked there either.
-        kind = _NotFoundError if error.code in (Code.NOT_FOUND, Code.INVALID_ARGUMENT) else ContainerdError
-        raise kind(f"{name}: {error}") from error
+        raise _KINDS.get(error.code, ContainerdError)(f"{name}: {error}") from error
     except DecodeError as error:
-        raise ContainerdError(f"{name}: the answer makes no sense") from error
+        raise ContainerdError(f"{name}: the response cannot be decoded") from error
 
 
 class _NotFoundError(ContainerdError):
-    """What was asked for does not exist."""
+    """There is no such thing."""
+
+
+class _UnimplementedError(ContainerdError):
+    """This containerd does not serve the method."""
+
+
+_KINDS: dict[Code, type[ContainerdError]] = {
+    Code.NOT_FOUND: _NotFoundError,
+    Code.INVALID_ARGUMENT: _NotFoundError,  # Stat for a snapshotter that is not loaded
+    Code.UNIMPLEMENTED: _UnimplementedError,
+}
 
 
 async def _found(call: Awaitable[Any]) -> Any | None:
@@ -199,12 +237,13 @@ def _seconds(time: Timestamp) -> float:
 
 
 def _digest_of(ref: str) -> str | None:
-    """``layer-sha256:…`` or ``layer-<name>@sha256:…`` → ``sha256:…``; None for a ref that names no digest."""
+    """Return the digest in ``layer-sha256:…`` or ``layer-<name>@sha256:…``; None for a ref without a digest."""
     start = ref.rfind("sha256:")
     return ref[start:] if start >= 0 else None
 
 
 def resources_of(items: Iterable[tuple[str, str]]) -> Resources:
+    """Sort a lease's resources, given as (type, id)."""
     content, ingests, unpacking, unpacked = set(), set(), set(), set()
     snapshotter, foreign = None, False
     for kind, name in items:

@@ -5,15 +5,17 @@ See ``docs/how-it-knows.md`` for the evidence behind each state.
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from enum import Enum
 
 from pulltrace.agent.model import Blob, Ingest, Lease
-from pulltrace.wire import LayerPhase
+from pulltrace.agent.snapshotters import Delivery, Snapshot
+from pulltrace.wire import GUEST, SNAPSHOTTER, LayerPhase
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One blob among the layers of an image. A layer that stands in it twice (an empty one, often) is one blob with
-    two chain ids; without a config there are none."""
+    """One blob among the layers of an image. A blob that is in the image twice (often an empty one) has two chain ids;
+    without a config there are none."""
 
     digest: str
     media_type: str
@@ -21,9 +23,21 @@ class Layer:
     chain_ids: tuple[str, ...] = ()
 
 
+class Absence(Enum):
+    """Why a layer whose snapshot is committed has no blob."""
+
+    STAGED = "the snapshotter had the content"
+    DISCARDED = "containerd removed the blob after unpacking it"
+    SNAPSHOTTER = "the snapshotter fetched the content itself"
+
+
 @dataclass(slots=True)
 class Progress:
-    """How far one layer is, in one pull. Its state only goes forward; bytes are remembered when containerd forgets."""
+    """The progress of one layer in one pull. The state only advances, and bytes are kept when containerd forgets them.
+
+    ``cached_before``: the node had every byte before the pull. ``committed_in`` is the number of the first poll that
+    found all its snapshots committed.
+    """
 
     layer: Layer
     phase: LayerPhase = LayerPhase.WAITING
@@ -36,21 +50,34 @@ class Progress:
     extracted_at: float | None = None
     waited_for_slot: bool = False
     cached_before: bool = False
+    committed_in: int | None = None
 
     @property
     def complete(self) -> bool:
-        """Every byte is on the node."""
+        """Whether nothing of the layer is left to fetch before the pull can end."""
         return self.cached_before or self.completed_at is not None or self.unpacked
 
     @property
+    def is_missing(self) -> bool:
+        """Whether something of the layer is left to fetch, and its snapshots are not committed."""
+        return not self.complete and self.committed_in is None
+
+    @property
     def unpacked(self) -> bool:
-        """Nothing is left to do."""
-        return self.phase is LayerPhase.EXTRACTED or (self.phase is LayerPhase.CACHED and self.extracted_at is not None)
+        """Whether nothing is left to do."""
+        if self.phase in (LayerPhase.EXTRACTED, LayerPhase.REMOTE):
+            return True
+        return self.phase is LayerPhase.CACHED and self.extracted_at is not None
+
+    @property
+    def by_snapshotter(self) -> bool:
+        """Whether the snapshotter fetches the layer, which hides its bytes."""
+        return self.fetched_by == SNAPSHOTTER
 
     def see_ingest(self, ingest: Ingest, lease: Lease, owner: str | None, now: float) -> None:
-        """It is being downloaded, by ``owner``; ``owner`` None: by this pull itself."""
+        """Record that ``owner`` is downloading the layer; None stands for this pull."""
         if ingest.offset == 0:
-            # From containerd 2.1 on every missing layer has an ingest at once, and waits in it for its slot.
+            # From containerd 2.1 on, every missing layer has an ingest at once and waits in it for a slot.
             self.waited_for_slot = True
             return
         if self.started_at is None:
@@ -60,24 +87,46 @@ class Progress:
             self.started_at = now if resumed or self.waited_for_slot else ingest.started_at
         self.phase = LayerPhase.DOWNLOADING
         self.fetched_by = owner
-        # The offset falls when a registry cannot resume; what was told stays told.
+        # The offset falls when a registry cannot resume; reported progress is never taken back.
         self.downloaded = max(self.downloaded, min(ingest.offset, self.layer.size) - self.cached)
 
+    def see_snapshotter(self, owner: str | None, now: float) -> None:
+        """Record that the snapshotter is fetching the layer, for this pull or for ``owner``."""
+        self.phase = LayerPhase.DOWNLOADING
+        self.fetched_by = owner or SNAPSHOTTER
+        if self.started_at is None:
+            self.started_at = now
+
+    def see_containerd(self) -> None:
+        """Record that containerd fetches this pull's layers after all: the snapshotter had declined."""
+        if self.by_snapshotter and not self.complete:
+            self.phase, self.fetched_by, self.started_at = LayerPhase.WAITING, None, None
+
     def see_collected(self) -> None:
-        """The node had it, but this pull is fetching it: what a cancelled pull had left was collected in between."""
+        """Record that the pull fetches a layer that the node had: containerd collected it in between."""
         if self.cached_before:
-            self.cached_before, self.cached, self.phase, self.extracted_at = False, 0, LayerPhase.WAITING, None
+            self._forget()
+
+    def see_other_snapshotter(self) -> None:
+        """Drop conclusions from the snapshots of a snapshotter that this pull does not use."""
+        if self.extracted_at is not None:
+            self._forget()
+
+    def _forget(self) -> None:
+        self.cached_before, self.cached, self.phase = False, 0, LayerPhase.WAITING
+        self.extracted_at = self.committed_in = None
 
     def see_blob(self, blob: Blob, lease: Lease, owner: str | None) -> None:
-        """It is committed. Before the lease was made: the node had it."""
-        if self.cached_before or self.completed_at is not None:
+        """Record that the blob is committed. If it is older than the lease, the node had it."""
+        if self.cached_before or self.completed_at is not None or self.phase is LayerPhase.REMOTE:
             return
         phase = LayerPhase.DOWNLOADED
         if blob.created_at < lease.created_at:
             phase = LayerPhase.CACHED
             self._mark_cached()
         else:
-            self.fetched_by = owner
+            if not self.by_snapshotter:
+                self.fetched_by = owner
             self.completed_at = blob.created_at
             self.downloaded = self.layer.size - self.cached
         if not self.unpacked:
@@ -86,39 +135,64 @@ class Progress:
     def _mark_cached(self) -> None:
         self.cached_before, self.cached, self.downloaded = True, self.layer.size, 0
 
+    def see_unpacking(self, now: float) -> None:
+        """Record that a snapshot for the layer is prepared. That happens before the download, so the bytes decide."""
+        if self.complete and not self.unpacked:
+            self.phase = LayerPhase.EXTRACTING
+            # ``now`` is the start of the poll; the blob may be younger.
+            self.extract_started_at = self.extract_started_at or max(now, self.completed_at or 0.0)
+
     def see_snapshots(
-        self, times: Collection[float], lease: Lease, owner: str | None, now: float, *, active: bool, lazy: bool
+        self, snapshots: Collection[Snapshot], lease: Lease, owner: str | None, absence: Absence | None
     ) -> None:
-        """When each of its chain ids was unpacked, as far as they are. ``active``: a snapshot to unpack it is prepared;
-        that happens before the download, so alone it says nothing. ``lazy``: the snapshotter may not need the blob."""
-        if self.unpacked or not self.layer.chain_ids:
+        """Record that every snapshot of the layer is committed, and what that proves.
+
+        ``absence`` explains a missing blob; None while it is not certain that there is none.
+        """
+        if self.unpacked:
             return
-        if len(times) < len(self.layer.chain_ids):
-            if self.complete and active:
-                self.phase = LayerPhase.EXTRACTING
-                # ``now`` is the poll's beginning: the blob may have come since.
-                self.extract_started_at = self.extract_started_at or max(now, self.completed_at or 0.0)
-            return
-        self.extracted_at = max(times)
-        if self.extracted_at < lease.created_at:
+        committed_at = max(snapshot.created_at for snapshot in snapshots)
+        # A blob that is in the image twice has two snapshots; one of them may be older than the pull.
+        deliveries = {item.delivery for item in snapshots if item.created_at >= lease.created_at}
+        if committed_at < lease.created_at:
             self._mark_cached()
             self.phase = LayerPhase.CACHED
-            return
-        self.phase = LayerPhase.EXTRACTED
-        if self.cached_before or self.completed_at is not None:
-            return
-        # Unpacked, but there is no blob: discarded after use, or never needed.
-        if lazy and self.started_at is None:
-            self.cached = self.layer.size
-        else:
-            self.fetched_by = owner
-            self.downloaded = self.layer.size - self.cached
+        elif not self.downloaded and deliveries & {Delivery.STREAMED, Delivery.GUEST}:
+            self._stream(GUEST if Delivery.GUEST in deliveries else None)
+        elif self.cached_before or (self.completed_at is not None and Delivery.FETCHED not in deliveries):
+            self.phase = LayerPhase.EXTRACTED
+        elif Delivery.FETCHED in deliveries or self.by_snapshotter:
+            self._arrive(owner or SNAPSHOTTER)
+        elif self.started_at is not None or owner is not None:
+            self._arrive(owner)
+        elif absence is Absence.STAGED:
+            self._mark_cached()
+            self.phase = LayerPhase.CACHED
+        elif absence is not None:
+            self._arrive(SNAPSHOTTER if absence is Absence.SNAPSHOTTER else None)
+        if self.unpacked or self.phase is LayerPhase.CACHED:
+            self.extracted_at = committed_at
+
+    def _stream(self, fetched_by: str | None) -> None:
+        self.phase, self.fetched_by = LayerPhase.REMOTE, fetched_by
+        self.cached_before, self.cached, self.downloaded = False, 0, 0
+        self.started_at = self.completed_at = None
+
+    def _arrive(self, fetched_by: str | None) -> None:
+        """Record that every byte arrived, at the latest when the snapshot was committed."""
+        self.phase, self.fetched_by = LayerPhase.EXTRACTED, fetched_by
+        self.downloaded = self.layer.size - self.cached
 
     def end(self, *, completed: bool) -> None:
-        """The pull is over. What of a complete image did not have to be fetched was not missing."""
+        """Record the end of the pull. Any part of a complete image that did not have to be fetched was not missing."""
         if not completed:
             if not self.complete:
                 self.phase = LayerPhase.FAILED
+            return
+        if self.phase is LayerPhase.REMOTE:
+            return
+        if self.by_snapshotter and not self.complete:
+            self._arrive(SNAPSHOTTER)
             return
         self.cached = self.layer.size - self.downloaded
         if not self.complete:

@@ -6,8 +6,12 @@ Times are unix seconds of the node's clock, sizes are bytes.
 from dataclasses import dataclass, field
 
 from pulltrace.agent.manifests import Document
+from pulltrace.agent.snapshotters import Snapshot
 
 MAX_SPARE_DOCUMENTS = 64
+
+LAYER_REFS = ("layer-", "unknown-")
+"""The prefixes of the refs of layers, and of blobs whose kind containerd does not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +28,12 @@ class Ingest:
     @property
     def is_layer(self) -> bool:
         """Whether the ref's prefix names a layer, not an index, manifest, config or attestation."""
-        return self.ref.startswith(("layer-", "unknown-"))
+        return self.ref.startswith(LAYER_REFS)
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether a snapshotter (SOCI) is copying a blob that it has fetched. Its ref is the bare digest."""
+        return self.ref == self.digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +108,7 @@ class DocumentQuestion:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotQuestion:
-    """When was the layer with this chain id unpacked?"""
+    """When was the layer with this chain id unpacked, and how was it delivered?"""
 
     chain_id: str
     snapshotter: str
@@ -121,12 +130,15 @@ class Facts:
 
     documents: dict[str, Document | None] = field(default_factory=dict)
     blobs: dict[str, Blob] = field(default_factory=dict)
-    snapshots: dict[str, float] = field(default_factory=dict)
+    snapshots: dict[tuple[str, str], Snapshot] = field(default_factory=dict)
+    """By snapshotter and chain id."""
     images: dict[str, list[ImageRecord]] = field(default_factory=dict)
+    absent: set[str] = field(default_factory=set)
+    """The digests of blobs that do not exist, according to this poll."""
 
     def forget(self, digests: set[str], chains: set[str]) -> None:
         """Keep what live pulls need, and the newest documents, which the next pull often shares."""
         self.blobs = {digest: blob for digest, blob in self.blobs.items() if digest in digests}
-        self.snapshots = {chain: time for chain, time in self.snapshots.items() if chain in chains}
+        self.snapshots = {key: snapshot for key, snapshot in self.snapshots.items() if key[1] in chains}
         for digest in [digest for digest in self.documents if digest not in digests][:-MAX_SPARE_DOCUMENTS]:
             del self.documents[digest]

@@ -51,6 +51,7 @@ class Poller:
         if self._broken:
             tracker.containerd_restarted()
         if self._broken or not self._has_polled:
+            tracker.serving.know(await containerd.snapshotters())
             tracker.containerd_since, self._broken = containerd.since, False
         ids = [lease.id for lease in leases if tracker.is_pull(lease)]
         if ids or ingests or not tracker.idle:
@@ -94,7 +95,7 @@ class Poller:
             case DocumentQuestion(digest):
                 return await containerd.document(digest)
             case SnapshotQuestion(chain_id, snapshotter):
-                return await containerd.unpacked_at(snapshotter, chain_id)
+                return await containerd.snapshot(snapshotter, chain_id)
             case ImageQuestion(target):
                 return await containerd.images(target)
 

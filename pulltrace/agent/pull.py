@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
-from pulltrace.agent.attribution import LOCAL_SNAPSHOTTERS, Image
+from pulltrace.agent.attribution import Image
 from pulltrace.agent.layers import Layer, Progress
 from pulltrace.agent.model import Ingest, Lease, Question, Resources
 from pulltrace.agent.records import Name
@@ -53,6 +53,10 @@ class Pull:
     traced: bool = False
     """Its source is final."""
     snapshotter: str | None = None
+    by_containerd: bool = False
+    """Its lease has shown that containerd fetches its layers."""
+    served: bool = False
+    """Its snapshotter fetches its layers."""
     look_back_poll: int | None = None
     """The poll in which ``conclusion`` looked for documents that no earlier poll had seen."""
 
@@ -96,10 +100,11 @@ class Pull:
         config_read = self.image is not None and self.image.config_read
         return self.whole and (config_read or any(map(_has_bytes, self.layers.values())))
 
-    @property
-    def lazy(self) -> bool:
-        """Return whether its snapshotter may not need the blobs of layers."""
-        return self.snapshotter is not None and self.snapshotter not in LOCAL_SNAPSHOTTERS
+    def let_containerd_fetch(self) -> None:
+        """Record that containerd fetches and unpacks the layers itself."""
+        self.by_containerd, self.served = True, False
+        for progress in self.layers.values():
+            progress.see_containerd()
 
     def take_layers(self, ingests: Mapping[str, Ingest]) -> None:
         """Set its layers: those of the manifest, in order; before it is read, the layers that are being downloaded."""

@@ -69,7 +69,7 @@ async def _watch(containerd: Containerd, reporter: Reporter, interval: float, si
             responded_at, silent = time.monotonic(), False
             live, ended = poller.tracker.pulls(), poller.tracker.ended()
             pull_log.write(live, ended)
-            reporter.snapshotter = poller.tracker.snapshotter
+            reporter.snapshotter = poller.tracker.serving.name
             reporter.load = pressure.measure(began, pulling=bool(live))
             reporter.offer(live, ended)
         await asyncio.sleep(max(0.0, began + interval - time.monotonic()))

@@ -23,7 +23,8 @@ def looks_dead(
 
     It has if containerd was started after the lease began, if the image was made after the last progress, if a newer
     pull has taken over one of the ingests, or if there was no progress for too long. The last rule does not apply while
-    an older pull makes progress: this one then waits for a layer that the other downloads, or for a download slot.
+    an older pull makes progress: this one then waits for a layer that the other downloads, or for a download slot. It
+    does not apply while the snapshotter fetches the layers either, whose progress containerd does not show.
     """
     others = [other for other in others if other is not pull and not other.suspect]
     # If the clock was set back, containerd seems to have started in the future. Ignore its start time in that case.
@@ -31,6 +32,8 @@ def looks_dead(
         return True
     if any(age(other) > age(pull) and other.resources.ingests & pull.resources.ingests for other in others):
         return True
+    if pull.served:
+        return False
     if any(age(other) < age(pull) and now - other.moved_at <= NO_PROGRESS_LIMIT for other in others):
         return False
     unpacking = any(progress.phase is LayerPhase.EXTRACTING for progress in pull.layers.values())

@@ -26,11 +26,9 @@ from pulltrace.agent.model import (
 )
 from pulltrace.agent.pull import FETCH, Pull, age
 from pulltrace.agent.records import RecordLedger
+from pulltrace.agent.serving import Serving
 from pulltrace.agent.stale_leases import NO_PROGRESS_LIMIT, UNPACK_LIMIT, looks_dead
 from pulltrace.wire import PullPhase, PullState
-
-DEFAULT_SNAPSHOTTER = "overlayfs"
-"""The snapshotter to query until a lease has named the node's own."""
 
 
 class Tracker:
@@ -38,7 +36,7 @@ class Tracker:
 
     def __init__(self) -> None:
         self.facts = Facts()
-        self.snapshotter = ""
+        self.serving = Serving(self.facts)
         self.containerd_since = 0.0
         """When the running containerd started, as far as that is known."""
         self._ledger = RecordLedger()
@@ -75,15 +73,17 @@ class Tracker:
 
     def learn(self, question: Question, response: Any) -> None:
         """Record the response to one question; None means that there is no such thing now."""
-        if response is None:
-            return
         match question:
+            case BlobQuestion(digest) | DocumentQuestion(digest) if response is None:
+                self.facts.absent.add(digest)
+            case _ if response is None:
+                pass
             case BlobQuestion(digest):
                 self.facts.blobs[digest] = response
             case DocumentQuestion(digest):
                 self.facts.documents[digest] = parse(response)
-            case SnapshotQuestion(chain_id):
-                self.facts.snapshots[chain_id] = response
+            case SnapshotQuestion(chain_id, snapshotter):
+                self.facts.snapshots[snapshotter, chain_id] = response
             case ImageQuestion(target):
                 self.facts.images[target] = response
 
@@ -123,6 +123,7 @@ class Tracker:
         self._owners = {digest: owner for digest, owner in self._owners.items() if digest in digests}
         self._ledger.after_poll(oldest=min(map(age, self._pulls.values()), default=now))
         self.facts.images.clear()
+        self.facts.absent.clear()
         self._missing_lease.clear()
 
     def pulls(self) -> list[PullState]:
@@ -161,8 +162,7 @@ class Tracker:
         elif resources != pull.resources:
             pull.moved_at, pull.inherited = now, False
         pull.resources, pull.seen_at = resources, now
-        if resources.snapshotter:
-            self.snapshotter = pull.snapshotter = resources.snapshotter
+        self.serving.take(pull, resources)
 
     def _assign_owners(self, ingests: Iterable[Ingest], live: list[Pull]) -> None:
         """Assign each ingest to the newest live lease that lists it."""
@@ -184,11 +184,15 @@ class Tracker:
             questions |= self._trace(pull, pull.image)
             if pull.inherited:
                 questions |= {ImageQuestion(target) for target in pull.image.targets}
+        pull.served = self.serving.is_at_work(pull, alone=self._is_alone(pull))
         for digest, progress in pull.layers.items():
             ingest, owner = ingests.get(digest), self._owner_of(digest, pull)
-            if ingest:
+            if ingest and not ingest.is_copy:
                 self._see_ingest(pull, progress, ingest, owner, now)
-            self._see_evidence(pull, progress, now)
+            self._see_evidence(pull, progress, now, live=True)
+            if pull.served and not ingest and BlobQuestion(digest) in pull.checked and progress.is_missing:
+                self._owners.setdefault(digest, pull.lease.id)
+                progress.see_snapshotter(self._owner_of(digest, pull), now)
             questions.update(self._open_questions(pull, progress, ingest))
         return questions
 
@@ -227,21 +231,30 @@ class Tracker:
             pull.moved_at = max(pull.moved_at, ingest.updated_at)
             pull.inherited &= not 0 < before < progress.downloaded
 
-    def _see_evidence(self, pull: Pull, progress: Progress, now: float) -> None:
+    def _is_alone(self, pull: Pull) -> bool:
+        """Return whether no other pull fetches or unpacks a layer of this one."""
+        chains = [chain for progress in pull.layers.values() for chain in progress.layer.chain_ids]
+        return self._unpacking.isdisjoint(chains) and not any(self._owner_of(item, pull) for item in pull.layers)
+
+    def _see_evidence(self, pull: Pull, progress: Progress, now: float, *, live: bool) -> None:
         layer, blob = progress.layer, self.facts.blobs.get(progress.layer.digest)
         if blob:
             if blob.created_at >= pull.lease.created_at and layer.digest in pull.resources.content:
                 self._owners.setdefault(layer.digest, pull.lease.id)
                 pull.moved_at = max(pull.moved_at, blob.created_at)
             progress.see_blob(blob, pull.lease, self._owner_of(layer.digest, pull))
-        progress.see_snapshots(
-            [self.facts.snapshots[chain] for chain in layer.chain_ids if chain in self.facts.snapshots],
-            pull.lease,
-            self._owner_of(layer.digest, pull),
-            now,
-            active=not self._unpacking.isdisjoint(layer.chain_ids),
-            lazy=pull.lazy,
-        )
+        if live and self.serving.may_use_another(pull):
+            return
+        snapshotter = self.serving.snapshotter_of(pull)
+        snapshots = [self.facts.snapshots.get((snapshotter, chain)) for chain in layer.chain_ids]
+        if snapshots and None not in snapshots:
+            if progress.committed_in is None:
+                progress.committed_in = pull.polls
+            absence = self.serving.absence(pull, progress, live=live)
+            owner = self._owner_of(layer.digest, pull)
+            progress.see_snapshots([item for item in snapshots if item], pull.lease, owner, absence)
+        elif not self._unpacking.isdisjoint(layer.chain_ids):
+            progress.see_unpacking(now)
 
     def _open_questions(self, pull: Pull, progress: Progress, ingest: Ingest | None) -> Iterator[Question]:
         """Yield the questions about one layer: at first, whether it is cached; later, only about visible changes."""
@@ -251,26 +264,25 @@ class Tracker:
         unpacked = [chain for chain in chains if chain in self._unpacked]
         vanished = ingest is None and (progress.started_at is not None or self._owner_of(digest, pull) is not None)
         blob = BlobQuestion(digest)
-        changed = bool(unpacked) or vanished or digest in pull.resources.content
+        changed = bool(unpacked) or progress.committed_in is not None or digest in pull.resources.content
+        changed |= vanished and not pull.served
         if not progress.complete and digest not in self.facts.blobs and (changed or blob not in pull.checked):
             yield blob
         if not progress.unpacked:
             for chain in chains:
-                question = SnapshotQuestion(chain, self._snapshotter_of(pull))
-                if chain not in self.facts.snapshots and (question not in pull.checked or chain in unpacked):
+                question = SnapshotQuestion(chain, self.serving.snapshotter_of(pull))
+                known = (question.snapshotter, chain) in self.facts.snapshots
+                if not known and (question not in pull.checked or chain in unpacked):
                     yield question
-
-    def _snapshotter_of(self, pull: Pull) -> str:
-        return pull.snapshotter or self.snapshotter or DEFAULT_SNAPSHOTTER
 
     def _conclude(self, pull: Pull, now: float) -> set[Question]:
         """End a pull whose lease was deleted, or return what is needed for that."""
         questions = self._conclusion.questions(
-            pull, self._missing_lease, self._pulls.values(), self._snapshotter_of(pull)
+            pull, self._missing_lease, self._pulls.values(), self.serving.snapshotter_of(pull)
         )
         if not questions:
             for progress in pull.layers.values():
-                self._see_evidence(pull, progress, now)
+                self._see_evidence(pull, progress, now, live=False)
             self._end(pull, self._conclusion.ending(pull, now))
         return questions
 
@@ -300,7 +312,7 @@ class Tracker:
         """
         if not pull.inherited:
             pull.suspect = False  # it makes progress, whatever it looked like before
-            if now - max(other.moved_at for other in self._pulls.values()) > UNPACK_LIMIT:
+            if not pull.served and now - max(other.moved_at for other in self._pulls.values()) > UNPACK_LIMIT:
                 self._dead.add(pull.lease.id)
                 self._end(pull, Ending(Outcome.FAILED, now, error="no progress for half an hour"))
             return

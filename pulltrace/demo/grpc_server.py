@@ -1,6 +1,6 @@
-"""EDGE: a simulated node's containerd, as others see it: gRPC on a unix socket, with our stubs of containerd's API.
+"""Serve a simulated node's containerd: gRPC on a unix socket, with the agent's stubs of containerd's API.
 
-It can also be told to keep silent or to talk nonsense, and counts what it is asked.
+It counts its calls, and can be made to keep silent or to send invalid messages.
 """
 
 import asyncio
@@ -14,7 +14,15 @@ import grpc
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from pulltrace.agent.containerd_api import content_pb2, images_pb2, leases_pb2, snapshots_pb2, version_pb2
+from pulltrace.agent.containerd_api import (
+    content_pb2,
+    image_fs_pb2,
+    images_pb2,
+    introspection_pb2,
+    leases_pb2,
+    snapshots_pb2,
+    version_pb2,
+)
 from pulltrace.demo.images import Blob
 from pulltrace.demo.store import Content, Store
 from pulltrace.demo.virtual_containerd import VirtualContainerd
@@ -247,9 +255,10 @@ def _descriptor(blob: Blob) -> dict[str, Any]:
 
 
 def _stat(store: Store, asked: Any) -> Any:
-    if asked.snapshotter != store.snapshotter:
+    snapshotter = store.snapshotters.get(asked.snapshotter)
+    if snapshotter is None:
         raise InvalidArgumentError(f"snapshotter not loaded: {asked.snapshotter}: invalid argument")
-    snapshot = store.snapshots.get(asked.key)
+    snapshot = snapshotter.snapshots.get(asked.key)
     if snapshot is None:
         raise NotFoundError(f"snapshot {asked.key} does not exist: not found")
     return snapshots_pb2.StatSnapshotResponse(
@@ -259,8 +268,27 @@ def _stat(store: Store, asked: Any) -> Any:
             kind=snapshots_pb2.COMMITTED if snapshot.committed else snapshots_pb2.ACTIVE,
             created_at=_time(snapshot.created_at),
             updated_at=_time(snapshot.created_at),
+            labels=snapshot.labels,
         )
     )
+
+
+def _plugins(store: Store, asked: Any) -> Any:
+    if list(asked.filters) != [_SNAPSHOTTER_PLUGINS]:
+        raise InvalidArgumentError("the simulated containerd lists its snapshotters only")
+    plugins = [
+        introspection_pb2.Plugin(
+            type="io.containerd.snapshotter.v1", id=snapshotter.name, exports={"root": snapshotter.root}
+        )
+        for snapshotter in store.snapshotters.values()
+    ]
+    return introspection_pb2.PluginsResponse(plugins=plugins)
+
+
+def _image_fs_info(store: Store, _: Any) -> Any:
+    folder = image_fs_pb2.FilesystemIdentifier(mountpoint=store.snapshotter.root)
+    usage = image_fs_pb2.FilesystemUsage(fs_id=folder)
+    return image_fs_pb2.ImageFsInfoResponse(image_filesystems=[usage])
 
 
 def _time(seconds: float) -> Timestamp:
@@ -268,6 +296,7 @@ def _time(seconds: float) -> Timestamp:
     return Timestamp(seconds=whole, nanos=int((seconds - whole) * 1e9))
 
 
+_SNAPSHOTTER_PLUGINS = "type==io.containerd.snapshotter.v1"
 _VERSION = "/containerd.services.version.v1.Version/Version"
 _UNARY: dict[str, tuple[Any, Callable[[Any, Any], Any]]] = {
     _VERSION: (Empty, _version),
@@ -277,4 +306,6 @@ _UNARY: dict[str, tuple[Any, Callable[[Any, Any], Any]]] = {
     "/containerd.services.leases.v1.Leases/ListResources": (leases_pb2.ListResourcesRequest, _resources),
     "/containerd.services.images.v1.Images/List": (images_pb2.ListImagesRequest, _images),
     "/containerd.services.snapshots.v1.Snapshots/Stat": (snapshots_pb2.StatSnapshotRequest, _stat),
+    "/containerd.services.introspection.v1.Introspection/Plugins": (introspection_pb2.PluginsRequest, _plugins),
+    "/runtime.v1.ImageService/ImageFsInfo": (image_fs_pb2.ImageFsInfoRequest, _image_fs_info),
 }

@@ -12,6 +12,7 @@ from inspect import GEN_RUNNING, getgeneratorstate
 from pulltrace.demo.images import Blob, Image, Layer
 from pulltrace.demo.machine import SLOTS, Machine, Slots
 from pulltrace.demo.registries import Refusal
+from pulltrace.demo.snapshotter import Mode, Snapshotter
 from pulltrace.demo.store import Ingest, Lease
 from pulltrace.images import parse, registry_host
 from pulltrace.wire import PullPhase
@@ -20,10 +21,11 @@ Thread = Generator[None, None, None]
 
 
 class Pull:
-    """A pull of ``reference``. ``state`` is None, then completed or failed; ``error`` is what the kubelet is told."""
+    """A pull of ``reference``. ``state`` is None, then completed or failed; ``error`` is the CRI's message."""
 
-    def __init__(self, node: Machine, reference: str, lease: Lease) -> None:
+    def __init__(self, node: Machine, reference: str, lease: Lease, snapshotter: Snapshotter) -> None:
         self.node = node
+        self.snapshotter = snapshotter
         self.reference = parse(reference)
         self.lease = lease
         self.image: Image | None = None
@@ -34,25 +36,25 @@ class Pull:
         self._threads: list[Thread] = [self._run()]
 
     def advance(self) -> None:
-        """One step of time."""
+        """Advance every thread by one step."""
         for thread in list(self._threads):
             over = next(thread, self) is self
             if over and thread in self._threads:
                 self._threads.remove(thread)
 
     def fail(self, error: str) -> None:
-        """It ends without an image; its lease goes, then what it had fetched."""
+        """End without an image. The lease is deleted, and then the content that it protected."""
         self._end(PullPhase.FAILED, error)
         self.node.release(self.lease)
 
     def cancel(self) -> None:
-        """The kubelet hung up."""
+        """End as a pull whose kubelet cancelled the call."""
         self.fail(
             f'rpc error: code = Canceled desc = failed to pull and unpack image "{self.reference}": context canceled'
         )
 
     def abandon(self, error: str) -> None:
-        """Nobody is left to finish it: its lease and ingests stay as they are."""
+        """End as a pull whose containerd was killed: its lease and ingests remain."""
         self._end(PullPhase.FAILED, error)
 
     def _end(self, state: PullPhase, error: str = "") -> None:
@@ -63,7 +65,7 @@ class Pull:
                 thread.close()
 
     def _run(self) -> Thread:
-        """Resolve, fetch the documents one after the other, then unpack; that fetches the layers."""
+        """Resolve the reference, fetch the documents in order, then unpack, which fetches the layers."""
         yield from self._wait(2 * self.node.registries.manner(self._host).latency)
         yield from _until(lambda: self.reference.name not in self.node.registries.silent)
         image = self.node.registries.resolve(str(self.reference))
@@ -73,8 +75,11 @@ class Pull:
         self.image = image
         for document in image.documents:
             yield from self._fetch(document)
-        yield from self._unpack(image)
-        # The CRI plugin names it by tag (or digest, when that was asked for), by digest and by image id.
+        if self.snapshotter.mode is Mode.UNPACK or image.manifest.digest in self.snapshotter.declines:
+            yield from self._unpack(image)
+        else:
+            yield from self._delegate(image)
+        # The CRI plugin makes records by tag (or by the requested digest), by digest and by image id.
         by_digest = f"{self.reference.name}@{image.target.digest}"
         for name in dict.fromkeys((str(self.reference), by_digest, image.config.digest)):
             self.node.store.record(name, image, self.node.now)
@@ -82,7 +87,7 @@ class Pull:
         self.node.release(self.lease)
 
     def _fetch(self, blob: Blob) -> Thread:
-        """Get a blob, unless the node has it or another pull is getting it."""
+        """Fetch a blob, unless the node has it or another pull is fetching it."""
         node, store = self.node, self.node.store
         with ExitStack() as held:
             yield from _until(self._slots.take)
@@ -98,7 +103,7 @@ class Pull:
                 store.commit(blob, node.now)
                 self._drop("ingests", blob.ref)
             self._hold("content", blob.digest)
-        yield  # the label comes just after the blob
+        yield  # containerd sets the label just after the commit
         store.label_source(blob.digest, self._host, self.reference.repository)
 
     def _download(self, ingest: Ingest) -> Thread:
@@ -108,41 +113,109 @@ class Pull:
             node.transfers.add(ingest.blob.ref)
             held.callback(node.transfers.discard, ingest.blob.ref)
             while ingest.received < ingest.blob.size:
-                speed = min(registries.speed(self._host, ingest.blob), node.bandwidth / len(node.transfers))
-                sent = registries.sends(ingest.blob, ingest.received, speed * node.elapsed)
-                if sent:
+                if sent := self._receive(ingest.blob, ingest.received):
                     ingest.received += sent
                     ingest.updated_at = node.now
                 yield
 
+    def _receive(self, blob: Blob, received: float) -> float:
+        """Return how many bytes of a blob arrive in this step."""
+        node, registries = self.node, self.node.registries
+        speed = min(registries.speed(self._host, blob), node.bandwidth / len(node.transfers))
+        return registries.sends(blob, received, speed * node.elapsed)
+
     def _unpack(self, image: Image) -> Thread:
-        """Layer by layer, the base first. The first one that is missing starts the download of all that follow."""
+        """Unpack the layers in order, the base first. The first one that is missing starts all downloads."""
         fetched: dict[str, bool] = {}
         for number in range(len(image.layers)):
             yield from self._unpack_layer(image, number, fetched)
 
     def _unpack_layer(self, image: Image, number: int, fetched: dict[str, bool]) -> Thread:
-        node, store = self.node, self.node.store
+        node, snapshotter = self.node, self.snapshotter
         layer, chain = image.layers[number], image.chain_ids[number]
         with ExitStack() as held:
             yield from _until(partial(node.chains.take, chain))
             held.callback(node.chains.give, chain)
-            if chain in store.snapshots:
-                if node.leases_snapshots:
-                    self._hold(store.snapshots_type, chain)
+            if self._finds(chain):
                 return
             # Prepared before its download begins.
             key = f"extract-{node.random.randrange(10**9)}-{node.random.randbytes(2).hex()} {chain}"
-            store.prepare(key, image.chain_ids[number - 1] if number else "", node.now)
-            self._hold(store.snapshots_type, key)
-            if not fetched:
-                fetched.update({item.blob.digest: False for item in image.layers[number:]})
-                self._threads += [self._fetch_layer(item, fetched) for item in image.layers[number:]]
-            yield from _until(lambda: fetched[layer.blob.digest])
-            yield from self._apply(layer, chain)
-            store.commit_snapshot(key, chain, node.now)
-            self._drop(store.snapshots_type, key)
-            self._hold(store.snapshots_type, chain)
+            snapshotter.prepare(key, _parent(image, number), node.now)
+            self._hold(snapshotter.resource_type, key)
+            if layer.blob.digest in snapshotter.cache:
+                yield
+            else:
+                if not fetched:
+                    fetched.update({item.blob.digest: False for item in image.layers[number:]})
+                    self._threads += [self._fetch_layer(item, fetched) for item in image.layers[number:]]
+                yield from _until(lambda: fetched[layer.blob.digest])
+                yield from self._apply(layer, chain)
+            snapshotter.commit(key, chain, node.now)
+            self._drop(snapshotter.resource_type, key)
+            self._hold(snapshotter.resource_type, chain)
+
+    def _finds(self, chain: str) -> bool:
+        """Return whether a layer is unpacked already."""
+        if chain not in self.snapshotter.snapshots:
+            return False
+        if self.node.leases_snapshots:
+            self._hold(self.snapshotter.resource_type, chain)
+        return True
+
+    def _delegate(self, image: Image) -> Thread:
+        """Let the snapshotter deliver the layers. Each appears in the lease only when it is committed."""
+        node, snapshotter = self.node, self.snapshotter
+        fetching = snapshotter.mode in (Mode.PARALLEL, Mode.PARALLEL_KEEP)
+        missing = {
+            layer.blob.digest: layer.blob
+            for layer, chain in zip(image.layers, image.chain_ids, strict=True)
+            if chain not in snapshotter.snapshots and layer.blob.digest not in node.store.content
+        }
+        if fetching:
+            self._threads += [self._fetch_into_file(blob) for blob in missing.values()]
+        for number, (layer, chain) in enumerate(zip(image.layers, image.chain_ids, strict=True)):
+            with ExitStack() as held:
+                yield from _until(partial(node.chains.take, chain))
+                held.callback(node.chains.give, chain)
+                if self._finds(chain):
+                    continue
+                if fetching:
+                    yield from _until(partial(self._is_fetched, layer.blob))
+                    yield from self._apply(layer, chain)
+                    if snapshotter.mode is Mode.PARALLEL_KEEP and layer.blob.digest in missing:
+                        yield from self._copy(layer.blob)
+                    snapshotter.files.pop(layer.blob.digest, None)
+                else:
+                    yield from self._wait(node.registries.manner(self._host).latency)
+                snapshotter.deliver(chain, _parent(image, number), node.now)
+                self._hold(snapshotter.resource_type, chain)
+
+    def _fetch_into_file(self, blob: Blob) -> Thread:
+        """Fetch a blob as SOCI does: into a file of the snapshotter, where containerd does not see it."""
+        node, files = self.node, self.snapshotter.files
+        name = f"{self.snapshotter.name} {blob.digest}"
+        if blob.digest in files:
+            return
+        files[blob.digest] = 0.0
+        with ExitStack() as held:
+            node.transfers.add(name)
+            held.callback(node.transfers.discard, name)
+            while not self._is_fetched(blob) and blob.digest in files:
+                files[blob.digest] += self._receive(blob, files[blob.digest])
+                yield
+
+    def _is_fetched(self, blob: Blob) -> bool:
+        received = self.snapshotter.files.get(blob.digest, 0.0)
+        return received >= blob.size or blob.digest in self.node.store.content
+
+    def _copy(self, blob: Blob) -> Thread:
+        """Copy a fetched blob into containerd: an ingest without a lease, whose ref is the bare digest."""
+        store = self.node.store
+        ingest = store.ingests[blob.digest] = Ingest(blob, self.node.now, self.node.now, received=blob.size / 2)
+        yield from self._wait(1.0)
+        ingest.received = blob.size
+        store.ingests.pop(blob.digest, None)
+        store.commit(blob, self.node.now)
 
     def _fetch_layer(self, layer: Layer, fetched: dict[str, bool]) -> Thread:
         yield from self._fetch(layer.blob)
@@ -167,6 +240,10 @@ class Pull:
 
     def _drop(self, kind: str, name: str) -> None:
         self.lease.resources.pop((kind, name), None)
+
+
+def _parent(image: Image, number: int) -> str:
+    return image.chain_ids[number - 1] if number else ""
 
 
 def _until(done: Callable[[], bool]) -> Thread:

@@ -18,9 +18,13 @@ class VirtualContainerd(Machine):
 
     pulls: list[Pull] = field(default_factory=list, init=False)
 
-    def pull(self, reference: str) -> Pull:
-        """Start a pull as the CRI's ``PullImage`` does: with a lease, before anything is known about the image."""
-        started = Pull(self, reference, self.new_lease())
+    def pull(self, reference: str, snapshotter: str = "") -> Pull:
+        """Start a pull as the CRI's ``PullImage`` does: with a lease, before anything is known about the image.
+
+        A pod's runtime class may name another snapshotter than the default one.
+        """
+        chosen = self.store.snapshotters[snapshotter] if snapshotter else self.store.snapshotter
+        started = Pull(self, reference, self.new_lease(), chosen)
         self.pulls.append(started)
         return started
 

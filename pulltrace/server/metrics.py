@@ -85,6 +85,12 @@ class Metrics:
             ["registry"],
             registry=mine,
         )
+        self._remote = Counter(
+            "pulltrace_pull_remote_bytes_total",
+            "Bytes of ended pulls that the snapshotter serves without fetching them first.",
+            ["registry"],
+            registry=mine,
+        )
         self._errors = Counter(
             "pulltrace_pull_errors_total", "Pulls that failed.", ["registry", "reason"], registry=mine
         )
@@ -141,6 +147,8 @@ class Metrics:
         if pull.status is PullPhase.FAILED:
             self._errors.labels(host, (pull.error_reason or ErrorReason.UNKNOWN).value).inc()
         self._cached.labels(host).inc(pull.cached_bytes)
+        if pull.remote_bytes:
+            self._remote.labels(host).inc(pull.remote_bytes)
         self._bound.labels((pull.bound.by if pull.bound else Factor.UNKNOWN).value).inc()
 
     def render(self, accept: str, gauges: Gauges) -> tuple[bytes, str]:

@@ -1,11 +1,14 @@
-"""Which image a lease pulls, from where, under which name, and how far each layer is."""
+"""Test which image a lease pulls, its source and name, and the progress of each layer."""
+
+import pytest
 
 from pulltrace.agent.attribution import Image, image_of, source_of
-from pulltrace.agent.layers import Layer, Progress
+from pulltrace.agent.layers import Absence, Layer, Progress
 from pulltrace.agent.manifests import Config, Descriptor, Index, Manifest
 from pulltrace.agent.model import Blob, Ingest, Lease
 from pulltrace.agent.pull import Pull
-from pulltrace.wire import MAX_LAYERS, LayerPhase, PullPhase
+from pulltrace.agent.snapshotters import Delivery, Snapshot
+from pulltrace.wire import GUEST, MAX_LAYERS, SNAPSHOTTER, LayerPhase, PullPhase
 
 LEASE = Lease("lease", 100.0)
 
@@ -47,7 +50,7 @@ def test_an_attestation_that_nobody_fetched_adds_no_layers():
     assert [layer.digest for layer in image.layers] == [digest("a")]
 
 
-def test_a_layer_that_stands_twice_is_one_blob_with_two_chain_ids():
+def test_a_layer_that_appears_twice_is_one_blob_with_two_chain_ids():
     documents = {
         digest("3"): manifest("c", ("a", 10), ("b", 20), ("a", 10)),
         digest("c"): Config([digest("d"), digest("e"), digest("f")]),
@@ -101,53 +104,134 @@ def test_an_ingest_larger_than_the_manifest_says_is_not_more_than_the_layer():
     assert progress.downloaded == 100
 
 
-def see_snapshots(progress, *times, lazy=False, active=False, owner=None):
-    progress.see_snapshots(times, LEASE, owner, 110.0, active=active, lazy=lazy)
+def see_snapshots(progress, *times, owner=None, delivery=Delivery.UNKNOWN, absence=None):
+    progress.see_snapshots([Snapshot(time, delivery) for time in times], LEASE, owner, absence)
 
 
-def test_an_unpack_that_is_prepared_says_nothing_before_the_bytes_are_here():
+def amounts(progress):
+    return progress.phase, progress.downloaded, progress.cached
+
+
+def test_a_prepared_unpack_is_no_evidence_before_the_bytes_are_complete():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
-    see_snapshots(progress, active=True)
+    progress.see_unpacking(110.0)
     assert progress.phase is LayerPhase.WAITING
     progress.see_blob(Blob(100, 104.0), LEASE, None)
-    see_snapshots(progress, active=True)
+    progress.see_unpacking(110.0)
     assert (progress.phase, progress.extract_started_at) == (LayerPhase.EXTRACTING, 110.0)
     see_snapshots(progress, 112.0)
     assert (progress.phase, progress.extracted_at) == (LayerPhase.EXTRACTED, 112.0)
 
 
-def test_no_layer_is_unpacked_before_it_came_though_the_poll_began_before():
+def test_unpacking_never_starts_before_the_blob_although_the_poll_did():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     progress.see_blob(Blob(100, 110.2), LEASE, None)
-    see_snapshots(progress, active=True)
+    progress.see_unpacking(110.0)
     assert progress.extract_started_at == 110.2
-
-
-def test_a_layer_that_stands_twice_is_unpacked_when_both_are():
-    progress = Progress(Layer(digest("a"), "", 100, (digest("d"), digest("e"))))
-    progress.see_blob(Blob(100, 104.0), LEASE, None)
-    see_snapshots(progress, 105.0, active=True)
-    assert progress.phase is LayerPhase.EXTRACTING
-    see_snapshots(progress, 105.0, 108.0)
-    assert (progress.phase, progress.extracted_at) == (LayerPhase.EXTRACTED, 108.0)
 
 
 def test_a_snapshot_older_than_the_lease_is_cached():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     see_snapshots(progress, 50.0)
-    assert (progress.phase, progress.cached, progress.downloaded) == (LayerPhase.CACHED, 100, 0)
+    assert amounts(progress) == (LayerPhase.CACHED, 0, 100)
 
 
-def test_a_layer_unpacked_and_discarded_between_two_polls_was_fetched():
+def test_a_layer_that_another_pull_unpacked_was_downloaded_by_that_pull():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     see_snapshots(progress, 105.0, owner="other")
-    assert (progress.downloaded, progress.cached, progress.fetched_by) == (100, 0, "other")
+    assert amounts(progress) == (LayerPhase.EXTRACTED, 100, 0)
+    assert progress.fetched_by == "other"
 
 
-def test_a_layer_that_a_lazy_snapshotter_mounts_was_not_fetched():
+def test_a_missing_blob_proves_nothing_before_it_was_requested_again():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
-    see_snapshots(progress, 105.0, lazy=True)
-    assert (progress.phase, progress.downloaded, progress.cached) == (LayerPhase.EXTRACTED, 0, 100)
+    see_snapshots(progress, 105.0)
+    assert amounts(progress) == (LayerPhase.WAITING, 0, 0)
+    progress.see_blob(Blob(100, 104.0), LEASE, None)
+    see_snapshots(progress, 105.0)
+    assert amounts(progress) == (LayerPhase.EXTRACTED, 100, 0)
+
+
+@pytest.mark.parametrize(
+    ("absence", "expected", "fetched_by"),
+    [
+        (Absence.STAGED, (LayerPhase.CACHED, 0, 100), None),
+        (Absence.DISCARDED, (LayerPhase.EXTRACTED, 100, 0), None),
+        (Absence.SNAPSHOTTER, (LayerPhase.EXTRACTED, 100, 0), SNAPSHOTTER),
+    ],
+)
+def test_the_reason_for_a_missing_blob_decides_who_had_the_bytes(absence, expected, fetched_by):
+    progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
+    see_snapshots(progress, 105.0, absence=absence)
+    assert amounts(progress) == expected
+    assert (progress.fetched_by, progress.extracted_at) == (fetched_by, 105.0)
+
+
+@pytest.mark.parametrize("seen_before", [False, True])
+def test_a_streamed_layer_is_neither_downloaded_nor_cached_whether_or_not_a_poll_saw_it_live(seen_before):
+    progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
+    if seen_before:
+        progress.see_snapshotter(None, 104.0)
+        assert (progress.phase, progress.fetched_by) == (LayerPhase.DOWNLOADING, SNAPSHOTTER)
+    see_snapshots(progress, 105.0, delivery=Delivery.STREAMED)
+    progress.end(completed=True)
+    assert amounts(progress) == (LayerPhase.REMOTE, 0, 0)
+    assert progress.fetched_by is None
+
+
+def test_a_streamed_layer_whose_blob_another_snapshotter_has_is_not_cached():
+    progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
+    progress.see_blob(Blob(100, 50.0), LEASE, None)
+    see_snapshots(progress, 105.0, delivery=Delivery.STREAMED)
+    assert amounts(progress) == (LayerPhase.REMOTE, 0, 0)
+
+
+def test_a_guest_is_named_as_the_one_that_will_fetch_the_layer():
+    progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
+    see_snapshots(progress, 105.0, delivery=Delivery.GUEST)
+    assert (progress.phase, progress.fetched_by) == (LayerPhase.REMOTE, GUEST)
+
+
+@pytest.mark.parametrize("seen_before", [False, True])
+def test_a_layer_fetched_by_the_snapshotter_counts_as_downloaded_when_it_is_committed(seen_before):
+    progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
+    if seen_before:
+        progress.see_snapshotter(None, 104.0)
+        assert amounts(progress) == (LayerPhase.DOWNLOADING, 0, 0)
+    see_snapshots(progress, 105.0, delivery=Delivery.FETCHED)
+    assert amounts(progress) == (LayerPhase.EXTRACTED, 100, 0)
+    assert progress.fetched_by == SNAPSHOTTER
+
+
+def test_the_copy_that_the_snapshotter_keeps_in_containerd_changes_nothing():
+    progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
+    progress.see_snapshotter(None, 104.0)
+    progress.see_blob(Blob(100, 104.5), LEASE, None)
+    see_snapshots(progress, 105.0, delivery=Delivery.FETCHED)
+    assert amounts(progress) == (LayerPhase.EXTRACTED, 100, 0)
+    assert progress.fetched_by == SNAPSHOTTER
+
+
+def test_a_blob_that_the_node_had_stays_cached_although_the_snapshotter_prepared_the_layer():
+    progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
+    progress.see_blob(Blob(100, 50.0), LEASE, None)
+    see_snapshots(progress, 105.0, delivery=Delivery.FETCHED)
+    assert amounts(progress) == (LayerPhase.EXTRACTED, 0, 100)
+
+
+def test_a_layer_that_the_snapshotter_declines_waits_for_containerd():
+    progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
+    progress.see_snapshotter(None, 104.0)
+    progress.see_containerd()
+    assert (progress.phase, progress.fetched_by, progress.started_at) == (LayerPhase.WAITING, None, None)
+
+
+def test_what_another_snapshotter_holds_is_forgotten():
+    progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
+    see_snapshots(progress, 50.0)
+    progress.see_other_snapshotter()
+    assert amounts(progress) == (LayerPhase.WAITING, 0, 0)
+    assert not progress.complete
 
 
 def test_a_layer_that_the_pull_fetches_after_all_was_not_cached():

@@ -31,8 +31,10 @@ READ_ONLY = {
     "/containerd.services.leases.v1.Leases/ListResources",
     "/containerd.services.images.v1.Images/List",
     "/containerd.services.snapshots.v1.Snapshots/Stat",
+    "/containerd.services.introspection.v1.Introspection/Plugins",
+    "/runtime.v1.ImageService/ImageFsInfo",
 }
-"""All that the agent may ever call. Not one of them changes anything."""
+"""All that the agent may ever call. None of these changes anything."""
 
 SILENCE = """
 import sys
@@ -150,7 +152,7 @@ async def test_questions_without_a_response_do_not_delay_the_others(client, simu
         finally:
             asking -= 1
 
-    monkeypatch.setattr(client, "unpacked_at", hang)
+    monkeypatch.setattr(client, "snapshot", hang)
     monkeypatch.setattr(polling, "DEADLINE", 3.0)
     poller = Poller(client)
     await poller.poll(simulated.now)

@@ -554,26 +554,6 @@ def test_a_pull_that_only_downloads_raises_no_question(start_simulated, push):
     assert not watched.questions
 
 
-def test_a_lazy_snapshotter_has_nothing_left_to_fetch(start_simulated, push):
-    node = start_simulated(CONTAINERD_1, snapshotter="stargz")
-    watched = Watched(node)
-    watched.poll()
-    ref, image = push("app:1", ("app", 60))
-    pull = node.pull(ref)
-    node.registries.holds[image.layers[0].blob.digest] = 0  # nothing comes through the content store
-    watched.polls(2)
-    node.store.ingests.clear()
-    pull.lease.resources = {key: None for key in pull.lease.resources if key[0] == "content"}
-    (chain,) = image.chain_ids
-    node.store.prepare("remote", "", node.now)
-    node.store.commit_snapshot("remote", chain, node.now)
-    pull.lease.resources["snapshots/stargz", chain] = None
-    watched.poll()
-    (told,) = watched.live
-    assert told.snapshotter == "stargz"
-    assert to_fetch(told) == downloaded(told) == 0
-
-
 def test_finished_pulls_leave_nothing_in_memory(watched, push):
     for number in range(200):
         watched.node.pull(push(f"app{number}:1", (f"app{number}", 1))[0])

@@ -15,6 +15,7 @@ from pulltrace.agent.model import (
     Question,
     SnapshotQuestion,
 )
+from pulltrace.agent.snapshotters import Snapshot, Snapshotters, delivery_of
 from pulltrace.agent.tracker import Tracker
 from pulltrace.demo.virtual_containerd import LEASE_LIFE, VirtualContainerd
 from pulltrace.wire import PullState
@@ -28,7 +29,7 @@ class Watched:
     def __init__(self, node: VirtualContainerd, *, tracker: Tracker | None = None) -> None:
         self.node = node
         self.tracker = tracker or Tracker()
-        self.tracker.containerd_since = node.since
+        self._introduce()
         self.live: list[PullState] = []
         self.ended: list[PullState] = []
         self.history: dict[str, list[PullState]] = {}
@@ -82,6 +83,12 @@ class Watched:
     def restart(self) -> None:
         """Start another agent."""
         self.tracker, self.live = Tracker(), []
+        self._introduce()
+
+    def _introduce(self) -> None:
+        store = self.node.store
+        roots = {name: snapshotter.root for name, snapshotter in store.snapshotters.items()}
+        self.tracker.serving.know(Snapshotters(roots, store.snapshotter.name))
         self.tracker.containerd_since = self.node.since
 
     def respond(self, question: Question) -> object:
@@ -95,8 +102,11 @@ class Watched:
                 item = store.content.get(digest)
                 return item and (item.blob.data or b"")
             case SnapshotQuestion(chain_id, snapshotter):
-                snapshot = store.snapshots.get(chain_id) if snapshotter == store.snapshotter else None
-                return snapshot.created_at if snapshot and snapshot.committed else None
+                loaded = store.snapshotters.get(snapshotter)
+                snapshot = loaded.snapshots.get(chain_id) if loaded else None
+                if not snapshot or not snapshot.committed:
+                    return None
+                return Snapshot(snapshot.created_at, delivery_of(snapshotter, snapshot.labels))
             case ImageQuestion(target):
                 return [
                     ImageRecord(item.name, item.image.target.digest, item.updated_at, item.created_at)

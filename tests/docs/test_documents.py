@@ -190,7 +190,8 @@ def test_the_agent_can_make_exactly_the_calls_named_in_security() -> None:
         if service := re.search(r"^service (\w+)", text, re.MULTILINE):
             calls |= {f"{service[1]}.{name}" for name in re.findall(r"^  rpc (\w+)", text, re.MULTILINE)}
     security = (ROOT / "SECURITY.md").read_text()
-    assert set(re.findall(r"`((?:Version|Content|Leases|Images|Snapshots)\.\w+)`", security)) == calls
+    services = "Version|Content|Leases|Images|Snapshots|Introspection|Events"
+    assert set(re.findall(rf"`((?:{services})\.\w+)`", security)) == calls
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:

@@ -15,6 +15,7 @@ from pulltrace.server.limits import Limits
 from pulltrace.server.pulls import go_agent
 from pulltrace.server.pulls.node import DEFAULT_HEARTBEAT, Node, Pull, is_told
 from pulltrace.wire import (
+    SNAPSHOTTER,
     UNKNOWN_IMAGE,
     AgentReport,
     ErrorReason,
@@ -267,6 +268,6 @@ def _learn_unpacking(node: Node, before: list[LayerState] | None, after: list[La
     for old, new in zip(before, after, strict=True):
         if new.state is LayerPhase.EXTRACTED is not old.state and new.extracted_at:
             turns = [time for time in (new.completed_at or new.extract_started_at, below) if time]
-            if turns:
+            if turns and new.fetched_by != SNAPSHOTTER:  # its download is part of that time
                 node.unpacking.saw(new.total_bytes, max((new.extracted_at - max(turns)).total_seconds(), 0.0))
         below = new.extracted_at

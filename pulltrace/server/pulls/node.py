@@ -11,6 +11,7 @@ from msgspec import structs
 from pulltrace.server.pulls.rates import Speed, Unpacking
 from pulltrace.server.pulls.verdict import Verdict
 from pulltrace.wire import (
+    SNAPSHOTTER,
     ErrorReason,
     LayerPhase,
     LayerState,
@@ -105,7 +106,10 @@ class Pull:
                 counted = layer.downloaded_bytes if whole else 0
             else:
                 grown = counted = speed.saw(layer.downloaded_bytes, now)
-            if layer.fetched_by:
+            if layer.fetched_by == SNAPSHOTTER:
+                # It is counted when it is complete, which is no measure of the speed.
+                came += counted
+            elif layer.fetched_by:
                 other += grown
             else:
                 own += grown
@@ -255,7 +259,7 @@ class Node:
 
 
 def _arrived(layer: LayerState) -> LayerState:
-    if layer.state is LayerPhase.CACHED:
+    if layer.state in (LayerPhase.CACHED, LayerPhase.REMOTE):
         return layer
     came = max(layer.total_bytes - layer.cached_bytes, layer.downloaded_bytes)
     return structs.replace(layer, downloaded_bytes=came, state=LayerPhase.EXTRACTED)

@@ -11,17 +11,25 @@ from pulltrace.server.pulls.analysis import NO_INSIGHT, Insight
 from pulltrace.server.pulls.node import Pull
 from pulltrace.server.pulls.rates import seconds_left
 from pulltrace.wire import (
+    SNAPSHOTTER,
     ErrorReason,
     LayerPhase,
     LayerState,
     LayerStatus,
+    PercentBasis,
     PodCorrelation,
     PullPhase,
     PullStatus,
     to_time,
 )
 
-_DONE = (LayerPhase.CACHED, LayerPhase.DOWNLOADED, LayerPhase.EXTRACTING, LayerPhase.EXTRACTED)
+_DONE = (
+    LayerPhase.CACHED,
+    LayerPhase.DOWNLOADED,
+    LayerPhase.EXTRACTING,
+    LayerPhase.EXTRACTED,
+    LayerPhase.REMOTE,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +54,7 @@ class _Sums:
     total: int = 0
     downloaded: int = 0
     cached_bytes: int = 0
+    remote_bytes: int = 0
     done: int = 0
     cached: int = 0
     extracted: int = 0
@@ -53,13 +62,14 @@ class _Sums:
     to_unpack: int = 0
     unpacking: bool = False
     elsewhere: bool = False
+    by_snapshotter: bool = False
 
 
 def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, now: float) -> PullStatus:
     """One attempt, as it is now."""
     state, node = pull.state, pull.node
     sums = _sums(state.layers or [])
-    to_fetch = max(sums.total - sums.cached_bytes, 0)
+    to_fetch = max(sums.total - sums.cached_bytes - sums.remote_bytes, 0)
     downloaded = min(sums.downloaded, to_fetch) if state.total_known else sums.downloaded
     pull.best_percent = max(pull.best_percent, _percent(pull.phase, state.total_known, downloaded, to_fetch))
     live = pull.ended_at is None
@@ -78,6 +88,8 @@ def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, now: fl
         status=pull.phase,
         image_bytes=sums.total,
         cached_bytes=sums.cached_bytes,
+        remote_bytes=sums.remote_bytes,
+        percent_basis=PercentBasis.LAYERS if sums.by_snapshotter else PercentBasis.BYTES,
         extracted_bytes=sums.extracted_bytes,
         layers_cached=sums.cached,
         layers_extracted=sums.extracted,
@@ -149,8 +161,11 @@ def _sums(layers: list[LayerState]) -> _Sums:
             sums.done += 1
         elif layer.fetched_by:
             sums.elsewhere = True
+        sums.by_snapshotter |= layer.fetched_by == SNAPSHOTTER
         if state is LayerPhase.CACHED:
             sums.cached += 1
+        elif state is LayerPhase.REMOTE:
+            sums.remote_bytes += layer.total_bytes
         elif state is LayerPhase.EXTRACTED:
             sums.extracted += 1
             sums.extracted_bytes += layer.total_bytes
@@ -172,13 +187,15 @@ def _percent(phase: PullPhase, total_known: bool, downloaded: int, to_fetch: int
 
 
 def _seconds_left(pull: Pull, sums: _Sums, to_download: int, now: float) -> float | None:
+    if sums.by_snapshotter:
+        return None
     # The original's agent knows nothing of unpacking.
     to_unpack = 0 if pull.node.legacy else sums.to_unpack
     return seconds_left(to_download, pull.arriving.rate(now), to_unpack, pull.node.unpacking.rate)
 
 
 def _is_stalled(pull: Pull, sums: _Sums, timeout: float, now: float) -> bool:
-    """No byte came, nothing is being unpacked, and it is not for another pull to move."""
+    """Return whether no byte has arrived for ``timeout`` seconds, although this pull itself should receive bytes."""
     if pull.phase not in (PullPhase.RESOLVING, PullPhase.DOWNLOADING) or sums.unpacking or sums.elsewhere:
         return False
     return now - pull.arriving.grew_at >= timeout

@@ -1,0 +1,89 @@
+"""A snapshotter of one simulated node: how it delivers layers, and the snapshots that it has. Sans-I/O.
+
+The modes were observed with overlayfs, erofs, soci-snapshotter, stargz-snapshotter and nydus-snapshotter.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Mode(Enum):
+    """Who fetches the layers of an image, and which labels their snapshots get."""
+
+    UNPACK = "containerd fetches the blobs and unpacks them"
+    PARALLEL = "the snapshotter fetches and unpacks all layers at the same time, and keeps no blob"
+    PARALLEL_KEEP = "the same, but every blob is copied into containerd"
+    STREAM = "the snapshotter mounts the layers and fetches them while the container reads them"
+    GUEST = "a virtual machine will fetch the layers itself"
+
+
+SOCI = {"containerd.io/snapshot/remote/namespace": "k8s.io"}
+LABELS: dict[Mode, dict[str, str]] = {
+    Mode.UNPACK: {},
+    Mode.PARALLEL: SOCI,
+    Mode.PARALLEL_KEEP: SOCI,
+    Mode.STREAM: {"containerd.io/snapshot/remote": "remote snapshot"},
+    Mode.GUEST: {"containerd.io/snapshot/nydus-proxy-mode": "true"},
+}
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """A committed snapshot, whose key is a chain id, or one that is being prepared."""
+
+    key: str
+    parent: str
+    committed: bool
+    created_at: float
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class Snapshotter:
+    """One snapshotter. It ``declines`` the images with these manifests: containerd then fetches and unpacks them.
+
+    ``cache`` has the digests of layers whose content the snapshotter already has although no image uses it.
+    ``files`` has the bytes that it has received of each layer that it is fetching.
+    """
+
+    name: str
+    mode: Mode = Mode.UNPACK
+    declines: set[str] = field(default_factory=set)
+    cache: set[str] = field(default_factory=set)
+    snapshots: dict[str, Snapshot] = field(default_factory=dict)
+    files: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def root(self) -> str:
+        """Return the folder that it exports."""
+        return f"/var/lib/containerd/io.containerd.snapshotter.v1.{self.name}"
+
+    @property
+    def resource_type(self) -> str:
+        """Return the type under which a lease lists its snapshots."""
+        return f"snapshots/{self.name}"
+
+    def prepare(self, key: str, parent: str, now: float) -> None:
+        """Prepare the snapshot into which a layer will be unpacked."""
+        self.snapshots[key] = Snapshot(key, parent, committed=False, created_at=now)
+
+    def commit(self, key: str, chain_id: str, now: float) -> None:
+        """Commit a prepared snapshot."""
+        parent = self.snapshots.pop(key).parent
+        self.snapshots[chain_id] = Snapshot(chain_id, parent, committed=True, created_at=now)
+
+    def deliver(self, chain_id: str, parent: str, now: float) -> None:
+        """Commit the snapshot of a layer that the snapshotter has prepared itself."""
+        self.snapshots[chain_id] = Snapshot(
+            chain_id, parent, committed=True, created_at=now, labels=dict(LABELS[self.mode])
+        )
+
+    def keep(self, keys: set[str]) -> None:
+        """Collect every snapshot except these and their parents."""
+        parents = list(keys)
+        while parents:
+            snapshot = self.snapshots.get(parents.pop())
+            if snapshot and snapshot.parent and snapshot.parent not in keys:
+                keys.add(snapshot.parent)
+                parents.append(snapshot.parent)
+        self.snapshots = {key: item for key, item in self.snapshots.items() if key in keys}
