@@ -1,4 +1,4 @@
-"""The chart as Helm's own library renders it (helm-python-sdk carries Helm 4's Go code), and a way to look into it."""
+"""The chart, rendered by Helm's own library (helm-python-sdk contains Helm 4's Go code), and queries of the result."""
 
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from helm_python.errors import HelmRenderError, HelmValuesError  # noqa: E402  #
 __all__ = [
     "ACKNOWLEDGED",
     "CHART",
+    "PLATFORMS",
     "PRESETS",
     "HelmRenderError",
     "HelmValuesError",
@@ -23,11 +24,12 @@ __all__ = [
 
 CHART = Path(__file__).parents[2] / "charts" / "pulltrace"
 PRESETS = sorted((CHART / "ci").glob("*-values.yaml"))
+PLATFORMS = sorted((CHART / "presets").glob("*.yaml"))
 ACKNOWLEDGED = {"agent": {"runtimeSocket": {"risksAcknowledged": True}}}
 
 
 class Strict(yaml.SafeLoader):
-    """YAML in which a key stands once: Helm takes the last of two, kustomize and Argo CD refuse them."""
+    """YAML that rejects a repeated key: Helm uses the last one, but kustomize and Argo CD reject it."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = [self.construct_object(key) for key, _ in node.value]
@@ -37,7 +39,7 @@ class Strict(yaml.SafeLoader):
 
 
 class Rendered:
-    """A release's objects by ``Kind/name`` (``Kind/namespace/name`` where two share a name), and its notes."""
+    """The objects of a release by ``Kind/name`` (``Kind/namespace/name`` if two have the same name), and its notes."""
 
     def __init__(self, files: dict[str, str]) -> None:
         self.notes = next((text for path, text in files.items() if path.endswith("NOTES.txt")), "")
@@ -59,9 +61,9 @@ class Rendered:
             self.objects[f"{document['kind']}/{meta['namespace']}/{meta['name']}"] = document
 
     def at(self, place: str) -> Any:
-        """``Kind/name#spec.ports.0.port`` → what stands there, ``None`` when nothing does.
+        """Return the contents of a place such as ``Kind/name#spec.ports.0.port``, or ``None`` if it does not exist.
 
-        ``[name]`` picks a list's item by its name; ``~`` stands for a dot inside a key.
+        ``[name]`` selects an item of a list by its name; ``~`` is a dot inside a key.
         """
         key, _, path = place.partition("#")
         found: Any = self.objects.get(key) or self.hooks.get(key)
@@ -78,7 +80,7 @@ class Rendered:
 
 
 def values(*given: Any) -> dict[str, Any]:
-    """The least values that install, with ``{"a.b": 1}`` or nested ones over them."""
+    """Return the minimal values for an installation, overridden by ``{"a.b": 1}`` or nested values."""
     merged: dict[str, Any] = {}
     for one in (ACKNOWLEDGED, *given):
         for path, value in one.items():
@@ -97,7 +99,7 @@ def _set(tree: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 def render(given: dict[str, Any] | None = None, *, name: str = "pulltrace", namespace: str = "pulltrace") -> Rendered:
-    """Validate against the schema and render. Raises Helm's own errors."""
+    """Validate values against the schema and render the chart. Raise Helm's own errors."""
     with helm.Chart.load(CHART) as chart:
         chart.validate_schema(given or {})
         return Rendered(chart.render(given or {}, name=name, namespace=namespace))

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from pulltrace.server.kubernetes.api import EVENTS, PODS
-from tests.chart.rendering import CHART, PRESETS, render
+from tests.chart.rendering import CHART, PLATFORMS, PRESETS, render, values
 from tests.real.apiserver import APIError, APIServer
 from tests.real.process import Process, free_port
 from tests.real.versions import HELM
@@ -41,6 +41,7 @@ FOREIGN = [
     ("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors"),
     ("monitoring.coreos.com", "v1", "PrometheusRule", "prometheusrules"),
     ("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
+    ("autoscaling.k8s.io", "v1", "VerticalPodAutoscaler", "verticalpodautoscalers"),
 ]
 
 
@@ -131,8 +132,10 @@ async def test_every_object_of_every_preset_passes_a_strict_server_side_dry_run(
     await make_namespaces(cluster, NAMESPACE, "observability", "grafana")
     await make_foreign_kinds(cluster)
     known, seen = await plurals(cluster), set()
-    for preset in PRESETS:
-        rendered = render(yaml.safe_load(preset.read_text()), namespace=NAMESPACE)
+    given = [yaml.safe_load(preset.read_text()) for preset in PRESETS]
+    given += [values(yaml.safe_load(preset.read_text())) for preset in PLATFORMS]
+    for chosen in given:
+        rendered = render(chosen, namespace=NAMESPACE)
         for key, document in (rendered.objects | rendered.hooks).items():
             kind = (document["apiVersion"], document["kind"])
             if key.startswith(("ConfigMap/pulltrace-extra", "ConfigMap/pulltrace-text")):
@@ -339,3 +342,19 @@ async def test_a_release_of_chart_0_1_0_is_upgraded_in_place(cluster: APIServer,
     with pytest.raises(APIError) as gone:
         await cluster.request("GET", f"/api/v1/namespaces/{NAMESPACE}/configmaps/pulltrace-config")
     assert gone.value.code == 404
+
+
+async def test_it_installs_as_a_conditional_dependency(cluster: APIServer, helm: Helm, tmp_path: Path) -> None:
+    await make_namespaces(cluster, NAMESPACE)
+    parent = tmp_path / "parent"
+    shutil.copytree(CHART, parent / "charts" / "pulltrace")
+    dependency = {"name": "pulltrace", "version": ">=0.1.0", "condition": "pulltrace.enabled"}
+    about = {"apiVersion": "v2", "name": "parent", "version": "1.0.0", "dependencies": [dependency]}
+    (parent / "Chart.yaml").write_text(yaml.safe_dump(about))
+    acknowledged = "--set=pulltrace.agent.runtimeSocket.risksAcknowledged=true"
+    await helm("install", "parent", parent, *FLAGS, acknowledged, "--set=pulltrace.enabled=true")
+    daemonsets = f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets"
+    [agent] = (await cluster.request("GET", daemonsets))["items"]
+    assert agent["metadata"]["name"] == "parent-pulltrace-agent"
+    await helm("upgrade", "parent", parent, *FLAGS, acknowledged, "--set=pulltrace.enabled=false")
+    assert (await cluster.request("GET", daemonsets))["items"] == []

@@ -1,0 +1,79 @@
+"""The values files for platforms: each renders, sets its socket, and is listed on the compatibility page."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.chart.rendering import CHART as CHART_FOLDER
+from tests.chart.rendering import PLATFORMS, HelmRenderError, helm, render, values
+
+pytestmark = pytest.mark.chart
+
+DEFAULT = "/run/containerd/containerd.sock"
+SOCKETS = {
+    "aks": DEFAULT,
+    "eks-al2023": DEFAULT,
+    "eks-auto-mode": DEFAULT,
+    "eks-bottlerocket": DEFAULT,
+    "gke-standard": DEFAULT,
+    "k0s": "/run/k0s/containerd.sock",
+    "k3s": "/run/k3s/containerd/containerd.sock",
+    "kind": DEFAULT,
+    "microk8s": "/var/snap/microk8s/common/run/containerd.sock",
+    "minikube": DEFAULT,
+    "openshift": None,
+    "rke2": "/run/k3s/containerd/containerd.sock",
+    "talos": DEFAULT,
+}
+AGENT = "DaemonSet/pulltrace-agent#spec.template.spec"
+SERVER = "Deployment/pulltrace-server#spec.template.spec"
+each_platform = pytest.mark.parametrize("path", PLATFORMS, ids=lambda path: path.stem)
+
+
+def load(path: Path) -> dict[str, Any]:
+    return values(yaml.safe_load(path.read_text()))
+
+
+@each_platform
+def test_a_platform_renders_with_the_socket_of_its_containerd(path: Path) -> None:
+    rendered = render(load(path))
+    assert rendered.at(f"{AGENT}.containers.0.env.[PULLTRACE_CONTAINERD_SOCKET].value") == SOCKETS[path.stem]
+    assert helm.lint(CHART_FOLDER, load(path), strict=True)["messages"] == []
+    assert rendered.at(f"{SERVER}.containers.0.image").startswith("ghcr.io/d44b/pulltrace-server:")
+
+
+@each_platform
+def test_a_platform_leaves_the_acknowledgement_to_the_user(path: Path) -> None:
+    given = yaml.safe_load(path.read_text())
+    if SOCKETS[path.stem] is None:
+        render(given)
+    else:
+        with pytest.raises(HelmRenderError, match="risksAcknowledged=true"):
+            render(given)
+        assert "--set agent.runtimeSocket.risksAcknowledged=true" in path.read_text()
+
+
+def test_every_platform_has_its_expected_socket() -> None:
+    assert SOCKETS.keys() == {path.stem for path in PLATFORMS}
+
+
+@pytest.mark.parametrize("name", ["eks-bottlerocket", "eks-auto-mode"])
+def test_where_selinux_is_always_enforced_the_agent_has_a_type_that_may_connect(name: str) -> None:
+    [path] = [path for path in PLATFORMS if path.stem == name]
+    assert render(load(path)).at(f"{AGENT}.containers.0.securityContext.seLinuxOptions.type") == "spc_t"
+
+
+def test_on_openshift_the_server_runs_with_the_user_that_openshift_assigns() -> None:
+    [path] = [path for path in PLATFORMS if path.stem == "openshift"]
+    assert render(load(path)).at(f"{SERVER}.securityContext") == {
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def test_the_compatibility_page_lists_every_platform() -> None:
+    page = (CHART_FOLDER.parents[1] / "docs" / "compatibility.md").read_text()
+    assert set(re.findall(r"`presets/([\w-]+)\.yaml`", page)) == SOCKETS.keys()
