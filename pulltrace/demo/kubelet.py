@@ -1,17 +1,19 @@
-"""PURE: one node's kubelet at work: it has its containerd pull what pods need, and says so as a kubelet does.
+"""One simulated kubelet: it pulls the images of its pods and reports as a real one does. Sans-I/O.
 
-What it says goes to ``outbox``, for the API server. Its constants and order are those of pkg/kubelet/images
-(Kubernetes 1.37): ``Pulling`` is said before the pull's turn comes, a failure is tried again after 10 s, then 20 s, up
-to 300 s.
+Each pod has a worker, which *syncs* the pod. A sync first writes the pod's status as the sync before left it, then
+tries to start every container that does not run. So the reason of a failed pull appears in the status only with the
+next sync, 10 to 15 s later. The pulls belong to the kubelet, not to the pods: the pull of a deleted pod goes on.
+
+Reports are put into ``outbox``, for the API server. Constants and order are those of pkg/kubelet (Kubernetes 1.37);
+``tests/kubelet`` holds it to the behaviour of a real kubelet.
 """
 
+import copy
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from enum import Enum
 from functools import partial
 from typing import Any
 
-from pulltrace.demo.machine import Locks, Slots
 from pulltrace.demo.pod_events import Object, PodEvents
 from pulltrace.demo.pull import Pull
 from pulltrace.demo.virtual_containerd import VirtualContainerd
@@ -19,14 +21,14 @@ from pulltrace.images import InvalidReferenceError, normalise, parse
 from pulltrace.wire import PullPhase
 
 FIRST_BACK_OFF, LONGEST_BACK_OFF = 10.0, 300.0
-SYNC_AGAIN = 2.0
-"""Seconds after a failure until the kubelet looks again, and finds that it is not time yet."""
+SYNC_AGAIN, SYNC_JITTER = 10.0, 0.5
+"""Seconds from a sync that failed to the next one, and the largest random share that is added to them."""
+SYNC_SOON = 1.0
+"""Seconds to the next sync when a sandbox or a container has started, which the kubelet notices itself."""
 START_TAKES = 0.4
 
-SYNC_PERIOD = 10.0
-"""Seconds between two looks at a pod that needs no pull to fail: no name, or never to be pulled."""
-
-Worker = Generator[None, None, None]
+Work = Generator[None, None, bool]
+Wait = Generator[None, None, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,143 +40,219 @@ class Said:
     gone: bool = False
 
 
-class _Attempt(Enum):
-    SUCCEEDED = "the image is there"
-    FAILED = "it was not to be had"
-    IMPOSSIBLE = "there was nothing to try"
-
-
 @dataclass(slots=True)
+class _BackOff:
+    delay: float
+    until: float
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    """A pull that was requested. It starts when the pulls before it leave it room."""
+
+    reference: str
+    began: float = 0.0
+    pull: Pull | None = None
+
+    @property
+    def over(self) -> bool:
+        return self.pull is not None and self.pull.state is not None
+
+
+@dataclass(slots=True, eq=False)
 class _Pod:
-    arrival: PodEvents
+    reports: PodEvents
     policy: str
-    workers: list[Worker] = field(default_factory=list)
-    pulls: list[Pull] = field(default_factory=list)
+    worker: Work
+    deleted: bool = False
+    pulls: bool = False
+    """Whether the worker waits for a pull. Nothing interrupts it then, not even the deletion of the pod."""
+    changed: bool = True
+    """Whether its sandbox or a container has started since the sync began."""
+    running: set[str] = field(default_factory=set)
     events: dict[str, Object] = field(default_factory=dict)
-    attempts: Locks = field(default_factory=Locks)
+    back_offs: dict[str, _BackOff] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return str(self.reports.pod["metadata"]["name"])
 
 
 class Kubelet:
-    """``parallel`` pulls at a time on ``node``; the kubelet's own default is one after the other."""
+    """The kubelet of ``node``, with ``parallel`` pulls at a time; by default one after the other, as real ones."""
 
     def __init__(self, node: VirtualContainerd, *, parallel: int = 1) -> None:
         self.node = node
         self.outbox: list[Said] = []
-        self._slots = Slots(parallel)
-        self._pods: dict[str, _Pod] = {}
+        self._parallel = parallel
+        self._pods: list[_Pod] = []
+        self._requests: list[_Request] = []
+        self._runs = True
         self._elapsed = 0.0
 
     def add(self, pod: Object, *, policy: str = "IfNotPresent") -> None:
-        """The scheduler put a pod here; ``policy`` is that of all its containers."""
-        added = self._pods[pod["metadata"]["name"]] = _Pod(PodEvents(pod), policy)
-        spec = pod["spec"]
-        init = [container["name"] for container in spec.get("initContainers", [])]
-        for container in spec["containers"]:
-            added.workers.append(self._container(added, [*init, container["name"]]))
-            init = []
-        self._say_pod(added)
+        """Accept a pod from the scheduler; ``policy`` is the pull policy of all its containers."""
+        added = _Pod(PodEvents(pod), policy, worker=_nothing())
+        if self._runs:
+            added.worker = self._work(added)
+        self._pods.append(added)
+        self._write(added)
 
     def remove(self, name: str) -> None:
-        """The pod is deleted, and with it the pulls that nobody else waits for, and its events."""
-        pod = self._pods.pop(name, None)
-        if pod is None:
-            return
-        for worker in pod.workers:
-            worker.close()
-        for pull in pod.pulls:
-            if pull.state is None:
-                pull.cancel()
-        self.outbox += [Said("events", event, gone=True) for event in pod.events.values()]
-        self.outbox.append(Said("pods", pod.arrival.pod, gone=True))
+        """Delete the pod and its events. A pull that it waits for goes on, and its end is still reported."""
+        for pod in self._pods:
+            if pod.name == name and not pod.deleted:
+                pod.deleted = True
+                self.outbox.append(Said("pods", pod.reports.pod, gone=True))
+                if not pod.pulls:
+                    self._forget(pod)
+                return
+
+    def stop(self) -> None:
+        """End, and cancel all pulls: containerd notices at once that its client is gone."""
+        self._runs = False
+        for request in self._requests:
+            if request.pull is not None and not request.over:
+                request.pull.cancel()
+        self._requests.clear()
+        for pod in [pod for pod in self._pods if pod.deleted]:
+            self._forget(pod)
+        for pod in self._pods:
+            pod.worker.close()
+            pod.worker = _nothing()
+
+    def start(self) -> None:
+        """Start again after ``stop``. The back-offs are forgotten, so all pods are tried at once."""
+        self._runs = True
+        for pod in self._pods:
+            pod.back_offs.clear()
+            pod.changed = False
+            pod.worker = self._work(pod)
 
     def tidy(self, image: str) -> None:
-        """Take away an image that no pod here uses."""
+        """Remove an image that no pod on this node uses."""
         reference = normalise(image)
-        used = {normalise(item["image"]) for pod in self._pods.values() for item in _containers(pod.arrival.pod)}
+        used = {normalise(item["image"]) for pod in self._pods for item in _containers(pod.reports.pod)}
         if reference in self.node.store.records and reference not in used:
             self.node.remove(reference)
 
     def advance(self, seconds: float) -> None:
-        """So many seconds of work were done since the last time."""
+        """Continue after that many seconds of work."""
         self._elapsed = seconds
-        for pod in self._pods.values():
-            pod.workers = [worker for worker in pod.workers if next(worker, self) is None]
+        self._start_pulls()
+        for pod in list(self._pods):
+            if next(pod.worker, True) and pod.deleted:
+                self._forget(pod)
 
-    def _container(self, pod: _Pod, names: list[str]) -> Worker:
-        """Containers that start one after the other, each when its image is there."""
-        for name in names:
-            yield from self._image(pod, name)
-            yield from self._wait(START_TAKES)
-            pod.arrival.started(name, self.node.now)
-            self._say_pod(pod)
+    def _start_pulls(self) -> None:
+        self._requests = [request for request in self._requests if not request.over]
+        for request in self._requests[: self._parallel]:
+            if request.pull is None:
+                request.began, request.pull = self.node.now, self.node.pull(request.reference)
 
-    def _image(self, pod: _Pod, name: str) -> Worker:
-        image = next(item["image"] for item in _containers(pod.arrival.pod) if item["name"] == name)
-        delay = FIRST_BACK_OFF
-        while (attempt := (yield from self._attempt(pod, name, image))) is not _Attempt.SUCCEEDED:
-            due = delay if attempt is _Attempt.FAILED else SYNC_PERIOD
-            wait = SYNC_AGAIN
-            while due > wait:
-                yield from self._wait(wait)
-                due, wait = due - wait, delay / 3
-                if attempt is _Attempt.FAILED:
-                    self._say(pod, pod.arrival.backing_off, name)
-            yield from self._wait(due)
-            delay = min(LONGEST_BACK_OFF, 2 * delay)
+    def _forget(self, pod: _Pod) -> None:
+        pod.worker.close()
+        self._pods.remove(pod)
+        self.outbox += [Said("events", event, gone=True) for event in pod.events.values()]
 
-    def _attempt(self, pod: _Pod, name: str, image: str) -> Generator[None, None, _Attempt]:
-        yield from self._until(partial(pod.attempts.take, "pod"))
+    def _work(self, pod: _Pod) -> Work:
+        """Sync the pod until all its containers run."""
+        while not (yield from self._sync(pod)):
+            if pod.deleted:
+                break
+            later = SYNC_AGAIN * (1 + SYNC_JITTER * self.node.random.random())
+            yield from self._wait(SYNC_SOON if pod.changed else later)
+            pod.changed = False
+        return True
+
+    def _sync(self, pod: _Pod) -> Work:
+        """Try to start what does not run. Init containers start one after the other, before all others."""
+        self._write(pod)
+        spec = pod.reports.pod["spec"]
+        for container in spec.get("initContainers", []):
+            if not (yield from self._start(pod, container)):
+                return False
+        started = True
+        for container in spec["containers"]:
+            started &= yield from self._start(pod, container)
+        return started
+
+    def _start(self, pod: _Pod, container: Object) -> Work:
+        name = container["name"]
+        if name in pod.running:
+            return True
+        if not (yield from self._get(pod, name, container["image"])):
+            return False
+        yield from self._wait(START_TAKES)
+        pod.running.add(name)
+        pod.changed = True
+        pod.reports.started(name, self.node.now)
+        self._write(pod)
+        return True
+
+    def _get(self, pod: _Pod, name: str, image: str) -> Work:
+        """Return whether the image is there, if need be after a pull."""
         try:
-            try:
-                reference = str(parse(image))
-            except InvalidReferenceError:
-                self._say(pod, pod.arrival.invalid, name)
-                return _Attempt.IMPOSSIBLE
-            if reference in self.node.store.records and pod.policy != "Always":
-                self._say(pod, pod.arrival.already_present, name)
-                return _Attempt.SUCCEEDED
-            if pod.policy == "Never":
-                self._say(pod, pod.arrival.never, name)
-                return _Attempt.IMPOSSIBLE
-            return (yield from self._pull(pod, name, reference))
-        finally:
-            pod.attempts.give("pod")
+            reference = str(parse(image))
+        except InvalidReferenceError:
+            return self._refuse(pod, pod.reports.invalid, name)
+        if reference in self.node.store.records and pod.policy != "Always":
+            self._report(pod, pod.reports.already_present, name)
+            return True
+        if pod.policy == "Never":
+            return self._refuse(pod, pod.reports.never, name)
+        back_off = pod.back_offs.get(reference)
+        if back_off and self.node.now < back_off.until:
+            return self._refuse(pod, pod.reports.backing_off, name)
+        return (yield from self._pull(pod, name, reference))
 
-    def _pull(self, pod: _Pod, name: str, reference: str) -> Generator[None, None, _Attempt]:
-        self._say(pod, pod.arrival.pulling, name)
-        yield from self._until(self._slots.take)
-        try:
-            began = self.node.now
-            pull = self.node.pull(reference)
-            pod.pulls = [pull]
-            yield from self._until(lambda: pull.state is not None)
-        finally:
-            self._slots.give()
-        if pull.state is PullPhase.COMPLETED and pull.image:
-            took = self.node.now - began
-            self._say(pod, partial(pod.arrival.pulled, seconds=took, size=pull.image.size), name)
-            return _Attempt.SUCCEEDED
-        self._say(pod, partial(pod.arrival.failed, error=pull.error), name)
-        return _Attempt.FAILED
+    def _pull(self, pod: _Pod, name: str, reference: str) -> Work:
+        self._report(pod, pod.reports.pulling, name)
+        request = _Request(reference)
+        self._requests.append(request)
+        pod.pulls = True
+        yield from self._until(lambda: request.over)
+        pod.pulls = False
+        pull = request.pull
+        if pull and pull.state is PullPhase.COMPLETED and pull.image:
+            took = self.node.now - request.began
+            self._report(pod, partial(pod.reports.pulled, seconds=took, size=pull.image.size), name)
+            return not pod.deleted
+        self._refuse(pod, partial(pod.reports.failed, error=pull.error if pull else ""), name)
+        before = pod.back_offs.get(reference)
+        delay = min(LONGEST_BACK_OFF, 2 * before.delay) if before else FIRST_BACK_OFF
+        pod.back_offs[reference] = _BackOff(delay, self.node.now + delay)
+        return False
 
-    def _say(self, pod: _Pod, what: Callable[..., Object], container: str) -> None:
-        event = what(container, self.node.now)
+    def _refuse(self, pod: _Pod, happened: Callable[..., Object], container: str) -> bool:
+        self._report(pod, happened, container)
+        self._report(pod, pod.reports.not_started, container)
+        return False
+
+    def _report(self, pod: _Pod, happened: Callable[..., Object], container: str) -> None:
+        event = happened(container, self.node.now)
         pod.events[event["metadata"]["name"]] = event
         self.outbox.append(Said("events", event))
-        if event["reason"] not in ("Pulling", "Pulled"):
-            self._say_pod(pod)
 
-    def _say_pod(self, pod: _Pod) -> None:
-        self.outbox.append(Said("pods", pod.arrival.pod))
+    def _write(self, pod: _Pod) -> None:
+        """Write the pod's status as it is now; later changes appear with the next call."""
+        if not pod.deleted:
+            self.outbox.append(Said("pods", copy.deepcopy(pod.reports.pod)))
 
-    def _wait(self, seconds: float) -> Worker:
+    def _wait(self, seconds: float) -> Wait:
         while seconds > 0:
             seconds -= self._elapsed
             yield
 
-    def _until(self, done: Callable[[], Any]) -> Worker:
+    def _until(self, done: Callable[[], Any]) -> Wait:
         while not done():
             yield
+
+
+def _nothing() -> Work:
+    """Do nothing, for a kubelet that has stopped."""
+    while True:
+        yield
 
 
 def _containers(pod: Object) -> list[Object]:

@@ -111,6 +111,13 @@ class PodEvents:
         self._status(container, {"waiting": {"reason": "ErrImageNeverPull", "message": message}})
         return self._event(container, "ErrImageNeverPull", message, at)
 
+    def not_started(self, container: str, at: float) -> Object:
+        """The container is not started in this sync, for the reason that its status will have."""
+        status = self.pod["status"]
+        every = status.get("initContainerStatuses", []) + status["containerStatuses"]
+        reason = next(it["state"]["waiting"]["reason"] for it in every if it["name"] == container)
+        return self._event(container, "Failed", f"Error: {reason}", at)
+
     def started(self, container: str, at: float) -> None:
         """The container is running."""
         self._status(container, {"running": {"startedAt": rfc3339(at)}}, image_id="sha256:" + "0" * 64)

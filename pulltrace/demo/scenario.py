@@ -124,9 +124,10 @@ class Scenario:
         yield self._heavy("triton", _HEAVY[1], first=240.0)
         yield self._slow_registry()
         yield self._repeat(self._stall, first=8, every=300)
-        yield self._repeat(self._cancelled, first=35, every=210)
+        yield self._repeat(self._deleted, first=35, every=210)
         yield self._repeat(self._always_policy, first=15, every=45)
         yield self._repeat(self._crash, first=100, every=900)
+        yield self._repeat(self._kubelet_restarts, first=170, every=600)
 
     def _once(self) -> Iterator[Act]:
         """Failures. Each one is fixed eventually, and returns later."""
@@ -190,8 +191,8 @@ class Scenario:
         yield 62.0
         del self.registries.holds[digest]
 
-    def _cancelled(self) -> Act:
-        """Delete a pod while its image is being pulled."""
+    def _deleted(self) -> Act:
+        """Delete a pod while its image is being pulled. The pull continues."""
         self._start(self._some_node(), "notebook", "docker.io/pytorch/pytorch:2.9-cuda13", namespace="ml", lasts=22)
         yield 0.0
 
@@ -208,6 +209,14 @@ class Scenario:
         self.kubelets[node].node.crash()
         self._crashed.append(Crashed(node))
         yield 0.0
+
+    def _kubelet_restarts(self) -> Act:
+        """Restart a kubelet while it is pulling: its pulls are cancelled, and requested again."""
+        busy = [kubelet for kubelet in self.kubelets.values() if kubelet.node.transfers]
+        kubelet = self._random.choice(busy or list(self.kubelets.values()))
+        kubelet.stop()
+        yield 4.0
+        kubelet.start()
 
     def _refused(
         self, name: str, image: str, why: Refusal | None, *, first: float, lasts: float, heals: bool = False

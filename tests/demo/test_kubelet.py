@@ -81,23 +81,38 @@ def test_a_failed_pull_is_retried_after_ten_twenty_forty_seconds(kubelet, live, 
     registries.refuse(ref, Refusal.RATE_LIMITED)
     web = pod("web", "n1", {"app": ref})
     kubelet.add(web)
-    times = [kubelet.node.now for _ in range(900) if "Pulling" in reasons(live(0.1))]
+    times = [kubelet.node.now for _ in range(1200) if "Pulling" in reasons(live(0.1))]
     gaps = [later - earlier for earlier, later in pairwise(times)]
-    assert [round(gap / 10) * 10 for gap in gaps] == [10, 20, 40]
+    # A retry begins with the first sync after the back-off: up to 15 s later.
+    assert [delay <= gap <= delay + 16 for gap, delay in zip(gaps, (10, 20, 40), strict=True)] == [True] * 3, gaps
     registries.refuse(ref, None)
-    live(90)
+    live(100)
     assert web["status"]["phase"] == "Running"
 
 
-def test_a_failure_is_reported_with_its_reason_and_then_as_back_off(kubelet, live, registries):
-    web = pod("web", "n1", {"app": "registry.test/nothing:1"})
-    kubelet.add(web)
-    assert reasons(live(1)) == ["Pulling", "Failed"]
-    assert waiting(web) == ["ErrImagePull"]
-    assert reasons(live(3)) == ["BackOff"]
-    assert waiting(web) == ["ImagePullBackOff"]
-    message = web["status"]["containerStatuses"][0]["state"]["waiting"]["message"]
+def test_a_failure_appears_in_the_status_with_the_next_sync_and_is_a_back_off_in_the_one_after(
+    kubelet, live, registries
+):
+    kubelet.add(pod("web", "n1", {"app": "registry.test/nothing:1"}))
+    said = live(1)
+    assert reasons(said) == ["Pulling", "Failed", "Failed"]
+    assert [waiting(item.object) for item in said if item.resource == "pods"] == [["ContainerCreating"]] * 2
+    # The kubelet notices that the sandbox has started, and syncs.
+    said = live(1)
+    assert reasons(said) == ["BackOff", "Failed"]
+    assert [waiting(item.object) for item in said if item.resource == "pods"] == [["ErrImagePull"]]
+    assert live(8) == []
+    [*_, written] = [item.object for item in live(7) if item.resource == "pods"]
+    assert waiting(written) == ["ImagePullBackOff"]
+    message = written["status"]["containerStatuses"][0]["state"]["waiting"]["message"]
     assert message.endswith("registry.test/nothing:1: not found")
+
+
+def test_a_bad_image_does_not_keep_the_other_containers_from_starting(kubelet, live, push):
+    web = pod("web", "n1", {"bad": "registry.test/nothing:1", "good": push("app:1", ("app", 2))[0]})
+    kubelet.add(web)
+    live(5)
+    assert [next(iter(status["state"])) for status in web["status"]["containerStatuses"]] == ["waiting", "running"]
 
 
 @pytest.mark.parametrize(
@@ -115,25 +130,53 @@ def test_an_image_that_cannot_be_pulled_has_no_lease_and_no_back_off(kubelet, li
     assert not kubelet.node.store.leases
 
 
-def test_a_deleted_pod_takes_its_pull_and_its_events_along(kubelet, live, push, node):
-    kubelet.add(pod("web", "n1", {"app": push("app:1", ("app", 90))[0]}))
+def test_the_pull_of_a_deleted_pod_continues_and_its_end_is_reported(kubelet, live, push, node):
+    ref, _ = push("app:1", ("app", 90))
+    kubelet.add(pod("web", "n1", {"app": ref}))
     live(2)
     kubelet.remove("web")
     kubelet.remove("web")
-    said = live(1)
-    assert [(item.resource, item.gone) for item in said] == [("events", True), ("pods", True)]
-    assert not node.store.leases
-    assert not node.pulls
+    assert [(item.resource, item.gone) for item in live(1)] == [("pods", True)]
+    said = live(20)
+    assert reasons(said) == ["Pulled"]
+    assert [(item.resource, item.gone) for item in said] == [("events", False), ("events", True), ("events", True)]
+    assert ref in node.store.records
 
 
-def test_a_queued_pull_ends_when_its_pod_is_deleted(kubelet, live, push):
+def test_a_deleted_pod_that_waits_for_no_pull_takes_its_events_along(kubelet, live):
+    kubelet.add(pod("web", "n1", {"app": "registry.test/nothing:1"}))
+    live(3)
+    kubelet.remove("web")
+    gone = [item.resource for item in live(60) if item.gone]
+    assert gone == ["pods"] + ["events"] * 5
+
+
+def test_the_queued_pull_of_a_deleted_pod_keeps_its_turn(kubelet, live, push):
     for name in ("one", "two", "three"):
         kubelet.add(pod(name, "n1", {"app": push(f"{name}:1", (name, 30))[0]}))
     live(1)
     kubelet.remove("two")
     kubelet.remove("one")
-    live(1)
-    assert [str(pull.reference) for pull in kubelet.node.pulls] == ["registry.test/three:1"]
+    seen = []
+    for _ in range(200):
+        live(0.1)
+        seen += [str(pull.reference) for pull in kubelet.node.pulls]
+    assert list(dict.fromkeys(seen)) == [f"registry.test/{name}:1" for name in ("one", "two", "three")]
+
+
+def test_a_stopped_kubelet_cancels_its_pulls_and_a_started_one_pulls_again(kubelet, live, push, node):
+    web = pod("web", "n1", {"app": push("app:1", ("app", 30))[0]})
+    kubelet.add(web)
+    live(2)
+    [pull] = node.pulls
+    kubelet.stop()
+    kubelet.add(pod("later", "n1", {"app": push("later:1", ("later", 1))[0]}))
+    assert reasons(live(5)) == []
+    assert pull.error.endswith("context canceled")
+    assert not node.store.leases
+    kubelet.start()
+    assert reasons(live(20)) == ["Pulling", "Pulling", "Pulled", "Pulled"]
+    assert web["status"]["phase"] == "Running"
 
 
 def test_garbage_collection_removes_only_unused_images(kubelet, live, push, node):
