@@ -89,9 +89,11 @@ def _between(kind: Callable[[str], Any], least: float, most: float) -> Callable[
 
 def _agent(_: argparse.Namespace) -> int:
     from pulltrace.agent.run import new_event_loop, watch
+    from pulltrace.agent.watchdog import PATIENCE, Watchdog
 
     config = settings.load(settings.AgentSettings, os.environ)
-    return run_until_stopped(watch(config), config.log_level, new_event_loop)
+    with Watchdog(config.report_interval + PATIENCE) as watchdog:
+        return run_until_stopped(watch(config, alive=watchdog.postpone), config.log_level, new_event_loop)
 
 
 def _server(_: argparse.Namespace) -> int:

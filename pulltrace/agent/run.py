@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import time
+from collections.abc import Callable
 
 from pulltrace.agent.containerd import SOCKETS, Containerd, ContainerdError, find_socket
 from pulltrace.agent.poller import Poller
@@ -31,8 +32,13 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-async def watch(settings: AgentSettings, silence_limit: float = SILENCE_LIMIT) -> None:
-    """Run one node's agent until cancelled. Raises ``AgentError`` if containerd does not respond."""
+async def watch(
+    settings: AgentSettings, silence_limit: float = SILENCE_LIMIT, alive: Callable[[], None] = lambda: None
+) -> None:
+    """Run one node's agent until cancelled, and call ``alive`` before each poll.
+
+    Raises ``AgentError`` if containerd does not respond.
+    """
     socket = settings.containerd_socket or find_socket()
     if socket is None:
         raise AgentError(f"no containerd socket at {', '.join(SOCKETS)}: set PULLTRACE_CONTAINERD_SOCKET")
@@ -40,15 +46,18 @@ async def watch(settings: AgentSettings, silence_limit: float = SILENCE_LIMIT) -
         _log.info("agent started", extra=fields(node=settings.node_name, socket=socket, server=settings.server_url))
         if settings.server_url:
             tasks.create_task(reporter.run())
-        tasks.create_task(_watch(containerd, reporter, settings.report_interval, silence_limit))
+        tasks.create_task(_watch(containerd, reporter, settings.report_interval, silence_limit, alive))
 
 
-async def _watch(containerd: Containerd, reporter: Reporter, interval: float, silence_limit: float) -> None:
+async def _watch(
+    containerd: Containerd, reporter: Reporter, interval: float, silence_limit: float, alive: Callable[[], None]
+) -> None:
     poller, pull_log, pressure = Poller(containerd), PullLog(), Pressure()
     responded_at = time.monotonic()
     silent = False
     gc.freeze()
     while True:
+        alive()
         began = time.monotonic()
         try:
             if not reporter.containerd_version:

@@ -521,6 +521,7 @@ CASES += [
         {},
         {f"{kind}/pulltrace-{name}": None for kind in ROLES for name in ("pod-reader", "token-reviewer")},
     ),
+    ("agent.livenessProbe", {"exec": {"command": ["true"]}}, {}, {f"{AGENT_BOX}.livenessProbe.exec.command": ["true"]}),
     ("agent.hostNetwork", True, {}, {f"{AGENT_POD}.hostNetwork": True}),
     ("server.service.labels", {"a": "b"}, {}, {f"{SERVICE}#metadata.labels.a": "b"}),
     ("server.service.nodePort", 30080, NODE_PORTS, {f"{SERVICE}#spec.ports.[http].nodePort": 30080}),

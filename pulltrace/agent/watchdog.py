@@ -1,0 +1,52 @@
+"""End a hung agent, so that Kubernetes restarts it: an alarm of the kernel that every poll postpones.
+
+An alarm costs one system call per poll. An exec probe would start a Python on every node every few seconds.
+"""
+
+import asyncio
+import faulthandler
+import logging
+import os
+import signal
+import sys
+from contextlib import suppress
+from types import FrameType
+from typing import Self
+
+PATIENCE = 120.0
+"""Seconds that a poll may take in addition to the interval between polls. Each call of a poll has a shorter limit."""
+
+_log = logging.getLogger(__name__)
+
+
+class Watchdog:
+    """A context manager. Within it the process exits with status 1 after ``limit`` seconds without ``postpone``."""
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+
+    def __enter__(self) -> Self:
+        signal.signal(signal.SIGALRM, self._exit)
+        self.postpone()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._set(0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+    def postpone(self) -> None:
+        """Start the ``limit`` seconds again."""
+        self._set(self.limit)
+
+    def _set(self, seconds: float) -> None:
+        # A seccomp profile of an earlier version does not know the call; the agent then works without the alarm.
+        with suppress(OSError):
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    def _exit(self, number: int, frame: FrameType | None) -> None:
+        _log.critical("no poll for %g s: the agent hangs, so it exits", self.limit)
+        faulthandler.dump_traceback(all_threads=True)
+        with suppress(RuntimeError):
+            for task in asyncio.all_tasks():
+                task.print_stack(file=sys.stderr)
+        os._exit(1)
