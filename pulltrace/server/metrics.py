@@ -4,7 +4,8 @@ Counters count what happens; gauges are made at each scrape from the hub's state
 The text is then made in a thread: for 5,000 nodes that takes too long for a loop that serves streams.
 """
 
-from collections.abc import Iterable, Iterator
+from collections import Counter as Counts
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
@@ -21,6 +22,7 @@ BUCKETS = (1, 5, 10, 20, 30, 60, 120, 180, 240, 300, 360, 480, 600, 900, 1200, 1
 """The kubelet's own for image pulls, so that the two can be laid over each other."""
 
 
+RATIOS = (0.5, 0.75, 1, 1.25, 1.5, 2, 3, 5, 10)
 ACTIVE = [phase for phase in PullPhase if not phase.ended]
 
 # A second series for each counter, of when it was made.
@@ -38,6 +40,8 @@ class Gauges:
     watches: list[tuple[str, bool]] = field(default_factory=list)
     """Resources of the Kubernetes API, and whether each is followed. Empty where there is no cluster."""
     pods_waiting: int = 0
+    slow_nodes: dict[str | None, int] = field(default_factory=dict)
+    """Nodes with a pull that is slower than usual, by registry."""
 
 
 class Metrics:
@@ -45,7 +49,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._state = _State()
+        self._state = _State(self._host)
         self._hosts: set[str] = set()
         mine = self.registry
         self._total = Counter("pulltrace_pulls_total", "Pulls that ended.", ["registry", "result"], registry=mine)
@@ -68,6 +72,13 @@ class Metrics:
             "Time of pod start-ups in one phase.",
             ["phase"],
             buckets=BUCKETS,
+            registry=mine,
+        )
+        self._usual = Histogram(
+            "pulltrace_pull_duration_to_usual_ratio",
+            "Duration of completed pulls, divided by the usual duration of such a pull.",
+            ["registry"],
+            buckets=RATIOS,
             registry=mine,
         )
         self._bound = Counter(
@@ -143,7 +154,10 @@ class Metrics:
         result = pull.status.value
         self._total.labels(host, result).inc()
         if pull.completed_at:
-            self._duration.labels(host, result).observe((pull.completed_at - pull.started_at).total_seconds())
+            seconds = (pull.completed_at - pull.started_at).total_seconds()
+            self._duration.labels(host, result).observe(seconds)
+            if pull.usual_seconds and pull.status is PullPhase.COMPLETED:
+                self._usual.labels(host).observe(seconds / pull.usual_seconds)
         if pull.status is PullPhase.FAILED:
             self._errors.labels(host, (pull.error_reason or ErrorReason.UNKNOWN).value).inc()
         self._cached.labels(host).inc(pull.cached_bytes)
@@ -170,8 +184,9 @@ class Metrics:
 class _State(Collector):
     """Gauges, read at the time of the scrape."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: Callable[[str | None], str]) -> None:
         self.gauges: Gauges | None = None
+        self._host = host
 
     def collect(self) -> Iterator[Metric]:
         now = self.gauges
@@ -182,6 +197,17 @@ class _State(Collector):
             active.add_metric([phase.value], now.active.get(phase, 0))
         yield active
         yield GaugeMetricFamily("pulltrace_pulls_stalled", "Pulls that do not move.", value=now.stalled)
+        slow = GaugeMetricFamily(
+            "pulltrace_slow_nodes",
+            "Nodes with a pull that is slower than usual, or was in the last ten minutes.",
+            labels=["registry"],
+        )
+        hosts: Counts[str] = Counts()
+        for registry, count in now.slow_nodes.items():
+            hosts[self._host(registry)] += count
+        for host, count in hosts.items():
+            slow.add_metric([host], count)
+        yield slow
         connected = sum(state is not NodeState.LOST for _, state, _ in now.nodes)
         yield GaugeMetricFamily("pulltrace_agents_connected", "Agents that are heard.", value=connected)
         last = GaugeMetricFamily(

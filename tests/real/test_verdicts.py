@@ -159,7 +159,7 @@ async def test_ten_ordinary_pulls_have_no_special_verdict(real: Containerd, regi
     registry.limit(5 * MIB)
     async with Observed(real) as observed:
         for number in range(10):
-            layers = [make_layer((number + 2) * MIB, files=20), make_layer(8 * MIB), make_layer(20 * MIB)]
+            layers = [make_layer((number + 8) * MIB, files=20), make_layer(11 * MIB), make_layer(12 * MIB)]
             registry.push(f"team/ordinary-{number}:1", make_image(*layers))
             await pull(real, observed, f"{FAST}/team/ordinary-{number}:1")
             row("nothing", observed, f"team/ordinary-{number}", Factor.UNKNOWN)

@@ -1,6 +1,6 @@
-"""What the server concludes about each pull beyond its numbers: the factor that limits it. Sans-I/O.
+"""What the server concludes about each pull beyond its numbers: what limits it, and whether that is usual. Sans-I/O.
 
-Owned by the hub. ``Arrival`` requests an ``Insight`` each time it publishes a pull.
+Owned by the hub. ``status`` requests an ``Insight`` each time a pull is published.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,14 @@ from pulltrace.server.kubernetes.demand import ImageDemand
 from pulltrace.server.pulls.limiting import limiting_factor, unexplained
 from pulltrace.server.pulls.node import Pull
 from pulltrace.server.pulls.paces import Paces
+from pulltrace.server.pulls.usual import Estimate, Usual
 from pulltrace.server.pulls.verdict import queued, rate_limited
 from pulltrace.wire import Bound, ErrorReason, Factor, PullPhase
+
+SLOWER = 1.5
+"""Factor from which a pull is slower than usual, provided that it also exceeds the 90th percentile."""
+SLOWER_SECONDS = 10.0
+"""A pull that takes less time than this beyond the usual is not slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +25,29 @@ class Insight:
     """The conclusions about one pull."""
 
     bound: Bound | None = None
+    usual: Estimate | None = None
+    slower: float | None = None
+    """The factor by which the pull exceeds the usual duration, if it does."""
+
+    @property
+    def usual_seconds(self) -> float | None:
+        """The usual duration."""
+        return self.usual.median if self.usual else None
 
 
-NO_INSIGHT = Insight()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """The pull that is judged, as far as its name and size are known."""
+
+    image: str
+    registry: str
+    repository: str
+    node: str
+    size: int | None
+    """Bytes to fetch."""
+    ahead: Sequence[str] = ()
+    """Repositories of the pulls that it is or was queued behind."""
+    reason: ErrorReason | None = None
 
 
 class Analysis:
@@ -29,29 +55,69 @@ class Analysis:
 
     def __init__(self) -> None:
         self.paces = Paces()
+        self.usual = Usual()
 
     def forget(self, node: str) -> None:
         """Drop a node that the server has forgotten."""
         self.paces.forget(node)
 
-    def of_pull(self, pull: Pull, reason: ErrorReason | None, ahead: Sequence[str], now: float) -> Insight:
-        """Judge one attempt that an agent observed. ``ahead`` are the images that it was queued behind."""
-        if reason is ErrorReason.RATE_LIMITED:
-            return Insight(rate_limited(pull.state.registry))
-        if pull.ended_at is None:
-            if pull.node.legacy:
-                return NO_INSIGHT
-            pull.verdict.add(limiting_factor(pull, self.paces, now), now)
-            return Insight(pull.verdict.live(now - pull.started_at, unexplained(pull, now)))
-        bound = pull.verdict.ended(pull.ended_at - pull.started_at, pull.phases.get(PullPhase.QUEUED, 0.0), ahead)
-        if pull.phase is PullPhase.FAILED and bound.by is Factor.UNKNOWN:
-            return NO_INSIGHT
-        return Insight(bound)
+    def of_pull(self, pull: Pull, subject: Subject, now: float) -> Insight:
+        """Judge one attempt that an agent observed."""
+        if pull.node.legacy:
+            return Insight()
+        usual = self._usual(pull, subject)
+        took = (now if pull.ended_at is None else pull.ended_at) - pull.started_at
+        bound = self._bound(pull, subject, took, now)
+        return Insight(bound, usual, _slower(took, usual) if pull.phase is not PullPhase.FAILED else None)
 
-    def of_demand(self, demand: ImageDemand, registry: str | None, ahead: Sequence[str]) -> Insight:
-        """Judge an image that no agent observes being pulled. ``ahead`` are the images that the node is pulling."""
+    def of_demand(self, demand: ImageDemand, subject: Subject) -> Insight:
+        """Judge an image that no agent observes being pulled."""
         if demand.pulling:
-            return Insight(queued(ahead))
+            return Insight(queued(subject.ahead), self._estimate(subject))
         if demand.failure and demand.failure.reason is ErrorReason.RATE_LIMITED:
-            return Insight(rate_limited(registry))
-        return NO_INSIGHT
+            return Insight(rate_limited(subject.registry))
+        return Insight()
+
+    def _bound(self, pull: Pull, subject: Subject, took: float, now: float) -> Bound | None:
+        if subject.reason is ErrorReason.RATE_LIMITED:
+            return rate_limited(subject.registry)
+        if pull.ended_at is None:
+            pull.verdict.add(limiting_factor(pull, self.paces, now), now)
+            return pull.verdict.live(took, unexplained(pull, now))
+        bound = pull.verdict.ended(took, pull.phases.get(PullPhase.QUEUED, 0.0), subject.ahead)
+        return None if pull.phase is PullPhase.FAILED and bound.by is Factor.UNKNOWN else bound
+
+    def _usual(self, pull: Pull, subject: Subject) -> Estimate | None:
+        """Estimate once for each name and size; then remember how long a completed pull took."""
+        key = (subject.image, subject.size)
+        if pull.usual is None or pull.usual[0] != key:
+            if pull.recorded:
+                return pull.usual[1] if pull.usual else None
+            pull.usual = key, self._estimate(subject)
+        if pull.phase is PullPhase.COMPLETED and pull.ended_at is not None and not pull.recorded:
+            pull.recorded = True
+            if subject.size and not pull.presumed:
+                self.usual.record(
+                    image=subject.image,
+                    repository=subject.repository,
+                    registry=subject.registry,
+                    node=subject.node,
+                    size=subject.size,
+                    seconds=pull.ended_at - pull.started_at,
+                )
+        return pull.usual[1]
+
+    def _estimate(self, subject: Subject) -> Estimate | None:
+        return self.usual.estimate(
+            image=subject.image,
+            repository=subject.repository,
+            registry=subject.registry,
+            node=subject.node,
+            size=subject.size,
+        )
+
+
+def _slower(took: float, usual: Estimate | None) -> float | None:
+    if usual is None or took < max(SLOWER * usual.median, usual.median + SLOWER_SECONDS, usual.p90):
+        return None
+    return round(took / max(usual.median, 1.0), 1)

@@ -18,7 +18,7 @@ from msgspec import structs
 from pulltrace.server.kubernetes.attempts import Failure
 from pulltrace.server.kubernetes.demand import ImageDemand
 from pulltrace.server.kubernetes.errors import FIRST_BACK_OFF
-from pulltrace.server.pulls.analysis import Analysis, Insight
+from pulltrace.server.pulls.analysis import Analysis
 from pulltrace.server.pulls.image_names import WHOLE_SECONDS, Name
 from pulltrace.server.pulls.node import Pull
 from pulltrace.server.pulls.status import ArrivalContext, status_of, status_without_pull
@@ -213,8 +213,7 @@ class Arrival:
             self._failure = replace(self._failure, next_retry_at=None)  # nobody will try again
         failure = self._failure if pull.phase is PullPhase.FAILED else None
         self._presumed = pull.presumed and not failure
-        insight = analysis.of_pull(pull, (failure.reason if failure else None) or pull.reason, self.waited_behind, now)
-        return status_of(pull, self._told(self._number, failure, insight), stall_timeout, now)
+        return status_of(pull, self._told(self._number, failure, self.waited_behind), stall_timeout, analysis, now)
 
     def _of_want(self, demand: ImageDemand, analysis: Analysis) -> PullStatus | None:
         """What the kubelet alone can tell: that the image is queued, could not be had, or came unseen."""
@@ -230,8 +229,7 @@ class Arrival:
             return None
         self._presumed, self._failure = False, failure
         self._begun = demand.since if demand.heard else -math.inf
-        insight = analysis.of_demand(demand, self.name.registry, self.ahead)
-        return status_without_pull(demand, self._told(attempt, failure, insight))
+        return status_without_pull(demand, self._told(attempt, failure, self.ahead), analysis)
 
     def _given_up(self, now: float) -> PullStatus | None:
         """The kubelet asked again, and before anything came of it the pods were gone."""
@@ -272,7 +270,7 @@ class Arrival:
             return demand.since > ended_at + WHOLE_SECONDS
         return demand.failure.at > ended_at + WHOLE_SECONDS + FIRST_BACK_OFF
 
-    def _told(self, attempt: int, failure: Failure | None, insight: Insight) -> ArrivalContext:
+    def _told(self, attempt: int, failure: Failure | None, ahead: tuple[str, ...]) -> ArrivalContext:
         name = self.name
         return ArrivalContext(
             id=self.id,
@@ -285,7 +283,7 @@ class Arrival:
             error=failure.message if failure else None,
             reason=failure.reason if failure else None,
             next_retry_at=failure.next_retry_at if failure else None,
-            insight=insight,
+            ahead=ahead,
         )
 
 

@@ -25,9 +25,12 @@ from pulltrace.server.pulls.inventory import Inventory, Merged
 from pulltrace.server.pulls.node import Node
 from pulltrace.server.pulls.outcomes import Outcomes
 from pulltrace.server.pulls.startup import Startup
-from pulltrace.server.pulls.views import count_waiting
+from pulltrace.server.pulls.views import count_slow_nodes, count_waiting
 from pulltrace.settings import ServerSettings
 from pulltrace.wire import AgentReport, NodeList, NodeStatus, RegistryStatus, to_time
+
+SLOW_LATELY = 600.0
+"""Seconds for which a node counts as slow after a slow pull has ended."""
 
 _log = logging.getLogger(__name__)
 
@@ -187,6 +190,7 @@ class Hub:
             nodes=[(node.name, node.state, node.last_seen) for node in self._pulls.nodes.values()],
             watches=self.source.up(),
             pods_waiting=count_waiting(self.source.cluster.waiting(), self.feed.pulls()),
+            slow_nodes=count_slow_nodes(self.feed.pulls(), to_time(self._clock() - SLOW_LATELY)),
         )
 
     def _take(self, merged: Merged, now: float) -> None:

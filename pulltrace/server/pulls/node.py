@@ -9,6 +9,7 @@ from typing import TypeGuard
 from msgspec import structs
 
 from pulltrace.server.pulls.rates import Speed, Unpacking
+from pulltrace.server.pulls.usual import Estimate
 from pulltrace.server.pulls.verdict import Verdict
 from pulltrace.wire import (
     SNAPSHOTTER,
@@ -80,6 +81,10 @@ class Pull:
     """Layers that stood still when they were last told, and how; ``status`` keeps them."""
     verdict: Verdict = field(default_factory=Verdict)
     """What has limited it so far."""
+    usual: tuple[tuple[str, int | None], Estimate | None] | None = None
+    """How long such a pull usually takes, and the name and size that this was looked up with."""
+    recorded: bool = False
+    """Its duration has been added to what is usual."""
     seen_at: float | None = None
     """When its agent last told of it."""
     _phase_since: float = 0.0

@@ -81,7 +81,12 @@ class Outcomes:
 def _why(pull: PullStatus) -> dict[str, str | float | None]:
     """The limiting factor and the usual duration, as log fields."""
     bound = pull.bound
-    return {"bound": bound.by.value if bound else None, "why": bound.why if bound else None}
+    return {
+        "bound": bound.by.value if bound else None,
+        "why": bound.why if bound else None,
+        "usual_seconds": pull.usual_seconds,
+        "slower_than_usual": pull.slower_than_usual,
+    }
 
 
 def _who(pull: PullStatus) -> dict[str, str | int | None]:

@@ -7,7 +7,7 @@ nobody's sum over pulls counts a byte twice.
 from dataclasses import dataclass
 
 from pulltrace.server.kubernetes.demand import ImageDemand
-from pulltrace.server.pulls.analysis import NO_INSIGHT, Insight
+from pulltrace.server.pulls.analysis import Analysis, Insight, Subject
 from pulltrace.server.pulls.node import Pull
 from pulltrace.server.pulls.rates import seconds_left
 from pulltrace.wire import (
@@ -46,7 +46,8 @@ class ArrivalContext:
     error: str | None = None
     reason: ErrorReason | None = None
     next_retry_at: float | None = None
-    insight: Insight = NO_INSIGHT
+    ahead: tuple[str, ...] = ()
+    """Repositories of the pulls that it is or was queued behind."""
 
 
 @dataclass(slots=True)
@@ -65,7 +66,7 @@ class _Sums:
     by_snapshotter: bool = False
 
 
-def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, now: float) -> PullStatus:
+def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, analysis: Analysis, now: float) -> PullStatus:
     """One attempt, as it is now."""
     state, node = pull.state, pull.node
     sums = _sums(state.layers or [])
@@ -73,6 +74,12 @@ def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, now: fl
     downloaded = min(sums.downloaded, to_fetch) if state.total_known else sums.downloaded
     pull.best_percent = max(pull.best_percent, _percent(pull.phase, state.total_known, downloaded, to_fetch))
     live = pull.ended_at is None
+    reason = context.reason or pull.reason
+    insight = analysis.of_pull(pull, _subject(context, pull, to_fetch if state.total_known else None, reason), now)
+    stalled = live and _is_stalled(pull, sums, stall_timeout, now)
+    eta = _seconds_left(pull, sums, to_fetch - downloaded, now) if live and state.total_known else None
+    if eta is None and live and not downloaded and not stalled:
+        eta = _usually_left(insight, now - pull.started_at)
     return PullStatus(
         id=context.id,
         node_name=node.name,
@@ -94,32 +101,35 @@ def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, now: fl
         layers_cached=sums.cached,
         layers_extracted=sums.extracted,
         attempt=context.attempt,
-        eta_seconds=_seconds_left(pull, sums, to_fetch - downloaded, now) if live and state.total_known else None,
+        eta_seconds=eta,
         completed_at=None if pull.ended_at is None else to_time(pull.ended_at),
         error=context.error or pull.error,
-        error_reason=context.reason or pull.reason,
+        error_reason=reason,
         next_retry_at=None if context.next_retry_at is None else to_time(context.next_retry_at),
         pods=list(context.pods) or None,
         layers=[_layer(layer, context.id, pull, now) for layer in state.layers] if state.layers else None,
-        stalled_since=to_time(pull.arriving.grew_at) if live and _is_stalled(pull, sums, stall_timeout, now) else None,
+        stalled_since=to_time(pull.arriving.grew_at) if stalled else None,
         ref_guessed=context.guessed,
         registry=state.registry or context.registry,
         repository=state.repository or context.repository,
         manifest_digest=state.manifest_digest,
         media_type=state.media_type,
         snapshotter=state.snapshotter or node.snapshotter or None,
-        bound=context.insight.bound,
+        bound=insight.bound,
+        usual_seconds=insight.usual_seconds,
+        slower_than_usual=insight.slower,
         via=state.via,
     )
 
 
-def status_without_pull(demand: ImageDemand, context: ArrivalContext) -> PullStatus:
+def status_without_pull(demand: ImageDemand, context: ArrivalContext, analysis: Analysis) -> PullStatus:
     """An image that nobody is seen pulling: it waits for its turn, could not be had, or came unseen."""
     phase, ended_at = PullPhase.QUEUED, None
     if demand.pulled_at is not None:
         phase, ended_at = PullPhase.COMPLETED, demand.pulled_at
     elif demand.failure and not demand.pulling:
         phase, ended_at = PullPhase.FAILED, max(demand.failure.at, demand.since)
+    insight = analysis.of_demand(demand, _subject(context, demand, None, context.reason))
     return PullStatus(
         id=context.id,
         node_name=demand.node,
@@ -146,8 +156,28 @@ def status_without_pull(demand: ImageDemand, context: ArrivalContext) -> PullSta
         pods=list(context.pods) or None,
         registry=context.registry,
         repository=context.repository,
-        bound=context.insight.bound,
+        bound=insight.bound,
+        usual_seconds=insight.usual_seconds,
     )
+
+
+def _subject(context: ArrivalContext, of: Pull | ImageDemand, size: int | None, reason: ErrorReason | None) -> Subject:
+    pull = of if isinstance(of, Pull) else None
+    return Subject(
+        image=context.image,
+        registry=(pull and pull.state.registry) or context.registry or "",
+        repository=(pull and pull.state.repository) or context.repository or "",
+        node=of.node.name if isinstance(of, Pull) else of.node,
+        size=size,
+        ahead=context.ahead,
+        reason=reason,
+    )
+
+
+def _usually_left(insight: Insight, elapsed: float) -> float | None:
+    """Seconds until the image is ready if this pull takes as long as usual; None once it has taken longer."""
+    left = insight.usual.median - elapsed if insight.usual else 0.0
+    return round(left, 1) if left > 0.0 else None
 
 
 def _sums(layers: list[LayerState]) -> _Sums:

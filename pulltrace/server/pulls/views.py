@@ -1,6 +1,7 @@
 """Who waits, and how rollouts go: what ``/pods`` and ``/images`` show, made from stories when somebody asks. PURE."""
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from statistics import median
 from typing import TypeAlias
 
@@ -52,6 +53,15 @@ def count_waiting(pods: Iterable[WaitingPod], pulls: Iterable[PullStatus]) -> in
         for pod in pull.pods or ()
     }
     return sum(any(_key(pod, item) in wanted for item in pod.containers) for pod in pods)
+
+
+def count_slow_nodes(pulls: Iterable[PullStatus], since: datetime) -> dict[str | None, int]:
+    """Count by registry the nodes with a pull that is slower than usual and has not ended before ``since``."""
+    nodes: dict[str | None, set[str]] = {}
+    for pull in pulls:
+        if pull.slower_than_usual and (pull.completed_at is None or pull.completed_at >= since):
+            nodes.setdefault(pull.registry, set()).add(pull.node_name)
+    return {registry: len(names) for registry, names in nodes.items()}
 
 
 def rollouts(pulls: Iterable[PullStatus]) -> list[ImageRollout]:

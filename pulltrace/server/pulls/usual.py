@@ -1,0 +1,139 @@
+"""How long a pull like this one usually takes: the median and the 90th percentile of earlier pulls. Sans-I/O.
+
+The nearest evidence counts: pulls of this image on this node, of this image on other nodes, of its repository, or of
+any image of about this size from this registry on this node. Durations of other nodes and sizes are scaled by how node
+and registry usually compare. A pull that had nothing to fetch is not recorded.
+
+Memory is bounded: each image, repository and pair of registry and node keeps its last pulls, and the ones without a
+pull for the longest time are dropped.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+MAX_IMAGES = 2000
+MAX_REPOSITORIES = 1000
+MAX_PACES = 5000
+KEPT = 16
+"""Pulls that are remembered of each image, repository, and pair of registry and node."""
+
+OVERHEAD = 1.5
+RATE = 40e6
+"""Seconds and bytes per second of a pull anywhere; only the ratio between two sizes matters."""
+SAME_SIZE = 1.15
+"""Pulls whose bytes differ by less than this factor are alike."""
+SIMILAR_SIZE = 4.0
+LEAST = 2
+"""Pulls that are needed where sizes, not images, are compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The usual duration in seconds, from ``count`` earlier pulls."""
+
+    median: float
+    p90: float
+    count: int
+    basis: str
+    """``image``, ``repository`` or ``size``."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    node: str
+    registry: str
+    size: int
+    """Bytes that had to be fetched."""
+    seconds: float
+
+
+class _Recent:
+    """The last pulls by key; the key without a pull for the longest time is dropped first."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._samples: OrderedDict[Hashable, deque[_Sample]] = OrderedDict()
+
+    def add(self, key: Hashable, sample: _Sample) -> None:
+        self._samples.setdefault(key, deque(maxlen=KEPT)).append(sample)
+        self._samples.move_to_end(key)
+        if len(self._samples) > self._limit:
+            self._samples.popitem(last=False)
+
+    def get(self, key: Hashable) -> Sequence[_Sample]:
+        return self._samples.get(key, ())
+
+
+class Usual:
+    """The earlier pulls. ``record`` adds one, ``estimate`` compares with them."""
+
+    def __init__(self) -> None:
+        self._images = _Recent(MAX_IMAGES)
+        self._repositories = _Recent(MAX_REPOSITORIES)
+        self._paces = _Recent(MAX_PACES)
+
+    def record(self, *, image: str, repository: str, registry: str, node: str, size: int, seconds: float) -> None:
+        """Add a completed pull that had to fetch ``size`` bytes."""
+        sample = _Sample(node, registry, size, max(seconds, 0.1))
+        self._images.add(image, sample)
+        self._repositories.add((registry, repository), sample)
+        for pace in ((registry, node), registry, (None, node)):
+            self._paces.add(pace, sample)
+
+    def estimate(self, *, image: str, repository: str, registry: str, node: str, size: int | None) -> Estimate | None:
+        """Return what is usual; ``size`` is None while it is not known how much has to be fetched."""
+        same = self._images.get(image)
+        here = [item for item in same if item.node == node]
+        if size is None:
+            return _estimate([item.seconds for item in here] or self._moved(same, node), "image")
+        alike = [item.seconds for item in here if _ratio(item.size, size) <= SAME_SIZE]
+        return (
+            _estimate(alike, "image")
+            or _estimate(self._moved([item for item in same if _ratio(item.size, size) <= SAME_SIZE], node), "image")
+            or _estimate(self._scaled(self._repositories.get((registry, repository)), node, size), "repository")
+            or self._by_size(registry, node, size)
+        )
+
+    def _by_size(self, registry: str, node: str, size: int) -> Estimate | None:
+        for pace in ((registry, node), registry):
+            similar = [item for item in self._paces.get(pace) if _ratio(item.size, size) <= SIMILAR_SIZE]
+            if len(similar) >= LEAST:
+                return _estimate(self._scaled(similar, node, size), "size")
+        return None
+
+    def _moved(self, samples: Iterable[_Sample], node: str) -> list[float]:
+        """Durations of other nodes as they would be on this one."""
+        return [item.seconds * self._compare(item, node) for item in samples]
+
+    def _scaled(self, samples: Iterable[_Sample], node: str, size: int) -> list[float]:
+        """Durations of other nodes and sizes as they would be here."""
+        return [item.seconds * self._compare(item, node) * _generic(size) / _generic(item.size) for item in samples]
+
+    def _compare(self, sample: _Sample, node: str) -> float:
+        """How much longer a pull takes on this node than it took on the sample's."""
+        if sample.node == node:
+            return 1.0
+        there, here = self._slowness(sample.registry, sample.node), self._slowness(sample.registry, node)
+        return here / there if here and there else 1.0
+
+    def _slowness(self, registry: str, node: str) -> float | None:
+        samples = self._paces.get((registry, node)) or self._paces.get((None, node))
+        return median(item.seconds / _generic(item.size) for item in samples) if samples else None
+
+
+def _estimate(seconds: Sequence[float], basis: str) -> Estimate | None:
+    if not seconds:
+        return None
+    ordered = sorted(seconds)
+    p90 = ordered[min(int(0.9 * len(ordered)), len(ordered) - 1)]
+    return Estimate(round(median(ordered), 1), round(p90, 1), len(ordered), basis)
+
+
+def _generic(size: int) -> float:
+    return OVERHEAD + size / RATE
+
+
+def _ratio(one: int, other: int) -> float:
+    return max(one, other, 1) / max(min(one, other), 1)

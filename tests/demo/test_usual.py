@@ -1,0 +1,16 @@
+"""The usual duration of a pull, over a quarter of an hour of the demo in virtual time."""
+
+from statistics import median
+
+import pytest
+
+from tests.demo.usual_day import compare
+
+
+@pytest.mark.timeout(600)
+def test_the_usual_duration_is_close_to_the_real_one():
+    found = compare(hours=0.25, nodes=3)
+    assert len(found.known) > 30
+    assert median(found.known) <= 0.15
+    assert len(found.new) >= 5
+    assert median(found.new) <= 0.40
