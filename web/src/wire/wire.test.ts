@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { WireError } from './reader'
 import {
   parseHello,
   parseNodeList,
@@ -8,11 +9,13 @@ import {
   parsePull,
   parsePullEvent,
   parsePullList,
-  WireError,
+  parseThroughput,
 } from './wire'
 
 function golden(name: string): unknown {
-  return JSON.parse(readFileSync(join(import.meta.dirname, '../../tests/contract', `${name}.json`), 'utf8'))
+  return JSON.parse(
+    readFileSync(join(import.meta.dirname, '../../../tests/contract', `${name}.json`), 'utf8'),
+  )
 }
 
 function pullOf(name: string) {
@@ -22,7 +25,7 @@ function pullOf(name: string) {
 }
 
 describe('the golden JSON shared with the server', () => {
-  it('says hello', () => {
+  it('reads hello', () => {
     expect(parseHello(golden('hello'))).toEqual({
       version: '0.2.0',
       bootId: '7c0f2a9b',
@@ -30,7 +33,7 @@ describe('the golden JSON shared with the server', () => {
     })
   })
 
-  it('tells of progress with layers and pods', () => {
+  it('reads progress with layers and pods', () => {
     const pull = pullOf('event-progress')
     expect(pull).toMatchObject({
       id: 'gpu-03.torch.1',
@@ -52,7 +55,7 @@ describe('the golden JSON shared with the server', () => {
     expect(pull.pods[1]?.owner).toBeUndefined()
   })
 
-  it('tells of a start of which nothing is known', () => {
+  it('reads a start without any details', () => {
     expect(pullOf('event-started')).toMatchObject({
       imageRef: '__pulling__',
       totalKnown: false,
@@ -61,7 +64,7 @@ describe('the golden JSON shared with the server', () => {
     })
   })
 
-  it('tells of an end and of a failure', () => {
+  it('reads an end and a failure', () => {
     expect(pullOf('event-completed')).toMatchObject({ status: 'completed', percent: 100 })
     expect(pullOf('event-failed')).toMatchObject({
       status: 'failed',
@@ -70,21 +73,21 @@ describe('the golden JSON shared with the server', () => {
     })
   })
 
-  it('tells of a removal', () => {
+  it('reads a removal', () => {
     expect(parsePullEvent(golden('event-removed'))).toMatchObject({
       kind: 'removed',
       id: 'worker-02.nginx.1',
     })
   })
 
-  it('lists pulls, and throws at a list that is none', () => {
+  it('reads a list of pulls, and throws for anything else', () => {
     const { pull } = golden('event-progress') as { pull: unknown }
     expect(parsePullList({ pulls: [pull] })).toEqual([parsePull(pull)])
     expect(parsePullList({ pulls: [] })).toEqual([])
     expect(() => parsePullList('<html>')).toThrow(WireError)
   })
 
-  it('lists nodes and pods', () => {
+  it('reads nodes and pods', () => {
     expect(parseNodeList(golden('nodes')).nodes.map(node => node.state)).toEqual(['reporting', 'lost'])
     const { pods, watching } = parsePodList(golden('pods'))
     expect(watching).toBe(true)
@@ -95,7 +98,7 @@ describe('the golden JSON shared with the server', () => {
   })
 })
 
-describe('what is not as expected', () => {
+describe('an unexpected value', () => {
   const least = { id: 'a', nodeName: 'n', imageRef: 'i', startedAt: '2026-11-23T14:00:00Z' }
 
   it('is ignored when it is an unknown field', () => {
@@ -112,7 +115,7 @@ describe('what is not as expected', () => {
     })
   })
 
-  it('is told from the rest when the status is a newer one', () => {
+  it('is derived from the other fields when the status is a newer one', () => {
     expect(parsePull({ ...least, status: 'mounting' }).status).toBe('downloading')
     expect(parsePull({ ...least, status: 'mounting', error: 'x' }).status).toBe('failed')
     expect(parsePull({ ...least, completedAt: '2026-11-23T14:00:01Z' }).status).toBe('completed')
@@ -139,5 +142,90 @@ describe('what is not as expected', () => {
       percent: 0,
       etaSeconds: undefined,
     })
+  })
+})
+
+describe('fields that newer servers send', () => {
+  const least = { id: 'a', nodeName: 'n', imageRef: 'i', startedAt: '2026-11-23T14:00:00Z' }
+
+  it('are read when they are there', () => {
+    const pull = parsePull(
+      {
+        ...least,
+        status: 'unobserved',
+        bound: { by: 'disk', why: 'The disk writes 80 MB/s.', figures: { diskBusyPercent: 92, odd: 'x' } },
+        via: ['mirror.local'],
+        usualSeconds: 130,
+        remoteBytes: 5,
+        percentBasis: 'layers',
+        layers: [{ digest: 'sha256:a', state: 'remote', extractStartedAt: '2026-11-23T14:00:05Z' }],
+      },
+      7,
+    )
+    expect(pull).toMatchObject({
+      status: 'unobserved',
+      bound: { by: 'disk', why: 'The disk writes 80 MB/s.', figures: { diskBusyPercent: 92 } },
+      via: ['mirror.local'],
+      usualSeconds: 130,
+      remoteBytes: 5,
+      percentBasis: 'layers',
+      updatedAt: 7,
+    })
+    expect(pull.layers?.[0]).toMatchObject({
+      state: 'remote',
+      extractStartedAt: Date.UTC(2026, 10, 23, 14, 0, 5),
+    })
+  })
+
+  it('are absent or a default without them', () => {
+    expect(parsePull(least)).toMatchObject({
+      bound: undefined,
+      usualSeconds: undefined,
+      remoteBytes: 0,
+      percentBasis: 'bytes',
+    })
+  })
+
+  it.each([
+    [
+      { by: 'moon', why: 'x' },
+      { by: 'unknown', why: 'x', figures: {} },
+    ],
+    [{}, { by: 'unknown', why: '', figures: {} }],
+    ['disk', undefined],
+    [null, undefined],
+  ])('are read tolerantly: bound %j', (bound, expected) => {
+    expect(parsePull({ ...least, bound }).bound).toEqual(expected)
+  })
+
+  it('include the phases of a pod, and pods that started lately', () => {
+    const phases = [
+      { phase: 'scheduled', startedAt: '2026-11-23T14:00:00Z', seconds: 4.5 },
+      { phase: 'pulling', startedAt: '2026-11-23T14:00:09Z' },
+    ]
+    const pod = { namespace: 'n', podName: 'p', phases }
+    const { pods } = parsePodList({ pods: [pod], started: [{ ...pod, podName: 'q', seconds: 12.5 }] })
+    expect(pods.map(({ podName, tookSeconds }) => [podName, tookSeconds])).toEqual([
+      ['p', undefined],
+      ['q', 12.5],
+    ])
+    expect(pods[0]?.phases).toEqual([
+      { phase: 'scheduled', startedAt: Date.UTC(2026, 10, 23, 14), seconds: 4.5 },
+      { phase: 'pulling', startedAt: Date.UTC(2026, 10, 23, 14, 0, 9), seconds: undefined },
+    ])
+  })
+
+  it('include the throughput of the last minutes', () => {
+    const history = {
+      since: '2026-11-23T14:00:00Z',
+      step: 5,
+      registries: [{ registry: 'r', bytesPerSec: [1, null, 'x', 4] }],
+    }
+    expect(parseThroughput(history)).toEqual({
+      since: Date.UTC(2026, 10, 23, 14),
+      stepMs: 5000,
+      registries: [{ registry: 'r', bytesPerSec: [1, 0, 0, 4] }],
+    })
+    expect(() => parseThroughput('<html>')).toThrow(WireError)
   })
 })

@@ -1,0 +1,95 @@
+/** Checked access to the fields of a JSON object, by the interfaces that are generated from the server's models. */
+import type { Time } from './generated'
+
+export class WireError extends Error {
+  override readonly name = 'WireError'
+}
+
+/** The fields of `T` whose values are of type `V`: a reader cannot name another field, nor read it as another type. */
+type KeysOf<T, V> = { [K in keyof T]-?: [NonNullable<T[K]>] extends [V] ? K : never }[keyof T] & string
+
+export class Reader<T> {
+  readonly #fields: Readonly<Record<string, unknown>>
+
+  /** Throws a `WireError` with `what` unless the value is an object. */
+  constructor(value: unknown, what: string) {
+    if (typeof value !== 'object' || value === null || Array.isArray(value))
+      throw new WireError(`${what}: expected an object`)
+    this.#fields = value as Readonly<Record<string, unknown>>
+  }
+
+  text(key: KeysOf<T, string>): string {
+    const value = this.#fields[key]
+    if (typeof value !== 'string') throw new WireError(`${key}: expected text`)
+    return value
+  }
+
+  optionalText(key: KeysOf<T, string>): string | undefined {
+    const value = this.#fields[key]
+    return typeof value === 'string' && value !== '' ? value : undefined
+  }
+
+  /** A number; 0 when it is left out or not finite. */
+  amount(key: KeysOf<T, number>): number {
+    return this.optionalAmount(key) ?? 0
+  }
+
+  optionalAmount(key: KeysOf<T, number>): number | undefined {
+    const value = this.#fields[key]
+    return typeof value === 'number' && Number.isFinite(value) ? value : undefined
+  }
+
+  flag(key: KeysOf<T, boolean>): boolean {
+    return this.#fields[key] === true
+  }
+
+  /** Milliseconds since 1970. */
+  time(key: KeysOf<T, Time>): number {
+    const found = this.optionalTime(key)
+    if (found === undefined) throw new WireError(`${key}: expected an RFC 3339 time`)
+    return found
+  }
+
+  optionalTime(key: KeysOf<T, Time>): number | undefined {
+    const value = this.#fields[key]
+    if (typeof value !== 'string') return undefined
+    const at = Date.parse(value)
+    return Number.isNaN(at) ? undefined : at
+  }
+
+  oneOf<W extends string>(key: KeysOf<T, W>, known: readonly W[]): W | undefined {
+    const value = this.#fields[key]
+    return known.find(word => word === value)
+  }
+
+  /** Each element of an array, parsed; nothing when the array is left out. */
+  list<K extends KeysOf<T, readonly unknown[]>, P>(
+    key: K,
+    parse: (value: unknown) => P,
+  ): readonly P[] | undefined {
+    const value = this.#fields[key]
+    if (value === undefined || value === null) return undefined
+    if (!Array.isArray(value)) throw new WireError(`${key}: expected an array`)
+    return value.map(parse)
+  }
+
+  /** The finite numbers of an object inside this one, by their names. */
+  numbers(key: keyof T & string): Readonly<Record<string, number>> {
+    const value = this.#fields[key]
+    const entries = Object.entries(typeof value === 'object' && value !== null ? value : {})
+    return Object.fromEntries(entries.filter(([, number]) => Number.isFinite(number)))
+  }
+
+  /** An object inside this one; nothing when it is left out or not an object. */
+  part<K extends keyof T & string>(key: K): Reader<NonNullable<T[K]>> | undefined {
+    const value = this.#fields[key]
+    return typeof value === 'object' && value !== null && !Array.isArray(value)
+      ? new Reader(value, key)
+      : undefined
+  }
+
+  /** The value as it is, for a parser of its own. */
+  raw(key: keyof T & string): unknown {
+    return this.#fields[key]
+  }
+}

@@ -1,0 +1,329 @@
+/**
+ * Everything that arrives from the server is checked here. Each `parse…` takes a result of JSON.parse and returns the
+ * page's own types, or throws a `WireError` that names the field. Unknown fields are ignored, and fields with a default
+ * may be missing, so that this page reads older and newer servers. Times become milliseconds since 1970.
+ */
+import {
+  type Bound,
+  type ContainerWait,
+  ERROR_REASON,
+  type ErrorReason,
+  FACTOR,
+  LAYER_PHASE,
+  type LayerPhase,
+  type LayerStatus,
+  NODE_STATE,
+  type NodeStatus,
+  PERCENT_BASIS,
+  type PodCorrelation,
+  type PodStart,
+  type PodWait,
+  PULL_PHASE,
+  type PullStatus,
+  type RegistryStatus,
+  type RemovedPull,
+  type Time,
+  type Hello as WireHello,
+  type NodeList as WireNodeList,
+  type PodList as WirePodList,
+  type PullEvent as WirePullEvent,
+  type PullList as WirePullList,
+  type StartPhase as WireStartPhase,
+} from './generated'
+import { Reader } from './reader'
+
+export type { ErrorReason, LayerPhase, NodeState } from './generated'
+
+/** Fields and words that newer servers send. */
+interface NewPullFields {
+  readonly status: PullStatus['status'] | 'unobserved'
+}
+
+interface WireThroughput {
+  readonly since: Time
+  readonly step: number
+  readonly registries: readonly { readonly registry: string; readonly bytesPerSec: readonly number[] }[]
+}
+
+const PHASES = [...PULL_PHASE, 'unobserved'] as const
+const LIMITS = [...FACTOR, 'snapshotter'] as const
+const CONTAINER_STATES = [...PHASES, 'waiting'] as const
+const CONTAINER_KINDS = ['init', 'app', 'ephemeral', 'volume'] as const
+
+export type PullPhase = (typeof PHASES)[number]
+export type LimitName = (typeof LIMITS)[number]
+export type ContainerState = (typeof CONTAINER_STATES)[number]
+/** `volume` means a volume that is made from an image. */
+export type ContainerKind = (typeof CONTAINER_KINDS)[number]
+
+function reasonOf(word: string | undefined): ErrorReason | undefined {
+  return word === undefined ? undefined : (ERROR_REASON.find(reason => reason === word) ?? 'unknown')
+}
+
+export type Layer = ReturnType<typeof parseLayer>
+
+function parseLayer(value: unknown) {
+  const from = new Reader<LayerStatus>(value, 'layer')
+  const completedAt = from.optionalTime('completedAt')
+  const downloadedBytes = from.amount('downloadedBytes')
+  // Reports of the original's agent contain no layer state.
+  const guess: LayerPhase =
+    completedAt !== undefined ? 'downloaded' : downloadedBytes > 0 ? 'downloading' : 'waiting'
+  return {
+    digest: from.text('digest'),
+    totalBytes: from.amount('totalBytes'),
+    downloadedBytes,
+    cachedBytes: from.amount('cachedBytes'),
+    bytesPerSec: from.amount('bytesPerSec'),
+    totalKnown: from.flag('totalKnown'),
+    state: from.oneOf('state', LAYER_PHASE) ?? guess,
+    fetchedBy: from.optionalText('fetchedBy'),
+    startedAt: from.optionalTime('startedAt'),
+    completedAt,
+    extractStartedAt: from.optionalTime('extractStartedAt'),
+    extractedAt: from.optionalTime('extractedAt'),
+  } as const
+}
+
+export type PodRef = ReturnType<typeof parsePodRef>
+
+function parsePodRef(value: unknown) {
+  const from = new Reader<PodCorrelation>(value, 'pod')
+  return {
+    namespace: from.text('namespace'),
+    podName: from.text('podName'),
+    container: from.optionalText('container') ?? '',
+    image: from.optionalText('image') ?? '',
+    owner: from.optionalText('owner'),
+    waitingReason: from.optionalText('waitingReason'),
+  } as const
+}
+
+type PullFields = Omit<PullStatus, 'status'> & NewPullFields
+
+function statusOf(from: Reader<PullFields>): PullPhase {
+  const known = from.oneOf('status', PHASES)
+  if (known !== undefined) return known
+  if (from.optionalText('error') !== undefined) return 'failed'
+  return from.optionalTime('completedAt') !== undefined ? 'completed' : 'downloading'
+}
+
+export type Limit = NonNullable<ReturnType<typeof parseLimit>>
+
+function parseLimit(from: Reader<Bound> | undefined) {
+  if (from === undefined) return undefined
+  const word = from.optionalText('by')
+  return {
+    by: LIMITS.find(limit => limit === word) ?? 'unknown',
+    why: from.optionalText('why') ?? '',
+    figures: from.numbers('figures'),
+  } as const
+}
+
+const NO_PODS: readonly PodRef[] = []
+const NO_MIRRORS: readonly string[] = []
+
+export type Pull = ReturnType<typeof parsePull>
+
+/** `updatedAt` is the time for which the figures hold. */
+export function parsePull(value: unknown, updatedAt = 0) {
+  const from = new Reader<PullFields>(value, 'pull')
+  const pods = from.list('pods', parsePodRef) ?? NO_PODS
+  return {
+    id: from.text('id'),
+    nodeName: from.text('nodeName'),
+    imageRef: from.text('imageRef'),
+    registry: from.optionalText('registry'),
+    manifestDigest: from.optionalText('manifestDigest'),
+    refGuessed: from.flag('refGuessed'),
+    status: statusOf(from),
+    totalBytes: from.amount('totalBytes'),
+    downloadedBytes: from.amount('downloadedBytes'),
+    extractedBytes: from.amount('extractedBytes'),
+    imageBytes: from.amount('imageBytes'),
+    cachedBytes: from.amount('cachedBytes'),
+    remoteBytes: from.amount('remoteBytes'),
+    totalKnown: from.flag('totalKnown'),
+    bytesPerSec: from.amount('bytesPerSec'),
+    percent: from.amount('percent'),
+    percentBasis: from.oneOf('percentBasis', PERCENT_BASIS) ?? 'bytes',
+    etaSeconds: from.optionalAmount('etaSeconds'),
+    usualSeconds: from.optionalAmount('usualSeconds'),
+    layerCount: from.amount('layerCount'),
+    layersDone: from.amount('layersDone'),
+    attempt: from.optionalAmount('attempt') ?? 1,
+    startedAt: from.time('startedAt'),
+    completedAt: from.optionalTime('completedAt'),
+    stalledSince: from.optionalTime('stalledSince'),
+    error: from.optionalText('error'),
+    errorReason: reasonOf(from.optionalText('errorReason')),
+    nextRetryAt: from.optionalTime('nextRetryAt'),
+    snapshotter: from.optionalText('snapshotter'),
+    via: from.list('via', String) ?? NO_MIRRORS,
+    bound: parseLimit(from.part('bound')),
+    pods: pods.length === 0 ? NO_PODS : pods,
+    /** Absent unless this pull's layers were requested, which differs from a pull without layers. */
+    layers: from.list('layers', parseLayer),
+    updatedAt,
+  } as const
+}
+
+/** The list of all pulls, each as the stream would send it. */
+export function parsePullList(value: unknown, updatedAt = 0): readonly Pull[] {
+  const from = new Reader<WirePullList>(value, 'list')
+  return from.list('pulls', pull => parsePull(pull, updatedAt)) ?? []
+}
+
+export type PullEvent =
+  | { readonly kind: 'changed'; readonly timestamp: number; readonly pull: Pull }
+  | { readonly kind: 'removed'; readonly timestamp: number; readonly id: string }
+
+export function parsePullEvent(value: unknown): PullEvent {
+  const from = new Reader<WirePullEvent>(value, 'event')
+  const timestamp = from.time('timestamp')
+  if (from.text('type') === 'pull.removed') {
+    return { kind: 'removed', timestamp, id: new Reader<RemovedPull>(from.raw('pull'), 'pull').text('id') }
+  }
+  return { kind: 'changed', timestamp, pull: parsePull(from.raw('pull'), timestamp) }
+}
+
+export type Hello = ReturnType<typeof parseHello>
+
+export function parseHello(value: unknown) {
+  const from = new Reader<WireHello>(value, 'hello')
+  return { version: from.text('version'), bootId: from.text('bootId'), time: from.time('time') } as const
+}
+
+export type ClusterNode = ReturnType<typeof parseNode>
+
+function parseNode(value: unknown) {
+  const from = new Reader<NodeStatus>(value, 'node')
+  return {
+    name: from.text('name'),
+    state: from.oneOf('state', NODE_STATE) ?? 'reporting',
+    agentVersion: from.optionalText('agentVersion') ?? '',
+    // containerd 2 puts a v before its version, containerd 1 does not.
+    containerdVersion: (from.optionalText('containerdVersion') ?? '').replace(/^v/, ''),
+    snapshotter: from.optionalText('snapshotter') ?? '',
+    lastSeen: from.time('lastSeen'),
+    activePulls: from.amount('activePulls'),
+    bytesPerSec: from.amount('bytesPerSec'),
+  } as const
+}
+
+export type Registry = ReturnType<typeof parseRegistry>
+
+function parseRegistry(value: unknown) {
+  const from = new Reader<RegistryStatus>(value, 'registry')
+  return {
+    registry: from.text('registry'),
+    activePulls: from.amount('activePulls'),
+    bytesPerSec: from.amount('bytesPerSec'),
+  } as const
+}
+
+export type NodeList = ReturnType<typeof parseNodeList>
+
+export function parseNodeList(value: unknown) {
+  const from = new Reader<WireNodeList>(value, 'nodes')
+  return {
+    nodes: from.list('nodes', parseNode) ?? [],
+    registries: from.list('registries', parseRegistry) ?? [],
+  } as const
+}
+
+export type Container = ReturnType<typeof parseContainer>
+
+function parseContainer(value: unknown) {
+  const from = new Reader<Omit<ContainerWait, 'state'> & { readonly state: ContainerState }>(
+    value,
+    'container',
+  )
+  return {
+    container: from.text('container'),
+    image: from.optionalText('image') ?? '',
+    kind: CONTAINER_KINDS.find(kind => kind === from.optionalText('kind')) ?? 'app',
+    waitingReason: from.optionalText('waitingReason'),
+    state: from.oneOf('state', CONTAINER_STATES) ?? 'waiting',
+    pullId: from.optionalText('pullId'),
+    percent: from.optionalAmount('percent'),
+    etaSeconds: from.optionalAmount('etaSeconds'),
+    error: from.optionalText('error'),
+    errorReason: reasonOf(from.optionalText('errorReason')),
+  } as const
+}
+
+export type StartPhase = ReturnType<typeof parsePhase>
+
+function parsePhase(value: unknown) {
+  const from = new Reader<WireStartPhase>(value, 'phase')
+  return {
+    phase: from.text('phase'),
+    startedAt: from.time('startedAt'),
+    /** Absent while the phase goes on. */
+    seconds: from.optionalAmount('seconds'),
+  } as const
+}
+
+export type Pod = ReturnType<typeof parsePod>
+
+function parsePod(value: unknown) {
+  const from = new Reader<PodWait>(value, 'pod')
+  return {
+    namespace: from.text('namespace'),
+    podName: from.text('podName'),
+    uid: from.optionalText('uid') ?? `${from.text('namespace')}/${from.text('podName')}`,
+    owner: from.optionalText('owner'),
+    nodeName: from.optionalText('nodeName') ?? '',
+    waitingSince: from.optionalTime('waitingSince'),
+    containers: from.list('containers', parseContainer) ?? [],
+    phases: from.list('phases', parsePhase) ?? [],
+    /** The whole start in seconds; set once the pod has started. */
+    tookSeconds: undefined as number | undefined,
+  } as const
+}
+
+function parseStarted(value: unknown): Pod {
+  const from = new Reader<PodStart>(value, 'pod')
+  return { ...parsePod(value), tookSeconds: from.amount('seconds') }
+}
+
+export interface PodList {
+  /** Pods that wait, and pods that started lately. */
+  readonly pods: readonly Pod[]
+  readonly watching: boolean
+  /** Why the server cannot see pods, in its words; only when it does not watch. */
+  readonly reason: string | undefined
+}
+
+export function parsePodList(value: unknown): PodList {
+  const from = new Reader<WirePodList>(value, 'pods')
+  return {
+    pods: [...(from.list('pods', parsePod) ?? []), ...(from.list('started', parseStarted) ?? [])],
+    watching: from.raw('watching') !== false,
+    reason: from.optionalText('reason'),
+  }
+}
+
+/** Throughput by registry over the last minutes: evenly spaced figures, the oldest first. */
+export interface ThroughputHistory {
+  readonly since: number
+  readonly stepMs: number
+  readonly registries: readonly { readonly registry: string; readonly bytesPerSec: readonly number[] }[]
+}
+
+export function parseThroughput(value: unknown): ThroughputHistory {
+  const from = new Reader<WireThroughput>(value, 'throughput')
+  const registries = from.list('registries', one => {
+    const line = new Reader<WireThroughput['registries'][number]>(one, 'registry')
+    return {
+      registry: line.text('registry'),
+      bytesPerSec: line.list('bytesPerSec', figure => (Number.isFinite(figure) ? Number(figure) : 0)) ?? [],
+    }
+  })
+  return {
+    since: from.time('since'),
+    stepMs: Math.max(1, from.amount('step')) * 1000,
+    registries: registries ?? [],
+  }
+}
