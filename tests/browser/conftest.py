@@ -1,4 +1,4 @@
-"""A headless Chromium, and pages in it that complain when something went wrong inside."""
+"""A headless Chromium, and pages in it whose errors fail the test."""
 
 import asyncio
 import re
@@ -23,9 +23,10 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+EXPECTED = r"Failed to load resource|net::ERR|EventSource's response has a MIME type"
 AXE = Path(__file__).parents[2] / "web/node_modules/axe-core/axe.min.js"
 
-# As much as a busy machine may take; what is asserted is met or not met whenever it is.
+# As long as a busy machine may take; an assertion that holds returns at once.
 expect.set_options(timeout=15_000)
 
 OpenPage = Callable[..., Awaitable[Page]]
@@ -53,7 +54,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def open_page(browser: Browser) -> AsyncIterator[OpenPage]:
-    """Opens an address in a browser context of its own; what the page complains of fails the test."""
+    """Open an address in a browser context of its own; an error of the page fails the test."""
     complaints: list[str] = []
     async with AsyncExitStack() as stack:
 
@@ -69,10 +70,10 @@ async def open_page(browser: Browser) -> AsyncIterator[OpenPage]:
             page.on("pageerror", lambda error: complaints.append(str(error)))
             page.on(
                 "console",
-                # A server that is away on purpose is not the page's fault.
-                lambda said: (
-                    complaints.append(said.text)
-                    if said.type == "error" and not re.search(r"Failed to load resource|net::ERR", said.text)
+                # A server that is away on purpose is not a fault of the page.
+                lambda message: (
+                    complaints.append(message.text)
+                    if message.type == "error" and not re.search(EXPECTED, message.text)
                     else None
                 ),
             )
@@ -91,7 +92,7 @@ async def server() -> AsyncIterator[ScriptedServer]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def axe() -> Callable[[Page], Awaitable[list[str]]]:
-    """Runs axe in a page and tells each finding with the element it is about."""
+    """Run axe in a page and return each finding with its element."""
     if not AXE.exists():
         pytest.skip("axe-core is not installed: npm ci in web/")
     source = await asyncio.to_thread(AXE.read_text)

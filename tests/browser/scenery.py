@@ -1,4 +1,4 @@
-"""A cluster with a bit of everything, told as JSON: what the browser tests look at."""
+"""Clusters as JSON for the browser tests: with a bit of everything, quiet, and in trouble."""
 
 import hashlib
 import time
@@ -277,8 +277,8 @@ def waiting_pods(now: float, pulls: list[Json]) -> list[Json]:
     return found
 
 
-async def all_is_told(page: Page) -> None:
-    """The page has the whole scene: before that its rows may still change places."""
+async def scene_is_complete(page: Page) -> None:
+    """Wait until the page has the whole scene: before that its rows may still change places."""
     tiles = page.get_by_role("list", name="Pulls by state")
     await expect(tiles.get_by_role("button", name="Done").locator("b")).to_have_text("13")
 
@@ -295,3 +295,68 @@ async def set_scene(server: ScriptedServer, now: float | None = None) -> None:
     ]
     server.pods = {"pods": waiting_pods(at, pulls), "watching": True}
     await server.put(*pulls)
+
+
+async def set_quiet(server: ScriptedServer, now: float | None = None) -> None:
+    """Show a cluster in which the last pull ended twelve minutes ago."""
+    at = time.time() if now is None else now
+    nginx, redis = "docker.io/library/nginx:1.29", "docker.io/library/redis:8.2"
+    ended = {"totalBytes": 71 * MB, "downloadedBytes": 71 * MB, "percent": 100.0}
+    server.nodes = nodes(at, ["worker-1", "worker-2", "worker-3"])
+    server.pods = {"pods": [], "watching": True}
+    await server.put(
+        pull("last", "worker-3", nginx, "completed", now=at, ago=724, completedAt=rfc3339(at - 720), **ended),
+        pull("before", "worker-1", redis, "completed", now=at, ago=909, completedAt=rfc3339(at - 900), **ended),
+    )
+
+
+def failure(pull_id: str, node: str, image: str, reason: str, *, now: float, **more: Any) -> Json:
+    """A pull that failed ten seconds ago, before a byte arrived."""
+    found = {"totalBytes": 0, "totalKnown": False, "percent": 0.0, "layerCount": 0, "attempt": 5}
+    found |= {"errorReason": reason, "completedAt": rfc3339(now - 10), "error": f"failed to pull {image}: {reason}"}
+    return pull(pull_id, node, image, "failed", now=now, ago=15, **(found | more))
+
+
+CORP = "registry.corp.local"
+
+
+def trouble(now: float) -> list[Json]:
+    """A registry is down: 40 images, 60 nodes, 200 pods. Besides, small failures, old ones, and live pulls."""
+    found = []
+    for n in range(200):
+        image = f"{CORP}/team-{n % 40:02}/service:{n % 40}.1"
+        who = [pod(f"team-{n % 40:02}", f"service-{n}", "app", image, f"Deployment/service-{n % 40}")]
+        found.append(failure(f"down-{n}", f"worker-{n % 60:02}", image, "timeout", now=now, pods=who))
+    typo = "ghcr.io/acme/cart:lates"
+    for n in range(7):
+        who = [pod("shop", f"cart-{n}", "cart", typo, "DaemonSet/cart")]
+        found.append(failure(f"typo-{n}", f"worker-{n:02}", typo, "not_found", now=now, pods=who))
+    never = pod("dev", "local-0", "app", "local/tool:dev", "StatefulSet/local") | {"waitingReason": "ErrImageNeverPull"}
+    found.append(failure("never", "worker-07", "docker.io/local/tool:dev", "not_found", now=now, pods=[never]))
+    found += [
+        failure(f"old-{n}", f"worker-{n:02}", "quay.io/old/job:1", "unauthorized", now=now - 900) for n in range(20)
+    ]
+    cancelled = {"totalBytes": 900 * MB, "downloadedBytes": 342 * MB, "percent": 38.0, "totalKnown": True}
+    found.append(failure("cancelled", "gpu-01", "nvcr.io/nvidia/cuda:12.4", "canceled", now=now, **cancelled))
+    for n in range(12):
+        image = f"docker.io/library/app-{n}:1"
+        who = [pod("shop", f"app-{n}", "app", image, f"Deployment/app-{n}")]
+        moving = {
+            "totalBytes": 300 * MB,
+            "downloadedBytes": (20 * n + 9) * MB,
+            "bytesPerSec": 5.0 * MB,
+            "etaSeconds": 40.0 - n,
+        }
+        found.append(pull(f"live-{n}", f"worker-{n:02}", image, "downloading", now=now, ago=20 + n, pods=who, **moving))
+    return found
+
+
+async def set_trouble(server: ScriptedServer, now: float | None = None) -> None:
+    """Show a cluster in trouble; the pods of the old failures no longer exist."""
+    at = time.time() if now is None else now
+    pulls = trouble(at)
+    server.nodes = nodes(at, sorted({one["nodeName"] for one in pulls}))
+    server.registries = [{"registry": "docker.io", "activePulls": 12, "bytesPerSec": 60.0 * MB}]
+    server.pods = {"pods": waiting_pods(at, pulls), "watching": True}
+    gone = [pod("batch", "job-0", "job", "quay.io/old/job:1")]
+    await server.put(*[one | ({"pods": gone} if one["id"].startswith("old-") else {}) for one in pulls])

@@ -1,7 +1,8 @@
-"""A server that says what a test tells it to: the API of docs/api.md without anything behind it.
+"""A server that sends what a test scripts: the API of docs/api.md without anything behind it.
 
-For what the real server cannot be brought to on demand: a broken stream, a hostile name, two builds, a restart at a
-given moment. It serves the built page and keeps the rules of the stream (hello, reset, ids, resume, layers on demand).
+It produces what the real server does not produce on demand: a broken stream, a hostile name, two builds, a restart at
+a given moment. It serves the built page and follows the rules of the stream (hello, reset, ids, resume, layers on
+demand).
 """
 
 import asyncio
@@ -37,7 +38,10 @@ class ScriptedServer:
         self.pods: Json = {"pods": [], "watching": True}
         self.stream_queries: list[dict[str, str]] = []
         self.list_queries: list[str] = []
+        self.throughput: Json | None = None
         self.most_readers, self.hello_after = 256, 0.0
+        self.refusal: tuple[int, bytes] = (503, b'{"error":"too many readers"}')
+        self.raw: list[bytes] = []
         self._log: list[tuple[int, Json]] = []
         self._news = asyncio.Condition()
         self._runner: web.AppRunner | None = None
@@ -61,14 +65,15 @@ class ScriptedServer:
 
     async def start(self) -> None:
         app = web.Application()
-        for path, answer in (
+        for path, handler in (
             ("events", self._events),
             ("pulls", self._list),
             ("pulls/{id}", self._pull),
             ("nodes", self._nodes),
             ("pods", self._pods),
+            ("throughput", self._throughput),
         ):
-            app.router.add_get(f"{self.prefix}/api/v1/{path}", answer)
+            app.router.add_get(f"{self.prefix}/api/v1/{path}", handler)
         app.router.add_get(f"{self.prefix}/{{file:.*}}", self._file)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -80,14 +85,14 @@ class ScriptedServer:
             self._runner = None
 
     async def restart(self) -> None:
-        """Away and back at once, as another boot that knows nothing of the old ids."""
+        """Stop and start at once, as another boot that does not know the old ids."""
         await self.stop()
         self.boot, self.revision, self._log = self.boot + 1, 0, []
         await self.put(*self.pulls.values())
         await self.start()
 
     async def put(self, *pulls: Json) -> None:
-        """Tells these pulls' new state."""
+        """Send these pulls' new state."""
         kinds = {"completed": "pull.completed", "failed": "pull.failed"}
         for pull in pulls:
             self.pulls[pull["id"]] = pull
@@ -124,7 +129,8 @@ class ScriptedServer:
     async def _events(self, request: web.Request) -> web.StreamResponse:
         self.stream_queries.append(dict(request.query))
         if self._readers >= self.most_readers:
-            return web.Response(status=503)
+            status, body = self.refusal
+            return web.Response(status=status, body=body, headers={"Retry-After": "1"})
         await asyncio.sleep(self.hello_after)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
         await response.prepare(request)
@@ -141,6 +147,8 @@ class ScriptedServer:
                 await response.write(self._frame(revision, event, request.query.get("layers", "true")))
         self._readers += 1
         try:
+            for piece in self.raw:
+                await response.write(piece)
             while True:
                 while at < len(self._log):
                     revision, event = self._log[at]
@@ -178,6 +186,9 @@ class ScriptedServer:
 
     async def _pods(self, _: web.Request) -> web.Response:
         return web.json_response(self.pods)
+
+    async def _throughput(self, _: web.Request) -> web.Response:
+        return web.Response(status=404) if self.throughput is None else web.json_response(self.throughput)
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
         path = self.static / (request.match_info["file"] or "index.html")

@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from .conftest import OpenPage
-from .scenery import all_is_told, set_scene
+from .scenery import scene_is_complete, set_scene
 from .scripted import ScriptedServer
 
 Axe = Callable[[Page], Awaitable[list[str]]]
@@ -78,7 +78,7 @@ async def test_axe_finds_nothing_where_there_is_nothing(
 async def test_axe_finds_nothing_in_the_suggestions(server: ScriptedServer, open_page: OpenPage, axe: Axe) -> None:
     await set_scene(server)
     page = await open_page(server.url)
-    await all_is_told(page)
+    await scene_is_complete(page)
     await page.keyboard.press("/")
     await page.keyboard.type("st")
     await page.keyboard.press("ArrowDown")

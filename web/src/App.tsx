@@ -2,15 +2,14 @@ import { useEffect } from 'react'
 import styles from './App.module.css'
 import { Announcer } from './components/Announcer'
 import { Attention } from './components/Attention'
+import { Band } from './components/Band'
 import { Header } from './components/Header'
 import { NewBuild } from './components/NewBuild'
 import { PollingNote } from './components/PollingNote'
 import { SearchBox } from './components/SearchBox'
-import { Throughput } from './components/Throughput'
-import { Tiles } from './components/Tiles'
 import { useStore } from './store/useStore'
-import type { View } from './urlState'
-import { useUrl } from './useUrl'
+import type { View } from './url/urlState'
+import { useUrl } from './url/useUrl'
 import { ImagesView } from './views/ImagesView'
 import { NodesView } from './views/NodesView'
 import { PodsView } from './views/PodsView'
@@ -24,7 +23,7 @@ const PAGES: Readonly<Record<View, () => React.ReactNode>> = {
 }
 
 const NO_ROWS: readonly string[] = []
-/** A list is asked for often while it is looked at; the header, the tiles and the strip are content with less. */
+/** A visible list is requested often; the header, the tiles and the strip need less. */
 const WATCHED_MS = 2000
 const GLANCED_MS = 5000
 
@@ -48,10 +47,7 @@ export function App() {
         <PollingNote />
         <NewBuild />
         <Attention />
-        <div className={styles.summary}>
-          <Throughput />
-          <Tiles />
-        </div>
+        <Band />
         <SearchBox />
         <Page />
       </main>

@@ -1,4 +1,4 @@
-/** PURE. Class names that apply, in one string. */
+/** The class names that apply, in one string. */
 export function classes(...names: readonly (string | false | undefined)[]): string {
   return names.filter(Boolean).join(' ')
 }

@@ -1,6 +1,7 @@
 import { StrictMode } from 'react'
 import { createRoot } from 'react-dom/client'
 import { App } from './App'
+import { ErrorBoundary } from './components/ErrorBoundary'
 import { Store } from './store/store'
 import { StoreContext } from './store/useStore'
 import './styles/tokens.css'
@@ -13,8 +14,10 @@ const store = new Store(document.baseURI)
 store.start()
 createRoot(root).render(
   <StrictMode>
-    <StoreContext value={store}>
-      <App />
-    </StoreContext>
+    <ErrorBoundary>
+      <StoreContext value={store}>
+        <App />
+      </StoreContext>
+    </ErrorBoundary>
   </StrictMode>,
 )

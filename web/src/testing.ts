@@ -1,5 +1,6 @@
-/** Pulls and layers for tests: what a test does not name is ordinary. */
-import { type Layer, type Pull, parsePull } from './wire'
+/** Pulls, layers and pods for tests: fields that a test does not name have ordinary values. */
+import { type Context, contextOf } from './model/standing'
+import { type Layer, type PodRef, type Pull, parsePull } from './wire/wire'
 
 export const T0 = Date.UTC(2026, 10, 23, 14, 0, 0)
 
@@ -18,20 +19,40 @@ export function aPull(change: Partial<Pull> = {}): Pull {
   return { ...ORDINARY, ...change }
 }
 
+export function aPod(podName: string, change: Partial<PodRef> = {}): PodRef {
+  return {
+    namespace: 'shop',
+    podName,
+    container: 'c',
+    image: '',
+    owner: undefined,
+    waitingReason: undefined,
+    ...change,
+  }
+}
+
+/** The context of these pulls; with names, exactly these pods (`namespace/name`) wait. */
+export function aContext(
+  pulls: readonly Pull[],
+  waiting?: readonly string[],
+  now: number = T0 + 60_000,
+): Context {
+  return contextOf(pulls, waiting === undefined ? undefined : { names: new Set(waiting), at: now }, now)
+}
+
 export function aLayer(change: Partial<Layer> = {}): Layer {
   return {
     digest: 'sha256:aaaaaaaaaaaaaaaa',
-    mediaType: '',
     totalBytes: 100e6,
     downloadedBytes: 0,
     cachedBytes: 0,
     bytesPerSec: 0,
-    percent: 0,
     totalKnown: true,
     state: 'waiting',
     fetchedBy: undefined,
     startedAt: undefined,
     completedAt: undefined,
+    extractStartedAt: undefined,
     extractedAt: undefined,
     ...change,
   }

@@ -6,12 +6,12 @@ export function Agents() {
   const { nodes } = useSnapshot()
   if (nodes === undefined) return null
   const all = nodes.nodes.length
-  const heard = nodes.nodes.filter(({ state }) => state !== 'lost').length
+  const reporting = nodes.nodes.filter(({ state }) => state !== 'lost').length
   return (
-    <span className={styles.agents} title={`${heard} of ${all} agents report`}>
+    <span className={styles.agents} title={`${reporting} of ${all} agents report`}>
       agents{' '}
-      <strong className={heard < all ? styles.missing : undefined}>
-        {heard}/{all}
+      <strong className={reporting < all ? styles.missing : undefined}>
+        {reporting}/{all}
       </strong>
     </span>
   )

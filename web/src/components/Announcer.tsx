@@ -1,21 +1,22 @@
 import { useEffect, useRef, useState } from 'react'
-import { announcement, favicon, type Heard, title } from '../announcements'
-import { stands } from '../store/store'
+import { type Announced, announcement, favicon, title } from '../model/announcements'
+import { NO_COUNTS } from '../model/standing'
+import { isConnected } from '../store/connection'
 import { useNow, useSnapshot, useStore } from '../store/useStore'
 
-/** Not more often than one can listen. */
+/** More often than this nobody can listen. */
 const PAUSE_MS = 6000
-/** What a new connection tells in its first moments is how things stand, not what has happened. */
+/** The first moments of a new connection bring the present state, and no news. */
 const SETTLE_MS = 2000
 
-/** The state outside the picture: the live region, the tab's title and its icon. */
+/** The state outside the page's body: the live region, the tab's title and its icon. */
 export function Announcer() {
-  const { counts, connection } = useSnapshot()
+  const { counts = NO_COUNTS, connection } = useSnapshot()
   const store = useStore()
   const now = useNow()
   const [words, setWords] = useState('')
-  const heard = useRef<Heard>({ counts, connection: 'connecting' })
-  const spokenAt = useRef(0)
+  const announced = useRef<Announced>({ counts, connection: 'connecting' })
+  const announcedAt = useRef(0)
 
   useEffect(() => {
     document.title = title(counts, connection.kind)
@@ -27,19 +28,19 @@ export function Announcer() {
   }, [icon])
 
   useEffect(() => {
-    if (connection.kind === 'live') spokenAt.current = store.clock.now() - PAUSE_MS + SETTLE_MS
+    if (connection.kind === 'live') announcedAt.current = store.clock.now() - PAUSE_MS + SETTLE_MS
   }, [store, connection.kind])
 
   useEffect(() => {
-    if (now - spokenAt.current < PAUSE_MS) return
-    const present: Heard = { counts, connection: connection.kind }
-    // What a list brings in the meantime is told when the connection stands.
-    if (!stands(connection) && present.connection === heard.current.connection) return
-    const said = announcement(heard.current, present)
-    heard.current = present
-    if (said === '') return
-    spokenAt.current = now
-    setWords(said)
+    if (now - announcedAt.current < PAUSE_MS) return
+    const present: Announced = { counts, connection: connection.kind }
+    // Changes that a list brings in the meantime are announced when the connection is back.
+    if (!isConnected(connection) && present.connection === announced.current.connection) return
+    const text = announcement(announced.current, present)
+    announced.current = present
+    if (text === '') return
+    announcedAt.current = now
+    setWords(text)
   }, [now, counts, connection.kind])
 
   return (

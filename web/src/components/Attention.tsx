@@ -1,61 +1,105 @@
-import { useState } from 'react'
-import { type Concern, concerns } from '../attention'
+import { useEffect, useId, useRef, useState } from 'react'
 import { classes } from '../classes'
-import { clock } from '../format'
+import { type Concern, concerns } from '../model/attention'
+import { clock, count } from '../model/format'
 import { useNow, useSnapshot } from '../store/useStore'
-import { changeUrl } from '../useUrl'
+import shared from '../styles/shared.module.css'
+import { changeUrl, showPulls } from '../url/useUrl'
 import styles from './Attention.module.css'
 import { Icon } from './Icon'
+import { Quiet } from './Quiet'
 
-const FIRST_SHOWN = 2
-
-/** What is wrong now; nothing at all when nothing is. */
+/** One line: the worst problem and the number of problems. All of them open on demand, over the page. */
 export function Attention() {
-  const { pulls, nodes } = useSnapshot()
+  const { pulls, nodes, context } = useSnapshot()
   const now = useNow()
-  const [all, setAll] = useState(false)
-  const found = concerns(pulls.values(), nodes?.nodes ?? [], now)
-  if (found.length === 0) return null
-  // A line that says "1 more" is as tall as the one it hides.
-  const foldable = found.length > FIRST_SHOWN + 1
-  const shown = all || !foldable ? found : found.slice(0, FIRST_SHOWN)
+  const [isOpen, setIsOpen] = useState(false)
+  const strip = useRef<HTMLElement>(null)
+  const listId = useId()
+  const found = concerns(pulls.values(), nodes?.nodes ?? [], context, now)
+  const [worst] = found
+  const isShown = isOpen && worst !== undefined
+
+  useEffect(() => {
+    if (!isShown) return
+    const onPointer = (event: PointerEvent) => {
+      if (event.target instanceof Node && strip.current?.contains(event.target) !== true) setIsOpen(false)
+    }
+    const onKey = (event: KeyboardEvent) => {
+      if (event.key !== 'Escape') return
+      setIsOpen(false)
+      strip.current?.querySelector('button')?.focus()
+    }
+    document.addEventListener('pointerdown', onPointer)
+    document.addEventListener('keydown', onKey)
+    return () => {
+      document.removeEventListener('pointerdown', onPointer)
+      document.removeEventListener('keydown', onKey)
+    }
+  }, [isShown])
+
+  if (worst === undefined) return <Quiet />
   return (
-    <section className={styles.strip} aria-label="Needs attention">
-      <ul className={styles.list}>
-        {shown.map(concern => (
-          <Item key={concern.key} concern={concern} />
-        ))}
+    <section ref={strip} className={styles.strip} aria-label="Needs attention">
+      <button
+        type="button"
+        className={classes(styles.line, styles[worst.kind])}
+        aria-expanded={isOpen}
+        aria-controls={listId}
+        onClick={() => setIsOpen(!isOpen)}
+      >
+        <Icon name={worst.kind} size={18} />
+        <span className={styles.text}>
+          <Sentence concern={worst} />
+        </span>
+        <span className={styles.count}>
+          {count(found.length, 'problem')}
+          <Icon name="chevron" size={12} />
+        </span>
+      </button>
+      <ul id={listId} className={styles.list} hidden={!isOpen}>
+        {isOpen &&
+          found.map(concern => <Item key={concern.key} concern={concern} onShow={() => setIsOpen(false)} />)}
       </ul>
-      {foldable && (
-        <button type="button" className={styles.more} aria-expanded={all} onClick={() => setAll(!all)}>
-          {all ? 'Show fewer' : `Show ${found.length - FIRST_SHOWN} more`}
-        </button>
-      )}
     </section>
   )
 }
 
-function Item({ concern }: { readonly concern: Concern }) {
-  const { kind, subject, what, advice, retrySeconds, query, pullId } = concern
-  const show = () =>
-    kind === 'lost'
-      ? changeUrl({ view: 'nodes', query, sort: undefined, open: [] })
-      : changeUrl({ view: 'pulls', query, sort: undefined, open: pullId === undefined ? [] : [pullId] })
+function Sentence({ concern: { subject, what, advice, retrySeconds } }: { readonly concern: Concern }) {
+  return (
+    <>
+      <bdi className={styles.subject}>{subject}</bdi>
+      {what.startsWith(':') ? '' : ' '}
+      {what} {advice}
+      {retrySeconds !== undefined && (
+        <span className={styles.retry}>
+          {' '}
+          {retrySeconds > 0 ? `Next try in about ${clock(retrySeconds)}.` : 'The next try is due.'}
+        </span>
+      )}
+    </>
+  )
+}
+
+interface ItemProps {
+  readonly concern: Concern
+  readonly onShow: () => void
+}
+
+function Item({ concern, onShow }: ItemProps) {
+  const { kind, subject, query, rowKey } = concern
+  const show = () => {
+    onShow()
+    if (kind === 'lost') changeUrl({ view: 'nodes', query, sort: undefined, open: [] })
+    else showPulls(query, rowKey)
+  }
   return (
     <li className={classes(styles.item, styles[kind])}>
       <Icon name={kind} size={18} />
-      <p className={styles.text}>
-        <bdi className={styles.subject}>{subject}</bdi>
-        {what.startsWith(':') ? '' : ' '}
-        {what} {advice}
-        {retrySeconds !== undefined && (
-          <span className={styles.retry}>
-            {' '}
-            {retrySeconds > 0 ? `Next try in about ${clock(retrySeconds)}.` : 'The next try is due.'}
-          </span>
-        )}
+      <p className={styles.words}>
+        <Sentence concern={concern} />
       </p>
-      <button type="button" className={styles.show} onClick={show}>
+      <button type="button" className={shared.link} onClick={show}>
         Show<span className="visually-hidden"> {subject}</span>
       </button>
     </li>

@@ -1,10 +1,10 @@
 import { classes } from '../classes'
-import { duration, timeOfDay } from '../format'
+import { duration, timeOfDay } from '../model/format'
 import { POLL_MS } from '../store/store'
 import { useNow, useSnapshot, useStore } from '../store/useStore'
 import styles from './ConnectionBadge.module.css'
 
-/** Away for longer than this is not a hiccup. */
+/** A connection lost for longer than this is shown as offline. */
 const OFFLINE_MS = 20_000
 
 export function ConnectionBadge() {
@@ -19,13 +19,13 @@ export function ConnectionBadge() {
         type="button"
         className={styles.retry}
         onClick={() => store.retryNow()}
-        title="The live stream does not arrive. Try it now"
+        title="The live stream does not arrive. Try it now."
       >
         <Badge look="connecting" words={`Polling every ${duration(POLL_MS / 1000)}`} />
       </button>
     )
   }
-  // Both times are of this machine's clock, like the timer that waits for them.
+  // Both times are of this machine's clock, as the timer is.
   const offline = Date.now() - connection.since > OFFLINE_MS
   const wait =
     connection.retryAt === undefined ? undefined : Math.max(0, connection.retryAt - Date.now()) / 1000

@@ -1,5 +1,4 @@
-/** A sortable table of any length: only the rows in sight exist, and the page itself scrolls. */
-import { defaultRangeExtractor, type Range, useWindowVirtualizer } from '@tanstack/react-virtual'
+/** A sortable table of any length: only the visible rows exist, and the page itself scrolls. */
 import {
   type KeyboardEvent,
   memo,
@@ -11,17 +10,30 @@ import {
 } from 'react'
 import { classes } from '../classes'
 import { useSnapshot } from '../store/useStore'
-import type { Sort } from '../urlState'
+import { pendingReveal } from '../url/reveal'
+import type { Sort } from '../url/urlState'
 import styles from './DataTable.module.css'
 import { Icon } from './Icon'
+import { useWindowRows } from './useWindowRows'
 
 export interface Column<T> {
   readonly key: string
   readonly title: string
   readonly align?: 'end'
-  /** Not sortable without. */
-  readonly compare?: (a: T, b: T) => number
+  readonly isSortable: boolean
   readonly cell: (row: T) => ReactNode
+}
+
+/** Makes the columns of a view; a column that the order knows can be sorted. */
+export function columnsFor<T>(order: Readonly<Record<string, unknown>>) {
+  return (key: string, title: string, cell: (row: T) => ReactNode, align?: 'end'): Column<T> => {
+    return { key, title, cell, isSortable: Object.hasOwn(order, key), ...(align !== undefined && { align }) }
+  }
+}
+
+/** A click on one of these is not a click on the row. */
+function isControl(target: EventTarget): boolean {
+  return target instanceof Element && target.closest('button, a, input, select') !== null
 }
 
 interface Props<T> {
@@ -46,9 +58,12 @@ interface Item<T> {
   readonly isDetail: boolean
 }
 
-const ROW_HEIGHT = 46
+const ROW_HEIGHT = 44
 const DETAIL_HEIGHT = 320
 const PAGE_ROWS = 12
+/** A row below this share of the window is not seen with its details. */
+const VISIBLE_SHARE = 0.6
+const HEAD_HEIGHT = 60
 
 export function DataTable<T>(props: Props<T>) {
   const { columns, rows, rowKey, open, onToggle, onSort, sort } = props
@@ -67,17 +82,16 @@ export function DataTable<T>(props: Props<T>) {
     if (open.includes(key)) items.push({ row, key, isDetail: true })
   }
 
-  const virtualizer = useWindowVirtualizer({
-    count: items.length,
-    estimateSize: index => (items[index]?.isDetail === true ? DETAIL_HEIGHT : ROW_HEIGHT),
-    getItemKey: index => itemKey(items[index], index),
-    scrollMargin: top,
-    overscan: 6,
-    // The focused row stays even when it is scrolled away, or the keyboard would lose its place.
-    rangeExtractor: (range: Range) => withIndex(defaultRangeExtractor(range), activeIndex),
+  const shown = useWindowRows({
+    keys: items.map(itemKey),
+    estimate: index => (items[index]?.isDetail === true ? DETAIL_HEIGHT : ROW_HEIGHT),
+    kind: index => (items[index]?.isDetail === true ? 'detail' : 'row'),
+    top,
+    // The focused row stays when it is scrolled away, or the keyboard would lose its place.
+    keep: activeIndex,
   })
 
-  // What stands above the table can grow, and then the whole page does. (Asking at each drawing would force a layout
+  // The parts above the table can grow, and then the whole page does. (Measuring at each render would force a layout
   // four times a second.)
   useLayoutEffect(() => {
     const measure = () =>
@@ -102,10 +116,7 @@ export function DataTable<T>(props: Props<T>) {
     const key = rowKey(row)
     focusNext.current = true
     setActive(key)
-    virtualizer.scrollToIndex(
-      items.findIndex(item => item.key === key),
-      { align: 'auto' },
-    )
+    shown.scrollTo(items.findIndex(item => item.key === key))
   }
 
   const onKeyDown = (event: KeyboardEvent<HTMLElement>) => {
@@ -131,13 +142,26 @@ export function DataTable<T>(props: Props<T>) {
     setActive(key)
   }
 
-  // The same function for ever, so that rows that did not change are not drawn again.
+  // The function never changes, so that unchanged rows are not rendered again.
   const toggle = useRef(onToggle)
   toggle.current = onToggle
   const onRow = useCallback((key: string) => {
     setActive(key)
     toggle.current(key)
   }, [])
+
+  // A row that a link or a "Show" button names is scrolled to, once it exists.
+  useLayoutEffect(() => {
+    const wanted = pendingReveal.key()
+    const at = wanted === undefined ? -1 : items.findIndex(({ key }) => key === wanted)
+    if (at < 0) return
+    pendingReveal.countTry()
+    const start = top + shown.start(at)
+    const { scrollY, innerHeight } = window
+    const isVisible = start >= scrollY && start <= scrollY + innerHeight * VISIBLE_SHARE
+    if (isVisible && shown.indexes.includes(at)) pendingReveal.clear()
+    else window.scrollTo({ top: Math.max(0, start - HEAD_HEIGHT) })
+  })
 
   const firstKey = rows[0] === undefined ? undefined : rowKey(rows[0])
   const tabStop = activeIndex >= 0 ? active : firstKey
@@ -165,17 +189,19 @@ export function DataTable<T>(props: Props<T>) {
           role="rowgroup"
           ref={body}
           className={styles.body}
-          style={{ height: virtualizer.getTotalSize() }}
+          style={{ height: shown.height }}
           onKeyDown={onKeyDown}
         >
-          {virtualizer.getVirtualItems().map(({ index, start, key }) => {
+          {shown.indexes.map(index => {
             const item = items[index]
             if (item === undefined) return null
-            const style = { transform: `translateY(${start - top}px)` }
+            const key = itemKey(item)
+            const style = { transform: `translateY(${shown.start(index)}px)` }
             const place = {
               'data-index': index,
+              'data-row': key,
               'aria-rowindex': index + 2,
-              ref: virtualizer.measureElement,
+              ref: shown.measure,
               style,
             }
             return item.isDetail ? (
@@ -185,11 +211,15 @@ export function DataTable<T>(props: Props<T>) {
                 </td>
               </tr>
             ) : (
+              // The button at the end of the row does the same for keyboards and screen readers.
               <tr
                 role="row"
                 key={key}
                 {...place}
                 data-open={open.includes(item.key) || undefined}
+                onClick={event => {
+                  if (!isControl(event.target)) onRow(item.key)
+                }}
                 className={classes(
                   styles.row,
                   styles.item,
@@ -215,13 +245,8 @@ export function DataTable<T>(props: Props<T>) {
   )
 }
 
-function itemKey<T>(item: Item<T> | undefined, index: number): string | number {
-  return item === undefined ? index : item.isDetail ? `${item.key} detail` : item.key
-}
-
-function withIndex(indexes: number[], extra: number): number[] {
-  if (extra < 0 || indexes.includes(extra)) return indexes
-  return [...indexes, extra].sort((a, b) => a - b)
+function itemKey<T>({ key, isDetail }: Item<T>): string {
+  return isDetail ? `${key} detail` : key
 }
 
 function target(key: string, at: number, length: number): number | undefined {
@@ -257,15 +282,7 @@ function CellsOf<T>({ row, columns, rowId, label, isOpen, isTabStop, onRow }: Ce
   return (
     <>
       {columns.map(({ key, align, cell }) => (
-        // The button at the row's end does the same for keyboards and screen readers.
-        // biome-ignore lint/a11y/useKeyWithClickEvents: see above
-        <td
-          key={key}
-          role="cell"
-          data-column={key}
-          className={align === 'end' ? styles.end : undefined}
-          onClick={() => onRow(rowId)}
-        >
+        <td key={key} role="cell" data-column={key} className={align === 'end' ? styles.end : undefined}>
           {cell(row)}
         </td>
       ))}
@@ -296,7 +313,7 @@ interface SortProps<T> {
 }
 
 function Header<T>({ column, sort, onSort }: { readonly column: Column<T> } & Omit<SortProps<T>, 'columns'>) {
-  const { key, title, align, compare } = column
+  const { key, title, align, isSortable } = column
   const sorted = sort?.column === key ? (sort.descending ? 'descending' : 'ascending') : undefined
   const next = nextSort(key, align === 'end', sorted)
   return (
@@ -304,10 +321,10 @@ function Header<T>({ column, sort, onSort }: { readonly column: Column<T> } & Om
       role="columnheader"
       scope="col"
       data-column={key}
-      aria-sort={sorted ?? (compare === undefined ? undefined : 'none')}
+      aria-sort={sorted ?? (isSortable ? 'none' : undefined)}
       className={align === 'end' ? styles.end : undefined}
     >
-      {compare === undefined ? (
+      {!isSortable ? (
         title
       ) : (
         <button type="button" className={styles.sort} onClick={() => onSort(next)}>
@@ -321,7 +338,7 @@ function Header<T>({ column, sort, onSort }: { readonly column: Column<T> } & Om
   )
 }
 
-/** One way, the other way, and back to the view's own order; of figures one wants the largest first. */
+/** One way, the other way, and back to the view's own order; figures begin with the largest. */
 function nextSort(
   column: string,
   figures: boolean,
@@ -350,7 +367,7 @@ function SortChooser<T>({ columns, sort, onSort }: SortProps<T>) {
       >
         <option value="">what needs attention</option>
         {columns
-          .filter(({ compare }) => compare !== undefined)
+          .filter(({ isSortable }) => isSortable)
           .flatMap(({ key, title }) => [
             <option key={key} value={key}>{`${title} ↑`}</option>,
             <option key={`-${key}`} value={`-${key}`}>{`${title} ↓`}</option>,

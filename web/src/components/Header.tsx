@@ -1,9 +1,10 @@
 import { classes } from '../classes'
-import { VIEWS, type View } from '../urlState'
-import { changeUrl, useUrl } from '../useUrl'
+import { VIEWS, type View } from '../url/urlState'
+import { changeUrl, useUrl } from '../url/useUrl'
 import { Agents } from './Agents'
 import { ConnectionBadge } from './ConnectionBadge'
 import styles from './Header.module.css'
+import { Help } from './Help'
 import { Mark } from './Mark'
 import { ThemeButton } from './ThemeButton'
 
@@ -42,6 +43,7 @@ export function Header() {
       <div className={styles.state}>
         <Agents />
         <ConnectionBadge />
+        <Help />
         <ThemeButton />
       </div>
     </header>

@@ -1,9 +1,9 @@
-import { imageName, isUnknown } from '../images'
+import { imageName, isUnknown } from '../model/images'
 import styles from './ImageLabel.module.css'
 
 interface Props {
   readonly imageRef: string
-  /** The tag is inferred, not told. */
+  /** The tag is inferred. */
   readonly guessed?: boolean
 }
 

@@ -1,10 +1,11 @@
 import { useState } from 'react'
 import { useSnapshot } from '../store/useStore'
-import styles from './NewBuild.module.css'
+import shared from '../styles/shared.module.css'
+import { Note } from './Note'
 
 const KEY = 'pulltrace.reloadedFor'
 
-/** Offers a reload when the server is of another build than this page; once, for a reload that does not help must not nag. */
+/** Offers a reload when the server is of another build than this page. A reload that did not help is not offered again. */
 export function NewBuild() {
   const { serverVersion } = useSnapshot()
   const [dismissed, setDismissed] = useState('')
@@ -16,15 +17,15 @@ export function NewBuild() {
     window.location.reload()
   }
   return (
-    <p className={styles.banner} role="status">
-      The server is now Pulltrace {serverVersion}; this page is of {__PULLTRACE_VERSION__}.
-      <button type="button" className={styles.reload} onClick={reload}>
+    <Note>
+      The server is now Pulltrace {serverVersion}; this page is of version {__PULLTRACE_VERSION__}.
+      <button type="button" className={shared.button} onClick={reload}>
         Reload
       </button>
-      <button type="button" className={styles.later} onClick={() => setDismissed(serverVersion)}>
+      <button type="button" className={shared.dim} onClick={() => setDismissed(serverVersion)}>
         Later
       </button>
-    </p>
+    </Note>
   )
 }
 
@@ -40,6 +41,6 @@ function remember(version: string): void {
   try {
     sessionStorage.setItem(KEY, version)
   } catch {
-    // Storage can be forbidden; the offer may then come twice.
+    // Storage can be forbidden; the offer may then appear twice.
   }
 }

@@ -8,7 +8,7 @@ interface Props {
   readonly children: ReactNode
 }
 
-/** Stands where a table would, and says what to do next. */
+/** In place of a table: the reason why there is none, and the next step. */
 export function Notice({ icon, title, children }: Props) {
   return (
     <section className={styles.notice}>

@@ -1,14 +1,34 @@
+import { isConnected } from '../store/connection'
 import { useSnapshot } from '../store/useStore'
-import styles from './PollingNote.module.css'
+import { Note } from './Note'
 
-/** Under the header while the list stands in for the stream: why, and what mends it. */
+/** While the list stands in for the stream: the reason and the remedy. */
 export function PollingNote() {
-  if (useSnapshot().connection.kind !== 'polling') return null
+  const { connection } = useSnapshot()
+  const refusal = connection.kind === 'polling' || connection.kind === 'lost' ? connection.refusal : undefined
+  if (refusal !== undefined) {
+    return (
+      <Note>
+        <span>
+          The server refuses the live stream with status {refusal.status}
+          {refusal.reason === '' ? '' : ` (${refusal.reason})`}
+          {refusal.status === 503
+            ? ': it has as many clients as it takes. Close tabs that nobody needs.'
+            : '.'}
+          {isConnected(connection) &&
+            ' Until there is room, this page requests the list, so changes show a few seconds late.'}
+        </span>
+      </Note>
+    )
+  }
+  if (connection.kind !== 'polling') return null
   return (
-    <p className={styles.note}>
-      The server answers, but its live stream does not arrive: probably a proxy on the way holds it back,
-      which must not buffer <code>/api/v1/events</code>. Until it comes this page asks for the list, so
-      changes show a few seconds late.
-    </p>
+    <Note>
+      <span>
+        The server responds, but its live stream does not arrive: probably a proxy on the way buffers{' '}
+        <code>/api/v1/events</code>. Until the stream arrives, this page requests the list, so changes show a
+        few seconds late.
+      </span>
+    </Note>
   )
 }

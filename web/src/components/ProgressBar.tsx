@@ -1,23 +1,18 @@
 import { classes } from '../classes'
-import { progressUnavailable, pullState } from '../pullState'
-import type { Pull } from '../wire'
+import { pullState, unpackedShare } from '../model/pullState'
+import type { Pull } from '../wire/wire'
 import styles from './ProgressBar.module.css'
 
-/** Two parts: what is unpacked, and what is here but still packed. */
+/** Two parts: unpacked, and downloaded but still packed. */
 export function ProgressBar({ pull }: { readonly pull: Pull }) {
   const state = pullState(pull)
-  const known = pull.totalKnown || state === 'done'
-  const downloaded = state === 'done' ? 1 : known ? pull.percent / 100 : 0
-  const extracted = pull.totalBytes > 0 ? Math.min(downloaded, pull.extractedBytes / pull.totalBytes) : 0
+  const isKnown = pull.totalKnown || state === 'done' || pull.percentBasis === 'layers'
+  const downloaded = state === 'done' ? 1 : isKnown ? pull.percent / 100 : 0
+  const extracted = Math.min(downloaded, unpackedShare(pull) ?? 0)
   return (
-    <span
-      className={classes(
-        styles.track,
-        state === 'downloading' && !known && !progressUnavailable(pull) && styles.unknown,
-      )}
-    >
+    <span className={classes(styles.track, state === 'downloading' && !isKnown && styles.unknown)}>
       <span className={classes(styles.fill, styles[state])} style={{ transform: `scaleX(${downloaded})` }} />
-      {state !== 'done' && state !== 'failed' && (
+      {state !== 'done' && state !== 'failed' && state !== 'cancelled' && (
         <span
           className={classes(styles.fill, styles.extracted)}
           style={{ transform: `scaleX(${extracted})` }}

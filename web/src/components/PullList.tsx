@@ -1,51 +1,50 @@
-/** Some pulls in brief, inside another row; each leads to its own. */
+/** Some pulls in brief, inside another row; each leads to its own row. */
 import { classes } from '../classes'
-import { clock, percent } from '../format'
-import { hasEnded, knownPercent, tookSeconds } from '../pullState'
-import { changeUrl } from '../useUrl'
-import type { Pull } from '../wire'
+import { percent, rate } from '../model/format'
+import { averageRate, knownPercent } from '../model/pullState'
+import { standing } from '../model/standing'
+import { useSnapshot } from '../store/useStore'
+import { showPulls } from '../url/useUrl'
+import type { Pull } from '../wire/wire'
 import { ImageLabel } from './ImageLabel'
 import { ProgressBar } from './ProgressBar'
 import styles from './PullList.module.css'
+import { Reason } from './Reason'
 import { StateLabel } from './StateLabel'
+import { TimeLeft } from './TimeLeft'
 
 interface Props {
   readonly pulls: readonly Pull[]
-  /** What tells these pulls apart. */
-  readonly name: 'node' | 'image'
+  /** What distinguishes these pulls. */
+  readonly name: 'node' | 'image' | 'both'
 }
 
 const FIRST_SHOWN = 60
 
 export function PullList({ pulls, name }: Props) {
+  const { context } = useSnapshot()
   const rest = pulls.length - FIRST_SHOWN
   return (
     <>
       <ul className={classes(styles.list, name === 'node' && styles.nodes)}>
         {pulls.slice(0, FIRST_SHOWN).map(pull => (
           <li key={pull.id} className={styles.pull}>
-            <StateLabel pull={pull} />
+            <StateLabel pull={pull} muted={standing(pull, context) === 'past'} />
             <button
               type="button"
               className={styles.name}
-              onClick={() =>
-                changeUrl({
-                  view: 'pulls',
-                  query: `image:${pull.imageRef} node:${pull.nodeName}`,
-                  sort: undefined,
-                  open: [pull.id],
-                })
-              }
+              onClick={() => showPulls(`image:${pull.imageRef} node:${pull.nodeName}`, pull.id)}
             >
-              {name === 'node' ? (
-                <bdi>{pull.nodeName}</bdi>
-              ) : (
-                <ImageLabel imageRef={pull.imageRef} guessed={pull.refGuessed} />
-              )}
+              {name !== 'node' && <ImageLabel imageRef={pull.imageRef} guessed={pull.refGuessed} />}
+              {name !== 'image' && <bdi>{pull.nodeName}</bdi>}
             </button>
-            <ProgressBar pull={pull} />
-            <span className={styles.figure}>{percent(knownPercent(pull))}</span>
-            <span className={styles.figure}>{time(pull)}</span>
+            <span className={styles.progress}>
+              {pull.status === 'failed' ? <Reason pull={pull} /> : <ProgressBar pull={pull} />}
+            </span>
+            <span className={styles.figure}>{figure(pull)}</span>
+            <span className={styles.figure}>
+              <TimeLeft pull={pull} />
+            </span>
           </li>
         ))}
       </ul>
@@ -54,7 +53,9 @@ export function PullList({ pulls, name }: Props) {
   )
 }
 
-function time(pull: Pull): string {
-  const seconds = hasEnded(pull) ? tookSeconds(pull) : pull.etaSeconds
-  return seconds === undefined ? '–' : clock(seconds)
+/** The speed while there is one, so that nodes can be compared; the percentage otherwise. */
+function figure(pull: Pull): string {
+  if (pull.status === 'failed') return ''
+  const speed = averageRate(pull) ?? (pull.status === 'downloading' ? pull.bytesPerSec : undefined)
+  return speed === undefined ? percent(knownPercent(pull)) : rate(speed)
 }

@@ -1,19 +1,31 @@
-/** Free words and tokens. What is finished stands as chips, what is being typed stands in the input; the URL holds both. */
+/** Free words and tokens. Finished tokens are chips, the one being typed is in the input; the URL contains both. */
 import { type KeyboardEvent, useEffect, useId, useMemo, useRef, useState } from 'react'
 import { classes } from '../classes'
-import { pullFacts } from '../pullRows'
-import { KEYS, type Key, parseToken, type Suggestion, splitWords, suggest } from '../query'
+import { pullFacts } from '../model/pullRows'
+import { KEYS, type Key, parseToken, type Suggestion, splitWords, suggest } from '../model/query'
+import type { Context } from '../model/standing'
 import { useSnapshot } from '../store/useStore'
-import { changeUrl, useUrl } from '../useUrl'
-import type { Pull } from '../wire'
+import { changeUrl, useUrl } from '../url/useUrl'
+import type { Pull } from '../wire/wire'
 import { Icon } from './Icon'
 import styles from './SearchBox.module.css'
 
-const STATUS_WORDS = ['queued', 'resolving', 'downloading', 'stalled', 'extracting', 'failed', 'done']
+const STATUS_WORDS = [
+  'queued',
+  'resolving',
+  'downloading',
+  'stalled',
+  'extracting',
+  'failing',
+  'failed',
+  'cancelled',
+  'unobserved',
+  'done',
+]
 
 export function SearchBox() {
   const { query } = useUrl()
-  const { pulls, shape } = useSnapshot()
+  const { pulls, shape, context } = useSnapshot()
   const input = useRef<HTMLInputElement>(null)
   const listId = useId()
   const [focused, setFocused] = useState(false)
@@ -24,8 +36,11 @@ export function SearchBox() {
   const chips = words.filter(word => parseToken(word) !== undefined && word !== typing)
   const draft = typing !== '' ? typing : words.filter(word => parseToken(word) === undefined).join(' ')
 
-  // `shape` says when the same map is to be read again.
-  const known = useMemo(() => (focused ? knownValues(pulls.values()) : undefined), [focused, pulls, shape])
+  // `shape` grows when the same map must be read again.
+  const known = useMemo(
+    () => (focused ? knownValues(pulls.values(), context) : undefined),
+    [focused, pulls, shape, context],
+  )
   const lastWord = draft.slice(draft.lastIndexOf(' ') + 1)
   const suggestions = focused && !dismissed && known !== undefined ? suggest(lastWord, known) : []
   const isOpen = suggestions.length > 0
@@ -41,7 +56,7 @@ export function SearchBox() {
     return () => document.removeEventListener('keydown', onKey)
   }, [])
 
-  // The focus stays in the input, so nothing else scrolls to what the arrows mark.
+  // The focus stays in the input, so nothing else scrolls to the marked suggestion.
   useEffect(() => {
     document.getElementById(`${listId}-${marked}`)?.scrollIntoView({ block: 'nearest' })
   }, [listId, marked])
@@ -131,6 +146,8 @@ export function SearchBox() {
           type="button"
           className={styles.clear}
           aria-label="Clear the search"
+          // The input keeps its focus, and the button its place.
+          onMouseDown={event => event.preventDefault()}
           onClick={() => {
             setTyping('')
             put([])
@@ -186,8 +203,8 @@ function TokenWords({ word }: { readonly word: string }) {
   )
 }
 
-/** What can be searched for now. */
-function knownValues(pulls: Iterable<Pull>): Readonly<Record<Key, Iterable<string>>> {
+/** Every value that a search can find now. */
+function knownValues(pulls: Iterable<Pull>, context: Context): Readonly<Record<Key, Iterable<string>>> {
   const known: Record<Key, Set<string>> = {
     image: new Set(),
     node: new Set(),
@@ -197,7 +214,7 @@ function knownValues(pulls: Iterable<Pull>): Readonly<Record<Key, Iterable<strin
     registry: new Set(),
   }
   for (const pull of pulls) {
-    const facts = pullFacts(pull)
+    const facts = pullFacts(pull, context)
     for (const key of KEYS) {
       if (key !== 'status') for (const value of facts[key]) known[key].add(value)
     }

@@ -1,7 +1,7 @@
 import { useSyncExternalStore } from 'react'
+import shared from '../styles/shared.module.css'
 import { chooseTheme, shownTheme } from '../theme'
 import { Icon } from './Icon'
-import styles from './ThemeButton.module.css'
 
 const listeners = new Set<() => void>()
 
@@ -15,7 +15,7 @@ function subscribe(listener: () => void): () => void {
   }
 }
 
-export function useTheme() {
+function useTheme() {
   return useSyncExternalStore(subscribe, shownTheme)
 }
 
@@ -28,7 +28,7 @@ export function ThemeButton() {
   return (
     <button
       type="button"
-      className={styles.theme}
+      className={shared.round}
       onClick={onClick}
       aria-label={`Show the ${other} theme`}
       title={`Show the ${other} theme`}

@@ -1,66 +1,86 @@
 import { classes } from '../classes'
-import { waitingPodCount } from '../podRows'
-import type { StateCounts } from '../pullState'
-import { toggleValue, valuesOf } from '../query'
+import { waitingPodCount } from '../model/podRows'
+import { toggleValue, valuesOf } from '../model/query'
+import type { StateCounts } from '../model/standing'
 import { useSnapshot } from '../store/useStore'
-import { changeUrl, useUrl } from '../useUrl'
+import shared from '../styles/shared.module.css'
+import { changeUrl, useUrl } from '../url/useUrl'
 import styles from './Tiles.module.css'
 
-type Filter = Exclude<keyof StateCounts, 'stalled'>
+interface Filter {
+  readonly state: Exclude<keyof StateCounts, 'stalled'>
+  /** The word of `status:` that finds what the tile counts. */
+  readonly word: string
+  readonly title: string
+}
 
-const FILTERS: readonly (readonly [Filter, string])[] = [
-  ['queued', 'Queued'],
-  ['downloading', 'Downloading'],
-  ['extracting', 'Extracting'],
-  ['failed', 'Failed'],
-  ['done', 'Done'],
+const FILTERS: readonly Filter[] = [
+  { state: 'queued', word: 'queued', title: 'Queued' },
+  { state: 'downloading', word: 'downloading', title: 'Downloading' },
+  { state: 'extracting', word: 'extracting', title: 'Extracting' },
+  { state: 'failed', word: 'failing', title: 'Failing' },
+  { state: 'done', word: 'done', title: 'Done' },
 ]
 
-/** Counts of the whole cluster; each shows what it counted. */
+/** Counts of the whole cluster; a click filters by what the tile counts. */
 export function Tiles() {
-  const { counts, pulls, pods } = useSnapshot()
-  const { query, view } = useUrl()
-  const chosen = view === 'pulls' ? valuesOf(query, 'status') : []
-  const waiting = waitingPodCount(pods, pulls.values())
+  const { view } = useUrl()
   return (
     <ul className={styles.tiles} aria-label="Pulls by state">
-      <li className={styles.cell}>
+      <li>
         <button
           type="button"
           className={classes(styles.tile, view === 'pods' && styles.chosen)}
           aria-pressed={view === 'pods'}
           onClick={() => changeUrl({ view: view === 'pods' ? 'pulls' : 'pods', sort: undefined, open: [] })}
         >
-          <b className={styles.number}>{waiting}</b>
-          <span className={styles.word}>Waiting pods</span>
+          <WaitingPods />
         </button>
       </li>
-      {FILTERS.map(([state, word]) => (
-        <li key={state} className={styles.cell}>
-          <button
-            type="button"
-            className={classes(styles.tile, chosen.includes(state) && styles.chosen)}
-            aria-pressed={chosen.includes(state)}
-            onClick={() =>
-              changeUrl(
-                view === 'pulls'
-                  ? { query: toggleValue(query, 'status', state) }
-                  : { view: 'pulls', query: `status:${state}`, sort: undefined, open: [] },
-              )
-            }
-          >
-            <b className={classes(styles.number, counts[state] > 0 ? styles[state] : styles.none)}>
-              {counts[state]}
-            </b>
-            <span className={styles.word}>
-              {word}
-              {state === 'downloading' && counts.stalled > 0 && (
-                <em className={styles.stalled}> {counts.stalled} stalled</em>
-              )}
-            </span>
-          </button>
-        </li>
+      {FILTERS.map(filter => (
+        <Tile key={filter.state} filter={filter} />
       ))}
     </ul>
+  )
+}
+
+function WaitingPods() {
+  const { counts, pods, pulls } = useSnapshot()
+  const waiting = counts === undefined ? undefined : waitingPodCount(pods, pulls.values())
+  return (
+    <>
+      <b className={classes(styles.number, waiting === 0 && shared.faint)}>{waiting ?? '–'}</b>
+      <span className={styles.word}>Waiting pods</span>
+    </>
+  )
+}
+
+function Tile({ filter: { state, word, title } }: { readonly filter: Filter }) {
+  const { counts } = useSnapshot()
+  const { query, view } = useUrl()
+  const isChosen = view === 'pulls' && valuesOf(query, 'status').includes(word)
+  const number = counts?.[state]
+  const stalled = state === 'downloading' ? (counts?.stalled ?? 0) : 0
+  return (
+    <li>
+      <button
+        type="button"
+        className={classes(styles.tile, isChosen && styles.chosen)}
+        aria-pressed={isChosen}
+        onClick={() =>
+          changeUrl(
+            view === 'pulls'
+              ? { query: toggleValue(query, 'status', word) }
+              : { view: 'pulls', query: `status:${word}`, sort: undefined, open: [] },
+          )
+        }
+      >
+        <b className={classes(styles.number, number === 0 ? shared.faint : shared[state])}>{number ?? '–'}</b>
+        <span className={styles.word}>
+          {title}
+          {stalled > 0 && <em className={styles.stalled}> {stalled} stalled</em>}
+        </span>
+      </button>
+    </li>
   )
 }

@@ -1,13 +1,13 @@
-import { bottleneck } from '../bottleneck'
 import { classes } from '../classes'
-import { axisTime, bytes, ofTotal, rate, shortDigest } from '../format'
+import { axisTime, bytes, ofTotal, rate, shortDigest } from '../model/format'
+import { blockingLayer, type Lane, layerRate, type Phase, waterfall } from '../model/waterfall'
 import { useNow } from '../store/useStore'
-import { blockingLayer, type Lane, layerRate, type Phase, waterfall } from '../waterfall'
-import type { Layer, Pull } from '../wire'
+import type { Layer, Pull } from '../wire/wire'
 import styles from './Waterfall.module.css'
 
 const LEGEND: readonly (readonly [Phase, string])[] = [
   ['cached', 'already on the node'],
+  ['remote', 'served when it is read'],
   ['waiting', 'waiting'],
   ['downloading', 'downloading'],
   ['extracting', 'extracting'],
@@ -19,7 +19,6 @@ export function Waterfall({ pull }: { readonly pull: Pull }) {
   const layers = pull.layers ?? []
   const { lanes, ticks, now: present, readySeconds } = waterfall(pull, now)
   const shown = new Set(lanes.flatMap(({ segments }) => segments.map(({ phase }) => phase)))
-  const line = bottleneck(pull, now)
   return (
     <figure className={styles.waterfall} aria-label="Layers in the order of the manifest">
       <div className={styles.axis} aria-hidden="true">
@@ -36,7 +35,7 @@ export function Waterfall({ pull }: { readonly pull: Pull }) {
       </div>
       <ol className={styles.lanes}>
         {lanes.map(lane => (
-          <LaneRow key={lane.layer.digest} lane={lane} layers={layers} />
+          <LaneRow key={lane.layer.digest} lane={lane} layers={layers} hasFailed={pull.status === 'failed'} />
         ))}
         {present !== undefined && (
           <li aria-hidden="true" className={styles.overlay}>
@@ -44,23 +43,25 @@ export function Waterfall({ pull }: { readonly pull: Pull }) {
           </li>
         )}
       </ol>
-      <figcaption className={styles.caption}>
-        <span className={styles.legend} aria-hidden="true">
-          {LEGEND.filter(([phase]) => shown.has(phase)).map(([phase, word]) => (
-            <span key={phase} className={styles.key}>
-              <i className={classes(styles.swatch, styles[phase])} /> {word}
-            </span>
-          ))}
-        </span>
-        {line !== undefined && <strong className={styles.bottleneck}>{line}</strong>}
+      <figcaption className={styles.legend} aria-hidden="true">
+        {LEGEND.filter(([phase]) => shown.has(phase)).map(([phase, word]) => (
+          <span key={phase} className={styles.key}>
+            <i className={classes(styles.swatch, styles[phase])} /> {word}
+          </span>
+        ))}
       </figcaption>
     </figure>
   )
 }
 
-function LaneRow({ lane, layers }: { readonly lane: Lane; readonly layers: readonly Layer[] }) {
-  const { layer, segments } = lane
-  const words = describe(layer, layers)
+interface LaneProps {
+  readonly lane: Lane
+  readonly layers: readonly Layer[]
+  readonly hasFailed: boolean
+}
+
+function LaneRow({ lane: { layer, segments }, layers, hasFailed }: LaneProps) {
+  const words = describe(layer, layers, hasFailed)
   return (
     <li className={styles.lane} title={`${layer.digest}\n${bytes(layer.totalBytes)} · ${words}`}>
       <code className={styles.digest}>{shortDigest(layer.digest)}</code>
@@ -85,29 +86,44 @@ function LaneRow({ lane, layers }: { readonly lane: Lane; readonly layers: reado
   )
 }
 
+/** The snapshotter downloads some layers itself; their bytes are not observed. */
+const BY_SNAPSHOTTER = 'snapshotter'
+
+function source({ fetchedBy }: Layer): string {
+  if (fetchedBy === undefined) return ''
+  return fetchedBy === BY_SNAPSHOTTER ? ' · fetched by the snapshotter' : ' · downloaded by another pull'
+}
+
 /** The lane in words: for screen readers it is the lane. */
-function describe(layer: Layer, layers: readonly Layer[]): string {
+function describe(layer: Layer, layers: readonly Layer[], hasFailed: boolean): string {
   const speed = layerRate(layer)
-  const at = speed === undefined ? '' : ` · ${rate(speed)}`
-  const other = layer.fetchedBy === undefined ? '' : ' · fetched by another pull'
+  const details = `${speed === undefined ? '' : ` · ${rate(speed)}`}${source(layer)}`
   switch (layer.state) {
     case 'cached':
       return 'already on the node'
+    case 'remote':
+      return 'served by the snapshotter when it is read'
     case 'waiting':
-      return layer.fetchedBy === undefined ? 'waiting' : 'another pull is fetching it'
+      return waitingWords(layer, hasFailed)
     case 'downloading':
-      return `${ofTotal(layer.downloadedBytes + layer.cachedBytes, layer.totalBytes)} · ${rate(layer.bytesPerSec)}${other}`
+      return `${ofTotal(layer.downloadedBytes + layer.cachedBytes, layer.totalBytes)} · ${rate(layer.bytesPerSec)}${source(layer)}`
     case 'downloaded': {
       const blocking = blockingLayer(layers, layer)
-      return blocking === undefined
-        ? `downloaded${at}${other}`
+      return blocking === undefined || hasFailed
+        ? `downloaded${details}`
         : `downloaded · waits for ${shortDigest(blocking.digest)}`
     }
     case 'extracting':
-      return `extracting${at}${other}`
+      return `extracting${details}`
     case 'extracted':
-      return `extracted${at}${other}`
+      return `extracted${details}`
     case 'failed':
-      return 'failed'
+      return layer.startedAt === undefined && layer.completedAt === undefined ? 'not started' : 'failed'
   }
+}
+
+function waitingWords({ fetchedBy }: Layer, hasFailed: boolean): string {
+  if (hasFailed) return 'not started'
+  if (fetchedBy === undefined) return 'waiting'
+  return fetchedBy === BY_SNAPSHOTTER ? 'fetched by the snapshotter' : 'another pull downloads it'
 }

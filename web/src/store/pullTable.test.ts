@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { aLayer, aPull, T0 } from '../testing'
-import type { Pull } from '../wire'
+import type { Pull } from '../wire/wire'
 import { PullTable } from './pullTable'
 
 const changed = (pull: Pull) => ({ kind: 'changed', timestamp: T0, pull }) as const

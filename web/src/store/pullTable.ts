@@ -1,6 +1,6 @@
-/** PURE. Every pull the server has told of, in its newest state. Changes wait until `commit`. */
-import { pullState } from '../pullState'
-import type { Pull, PullEvent } from '../wire'
+/** Every pull that the server has sent, in its newest state. Changes wait until `commit`. */
+import { pullState } from '../model/pullState'
+import type { Pull, PullEvent } from '../wire/wire'
 
 export class PullTable {
   readonly #pulls = new Map<string, Pull>()
@@ -13,7 +13,7 @@ export class PullTable {
     return this.#pulls
   }
 
-  /** Grows when a pull comes, goes, or changes in what lists are filtered and grouped by; not with each byte. */
+  /** Grows when a pull appears, disappears, or changes in a way that filters or groups depend on; not with each byte. */
   get shape(): number {
     return this.#shape
   }
@@ -29,19 +29,19 @@ export class PullTable {
     else this.#pending.set(event.pull.id, event.pull)
   }
 
-  /** What is told from now on replaces everything at the next commit. */
+  /** The events from now on replace everything at the next commit. */
   reset(): void {
     this.#pending.clear()
     this.#replace = true
   }
 
-  /** This is everything there is. */
+  /** These are all pulls. */
   replaceBy(pulls: readonly Pull[]): void {
     this.reset()
     for (const pull of pulls) this.#pending.set(pull.id, pull)
   }
 
-  /** Layers are kept for these pulls alone. */
+  /** Layers are kept for these pulls only. */
   wantLayers(ids: readonly string[]): void {
     this.#wanted = new Set(ids)
     for (const pull of this.#pulls.values()) {
@@ -50,11 +50,11 @@ export class PullTable {
     }
   }
 
-  /** Layers of a pull that were asked for apart from the stream, perhaps none; the stream's own are newer. */
-  offerLayers(told: Pull): void {
-    const known = this.#pending.get(told.id) ?? this.#pulls.get(told.id)
-    if (known === undefined || known.layers !== undefined || !this.#wanted.has(told.id)) return
-    this.#pending.set(told.id, withLayers(known, told.layers ?? []))
+  /** Layers of a pull that were requested apart from the stream, perhaps none; the stream's own are newer. */
+  offerLayers(offered: Pull): void {
+    const known = this.#pending.get(offered.id) ?? this.#pulls.get(offered.id)
+    if (known === undefined || known.layers !== undefined || !this.#wanted.has(offered.id)) return
+    this.#pending.set(offered.id, withLayers(known, offered.layers ?? []))
   }
 
   /** Makes the waiting changes the state; true when there were any. */
@@ -97,6 +97,7 @@ function shapeDiffers(before: Pull, after: Pull): boolean {
     pullState(before) !== pullState(after) ||
     before.imageRef !== after.imageRef ||
     before.attempt !== after.attempt ||
+    before.errorReason !== after.errorReason ||
     before.pods.length !== after.pods.length
   )
 }

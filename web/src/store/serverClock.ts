@@ -1,4 +1,4 @@
-/** PURE. The server's time: what the page shows as "48 s" must not depend on how wrong the reader's clock is. */
+/** The server's time: a duration on the page must not depend on the clock of the reader's machine. */
 
 export class ServerClock {
   readonly #local: () => number
@@ -9,17 +9,17 @@ export class ServerClock {
     this.#local = local
   }
 
-  /** The server says that it is now this time. */
+  /** The server's time is this now. */
   set(time: number): void {
     this.#ahead = time - this.#local()
   }
 
-  /** An event bears this time, so it cannot be earlier now: some clocks stand still while a machine sleeps. */
+  /** An event has this time, so it cannot be earlier now: some clocks stop while a machine sleeps. */
   atLeast(time: number): void {
     if (this.#ahead !== undefined && time > this.now()) this.set(time)
   }
 
-  /** Milliseconds since 1970; the reader's own clock until the server has told its time. */
+  /** Milliseconds since 1970; the reader's own clock until the server has sent its time. */
   now(): number {
     return this.#ahead === undefined ? Date.now() : this.#local() + this.#ahead
   }

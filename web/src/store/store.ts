@@ -1,10 +1,9 @@
-/** The page's one store: what the stream and the polls tell, handed to React once per animation frame. */
-import { countStates, type StateCounts } from '../pullState'
-import { Poll, type PollAnswer } from '../stream/poll'
-import type { Ask, Tell } from '../stream/protocol'
-import { ratesByRegistry, type Sample, withSample } from '../throughput'
+/** The page's one store: the state by the stream and the lists, handed to React once per animation frame. */
+import { type Context, contextOf, countStates, type StateCounts, waitingPods } from '../model/standing'
+import { ratesByRegistry, type Sample, withHistory, withSample } from '../model/throughput'
+import { Poll, type PollResult } from '../stream/poll'
+import type { WorkerEvent, WorkerRequest } from '../stream/protocol'
 import {
-  type Hello,
   type NodeList,
   type PodList,
   type Pull,
@@ -13,30 +12,21 @@ import {
   parsePodList,
   parsePull,
   parsePullList,
-} from '../wire'
-import { Frame } from './frame'
+  parseThroughput,
+} from '../wire/wire'
+import { type Connection, type ConnectionEvent, connecting, isConnected, next } from './connection'
 import { PullTable } from './pullTable'
+import { RafBatcher } from './rafBatcher'
 import { ServerClock } from './serverClock'
 
-export type Connection =
-  | { readonly kind: 'connecting' }
-  | { readonly kind: 'live' }
-  /** The server answers, its stream does not come: the list of pulls is asked for again and again instead. */
-  | { readonly kind: 'polling' }
-  /** `since` and `retryAt` by this machine's clock; `retryAt` is absent while the try is under way. */
-  | { readonly kind: 'lost'; readonly since: number; readonly retryAt: number | undefined }
-
-/** The server tells of changes, in one way or the other. */
-export function stands({ kind }: Pick<Connection, 'kind'>): boolean {
-  return kind === 'live' || kind === 'polling'
-}
-
 export interface Snapshot {
-  /** One map for the page's whole life; `version` says that something in it changed. */
+  /** One map for the page's whole life; `version` grows when something in it changed. */
   readonly pulls: ReadonlyMap<string, Pull>
   readonly version: number
   readonly shape: number
-  readonly counts: StateCounts
+  readonly context: Context
+  /** Absent until the server has sent its first state. */
+  readonly counts: StateCounts | undefined
   readonly connection: Connection
   readonly serverVersion: string | undefined
   readonly nodes: NodeList | undefined
@@ -49,88 +39,84 @@ export interface Pace {
   readonly podsMs: number
 }
 
-/** After a reset the whole state follows at once; waiting this long shows it in one step. */
+/** After a reset the whole state follows at once; a wait of this length shows it in one step. */
 const RESET_HOLD_MS = 120
-/** What a frame takes in without being missed; a tab nobody sees has no frames to miss. */
-const EVENTS_A_FRAME = 250
+/** As many events as a frame can take; a hidden tab has no frames to miss. */
+const EVENTS_PER_FRAME = 250
 const EVENTS_HIDDEN = 5000
 const OPEN_DEBOUNCE_MS = 120
 const TICK_MS = 1000
-/** A stream that has been silent for so long may be held back by a proxy. */
-const QUIET_MS = 4000
+/** A proxy may hold back a stream that has been silent for so long. */
+const SILENT_MS = 4000
 export const POLL_MS = 3000
-/** So many unanswered polls in a row while the stream seems live: the stream is probably dead too. */
-const SUSPICIOUS_FAILURES = 2
+
+/** Ids that can be part of the stream's address; other keys of open rows are from a link that somebody made up. */
+const PULL_ID = /^(?!true$|false$)[\w.:~-]{1,200}$/
 
 export class Store {
   readonly clock = new ServerClock(() => performance.now())
   readonly #base: string
   readonly #table = new PullTable()
-  readonly #frame = new Frame(() => this.#flush())
+  readonly #batcher = new RafBatcher(() => this.#flush())
   readonly #stream = new Worker(new URL('../stream/worker.ts', import.meta.url), { type: 'module' })
   readonly #nodes: Poll<NodeList>
   readonly #pods: Poll<PodList>
   readonly #pullsAddress: URL
   /** Stands in for the stream while that is silent. */
   readonly #pulls: Poll<readonly Pull[]>
-  /** Since when there is no stream, by `performance.now()`. */
-  #quietSince: number | undefined = performance.now()
-  /** When the stream is tried again; absent while it is being tried. */
-  #retryAt: number | undefined
-  /** The last list asked for while the stream was silent came. */
-  #stands = false
+  #connection = connecting(Date.now())
   readonly #listeners = new Set<() => void>()
   readonly #tickListeners = new Set<() => void>()
+  /** Events wait in the worker. */
   #more = false
-  #asked = false
-  #pollFailures = 0
+  #isRequested = false
   #open: readonly string[] = []
-  /** Open rows whose layers were asked for apart from the stream, once each. */
-  readonly #asking = new Set<string>()
+  /** Open rows whose layers were requested apart from the stream, once each. */
+  readonly #layersRequested = new Set<string>()
   #openTimer: ReturnType<typeof setTimeout> | undefined
   #ticker: ReturnType<typeof setInterval> | undefined
   #samples: readonly Sample[] = []
   #now = Date.now()
-  #next: Partial<Snapshot> = {}
+  #changes: Partial<Snapshot> = {}
   #snapshot: Snapshot = {
     pulls: this.#table.pulls,
     version: 0,
     shape: 0,
-    counts: countStates([]),
+    context: contextOf([], undefined, Date.now()),
+    counts: undefined,
     connection: { kind: 'connecting' },
     serverVersion: undefined,
     nodes: undefined,
     pods: undefined,
   }
 
-  /** `base` is the address the page came from, path prefix included. */
+  /** `base` is the address of the page, path prefix included. */
   constructor(base: string) {
     this.#base = base
-    this.#stream.addEventListener('message', ({ data }: MessageEvent<Tell>) => this.#hear(data))
+    this.#stream.addEventListener('message', ({ data }: MessageEvent<WorkerEvent>) => this.#take(data))
     this.#pullsAddress = new URL('api/v1/pulls?layers=false', base)
-    this.#pulls = new Poll(this.#pullsAddress, parsePullList, answer => this.#stand(answer))
-    this.#nodes = new Poll(new URL('api/v1/nodes', base), parseNodeList, answer => {
-      this.#judge(answer)
-      if (answer.kind === 'value') this.#change({ nodes: answer.value })
+    const parsePulls = (value: unknown) => parsePullList(value, this.clock.now())
+    this.#pulls = new Poll(this.#pullsAddress, parsePulls, result => this.#takeList(result))
+    this.#nodes = new Poll(new URL('api/v1/nodes', base), parseNodeList, result => {
+      this.#step({ kind: 'nodes', arrived: result.kind !== 'failed' })
+      if (result.kind === 'value') this.#change({ nodes: result.value })
     })
-    this.#pods = new Poll(new URL('api/v1/pods', base), parsePodList, answer => {
-      if (answer.kind === 'value') this.#change({ pods: answer.value })
-      else if (answer.kind === 'missing') this.#change({ pods: 'missing' })
-    })
+    this.#pods = new Poll(new URL('api/v1/pods', base), parsePodList, result => this.#takePods(result))
   }
 
   start(): void {
-    this.#ask({ kind: 'open', base: this.#base })
+    this.#request({ kind: 'open', base: this.#base })
     this.#ticker = setInterval(() => this.#tick(), TICK_MS)
     document.addEventListener('visibilitychange', this.#wake)
     window.addEventListener('online', this.#wake)
+    void this.#loadHistory()
   }
 
   stop(): void {
     this.#stream.terminate()
     this.pace({ nodesMs: 0, podsMs: 0 })
     this.#pulls.every(0)
-    this.#frame.stop()
+    this.#batcher.stop()
     clearInterval(this.#ticker)
     clearTimeout(this.#openTimer)
     document.removeEventListener('visibilitychange', this.#wake)
@@ -155,181 +141,178 @@ export class Store {
 
   readonly samples = (): readonly Sample[] => this.#samples
 
-  /** How often the lists beside the stream are asked for. */
+  /** Sets how often the lists beside the stream are requested. */
   pace({ nodesMs, podsMs }: Pace): void {
     this.#nodes.every(nodesMs)
     this.#pods.every(podsMs)
   }
 
   retryNow(): void {
-    this.#ask({ kind: 'retryNow' })
+    this.#request({ kind: 'retryNow' })
   }
 
-  /** These pulls' rows are open: they need their layers. */
-  setOpen(ids: readonly string[]): void {
+  /** These pulls' rows are open and need their layers. */
+  setOpen(keys: readonly string[]): void {
+    const ids = keys.filter(key => PULL_ID.test(key))
     this.#open = ids
     this.#table.wantLayers(ids)
     this.#pullsAddress.searchParams.set('layers', ids.length === 0 ? 'false' : ids.join(','))
-    for (const id of this.#asking) if (!ids.includes(id)) this.#asking.delete(id)
-    this.#askMissingLayers()
+    for (const id of this.#layersRequested) if (!ids.includes(id)) this.#layersRequested.delete(id)
+    this.#requestMissingLayers()
     clearTimeout(this.#openTimer)
-    this.#openTimer = setTimeout(() => this.#ask({ kind: 'wantLayers', ids }), OPEN_DEBOUNCE_MS)
+    this.#openTimer = setTimeout(() => this.#request({ kind: 'wantLayers', ids }), OPEN_DEBOUNCE_MS)
   }
 
-  #askMissingLayers(): void {
+  #requestMissingLayers(): void {
     for (const id of this.#open) {
       const pull = this.#table.pulls.get(id)
-      if (pull === undefined || pull.layers !== undefined || this.#asking.has(id)) continue
-      this.#asking.add(id)
-      void this.#askLayers(id)
+      if (pull === undefined || pull.layers !== undefined || this.#layersRequested.has(id)) continue
+      this.#layersRequested.add(id)
+      void this.#loadLayers(id)
     }
   }
 
-  /** A pull that does not change any more would never bring its layers by the stream. */
-  async #askLayers(id: string): Promise<void> {
+  /** The stream sends nothing for a pull that no longer changes, so its layers are requested apart. */
+  async #loadLayers(id: string): Promise<void> {
     try {
       const response = await fetch(new URL(`api/v1/pulls/${encodeURIComponent(id)}`, this.#base))
       if (!response.ok) return
-      this.#table.offerLayers(parsePull(await response.json()))
-      this.#frame.request()
+      this.#table.offerLayers(parsePull(await response.json(), this.clock.now()))
+      this.#batcher.request()
     } catch {
-      // The stream brings them with the pull's next change.
+      // The stream sends them with the pull's next change.
     }
   }
 
-  #ask(ask: Ask): void {
-    this.#stream.postMessage(ask)
+  /** Fills the chart with the server's last minutes; older servers have none. */
+  async #loadHistory(): Promise<void> {
+    try {
+      const response = await fetch(new URL('api/v1/throughput', this.#base))
+      if (!response.ok) return
+      this.#samples = withHistory(this.#samples, parseThroughput(await response.json()), this.clock.now())
+      for (const listener of this.#tickListeners) listener()
+    } catch {
+      // The chart starts empty.
+    }
   }
 
-  #hear(tell: Tell): void {
-    switch (tell.kind) {
+  #request(request: WorkerRequest): void {
+    this.#stream.postMessage(request)
+  }
+
+  #take(event: WorkerEvent): void {
+    switch (event.kind) {
       case 'live':
-        this.#live(tell.hello)
+        this.clock.set(event.hello.time)
+        this.#now = this.clock.now()
+        this.#pulls.every(0)
+        this.#change({ serverVersion: event.hello.version })
+        this.#step(event)
         break
       case 'reset':
         this.#table.reset()
-        this.#asking.clear()
-        this.#frame.hold(RESET_HOLD_MS)
+        this.#layersRequested.clear()
+        this.#batcher.hold(RESET_HOLD_MS)
         break
       case 'lost':
-        this.#lost(tell.retryAt)
+        this.#step({ ...event, now: Date.now() })
         break
+      case 'refused':
       case 'trying':
-        this.#trying()
+        this.#step(event)
         break
       case 'waiting':
         this.#more = true
-        this.#frame.request()
+        this.#batcher.request()
         break
       case 'events':
-        this.#take(tell.events, tell.more)
+        this.#takeEvents(event.events, event.more)
         break
     }
   }
 
-  #take(events: readonly PullEvent[], more: boolean): void {
-    this.#asked = false
+  #takeEvents(events: readonly PullEvent[], more: boolean): void {
+    this.#isRequested = false
     this.#more = more
     for (const event of events) {
       this.clock.atLeast(event.timestamp)
       this.#table.apply(event)
     }
-    this.#frame.request()
+    this.#batcher.request()
   }
 
-  #live(hello: Hello): void {
-    this.clock.set(hello.time)
-    this.#now = this.clock.now()
-    this.#pollFailures = 0
-    this.#quietSince = undefined
-    this.#retryAt = undefined
-    this.#stands = false
-    this.#pulls.every(0)
-    this.#change({ connection: { kind: 'live' }, serverVersion: hello.version })
+  #takeList(result: PollResult<readonly Pull[]>): void {
+    const isSilent = this.#connection.silentSince !== undefined
+    if (isSilent && result.kind === 'value') this.#table.replaceBy(result.value)
+    const arrived = result.kind === 'value' || result.kind === 'unchanged'
+    this.#step({ kind: 'list', arrived, now: Date.now() })
   }
 
-  #lost(retryAt: number): void {
-    this.#quietSince ??= performance.now()
-    this.#retryAt = retryAt
-    if (this.#connection.kind !== 'polling') this.#away()
+  #takePods(result: PollResult<PodList>): void {
+    if (result.kind === 'failed') return
+    const before = this.#changes.pods ?? this.#snapshot.pods
+    const pods = result.kind === 'value' ? result.value : result.kind === 'missing' ? 'missing' : before
+    if (pods !== undefined) this.#change({ pods, context: this.#context(pods) })
   }
 
-  #trying(): void {
-    this.#retryAt = undefined
-    if (this.#connection.kind === 'lost') this.#away()
+  #context(pods: Snapshot['pods']): Context {
+    const now = this.clock.now()
+    return contextOf(this.#table.pulls.values(), waitingPods(pods, now), now)
   }
 
-  #away(): void {
-    const connection = this.#connection
-    const since = connection.kind === 'lost' ? connection.since : Date.now()
-    this.#change({ connection: { kind: 'lost', since, retryAt: this.#retryAt } })
-  }
-
-  get #connection(): Connection {
-    return this.#next.connection ?? this.#snapshot.connection
-  }
-
-  /** An answer of the list while the stream is silent. One that comes when the stream is back is older than it. */
-  #stand(answer: PollAnswer<readonly Pull[]>): void {
-    if (this.#quietSince === undefined) return
-    const stood = this.#stands
-    this.#stands = answer.kind === 'value' || answer.kind === 'unchanged'
-    if (!this.#stands) {
-      if (this.#connection.kind === 'polling') this.#away()
-      return
-    }
-    if (answer.kind === 'value') this.#table.replaceBy(answer.value)
-    this.#frame.request()
-    if (stood) this.#change({ connection: { kind: 'polling' } })
-    // Perhaps the server is back: its stream is tried at once, before anything is said against it.
-    else if (this.#retryAt !== undefined) this.retryNow()
-  }
-
-  /** EventSource cannot see a connection that died without a word; a poll can. */
-  #judge(answer: PollAnswer<NodeList>): void {
-    this.#pollFailures = answer.kind === 'failed' ? this.#pollFailures + 1 : 0
-    if (this.#pollFailures === SUSPICIOUS_FAILURES && this.#snapshot.connection.kind === 'live')
-      this.retryNow()
+  #step(event: ConnectionEvent): void {
+    const before = this.#connection.shown
+    const { state, retry } = next(this.#connection, event)
+    this.#connection = state
+    if (state.shown !== before) this.#change({ connection: state.shown })
+    else this.#batcher.request()
+    if (retry) this.retryNow()
   }
 
   readonly #wake = (): void => {
-    this.#frame.reschedule()
+    this.#batcher.reschedule()
     if (document.hidden) return
     if (this.#snapshot.connection.kind === 'lost') this.retryNow()
     for (const poll of [this.#pulls, this.#nodes, this.#pods]) poll.now()
   }
 
   #change(change: Partial<Snapshot>): void {
-    this.#next = { ...this.#next, ...change }
-    this.#frame.request()
+    this.#changes = { ...this.#changes, ...change }
+    this.#batcher.request()
   }
 
   #flush(): void {
-    if (this.#more && !this.#asked) {
-      this.#asked = true
-      this.#ask({ kind: 'next', most: document.hidden ? EVENTS_HIDDEN : EVENTS_A_FRAME })
+    if (this.#more && !this.#isRequested) {
+      this.#isRequested = true
+      this.#request({ kind: 'next', most: document.hidden ? EVENTS_HIDDEN : EVENTS_PER_FRAME })
     }
-    // The state after a reset is shown when all of it is known, not in parts.
-    const changed = !(this.#more && this.#table.isReplaced) && this.#table.commit()
+    // The state after a reset is shown when all of it is known, and not in parts.
+    const isPart = this.#more && this.#table.isReplaced
+    const changed = !isPart && this.#table.commit()
+    const before = this.#snapshot
+    const after = { ...before, ...this.#changes }
+    this.#changes = {}
+    const { shape } = this.#table
+    const context = shape !== before.shape ? this.#context(after.pods) : after.context
+    const isKnown = before.counts !== undefined || changed || (after.connection.kind === 'live' && !isPart)
+    const isCounted = changed || context !== before.context || (isKnown && before.counts === undefined)
     this.#snapshot = {
-      ...this.#snapshot,
-      ...this.#next,
-      ...(changed && {
-        version: this.#snapshot.version + 1,
-        shape: this.#table.shape,
-        counts: countStates(this.#table.pulls.values()),
-      }),
+      ...after,
+      context,
+      shape,
+      version: before.version + Number(changed),
+      counts: isKnown && isCounted ? countStates(this.#table.pulls.values(), context) : before.counts,
     }
-    this.#next = {}
-    if (changed) this.#askMissingLayers()
+    if (changed) this.#requestMissingLayers()
     for (const listener of this.#listeners) listener()
   }
 
   #tick(): void {
     this.#now = this.clock.now()
-    if (this.#quietSince !== undefined && performance.now() - this.#quietSince >= QUIET_MS)
-      this.#pulls.every(POLL_MS)
-    const rates = stands(this.#snapshot.connection) ? ratesByRegistry(this.#table.pulls.values()) : undefined
+    const { silentSince } = this.#connection
+    if (silentSince !== undefined && Date.now() - silentSince >= SILENT_MS) this.#pulls.every(POLL_MS)
+    const isKnown = isConnected(this.#snapshot.connection)
+    const rates = isKnown ? ratesByRegistry(this.#table.pulls.values()) : undefined
     this.#samples = withSample(this.#samples, { at: this.#now, rates })
     for (const listener of this.#tickListeners) listener()
   }

@@ -1,5 +1,5 @@
 import { createContext, useContext, useSyncExternalStore } from 'react'
-import type { Sample } from '../throughput'
+import type { Sample } from '../model/throughput'
 import type { Snapshot, Store } from './store'
 
 export const StoreContext = createContext<Store | undefined>(undefined)

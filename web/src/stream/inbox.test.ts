@@ -33,14 +33,14 @@ it('gives as many as were asked for and goes on there', () => {
   expect(inbox.isEmpty).toBe(true)
 })
 
-it('goes on after an event that is not understood', () => {
+it('goes on after an event that cannot be parsed', () => {
   const warn = vi.spyOn(console, 'warn').mockImplementation(() => {})
   const inbox = new Inbox()
   inbox.put('{not json')
   inbox.put('{"type":"pull.progress","timestamp":"now"}')
   inbox.put(event('a'))
   expect(inbox.take(99)).toHaveLength(1)
-  expect(inbox.misunderstood).toBe(2)
+  expect(inbox.unparsed).toBe(2)
   expect(warn).toHaveBeenCalledOnce()
 })
 

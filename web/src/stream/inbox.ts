@@ -1,20 +1,21 @@
-/** PURE. Events as they came, not yet parsed; of each pull the newest alone. What was overtaken is never parsed. */
-import { type PullEvent, parsePullEvent, WireError } from '../wire'
+/** Events as they arrived, not yet parsed; only the newest of each pull. Older ones are never parsed. */
+import { WireError } from '../wire/reader'
+import { type PullEvent, parsePullEvent } from '../wire/wire'
 
-/** The server writes a pull's id first. A quote inside a text is escaped, so this cannot be found in one. */
+/** The server writes a pull's id first (tests/contract/README.md). A quote inside a text is escaped, so no text matches. */
 const PULL_ID = /"pull":\s*\{\s*"id":\s*"([^"\\]*)"/
 
 export class Inbox {
   readonly #waiting = new Map<string, string>()
-  #misunderstood = 0
+  #unparsed = 0
 
   get isEmpty(): boolean {
     return this.#waiting.size === 0
   }
 
-  /** How many events were not understood and therefore left out. */
-  get misunderstood(): number {
-    return this.#misunderstood
+  /** How many events could not be parsed and were therefore left out. */
+  get unparsed(): number {
+    return this.#unparsed
   }
 
   put(data: string): void {
@@ -25,7 +26,7 @@ export class Inbox {
     this.#waiting.clear()
   }
 
-  /** At most so many events; what is left is taken the next time. */
+  /** Returns at most so many events; the rest waits for the next call. */
   take(most: number): readonly PullEvent[] {
     const events: PullEvent[] = []
     for (const [key, data] of this.#waiting) {
@@ -37,14 +38,14 @@ export class Inbox {
     return events
   }
 
-  /** One event that is not understood must not stop the others. */
+  /** One event that cannot be parsed must not stop the others. */
   #parse(data: string): PullEvent | undefined {
     try {
       return parsePullEvent(JSON.parse(data))
     } catch (error) {
       if (!(error instanceof WireError || error instanceof SyntaxError)) throw error
-      this.#misunderstood += 1
-      if (this.#misunderstood === 1) console.warn('Pulltrace: an event was not understood:', error.message)
+      this.#unparsed += 1
+      if (this.#unparsed === 1) console.warn('Pulltrace: an event could not be parsed:', error.message)
       return undefined
     }
   }

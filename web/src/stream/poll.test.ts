@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
-import { Poll, type PollAnswer } from './poll'
+import { Poll, type PollResult } from './poll'
 
-const told: PollAnswer<unknown>[] = []
+const told: PollResult<unknown>[] = []
 const page = { hidden: false }
 const ask = vi.fn<typeof fetch>()
 

@@ -1,59 +1,59 @@
-/** Asks an address again and again while somebody looks, and tells only what changed. */
+/** Requests a list again and again, and reports changes only. */
 
-export type PollAnswer<T> =
+export type PollResult<T> =
   | { readonly kind: 'value'; readonly value: T }
   /** Nothing new since the last value. */
   | { readonly kind: 'unchanged' }
-  /** The server has no such address: it is older than this page. */
+  /** The server has no such route: it is older than this page. */
   | { readonly kind: 'missing' }
-  /** No answer, or none that could be understood. */
+  /** No response, or one that could not be parsed. */
   | { readonly kind: 'failed' }
 
 const TIMEOUT_MS = 8000
-/** A tab nobody sees asks this many times less often. */
+/** A hidden tab requests this many times less often. */
 const HIDDEN_FACTOR = 8
-/** An address that the server does not have may come with its next version. */
+/** The server's next version may have the route. */
 const MISSING_FACTOR = 12
 
 export class Poll<T> {
   readonly #address: URL
   readonly #parse: (value: unknown) => T
-  readonly #tell: (answer: PollAnswer<T>) => void
+  readonly #report: (answer: PollResult<T>) => void
   #everyMs = 0
   #timer: ReturnType<typeof setTimeout> | undefined
   #etag: string | undefined
-  #asking = false
+  #isRequesting = false
 
-  constructor(address: URL, parse: (value: unknown) => T, tell: (answer: PollAnswer<T>) => void) {
+  constructor(address: URL, parse: (value: unknown) => T, report: (answer: PollResult<T>) => void) {
     this.#address = address
     this.#parse = parse
-    this.#tell = tell
+    this.#report = report
   }
 
-  /** Asks now and then this often; 0 stops. */
+  /** Requests now and from then on at this interval; 0 stops. */
   every(ms: number): void {
     if (ms === this.#everyMs) return
     this.#everyMs = ms
     this.now()
   }
 
-  /** Does not wait for the next turn: somebody looks at the tab again. */
+  /** Does not wait for the interval: the tab is visible again. */
   now(): void {
     clearTimeout(this.#timer)
-    if (this.#everyMs > 0 && !this.#asking) void this.#cycle()
+    if (this.#everyMs > 0 && !this.#isRequesting) void this.#cycle()
   }
 
   async #cycle(): Promise<void> {
-    this.#asking = true
-    const answer = await this.#ask().catch((): PollAnswer<T> => ({ kind: 'failed' }))
-    this.#tell(answer)
-    this.#asking = false
+    this.#isRequesting = true
+    const result = await this.#request().catch((): PollResult<T> => ({ kind: 'failed' }))
+    this.#report(result)
+    this.#isRequesting = false
     if (this.#everyMs === 0) return
-    const factor = answer.kind === 'missing' ? MISSING_FACTOR : document.hidden ? HIDDEN_FACTOR : 1
+    const factor = result.kind === 'missing' ? MISSING_FACTOR : document.hidden ? HIDDEN_FACTOR : 1
     this.#timer = setTimeout(() => void this.#cycle(), this.#everyMs * factor)
   }
 
-  async #ask(): Promise<PollAnswer<T>> {
+  async #request(): Promise<PollResult<T>> {
     const headers = this.#etag === undefined ? {} : { 'If-None-Match': this.#etag }
     const response = await fetch(this.#address, { headers, signal: AbortSignal.timeout(TIMEOUT_MS) })
     if (response.status === 304) return { kind: 'unchanged' }

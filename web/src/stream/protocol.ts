@@ -1,19 +1,21 @@
-/** What the page and its stream's worker say to each other. */
-import type { Hello, PullEvent } from '../wire'
+/** The messages between the page and the worker that holds its stream. */
+import type { Refusal } from '../store/connection'
+import type { Hello, PullEvent } from '../wire/wire'
 
-export type Ask =
+export type WorkerRequest =
   | { readonly kind: 'open'; readonly base: string }
   | { readonly kind: 'wantLayers'; readonly ids: readonly string[] }
   | { readonly kind: 'retryNow' }
   /** The page has time for so many events. */
   | { readonly kind: 'next'; readonly most: number }
 
-export type Tell =
+export type WorkerEvent =
   | { readonly kind: 'live'; readonly hello: Hello }
   | { readonly kind: 'reset' }
   | { readonly kind: 'lost'; readonly retryAt: number }
+  | { readonly kind: 'refused'; readonly refusal: Refusal }
   | { readonly kind: 'trying' }
-  /** There is something to ask for. Said once, until it is asked for. */
+  /** Events wait. Sent once, until the page requests them. */
   | { readonly kind: 'waiting' }
-  /** The answer to `next`; `more` says that asking again is worth it. */
+  /** The response to `next`; with `more`, further events wait. */
   | { readonly kind: 'events'; readonly events: readonly PullEvent[]; readonly more: boolean }

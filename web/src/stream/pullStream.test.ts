@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { PullStream, type StreamListener } from './pullStream'
 
-/** The part of EventSource that the stream uses, driven by the test; the real one is met in tests/browser. */
+/** The part of EventSource that the stream uses, driven by the test; tests/browser use the real one. */
 class FakeSource extends EventTarget {
   static all: FakeSource[] = []
   static get last(): FakeSource {
@@ -12,6 +12,7 @@ class FakeSource extends EventTarget {
 
   readonly url: URL
   closed = false
+  readyState = 0
 
   constructor(url: URL) {
     super()
@@ -23,7 +24,7 @@ class FakeSource extends EventTarget {
     this.closed = true
   }
 
-  tell(type: string, data: unknown, lastEventId = ''): void {
+  emit(type: string, data: unknown, lastEventId = ''): void {
     const text = typeof data === 'string' ? data : JSON.stringify(data)
     this.dispatchEvent(Object.assign(new Event(type), { data: text, lastEventId }))
   }
@@ -36,8 +37,9 @@ function listener() {
   return {
     live: vi.fn(),
     reset: vi.fn(),
-    told: vi.fn(),
+    event: vi.fn(),
     lost: vi.fn(),
+    refused: vi.fn(),
     trying: vi.fn(),
   } satisfies StreamListener
 }
@@ -54,32 +56,32 @@ afterEach(() => {
 })
 
 function opened() {
-  const heard = listener()
-  const stream = new PullStream('http://host/some/prefix/', heard, () => 1)
+  const calls = listener()
+  const stream = new PullStream('http://host/some/prefix/', calls, () => 1)
   stream.open()
-  return { stream, heard }
+  return { stream, calls }
 }
 
 describe('the stream', () => {
-  it('is asked for under the page’s own prefix, without layers', () => {
+  it('is requested under the page’s own prefix, without layers', () => {
     opened()
     expect(FakeSource.last.url.href).toBe('http://host/some/prefix/api/v1/events?layers=false')
   })
 
-  it('tells of hello, reset and changes', () => {
-    const { heard } = opened()
-    FakeSource.last.tell('hello', HELLO)
-    FakeSource.last.tell('reset', {})
-    FakeSource.last.tell('message', REMOVED, 'b-1')
-    expect(heard.live).toHaveBeenCalledWith(expect.objectContaining({ bootId: 'b' }))
-    expect(heard.reset).toHaveBeenCalledOnce()
-    expect(heard.told).toHaveBeenCalledWith(JSON.stringify(REMOVED))
+  it('reports hello, reset and changes', () => {
+    const { calls } = opened()
+    FakeSource.last.emit('hello', HELLO)
+    FakeSource.last.emit('reset', {})
+    FakeSource.last.emit('message', REMOVED, 'b-1')
+    expect(calls.live).toHaveBeenCalledWith(expect.objectContaining({ bootId: 'b' }))
+    expect(calls.reset).toHaveBeenCalledOnce()
+    expect(calls.event).toHaveBeenCalledWith(JSON.stringify(REMOVED))
   })
 
-  it('is opened anew for other layers, and goes on where it was', () => {
+  it('is opened again for other layers, and resumes where it was', () => {
     const { stream } = opened()
     const first = FakeSource.last
-    first.tell('message', REMOVED, 'b-7')
+    first.emit('message', REMOVED, 'b-7')
     stream.wantLayers(['x', 'y'])
     expect(first.closed).toBe(true)
     expect(FakeSource.last.url.searchParams.get('layers')).toBe('x,y')
@@ -88,35 +90,68 @@ describe('the stream', () => {
     expect(FakeSource.all).toHaveLength(2)
   })
 
-  it('tries again after an error, ever later, and says when', () => {
-    const { heard } = opened()
-    FakeSource.last.tell('error', '')
-    expect(heard.lost).toHaveBeenLastCalledWith(1000)
+  it('tries again after an error, each time later, and reports when', () => {
+    const { calls } = opened()
+    FakeSource.last.emit('error', '')
+    expect(calls.lost).toHaveBeenLastCalledWith(1000)
     vi.advanceTimersByTime(1000)
-    expect(heard.trying).toHaveBeenCalledOnce()
-    FakeSource.last.tell('error', '')
-    expect(heard.lost).toHaveBeenLastCalledWith(1000 + 2000)
+    expect(calls.trying).toHaveBeenCalledOnce()
+    FakeSource.last.emit('error', '')
+    expect(calls.lost).toHaveBeenLastCalledWith(1000 + 2000)
     vi.advanceTimersByTime(2000)
     expect(FakeSource.all).toHaveLength(3)
-    FakeSource.last.tell('hello', HELLO)
-    FakeSource.last.tell('error', '')
-    expect(heard.lost).toHaveBeenLastCalledWith(3000 + 1000)
+    FakeSource.last.emit('hello', HELLO)
+    FakeSource.last.emit('error', '')
+    expect(calls.lost).toHaveBeenLastCalledWith(3000 + 1000)
   })
 
-  it('gives up on an answer that does not come', () => {
-    const { heard } = opened()
+  it('gives up on a connection that does not open', () => {
+    const { calls } = opened()
     vi.advanceTimersByTime(15_000)
-    expect(heard.lost).toHaveBeenCalledOnce()
+    expect(calls.lost).toHaveBeenCalledOnce()
   })
 
-  it('does nothing any more once it is closed', () => {
-    const { stream, heard } = opened()
+  it('does nothing once it is closed', () => {
+    const { stream, calls } = opened()
     const source = FakeSource.last
     stream.close()
-    source.tell('error', '')
+    source.emit('error', '')
     stream.retryNow()
     vi.advanceTimersByTime(60_000)
     expect(FakeSource.all).toHaveLength(1)
-    expect(heard.lost).not.toHaveBeenCalled()
+    expect(calls.lost).not.toHaveBeenCalled()
+  })
+
+  it('tries again when hello cannot be parsed', () => {
+    const { calls } = opened()
+    FakeSource.last.emit('hello', '<html>')
+    expect(calls.live).not.toHaveBeenCalled()
+    expect(calls.lost).toHaveBeenCalledOnce()
+  })
+
+  it.each([
+    ['the reason of a JSON body', '{"error":"too many readers"}', 'too many readers'],
+    ['no reason of an HTML body', '<html>busy</html>', ''],
+  ])('reports a refusal with %s, and waits as long as the server wishes', async (_, body, reason) => {
+    const { calls } = opened()
+    const response = new Response(body, { status: 503, headers: { 'Retry-After': '5' } })
+    vi.stubGlobal('fetch', vi.fn().mockResolvedValue(response))
+    FakeSource.last.readyState = 2
+    FakeSource.last.emit('error', '')
+    await vi.advanceTimersByTimeAsync(0)
+    expect(calls.refused).toHaveBeenCalledWith({ status: 503, reason })
+    expect(calls.lost).toHaveBeenLastCalledWith(5000)
+    vi.advanceTimersByTime(4999)
+    expect(FakeSource.all).toHaveLength(1)
+    vi.advanceTimersByTime(1)
+    expect(FakeSource.all).toHaveLength(2)
+  })
+
+  it('does not ask for the reason when the server is away', () => {
+    opened()
+    const request = vi.fn()
+    vi.stubGlobal('fetch', request)
+    FakeSource.last.emit('error', '')
+    expect(request).not.toHaveBeenCalled()
   })
 })

@@ -1,27 +1,31 @@
 /**
- * The stream of pulls; the only file that knows EventSource. It resumes where it stopped, starts again by itself after
- * an error, and can be told which pulls' layers are wanted.
+ * The stream of pulls; the only file that uses EventSource. It resumes where it stopped, reconnects by itself after an
+ * error, and can request the layers of single pulls.
  *
  * The browser's own reconnect is not used: it has no back-off, shows no countdown and cannot change the address. So each
  * connection is a new EventSource that names the last event seen in `lastEventId`.
  */
-import { type Hello, parseHello } from '../wire'
+import type { Refusal } from '../store/connection'
+import { type Hello, parseHello } from '../wire/wire'
 import { backoff } from './backoff'
 
 export interface StreamListener {
-  /** The stream answers and everything up to now is or will be told. */
+  /** The stream is open, and everything up to now has arrived or will. */
   live(hello: Hello): void
-  /** What follows is everything there is; what it does not name is gone. */
+  /** The events from here on are the whole state; pulls without an event no longer exist. */
   reset(): void
-  /** A PullEvent as it came. */
-  told(data: string): void
+  /** A PullEvent as JSON. */
+  event(data: string): void
   /** The connection is lost; the next try is at this time of `Date.now()`. */
   lost(retryAt: number): void
+  /** The server rejected the last try with an HTTP status. */
+  refused(refusal: Refusal): void
   trying(): void
 }
 
-/** An answer that has not come by then is not coming. */
+/** A connection that has not opened by then does not open. */
 const CONNECT_TIMEOUT_MS = 15_000
+const LONGEST_REASON = 200
 
 export class PullStream {
   readonly #base: string
@@ -50,15 +54,15 @@ export class PullStream {
     this.#stop()
   }
 
-  /** Asks for the layers of these pulls from now on. */
+  /** Requests the layers of these pulls from now on. */
   wantLayers(ids: readonly string[]): void {
     if (ids.length === this.#layers.length && ids.every((id, at) => id === this.#layers[at])) return
     this.#layers = [...ids]
-    // While waiting for the next try there is nothing to reopen; that try asks for the new ones.
+    // Between two tries nothing is open; the next try requests the new ones.
     if (this.#source !== undefined) this.#connect()
   }
 
-  /** Tries at once: a person asked, the network is back, or somebody has reason to think that the connection is dead. */
+  /** Tries at once: a person clicked, the network is back, or the connection is probably dead. */
   retryNow(): void {
     if (this.#closed) return
     this.#failures = 0
@@ -66,32 +70,53 @@ export class PullStream {
     this.#connect()
   }
 
-  #connect(): void {
-    this.#stop()
+  #address(): URL {
     const address = new URL('api/v1/events', this.#base)
     address.searchParams.set('layers', this.#layers.length === 0 ? 'false' : this.#layers.join(','))
     if (this.#lastEventId !== '') address.searchParams.set('lastEventId', this.#lastEventId)
-    const source = new EventSource(address)
+    return address
+  }
+
+  #connect(): void {
+    this.#stop()
+    const source = new EventSource(this.#address())
     this.#source = source
     this.#timer = setTimeout(() => this.#fail(source), CONNECT_TIMEOUT_MS)
-    source.addEventListener('hello', event => {
-      clearTimeout(this.#timer)
-      this.#failures = 0
-      this.#listener.live(parseHello(JSON.parse(event.data)))
-    })
+    source.addEventListener('hello', event => this.#hello(source, event.data))
     source.addEventListener('reset', () => this.#listener.reset())
     source.addEventListener('message', event => {
-      this.#listener.told(event.data)
+      this.#listener.event(event.data)
       this.#lastEventId = event.lastEventId
     })
-    source.addEventListener('error', () => this.#fail(source))
+    source.addEventListener('error', () => {
+      // The browser closes a connection for good only when the response was not a stream.
+      const isRefused = source.readyState === 2
+      this.#fail(source)
+      if (isRefused) void this.#readRefusal()
+    })
+  }
+
+  #hello(source: EventSource, data: string): void {
+    try {
+      const hello = parseHello(JSON.parse(data))
+      clearTimeout(this.#timer)
+      this.#failures = 0
+      this.#listener.live(hello)
+    } catch {
+      // Something on the way answers in place of the server.
+      this.#fail(source)
+    }
   }
 
   #fail(source: EventSource): void {
     if (source !== this.#source) return
     this.#stop()
     this.#failures += 1
-    const wait = backoff(this.#failures, this.#random)
+    this.#retryIn(backoff(this.#failures, this.#random))
+  }
+
+  #retryIn(wait: number): void {
+    clearTimeout(this.#timer)
     this.#listener.lost(Date.now() + wait)
     this.#timer = setTimeout(() => {
       this.#listener.trying()
@@ -99,10 +124,39 @@ export class PullStream {
     }, wait)
   }
 
+  /** EventSource hides the status of a response, so a request of its own reads it. */
+  async #readRefusal(): Promise<void> {
+    const failures = this.#failures
+    const abort = new AbortController()
+    try {
+      const response = await fetch(this.#address(), { signal: abort.signal })
+      if (response.ok || failures !== this.#failures) return
+      const reason = await response.text().then(reasonIn, () => '')
+      this.#listener.refused({ status: response.status, reason })
+      const pause = 1000 * Number(response.headers.get('Retry-After'))
+      if (pause > backoff(failures, () => 1) && this.#source === undefined) this.#retryIn(pause)
+    } catch {
+      // The server is away: the next try finds out.
+    } finally {
+      abort.abort()
+    }
+  }
+
   #stop(): void {
     clearTimeout(this.#timer)
     this.#timer = undefined
     this.#source?.close()
     this.#source = undefined
+  }
+}
+
+/** The `error` of a JSON body; empty for the HTML pages of proxies. */
+function reasonIn(body: string): string {
+  try {
+    const parsed: unknown = JSON.parse(body)
+    const error = typeof parsed === 'object' && parsed !== null && 'error' in parsed ? parsed.error : ''
+    return typeof error === 'string' ? error.slice(0, LONGEST_REASON) : ''
+  } catch {
+    return ''
   }
 }

@@ -1,44 +1,45 @@
 /**
- * The stream, in a worker. The browser hands over all events of one network read in one task: a burst of two thousand
- * would hold the page up for several frames. Here it holds up nobody, and the page asks for what a frame has time for.
+ * The stream, in a worker. The browser delivers all events of one network read in one task: a burst of two thousand
+ * would block the page for several frames. Here it blocks nothing, and the page requests as much as a frame can take.
  */
 import { Inbox } from './inbox'
-import type { Ask, Tell } from './protocol'
+import type { WorkerEvent, WorkerRequest } from './protocol'
 import { PullStream } from './pullStream'
 
 const inbox = new Inbox()
 let stream: PullStream | undefined
-let said = false
+let isAnnounced = false
 
-function tell(message: Tell): void {
-  self.postMessage(message)
+function post(event: WorkerEvent): void {
+  self.postMessage(event)
 }
 
 function open(base: string): void {
   stream = new PullStream(base, {
-    live: hello => tell({ kind: 'live', hello }),
+    live: hello => post({ kind: 'live', hello }),
     reset: () => {
       inbox.clear()
-      tell({ kind: 'reset' })
+      post({ kind: 'reset' })
     },
-    told: data => {
+    event: data => {
       inbox.put(data)
-      if (!said) tell({ kind: 'waiting' })
-      said = true
+      if (!isAnnounced) post({ kind: 'waiting' })
+      isAnnounced = true
     },
-    lost: retryAt => tell({ kind: 'lost', retryAt }),
-    trying: () => tell({ kind: 'trying' }),
+    lost: retryAt => post({ kind: 'lost', retryAt }),
+    refused: refusal => post({ kind: 'refused', refusal }),
+    trying: () => post({ kind: 'trying' }),
   })
   stream.open()
 }
 
-self.addEventListener('message', ({ data: ask }: MessageEvent<Ask>) => {
-  if (ask.kind === 'open') open(ask.base)
-  else if (ask.kind === 'wantLayers') stream?.wantLayers(ask.ids)
-  else if (ask.kind === 'retryNow') stream?.retryNow()
+self.addEventListener('message', ({ data: request }: MessageEvent<WorkerRequest>) => {
+  if (request.kind === 'open') open(request.base)
+  else if (request.kind === 'wantLayers') stream?.wantLayers(request.ids)
+  else if (request.kind === 'retryNow') stream?.retryNow()
   else {
-    const events = inbox.take(ask.most)
-    said = !inbox.isEmpty
-    tell({ kind: 'events', events, more: said })
+    const events = inbox.take(request.most)
+    isAnnounced = !inbox.isEmpty
+    post({ kind: 'events', events, more: isAnnounced })
   }
 })

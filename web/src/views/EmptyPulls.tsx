@@ -1,40 +1,40 @@
 import { Notice } from '../components/Notice'
-import { timeOfDay } from '../format'
+import { timeOfDay } from '../model/format'
 import { useSnapshot } from '../store/useStore'
-import { changeUrl } from '../useUrl'
+import { changeUrl } from '../url/useUrl'
 
 interface Props {
   readonly query: string
-  /** Pulls there are, shown or not. */
+  /** All pulls, shown or not. */
   readonly total: number
 }
 
 export function EmptyPulls({ query, total }: Props) {
-  const { connection, nodes } = useSnapshot()
+  const { connection, nodes, counts } = useSnapshot()
   if (total > 0 && query !== '') return <NothingMatches />
-  if (connection.kind === 'connecting') {
-    return (
-      <Notice icon="downloading" title="Connecting…">
-        <p>The server sends the state of every pull as soon as it answers.</p>
-      </Notice>
-    )
-  }
   if (connection.kind === 'lost') {
     return (
-      <Notice icon="lost" title={`No answer from the server since ${timeOfDay(connection.since)}`}>
+      <Notice icon="lost" title={`No response from the server since ${timeOfDay(connection.since)}`}>
         <p>
-          This page tries again by itself. Is the server's pod running, and does the way to it still stand?
+          This page tries again by itself. Check that the server’s pod runs and that this machine reaches it:
         </p>
         <code>kubectl -n pulltrace get pods</code>
       </Notice>
     )
   }
+  if (counts === undefined) {
+    return (
+      <Notice icon="downloading" title="Connecting…">
+        <p>The server sends the state of every pull as soon as it responds.</p>
+      </Notice>
+    )
+  }
   if (nodes !== undefined && nodes.nodes.length === 0) return <NoAgents />
   return (
-    <Notice icon="done" title="Nothing is being pulled">
+    <Notice icon="done" title="No image is being pulled">
       <p>
-        A pull appears here in the second in which a node begins with it: progress, speed, layers, and who
-        waits for it. Finished ones stay for a while.
+        A pull appears here as soon as a node starts it, with its progress, its speed, its layers and the pods
+        that wait for it. Ended pulls stay for a while.
       </p>
     </Notice>
   )
@@ -59,13 +59,13 @@ export function NoAgents() {
       </code>
       <ul>
         <li>
-          Are they running? <code>kubectl -n pulltrace get daemonset,pods</code>
+          Check that they run: <code>kubectl -n pulltrace get daemonset,pods</code>
         </li>
         <li>
-          What do they say?{' '}
+          Read their log:{' '}
           <code>kubectl -n pulltrace logs -l app.kubernetes.io/component=agent --tail=20</code>
         </li>
-        <li>Can the nodes reach the server? A 401 or 403 in that log: it refuses these agents.</li>
+        <li>A 401 or 403 in that log means that the server rejects these agents.</li>
       </ul>
     </Notice>
   )

@@ -1,84 +1,83 @@
 import { useMemo } from 'react'
-import { type Column, DataTable } from '../components/DataTable'
+import { classes } from '../classes'
+import { columnsFor, DataTable } from '../components/DataTable'
 import { ImageLabel } from '../components/ImageLabel'
+import { MissingRows } from '../components/MissingRows'
 import { PullList } from '../components/PullList'
-import { bytes, clock, count } from '../format'
-import { ordered } from '../pullRows'
-import { isEmpty, matches, parseQuery } from '../query'
-import { byRollout, factsOf, IMAGE_ORDER, type ImageRow, imageRows } from '../rollout'
+import { bytes, clock, count } from '../model/format'
+import { ordered } from '../model/order'
+import { isEmpty, matches, parseQuery } from '../model/query'
+import { byRollout, factsOf, IMAGE_ORDER, type ImageRow, imageRows, unfinished } from '../model/rollout'
 import { useSnapshot } from '../store/useStore'
-import { toggleOpen } from '../urlState'
-import { changeUrl, useUrl } from '../useUrl'
+import shared from '../styles/shared.module.css'
+import { toggleOpen } from '../url/urlState'
+import { changeUrl, useUrl } from '../url/useUrl'
 import { EmptyPulls } from './EmptyPulls'
 import styles from './ImagesView.module.css'
 import { Rollout } from './Rollout'
 
-function column(
-  key: string,
-  title: string,
-  cell: (row: ImageRow) => React.ReactNode,
-  align?: 'end',
-): Column<ImageRow> {
-  const compare = IMAGE_ORDER[key]
-  return {
-    key,
-    title,
-    cell,
-    ...(align !== undefined && { align }),
-    ...(compare !== undefined && { compare }),
-  }
-}
+const column = columnsFor<ImageRow>(IMAGE_ORDER)
+const dim = classes(shared.dim, shared.nowrap)
 
-const COLUMNS: readonly Column<ImageRow>[] = [
+const COLUMNS = [
   column('image', 'Image', ({ imageRef }) => <ImageLabel imageRef={imageRef} />),
   column('rollout', 'Rollout', row => <Rollout row={row} />),
   column('slowest', 'Slowest node', ({ slowest }) => (
-    <bdi className={styles.node}>{slowest?.nodeName ?? '–'}</bdi>
+    <bdi className={classes(shared.code, shared.dim)}>{slowest?.nodeName ?? '–'}</bdi>
   )),
-  column(
-    'nodes',
-    'Nodes',
-    ({ pulls }) => <span className={styles.dim}>{count(pulls.length, 'node')}</span>,
-    'end',
-  ),
+  column('nodes', 'Nodes', row => <span className={dim}>{nodesWords(row)}</span>, 'end'),
   column(
     'size',
     'Size',
-    ({ imageBytes }) => <span className={styles.dim}>{imageBytes === 0 ? '–' : bytes(imageBytes)}</span>,
+    ({ imageBytes }) => <span className={dim}>{imageBytes === 0 ? '–' : bytes(imageBytes)}</span>,
     'end',
   ),
   column('median', 'Median', ({ medianSeconds }) => <Seconds value={medianSeconds} />, 'end'),
   column('worst', 'Worst', ({ worstSeconds }) => <Seconds value={worstSeconds} />, 'end'),
 ]
 
+/** How many nodes lack the image, or how many have it. */
+function nodesWords(row: ImageRow): string {
+  const missing = unfinished(row)
+  return missing === 0 ? count(row.pulls.length, 'node') : `${missing} of ${row.pulls.length} to go`
+}
+
 function Seconds({ value }: { readonly value: number | undefined }) {
-  return <span className={styles.figure}>{value === undefined ? '–' : clock(value)}</span>
+  return <span className={shared.figure}>{value === undefined ? '–' : clock(value)}</span>
 }
 
 export function ImagesView() {
-  const { pulls, version } = useSnapshot()
+  const { pulls, version, context, counts } = useSnapshot()
   const { query, sort, open } = useUrl()
-  // `version` says that something in the same map has changed.
+  // `version` grows when something in the same map changes.
+  const all = useMemo(() => imageRows(pulls.values(), context), [pulls, version, context])
   const rows = useMemo(() => {
-    const asked = parseQuery(query)
-    const all = [...imageRows(pulls.values())]
-    const shown = isEmpty(asked) ? all : all.filter(row => matches(asked, factsOf(row.pulls)))
+    const search = parseQuery(query)
+    const shown = isEmpty(search) ? [...all] : all.filter(row => matches(search, factsOf(row.pulls, context)))
     return ordered(shown, sort, IMAGE_ORDER, byRollout)
-  }, [pulls, version, query, sort])
-  if (rows.length === 0) return <EmptyPulls query={query} total={pulls.size} />
+  }, [all, context, query, sort])
+  const known = new Set(all.map(({ imageRef }) => imageRef))
+  const missing = counts === undefined ? [] : open.filter(key => !known.has(key))
   return (
-    <DataTable
-      caption="Images and how far they are rolled out"
-      columns={COLUMNS}
-      className={styles.table}
-      rows={rows}
-      rowKey={({ imageRef }) => imageRef}
-      rowLabel={({ imageRef }) => `${imageRef}: its nodes`}
-      sort={sort}
-      onSort={next => changeUrl({ sort: next })}
-      open={open}
-      onToggle={key => changeUrl({ open: toggleOpen(open, key) })}
-      detail={({ pulls: ofImage }) => <PullList pulls={ofImage} name="node" />}
-    />
+    <>
+      <MissingRows keys={missing} what="image" why="Its pulls ended some time ago." />
+      {rows.length === 0 ? (
+        <EmptyPulls query={query} total={pulls.size} />
+      ) : (
+        <DataTable
+          caption="Images and their progress over the nodes"
+          columns={COLUMNS}
+          className={styles.table}
+          rows={rows}
+          rowKey={({ imageRef }) => imageRef}
+          rowLabel={({ imageRef }) => `${imageRef}: its nodes`}
+          sort={sort}
+          onSort={next => changeUrl({ sort: next })}
+          open={open}
+          onToggle={key => changeUrl({ open: toggleOpen(open, key) })}
+          detail={({ pulls: ofImage }) => <PullList pulls={ofImage} name="node" />}
+        />
+      )}
+    </>
   )
 }

@@ -1,17 +1,19 @@
 import { useMemo } from 'react'
 import { classes } from '../classes'
-import { type Column, DataTable } from '../components/DataTable'
+import { columnsFor, DataTable } from '../components/DataTable'
 import { Icon } from '../components/Icon'
+import { MissingRows } from '../components/MissingRows'
 import { Notice } from '../components/Notice'
 import { PullList } from '../components/PullList'
-import { count, duration, rate } from '../format'
-import { NODE_ORDER, type NodeRow, nodeRows } from '../nodeRows'
-import { parseQuery } from '../query'
-import { stands } from '../store/store'
+import { ago, count, rate } from '../model/format'
+import { NODE_ORDER, type NodeRow, nodeRows } from '../model/nodeRows'
+import { parseQuery } from '../model/query'
+import { isConnected } from '../store/connection'
 import { useNow, useSnapshot } from '../store/useStore'
-import { toggleOpen } from '../urlState'
-import { changeUrl, useUrl } from '../useUrl'
-import type { NodeState } from '../wire'
+import shared from '../styles/shared.module.css'
+import { toggleOpen } from '../url/urlState'
+import { changeUrl, useUrl } from '../url/useUrl'
+import type { NodeState } from '../wire/wire'
 import { EmptyPulls, NoAgents, NothingMatches } from './EmptyPulls'
 import styles from './NodesView.module.css'
 import { Registries } from './Registries'
@@ -25,7 +27,7 @@ const STATES: Readonly<Record<NodeState, readonly ['done' | 'queued' | 'lost', s
 function State({ state }: { readonly state: NodeState }) {
   const [icon, word] = STATES[state]
   return (
-    <span className={classes(styles.state, styles[state])}>
+    <span className={classes(styles.state, shared[state])}>
       <Icon name={icon} />
       {word}
     </span>
@@ -34,91 +36,92 @@ function State({ state }: { readonly state: NodeState }) {
 
 function Seen({ at }: { readonly at: number }) {
   const now = useNow()
-  const ago = (now - at) / 1000
-  return <span className={styles.dim}>{ago < 2 ? 'now' : `${duration(ago)} ago`}</span>
+  return <span className={shared.dim}>{ago((now - at) / 1000)}</span>
 }
 
-function column(
-  key: string,
-  title: string,
-  cell: (row: NodeRow) => React.ReactNode,
-  align?: 'end',
-): Column<NodeRow> {
-  const compare = NODE_ORDER[key]
-  return {
-    key,
-    title,
-    cell,
-    ...(align !== undefined && { align }),
-    ...(compare !== undefined && { compare }),
-  }
+function Dim({ children }: { readonly children: string }) {
+  return <span className={styles.dim}>{children === '' ? '–' : children}</span>
 }
 
-const COLUMNS: readonly Column<NodeRow>[] = [
+function Speed({ value, title }: { readonly value: number; readonly title?: string }) {
+  return (
+    <span className={shared.figure} title={title}>
+      {value > 0 ? rate(value) : '–'}
+    </span>
+  )
+}
+
+const column = columnsFor<NodeRow>(NODE_ORDER)
+
+const COLUMNS = [
   column('state', 'Agent', ({ node }) => <State state={node.state} />),
-  column('node', 'Node', ({ node }) => <bdi className={styles.name}>{node.name}</bdi>),
-  column('containerd', 'containerd', ({ node }) => (
-    <span className={styles.dim}>{node.containerdVersion || '–'}</span>
-  )),
-  column('snapshotter', 'Snapshotter', ({ node }) => (
-    <span className={styles.dim}>{node.snapshotter || '–'}</span>
-  )),
-  column('agent', 'Version', ({ node }) => <span className={styles.dim}>{node.agentVersion || '–'}</span>),
+  column('node', 'Node', ({ node }) => <bdi className={shared.code}>{node.name}</bdi>),
+  column('containerd', 'containerd', ({ node }) => <Dim>{node.containerdVersion}</Dim>),
+  column('snapshotter', 'Snapshotter', ({ node }) => <Dim>{node.snapshotter}</Dim>),
+  column('agent', 'Version', ({ node }) => <Dim>{node.agentVersion}</Dim>),
+  column('speed', 'Throughput', ({ bytesPerSec }) => <Speed value={bytesPerSec} />, 'end'),
   column(
-    'speed',
-    'Throughput',
-    ({ bytesPerSec }) => <span className={styles.figure}>{bytesPerSec > 0 ? rate(bytesPerSec) : '–'}</span>,
+    'usual',
+    'Usual',
+    ({ usualRate }) => <Speed value={usualRate ?? 0} title="median speed of the pulls that ended" />,
     'end',
   ),
   column(
     'active',
     'Pulling',
-    ({ active }) => <span className={styles.dim}>{active === 0 ? '–' : count(active, 'image')}</span>,
+    ({ active }) => <Dim>{active === 0 ? '–' : count(active, 'image')}</Dim>,
     'end',
   ),
   column('seen', 'Last report', ({ node }) => <Seen at={node.lastSeen} />, 'end'),
 ]
 
 export function NodesView() {
-  const { nodes, pulls, version, connection } = useSnapshot()
+  const { nodes, pulls, version, connection, context } = useSnapshot()
   const { query, sort, open } = useUrl()
-  // `version` says that something in the same map has changed.
+  // `version` grows when something in the same map changes.
   const rows = useMemo(
-    () => nodeRows(nodes?.nodes ?? [], pulls.values(), parseQuery(query), sort),
-    [nodes, pulls, version, query, sort],
+    () => nodeRows(nodes?.nodes ?? [], pulls.values(), { query: parseQuery(query), sort }, context),
+    [nodes, pulls, version, query, sort, context],
   )
-  if (nodes === undefined && stands(connection)) {
+  if (nodes === undefined && isConnected(connection)) {
     return (
-      <Notice icon="resolving" title="Asking for the nodes…">
-        <p>The server answers with every node whose agent it has heard.</p>
+      <Notice icon="resolving" title="Requesting the nodes…">
+        <p>The server returns every node whose agent has reported.</p>
       </Notice>
     )
   }
   if (nodes === undefined) return <EmptyPulls query="" total={0} />
   if (nodes.nodes.length === 0) return <NoAgents />
-  if (rows.length === 0) return <NothingMatches />
+  const missing = open.filter(key => !nodes.nodes.some(({ name }) => name === key))
   return (
-    <div className={styles.view}>
-      <DataTable
-        caption="Nodes"
-        columns={COLUMNS}
-        className={styles.table}
-        rows={rows}
-        rowKey={({ node }) => node.name}
-        rowLabel={({ node }) => `${node.name}: its pulls`}
-        sort={sort}
-        onSort={next => changeUrl({ sort: next })}
-        open={open}
-        onToggle={key => changeUrl({ open: toggleOpen(open, key) })}
-        detail={({ pulls: ofNode }) =>
-          ofNode.length === 0 ? (
-            <p className={styles.dim}>Nothing was pulled on this node lately.</p>
-          ) : (
-            <PullList pulls={ofNode} name="image" />
-          )
-        }
-      />
-      <Registries registries={nodes.registries} />
-    </div>
+    <>
+      <MissingRows keys={missing} what="node" why="Its agent has not reported for a long time." />
+      {rows.length === 0 ? (
+        <NothingMatches />
+      ) : (
+        <div className={styles.view}>
+          <DataTable
+            caption="Nodes"
+            columns={COLUMNS}
+            className={styles.table}
+            rows={rows}
+            rowKey={({ node }) => node.name}
+            rowLabel={({ node }) => `${node.name}: its pulls`}
+            sort={sort}
+            onSort={next => changeUrl({ sort: next })}
+            open={open}
+            onToggle={key => changeUrl({ open: toggleOpen(open, key) })}
+            detail={({ pulls: ofNode }) =>
+              ofNode.length === 0 ? (
+                <p className={shared.dim}>Nothing was pulled on this node lately.</p>
+              ) : (
+                <PullList pulls={ofNode} name="image" />
+              )
+            }
+          />
+          <Registries registries={nodes.registries} />
+        </div>
+      )}
+    </>
   )
 }

@@ -1,8 +1,12 @@
+import { classes } from '../classes'
 import { CopyButton } from '../components/CopyButton'
 import { ImageLabel } from '../components/ImageLabel'
-import { clock, percent } from '../format'
-import type { ContainerRow, PodRow } from '../podRows'
-import { changeUrl } from '../useUrl'
+import { clock, exactTime, percent } from '../model/format'
+import { type ContainerRow, type PodRow, phaseSteps } from '../model/podRows'
+import { ordinal } from '../model/queue'
+import { useNow } from '../store/useStore'
+import shared from '../styles/shared.module.css'
+import { showPulls } from '../url/useUrl'
 import styles from './PodsView.module.css'
 import { ContainerState } from './podColumns'
 
@@ -23,6 +27,7 @@ export function PodDetail({ row }: { readonly row: PodRow }) {
         </span>
         <CopyButton text={`kubectl -n ${namespace} describe pod ${podName}`}>kubectl describe</CopyButton>
       </div>
+      <Steps row={row} />
       <ul className={styles.containers}>
         {row.containers.map(one => (
           <ContainerLine key={`${one.container.kind}/${one.container.container}`} row={one} />
@@ -32,32 +37,48 @@ export function PodDetail({ row }: { readonly row: PodRow }) {
   )
 }
 
+/** One line for the pod's start: each phase with its time, so that the slow one is seen. */
+function Steps({ row }: { readonly row: PodRow }) {
+  const now = useNow()
+  const steps = phaseSteps(row.pod, now)
+  if (steps.length === 0) return null
+  const longest = Math.max(...steps.map(({ seconds }) => seconds))
+  return (
+    <ol className={styles.steps} aria-label="Phases of the start">
+      {steps.map(({ phase, startedAt, seconds }) => (
+        <li key={phase} className={classes(styles.step, seconds === longest && longest > 0 && styles.long)}>
+          <span className={shared.dim}>{phase}</span>
+          <time dateTime={new Date(startedAt).toISOString()} title={exactTime(startedAt)}>
+            {exactTime(startedAt).split(', ').at(-1)}
+            <span className={shared.dim}> · {clock(seconds)}</span>
+          </time>
+        </li>
+      ))}
+    </ol>
+  )
+}
+
 function ContainerLine({ row }: { readonly row: ContainerRow }) {
-  const { container, pull, state } = row
+  const { container, pull, state, place } = row
+  const queued = place === undefined ? undefined : `${ordinal(place.position)} in queue`
+  const left = row.etaSeconds === undefined ? queued : clock(row.etaSeconds)
   return (
     <li className={styles.container}>
       <ContainerState state={state} />
-      <span className={styles.name} title={KIND_WORD[container.kind]}>
+      <span className={shared.code} title={KIND_WORD[container.kind]}>
         <bdi>{container.container}</bdi>{' '}
-        {container.kind !== 'app' && <span className={styles.waiting}>{container.kind}</span>}
+        {container.kind !== 'app' && <span className={shared.dim}>{container.kind}</span>}
       </span>
       <ImageLabel imageRef={pull?.imageRef ?? container.image} />
       <span className={styles.end}>{percent(row.percent)}</span>
-      <span className={styles.end}>{row.etaSeconds === undefined ? '' : clock(row.etaSeconds)}</span>
+      <span className={styles.end}>{left}</span>
       {pull === undefined ? (
-        <span className={styles.waiting}>{container.waitingReason}</span>
+        <span className={shared.dim}>{container.waitingReason}</span>
       ) : (
         <button
           type="button"
           className={styles.link}
-          onClick={() =>
-            changeUrl({
-              view: 'pulls',
-              query: `image:${pull.imageRef} node:${pull.nodeName}`,
-              sort: undefined,
-              open: [pull.id],
-            })
-          }
+          onClick={() => showPulls(`image:${pull.imageRef} node:${pull.nodeName}`, pull.id)}
         >
           layers
         </button>

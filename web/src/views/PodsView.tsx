@@ -1,12 +1,13 @@
 import { useMemo } from 'react'
 import { DataTable } from '../components/DataTable'
+import { MissingRows } from '../components/MissingRows'
 import { Notice } from '../components/Notice'
-import { byTrouble, POD_ORDER, type PodRow, podFacts, podRow } from '../podRows'
-import { ordered } from '../pullRows'
-import { isEmpty, matches, parseQuery } from '../query'
-import { useSnapshot } from '../store/useStore'
-import { toggleOpen } from '../urlState'
-import { changeUrl, useUrl } from '../useUrl'
+import { ordered } from '../model/order'
+import { byTrouble, POD_ORDER, type PodRow, podFacts, podRows } from '../model/podRows'
+import { isEmpty, matches, parseQuery } from '../model/query'
+import { useNow, useSnapshot } from '../store/useStore'
+import { toggleOpen } from '../url/urlState'
+import { changeUrl, useUrl } from '../url/useUrl'
 import { NothingMatches } from './EmptyPulls'
 import { PodDetail } from './PodDetail'
 import styles from './PodsView.module.css'
@@ -15,31 +16,43 @@ import { POD_COLUMNS } from './podColumns'
 export function PodsView() {
   const { pods, pulls, version, connection } = useSnapshot()
   const { query, sort, open } = useUrl()
+  const now = useNow()
   const list = pods === 'missing' ? undefined : pods
-  // `version` says that something in the same map has changed.
+  // `version` grows when something in the same map changes; estimates run down with `now`.
   const rows = useMemo(() => {
-    const asked = parseQuery(query)
-    const all = (list?.pods ?? []).map(pod => podRow(pod, pulls))
-    const shown = isEmpty(asked) ? all : all.filter(row => matches(asked, podFacts(row)))
+    const search = parseQuery(query)
+    const all = [...podRows(list?.pods ?? [], pulls, now)]
+    const shown = isEmpty(search) ? all : all.filter(row => matches(search, podFacts(row)))
     return ordered(shown, sort, POD_ORDER, byTrouble)
-  }, [list, pulls, version, query, sort])
+  }, [list, pulls, version, now, query, sort])
 
   if (pods === 'missing' || list?.watching === false) return <NoAccess reason={list?.reason} />
   if (list === undefined) {
     return (
       <Notice
         icon={connection.kind === 'lost' ? 'lost' : 'waiting'}
-        title={connection.kind === 'lost' ? 'No answer from the server' : 'Asking for the pods…'}
+        title={connection.kind === 'lost' ? 'No response from the server' : 'Requesting the pods…'}
       >
-        <p>The pods come from the server, which watches them in Kubernetes.</p>
+        <p>The pods are from the server, which watches them in Kubernetes.</p>
       </Notice>
     )
   }
-  if (rows.length === 0 && list.pods.length > 0) return <NothingMatches />
+  const missing = open.filter(key => !list.pods.some(({ uid }) => uid === key))
+  return (
+    <>
+      <MissingRows keys={missing} what="pod" why="It has started, or it was deleted." />
+      <Table rows={rows} total={list.pods.length} />
+    </>
+  )
+}
+
+function Table({ rows, total }: { readonly rows: readonly PodRow[]; readonly total: number }) {
+  const { sort, open } = useUrl()
+  if (rows.length === 0 && total > 0) return <NothingMatches />
   if (rows.length === 0) {
     return (
       <Notice icon="done" title="No pod waits for an image">
-        <p>A pod appears here while one of its containers cannot start for want of its image.</p>
+        <p>A pod appears here while one of its containers cannot start because its image is missing.</p>
       </Notice>
     )
   }
@@ -51,6 +64,7 @@ export function PodsView() {
       rows={rows}
       rowKey={({ key }) => key}
       rowLabel={label}
+      rowClass={({ isStarted }) => (isStarted ? styles.over : undefined)}
       sort={sort}
       onSort={next => changeUrl({ sort: next })}
       open={open}
@@ -69,11 +83,11 @@ function NoAccess({ reason }: { readonly reason: string | undefined }) {
     <Notice icon="lost" title="The server does not see pods">
       {reason !== undefined && <code>{reason}</code>}
       <p>
-        Pulls are shown all the same; who waits for them, failures and retries are not. The server reads pods
-        and events of the Kubernetes API with its service account. May it?
+        Pulls are shown nevertheless, without their pods, failures and retries. The server reads pods and
+        events from the Kubernetes API with its service account. Check its permission:
       </p>
       <code>kubectl auth can-i watch pods -A --as system:serviceaccount:pulltrace:pulltrace-server</code>
-      <p>The chart grants this by default; outside a cluster there is nothing to see.</p>
+      <p>The chart grants it by default. Outside a cluster there are no pods.</p>
     </Notice>
   )
 }

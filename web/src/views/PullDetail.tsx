@@ -1,105 +1,131 @@
+import { useState } from 'react'
 import { CopyButton } from '../components/CopyButton'
+import { Failure } from '../components/Failure'
+import { PullList } from '../components/PullList'
 import { Waterfall } from '../components/Waterfall'
-import { bytes, clock, count, rate } from '../format'
-import { averageRate, hasEnded, progressUnavailable, tookSeconds } from '../pullState'
-import { useNow } from '../store/useStore'
-import type { PodRef, Pull } from '../wire'
+import { bytes, clock, count, exactTime, percent, rate } from '../model/format'
+import { limitSentence } from '../model/limit'
+import { averageRate, hasEnded, pullState, tookSeconds } from '../model/pullState'
+import { pullText } from '../model/pullText'
+import { podName, waitersOf } from '../model/standing'
+import { useNow, useSnapshot } from '../store/useStore'
+import shared from '../styles/shared.module.css'
+import { linkTo } from '../url/useUrl'
+import type { PodRef, Pull } from '../wire/wire'
 import styles from './PullDetail.module.css'
+import type { ShownRow } from './pullColumns'
 
-export function PullDetail({ pull }: { readonly pull: Pull }) {
+export function PullDetail({ row }: { readonly row: ShownRow }) {
+  const { pull, place } = row
+  const { pulls, context } = useSnapshot()
+  const now = useNow()
+  const sentence =
+    pullState(pull) === 'cancelled' ? cancelled(row) : limitSentence(pull, place, pulls.values(), now)
+  const waiters = waitersOf(pull, context)
   return (
     <div className={styles.detail}>
-      <div className={styles.top}>
+      <div className={shared.bar}>
         <p className={styles.facts}>{facts(pull).join(' · ')}</p>
-        <div className={styles.actions}>
-          <CopyButton text={pull.imageRef}>reference</CopyButton>
-          {pull.manifestDigest !== undefined && <CopyButton text={pull.manifestDigest}>digest</CopyButton>}
-          {pull.pods[0] !== undefined && (
-            <CopyButton text={describeLine(pull.pods[0])}>kubectl describe</CopyButton>
-          )}
-        </div>
+        <Actions pull={pull} sentence={sentence} />
       </div>
-      {pull.error !== undefined && <Failure pull={pull} error={pull.error} />}
-      {pull.pods.length > 0 && <Pods pods={pull.pods} />}
+      {sentence !== undefined && <p className={styles.limit}>{sentence}</p>}
+      {pull.status === 'failed' && <Failure pull={pull} />}
+      {waiters.length > 0 && <Pods pods={waiters} />}
+      {place !== undefined && place.ahead.length > 0 && (
+        <section aria-label="Ahead in the queue of this node">
+          <PullList pulls={place.ahead.flatMap(({ id }) => pulls.get(id) ?? [])} name="image" />
+        </section>
+      )}
       <Layers pull={pull} />
     </div>
   )
 }
 
-function describeLine({ namespace, podName }: PodRef): string {
-  return `kubectl -n ${namespace} describe pod ${podName}`
+/** The observation, without a guess at the cause. */
+function cancelled({ pull, waiters }: ShownRow): string {
+  const rest =
+    waiters === 0
+      ? 'no pod waits for it any more'
+      : `${count(waiters, 'pod waits', 'pods wait')}, so the kubelet tries again`
+  return `The pull stopped at ${percent(pull.percent)}; ${rest}.`
+}
+
+function Actions({ pull, sentence }: { readonly pull: Pull; readonly sentence: string | undefined }) {
+  const { context } = useSnapshot()
+  const [pod] = waitersOf(pull, context)
+  const now = useNow()
+  const link = linkTo(pull.id)
+  return (
+    <div className={styles.actions}>
+      <CopyButton text={link}>link</CopyButton>
+      <CopyButton text={pullText(pull, sentence, link, now)}>text</CopyButton>
+      <CopyButton text={pull.imageRef}>reference</CopyButton>
+      {pull.manifestDigest !== undefined && <CopyButton text={pull.manifestDigest}>digest</CopyButton>}
+      {pod !== undefined && (
+        <CopyButton text={`kubectl -n ${pod.namespace} describe pod ${pod.podName}`}>
+          kubectl describe
+        </CopyButton>
+      )}
+    </div>
+  )
 }
 
 function facts(pull: Pull): readonly string[] {
   const took = tookSeconds(pull)
   const average = averageRate(pull)
+  const ended = pull.status === 'failed' ? 'ended after' : 'took'
   return [
     ...(pull.imageBytes > 0 ? [`${bytes(pull.imageBytes)} image`] : []),
     ...(pull.cachedBytes > 0 ? [`${bytes(pull.cachedBytes)} of it already on the node`] : []),
+    ...(pull.remoteBytes > 0 ? [`${bytes(pull.remoteBytes)} served when it is read`] : []),
     ...(pull.layerCount > 0 ? [count(pull.layerCount, 'layer')] : []),
-    ...(pull.attempt > 1 ? [`attempt ${pull.attempt}`] : []),
-    ...(took !== undefined && hasEnded(pull)
-      ? [`${pull.status === 'failed' ? 'gave up after' : 'took'} ${clock(took)}`]
-      : []),
+    ...(pull.attempt > 1 && pull.status !== 'failed' ? [`attempt ${pull.attempt}`] : []),
+    `started ${exactTime(pull.startedAt)}`,
+    ...(took !== undefined && hasEnded(pull) ? [`${ended} ${clock(took)}`] : []),
     ...(average !== undefined ? [`${rate(average)} on average`] : []),
+    ...(pull.usualSeconds !== undefined ? [`usually ${clock(pull.usualSeconds)}`] : []),
+    ...(pull.via.length > 0 ? [`via ${pull.via.join(', ')}`] : []),
     ...(pull.refGuessed ? ['the tag is a guess'] : []),
   ]
 }
 
-function Failure({ pull, error }: { readonly pull: Pull; readonly error: string }) {
-  const now = useNow()
-  const retry = pull.nextRetryAt
-  return (
-    <div className={styles.failure}>
-      <p className={styles.error}>{error}</p>
-      <p className={styles.retry}>
-        Attempt {pull.attempt}
-        {retry !== undefined &&
-          (retry > now ? `; next try in about ${clock((retry - now) / 1000)}` : '; the next try is due')}
-      </p>
-    </div>
-  )
-}
+const FIRST_PODS = 30
 
 function Pods({ pods }: { readonly pods: readonly PodRef[] }) {
+  const [all, setAll] = useState(false)
+  const rest = pods.length - FIRST_PODS
   return (
     <ul className={styles.pods} aria-label="Pods that wait for this image">
-      {pods.map(pod => (
-        <li
-          key={`${pod.namespace}/${pod.podName}/${pod.container}`}
-          className={styles.pod}
-          title={pod.waitingReason}
-        >
-          <bdi className={styles.dim}>{pod.namespace}/</bdi>
+      {(all ? pods : pods.slice(0, FIRST_PODS)).map(pod => (
+        <li key={`${podName(pod)}/${pod.container}`} className={styles.pod} title={pod.waitingReason}>
+          <bdi className={shared.dim}>{pod.namespace}/</bdi>
           <bdi>{pod.podName}</bdi>
-          <bdi className={styles.container}>{pod.container}</bdi>
-          {pod.owner !== undefined && <bdi className={styles.dim}>{pod.owner}</bdi>}
+          <bdi className={shared.dim}>{pod.container}</bdi>
+          {pod.owner !== undefined && <bdi className={shared.dim}>{pod.owner}</bdi>}
         </li>
       ))}
+      {rest > 0 && !all && (
+        <li>
+          <button type="button" className={shared.link} onClick={() => setAll(true)}>
+            and {rest} more
+          </button>
+        </li>
+      )}
     </ul>
   )
 }
 
 function Layers({ pull }: { readonly pull: Pull }) {
-  if (progressUnavailable(pull)) {
-    return (
-      <p className={styles.note}>
-        Progress is not available: the {pull.snapshotter} snapshotter fetches content as the container reads
-        it.
-      </p>
-    )
-  }
-  if (pull.layers === undefined) return <p className={styles.note}>Asking for the layers…</p>
-  if (pull.layers.length === 0) {
-    return (
-      <p className={styles.note}>
-        {pull.status === 'queued'
-          ? 'The node has not begun with this image.'
-          : hasEnded(pull)
-            ? 'No layer of this image was seen.'
-            : 'The layers are known as soon as the manifest is here.'}
-      </p>
-    )
-  }
-  return <Waterfall pull={pull} />
+  if (pull.layers === undefined) return <p className={shared.dim}>Requesting the layers…</p>
+  if (pull.layers.length > 0) return <Waterfall pull={pull} />
+  return <p className={shared.dim}>{noLayers(pull)}</p>
+}
+
+function noLayers(pull: Pull): string {
+  if (pull.status === 'queued') return 'The node has not started with this image.'
+  if (pull.status === 'unobserved') return 'No agent observes this node, so the progress is not known.'
+  if (hasEnded(pull)) return 'No layer of this image was observed.'
+  return pull.snapshotter === undefined || pull.snapshotter === 'overlayfs'
+    ? 'The layers are known as soon as the manifest has arrived.'
+    : `No layer is known yet; the ${pull.snapshotter} snapshotter may fetch content when the container reads it.`
 }

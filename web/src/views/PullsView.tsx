@@ -1,51 +1,76 @@
-import { useMemo } from 'react'
+import { useMemo, useRef } from 'react'
 import { DataTable } from '../components/DataTable'
-import { isRestless, pullIds } from '../pullRows'
-import { hasEnded, pullState, STATE_WORD } from '../pullState'
-import { parseQuery } from '../query'
+import { MissingRows } from '../components/MissingRows'
+import { isGroupKey } from '../model/failureGroups'
+import { count } from '../model/format'
+import { isRestless, type PullRow, pullRows } from '../model/pullRows'
+import { pullState, STATE_WORD } from '../model/pullState'
+import { parseQuery } from '../model/query'
 import { useNow, useSnapshot } from '../store/useStore'
-import { toggleOpen } from '../urlState'
-import { changeUrl, useUrl } from '../useUrl'
-import type { Pull } from '../wire'
+import { toggleOpen } from '../url/urlState'
+import { changeUrl, useUrl } from '../url/useUrl'
+import type { Pull } from '../wire/wire'
 import { EmptyPulls } from './EmptyPulls'
+import { GroupDetail } from './GroupDetail'
 import { PullDetail } from './PullDetail'
 import styles from './PullsView.module.css'
-import { PULL_COLUMNS } from './pullColumns'
+import { imageCount, PULL_COLUMNS, type ShownRow } from './pullColumns'
 
 export function PullsView() {
-  const { pulls, shape } = useSnapshot()
+  const { pulls, shape, context, counts } = useSnapshot()
   const { query, sort, open } = useUrl()
   const now = useNow()
-  // Rows that change places under the eye are of no use: an order by moving figures is renewed once a second.
+  // Rows must not change places with every byte: an order by moving figures is renewed once a second.
   const beat = isRestless(sort) ? now : 0
-  const ids = useMemo(
-    () => pullIds(pulls.values(), parseQuery(query), sort),
-    [pulls, shape, beat, query, sort],
+  const rows = useMemo(
+    () => pullRows(pulls.values(), { query: parseQuery(query), sort, open }, context),
+    [pulls, shape, beat, context, query, sort, open],
   )
-  const rows = ids.flatMap(id => pulls.get(id) ?? [])
-  if (rows.length === 0) return <EmptyPulls query={query} total={pulls.size} />
+  const shown = useShownRows(rows, pulls)
+  const missing = counts === undefined ? [] : open.filter(key => !isGroupKey(key) && !pulls.has(key))
   return (
-    <DataTable
-      caption="Image pulls"
-      columns={PULL_COLUMNS}
-      className={styles.table}
-      rows={rows}
-      rowKey={({ id }) => id}
-      rowLabel={label}
-      rowClass={rowClass}
-      sort={sort}
-      onSort={next => changeUrl({ sort: next })}
-      open={open}
-      onToggle={id => changeUrl({ open: toggleOpen(open, id) })}
-      detail={pull => <PullDetail pull={pull} />}
-    />
+    <>
+      <MissingRows keys={missing} what="pull" why="Ended pulls are kept for a limited time." />
+      {shown.length === 0 ? (
+        <EmptyPulls query={query} total={pulls.size} />
+      ) : (
+        <DataTable
+          caption="Image pulls"
+          columns={PULL_COLUMNS}
+          className={styles.table}
+          rows={shown}
+          rowKey={({ key }) => key}
+          rowLabel={label}
+          rowClass={({ standing }) => (standing === 'past' ? styles.past : undefined)}
+          sort={sort}
+          onSort={next => changeUrl({ sort: next })}
+          open={open}
+          onToggle={id => changeUrl({ open: toggleOpen(open, id) })}
+          detail={row => (row.ids.length > 1 ? <GroupDetail row={row} /> : <PullDetail row={row} />)}
+        />
+      )}
+    </>
   )
 }
 
-function label(pull: Pull): string {
-  return `${pull.imageRef} on ${pull.nodeName}, ${STATE_WORD[pullState(pull)]}: layers and pods`
+/** The rows with their pulls of this frame; a row that did not change stays the same object. */
+function useShownRows(rows: readonly PullRow[], pulls: ReadonlyMap<string, Pull>): readonly ShownRow[] {
+  const last = useRef(new WeakMap<PullRow, ShownRow>())
+  return rows.flatMap(row => {
+    const before = last.current.get(row)
+    if (before !== undefined && row.ids.every((id, at) => pulls.get(id) === before.pulls[at])) return before
+    const found = row.ids.flatMap(id => pulls.get(id) ?? [])
+    const [pull] = found
+    if (pull === undefined) return []
+    const shown = { ...row, pull, pulls: found }
+    last.current.set(row, shown)
+    return shown
+  })
 }
 
-function rowClass(pull: Pull): string | undefined {
-  return hasEnded(pull) && pull.status === 'completed' ? styles.over : undefined
+function label({ pull, pulls }: ShownRow): string {
+  const state = STATE_WORD[pullState(pull)]
+  if (pulls.length === 1) return `${pull.imageRef} on ${pull.nodeName}, ${state}: layers and pods`
+  const images = imageCount(pulls)
+  return `${images === 1 ? pull.imageRef : count(images, 'image')}, ${state}: ${count(pulls.length, 'pull')}`
 }

@@ -1,35 +1,53 @@
-import { count, rate } from '../format'
-import { changeUrl } from '../useUrl'
-import type { Registry } from '../wire'
+import { useMemo } from 'react'
+import { classes } from '../classes'
+import { groupBy } from '../model/failureGroups'
+import { count, rate } from '../model/format'
+import { registryOf } from '../model/images'
+import { medianRate } from '../model/nodeRows'
+import { useSnapshot } from '../store/useStore'
+import shared from '../styles/shared.module.css'
+import { changeUrl } from '../url/useUrl'
+import type { Registry } from '../wire/wire'
 import styles from './NodesView.module.css'
 
-/** The registries as all nodes together see them, the busiest first. */
+/** The registries over all nodes, in alphabetical order so that none changes places. */
 export function Registries({ registries }: { readonly registries: readonly Registry[] }) {
-  if (registries.length === 0) return null
-  const order = [...registries].sort(
-    (a, b) => b.bytesPerSec - a.bytesPerSec || a.registry.localeCompare(b.registry),
+  const { pulls, shape } = useSnapshot()
+  // `shape` grows when a pull ends.
+  const byRegistry = useMemo(
+    () => groupBy([...pulls.values()], pull => registryOf(pull.imageRef, pull.registry)),
+    [pulls, shape],
   )
-  const most = Math.max(1, order[0]?.bytesPerSec ?? 0)
+  const usual = (registry: string) => {
+    const speed = medianRate(byRegistry.get(registry) ?? [])
+    return speed === undefined ? '' : `usually ${rate(speed)} for one pull`
+  }
+  if (registries.length === 0) return null
+  const order = [...registries].sort((a, b) => a.registry.localeCompare(b.registry))
+  const most = Math.max(1, ...order.map(({ bytesPerSec }) => bytesPerSec))
   return (
-    <section className={styles.registries} aria-label="Registries">
-      <h2 className={styles.title}>Registries</h2>
+    <section className={classes(shared.panel, styles.registries)} aria-label="Registries">
+      <h2 className={shared.heading}>Registries</h2>
       <ul>
         {order.map(({ registry, activePulls, bytesPerSec }) => (
           <li key={registry} className={styles.registry}>
             <button
               type="button"
-              className={styles.name}
+              className={shared.code}
               onClick={() =>
                 changeUrl({ view: 'pulls', query: `registry:${registry}`, sort: undefined, open: [] })
               }
             >
               {registry}
             </button>
-            <span className={styles.figure}>{rate(bytesPerSec)}</span>
+            <span className={shared.figure}>{rate(bytesPerSec)}</span>
             <span className={styles.track} aria-hidden="true">
               <span className={styles.share} style={{ width: `${(100 * bytesPerSec) / most}%` }} />
             </span>
-            <span className={styles.dim}>{activePulls === 0 ? 'idle' : count(activePulls, 'pull')}</span>
+            <span className={classes(shared.dim, shared.small)}>
+              {activePulls === 0 ? 'idle' : count(activePulls, 'pull')}
+            </span>
+            <span className={classes(shared.dim, shared.small, styles.usual)}>{usual(registry)}</span>
           </li>
         ))}
       </ul>

@@ -1,5 +1,5 @@
 import { classes } from '../classes'
-import type { ImageRow } from '../rollout'
+import type { ImageRow } from '../model/rollout'
 import styles from './Rollout.module.css'
 
 const PARTS = [
@@ -7,9 +7,10 @@ const PARTS = [
   ['pulling', 'pulling'],
   ['queued', 'queued'],
   ['failed', 'failed'],
+  ['stopped', 'stopped'],
 ] as const
 
-/** A bar over nodes, and the same in words. */
+/** A bar over the nodes, and the same in words. */
 export function Rollout({ row }: { readonly row: ImageRow }) {
   const parts = PARTS.filter(([part]) => row[part] > 0)
   return (

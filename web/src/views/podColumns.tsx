@@ -1,21 +1,49 @@
-import type { Column } from '../components/DataTable'
+import { classes } from '../classes'
+import { columnsFor } from '../components/DataTable'
 import { ImageLabel } from '../components/ImageLabel'
 import { State } from '../components/StateLabel'
-import { clock, duration } from '../format'
-import { type ContainerRowState, POD_ORDER, type PodRow } from '../podRows'
+import { clock, duration } from '../model/format'
+import {
+  type ContainerRow,
+  type ContainerRowState,
+  POD_ORDER,
+  type PodRow,
+  phaseSteps,
+} from '../model/podRows'
+import { earliestStart, ordinal } from '../model/queue'
 import { useNow } from '../store/useStore'
+import shared from '../styles/shared.module.css'
 import styles from './PodsView.module.css'
 
 export function ContainerState({ state }: { readonly state: ContainerRowState }) {
-  return state === 'waiting' ? <span className={styles.waiting}>Waiting</span> : <State state={state} />
+  return state === 'waiting' ? <span className={shared.dim}>Waiting</span> : <State state={state} />
 }
 
-function Since({ at }: { readonly at: number | undefined }) {
+function PodState({ row }: { readonly row: PodRow }) {
+  return row.isStarted ? <span className={shared.dim}>Started</span> : <ContainerState state={row.state} />
+}
+
+function Since({ row: { pod, isStarted } }: { readonly row: PodRow }) {
   const now = useNow()
-  return <span className={styles.waiting}>{at === undefined ? '–' : duration((now - at) / 1000)}</span>
+  if (isStarted) return <span className={shared.dim}>took {clock(pod.tookSeconds ?? 0)}</span>
+  const since = pod.waitingSince
+  return <span className={shared.dim}>{since === undefined ? '–' : duration((now - since) / 1000)}</span>
+}
+
+/** A started pod has no image to wait for: its longest phase is of interest instead. */
+function LongestPhase({ row }: { readonly row: PodRow }) {
+  const now = useNow()
+  const [longest] = [...phaseSteps(row.pod, now)].sort((a, b) => b.seconds - a.seconds)
+  if (longest === undefined) return <span className={shared.faint}>–</span>
+  return (
+    <span className={shared.dim}>
+      longest: {longest.phase} {clock(longest.seconds)}
+    </span>
+  )
 }
 
 function SlowestImage({ row }: { readonly row: PodRow }) {
+  if (row.isStarted) return <LongestPhase row={row} />
   const others = row.containers.length - 1
   return (
     <span className={styles.image}>
@@ -25,40 +53,43 @@ function SlowestImage({ row }: { readonly row: PodRow }) {
   )
 }
 
-function column(
-  key: string,
-  title: string,
-  cell: (row: PodRow) => React.ReactNode,
-  align?: 'end',
-): Column<PodRow> {
-  const compare = POD_ORDER[key]
-  return {
-    key,
-    title,
-    cell,
-    ...(align !== undefined && { align }),
-    ...(compare !== undefined && { compare }),
-  }
+function Ready({ row }: { readonly row: PodRow }) {
+  if (row.etaSeconds !== undefined) return <span className={shared.figure}>{clock(row.etaSeconds)}</span>
+  if (row.isStarted) return <span className={shared.faint}>–</span>
+  return <Unknown slowest={row.slowest} />
 }
 
-export const POD_COLUMNS: readonly Column<PodRow>[] = [
-  column('state', 'State', row => <ContainerState state={row.state} />),
+/** Without an estimate: the place in the queue, and when the pull starts at the earliest. */
+function Unknown({ slowest }: { readonly slowest: ContainerRow | undefined }) {
+  const now = useNow()
+  const place = slowest?.place
+  if (place === undefined || place.ahead.length === 0) return <span className={shared.faint}>–</span>
+  const start = earliestStart(place, now)
+  return (
+    <span className={classes(shared.dim, shared.small)} title="place in the queue of the node">
+      {ordinal(place.position)} in queue
+      {start !== undefined && <span className={styles.start}>&gt; {clock(start)}</span>}
+    </span>
+  )
+}
+
+const column = columnsFor<PodRow>(POD_ORDER)
+
+export const POD_COLUMNS = [
+  column('state', 'State', row => <PodState row={row} />),
   column('pod', 'Pod', ({ pod }) => (
-    <span className={styles.name} title={`${pod.namespace}/${pod.podName}`}>
-      <bdi className={styles.namespace}>{pod.namespace}/</bdi>
+    <span className={shared.code} title={`${pod.namespace}/${pod.podName}`}>
+      <bdi className={shared.dim}>{pod.namespace}/</bdi>
       <bdi>{pod.podName}</bdi>
     </span>
   )),
-  column('owner', 'Owner', ({ pod }) => <bdi className={styles.quiet}>{pod.owner ?? '–'}</bdi>),
-  column('node', 'Node', ({ pod }) => <bdi className={styles.quiet}>{pod.nodeName || '–'}</bdi>),
+  column('owner', 'Owner', ({ pod }) => (
+    <bdi className={classes(shared.code, shared.dim)}>{pod.owner ?? '–'}</bdi>
+  )),
+  column('node', 'Node', ({ pod }) => (
+    <bdi className={classes(shared.code, shared.dim)}>{pod.nodeName || '–'}</bdi>
+  )),
   column('image', 'Slowest image', row => <SlowestImage row={row} />),
-  column('waiting', 'Waits', ({ pod }) => <Since at={pod.waitingSince} />, 'end'),
-  column(
-    'ready',
-    'Ready in',
-    row => (
-      <span className={styles.figure}>{row.etaSeconds === undefined ? '–' : clock(row.etaSeconds)}</span>
-    ),
-    'end',
-  ),
+  column('waiting', 'Waits', row => <Since row={row} />, 'end'),
+  column('ready', 'Ready in', row => <Ready row={row} />, 'end'),
 ]

@@ -1,100 +1,120 @@
-import type { Column } from '../components/DataTable'
+import { classes } from '../classes'
+import { columnsFor } from '../components/DataTable'
 import { ImageLabel } from '../components/ImageLabel'
 import { ProgressBar } from '../components/ProgressBar'
+import { Reason } from '../components/Reason'
 import { StateLabel } from '../components/StateLabel'
-import { bytes, clock, count, ofTotal, percent, rate } from '../format'
-import { PULL_ORDER } from '../pullRows'
-import { averageRate, hasEnded, knownPercent, progressUnavailable, tookSeconds } from '../pullState'
-import { useNow } from '../store/useStore'
-import type { Pull } from '../wire'
+import { TimeLeft } from '../components/TimeLeft'
+import { bytes, count, ofTotal, percent, rate } from '../model/format'
+import { limitWord } from '../model/limit'
+import { PULL_ORDER, type PullRow } from '../model/pullRows'
+import { averageRate, hasEnded, knownPercent } from '../model/pullState'
+import shared from '../styles/shared.module.css'
+import type { Pull } from '../wire/wire'
 import styles from './PullsView.module.css'
 
-type Cell = { readonly pull: Pull }
+/** A row with its pulls in their newest state. */
+export interface ShownRow extends PullRow {
+  readonly pull: Pull
+  readonly pulls: readonly Pull[]
+}
 
-function Progress({ pull }: Cell) {
-  // All bytes of a failed pull may be here, and yet nothing is ready.
-  const all = pull.status === 'failed' && pull.percent >= 100
-  const figure = all ? 'not unpacked' : progressUnavailable(pull) ? 'unknown' : percent(knownPercent(pull))
+type Cell = { readonly row: ShownRow }
+
+export function imageCount(pulls: readonly Pull[]): number {
+  return new Set(pulls.map(({ imageRef }) => imageRef)).size
+}
+
+function Image({ row: { pull, pulls, key } }: Cell) {
+  const images = imageCount(pulls)
+  if (images === 1) return <ImageLabel imageRef={pull.imageRef} guessed={pull.refGuessed} />
   return (
-    <span className={styles.progress}>
-      <ProgressBar pull={pull} />
-      <span className={styles.percent}>{figure}</span>
+    <span className={shared.code}>
+      <bdi>{key.split('/')[1]}</bdi> <span className={shared.dim}>{count(images, 'image')}</span>
     </span>
   )
 }
 
-function Speed({ pull }: Cell) {
-  const average = pull.status === 'completed' ? averageRate(pull) : undefined
-  if (average !== undefined)
+function Node({ row: { pull, pulls } }: Cell) {
+  const nodes = new Set(pulls.map(({ nodeName }) => nodeName))
+  return (
+    <bdi className={classes(shared.code, shared.dim)} title={[...nodes].slice(0, 20).join(', ')}>
+      {nodes.size === 1 ? pull.nodeName : count(nodes.size, 'node')}
+    </bdi>
+  )
+}
+
+function Pods({ row: { waiters } }: Cell) {
+  return (
+    <span className={classes(shared.dim, shared.nowrap)}>{waiters === 0 ? '–' : count(waiters, 'pod')}</span>
+  )
+}
+
+function Progress({ row: { pull, place, standing } }: Cell) {
+  if (pull.status === 'failed') {
     return (
-      <span className={styles.faint} title="on average">
+      <span className={standing === 'failing' ? shared.failed : shared.dim}>
+        <Reason pull={pull} />
+      </span>
+    )
+  }
+  const word = limitWord(pull, place)
+  if (pull.status === 'completed') return <span className={styles.limit}>{word}</span>
+  return (
+    <span className={styles.progress}>
+      <ProgressBar pull={pull} />
+      <span className={styles.percent}>{progressFigure(pull)}</span>
+      {word !== '' && <span className={styles.limit}>{word}</span>}
+    </span>
+  )
+}
+
+function progressFigure(pull: Pull): string {
+  if (pull.percentBasis === 'layers' && pull.layerCount > 0) return `${pull.layersDone}/${pull.layerCount}`
+  return percent(knownPercent(pull))
+}
+
+function Speed({ row: { pull } }: Cell) {
+  const average = pull.status === 'completed' ? averageRate(pull) : undefined
+  if (average !== undefined) {
+    return (
+      <span className={shared.dim} title="on average">
         {rate(average)}
       </span>
     )
-  if (pull.status !== 'downloading') return <span className={styles.faint}>–</span>
-  return <span className={styles.figure}>{rate(pull.bytesPerSec)}</span>
-}
-
-function Size({ pull }: Cell) {
-  if (pull.totalBytes === 0) return <>{pull.cachedBytes > 0 ? 'cached' : '–'}</>
-  return (
-    <>
-      {hasEnded(pull) && pull.status === 'completed'
-        ? bytes(pull.totalBytes)
-        : ofTotal(pull.downloadedBytes, pull.totalBytes)}
-    </>
-  )
-}
-
-function TimeLeft({ pull }: Cell) {
-  if (pull.status === 'completed')
-    return <span className={styles.faint}>{clock(tookSeconds(pull) ?? 0)}</span>
-  if (pull.nextRetryAt !== undefined && pull.status === 'failed') return <Retry at={pull.nextRetryAt} />
-  if (pull.etaSeconds === undefined) return <span className={styles.faint}>–</span>
-  return <span className={styles.left}>{clock(pull.etaSeconds)}</span>
-}
-
-function Retry({ at }: { readonly at: number }) {
-  const now = useNow()
-  return (
-    <span className={styles.retry}>{at > now ? `retry in ${clock((at - now) / 1000)}` : 'retry due'}</span>
-  )
-}
-
-/** Sortable by what it shows. */
-function column(
-  key: string,
-  title: string,
-  cell: (pull: Pull) => React.ReactNode,
-  align?: 'end',
-): Column<Pull> {
-  const compare = PULL_ORDER[key]
-  return {
-    key,
-    title,
-    cell,
-    ...(align !== undefined && { align }),
-    ...(compare !== undefined && { compare }),
   }
+  if (pull.status !== 'downloading') return <span className={shared.faint}>–</span>
+  return <span className={shared.figure}>{rate(pull.bytesPerSec)}</span>
 }
 
-export const PULL_COLUMNS: readonly Column<Pull>[] = [
-  column('state', 'State', pull => <StateLabel pull={pull} />),
-  column('image', 'Image', pull => <ImageLabel imageRef={pull.imageRef} guessed={pull.refGuessed} />),
-  column('node', 'Node', pull => (
-    <bdi className={styles.node} title={pull.nodeName}>
-      {pull.nodeName}
-    </bdi>
-  )),
-  column('pods', 'Pods', pull => (
-    <span className={styles.dim}>{pull.pods.length === 0 ? '–' : count(podCount(pull), 'pod')}</span>
-  )),
-  column('progress', 'Progress', pull => <Progress pull={pull} />),
-  column('speed', 'Speed', pull => <Speed pull={pull} />, 'end'),
-  column('size', 'Size', pull => <Size pull={pull} />, 'end'),
-  column('left', 'Time left', pull => <TimeLeft pull={pull} />, 'end'),
+function Size({ row: { pull } }: Cell) {
+  return <span className={classes(shared.dim, shared.nowrap)}>{sizeWords(pull)}</span>
+}
+
+function sizeWords(pull: Pull): string {
+  if (pull.totalBytes === 0 && pull.remoteBytes > 0) return 'streamed'
+  if (pull.totalBytes === 0) return pull.cachedBytes > 0 ? 'cached' : '–'
+  return hasEnded(pull) && pull.status === 'completed'
+    ? bytes(pull.totalBytes)
+    : ofTotal(pull.downloadedBytes, pull.totalBytes)
+}
+
+/** A group of failures shows its earliest retry. */
+function Left({ row: { pull, pulls } }: Cell) {
+  const retries = pulls.flatMap(({ nextRetryAt }) => nextRetryAt ?? [])
+  if (pulls.length === 1) return <TimeLeft pull={pull} />
+  return <TimeLeft pull={{ ...pull, nextRetryAt: retries.length === 0 ? undefined : Math.min(...retries) }} />
+}
+
+const column = columnsFor<ShownRow>(PULL_ORDER)
+
+export const PULL_COLUMNS = [
+  column('state', 'State', row => <StateLabel pull={row.pull} muted={row.standing === 'past'} />),
+  column('image', 'Image', row => <Image row={row} />),
+  column('node', 'Node', row => <Node row={row} />),
+  column('pods', 'Pods', row => <Pods row={row} />),
+  column('progress', 'Progress', row => <Progress row={row} />),
+  column('speed', 'Speed', row => <Speed row={row} />, 'end'),
+  column('size', 'Size', row => <Size row={row} />, 'end'),
+  column('left', 'Time left', row => <Left row={row} />, 'end'),
 ]
-
-function podCount(pull: Pull): number {
-  return new Set(pull.pods.map(({ namespace, podName }) => `${namespace}/${podName}`)).size
-}

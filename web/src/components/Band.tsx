@@ -1,0 +1,84 @@
+import { classes } from '../classes'
+import { duration, quantity, rate } from '../model/format'
+import { HUES, hueOf } from '../model/hues'
+import {
+  areas,
+  CHART_HEIGHT,
+  CHART_WIDTH,
+  OTHERS,
+  type Series,
+  series,
+  total,
+  WINDOW_MS,
+} from '../model/throughput'
+import { useSamples } from '../store/useStore'
+import shared from '../styles/shared.module.css'
+import styles from './Band.module.css'
+import { Tiles } from './Tiles'
+
+/** One slim band: the total throughput, its last minutes by registry, and the counts. */
+export function Band() {
+  return (
+    <div className={classes(shared.panel, styles.band)}>
+      <Throughput />
+      <Tiles />
+    </div>
+  )
+}
+
+function bandColour(registry: string): string {
+  return registry === OTHERS ? 'var(--fill-grey)' : `var(--band-${hueOf(registry) % HUES})`
+}
+
+function Throughput() {
+  const samples = useSamples()
+  const lines = series(samples)
+  const last = samples.at(-1)
+  const { value, unit } = quantity(total(last?.rates))
+  const [whole = '0', fraction] = value.split('.')
+  const seconds = samples[0] === undefined || last === undefined ? 0 : (last.at - samples[0].at) / 1000
+  const isKnown = last?.rates !== undefined
+  const now = (line: Series) => (isKnown ? rate(line.now) : '–')
+  const active = lines.filter(line => line.now > 0)
+  const summary = isKnown
+    ? active.map(line => `${line.registry} ${now(line)}`).join(', ') || 'nothing is being downloaded'
+    : 'not known'
+  return (
+    <section className={styles.throughput} aria-label="Total throughput">
+      <h2 className={classes(shared.heading, styles.title)}>Throughput</h2>
+      <p className={styles.total}>
+        <b className={styles.whole}>{isKnown ? whole : '–'}</b>
+        {isKnown && (
+          <span className={styles.unit}>
+            {fraction !== undefined && `.${fraction}`} {unit}/s
+          </span>
+        )}
+      </p>
+      <div className={styles.chart} role="img" aria-label={`Throughput by registry: ${summary}`}>
+        <svg viewBox={`0 0 ${CHART_WIDTH} ${CHART_HEIGHT}`} preserveAspectRatio="none" aria-hidden="true">
+          {areas(samples, lines).map((path, at) => {
+            const registry = lines[at]?.registry ?? OTHERS
+            return (
+              <path
+                key={registry}
+                d={path}
+                fill={bandColour(registry)}
+                stroke={bandColour(registry)}
+                className={styles.area}
+              />
+            )
+          })}
+        </svg>
+        <span className={styles.span}>last {duration(Math.min(seconds, WINDOW_MS / 1000))}</span>
+      </div>
+      <ul className={styles.legend}>
+        {lines.map(line => (
+          <li key={line.registry} className={classes(styles.key, line.now === 0 && styles.idle)}>
+            <i className={styles.swatch} style={{ background: bandColour(line.registry) }} />
+            <bdi className={styles.registry}>{line.registry}</bdi> <b>{now(line)}</b>
+          </li>
+        ))}
+      </ul>
+    </section>
+  )
+}

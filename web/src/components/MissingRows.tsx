@@ -1,0 +1,32 @@
+import { count } from '../model/format'
+import shared from '../styles/shared.module.css'
+import { changeUrl, useUrl } from '../url/useUrl'
+import { Note } from './Note'
+
+interface Props {
+  /** Open rows of the address that do not exist. */
+  readonly keys: readonly string[]
+  readonly what: string
+  readonly why: string
+}
+
+/** A link to a row that no longer exists is not ignored silently. */
+export function MissingRows({ keys, what, why }: Props) {
+  const { open } = useUrl()
+  if (keys.length === 0) return null
+  return (
+    <Note>
+      {keys.length === 1
+        ? `The ${what} of this link no longer exists`
+        : `${count(keys.length, what)} of this link no longer exist`}
+      . {why}
+      <button
+        type="button"
+        className={shared.button}
+        onClick={() => changeUrl({ open: open.filter(key => !keys.includes(key)) })}
+      >
+        Dismiss
+      </button>
+    </Note>
+  )
+}

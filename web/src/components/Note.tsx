@@ -1,0 +1,11 @@
+import type { ReactNode } from 'react'
+import styles from './Note.module.css'
+
+/** One line above the content about the page itself: its connection, its build, its link. */
+export function Note({ children }: { readonly children: ReactNode }) {
+  return (
+    <p className={styles.note} role="status">
+      {children}
+    </p>
+  )
+}

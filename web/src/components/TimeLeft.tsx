@@ -1,0 +1,37 @@
+import { clock } from '../model/format'
+import { timeLeftWords } from '../model/limit'
+import { tookSeconds, unusualSeconds } from '../model/pullState'
+import { useNow } from '../store/useStore'
+import shared from '../styles/shared.module.css'
+import type { Pull } from '../wire/wire'
+import styles from './TimeLeft.module.css'
+
+/** The time until the image is ready, the time of the next try, or the time that the pull took. */
+export function TimeLeft({ pull }: { readonly pull: Pull }) {
+  const now = useNow()
+  const took = tookSeconds(pull)
+  const usual = unusualSeconds(pull, now)
+  if (pull.status === 'failed' && pull.nextRetryAt !== undefined) {
+    const left = (pull.nextRetryAt - now) / 1000
+    return <span className={styles.retry}>{left > 0 ? `retry in ${clock(left)}` : 'retry due'}</span>
+  }
+  if (took !== undefined) {
+    return (
+      <span className={shared.dim}>
+        took <span className={shared.figure}>{clock(took)}</span>
+        {usual !== undefined && <Usual seconds={usual} />}
+      </span>
+    )
+  }
+  const left = timeLeftWords(pull, now)
+  return (
+    <span>
+      <span className={left === undefined ? shared.faint : shared.figure}>{left ?? '–'}</span>
+      {usual !== undefined && <Usual seconds={usual} />}
+    </span>
+  )
+}
+
+function Usual({ seconds }: { readonly seconds: number }) {
+  return <span className={styles.usual}>usually {clock(seconds)}</span>
+}

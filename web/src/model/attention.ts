@@ -1,0 +1,282 @@
+/** What is wrong now, in plain words, and how to mend it. */
+import type { ClusterNode, ErrorReason, Pull } from '../wire/wire'
+import { type FailureGroup, failureGroups, groupBy, reasonOf, severity } from './failureGroups'
+import { count, duration, percent, rate, timeOfDay } from './format'
+import { isUnknown, registryOf } from './images'
+import { hasEnded, pullState } from './pullState'
+import { type Context, standing, waiterCount, waitersOf } from './standing'
+
+export interface Concern {
+  readonly key: string
+  readonly kind: 'failed' | 'stalled' | 'cancelled' | 'unobserved' | 'lost'
+  /** An image reference, a registry or a node's name. */
+  readonly subject: string
+  /** The rest of the sentence that the subject begins. */
+  readonly what: string
+  readonly advice: string
+  /** The next try, in seconds from now; absent when none is expected. */
+  readonly retrySeconds: number | undefined
+  /** A search that shows the rows in question. */
+  readonly query: string
+  /** The row to show. */
+  readonly rowKey: string | undefined
+}
+
+export const REASON_WORDS: Readonly<Record<ErrorReason, string>> = {
+  not_found: 'not found',
+  unauthorized: 'unauthorized',
+  rate_limited: 'rate limited',
+  timeout: 'timed out',
+  network: 'network error',
+  tls: 'certificate not trusted',
+  disk_full: 'disk full',
+  invalid_reference: 'not a valid reference',
+  canceled: 'cancelled',
+  server_error: 'the registry failed',
+  unknown: 'unknown error',
+}
+
+const MOST_NAMES = 3
+
+export function concerns(
+  pulls: Iterable<Pull>,
+  nodes: readonly ClusterNode[],
+  context: Context,
+  now: number,
+): readonly Concern[] {
+  const found = sorted([...pulls], context)
+  const silent = nodes.filter(({ state }) => state === 'lost')
+  const failures = [...failureGroups(found.failing)].sort((a, b) => bySeverity(a, b, context))
+  return [
+    ...failures.map(group => failure(group, context, now)),
+    ...images(found.stalled).map(group => stall(group, found, now)),
+    ...images(found.unobserved).map(unobserved),
+    ...(silent.length > 0 ? [silence(silent, now)] : []),
+    ...images(found.cancelled).map(group => cancellation(group, context)),
+  ]
+}
+
+type Group = readonly [Pull, ...Pull[]]
+
+interface Found {
+  readonly failing: readonly Pull[]
+  readonly stalled: readonly Pull[]
+  readonly cancelled: readonly Pull[]
+  readonly unobserved: readonly Pull[]
+  readonly moving: readonly Pull[]
+}
+
+function sorted(pulls: readonly Pull[], context: Context): Found {
+  const live = pulls.filter(pull => standing(pull, context) === 'live')
+  return {
+    failing: pulls.filter(pull => standing(pull, context) === 'failing'),
+    stalled: live.filter(pull => pullState(pull) === 'stalled'),
+    cancelled: live.filter(pull => pullState(pull) === 'cancelled'),
+    unobserved: live.filter(({ status }) => status === 'unobserved'),
+    moving: live.filter(pull => !hasEnded(pull) && pull.stalledSince === undefined && pull.bytesPerSec > 0),
+  }
+}
+
+function images(pulls: readonly Pull[]): readonly Group[] {
+  return [...groupBy(pulls, ({ imageRef }) => imageRef).values()].sort(
+    (a, b) => b.length - a.length || a[0].imageRef.localeCompare(b[0].imageRef),
+  )
+}
+
+function bySeverity(a: FailureGroup, b: FailureGroup, context: Context): number {
+  return (
+    severity(a.pulls[0]) - severity(b.pulls[0]) ||
+    waiterCount(b.pulls, context) - waiterCount(a.pulls, context) ||
+    b.pulls.length - a.pulls.length ||
+    a.key.localeCompare(b.key)
+  )
+}
+
+function names(all: readonly string[]): string {
+  const unique = [...new Set(all)]
+  if (unique.length <= MOST_NAMES) return unique.join(', ')
+  return `${unique.slice(0, MOST_NAMES).join(', ')} and ${unique.length - MOST_NAMES} more`
+}
+
+function where(pulls: readonly Pull[]): string {
+  return `on ${names(pulls.map(({ nodeName }) => nodeName).sort(byNumber))}`
+}
+
+const byNumber = (a: string, b: string): number => a.localeCompare(b, 'en', { numeric: true })
+
+function named({ imageRef }: Pull): string {
+  return isUnknown(imageRef) ? 'An image not yet known' : imageRef
+}
+
+function waiting(pods: number): string {
+  return pods > 0 ? `${count(pods, 'pod waits', 'pods wait')}.` : ''
+}
+
+function sentences(...parts: readonly string[]): string {
+  return parts.filter(Boolean).join(' ')
+}
+
+const LONGEST_ERROR = 160
+
+function sentence(text: string): string {
+  if (text === '') return ''
+  if (text.length > LONGEST_ERROR) return `${text.slice(0, LONGEST_ERROR)}…`
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? '' : '.'}`
+}
+
+function failure({ key, pulls, registry }: FailureGroup, context: Context, now: number): Concern {
+  const [first] = pulls
+  const reason = reasonOf(first)
+  const retries = pulls.flatMap(({ nextRetryAt }) => nextRetryAt ?? [])
+  const attempt = Math.max(...pulls.map(pull => pull.attempt))
+  const isTried = !isNotTried(first) && attempt > 1
+  const imageCount = new Set(pulls.map(({ imageRef }) => imageRef)).size
+  return {
+    key,
+    kind: 'failed',
+    subject: registry ?? named(first),
+    what:
+      registry === undefined
+        ? `cannot be pulled ${where(pulls)}: ${isNeverPulled(first) ? 'not on the node' : REASON_WORDS[reason]}.`
+        : `: ${imageCount} images cannot be pulled on ${count(nodeCount(pulls), 'node')}: ${REASON_WORDS[reason]}.`,
+    advice: sentences(
+      advice(reason, pulls, context),
+      waiting(waiterCount(pulls, context)),
+      isTried ? `Attempt ${attempt}.` : '',
+    ),
+    retrySeconds: retries.length === 0 ? undefined : Math.max(0, Math.min(...retries) - now) / 1000,
+    query: `${registry === undefined ? `image:${first.imageRef}` : `registry:${registry}`} status:failing`,
+    rowKey: pulls.length > 1 ? key : first.id,
+  }
+}
+
+function nodeCount(pulls: readonly Pull[]): number {
+  return new Set(pulls.map(({ nodeName }) => nodeName)).size
+}
+
+/** The pod's pull policy is Never, so the kubelet looks for the image on the node and never pulls it. */
+export function isNeverPulled({ pods, error }: Pull): boolean {
+  const reasons = pods.map(({ waitingReason }) => waitingReason)
+  return reasons.includes('ErrImageNeverPull') || /pull policy of Never/.test(error ?? '')
+}
+
+/** The kubelet counts its looks at a name that it cannot pull; these are not attempts. */
+export function isNotTried(pull: Pull): boolean {
+  return pull.errorReason === 'invalid_reference' || isNeverPulled(pull)
+}
+
+function advice(reason: ErrorReason, pulls: Group, context: Context): string {
+  const [first] = pulls
+  const registry = registryOf(first.imageRef, first.registry)
+  const waiters = pulls.flatMap(pull => waitersOf(pull, context))
+  const namespaces = names(waiters.map(({ namespace }) => namespace))
+  const owners = names(waiters.map(({ owner, podName }) => owner ?? podName))
+  const inOwners = owners === '' ? '' : ` in ${owners}`
+  if (isNeverPulled(first)) {
+    return `imagePullPolicy is Never${inOwners}, and the image is not on the node: load it there, or change the policy.`
+  }
+  switch (reason) {
+    case 'unauthorized': {
+      const secret =
+        namespaces === ''
+          ? `The credentials for ${registry} are missing or wrong`
+          : `The pull secret of namespace ${namespaces} is missing or wrong`
+      // Docker Hub does not distinguish a private repository from one that does not exist.
+      return registry === 'docker.io' ? `${secret}, or the repository does not exist.` : `${secret}.`
+    }
+    case 'not_found':
+      return `The registry has no such image or tag: check the name${inOwners}.`
+    case 'rate_limited':
+      return `${registry} limits this cluster: pull with an account, or through a mirror.`
+    case 'timeout':
+    case 'network':
+      return `The node does not reach ${registry}: check its DNS, proxy and firewall.`
+    case 'tls':
+      return `The node does not trust the certificate of ${registry}: containerd needs its CA in certs.d.`
+    case 'disk_full':
+      return 'The disk of the node’s containerd root is full: free some space, or enlarge the disk.'
+    case 'invalid_reference':
+      return `Correct the image’s name${inOwners}.`
+    case 'server_error':
+      return `${registry} returns errors of its own: check the registry.`
+    case 'canceled':
+    case 'unknown':
+      return sentence(first.error?.split('\n', 1)[0] ?? '')
+  }
+}
+
+function stall(group: Group, { stalled, moving }: Found, now: number): Concern {
+  const [first] = group
+  const since = Math.min(...group.map(pull => pull.stalledSince ?? now))
+  const at = group.length === 1 ? ` (${percent(first.percent)})` : ''
+  return {
+    key: `stalled ${first.imageRef}`,
+    kind: 'stalled',
+    subject: named(first),
+    what: `has received no byte for ${duration((now - since) / 1000)} ${where(group)}${at}.`,
+    advice: stallAdvice(group, stalled, moving),
+    retrySeconds: undefined,
+    query: `image:${first.imageRef} status:stalled`,
+    rowKey: first.id,
+  }
+}
+
+/** Other pulls from the same registry show whether the registry or the node is to blame. */
+function stallAdvice(group: Group, stalled: readonly Pull[], moving: readonly Pull[]): string {
+  const [first] = group
+  const registry = registryOf(first.imageRef, first.registry)
+  const sameRegistry = (pull: Pull) => registryOf(pull.imageRef, pull.registry) === registry
+  const others = moving.filter(sameRegistry).reduce((sum, { bytesPerSec }) => sum + bytesPerSec, 0)
+  if (others > 0) return `${registry} serves other pulls at ${rate(others)}: check the node’s network.`
+  const areStalled = stalled.filter(sameRegistry)
+  return nodeCount(areStalled) > 1 || areStalled.length > group.length
+    ? `No pull from ${registry} receives data: check the registry.`
+    : ''
+}
+
+function unobserved(group: Group): Concern {
+  const [first] = group
+  return {
+    key: `unobserved ${first.imageRef}`,
+    kind: 'unobserved',
+    subject: named(first),
+    what: `is being pulled ${where(group)}, where no agent reports.`,
+    advice: 'Its progress is not known.',
+    retrySeconds: undefined,
+    query: `image:${first.imageRef} status:unobserved`,
+    rowKey: first.id,
+  }
+}
+
+function cancellation(group: Group, context: Context): Concern {
+  const [first] = group
+  return {
+    key: `cancelled ${first.imageRef}`,
+    kind: 'cancelled',
+    subject: named(first),
+    what:
+      `was cancelled ${where(group)} ${group.length === 1 ? `at ${percent(first.percent)}` : ''}`.trim() +
+      '.',
+    advice: sentences('The kubelet tries again by itself.', waiting(waiterCount(group, context))),
+    retrySeconds: undefined,
+    query: `image:${first.imageRef} status:cancelled`,
+    rowKey: first.id,
+  }
+}
+
+function silence(nodes: readonly ClusterNode[], now: number): Concern {
+  const since = Math.max(...nodes.map(({ lastSeen }) => lastSeen))
+  const one = nodes.length === 1
+  return {
+    key: 'lost',
+    kind: 'lost',
+    subject: names(nodes.map(({ name }) => name)),
+    what: one
+      ? `: its agent has not reported since ${timeOfDay(since)} (${duration((now - since) / 1000)}).`
+      : `: ${nodes.length} agents do not report, the last one since ${timeOfDay(since)}.`,
+    advice: `The pulls of ${one ? 'this node' : 'these nodes'} are not known. Check the node and the agent’s pod.`,
+    retrySeconds: undefined,
+    query: '',
+    rowKey: undefined,
+  }
+}

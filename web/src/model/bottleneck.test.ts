@@ -1,0 +1,64 @@
+import { expect, it } from 'vitest'
+import { aLayer, aPull, T0 } from '../testing'
+import type { Layer, Pull } from '../wire/wire'
+import { bottleneck } from './bottleneck'
+
+const at = (seconds: number) => T0 + seconds * 1000
+const line = (layers: readonly Layer[], change: Partial<Pull> = {}) =>
+  bottleneck(aPull({ layers, ...change }), at(60))
+
+it('names the layer with most of the remaining bytes', () => {
+  const words = line([
+    aLayer({ digest: 'sha256:fat', totalBytes: 2.6e9, downloadedBytes: 1e9, state: 'downloading' }),
+    aLayer({ digest: 'sha256:thin', totalBytes: 0.4e9, state: 'downloading' }),
+  ])
+  expect(words).toBe('Bottleneck: layer fat (2.6 GB), 80 % of the remaining bytes')
+})
+
+it('names no layer when all are alike', () => {
+  const three = ['a', 'b', 'c'].map(digest => aLayer({ digest, state: 'downloading' }))
+  expect(line(three)).toBeUndefined()
+})
+
+it('names busy slots only while a layer waits', () => {
+  const layers = ['a', 'b', 'c', 'd'].map((digest, n) =>
+    aLayer({ digest, state: n < 3 ? 'downloading' : 'waiting' }),
+  )
+  expect(line(layers)).toBe("1 layer waits while 3 are downloading: the node's download slots are busy")
+})
+
+it('names layers that other pulls download', () => {
+  expect(line([aLayer({ digest: 'sha256:x', state: 'waiting', fetchedBy: 'other' })])).toContain(
+    'that another pull downloads',
+  )
+})
+
+it('names unpacking when every byte has arrived', () => {
+  const layers = [aLayer({ state: 'extracted' }), aLayer({ digest: 'sha256:b', state: 'extracting' })]
+  expect(line(layers, { status: 'extracting' })).toBe(
+    'Every byte has arrived; the node unpacks layer b (100 MB)',
+  )
+})
+
+it('states how long no byte has arrived', () => {
+  expect(line([aLayer({ state: 'downloading' })], { stalledSince: at(12) })).toBe(
+    'No byte has arrived for 48 s',
+  )
+})
+
+it('names the bottleneck of an ended pull', () => {
+  const fetched = { startedAt: at(0), completedAt: at(10), state: 'extracted' } as const
+  expect(line([aLayer(fetched)], { status: 'completed', completedAt: at(40) })).toContain(
+    'Unpacking took 30 s of 40 s',
+  )
+  expect(line([aLayer(fetched)], { status: 'completed', completedAt: at(3) })).toBeUndefined()
+})
+
+it('is absent for a failed pull and for a pull without layers', () => {
+  expect(line([aLayer({ state: 'failed' })], { status: 'failed' })).toBeUndefined()
+  expect(bottleneck(aPull(), at(5))).toBeUndefined()
+})
+
+it('names no layer while sizes are unknown', () => {
+  expect(line([aLayer({ state: 'downloading', totalKnown: false })])).toBeUndefined()
+})

@@ -1,0 +1,48 @@
+/** The speed of a pull beside the speeds of other nodes with the same image: is it the node, or the registry? */
+import type { Pull } from '../wire/wire'
+import { averageRate } from './pullState'
+
+export interface Comparison {
+  readonly here: number
+  /** The median speed of the other nodes. */
+  readonly elsewhere: number
+  readonly nodes: number
+}
+
+/** A pull younger than this has no speed to compare. */
+const YOUNG_MS = 5000
+
+/** Bytes per second of a live pull over its whole time, or of an ended one. */
+function speedOf(pull: Pull, now: number): number | undefined {
+  if (pull.status === 'completed') return averageRate(pull)
+  if (pull.status !== 'downloading' || pull.stalledSince !== undefined) return undefined
+  const seconds = (now - pull.startedAt) / 1000
+  return seconds * 1000 < YOUNG_MS || pull.downloadedBytes === 0 ? undefined : pull.downloadedBytes / seconds
+}
+
+/** Absent without a speed here or on another node. */
+export function compareNodes(pull: Pull, pulls: Iterable<Pull>, now: number): Comparison | undefined {
+  const here = pull.status === 'downloading' ? speedOf(pull, now) : undefined
+  if (here === undefined) return undefined
+  const speeds = new Map<string, number>()
+  for (const other of pulls) {
+    if (other.imageRef !== pull.imageRef || other.nodeName === pull.nodeName) continue
+    const speed = speedOf(other, now)
+    if (speed !== undefined) speeds.set(other.nodeName, speed)
+  }
+  const sorted = [...speeds.values()].sort((a, b) => a - b)
+  const elsewhere = sorted[Math.floor(sorted.length / 2)]
+  return elsewhere === undefined ? undefined : { here, elsewhere, nodes: sorted.length }
+}
+
+/** A node is slow, or other nodes are equally slow, only from these factors on. */
+const MUCH_SLOWER = 2.5
+const SIMILAR = 1.5
+
+export function isSlowNode({ here, elsewhere }: Comparison): boolean {
+  return here * MUCH_SLOWER < elsewhere
+}
+
+export function isLikeElsewhere({ here, elsewhere, nodes }: Comparison): boolean {
+  return nodes >= 2 && here * SIMILAR > elsewhere && elsewhere * SIMILAR > here
+}

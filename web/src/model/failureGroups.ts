@@ -1,0 +1,74 @@
+/** Failures with one cause, together: of one image on several nodes, or of many images of one registry. */
+import type { ErrorReason, Pull } from '../wire/wire'
+import { registryOf } from './images'
+
+export interface FailureGroup {
+  readonly key: string
+  readonly pulls: readonly [Pull, ...Pull[]]
+  /** Set when the group has many images, all from this registry. */
+  readonly registry: string | undefined
+}
+
+/** Causes that lie with a registry or with the way to it, and not with the image. */
+const REGISTRY_CAUSES: readonly ErrorReason[] = [
+  'unauthorized',
+  'rate_limited',
+  'timeout',
+  'network',
+  'tls',
+  'server_error',
+]
+/** From this many images with one cause, the registry is the news. */
+const MANY_IMAGES = 4
+
+export function failureGroups(pulls: readonly Pull[]): readonly FailureGroup[] {
+  const byRegistry = groupBy(pulls, pull => `${registryOf(pull.imageRef, pull.registry)} ${reasonOf(pull)}`)
+  return [...byRegistry.values()].flatMap((ofRegistry): FailureGroup[] => {
+    const byImage = groupBy(ofRegistry, ({ imageRef }) => imageRef)
+    const [first] = ofRegistry
+    const registry = registryOf(first.imageRef, first.registry)
+    if (byImage.size >= MANY_IMAGES && REGISTRY_CAUSES.includes(reasonOf(first))) {
+      return [{ key: `failed/${registry}/${reasonOf(first)}`, pulls: ofRegistry, registry }]
+    }
+    return [...byImage].map(([imageRef, ofImage]) => ({
+      key: `failed/${imageRef}/${reasonOf(first)}`,
+      pulls: ofImage,
+      registry: undefined,
+    }))
+  })
+}
+
+export const reasonOf = ({ errorReason }: Pull): ErrorReason => errorReason ?? 'unknown'
+
+export function isGroupKey(key: string): boolean {
+  return key.startsWith('failed/')
+}
+
+export function groupBy<T>(all: readonly T[], key: (one: T) => string): ReadonlyMap<string, [T, ...T[]]> {
+  const groups = new Map<string, [T, ...T[]]>()
+  for (const one of all) {
+    const group = groups.get(key(one))
+    if (group === undefined) groups.set(key(one), [one])
+    else group.push(one)
+  }
+  return groups
+}
+
+/** What a person has to mend comes before what may mend itself. */
+const SEVERITY: readonly ErrorReason[] = [
+  'unauthorized',
+  'not_found',
+  'invalid_reference',
+  'tls',
+  'disk_full',
+  'rate_limited',
+  'server_error',
+  'network',
+  'timeout',
+  'unknown',
+  'canceled',
+]
+
+export function severity(pull: Pull): number {
+  return SEVERITY.indexOf(reasonOf(pull))
+}

@@ -1,0 +1,103 @@
+/** Numbers as people read them. Units are decimal, as registries and the kubelet count. */
+
+export interface Quantity {
+  readonly value: string
+  readonly unit: string
+  /** The power of a thousand in the unit. */
+  readonly power: number
+}
+
+const UNITS = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'] as const
+
+/** Bytes with about three digits: `4.2 kB`, `187 MB`, `2.6 GB`. */
+export function quantity(bytes: number): Quantity {
+  let value = Math.max(0, bytes)
+  let unit = 0
+  // 999.5 would be printed as 1000 of the smaller unit.
+  while (value >= 999.5 && unit < UNITS.length - 1) {
+    value /= 1000
+    unit += 1
+  }
+  const digits = unit === 0 || value >= 99.95 ? 0 : 1
+  return { value: value.toFixed(digits), unit: UNITS[unit] ?? 'B', power: unit }
+}
+
+export function bytes(count: number): string {
+  const { value, unit } = quantity(count)
+  return `${value} ${unit}`
+}
+
+export function rate(bytesPerSec: number): string {
+  return `${bytes(bytesPerSec)}/s`
+}
+
+/** `3.0 / 5.3 GB`, `31 / 134 MB`: both in the unit of the whole. */
+export function ofTotal(done: number, total: number): string {
+  const whole = quantity(total)
+  const scale = 1000 ** whole.power
+  const shown = (done / scale).toFixed(whole.value.includes('.') ? 1 : 0)
+  // A part too small for the unit of the whole would read as nothing at all.
+  return Number(shown) === 0 && done > 0 ? `${bytes(done)} / ${bytes(total)}` : `${shown} / ${bytes(total)}`
+}
+
+/** A length of time in words, rounded: `9 s`, `48 s`, `3 min`, `2 h 5 min`. */
+export function duration(seconds: number): string {
+  const whole = Math.max(0, Math.round(seconds))
+  if (whole < 60) return `${whole} s`
+  const minutes = Math.floor(whole / 60)
+  if (minutes < 60) return `${minutes} min`
+  const hours = Math.floor(minutes / 60)
+  if (hours < 48) return minutes % 60 === 0 ? `${hours} h` : `${hours} h ${minutes % 60} min`
+  return `${Math.floor(hours / 24)} d`
+}
+
+/** A length of time as a clock counts it: `6 s`, `1:14`, `1:02:09`. */
+export function clock(seconds: number): string {
+  const whole = Math.max(0, Math.round(seconds))
+  return whole < 60 ? `${whole} s` : axisTime(whole)
+}
+
+/** `0:30`, `1:14`, `1:02:09`. */
+export function axisTime(seconds: number): string {
+  const whole = Math.max(0, Math.round(seconds))
+  const two = (n: number) => String(n).padStart(2, '0')
+  const hours = Math.floor(whole / 3600)
+  const minutes = Math.floor(whole / 60) % 60
+  return hours > 0 ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`
+}
+
+/** Whole per cent; 100 only when it is complete: 99.7 is shown as 99. */
+export function percent(value: number | undefined): string {
+  if (value === undefined) return '–'
+  return `${Math.floor(Math.min(100, Math.max(0, value)))} %`
+}
+
+/** `3 pods`, `1 pod`. */
+export function count(n: number, one: string, many = `${one}s`): string {
+  return `${n} ${n === 1 ? one : many}`
+}
+
+const TIME_OF_DAY = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit' })
+
+/** `14:02` by the reader's time zone. */
+export function timeOfDay(at: number): string {
+  return TIME_OF_DAY.format(at)
+}
+
+/** `5c0f3e1d77ab` of `sha256:5c0f3e1d77ab…`. */
+export function shortDigest(digest: string): string {
+  const hex = digest.slice(digest.indexOf(':') + 1)
+  return hex.slice(0, 12)
+}
+
+/** `just now`, `40 s ago`, `4 min ago`. */
+export function ago(seconds: number): string {
+  return seconds < 2 ? 'just now' : `${duration(seconds)} ago`
+}
+
+const EXACT_TIME = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium', timeStyle: 'medium' })
+
+/** Date and time to the second by the reader's time zone. */
+export function exactTime(at: number): string {
+  return EXACT_TIME.format(at)
+}

@@ -1,0 +1,32 @@
+/** One fixed colour for each registry, whatever its rank. */
+
+/** `styles/tokens.css` has as many `--band-…` colours. */
+export const HUES = 8
+
+/** Registries of most clusters, each with its own colour. The other registries share the other colours. */
+const KNOWN = ['docker.io', 'ghcr.io', 'quay.io', 'registry.k8s.io']
+const REST = HUES - KNOWN.length
+
+const taken = new Map<string, number>()
+
+/** Return the number of the registry's colour, always the same; a colour is shared only when all are taken. */
+export function hueOf(registry: string): number {
+  const own = KNOWN.indexOf(registry)
+  if (own >= 0) return own
+  const hue = taken.get(registry) ?? freeHue(hash(registry))
+  taken.set(registry, hue)
+  return hue
+}
+
+/** The wanted colour, or the next one that no registry has. */
+function freeHue(wanted: number): number {
+  const used = new Set(taken.values())
+  const hues = Array.from({ length: REST }, (_, step) => KNOWN.length + ((wanted + step) % REST))
+  return hues.find(hue => !used.has(hue)) ?? KNOWN.length + wanted
+}
+
+function hash(text: string): number {
+  let sum = 7
+  for (const letter of text) sum = (sum * 31 + (letter.codePointAt(0) ?? 0)) % 65_521
+  return sum % REST
+}

@@ -1,0 +1,42 @@
+/** An image reference in the three parts that are shown apart. */
+
+export interface ImageName {
+  /** With the slash after it, or empty. */
+  readonly registry: string
+  readonly repository: string
+  /** With its `:` or `@`, digests shortened; empty when unknown. */
+  readonly tag: string
+}
+
+const UNKNOWN = '__pulling__'
+
+export function isUnknown(imageRef: string): boolean {
+  return imageRef === UNKNOWN
+}
+
+export function imageName(imageRef: string): ImageName {
+  if (isUnknown(imageRef)) return { registry: '', repository: 'image not yet known', tag: '' }
+  const slash = imageRef.indexOf('/')
+  const first = slash < 0 ? '' : imageRef.slice(0, slash)
+  // The rule of the reference grammar: a first part with a dot or a port, or localhost, is a host.
+  const isHost = first.includes('.') || first.includes(':') || first === 'localhost'
+  const registry = isHost ? `${first}/` : ''
+  const rest = imageRef.slice(registry.length)
+  const at = rest.indexOf('@')
+  const name = at < 0 ? rest : rest.slice(0, at)
+  const digest = at < 0 ? '' : rest.slice(at)
+  const colon = name.lastIndexOf(':')
+  const repository = colon < 0 ? name : name.slice(0, colon)
+  const tag = colon < 0 ? '' : name.slice(colon)
+  return { registry, repository, tag: tag !== '' ? tag : shorten(digest) }
+}
+
+function shorten(digest: string): string {
+  const colon = digest.indexOf(':')
+  return colon < 0 ? digest : digest.slice(0, colon + 13)
+}
+
+export function registryOf(imageRef: string, known: string | undefined): string {
+  const { registry } = imageName(imageRef)
+  return registry === '' ? (known ?? 'unknown') : registry.slice(0, -1)
+}

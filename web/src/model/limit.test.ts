@@ -1,0 +1,123 @@
+import { describe, expect, it } from 'vitest'
+import { aLayer, aPull, T0 } from '../testing'
+import type { Pull } from '../wire/wire'
+import { compareNodes, isLikeElsewhere, isSlowNode } from './comparison'
+import { limitSentence, limitWord, timeLeftWords } from './limit'
+
+const now = T0 + 20_000
+const MB = 1e6
+const here = aPull({ downloadedBytes: 98 * MB })
+const elsewhere = (node: string, rate: number) =>
+  aPull({
+    id: node,
+    nodeName: node,
+    status: 'completed',
+    downloadedBytes: 100 * MB,
+    completedAt: T0 + (100 * MB * 1000) / rate,
+  })
+
+describe('the comparison with other nodes', () => {
+  const compared = (pull: Pull, ...others: readonly Pull[]) => compareNodes(pull, [pull, ...others], now)
+
+  it('takes the median of the other nodes', () => {
+    const others = [elsewhere('b', 28 * MB), elsewhere('c', 30 * MB), elsewhere('d', 2 * MB)]
+    const found = compared(here, ...others)
+    expect(found).toMatchObject({ here: 4.9 * MB, nodes: 3 })
+    expect((found?.elsewhere ?? 0) / MB).toBeCloseTo(28, 3)
+    expect(found && isSlowNode(found)).toBe(true)
+  })
+
+  it('does not blame the node when the others are as slow', () => {
+    const found = compared(here, elsewhere('b', 5 * MB), elsewhere('c', 4.6 * MB))
+    expect(found && isSlowNode(found)).toBe(false)
+    expect(found && isLikeElsewhere(found)).toBe(true)
+  })
+
+  it.each([
+    ['another image', { imageRef: 'r/other:1' }],
+    ['the same node', { nodeName: 'worker-01' }],
+    ['a pull without a byte', { downloadedBytes: 0 }],
+    ['a failed pull', { status: 'failed' }],
+  ] as const)('does not compare with %s', (_, change) => {
+    expect(compared(here, { ...elsewhere('b', 9 * MB), ...change })).toBeUndefined()
+  })
+
+  it('does not judge a pull that has just started', () => {
+    expect(compared({ ...here, startedAt: now - 2000 }, elsewhere('b', 9 * MB))).toBeUndefined()
+  })
+})
+
+describe('the word in the row', () => {
+  it.each<[string, Partial<Pull>, string]>([
+    [
+      'the registry with its speed',
+      { bound: { by: 'registry', why: '', figures: {} }, bytesPerSec: 5 * MB },
+      'registry 5.0 MB/s',
+    ],
+    ['the disk', { bound: { by: 'disk', why: '', figures: {} } }, 'disk'],
+    [
+      'the disk with its load',
+      { bound: { by: 'disk', why: '', figures: { diskBusyPercent: 92 } } },
+      'disk 92 %',
+    ],
+    ['the CPU', { bound: { by: 'cpu', why: '', figures: { cpuPressurePercent: 40 } } }, 'CPU 40 %'],
+    [
+      'one layer with its share',
+      { bound: { by: 'layer', why: '', figures: { layerBytes: 71, totalBytes: 100 } } },
+      'one layer 71 %',
+    ],
+    [
+      'the share of the time of an ended pull',
+      { status: 'completed', bound: { by: 'registry', why: '', figures: { percentOfTime: 64 } } },
+      'registry 64 % of the time',
+    ],
+    ['the rate limit', { bound: { by: 'rate_limit', why: '', figures: {} } }, 'rate limit'],
+    ['nothing when it is unknown', { bound: { by: 'unknown', why: '', figures: {} } }, ''],
+    ['the unpacked share', { status: 'extracting', extractedBytes: 64 * MB }, '64 % unpacked'],
+    ['nothing for an ended pull without a verdict', { status: 'completed' }, ''],
+  ])('is %s', (_, change, word) => {
+    expect(limitWord(aPull(change), undefined)).toBe(word)
+  })
+
+  it('is the place in the queue', () => {
+    const queued = aPull({ status: 'queued' })
+    expect(limitWord(queued, { position: 2, ahead: [here] })).toBe('queue: 2nd')
+    expect(limitWord(queued, { position: 1, ahead: [] })).toBe('')
+  })
+})
+
+describe('the sentence in the open row', () => {
+  it('is the server’s when there is one', () => {
+    const pull = aPull({ bound: { by: 'disk', why: 'The disk writes 80 MB/s', figures: {} } })
+    expect(limitSentence(pull, undefined, [pull], now)).toBe('The disk writes 80 MB/s.')
+  })
+
+  it('blames a slow node before a layer', () => {
+    const layers = [aLayer({ state: 'downloading', downloadedBytes: 1 })]
+    const pull = { ...here, layers }
+    expect(limitSentence(pull, undefined, [pull, elsewhere('b', 28 * MB)], now)).toBe(
+      '4.9 MB/s on this node, 28.0 MB/s on another node: the node or its network is slow.',
+    )
+    expect(limitSentence(pull, undefined, [pull], now)).toMatch(/^Bottleneck: layer/)
+  })
+
+  it('names what is ahead in the queue, and the earliest start', () => {
+    const ahead = [aPull({ etaSeconds: 70 }), aPull({ id: 'b', status: 'queued' })]
+    expect(limitSentence(aPull({ status: 'queued' }), { position: 2, ahead }, [], T0)).toBe(
+      '2nd in the queue of this node, behind library/nginx:1.27 and 1 more. It starts in 1:10 at the earliest.',
+    )
+  })
+
+  it('is absent without evidence', () => {
+    expect(limitSentence(aPull(), undefined, [], now)).toBeUndefined()
+  })
+})
+
+it('lets the estimate run down between two events', () => {
+  const pull = aPull({ etaSeconds: 90, updatedAt: T0 })
+  expect(timeLeftWords(pull, T0)).toBe('1:30')
+  expect(timeLeftWords(pull, T0 + 60_000)).toBe('30 s')
+  expect(timeLeftWords(pull, T0 + 90_000)).toBe('any moment')
+  expect(timeLeftWords({ ...pull, status: 'extracting' }, T0)).toBe('about 1 min')
+  expect(timeLeftWords(aPull(), T0)).toBeUndefined()
+})

@@ -1,0 +1,100 @@
+/** What limits a pull: one word with its figure for the row, and a sentence for the open row. */
+import type { Limit, LimitName, Pull } from '../wire/wire'
+import { bottleneck } from './bottleneck'
+import { type Comparison, compareNodes, isLikeElsewhere, isSlowNode } from './comparison'
+import { clock, duration, percent, rate } from './format'
+import { imageName } from './images'
+import { hasEnded, remainingSeconds, unpackedShare } from './pullState'
+import { earliestStart, ordinal, type QueuePlace } from './queue'
+
+const WORDS: Readonly<Record<LimitName, string>> = {
+  registry: 'registry',
+  network: 'network',
+  disk: 'disk',
+  cpu: 'CPU',
+  queue: 'queue',
+  slots: 'download slots',
+  layer: 'one layer',
+  rate_limit: 'rate limit',
+  snapshotter: 'snapshotter',
+  unknown: '',
+}
+
+/** The word for the row, with its figure, by what is known without the layers. */
+export function limitWord(pull: Pull, place: QueuePlace | undefined): string {
+  if (place !== undefined) return place.ahead.length === 0 ? '' : `queue: ${ordinal(place.position)}`
+  if (pull.bound !== undefined && pull.bound.by !== 'unknown') {
+    return `${WORDS[pull.bound.by]} ${figureOf(pull, pull.bound)}`.trim()
+  }
+  const share = unpackedShare(pull)
+  return pull.status === 'extracting' && share !== undefined ? `${percent(share * 100)} unpacked` : ''
+}
+
+/** Of an ended pull, the share of its time; of a live one, the figure that shows the limit best. */
+function figureOf(pull: Pull, { by, figures }: Limit): string {
+  const { percentOfTime, bytesPerSec, diskBusyPercent, cpuPressurePercent, layerBytes, totalBytes } = figures
+  if (hasEnded(pull)) return percentOfTime === undefined ? '' : `${percent(percentOfTime)} of the time`
+  switch (by) {
+    case 'registry':
+    case 'network':
+      return rate(bytesPerSec ?? pull.bytesPerSec)
+    case 'disk':
+      return diskBusyPercent === undefined ? '' : percent(diskBusyPercent)
+    case 'cpu':
+      return cpuPressurePercent === undefined ? '' : percent(cpuPressurePercent)
+    case 'layer':
+      return layerBytes === undefined || totalBytes === undefined
+        ? ''
+        : percent((100 * layerBytes) / totalBytes)
+    default:
+      return ''
+  }
+}
+
+/** The sentence for the open row. Other nodes are compared before a layer is blamed. */
+export function limitSentence(
+  pull: Pull,
+  place: QueuePlace | undefined,
+  pulls: Iterable<Pull>,
+  now: number,
+): string | undefined {
+  if (place !== undefined) return queueSentence(place, now)
+  const comparison = pull.stalledSince === undefined ? compareNodes(pull, pulls, now) : undefined
+  const compared = comparison === undefined ? '' : comparisonSentence(comparison)
+  if (pull.bound !== undefined && pull.bound.why !== '') return join(pull.bound.why, compared)
+  if (comparison !== undefined && isSlowNode(comparison)) return compared
+  return join(bottleneck(pull, now) ?? '', compared) || undefined
+}
+
+function join(...parts: readonly string[]): string {
+  return parts
+    .filter(Boolean)
+    .map(part => (/[.!?]$/.test(part) ? part : `${part}.`))
+    .join(' ')
+}
+
+function queueSentence(place: QueuePlace, now: number): string {
+  const [first] = place.ahead
+  if (first === undefined) return 'The node has not started with this image.'
+  const { repository, tag } = imageName(first.imageRef)
+  const others = place.ahead.length - 1
+  const behind = `${repository}${tag}${others > 0 ? ` and ${others} more` : ''}`
+  const start = earliestStart(place, now)
+  const earliest = start === undefined ? '' : ` It starts in ${clock(start)} at the earliest.`
+  return `${ordinal(place.position)} in the queue of this node, behind ${behind}.${earliest}`
+}
+
+function comparisonSentence(comparison: Comparison): string {
+  const { here, elsewhere, nodes } = comparison
+  const figures = `${rate(here)} on this node, ${rate(elsewhere)} on ${nodes === 1 ? 'another node' : 'other nodes'}`
+  if (isSlowNode(comparison)) return `${figures}: the node or its network is slow.`
+  return isLikeElsewhere(comparison) ? `${figures}: the registry or the way to it sets the speed.` : ''
+}
+
+/** The remaining time in words; absent without an estimate. */
+export function timeLeftWords(pull: Pull, now: number): string | undefined {
+  const left = remainingSeconds(pull, now)
+  if (left === undefined) return undefined
+  if (left < 1) return 'any moment'
+  return pull.status === 'extracting' && left >= 60 ? `about ${duration(left)}` : clock(left)
+}

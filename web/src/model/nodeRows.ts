@@ -1,0 +1,86 @@
+/** Nodes with their pulls. */
+import type { Sort } from '../url/urlState'
+import type { ClusterNode, NodeState, Pull } from '../wire/wire'
+import { byFigure, byText, type Compare, type Order, ordered } from './order'
+import { averageRate, hasEnded } from './pullState'
+import { isEmpty, matches, type Query } from './query'
+import { factsOf } from './rollout'
+import type { Context } from './standing'
+
+export interface NodeRow {
+  readonly node: ClusterNode
+  /** Live pulls first, the oldest on top as they are served; then ended pulls, the newest on top. */
+  readonly pulls: readonly Pull[]
+  readonly active: number
+  readonly bytesPerSec: number
+  /** The median speed of the pulls that ended on this node. */
+  readonly usualRate: number | undefined
+}
+
+const STATE_RANK: Readonly<Record<NodeState, number>> = { lost: 0, late: 1, reporting: 2 }
+
+const byName = byText(({ node }: NodeRow) => node.name)
+
+const byState: Compare<NodeRow> = (a, b) =>
+  STATE_RANK[a.node.state] - STATE_RANK[b.node.state] || byName(a, b)
+
+export const NODE_ORDER: Order<NodeRow> = {
+  state: byState,
+  node: byName,
+  speed: (a, b) => a.bytesPerSec - b.bytesPerSec,
+  usual: byFigure(({ usualRate }) => usualRate),
+  active: (a, b) => a.active - b.active,
+  containerd: byText(({ node }) => node.containerdVersion),
+  agent: byText(({ node }) => node.agentVersion),
+  seen: (a, b) => a.node.lastSeen - b.node.lastSeen,
+}
+
+export interface NodeQuery {
+  readonly query: Query
+  readonly sort: Sort | undefined
+}
+
+export function nodeRows(
+  nodes: readonly ClusterNode[],
+  pulls: Iterable<Pull>,
+  { query, sort }: NodeQuery,
+  context: Context,
+): readonly NodeRow[] {
+  const byNode = new Map<string, Pull[]>()
+  for (const pull of pulls) {
+    const known = byNode.get(pull.nodeName)
+    if (known === undefined) byNode.set(pull.nodeName, [pull])
+    else known.push(pull)
+  }
+  const rows = nodes.map(node => nodeRow(node, byNode.get(node.name) ?? []))
+  const shown = isEmpty(query) ? rows : rows.filter(row => fits(query, row, context))
+  return ordered(shown, sort, NODE_ORDER, byState)
+}
+
+function nodeRow(node: ClusterNode, pulls: readonly Pull[]): NodeRow {
+  const active = pulls.filter(pull => !hasEnded(pull)).sort((a, b) => a.startedAt - b.startedAt)
+  const ended = pulls.filter(hasEnded).sort((a, b) => endOf(b) - endOf(a))
+  return {
+    node,
+    pulls: [...active, ...ended],
+    active: active.length,
+    bytesPerSec: active.reduce((sum, { bytesPerSec }) => sum + bytesPerSec, 0),
+    usualRate: medianRate(ended),
+  }
+}
+
+const endOf = ({ completedAt, startedAt }: Pull): number => completedAt ?? startedAt
+
+/** The median speed of completed pulls; absent when none of them downloaded anything. */
+export function medianRate(pulls: readonly Pull[]): number | undefined {
+  const rates = pulls
+    .filter(({ status }) => status === 'completed')
+    .flatMap(pull => averageRate(pull) ?? [])
+    .sort((a, b) => a - b)
+  return rates[Math.floor(rates.length / 2)]
+}
+
+function fits(query: Query, { node, pulls }: NodeRow, context: Context): boolean {
+  const facts = factsOf(pulls, context)
+  return matches(query, { ...facts, node: [node.name.toLowerCase()] })
+}

@@ -1,0 +1,33 @@
+/** Sorting by a column that the address names. */
+import type { Sort } from '../url/urlState'
+
+export type Compare<T> = (a: T, b: T) => number
+export type Order<T> = Readonly<Record<string, Compare<T>>>
+
+/** Rows without a figure are last in both directions: infinity is not turned round. */
+export function byFigure<T>(figure: (row: T) => number | undefined): Compare<T> {
+  return (a, b) => {
+    const [x, y] = [figure(a), figure(b)]
+    if (x === y) return 0
+    return x === undefined ? Infinity : y === undefined ? -Infinity : x - y
+  }
+}
+
+export function byText<T>(text: (row: T) => string): Compare<T> {
+  return (a, b) => text(a).localeCompare(text(b), 'en', { numeric: true })
+}
+
+/** The comparison of a column. The name is from the address, so it may be any text, `__proto__` too. */
+export function compareOf<T>(order: Order<T>, column: string): Compare<T> | undefined {
+  return Object.hasOwn(order, column) ? order[column] : undefined
+}
+
+export function ordered<T>(rows: T[], sort: Sort | undefined, order: Order<T>, natural: Compare<T>): T[] {
+  const compare = sort === undefined ? undefined : compareOf(order, sort.column)
+  if (compare === undefined) return rows.sort(natural)
+  const direction = sort?.descending === true ? -1 : 1
+  return rows.sort((a, b) => {
+    const found = compare(a, b)
+    return (Number.isFinite(found) ? found * direction : found) || natural(a, b)
+  })
+}

@@ -1,0 +1,135 @@
+import { expect, it } from 'vitest'
+import { aPull, T0 } from '../testing'
+import { type Container, type Pod, type Pull, parsePodList } from '../wire/wire'
+import { ordered } from './order'
+import { type Around, byTrouble, POD_ORDER, phaseSteps, podFacts, podRow, waitingPodCount } from './podRows'
+import { matches, parseQuery } from './query'
+import { livePulls } from './queue'
+
+const container = (change: Partial<Container>): Container => ({
+  container: 'c',
+  image: 'nginx',
+  kind: 'app',
+  waitingReason: undefined,
+  state: 'waiting',
+  pullId: undefined,
+  percent: undefined,
+  etaSeconds: undefined,
+  error: undefined,
+  errorReason: undefined,
+  ...change,
+})
+
+const pod = (...containers: readonly Container[]): Pod => ({
+  namespace: 'ml',
+  podName: 'p',
+  uid: 'u',
+  owner: undefined,
+  nodeName: 'n',
+  waitingSince: T0,
+  containers,
+  phases: [],
+  tookSeconds: undefined,
+})
+
+const around = (...pulls: readonly Pull[]): Around => ({
+  pulls: new Map(pulls.map(pull => [pull.id, pull])),
+  live: livePulls(pulls),
+  now: T0,
+})
+
+it('is ready when the longest of its images is', () => {
+  const row = podRow(
+    pod(
+      container({ state: 'downloading', etaSeconds: 10 }),
+      container({ state: 'extracting', etaSeconds: 40 }),
+      container({ state: 'completed' }),
+    ),
+    around(),
+  )
+  expect(row.etaSeconds).toBe(40)
+  expect(row.state).toBe('downloading')
+})
+
+it('has no estimate while one of its images has none', () => {
+  expect(
+    podRow(pod(container({ etaSeconds: 10 }), container({ state: 'queued' })), around()).etaSeconds,
+  ).toBeUndefined()
+})
+
+it('believes the stream before the list', () => {
+  const listed = container({ pullId: 'a', state: 'downloading', percent: 10, etaSeconds: 90 })
+  const done = podRow(pod(listed), around(aPull({ status: 'completed', percent: 100 })))
+  expect(done).toMatchObject({ state: 'done', etaSeconds: undefined })
+  expect(done.containers[0]?.percent).toBe(100)
+})
+
+it('has no percentage of a pull whose size is not known', () => {
+  const listed = container({ pullId: 'a', state: 'failed', percent: 0 })
+  const row = podRow(pod(listed), around(aPull({ status: 'failed', totalKnown: false })))
+  expect(row.containers[0]?.percent).toBeUndefined()
+})
+
+it('is found by its image as the pod names it and as the node does', () => {
+  const row = podRow(pod(container({ image: 'nginx', pullId: 'a' })), around(aPull()))
+  for (const query of ['image:docker.io/library/nginx:1.27', 'image:nginx'])
+    expect(matches(parseQuery(query), podFacts(row))).toBe(true)
+})
+
+it('is failed when one container is, whatever the others do', () => {
+  expect(
+    podRow(pod(container({ state: 'downloading' }), container({ state: 'failed' })), around()).state,
+  ).toBe('failed')
+})
+
+it('is counted from the list, or from unfinished pulls where there is none', () => {
+  const who = {
+    namespace: 'ml',
+    podName: 'p',
+    container: 'c',
+    image: '',
+    owner: undefined,
+    waitingReason: undefined,
+  }
+  const pulls = [
+    aPull({ pods: [who, { ...who, container: 'd' }] }),
+    aPull({ id: 'b', status: 'completed', pods: [{ ...who, podName: 'q' }] }),
+  ]
+  expect(waitingPodCount('missing', pulls)).toBe(1)
+  expect(waitingPodCount(parsePodList({ pods: [], watching: false }), pulls)).toBe(1)
+  expect(waitingPodCount(parsePodList({ pods: [], watching: true }), pulls)).toBe(0)
+})
+
+it('is sorted as the latest without an estimate', () => {
+  const row = (key: string, etaSeconds?: number) => ({
+    ...podRow(pod(container({ state: 'queued', ...(etaSeconds !== undefined && { etaSeconds }) })), around()),
+    key,
+  })
+  const rows = () => [row('unknown'), row('slow', 90), row('fast', 3)]
+  const keys = (descending: boolean) =>
+    ordered(rows(), { column: 'ready', descending }, POD_ORDER, byTrouble).map(({ key }) => key)
+  expect(keys(false)).toEqual(['fast', 'slow', 'unknown'])
+  expect(keys(true)).toEqual(['unknown', 'slow', 'fast'])
+})
+
+it('knows the place of a queued image', () => {
+  const queued = aPull({ id: 'q', status: 'queued', startedAt: T0 + 1 })
+  const row = podRow(pod(container({ pullId: 'q', state: 'queued' })), around(aPull(), queued))
+  expect(row.slowest?.place).toMatchObject({ position: 1, ahead: [{ id: 'a' }] })
+})
+
+it('has the phases of its start, each with its duration', () => {
+  const phases = [
+    { phase: 'scheduled', startedAt: T0, seconds: 2 },
+    { phase: 'pulling', startedAt: T0 + 2000, seconds: undefined },
+  ]
+  expect(phaseSteps({ ...pod(), phases }, T0 + 9000).map(({ seconds }) => seconds)).toEqual([2, 7])
+  expect(phaseSteps(pod(), T0)).toEqual([])
+})
+
+it('is not waiting and sorts last once it has started', () => {
+  const started = podRow({ ...pod(), tookSeconds: 30 }, around())
+  const waits = podRow(pod(container({ state: 'downloading' })), around())
+  expect(started).toMatchObject({ isStarted: true, state: 'done', etaSeconds: undefined })
+  expect(byTrouble(started, waits)).toBeGreaterThan(0)
+})

@@ -1,0 +1,162 @@
+/** Pods that wait for images, with the live state of each image, and pods that started lately. */
+import type { Container, Pod, PodList, Pull, StartPhase } from '../wire/wire'
+import { registryOf } from './images'
+import { byFigure, byText, type Compare, type Order } from './order'
+import { hasEnded, knownPercent, type PullState, pullState, remainingSeconds } from './pullState'
+import type { Facts } from './query'
+import { type LivePulls, livePulls, type QueuePlace, queuePlace } from './queue'
+import { podName, waitsNow } from './standing'
+
+export type ContainerRowState = PullState | 'waiting'
+
+export interface ContainerRow {
+  readonly container: Container
+  readonly state: ContainerRowState
+  readonly pull: Pull | undefined
+  readonly place: QueuePlace | undefined
+  readonly percent: number | undefined
+  readonly etaSeconds: number | undefined
+}
+
+export interface PodRow {
+  readonly key: string
+  readonly pod: Pod
+  readonly containers: readonly ContainerRow[]
+  /** The container that holds the pod up most. */
+  readonly slowest: ContainerRow | undefined
+  readonly state: ContainerRowState
+  readonly isStarted: boolean
+  /** Until the longest of its images is ready; absent when one of them has no estimate. */
+  readonly etaSeconds: number | undefined
+}
+
+const WORST_FIRST: readonly ContainerRowState[] = [
+  'failed',
+  'cancelled',
+  'stalled',
+  'queued',
+  'unobserved',
+  'resolving',
+  'downloading',
+  'extracting',
+  'waiting',
+  'done',
+]
+
+export function podRows(
+  pods: readonly Pod[],
+  pulls: ReadonlyMap<string, Pull>,
+  now: number,
+): readonly PodRow[] {
+  const live = livePulls(pulls.values())
+  return pods.map(pod => podRow(pod, { pulls, live, now }))
+}
+
+export interface Around {
+  readonly pulls: ReadonlyMap<string, Pull>
+  readonly live: LivePulls
+  readonly now: number
+}
+
+export function podRow(pod: Pod, around: Around): PodRow {
+  const containers = pod.containers.map(container => containerRow(container, around))
+  const open = containers.filter(({ state }) => state !== 'done')
+  const slowest = [...(open.length > 0 ? open : containers)].sort(slowestFirst)[0]
+  const known = open.every(({ etaSeconds }) => etaSeconds !== undefined)
+  const etas = open.flatMap(({ etaSeconds }) => etaSeconds ?? [])
+  const isStarted = !waitsNow(pod)
+  return {
+    key: pod.uid,
+    pod,
+    containers,
+    slowest,
+    isStarted,
+    state: isStarted ? 'done' : (slowest?.state ?? 'waiting'),
+    etaSeconds: isStarted || open.length === 0 || !known ? undefined : Math.max(...etas),
+  }
+}
+
+function containerRow(container: Container, { pulls, live, now }: Around): ContainerRow {
+  const pull = container.pullId === undefined ? undefined : pulls.get(container.pullId)
+  return {
+    container,
+    pull,
+    place: pull === undefined ? undefined : queuePlace(pull, live),
+    state: pull !== undefined ? pullState(pull) : container.state === 'completed' ? 'done' : container.state,
+    percent: pull === undefined ? container.percent : knownPercent(pull),
+    // The stream is newer than the list, and an ended pull needs no more time.
+    etaSeconds: pull === undefined ? container.etaSeconds : remaining(pull, now),
+  }
+}
+
+function remaining(pull: Pull, now: number): number | undefined {
+  return hasEnded(pull) ? undefined : remainingSeconds(pull, now)
+}
+
+function slowestFirst(a: ContainerRow, b: ContainerRow): number {
+  return (
+    WORST_FIRST.indexOf(a.state) - WORST_FIRST.indexOf(b.state) ||
+    (b.etaSeconds ?? Infinity) - (a.etaSeconds ?? Infinity) ||
+    0
+  )
+}
+
+export function podFacts({ pod, containers }: PodRow): Facts {
+  const lower = (words: readonly string[]) => words.map(word => word.toLowerCase())
+  return {
+    // As the pod's spec names it and as the node requested it: nginx, docker.io/library/nginx:latest.
+    image: lower(containers.flatMap(({ container, pull }) => [container.image, pull?.imageRef ?? ''])),
+    node: lower([pod.nodeName]),
+    ns: lower([pod.namespace]),
+    pod: lower([pod.podName, pod.owner ?? '']),
+    status: containers.flatMap(({ state }) => (state === 'failed' ? [state, 'failing'] : [state])),
+    registry: lower(
+      containers.map(({ container, pull }) => registryOf(pull?.imageRef ?? container.image, pull?.registry)),
+    ),
+  }
+}
+
+const byName = byText(({ pod }: PodRow) => podName(pod))
+
+/** Waiting pods before started ones; the ones in trouble first. */
+export const byTrouble: Compare<PodRow> = (a, b) =>
+  Number(a.isStarted) - Number(b.isStarted) ||
+  WORST_FIRST.indexOf(a.state) - WORST_FIRST.indexOf(b.state) ||
+  byName(a, b)
+
+/** Waiting pods without an estimate are ready last; started pods have nothing to wait for. */
+function readyIn({ etaSeconds, isStarted }: PodRow): number | undefined {
+  return isStarted ? undefined : (etaSeconds ?? 1e9)
+}
+
+export const POD_ORDER: Order<PodRow> = {
+  state: byTrouble,
+  pod: byName,
+  owner: byText(({ pod }) => pod.owner ?? ''),
+  node: byText(({ pod }) => pod.nodeName),
+  image: byText(({ slowest }) => slowest?.container.image ?? ''),
+  waiting: byFigure(({ pod }) => pod.waitingSince && -pod.waitingSince),
+  ready: byFigure(readyIn),
+}
+
+/** From the list if there is one, otherwise the pods that the stream's unfinished pulls name. */
+export function waitingPodCount(pods: PodList | 'missing' | undefined, pulls: Iterable<Pull>): number {
+  if (pods !== undefined && pods !== 'missing' && pods.watching) return pods.pods.filter(waitsNow).length
+  const found = new Set<string>()
+  for (const pull of pulls) {
+    if (pull.status === 'completed') continue
+    for (const pod of pull.pods) found.add(podName(pod))
+  }
+  return found.size
+}
+
+/** The phases of a pod's start, each with its duration; the last one may go on. */
+export function phaseSteps(
+  { phases }: Pod,
+  now: number,
+): readonly (StartPhase & { readonly seconds: number })[] {
+  return phases.map(step => ({
+    ...step,
+    seconds: step.seconds ?? Math.max(0, now - step.startedAt) / 1000,
+  }))
+}

@@ -1,0 +1,152 @@
+import { describe, expect, it } from 'vitest'
+import { aContext, aPod, aPull, T0 } from '../testing'
+import type { Pull } from '../wire/wire'
+import { isRestless, pullRows } from './pullRows'
+import { parseQuery } from './query'
+
+const at = (id: string, change: Partial<Pull> = {}) => aPull({ id, nodeName: `on-${id}`, ...change })
+const pulls = [
+  at('done', { status: 'completed', completedAt: T0 + 9000 }),
+  at('old', { bytesPerSec: 5, nodeName: 'worker-2' }),
+  at('new', { startedAt: T0 + 5000, bytesPerSec: 9, nodeName: 'worker-10' }),
+  at('queued', { status: 'queued', nodeName: 'worker-9' }),
+  at('failed', { status: 'failed', errorReason: 'tls', completedAt: T0 + 500, pods: [aPod('p')] }),
+  at('stalled', { stalledSince: T0 }),
+  at('wanted', { pods: [aPod('q')] }),
+  at('forgotten', { status: 'failed', errorReason: 'network', completedAt: T0 + 100 }),
+  at('cancelled', { status: 'failed', errorReason: 'canceled', completedAt: T0 + 9500 }),
+]
+const waiting = ['shop/p', 'shop/q']
+
+interface Change {
+  readonly sort?: string
+  readonly query?: string
+  readonly open?: readonly string[]
+  readonly of?: readonly Pull[]
+}
+function rows({ sort, query = '', open = [], of = pulls }: Change = {}) {
+  const order =
+    sort === undefined ? undefined : { column: sort.replace('-', ''), descending: sort.startsWith('-') }
+  return pullRows(of, { query: parseQuery(query), sort: order, open }, aContext(of, waiting))
+}
+const keys = (change?: Change) => rows(change).map(({ key }) => key)
+
+it('has pulls that somebody waits for first, then the other live pulls, then history', () => {
+  expect(keys()).toEqual([
+    'failed',
+    'wanted',
+    'stalled',
+    'new',
+    'old',
+    'queued',
+    'cancelled',
+    'done',
+    'forgotten',
+  ])
+})
+
+it('sorts by a column both ways, and names by their numbers', () => {
+  expect(keys({ sort: '-speed' }).slice(0, 2)).toEqual(['new', 'old'])
+  expect(keys({ sort: 'node' }).slice(-3)).toEqual(['old', 'queued', 'new'])
+  expect(keys({ sort: '-node' }).slice(0, 3)).toEqual(['new', 'queued', 'old'])
+})
+
+it('sorts unknown times as the latest, and ended pulls last both ways', () => {
+  const of = [
+    at('unknown'),
+    at('slow', { etaSeconds: 90 }),
+    at('fast', { etaSeconds: 3 }),
+    at('ended', { status: 'completed', completedAt: T0 }),
+  ]
+  expect(keys({ of, sort: 'left' })).toEqual(['fast', 'slow', 'unknown', 'ended'])
+  expect(keys({ of, sort: '-left' })).toEqual(['unknown', 'slow', 'fast', 'ended'])
+})
+
+it.each(['colour', '__proto__', 'constructor', 'valueOf', 'hasOwnProperty', 'toString'])(
+  'keeps its own order for the unknown column %s',
+  column => {
+    expect(keys({ sort: column })).toEqual(keys())
+  },
+)
+
+it.each([
+  ['status:failing', ['failed']],
+  ['status:failed', ['failed', 'forgotten']],
+  ['status:cancelled', ['cancelled']],
+  ['status:queued,stalled', ['stalled', 'queued']],
+])('finds %s', (query, found) => {
+  expect(keys({ query })).toEqual(found)
+})
+
+describe('failures of one image with one cause', () => {
+  const failing = (id: string, change: Partial<Pull> = {}) =>
+    at(id, { status: 'failed', errorReason: 'not_found', completedAt: T0, pods: [aPod('p')], ...change })
+  const of = [failing('b'), failing('a'), failing('c', { completedAt: T0 + 5000 })]
+  const key = 'failed/docker.io/library/nginx:1.27/not_found'
+
+  it('are one row', () => {
+    const [row, ...others] = rows({ of })
+    expect(others).toEqual([])
+    expect(row).toMatchObject({ key, ids: ['a', 'b', 'c'], waiters: 1, standing: 'failing' })
+  })
+
+  it('are apart from failures that nobody waits for', () => {
+    const old = { pods: [], errorReason: 'not_found' } as const
+    expect(keys({ of: [...of, failing('x', old), failing('y', old)] })).toEqual([key, `${key}/past`])
+  })
+
+  it('keep their row while one of them is tried again', () => {
+    const retry = failing('a', { status: 'resolving', attempt: 2, errorReason: undefined })
+    const [row, ...others] = rows({ of: [...of.filter(({ id }) => id !== 'a'), retry] })
+    expect(others).toEqual([])
+    expect(row?.ids).toEqual(['b', 'c', 'a'])
+  })
+
+  it('are apart when one is open, and when a column sorts them', () => {
+    expect(keys({ of, open: ['b'] }).sort()).toEqual(['b', key])
+    expect(keys({ of, sort: 'node' })).toEqual(['a', 'b', 'c'])
+  })
+
+  it('keep an open row when only one is left', () => {
+    expect(keys({ of: of.slice(0, 1), open: [key] })).toEqual([key])
+  })
+
+  it('of many images of one registry are one row, and of few images one row each', () => {
+    const many = [1, 2, 3, 4].map(n =>
+      failing(`i${n}`, { imageRef: `r.io/i${n}:1`, errorReason: 'timeout', nodeName: `n${n % 2}` }),
+    )
+    expect(keys({ of: many })).toEqual(['failed/r.io/timeout'])
+    expect(keys({ of: many.slice(1) })).toHaveLength(3)
+    const missing = many.map(pull => ({ ...pull, errorReason: 'not_found' }) as const)
+    expect(keys({ of: missing })).toHaveLength(4)
+  })
+})
+
+it('keeps the order of failures whatever their times', () => {
+  const one = at('one', { status: 'failed', errorReason: 'tls', imageRef: 'r/a:1', pods: [aPod('p')] })
+  const two = at('two', { status: 'failed', errorReason: 'tls', imageRef: 'r/b:1', pods: [aPod('p')] })
+  const order = (first: number, second: number) =>
+    keys({
+      of: [
+        { ...one, completedAt: first },
+        { ...two, completedAt: second },
+      ],
+    })
+  expect(order(T0, T0 + 1)).toEqual(order(T0 + 1, T0))
+})
+
+it('serves the queue from its oldest end', () => {
+  const queued = (id: string, startedAt: number) => at(id, { status: 'queued', startedAt, nodeName: 'n' })
+  const of = [queued('second', T0 + 2), queued('first', T0 + 1), at('active', { nodeName: 'n' })]
+  expect(rows({ of }).map(({ key, place }) => [key, place?.position])).toEqual([
+    ['active', undefined],
+    ['first', 1],
+    ['second', 2],
+  ])
+})
+
+it('knows the orders whose figures move', () => {
+  expect(isRestless({ column: 'speed', descending: true })).toBe(true)
+  expect(isRestless({ column: 'node', descending: true })).toBe(false)
+  expect(isRestless(undefined)).toBe(false)
+})

@@ -1,0 +1,194 @@
+/** Which rows the Pulls view has, and in what order. */
+import type { Sort } from '../url/urlState'
+import type { Pull } from '../wire/wire'
+import { failureGroups, groupBy, severity } from './failureGroups'
+import { registryOf } from './images'
+import { byFigure, byText, type Compare, type Order, ordered } from './order'
+import { hasEnded, type PullState, pullState } from './pullState'
+import { type Facts, isEmpty, matches, type Query } from './query'
+import { livePulls, type QueuePlace, queuePlace } from './queue'
+import { type Context, isRetry, type Standing, standing, waiterCount, waitersOf } from './standing'
+
+/** One pull, or several failures with one cause; and the facts that change with states and pods, not with bytes. */
+export interface PullRow {
+  readonly key: string
+  readonly ids: readonly string[]
+  /** How many pods wait for it now. */
+  readonly waiters: number
+  readonly standing: Standing
+  /** The place in the queue of its node. */
+  readonly place: QueuePlace | undefined
+}
+
+/** The words of `status:` that fit a pull; stalled and resolving pulls are downloading too, as in the tiles. */
+function statusWords(pull: Pull, context: Context): readonly string[] {
+  const state = pullState(pull)
+  switch (state) {
+    case 'stalled':
+    case 'resolving':
+      return [state, 'downloading']
+    case 'failed':
+      return standing(pull, context) === 'failing' ? [state, 'failing'] : [state]
+    default:
+      return [state]
+  }
+}
+
+export function pullFacts(pull: Pull, context: Context): Facts {
+  return {
+    image: [pull.imageRef.toLowerCase()],
+    node: [pull.nodeName.toLowerCase()],
+    ns: pull.pods.map(pod => pod.namespace.toLowerCase()),
+    pod: pull.pods.map(pod => pod.podName.toLowerCase()),
+    status: statusWords(pull, context),
+    registry: [registryOf(pull.imageRef, pull.registry).toLowerCase()],
+  }
+}
+
+/** Within a section: what needs a person, what does not move, what moves, what waits for its turn. */
+const RANK: Readonly<Record<PullState, number>> = {
+  failed: 0,
+  cancelled: 1,
+  stalled: 1,
+  extracting: 2,
+  downloading: 2,
+  resolving: 2,
+  queued: 3,
+  unobserved: 4,
+  done: 5,
+}
+
+interface Place {
+  readonly section: number
+  readonly rank: number
+}
+
+/** Rows that somebody waits for, then the other live pulls, then history. */
+function placeOf(pull: Pull, context: Context): Place {
+  const stands = standing(pull, context)
+  if (stands === 'past') return { section: 2, rank: 0 }
+  const isWaitedFor = stands === 'failing' || waitersOf(pull, context).length > 0
+  // The kubelet tries a failed image again and again: its row keeps its place meanwhile.
+  const rank = isRetry(pull) ? RANK.failed : RANK[pullState(pull)]
+  return { section: isWaitedFor ? 0 : 1, rank }
+}
+
+const byId: Compare<Pull> = (a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0)
+const byImage = byText(({ imageRef }: Pull) => imageRef)
+const byNode = byText(({ nodeName }: Pull) => nodeName)
+
+/** An order in which rows change places only when their state or their waiting pods do. */
+export function byAttention(context: Context): Compare<Pull> {
+  const places = new Map<Pull, Place>()
+  const place = (pull: Pull): Place => {
+    const known = places.get(pull) ?? placeOf(pull, context)
+    places.set(pull, known)
+    return known
+  }
+  return (a, b) => {
+    const [one, other] = [place(a), place(b)]
+    return one.section - other.section || one.rank - other.rank || within(one, a, b) || byId(a, b)
+  }
+}
+
+function within({ section, rank }: Place, a: Pull, b: Pull): number {
+  if (section === 2) return newestEndFirst(a, b)
+  if (rank === RANK.failed) return severity(a) - severity(b) || byImageAndNode(a, b)
+  // The queue is served from its oldest end; of the others the newest is on top.
+  return rank === RANK.queued ? a.startedAt - b.startedAt : b.startedAt - a.startedAt
+}
+
+/** Active pulls by the time to ready, unknown as the latest; ended pulls have none. */
+function timeLeft(pull: Pull): number | undefined {
+  return hasEnded(pull) ? undefined : (pull.etaSeconds ?? 1e9)
+}
+
+export const PULL_ORDER: Order<Pull> = {
+  state: (a, b) => RANK[pullState(a)] - RANK[pullState(b)],
+  image: byImage,
+  node: byNode,
+  pods: (a, b) => a.pods.length - b.pods.length,
+  progress: (a, b) => a.percent - b.percent,
+  speed: (a, b) => a.bytesPerSec - b.bytesPerSec,
+  size: (a, b) => a.totalBytes - b.totalBytes,
+  left: byFigure(timeLeft),
+}
+
+/** Orders whose figures move all the time. */
+const RESTLESS: readonly string[] = ['progress', 'speed', 'left']
+
+export function isRestless(sort: Sort | undefined): boolean {
+  return sort !== undefined && RESTLESS.includes(sort.column)
+}
+
+export interface PullQuery {
+  readonly query: Query
+  readonly sort: Sort | undefined
+  /** Rows that are open; a pull that is open has a row of its own. */
+  readonly open: readonly string[]
+}
+
+export function pullRows(
+  pulls: Iterable<Pull>,
+  { query, sort, open }: PullQuery,
+  context: Context,
+): readonly PullRow[] {
+  const all = [...pulls]
+  const shown = isEmpty(query) ? all : all.filter(pull => matches(query, pullFacts(pull, context)))
+  const groups = sort === undefined ? groupsOf(shown, open, context) : NO_GROUPS
+  const alone = shown.filter(({ id }) => (groups.get(id)?.pulls[0]?.id ?? id) === id)
+  const live = livePulls(all)
+  return ordered(alone, sort, PULL_ORDER, byAttention(context)).map(pull => {
+    const { key, pulls: ofRow } = groups.get(pull.id) ?? { key: pull.id, pulls: [pull] }
+    return {
+      key,
+      ids: ofRow.map(({ id }) => id),
+      waiters: waiterCount(ofRow, context),
+      standing: standing(pull, context),
+      place: queuePlace(pull, live),
+    }
+  })
+}
+
+interface Group {
+  readonly key: string
+  /** The first one determines the place of the row. */
+  readonly pulls: readonly Pull[]
+}
+
+const NO_GROUPS: ReadonlyMap<string, Group> = new Map()
+
+/** Each grouped pull's group, by the pull's id. */
+function groupsOf(
+  pulls: readonly Pull[],
+  open: readonly string[],
+  context: Context,
+): ReadonlyMap<string, Group> {
+  const found = new Map<string, Group>()
+  const closed = pulls.filter(({ id }) => !open.includes(id))
+  const failed = closed.filter(pull => pullState(pull) === 'failed')
+  const isFailing = (pull: Pull) => standing(pull, context) === 'failing'
+  const retries = groupBy(closed.filter(isRetry), ({ imageRef }) => imageRef)
+  for (const { key, pulls: ofCause } of failureGroups(failed.filter(isFailing))) {
+    const images = new Set(ofCause.map(({ imageRef }) => imageRef))
+    const again = [...images].flatMap(imageRef => retries.get(imageRef) ?? [])
+    add({ key, pulls: [...ofCause].sort(byImageAndNode).concat(again) })
+  }
+  for (const { key, pulls: ofCause } of failureGroups(failed.filter(pull => !isFailing(pull)))) {
+    add({ key: `${key}/past`, pulls: [...ofCause].sort(newestEndFirst) })
+  }
+  return found
+
+  function add(group: Group): void {
+    if (group.pulls.length < 2 && !open.includes(group.key)) return
+    for (const { id } of group.pulls) found.set(id, group)
+  }
+}
+
+function byImageAndNode(a: Pull, b: Pull): number {
+  return byImage(a, b) || byNode(a, b) || byId(a, b)
+}
+
+function newestEndFirst(a: Pull, b: Pull): number {
+  return (b.completedAt ?? b.startedAt) - (a.completedAt ?? a.startedAt) || byId(a, b)
+}

@@ -1,0 +1,46 @@
+import { expect, it } from 'vitest'
+import { aPull, T0 } from '../testing'
+import {
+  averageRate,
+  knownPercent,
+  pullState,
+  remainingSeconds,
+  unpackedShare,
+  unusualSeconds,
+} from './pullState'
+
+it.each([
+  [{ status: 'failed', errorReason: 'canceled' }, 'cancelled'],
+  [{ status: 'failed', errorReason: 'tls' }, 'failed'],
+  [{ stalledSince: T0 }, 'stalled'],
+  [{ status: 'completed' }, 'done'],
+  [{ status: 'unobserved' }, 'unobserved'],
+] as const)('names the state of %j', (change, state) => {
+  expect(pullState(aPull(change))).toBe(state)
+})
+
+it('has no time left once the pull has ended', () => {
+  expect(remainingSeconds(aPull({ status: 'completed', etaSeconds: 5 }), T0)).toBeUndefined()
+})
+
+it('has a percentage of layers when bytes are not observed', () => {
+  const pull = aPull({ totalKnown: false, percent: 40 })
+  expect(knownPercent(pull)).toBeUndefined()
+  expect(knownPercent({ ...pull, percentBasis: 'layers' })).toBe(40)
+})
+
+it.each([
+  ['much longer', { etaSeconds: 100 }, 30],
+  ['about as long', { etaSeconds: 5 }, undefined],
+  ['longer, but only by seconds', { etaSeconds: 8, usualSeconds: 20 }, undefined],
+  ['without an estimate', {}, undefined],
+] as const)('shows the usual duration of a pull that is %s', (_, change, usual) => {
+  expect(unusualSeconds(aPull({ usualSeconds: 30, ...change }), T0 + 20_000)).toBe(usual)
+})
+
+it('has an average rate and an unpacked share only with bytes', () => {
+  expect(averageRate(aPull({ completedAt: T0 + 10_000, downloadedBytes: 50 }))).toBe(5)
+  expect(averageRate(aPull({ completedAt: T0 + 10_000 }))).toBeUndefined()
+  expect(unpackedShare(aPull({ extractedBytes: 25e6 }))).toBe(0.25)
+  expect(unpackedShare(aPull({ totalBytes: 0 }))).toBeUndefined()
+})

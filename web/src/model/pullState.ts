@@ -1,0 +1,93 @@
+/** The state of a pull as people call it, and the numbers that belong to it. */
+import type { Pull } from '../wire/wire'
+
+export type PullState =
+  | 'failed'
+  | 'cancelled'
+  | 'stalled'
+  | 'resolving'
+  | 'downloading'
+  | 'extracting'
+  | 'queued'
+  | 'unobserved'
+  | 'done'
+
+export const STATE_WORD: Readonly<Record<PullState, string>> = {
+  failed: 'Failed',
+  cancelled: 'Cancelled',
+  stalled: 'Stalled',
+  resolving: 'Resolving',
+  downloading: 'Downloading',
+  extracting: 'Extracting',
+  queued: 'Queued',
+  unobserved: 'Unobserved',
+  done: 'Done',
+}
+
+export const STATE_MEANING: Readonly<Record<PullState, string>> = {
+  failed: 'The pull ended with an error.',
+  cancelled: 'The pull was cancelled before it ended, for example because its pod was deleted.',
+  stalled: 'No byte has arrived for 30 seconds.',
+  resolving: 'The node asks the registry for the manifest of the image.',
+  downloading: 'The node downloads layers.',
+  extracting: 'The node unpacks layers; every byte may have arrived already.',
+  queued: 'The kubelet has requested the image, and the node has not started to pull it.',
+  unobserved: 'The kubelet has requested the image on a node without a reporting agent.',
+  done: 'The image is on the node.',
+}
+
+export function pullState(pull: Pull): PullState {
+  if (pull.status === 'completed') return 'done'
+  if (pull.status === 'failed') return pull.errorReason === 'canceled' ? 'cancelled' : 'failed'
+  if (pull.stalledSince !== undefined) return 'stalled'
+  return pull.status
+}
+
+/** Absent while the size of the download is unknown. */
+export function knownPercent(pull: Pull): number | undefined {
+  return pull.totalKnown || pull.status === 'completed' || pull.percentBasis === 'layers'
+    ? pull.percent
+    : undefined
+}
+
+export function hasEnded({ status }: Pick<Pull, 'status'>): boolean {
+  return status === 'completed' || status === 'failed'
+}
+
+export function tookSeconds(pull: Pull): number | undefined {
+  return pull.completedAt === undefined ? undefined : (pull.completedAt - pull.startedAt) / 1000
+}
+
+/** Bytes per second over the whole of an ended pull; absent when nothing was downloaded. */
+export function averageRate(pull: Pull): number | undefined {
+  const took = tookSeconds(pull)
+  return took === undefined || took <= 0 || pull.downloadedBytes === 0
+    ? undefined
+    : pull.downloadedBytes / took
+}
+
+/** Seconds until the image is ready. The server's estimate holds for `updatedAt` and runs down from there. */
+export function remainingSeconds(pull: Pull, now: number): number | undefined {
+  if (hasEnded(pull) || pull.etaSeconds === undefined) return undefined
+  const elapsed = pull.updatedAt === 0 ? 0 : Math.max(0, now - pull.updatedAt) / 1000
+  return Math.max(0, pull.etaSeconds - elapsed)
+}
+
+/** The share of the downloaded bytes that is unpacked, 0 to 1; absent while nothing is known of it. */
+export function unpackedShare(pull: Pull): number | undefined {
+  return pull.totalBytes > 0 ? Math.min(1, pull.extractedBytes / pull.totalBytes) : undefined
+}
+
+/** How far from usual a duration must be to be worth a word. */
+const UNUSUAL = 1.5
+const UNUSUAL_SECONDS = 10
+
+/** The usual duration of this image on this node, if this pull is far from it. */
+export function unusualSeconds(pull: Pull, now: number): number | undefined {
+  const usual = pull.usualSeconds
+  const left = remainingSeconds(pull, now)
+  const whole = tookSeconds(pull) ?? (left === undefined ? undefined : (now - pull.startedAt) / 1000 + left)
+  if (usual === undefined || whole === undefined) return undefined
+  if (Math.abs(whole - usual) < UNUSUAL_SECONDS) return undefined
+  return whole > usual * UNUSUAL || whole < usual / UNUSUAL ? usual : undefined
+}

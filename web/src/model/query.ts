@@ -1,0 +1,131 @@
+/** The search box: free words and `key:value,value` tokens. A query is its text; nothing else is kept. */
+
+export const KEYS = ['image', 'node', 'ns', 'pod', 'status', 'registry'] as const
+export type Key = (typeof KEYS)[number]
+
+export interface Token {
+  readonly key: Key
+  readonly values: readonly string[]
+}
+
+export interface Query {
+  readonly tokens: readonly Token[]
+  readonly words: readonly string[]
+}
+
+/** The values of a row that a search looks at, in lower case. */
+export type Facts = Readonly<Record<Key, readonly string[]>>
+
+const TOKEN = /^(image|node|ns|pod|status|registry):(.*)$/i
+
+export function parseToken(word: string): Token | undefined {
+  const found = TOKEN.exec(word)
+  const key = KEYS.find(known => known === found?.[1]?.toLowerCase())
+  if (key === undefined) return undefined
+  const values = (found?.[2] ?? '').toLowerCase().split(',').filter(Boolean)
+  return { key, values }
+}
+
+export function parseQuery(text: string): Query {
+  const tokens: Token[] = []
+  const words: string[] = []
+  for (const word of splitWords(text)) {
+    const token = parseToken(word)
+    if (token === undefined) words.push(word.toLowerCase())
+    else if (token.values.length > 0) tokens.push(token)
+  }
+  return { tokens, words }
+}
+
+export function splitWords(text: string): readonly string[] {
+  return text.split(/\s+/).filter(Boolean)
+}
+
+/** Every token and every word must fit; one of a token's values is enough. */
+export function matches(query: Query, facts: Facts): boolean {
+  return (
+    query.tokens.every(({ key, values }) =>
+      values.some(value =>
+        facts[key].some(fact => (key === 'status' ? fact === value : fact.includes(value))),
+      ),
+    ) && query.words.every(word => KEYS.some(key => facts[key].some(fact => fact.includes(word))))
+  )
+}
+
+export function isEmpty(query: Query): boolean {
+  return query.tokens.length === 0 && query.words.length === 0
+}
+
+export function tokenText({ key, values }: Token): string {
+  return `${key}:${values.join(',')}`
+}
+
+/** The values of a key. */
+export function valuesOf(text: string, key: Key): readonly string[] {
+  return parseQuery(text).tokens.flatMap(token => (token.key === key ? token.values : []))
+}
+
+/** The query with exactly these values under the key, the rest as it was. */
+export function withValues(text: string, key: Key, values: readonly string[]): string {
+  const rest = splitWords(text).filter(word => parseToken(word)?.key !== key)
+  if (values.length > 0) rest.push(tokenText({ key, values }))
+  return rest.join(' ')
+}
+
+export function toggleValue(text: string, key: Key, value: string): string {
+  const now = valuesOf(text, key)
+  return withValues(text, key, now.includes(value) ? now.filter(v => v !== value) : [...now, value])
+}
+
+export interface Suggestion {
+  /** The word that replaces the one being typed. */
+  readonly word: string
+  readonly hint: string
+  /** A key still needs its value: the caret stays behind it. */
+  readonly complete: boolean
+}
+
+const HINTS: Readonly<Record<Key, string>> = {
+  image: 'part of a reference',
+  node: 'a node',
+  ns: 'a namespace',
+  pod: 'a waiting pod',
+  status: 'queued, downloading, failing, cancelled…',
+  registry: 'a registry host',
+}
+
+const MOST_SUGGESTIONS = 8
+
+/** Completions of the word under the caret, by the values that exist now. */
+export function suggest(word: string, known: Readonly<Record<Key, Iterable<string>>>): readonly Suggestion[] {
+  const token = parseToken(word)
+  if (token !== undefined) {
+    const given = word.slice(word.indexOf(':') + 1).split(',')
+    const part = (given.pop() ?? '').toLowerCase()
+    return ranked(known[token.key], part)
+      .filter(value => !given.includes(value))
+      .map(value => ({ word: `${token.key}:${[...given, value].join(',')}`, hint: '', complete: true }))
+  }
+  const part = word.toLowerCase()
+  const keys = KEYS.filter(key => key.startsWith(part)).map(key => ({
+    word: `${key}:`,
+    hint: HINTS[key],
+    complete: false,
+  }))
+  if (part === '') return keys
+  const values = KEYS.flatMap(key =>
+    ranked(known[key], part).map(value => ({ word: `${key}:${value}`, hint: '', complete: true })),
+  )
+  return [...keys, ...values].slice(0, MOST_SUGGESTIONS)
+}
+
+function ranked(values: Iterable<string>, part: string): readonly string[] {
+  const starting: string[] = []
+  const containing: string[] = []
+  for (const value of values) {
+    const at = value.toLowerCase().indexOf(part)
+    if (at === 0) starting.push(value)
+    else if (at > 0) containing.push(value)
+  }
+  return [...starting.sort(), ...containing.sort()].slice(0, MOST_SUGGESTIONS)
+}

@@ -1,0 +1,48 @@
+/** What a queued pull waits for: the other pulls of its node, the oldest first. */
+import type { Pull } from '../wire/wire'
+import { groupBy } from './failureGroups'
+import { hasEnded, remainingSeconds } from './pullState'
+
+export interface QueuePlace {
+  /** 1 for the next pull that starts. */
+  readonly position: number
+  /** Live pulls of the node that began to wait or to pull earlier, the oldest first. */
+  readonly ahead: readonly Pull[]
+}
+
+/** The live pulls of each node, the oldest first. */
+export type LivePulls = ReadonlyMap<string, readonly Pull[]>
+
+export function livePulls(pulls: Iterable<Pull>): LivePulls {
+  const live = [...pulls].filter(pull => !hasEnded(pull))
+  live.sort((a, b) => a.startedAt - b.startedAt || (a.id < b.id ? -1 : 1))
+  return groupBy(live, ({ nodeName }) => nodeName)
+}
+
+export function queuePlace(pull: Pull, live: LivePulls): QueuePlace | undefined {
+  if (pull.status !== 'queued') return undefined
+  const ofNode = live.get(pull.nodeName) ?? []
+  const before = ofNode.slice(
+    0,
+    Math.max(
+      0,
+      ofNode.findIndex(({ id }) => id === pull.id),
+    ),
+  )
+  const active = ofNode.filter(({ id, status }) => id !== pull.id && status !== 'queued')
+  const queued = before.filter(({ status }) => status === 'queued')
+  return { position: queued.length + 1, ahead: [...active, ...queued] }
+}
+
+/** Seconds until this pull can start at the earliest; absent without an estimate for a pull ahead. */
+export function earliestStart({ ahead }: QueuePlace, now: number): number | undefined {
+  const times = ahead.flatMap(pull => remainingSeconds(pull, now) ?? [])
+  return times.length === 0 ? undefined : Math.min(...times)
+}
+
+/** `1st`, `2nd`, `3rd`, `11th`. */
+export function ordinal(n: number): string {
+  const teen = n % 100 >= 11 && n % 100 <= 13
+  const ending = teen ? 'th' : (['th', 'st', 'nd', 'rd'][n % 10] ?? 'th')
+  return `${n}${ending}`
+}

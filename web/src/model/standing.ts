@@ -1,0 +1,132 @@
+/** Whether a pull needs a person, is under way, or is history: the judgement that all parts of the page share. */
+import type { Pod, PodList, PodRef, Pull } from '../wire/wire'
+import { hasEnded, type PullState, pullState } from './pullState'
+
+/** The pods that wait now, by `namespace/name`, and the server's time for which that holds. */
+export interface WaitingPods {
+  readonly names: ReadonlySet<string>
+  readonly at: number
+}
+
+export interface Context {
+  /** Absent while the server's list of pods is not known, or while the server does not see pods. */
+  readonly waiting: WaitingPods | undefined
+  /** The start of the newest pull of each image on each node. */
+  readonly newest: ReadonlyMap<string, number>
+  readonly now: number
+}
+
+/** Without a list of pods, a failure is news for this long. */
+const NEWS_MS = 5 * 60_000
+
+export const podName = ({ namespace, podName: name }: Pick<PodRef, 'namespace' | 'podName'>): string =>
+  `${namespace}/${name}`
+
+/** A started pod is listed for a while; it no longer waits. */
+export function waitsNow({ tookSeconds }: Pick<Pod, 'tookSeconds'>): boolean {
+  return tookSeconds === undefined
+}
+
+export function waitingPods(list: PodList | 'missing' | undefined, at: number): WaitingPods | undefined {
+  if (list === undefined || list === 'missing' || !list.watching) return undefined
+  return { names: new Set(list.pods.filter(waitsNow).map(podName)), at }
+}
+
+const place = ({ nodeName, imageRef }: Pull): string => `${nodeName} ${imageRef}`
+
+export function contextOf(pulls: Iterable<Pull>, waiting: WaitingPods | undefined, now: number): Context {
+  const newest = new Map<string, number>()
+  for (const pull of pulls) {
+    const known = newest.get(place(pull))
+    if (known === undefined || known < pull.startedAt) newest.set(place(pull), pull.startedAt)
+  }
+  return { waiting, newest, now }
+}
+
+/** The pods that wait for this pull now. The list of pods corrects an ended pull, which no longer changes. */
+export function waitersOf(pull: Pull, { waiting }: Context): readonly PodRef[] {
+  if (waiting === undefined || pull.pods.length === 0 || !hasEnded(pull)) return pull.pods
+  if ((pull.completedAt ?? waiting.at) >= waiting.at) return pull.pods
+  return pull.pods.filter(pod => waiting.names.has(podName(pod)))
+}
+
+/** How many different pods wait for any of these pulls now. */
+export function waiterCount(pulls: readonly Pull[], context: Context): number {
+  return new Set(pulls.flatMap(pull => waitersOf(pull, context).map(podName))).size
+}
+
+/** A later pull of the image on the node decides. */
+function isSuperseded(pull: Pull, { newest }: Context): boolean {
+  return (newest.get(place(pull)) ?? 0) > pull.startedAt
+}
+
+/**
+ * - `failing`: it failed and somebody waits for it.
+ * - `live`: it is under way, or it was cancelled and is retried because somebody waits.
+ * - `past`: it has ended, and nobody waits for it.
+ */
+export type Standing = 'failing' | 'live' | 'past'
+
+export function standing(pull: Pull, context: Context): Standing {
+  if (!hasEnded(pull)) return 'live'
+  if (pull.status === 'completed' || isSuperseded(pull, context)) return 'past'
+  if (pull.errorReason === 'canceled') return waitersOf(pull, context).length > 0 ? 'live' : 'past'
+  return isWaitedFor(pull, context) ? 'failing' : 'past'
+}
+
+function isWaitedFor(pull: Pull, context: Context): boolean {
+  if (waitersOf(pull, context).length > 0) return true
+  if (context.waiting !== undefined) return false
+  return pull.nextRetryAt !== undefined || context.now - (pull.completedAt ?? context.now) < NEWS_MS
+}
+
+/** The kubelet tries a failed image again: until a byte arrives, the try belongs with the failure before it. */
+export function isRetry(pull: Pull): boolean {
+  return (
+    pull.attempt > 1 &&
+    pull.downloadedBytes === 0 &&
+    (pull.status === 'queued' || pull.status === 'resolving')
+  )
+}
+
+export interface StateCounts {
+  readonly queued: number
+  readonly downloading: number
+  readonly extracting: number
+  readonly failed: number
+  readonly done: number
+  /** Also counted as downloading. */
+  readonly stalled: number
+}
+
+/** No pull at all. */
+export const NO_COUNTS: StateCounts = {
+  queued: 0,
+  downloading: 0,
+  extracting: 0,
+  failed: 0,
+  done: 0,
+  stalled: 0,
+}
+
+const TILE: Readonly<Partial<Record<PullState, Exclude<keyof StateCounts, 'stalled'>>>> = {
+  queued: 'queued',
+  resolving: 'downloading',
+  downloading: 'downloading',
+  stalled: 'downloading',
+  extracting: 'extracting',
+  done: 'done',
+}
+
+/** Resolving and stalled pulls count as downloading; of the failed pulls only those that somebody waits for count. */
+export function countStates(pulls: Iterable<Pull>, context: Context): StateCounts {
+  const counts = { ...NO_COUNTS }
+  for (const pull of pulls) {
+    const state = pullState(pull)
+    const tile = TILE[state]
+    if (state === 'stalled') counts.stalled += 1
+    if (tile !== undefined) counts[tile] += 1
+    else if (state === 'failed' && standing(pull, context) === 'failing') counts.failed += 1
+  }
+  return counts
+}

@@ -1,0 +1,143 @@
+/** Bytes per second by registry over the last minutes. */
+import type { Pull, ThroughputHistory } from '../wire/wire'
+import { registryOf } from './images'
+import { hasEnded } from './pullState'
+
+export const WINDOW_MS = 10 * 60_000
+/** More bands than this cannot be distinguished. */
+const MOST_SERIES = 5
+export const OTHERS = 'others'
+
+export type Rates = ReadonlyMap<string, number>
+
+export interface Sample {
+  readonly at: number
+  /** Absent while there is no connection: a gap, and not a zero. */
+  readonly rates: Rates | undefined
+}
+
+export function ratesByRegistry(pulls: Iterable<Pull>): Rates {
+  const rates = new Map<string, number>()
+  for (const pull of pulls) {
+    if (hasEnded(pull) || pull.bytesPerSec <= 0) continue
+    const registry = registryOf(pull.imageRef, pull.registry)
+    rates.set(registry, (rates.get(registry) ?? 0) + pull.bytesPerSec)
+  }
+  return rates
+}
+
+export function total(rates: Rates | undefined): number {
+  let sum = 0
+  for (const rate of rates?.values() ?? []) sum += rate
+  return sum
+}
+
+/** The samples of the window and one more at its end. */
+export function withSample(samples: readonly Sample[], sample: Sample): readonly Sample[] {
+  const from = sample.at - WINDOW_MS
+  return [...samples.filter(({ at }) => at >= from && at < sample.at), sample]
+}
+
+/** The server's history, and after it the page's own samples. */
+export function withHistory(
+  samples: readonly Sample[],
+  { since, stepMs, registries }: ThroughputHistory,
+  now: number,
+): readonly Sample[] {
+  const steps = Math.max(0, ...registries.map(({ bytesPerSec }) => bytesPerSec.length))
+  const first = samples.find(({ rates }) => rates !== undefined)?.at ?? now
+  const history = Array.from({ length: steps }, (_, step): Sample => {
+    const rates = registries.map(line => [line.registry, line.bytesPerSec[step] ?? 0] as const)
+    return { at: since + step * stepMs, rates: new Map(rates.filter(([, rate]) => rate > 0)) }
+  })
+  const kept = history.filter(({ at }) => at < first && at >= now - WINDOW_MS)
+  return [...kept, ...samples.filter(({ at }) => at >= first)]
+}
+
+export interface Series {
+  readonly registry: string
+  readonly now: number
+  /** One value per sample; null where there was no connection. */
+  readonly values: readonly (number | null)[]
+}
+
+/**
+ * The registries of the window in alphabetical order, so that none changes places. Where there are too many, those
+ * with the most bytes are kept, the ones that serve bytes now before the others, and the rest is `others`.
+ */
+export function series(samples: readonly Sample[]): readonly Series[] {
+  const sums = new Map<string, number>()
+  for (const { rates } of samples) {
+    for (const [registry, rate] of rates ?? []) sums.set(registry, (sums.get(registry) ?? 0) + rate)
+  }
+  const present = samples.at(-1)?.rates
+  const isBusy = (registry: string) => Number((present?.get(registry) ?? 0) > 0)
+  const order = [...sums]
+    .sort(([a, x], [b, y]) => isBusy(b) - isBusy(a) || y - x || a.localeCompare(b))
+    .map(([registry]) => registry)
+  const own = order.length > MOST_SERIES + 1 ? order.slice(0, MOST_SERIES) : order
+  const lines = [...own]
+    .sort((a, b) => a.localeCompare(b))
+    .map(registry => line(registry, samples, rates => rates.get(registry) ?? 0))
+  if (own.length === order.length) return lines
+  const rest = order.slice(own.length)
+  const sumOfRest = (rates: Rates) => rest.reduce((sum, registry) => sum + (rates.get(registry) ?? 0), 0)
+  return [...lines, line(OTHERS, samples, sumOfRest)]
+}
+
+function line(registry: string, samples: readonly Sample[], pick: (rates: Rates) => number): Series {
+  const values = samples.map(({ rates }) => (rates === undefined ? null : pick(rates)))
+  return { registry, now: values.at(-1) ?? 0, values }
+}
+
+/** Each line on top of the lines before it. */
+export function stack(lines: readonly Series[]): readonly (readonly (number | null)[])[] {
+  const below: number[] = []
+  return lines.map(({ values }) =>
+    values.map((value, at) => {
+      if (value === null) return null
+      const height = (below[at] ?? 0) + value
+      below[at] = height
+      return height
+    }),
+  )
+}
+
+export const CHART_WIDTH = 1000
+export const CHART_HEIGHT = 100
+/** A page just opened has little to show; ten minutes of axis would make it a sliver. */
+const SHORTEST_MS = 60_000
+const LEAST_RATE = 1e6
+
+/** One closed SVG path per line, in a box of `CHART_WIDTH` by `CHART_HEIGHT`; gaps divide a path into parts. */
+export function areas(samples: readonly Sample[], lines: readonly Series[]): readonly string[] {
+  const end = samples.at(-1)?.at ?? 0
+  const start = Math.min(samples[0]?.at ?? 0, end - SHORTEST_MS)
+  const heights = stack(lines)
+  const highest = Math.max(LEAST_RATE, ...(heights.at(-1) ?? []).map(value => value ?? 0)) * 1.1
+  const x = (at: number) => (((samples[at]?.at ?? start) - start) / (end - start)) * CHART_WIDTH
+  const y = (value: number) => CHART_HEIGHT * (1 - value / highest)
+  const point = (at: number, value: number) => `${x(at).toFixed(1)} ${y(value).toFixed(1)}`
+  return heights.map((values, band) =>
+    parts(values)
+      .map(([from, to]) => {
+        const indexes = Array.from({ length: to - from }, (_, step) => from + step)
+        const top = indexes.map(at => point(at, values[at] ?? 0))
+        const bottom = indexes.map(at => point(at, heights[band - 1]?.[at] ?? 0)).reverse()
+        return `M${[...top, ...bottom].join('L')}Z`
+      })
+      .join(''),
+  )
+}
+
+/** The runs of known values, each from its first index to the index after its last. */
+function parts(values: readonly (number | null)[]): readonly (readonly [number, number])[] {
+  const found: [number, number][] = []
+  values.forEach((value, at) => {
+    const last = found.at(-1)
+    if (value === null) return
+    if (last !== undefined && last[1] === at) last[1] = at + 1
+    else found.push([at, at + 1])
+  })
+  return found
+}

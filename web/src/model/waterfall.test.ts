@@ -1,0 +1,139 @@
+import { describe, expect, it } from 'vitest'
+import { aLayer, aPull, T0 } from '../testing'
+import { blockingLayer, layerRate, waterfall } from './waterfall'
+
+const at = (seconds: number) => T0 + seconds * 1000
+
+describe('a waterfall', () => {
+  it('extends from the start to the expected end', () => {
+    const { now, readySeconds, lengthSeconds } = waterfall(aPull({ etaSeconds: 60 }), at(40))
+    expect(readySeconds).toBe(100)
+    expect(lengthSeconds).toBe(100)
+    expect(now).toBeCloseTo(0.4)
+  })
+
+  it('ends with the pull when that has ended', () => {
+    const { now, readySeconds, lengthSeconds } = waterfall(
+      aPull({ status: 'completed', completedAt: at(30) }),
+      at(900),
+    )
+    expect([now, readySeconds, lengthSeconds]).toEqual([undefined, undefined, 30])
+  })
+
+  it('shows a layer waiting, downloading, downloaded, and unpacking after the layer before it', () => {
+    const layers = [
+      aLayer({ digest: '1', state: 'extracted', startedAt: at(0), completedAt: at(20), extractedAt: at(60) }),
+      aLayer({
+        digest: '2',
+        state: 'extracted',
+        startedAt: at(10),
+        completedAt: at(30),
+        extractedAt: at(80),
+      }),
+    ]
+    const { lanes } = waterfall(aPull({ layers, status: 'completed', completedAt: at(100) }), at(500))
+    expect(lanes[1]?.segments).toEqual([
+      { phase: 'waiting', from: 0, to: 0.1 },
+      { phase: 'downloading', from: 0.1, to: 0.3 },
+      { phase: 'downloaded', from: 0.3, to: 0.6 },
+      { phase: 'extracting', from: 0.6, to: 0.8 },
+    ])
+  })
+
+  it('shows cached layers over the whole axis and failed ones as failed', () => {
+    const layers = [
+      aLayer({ digest: '1', state: 'cached' }),
+      aLayer({ digest: '2', state: 'failed', startedAt: at(5) }),
+    ]
+    const { lanes } = waterfall(aPull({ layers, etaSeconds: 50 }), at(50))
+    expect(lanes[0]?.segments).toEqual([{ phase: 'cached', from: 0, to: 1 }])
+    expect(lanes[1]?.segments.at(-1)).toEqual({ phase: 'failed', from: 0.05, to: 0.5 })
+  })
+
+  it.each([0.5, 7, 59, 61, 600, 7200, 90_000])('has a readable axis for %d seconds', seconds => {
+    const { ticks } = waterfall(aPull({ status: 'completed', completedAt: at(seconds) }), at(seconds))
+    expect(ticks.length).toBeGreaterThanOrEqual(1)
+    expect(ticks.length).toBeLessThanOrEqual(7)
+  })
+
+  it('stays on the axis whatever the clocks show', () => {
+    const layers = [
+      aLayer({ state: 'downloading', startedAt: at(-50) }),
+      aLayer({ digest: '2', state: 'extracting', startedAt: at(90), completedAt: at(95) }),
+    ]
+    const { lanes } = waterfall(aPull({ layers, etaSeconds: 0 }), at(10))
+    for (const { from, to } of lanes.flatMap(({ segments }) => segments)) {
+      expect(from).toBeGreaterThanOrEqual(0)
+      expect(to).toBeLessThanOrEqual(1)
+      expect(to).toBeGreaterThan(from)
+    }
+  })
+})
+
+it('knows the layer that must be unpacked before', () => {
+  const layers = [
+    aLayer({ digest: '1', state: 'cached' }),
+    aLayer({ digest: '2', state: 'downloading' }),
+    aLayer({ digest: '3', state: 'downloaded' }),
+  ]
+  const last = layers[2]
+  expect(last && blockingLayer(layers, last)?.digest).toBe('2')
+})
+
+it('has no rate without a measurement', () => {
+  expect(layerRate(aLayer({ startedAt: at(0), completedAt: at(0.1), downloadedBytes: 5 }))).toBeUndefined()
+  expect(layerRate(aLayer({ startedAt: at(0), completedAt: at(10), downloadedBytes: 100 }))).toBe(10)
+})
+
+describe('parallel unpacking', () => {
+  const layers = [
+    aLayer({
+      digest: '1',
+      state: 'extracted',
+      startedAt: at(0),
+      completedAt: at(10),
+      extractStartedAt: at(20),
+      extractedAt: at(80),
+    }),
+    aLayer({
+      digest: '2',
+      state: 'extracted',
+      startedAt: at(0),
+      completedAt: at(20),
+      extractStartedAt: at(30),
+      extractedAt: at(60),
+    }),
+    aLayer({ digest: '3', state: 'downloaded', startedAt: at(0), completedAt: at(30) }),
+  ]
+
+  it('starts when the agent saw it start', () => {
+    const { lanes } = waterfall(aPull({ layers, status: 'completed', completedAt: at(100) }), at(500))
+    const extracting = lanes.map(({ segments }) => segments.find(({ phase }) => phase === 'extracting'))
+    expect(extracting.slice(0, 2)).toEqual([
+      { phase: 'extracting', from: 0.2, to: 0.8 },
+      { phase: 'extracting', from: 0.3, to: 0.6 },
+    ])
+  })
+
+  it('has no layer that waits for another', () => {
+    const last = layers[2]
+    expect(last && blockingLayer(layers, last)).toBeUndefined()
+  })
+})
+
+it('shows layers that the snapshotter serves over the whole axis', () => {
+  const { lanes } = waterfall(aPull({ layers: [aLayer({ state: 'remote' })], etaSeconds: 5 }), at(5))
+  expect(lanes[0]?.segments).toEqual([{ phase: 'remote', from: 0, to: 1 }])
+})
+
+it('does not show a layer as failed that never started', () => {
+  const layers = [aLayer({ state: 'failed' })]
+  const { lanes } = waterfall(aPull({ layers, status: 'failed', completedAt: at(30) }), at(40))
+  expect(lanes[0]?.segments).toEqual([{ phase: 'waiting', from: 0, to: 1 }])
+})
+
+it('shows unpacking as failed when that failed', () => {
+  const layer = aLayer({ state: 'failed', startedAt: at(0), completedAt: at(10), extractStartedAt: at(20) })
+  const { lanes } = waterfall(aPull({ layers: [layer], status: 'failed', completedAt: at(40) }), at(50))
+  expect(lanes[0]?.segments.map(({ phase }) => phase)).toEqual(['downloading', 'downloaded', 'failed'])
+})

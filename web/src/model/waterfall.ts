@@ -1,0 +1,146 @@
+/** One pull's layers as lanes over a shared time axis. */
+import type { Layer, LayerPhase, Pull } from '../wire/wire'
+import { remainingSeconds } from './pullState'
+
+export type Phase = 'waiting' | 'downloading' | 'downloaded' | 'extracting' | 'cached' | 'remote' | 'failed'
+
+export interface Segment {
+  readonly phase: Phase
+  /** Shares of the axis, 0 to 1. */
+  readonly from: number
+  readonly to: number
+}
+
+export interface Lane {
+  readonly layer: Layer
+  readonly segments: readonly Segment[]
+}
+
+export interface Waterfall {
+  readonly lanes: readonly Lane[]
+  readonly ticks: readonly { readonly at: number; readonly seconds: number }[]
+  /** The place of now on the axis; absent when the pull has ended. */
+  readonly now: number | undefined
+  /** Seconds from the pull's start to the time at which it is expected to be ready; absent without an estimate. */
+  readonly readySeconds: number | undefined
+  readonly lengthSeconds: number
+}
+
+const SHORTEST_MS = 5000
+const STEPS_SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21_600, 86_400]
+const MOST_TICKS = 6
+
+export function waterfall(pull: Pull, now: number): Waterfall {
+  const layers = pull.layers ?? []
+  const start = pull.startedAt
+  const ended = pull.completedAt
+  const present = Math.max(start, ended ?? now)
+  const left = remainingSeconds(pull, now)
+  const ready = left === undefined ? undefined : now + left * 1000
+  const length = Math.max(SHORTEST_MS, (ready ?? present) - start)
+  const share = (at: number) => Math.min(1, Math.max(0, (at - start) / length))
+  let unpackedUntil = start
+  const lanes = layers.map(layer => {
+    const times = phases(layer, { start, present, unpackedUntil })
+    if (layer.extractedAt !== undefined) unpackedUntil = Math.max(unpackedUntil, layer.extractedAt)
+    const segments = times
+      .map(({ phase, from, to }) => ({ phase, from: share(from), to: WHOLE.includes(phase) ? 1 : share(to) }))
+      .filter(({ from, to }) => to > from)
+    return { layer, segments }
+  })
+  return {
+    lanes,
+    ticks: ticks(length / 1000, ready !== undefined).map(seconds => ({
+      at: (seconds * 1000) / length,
+      seconds,
+    })),
+    now: ended === undefined ? share(now) : undefined,
+    readySeconds: ready === undefined ? undefined : (ready - start) / 1000,
+    lengthSeconds: length / 1000,
+  }
+}
+
+interface Span {
+  readonly phase: Phase
+  readonly from: number
+  readonly to: number
+}
+
+interface Axis {
+  readonly start: number
+  readonly present: number
+  readonly unpackedUntil: number
+}
+
+/** Layers that nothing happens to: their lane is one segment. */
+const WHOLE: readonly Phase[] = ['cached', 'remote']
+
+function phases(layer: Layer, axis: Axis): readonly Span[] {
+  const { start, present } = axis
+  if (layer.state === 'cached' || layer.state === 'remote')
+    return [{ phase: layer.state, from: start, to: present }]
+  // A small layer can be downloaded and unpacked between two polls of the agent: then its start is unknown.
+  const began = layer.startedAt ?? layer.completedAt ?? layer.extractStartedAt ?? layer.extractedAt
+  if (began === undefined) {
+    const isHere = layer.state === 'downloaded' || layer.state === 'extracted'
+    // A layer of a failed pull that never started has only waited.
+    return [{ phase: isHere ? 'downloaded' : 'waiting', from: start, to: present }]
+  }
+  const fetched = layer.completedAt ?? present
+  const isFailed = layer.state === 'failed' && layer.extractStartedAt === undefined
+  const spans: Span[] = [
+    { phase: 'waiting', from: start, to: began },
+    { phase: isFailed ? 'failed' : 'downloading', from: began, to: fetched },
+  ]
+  return layer.completedAt === undefined ? spans : [...spans, ...unpacking(layer, layer.completedAt, axis)]
+}
+
+function unpacking(layer: Layer, fetched: number, { present, unpackedUntil }: Axis): readonly Span[] {
+  const isUnpacked = layer.state === 'extracting' || layer.extractedAt !== undefined
+  if (!isUnpacked && layer.extractStartedAt === undefined)
+    return [{ phase: 'downloaded', from: fetched, to: present }]
+  const end = layer.extractedAt ?? present
+  // Older agents do not report when unpacking starts. Their containerd unpacks one layer after another in manifest
+  // order: a layer starts when it is here and the layer before it is done.
+  const turn = Math.min(layer.extractStartedAt ?? Math.max(fetched, unpackedUntil), end)
+  return [
+    { phase: 'downloaded', from: fetched, to: turn },
+    { phase: layer.state === 'failed' ? 'failed' : 'extracting', from: turn, to: end },
+  ]
+}
+
+/** Round seconds along the axis; the last part is left to the word "ready" when it is shown. */
+function ticks(seconds: number, isReadyShown: boolean): readonly number[] {
+  const step = STEPS_SECONDS.find(candidate => seconds / candidate <= MOST_TICKS) ?? seconds
+  const until = seconds * (isReadyShown ? 0.7 : 0.96)
+  const found: number[] = []
+  for (let at = 0; at <= until; at += step) found.push(at)
+  return found
+}
+
+/** The speed of a layer's download; absent when nothing was downloaded or when it was too short to measure. */
+export function layerRate(layer: Layer): number | undefined {
+  if (layer.startedAt === undefined || layer.completedAt === undefined || layer.downloadedBytes === 0)
+    return undefined
+  const seconds = (layer.completedAt - layer.startedAt) / 1000
+  return seconds >= 0.2 ? layer.downloadedBytes / seconds : undefined
+}
+
+const DONE: readonly LayerPhase[] = ['extracted', 'cached', 'remote']
+
+/** The layer that must be unpacked before this one; absent when none is, and when layers unpack in parallel. */
+export function blockingLayer(layers: readonly Layer[], layer: Layer): Layer | undefined {
+  if (isParallel(layers)) return undefined
+  return layers.slice(0, Math.max(0, layers.indexOf(layer))).find(earlier => !DONE.includes(earlier.state))
+}
+
+/** Two layers were unpacked at the same time. */
+function isParallel(layers: readonly Layer[]): boolean {
+  let until = 0
+  for (const { extractStartedAt, extractedAt, state } of layers) {
+    if (extractStartedAt === undefined) continue
+    if (extractStartedAt < until) return true
+    until = extractedAt ?? (state === 'extracting' ? Infinity : until)
+  }
+  return false
+}

@@ -1,0 +1,132 @@
+/**
+ * The state of the connection, as a function of what happened to the stream and to the lists beside it.
+ *
+ * The stream is the source. While it is silent, the list of pulls is requested every few seconds; two lists in a row
+ * make the page `polling`, because the first one may mean that the server has just come back, and then the stream
+ * deserves a try. Times named `…At` and `since` are of this machine's clock (`Date.now()`).
+ */
+
+/** Why the server refused the stream: it has too many clients, or it limits this one. */
+export interface Refusal {
+  readonly status: number
+  /** The server's words; empty when there are none. */
+  readonly reason: string
+}
+
+export type Connection =
+  | { readonly kind: 'connecting' }
+  | { readonly kind: 'live' }
+  /** The server responds, but its stream does not arrive or is refused: the list stands in. */
+  | { readonly kind: 'polling'; readonly refusal: Refusal | undefined }
+  /** `retryAt` is absent while a try is under way. */
+  | {
+      readonly kind: 'lost'
+      readonly since: number
+      readonly retryAt: number | undefined
+      readonly refusal: Refusal | undefined
+    }
+
+export interface ConnectionState {
+  readonly shown: Connection
+  /** Since when there is no stream; absent while it is live. */
+  readonly silentSince: number | undefined
+  readonly retryAt: number | undefined
+  readonly refusal: Refusal | undefined
+  /** The last list that was requested in place of the stream arrived. */
+  readonly onPolledList: boolean
+  /** Lists beside the stream that failed in a row. */
+  readonly pollFailures: number
+}
+
+export type ConnectionEvent =
+  | { readonly kind: 'live' }
+  | { readonly kind: 'lost'; readonly retryAt: number; readonly now: number }
+  | { readonly kind: 'refused'; readonly refusal: Refusal }
+  | { readonly kind: 'trying' }
+  /** The list of pulls arrived or failed. */
+  | { readonly kind: 'list'; readonly arrived: boolean; readonly now: number }
+  /** The list of nodes, which is requested all the time, arrived or failed. */
+  | { readonly kind: 'nodes'; readonly arrived: boolean }
+
+export interface Step {
+  readonly state: ConnectionState
+  /** The stream must be tried at once. */
+  readonly retry: boolean
+}
+
+/** So many failed lists in a row while the stream seems live: the stream is probably dead too. */
+const SUSPICIOUS_FAILURES = 2
+
+export function connecting(now: number): ConnectionState {
+  return {
+    shown: { kind: 'connecting' },
+    silentSince: now,
+    retryAt: undefined,
+    refusal: undefined,
+    onPolledList: false,
+    pollFailures: 0,
+  }
+}
+
+/** Changes of the server arrive, by the stream or by the list. */
+export function isConnected({ kind }: Pick<Connection, 'kind'>): boolean {
+  return kind === 'live' || kind === 'polling'
+}
+
+export function next(state: ConnectionState, event: ConnectionEvent): Step {
+  switch (event.kind) {
+    case 'live':
+      return go({ ...connecting(0), shown: { kind: 'live' }, silentSince: undefined })
+    case 'lost':
+      return go(lost(state, event.retryAt, event.now))
+    case 'refused':
+      return go(refused({ ...state, refusal: event.refusal }))
+    case 'trying':
+      return go(trying({ ...state, retryAt: undefined }))
+    case 'list':
+      return list(state, event.arrived, event.now)
+    case 'nodes':
+      return nodes(state, event.arrived)
+  }
+}
+
+function go(state: ConnectionState, retry = false): Step {
+  return { state, retry }
+}
+
+function lost(state: ConnectionState, retryAt: number, now: number): ConnectionState {
+  const silent = { ...state, silentSince: state.silentSince ?? now, retryAt }
+  return state.shown.kind === 'polling' ? silent : away(silent, now)
+}
+
+function away(state: ConnectionState, now: number): ConnectionState {
+  const since = state.shown.kind === 'lost' ? state.shown.since : now
+  return { ...state, shown: { kind: 'lost', since, retryAt: state.retryAt, refusal: state.refusal } }
+}
+
+function refused(state: ConnectionState): ConnectionState {
+  const { shown, refusal } = state
+  return shown.kind === 'polling' || shown.kind === 'lost'
+    ? { ...state, shown: { ...shown, refusal } }
+    : state
+}
+
+function trying(state: ConnectionState): ConnectionState {
+  return state.shown.kind === 'lost' ? { ...state, shown: { ...state.shown, retryAt: undefined } } : state
+}
+
+/** A list that arrives while the stream is live is older than the stream. */
+function list(state: ConnectionState, arrived: boolean, now: number): Step {
+  if (state.silentSince === undefined) return go(state)
+  const after = { ...state, onPolledList: arrived }
+  if (!arrived) return go(state.shown.kind === 'polling' ? away(after, now) : after)
+  if (state.onPolledList) return go({ ...after, shown: { kind: 'polling', refusal: state.refusal } })
+  return go(after, state.retryAt !== undefined)
+}
+
+/** EventSource does not notice a connection that died silently; a failing list does. */
+function nodes(state: ConnectionState, arrived: boolean): Step {
+  const pollFailures = arrived ? 0 : state.pollFailures + 1
+  const isDead = pollFailures === SUSPICIOUS_FAILURES && state.shown.kind === 'live'
+  return go({ ...state, pollFailures }, isDead)
+}

@@ -1,0 +1,54 @@
+/** Runs a function once per animation frame, however often it is requested. */
+
+/** A hidden tab gets no animation frames, but its title and icon must stay current. */
+const HIDDEN_MS = 1000
+
+export class RafBatcher {
+  readonly #run: () => void
+  #cancel: (() => void) | undefined
+  #notBefore = 0
+
+  constructor(run: () => void) {
+    this.#run = run
+  }
+
+  request(): void {
+    if (this.#cancel !== undefined) return
+    const wait = this.#notBefore - performance.now()
+    if (wait > 0) this.#later(wait)
+    else if (document.hidden) this.#later(HIDDEN_MS)
+    else {
+      const handle = requestAnimationFrame(() => this.#fire())
+      this.#cancel = () => cancelAnimationFrame(handle)
+    }
+  }
+
+  /** Delays the next run by this long, so that a burst is shown at once. */
+  hold(ms: number): void {
+    this.#notBefore = performance.now() + ms
+    this.stop()
+    this.request()
+  }
+
+  /** The tab was shown or hidden: a run planned for the one would be late for the other. */
+  reschedule(): void {
+    if (this.#cancel === undefined) return
+    this.stop()
+    this.request()
+  }
+
+  stop(): void {
+    this.#cancel?.()
+    this.#cancel = undefined
+  }
+
+  #later(ms: number): void {
+    const handle = setTimeout(() => this.#fire(), ms)
+    this.#cancel = () => clearTimeout(handle)
+  }
+
+  #fire(): void {
+    this.#cancel = undefined
+    this.#run()
+  }
+}

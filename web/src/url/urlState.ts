@@ -1,0 +1,53 @@
+/** The view, search, order and open rows as the page's query string: a link shows a colleague the same view. */
+
+export const VIEWS = ['pulls', 'pods', 'images', 'nodes'] as const
+export type View = (typeof VIEWS)[number]
+
+export interface Sort {
+  readonly column: string
+  readonly descending: boolean
+}
+
+export interface UrlState {
+  readonly view: View
+  readonly query: string
+  /** Absent: the view's own order. */
+  readonly sort: Sort | undefined
+  /** Ids of open rows, the latest opened last. */
+  readonly open: readonly string[]
+}
+
+/** Each open row is a part of the stream's address and a measured row of the table. */
+export const MOST_OPEN = 20
+
+export function readUrl(search: string): UrlState {
+  const params = new URLSearchParams(search)
+  const sort = params.get('sort') ?? ''
+  return {
+    view: VIEWS.find(view => view === params.get('view')) ?? 'pulls',
+    query: params.get('q') ?? '',
+    sort: sort === '' ? undefined : { column: sort.replace(/^-/, ''), descending: sort.startsWith('-') },
+    open: (params.get('open') ?? '').split(',').filter(Boolean).slice(-MOST_OPEN),
+  }
+}
+
+/** With its `?`, or empty; parameters at their defaults are left out. */
+export function writeUrl(state: UrlState): string {
+  const params: string[] = []
+  const add = (key: string, value: string) => {
+    // Colons, commas and slashes are legal in a query, and links with them can be read.
+    if (value !== '')
+      params.push(
+        `${key}=${encodeURIComponent(value).replaceAll('%3A', ':').replaceAll('%2C', ',').replaceAll('%2F', '/')}`,
+      )
+  }
+  add('view', state.view === 'pulls' ? '' : state.view)
+  add('q', state.query)
+  add('sort', state.sort === undefined ? '' : `${state.sort.descending ? '-' : ''}${state.sort.column}`)
+  add('open', state.open.join(','))
+  return params.length === 0 ? '' : `?${params.join('&')}`
+}
+
+export function toggleOpen(open: readonly string[], id: string): readonly string[] {
+  return open.includes(id) ? open.filter(other => other !== id) : [...open, id].slice(-MOST_OPEN)
+}

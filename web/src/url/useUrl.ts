@@ -1,0 +1,50 @@
+/** The address bar as state. */
+import { useSyncExternalStore } from 'react'
+import { pendingReveal } from './reveal'
+import { readUrl, type UrlState, writeUrl } from './urlState'
+
+const listeners = new Set<() => void>()
+let search = window.location.search
+let state = readUrl(search)
+
+function current(): UrlState {
+  if (window.location.search !== search) {
+    search = window.location.search
+    state = readUrl(search)
+  }
+  return state
+}
+
+function subscribe(listener: () => void): () => void {
+  listeners.add(listener)
+  window.addEventListener('popstate', listener)
+  return () => {
+    listeners.delete(listener)
+    window.removeEventListener('popstate', listener)
+  }
+}
+
+export function useUrl(): UrlState {
+  return useSyncExternalStore(subscribe, current)
+}
+
+/** Another view is a step that the Back button undoes; everything else refines the present one. */
+export function changeUrl(change: Partial<UrlState>): void {
+  const next = { ...current(), ...change }
+  const address = `${window.location.pathname}${writeUrl(next)}`
+  if (next.view === current().view) window.history.replaceState(null, '', address)
+  else window.history.pushState(null, '', address)
+  for (const listener of listeners) listener()
+}
+
+/** Leads to one row of the Pulls view, opened; without a row, to all rows that the search finds. */
+export function showPulls(query: string, key: string | undefined): void {
+  pendingReveal.request(key)
+  changeUrl({ view: 'pulls', query, sort: undefined, open: key === undefined ? [] : [key] })
+}
+
+/** The address of one pull, without a search or an order. */
+export function linkTo(id: string): string {
+  const { origin, pathname } = window.location
+  return `${origin}${pathname}${writeUrl({ view: 'pulls', query: '', sort: undefined, open: [id] })}`
+}
