@@ -13,6 +13,8 @@ from pulltrace.demo.catalogue import IMAGES, MB, OWN, SERVICES, SLOW, registries
 from pulltrace.demo.kubelet import Kubelet, Said
 from pulltrace.demo.pod_events import pod
 from pulltrace.demo.registries import Refusal
+from pulltrace.demo.snapshotter import Mode
+from pulltrace.demo.store import Store
 from pulltrace.demo.virtual_containerd import VirtualContainerd
 
 Act = Generator[float, None, None]
@@ -27,12 +29,14 @@ class Crashed:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """The properties of a node: bytes per second of network and disk, containerd version, parallel pulls."""
+    """The properties of a node: bytes per second of network and disk, versions, parallel pulls, snapshotter."""
 
     bandwidth: float
     disk: float
     version: str
     parallel: int
+    snapshotter: str = "overlayfs"
+    mode: Mode = Mode.UNPACK
 
 
 _WORKERS = (
@@ -43,6 +47,7 @@ _WORKERS = (
 )
 # From 2.1 on, gigabytes in the node's three download slots would keep other pulls from resolving.
 _GPU = _Kind(400 * MB, 420 * MB, "1.7.29", 3)
+_GPU_SOCI = _Kind(900 * MB, 420 * MB, "v2.2.1", 3, "soci", Mode.PARALLEL)
 _EDGE = _Kind(5 * MB, 55 * MB, "1.7.29", 1)
 
 _HEAVY = ("docker.io/vllm/vllm-openai:v0.12", "nvcr.io/nvidia/tritonserver:26.10-py3")
@@ -75,6 +80,8 @@ class Scenario:
         for number in range(count):
             if number == 1:
                 name, kind = "gpu-1", _GPU
+            elif number == 2 and count > 3:
+                name, kind = "gpu-2", _GPU_SOCI
             elif number and number == count - 1:
                 name, kind = "edge-1", _EDGE
             else:
@@ -83,6 +90,7 @@ class Scenario:
                 self.registries,
                 now=now,
                 version=kind.version,
+                store=Store(kind.snapshotter, mode=kind.mode),
                 bandwidth=kind.bandwidth,
                 disk=kind.disk,
                 speed=speed,
@@ -167,11 +175,12 @@ class Scenario:
             yield 75.0
 
     def _heavy(self, name: str, image: str, first: float) -> Act:
-        """Pull several gigabytes on the GPU node, and remove the image now and then."""
-        node = "gpu-1" if "gpu-1" in self.kubelets else next(iter(self.kubelets))
+        """Pull several gigabytes on the GPU nodes, and remove the image now and then."""
+        nodes = [node for node in self.kubelets if node.startswith("gpu-")] or list(self.kubelets)[:1]
         yield first
         while True:
-            self._start(node, name, image, namespace="ml", lasts=420)
+            for node in nodes:
+                self._start(node, name, image, namespace="ml", lasts=420)
             yield 480.0
 
     def _slow_registry(self) -> Act:

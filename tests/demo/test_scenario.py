@@ -83,6 +83,16 @@ def test_a_rollout_reaches_every_node(half_an_hour):
     assert nodes == set(scenario.kubelets)
 
 
+def test_a_gpu_node_lets_its_snapshotter_fetch_the_layers():
+    scenario = Scenario(12, now=NOON)
+    play(scenario, 30)
+    node = scenario.nodes["gpu-2"]
+    (pull,) = [pull for pull in node.pulls if "vllm" in str(pull.reference)]
+    assert pull.snapshotter.name == "soci"
+    assert sum(node.store.snapshotter.files.values()) > 1e9
+    assert {kind for kind, _ in pull.lease.resources} <= {"content", "snapshots/soci"}
+
+
 def test_the_slow_registry_takes_more_than_a_minute():
     scenario = Scenario(3, now=NOON)
     play(scenario, 60)
