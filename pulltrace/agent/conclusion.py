@@ -112,7 +112,8 @@ class Conclusion:
             complete = all(progress.complete for progress in pull.layers.values())
             return Ending(Outcome.COMPLETED, now) if complete else Ending(Outcome.FAILED, now, error=pull.cause)
         records = self._records(pull)
-        name = name_of(records, pull.lease, pull.source, self._ledger)
+        own = [record for record in records if record.name == pull.record]
+        name = name_of(own or records, pull.lease, pull.source, self._ledger)
         written = Written.OWN if name else Written.NONE
         if pull.seen is Seen.LEASE and self._is_unclear(pull, now):
             written = Written.UNCLEAR

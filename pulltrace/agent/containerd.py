@@ -3,6 +3,9 @@
 The module keeps one channel, sends read calls only, and gives every call a deadline.
 """
 
+import asyncio
+import json
+import logging
 import os
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -14,6 +17,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from pulltrace.agent.containerd_api import (
     content_pb2,
+    events_pb2,
     image_fs_pb2,
     images_pb2,
     introspection_pb2,
@@ -23,7 +27,9 @@ from pulltrace.agent.containerd_api import (
 )
 from pulltrace.agent.grpc_client import Channel, Code, RpcError
 from pulltrace.agent.model import Blob, ImageRecord, Ingest, Lease, Resources
+from pulltrace.agent.short_pulls import Change
 from pulltrace.agent.snapshotters import Snapshot, Snapshotters, default_of, delivery_of
+from pulltrace.logs import fields
 
 SOCKETS = (
     "/run/containerd/containerd.sock",  # kubeadm, kind, EKS, GKE, AKS
@@ -35,12 +41,18 @@ SOCKETS = (
 MAX_DOCUMENT = 4 << 20
 """Bytes; the largest manifest a registry must accept (OCI distribution spec), so no larger blob is one."""
 
+MAX_CHANGES = 256
+"""Image records that may change between two polls; further changes are ignored."""
+
 NAMESPACE = "k8s.io"
 """The namespace of the CRI plugin. Docker uses ``moby``."""
 
 _SNAPSHOTTER_PLUGINS = "type==io.containerd.snapshotter.v1"
+_IMAGE_TOPICS = '"^/images/(create|update)$"'
 _SOURCE_LABEL = "containerd.io/distribution.source."
 _EXPIRE_LABEL = "containerd.io/gc.expire"
+
+_log = logging.getLogger(__name__)
 
 
 class ContainerdError(Exception):
@@ -59,11 +71,16 @@ class Containerd:
         self.socket = socket
         self.namespace = namespace
         self._channel = Channel(socket, {"containerd-namespace": namespace})
+        self._changed: set[str] = set()
+        self._listening: asyncio.Task[None] | None = None
+        self._may_listen = True
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._listening:
+            self._listening.cancel()
         await self._channel.__aexit__()
 
     @property
@@ -140,7 +157,8 @@ class Containerd:
         response = await _found(self._one("Content.Info", request, content_pb2.InfoResponse))
         if response is None:
             return None
-        return Blob(response.info.size, _seconds(response.info.created_at), _sources(response.info.labels))
+        info = response.info
+        return Blob(info.size, _seconds(info.created_at), _sources(info.labels), _seconds(info.updated_at))
 
     async def document(self, digest: str) -> bytes | None:
         """Return the bytes of a committed blob: empty if it cannot be a JSON document, None if it does not exist."""
@@ -169,12 +187,49 @@ class Containerd:
 
     async def images(self, target: str) -> list[ImageRecord]:
         """Return the records of the image with this index or manifest; of every image if ``target`` is empty."""
-        request = images_pb2.ListImagesRequest(filters=[f"target.digest=={target}"] if target else [])
+        return await self._images([f"target.digest=={target}"] if target else [])
+
+    async def _images(self, filters: Sequence[str]) -> list[ImageRecord]:
+        request = images_pb2.ListImagesRequest(filters=filters)
         response = await self._one("Images.List", request, images_pb2.ListImagesResponse)
         return [
             ImageRecord(item.name, item.target.digest, _seconds(item.updated_at), _seconds(item.created_at))
             for item in response.images
         ]
+
+    def changed_images(self) -> set[str]:
+        """Return the names of image records that were written since the last call, and listen for further ones.
+
+        A containerd that does not publish events has no changes.
+        """
+        changed, self._changed = self._changed, set()
+        if self._listening is None or (self._listening.done() and self._may_listen):
+            self._listening = asyncio.create_task(self._listen())
+        return changed
+
+    async def change(self, name: str) -> Change | None:
+        """Return an image record and its index or manifest; None if either does not exist."""
+        for record in await self._images([f"name=={json.dumps(name)}"]):
+            if blob := await self.blob(record.target):
+                return Change(record, blob)
+        return None
+
+    async def _listen(self) -> None:
+        request = events_pb2.SubscribeRequest(filters=[f"namespace=={self.namespace},topic~={_IMAGE_TOPICS}"])
+        try:
+            with _errors("Events.Subscribe"):
+                await self._channel.listen(_path("Events.Subscribe"), request.SerializeToString(), self._take_event)
+        except ContainerdError as error:
+            self._may_listen = self.connected is False
+            _log.debug("image events ended", extra=fields(error=error))
+
+    def _take_event(self, message: bytes) -> None:
+        with suppress(DecodeError):
+            envelope = events_pb2.Envelope.FromString(message)
+            name = events_pb2.ImageChange.FromString(envelope.event.value).name
+            # The record by image id adds nothing to those by tag and by digest.
+            if name and not name.startswith("sha256:") and len(self._changed) < MAX_CHANGES:
+                self._changed.add(name)
 
     async def _one(self, name: str, request: Message, shape: Any) -> Any:
         with _errors(name):

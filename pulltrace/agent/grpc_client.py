@@ -17,7 +17,7 @@ To return to grpcio, replace ``Channel`` and ``RpcError`` by these:
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from enum import IntEnum
 from typing import Self
@@ -145,6 +145,14 @@ class Channel:
                 responses += await connection.request(self._headers_of(method), requests[first : first + AT_ONCE])
         return responses
 
+    async def listen(self, method: str, request: bytes, take: Callable[[bytes], None]) -> None:
+        """Pass every message of one call to ``take``. Return when the server ends the call; raises ``RpcError``."""
+        async with _deadline():
+            connection = await self._connect()
+        listener = Listener(take)
+        await connection.listen(self._headers_of(method), request, listener)
+        listener.messages()
+
     def _headers_of(self, method: str) -> _Headers:
         return [(":path", method), *self._headers]
 
@@ -263,6 +271,27 @@ class Response:
         return list(_split(bytes(self._data)))
 
 
+class Listener(Response):
+    """A response without an end, whose messages are passed on as they arrive."""
+
+    def __init__(self, take: Callable[[bytes], None]) -> None:
+        super().__init__()
+        self._take = take
+
+    def add_data(self, data: bytes) -> None:
+        """Pass on the messages that are complete, and keep the rest."""
+        super().add_data(data)
+        try:
+            while (size := _first_size(self._data)) is not None and not self.done.done():
+                for message in _split(bytes(self._data[:size])):
+                    self._take(message)
+                del self._data[:size]
+        except RpcError as error:
+            self._data.clear()
+            self.finish(error)
+        self.size = len(self._data)
+
+
 class _Connection(asyncio.Protocol):
     """One connection. ``closed_reason`` is None while it is open; afterwards it keeps no buffer."""
 
@@ -319,6 +348,16 @@ class _Connection(asyncio.Protocol):
             for stream in streams:
                 self._forget(stream)
         return responses
+
+    async def listen(self, headers: _Headers, request: bytes, listener: Listener) -> None:
+        """Make one call, and return when it has ended."""
+        stream = self._send(headers, request)
+        self._responses[stream] = listener
+        try:
+            self._flush()
+            await listener.done
+        finally:
+            self._forget(stream)
 
     def close(self, reason: str) -> None:
         """Close the connection and free its buffers. Calls under way fail."""
@@ -391,6 +430,14 @@ class _Connection(asyncio.Protocol):
         """Write everything that h2 has to send."""
         if self._transport and self._h2 and (data := self._h2.data_to_send()):
             self._transport.write(data)
+
+
+def _first_size(data: bytearray) -> int | None:
+    """Return the size of the first message with its prefix; None while it is incomplete."""
+    if len(data) < 5:
+        return None
+    size = 5 + int.from_bytes(data[1:5], "big")
+    return size if len(data) >= size else None
 
 
 def _split(data: bytes) -> Iterator[bytes]:

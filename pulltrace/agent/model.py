@@ -67,6 +67,8 @@ class Blob:
     size: int
     created_at: float
     sources: frozenset[tuple[str, str]] = frozenset()
+    updated_at: float = 0.0
+    """When its labels were last written."""
 
 
 @dataclass(frozen=True, slots=True)

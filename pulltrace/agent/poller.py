@@ -33,6 +33,7 @@ class Poller:
         self._has_polled = False
         self._broken = False
         self._rests = 0
+        self._polls = (0.0, 0.0)  # when the last two began
 
     async def poll(self, now: float) -> None:
         """Poll once: one call if the node is idle; otherwise two, one for each pull, and one for each new document."""
@@ -40,11 +41,17 @@ class Poller:
         # The channel may have reconnected before this poll; the socket is then a new one.
         is_same = containerd.connected and containerd.since == tracker.containerd_since
         self._broken |= self._has_polled and not is_same
-        if tracker.idle and not self._broken and self._rests < RESTS:
+        # A pull whose lease the last poll listed may have ended before that poll requested its resources.
+        since, self._polls = self._polls[0] or self._polls[1] or now, (self._polls[1], now)
+        changed = containerd.changed_images()
+        if tracker.idle and not self._broken and not changed and self._rests < RESTS:
             self._rests += 1
             if not any(map(tracker.is_pull, await containerd.leases())):
                 return
         self._rests = 0
+        for name in changed:
+            if change := await containerd.change(name):
+                tracker.see_change(change, since)
         # The order matters: the lease of a listed ingest is in the list that follows.
         ingests = await containerd.ingests()
         leases = await containerd.leases()

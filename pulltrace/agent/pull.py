@@ -57,6 +57,8 @@ class Pull:
     """Its lease has shown that containerd fetches its layers."""
     served: bool = False
     """Its snapshotter fetches its layers."""
+    record: str | None = None
+    """The name of the image record that it wrote, if that is known from the start."""
     look_back_poll: int | None = None
     """The poll in which ``conclusion`` looked for documents that no earlier poll had seen."""
 

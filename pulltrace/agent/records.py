@@ -82,7 +82,7 @@ def name_of(
     new = [record for record in records if ledger.is_new_for(record, lease)]
     new.sort(key=lambda record: (not ledger.is_claimed_now(record.name), record.updated_at), reverse=True)
     named = [(reference, record) for record in new if (reference := reference_of(record.name))]
-    named = [item for item in named if _source(item[0]) == source] or named
+    named = [item for item in named if source_of_reference(item[0]) == source] or named
     tags = [item for item in named if item[0].tag]
     for reference, record in tags or named:
         return Name(str(reference), len(tags) > 1, ledger.written_at(record, lease))
@@ -104,5 +104,6 @@ def reference_of(name: str) -> Reference | None:
         return None
 
 
-def _source(reference: Reference) -> tuple[str, str]:
+def source_of_reference(reference: Reference) -> tuple[str, str]:
+    """Return the registry host and the repository, as containerd labels content with them."""
     return registry_host(reference.registry), reference.repository

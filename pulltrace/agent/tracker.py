@@ -27,6 +27,7 @@ from pulltrace.agent.model import (
 from pulltrace.agent.pull import FETCH, Pull, age
 from pulltrace.agent.records import RecordLedger
 from pulltrace.agent.serving import Serving
+from pulltrace.agent.short_pulls import Change, ShortPulls, must_wait
 from pulltrace.agent.stale_leases import NO_PROGRESS_LIMIT, UNPACK_LIMIT, looks_dead
 from pulltrace.wire import PullPhase, PullState
 
@@ -47,6 +48,9 @@ class Tracker:
         self._owners: dict[str, str] = {}  # digest → id of the pull that downloads or downloaded it
         self._loose: dict[str, int] = {}  # ref of an ingest without a lease → its first offset
         self._ended: list[PullState] = []
+        self._short = ShortPulls()
+        self._changes: list[Change] = []
+        self._changes_since = 0.0
         self._unpacking: frozenset[str] = frozenset()  # chain ids that some live pull is unpacking
         self._unpacked: frozenset[str] = frozenset()  # chain ids that some live pull holds unpacked
         self._started = False
@@ -54,7 +58,7 @@ class Tracker:
     @property
     def idle(self) -> bool:
         """Return whether a poll was done, and nothing is being pulled or left over from a pull."""
-        return self._started and not (self._pulls or self._loose or self._dead)
+        return self._started and not (self._pulls or self._loose or self._dead or self._changes)
 
     def is_pull(self, lease: Lease) -> bool:
         """Return whether the lease may be a pull's, so that its resources should be requested."""
@@ -70,6 +74,11 @@ class Tracker:
             self._dead.add(pull.lease.id)
         self._loose.clear()
         self._started = False
+
+    def see_change(self, change: Change, since: float) -> None:
+        """Record that an image record was written. Polls would have seen a pull that began before ``since``."""
+        self._changes_since = min(self._changes_since, since) if self._changes else since
+        self._changes.append(change)
 
     def learn(self, question: Question, response: Any) -> None:
         """Record the response to one question; None means that there is no such thing now."""
@@ -97,6 +106,7 @@ class Tracker:
                 self._take_resources(leases[lease_id], resources, now)
         self._started = True
         self._missing_lease = [pull for pull in self._pulls.values() if pull.lease.id not in leases]
+        self._add_short_pulls()
         live = [pull for pull in self._pulls.values() if pull.lease.id in leases]
         self._assign_owners(seen.ingests, live)
         self._unpacking = frozenset().union(*(pull.resources.unpacking for pull in live))
@@ -108,6 +118,13 @@ class Tracker:
             else:
                 pull.asking |= self._conclude(pull, now)
         return {question for pull in self._pulls.values() for question in pull.asking}
+
+    def _add_short_pulls(self) -> None:
+        """Add the pulls that no poll has seen; they end in this poll."""
+        if self._changes and not must_wait(self._missing_lease):
+            for pull in self._short.find(self._changes, self._pulls.values(), self._changes_since):
+                self._pulls[pull.lease.id] = pull
+            self._changes.clear()
 
     def after_poll(self, now: float, unanswered: Collection[Question] = ()) -> None:
         """End the poll: all questions but the ``unanswered`` ones have a response. Forget what no pull needs."""
@@ -290,6 +307,8 @@ class Tracker:
         del self._pulls[pull.lease.id]
         if ending.outcome is Outcome.UNKNOWN:
             return  # the server closes it, until the kubelet reports the outcome
+        targets = pull.image.targets if pull.image else pull.resources.content
+        self._short.account(targets, max(ending.at, pull.seen_at))
         completed = ending.outcome is Outcome.COMPLETED
         if not completed:
             for digest in pull.layers:  # its blobs are deleted with its lease; ask again about those of others

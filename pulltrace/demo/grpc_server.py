@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, Self, TypeAlias
 
 import grpc
+from google.protobuf.any_pb2 import Any as Any_
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from pulltrace.agent.containerd_api import (
     content_pb2,
+    events_pb2,
     image_fs_pb2,
     images_pb2,
     introspection_pb2,
@@ -128,6 +130,10 @@ class _Services(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in
             return grpc.unary_stream_rpc_method_handler(
                 self._read, content_pb2.ReadContentRequest.FromString, self._containerd.encode
             )
+        if method == _SUBSCRIBE:
+            return grpc.unary_stream_rpc_method_handler(
+                self._subscribe, events_pb2.SubscribeRequest.FromString, self._containerd.encode
+            )
         if method not in _UNARY:
             self._containerd.calls[method] += 1
             return None
@@ -150,6 +156,21 @@ class _Services(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in
         if namespace is None and method != _VERSION:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "namespace is required: failed precondition")
         return self._node.store if namespace == NAMESPACE else _OTHER_NAMESPACE
+
+    async def _subscribe(self, asked: Any, context: _Context) -> AsyncIterator[Any]:
+        """Send an event for each image record that is written, as long as the client listens."""
+        store = await self._enter(_SUBSCRIBE, context)
+        if list(asked.filters) != [f'namespace=={NAMESPACE},topic~="^/images/(create|update)$"']:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the simulated containerd has image events only")
+        names: asyncio.Queue[str] = asyncio.Queue()
+        store.listeners.append(names.put_nowait)
+        try:
+            while True:
+                change = events_pb2.ImageChange(name=await names.get())
+                event = Any_(type_url="containerd.events.ImageUpdate", value=change.SerializeToString())
+                yield events_pb2.Envelope(namespace=NAMESPACE, topic="/images/update", event=event)
+        finally:
+            store.listeners.remove(names.put_nowait)
 
     async def _read(self, asked: Any, context: _Context) -> AsyncIterator[Any]:
         store = await self._enter("/containerd.services.content.v1.Content/Read", context)
@@ -199,12 +220,11 @@ def _info(store: Store, asked: Any) -> Any:
 
 
 def _content_info(content: Content) -> Any:
-    created = _time(content.created_at)
     return content_pb2.Info(
         digest=content.blob.digest,
         size=content.blob.size,
-        created_at=created,
-        updated_at=created,
+        created_at=_time(content.created_at),
+        updated_at=_time(max(content.created_at, content.updated_at)),
         labels=content.labels,
     )
 
@@ -233,10 +253,10 @@ def _images(store: Store, asked: Any) -> Any:
         wanted = set()
         for text in asked.filters:
             field, _, value = text.partition("==")
-            if field != "target.digest":
-                raise InvalidArgumentError(f"the simulated containerd filters images by target.digest, not {text}")
-            wanted.add(value)
-        records = [record for record in records if record.image.target.digest in wanted]
+            if field not in ("target.digest", "name"):
+                raise InvalidArgumentError(f"the simulated containerd filters images by name or target, not {text}")
+            wanted.add(value.strip('"'))
+        records = [record for record in records if {record.image.target.digest, record.name} & wanted]
     return images_pb2.ListImagesResponse(
         images=[
             images_pb2.Image(
@@ -297,6 +317,7 @@ def _time(seconds: float) -> Timestamp:
 
 
 _SNAPSHOTTER_PLUGINS = "type==io.containerd.snapshotter.v1"
+_SUBSCRIBE = "/containerd.services.events.v1.Events/Subscribe"
 _VERSION = "/containerd.services.version.v1.Version/Version"
 _UNARY: dict[str, tuple[Any, Callable[[Any, Any], Any]]] = {
     _VERSION: (Empty, _version),

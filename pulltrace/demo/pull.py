@@ -104,7 +104,7 @@ class Pull:
                 self._drop("ingests", blob.ref)
             self._hold("content", blob.digest)
         yield  # containerd sets the label just after the commit
-        store.label_source(blob.digest, self._host, self.reference.repository)
+        store.label_source(blob.digest, self._host, self.reference.repository, node.now)
 
     def _download(self, ingest: Ingest) -> Thread:
         node, registries = self.node, self.node.registries

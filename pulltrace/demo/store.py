@@ -3,7 +3,7 @@
 Times are unix seconds of the node's clock, sizes are bytes. Observed with containerd 1.6, 1.7 and 2.4.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from pulltrace.demo.images import Blob, Image
@@ -20,6 +20,7 @@ class Content:
     blob: Blob
     created_at: float
     labels: dict[str, str] = field(default_factory=dict)
+    updated_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -78,6 +79,8 @@ class Store:
         self.ingests: dict[str, Ingest] = {}
         self.leases: dict[str, Lease] = {}
         self.records: dict[str, Record] = {}
+        self.listeners: list[Callable[[str], None]] = []
+        """Called with the name of each image record that is created or updated."""
 
     @property
     def snapshots(self) -> dict[str, Snapshot]:
@@ -93,17 +96,20 @@ class Store:
         self.ingests.pop(blob.ref, None)
         self.content[blob.digest] = Content(blob, now)
 
-    def label_source(self, digest: str, host: str, repository: str) -> None:
+    def label_source(self, digest: str, host: str, repository: str, now: float) -> None:
         """Record that a blob was pulled from this repository too."""
         if content := self.content.get(digest):
             label = f"containerd.io/distribution.source.{host}"
             known = filter(None, content.labels.get(label, "").split(","))
             content.labels[label] = ",".join(sorted({*known, repository}))
+            content.updated_at = max(now, content.created_at)
 
     def record(self, name: str, image: Image, now: float) -> None:
         """Create or update the record of an image."""
         created_at = self.records[name].created_at if name in self.records else now
         self.records[name] = Record(name, image, created_at, now)
+        for listener in self.listeners:
+            listener(name)
 
     def collect(self) -> None:
         """Collect everything that neither a lease nor an image holds."""

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
+from pulltrace.demo.images import Image
 from pulltrace.demo.machine import CONTAINERD_1, CONTAINERD_2, Machine
 from pulltrace.demo.pull import Pull
 from pulltrace.demo.store import Lease
@@ -27,6 +28,22 @@ class VirtualContainerd(Machine):
         started = Pull(self, reference, self.new_lease(), chosen)
         self.pulls.append(started)
         return started
+
+    def tag(self, reference: str, other: str) -> None:
+        """Give an image another name, as ``ctr images tag`` does."""
+        self.store.record(other, self.store.records[reference].image, self.now)
+
+    def import_image(self, reference: str, image: Image) -> None:
+        """Import an image from an archive, within one step: content that came from no registry."""
+        lease = self.new_lease()
+        blobs = (*image.documents, *(layer.blob for layer in image.layers))
+        for blob in blobs:
+            if blob.digest not in self.store.content:
+                self.store.commit(blob, self.now)
+        self.store.record(reference, image, self.now)
+        for number, chain in enumerate(image.chain_ids):
+            self.store.snapshotter.deliver(chain, image.chain_ids[number - 1] if number else "", self.now)
+        self.release(lease)
 
     def new_lease(self, *, expires: bool = True) -> Lease:
         """Make an empty lease; leases of sandboxes never expire."""

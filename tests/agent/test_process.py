@@ -33,6 +33,7 @@ READ_ONLY = {
     "/containerd.services.snapshots.v1.Snapshots/Stat",
     "/containerd.services.introspection.v1.Introspection/Plugins",
     "/runtime.v1.ImageService/ImageFsInfo",
+    "/containerd.services.events.v1.Events/Subscribe",
 }
 """All that the agent may ever call. None of these changes anything."""
 

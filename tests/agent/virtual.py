@@ -15,6 +15,7 @@ from pulltrace.agent.model import (
     Question,
     SnapshotQuestion,
 )
+from pulltrace.agent.short_pulls import Change
 from pulltrace.agent.snapshotters import Snapshot, Snapshotters, delivery_of
 from pulltrace.agent.tracker import Tracker
 from pulltrace.demo.virtual_containerd import LEASE_LIFE, VirtualContainerd
@@ -34,6 +35,9 @@ class Watched:
         self.ended: list[PullState] = []
         self.history: dict[str, list[PullState]] = {}
         self.questions: list[Question] = []
+        self.changed: set[str] = set()
+        self.polled_at = (node.now, node.now)
+        node.store.listeners.append(self.changed.add)
         self.refuses: Callable[[Question], bool] = lambda _: False
 
     def look(self) -> Observation:
@@ -51,7 +55,12 @@ class Watched:
 
     def poll(self) -> None:
         """One poll, as ``Poller`` does it."""
+        since, self.polled_at = self.polled_at[0], (self.polled_at[1], self.node.now)
         seen, asked, unanswered = self.look(), set(), set()
+        for name in sorted(self.changed):
+            if change := self.change(name):
+                self.tracker.see_change(change, since)
+        self.changed.clear()
         while questions := self.tracker.observe(seen, self.node.now) - asked:
             for question in questions:
                 if self.refuses(question):
@@ -91,13 +100,26 @@ class Watched:
         self.tracker.serving.know(Snapshotters(roots, store.snapshotter.name))
         self.tracker.containerd_since = self.node.since
 
+    def change(self, name: str) -> Change | None:
+        """Return an image record and its target, if both exist."""
+        record = self.node.store.records.get(name)
+        blob = record and self.respond(BlobQuestion(record.image.target.digest))
+        if not blob:
+            return None
+        return Change(ImageRecord(name, record.image.target.digest, record.updated_at, record.created_at), blob)
+
     def respond(self, question: Question) -> object:
         """Return containerd's response."""
         store = self.node.store
         match question:
             case BlobQuestion(digest):
                 item = store.content.get(digest)
-                return item and Blob(item.blob.size, item.created_at, frozenset(_sources(item.labels)))
+                return item and Blob(
+                    item.blob.size,
+                    item.created_at,
+                    frozenset(_sources(item.labels)),
+                    max(item.created_at, item.updated_at),
+                )
             case DocumentQuestion(digest):
                 item = store.content.get(digest)
                 return item and (item.blob.data or b"")

@@ -80,7 +80,18 @@ async def test_the_agent_makes_only_the_documented_calls(node, agent, containerd
         node.advance(0.2)
         await poller.poll(node.now)
     assert {method.rpartition("/")[2] for method in containerd.calls} <= {
-        *("ListStatuses", "Info", "Read", "List", "ListResources", "Stat", "Version", "Plugins", "ImageFsInfo")
+        *(
+            "ListStatuses",
+            "Info",
+            "Read",
+            "List",
+            "ListResources",
+            "Stat",
+            "Version",
+            "Plugins",
+            "ImageFsInfo",
+            "Subscribe",
+        )
     }
 
 

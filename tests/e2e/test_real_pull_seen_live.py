@@ -230,3 +230,27 @@ async def test_both_halves_exit_soon(
         await api.reported()
         program = {"server": server, "agent": agent}[half]
         assert await program.stop(signal.SIGTERM, seconds=8) == 0
+
+
+async def test_pulls_shorter_than_a_poll_appear_once_with_name_and_size(
+    local: Api, node: Containerd, registry: Registry
+) -> None:
+    images = {f"team/small-{number}:1": make_image(make_layer(64 * 1024)) for number in range(10)}
+    refs = {registry.push(name, image): image for name, image in images.items()}
+    for ref in refs:
+        await node.cri.pull(ref)
+    pulls = await local.until(all_done(10))
+    found = {pull["imageRef"]: pull["downloadedBytes"] for pull in pulls}
+    assert found == {ref: sum(layer.size for layer in image.layers) for ref, image in refs.items()}
+
+    first, *_ = refs
+    await node.ctr("images", "tag", first, f"{registry.host}/team/copy:1")
+    archive = node.folder / "archive.tar"
+    await node.ctr("images", "export", archive, first)
+    await node.ctr("images", "import", archive)
+    await node.cri.pull(first)
+    pulls = await local.until(lambda pulls: len(pulls) > 10)
+    await asyncio.sleep(3)
+    again = [pull for pull in await local.pulls() if pull["imageRef"] == first]
+    assert len(await local.pulls()) == 11, "neither the tag command nor the import"
+    assert [pull["downloadedBytes"] for pull in again] == [0, found[first]]

@@ -22,6 +22,8 @@ SHOWN_WITHIN = 1.5
 SAME_DURATION = 0.3
 
 Row = dict[str, Any]
+Changes = list[tuple[float, str]]
+"""Times, each with what happened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class Lab:
         self.registry = observed.cluster.registry
         self.kubelet = KubeletLog(self.cluster.kubelet_log)
         self.looks: list[Look] = []
+        self.statuses: dict[tuple[str, str], Changes] = {}
+        """Each state or reason that the API server had of a container, by the names of its pod and its own."""
         self.images: dict[str, int] = {}
         """Bytes to fetch of every image that was pushed, by reference."""
 
@@ -69,7 +73,13 @@ class Lab:
             with suppress(aiohttp.ClientError, TimeoutError):
                 pulls, pods = await api.pulls("?layers=false"), (await api.get("/api/v1/pods"))["pods"]
                 self.looks.append(Look(time.time(), pulls, pods))
+                await self._look_at_pods()
             await asyncio.sleep(LOOKS_EVERY)
+
+    async def _look_at_pods(self) -> None:
+        for pod in (await self.cluster.api.request("GET", "/api/v1/namespaces/default/pods"))["items"]:
+            for status in pod["status"].get("containerStatuses", []):
+                note(self.statuses.setdefault((pod["metadata"]["name"], status["name"]), []), time.time(), status)
 
     def push(self, name: str, size: int, *, rate: float | None = None, layers: int = 1) -> str:
         """Serve a new image of about so many bytes, each of its layers at this rate; return its reference."""
@@ -151,6 +161,14 @@ class Lab:
             f"shown {shown - pulled.at:.2f} s after the kubelet's event"
         )
         return row
+
+
+def note(changes: Changes, at: float, status: dict[str, Any]) -> None:
+    """Add a container's status if its state or reason has changed."""
+    [(state, details)] = status["state"].items()
+    reason = details.get("reason", state)
+    if not changes or changes[-1][1] != reason:
+        changes.append((at, reason))
 
 
 def seconds(row: Row) -> float:

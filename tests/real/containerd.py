@@ -189,6 +189,17 @@ class Containerd:
             else:
                 return str(answer.version)
 
+    async def ctr(self, *arguments: object) -> str:
+        """Run containerd's own client in the CRI's namespace, and return its output."""
+        command = ["ctr", "--address", str(self.socket), "--namespace", "k8s.io", *map(str, arguments)]
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        output, _ = await process.communicate()
+        if process.returncode:
+            raise RuntimeError(f"{' '.join(command)}: {output.decode()}")
+        return output.decode()
+
     async def stop(self) -> None:
         """Stop it with SIGTERM, like `systemctl stop`."""
         await self._end(signal.SIGTERM)

@@ -1,0 +1,86 @@
+"""Recognise pulls that began and ended between two polls, by the image records that they wrote. Sans-I/O.
+
+containerd publishes an event when an image record is created or updated. A pull writes a record, but so do an import, a
+builder, a tag command and the CRI plugin's own bookkeeping. Two facts about the content distinguish a pull: its label
+names the registry and the repository in the record's name, and each pull updates that label, even if every byte was
+cached. The others update the record only, or write content without such a label.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from pulltrace.agent.model import Blob, ImageRecord, Lease, Resources
+from pulltrace.agent.pull import Pull, Seen
+from pulltrace.agent.records import is_tagless, reference_of, source_of_reference
+
+SHORT = "image-"
+"""Prefix of the id of a pull that no poll saw."""
+
+MAX_TARGETS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An image record that was written since the last poll, and the index or manifest that it points at."""
+
+    record: ImageRecord
+    blob: Blob
+
+
+class ShortPulls:
+    """Remembers until when the pulls of each image are accounted for, so that none is reported twice."""
+
+    def __init__(self) -> None:
+        self._accounted: dict[str, float] = {}
+
+    def account(self, targets: Iterable[str], now: float) -> None:
+        """Record that a pull of the image with these targets has been reported as ended."""
+        for target in targets:
+            self._accounted.pop(target, None)
+            self._accounted[target] = now
+        for target in list(self._accounted)[:-MAX_TARGETS]:
+            del self._accounted[target]
+
+    def find(self, changes: Iterable[Change], pulls: Collection[Pull], since: float) -> list[Pull]:
+        """Return the pulls that began after ``since`` and that no poll has seen. ``pulls`` are the known ones."""
+        known = {target for pull in pulls for target in _targets(pull)}
+        found: dict[str, Change] = {}
+        for change in sorted(changes, key=_precedence):
+            if change.record.target not in known and self._is_pull(change, since):
+                found.setdefault(change.record.target, change)
+        return [_ended(change, since) for change in found.values()]
+
+    def _is_pull(self, change: Change, since: float) -> bool:
+        reference, blob = reference_of(change.record.name), change.blob
+        if reference is None or source_of_reference(reference) not in blob.sources:
+            return False
+        updated_at = max(blob.updated_at, blob.created_at)
+        return since <= updated_at <= change.record.updated_at and updated_at > self._accounted.get(
+            change.record.target, 0.0
+        )
+
+
+def must_wait(pulls: Collection[Pull]) -> bool:
+    """Return whether a pull ends now of which only the lease was seen: the new record may be its own."""
+    return any(pull.seen is Seen.LEASE for pull in pulls)
+
+
+def _targets(pull: Pull) -> Iterable[str]:
+    return (*pull.resources.content, *(pull.image.targets if pull.image else ()))
+
+
+def _precedence(change: Change) -> tuple[bool, float]:
+    """Return a sort key: a tag before a digest, and the record that was written first, because a pull precedes tags."""
+    return is_tagless(change.record), change.record.updated_at
+
+
+def _ended(change: Change, since: float) -> Pull:
+    """Return a pull that has ended. It first fetched the index or manifest, or labelled the cached one."""
+    record, blob = change.record, change.blob
+    began_at = blob.created_at if blob.created_at >= since else blob.updated_at
+    lease = Lease(f"{SHORT}{record.target[7:19]}-{record.updated_at:.3f}", began_at)
+    pull = Pull(lease, inherited=False, moved_at=began_at, record=record.name)
+    pull.resources, pull.seen_at = Resources(content=frozenset({record.target})), since
+    if reference := reference_of(record.name):
+        pull.source, pull.traced = source_of_reference(reference), True
+    return pull
