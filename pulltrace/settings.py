@@ -188,6 +188,7 @@ class AgentSettings(_Both):
     heartbeat_interval: float = _var("HEARTBEAT_INTERVAL", _duration("500ms"), "10s")
     agent_token_file: str | None = _var("AGENT_TOKEN_FILE", _file, without="AGENT_TOKEN")
     server_ca_file: str | None = _var("SERVER_CA_FILE", _file)
+    registry_hosts_dir: str | None = _var("REGISTRY_HOSTS_DIR", _file)
 
 
 def load(kind: type[Settings], environ: Mapping[str, str]) -> Settings:

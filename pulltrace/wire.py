@@ -107,6 +107,7 @@ class Factor(StrEnum):
     """The factor that limits a pull. ``docs/verdicts.md`` has the rule for each."""
 
     REGISTRY = "registry"
+    MIRROR = "mirror"
     NETWORK = "network"
     DISK = "disk"
     CPU = "cpu"
@@ -114,6 +115,7 @@ class Factor(StrEnum):
     SLOTS = "slots"
     LAYER = "layer"
     RATE_LIMIT = "rate_limit"
+    SNAPSHOTTER = "snapshotter"
     UNKNOWN = "unknown"
 
 
@@ -390,12 +392,25 @@ class NodeStatus(_Wire, frozen=True):
     load: NodeLoad | None = None
 
 
+class OwnerPulls(_Wire, frozen=True):
+    """The pulls of one owner from one registry in the last hour."""
+
+    owner: str
+    pulls: int
+
+
 class RegistryStatus(_Wire, frozen=True):
-    """One registry, with the pulls of all nodes combined."""
+    """One registry, with the pulls of all nodes combined.
+
+    ``pulls_last_hour`` counts the attempts that ended, including those for which every layer was cached, because
+    registries count those too. ``owners`` are the owners with the most of them.
+    """
 
     registry: str
     active_pulls: int
     bytes_per_sec: float
+    pulls_last_hour: int = 0
+    owners: list[OwnerPulls] | None = None
 
 
 class NodeList(_Wire, frozen=True):

@@ -15,6 +15,7 @@ import msgspec
 
 from pulltrace import __version__
 from pulltrace.agent.http_client import HttpError, Poster, Response
+from pulltrace.agent.registry_hosts import RegistryHosts
 from pulltrace.logs import fields
 from pulltrace.settings import AgentSettings
 from pulltrace.wire import MAX_PULLS, MAX_REPORT, AgentReport, NodeLoad, PullState, ReportResponse, to_time
@@ -50,6 +51,7 @@ class Reporter:
     def __init__(self, settings: AgentSettings) -> None:
         self._settings = settings
         headers = {"User-Agent": f"pulltrace/{__version__}", "Content-Type": "application/json"}
+        self._hosts = RegistryHosts(settings.registry_hosts_dir)
         self._poster = Poster(f"{settings.server_url}/api/v1/report", headers, settings.server_ca_file)
         self._boot_id = secrets.token_hex(8)
         self._sequence = 0
@@ -79,6 +81,7 @@ class Reporter:
 
     def offer(self, live: list[PullState], ended: list[PullState]) -> None:
         """Take the node's newest state: every live pull, and the pulls that ended since the last offer."""
+        live, ended = self._hosts.complete(live), self._hosts.complete(ended)
         self._live = live
         self._unacknowledged |= {pull.id: msgspec.json.encode(pull) for pull in ended}
         _drop_oldest(self._unacknowledged, MAX_UNACKNOWLEDGED)

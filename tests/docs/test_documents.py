@@ -33,6 +33,7 @@ SHOWN = (
     wire.RolloutNodes,
     wire.NodeStatus,
     wire.RegistryStatus,
+    wire.OwnerPulls,
     wire.NodeLoad,
     wire.Bound,
     wire.PodStart,

@@ -10,12 +10,15 @@ from pulltrace.server.kubernetes.demand import ImageDemand
 from pulltrace.server.pulls.limiting import limiting_factor, unexplained
 from pulltrace.server.pulls.node import Pull
 from pulltrace.server.pulls.paces import Paces
+from pulltrace.server.pulls.quota import Quota
 from pulltrace.server.pulls.usual import Estimate, Usual
 from pulltrace.server.pulls.verdict import queued, rate_limited
-from pulltrace.wire import Bound, ErrorReason, Factor, PullPhase
+from pulltrace.wire import Bound, ErrorReason, Factor, PullPhase, PullStatus
 
 SLOWER = 1.5
 """Factor from which a pull is slower than usual, provided that it also exceeds the 90th percentile."""
+NO_OWNER = "no known pod"
+"""The owner of a pull for which no pod was seen waiting."""
 SLOWER_SECONDS = 10.0
 """A pull that takes less time than this beyond the usual is not slow."""
 
@@ -56,6 +59,7 @@ class Analysis:
     def __init__(self) -> None:
         self.paces = Paces()
         self.usual = Usual()
+        self.quota = Quota()
 
     def forget(self, node: str) -> None:
         """Drop a node that the server has forgotten."""
@@ -70,17 +74,28 @@ class Analysis:
         bound = self._bound(pull, subject, took, now)
         return Insight(bound, usual, _slower(took, usual) if pull.phase is not PullPhase.FAILED else None)
 
-    def of_demand(self, demand: ImageDemand, subject: Subject) -> Insight:
+    def ended(self, pull: PullStatus) -> None:
+        """Count an attempt that has ended for the limits of its registry."""
+        if pull.registry and pull.completed_at:
+            pod = next(iter(pull.pods or ()), None)
+            owner = f"{pod.owner or pod.pod_name} in {pod.namespace}" if pod else NO_OWNER
+            self.quota.record(pull.registry, owner, pull.completed_at.timestamp())
+
+    def of_demand(self, demand: ImageDemand, subject: Subject, now: float) -> Insight:
         """Judge an image that no agent observes being pulled."""
         if demand.pulling:
             return Insight(queued(subject.ahead), self._estimate(subject))
         if demand.failure and demand.failure.reason is ErrorReason.RATE_LIMITED:
-            return Insight(rate_limited(subject.registry))
+            return Insight(self._rate_limited(subject.registry, now))
         return Insight()
+
+    def _rate_limited(self, registry: str, now: float) -> Bound:
+        owners = self.quota.owners(registry, now)
+        return rate_limited(registry, *(owners[0] if owners else ("", 0)), sum(count for _, count in owners))
 
     def _bound(self, pull: Pull, subject: Subject, took: float, now: float) -> Bound | None:
         if subject.reason is ErrorReason.RATE_LIMITED:
-            return rate_limited(subject.registry)
+            return self._rate_limited(subject.registry, now)
         if pull.ended_at is None:
             pull.verdict.add(limiting_factor(pull, self.paces, now), now)
             return pull.verdict.live(took, unexplained(pull, now))

@@ -186,7 +186,7 @@ class Arrival:
             _correct(pull, demand)
         status = (
             (pull and self._of_pull(pull, stall_timeout, analysis, now))
-            or (demand and self._of_want(demand, analysis))
+            or (demand and self._of_want(demand, analysis, now))
             or (not demand and self._given_up(now))
         )
         if not status or status == self.status:
@@ -215,7 +215,7 @@ class Arrival:
         self._presumed = pull.presumed and not failure
         return status_of(pull, self._told(self._number, failure, self.waited_behind), stall_timeout, analysis, now)
 
-    def _of_want(self, demand: ImageDemand, analysis: Analysis) -> PullStatus | None:
+    def _of_want(self, demand: ImageDemand, analysis: Analysis, now: float) -> PullStatus | None:
         """What the kubelet alone can tell: that the image is queued, could not be had, or came unseen."""
         told = self.status
         failure = None if demand.pulling else demand.failure
@@ -229,7 +229,7 @@ class Arrival:
             return None
         self._presumed, self._failure = False, failure
         self._begun = demand.since if demand.heard else -math.inf
-        return status_without_pull(demand, self._told(attempt, failure, self.ahead), analysis)
+        return status_without_pull(demand, self._told(attempt, failure, self.ahead), analysis, now)
 
     def _given_up(self, now: float) -> PullStatus | None:
         """The kubelet asked again, and before anything came of it the pods were gone."""

@@ -27,8 +27,10 @@ from pulltrace.server.pulls.outcomes import Outcomes
 from pulltrace.server.pulls.startup import Startup
 from pulltrace.server.pulls.views import count_slow_nodes, count_waiting
 from pulltrace.settings import ServerSettings
-from pulltrace.wire import AgentReport, NodeList, NodeStatus, RegistryStatus, to_time
+from pulltrace.wire import AgentReport, NodeList, NodeStatus, OwnerPulls, RegistryStatus, to_time
 
+TOP_OWNERS = 5
+"""Owners that are published for each registry."""
 SLOW_LATELY = 600.0
 """Seconds for which a node counts as slow after a slow pull has ended."""
 
@@ -89,7 +91,7 @@ class Hub:
         self._analysis = Analysis()
         self._correlation = Correlation(settings.stall_timeout, self._analysis)
         self.startup = Startup(clock())
-        self._outcomes = Outcomes(metrics, waits=cluster is not None)
+        self._outcomes = Outcomes(metrics, self._analysis, waits=cluster is not None)
         self._dirty: set[str] = set()
         self._woken_at = 0.0
         self._dropped = 0
@@ -164,7 +166,8 @@ class Hub:
     def nodes(self) -> NodeList:
         """Every node and registry, as they are now."""
         now = self._clock()
-        registries: dict[str, tuple[int, float]] = {}
+        quota = self._analysis.quota
+        registries: dict[str, tuple[int, float]] = dict.fromkeys(quota.registries(), (0, 0.0))
         nodes = []
         for node in self._pulls.nodes.values():
             for pull in node.active.values():
@@ -175,9 +178,9 @@ class Hub:
         return NodeList(
             nodes=sorted(nodes, key=lambda node: node.name),
             registries=[
-                RegistryStatus(registry=host, active_pulls=count, bytes_per_sec=round(rate, 1))
+                status
                 for host, (count, rate) in sorted(registries.items())
-                if host
+                if host and (status := _registry_status(host, count, rate, quota.owners(host, now)))
             ],
         )
 
@@ -225,6 +228,19 @@ class Hub:
     def _log_node(self, node: Node) -> None:
         level = logging.INFO if node.name in self._pulls.nodes else logging.DEBUG
         _log.log(level, "node.%s", node.state.value, extra=fields(node=node.name))
+
+
+def _registry_status(host: str, active: int, rate: float, owners: list[tuple[str, int]]) -> RegistryStatus | None:
+    """None for a registry without a pull, now or in the last hour."""
+    if not active and not owners:
+        return None
+    return RegistryStatus(
+        registry=host,
+        active_pulls=active,
+        bytes_per_sec=round(rate, 1),
+        pulls_last_hour=sum(count for _, count in owners),
+        owners=[OwnerPulls(owner=owner, pulls=count) for owner, count in owners[:TOP_OWNERS]] or None,
+    )
 
 
 def _node_status(node: Node, now: float) -> NodeStatus:

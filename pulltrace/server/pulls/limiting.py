@@ -7,7 +7,7 @@ node. Where none does, nothing is concluded.
 from pulltrace.server.pulls.node import Node, Pull
 from pulltrace.server.pulls.paces import Paces
 from pulltrace.server.pulls.verdict import NOTHING, Moment
-from pulltrace.wire import Factor, LayerPhase, LayerState, NodeLoad, PullPhase
+from pulltrace.wire import SNAPSHOTTER, Factor, LayerPhase, LayerState, NodeLoad, PullPhase
 
 BUSY_DISK, DISK_PRESSURE = 80.0, 40.0
 """Percent of time from which a disk is a limit: its busy time, and the time in which some task waited for I/O."""
@@ -23,6 +23,12 @@ DROPPED = 0.67
 """A pull's rate with its last layer, as a share of that with several: above it, connections are not the limit."""
 FULL_LINE = 0.85
 """Share of the node's best total rate from which its line is full."""
+DIAL_TIMEOUT = 30.0
+"""Seconds for which containerd tries to connect to a host before it tries the next one."""
+DIAL_TOLERANCE = 5.0
+"""Seconds by which a wait may differ from it: polls, and what the request itself takes."""
+MIRROR_WAITS = 2
+"""Waits of that length after which the mirror is taken to be dead."""
 SLOTS = 3
 """containerd's default for downloads at the same time."""
 
@@ -33,15 +39,16 @@ def limiting_factor(pull: Pull, paces: Paces, now: float) -> Moment:
     """Return what limits a live pull at this moment, as far as measurements show it."""
     layers = pull.state.layers or []
     load = pull.node.load_at(now)
+    dead_mirror = _dead_mirror(pull, now)
     if pull.phase is PullPhase.EXTRACTING:
         return _disk(load) or _cpu(load) or NOTHING
     missing = [layer for layer in layers if layer.state in _OPEN]
     mine = [layer for layer in missing if not layer.fetched_by]
     downloading = [layer for layer in mine if layer.state is LayerPhase.DOWNLOADING]
     if missing and not mine:
-        return _fetched_elsewhere(pull, missing)
+        return _snapshotter(pull, missing, load) or _fetched_elsewhere(pull, missing)
     if not downloading:
-        return _no_slot(pull) or NOTHING
+        return dead_mirror or _no_slot(pull) or NOTHING
     rate = pull.arriving.rate(now)
     if rate <= 0.0:
         return _disk(load) or NOTHING
@@ -94,6 +101,43 @@ def _cpu(load: NodeLoad | None) -> Moment | None:
     sentence = "Unpacking waits for the CPU {cpuPressurePercent} of the time, and for I/O {ioPressurePercent}."
     figures = {"cpuPressurePercent": load.cpu_pressure, "ioPressurePercent": load.io_pressure}
     return Moment(Factor.CPU, sentence, (), figures)
+
+
+def _snapshotter(pull: Pull, missing: list[LayerState], load: NodeLoad | None) -> Moment | None:
+    """The snapshotter fetches what is missing, out of the agent's sight."""
+    count = sum(layer.fetched_by == SNAPSHOTTER for layer in missing)
+    if not count:
+        return None
+    sentence = "The snapshotter {} fetches {layersMissing} layers itself; their bytes cannot be observed."
+    name = pull.state.snapshotter or pull.node.snapshotter
+    return _disk(load) or Moment(Factor.SNAPSHOTTER, sentence, (name,), {"layersMissing": float(count)})
+
+
+def _dead_mirror(pull: Pull, now: float) -> Moment | None:
+    """The pull stands still, and has waited before for as long as containerd tries a host that does not respond."""
+    verdict, via = pull.verdict, pull.state.via
+    if not via:
+        return None
+    progress = (pull.phase, len(pull.state.layers or ()), pull.state.total_known, pull.arriving.total)
+    waited = now - (verdict.progress_at or pull.started_at)
+    figures = {"secondsPerRequest": DIAL_TIMEOUT}
+    sentence = "Mirror {} does not respond: requests wait {secondsPerRequest} s until containerd tries the next host."
+    moment = Moment(Factor.MIRROR, sentence, (via[0],), figures)
+    if progress != verdict.progress:
+        first = verdict.progress is None
+        verdict.progress, verdict.progress_at = progress, pull.started_at if first else now
+        if not first and _is_dial_timeout(waited):
+            verdict.waits.append(waited)
+            if len(verdict.waits) == MIRROR_WAITS:
+                verdict.credit(moment, sum(verdict.waits))
+        return None
+    return moment if len(verdict.waits) >= MIRROR_WAITS else None
+
+
+def _is_dial_timeout(seconds: float) -> bool:
+    """One or several requests in a row have waited for a connection."""
+    beyond = (seconds + DIAL_TOLERANCE / 2) % DIAL_TIMEOUT
+    return seconds >= DIAL_TIMEOUT - DIAL_TOLERANCE / 2 and beyond <= DIAL_TOLERANCE * max(seconds // DIAL_TIMEOUT, 1.0)
 
 
 def _fetched_elsewhere(pull: Pull, missing: list[LayerState]) -> Moment:

@@ -7,6 +7,7 @@ import logging
 
 from pulltrace.logs import fields
 from pulltrace.server.metrics import Metrics
+from pulltrace.server.pulls.analysis import Analysis
 from pulltrace.server.pulls.node import Pull
 from pulltrace.wire import ErrorReason, Factor, PullPhase, PullStatus
 
@@ -19,8 +20,9 @@ _log = logging.getLogger(__name__)
 class Outcomes:
     """``waits`` when there is somebody who may tell causes later."""
 
-    def __init__(self, metrics: Metrics, *, waits: bool) -> None:
+    def __init__(self, metrics: Metrics, analysis: Analysis, *, waits: bool) -> None:
         self._metrics = metrics
+        self._analysis = analysis
         self._waits = waits
         self._unexplained: dict[str, tuple[float, PullStatus]] = {}  # in the order of their ends
 
@@ -67,6 +69,7 @@ class Outcomes:
 
     def _ended(self, pull: PullStatus) -> None:
         self._metrics.ended(pull)
+        self._analysis.ended(pull)
         seconds = (pull.completed_at - pull.started_at).total_seconds() if pull.completed_at else 0.0
         if pull.status is PullPhase.COMPLETED:
             rate = round(pull.downloaded_bytes / seconds) if seconds else None

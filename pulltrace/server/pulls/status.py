@@ -122,14 +122,14 @@ def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, analysi
     )
 
 
-def status_without_pull(demand: ImageDemand, context: ArrivalContext, analysis: Analysis) -> PullStatus:
+def status_without_pull(demand: ImageDemand, context: ArrivalContext, analysis: Analysis, now: float) -> PullStatus:
     """An image that nobody is seen pulling: it waits for its turn, could not be had, or came unseen."""
     phase, ended_at = PullPhase.QUEUED, None
     if demand.pulled_at is not None:
         phase, ended_at = PullPhase.COMPLETED, demand.pulled_at
     elif demand.failure and not demand.pulling:
         phase, ended_at = PullPhase.FAILED, max(demand.failure.at, demand.since)
-    insight = analysis.of_demand(demand, _subject(context, demand, None, context.reason))
+    insight = analysis.of_demand(demand, _subject(context, demand, None, context.reason), now)
     return PullStatus(
         id=context.id,
         node_name=demand.node,

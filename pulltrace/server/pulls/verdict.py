@@ -57,9 +57,15 @@ class _Held:
 class Verdict:
     """What has limited one pull so far."""
 
-    __slots__ = ("_at", "_held", "_moment", "best_rate")
+    __slots__ = ("_at", "_held", "_moment", "best_rate", "progress", "progress_at", "waits")
 
     def __init__(self) -> None:
+        self.progress: tuple[object, ...] | None = None
+        """The state that changes with each step of the pull."""
+        self.progress_at = 0.0
+        """When it last changed."""
+        self.waits: list[float] = []
+        """Seconds of each wait as long as the time after which containerd gives a mirror up."""
         self.best_rate = 0.0
         """Bytes per second with several connections, the best so far."""
         self._at: float | None = None
@@ -76,6 +82,12 @@ class Verdict:
             if factor is not moment.by:
                 held.score = max(held.score - seconds, 0.0)
         self._held.setdefault(moment.by, _Held()).add(moment, seconds)
+
+    def credit(self, moment: Moment, seconds: float) -> None:
+        """Count time that was ``unknown`` for a factor that has only now been identified."""
+        self._held.setdefault(moment.by, _Held()).add(moment, seconds)
+        if unknown := self._held.get(Factor.UNKNOWN):
+            unknown.seconds, unknown.score = max(unknown.seconds - seconds, 0.0), 0.0
 
     @property
     def seconds(self) -> dict[Factor, float]:

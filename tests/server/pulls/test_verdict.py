@@ -5,8 +5,9 @@ import logging
 import pytest
 
 from pulltrace.demo.pod_events import PodEvents, pod
+from pulltrace.server.kubernetes.objects import PodGone
 from pulltrace.server.pulls.verdict import HOLDS
-from pulltrace.wire import Factor, LayerPhase, NodeLoad, PullPhase, to_time
+from pulltrace.wire import SNAPSHOTTER, Factor, LayerPhase, NodeLoad, PullPhase, to_time
 from tests.server.build import MIB, NOW, World, layer, pull
 from tests.server.kubernetes.test_cluster import event, seen
 from tests.server.pulls.test_arrival import Joined
@@ -244,6 +245,75 @@ def test_a_rate_limit_is_a_verdict_whether_an_agent_observed_the_pull_or_not() -
     assert world.one.bound.by is Factor.RATE_LIMIT
     assert world.one.bound.why.startswith("docker.io limits how many pulls it serves")
     assert world.metric("pulls_bound_total", by="rate_limit") == 1
+
+
+def test_a_rate_limit_names_the_owner_with_the_most_pulls_cached_ones_included() -> None:
+    world = Joined()
+    for number in range(4):
+        owner = ("ReplicaSet", "web-5d4f7c9b8d") if number else ("Job", "nightly")
+        waiting = PodEvents(pod(f"p{number}", "node-1", {"app": "nginx:1.27"}, at=NOW, owner=owner))
+        at = 10 * number
+        world.tell(seen(waiting), event(waiting.pulling("app", NOW + at)), at=at + 1)
+        cached = layer("a", 0, state=LayerPhase.CACHED, cached_bytes=100 * MIB)
+        ended = {"status": PullPhase.COMPLETED, "ended_at": NOW + at + 2, "image_ref": "docker.io/library/nginx:1.27"}
+        world.say(pull(f"lease-{number}", cached, at=NOW + at + 1, **ended), at=at + 3)
+        world.tell(event(waiting.pulled("app", NOW + at + 2)), PodGone(waiting.pod["metadata"]["uid"]), at=at + 4)
+    refused = PodEvents(pod("refused", "node-1", {"app": "redis:7"}, at=NOW))
+    error = "unexpected status from GET request to https://x/v2/library/redis/manifests/7: 429 Too Many Requests"
+    world.tell(seen(refused), event(refused.pulling("app", NOW + 50)), at=50)
+    world.tell(event(refused.failed("app", NOW + 51, error)), at=52)
+    bound = newest(world).bound
+    assert bound.why.endswith(
+        "In the last hour this cluster pulled from it 4 times, most often for Deployment/web in default (3)."
+    )
+    assert bound.figures == {"pullsLastHour": 4.0, "pullsOfOwner": 3.0}
+    (registry,) = world.hub.nodes().registries
+    assert (registry.registry, registry.active_pulls, registry.pulls_last_hour) == ("docker.io", 0, 5)
+    assert (registry.owners[0].owner, registry.owners[0].pulls) == ("Deployment/web in default", 3)
+    world.at(3700)
+    assert world.hub.nodes().registries == []
+
+
+def test_layers_that_the_snapshotter_fetches_are_its_own_limit() -> None:
+    world = World()
+    for second in range(1, 20):
+        hidden = [layer(name, 0, state=LayerPhase.WAITING, fetched_by=SNAPSHOTTER) for name in "ab"]
+        world.say(pull("lease-1", *hidden, at=NOW, snapshotter="soci"), at=second, load=CALM)
+    assert world.one.bound.by is Factor.SNAPSHOTTER
+    assert world.one.bound.why == "The snapshotter soci fetches 2 layers itself; their bytes cannot be observed."
+
+
+VIA = {"via": ["http://10.0.0.9:5000"]}
+
+
+@pytest.mark.parametrize(
+    ("via", "resolved", "first_byte", "by"),
+    [
+        (VIA, 31, 63, Factor.MIRROR),
+        (VIA, 62, 93, Factor.MIRROR),
+        ({}, 31, 63, Factor.UNKNOWN),
+        (VIA, 31, 50, Factor.UNKNOWN),
+        (VIA, 10, 20, Factor.UNKNOWN),
+    ],
+)
+def test_a_dead_first_mirror_costs_a_connection_timeout_per_request(via, resolved, first_byte, by) -> None:
+    world = World()
+    for second in range(1, first_byte + 30):
+        if second < resolved:
+            state = pull("lease-1", at=NOW, status=PullPhase.RESOLVING, total_known=False, **via)
+        elif second < first_byte:
+            state = pull("lease-1", layer("a", 0, state=LayerPhase.WAITING), at=NOW, **via)
+        else:
+            state = pull("lease-1", layer("a", (second - first_byte + 1) * MIB), at=NOW, **via)
+        world.say(state, at=second, load=CALM)
+    ended = {"status": PullPhase.COMPLETED, "ended_at": NOW + first_byte + 30}
+    world.say(
+        pull("lease-1", layer("a", 100 * MIB, state=LayerPhase.EXTRACTED), at=NOW, **(via | ended)), at=first_byte + 30
+    )
+    assert world.one.bound.by is by
+    if by is Factor.MIRROR:
+        assert world.one.bound.why.startswith("Mirror http://10.0.0.9:5000 does not respond: requests wait 30 s")
+        assert world.one.via == VIA["via"]
 
 
 def test_a_short_pull_and_one_without_an_explanation_are_unknown() -> None:

@@ -9,6 +9,7 @@ import { earliestStart, ordinal, type QueuePlace } from './queue'
 
 const WORDS: Readonly<Record<LimitName, string>> = {
   registry: 'registry',
+  mirror: 'mirror',
   network: 'network',
   disk: 'disk',
   cpu: 'CPU',

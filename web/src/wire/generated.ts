@@ -131,11 +131,13 @@ export const FACTOR = [
   'cpu',
   'disk',
   'layer',
+  'mirror',
   'network',
   'queue',
   'rate_limit',
   'registry',
   'slots',
+  'snapshotter',
   'unknown',
 ] as const
 export type Factor = (typeof FACTOR)[number]
@@ -260,6 +262,13 @@ export interface RegistryStatus {
   readonly registry: string
   readonly activePulls: number
   readonly bytesPerSec: number
+  readonly pullsLastHour?: number
+  readonly owners?: readonly OwnerPulls[]
+}
+
+export interface OwnerPulls {
+  readonly owner: string
+  readonly pulls: number
 }
 
 export interface Hello {

@@ -46,7 +46,7 @@ interface WireThroughput {
 }
 
 const PHASES = [...PULL_PHASE, 'unobserved'] as const
-const LIMITS = [...FACTOR, 'snapshotter'] as const
+const LIMITS = FACTOR
 const CONTAINER_STATES = [...PHASES, 'waiting'] as const
 const CONTAINER_KINDS = ['init', 'app', 'ephemeral', 'volume'] as const
 

@@ -1,0 +1,93 @@
+"""The mirrors that containerd is configured to try before a registry, from ``certs.d/<host>/hosts.toml``.
+
+Read-only and optional (``PULLTRACE_REGISTRY_HOSTS_DIR``). The format is containerd's
+(https://github.com/containerd/containerd/blob/main/docs/hosts.md). A file that cannot be read names no mirrors. Which
+host delivered the bytes is not known: this is the configuration.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from msgspec.structs import replace
+
+from pulltrace.logs import fields
+from pulltrace.wire import PullState
+
+MAX_FILE = 64 << 10
+MAX_MIRRORS = 8
+MAX_REGISTRIES = 64
+FRESH = 60.0
+"""Seconds for which a file is not read again: containerd itself reads it at each pull."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
+_log = logging.getLogger(__name__)
+
+
+class RegistryHosts:
+    """The folder. Without one (None) no pull has mirrors."""
+
+    def __init__(self, folder: str | None) -> None:
+        self._folder = folder
+        self._known: dict[str, tuple[float, list[str]]] = {}
+
+    def complete(self, pulls: Sequence[PullState]) -> list[PullState]:
+        """Return the pulls with the mirrors of their registries."""
+        if self._folder is None:
+            return list(pulls)
+        return [replace(pull, via=self.of(pull.registry) or None) if pull.registry else pull for pull in pulls]
+
+    def of(self, registry: str) -> list[str]:
+        """Return the mirrors of a registry, in the order in which containerd tries them."""
+        now = time.monotonic()
+        known = self._known.get(registry)
+        if known and now - known[0] < FRESH:
+            return known[1]
+        mirrors = self._read(registry)
+        if len(self._known) >= MAX_REGISTRIES:
+            self._known.clear()
+        self._known[registry] = now, mirrors
+        return mirrors
+
+    def _read(self, registry: str) -> list[str]:
+        if not _NAME.fullmatch(registry):
+            return []
+        for name in (registry, "_default"):
+            try:
+                with open(f"{self._folder}/{name}/hosts.toml", "rb") as file:  # noqa: PTH123  # pathlib costs 1 MiB
+                    text = file.read(MAX_FILE + 1)
+            except OSError:
+                continue
+            return mirrors_in(text, registry)
+        return []
+
+
+def mirrors_in(text: bytes, registry: str) -> list[str]:
+    """Return the hosts that serve pulls, apart from the registry itself."""
+    import tomllib  # noqa: PLC0415  # a MiB of code that nodes without this setting need not hold
+
+    try:
+        if len(text) > MAX_FILE:
+            raise ValueError("is too large")
+        document: dict[str, Any] = tomllib.loads(text.decode())
+    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        _log.debug("hosts.toml not read", extra=fields(registry=registry, error=str(error)))
+        return []
+    hosts = document.get("host")
+    found = []
+    for url, host in hosts.items() if isinstance(hosts, dict) else ():
+        capabilities = host.get("capabilities") if isinstance(host, dict) else None
+        pulls = capabilities is None or (isinstance(capabilities, list) and "pull" in capabilities)
+        if pulls and _host(url) not in (registry, _host(str(document.get("server", "")))):
+            found.append(url[:256])
+    return found[:MAX_MIRRORS]
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url if "//" in url else f"//{url}").hostname or ""
+    except ValueError:
+        return ""

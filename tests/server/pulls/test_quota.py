@@ -1,0 +1,24 @@
+"""Pulls from each registry in the last hour, by owner."""
+
+from pulltrace.server.pulls.quota import HOUR, MAX_PULLS, MAX_REGISTRIES, Quota
+
+
+def test_owners_are_counted_for_an_hour_the_most_first():
+    quota = Quota()
+    for at, owner in ((0, "a"), (10, "b"), (20, "b"), (30, "c")):
+        quota.record("docker.io", owner, at)
+    assert quota.owners("docker.io", 40) == [("b", 2), ("a", 1), ("c", 1)]
+    assert quota.owners("docker.io", HOUR + 15) == [("b", 1), ("c", 1)]
+    assert quota.owners("docker.io", HOUR + 30) == []
+    assert quota.owners("quay.io", 40) == []
+
+
+def test_memory_is_bounded():
+    quota = Quota()
+    for number in range(MAX_PULLS + 10):
+        quota.record("docker.io", f"owner {number}", number / MAX_PULLS)
+    assert len(quota.owners("docker.io", 2)) == MAX_PULLS
+    for number in range(MAX_REGISTRIES + 5):
+        quota.record(f"r{number}", "a", 2)
+    assert len(list(quota.registries())) == MAX_REGISTRIES
+    assert quota.owners("docker.io", 2) == []
