@@ -12,7 +12,7 @@ NPM := $(shell node -e 'const [a, b] = process.versions.node.split("."); process
 NO_NPM := npm with Node 20.19 or newer was not found
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo free-port cluster test lint format web web-test parts stubs pins schema chart chart-readme licences docs bench soak fuzz reliability clean
+.PHONY: help install demo free-port cluster unit coverage test lint format web web-test parts stubs pins schema chart chart-readme licences docs bench soak fuzz reliability clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,22 @@ free-port:
 
 cluster: install .make/dev parts ## A one-node cluster with a real kubelet, and the dashboard beside it: http://127.0.0.1:8080 (as root)
 	@exec $(BIN)/python -m tests.real.local_cluster
+
+# Without tests that start programs, use real components or search long for examples.
+UNIT := tests/agent tests/server tests/contract tests/test_images.py tests/test_logs.py tests/test_settings.py
+NOT_UNIT := $(addprefix tests/,agent/test_process.py agent/test_invariants.py server/test_run.py server/test_tls.py server/test_metrics.py \
+  server/api/test_openapi.py server/pulls/test_lives.py server/pulls/test_invariants.py)
+
+unit: .make/dev .make/npm ## The fast tests, for the time between two edits: no root, only Python and Node
+	EXAMPLES_PROFILE=quick $(BIN)/python -m pytest -q -n $(WORKERS) $(addprefix --ignore=,$(NOT_UNIT)) \
+	  -m "not real and not cluster and not browser and not chart and not kubelet" $(UNIT) $(ARGS)
+	$(if $(NPM),cd web && npm test --silent,@echo "unit: $(NO_NPM), so the dashboard's unit tests do not run")
+
+coverage: .make/dev ## Which lines the fast tests execute: a table, and htmlcov/
+	EXAMPLES_PROFILE=quick $(BIN)/python -m coverage run -m pytest -q -p no:xdist $(addprefix --ignore=,$(NOT_UNIT)) \
+	  -m "not real and not cluster and not browser and not chart and not kubelet" $(UNIT) $(ARGS)
+	$(BIN)/python -m coverage report --skip-covered
+	$(BIN)/python -m coverage html --quiet
 
 test: install .make/dev parts web-test ## Every test except those of `make reliability`; installs what they need
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --ignore tests/faults --ignore tests/kubelet $(ARGS)
@@ -70,8 +86,10 @@ fuzz: .make/dev ## Fuzz all code that reads foreign data, a minute each (ARGS="-
 chart: .make/dev ## Lint the chart and test it: rendering, alerts, a real API server, releases
 	$(BIN)/python -m pytest tests/chart tests/release $(ARGS)
 
-chart-readme: .make/dev ## Make the chart's README from its values
-	$(BIN)/python .github/scripts/chart_readme.py
+chart-readme: .make/dev ## Make the chart's README from its values, with helm-docs
+	@$(BIN)/python -m tests.real.parts --require helm-docs
+	$$($(BIN)/python -c 'from tests.real.versions import HELM_DOCS; print(HELM_DOCS.path)') --chart-search-root charts/pulltrace \
+	  --sort-values-order file --log-level warning
 
 licences: .make/dev ## Make docs/licences.md, the licences of everything that is shipped
 	$(BIN)/python .github/scripts/licences.py

@@ -1,7 +1,6 @@
 """Every value of the chart, one by one, with its effect on the rendered objects."""
 
-import importlib.util
-from pathlib import Path
+import re
 from typing import Any
 
 import pytest
@@ -618,11 +617,5 @@ def test_the_limit_of_a_slow_registry_is_in_its_alert() -> None:
 
 
 def test_every_value_has_a_case() -> None:
-    source = Path(__file__).parents[2] / ".github" / "scripts" / "chart_readme.py"
-    spec = importlib.util.spec_from_file_location("chart_readme", source)
-    assert spec is not None
-    assert spec.loader is not None
-    readme = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(readme)
-    documented = {value.path for value in readme.documented(CHART)}
+    documented = set(re.findall(r"^\| `([\w.]+)` \|", (CHART / "README.md").read_text(), re.MULTILINE))
     assert documented == {case[0] for case in CASES} | CHANGED_BY_TEXT

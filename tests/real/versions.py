@@ -130,9 +130,16 @@ ACTIONLINT = Built(
     package="github.com/rhysd/actionlint/cmd/actionlint",
     costs="nobody reads the workflows before GitHub does",
 )
+HELM_DOCS = Built(
+    name="helm-docs",
+    version="1.14.2",
+    module="helm-docs",
+    package="github.com/norwoodj/helm-docs/cmd/helm-docs",
+    costs="the chart's README is neither made nor compared with its values",
+)
 NODE = (KUBELET, SCHEDULER, CONTROLLER_MANAGER, PROXY, SHIM, PAUSE)
 """The programs of a cluster with a real kubelet, beside kube-apiserver and containerd."""
-BUILT = (CONTAINERD_2, CONTAINERD_1_7, APISERVER, *NODE, HELM, ACTIONLINT)
+BUILT = (CONTAINERD_2, CONTAINERD_1_7, APISERVER, *NODE, HELM, ACTIONLINT, HELM_DOCS)
 
 
 def containerds() -> dict[str, Path | None]:
