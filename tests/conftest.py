@@ -1,5 +1,8 @@
-"""Fixtures of every test, and Hypothesis without time limits: the same examples each time, or with
-``EXAMPLES_PROFILE=random`` (the nightly run) new ones, whose seed a failing test prints."""
+"""Fixtures of every test, and profiles of Hypothesis, none of which has a time limit.
+
+The same examples are tried each time; with ``EXAMPLES_PROFILE=quick`` (`make unit`) fewer, and with ``random`` (the
+nightly run) new ones, which a failing test prints.
+"""
 
 import os
 
@@ -9,4 +12,5 @@ pytest_plugins = ["tests.real.fixtures"]
 
 settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("random", parent=settings.get_profile("steady"), derandomize=False, print_blob=True)
+settings.register_profile("quick", parent=settings.get_profile("steady"), max_examples=20)
 settings.load_profile(os.environ.get("EXAMPLES_PROFILE", "steady"))
