@@ -1,4 +1,4 @@
-"""How much the server holds at most. What goes beyond is refused or dropped, and counted, never kept. PURE."""
+"""Sans-I/O. How much the server holds at most. Anything beyond is rejected or dropped, and counted."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,10 @@ from pulltrace.wire import MAX_LAYERS, MAX_PULLS, MAX_REPORT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds of one server; the defaults are those of every installation. Durations in seconds, sizes in bytes."""
+    """Bounds of one server; every installation has the defaults. Durations in seconds, sizes in bytes.
+
+    Where clients share something, ``…_per_address`` is what each address is sure of (see ``api.fair_share``).
+    """
 
     nodes: int = 10_000
     active_per_node: int = MAX_PULLS
@@ -15,13 +18,36 @@ class Limits:
     history_per_node: int = 200
     history: int = 20_000
     tombstones: int = 20_000
-    """Removed pulls and superseded ends that the feed remembers for readers that are behind."""
-    body: int = MAX_REPORT
+    """Removed pulls and superseded ends that the feed keeps for clients that are behind."""
     report_interval: float = 0.5
     readers: int = 256
+    readers_per_address: int = 32
     client_timeout: float = 30.0
-    """A reader that takes nothing for so long is dropped."""
+    """A client that accepts no data for this long is dropped."""
     keep_alive: float = 15.0
-    """A quiet stream has a comment at least this often."""
+    """A quiet stream receives a comment at least this often."""
     tick: float = 0.25
-    """Between two frames of the stream."""
+    """Time between two frames of the stream."""
+
+    connections: int = 12_288
+    connections_per_address: int = 64
+    metrics_connections: int = 256
+    metrics_connections_per_address: int = 16
+    head: int = 16 << 10
+    """A request's target and headers; also the chunk sizes and trailers of a body."""
+    headers: int = 100
+    open_requests: int = 8 << 20
+    """All unfinished heads together."""
+    idle_timeout: float = 30.0
+    """A connection must begin its first request within this time."""
+    head_timeout: float = 10.0
+    body: int = MAX_REPORT
+    body_timeout: float = 10.0
+    bodies: int = 64 << 20
+    bodies_per_address: int = 2 << 20
+    """Bytes of all large reports that are arriving."""
+    lists: int = 16
+    """Lists that are sent at once; the others receive 503."""
+    lists_per_address: int = 4
+    response_timeout: float = 120.0
+    """The longest time that a list may take."""

@@ -4,9 +4,11 @@ Counters count what happens; gauges are made at each scrape from the hub's state
 The text is then made in a thread: for 5,000 nodes that takes too long for a loop that serves streams.
 """
 
+import time
 from collections import Counter as Counts
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
@@ -18,6 +20,8 @@ from pulltrace import __version__
 from pulltrace.wire import ErrorReason, Factor, NodeState, PullPhase, PullStatus, StartPhase
 
 MAX_REGISTRIES = 20
+KEPT = 3600.0
+"""Seconds for which an unused registry keeps its label while others need one."""
 BUCKETS = (1, 5, 10, 20, 30, 60, 120, 180, 240, 300, 360, 480, 600, 900, 1200, 1800, 2700, 3600)
 """The kubelet's own for image pulls, so that the two can be laid over each other."""
 
@@ -50,7 +54,8 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._state = _State(self._host)
-        self._hosts: set[str] = set()
+        self._hosts: dict[str, float] = {}
+        """Registries that have a label of their own, and when each was last used."""
         mine = self.registry
         self._total = Counter("pulltrace_pulls_total", "Pulls that ended.", ["registry", "result"], registry=mine)
         self._duration = Histogram(
@@ -114,6 +119,16 @@ class Metrics:
         self.readers_dropped = Counter(
             "pulltrace_sse_clients_dropped_total", "Readers that took nothing for too long.", registry=mine
         )
+        self._refused = Counter(
+            "pulltrace_http_refused_total",
+            "Connections and requests that were refused before routing.",
+            ["reason"],
+            registry=mine,
+        )
+        self._by_registry = (
+            *(self._total, self._duration, self._usual, self._bytes),
+            *(self._cached, self._remote, self._errors),
+        )
         Info("pulltrace_build", "Which Pulltrace this is.", registry=mine).info({"version": __version__})
         ProcessCollector(registry=self.registry)
         self.registry.register(self._state)
@@ -121,6 +136,10 @@ class Metrics:
     def report(self) -> None:
         """A report was taken."""
         self._reports.inc()
+
+    def refused(self, reason: str) -> None:
+        """Count a connection or request that was refused before routing, for one of a few reasons."""
+        self._refused.labels(reason).inc()
 
     def rejected(self, reason: str) -> None:
         """A report was refused, for one of a few reasons."""
@@ -165,19 +184,31 @@ class Metrics:
             self._remote.labels(host).inc(pull.remote_bytes)
         self._bound.labels((pull.bound.by if pull.bound else Factor.UNKNOWN).value).inc()
 
-    def render(self, accept: str, gauges: Gauges) -> tuple[bytes, str]:
-        """A scrape's body and its content type: OpenMetrics when asked for. Meant for a thread: it takes a while."""
+    def content_type(self, accept: str) -> str:
+        """Return the content type of a scrape: OpenMetrics if the client accepts it."""
+        return choose_encoder(accept)[1]
+
+    def render(self, accept: str, gauges: Gauges) -> bytes:
+        """Return the body of a scrape. Meant for a thread: it takes a while."""
         self._state.gauges = gauges
-        encode, content_type = choose_encoder(accept)
-        return encode(self.registry), content_type
+        return choose_encoder(accept)[0](self.registry)
 
     def _host(self, registry: str | None) -> str:
+        """Return the value of the label: the registry's host, or ``other`` if too many have a label of their own.
+
+        A registry that has not been used for an hour makes way for another one; its series end.
+        """
         if not registry:
             return "unknown"
-        if registry not in self._hosts:
-            if len(self._hosts) >= MAX_REGISTRIES:
+        now = time.monotonic()
+        if registry not in self._hosts and len(self._hosts) >= MAX_REGISTRIES:
+            oldest, used = min(list(self._hosts.items()), key=itemgetter(1))  # a scrape does this in a thread
+            if now - used < KEPT:
                 return "other"
-            self._hosts.add(registry)
+            self._hosts.pop(oldest, None)
+            for metric in self._by_registry:
+                metric.remove_by_labels({"registry": oldest})
+        self._hosts[registry] = now
         return registry
 
 

@@ -1,4 +1,4 @@
-"""The server's process: two listeners in one event loop, the hub's tick, and a clean end."""
+"""The server process: two listeners in one event loop, the hub's tick, and a clean shutdown."""
 
 import asyncio
 import contextlib
@@ -6,16 +6,19 @@ import ctypes
 import gc
 import logging
 import os
+import resource
 import socket
 from collections.abc import Callable, Iterator
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from pulltrace import __version__
 from pulltrace.logs import fields
 from pulltrace.server.api.app import SECURITY_HEADERS, create_app, create_metrics_app
 from pulltrace.server.api.auth import AnonymousAuthenticator, Authenticator, SharedTokenAuthenticator
-from pulltrace.server.api.guard import UNSENT, Guard
+from pulltrace.server.api.fair_share import FairShare
+from pulltrace.server.api.guard import UNSENT, Counting, Listener
 from pulltrace.server.api.token_review import TokenReviewAuthenticator
 from pulltrace.server.kubernetes.api import KubeError
 from pulltrace.server.kubernetes.source import ClusterSource
@@ -26,7 +29,10 @@ from pulltrace.server.tls import Certificate
 from pulltrace.settings import Address, ServerSettings
 
 END_WITHIN = 1.5
-"""Seconds that readers have to take the good-bye."""
+"""Seconds that clients have to receive the last comment of a stream."""
+
+RESERVED_FILES = 128
+"""Open files that are not connections of clients."""
 
 GIVE_BACK_EVERY = 30.0
 """Seconds between two times at which freed memory goes back to the machine: glibc keeps what many readers once took."""
@@ -36,15 +42,15 @@ _log = logging.getLogger(__name__)
 
 
 class ListenError(Exception):
-    """An address cannot be listened on."""
+    """The server cannot listen on an address."""
 
 
 async def serve(
     settings: ServerSettings, *, on_ready: Callable[[int, int], None] | None = None, limits: Limits | None = None
 ) -> None:
-    """Serve until cancelled. ``on_ready`` is told the ports of API and metrics once both answer.
+    """Serve until cancelled. ``on_ready`` receives the ports of API and metrics once both accept connections.
 
-    Raises ``ListenError`` at once, and what a wrong certificate or cluster configuration raises.
+    Raises ``ListenError`` at once, and the errors of an invalid certificate or cluster configuration.
     """
     limits = limits or Limits()
     with _listen(settings.http_addr, limits) as http, _listen(settings.metrics_addr, limits) as metrics:
@@ -53,8 +59,12 @@ async def serve(
         authenticator = _authenticator(settings, source)
         certificate = Certificate.of(settings)
         ports = http.getsockname()[1], metrics.getsockname()[1]
-        main = _Server(create_app(hub, authenticator, source.not_ready), certificate)
-        side = _Server(create_metrics_app(hub))
+        refused = hub.metrics.refused
+        share = FairShare(min(limits.connections, _raise_file_limit()), limits.connections_per_address)
+        app = create_app(hub, authenticator, source.not_ready)
+        main = _Server(app, Listener(limits, share, refused), certificate)
+        share = FairShare(limits.metrics_connections, limits.metrics_connections_per_address)
+        side = _Server(create_metrics_app(hub), Listener(limits, share, refused))
         serving = [
             asyncio.create_task(main.serve(sockets=[http])),
             asyncio.create_task(side.serve(sockets=[metrics])),
@@ -90,17 +100,19 @@ def _authenticator(settings: ServerSettings, source: ClusterSource) -> Authentic
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: our caller cancels us."""
+    """uvicorn without its own signal handlers: the caller cancels the server."""
 
-    def __init__(self, app: object, certificate: Certificate | None = None) -> None:
+    def __init__(self, app: ASGIApp, listener: Listener, certificate: Certificate | None = None) -> None:
+        self._listener = listener
         config = uvicorn.Config(
-            app,  # type: ignore[arg-type]
+            Counting(app),
             loop="none",
-            http=Guard,
+            http=listener.protocol,  # type: ignore[arg-type]  # a factory of protocols
             headers=list(SECURITY_HEADERS.items()),
             ws="none",
             lifespan="off",
             log_config=None,
+            log_level="error",  # not a line for each malformed request
             access_log=False,
             server_header=False,
             proxy_headers=False,
@@ -119,16 +131,20 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self.ready.set()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._listener.close_idle()
+        await super().shutdown(sockets)
+
 
 async def _while(task: asyncio.Task[None]) -> None:
-    """A listener's end is the server's end. Cancelling this leaves the listener to end cleanly."""
+    """End the server if a listener ends. Cancelling this lets the listener end cleanly."""
     await asyncio.shield(task)
     raise RuntimeError("a listener ended")
 
 
 @contextlib.contextmanager
 def _listen(address: Address, limits: Limits) -> Iterator[socket.socket]:
-    """An empty host is every interface, IPv6 and IPv4 alike."""
+    """Listen on an address; an empty host means every interface, IPv6 and IPv4."""
     everywhere = not address.host and socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if everywhere or ":" in address.host else socket.AF_INET
     try:
@@ -138,11 +154,18 @@ def _listen(address: Address, limits: Limits) -> Iterator[socket.socket]:
     except OSError as error:
         raise ListenError(f"cannot listen on {address.host}:{address.port}: {error.strerror}") from error
     with sock:
-        # Accepted connections inherit it: one whose peer takes nothing for so long is closed by the kernel, and what
-        # was queued for it is freed. uvicorn has no other way to end such a connection. Later than our own limit.
+        # Accepted connections inherit it: the kernel closes one whose peer accepts nothing for this long, and frees
+        # what was queued for it. It is later than our own limits, which do not apply to small responses.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(2000 * limits.client_timeout))
         sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT)  # inherited too
         yield sock
+
+
+def _raise_file_limit() -> int:
+    """Raise the limit of open files as far as allowed. Return how many of them are free for connections."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return max(hard - RESERVED_FILES, hard // 2) if hard != resource.RLIM_INFINITY else 1 << 30
 
 
 async def _give_back() -> None:

@@ -120,7 +120,7 @@ def hub() -> Hub:
 def metrics(hub: Hub) -> set[str]:
     """The names of all metrics."""
     # Some metrics exist only with a cluster.
-    body, _ = hub.metrics.render("text/plain", replace(hub.gauges(), watches=[("pods", True)]))
+    body = hub.metrics.render("text/plain", replace(hub.gauges(), watches=[("pods", True)]))
     return set(re.findall(r"^# TYPE (pulltrace_\S+) \S+$", body.decode(), re.MULTILINE))
 
 

@@ -14,7 +14,7 @@ def test_no_more_registries_than_there_may_be() -> None:
     for number in range(MAX_REGISTRIES + 5):
         done = pull(f"l{number}", layer("a", MIB), registry=f"r{number}.example", status=PullPhase.COMPLETED)
         world.say(done, node=f"n{number}", at=number + 1)
-    text = world.metrics.render("", world.hub.gauges())[0].decode()
+    text = world.metrics.render("", world.hub.gauges()).decode()
     registries = {line.split('registry="')[1].split('"')[0] for line in text.splitlines() if 'registry="' in line}
     assert len(registries) == MAX_REGISTRIES + 1
     assert world.metric("pulls_total", registry="other", result="completed") == 5
@@ -23,9 +23,9 @@ def test_no_more_registries_than_there_may_be() -> None:
 def test_a_node_that_is_forgotten_leaves_no_series() -> None:
     world = World(HISTORY_TTL="10s")
     world.say(at=1)
-    assert "node-1" in world.metrics.render("", world.hub.gauges())[0].decode()
+    assert "node-1" in world.metrics.render("", world.hub.gauges()).decode()
     world.at(100)
-    assert "node-1" not in world.metrics.render("", world.hub.gauges())[0].decode()
+    assert "node-1" not in world.metrics.render("", world.hub.gauges()).decode()
 
 
 @pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
@@ -36,5 +36,5 @@ def test_taking_the_state_of_5000_nodes_does_not_hold_the_loop_up(accept: str) -
     began = time.thread_time()
     gauges = world.hub.gauges()
     assert time.thread_time() - began < 0.25, "this part runs in the loop; it takes a few milliseconds"
-    assert world.metrics.render(accept, gauges)[0].count(b"node-") == 5000
+    assert world.metrics.render(accept, gauges).count(b"node-") == 5000
     assert gauges.active == {PullPhase.DOWNLOADING: 5000}

@@ -11,7 +11,9 @@ from starlette.routing import Route
 
 from pulltrace.server.api.auth import Authenticator
 from pulltrace.server.api.dashboard import web_routes
+from pulltrace.server.api.fair_share import FairShare
 from pulltrace.server.api.query import QueryError
+from pulltrace.server.api.responses import SLICE, SlicedResponse
 from pulltrace.server.api.routes import api_routes
 from pulltrace.server.pulls.hub import Hub
 
@@ -32,7 +34,7 @@ SECURITY_HEADERS = {
 def create_app(hub: Hub, authenticator: Authenticator, not_ready: Callable[[], str | None]) -> Starlette:
     """Return the application of port 8080."""
     app = Starlette(
-        routes=api_routes(hub, authenticator, not_ready) + web_routes(),
+        routes=api_routes(hub, authenticator, not_ready) + web_routes(hub.limits),
         exception_handlers={QueryError: _bad_query, HTTPException: _http_error},
     )
     app.router.redirect_slashes = False
@@ -42,12 +44,35 @@ def create_app(hub: Hub, authenticator: Authenticator, not_ready: Callable[[], s
 def create_metrics_app(hub: Hub) -> Starlette:
     """Return the application of port 9090."""
 
-    async def metrics(request: Request) -> Response:
-        accept = request.headers.get("accept", "")
-        body, content_type = await asyncio.to_thread(hub.metrics.render, accept, hub.gauges())
-        return Response(body, headers={"Content-Type": content_type})
+    scrapes = Scrapes(hub)
+    return Starlette(routes=[Route("/metrics", scrapes.respond)], exception_handlers={HTTPException: _http_error})
 
-    return Starlette(routes=[Route("/metrics", metrics)], exception_handlers={HTTPException: _http_error})
+
+class Scrapes:
+    """The route of the metrics. Scrapes that arrive while a text is being made wait for it and share it."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._share = FairShare(hub.limits.lists, hub.limits.lists_per_address)
+        self._rendering: dict[str, asyncio.Task[bytes]] = {}
+
+    async def respond(self, request: Request) -> Response:
+        """Respond to one scrape."""
+        accept = request.headers.get("accept", "")
+        body = await asyncio.shield(self._render(accept))
+        slices = (body[start : start + SLICE] for start in range(0, len(body), SLICE))
+        return SlicedResponse(
+            request, slices, {"Content-Type": self._hub.metrics.content_type(accept)}, self._hub.limits, self._share
+        )
+
+    def _render(self, accept: str) -> asyncio.Task[bytes]:
+        content_type = self._hub.metrics.content_type(accept)
+        task = self._rendering.get(content_type)
+        if task is None:
+            text = asyncio.to_thread(self._hub.metrics.render, accept, self._hub.gauges())
+            task = self._rendering[content_type] = asyncio.create_task(text)
+            task.add_done_callback(lambda _: self._rendering.pop(content_type))
+        return task
 
 
 async def _bad_query(_: Request, error: Exception) -> Response:

@@ -1,11 +1,14 @@
-"""Who may report: anyone, whoever has the shared token, or (``reviews``) an agent for the node that it runs on."""
+"""Authenticate agents: not at all, by a shared token, or (``token_review``) by a service account token for one node."""
 
 import hmac
+from collections.abc import Iterable
 from typing import Protocol
+
+_LONGEST_TOKEN = 8192
 
 
 class RefusedError(Exception):
-    """Why a report is not taken. ``kind`` is the metric's label."""
+    """Why a report is rejected. ``kind`` is the metric's label."""
 
     def __init__(self, status: int, kind: str, message: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)
@@ -15,31 +18,54 @@ class RefusedError(Exception):
 
 
 class Authenticator(Protocol):
-    """Asked first, with the ``Authorization`` header as it came."""
+    """Decides on each report before its body is read."""
 
-    async def authenticate(self, authorization: bytes) -> str | None:
-        """The one node that the caller may report for, None for any. Raises ``RefusedError``."""
+    async def authenticate(self, authorization: bytes, address: str = "") -> str | None:
+        """Return the one node that the client may report for, None for any node. Raises ``RefusedError``.
+
+        ``authorization`` is the header, empty if there is none. ``address`` is the client's, for fair shares.
+        """
 
 
 class AnonymousAuthenticator:
-    """Whoever reaches the server may report."""
+    """Accepts every client."""
 
-    async def authenticate(self, _: bytes) -> None:
-        """Any node."""
+    async def authenticate(self, authorization: bytes, address: str = "") -> None:
+        """Accept the report for any node."""
 
 
 class SharedTokenAuthenticator:
-    """One shared secret for all nodes."""
+    """Accepts clients that send the one token of all nodes."""
 
     def __init__(self, token: str) -> None:
-        self._authorization = f"Bearer {token}".encode()
+        self._token = token.encode()
 
-    async def authenticate(self, authorization: bytes) -> None:
-        """Any node, for whoever has the token; it is compared in constant time."""
-        if not hmac.compare_digest(authorization, self._authorization):
-            raise wrong_token("wrong or missing token")
+    async def authenticate(self, authorization: bytes, address: str = "") -> None:
+        """Accept the report for any node if the token is right; it is compared in constant time."""
+        if not hmac.compare_digest(bearer_token(authorization), self._token):
+            raise wrong_token("wrong token")
+
+
+def authorization_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return the ``Authorization`` header, empty if there is none. Raises ``RefusedError`` if there are several."""
+    values = [value for name, value in headers if name == b"authorization"]
+    if len(values) > 1:
+        raise wrong_token("the request has several Authorization headers")
+    return values[0] if values else b""
+
+
+def bearer_token(authorization: bytes) -> bytes:
+    """Return the token of an ``Authorization: Bearer`` header (RFC 6750); the scheme is case-insensitive.
+
+    Raises ``RefusedError`` if it is not such a header.
+    """
+    scheme, _, token = authorization.strip().partition(b" ")
+    token = token.strip()
+    if scheme.lower() != b"bearer" or not token or len(token) > _LONGEST_TOKEN:
+        raise wrong_token("missing token: an Authorization header with a Bearer token is expected")
+    return token
 
 
 def wrong_token(message: str) -> RefusedError:
-    """401, as RFC 6750 wants it."""
+    """Return the 401 that RFC 6750 describes."""
     return RefusedError(401, "token", message, {"WWW-Authenticate": "Bearer"})

@@ -1,43 +1,76 @@
-"""The dashboard's files, as Vite built them. Its URLs are relative, so it works under any path prefix."""
+"""The files of the dashboard, as Vite built them. Their URLs are relative, so the page works under any path prefix."""
 
+import gzip
+import mimetypes
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
 from pathlib import Path
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from pulltrace.server.api.responses import SLICE, SlicedResponse, accepts_gzip, is_known, not_modified, tag_of
+from pulltrace.server.limits import Limits
 
 STATIC = Path(__file__).parents[1] / "static"
 NOT_BUILT = """<!doctype html><html lang="en"><title>Pulltrace</title>
 <h1>The dashboard is not built</h1>
 <p>Run <code>make web</code>, then load this page again. The API works without it.</p>
 """
+_FOREVER = "public, max-age=31536000, immutable"
+"""For assets: Vite puts a hash of the content into their names."""
+_NAME = re.compile(r"(?:assets/)?[\w-][\w.-]{0,127}", re.ASCII)
 
 
-class _Assets(StaticFiles):
-    """Vite puts a hash of the content into these files' names."""
-
-    async def get_response(self, path: str, scope: Scope) -> Response:
-        response = await super().get_response(path, scope)
-        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
-        return response
-
-
-def web_routes(static: Path = STATIC) -> list[BaseRoute]:
-    """The page and its files. Unknown paths are 404: what a page shows stands in its query."""
+def web_routes(limits: Limits, static: Path = STATIC) -> list[BaseRoute]:
+    """Return the page and its files. Other paths are 404: the page keeps its state in the query."""
 
     async def file(request: Request) -> Response:
-        path = static / request.path_params.get("name", "index.html")
-        if path.is_file():
-            return FileResponse(path, headers={"Cache-Control": "no-cache"})
-        if path.name == "index.html":
-            return HTMLResponse(NOT_BUILT, 503)
-        raise HTTPException(404)
+        name = request.url.path.removeprefix(request.scope.get("root_path", "")).lstrip("/") or "index.html"
+        path = static / name
+        if not _NAME.fullmatch(name) or not path.is_file():
+            if name == "index.html":
+                return HTMLResponse(NOT_BUILT, 503)
+            raise HTTPException(404)
+        found = _read(path, path.stat().st_mtime_ns)
+        tag = tag_of(request, found.version)
+        if is_known(request, tag):
+            return not_modified(tag)
+        headers = {"ETag": tag, "Content-Type": found.media_type}
+        headers["Cache-Control"] = _FOREVER if name.startswith("assets/") else "no-cache"
+        if found.compressed and accepts_gzip(request):
+            return SlicedResponse(request, found.compressed, headers | {"Content-Encoding": "gzip"}, limits)
+        return SlicedResponse(request, found.plain, headers, limits)
 
-    return [
-        Route("/", file),
-        Mount("/assets", _Assets(directory=static / "assets", check_dir=False)),
-        Route("/{name}", file),
-    ]
+    return [Route("/", file), Route("/assets/{name}", file), Route("/{name}", file)]
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file's content in slices; compressed too, if that makes it smaller."""
+
+    version: str
+    media_type: str
+    plain: list[bytes]
+    compressed: list[bytes]
+
+
+@lru_cache(maxsize=64)
+def _read(path: Path, modified: int) -> _File:
+    """Read and compress a file, once for each time that it was ``modified``."""
+    content = path.read_bytes()
+    media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    if media_type.startswith("text/"):
+        media_type += "; charset=utf-8"
+    compressed = gzip.compress(content, mtime=0)
+    worthwhile = len(compressed) < 0.9 * len(content)
+    version = blake2b(content, digest_size=12).hexdigest()
+    return _File(version, media_type, _slices(content), _slices(compressed) if worthwhile else [])
+
+
+def _slices(content: bytes) -> list[bytes]:
+    return [content[start : start + SLICE] for start in range(0, len(content), SLICE)]

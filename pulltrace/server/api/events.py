@@ -1,4 +1,4 @@
-"""``GET /api/v1/events``: admit up to a number of clients, and stream a subscription to each through sse-starlette."""
+"""``GET /api/v1/events``: admit clients up to a limit, and stream a subscription to each through sse-starlette."""
 
 import logging
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from pulltrace.logs import fields
 from pulltrace.server.api import query
+from pulltrace.server.api.fair_share import FairShare
 from pulltrace.server.api.guard import Guard
 from pulltrace.server.api.subscription import Subscription
 from pulltrace.server.pulls.hub import Hub
@@ -24,13 +25,11 @@ class EventsRoute:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._clients = 0
+        self._share = FairShare(hub.limits.readers, hub.limits.readers_per_address)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
         selection = query.parse(request.query_params.multi_items(), others=("lastEventId",))
-        if self._clients >= self._hub.limits.readers:
-            raise HTTPException(503, "too many clients", {"Retry-After": "5"})
         last = request.headers.get("last-event-id") or request.query_params.get("lastEventId")
         response = EventSourceResponse(
             self._follow(Subscription(self._hub, selection, last or None)),
@@ -38,7 +37,7 @@ class EventsRoute:
             send_timeout=self._hub.limits.client_timeout,
         )
         guard = Guard.of(scope)
-        with self._counted():
+        with self._slot(guard):
             try:
                 await response(scope, guard.receive_disconnect, send)
             except SendTimeoutError:
@@ -54,13 +53,22 @@ class EventsRoute:
                 await self._hub.next_frame()
 
     @contextmanager
-    def _counted(self) -> Iterator[None]:
-        self._count(+1)
+    def _slot(self, guard: Guard) -> Iterator[None]:
+        """Hold one of the slots. A connection that carries a stream carries nothing else, so its end is noticed."""
+        if guard.is_pipelined:
+            raise HTTPException(400, "another request follows on this connection, and a stream has no end")
+        if not self._share.take(guard.address):
+            raise HTTPException(503, self._refusal(), {"Retry-After": "5"})
+        guard.begin_stream()
+        self._hub.metrics.readers.set(self._share.count)
         try:
             yield
         finally:
-            self._count(-1)
+            self._share.release(guard.address)
+            self._hub.metrics.readers.set(self._share.count)
 
-    def _count(self, change: int) -> None:
-        self._clients += change
-        self._hub.metrics.readers.set(self._clients)
+    def _refusal(self) -> str:
+        limits = self._hub.limits
+        if self._share.count >= limits.readers:
+            return f"all {limits.readers} streams of this server are in use"
+        return f"your address has its share of {limits.readers_per_address} streams, and over half of all are in use"

@@ -1,33 +1,94 @@
 """The connection guard: an asyncio protocol between the socket and uvicorn's HTTP protocol.
 
-uvicorn accepts any protocol factory (its option ``http``). The guard creates uvicorn's protocol, passes every callback
-on, and offers a request what ASGI does not: to wait for the end of its connection, and to abort it. A request finds its
-guard in ``scope["state"]``.
+uvicorn accepts any protocol factory (its option ``http``). The guard refuses what is too large, too slow or too much,
+before uvicorn keeps any of it: with 431, 413, 408 or 503 if no response is under way on the connection, else by closing
+it. It hands HTTP/1.1 to uvicorn's httptools protocol, and HTTP/1.0, whose clients know no chunks, to its h11 protocol.
+
+A request finds its guard in ``scope["state"]``. The guard offers what ASGI does not: to wait for the end of the
+connection, and to abort it.
 """
 
 import asyncio
+from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
-from starlette.types import Message, Scope
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from pulltrace.server.api.fair_share import FairShare, address_of
+from pulltrace.server.api.request_meter import Part, RefusedRequestError, RequestMeter
+from pulltrace.server.limits import Limits
 
 UNSENT = 16 << 10
 """Bytes that may wait for a slow client in this process; the kernel holds as many. More would be older news."""
 _KEY = "guard"
 
 
+class Listener:
+    """Everything that the guards of one listening socket share. ``refused`` counts each refusal by its reason."""
+
+    def __init__(self, limits: Limits, share: FairShare, refused: Callable[[str], None]) -> None:
+        self.limits = limits
+        self.share = share
+        self.refused = refused
+        self.open_bytes = 0
+        """Bytes of all unfinished requests that are not content."""
+        self.guards: set[Guard] = set()
+
+    def protocol(self, *, app_state: dict[str, Any], **uvicorn: Any) -> "Guard":
+        """Create the protocol of a new connection: uvicorn's option ``http``."""
+        return Guard(self, app_state, uvicorn)
+
+    def close_idle(self) -> None:
+        """Close the connections that have not sent a complete request, of which uvicorn does not know."""
+        for guard in list(self.guards):
+            guard.close_idle()
+
+
 class Guard(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, app_state: dict[str, Any], **uvicorn: Any) -> None:
-        self._http = HttpToolsProtocol(app_state={**app_state, _KEY: self}, **uvicorn)
-        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def __init__(self, listener: Listener, app_state: dict[str, Any], uvicorn: dict[str, Any]) -> None:
+        self._listener = listener
+        self._options = {"app_state": {**app_state, _KEY: self}, **uvicorn}
+        self._meter = RequestMeter(listener.limits)
+        self._http: HttpToolsProtocol | H11Protocol | None = None
+        self._first: list[bytes] = []
+        """The first request's head, until it is complete and shows the HTTP version."""
+        self._loop = asyncio.get_running_loop()
+        self._closed: asyncio.Future[None] = self._loop.create_future()
+        self._deadline: asyncio.TimerHandle | None = None
+        self._timed = (Part.NONE, -1)
+        self._admitted = self._refused = self._streaming = False
+        self.address = ""
+        """The client's address, as it counts for fair shares."""
 
     @staticmethod
     def of(scope: Scope) -> "Guard":
         """Return the guard of the connection that a request arrived on."""
         guard: Guard = scope["state"][_KEY]
         return guard
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection has ended."""
+        return self._closed.done()
+
+    @property
+    def is_pipelined(self) -> bool:
+        """Whether more than one request of this connection waits for its response."""
+        return self._meter.pending > 1
+
+    def begin_stream(self) -> None:
+        """From now on the client only reads: the next byte that it sends closes the connection."""
+        self._streaming = True
+
+    def end_request(self) -> None:
+        """Count a response as complete."""
+        self._meter.finished += 1
+        self._streaming = False
 
     async def receive_disconnect(self) -> Message:
         """Wait for the end of the connection: an ASGI ``receive`` for requests whose body is of no interest.
@@ -42,29 +103,129 @@ class Guard(asyncio.Protocol):
         self._transport.abort()
         await asyncio.shield(self._closed)
 
+    def close_idle(self) -> None:
+        """Close a connection that has not sent a complete request."""
+        if self._http is None:
+            self._transport.abort()
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See ``asyncio.Protocol``."""
         self._transport = transport
         transport.set_write_buffer_limits(high=UNSENT)
-        self._http.connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        self.address = address_of(peer[0]) if peer else ""
+        self._listener.guards.add(self)
+        self._admitted = self._listener.share.take(self.address)
+        if self._admitted:
+            self._deadline = self._loop.call_later(self._listener.limits.idle_timeout, self._late)
+        else:
+            self._refuse(503, "too_many_connections")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See ``asyncio.Protocol``."""
-        self._http.connection_lost(exc)
+        if self._http:
+            self._http.connection_lost(exc)
+        self._listener.guards.discard(self)
+        self._listener.open_bytes -= self._meter.open_bytes
+        if self._admitted:
+            self._listener.share.release(self.address)
+        if self._deadline:
+            self._deadline.cancel()
+        self._meter.open_bytes = 0
+        self._refused = True
         self._closed.set_result(None)
 
     def data_received(self, data: bytes) -> None:
         """See ``asyncio.Protocol``."""
-        self._http.data_received(data)
+        if self._refused:
+            return
+        if self._streaming:
+            self._refuse(400, "pipelined")
+            return
+        listener, meter = self._listener, self._meter
+        before = meter.open_bytes
+        try:
+            meter.feed(data)
+        except RefusedRequestError as error:
+            self._refuse(error.status, error.reason)
+            return
+        finally:
+            listener.open_bytes += meter.open_bytes - before
+        if meter.open_bytes and listener.open_bytes > listener.limits.open_requests:
+            self._refuse(503, "too_many_open_requests")
+            return
+        self._forward(data)
+        if (meter.part, meter.begun) != self._timed:
+            self._time(meter.part)
 
     def eof_received(self) -> None:
         """See ``asyncio.Protocol``."""
-        self._http.eof_received()
+        if self._http:
+            self._http.eof_received()
 
     def pause_writing(self) -> None:
         """See ``asyncio.Protocol``."""
-        self._http.pause_writing()
+        if self._http:
+            self._http.pause_writing()
 
     def resume_writing(self) -> None:
         """See ``asyncio.Protocol``."""
-        self._http.resume_writing()
+        if self._http:
+            self._http.resume_writing()
+
+    def _forward(self, data: bytes) -> None:
+        if self._http:
+            self._http.data_received(data)
+            return
+        self._first.append(data)
+        if not self._meter.begun:
+            return
+        self._http = (H11Protocol if self._meter.version == "1.0" else HttpToolsProtocol)(**self._options)
+        self._http.connection_made(self._transport)
+        data, self._first = b"".join(self._first), []
+        self._http.data_received(data)
+
+    def _time(self, part: Part) -> None:
+        """Start the deadline of the part that is arriving. Between requests uvicorn's keep-alive time-out applies."""
+        self._timed = (part, self._meter.begun)
+        if self._deadline:
+            self._deadline.cancel()
+            self._deadline = None
+        limits = self._listener.limits
+        if part is Part.HEAD:
+            self._deadline = self._loop.call_later(limits.head_timeout, self._late)
+        elif part is Part.BODY:
+            # The route of reports has responded with 408 by then.
+            self._deadline = self._loop.call_later(1.5 * limits.body_timeout, self._late)
+
+    def _late(self) -> None:
+        part = self._meter.part
+        reason = "body_too_slow" if part is Part.BODY else "head_too_slow" if part is Part.HEAD else "idle"
+        self._refuse(408, reason)
+
+    def _refuse(self, status: int, reason: str) -> None:
+        """Respond, if this cannot mix with another response, and close the connection."""
+        self._refused = True
+        self._listener.refused(reason)
+        if self._meter.pending or (status == 408 and not self._meter.begun and not self._first):
+            self._transport.abort()
+            return
+        body = b'{"error":"%s"}' % reason.replace("_", " ").encode()
+        head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
+        head += "retry-after: 5\r\n" if status == 503 else ""
+        head += f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        self._transport.write(head.encode() + body)
+        self._transport.close()
+
+
+class Counting:
+    """An ASGI application that reports the end of each response to the guard of its connection."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            Guard.of(scope).end_request()

@@ -1,6 +1,6 @@
-"""The OpenAPI document of the API, made from the models in ``wire`` and the routes. PURE.
+"""Sans-I/O. The OpenAPI document of the API, generated from the models in ``wire``.
 
-What is described is promised; readers ignore fields they do not know, so none is forbidden.
+Clients ignore unknown fields, so no schema forbids additional ones.
 """
 
 from functools import cache
@@ -29,12 +29,16 @@ _MODELS = (PullList, PullStatus, PullEvent, PullRemovedEvent, PodList, ImageList
 _NODE_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 """``wire.NODE_NAME`` as JSON Schema writes it."""
 
+_PAGE: list[Json] = [
+    {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 100_000}},
+    {"name": "cursor", "in": "query", "schema": {"type": "string"}, "description": "`next` of the page before"},
+]
 _ETAG = {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}}
 
 
 @cache
 def document() -> bytes:
-    """The whole document, as JSON."""
+    """Return the document as JSON."""
     refs, components = msgspec.json.schema_components(_MODELS, ref_template="#/components/schemas/{name}")
     model = dict(zip(_MODELS, refs, strict=True))
     components["AgentReport"]["properties"]["nodeName"] = {"type": "string", "maxLength": 253, "pattern": _NODE_NAME}
@@ -45,7 +49,7 @@ def document() -> bytes:
             "info": {
                 "title": "Pulltrace",
                 "version": __version__,
-                "description": "What every node of a Kubernetes cluster is pulling. Reading is open.",
+                "description": "The image pulls of all nodes of a Kubernetes cluster. Reading needs no authentication.",
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
             "paths": _paths(model),
@@ -63,7 +67,7 @@ def _paths(model: dict[Any, Json]) -> Json:
     chosen = [*filters, layers]
     id_ = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
     return {
-        "/api/v1/pulls": _get("What is going on, and what ended lately; newest first", model[PullList], chosen),
+        "/api/v1/pulls": _get("Current and recent pulls, newest first", _paged(model[PullList]), [*chosen, *_PAGE]),
         "/api/v1/pulls/{id}": _get("One pull with its layers", model[PullStatus], [id_], missing=True, filtered=False),
         "/api/v1/pods": _get("Pods that wait for an image", model[PodList], filters),
         "/api/v1/images": _get("Each image over all nodes", model[ImageList], filters),
@@ -72,10 +76,13 @@ def _paths(model: dict[Any, Json]) -> Json:
         "/api/v1/report": {"post": _report(model)},
         "/api/v1/openapi.json": _get("This document", {"type": "object"}, [], filtered=False),
         "/healthz": {"get": {"summary": "The event loop answers", "responses": {"200": _text("ok")}}},
-        "/readyz": {
-            "get": {"summary": "Whether to ask it", "responses": {"200": _text("ok"), "503": _text("Why not yet")}}
-        },
+        "/readyz": {"get": {"summary": "Readiness", "responses": {"200": _text("ok"), "503": _text("Why not yet")}}},
     }
+
+
+def _paged(schema: Json) -> Json:
+    following = {"type": "string", "description": "The cursor of the next page, if there is one"}
+    return {"allOf": [schema, {"type": "object", "properties": {"next": following}}]}
 
 
 def _parameter(name: str, description: str) -> Json:
@@ -94,9 +101,10 @@ def _filter(name: str) -> Json:
 
 
 def _get(summary: str, schema: Json, parameters: list[Json], *, missing: bool = False, filtered: bool = True) -> Json:
-    responses = {"200": _json("As asked", schema), "304": {"description": "As the client has it"}}
-    responses |= {"400": _error("Not a filter, or not a value of one")} if filtered else {}
-    responses |= {"404": _error("Not known, or not any more")} if missing else {}
+    responses = {"200": _json("OK", schema), "304": {"description": "Not modified"}}
+    responses |= {"400": _error("Unknown parameter or invalid value")} if filtered else {}
+    responses |= {} if missing else {"503": _error("Too many lists are being sent; Retry-After")}
+    responses |= {"404": _error("Unknown, or no longer known")} if missing else {}
     return {"get": {"summary": summary, "parameters": [*parameters, _ETAG], "responses": responses}}
 
 
@@ -104,30 +112,31 @@ def _stream(model: dict[Any, Json], parameters: list[Json]) -> Json:
     resume = {"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}}
     line = {"oneOf": [model[PullEvent], model[PullRemovedEvent]]}
     return {
-        "summary": "Everything, then each change: server-sent events, the schema is that of a data line",
+        "summary": "All pulls, then each change, as server-sent events; the schema is that of a data line",
         "parameters": [*parameters, resume],
         "responses": {
             "200": {"description": "A stream without an end", "content": {"text/event-stream": {"schema": line}}},
-            "400": _error("Not a filter, or not a value of one"),
-            "503": _error("Too many readers; Retry-After"),
+            "400": _error("Unknown parameter or invalid value, or a pipelined request follows"),
+            "503": _error("Too many streams, in total or of this address; Retry-After"),
         },
     }
 
 
 def _report(model: dict[Any, Json]) -> Json:
     return {
-        "summary": "What one node pulls, from its agent",
+        "summary": "The report of one node's agent",
         "security": [{"agent": []}, {}],
         "requestBody": {"required": True, "content": {"application/json": {"schema": model[AgentReport]}}},
         "responses": {
-            "200": _json("Taken", model[ReportResponse]),
-            "400": _error("Not JSON, not a report, or no node's name"),
-            "401": _error("A token is missing or wrong"),
-            "403": _error("The token is of another account or node"),
-            "413": _error("More than 1 MiB, inflated"),
+            "200": _json("Accepted", model[ReportResponse]),
+            "400": _error("Not JSON, not a report, or an invalid node name"),
+            "401": _error("The token is missing or wrong"),
+            "403": _error("The token belongs to another account or node"),
+            "408": _error("The body took more than 10 s to arrive"),
+            "413": _error("More than 1 MiB after decompression"),
             "415": _error("Neither gzip nor identity"),
-            "429": _error("Too soon after the last one of this node; Retry-After"),
-            "503": _error("Too many nodes, or nobody can say whose token this is; Retry-After"),
+            "429": _error("Too soon after this node's last report; Retry-After"),
+            "503": _error("Too many nodes or large reports, or the token cannot be verified; Retry-After"),
         },
     }
 

@@ -1,4 +1,4 @@
-"""The query of ``/pulls`` and ``/events``: which pulls, and which of them with their layers. PURE."""
+"""Sans-I/O. The query parameters of lists and stream: filters, layers and pages."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,17 +7,20 @@ from pulltrace import images
 from pulltrace.wire import ContainerWait, PodStart, PodWait, PullPhase, PullStatus
 
 FILTERS = ("node", "namespace", "pod", "image", "status")
-"""Parameters that choose; ``layers`` is the other one."""
+"""Parameters that filter."""
+PAGE = ("limit", "cursor")
+"""Parameters of a list that is read page by page."""
 _MAX_VALUES = 100
+_MAX_LIMIT = 100_000
 
 
 class QueryError(ValueError):
-    """The query asks for what there is not; the message says what."""
+    """An unknown parameter or an invalid value; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Values of one parameter are alternatives, parameters must all fit. An empty one fits all."""
+    """The values of one parameter are alternatives; all parameters must match. An empty one matches everything."""
 
     node: frozenset[str] = frozenset()
     namespace: frozenset[str] = frozenset()
@@ -26,19 +29,19 @@ class Query:
     status: frozenset[PullPhase] = frozenset()
     all_layers: bool = True
     layers_of: frozenset[str] = frozenset()
-    """Ids of the pulls that come with layers, when not all do."""
+    """Ids of the pulls that include their layers, if not all do."""
 
     @property
     def is_filtered(self) -> bool:
-        """Some pulls do not fit."""
+        """Whether any pull could fail to match."""
         return bool(self.node or self.namespace or self.pod or self.image or self.status)
 
     def layers(self, pull_id: str) -> bool:
-        """Whether this pull comes with its layers."""
+        """Return whether this pull includes its layers."""
         return self.all_layers or pull_id in self.layers_of
 
     def fits(self, pull: PullStatus) -> bool:
-        """Whether the pull is asked for."""
+        """Return whether the pull matches."""
         if self.node and pull.node_name not in self.node:
             return False
         if self.status and pull.status not in self.status:
@@ -53,12 +56,12 @@ class Query:
         )
 
     def has_image(self, reference: str, repository: str = "") -> bool:
-        """By reference in any form, or by its repository alone."""
+        """Return whether the image matches: by its reference in any form, or by its repository alone."""
         return reference in self.image or (repository or _repository(reference)) in self.image
 
 
 def parse(parameters: Iterable[tuple[str, str]], others: Sequence[str] = ()) -> Query:
-    """Read a query. ``others`` are the route's own parameters. Raises ``QueryError``."""
+    """Parse the filters and ``layers``. ``others`` are the route's own parameters. Raises ``QueryError``."""
     values: dict[str, list[str]] = {}
     for name, text in parameters:
         if name == "layers" or name in FILTERS:
@@ -84,6 +87,38 @@ def parse(parameters: Iterable[tuple[str, str]], others: Sequence[str] = ()) -> 
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a list. ``cursor`` is the position of the last item of the page before."""
+
+    limit: int = _MAX_LIMIT
+    cursor: str = ""
+
+    def of(self, found: Sequence[tuple[str, str]]) -> tuple[list[str], str]:
+        """Return the ids of this page, and the cursor of the next one; empty after the last page.
+
+        ``found`` are cursors and ids, in descending order. Items that appear or vanish between two pages do no harm.
+        """
+        start = next((at for at, (cursor, _) in enumerate(found) if cursor < self.cursor), len(found))
+        page = found[start if self.cursor else 0 :][: self.limit]
+        is_last = not page or page[-1] == found[-1]
+        return [id_ for _, id_ in page], "" if is_last else page[-1][0]
+
+
+def parse_page(parameters: Iterable[tuple[str, str]]) -> Page:
+    """Parse ``limit`` and ``cursor``. Raises ``QueryError``."""
+    values = {name: value for name, value in parameters if name in PAGE}
+    limit = values.get("limit", str(_MAX_LIMIT))
+    if not (limit.isascii() and limit.isdigit() and len(limit) < 10 and 0 < int(limit) <= _MAX_LIMIT):
+        raise QueryError(f"limit is not a number from 1 to {_MAX_LIMIT}")
+    return Page(int(limit), values.get("cursor", ""))
+
+
+def cursor(pull: PullStatus) -> str:
+    """Return the position of a pull in the list, which is ordered by start."""
+    return f"{pull.started_at.replace(tzinfo=None).isoformat(timespec='microseconds')}~{pull.id}"
+
+
 def pod_fits(pod: PodWait, asked: Query) -> bool:
     """Return whether a waiting pod matches; one container must match both image and status."""
     if asked.node and pod.node_name not in asked.node:
@@ -107,7 +142,7 @@ def _container_fits(container: ContainerWait, asked: Query) -> bool:
 
 
 def _forms(image: str) -> tuple[str, ...]:
-    """As written; as a full reference; and, when no tag was written, as the repository."""
+    """Return the image as written, as a full reference, and, if it has no tag, as a repository."""
     try:
         ref = images.parse(image)
     except images.InvalidReferenceError:
@@ -117,7 +152,7 @@ def _forms(image: str) -> tuple[str, ...]:
 
 
 def _repository(reference: str) -> str:
-    """Host without port, and repository, as pulls tell them."""
+    """Return the registry's host without its port, and the repository, as in the fields of a pull."""
     try:
         ref = images.parse(reference)
     except images.InvalidReferenceError:

@@ -1,10 +1,10 @@
-"""The API's routes, by ``docs/api.md``. What they show comes from the feed, list and stream alike."""
+"""The routes of the API (``docs/api.md``). Lists and stream show the same: the state of the feed."""
 
-import asyncio
 import hashlib
-from collections.abc import Callable
-from operator import itemgetter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -12,20 +12,20 @@ from starlette.routing import BaseRoute, Route
 from pulltrace import __version__
 from pulltrace.server.api import openapi, query
 from pulltrace.server.api.auth import Authenticator
-from pulltrace.server.api.etag import is_known, json_answer
 from pulltrace.server.api.events import EventsRoute
+from pulltrace.server.api.fair_share import FairShare
 from pulltrace.server.api.reports import ReportRoute
+from pulltrace.server.api.responses import SlicedResponse, is_known, json_headers, not_modified, tag_of
 from pulltrace.server.pulls.feed import Entry, encoder
 from pulltrace.server.pulls.hub import Hub
 from pulltrace.server.pulls.views import pods_waiting, rollouts
-from pulltrace.wire import ImageList, PodList
+from pulltrace.wire import PodList
 
-_SLICE = 200
-"""Pulls encoded before the loop has its turn again."""
+Json = dict[str, Any]
 
 
 def api_routes(hub: Hub, authenticator: Authenticator, not_ready: Callable[[], str | None]) -> list[BaseRoute]:
-    """Every route that programs use. ``not_ready`` tells why the server is not ready, None when it is."""
+    """Return every route for programs. ``not_ready`` returns why the server is not ready, or None if it is."""
     api = _Api(hub, not_ready)
     return [
         Route("/api/v1/report", ReportRoute(hub, authenticator), methods=["POST"]),
@@ -45,63 +45,76 @@ class _Api:
     def __init__(self, hub: Hub, not_ready: Callable[[], str | None]) -> None:
         self._hub = hub
         self._not_ready = not_ready
+        self._share = FairShare(hub.limits.lists, hub.limits.lists_per_address)
 
     async def pulls(self, request: Request) -> Response:
-        asked = query.parse(request.query_params.multi_items())
-        tag = f'"{self._hub.boot_id}-{self._hub.feed.revision}"'
+        parameters = request.query_params.multi_items()
+        selection = query.parse(parameters, others=query.PAGE)
+        page = query.parse_page(parameters)
+        tag = tag_of(request, self._version(self._hub.feed.revision))
         if is_known(request, tag):
-            return json_answer(b"", tag, 304)
+            return not_modified(tag)
         found = [
-            (entry.pull.started_at, entry)
+            (query.cursor(entry.pull), entry.id)
             for entry in self._hub.feed.entries()
-            if entry.pull and asked.fits(entry.pull)
+            if entry.pull and selection.fits(entry.pull)
         ]
-        found.sort(key=itemgetter(0), reverse=True)
-        parts = []
-        for start in range(0, len(found), _SLICE):
-            if start:
-                await asyncio.sleep(0)
-            parts += [_pull(entry, asked.layers(entry.id)) for _, entry in found[start : start + _SLICE]]
-        return json_answer(b'{"pulls":[' + b",".join(parts) + b"]}", tag)
+        ids, following = page.of(sorted(found, reverse=True))
+        pulls = self._encoded(ids, selection)
+        more = {"next": following} if following else {}
+        return self._list(request, "pulls", pulls, tag, more)
+
+    def _encoded(self, ids: Iterable[str], selection: query.Query) -> Iterator[bytes]:
+        """Encode pulls one after another, while they are sent; one that has been removed since is left out."""
+        for id_ in ids:
+            entry = self._hub.feed.get(id_)
+            if entry and entry.pull and selection.fits(entry.pull):
+                yield _pull(entry, selection.layers(id_))
 
     async def pull(self, request: Request) -> Response:
         entry = self._hub.feed.get(request.path_params["id"])
         if entry is None or entry.pull is None:
             return JSONResponse({"error": "no such pull"}, 404)
-        tag = f'"{self._hub.boot_id}-{entry.revision}"'
-        return json_answer(b"", tag, 304) if is_known(request, tag) else json_answer(_pull(entry, True), tag)
+        tag = tag_of(request, self._version(entry.revision))
+        return not_modified(tag) if is_known(request, tag) else self._document(request, _pull(entry, True), tag)
 
     async def nodes(self, request: Request) -> Response:
-        body = encoder.encode(self._hub.nodes())
-        tag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
-        return json_answer(b"", tag, 304) if is_known(request, tag) else json_answer(body, tag)
+        nodes = self._hub.nodes()
+        seen = hashlib.blake2b(digest_size=12)
+        for node in nodes.nodes:
+            seen.update(encoder.encode(node))
+        seen.update(encoder.encode(nodes.registries))
+        tag = tag_of(request, seen.hexdigest())
+        if is_known(request, tag):
+            return not_modified(tag)
+        return self._list(request, "nodes", map(encoder.encode, nodes.nodes), tag, {"registries": nodes.registries})
 
     async def pods(self, request: Request) -> Response:
-        asked = query.parse(request.query_params.multi_items())
-        source = self._hub.source
+        selection = query.parse(request.query_params.multi_items())
+        hub, source, startup = self._hub, self._hub.source, self._hub.startup
         problem = source.problem
-        revisions = f"{self._hub.feed.revision}-{source.cluster.revision}-{self._hub.startup.revision}"
-        tag = f'"{self._hub.boot_id}-{revisions}-{hash(problem):x}"'
+        version = self._version(hub.feed.revision, source.cluster.revision, startup.revision, f"{hash(problem):x}")
+        tag = tag_of(request, version)
         if is_known(request, tag):
-            return json_answer(b"", tag, 304)
-        now, startup = self._hub.now(), self._hub.startup
-        waiting = pods_waiting(source.cluster.waiting(), self._hub.feed.pulls(), now, startup)
-        found = [pod for pod in waiting if query.pod_fits(pod, asked)]
-        started = [pod for pod in startup.started(now) if query.start_fits(pod, asked)]
-        pods = PodList(pods=found, watching=source.sees_pods, reason=problem, started=started)
-        return json_answer(encoder.encode(pods), tag)
+            return not_modified(tag)
+        now = hub.now()
+        waiting = pods_waiting(source.cluster.waiting(), hub.feed.pulls(), now, startup)
+        pods = (encoder.encode(pod) for pod in waiting if query.pod_fits(pod, selection))
+        started = [pod for pod in startup.started(now) if query.start_fits(pod, selection)]
+        rest = PodList(pods=[], watching=source.sees_pods, reason=problem, started=started)
+        return self._list(request, "pods", pods, tag, _without(rest, "pods"))
 
     async def images(self, request: Request) -> Response:
-        asked = query.parse(request.query_params.multi_items())
-        tag = f'"{self._hub.boot_id}-{self._hub.feed.revision}"'
+        selection = query.parse(request.query_params.multi_items())
+        tag = tag_of(request, self._version(self._hub.feed.revision))
         if is_known(request, tag):
-            return json_answer(b"", tag, 304)
-        found = rollouts(pull for pull in self._hub.feed.pulls() if asked.fits(pull))
-        return json_answer(encoder.encode(ImageList(images=found)), tag)
+            return not_modified(tag)
+        found = rollouts(pull for pull in self._hub.feed.pulls() if selection.fits(pull))
+        return self._list(request, "images", map(encoder.encode, found), tag, {})
 
     async def openapi(self, request: Request) -> Response:
-        tag = f'"{__version__}"'
-        return json_answer(b"", tag, 304) if is_known(request, tag) else json_answer(openapi.document(), tag)
+        tag = tag_of(request, __version__)
+        return not_modified(tag) if is_known(request, tag) else self._document(request, openapi.document(), tag)
 
     async def healthz(self, _: Request) -> Response:
         return PlainTextResponse("ok")
@@ -109,6 +122,33 @@ class _Api:
     async def readyz(self, _: Request) -> Response:
         reason = "shutting down" if self._hub.closing else self._not_ready()
         return PlainTextResponse(reason, 503) if reason else PlainTextResponse("ok")
+
+    def _version(self, *parts: object) -> str:
+        return "-".join(map(str, (self._hub.boot_id, *parts)))
+
+    def _document(self, request: Request, body: bytes, tag: str) -> Response:
+        return SlicedResponse(request, [body], json_headers(tag), self._hub.limits)
+
+    def _list(self, request: Request, name: str, items: Iterable[bytes], tag: str, more: Json) -> Response:
+        """Return ``{name: [items], **more}``, to be encoded while it is sent."""
+        parts = _json_list(name, items, more)
+        return SlicedResponse(request, parts, json_headers(tag), self._hub.limits, self._share)
+
+
+def _json_list(name: str, items: Iterable[bytes], more: Json) -> Iterator[bytes]:
+    yield b'{"%s":[' % name.encode()
+    separator = b""
+    for item in items:
+        yield separator + item
+        separator = b","
+    rest = encoder.encode(more)[1:]
+    yield b"]," + rest if more else b"]" + rest
+
+
+def _without(value: Any, name: str) -> Json:
+    fields: Json = msgspec.to_builtins(value)
+    del fields[name]
+    return fields
 
 
 def _pull(entry: Entry, layers: bool) -> bytes:

@@ -1,13 +1,14 @@
-"""An agent proves who it is by its service account's token: the API server says which node it is bound to.
+"""Authenticate an agent by its service account token: the API server names the node that the token is bound to.
 
-So an agent can report for its own node only. The token is one that the kubelet made for Pulltrace (its audience), for
-an hour; the API server takes it for nothing else.
+So an agent can report only for its own node. The kubelet issues the token for Pulltrace (its audience) and for an hour;
+the API server itself does not accept it.
 """
 
 import asyncio
 import base64
 import binascii
 import logging
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,25 +18,32 @@ from typing import Protocol
 import msgspec
 
 from pulltrace.logs import fields
-from pulltrace.server.api.auth import RefusedError, wrong_token
+from pulltrace.server.api.auth import RefusedError, bearer_token, wrong_token
+from pulltrace.server.api.fair_queue import BusyError, FairQueue
+from pulltrace.server.api.fair_share import FairShare
 from pulltrace.server.kubernetes.api import KubeError, Review
 
 AUDIENCE = "pulltrace"
-"""What the chart has agents' tokens made for."""
+"""The audience of the tokens that the chart requests for agents."""
 
 FRESH = 300.0
-"""Seconds an answer of the API server stands; a revoked token works for so long at most."""
+"""Seconds for which a review is valid; a revoked token works for at most this long."""
 HELD = 900.0
-"""Seconds it stands while the API server cannot be asked again."""
+"""Seconds for which it stays valid while the API server is unreachable or busy."""
 REFUSED_FOR = 30.0
-"""Seconds until a refused token is asked about again."""
+"""Seconds until a refused token is reviewed again."""
 PAUSE = 5.0
-"""Seconds without a question after one that the API server did not answer."""
+"""Seconds without a review after one that failed."""
 MOST_AT_ONCE = 32
-"""Questions under way; a flood of false tokens reaches the API server no faster."""
+"""Reviews under way; a flood of forged tokens reaches the API server no faster."""
+MOST_WAITING, MOST_WAITING_PER_ADDRESS = 512, 64
+PATIENCE = 5.0
+"""Seconds that a review may wait for its turn."""
+KNOWN_PATIENCE = 0.5
+"""Seconds that an agent waits for a renewed review before the one before applies."""
 MOST_ADMITTED, MOST_REFUSED = 20_000, 1_000
-LONGEST_TOKEN = 8192
 
+_JWT = re.compile(rb"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 _NODE_CLAIM = "authentication.kubernetes.io/node-name"
 """Kubernetes binds a pod's tokens to its node since 1.30 (KEP-4193)."""
 
@@ -43,14 +51,14 @@ _log = logging.getLogger(__name__)
 
 
 class Reviewer(Protocol):
-    """The API server, as far as this asks it; ``kube_api.HttpApi`` is one."""
+    """The API server, as far as this module uses it."""
 
     async def review(self, token: str, audience: str) -> Review:
-        """What it makes of the token. Raises ``KubeError`` when it cannot say."""
+        """Return the API server's review of the token. Raises ``KubeError`` if there is none."""
 
 
 class _Claims(msgspec.Struct):
-    """What a token says of itself (RFC 7519); nobody has vouched for it yet."""
+    """The token's own claims (RFC 7519); nobody has verified them yet."""
 
     sub: str
     aud: list[str] | str
@@ -62,7 +70,7 @@ _decode_claims = msgspec.json.Decoder(_Claims).decode
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """``node`` is empty for a token that is refused: then ``status`` and ``why`` say how."""
+    """The result of a review. ``node`` is empty for a refused token; ``status`` and ``why`` describe the refusal."""
 
     at: float
     until: float
@@ -75,7 +83,7 @@ class _Verdict:
 
 
 class TokenReviewAuthenticator:
-    """Admits the agents of one service account, each for its node. ``account`` is its namespace and name."""
+    """Accepts the agents of one service account, each for its node. ``account`` is its namespace and name."""
 
     def __init__(self, account: str, reviewer: Reviewer, clock: Callable[[], float] = time.time) -> None:
         self._user = "system:serviceaccount:" + account.replace("/", ":")
@@ -83,66 +91,82 @@ class TokenReviewAuthenticator:
         self._clock = clock
         self._admitted: dict[bytes, _Verdict] = {}
         self._refused: dict[bytes, _Verdict] = {}
-        self._asking: dict[bytes, asyncio.Task[_Verdict]] = {}
-        self._ask_after = 0.0
+        self._reviews: dict[bytes, asyncio.Task[_Verdict]] = {}
+        self._queue = FairQueue(MOST_AT_ONCE, FairShare(MOST_WAITING, MOST_WAITING_PER_ADDRESS), PATIENCE)
+        self._review_after = 0.0
         self._down = False
 
-    async def authenticate(self, authorization: bytes) -> str:
-        """The node that the token is bound to. Raises ``RefusedError``."""
-        scheme, _, token = authorization.partition(b" ")
-        if scheme.lower() != b"bearer" or not token or len(token) > LONGEST_TOKEN:
-            raise wrong_token("missing token: an agent's service account token is expected")
+    async def authenticate(self, authorization: bytes, address: str = "") -> str:
+        """Return the node that the token is bound to. Raises ``RefusedError``."""
+        token = bearer_token(authorization)
+        if not _JWT.fullmatch(token):
+            raise wrong_token("this is not a service account token")
         key, now = sha256(token).digest(), self._clock()
         known = self._admitted.get(key) or self._refused.get(key)
         if known is None or now >= min(known.at + (FRESH if known.node else REFUSED_FOR), known.until):
-            known = await self._ask(key, token, known, now)
+            known = await self._renew(key, token, known, address)
         if not known.node:
             raise known.refusal()
         return known.node
 
-    async def _ask(self, key: bytes, token: bytes, known: _Verdict | None, now: float) -> _Verdict:
+    async def _renew(self, key: bytes, token: bytes, known: _Verdict | None, address: str) -> _Verdict:
+        now = self._clock()
         claims = self._plausible(token, now)
-        task = self._asking.get(key)
+        held = known if known and known.node and now < known.at + HELD else None
         try:
-            if task is None:
-                if len(self._asking) >= MOST_AT_ONCE or now < self._ask_after:
-                    raise KubeError("the API server is not asked right now")
-                task = self._asking[key] = asyncio.create_task(self._review(token.decode(), claims.exp))
-                task.add_done_callback(lambda done: self._answered(key, done))
-            verdict = await asyncio.shield(task)
-        except KubeError:
-            if known and known.node and now < known.at + HELD:
-                return known
-            message = "the API server does not say whose token this is; the agent keeps its data and tries again"
+            task = self._reviews.get(key) or self._begin(key, token, claims.exp, address)
+            async with asyncio.timeout(KNOWN_PATIENCE if held else None):
+                return await asyncio.shield(task)
+        except (KubeError, TimeoutError):
+            if held:
+                return held
+            message = "the API server has not verified this token; the agent keeps its data and tries again"
             raise RefusedError(503, "unreviewed", message, {"Retry-After": "5"}) from None
-        self._keep(key, verdict)
-        return verdict
 
-    def _answered(self, key: bytes, task: asyncio.Task[_Verdict]) -> None:
-        del self._asking[key]
+    def _begin(self, key: bytes, token: bytes, expires: float, address: str) -> asyncio.Task[_Verdict]:
+        if self._clock() < self._review_after:
+            raise KubeError("a review failed a moment ago")
+        task = self._reviews[key] = asyncio.create_task(self._take_turn(key, token.decode(), expires, address))
+        task.add_done_callback(lambda done: self._ended(key, done))
+        return task
+
+    def _ended(self, key: bytes, task: asyncio.Task[_Verdict]) -> None:
+        del self._reviews[key]
         if not task.cancelled():
-            task.exception()  # seen, though everybody who waited for it may have gone
+            task.exception()  # retrieved, though no client may be waiting any more
 
     def _plausible(self, token: bytes, now: float) -> _Claims:
-        """Refuses what no API server has to be asked about: it is not even meant for us, or is over."""
+        """Refuse tokens that the API server need not review: issued for something else, or expired."""
         try:
             payload = token.split(b".")[1]
             claims = _decode_claims(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
-        except (IndexError, binascii.Error, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            raise wrong_token("this is no service account's token") from None
+        except (binascii.Error, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            raise wrong_token("this is not a service account token") from None
         if AUDIENCE not in ([claims.aud] if isinstance(claims.aud, str) else claims.aud):
-            raise wrong_token(f"this token is for somebody else: its audience is not {AUDIENCE}")
+            raise wrong_token(f"this token is for another service: its audience is not {AUDIENCE}")
         if now >= claims.exp:
             raise wrong_token("this token has expired")
         if claims.sub != self._user:
-            raise RefusedError(403, "forbidden", f"this token is not of {self._user}")
+            raise RefusedError(403, "forbidden", f"this token does not belong to {self._user}")
         return claims
+
+    async def _take_turn(self, key: bytes, token: str, expires: float, address: str) -> _Verdict:
+        try:
+            await self._queue.acquire(address)
+        except BusyError as error:
+            raise KubeError(str(error)) from None
+        try:
+            verdict = await self._review(token, expires)
+        finally:
+            self._queue.release()
+        self._keep(key, verdict)
+        return verdict
 
     async def _review(self, token: str, expires: float) -> _Verdict:
         try:
             review = await self._reviewer.review(token, AUDIENCE)
         except KubeError as error:
-            self._ask_after = self._clock() + PAUSE
+            self._review_after = self._clock() + PAUSE
             if not self._down:
                 self._down = True
                 _log.warning("reports.unreviewed", extra=fields(error=str(error)))
@@ -154,7 +178,7 @@ class TokenReviewAuthenticator:
         if not review.user or AUDIENCE not in review.audiences:
             return _Verdict(now, expires, status=401, why=f"the API server refuses this token: {review.error[:200]}")
         if review.user != self._user:
-            return _Verdict(now, expires, status=403, why=f"this token is not of {self._user}")
+            return _Verdict(now, expires, status=403, why=f"this token does not belong to {self._user}")
         node = next(iter(review.extra.get(_NODE_CLAIM, ())), "")
         why = "" if node else "this token is bound to no node: Kubernetes 1.30 is needed, or agent.auth.mode=token"
         return _Verdict(now, expires, node=node, status=403, why=why)

@@ -6,6 +6,7 @@ import pytest
 from starlette.applications import Starlette
 
 from pulltrace.server.api.dashboard import web_routes
+from pulltrace.server.limits import Limits
 
 
 @pytest.fixture
@@ -28,7 +29,12 @@ async def get(static: Path, path: str) -> tuple[int, dict[str, str], bytes]:
     async def send(message):
         sent.append(message)
 
+    class Guard:
+        address = "127.0.0.1"
+        is_closed = False
+
     scope = {
+        "state": {"guard": Guard()},
         "type": "http",
         "method": "GET",
         "path": path,
@@ -38,18 +44,20 @@ async def get(static: Path, path: str) -> tuple[int, dict[str, str], bytes]:
         "http_version": "1.1",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
     }
-    await Starlette(routes=web_routes(static))(scope, receive, send)
+    app = Starlette(routes=web_routes(Limits(), static))
+    app.router.redirect_slashes = False
+    await app(scope, receive, send)
     headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return sent[0]["status"], headers, b"".join(message.get("body", b"") for message in sent[1:])
 
 
 @pytest.mark.parametrize("path", ["/", "/index.html", "/theme.js"])
-async def test_the_page_is_never_kept(built, path) -> None:
+async def test_the_page_is_revalidated_on_each_load(built, path) -> None:
     status, headers, _ = await get(built, path)
     assert (status, headers["cache-control"]) == (200, "no-cache")
 
 
-async def test_assets_are_kept_for_a_year(built) -> None:
+async def test_assets_are_cached_for_a_year(built) -> None:
     status, headers, body = await get(built, "/assets/index-Abc.js")
     assert (status, body) == (200, b"2")
     assert headers["cache-control"] == "public, max-age=31536000, immutable"
@@ -58,13 +66,23 @@ async def test_assets_are_kept_for_a_year(built) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/nothing", "/assets/nothing.js", "/assets/", "/assets", "/..", "/../secret", "/assets/../../secret", "/pulls/1"],
+    [
+        "/nothing",
+        "/assets/nothing.js",
+        "/assets/",
+        "/assets",
+        "/..",
+        "/../secret",
+        "/assets/../../secret",
+        "/pulls/1",
+        "/" + "a" * 300,
+    ],
 )
 async def test_unknown_paths_are_404(built, path) -> None:
     assert (await get(built, path))[0] == 404
 
 
-async def test_without_a_build_the_page_says_how_to_build_it(tmp_path) -> None:
+async def test_without_a_build_the_page_explains_how_to_build_it(tmp_path) -> None:
     status, _, body = await get(tmp_path, "/")
     assert status == 503
     assert b"make web" in body

@@ -234,8 +234,65 @@ async def test_a_quiet_stream_has_a_comment_now_and_then_and_an_id_to_come_back_
     assert lines[-1].endswith("-1")
 
 
-async def test_more_readers_than_there_may_be_are_503_until_one_leaves(server) -> None:
-    served = await server(limits=Limits(tick=0.02))
+@asynccontextmanager
+async def client_at(address: str):
+    """A client with an address of its own on loopback."""
+    connector = aiohttp.TCPConnector(limit=0, local_addr=(address, 0))
+    async with aiohttp.ClientSession(connector=connector) as session:
+        yield session
+
+
+async def test_one_address_gets_half_of_the_streams_and_others_their_share(server) -> None:
+    served = await server(limits=Limits(readers=8, readers_per_address=2))
+    url = f"{served.url}/api/v1/events"
+    streams = [await served.client.get(url) for _ in range(4)]
+    assert {stream.status for stream in streams} == {200}
+    refused = await served.get("/api/v1/events")
+    assert (refused.status, (await refused.json())["error"]) == (
+        503,
+        "your address has its share of 2 streams, and over half of all are in use",
+    )
+    async with client_at("127.0.0.2") as other, client_at("127.0.0.3") as third:
+        streams += [await client.get(url) for client in (other, other, third, third)]
+        assert {stream.status for stream in streams} == {200}
+        async with client_at("127.0.0.4") as late, late.get(url) as refused:
+            assert (refused.status, (await refused.json())["error"]) == (503, "all 8 streams of this server are in use")
+        for stream in streams:
+            stream.close()
+    await served.until_measured("pulltrace_sse_clients_active 0.0")
+
+
+@pytest.mark.parametrize("after", ["", "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["alone", "pipelined"])
+@pytest.mark.parametrize("when", ["at once", "later"])
+async def test_a_stream_ends_with_its_connection_whatever_was_sent_on_it(server, after, when) -> None:
+    served = await server(limits=FAST)
+    stream = "GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n"
+    for _ in range(3):
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write((stream + (after if when == "at once" else "")).encode())
+        await reader.readline()
+        if when == "later":
+            await reader.readuntil(b": connected")
+            writer.write(after.encode())
+        writer.transport.abort()
+    await served.until_measured("pulltrace_sse_clients_active 0.0")
+
+
+async def test_an_http_1_0_client_receives_no_chunk_sizes(server) -> None:
+    served = await server(limits=FAST)
+    await Node(served).say(pull("l", layer("a", 7)))
+    await served.until_told("node-1")
+    for path in ("/api/v1/events", "/api/v1/pulls"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"chunked" not in head.lower()
+        assert await reader.readexactly(9) in (b": connect", b'{"pulls":')
+        writer.transport.abort()
+
+
+async def test_more_streams_than_the_limit_receive_503_until_one_ends(server) -> None:
+    served = await server(limits=Limits(tick=0.02, readers_per_address=256))
     readers = [await served.client.get(f"{served.url}/api/v1/events") for _ in range(256)]
     assert {reader.status for reader in readers} == {200}
     refused = await served.get("/api/v1/events")

@@ -1,0 +1,46 @@
+"""Sans-I/O. A number of slots, shared fairly between client addresses."""
+
+import ipaddress
+from collections import Counter
+
+
+class FairShare:
+    """``total`` slots. Each address may hold ``each`` of them, and more only while at least half of all slots are free.
+
+    So one address can take at most half of the slots, or its share, and clients at other addresses still find some. A
+    proxy in front of many clients is one address: it is not limited to its share unless others compete with it.
+    """
+
+    def __init__(self, total: int, each: int) -> None:
+        self._total, self._each = total, each
+        self._taken: Counter[str] = Counter()
+        self.count = 0
+
+    def take(self, address: str, number: int = 1) -> bool:
+        """Take slots. Return False if there are none for this address."""
+        after = self.count + number
+        if after > self._total or (self._taken[address] + number > self._each and 2 * after > self._total):
+            return False
+        self._taken[address] += number
+        self.count = after
+        return True
+
+    def release(self, address: str, number: int = 1) -> None:
+        """Return slots."""
+        self.count -= number
+        self._taken[address] -= number
+        if not self._taken[address]:
+            del self._taken[address]
+
+
+def address_of(host: str) -> str:
+    """Return the address that counts for fairness: an IPv4 address, or the /64 network of an IPv6 address."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv4Address):
+        return host
+    if address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((int(address), 64), strict=False))
