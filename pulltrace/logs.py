@@ -1,28 +1,100 @@
-"""Log lines: JSON on stdout for collectors, text when a person is looking.
+"""Log lines: JSON on stdout for log collectors, text on a terminal.
 
-Write ``log.info("pull.started", extra=fields(node=…, image=…))``: the message names the event, the fields tell it.
+Use ``log.info("pull.started", extra=fields(node=…, image=…))``: the message names the event, the fields describe it.
 """
 
+import contextlib
+import io
 import json
 import logging
+import os
+import queue
 import sys
+import threading
+import time
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
 _LEVEL_NAMES = {logging.WARNING: "warn", logging.CRITICAL: "error"}
+_WAITING = 2000
+"""Lines that wait while nobody reads the output; further ones are dropped and counted."""
+_FLUSH_WITHIN = 2.0
+"""Seconds that the end of the process waits for the output."""
 
 
 def fields(**values: Any) -> dict[str, dict[str, Any]]:
-    """Fields of one log line, for ``extra=``. Those that are None are left out."""
+    """Return the fields of one log line, for ``extra=``. Those that are None are left out."""
     return {"fields": {name: value for name, value in values.items() if value is not None}}
 
 
 def configure(level: int, stream: TextIO = sys.stdout) -> None:
-    """Send every logger's lines to ``stream``. Libraries speak only from warning up."""
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(_TextLines() if stream.isatty() else _JsonLines())
+    """Send the lines of every logger to ``stream``; those of libraries from warning up."""
+    formatter = _TextLines() if stream.isatty() else _JsonLines()
+    handler = _handler(stream)
+    handler.setFormatter(formatter)
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler], force=True)
     logging.getLogger("pulltrace").setLevel(level)
+
+
+def _handler(stream: TextIO) -> logging.Handler:
+    try:
+        return _OutputHandler(stream.fileno())
+    except (OSError, io.UnsupportedOperation):  # no file, so nothing that could block
+        return logging.StreamHandler(stream)
+
+
+class _OutputHandler(logging.Handler):
+    """Writes lines to a file descriptor in a thread, so that an output that nobody reads blocks only this thread.
+
+    The thread is a daemon and uses no buffer of Python's, so it cannot keep the process from ending.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._lines: queue.Queue[bytes] = queue.Queue(_WAITING)
+        self._dropped = 0
+        self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See ``logging.Handler``."""
+        try:
+            line = self.format(record)
+        except Exception:  # noqa: BLE001  # as the handlers of the standard library
+            self.handleError(record)
+            return
+        with contextlib.suppress(queue.Full):
+            if self._dropped:
+                self._lines.put_nowait(self._encode(self.format(_dropped(self._dropped))))
+                self._dropped = 0
+            self._lines.put_nowait(self._encode(line))
+            return
+        self._dropped += 1
+
+    def flush(self) -> None:
+        """Wait a moment until everything is written. Called at the end of the process."""
+        deadline = time.monotonic() + _FLUSH_WITHIN
+        while self._lines.unfinished_tasks and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    @staticmethod
+    def _encode(line: str) -> bytes:
+        return line.encode(errors="backslashreplace") + b"\n"
+
+    def _write_all(self) -> None:
+        while True:
+            line = self._lines.get()
+            with contextlib.suppress(OSError):  # a closed or full output; the next line may fit again
+                while line:
+                    line = line[os.write(self._descriptor, line) :]
+            self._lines.task_done()
+
+
+def _dropped(count: int) -> logging.LogRecord:
+    record = logging.LogRecord("pulltrace.logs", logging.WARNING, __file__, 0, "log.dropped", None, None)
+    record.fields = {"lines": count}
+    return record
 
 
 def _parts(record: logging.LogRecord) -> tuple[datetime, str, dict[str, Any]]:
@@ -35,17 +107,27 @@ def _parts(record: logging.LogRecord) -> tuple[datetime, str, dict[str, Any]]:
     return datetime.fromtimestamp(record.created, UTC), level, values
 
 
+_CONTROLS = [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+"""C0 and C1 controls, line separators, and characters that change the direction of text."""
+_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in _CONTROLS}
+_TEXT_ESCAPES = {code: f"\\u{code:04x}" if code > 0xFF else f"\\x{code:02x}" for code in _CONTROLS}
+
+
+_TRACE_ESCAPES = _TEXT_ESCAPES | {ord("\n"): "\n", ord("\t"): "\t"}
+
+
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        time, level, values = _parts(record)
-        line = {"time": time.isoformat(timespec="milliseconds"), "level": level, "msg": record.getMessage()}
-        return json.dumps(line | values, default=str, ensure_ascii=False)
+        time_, level, values = _parts(record)
+        line = {"time": time_.isoformat(timespec="milliseconds"), "level": level, "msg": record.getMessage()}
+        return json.dumps(line | values, default=str, ensure_ascii=False).translate(_JSON_ESCAPES)
 
 
 class _TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        time, level, values = _parts(record)
+        time_, level, values = _parts(record)
         trace = values.pop("trace", None)
-        line = f"{time.astimezone():%H:%M:%S} {level:<5} {record.getMessage()}"
+        line = f"{time_.astimezone():%H:%M:%S} {level:<5} {record.getMessage()}"
         line += "".join(f"  {name}={value}" for name, value in values.items())
-        return f"{line}\n{trace}" if trace else line
+        line = line.translate(_TEXT_ESCAPES)
+        return f"{line}\n{trace.translate(_TRACE_ESCAPES)}" if trace else line

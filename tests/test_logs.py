@@ -3,6 +3,10 @@
 import io
 import json
 import logging
+import re
+import subprocess
+import sys
+from subprocess import PIPE
 
 import pytest
 
@@ -69,3 +73,56 @@ def test_a_terminal_gets_plain_text() -> None:
     logs.configure(logging.INFO, stream)
     logging.getLogger("pulltrace").info("pull.completed", extra=logs.fields(seconds=1.5))
     assert stream.getvalue().endswith("info  pull.completed  seconds=1.5\n")
+
+
+@pytest.mark.parametrize("character", ["\x1b", "\x9b", "\u2028", "\u202e", "\x7f"])
+def test_control_characters_are_escaped(character: str) -> None:
+    for stream in (Terminal(), io.StringIO()):
+        logs.configure(logging.INFO, stream)
+        logging.getLogger("pulltrace").info("pull.started", extra=logs.fields(image=f"a{character}b"))
+        assert re.search(rf"a\\[xu]0*{ord(character):x}b", stream.getvalue())
+        assert character not in stream.getvalue()
+
+
+def test_a_line_of_text_stays_one_line() -> None:
+    stream = Terminal()
+    logs.configure(logging.INFO, stream)
+    logging.getLogger("pulltrace").info("pull.started", extra=logs.fields(image="a\nb"))
+    assert stream.getvalue().endswith("image=a\\x0ab\n")
+
+
+PROGRAM = """
+import logging, sys
+from pulltrace import logs
+logs.configure(logging.INFO)
+log = logging.getLogger("pulltrace")
+for number in range(20_000):
+    log.info("line", extra=logs.fields(number=number))
+print("all logged", file=sys.stderr, flush=True)
+sys.stdin.read(1)
+log.info("last")
+"""
+
+
+def test_an_output_that_nobody_reads_blocks_nothing_and_dropped_lines_are_counted() -> None:
+    command = [sys.executable, "-c", PROGRAM]
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        assert process.stderr.readline() == b"all logged\n"
+        first = [json.loads(process.stdout.readline()) for _ in range(logs._WAITING)]
+        process.stdin.write(b"x")
+        process.stdin.close()
+        rest = [json.loads(line) for line in process.stdout]
+    written = [line["number"] for line in first + rest if line["msg"] == "line"]
+    assert written == list(range(len(written))), "the oldest lines, in order"
+    assert [line["msg"] for line in rest[-2:]] == ["log.dropped", "last"]
+    assert len(written) + rest[-2]["lines"] == 20_000
+
+
+def test_a_process_ends_though_nobody_reads_its_output() -> None:
+    with subprocess.Popen([sys.executable, "-c", PROGRAM], stdin=PIPE, stdout=PIPE, stderr=PIPE) as process:
+        assert process.stdin
+        process.stdin.close()
+        assert process.wait(60) == 0
