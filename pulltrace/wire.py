@@ -28,6 +28,9 @@ MAX_PULLS = 256
 MAX_LAYERS = 512
 """Maximum number of layers per pull. overlayfs allows 500, Docker 127."""
 
+MAX_ERROR = 2048
+"""Characters of an error message."""
+
 UNKNOWN_IMAGE = "__pulling__"
 """The image reference of a pull while nothing is known about its image, as in Pulltrace v0.1.0."""
 

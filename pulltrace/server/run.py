@@ -72,7 +72,7 @@ async def serve(
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(hub.run())
-                group.create_task(source.run())
+                group.create_task(source.run(hub.take_change))
                 group.create_task(_give_back())
                 if certificate:
                     group.create_task(certificate.follow())

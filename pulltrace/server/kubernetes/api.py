@@ -11,11 +11,11 @@ from pulltrace.server.kubernetes.objects import Event, Pod
 
 
 class KubeError(Exception):
-    """The API server cannot be used as wanted; the message says why, in one line."""
+    """The API server cannot be used; the message states why, in one line."""
 
 
 class GoneError(KubeError):
-    """410: the version to continue from is no longer known. Only a new list helps."""
+    """410: the version to continue from is not known to the API server. A new list is needed."""
 
 
 class ForbiddenError(KubeError):
@@ -24,7 +24,7 @@ class ForbiddenError(KubeError):
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A collection to follow, and the part of it that matters."""
+    """A collection to follow, and a selector of the objects that are used."""
 
     name: str
     kind: type[Pod] | type[Event]
@@ -33,8 +33,8 @@ class Resource:
 
 # Both sets of fields are the API server's: pkg/registry/core/{pod,event}/strategy.go, ToSelectableFields.
 PODS = Resource("pods", Pod, "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed")
-# What a kubelet says of pods apart from pulls, most often first; `Cluster` sorts out the rest.
-_NOT_OF_PULLS = [
+# What kubelets report apart from pulls, the most frequent first; `Cluster` ignores the rest.
+_NOT_ABOUT_PULLS = [
     "Created",
     "Started",
     "Killing",
@@ -46,13 +46,13 @@ _NOT_OF_PULLS = [
 EVENTS = Resource(
     "events",
     Event,
-    ",".join(("involvedObject.kind=Pod", "source=kubelet", *(f"reason!={reason}" for reason in _NOT_OF_PULLS))),
+    ",".join(("involvedObject.kind=Pod", "source=kubelet", *(f"reason!={reason}" for reason in _NOT_ABOUT_PULLS))),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Part of a list; ``version`` is the list's, to watch from."""
+    """Part of a list; ``version`` is that of the list, from which to watch."""
 
     objects: list[Pod | Event]
     version: str
@@ -60,7 +60,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """One line of a watch: ADDED, MODIFIED, DELETED, or BOOKMARK (without an object). Watch on from ``version``."""
+    """One line of a watch: ADDED, MODIFIED, DELETED, or BOOKMARK (without an object). Watch next from ``version``."""
 
     type: str
     object: Pod | Event | None
@@ -69,7 +69,7 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """What the API server makes of a token: ``user`` is empty when it vouches for nobody; ``error`` may say why."""
+    """The result of a TokenReview: ``user`` is empty if the token is not valid; ``error`` may state why."""
 
     user: str
     audiences: list[str]
@@ -78,16 +78,22 @@ class Review:
 
 
 class Api(Protocol):
-    """What is asked of the API server. Everything raises ``KubeError``."""
+    """The requests to the API server. All of them raise ``KubeError``."""
 
     def pages(self, resource: Resource, namespace: str | None) -> AsyncGenerator[Page, None]:
-        """All objects, a page at a time."""
+        """Yield all objects, a page at a time."""
 
     def changes(self, resource: Resource, namespace: str | None, version: str) -> AsyncGenerator[list[Watched], None]:
-        """Changes after ``version`` as they come, first an empty batch once connected, until the server has enough."""
+        """Yield changes after ``version`` until the API server ends the watch.
+
+        The first batch is empty and means that the watch is connected; later ones are empty while nothing changes.
+        """
+
+    async def newest_version(self, resource: Resource, namespace: str | None) -> str:
+        """Return the newest resource version of a collection, read from etcd and not from a cache."""
 
     async def review(self, token: str, audience: str) -> Review:
-        """Whose token this is, if it was made for this audience. Stores nothing, though it is a POST."""
+        """Return whose token this is, if it was issued for this audience. Nothing is stored, although it is a POST."""
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close all connections."""

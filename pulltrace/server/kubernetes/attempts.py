@@ -1,19 +1,56 @@
-"""One pod asking its kubelet for one image, attempt after attempt.
+"""One image that one pod requests from its kubelet, attempt after attempt. Sans-I/O.
 
-PURE. Facts come from events and from container statuses, late, twice, in any order, some never. Events carry the node's
-clock, in whole seconds; they are ordered among themselves by it (``raw``) and shown by the server's clock (``at``).
+Theory of operation
+===================
+
+Facts arrive from the kubelet's events and from container statuses: late, twice, in any order, and some never. Events
+carry the node's clock, in whole seconds. They are ordered among themselves by that clock (``raw``) and shown by the
+server's clock (``at``). ``ImageRequest`` remembers the last start (``Pulling``) and the last end (``Failed``,
+``Pulled``) that events reported, and compares each event with both:
+
+=========  =======================  ===============================  ==================================
+event      before the last start    before the last end              after both
+=========  =======================  ===============================  ==================================
+Pulling    ignored                  start of the attempt that ended  the next attempt starts
+Failed     failure of the attempt   ignored, unless only a status    the attempt ends; if none runs,
+           before                   reported that failure            its start was lost
+Pulled     ignored                  ignored                          the image is present
+=========  =======================  ===============================  ==================================
+
+Within one second ``Pulling`` is before ``Failed`` and ``Pulled``.
+
+A kubelet writes the status ``ErrImagePull`` at the start of its next sync of the pod, at least ten seconds after the
+event and later still while it pulls another image for the same pod. So a status only repeats the failure that events
+reported. It counts as a failure of its own if more statuses than failures were seen *and* the kubelet had the time to
+try again; then the event was lost (kubelets limit how many they send).
+
+``InvalidImageName``, ``ErrImageNeverPull`` and ``ImageInspectError`` are not attempts: the kubelet pulls nothing,
+however often it looks.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 
-from pulltrace.server.kubernetes.errors import FIRST_BACK_OFF, WITHOUT_RETRY, back_off, classify
+from pulltrace.server.kubernetes.errors import (
+    FIRST_BACK_OFF,
+    WITHOUT_PULL,
+    WITHOUT_RETRY,
+    about,
+    back_off,
+    cause_of,
+    classify,
+    shorten,
+)
 from pulltrace.wire import ErrorReason, PodCorrelation
+
+STATUS_LATE = 30.0
+"""Seconds by which a status may be later than the event of the same failure."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The last failed attempt to get an image, while it still stands. Times in unix seconds."""
+    """The last failed attempt to get an image. Times in unix seconds."""
 
     reason: ErrorReason
     message: str
@@ -21,123 +58,246 @@ class Failure:
     """Which attempt failed, from 1."""
     at: float
     next_retry_at: float | None
-    """An estimate from the kubelet's back-off; None when the kubelet will not pull again by itself."""
+    """An estimate from the kubelet's back-off; None if the kubelet will not pull again by itself."""
+    started_at: float | None = None
+    """When the kubelet began the attempt that failed; None if no event reported it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PullFacts:
+    """The duration and size in the kubelet's message about a successful pull."""
+
+    seconds: float | None = None
+    """Without the time in the kubelet's queue."""
+    image_bytes: int | None = None
+
+
+class Position(Enum):
+    """Where an event is in time, compared with the last start and the last end."""
+
+    BEFORE_START = "before the last start"
+    BEFORE_END = "before the last end"
+    AFTER_BOTH = "after both"
 
 
 class ImageRequest:
-    """What is known of one pod's asking for one image. Every method takes in one fact, in any order."""
+    """The state of one pod's request for one image. Each method takes one fact; they may arrive in any order."""
 
     __slots__ = (
-        "_before", "_ended", "_failed_raw", "attempt", "failure", "heard", "pod", "pulled_at", "pulling", "since",
-        "started",
+        "_earlier_pulls",
+        "_end",
+        "_failed_raw",
+        "_last_status",
+        "_statuses",
+        "_without_pull",
+        "attempt",
+        "facts",
+        "failure",
+        "pod",
+        "pulled_at",
+        "pulling",
+        "since",
+        "since_exact",
+        "start",
     )  # fmt: skip
 
-    def __init__(self, pod: PodCorrelation, since: float, before: int = 0) -> None:
+    def __init__(self, pod: PodCorrelation, since: float, earlier_pulls: int = 0) -> None:
         self.pod = pod
-        self._before = before
-        """How many of the kubelet's Pulling events, which it counts as long as the pod lives, were of earlier pulls."""
         self.since = since
-        self.started = -math.inf  # raw time of the newest Pulling
-        self._ended = -math.inf  # raw time of the newest Failed or Pulled
-        self._failed_raw: float | None = None  # raw time of what `failure` tells; None when only a status told it
+        self.since_exact = False
+        """``since`` is the start of the newest attempt, from an event. A status is late and reports no start."""
         self.attempt = 1
-        self.heard = False
-        """The newest attempt is known by events: a status comes late, and tells no beginning."""
         self.pulling = False
         self.failure: Failure | None = None
         self.pulled_at: float | None = None
+        self.facts = PullFacts()
+        self.start = -math.inf  # raw time of the newest Pulling
+        self._end = -math.inf  # raw time of the newest Failed or Pulled
+        self._failed_raw: float | None = None  # raw time of `failure`; None if only a status reported it
+        self._earlier_pulls = earlier_pulls  # Pulling events of earlier pulls: the kubelet counts for the pod's life
+        self._statuses = 0  # failures that statuses reported
+        self._last_status = ("", "")
+        self._without_pull = False  # `failure` is no attempt
 
-    def begin(self, raw: float, at: float, times: int) -> None:
-        """The kubelet said Pulling, for the ``times``-th time."""
-        if raw < self.started:
+    def position(self, raw: float, *, starts: bool = False) -> Position:
+        """Compare an event's time with the last start and end; ``starts`` for Pulling."""
+        if raw < self.start:
+            return Position.BEFORE_START
+        if raw < self._end or (starts and raw == self._end):
+            return Position.BEFORE_END
+        return Position.AFTER_BOTH
+
+    def take_pulling(self, raw: float, at: float, times: int) -> None:
+        """Take the event Pulling, which the kubelet emitted ``times`` times for this pod."""
+        position = self.position(raw, starts=True)
+        if position is Position.BEFORE_START:
             return
-        if self.pulled_at is not None and raw > max(self.started, self._ended):
-            # It was there: the container starts again, and its policy is Always.
-            self._before, self.attempt = times - 1, 1
-        times -= self._before
-        # Kubelet times are whole seconds: a pull that fails at once has both events in one, and Pulling is the first.
-        if raw <= self._ended:
-            self.started = raw
-            self._count(times)
-            return
-        if raw > self.started:
-            before = self.failure
-            # A failure that only a status told may be this attempt's own: then only the count says which it is.
-            after = before.attempt + (self._failed_raw is not None) if before else 1
-            self.attempt = max(times, after)
-            self.started, self.since = raw, at
-            self.pulling, self.pulled_at, self.heard = True, None, True
+        if self.pulled_at is not None and position is Position.AFTER_BOTH and raw > self.start:
+            # The image was present: the container restarts, and its policy is Always.
+            self._earlier_pulls, self.attempt, self._statuses = times - 1, 1, 0
+        times -= self._earlier_pulls
+        if position is Position.BEFORE_END:
+            self.start = raw
+        elif raw > self.start:
+            self._start_attempt(raw, at, times)
         self._count(times)
 
-    def fail(self, raw: float | None, at: float, message: str, waiting_reason: str, times: int = 1) -> None:
-        """An attempt failed: the kubelet's event says so, or (``raw`` None) a container's status.
+    def take_failed(self, raw: float, at: float, message: str, times: int = 1, *, listed: bool = False) -> None:
+        """Take the event Failed, which the kubelet emitted ``times`` times with this text, earlier pulls included.
 
-        ``times`` counts failures that read the same, those of earlier pulls as well.
+        ``listed`` if the server has just started: then the status that it sees is about this failure, too.
         """
+        match self.position(raw):
+            case Position.BEFORE_START:
+                self._take_earlier_failure(raw, at, message)
+                return
+            case Position.BEFORE_END if self.failure is None or self._failed_raw is not None:
+                return
+        self._end = max(self._end, raw)
+        attempt = max(1 if self._earlier_pulls else times, self._failed_attempt(at))
+        shown = self._last_status[0] == "ErrImagePull" and cause_of(self._last_status[1]) == shorten(message)
+        if listed or (shown and self.failure and self._statuses == self.failure.attempt):
+            self._statuses = attempt  # its status reads as the last one, so there will be no change
+        self._end_attempt(attempt, at, exact=True)
+        self._set_failure(raw, at, message, "ErrImagePull", attempt)
+
+    def take_refusal(self, raw: float | None, at: float, message: str, reason: str) -> None:
+        """Take the kubelet's report that it did not pull at all, from an event or (``raw`` None) a status."""
         if raw is not None:
-            if raw < self.started:
-                self._failed_before(raw, at, message, waiting_reason)
+            if self.position(raw) is not Position.AFTER_BOTH:
                 return
-            better = self.failure is not None and self._failed_raw is None
-            if raw < self._ended and not better:
-                return
-            self._ended = max(self._ended, raw)
-        attempt = max(1 if self._before else times, self._attempt_that_failed(at))
-        if attempt > self.attempt:  # and its beginning was missed
-            self.attempt, self.since, self.heard = attempt, at, False
-        if raw is not None and not self.heard:
-            self.heard, self.since = True, min(self.since, at)
-        self.pulling, self.pulled_at = False, None
+            self._end = raw
         known = self.failure
-        if raw is None and known and known.attempt == attempt:
-            at = known.at  # the event's time is the better one
-        self._set_failure(raw, at, message, waiting_reason, attempt)
+        if known and self._without_pull:
+            retry = None if reason in WITHOUT_RETRY else max(known.next_retry_at or 0.0, at + FIRST_BACK_OFF)
+            self.failure = replace(known, at=min(known.at, at), next_retry_at=retry)
+            return
+        self.pulling, self.pulled_at, self._without_pull = False, None, True
+        retry = None if reason in WITHOUT_RETRY else at + FIRST_BACK_OFF
+        self.failure = Failure(classify(message, reason), shorten(message), self.attempt, at, retry)
+        self._failed_raw = raw
 
-    def back_off(self, raw: float, at: float, message: str) -> None:
-        """The kubelet said that it backs off: of use only when what it backs off from was missed."""
-        if self.pulled_at is None and (not self.failure or (self.pulling and raw > self.started)):
-            self._ended = max(self._ended, raw)
-            self.fail(None, at, message, "ImagePullBackOff")
+    def take_back_off(self, raw: float, at: float, message: str) -> None:
+        """Take the event BackOff, of use only if the failure before it was lost."""
+        lost = self.failure is None or (self.pulling and raw > self.start)
+        if self.pulled_at is None and lost:
+            self._end = max(self._end, raw)
+            self._fail_by_status(at, message, "ImagePullBackOff")
 
-    def succeed(self, raw: float | None, at: float) -> None:
-        """The image is there: the kubelet's event says so, or (``raw`` None) the container has been created."""
-        if raw is not None:
-            if raw < max(self.started, self._ended):
-                return
-            self._ended = raw
+    def take_status(self, at: float, reason: str, message: str) -> bool:
+        """Take a container's waiting status. Return whether it changed anything."""
+        if (reason, message) == self._last_status and self.failure:
+            return False
+        if self.pulled_at is not None and at < self.pulled_at + STATUS_LATE:
+            return False  # it is about an attempt before
+        self._last_status = reason, message
+        if reason in WITHOUT_PULL:
+            self.take_refusal(None, at, message, reason)
+            return True
+        backs_off = reason == "ImagePullBackOff"
+        self._statuses += not backs_off
+        if self.failure is None or (not backs_off and self._is_failure_without_event(at)):
+            self._fail_by_status(at, cause_of(message), reason)
+            return True
+        if self.pulling or self._without_pull:
+            return False
+        before = self.failure
+        if not backs_off or about(message)[1]:  # old kubelets back off without the cause
+            self._improve_message(cause_of(message), reason)
+        return self.failure != before
+
+    def take_pulled(self, raw: float, at: float, facts: PullFacts) -> bool:
+        """Take the event Pulled. Return whether it is news."""
+        if self.position(raw) is not Position.AFTER_BOTH:
+            return False
+        self._end = raw
+        self.facts = facts
+        return self._succeed(at)
+
+    def take_created(self, at: float) -> bool:
+        """Take the fact that the container was created, so the image is present. Return whether it is news."""
+        return self.pulled_at is None and self._succeed(at)
+
+    def _succeed(self, at: float) -> bool:
         if self.pulled_at is None:
             self.pulled_at = at
-        self.pulling, self.failure, self._failed_raw = False, None, None
+        self.pulling, self.failure, self._failed_raw, self._without_pull = False, None, None, False
+        return True
 
-    def _attempt_that_failed(self, at: float) -> int:
+    def _start_attempt(self, raw: float, at: float, times: int) -> None:
+        before = self.failure
+        # A failure that only a status reported may be of this attempt: then the count decides.
+        after = before.attempt + (self._failed_raw is not None and not self._without_pull) if before else 1
+        self.attempt = max(times, after)
+        self.start, self.since, self.since_exact = raw, at, True
+        self.pulling, self.pulled_at, self.facts = True, None, PullFacts()
+
+    def _fail_by_status(self, at: float, message: str, reason: str) -> None:
+        attempt = self._failed_attempt(at)
+        self._end_attempt(attempt, at, exact=False)
+        known = self.failure
+        if known and known.attempt == attempt:
+            at = known.at  # the event's time is more exact
+        self._set_failure(None, at, message, reason, attempt)
+        self._statuses = max(self._statuses, attempt)
+
+    def _end_attempt(self, attempt: int, at: float, *, exact: bool) -> None:
+        if attempt > self.attempt:  # its start was lost
+            self.attempt, self.since, self.since_exact = attempt, at, False
+        if exact and not self.since_exact:
+            self.since_exact, self.since = True, min(self.since, at)
+        self.pulling, self.pulled_at, self._without_pull = False, None, False
+
+    def _is_failure_without_event(self, at: float) -> bool:
+        """Return whether a status reports a failure whose event was lost."""
+        known = self.failure
+        if known is None or self._statuses <= known.attempt:
+            return False
+        if self.pulling:
+            return at >= self.since + FIRST_BACK_OFF
+        sync = 0.0 if self._failed_raw is None else FIRST_BACK_OFF  # a failure that a status reported is as late
+        return at >= known.at + back_off(known.attempt) + sync
+
+    def _failed_attempt(self, at: float) -> int:
+        """Return the number of the attempt that failed at this time."""
         if self.pulling or not self.failure:
             return self.attempt
-        # Two reports less than the shortest back-off apart are of one attempt: its event, and the container's status.
+        # Two reports closer than the shortest back-off are about one attempt: its event, and the container's status.
         same = at - self.failure.at < FIRST_BACK_OFF
         return max(self.attempt, self.failure.attempt if same else self.failure.attempt + 1)
 
-    def _failed_before(self, raw: float, at: float, message: str, waiting_reason: str) -> None:
-        """The failure before the attempt that runs: wanted while nothing better is known of it."""
+    def _take_earlier_failure(self, raw: float, at: float, message: str) -> None:
+        """Keep the failure of the attempt before, unless a newer one is known."""
         if self.pulled_at is None and (self._failed_raw is None or raw > self._failed_raw):
-            self._set_failure(raw, at, message, waiting_reason, max(self.attempt - 1, 1))
+            self._set_failure(raw, at, message, "ErrImagePull", max(self.attempt - 1, 1))
 
     def _set_failure(self, raw: float | None, at: float, message: str, waiting_reason: str, attempt: int) -> None:
-        retry = None if waiting_reason in WITHOUT_RETRY else at + back_off(attempt)
-        reason = classify(message, waiting_reason)
+        reason, message = classify(message, waiting_reason), shorten(message)
+        started_at = self.since if self.since_exact and attempt == self.attempt else None
         known = self.failure
-        if raw is None and known and known.attempt == attempt:  # a status repeats what is known, at most as well
+        if raw is None and known and known.attempt == attempt:
             raw = self._failed_raw
             if len(known.message) >= len(message):
                 reason, message = known.reason, known.message
-        self.failure = Failure(reason, message, attempt, at, retry)
+        self.failure = Failure(reason, message, attempt, at, at + back_off(attempt), started_at)
         self._failed_raw = raw
 
+    def _improve_message(self, message: str, waiting_reason: str) -> None:
+        """Prefer the longer text: events are cut after 1,024 characters."""
+        known = self.failure
+        if known is None or len(message) <= len(known.message):
+            return
+        if known.reason is ErrorReason.UNKNOWN or message.startswith(known.message.removesuffix("...")):
+            self.failure = replace(known, reason=classify(message, waiting_reason), message=message)
+
     def _count(self, times: int) -> None:
-        """The kubelet counts its Pulling events: the best word on which attempt this is."""
+        """Take the kubelet's count of Pulling events, the best evidence of the attempt's number."""
         if times <= self.attempt:
             return
         self.attempt = times
-        if self.failure and not self.pulling:
-            failure = self.failure
+        failure = self.failure
+        if failure and not self.pulling:
             retry = failure.next_retry_at and failure.at + back_off(times)
-            self.failure = Failure(failure.reason, failure.message, times, failure.at, retry)
+            self.failure = replace(failure, attempt=times, next_retry_at=retry)
+            if self._statuses >= failure.attempt:
+                self._statuses = times

@@ -1,9 +1,11 @@
-"""The API server over HTTP: credentials by kubernetes_asyncio, raw JSON straight into the few fields used.
+"""The API server over HTTP: credentials from kubernetes_asyncio, JSON decoded straight into the few fields used.
 
-EDGE. The library's models and its Watch are not used: they hold every field of every object (slow, large), and its
-Watch does not end. Only GET is ever sent, and POST of a TokenReview, which stores nothing.
+Does I/O. The library's models and its Watch are not used: they keep every field of every object (slow, large), and its
+Watch does not end. Only GET is ever sent, and POST of a TokenReview, which stores nothing. Every response is read with
+a limit.
 """
 
+import asyncio
 import contextlib
 import logging
 import random
@@ -23,19 +25,24 @@ from pulltrace.server.kubernetes.objects import Event, Pod
 _log = logging.getLogger(__name__)
 
 PAGE = 200
-"""Objects a page: about 2 MB of pods, which take some ten milliseconds to read."""
+"""Objects per page: about 2 MB of pods, decoded in some ten milliseconds."""
 CONNECT_TIMEOUT = 10.0
 LIST_TIMEOUT = 60.0
 REVIEW_TIMEOUT = 5.0
 WATCH_SECONDS = 300
-"""How long the API server is asked to keep a watch up; client-go takes five to ten minutes."""
+"""How long the API server is requested to keep a watch open; client-go requests five to ten minutes."""
 SILENCE = 150.0
-"""Seconds without a byte after which a watch is taken for dead: bookmarks come about every minute."""
-LONGEST_LINE = 16 * 2**20
+"""Seconds without a byte after which a watch counts as dead: bookmarks arrive about every minute."""
+IDLE = 5.0
+"""Seconds without a byte after which a watch yields an empty batch."""
+LONGEST_LINE = 8 * 2**20
+"""Bytes of one object in a watch; etcd stores at most 1.5 MiB."""
+LONGEST_PAGE = 64 * 2**20
+LONGEST_ERROR = 64 * 2**10
 
 _HEADERS = {
     "Accept": "application/json",
-    "Accept-Encoding": "identity",  # compressing long lists costs the API server more than the bytes do
+    "Accept-Encoding": "identity",  # compressing long lists costs the API server more than sending them
 }
 
 
@@ -89,7 +96,7 @@ _decoders: dict[type, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(k
 
 
 async def connect(environ: Mapping[str, str]) -> "HttpApi":
-    """In-cluster access, or what ``KUBECONFIG`` names. Raises ``KubeError``."""
+    """Return access from inside a cluster, or to the one that ``KUBECONFIG`` names. Raises ``KubeError``."""
     configuration = Configuration()
 
     def in_cluster() -> None:
@@ -101,7 +108,7 @@ async def connect(environ: Mapping[str, str]) -> "HttpApi":
             in_cluster()
         else:
             await kubernetes_asyncio.config.load_kube_config(environ["KUBECONFIG"], client_configuration=configuration)
-    except Exception as error:  # kubeconfigs run programs and read files: there is no list of what can go wrong
+    except Exception as error:  # kubeconfigs run programs and read files: any error is possible
         raise KubeError(f"no access to Kubernetes: {error}") from error
     return HttpApi(configuration, in_cluster if mounted else None)
 
@@ -109,34 +116,29 @@ async def connect(environ: Mapping[str, str]) -> "HttpApi":
 class HttpApi:
     """One API server. Make it on the event loop that uses it.
 
-    ``renew`` reads the credentials anew. The library does so once a minute, which is too late after a refusal.
+    ``renew`` reads the credentials again. The library does so once a minute, which is too late after a refusal.
     """
 
     def __init__(self, configuration: Configuration, renew: Callable[[], None] | None = None) -> None:
         self._renew = renew
-        # Python 3.13 began to refuse authorities without every extension of RFC 5280: those of older EKS clusters.
+        # Since 3.13 Python refuses authorities that lack extensions of RFC 5280, such as those of older EKS clusters.
         configuration.disable_strict_ssl_verification = True
-        configuration.connection_pool_maxsize = 0  # a watch holds its connection, and there are two for each namespace
+        configuration.connection_pool_maxsize = 0  # each watch occupies a connection, and there are two per namespace
         self._client = ApiClient(configuration)
         self._client.user_agent = f"pulltrace/{__version__}"
-        self._complained: set[str] = set()
+        self._logged: set[str] = set()
 
     @classmethod
     def at(cls, url: str) -> "HttpApi":
-        """An API server that wants no credentials, such as the demo's."""
+        """Return access to an API server that needs no credentials, such as the demo's."""
         return cls(Configuration(host=url))
 
     async def pages(self, resource: Resource, namespace: str | None) -> AsyncGenerator[Page, None]:
-        """All objects, a page at a time. A list that takes so long that its token expires ends in ``GoneError``."""
+        """Yield all objects, a page at a time. Raises ``GoneError`` if its token expires meanwhile."""
         token = ""
         while True:
             query = [("limit", str(PAGE))] + ([("continue", token)] if token else [])
-            async with self._get(resource, namespace, query, LIST_TIMEOUT) as response:
-                body = await _read(response)
-            try:
-                page = _list_decoder.decode(body)
-            except msgspec.MsgspecError as error:
-                raise KubeError(f"the answer to listing {resource.name} is no list: {error}") from error
+            page = await self._list(resource, namespace, query)
             found = (self._decode(resource, raw) for raw in page.items or ())
             yield Page([item for item in found if item], page.metadata.version)
             token = page.metadata.token
@@ -146,7 +148,7 @@ class HttpApi:
     async def changes(
         self, resource: Resource, namespace: str | None, version: str
     ) -> AsyncGenerator[list[Watched], None]:
-        """Changes after ``version``: first an empty batch, then what each read of the connection brings."""
+        """Yield changes after ``version``, an empty batch first and whenever nothing arrived for a while."""
         seconds = random.randint(WATCH_SECONDS, 2 * WATCH_SECONDS)  # noqa: S311  # not all at once
         query = [
             ("watch", "true"),
@@ -156,25 +158,35 @@ class HttpApi:
         ]
         async with self._get(resource, namespace, query, SILENCE) as response:
             yield []
-            rest = b""
-            while chunk := await _read_some(response):
-                *lines, rest = (rest + chunk).split(b"\n")
-                if len(rest) > LONGEST_LINE:
-                    raise KubeError(f"a line of the watch of {resource.name} has no end")
-                yield [self._watched(resource, line) for line in lines if line.strip()]
+            lines = _Lines(f"the watch of {resource.name}")
+            while (chunk := await _read_some(response)) != b"":
+                yield [self._watched(resource, line) for line in lines.split(chunk or b"") if line.strip()]
+
+    async def newest_version(self, resource: Resource, namespace: str | None) -> str:
+        """Return the newest resource version of a collection, read from etcd and not from a cache."""
+        everything = Resource(resource.name, resource.kind, "")
+        return (await self._list(everything, namespace, [("limit", "1")])).metadata.version
+
+    async def _list(self, resource: Resource, namespace: str | None, query: list[tuple[str, str]]) -> _List:
+        async with self._get(resource, namespace, query, LIST_TIMEOUT) as response:
+            body = await _read(response, LONGEST_PAGE)
+        try:
+            return _list_decoder.decode(body)
+        except msgspec.MsgspecError as error:
+            raise KubeError(f"the response to listing {resource.name} is not a list: {error}") from error
 
     async def review(self, token: str, audience: str) -> Review:
-        """Whose token this is (https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/token-review-v1/)."""
+        """Return whose token this is (https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/token-review-v1/)."""
         kind = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview"}
         body = kind | {"spec": {"token": token, "audiences": [audience]}}
         async with self._call(
             "POST", "/apis/authentication.k8s.io/v1/tokenreviews", [], REVIEW_TIMEOUT, body
-        ) as answer:
-            text = await _read(answer)
+        ) as response:
+            text = await _read(response, LONGEST_ERROR)
         try:
             status = _review_decoder.decode(text).status
         except msgspec.MsgspecError as error:
-            raise KubeError(f"the answer to a TokenReview is none: {error}") from error
+            raise KubeError(f"the response to a TokenReview is not one: {error}") from error
         user = status.user if status.authenticated else _User()
         return Review(user.username, status.audiences, user.extra, status.error)
 
@@ -184,13 +196,14 @@ class HttpApi:
 
     def _get(
         self, resource: Resource, namespace: str | None, query: list[tuple[str, str]], silence: float
-    ) -> "_Answer":
+    ) -> "_Response":
         path = f"/api/v1/namespaces/{namespace}/{resource.name}" if namespace else f"/api/v1/{resource.name}"
-        return self._call("GET", path, [*query, ("fieldSelector", resource.selector)], silence)
+        selector = [("fieldSelector", resource.selector)] if resource.selector else []
+        return self._call("GET", path, [*query, *selector], silence)
 
     def _call(
         self, method: str, path: str, query: list[tuple[str, str]], silence: float, body: object = None
-    ) -> "_Answer":
+    ) -> "_Response":
         call = self._client.call_api(
             path,
             method,
@@ -201,12 +214,14 @@ class HttpApi:
             _preload_content=False,
             _request_timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT, sock_read=silence),
         )
-        return _Answer(call, self._refused)
+        return _Response(call, self._refused)
 
     def _refused(self) -> None:
-        """The token expired or was revoked; the kubelet may have mounted another one since."""
+        """Read the credentials again: the token is no longer valid, and the kubelet may have mounted another one."""
         if self._renew:
-            with contextlib.suppress(OSError, kubernetes_asyncio.config.ConfigException):  # being replaced right now
+            with contextlib.suppress(
+                OSError, kubernetes_asyncio.config.ConfigException
+            ):  # the files are just being replaced
                 self._renew()
 
     def _watched(self, resource: Resource, text: bytes) -> Watched:
@@ -216,23 +231,23 @@ class HttpApi:
                 raise _error(_status_decoder.decode(line.object))
             version = _version_decoder.decode(line.object).metadata.version
         except msgspec.MsgspecError as error:
-            raise KubeError(f"a line of the watch of {resource.name} is none: {error}") from error
+            raise KubeError(f"a line of the watch of {resource.name} is not a change: {error}") from error
         return Watched(line.type, None if line.type == "BOOKMARK" else self._decode(resource, line.object), version)
 
     def _decode(self, resource: Resource, raw: Raw) -> Any:
         try:
             return _decoders[resource.kind].decode(raw)
         except msgspec.MsgspecError as error:
-            if resource.name not in self._complained:  # once: a broken controller would fill the log
-                self._complained.add(resource.name)
+            if resource.name not in self._logged:  # once: a broken controller would fill the log
+                self._logged.add(resource.name)
                 _log.warning(
                     "kube.object.unreadable", extra={"fields": {"resource": resource.name, "error": str(error)}}
                 )
             return None
 
 
-class _Answer:
-    """Sends the request on entering; whatever goes wrong in between leaves as ``KubeError``."""
+class _Response:
+    """Send the request on entering. Every error until the end of the block is raised as ``KubeError``."""
 
     def __init__(self, call: Any, unauthorized: Callable[[], None]) -> None:
         self._call = call
@@ -245,10 +260,10 @@ class _Answer:
             self._response = response
             if response.ok:
                 return response
-            body = await response.read()
+            body = await _read(response, LONGEST_ERROR)
         except (aiohttp.ClientError, OSError) as error:
-            raise KubeError(_say(error)) from error
-        except kubernetes_asyncio.config.ConfigException as error:  # the token is read anew once a minute
+            raise KubeError(_unreachable(error)) from error
+        except kubernetes_asyncio.config.ConfigException as error:  # the token is read again once a minute
             raise KubeError(f"no credentials for the API server: {error}") from error
         finally:
             if self._response and not self._response.ok:
@@ -269,25 +284,60 @@ class _Answer:
 
 def _error(status: _Status) -> KubeError:
     kind = {410: GoneError, 403: ForbiddenError}.get(status.code, KubeError)
-    if status.reason == "Expired":
-        kind = GoneError
+    if status.reason == "Expired" or "too large resource version" in status.message.lower():
+        kind = GoneError  # too old, or of a history that an older backup replaced
     return kind(f"{status.message or status.reason or 'the API server refused'} ({status.code})")
 
 
-def _say(error: Exception) -> str:
+def _unreachable(error: Exception) -> str:
     return f"the API server cannot be reached: {str(error) or type(error).__name__}"
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    try:
-        return await response.read()
-    except (aiohttp.ClientError, OSError) as error:
-        raise KubeError(_say(error)) from error
+class _Lines:
+    """Splits chunks into lines, in linear time and with a limit."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def split(self, chunk: bytes) -> list[bytes]:
+        """Return the lines that this chunk completes."""
+        first, *others = chunk.split(b"\n")
+        self._parts.append(first)
+        self._size += len(first)
+        if self._size > LONGEST_LINE:
+            raise KubeError(f"a line of {self._source} has no end")
+        if not others:
+            return []
+        lines = [b"".join(self._parts), *others]
+        self._parts = [lines.pop()]
+        self._size = len(self._parts[0])
+        return lines
 
 
-async def _read_some(response: aiohttp.ClientResponse) -> bytes:
-    """What has arrived, or nothing at the end."""
+async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """Read a whole body. Raises ``KubeError`` if it is longer than ``limit``."""
+    body = bytearray()
     try:
-        return await response.content.readany()
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > limit:
+                response.close()
+                raise KubeError(f"the API server's response is longer than {limit} bytes")
     except (aiohttp.ClientError, OSError) as error:
-        raise KubeError(_say(error)) from error
+        raise KubeError(_unreachable(error)) from error
+    return bytes(body)
+
+
+async def _read_some(response: aiohttp.ClientResponse) -> bytes | None:
+    """Return what has arrived, nothing at the end, and None after a while without a byte."""
+    try:
+        async with asyncio.timeout(IDLE):
+            return await response.content.readany()
+    except aiohttp.ClientError as error:  # among them its own time-outs
+        raise KubeError(_unreachable(error)) from error
+    except TimeoutError:
+        return None
+    except OSError as error:
+        raise KubeError(_unreachable(error)) from error

@@ -1,6 +1,6 @@
-"""What a pod that cannot start looks like, and what one node's kubelet wants for all of its pods together.
+"""Pods that wait for images, and the images that one node's kubelet needs for all of its pods. Sans-I/O.
 
-PURE. Frozen values, made by ``pods.Cluster`` from pods and from ``requests.ImageRequest``.
+Frozen values, made by ``node.NodeDemands`` from pods and from ``attempts.ImageRequest``.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,38 +10,45 @@ from typing import TypeAlias
 
 from pulltrace.images import normalise
 from pulltrace.server.kubernetes.attempts import Failure, ImageRequest
-from pulltrace.server.kubernetes.errors import WAITING_REASONS, about
+from pulltrace.server.kubernetes.errors import WAITING_REASONS, about, shorten
 from pulltrace.server.kubernetes.objects import ContainerStatus, Kind, Pod, Waiting
 from pulltrace.wire import PodCorrelation
 
-# The kubelet's words for a container before its first try (kubelet_pods.go), and for none.
+# The kubelet's reasons for a container before its first start (kubelet_pods.go), and no reason.
 _NOT_CREATED = ("ContainerCreating", "PodInitializing", "")
 
 
 @dataclass(frozen=True, slots=True)
 class ImageDemand:
-    """One image that containers on one node wait for, or failed to get, or just got."""
+    """One image that containers on one node wait for, failed to get, or got a moment ago."""
 
     node: str
     image: str
     """Normalised, ``pulltrace.images.normalise``."""
     pods: tuple[PodCorrelation, ...]
+    """Containers that wait now."""
     since: float
-    """When the kubelet said Pulling for the attempt that runs; otherwise when the container was first seen waiting."""
+    """When the kubelet emitted Pulling for the attempt that runs, or else when the container was first seen waiting."""
     pulling: bool
-    """The kubelet said Pulling and has not yet said Pulled or Failed. It says so *before* the pull's turn comes."""
+    """The kubelet emitted Pulling and not yet Pulled or Failed. It does so *before* the pull's turn in the queue."""
     failure: Failure | None
-    """Stands until the image is there; a new attempt that starts leaves it, with ``pulling`` true."""
+    """Kept until the image is present; a new attempt leaves it, with ``pulling`` true."""
     pulled_at: float | None
-    """The kubelet said Pulled, or the container started."""
+    """When the kubelet emitted Pulled, or the container was created."""
     attempt: int = 1
     """Which attempt runs now, or ran last, from 1."""
-    heard: bool = True
-    """Events tell of it, so ``since`` is its beginning. Otherwise a status did, which comes late."""
+    since_exact: bool = True
+    """``since`` is from an event. Otherwise it is from a status, which is late."""
+    waited: tuple[PodCorrelation, ...] = ()
+    """Containers that waited for the image until it was present."""
+    pull_seconds: float | None = None
+    """How long the pull took, from the kubelet's event."""
+    image_bytes: int | None = None
+    """The image's size, from the kubelet's event."""
 
     @property
-    def asked(self) -> bool:
-        """The kubelet was heard to ask for it. Otherwise the container may as well wait for a volume."""
+    def requested(self) -> bool:
+        """The kubelet is known to have requested it. Otherwise the container may wait for a volume instead."""
         return self.pulling or self.failure is not None or self.pulled_at is not None
 
 
@@ -70,11 +77,11 @@ class WaitingPod:
     owner: str | None
     node: str
     since: float
-    """When the kubelet took it on, unix seconds."""
+    """When the kubelet accepted the pod, unix seconds."""
     containers: tuple[WaitingContainer, ...]
 
     def correlation(self, container: WaitingContainer) -> PodCorrelation:
-        """The pod and one of its containers, as the wire tells them."""
+        """Return the pod and one of its containers as on the wire."""
         return PodCorrelation(
             namespace=self.namespace,
             pod_name=self.name,
@@ -87,7 +94,7 @@ class WaitingPod:
 
 
 def has_image(status: ContainerStatus | None) -> bool:
-    """The container was created at least once, or fails for a reason that comes after its image."""
+    """Return whether the container was ever created, or fails for a reason that requires its image."""
     if not status or not status.state:
         return False
     waiting = status.state.waiting
@@ -99,16 +106,16 @@ def has_image(status: ContainerStatus | None) -> bool:
 
 
 def waiting_pod(pod: Pod, before: WaitingPod | None, now: float) -> WaitingPod | None:
-    volumes = list(_waiting_volumes(pod))
-    containers = list(volumes)
+    """Return what waits in a pod; None if nothing does."""
+    containers = list(_waiting_volumes(pod))
+    volumes = {volume.ref for volume in containers}
     for kind, spec, status in pod.containers():
         waiting = _waiting(status)
         if waiting:
-            if any(_tells_of(waiting, volume.ref) for volume in volumes):
-                waiting = Waiting()  # for the volume; its own image was not asked for yet
-            containers.append(
-                WaitingContainer(spec.name, spec.image, normalise(spec.image), kind, waiting.reason, waiting.message)
-            )
+            if _failed_image(waiting, volumes):
+                waiting = Waiting()  # the status is about the volume; the container's own image was not requested yet
+            ref, message = normalise(spec.image), _short_message(waiting)
+            containers.append(WaitingContainer(spec.name, spec.image, ref, kind, waiting.reason, message))
     if not containers:
         return None
     started = pod.status.start_time if pod.status else None
@@ -118,74 +125,91 @@ def waiting_pod(pod: Pod, before: WaitingPod | None, now: float) -> WaitingPod |
 
 
 def _waiting_volumes(pod: Pod) -> Iterator[WaitingContainer]:
-    """Volumes whose image nobody got who mounts it. Their state is told by those containers' statuses."""
+    """Yield volumes whose image none of the mounting containers has. Those containers' statuses report the failure."""
     for name, image, mounted_by in pod.image_volumes():
         ref = normalise(image)
         waiting = [waiting for status in mounted_by if (waiting := _waiting(status))]
-        failed = next((item for item in waiting if _tells_of(item, ref)), None)
+        failed = next((item for item in waiting if _failed_image(item, {ref})), None)
         if failed or (waiting and not any(map(has_image, mounted_by))):
-            told = failed or Waiting()
-            yield WaitingContainer(name, image, ref, "volume", told.reason, told.message)
+            shown = failed or Waiting()
+            yield WaitingContainer(name, image, ref, "volume", shown.reason, _short_message(shown))
 
 
 def _waiting(status: ContainerStatus | None) -> Waiting | None:
-    """Why the container was never created; None when it was, or nothing is told of it."""
+    """Return why the container was never created; None if it was, or there is no status."""
     return status.state.waiting if status and status.state and not has_image(status) else None
 
 
-def _tells_of(waiting: Waiting, ref: str) -> bool:
-    """This image could not be had, the status says. containerd quotes the normalised reference."""
-    if waiting.reason not in WAITING_REASONS:
+def _short_message(waiting: Waiting) -> str:
+    """Return the message without an unbounded end; the image's name at its beginning stays readable."""
+    image, cause = about(waiting.message)
+    if not image or len(waiting.message) <= len(shorten(waiting.message)):
+        return shorten(waiting.message)
+    return shorten(waiting.message[: len(waiting.message) - len(cause)]) + shorten(cause)
+
+
+def _failed_image(waiting: Waiting, refs: set[str]) -> bool:
+    """Return whether the status reports that one of these images failed. containerd quotes the normalised reference."""
+    if not refs or waiting.reason not in WAITING_REASONS:
         return False
     image = about(waiting.message)[0]
-    return normalise(image) == ref if image else f'"{ref}"' in waiting.message
+    if image:
+        return normalise(image) in refs
+    quoted = set(waiting.message[:_SEARCHED].split('"')[1::2])
+    return not quoted.isdisjoint(refs)
 
+
+_SEARCHED = 4096
+"""Characters of a waiting message in which an image's name is searched."""
 
 Waiters: TypeAlias = Sequence[tuple[str, WaitingPod, WaitingContainer]]
 """Containers that wait for one image, each with its pod and the pod's key."""
 
 
 def not_requested(node: str, image: str, waiters: Waiters, *, pulling: bool) -> ImageDemand:
-    """A want of which the kubelet was not yet heard."""
+    """Return the demand for an image that the kubelet is not known to have requested."""
     pods = tuple(pod.correlation(item) for _, pod, item in waiters)
     since = min(pod.since for _, pod, _ in waiters)
-    return ImageDemand(node, image, pods, since, pulling, failure=None, pulled_at=None)
+    return ImageDemand(node, image, pods, since, pulling, failure=None, pulled_at=None, since_exact=False)
 
 
-def begun(requests: Mapping[str, ImageRequest]) -> float:
-    """When, by the node's clock, the kubelet began to want the image: for attempts that run, or else for all."""
+def first_start(requests: Mapping[str, ImageRequest]) -> float:
+    """Return when, by the node's clock, the kubelet first requested the image: of attempts that run, or else of all."""
     every = requests.values()
-    return min(request.started for request in [request for request in every if request.pulling] or every)
+    return min(request.start for request in [request for request in every if request.pulling] or every)
 
 
 def merge(node: str, image: str, requests: Mapping[str, ImageRequest], waiters: Waiters) -> ImageDemand:
-    """All pods of one node that ask for one image are one want: the node pulls it once for all of them."""
+    """Return all requests of one node for one image as one demand: the node pulls it once for all of its pods."""
     pods = [pod.correlation(item) for _, pod, item in waiters]
     waiting = {key for key, _, _ in waiters}
-    pods += [request.pod for key, request in requests.items() if key not in waiting]
+    others = [request for key, request in requests.items() if key not in waiting]
     every = list(requests.values())
     running = [request for request in every if request.pulling]
-    # Who asked first of those that ask now, for whom it has been under way; or else who asked last.
+    # The earliest of the running requests, for which the pull has run longest, or else the latest of all.
     newest = min(running, key=attrgetter("since")) if running else max(every, key=attrgetter("since"))
     failure = _newest([request.failure for request in every if request.failure])
     pulled_at = max((request.pulled_at for request in every if request.pulled_at is not None), default=None)
     if running or (failure and pulled_at is not None and pulled_at < failure.at):
-        pulled_at = None  # it is wanted again; otherwise who still backs off will find it there
+        pulled_at = None  # it is needed again; otherwise a pod that still backs off will find it present
     return ImageDemand(
         node=node,
         image=image,
-        pods=tuple(pods),
+        pods=tuple(pods + [request.pod for request in others if request.pulled_at is None]),
+        waited=tuple(request.pod for request in others if request.pulled_at is not None),
         since=newest.since,
         pulling=bool(running),
         failure=None if pulled_at is not None else failure,
         pulled_at=pulled_at,
         attempt=max(request.attempt for request in every),
-        heard=newest.heard,
+        since_exact=newest.since_exact,
+        pull_seconds=max((request.facts.seconds or 0.0 for request in every), default=0.0) or None,
+        image_bytes=max((request.facts.image_bytes or 0 for request in every), default=0) or None,
     )
 
 
 def _newest(failures: Sequence[Failure]) -> Failure | None:
-    """The newest failure, with the most attempts of any pod, and the soonest next try of any."""
+    """Return the newest failure, with the most attempts of any pod, and the soonest next try of any."""
     if not failures:
         return None
     newest = max(failures, key=lambda item: item.at)

@@ -7,11 +7,18 @@ writes ``null`` for empty lists and times, hence the many Nones.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta, Struct, field
 
 Kind: TypeAlias = Literal["init", "app", "ephemeral", "volume"]
+MAX_CONTAINERS = 256
+"""Containers of one pod that are looked at. The API server accepts thousands."""
+
+MAX_IMAGE_VOLUMES = 64
+"""Image volumes of one pod that are looked at."""
+
 Instant: TypeAlias = Annotated[datetime, Meta(tz=True)]
 
 
@@ -175,7 +182,10 @@ class Pod(_Object, frozen=True, gc=False):
         return at.timestamp() if at else None
 
     def containers(self) -> Iterator[tuple[Kind, ContainerSpec, ContainerStatus | None]]:
-        """Every container in the order in which the kubelet starts them, with its status once there is one."""
+        """Yield containers in the order in which the kubelet starts them, each with its status if there is one."""
+        return islice(self._every_container(), MAX_CONTAINERS)
+
+    def _every_container(self) -> Iterator[tuple[Kind, ContainerSpec, ContainerStatus | None]]:
         spec, status = self.spec, self.status or PodStatus()
         groups: tuple[tuple[Kind, list[ContainerSpec] | None, list[ContainerStatus] | None], ...] = (
             ("init", spec.init_containers, status.init_container_statuses),
@@ -188,15 +198,20 @@ class Pod(_Object, frozen=True, gc=False):
                 yield kind, container, by_name.get(container.name)
 
     def image_volumes(self) -> Iterator[tuple[str, str, list[ContainerStatus | None]]]:
-        """Volumes made from images, which the kubelet pulls before any container's: name, image, and who mounts it."""
-        for volume in self.spec.volumes or ():
-            if volume.image and volume.image.reference:
-                mounted_by = [
-                    status
-                    for _, spec, status in self.containers()
-                    if any(mount.name == volume.name for mount in spec.volume_mounts or ())
-                ]
-                yield volume.name, volume.image.reference, mounted_by
+        """Yield volumes made from images: name, image, and the statuses of the containers that mount it.
+
+        The kubelet pulls them before any container's image.
+        """
+        volumes = ((item.name, item.image.reference) for item in self.spec.volumes or () if item.image)
+        named = list(islice(((name, image) for name, image in volumes if image), MAX_IMAGE_VOLUMES))
+        if not named:
+            return
+        mounted: dict[str, list[ContainerStatus | None]] = {name: [] for name, _ in named}
+        for _, spec, status in self.containers():
+            for name in {mount.name for mount in spec.volume_mounts or ()} & mounted.keys():
+                mounted[name].append(status)
+        for name, image in named:
+            yield name, image, mounted[name]
 
 
 class InvolvedObject(_Object, frozen=True, gc=False):
@@ -299,4 +314,11 @@ class EventsHeard:
     heard: bool
 
 
-Change: TypeAlias = PodSeen | PodGone | EventSeen | PodsListed | EventsHeard
+@dataclass(frozen=True, slots=True)
+class EventsExpected:
+    """Events of ``namespace`` (None: of all) are about to be listed for the first time."""
+
+    namespace: str | None
+
+
+Change: TypeAlias = PodSeen | PodGone | EventSeen | PodsListed | EventsHeard | EventsExpected

@@ -1,6 +1,6 @@
 """The Kubernetes side of the server: the cluster's state, the watches that keep it, or why there are none.
 
-EDGE. Without a cluster everything else works: pulls are shown as agents report them.
+Logs. Without a cluster everything else works: pulls are shown as agents report them.
 """
 
 import logging
@@ -16,20 +16,19 @@ _log = logging.getLogger(__name__)
 
 
 class ClusterSource:
-    """What is known of the cluster. Make it with ``begin``; one without watches knows nothing and says why."""
+    """The state of the cluster and its watches. Create it with ``begin``; without watches it states why."""
 
     def __init__(self) -> None:
         self.cluster = Cluster()
-        self.tell: Callable[[Change], None] = lambda change: None
-        """Takes each change; the hub's owner sets it before ``run``."""
+        self._take: Callable[[Change], None] = lambda change: None
         self.api: Api | None = None
-        """The API server, for who needs more of it; None without a cluster."""
+        """The API server, for other requests; None without a cluster."""
         self._watches: Watches | None = None
         self._absent = "neither in a cluster, nor does KUBECONFIG name one"
 
     @classmethod
     async def begin(cls, environ: Mapping[str, str], namespaces: Iterable[str] | None) -> "ClusterSource":
-        """Find the cluster. That there is none, or no way to it, is said once and is no error."""
+        """Find the cluster. Without one, or without access, log that once; it is not an error."""
         source = cls()
         try:
             api = await connect(environ)
@@ -39,51 +38,49 @@ class ClusterSource:
         else:
             if api:
                 source.api = api
-                source._watches = Watches(api, namespaces, source._hear)
+                source._watches = Watches(api, namespaces, lambda change: source._take(change))
             else:
                 _log.info("kube.off", extra=fields(reason=source._absent))
         return source
 
     @property
     def on(self) -> bool:
-        """There is a cluster to follow."""
+        """There is a cluster."""
         return self._watches is not None
 
     @property
     def sees_pods(self) -> bool:
-        """Pods are followed, as far as is known."""
+        """Pods are followed."""
         return self._watches is not None and self._watches.sees_pods
 
     @property
     def problem(self) -> str | None:
-        """Why pods or events are not seen at the moment; None when all is well."""
+        """Why pods or events are not seen at the moment; None if they are."""
         return self._watches.problem if self._watches else self._absent
 
     def not_ready(self) -> str | None:
-        """Why the server should not be asked yet: the first lists are not done."""
+        """Return why the server is not ready: the first lists are not complete."""
         return self._watches.not_ready if self._watches else None
 
     def up(self) -> list[tuple[str, bool]]:
-        """For each resource, whether it is followed; empty without a cluster."""
+        """Return whether each resource is followed; empty without a cluster."""
         return list(self._watches.up()) if self._watches else []
 
-    def _hear(self, change: Change) -> None:
-        self.tell(change)
-
-    async def run(self) -> None:
-        """Follow the cluster until cancelled; ends at once where there is none."""
+    async def run(self, take: Callable[[Change], None]) -> None:
+        """Follow the cluster until cancelled, and pass each change to ``take``. Return at once if there is none."""
+        self._take = take
         if self._watches:
             await self._watches.run()
 
 
 async def connect(environ: Mapping[str, str]) -> Api | None:
-    """Access to the cluster this process runs in, or else to the one ``KUBECONFIG`` names; None when there is neither.
+    """Return access to the cluster of this process, or else to the one of ``KUBECONFIG``; None if there is neither.
 
-    A kubeconfig in the home directory is not looked for: nobody expects a server to watch the cluster a laptop
-    happened to talk to last. Raises ``KubeError``.
+    A kubeconfig in the home directory is ignored: nobody expects a server to watch the cluster that a laptop used
+    last. Raises ``KubeError``.
     """
     if not environ.get("KUBERNETES_SERVICE_HOST") and not environ.get("KUBECONFIG"):
         return None
-    from pulltrace.server.kubernetes import client  # noqa: PLC0415  # 40 MiB that a server without a cluster need not carry
+    from pulltrace.server.kubernetes import client  # noqa: PLC0415  # 40 MiB, of no use without a cluster
 
     return await client.connect(environ)

@@ -1,7 +1,7 @@
-"""Follows pods and kubelet events: list, watch from there, relist when there is a gap. Never writes anything.
+"""Follow pods and kubelet events: list, watch from there, and list again after a gap. Nothing is ever written.
 
-EDGE. The protocol is https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes; the
-HTTP part is in ``client``, which is loaded only where there is a cluster.
+Does I/O. The protocol is https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes.
+The HTTP part is in ``client``, which is loaded only where there is a cluster.
 """
 
 import asyncio
@@ -21,30 +21,45 @@ from pulltrace.server.kubernetes.api import (
     Resource,
     Watched,
 )
-from pulltrace.server.kubernetes.objects import Change, Event, EventSeen, EventsHeard, Pod, PodGone, PodSeen, PodsListed
+from pulltrace.server.kubernetes.objects import (
+    Change,
+    Event,
+    EventSeen,
+    EventsExpected,
+    EventsHeard,
+    Pod,
+    PodGone,
+    PodSeen,
+    PodsListed,
+)
 
 _log = logging.getLogger(__name__)
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 8.0
 FORBIDDEN_DELAY = 8.0
-"""Seconds between looks whether a missing permission was granted."""
+"""Seconds between two checks whether a missing permission was granted."""
 GRACE = 60.0
-"""Seconds after which an API server that never answered no longer holds readiness back."""
+"""Seconds after which an API server that never responded no longer delays readiness."""
 SHORT_WATCH = 1.0
+"""A watch that ends sooner, whatever it delivered, is followed by a pause."""
+QUIET = 20.0
+"""Seconds without a change or bookmark after which the API server is asked for its newest version."""
+YIELD_AFTER = 50
+"""Objects that are handled before other tasks of the event loop get their turn."""
 
 
 class Watches:
-    """Every watch of one cluster. ``tell`` takes the changes, on the event loop, and must not block."""
+    """Every watch of one cluster. ``take`` receives the changes, on the event loop, and must not block."""
 
-    def __init__(self, api: Api, namespaces: Iterable[str] | None, tell: Callable[[Change], None]) -> None:
+    def __init__(self, api: Api, namespaces: Iterable[str] | None, take: Callable[[Change], None]) -> None:
         self._api = api
         self._follows: list[_Follow] = []
         for namespace in (None,) if namespaces is None else namespaces:
-            pods = _Follow(api, PODS, namespace, tell, None)
-            self._follows += [pods, _Follow(api, EVENTS, namespace, tell, pods.settled)]
+            pods = _Follow(api, PODS, namespace, take, None)
+            self._follows += [pods, _Follow(api, EVENTS, namespace, take, pods.settled)]
 
     async def run(self) -> None:
-        """Follow everything until cancelled."""
+        """Follow all resources until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
                 for follow in self._follows:
@@ -54,7 +69,7 @@ class Watches:
 
     @property
     def not_ready(self) -> str | None:
-        """Why the first lists are not done, or None when they are, or cannot be had."""
+        """Why the first lists are not complete; None if they are, or cannot be read."""
         for follow in self._follows:
             if not follow.settled.is_set():
                 return f"the first list of {follow} is not done{f': {follow.problem}' if follow.problem else ''}"
@@ -62,16 +77,16 @@ class Watches:
 
     @property
     def problem(self) -> str | None:
-        """Why something is not followed at the moment, or None when all is well."""
+        """Why something is not followed at the moment; None if everything is."""
         return next((str(follow.problem) for follow in self._follows if follow.problem), None)
 
     @property
     def sees_pods(self) -> bool:
-        """Nothing is known to keep pods from being seen."""
+        """No problem with the watches of pods is known."""
         return not any(follow.problem for follow in self._follows if follow.resource is PODS)
 
     def up(self) -> Iterator[tuple[str, bool]]:
-        """For each resource, whether it is followed in every namespace."""
+        """Yield each resource and whether it is followed in every namespace."""
         for resource in (PODS, EVENTS):
             yield resource.name, all(follow.up for follow in self._follows if follow.resource is resource)
 
@@ -84,23 +99,26 @@ class _Follow:
         api: Api,
         resource: Resource,
         namespace: str | None,
-        tell: Callable[[Change], None],
+        take: Callable[[Change], None],
         after: asyncio.Event | None,
     ) -> None:
         self.resource = resource
         self.settled = asyncio.Event()
         self.up = False
         self.problem: KubeError | None = None
-        self._api, self._namespace, self._tell, self._after = api, namespace, tell, after
-        self._version = ""  # to watch from; empty when only a list helps
+        self._api, self._namespace, self._take, self._after = api, namespace, take, after
+        self._version = ""  # to watch from; empty if a new list is needed
         self._failures = 0
+        self._short_watches = 0
 
     def __str__(self) -> str:
         return f"{self.resource.name} in {f'namespace {self._namespace}' if self._namespace else 'all namespaces'}"
 
     async def run(self) -> None:
-        """List and watch, for ever."""
+        """List and watch until cancelled."""
         asyncio.get_running_loop().call_later(GRACE, self.settled.set)
+        if self.resource is EVENTS:
+            self._take(EventsExpected(self._namespace))
         if self._after:
             # Listed events count only for pods that are known to wait.
             await self._after.wait()
@@ -111,7 +129,7 @@ class _Follow:
                 await self._watch()
             except GoneError:
                 self._version = ""
-                self._failures += 1  # lists are dear
+                self._failures += 1  # lists are expensive
                 await self._pause()
             except ForbiddenError as error:
                 self._version = ""
@@ -127,44 +145,64 @@ class _Follow:
         async with contextlib.aclosing(self._api.pages(self.resource, self._namespace)) as pages:
             async for page in pages:
                 version = page.version
-                for item in page.objects:
+                for number, item in enumerate(page.objects, 1):
                     if isinstance(item, Pod):
                         keys.add(item.key)
-                        self._tell(PodSeen(item))
+                        self._take(PodSeen(item))
                     else:
-                        self._tell(EventSeen(item, fresh=False))
-                await asyncio.sleep(0)  # a long list must not keep the streams waiting
+                        self._take(EventSeen(item, fresh=False))
+                    await _give_way(number)
+                await asyncio.sleep(0)  # a long list must not delay the streams
         pods = self.resource is PODS
-        self._tell(PodsListed(self._namespace, frozenset(keys)) if pods else EventsHeard(self._namespace, heard=True))
+        self._take(PodsListed(self._namespace, frozenset(keys)) if pods else EventsHeard(self._namespace, heard=True))
         self._version = version
         self.settled.set()
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
-        begun, heard = loop.time(), False
+        begun = delivered = loop.time()
         async with contextlib.aclosing(self._api.changes(self.resource, self._namespace, self._version)) as batches:
             async for batch in batches:
                 self._works()
-                for change in batch:
+                for number, change in enumerate(batch, 1):
                     self._version = change.version or self._version
                     self._change(change)
-                    self._failures, heard = 0, True  # however it ends
-        if not heard and loop.time() - begun < SHORT_WATCH:
-            self._failures += 1
+                    self._failures = 0  # however it ends
+                    await _give_way(number)
+                if batch:
+                    delivered = loop.time()
+                elif loop.time() - delivered >= QUIET:
+                    await self._check_version()
+                    delivered = loop.time()
+        if loop.time() - begun < SHORT_WATCH:
+            self._short_watches += 1
             await self._pause()
         else:
-            self._failures = 0
+            self._failures = self._short_watches = 0
+
+    async def _check_version(self) -> None:
+        """Raise ``GoneError`` if the API server's newest version is older than ours.
+
+        That happens when etcd is restored from a backup: the watch then waits, without an error, for versions that
+        are to be given again.
+        """
+        newest = await self._api.newest_version(self.resource, self._namespace)
+        if newest.isdecimal() and self._version.isdecimal() and int(newest) < int(self._version):
+            fields_ = fields(resource=self.resource.name, namespace=self._namespace, newest=newest, ours=self._version)
+            _log.warning("kube.watch.reset", extra=fields_)
+            raise GoneError(f"the API server's history went back from {self._version} to {newest}")
 
     def _change(self, change: Watched) -> None:
         match change.object:
             case Pod() as pod:
-                self._tell(PodGone(pod.key) if change.type == "DELETED" else PodSeen(pod))
-            case Event() as event if change.type != "DELETED":  # an event ends an hour later: that is no news
-                self._tell(EventSeen(event, fresh=True))
+                self._take(PodGone(pod.key) if change.type == "DELETED" else PodSeen(pod))
+            case Event() as event if change.type != "DELETED":  # events expire after an hour
+                self._take(EventSeen(event, fresh=True))
 
     async def _pause(self) -> None:
-        delay = min(FIRST_DELAY * 2.0 ** min(self._failures, 10), LONGEST_DELAY)
-        await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311  # many servers must not come back as one
+        times = max(self._failures, self._short_watches)
+        delay = min(FIRST_DELAY * 2.0 ** min(times, 10), LONGEST_DELAY)
+        await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311  # many servers must not reconnect at once
 
     def _works(self) -> None:
         if self.problem:
@@ -174,12 +212,14 @@ class _Follow:
     def _failed(self, error: KubeError) -> None:
         self._failures += 1
         self.up = False
-        # One failure is a connection that some proxy found idle. From the second on it is an outage, said once.
+        # One failure may be an idle connection that a proxy closed. The second one is an outage, logged once.
         if self._failures > 1 and not self.problem:
             extra = fields(resource=self.resource.name, namespace=self._namespace, error=str(error))
             _log.warning("kube.watch.down", extra=extra)
         if self._failures > 1:
             self.problem = error
+            if self.resource is EVENTS and not self.settled.is_set():
+                self._take(EventsHeard(self._namespace, heard=True))  # do not wait for them any longer
 
     def _forbidden(self, error: ForbiddenError) -> None:
         self.up = False
@@ -189,5 +229,11 @@ class _Follow:
             _log.warning("kube.watch.forbidden", extra=fields(error=str(error), needed=f"{where} with the rule {rule}"))
             self.problem = ForbiddenError(f"{error}; needed: {where} with the rule {rule}")
             if self.resource is EVENTS:
-                self._tell(EventsHeard(self._namespace, heard=False))
+                self._take(EventsHeard(self._namespace, heard=False))
         self.settled.set()
+
+
+async def _give_way(number: int) -> None:
+    """Let other tasks run after every so many objects."""
+    if number % YIELD_AFTER == 0:
+        await asyncio.sleep(0)

@@ -1,16 +1,16 @@
-"""One image arriving on one node, attempt after attempt, as people are told of it. PURE.
+"""One image arriving on one node, attempt after attempt. Sans-I/O.
 
-A *story* is an image's arrival: queued, then pulled, perhaps in several attempts. A ``Pull`` is one attempt as an agent
-tells it, a ``ImageDemand`` what the kubelet is after. Both come late and in any order, so what was told decides:
+A ``Pull`` is one attempt as an agent reports it, an ``ImageDemand`` what the kubelet needs. Both are late, in any
+order. ``Arrival.next_attempt`` decides what the newest attempt is, ``Arrival.next_status`` renders it, and readers
+never see the same attempt end twice:
 
-- An end that was told is final. What shows life after it is the next attempt, or its report was late; a pull that still
-  lives when no report can be that late is the next one.
-- An end that nobody saw is a conclusion of ours, and may be undone by who did see.
+- An end that was published is final, if somebody observed it. Signs of life after it are of the next attempt, or their
+  report was late; ``matching`` decides which.
+- An end that nobody observed is inferred, and whoever saw more may correct it.
 """
 
 import math
 from dataclasses import dataclass, replace
-from enum import Enum
 from typing import Any
 
 from msgspec import structs
@@ -19,121 +19,97 @@ from pulltrace.server.kubernetes.attempts import Failure
 from pulltrace.server.kubernetes.demand import ImageDemand
 from pulltrace.server.kubernetes.errors import FIRST_BACK_OFF
 from pulltrace.server.pulls.analysis import Analysis
-from pulltrace.server.pulls.image_names import WHOLE_SECONDS, Name
-from pulltrace.server.pulls.node import Pull
+from pulltrace.server.pulls.image_names import Name
+from pulltrace.server.pulls.matching import Attempt, Match, Source, match
+from pulltrace.server.pulls.node import REPORT_LATE, WHOLE_SECONDS, Pull
 from pulltrace.server.pulls.status import ArrivalContext, status_of, status_without_pull
 from pulltrace.wire import ErrorReason, PodCorrelation, PullPhase, PullStatus, to_time
 
-REPORT_LATE = 8.0
-"""Seconds for which a report may have been under way. What is told to live later than that does."""
+REPORT_DUE = 1.2
+"""Seconds within which an agent reports the end of a pull. The kubelet's event of it is earlier, and has no bytes."""
 
 GIVEN_UP = "no pod waits for it any longer"
 
 
-class Match(Enum):
-    """What a pull that has no story yet is to one."""
-
-    NEXT_ATTEMPT = "next attempt"
-    SAME_ATTEMPT = "same attempt"
-    EARLIER_ATTEMPT = "earlier attempt"
-    UNDECIDED = "undecided"
-    UNRELATED = "unrelated"
-
-
 @dataclass(slots=True, eq=False)
 class Arrival:
-    """Ids outlive a restart of the server where an agent knows the pull."""
+    """Its id outlives a restart of the server if an agent knows the pull."""
 
     id: str
     name: Name
     pull: Pull | None = None
-    """The newest attempt that an agent saw."""
+    """The newest pull that an agent reported."""
     demand: ImageDemand | None = None
     pods: tuple[PodCorrelation, ...] = ()
-    """Who waits; of an ended story, who waited."""
-    status: PullStatus | None = None
-    """As last told."""
+    """Containers that wait; of an arrival that ended, those that waited."""
     ahead: tuple[str, ...] = ()
     """The images that the node is pulling while this one is queued, the oldest pull first."""
     waited_behind: tuple[str, ...] = ()
     """The last images that were ahead of it."""
-    _number: int = 0
-    """Which attempt ``pull`` is."""
-    _seen: int = 0
-    """The newest attempt that was told as an agent saw it."""
-    _begun: float = -math.inf
-    """When the attempt began that only the kubelet told of, where it was heard to begin it."""
-    _presumed: bool = False
-    """The end that was told is our conclusion: whoever saw may undo it."""
+    latest: Attempt | None = None
+    """The newest attempt, as published."""
+    status: PullStatus | None = None
+    """As published last."""
+    held: bool = False
+    """An end is known, and will be published when the agent's report of it is due."""
+    expires: bool = False
+    """Nobody waits any longer and no agent observed it: it is kept as history."""
+    _pull_number: int = 0
+    """The attempt that ``pull`` is."""
     _failure: Failure | None = None
-    """What the kubelet said of why ``pull`` failed."""
+    """Why ``pull`` failed, from the kubelet."""
+    _arrived_at: float | None = None
+    """When the kubelet's event of an arrival arrived that no agent reported yet."""
     _basis: Any = None
-    """What was looked at last, while nothing of it moves by itself."""
+    """The facts of the last decision, if none of them changes by itself."""
 
     @property
     def history(self) -> bool:
-        """All of it had ended before this server began."""
+        """It had ended before this server started."""
         return self.pull is not None and self.pull.history
 
     @property
     def recency(self) -> tuple[bool, float]:
-        """Orders stories of one image: those with a pull that runs come last, then by when the newest attempt began."""
-        told = self.status.started_at.timestamp() if self.status else None
+        """The order of arrivals of one image: those that run are last, then by the start of the newest attempt."""
+        published = self.status.started_at.timestamp() if self.status else None
         seen = self.pull.started_at if self.pull else None
-        began = max((time for time in (told, seen) if time is not None), default=math.inf)
+        began = max((time for time in (published, seen) if time is not None), default=math.inf)
         return self.pull is not None and self.pull.ended_at is None, began
 
     @property
     def has_completed(self) -> bool:
-        """The image is there. If it is wanted again, that is another story."""
-        if self.pull and self._number >= self._attempt:
+        """The image is present. If it is needed again, that is another arrival."""
+        if self.pull and self._is_pull_newest:
             return self.pull.phase is PullPhase.COMPLETED
-        return self.status is not None and self.status.status is PullPhase.COMPLETED
+        return self.latest is not None and self.latest.outcome is PullPhase.COMPLETED
 
-    def match(self, pull: Pull) -> Match:
-        """What this pull, which has no story yet, is to this one."""
-        told, before = self.status, self.pull
-        if before and (before.phase is not PullPhase.FAILED or (before.ended_at or 0.0) > pull.started_at + 1.0):
-            return Match.UNRELATED
-        if not told or (self._seen == told.attempt and told.status is not PullPhase.COMPLETED):
-            return Match.NEXT_ATTEMPT
-        if self._seen == told.attempt:
-            return Match.UNRELATED
-        # All that is known of the newest attempt is the kubelet's word.
-        if pull.ended_at is None:
-            return self._match_live(pull, told)
-        return self._match_ended(pull, pull.ended_at, told)
+    @property
+    def ended_at(self) -> float:
+        """When the newest attempt ended; infinity while it runs."""
+        if self.pull and self.pull.ended_at is not None and self._is_pull_newest:
+            return self.pull.ended_at
+        ended_at = self.latest.ended_at if self.latest else None
+        return math.inf if ended_at is None else ended_at
 
-    def _match_live(self, pull: Pull, told: PullStatus) -> Match:
-        """It lived when it was last told."""
-        seen_at = pull.seen_at or pull.started_at
-        if self._presumed:
-            return Match.SAME_ATTEMPT
-        if told.status.ended:
-            late = pull.started_at <= self._ended_at + WHOLE_SECONDS and seen_at <= self._ended_at + REPORT_LATE
-            return Match.UNDECIDED if late else _after(told)
-        before = pull.started_at < self._begun - WHOLE_SECONDS and seen_at <= self._begun + REPORT_LATE
-        return Match.UNDECIDED if before else Match.NEXT_ATTEMPT
+    @property
+    def _is_pull_newest(self) -> bool:
+        """``pull`` is the newest attempt, or one after it."""
+        return self._pull_number >= self._number
 
-    def _match_ended(self, pull: Pull, ended_at: float, told: PullStatus) -> Match:
-        if (pull.started_at if pull.presumed else ended_at) < self._begun - WHOLE_SECONDS:
-            return Match.EARLIER_ATTEMPT if pull.phase is PullPhase.FAILED else Match.UNRELATED
-        if not told.status.ended:
-            return Match.NEXT_ATTEMPT
-        if self._presumed:
-            return Match.SAME_ATTEMPT
-        if pull.presumed:
-            return Match.SAME_ATTEMPT if pull.started_at <= self._ended_at + WHOLE_SECONDS else _after(told)
-        same = pull.phase is told.status and ended_at <= self._ended_at + WHOLE_SECONDS
-        return Match.SAME_ATTEMPT if same else _after(told)
+    @property
+    def _number(self) -> int:
+        return self.latest.number if self.latest else 0
+
+    @property
+    def _has_ended(self) -> bool:
+        return self.latest is not None and self.latest.outcome is not None
 
     def attach(self, pull: Pull, name: Name) -> None:
-        """The pull is its newest attempt."""
-        told = self.status
-        if told and told.status.ended and self.match(pull) is Match.SAME_ATTEMPT:
-            self._number = told.attempt  # and the kubelet has said why it failed
+        """Make a pull the newest attempt."""
+        if self.latest and self._has_ended and match(pull, self) is Match.SAME_ATTEMPT:
+            self._pull_number = self.latest.number  # keeps the kubelet's reason of its failure
         else:
-            self._number, self._failure = self._next_number(pull), None
+            self._pull_number, self._failure = self._next_number(pull), None
         if self.pull:
             self.pull.superseded = True
             self.pull.settle()
@@ -142,37 +118,42 @@ class Arrival:
         self.pull, pull.arrival_id = pull, self.id
 
     def _next_number(self, pull: Pull) -> int:
-        if self.status and self.status.status.ended:
-            return self._attempt + 1
-        counted = self.demand.attempt if self.demand and not _is_later(pull, self.demand) else 1
-        return max(self._attempt, counted)
+        if self._has_ended:
+            return self._number + 1
+        counted = self.demand.attempt if self.demand and not is_later(self.demand, pull) else 1
+        return max(self._number, counted)
 
     def is_over_for(self, demand: ImageDemand) -> bool:
-        """The image came, and this want is for it once more."""
-        if not self.has_completed or not demand.asked or demand.pulled_at is not None:
+        """Return whether the image arrived, and this demand needs it once more."""
+        if not self.has_completed or not demand.requested or demand.pulled_at is not None:
             return False
-        return (
-            demand.since if demand.pulling or not demand.failure else demand.failure.at
-        ) > self._ended_at + WHOLE_SECONDS
+        needed_at = demand.failure.at if demand.failure and not demand.pulling else demand.since
+        return needed_at > self.ended_at + WHOLE_SECONDS
 
     def is_end_of(self, demand: ImageDemand) -> bool:
-        """The image came by this one, and that is what the kubelet says."""
-        return (
-            demand.pulled_at is not None and self.has_completed and demand.pulled_at <= self._ended_at + WHOLE_SECONDS
-        )
+        """Return whether this arrival is the one whose end the kubelet reports."""
+        if demand.pulled_at is None or not self.has_completed:
+            return False
+        return demand.pulled_at <= self.ended_at + WHOLE_SECONDS
 
     def explain(self, failure: Failure) -> None:
-        """The kubelet's word on why an attempt failed. Agents cannot know it."""
+        """Take the kubelet's reason of a failed attempt. Agents cannot know it."""
         pull = self.pull
         if not pull or pull.phase is not PullPhase.FAILED or pull.reason not in (None, ErrorReason.UNKNOWN):
             return
         if pull.presumed and pull.ended_at is not None and pull.started_at <= failure.at:
-            pull.ended_at = min(pull.ended_at, failure.at)  # when we concluded it is not when it was
+            pull.ended_at = min(pull.ended_at, failure.at)  # the time of our conclusion is later
         if pull.started_at - WHOLE_SECONDS <= failure.at <= (pull.ended_at or 0.0) + REPORT_LATE:
             self._failure = failure
 
-    def tell(self, stall_timeout: float, analysis: Analysis, now: float) -> PullStatus | None:
-        """What there is to tell that was not told yet."""
+    def note_queue(self, ahead: tuple[str, ...]) -> None:
+        """Note which images the node is pulling, if this one is queued."""
+        queued = self.demand is not None and self.demand.pulling
+        if queued and (self.pull is None or self.pull.ended_at is not None):
+            self.ahead, self.waited_behind = ahead, ahead or self.waited_behind
+
+    def next_status(self, stall_timeout: float, analysis: Analysis, now: float, *, observed: bool) -> PullStatus | None:
+        """Return what has to be published, or None if nothing changed. ``observed`` if the node's agent reports."""
         pull, demand = self.pull, self.demand
         live = pull is not None and pull.ended_at is None
         basis = (
@@ -182,63 +163,112 @@ class Arrival:
         if not live and basis == self._basis:
             return None
         self._basis = basis
-        if pull and demand and pull.presumed and not self._failure and self._number >= self._attempt:
-            _correct(pull, demand)
-        status = (
-            (pull and self._of_pull(pull, stall_timeout, analysis, now))
-            or (demand and self._of_want(demand, analysis, now))
-            or (not demand and self._given_up(now))
-        )
-        if not status or status == self.status:
+        if pull and demand and not self._failure and self._is_pull_newest:
+            correct(pull, demand)
+        attempt = self.next_attempt(now, observed=observed)
+        status = attempt and self._render(attempt, stall_timeout, analysis, now)
+        if not attempt or not status:
+            return None
+        self.latest = attempt
+        if attempt.source is Source.KUBELET:
+            self._failure = attempt.failure
+        if status == self.status:
             return None
         self.status = status
         return status
 
-    def _of_pull(self, pull: Pull, stall_timeout: float, analysis: Analysis, now: float) -> PullStatus | None:
-        """The attempt as its agent tells it. None when people know more of it, or of a later one, already."""
-        told = self.status
-        if self._number < self._attempt and (pull.ended_at is None or pull.phase is PullPhase.COMPLETED):
-            self._number = self._attempt  # it had not failed after all, and a kubelet that asks again waits for it
-        if self._number < self._attempt:
-            return None
-        if told and told.attempt == self._number and told.status.ended and pull.phase is not told.status:
-            if told.status is PullPhase.COMPLETED:
+    def next_attempt(self, now: float, *, observed: bool) -> Attempt | None:
+        """Decide what the newest attempt is now. None if nothing newer than ``latest`` is known."""
+        self.held = False
+        attempt = self._observed_attempt()
+        if attempt is None and self.demand:
+            attempt = self._requested_attempt(self.demand)
+            if attempt and observed and self._is_early(attempt, now):
+                self.held, self._basis = True, None
                 return None
-            if not self._presumed:
-                self._number += 1
-        if self._number == self._attempt and self.demand and self._is_next(self.demand):
+        if attempt is None and self.demand is None:
+            attempt = self._abandoned_attempt(now)
+        return attempt
+
+    def _observed_attempt(self) -> Attempt | None:
+        """Return the attempt that the agent reports. None if more of it, or of a later one, is published already."""
+        pull, latest = self.pull, self.latest
+        if pull is None:
             return None
-        self._seen = self._number
+        if latest and not self._is_pull_newest:
+            if pull.ended_at is not None and pull.phase is not PullPhase.COMPLETED:
+                return None
+            self._pull_number = latest.number  # it had not failed after all, and the kubelet's retry waits for it
+        if latest and latest.number == self._pull_number and latest.outcome not in (None, pull.phase):
+            if latest.outcome is PullPhase.COMPLETED:
+                return None
+            self._pull_number += latest.source is not Source.INFERRED
+        if latest and latest.number == self._pull_number and self.demand and self._is_next(self.demand):
+            return None
+        if self.demand and pull.ended_at is None and self.demand.pulling and not is_later(self.demand, pull):
+            self._pull_number = max(self._pull_number, self.demand.attempt)  # the kubelet's count is now known
         if self._failure and not self.demand:
             self._failure = replace(self._failure, next_retry_at=None)  # nobody will try again
         failure = self._failure if pull.phase is PullPhase.FAILED else None
-        self._presumed = pull.presumed and not failure
-        return status_of(pull, self._told(self._number, failure, self.waited_behind), stall_timeout, analysis, now)
+        source = Source.INFERRED if pull.presumed and not failure else Source.AGENT
+        outcome = pull.phase if pull.ended_at is not None else None
+        return Attempt(self._pull_number, source, pull.started_at, pull.ended_at, outcome, failure, observed=True)
 
-    def _of_want(self, demand: ImageDemand, analysis: Analysis, now: float) -> PullStatus | None:
-        """What the kubelet alone can tell: that the image is queued, could not be had, or came unseen."""
-        told = self.status
+    def _requested_attempt(self, demand: ImageDemand) -> Attempt | None:
+        """Return the attempt that only the kubelet reports: queued, failed, or completed without being observed."""
+        latest = self.latest
         failure = None if demand.pulling else demand.failure
-        if not told or not told.status.ended:
-            attempt = max(self._attempt, demand.attempt)
+        if latest is None or not latest.outcome:
+            number = max(self._number, demand.attempt)
         elif self._is_next(demand):
-            attempt = max(self._attempt + 1, demand.attempt)
-        elif told.status is PullPhase.FAILED and failure and self._seen < self._attempt:
-            attempt = self._attempt  # said once more, and better perhaps
+            number = max(latest.number + 1, demand.attempt)
+        elif latest.outcome is PullPhase.FAILED and failure and not latest.observed:
+            number = latest.number  # the same failure, perhaps with a better message
         else:
             return None
-        self._presumed, self._failure = False, failure
-        self._begun = demand.since if demand.heard else -math.inf
-        return status_without_pull(demand, self._told(attempt, failure, self.ahead), analysis, now)
+        started_at = demand.since if demand.since_exact else -math.inf
+        if demand.pulled_at is not None:
+            return Attempt(number, Source.KUBELET, started_at, demand.pulled_at, PullPhase.COMPLETED)
+        if failure:
+            ended_at = max(failure.at, demand.since)
+            return Attempt(number, Source.KUBELET, started_at, ended_at, PullPhase.FAILED, failure)
+        return Attempt(number, Source.KUBELET, started_at)
 
-    def _given_up(self, now: float) -> PullStatus | None:
-        """The kubelet asked again, and before anything came of it the pods were gone."""
-        told = self.status
-        if not told or told.status.ended or not self.pull or self._number == told.attempt:
+    def _is_early(self, attempt: Attempt, now: float) -> bool:
+        """Return whether the agent will report the bytes of this attempt in a moment."""
+        if attempt.outcome is not PullPhase.COMPLETED:
+            self._arrived_at = None
+            return False
+        if self._arrived_at is None:
+            self._arrived_at = now
+        return now < self._arrived_at + REPORT_DUE
+
+    def _abandoned_attempt(self, now: float) -> Attempt | None:
+        """Return the end of an attempt that the kubelet requested and whose pods were deleted before it began."""
+        latest = self.latest
+        if not latest or latest.outcome or not self.pull or self._pull_number == latest.number:
             return None
-        self._presumed = True
-        return structs.replace(
-            told,
+        return replace(latest, source=Source.INFERRED, ended_at=now, outcome=PullPhase.FAILED)
+
+    def _is_next(self, demand: ImageDemand) -> bool:
+        """Return whether the newest attempt failed and the kubelet reports one after it."""
+        latest, ended_at = self.latest, self.ended_at
+        if not latest or latest.outcome is not PullPhase.FAILED or not demand.requested:
+            return False
+        if demand.pulled_at is not None:  # the kubelet's own events are in order
+            return demand.pulled_at > ended_at + (WHOLE_SECONDS if latest.observed else -WHOLE_SECONDS)
+        if demand.since_exact or not demand.failure:
+            return demand.since > ended_at + WHOLE_SECONDS
+        return demand.failure.at > ended_at + WHOLE_SECONDS + FIRST_BACK_OFF
+
+    def _render(self, attempt: Attempt, stall_timeout: float, analysis: Analysis, now: float) -> PullStatus | None:
+        if attempt.observed and self.pull and attempt.number == self._pull_number:
+            context = self._context(attempt, self.waited_behind)
+            return status_of(self.pull, context, stall_timeout, analysis, now)
+        if self.demand:
+            return status_without_pull(self.demand, self._context(attempt, self.ahead), analysis, now)
+        return self.status and structs.replace(
+            self.status,
             status=PullPhase.FAILED,
             completed_at=to_time(now),
             bytes_per_sec=0.0,
@@ -247,36 +277,13 @@ class Arrival:
             error_reason=ErrorReason.UNKNOWN,
         )
 
-    @property
-    def _attempt(self) -> int:
-        return self.status.attempt if self.status else 0
-
-    @property
-    def _ended_at(self) -> float:
-        """When the newest attempt ended."""
-        if self.pull and self.pull.ended_at is not None and self._number >= self._attempt:
-            return self.pull.ended_at
-        ended_at = self.status.completed_at if self.status else None
-        return ended_at.timestamp() if ended_at else math.inf
-
-    def _is_next(self, demand: ImageDemand) -> bool:
-        """The newest attempt was told to have failed, and the kubelet speaks of one after it."""
-        told, ended_at = self.status, self._ended_at
-        if not told or told.status is not PullPhase.FAILED or not demand.asked:
-            return False
-        if demand.pulled_at is not None:  # what the kubelet said of both stands in order
-            return demand.pulled_at > ended_at + (WHOLE_SECONDS if self._seen == told.attempt else -WHOLE_SECONDS)
-        if demand.heard or not demand.failure:
-            return demand.since > ended_at + WHOLE_SECONDS
-        return demand.failure.at > ended_at + WHOLE_SECONDS + FIRST_BACK_OFF
-
-    def _told(self, attempt: int, failure: Failure | None, ahead: tuple[str, ...]) -> ArrivalContext:
-        name = self.name
+    def _context(self, attempt: Attempt, ahead: tuple[str, ...]) -> ArrivalContext:
+        name, failure = self.name, attempt.failure
         return ArrivalContext(
             id=self.id,
             image=name.image,
             guessed=name.guessed,
-            attempt=attempt,
+            attempt=attempt.number,
             pods=self.pods,
             registry=name.registry,
             repository=name.repository,
@@ -287,21 +294,33 @@ class Arrival:
         )
 
 
-def _after(told: PullStatus) -> Match:
-    """What comes after an end."""
-    return Match.UNRELATED if told.status is PullPhase.COMPLETED else Match.NEXT_ATTEMPT
-
-
-def _is_later(pull: Pull, demand: ImageDemand) -> bool:
-    """The kubelet speaks of an attempt after this pull, whose end its agent has perhaps not told yet."""
+def is_later(demand: ImageDemand, pull: Pull) -> bool:
+    """Return whether the kubelet reports an attempt after this pull, whose end its agent has perhaps not reported."""
     return demand.since > pull.started_at + WHOLE_SECONDS
 
 
-def _correct(pull: Pull, demand: ImageDemand) -> None:
-    """Its agent missed the end, and we took it for a failure when we noticed. The kubelet may know more."""
+def correct(pull: Pull, demand: ImageDemand) -> None:
+    """Correct a pull with the kubelet's times: its agent missed the end, or guessed the start, or saw a failure."""
     if pull.ended_at is None:
         return
-    if _is_later(pull, demand):
-        pull.ended_at = max(min(pull.ended_at, demand.since - FIRST_BACK_OFF), pull.started_at)
-    elif demand.pulled_at is not None and pull.phase is PullPhase.FAILED:
-        pull.came(demand.pulled_at)
+    if is_later(demand, pull):
+        if pull.presumed:
+            pull.ended_at = max(min(pull.ended_at, demand.since - FIRST_BACK_OFF), pull.started_at)
+        return
+    if demand.pulled_at is None:
+        return
+    if _proves_success(demand, pull):
+        pull.succeed(demand.pulled_at if pull.presumed else pull.ended_at)
+    took = demand.pull_seconds
+    if took is not None and abs(demand.pulled_at - pull.ended_at) <= WHOLE_SECONDS:
+        guessed_early = pull.ended_at - pull.started_at > took + 0.3
+        pull.started_at = pull.ended_at - took if guessed_early else pull.started_at
+
+
+def _proves_success(demand: ImageDemand, pull: Pull) -> bool:
+    """Return whether the kubelet had the image that this pull, by its agent, failed to get. It may be removed since."""
+    if pull.phase is not PullPhase.FAILED or pull.reason not in (None, ErrorReason.UNKNOWN):
+        return False
+    if demand.pulled_at is None or demand.pulled_at < pull.started_at - WHOLE_SECONDS:
+        return False
+    return demand.since_exact or pull.presumed or demand.pulled_at <= (pull.ended_at or 0.0) + REPORT_LATE

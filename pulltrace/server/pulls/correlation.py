@@ -1,178 +1,258 @@
-"""A node's pulls and its kubelet's wants → the node's stories. PURE.
+"""Join one node's pulls with its kubelet's demands into arrivals. Sans-I/O.
 
-People see stories. Without Kubernetes there are no wants, and of an image that cannot be resolved no agent may ever
-see a pull. ``join`` works anew through what is open on one node: attempts that run or ended a moment ago, wants, and
-failed stories that a next attempt may continue. Who belongs together is decided here, what is told in ``arrivals``.
+People see arrivals. Without Kubernetes there are no demands; of an image that cannot be resolved perhaps no agent ever
+sees a pull. ``join`` looks at all that is open on one node: pulls that run or ended a moment ago, demands, and failed
+arrivals that a next attempt may continue. This module decides what belongs together, ``arrival`` what is published.
 """
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import heapq
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from pulltrace.server.kubernetes.demand import ImageDemand
 from pulltrace.server.pulls.analysis import Analysis
-from pulltrace.server.pulls.arrival import Arrival, Match
+from pulltrace.server.pulls.arrival import Arrival
 from pulltrace.server.pulls.image_names import Name, names_of
+from pulltrace.server.pulls.matching import Match, match
 from pulltrace.server.pulls.node import Pull
 from pulltrace.wire import PullPhase, PullStatus
 
 SETTLES_AFTER = 120.0
-"""Seconds after a pull's end in which its story may still change: Kubernetes tells late who waited and what failed."""
+"""Seconds after a pull's end in which its arrival may still change: Kubernetes reports late who waited and why it
+failed."""
 
 
-@dataclass(slots=True)
-class Joined:
-    """What is new of a node's stories since the last join."""
+class Changed(NamedTuple):
+    """One change of an arrival that has to be published."""
 
-    changed: list[tuple[Arrival, PullStatus | None]] = field(default_factory=list)
-    """In the order in which it is to be told; of one story perhaps an end and the next beginning.
+    arrival: Arrival
+    status: PullStatus | None
+    """None if the arrival no longer exists: nobody waits any longer, or it was found to be another one."""
 
-    None for a story that is no more: nobody waits any longer, or it turned out to be another.
-    """
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """What all nodes have in common."""
+
+    stall_timeout: float
+    ttl: float
+    analysis: Analysis
 
 
 class Correlation:
-    """The open stories of all nodes. Owned by the hub."""
+    """The open arrivals of all nodes. Owned by the hub."""
 
-    def __init__(self, stall_timeout: float, analysis: Analysis) -> None:
-        self._stall_timeout = stall_timeout
-        self._analysis = analysis
-        self._nodes: dict[str, dict[str, Arrival]] = {}  # node → id → story
+    def __init__(self, stall_timeout: float, ttl: float, analysis: Analysis) -> None:
+        self._context = _Context(stall_timeout, ttl, analysis)
+        self._expiring: list[tuple[float, str]] = []  # heap: when to join a node again to expire an arrival
+        self.due = set[str]()
+        """Nodes to join again at the next tick, although nothing may have changed."""
+        self._nodes: dict[str, _Open] = {}
 
-    def join(self, node: str, pulls: Iterable[Pull], demands: Sequence[ImageDemand], now: float) -> Joined:
-        """Bring one node's stories up to date. ``pulls`` are those that run and those that ended lately."""
-        arrivals = self._nodes.setdefault(node, {})
-        joined = Joined()
-        ordered = sorted((pull for pull in pulls if not pull.superseded), key=lambda pull: pull.started_at)
-        names = names_of(ordered, demands)
-        for pull in ordered:
-            self._place(arrivals, pull, names[pull.key], now, joined)
-        _place_wants(arrivals, node, demands)
-        ahead = tuple(pull.state.repository or "another image" for pull in ordered if pull.ended_at is None)
-        for arrival in list(arrivals.values()):
-            if arrival.pull is None and (arrival.demand is None or (arrival.demand.pulled_at and not arrival.status)):
-                _drop(arrivals, arrival, joined)
-                continue
-            if arrival.demand and arrival.demand.pulling and (not arrival.pull or arrival.pull.ended_at is not None):
-                arrival.ahead, arrival.waited_behind = ahead, ahead or arrival.waited_behind
-            self._tell(arrival, now, joined)
-            if arrival.demand is None and _is_settled(arrival, now):
-                del arrivals[arrival.id]
-                if arrival.pull:
-                    arrival.pull.settle()
-        if not arrivals:
+    def join(
+        self, node: str, pulls: Iterable[Pull], demands: Sequence[ImageDemand], now: float, *, observed: bool = True
+    ) -> list[Changed]:
+        """Return what changed on one node since the last join, in the order in which it has to be published.
+
+        ``pulls`` are those that run and those that ended lately; ``observed`` if the node's agent reports.
+        """
+        open_ = self._nodes.setdefault(node, _Open(node, self._context))
+        changed = list(open_.join(pulls, demands, now, observed=observed))
+        held = any(arrival.held for arrival in open_.arrivals.values())
+        (self.due.add if held else self.due.discard)(node)
+        for at in open_.expiring:
+            heapq.heappush(self._expiring, (at, node))
+        open_.expiring.clear()
+        if not open_.arrivals:
             del self._nodes[node]
-        return joined
+        return changed
+
+    def expire(self, now: float) -> None:
+        """Note the nodes with arrivals whose history has expired."""
+        while self._expiring and self._expiring[0][0] <= now:
+            self.due.add(heapq.heappop(self._expiring)[1])
 
     def forget(self, pull: Pull) -> str | None:
-        """The pull's time is over. Answers the id of the story that ends with it; None when it goes on without."""
+        """Forget a pull whose history has expired.
+
+        Return the id of the arrival that ends with it; None if that goes on without it.
+        """
         if pull.superseded:
             return None
-        arrival = self._nodes.get(pull.node.name, {}).get(pull.arrival_id)
+        open_ = self._nodes.get(pull.node.name)
+        arrival = open_.arrivals.get(pull.arrival_id) if open_ else None
         if arrival and arrival.demand:
             arrival.pull = None
             return None
-        if arrival:
-            del self._nodes[pull.node.name][arrival.id]
+        if open_ and arrival:
+            del open_.arrivals[arrival.id]
         return pull.arrival_id or None
 
-    def _place(self, arrivals: dict[str, Arrival], pull: Pull, name: Name, now: float, joined: Joined) -> None:
-        """Give a pull its story: the one it had, one that waits for it, or a new one; none while that is open."""
-        own = arrivals.get(pull.arrival_id)
+
+class _Open:
+    """The open arrivals of one node, by id."""
+
+    def __init__(self, node: str, context: _Context) -> None:
+        self.expiring: list[float] = []
+        """When arrivals expire that no agent observed, since the last join."""
+        self.arrivals: dict[str, Arrival] = {}
+        self._node = node
+        self._context = context
+
+    def join(
+        self, pulls: Iterable[Pull], demands: Sequence[ImageDemand], now: float, *, observed: bool
+    ) -> Iterator[Changed]:
+        ordered = sorted((pull for pull in pulls if not pull.superseded), key=lambda pull: pull.started_at)
+        names = names_of(ordered, demands)
+        for pull in ordered:
+            yield from self._place_pull(pull, names[pull.key], now, observed=observed)
+        self._place_demands(demands, now)
+        ahead = tuple(pull.state.repository or "another image" for pull in ordered if pull.ended_at is None)
+        for arrival in list(self.arrivals.values()):
+            if arrival.pull is None and arrival.demand is None:
+                if not self._keeps(arrival, now):
+                    yield from self._drop(arrival)
+                continue
+            arrival.note_queue(ahead)
+            yield from self._publish(arrival, now, observed=observed)
+            if arrival.demand is None and _is_settled(arrival, now):
+                del self.arrivals[arrival.id]
+                if arrival.pull:
+                    arrival.pull.settle()
+
+    def _place_pull(self, pull: Pull, name: Name, now: float, *, observed: bool) -> Iterator[Changed]:
+        """Give a pull its arrival: the one it has, one that waits for it, or a new one; none while that is open."""
+        own = self.arrivals.get(pull.arrival_id)
         if pull.arrival_id and (not own or own.pull is not pull):
             return  # settled, or continued by a later attempt
         if own and own.name.image == name.image:
             own.name = name
             return
-        if own and _knows_more(own.name, name):
+        if own and _is_less(name, own.name):
             return
-        others = [arrival for arrival in arrivals.values() if arrival is not own and name.is_same_image(arrival.name)]
+        others = [
+            arrival for arrival in self.arrivals.values() if arrival is not own and name.is_same_image(arrival.name)
+        ]
         for arrival in others:
-            self._tell(arrival, now, joined)  # how the attempt before it ended
+            yield from self._publish(arrival, now, observed=observed)  # how the attempt before it ended
         found, place = _best(others, own, pull, name)
         if not found and own:
-            own.name = name  # it turned out to be another image than was thought
+            own.name = name  # it was found to be another image
+            _suppose(pull, name)
             return
         if own:
-            _drop(arrivals, own, joined)
-        pull.superseded, pull.supposed, pull.arrival_id = place is Match.EARLIER_ATTEMPT, "", ""
-        if place is Match.UNDECIDED:
-            pull.supposed = name.image
-        elif place is not Match.EARLIER_ATTEMPT:
-            found = found or Arrival(_free_id(arrivals, pull.node.name, pull.key), name)
-            arrivals[found.id] = found
-            found.attach(pull, name)
+            yield from self._drop(own)
+        self._attach(pull, name, found, place)
 
-    def _tell(self, arrival: Arrival, now: float, joined: Joined) -> None:
-        while status := arrival.tell(self._stall_timeout, self._analysis, now):
-            joined.changed.append((arrival, status))
-            if not status.status.ended:  # after an end there may be a beginning
+    def _attach(self, pull: Pull, name: Name, found: Arrival | None, place: Match) -> None:
+        hidden = place in (Match.UNDECIDED, Match.REPEAT)
+        repeated = place is Match.REPEAT and pull.ended_at is not None
+        pull.superseded = place is Match.EARLIER_ATTEMPT or repeated
+        pull.arrival_id = ""
+        if not hidden and not pull.superseded:
+            found = found or Arrival(self._free_id(pull.key), name)
+            self.arrivals[found.id] = found
+            found.attach(pull, name)
+        if not pull.superseded:
+            _suppose(pull, name)
+
+    def _place_demands(self, demands: Sequence[ImageDemand], now: float) -> None:
+        """Give each demand its arrival, or a new one."""
+        by_image: dict[str, list[Arrival]] = {}
+        for arrival in self.arrivals.values():
+            arrival.demand = None
+            by_image.setdefault(arrival.name.image, []).append(arrival)
+        for demand in demands:
+            of_image = by_image.get(demand.image, [])
+            found = max(of_image, key=lambda arrival: (arrival.is_end_of(demand), *arrival.recency), default=None)
+            if found is None or found.is_over_for(demand):
+                if not _needs_row(demand, found, now):
+                    continue
+                # A failure whose start was lost has the time of an earlier one, perhaps of an arrival that is over.
+                began = demand.failure.at if demand.failure and not demand.pulling else demand.since
+                found = Arrival(self._free_id(f"{demand.image} {began}"), Name.of(demand.image))
+                self.arrivals[found.id] = found
+            found.demand = demand
+            found.pods = (*demand.pods, *demand.waited) or found.pods
+            for arrival in of_image:
+                if demand.failure:
+                    arrival.explain(demand.failure)
+            if found.pull and demand.pulling:
+                # The kubelet reports whole seconds: a pull that never queued may seem to have, for less than one.
+                found.pull.phases.setdefault(PullPhase.QUEUED, max(found.pull.started_at - demand.since, 0.0))
+
+    def _publish(self, arrival: Arrival, now: float, *, observed: bool) -> Iterator[Changed]:
+        while status := arrival.next_status(
+            self._context.stall_timeout, self._context.analysis, now, observed=observed
+        ):
+            yield Changed(arrival, status)
+            if not status.status.ended:  # after an end another attempt may begin
                 return
+
+    def _keeps(self, arrival: Arrival, now: float) -> bool:
+        """Return whether an arrival is history that no agent observed, so that nothing else keeps it."""
+        if not arrival.has_completed or not arrival.status or now >= arrival.ended_at + self._context.ttl:
+            return False
+        if not arrival.expires:
+            arrival.expires = True
+            self.expiring.append(arrival.ended_at + self._context.ttl)
+        return True
+
+    def _drop(self, arrival: Arrival) -> Iterator[Changed]:
+        self.arrivals.pop(arrival.id, None)
+        if arrival.status:
+            yield Changed(arrival, None)
+
+    def _free_id(self, seed: str) -> str:
+        return _free_id(self.arrivals, self._node, seed)
+
+
+def _needs_row(demand: ImageDemand, arrival: Arrival | None, now: float) -> bool:
+    """Return whether a demand without an arrival is shown."""
+    if demand.pulled_at is None:
+        return demand.requested
+    # A pull so short that the kubelet's events of its start and of its end arrived together.
+    return arrival is None and demand.pull_seconds is not None and now - demand.pulled_at < SETTLES_AFTER
 
 
 def _best(arrivals: Iterable[Arrival], own: Arrival | None, pull: Pull, name: Name) -> tuple[Arrival | None, Match]:
-    """Whom such a pull belongs to. It leaves its own story for one of exactly its name, or when nothing was known."""
+    """Return the arrival that a pull belongs to.
+
+    It leaves its own arrival for one of exactly its name, or if nothing was known of the image.
+    """
     best: tuple[Arrival | None, Match] = None, Match.UNRELATED
     for arrival in sorted(arrivals, key=lambda arrival: (arrival.name.image == name.image, arrival.recency)):
-        place = arrival.match(pull)
+        place = match(pull, arrival)
         if place is not Match.UNRELATED and (not own or own.name.is_unknown or arrival.name.image == name.image):
             best = arrival, place
     return best
 
 
-def _knows_more(known: Name, name: Name) -> bool:
-    """The same image under a fuller name: who asked for it may be gone, or ask again."""
+def _suppose(pull: Pull, name: Name) -> None:
+    """Keep the name that a pull was given."""
+    pull.supposed, pull.supposed_guessed = name.image if name.is_full else "", name.guessed
+
+
+def _is_less(name: Name, known: Name) -> bool:
+    """Return whether a name is a shorter one of the known image: its pods may be deleted, or wait again."""
     return known.is_full and not name.is_full and (name.is_unknown or name.is_same_image(known))
 
 
-def _place_wants(arrivals: dict[str, Arrival], node: str, demands: Sequence[ImageDemand]) -> None:
-    """Give each want its story; one that has none is new."""
-    by_image: dict[str, list[Arrival]] = {}
-    for arrival in arrivals.values():
-        arrival.demand = None
-        by_image.setdefault(arrival.name.image, []).append(arrival)
-    for demand in demands:
-        of_image = by_image.get(demand.image, [])
-        found = max(of_image, key=lambda arrival: (arrival.is_end_of(demand), *arrival.recency), default=None)
-        if found is None or found.is_over_for(demand):
-            if demand.pulled_at is not None or not demand.asked:
-                continue
-            # A failure whose beginning was missed has the time of an earlier one, and perhaps of a story that is over.
-            began = demand.failure.at if demand.failure and not demand.pulling else demand.since
-            found = Arrival(_free_id(arrivals, node, f"{demand.image} {began}"), Name.of(demand.image))
-            arrivals[found.id] = found
-        found.demand = demand
-        found.pods = demand.pods or found.pods
-        for arrival in of_image:
-            if demand.failure:
-                arrival.explain(demand.failure)
-        if found.pull and demand.pulling:
-            # The kubelet counts in whole seconds: a pull that never queued may seem to have, for less than one.
-            found.pull.phases.setdefault(PullPhase.QUEUED, max(found.pull.started_at - demand.since, 0.0))
-
-
 def _is_settled(arrival: Arrival, now: float) -> bool:
-    """Nothing can change it: it ended well a while ago. A failed one waits for its next attempt until forgotten."""
+    """Return whether nothing can change it: it completed a while ago. A failed one waits for its next attempt."""
     pull = arrival.pull
-    return (
-        pull is not None
-        and pull.phase is PullPhase.COMPLETED
-        and pull.learned_at is not None
-        and now - pull.learned_at > SETTLES_AFTER
-    )
-
-
-def _drop(arrivals: dict[str, Arrival], arrival: Arrival, joined: Joined) -> None:
-    arrivals.pop(arrival.id, None)
-    if arrival.status:
-        joined.changed.append((arrival, None))
+    if pull is None or pull.phase is not PullPhase.COMPLETED or pull.learned_at is None:
+        return False
+    return now - pull.learned_at > SETTLES_AFTER
 
 
 def _free_id(arrivals: Mapping[str, Arrival], node: str, seed: str) -> str:
-    """Opaque, URL-safe, and the same after a restart of the server.
+    """Return an opaque, URL-safe id, the same after a restart of the server.
 
-    One is taken where a pull was an attempt of a story that goes on without it, or has kept another image's story.
+    It is taken if a pull was an attempt of an arrival that goes on without it, or has kept another image's arrival.
     """
     digest = hashlib.blake2b(f"{node}\n{seed}".encode(), digest_size=9).digest()
     id_ = base64.urlsafe_b64encode(digest).decode()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from pulltrace.logs import fields
-from pulltrace.server.kubernetes.demand import ImageDemand
+from pulltrace.server.kubernetes.demand import ImageDemand, WaitingPod
 from pulltrace.server.kubernetes.objects import Change
 from pulltrace.server.kubernetes.source import ClusterSource
 from pulltrace.server.limits import Limits
@@ -27,7 +27,16 @@ from pulltrace.server.pulls.outcomes import Outcomes
 from pulltrace.server.pulls.startup import Startup
 from pulltrace.server.pulls.views import count_slow_nodes, count_waiting
 from pulltrace.settings import ServerSettings
-from pulltrace.wire import AgentReport, NodeList, NodeStatus, OwnerPulls, RegistryStatus, to_time
+from pulltrace.wire import (
+    AgentReport,
+    NodeList,
+    NodeState,
+    NodeStatus,
+    OwnerPulls,
+    PullPhase,
+    RegistryStatus,
+    to_time,
+)
 
 TOP_OWNERS = 5
 """Owners that are published for each registry."""
@@ -47,14 +56,24 @@ def steady_clock() -> Callable[[], float]:
     return lambda: time.clock_gettime(ticking) + offset
 
 
-class ImageDemands(Protocol):
-    """What the hub asks of the Kubernetes side; ``pods.Cluster`` is one."""
+class ClusterState(Protocol):
+    """The part of ``kubernetes.cluster.Cluster`` that the hub needs."""
+
+    @property
+    def dropped(self) -> int:
+        """How many facts did not fit."""
 
     def demands(self, node: str) -> Sequence[ImageDemand]:
-        """What one node's kubelet is after."""
+        """Return what one node's kubelet needs."""
+
+    def waiting(self) -> Iterable[WaitingPod]:
+        """Return every pod with containers that were never created."""
+
+    def apply(self, change: Change, now: float) -> set[str]:
+        """Take one change. Return the nodes whose demands may differ."""
 
     def expire(self, now: float) -> set[str]:
-        """Forget what is over; the nodes where something changed."""
+        """Forget what is over. Return the nodes where something changed."""
 
 
 class TooSoonError(Exception):
@@ -70,7 +89,7 @@ class Hub:
         metrics: Metrics,
         *,
         limits: Limits | None = None,
-        cluster: ImageDemands | None = None,
+        cluster: ClusterState | None = None,
         source: ClusterSource | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
@@ -83,13 +102,11 @@ class Hub:
         self._frame = asyncio.Event()
         clock = self._clock = clock or steady_clock()
         self.source = source or ClusterSource()
-        if self.source.on:
-            cluster = self.source.cluster
-            self.source.tell = self._kube_change
-        self._cluster = cluster
+        """Why pods are not seen, for those who ask."""
+        self._cluster: ClusterState | None = self.source.cluster if self.source.on else cluster
         self._pulls = Inventory(ttl=settings.history_ttl, born=clock(), limits=self.limits)
         self._analysis = Analysis()
-        self._correlation = Correlation(settings.stall_timeout, self._analysis)
+        self._correlation = Correlation(settings.stall_timeout, settings.history_ttl, self._analysis)
         self.startup = Startup(clock())
         self._outcomes = Outcomes(metrics, self._analysis, waits=cluster is not None)
         self._dirty: set[str] = set()
@@ -117,9 +134,11 @@ class Hub:
         """The Kubernetes side says: what these nodes want has changed."""
         self._dirty.update(nodes)
 
-    def _kube_change(self, change: Change) -> None:
+    def take_change(self, change: Change) -> None:
+        """Take one change that the watch of the cluster reported."""
         now = self._clock()
-        self.touch(self.source.cluster.apply(change, now))
+        if self._cluster:
+            self.touch(self._cluster.apply(change, now))
         self.startup.apply(change, now)
 
     async def run(self) -> None:
@@ -138,7 +157,8 @@ class Hub:
         if self._cluster:
             self._dirty |= self._cluster.expire(now)
         gone = [id_ for pull in self._pulls.expire(now) if (id_ := self._correlation.forget(pull))]
-        dirty, self._dirty = self._dirty, set()
+        self._correlation.expire(now)
+        dirty, self._dirty = self._dirty | self._correlation.due, set()
         self._publish(dirty, now, gone)
         if self.feed.cut() or now - self._woken_at >= self.limits.keep_alive / 3:
             self._woken_at = now
@@ -147,8 +167,9 @@ class Hub:
         self.startup.expire(now)
         for phases in self.startup.take_finished():
             self.metrics.pod_started(phases)
-        self.metrics.dropped(self._pulls.dropped - self._dropped)
-        self._dropped = self._pulls.dropped
+        dropped = self._pulls.dropped + (self._cluster.dropped if self._cluster else 0)
+        self.metrics.dropped(dropped - self._dropped)
+        self._dropped = dropped
 
     async def next_frame(self) -> None:
         """Wait for the next frame, for the end of the server, or until quiet clients may need a keep-alive comment."""
@@ -192,7 +213,7 @@ class Hub:
             stalled=sum(pull.stalled_since is not None for pull in pulls),
             nodes=[(node.name, node.state, node.last_seen) for node in self._pulls.nodes.values()],
             watches=self.source.up(),
-            pods_waiting=count_waiting(self.source.cluster.waiting(), self.feed.pulls()),
+            pods_waiting=count_waiting(self._cluster.waiting() if self._cluster else (), self.feed.pulls()),
             slow_nodes=count_slow_nodes(self.feed.pulls(), to_time(self._clock() - SLOW_LATELY)),
         )
 
@@ -212,9 +233,11 @@ class Hub:
         for name in nodes:
             node = self._pulls.nodes.get(name)
             pulls = node.lately(SETTLES_AFTER, now) if node else ()
-            joined = self._correlation.join(name, pulls, self._cluster.demands(name) if self._cluster else (), now)
+            demands = self._cluster.demands(name) if self._cluster else ()
+            observed = node is not None and node.state is NodeState.REPORTING
+            changed = self._correlation.join(name, pulls, demands, now, observed=observed)
             self._dirty.discard(name)
-            for arrival, status in joined.changed:
+            for arrival, status in changed:
                 if status is None:
                     self._outcomes.forget(arrival.id)
                     self.feed.publish((), [arrival.id], now)
@@ -222,7 +245,8 @@ class Hub:
                 self.startup.observe(status, arrival.pull)
                 if not arrival.history:
                     before = self.feed.get(arrival.id)
-                    self._outcomes.note(before.pull if before else None, status, now)
+                    complete = not observed or arrival.pull is not None or status.status is PullPhase.FAILED
+                    self._outcomes.note(before.pull if before else None, status, now, complete=complete)
                 self.feed.publish([status], (), now)
 
     def _log_node(self, node: Node) -> None:

@@ -1,28 +1,41 @@
-"""Which image is this? The agent knows repository and digest; the tag stands in what the kubelet wants. PURE.
+"""Which image a pull fetches: the agent knows repository and digest, the kubelet's demand contains the tag. Sans-I/O.
 
-Only when a pull has ended well does containerd tell its full reference. Until then: a want by the pull's digest is it
-exactly; a single want of its repository is it; of several, the order in which the kubelet asked is that of the leases.
+containerd reports the full reference only when a pull has completed. Until then a demand for its digest is exact.
+Otherwise the pull is for the demand that fits best; of several, leases are in the order of the kubelet's requests:
+
+==================================================  ================  =================
+the demand, compared with the pull                  repository known  nothing known
+==================================================  ================  =================
+the kubelet pulls it, since before the pull         PULLING           PULLING
+its last attempt was running when the pull started  OVER              OVER
+it failed, and a retry is due                       EXPECTED          cannot be for it
+the kubelet has not requested it, or got it before  EXPECTED          cannot be for it
+a pull completed since it was requested, no bytes   ANOTHER_POD       ANOTHER_POD
+it failed, and no retry is due                      cannot be for it  cannot be for it
+the kubelet never pulls it                          cannot be for it  cannot be for it
+==================================================  ================  =================
+
+A live pull keeps the name that it was given, unless it is still live a while after the kubelet's attempt ended.
 """
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import lru_cache
 
 from pulltrace import images
 from pulltrace.server.kubernetes.demand import ImageDemand
-from pulltrace.server.pulls.node import Pull
+from pulltrace.server.pulls.node import REPORT_LATE, WHOLE_SECONDS, Pull
 from pulltrace.wire import UNKNOWN_IMAGE, PullPhase
 
-WHOLE_SECONDS = 2.0
-"""Kubelets tell times in whole seconds: what is no further apart may be one moment."""
-
 ORDER_TOLERANCE = 5.0
-"""Seconds by which a kubelet's Pulling may seem later than the lease it made: another clock, in whole seconds."""
+"""Seconds by which a kubelet's Pulling may seem later than the lease that it made: another clock, in whole seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """What an image is called: a full reference, a repository while that is all, or nothing known."""
+    """The name of an image: a full reference, a repository while no more is known, or nothing."""
 
     image: str
     registry: str | None = None
@@ -33,9 +46,9 @@ class Name:
     guessed: bool = False
 
     @classmethod
-    @lru_cache(4096)  # asked for each pull at each tick
+    @lru_cache(4096)  # called for each pull at each tick
     def of(cls, image: str, *, guessed: bool = False) -> "Name":
-        """The name in a reference; of a text that is none, the text."""
+        """Return the name in a reference; of a text that is not a reference, the text."""
         try:
             ref = images.parse(image)
         except images.InvalidReferenceError:
@@ -45,11 +58,11 @@ class Name:
 
     @property
     def is_unknown(self) -> bool:
-        """Nothing is known but that something is pulled."""
+        """Nothing is known of the image."""
         return self.image == UNKNOWN_IMAGE
 
     def is_same_image(self, other: "Name") -> bool:
-        """The same reference; or where one has no tag yet, the same repository and nothing that tells them apart."""
+        """Return whether both may be one image: if one has no tag yet, the repository and the digest decide."""
         if UNKNOWN_IMAGE in (self.image, other.image):
             return False
         if self.is_full and other.is_full:
@@ -59,78 +72,165 @@ class Name:
 
 
 def names_of(pulls: Sequence[Pull], demands: Sequence[ImageDemand]) -> dict[str, Name]:
-    """One node's pulls, oldest first, by key. Those that ended keep what they were called."""
-    names = {pull.key: _told(pull) for pull in pulls}
+    """Return the names of one node's pulls, oldest first, by key. A name that a live pull was given is kept."""
+    names = {pull.key: _reported(pull) for pull in pulls}
     if not demands:
-        return names
-    wanted = [Name.of(demand.image) for demand in demands]
-    open_ = [pull for pull in pulls if not names[pull.key].is_full]
-    taken = {name.image for name in names.values() if name.is_full}
-    for pull in open_:
+        return {pull.key: _kept(pull, names[pull.key], None) or names[pull.key] for pull in pulls}
+    by_image = {demand.image: (demand, Name.of(demand.image)) for demand in demands}
+    completed = {
+        names[pull.key].image: pull.ended_at
+        for pull in pulls
+        if pull.phase is PullPhase.COMPLETED and pull.ended_at is not None and names[pull.key].is_full
+    }
+    taken = {names[pull.key].image for pull in pulls if pull.ended_at is None and names[pull.key].is_full}
+    open_ = []
+    for pull in pulls:
         name = names[pull.key]
-        exact = next((demand for demand in wanted if name.digest and demand.digest == name.digest), None)
-        if exact:
-            names[pull.key] = exact
-            taken.add(exact.image)
-    _assign_by_order([pull for pull in open_ if not names[pull.key].is_full], names, demands, wanted, taken)
+        if name.is_full:
+            continue
+        exact = next((wanted for _, wanted in by_image.values() if name.digest and wanted.digest == name.digest), None)
+        known = exact or _kept(pull, name, by_image.get(pull.supposed, (None,))[0])
+        if known is None or (not exact and _is_of_another(pull, known, pulls)):
+            open_.append(pull)
+            continue
+        if known.guessed and name.repository is not None:
+            fits = [wanted for demand, wanted in by_image.values() if fit(pull, name, demand, wanted)]
+            known = Name.of(known.image, guessed=fits != [Name.of(known.image)])
+        names[pull.key] = known
+        if pull.ended_at is None:
+            taken.add(known.image)
+    _assign_by_order(open_, names, list(by_image.values()), taken, completed)
     return names
 
 
 def _assign_by_order(
     pulls: Iterable[Pull],
     names: dict[str, Name],
-    demands: Sequence[ImageDemand],
-    wanted: Sequence[Name],
+    demands: Sequence[tuple[ImageDemand, Name]],
     taken: set[str],
+    completed: Mapping[str, float],
 ) -> None:
-    explained: set[str] = set()  # each failure is one pull's
+    explained: set[str] = set()  # each failure is of one pull
     for pull in pulls:
         name = names[pull.key]
-        fits = [
-            (demand, candidate)
-            for demand, candidate in zip(demands, wanted, strict=True)
-            if candidate.image not in (taken if pull.ended_at is None else taken | explained)
-            and _fits(pull, name, demand, candidate)
-        ]
-        if fits:
-            demand, candidate = fits[0]
-            names[pull.key] = Name.of(candidate.image, guessed=len(fits) > 1 or name.repository is None)
-            # The next attempt of a failed one is for the same want.
-            if pull.ended_at is None:
-                taken.add(candidate.image)
-            elif demand.since <= pull.ended_at + WHOLE_SECONDS:  # not of an attempt after it
-                explained.add(candidate.image)
+        unavailable = taken if pull.ended_at is None else taken | explained
+        fits: dict[Fit, list[tuple[ImageDemand, Name]]] = {}
+        for demand, candidate in demands:
+            how = fit(pull, name, demand, candidate)
+            if (
+                how
+                and pull.ended_at is None
+                and demand.since <= completed.get(candidate.image, -math.inf) + WHOLE_SECONDS
+            ):
+                how = None if pull.has_fetched else Fit.ANOTHER_POD
+            if how and candidate.image not in unavailable:
+                fits.setdefault(how, []).append((demand, candidate))
+        if not fits:
+            continue
+        best = fits[min(fits)]
+        demand, candidate = best[0]
+        names[pull.key] = Name.of(candidate.image, guessed=len(best) > 1 or name.repository is None)
+        # The next attempt of a failed pull is for the same demand.
+        if pull.ended_at is None:
+            taken.add(candidate.image)
+        elif demand.since <= pull.ended_at + WHOLE_SECONDS:  # not of an attempt after it
+            explained.add(candidate.image)
 
 
-def _fits(pull: Pull, name: Name, demand: ImageDemand, candidate: Name) -> bool:
-    if demand.since > pull.started_at + ORDER_TOLERANCE and pull.ended_at is None and demand.pulling:
-        return False  # asked for after this pull began
+class Fit(IntEnum):
+    """How well a pull fits a demand; the least is best."""
+
+    PULLING = 1
+    OVER = 2
+    EXPECTED = 3
+    ANOTHER_POD = 4
+
+
+def fit(pull: Pull, name: Name, demand: ImageDemand, candidate: Name) -> Fit | None:
+    """Return how well a pull of which an agent reported ``name`` fits a demand; None if it cannot be for it."""
+    if demand.failure and demand.failure.next_retry_at is None and not demand.pulling and demand.pulled_at is None:
+        return None  # the kubelet does not pull it
+    if name.repository is not None:
+        same = (candidate.registry, candidate.repository) == (name.registry, name.repository)
+        if not same or candidate.digest is not None:
+            return None
+    if pull.ended_at is None or pull.presumed:
+        return _fit_live(pull, name, demand)
     if name.repository is None:
-        if pull.ended_at is not None and not pull.presumed:
-            return _fell_together(pull, demand)
-        return demand.pulling or _may_be_over(pull, demand)
-    return candidate.digest is None and (candidate.registry, candidate.repository) == (name.registry, name.repository)
+        return Fit.OVER if _ended_together(pull, demand) else None
+    return _fit_ended(pull, pull.ended_at, demand)
 
 
-def _fell_together(pull: Pull, demand: ImageDemand) -> bool:
-    """An image that cannot be resolved leaves no trace in containerd: then only the time of its end tells."""
-    failed_at = demand.failure.at if demand.failure and pull.phase is PullPhase.FAILED else None
-    return failed_at is not None and pull.ended_at is not None and abs(failed_at - pull.ended_at) <= ORDER_TOLERANCE
+def _fit_live(pull: Pull, name: Name, demand: ImageDemand) -> Fit | None:
+    if demand.pulling and demand.since <= pull.started_at + ORDER_TOLERANCE:
+        return Fit.PULLING
+    if _was_running(pull, demand):
+        return Fit.OVER
+    if name.repository is None or demand.pulling:
+        return None
+    if demand.failure and demand.failure.next_retry_at is not None:
+        return Fit.EXPECTED if pull.started_at >= demand.failure.next_retry_at - WHOLE_SECONDS else None
+    return Fit.EXPECTED
 
 
-def _may_be_over(pull: Pull, demand: ImageDemand) -> bool:
-    """The report was long under way, and the kubelet knows already how the attempt ended that began then."""
+def _fit_ended(pull: Pull, ended_at: float, demand: ImageDemand) -> Fit | None:
+    if demand.pulling and demand.since <= ended_at + WHOLE_SECONDS:
+        return Fit.PULLING
+    if _was_running(pull, demand):
+        return Fit.OVER
+    asked_after = demand.since_exact and demand.requested and demand.since > ended_at + WHOLE_SECONDS
+    return None if asked_after and not demand.failure else Fit.EXPECTED
+
+
+def _was_running(pull: Pull, demand: ImageDemand) -> bool:
+    """Return whether the kubelet's attempt that has ended was running when the pull started: its report was late."""
+    ended_at, began = demand.pulled_at, demand.since if demand.since_exact else None
+    if demand.failure:
+        ended_at, began = demand.failure.at, demand.failure.started_at
+    if ended_at is None:
+        return False
+    return (-math.inf if began is None else began - 1.0) <= pull.started_at <= ended_at + 1.0
+
+
+def _ended_together(pull: Pull, demand: ImageDemand) -> bool:
+    """Return whether a pull without a name failed when the kubelet's attempt did.
+
+    An image that cannot be resolved leaves nothing in containerd, so only these times connect the two.
+    """
+    failure = demand.failure
+    if failure is None or pull.ended_at is None or pull.phase is not PullPhase.FAILED:
+        return False
+    began = failure.started_at
+    started = began is None or pull.started_at >= began - WHOLE_SECONDS
+    return started and abs(failure.at - pull.ended_at) <= ORDER_TOLERANCE
+
+
+def _kept(pull: Pull, name: Name, demand: ImageDemand | None) -> Name | None:
+    """Return the name that the pull was given before, unless it is refuted."""
+    if not pull.supposed:
+        return None
+    given = Name.of(pull.supposed, guessed=pull.supposed_guessed)
+    if name.repository is not None and (given.registry, given.repository) != (name.registry, name.repository):
+        return None
+    if demand is None or pull.ended_at is not None or demand.pulling:
+        return given
     ended_at = demand.failure.at if demand.failure else demand.pulled_at
-    began = demand.since - 1.0 if demand.heard else 0.0
-    return ended_at is not None and began <= pull.started_at <= ended_at + 1.0
+    lives = ended_at is not None and (pull.seen_at or 0.0) > ended_at + REPORT_LATE
+    return None if lives else given
 
 
-def _told(pull: Pull) -> Name:
-    """The name as the agent tells it."""
+def _is_of_another(pull: Pull, name: Name, pulls: Sequence[Pull]) -> bool:
+    """Return whether containerd named another pull, at the same time, as the image that this one was given."""
+    others = [other for other in pulls if other is not pull and _reported(other).image == name.image]
+    return any(other.ended_at is None or other.ended_at > pull.started_at for other in others)
+
+
+def _reported(pull: Pull) -> Name:
+    """Return the name as the agent reports it."""
     state = pull.state
     name = f"{state.registry}/{state.repository}"
     if state.image_ref not in ("", UNKNOWN_IMAGE, name):
         return Name.of(state.image_ref, guessed=state.ref_guessed)
     if state.registry and state.repository:
         return Name(name, state.registry, state.repository, state.manifest_digest)
-    return Name.of(pull.supposed, guessed=True) if pull.supposed else Name(UNKNOWN_IMAGE)
+    return Name(UNKNOWN_IMAGE)

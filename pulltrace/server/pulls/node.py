@@ -24,6 +24,12 @@ from pulltrace.wire import (
     to_time,
 )
 
+WHOLE_SECONDS = 2.0
+"""Kubelets report times in whole seconds: two times that are no further apart may be one moment."""
+
+REPORT_LATE = 8.0
+"""Seconds by which a report may be late. A pull that is reported live later than that does live."""
+
 DEFAULT_HEARTBEAT = 10.0
 LOST_AFTER = 60.0
 SKEW_TOLERATED = 2.0
@@ -66,7 +72,9 @@ class Pull:
     arrival_id: str = ""
     """The story it belongs to: ``correlation``'s."""
     supposed: str = ""
-    """The image it probably is, while nothing but that tells where it belongs."""
+    """The image that it was found to be, as long as the agent does not report the full name."""
+    supposed_guessed: bool = False
+    """``supposed`` is a guess."""
     superseded: bool = False
     """A later attempt has continued its story."""
     best_percent: float = 0.0
@@ -163,8 +171,13 @@ class Pull:
         self.state = structs.replace(self.state, layers=None)
         self.verdict = _SETTLED
 
-    def came(self, at: float) -> None:
-        """It had not failed: nobody saw its end, and the kubelet had the image at ``at``. So every byte came."""
+    @property
+    def has_fetched(self) -> bool:
+        """It downloaded bytes itself."""
+        return any(layer.downloaded_bytes and not layer.fetched_by for layer in self.state.layers or ())
+
+    def succeed(self, at: float) -> None:
+        """Correct a failure: the kubelet had the image at ``at``, so every byte was downloaded."""
         self.phase, self.ended_at = PullPhase.COMPLETED, max(at, self.started_at)
         self.error = self.reason = None
         if self.state.layers:

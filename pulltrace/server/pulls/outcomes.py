@@ -1,6 +1,7 @@
-"""What becomes of each pull, once: a log line and its metrics.
+"""The outcome of each attempt, exactly once: a log line and its metrics. Logs.
 
-Why a pull failed is known to Kubernetes only, and told a little later; the feed does not wait for it, this does.
+Kubernetes reports why a pull failed, and agents its bytes, a little later than its end. The feed does not wait for
+that; this module does.
 """
 
 import logging
@@ -12,53 +13,58 @@ from pulltrace.server.pulls.node import Pull
 from pulltrace.wire import ErrorReason, Factor, PullPhase, PullStatus
 
 PATIENCE = 5.0
-"""Seconds to wait for the cause of a failure."""
+"""Seconds to wait for the reason of a failure, or for the bytes of a success."""
 
 _log = logging.getLogger(__name__)
 
 
 class Outcomes:
-    """``waits`` when there is somebody who may tell causes later."""
+    """Outcomes of all pulls. ``waits`` if there is a cluster, whose kubelets may report reasons later."""
 
     def __init__(self, metrics: Metrics, analysis: Analysis, *, waits: bool) -> None:
         self._metrics = metrics
         self._analysis = analysis
         self._waits = waits
-        self._unexplained: dict[str, tuple[float, PullStatus]] = {}  # in the order of their ends
+        self._incomplete: dict[str, tuple[float, PullStatus]] = {}  # in the order of their ends
 
-    def note(self, before: PullStatus | None, pull: PullStatus, now: float) -> None:
-        """A story changed from ``before``, None when it is new."""
+    def note(self, before: PullStatus | None, pull: PullStatus, now: float, *, complete: bool = True) -> None:
+        """Note that an arrival changed from ``before``, None if it is new.
+
+        ``complete`` unless only the kubelet reported the end, and an agent is about to report the bytes.
+        """
         again = before is not None and before.attempt < pull.attempt
-        if before is None or again:
-            _log.info("pull.started", extra=fields(**_who(pull)))
+        renumbered = before is not None and not before.status.ended and before.started_at == pull.started_at
+        if before is None or (again and not renumbered):
+            _log.info("pull.started", extra=fields(**_identify(pull)))
         if not pull.status.ended:
-            _log.debug("pull.progress", extra=fields(**_who(pull), percent=pull.percent))
+            _log.debug("pull.progress", extra=fields(**_identify(pull), percent=pull.percent))
             return
-        if pull.id in self._unexplained:
-            self._unexplained[pull.id] = (self._unexplained[pull.id][0], pull)
-            if pull.error_reason is not ErrorReason.UNKNOWN:
-                self._ended(self._unexplained.pop(pull.id)[1])
+        complete = complete and not (self._waits and pull.error_reason is ErrorReason.UNKNOWN)
+        if pull.id in self._incomplete:
+            self._incomplete[pull.id] = (self._incomplete[pull.id][0], pull)
+            if complete:
+                self._end(self._incomplete.pop(pull.id)[1])
         elif before is None or again or not before.status.ended or before.status is not pull.status:
-            if self._waits and pull.error_reason is ErrorReason.UNKNOWN:
-                self._unexplained[pull.id] = (now + PATIENCE, pull)
+            if complete:
+                self._end(pull)
             else:
-                self._ended(pull)
+                self._incomplete[pull.id] = (now + PATIENCE, pull)
 
     def settle(self, now: float) -> None:
-        """Those whose cause nobody told in time."""
-        while self._unexplained:
-            id_, (due, pull) = next(iter(self._unexplained.items()))
+        """Record those for which nothing more was reported in time."""
+        while self._incomplete:
+            id_, (due, pull) = next(iter(self._incomplete.items()))
             if due > now:
                 return
-            del self._unexplained[id_]
-            self._ended(pull)
+            del self._incomplete[id_]
+            self._end(pull)
 
     def forget(self, id_: str) -> None:
-        """What was told under this id turned out to be another's, or nobody's."""
-        self._unexplained.pop(id_, None)
+        """Forget an arrival that was found to be another one, or nobody's."""
+        self._incomplete.pop(id_, None)
 
     def phases(self, pull: Pull) -> None:
-        """An attempt that an agent saw is over: how long each part took."""
+        """Record how long each phase of an attempt took that an agent observed and that has ended."""
         if not pull.history:
             for phase, seconds in pull.phases.items():
                 self._metrics.phase(phase, seconds)
@@ -67,22 +73,22 @@ class Outcomes:
             if queued := pull.phases.get(PullPhase.QUEUED):
                 self._metrics.limited(Factor.QUEUE, queued)
 
-    def _ended(self, pull: PullStatus) -> None:
+    def _end(self, pull: PullStatus) -> None:
         self._metrics.ended(pull)
         self._analysis.ended(pull)
         seconds = (pull.completed_at - pull.started_at).total_seconds() if pull.completed_at else 0.0
         if pull.status is PullPhase.COMPLETED:
             rate = round(pull.downloaded_bytes / seconds) if seconds else None
-            told = fields(**_who(pull), seconds=seconds, bytes=pull.downloaded_bytes, bytes_per_sec=rate, **_why(pull))
-            _log.info("pull.completed", extra=told)
+            sizes = {"bytes": pull.downloaded_bytes, "bytes_per_sec": rate, "image_bytes": pull.image_bytes}
+            _log.info("pull.completed", extra=fields(**_identify(pull), seconds=seconds, **sizes, **_limit(pull)))
         else:
             reason = pull.error_reason.value if pull.error_reason else None
-            told = fields(**_who(pull), seconds=seconds, reason=reason, error=pull.error, **_why(pull))
-            _log.info("pull.failed", extra=told)
+            why = {"reason": reason, "error": pull.error}
+            _log.info("pull.failed", extra=fields(**_identify(pull), seconds=seconds, **why, **_limit(pull)))
 
 
-def _why(pull: PullStatus) -> dict[str, str | float | None]:
-    """The limiting factor and the usual duration, as log fields."""
+def _limit(pull: PullStatus) -> dict[str, str | None]:
+    """Return the limiting factor as log fields."""
     bound = pull.bound
     return {
         "bound": bound.by.value if bound else None,
@@ -92,7 +98,7 @@ def _why(pull: PullStatus) -> dict[str, str | float | None]:
     }
 
 
-def _who(pull: PullStatus) -> dict[str, str | int | None]:
+def _identify(pull: PullStatus) -> dict[str, str | int | None]:
     return {
         "pull": pull.id,
         "node": pull.node_name,

@@ -12,8 +12,7 @@ from itertools import pairwise
 from pulltrace.images import normalise
 from pulltrace.server.kubernetes.errors import about
 from pulltrace.server.kubernetes.objects import Change, ContainerStatus, Event, EventSeen, Pod, PodGone, PodSeen
-from pulltrace.server.pulls.image_names import WHOLE_SECONDS
-from pulltrace.server.pulls.node import Pull
+from pulltrace.server.pulls.node import WHOLE_SECONDS, Pull
 from pulltrace.wire import PodStart, PullPhase, PullStatus, StartPhase, StartPhaseName, to_time
 
 KEPT = 1800.0

@@ -124,9 +124,11 @@ def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, analysi
 
 def status_without_pull(demand: ImageDemand, context: ArrivalContext, analysis: Analysis, now: float) -> PullStatus:
     """An image that nobody is seen pulling: it waits for its turn, could not be had, or came unseen."""
-    phase, ended_at = PullPhase.QUEUED, None
+    phase, ended_at, started_at = PullPhase.QUEUED, None, demand.since
     if demand.pulled_at is not None:
         phase, ended_at = PullPhase.COMPLETED, demand.pulled_at
+        if demand.pull_seconds is not None:
+            started_at = ended_at - demand.pull_seconds
     elif demand.failure and not demand.pulling:
         phase, ended_at = PullPhase.FAILED, max(demand.failure.at, demand.since)
     insight = analysis.of_demand(demand, _subject(context, demand, None, context.reason), now)
@@ -140,10 +142,10 @@ def status_without_pull(demand: ImageDemand, context: ArrivalContext, analysis: 
         percent=100.0 if phase is PullPhase.COMPLETED else 0.0,
         layer_count=0,
         layers_done=0,
-        started_at=to_time(demand.since),
+        started_at=to_time(started_at),
         total_known=False,
         status=phase,
-        image_bytes=0,
+        image_bytes=demand.image_bytes or 0 if phase is PullPhase.COMPLETED else 0,
         cached_bytes=0,
         extracted_bytes=0,
         layers_cached=0,

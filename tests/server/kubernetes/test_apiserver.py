@@ -84,7 +84,7 @@ async def test_a_volume_made_from_an_image(cluster, writer):
         (waiting,) = it.cluster.waiting()
         assert [(item.name, item.kind) for item in waiting.containers] == [("model", "volume"), ("app", "app")]
         asked, other = it.cluster.demands("n1")
-        assert (asked.image, asked.failure.message, other.asked) == (NGINX, UNAUTHORIZED, False)
+        assert (asked.image, asked.failure.message, other.requested) == (NGINX, UNAUTHORIZED, False)
 
 
 async def test_the_servers_own_selectors_leave_out_what_does_not_matter(cluster, writer):

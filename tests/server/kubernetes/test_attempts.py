@@ -1,10 +1,16 @@
 """Pods, events and reports in whatever order: an attempt's end is final, and no attempt ends twice."""
 
+import copy
+import heapq
+import itertools
+from typing import Any
+
 from hypothesis import given, note
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from pulltrace.server.kubernetes.objects import Change, PodGone
+from pulltrace.server.kubernetes.cluster import Cluster
+from pulltrace.server.kubernetes.objects import Change, EventSeen, PodGone
 from pulltrace.server.pulls.arrival import GIVEN_UP
 from pulltrace.server.pulls.inventory import AGENT_GONE, ENDED_UNSEEN
 from pulltrace.wire import ErrorReason, PullPhase, PullStatus
@@ -138,3 +144,60 @@ def test_a_status_told_before_its_pulling_does_not_undo_the_failure() -> None:
         told.append((world.one.status, world.one.attempt))
     assert told == [(PullPhase.FAILED, 1)] * 3
     assert world.metric("pulls_total", registry="docker.io", result="failed") == 1
+
+
+class FailingKubelet:
+    """A kubelet that fails to pull one image again and again, and writes statuses only when it syncs the pod."""
+
+    def __init__(self, failures: int, syncs: list[float], lost: set[int]) -> None:
+        self.pod = web()
+        self.changes: list[tuple[float, Change]] = []
+        self.failed_at: list[float] = []
+        self._syncs = itertools.cycle(syncs)
+        now = NOW
+        for number in range(failures):
+            self._event(now, self.pod.pulling("app", now))
+            now += 0.4
+            if number not in lost:
+                before = copy.deepcopy(self.pod.pod)
+                self._event(now, self.pod.failed("app", now, f"{NOT_FOUND} {number}"))
+                self.pod.pod, written = before, self.pod.pod
+            self.failed_at.append(now)
+            due, first = now + 10.0 * 2**number, True
+            while True:
+                now += next(self._syncs)
+                if first:
+                    self.pod.pod, first = written, False
+                self.changes.append((now, seen(copy.deepcopy(self.pod.pod))))
+                if now >= due:
+                    break
+                self.pod.backing_off("app", now)
+
+    def _event(self, at: float, item: dict[str, Any]) -> None:
+        self.changes.append((at, event(item)))
+
+
+@examples(max_examples=200)
+@given(
+    st.integers(1, 5),
+    st.lists(st.sampled_from([10.0, 12.5, 15.0]), min_size=1, max_size=6),
+    st.lists(st.sampled_from([0.0, 0.0, 0.3, 2.0, 7.0, 12.0, 20.0]), min_size=1, max_size=6),
+)
+def test_each_failure_counts_once_however_late_its_status_is(failures, syncs, delays) -> None:
+    kubelet, cluster = FailingKubelet(failures, syncs, set()), Cluster()
+    events = [(at, 0, change) for at, change in kubelet.changes if isinstance(change, EventSeen)]
+    statuses = [(at, 1, change) for at, change in kubelet.changes if not isinstance(change, EventSeen)]
+    late = itertools.accumulate(
+        ((at + delay, 1, change) for (at, _, change), delay in zip(statuses, itertools.cycle(delays), strict=False)),
+        lambda before, after: (max(before[0], after[0]), *after[1:]),
+    )
+    count = 0
+    for at, is_status, change in heapq.merge(events, late, key=lambda item: item[0]):
+        cluster.apply(change, at)
+        if not is_status and change.event.reason == "Failed":
+            count += 1
+        (demand,) = cluster.demands("node-1")
+        if count and not demand.pulling:
+            assert (demand.attempt, demand.failure.attempt) == (count, count)
+            ended_at = float(int(kubelet.failed_at[count - 1]))
+            assert demand.failure.next_retry_at == ended_at + 10.0 * 2 ** (count - 1)

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pulltrace.demo.pod_events import PodEvents, pod
-from pulltrace.server.kubernetes.cluster import LINGER, UNSEEN_POD, Cluster
+from pulltrace.server.kubernetes.cluster import Cluster
+from pulltrace.server.kubernetes.node_demands import LINGER, UNSEEN_POD
 from pulltrace.server.kubernetes.objects import Event, EventSeen, EventsHeard, Pod, PodGone, PodSeen, PodsListed
 from pulltrace.wire import ErrorReason
 
@@ -45,7 +46,7 @@ def test_a_pull_from_pulling_to_started(cluster):
     arrival = web(owner=("ReplicaSet", "web-5d4f7c9b8d"))
     assert cluster.apply(seen(arrival), T) == {"n1"}
     demand = only(cluster)
-    assert not demand.asked
+    assert not demand.requested
     assert demand.since == T
 
     assert cluster.apply(event(arrival.pulling("app", T + 2)), T + 2.4) == {"n1"}
@@ -296,7 +297,7 @@ def test_an_image_volume_waits_as_a_container_does_and_its_failure_is_its_own(cl
         cluster.apply(seen(arrival), T + 3)
         assert [reason for _, _, reason in waiting()][1] == "", "its own image was not asked for"
         asked, other = cluster.demands("n1")
-        assert (asked.image, asked.failure.reason, other.asked) == (NGINX, ErrorReason.NOT_FOUND, False), happens
+        assert (asked.image, asked.failure.reason, other.requested) == (NGINX, ErrorReason.NOT_FOUND, False), happens
         arrival.backing_off("model", T + 4)
     cluster.apply(failed, T + 4)
     assert cluster.demands("n1")[0].failure.at == T + 2
@@ -402,7 +403,7 @@ def test_the_last_words_of_a_pod_that_is_gone_make_no_want(cluster):
     cluster.apply(PodGone(arrival.pod["metadata"]["uid"]), T + 31)
     assert not list(cluster.nodes())
     cluster.expire(T + 1 + UNSEEN_POD)
-    assert not cluster._gone
+    assert not cluster._deleted
 
 
 def test_a_relist_drops_what_vanished_in_its_namespace_only(cluster):
@@ -536,7 +537,7 @@ def test_nothing_that_happens_in_any_order_breaks_it(happenings):
             cluster.apply(event(getattr(arrival, what)("app", now, *args), fresh=fresh), now)
         for demand in cluster.demands("n1"):
             assert demand.attempt >= 1
-            assert demand.pods
+            assert demand.pods or demand.waited
             assert not (demand.pulling and demand.pulled_at is not None)
             if demand.failure:
                 assert demand.failure.attempt <= demand.attempt
@@ -549,17 +550,17 @@ def test_nothing_that_happens_in_any_order_breaks_it(happenings):
 def test_without_events_a_container_that_waits_is_taken_to_wait_for_its_image(cluster):
     arrival = web()
     cluster.apply(seen(arrival), T)
-    assert not only(cluster).asked
+    assert not only(cluster).requested
     assert cluster.apply(EventsHeard(None, heard=False), T) == {"n1"}
     assert only(cluster).pulling
     cluster.apply(EventsHeard(None, heard=True), T)
-    assert not only(cluster).asked
+    assert not only(cluster).requested
 
 
 def test_a_namespace_without_events_says_nothing_of_another(cluster):
     cluster.apply(seen(web()), T)
     cluster.apply(EventsHeard("shop", heard=False), T)
-    assert not only(cluster).asked, "default's kubelets are heard"
+    assert not only(cluster).requested, "default's kubelets are heard"
     cluster.apply(EventsHeard("default", heard=True), T)
     cluster.apply(seen(PodEvents(pod("till-1", "n2", {"app": "till:2"}, namespace="shop", at=T))), T)
     assert only(cluster, "n2").pulling

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pulltrace.server.kubernetes.errors import about, back_off, classify
+from pulltrace.server.kubernetes.errors import about, back_off, classify, pulled_in
 from pulltrace.wire import ErrorReason
 
 MESSAGES = tomllib.loads(Path(__file__).with_name("messages.toml").read_text())["message"]
@@ -82,3 +82,101 @@ def test_what_a_kubelets_message_is_about(message, image, rest):
 def test_the_back_off_doubles_from_ten_seconds_to_five_minutes():
     assert [back_off(attempt) for attempt in range(1, 8)] == [10, 20, 40, 80, 160, 300, 300]
     assert back_off(10**9) == 300
+
+
+NODES_OWN = [
+    "failed to extract layer sha256:abc: symlink ../x /y: permission denied: unknown",
+    "failed to unpack image on snapshotter overlayfs: failed to extract layer sha256:a: mount callback failed on /tmp: "
+    "exit status 1: unpigz: abort: not found",
+    "failed to prepare extraction snapshot: parent snapshot sha256:a does not exist: not found",
+    'failed to commit snapshot extract-1: snapshot "sha256:a": already exists',
+    "failed to create lease: access denied by policy",
+    'failed to acquire lease: lease "123": not found',
+    "failed to apply layer: unauthorized: operation not permitted",
+    "failed to register layer: Error processing tar file(exit status 1): operation not permitted",
+    "failed to mount /var/lib/containerd/tmpmounts/x: mount source overlay: 404 not found",
+    "open /var/lib/containerd/io.containerd.content.v1.content/ingest/x/data: read-only file system",
+    "failed to commit: unexpected commit digest sha256:a, expected sha256:b: failed precondition: forbidden",
+    "write /var/lib/containerd/ingest/x: input/output error: 503 service unavailable",
+]
+
+
+@pytest.mark.parametrize("message", NODES_OWN)
+def test_an_error_of_the_node_is_not_blamed_on_the_registry(message):
+    for text in (message, f'failed to pull and unpack image "docker.io/a/b:1": {message}'):
+        assert classify(text) is ErrorReason.UNKNOWN
+
+
+def test_a_node_that_ran_out_of_disk_or_was_canceled_while_unpacking_is_reported_as_that():
+    assert classify("failed to extract layer sha256:a: write /x: no space left on device") is ErrorReason.DISK_FULL
+    assert classify("failed to extract layer sha256:a: context canceled") is ErrorReason.CANCELED
+
+
+@pytest.mark.parametrize("code", [500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 526, 527, 530])
+@pytest.mark.parametrize(
+    "message",
+    [
+        "unexpected status code https://r.example.com/v2/a/manifests/1: {} <none>",
+        "unexpected status code {}",
+        "unexpected status from HEAD request to https://r.example.com/v2/a/manifests/1: {} <none>",
+        "failed to copy: httpReadSeeker: failed open: unexpected status code https://r.example.com/v2/a/blobs/x: {} ",
+        "httpReadSeeker: failed open: unexpected status from GET request to https://r.example.com/v2/a: {} ",
+        "failed to authorize: failed to fetch oauth token: unexpected status: {} <none>",
+        "failed to fetch anonymous token: unexpected status from POST request to https://a.example.com/t: {} <none>",
+        "received unexpected HTTP status: {} <none>",
+        "error parsing HTTP {} response body: invalid character '<' looking for beginning of value",
+        "unexpected response code {}: error code: {}",
+        "unexpected http code: {}, URL: https://r.example.com",
+        "non-200 response: HTTP/1.1 {}",
+    ],
+)
+def test_a_five_hundred_is_the_servers_error_in_every_wording(code, message):
+    assert classify(message.format(code, code)) is ErrorReason.SERVER_ERROR
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("http: server gave HTTP response to HTTPS client", ErrorReason.TLS),
+        ("unexpected status: 400 Bad Request: Client sent an HTTP request to an HTTPS server.", ErrorReason.TLS),
+        ("400 The plain HTTP request was sent to HTTPS port", ErrorReason.TLS),
+        ("You're speaking plain HTTP to an SSL-enabled server port", ErrorReason.TLS),
+        ('net/http: HTTP/1.x transport connection broken: malformed HTTP response "\\x15\\x03\\x01"', ErrorReason.TLS),
+        ("tls: first record does not look like a TLS handshake", ErrorReason.TLS),
+        ("SSL routines:ssl3_get_record:wrong version number", ErrorReason.TLS),
+        ("Head https://r.example.com/v2/: http: server closed idle connection", ErrorReason.NETWORK),
+        ("http: server closed idle connection", ErrorReason.NETWORK),
+        ("net/http: HTTP/1.x transport connection broken: unexpected EOF", ErrorReason.NETWORK),
+    ],
+)
+def test_http_spoken_to_https_and_the_reverse_are_tls_errors(message, reason):
+    assert classify(message) is reason
+
+
+def test_names_that_go_escapes_are_read_as_the_pod_has_them():
+    for name, quoted in (
+        ("nginx\u200b:1", r"nginx\u200b:1"),
+        ('ngi"nx', r"ngi\"nx"),
+        ("a\\b\tc\n", r"a\\b\tc\n"),
+        ("\x7f\x01", r"\x7f\x01"),
+        ("\U000e0001x", r"\U000e0001x"),
+        ("é", "é"),
+    ):
+        assert about(f'Failed to apply default image tag "{quoted}": no') == (name, "no")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("in 300ms (17.011s including waiting). Image size: 2805123 bytes.", (0.3, 2805123)),
+        ("in 1m2.5s (1m2.5s including waiting). Image size: 5 bytes.", (62.5, 5)),
+        ("in 950µs (1ms including waiting)", (0.00095, None)),
+        ("in 3.25s", (3.25, None)),
+        ("in 1h0m3s (1h0m3s including waiting)", (3603.0, None)),
+        ("in no time", (None, None)),
+        ("in 1.2.3s. Image size: 99999999999999999999 bytes", (None, None)),
+        ("", (None, None)),
+    ],
+)
+def test_duration_and_size_are_in_the_message_about_a_pull(text, found):
+    assert pulled_in(text) == (pytest.approx(found[0]) if found[0] else None, found[1])

@@ -11,7 +11,7 @@ from kubernetes_asyncio.config import ConfigException
 from pulltrace.demo.apiserver import ApiServer as Server
 from pulltrace.demo.pod_events import PodEvents, pod
 from pulltrace.server.kubernetes import client, watch
-from pulltrace.server.kubernetes.api import PODS, GoneError, KubeError, Page
+from pulltrace.server.kubernetes.api import PODS, GoneError, KubeError, Page, Watched
 from pulltrace.server.kubernetes.objects import EventSeen, PodsListed
 from pulltrace.server.kubernetes.source import connect
 from pulltrace.server.kubernetes.watch import Watches
@@ -344,3 +344,89 @@ async def test_access_is_in_the_cluster_or_named_or_none(tmp_path, monkeypatch):
         await connect({"KUBECONFIG": str(tmp_path / "broken")})
     with pytest.raises(KubeError, match="no access to Kubernetes"):
         await connect({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"})
+
+
+async def test_a_history_that_goes_backwards_leads_to_a_new_list(server, kubeconfig, monkeypatch, caplog):
+    """etcd was restored from an older backup: the watch is silent, without an error."""
+    monkeypatch.setattr(watch, "QUIET", 0.1)
+    monkeypatch.setattr(client, "IDLE", 0.05)
+    server._version = 3000
+    server.put("pods", web(1).pod)
+    async with following(kubeconfig) as it:
+        await it.until(lambda it: it.pods() == {"web-1"} and it.up()["pods"])
+        server.trouble.silent = True
+        server._version, server._oldest = 4, 1
+        server._history.clear()
+        server._objects["pods"].clear()
+        server.put("pods", web(2).pod)
+        await it.until(lambda it: it.pods() == {"web-2"})
+    assert "kube.watch.reset" in caplog.messages
+
+
+async def test_a_quiet_watch_of_a_quiet_cluster_is_kept(server, kubeconfig, monkeypatch):
+    monkeypatch.setattr(watch, "QUIET", 0.05)
+    monkeypatch.setattr(client, "IDLE", 0.02)
+    server.trouble.silent = True
+    async with following(kubeconfig) as it:
+        await it.until(lambda it: len([path for path in requests(server, "/pods") if path.endswith("limit=1")]) > 3)
+    assert len([path for path in requests(server, "/pods") if "watch=true" in path]) == 1
+
+
+async def test_a_version_of_the_future_leads_to_a_new_list(server, kubeconfig):
+    error = {"kind": "Status", "code": 504, "reason": "Timeout", "message": "Too large resource version: 3, current: 1"}
+    async with following(kubeconfig) as it:
+        await it.until(lambda it: it.up()["pods"] and it.up()["events"])
+        lists = len([path for path in requests(server, "/pods") if "watch" not in path])
+        server.trouble.raw = [json.dumps({"type": "ERROR", "object": error}).encode()] * 2
+        await server.cut()
+        await it.until(lambda it: len([path for path in requests(server, "/pods") if "watch" not in path]) > lists)
+
+
+async def test_after_each_short_watch_there_is_a_longer_pause_whatever_it_delivered(monkeypatch):
+    slept = []
+
+    class Api:
+        async def pages(self, resource, namespace):
+            yield Page([], "1")
+
+        async def changes(self, resource, namespace, version):
+            yield []
+            yield [Watched("BOOKMARK", None, "2")]
+
+        async def close(self):
+            pass
+
+    async def sleep(seconds):
+        if seconds:
+            slept.append(seconds)
+        if len(slept) == 12:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(watch, "FIRST_DELAY", 0.5)
+    monkeypatch.setattr(watch, "LONGEST_DELAY", 8.0)
+    monkeypatch.setattr(watch.asyncio, "sleep", sleep)
+    with pytest.raises(asyncio.CancelledError):
+        await Watches(Api(), None, lambda change: None)._follows[0].run()
+    assert min(slept) >= 0.5
+    assert min(slept[5:]) >= 4.0
+
+
+async def test_a_response_without_end_is_not_kept(server, kubeconfig, monkeypatch):
+    monkeypatch.setattr(client, "LONGEST_PAGE", 100_000)
+    for number in range(200):
+        server.put("pods", web(number).pod | {"junk": "x" * 1000})
+    async with following(kubeconfig) as it:
+        await it.until(lambda it: it.watches.problem and "longer than 100000 bytes" in it.watches.problem)
+
+
+def test_lines_are_split_wherever_chunks_end_and_have_a_limit(monkeypatch):
+    text = b'{"a":1}\n\n{"bb":22}\n{"c"'
+    for size in range(1, len(text) + 1):
+        lines = client._Lines("it")
+        found = [line for at in range(0, len(text), size) for line in lines.split(text[at : at + size])]
+        assert found == [b'{"a":1}', b"", b'{"bb":22}']
+    monkeypatch.setattr(client, "LONGEST_LINE", 10)
+    lines = client._Lines("it")
+    assert lines.split(b"1234567890") == []
+    with pytest.raises(KubeError, match="a line of it has no end"):
+        lines.split(b"1")

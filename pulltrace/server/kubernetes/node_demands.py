@@ -1,0 +1,288 @@
+"""One node's pods that wait for images, and their requests. Sans-I/O.
+
+``NodeDemands`` owns all that concerns one node; ``cluster.Cluster`` decides which node a fact is about.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from msgspec.structs import replace
+
+from pulltrace.images import normalise
+from pulltrace.server.kubernetes.attempts import ImageRequest, PullFacts
+from pulltrace.server.kubernetes.demand import (
+    ImageDemand,
+    WaitingContainer,
+    WaitingPod,
+    first_start,
+    has_image,
+    merge,
+    not_requested,
+    waiting_pod,
+)
+from pulltrace.server.kubernetes.errors import COMBINED, WAITING_REASONS, about, pulled_in
+from pulltrace.server.kubernetes.objects import Event, Pod
+from pulltrace.wire import PodCorrelation
+
+Place: TypeAlias = tuple[str, str]
+"""An image, normalised, and the key of a pod (``Pod.key``)."""
+
+
+LINGER = 120.0
+"""Seconds for which a demand is kept after its image arrived: an agent's last report may be later than the event."""
+
+UNSEEN_POD = 600.0
+"""Seconds for which an event counts if its pod was never seen."""
+
+MAX_REQUESTS = 20_000
+"""Requests of all nodes that are kept; events and statuses that would add another are dropped and counted."""
+
+
+@dataclass(slots=True)
+class Budget:
+    """How many requests all nodes together may still add."""
+
+    left: int = MAX_REQUESTS
+    dropped: int = 0
+    """How many were not added."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one fact changed on a node."""
+
+    changed: bool = False
+    """Something visible did."""
+    due: list[tuple[float, Place]] = field(default_factory=list)
+    """When to look at which request again."""
+
+
+class RequestIndex:
+    """Requests by image and by pod."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self.by_image: dict[str, dict[str, ImageRequest]] = {}
+        self._images: dict[str, set[str]] = {}  # by the pod's key
+
+    def __bool__(self) -> bool:
+        return bool(self.by_image)
+
+    def get(self, place: Place) -> ImageRequest | None:
+        """Return the request of a pod for an image."""
+        image, key = place
+        return self.by_image.get(image, {}).get(key)
+
+    def add(self, place: Place, request: ImageRequest) -> bool:
+        """Keep a new request. Return whether there was room for it."""
+        if self._budget.left <= 0:
+            self._budget.dropped += 1
+            return False
+        self._budget.left -= 1
+        image, key = place
+        self.by_image.setdefault(image, {})[key] = request
+        self._images.setdefault(key, set()).add(image)
+        return True
+
+    def remove(self, place: Place) -> None:
+        """Forget a request."""
+        self._budget.left += 1
+        image, key = place
+        del self.by_image[image][key]
+        if not self.by_image[image]:
+            del self.by_image[image]
+        self._images[key].remove(image)
+        if not self._images[key]:
+            del self._images[key]
+
+    def images(self, key: str) -> list[str]:
+        """Return the images that a pod requests."""
+        return list(self._images.get(key, ()))
+
+
+class NodeDemands:
+    """What is known of one node's pods."""
+
+    def __init__(self, name: str, budget: Budget) -> None:
+        self.name = name
+        self.requests = RequestIndex(budget)
+        self.pods: dict[str, WaitingPod] = {}
+        """By key."""
+        self.clock_right = False
+        """An event arrived in time, so the node's clock is right."""
+        self._present: dict[str, set[str]] = {}  # pod's key → images that the node had already
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing is known."""
+        return not self.pods and not self.requests
+
+    def knows(self, key: str) -> bool:
+        """Return whether anything is known of a pod."""
+        return key in self.pods or bool(self.requests.images(key))
+
+    def demands(self, unreadable: set[str | None]) -> Sequence[ImageDemand]:
+        """Return what the kubelet needs, in the order in which it requested it (the order of containerd's leases).
+
+        Images that the kubelet is not known to have requested are last. In the namespaces in ``unreadable`` events
+        cannot be read; there each container that waits is taken to wait for its image.
+        """
+        waiting: dict[str, list[tuple[str, WaitingPod, WaitingContainer]]] = {}
+        for key, pod in self.pods.items():
+            for container in pod.containers:
+                if container.ref not in self._present.get(key, ()):
+                    waiting.setdefault(container.ref, []).append((key, pod, container))
+        requested = sorted(self.requests.by_image.items(), key=lambda item: first_start(item[1]))
+        demands = [merge(self.name, image, requests, waiting.pop(image, [])) for image, requests in requested]
+        others = [
+            not_requested(
+                self.name, image, waiters, pulling=any(unreadable & {None, pod.namespace} for _, pod, _ in waiters)
+            )
+            for image, waiters in waiting.items()
+        ]
+        return demands + sorted(others, key=lambda demand: demand.since)
+
+    def take_pod(self, pod: Pod, now: float) -> Outcome:
+        """Take a pod's newest state."""
+        key = pod.key
+        before = self.pods.get(key)
+        after = waiting_pod(pod, before, now)
+        outcome = self._settle(pod, after, now) if self.knows(key) else Outcome()
+        outcome.changed |= before != after
+        if after is None:
+            self.pods.pop(key, None)
+            self._present.pop(key, None)
+            return outcome
+        self.pods[key] = after
+        for container in after.containers:
+            self._take_status((container.ref, key), after, container, now, outcome)
+        return outcome
+
+    def take_event(self, event: Event, raw: float, at: float, *, fresh: bool) -> Outcome:
+        """Take an event about an image. ``at`` is the server's time of it; it was listed unless ``fresh``."""
+        image, text = about(event.message)
+        place = normalise(image), event.involved_object.uid
+        request = self.requests.get(place)
+        if event.reason == "Pulled":
+            return self._take_pulled(place, request, text, raw, at)
+        outcome = Outcome(changed=True)
+        if request is None:
+            # A failure of an earlier pull would be known from a status or a listed event.
+            earlier = event.times - 1 if fresh and event.reason == "Pulling" else 0
+            request = ImageRequest(self._pod_of(event, image, place), at, earlier)
+            if not self.requests.add(place, request):
+                return Outcome()
+            outcome.due.append((at + UNSEEN_POD, place))
+        match event.reason:
+            case "Pulling":
+                request.take_pulling(raw, at, event.times)
+            case "Failed":
+                times = 1 if event.message.startswith(COMBINED) else event.times  # of all that were combined
+                request.take_failed(raw, at, text, times, listed=not fresh)
+            case "BackOff":
+                request.take_back_off(raw, at, text or event.message)
+            case "ErrImageNeverPull":
+                request.take_refusal(raw, at, event.message, event.reason)
+            case _:  # InspectFailed
+                invalid = event.message.startswith("Failed to apply default image tag")
+                reason = "InvalidImageName" if invalid else "ImageInspectError"
+                request.take_refusal(raw, at, text or event.message, reason)
+        return outcome
+
+    def forget(self, key: str) -> None:
+        """Forget a pod that was deleted. Requests whose images arrived are kept for a while."""
+        for image in self.requests.images(key):
+            request = self.requests.get((image, key))
+            if request and request.pulled_at is None:
+                self.requests.remove((image, key))
+        self.pods.pop(key, None)
+        self._present.pop(key, None)
+
+    def expire(self, place: Place, now: float) -> Outcome:
+        """Forget a request that arrived, or never had a pod, a while ago."""
+        request = self.requests.get(place)
+        if request is None:
+            return Outcome()
+        unseen = place[1] not in self.pods
+        over = request.pulled_at is not None and request.pulled_at + LINGER <= now
+        if over or (unseen and request.since + UNSEEN_POD <= now):
+            self.requests.remove(place)
+            return Outcome(changed=True)
+        again = unseen and request.pulled_at is None  # another attempt began meanwhile
+        return Outcome(due=[(request.since + UNSEEN_POD, place)] if again else [])
+
+    def is_in(self, namespace: str | None, key: str) -> bool:
+        """Return whether a pod is in a namespace (None: any)."""
+        if namespace is None:
+            return True
+        pod = self.pods.get(key)
+        if pod:
+            return pod.namespace == namespace
+        requests = (self.requests.get((image, key)) for image in self.requests.images(key))
+        return any(request.pod.namespace == namespace for request in requests if request)
+
+    def _settle(self, pod: Pod, after: WaitingPod | None, now: float) -> Outcome:
+        """End the requests for images that containers were created with, and those that the pod no longer names."""
+        outcome, key = Outcome(), pod.key
+        # Another container of the pod may have it from before, and this one needs it pulled again.
+        failing = {item.ref for item in after.containers if item.reason in WAITING_REASONS} if after else set()
+        users = [(normalise(spec.image), [status]) for _, spec, status in pod.containers()]
+        users += [(normalise(image), mounted_by) for _, image, mounted_by in pod.image_volumes()]
+        for image, statuses in users:
+            request = self.requests.get((image, key))
+            if request and image not in failing and any(map(has_image, statuses)) and request.take_created(now):
+                self._end(request, (image, key), now, outcome)
+        named = {image for image, _ in users}
+        for image in self.requests.images(key):
+            request = self.requests.get((image, key))
+            if request and image not in named and request.pulled_at is None:
+                self.requests.remove((image, key))
+                outcome.changed = True
+        return outcome
+
+    def _take_status(
+        self, place: Place, pod: WaitingPod, container: WaitingContainer, now: float, outcome: Outcome
+    ) -> None:
+        """Take a failure from a container's status, which repeats the old one while the next attempt runs."""
+        request = self.requests.get(place)
+        if request:
+            request.pod = pod.correlation(container)
+        if container.reason not in WAITING_REASONS:
+            return
+        if request is None:
+            request = ImageRequest(pod.correlation(container), now)
+            if not self.requests.add(place, request):
+                return
+            outcome.due.append((now + UNSEEN_POD, place))
+        outcome.changed |= request.take_status(now, container.reason, container.message)
+
+    def _take_pulled(self, place: Place, request: ImageRequest | None, text: str, raw: float, at: float) -> Outcome:
+        outcome = Outcome()
+        if request:
+            if request.take_pulled(raw, at, PullFacts(*pulled_in(text))):
+                self._end(request, place, at, outcome)
+            return outcome
+        image, key = place
+        if key in self.pods:  # the pod waits for something else
+            self._present.setdefault(key, set()).add(image)
+            outcome.changed = True
+        return outcome
+
+    @staticmethod
+    def _end(request: ImageRequest, place: Place, at: float, outcome: Outcome) -> None:
+        request.pod = replace(request.pod, waiting_reason=None)
+        outcome.changed = True
+        outcome.due.append((at + LINGER, place))
+
+    def _pod_of(self, event: Event, image: str, place: Place) -> PodCorrelation:
+        """Return the pod as it is known, or else as the event names it."""
+        about_pod = event.involved_object
+        container = about_pod.field_path.partition("{")[2].removesuffix("}")
+        pod = self.pods.get(place[1])
+        known = next((item for item in pod.containers if item.ref == place[0]), None) if pod else None
+        if pod and known:
+            return pod.correlation(known)
+        return PodCorrelation(
+            namespace=about_pod.namespace, pod_name=about_pod.name, container=container, image=image, uid=about_pod.uid
+        )

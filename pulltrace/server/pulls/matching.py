@@ -1,0 +1,198 @@
+"""Which attempt of an image's arrival a pull is. Sans-I/O.
+
+Theory of operation
+===================
+
+An agent reports pulls, the kubelet reports attempts; both are late, in any order. A pull that has no arrival yet is
+compared with the newest attempt of each arrival of its image, and the table below decides. *latest* is the newest
+attempt: ``running`` (the kubelet requested the image, and no agent reported a pull), ``failed`` or ``completed`` (as
+the kubelet reported), ``inferred`` (nobody saw its end). *pull* is ``live``, ``failed``, ``completed`` or ``presumed``
+(its agent missed the end). The other columns compare the pull's time with that attempt.
+
+=========  =========  =========  =========  =========
+latest     pull       before     within     after
+=========  =========  =========  =========  =========
+running    live       undecided  same       same
+running    failed     earlier    same       same
+running    completed  unrelated  same       same
+running    presumed   earlier    same       same
+failed     live       undecided  undecided  next
+failed     failed     earlier    same       next
+failed     completed  unrelated  next       next
+failed     presumed   earlier    same       next
+completed  live       undecided  undecided  unrelated
+completed  failed     earlier    unrelated  unrelated
+completed  completed  unrelated  same       unrelated
+completed  presumed   earlier    same       unrelated
+inferred   live       same       same       same
+inferred   failed     earlier    same       same
+inferred   completed  unrelated  same       same
+inferred   presumed   earlier    same       same
+=========  =========  =========  =========  =========
+
+*Before* means that the pull ended (or, if it is live, was last reported) before the attempt started. *Within* means
+that it ended no later than the attempt; a live pull started no later than the attempt's end, and the report that it
+lives may have been late. All else is *after*. Kubelets report whole seconds, so two seconds are one moment.
+
+Three rules precede the table. An arrival whose pull still runs, or did not fail, has no room for another. If an agent
+observed the newest attempt, a pull after its failure is the ``next`` one. A pull without bytes of an image that just
+arrived is a ``repeat``: the kubelet calls the runtime once for each pod that waits.
+"""
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from pulltrace.server.kubernetes.attempts import Failure
+from pulltrace.server.kubernetes.demand import ImageDemand
+from pulltrace.server.pulls.node import REPORT_LATE, WHOLE_SECONDS, Pull
+from pulltrace.wire import PullPhase
+
+
+class Source(Enum):
+    """Who reported the state of an attempt."""
+
+    AGENT = "agent"
+    KUBELET = "kubelet"
+    INFERRED = "inferred"
+    """Nobody: it was concluded from silence, and whoever saw more may correct it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt to get an image, as published. Times in unix seconds."""
+
+    number: int
+    source: Source
+    started_at: float = -math.inf
+    """Minus infinity if no event reported the start of an attempt that only the kubelet reports."""
+    ended_at: float | None = None
+    outcome: PullPhase | None = None
+    """Completed or failed; None while it runs."""
+    failure: Failure | None = None
+    observed: bool = False
+    """An agent observed its pull."""
+
+
+class Match(Enum):
+    """What a pull without an arrival is to one."""
+
+    SAME_ATTEMPT = "same"
+    NEXT_ATTEMPT = "next"
+    EARLIER_ATTEMPT = "earlier"
+    REPEAT = "repeat"
+    UNDECIDED = "undecided"
+    UNRELATED = "unrelated"
+
+
+class Time(Enum):
+    """When a pull was, compared with an attempt."""
+
+    BEFORE = 0
+    WITHIN = 1
+    AFTER = 2
+
+
+class ArrivalState(Protocol):
+    """The part of an arrival that matching needs."""
+
+    @property
+    def pull(self) -> Pull | None:
+        """The newest pull that an agent reported."""
+
+    @property
+    def demand(self) -> ImageDemand | None:
+        """What the kubelet needs."""
+
+    @property
+    def latest(self) -> Attempt | None:
+        """The newest attempt, as published."""
+
+    @property
+    def has_completed(self) -> bool:
+        """The image is present."""
+
+    @property
+    def ended_at(self) -> float:
+        """When the newest attempt ended; infinity while it runs."""
+
+
+_UNDECIDED, _SAME, _NEXT = Match.UNDECIDED, Match.SAME_ATTEMPT, Match.NEXT_ATTEMPT
+_EARLIER, _UNRELATED = Match.EARLIER_ATTEMPT, Match.UNRELATED
+
+# The table above: for each state of the latest attempt and of the pull, the match before, within and after.
+TABLE = {
+    ("running", "live"): (_UNDECIDED, _SAME, _SAME),
+    ("running", "failed"): (_EARLIER, _SAME, _SAME),
+    ("running", "completed"): (_UNRELATED, _SAME, _SAME),
+    ("running", "presumed"): (_EARLIER, _SAME, _SAME),
+    ("failed", "live"): (_UNDECIDED, _UNDECIDED, _NEXT),
+    ("failed", "failed"): (_EARLIER, _SAME, _NEXT),
+    ("failed", "completed"): (_UNRELATED, _NEXT, _NEXT),
+    ("failed", "presumed"): (_EARLIER, _SAME, _NEXT),
+    ("completed", "live"): (_UNDECIDED, _UNDECIDED, _UNRELATED),
+    ("completed", "failed"): (_EARLIER, _UNRELATED, _UNRELATED),
+    ("completed", "completed"): (_UNRELATED, _SAME, _UNRELATED),
+    ("completed", "presumed"): (_EARLIER, _SAME, _UNRELATED),
+    ("inferred", "live"): (_SAME, _SAME, _SAME),
+    ("inferred", "failed"): (_EARLIER, _SAME, _SAME),
+    ("inferred", "completed"): (_UNRELATED, _SAME, _SAME),
+    ("inferred", "presumed"): (_EARLIER, _SAME, _SAME),
+}
+
+
+def match(pull: Pull, arrival: ArrivalState) -> Match:
+    """Return what this pull is to this arrival."""
+    latest, before = arrival.latest, arrival.pull
+    if _is_repeat(pull, arrival):
+        return Match.REPEAT
+    if before and (before.phase is not PullPhase.FAILED or (before.ended_at or 0.0) > pull.started_at + 1.0):
+        return Match.UNRELATED
+    if latest is None:
+        return Match.NEXT_ATTEMPT
+    if latest.observed:
+        return Match.UNRELATED if latest.outcome is PullPhase.COMPLETED else Match.NEXT_ATTEMPT
+    return TABLE[_state_of(latest), _kind_of(pull)][_compare(pull, latest, arrival.ended_at).value]
+
+
+def _is_repeat(pull: Pull, arrival: ArrivalState) -> bool:
+    """Return whether the kubelet, which has the image, calls the runtime once more for another pod that waits."""
+    demand = arrival.demand
+    if not arrival.has_completed or demand is None or pull.has_fetched or pull.phase is PullPhase.FAILED:
+        return False
+    observed = arrival.latest is not None and arrival.latest.observed
+    after = pull.started_at >= arrival.ended_at + (-1.0 if observed else WHOLE_SECONDS)
+    waited = demand.pulling or demand.pulled_at is not None
+    return after and waited and demand.since <= arrival.ended_at + WHOLE_SECONDS
+
+
+def _state_of(latest: Attempt) -> str:
+    if latest.source is Source.INFERRED:
+        return "inferred"
+    return latest.outcome.value if latest.outcome else "running"
+
+
+def _kind_of(pull: Pull) -> str:
+    if pull.ended_at is None:
+        return "live"
+    return "presumed" if pull.presumed else pull.phase.value
+
+
+def _compare(pull: Pull, latest: Attempt, ended_at: float) -> Time:
+    if pull.ended_at is None:
+        return _compare_live(pull, latest, ended_at)
+    at = pull.started_at if pull.presumed else pull.ended_at
+    if at < latest.started_at - WHOLE_SECONDS:
+        return Time.BEFORE
+    return Time.WITHIN if at <= ended_at + WHOLE_SECONDS else Time.AFTER
+
+
+def _compare_live(pull: Pull, latest: Attempt, ended_at: float) -> Time:
+    seen_at = pull.seen_at or pull.started_at
+    if latest.outcome:
+        late = pull.started_at <= ended_at + WHOLE_SECONDS and seen_at <= ended_at + REPORT_LATE
+        return Time.WITHIN if late else Time.AFTER
+    started_at = latest.started_at
+    late = pull.started_at < started_at - WHOLE_SECONDS and seen_at <= started_at + REPORT_LATE
+    return Time.BEFORE if late else Time.WITHIN
