@@ -38,7 +38,7 @@ class ClusterSource:
         else:
             if api:
                 source.api = api
-                source._watches = Watches(api, namespaces, lambda change: source._take(change))
+                source._watches = Watches(api, namespaces, source._receive)
             else:
                 _log.info("kube.off", extra=fields(reason=source._absent))
         return source
@@ -65,6 +65,9 @@ class ClusterSource:
     def up(self) -> list[tuple[str, bool]]:
         """Return whether each resource is followed; empty without a cluster."""
         return list(self._watches.up()) if self._watches else []
+
+    def _receive(self, change: Change) -> None:
+        self._take(change)
 
     async def run(self, take: Callable[[Change], None]) -> None:
         """Follow the cluster until cancelled, and pass each change to ``take``. Return at once if there is none."""

@@ -168,6 +168,8 @@ class _Open:
         for demand in demands:
             of_image = by_image.get(demand.image, [])
             found = max(of_image, key=lambda arrival: (arrival.is_end_of(demand), *arrival.recency), default=None)
+            if found and found.has_completed and not demand.requested:
+                continue  # the container waits for something else
             if found is None or found.is_over_for(demand):
                 if not _needs_row(demand, found, now):
                     continue

@@ -290,7 +290,8 @@ def test_an_image_that_is_pulled_again_is_another_story(world):
     world.tell(event(arrival.pulled("app", NOW + 1)), at=1)
     first = world.one
     world.tell(seen(again), event(again.pulling("app", NOW + 10)), at=10)
-    second = world.one
+    kept, second = world.shown
+    assert kept == first
     assert (first.status, second.status) == (PullPhase.COMPLETED, PullPhase.QUEUED)
     assert first.id != second.id
 

@@ -1,7 +1,7 @@
 """Stories: attempts, names and removals. What Kubernetes adds stands in for itself here, as wants."""
 
 from pulltrace.server.kubernetes.attempts import Failure
-from pulltrace.server.kubernetes.demand import ImageDemand
+from pulltrace.server.kubernetes.demand import ImageDemand, WaitingPod
 from pulltrace.wire import UNKNOWN_IMAGE, ErrorReason, EventType, PodCorrelation, PullPhase
 from tests.server.build import MIB, NOW, World, layer, pull
 
@@ -14,6 +14,11 @@ class Kubelet:
 
     def __init__(self) -> None:
         self.now: list[ImageDemand] = []
+
+    dropped = 0
+
+    def waiting(self) -> list[WaitingPod]:
+        return []
 
     def demands(self, node: str) -> list[ImageDemand]:
         return self.now if node == "node-1" else []

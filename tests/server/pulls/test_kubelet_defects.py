@@ -162,11 +162,11 @@ def test_the_runtime_is_called_once_for_each_replica_and_there_is_one_row(world)
     world.tell(event(pods[0].pulled("app", NOW + 17, seconds=17, size=100 * MIB)), at=17.2)
     cached = layer("a", 0, state=LayerPhase.CACHED, cached_bytes=100 * MIB)
     for number in (1, 2):
-        began = NOW + 17 + number
-        world.say(pull(f"lease-{number}", at=began, status=PullPhase.EXTRACTING, **UNSEEN), at=17.05 + number)
+        began = NOW + 15 + 3 * number
+        world.say(pull(f"lease-{number}", at=began, status=PullPhase.EXTRACTING, **UNSEEN), at=15.05 + 3 * number)
         assert len(world.shown) == 1
-        world.say(pull(f"lease-{number}", cached, at=began, ended_at=began + 0.1, **image), at=17.7 + number)
-        world.tell(event(pods[number].pulled("app", began, seconds=0.1, size=100 * MIB)), at=17.8 + number)
+        world.say(pull(f"lease-{number}", cached, at=began, ended_at=began + 0.1, **image), at=15.7 + 3 * number)
+        world.tell(event(pods[number].pulled("app", began, seconds=0.1, size=100 * MIB)), at=15.8 + 3 * number)
         assert len(world.shown) == 1
     assert (world.one.status, world.one.completed_at.timestamp()) == (PullPhase.COMPLETED, NOW + 17)
 

@@ -1,0 +1,67 @@
+"""Which demand a pull fits: the table in the module's documentation, row by row."""
+
+import pytest
+
+from pulltrace.server.kubernetes.attempts import Failure
+from pulltrace.server.kubernetes.demand import ImageDemand
+from pulltrace.server.pulls import image_names
+from pulltrace.server.pulls.image_names import Fit, Name, fit, names_of
+from pulltrace.server.pulls.node import Node, Pull
+from pulltrace.wire import UNKNOWN_IMAGE, ErrorReason, PullPhase, PullState
+from tests.server.build import NOW
+
+REPOSITORY = Name("registry.io/team/app", "registry.io", "team/app")
+UNKNOWN = Name(UNKNOWN_IMAGE)
+IMAGE = "registry.io/team/app:1"
+
+
+def demand(**more):
+    facts = {"pulling": False, "failure": None, "pulled_at": None, "since": NOW} | more
+    return ImageDemand("n", IMAGE, (), **facts)
+
+
+def failure(at, *, retry=10.0):
+    return Failure(ErrorReason.NOT_FOUND, "no", 1, at, None if retry is None else at + retry, NOW)
+
+
+DEMANDS = {
+    "the kubelet pulls it, since before the pull": demand(pulling=True),
+    "its last attempt was running when the pull started": demand(failure=failure(NOW + 10)),
+    "it failed, and a retry is due": demand(failure=failure(NOW - 5), since=NOW - 6),
+    "the kubelet has not requested it, or got it before": demand(pulled_at=NOW - 5, since=NOW - 60),
+    "it failed, and no retry is due": demand(failure=failure(NOW), since=NOW - 1),
+    "the kubelet never pulls it": demand(failure=failure(NOW + 10, retry=None)),
+}
+
+
+def documented():
+    lines = [line for line in image_names.__doc__.splitlines() if line.startswith(tuple(DEMANDS))]
+    assert len(lines) == len(DEMANDS)
+    for line in lines:
+        name = next(name for name in DEMANDS if line.startswith(name))
+        known, unknown = (part.strip() for part in (line[52:70], line[70:]))
+        for reported, word in ((REPOSITORY, known), (UNKNOWN, unknown)):
+            expected = None if word == "cannot be for it" else Fit[word]
+            yield pytest.param(name, reported, expected, id=f"{name}-{reported.image}")
+
+
+@pytest.mark.parametrize(("name", "reported", "expected"), list(documented()))
+def test_a_live_pull_fits_a_demand_as_the_table_states(name, reported, expected):
+    pull = Pull("lease", Node("n", NOW, NOW), PullState(), NOW + 4)
+    assert fit(pull, reported, DEMANDS[name], Name.of(IMAGE)) is expected
+
+
+def test_a_pull_without_bytes_is_for_another_pod_if_a_pull_completed_since_the_request():
+    node = Node("n", NOW, NOW)
+    done = Pull("done", node, PullState(image_ref=IMAGE), NOW)
+    done.end(PullPhase.COMPLETED, NOW + 5, NOW + 5, None, None)
+    again = Pull("again", node, PullState(), NOW + 6)
+    assert names_of([done, again], [demand(pulling=True)])["again"].image == IMAGE
+
+
+def test_of_two_demands_the_one_that_is_being_pulled_is_preferred():
+    pull = Pull("lease", Node("n", NOW, NOW), PullState(registry="registry.io", repository="team/app"), NOW + 30)
+    failed = demand(failure=failure(NOW + 1))
+    pulling = ImageDemand("n", "registry.io/team/app:2", (), NOW + 29, pulling=True, failure=None, pulled_at=None)
+    name = names_of([pull], [failed, pulling])["lease"]
+    assert (name.image, name.guessed) == ("registry.io/team/app:2", False)

@@ -1,0 +1,104 @@
+"""The table in the module's documentation, row by row."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from pulltrace.server.kubernetes.demand import ImageDemand
+from pulltrace.server.pulls import matching
+from pulltrace.server.pulls.matching import TABLE, Attempt, Match, Source, Time, match
+from pulltrace.server.pulls.node import Node, Pull
+from pulltrace.wire import PullPhase, PullState
+from tests.server.build import MIB, NOW, layer
+
+STARTED, ENDED = NOW + 100, NOW + 130
+
+
+def documented():
+    lines = [line.split() for line in matching.__doc__.splitlines()]
+    rows = [line for line in lines if len(line) == 5 and line[0] in {"running", "failed", "completed", "inferred"}]
+    return [
+        pytest.param(latest, kind, time, Match(expected), id=f"{latest}-{kind}-{time.name}")
+        for latest, kind, *expectations in rows
+        for time, expected in zip(Time, expectations, strict=True)
+    ]
+
+
+@dataclass
+class Arrival:
+    """The part of an arrival that matching looks at."""
+
+    latest: Attempt | None
+    pull: Pull | None = None
+    demand: ImageDemand | None = None
+    has_completed: bool = False
+
+    @property
+    def ended_at(self):
+        return float("inf") if self.latest is None or self.latest.ended_at is None else self.latest.ended_at
+
+
+def attempt(state):
+    if state == "running":
+        return Attempt(1, Source.KUBELET, STARTED)
+    outcome = PullPhase.COMPLETED if state == "completed" else PullPhase.FAILED
+    source = Source.INFERRED if state == "inferred" else Source.KUBELET
+    return Attempt(1, source, STARTED, ENDED, outcome)
+
+
+def pull(kind, time):
+    """A pull in the middle of its time."""
+    started = {Time.BEFORE: STARTED - 20, Time.WITHIN: STARTED + 5, Time.AFTER: ENDED + 20}[time]
+    found = Pull("lease", Node("n", NOW, NOW), PullState(), started)
+    if kind == "live":
+        found.seen_at = started + 1
+    else:
+        phase = PullPhase.COMPLETED if kind == "completed" else PullPhase.FAILED
+        found.end(phase, started + 10, started + 10, None, None)
+        found.presumed = kind == "presumed"
+    return found
+
+
+def test_the_documented_table_is_the_one_that_is_used():
+    documentation = {}
+    for case in documented():
+        latest, kind, _, expected = case.values
+        documentation.setdefault((latest, kind), []).append(expected)
+    assert {key: tuple(row) for key, row in documentation.items()} == TABLE
+
+
+@pytest.mark.parametrize(("latest", "kind", "time", "expected"), documented())
+def test_a_pull_is_matched_as_the_table_states(latest, kind, time, expected):
+    if latest == "running" and time is Time.AFTER:
+        time = Time.WITHIN  # an attempt that runs has no end to be after
+    assert match(pull(kind, time), Arrival(attempt(latest))) is expected
+
+
+@pytest.mark.parametrize(("late", "expected"), [(7, Match.UNDECIDED), (9, Match.NEXT_ATTEMPT)])
+def test_a_pull_that_is_reported_live_long_after_the_failure_is_the_next_attempt(late, expected):
+    live = pull("live", Time.WITHIN)
+    live.seen_at = ENDED + late
+    assert match(live, Arrival(attempt("failed"))) is expected
+
+
+def test_after_an_attempt_that_an_agent_observed_a_pull_is_the_next_one():
+    failed = Attempt(1, Source.AGENT, STARTED, ENDED, PullPhase.FAILED, observed=True)
+    done = Attempt(1, Source.AGENT, STARTED, ENDED, PullPhase.COMPLETED, observed=True)
+    for kind in ("live", "failed", "completed", "presumed"):
+        assert match(pull(kind, Time.AFTER), Arrival(failed)) is Match.NEXT_ATTEMPT
+        assert match(pull(kind, Time.AFTER), Arrival(done)) is Match.UNRELATED
+        assert match(pull(kind, Time.AFTER), Arrival(None)) is Match.NEXT_ATTEMPT
+
+
+def test_an_arrival_whose_pull_runs_has_no_room_for_another():
+    assert match(pull("live", Time.AFTER), Arrival(None, pull("live", Time.WITHIN))) is Match.UNRELATED
+
+
+@pytest.mark.parametrize("fetched", [0, MIB])
+def test_a_pull_without_bytes_for_another_pod_is_a_repeat(fetched):
+    done = Attempt(1, Source.AGENT, STARTED, ENDED, PullPhase.COMPLETED, observed=True)
+    demand = ImageDemand("n", "nginx:1", (), STARTED, pulling=True, failure=None, pulled_at=None)
+    found = pull("live", Time.AFTER)
+    found.state = PullState(layers=[layer("a", fetched)])
+    place = match(found, Arrival(done, None, demand, has_completed=True))
+    assert place is (Match.UNRELATED if fetched else Match.REPEAT)
