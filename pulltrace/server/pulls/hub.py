@@ -108,7 +108,7 @@ class Hub:
         self._analysis = Analysis()
         self._correlation = Correlation(settings.stall_timeout, settings.history_ttl, self._analysis)
         self.startup = Startup(clock())
-        self._outcomes = Outcomes(metrics, self._analysis, waits=cluster is not None)
+        self._outcomes = Outcomes(metrics, self._analysis, waits=self._cluster is not None)
         self._dirty: set[str] = set()
         self._woken_at = 0.0
         self._dropped = 0

@@ -87,7 +87,7 @@ class Outcomes:
             _log.info("pull.failed", extra=fields(**_identify(pull), seconds=seconds, **why, **_limit(pull)))
 
 
-def _limit(pull: PullStatus) -> dict[str, str | None]:
+def _limit(pull: PullStatus) -> dict[str, str | float | None]:
     """Return the limiting factor as log fields."""
     bound = pull.bound
     return {
