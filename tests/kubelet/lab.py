@@ -59,7 +59,8 @@ class Lab:
         """Bytes to fetch of every image that was pushed, by reference."""
 
     async def __aenter__(self) -> Self:
-        self._looking = asyncio.create_task(self._look())
+        await self._look()
+        self._looking = asyncio.create_task(self._keep_looking())
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -67,32 +68,31 @@ class Lab:
         with suppress(asyncio.CancelledError):
             await self._looking
 
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(LOOKS_EVERY)
+            with suppress(aiohttp.ClientError, TimeoutError):
+                await self._look()
+
     async def _look(self) -> None:
         api = self.observed.api
-        while True:
-            with suppress(aiohttp.ClientError, TimeoutError):
-                pulls, pods = await api.pulls("?layers=false"), (await api.get("/api/v1/pods"))["pods"]
-                self.looks.append(Look(time.time(), pulls, pods))
-                await self._look_at_pods()
-            await asyncio.sleep(LOOKS_EVERY)
-
-    async def _look_at_pods(self) -> None:
+        pulls, pods = await api.pulls("?layers=false"), (await api.get("/api/v1/pods"))["pods"]
+        self.looks.append(Look(time.time(), pulls, pods))
         for pod in (await self.cluster.api.request("GET", "/api/v1/namespaces/default/pods"))["items"]:
             for status in pod["status"].get("containerStatuses", []):
                 note(self.statuses.setdefault((pod["metadata"]["name"], status["name"]), []), time.time(), status)
 
     def push(self, name: str, size: int, *, rate: float | None = None, layers: int = 1) -> str:
-        """Serve a new image of about so many bytes, each of its layers at this rate; return its reference."""
-        made = [make_layer(size // layers) for _ in range(layers)]
-        ref = self.cluster.push(name, *made)
-        self.slow(*made, rate=rate)
-        self.images[ref] = sum(layer.size for layer in made)
-        return ref
+        """Serve a new image of about that many bytes at this rate; return its reference."""
+        return self.push_layers(name, *(make_layer(size // layers) for _ in range(layers)), rate=rate)
 
-    def slow(self, *layers: Layer, rate: float | None) -> None:
-        """Serve these layers at this rate together."""
+    def push_layers(self, name: str, *layers: Layer, rate: float | None = None) -> str:
+        """Serve an image of these layers at this rate; return its reference."""
+        ref = self.cluster.push(name, *layers)
         for layer in layers:
             self.registry.blob(layer.digest).limit(rate / len(layers) if rate else None)
+        self.images[ref] = sum(layer.size for layer in layers)
+        return ref
 
     async def create(self, *manifests: dict[str, Any]) -> None:
         """Create objects."""

@@ -56,3 +56,20 @@ async def test_a_moved_tag_is_a_row_of_its_own_with_the_new_bytes(serial: Lab) -
     await serial.completed("moved-after", ref)
     [row] = [row for row in serial.looks[-1].rows(ref) if row["id"] not in ids]
     assert (row["status"], row["downloadedBytes"]) == ("completed", serial.images[ref])
+
+
+async def test_parallel_pulls_have_a_limit_and_the_next_one_is_queued(serial: Lab) -> None:
+    await serial.cluster.reconfigure(serializeImagePulls=False, maxParallelImagePulls=2)
+    refs = [serial.push(f"team/limited{number}:1", (5 + 2 * number) * MIB, rate=MIB) for number in range(2)]
+    refs.append(serial.push("team/limited0:2", 3 * MIB, rate=MIB))
+    for number, ref in enumerate(refs):
+        await serial.create(pod(f"limited{number}", ref))
+        await serial.happened(f"limited{number}", "Pulling")
+    waits = await serial.happened("limited2", "Pulling")
+    first, second, third = [await serial.completed(f"limited{number}", ref) for number, ref in enumerate(refs)]
+    for look in serial.between(waits.at, first.at):
+        assert [row["status"] for row in look.rows(refs[2])] == ["queued"]
+        assert {row["status"] for ref in refs[:2] for row in look.rows(ref)} <= {"downloading", "extracting"}
+    for pulled in (first, second, third):
+        serial.check_completed(pulled)
+    await serial.cluster.reconfigure(serializeImagePulls=True, maxParallelImagePulls=None)

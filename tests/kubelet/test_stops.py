@@ -1,14 +1,19 @@
 """The kubelet, containerd and Pulltrace's server end in the middle of something, and images are collected."""
 
+import asyncio
 import time
 
+import grpc.aio
 import pytest
 
+from pulltrace.agent.containerd_api.snapshots_pb2 import StatSnapshotRequest
+from pulltrace.agent.containerd_api.snapshots_pb2_grpc import SnapshotsStub
 from tests.kubelet.lab import SAME_DURATION, Lab, seconds
-from tests.real.images import MIB
+from tests.real.images import MIB, Layer, make_layer
 from tests.real.manifests import pod
 
 pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
+K8S = (("containerd-namespace", "k8s.io"),)
 ACTIVE = {"queued", "resolving", "downloading", "extracting"}
 
 
@@ -20,8 +25,18 @@ async def halfway(lab: Lab, name: str, *, rate: float = MIB) -> str:
     return ref
 
 
+async def is_unpacked(lab: Lab, layer: Layer) -> bool:
+    """Return whether containerd has the snapshot of a base layer."""
+    request = StatSnapshotRequest(snapshotter="overlayfs", key=layer.diff_id)
+    try:
+        await SnapshotsStub(lab.cluster.containerd.channel).Stat(request, metadata=K8S, timeout=10)
+    except grpc.aio.AioRpcError:
+        return False
+    return True
+
+
 def never_two_active(lab: Lab, ref: str) -> bool:
-    """Whether no look has two live rows of an image."""
+    """Return whether no look has two live rows of an image."""
     return all(len([row for row in look.rows(ref) if row["status"] in ACTIVE]) <= 1 for look in lab.looks)
 
 
@@ -41,27 +56,34 @@ async def test_a_kubelet_that_ends_cancels_its_pull_and_the_next_one_is_attempt_
     assert never_two_active(serial, ref)
 
 
-async def test_a_containerd_that_is_killed_fails_its_pull_and_the_retry_completes(serial: Lab) -> None:
-    ref = await halfway(serial, "containerd-kill")
-    await serial.cluster.containerd.kill()
-    await serial.happened("containerd-kill", "Failed", image=ref)
+@pytest.mark.parametrize("how", ["stop", "kill"])
+async def test_a_containerd_that_ends_fails_its_pull_and_the_retry_completes(serial: Lab, how: str) -> None:
+    name = f"containerd-{how}"
+    ref = await halfway(serial, name)
+    await getattr(serial.cluster.containerd, how)()
+    await serial.happened(name, "Failed", image=ref)
     await serial.cluster.containerd.start()
-    pulled = await serial.completed("containerd-kill", ref, seconds=90)
+    pulled = await serial.completed(name, ref, seconds=90)
     row = serial.the_row(ref)
-    tries = serial.kubelet.events(pod="containerd-kill", reason="Pulling")
+    tries = serial.kubelet.events(pod=name, reason="Pulling")
     assert (row["status"], row["attempt"]) == ("completed", len(tries))
     assert abs(seconds(row) - pulled.seconds) <= SAME_DURATION
     assert never_two_active(serial, ref)
 
 
 async def test_an_image_that_was_collected_is_pulled_again_as_a_new_row(serial: Lab) -> None:
-    ref = serial.push("team/collected:1", 2 * MIB, rate=MIB)
+    layer = make_layer(2 * MIB)
+    ref = serial.push_layers("team/collected:1", layer, rate=MIB)
     await serial.create(once := pod("collected-before", ref))
     before = await serial.completed("collected-before", ref)
     serial.check_completed(before)
     ids = serial.ids(ref)
     await serial.cluster.delete(once)
     await serial.cluster.containerd.cri.remove(ref)
+    async with asyncio.timeout(90):
+        # A container keeps its image's layers until the kubelet has removed it, too.
+        while await is_unpacked(serial, layer):  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
     await serial.create(pod("collected-after", ref))
     again = await serial.completed("collected-after", ref)
     rows = {row["id"]: row for row in serial.looks[-1].rows(ref)}

@@ -146,6 +146,16 @@ class Cluster:
         (bin_folder / SHIM.name).symlink_to(SHIM.path)
         networks.mkdir()
         (networks / "pods.conflist").write_text(json.dumps(NETWORK))
+        self._write_kubelet_settings()
+
+    async def reconfigure(self, **settings: Any) -> None:
+        """Restart the kubelet with other settings."""
+        self._settings |= settings
+        self._write_kubelet_settings()
+        await self.kubelet.stop()
+        await self.kubelet.start()
+
+    def _write_kubelet_settings(self) -> None:
         (self.folder / "kubelet.json").write_text(json.dumps(self._kubelet_settings()))
 
     def _kubelet_settings(self) -> dict[str, Any]:
