@@ -111,6 +111,13 @@ def _server_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _origin(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or f"{parts.scheme}://{parts.netloc}" != text:
+        raise ValueError("is not an origin like https://backstage.example.org")
+    return text
+
+
 def _socket(text: str) -> str:
     path = text.removeprefix("unix://")
     if not path.startswith("/"):
@@ -172,6 +179,7 @@ class ServerSettings(_Both):
     watch_namespaces: tuple[str, ...] | None = _var("WATCH_NAMESPACES", _namespaces)
     history_ttl: float = _var("HISTORY_TTL", _duration("1s"), "30m")
     stall_timeout: float = _var("STALL_TIMEOUT", _duration("1s"), "30s")
+    cors_origin: str | None = _var("CORS_ORIGIN", _origin)
     agent_service_account: str | None = _var("AGENT_SERVICE_ACCOUNT", _account, without="AGENT_TOKEN")
     tls_cert_file: str | None = _var("TLS_CERT_FILE", _file, along="TLS_KEY_FILE")
     tls_key_file: str | None = _var("TLS_KEY_FILE", _file, along="TLS_CERT_FILE")
