@@ -125,6 +125,12 @@ def _socket(text: str) -> str:
     return path
 
 
+def _containerd_namespace(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*", text) or len(text) > 76:
+        raise ValueError("is not a namespace of containerd like k8s.io or moby")
+    return text
+
+
 def _account(text: str) -> str:
     namespace, _, name = text.partition("/")
     if not re.fullmatch(_LABEL, namespace) or not NODE_NAME.fullmatch(name):  # both names are DNS-1123 subdomains
@@ -192,6 +198,8 @@ class AgentSettings(_Both):
     node_name: str = _var("NODE_NAME", _node_name, required=True)
     server_url: str | None = _var("SERVER_URL", _server_url)
     containerd_socket: str | None = _var("CONTAINERD_SOCKET", _socket)
+    containerd_namespace: str = _var("CONTAINERD_NAMESPACE", _containerd_namespace, "k8s.io")
+    soci_root: str | None = _var("SOCI_ROOT", _file)
     report_interval: float = _var("REPORT_INTERVAL", _duration("500ms"), "1s")
     heartbeat_interval: float = _var("HEARTBEAT_INTERVAL", _duration("500ms"), "10s")
     agent_token_file: str | None = _var("AGENT_TOKEN_FILE", _file, without="AGENT_TOKEN")

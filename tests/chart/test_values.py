@@ -119,6 +119,23 @@ CASES: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
         },
     ),
     (
+        "agent.soci.root",
+        "/var/lib/soci-snapshotter-grpc",
+        {},
+        {
+            f"{AGENT_BOX}.env.[PULLTRACE_SOCI_ROOT].value": "/run/pulltrace/soci",
+            f"{AGENT_BOX}.volumeMounts.[soci]": {
+                "name": "soci",
+                "mountPath": "/run/pulltrace/soci",
+                "readOnly": True,
+            },
+            f"{AGENT_POD}.volumes.[soci].hostPath": {
+                "path": "/var/lib/soci-snapshotter-grpc",
+                "type": "DirectoryOrCreate",
+            },
+        },
+    ),
+    (
         "agent.auth.mode",
         "none",
         {},
