@@ -1,6 +1,6 @@
-"""A proxy that holds every answer back until it has ended, as some do whatever the answer says.
+"""A proxy that holds every response back until it has ended, as some proxies do whatever its headers are.
 
-nginx is not one of them: it passes on what it has, also where it is told to buffer (tests/faults/test_clients.py).
+nginx is not one of them: it passes on what it has, even if it is configured to buffer (tests/faults/test_clients.py).
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from aiohttp import ClientSession, web
 
 
 class BufferingProxy:
-    """Before a server on this machine, started by ``async with``; ``let_through`` ends the holding back."""
+    """A proxy before a server on this machine, started by ``async with``; ``let_through`` ends the buffering."""
 
     def __init__(self, target: str) -> None:
         self._target, self._free, self.port = target.rstrip("/"), asyncio.Event(), 0

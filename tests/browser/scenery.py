@@ -21,7 +21,7 @@ def pod(namespace: str, name: str, container: str, image: str, owner: str | None
 
 
 def layer(name: str, size: int, state: str, done: int = 0, *, start: float | None = None, **times: float) -> Json:
-    """``start``, ``end`` and ``unpacked`` are unix seconds."""
+    """Return a layer; ``start``, ``end`` and ``unpacked`` are unix seconds."""
     cached = size if state == "cached" else 0
     found: Json = {
         "pullId": "",
@@ -42,7 +42,7 @@ def layer(name: str, size: int, state: str, done: int = 0, *, start: float | Non
 
 
 def pull(pull_id: str, node: str, image: str, status: str, *, now: float, ago: float = 30.0, **more: Any) -> Json:
-    """A pull that began ``ago`` seconds before ``now``; ``more`` are fields of the wire, and win."""
+    """Return a pull that began ``ago`` seconds before ``now``; ``more`` are fields of the wire and override others."""
     total, done = more.get("totalBytes", 100 * MB), more.get("downloadedBytes", 0)
     return {
         "id": pull_id,
@@ -84,7 +84,7 @@ def pytorch_layers(now: float) -> list[Json]:
 
 
 def cluster(now: float) -> list[Json]:
-    """About twenty pulls in every state."""
+    """Return about twenty pulls in every state."""
     billing = "ghcr.io/acme/billing-api:2.14.0"
     feature = "registry.corp.local/ml/feature-store:r118"
     torch = "nvcr.io/nvidia/pytorch:24.05-py3"
@@ -311,7 +311,7 @@ async def set_quiet(server: ScriptedServer, now: float | None = None) -> None:
 
 
 def failure(pull_id: str, node: str, image: str, reason: str, *, now: float, **more: Any) -> Json:
-    """A pull that failed ten seconds ago, before a byte arrived."""
+    """Return a pull that failed ten seconds ago, before a byte arrived."""
     found = {"totalBytes": 0, "totalKnown": False, "percent": 0.0, "layerCount": 0, "attempt": 5}
     found |= {"errorReason": reason, "completedAt": rfc3339(now - 10), "error": f"failed to pull {image}: {reason}"}
     return pull(pull_id, node, image, "failed", now=now, ago=15, **(found | more))
@@ -321,7 +321,7 @@ CORP = "registry.corp.local"
 
 
 def trouble(now: float) -> list[Json]:
-    """A registry is down: 40 images, 60 nodes, 200 pods. Besides, small failures, old ones, and live pulls."""
+    """Return a registry that is down (40 images, 60 nodes, 200 pods), small failures, old ones, and live pulls."""
     found = []
     for n in range(200):
         image = f"{CORP}/team-{n % 40:02}/service:{n % 40}.1"

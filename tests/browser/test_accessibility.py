@@ -36,13 +36,13 @@ async def test_axe_finds_nothing(
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
-async def test_the_last_known_state_is_greyed_in_every_view_and_can_still_be_read(
+async def test_the_last_known_state_is_grey_and_readable_in_every_view(
     server: ScriptedServer, open_page: OpenPage, axe: Axe, theme: str
 ) -> None:
     await set_scene(server)
     page = await open_page(server.url, theme=theme)
     await expect(page.get_by_text("Live", exact=True)).to_be_visible()
-    # Each view's list is there before the server goes.
+    # Each view's list is there before the server stops.
     for view in ("Pods", "Nodes", "Pulls"):
         await page.get_by_role("link", name=view).click()
         await expect(page.locator("tbody tr").first).to_be_visible()
@@ -65,7 +65,7 @@ async def test_axe_finds_nothing_on_a_phone(server: ScriptedServer, open_page: O
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
 @pytest.mark.parametrize("address", ["", "?view=pods", "?view=nodes"])
-async def test_axe_finds_nothing_where_there_is_nothing(
+async def test_axe_finds_nothing_in_empty_views(
     server: ScriptedServer, open_page: OpenPage, axe: Axe, theme: str, address: str
 ) -> None:
     server.pods = {"pods": [], "watching": False, "reason": "pods is forbidden"}

@@ -24,7 +24,7 @@ ROWS = "tbody tr:has(button[data-toggle])"
 
 
 class Demo:
-    """One ``pulltrace demo`` on a port that stays its own when it is started again."""
+    """One ``pulltrace demo`` that keeps its port when it is started again."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -63,8 +63,8 @@ class Demo:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def the_port_of_metrics_is_taken() -> Iterator[None]:
-    """By another demo, as it were: this one takes the next."""
+def metrics_port_is_taken() -> Iterator[None]:
+    """Occupy the port, as another demo would; this one takes the next."""
     with ExitStack() as held:
         with suppress(OSError):
             held.enter_context(socket.create_server(("127.0.0.1", 9090)))

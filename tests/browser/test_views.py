@@ -177,7 +177,7 @@ async def test_every_column_sorts_both_ways_and_back(server: ScriptedServer, ope
         await expect(header).to_have_attribute("aria-sort", "none")
 
 
-async def test_on_a_phone_one_sorts_by_a_list(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_a_phone_sorts_by_a_list(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url, width=360, height=800)
     await page.get_by_label("Sort by").select_option("Size ↓")

@@ -1,8 +1,8 @@
-"""Makes docs/images/*.png anew: the demo's pages as they are, and the social preview from its SVG.
+"""Make docs/images/*.png again: the pages of the demo, and the social preview from its SVG.
 
     .venv/bin/python web/scripts/screenshots.py
 
-Needs Chromium and the built page. It takes about two minutes: the demo has to get going.
+Needs Chromium and the built page. It takes about two minutes, because the demo has to start first.
 """
 
 import asyncio
@@ -20,13 +20,13 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 PORT = 8093
 URL = f"http://127.0.0.1:{PORT}/"
 WARM_UP = 55.0
-"""Seconds until the demo has something in every state and the chart has a shape."""
+"""Seconds until the demo has pulls in every state and the chart has a shape."""
 
 
-def fat_pull() -> str:
-    """The id of the pull whose waterfall has most to tell, and still will when the pictures are taken."""
-    with urlopen(f"{URL}api/v1/pulls", timeout=5) as answer:  # noqa: S310 - our own loopback
-        pulls: list[dict[str, Any]] = json.load(answer)["pulls"]
+def largest_pull() -> str:
+    """Return the id of the pull with the richest waterfall that lasts until the pictures are taken."""
+    with urlopen(f"{URL}api/v1/pulls", timeout=5) as response:  # noqa: S310 - our own loopback
+        pulls: list[dict[str, Any]] = json.load(response)["pulls"]
     lasting = [pull for pull in pulls if pull["status"] == "downloading" and (pull.get("etaSeconds") or 0) > 60]
     moving = [pull for pull in lasting if len(pull.get("layers") or []) > 4]
     return max(moving, key=lambda pull: pull["downloadedBytes"])["id"] if moving else ""
@@ -37,7 +37,7 @@ async def shot(browser: Browser, name: str, address: str, size: tuple[int, int],
     page = await browser.new_page(viewport=viewport, color_scheme=theme, locale="en-GB")
     await page.goto(address)
     await page.locator("tbody tr").first.wait_for()
-    # A chart of one sample is no picture.
+    # The chart needs some samples.
     await asyncio.sleep(25)
     await page.screenshot(path=IMAGES / f"{name}.png")
     await page.close()
@@ -58,13 +58,13 @@ async def main() -> None:
             browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
             await social(browser)
             await asyncio.sleep(WARM_UP)
-            opened = f"{URL}?q=status:downloading,extracting,queued&sort=-size&open={await asyncio.to_thread(fat_pull)}"
+            opened = f"{URL}?q=status:downloading,extracting,queued&open={await asyncio.to_thread(largest_pull)}"
             await asyncio.gather(
                 shot(browser, "dashboard", opened, (1280, 960)),
                 shot(browser, "dashboard-light", opened, (1280, 960), "light"),
                 shot(browser, "pods", f"{URL}?view=pods", (1280, 640)),
                 shot(browser, "images", f"{URL}?view=images", (1280, 640)),
-                shot(browser, "phone", f"{URL}?q=status:downloading", (360, 740)),
+                shot(browser, "phone", URL, (390, 844)),
             )
             await browser.close()
     finally:

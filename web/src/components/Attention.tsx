@@ -1,4 +1,4 @@
-import { useEffect, useId, useRef, useState } from 'react'
+import { useEffect, useId, useMemo, useRef, useState } from 'react'
 import { classes } from '../classes'
 import { type Concern, concerns } from '../model/attention'
 import { clock, count } from '../model/format'
@@ -11,12 +11,16 @@ import { Quiet } from './Quiet'
 
 /** One line: the worst problem and the number of problems. All of them open on demand, over the page. */
 export function Attention() {
-  const { pulls, nodes, context } = useSnapshot()
+  const { pulls, shape, nodes, context } = useSnapshot()
   const now = useNow()
   const [isOpen, setIsOpen] = useState(false)
   const strip = useRef<HTMLElement>(null)
   const listId = useId()
-  const found = concerns(pulls.values(), nodes?.nodes ?? [], context, now)
+  // `shape` grows with states and pods; bytes change nothing here but once a second.
+  const found = useMemo(
+    () => concerns(pulls.values(), nodes?.nodes ?? [], context, now),
+    [pulls, shape, nodes, context, now],
+  )
   const [worst] = found
   const isShown = isOpen && worst !== undefined
 

@@ -69,7 +69,9 @@ function Throughput() {
             )
           })}
         </svg>
-        <span className={styles.span}>last {duration(Math.min(seconds, WINDOW_MS / 1000))}</span>
+        {lines.length > 0 && (
+          <span className={styles.span}>last {duration(Math.min(seconds, WINDOW_MS / 1000))}</span>
+        )}
       </div>
       <ul className={styles.legend}>
         {lines.map(line => (

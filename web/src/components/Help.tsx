@@ -8,7 +8,7 @@ import phases from './Waterfall.module.css'
 
 const KEYS: readonly (readonly [string, string])[] = [
   ['/', 'go to the search'],
-  ['↑ ↓ PgUp PgDn Home End', 'move from row to row'],
+  ['↑ ↓', 'move from row to row; so do Page Up and Down, Home and End'],
   ['Enter, Space', 'open or close a row'],
   ['Esc', 'close the row, the list of problems, or this help'],
   ['?', 'show this help'],
@@ -78,7 +78,7 @@ export function Help() {
             ))}
           </dl>
           <h3 className={shared.heading}>Bars</h3>
-          <p>
+          <p className={shared.dim}>
             A pull’s bar is blue where bytes are downloaded and violet where they are unpacked. The word below
             it names what limits the pull, if that is known. An open row shows one lane per layer:
           </p>

@@ -2,7 +2,7 @@ import { isConnected } from '../store/connection'
 import { useSnapshot } from '../store/useStore'
 import { Note } from './Note'
 
-/** While the list stands in for the stream: the reason and the remedy. */
+/** The reason and the remedy while the list replaces the stream. */
 export function PollingNote() {
   const { connection } = useSnapshot()
   const refusal = connection.kind === 'polling' || connection.kind === 'lost' ? connection.refusal : undefined

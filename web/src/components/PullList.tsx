@@ -16,7 +16,7 @@ import { TimeLeft } from './TimeLeft'
 interface Props {
   readonly pulls: readonly Pull[]
   /** What distinguishes these pulls. */
-  readonly name: 'node' | 'image' | 'both'
+  readonly name: 'node' | 'image'
 }
 
 const FIRST_SHOWN = 60
@@ -35,8 +35,11 @@ export function PullList({ pulls, name }: Props) {
               className={styles.name}
               onClick={() => showPulls(`image:${pull.imageRef} node:${pull.nodeName}`, pull.id)}
             >
-              {name !== 'node' && <ImageLabel imageRef={pull.imageRef} guessed={pull.refGuessed} />}
-              {name !== 'image' && <bdi>{pull.nodeName}</bdi>}
+              {name === 'node' ? (
+                <bdi>{pull.nodeName}</bdi>
+              ) : (
+                <ImageLabel imageRef={pull.imageRef} guessed={pull.refGuessed} />
+              )}
             </button>
             <span className={styles.progress}>
               {pull.status === 'failed' ? <Reason pull={pull} /> : <ProgressBar pull={pull} />}

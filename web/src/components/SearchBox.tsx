@@ -125,7 +125,7 @@ export function SearchBox() {
         aria-controls={listId}
         aria-autocomplete="list"
         aria-activedescendant={marked >= 0 ? `${listId}-${marked}` : undefined}
-        placeholder={chips.length === 0 ? 'image, node, pod, status:failed…' : ''}
+        placeholder={chips.length === 0 ? 'image, node, pod, status:failing…' : ''}
         autoComplete="off"
         autoCapitalize="off"
         spellCheck={false}

@@ -11,6 +11,7 @@ export function TimeLeft({ pull }: { readonly pull: Pull }) {
   const now = useNow()
   const took = tookSeconds(pull)
   const usual = unusualSeconds(pull, now)
+  const verb = pull.status === 'failed' ? 'after' : 'took'
   if (pull.status === 'failed' && pull.nextRetryAt !== undefined) {
     const left = (pull.nextRetryAt - now) / 1000
     return <span className={styles.retry}>{left > 0 ? `retry in ${clock(left)}` : 'retry due'}</span>
@@ -18,7 +19,7 @@ export function TimeLeft({ pull }: { readonly pull: Pull }) {
   if (took !== undefined) {
     return (
       <span className={shared.dim}>
-        took <span className={shared.figure}>{clock(took)}</span>
+        {verb} <span className={shared.figure}>{clock(took)}</span>
         {usual !== undefined && <Usual seconds={usual} />}
       </span>
     )
@@ -33,5 +34,9 @@ export function TimeLeft({ pull }: { readonly pull: Pull }) {
 }
 
 function Usual({ seconds }: { readonly seconds: number }) {
-  return <span className={styles.usual}>usually {clock(seconds)}</span>
+  return (
+    <span className={styles.usual} title="usual time of the whole pull">
+      usually {clock(seconds)}
+    </span>
+  )
 }

@@ -83,8 +83,10 @@ function images(pulls: readonly Pull[]): readonly Group[] {
   )
 }
 
+/** A registry that fails for many images comes before everything that one image needs. */
 function bySeverity(a: FailureGroup, b: FailureGroup, context: Context): number {
   return (
+    Number(a.registry === undefined) - Number(b.registry === undefined) ||
     severity(a.pulls[0]) - severity(b.pulls[0]) ||
     waiterCount(b.pulls, context) - waiterCount(a.pulls, context) ||
     b.pulls.length - a.pulls.length ||

@@ -15,31 +15,31 @@ it.each([
   expect(bytes(count)).toBe(words)
 })
 
-it('names both parts in the unit of the whole', () => {
+it('writes both parts in the unit of the whole', () => {
   expect(ofTotal(3.0e9, 5.3e9)).toBe('3.0 / 5.3 GB')
   expect(ofTotal(31.4e6, 134e6)).toBe('31 / 134 MB')
   expect(ofTotal(400e6, 1.2e9)).toBe('0.4 / 1.2 GB')
 })
 
-it('does not call a small part nothing', () => {
+it('does not show a small part as 0', () => {
   expect(ofTotal(4200, 5.3e9)).toBe('4.2 kB / 5.3 GB')
   expect(ofTotal(0, 5.3e9)).toBe('0.0 / 5.3 GB')
 })
 
-it('never says 100 % before it is all', () => {
+it('never shows 100 % before it is complete', () => {
   expect(percent(99.97)).toBe('99 %')
   expect(percent(100)).toBe('100 %')
   expect(percent(140)).toBe('100 %')
 })
 
-it('counts time as a clock does', () => {
+it('writes time as a clock shows it', () => {
   expect(clock(6.4)).toBe('6 s')
   expect(clock(74)).toBe('1:14')
   expect(axisTime(0)).toBe('0:00')
   expect(axisTime(3729)).toBe('1:02:09')
 })
 
-it('says lengths of time in words', () => {
+it('writes lengths of time in words', () => {
   expect(duration(48)).toBe('48 s')
   expect(duration(185)).toBe('3 min')
   expect(duration(7500)).toBe('2 h 5 min')

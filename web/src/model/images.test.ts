@@ -12,7 +12,7 @@ it.each([
   expect(imageName(ref)).toEqual({ registry, repository, tag })
 })
 
-it('knows the registry from the reference before what it is told', () => {
+it('prefers the registry of the reference to the known one', () => {
   expect(registryOf('ghcr.io/a/b:1', 'mirror.local')).toBe('ghcr.io')
   expect(registryOf('__pulling__', 'quay.io')).toBe('quay.io')
   expect(registryOf('__pulling__', undefined)).toBe('unknown')

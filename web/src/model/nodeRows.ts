@@ -9,7 +9,7 @@ import type { Context } from './standing'
 
 export interface NodeRow {
   readonly node: ClusterNode
-  /** Live pulls first, the oldest on top as they are served; then ended pulls, the newest on top. */
+  /** Pulls under way, then the queue, each with the oldest on top; then ended pulls, the newest on top. */
   readonly pulls: readonly Pull[]
   readonly active: number
   readonly bytesPerSec: number
@@ -58,7 +58,7 @@ export function nodeRows(
 }
 
 function nodeRow(node: ClusterNode, pulls: readonly Pull[]): NodeRow {
-  const active = pulls.filter(pull => !hasEnded(pull)).sort((a, b) => a.startedAt - b.startedAt)
+  const active = pulls.filter(pull => !hasEnded(pull)).sort(byTurn)
   const ended = pulls.filter(hasEnded).sort((a, b) => endOf(b) - endOf(a))
   return {
     node,
@@ -67,6 +67,12 @@ function nodeRow(node: ClusterNode, pulls: readonly Pull[]): NodeRow {
     bytesPerSec: active.reduce((sum, { bytesPerSec }) => sum + bytesPerSec, 0),
     usualRate: medianRate(ended),
   }
+}
+
+/** Pulls under way, then the queue from its oldest end. */
+function byTurn(a: Pull, b: Pull): number {
+  const isQueued = ({ status }: Pull) => Number(status === 'queued')
+  return isQueued(a) - isQueued(b) || a.startedAt - b.startedAt
 }
 
 const endOf = ({ completedAt, startedAt }: Pull): number => completedAt ?? startedAt

@@ -57,7 +57,7 @@ it('has no estimate while one of its images has none', () => {
   ).toBeUndefined()
 })
 
-it('believes the stream before the list', () => {
+it('prefers the stream to the list', () => {
   const listed = container({ pullId: 'a', state: 'downloading', percent: 10, etaSeconds: 90 })
   const done = podRow(pod(listed), around(aPull({ status: 'completed', percent: 100 })))
   expect(done).toMatchObject({ state: 'done', etaSeconds: undefined })

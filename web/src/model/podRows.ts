@@ -124,9 +124,9 @@ export const byTrouble: Compare<PodRow> = (a, b) =>
   WORST_FIRST.indexOf(a.state) - WORST_FIRST.indexOf(b.state) ||
   byName(a, b)
 
-/** Waiting pods without an estimate are ready last; started pods have nothing to wait for. */
-function readyIn({ etaSeconds, isStarted }: PodRow): number | undefined {
-  return isStarted ? undefined : (etaSeconds ?? 1e9)
+/** Waiting pods without an estimate are ready last, by their place in the queue; started pods wait for nothing. */
+function readyIn({ etaSeconds, isStarted, slowest }: PodRow): number | undefined {
+  return isStarted ? undefined : (etaSeconds ?? 1e9 + (slowest?.place?.position ?? 1e6))
 }
 
 export const POD_ORDER: Order<PodRow> = {

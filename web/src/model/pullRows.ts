@@ -65,9 +65,9 @@ interface Place {
 
 /** Rows that somebody waits for, then the other live pulls, then history. */
 function placeOf(pull: Pull, context: Context): Place {
-  const stands = standing(pull, context)
-  if (stands === 'past') return { section: 2, rank: 0 }
-  const isWaitedFor = stands === 'failing' || waitersOf(pull, context).length > 0
+  const found = standing(pull, context)
+  if (found === 'past') return { section: 2, rank: 0 }
+  const isWaitedFor = found === 'failing' || waitersOf(pull, context).length > 0
   // The kubelet tries a failed image again and again: its row keeps its place meanwhile.
   const rank = isRetry(pull) ? RANK.failed : RANK[pullState(pull)]
   return { section: isWaitedFor ? 0 : 1, rank }

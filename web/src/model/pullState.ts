@@ -28,7 +28,7 @@ export const STATE_MEANING: Readonly<Record<PullState, string>> = {
   failed: 'The pull ended with an error.',
   cancelled: 'The pull was cancelled before it ended, for example because its pod was deleted.',
   stalled: 'No byte has arrived for 30 seconds.',
-  resolving: 'The node asks the registry for the manifest of the image.',
+  resolving: 'The node requests the manifest of the image from the registry.',
   downloading: 'The node downloads layers.',
   extracting: 'The node unpacks layers; every byte may have arrived already.',
   queued: 'The kubelet has requested the image, and the node has not started to pull it.',

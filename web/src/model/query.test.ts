@@ -25,11 +25,11 @@ describe('a search', () => {
     text => expect(fits(text)).toBe(false),
   )
 
-  it('takes an unfinished token for none', () => {
+  it('ignores an unfinished token', () => {
     expect(fits('status:')).toBe(true)
   })
 
-  it('takes an unknown key for a word', () => {
+  it('treats an unknown key as a word', () => {
     expect(parseQuery('foo:bar').words).toEqual(['foo:bar'])
   })
 
@@ -41,7 +41,7 @@ describe('a search', () => {
 })
 
 describe('a tile', () => {
-  it('adds its value and takes it away again', () => {
+  it('adds its value and removes it again', () => {
     expect(toggleValue('ns:ml', 'status', 'failed')).toBe('ns:ml status:failed')
     expect(toggleValue('ns:ml status:failed', 'status', 'done')).toBe('ns:ml status:failed,done')
     expect(toggleValue('status:failed nginx', 'status', 'failed')).toBe('nginx')
@@ -67,7 +67,7 @@ describe('suggestions', () => {
     expect(words('')).toEqual(['image:', 'node:', 'ns:', 'pod:', 'status:', 'registry:'])
   })
 
-  it('offer values of a key, the ones that begin so first', () => {
+  it('offer values of a key, those that begin with the text first', () => {
     expect(words('ns:m')).toEqual(['ns:ml', 'ns:monitoring'])
     expect(words('node:02')).toEqual(['node:worker-02'])
   })
@@ -76,7 +76,7 @@ describe('suggestions', () => {
     expect(words('node:worker-01,')).toEqual(['node:worker-01,worker-02'])
   })
 
-  it('offer where a free word is found', () => {
+  it('offer the places of a free word', () => {
     expect(words('ngi')).toEqual(['image:docker.io/library/nginx:1.27'])
   })
 })

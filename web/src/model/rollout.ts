@@ -83,8 +83,8 @@ export function factsOf(pulls: readonly Pull[], context: Context): Facts {
   return merged
 }
 
-/** Nodes that lack the image. */
-export const unfinished = ({ pulls, done }: ImageRow): number => pulls.length - done
+/** Nodes that lack the image; a node where the pull was stopped no longer needs it. */
+export const unfinished = ({ pulling, queued, failed }: ImageRow): number => pulling + queued + failed
 
 const byImage = byText(({ imageRef }: ImageRow) => imageRef)
 

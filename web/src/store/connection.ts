@@ -16,7 +16,7 @@ export interface Refusal {
 export type Connection =
   | { readonly kind: 'connecting' }
   | { readonly kind: 'live' }
-  /** The server responds, but its stream does not arrive or is refused: the list stands in. */
+  /** The server responds, but its stream does not arrive or is refused: the list replaces it. */
   | { readonly kind: 'polling'; readonly refusal: Refusal | undefined }
   /** `retryAt` is absent while a try is under way. */
   | {

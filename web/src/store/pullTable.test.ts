@@ -24,7 +24,7 @@ describe('the table', () => {
     expect(table.commit()).toBe(false)
   })
 
-  it('removes, also what was told in the same frame', () => {
+  it('removes a pull, even one that arrived in the same frame', () => {
     const table = tableWith(aPull())
     table.apply(changed(aPull({ id: 'b' })))
     table.apply(removed('a'))
@@ -33,7 +33,7 @@ describe('the table', () => {
     expect(table.pulls.size).toBe(0)
   })
 
-  it('drops after a reset what is not told again', () => {
+  it('drops after a reset every pull that is not sent again', () => {
     const table = tableWith(aPull(), aPull({ id: 'b' }))
     table.reset()
     table.apply(changed(aPull({ id: 'b', percent: 9 })))
@@ -57,7 +57,7 @@ describe('the table', () => {
 describe('layers', () => {
   const layers = [aLayer()]
 
-  it('are kept for open rows alone', () => {
+  it('are kept only for open rows', () => {
     const table = tableWith(aPull({ layers }))
     expect(table.pulls.get('a')?.layers).toBeUndefined()
     table.wantLayers(['a'])
@@ -68,7 +68,7 @@ describe('layers', () => {
     expect(table.pulls.get('a')?.layers).toBeUndefined()
   })
 
-  it('stay while an event comes that was sent before the row was opened', () => {
+  it('stay when an event arrives that was sent before the row was opened', () => {
     const table = tableWith(aPull())
     table.wantLayers(['a'])
     table.offerLayers(aPull({ layers }))
@@ -78,7 +78,7 @@ describe('layers', () => {
     expect(table.pulls.get('a')).toMatchObject({ percent: 3, layers })
   })
 
-  it('asked for apart may be none, and that is an answer', () => {
+  it('that were requested apart may be an empty list, which is a result', () => {
     const table = tableWith(aPull({ status: 'failed' }))
     table.wantLayers(['a'])
     table.offerLayers(aPull({ status: 'failed' }))
@@ -86,7 +86,7 @@ describe('layers', () => {
     expect(table.pulls.get('a')?.layers).toEqual([])
   })
 
-  it('asked for apart never replace newer ones of the stream, nor newer figures', () => {
+  it('that were requested apart never replace newer ones of the stream, nor newer figures', () => {
     const table = tableWith(aPull({ percent: 7 }))
     table.wantLayers(['a'])
     table.offerLayers(aPull({ percent: 5, layers }))

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest'
 import { ServerClock } from './serverClock'
 
-it('goes on from what the server said, whatever the reader’s clock says', () => {
+it('continues from the server’s time, whatever the clock of this machine shows', () => {
   let local = 1000
   const clock = new ServerClock(() => local)
   clock.set(5_000_000)
@@ -9,7 +9,7 @@ it('goes on from what the server said, whatever the reader’s clock says', () =
   expect(clock.now()).toBe(5_001_500)
 })
 
-it('catches up with an event after a sleep, and never goes back', () => {
+it('moves on to the time of an event after a sleep, and never back', () => {
   const clock = new ServerClock(() => 0)
   clock.set(1000)
   clock.atLeast(9000)

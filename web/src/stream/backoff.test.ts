@@ -7,7 +7,7 @@ it('doubles up to half a minute', () => {
   ])
 })
 
-it('leaves half of it to chance, never none of it', () => {
+it('is at least half of the full time', () => {
   expect(backoff(3, () => 0)).toBe(2000)
   expect(backoff(3, () => 0.5)).toBe(3000)
 })

@@ -12,7 +12,7 @@ const event = (id: string, percent = 0) =>
 const removed = (id: string) =>
   JSON.stringify({ timestamp: '2026-11-23T14:00:00Z', type: 'pull.removed', nodeName: 'n', pull: { id } })
 
-it('keeps the newest of each pull, however long nobody looks', () => {
+it('keeps the newest event of each pull', () => {
   const inbox = new Inbox()
   for (let percent = 0; percent < 100; percent += 1) inbox.put(event('a', percent))
   inbox.put(event('b'))
@@ -24,7 +24,7 @@ it('keeps the newest of each pull, however long nobody looks', () => {
   expect(inbox.isEmpty).toBe(true)
 })
 
-it('gives as many as were asked for and goes on there', () => {
+it('returns as many events as requested, and continues there', () => {
   const inbox = new Inbox()
   for (const id of ['a', 'b', 'c', 'd', 'e']) inbox.put(event(id))
   expect(inbox.take(2)).toHaveLength(2)
@@ -33,7 +33,7 @@ it('gives as many as were asked for and goes on there', () => {
   expect(inbox.isEmpty).toBe(true)
 })
 
-it('goes on after an event that cannot be parsed', () => {
+it('continues after an event that cannot be parsed', () => {
   const warn = vi.spyOn(console, 'warn').mockImplementation(() => {})
   const inbox = new Inbox()
   inbox.put('{not json')
@@ -44,7 +44,7 @@ it('goes on after an event that cannot be parsed', () => {
   expect(warn).toHaveBeenCalledOnce()
 })
 
-it('is not deceived by a name that looks like an id', () => {
+it('does not take a name for an id', () => {
   const inbox = new Inbox()
   inbox.put(event('a').replace('"nodeName":"n"', String.raw`"nodeName":"\"pull\":{\"id\":\"b\""`))
   inbox.put(event('b'))

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
 import { Poll, type PollResult } from './poll'
 
-const told: PollResult<unknown>[] = []
+const results: PollResult<unknown>[] = []
 const page = { hidden: false }
 const ask = vi.fn<typeof fetch>()
 
@@ -9,7 +9,7 @@ function polling(ms: number): Poll<unknown> {
   const poll = new Poll(
     new URL('http://host/list'),
     value => value,
-    answer => told.push(answer),
+    result => results.push(result),
   )
   poll.every(ms)
   return poll
@@ -21,7 +21,7 @@ beforeEach(() => {
   vi.stubGlobal('fetch', ask)
   ask.mockImplementation(() => Promise.resolve(Response.json([1], { headers: { ETag: '"1"' } })))
   ask.mockClear()
-  told.length = 0
+  results.length = 0
   page.hidden = false
 })
 
@@ -30,7 +30,7 @@ afterEach(() => {
   vi.unstubAllGlobals()
 })
 
-it('asks now and then as often as told, until it is told to stop', async () => {
+it('requests at once and then at its interval, until it is stopped', async () => {
   const poll = polling(3000)
   await vi.advanceTimersByTimeAsync(6000)
   expect(ask).toHaveBeenCalledTimes(3)
@@ -39,7 +39,7 @@ it('asks now and then as often as told, until it is told to stop', async () => {
   expect(ask).toHaveBeenCalledTimes(3)
 })
 
-it('names what it has, and says so when there is nothing new', async () => {
+it('sends the ETag it has, and reports when nothing is new', async () => {
   polling(3000)
   await vi.advanceTimersByTimeAsync(0)
   ask.mockResolvedValue(new Response(null, { status: 304 }))
@@ -48,10 +48,10 @@ it('names what it has, and says so when there is nothing new', async () => {
     expect.anything(),
     expect.objectContaining({ headers: { 'If-None-Match': '"1"' } }),
   )
-  expect(told).toEqual([{ kind: 'value', value: [1] }, { kind: 'unchanged' }])
+  expect(results).toEqual([{ kind: 'value', value: [1] }, { kind: 'unchanged' }])
 })
 
-it('asks seldom while nobody looks, and at once when somebody does', async () => {
+it('requests rarely in a hidden tab, and at once when the tab is visible again', async () => {
   page.hidden = true
   const poll = polling(3000)
   await vi.advanceTimersByTimeAsync(23_000)
@@ -63,7 +63,7 @@ it('asks seldom while nobody looks, and at once when somebody does', async () =>
   expect(ask).toHaveBeenCalledTimes(3)
 })
 
-it('does not ask twice at once, nor after it was stopped', async () => {
+it('never has two requests at once, and none after it was stopped', async () => {
   const poll = polling(3000)
   poll.now()
   expect(ask).toHaveBeenCalledTimes(1)
@@ -73,11 +73,11 @@ it('does not ask twice at once, nor after it was stopped', async () => {
   expect(ask).toHaveBeenCalledTimes(1)
 })
 
-it('tells of an answer that is none, and goes on', async () => {
+it('reports a response that cannot be parsed, and continues', async () => {
   ask.mockRejectedValueOnce(new TypeError('no network'))
   ask.mockResolvedValueOnce(new Response('busy', { status: 503 }))
   ask.mockResolvedValueOnce(new Response('<html>'))
   polling(3000)
   await vi.advanceTimersByTimeAsync(9000)
-  expect(told.map(({ kind }) => kind)).toEqual(['failed', 'failed', 'failed', 'value'])
+  expect(results.map(({ kind }) => kind)).toEqual(['failed', 'failed', 'failed', 'value'])
 })

@@ -147,7 +147,7 @@ describe('the stream', () => {
     expect(FakeSource.all).toHaveLength(2)
   })
 
-  it('does not ask for the reason when the server is away', () => {
+  it('does not request the reason when the server is away', () => {
     opened()
     const request = vi.fn()
     vi.stubGlobal('fetch', request)

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest'
 import { MOST_OPEN, readUrl, toggleOpen, writeUrl } from './urlState'
 
-it('comes back from the address as it was', () => {
+it('survives the way through the address', () => {
   const state = {
     view: 'images',
     query: 'ns:ml status:failed,done ünï&=#',
@@ -30,7 +30,7 @@ it('keeps links readable', () => {
   )
 })
 
-it('closes the row opened first when there are too many', () => {
+it('closes the row that was opened first when there are too many', () => {
   const many = Array.from({ length: MOST_OPEN }, (_, n) => `${n}`)
   expect(toggleOpen(many, 'new')).toEqual([...many.slice(1), 'new'])
   expect(toggleOpen(['a', 'b'], 'a')).toEqual(['b'])

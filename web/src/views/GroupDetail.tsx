@@ -1,14 +1,40 @@
 import { Failure } from '../components/Failure'
+import { ImageLabel } from '../components/ImageLabel'
 import { PullList } from '../components/PullList'
+import { groupBy } from '../model/failureGroups'
+import { count } from '../model/format'
+import shared from '../styles/shared.module.css'
+import { showPulls } from '../url/useUrl'
+import type { Pull } from '../wire/wire'
 import styles from './PullDetail.module.css'
 import { imageCount, type ShownRow } from './pullColumns'
 
-/** Several failures with one cause: the error once, and each pull in a line. */
+/** Several failures with one cause: the error once, and each node or each image in a line. */
 export function GroupDetail({ row: { pull, pulls } }: { readonly row: ShownRow }) {
   return (
     <div className={styles.detail}>
       <Failure pull={pull} />
-      <PullList pulls={pulls} name={imageCount(pulls) === 1 ? 'node' : 'both'} />
+      {imageCount(pulls) === 1 ? <PullList pulls={pulls} name="node" /> : <Images pulls={pulls} />}
     </div>
+  )
+}
+
+function Images({ pulls }: { readonly pulls: readonly Pull[] }) {
+  const images = [...groupBy(pulls, ({ imageRef }) => imageRef)]
+  return (
+    <ul className={styles.images}>
+      {images.map(([imageRef, ofImage]) => (
+        <li key={imageRef}>
+          <button
+            type="button"
+            className={styles.image}
+            onClick={() => showPulls(`image:${imageRef} status:failed`, undefined)}
+          >
+            <ImageLabel imageRef={imageRef} />
+            <span className={shared.dim}>{count(ofImage.length, 'node')}</span>
+          </button>
+        </li>
+      ))}
+    </ul>
   )
 }

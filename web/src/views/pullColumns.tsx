@@ -99,9 +99,10 @@ function sizeWords(pull: Pull): string {
     : ofTotal(pull.downloadedBytes, pull.totalBytes)
 }
 
-/** A group of failures shows its earliest retry. */
-function Left({ row: { pull, pulls } }: Cell) {
+/** A failure shows its next retry, a group of failures the earliest one. */
+function Left({ row: { pull, pulls, standing } }: Cell) {
   const retries = pulls.flatMap(({ nextRetryAt }) => nextRetryAt ?? [])
+  if (standing === 'failing' && retries.length === 0) return <span className={shared.faint}>–</span>
   if (pulls.length === 1) return <TimeLeft pull={pull} />
   return <TimeLeft pull={{ ...pull, nextRetryAt: retries.length === 0 ? undefined : Math.min(...retries) }} />
 }
