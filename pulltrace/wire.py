@@ -423,6 +423,21 @@ class NodeList(_Wire, frozen=True):
     registries: list[RegistryStatus]
 
 
+class RegistryThroughput(_Wire, frozen=True):
+    """Bytes per second from one registry, oldest step first. ``other`` sums up registries beyond the limit."""
+
+    registry: str
+    bytes_per_sec: list[float]
+
+
+class ThroughputList(_Wire, frozen=True):
+    """Response of ``GET /api/v1/throughput``: the last ten minutes in steps of ``step`` seconds from ``since`` on."""
+
+    since: Time
+    step: float
+    registries: list[RegistryThroughput]
+
+
 class WaitState(StrEnum):
     """The phase of the pull that a container waits for, or ``waiting`` if the kubelet has not requested the image
     yet."""

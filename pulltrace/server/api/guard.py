@@ -132,7 +132,12 @@ class Guard(asyncio.Protocol):
         if self._deadline:
             self._deadline.cancel()
         self._meter.open_bytes = 0
+        self._meter.close()
         self._refused = True
+        # The options refer to the guard, and uvicorn's protocol to them: without this only the collector frees them.
+        self._options.clear()
+        self._first.clear()
+        self._http = None
         self._closed.set_result(None)
 
     def data_received(self, data: bytes) -> None:

@@ -21,11 +21,23 @@ from pulltrace.wire import (
     PullRemovedEvent,
     PullStatus,
     ReportResponse,
+    ThroughputList,
 )
 
 Json = dict[str, Any]
 
-_MODELS = (PullList, PullStatus, PullEvent, PullRemovedEvent, PodList, ImageList, NodeList, AgentReport, ReportResponse)
+_MODELS = (
+    PullList,
+    PullStatus,
+    PullEvent,
+    PullRemovedEvent,
+    PodList,
+    ImageList,
+    NodeList,
+    ThroughputList,
+    AgentReport,
+    ReportResponse,
+)
 _NODE_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 """``wire.NODE_NAME`` as JSON Schema writes it."""
 
@@ -72,6 +84,7 @@ def _paths(model: dict[Any, Json]) -> Json:
         "/api/v1/pods": _get("Pods that wait for an image", model[PodList], filters),
         "/api/v1/images": _get("Each image over all nodes", model[ImageList], filters),
         "/api/v1/nodes": _get("Nodes and registries", model[NodeList], [], filtered=False),
+        "/api/v1/throughput": _get("Bytes per second of each registry", model[ThroughputList], [], filtered=False),
         "/api/v1/events": {"get": _stream(model, chosen)},
         "/api/v1/report": {"post": _report(model)},
         "/api/v1/openapi.json": _get("This document", {"type": "object"}, [], filtered=False),

@@ -57,6 +57,10 @@ class RequestMeter:
         """Requests that wait for their response."""
         return self.begun - self.finished
 
+    def close(self) -> None:
+        """Free the parser, which holds the unfinished header and this object. Nothing may be fed any more."""
+        del self._parser
+
     def feed(self, data: bytes) -> None:
         """Read the next bytes. Raises ``RefusedRequestError``."""
         before, begun = self.part, self.begun

@@ -18,8 +18,9 @@ from pulltrace.server.api.reports import ReportRoute
 from pulltrace.server.api.responses import SlicedResponse, is_known, json_headers, not_modified, tag_of
 from pulltrace.server.pulls.feed import Entry, encoder
 from pulltrace.server.pulls.hub import Hub
+from pulltrace.server.pulls.throughput import STEP
 from pulltrace.server.pulls.views import pods_waiting, rollouts
-from pulltrace.wire import PodList
+from pulltrace.wire import PodList, RegistryThroughput, ThroughputList, to_time
 
 Json = dict[str, Any]
 
@@ -34,6 +35,7 @@ def api_routes(hub: Hub, authenticator: Authenticator, not_ready: Callable[[], s
         Route("/api/v1/nodes", api.nodes),
         Route("/api/v1/pods", api.pods),
         Route("/api/v1/images", api.images),
+        Route("/api/v1/throughput", api.throughput),
         Route("/api/v1/events", EventsRoute(hub), methods=["GET"]),
         Route("/api/v1/openapi.json", api.openapi),
         Route("/healthz", api.healthz),
@@ -111,6 +113,13 @@ class _Api:
             return not_modified(tag)
         found = rollouts(pull for pull in self._hub.feed.pulls() if selection.fits(pull))
         return self._list(request, "images", map(encoder.encode, found), tag, {})
+
+    async def throughput(self, request: Request) -> Response:
+        since, rates = self._hub.throughput.series(self._hub.now())
+        registries = [RegistryThroughput(registry=name, bytes_per_sec=series) for name, series in rates.items()]
+        body = encoder.encode(ThroughputList(since=to_time(since), step=STEP, registries=registries))
+        tag = tag_of(request, hashlib.blake2b(body, digest_size=12).hexdigest())
+        return not_modified(tag) if is_known(request, tag) else self._document(request, body, tag)
 
     async def openapi(self, request: Request) -> Response:
         tag = tag_of(request, __version__)

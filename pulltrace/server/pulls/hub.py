@@ -25,6 +25,7 @@ from pulltrace.server.pulls.inventory import Inventory, Merged
 from pulltrace.server.pulls.node import Node
 from pulltrace.server.pulls.outcomes import Outcomes
 from pulltrace.server.pulls.startup import Startup
+from pulltrace.server.pulls.throughput import Throughput
 from pulltrace.server.pulls.views import count_slow_nodes, count_waiting
 from pulltrace.settings import ServerSettings
 from pulltrace.wire import (
@@ -109,6 +110,7 @@ class Hub:
         self._correlation = Correlation(settings.stall_timeout, settings.history_ttl, self._analysis)
         self.startup = Startup(clock())
         self._outcomes = Outcomes(metrics, self._analysis, waits=self._cluster is not None)
+        self.throughput = Throughput(clock())
         self._dirty: set[str] = set()
         self._woken_at = 0.0
         self._dropped = 0
@@ -223,6 +225,7 @@ class Hub:
             return
         for pull, count in merged.fetched:
             self.metrics.fetched(pull.state.registry, count)
+            self.throughput.add(pull.state.registry or "unknown", count, now)
         for pull in merged.ended:
             self._outcomes.phases(pull)
         if merged.ended or node.active or node.name in self._dirty:

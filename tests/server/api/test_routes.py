@@ -1,5 +1,7 @@
 """Everything that is read, against a real server."""
 
+import asyncio
+import socket
 from datetime import datetime
 
 import msgspec
@@ -9,6 +11,7 @@ from msgspec.structs import replace
 
 from pulltrace.server.api import query as queries
 from pulltrace.server.api.app import SECURITY_HEADERS
+from pulltrace.server.limits import Limits
 from pulltrace.wire import PodCorrelation, PullPhase
 from tests.server.build import MIB, World, layer, pull, report
 
@@ -119,7 +122,10 @@ async def test_nodes_and_registries(server) -> None:
         ("node-2", "reporting", 1),
         ("node-9", "reporting", 0),
     ]
-    assert [(item["registry"], item["activePulls"]) for item in body["registries"]] == [("docker.io", 3)]
+    assert [(item["registry"], item["activePulls"]) for item in body["registries"]] == [
+        ("docker.io", 3),
+        ("ghcr.io", 0),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -172,3 +178,86 @@ async def test_metrics_are_on_a_listener_of_their_own(server) -> None:
     ) as answer:
         assert answer.content_type == "application/openmetrics-text"
         assert (await answer.text()).endswith("# EOF\n")
+
+
+async def test_throughput_is_listed_by_registry(server) -> None:
+    served = await server()
+    await served.post(msgspec.json.encode(report(pull("l", layer("a", 1)))))
+    shown = await (await served.get("/api/v1/throughput")).json()
+    assert (shown["step"], shown["registries"]) == (5.0, [{"registry": "docker.io", "bytesPerSec": []}])
+    assert datetime.fromisoformat(shown["since"]).second % 5 == 0
+
+
+async def test_a_list_is_read_page_by_page(server) -> None:
+    served = await filled(server)
+    whole = await pulls(served)
+    ids, cursor = [], ""
+    while True:
+        page = await (await served.get(f"/api/v1/pulls?limit=3&cursor={cursor}")).json()
+        assert len(page["pulls"]) == min(3, len(whole) - len(ids))
+        ids += [pull["id"] for pull in page["pulls"]]
+        if "next" not in page:
+            break
+        cursor = page["next"]
+    assert ids == [pull["id"] for pull in whole]
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "x", "100001", "²", ""])
+async def test_an_invalid_limit_is_400(server, limit) -> None:
+    served = await server()
+    assert (await served.get(f"/api/v1/pulls?limit={limit}")).status == 400
+
+
+@pytest.mark.parametrize("path", ["/api/v1/openapi.json", "/api/v1/pulls?layers=true"])
+@pytest.mark.parametrize(
+    ("accepted", "encoding"),
+    [("gzip", "gzip"), ("br, gzip;q=0.5", "gzip"), ("*", "gzip"), ("identity", None), ("gzip;q=0", None)],
+)
+async def test_responses_are_compressed_if_the_client_accepts_it(server, path, accepted, encoding) -> None:
+    served = await server()
+    await served.post(msgspec.json.encode(report(pull("l", *(layer(f"{n}", 1) for n in range(500))))))
+    await served.until_told("node-1")
+    response = await served.get(path, **{"Accept-Encoding": accepted})
+    assert (response.status, response.headers.get("Content-Encoding")) == (200, encoding)
+    assert response.headers["Vary"] == "Accept-Encoding"
+    assert await response.json()
+
+
+async def test_more_lists_than_the_limit_receive_503_until_one_is_read(server) -> None:
+    served = await server(limits=Limits(lists=2, lists_per_address=1, report_interval=0))
+    for number in range(4):
+        await served.post(
+            msgspec.json.encode(report(pull("l", *(layer(f"{n}", 1) for n in range(1000))), node=f"n{number}"))
+        )
+    await served.until_told("n3")
+    deaf = socket.socket()
+    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    deaf.setblocking(False)
+    loop = asyncio.get_running_loop()
+    with deaf:
+        await loop.sock_connect(deaf, ("127.0.0.1", served.port))
+        await loop.sock_sendall(deaf, b"GET /api/v1/pulls HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(30):
+            while (refused := await served.get("/api/v1/pulls")).status != 503:
+                pass
+        assert (refused.headers["Retry-After"], "too many lists" in (await refused.json())["error"]) == ("2", True)
+    async with asyncio.timeout(30):
+        while (await served.get("/api/v1/pulls")).status != 200:
+            pass
+
+
+async def test_a_client_that_does_not_read_its_list_is_disconnected(server) -> None:
+    served = await server(limits=Limits(client_timeout=0.2, report_interval=0))
+    for number in range(4):
+        await served.post(
+            msgspec.json.encode(report(pull("l", *(layer(f"{n}", 1) for n in range(1000))), node=f"n{number}"))
+        )
+    await served.until_told("n3")
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port, limit=1024)
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    writer.write(b"GET /api/v1/pulls HTTP/1.1\r\nHost: x\r\n\r\n" * 1)
+    async with asyncio.timeout(30):
+        await asyncio.sleep(1)
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await reader.readexactly(10 << 20)
+    writer.close()

@@ -1,0 +1,46 @@
+"""Sans-I/O. Bytes per second of each registry in the last ten minutes, in coarse steps."""
+
+STEP = 5.0
+"""Seconds."""
+STEPS = 120
+MOST_REGISTRIES = 50
+"""The bytes of further registries count as ``other``."""
+
+
+class Throughput:
+    """Counts bytes as they arrive. A ring of ``STEPS`` sums for each registry that was used in that time."""
+
+    def __init__(self, now: float) -> None:
+        self._first = int(now // STEP)
+        self._newest = self._first
+        self._sums: dict[str, list[int]] = {}
+
+    def add(self, registry: str, count: int, now: float) -> None:
+        """Count bytes."""
+        self._advance(now)
+        if registry not in self._sums and len(self._sums) >= MOST_REGISTRIES:
+            registry = "other"
+        sums = self._sums.setdefault(registry, [0] * STEPS)
+        sums[self._newest % STEPS] += count
+
+    def series(self, now: float) -> tuple[float, dict[str, list[float]]]:
+        """Return the time of the first step, and bytes per second by registry, oldest step first.
+
+        The step that has not ended is left out.
+        """
+        self._advance(now)
+        first = max(self._first, self._newest - STEPS + 1)
+        steps = range(first, self._newest)
+        rates = {name: [round(sums[step % STEPS] / STEP, 1) for step in steps] for name, sums in self._sums.items()}
+        return first * STEP, dict(sorted(rates.items()))
+
+    def _advance(self, now: float) -> None:
+        """Begin the step of this time, and forget what is older than the ring."""
+        step = int(now // STEP)
+        if step <= self._newest:
+            return
+        for old in range(max(self._newest, step - STEPS) + 1, step + 1):
+            for sums in self._sums.values():
+                sums[old % STEPS] = 0
+        self._newest = step
+        self._sums = {name: sums for name, sums in self._sums.items() if any(sums)}
