@@ -1,33 +1,42 @@
-"""Polls one containerd with the agent's own poller and keeps what it saw."""
+"""Poll one containerd with the agent's own poller, and keep what it saw."""
 
 import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Self
 
 from pulltrace.agent.containerd import Containerd, ContainerdError
 from pulltrace.agent.poller import Poller
+from pulltrace.agent.soci_root import SociRoot
+from pulltrace.agent.tracker import Tracker
 from pulltrace.wire import LayerState, PullState
 
 TICK = 0.2
 
 
 class Follow:
-    """A node's pulls as its agent tells them, poll after poll."""
+    """The pulls of a node as its agent reports them, poll after poll."""
 
-    def __init__(self, socket: str) -> None:
+    def __init__(self, socket: str | Path, *, soci_root: SociRoot | None = None) -> None:
         self.live: list[PullState] = []
         self.ended: dict[str, PullState] = {}
         self.history: dict[str, list[PullState]] = {}
         self.polls = 0
-        self._socket = socket
+        self._socket = str(socket)
+        self._soci_root = soci_root
 
     async def __aenter__(self) -> Self:
         self._containerd = Containerd(self._socket)
-        self._poller = Poller(self._containerd)
+        self._poller = Poller(self._containerd, self._soci_root)
         self._task = asyncio.create_task(self._run())
         return self
+
+    @property
+    def tracker(self) -> Tracker:
+        """Return the agent's tracker."""
+        return self._poller.tracker
 
     async def __aexit__(self, *_: object) -> None:
         self._task.cancel()

@@ -50,10 +50,25 @@ path = "{folder}/opt"
 [plugins."io.containerd.grpc.v1.cri".containerd]
 snapshotter = "{snapshotter}"
 discard_unpacked_layers = {discard}
+disable_snapshot_annotations = {plain}
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "/usr/lib/cni"
 conf_dir = "{folder}/cni"
 [plugins."io.containerd.grpc.v1.cri".registry]
+config_path = "{folder}/certs.d"
+{proxy}
+"""
+PROXY = """\
+[proxy_plugins.{name}]
+type = "snapshot"
+address = "{address}"
+[proxy_plugins.{name}.exports]
+root = "{root}"
+[plugins."io.containerd.cri.v1.images"]
+snapshotter = "{name}"
+disable_snapshot_annotations = false
+use_local_image_pull = true
+[plugins."io.containerd.cri.v1.images".registry]
 config_path = "{folder}/certs.d"
 """
 HOSTS = """\
@@ -103,11 +118,13 @@ class Containerd:
         metrics: str = "",
         inside: Namespace | None = None,
         disk: Path | None = None,
+        proxy: str = "",
     ) -> None:
         """``metrics`` is a loopback address for containerd's metrics, which count the calls of each method.
 
         Inside a namespace it is a whole node's: its socket is at the usual path, and it starts pods.
-        ``disk`` is a folder on the file system to use.
+        ``disk`` is a folder on the file system to use. ``proxy`` names a snapshotter of its own process, which listens
+        at ``proxy_address`` and keeps its files in ``proxy_root``.
         """
         self.binary = binary
         self._inside = inside
@@ -116,14 +133,20 @@ class Containerd:
         self.socket = self.folder / "run" / "containerd.sock" if inside is None else NODE_SOCKET
         self.log = self.folder / "containerd.log"
         self.version = ""
+        self.proxy_address = self.folder / "proxy.sock"
+        self.proxy_root = self.folder / "proxy"
         self._process: Process | None = None
         self._config = self.folder / "config.toml"
         self._config.write_text(
             CONFIG.format(
                 folder=self.folder,
                 socket=self.socket,
-                snapshotter=snapshotter,
+                snapshotter=proxy or snapshotter,
                 discard=str(discard_unpacked_layers).lower(),
+                plain=str(not proxy).lower(),
+                proxy=PROXY.format(name=proxy, folder=self.folder, address=self.proxy_address, root=self.proxy_root)
+                if proxy
+                else "",
                 cri=cri,
                 metrics=f'[metrics]\naddress = "{metrics}"' if metrics else "",
             )

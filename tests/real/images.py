@@ -135,8 +135,12 @@ def make_image(
     name: str = "",
     entrypoint: Sequence[str] = (),
     environment: Sequence[str] = (),
+    annotations: Sequence[dict[str, str]] = (),
 ) -> Image:
-    """Make an OCI image of these layers. A different `name` makes a different image of the same layers."""
+    """Make an OCI image of these layers. A different `name` makes a different image of the same layers.
+
+    `annotations` are those of each layer in the manifest.
+    """
     config = Blob(
         json.dumps(
             {
@@ -158,7 +162,10 @@ def make_image(
                 "schemaVersion": 2,
                 "mediaType": MANIFEST,
                 "config": config.descriptor,
-                "layers": [layer.blob.descriptor for layer in layers],
+                "layers": [
+                    layer.blob.descriptor | ({"annotations": annotations[number]} if annotations else {})
+                    for number, layer in enumerate(layers)
+                ],
             }
         ).encode(),
         MANIFEST,

@@ -48,7 +48,7 @@ def build(part: Built, compiler: str) -> bool:
     part.path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = part.path.with_suffix(f".{os.getpid()}")
     command = [compiler, "build", "-trimpath", "-tags", part.tags, "-ldflags", f"-s -w {part.ldflags}"]
-    environment = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly"}
+    environment = os.environ | {"CGO_ENABLED": str(int(part.cgo)), "GOFLAGS": "-mod=readonly"}
     done = subprocess.run(
         ["nice", "-n", "10", *command, "-o", unfinished, part.package],
         cwd=MODULES / part.module,

@@ -26,6 +26,8 @@ class Built:
     tags: str = ""
     costs: str = ""
     """The consequences if it is missing."""
+    cgo: bool = False
+    """It contains C."""
 
     @property
     def path(self) -> Path:
@@ -55,6 +57,7 @@ APT = (
     Package("shellcheck", "shellcheck", "the shell in the workflows' steps is not read"),
     Package("iproute2", "ip", "tests that cut a network, and those with a real kubelet, do not run"),
     Package("containernetworking-plugins", "host-local", "pods of the real kubelet get no network"),
+    Package("fuse3", "fusermount3", "the tests with a real stargz-snapshotter do not run"),
     Package("nftables", "nft", "services of the cluster with a real kubelet cannot be reached"),
 )
 
@@ -139,7 +142,23 @@ HELM_DOCS = Built(
 )
 NODE = (KUBELET, SCHEDULER, CONTROLLER_MANAGER, PROXY, SHIM, PAUSE)
 """The programs of a cluster with a real kubelet, beside kube-apiserver and containerd."""
-BUILT = (CONTAINERD_2, CONTAINERD_1_7, APISERVER, *NODE, HELM, ACTIONLINT, HELM_DOCS)
+SOCI = Built(
+    name="soci-snapshotter",
+    version="0.16.1",
+    module="soci",
+    package="github.com/awslabs/soci-snapshotter/cmd/soci-snapshotter-grpc",
+    costs="pulls by SOCI's parallel mode are tested with the simulated containerd only",
+    cgo=True,
+)
+STARGZ = Built(
+    name="stargz-snapshotter",
+    version="0.19.1",
+    module="stargz",
+    package=".",
+    costs="streamed layers are tested with the simulated containerd only",
+)
+SNAPSHOTTERS = (SOCI, STARGZ)
+BUILT = (CONTAINERD_2, CONTAINERD_1_7, APISERVER, *NODE, *SNAPSHOTTERS, HELM, ACTIONLINT, HELM_DOCS)
 
 
 def containerds() -> dict[str, Path | None]:

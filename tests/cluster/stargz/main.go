@@ -2,7 +2,8 @@
 //
 //	stargz-snapshotter serve SOCKET ROOT INSECURE-HOST
 //
-// and converts a layer into the format that it can stream, printing the digest of its table of contents:
+// and converts a layer into the format that it can stream, printing the digests of its table of contents and of its
+// uncompressed tar:
 //
 //	stargz-snapshotter convert IN OUT
 package main
@@ -79,6 +80,6 @@ func convert(in, out string) error {
 	if _, err := io.Copy(target, blob); err != nil {
 		return err
 	}
-	fmt.Println(blob.TOCDigest())
+	fmt.Println(blob.TOCDigest(), blob.DiffID())
 	return target.Close()
 }

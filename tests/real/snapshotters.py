@@ -1,0 +1,100 @@
+"""Real snapshotters beside a containerd: soci-snapshotter and stargz-snapshotter.
+
+node = Containerd(binary, proxy="soci")
+async with Soci(node, registry.host, discard=True), node:
+    ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+from pathlib import Path
+from typing import Self
+
+from tests.real.containerd import Containerd
+from tests.real.images import Blob, Image, Layer, make_image
+from tests.real.process import Process
+from tests.real.versions import SOCI, STARGZ
+
+_SOCI_CONFIG = """\
+[content_store]
+type = "containerd"
+containerd_address = "{socket}"
+namespace = "k8s.io"
+[pull_modes.parallel_pull_unpack]
+enable = true
+max_concurrent_downloads = -1
+max_concurrent_downloads_per_image = 10
+max_concurrent_unpacks_per_image = 1
+concurrent_download_chunk_size = "1mb"
+discard_unpacked_layers = {discard}
+[[resolver.host."{host}".mirrors]]
+host = "http://{host}"
+insecure = true
+"""
+
+
+class _Daemon:
+    """A snapshotter in a mount namespace of its own, so that its mounts disappear with it."""
+
+    def __init__(self, node: Containerd) -> None:
+        self._node = node
+        self._process: Process | None = None
+
+    def _command(self) -> list[str | Path]:
+        raise NotImplementedError
+
+    async def __aenter__(self) -> Self:
+        self._node.proxy_root.mkdir(mode=0o700, exist_ok=True)
+        command = ["unshare", "--mount", *self._command()]
+        self._process = Process(command, self._node.folder / "snapshotter.log")
+        async with asyncio.timeout(30):
+            while not self._node.proxy_address.exists():
+                self._process.check()
+                await asyncio.sleep(0.05)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._process:
+            await self._process.end(signal.SIGKILL)
+
+
+class Soci(_Daemon):
+    """soci-snapshotter in its parallel mode. With ``discard`` it copies no blob into containerd."""
+
+    def __init__(self, node: Containerd, host: str, *, discard: bool) -> None:
+        super().__init__(node)
+        self._config = node.folder / "soci.toml"
+        settings = _SOCI_CONFIG.format(socket=node.socket, host=host, discard=str(discard).lower())
+        self._config.write_text(settings)
+
+    def _command(self) -> list[str | Path]:
+        node = self._node
+        paths = ["--root", node.proxy_root, "--address", node.proxy_address, "--config", self._config]
+        return [SOCI.path, *paths]
+
+
+class Stargz(_Daemon):
+    """stargz-snapshotter, which streams layers in its own format."""
+
+    def __init__(self, node: Containerd, host: str) -> None:
+        super().__init__(node)
+        self._host = host
+
+    def _command(self) -> list[str | Path]:
+        return [STARGZ.path, "serve", self._node.proxy_address, self._node.proxy_root, self._host]
+
+
+def make_streamable(image: Image, folder: Path) -> Image:
+    """Convert the layers of an image into the format that stargz-snapshotter streams."""
+    layers, annotations = [], []
+    for layer in image.layers:
+        source, target = folder / "layer", folder / "streamable"
+        source.write_bytes(layer.blob.data)
+        command = [STARGZ.path, "convert", source, target]
+        toc = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.split()
+        layers.append(Layer(Blob(target.read_bytes(), layer.blob.media_type), toc[1]))
+        annotations.append({"containerd.io/snapshot/stargz/toc.digest": toc[0]})
+    return make_image(*layers, annotations=annotations)
