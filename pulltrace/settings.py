@@ -111,11 +111,24 @@ def _server_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _origin(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or f"{parts.scheme}://{parts.netloc}" != text:
+        raise ValueError("is not an origin like https://backstage.example.org")
+    return text
+
+
 def _socket(text: str) -> str:
     path = text.removeprefix("unix://")
     if not path.startswith("/"):
         raise ValueError("is not an absolute path")
     return path
+
+
+def _containerd_namespace(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*", text) or len(text) > 76:
+        raise ValueError("is not a namespace of containerd like k8s.io or moby")
+    return text
 
 
 def _account(text: str) -> str:
@@ -172,6 +185,7 @@ class ServerSettings(_Both):
     watch_namespaces: tuple[str, ...] | None = _var("WATCH_NAMESPACES", _namespaces)
     history_ttl: float = _var("HISTORY_TTL", _duration("1s"), "30m")
     stall_timeout: float = _var("STALL_TIMEOUT", _duration("1s"), "30s")
+    cors_origin: str | None = _var("CORS_ORIGIN", _origin)
     agent_service_account: str | None = _var("AGENT_SERVICE_ACCOUNT", _account, without="AGENT_TOKEN")
     tls_cert_file: str | None = _var("TLS_CERT_FILE", _file, along="TLS_KEY_FILE")
     tls_key_file: str | None = _var("TLS_KEY_FILE", _file, along="TLS_CERT_FILE")
@@ -184,6 +198,8 @@ class AgentSettings(_Both):
     node_name: str = _var("NODE_NAME", _node_name, required=True)
     server_url: str | None = _var("SERVER_URL", _server_url)
     containerd_socket: str | None = _var("CONTAINERD_SOCKET", _socket)
+    containerd_namespace: str = _var("CONTAINERD_NAMESPACE", _containerd_namespace, "k8s.io")
+    soci_root: str | None = _var("SOCI_ROOT", _file)
     report_interval: float = _var("REPORT_INTERVAL", _duration("500ms"), "1s")
     heartbeat_interval: float = _var("HEARTBEAT_INTERVAL", _duration("500ms"), "10s")
     agent_token_file: str | None = _var("AGENT_TOKEN_FILE", _file, without="AGENT_TOKEN")

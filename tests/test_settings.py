@@ -94,6 +94,7 @@ def test_an_invalid_duration_is_an_error_and_not_replaced_by_the_default(text: s
         ("PULLTRACE_LOG_LEVEL", "WARNING", "log_level", logging.WARNING),
         ("PULLTRACE_LOG_LEVEL", "Debug", "log_level", logging.DEBUG),
         ("PULLTRACE_AGENT_TOKEN", "secret\n", "agent_token", "secret"),
+        ("PULLTRACE_CORS_ORIGIN", "https://a.example.org:8443", "cors_origin", "https://a.example.org:8443"),
     ],
 )
 def test_values_are_parsed_as_people_write_them(variable: str, text: str, field: str, value: object) -> None:
@@ -128,3 +129,11 @@ def test_a_misspelt_variable_causes_a_warning_with_the_closest_name(caplog: pyte
 
 def test_no_variable_can_collide_with_those_of_a_service() -> None:
     assert not [item.metadata["name"] for item in variables() if item.metadata["name"].endswith("_PORT")]
+
+
+@pytest.mark.parametrize(
+    "text", ["*", "a.example.org", "https://a.example.org/", "https://a.example.org/x", "ftp://a.org"]
+)
+def test_an_invalid_origin_is_rejected(text: str) -> None:
+    with pytest.raises(SettingsError, match="PULLTRACE_CORS_ORIGIN"):
+        load(ServerSettings, {"PULLTRACE_CORS_ORIGIN": text})

@@ -74,6 +74,7 @@ class Containerd:
         self._changed: set[str] = set()
         self._listening: asyncio.Task[None] | None = None
         self._may_listen = True
+        self._may_warn = True
 
     async def __aenter__(self) -> Self:
         return self
@@ -215,7 +216,7 @@ class Containerd:
         return None
 
     async def _listen(self) -> None:
-        request = events_pb2.SubscribeRequest(filters=[f"namespace=={self.namespace},topic~={_IMAGE_TOPICS}"])
+        request = events_pb2.SubscribeRequest(filters=[f"topic~={_IMAGE_TOPICS}"])
         try:
             with _errors("Events.Subscribe"):
                 await self._channel.listen(_path("Events.Subscribe"), request.SerializeToString(), self._take_event)
@@ -226,10 +227,21 @@ class Containerd:
     def _take_event(self, message: bytes) -> None:
         with suppress(DecodeError):
             envelope = events_pb2.Envelope.FromString(message)
+            if envelope.namespace != self.namespace:
+                self._warn_of(envelope.namespace)
+                return
+            self._may_warn = False
             name = events_pb2.ImageChange.FromString(envelope.event.value).name
             # The record by image id adds nothing to those by tag and by digest.
             if name and not name.startswith("sha256:") and len(self._changed) < MAX_CHANGES:
                 self._changed.add(name)
+
+    def _warn_of(self, namespace: str) -> None:
+        """Warn once if images change in the namespace of Kubernetes or Docker, and none in the one that is read."""
+        if self._may_warn and namespace in (NAMESPACE, "moby"):
+            self._may_warn = False
+            why = "images change in another namespace of containerd; set PULLTRACE_CONTAINERD_NAMESPACE to see them"
+            _log.warning(why, extra=fields(namespace=namespace, reading=self.namespace))
 
     async def _one(self, name: str, request: Message, shape: Any) -> Any:
         with _errors(name):

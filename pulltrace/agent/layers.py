@@ -97,6 +97,14 @@ class Progress:
         if self.started_at is None:
             self.started_at = now
 
+    def see_file(self, received: int, owner: str | None, now: float) -> None:
+        """Record how many bytes the snapshotter has written of the layer, for this pull or for ``owner``."""
+        self.phase, self.fetched_by = LayerPhase.DOWNLOADING, owner
+        self.started_at = self.started_at or now
+        self.downloaded = max(self.downloaded, min(received, self.layer.size) - self.cached)
+        if self.downloaded == self.layer.size - self.cached:
+            self.phase, self.completed_at = LayerPhase.DOWNLOADED, now
+
     def see_containerd(self) -> None:
         """Record that containerd fetches this pull's layers after all: the snapshotter had declined."""
         if self.by_snapshotter and not self.complete:
@@ -143,11 +151,18 @@ class Progress:
             self.extract_started_at = self.extract_started_at or max(now, self.completed_at or 0.0)
 
     def see_snapshots(
-        self, snapshots: Collection[Snapshot], lease: Lease, owner: str | None, absence: Absence | None
+        self,
+        snapshots: Collection[Snapshot],
+        lease: Lease,
+        owner: str | None,
+        absence: Absence | None,
+        *,
+        visible: bool = False,
     ) -> None:
         """Record that every snapshot of the layer is committed, and what that proves.
 
-        ``absence`` explains a missing blob; None while it is not certain that there is none.
+        ``absence`` explains a missing blob; None while it is not certain that there is none. ``visible``: the bytes
+        that the snapshotter fetches are counted as they arrive.
         """
         if self.unpacked:
             return
@@ -162,7 +177,7 @@ class Progress:
         elif self.cached_before or (self.completed_at is not None and Delivery.FETCHED not in deliveries):
             self.phase = LayerPhase.EXTRACTED
         elif Delivery.FETCHED in deliveries or self.by_snapshotter:
-            self._arrive(owner or SNAPSHOTTER)
+            self._arrive(owner or (None if visible else SNAPSHOTTER))
         elif self.started_at is not None or owner is not None:
             self._arrive(owner)
         elif absence is Absence.STAGED:

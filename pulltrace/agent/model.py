@@ -92,6 +92,8 @@ class Observation:
     ingests: list[Ingest]
     leases: list[Lease]
     resources: dict[str, Resources]
+    received: dict[str, int] | None = None
+    """The bytes that SOCI has written of each layer that it fetches, by digest; None if they are not visible."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from pulltrace.agent.model import (
     Question,
     SnapshotQuestion,
 )
+from pulltrace.agent.soci_root import SociRoot
 from pulltrace.agent.tracker import Tracker
 from pulltrace.logs import fields
 
@@ -27,9 +28,10 @@ _log = logging.getLogger(__name__)
 class Poller:
     """Joins one containerd and one tracker."""
 
-    def __init__(self, containerd: Containerd) -> None:
+    def __init__(self, containerd: Containerd, soci_root: SociRoot | None = None) -> None:
         self.tracker = Tracker()
-        self._containerd = containerd
+        self.containerd = containerd
+        self._soci_root = soci_root
         self._has_polled = False
         self._broken = False
         self._rests = 0
@@ -37,7 +39,7 @@ class Poller:
 
     async def poll(self, now: float) -> None:
         """Poll once: one call if the node is idle; otherwise two, one for each pull, and one for each new document."""
-        containerd, tracker = self._containerd, self.tracker
+        containerd, tracker = self.containerd, self.tracker
         # The channel may have reconnected before this poll; the socket is then a new one.
         is_same = containerd.connected and containerd.since == tracker.containerd_since
         self._broken |= self._has_polled and not is_same
@@ -62,7 +64,8 @@ class Poller:
             tracker.containerd_since, self._broken = containerd.since, False
         ids = [lease.id for lease in leases if tracker.is_pull(lease)]
         if ids or ingests or not tracker.idle:
-            await self._follow(Observation(ingests, leases, await containerd.resources(ids)), now)
+            received = self._soci_root.received() if self._soci_root and tracker.served else None
+            await self._follow(Observation(ingests, leases, await containerd.resources(ids), received), now)
         self._has_polled = True
 
     async def _follow(self, seen: Observation, now: float) -> None:
@@ -95,7 +98,7 @@ class Poller:
         return unanswered
 
     async def _request(self, question: Question) -> object:
-        containerd = self._containerd
+        containerd = self.containerd
         match question:
             case BlobQuestion(digest):
                 return await containerd.blob(digest)

@@ -11,6 +11,7 @@ from pulltrace.agent.poller import Poller
 from pulltrace.agent.pressure import Pressure
 from pulltrace.agent.reporter import Reporter
 from pulltrace.agent.resolver import ThreadPerLookup
+from pulltrace.agent.soci_root import SociRoot
 from pulltrace.logs import fields
 from pulltrace.settings import AgentSettings
 from pulltrace.wire import PullPhase, PullState
@@ -42,17 +43,19 @@ async def watch(
     socket = settings.containerd_socket or find_socket()
     if socket is None:
         raise AgentError(f"no containerd socket at {', '.join(SOCKETS)}: set PULLTRACE_CONTAINERD_SOCKET")
-    async with Containerd(socket) as containerd, Reporter(settings) as reporter, asyncio.TaskGroup() as tasks:
+    connection = Containerd(socket, settings.containerd_namespace)
+    async with connection as containerd, Reporter(settings) as reporter, asyncio.TaskGroup() as tasks:
         _log.info("agent started", extra=fields(node=settings.node_name, socket=socket, server=settings.server_url))
         if settings.server_url:
             tasks.create_task(reporter.run())
-        tasks.create_task(_watch(containerd, reporter, settings.report_interval, silence_limit, alive))
+        poller = Poller(containerd, SociRoot(settings.soci_root) if settings.soci_root else None)
+        tasks.create_task(_watch(poller, reporter, settings.report_interval, silence_limit, alive))
 
 
 async def _watch(
-    containerd: Containerd, reporter: Reporter, interval: float, silence_limit: float, alive: Callable[[], None]
+    poller: Poller, reporter: Reporter, interval: float, silence_limit: float, alive: Callable[[], None]
 ) -> None:
-    poller, pull_log, pressure = Poller(containerd), PullLog(), Pressure()
+    containerd, pull_log, pressure = poller.containerd, PullLog(), Pressure()
     responded_at = time.monotonic()
     silent = False
     gc.freeze()

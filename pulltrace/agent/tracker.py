@@ -51,6 +51,7 @@ class Tracker:
         self._short = ShortPulls()
         self._changes: list[Change] = []
         self._changes_since = 0.0
+        self._received: dict[str, int] | None = None
         self._unpacking: frozenset[str] = frozenset()  # chain ids that some live pull is unpacking
         self._unpacked: frozenset[str] = frozenset()  # chain ids that some live pull holds unpacked
         self._started = False
@@ -59,6 +60,11 @@ class Tracker:
     def idle(self) -> bool:
         """Return whether a poll was done, and nothing is being pulled or left over from a pull."""
         return self._started and not (self._pulls or self._loose or self._dead or self._changes)
+
+    @property
+    def served(self) -> bool:
+        """Return whether a snapshotter is fetching the layers of some pull."""
+        return any(pull.served for pull in self._pulls.values())
 
     def is_pull(self, lease: Lease) -> bool:
         """Return whether the lease may be a pull's, so that its resources should be requested."""
@@ -98,6 +104,7 @@ class Tracker:
 
     def observe(self, seen: Observation, now: float) -> set[Question]:
         """Take one poll. Return the questions that are open; call again when they have been answered."""
+        self._received = seen.received
         seen = self._with_loose_ingests(seen, now)
         leases = {lease.id: lease for lease in seen.leases if self.is_pull(lease) or lease.id.startswith(FETCH)}
         self._dead &= {lease.id for lease in seen.leases}
@@ -170,7 +177,7 @@ class Tracker:
         extra = {
             lease.id: Resources(ingests=frozenset({ingest.ref})) for lease, ingest in zip(leases, moving, strict=True)
         }
-        return Observation(seen.ingests, seen.leases + leases, seen.resources | extra)
+        return Observation(seen.ingests, seen.leases + leases, seen.resources | extra, seen.received)
 
     def _take_resources(self, lease: Lease, resources: Resources, now: float) -> None:
         pull = self._pulls.get(lease.id)
@@ -208,8 +215,7 @@ class Tracker:
                 self._see_ingest(pull, progress, ingest, owner, now)
             self._see_evidence(pull, progress, now, live=True)
             if pull.served and not ingest and BlobQuestion(digest) in pull.checked and progress.is_missing:
-                self._owners.setdefault(digest, pull.lease.id)
-                progress.see_snapshotter(self._owner_of(digest, pull), now)
+                self._see_snapshotter(pull, progress, now)
             questions.update(self._open_questions(pull, progress, ingest))
         return questions
 
@@ -248,6 +254,18 @@ class Tracker:
             pull.moved_at = max(pull.moved_at, ingest.updated_at)
             pull.inherited &= not 0 < before < progress.downloaded
 
+    def _see_snapshotter(self, pull: Pull, progress: Progress, now: float) -> None:
+        """Record what is known about a layer that the snapshotter fetches, for the first pull that needs it."""
+        digest = progress.layer.digest
+        self._owners.setdefault(digest, pull.lease.id)
+        owner = self._owner_of(digest, pull)
+        if self._received is None:
+            progress.see_snapshotter(owner, now)
+        elif digest in self._received:
+            if self._received[digest] > progress.downloaded:
+                pull.moved_at = now
+            progress.see_file(self._received[digest], owner, now)
+
     def _is_alone(self, pull: Pull) -> bool:
         """Return whether no other pull fetches or unpacks a layer of this one."""
         chains = [chain for progress in pull.layers.values() for chain in progress.layer.chain_ids]
@@ -269,7 +287,8 @@ class Tracker:
                 progress.committed_in = pull.polls
             absence = self.serving.absence(pull, progress, live=live)
             owner = self._owner_of(layer.digest, pull)
-            progress.see_snapshots([item for item in snapshots if item], pull.lease, owner, absence)
+            visible = self._received is not None
+            progress.see_snapshots([item for item in snapshots if item], pull.lease, owner, absence, visible=visible)
         elif not self._unpacking.isdisjoint(layer.chain_ids):
             progress.see_unpacking(now)
 

@@ -61,7 +61,7 @@ async def serve(
         ports = http.getsockname()[1], metrics.getsockname()[1]
         refused = hub.metrics.refused
         share = FairShare(min(limits.connections, _raise_file_limit()), limits.connections_per_address)
-        app = create_app(hub, authenticator, source.not_ready)
+        app = create_app(hub, authenticator, source.not_ready, settings.cors_origin)
         main = _Server(app, Listener(limits, share, refused), certificate)
         share = FairShare(limits.metrics_connections, limits.metrics_connections_per_address)
         side = _Server(create_metrics_app(hub), Listener(limits, share, refused))

@@ -20,8 +20,8 @@ VERSIONS = [CONTAINERD_1, CONTAINERD_2]
 class Observed:
     """A node, an agent and a server that advance together. ``every`` is the interval of the polls."""
 
-    def __init__(self, node, every=1.0):
-        self.watched, self.server, self.every = Watched(node), World(), every
+    def __init__(self, node, every=1.0, *, sees_files=False):
+        self.watched, self.server, self.every = Watched(node, sees_files=sees_files), World(), every
         self.rows = []
         self.reported_at = 0.0
         self.watched.poll()
@@ -34,7 +34,7 @@ class Observed:
 
     def report(self):
         """Send what an agent would send, at most one report each second."""
-        if self.watched.node.now < self.reported_at + 1.0:
+        if self.watched.node.now < self.reported_at + 0.95:
             return
         self.reported_at = self.watched.node.now
         ended = self.watched.ended.copy()
@@ -149,6 +149,31 @@ def test_an_agent_that_starts_in_the_middle_shows_the_pull_as_running(observe, p
     row = observed.finish()
     assert (row.downloaded_bytes, row.cached_bytes) == (image.size, 0)
     assert observed.server.metric("pulls_total", registry="registry.test", result="failed") == 0
+
+
+@pytest.mark.parametrize("mode", FETCHING)
+def test_with_the_snapshotters_files_every_byte_is_counted_as_it_arrives(start_simulated, push, mode):
+    observed = Observed(start_simulated(CONTAINERD_1, snapshotter="soci", mode=mode), sees_files=True)
+    node = observed.watched.node
+    ref, image = push("app:1", ("base", 100), ("middle", 300), ("top", 1500))
+    pull = node.pull(ref)
+    files = node.store.snapshotter.files
+    arrived = {}
+    shares = []
+    while not pull.state:
+        observed.step()
+        arrived |= {digest: max(size, arrived.get(digest, 0)) for digest, size in files.items()}
+        if pull.state is None and len(arrived) == 3:
+            (row,) = observed.server.shown
+            shares.append((row.percent, 100 * sum(arrived.values()) / image.size))
+            assert not row.stalled_since
+            assert row.percent_basis is PercentBasis.BYTES
+    assert len(shares) > 100
+    assert max(abs(shown - truth) for shown, truth in shares) <= 2
+    assert any(row.eta_seconds for row in observed.rows)
+    row = observed.finish()
+    assert (row.downloaded_bytes, row.cached_bytes, row.percent_basis) == (image.size, 0, PercentBasis.BYTES)
+    assert counted(observed, "bytes") == image.size
 
 
 def test_a_pull_by_the_snapshotter_is_never_given_up(observe, push):

@@ -27,8 +27,9 @@ SOURCE = "containerd.io/distribution.source."
 class Watched:
     """``poll`` looks at the node as it is now. ``refuses`` decides which questions get no response."""
 
-    def __init__(self, node: VirtualContainerd, *, tracker: Tracker | None = None) -> None:
+    def __init__(self, node: VirtualContainerd, *, tracker: Tracker | None = None, sees_files: bool = False) -> None:
         self.node = node
+        self.sees_files = sees_files
         self.tracker = tracker or Tracker()
         self._introduce()
         self.live: list[PullState] = []
@@ -51,6 +52,7 @@ class Watched:
             ],
             leases,
             {item.id: resources_of(store.leases[item.id].resources) for item in leases if self.tracker.is_pull(item)},
+            {digest: int(size) for digest, size in store.snapshotter.files.items()} if self.sees_files else None,
         )
 
     def poll(self) -> None:

@@ -119,6 +119,23 @@ CASES: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
         },
     ),
     (
+        "agent.soci.root",
+        "/var/lib/soci-snapshotter-grpc",
+        {},
+        {
+            f"{AGENT_BOX}.env.[PULLTRACE_SOCI_ROOT].value": "/run/pulltrace/soci",
+            f"{AGENT_BOX}.volumeMounts.[soci]": {
+                "name": "soci",
+                "mountPath": "/run/pulltrace/soci",
+                "readOnly": True,
+            },
+            f"{AGENT_POD}.volumes.[soci].hostPath": {
+                "path": "/var/lib/soci-snapshotter-grpc",
+                "type": "DirectoryOrCreate",
+            },
+        },
+    ),
+    (
         "agent.auth.mode",
         "none",
         {},
@@ -311,6 +328,7 @@ CASES: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
     ("config.reportInterval", "500ms", {}, {f"{AGENT_BOX}.env.[PULLTRACE_REPORT_INTERVAL].value": "500ms"}),
     ("config.heartbeatInterval", "5s", {}, {f"{AGENT_BOX}.env.[PULLTRACE_HEARTBEAT_INTERVAL].value": "5s"}),
     ("config.stallTimeout", "1m", {}, {f"{SERVER_BOX}.env.[PULLTRACE_STALL_TIMEOUT].value": "1m"}),
+    ("config.corsOrigin", "https://a.org", {}, {f"{SERVER_BOX}.env.[PULLTRACE_CORS_ORIGIN].value": "https://a.org"}),
     ("ingress.enabled", True, {"ingress.hosts": HOSTS}, {"Ingress/pulltrace#kind": "Ingress"}),
     ("ingress.className", "nginx", INGRESS, {"Ingress/pulltrace#spec.ingressClassName": "nginx"}),
     ("ingress.annotations", {"a": "b"}, INGRESS, {"Ingress/pulltrace#metadata.annotations": {"a": "b"}}),

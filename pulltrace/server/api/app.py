@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -31,14 +33,22 @@ SECURITY_HEADERS = {
 """The headers of every response. uvicorn adds them, also to errors of its own."""
 
 
-def create_app(hub: Hub, authenticator: Authenticator, not_ready: Callable[[], str | None]) -> Starlette:
-    """Return the application of port 8080."""
+def create_app(
+    hub: Hub, authenticator: Authenticator, not_ready: Callable[[], str | None], cors_origin: str | None = None
+) -> Starlette:
+    """Return the application of port 8080. Pages of ``cors_origin`` may read it from a browser."""
     app = Starlette(
+        middleware=_cors(cors_origin) if cors_origin else [],
         routes=api_routes(hub, authenticator, not_ready) + web_routes(hub.limits),
         exception_handlers={QueryError: _bad_query, HTTPException: _http_error},
     )
     app.router.redirect_slashes = False
     return app
+
+
+def _cors(origin: str) -> list[Middleware]:
+    headers = ["If-None-Match", "Last-Event-ID"]
+    return [Middleware(CORSMiddleware, allow_origins=[origin], allow_headers=headers, expose_headers=["ETag"])]
 
 
 def create_metrics_app(hub: Hub) -> Starlette:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from pulltrace import __version__
+from pulltrace.server.api import examples
 from pulltrace.server.api.query import FILTERS
 from pulltrace.wire import (
     AgentReport,
@@ -47,6 +48,27 @@ _PAGE: list[Json] = [
 ]
 _ETAG = {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}}
 
+_TAGS = {
+    "pulls": "Images that nodes pull",
+    "cluster": "Pods, images and nodes",
+    "agents": "Reports of agents",
+    "server": "The server itself",
+}
+_OPERATIONS = {
+    ("/api/v1/pulls", "get"): ("listPulls", "pulls"),
+    ("/api/v1/pulls/{id}", "get"): ("getPull", "pulls"),
+    ("/api/v1/events", "get"): ("watchPulls", "pulls"),
+    ("/api/v1/pods", "get"): ("listPods", "cluster"),
+    ("/api/v1/images", "get"): ("listImages", "cluster"),
+    ("/api/v1/nodes", "get"): ("listNodes", "cluster"),
+    ("/api/v1/report", "post"): ("postReport", "agents"),
+    ("/api/v1/openapi.json", "get"): ("getOpenapi", "server"),
+    ("/healthz", "get"): ("getHealth", "server"),
+    ("/readyz", "get"): ("getReadiness", "server"),
+}
+"""(path, method) → the operation's id, by which generated clients name their functions, and its tag."""
+_EXAMPLES = {"/api/v1/pulls": examples.PULLS, "/api/v1/pulls/{id}": examples.PULL, "/api/v1/events": examples.EVENT}
+
 
 @cache
 def document() -> bytes:
@@ -64,13 +86,25 @@ def document() -> bytes:
                 "description": "The image pulls of all nodes of a Kubernetes cluster. Reading needs no authentication.",
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
-            "paths": _paths(model),
+            "servers": [{"url": "/", "description": "The server that this document is from"}],
+            "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
+            "paths": _named(_paths(model)),
             "components": {
                 "schemas": components,
                 "securitySchemes": {"agent": {"type": "http", "scheme": "bearer"}},
             },
         }
     )
+
+
+def _named(paths: Json) -> Json:
+    """Add to each operation its id and its tag, and to some responses an example."""
+    for (path, method), (operation, tag) in _OPERATIONS.items():
+        paths[path][method] |= {"operationId": operation, "tags": [tag]}
+    for path, example in _EXAMPLES.items():
+        [content] = paths[path]["get"]["responses"]["200"]["content"].values()
+        content["example"] = msgspec.to_builtins(example)
+    return paths
 
 
 def _paths(model: dict[Any, Json]) -> Json:
@@ -123,7 +157,7 @@ def _get(summary: str, schema: Json, parameters: list[Json], *, missing: bool = 
 
 def _stream(model: dict[Any, Json], parameters: list[Json]) -> Json:
     resume = {"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}}
-    line = {"oneOf": [model[PullEvent], model[PullRemovedEvent]]}
+    line = {"anyOf": [model[PullEvent], model[PullRemovedEvent]]}
     return {
         "summary": "All pulls, then each change, as server-sent events; the schema is that of a data line",
         "parameters": [*parameters, resume],

@@ -36,6 +36,34 @@ def test_every_route_stands_in_it_with_its_method_and_no_other() -> None:
     assert described == {(path, method) for path, method in known if method != "head"}
 
 
+def test_every_operation_has_a_unique_id_and_a_tag_that_is_described() -> None:
+    operations = [operation for item in DOCUMENT["paths"].values() for operation in item.values()]
+    names = [operation["operationId"] for operation in operations]
+    assert len(set(names)) == len(names)
+    assert {tag for operation in operations for tag in operation["tags"]} == {tag["name"] for tag in DOCUMENT["tags"]}
+    assert DOCUMENT["servers"] == [{"url": "/", "description": "The server that this document is from"}]
+
+
+def test_every_example_fits_its_schema() -> None:
+    found = [
+        (path, content)
+        for path, item in DOCUMENT["paths"].items()
+        for content in item.get("get", {}).get("responses", {}).get("200", {}).get("content", {}).values()
+        if "example" in content
+    ]
+    assert {path for path, _ in found} >= {"/api/v1/pulls", "/api/v1/pulls/{id}", "/api/v1/events"}
+    for _, content in found:
+        schema = content["schema"] | {"components": DOCUMENT["components"]}
+        jsonschema.Draft202012Validator(schema).validate(content["example"])
+
+
+def test_the_page_of_the_api_shows_the_example_of_a_pull() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "api.md").read_text()
+    shown = page.partition("### Example\n")[2].partition("```json\n")[2].partition("```")[0]
+    path = DOCUMENT["paths"]["/api/v1/pulls/{id}"]["get"]
+    assert json.loads(shown) == path["responses"]["200"]["content"]["application/json"]["example"]
+
+
 @pytest.mark.parametrize("path", EXAMPLES)
 def test_golden_answers_fit(path: str) -> None:
     schema = DOCUMENT["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]

@@ -1,0 +1,72 @@
+"""Read how many bytes SOCI's parallel mode has written of each layer, from its root directory.
+
+The daemon downloads each layer into ``ROOT/unpack/<id>/<digest>``. It sets the size of that file at the start, so the
+allocated blocks count, not the size. The layout is private to SOCI: what differs from it is reported once and ignored.
+"""
+
+import logging
+import os
+import re
+from itertools import islice
+
+from pulltrace.logs import fields
+
+MAX_LAYERS = 1024
+"""Layers that are examined at a time."""
+
+_MAX_ENTRIES = 8  # of one layer's directory, which has two
+
+_BLOCK = 512  # bytes; the unit of st_blocks
+_LAYER = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
+_UNPACKED = "fs"  # the tree into which a layer is being unpacked
+
+_log = logging.getLogger(__name__)
+
+
+class SociRoot:
+    """SOCI's root directory, mounted read-only."""
+
+    def __init__(self, root: str) -> None:
+        self._folder = f"{root}/unpack"
+        self._warned = False
+
+    def received(self) -> dict[str, int] | None:
+        """Return the bytes on disk of each layer that is being fetched; None if they cannot be determined."""
+        try:
+            return self._read()
+        except (OSError, _LayoutError) as error:
+            if not self._warned:
+                self._warned = True
+                _log.warning("SOCI's root directory is not usable", extra=fields(folder=self._folder, error=error))
+            return None
+
+    def _read(self) -> dict[str, int]:
+        received: dict[str, int] = {}
+        with os.scandir(self._folder) as layers:
+            for layer in islice(layers, MAX_LAYERS):
+                for digest, size in _files(layer).items():
+                    received[digest] = max(size, received.get(digest, 0))
+        return received
+
+
+class _LayoutError(Exception):
+    """A directory is not laid out as expected."""
+
+
+def _files(layer: "os.DirEntry[str]") -> dict[str, int]:
+    """Return the bytes on disk of the layer in one directory, which may disappear at any time."""
+    if not layer.is_dir(follow_symlinks=False):
+        raise _LayoutError(f"{layer.name} is not a directory")
+    found: dict[str, int] = {}
+    try:
+        with os.scandir(layer.path) as entries:
+            for entry in islice(entries, _MAX_ENTRIES):
+                name = _LAYER.fullmatch(entry.name)
+                if name and entry.is_file(follow_symlinks=False):
+                    stat = entry.stat(follow_symlinks=False)
+                    found[f"sha256:{name[1]}"] = min(stat.st_blocks * _BLOCK, stat.st_size)
+                elif entry.name != _UNPACKED:
+                    raise _LayoutError(f"{layer.name}/{entry.name} is unknown")
+    except FileNotFoundError:
+        pass  # the layer is unpacked
+    return found

@@ -1,0 +1,72 @@
+"""Test that SOCI's root directory is read within bounds, and only if it looks as expected."""
+
+import logging
+import os
+
+import pytest
+
+from pulltrace.agent import soci_root
+from pulltrace.agent.soci_root import SociRoot
+
+DIGEST = "sha256:" + "a" * 64
+MIB = 1 << 20
+
+
+@pytest.fixture
+def layer(tmp_path):
+    """A factory: a layer's directory with so many of its bytes written."""
+
+    def layer(written, size=8 * MIB, name=DIGEST, folder="x1y2"):
+        (tmp_path / "unpack" / folder / "fs").mkdir(parents=True)
+        path = tmp_path / "unpack" / folder / name
+        with path.open("wb") as file:
+            file.truncate(size)
+            file.write(os.urandom(written))
+            os.fsync(file.fileno())
+        return path
+
+    return layer
+
+
+def test_allocated_blocks_count_and_not_the_size(tmp_path, layer):
+    layer(3 * MIB)
+    (received,) = SociRoot(str(tmp_path)).received().values()
+    assert 3 * MIB <= received < 3 * MIB + 64 * 1024
+
+
+def test_a_complete_layer_has_exactly_its_size(tmp_path, layer):
+    layer(5_000_001, size=5_000_001)
+    assert SociRoot(str(tmp_path)).received() == {DIGEST: 5_000_001}
+
+
+def test_a_name_without_the_algorithm_is_a_digest_too(tmp_path, layer):
+    layer(MIB, size=MIB, name="a" * 64)
+    assert SociRoot(str(tmp_path)).received() == {DIGEST: MIB}
+
+
+def test_no_layer_is_being_fetched(tmp_path):
+    (tmp_path / "unpack").mkdir()
+    assert SociRoot(str(tmp_path)).received() == {}
+
+
+@pytest.mark.parametrize("kind", ["missing", "file", "unknown name", "symbolic link"])
+def test_an_unexpected_layout_is_reported_once_and_not_read(tmp_path, layer, kind, caplog):
+    if kind == "file":
+        (tmp_path / "unpack").mkdir()
+        (tmp_path / "unpack" / "x").write_text("")
+    elif kind == "unknown name":
+        layer(MIB, name="snapshot.db")
+    elif kind == "symbolic link":
+        (tmp_path / "unpack" / "x").mkdir(parents=True)
+        (tmp_path / "unpack" / "x" / DIGEST).symlink_to("/etc/hostname")
+    root = SociRoot(str(tmp_path))
+    with caplog.at_level(logging.WARNING):
+        assert [root.received() for _ in range(3)] == [None] * 3
+    assert [record.message for record in caplog.records] == ["SOCI's root directory is not usable"]
+
+
+def test_only_so_many_layers_are_examined(tmp_path, layer, monkeypatch):
+    monkeypatch.setattr(soci_root, "MAX_LAYERS", 3)
+    for number in range(9):
+        layer(1, name=f"sha256:{number:064x}", folder=str(number))
+    assert len(SociRoot(str(tmp_path)).received()) == 3

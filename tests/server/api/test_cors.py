@@ -1,0 +1,38 @@
+"""Which pages of another origin a browser may let read the API."""
+
+from tests.server.conftest import Serve
+
+ALLOWED = "https://backstage.example.org"
+OTHER = "https://evil.example.org"
+
+
+async def test_by_default_no_other_origin_may_read(server: Serve) -> None:
+    served = await server()
+    response = await served.get("/api/v1/pulls", Origin=ALLOWED)
+    assert response.status == 200
+    assert not [name for name in response.headers if name.lower().startswith("access-control")]
+
+
+async def test_one_origin_may_read_lists_and_the_stream_and_no_other(server: Serve) -> None:
+    served = await server(CORS_ORIGIN=ALLOWED)
+    response = await served.get("/api/v1/pulls", Origin=ALLOWED)
+    assert response.headers["Access-Control-Allow-Origin"] == ALLOWED
+    assert response.headers["Access-Control-Expose-Headers"] == "ETag"
+    assert "Access-Control-Allow-Origin" not in (await served.get("/api/v1/pulls", Origin=OTHER)).headers
+    async with served.client.get(f"{served.url}/api/v1/events", headers={"Origin": ALLOWED}) as stream:
+        assert stream.headers["Access-Control-Allow-Origin"] == ALLOWED
+        assert (await stream.content.readline()).strip()
+
+
+async def test_a_browser_learns_in_advance_what_the_origin_may_send(server: Serve) -> None:
+    served = await server(CORS_ORIGIN=ALLOWED)
+    asked = {
+        "Origin": ALLOWED,
+        "Access-Control-Request-Method": "GET",
+        "Access-Control-Request-Headers": "If-None-Match",
+    }
+    async with served.client.options(f"{served.url}/api/v1/pulls", headers=asked) as response:
+        assert response.status == 200
+    posting = {"Origin": ALLOWED, "Access-Control-Request-Method": "POST"}
+    async with served.client.options(f"{served.url}/api/v1/report", headers=posting) as response:
+        assert response.status == 400
