@@ -41,6 +41,7 @@ FOREIGN = [
     ("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors"),
     ("monitoring.coreos.com", "v1", "PrometheusRule", "prometheusrules"),
     ("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
+    ("grafana.integreatly.org", "v1beta1", "GrafanaDashboard", "grafanadashboards"),
     ("autoscaling.k8s.io", "v1", "VerticalPodAutoscaler", "verticalpodautoscalers"),
 ]
 

@@ -78,7 +78,7 @@ def test_every_object_has_its_namespace_and_the_common_labels(preset: Path) -> N
         assert labels["app.kubernetes.io/instance"] == "release"
         assert labels["app.kubernetes.io/managed-by"] == "Helm"
         if document["kind"] not in ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"):
-            assert document["metadata"]["namespace"] == ("grafana" if "dashboard" in key else expected)
+            assert document["metadata"]["namespace"] == ("grafana" if "dashboard" in key.lower() else expected)
 
 
 def test_selectors_and_names_equal_those_of_chart_0_1_0_so_that_it_can_be_upgraded() -> None:

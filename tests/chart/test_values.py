@@ -43,6 +43,7 @@ RELABEL = [{"action": "labeldrop", "regex": "pod"}]
 MONITOR = {"metrics.serviceMonitor.enabled": True}
 RULE = {"metrics.prometheusRule.enabled": True}
 DASHBOARD = {"metrics.dashboard.enabled": True}
+OPERATOR = {**DASHBOARD, "metrics.dashboard.grafanaOperator.enabled": True}
 INGRESS = {"ingress.enabled": True, "ingress.hosts": HOSTS}
 ROUTE = {"httpRoute.enabled": True, "httpRoute.parentRefs": GATEWAY}
 POLICY = {"networkPolicy.enabled": True}
@@ -506,6 +507,18 @@ def of_a_half(half: str, kind: str) -> list[tuple[str, Any, dict[str, Any], dict
             scaled,
             {f"{policy}.controlledResources": ["memory"]},
         ),
+        (
+            f"{half}.verticalPodAutoscaler.controlledValues",
+            "RequestsOnly",
+            scaled,
+            {f"{policy}.controlledValues": "RequestsOnly"},
+        ),
+        (
+            f"{half}.verticalPodAutoscaler.recommenders",
+            [{"name": "m"}],
+            scaled,
+            {f"{vpa}.recommenders": [{"name": "m"}]},
+        ),
         (f"{half}.verticalPodAutoscaler.minAllowed", {"cpu": "5m"}, scaled, {f"{policy}.minAllowed": {"cpu": "5m"}}),
         (f"{half}.verticalPodAutoscaler.maxAllowed", {"cpu": "1"}, scaled, {f"{policy}.maxAllowed": {"cpu": "1"}}),
     ]
@@ -539,6 +552,50 @@ CASES += [
         {f"{kind}/pulltrace-{name}": None for kind in ROLES for name in ("pod-reader", "token-reviewer")},
     ),
     ("agent.livenessProbe", {"exec": {"command": ["true"]}}, {}, {f"{AGENT_BOX}.livenessProbe.exec.command": ["true"]}),
+    (
+        "rbac.extraRules",
+        [{"apiGroups": ["a.org"], "resources": ["b"], "verbs": ["get"]}],
+        {},
+        {
+            "ClusterRole/pulltrace-server-extra#rules.0.verbs": ["get"],
+            "ClusterRoleBinding/pulltrace-server-extra#subjects.0.name": "pulltrace-server",
+        },
+    ),
+    ("server.hostUsers", False, {}, {f"{SERVER_POD}.hostUsers": False}),
+    ("server.service.clusterIP", "10.96.0.9", {}, {f"{SERVICE}#spec.clusterIP": "10.96.0.9"}),
+    ("server.service.internalTrafficPolicy", "Local", {}, {f"{SERVICE}#spec.internalTrafficPolicy": "Local"}),
+    (
+        "networkPolicy.metricsPort",
+        8443,
+        {**POLICY, "networkPolicy.allowMetricsScrape": True},
+        {"NetworkPolicy/pulltrace-server#spec.ingress.1.ports.0.port": 8443},
+    ),
+    ("metrics.serviceMonitor.extraEndpoint", {"proxyUrl": "http://a"}, MONITOR, {f"{ENDPOINT}.proxyUrl": "http://a"}),
+    ("metrics.serviceMonitor.extraSpec", {"labelLimit": 30}, MONITOR, {f"{SERVICE_MONITOR}#spec.labelLimit": 30}),
+    (
+        "metrics.dashboard.grafanaOperator.enabled",
+        True,
+        DASHBOARD,
+        {"GrafanaDashboard/pulltrace#spec.configMapRef.name": "pulltrace-dashboard"},
+    ),
+    (
+        "metrics.dashboard.grafanaOperator.matchLabels",
+        {"a": "b"},
+        OPERATOR,
+        {"GrafanaDashboard/pulltrace#spec.instanceSelector.matchLabels": {"a": "b"}},
+    ),
+    (
+        "metrics.dashboard.grafanaOperator.folder",
+        "Nodes",
+        OPERATOR,
+        {"GrafanaDashboard/pulltrace#spec.folder": "Nodes"},
+    ),
+    (
+        "metrics.dashboard.grafanaOperator.allowCrossNamespaceImport",
+        False,
+        OPERATOR,
+        {"GrafanaDashboard/pulltrace#spec.allowCrossNamespaceImport": False},
+    ),
     ("agent.hostNetwork", True, {}, {f"{AGENT_POD}.hostNetwork": True}),
     ("server.service.labels", {"a": "b"}, {}, {f"{SERVICE}#metadata.labels.a": "b"}),
     ("server.service.nodePort", 30080, NODE_PORTS, {f"{SERVICE}#spec.ports.[http].nodePort": 30080}),
