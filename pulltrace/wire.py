@@ -49,9 +49,12 @@ Text = Annotated[str, Meta(max_length=4096)]
 Time = Annotated[datetime, Meta(tz=True)]
 
 
+_LAST_SECOND = 253402300799.0  # the year 9999 ends
+
+
 def to_time(seconds: float) -> datetime:
     """Convert Unix seconds, used inside both halves, to the wire's UTC datetime, rounded to milliseconds."""
-    return datetime.fromtimestamp(round(seconds, 3), UTC)
+    return datetime.fromtimestamp(round(min(max(seconds, 0.0), _LAST_SECOND), 3), UTC)
 
 
 class LayerPhase(StrEnum):
@@ -71,6 +74,7 @@ class PullPhase(StrEnum):
     """The state of one pull on a node, in the usual order."""
 
     QUEUED = "queued"
+    UNOBSERVED = "unobserved"
     RESOLVING = "resolving"
     DOWNLOADING = "downloading"
     EXTRACTING = "extracting"
@@ -138,6 +142,7 @@ class NodeState(StrEnum):
     REPORTING = "reporting"
     LATE = "late"
     LOST = "lost"
+    CONFLICT = "conflict"
 
 
 class _Wire(Struct, rename="camel", frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -295,6 +300,9 @@ class PullStatus(_Wire, frozen=True):
     ``attempt``. ``percent_basis`` is ``layers`` if bytes are known only for complete layers. ``eta_seconds`` is the
     time until the image is ready, including unpacking; it is absent if there is no basis for an estimate.
     ``ref_guessed`` means that the tag in ``image_ref`` is a guess. ``next_retry_at`` is always an estimate.
+    ``pods`` are the containers that wait now, ``waited`` those that waited earlier. ``eta_missing`` states why a
+    running pull has no estimate. The status ``unobserved`` means that the kubelet requested the image on a node whose
+    agent does not report.
     ``usual_seconds`` is the median duration of earlier pulls like this one; ``slower_than_usual`` is the factor by
     which this one exceeds it, if it does. ``via`` are the mirrors that the node tries before ``registry``, in this
     order.
@@ -336,6 +344,8 @@ class PullStatus(_Wire, frozen=True):
     usual_seconds: float | None = None
     slower_than_usual: float | None = None
     via: list[str] | None = None
+    waited: list[PodCorrelation] | None = None
+    eta_missing: str | None = None
     remote_bytes: int = 0
     percent_basis: PercentBasis = PercentBasis.BYTES
 
@@ -393,6 +403,7 @@ class NodeStatus(_Wire, frozen=True):
     containerd_version: str = ""
     snapshotter: str = ""
     load: NodeLoad | None = None
+    problem: str | None = None
 
 
 class OwnerPulls(_Wire, frozen=True):
@@ -416,11 +427,20 @@ class RegistryStatus(_Wire, frozen=True):
     owners: list[OwnerPulls] | None = None
 
 
+class UnobservedNodes(_Wire, frozen=True):
+    """Nodes on which pods wait for images and whose agent does not report. ``names`` are at most one hundred."""
+
+    count: int
+    names: list[str]
+    reason: str
+
+
 class NodeList(_Wire, frozen=True):
     """Response of ``GET /api/v1/nodes``."""
 
     nodes: list[NodeStatus]
     registries: list[RegistryStatus]
+    unobserved: list[UnobservedNodes] | None = None
 
 
 class RegistryThroughput(_Wire, frozen=True):
@@ -444,6 +464,7 @@ class WaitState(StrEnum):
 
     WAITING = "waiting"
     QUEUED = "queued"
+    UNOBSERVED = "unobserved"
     RESOLVING = "resolving"
     DOWNLOADING = "downloading"
     EXTRACTING = "extracting"
@@ -542,6 +563,7 @@ class RolloutNodes(_Wire, frozen=True):
     pulling: int
     queued: int
     failed: int
+    unobserved: int = 0
 
 
 class ImageRollout(_Wire, frozen=True):

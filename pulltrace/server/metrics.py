@@ -168,16 +168,17 @@ class Metrics:
         self._bound_seconds.labels(factor.value).inc(seconds)
 
     def ended(self, pull: PullStatus) -> None:
-        """An attempt ended, well or not."""
+        """Count an attempt that ended. A cancelled one is no error."""
         host = self._host(pull.registry)
-        result = pull.status.value
+        canceled = pull.status is PullPhase.FAILED and pull.error_reason is ErrorReason.CANCELED
+        result = "canceled" if canceled else pull.status.value
         self._total.labels(host, result).inc()
         if pull.completed_at:
             seconds = (pull.completed_at - pull.started_at).total_seconds()
             self._duration.labels(host, result).observe(seconds)
             if pull.usual_seconds and pull.status is PullPhase.COMPLETED:
                 self._usual.labels(host).observe(seconds / pull.usual_seconds)
-        if pull.status is PullPhase.FAILED:
+        if pull.status is PullPhase.FAILED and not canceled:
             self._errors.labels(host, (pull.error_reason or ErrorReason.UNKNOWN).value).inc()
         self._cached.labels(host).inc(pull.cached_bytes)
         if pull.remote_bytes:
@@ -241,6 +242,10 @@ class _State(Collector):
         yield slow
         connected = sum(state is not NodeState.LOST for _, state, _ in now.nodes)
         yield GaugeMetricFamily("pulltrace_agents_connected", "Agents that are heard.", value=connected)
+        conflicts = sum(state is NodeState.CONFLICT for _, state, _ in now.nodes)
+        yield GaugeMetricFamily(
+            "pulltrace_agent_conflicts", "Node names with which two agents report.", value=conflicts
+        )
         last = GaugeMetricFamily(
             "pulltrace_agent_last_report_timestamp_seconds", "When a node's agent was last heard.", labels=["node"]
         )

@@ -52,7 +52,7 @@ class Query:
             return True
         return any(
             (not self.namespace or pod.namespace in self.namespace) and (not self.pod or pod.pod_name in self.pod)
-            for pod in pull.pods or ()
+            for pod in (*(pull.pods or ()), *(pull.waited or ()))
         )
 
     def has_image(self, reference: str, repository: str = "") -> bool:

@@ -85,11 +85,11 @@ class _Api:
         seen = hashlib.blake2b(digest_size=12)
         for node in nodes.nodes:
             seen.update(encoder.encode(node))
-        seen.update(encoder.encode(nodes.registries))
+        seen.update(encoder.encode([nodes.registries, nodes.unobserved]))
         tag = tag_of(request, seen.hexdigest())
         if is_known(request, tag):
             return not_modified(tag)
-        return self._list(request, "nodes", map(encoder.encode, nodes.nodes), tag, {"registries": nodes.registries})
+        return self._list(request, "nodes", map(encoder.encode, nodes.nodes), tag, _without(nodes, "nodes"))
 
     async def pods(self, request: Request) -> Response:
         selection = query.parse(request.query_params.multi_items())

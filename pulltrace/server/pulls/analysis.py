@@ -77,7 +77,7 @@ class Analysis:
     def ended(self, pull: PullStatus) -> None:
         """Count an attempt that has ended for the limits of its registry."""
         if pull.registry and pull.completed_at:
-            pod = next(iter(pull.pods or ()), None)
+            pod = next(iter((*(pull.pods or ()), *(pull.waited or ()))), None)
             owner = f"{pod.owner or pod.pod_name} in {pod.namespace}" if pod else NO_OWNER
             self.quota.record(pull.registry, owner, pull.completed_at.timestamp())
 

@@ -28,6 +28,12 @@ from pulltrace.wire import ErrorReason, PodCorrelation, PullPhase, PullStatus, t
 REPORT_DUE = 1.2
 """Seconds within which an agent reports the end of a pull. The kubelet's event of it is earlier, and has no bytes."""
 
+EXPLAINED_WITHIN = 5.0
+"""Seconds within which a kubelet reports why a pull failed."""
+
+MOST_WAITED = 50
+"""Containers that waited earlier and are still listed."""
+
 GIVEN_UP = "no pod waits for it any longer"
 
 
@@ -41,7 +47,9 @@ class Arrival:
     """The newest pull that an agent reported."""
     demand: ImageDemand | None = None
     pods: tuple[PodCorrelation, ...] = ()
-    """Containers that wait; of an arrival that ended, those that waited."""
+    """Containers that wait now."""
+    waited: tuple[PodCorrelation, ...] = ()
+    """Containers that waited earlier."""
     ahead: tuple[str, ...] = ()
     """The images that the node is pulling while this one is queued, the oldest pull first."""
     waited_behind: tuple[str, ...] = ()
@@ -50,6 +58,8 @@ class Arrival:
     """The newest attempt, as published."""
     status: PullStatus | None = None
     """As published last."""
+    _failed_at: float | None = None
+    """When an agent reported a failure of which the kubelet has reported nothing yet."""
     held: bool = False
     """An end is known, and will be published when the agent's report of it is due."""
     expires: bool = False
@@ -116,6 +126,7 @@ class Arrival:
         if name.is_full or not self.name.is_full or not name.is_same_image(self.name):
             self.name = name
         self.pull, pull.arrival_id = pull, self.id
+        self._failed_at = None
 
     def _next_number(self, pull: Pull) -> int:
         if self._has_ended:
@@ -146,27 +157,42 @@ class Arrival:
         if pull.started_at - WHOLE_SECONDS <= failure.at <= (pull.ended_at or 0.0) + REPORT_LATE:
             self._failure = failure
 
+    def note_pods(self, demand: ImageDemand | None) -> None:
+        """Note which containers wait now, and which no longer do."""
+        pods = demand.pods if demand else ()
+        waiting = {_container_of(pod) for pod in pods}
+        earlier = (*self.waited, *self.pods, *(demand.waited if demand else ()))
+        known = {_container_of(pod): structs.replace(pod, waiting_reason=None) for pod in earlier}
+        self.pods = pods
+        self.waited = tuple(pod for container, pod in known.items() if container not in waiting)[-MOST_WAITED:]
+
     def note_queue(self, ahead: tuple[str, ...]) -> None:
         """Note which images the node is pulling, if this one is queued."""
         queued = self.demand is not None and self.demand.pulling
         if queued and (self.pull is None or self.pull.ended_at is not None):
             self.ahead, self.waited_behind = ahead, ahead or self.waited_behind
 
-    def next_status(self, stall_timeout: float, analysis: Analysis, now: float, *, observed: bool) -> PullStatus | None:
-        """Return what has to be published, or None if nothing changed. ``observed`` if the node's agent reports."""
+    def next_status(
+        self, stall_timeout: float, analysis: Analysis, now: float, *, observed: bool, reporting: bool
+    ) -> PullStatus | None:
+        """Return what has to be published, or None if nothing changed.
+
+        ``observed`` unless the node has no agent, or its agent is lost; ``reporting`` if the agent reports in time.
+        """
         pull, demand = self.pull, self.demand
         live = pull is not None and pull.ended_at is None
         basis = (
             (pull, pull and pull.ended_at, pull and pull.reason),
-            (demand, self.name, self.status, self._failure, self.ahead),
+            (demand, self.name, self.status, self._failure, self.ahead, self.pods, self.waited, observed),
         )
         if not live and basis == self._basis:
             return None
         self._basis = basis
         if pull and demand and not self._failure and self._is_pull_newest:
             correct(pull, demand)
-        attempt = self.next_attempt(now, observed=observed)
-        status = attempt and self._render(attempt, stall_timeout, analysis, now)
+        attempt = self.next_attempt(now, reporting=reporting)
+        attempt = attempt and self._explained(attempt, now)
+        status = attempt and self._render(attempt, stall_timeout, analysis, now, observed=observed)
         if not attempt or not status:
             return None
         self.latest = attempt
@@ -177,13 +203,13 @@ class Arrival:
         self.status = status
         return status
 
-    def next_attempt(self, now: float, *, observed: bool) -> Attempt | None:
+    def next_attempt(self, now: float, *, reporting: bool) -> Attempt | None:
         """Decide what the newest attempt is now. None if nothing newer than ``latest`` is known."""
         self.held = False
         attempt = self._observed_attempt()
         if attempt is None and self.demand:
             attempt = self._requested_attempt(self.demand)
-            if attempt and observed and self._is_early(attempt, now):
+            if attempt and reporting and self._is_early(attempt, now):
                 self.held, self._basis = True, None
                 return None
         if attempt is None and self.demand is None:
@@ -243,6 +269,24 @@ class Arrival:
             self._arrived_at = now
         return now < self._arrived_at + REPORT_DUE
 
+    def _explained(self, attempt: Attempt, now: float) -> Attempt:
+        """Return a failure as cancelled if the kubelet, which requested the pull, does not report an error in time."""
+        pull = self.pull
+        if attempt.outcome is not PullPhase.FAILED or not pull or not attempt.observed or attempt.failure:
+            return attempt
+        if pull.presumed or pull.error or pull.reason is not ErrorReason.UNKNOWN or not (self.pods or self.waited):
+            return attempt
+        if self._failed_at is None:
+            self._failed_at = now
+        if now < self._failed_at + EXPLAINED_WITHIN:
+            self.held, self._basis = True, None
+            return attempt
+        who = f"{len(self.pods)} containers still wait" if self.pods else GIVEN_UP
+        message = f"cancelled at {pull.best_percent:g} %, without an error of the registry or the node; {who}"
+        return replace(
+            attempt, failure=Failure(ErrorReason.CANCELED, message, attempt.number, pull.ended_at or now, None)
+        )
+
     def _abandoned_attempt(self, now: float) -> Attempt | None:
         """Return the end of an attempt that the kubelet requested and whose pods were deleted before it began."""
         latest = self.latest
@@ -261,12 +305,15 @@ class Arrival:
             return demand.since > ended_at + WHOLE_SECONDS
         return demand.failure.at > ended_at + WHOLE_SECONDS + FIRST_BACK_OFF
 
-    def _render(self, attempt: Attempt, stall_timeout: float, analysis: Analysis, now: float) -> PullStatus | None:
+    def _render(
+        self, attempt: Attempt, stall_timeout: float, analysis: Analysis, now: float, *, observed: bool
+    ) -> PullStatus | None:
         if attempt.observed and self.pull and attempt.number == self._pull_number:
             context = self._context(attempt, self.waited_behind)
             return status_of(self.pull, context, stall_timeout, analysis, now)
         if self.demand:
-            return status_without_pull(self.demand, self._context(attempt, self.ahead), analysis, now)
+            context = self._context(attempt, self.ahead)
+            return status_without_pull(self.demand, context, analysis, now, observed=observed)
         return self.status and structs.replace(
             self.status,
             status=PullPhase.FAILED,
@@ -274,7 +321,9 @@ class Arrival:
             bytes_per_sec=0.0,
             eta_seconds=None,
             error=GIVEN_UP,
-            error_reason=ErrorReason.UNKNOWN,
+            error_reason=ErrorReason.CANCELED,
+            pods=None,
+            waited=list(self.waited) or None,
         )
 
     def _context(self, attempt: Attempt, ahead: tuple[str, ...]) -> ArrivalContext:
@@ -285,6 +334,7 @@ class Arrival:
             guessed=name.guessed,
             attempt=attempt.number,
             pods=self.pods,
+            waited=self.waited,
             registry=name.registry,
             repository=name.repository,
             error=failure.message if failure else None,
@@ -292,6 +342,10 @@ class Arrival:
             next_retry_at=failure.next_retry_at if failure else None,
             ahead=ahead,
         )
+
+
+def _container_of(pod: PodCorrelation) -> tuple[str, str, str, str]:
+    return pod.namespace, pod.pod_name, pod.container, pod.image
 
 
 def is_later(demand: ImageDemand, pull: Pull) -> bool:

@@ -18,7 +18,7 @@ from pulltrace.server.pulls.arrival import Arrival
 from pulltrace.server.pulls.image_names import Name, names_of
 from pulltrace.server.pulls.matching import Match, match
 from pulltrace.server.pulls.node import Pull
-from pulltrace.wire import PullPhase, PullStatus
+from pulltrace.wire import NodeState, PullPhase, PullStatus
 
 SETTLES_AFTER = 120.0
 """Seconds after a pull's end in which its arrival may still change: Kubernetes reports late who waited and why it
@@ -53,14 +53,20 @@ class Correlation:
         self._nodes: dict[str, _Open] = {}
 
     def join(
-        self, node: str, pulls: Iterable[Pull], demands: Sequence[ImageDemand], now: float, *, observed: bool = True
+        self,
+        node: str,
+        pulls: Iterable[Pull],
+        demands: Sequence[ImageDemand],
+        now: float,
+        *,
+        agent: NodeState | None = NodeState.REPORTING,
     ) -> list[Changed]:
         """Return what changed on one node since the last join, in the order in which it has to be published.
 
-        ``pulls`` are those that run and those that ended lately; ``observed`` if the node's agent reports.
+        ``pulls`` are those that run and those that ended lately; ``agent`` is the state of the node's agent, if any.
         """
         open_ = self._nodes.setdefault(node, _Open(node, self._context))
-        changed = list(open_.join(pulls, demands, now, observed=observed))
+        changed = list(open_.join(pulls, demands, now, agent=agent))
         held = any(arrival.held for arrival in open_.arrivals.values())
         (self.due.add if held else self.due.discard)(node)
         for at in open_.expiring:
@@ -103,27 +109,28 @@ class _Open:
         self._context = context
 
     def join(
-        self, pulls: Iterable[Pull], demands: Sequence[ImageDemand], now: float, *, observed: bool
+        self, pulls: Iterable[Pull], demands: Sequence[ImageDemand], now: float, *, agent: NodeState | None
     ) -> Iterator[Changed]:
         ordered = sorted((pull for pull in pulls if not pull.superseded), key=lambda pull: pull.started_at)
         names = names_of(ordered, demands)
         for pull in ordered:
-            yield from self._place_pull(pull, names[pull.key], now, observed=observed)
+            yield from self._place_pull(pull, names[pull.key], now, agent=agent)
         self._place_demands(demands, now)
         ahead = tuple(pull.state.repository or "another image" for pull in ordered if pull.ended_at is None)
         for arrival in list(self.arrivals.values()):
+            arrival.note_pods(arrival.demand)
             if arrival.pull is None and arrival.demand is None:
                 if not self._keeps(arrival, now):
                     yield from self._drop(arrival)
                 continue
             arrival.note_queue(ahead)
-            yield from self._publish(arrival, now, observed=observed)
+            yield from self._publish(arrival, now, agent=agent)
             if arrival.demand is None and _is_settled(arrival, now):
                 del self.arrivals[arrival.id]
                 if arrival.pull:
                     arrival.pull.settle()
 
-    def _place_pull(self, pull: Pull, name: Name, now: float, *, observed: bool) -> Iterator[Changed]:
+    def _place_pull(self, pull: Pull, name: Name, now: float, *, agent: NodeState | None) -> Iterator[Changed]:
         """Give a pull its arrival: the one it has, one that waits for it, or a new one; none while that is open."""
         own = self.arrivals.get(pull.arrival_id)
         if pull.arrival_id and (not own or own.pull is not pull):
@@ -137,7 +144,7 @@ class _Open:
             arrival for arrival in self.arrivals.values() if arrival is not own and name.is_same_image(arrival.name)
         ]
         for arrival in others:
-            yield from self._publish(arrival, now, observed=observed)  # how the attempt before it ended
+            yield from self._publish(arrival, now, agent=agent)  # how the attempt before it ended
         found, place = _best(others, own, pull, name)
         if not found and own:
             own.name = name  # it was found to be another image
@@ -178,7 +185,6 @@ class _Open:
                 found = Arrival(self._free_id(f"{demand.image} {began}"), Name.of(demand.image))
                 self.arrivals[found.id] = found
             found.demand = demand
-            found.pods = (*demand.pods, *demand.waited) or found.pods
             for arrival in of_image:
                 if demand.failure:
                     arrival.explain(demand.failure)
@@ -186,10 +192,10 @@ class _Open:
                 # The kubelet reports whole seconds: a pull that never queued may seem to have, for less than one.
                 found.pull.phases.setdefault(PullPhase.QUEUED, max(found.pull.started_at - demand.since, 0.0))
 
-    def _publish(self, arrival: Arrival, now: float, *, observed: bool) -> Iterator[Changed]:
-        while status := arrival.next_status(
-            self._context.stall_timeout, self._context.analysis, now, observed=observed
-        ):
+    def _publish(self, arrival: Arrival, now: float, *, agent: NodeState | None) -> Iterator[Changed]:
+        observed, reporting = agent not in (None, NodeState.LOST), agent in (NodeState.REPORTING, NodeState.CONFLICT)
+        timeout, analysis = self._context.stall_timeout, self._context.analysis
+        while status := arrival.next_status(timeout, analysis, now, observed=observed, reporting=reporting):
             yield Changed(arrival, status)
             if not status.status.ended:  # after an end another attempt may begin
                 return

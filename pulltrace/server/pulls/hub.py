@@ -36,11 +36,19 @@ from pulltrace.wire import (
     OwnerPulls,
     PullPhase,
     RegistryStatus,
+    UnobservedNodes,
     to_time,
 )
 
 TOP_OWNERS = 5
 """Owners that are published for each registry."""
+CONFLICT = "two agents report with this node name: two machines have the same name"
+
+MOST_NAMES = 100
+"""Unobserved nodes that are listed by name."""
+
+AGENTS_DUE = 15.0
+"""Seconds after the start of the server until which a node without a report may still have an agent."""
 SLOW_LATELY = 600.0
 """Seconds for which a node counts as slow after a slow pull has ended."""
 
@@ -111,6 +119,7 @@ class Hub:
         self.startup = Startup(clock())
         self._outcomes = Outcomes(metrics, self._analysis, waits=self._cluster is not None)
         self.throughput = Throughput(clock())
+        self._agents_due = clock() + AGENTS_DUE
         self._dirty: set[str] = set()
         self._woken_at = 0.0
         self._dropped = 0
@@ -125,8 +134,13 @@ class Hub:
         node = self._pulls.nodes.get(report.node_name)
         if node and 0 <= now - node.last_report < self.limits.report_interval:
             raise TooSoonError
+        before = node.state if node else None
         merged = self._pulls.merge(report, now)
         merged.node.last_report = now
+        if merged.node.state is not before:
+            self._dirty.add(merged.node.name)
+            if NodeState.CONFLICT in (merged.node.state, before):
+                _log.warning("node.%s", merged.node.state.value, extra=fields(node=report.node_name, why=CONFLICT))
         self.metrics.report()
         self._take(merged, now)
         if merged.ended:
@@ -153,6 +167,7 @@ class Hub:
         """Publish what changed since the last tick."""
         for merged in self._pulls.watch(now):
             self._log_node(merged.node)
+            self._dirty.add(merged.node.name)
             if merged.node.name not in self._pulls.nodes:
                 self._analysis.forget(merged.node.name)
             self._take(merged, now)
@@ -205,7 +220,22 @@ class Hub:
                 for host, (count, rate) in sorted(registries.items())
                 if host and (status := _registry_status(host, count, rate, quota.owners(host, now)))
             ],
+            unobserved=self._unobserved(now) or None,
         )
+
+    def _unobserved(self, now: float) -> list[UnobservedNodes]:
+        """Return the nodes on which pods wait for images and that no agent observes, by the reason."""
+        if self._cluster is None or now < self._agents_due:
+            return []
+        waiting = {pod.node for pod in self._cluster.waiting()}
+        silent = {name for name in waiting if name not in self._pulls.nodes}
+        lost = {name for name in waiting - silent if self._pulls.nodes[name].state is NodeState.LOST}
+        found = ((silent, "no agent has reported from it"), (lost, "its agent has stopped reporting"))
+        return [
+            UnobservedNodes(count=len(names), names=sorted(names)[:MOST_NAMES], reason=reason)
+            for names, reason in found
+            if names
+        ]
 
     def gauges(self) -> Gauges:
         """What a scrape shows of this moment."""
@@ -237,8 +267,8 @@ class Hub:
             node = self._pulls.nodes.get(name)
             pulls = node.lately(SETTLES_AFTER, now) if node else ()
             demands = self._cluster.demands(name) if self._cluster else ()
-            observed = node is not None and node.state is NodeState.REPORTING
-            changed = self._correlation.join(name, pulls, demands, now, observed=observed)
+            agent = node.state if node else NodeState.LATE if now < self._agents_due else None
+            changed = self._correlation.join(name, pulls, demands, now, agent=agent)
             self._dirty.discard(name)
             for arrival, status in changed:
                 if status is None:
@@ -248,7 +278,11 @@ class Hub:
                 self.startup.observe(status, arrival.pull)
                 if not arrival.history:
                     before = self.feed.get(arrival.id)
-                    complete = not observed or arrival.pull is not None or status.status is PullPhase.FAILED
+                    complete = (
+                        agent is not NodeState.REPORTING
+                        or arrival.pull is not None
+                        or status.status is PullPhase.FAILED
+                    )
                     self._outcomes.note(before.pull if before else None, status, now, complete=complete)
                 self.feed.publish([status], (), now)
 
@@ -281,4 +315,5 @@ def _node_status(node: Node, now: float) -> NodeStatus:
         containerd_version=node.containerd_version,
         snapshotter=node.snapshotter,
         load=node.load_at(now),
+        problem=CONFLICT if node.state is NodeState.CONFLICT else None,
     )

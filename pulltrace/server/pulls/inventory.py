@@ -14,6 +14,7 @@ from msgspec import structs
 from pulltrace.server.limits import Limits
 from pulltrace.server.pulls import go_agent
 from pulltrace.server.pulls.node import DEFAULT_HEARTBEAT, Node, Pull, is_told
+from pulltrace.server.pulls.rates import Unpacking
 from pulltrace.wire import (
     SNAPSHOTTER,
     UNKNOWN_IMAGE,
@@ -27,6 +28,9 @@ from pulltrace.wire import (
 )
 
 ENDED_UNSEEN = "ended while nobody watched"
+MOST_SNAPSHOTTERS = 20
+"""Snapshotters whose speed is known; agents report the names."""
+
 AGENT_GONE = "the node's agent is gone"
 
 
@@ -60,6 +64,7 @@ class Inventory:
         self._silence: list[tuple[float, str]] = []  # one per node: when to look whether it still talks
         self._ends: list[tuple[float, int, Pull]] = []  # when ended pulls are forgotten
         self._history = 0
+        self._unpacking: dict[str, Unpacking] = {}  # by snapshotter
         self._serial = itertools.count()  # keeps the heap from comparing pulls
         self._evicted: list[Pull] = []
 
@@ -70,7 +75,7 @@ class Inventory:
             node = self._new_node(report, now)
         known_since = node.whole_at
         merged = Merged(node)
-        if self._is_stale(node, report, now):
+        if not node.agents.accept(report.boot_id, report.sequence, now, node.late_after):
             merged.stale = True
             return merged
         self._hear(node, report, now)
@@ -92,7 +97,7 @@ class Inventory:
         for pull in [pull for key, pull in node.active.items() if key not in told]:
             if node.legacy:
                 self._end(merged, pull, PullPhase.COMPLETED, now, now)
-            else:
+            elif not node.agents.may_report(pull.boot, now):
                 pull.presumed = True
                 self._end(merged, pull, PullPhase.FAILED, now, now, error=ENDED_UNSEEN)
         return merged
@@ -106,6 +111,8 @@ class Inventory:
             silent = now - node.last_seen
             before = node.state
             merged = Merged(node)
+            if node.state is NodeState.CONFLICT and not node.agents.has_conflict(now):
+                node.state = NodeState.REPORTING
             if silent >= node.lost_after:
                 node.state = NodeState.LOST
                 for pull in list(node.active.values()):
@@ -116,7 +123,11 @@ class Inventory:
             if silent > node.lost_after + self._ttl:
                 del self.nodes[name]
             else:
-                due = {NodeState.REPORTING: node.late_after, NodeState.LATE: node.lost_after}
+                due = {
+                    NodeState.REPORTING: node.late_after,
+                    NodeState.CONFLICT: node.late_after,
+                    NodeState.LATE: node.lost_after,
+                }
                 wait = due.get(node.state, node.lost_after + self._ttl + 1.0)
                 heapq.heappush(self._silence, (node.last_seen + wait, name))
             if node.state is not before or name not in self.nodes:
@@ -150,29 +161,25 @@ class Inventory:
         heapq.heappush(self._silence, (now + node.late_after, name))
         return node
 
-    def _is_stale(self, node: Node, report: AgentReport, now: float) -> bool:
-        if not report.boot_id:
-            return False
-        if report.boot_id == node.boot_id:
-            return report.sequence <= node.sequence
-        # An agent that was replaced may have a last report under way; when the new one is silent it may speak again.
-        return report.boot_id in node.past_boots and now - node.last_seen < node.late_after
-
     def _hear(self, node: Node, report: AgentReport, now: float) -> None:
-        if report.boot_id != node.boot_id and node.boot_id:
-            node.past_boots.append(node.boot_id)
-        node.boot_id, node.sequence = report.boot_id, report.sequence
         node.last_seen = now
         if not report.others:
             node.whole_at = now
         node.heartbeat = _heartbeat(report)
-        node.state = NodeState.REPORTING
+        node.state = NodeState.CONFLICT if node.agents.has_conflict(now) else NodeState.REPORTING
         node.agent_version = report.agent_version
         node.containerd_version = report.containerd_version
         node.snapshotter = report.snapshotter
+        node.fleet_unpacking = self._unpacking_of(report.snapshotter)
         node.load = report.load
         if is_told(report.timestamp):
             node.set_clock(report.timestamp.timestamp() - now)
+
+    def _unpacking_of(self, snapshotter: str) -> Unpacking:
+        """Return how fast nodes with this snapshotter unpack."""
+        if snapshotter not in self._unpacking and len(self._unpacking) >= MOST_SNAPSHOTTERS:
+            snapshotter = ""
+        return self._unpacking.setdefault(snapshotter, Unpacking())
 
     def _fits(self, node: Node, state: PullState) -> bool:
         """Reports that tell in turns could name more live pulls than one holds."""
@@ -202,6 +209,7 @@ class Inventory:
             self._history -= 1
             pull.revive(now)
             node.active[state.id] = pull
+        pull.boot = node.agents.current
         before = pull.state.layers
         came = pull.update(state, now)
         if came and not pull.history:
@@ -269,5 +277,7 @@ def _learn_unpacking(node: Node, before: list[LayerState] | None, after: list[La
         if new.state is LayerPhase.EXTRACTED is not old.state and new.extracted_at:
             turns = [time for time in (new.completed_at or new.extract_started_at, below) if time]
             if turns and new.fetched_by != SNAPSHOTTER:  # its download is part of that time
-                node.unpacking.saw(new.total_bytes, max((new.extracted_at - max(turns)).total_seconds(), 0.0))
+                seconds = max((new.extracted_at - max(turns)).total_seconds(), 0.0)
+                node.unpacking.saw(new.total_bytes, seconds)
+                node.fleet_unpacking.saw(new.total_bytes, seconds)
         below = new.extracted_at

@@ -1,6 +1,6 @@
 """One node and its pulls, as its agent tells them. PURE."""
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -8,6 +8,7 @@ from typing import TypeGuard
 
 from msgspec import structs
 
+from pulltrace.server.pulls.agents import Agents
 from pulltrace.server.pulls.rates import Speed, Unpacking
 from pulltrace.server.pulls.usual import Estimate
 from pulltrace.server.pulls.verdict import Verdict
@@ -61,6 +62,8 @@ class Pull:
     ended_at: float | None = None
     error: str | None = None
     reason: ErrorReason | None = None
+    boot: str = ""
+    """The boot id of the agent that reports it."""
     presumed: bool = False
     """The end is our conclusion; the agent may still correct it."""
     history: bool = False
@@ -204,9 +207,7 @@ class Node:
     """When a report of it was last let in."""
     state: NodeState = NodeState.REPORTING
     heartbeat: float = DEFAULT_HEARTBEAT
-    boot_id: str = ""
-    sequence: int = 0
-    past_boots: deque[str] = field(default_factory=lambda: deque(maxlen=4))
+    agents: Agents = field(default_factory=Agents)
     skew: float | None = None
     """How far the node's clock is ahead, seconds; None until it told its time."""
     late_reports: int = 0
@@ -217,6 +218,8 @@ class Node:
     active: dict[str, Pull] = field(default_factory=dict)
     ended: OrderedDict[str, Pull] = field(default_factory=OrderedDict)
     unpacking: Unpacking = field(default_factory=Unpacking)
+    fleet_unpacking: Unpacking = field(default_factory=Unpacking)
+    """That of all nodes with the same snapshotter."""
     load: NodeLoad | None = None
     """How busy the node was, as of its last report."""
     legacy: bool = False

@@ -84,7 +84,11 @@ class Outcomes:
         else:
             reason = pull.error_reason.value if pull.error_reason else None
             why = {"reason": reason, "error": pull.error}
-            _log.info("pull.failed", extra=fields(**_identify(pull), seconds=seconds, **why, **_limit(pull)))
+            canceled = pull.error_reason is ErrorReason.CANCELED
+            _log.info(
+                "pull.canceled" if canceled else "pull.failed",
+                extra=fields(**_identify(pull), seconds=seconds, **why, **_limit(pull)),
+            )
 
 
 def _limit(pull: PullStatus) -> dict[str, str | float | None]:

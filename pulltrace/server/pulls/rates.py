@@ -10,6 +10,10 @@ SHORTEST = 2.0
 """Seconds: one step in a fraction of a second says nothing yet."""
 
 
+LONGEST_ESTIMATE = 7 * 24 * 3600.0
+"""Seconds; nothing waits longer for an image."""
+
+
 @dataclass(slots=True)
 class Speed:
     """How fast a count of bytes grows.
@@ -82,7 +86,7 @@ class Unpacking:
 def seconds_left(to_download: int, rate: float, to_unpack: int, unpack_rate: float | None) -> float | None:
     """Seconds until the image is ready: what is missing at the current rate, then the unpacking at the node's own.
 
-    None when a part has no ground.
+    None if a part has no basis, or if so long a time cannot be: sizes and rates are what others claim.
     """
     seconds = 0.0
     if to_download > 0:
@@ -93,4 +97,4 @@ def seconds_left(to_download: int, rate: float, to_unpack: int, unpack_rate: flo
         if not unpack_rate:
             return None
         seconds += to_unpack / unpack_rate
-    return round(seconds, 1)
+    return round(seconds, 1) if seconds <= LONGEST_ESTIMATE else None

@@ -135,9 +135,9 @@ class Startup:
 
     def observe(self, status: PullStatus, pull: Pull | None) -> None:
         """Take the times of a pull that an agent observed for the pods that wait for it."""
-        if pull is None or not status.pods:
+        if pull is None:
             return
-        for waiting in status.pods:
+        for waiting in (*(status.pods or ()), *(status.waited or ())):
             pod = self._pods.get(self._names.get((waiting.namespace, waiting.pod_name), ""))
             if pod is None or pod.started_at is not None:
                 continue

@@ -41,6 +41,7 @@ class ArrivalContext:
     guessed: bool = False
     attempt: int = 1
     pods: tuple[PodCorrelation, ...] = ()
+    waited: tuple[PodCorrelation, ...] = ()
     registry: str | None = None
     repository: str | None = None
     error: str | None = None
@@ -64,6 +65,8 @@ class _Sums:
     unpacking: bool = False
     elsewhere: bool = False
     by_snapshotter: bool = False
+    exceeded: bool = False
+    """More bytes exist than the manifest states, so its sizes are wrong."""
 
 
 def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, analysis: Analysis, now: float) -> PullStatus:
@@ -71,13 +74,14 @@ def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, analysi
     state, node = pull.state, pull.node
     sums = _sums(state.layers or [])
     to_fetch = max(sums.total - sums.cached_bytes - sums.remote_bytes, 0)
-    downloaded = min(sums.downloaded, to_fetch) if state.total_known else sums.downloaded
-    pull.best_percent = max(pull.best_percent, _percent(pull.phase, state.total_known, downloaded, to_fetch))
+    total_known = state.total_known and not sums.exceeded
+    downloaded = min(sums.downloaded, to_fetch) if total_known else sums.downloaded
+    pull.best_percent = max(pull.best_percent, _percent(pull.phase, state.total_known, sums, to_fetch))
     live = pull.ended_at is None
     reason = context.reason or pull.reason
     insight = analysis.of_pull(pull, _subject(context, pull, to_fetch if state.total_known else None, reason), now)
     stalled = live and _is_stalled(pull, sums, stall_timeout, now)
-    eta = _seconds_left(pull, sums, to_fetch - downloaded, now) if live and state.total_known else None
+    eta = _seconds_left(pull, sums, to_fetch - downloaded, now) if live and total_known else None
     if eta is None and live and not downloaded and not stalled:
         eta = _usually_left(insight, now - pull.started_at)
     return PullStatus(
@@ -91,7 +95,7 @@ def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, analysi
         layer_count=len(state.layers or ()),
         layers_done=sums.done,
         started_at=to_time(pull.started_at),
-        total_known=state.total_known,
+        total_known=total_known,
         status=pull.phase,
         image_bytes=sums.total,
         cached_bytes=sums.cached_bytes,
@@ -102,11 +106,13 @@ def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, analysi
         layers_extracted=sums.extracted,
         attempt=context.attempt,
         eta_seconds=eta,
+        eta_missing=_why_no_estimate(pull, sums) if live and eta is None else None,
         completed_at=None if pull.ended_at is None else to_time(pull.ended_at),
         error=context.error or pull.error,
         error_reason=reason,
         next_retry_at=None if context.next_retry_at is None else to_time(context.next_retry_at),
         pods=list(context.pods) or None,
+        waited=list(context.waited) or None,
         layers=[_layer(layer, context.id, pull, now) for layer in state.layers] if state.layers else None,
         stalled_since=to_time(pull.arriving.grew_at) if stalled else None,
         ref_guessed=context.guessed,
@@ -122,9 +128,11 @@ def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, analysi
     )
 
 
-def status_without_pull(demand: ImageDemand, context: ArrivalContext, analysis: Analysis, now: float) -> PullStatus:
-    """An image that nobody is seen pulling: it waits for its turn, could not be had, or came unseen."""
-    phase, ended_at, started_at = PullPhase.QUEUED, None, demand.since
+def status_without_pull(
+    demand: ImageDemand, context: ArrivalContext, analysis: Analysis, now: float, *, observed: bool
+) -> PullStatus:
+    """Return an image whose pull no agent observes: queued, failed, completed, or on a node without an agent."""
+    phase, ended_at, started_at = PullPhase.QUEUED if observed else PullPhase.UNOBSERVED, None, demand.since
     if demand.pulled_at is not None:
         phase, ended_at = PullPhase.COMPLETED, demand.pulled_at
         if demand.pull_seconds is not None:
@@ -156,6 +164,7 @@ def status_without_pull(demand: ImageDemand, context: ArrivalContext, analysis: 
         error_reason=context.reason,
         next_retry_at=None if context.next_retry_at is None else to_time(context.next_retry_at),
         pods=list(context.pods) or None,
+        waited=list(context.waited) or None,
         registry=context.registry,
         repository=context.repository,
         bound=insight.bound,
@@ -189,6 +198,7 @@ def _sums(layers: list[LayerState]) -> _Sums:
         sums.total += layer.total_bytes
         sums.downloaded += layer.downloaded_bytes
         sums.cached_bytes += layer.cached_bytes
+        sums.exceeded |= layer.total_known and layer.downloaded_bytes + layer.cached_bytes > layer.total_bytes
         if state in _DONE or (state is None and layer.total_known and layer.downloaded_bytes >= layer.total_bytes):
             sums.done += 1
         elif layer.fetched_by:
@@ -207,15 +217,16 @@ def _sums(layers: list[LayerState]) -> _Sums:
     return sums
 
 
-def _percent(phase: PullPhase, total_known: bool, downloaded: int, to_fetch: int) -> float:
-    """To a tenth, and 100 only when it is: 99.96 is not."""
+def _percent(phase: PullPhase, total_known: bool, sums: _Sums, to_fetch: int) -> float:
+    """Return the percentage to a tenth, and 100 only if every byte has arrived: for 99.96 it is 99.9."""
+    downloaded = sums.downloaded
     if phase is PullPhase.COMPLETED:
         return 100.0
     if not total_known:
         return 0.0
-    if downloaded >= to_fetch:
+    if downloaded >= to_fetch and not sums.exceeded:
         return 100.0
-    return min(downloaded * 1000 // to_fetch / 10, 99.9)
+    return min(downloaded * 1000 // max(to_fetch, 1) / 10, 99.9)
 
 
 def _seconds_left(pull: Pull, sums: _Sums, to_download: int, now: float) -> float | None:
@@ -223,7 +234,21 @@ def _seconds_left(pull: Pull, sums: _Sums, to_download: int, now: float) -> floa
         return None
     # The original's agent knows nothing of unpacking.
     to_unpack = 0 if pull.node.legacy else sums.to_unpack
-    return seconds_left(to_download, pull.arriving.rate(now), to_unpack, pull.node.unpacking.rate)
+    unpack_rate = pull.node.unpacking.rate or pull.node.fleet_unpacking.rate
+    return seconds_left(to_download, pull.arriving.rate(now), to_unpack, unpack_rate)
+
+
+def _why_no_estimate(pull: Pull, sums: _Sums) -> str:
+    """Return why a running pull has no estimate of the remaining time."""
+    if sums.by_snapshotter:
+        return "the snapshotter fetches the layers, so their bytes are not known"
+    if not pull.state.total_known:
+        return "the size of the image is not known yet"
+    if sums.exceeded:
+        return "the sizes in the manifest are wrong"
+    if pull.arriving.total and sums.to_unpack and not (pull.node.unpacking.rate or pull.node.fleet_unpacking.rate):
+        return "no node with this snapshotter has unpacked a layer yet"
+    return "too few bytes have arrived yet"
 
 
 def _is_stalled(pull: Pull, sums: _Sums, timeout: float, now: float) -> bool:

@@ -34,7 +34,7 @@ def pods_waiting(
     """
     by_container: dict[_Key, PullStatus] = {}
     for pull in pulls:
-        for pod in pull.pods or ():
+        for pod in (*(pull.pods or ()), *(pull.waited or ())):
             key = (pod.namespace, pod.pod_name, pod.container, pod.image)
             known = by_container.get(key)
             if known is None or known.started_at < pull.started_at:
@@ -127,13 +127,20 @@ def _container(container: WaitingContainer, pull: PullStatus | None) -> Containe
 def _rollout(image: str, pulls: list[PullStatus]) -> ImageRollout:
     phases = [pull.status for pull in pulls]
     ended, queued = phases.count(PullPhase.COMPLETED), phases.count(PullPhase.QUEUED)
+    unobserved = phases.count(PullPhase.UNOBSERVED)
     failed = phases.count(PullPhase.FAILED)
     # A node that had the image already says nothing about how long it takes.
     took = [_seconds(pull) for pull in pulls if pull.status is PullPhase.COMPLETED and pull.downloaded_bytes]
     slowest = max(pulls, key=_need)
     return ImageRollout(
         image_ref=image,
-        nodes=RolloutNodes(done=ended, pulling=len(pulls) - ended - queued - failed, queued=queued, failed=failed),
+        nodes=RolloutNodes(
+            done=ended,
+            pulling=len(pulls) - ended - queued - failed - unobserved,
+            queued=queued,
+            failed=failed,
+            unobserved=unobserved,
+        ),
         total_bytes=sum(pull.total_bytes for pull in pulls),
         image_bytes=max(pull.image_bytes for pull in pulls),
         registry=pulls[0].registry,
@@ -159,4 +166,4 @@ def _seconds(pull: PullStatus) -> float:
 
 def _of_all(row: ImageRollout) -> int:
     nodes = row.nodes
-    return nodes.done + nodes.pulling + nodes.queued + nodes.failed
+    return nodes.done + nodes.pulling + nodes.queued + nodes.failed + nodes.unobserved

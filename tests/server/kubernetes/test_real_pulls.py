@@ -109,7 +109,7 @@ async def test_two_pods_wait_for_two_images_pulled_at_once(api, kubelet, registr
     }
     assert await pulling == [None, None]
     pulls = await api.until(lambda pulls: len(pulls) == 2 and all(pull["status"] == "completed" for pull in pulls))
-    assert {(pull["imageRef"], pull["pods"][0]["podName"]) for pull in pulls} == {(web, "web-1"), (db, "db-0")}
+    assert {(pull["imageRef"], pull["waited"][0]["podName"]) for pull in pulls} == {(web, "web-1"), (db, "db-0")}
     async with asyncio.timeout(10):
         while (await api.get("/api/v1/pods"))["pods"]:
             await asyncio.wait([asyncio.ensure_future(asyncio.sleep(0.1))])

@@ -82,7 +82,8 @@ def test_who_waits_is_queued_and_then_pulled_and_then_done_in_one_story() -> Non
     world.say(done, at=4)
     kubelet.now = []
     world.at(200)
-    assert (world.one.id, world.one.status, world.one.pods) == (queued.id, PullPhase.COMPLETED, [POD])
+    assert (world.one.id, world.one.status, world.one.waited) == (queued.id, PullPhase.COMPLETED, [POD])
+    assert world.one.pods is None
 
 
 def test_who_no_longer_waits_is_removed() -> None:

@@ -1,16 +1,25 @@
 """Whatever agents say, in whatever order: numbers add up, nothing is lost, nothing ends twice."""
 
+import asyncio
+import json
 from collections import Counter
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from pulltrace.demo.pod_events import PodEvents, pod
+from pulltrace.server.api.app import create_app, create_metrics_app
+from pulltrace.server.api.auth import AnonymousAuthenticator
+from pulltrace.server.kubernetes.cluster import Cluster
 from pulltrace.server.pulls.hub import TooSoonError
 from pulltrace.wire import EventType, LayerPhase, LayerState, PullPhase, PullState, PullStatus
 from tests.server.build import MIB, NOW, World, layer, pull, report
+from tests.server.kubernetes.test_cluster import event, seen
 
 sizes = st.integers(0, 100 * MIB) | st.integers(0, 2**63 - 1)
 times = st.none() | st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001
@@ -152,3 +161,57 @@ def test_the_work_of_a_report_does_not_grow_with_what_is_stored(count: int) -> N
     before = world.hub.feed.revision
     world.say(pull("l", layer("a", 2 * MIB)), node="n0", at=2)
     assert world.hub.feed.revision == before + 1
+
+
+class Browser:
+    """Requests every route of both ports, as a client does."""
+
+    def __init__(self, world: World) -> None:
+        self._apps = [create_app(world.hub, AnonymousAuthenticator(), lambda: None), create_metrics_app(world.hub)]
+
+    def read(self, app: int, path: str) -> tuple[int, bytes]:
+        return asyncio.run(self._read(self._apps[app], path))
+
+    async def _read(self, app: Any, path: str) -> tuple[int, bytes]:
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            if not sent or sent[-1].get("more_body", True):
+                return {"type": "http.request", "body": b"", "more_body": False}
+            return {"type": "http.disconnect"}
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
+        more = {"headers": [], "http_version": "1.1", "scheme": "http", "server": ("x", 1), "client": ("y", 2)}
+        await app(
+            scope | more | {"root_path": "", "state": {"guard": SimpleNamespace(address="y", is_closed=False)}},
+            receive,
+            send,
+        )
+        body = b"".join(message.get("body", b"") for message in sent if message["type"] == "http.response.body")
+        return sent[0]["status"], body
+
+
+@examples(max_examples=25)
+@given(st.lists(st.tuples(st.lists(hostile_pull, max_size=3), st.floats(0.6, 100.0), times), min_size=1, max_size=5))
+def test_no_number_of_a_stranger_breaks_a_response(reports) -> None:
+    cluster = Cluster()
+    world = World(cluster=cluster)
+    world.hub.source.cluster = cluster
+    one = PodEvents(pod("web-1", "n1", {"app": "nginx:1"}, at=NOW))
+    cluster.apply(seen(one), NOW)
+    cluster.apply(event(one.pulling("app", NOW)), NOW)
+    browser = Browser(world)
+    for sequence, (pulls, later, stamp) in enumerate(reports, 1):
+        world.now += later
+        world.hub.report(report(*pulls, node="n1", boot="b", sequence=sequence, timestamp=stamp))
+        world.hub.tick(world.now)
+        for path in ("pulls", "nodes", "pods", "images"):
+            status, body = browser.read(0, f"/api/v1/{path}")
+            assert status == 200
+            assert json.loads(body)
+        assert browser.read(1, "/metrics")[0] == 200
+        for row in world.shown:
+            assert browser.read(0, f"/api/v1/pulls/{row.id}")[0] == 200

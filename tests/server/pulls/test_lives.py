@@ -206,7 +206,7 @@ class Follower:
             return
         assert before.attempt == now.attempt
         assert before.percent <= now.percent
-        if before.status.ended and before.error_reason is ErrorReason.UNKNOWN:
+        if before.status.ended and before.error_reason in (ErrorReason.UNKNOWN, ErrorReason.CANCELED):
             assert now.status.ended  # nobody saw it; the kubelet may still say that it went well
         elif before.status.ended:
             assert before.status is now.status

@@ -115,7 +115,7 @@ def test_a_pull_learns_from_those_before_it():
     third = pulled(world, 3, 60, began=200)
     assert (third.usual_seconds, third.slower_than_usual) == (20.5, 2.9)
     assert world.metric("pull_duration_to_usual_ratio_count", registry="docker.io") == 2
-    assert world.metrics.render("", world.hub.gauges())[0].count(b'pulltrace_slow_nodes{registry="docker.io"} 1.0') == 1
+    assert world.metrics.render("", world.hub.gauges()).count(b'pulltrace_slow_nodes{registry="docker.io"} 1.0') == 1
     world.at(900)
     assert b"pulltrace_slow_nodes{" not in world.metrics.render("", world.hub.gauges())[0]
 

@@ -17,7 +17,12 @@ export interface NodeRow {
   readonly usualRate: number | undefined
 }
 
-const STATE_RANK: Readonly<Record<NodeState, number>> = { lost: 0, late: 1, reporting: 2 }
+const STATE_RANK: Readonly<Record<NodeState, number>> = {
+  conflict: 0,
+  lost: 1,
+  late: 2,
+  reporting: 3,
+}
 
 const byName = byText(({ node }: NodeRow) => node.name)
 

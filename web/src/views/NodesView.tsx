@@ -22,6 +22,7 @@ const STATES: Readonly<Record<NodeState, readonly ['done' | 'queued' | 'lost', s
   reporting: ['done', 'Reporting'],
   late: ['queued', 'Late'],
   lost: ['lost', 'Lost'],
+  conflict: ['lost', 'Two agents with this name'],
 }
 
 function State({ state }: { readonly state: NodeState }) {

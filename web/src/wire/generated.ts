@@ -59,11 +59,21 @@ export interface PullStatus {
   readonly usualSeconds?: number
   readonly slowerThanUsual?: number
   readonly via?: readonly string[]
+  readonly waited?: readonly PodCorrelation[]
+  readonly etaMissing?: string
   readonly remoteBytes?: number
   readonly percentBasis?: PercentBasis
 }
 
-export const PULL_PHASE = ['completed', 'downloading', 'extracting', 'failed', 'queued', 'resolving'] as const
+export const PULL_PHASE = [
+  'completed',
+  'downloading',
+  'extracting',
+  'failed',
+  'queued',
+  'resolving',
+  'unobserved',
+] as const
 export type PullPhase = (typeof PULL_PHASE)[number]
 
 export const ERROR_REASON = [
@@ -202,6 +212,7 @@ export const WAIT_STATE = [
   'failed',
   'queued',
   'resolving',
+  'unobserved',
   'waiting',
 ] as const
 export type WaitState = (typeof WAIT_STATE)[number]
@@ -230,6 +241,7 @@ export interface PodStart {
 export interface NodeList {
   readonly nodes: readonly NodeStatus[]
   readonly registries: readonly RegistryStatus[]
+  readonly unobserved?: readonly UnobservedNodes[]
 }
 
 export interface NodeStatus {
@@ -242,9 +254,10 @@ export interface NodeStatus {
   readonly containerdVersion?: string
   readonly snapshotter?: string
   readonly load?: NodeLoad
+  readonly problem?: string
 }
 
-export const NODE_STATE = ['late', 'lost', 'reporting'] as const
+export const NODE_STATE = ['conflict', 'late', 'lost', 'reporting'] as const
 export type NodeState = (typeof NODE_STATE)[number]
 
 export interface NodeLoad {
@@ -271,9 +284,26 @@ export interface OwnerPulls {
   readonly pulls: number
 }
 
+export interface UnobservedNodes {
+  readonly count: number
+  readonly names: readonly string[]
+  readonly reason: string
+}
+
 export interface Hello {
   readonly version: string
   readonly bootId: string
   readonly time: Time
   readonly revision: number
+}
+
+export interface ThroughputList {
+  readonly since: Time
+  readonly step: number
+  readonly registries: readonly RegistryThroughput[]
+}
+
+export interface RegistryThroughput {
+  readonly registry: string
+  readonly bytesPerSec: readonly number[]
 }

@@ -1,0 +1,72 @@
+"""The agents that report for one node: normally one, which is replaced now and then. Sans-I/O.
+
+Each start of an agent has a boot id and numbers its reports. A report of an agent that was replaced may still be under
+way, and is ignored. If two agents report in turns, two machines have one node name: then both are accepted, each ends
+only its own pulls, and the conflict is reported.
+"""
+
+from dataclasses import dataclass, field
+
+REPLACED_AFTER = 2.5
+"""Seconds of silence after which an agent that was pulling is gone. One that reported since may still be alive."""
+GRACE = 5.0
+"""Seconds for which the pulls of an agent are kept that was replaced although it had just reported."""
+CONFLICT_LASTS = 60.0
+"""Seconds without a second agent after which a conflict is over."""
+MOST_AGENTS = 5
+
+
+@dataclass(slots=True)
+class _Agent:
+    sequence: int
+    seen_at: float
+    again: int = 0
+    """Reports since another agent took its place."""
+    grace_until: float = 0.0
+
+
+@dataclass(slots=True)
+class Agents:
+    """The agents of one node, by boot id."""
+
+    current: str = ""
+    conflict_until: float = 0.0
+    _known: dict[str, _Agent] = field(default_factory=dict)
+
+    def accept(self, boot_id: str, sequence: int, now: float, late_after: float) -> bool:
+        """Return whether a report is taken: it is neither a duplicate nor of an agent that was replaced."""
+        if not boot_id:  # the agent of Pulltrace v0.1.0
+            self.current = ""
+            return True
+        agent, current = self._known.get(boot_id), self._known.get(self.current)
+        if agent and sequence <= agent.sequence:
+            return False
+        if agent and boot_id != self.current:
+            agent.sequence, agent.again = sequence, agent.again + 1
+            silent = current is None or now - current.seen_at >= late_after
+            if not silent and agent.again < 2:
+                return False
+            if not silent:
+                self.conflict_until = now + CONFLICT_LASTS
+        elif agent is None and current and now - current.seen_at <= REPLACED_AFTER:
+            current.grace_until = now + GRACE
+        self._see(boot_id, sequence, now)
+        return True
+
+    def has_conflict(self, now: float) -> bool:
+        """Return whether two agents report for this node."""
+        return now < self.conflict_until
+
+    def may_report(self, boot_id: str, now: float) -> bool:
+        """Return whether an agent other than the current one may still report its pulls."""
+        agent = self._known.get(boot_id)
+        return agent is not None and boot_id != self.current and now < agent.grace_until
+
+    def _see(self, boot_id: str, sequence: int, now: float) -> None:
+        agent = self._known.setdefault(boot_id, _Agent(sequence, now))
+        agent.sequence, agent.seen_at = sequence, now
+        if self.has_conflict(now):
+            agent.grace_until = now + CONFLICT_LASTS
+        self.current = boot_id
+        if len(self._known) > MOST_AGENTS:
+            del self._known[min(self._known, key=lambda known: self._known[known].seen_at)]

@@ -1,0 +1,39 @@
+"""Two machines with one node name."""
+
+import logging
+
+from pulltrace.server.pulls.agents import Agents
+from pulltrace.wire import NodeState, PullPhase
+from tests.server.build import MIB, NOW, World, layer, pull
+
+
+def test_two_agents_with_one_node_name_are_reported_and_no_pull_is_failed(caplog) -> None:
+    caplog.set_level(logging.INFO, "pulltrace")
+    world = World()
+    for second in range(1, 40):
+        mine = pull(f"lease-{second % 2}", layer("a", second * MIB), at=NOW, repository=f"r{second % 2}")
+        world.say(mine, at=second, boot=f"machine-{second % 2}", sequence=second)
+    assert {status.status for status in world.shown} == {PullPhase.DOWNLOADING}
+    assert len(world.shown) == 2
+    (node,) = world.hub.nodes().nodes
+    assert (node.state, "same name" in (node.problem or "")) == (NodeState.CONFLICT, True)
+    assert caplog.messages.count("node.conflict") == 1
+    assert b"pulltrace_agent_conflicts 1.0" in world.metrics.render("", world.hub.gauges())
+    for second in range(40, 140):
+        world.say(
+            pull("lease-0", layer("a", 50 * MIB), at=NOW, repository="r0"), at=second, boot="machine-0", sequence=second
+        )
+    assert world.hub.nodes().nodes[0].state is NodeState.REPORTING
+    assert {status.status for status in world.shown} == {PullPhase.DOWNLOADING, PullPhase.FAILED}
+
+
+def test_one_late_report_of_an_agent_that_was_replaced_is_no_conflict() -> None:
+    agents = Agents()
+    assert agents.accept("a", 1, NOW, 30)
+    assert agents.accept("b", 1, NOW + 1, 30)
+    assert not agents.accept("a", 2, NOW + 1.5, 30)
+    assert agents.accept("b", 2, NOW + 2, 30)
+    assert not agents.has_conflict(NOW + 2)
+    assert not agents.accept("b", 2, NOW + 3, 30), "a duplicate"
+    assert agents.accept("a", 3, NOW + 100, 30), "the other one is silent"
+    assert not agents.has_conflict(NOW + 100)
