@@ -102,7 +102,7 @@ def _named(paths: Json) -> Json:
     for (path, method), (operation, tag) in _OPERATIONS.items():
         paths[path][method] |= {"operationId": operation, "tags": [tag]}
     for path, example in _EXAMPLES.items():
-        [content] = paths[path]["get"]["responses"]["200"]["content"].values()
+        content = next(iter(paths[path]["get"]["responses"]["200"]["content"].values()))
         content["example"] = msgspec.to_builtins(example)
     return paths
 
@@ -112,7 +112,7 @@ def _paths(model: dict[Any, Json]) -> Json:
     layers = _parameter("layers", "false: none; ids, comma-separated: of these pulls only; else of all")
     chosen = [*filters, layers]
     id_ = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
-    return {
+    paths = {
         "/api/v1/pulls": _get("Current and recent pulls, newest first", _paged(model[PullList]), [*chosen, *_PAGE]),
         "/api/v1/pulls/{id}": _get("One pull with its layers", model[PullStatus], [id_], missing=True, filtered=False),
         "/api/v1/pods": _get("Pods that wait for an image", model[PodList], filters),
@@ -125,11 +125,28 @@ def _paths(model: dict[Any, Json]) -> Json:
         "/healthz": {"get": {"summary": "The event loop answers", "responses": {"200": _text("ok")}}},
         "/readyz": {"get": {"summary": "Readiness", "responses": {"200": _text("ok"), "503": _text("Why not yet")}}},
     }
+    for name, wait in (("pulls", False), ("pods", True), ("images", True), ("nodes", False)):
+        _add_table(paths[f"/api/v1/{name}"]["get"], wait=wait)
+    return paths
 
 
 def _paged(schema: Json) -> Json:
     following = {"type": "string", "description": "The cursor of the next page, if there is one"}
     return {"allOf": [schema, {"type": "object", "properties": {"next": following}}]}
+
+
+def _add_table(operation: Json, *, wait: bool) -> None:
+    """Add what ``tables`` adds to the handler of a list."""
+    operation["parameters"].append(_parameter("format", "json, or text: a table; by default by the Accept header"))
+    responses, table = operation["responses"], {"text/plain": {"schema": {"type": "string"}}}
+    responses["200"]["content"] |= table
+    responses.setdefault("400", _error("An unknown parameter or an invalid value"))
+    if wait:
+        description = "Respond when everything that matches is ready, at the latest after this duration (60s, 10m)"
+        operation["parameters"].append(_parameter("wait", description))
+        for status, reason in (("404", "Nothing matches"), ("503", "Too many requests wait"), ("504", "Not ready yet")):
+            responses[status] = _error(reason)
+            responses[status]["content"] |= table
 
 
 def _parameter(name: str, description: str) -> Json:

@@ -16,6 +16,7 @@ from pulltrace.server.api.events import EventsRoute
 from pulltrace.server.api.fair_share import FairShare
 from pulltrace.server.api.reports import ReportRoute
 from pulltrace.server.api.responses import SlicedResponse, is_known, json_headers, not_modified, tag_of
+from pulltrace.server.api.tables import Tables
 from pulltrace.server.pulls.feed import Entry, encoder
 from pulltrace.server.pulls.hub import Hub
 from pulltrace.server.pulls.throughput import STEP
@@ -27,14 +28,14 @@ Json = dict[str, Any]
 
 def api_routes(hub: Hub, authenticator: Authenticator, not_ready: Callable[[], str | None]) -> list[BaseRoute]:
     """Return every route for programs. ``not_ready`` returns why the server is not ready, or None if it is."""
-    api = _Api(hub, not_ready)
+    api, tables = _Api(hub, not_ready), Tables(hub)
     return [
         Route("/api/v1/report", ReportRoute(hub, authenticator), methods=["POST"]),
-        Route("/api/v1/pulls", api.pulls),
+        Route("/api/v1/pulls", tables.pulls(api.pulls)),
         Route("/api/v1/pulls/{id}", api.pull),
-        Route("/api/v1/nodes", api.nodes),
-        Route("/api/v1/pods", api.pods),
-        Route("/api/v1/images", api.images),
+        Route("/api/v1/nodes", tables.nodes(api.nodes)),
+        Route("/api/v1/pods", tables.pods(api.pods)),
+        Route("/api/v1/images", tables.images(api.images)),
         Route("/api/v1/throughput", api.throughput),
         Route("/api/v1/events", EventsRoute(hub), methods=["GET"]),
         Route("/api/v1/openapi.json", api.openapi),

@@ -1,0 +1,182 @@
+"""What ``curl``, ``watch`` and scripts need beyond JSON: the lists as tables, and waiting until images are ready.
+
+``Accept: text/plain`` or ``?format=text`` selects a table. ``?wait=60s`` on pods and images responds once everything
+that matches is ready: with 200, with 504 if the time is over before that, or with 404 if nothing has matched for a
+while.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from itertools import islice
+from typing import TypeVar
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from pulltrace.server.api import query, text
+from pulltrace.server.pulls.hub import Hub
+from pulltrace.server.pulls.views import pods_waiting, rollouts
+from pulltrace.settings import parse_duration
+from pulltrace.wire import ImageRollout, PullStatus, to_time
+
+MAX_WAIT = 600.0
+MAX_WAITING = 64
+"""Requests that may wait at the same time."""
+UNKNOWN_FOR = 10.0
+"""Seconds after which a pod or image that nothing is known about is reported as such."""
+MAX_ROWS = 2000
+
+_LOOK_EVERY = 0.5
+_OWN = ("format", "wait")
+
+Row = TypeVar("Row")
+Ready = Callable[[query.Query], bool | None]
+"""Whether everything that matches is ready; None if nothing matches."""
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Tables:
+    """Adds tables and waiting to the handlers of the lists."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._waiting = 0
+
+    def pulls(self, json: Handler) -> Handler:
+        """The handler of ``/api/v1/pulls``."""
+        return self._handler(json, self._pulls, None)
+
+    def pods(self, json: Handler) -> Handler:
+        """The handler of ``/api/v1/pods``."""
+        return self._handler(json, self._pods, self._are_pods_ready)
+
+    def images(self, json: Handler) -> Handler:
+        """The handler of ``/api/v1/images``."""
+        return self._handler(json, self._images, self._are_images_ready)
+
+    def nodes(self, json: Handler) -> Handler:
+        """The handler of ``/api/v1/nodes``."""
+        return self._handler(json, self._nodes, None)
+
+    def _handler(self, json: Handler, table: Callable[[query.Query], str], ready: Ready | None) -> Handler:
+        async def handle(request: Request) -> Response:
+            parameters = request.query_params.multi_items()
+            own = {name: value for name, value in parameters if name in _OWN}
+            others = [item for item in parameters if item[0] not in _OWN]
+            as_text = _wants_text(request, own.get("format"))
+            status = 200
+            if "wait" in own:
+                status = await self._wait(request, _seconds(own["wait"], ready), query.parse(others), ready)
+            if as_text and status != 503:
+                headers = {"Vary": "Accept", "Cache-Control": "no-cache"}
+                return PlainTextResponse(table(query.parse(others, others=query.PAGE)), status, headers)
+            if status != 200:
+                headers = {"Retry-After": "5"} if status == 503 else {}
+                return JSONResponse({"error": _ERRORS[status]}, status, headers)
+            scope = dict(request.scope)
+            scope["query_string"] = urlencode(others).encode()
+            return await json(Request(scope, request.receive))
+
+        return handle
+
+    async def _wait(
+        self,
+        request: Request,
+        seconds: float,
+        selection: query.Query,
+        ready: Ready | None,
+    ) -> int:
+        """Wait until ready. Return the status of the response."""
+        if ready is None or self._waiting >= MAX_WAITING:
+            return 503
+        began, seen = time.monotonic(), False
+        self._waiting += 1
+        try:
+            while True:
+                state = ready(selection)
+                seen |= state is not None
+                elapsed = time.monotonic() - began
+                if state:
+                    return 200
+                if not seen and elapsed >= min(UNKNOWN_FOR, seconds):
+                    return 404
+                if elapsed >= seconds or self._hub.closing or await request.is_disconnected():
+                    return 504
+                await asyncio.sleep(_LOOK_EVERY)
+        finally:
+            self._waiting -= 1
+
+    def _are_pods_ready(self, selection: query.Query) -> bool | None:
+        """None if no pod is known that matches."""
+        hub, now = self._hub, self._hub.now()
+        waiting = pods_waiting(hub.source.cluster.waiting(), hub.feed.pulls(), now)
+        if any(query.pod_fits(pod, selection) for pod in waiting):
+            return False
+        return True if any(query.start_fits(pod, selection) for pod in hub.startup.started(now)) else None
+
+    def _are_images_ready(self, selection: query.Query) -> bool | None:
+        found = self._rollouts(selection)
+        if not found:
+            return None
+        return not any(image.nodes.pulling or image.nodes.queued or image.nodes.failed for image in found)
+
+    def _rollouts(self, selection: query.Query) -> list[ImageRollout]:
+        return rollouts(pull for pull in self._hub.feed.pulls() if selection.fits(pull))
+
+    def _pulls(self, selection: query.Query) -> str:
+        found = [pull for pull in self._hub.feed.pulls() if selection.fits(pull)]
+        found.sort(key=_newest_first)
+        return _limited(text.pulls, found)
+
+    def _pods(self, selection: query.Query) -> str:
+        hub, now = self._hub, self._hub.now()
+        waiting = pods_waiting(hub.source.cluster.waiting(), hub.feed.pulls(), now)
+        found = [pod for pod in waiting if query.pod_fits(pod, selection)][:MAX_ROWS]
+        started = [pod for pod in hub.startup.started(now) if query.start_fits(pod, selection)][:MAX_ROWS]
+        return text.pods(found, started, to_time(now))
+
+    def _images(self, selection: query.Query) -> str:
+        return _limited(text.images, self._rollouts(selection))
+
+    def _nodes(self, _: query.Query) -> str:
+        now = to_time(self._hub.now())
+        return _limited(lambda found: text.nodes(found, now), self._hub.nodes().nodes)
+
+
+_ERRORS = {
+    404: "nothing that matches is pulled, waits or has started lately",
+    503: "too many requests wait",
+    504: "not ready in this time",
+}
+
+
+def _limited(table: Callable[[Iterable[Row]], str], rows: list[Row]) -> str:
+    rest = len(rows) - MAX_ROWS
+    return table(islice(rows, MAX_ROWS)) + (f"... and {rest} more\n" if rest > 0 else "")
+
+
+def _newest_first(pull: PullStatus) -> tuple[bool, float]:
+    """Live pulls come before those that have ended."""
+    return pull.status.ended, -pull.started_at.timestamp()
+
+
+def _wants_text(request: Request, wanted: str | None) -> bool:
+    if wanted not in (None, "text", "json"):
+        raise query.QueryError("format is text or json")
+    if wanted is not None:
+        return wanted == "text"
+    return request.headers.get("accept", "").partition(",")[0].strip().startswith("text/plain")
+
+
+def _seconds(wanted: str, ready: object) -> float:
+    if ready is None:
+        raise query.QueryError("'wait' is a parameter of pods and images only")
+    try:
+        seconds = parse_duration(wanted)
+    except ValueError:
+        raise query.QueryError("wait is not a duration like 60s or 5m") from None
+    if seconds > MAX_WAIT:
+        raise query.QueryError(f"wait is at most {MAX_WAIT / 60:g}m")
+    return seconds
