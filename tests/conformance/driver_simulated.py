@@ -17,6 +17,8 @@ import grpc.aio
 from pulltrace.demo.grpc_server import SimulatedContainerd
 from pulltrace.demo.images import Blob, Image, Layer, make_image, make_index, make_layer
 from pulltrace.demo.registries import Manner, Registries
+from pulltrace.demo.snapshotter import Mode
+from pulltrace.demo.store import Store
 from pulltrace.demo.virtual_containerd import VirtualContainerd
 from pulltrace.wire import PullPhase
 from tests.real.containerd import connect
@@ -27,10 +29,11 @@ TICK = 0.01
 class SimulatedLab:
     """An async context manager. Its node lives by the clock, in steps of ten milliseconds."""
 
-    def __init__(self, version: str) -> None:
+    def __init__(self, version: str, *, snapshotter: str = "overlayfs", mode: Mode = Mode.UNPACK) -> None:
         self.host = "registry.test"
         self.registries = Registries(manners={self.host: Manner(speed=100e6, latency=0.02)})
-        self.node = VirtualContainerd(self.registries, now=time.time(), version=version)
+        store = Store(snapshotter, mode=mode)
+        self.node = VirtualContainerd(self.registries, now=time.time(), version=version, store=store)
         self._folder = Path(tempfile.mkdtemp(prefix="pulltrace-"))
         self.containerd = SimulatedContainerd(self.node, self._folder / "containerd.sock")
         self._names = itertools.count()

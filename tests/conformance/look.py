@@ -31,10 +31,11 @@ async def eventually(look: Callable[[], Awaitable[T]], within: float = 20) -> T:
 
 
 class Look:
-    """What containerd answers right now. NOT_FOUND is None."""
+    """What containerd returns at the moment. NOT_FOUND is None."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, snapshotter: str = "overlayfs") -> None:
         self._lab = lab
+        self._snapshotter = snapshotter
 
     async def line(self) -> tuple[int, int]:
         """Major and minor version."""
@@ -89,8 +90,8 @@ class Look:
         return {image.name: image for image in answer.images}
 
     async def snapshot(self, key: str) -> snapshots_pb2.Info | None:
-        """A layer unpacked, or being unpacked."""
-        request = snapshots_pb2.StatSnapshotRequest(snapshotter="overlayfs", key=key)
+        """Return the snapshot of a layer that is unpacked or being unpacked."""
+        request = snapshots_pb2.StatSnapshotRequest(snapshotter=self._snapshotter, key=key)
         try:
             return (await SnapshotsStub(self._lab.channel).Stat(request, **K8S)).info
         except grpc.aio.AioRpcError as error:
