@@ -181,7 +181,8 @@ class PullState(_Wire, frozen=True):
     """One pull on one node.
 
     ``id`` is the id of containerd's lease. The agent of Pulltrace v0.1.0 sends no id, and ingest refs as ``image_ref``.
-    ``total_known`` is true once the manifest has been read; from then on, layers and sizes are exact.
+    ``total_known`` is true once the manifest has been read; from then on, layers and sizes are exact. ``imported`` is
+    true if the content comes from an archive (``ctr image import``), not from a registry.
     """
 
     image_ref: Text = UNKNOWN_IMAGE
@@ -199,6 +200,7 @@ class PullState(_Wire, frozen=True):
     completed_at: Time | None = None
     error: Text | None = None
     error_reason: ErrorReason | None = None
+    imported: bool = False
     via: list[Text] | None = None
 
 
@@ -340,6 +342,7 @@ class PullStatus(_Wire, frozen=True):
     manifest_digest: str | None = None
     media_type: str | None = None
     snapshotter: str | None = None
+    imported: bool = False
     bound: Bound | None = None
     usual_seconds: float | None = None
     slower_than_usual: float | None = None

@@ -8,14 +8,20 @@ seen of the pull                image records written since the lease       outc
 ==============================  ==========================================  ========================================
 its manifest (``IMAGE``)        one of its image                            completed, under the record's name
 its manifest (``IMAGE``)        none of its image                           failed
-blobs or ingests (``CONTENT``)  one whose target is among its blobs         completed, under the record's name
+blobs or ingests (``CONTENT``)  one of an image that contains such a blob   completed, under the record's name
 blobs or ingests (``CONTENT``)  none                                        failed
 only the lease (``LEASE``)      as many as there are such pulls             completed; the name is a guess
 only the lease (``LEASE``)      none at all                                 failed
 only the lease (``LEASE``)      another number, or the clock was set back   unknown: nothing is reported
-snapshots of a container        (not looked at)                             no pull: nothing is reported
-ingests without a lease         (not looked at)                             completed if all layers are complete
+an archive (``IMPORT``)         one of an image that contains such a blob   completed, under the record's name
+an archive (``IMPORT``)         none                                        cancelled: an import names no cause
+no lease of a pull (``FETCH``)  any, or none                                completed if all layers are complete,
+                                                                            otherwise cancelled
+no pull (``OTHER``)             (not looked at)                             unknown: nothing is reported
 ==============================  ==========================================  ========================================
+
+If the records belong to several images, the pull has no name. A container or an image builder makes leases too, and
+``Pull.seen`` distinguishes these from pulls.
 
 ``OUTCOMES`` is this table as data. If nothing is reported, the server closes the pull, and the kubelet's events decide.
 
@@ -28,20 +34,25 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from pulltrace.agent.attribution import image_of, unread, with_children
+from pulltrace.agent.manifests import Index
 from pulltrace.agent.model import (
     BlobQuestion,
     DocumentQuestion,
     Facts,
     ImageQuestion,
     ImageRecord,
+    Lease,
     Question,
     Resources,
     SnapshotQuestion,
 )
 from pulltrace.agent.pull import Pull, Seen, age
 from pulltrace.agent.records import Name, RecordLedger, is_tagless, name_of
+from pulltrace.wire import ErrorReason
 
 ALL_IMAGES = ImageQuestion("")
+
+NO_IMAGE = "it ended without an image: cancelled, or the work of an image builder"
 
 
 class Written(Enum):
@@ -57,6 +68,7 @@ class Outcome(Enum):
 
     COMPLETED = "completed"
     FAILED = "failed"
+    CANCELLED = "cancelled"
     UNKNOWN = "unknown"
 
 
@@ -67,18 +79,24 @@ OUTCOMES = {
     (Seen.CONTENT, Written.NONE): Outcome.FAILED,
     (Seen.LEASE, Written.NONE): Outcome.FAILED,
     (Seen.LEASE, Written.UNCLEAR): Outcome.UNKNOWN,
+    (Seen.IMPORT, Written.OWN): Outcome.COMPLETED,
+    (Seen.IMPORT, Written.NONE): Outcome.CANCELLED,
+    (Seen.FETCH, Written.OWN): Outcome.COMPLETED,
+    (Seen.FETCH, Written.NONE): Outcome.CANCELLED,
 }
-"""A pull of which only the lease was seen, and that gets an image by ``_guess``, is an ``IMAGE`` from then on."""
+"""A pull of which only the lease was seen, and that gets an image by ``_guess``, is an ``IMAGE`` from then on. A
+``FETCH`` that wrote no record has completed all the same if all its layers are complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """The end of one pull. ``name`` is set if it completed and its record is known, ``error`` if it failed."""
+    """The end of one pull. ``name`` is set if it completed under one name, ``error`` if it did not complete."""
 
     outcome: Outcome
     at: float
     name: Name | None = None
     error: str | None = None
+    reason: ErrorReason | None = None
 
 
 class Conclusion:
@@ -92,9 +110,9 @@ class Conclusion:
         self, pull: Pull, ended: Collection[Pull], pulls: Collection[Pull], snapshotter: str
     ) -> set[Question]:
         """Return what ``ending`` still needs to know. ``ended`` are the pulls whose leases are missing in this poll."""
-        if pull.seen is Seen.CONTAINER:
+        if pull.seen is Seen.OTHER:
             return set()
-        if pull.image is None or not pull.image.config_read:
+        if pull.image is None or not pull.image.config_read or pull.seen is Seen.IMPORT:
             missing = self._look_back(pull, ended, pulls)
             if missing and pull.look_back_poll in (None, pull.polls):
                 pull.look_back_poll = pull.polls
@@ -102,49 +120,113 @@ class Conclusion:
         targets = _targets(pull)
         if all(target in self._facts.images for target in targets):
             return set()
-        return {ImageQuestion(target) for target in targets} | self._of_layers(pull, snapshotter)
+        questions = {ImageQuestion(target) for target in targets} | self._of_layers(pull, snapshotter)
+        if pull.image and pull.source is None:
+            questions |= {BlobQuestion(digest) for digest in pull.image.documents}
+        return questions
 
     def ending(self, pull: Pull, now: float) -> Ending:
         """Return how the pull ended. ``questions`` must have returned nothing."""
-        if pull.seen is Seen.CONTAINER:
+        if pull.seen is Seen.OTHER:
             return Ending(Outcome.UNKNOWN, now)
-        if pull.seen is Seen.FETCH:
-            complete = all(progress.complete for progress in pull.layers.values())
-            return Ending(Outcome.COMPLETED, now) if complete else Ending(Outcome.FAILED, now, error=pull.cause)
         records = self._records(pull)
         own = [record for record in records if record.name == pull.record]
         name = name_of(own or records, pull.lease, pull.source, self._ledger)
-        written = Written.OWN if name else Written.NONE
-        if pull.seen is Seen.LEASE and self._is_unclear(pull, now):
-            written = Written.UNCLEAR
-        outcome = OUTCOMES[pull.seen, written]
-        if name:
-            self._ledger.claim(records, pull.lease, name)
-            return Ending(outcome, name.written_at, name)
-        return Ending(outcome, now, error=pull.cause if outcome is Outcome.FAILED else None)
+        if name is None:
+            return self._unnamed_ending(pull, now)
+        name = name._replace(guessed=name.guessed and pull.seen is not Seen.IMPORT)
+        if self._are_of_several_images(pull, records):
+            self._ledger.claim(records, pull.lease, None)
+            return Ending(Outcome.COMPLETED, name.written_at)
+        self._ledger.claim(records, pull.lease, name)
+        if pull.image and pull.source is None and pull.seen is Seen.IMAGE:
+            pull.imported = self._is_imported(pull.image.documents, pull.lease)
+        return Ending(Outcome.COMPLETED, name.written_at, name)
+
+    def _unnamed_ending(self, pull: Pull, now: float) -> Ending:
+        unclear = pull.seen is Seen.LEASE and self._is_unclear(pull, now)
+        outcome = OUTCOMES[pull.seen, Written.UNCLEAR if unclear else Written.NONE]
+        complete = bool(pull.layers) and all(progress.complete for progress in pull.layers.values())
+        if outcome is Outcome.CANCELLED and pull.seen is Seen.FETCH and complete:
+            return Ending(Outcome.COMPLETED, now)
+        if outcome is Outcome.UNKNOWN:
+            return Ending(outcome, now)
+        if outcome is Outcome.CANCELLED:
+            return Ending(outcome, now, error=pull.cause or NO_IMAGE, reason=ErrorReason.CANCELED)
+        return Ending(outcome, now, error=pull.cause or "the pull was cancelled or failed; the kubelet knows why")
 
     def _records(self, pull: Pull) -> list[ImageRecord]:
-        records = [record for target in _targets(pull) for record in self._facts.images[target]]
-        if pull.image is None:
+        records = [record for target in _targets(pull) for record in self._facts.images.get(target, ())]
+        if pull.image is None or pull.seen is Seen.IMPORT:
             return [record for record in records if record.target in pull.resources.content]
         return records
 
+    def _are_of_several_images(self, pull: Pull, records: Iterable[ImageRecord]) -> bool:
+        """Return whether the pull wrote records of images that are not parts of one index."""
+        targets = {record.target for record in records if self._ledger.is_new_for(record, pull.lease)}
+        parts: set[str] = set()
+        for target in targets:
+            document = self._facts.documents.get(target)
+            if isinstance(document, Index):
+                parts.update(child.digest for child in document.manifests)
+        return len(targets - parts) > 1
+
     def _look_back(self, pull: Pull, ended: Collection[Pull], pulls: Collection[Pull]) -> set[Question]:
         """Find the image of a pull that ended before a poll saw its manifest. Return what is needed for that."""
-        if pull.layers and pull.image is None:
-            return {BlobQuestion(digest) for digest in pull.layers if digest not in self._facts.blobs}
-        if not pull.resources.content:
+        if not (pull.layers or pull.resources.content):
             if "" not in self._facts.images:
                 return {ALL_IMAGES}
             self._guess(pull, ended, pulls)
             if not pull.resources.content:
                 return set()
-        content = with_children(pull.resources.content, self._facts.documents)
-        pull.resources = replace(pull.resources, content=content)
-        pull.image = image_of(content, self._facts.documents)
-        pull.take_layers({})
-        missing = unread(content, self._facts.documents, pull.image) - self._facts.absent
-        return {DocumentQuestion(digest) for digest in missing}
+        missing = self._read_image(pull, pull.resources.content)
+        if missing or (pull.image and pull.seen is not Seen.IMPORT):
+            return missing
+        return self._find_image(pull, pulls)
+
+    def _read_image(self, pull: Pull, content: frozenset[str]) -> set[Question]:
+        """Read the documents among these blobs, and those that they refer to. Return what is needed for that."""
+        documents = self._facts.documents
+        content = with_children(content, documents)
+        missing = {DocumentQuestion(digest) for digest in unread(content, documents, pull.image) - self._facts.absent}
+        if image := image_of(content, documents):
+            pull.resources, pull.image = replace(pull.resources, content=content), image
+            pull.take_layers({})
+        return {*missing, *(BlobQuestion(digest) for digest in pull.layers if self._is_open(digest))}
+
+    def _is_imported(self, documents: Iterable[str], lease: Lease) -> bool:
+        """Return whether none of these documents has a source: containerd labels every blob that it downloads."""
+        blobs = [self._facts.blobs.get(digest) for digest in documents]
+        return all(blob and not blob.sources and blob.created_at >= lease.created_at for blob in blobs)
+
+    def _is_open(self, digest: str) -> bool:
+        return digest not in self._facts.blobs and digest not in self._facts.absent
+
+    def _find_image(self, pull: Pull, pulls: Iterable[Pull]) -> set[Question]:
+        """Find the images with new records that contain a blob of this pull. Return what is needed for that.
+
+        No poll saw their manifests, which an import writes last.
+        """
+        if "" not in self._facts.images:
+            return {ALL_IMAGES}
+        of_others = {digest for other in pulls if other is not pull for digest in _documents_of(other)}
+        targets = {record.target for record in self._facts.images[""] if self._ledger.is_new_for(record, pull.lease)}
+        documents = self._facts.documents
+        held = pull.resources.content | pull.layers.keys()
+        mine: set[str] = set()
+        for target in targets - of_others - pull.resources.content:
+            content = with_children(with_children(frozenset({target}), documents), documents)
+            if unknown := [digest for digest in content - self._facts.absent if digest not in documents]:
+                return {DocumentQuestion(digest) for digest in unknown}
+            image = image_of(content, documents)
+            if image and held & {*content, *(layer.digest for layer in image.layers)}:
+                mine |= content
+        if pull.imported and not mine:
+            unseen = {BlobQuestion(target) for target in targets - of_others if self._is_open(target)}
+            if unseen:
+                return {*unseen}
+            mine = {target for target in targets - of_others if self._is_imported([target], pull.lease)}
+        return self._read_image(pull, pull.resources.content | mine)
 
     def _guess(self, pull: Pull, ended: Collection[Pull], pulls: Iterable[Pull]) -> None:
         """Pair pulls that ended unseen with new images, in the order of their times, if there are as many of both."""
@@ -170,7 +252,7 @@ class Conclusion:
             if new and not (record.target in claimed and is_tagless(record)):
                 made[record.target] = min(record.updated_at, made.get(record.target, record.updated_at))
         for other in pulls:
-            for digest in (*other.resources.content, *(other.image.targets if other.image else ())):
+            for digest in _documents_of(other):
                 made.pop(digest, None)
         return sorted(made, key=made.__getitem__)
 
@@ -187,6 +269,11 @@ class Conclusion:
 
 def _targets(pull: Pull) -> tuple[str, ...]:
     """Return the digests to look records up by. An image whose documents cannot be read exists all the same."""
-    if pull.image:
+    if pull.image and pull.seen is not Seen.IMPORT:
         return pull.image.targets
     return ("",) if pull.resources.content else ()
+
+
+def _documents_of(pull: Pull) -> tuple[str, ...]:
+    """Return the digests that may be targets of the pull's own records."""
+    return (*pull.resources.content, *(pull.image.targets if pull.image else ()))

@@ -26,6 +26,7 @@ from pulltrace.agent.containerd_api import (
     version_pb2,
 )
 from pulltrace.agent.grpc_client import Channel, Code, RpcError
+from pulltrace.agent.identifiers import digest_of, is_digest, lease_of
 from pulltrace.agent.model import Blob, ImageRecord, Ingest, Lease, Resources
 from pulltrace.agent.short_pulls import Change
 from pulltrace.agent.snapshotters import Snapshot, Snapshotters, default_of, delivery_of
@@ -50,7 +51,6 @@ NAMESPACE = "k8s.io"
 _SNAPSHOTTER_PLUGINS = "type==io.containerd.snapshotter.v1"
 _IMAGE_TOPICS = '"^/images/(create|update)$"'
 _SOURCE_LABEL = "containerd.io/distribution.source."
-_EXPIRE_LABEL = "containerd.io/gc.expire"
 
 _log = logging.getLogger(__name__)
 
@@ -132,13 +132,13 @@ class Containerd:
                 _seconds(status.updated_at),
             )
             for status in response.statuses
-            if (digest := _digest_of(status.ref))
+            if (digest := digest_of(status.ref))
         ]
 
     async def leases(self) -> list[Lease]:
         """Return every lease in the namespace."""
         response = await self._one("Leases.List", leases_pb2.ListRequest(), leases_pb2.ListResponse)
-        return [Lease(item.id, _seconds(item.created_at), _EXPIRE_LABEL in item.labels) for item in response.leases]
+        return [lease_of(item.id, _seconds(item.created_at), item.labels) for item in response.leases]
 
     async def resources(self, lease_ids: Sequence[str]) -> dict[str, Resources]:
         """Return the resources of each of these leases, without the leases that no longer exist."""
@@ -303,12 +303,6 @@ def _seconds(time: Timestamp) -> float:
     return float(time.seconds + time.nanos * 1e-9)
 
 
-def _digest_of(ref: str) -> str | None:
-    """Return the digest in ``layer-sha256:…`` or ``layer-<name>@sha256:…``; None for a ref without a digest."""
-    start = ref.rfind("sha256:")
-    return ref[start:] if start >= 0 else None
-
-
 def resources_of(items: Iterable[tuple[str, str]]) -> Resources:
     """Sort a lease's resources, given as (type, id)."""
     content, ingests, unpacking, unpacked = set(), set(), set(), set()
@@ -320,7 +314,7 @@ def resources_of(items: Iterable[tuple[str, str]]) -> Resources:
             ingests.add(name)
         elif kind.startswith("snapshots/"):
             snapshotter = kind.partition("/")[2]
-            if name.startswith("sha256:"):
+            if is_digest(name):
                 unpacked.add(name)
             elif name.startswith("extract-"):
                 unpacking.add(name.rpartition(" ")[2])

@@ -12,6 +12,8 @@ MAX_SPARE_DOCUMENTS = 64
 
 LAYER_REFS = ("layer-", "unknown-")
 """The prefixes of the refs of layers, and of blobs whose kind containerd does not know."""
+ARCHIVE = "tar-"
+"""Prefix of the ref of an ingest that is a file of an archive being imported, not a download."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,22 +29,29 @@ class Ingest:
 
     @property
     def is_layer(self) -> bool:
-        """Whether the ref's prefix names a layer, not an index, manifest, config or attestation."""
+        """Whether it may be a layer, by the ref's prefix, not an index, manifest, config or attestation."""
+        if self.ref.startswith(ARCHIVE):
+            return not self.ref.endswith(".json")
         return self.ref.startswith(LAYER_REFS)
 
     @property
     def is_copy(self) -> bool:
         """Whether a snapshotter (SOCI) is copying a blob that it has fetched. Its ref is the bare digest."""
-        return self.ref == self.digest
+        return self.ref == self.digest and not self.ref.startswith(ARCHIVE)
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """One lease; ``expires`` is true for leases of image pulls and false for those of sandboxes."""
+    """One lease; ``expires`` is true for leases of image pulls and false for those of sandboxes.
+
+    ``is_default`` is true if containerd's client chose its id and lifetime, as for every pull of the CRI plugin. Image
+    builders make leases with ids, lifetimes or labels of their own.
+    """
 
     id: str
     created_at: float
     expires: bool = True
+    is_default: bool = True
 
 
 @dataclass(frozen=True, slots=True)

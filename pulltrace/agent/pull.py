@@ -6,23 +6,25 @@ from datetime import datetime
 from enum import Enum
 
 from pulltrace.agent.attribution import Image
+from pulltrace.agent.identifiers import is_digest
 from pulltrace.agent.layers import Layer, Progress
 from pulltrace.agent.model import Ingest, Lease, Question, Resources
 from pulltrace.agent.records import Name
-from pulltrace.wire import MAX_LAYERS, UNKNOWN_IMAGE, LayerState, PullPhase, PullState, to_time
+from pulltrace.wire import MAX_LAYERS, UNKNOWN_IMAGE, ErrorReason, LayerState, PullPhase, PullState, to_time
 
 FETCH = "fetch-"
 """Prefix of the id of a pull that stands for an ingest without a lease."""
 
 
 class Seen(Enum):
-    """The most that any poll has seen of a pull."""
+    """The kind of a pull, by the most that any poll has seen of it."""
 
     LEASE = "an empty lease"
     CONTENT = "blobs or ingests, no manifest"
     IMAGE = "the manifest"
-    FETCH = "ingests without a lease"
-    CONTAINER = "snapshots of a container"
+    IMPORT = "ingests from an archive"
+    FETCH = "ingests without a lease, or under a lease of another kind of client"
+    OTHER = "not a pull: snapshots without content, or an empty lease of another kind of client"
 
 
 @dataclass(slots=True)
@@ -48,7 +50,8 @@ class Pull:
     """The questions that got a response, if only that there is no such thing."""
     suspect: bool = False
     """Its lease looks as if it had outlived its pull."""
-    cause: str = "the pull was cancelled or failed; the kubelet knows why"
+    cause: str | None = None
+    """Why it cannot complete, if that is known."""
     source: tuple[str, str] | None = None
     traced: bool = False
     """Its source is final."""
@@ -59,6 +62,8 @@ class Pull:
     """Its snapshotter fetches its layers."""
     record: str | None = None
     """The name of the image record that it wrote, if that is known from the start."""
+    imported: bool = False
+    """Its content comes from an archive, not from a registry."""
     look_back_poll: int | None = None
     """The poll in which ``conclusion`` looked for documents that no earlier poll had seen."""
 
@@ -66,22 +71,34 @@ class Pull:
     def is_worth_reporting(self) -> bool:
         """Return whether it is a pull: a lease without content only if two polls have seen it.
 
-        Other clients create short-lived empty leases.
+        containerd's own client makes short-lived empty leases, for instance when a container is created.
         """
-        return not self.resources.foreign and bool(
-            self.resources.content or self.resources.ingests or self.layers or self.polls > 1
-        )
+        if self.seen is Seen.OTHER:
+            return False
+        if self.seen is Seen.LEASE:
+            return self.polls > 1 or bool(self.resources.ingests)
+        return True
 
     @property
     def seen(self) -> Seen:
-        """Return the most that any poll has seen of it."""
-        if self.resources.foreign:
-            return Seen.CONTAINER
-        if self.lease.id.startswith(FETCH):
+        """Return its kind, by the most that any poll has seen of it."""
+        if self.is_of_another_kind:
+            return Seen.OTHER
+        if self.imported:
+            return Seen.IMPORT
+        if not self.lease.is_default:
             return Seen.FETCH
         if self.image:
             return Seen.IMAGE
         return Seen.CONTENT if self.layers or self.resources.content else Seen.LEASE
+
+    @property
+    def is_of_another_kind(self) -> bool:
+        """Return whether its lease belongs to something else than a pull: a container, an unpacking, a builder."""
+        held = self.resources
+        if held.foreign or (held.unpacking and not (held.content or self.layers)):
+            return True
+        return not (self.lease.is_default or self.layers or self.image)
 
     @property
     def phase(self) -> PullPhase:
@@ -99,6 +116,8 @@ class Pull:
     @property
     def sized(self) -> bool:
         """Return whether all layers, their sizes and their cached bytes are known."""
+        if self.imported:
+            return False  # the archive may contain more
         config_read = self.image is not None and self.image.config_read
         return self.whole and (config_read or any(map(_has_bytes, self.layers.values())))
 
@@ -111,12 +130,27 @@ class Pull:
     def take_layers(self, ingests: Mapping[str, Ingest]) -> None:
         """Set its layers: those of the manifest, in order; before it is read, the layers that are being downloaded."""
         if self.image:
-            layers: Iterable[Layer] = self.image.layers
+            self._set_layers(self.image.layers)
         else:
-            mine = [item for item in ingests.values() if item.ref in self.resources.ingests and item.is_layer]
-            layers = [progress.layer for progress in self.layers.values()]
-            layers += [Layer(item.digest, "", max(item.total, item.offset)) for item in mine]
-        layers = list(layers)[:MAX_LAYERS]
+            self._set_layers([*(progress.layer for progress in self.layers.values()), *self._growing_layers(ingests)])
+
+    def take_archived_layers(self, ingests: Mapping[str, Ingest], committed: Mapping[str, int]) -> None:
+        """Set the layers of an import: those of the manifests so far, the ``committed`` blobs, and the growing files.
+
+        The file of a Docker archive is committed under a digest that its ref does not name.
+        """
+        kept = [progress.layer for digest, progress in self.layers.items() if is_digest(digest)]
+        blobs = [Layer(digest, "", size) for digest, size in committed.items()]
+        known = self.image.layers if self.image else ()
+        self._set_layers([*known, *kept, *blobs, *self._growing_layers(ingests)])
+
+    def _growing_layers(self, ingests: Mapping[str, Ingest]) -> list[Layer]:
+        mine = [item for item in ingests.values() if item.ref in self.resources.ingests and item.is_layer]
+        return [Layer(item.digest, "", max(item.total, item.offset)) for item in mine]
+
+    def _set_layers(self, layers: Iterable[Layer]) -> None:
+        """Set the layers, each once; those that are known already keep their progress."""
+        layers = list({layer.digest: layer for layer in reversed(list(layers))}.values())[::-1][:MAX_LAYERS]
         known = {layer.digest: self.layers.get(layer.digest) or Progress(layer) for layer in layers}
         for layer in layers:
             known[layer.digest].layer = layer
@@ -128,10 +162,11 @@ class Pull:
         *,
         ended_at: float | None = None,
         error: str | None = None,
+        reason: ErrorReason | None = None,
         name: Name | None = None,
     ) -> PullState:
         """Return the pull as it is reported. Without a ``name`` it is called by its repository, if that is known."""
-        registry, repository = self.source or (None, None)
+        registry, repository = (None, None) if self.imported else self.source or (None, None)
         known = self.sized or (phase.ended and self.whole)
         return PullState(
             id=self.lease.id,
@@ -146,6 +181,8 @@ class Pull:
             started_at=to_time(self.lease.created_at),
             completed_at=_time(ended_at),
             error=error,
+            error_reason=reason,
+            imported=self.imported,
             total_known=known,
             layers=[_layer_state(progress, known) for progress in self.layers.values()],
         )

@@ -7,6 +7,7 @@ by tag, by digest and by image id. Which record a pull wrote proves that it comp
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from pulltrace.agent.identifiers import is_digest
 from pulltrace.agent.model import ImageRecord, Lease
 from pulltrace.images import InvalidReferenceError, Reference, parse, registry_host
 
@@ -57,11 +58,14 @@ class RecordLedger:
         created = record.created_at >= lease.created_at and record.created_at > self._earlier.get(record.name, 0.0)
         return record.created_at if created and not self.is_claimed_now(record.name) else record.updated_at
 
-    def claim(self, records: Iterable[ImageRecord], lease: Lease, name: Name) -> None:
-        """Record that the pull with this lease ended as ``name``: the records by digest and by image id are its too."""
-        times = {record: self.written_at(record, lease) for record in records}
+    def claim(self, records: Iterable[ImageRecord], lease: Lease, name: Name | None) -> None:
+        """Record that the pull with this lease ended as ``name``; the records by digest and by image id are its too.
+
+        Without a name, it has written all the records that are new for its lease.
+        """
+        times = {record: self.written_at(record, lease) for record in records if name or self.is_new_for(record, lease)}
         self._this_poll.update(
-            {record.name: at for record, at in times.items() if is_tagless(record) or at == name.written_at}
+            {record.name: at for record, at in times.items() if not name or is_tagless(record) or at == name.written_at}
         )
 
     def after_poll(self, oldest: float) -> None:
@@ -91,12 +95,12 @@ def name_of(
 
 def is_tagless(record: ImageRecord) -> bool:
     """Return whether the name is by digest or by image id: the CRI plugin writes these for every tag."""
-    return "@" in record.name or record.name.startswith("sha256:")
+    return "@" in record.name or is_digest(record.name)
 
 
 def reference_of(name: str) -> Reference | None:
     """Parse a record's name; None if it is not a reference."""
-    if name.startswith("sha256:"):
+    if is_digest(name):
         return None  # a record by image id, which would parse as a tag of a repository "sha256"
     try:
         return parse(name)

@@ -15,6 +15,9 @@ NO_PROGRESS_LIMIT = 300.0
 UNPACK_LIMIT = 1800.0
 """Seconds. No single layer takes this long to unpack: the process that was unpacking it has ended."""
 
+EMPTY_LIMIT = 2 * NO_PROGRESS_LIMIT
+"""Seconds. A pull that has not resolved its reference by then has been cancelled: the empty lease is not a pull's."""
+
 
 def looks_dead(
     pull: Pull, others: Iterable[Pull], records: Iterable[ImageRecord], containerd_since: float, now: float

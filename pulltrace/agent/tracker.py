@@ -13,6 +13,7 @@ from pulltrace.agent.conclusion import Conclusion, Ending, Outcome
 from pulltrace.agent.layers import Progress
 from pulltrace.agent.manifests import parse
 from pulltrace.agent.model import (
+    ARCHIVE,
     BlobQuestion,
     DocumentQuestion,
     Facts,
@@ -24,12 +25,12 @@ from pulltrace.agent.model import (
     Resources,
     SnapshotQuestion,
 )
-from pulltrace.agent.pull import FETCH, Pull, age
+from pulltrace.agent.pull import FETCH, Pull, Seen, age
 from pulltrace.agent.records import RecordLedger
 from pulltrace.agent.serving import Serving
 from pulltrace.agent.short_pulls import Change, ShortPulls, must_wait
-from pulltrace.agent.stale_leases import NO_PROGRESS_LIMIT, UNPACK_LIMIT, looks_dead
-from pulltrace.wire import PullPhase, PullState
+from pulltrace.agent.stale_leases import EMPTY_LIMIT, NO_PROGRESS_LIMIT, UNPACK_LIMIT, looks_dead
+from pulltrace.wire import ErrorReason, PullPhase, PullState
 
 
 class Tracker:
@@ -173,7 +174,12 @@ class Tracker:
             for ref, ingest in loose.items()
             if ingest.is_layer and ingest.offset > self._loose[ref] and now - ingest.updated_at < NO_PROGRESS_LIMIT
         ]
-        leases = [Lease(f"{FETCH}{item.digest[7:19]}-{item.started_at:.0f}", item.started_at) for item in moving]
+        leases = [
+            Lease(
+                f"{FETCH}{item.digest.partition(':')[2][:12]}-{item.started_at:.0f}", item.started_at, is_default=False
+            )
+            for item in moving
+        ]
         extra = {
             lease.id: Resources(ingests=frozenset({ingest.ref})) for lease, ingest in zip(leases, moving, strict=True)
         }
@@ -186,6 +192,7 @@ class Tracker:
         elif resources != pull.resources:
             pull.moved_at, pull.inherited = now, False
         pull.resources, pull.seen_at = resources, now
+        pull.imported |= any(ref.startswith(ARCHIVE) for ref in resources.ingests)
         self.serving.take(pull, resources)
 
     def _assign_owners(self, ingests: Iterable[Ingest], live: list[Pull]) -> None:
@@ -208,7 +215,9 @@ class Tracker:
             questions |= self._trace(pull, pull.image)
             if pull.inherited:
                 questions |= {ImageQuestion(target) for target in pull.image.targets}
-        pull.served = self.serving.is_at_work(pull, alone=self._is_alone(pull))
+        if pull.imported:
+            questions |= self._take_archived_layers(pull, ingests)
+        pull.served = not pull.imported and self.serving.is_at_work(pull, alone=self._is_alone(pull))
         for digest, progress in pull.layers.items():
             ingest, owner = ingests.get(digest), self._owner_of(digest, pull)
             if ingest and not ingest.is_copy:
@@ -219,13 +228,21 @@ class Tracker:
             questions.update(self._open_questions(pull, progress, ingest))
         return questions
 
+    def _take_archived_layers(self, pull: Pull, ingests: Mapping[str, Ingest]) -> set[Question]:
+        """Set the layers of an import: every blob that is not a document, as the manifests come last."""
+        documents, blobs = self.facts.documents, self.facts.blobs
+        committed = {digest for digest in pull.resources.content if digest in documents and documents[digest] is None}
+        sizes = {digest: blobs[digest].size for digest in committed if digest in blobs}
+        pull.take_archived_layers(ingests, sizes)
+        return {BlobQuestion(digest) for digest in committed if digest not in blobs}
+
     def _trace(self, pull: Pull, image: Image) -> set[Question]:
         """Determine the registry. containerd writes the label shortly after committing a blob: trust it in two polls.
 
         Until then, use only blobs committed after this lease began and held by no other pull: these have one source.
         """
         asked: set[Question] = {BlobQuestion(digest) for digest in image.documents if digest in pull.resources.content}
-        if pull.traced:
+        if pull.traced or pull.imported:
             return set()
         if asked <= pull.asking:
             pull.traced = asked <= pull.checked
@@ -336,7 +353,9 @@ class Tracker:
             for progress in pull.layers.values():
                 progress.end(completed=completed)
             phase = PullPhase.COMPLETED if completed else PullPhase.FAILED
-            self._ended.append(pull.state(phase, ended_at=ending.at, error=ending.error, name=ending.name))
+            self._ended.append(
+                pull.state(phase, ended_at=ending.at, error=ending.error, reason=ending.reason, name=ending.name)
+            )
 
     def _owner_of(self, digest: str, pull: Pull) -> str | None:
         """Return the id of the other pull that downloads or downloaded this blob; None if this one does."""
@@ -353,6 +372,11 @@ class Tracker:
             if not pull.served and now - max(other.moved_at for other in self._pulls.values()) > UNPACK_LIMIT:
                 self._dead.add(pull.lease.id)
                 self._end(pull, Ending(Outcome.FAILED, now, error="no progress for half an hour"))
+            elif pull.seen is Seen.LEASE and now - age(pull) > EMPTY_LIMIT:
+                self._dead.add(pull.lease.id)
+                self._end(
+                    pull, Ending(Outcome.CANCELLED, now, error="its lease remained empty", reason=ErrorReason.CANCELED)
+                )
             return
         targets = pull.image.targets if pull.image else ()
         records = [record for target in targets for record in self.facts.images.get(target, [])]

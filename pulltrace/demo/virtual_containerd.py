@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from pulltrace.demo.images import Image
 from pulltrace.demo.machine import CONTAINERD_1, CONTAINERD_2, Machine
@@ -11,6 +12,7 @@ from pulltrace.demo.store import Lease
 __all__ = ["CONTAINERD_1", "CONTAINERD_2", "LEASE_LIFE", "VirtualContainerd"]
 
 LEASE_LIFE = "containerd.io/gc.expire"
+_LEASE_SECONDS = 24 * 3600
 
 
 @dataclass(eq=False)
@@ -48,7 +50,8 @@ class VirtualContainerd(Machine):
     def new_lease(self, *, expires: bool = True) -> Lease:
         """Make an empty lease; leases of sandboxes never expire."""
         name = f"{self.random.randrange(10**9)}-{self.random.randbytes(2).hex()}"
-        labels = {LEASE_LIFE: "2030-01-01T00:00:00Z"} if expires else {}
+        expires_at = datetime.fromtimestamp(int(self.now + _LEASE_SECONDS), UTC).isoformat()
+        labels = {LEASE_LIFE: expires_at} if expires else {}
         lease = self.store.leases[name] = Lease(name, self.now, labels)
         return lease
 

@@ -5,20 +5,21 @@ import pytest
 from pulltrace.agent.attribution import Image
 from pulltrace.agent.conclusion import OUTCOMES, Conclusion, Outcome, Written
 from pulltrace.agent.layers import Layer, Progress
-from pulltrace.agent.model import Facts, ImageRecord, Lease, Resources
-from pulltrace.agent.pull import FETCH, Pull, Seen
+from pulltrace.agent.manifests import Config, Descriptor, Manifest
+from pulltrace.agent.model import Blob, Facts, ImageRecord, Lease, Resources
+from pulltrace.agent.pull import Pull, Seen
 from pulltrace.agent.records import Name, RecordLedger
 from pulltrace.wire import LayerPhase
 
 BEGAN, LAST_SEEN, WRITTEN, NOW = 100.0, 104.0, 104.5, 105.0
-TARGET, LAYER, OTHER = ("sha256:" + letter * 64 for letter in "123")
+TARGET, LAYER, OTHER, CONFIG = ("sha256:" + letter * 64 for letter in "1234")
 REFERENCE = "registry.test/app:1"
 IMAGE = Image((TARGET,), (TARGET,), TARGET, "", (Layer(LAYER, "", 10),), config_read=True)
 
 
 def a_pull(seen: Seen) -> Pull:
     """A pull of which polls have seen just this much."""
-    lease = Lease(FETCH + "1" if seen is Seen.FETCH else "1-abcd", BEGAN)
+    lease = Lease("1-abcd", BEGAN, is_default=seen is not Seen.FETCH)
     pull = Pull(lease, inherited=False, moved_at=BEGAN, seen_at=LAST_SEEN, polls=2)
     match seen:
         case Seen.IMAGE:
@@ -27,7 +28,9 @@ def a_pull(seen: Seen) -> Pull:
             pull.resources = Resources(content=frozenset({TARGET}))
         case Seen.FETCH:
             pull.layers = {LAYER: Progress(Layer(LAYER, "", 10))}
-        case Seen.CONTAINER:
+        case Seen.IMPORT:
+            pull.imported, pull.resources = True, Resources(content=frozenset({LAYER}))
+        case Seen.OTHER:
             pull.resources = Resources(foreign=True)
     assert pull.seen is seen
     return pull
@@ -36,7 +39,9 @@ def a_pull(seen: Seen) -> Pull:
 def ending_of(pull: Pull, *records: ImageRecord, ended: tuple[Pull, ...] = (), now: float = NOW):
     """Answer all questions from the records, then return the ending."""
     facts, ledger = Facts(), RecordLedger()
-    facts.documents[TARGET] = None
+    manifest = Manifest(Descriptor(CONFIG, 5), [Descriptor(LAYER, 10)])
+    facts.documents |= {TARGET: manifest, CONFIG: Config([LAYER]), OTHER: None, LAYER: None}
+    facts.blobs[LAYER] = Blob(10, WRITTEN)
     conclusion = Conclusion(facts, ledger)
     facts.images[""] = list(records)
     facts.images[TARGET] = [record for record in records if record.target == TARGET]
@@ -56,7 +61,8 @@ def test_each_row_of_the_table_gives_its_outcome(seen, written):
     ending = ending_of(a_pull(seen), *records)
     assert ending.outcome is OUTCOMES[seen, written]
     assert (ending.name is not None) == (written is Written.OWN)
-    assert (ending.error is not None) == (ending.outcome is Outcome.FAILED)
+    assert (ending.error is not None) == (ending.outcome in (Outcome.FAILED, Outcome.CANCELLED))
+    assert (ending.reason is not None) == (ending.outcome is Outcome.CANCELLED)
     assert ending.at == (WRITTEN if written is Written.OWN else NOW)
 
 
@@ -77,14 +83,14 @@ def test_an_empty_lease_is_unclear_if_the_clock_was_set_back():
 
 
 def test_the_lease_of_a_container_is_not_a_pull_and_needs_no_request():
-    pull = a_pull(Seen.CONTAINER)
+    pull = a_pull(Seen.OTHER)
     conclusion = Conclusion(Facts(), RecordLedger())
     assert not conclusion.questions(pull, [pull], [pull], "overlayfs")
     assert conclusion.ending(pull, NOW).outcome is Outcome.UNKNOWN
 
 
 @pytest.mark.parametrize(
-    ("complete", "outcome"), [(True, Outcome.COMPLETED), (False, Outcome.FAILED)], ids=["complete", "incomplete"]
+    ("complete", "outcome"), [(True, Outcome.COMPLETED), (False, Outcome.CANCELLED)], ids=["complete", "incomplete"]
 )
 def test_a_download_without_a_lease_completed_if_all_its_layers_are_complete(complete, outcome):
     pull = a_pull(Seen.FETCH)

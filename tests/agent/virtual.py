@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from pulltrace.agent.containerd import resources_of
+from pulltrace.agent.identifiers import digest_of, lease_of
 from pulltrace.agent.model import (
     Blob,
     BlobQuestion,
@@ -10,7 +11,6 @@ from pulltrace.agent.model import (
     ImageQuestion,
     ImageRecord,
     Ingest,
-    Lease,
     Observation,
     Question,
     SnapshotQuestion,
@@ -18,7 +18,7 @@ from pulltrace.agent.model import (
 from pulltrace.agent.short_pulls import Change
 from pulltrace.agent.snapshotters import Snapshot, Snapshotters, delivery_of
 from pulltrace.agent.tracker import Tracker
-from pulltrace.demo.virtual_containerd import LEASE_LIFE, VirtualContainerd
+from pulltrace.demo.virtual_containerd import VirtualContainerd
 from pulltrace.wire import PullState
 
 SOURCE = "containerd.io/distribution.source."
@@ -44,11 +44,12 @@ class Watched:
     def look(self) -> Observation:
         """Return the result of the listing calls."""
         store = self.node.store
-        leases = [Lease(item.id, item.created_at, LEASE_LIFE in item.labels) for item in store.leases.values()]
+        leases = [lease_of(item.id, item.created_at, item.labels) for item in store.leases.values()]
         return Observation(
             [
-                Ingest(ref, item.blob.digest, item.offset, item.blob.size, item.started_at, item.updated_at)
+                Ingest(ref, digest, item.offset, item.blob.size, item.started_at, item.updated_at)
                 for ref, item in store.ingests.items()
+                if (digest := digest_of(ref))
             ],
             leases,
             {item.id: resources_of(store.leases[item.id].resources) for item in leases if self.tracker.is_pull(item)},

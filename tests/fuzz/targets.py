@@ -16,7 +16,7 @@ import msgspec
 from google.protobuf.message import DecodeError
 
 from pulltrace import images
-from pulltrace.agent import containerd, grpc_client, manifests
+from pulltrace.agent import containerd, grpc_client, identifiers, manifests
 from pulltrace.agent.attribution import image_of
 from pulltrace.agent.containerd_api import content_pb2, leases_pb2
 from pulltrace.server.api import query
@@ -185,7 +185,7 @@ def answer(data: bytes) -> None:
             containerd._seconds(made.info.created_at)
         else:
             for status in made.statuses:
-                containerd._digest_of(status.ref)
+                identifiers.digest_of(status.ref)
 
 
 _MANIFEST = json.dumps(

@@ -27,10 +27,11 @@ class Blob:
 
     data: bytes
     media_type: str
+    algorithm: str = "sha256"
 
     @property
     def digest(self) -> str:
-        return "sha256:" + hashlib.sha256(self.data).hexdigest()
+        return f"{self.algorithm}:{hashlib.new(self.algorithm, self.data).hexdigest()}"
 
     @property
     def size(self) -> int:
@@ -85,7 +86,7 @@ class Image:
         return tuple(chain)
 
 
-def make_layer(size: int, *, zeros: int = 0, files: int = 1) -> Layer:
+def make_layer(size: int, *, zeros: int = 0, files: int = 1, algorithm: str = "sha256") -> Layer:
     """Make a layer of about `size` random bytes in `files` files.
 
     `zeros` adds zero bytes, which are quick to download and slow to unpack.
@@ -102,7 +103,7 @@ def make_layer(size: int, *, zeros: int = 0, files: int = 1) -> Layer:
             info.size = zeros
             archive.addfile(info, io.BytesIO(bytes(zeros)))
     # Random bytes do not compress, so store them uncompressed, which is much faster.
-    return _layer(tar.getvalue(), compresslevel=1 if zeros else 0)
+    return _layer(tar.getvalue(), compresslevel=1 if zeros else 0, algorithm=algorithm)
 
 
 def make_program(path: Path, name: str) -> Layer:
@@ -124,9 +125,9 @@ def make_tree(root: Path) -> Layer:
     return _layer(tar.getvalue(), compresslevel=1)
 
 
-def _layer(plain: bytes, *, compresslevel: int) -> Layer:
+def _layer(plain: bytes, *, compresslevel: int, algorithm: str = "sha256") -> Layer:
     packed = gzip.compress(plain, compresslevel=compresslevel, mtime=0)
-    return Layer(Blob(packed, LAYER), "sha256:" + hashlib.sha256(plain).hexdigest())
+    return Layer(Blob(packed, LAYER, algorithm), "sha256:" + hashlib.sha256(plain).hexdigest())
 
 
 def make_image(

@@ -212,7 +212,7 @@ class Inventory:
         pull.boot = node.agents.current
         before = pull.state.layers
         came = pull.update(state, now)
-        if came and not pull.history:
+        if came and not (pull.history or state.imported):
             merged.fetched.append((pull, came))
         _learn_unpacking(node, before, state.layers)
         if ended_at is not None:

@@ -121,6 +121,7 @@ def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, analysi
         manifest_digest=state.manifest_digest,
         media_type=state.media_type,
         snapshotter=state.snapshotter or node.snapshotter or None,
+        imported=state.imported,
         bound=insight.bound,
         usual_seconds=insight.usual_seconds,
         slower_than_usual=insight.slower,

@@ -1,0 +1,55 @@
+"""Interpret containerd's identifiers: refs of ingests, ids and labels of leases, digests. Sans-I/O."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+
+from pulltrace.agent.model import ARCHIVE, Lease
+
+EXPIRE_LABEL = "containerd.io/gc.expire"
+
+# Any algorithm, because containerd supports whatever go-digest does: sha256, sha384, sha512.
+_DIGEST = re.compile(r"[a-z0-9]+:[0-9a-f]{32,128}")
+_REF = re.compile(rf"(?:\A|[-@])({_DIGEST.pattern})\Z")
+_ARCHIVED_BLOB = re.compile(r"blobs/([a-z0-9]+)/([0-9a-f]{32,128})\Z")
+
+# containerd's client gives a lease this kind of id and this lifetime unless it is told otherwise (``WithRandomID``,
+# ``WithExpiration``). The CRI plugin and the transfer service rely on that for every pull.
+_RANDOM_ID = re.compile(r"\d{1,9}-[\w-]{4}", re.ASCII)
+_LIFETIME = 24 * 3600.0
+_TOLERANCE = 60.0
+
+
+def is_digest(text: str) -> bool:
+    """Return whether the text is a digest, and nothing else."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+def digest_of(ref: str) -> str | None:
+    """Return the digest that an ingest's ref names; None if it names none.
+
+    ``layer-sha256:…`` and ``layer-<name>@sha256:…`` are downloads. ``tar-blobs/sha256/…`` is a file of an OCI archive.
+    The files of a Docker archive have no digest until they are committed: the ref itself stands for it.
+    """
+    if ref.startswith(ARCHIVE):
+        found = _ARCHIVED_BLOB.search(ref)
+        return f"{found[1]}:{found[2]}" if found else ref
+    found = _REF.search(ref)
+    return found[1] if found else None
+
+
+def lease_of(lease_id: str, created_at: float, labels: Mapping[str, str]) -> Lease:
+    """Return the lease with this id, time and labels."""
+    expires = labels.get(EXPIRE_LABEL)
+    if expires is None:
+        return Lease(lease_id, created_at, expires=False, is_default=False)
+    is_default = len(labels) == 1 and _RANDOM_ID.fullmatch(lease_id) is not None and _lasts_a_day(created_at, expires)
+    return Lease(lease_id, created_at, is_default=is_default)
+
+
+def _lasts_a_day(created_at: float, expires: str) -> bool:
+    try:
+        lifetime = datetime.fromisoformat(expires).timestamp() - created_at
+    except ValueError:
+        return False
+    return abs(lifetime - _LIFETIME) < _TOLERANCE

@@ -1,0 +1,251 @@
+"""Leases that are not the CRI plugin's pulls: imports of archives, image builders, containers that are created."""
+
+import dataclasses
+import hashlib
+
+import pytest
+
+from pulltrace.agent.stale_leases import EMPTY_LIMIT
+from pulltrace.demo.images import make_image, make_layer
+from pulltrace.wire import UNKNOWN_IMAGE, ErrorReason, PullPhase
+from tests.agent.archive_import import ArchiveImport, Unpacking, write_layers
+from tests.agent.conftest import HOST, MIB
+from tests.agent.follow import downloaded, layers
+
+NAME = f"{HOST}/imported:1"
+
+
+@pytest.fixture(params=[False, True], ids=["OCI archive", "Docker archive"])
+def start_import(watched, request):
+    """A factory of imports into the watched node."""
+    return lambda: ArchiveImport(watched.node, docker=request.param)
+
+
+def an_image(name: str = "imported", *sizes: int) -> object:
+    return make_image(name, *(make_layer(f"{name}-{size}", size * MIB) for size in sizes or (4, 9)), multi_arch=False)
+
+
+def polls_of(watched):
+    while True:
+        watched.polls(1)
+        yield
+
+
+def shown(watched) -> set[tuple[str, bool, str | None]]:
+    """The name, the flag and the registry of every state that was reported."""
+    states = [state for history in watched.history.values() for state in history]
+    return {(state.image_ref, state.imported, state.registry) for state in states}
+
+
+def test_an_import_is_shown_as_one_and_completes_under_its_own_name(watched, start_import):
+    image, importing = an_image(), start_import()
+    write_layers(importing, image, polls_of(watched))
+    assert [pull.status for pull in watched.live] == [PullPhase.DOWNLOADING]
+    importing.end({NAME: image})
+    watched.polls(2)
+    (ended,) = watched.ended
+    assert (ended.status, ended.image_ref, ended.ref_guessed) == (PullPhase.COMPLETED, NAME, False)
+    assert set(layers(ended)) == {layer.blob.digest for layer in image.layers}
+    assert downloaded(ended) == image.size
+    assert shown(watched) == {(UNKNOWN_IMAGE, True, None), (NAME, True, None)}
+
+
+def test_the_bytes_of_an_import_grow_and_its_total_is_not_known(watched, start_import):
+    image, importing = an_image(), start_import()
+    write_layers(importing, image, polls_of(watched))
+    (history,) = watched.history.values()
+    told = [downloaded(pull) for pull in history]
+    assert told == sorted(told)
+    assert told[-1] == image.size
+    assert not any(pull.total_known for pull in history)
+
+
+@pytest.mark.parametrize("seen", ["nothing", "one layer"])
+def test_an_import_that_ends_soon_after_a_poll_completes(watched, start_import, seen):
+    image, importing = an_image(), start_import()
+    if seen == "one layer":
+        importing.begin(image.layers[0].blob, MIB)
+    watched.polls(2, every=0.1)
+    for layer in image.layers:
+        importing.commit(layer.blob)
+    importing.end({NAME: image})
+    watched.polls(2)
+    assert [(pull.status, pull.image_ref) for pull in watched.ended] == [(PullPhase.COMPLETED, NAME)]
+
+
+def test_an_archive_with_several_images_is_one_import_without_a_name(watched, start_import):
+    base = make_layer("base", 5 * MIB)
+    images = {
+        f"{HOST}/part{number}:1": make_image(f"part{number}", base, make_layer(f"top{number}", MIB), multi_arch=False)
+        for number in range(4)
+    }
+    importing = start_import()
+    for image in images.values():
+        write_layers(importing, image, polls_of(watched))
+    importing.end(images)
+    watched.polls(2)
+    (ended,) = watched.ended
+    assert (ended.status, ended.image_ref, ended.ref_guessed) == (PullPhase.COMPLETED, UNKNOWN_IMAGE, False)
+    assert downloaded(ended) == 9 * MIB
+    assert len(watched.history) == 1
+
+
+def test_several_tags_of_one_archived_image_give_one_of_its_names(watched, start_import):
+    image, importing = an_image(), start_import()
+    write_layers(importing, image, polls_of(watched))
+    importing.end({NAME: image, f"{HOST}/imported:latest": image})
+    watched.polls(2)
+    (ended,) = watched.ended
+    assert ended.status is PullPhase.COMPLETED
+    assert ended.image_ref in (NAME, f"{HOST}/imported:latest")
+
+
+def test_an_interrupted_import_is_cancelled_and_does_not_fail(watched, start_import):
+    importing = start_import()
+    importing.begin(an_image().layers[0].blob, MIB)
+    watched.polls(2)
+    importing.abort()
+    watched.polls(2)
+    (ended,) = watched.ended
+    assert (ended.status, ended.error_reason, ended.imported) == (PullPhase.FAILED, ErrorReason.CANCELED, True)
+
+
+def test_an_import_of_blobs_from_a_registry_is_attributed_to_none(watched, start_import, push):
+    ref, image = push("app:1", ("app", 10), multi_arch=False)
+    watched.node.pull(ref)
+    watched.until(lambda: watched.ended)
+    more = make_layer("more", 9 * MIB)
+    importing = start_import()
+    importing.begin(more.blob, MIB)
+    watched.polls(2)
+    importing.commit(more.blob)
+    importing.end({NAME: make_image("imported", *image.layers, more, multi_arch=False)})
+    watched.polls(2)
+    assert [(pull.image_ref, pull.registry) for pull in watched.ended] == [(ref, HOST), (NAME, None)]
+
+
+def test_a_pull_during_an_import_keeps_its_own_name(watched, start_import, push):
+    ref, _ = push("app:1", ("app", 12))
+    image, importing = an_image(), start_import()
+    importing.begin(image.layers[0].blob, MIB)
+    watched.node.pull(ref)
+    watched.polls(1)
+    for layer in image.layers:
+        importing.commit(layer.blob)
+    importing.end({NAME: image})
+    watched.until(lambda: len(watched.ended) == 2)
+    assert {(pull.image_ref, pull.imported, pull.status) for pull in watched.ended} == {
+        (ref, False, PullPhase.COMPLETED),
+        (NAME, True, PullPhase.COMPLETED),
+    }
+
+
+def test_the_unpacking_of_an_imported_image_is_not_a_pull(watched, start_import):
+    image, importing = an_image(), start_import()
+    write_layers(importing, image, polls_of(watched))
+    importing.end({NAME: image})
+    watched.polls(1)
+    unpacking = Unpacking(watched.node, image)
+    watched.polls(3)
+    unpacking.end()
+    watched.polls(2)
+    assert set(watched.history) == {importing.lease.id}
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pytest.param({"containerd.io/gc.expire": "2027-01-15T09:00:00Z"}, id="an hour"),
+        pytest.param({"containerd.io/gc.expire": "2027-01-16T08:00:00Z", "buildkit/lease": ""}, id="more labels"),
+    ],
+)
+def test_the_empty_lease_of_an_image_builder_is_not_shown(watched, labels):
+    lease = watched.node.new_lease()
+    lease.labels.clear()
+    lease.labels.update(labels)
+    watched.polls(5)
+    watched.node.release(lease)
+    watched.polls(2)
+    assert not watched.history
+    assert not watched.questions
+
+
+def test_the_empty_lease_of_an_image_builder_takes_no_image_of_another_pull(watched, push):
+    ref, _ = push("app:1", ("app", 1))
+    lease = watched.node.new_lease()
+    lease.labels["buildkit/lease"] = ""
+    watched.node.pull(ref)
+    watched.polls(1, every=0.05)
+    watched.node.advance(5)
+    watched.node.release(lease)
+    watched.polls(2)
+    assert [(pull.image_ref, pull.status) for pull in watched.ended] == [(ref, PullPhase.COMPLETED)]
+
+
+def test_a_download_of_an_image_builder_completes_without_an_image_record(watched, push):
+    ref, image = push("app:1", ("app", 12))
+    pull = watched.node.pull(ref)
+    pull.lease.labels["buildkit/lease"] = ""
+    watched.polls(1)
+    assert [live.registry for live in watched.live] == [HOST]
+    watched.until(lambda: not watched.node.pulls, every=0.2)
+    watched.node.store.records.clear()
+    watched.polls(2)
+    assert [(ended.status, downloaded(ended)) for ended in watched.ended] == [(PullPhase.COMPLETED, image.size)]
+
+
+def test_a_lease_that_remains_empty_is_not_shown_forever_and_does_not_fail(watched):
+    watched.node.new_lease()
+    watched.polls(2)
+    assert [pull.status for pull in watched.live] == [PullPhase.RESOLVING]
+    watched.node.now += EMPTY_LIMIT
+    watched.polls(3)
+    assert not watched.live
+    assert [(pull.status, pull.error_reason) for pull in watched.ended] == [(PullPhase.FAILED, ErrorReason.CANCELED)]
+
+
+def test_two_images_under_one_lease_have_no_name(watched, push):
+    """A client may pull several images under a lease of its own."""
+    (first, one), (second, two) = push("one:1", ("one", 4)), push("two:1", ("two", 4))
+    pull = watched.node.pull(first)
+    watched.until(lambda: downloaded_any(watched), every=0.2)
+    lease = watched.node.store.leases[pull.lease.id]
+    while watched.node.pulls:
+        watched.node.advance(0.1)
+    watched.node.store.leases[lease.id] = lease
+    other = watched.node.pull(second)
+    while watched.node.pulls:
+        watched.node.advance(0.1)
+    lease.resources.update(other.lease.resources)
+    watched.node.store.leases.pop(other.lease.id, None)
+    watched.polls(1)
+    watched.node.release(lease)
+    watched.polls(2)
+    (ended,) = watched.ended
+    assert (ended.status, ended.image_ref, downloaded(ended)) == (
+        PullPhase.COMPLETED,
+        f"{HOST}/one",
+        one.size + two.size,
+    )
+
+
+def downloaded_any(watched) -> bool:
+    return any(downloaded(pull) for pull in watched.live)
+
+
+@pytest.mark.parametrize("algorithm", ["sha384", "sha512"])
+def test_layers_with_other_digests_than_sha256_show_their_progress(watched, algorithm):
+    layer = make_layer("app", 30 * MIB)
+    digest = f"{algorithm}:{hashlib.new(algorithm, b'app').hexdigest()}"
+    layer = dataclasses.replace(layer, blob=dataclasses.replace(layer.blob, digest=digest))
+    image = make_image("app", layer)
+    ref = watched.node.registries.push(f"{HOST}/app:1", image)
+    watched.node.pull(ref)
+    watched.polls(2)
+    (live,) = watched.live
+    assert 0 < downloaded(live) < image.size
+    assert set(layers(live)) == {digest}
+    watched.until(lambda: watched.ended)
+    assert [(pull.status, pull.image_ref, downloaded(pull)) for pull in watched.ended] == [
+        (PullPhase.COMPLETED, ref, image.size)
+    ]

@@ -1,0 +1,113 @@
+"""Real clients of a real containerd that are not the CRI plugin's pulls: archives, image builders, containers."""
+
+import asyncio
+
+import grpc
+import pytest
+
+from pulltrace.wire import UNKNOWN_IMAGE, PullPhase
+from tests.agent.follow import Follow, downloaded, layers
+from tests.real.archives import CTR, Ctr, docker_archive, feed, oci_archive
+from tests.real.containerd import Containerd
+from tests.real.images import MIB, make_image, make_layer
+from tests.real.registry import Registry
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.timeout(120),
+    pytest.mark.skipif(not CTR, reason="ctr is needed: `make parts` installs it"),
+]
+
+NAME = "registry.test/team/imported:1"
+
+
+async def import_slowly(node: Containerd, follow: Follow, archive: bytes, *, shown: int) -> None:
+    """Import an archive, and stop in the middle until the agent has reported so many bytes."""
+    process = await Ctr(node.socket).start_import()
+    await feed(process, archive, hold_at=shown + 2 * MIB)
+    await follow.until(lambda: follow.live and downloaded(follow.live[0]) >= shown)
+    await follow.after_polls(1)
+    await feed(process, archive[shown + 2 * MIB :])
+    await follow.until(lambda: follow.ended)
+    await follow.after_polls(3)
+
+
+@pytest.mark.parametrize("pack", [docker_archive, oci_archive])
+async def test_an_archive_is_imported_under_its_own_name(node: Containerd, pack) -> None:
+    image = make_image(make_layer(3 * MIB), make_layer(5 * MIB))
+    async with Follow(node.socket) as follow:
+        await import_slowly(node, follow, pack({NAME: image}), shown=2 * MIB)
+        (ended,) = follow.ended.values()
+        assert (ended.status, ended.image_ref, ended.imported) == (PullPhase.COMPLETED, NAME, True)
+        assert downloaded(ended) == sum(layer.total_bytes for layer in ended.layers)
+        states = [state for history in follow.history.values() for state in history]
+        assert {(state.image_ref, state.imported, state.registry) for state in states} == {
+            (UNKNOWN_IMAGE, True, None),
+            (NAME, True, None),
+        }, "unpacking it afterwards is not a pull"
+
+
+@pytest.mark.parametrize("pack", [docker_archive, oci_archive])
+async def test_an_archive_with_four_images_is_one_import_without_a_name(node: Containerd, pack) -> None:
+    base = make_layer(4 * MIB)
+    images = {
+        f"registry.test/part{number}:1": make_image(base, make_layer(MIB), name=str(number)) for number in range(4)
+    }
+    async with Follow(node.socket) as follow:
+        await import_slowly(node, follow, pack(images), shown=2 * MIB)
+        (ended,) = follow.ended.values()
+        assert (ended.status, ended.image_ref, ended.ref_guessed) == (PullPhase.COMPLETED, UNKNOWN_IMAGE, False)
+        assert len(ended.layers) == 5
+        assert not any(state.total_known for state in follow.history[ended.id] if not state.status.ended)
+
+
+async def test_an_import_that_is_interrupted_does_not_fail(node: Containerd) -> None:
+    archive = oci_archive({NAME: make_image(make_layer(6 * MIB))})
+    async with Follow(node.socket) as follow:
+        process = await Ctr(node.socket).start_import()
+        await feed(process, archive, hold_at=4 * MIB)
+        await follow.until(lambda: follow.live and downloaded(follow.live[0]) >= 2 * MIB)
+        process.terminate()
+        await process.wait()
+        await Ctr(node.socket).run("leases", "delete", follow.live[0].id)
+        await follow.until(lambda: follow.ended)
+        assert {pull.error_reason for pull in follow.ended.values()} == {"canceled"}
+
+
+async def test_the_leases_of_an_image_builder_are_not_shown(node: Containerd, registry: Registry) -> None:
+    ctr = Ctr(node.socket)
+    ref = registry.push("team/app:1", make_image(make_layer(2 * MIB)))
+    registry.limit(2 * MIB)
+    async with Follow(node.socket) as follow:
+        await ctr.run("leases", "create", "--id", "builder", "--expires", "1h")
+        await ctr.run("leases", "create", "--expires", "1h")
+        await ctr.run("leases", "create", "buildkit/lease.temporary=2026-11-29T00:00:00Z")
+        await follow.after_polls(4)
+        assert not follow.history
+        await node.cri.pull(ref)
+        await ctr.run("leases", "delete", "builder")
+        await follow.after_polls(2)
+        assert {(pull.image_ref, pull.status) for pull in follow.ended.values()} == {(ref, PullPhase.COMPLETED)}
+
+
+@pytest.mark.parametrize("algorithm", ["sha512", "sha384"])
+async def test_layers_with_other_digests_than_sha256_show_their_progress(
+    node: Containerd, registry: Registry, algorithm: str
+) -> None:
+    """containerd 1.x downloads such a layer and then refuses it, which makes the pull fail."""
+    layer = make_layer(5 * MIB, algorithm=algorithm)
+    ref = registry.push("team/app:1", make_image(layer))
+    registry.blob(layer.digest).hold(at=3 * MIB)
+    async with Follow(node.socket) as follow:
+        pulling = asyncio.create_task(node.cri.pull(ref))
+        await follow.until(lambda: follow.live and downloaded(follow.live[0]) >= 2 * MIB)
+        assert set(layers(follow.live[0])) == {layer.digest}
+        registry.blob(layer.digest).release()
+        if node.version.startswith("1."):
+            with pytest.raises(grpc.aio.AioRpcError, match="unexpected commit digest"):
+                await pulling
+            return
+        await pulling
+        await follow.after_polls(2)
+        ended = follow.ended_as(ref)
+        assert (ended.status, downloaded(ended)) == (PullPhase.COMPLETED, layer.size)

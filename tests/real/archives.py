@@ -1,0 +1,97 @@
+"""Archives of images, as ``docker save`` and OCI tools write them, and ``ctr`` to import them."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import io
+import json
+import shutil
+import tarfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from tests.real.images import INDEX, MANIFEST, Image
+
+CTR = shutil.which("ctr")
+_CHUNK = 64 << 10
+
+
+def _tar(files: Mapping[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return packed.getvalue()
+
+
+def docker_archive(images: Mapping[str, Image]) -> bytes:
+    """Pack images by their names as ``docker save`` does: uncompressed layers first, ``manifest.json`` last."""
+    files: dict[str, bytes] = {}
+    manifest = []
+    for name, image in images.items():
+        layers = []
+        for layer in image.layers:
+            path = f"{layer.diff_id.partition(':')[2]}/layer.tar"
+            files[path] = gzip.decompress(layer.blob.data)
+            layers.append(path)
+        config = f"{image.config.digest.partition(':')[2]}.json"
+        files[config] = image.config.data
+        manifest.append({"Config": config, "RepoTags": [name], "Layers": layers})
+    return _tar(files | {"manifest.json": json.dumps(manifest).encode()})
+
+
+def oci_archive(images: Mapping[str, Image], *, named: bool = True) -> bytes:
+    """Pack images by their names as an OCI layout: blobs first, ``index.json`` last."""
+    files: dict[str, bytes] = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}
+    manifests = []
+    for name, image in images.items():
+        for blob in (*(layer.blob for layer in image.layers), image.config, image.manifest):
+            files[f"blobs/{blob.digest.replace(':', '/')}"] = blob.data
+        annotations = {"annotations": {"io.containerd.image.name": name}} if named else {}
+        manifests.append(image.manifest.descriptor | {"mediaType": MANIFEST} | annotations)
+    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}
+    return _tar(files | {"index.json": json.dumps(index).encode()})
+
+
+class Ctr:
+    """``ctr`` of this machine, on one containerd's socket and in the CRI's namespace."""
+
+    def __init__(self, socket: Path) -> None:
+        assert CTR, "ctr is needed"
+        self._command = [CTR, "--address", str(socket), "--namespace", "k8s.io"]
+
+    async def run(self, *arguments: str) -> str:
+        """Run one command. Return its output; raises ``AssertionError`` if it fails."""
+        process = await asyncio.create_subprocess_exec(
+            *self._command, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        output, _ = await process.communicate()
+        assert process.returncode == 0, output.decode(errors="replace")
+        return output.decode(errors="replace")
+
+    async def start_import(self, *options: str) -> asyncio.subprocess.Process:
+        """Start importing an archive from standard input."""
+        return await asyncio.create_subprocess_exec(
+            *self._command,
+            *("images", "import", *options, "-"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+
+
+async def feed(process: asyncio.subprocess.Process, data: bytes, *, hold_at: int = 0) -> None:
+    """Write the archive to ``ctr``, up to ``hold_at`` bytes if that is given; otherwise all, and wait for its end."""
+    assert process.stdin
+    with suppress(BrokenPipeError, ConnectionResetError):
+        for start in range(0, hold_at or len(data), _CHUNK):
+            process.stdin.write(data[start : min(start + _CHUNK, hold_at or len(data))])
+            await process.stdin.drain()
+    if not hold_at:
+        process.stdin.close()
+        output, _ = await process.communicate()
+        assert process.returncode == 0, output.decode(errors="replace")
