@@ -96,7 +96,8 @@ class Pull:
     def is_of_another_kind(self) -> bool:
         """Return whether its lease belongs to something else than a pull: a container, an unpacking, a builder."""
         held = self.resources
-        if held.foreign or (held.unpacking and not (held.content or self.layers)):
+        # The manifest of a pull is in its lease before any snapshot, even if the node had it already.
+        if held.foreign or ((held.unpacking or held.unpacked) and not (held.content or self.layers)):
             return True
         return not (self.lease.is_default or self.layers or self.image)
 

@@ -68,14 +68,14 @@ class Unpacking:
         node.store.snapshotter.prepare(self._key, "", node.now)
         self.lease.resources[node.store.snapshotter.resource_type, self._key] = None
 
-    def end(self) -> None:
-        """Commit the snapshots and delete the lease."""
+    def commit(self) -> None:
+        """Commit the snapshots. The lease holds them until it is released."""
         snapshotter = self.node.store.snapshotter
         snapshotter.commit(self._key, self.image.chain_ids[0], self.node.now)
         for below, chain in zip(self.image.chain_ids, self.image.chain_ids[1:], strict=False):
             snapshotter.prepare("next", below, self.node.now)
             snapshotter.commit("next", chain, self.node.now)
-        self.node.release(self.lease)
+        self.lease.resources = {(snapshotter.resource_type, chain): None for chain in self.image.chain_ids}
 
 
 def write_layers(importing: ArchiveImport, image: Image, poll: Iterable[object]) -> None:

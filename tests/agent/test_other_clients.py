@@ -147,7 +147,9 @@ def test_the_unpacking_of_an_imported_image_is_not_a_pull(watched, start_import)
     watched.polls(1)
     unpacking = Unpacking(watched.node, image)
     watched.polls(3)
-    unpacking.end()
+    unpacking.commit()
+    watched.polls(3)
+    watched.node.release(unpacking.lease)
     watched.polls(2)
     assert set(watched.history) == {importing.lease.id}
 

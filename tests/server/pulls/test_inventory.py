@@ -6,7 +6,7 @@ from pulltrace.server.limits import Limits
 from pulltrace.server.pulls.hub import TooSoonError
 from pulltrace.server.pulls.inventory import AGENT_GONE, ENDED_UNSEEN, TooManyNodesError
 from pulltrace.server.pulls.node import LATE_REPORTS
-from pulltrace.wire import ErrorReason, LayerPhase, LayerState, NodeState, PullPhase, PullState, to_time
+from pulltrace.wire import UNKNOWN_IMAGE, ErrorReason, LayerPhase, LayerState, NodeState, PullPhase, PullState, to_time
 from tests.server.build import MIB, NOW, World, layer, pull, report
 
 DONE = PullPhase.COMPLETED
@@ -50,6 +50,18 @@ def test_the_second_pull_of_a_node_has_the_right_rate_too() -> None:
     for second in range(10, 16):
         world.say(pull("second", layer("z", (second - 10) * MIB), at=NOW + 10), at=second)
     assert world.shown[-1].bytes_per_sec == MIB
+
+
+def test_an_import_shows_its_progress_and_counts_no_fetched_bytes() -> None:
+    world = World()
+    world.say(at=1)
+    for second in range(2, 6):
+        archive = pull(
+            "import", layer("a", second * MIB), image_ref=UNKNOWN_IMAGE, imported=True, registry=None, repository=None
+        )
+        world.say(archive, at=second)
+    assert (world.one.imported, world.one.downloaded_bytes, world.one.registry) == (True, 5 * MIB, None)
+    assert world.metric("pull_bytes_total", registry="unknown") in (None, 0)
 
 
 def test_a_layer_that_another_pull_fetches_is_progress_but_not_rate() -> None:
