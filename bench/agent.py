@@ -1,10 +1,14 @@
-"""What the agent costs a node: memory and CPU, idle and with five pulls.
+"""What the agent costs a node: memory and CPU, idle and with five pulls, next to a bare poller and an older version.
 
-    python -m bench.agent                          # a minute each, with this Python
-    python -m bench.agent --python python3.13 --seconds 60 --set MALLOC_ARENA_MAX=2
+    python -m bench.agent                          # half a minute each, with this Python
+    python -m bench.agent --before ../pulltrace-1  # also the agent of another source tree, and the ratios
+    python -m bench.agent --real --python python3.13 --seconds 60 --set MALLOC_ARENA_MAX=2
 
-The agent is a child process, exactly as in its image; a simulated containerd (real gRPC on a unix socket) and a server
-that takes every report are in this one. Figures are read from /proc: memory after the run, CPU over it.
+The pollers are child processes, as in their image. All of them watch one containerd at the same time, so that they
+meet the same load: a simulated one (gRPC on a unix socket, in this process) or, with ``--real``, a real one that pulls
+from a slow registry. A server in this process accepts every report. Figures are from /proc: memory after the run, CPU
+over it.
+Only ratios of CPU time within one run are worth comparing.
 """
 
 import argparse
@@ -14,6 +18,9 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiohttp import web
@@ -24,12 +31,28 @@ from pulltrace.demo.registries import Manner, Registries
 from pulltrace.demo.virtual_containerd import CONTAINERD_1, VirtualContainerd
 
 MIB = 1 << 20
-WARM_UP = 5.0  # seconds: imports and the first reports are not the running cost
+LAYERS = 12
+WARM_UP = 12.0  # seconds: imports, the first reports and the manifests are not the running cost
 HOST = "registry.test"
+FLOOR, BEFORE, NOW = "bare poller", "agent before", "agent"
+
+
+@dataclass
+class Poller:
+    """One child process, what it reported last, and its figures."""
+
+    name: str
+    command: list[str]
+    tree: str
+    variables: dict[str, str] = field(default_factory=dict)
+    reports: int = 0
+    live_pulls: int = 0
+    pid: int = 0
+    spent: float = 0.0
 
 
 def memory(pid: int) -> tuple[float, float]:
-    """Resident and own (not shared with other processes) MiB."""
+    """Return the resident memory and the memory that is not shared with other processes, in MiB."""
     kib = {}
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
         name, value, *_ = line.split()
@@ -38,89 +61,145 @@ def memory(pid: int) -> tuple[float, float]:
 
 
 def cpu(pid: int) -> float:
-    """Seconds of user and system time so far, to the nanosecond (``/proc/PID/stat`` has ticks of 10 ms)."""
+    """Return the seconds of user and system time so far, to the nanosecond (``/proc/PID/stat`` has ticks of 10 ms)."""
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) * 1e-9
 
 
-def begin(node: VirtualContainerd, pulls: int) -> None:
-    """Pulls of twelve layers that never come to an end."""
-    for number in range(pulls):
-        layers = [make_layer(f"{number}-{layer}", 4096 * MIB) for layer in range(12)]
-        node.pull(node.registries.push(f"{HOST}/app{number}:1", make_image(f"app{number}", *layers)))
-
-
-async def measure(pulls: int, seconds: float, command: list[str], variables: dict[str, str]) -> None:
-    """One run, one line. Ends the program when the agent did not tell those pulls."""
-    node = VirtualContainerd(
-        Registries(manners={HOST: Manner(speed=20 * MIB, latency=0.05)}), now=time.time(), version=CONTAINERD_1
-    )
-    reports, live_pulls = 0, 0
+@asynccontextmanager
+async def serving(pollers: Sequence[Poller]) -> AsyncIterator[str]:
+    """Accept the reports of every poller, each on a path of its own."""
 
     async def report(request: web.Request) -> web.Response:
-        nonlocal reports, live_pulls
-        live_pulls = len(json.loads(await request.read()).get("pulls") or ())
-        reports += 1
+        poller = pollers[int(request.match_info["number"])]
+        poller.live_pulls = len(json.loads(await request.read()).get("pulls") or ())
+        poller.reports += 1
         return web.json_response({"bootId": "bench"})
 
     app = web.Application()
-    app.router.add_post("/api/v1/report", report)
+    app.router.add_post("/{number}/api/v1/report", report)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    with tempfile.TemporaryDirectory(prefix="pulltrace-") as folder:
-        async with SimulatedContainerd(node, Path(folder) / "containerd.sock") as containerd:
-            kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-            agent = await asyncio.create_subprocess_exec(
-                *command,
-                env=kept
-                | variables
-                | {
-                    "PULLTRACE_NODE_NAME": "bench",
-                    "PULLTRACE_SERVER_URL": f"http://127.0.0.1:{port}",
-                    "PULLTRACE_CONTAINERD_SOCKET": str(containerd.socket),
-                },
-                stdout=asyncio.subprocess.DEVNULL,
-            )
-            live = asyncio.create_task(_live(node))
-            try:
-                await asyncio.sleep(WARM_UP / 2)
-                begin(node, pulls)  # pulls older than containerd's socket did not survive its start
-                await asyncio.sleep(WARM_UP / 2)
-                began, before, told = time.monotonic(), cpu(agent.pid), reports
-                await asyncio.sleep(seconds)
-                spent = (cpu(agent.pid) - before) / (time.monotonic() - began)
-                rss, own = memory(agent.pid)
-                figures = f"{rss:5.1f} MiB resident, {own:5.1f} own, {spent * 1000:5.2f} ms of CPU per second"
-                print(f"{pulls} pulls: {figures}, {reports - told} reports", flush=True)
-                if live_pulls != pulls:
-                    raise SystemExit(f"the last report has {live_pulls} pulls")
-            finally:
-                live.cancel()
-                agent.terminate()
-                await agent.wait()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     await runner.cleanup()
 
 
-async def _live(node: VirtualContainerd) -> None:
-    while True:
-        await asyncio.sleep(0.25)
-        node.advance(time.time() - node.now, step=0.25)
+@asynccontextmanager
+async def running(poller: Poller, url: str, socket: Path) -> AsyncIterator[None]:
+    """Run one poller, and end it by its own pid."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    own = {"NODE_NAME": "bench", "SERVER_URL": url, "CONTAINERD_SOCKET": str(socket)}
+    process = await asyncio.create_subprocess_exec(
+        *poller.command,
+        env=kept | poller.variables | {f"PULLTRACE_{name}": value for name, value in own.items()},
+        stdout=asyncio.subprocess.DEVNULL,
+        cwd=poller.tree,
+    )
+    poller.pid = process.pid
+    try:
+        yield
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+@asynccontextmanager
+async def simulated(pulls: int) -> AsyncIterator[tuple[Path, list[asyncio.Task[None]]]]:
+    """Run a simulated containerd. Its pulls of twelve layers never end."""
+    node = VirtualContainerd(
+        Registries(manners={HOST: Manner(speed=20 * MIB, latency=0.05)}), now=time.time(), version=CONTAINERD_1
+    )
+
+    async def live() -> None:
+        for number in range(pulls):
+            layers = [make_layer(f"{number}-{layer}", 4096 * MIB) for layer in range(LAYERS)]
+            node.pull(node.registries.push(f"{HOST}/app{number}:1", make_image(f"app{number}", *layers)))
+        while True:
+            await asyncio.sleep(0.25)
+            node.advance(time.time() - node.now, step=0.25)
+
+    with tempfile.TemporaryDirectory(prefix="pulltrace-") as folder:
+        async with SimulatedContainerd(node, Path(folder) / "containerd.sock") as containerd:
+            yield containerd.socket, [asyncio.create_task(live())]
+
+
+@asynccontextmanager
+async def real(pulls: int, line: str) -> AsyncIterator[tuple[Path, list[asyncio.Task[None]]]]:
+    """Run a real containerd. Its pulls of twelve layers are too slow to end during the run."""
+    from tests.real import images  # noqa: PLC0415  # only the benchmark with real parts needs them
+    from tests.real.containerd import Containerd  # noqa: PLC0415
+    from tests.real.registry import Registry  # noqa: PLC0415
+    from tests.real.versions import containerds  # noqa: PLC0415
+
+    program = containerds()[line]
+    if program is None:
+        raise SystemExit(f"there is no containerd {line} here: run make parts")
+    async with Registry() as registry, Containerd(program) as node:
+        node.trust(registry.host, registry.url)
+        made = [images.make_image(*(images.make_layer(4 * MIB) for _ in range(LAYERS))) for _ in range(pulls)]
+        references = [registry.push(f"bench/app{number}:1", image) for number, image in enumerate(made)]
+        registry.limit(pulls * MIB / 2)
+
+        async def pull(reference: str) -> None:
+            await node.cri.pull(reference, deadline=3600)
+
+        yield node.socket, [asyncio.create_task(pull(reference)) for reference in references]
+
+
+async def measure(pulls: int, seconds: float, pollers: list[Poller], line: str | None) -> None:
+    """Run all pollers at once, and print a line for each. Ends the program if an agent did not report the pulls."""
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(serving(pollers))
+        socket, work = await stack.enter_async_context(real(pulls, line) if line else simulated(pulls))
+        for number, poller in enumerate(pollers):
+            await stack.enter_async_context(running(poller, f"{url}/{number}", socket))
+        try:
+            await asyncio.sleep(WARM_UP)
+            began = time.monotonic()
+            before = [(cpu(poller.pid), poller.reports) for poller in pollers]
+            await asyncio.sleep(seconds)
+            elapsed = time.monotonic() - began
+            floor = 0.0
+            for poller, (spent, reports) in zip(pollers, before, strict=True):
+                poller.spent = (cpu(poller.pid) - spent) / elapsed
+                floor = floor or poller.spent
+                rss, own = memory(poller.pid)
+                figures = f"{rss:5.1f} MiB resident, {own:5.1f} own, {poller.spent * 1000:5.2f} ms of CPU per second"
+                print(
+                    f"{pulls} pulls, {poller.name:12}: {figures}, {poller.spent / floor:4.2f} of the bare poller, "
+                    f"{poller.reports - reports} reports",
+                    flush=True,
+                )
+                if poller.name != FLOOR and poller.live_pulls != pulls:
+                    raise SystemExit(f"{poller.name}: the last report has {poller.live_pulls} pulls")
+        finally:
+            for task in work:
+                task.cancel()
+            await asyncio.wait(work) if work else None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--python", default=sys.executable, help="the interpreter (with the agent's libraries)")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a variable for the agent")
+    parser.add_argument("--before", help="the source tree of another version to compare with")
+    parser.add_argument(
+        "--real", nargs="?", const="2.4", metavar="LINE", help="use a real containerd: debian, 1.7 or 2.4"
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a variable for the agents")
     parser.add_argument("--flag", action="append", default=[], help="a flag for the interpreter, like --flag=-O")
     parser.add_argument("--pulls", type=int, nargs="+", default=[0, 5])
     args = parser.parse_args()
-    command = [args.python, *args.flag, "-m", "pulltrace", "agent"]
+    variables = dict(item.split("=", 1) for item in args.set)
+    here = str(Path(__file__).parents[1])
+    python = [args.python, *args.flag, "-m"]
     for pulls in args.pulls:
-        asyncio.run(measure(pulls, args.seconds, command, dict(item.split("=", 1) for item in args.set)))
+        pollers = [Poller(FLOOR, [*python, "bench.floor"], here, variables)]
+        if args.before:
+            pollers.append(Poller(BEFORE, [*python, "pulltrace", "agent"], args.before, variables))
+        pollers.append(Poller(NOW, [*python, "pulltrace", "agent"], here, variables))
+        asyncio.run(measure(pulls, args.seconds, pollers, args.real))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError, Message
@@ -120,32 +120,36 @@ class Containerd:
 
     async def ingests(self) -> list[Ingest]:
         """Return every blob that is being downloaded in the namespace."""
-        request = content_pb2.ListStatusesRequest()
-        response = await self._one("Content.ListStatuses", request, content_pb2.ListStatusesResponse)
-        return [
-            Ingest(
-                status.ref,
-                digest,
-                status.offset,
-                status.total,
-                _seconds(status.started_at),
-                _seconds(status.updated_at),
-            )
-            for status in response.statuses
-            if (digest := digest_of(status.ref))
-        ]
+        (ingests,) = await self._list(_INGESTS)
+        return _ingests_of(ingests)
 
     async def leases(self) -> list[Lease]:
         """Return every lease in the namespace."""
-        response = await self._one("Leases.List", leases_pb2.ListRequest(), leases_pb2.ListResponse)
-        return [lease_of(item.id, _seconds(item.created_at), item.labels) for item in response.leases]
+        (leases,) = await self._list(_LEASES)
+        return _leases_of(leases)
+
+    async def ingests_and_leases(self) -> tuple[list[Ingest], list[Lease]]:
+        """Return both lists, requested at once: either of them may be the older one."""
+        ingests, leases = await self._list(_INGESTS, _LEASES)
+        return _ingests_of(ingests), _leases_of(leases)
+
+    async def _list(self, *listings: "_Listing") -> list[Any]:
+        """Make these listing calls at once."""
+        with _errors(listings[0].name):
+            responses = await self._channel.calls([(item.path, b"") for item in listings])
+        found = []
+        for listing, response in zip(listings, responses, strict=True):
+            with _errors(listing.name):
+                found.append(listing.shape.FromString(_only(listing.name, response.messages())))
+        return found
 
     async def resources(self, lease_ids: Sequence[str]) -> dict[str, Resources]:
         """Return the resources of each of these leases, without the leases that no longer exist."""
-        requests = [leases_pb2.ListResourcesRequest(id=lease_id).SerializeToString() for lease_id in lease_ids]
         name, held = "Leases.ListResources", {}
+        path = _path(name)
+        requests = [(path, leases_pb2.ListResourcesRequest(id=lease_id).SerializeToString()) for lease_id in lease_ids]
         with _errors(name):
-            responses = await self._channel.calls(_path(name), requests)
+            responses = await self._channel.calls(requests)
         for lease_id, response in zip(lease_ids, responses, strict=True):
             with suppress(_NotFoundError), _errors(name):
                 found = leases_pb2.ListResourcesResponse.FromString(_only(name, response.messages()))
@@ -258,6 +262,40 @@ def _path(name: str) -> str:
     """Return the gRPC path of ``Service.Method``."""
     service, _, method = name.partition(".")
     return f"/containerd.services.{service.lower()}.v1.{service}/{method}"
+
+
+class _Listing(NamedTuple):
+    """A call that lists everything; its request is empty."""
+
+    name: str
+    shape: Any
+
+    @property
+    def path(self) -> str:
+        return _path(self.name)
+
+
+_INGESTS = _Listing("Content.ListStatuses", content_pb2.ListStatusesResponse)
+_LEASES = _Listing("Leases.List", leases_pb2.ListResponse)
+
+
+def _ingests_of(response: Any) -> list[Ingest]:
+    return [
+        Ingest(
+            status.ref,
+            digest,
+            status.offset,
+            status.total,
+            _seconds(status.started_at),
+            _seconds(status.updated_at),
+        )
+        for status in response.statuses
+        if (digest := digest_of(status.ref))
+    ]
+
+
+def _leases_of(response: Any) -> list[Lease]:
+    return [lease_of(item.id, _seconds(item.created_at), item.labels) for item in response.leases]
 
 
 def _only(name: str, responses: list[bytes]) -> bytes:

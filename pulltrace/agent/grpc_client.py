@@ -133,16 +133,17 @@ class Channel:
         """Call ``method``, named ``/package.Service/Method``. Return the messages; raises ``RpcError``."""
         async with _deadline(), self._turns:
             connection = await self._connect()
-            responses = await connection.request(self._headers_of(method), [request])
+            responses = await connection.request([(self._headers_of(method), request)])
         return responses[0].messages()
 
-    async def calls(self, method: str, requests: Sequence[bytes]) -> list["Response"]:
-        """Send each request in a call of its own. A hundred calls share one task, one deadline and one write."""
+    async def calls(self, requests: Sequence[tuple[str, bytes]]) -> list["Response"]:
+        """Make one call for each method and request. A hundred calls share one task, one deadline and one write."""
         responses: list[Response] = []
         for first in range(0, len(requests), AT_ONCE):
+            batch = requests[first : first + AT_ONCE]
             async with _deadline():
                 connection = await self._connect()
-                responses += await connection.request(self._headers_of(method), requests[first : first + AT_ONCE])
+                responses += await connection.request([(self._headers_of(name), body) for name, body in batch])
         return responses
 
     async def listen(self, method: str, request: bytes, take: Callable[[bytes], None]) -> None:
@@ -335,9 +336,9 @@ class _Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self.close("the server does not read")
 
-    async def request(self, headers: _Headers, requests: Iterable[bytes]) -> list[Response]:
-        """Make one call for each request. Return the responses when all are complete or have failed."""
-        streams = [self._send(headers, request) for request in requests]
+    async def request(self, calls: Iterable[tuple[_Headers, bytes]]) -> list[Response]:
+        """Make these calls. Return the responses when all are complete or have failed."""
+        streams = [self._send(headers, request) for headers, request in calls]
         responses = [Response() for _ in streams]
         self._responses.update(zip(streams, responses, strict=True))
         try:

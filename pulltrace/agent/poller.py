@@ -11,13 +11,19 @@ from pulltrace.agent.model import (
     BlobQuestion,
     DocumentQuestion,
     ImageQuestion,
+    Ingest,
+    Lease,
     Observation,
     Question,
+    Resources,
     SnapshotQuestion,
 )
 from pulltrace.agent.soci_root import SociRoot
 from pulltrace.agent.tracker import Tracker
 from pulltrace.logs import fields
+
+FULL_LOOK = 10
+"""Every so many polls, everything is requested, even if nothing but growth was to be seen since."""
 
 RESTS = 4
 """Idle polls in a row that list leases only. A download without a lease is rare; it is seen this many polls later."""
@@ -36,9 +42,16 @@ class Poller:
         self._broken = False
         self._rests = 0
         self._polls = (0.0, 0.0)  # when the last two began
+        self._growths = 0  # polls in a row that showed nothing but growth
+        self._leases: list[Lease] = []
+        self._resources: dict[str, Resources] = {}
 
     async def poll(self, now: float) -> None:
-        """Poll once: one call if the node is idle; otherwise two, one for each pull, and one for each new document."""
+        """Poll once, requesting only what can have changed.
+
+        That is one call if the node is idle; two at once while downloads merely grow (see ``growth``); otherwise three,
+        one for each pull that can have changed, and one for each new document.
+        """
         containerd, tracker = self.containerd, self.tracker
         # The channel may have reconnected before this poll; the socket is then a new one.
         is_same = containerd.connected and containerd.since == tracker.containerd_since
@@ -54,9 +67,15 @@ class Poller:
         for name in changed:
             if change := await containerd.change(name):
                 tracker.see_change(change, since)
-        # The order matters: the lease of a listed ingest is in the list that follows.
-        ingests = await containerd.ingests()
-        leases = await containerd.leases()
+        ingests, leases = await containerd.ingests_and_leases()
+        grows = self._merely_grows(ingests, leases)
+        self._growths = self._growths + 1 if grows else 0
+        if grows and not tracker.unsteady:
+            tracker.grow(ingests, now)
+            return
+        if ingests and not grows:
+            # The lease of each listed ingest must be listed too, so the leases are requested after the ingests.
+            leases = await containerd.leases()
         if self._broken:
             tracker.containerd_restarted()
         if self._broken or not self._has_polled:
@@ -64,9 +83,19 @@ class Poller:
             tracker.containerd_since, self._broken = containerd.since, False
         ids = [lease.id for lease in leases if tracker.is_pull(lease)]
         if ids or ingests or not tracker.idle:
+            changed_ids = [lease_id for lease_id in ids if not grows or lease_id in tracker.unsteady]
+            known = {lease_id: held for lease_id, held in self._resources.items() if lease_id in ids}
+            self._resources = known | await containerd.resources(changed_ids)
             received = self._soci_root.received() if self._soci_root and tracker.served else None
-            await self._follow(Observation(ingests, leases, await containerd.resources(ids), received), now)
+            await self._follow(Observation(ingests, leases, self._resources, received), now)
+        self._leases = leases
         self._has_polled = True
+
+    def _merely_grows(self, ingests: Sequence[Ingest], leases: Sequence[Lease]) -> bool:
+        """Return whether nothing has changed since the last poll but the growth of downloads."""
+        if not self._has_polled or self._broken or self._growths >= FULL_LOOK:
+            return False
+        return leases == self._leases and self.tracker.is_mere_growth(ingests)
 
     async def _follow(self, seen: Observation, now: float) -> None:
         asked: set[Question] = set()

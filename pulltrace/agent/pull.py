@@ -64,6 +64,12 @@ class Pull:
     """The name of the image record that it wrote, if that is known from the start."""
     imported: bool = False
     """Its content comes from an archive, not from a registry."""
+    changed: bool = True
+    """It may have changed since its state was reported."""
+    is_answered: bool = False
+    """The last poll had no question about it."""
+    reported_layers: dict[str, tuple[object, LayerState]] = field(default_factory=dict)
+    """The layers as they were reported last, each with what its state was made from."""
     look_back_poll: int | None = None
     """The poll in which ``conclusion`` looked for documents that no earlier poll had seen."""
 
@@ -185,8 +191,19 @@ class Pull:
             error_reason=reason,
             imported=self.imported,
             total_known=known,
-            layers=[_layer_state(progress, known) for progress in self.layers.values()],
+            layers=[self._layer_state(progress, known) for progress in self.layers.values()],
         )
+
+    def _layer_state(self, progress: Progress, known: bool) -> LayerState:
+        """Return a layer as it is reported: the same object as last time if it has not changed."""
+        basis = (
+            (progress.layer, known, progress.phase, progress.downloaded, progress.cached, progress.fetched_by),
+            (progress.started_at, progress.completed_at, progress.extract_started_at, progress.extracted_at),
+        )
+        before = self.reported_layers.get(progress.layer.digest)
+        if before is None or before[0] != basis:
+            before = self.reported_layers[progress.layer.digest] = basis, _layer_state(progress, known)
+        return before[1]
 
 
 def age(pull: Pull) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pulltrace.agent.attribution import Image, image_of, source_of, unread
 from pulltrace.agent.conclusion import Conclusion, Ending, Outcome
+from pulltrace.agent.growth import is_steady
 from pulltrace.agent.layers import Progress
 from pulltrace.agent.manifests import parse
 from pulltrace.agent.model import (
@@ -56,6 +57,10 @@ class Tracker:
         self._unpacking: frozenset[str] = frozenset()  # chain ids that some live pull is unpacking
         self._unpacked: frozenset[str] = frozenset()  # chain ids that some live pull holds unpacked
         self._started = False
+        self.unsteady: set[str] = set()
+        """The ids of the leases whose resources can change although the same ingests exist."""
+        self._growing: dict[str, Ingest] = {}  # the ingests of the last poll, by ref
+        self._states: dict[str, PullState] = {}  # as reported last
 
     @property
     def idle(self) -> bool:
@@ -66,6 +71,29 @@ class Tracker:
     def served(self) -> bool:
         """Return whether a snapshotter is fetching the layers of some pull."""
         return any(pull.served for pull in self._pulls.values())
+
+    def is_mere_growth(self, ingests: Collection[Ingest]) -> bool:
+        """Return whether these are the ingests of the last poll, and none of them shows more than its growth."""
+        if self.idle or self._loose or self._changes or len(ingests) != len(self._growing):
+            return False
+        return all(
+            (before := self._growing.get(item.ref))
+            and item.started_at == before.started_at
+            and item.offset >= before.offset
+            for item in ingests
+        )
+
+    def grow(self, ingests: Iterable[Ingest], now: float) -> None:
+        """Take a poll of which ``is_mere_growth`` is true, with no unsteady pull. Does no work for other layers."""
+        for ingest in ingests:
+            if ingest == self._growing[ingest.ref]:
+                continue
+            self._growing[ingest.ref] = ingest
+            for pull in self._pulls.values():
+                progress = pull.layers.get(ingest.digest)
+                if progress and not ingest.is_copy:
+                    pull.changed = True
+                    self._see_ingest(pull, progress, ingest, self._owner_of(ingest.digest, pull), now)
 
     def is_pull(self, lease: Lease) -> bool:
         """Return whether the lease may be a pull's, so that its resources should be requested."""
@@ -80,6 +108,7 @@ class Tracker:
             pull.cause = "containerd restarted in the middle of the pull"
             self._dead.add(pull.lease.id)
         self._loose.clear()
+        self._growing.clear()
         self._started = False
 
     def see_change(self, change: Change, since: float) -> None:
@@ -120,7 +149,9 @@ class Tracker:
         self._unpacking = frozenset().union(*(pull.resources.unpacking for pull in live))
         self._unpacked = frozenset().union(*(pull.resources.unpacked for pull in live))
         ingests = {ingest.digest: ingest for ingest in seen.ingests}
+        self._growing = {ingest.ref: ingest for ingest in seen.ingests}
         for pull in list(self._pulls.values()):
+            pull.changed = True
             if pull.lease.id in leases:
                 pull.asking |= self._progress(pull, ingests, now)
             else:
@@ -139,6 +170,7 @@ class Tracker:
         for pull in sorted(self._pulls.values(), key=age):
             pull.polls += 1
             pull.checked |= pull.asking.difference(unanswered)
+            pull.is_answered = not pull.asking
             pull.asking.clear()
             self._drop_if_dead(pull, now)
         layers = [progress.layer for pull in self._pulls.values() for progress in pull.layers.values()]
@@ -150,11 +182,18 @@ class Tracker:
         self.facts.images.clear()
         self.facts.absent.clear()
         self._missing_lease.clear()
+        self.unsteady = {pull.lease.id for pull in self._pulls.values() if not is_steady(pull, self._growing)}
 
     def pulls(self) -> list[PullState]:
-        """Return every live pull, in the order in which they began."""
-        live = sorted(self._pulls.values(), key=age)
-        return [pull.state(pull.phase) for pull in live if pull.is_worth_reporting and not pull.suspect]
+        """Return every live pull, in the order in which they began. A pull that has not changed is the same object."""
+        before, self._states = self._states, {}
+        for pull in sorted(self._pulls.values(), key=age):
+            if pull.is_worth_reporting and not pull.suspect:
+                known = before.get(pull.lease.id)
+                state = pull.state(pull.phase) if pull.changed or known is None else known
+                self._states[state.id] = known if known == state else state
+                pull.changed = False
+        return list(self._states.values())
 
     def ended(self) -> list[PullState]:
         """Return the pulls that have ended since the last call."""
@@ -263,6 +302,10 @@ class Tracker:
         if ingest.ref in pull.resources.ingests and progress.cached_before:
             progress.see_collected()
             self.facts.blobs.pop(ingest.digest, None)
+            snapshotter = self.serving.snapshotter_of(pull)
+            for chain in progress.layer.chain_ids:  # they were collected too, or the layer would not be fetched
+                self.facts.snapshots.pop((snapshotter, chain), None)
+                pull.checked.discard(SnapshotQuestion(chain, snapshotter))
         if progress.complete:
             return
         before = progress.downloaded

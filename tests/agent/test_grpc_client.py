@@ -172,7 +172,7 @@ async def test_at_most_a_hundred_calls_are_under_way(server, channel):
         connection.flush()
 
     server.respond = respond
-    answers = await channel.calls(METHOD, [b""] * 250)
+    answers = await channel.calls([(METHOD, b"")] * 250)
     assert [answer.messages() for answer in answers] == [[b""]] * 250
     await asyncio.gather(*(channel.call(METHOD, b"") for _ in range(250)))
     assert most <= 100
@@ -201,7 +201,7 @@ async def test_the_deadline_includes_waiting_for_a_turn(server, channel, monkeyp
 
 async def test_one_of_many_calls_may_fail(server, channel):
     server.respond = lambda connection, stream: (reset if stream == 3 else Connection.send)(connection, stream)
-    answers = await channel.calls(METHOD, [b""] * 3)
+    answers = await channel.calls([(METHOD, b"")] * 3)
     assert answers[0].messages() == answers[2].messages() == []
     with pytest.raises(RpcError, match="CANCELLED"):
         answers[1].messages()
@@ -225,7 +225,7 @@ async def test_a_call_after_its_deadline_resets_its_stream(server, channel, monk
     monkeypatch.setattr(grpc_client, "DEADLINE", 0.05)
     server.respond = lambda *_: None
     with pytest.raises(RpcError, match="DEADLINE_EXCEEDED"):
-        await channel.calls(METHOD, [b"", b""])
+        await channel.calls([(METHOD, b"")] * 2)
     await server.resets.wait()
 
 
@@ -305,7 +305,7 @@ def half_a_message(connection: Connection, stream: int) -> None:
 async def test_all_responses_of_a_connection_together_are_bounded(server, channel, monkeypatch):
     monkeypatch.setattr(grpc_client, "MAX_PENDING", 5000)
     server.respond = lambda connection, stream: connection.send(stream, b"\0\0\0\x03\xe8" + bytes(1000))
-    responses = await channel.calls(METHOD, [b""] * 10)
+    responses = await channel.calls([(METHOD, b"")] * 10)
     assert len(responses[0].messages()[0]) == 1000
     with pytest.raises(RpcError, match="RESOURCE_EXHAUSTED"):
         responses[-1].messages()
@@ -348,7 +348,7 @@ async def test_a_lost_connection_is_noticed_at_once(server, channel):
 
 async def test_thousands_of_calls_leave_nothing_in_memory(server, channel):
     for _ in range(30):
-        await channel.calls(METHOD, [b""] * 100)
+        await channel.calls([(METHOD, b"")] * 100)
     connection = channel._connection
     assert len(connection._h2._closed_streams) <= 1 << 10, "the constant that we override is still in use"
     assert len(connection._h2.streams) <= 100, "those of the last calls, until the next call"
