@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError, Message
@@ -75,6 +75,7 @@ class Containerd:
         self._listening: asyncio.Task[None] | None = None
         self._may_listen = True
         self._may_warn = True
+        self._leases: tuple[bytes, list[Lease]] = b"", []
 
     async def __aenter__(self) -> Self:
         return self
@@ -126,22 +127,30 @@ class Containerd:
     async def leases(self) -> list[Lease]:
         """Return every lease in the namespace."""
         (leases,) = await self._list(_LEASES)
-        return _leases_of(leases)
+        return self._leases_of(leases)
 
     async def ingests_and_leases(self) -> tuple[list[Ingest], list[Lease]]:
         """Return both lists, requested at once: either of them may be the older one."""
         ingests, leases = await self._list(_INGESTS, _LEASES)
-        return _ingests_of(ingests), _leases_of(leases)
+        return _ingests_of(ingests), self._leases_of(leases)
 
-    async def _list(self, *listings: "_Listing") -> list[Any]:
-        """Make these listing calls at once."""
-        with _errors(listings[0].name):
-            responses = await self._channel.calls([(item.path, b"") for item in listings])
-        found = []
-        for listing, response in zip(listings, responses, strict=True):
-            with _errors(listing.name):
-                found.append(listing.shape.FromString(_only(listing.name, response.messages())))
-        return found
+    async def _list(self, *names: str) -> list[bytes]:
+        """Make these calls at once. Each lists everything, and its request is empty."""
+        with _errors(names[0]):
+            responses = await self._channel.calls([(_path(name), b"") for name in names])
+        messages = []
+        for name, response in zip(names, responses, strict=True):
+            with _errors(name):
+                messages.append(_only(name, response.messages()))
+        return messages
+
+    def _leases_of(self, message: bytes) -> list[Lease]:
+        """Decode the list of leases, unless it is the same as last time: it rarely changes."""
+        if message != self._leases[0]:
+            with _errors(_LEASES):
+                found = leases_pb2.ListResponse.FromString(message).leases
+            self._leases = message, [lease_of(item.id, _seconds(item.created_at), item.labels) for item in found]
+        return self._leases[1]
 
     async def resources(self, lease_ids: Sequence[str]) -> dict[str, Resources]:
         """Return the resources of each of these leases, without the leases that no longer exist."""
@@ -264,38 +273,18 @@ def _path(name: str) -> str:
     return f"/containerd.services.{service.lower()}.v1.{service}/{method}"
 
 
-class _Listing(NamedTuple):
-    """A call that lists everything; its request is empty."""
-
-    name: str
-    shape: Any
-
-    @property
-    def path(self) -> str:
-        return _path(self.name)
+_INGESTS = "Content.ListStatuses"
+_LEASES = "Leases.List"
 
 
-_INGESTS = _Listing("Content.ListStatuses", content_pb2.ListStatusesResponse)
-_LEASES = _Listing("Leases.List", leases_pb2.ListResponse)
-
-
-def _ingests_of(response: Any) -> list[Ingest]:
+def _ingests_of(message: bytes) -> list[Ingest]:
+    with _errors(_INGESTS):
+        statuses = content_pb2.ListStatusesResponse.FromString(message).statuses
     return [
-        Ingest(
-            status.ref,
-            digest,
-            status.offset,
-            status.total,
-            _seconds(status.started_at),
-            _seconds(status.updated_at),
-        )
-        for status in response.statuses
-        if (digest := digest_of(status.ref))
+        Ingest(item.ref, digest, item.offset, item.total, _seconds(item.started_at), _seconds(item.updated_at))
+        for item in statuses
+        if (digest := digest_of(item.ref))
     ]
-
-
-def _leases_of(response: Any) -> list[Lease]:
-    return [lease_of(item.id, _seconds(item.created_at), item.labels) for item in response.leases]
 
 
 def _only(name: str, responses: list[bytes]) -> bytes:

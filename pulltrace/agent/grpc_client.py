@@ -63,7 +63,7 @@ _CONFIGURATION = H2Configuration(
 
 _FRAME_HEADER = 9  # bytes, of which the first three are the length of the frame's body
 
-_Headers = list[tuple[str, str]]
+_Headers = list[tuple[bytes, bytes]]
 
 
 class Code(IntEnum):
@@ -106,12 +106,12 @@ class Channel:
         self._socket = socket
         # Go's HTTP/2 server refuses the socket's path as :authority.
         self._headers: _Headers = [
-            (":method", "POST"),
-            (":scheme", "http"),
-            (":authority", "localhost"),
-            ("te", "trailers"),
-            ("content-type", "application/grpc"),
-            *metadata.items(),
+            (b":method", b"POST"),
+            (b":scheme", b"http"),
+            (b":authority", b"localhost"),
+            (b"te", b"trailers"),
+            (b"content-type", b"application/grpc"),
+            *((name.encode(), value.encode()) for name, value in metadata.items()),
         ]
         self._connection: _Connection | None = None
         self._connecting = asyncio.Lock()
@@ -155,7 +155,7 @@ class Channel:
         listener.messages()
 
     def _headers_of(self, method: str) -> _Headers:
-        return [(":path", method), *self._headers]
+        return [(b":path", method.encode()), *self._headers]
 
     async def _connect(self) -> "_Connection":
         if self._connection and self.connected:

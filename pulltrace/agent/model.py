@@ -5,6 +5,8 @@ Times are unix seconds of the node's clock, sizes are bytes.
 
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from pulltrace.agent.manifests import Document
 from pulltrace.agent.snapshotters import Snapshot
 
@@ -16,8 +18,7 @@ ARCHIVE = "tar-"
 """Prefix of the ref of an ingest that is a file of an archive being imported, not a download."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ingest:
+class Ingest(Struct, frozen=True, gc=False):
     """A blob being downloaded. ``started_at`` belongs to the first attempt, even if a later attempt resumed it."""
 
     ref: str
@@ -40,8 +41,7 @@ class Ingest:
         return self.ref == self.digest and not self.ref.startswith(ARCHIVE)
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(Struct, frozen=True, gc=False):
     """One lease; ``expires`` is true for leases of image pulls and false for those of sandboxes.
 
     ``is_default`` is true if containerd's client chose its id and lifetime, as for every pull of the CRI plugin. Image

@@ -64,8 +64,8 @@ class Pull:
     """The name of the image record that it wrote, if that is known from the start."""
     imported: bool = False
     """Its content comes from an archive, not from a registry."""
-    changed: bool = True
-    """It may have changed since its state was reported."""
+    changed: set[str] | None = None
+    """The digests of the layers that have changed since its state was reported; None if anything may have changed."""
     is_answered: bool = False
     """The last poll had no question about it."""
     reported_layers: dict[str, tuple[object, LayerState]] = field(default_factory=dict)
@@ -196,6 +196,8 @@ class Pull:
 
     def _layer_state(self, progress: Progress, known: bool) -> LayerState:
         """Return a layer as it is reported: the same object as last time if it has not changed."""
+        if self.changed is not None and progress.layer.digest not in self.changed:
+            return self.reported_layers[progress.layer.digest][1]
         basis = (
             (progress.layer, known, progress.phase, progress.downloaded, progress.cached, progress.fetched_by),
             (progress.started_at, progress.completed_at, progress.extract_started_at, progress.extracted_at),

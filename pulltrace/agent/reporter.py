@@ -116,7 +116,8 @@ class Reporter:
             if not delay:
                 longest = 2 * interval if self._busy else heartbeat
                 await _first_of(self._wake, posted + longest - responded)
-            await asyncio.sleep(max(0.0, not_before - time.monotonic()))
+            if (wait := not_before - time.monotonic()) > 0:
+                await asyncio.sleep(wait)
 
     async def _post(self, heartbeat: float) -> float:
         """Send one report. Return the seconds to wait before the next one; 0.0 if it was acknowledged."""

@@ -92,7 +92,8 @@ class Tracker:
             for pull in self._pulls.values():
                 progress = pull.layers.get(ingest.digest)
                 if progress and not ingest.is_copy:
-                    pull.changed = True
+                    if pull.changed is not None:
+                        pull.changed.add(ingest.digest)
                     self._see_ingest(pull, progress, ingest, self._owner_of(ingest.digest, pull), now)
 
     def is_pull(self, lease: Lease) -> bool:
@@ -151,7 +152,7 @@ class Tracker:
         ingests = {ingest.digest: ingest for ingest in seen.ingests}
         self._growing = {ingest.ref: ingest for ingest in seen.ingests}
         for pull in list(self._pulls.values()):
-            pull.changed = True
+            pull.changed = None
             if pull.lease.id in leases:
                 pull.asking |= self._progress(pull, ingests, now)
             else:
@@ -190,9 +191,10 @@ class Tracker:
         for pull in sorted(self._pulls.values(), key=age):
             if pull.is_worth_reporting and not pull.suspect:
                 known = before.get(pull.lease.id)
-                state = pull.state(pull.phase) if pull.changed or known is None else known
+                unchanged = pull.changed is not None and not pull.changed
+                state = known if known and unchanged else pull.state(pull.phase)
                 self._states[state.id] = known if known == state else state
-                pull.changed = False
+                pull.changed = set()
         return list(self._states.values())
 
     def ended(self) -> list[PullState]:
