@@ -7,6 +7,7 @@ completed has just created or updated the record of its image; a pull that faile
 seen of the pull                image records written since the lease       outcome
 ==============================  ==========================================  ========================================
 its manifest (``IMAGE``)        one of its image                            completed, under the record's name
+its manifest (``IMAGE``)        one that was removed again at once          completed, under that record's name
 its manifest (``IMAGE``)        none of its image                           failed
 blobs or ingests (``CONTENT``)  one of an image that contains such a blob   completed, under the record's name
 blobs or ingests (``CONTENT``)  none                                        failed
@@ -97,6 +98,8 @@ class Ending:
     name: Name | None = None
     error: str | None = None
     reason: ErrorReason | None = None
+    removed: bool = False
+    """Its image was removed at once, so every layer was complete although no poll may have seen that."""
 
 
 class Conclusion:
@@ -133,7 +136,7 @@ class Conclusion:
         own = [record for record in records if record.name == pull.record]
         name = name_of(own or records, pull.lease, pull.source, self._ledger)
         if name is None:
-            return self._unnamed_ending(pull, now)
+            return self._ending_without_record(pull, now)
         name = name._replace(guessed=name.guessed and pull.seen is not Seen.IMPORT)
         if self._are_of_several_images(pull, records):
             self._ledger.claim(records, pull.lease, None)
@@ -143,7 +146,10 @@ class Conclusion:
             pull.imported = self._is_imported(pull.image.documents, pull.lease)
         return Ending(Outcome.COMPLETED, name.written_at, name)
 
-    def _unnamed_ending(self, pull: Pull, now: float) -> Ending:
+    def _ending_without_record(self, pull: Pull, now: float) -> Ending:
+        if pull.seen in (Seen.IMAGE, Seen.CONTENT) and (removed := self._ledger.take_removed(pull.source)):
+            name = Name(removed, guessed=pull.source is None, written_at=now)
+            return Ending(Outcome.COMPLETED, now, name, removed=True)
         unclear = pull.seen is Seen.LEASE and self._is_unclear(pull, now)
         outcome = OUTCOMES[pull.seen, Written.UNCLEAR if unclear else Written.NONE]
         complete = bool(pull.layers) and all(progress.complete for progress in pull.layers.values())

@@ -246,7 +246,7 @@ class Containerd:
             self._may_warn = False
             name = events_pb2.ImageChange.FromString(envelope.event.value).name
             # The record by image id adds nothing to those by tag and by digest.
-            if name and not name.startswith("sha256:") and len(self._changed) < MAX_CHANGES:
+            if name and not is_digest(name) and len(self._changed) < MAX_CHANGES:
                 self._changed.add(name)
 
     def _warn_of(self, namespace: str) -> None:

@@ -42,6 +42,7 @@ class Poller:
         self._broken = False
         self._rests = 0
         self._polls = (0.0, 0.0)  # when the last two began
+        self._changed: set[str] = set()  # image records that have changed since this poll began
         self._growths = 0  # polls in a row that showed nothing but growth
         self._leases: list[Lease] = []
         self._resources: dict[str, Resources] = {}
@@ -58,15 +59,14 @@ class Poller:
         self._broken |= self._has_polled and not is_same
         # A pull whose lease the last poll listed may have ended before that poll requested its resources.
         since, self._polls = self._polls[0] or self._polls[1] or now, (self._polls[1], now)
-        changed = containerd.changed_images()
+        changed = self._changed | containerd.changed_images()
+        self._changed = set()
         if tracker.idle and not self._broken and not changed and self._rests < RESTS:
             self._rests += 1
             if not any(map(tracker.is_pull, await containerd.leases())):
                 return
         self._rests = 0
-        for name in changed:
-            if change := await containerd.change(name):
-                tracker.see_change(change, since)
+        await self._see_changes(changed, since)
         ingests, leases = await containerd.ingests_and_leases()
         grows = self._merely_grows(ingests, leases)
         self._growths = self._growths + 1 if grows else 0
@@ -76,6 +76,8 @@ class Poller:
         if ingests and not grows:
             # The lease of each listed ingest must be listed too, so the leases are requested after the ingests.
             leases = await containerd.leases()
+        # A pull whose lease is not listed any more wrote its record before; the image may have been removed since.
+        self._changed = await self._see_removed(containerd.changed_images())
         if self._broken:
             tracker.containerd_restarted()
         if self._broken or not self._has_polled:
@@ -90,6 +92,23 @@ class Poller:
             await self._follow(Observation(ingests, leases, self._resources, received), now)
         self._leases = leases
         self._has_polled = True
+
+    async def _see_changes(self, names: set[str], since: float) -> None:
+        for name in names:
+            if change := await self._containerd.change(name):
+                self.tracker.see_change(change, since)
+            else:
+                self.tracker.see_removed(name)
+
+    async def _see_removed(self, names: set[str]) -> set[str]:
+        """Take the records among these that do not exist any more. Return the others."""
+        others = set()
+        for name in names:
+            if await self._containerd.change(name):
+                others.add(name)
+            else:
+                self.tracker.see_removed(name)
+        return others
 
     def _merely_grows(self, ingests: Sequence[Ingest], leases: Sequence[Lease]) -> bool:
         """Return whether nothing has changed since the last poll but the growth of downloads."""

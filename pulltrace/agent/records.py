@@ -30,6 +30,7 @@ class RecordLedger:
     def __init__(self) -> None:
         self._earlier: dict[str, float] = {}
         self._this_poll: dict[str, float] = {}
+        self._removed: dict[str, bool] = {}  # whether an earlier poll has seen it
 
     def __len__(self) -> int:
         return len(self._earlier | self._this_poll)
@@ -68,11 +69,29 @@ class RecordLedger:
             {record.name: at for record, at in times.items() if not name or is_tagless(record) or at == name.written_at}
         )
 
+    def see_removed(self, name: str) -> None:
+        """Remember a record that was written and removed again since the last poll."""
+        self._removed[name] = False
+
+    def take_removed(self, source: tuple[str, str] | None) -> str | None:
+        """Return the name of such a record, of this source if one is given, and forget those of the same repository."""
+        known = {name: reference for name in self._removed if (reference := reference_of(name))}
+        names = [name for name, item in known.items() if source in (None, source_of_reference(item))]
+        if not names:
+            return None
+        name = min(names, key=lambda name: "@" in name)
+        for other in names:
+            if known[other].name == known[name].name:
+                del self._removed[other]
+        return str(known[name])
+
     def after_poll(self, oldest: float) -> None:
         """Forget the claims made before ``oldest``, when the oldest live pull began."""
         claims = self._earlier | self._this_poll
         self._earlier = {name: at for name, at in claims.items() if at >= oldest}
         self._this_poll.clear()
+        # The lease of a pull may be listed once more after it wrote its record.
+        self._removed = {name: True for name, is_old in self._removed.items() if not is_old}
 
 
 def name_of(

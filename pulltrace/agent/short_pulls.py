@@ -78,7 +78,7 @@ def _ended(change: Change, since: float) -> Pull:
     """Return a pull that has ended. It first fetched the index or manifest, or labelled the cached one."""
     record, blob = change.record, change.blob
     began_at = blob.created_at if blob.created_at >= since else blob.updated_at
-    lease = Lease(f"{SHORT}{record.target[7:19]}-{record.updated_at:.3f}", began_at)
+    lease = Lease(f"{SHORT}{record.target.partition(':')[2][:12]}-{record.updated_at:.3f}", began_at)
     pull = Pull(lease, inherited=False, moved_at=began_at, record=record.name)
     pull.resources, pull.seen_at = Resources(content=frozenset({record.target})), since
     if reference := reference_of(record.name):

@@ -15,6 +15,7 @@ from pulltrace.agent.layers import Progress
 from pulltrace.agent.manifests import parse
 from pulltrace.agent.model import (
     ARCHIVE,
+    Blob,
     BlobQuestion,
     DocumentQuestion,
     Facts,
@@ -116,6 +117,10 @@ class Tracker:
         """Record that an image record was written. Polls would have seen a pull that began before ``since``."""
         self._changes_since = min(self._changes_since, since) if self._changes else since
         self._changes.append(change)
+
+    def see_removed(self, name: str) -> None:
+        """Record that an image record was written and removed again since the last poll."""
+        self._ledger.see_removed(name)
 
     def learn(self, question: Question, response: Any) -> None:
         """Record the response to one question; None means that there is no such thing now."""
@@ -396,6 +401,8 @@ class Tracker:
                 self.facts.blobs.pop(digest, None)
         if pull.is_worth_reporting:
             for progress in pull.layers.values():
+                if ending.removed and not progress.complete:
+                    progress.see_blob(Blob(progress.layer.size, ending.at), pull.lease, progress.fetched_by)
                 progress.end(completed=completed)
             phase = PullPhase.COMPLETED if completed else PullPhase.FAILED
             self._ended.append(

@@ -19,6 +19,7 @@ from pulltrace.agent.model import (
     SnapshotQuestion,
 )
 from pulltrace.agent.poller import FULL_LOOK, Poller
+from pulltrace.agent.short_pulls import Change
 from pulltrace.agent.snapshotters import Snapshot, Snapshotters
 from pulltrace.demo.images import make_image, make_layer
 from pulltrace.demo.registries import Registries
@@ -70,6 +71,14 @@ class VirtualClient:
         self.calls["resources"] += len(lease_ids)
         found = self._watched.look().resources
         return {lease_id: found[lease_id] for lease_id in lease_ids if lease_id in found}
+
+    def changed_images(self) -> set[str]:
+        changed = set(self._watched.changed)
+        self._watched.changed.clear()
+        return changed
+
+    async def change(self, name: str) -> Change | None:
+        return self._watched.change(name)
 
     async def blob(self, digest: str) -> Blob | None:
         return self._watched.respond(BlobQuestion(digest))

@@ -251,3 +251,34 @@ def test_layers_with_other_digests_than_sha256_show_their_progress(watched, algo
     assert [(pull.status, pull.image_ref, downloaded(pull)) for pull in watched.ended] == [
         (PullPhase.COMPLETED, ref, image.size)
     ]
+
+
+@pytest.mark.parametrize("polls", [2, 3])
+def test_a_pull_whose_image_is_removed_at_once_has_completed(watched, push, polls):
+    ref, image = push("app:1", ("base", 5), ("app", 20))
+    watched.node.pull(ref)
+    watched.polls(polls, every=0.5)
+    assert downloaded(watched.live[0]) < image.size
+    while watched.node.pulls:
+        watched.node.advance(0.05)
+    watched.node.remove(ref)
+    watched.polls(2)
+    assert [(pull.image_ref, pull.status, downloaded(pull)) for pull in watched.ended] == [
+        (ref, PullPhase.COMPLETED, image.size)
+    ]
+
+
+def test_a_pull_that_is_cancelled_while_another_image_is_removed_is_not_completed(watched, push):
+    (ref, _), (other, _) = push("app:1", ("app", 30)), push("other:1", ("other", 30))
+    pull = watched.node.pull(ref)
+    removed = watched.node.pull(other)
+    watched.polls(3, every=0.5)
+    pull.cancel()
+    while removed.state is None:
+        watched.node.advance(0.05)
+    watched.node.remove(other)
+    watched.polls(2)
+    assert {(item.id, item.status) for item in watched.ended} == {
+        (pull.lease.id, PullPhase.FAILED),
+        (removed.lease.id, PullPhase.COMPLETED),
+    }

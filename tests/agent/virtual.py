@@ -63,6 +63,8 @@ class Watched:
         for name in sorted(self.changed):
             if change := self.change(name):
                 self.tracker.see_change(change, since)
+            else:
+                self.tracker.see_removed(name)
         self.changed.clear()
         while questions := self.tracker.observe(seen, self.node.now) - asked:
             for question in questions:
