@@ -95,7 +95,7 @@ class Poller:
 
     async def _see_changes(self, names: set[str], since: float) -> None:
         for name in names:
-            if change := await self._containerd.change(name):
+            if change := await self.containerd.change(name):
                 self.tracker.see_change(change, since)
             else:
                 self.tracker.see_removed(name)
@@ -104,7 +104,7 @@ class Poller:
         """Take the records among these that do not exist any more. Return the others."""
         others = set()
         for name in names:
-            if await self._containerd.change(name):
+            if await self.containerd.change(name):
                 others.add(name)
             else:
                 self.tracker.see_removed(name)
