@@ -103,7 +103,7 @@ class Api:
         """Wait until the server is ready."""
         async with asyncio.timeout(seconds):
             while True:
-                with suppress(aiohttp.ClientError):
+                with suppress(aiohttp.ClientError, TimeoutError):
                     async with self._session.get(f"{self.url}/readyz") as answer:
                         if answer.status == 200:
                             return

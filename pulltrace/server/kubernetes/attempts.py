@@ -34,12 +34,14 @@ from enum import Enum
 
 from pulltrace.server.kubernetes.errors import (
     FIRST_BACK_OFF,
+    SYNC,
     WITHOUT_PULL,
     WITHOUT_RETRY,
     about,
     back_off,
     cause_of,
     classify,
+    next_try,
     shorten,
 )
 from pulltrace.wire import ErrorReason, PodCorrelation
@@ -89,6 +91,7 @@ class ImageRequest:
         "_failed_raw",
         "_last_status",
         "_statuses",
+        "_synced_at",
         "_without_pull",
         "attempt",
         "facts",
@@ -117,6 +120,7 @@ class ImageRequest:
         self._earlier_pulls = earlier_pulls  # Pulling events of earlier pulls: the kubelet counts for the pod's life
         self._statuses = 0  # failures that statuses reported
         self._last_status = ("", "")
+        self._synced_at = -math.inf  # when the kubelet last looked and found that it is too early to retry
         self._without_pull = False  # `failure` is no attempt
 
     def position(self, raw: float, *, starts: bool = False) -> Position:
@@ -169,20 +173,24 @@ class ImageRequest:
             self._end = raw
         known = self.failure
         if known and self._without_pull:
-            retry = None if reason in WITHOUT_RETRY else max(known.next_retry_at or 0.0, at + FIRST_BACK_OFF)
+            retry = None if reason in WITHOUT_RETRY else max(known.next_retry_at or 0.0, at + SYNC)
             self.failure = replace(known, at=min(known.at, at), next_retry_at=retry)
             return
         self.pulling, self.pulled_at, self._without_pull = False, None, True
-        retry = None if reason in WITHOUT_RETRY else at + FIRST_BACK_OFF
+        retry = None if reason in WITHOUT_RETRY else at + SYNC
         self.failure = Failure(classify(message, reason), shorten(message), self.attempt, at, retry)
         self._failed_raw = raw
 
     def take_back_off(self, raw: float, at: float, message: str) -> None:
-        """Take the event BackOff, of use only if the failure before it was lost."""
-        lost = self.failure is None or (self.pulling and raw > self.start)
+        """Take the event BackOff: a sync found that it is too early to retry."""
+        self._synced_at = max(self._synced_at, at)
+        failure = self.failure
+        lost = failure is None or (self.pulling and raw > self.start)
         if self.pulled_at is None and lost:
             self._end = max(self._end, raw)
             self._fail_by_status(at, message, "ImagePullBackOff")
+        elif failure and not self.pulling and failure.next_retry_at:
+            self.failure = replace(failure, next_retry_at=self._next_try(failure.attempt, failure.at))
 
     def take_status(self, at: float, reason: str, message: str) -> bool:
         """Take a container's waiting status. Return whether it changed anything."""
@@ -279,8 +287,11 @@ class ImageRequest:
             raw = self._failed_raw
             if len(known.message) >= len(message):
                 reason, message = known.reason, known.message
-        self.failure = Failure(reason, message, attempt, at, at + back_off(attempt), started_at)
+        self.failure = Failure(reason, message, attempt, at, self._next_try(attempt, at), started_at)
         self._failed_raw = raw
+
+    def _next_try(self, attempt: int, failed_at: float) -> float:
+        return next_try(max(failed_at, self._synced_at), attempt, failed_at)
 
     def _improve_message(self, message: str, waiting_reason: str) -> None:
         """Prefer the longer text: events are cut after 1,024 characters."""
@@ -297,7 +308,7 @@ class ImageRequest:
         self.attempt = times
         failure = self.failure
         if failure and not self.pulling:
-            retry = failure.next_retry_at and failure.at + back_off(times)
+            retry = failure.next_retry_at and self._next_try(times, failure.at)
             self.failure = replace(failure, attempt=times, next_retry_at=retry)
             if self._statuses >= failure.attempt:
                 self._statuses = times

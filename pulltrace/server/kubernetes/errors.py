@@ -5,6 +5,7 @@ URLs and image names, so that an image called ``timeout`` or a tag ``429`` has n
 messages from public reports in ``tests/server/kubernetes/messages.toml``.
 """
 
+import math
 import re
 
 from pulltrace.wire import MAX_ERROR, ErrorReason
@@ -15,6 +16,8 @@ from pulltrace.wire import MAX_ERROR, ErrorReason
 # https://github.com/kubernetes/kubernetes/blob/v1.37.2/staging/src/k8s.io/client-go/util/flowcontrol/backoff.go
 FIRST_BACK_OFF = 10.0
 LONGEST_BACK_OFF = 300.0
+SYNC, LONGEST_SYNC = 12.5, 15.0
+"""Seconds from one sync of a pod that does not start to the next: 10 to 15."""
 
 # https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/kubelet/images/types.go and
 # https://github.com/kubernetes/cri-api/blob/v0.37.2/pkg/errors/errors.go
@@ -211,3 +214,11 @@ def pulled_in(text: str) -> tuple[float | None, int | None]:
 def back_off(attempt: int) -> float:
     """Return the seconds that the kubelet waits at least after this many failures of one pod and image."""
     return min(FIRST_BACK_OFF * 2.0 ** min(attempt - 1, 10), LONGEST_BACK_OFF)
+
+
+def next_try(synced_at: float, attempt: int, failed_at: float) -> float:
+    """Estimate when the kubelet retries: with the first sync after the back-off, counted from its last sync."""
+    due = failed_at + back_off(attempt)
+    left = due - synced_at
+    syncs = 1 if left <= LONGEST_SYNC else math.ceil(left / SYNC)
+    return max(due, synced_at + SYNC * syncs)

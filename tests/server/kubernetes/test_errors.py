@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pulltrace.server.kubernetes.errors import about, back_off, classify, pulled_in
+from pulltrace.server.kubernetes.errors import about, back_off, classify, next_try, pulled_in
 from pulltrace.wire import ErrorReason
 
 MESSAGES = tomllib.loads(Path(__file__).with_name("messages.toml").read_text())["message"]
@@ -180,3 +180,18 @@ def test_names_that_go_escapes_are_read_as_the_pod_has_them():
 )
 def test_duration_and_size_are_in_the_message_about_a_pull(text, found):
     assert pulled_in(text) == (pytest.approx(found[0]) if found[0] else None, found[1])
+
+
+@pytest.mark.parametrize(
+    ("attempt", "synced_after", "estimate"),
+    [
+        pytest.param(1, 0, 12.5, id="one sync is enough"),
+        pytest.param(1, 0.8, 13.3, id="the sandbox has started, so it looked"),
+        pytest.param(3, 0, 50, id="four syncs"),
+        pytest.param(3, 12, 49.5, id="three more"),
+        pytest.param(3, 29, 41.5, id="the next one"),
+        pytest.param(3, 26, 40, id="the next one, if it is not too early"),
+    ],
+)
+def test_the_next_try_is_with_the_first_sync_after_the_back_off(attempt, synced_after, estimate):
+    assert next_try(1000.0 + synced_after, attempt, failed_at=1000.0) == 1000.0 + estimate

@@ -88,7 +88,7 @@ def test_what_no_agent_ever_saw_fails_with_its_cause_and_the_retry_is_the_same_s
         failed = world.one
         assert (failed.status, failed.attempt, failed.error) == (PullPhase.FAILED, attempt, NOT_FOUND)
         assert failed.error_reason is ErrorReason.NOT_FOUND
-        assert failed.next_retry_at.timestamp() == NOW + at + 1 + 10 * 2 ** (attempt - 1)
+        assert failed.next_retry_at.timestamp() == NOW + at + 1 + 12.5 * 2 ** (attempt - 1)
         ids.add(failed.id)
     assert len(ids) == 1
     assert world.metric("pull_errors_total", registry="docker.io", reason="not_found") == 3
@@ -106,7 +106,7 @@ def test_a_pull_the_agent_saw_fail_gets_its_cause_from_the_kubelet(world):
     failed = world.one
     assert (failed.status, failed.error_reason, failed.error) == (PullPhase.FAILED, ErrorReason.NOT_FOUND, NOT_FOUND)
     assert failed.percent == 10.0
-    assert failed.next_retry_at.timestamp() == NOW + 13
+    assert failed.next_retry_at.timestamp() == NOW + 15.5
     world.tell(event(arrival.pulling("app", NOW + 13)), at=13)
     assert (world.one.id, world.one.status, world.one.attempt) == (failed.id, PullPhase.QUEUED, 2)
     world.say(pull("lease-2", layer("a", 40 * MIB), at=NOW + 13), at=14)
@@ -214,7 +214,7 @@ def test_several_pods_that_fail_on_one_image_are_one_pull(world):
     for number, arrival in enumerate(arrivals):
         world.tell(event(arrival.failed("app", NOW + 5 + number, NOT_FOUND)), seen(arrival), at=5 + number)
     assert (world.one.status, len(world.one.pods)) == (PullPhase.FAILED, 3)
-    assert world.one.next_retry_at.timestamp() == NOW + 15
+    assert world.one.next_retry_at.timestamp() == NOW + 17.5
     assert world.metric("pull_errors_total", registry="docker.io", reason="not_found") == 1
 
 

@@ -33,7 +33,7 @@ def test_a_status_twelve_seconds_after_the_event_is_the_same_failure(world):
     world.tell(event(one.failed("app", NOW + 14, NOT_FOUND)), at=14)
     world.tell(seen(one), at=26)
     assert (world.one.status, world.one.attempt) == (PullPhase.FAILED, 2)
-    assert world.one.next_retry_at.timestamp() == NOW + 34
+    assert world.one.next_retry_at.timestamp() == NOW + 39
     assert world.metric("pulls_total", registry="docker.io", result="failed") == 2
 
 
