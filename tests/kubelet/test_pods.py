@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from tests.kubelet.failing import Failing
 from tests.kubelet.lab import Lab
 from tests.real.images import MIB
 from tests.real.manifests import container, pod
@@ -22,6 +23,23 @@ RUNS = {"resolving", "downloading", "extracting"}
 def volume(name: str, ref: str) -> dict[str, object]:
     """A volume made from an image."""
     return {"name": name, "image": {"reference": ref, "pullPolicy": "IfNotPresent"}}
+
+
+async def test_the_init_containers_image_is_pulled_before_the_apps(parallel: Lab) -> None:
+    first, second = (parallel.push(f"team/{name}:1", 3 * MIB, rate=MIB) for name in ("init", "app"))
+    init = container("i0", first, args=["1s"])
+    await parallel.create(pod("init-app", second, initContainers=[init]))
+    begin = await parallel.happened("init-app", "Pulling", image=first)
+    earlier, later = await parallel.completed("init-app", first), await parallel.completed("init-app", second)
+    for look in parallel.between(begin.at, earlier.at):
+        states = look.states("init-app")
+        assert states["i0"] in RUNS
+        assert states["c0"] == "waiting"
+    for look in parallel.between((await parallel.happened("init-app", "Pulling", image=second)).at, later.at):
+        assert look.states("init-app").keys() == {"c0"}
+        assert look.states("init-app")["c0"] in RUNS
+    parallel.check_completed(earlier)
+    parallel.check_completed(later)
 
 
 async def test_a_volume_made_from_an_image_waits_before_the_containers(parallel: Lab) -> None:
@@ -91,3 +109,50 @@ async def test_a_bad_image_does_not_hide_the_good_one_beside_it(parallel: Lab) -
         assert states["c1"] in RUNS
     parallel.check_completed(pulled)
     await parallel.cluster.delete(mixed)
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in-one-pod", "in-two-pods"])
+async def test_the_right_tag_is_shown_as_downloading_and_the_wrong_one_as_failed(
+    parallel: Lab, *, together: bool
+) -> None:
+    kind = "one" if together else "two"
+    right = parallel.push(f"team/corrected-{kind}:right", 10 * MIB, rate=MIB)
+    wrong = f"{parallel.registry.host}/team/corrected-{kind}:wrong"
+    pods = [pod(f"{kind}-0", wrong, right)] if together else [pod(f"{kind}-0", wrong), pod(f"{kind}-1", right)]
+    await parallel.create(pods[0])
+    await parallel.happened(f"{kind}-0", "Failed", image=wrong)
+    await parallel.create(*pods[1:])
+    begin = await parallel.happened(kind, "Pulling", image=right)
+    pulled = await parallel.completed(kind, right)
+    looks = parallel.between(begin.at, pulled.at)
+    assert looks
+    for look in looks:
+        assert {row["status"] for row in look.rows(right)} <= RUNS
+        assert look.rows(right)
+        # While the kubelet retries the wrong one, it is resolving, for less than a second.
+        assert {row["status"] for row in look.rows(wrong)} <= {"failed", "queued", "resolving"}
+    parallel.check_completed(pulled)
+    assert len(parallel.ids(wrong)) == 1
+    for one in pods:
+        await parallel.cluster.delete(one)
+
+
+async def test_the_pull_of_a_deleted_pod_goes_on_without_pods(parallel: Lab) -> None:
+    ref = parallel.push("team/deleted:1", 6 * MIB, rate=MIB)
+    await parallel.create(deleted := pod("deleted", ref))
+    await parallel.happened("deleted", "Pulling")
+    await parallel.until(lambda: any(row["downloadedBytes"] for row in parallel.looks[-1].rows(ref)))
+    await parallel.cluster.delete(deleted)
+    await parallel.until(lambda: not parallel.looks[-1].states("deleted"), 5)
+    pulled = await parallel.completed("deleted", ref)
+    assert [row["status"] for row in parallel.looks[-1].rows(ref)] == ["completed"]
+    row = parallel.check_completed(pulled)
+    assert not row.get("pods")
+
+
+async def test_no_row_is_without_a_pull_and_no_pull_without_a_row(parallel: Lab, failing: Failing) -> None:
+    events = [*parallel.kubelet.events(reason="Pulling"), *parallel.kubelet.events(reason="Failed")]
+    pulled = {event.image for event in events if event.image}
+    rows = {row["imageRef"] for look in parallel.looks for row in look.pulls}
+    assert rows - {image.ref for image in failing.images.values()} <= pulled
+    assert pulled <= rows

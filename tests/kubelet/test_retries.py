@@ -1,0 +1,77 @@
+"""Images that cannot be pulled, for as long as the kubelet takes for four attempts; other scenarios run meanwhile."""
+
+import asyncio
+import time
+
+import pytest
+
+from tests.kubelet.failing import NOT_PULLED, PULLED, Failing
+from tests.kubelet.lab import Lab, when
+
+pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+LASTS = 165.0
+RETRY_WITHIN = 5.0
+ONE_SYNC_WRONG = 18.5
+"""Seconds by which an estimate may be wrong that is one sync of the kubelet (10 to 15 s) too early or too late."""
+
+
+async def over(failing: Failing) -> None:
+    """Wait until the kubelet had the time for four attempts."""
+    await asyncio.sleep(max(0.0, failing.since + LASTS - time.time()))
+
+
+async def test_a_wrong_tag_that_is_pushed_later_is_the_next_attempt(parallel: Lab, failing: Failing) -> None:
+    ref = await failing.pushed_later
+    pulled = await parallel.completed("later", ref, seconds=90)
+    tries = parallel.kubelet.events(pod="later", reason="Pulling")
+    assert len(tries) == 3
+    parallel.check_completed(pulled, attempt=3)
+
+
+@pytest.mark.parametrize("name", PULLED)
+async def test_a_failure_is_reported_with_its_reason_attempt_and_next_retry(
+    parallel: Lab, failing: Failing, name: str
+) -> None:
+    await over(failing)
+    image = failing.images[name]
+    tries = parallel.kubelet.events(pod=name, reason="Pulling")
+    failures = parallel.kubelet.events(pod=name, reason="Failed", image=image.ref)
+    assert len(failures) >= 4, failures
+    assert len(parallel.ids(image.ref)) == 1
+    for attempt, failed in enumerate(failures, 1):
+        next_try = tries[attempt].at if attempt < len(tries) else None
+        rows = []
+        for look in parallel.between(failed.at, next_try or parallel.looks[-1].at):
+            [row] = look.rows(image.ref)
+            late = f"{look.at - failed.at:.1f} s after failure {attempt}: {row}"
+            assert (row["status"], row["attempt"], row["errorReason"]) == ("failed", attempt, image.reason), late
+            rows.append(row)
+        if next_try:
+            errors = [round(when(row["nextRetryAt"]) - next_try, 1) for row in rows]
+            # How many syncs will pass before the back-off has ended is not certain before the last of them.
+            assert abs(errors[-1]) <= RETRY_WITHIN, f"{errors[-20:]} of retry {attempt}"
+            assert max(map(abs, errors)) <= ONE_SYNC_WRONG, f"{sorted(set(errors))} of retry {attempt}"
+
+
+@pytest.mark.parametrize("name", NOT_PULLED)
+async def test_an_image_that_the_kubelet_does_not_pull_has_one_attempt_and_no_retry(
+    parallel: Lab, failing: Failing, name: str
+) -> None:
+    await over(failing)
+    assert not parallel.kubelet.events(pod=name, reason="Pulling")
+    image = failing.images[name]
+    rows = [row for _, row in parallel.history(image.ref)]
+    assert {row["status"] for row in rows} == {"failed"}
+    assert {row["attempt"] for row in rows} == {1}
+    assert {row["errorReason"] for row in rows} == {image.reason}
+    assert not any("nextRetryAt" in row for row in rows)
+
+
+async def test_log_lines_and_metrics_count_each_failure_of_the_kubelet_once(parallel: Lab, failing: Failing) -> None:
+    await over(failing)
+    counts = {
+        name: len(parallel.kubelet.events(pod=name, reason="Failed", image=failing.images[name].ref)) for name in PULLED
+    }
+    logged = parallel.observed.logged("pull.failed")
+    refs = {failing.images[name].ref: name for name in PULLED}
+    assert {name: [line["image"] for line in logged].count(ref) for ref, name in refs.items()} == counts
