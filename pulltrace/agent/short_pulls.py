@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from pulltrace.agent.model import Blob, ImageRecord, Lease, Resources
-from pulltrace.agent.pull import Pull, Seen
+from pulltrace.agent.pull import Pull
 from pulltrace.agent.records import is_tagless, reference_of, source_of_reference
 
 SHORT = "image-"
@@ -48,7 +48,7 @@ class ShortPulls:
         for change in sorted(changes, key=_precedence):
             if change.record.target not in known and self._is_pull(change, since):
                 found.setdefault(change.record.target, change)
-        return [_ended(change, since) for change in found.values()]
+        return [_ended(change, since) for change in sorted(found.values(), key=lambda item: item.record.updated_at)]
 
     def _is_pull(self, change: Change, since: float) -> bool:
         reference, blob = reference_of(change.record.name), change.blob
@@ -60,9 +60,10 @@ class ShortPulls:
         )
 
 
-def must_wait(pulls: Collection[Pull]) -> bool:
-    """Return whether a pull ends now of which only the lease was seen: the new record may be its own."""
-    return any(pull.seen is Seen.LEASE for pull in pulls)
+def adopt(pull: Pull, short: Pull) -> None:
+    """Take the image of a pull that no poll has seen for one of which only the lease was seen. It is a guess."""
+    pull.resources, pull.record, pull.source = short.resources, short.record, short.source
+    pull.traced = pull.guessed = True
 
 
 def _targets(pull: Pull) -> Iterable[str]:

@@ -30,7 +30,7 @@ from pulltrace.agent.model import (
 from pulltrace.agent.pull import FETCH, Pull, Seen, age
 from pulltrace.agent.records import RecordLedger
 from pulltrace.agent.serving import Serving
-from pulltrace.agent.short_pulls import Change, ShortPulls, must_wait
+from pulltrace.agent.short_pulls import Change, ShortPulls, adopt
 from pulltrace.agent.stale_leases import EMPTY_LIMIT, NO_PROGRESS_LIMIT, UNPACK_LIMIT, looks_dead
 from pulltrace.wire import ErrorReason, PullPhase, PullState
 
@@ -66,7 +66,7 @@ class Tracker:
     @property
     def idle(self) -> bool:
         """Return whether a poll was done, and nothing is being pulled or left over from a pull."""
-        return self._started and not (self._pulls or self._loose or self._dead or self._changes)
+        return self._started and not (self._pulls or self._loose or self._dead)
 
     @property
     def served(self) -> bool:
@@ -115,7 +115,7 @@ class Tracker:
 
     def see_change(self, change: Change, since: float) -> None:
         """Record that an image record was written. Polls would have seen a pull that began before ``since``."""
-        self._changes_since = min(self._changes_since, since) if self._changes else since
+        self._changes_since = since
         self._changes.append(change)
 
     def see_removed(self, name: str) -> None:
@@ -165,11 +165,16 @@ class Tracker:
         return {question for pull in self._pulls.values() for question in pull.asking}
 
     def _add_short_pulls(self) -> None:
-        """Add the pulls that no poll has seen; they end in this poll."""
-        if self._changes and not must_wait(self._missing_lease):
-            for pull in self._short.find(self._changes, self._pulls.values(), self._changes_since):
-                self._pulls[pull.lease.id] = pull
-            self._changes.clear()
+        """Add the pulls that no poll has seen; they end in this poll.
+
+        A pull of which polls saw only the lease, and that ends now, may be one of them.
+        """
+        found = self._short.find(self._changes, self._pulls.values(), self._changes_since) if self._changes else []
+        unseen = sorted((pull for pull in self._missing_lease if pull.seen is Seen.LEASE), key=age)
+        for pull, short in zip(unseen, found, strict=False):
+            adopt(pull, short)
+        self._pulls |= {short.lease.id: short for short in found[len(unseen) :]}
+        self._changes.clear()
 
     def after_poll(self, now: float, unanswered: Collection[Question] = ()) -> None:
         """End the poll: all questions but the ``unanswered`` ones have a response. Forget what no pull needs."""
