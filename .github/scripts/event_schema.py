@@ -1,4 +1,4 @@
-"""Make the JSON Schema of what the live stream says from the models in ``pulltrace/wire.py``: ``make schema``.
+"""Make the JSON Schema of the live stream's messages from the models in ``pulltrace/wire.py``: ``make schema``.
 
 It describes what is sent; readers must ignore fields they do not know, so it forbids none.
 """
@@ -15,7 +15,7 @@ TARGET = Path(__file__).parents[2] / "docs" / "schemas" / "pull-event-v1.json"
 
 
 def schema() -> dict[str, Any]:
-    """The schema of one ``data:`` line."""
+    """Return the schema of one ``data:`` line."""
     (event, removed), components = msgspec.json.schema_components(
         (PullEvent, PullRemovedEvent), ref_template="#/$defs/{name}"
     )
@@ -36,7 +36,7 @@ def schema() -> dict[str, Any]:
 
 
 def text() -> str:
-    """The schema as its file holds it."""
+    """Return the schema as the text of its file."""
     return json.dumps(schema(), indent=2) + "\n"
 
 

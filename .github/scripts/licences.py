@@ -28,7 +28,7 @@ _SPDX = {
 
 
 def licence(package: Distribution) -> str:
-    """What the package says of itself."""
+    """Return the licence that the package states."""
     about = package.metadata
     classifiers = [text.rpartition(" :: ")[2] for text in about.get_all("Classifier") or () if "License ::" in text]
     stated = about.get("License-Expression") or about.get("License") or ""
@@ -38,7 +38,7 @@ def licence(package: Distribution) -> str:
 
 
 def python(half: str) -> list[tuple[str, str, str]]:
-    """Packages of one image. Those for other systems, which are not installed here, are not in it either."""
+    """Return the packages of one image. Packages for other systems are not installed here, and not in the image."""
     found = []
     text = (ROOT / "requirements" / f"{half}.txt").read_text()
     for name, version in re.findall(r"^([A-Za-z0-9_.-]+)==([^ ;\\]+)", text, re.MULTILINE):
@@ -50,7 +50,7 @@ def python(half: str) -> list[tuple[str, str, str]]:
 
 
 def page() -> list[tuple[str, str, str]]:
-    """npm packages that the bundle is made of."""
+    """Return the npm packages in the bundle."""
     packages = json.loads((ROOT / "web" / "package-lock.json").read_text())["packages"]
     return [
         (path.removeprefix("node_modules/"), about["version"], about.get("license", "?"))
@@ -60,7 +60,7 @@ def page() -> list[tuple[str, str, str]]:
 
 
 def text() -> str:
-    """The page."""
+    """Return the text of the page."""
     parts = [HEAD]
     tables = [("The agent's image", python("agent")), ("The server's image", python("server")), ("The page", page())]
     for title, rows in tables:

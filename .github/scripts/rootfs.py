@@ -1,8 +1,8 @@
 """Assemble an image's root file system: this Python, the packages in SITE, the libraries they load, and nothing else.
 
-``rootfs.py SITE OUT``. Run in the build stage of the Dockerfiles, and by the test that measures the images where no
-registry can be reached. No shell, no package manager, no sources of third parties: bytecode only, so a traceback of
-theirs has file and line but no text. Debian's packages stand in ``/var/lib/dpkg/status.d``, as scanners expect.
+``rootfs.py SITE OUT``. It runs in the build stage of the Dockerfiles, and in the test that measures the images
+without a registry. The result has no shell, no package manager and no sources of third parties: bytecode is enough, so
+their tracebacks have file and line but no text. Scanners find Debian's packages in ``/var/lib/dpkg/status.d``.
 """
 
 import compileall
@@ -13,15 +13,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-# Parts of the standard library no server needs: tests, editors, installers, terminals, databases, East Asian encodings.
+# Parts of the standard library that no server needs: tests, editors, installers, terminals, databases,
+# East Asian encodings.
 _LEFT_OUT = shutil.ignore_patterns(
     *("__pycache__", "site-packages", "test", "tests", "idlelib", "tkinter", "turtle*", "ensurepip", "lib2to3", "venv"),
     *("distutils", "pydoc_data", "curses", "_pyrepl", "sqlite3", "dbm", "config-*", "*.a", "_test*", "_xx*"),
     *("xxlimited*", "_ctypes_test*", "_tkinter*", "_curses*", "_sqlite3*", "_dbm*", "_gdbm*", "readline*", "nis*"),
     *("unittest", "doctest*", "pdb*", "xmlrpc", "_codecs_*"),
 )
-# What packages bring and nobody loads: the stubs of services are for grpcio, which only tests have; tzdata is for zones
-# by name, and all our times are UTC.
+# Files of packages that are never loaded: the stubs of services are for grpcio, which only the demo uses; tzdata is for
+# named time zones, and all our times are in UTC.
 _NOT_RUN = shutil.ignore_patterns(
     *("__pycache__", "bin", "tests", "*.pyi", "*.pyx", "*.pxd", "*.pxi", "*.c", "*.h", "*_pb2_grpc.py", "tzdata*"),
 )
@@ -58,20 +59,20 @@ def assemble(site: Path, out: Path) -> None:
 
 
 def _compile(library: Path) -> None:
-    """Bytecode beside our own sources, instead of everyone else's."""
+    """Compile: keep our sources beside the bytecode, and replace all other sources by it."""
     ours = library / "site-packages" / "pulltrace"
     if not compileall.compile_dir(ours, quiet=1, stripdir=library.parents[3]):
         raise SystemExit("our own code does not compile")
     for source in library.rglob("*.py"):
         if source.is_relative_to(ours):
             continue
-        # A template that is not Python, as some packages ship, stays as it is.
+        # Some packages contain templates that are not Python; they stay as they are.
         if compileall.compile_file(source, legacy=True, quiet=2, stripdir=str(library.parents[3])):
             source.unlink()
 
 
 def _libraries(out: Path, prefix: Path) -> None:
-    """Shared libraries from outside the interpreter's own folder, and the packages they came from."""
+    """Copy the shared libraries from outside the interpreter's own directory, and record their packages."""
     needed: set[Path] = set()
     for binary in [*out.rglob("*.so*"), out / "usr/local/bin/python3"]:
         needed.update(path for path in _loads(binary) if not path.is_relative_to(prefix) and out not in path.parents)
@@ -87,7 +88,7 @@ def _libraries(out: Path, prefix: Path) -> None:
 
 
 def _strip(out: Path) -> None:
-    """Symbols wheels carry for debuggers: 23 of the agent's 56 MiB."""
+    """Remove the debug symbols of wheels: 23 of the agent's 56 MiB."""
     shared = [path for path in out.rglob("*.so*") if not path.is_symlink()]
     subprocess.run(["strip", "--strip-unneeded", *shared], check=True)
 
@@ -95,7 +96,7 @@ def _strip(out: Path) -> None:
 def _loads(binary: Path) -> Iterator[Path]:
     listing = subprocess.run(["ldd", binary], check=False, capture_output=True, text=True).stdout
     if missing := re.search(r"(\S+) => not found", listing):
-        # A library inside its own wheel finds its neighbours through an rpath relative to itself.
+        # A library inside a wheel finds its neighbours through an rpath relative to itself.
         raise SystemExit(f"{binary} needs {missing[1]}")
     for found in re.finditer(r"(/\S+) \(0x", listing):
         yield Path(found[1])
@@ -108,11 +109,11 @@ def _copy(path: Path, out: Path) -> None:
 
 
 def _package(path: Path) -> list[str]:
-    # dpkg knows a library by where its package put it: before or after the merge of /lib into /usr/lib.
+    # dpkg records the path at which the package installed a library: before or after /lib was merged into /usr/lib.
     for known in (path, Path("/usr") / path.relative_to("/"), path.resolve()):
-        answer = subprocess.run(["dpkg-query", "--search", known], check=False, capture_output=True, text=True)
-        if answer.returncode == 0:
-            return [answer.stdout.split(":", 1)[0]]
+        found = subprocess.run(["dpkg-query", "--search", known], check=False, capture_output=True, text=True)
+        if found.returncode == 0:
+            return [found.stdout.split(":", 1)[0]]
     return []
 
 
@@ -121,7 +122,7 @@ def _run(*command: str) -> str:
 
 
 def size(out: Path) -> int:
-    """Bytes of all files, once each."""
+    """Return the bytes of all files, each counted once."""
     return sum(path.stat().st_size for path in out.rglob("*") if path.is_file() and not path.is_symlink())
 
 

@@ -1,4 +1,4 @@
-"""Wait until a server has seen an image pulled to the end, and say what it saw: ``sees_a_pull.py URL IMAGE``."""
+"""Wait until a server shows the end of an image's pull, and print the pull: ``sees_a_pull.py URL IMAGE``."""
 
 import json
 import sys
@@ -10,10 +10,10 @@ PATIENCE = 300.0
 
 
 def finished(url: str, image: str) -> dict[str, Any] | None:
-    """The image's finished pull, if the server knows one."""
+    """Return the finished pull of the image, if the server has one."""
     try:
-        with urlopen(f"{url}/api/v1/pulls", timeout=10) as answer:  # noqa: S310  # http, as told
-            pulls: list[dict[str, Any]] = json.load(answer)["pulls"]
+        with urlopen(f"{url}/api/v1/pulls", timeout=10) as response:  # noqa: S310  # the URL is an argument
+            pulls: list[dict[str, Any]] = json.load(response)["pulls"]
     except OSError as error:  # a port-forward that does not listen yet
         print(error, file=sys.stderr)
         return None
@@ -21,7 +21,7 @@ def finished(url: str, image: str) -> dict[str, Any] | None:
 
 
 def main(url: str, image: str) -> int:
-    """0 when the pull completed with its bytes counted, 1 when it failed or never came."""
+    """Return 0 if the pull completed and all bytes were counted, 1 if it failed or was never shown."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         if pull := finished(url, image):

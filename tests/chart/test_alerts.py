@@ -1,4 +1,4 @@
-"""The PrometheusRule, as rendered, held against Prometheus' own tools."""
+"""The rendered PrometheusRule, checked by Prometheus' own tools."""
 
 import shutil
 import subprocess
@@ -24,15 +24,15 @@ def rules() -> list[dict[str, Any]]:
 
 
 def promtool(folder: Path, *words: object) -> None:
-    said = subprocess.run(
+    done = subprocess.run(
         [str(PROMTOOL), *map(str, words)], cwd=folder, check=False, capture_output=True, text=True, timeout=60
     )
-    assert said.returncode == 0, said.stdout + said.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @needs_promtool
-def test_each_alert_fires_when_it_should_and_not_otherwise(tmp_path: Path) -> None:
-    # promtool compares annotations, too; what they say is not what is tested here.
+def test_each_alert_fires_in_its_cases_only(tmp_path: Path) -> None:
+    # promtool compares annotations too, but their texts are not tested here.
     bare = [{**rule, "annotations": {}} for rule in rules()[0]["rules"]]
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "pulltrace", "rules": bare}]}))
     shutil.copy2(CASES, tmp_path / "cases.yaml")
@@ -40,7 +40,7 @@ def test_each_alert_fires_when_it_should_and_not_otherwise(tmp_path: Path) -> No
 
 
 @needs_promtool
-def test_prometheus_accepts_the_rules_texts_included(tmp_path: Path) -> None:
+def test_prometheus_accepts_the_rules_with_their_texts(tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": rules()}))
     promtool(tmp_path, "check", "rules", "rules.yaml")
     promtool(CHART, "check", "rules", "files/alerts.yaml")
@@ -54,7 +54,7 @@ def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not()
     assert fires == quiet == {rule["alert"] for rule in rules()[0]["rules"]}
 
 
-def test_every_alert_says_what_to_do_about_it() -> None:
+def test_every_alert_has_a_summary_a_description_and_a_runbook() -> None:
     for rule in rules()[0]["rules"]:
         assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
         assert rule["annotations"]["runbook_url"].endswith(f"#{rule['alert'].lower()}")

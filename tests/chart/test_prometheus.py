@@ -25,41 +25,41 @@ pytestmark = [pytest.mark.chart, pytest.mark.timeout(400)]
 PROMETHEUS = shutil.which("prometheus")
 DASHBOARD = json.loads((CHART / "files" / "dashboard.json").read_text())
 PATIENCE = 120.0
-"""Seconds, on a machine that has other things to do."""
+"""Seconds; the machine may be busy."""
 OURS = ("PulltraceDown", "PulltraceAgentLost", "PulltraceCannotWatchCluster", "PulltraceRegistrySlow")
 
 
 @pytest.fixture
 async def demo(tmp_path: Path) -> AsyncIterator[str]:
-    """A running demo, fast enough that pulls fail within the test; answers the address of its metrics."""
+    """The address of the metrics of a demo that is fast enough for pulls to fail within the test."""
     command = [sys.executable, "-m", "pulltrace", "demo", "--port=0", "--speed=10", "--nodes=8"]
     process = Process(command, tmp_path / "demo.log")
 
-    async def told() -> bool:
+    async def found_it() -> bool:
         process.check()
         return "/metrics" in process.last_words()
 
     try:
-        await eventually("the demo's address", told)
+        await eventually("the demo's address", found_it)
         yield re.findall(r"http://(127\.0\.0\.1:\d+)/metrics", process.log.read_text())[-1]
     finally:
         await process.end(signal.SIGTERM)
 
 
 class Prometheus:
-    """Its HTTP API."""
+    """The HTTP API of a Prometheus."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._session, self._url = session, url
 
     async def get(self, path: str, **parameters: str) -> Any:
-        async with self._session.get(f"{self._url}/api/v1/{path}", params=parameters) as answer:
-            body = await answer.json()
-            assert answer.status == 200, body
+        async with self._session.get(f"{self._url}/api/v1/{path}", params=parameters) as response:
+            body = await response.json()
+            assert response.status == 200, body
             return body["data"]
 
     async def query(self, expression: str) -> list[Any]:
-        """The series an expression gives now, NaN left out."""
+        """Return the current series of an expression without NaN."""
         result = (await self.get("query", query=expression))["result"]
         return [one for one in result if one["value"][1] != "NaN"]
 
@@ -72,7 +72,7 @@ async def prometheus(demo: str, tmp_path: Path) -> AsyncIterator[Prometheus]:
 
 
 def rules() -> list[dict[str, Any]]:
-    """The chart's, as rendered."""
+    """Return the rendered rules of the chart."""
     groups: list[dict[str, Any]] = render(values({"metrics.prometheusRule.enabled": True})).at(
         "PrometheusRule/pulltrace#spec.groups"
     )
@@ -81,7 +81,7 @@ def rules() -> list[dict[str, Any]]:
 
 @contextlib.asynccontextmanager
 async def running(target: str, folder: Path, groups: list[dict[str, Any]]) -> AsyncIterator[Prometheus]:
-    """Prometheus, once it has scraped the target."""
+    """Start a Prometheus and wait until it has scraped the target."""
     if PROMETHEUS is None:
         pytest.skip("no prometheus here (Debian's prometheus)")
     (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": groups}))
@@ -115,7 +115,7 @@ async def eventually(what: str, holds: Callable[[], Awaitable[bool]], about: obj
     """Wait until ``await holds()`` is true."""
     try:
         async with asyncio.timeout(PATIENCE):
-            while not await holds():  # noqa: ASYNC110  # another process tells nobody
+            while not await holds():  # noqa: ASYNC110  # there is no event for it
                 await asyncio.sleep(0.5)
     except TimeoutError:
         pytest.fail(f"waited in vain for {what} {about}")
@@ -157,7 +157,7 @@ async def test_every_query_of_the_dashboard_returns_data(prometheus: Prometheus)
                 del missing[name]
         return not missing
 
-    await eventually("an answer to", answered, missing)
+    await eventually("a result of", answered, missing)
 
 
 async def test_the_rules_are_evaluated_and_quiet_on_a_cluster_that_is_watched(prometheus: Prometheus) -> None:
@@ -166,7 +166,7 @@ async def test_the_rules_are_evaluated_and_quiet_on_a_cluster_that_is_watched(pr
     async def quiet() -> bool:
         [group] = (await prometheus.get("rules"))["groups"]
         wrong = [rule["name"] for rule in group["rules"] if rule["health"] != "ok"]
-        # Whether pulls fail and stall is the demo's story, and it has both.
+        # In the demo some pulls fail and some stall.
         noisy[:] = wrong + [
             rule["name"] for rule in group["rules"] if rule["state"] != "inactive" and rule["name"] in OURS
         ]
@@ -176,7 +176,7 @@ async def test_the_rules_are_evaluated_and_quiet_on_a_cluster_that_is_watched(pr
 
 
 def shortened() -> list[dict[str, Any]]:
-    """The chart's rules, with patience of seconds. Their windows still hold what came first when the last has come."""
+    """Return the chart's rules with times of seconds. Their windows are long enough for all troubles together."""
     [group] = rules()
     for rule in group["rules"]:
         rule["expr"] = re.sub(r"\b(15m|30m)\b", "120s", rule["expr"]).replace("> 120", "> 10")
@@ -196,7 +196,7 @@ IN_TROUBLE = {
 }
 
 
-async def test_each_alert_fires_in_its_trouble_and_in_no_other(tmp_path: Path) -> None:
+async def test_each_alert_fires_only_in_its_trouble(tmp_path: Path) -> None:
     seen: set[tuple[str, str]] = set()
 
     async def firing(prometheus: Prometheus) -> set[tuple[str, str]]:
@@ -228,7 +228,7 @@ async def test_each_alert_fires_in_its_trouble_and_in_no_other(tmp_path: Path) -
 
         server.moves = server.n2_lives = False
         server.refused.set()
-        # Nothing of these was there before: a counter's first appearance is a failure, too.
+        # These series are new: the first appearance of a counter is a failure too.
         for _ in range(3):
             server.fail("broken.example.org", ErrorReason.UNAUTHORIZED)
         for _ in range(4):
@@ -251,4 +251,4 @@ async def test_each_alert_fires_in_its_trouble_and_in_no_other(tmp_path: Path) -
         async def down() -> bool:
             return ("PulltraceDown", "") in await firing(prometheus)
 
-        await eventually("word that the server is gone", down)
+        await eventually("the alert that the server is down", down)

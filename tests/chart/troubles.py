@@ -1,4 +1,4 @@
-"""A server whose two nodes and whose API server do as a test says, each trouble at its word."""
+"""A server with two nodes and an API server; a test causes one trouble after the other."""
 
 import asyncio
 import contextlib
@@ -21,12 +21,12 @@ from tests.real.process import Process, free_port
 
 LARGE = 200_000_000
 EVERY = 0.7
-"""Seconds between reports; a node that reports twice within half a second is refused."""
+"""Seconds between reports; the server rejects two reports of a node within half a second."""
 
 
 @dataclass
 class Troubles:
-    """``pulltrace server`` with two nodes: ``n1`` pulls what ``pulls`` holds, ``n2`` only lives."""
+    """``pulltrace server`` with two nodes: ``n1`` has the pulls in ``pulls``, ``n2`` has none."""
 
     url: str
     metrics: str
@@ -34,19 +34,19 @@ class Troubles:
     pulls: dict[str, PullState] = field(default_factory=dict)
     n2_lives: bool = True
     refused: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set: the API server answers 403, and ends its watches."""
+    """Once set, the API server returns 403 and ends its watches."""
     moves: bool = True
-    _told: asyncio.Condition = field(default_factory=asyncio.Condition)
+    _reported: asyncio.Condition = field(default_factory=asyncio.Condition)
     _ids: itertools.count = field(default_factory=itertools.count)  # type: ignore[type-arg]
 
     async def next_report(self) -> None:
-        """Wait until the server has taken a report that was made after this call."""
-        async with self._told:
-            await self._told.wait()
-            await self._told.wait()
+        """Wait until the server has accepted a report that was made after this call."""
+        async with self._reported:
+            await self._reported.wait()
+            await self._reported.wait()
 
     async def fetch(self, registry: str, size: int, seconds: float) -> None:
-        """One pull of ``n1``, from its start so many seconds ago to its good end."""
+        """Report one pull of ``n1`` that began ``seconds`` ago and completes."""
         pull = self._pull(registry, size, seconds)
         await self.next_report()
         layer = LayerState(digest="sha256:a", total_bytes=size, downloaded_bytes=size, state=LayerPhase.DOWNLOADED)
@@ -58,7 +58,7 @@ class Troubles:
         await self.next_report()
 
     def fail(self, registry: str, reason: ErrorReason) -> None:
-        """One pull of ``n1`` that failed just now."""
+        """Report one pull of ``n1`` that has just failed."""
         pull = self._pull(registry, LARGE, 1)
         self.pulls[pull.id] = msgspec.structs.replace(
             pull, status=PullPhase.FAILED, completed_at=to_time(time.time()), error="no", error_reason=reason
@@ -81,27 +81,27 @@ class Troubles:
     async def report(self, session: aiohttp.ClientSession) -> None:
         """Report until cancelled. A pull of ``n1`` grows with each report while ``moves`` holds."""
         steady = self._pull("steady.example.org", 2**40, 1)
-        come = 0
+        arrived = 0
         while True:
-            come += 1_000_000 * self.moves
+            arrived += 1_000_000 * self.moves
             layer = LayerState(
-                digest="sha256:a", total_bytes=2**40, downloaded_bytes=come, state=LayerPhase.DOWNLOADING
+                digest="sha256:a", total_bytes=2**40, downloaded_bytes=arrived, state=LayerPhase.DOWNLOADING
             )
             self.pulls[steady.id] = msgspec.structs.replace(steady, layers=[layer])
             reports = [AgentReport(node_name="n1", timestamp=to_time(time.time()), pulls=list(self.pulls.values()))]
             if self.n2_lives:
                 reports.append(AgentReport(node_name="n2", timestamp=to_time(time.time())))
             for report in reports:
-                async with session.post(f"{self.url}/api/v1/report", data=msgspec.json.encode(report)) as answer:
-                    assert answer.status == 200, await answer.text()
-            async with self._told:
-                self._told.notify_all()
+                async with session.post(f"{self.url}/api/v1/report", data=msgspec.json.encode(report)) as response:
+                    assert response.status == 200, await response.text()
+            async with self._reported:
+                self._reported.notify_all()
             await asyncio.sleep(EVERY)
 
 
 @contextlib.asynccontextmanager
 async def troubles(folder: Path) -> AsyncIterator[Troubles]:
-    """The server, its nodes and its API server, all well. The server may be ended before."""
+    """Start the server, its nodes and its API server without trouble. A test may end the server earlier."""
     refused = asyncio.Event()
     async with _api_server(refused) as kubernetes:
         cluster = {"name": "c", "cluster": {"server": kubernetes}}
@@ -127,9 +127,9 @@ async def troubles(folder: Path) -> AsyncIterator[Troubles]:
 
 @contextlib.asynccontextmanager
 async def _api_server(refused: asyncio.Event) -> AsyncIterator[str]:
-    """An API server without objects; its watches stay until it refuses."""
+    """Start an API server without objects; its watches last until ``refused`` is set."""
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def respond(request: web.Request) -> web.StreamResponse:
         if refused.is_set():
             return web.json_response({"kind": "Status", "message": "no right", "code": 403}, status=403)
         if "watch" not in request.query:
@@ -140,7 +140,7 @@ async def _api_server(refused: asyncio.Event) -> AsyncIterator[str]:
         return response
 
     app = web.Application()
-    app.router.add_get("/api/v1/{resource}", answer)
+    app.router.add_get("/api/v1/{resource}", respond)
     runner = web.AppRunner(app, shutdown_timeout=1)
     await runner.setup()
     try:

@@ -1,4 +1,4 @@
-"""Helm's binary under its own name on PATH, as the scripts call it."""
+"""Helm's binary on the PATH, where the scripts look for it."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from tests.real.versions import HELM
 
 @pytest.fixture
 def helm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Path of a Helm 4 binary: the cached build, else the machine's own."""
+    """The path of a Helm 4 binary: the cached build, or the machine's own."""
     found = str(HELM.path) if HELM.path.exists() else shutil.which("helm")
     if found is None:
         pytest.skip("no helm here; `make parts` builds it")

@@ -1,4 +1,4 @@
-"""The release scripts live outside the package; this brings one in by its name."""
+"""Import a release script by its name: they are outside the package."""
 
 import importlib.util
 from pathlib import Path
@@ -8,11 +8,11 @@ import pulltrace
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(pulltrace.__file__).parent
-"""Where it is installed: CI tests the wheel, with the sources' folder removed."""
+"""Where the package is installed: CI tests the wheel and removes the directory of the sources."""
 
 
 def script(name: str) -> ModuleType:
-    """``.github/scripts/<name>.py`` as a module."""
+    """Return ``.github/scripts/<name>.py`` as a module."""
     spec = importlib.util.spec_from_file_location(name, ROOT / ".github" / "scripts" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None

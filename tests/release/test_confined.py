@@ -1,8 +1,8 @@
 """The agent under its own seccomp profile and the chart's security contexts, in a container of runc's.
 
-The root file system is the image's and the containerds are real ones. It takes every way it has: a name is asked of a
-DNS server, over UDP and over TCP; reports go over TLS with a token from a file; containerd is killed and comes back;
-SIGTERM ends it. A call that the profile does not know of kills it here, where a node only refuses the call.
+The root file system is that of the image, and the containerds are real. The agent uses every path that it has: it
+resolves a name over UDP and TCP, reports over TLS with a token from a file, reconnects to a containerd that was killed,
+and ends by SIGTERM. Here a call that is not in the profile kills it; on a node the call only fails.
 """
 
 import asyncio
@@ -43,11 +43,11 @@ PROFILE: dict[str, Any] = json.loads((CHART / "files" / "agent-seccomp.json").re
 STRICT = PROFILE | {"defaultAction": "SCMP_ACT_KILL_PROCESS"}
 AGENT = yaml.safe_load((CHART / "values.yaml").read_text())["agent"]
 PYTHON = "/usr/local/bin/python3"
-# A Python that was built with an rpath of its own finds its library there.
+# A Python with an rpath finds its library there.
 PLACE = {"PATH": "/usr/local/bin", "LD_LIBRARY_PATH": "/usr/local/lib", "PYTHONUNBUFFERED": "1"}
 TOKEN = "right-7c1f94d2a6"
 
-# Prints what it may do of this. A call that the profile refuses does not exist, as far as it can tell.
+# Prints the attempts that succeed. A call that is not in the profile fails as if it did not exist.
 ATTEMPTS = """
 import ctypes, errno, os, socket
 
@@ -83,7 +83,7 @@ for line in open("/proc/self/status"):
     print(line, end="")
 """
 
-# More than a socket takes at once: what waits is sent otherwise by some Pythons.
+# More than a socket accepts at once: some Pythons send the rest by another call.
 CONGESTED = """
 import asyncio, socket
 
@@ -99,7 +99,7 @@ asyncio.run(main())
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The agent's image, unpacked."""
+    """The unpacked image of the agent."""
     for tool in ("strip", "ldd", "dpkg-query"):
         if shutil.which(tool) is None:
             pytest.skip(f"no {tool} here (Debian's binutils, libc-bin, dpkg)")
@@ -110,7 +110,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def contain(tmp_path: Path, root: Path) -> Callable[..., Container]:
-    """A factory of containers as the chart wants the agent's."""
+    """Make containers with the security contexts of the chart."""
     context = AGENT["podSecurityContext"] | AGENT["securityContext"]
 
     def make(*command: str, seccomp: dict[str, Any], mounts: Mapping[str, Path] = {}, **more: str) -> Container:
@@ -123,7 +123,7 @@ def contain(tmp_path: Path, root: Path) -> Callable[..., Container]:
 
 
 class Names(asyncio.DatagramProtocol):
-    """A DNS server for which every name is 127.0.0.1 and ::1. Over UDP the first answers say: ask again over TCP."""
+    """A DNS server that resolves every name to 127.0.0.1 and ::1. Its first UDP responses are truncated."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -134,18 +134,18 @@ class Names(asyncio.DatagramProtocol):
         self._transport = transport
 
     def datagram_received(self, data: bytes, address: Any) -> None:
-        self._transport.sendto(self._answer(data, truncated=self.over_tcp == 0), address)
+        self._transport.sendto(self._response(data, truncated=self.over_tcp == 0), address)
         self.over_udp += 1
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while size := await reader.read(2):
-            answer = self._answer(await reader.readexactly(int.from_bytes(size)), truncated=False)
-            writer.write(len(answer).to_bytes(2) + answer)
+            response = self._response(await reader.readexactly(int.from_bytes(size)), truncated=False)
+            writer.write(len(response).to_bytes(2) + response)
             self.over_tcp += 1
         writer.close()
 
     @staticmethod
-    def _answer(query: bytes, *, truncated: bool) -> bytes:
+    def _response(query: bytes, *, truncated: bool) -> bytes:
         question = query[12 : query.index(b"\0", 12) + 5]
         kind = question[-4:-2]
         address = {b"\0\1": b"\x7f\0\0\1", b"\0\x1c": b"\0" * 15 + b"\1"}[kind]
@@ -157,7 +157,7 @@ class Names(asyncio.DatagramProtocol):
 
 @asynccontextmanager
 async def nameserver() -> AsyncIterator[Names]:
-    """On port 53, the only one that a resolver asks, of the first address of loopback where nobody has it."""
+    """Listen on port 53, the only one that a resolver uses, of the first free address of loopback."""
     loop = asyncio.get_running_loop()
     for number in itertools.count(1):
         names = Names(f"127.83.53.{number}")
@@ -174,7 +174,7 @@ async def nameserver() -> AsyncIterator[Names]:
         udp.close()
 
 
-async def test_it_does_all_its_work(
+async def test_the_agent_works_under_its_profile(
     contain: Callable[..., Container], node: Containerd, registry: Registry, tmp_path: Path
 ) -> None:
     authority = Authority(tmp_path / "authority")
@@ -220,10 +220,10 @@ async def test_it_does_all_its_work(
         await agent.says("containerd found")
         registry.limit(2 * MIB)
         await asyncio.gather(*map(node.cri.pull, refs))
-        await said(agent, "pull.completed", 3)
+        await logged(agent, "pull.completed", 3)
         registry.blob(layer.digest).hold(at=3 * MIB)
         pulling = asyncio.create_task(node.cri.pull(running))
-        await said(agent, "pull.started", 4)
+        await logged(agent, "pull.started", 4)
         await node.kill()
         await asyncio.wait([pulling])
         assert pulling.exception()
@@ -231,7 +231,7 @@ async def test_it_does_all_its_work(
         await agent.says("pull.failed")
         registry.blob(layer.digest).release()
         await node.cri.pull(running)
-        await said(agent, "pull.completed", 4)
+        await logged(agent, "pull.completed", 4)
         await server.stop()
         await agent.says("report not accepted")
         await server.start()
@@ -242,13 +242,13 @@ async def test_it_does_all_its_work(
     assert "Traceback" not in agent.output
 
 
-async def test_a_full_socket_is_written_to_later(contain: Callable[..., Container]) -> None:
+async def test_a_full_socket_is_drained_later(contain: Callable[..., Container]) -> None:
     async with contain(PYTHON, "-c", CONGESTED, seccomp=STRICT) as container:
         await container.says(f"read {8 << 20}\n")
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="calls have other numbers here")
-async def test_it_can_do_little_else(contain: Callable[..., Container]) -> None:
+async def test_other_calls_fail(contain: Callable[..., Container]) -> None:
     async with contain(PYTHON, "-c", ATTEMPTS, seccomp=PROFILE) as container:
         await container.process.wait()
         await container.says("nonvoluntary_ctxt_switches")
@@ -258,8 +258,8 @@ async def test_it_can_do_little_else(contain: Callable[..., Container]) -> None:
     assert (state["NoNewPrivs"], state["Seccomp"]) == ("1", "2")
 
 
-async def said(agent: Program, text: str, times: int) -> None:
-    """Wait until it has said this so often."""
+async def logged(agent: Program, text: str, times: int) -> None:
+    """Wait until the log contains this so often."""
     try:
         async with asyncio.timeout(20):
             while agent.output.count(text) < times:  # noqa: ASYNC110

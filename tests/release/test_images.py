@@ -1,6 +1,6 @@
-"""The images' root file systems, assembled by the script the Dockerfiles run, from this machine's Python and packages.
+"""The root file systems of the images, assembled by the Dockerfiles' script from this machine's Python and packages.
 
-Their Python is another one (3.13, Debian's compiler flags); what is in them and what is not is the same.
+The images have another Python (3.13, Debian's compiler flags), but the same contents.
 """
 
 import logging
@@ -17,30 +17,31 @@ import pytest
 
 from tests.release.scripts import PACKAGE, script
 
+pytestmark = pytest.mark.timeout(600)  # assembling compiles every package
 rootfs = script("rootfs")
 CHROOT = shutil.which("chroot", path="/usr/sbin:/usr/bin:/sbin:/bin")
 MEBIBYTE = 2**20
 _log = logging.getLogger(__name__)
-# What an image may grow to, unpacked. The agent's is pulled by every node.
+# The largest unpacked size of an image. Every node pulls the agent's.
 BUDGET = {"agent": 40 * MEBIBYTE, "server": 72 * MEBIBYTE}
 
 
 def installed(name: str, extra: str | None = None) -> Iterator[str]:
-    """The distributions ``name`` needs, itself among them, as they are installed here."""
+    """Yield ``name`` and the distributions that it needs, as they are installed here."""
     try:
         wanted = distribution(name)
     except PackageNotFoundError:
         return
     yield wanted.metadata["Name"]
     for requirement in wanted.requires or []:
-        asked, _, marker = requirement.partition(";")
+        wanted, _, marker = requirement.partition(";")
         if "extra ==" in marker and (extra is None or not re.search(rf"extra == ['\"]{extra}['\"]", marker)):
             continue
-        yield from installed(re.split(r"[^\w.-]", asked.strip(), maxsplit=1)[0])
+        yield from installed(re.split(r"[^\w.-]", wanted.strip(), maxsplit=1)[0])
 
 
 def site(folder: Path, half: str) -> Path:
-    """What ``pip install --target`` would have made."""
+    """Copy packages to the place where ``pip install --target`` would put them."""
     shutil.copytree(PACKAGE, folder / "pulltrace", ignore=shutil.ignore_patterns("__pycache__", "demo"))
     shutil.rmtree(folder / "pulltrace" / ("server" if half == "agent" else "agent"), ignore_errors=True)
     for name in sorted(set(installed("pulltrace", half)) - {"pulltrace"}):
@@ -54,7 +55,7 @@ def site(folder: Path, half: str) -> Path:
 
 @pytest.fixture(scope="module", params=["agent", "server"])
 def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """The half's name and its assembled root."""
+    """The name of a half and its assembled root."""
     for tool in ("strip", "ldd", "dpkg-query"):
         if shutil.which(tool) is None:
             pytest.skip(f"no {tool} here (Debian's binutils, libc-bin, dpkg)")
@@ -66,20 +67,20 @@ def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def inside(root: Path, *command: str) -> str:
     if os.geteuid() != 0 or CHROOT is None:
         pytest.skip("chroot needs root")
-    # A Python built with an rpath of its own finds its library there; Debian's image has one relative to itself.
+    # A Python with an rpath finds its library there; the Python of Debian's image has a relative one.
     environment = {"LD_LIBRARY_PATH": "/usr/local/lib", "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt"}
-    said = subprocess.run(
+    done = subprocess.run(
         [CHROOT, "--userspec=65532:65532", root, "/usr/local/bin/python3", *command],
         check=False,
         capture_output=True,
         text=True,
         env=environment,
     )
-    assert said.returncode == 0, said.stderr
-    return said.stdout
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
-def test_it_starts_as_nobody_with_nothing_else_around(image: tuple[str, Path]) -> None:
+def test_it_starts_without_privileges_and_without_other_files(image: tuple[str, Path]) -> None:
     half, root = image
     assert inside(root, "-m", "pulltrace", "--version").startswith("pulltrace ")
     libraries = {
@@ -90,7 +91,7 @@ def test_it_starts_as_nobody_with_nothing_else_around(image: tuple[str, Path]) -
     assert int(inside(root, "-c", code)) > 50
 
 
-def test_every_module_of_its_half_finds_all_it_imports(image: tuple[str, Path]) -> None:
+def test_every_module_of_its_half_can_be_imported(image: tuple[str, Path]) -> None:
     half, root = image
     code = f"""if True:
         import importlib, pkgutil, pulltrace.{half} as half
@@ -102,7 +103,7 @@ def test_every_module_of_its_half_finds_all_it_imports(image: tuple[str, Path]) 
     assert int(inside(root, "-c", code)) > 5
 
 
-def test_it_has_no_shell_no_installer_and_nothing_of_the_other_half(image: tuple[str, Path]) -> None:
+def test_it_has_no_shell_no_installer_and_no_file_of_the_other_half(image: tuple[str, Path]) -> None:
     half, root = image
     names = {path.name for path in root.rglob("*")}
     assert not names & {"sh", "bash", "dash", "busybox", "pip", "apt", "gcc", "curl"}
@@ -111,23 +112,23 @@ def test_it_has_no_shell_no_installer_and_nothing_of_the_other_half(image: tuple
     assert not packages & {"grpc", *foreign[half]}
 
 
-def test_third_parties_are_bytecode_and_scanners_find_debians_packages(image: tuple[str, Path]) -> None:
+def test_third_parties_are_bytecode_and_scanners_find_the_packages_of_debian(image: tuple[str, Path]) -> None:
     _, root = image
     [library] = (root / "usr/local/lib").glob("python3.*")
     theirs = [path for path in library.rglob("*.py") if "pulltrace" not in path.parts]
     assert [path for path in theirs if path.with_suffix(".pyc").exists()] == []
-    assert len(theirs) < 5  # templates that are no Python
+    assert len(theirs) < 5  # templates that are not Python
     known = {path.name for path in (root / "var/lib/dpkg/status.d").iterdir()}
     assert {"libc6"} <= known
     assert any(name.startswith("libssl") for name in known)
 
 
-def test_it_keeps_to_its_budget(image: tuple[str, Path], tmp_path: Path) -> None:
+def test_its_size_is_within_the_budget(image: tuple[str, Path], tmp_path: Path) -> None:
     half, root = image
     size = rootfs.size(root)
     with tarfile.open(tmp_path / "layer.tar.gz", "w:gz", compresslevel=6) as layer:
         layer.add(root, arcname=".")
     packed = (tmp_path / "layer.tar.gz").stat().st_size
-    # docs/images.md has these; --log-cli-level=info shows them.
+    # docs/images.md contains these figures; --log-cli-level=info shows them.
     _log.info("%s: %.1f MiB unpacked, %.1f MiB to pull", half, size / MEBIBYTE, packed / MEBIBYTE)
     assert size < BUDGET[half]

@@ -58,9 +58,9 @@ def test_a_python_without_venv_is_reported_and_leaves_no_environment(clone: Path
 
 
 def test_npm_that_is_installed_later_is_used_and_a_second_run_does_nothing(clone: Path) -> None:
-    said = install(clone)
-    assert "npm with Node 20.19 or newer was not found" in said
-    assert "the dashboard has no page" in said
+    output = install(clone)
+    assert "npm with Node 20.19 or newer was not found" in output
+    assert "the dashboard has no page" in output
 
     script(clone, "node", "exit 1")  # too old
     script(clone, "npm", f'echo "$@" >> {clone}/called')

@@ -1,4 +1,4 @@
-"""Scripts that are run against a server in a cluster, run here against the demo's."""
+"""The scripts for a server in a cluster, run against the demo's server."""
 
 import asyncio
 import re
@@ -21,7 +21,7 @@ SEES_A_PULL = ROOT / ".github" / "scripts" / "sees_a_pull.py"
 
 @pytest.fixture
 async def demo(tmp_path: Path) -> AsyncIterator[str]:
-    """A demo's address, without the last slash."""
+    """The address of a demo, without the final slash."""
     command = [sys.executable, "-m", "pulltrace", "demo", "--port=0", "--speed=10", "--nodes=6"]
     process = Process(command, tmp_path / "demo.log")
     try:
@@ -42,27 +42,27 @@ async def run(*command: object) -> tuple[int | None, str]:
     return process.returncode, out.decode()
 
 
-async def test_helm_test_passes_where_nodes_report(demo: str) -> None:
-    code, said = await run(RELEASE_TEST, demo, "agents")
-    assert code == 0, said
-    assert re.search(r"ready; \d+ nodes report", said)
+async def test_helm_test_passes_if_nodes_report(demo: str) -> None:
+    code, output = await run(RELEASE_TEST, demo, "agents")
+    assert code == 0, output
+    assert re.search(r"ready; \d+ nodes report", output)
 
 
-async def test_helm_test_fails_where_nobody_answers_and_says_so(tmp_path: Path) -> None:
+async def test_helm_test_fails_with_the_reason_if_no_server_responds(tmp_path: Path) -> None:
     impatient = tmp_path / "release_test.py"
     impatient.write_text(RELEASE_TEST.read_text().replace("+ 60", "+ 1"))
-    code, said = await run(impatient, f"http://127.0.0.1:{free_port()}", "agents")
+    code, output = await run(impatient, f"http://127.0.0.1:{free_port()}", "agents")
     assert code == 1
-    assert "Connection refused" in said
+    assert "Connection refused" in output
 
 
 @pytest.fixture
 async def ended(demo: str) -> list[dict[str, Any]]:
-    """Pulls of the demo, as it told them once: a completed one that fetched something, and a failed one."""
+    """Two pulls of the demo: a completed one that fetched bytes, and a failed one."""
     async with aiohttp.ClientSession() as session, asyncio.timeout(90):
         while True:
-            async with session.get(f"{demo}/api/v1/pulls?status=completed&status=failed") as answer:
-                pulls = (await answer.json())["pulls"]
+            async with session.get(f"{demo}/api/v1/pulls?status=completed&status=failed") as response:
+                pulls = (await response.json())["pulls"]
             found = [next((one for one in pulls if fits(one)), None) for fits in (fetched, failed)]
             if all(found):
                 return found
@@ -78,8 +78,8 @@ def failed(pull: dict[str, Any]) -> bool:
 
 
 @pytest.fixture
-async def told(ended: list[dict[str, Any]]) -> AsyncIterator[str]:
-    """A server that tells these pulls for good: the demo's own list goes on."""
+async def recorded(ended: list[dict[str, Any]]) -> AsyncIterator[str]:
+    """A server that always returns these pulls, because the demo's own list changes."""
 
     async def pulls(_: web.Request) -> web.Response:
         return web.json_response({"pulls": ended})
@@ -95,14 +95,14 @@ async def told(ended: list[dict[str, Any]]) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def test_a_pull_that_ran_to_its_end_is_seen(told: str, ended: list[dict[str, Any]]) -> None:
-    code, said = await run(SEES_A_PULL, told, ended[0]["imageRef"])
-    assert code == 0, said
-    assert '"percent": 100' in said
+async def test_a_completed_pull_is_found(recorded: str, ended: list[dict[str, Any]]) -> None:
+    code, output = await run(SEES_A_PULL, recorded, ended[0]["imageRef"])
+    assert code == 0, output
+    assert '"percent": 100' in output
 
 
-async def test_a_pull_that_failed_is_not_taken_for_one_that_ran_to_its_end(told: str, ended: list) -> None:
+async def test_a_failed_pull_does_not_count_as_completed(recorded: str, ended: list) -> None:
     ended[0]["imageRef"] = "docker.io/library/another:1"
-    code, said = await run(SEES_A_PULL, told, ended[1]["imageRef"])
-    assert code == 1, said
-    assert '"status": "failed"' in said
+    code, output = await run(SEES_A_PULL, recorded, ended[1]["imageRef"])
+    assert code == 1, output
+    assert '"status": "failed"' in output

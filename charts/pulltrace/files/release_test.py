@@ -1,4 +1,4 @@
-"""What `helm test` runs: the server is ready, and, where agents are installed, a node reports within a minute."""
+"""The program of `helm test`: the server is ready, and if agents are installed, a node reports within a minute."""
 
 import json
 import ssl
@@ -9,14 +9,14 @@ from urllib.request import urlopen
 
 url, expected, *ca_file = sys.argv[1:]
 trust = ssl.create_default_context(cafile=ca_file[0] if ca_file else None)
-trust.verify_flags &= ~ssl.VERIFY_X509_STRICT  # as the agent: most private authorities lack some extension
+trust.verify_flags &= ~ssl.VERIFY_X509_STRICT  # like the agent: most private authorities lack an extension
 
 
 def reporting():
     with urlopen(f"{url}/readyz", timeout=5, context=trust):
         pass
-    with urlopen(f"{url}/api/v1/nodes", timeout=5, context=trust) as answer:
-        return [node["name"] for node in json.load(answer)["nodes"] if node["state"] == "reporting"]
+    with urlopen(f"{url}/api/v1/nodes", timeout=5, context=trust) as response:
+        return [node["name"] for node in json.load(response)["nodes"] if node["state"] == "reporting"]
 
 
 deadline = time.monotonic() + 60

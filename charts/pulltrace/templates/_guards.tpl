@@ -1,5 +1,5 @@
 {{/*
-Conditions under which the chart refuses to install: risks that nobody has acknowledged, and values that pass the schema one
+Conditions under which the installation fails: risks that nobody has acknowledged, and values that pass the schema one
 by one but do not fit together.
 */}}
 {{- define "pulltrace.guards" -}}
