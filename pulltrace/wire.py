@@ -45,7 +45,10 @@ NODE_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9](
 
 Bytes = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-Text = Annotated[str, Meta(max_length=4096)]
+Text = Annotated[str, Meta(max_length=512)]
+Digest = Annotated[str, Meta(max_length=200)]
+MediaType = Annotated[str, Meta(max_length=256)]
+ErrorText = Annotated[str, Meta(max_length=MAX_ERROR)]
 Time = Annotated[datetime, Meta(tz=True)]
 
 
@@ -163,8 +166,8 @@ class LayerState(_Wire, frozen=True):
     Otherwise it is the time of the first poll that observed the change.
     """
 
-    digest: Text
-    media_type: Text = ""
+    digest: Digest
+    media_type: MediaType = ""
     total_bytes: Bytes = 0
     downloaded_bytes: Bytes = 0
     cached_bytes: Bytes = 0
@@ -194,14 +197,14 @@ class PullState(_Wire, frozen=True):
     status: PullPhase | None = None
     registry: Text | None = None
     repository: Text | None = None
-    manifest_digest: Text | None = None
-    media_type: Text | None = None
+    manifest_digest: Digest | None = None
+    media_type: MediaType | None = None
     snapshotter: Text | None = None
     completed_at: Time | None = None
-    error: Text | None = None
+    error: ErrorText | None = None
     error_reason: ErrorReason | None = None
     imported: bool = False
-    via: list[Text] | None = None
+    via: Annotated[list[Text], Meta(max_length=16)] | None = None
 
 
 class NodeLoad(_Wire, frozen=True):

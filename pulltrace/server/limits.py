@@ -16,6 +16,12 @@ class Limits:
     active_per_node: int = MAX_PULLS
     layers_per_pull: int = MAX_LAYERS
     history_per_node: int = 200
+    live_bytes: int = 8 * 2**20
+    """Of the running pulls of one node, as ``node.weight`` counts them."""
+    history_bytes: int = 4 * 2**20
+    """Of the ended pulls of one node."""
+    all_bytes: int = 256 * 2**20
+    """Of the pulls of all nodes."""
     history: int = 20_000
     tombstones: int = 20_000
     """Removed pulls and superseded ends that the feed keeps for clients that are behind."""

@@ -13,7 +13,7 @@ from msgspec import structs
 
 from pulltrace.server.limits import Limits
 from pulltrace.server.pulls import go_agent
-from pulltrace.server.pulls.node import DEFAULT_HEARTBEAT, Node, Pull, is_told
+from pulltrace.server.pulls.node import DEFAULT_HEARTBEAT, Node, Pull, is_told, weight
 from pulltrace.server.pulls.rates import Unpacking
 from pulltrace.wire import (
     SNAPSHOTTER,
@@ -64,6 +64,8 @@ class Inventory:
         self._silence: list[tuple[float, str]] = []  # one per node: when to look whether it still talks
         self._ends: list[tuple[float, int, Pull]] = []  # when ended pulls are forgotten
         self._history = 0
+        self.bytes = 0
+        """What the pulls of all nodes are counted as."""
         self._unpacking: dict[str, Unpacking] = {}  # by snapshotter
         self._serial = itertools.count()  # keeps the heap from comparing pulls
         self._evicted: list[Pull] = []
@@ -137,17 +139,22 @@ class Inventory:
     def expire(self, now: float) -> list[Pull]:
         """Ended pulls whose time is over, or that had to make room."""
         gone, self._evicted = self._evicted, []
-        while self._ends and (self._ends[0][0] <= now or self._history > self._limits.history):
+        while self._ends and (self._ends[0][0] <= now or self._is_too_much):
             due, _, pull = heapq.heappop(self._ends)
             if self._is_due(due, pull):
                 self.dropped += due > now
                 del pull.node.ended[pull.key]
-                self._history -= 1
+                self._forget(pull)
                 gone.append(pull)
         if len(self._ends) > 2 * self._history + 1000:  # most are of pulls that had to go earlier
             self._ends = [end for end in self._ends if self._is_due(end[0], end[2])]
             heapq.heapify(self._ends)
         return gone
+
+    @property
+    def _is_too_much(self) -> bool:
+        """There are more ended pulls, or more bytes, than there may be."""
+        return self._history > self._limits.history or (self._history > 0 and self.bytes > self._limits.all_bytes)
 
     def _is_due(self, due: float, pull: Pull) -> bool:
         """Not evicted since, nor come back to life."""
@@ -193,7 +200,7 @@ class Inventory:
             state = structs.replace(state, layers=state.layers[: self._limits.layers_per_pull])
         pull = node.active.get(state.id) or node.ended.get(state.id)
         phase = state.status or (PullPhase.DOWNLOADING if state.layers else PullPhase.RESOLVING)
-        if phase is PullPhase.QUEUED:  # only Kubernetes knows queues; what an agent sees has begun
+        if phase in (PullPhase.QUEUED, PullPhase.UNOBSERVED):  # what an agent observes has begun
             phase = PullPhase.RESOLVING
         ended_at = node.clock(state.completed_at, now) if phase.ended else None
         if pull is None:
@@ -206,10 +213,12 @@ class Inventory:
             if pull.phase is PullPhase.COMPLETED and ended_at is None:
                 return  # long under way: its kubelet has had the image since
             del node.ended[pull.key]
-            self._history -= 1
+            self._forget(pull)
+            pull.weight = 0
             pull.revive(now)
             node.active[state.id] = pull
         pull.boot = node.agents.current
+        state = self._fitted(pull, state)
         before = pull.state.layers
         came = pull.update(state, now)
         if came and not (pull.history or state.imported):
@@ -220,6 +229,20 @@ class Inventory:
             pull.presumed = False
         else:
             pull.enter(phase, now)
+
+    def _fitted(self, pull: Pull, state: PullState) -> PullState:
+        """Count a pull's newest state, and leave out its layers if there is no room for them."""
+        node = pull.node
+        new = weight(state)
+        live = node.live_bytes + new - pull.weight
+        if live > self._limits.live_bytes or self.bytes + new - pull.weight > self._limits.all_bytes:
+            self.dropped += len(state.layers or ())
+            state = structs.replace(state, layers=None)
+            new = weight(state)
+        node.live_bytes += new - pull.weight
+        self.bytes += new - pull.weight
+        pull.weight = new
+        return state
 
     def _new_pull(
         self, merged: Merged, state: PullState, ended_at: float | None, known_since: float, now: float
@@ -250,14 +273,26 @@ class Inventory:
         ended_at = pull.end(phase, at, now, error, reason)
         del node.active[pull.state.id]
         node.ended[pull.key] = pull
+        node.live_bytes -= pull.weight
+        node.history_bytes += pull.weight
         self._history += 1
         heapq.heappush(self._ends, (ended_at + self._ttl, next(self._serial), pull))
-        if len(node.ended) > self._limits.history_per_node:
+        while self._is_history_full(node):
             _, oldest = node.ended.popitem(last=False)
-            self._history -= 1
+            self._forget(oldest)
             self.dropped += 1
             self._evicted.append(oldest)
         merged.ended.append(pull)
+
+    def _is_history_full(self, node: Node) -> bool:
+        too_large = node.history_bytes > self._limits.history_bytes and len(node.ended) > 1
+        return too_large or len(node.ended) > self._limits.history_per_node
+
+    def _forget(self, pull: Pull) -> None:
+        """Stop counting an ended pull."""
+        self._history -= 1
+        pull.node.history_bytes -= pull.weight
+        self.bytes -= pull.weight
 
 
 def _heartbeat(report: AgentReport) -> float:

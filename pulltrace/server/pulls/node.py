@@ -64,6 +64,8 @@ class Pull:
     reason: ErrorReason | None = None
     boot: str = ""
     """The boot id of the agent that reports it."""
+    weight: int = 0
+    """As the function ``weight`` counted its newest state."""
     presumed: bool = False
     """The end is our conclusion; the agent may still correct it."""
     history: bool = False
@@ -195,6 +197,18 @@ class Pull:
         self._phase_since = now
 
 
+WEIGHT_OF_PULL, WEIGHT_OF_LAYER = 1024, 1024
+"""Bytes of memory that a pull and each of its layers are counted as, besides their texts."""
+
+
+def weight(state: PullState) -> int:
+    """Return how many bytes of memory a pull is counted as: a fixed part, one for each layer, and the texts."""
+    texts = (state.image_ref, state.id, state.manifest_digest, state.media_type, state.error, *(state.via or ()))
+    layers = state.layers or ()
+    layer_texts = sum(len(layer.digest) + len(layer.media_type) + len(layer.fetched_by or "") for layer in layers)
+    return WEIGHT_OF_PULL + sum(len(text) for text in texts if text) + WEIGHT_OF_LAYER * len(layers) + layer_texts
+
+
 @dataclass(slots=True, eq=False)
 class Node:
     """One node as its agent shows it."""
@@ -218,6 +232,8 @@ class Node:
     active: dict[str, Pull] = field(default_factory=dict)
     ended: OrderedDict[str, Pull] = field(default_factory=OrderedDict)
     unpacking: Unpacking = field(default_factory=Unpacking)
+    live_bytes: int = 0
+    history_bytes: int = 0
     fleet_unpacking: Unpacking = field(default_factory=Unpacking)
     """That of all nodes with the same snapshotter."""
     load: NodeLoad | None = None

@@ -132,6 +132,7 @@ async def test_without_a_cluster_it_serves_and_says_why_there_are_no_pods(start)
         "pods": [],
         "watching": False,
         "reason": "neither in a cluster, nor does KUBECONFIG name one",
+        "started": [],
     }
     assert (await server.get("/api/v1/images"))[1] == {"images": []}
     assert "kube_watch" not in await server.metrics()

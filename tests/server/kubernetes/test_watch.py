@@ -374,12 +374,16 @@ async def test_a_quiet_watch_of_a_quiet_cluster_is_kept(server, kubeconfig, monk
 
 async def test_a_version_of_the_future_leads_to_a_new_list(server, kubeconfig):
     error = {"kind": "Status", "code": 504, "reason": "Timeout", "message": "Too large resource version: 3, current: 1"}
+
+    def lists():
+        return len([path for path in server.requests if "watch" not in path])
+
     async with following(kubeconfig) as it:
         await it.until(lambda it: it.up()["pods"] and it.up()["events"])
-        lists = len([path for path in requests(server, "/pods") if "watch" not in path])
-        server.trouble.raw = [json.dumps({"type": "ERROR", "object": error}).encode()] * 2
+        before = lists()
+        server.trouble.raw = [json.dumps({"type": "ERROR", "object": error}).encode()]
         await server.cut()
-        await it.until(lambda it: len([path for path in requests(server, "/pods") if "watch" not in path]) > lists)
+        await it.until(lambda it: lists() > before)
 
 
 async def test_after_each_short_watch_there_is_a_longer_pause_whatever_it_delivered(monkeypatch):

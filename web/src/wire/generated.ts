@@ -55,6 +55,7 @@ export interface PullStatus {
   readonly manifestDigest?: string
   readonly mediaType?: string
   readonly snapshotter?: string
+  readonly imported?: boolean
   readonly bound?: Bound
   readonly usualSeconds?: number
   readonly slowerThanUsual?: number

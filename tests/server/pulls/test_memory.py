@@ -1,0 +1,77 @@
+"""What agents can make the server keep: SECURITY.md states the limits in bytes."""
+
+import re
+import tracemalloc
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pulltrace.server.limits import Limits
+from pulltrace.wire import LayerPhase, PullPhase, PullState
+from tests.server.build import MIB, NOW, World, layer, pull, report
+
+ROOT = Path(__file__).parents[3]
+
+
+def filler(number: int, ended: bool) -> PullState:
+    """A pull of the longest texts and the most layers."""
+    state = LayerPhase.EXTRACTED if ended else LayerPhase.DOWNLOADING
+    layers = [layer(f"{number:0>4}{one:0>4}" + "d" * 150, one, media_type="m" * 256, state=state) for one in range(500)]
+    more = {"status": PullPhase.COMPLETED, "ended_at": NOW + 1} if ended else {}
+    return pull(f"{'p' * 500}{number}", *layers, image_ref="r/" + "i" * 500, at=NOW, **more)
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_one_node_cannot_make_the_server_keep_more_than_its_share(ended: bool) -> None:
+    limits = Limits(report_interval=0.0, live_bytes=2 * MIB, history_bytes=2 * MIB)
+    world = World(limits)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(10):
+            world.sequence += 1
+            state = filler(number, ended)
+            others = [f"{'p' * 500}{other}" for other in range(number)]
+            world.hub.report(report(state, sequence=world.sequence, others=[] if ended else others))
+            world.hub.tick(world.now)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    share = limits.history_bytes if ended else limits.live_bytes
+    (node,) = world.hub._pulls.nodes.values()
+    assert (node.history_bytes if ended else node.live_bytes) <= share
+    assert kept - before < 4 * share, "also the layers of pulls that ended a moment ago, and the frame"
+    assert world.metric("dropped_total") > 0
+
+
+def test_all_nodes_together_keep_no_more_than_the_limit() -> None:
+    limits = Limits(all_bytes=2 * MIB, report_interval=0.0)
+    world = World(limits)
+    for number in range(40):
+        world.say(filler(number, True), at=2 + number, node=f"n{number}")
+    inventory = world.hub._pulls
+    assert inventory.bytes <= limits.all_bytes
+    assert inventory.bytes == sum(node.live_bytes + node.history_bytes for node in inventory.nodes.values())
+    world.at(4000)
+    assert inventory.bytes == 0
+
+
+def test_the_security_page_states_the_limits() -> None:
+    text = re.sub(r"\s+", " ", (ROOT / "SECURITY.md").read_text())
+    limits = Limits()
+    for words in (
+        f"{limits.live_bytes // MIB} MiB of running pulls",
+        f"{limits.history_bytes // MIB} MiB of ended pulls per node",
+        f"{limits.all_bytes // MIB} MiB for all nodes",
+    ):
+        assert words in text
+
+
+@pytest.mark.parametrize(
+    ("field", "longest"), [("image_ref", 512), ("manifest_digest", 200), ("media_type", 256), ("error", 2048)]
+)
+def test_texts_of_agents_have_a_limit(field: str, longest: int) -> None:
+    msgspec.convert(msgspec.to_builtins(pull("l", **{field: "x" * longest})), PullState)
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(msgspec.to_builtins(pull("l", **{field: "x" * (longest + 1)})), PullState)
