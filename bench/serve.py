@@ -24,7 +24,7 @@ def main() -> int:
     if sys.argv[1] == "naive":
         return run_until_stopped(serve_naive(_say), logging.WARNING, uvloop.new_event_loop)
     local = {"PULLTRACE_HTTP_ADDR": "127.0.0.1:0", "PULLTRACE_METRICS_ADDR": "127.0.0.1:0"}
-    limits = Limits(nodes=100_000, readers=10_000)
+    limits = Limits(nodes=100_000, readers=10_000, readers_per_address=10_000, connections=200_000)
     work = serve(load(ServerSettings, local), on_ready=_say, limits=limits)
     return run_until_stopped(work, logging.WARNING, uvloop.new_event_loop)
 

@@ -1,4 +1,4 @@
-"""`make reliability`: run the faults and write what was seen into docs/reliability.md, between its two markers."""
+"""`make reliability`: run faults and attacks, and write the results into docs/reliability.md, between markers."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 
 PAGE = Path("docs/reliability.md")
 BEGIN, END = "<!-- faults -->\n", "<!-- /faults -->\n"
+ATTACKS_BEGIN, ATTACKS_END = "<!-- attacks -->\n", "<!-- /attacks -->\n"
 
 
 def table(found: list[dict]) -> str:
@@ -24,20 +25,50 @@ def table(found: list[dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(found: list[dict]) -> None:
-    """Put the table where the old one stands."""
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{table(found)}\n{END}{rest.partition(END)[2]}")
+def attacks_table(found: list[dict]) -> str:
+    """Return the table of attacks, and a line about the fuzzed requests."""
+    lines = [
+        "| Attack | Bound | Report, p99 | Event, p99 | `/healthz`, p99 | Server, MiB: before, peak, after |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for item in found:
+        if "attack" in item:
+            waits = " | ".join(f"{1000 * item['p99'][what]:.0f} ms" for what in ("report", "event", "healthz"))
+            memory = " → ".join(f"{size:.0f}" for size in item["memory"])
+            lines.append(f"| {item['attack']} | {item['bound']} | {waits} | {memory} |")
+    fuzzed = [item for item in found if "fuzzed" in item]
+    lines += [f"\nFuzzing of a raw connection: {_fuzzed(item)}." for item in fuzzed]
+    return "\n".join(lines) + "\n"
+
+
+def _fuzzed(item: dict) -> str:
+    seen = ", ".join(f"{count:,} times {status}" for status, count in sorted(item["seen"].items()))
+    return f"{item['fuzzed']:,} mutated requests, no 500 and no traceback ({seen})"
+
+
+def write(text: str, begin: str = BEGIN, end: str = END) -> None:
+    """Replace the table between two markers."""
+    before, _, rest = PAGE.read_text().partition(begin)
+    PAGE.write_text(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}")
+
+
+def read(path: Path) -> list[dict]:
+    """Return the findings in a file, one on each line."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def main() -> int:
-    """The tests' status: a table of faults that were not survived is none."""
+    """Run the tests, write both tables, and return the tests' status."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "faults.jsonl"
         command = [sys.executable, "-m", "pytest", "tests/faults", "-q", "-n", "4", *sys.argv[1:]]
-        status = subprocess.run(command, check=False, env=os.environ | {"FAULTS_JSON": str(path)}).returncode
-        if path.exists():
-            write([json.loads(line) for line in path.read_text().splitlines()])
+        attacks = Path(folder) / "attacks.jsonl"
+        environment = os.environ | {"FAULTS_JSON": str(path), "ATTACKS_JSON": str(attacks)}
+        status = subprocess.run(command, check=False, env=environment).returncode
+        if faults := read(path):
+            write(table(faults))
+        if found := read(attacks):
+            write(attacks_table(found), ATTACKS_BEGIN, ATTACKS_END)
     return status
 
 

@@ -1,6 +1,7 @@
 """``GET /api/v1/events``: admit clients up to a limit, and stream a subscription to each through sse-starlette."""
 
 import logging
+import traceback
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
@@ -40,7 +41,8 @@ class EventsRoute:
         with self._slot(guard):
             try:
                 await response(scope, guard.receive_disconnect, send)
-            except SendTimeoutError:
+            except SendTimeoutError as error:
+                traceback.clear_frames(error.__traceback__)  # they hold unsent data, and each other
                 self._hub.metrics.readers_dropped.inc()
                 _log.info("reader.dropped", extra=fields(client=request.client and request.client.host))
                 await guard.abort()

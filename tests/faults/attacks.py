@@ -1,0 +1,224 @@
+"""``python -m tests.faults.attacks NAME PORT SECONDS``: one attack on a server, from a process of its own.
+
+Each attack prints one JSON line in the end: how many responses it received, by status; ``closed`` counts connections
+that the server closed without a response.
+"""
+
+import asyncio
+import json
+import os
+import resource
+import socket
+import sys
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+HOST = "127.0.0.1"
+GET = b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n"
+MIB = 1 << 20
+
+
+class Attack:
+    """What every attack needs. It ends with its time."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.seen: Counter[str] = Counter()
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Open a connection."""
+        return await asyncio.open_connection(HOST, self.port)
+
+    async def endless(self, first: bytes, part: bytes) -> None:
+        """Send ``first``, then ``part`` again and again, until the server closes the connection; then start again."""
+        while True:
+            reader, writer = await self.connect()
+            try:
+                writer.write(first)
+                while True:
+                    writer.write(part)
+                    await writer.drain()
+                    await asyncio.sleep(0)
+                    if reader.at_eof() or reader._buffer:  # type: ignore[attr-defined]  # it responded
+                        break
+            except OSError:
+                pass
+            await self.end(reader, writer)
+
+    async def end(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Note the response, and close."""
+        try:
+            line = await asyncio.wait_for(reader.readline(), 15)
+            self.seen[line[9:12].decode() or "closed"] += 1
+        except (OSError, TimeoutError):
+            self.seen["closed"] += 1
+        writer.transport.abort()
+
+    async def once(self, data: bytes) -> None:
+        """Send this, and wait for the response."""
+        reader, writer = await self.connect()
+        writer.write(data)
+        await self.end(reader, writer)
+
+    async def many(self, count: int, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do this on so many connections at once."""
+        await asyncio.gather(*(work() for _ in range(count)), return_exceptions=True)
+
+
+async def endless_headers(attack: Attack) -> None:
+    """Headers without an end."""
+    await attack.endless(b"GET / HTTP/1.1\r\n", b"a:b\r\n" * 2000)
+
+
+async def endless_header_value(attack: Attack) -> None:
+    """One header without an end, on two connections."""
+    await attack.many(2, lambda: attack.endless(b"GET / HTTP/1.1\r\na:", b"b" * 65_536))
+
+
+async def endless_target(attack: Attack) -> None:
+    """A request target without an end."""
+    await attack.endless(b"GET /", b"a" * 65_536)
+
+
+async def endless_chunk_extension(attack: Attack) -> None:
+    """A chunk extension without an end."""
+    first = b"POST /api/v1/report HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1;"
+    await attack.endless(first, b"e" * 65_536)
+
+
+async def endless_trailers(attack: Attack) -> None:
+    """Trailers without an end."""
+    first = b"POST /api/v1/report HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+    await attack.endless(first, b"a:b\r\n" * 2000)
+
+
+async def unfinished_heads(attack: Attack) -> None:
+    """2,500 heads of 60 KB that do not end."""
+    await attack.many(2500, lambda: attack.once(b"GET / HTTP/1.1\r\n" + b"h: " + b"v" * 60_000))
+
+
+async def small_unfinished_heads(attack: Attack) -> None:
+    """2,500 heads of 15 KB that do not end: each is within its limit."""
+    await attack.many(2500, lambda: attack.once(b"GET / HTTP/1.1\r\n" + b"h: " + b"v" * 15_000))
+
+
+async def unfinished_bodies(attack: Attack) -> None:
+    """700 bodies of one mebibyte that lack their last byte."""
+    head = b"POST /api/v1/report HTTP/1.1\r\nHost: x\r\nContent-Length: 1048576\r\n\r\n"
+    await attack.many(700, lambda: attack.once(head + bytes(MIB - 1)))
+
+
+async def silent_connections(attack: Attack) -> None:
+    """4,000 connections that send nothing."""
+    await attack.many(4000, lambda: attack.once(b""))
+
+
+async def pipelined_streams(attack: Attack) -> None:
+    """256 streams with another request behind them, closed at once, again and again."""
+
+    async def stream() -> None:
+        reader, writer = await attack.connect()
+        writer.write(GET % b"/api/v1/events" + GET % b"/healthz")
+        line = await reader.readline()
+        attack.seen[line[9:12].decode() or "closed"] += 1
+        writer.transport.abort()
+
+    while True:
+        await attack.many(256, stream)
+
+
+async def all_streams(attack: Attack) -> None:
+    """300 streams from one address."""
+
+    async def stream() -> None:
+        reader, writer = await attack.connect()
+        writer.write(GET % b"/api/v1/events?layers=false")
+        line = await reader.readline()
+        attack.seen[line[9:12].decode() or "closed"] += 1
+        while await reader.read(65_536):
+            pass
+        writer.close()
+
+    await attack.many(300, stream)
+
+
+async def unread_lists(attack: Attack) -> None:
+    """150 clients request the whole history and do not read it."""
+    loop = asyncio.get_running_loop()
+    sockets = []
+    for _ in range(150):
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.setblocking(False)
+        await loop.sock_connect(sock, (HOST, attack.port))
+        await loop.sock_sendall(sock, GET % b"/api/v1/pulls")
+        sockets.append(sock)
+    await asyncio.sleep(60)
+
+
+async def ten_histories(attack: Attack) -> None:
+    """Ten clients request the whole history; half of them stop reading."""
+
+    async def read(all_of_it: bool) -> None:
+        reader, writer = await attack.connect()
+        writer.write(GET % b"/api/v1/pulls")
+        line = await reader.readline()
+        attack.seen[line[9:12].decode() or "closed"] += 1
+        size = 0
+        while all_of_it and (data := await reader.read(65_536)):
+            size += len(data)
+        attack.seen["MiB read"] += size >> 20
+        if not all_of_it:
+            await asyncio.sleep(60)
+        writer.transport.abort()
+
+    await asyncio.gather(*(read(bool(number % 2)) for number in range(10)))
+
+
+async def scrapes(attack: Attack) -> None:
+    """60 scrapes at once, again and again."""
+
+    async def scrape() -> None:
+        reader, writer = await attack.connect()
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        line = await reader.readline()
+        attack.seen[line[9:12].decode() or "closed"] += 1
+        await reader.read()
+        writer.close()
+
+    while True:
+        await attack.many(60, scrape)
+
+
+ATTACKS = {
+    attack.__name__: attack
+    for attack in (
+        *(endless_headers, endless_header_value, endless_target, endless_chunk_extension, endless_trailers),
+        *(unfinished_heads, small_unfinished_heads, unfinished_bodies, silent_connections, pipelined_streams),
+        *(all_streams, unread_lists, ten_histories, scrapes),
+    )
+}
+
+
+def stop(attack: Attack) -> None:
+    """End the process, whatever the attack is waiting for."""
+    sys.stdout.write(json.dumps(attack.seen))
+    sys.stdout.flush()
+    os._exit(0)
+
+
+async def main() -> None:
+    """Run one attack for a time."""
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # the server may have been given a higher one
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    name, port, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+    attack = Attack(port)
+    asyncio.get_running_loop().call_later(seconds, stop, attack)
+    await ATTACKS[name](attack)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
