@@ -1,7 +1,8 @@
 """``GET /api/v1/events``: admit clients up to a limit, and stream a subscription to each through sse-starlette."""
 
+import asyncio
+import gc
 import logging
-import traceback
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,9 @@ from pulltrace.server.api.guard import Guard
 from pulltrace.server.api.subscription import Subscription
 from pulltrace.server.pulls.hub import Hub
 
+COLLECT_AFTER = 10.0
+"""Seconds."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -26,6 +30,7 @@ class EventsRoute:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
+        self._collection: asyncio.TimerHandle | None = None
         self._share = FairShare(hub.limits.readers, hub.limits.readers_per_address)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,10 +47,12 @@ class EventsRoute:
             try:
                 await response(scope, guard.receive_disconnect, send)
             except SendTimeoutError as error:
-                traceback.clear_frames(error.__traceback__)  # they hold unsent data, and each other
+                # The error and the group that it was raised in refer to each other, and hold the connection's data.
+                error.__context__ = error.__traceback__ = None
                 self._hub.metrics.readers_dropped.inc()
                 _log.info("reader.dropped", extra=fields(client=request.client and request.client.host))
                 await guard.abort()
+                self._collect_later()
 
     async def _follow(self, subscription: Subscription) -> AsyncIterator[bytes]:
         for chunk in subscription.follow():
@@ -68,6 +75,18 @@ class EventsRoute:
         finally:
             self._share.release(guard.address)
             self._hub.metrics.readers.set(self._share.count)
+
+    def _collect_later(self) -> None:
+        """Collect garbage soon, once for all clients that are dropped until then.
+
+        A task group that was left with an error is part of reference cycles, which hold what was being sent.
+        """
+        if self._collection is None:
+            self._collection = asyncio.get_running_loop().call_later(COLLECT_AFTER, self._collect)
+
+    def _collect(self) -> None:
+        self._collection = None
+        gc.collect()
 
     def _refusal(self) -> str:
         limits = self._hub.limits
