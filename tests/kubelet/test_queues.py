@@ -4,9 +4,26 @@ import pytest
 
 from tests.kubelet.lab import Lab
 from tests.real.images import MIB
-from tests.real.manifests import pod
+from tests.real.manifests import deployment, pod
 
 pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
+
+
+async def test_one_image_for_three_replicas_is_one_row_for_which_three_pods_wait(serial: Lab) -> None:
+    ref = serial.push("team/replicas:1", 12 * MIB, rate=2 * MIB, layers=3)
+    await serial.create(deployment("replicas", ref, 3))
+    begin = await serial.happened("replicas", "Pulling", times=3)
+    pulled = await serial.completed("replicas", ref)
+    await serial.until(lambda: len(serial.kubelet.events(pod="replicas", reason="Started")) == 3)
+    await serial.until(lambda: not serial.looks[-1].states("replicas"))
+    during = serial.between(begin.at, pulled.at)
+    assert during
+    for look in during:
+        [row] = look.rows(ref)
+        assert row["status"] in ("resolving", "downloading", "extracting")
+        assert {one["owner"] for one in row["pods"]} == {"Deployment/replicas"}
+        assert len(row["pods"]) == 3
+    serial.check_completed(pulled)
 
 
 async def test_of_two_images_the_second_is_queued_until_the_first_is_pulled(serial: Lab) -> None:
@@ -25,6 +42,24 @@ async def test_of_two_images_the_second_is_queued_until_the_first_is_pulled(seri
     serial.check_completed(earlier)
     assert serial.the_row(second)["attempt"] == 1
     serial.check_completed(later)
+
+
+async def test_an_image_that_is_resolving_is_not_taken_for_one_that_cannot_be_pulled(serial: Lab) -> None:
+    silent = "silent.test/team/app:1"
+    serial.cluster.names.silent.add("silent.test")
+    never = f"{serial.registry.host}/team/never:1"
+    await serial.create(pod("silent", silent), pod("upper", "UPPER/Case:1"), pod("never", never, policy="Never"))
+    begin = await serial.happened("silent", "Pulling")
+    await serial.happened("upper", "InspectFailed")
+    await serial.happened("never", "ErrImageNeverPull")
+    failed = await serial.happened("silent", "Failed", image=silent, seconds=90)
+    looks = serial.between(begin.at, failed.at)
+    # The agent finds the empty lease with its second poll.
+    assert {row["status"] for look in looks for row in look.rows(silent)} <= {"queued", "resolving"}
+    assert {row["status"] for look in looks[len(looks) // 2 :] for row in look.rows(silent)} == {"resolving"}
+    for ref in ("UPPER/Case:1", never):
+        assert {row["status"] for _, row in serial.history(ref)} == {"failed"}
+    await serial.cluster.delete(pod("silent", silent))
 
 
 async def test_a_cached_image_has_a_row_only_when_the_kubelet_asks_the_registry(serial: Lab) -> None:

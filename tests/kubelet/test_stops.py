@@ -1,6 +1,7 @@
 """The kubelet, containerd and Pulltrace's server end in the middle of something, and images are collected."""
 
 import asyncio
+import signal
 import time
 
 import grpc.aio
@@ -8,7 +9,7 @@ import pytest
 
 from pulltrace.agent.containerd_api.snapshots_pb2 import StatSnapshotRequest
 from pulltrace.agent.containerd_api.snapshots_pb2_grpc import SnapshotsStub
-from tests.kubelet.lab import SAME_DURATION, Lab, seconds
+from tests.kubelet.lab import SAME_DURATION, Lab, seconds, when
 from tests.real.images import MIB, Layer, make_layer
 from tests.real.manifests import pod
 
@@ -91,3 +92,25 @@ async def test_an_image_that_was_collected_is_pulled_again_as_a_new_row(serial: 
     [new] = rows.keys() - ids
     assert rows[new]["downloadedBytes"] == serial.images[ref]
     assert abs(seconds(rows[new]) - again.seconds) <= SAME_DURATION
+
+
+async def test_attempts_go_on_after_a_restart_of_the_server(serial: Lab) -> None:
+    missing = f"{serial.registry.host}/team/restart:1"
+    await serial.create(failing := pod("restart", missing))
+    await serial.happened("restart", "Failed", image=missing, times=2, seconds=60)
+    await asyncio.sleep(2)
+    await serial.observed.server.stop(signal.SIGTERM)
+    await serial.observed.server.start()
+    await serial.observed.api.ready()
+    restarted = time.time()
+    await serial.happened("restart", "Failed", image=missing, times=3, seconds=90)
+    third = serial.kubelet.events(pod="restart", reason="Pulling")[2]
+    await serial.until(lambda: serial.looks[-1].at > third.at + 3)
+    looks = [look for look in serial.looks if restarted + 2 < look.at]
+    for look in looks:
+        [row] = look.rows(missing)
+        if look.at < third.at - 0.3:
+            assert (row["status"], row["attempt"]) == ("failed", 2)
+            assert abs(when(row["nextRetryAt"]) - third.at) <= 5
+    assert looks[-1].rows(missing)[0]["attempt"] == 3
+    await serial.cluster.delete(failing)
