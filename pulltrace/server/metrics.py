@@ -87,10 +87,13 @@ class Metrics:
             registry=mine,
         )
         self._bound = Counter(
-            "pulltrace_pulls_bound", "Ended pulls by the factor that limited them.", ["by"], registry=mine
+            "pulltrace_pulls_bound", "Ended pulls by the factor that limited them.", ["by", "registry"], registry=mine
         )
         self._bound_seconds = Counter(
-            "pulltrace_pull_bound_seconds", "Seconds of pulls by the factor that limited them.", ["by"], registry=mine
+            "pulltrace_pull_bound_seconds",
+            "Seconds of pulls by the factor that limited them.",
+            ["by", "registry"],
+            registry=mine,
         )
         self._bytes = Counter(
             "pulltrace_pull_bytes_total", "Bytes fetched, as they arrive.", ["registry"], registry=mine
@@ -163,9 +166,9 @@ class Metrics:
         for phase in phases:
             self._start_phase.labels(phase.phase.value).observe(phase.seconds or 0.0)
 
-    def limited(self, factor: Factor, seconds: float) -> None:
+    def limited(self, factor: Factor, registry: str | None, seconds: float) -> None:
         """Count the time for which a factor limited a pull."""
-        self._bound_seconds.labels(factor.value).inc(seconds)
+        self._bound_seconds.labels(factor.value, self._host(registry)).inc(seconds)
 
     def ended(self, pull: PullStatus) -> None:
         """Count an attempt that ended. A cancelled one is no error."""
@@ -183,7 +186,7 @@ class Metrics:
         self._cached.labels(host).inc(pull.cached_bytes)
         if pull.remote_bytes:
             self._remote.labels(host).inc(pull.remote_bytes)
-        self._bound.labels((pull.bound.by if pull.bound else Factor.UNKNOWN).value).inc()
+        self._bound.labels((pull.bound.by if pull.bound else Factor.UNKNOWN).value, host).inc()
 
     def content_type(self, accept: str) -> str:
         """Return the content type of a scrape: OpenMetrics if the client accepts it."""

@@ -134,7 +134,8 @@ def expressions() -> dict[str, str]:
 
 def test_every_panel_is_described_and_filtered_by_every_variable_that_its_metrics_have() -> None:
     labelled = (
-        r"pulltrace_(pulls_total|pull_bytes_total|pull_cached_bytes_total|pull_errors_total|pull_duration_seconds)"
+        r"pulltrace_(pulls_total|pull_bytes_total|pull_cached_bytes_total|pull_errors_total|pull_duration_"
+        r"|pulls_bound_total|pull_bound_seconds_total|slow_nodes)"
     )
     for panel in DASHBOARD["panels"]:
         if panel["type"] == "row":
@@ -193,6 +194,7 @@ IN_TROUBLE = {
     ("PulltracePullsStalled", ""),
     ("PulltraceRegistryRateLimited", "limited.example.org"),
     ("PulltraceRegistrySlow", "slow.example.org"),
+    ("PulltraceSlowerThanUsual", "usual.example.org"),
 }
 
 
@@ -218,10 +220,11 @@ async def test_each_alert_fires_only_in_its_trouble(tmp_path: Path) -> None:
         reporting = group.create_task(server.report(session))
         for registry in ("slow.example.org", "fast.example.org"):
             await server.fetch(registry, 1, 1)
+        server.pulled_elsewhere("usual.example.org", 10)
 
         async def known() -> bool:
             ended = await prometheus.query('pulltrace_pulls_total{result="completed"} offset 3s')
-            return len(ended) == 2 and len(await prometheus.query("pulltrace_kube_watch_up == 1")) == 2
+            return len(ended) == 3 and len(await prometheus.query("pulltrace_kube_watch_up == 1")) == 2
 
         await eventually("the calm", known)
         assert await firing(prometheus) == set()
@@ -235,6 +238,7 @@ async def test_each_alert_fires_only_in_its_trouble(tmp_path: Path) -> None:
             server.fail("fast.example.org", ErrorReason.CANCELED)
         server.fail("fast.example.org", ErrorReason.TIMEOUT)
         server.fail("limited.example.org", ErrorReason.RATE_LIMITED)
+        server.pulled_elsewhere("usual.example.org", 100)
         await server.fetch("slow.example.org", LARGE, 1000)
         await server.fetch("fast.example.org", LARGE, 1)
 

@@ -26,12 +26,13 @@ EVERY = 0.7
 
 @dataclass
 class Troubles:
-    """``pulltrace server`` with two nodes: ``n1`` has the pulls in ``pulls``, ``n2`` has none."""
+    """``pulltrace server`` with nodes: ``n1`` has the pulls in ``pulls``, ``n2`` none; ``others`` have completed some."""
 
     url: str
     metrics: str
     process: Process
     pulls: dict[str, PullState] = field(default_factory=dict)
+    others: dict[str, list[PullState]] = field(default_factory=dict)
     n2_lives: bool = True
     refused: asyncio.Event = field(default_factory=asyncio.Event)
     """Once set, the API server returns 403 and ends its watches."""
@@ -64,6 +65,24 @@ class Troubles:
             pull, status=PullPhase.FAILED, completed_at=to_time(time.time()), error="no", error_reason=reason
         )
 
+    def pulled_elsewhere(self, registry: str, seconds: float) -> None:
+        """One completed pull of the same image on each of three nodes that pull nothing else."""
+        now = time.time()
+        layer = LayerState(digest="sha256:a", total_bytes=LARGE, downloaded_bytes=LARGE, state=LayerPhase.EXTRACTED)
+        for node in ("n3", "n4", "n5"):
+            pull = PullState(
+                id=f"{node}-{next(self._ids)}",
+                image_ref=f"{registry}/image:1",
+                registry=registry,
+                repository="image",
+                status=PullPhase.COMPLETED,
+                started_at=to_time(now - seconds),
+                completed_at=to_time(now),
+                total_known=True,
+                layers=[layer],
+            )
+            self.others.setdefault(node, []).append(pull)
+
     def _pull(self, registry: str, size: int, seconds: float) -> PullState:
         name = f"pull-{next(self._ids)}"
         self.pulls[name] = PullState(
@@ -91,6 +110,7 @@ class Troubles:
             reports = [AgentReport(node_name="n1", timestamp=to_time(time.time()), pulls=list(self.pulls.values()))]
             if self.n2_lives:
                 reports.append(AgentReport(node_name="n2", timestamp=to_time(time.time())))
+            reports += [AgentReport(node_name=node, pulls=pulls) for node, pulls in self.others.items()]
             for report in reports:
                 async with session.post(f"{self.url}/api/v1/report", data=msgspec.json.encode(report)) as response:
                     assert response.status == 200, await response.text()

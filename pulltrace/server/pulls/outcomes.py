@@ -69,9 +69,9 @@ class Outcomes:
             for phase, seconds in pull.phases.items():
                 self._metrics.phase(phase, seconds)
             for factor, seconds in pull.verdict.seconds.items():
-                self._metrics.limited(factor, seconds)
+                self._metrics.limited(factor, pull.state.registry, seconds)
             if queued := pull.phases.get(PullPhase.QUEUED):
-                self._metrics.limited(Factor.QUEUE, queued)
+                self._metrics.limited(Factor.QUEUE, pull.state.registry, queued)
 
     def _end(self, pull: PullStatus) -> None:
         self._metrics.ended(pull)

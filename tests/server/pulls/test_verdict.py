@@ -232,8 +232,8 @@ def test_an_image_behind_others_names_the_first_of_them_and_remembers_it() -> No
     bound = next(status.bound for status in world.shown if status.repository == "library/redis")
     assert bound.by is Factor.QUEUE
     assert bound.why == "Queued behind library/nginx on this node. This held for 83 % of 35 s."
-    assert world.metric("pull_bound_seconds_total", by="queue") == 29.0
-    assert world.metric("pulls_bound_total", by="queue") == 1
+    assert world.metric("pull_bound_seconds_total", by="queue", registry="docker.io") == 29.0
+    assert world.metric("pulls_bound_total", by="queue", registry="docker.io") == 1
 
 
 def test_a_rate_limit_is_a_verdict_whether_an_agent_observed_the_pull_or_not() -> None:
@@ -244,7 +244,7 @@ def test_a_rate_limit_is_a_verdict_whether_an_agent_observed_the_pull_or_not() -
     world.tell(seen(waiting), event(waiting.pulling("app", NOW)), event(waiting.failed("app", NOW + 1, error)), at=2)
     assert world.one.bound.by is Factor.RATE_LIMIT
     assert world.one.bound.why.startswith("docker.io limits how many pulls it serves")
-    assert world.metric("pulls_bound_total", by="rate_limit") == 1
+    assert world.metric("pulls_bound_total", by="rate_limit", registry="docker.io") == 1
 
 
 def test_a_rate_limit_names_the_owner_with_the_most_pulls_cached_ones_included() -> None:
@@ -324,7 +324,7 @@ def test_a_short_pull_and_one_without_an_explanation_are_unknown() -> None:
     download(world, 10, range(11, 30))
     end(world, 31, 10)
     assert newest(world).bound.why == "No measured factor explains most of the time."
-    assert world.metric("pulls_bound_total", by="unknown") == 2
+    assert world.metric("pulls_bound_total", by="unknown", registry="docker.io") == 2
 
 
 def test_the_log_line_of_a_finished_pull_has_the_verdict(caplog: pytest.LogCaptureFixture) -> None:
