@@ -130,7 +130,7 @@ class Metrics:
         )
         self._by_registry = (
             *(self._total, self._duration, self._usual, self._bytes),
-            *(self._cached, self._remote, self._errors),
+            *(self._cached, self._remote, self._errors, self._bound, self._bound_seconds),
         )
         Info("pulltrace_build", "Which Pulltrace this is.", registry=mine).info({"version": __version__})
         ProcessCollector(registry=self.registry)

@@ -26,7 +26,7 @@ EVERY = 0.7
 
 @dataclass
 class Troubles:
-    """``pulltrace server`` with nodes: ``n1`` has the pulls in ``pulls``, ``n2`` none; ``others`` have completed some."""
+    """``pulltrace server`` with nodes: ``n1`` has the pulls in ``pulls``, ``n2`` none; ``others`` completed some."""
 
     url: str
     metrics: str

@@ -97,8 +97,11 @@ class Analysis:
         if subject.reason is ErrorReason.RATE_LIMITED:
             return self._rate_limited(subject.registry, now)
         if pull.ended_at is None:
-            pull.verdict.add(limiting_factor(pull, self.paces, now), now)
-            return pull.verdict.live(took, unexplained(pull, now))
+            verdict = pull.verdict
+            if verdict.is_due(now):
+                verdict.add(limiting_factor(pull, self.paces, now), now)
+                verdict.published = verdict.live(took, unexplained(pull, now))
+            return verdict.published
         bound = pull.verdict.ended(took, pull.phases.get(PullPhase.QUEUED, 0.0), subject.ahead)
         return None if pull.phase is PullPhase.FAILED and bound.by is Factor.UNKNOWN else bound
 

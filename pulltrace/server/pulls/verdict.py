@@ -16,6 +16,8 @@ SHORT = 5.0
 """Seconds; nothing is concluded about a pull that took less."""
 SHARE = 0.4
 """Least share of an ended pull's time for which its factor must have held."""
+EVERY = 1.5
+"""Seconds between two moments of a pull."""
 LONGEST_STEP = 10.0
 """Seconds that one moment may count: nothing is known about a longer time between two reports."""
 
@@ -57,13 +59,15 @@ class _Held:
 class Verdict:
     """What has limited one pull so far."""
 
-    __slots__ = ("_at", "_held", "_moment", "best_rate", "progress", "progress_at", "waits")
+    __slots__ = ("_at", "_held", "_moment", "best_rate", "progress", "progress_at", "published", "waits")
 
     def __init__(self) -> None:
         self.progress: tuple[object, ...] | None = None
         """The state that changes with each step of the pull."""
         self.progress_at = 0.0
         """When it last changed."""
+        self.published: Bound | None = None
+        """The verdict as of the last moment."""
         self.waits: list[float] = []
         """Seconds of each wait as long as the time after which containerd gives a mirror up."""
         self.best_rate = 0.0
@@ -71,6 +75,10 @@ class Verdict:
         self._at: float | None = None
         self._moment = NOTHING
         self._held: dict[Factor, _Held] = {}
+
+    def is_due(self, now: float) -> bool:
+        """Return whether the last moment is long enough ago: one in two reports is enough."""
+        return self._at is None or now - self._at >= EVERY
 
     def add(self, moment: Moment, now: float) -> None:
         """Count the time since the last moment for the factor of this one."""
