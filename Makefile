@@ -12,7 +12,7 @@ NPM := $(shell node -e 'const [a, b] = process.versions.node.split("."); process
 NO_NPM := npm with Node 20.19 or newer was not found
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo free-port cluster unit coverage test lint format web web-test parts stubs pins schema chart chart-readme licences docs bench soak fuzz reliability clean
+.PHONY: help install demo free-port cluster unit coverage test lint format web web-test parts stubs pins schema chart chart-readme licences docs bench soak fuzz reliability snapshotters clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -143,6 +143,9 @@ bench: .make/dev ## Load the server and a naive one; figures go to bench/README.
 
 soak: .make/dev ## Half an hour of faults from a seed; all invariants are checked all the time (ARGS="--minutes 10 --seed 3")
 	$(BIN)/python -m tests.soak $(ARGS)
+
+snapshotters: .make/dev parts ## Pulls of a minute each through real SOCI and stargz snapshotters, and the simulated ones beside them
+	PULL_SECONDS=60 $(BIN)/python -m pytest tests/agent/test_real_snapshotters.py tests/agent/test_snapshotters.py tests/conformance/test_snapshotters.py $(ARGS)
 
 clean: ## Remove everything that was built or installed here
 	rm -rf .venv .make web/node_modules pulltrace/server/static dist site

@@ -1,6 +1,7 @@
 """Test how pulls by real snapshotters are reported: soci-snapshotter in its parallel mode, and stargz-snapshotter."""
 
 import asyncio
+import os
 from contextlib import AsyncExitStack
 
 import pytest
@@ -14,9 +15,12 @@ from tests.real.images import MIB, make_image, make_layer
 from tests.real.snapshotters import Soci, Stargz, make_streamable
 from tests.real.versions import SOCI, STARGZ
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
 
 LINES = ["1.7", "2.4"]
+
+SECONDS = float(os.environ.get("PULL_SECONDS", "8"))
+"""How long a pull by SOCI takes. `make snapshotters` sets a minute, in which any stall would be reported."""
 
 
 @pytest.fixture
@@ -72,10 +76,10 @@ async def test_a_pull_by_soci_is_running_until_it_is_complete_even_for_an_agent_
     node = await start_soci(line, discard=discard)
     image = make_image(make_layer(2 * MIB), make_layer(3 * MIB), make_layer(12 * MIB))
     ref = registry.push("team/gpu:1", image)
-    registry.limit(2 * MIB)
+    registry.limit(image.size / SECONDS)
     async with Follow(node.socket) as first:
         pulling = asyncio.create_task(node.cri.pull(ref))
-        await first.until(lambda: registry.sent.total() > 0.4 * image.size)
+        await first.until(lambda: registry.sent.total() > 0.4 * image.size, seconds=SECONDS + 30)
         async with Follow(node.socket) as second:
             while not pulling.done():
                 await first.after_polls(1)
@@ -112,7 +116,7 @@ async def test_socis_root_directory_shows_every_byte(start_soci, registry):
     node = await start_soci("2.4", discard=True)
     image = make_image(make_layer(2 * MIB), make_layer(4 * MIB), make_layer(16 * MIB))
     ref = registry.push("team/gpu:1", image)
-    registry.limit(2 * MIB)
+    registry.limit(image.size / SECONDS)
     shares = []
     async with Follow(node.socket, soci_root=SociRoot(str(node.proxy_root))) as follow:
         pulling = asyncio.create_task(node.cri.pull(ref))
@@ -124,7 +128,7 @@ async def test_socis_root_directory_shows_every_byte(start_soci, registry):
         await follow.until(lambda: follow.ended)
         pull = follow.ended_as(ref)
     assert len(shares) > 20
-    assert max(abs(shown - truth) for shown, truth in shares) < 0.1, "a poll apart, of eleven seconds"
+    assert max(abs(shown - truth) for shown, truth in shares) < 0.1, "the polls are a fifth of a second apart"
     assert downloaded(pull) == image.size
     assert {layer.fetched_by for layer in pull.layers} == {None}
 
