@@ -1,4 +1,4 @@
-"""EDGE. The certificate of the API's port: read from files, and again when they change, without closing a stream."""
+"""Does I/O. The certificate of the API's port: read from files, again when they change, without closing a stream."""
 
 import asyncio
 import logging

@@ -1,6 +1,6 @@
-"""Pods and events as the API server sends them, only the fields used, and the changes a watch tells of them.
+"""Pods and events as the API server sends them, only the fields that are used, and the changes that a watch reports.
 
-PURE. msgspec decodes JSON straight into these, so nothing else of an object ever exists in memory. The API server's Go
+Sans-I/O. msgspec decodes JSON straight into these, so the other fields never exist in memory. The API server's Go
 writes ``null`` for empty lists and times, hence the many Nones.
 """
 
@@ -27,7 +27,7 @@ class _Object(Struct, rename="camel", frozen=True, gc=False):
 
 
 class OwnerReference(_Object, frozen=True, gc=False):
-    """Who made the pod."""
+    """The owner of a pod."""
 
     kind: str
     name: str
@@ -47,7 +47,7 @@ class Annotations(_Object, frozen=True, gc=False):
 
 
 class Metadata(_Object, frozen=True, gc=False):
-    """What every object has."""
+    """The metadata of an object."""
 
     name: str = ""
     namespace: str = ""
@@ -67,7 +67,7 @@ class VolumeMount(_Object, frozen=True, gc=False):
 
 
 class ContainerSpec(_Object, frozen=True, gc=False):
-    """A container as the pod asks for it."""
+    """A container in the pod's specification."""
 
     name: str
     image: str = ""
@@ -81,14 +81,14 @@ class ImageSource(_Object, frozen=True, gc=False):
 
 
 class Volume(_Object, frozen=True, gc=False):
-    """A volume as the pod asks for it."""
+    """A volume in the pod's specification."""
 
     name: str
     image: ImageSource | None = None
 
 
 class PodSpec(_Object, frozen=True, gc=False):
-    """What the pod asks for."""
+    """The pod's specification."""
 
     node_name: str = ""
     init_containers: list[ContainerSpec] | None = None
@@ -162,7 +162,7 @@ class Pod(_Object, frozen=True, gc=False):
 
     @property
     def owner(self) -> str | None:
-        """Who made the pod, ``Deployment/web``. A ReplicaSet of a Deployment is told by its name, without asking."""
+        """The owner, ``Deployment/web``. A ReplicaSet of a Deployment is recognised by its name."""
         for reference in self.metadata.owner_references or ():
             if reference.controller:
                 labels = self.metadata.labels
@@ -225,7 +225,7 @@ class InvolvedObject(_Object, frozen=True, gc=False):
 
 
 class EventSource(_Object, frozen=True, gc=False):
-    """Who says it. ``host`` is the kubelet's node name."""
+    """The sender of an event. ``host`` is the kubelet's node name."""
 
     component: str = ""
     host: str = ""
@@ -239,7 +239,7 @@ class EventSeries(_Object, frozen=True, gc=False):
 
 
 class Event(_Object, frozen=True, gc=False):
-    """A core/v1 event. The kubelet does not repeat one, it bumps its count and time; newer ones have a series."""
+    """A core/v1 event. If it recurs, the kubelet updates its count and its time; newer events have a series."""
 
     metadata: Metadata
     involved_object: InvolvedObject
@@ -272,7 +272,7 @@ class Event(_Object, frozen=True, gc=False):
 
     @property
     def node(self) -> str:
-        """The node whose kubelet says so, or nothing."""
+        """The node whose kubelet emitted it, or nothing."""
         return (self.source and self.source.host) or self.reporting_instance
 
 
@@ -292,7 +292,7 @@ class PodGone:
 
 @dataclass(frozen=True, slots=True)
 class EventSeen:
-    """An event was listed (``fresh`` false), or added or bumped just now."""
+    """An event was listed (``fresh`` false), or just added or updated."""
 
     event: Event
     fresh: bool
@@ -308,7 +308,7 @@ class PodsListed:
 
 @dataclass(frozen=True, slots=True)
 class EventsHeard:
-    """Whether events of ``namespace`` (None: of all) can be read; they are taken to be until this says no."""
+    """Whether events of ``namespace`` (None: of all) can be read; assumed until this reports otherwise."""
 
     namespace: str | None
     heard: bool

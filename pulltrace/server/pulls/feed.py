@@ -1,4 +1,4 @@
-"""The feed: every change has a number, the *revision*; a reader holds a cursor, the last one it took. PURE.
+"""The feed: every change has a number, its *revision*; a client holds a cursor, the last one it received. Sans-I/O.
 
 Each pull stands in the feed once, at the revision of its newest state, in the order of revisions: what a reader missed
 is the feed's tail, and however slow it is there is never more to send than there are pulls. What must not be skipped —
@@ -119,7 +119,7 @@ class Frame:
 
 
 class Feed:
-    """All pulls by the revision of their last change, and what must not be missed in between."""
+    """All pulls by the revision of their last change, and the ends and removals that no client may miss."""
 
     def __init__(self, tombstones: int) -> None:
         self.revision = 0
@@ -158,7 +158,7 @@ class Feed:
             self._change(pull, now)
 
     def cut(self) -> bool:
-        """Make what has changed since the last frame the next one. Of nothing there is none."""
+        """Make the changes since the last frame the next frame. Return whether there are any."""
         if self.frame.revision == self.revision:
             return False
         for entry in self.frame.entries:
@@ -170,7 +170,7 @@ class Feed:
         return True
 
     def since(self, cursor: int) -> list[Entry] | None:
-        """What a reader with this cursor has not seen, oldest first. None when that cannot be said: reset it."""
+        """Return the changes after this cursor, oldest first. None if they are not known any more: reset the client."""
         if not self.floor <= cursor <= self.revision:
             return None
         missed = []
@@ -205,7 +205,7 @@ class Feed:
         return entry
 
     def _supersede(self, before: Entry, pull: PullStatus | None) -> None:
-        """A state makes way for a newer one, except the end of an attempt: nobody may miss that."""
+        """Drop a state that a newer one replaces, unless it is the end of an attempt, which no client may miss."""
         old = before.pull
         if old and old.status.ended and not (pull and pull.status == old.status and pull.attempt == old.attempt):
             self._keep(before)

@@ -1,8 +1,8 @@
-"""Reports of the original's agent → ours. PURE.
+"""Convert reports of the agent of Pulltrace v0.1.0 (Go). Sans-I/O.
 
-That agent (v0.1.0, Go) reports ingests: each is a pull of its own, without id, whose ``imageRef`` is the ingest's ref
-(``layer-sha256:…``). Which of them belong together it cannot know, so all of one node are one pull of an unknown
-image; a layer that is gone was, as far as anybody can tell, downloaded; when all are gone the pull has ended well.
+That agent reports each ingest as a pull without an id, whose ``imageRef`` is the ingest's ref (``layer-sha256:…``). It
+does not know which ingests belong together. So all of one node are one pull of an unknown image, a layer that is no
+longer reported counts as downloaded, and when no layer is left, the pull has completed.
 """
 
 import re
@@ -16,14 +16,14 @@ _INGEST = re.compile(r"(layer|manifest|index|config|attestation|unknown)-(sha256
 
 
 def is_legacy(pulls: Iterable[PullState]) -> bool:
-    """Only the original's agent sends pulls without an id."""
+    """Return whether the report is of that agent: only it sends pulls without an id."""
     return any(not pull.id for pull in pulls)
 
 
 def merge_ingests(pulls: Iterable[PullState], before: PullState | None) -> list[PullState]:
-    """One node's ingests as the pulls they are: one of an unknown image, and those that have a name of their own.
+    """Return one node's ingests as pulls: one of an unknown image, and those that have a name.
 
-    ``before`` is the unknown one as it was after the last report, None when there was none.
+    ``before`` is the pull of the unknown image after the last report, if there was one.
     """
     named: dict[str, PullState] = {}
     layers = {layer.digest: _gone(layer) for layer in (before and before.layers) or ()}
@@ -38,7 +38,7 @@ def merge_ingests(pulls: Iterable[PullState], before: PullState | None) -> list[
         started = min(filter(None, (started, pull.started_at)), default=None)
         if ref is None or ref[1] == "layer":
             for layer in pull.layers or ():
-                # The original puts the ingest's ref where the digest belongs.
+                # That agent sends the ingest's ref in place of the digest.
                 digest = ref[2] if ref else layer.digest.removeprefix("layer-")
                 layers[digest] = msgspec.structs.replace(layer, digest=digest, state=LayerPhase.DOWNLOADING)
     if ingests:

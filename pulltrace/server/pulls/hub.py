@@ -1,4 +1,4 @@
-"""The one owner of state and its only writer: takes reports, joins, publishes in ticks.
+"""The owner of all state and its only writer: it takes reports, joins them with demands, and publishes in ticks.
 
 A report marks its node; the tick re-joins marked nodes and publishes what changed as one frame. The end of a pull
 does not wait for the tick. Readers wait on ``changed`` and read the feed themselves.
@@ -56,7 +56,7 @@ _log = logging.getLogger(__name__)
 
 
 def steady_clock() -> Callable[[], float]:
-    """Unix seconds that never jump: the time at which this was called, and what has passed since.
+    """Return a clock of Unix seconds that never jumps: the time of this call, plus the time that has passed since.
 
     When somebody sets the machine's clock, no node becomes lost and no history too old. Suspended time counts.
     """
@@ -90,7 +90,7 @@ class TooSoonError(Exception):
 
 
 class Hub:
-    """All that the server knows. ``boot_id`` tells agents and readers when it has forgotten everything."""
+    """All state of the server. A new ``boot_id`` means that it has restarted and lost it."""
 
     def __init__(
         self,
@@ -107,11 +107,11 @@ class Hub:
         self.boot_id = secrets.token_hex(6)
         self.feed = Feed(self.limits.tombstones)
         self.closing = False
-        """The server stops: streams say good-bye."""
+        """The server stops: streams send their last event."""
         self._frame = asyncio.Event()
         clock = self._clock = clock or steady_clock()
         self.source = source or ClusterSource()
-        """Why pods are not seen, for those who ask."""
+        """States why pods are not seen."""
         self._cluster: ClusterState | None = self.source.cluster if self.source.on else cluster
         self._pulls = Inventory(ttl=settings.history_ttl, born=clock(), limits=self.limits)
         self._analysis = Analysis()
@@ -147,7 +147,7 @@ class Hub:
             self._publish([merged.node.name], now)
 
     def touch(self, nodes: Iterable[str]) -> None:
-        """The Kubernetes side says: what these nodes want has changed."""
+        """Note that the demands of these nodes have changed."""
         self._dirty.update(nodes)
 
     def take_change(self, change: Change) -> None:
@@ -158,13 +158,13 @@ class Hub:
         self.startup.apply(change, now)
 
     async def run(self) -> None:
-        """Tick for ever."""
+        """Tick until cancelled."""
         while True:
             await asyncio.sleep(self.limits.tick)
             self.tick(self._clock())
 
     def tick(self, now: float) -> None:
-        """Publish what changed since the last tick."""
+        """Publish the changes since the last tick."""
         for merged in self._pulls.watch(now):
             self._log_node(merged.node)
             self._dirty.add(merged.node.name)
@@ -202,7 +202,7 @@ class Hub:
         frame.set()
 
     def nodes(self) -> NodeList:
-        """Every node and registry, as they are now."""
+        """Return every node and registry."""
         now = self._clock()
         quota = self._analysis.quota
         registries: dict[str, tuple[int, float]] = dict.fromkeys(quota.registries(), (0, 0.0))
@@ -238,7 +238,7 @@ class Hub:
         ]
 
     def gauges(self) -> Gauges:
-        """What a scrape shows of this moment."""
+        """Return the gauges of this moment."""
         pulls = [pull for pull in self.feed.pulls() if not pull.status.ended]
         return Gauges(
             active=dict(Counter(pull.status for pull in pulls)),

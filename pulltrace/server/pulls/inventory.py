@@ -1,7 +1,7 @@
-"""Every node's pulls as its agent tells them: ``merge(report, now)``, ``watch(now)``, ``expire(now)``. PURE.
+"""Every node's pulls as its agent reports them: ``merge(report, now)``, ``watch(now)``, ``expire(now)``. Sans-I/O.
 
-The work for one report grows with that report and with nothing else. What a node stops telling is closed honestly;
-a node that stops telling anything is late, then lost. Kubernetes has no part in this: see ``correlation``.
+The work for one report grows only with that report. A pull that a node no longer reports has ended; a node that reports
+nothing is late, then lost. Kubernetes has no part in this: see ``correlation``.
 """
 
 import heapq
@@ -27,7 +27,7 @@ from pulltrace.wire import (
     PullState,
 )
 
-ENDED_UNSEEN = "ended while nobody watched"
+ENDED_UNSEEN = "ended while no agent observed it"
 MOST_SNAPSHOTTERS = 20
 """Snapshotters whose speed is known; agents report the names."""
 
@@ -40,19 +40,19 @@ class TooManyNodesError(Exception):
 
 @dataclass(slots=True)
 class Merged:
-    """What one report, or the lack of one, changed on a node."""
+    """The changes that one report, or the lack of one, made on a node."""
 
     node: Node
     started: list[Pull] = field(default_factory=list)
     ended: list[Pull] = field(default_factory=list)
     fetched: list[tuple[Pull, int]] = field(default_factory=list)
-    """Bytes that came, no byte twice."""
+    """Bytes that were downloaded, no byte twice."""
     stale: bool = False
-    """A duplicate or a late one: nothing of it was taken."""
+    """It was a duplicate or late, and was ignored."""
 
 
 class Inventory:
-    """All nodes. ``born`` is when this server started: what ended before is history."""
+    """All nodes. ``born`` is when this server started; pulls that ended before are history."""
 
     def __init__(self, *, ttl: float, born: float, limits: Limits) -> None:
         self.nodes: dict[str, Node] = {}
@@ -61,13 +61,13 @@ class Inventory:
         self._ttl = ttl
         self._born = born
         self._limits = limits
-        self._silence: list[tuple[float, str]] = []  # one per node: when to look whether it still talks
+        self._silence: list[tuple[float, str]] = []  # one per node: when to check whether it still reports
         self._ends: list[tuple[float, int, Pull]] = []  # when ended pulls are forgotten
         self._history = 0
         self.bytes = 0
-        """What the pulls of all nodes are counted as."""
+        """The sum of the weights of all pulls."""
         self._unpacking: dict[str, Unpacking] = {}  # by snapshotter
-        self._serial = itertools.count()  # keeps the heap from comparing pulls
+        self._serial = itertools.count()  # so that the heap never compares pulls
         self._evicted: list[Pull] = []
 
     def merge(self, report: AgentReport, now: float) -> Merged:
@@ -105,7 +105,7 @@ class Inventory:
         return merged
 
     def watch(self, now: float) -> list[Merged]:
-        """Nodes that fell silent, or are forgotten, since the last call."""
+        """Return the nodes that became silent or were forgotten since the last call."""
         changed = []
         while self._silence and self._silence[0][0] <= now:
             _, name = heapq.heappop(self._silence)
@@ -137,7 +137,7 @@ class Inventory:
         return changed
 
     def expire(self, now: float) -> list[Pull]:
-        """Ended pulls whose time is over, or that had to make room."""
+        """Return the ended pulls that have expired, or that were dropped for lack of room."""
         gone, self._evicted = self._evicted, []
         while self._ends and (self._ends[0][0] <= now or self._is_too_much):
             due, _, pull = heapq.heappop(self._ends)
@@ -146,7 +146,7 @@ class Inventory:
                 del pull.node.ended[pull.key]
                 self._forget(pull)
                 gone.append(pull)
-        if len(self._ends) > 2 * self._history + 1000:  # most are of pulls that had to go earlier
+        if len(self._ends) > 2 * self._history + 1000:  # most are of pulls that were dropped earlier
             self._ends = [end for end in self._ends if self._is_due(end[0], end[2])]
             heapq.heapify(self._ends)
         return gone
@@ -157,7 +157,7 @@ class Inventory:
         return self._history > self._limits.history or (self._history > 0 and self.bytes > self._limits.all_bytes)
 
     def _is_due(self, due: float, pull: Pull) -> bool:
-        """Not evicted since, nor come back to life."""
+        """Return whether it was not dropped or revived since."""
         return pull.node.ended.get(pull.key) is pull and pull.ended_at is not None and pull.ended_at + self._ttl <= due
 
     def _new_node(self, report: AgentReport, now: float) -> Node:
@@ -189,7 +189,7 @@ class Inventory:
         return self._unpacking.setdefault(snapshotter, Unpacking())
 
     def _fits(self, node: Node, state: PullState) -> bool:
-        """Reports that tell in turns could name more live pulls than one holds."""
+        """Return whether there is room: reports that take turns could name more pulls than one report can."""
         has_ended = state.status is not None and state.status.ended
         return has_ended or state.id in node.active or len(node.active) < self._limits.active_per_node
 
@@ -209,9 +209,9 @@ class Inventory:
             pull = self._new_pull(merged, state, ended_at, known_since, now)
         elif pull.ended_at is not None:
             if not pull.presumed:
-                return  # told once more: our answer got lost, or we are asked to remember what we know
+                return  # reported again: our response was lost, or the agent does not know that we have it
             if pull.phase is PullPhase.COMPLETED and ended_at is None:
-                return  # long under way: its kubelet has had the image since
+                return  # a late report: the kubelet has had the image since
             del node.ended[pull.key]
             self._forget(pull)
             pull.weight = 0
@@ -296,14 +296,14 @@ class Inventory:
 
 
 def _heartbeat(report: AgentReport) -> float:
-    """Seconds between two reports of an idle agent, as it tells them."""
+    """Return the seconds between two reports of an idle agent, as it reports them."""
     return min(max(report.heartbeat_seconds, 1.0), 300.0) if report.heartbeat_seconds else DEFAULT_HEARTBEAT
 
 
 def _learn_unpacking(node: Node, before: list[LayerState] | None, after: list[LayerState] | None) -> None:
-    """Layers are unpacked one on the other: one's turn comes when it is here and the one below it is done.
+    """Learn the speed from layers, which are unpacked in order: each after its download and the layer below it.
 
-    Both times are containerd's own, where a poll a second could time no layer that takes less.
+    Both times are containerd's own, so layers that take less than a poll are timed, too.
     """
     if not before or not after or before is after or len(before) != len(after):
         return

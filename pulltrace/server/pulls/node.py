@@ -1,4 +1,4 @@
-"""One node and its pulls, as its agent tells them. PURE."""
+"""One node and its pulls, as its agent reports them. Sans-I/O."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -36,15 +36,15 @@ LOST_AFTER = 60.0
 SKEW_TOLERATED = 2.0
 """Seconds a node's clock may be off before its times are shifted: less is the way of the report."""
 LATE_REPORTS = 8
-"""So many reports in a row that seem this late are not late: the node's clock was set back."""
+"""Reports in a row that seem late before they are believed: then the node's clock was set back."""
 LOAD_AGE = 6.0
 """Seconds for which a node's load is valid: reports of a pulling node arrive every second."""
 OLDEST = 7 * 24 * 3600.0
-"""No pull began longer ago: containerd's leases end after a day. What says otherwise is a broken clock."""
+"""No pull started longer ago, because containerd's leases end after a day. An earlier time is from a wrong clock."""
 
 
 _STILL = Speed(0, 0.0)
-"""Of a pull that has ended; one that comes back to life begins to count anew."""
+"""The speed of a pull that has ended; if it is revived, it counts from zero."""
 _SETTLED = Verdict()
 """Of a pull whose final verdict is published."""
 
@@ -69,29 +69,29 @@ class Pull:
     presumed: bool = False
     """The end is our conclusion; the agent may still correct it."""
     history: bool = False
-    """It had ended before this server first heard of it: counted and logged by the one before."""
+    """It had ended before this server started, so the one before counted and logged it."""
     fresh: bool = False
-    """It began after its node's last report, so every byte of it came while we watched."""
+    """It started after its node's last report, so all of its bytes were downloaded under observation."""
     learned_at: float | None = None
     """When we learned of the end."""
     arrival_id: str = ""
-    """The story it belongs to: ``correlation``'s."""
+    """The id of its arrival, from ``correlation``."""
     supposed: str = ""
     """The image that it was found to be, as long as the agent does not report the full name."""
     supposed_guessed: bool = False
     """``supposed`` is a guess."""
     superseded: bool = False
-    """A later attempt has continued its story."""
+    """A later attempt has replaced it in its arrival."""
     best_percent: float = 0.0
     phases: dict[PullPhase, float] = field(default_factory=dict)
     """Seconds spent in each phase that is over."""
     speed: Speed = field(init=False)
-    """Of what this pull fetches itself."""
+    """The speed of the layers that this pull fetches itself."""
     arriving: Speed = field(init=False)
-    """Of all that comes, layers that another pull fetches included."""
+    """The speed of all layers, including those that another pull fetches."""
     layer_speeds: dict[str, Speed] = field(default_factory=dict)
     published_layers: dict[str, tuple[LayerState, LayerStatus]] = field(default_factory=dict)
-    """Layers that stood still when they were last told, and how; ``status`` keeps them."""
+    """Layers that did not change since they were published, and how; ``status`` keeps them."""
     verdict: Verdict = field(default_factory=Verdict)
     """What has limited it so far."""
     usual: tuple[tuple[str, int | None], Estimate | None] | None = None
@@ -99,14 +99,14 @@ class Pull:
     recorded: bool = False
     """Its duration has been added to what is usual."""
     seen_at: float | None = None
-    """When its agent last told of it."""
+    """When its agent last reported it."""
     _phase_since: float = 0.0
 
     def __post_init__(self) -> None:
         self._phase_since = self.started_at
 
     def update(self, state: PullState, now: float) -> int:
-        """Take the newest state; answer the bytes this pull itself fetched since the last one."""
+        """Take the newest state. Return the bytes that this pull fetched itself since the last one."""
         self.state = state
         came = own = other = 0
         first = self.seen_at is None
@@ -150,7 +150,7 @@ class Pull:
         return None
 
     def bytes_per_second(self, now: float) -> float:
-        """What it fetches itself; nothing when every byte is here or it has ended."""
+        """Return its own speed; zero if every byte has arrived or it has ended."""
         return self.speed.rate(now) if self.phase is PullPhase.DOWNLOADING else 0.0
 
     def enter(self, phase: PullPhase, at: float) -> None:
@@ -161,7 +161,7 @@ class Pull:
             self.phase = phase
 
     def end(self, phase: PullPhase, at: float, now: float, error: str | None, reason: ErrorReason | None) -> float:
-        """The attempt was over at ``at``; ``now`` we know. Answers when it ended, never before it began."""
+        """End the attempt at ``at``, known since ``now``. Return when it ended, never before its start."""
         self.learned_at = now
         self.enter(phase, max(at, self.started_at))
         self.ended_at = max(at, self.started_at)
@@ -172,7 +172,7 @@ class Pull:
         return self.ended_at
 
     def settle(self) -> None:
-        """Nothing more will be told of it: let go of what that would be made from."""
+        """Drop the layers: nothing more will be published."""
         self.state = structs.replace(self.state, layers=None)
         self.verdict = _SETTLED
 
@@ -189,7 +189,7 @@ class Pull:
             self.state = structs.replace(self.state, layers=[_arrived(layer) for layer in self.state.layers])
 
     def revive(self, now: float) -> None:
-        """It had not ended after all. Nobody saw what came in between."""
+        """Undo the end. Bytes that arrived in between were not observed."""
         self.ended_at = self.learned_at = self.error = self.reason = self.seen_at = None
         self.presumed = self.fresh = False
         if self.superseded:
@@ -216,16 +216,16 @@ class Node:
     name: str
     last_seen: float
     whole_at: float
-    """When it last told all its pulls, and none had to wait. What began since was never told."""
+    """When a report last listed all of its pulls. A pull that started since was never reported."""
     last_report: float = 0.0
-    """When a report of it was last let in."""
+    """When a report of it was last accepted."""
     state: NodeState = NodeState.REPORTING
     heartbeat: float = DEFAULT_HEARTBEAT
     agents: Agents = field(default_factory=Agents)
     skew: float | None = None
-    """How far the node's clock is ahead, seconds; None until it told its time."""
+    """Seconds by which the node's clock is ahead; None until a report contained its time."""
     late_reports: int = 0
-    """How many reports in a row seemed late by that."""
+    """Reports in a row that seemed late by that."""
     agent_version: str = ""
     containerd_version: str = ""
     snapshotter: str = ""
@@ -241,7 +241,7 @@ class Node:
     legacy: bool = False
 
     def arrival_of(self, key: str) -> str:
-        """The id under which people know another pull of this node; the agent's own where nobody does."""
+        """Return the published id of another pull of this node, or the agent's id if it has none."""
         pull = self.active.get(key) or self.ended.get(key)
         return pull.arrival_id if pull and pull.arrival_id else key
 
@@ -250,7 +250,7 @@ class Node:
         return self.load if now - self.last_seen <= LOAD_AGE else None
 
     def lately(self, seconds: float, now: float) -> Iterator[Pull]:
-        """What runs, and what we learned to have ended in the last so many seconds."""
+        """Yield the pulls that run, and those whose end was reported in the last ``seconds``."""
         yield from self.active.values()
         for pull in reversed(self.ended.values()):
             if pull.learned_at is None or now - pull.learned_at > seconds:
@@ -258,9 +258,9 @@ class Node:
             yield pull
 
     def set_clock(self, skew: float) -> None:
-        """A report of this node was made at a time by its clock that is so far ahead of now.
+        """Take how far a report's own time is ahead of now.
 
-        One that was long under way looks like a clock that is behind, and is not believed unless many do.
+        A late report looks like a clock that is behind, and is not believed unless many do.
         """
         behind = self.skew is not None and skew < self.skew - SKEW_TOLERATED
         self.late_reports = self.late_reports + 1 if behind else 0
@@ -270,14 +270,14 @@ class Node:
             self.skew = skew if abs(skew) > SKEW_TOLERATED else 0.0
 
     def clock(self, time: datetime | None, now: float) -> float:
-        """A time of this node in the server's time; ``now`` when it tells none that can be."""
+        """Return a time of this node by the server's clock; ``now`` if it is missing or impossible."""
         if not is_told(time):
             return now
         seconds = time.timestamp() - (self.skew or 0.0)
         return min(seconds, now) if seconds > now - OLDEST else now
 
     def wire_time(self, time: datetime | None, now: float) -> datetime | None:
-        """The same, from wire to wire; nothing is computed for a node whose clock is right."""
+        """Return the same as a wire time, unchanged if the node's clock is right."""
         if not is_told(time):
             return None
         if not self.skew and time.tzinfo is UTC:
@@ -291,7 +291,7 @@ class Node:
 
     @property
     def lost_after(self) -> float:
-        """Seconds of silence after which nobody believes in its pulls any more."""
+        """Seconds of silence after which its pulls count as ended."""
         return max(LOST_AFTER, 2 * self.late_after)
 
 

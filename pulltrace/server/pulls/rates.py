@@ -1,4 +1,4 @@
-"""Bytes per second over a window of time, and what a node's unpacking has shown. PURE."""
+"""Bytes per second over a window of time, and the speed at which a node unpacks. Sans-I/O."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ WINDOW = 10.0
 """Seconds that a rate looks back."""
 LONGEST_WINDOW = 60.0
 SHORTEST = 2.0
-"""Seconds: one step in a fraction of a second says nothing yet."""
+"""Seconds; a single step in a fraction of a second is no basis for a rate."""
 
 
 LONGEST_ESTIMATE = 7 * 24 * 3600.0
@@ -34,7 +34,7 @@ class Speed:
         self._steps.append((self.grew_at, self.total))
 
     def saw(self, total: int, now: float) -> int:
-        """Take one sample; answer by how much the count grew. One that fell begins anew: the download started over."""
+        """Take one sample. Return by how much the count grew; after a fall the download has started over."""
         grown = total - self.total
         if grown == 0:
             if len(self._steps) == 1:  # it waits for its turn, which is not slowness
@@ -79,12 +79,12 @@ class Unpacking:
 
     @property
     def rate(self) -> float | None:
-        """None before there is ground for one."""
+        """Bytes per second; None before a layer was unpacked."""
         return self._bytes / self._seconds if self._seconds > 0 else None
 
 
 def seconds_left(to_download: int, rate: float, to_unpack: int, unpack_rate: float | None) -> float | None:
-    """Seconds until the image is ready: what is missing at the current rate, then the unpacking at the node's own.
+    """Return the seconds until the image is ready: the download at the current rate, then the unpacking at the node's.
 
     None if a part has no basis, or if so long a time cannot be: sizes and rates are what others claim.
     """

@@ -1,7 +1,7 @@
-"""One attempt's facts → the numbers people see: sums, percent, rate, time to ready, stall. PURE.
+"""The published numbers of one attempt: sums, percentage, rate, time to ready, stall. Sans-I/O.
 
-Layers that another pull is fetching count in the total and in what came, for it is progress, but not in the rate:
-nobody's sum over pulls counts a byte twice.
+Layers that another pull fetches count in the total and as downloaded, because that is progress, but not in the rate, so
+that a sum over pulls counts no byte twice.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ _DONE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArrivalContext:
-    """What is known of an image's arrival beside the bytes: its name, who waits, why it failed."""
+    """What is known of an image's arrival besides its bytes: its name, who waits, why it failed."""
 
     id: str
     image: str
@@ -70,7 +70,7 @@ class _Sums:
 
 
 def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, analysis: Analysis, now: float) -> PullStatus:
-    """One attempt, as it is now."""
+    """Return one attempt that an agent observed, as it is now."""
     state, node = pull.state, pull.node
     sums = _sums(state.layers or [])
     to_fetch = max(sums.total - sums.cached_bytes - sums.remote_bytes, 0)
@@ -260,7 +260,7 @@ def _is_stalled(pull: Pull, sums: _Sums, timeout: float, now: float) -> bool:
 
 
 def _layer(layer: LayerState, pull_id: str, pull: Pull, now: float) -> LayerStatus:
-    """One layer, told as before while nothing of it changed: most of them wait or are done."""
+    """Return one layer, reusing the last value while it does not change: most layers wait or are complete."""
     before = pull.published_layers.get(layer.digest)
     if before and before[0] == layer and before[1].pull_id == pull_id:
         return before[1]

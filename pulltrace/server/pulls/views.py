@@ -1,4 +1,4 @@
-"""Who waits, and how rollouts go: what ``/pods`` and ``/images`` show, made from stories when somebody asks. PURE."""
+"""The waiting pods of ``/pods`` and the rollouts of ``/images``, made from the feed for each request. Sans-I/O."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -27,10 +27,10 @@ _Key: TypeAlias = tuple[str, str, str, str]
 def pods_waiting(
     pods: Iterable[WaitingPod], pulls: Iterable[PullStatus], now: float, startup: Startup | None = None
 ) -> list[PodWait]:
-    """Pods of which at least one container waits for an image that is asked for, longest first.
+    """Return the pods with a container that waits for an image that the kubelet has requested, longest first.
 
-    A container that the kubelet was not heard to ask an image for may as well wait for a volume: it makes no waiting
-    pod, but is shown where another container does.
+    A container without such a request may wait for a volume instead: it does not make a pod wait, but is listed if
+    another container does.
     """
     by_container: dict[_Key, PullStatus] = {}
     for pull in pulls:
@@ -45,7 +45,7 @@ def pods_waiting(
 
 
 def count_waiting(pods: Iterable[WaitingPod], pulls: Iterable[PullStatus]) -> int:
-    """How many ``pods_waiting`` has, without making them."""
+    """Return how many pods ``pods_waiting`` returns."""
     wanted = {
         (pod.namespace, pod.pod_name, pod.container, pod.image)
         for pull in pulls
@@ -65,7 +65,7 @@ def count_slow_nodes(pulls: Iterable[PullStatus], since: datetime) -> dict[str |
 
 
 def rollouts(pulls: Iterable[PullStatus]) -> list[ImageRollout]:
-    """One row per image, of the newest story of each node; those that need time first."""
+    """Return one row per image, of the newest pull of each node; unfinished rollouts are first."""
     images: dict[str, dict[str, PullStatus]] = {}
     for pull in pulls:
         nodes = images.setdefault(pull.image_ref, {})
@@ -152,7 +152,7 @@ def _rollout(image: str, pulls: list[PullStatus]) -> ImageRollout:
 
 
 def _need(pull: PullStatus) -> tuple[int, float]:
-    """How much of the rollout hangs on a node: one that failed, then what needs longest, then what took longest."""
+    """Return how much a node delays a rollout: a failure most, then the longest estimate, then the slowest pull."""
     if pull.status is PullPhase.FAILED:
         return 2, 0.0
     if pull.status is PullPhase.COMPLETED:
