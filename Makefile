@@ -52,6 +52,7 @@ test: install .make/dev parts web-test ## Every test except those of `make relia
 
 lint: .make/dev .make/npm ## Style, types, import rules
 	$(BIN)/ruff check
+	$(BIN)/ruff check --preview --select PLR0916
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
