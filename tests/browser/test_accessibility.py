@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from .conftest import OpenPage
-from .scenery import scene_is_complete, set_scene
+from .scenery import scene_is_complete, set_quiet, set_scene, set_trouble
 from .scripted import ScriptedServer
 
 Axe = Callable[[Page], Awaitable[list[str]]]
@@ -83,4 +83,29 @@ async def test_axe_finds_nothing_in_the_suggestions(server: ScriptedServer, open
     await page.keyboard.type("st")
     await page.keyboard.press("ArrowDown")
     await expect(page.get_by_role("option").first).to_be_visible()
+    assert await axe(page) == []
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+async def test_axe_finds_nothing_in_the_list_of_problems_and_in_groups(
+    server: ScriptedServer, open_page: OpenPage, axe: Axe, theme: str
+) -> None:
+    await set_trouble(server)
+    page = await open_page(server.url + "?open=failed/registry.corp.local/timeout,gone", theme=theme)
+    await expect(page.locator("[data-detail]")).to_be_visible()
+    await page.get_by_role("region", name="Needs attention").get_by_role("button").first.click()
+    await expect(page.get_by_role("region", name="Needs attention").get_by_role("listitem").first).to_be_visible()
+    assert await axe(page) == []
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+async def test_axe_finds_nothing_in_the_help_and_in_a_quiet_cluster(
+    server: ScriptedServer, open_page: OpenPage, axe: Axe, theme: str
+) -> None:
+    await set_quiet(server)
+    page = await open_page(server.url, theme=theme)
+    await expect(page.get_by_text("No image is being pulled.")).to_be_visible()
+    assert await axe(page) == []
+    await page.keyboard.press("?")
+    await expect(page.get_by_role("dialog", name="Help")).to_be_visible()
     assert await axe(page) == []
