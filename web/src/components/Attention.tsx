@@ -9,6 +9,8 @@ import styles from './Attention.module.css'
 import { Icon } from './Icon'
 import { Quiet } from './Quiet'
 
+const NO_NODES = { nodes: [], unobserved: [] } as const
+
 /** One line: the worst problem and the number of problems. All of them open on demand, over the page. */
 export function Attention() {
   const { pulls, shape, nodes, context } = useSnapshot()
@@ -18,7 +20,7 @@ export function Attention() {
   const listId = useId()
   // `shape` grows with states and pods; bytes change nothing here but once a second.
   const found = useMemo(
-    () => concerns(pulls.values(), nodes?.nodes ?? [], context, now),
+    () => concerns(pulls.values(), nodes ?? NO_NODES, context, now),
     [pulls, shape, nodes, context, now],
   )
   const [worst] = found

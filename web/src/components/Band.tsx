@@ -11,7 +11,8 @@ import {
   total,
   WINDOW_MS,
 } from '../model/throughput'
-import { useSamples } from '../store/useStore'
+import { isConnected } from '../store/connection'
+import { useSamples, useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
 import styles from './Band.module.css'
 import { Tiles } from './Tiles'
@@ -32,12 +33,13 @@ function bandColour(registry: string): string {
 
 function Throughput() {
   const samples = useSamples()
+  const { connection } = useSnapshot()
   const lines = series(samples)
   const last = samples.at(-1)
   const { value, unit } = quantity(total(last?.rates))
   const [whole = '0', fraction] = value.split('.')
   const seconds = samples[0] === undefined || last === undefined ? 0 : (last.at - samples[0].at) / 1000
-  const isKnown = last?.rates !== undefined
+  const isKnown = last?.rates !== undefined && isConnected(connection)
   const now = (line: Series) => (isKnown ? rate(line.now) : '–')
   const active = lines.filter(line => line.now > 0)
   const summary = isKnown

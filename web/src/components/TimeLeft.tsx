@@ -26,7 +26,7 @@ export function TimeLeft({ pull }: { readonly pull: Pull }) {
   }
   const left = timeLeftWords(pull, now)
   return (
-    <span>
+    <span title={left === undefined ? pull.etaMissing : undefined}>
       <span className={left === undefined ? shared.faint : shared.figure}>{left ?? '–'}</span>
       {usual !== undefined && <Usual seconds={usual} />}
     </span>

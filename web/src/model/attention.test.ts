@@ -16,7 +16,7 @@ const failed = (change: Partial<Pull> = {}) =>
     ...change,
   })
 const found = (pulls: readonly Pull[], waiting?: readonly string[], nodes: readonly ClusterNode[] = []) =>
-  concerns(pulls, nodes, aContext(pulls, waiting, now), now)
+  concerns(pulls, { nodes, unobserved: [] }, aContext(pulls, waiting, now), now)
 
 it('is empty while nothing is wrong', () => {
   expect(found([aPull(), aPull({ id: 'b', nodeName: 'n', status: 'completed' })])).toEqual([])
@@ -156,6 +156,19 @@ it('has a pull on a node without an agent', () => {
   expect(found([aPull({ status: 'unobserved' })])[0]).toMatchObject({
     kind: 'unobserved',
     what: 'is being pulled on worker-01, where no agent reports.',
+  })
+})
+
+it('names the nodes without an agent when the server does', () => {
+  const pulls = [aPull({ status: 'unobserved' })]
+  const unobserved = [{ count: 1, names: ['worker-9'], reason: 'no agent has reported from it' }]
+  const all = concerns(pulls, { nodes: [], unobserved }, aContext(pulls), now)
+  expect(all).toHaveLength(1)
+  expect(all[0]).toMatchObject({
+    kind: 'unobserved',
+    subject: 'worker-9',
+    what: ': pods wait for images there, but no agent has reported from it.',
+    query: 'node:worker-9',
   })
 })
 

@@ -1,5 +1,5 @@
 /** What is wrong now, in plain words, and how to mend it. */
-import type { ClusterNode, ErrorReason, Pull } from '../wire/wire'
+import type { ClusterNode, ErrorReason, NodeList, Pull, Unobserved } from '../wire/wire'
 import { type FailureGroup, failureGroups, groupBy, reasonOf, severity } from './failureGroups'
 import { count, duration, percent, rate, timeOfDay } from './format'
 import { isUnknown, registryOf } from './images'
@@ -37,10 +37,11 @@ export const REASON_WORDS: Readonly<Record<ErrorReason, string>> = {
 }
 
 const MOST_NAMES = 3
+const MOST_SEARCHED = 20
 
 export function concerns(
   pulls: Iterable<Pull>,
-  nodes: readonly ClusterNode[],
+  { nodes, unobserved }: Pick<NodeList, 'nodes' | 'unobserved'>,
   context: Context,
   now: number,
 ): readonly Concern[] {
@@ -50,7 +51,7 @@ export function concerns(
   return [
     ...failures.map(group => failure(group, context, now)),
     ...images(found.stalled).map(group => stall(group, found, now)),
-    ...images(found.unobserved).map(unobserved),
+    ...(unobserved.length > 0 ? unobserved.map(blindNodes) : images(found.unobserved).map(blindPulls)),
     ...(silent.length > 0 ? [silence(silent, now)] : []),
     ...images(found.cancelled).map(group => cancellation(group, context)),
   ]
@@ -236,7 +237,22 @@ function stallAdvice(group: Group, stalled: readonly Pull[], moving: readonly Pu
     : ''
 }
 
-function unobserved(group: Group): Concern {
+/** Servers of this version name the nodes; older ones only their pulls. */
+function blindNodes({ count: nodeTotal, names: nodes, reason }: Unobserved): Concern {
+  const one = nodeTotal === 1
+  return {
+    key: `unobserved ${reason}`,
+    kind: 'unobserved',
+    subject: one ? names(nodes) : count(nodeTotal, 'node'),
+    what: `: pods wait for images there, but ${reason}.`,
+    advice: `Their progress is not known. Check the agent’s pod on ${one ? 'this node' : names(nodes)}.`,
+    retrySeconds: undefined,
+    query: `node:${nodes.slice(0, MOST_SEARCHED).join(',')}`,
+    rowKey: undefined,
+  }
+}
+
+function blindPulls(group: Group): Concern {
   const [first] = group
   return {
     key: `unobserved ${first.imageRef}`,

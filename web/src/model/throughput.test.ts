@@ -47,7 +47,7 @@ it('shows the busiest registries, and the rest together', () => {
     ['d', 30],
     ['e', 20],
     ['f', 60],
-    ['others', 15],
+    ['other', 15],
   ])
 })
 

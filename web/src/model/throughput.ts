@@ -6,7 +6,8 @@ import { hasEnded } from './pullState'
 export const WINDOW_MS = 10 * 60_000
 /** More bands than this cannot be distinguished. */
 const MOST_SERIES = 5
-export const OTHERS = 'others'
+/** The server calls the registries beyond its limit so, too. */
+export const OTHERS = 'other'
 
 export type Rates = ReadonlyMap<string, number>
 
@@ -63,7 +64,7 @@ export interface Series {
 
 /**
  * The registries of the window in alphabetical order, so that none changes places. Where there are too many, those
- * with the most bytes are kept, the ones that serve bytes now before the others, and the rest is `others`.
+ * with the most bytes are kept, the ones that serve bytes now before the others, and the rest is `other`.
  */
 export function series(samples: readonly Sample[]): readonly Series[] {
   const sums = new Map<string, number>()
@@ -76,11 +77,12 @@ export function series(samples: readonly Sample[]): readonly Series[] {
     .sort(([a, x], [b, y]) => isBusy(b) - isBusy(a) || y - x || a.localeCompare(b))
     .map(([registry]) => registry)
   const own = order.length > MOST_SERIES + 1 ? order.slice(0, MOST_SERIES) : order
-  const lines = [...own]
+  const lines = own
+    .filter(registry => registry !== OTHERS)
     .sort((a, b) => a.localeCompare(b))
     .map(registry => line(registry, samples, rates => rates.get(registry) ?? 0))
-  if (own.length === order.length) return lines
-  const rest = order.slice(own.length)
+  if (own.length === order.length && !order.includes(OTHERS)) return lines
+  const rest = order.filter((registry, at) => at >= own.length || registry === OTHERS)
   const sumOfRest = (rates: Rates) => rest.reduce((sum, registry) => sum + (rates.get(registry) ?? 0), 0)
   return [...lines, line(OTHERS, samples, sumOfRest)]
 }

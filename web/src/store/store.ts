@@ -313,7 +313,9 @@ export class Store {
     if (silentSince !== undefined && Date.now() - silentSince >= SILENT_MS) this.#pulls.every(POLL_MS)
     const isKnown = isConnected(this.#snapshot.connection)
     const rates = isKnown ? ratesByRegistry(this.#table.pulls.values()) : undefined
-    this.#samples = withSample(this.#samples, { at: this.#now, rates })
+    // A gap is a lost connection, and not the time until the first one.
+    if (rates !== undefined || this.#snapshot.connection.kind !== 'connecting')
+      this.#samples = withSample(this.#samples, { at: this.#now, rates })
     for (const listener of this.#tickListeners) listener()
   }
 }

@@ -84,6 +84,8 @@ function facts(pull: Pull): readonly string[] {
     ...(took !== undefined && hasEnded(pull) ? [`${ended} ${clock(took)}`] : []),
     ...(average !== undefined ? [`${rate(average)} on average`] : []),
     ...(pull.usualSeconds !== undefined ? [`usually ${clock(pull.usualSeconds)}`] : []),
+    ...(pull.etaMissing !== undefined && !hasEnded(pull) ? [`no estimate: ${pull.etaMissing}`] : []),
+    ...(pull.waited.length > 0 ? [`${count(pull.waited.length, 'pod')} waited earlier`] : []),
     ...(pull.via.length > 0 ? [`via ${pull.via.join(', ')}`] : []),
     ...(pull.refGuessed ? ['the tag is a guess'] : []),
   ]

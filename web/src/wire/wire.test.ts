@@ -158,6 +158,8 @@ describe('fields that newer servers send', () => {
         usualSeconds: 130,
         remoteBytes: 5,
         percentBasis: 'layers',
+        etaMissing: 'its size is not known',
+        waited: [{ namespace: 'n', podName: 'p' }],
         layers: [{ digest: 'sha256:a', state: 'remote', extractStartedAt: '2026-11-23T14:00:05Z' }],
       },
       7,
@@ -169,6 +171,8 @@ describe('fields that newer servers send', () => {
       usualSeconds: 130,
       remoteBytes: 5,
       percentBasis: 'layers',
+      etaMissing: 'its size is not known',
+      waited: [{ namespace: 'n', podName: 'p' }],
       updatedAt: 7,
     })
     expect(pull.layers?.[0]).toMatchObject({
@@ -213,6 +217,12 @@ describe('fields that newer servers send', () => {
       { phase: 'scheduled', startedAt: Date.UTC(2026, 10, 23, 14), seconds: 4.5 },
       { phase: 'pulling', startedAt: Date.UTC(2026, 10, 23, 14, 0, 9), seconds: undefined },
     ])
+  })
+
+  it('include the nodes without an agent', () => {
+    const unobserved = [{ count: 2, names: ['a', 'b'], reason: 'no agent has reported from it' }]
+    expect(parseNodeList({ nodes: [], registries: [], unobserved }).unobserved).toEqual(unobserved)
+    expect(parseNodeList({ nodes: [] }).unobserved).toEqual([])
   })
 
   it('include the throughput of the last minutes', () => {

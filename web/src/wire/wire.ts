@@ -19,10 +19,14 @@ import {
   type PodStart,
   type PodWait,
   PULL_PHASE,
+  type PullPhase,
   type PullStatus,
   type RegistryStatus,
+  type RegistryThroughput,
   type RemovedPull,
-  type Time,
+  type ThroughputList,
+  type UnobservedNodes,
+  WAIT_STATE,
   type Hello as WireHello,
   type NodeList as WireNodeList,
   type PodList as WirePodList,
@@ -34,25 +38,10 @@ import { Reader } from './reader'
 
 export type { ErrorReason, LayerPhase, NodeState } from './generated'
 
-/** Fields and words that newer servers send. */
-interface NewPullFields {
-  readonly status: PullStatus['status'] | 'unobserved'
-}
-
-interface WireThroughput {
-  readonly since: Time
-  readonly step: number
-  readonly registries: readonly { readonly registry: string; readonly bytesPerSec: readonly number[] }[]
-}
-
-const PHASES = [...PULL_PHASE, 'unobserved'] as const
 const LIMITS = FACTOR
-const CONTAINER_STATES = [...PHASES, 'waiting'] as const
 const CONTAINER_KINDS = ['init', 'app', 'ephemeral', 'volume'] as const
 
-export type PullPhase = (typeof PHASES)[number]
 export type LimitName = (typeof LIMITS)[number]
-export type ContainerState = (typeof CONTAINER_STATES)[number]
 /** `volume` means a volume that is made from an image. */
 export type ContainerKind = (typeof CONTAINER_KINDS)[number]
 
@@ -99,10 +88,8 @@ function parsePodRef(value: unknown) {
   } as const
 }
 
-type PullFields = Omit<PullStatus, 'status'> & NewPullFields
-
-function statusOf(from: Reader<PullFields>): PullPhase {
-  const known = from.oneOf('status', PHASES)
+function statusOf(from: Reader<PullStatus>): PullPhase {
+  const known = from.oneOf('status', PULL_PHASE)
   if (known !== undefined) return known
   if (from.optionalText('error') !== undefined) return 'failed'
   return from.optionalTime('completedAt') !== undefined ? 'completed' : 'downloading'
@@ -127,7 +114,7 @@ export type Pull = ReturnType<typeof parsePull>
 
 /** `updatedAt` is the time for which the figures hold. */
 export function parsePull(value: unknown, updatedAt = 0) {
-  const from = new Reader<PullFields>(value, 'pull')
+  const from = new Reader<PullStatus>(value, 'pull')
   const pods = from.list('pods', parsePodRef) ?? NO_PODS
   return {
     id: from.text('id'),
@@ -148,6 +135,8 @@ export function parsePull(value: unknown, updatedAt = 0) {
     percent: from.amount('percent'),
     percentBasis: from.oneOf('percentBasis', PERCENT_BASIS) ?? 'bytes',
     etaSeconds: from.optionalAmount('etaSeconds'),
+    /** Why a live pull has no estimate. */
+    etaMissing: from.optionalText('etaMissing'),
     usualSeconds: from.optionalAmount('usualSeconds'),
     layerCount: from.amount('layerCount'),
     layersDone: from.amount('layersDone'),
@@ -162,6 +151,7 @@ export function parsePull(value: unknown, updatedAt = 0) {
     via: from.list('via', String) ?? NO_MIRRORS,
     bound: parseLimit(from.part('bound')),
     pods: pods.length === 0 ? NO_PODS : pods,
+    waited: from.list('waited', parsePodRef) ?? NO_PODS,
     /** Absent unless this pull's layers were requested, which differs from a pull without layers. */
     layers: from.list('layers', parseLayer),
     updatedAt,
@@ -222,6 +212,18 @@ function parseRegistry(value: unknown) {
   } as const
 }
 
+/** Nodes with waiting pods and without a reporting agent. */
+export type Unobserved = ReturnType<typeof parseUnobserved>
+
+function parseUnobserved(value: unknown) {
+  const from = new Reader<UnobservedNodes>(value, 'unobserved')
+  return {
+    count: from.amount('count'),
+    names: from.list('names', String) ?? [],
+    reason: from.optionalText('reason') ?? '',
+  } as const
+}
+
 export type NodeList = ReturnType<typeof parseNodeList>
 
 export function parseNodeList(value: unknown) {
@@ -229,22 +231,20 @@ export function parseNodeList(value: unknown) {
   return {
     nodes: from.list('nodes', parseNode) ?? [],
     registries: from.list('registries', parseRegistry) ?? [],
+    unobserved: from.list('unobserved', parseUnobserved) ?? [],
   } as const
 }
 
 export type Container = ReturnType<typeof parseContainer>
 
 function parseContainer(value: unknown) {
-  const from = new Reader<Omit<ContainerWait, 'state'> & { readonly state: ContainerState }>(
-    value,
-    'container',
-  )
+  const from = new Reader<ContainerWait>(value, 'container')
   return {
     container: from.text('container'),
     image: from.optionalText('image') ?? '',
     kind: CONTAINER_KINDS.find(kind => kind === from.optionalText('kind')) ?? 'app',
     waitingReason: from.optionalText('waitingReason'),
-    state: from.oneOf('state', CONTAINER_STATES) ?? 'waiting',
+    state: from.oneOf('state', WAIT_STATE) ?? 'waiting',
     pullId: from.optionalText('pullId'),
     percent: from.optionalAmount('percent'),
     etaSeconds: from.optionalAmount('etaSeconds'),
@@ -313,9 +313,9 @@ export interface ThroughputHistory {
 }
 
 export function parseThroughput(value: unknown): ThroughputHistory {
-  const from = new Reader<WireThroughput>(value, 'throughput')
+  const from = new Reader<ThroughputList>(value, 'throughput')
   const registries = from.list('registries', one => {
-    const line = new Reader<WireThroughput['registries'][number]>(one, 'registry')
+    const line = new Reader<RegistryThroughput>(one, 'registry')
     return {
       registry: line.text('registry'),
       bytesPerSec: line.list('bytesPerSec', figure => (Number.isFinite(figure) ? Number(figure) : 0)) ?? [],
