@@ -21,7 +21,7 @@ def pulls(found: Iterable[PullStatus]) -> str:
         (
             pull.image_ref,
             pull.node_name,
-            pull.status.value + (" (stalled)" if pull.stalled_since else ""),
+            "stalled" if pull.stalled_since else pull.status.value,
             f"{pull.percent:.0f}%" if pull.total_known or pull.status.ended else "",
             size(pull.total_bytes) if pull.total_known else "",
             f"{size(pull.bytes_per_sec)}/s" if pull.bytes_per_sec else "",
