@@ -1,5 +1,6 @@
 """The rendered PrometheusRule, checked by Prometheus' own tools."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -59,3 +60,9 @@ def test_every_alert_has_a_summary_a_description_and_a_runbook() -> None:
         assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
         assert rule["annotations"]["runbook_url"].endswith(f"#{rule['alert'].lower()}")
         assert rule["labels"]["severity"] in {"warning", "info"}
+
+
+def test_every_alert_can_be_disabled_and_no_other_name_is_accepted() -> None:
+    metrics = json.loads((CHART / "values.schema.json").read_text())["properties"]["metrics"]["properties"]
+    listed = metrics["prometheusRule"]["properties"]["disabled"]["items"]["enum"]
+    assert sorted(listed) == sorted(rule["alert"] for rule in rules()[0]["rules"])
