@@ -1,4 +1,4 @@
-"""What one reader of ``/api/v1/events`` is sent: hello, everything or what it missed, then each tick's frame."""
+"""The stream of one client of ``/api/v1/events``: hello, everything or what it missed, then the frame of each tick."""
 
 from collections.abc import Iterable, Iterator
 
@@ -10,29 +10,30 @@ from pulltrace.server.pulls.feed import Entry, encoder, removal
 from pulltrace.server.pulls.hub import Hub
 from pulltrace.wire import Hello, to_time
 
-CHUNK = 1 << 16
-"""Bytes, more or less, given at once to a reader that is behind: in between, others have their turn. One that does not
-read makes the server keep so many."""
+CHUNK = 1 << 14
+"""Approximate size of the pieces for a client that is behind. Between two pieces, other clients have their turn.
+
+For a client that does not read, the server keeps one piece, twice."""
 RESET = b"event: reset\ndata: {}\n\n"
 BEFORE_EVERYTHING = -1
-"""A cursor that no feed can serve."""
+"""A cursor that no feed can resume from."""
 GOOD_BYE = b": the server stops\nretry: 1000\n\n"
 
 
 class Subscription:
-    """One reader's place in the feed."""
+    """One client's position in the feed."""
 
     def __init__(self, hub: Hub, query: Query, last_event_id: str | None) -> None:
         self._hub = hub
         self._query = query
         self._resume = last_event_id
         self._has: set[str] = set()
-        """Pulls that a filtered reader shows: it must be told when they no longer fit."""
+        """Pulls that a filtered client shows: it must learn when they no longer match."""
         self._quiet_since = hub.now()
         self._shared = not query.is_filtered and not query.layers_of
 
     def follow(self) -> Iterator[bytes]:
-        """What it is sent, chunk by chunk; an empty one when it has everything for now. Ends when the server stops."""
+        """Return the stream in pieces; an empty piece means that the client is up to date. Ends with the server."""
         hub, feed = self._hub, self._hub.feed
         hello = Hello(version=__version__, boot_id=hub.boot_id, time=to_time(hub.now()), revision=feed.revision)
         yield b": connected\n\nevent: hello\ndata: " + encoder.encode(hello) + b"\n\n"
@@ -59,7 +60,7 @@ class Subscription:
         yield GOOD_BYE
 
     def _begin(self) -> tuple[int, list[Entry]]:
-        """Cursor and first entries: everything for a new reader, the layers it has opened for one that comes back."""
+        """Return cursor and first entries: everything for a new client, the opened layers for one that resumes."""
         feed = self._hub.feed
         if self._resume is None:
             return feed.revision, feed.current()
@@ -70,10 +71,9 @@ class Subscription:
         return cursor, [entry for id_ in sorted(self._query.layers_of) if (entry := feed.get(id_))]
 
     def _is_quiet(self) -> bool:
-        """Nothing was sent for long: time for a comment.
+        """Return whether nothing was sent for a while: time for a comment.
 
-        It carries an id (an event without data is none, but its id is taken), which moves the reader's cursor on:
-        nothing may have fitted its filter for hours.
+        The comment carries an id, which moves the client's cursor on: for hours, nothing may have matched its filter.
         """
         now = self._hub.now()
         if now - self._quiet_since < self._hub.limits.keep_alive * 2 / 3:
@@ -82,7 +82,7 @@ class Subscription:
         return True
 
     def _cursor(self) -> int | None:
-        """Where the reader stopped; None when its id is of another boot, too old, or nonsense."""
+        """Return where the client stopped; None if its id belongs to another boot, is too old, or is invalid."""
         boot, _, revision = (self._resume or "").rpartition("-")
         if boot != self._hub.boot_id or not revision.isascii() or not revision.isdigit() or len(revision) > 18:
             return None
@@ -99,7 +99,7 @@ class Subscription:
                 parts, size = [], 0
 
     def _own(self, entry: Entry) -> bytes:
-        """One change as this reader sees it; nothing when it never saw the pull and must not."""
+        """Return one change as this client sees it; nothing for a pull that it neither selects nor shows."""
         query = self._query
         if not query.is_filtered:
             return self._render(entry, query.layers(entry.id))

@@ -363,7 +363,7 @@ async def test_a_reader_that_does_not_read_is_dropped_and_holds_nobody_up(server
                 await served.until_measured("pulltrace_sse_clients_active 1.0")
 
 
-def test_a_reader_that_does_not_read_is_kept_64_kib_of_thousands_of_pulls() -> None:
+def test_the_server_keeps_one_piece_for_a_client_that_does_not_read() -> None:
     world = World()
     for number in range(500):
         world.say(pull(f"l{number}", *(layer(f"{number}-{n}", MIB) for n in range(10))), node=f"node-{number}")
