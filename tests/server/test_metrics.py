@@ -20,6 +20,18 @@ def test_no_more_registries_than_there_may_be() -> None:
     assert world.metric("pulls_total", registry="other", result="completed") == 5
 
 
+def test_an_unused_registry_makes_way_for_another_one(monkeypatch) -> None:
+    monkeypatch.setattr("pulltrace.server.metrics.KEPT", -1.0)
+    world = World()
+    for number in range(MAX_REGISTRIES + 1):
+        done = pull(f"l{number}", layer("a", MIB), registry=f"r{number}.example", status=PullPhase.COMPLETED)
+        world.say(done, node=f"n{number}", at=number + 1)
+    text = world.metrics.render("", world.hub.gauges()).decode()
+    assert 'registry="r0.example"' not in text
+    assert f'registry="r{MAX_REGISTRIES}.example"' in text
+    assert 'registry="other"' not in text
+
+
 def test_a_node_that_is_forgotten_leaves_no_series() -> None:
     world = World(HISTORY_TTL="10s")
     world.say(at=1)

@@ -1,5 +1,6 @@
 """``POST /api/v1/report`` against a real server: what is taken, and every way to be refused."""
 
+import asyncio
 import gc
 import gzip
 import itertools
@@ -226,3 +227,57 @@ async def test_of_a_body_that_is_refused_nothing_stays_until_the_collector_comes
         assert not [thing for thing in gc.get_objects() if isinstance(thing, RefusedError)]
     finally:
         gc.enable()
+
+
+async def _raw(served, data: bytes) -> bytes:
+    """Send this and return the status line and all that follows until the server closes the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    writer.write(data)
+    async with asyncio.timeout(30):
+        response = await reader.read()
+    writer.close()
+    return response
+
+
+async def test_a_body_that_is_too_slow_is_408_and_the_connection_ends(server) -> None:
+    served = await server(limits=Limits(body_timeout=0.2))
+    head = b"POST /api/v1/report HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{"
+    assert (await _raw(served, head)).startswith(b"HTTP/1.1 408 ")
+    assert 'pulltrace_reports_rejected_total{reason="too_slow"} 1.0' in await served.metrics()
+
+
+@pytest.mark.parametrize("port", ["port", "metrics_port"])
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n", b"408"),
+        (b"GET /" + b"a" * 20_000, b"431"),
+        (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 200, b"431"),
+        (b"nonsense\r\n\r\n", b"400"),
+    ],
+)
+async def test_a_head_that_is_too_large_or_too_slow_is_refused_on_both_ports(server, port, data, status) -> None:
+    served = await server(limits=Limits(head_timeout=0.2))
+    reader, writer = await asyncio.open_connection("127.0.0.1", getattr(served, port))
+    writer.write(data)
+    async with asyncio.timeout(30):
+        assert (await reader.read())[9:12] == status
+    writer.close()
+
+
+async def test_a_connection_that_sends_nothing_is_closed(server) -> None:
+    served = await server(limits=Limits(idle_timeout=0.2))
+    assert await _raw(served, b"") == b""
+
+
+@pytest.mark.parametrize("extra", ["Authorization: Bearer secret", "authorization: Basic x"])
+async def test_a_repeated_authorization_header_is_401(server, extra) -> None:
+    served = await server(AGENT_TOKEN="secret")
+    head = f"POST /api/v1/report HTTP/1.1\r\nHost: x\r\nAuthorization: bearer secret\r\n{extra}\r\n"
+    head += "Content-Length: 2\r\n\r\n{}"
+    assert (await _raw(served, head.encode())).startswith(b"HTTP/1.1 401 ")
+
+
+async def test_the_scheme_of_a_shared_token_is_case_insensitive(server) -> None:
+    served = await server(AGENT_TOKEN="secret")
+    assert (await served.post(b'{"nodeName":"n"}', Authorization="bearer secret")).status == 200
