@@ -88,8 +88,8 @@ async def test_a_registry_that_is_down_is_one_row_and_live_pulls_stay_visible(
     await expect(down).to_contain_text("40 images")
     await expect(down).to_contain_text("60 nodes")
     await expect(down).to_contain_text("200 pods")
-    await expect(page.locator(f"{ROWS} td[data-column=state]").nth(4)).to_contain_text("Downloading")
-    assert (await states(page))[:4] == ["Failed", "Failed", "Failed", "Downloading"]
+    await expect(page.locator(f"{ROWS} td[data-column=state]").nth(14)).to_contain_text("Failed")
+    assert (await states(page))[:15] == ["Downloading"] * 12 + ["Failed"] * 3
     assert await page.evaluate(ON_SCREEN, f"{ROWS}:has(td[data-column=progress] span span)") >= 8
     await down.click()
     await expect(page.locator("[data-detail]").get_by_role("listitem")).to_have_count(40)

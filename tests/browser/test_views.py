@@ -23,12 +23,14 @@ async def images(page: Page) -> list[str]:
     return [text.strip() for text in await page.locator(f"{rows(page)} td[data-column=image]").all_inner_texts()]
 
 
-async def test_pulls_that_need_a_person_are_on_top(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_live_pulls_with_waiting_pods_are_on_top_and_failures_follow(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
     await set_scene(server)
     page = await open_page(server.url)
     states = page.locator("td[data-column=state]")
-    await expect(states.nth(0)).to_contain_text("Failed")
-    await expect(states.nth(1)).to_contain_text("Stalled")
+    await expect(states.nth(0)).to_contain_text("Stalled")
+    await expect(states.nth(3)).to_contain_text("Failed")
     await expect(page.locator("[data-connection=live]")).to_have_text("Live")
     await expect(page.get_by_text("agents 13/14")).to_be_visible()
     await expect(page).to_have_title("1 failed, 7 active · Pulltrace")
@@ -284,7 +286,7 @@ async def test_the_keyboard_moves_from_row_to_row(server: ScriptedServer, open_p
     await expect(focused).to_have_attribute("aria-label", re.compile("nginx"))
     await expect(focused).to_be_in_viewport()
     await page.keyboard.press("Home")
-    await expect(page.locator(f"{DETAILS}:focus")).to_have_attribute("data-toggle", "billing")
+    await expect(page.locator(f"{DETAILS}:focus")).to_have_attribute("data-toggle", "feature")
 
 
 async def test_escape_inside_an_open_row_closes_it_and_focuses_it(server: ScriptedServer, open_page: OpenPage) -> None:

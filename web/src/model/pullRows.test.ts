@@ -33,8 +33,8 @@ const keys = (change?: Change) => rows(change).map(({ key }) => key)
 
 it('has pulls that somebody waits for first, then the other live pulls, then history', () => {
   expect(keys()).toEqual([
-    'failed',
     'wanted',
+    'failed',
     'stalled',
     'new',
     'old',

@@ -45,17 +45,17 @@ export function pullFacts(pull: Pull, context: Context): Facts {
   }
 }
 
-/** Within a section: what needs a person, what does not move, what moves, what waits for its turn. */
+/** Within a section: live pulls, stalled ones on top; failures, which the strip names as well; the queue. */
 const RANK: Readonly<Record<PullState, number>> = {
-  failed: 0,
-  cancelled: 1,
-  stalled: 1,
-  extracting: 2,
-  downloading: 2,
-  resolving: 2,
-  queued: 3,
-  unobserved: 4,
-  done: 5,
+  stalled: 0,
+  extracting: 1,
+  downloading: 1,
+  resolving: 1,
+  failed: 2,
+  cancelled: 3,
+  queued: 4,
+  unobserved: 5,
+  done: 6,
 }
 
 interface Place {
