@@ -4,15 +4,17 @@ Each command imports only its own half, so that agents do not spend memory on th
 """
 
 import argparse
-import asyncio
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pulltrace import __version__, logs, settings
+
+if TYPE_CHECKING:
+    import asyncio
 
 EXIT_CONFIGURATION = 2
 
@@ -88,10 +90,15 @@ def _between(kind: Callable[[str], Any], least: float, most: float) -> Callable[
 
 
 def _agent(_: argparse.Namespace) -> int:
+    from pulltrace.agent.plain_http import leave_out_tls
+
+    config = settings.load(settings.AgentSettings, os.environ)
+    if not (config.server_url or "").startswith("https:"):
+        leave_out_tls()
+
     from pulltrace.agent.run import new_event_loop, watch
     from pulltrace.agent.watchdog import PATIENCE, Watchdog
 
-    config = settings.load(settings.AgentSettings, os.environ)
     with Watchdog(config.report_interval + PATIENCE) as watchdog:
         return run_until_stopped(watch(config, alive=watchdog.postpone), config.log_level, new_event_loop)
 
@@ -121,9 +128,11 @@ def _demo(args: argparse.Namespace) -> int:
 def run_until_stopped(
     work: Coroutine[Any, Any, None],
     log_level: int,
-    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    loop_factory: "Callable[[], asyncio.AbstractEventLoop] | None" = None,
 ) -> int:
     """Run ``work`` until SIGTERM or SIGINT (return 0) or until an error, which is logged (return 1)."""
+    import asyncio
+
     logs.configure(log_level)
     settings.warn_of_unknown(os.environ, _log)
 

@@ -264,6 +264,17 @@ async def test_the_agent_stops_promptly_while_no_name_server_responds(containerd
             process.kill()
 
 
+@pytest.mark.parametrize(("scheme", "loaded"), [("http", False), ("https", True)])
+async def test_openssl_is_loaded_only_for_https(containerd, unused_tcp_port, scheme, loaded):
+    url = f"{scheme}://127.0.0.1:{unused_tcp_port}"
+    async with Program("agent", NODE_NAME="a", SERVER_URL=url, CONTAINERD_SOCKET=str(containerd.socket)) as agent:
+        async with asyncio.timeout(30):
+            while "report not accepted" not in agent.output:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        mapped = await asyncio.to_thread(Path(f"/proc/{agent.process.pid}/maps").read_text)
+    assert ("libcrypto" in mapped or "_ssl" in mapped) is loaded
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT], ids=lambda how: how.name)
 @pytest.mark.parametrize("server", ["answers", "hangs", "is away"])
 async def test_the_agent_stops_promptly(containerd, unused_tcp_port, how, server):
