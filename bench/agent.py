@@ -139,7 +139,7 @@ async def real(pulls: int, line: str) -> AsyncIterator[tuple[Path, list[asyncio.
         node.trust(registry.host, registry.url)
         made = [images.make_image(*(images.make_layer(4 * MIB) for _ in range(LAYERS))) for _ in range(pulls)]
         references = [registry.push(f"bench/app{number}:1", image) for number, image in enumerate(made)]
-        registry.limit(pulls * MIB / 2)
+        registry.limit(pulls * MIB / 8)
 
         async def pull(reference: str) -> None:
             await node.cri.pull(reference, deadline=3600)

@@ -76,6 +76,7 @@ class Containerd:
         self._may_listen = True
         self._may_warn = True
         self._leases: tuple[bytes, list[Lease]] = b"", []
+        self._ingests: dict[str, Ingest] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -122,7 +123,7 @@ class Containerd:
     async def ingests(self) -> list[Ingest]:
         """Return every blob that is being downloaded in the namespace."""
         (ingests,) = await self._list(_INGESTS)
-        return _ingests_of(ingests)
+        return self._ingests_of(ingests)
 
     async def leases(self) -> list[Lease]:
         """Return every lease in the namespace."""
@@ -132,7 +133,7 @@ class Containerd:
     async def ingests_and_leases(self) -> tuple[list[Ingest], list[Lease]]:
         """Return both lists, requested at once: either of them may be the older one."""
         ingests, leases = await self._list(_INGESTS, _LEASES)
-        return _ingests_of(ingests), self._leases_of(leases)
+        return self._ingests_of(ingests), self._leases_of(leases)
 
     async def _list(self, *names: str) -> list[bytes]:
         """Make these calls at once. Each lists everything, and its request is empty."""
@@ -143,6 +144,21 @@ class Containerd:
             with _errors(name):
                 messages.append(_only(name, response.messages()))
         return messages
+
+    def _ingests_of(self, message: bytes) -> list[Ingest]:
+        """Decode the list of ingests. One that has not changed is the same object as last time: most of them wait."""
+        with _errors(_INGESTS):
+            statuses = content_pb2.ListStatusesResponse.FromString(message).statuses
+        before, self._ingests = self._ingests, {}
+        for item in statuses:
+            known, times = before.get(item.ref), (_seconds(item.started_at), _seconds(item.updated_at))
+            if known is None or (known.offset, known.started_at, known.updated_at) != (item.offset, *times):
+                digest = known.digest if known else digest_of(item.ref)
+                if digest is None:
+                    continue
+                known = Ingest(item.ref, digest, item.offset, item.total, *times)
+            self._ingests[item.ref] = known
+        return list(self._ingests.values())
 
     def _leases_of(self, message: bytes) -> list[Lease]:
         """Decode the list of leases, unless it is the same as last time: it rarely changes."""
@@ -275,16 +291,6 @@ def _path(name: str) -> str:
 
 _INGESTS = "Content.ListStatuses"
 _LEASES = "Leases.List"
-
-
-def _ingests_of(message: bytes) -> list[Ingest]:
-    with _errors(_INGESTS):
-        statuses = content_pb2.ListStatusesResponse.FromString(message).statuses
-    return [
-        Ingest(item.ref, digest, item.offset, item.total, _seconds(item.started_at), _seconds(item.updated_at))
-        for item in statuses
-        if (digest := digest_of(item.ref))
-    ]
 
 
 def _only(name: str, responses: list[bytes]) -> bytes:

@@ -78,16 +78,15 @@ class Tracker:
         if self.idle or self._loose or self._changes or len(ingests) != len(self._growing):
             return False
         return all(
-            (before := self._growing.get(item.ref))
-            and item.started_at == before.started_at
-            and item.offset >= before.offset
+            (before := self._growing.get(item.ref)) is item
+            or (before and item.started_at == before.started_at and item.offset >= before.offset)
             for item in ingests
         )
 
     def grow(self, ingests: Iterable[Ingest], now: float) -> None:
         """Take a poll of which ``is_mere_growth`` is true, with no unsteady pull. Does no work for other layers."""
         for ingest in ingests:
-            if ingest == self._growing[ingest.ref]:
+            if ingest is self._growing[ingest.ref]:
                 continue
             self._growing[ingest.ref] = ingest
             for pull in self._pulls.values():
