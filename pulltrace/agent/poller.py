@@ -84,7 +84,7 @@ class Poller:
             tracker.serving.know(await containerd.snapshotters())
             tracker.containerd_since, self._broken = containerd.since, False
         ids = [lease.id for lease in leases if tracker.is_pull(lease)]
-        if ids or ingests or not tracker.idle:
+        if ids or ingests or changed or not tracker.idle:
             changed_ids = [lease_id for lease_id in ids if not grows or lease_id in tracker.unsteady]
             known = {lease_id: held for lease_id, held in self._resources.items() if lease_id in ids}
             self._resources = known | await containerd.resources(changed_ids)
