@@ -1,1 +1,1 @@
-"""The half that hears all nodes, and tells the world."""
+"""The server: merges the reports of all nodes and serves API, stream, dashboard and metrics."""
