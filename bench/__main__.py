@@ -1,7 +1,9 @@
-"""``make bench``: the server under the issue's load, beside the naive one, what each thing costs, and where it breaks.
+"""``make bench``: the server under the reference load, compared with a naive server, the cost of each kind of load, and
+the load at which the server breaks.
 
-``--short`` runs every benchmark once, small, and writes nothing: so they keep working. ``--soak MINUTES`` holds the
-issue's load for longer. Everything runs on loopback; figures are CPU time of the server's process.
+``--short`` runs every benchmark once with a small load and writes nothing, to check that the benchmarks work. ``--soak
+MINUTES`` keeps the reference load up for longer. Everything runs on loopback; figures are CPU time of the server
+process.
 """
 
 import argparse
@@ -30,7 +32,7 @@ SAME = Load(nodes=1000, pulling=100, readers=100, with_layers=5, images=2)
 
 @dataclass(frozen=True)
 class Size:
-    """How long and how large everything is."""
+    """The duration and the size of the benchmarks."""
 
     seconds: float
     repeats: int
@@ -38,7 +40,7 @@ class Size:
     """Of each load."""
 
     def of(self, load: Load) -> Load:
-        """The load at this size."""
+        """Return the load at this size."""
         small = {name: max(round(getattr(load, name) * self.part), 1) for name in ("nodes", "pulling", "readers")}
         return load if self.part == 1 else replace(load, **small)
 
@@ -53,7 +55,7 @@ HEAD = (
 
 
 def line(name: str, row: Row) -> str:
-    """One row of a table."""
+    """Return one row of a table."""
     refused = ", ".join(f"{count} ({status})" for status, count in row.refused.items()) or 0
     return (
         f"| {name} | {row.reports:g} | {row.cpu:g} % | {row.us_per_report} | {row.rss:g} | "
@@ -63,13 +65,13 @@ def line(name: str, row: Row) -> str:
 
 
 async def target(size: Size) -> str:
-    """The issue's load."""
+    """Measure the reference load."""
     row = await measure("pulltrace", size.of(TARGET), 6 * size.seconds, settle=size.seconds)
     return f"### The issue's load\n\n5,000 nodes, 500 of them pulling, 105 readers.\n\n{HEAD}{line('whole', row)}\n"
 
 
 async def compared(size: Size) -> str:
-    """Both servers in turn on the same load; neither is scraped, since the naive one has no metrics."""
+    """Run both servers in turn under the same load. Neither is scraped, since the naive one has no metrics."""
     load = size.of(SAME)
     pairs = [
         (
@@ -88,7 +90,7 @@ async def compared(size: Size) -> str:
 
 
 async def curves(size: Size) -> str:
-    """CPU by nodes, pulls, readers, each alone; writes the plot."""
+    """Measure CPU by the number of nodes, pulls and readers, each alone; write the plot."""
     by = {
         "idle nodes": [Load(nodes=count) for count in (100, 1000, 5000, 10_000)],
         "pulls": [
@@ -113,7 +115,9 @@ async def curves(size: Size) -> str:
 
 
 async def broken(size: Size) -> str:
-    """More nodes that pull, then more readers of the issue's load, until two seconds pass or something is refused."""
+    """Increase the number of pulling nodes, then the number of readers of the reference load, until the delay reaches
+    two seconds or a request is refused.
+    """
     steps = {
         "pulling nodes": [
             Load(nodes=pulling, pulling=pulling, readers=20, slow=3, filtered=3)
@@ -133,7 +137,7 @@ async def broken(size: Size) -> str:
 
 
 async def soak(minutes: float) -> None:
-    """Hold the issue's load; a line a minute."""
+    """Keep the reference load up and print a line per minute."""
     async with running("pulltrace") as server, Generator(server, TARGET) as generator:
         await asyncio.sleep(10)
         print(HEAD, end="")
@@ -147,7 +151,7 @@ PARTS: dict[str, Callable[[Size], Awaitable[str]]] = {
 
 
 async def run(size: Size, names: list[str]) -> str:
-    """Each part in turn."""
+    """Run each part in turn."""
     text = ""
     for name in names:
         part = await PARTS[name](size)
@@ -157,7 +161,7 @@ async def run(size: Size, names: list[str]) -> str:
 
 
 def write(text: str) -> None:
-    """Into README.md, between our marks; what others wrote there stays."""
+    """Write the tables into README.md between our markers; keep the rest of the file."""
     readme = HERE / "README.md"
     old = readme.read_text() if readme.exists() else f"# Benchmarks\n\n{BEGIN}\n{END}\n"
     if BEGIN not in old:
@@ -175,7 +179,7 @@ def write(text: str) -> None:
 
 
 def main() -> None:
-    """Run what is asked for."""
+    """Run the requested benchmarks."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--soak", type=float, metavar="MINUTES")

@@ -39,7 +39,7 @@ FLOOR, BEFORE, NOW = "bare poller", "agent before", "agent"
 
 @dataclass
 class Poller:
-    """One child process, what it reported last, and its figures."""
+    """One child process, its last report, and its figures."""
 
     name: str
     command: list[str]
@@ -106,7 +106,7 @@ async def running(poller: Poller, url: str, socket: Path) -> AsyncIterator[None]
 
 @asynccontextmanager
 async def simulated(pulls: int) -> AsyncIterator[tuple[Path, list[asyncio.Task[None]]]]:
-    """Run a simulated containerd. Its pulls of twelve layers never end."""
+    """Run a simulated containerd with pulls of twelve layers that never end."""
     node = VirtualContainerd(
         Registries(manners={HOST: Manner(speed=20 * MIB, latency=0.05)}), now=time.time(), version=CONTAINERD_1
     )
@@ -126,7 +126,7 @@ async def simulated(pulls: int) -> AsyncIterator[tuple[Path, list[asyncio.Task[N
 
 @asynccontextmanager
 async def real(pulls: int, line: str) -> AsyncIterator[tuple[Path, list[asyncio.Task[None]]]]:
-    """Run a real containerd. Its pulls of twelve layers are too slow to end during the run."""
+    """Run a real containerd with pulls of twelve layers that are too slow to end during the run."""
     from tests.real import images  # noqa: PLC0415  # only the benchmark with real parts needs them
     from tests.real.containerd import Containerd  # noqa: PLC0415
     from tests.real.registry import Registry  # noqa: PLC0415
@@ -148,7 +148,7 @@ async def real(pulls: int, line: str) -> AsyncIterator[tuple[Path, list[asyncio.
 
 
 async def measure(pulls: int, seconds: float, pollers: list[Poller], line: str | None) -> None:
-    """Run all pollers at once, and print a line for each. Ends the program if an agent did not report the pulls."""
+    """Run all pollers at once and print a line for each. End the program if an agent did not report the pulls."""
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(serving(pollers))
         socket, work = await stack.enter_async_context(real(pulls, line) if line else simulated(pulls))

@@ -1,9 +1,9 @@
-"""What following 10,000 pods costs the server: memory, time to list, longest stall of its event loop.
+"""The cost of following 10,000 pods for the server: memory, time to list, longest stall of its event loop.
 
     python -m bench.kube_memory [--pods 10000] [--waiting 500]
 
-A process of its own plays the API server, over real HTTP on loopback, with pods as large as a cluster's (about 9 kB of
-JSON) and one Pulling event for each that waits. Another follows it, as the server does, and measures itself.
+One process plays the API server, over real HTTP on loopback, with pods as large as in a real cluster (about 9 kB of
+JSON) and one Pulling event for each waiting pod. Another process follows it as the server does, and measures itself.
 """
 
 import argparse
@@ -26,7 +26,7 @@ NODES = 500
 
 
 def main() -> None:
-    """Measure, print a table."""
+    """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pods", type=int, default=10_000)
     parser.add_argument("--waiting", type=int, default=500, help="how many of them wait for an image")
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def measure(pods: int, waiting: int) -> tuple[float, ...]:
-    """One run in two fresh processes."""
+    """Run once in two fresh processes."""
     context = multiprocessing.get_context("spawn")
     mine, theirs = context.Pipe()
     api = context.Process(target=_serve, args=(pods, waiting, theirs), daemon=True)
@@ -117,7 +117,7 @@ async def _feel(stalls: list[float]) -> None:
 
 
 def rss() -> float:
-    """This process's resident memory, MiB."""
+    """Return the resident memory of this process, in MiB."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
 

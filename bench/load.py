@@ -1,4 +1,4 @@
-"""The load: agents that report on time, and readers of the stream, on bare asyncio protocols, from one process."""
+"""The load: agents that report on time and readers of the stream, built on bare asyncio protocols in one process."""
 
 import asyncio
 import random
@@ -19,7 +19,7 @@ _SLOW_PAUSE = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What is asked of a server. Every pulling node has 1 to 3 images at once and reports every second."""
+    """The load on a server. Every pulling node pulls 1 to 3 images at once and reports every second."""
 
     nodes: int
     pulling: int = 0
@@ -35,13 +35,13 @@ class Load:
 
     @property
     def reports_per_second(self) -> float:
-        """Heartbeats included."""
+        """Return the reports per second, including heartbeats."""
         return self.pulling / self.report_interval + (self.nodes - self.pulling) / self.heartbeat
 
 
 @dataclass
 class Seen:
-    """What the load saw of the server since it was last cleared. Latencies in seconds."""
+    """What the load measured of the server since the last reset. Latencies are in seconds."""
 
     since_us: int = 0
     responses: Counter[int] = field(default_factory=Counter)
@@ -54,7 +54,7 @@ class Seen:
     received: int = 0
 
     def clear(self) -> None:
-        """Begin to count."""
+        """Start counting."""
         self.__init__(since_us=time.time_ns() // 1000)  # type: ignore[misc]
 
 
@@ -72,7 +72,7 @@ class _Agent(asyncio.Protocol):
         self._transport = None
 
     def data_received(self, data: bytes) -> None:
-        if data.startswith(b"HTTP/1.1 "):  # a body that comes by itself is of no interest
+        if data.startswith(b"HTTP/1.1 "):  # a body that arrives separately is not needed
             self._seen.responses[int(data[9:12])] += 1
             self._seen.answered_in.append(time.monotonic() - self._sent)
             self._sent = 0.0
@@ -93,9 +93,9 @@ class _Agent(asyncio.Protocol):
 
 
 class _Reader(asyncio.BufferedProtocol):
-    """Takes what comes; one that ``watches`` looks for the stamps in it."""
+    """Reads and discards the stream; with ``watches``, looks for the timestamps in it."""
 
-    shared = bytearray(1 << 18)  # nobody keeps what was read
+    shared = bytearray(1 << 18)  # the data read so far is not kept
 
     def __init__(self, path: str, seen: Seen, *, watches: bool = False, slow: bool = False) -> None:
         self._path, self._seen, self._watches, self._slow = path, seen, watches, slow
@@ -141,7 +141,7 @@ class _Reader(asyncio.BufferedProtocol):
 
 
 class Generator:
-    """Puts a load on a server: ``async with``. ``seen`` fills while it is on."""
+    """Puts a load on a server: ``async with``. ``seen`` collects measurements while the load runs."""
 
     def __init__(self, server: ServerProcess, load: Load, seed: int = 7) -> None:
         self.seen = Seen()
@@ -190,7 +190,7 @@ class Generator:
         return readers + [_Reader(bare, seen, slow=True) for _ in range(load.slow)]
 
     async def _report(self, agents: list[_Agent], interval: float) -> None:
-        """Let each report once per interval, evenly spread over it."""
+        """Send each report once per interval, evenly spread over it."""
         slots = max(int(interval * 100), 1)
         groups = [agents[number::slots] for number in range(slots)]
         due = time.monotonic()
@@ -203,6 +203,6 @@ class Generator:
 
 
 def own_cpu_seconds() -> float:
-    """What the load itself costs."""
+    """Return the CPU time of the load itself."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime

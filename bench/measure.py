@@ -1,4 +1,4 @@
-"""One load on one server for so many seconds → one row of figures."""
+"""Put one load on one server for some seconds; return one row of figures."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ from bench.process import ServerProcess, running
 
 @dataclass(frozen=True)
 class Row:
-    """What one load cost, and what its readers saw. Times in milliseconds, memory in MiB."""
+    """The cost of one load, and the delays of its readers. Times in milliseconds, memory in MiB."""
 
     kind: str
     load: dict[str, float]
@@ -46,7 +46,7 @@ async def measure(kind: str, load: Load, seconds: float, settle: float | None = 
 async def observe(
     server: ServerProcess, generator: Generator, load: Load, seconds: float, *, scraped: bool = True
 ) -> Row:
-    """Measure a load that is already on; every five seconds /metrics is asked for, if it is ``scraped``."""
+    """Measure a running load; if ``scraped``, request /metrics every five seconds."""
     seen = generator.seen
     seen.clear()
     began, cpu, own = time.monotonic(), server.cpu_seconds(), own_cpu_seconds()
@@ -85,6 +85,6 @@ def _scrape(port: int) -> float:
 
 
 def _percentile(values: list[float], percent: int) -> float:
-    """In milliseconds; 0 of nothing."""
+    """Return the percentile in milliseconds; 0 for an empty list."""
     ordered = sorted(values)
     return round(1000 * ordered[min(len(ordered) * percent // 100, len(ordered) - 1)], 1) if ordered else 0.0

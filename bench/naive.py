@@ -1,7 +1,7 @@
-"""The server as one would write it first, to compare with: the same routes and numbers, on the same uvicorn and uvloop.
+"""A naive server for comparison: the same routes and numbers, on the same uvicorn and uvloop.
 
-JSON to dicts and dicts to JSON; each report looks through every stored pull for those of its node, as the original
-did; each change is an event for each reader's own queue, encoded there; a reader whose queue is full loses events.
+It turns JSON into dicts and back; each report searches all stored pulls for those of its node, as the original did;
+each change is an event for each reader's own queue, encoded there; a reader whose queue is full loses events.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class NaiveServer:
         self.queues: set[asyncio.Queue[Json]] = set()
 
     async def report(self, request: Request) -> Response:
-        """Take a report; every pull of it is an event for everybody."""
+        """Store a report; each of its pulls is an event for every reader."""
         report, now = await request.json(), time.time()
         told = {pull["id"]: pull for pull in report["pulls"] or ()}
         for known in list(self.pulls.values()):
@@ -49,7 +49,7 @@ class NaiveServer:
         return JSONResponse({"bootId": "naive"})
 
     def status(self, node: str, state: Json, now: float) -> Json:
-        """Sums, percent and rates of one pull."""
+        """Return the totals, percentage and rates of one pull."""
         layers = [
             layer
             | {
@@ -75,7 +75,7 @@ class NaiveServer:
         }
 
     def rate(self, key: str, count: int, now: float) -> float:
-        """Bytes per second over the last ten seconds."""
+        """Return the bytes per second over the last ten seconds."""
         samples = self.samples.setdefault(key, deque())
         samples.append((now, count))
         while samples[0][0] < now - WINDOW:
@@ -91,13 +91,13 @@ class NaiveServer:
                 queue.put_nowait(event)
 
     async def events(self, request: Request) -> Response:
-        """One reader's stream."""
+        """Return the stream of one reader."""
         return StreamingResponse(
             self.follow(request.query_params.get("layers") != "false"), media_type="text/event-stream"
         )
 
     async def follow(self, layers: bool) -> AsyncIterator[str]:
-        """Everything known, then each event as it comes."""
+        """Yield everything known, then each event as it arrives."""
         queue: asyncio.Queue[Json] = asyncio.Queue(QUEUE)
         self.queues.add(queue)
         try:

@@ -1,8 +1,8 @@
-"""Simulated agents: reports of pulls that grow, end and fail, made cheaply enough for thousands in one process.
+"""Simulated agents: reports of pulls that grow, end and fail, cheap enough for thousands in one process.
 
-A pull's report is one template in bytes that ``%`` fills with this moment's numbers (JSON allows the blanks that keep
-its length constant). Each report carries the microsecond of its sending in ``mediaType``, which the server passes on:
-a reader sees from it how long the way was.
+The report of a pull is a bytes template that ``%`` fills with the current numbers (JSON allows the blanks that keep its
+length constant). Each report carries the time of its sending, in microseconds, in ``mediaType``, which the server
+passes on: from it, a reader knows how long the report was under way.
 """
 
 import random
@@ -34,7 +34,7 @@ _HEAD = len(_REPORT[_REPORT.index(b"{") :] % (b"", b"", 0, b"2026-01-01T00:00:00
 
 
 class SimulatedPull:
-    """One image arriving. Its layers come one after the other, at one steady rate; so its progress is one number."""
+    """One pull. Its layers are downloaded one by one at a steady rate, so its progress is a single number."""
 
     def __init__(self, rng: random.Random, now: float, seconds: float) -> None:
         registry, team = rng.choice((b"docker.io", b"ghcr.io", b"quay.io")), rng.randrange(40)
@@ -53,7 +53,7 @@ class SimulatedPull:
         self.ended = False
 
     def json(self, now: float) -> bytes:
-        """Its part of a report that is sent now; the one that says how it ended is the last."""
+        """Return the pull's part of the next report; the part that states how the pull ended is the last one."""
         left = (now - self.began) * self._rate
         values: list[object] = []
         downloading = False
@@ -78,7 +78,7 @@ class SimulatedPull:
 
 
 class SimulatedNode:
-    """One node's agent: what it would send next. ``images`` at once, each followed by another; 0 is idle."""
+    """One node's agent and its next report. It pulls ``images`` at once, each followed by another; 0 is idle."""
 
     def __init__(self, number: int, images: int, rng: random.Random, pull_seconds: float) -> None:
         self.name = b"node-%05d.bench" % number
@@ -89,12 +89,12 @@ class SimulatedNode:
         self._pulls: list[SimulatedPull] = []
 
     def request(self) -> bytes:
-        """The whole HTTP request of its next report."""
+        """Return the whole HTTP request of its next report."""
         now = time.time()
         self._pulls = [pull for pull in self._pulls if not pull.ended]
         while len(self._pulls) < self.images:
             seconds = self._pull_seconds * self._rng.uniform(0.5, 1.5)
-            # The first are under way already, so that not all end together.
+            # The first pulls are already under way, so that they do not all end together.
             began = now if self._sequence else now - seconds * self._rng.random() * 0.9
             self._pulls.append(SimulatedPull(self._rng, began, seconds))
         self._sequence += 1

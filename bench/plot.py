@@ -1,4 +1,6 @@
-"""Curves as an SVG: three small plots beside each other, logarithmic in what grows, linear in what it costs."""
+"""The curves as an SVG: three small plots side by side, with the load on a logarithmic axis and the cost on a linear
+one.
+"""
 
 import math
 
@@ -9,7 +11,7 @@ Curve = tuple[str, list[tuple[float, float]]]
 
 
 def svg(curves: list[Curve]) -> str:
-    """The whole file."""
+    """Return the whole file."""
     plots = "".join(_plot(number * WIDTH, *curve) for number, curve in enumerate(curves))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH * len(curves)} {HEIGHT}" '

@@ -1,4 +1,4 @@
-"""A server as a process of its own, and what it costs: its CPU time and memory, as the kernel counts them.
+"""A server in its own process, and its CPU time and memory as the kernel counts them.
 
 CPU time, not wall time: the machine may be busy with something else.
 """
@@ -26,19 +26,19 @@ class ServerProcess:
     metrics_port: int
 
     def cpu_seconds(self) -> float:
-        """User and system time since its start."""
+        """Return user and system time since its start."""
         words = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(words[11]) + int(words[12])) / _TICKS
 
     def rss(self) -> float:
-        """Resident memory, MiB."""
+        """Return the resident memory in MiB."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 
 @asynccontextmanager
 async def running(kind: str) -> AsyncIterator[ServerProcess]:
-    """Start one of ``bench.serve``, end it by its own pid."""
+    """Start ``bench.serve`` and end it by its own pid."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bench.serve", kind, stdout=asyncio.subprocess.PIPE, env=_environ()
     )
@@ -59,6 +59,6 @@ async def running(kind: str) -> AsyncIterator[ServerProcess]:
 
 
 def _environ() -> dict[str, str]:
-    """Ours, less what would make the server follow a cluster or read settings of somebody else."""
+    """Return the environment without the variables that would make the server follow a cluster or read settings."""
     foreign = ("PULLTRACE_", "KUBECONFIG", "KUBERNETES_")
     return {name: text for name, text in os.environ.items() if not name.startswith(foreign)}

@@ -1,6 +1,6 @@
 """``python -m bench.serve pulltrace|naive``: a server on free ports of loopback, which it prints as JSON.
 
-Limits stand at a hundred thousand nodes and ten thousand readers: the benchmarks look for what gives way first.
+The limits are a hundred thousand nodes and ten thousand readers, so that the benchmarks find what breaks first.
 """
 
 import logging
@@ -20,7 +20,7 @@ def _say(port: int, metrics_port: int) -> None:
 
 
 def main() -> int:
-    """Serve until told to stop."""
+    """Serve until a signal arrives."""
     if sys.argv[1] == "naive":
         return run_until_stopped(serve_naive(_say), logging.WARNING, uvloop.new_event_loop)
     local = {"PULLTRACE_HTTP_ADDR": "127.0.0.1:0", "PULLTRACE_METRICS_ADDR": "127.0.0.1:0"}

@@ -1,13 +1,13 @@
 """The dashboard under load: 2,000 pulls that change four times a second each, in headless Chromium.
 
     .venv/bin/python bench/web.py                  ten minutes
-    .venv/bin/python bench/web.py --seconds 20     a look; CI's length
-    … --check                                      exit 1 when over the limits below
+    .venv/bin/python bench/web.py --seconds 20     a short run, as in CI
+    … --check                                      exit 1 if a limit below is exceeded
 
-A server of its own sends what the real one would (one burst every 250 ms, the same JSON); the page is the built one.
-Frame times are the distances of animation frames; long tasks are the browser's own count of main-thread tasks over
-50 ms, waiting for a busy machine included, so a trace also tells the processor time of the longest. The heap is
-measured after a forced collection, so that what is left is what the page holds.
+A small server sends what the real one would (one burst every 250 ms, the same JSON); the page is the built one. Frame
+times are the intervals between animation frames; long tasks are the browser's own count of main-thread tasks over 50
+ms. These include waiting for a busy machine, so a trace also records the processor time of the longest one. The heap is
+measured after a forced collection, so that only what the page holds is counted.
 """
 
 import argparse
@@ -55,7 +55,7 @@ WATCH = """() => {
 
 
 def pulls(tick: int) -> Iterator[bytes]:
-    """Every pull a quarter of a second further; each starts anew when it is done, so that the work never changes."""
+    """Advance every pull by a quarter of a second; each starts again when done, so that the work never changes."""
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     for n in range(PULLS):
         percent = (n * 7 + tick * 0.5) % 100
@@ -81,7 +81,7 @@ async def events(request: web.Request) -> web.StreamResponse:
     while True:
         await response.write(b"".join(pulls(tick)))
         request.app["told"][0] += PULLS
-        # What a slow moment missed is not made up for: that would be another load.
+        # Time lost in a slow moment is not made up for: that would be another load.
         tick, due = tick + 1, max(due + TICK, time.monotonic())
         await asyncio.sleep(max(0.0, due - time.monotonic()))
 
@@ -109,7 +109,7 @@ async def _file(request: web.Request) -> web.StreamResponse:
 
 
 async def heap(devtools: CDPSession) -> float:
-    """Megabytes of live JavaScript."""
+    """Return megabytes of live JavaScript."""
     await devtools.send("HeapProfiler.collectGarbage")
     usage = await devtools.send("Runtime.getHeapUsage")
     return usage["usedSize"] / 1e6
@@ -143,7 +143,7 @@ async def measure(seconds: float) -> dict[str, Any]:
             )
             frames += seen["frames"]
             tasks += seen["long"]
-            # The collection itself is a long pause of ours, not of the page: what follows it is not counted.
+            # The collection itself causes a long pause that is not the page's: only what follows it is counted.
             heaps.append(await heap(devtools))
             await asyncio.sleep(0.5)
             await page.evaluate("() => { __bench.frames = []; __bench.long = [] }")
@@ -173,8 +173,10 @@ async def measure(seconds: float) -> dict[str, Any]:
 
 
 async def longest_task_cpu(browser: Browser, page: Page) -> float:
-    """Milliseconds of processor that the longest of ten seconds' tasks took: on a shared machine a task's length says
-    how long it had to wait for the processor too."""
+    """Return the processor time, in milliseconds, of the longest task of ten seconds.
+
+    On a shared machine, the length of a task includes the time it waited for the processor.
+    """
     await browser.start_tracing(page=page, categories=["toplevel"])
     await asyncio.sleep(TRACE_SECONDS)
     events = json.loads(await browser.stop_tracing())["traceEvents"]
@@ -185,7 +187,7 @@ async def longest_task_cpu(browser: Browser, page: Page) -> float:
 
 
 async def busy(devtools: CDPSession) -> float:
-    """Seconds the main thread has worked since the page began."""
+    """Return the seconds of main-thread work since the page was opened."""
     metrics = await devtools.send("Performance.getMetrics")
     return next(metric["value"] for metric in metrics["metrics"] if metric["name"] == "TaskDuration")
 

@@ -1,1 +1,1 @@
-"""What breaks, done to real processes: `python -m pulltrace server` and `agent`, and what they talk to."""
+"""Faults, injected into real processes: `python -m pulltrace server` and `agent`, and the programs they talk to."""

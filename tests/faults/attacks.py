@@ -1,6 +1,6 @@
 """``python -m tests.faults.attacks NAME PORT SECONDS``: one attack on a server, from a process of its own.
 
-Each attack prints one JSON line in the end: how many responses it received, by status; ``closed`` counts connections
+Each attack prints one JSON line at the end: how many responses it received, by status; ``closed`` counts connections
 that the server closed without a response.
 """
 
@@ -20,7 +20,7 @@ MIB = 1 << 20
 
 
 class Attack:
-    """What every attack needs. It ends with its time."""
+    """The parts that all attacks share. An attack ends when its time is over."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -47,7 +47,7 @@ class Attack:
             await self.end(reader, writer)
 
     async def end(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Note the response, and close."""
+        """Count the response and close."""
         try:
             line = await asyncio.wait_for(reader.readline(), 15)
             self.seen[line[9:12].decode() or "closed"] += 1
@@ -56,13 +56,13 @@ class Attack:
         writer.transport.abort()
 
     async def once(self, data: bytes) -> None:
-        """Send this, and wait for the response."""
+        """Send the data and wait for the response."""
         reader, writer = await self.connect()
         writer.write(data)
         await self.end(reader, writer)
 
     async def many(self, count: int, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Do this on so many connections at once."""
+        """Do this on several connections at once."""
         await asyncio.gather(*(work() for _ in range(count)), return_exceptions=True)
 
 
@@ -209,7 +209,7 @@ def stop(attack: Attack) -> None:
 
 
 async def main() -> None:
-    """Run one attack for a time."""
+    """Run one attack for some seconds."""
     os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # the server may have been given a higher one
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

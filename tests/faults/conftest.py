@@ -26,7 +26,7 @@ async def make_lab():
 
 @pytest.fixture
 async def lab(make_lab):
-    """A node with an agent and a server."""
+    """Return a node with an agent and a server."""
     return await make_lab()
 
 

@@ -1,7 +1,7 @@
 """Two hosts whose packets arrive late: a TUN device on each, and between them a queue in this process.
 
-The kernels of test machines may lack netem. A packet that one host sends through its device is read here, waits,
-and is written to the other's; closing the devices takes them and their routes away.
+The kernels of test machines may lack netem. A packet that one host sends through its device is read here, waits, and is
+written to the other's. Closing the devices also removes their routes.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ _LARGEST = 65536
 
 
 class Delay:
-    """Carries IP packets between the device ``name`` of two namespaces, each ``seconds`` after it was sent."""
+    """Carries IP packets between the device ``name`` of two namespaces and delays each by ``seconds``."""
 
     def __init__(self, namespaces: tuple[str, str], name: str, seconds: float) -> None:
         self._seconds = seconds
@@ -38,7 +38,7 @@ class Delay:
                 os.write(end, packet)
 
     def close(self) -> None:
-        """What is on its way is lost."""
+        """Stop; packets that are still waiting are lost."""
         for end in self._ends:
             self._loop.remove_reader(end)
             os.close(end)
@@ -46,7 +46,7 @@ class Delay:
 
 
 def _open(namespace: str, name: str) -> int:
-    """A device of this name in the namespace that the file was opened in."""
+    """Open a device of this name in the namespace of the file."""
     with entered(namespace):
         end = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
         fcntl.ioctl(end, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI))

@@ -1,4 +1,6 @@
-"""A node whose truth is known: a simulated containerd, a real agent process, a wire that can break, a real server."""
+"""A node whose true state is known: a simulated containerd, a real agent process, a connection that can break, a real
+server.
+"""
 
 import asyncio
 import json
@@ -34,7 +36,7 @@ SERVER_ENVIRONMENT = AGENT_ENVIRONMENT | {"MALLOC_MMAP_THRESHOLD_": "131072", "M
 
 
 class Process(Program):
-    """A pulltrace process that can be given more environment, or be run through another command."""
+    """A pulltrace process that can have additional environment variables, or run through another command."""
 
     def __init__(
         self, command: str, *, before: tuple[str, ...] = (), environment: dict[str, str] | None = None, **variables: str
@@ -45,23 +47,23 @@ class Process(Program):
 
     @property
     def rss(self) -> float:
-        """Resident memory, MiB."""
+        """Return the resident memory in MiB."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
     def signal(self, how: int) -> None:
-        """Without waiting."""
+        """Send SIGTERM without waiting."""
         self.process.send_signal(how)
 
     async def kill(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL."""
         await self.stop(signal.SIGKILL)
 
 
 class Lab:
-    """One node. Bytes flow at ``speed`` on each connection; containerd's clock is ``ahead`` so many seconds.
+    """One node. Each connection downloads at ``speed``; containerd's clock is ``ahead`` by some seconds.
 
-    With a ``network`` the halves stand on two hosts, otherwise on loopback.
+    With a ``network``, agent and server are on two hosts, otherwise on loopback.
     """
 
     def __init__(
@@ -89,7 +91,7 @@ class Lab:
         server: dict[str, Any] | None = None,
         agent: dict[str, Any] | None = None,
     ) -> Self:
-        """Everything, in the order of a cluster that boots."""
+        """Start everything in the order of a booting cluster."""
         network = self._network
         enter = self.stack.enter_async_context
         settings = {
@@ -118,7 +120,7 @@ class Lab:
         return self
 
     async def close(self) -> None:
-        """End everything, what is frozen included."""
+        """End everything, including frozen processes."""
         for process in (self.server, self.agent):
             if process.process.returncode is None:
                 process.signal(signal.SIGCONT)
@@ -134,37 +136,37 @@ class Lab:
             self.node.advance(now - then)
             then = now
 
-    # What happens on the node.
+    # Events on the node.
 
     def pull(self, name: str, *sizes: float) -> Pull:
-        """Begin to pull an image of layers of so many MiB."""
+        """Start to pull an image with layers of these sizes in MiB."""
         layers = [make_layer(f"{name}-{number}", int(size * MIB)) for number, size in enumerate(sizes)]
         reference = self.registries.push(f"{HOST}/{name}:1", make_image(name, *layers))
         return self.again(reference)
 
     def again(self, reference: str) -> Pull:
-        """The kubelet tries once more."""
+        """Retry as the kubelet does."""
         started = self.node.pull(reference)
         self.pulls.append((reference, started))
         return started
 
     def hold(self, pull: Pull) -> None:
-        """The registry sends nothing more of the last layer from its last MiB on."""
+        """Stop the registry before the last MiB of the last layer."""
         blob = pull.image.layers[-1].blob
         self.registries.holds[blob.digest] = blob.size - MIB
 
     def release(self, pull: Pull) -> None:
-        """It goes on."""
+        """Let the registry continue."""
         del self.registries.holds[pull.image.layers[-1].blob.digest]
 
     async def pulled(self, name: str, *sizes: float) -> Pull:
-        """Pull an image, and wait until the server tells that it is there."""
+        """Pull an image and wait until the server reports it as completed."""
         pull = self.pull(name, *sizes)
         await self.until(lambda: self.row(pull, "completed"))
         return pull
 
     async def running(self, name: str, *sizes: float) -> Pull:
-        """Begin a pull, and wait until the server tells of bytes."""
+        """Start a pull and wait until the server reports bytes."""
         pull = self.pull(name, *sizes)
 
         async def flows() -> bool:
@@ -175,24 +177,24 @@ class Lab:
         return pull
 
     async def over(self, *pulls: Pull) -> bool:
-        """Whether all of them have ended on the node."""
+        """Return whether all of them have ended on the node."""
         return all(pull.state for pull in pulls)
 
-    # What the server tells of it.
+    # The state that the server publishes.
 
     async def row_of(self, pull: Pull) -> dict[str, Any] | None:
-        """The pull's row; never two."""
+        """Return the pull's row; there must never be two."""
         rows = [row for row in await self.api.pulls() if _image(row["imageRef"]) == pull.reference.name]
         assert len(rows) <= 1, rows
         return rows[0] if rows else None
 
     async def row(self, pull: Pull, status: str) -> bool:
-        """Whether the server tells this of it."""
+        """Return whether the server publishes these values for it."""
         row = await self.row_of(pull)
         return bool(row) and row["status"] == status
 
     async def said(self, words: str) -> bool:
-        """Whether the server has logged this."""
+        """Return whether the server has logged this text."""
         return words in self.server.output
 
     async def _reporting(self, since: float) -> bool:
@@ -200,7 +202,7 @@ class Lab:
         return any(node["state"] == "reporting" and seconds(node["lastSeen"]) > since for node in nodes)
 
     async def wrong(self, since: float) -> str:
-        """What the server tells wrongly of what the node knows; empty when nothing is."""
+        """Return the differences between the server's state and the node's; empty if there are none."""
         if not await self._reporting(since):
             return "the node does not report"
         rows = {_image(row["imageRef"]): row for row in await self.api.pulls()}
@@ -220,21 +222,21 @@ class Lab:
         return ""
 
     async def metrics(self) -> dict[str, float]:
-        """Every sample, by its name with labels."""
+        """Return every sample by its name with labels."""
         async with self.api._session.get(f"http://127.0.0.1:{self.metrics_port}/metrics") as answer:
             lines = [line for line in (await answer.text()).splitlines() if not line.startswith("#")]
         return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
     async def measured(self, name: str, value: float) -> bool:
-        """Whether the metric has come to this."""
+        """Return whether the metric has reached this value."""
         return (await self.metrics()).get(name) == value
 
     async def ends(self) -> float:
-        """Ends that the server has counted."""
+        """Return the ended pulls that the server has counted."""
         return sum(value for name, value in (await self.metrics()).items() if name.startswith("pulltrace_pulls_total{"))
 
     async def until(self, true: Callable[[], Any], within: float = 15) -> None:
-        """Ask until it is so. That the server does not answer meanwhile is no matter."""
+        """Repeat until the condition holds. It does not matter if the server does not respond in the meantime."""
         async with asyncio.timeout(within):
             while True:
                 with suppress(aiohttp.ClientError, TimeoutError, json.JSONDecodeError):
@@ -243,7 +245,7 @@ class Lab:
                 await asyncio.sleep(TICK)
 
     async def right(self, within: float = 15) -> None:
-        """Wait until all that the server tells is what the node knows."""
+        """Wait until the server publishes exactly the node's state."""
         since, why = time.time(), "no answer"
 
         async def well() -> bool:
@@ -258,7 +260,7 @@ class Lab:
             raise AssertionError(f"after {within:g} s: {why}\n{tail}") from None
 
     async def finished(self) -> None:
-        """Wait until every pull of the node is over, and told so."""
+        """Wait until every pull of the node has ended and the server publishes the ends."""
 
         async def over() -> bool:
             return all(pull.state for _, pull in self.pulls)
@@ -267,13 +269,13 @@ class Lab:
         await self.right()
 
     async def lost(self) -> int:
-        """Pulls that completed, and of which nothing is told."""
+        """Return completed pulls that the server does not list."""
         rows = {row["imageRef"] for row in await self.api.pulls()}
         return len({reference for reference, pull in self.pulls if pull.state is PullPhase.COMPLETED} - rows)
 
 
 def _image(reference: str) -> str:
-    """Each image has one tag here, which nobody knows before its pull has ended."""
+    """Each image has exactly one tag here, which is unknown before its pull has ended."""
     return parse(reference).name if reference != UNKNOWN_IMAGE else reference
 
 
@@ -285,7 +287,7 @@ FINDINGS = os.environ.get("FAULTS_JSON", "")
 
 
 class Fault:
-    """One fault's record: ``async with fault(...) as seen: … seen.over()``; leaving waits until all is right again."""
+    """Record one fault: ``async with fault(...) as seen: … seen.over()``; leaving the block waits for recovery."""
 
     WITHIN = 10.0
     GROWTH = 12.0
@@ -300,7 +302,7 @@ class Fault:
         return self
 
     def over(self) -> None:
-        """The fault has ended; now it counts."""
+        """Start the recovery time: the fault has ended."""
         self._over = time.monotonic()
 
     async def __aexit__(self, kind: type | None, *_: object) -> None:
@@ -328,7 +330,7 @@ class Fault:
         assert not lost, found
 
     def _is_back(self, now: dict[str, float]) -> bool:
-        """Freed memory goes back to the machine twice a minute."""
+        """Wait for freed memory, which is returned to the machine twice a minute."""
         return all(now[name] <= size + self.GROWTH for name, size in self.before.items())
 
     def _memory(self) -> dict[str, float]:

@@ -1,7 +1,7 @@
-"""Two hosts on one cable, made of the kernel's own parts: network namespaces, a veth pair, iptables, a token bucket.
+"""Two hosts on one cable, made of kernel features: network namespaces, a veth pair, iptables, a token bucket.
 
-The server stands in one namespace, the agent in the other; the machine's own network is not touched. ``mend`` undoes
-whatever was done. Delay comes from ``delay.py``, for kernels without netem.
+The server runs in one namespace, the agent in the other; the machine's own network is not touched. ``mend`` undoes
+every fault. Delay is implemented in ``delay.py``, for kernels without netem.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _numbers = itertools.count()
 
 
 def lacking() -> str:
-    """Why networks cannot be made here; empty when they can."""
+    """Return the reason why networks cannot be created here; empty if they can."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     tools = {"ip": "iproute2", "tc": "iproute2", "iptables-legacy": "iptables"}
@@ -31,7 +31,7 @@ def lacking() -> str:
 
 
 class Network:
-    """An async context manager. ``server`` and ``agent`` are the namespaces' names."""
+    """An async context manager. ``server`` and ``agent`` are the names of the namespaces."""
 
     def __init__(self) -> None:
         number = next(_numbers)
@@ -57,11 +57,11 @@ class Network:
             await _run("ip", "netns", "del", name)
 
     def inside(self, name: str) -> tuple[str, ...]:
-        """What runs a command there; it keeps the pid."""
+        """Return the prefix that runs a command in a namespace; the pid stays the same."""
         return (shutil.which("ip", path=_PATH) or "ip", "netns", "exec", name)
 
     async def mend(self) -> None:
-        """All is well again."""
+        """Undo every fault."""
         self._hurry()
         await self._rule("-F")
         for name, link in self._links.items():
@@ -69,26 +69,26 @@ class Network:
         await _run("ip", "-n", self.agent, "link", "set", "pta", "up")
 
     async def cut(self) -> None:
-        """Packets vanish in both directions, and nobody is told."""
+        """Drop all packets in both directions, without an error to either side."""
         await self._rule("-A", "INPUT", "-i", "pta", "-j", "DROP")
         await self._rule("-A", "OUTPUT", "-o", "pta", "-j", "DROP")
 
     async def unplug(self) -> None:
-        """The agent's end of the cable is out: there is no way to the server."""
+        """Unplug the agent's end of the cable: it has no route to the server."""
         await _run("ip", "-n", self.agent, "link", "set", "pta", "down")
 
     async def one_way(self) -> None:
-        """What the agent sends arrives; nothing comes back, not even an acknowledgement."""
+        """Let the agent's packets arrive, but nothing back, not even an acknowledgement."""
         await self._rule("-A", "INPUT", "-i", "pta", "-j", "DROP")
 
     async def slow(self, rate: str) -> None:
-        """Both directions share nothing and carry so much each, like 16kbit."""
+        """Limit each direction to a rate such as 16kbit, independently."""
         for name, link in self._links.items():
             bucket = ("tbf", "rate", rate, "burst", "1600", "latency", "5s")
             await _run("tc", "-n", name, "qdisc", "replace", "dev", link, "root", *bucket)
 
     async def delay(self, seconds: float) -> None:
-        """Each packet arrives so much after it was sent, in either direction, also of connections that there are."""
+        """Delay each packet in either direction, including those of existing connections."""
         self._delay = Delay((self.server, self.agent), "ptd", seconds)
         for number, name in enumerate((self.server, self.agent), start=1):
             await _run("ip", "-n", name, "link", "set", "ptd", "up")
@@ -101,17 +101,17 @@ class Network:
             self._delay = None
 
     async def lose(self, part: float) -> None:
-        """So many of the packets that arrive are lost."""
+        """Drop this fraction of the packets that arrive."""
         statistic = ("-m", "statistic", "--mode", "random", "--probability", f"{part}")
         await self._rule("-A", "INPUT", "-i", "pta", *statistic, "-j", "DROP")
 
     async def refuse(self) -> None:
-        """Connections that there are go on; new ones are refused."""
+        """Refuse new connections; existing ones continue."""
         tcp = ("-p", "tcp", "--syn", "-j", "REJECT", "--reject-with", "tcp-reset")
         await self._rule("-A", "OUTPUT", "-o", "pta", *tcp)
 
     async def reset(self) -> None:
-        """Whatever the agent says is answered with a reset."""
+        """Answer every packet of the agent with a reset."""
         await self._rule("-A", "OUTPUT", "-o", "pta", "-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset")
 
     async def _rule(self, *words: str) -> None:
@@ -119,7 +119,7 @@ class Network:
 
 
 class ApiInside(Api):
-    """A client in a network namespace: a socket belongs to the namespace in which it was made."""
+    """A client in a network namespace: a socket belongs to the namespace in which it was created."""
 
     def __init__(self, port: int, namespace: str) -> None:
         super().__init__(port)

@@ -13,7 +13,7 @@ ATTACKS_BEGIN, ATTACKS_END = "<!-- attacks -->\n", "<!-- /attacks -->\n"
 
 
 def table(found: list[dict]) -> str:
-    """The page's table, worst recovery first."""
+    """Return the table of faults, slowest recovery first."""
     lines = [
         "| Fault | Expected | Right again | Lost | Agent, MiB | Server, MiB |",
         "|---|---|---:|---:|---:|---:|",

@@ -1,4 +1,4 @@
-"""The agent dies, freezes, is there twice."""
+"""The agent dies, freezes, or runs twice."""
 
 import asyncio
 import signal
@@ -17,7 +17,7 @@ async def test_an_agent_killed_mid_pull_continues_the_same_row(lab, fault):
     assert (await lab.row_of(running))["id"] == before["id"]
 
 
-async def test_an_agent_restarted_politely_loses_nothing(lab, fault):
+async def test_an_agent_restarted_with_sigterm_loses_nothing(lab, fault):
     await lab.pulled("done", 1)
     await lab.running("app", 12)
     async with fault("agent restarted (SIGTERM) mid-pull", "the same row goes on") as seen:
@@ -26,7 +26,7 @@ async def test_an_agent_restarted_politely_loses_nothing(lab, fault):
         seen.over()
 
 
-async def test_a_frozen_agent_is_late_and_then_tells_what_it_missed(lab, fault):
+async def test_a_frozen_agent_reports_late_and_catches_up(lab, fault):
     running = await lab.running("app", 8)
     lab.hold(running)
 

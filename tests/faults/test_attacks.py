@@ -32,7 +32,7 @@ PULL = '{"id":"%s","status":"%s","imageRef":"r.test/%s:1","startedAt":"%s","laye
 
 
 class Bystander:
-    """An agent, a client of the stream and a probe of ``/healthz``, and what each of them had to wait for."""
+    """An agent, a client of the stream and a probe of ``/healthz``, and how long each of them had to wait."""
 
     def __init__(self, server: Process, port: int, metrics_port: int) -> None:
         self.server, self.port, self.metrics_port = server, port, metrics_port
@@ -43,7 +43,7 @@ class Bystander:
         self._sent: dict[int, float] = {}
 
     async def __aenter__(self):
-        # An address of its own, as every node and every browser has.
+        # A separate address, as every node and every browser has.
         connector = aiohttp.TCPConnector(local_addr=("127.0.0.9", 0), limit=0)
         self.session = aiohttp.ClientSession(connector=connector)
         self._tasks = [asyncio.create_task(work()) for work in (self._read, self._report, self._probe, self._watch)]
@@ -56,7 +56,7 @@ class Bystander:
         await self.session.close()
 
     def p99(self, what: str) -> float:
-        """In seconds."""
+        """Return the 99th percentiles in seconds."""
         waits = sorted(self.waits[what])
         return waits[min(len(waits) * 99 // 100, len(waits) - 1)]
 
@@ -96,7 +96,7 @@ class Bystander:
             await asyncio.sleep(0.05)
 
     def check(self) -> None:
-        """Fail if anything of it has failed."""
+        """Fail if any part of it has failed."""
         for task in self._tasks:
             if task.done():
                 task.result()
@@ -113,7 +113,7 @@ async def served():
 
 
 async def attack(served, name: str, what: str, bound: str, *, metrics: bool = False) -> Counter[str]:
-    """Run one attack beside a bystander; record and check the effect."""
+    """Run one attack next to a bystander; record and check the effect."""
     server, port, metrics_port = served
     before = server.rss
     async with Bystander(server, port, metrics_port) as bystander:
@@ -278,7 +278,7 @@ def mutated(rng: random.Random) -> bytes:
 
 
 async def test_fuzzing_a_connection_finds_no_error(served):
-    """``FUZZ_REQUESTS`` mutated requests: no 500, no traceback, and the server goes on."""
+    """Send ``FUZZ_REQUESTS`` mutated requests: no 500, no traceback, and the server continues."""
     server, port, _ = served
     rng, seen = random.Random(int(os.environ.get("FUZZ_SEED", "7"))), Counter()
 

@@ -1,4 +1,4 @@
-"""Clients that do not read, that read a kilobyte a second, and that read through a proxy which buffers."""
+"""Clients that do not read, that read a kilobyte a second, and that read through a buffering proxy."""
 
 import asyncio
 import json
@@ -30,14 +30,14 @@ http {{
 
 
 def socket_at(address):
-    """A socket with an address of its own on loopback."""
+    """Return a socket with its own loopback address."""
     bound = socket.socket()
     bound.bind((address, 0))
     return bound
 
 
 class Subscription:
-    """A raw reader of the stream; ``events`` are those that it was sent, each with when it came."""
+    """A raw client of the stream; ``events`` are those it received, each with its time of arrival."""
 
     def __init__(self, port, sock=None, address="127.0.0.1", query="?layers=false"):
         self._port, self._socket, self._address, self._query = port, sock or socket.socket(), address, query
@@ -62,28 +62,28 @@ class Subscription:
                 self.events.append((time.monotonic(), json.loads(line[6:])))
 
     async def told(self, pull, status):
-        """Whether it has been told so of the pull."""
+        """Return whether it has received these values for the pull."""
         return any(
             event["pull"].get("imageRef") == str(pull.reference) and event["pull"]["status"] == status
             for _, event in self.events
         )
 
 
-async def test_half_of_255_clients_never_read(lab, fault):
-    """Each is sent every layer of eight wide images, far more than its socket holds."""
+async def test_128_of_255_clients_never_read(lab, fault):
+    """Send each client every layer of eight wide images, far more than its socket holds."""
 
     async def wide_images(name):
         pulls = [lab.pull(f"{name}-{number}", *[1 / 16] * 100, 30) for number in range(8)]
         await lab.until(lambda: lab.over(*pulls), 60)
 
-    await wide_images("before")  # what this many layers take is no matter here
+    await wide_images("before")  # the time that this many layers take does not matter here
     what = "255 clients, 128 of which never read"
     async with fault(what, "the others are served at once; those that do not read are dropped") as seen:
         with ExitStack() as deaf:
             for _ in range(128):
                 one = deaf.enter_context(socket.socket())
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-                one.bind(("127.0.0.2", 0))  # one address may take half of all streams
+                one.bind(("127.0.0.2", 0))  # one address may use half of all streams
                 one.connect(("127.0.0.1", lab.port))
                 one.sendall(b"GET /api/v1/events HTTP/1.1\r\nHost: deaf\r\n\r\n")
             async with AsyncExitStack() as stack:
@@ -105,7 +105,7 @@ async def test_half_of_255_clients_never_read(lab, fault):
 @pytest.mark.skipif(bool(lacking()), reason=lacking() or "never")
 @pytest.mark.timeout(200)
 async def test_a_client_on_a_link_of_1_kb_per_second_receives_every_end(make_lab):
-    """It is told fewer, newer states: what waits for it in the kernel is bounded."""
+    """It receives fewer, newer states: the data that waits for it in the kernel is bounded."""
     async with Network() as network:
         lab = await make_lab(network=network, agent={"before": network.inside(network.server)})
         await network.slow("8kbit")

@@ -1,4 +1,4 @@
-"""containerd dies, is silent, talks nonsense, has far too much to say."""
+"""containerd dies, hangs, sends garbage, or returns huge lists."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from pulltrace.wire import MAX_LAYERS
 from tests.faults.lab import MIB
 
 
-async def test_containerd_killed_mid_pull_fails_it_and_the_next_try_goes_on(lab, fault):
+async def test_containerd_killed_mid_pull_fails_the_pull_and_the_retry_continues(lab, fault):
     await lab.pulled("done", 1)
     running = await lab.running("app", 12)
     async with fault(
@@ -26,7 +26,7 @@ async def test_containerd_killed_mid_pull_fails_it_and_the_next_try_goes_on(lab,
     assert row["percent"] == 100
 
 
-async def test_a_connection_that_breaks_is_not_the_end_of_what_goes_on(lab, fault):
+async def test_a_broken_connection_to_containerd_does_not_end_pulls(lab, fault):
     await lab.pulled("done", 1)
     async with fault("containerd's socket gone and a new one, nothing pulling", "all stays as it was") as seen:
         await lab.containerd.close()
@@ -35,7 +35,7 @@ async def test_a_connection_that_breaks_is_not_the_end_of_what_goes_on(lab, faul
         seen.over()
 
 
-async def test_a_containerd_that_hangs_is_waited_for(lab, fault):
+async def test_a_pull_continues_after_containerd_hung(lab, fault):
     await lab.pulled("done", 1)
     await lab.running("app", 6)
     async with fault("containerd hangs without an answer", "the pull waits, then goes on") as seen:
@@ -45,7 +45,7 @@ async def test_a_containerd_that_hangs_is_waited_for(lab, fault):
         seen.over()
 
 
-async def test_nonsense_of_containerd_changes_nothing(lab, fault):
+async def test_garbage_from_containerd_changes_nothing(lab, fault):
     await lab.pulled("done", 1)
     await lab.running("app", 6)
     async with fault("containerd answers garbage", "the pull waits, then goes on") as seen:
@@ -55,7 +55,7 @@ async def test_nonsense_of_containerd_changes_nothing(lab, fault):
         seen.over()
 
 
-async def test_huge_lists_of_leftovers_do_not_hide_a_pull(lab, fault):
+async def test_huge_lists_of_stale_leases_do_not_hide_a_pull(lab, fault):
     await lab.pulled("done", 1)
     async with fault(
         "containerd lists 20,000 leases and 20,000 ingests", "its one pull is told, memory bounded"
@@ -72,7 +72,7 @@ async def test_huge_lists_of_leftovers_do_not_hide_a_pull(lab, fault):
         seen.over()
 
 
-async def test_more_layers_at_once_than_a_report_can_hold_are_told_in_turns(lab, fault):
+async def test_more_layers_than_a_report_can_hold_are_reported_in_turns(lab, fault):
     await lab.pulled("done", 1)
     async with fault(
         "a node pulls seven images of 512 layers at once", "told in turns: all seven, each end once"

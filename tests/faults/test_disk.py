@@ -1,4 +1,4 @@
-"""A node's disk is full: a real containerd on a file system of a few megabytes, and its kubelet's word on it."""
+"""A node's disk is full: a real containerd on a file system of a few megabytes, and the kubelet's message about it."""
 
 import asyncio
 import subprocess
@@ -33,7 +33,7 @@ class SmallDisk(Containerd):
         return await super().__aenter__()
 
     def grow(self, size):
-        """Somebody makes room, where containerd sees it: in its own mount namespace."""
+        """Free space inside containerd's own mount namespace."""
         _run("nsenter", "--mount", f"--target={self.pid}", "mount", "-o", f"remount,size={size}m", self._root)
 
     async def __aexit__(self, *exc):
@@ -43,24 +43,24 @@ class SmallDisk(Containerd):
 
 
 class Lab:
-    """What a ``Fault`` asks of a lab, for a real node."""
+    """The parts of a lab that a ``Fault`` needs, for a real node."""
 
     def __init__(self, api, server, agent, images):
         self.api, self.server, self.agent, self._images = api, server, agent, images
 
     async def right(self, seconds):
-        """Every image is there, and told so."""
+        """Wait until every image is there and the server reports it."""
         await self.api.until(lambda pulls: all(_is(pulls, image, "completed") for image in self._images), seconds)
 
     async def finished(self):
-        """Nothing is left to wait for."""
+        """Do nothing: there is nothing left to wait for."""
 
     async def lost(self):
-        """Images of which nothing is told."""
+        """Return the images that the server does not list."""
         return len(set(self._images) - {row["imageRef"] for row in await self.api.pulls()})
 
 
-async def test_a_full_disk_is_named_and_the_next_try_is_the_same_row(registry, cluster):
+async def test_a_full_disk_is_named_and_the_retry_is_the_same_row(registry, cluster):
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         node = await enter(SmallDisk(require_containerd("2.4"), 40))
@@ -77,7 +77,8 @@ async def test_a_full_disk_is_named_and_the_next_try_is_the_same_row(registry, c
         registry.limit(MIB)
         kubelet = Kubelet(node, Writer(cluster))
         small = registry.push("shop/small:1", make_image(make_layer(MIB)))
-        large = registry.push("shop/large:1", make_image(*(make_layer(8 * MIB) for _ in range(6))))  # more than fits
+        # more than the disk can hold
+        large = registry.push("shop/large:1", make_image(*(make_layer(8 * MIB) for _ in range(6))))
         assert await kubelet.pull(await kubelet.authenticate("small", small)) is None
         await api.until(lambda pulls: _is(pulls, small, "completed"))
         lab = Lab(api, server, agent, [small, large])
@@ -90,7 +91,7 @@ async def test_a_full_disk_is_named_and_the_next_try_is_the_same_row(registry, c
             assert failed["percent"] < 100
             assert _is(pulls, small, "completed")
             node.grow(400)
-            await asyncio.sleep(FIRST_BACK_OFF)  # as its kubelet would: events are told in whole seconds
+            await asyncio.sleep(FIRST_BACK_OFF)  # as its kubelet would: events have a resolution of whole seconds
             assert await kubelet.pull(arrival) is None
             seen.over()
         (done,) = [pull for pull in await api.pulls() if pull["imageRef"] == large]

@@ -1,4 +1,4 @@
-"""A real API server goes, hangs, crawls, forbids, does not know the token. What kubelets said is heard after it."""
+"""A real API server is down, hangs, is slow, forbids, or rejects the token. Afterwards, the missed events arrive."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ class Cluster(Lab):
         self._pods = {}
 
     async def asked(self, pull, name):
-        """The pod for which the kubelet pulls, as it tells of it."""
+        """The pod for which the kubelet pulls, with its events."""
         arrival = PodEvents(pod(name, "worker-1", {"app": str(pull.reference)}, at=time.time()))
         await self.writer.create(arrival)
         await self.writer.event(arrival.pulling("app", time.time()))
@@ -38,7 +38,7 @@ class Cluster(Lab):
         return arrival
 
     async def wrong(self, since):
-        """Besides, each pull's row names the pod."""
+        """Also wait until each pull's row names the pod."""
         for row in await self.api.pulls():
             wanted = self._pods.get(row["imageRef"].rpartition(":")[0])
             if wanted and wanted not in [pod["podName"] for pod in row.get("pods", [])]:
@@ -48,7 +48,7 @@ class Cluster(Lab):
 
 @asynccontextmanager
 async def followed(cluster, folder, **server):
-    """A lab, all of whose parts are up."""
+    """A lab with all its parts running."""
     lab = Cluster(folder)
     lab.writer = Writer(cluster)
     try:
@@ -61,7 +61,7 @@ async def followed(cluster, folder, **server):
         await lab.close()
 
 
-async def test_pods_made_while_the_api_server_was_gone_are_known_when_it_is_back(cluster, tmp_path):
+async def test_pods_created_while_the_api_server_was_down_are_known_afterwards(cluster, tmp_path):
     async with followed(cluster, tmp_path, environment={"KUBECONFIG": str(cluster.kubeconfig)}) as lab:
         async with Fault(lab, "API server gone for 12 s", "pulls go on; pods known when it is back") as seen:
             await cluster.kill()
@@ -73,7 +73,7 @@ async def test_pods_made_while_the_api_server_was_gone_are_known_when_it_is_back
             await lab.asked(late, "late")
 
 
-async def test_an_api_server_that_hangs_is_waited_for(cluster, tmp_path):
+async def test_pods_are_known_again_after_the_api_server_hung(cluster, tmp_path):
     async with followed(cluster, tmp_path, environment={"KUBECONFIG": str(cluster.kubeconfig)}) as lab:
         async with Fault(lab, "API server frozen (SIGSTOP)", "pulls go on; then pods again") as seen:
             os.kill(cluster._apiserver.pid, signal.SIGSTOP)
@@ -85,7 +85,7 @@ async def test_an_api_server_that_hangs_is_waited_for(cluster, tmp_path):
             await lab.asked(late, "late")
 
 
-async def test_a_slow_api_server_is_heard_late(cluster, tmp_path):
+async def test_events_of_a_slow_api_server_arrive_late(cluster, tmp_path):
     async with Wire(cluster.port) as wire:
         config = tmp_path / "slow"
         config.write_text(cluster.kubeconfig.read_text().replace(f":{cluster.port}", f":{wire.port}"))
@@ -100,7 +100,7 @@ async def test_a_slow_api_server_is_heard_late(cluster, tmp_path):
                 seen.over()
 
 
-async def test_rights_taken_and_given_back_are_noticed(cluster, chart_roles, tmp_path):  # noqa: F811
+async def test_removed_and_restored_permissions_are_noticed(cluster, chart_roles, tmp_path):  # noqa: F811
     config = await chart_roles()
     async with Wire(cluster.port) as wire:
         config.write_text(config.read_text().replace(f":{cluster.port}", f":{wire.port}"))
@@ -109,7 +109,7 @@ async def test_rights_taken_and_given_back_are_noticed(cluster, chart_roles, tmp
             (binding,) = [item for item in bindings if item["roleRef"]["name"].endswith("pod-reader")]
             async with Fault(lab, "API server forbids", "says so; pods again when it may") as seen:
                 await cluster.request("DELETE", f"{ROLES}/clusterrolebindings/{binding['metadata']['name']}")
-                wire.reset()  # a watch that is up is not asked again
+                wire.reset()  # a running watch is not authorized again
                 await asyncio.sleep(1)
                 wire.mend()
                 await lab.until(lambda: lab.said("kube.watch.forbidden"))
@@ -120,7 +120,7 @@ async def test_rights_taken_and_given_back_are_noticed(cluster, chart_roles, tmp
                 seen.over()
 
 
-async def test_a_token_that_is_no_longer_known_is_replaced_by_the_one_mounted_since(
+async def test_a_rejected_token_is_replaced_by_the_newly_mounted_one(
     cluster,
     chart_roles,  # noqa: F811
     tmp_path,

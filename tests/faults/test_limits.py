@@ -19,7 +19,7 @@ async def test_the_257th_client_of_the_stream_receives_503(lab, fault):
         async with AsyncExitStack() as stack:
             first = await stack.enter_async_context(Subscription(lab.port))
             readers = []
-            for number in range(13):  # each address may hold 32
+            for number in range(13):  # each address may have 32
                 connector = aiohttp.TCPConnector(limit=0, local_addr=(f"127.0.0.{2 + number}", 0))
                 session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
                 readers += [await session.get(url) for _ in range(23)]
@@ -57,8 +57,8 @@ async def test_the_10001st_node_is_refused_and_the_others_continue(lab, fault):
             seen.over()
 
 
-async def test_bodies_too_large_are_not_kept(lab, fault):
-    """Plain, without a length, and small ones that grow: thirty-two at a time, two gigabytes all in all."""
+async def test_oversized_bodies_are_not_kept(lab, fault):
+    """Plain, without a length, and small ones that decompress to 64 MiB: thirty-two at a time, two gigabytes in all."""
     url, bomb = f"{lab.api.url}/api/v1/report", gzip.compress(bytes(64 * MIB), 9)
     statuses = []
 
@@ -77,7 +77,7 @@ async def test_bodies_too_large_are_not_kept(lab, fault):
                     async with session.post(url, data=data or chunks(), headers=headers) as answer:
                         statuses.append(answer.status)
                 except aiohttp.ClientError:
-                    statuses.append(0)  # it hung up while we were talking
+                    statuses.append(0)  # the server closed the connection while we were sending
 
             await asyncio.gather(*(post(number) for number in range(2000)))
         assert set(statuses) <= {413, 0}

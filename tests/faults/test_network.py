@@ -1,4 +1,4 @@
-"""The way from the agent to the server breaks in each way it can: a real network, of the kernel's own parts."""
+"""Each way in which the connection from the agent to the server can break: a real network of kernel features."""
 
 import asyncio
 import time
@@ -24,13 +24,13 @@ FAULTS = {
 
 @pytest.fixture
 async def network():
-    """Two hosts on one cable."""
+    """Return two hosts on one cable."""
     async with Network() as made:
         yield made
 
 
 @pytest.mark.parametrize("how", FAULTS)
-async def test_a_pull_that_ended_behind_a_broken_network_is_told_when_it_is_mended(make_lab, network, how):
+async def test_a_pull_that_ended_during_a_network_fault_is_reported_afterwards(make_lab, network, how):
     what, breaks = FAULTS[how]
     lab = await make_lab(network=network)
     await lab.pulled("done", 1)
@@ -47,7 +47,7 @@ async def test_a_pull_that_ended_behind_a_broken_network_is_told_when_it_is_mend
 ROUND_TRIP = 2.0
 
 
-async def test_reports_arrive_over_a_link_of_two_seconds_and_all_is_right_when_it_is_fast_again(make_lab, network):
+async def test_reports_arrive_over_a_link_with_two_seconds_of_delay(make_lab, network):
     lab = await make_lab(network=network)
     await lab.pulled("done", 1)
     running = await lab.running("app", 80)
@@ -63,7 +63,7 @@ async def test_reports_arrive_over_a_link_of_two_seconds_and_all_is_right_when_i
 
 
 async def connected(namespace, address, port):
-    """When a new connection from there was up, on the monotonic clock."""
+    """Return when a new connection was established, on the monotonic clock."""
     with socket_inside(namespace) as client:
         client.setblocking(False)
         async with asyncio.timeout(20):

@@ -1,4 +1,4 @@
-"""Reports arrive twice, late and in another order; a node's clock is hours off."""
+"""Reports arrive twice, late and out of order; a node's clock is hours off."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from tests.faults.test_server import FAKETIME
 
 
 class Postman:
-    """Between agents and a server: passes reports on, then some again, and some only after later ones."""
+    """Between agents and a server: passes reports on, some of them twice, and some only after later ones."""
 
     def __init__(self, port):
         self._url = f"http://127.0.0.1:{port}/api/v1/report"
@@ -35,20 +35,20 @@ class Postman:
         await self._session.close()
 
     async def _take(self, request):
-        body = await request.read()  # aiohttp has inflated it
+        body = await request.read()  # aiohttp has decompressed it
         async with self._session.post(self._url, data=body) as answer:
             passed = web.Response(body=await answer.read(), status=answer.status)
         if self.careless:
             self._kept.append(body)
             late = self._kept.pop(0) if len(self._kept) > 4 else body
             for again in (late, body):
-                await asyncio.sleep(0.55)  # sooner than that the server would not even read it
+                await asyncio.sleep(0.55)  # earlier, the server would not even read it
                 async with self._session.post(self._url, data=again) as answer:
                     self.responses.append(answer.status)
         return passed
 
 
-async def test_reports_that_come_twice_late_and_out_of_order_change_nothing(make_lab):
+async def test_duplicate_late_and_reordered_reports_change_nothing(make_lab):
     lab = await make_lab()
     async with Postman(lab.port) as postman:
         await lab.agent.stop()

@@ -15,7 +15,7 @@ from tests.faults.lab import Fault
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 
 
-async def test_a_server_killed_mid_pull_has_its_history_back(lab, fault):
+async def test_a_server_killed_mid_pull_recovers_its_history(lab, fault):
     await lab.pulled("done", 1)
     running = await lab.running("app", 12)
     before = await lab.row_of(running)
@@ -26,7 +26,7 @@ async def test_a_server_killed_mid_pull_has_its_history_back(lab, fault):
     assert (await lab.row_of(running))["id"] == before["id"]
 
 
-async def test_pulls_that_end_while_the_server_is_away_are_told_when_it_is_back(lab, fault):
+async def test_pulls_that_end_while_the_server_is_down_are_reported_afterwards(lab, fault):
     await lab.pulled("done", 1)
     running = await lab.running("app", 6)
     async with fault("server away while a pull ends and another comes and goes", "both ends told") as seen:
@@ -37,7 +37,7 @@ async def test_pulls_that_end_while_the_server_is_away_are_told_when_it_is_back(
         seen.over()
 
 
-async def test_a_frozen_server_goes_on(lab, fault):
+async def test_a_frozen_server_continues(lab, fault):
     await lab.running("app", 12)
     async with fault("server frozen (SIGSTOP)", "goes on where it was") as seen:
         lab.server.signal(signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""An agent's token, which a real API server vouched for, runs out while a pull runs."""
+"""An agent's token, issued by a real API server, expires while a pull runs."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ LIFE = 12.0
 
 
 def shortened(token: str, key: str, life: float) -> str:
-    """The same claims signed again (ES256) with the API server's own key, over after so many seconds."""
+    """Return the same claims signed again (ES256) with the API server's own key, expiring in some seconds."""
     head, payload, _ = token.split(".")
     claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
     signed = f"{head}.{_url(json.dumps(claims | {'exp': int(time.time() + life)}).encode())}"
@@ -26,7 +26,7 @@ def shortened(token: str, key: str, life: float) -> str:
 
 
 def _raw(der: bytes) -> bytes:
-    """The two numbers of an ECDSA signature, 32 bytes each (RFC 7518, 3.4), of openssl's DER."""
+    """Return the two numbers of an ECDSA signature, 32 bytes each (RFC 7518, 3.4), from openssl's DER."""
     middle = 4 + der[3]
     numbers = der[4:middle], der[middle + 2 :]
     return b"".join(number.lstrip(b"\0").rjust(32, b"\0") for number in numbers)
@@ -36,7 +36,7 @@ def _url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-async def test_a_token_that_ran_out_is_replaced_by_the_one_mounted_since(cluster, tmp_path):
+async def test_an_expired_token_is_replaced_by_the_newly_mounted_one(cluster, tmp_path):
     accounts = Accounts(cluster)
     await accounts.prepare(AGENT)
     await accounts.agent_on("worker-1")

@@ -1,4 +1,4 @@
-"""Reports and their parts, with what a test does not care about filled in."""
+"""Reports and their parts, with defaults for everything a test does not care about."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ def settings(**environ: str) -> ServerSettings:
 
 
 class World:
-    """A hub with a clock of its own. ``say`` lets agents report; ``shown`` is what a client would read."""
+    """A hub with its own clock. ``say`` sends agents' reports; ``shown`` is the state that a client would read."""
 
     def __init__(self, limits: Limits | None = None, cluster: Any = None, **environ: str) -> None:
         self.now = NOW
@@ -50,14 +50,14 @@ class World:
         self.sequence = 0
 
     def say(self, *pulls: PullState, at: float = 0.0, node="node-1", **more) -> None:
-        """One report at so many seconds after the beginning, and the tick after it."""
+        """Receive one report at some seconds after the beginning, then tick."""
         self.at(at)
         self.sequence += 1
         self.hub.report(report(*pulls, node=node, **({"sequence": self.sequence} | more)))
         self.hub.tick(self.now)
 
     def at(self, seconds: float) -> None:
-        """Let time pass, a tick a second."""
+        """Let time pass, with a tick every second."""
         while self.now < NOW + seconds:
             self.now = min(self.now + 1.0, NOW + seconds)
             self.hub.tick(self.now)

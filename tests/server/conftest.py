@@ -38,7 +38,7 @@ class Served:
         return answer
 
     async def until_told(self, text: str) -> None:
-        """Read the stream until it tells this: then the tick has come, and lists tell it too."""
+        """Read the stream until it sends this: the tick has then happened, so lists have it too."""
         async with self.client.get(f"{self.url}/api/v1/events") as stream:
             async for line in stream.content:
                 if text.encode() in line:
@@ -49,7 +49,7 @@ class Served:
             return await answer.text()
 
     async def until_measured(self, line: str) -> None:
-        """Scrape until there is this line."""
+        """Scrape until this line appears."""
         while line not in await self.metrics():
             pass
 

@@ -1,4 +1,4 @@
-"""Which pages of another origin a browser may let read the API."""
+"""Pages of other origins whose scripts may read the API in a browser."""
 
 from tests.server.conftest import Serve
 
@@ -13,7 +13,7 @@ async def test_by_default_no_other_origin_may_read(server: Serve) -> None:
     assert not [name for name in response.headers if name.lower().startswith("access-control")]
 
 
-async def test_one_origin_may_read_lists_and_the_stream_and_no_other(server: Serve) -> None:
+async def test_one_configured_origin_may_read_lists_and_the_stream(server: Serve) -> None:
     served = await server(CORS_ORIGIN=ALLOWED)
     response = await served.get("/api/v1/pulls", Origin=ALLOWED)
     assert response.headers["Access-Control-Allow-Origin"] == ALLOWED
@@ -24,7 +24,7 @@ async def test_one_origin_may_read_lists_and_the_stream_and_no_other(server: Ser
         assert (await stream.content.readline()).strip()
 
 
-async def test_a_browser_learns_in_advance_what_the_origin_may_send(server: Serve) -> None:
+async def test_a_preflight_request_states_what_the_origin_may_send(server: Serve) -> None:
     served = await server(CORS_ORIGIN=ALLOWED)
     asked = {
         "Origin": ALLOWED,

@@ -1,4 +1,6 @@
-"""The live stream against a real server: what a reader gets, resumes, and what happens to those that do not read."""
+"""The live stream of a real server: what a client receives, how it resumes, and what happens to clients that do not
+read.
+"""
 
 import asyncio
 import json
@@ -36,7 +38,7 @@ class Event:
 
 
 async def events(answer: aiohttp.ClientResponse) -> AsyncIterator[Event | str]:
-    """Events, and comments as text, as a browser would take them."""
+    """Yield events, and comments as text, as a browser would parse them."""
     event, seen = Event(), False
     async for raw in answer.content:
         line = raw.decode().removesuffix("\n")
@@ -76,7 +78,7 @@ class Node:
 
 
 async def until(stream, done: int | PullPhase) -> list[Event]:
-    """Events up to one that has so many bytes, or such an end."""
+    """Return events up to the one with this many bytes or this status."""
     seen = []
     async for event in stream:
         if isinstance(event, Event):
@@ -87,7 +89,7 @@ async def until(stream, done: int | PullPhase) -> list[Event]:
     raise AssertionError(f"the stream ended before {done}")
 
 
-async def test_a_reader_gets_hello_then_what_is_then_what_changes(server) -> None:
+async def test_a_client_receives_hello_then_the_state_then_changes(server) -> None:
     served = await server(limits=FAST)
     node = Node(served)
     await node.say(pull("l", layer("a", 1)))
@@ -116,7 +118,7 @@ async def test_list_and_stream_show_the_same(server) -> None:
 
 
 @pytest.mark.parametrize("by", ["header", "query"])
-async def test_a_reader_that_comes_back_gets_only_what_it_missed_and_every_end(server, by) -> None:
+async def test_a_client_that_reconnects_receives_only_what_it_missed_and_every_end(server, by) -> None:
     served = await server(limits=FAST)
     node, other = Node(served), Node(served, "node-2")
     await other.say(pull("still", layer("a", 7)))
@@ -137,7 +139,7 @@ async def test_a_reader_that_comes_back_gets_only_what_it_missed_and_every_end(s
     assert len({event.pull["id"] for event in missed}) == 1
 
 
-async def test_a_reader_cut_off_in_the_middle_of_its_first_state_gets_the_rest_when_it_comes_back(server) -> None:
+async def test_a_client_cut_off_in_the_middle_of_its_first_state_receives_the_rest_when_it_reconnects(server) -> None:
     served = await server(limits=FAST)
     await Node(served).say(*(pull(f"l{size}", layer("a", size)) for size in (1, 2, 3)))
     await served.until_told("node-1")
@@ -149,7 +151,7 @@ async def test_a_reader_cut_off_in_the_middle_of_its_first_state_gets_the_rest_w
 
 
 @pytest.mark.parametrize("last", ["nonsense", "otherboot-1", "-1", "{boot}-999999", "{boot}-x", "{boot}-²"])
-async def test_a_reader_with_an_id_of_no_use_is_reset_and_gets_everything(server, last) -> None:
+async def test_a_client_with_an_unusable_id_is_reset_and_receives_everything(server, last) -> None:
     served = await server(limits=FAST)
     await Node(served).say(pull("l", layer("a", 7)))
     await served.until_told("node-1")
@@ -160,7 +162,7 @@ async def test_a_reader_with_an_id_of_no_use_is_reset_and_gets_everything(server
     assert names == ["hello", "reset", ""]
 
 
-async def test_a_removed_pull_is_told(server) -> None:
+async def test_the_removal_of_a_pull_is_published(server) -> None:
     served = await server(limits=FAST, HISTORY_TTL="1s")
     node = Node(served)
     await node.say(pull("l", layer("a", 7)))
@@ -173,7 +175,7 @@ async def test_a_removed_pull_is_told(server) -> None:
 
 
 async def _states(told, count: int) -> list[Event]:
-    """The next so many states of pulls."""
+    """Return the next states of pulls, up to a number."""
     states = []
     while len(states) < count:
         event = await anext(told)
@@ -190,7 +192,7 @@ async def _first(told, type_: str) -> AsyncIterator[Event]:
                 return
 
 
-async def test_a_filtered_reader_is_told_when_a_pull_no_longer_fits(server) -> None:
+async def test_a_filtered_client_receives_a_removal_when_a_pull_no_longer_matches(server) -> None:
     served = await server(limits=FAST)
     node, other = Node(served), Node(served, "node-2")
     async with stream(served, "?status=downloading&node=node-1") as told:
@@ -202,7 +204,7 @@ async def test_a_filtered_reader_is_told_when_a_pull_no_longer_fits(server) -> N
     assert [event.data["pull"] for event in last] == [{"id": first.pull["id"]}]
 
 
-async def test_layers_come_for_the_pulls_that_are_asked_for(server) -> None:
+async def test_layers_are_sent_for_the_requested_pulls(server) -> None:
     served = await server(limits=FAST)
     nodes = [Node(served, f"node-{number}") for number in range(3)]
     for number, node in enumerate(nodes):
@@ -219,7 +221,7 @@ async def test_layers_come_for_the_pulls_that_are_asked_for(server) -> None:
     assert opened.pull["layers"], "it did not change, but its row was opened"
 
 
-async def test_a_quiet_stream_has_a_comment_now_and_then_and_an_id_to_come_back_with(server) -> None:
+async def test_a_quiet_stream_sends_comments_and_an_id_to_resume_from(server) -> None:
     served = await server(limits=Limits(keep_alive=0.2, report_interval=0.0, tick=0.02))
     node = Node(served)
     await node.say(pull("l", layer("a", 7)))
@@ -236,7 +238,7 @@ async def test_a_quiet_stream_has_a_comment_now_and_then_and_an_id_to_come_back_
 
 @asynccontextmanager
 async def client_at(address: str):
-    """A client with an address of its own on loopback."""
+    """Return a client with its own loopback address."""
     connector = aiohttp.TCPConnector(limit=0, local_addr=(address, 0))
     async with aiohttp.ClientSession(connector=connector) as session:
         yield session
@@ -291,7 +293,7 @@ async def test_an_http_1_0_client_receives_no_chunk_sizes(server) -> None:
         writer.transport.abort()
 
 
-async def test_more_streams_than_the_limit_receive_503_until_one_ends(server) -> None:
+async def test_streams_beyond_the_limit_receive_503_until_one_ends(server) -> None:
     served = await server(limits=Limits(tick=0.02, readers_per_address=256))
     readers = [await served.client.get(f"{served.url}/api/v1/events") for _ in range(256)]
     assert {reader.status for reader in readers} == {200}
@@ -311,8 +313,8 @@ async def test_more_streams_than_the_limit_receive_503_until_one_ends(server) ->
         reader.close()
 
 
-async def test_readers_in_step_and_late_ones_end_with_the_same(server) -> None:
-    """Readers that come at any time, with any kind of stream, have the last state of every pull."""
+async def test_current_and_lagging_clients_reach_the_same_state(server) -> None:
+    """Clients that connect at any time, with any kind of stream, have the last state of every pull."""
     served = await server(limits=FAST)
     nodes = [Node(served, f"node-{number}") for number in range(5)]
 
@@ -342,7 +344,7 @@ async def test_readers_in_step_and_late_ones_end_with_the_same(server) -> None:
     assert all(state == {f"node-{number}": 100 for number in range(5)} for state in states)
 
 
-async def test_a_reader_that_does_not_read_is_dropped_and_holds_nobody_up(server) -> None:
+async def test_a_client_that_does_not_read_is_dropped_and_delays_nobody(server) -> None:
     limits = Limits(report_interval=0.0, tick=0.02, client_timeout=1.0)
     served = await server(limits=limits)
     deaf = socket.socket()

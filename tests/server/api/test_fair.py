@@ -1,4 +1,4 @@
-"""Fair shares and the fair queue, alone."""
+"""Fair shares and the fair queue in isolation."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from pulltrace.server.api.fair_queue import BusyError, FairQueue
 from pulltrace.server.api.fair_share import FairShare, address_of
 
 
-def test_one_address_takes_half_of_all_slots_and_others_their_share() -> None:
+def test_one_address_gets_half_of_all_slots_and_others_their_share() -> None:
     share = FairShare(8, 2)
     assert [share.take("a") for _ in range(6)] == [True] * 4 + [False] * 2
     assert [share.take("b") for _ in range(3)] == [True, True, False]
@@ -38,7 +38,7 @@ def test_slots_of_different_sizes() -> None:
         ("", ""),
     ],
 )
-def test_the_address_that_counts(host: str, address: str) -> None:
+def test_the_address_that_a_client_is_counted_by(host: str, address: str) -> None:
     assert address_of(host) == address
 
 
@@ -72,12 +72,12 @@ async def test_a_wait_ends_when_the_queue_is_full_or_the_time_is_over() -> None:
     await queue.acquire("a")
 
 
-async def test_who_no_longer_waits_takes_no_slot() -> None:
+async def test_a_cancelled_waiter_takes_no_slot() -> None:
     queue = FairQueue(1, FairShare(9, 9), 60)
     await queue.acquire("a")
     waiting = asyncio.create_task(queue.acquire("a"))
     await asyncio.sleep(0)
-    queue.release()  # the slot arrives in the moment of the cancellation
+    queue.release()  # the slot arrives at the moment of the cancellation
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     await queue.acquire("a")

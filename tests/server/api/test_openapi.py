@@ -1,4 +1,4 @@
-"""The OpenAPI document: every route and no other, valid, and true of what the server says."""
+"""The OpenAPI document: it has every route and no other, is valid, and describes the responses correctly."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ EXAMPLES = {
 }
 
 
-def test_every_route_stands_in_it_with_its_method_and_no_other() -> None:
+def test_every_route_is_in_it_with_its_method_and_no_other() -> None:
     routes = api_routes(Hub(settings(), Metrics()), AnonymousAuthenticator(), lambda: None)
     routes = [route for route in routes if isinstance(route, Route)]
     known = {(route.path, method.lower()) for route in routes for method in route.methods or ()}
@@ -57,7 +57,7 @@ def test_every_example_fits_its_schema() -> None:
         jsonschema.Draft202012Validator(schema).validate(content["example"])
 
 
-def test_the_page_of_the_api_shows_the_example_of_a_pull() -> None:
+def test_the_api_page_shows_the_example_of_a_pull() -> None:
     page = (Path(__file__).parents[3] / "docs" / "api.md").read_text()
     shown = page.partition("### Example\n")[2].partition("```json\n")[2].partition("```")[0]
     path = DOCUMENT["paths"]["/api/v1/pulls/{id}"]["get"]
@@ -65,13 +65,13 @@ def test_the_page_of_the_api_shows_the_example_of_a_pull() -> None:
 
 
 @pytest.mark.parametrize("path", EXAMPLES)
-def test_golden_answers_fit(path: str) -> None:
+def test_golden_responses_match(path: str) -> None:
     schema = DOCUMENT["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
     example = json.loads((CONTRACT / EXAMPLES[path]).read_text())
     jsonschema.Draft202012Validator(schema | {"components": DOCUMENT["components"]}).validate(example)
 
 
-async def test_it_is_served_and_known_again(server) -> None:
+async def test_it_is_served_and_revalidated(server) -> None:
     served = await server()
     answer = await served.get("/api/v1/openapi.json")
     assert (answer.status, await answer.json()) == (200, DOCUMENT)
@@ -79,12 +79,12 @@ async def test_it_is_served_and_known_again(server) -> None:
     assert again.status == 304
 
 
-async def test_the_api_does_what_its_document_says_whatever_it_is_asked(server) -> None:
-    """schemathesis makes requests, good and bad ones, from the document. The stream has no end, so it is left out."""
+async def test_the_api_does_what_its_document_states_for_any_request(server) -> None:
+    """Let schemathesis make good and bad requests from the document. The stream has no end, so it is left out."""
     pytest.importorskip("schemathesis", reason="schemathesis is not installed")
     served = await server()
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{served.url}/api/v1/openapi.json"]
-    # All phases in `make fuzz`. JSON Schema calls 3.0 an integer; reports must not have one.
+    # All phases in `make fuzz`. JSON Schema treats 3.0 as an integer; reports must not contain one.
     phases, examples = ("coverage,fuzzing,stateful", LONG) if LONG else ("fuzzing", "20")
     command += ["--exclude-path", "/api/v1/events", "--phases", phases, "--max-examples", examples]
     command += ["--exclude-checks", "positive_data_acceptance", "--suppress-health-check", "all"]

@@ -1,4 +1,4 @@
-"""``POST /api/v1/report`` against a real server: what is taken, and every way to be refused."""
+"""``POST /api/v1/report`` on a real server: which reports are accepted, and every reason to refuse one."""
 
 import asyncio
 import gc
@@ -23,7 +23,7 @@ def from_node(node: str) -> bytes:
     return msgspec.json.encode(report(pull("l", layer("a", 5)), node=node))
 
 
-async def test_a_report_is_taken_and_the_answer_names_the_boot(server) -> None:
+async def test_a_report_is_accepted_and_the_response_names_the_boot(server) -> None:
     served = await server()
     answer = await served.post(REPORT)
     assert answer.status == 200
@@ -58,7 +58,7 @@ async def test_gzip_is_accepted(server) -> None:
         pytest.param({"Authorization": "Bearer s\u00e9cret"}, id="not ASCII"),
     ],
 )
-async def test_a_wrong_or_missing_token_is_401_before_anything_is_read(server, header) -> None:
+async def test_a_wrong_or_missing_token_is_401_before_the_body_is_read(server, header) -> None:
     served = await server(AGENT_TOKEN="secret")
     answer = await served.post(b"not even JSON", **header)
     assert answer.status == 401
@@ -88,7 +88,7 @@ async def test_a_body_over_a_mebibyte_is_413(server, body, headers) -> None:
     served = await server()
     try:
         answer = await served.post(body() if callable(body) else body, **headers)
-    except aiohttp.ClientConnectionError:  # the server does not read what it refused
+    except aiohttp.ClientConnectionError:  # the server does not read what it has refused
         assert "too_large" in await served.metrics()
         return
     assert answer.status == 413
@@ -120,7 +120,7 @@ async def test_a_body_over_a_mebibyte_is_413(server, body, headers) -> None:
         pytest.param(b'{"nodeName":"node\\n"}', "DNS-1123", id="node's name with a line end"),
     ],
 )
-async def test_what_is_no_report_is_400_and_says_which_field(server, body, says) -> None:
+async def test_an_invalid_report_is_400_and_the_response_names_the_field(server, body, says) -> None:
     served = await server()
     answer = await served.post(body)
     assert answer.status == 400
@@ -129,7 +129,7 @@ async def test_what_is_no_report_is_400_and_says_which_field(server, body, says)
 
 
 def full(head: str, item: str, tail: str) -> bytes:
-    """A mebibyte of items, numbered where they say so."""
+    """Return a mebibyte of items, numbered where they contain a placeholder."""
     room = Limits().body - len(head) - len(tail)
     items, size = [], 0
     for number in itertools.count():
@@ -156,7 +156,7 @@ MEBIBYTES = [
 
 
 @pytest.mark.parametrize(("body", "status"), MEBIBYTES)
-async def test_of_a_mebibyte_of_anything_no_more_is_kept_than_the_limits_say(server, body, status) -> None:
+async def test_a_mebibyte_of_anything_is_stored_only_up_to_the_limits(server, body, status) -> None:
     assert len(body) <= Limits().body
     served = await server()
     answer = await served.post(gzip.compress(body, 1), **{"Content-Encoding": "gzip"})
@@ -188,7 +188,7 @@ async def test_another_encoding_is_415(server) -> None:
     assert (await served.post(REPORT, **{"Content-Encoding": "br"})).status == 415
 
 
-async def test_two_reports_of_a_node_at_once_are_429_with_when_to_come_back(server) -> None:
+async def test_two_reports_of_a_node_at_once_are_429_with_retry_after(server) -> None:
     served = await server()
     assert (await served.post(REPORT)).status == 200
     answer = await served.post(REPORT)
@@ -196,14 +196,14 @@ async def test_two_reports_of_a_node_at_once_are_429_with_when_to_come_back(serv
     assert (await served.post(from_node("node-2"))).status == 200
 
 
-async def test_more_nodes_than_there_may_be_are_503(server) -> None:
+async def test_nodes_beyond_the_limit_are_503(server) -> None:
     served = await server(limits=Limits(nodes=1))
     assert (await served.post(REPORT)).status == 200
     answer = await served.post(from_node("node-2"))
     assert (answer.status, answer.headers["Retry-After"]) == (503, "60")
 
 
-async def test_hostile_times_are_taken_for_what_they_are(server) -> None:
+async def test_hostile_times_are_accepted_as_they_are(server) -> None:
     served = await server()
     times = ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-01-01T00:00:00+05:30"]
     for number, time in enumerate(times):
@@ -216,8 +216,8 @@ async def test_hostile_times_are_taken_for_what_they_are(server) -> None:
     assert all(pull["startedAt"].endswith("Z") for pull in pulls)
 
 
-async def test_of_a_body_that_is_refused_nothing_stays_until_the_collector_comes(server) -> None:
-    """The server's collector comes seldom: thousands of such bodies would fill its memory."""
+async def test_a_refused_body_does_not_stay_in_memory_until_the_garbage_collector_runs(server) -> None:
+    """The server's garbage collector runs rarely: thousands of such bodies would fill its memory."""
     served = await server()
     gc.collect()
     gc.disable()
@@ -230,7 +230,7 @@ async def test_of_a_body_that_is_refused_nothing_stays_until_the_collector_comes
 
 
 async def _raw(served, data: bytes) -> bytes:
-    """Send this and return the status line and all that follows until the server closes the connection."""
+    """Send the data; return the status line and everything that follows until the server closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
     writer.write(data)
     async with asyncio.timeout(30):

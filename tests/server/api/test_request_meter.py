@@ -1,4 +1,4 @@
-"""The request meter alone: what it accepts, and what it refuses."""
+"""The request meter in isolation: what it accepts and refuses."""
 
 import pytest
 

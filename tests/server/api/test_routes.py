@@ -1,4 +1,4 @@
-"""Everything that is read, against a real server."""
+"""Everything that can be read from a real server."""
 
 import asyncio
 import socket
@@ -33,7 +33,7 @@ async def pulls(served, query: str = "") -> list[dict]:
     return (await (await served.get(f"/api/v1/pulls{query}")).json())["pulls"]
 
 
-async def test_pulls_come_newest_first_and_each_has_its_own_page(server) -> None:
+async def test_pulls_are_listed_newest_first_and_each_has_its_own_page(server) -> None:
     served = await filled(server)
     shown = await pulls(served)
     assert len(shown) == 4
@@ -65,7 +65,7 @@ async def test_filters(server, query, nodes) -> None:
     assert {pull["nodeName"] for pull in await pulls(served, query)} == nodes
 
 
-def test_filters_by_namespace_and_pod_fit_one_and_the_same_pod() -> None:
+def test_filters_by_namespace_and_pod_match_one_and_the_same_pod() -> None:
     world = World()
     world.say(pull("l", layer("a")))
     pods = [
@@ -88,14 +88,14 @@ def test_filters_by_namespace_and_pod_fit_one_and_the_same_pod() -> None:
         pytest.param("?node=" + ",".join("abcdefghij" * 11), "more than", id="too many"),
     ],
 )
-async def test_a_query_that_means_nothing_is_400_and_says_so(server, path, query, says) -> None:
+async def test_an_invalid_query_is_400_and_the_message_explains_it(server, path, query, says) -> None:
     served = await server()
     answer = await served.get(path + query)
     assert answer.status == 400
     assert says in (await answer.json())["error"]
 
 
-async def test_layers_are_left_out_on_demand(server) -> None:
+async def test_layers_are_left_out_on_request(server) -> None:
     served = await filled(server)
     one = (await pulls(served, "?node=node-1"))[0]
     assert len(one["layers"]) == 2
@@ -105,7 +105,7 @@ async def test_layers_are_left_out_on_demand(server) -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/v1/pulls", "/api/v1/nodes", "/api/v1/pulls?node=node-1"])
-async def test_what_has_not_changed_is_not_sent_again(server, path) -> None:
+async def test_an_unchanged_list_is_not_sent_again(server, path) -> None:
     served = await filled(server)
     tag = (await served.get(path)).headers["ETag"]
     again = await served.get(path, **{"If-None-Match": f'W/{tag}, "other"'})
@@ -141,7 +141,7 @@ async def test_nodes_and_registries(server) -> None:
         ("GET", "/%2e%2e/app.py", 404, None),
     ],
 )
-async def test_what_is_not_there(server, method, path, status, allow) -> None:
+async def test_an_unknown_path_or_pull_is_404(server, method, path, status, allow) -> None:
     served = await server()
     url = yarl.URL(served.url + path, encoded=True)
     async with served.client.request(method, url) as answer:
@@ -151,7 +151,7 @@ async def test_what_is_not_there(server, method, path, status, allow) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/api/v1/pulls", "/nothing", "/api/v1/report"])
-async def test_every_answer_has_the_security_headers(server, path) -> None:
+async def test_every_response_has_the_security_headers(server, path) -> None:
     served = await server()
     answer = await served.get(path)
     assert {name: answer.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
@@ -165,7 +165,7 @@ async def test_probes(server) -> None:
         assert (answer.status, await answer.text()) == (200, "ok")
 
 
-async def test_metrics_are_on_a_listener_of_their_own(server) -> None:
+async def test_metrics_have_a_listener_of_their_own(server) -> None:
     served = await filled(server)
     assert (await served.get("/metrics")).status == 404
     text = await served.metrics()
@@ -223,7 +223,7 @@ async def test_responses_are_compressed_if_the_client_accepts_it(server, path, a
     assert await response.json()
 
 
-async def test_more_lists_than_the_limit_receive_503_until_one_is_read(server) -> None:
+async def test_lists_beyond_the_limit_receive_503_until_one_is_read(server) -> None:
     served = await server(limits=Limits(lists=2, lists_per_address=1, report_interval=0))
     for number in range(4):
         await served.post(

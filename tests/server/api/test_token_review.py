@@ -1,4 +1,4 @@
-"""Who may report, by service account: a real API server issues and reviews the tokens."""
+"""Which service accounts may report: a real API server issues and reviews the tokens."""
 
 import asyncio
 import base64
@@ -70,7 +70,7 @@ async def refused(authenticator, token) -> RefusedError:
     return caught.value
 
 
-async def test_an_agents_token_says_its_node(api, accounts):
+async def test_an_agents_token_names_its_node(api, accounts):
     authenticator = TokenReviewAuthenticator(ACCOUNT, api)
     for node in ("n1", "n2"):
         assert await authenticator.authenticate(f"Bearer {await accounts.token(node)}".encode()) == node
@@ -89,7 +89,7 @@ async def test_tokens_of_another_audience_or_account_are_refused(api, accounts):
     assert (await refused(authenticator, other)).status == 403
 
 
-async def test_an_expired_token_is_refused_even_if_its_review_still_stands(api, accounts):
+async def test_an_expired_token_is_refused_even_while_its_review_is_cached(api, accounts):
     clock = Clock()
     authenticator = TokenReviewAuthenticator(ACCOUNT, api, clock)
     token = await accounts.token("n1")
@@ -99,14 +99,14 @@ async def test_an_expired_token_is_refused_even_if_its_review_still_stands(api, 
     assert (error.status, str(error)) == (401, "this token has expired")
 
 
-async def test_a_token_that_was_changed_is_refused_by_the_api_server(api, accounts):
+async def test_a_modified_token_is_refused_by_the_api_server(api, accounts):
     authenticator = TokenReviewAuthenticator(ACCOUNT, api)
     head, payload, signature = (await accounts.token("n1")).split(".")
     error = await refused(authenticator, f"{head}.{payload}.{signature[::-1]}")
     assert (error.status, "the API server refuses this token" in str(error)) == (401, True)
 
 
-async def test_the_token_of_a_pod_that_is_gone_is_refused_once_the_answer_is_old(api, accounts):
+async def test_the_token_of_a_deleted_pod_is_refused_once_the_cached_review_has_expired(api, accounts):
     clock = Clock()
     authenticator = TokenReviewAuthenticator(ACCOUNT, api, clock)
     token = f"Bearer {await accounts.token('n1')}".encode()
@@ -114,7 +114,7 @@ async def test_the_token_of_a_pod_that_is_gone_is_refused_once_the_answer_is_old
     await accounts.evict("n1")
     assert await authenticator.authenticate(token) == "n1", "the answer stands for five minutes"
     async with asyncio.timeout(30):
-        while True:  # the API server, too, remembers a good token for ten seconds
+        while True:  # the API server also caches a good token for ten seconds
             clock.ahead = FRESH + 1
             refusals = [
                 error
@@ -128,7 +128,7 @@ async def test_the_token_of_a_pod_that_is_gone_is_refused_once_the_answer_is_old
     assert [refusal.status for refusal in refusals] == [401]
 
 
-async def test_while_the_api_server_is_away_known_agents_report_for_a_while_and_others_wait(api, accounts, caplog):
+async def test_while_the_api_server_is_down_known_agents_report_for_a_while_and_others_wait(api, accounts, caplog):
     clock = Clock()
     authenticator = TokenReviewAuthenticator(ACCOUNT, api, clock)
     known, new = await accounts.token("n1"), await accounts.token("n2")
@@ -149,7 +149,7 @@ async def test_while_the_api_server_is_away_known_agents_report_for_a_while_and_
     assert await authenticator.authenticate(f"Bearer {new}".encode()) == "n2"
 
 
-async def test_the_right_to_review_is_what_is_missing_when_it_is(cluster, accounts, tmp_path, caplog):
+async def test_a_missing_right_to_review_is_reported_as_such(cluster, accounts, tmp_path, caplog):
     path = tmp_path / "kubeconfig"
     path.write_text(cluster.kubeconfig_for(await cluster.service_account_token("pulltrace", "somebody-else")))
     async with connected(path) as api:
@@ -159,10 +159,10 @@ async def test_the_right_to_review_is_what_is_missing_when_it_is(cluster, accoun
 
 
 @pytest.mark.real
-async def test_agents_report_for_their_own_node_and_keep_their_data_while_nobody_can_say_who_they_are(
+async def test_agents_report_for_their_own_node_and_keep_their_data_while_no_token_can_be_reviewed(
     cluster, accounts, registry, tmp_path
 ):
-    """The programs themselves, on a real containerd, with the token in a file as the kubelet puts it there."""
+    """Run the programs themselves on a real containerd, with the token in a file as the kubelet mounts it."""
     port, file = free_port(), tmp_path / "token"
     file.write_text(await accounts.token("n1"))
     url = f"http://127.0.0.1:{port}"
@@ -181,12 +181,12 @@ async def test_agents_report_for_their_own_node_and_keep_their_data_while_nobody
         await api.ready()
         async with agent, aiohttp.ClientSession() as session:
             await api.reported()
-            # A node that was taken over speaks for another.
+            # A compromised node reports for another one.
             bearer = {"Authorization": f"Bearer {file.read_text()}"}
             async with session.post(f"{url}/api/v1/report", json={"nodeName": "n2"}, headers=bearer) as answer:
                 told = await answer.json()
                 assert (answer.status, told["error"]) == (403, "this agent may report for node n1 only")
-            # The API server dies, and the kubelet puts a new token there: nobody can say whose it is.
+            # The API server dies and the kubelet mounts a new token, which cannot be reviewed.
             fresh = await accounts.token("n1")
             await cluster.kill()
             file.write_text(fresh)
@@ -201,7 +201,7 @@ async def test_agents_report_for_their_own_node_and_keep_their_data_while_nobody
         assert token.removeprefix("Bearer ") not in server.output + agent.output
 
 
-async def test_without_an_api_server_it_does_not_start_open():
+async def test_without_an_api_server_the_server_does_not_accept_reports():
     server = Program("server", HTTP_ADDR="127.0.0.1:0", METRICS_ADDR="127.0.0.1:0", AGENT_SERVICE_ACCOUNT=ACCOUNT)
     async with server:
         assert await server.process.wait() == 1
@@ -210,7 +210,7 @@ async def test_without_an_api_server_it_does_not_start_open():
 
 
 class Counting:
-    """Stands where the API server does, and answers that it knows nobody."""
+    """Takes the API server's place and rejects every token."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -223,7 +223,7 @@ class Counting:
 
 
 def forged(number: int, **claims) -> bytes:
-    """A token that looks as if it were for us."""
+    """Return a token that looks as if it were for us."""
     said = {"aud": ["pulltrace"], "sub": "system:serviceaccount:pulltrace:pulltrace-agent", "exp": 4e9}
     payload = base64.urlsafe_b64encode(json.dumps(said | claims | {"jti": number}).encode()).rstrip(b"=")
     return b"Bearer e30." + payload + b".signature"
@@ -245,14 +245,14 @@ def forged(number: int, **claims) -> bytes:
         pytest.param(forged(1, sub="system:serviceaccount:a:b"), id="another account"),
     ],
 )
-async def test_the_api_server_is_not_asked_about_what_is_no_token_for_us(header):
+async def test_the_api_server_is_not_asked_to_review_what_is_no_token_for_us(header):
     reviewer = Counting()
     with pytest.raises(RefusedError):
         await TokenReviewAuthenticator(ACCOUNT, reviewer).authenticate(header)
     assert reviewer.asked == 0
 
 
-async def test_a_flood_of_false_tokens_reaches_the_api_server_as_a_trickle_and_fills_nothing():
+async def test_a_flood_of_forged_tokens_reaches_the_api_server_slowly_and_fills_no_memory():
     reviewer = Counting()
     authenticator = TokenReviewAuthenticator(ACCOUNT, reviewer)
     flood = [asyncio.ensure_future(authenticator.authenticate(forged(number))) for number in range(500)]

@@ -1,1 +1,1 @@
-"""Pods, events, failures, and the watching of them."""
+"""Pods, events, failures, and the watches on them."""

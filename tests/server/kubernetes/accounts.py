@@ -1,4 +1,6 @@
-"""Agents of a cluster as the API server knows them: an account, a pod on each node, and tokens as kubelets get them."""
+"""The agents of a cluster as the API server knows them: an account, a pod on each node, and tokens as kubelets request
+them.
+"""
 
 from typing import Any
 
@@ -12,7 +14,7 @@ ACCOUNT = f"{NAMESPACE}/{AGENT}"
 
 
 class Accounts:
-    """Of one running API server, in a namespace of its own."""
+    """The accounts of one running API server, in a namespace of their own."""
 
     def __init__(self, cluster: APIServer) -> None:
         self.cluster = cluster
@@ -26,7 +28,7 @@ class Accounts:
             await self.cluster.request("POST", path, {"metadata": {"name": name}})
 
     async def agent_on(self, node: str) -> None:
-        """A node, and the agent's pod on it."""
+        """Create a node and the agent's pod on it."""
         await self.cluster.request("POST", "/api/v1/nodes", {"metadata": {"name": node}})
         spec = {"nodeName": node, "serviceAccountName": AGENT, "containers": [{"name": "agent", "image": "agent"}]}
         pod = {"metadata": {"name": f"agent-{node}"}, "spec": spec}
@@ -34,7 +36,7 @@ class Accounts:
         self._pods[node] = (await self.cluster.request("POST", path, pod))["metadata"]
 
     async def token(self, node: str, account: str = AGENT, audience: str = "pulltrace") -> str:
-        """What the kubelet of that node puts into the agent's volume."""
+        """Return the token that the kubelet of that node mounts for the agent."""
         pod = self._pods[node]
         bound = {"apiVersion": "v1", "kind": "Pod", "name": pod["name"], "uid": pod["uid"]}
         return await self.cluster.service_account_token(
@@ -42,6 +44,6 @@ class Accounts:
         )
 
     async def evict(self, node: str) -> None:
-        """The agent's pod goes; its tokens are worth nothing from then on."""
+        """Delete the agent's pod; its tokens are invalid from then on."""
         path = f"/api/v1/namespaces/{NAMESPACE}/pods/{self._pods[node]['name']}"
         await self.cluster.request("DELETE", path, {"gracePeriodSeconds": 0})

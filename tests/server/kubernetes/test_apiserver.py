@@ -1,4 +1,4 @@
-"""Following a real kube-apiserver, to which the tests write what kubelets would."""
+"""Following a real kube-apiserver, to which the tests write as kubelets would."""
 
 import asyncio
 import logging
@@ -72,7 +72,7 @@ async def test_a_pods_life_as_its_kubelet_writes_it(cluster, writer):
         await it.until(lambda it: not it.pods())
 
 
-async def test_a_volume_made_from_an_image(cluster, writer):
+async def test_an_image_volume(cluster, writer):
     arrival = PodEvents(pod("web-1", "n1", {"app": "web:1"}, volumes={"model": "nginx:1.27"}, at=time.time()))
     async with following(cluster.kubeconfig) as it:
         await it.until(lambda it: all(it.up().values()))
@@ -87,7 +87,7 @@ async def test_a_volume_made_from_an_image(cluster, writer):
         assert (asked.image, asked.failure.message, other.requested) == (NGINX, UNAUTHORIZED, False)
 
 
-async def test_the_servers_own_selectors_leave_out_what_does_not_matter(cluster, writer):
+async def test_the_servers_selectors_leave_out_irrelevant_objects(cluster, writer):
     done, elsewhere, waiting = web("done"), web("unscheduled"), web("waiting")
     del elsewhere.pod["spec"]["nodeName"]
     done.pod["status"]["phase"] = "Failed"
@@ -119,7 +119,7 @@ async def test_an_api_server_that_dies_in_the_middle_of_a_watch(cluster, writer)
         await it.until(lambda it: all(it.up().values()) and not it.watches.problem, 60)
 
 
-async def test_history_that_is_compacted_away_is_410_and_means_a_new_list(cluster, writer, monkeypatch):
+async def test_compacted_history_is_410_and_leads_to_a_new_list(cluster, writer, monkeypatch):
     monkeypatch.setattr(watch, "LONGEST_DELAY", 1.0)
     gone, stays = web("gone"), web("stays")
     for arrival in (gone, stays):
@@ -127,7 +127,7 @@ async def test_history_that_is_compacted_away_is_410_and_means_a_new_list(cluste
     async with following(cluster.kubeconfig) as it:
         await it.until(lambda it: all(it.up().values()))
         lists = sum(isinstance(change, PodsListed) for change in it.told)
-        # What happens while nobody can watch, and is then forgotten.
+        # Changes that happen while no watch is possible, and whose history is then compacted.
         it.watches._api._client.configuration.host = "https://127.0.0.1:9"
         await cluster.kill()
         await it.until(lambda it: not any(it.up().values()))
@@ -170,7 +170,7 @@ async def test_two_thousand_pods_and_ten_thousand_events(cluster, writer):
 
     async def feel_the_loop():
         while True:
-            before = time.thread_time()  # not the clock's: other processes are none of our business
+            before = time.thread_time()  # not wall time: other processes do not matter
             await asyncio.sleep(0.005)
             stalls.append(time.thread_time() - before)
 

@@ -1,4 +1,4 @@
-"""Pods, events and reports in whatever order: an attempt's end is final, and no attempt ends twice."""
+"""Pods, events and reports in any order: an attempt's end is final, and no attempt ends twice."""
 
 import copy
 import heapq
@@ -23,7 +23,7 @@ NGINX = "docker.io/library/nginx:1.27"
 
 
 class Subscription:
-    """Follows every change, and believes nothing."""
+    """Follows every change and checks the invariants."""
 
     def __init__(self) -> None:
         self.told: dict[str, PullStatus] = {}
@@ -46,7 +46,7 @@ class Subscription:
 
 
 class Node:
-    """One node with two pods of one image: what happens, and, later and in its own order, what is heard of it."""
+    """One node with two pods of one image: what happens, and in which order it is observed."""
 
     def __init__(self) -> None:
         self.world = Joined()
@@ -74,7 +74,7 @@ class Node:
             case "status":
                 self.world.tell(seen(arrival), at=self.at)
             case "gone":
-                self._events = []  # ten minutes later, one of a pod that is no more would be believed for ten more
+                self._events = []  # ten minutes later, an event of a deleted pod would be believed for ten more
                 self.world.tell(PodGone(arrival.pod["metadata"]["uid"]), at=self.at)
                 self._pods[which] = web(f"web-{self.at}")
             case _:
@@ -113,7 +113,7 @@ step = st.tuples(
 
 @examples(max_examples=300)
 @given(st.lists(step, max_size=25))
-def test_an_end_is_final_and_a_success_closes_the_story(steps) -> None:
+def test_an_end_is_final_and_a_success_ends_the_arrival(steps) -> None:
     node, reader = Node(), Subscription()
     for what, which, later, ago in steps:
         node.at += later
@@ -136,7 +136,7 @@ def test_a_failure_after_a_success_is_a_row_of_its_own() -> None:
     assert [row.status for row in node.world.shown].count(PullPhase.FAILED) == 1
 
 
-def test_a_status_told_before_its_pulling_does_not_undo_the_failure() -> None:
+def test_a_status_that_arrives_before_its_pulling_event_does_not_undo_the_failure() -> None:
     world, arrival = Joined(), web()
     began, failed = event(arrival.pulling("app", NOW)), event(arrival.failed("app", NOW + 1, NOT_FOUND))
     told = []
