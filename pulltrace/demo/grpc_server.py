@@ -1,6 +1,6 @@
 """Serve a simulated node's containerd: gRPC on a unix socket, with the agent's stubs of containerd's API.
 
-It counts its calls, and can be made to keep silent or to send invalid messages.
+It counts its calls. On request, it sends no response or invalid messages.
 """
 
 import asyncio
@@ -36,34 +36,34 @@ _GZIP = b"\x1f\x8b\x08"
 _OTHER_NAMESPACE = Store()
 
 
-class Manners(Enum):
-    """How it answers."""
+class Behaviour(Enum):
+    """How the simulated containerd responds."""
 
-    WELL = "well"
-    NOT_AT_ALL = "not at all"
-    NONSENSE = "nonsense"
+    NORMAL = "normal"
+    SILENT = "silent"
+    INVALID = "invalid"
 
 
 class NotFoundError(Exception):
-    """There is no such thing; the message says which."""
+    """The requested object does not exist; the message names it."""
 
 
 class InvalidArgumentError(Exception):
-    """containerd cannot make sense of the request."""
+    """The request is not valid for containerd."""
 
 
 class SimulatedContainerd:
-    """An async context manager. ``start`` and ``kill`` may follow each other: the socket is then a new one."""
+    """An async context manager. It can be started again after ``kill``, on a new socket."""
 
     def __init__(self, node: VirtualContainerd, socket: Path) -> None:
         self.node = node
         self.socket = socket
         self.calls: Counter[str] = Counter()
-        """Full method names of everything asked, known or not."""
-        self._manners = Manners.WELL
-        self._talking = asyncio.Event()
-        self._talking.set()
-        self._heard = asyncio.Condition()
+        """The number of calls by full method name, including unknown methods."""
+        self._behaviour = Behaviour.NORMAL
+        self._responding = asyncio.Event()
+        self._responding.set()
+        self._called = asyncio.Condition()
         self._server: grpc.aio.Server | None = None
 
     async def __aenter__(self) -> Self:
@@ -74,51 +74,51 @@ class SimulatedContainerd:
         await self.close()
 
     async def start(self) -> None:
-        """Listen."""
+        """Start to listen on the socket."""
         self._server = grpc.aio.server()
         self._server.add_generic_rpc_handlers((_Services(self),))
         self._server.add_insecure_port(f"unix:{self.socket}")
         await self._server.start()
 
     async def close(self) -> None:
-        """Hang up on everyone. The node goes on; nothing happens when it is closed already."""
+        """Close all connections. The node continues. Does nothing if it is closed already."""
         server, self._server = self._server, None
         if server:
             await server.stop(0)
             self.socket.unlink(missing_ok=True)
 
     async def kill(self) -> None:
-        """containerd dies in the middle of everything."""
+        """Stop as containerd does when it is killed: running pulls end, and connections break."""
         self.node.crash()
         await self.close()
 
-    def behave(self, manners: Manners) -> None:
-        """Answer like this from now on; those who were kept waiting get theirs."""
-        self._manners = manners
-        if manners is Manners.NOT_AT_ALL:
-            self._talking.clear()
+    def behave(self, behaviour: Behaviour) -> None:
+        """Respond in this way from now on. Calls that were held back get their responses."""
+        self._behaviour = behaviour
+        if behaviour is Behaviour.SILENT:
+            self._responding.clear()
         else:
-            self._talking.set()
+            self._responding.set()
 
-    async def asked(self, method: str) -> None:
+    async def called(self, method: str) -> None:
         """Wait until this method has been called."""
-        async with self._heard:
-            await self._heard.wait_for(lambda: self.calls[method])
+        async with self._called:
+            await self._called.wait_for(lambda: self.calls[method])
 
-    async def heard(self, method: str) -> None:
-        """A call came in: count it, and keep silent if that is what was asked for."""
-        async with self._heard:
+    async def count_call(self, method: str) -> None:
+        """Count a call, and hold it back while the server is to send no response."""
+        async with self._called:
             self.calls[method] += 1
-            self._heard.notify_all()
-        await self._talking.wait()
+            self._called.notify_all()
+        await self._responding.wait()
 
     def encode(self, message: Any) -> bytes:
-        """What goes over the wire."""
-        return b"\xff" * 64 if self._manners is Manners.NONSENSE else message.SerializeToString()
+        """Encode a response, as invalid bytes if the server is to send those."""
+        return b"\xff" * 64 if self._behaviour is Behaviour.INVALID else message.SerializeToString()
 
 
 class _Services(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the stubs only
-    """Every method we have a stub for; gRPC itself answers UNIMPLEMENTED to others."""
+    """All methods that have a stub; gRPC itself returns UNIMPLEMENTED for others."""
 
     def __init__(self, containerd: SimulatedContainerd) -> None:
         self._containerd = containerd
@@ -137,30 +137,30 @@ class _Services(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in
         if method not in _UNARY:
             self._containerd.calls[method] += 1
             return None
-        request, answer = _UNARY[method]
+        message, respond = _UNARY[method]
 
-        async def handle(asked: Any, context: _Context) -> Any:
+        async def handle(request: Any, context: _Context) -> Any:
             store = await self._enter(method, context)
             try:
-                return answer(self._node if method == _VERSION else store, asked)
+                return respond(self._node if method == _VERSION else store, request)
             except NotFoundError as error:
                 await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
             except InvalidArgumentError as error:
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
 
-        return grpc.unary_unary_rpc_method_handler(handle, request.FromString, self._containerd.encode)
+        return grpc.unary_unary_rpc_method_handler(handle, message.FromString, self._containerd.encode)
 
     async def _enter(self, method: str, context: _Context) -> Store:
-        await self._containerd.heard(method)
+        await self._containerd.count_call(method)
         namespace = dict(context.invocation_metadata() or ()).get("containerd-namespace")
         if namespace is None and method != _VERSION:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "namespace is required: failed precondition")
         return self._node.store if namespace == NAMESPACE else _OTHER_NAMESPACE
 
-    async def _subscribe(self, asked: Any, context: _Context) -> AsyncIterator[Any]:
+    async def _subscribe(self, request: Any, context: _Context) -> AsyncIterator[Any]:
         """Send an event for each image record that is written, as long as the client listens."""
         store = await self._enter(_SUBSCRIBE, context)
-        if list(asked.filters) != ['topic~="^/images/(create|update)$"']:
+        if list(request.filters) != ['topic~="^/images/(create|update)$"']:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the simulated containerd has image events only")
         names: asyncio.Queue[str] = asyncio.Queue()
         store.listeners.append(names.put_nowait)
@@ -172,20 +172,20 @@ class _Services(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in
         finally:
             store.listeners.remove(names.put_nowait)
 
-    async def _read(self, asked: Any, context: _Context) -> AsyncIterator[Any]:
+    async def _read(self, request: Any, context: _Context) -> AsyncIterator[Any]:
         store = await self._enter("/containerd.services.content.v1.Content/Read", context)
-        content = store.content.get(asked.digest)
+        content = store.content.get(request.digest)
         if content is None:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"content {asked.digest}: not found")
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"content {request.digest}: not found")
             return
-        end = min(content.blob.size, asked.offset + asked.size if asked.size else content.blob.size)
-        for offset in range(asked.offset, end, CHUNK):
+        end = min(content.blob.size, request.offset + request.size if request.size else content.blob.size)
+        for offset in range(request.offset, end, CHUNK):
             data = _bytes(content.blob, offset, min(end, offset + CHUNK))
             yield content_pb2.ReadContentResponse(offset=offset, data=data)
 
 
 def _bytes(blob: Blob, start: int, end: int) -> bytes:
-    """Layers are made up as they are read: something that begins like gzip."""
+    """Return a part of a blob. The bytes of a layer are generated: zeros after the first bytes of gzip."""
     if blob.data is not None:
         return blob.data[start:end]
     return (_GZIP[start:end] + bytes(end - start))[: end - start]
@@ -195,8 +195,8 @@ def _version(node: VirtualContainerd, _: Empty) -> Any:
     return version_pb2.VersionResponse(version=node.version, revision="simulated")
 
 
-def _statuses(store: Store, asked: Any) -> Any:
-    if asked.filters:
+def _statuses(store: Store, request: Any) -> Any:
+    if request.filters:
         raise InvalidArgumentError("the simulated containerd lists ingests without filters only")
     return content_pb2.ListStatusesResponse(
         statuses=[
@@ -212,10 +212,10 @@ def _statuses(store: Store, asked: Any) -> Any:
     )
 
 
-def _info(store: Store, asked: Any) -> Any:
-    content = store.content.get(asked.digest)
+def _info(store: Store, request: Any) -> Any:
+    content = store.content.get(request.digest)
     if content is None:
-        raise NotFoundError(f"content {asked.digest}: not found")
+        raise NotFoundError(f"content {request.digest}: not found")
     return content_pb2.InfoResponse(info=_content_info(content))
 
 
@@ -238,20 +238,20 @@ def _leases(store: Store, _: Any) -> Any:
     )
 
 
-def _resources(store: Store, asked: Any) -> Any:
-    lease = store.leases.get(asked.id)
+def _resources(store: Store, request: Any) -> Any:
+    lease = store.leases.get(request.id)
     if lease is None:
-        raise NotFoundError(f'lease "{asked.id}": not found')
+        raise NotFoundError(f'lease "{request.id}": not found')
     return leases_pb2.ListResourcesResponse(
         resources=[leases_pb2.Resource(type=kind, id=name) for kind, name in lease.resources]
     )
 
 
-def _images(store: Store, asked: Any) -> Any:
+def _images(store: Store, request: Any) -> Any:
     records = list(store.records.values())
-    if asked.filters:
+    if request.filters:
         wanted = set()
-        for text in asked.filters:
+        for text in request.filters:
             field, _, value = text.partition("==")
             if field not in ("target.digest", "name"):
                 raise InvalidArgumentError(f"the simulated containerd filters images by name or target, not {text}")
@@ -274,13 +274,13 @@ def _descriptor(blob: Blob) -> dict[str, Any]:
     return {"media_type": blob.media_type, "digest": blob.digest, "size": blob.size}
 
 
-def _stat(store: Store, asked: Any) -> Any:
-    snapshotter = store.snapshotters.get(asked.snapshotter)
+def _stat(store: Store, request: Any) -> Any:
+    snapshotter = store.snapshotters.get(request.snapshotter)
     if snapshotter is None:
-        raise InvalidArgumentError(f"snapshotter not loaded: {asked.snapshotter}: invalid argument")
-    snapshot = snapshotter.snapshots.get(asked.key)
+        raise InvalidArgumentError(f"snapshotter not loaded: {request.snapshotter}: invalid argument")
+    snapshot = snapshotter.snapshots.get(request.key)
     if snapshot is None:
-        raise NotFoundError(f"snapshot {asked.key} does not exist: not found")
+        raise NotFoundError(f"snapshot {request.key} does not exist: not found")
     return snapshots_pb2.StatSnapshotResponse(
         info=snapshots_pb2.Info(
             name=snapshot.key,
@@ -293,8 +293,8 @@ def _stat(store: Store, asked: Any) -> Any:
     )
 
 
-def _plugins(store: Store, asked: Any) -> Any:
-    if list(asked.filters) != [_SNAPSHOTTER_PLUGINS]:
+def _plugins(store: Store, request: Any) -> Any:
+    if list(request.filters) != [_SNAPSHOTTER_PLUGINS]:
         raise InvalidArgumentError("the simulated containerd lists its snapshotters only")
     plugins = [
         introspection_pb2.Plugin(

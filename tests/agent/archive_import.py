@@ -16,7 +16,7 @@ class ArchiveImport:
         self._docker = docker
 
     def begin(self, blob: Blob, received: int = 0) -> str:
-        """Start to write a file of the archive, with so many bytes. Return its ref."""
+        """Start to write a file of the archive with this size. Return its ref."""
         algorithm, _, encoded = blob.digest.partition(":")
         ref = f"tar-{encoded[:20]}/layer.tar" if self._docker else f"tar-blobs/{algorithm}/{encoded}"
         now = self.node.now
@@ -25,7 +25,7 @@ class ArchiveImport:
         return ref
 
     def grow(self, ref: str, received: int) -> None:
-        """Let a file grow to so many bytes."""
+        """Let a file grow to this size."""
         ingest = self.node.store.ingests[ref]
         ingest.received, ingest.updated_at = float(received), self.node.now
 
@@ -50,7 +50,7 @@ class ArchiveImport:
         self.node.release(self.lease)
 
     def abort(self) -> None:
-        """End as a client that was interrupted."""
+        """Delete the lease, as an interrupted client does."""
         self.node.release(self.lease)
 
     def unpack(self, image: Image) -> "Unpacking":

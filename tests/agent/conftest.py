@@ -1,4 +1,4 @@
-"""A simulated node and eyes on it."""
+"""A simulated node and an agent that watches it."""
 
 import pytest
 
@@ -17,7 +17,7 @@ CONTAINERD_16 = "1.6.20"
 
 @pytest.fixture
 def registries() -> Registries:
-    """10 MiB/s on each connection, 0.1 s to each answer."""
+    """Registries that serve 10 MiB/s on each connection, and respond after 0.1 s."""
     return Registries(manners={HOST: Manner(speed=10 * MIB, latency=0.1)})
 
 
@@ -37,7 +37,7 @@ def push(registries):
 
 @pytest.fixture
 def start_simulated(registries):
-    """A factory of nodes, at noon, 100 MiB/s of network, 50 MiB/s of disk."""
+    """Return a factory of nodes, at noon, with 100 MiB/s of network and 50 MiB/s of disk."""
 
     def start(version: str = CONTAINERD_1, **store: object) -> VirtualContainerd:
         return VirtualContainerd(
@@ -49,13 +49,13 @@ def start_simulated(registries):
 
 @pytest.fixture(params=[CONTAINERD_16, CONTAINERD_1, CONTAINERD_2])
 def simulated(request, start_simulated) -> VirtualContainerd:
-    """A node of each flavour."""
+    """One node with each version of containerd in turn."""
     return start_simulated(request.param)
 
 
 @pytest.fixture
 def watched(simulated) -> Watched:
-    """An agent that was there before anything was pulled."""
+    """An agent that started before anything was pulled."""
     watched = Watched(simulated)
     watched.poll()
     return watched
@@ -63,5 +63,5 @@ def watched(simulated) -> Watched:
 
 @pytest.fixture
 def unused_tcp_port() -> int:
-    """A port of loopback that is free now."""
+    """Return a free port on loopback."""
     return free_port()

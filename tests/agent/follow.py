@@ -1,4 +1,4 @@
-"""Poll one containerd with the agent's own poller, and keep what it saw."""
+"""Poll one containerd with the agent's own poller, and keep the results."""
 
 import asyncio
 import time
@@ -59,7 +59,7 @@ class Follow:
             await asyncio.sleep(TICK)
 
     async def until(self, true: Callable[[], object], seconds: float = 30) -> None:
-        """Wait until something holds of what was seen."""
+        """Wait until a condition holds for the observed pulls."""
         async with asyncio.timeout(seconds):
             while not true():
                 if self._task.done():
@@ -67,30 +67,30 @@ class Follow:
                 await asyncio.sleep(TICK / 4)
 
     async def after_polls(self, count: int) -> None:
-        """Wait for this many whole polls from now on."""
+        """Wait for this many complete polls from now on."""
         target = self.polls + count + 1
         await self.until(lambda: self.polls >= target)
 
     def named(self, text: str) -> list[PullState]:
-        """Live pulls whose reference contains the text."""
+        """Return the live pulls whose reference contains the text."""
         return [pull for pull in self.live if text in pull.image_ref]
 
     def ended_as(self, image_ref: str) -> PullState:
-        """The one pull that ended under this reference."""
+        """Return the only pull that ended under this reference."""
         (pull,) = [pull for pull in self.ended.values() if pull.image_ref == image_ref]
         return pull
 
 
 def downloaded(pull: PullState) -> int:
-    """Bytes this pull has got so far."""
+    """Return the bytes that this pull has downloaded so far."""
     return sum(layer.downloaded_bytes for layer in pull.layers or [])
 
 
 def to_fetch(pull: PullState) -> int:
-    """Bytes this pull has to get in all."""
+    """Return the bytes that this pull has to download in total."""
     return sum(layer.total_bytes - layer.cached_bytes for layer in pull.layers or [])
 
 
 def layers(pull: PullState) -> dict[str, LayerState]:
-    """A pull's layers by digest."""
+    """Return a pull's layers by digest."""
     return {layer.digest: layer for layer in pull.layers or []}

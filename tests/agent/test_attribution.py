@@ -25,7 +25,7 @@ def ingest(offset, *, total=100, started_at=101.0):
     return Ingest(f"layer-{digest('a')}", digest("a"), offset, total, started_at, started_at + 1)
 
 
-def test_of_an_index_the_manifest_that_was_fetched_counts():
+def test_the_fetched_manifest_of_an_index_determines_the_image():
     documents = {
         digest("1"): Index([Descriptor(digest("2"), 1), Descriptor(digest("3"), 1), Descriptor(digest("4"), 1)]),
         digest("3"): manifest("c", ("a", 10), ("b", 20)),
@@ -64,7 +64,7 @@ def test_a_config_that_does_not_fit_gives_no_chain_ids():
     assert image_of(documents, documents).layers[0].chain_ids == ()
 
 
-def test_the_source_is_the_one_place_that_all_documents_come_from():
+def test_the_source_is_the_only_repository_that_all_documents_have_in_common():
     documents = digest("3"), digest("c"), digest("e")
     shared = Blob(5, 50.0, frozenset({("docker.io", "library/a"), ("docker.io", "library/b")}))
     own = Blob(5, 101.0, frozenset({("docker.io", "library/b")}))
@@ -91,14 +91,14 @@ def test_a_resumed_ingest_counts_from_where_it_was_first_seen():
     assert (progress.cached, progress.downloaded) == (60, 40)
 
 
-def test_an_offset_that_falls_takes_nothing_back():
+def test_reported_bytes_do_not_decrease_when_the_offset_falls():
     progress = Progress(Layer(digest("a"), "", 100))
     progress.see_ingest(ingest(60), LEASE, None, 102.0)
     progress.see_ingest(ingest(10), LEASE, None, 103.0)
     assert progress.downloaded == 60
 
 
-def test_an_ingest_larger_than_the_manifest_says_is_not_more_than_the_layer():
+def test_an_ingest_never_counts_more_bytes_than_the_layer_has():
     progress = Progress(Layer(digest("a"), "", 100))
     progress.see_ingest(ingest(160), LEASE, None, 102.0)
     assert progress.downloaded == 100
@@ -112,7 +112,7 @@ def amounts(progress):
     return progress.phase, progress.downloaded, progress.cached
 
 
-def test_a_prepared_unpack_is_no_evidence_before_the_bytes_are_complete():
+def test_a_prepared_snapshot_does_not_mean_unpacking_before_the_blob_is_complete():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     progress.see_unpacking(110.0)
     assert progress.phase is LayerPhase.WAITING
@@ -123,7 +123,7 @@ def test_a_prepared_unpack_is_no_evidence_before_the_bytes_are_complete():
     assert (progress.phase, progress.extracted_at) == (LayerPhase.EXTRACTED, 112.0)
 
 
-def test_unpacking_never_starts_before_the_blob_although_the_poll_did():
+def test_unpacking_does_not_start_before_the_blob_is_committed_even_if_the_poll_did():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     progress.see_blob(Blob(100, 110.2), LEASE, None)
     progress.see_unpacking(110.0)
@@ -143,7 +143,7 @@ def test_a_layer_that_another_pull_unpacked_was_downloaded_by_that_pull():
     assert progress.fetched_by == "other"
 
 
-def test_a_missing_blob_proves_nothing_before_it_was_requested_again():
+def test_a_missing_blob_is_no_evidence_until_it_has_been_requested_again():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     see_snapshots(progress, 105.0)
     assert amounts(progress) == (LayerPhase.WAITING, 0, 0)
@@ -160,7 +160,7 @@ def test_a_missing_blob_proves_nothing_before_it_was_requested_again():
         (Absence.SNAPSHOTTER, (LayerPhase.EXTRACTED, 100, 0), SNAPSHOTTER),
     ],
 )
-def test_the_reason_for_a_missing_blob_decides_who_had_the_bytes(absence, expected, fetched_by):
+def test_the_reason_for_a_missing_blob_decides_how_its_bytes_are_counted(absence, expected, fetched_by):
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     see_snapshots(progress, 105.0, absence=absence)
     assert amounts(progress) == expected
@@ -186,7 +186,7 @@ def test_a_streamed_layer_whose_blob_another_snapshotter_has_is_not_cached():
     assert amounts(progress) == (LayerPhase.REMOTE, 0, 0)
 
 
-def test_a_guest_is_named_as_the_one_that_will_fetch_the_layer():
+def test_a_layer_that_a_guest_will_fetch_is_marked_as_such():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     see_snapshots(progress, 105.0, delivery=Delivery.GUEST)
     assert (progress.phase, progress.fetched_by) == (LayerPhase.REMOTE, GUEST)
@@ -203,7 +203,7 @@ def test_a_layer_fetched_by_the_snapshotter_counts_as_downloaded_when_it_is_comm
     assert progress.fetched_by == SNAPSHOTTER
 
 
-def test_the_copy_that_the_snapshotter_keeps_in_containerd_changes_nothing():
+def test_the_snapshotters_copy_in_containerd_does_not_change_the_counted_bytes():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     progress.see_snapshotter(None, 104.0)
     progress.see_blob(Blob(100, 104.5), LEASE, None)
@@ -226,7 +226,7 @@ def test_a_layer_that_the_snapshotter_declines_waits_for_containerd():
     assert (progress.phase, progress.fetched_by, progress.started_at) == (LayerPhase.WAITING, None, None)
 
 
-def test_what_another_snapshotter_holds_is_forgotten():
+def test_layers_found_in_another_snapshotter_are_no_longer_counted():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     see_snapshots(progress, 50.0)
     progress.see_other_snapshotter()
@@ -243,7 +243,7 @@ def test_a_layer_that_the_pull_fetches_after_all_was_not_cached():
     assert (progress.phase, progress.cached, progress.downloaded) == (LayerPhase.DOWNLOADING, 0, 10)
 
 
-def test_a_pull_of_all_platforms_with_more_layers_than_are_told_has_no_known_size():
+def test_a_pull_of_all_platforms_with_too_many_layers_has_no_known_size():
     layers = tuple(Layer(f"sha256:{number:064x}", "", 100, (f"chain-{number}",)) for number in range(MAX_LAYERS + 1))
     for count, known in ((MAX_LAYERS, True), (MAX_LAYERS + 1, False)):
         image = Image(("sha256:i",), ("sha256:i",), "sha256:m", "", layers[:count], config_read=True)

@@ -1,4 +1,4 @@
-"""Documents of real sizes that somebody made to hurt, on the whole way: a containerd, its socket, the agent's polls."""
+"""Malicious documents of realistic size, read by the agent's polls from a containerd's socket."""
 
 import dataclasses
 import tempfile
@@ -43,13 +43,13 @@ FITS = {name: data for name, data in BOMBS.items() if len(data) <= MAX_DOCUMENT}
 
 
 def peak(before: int) -> int:
-    """Bytes that Python had at most, beyond those before."""
+    """Return the peak of Python's memory in bytes, above its value at the start."""
     return tracemalloc.get_traced_memory()[1] - before
 
 
 @pytest.fixture
 def traced():
-    """What Python has when the test begins, and a memory that is watched."""
+    """Trace memory, and return Python's current use."""
     tracemalloc.start()
     yield tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
@@ -63,7 +63,7 @@ def test_parsing_a_bomb_takes_a_few_times_its_size(data, traced):
 
 
 @pytest.mark.parametrize("data", [pytest.param(data, id=name) for name, data in BOMBS.items()])
-async def test_a_pull_of_a_bomb_ends_and_the_next_pull_is_right(data, start_simulated, push):
+async def test_a_pull_of_a_bomb_ends_and_the_next_pull_is_reported_correctly(data, start_simulated, push):
     node = start_simulated()
     good, image = push("good:1", ("good", 20))
     _, donor = push("bomb:1", ("bomb", 20), multi_arch=False)
@@ -86,8 +86,8 @@ async def test_a_pull_of_a_bomb_ends_and_the_next_pull_is_right(data, start_simu
                 report = msgspec.json.encode(AgentReport(node_name="a", pulls=[*poller.tracker.pulls(), *ended]))
                 assert len(report) < MIB, "the server takes no more"
                 msgspec.json.decode(report, type=AgentReport)
-            told = {pull.id: pull for pull in ended}
-            right = told[pulls[1].lease.id]
+            reported = {pull.id: pull for pull in ended}
+            right = reported[pulls[1].lease.id]
             assert right.status is PullPhase.COMPLETED
             assert [layer.digest for layer in right.layers] == [image.layers[0].blob.digest]
             reads = running.calls["/containerd.services.content.v1.Content/Read"]

@@ -1,4 +1,4 @@
-"""A reporter and a server's pulls, whatever happens between them: what lives is not closed, and no end is lost."""
+"""A reporter and a server with any failures in between: no live pull is closed, and no end is lost."""
 
 from collections.abc import Iterator
 
@@ -23,7 +23,7 @@ _reports = msgspec.json.Decoder(AgentReport)
 
 
 class Node:
-    """A node, its reporter, and the server at the other end; ``send`` is the way between them."""
+    """A node, its reporter and a server; ``send`` is the connection between them."""
 
     def __init__(self) -> None:
         self.reporter = Reporter(load(AgentSettings, SETTINGS))
@@ -40,15 +40,15 @@ class Node:
         self.server = Inventory(ttl=1e6, born=self.now, limits=LIMITS)
 
     def happen(self, begin: int, end: int, layers: int) -> None:
-        """So many pulls begin and, the oldest first, end."""
+        """Begin and end this many pulls; the oldest pulls end first."""
         self.now += 0.5
         over = [self.live.pop(name) for name in list(self.live)[:end]]
         self.ends |= {pull.id for pull in over}
         for _ in range(min(begin, 250 - len(self.live))):
             self.begun += 1
             name = f"lease-{self.begun:06}"
-            told = [LayerState(digest=f"sha256:{number:064x}") for number in range(layers)]
-            self.live[name] = PullState(id=name, layers=told, started_at=to_time(self.now))
+            states = [LayerState(digest=f"sha256:{number:064x}") for number in range(layers)]
+            self.live[name] = PullState(id=name, layers=states, started_at=to_time(self.now))
         done = [
             msgspec.structs.replace(pull, status=PullPhase.COMPLETED, completed_at=to_time(self.now)) for pull in over
         ]
@@ -66,7 +66,9 @@ class Node:
             self.start_server()
         self.now += 0.5
         merged = self.server.merge(_reports.decode(body), self.now)
-        assert not [pull.key for pull in merged.ended if pull.presumed], "it lives, or its end is still to be told"
+        assert not [pull.key for pull in merged.ended if pull.presumed], (
+            "a live pull, or one whose end is still to be reported, was closed"
+        )
         if self.outcome == "answer lost":
             raise HttpError("lost", "on the way back")
         return Response(200, {}, b'{"bootId":"%d"}' % self.servers)
@@ -78,7 +80,7 @@ class Node:
 
 @pytest.fixture(scope="module", autouse=True)
 def narrow_reports() -> Iterator[None]:
-    """Room for some twenty pulls of twelve layers."""
+    """Room for about twenty pulls of twelve layers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reporter, "_ROOM", 24_000)
         yield
@@ -101,7 +103,7 @@ async def test_the_server_closes_no_live_pull_and_loses_no_end(happenings) -> No
         if node.reporter._busy:
             await node.post("taken", None)
     assert not node.reporter._busy
-    told = node.server.nodes["n"]
-    assert not told.active
+    states = node.server.nodes["n"]
+    assert not states.active
     if node.servers == 1:
-        assert set(told.ended) == node.ends
+        assert set(states.ended) == node.ends

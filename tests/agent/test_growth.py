@@ -147,7 +147,7 @@ async def test_a_layer_that_is_being_unpacked_is_looked_at_in_every_poll(client,
 
 
 @pytest.mark.parametrize("happens", ["a new pull that resolves", "a cancelled pull", "a completed pull"])
-async def test_what_the_ingests_do_not_show_is_seen_within_two_polls(client, simulated, push, happens):
+async def test_changes_that_no_ingest_shows_are_seen_within_two_polls(client, simulated, push, happens):
     poller = Poller(client)
     await polls(poller, simulated, 1)
     growing = simulated.pull(push("growing:1", ("growing", 4096))[0])
@@ -218,7 +218,7 @@ steps = st.one_of(
     st.lists(steps, min_size=3, max_size=12),
     st.sampled_from([CONTAINERD_16, CONTAINERD_1, CONTAINERD_2]),
 )
-async def test_nothing_is_shown_more_than_a_second_later_than_by_full_looks(images, story, version):
+async def test_no_change_is_shown_more_than_a_second_later_than_with_full_polls(images, story, version):
     registries = Registries()
     refs = [
         registries.push(

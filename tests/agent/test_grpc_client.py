@@ -1,4 +1,4 @@
-"""gRPC calls to servers that respond in every wrong way. Valid responses are tested in ``tests/demo``."""
+"""gRPC calls to servers that send invalid responses. ``tests/demo`` tests valid responses."""
 
 import asyncio
 import tempfile
@@ -55,7 +55,7 @@ class Connection(asyncio.Protocol):
 
 
 class Server:
-    """Responds to each call by ``respond``; at first with one empty message."""
+    """Responds to each call with ``respond``, by default with one empty message."""
 
     def __init__(self) -> None:
         self.respond: Callable[[Connection, int], None] = lambda connection, stream: connection.send(stream, bytes(5))
@@ -157,7 +157,7 @@ async def test_an_oversized_response_is_refused_and_the_connection_is_kept(serve
     assert len(server.connections) == 1
 
 
-async def test_at_most_a_hundred_calls_are_under_way(server, channel):
+async def test_at_most_a_hundred_calls_run_at_the_same_time(server, channel):
     waiting: list[int] = []
     most = 0
 
@@ -179,7 +179,7 @@ async def test_at_most_a_hundred_calls_are_under_way(server, channel):
     assert len(server.connections) == 1
 
 
-async def test_the_deadline_includes_waiting_for_a_turn(server, channel, monkeypatch):
+async def test_the_deadline_includes_the_wait_for_other_calls(server, channel, monkeypatch):
     everyone = asyncio.Event()
 
     def never(*_: object) -> None:
@@ -273,7 +273,7 @@ async def test_a_frame_that_is_too_long_closes_the_connection_before_its_body_ar
 
 
 async def test_dead_connections_leave_no_memory_behind(server, channel):
-    """Each connection sends all it may of a frame that is too long, and the next one does the same."""
+    """Each connection sends as much as possible of a frame that is too long."""
     server.respond = lambda connection, _: connection.transport.write(frame_header(length=0xFFFFFF) + bytes(1 << 20))
     for warm_up in (True, False):
         tracemalloc.start()
@@ -340,7 +340,7 @@ async def test_a_lost_connection_is_noticed_at_once(server, channel):
     assert channel.connected
     server.connections[0].transport.close()
     async with asyncio.timeout(5):
-        while channel.connected:  # noqa: ASYNC110  # nothing is notified
+        while channel.connected:  # noqa: ASYNC110  # there is no notification
             await asyncio.sleep(0.01)
     assert await channel.call(METHOD, b"") == [b""]
     assert channel.connected

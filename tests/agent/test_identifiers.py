@@ -11,7 +11,7 @@ TOMORROW = "2026-11-30T19:48:08Z"
 
 
 @pytest.mark.parametrize("digest", [SHA256, SHA384, SHA512])
-def test_the_digest_of_a_download_is_found_in_its_ref_whatever_its_algorithm_is(digest):
+def test_the_ref_of_a_download_contains_its_digest_in_any_algorithm(digest):
     for kind in ("layer", "manifest", "index", "config", "attestation", "unknown"):
         assert digest_of(f"{kind}-{digest}") == digest
     assert digest_of(f"layer-registry.test/app:1@{digest}") == digest

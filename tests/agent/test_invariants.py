@@ -1,4 +1,4 @@
-"""Whatever a node does and whenever it is looked at: what must hold of every pull that is told."""
+"""Properties of every reported pull that hold whatever a node does and whenever it is polled."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,7 +25,7 @@ steps = st.one_of(
 
 
 def poll(watched):
-    """A poll, and the same observation once more: nothing may change by looking."""
+    """Poll, then take the same observation again: that must change nothing."""
     watched.poll()
     before = watched.live
     assert watched.tracker.observe(watched.look(), watched.node.now) is not None
@@ -53,10 +53,10 @@ def holds(pull):
         assert pull.error
 
 
-def live(watched, refs, story):
-    """What happens on the node."""
+def live(watched, refs, events):
+    """Let these events happen on the node."""
     node = watched.node
-    for what, number in story:
+    for what, number in events:
         if what == "pull":
             node.pull(refs[number])
         elif what == "cancel" and node.pulls:
@@ -92,7 +92,7 @@ def test_every_pull_ends_once_and_its_bytes_add_up(layers, story, version):
     live(watched, refs, story)
     last = {node.pull(ref).lease.id: ref for ref in refs}
     watched.until(lambda: not node.pulls, every=0.5)
-    node.now += 400  # what nobody saw beginning is given up
+    node.now += 400  # pulls that existed before the first poll are given up
     for _ in range(3):
         node.advance(1)
         poll(watched)
@@ -108,5 +108,5 @@ def test_every_pull_ends_once_and_its_bytes_add_up(layers, story, version):
     assert {ended[lease].status for lease in last if lease in ended} <= {PullPhase.COMPLETED}
     for history in watched.history.values():
         assert [pull.status.ended for pull in history].count(True) <= 1
-        told = [downloaded(pull) for pull in history if pull.total_known]
-        assert told == sorted(told), "bytes are never taken back"
+        reported = [downloaded(pull) for pull in history if pull.total_known]
+        assert reported == sorted(reported), "bytes are never taken back"

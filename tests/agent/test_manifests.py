@@ -1,4 +1,4 @@
-"""Documents of images: good ones, and those that somebody made to hurt."""
+"""Documents of images: valid, invalid and malicious ones."""
 
 import json
 

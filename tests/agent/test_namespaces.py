@@ -11,7 +11,7 @@ from pulltrace.agent.containerd_api.events_pb2 import Envelope, ImageChange
 
 @pytest.fixture
 def deliver(caplog):
-    """A factory: pass image events of these namespaces to a client that reads one; return names and warnings."""
+    """Return a function that sends events of these namespaces to a client, and returns its names and warnings."""
 
     def deliver(reads, *namespaces):
         client = Containerd("/nowhere", reads)
@@ -29,13 +29,13 @@ def test_images_of_the_selected_namespace_are_read(deliver):
 
 
 @pytest.mark.parametrize(("reads", "other"), [("k8s.io", "moby"), ("moby", "k8s.io")])
-def test_images_that_change_in_another_namespace_only_are_warned_of_once(deliver, reads, other):
+def test_one_warning_is_logged_if_images_change_only_in_another_namespace(deliver, reads, other):
     names, warnings = deliver(reads, other, other, "buildkit")
     assert not names
     assert [record.fields for record in warnings] == [{"namespace": other, "reading": reads}]
 
 
-def test_no_warning_if_images_change_in_the_selected_namespace_too(deliver):
+def test_no_warning_is_logged_if_images_also_change_in_the_selected_namespace(deliver):
     assert not deliver("k8s.io", "k8s.io", "moby")[1]
 
 

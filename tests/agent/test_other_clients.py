@@ -1,4 +1,4 @@
-"""Leases that are not the CRI plugin's pulls: imports of archives, image builders, containers that are created."""
+"""Leases that are not the CRI plugin's pulls: imports of archives, image builders, creation of containers."""
 
 import dataclasses
 import hashlib
@@ -17,7 +17,7 @@ NAME = f"{HOST}/imported:1"
 
 @pytest.fixture(params=[False, True], ids=["OCI archive", "Docker archive"])
 def start_import(watched, request):
-    """A factory of imports into the watched node."""
+    """Return a factory of imports into the watched node."""
     return lambda: ArchiveImport(watched.node, docker=request.param)
 
 
@@ -32,12 +32,12 @@ def polls_of(watched):
 
 
 def shown(watched) -> set[tuple[str, bool, str | None]]:
-    """The name, the flag and the registry of every state that was reported."""
+    """Return the names, guess flags and registries of all reported states."""
     states = [state for history in watched.history.values() for state in history]
     return {(state.image_ref, state.imported, state.registry) for state in states}
 
 
-def test_an_import_is_shown_as_one_and_completes_under_its_own_name(watched, start_import):
+def test_an_import_is_shown_as_an_import_and_completes_under_its_own_name(watched, start_import):
     image, importing = an_image(), start_import()
     write_layers(importing, image, polls_of(watched))
     assert [pull.status for pull in watched.live] == [PullPhase.DOWNLOADING]
@@ -54,9 +54,9 @@ def test_the_bytes_of_an_import_grow_and_its_total_is_not_known(watched, start_i
     image, importing = an_image(), start_import()
     write_layers(importing, image, polls_of(watched))
     (history,) = watched.history.values()
-    told = [downloaded(pull) for pull in history]
-    assert told == sorted(told)
-    assert told[-1] == image.size
+    reported = [downloaded(pull) for pull in history]
+    assert reported == sorted(reported)
+    assert reported[-1] == image.size
     assert not any(pull.total_known for pull in history)
 
 
@@ -90,7 +90,7 @@ def test_an_archive_with_several_images_is_one_import_without_a_name(watched, st
     assert len(watched.history) == 1
 
 
-def test_several_tags_of_one_archived_image_give_one_of_its_names(watched, start_import):
+def test_an_archived_image_with_several_tags_gets_one_of_them_as_its_name(watched, start_import):
     image, importing = an_image(), start_import()
     write_layers(importing, image, polls_of(watched))
     importing.end({NAME: image, f"{HOST}/imported:latest": image})
@@ -110,7 +110,7 @@ def test_an_interrupted_import_is_cancelled_and_does_not_fail(watched, start_imp
     assert (ended.status, ended.error_reason, ended.imported) == (PullPhase.FAILED, ErrorReason.CANCELED, True)
 
 
-def test_an_import_of_blobs_from_a_registry_is_attributed_to_none(watched, start_import, push):
+def test_an_import_of_blobs_that_came_from_a_registry_has_no_registry(watched, start_import, push):
     ref, image = push("app:1", ("app", 10), multi_arch=False)
     watched.node.pull(ref)
     watched.until(lambda: watched.ended)
@@ -206,7 +206,7 @@ def test_a_lease_that_remains_empty_is_not_shown_forever_and_does_not_fail(watch
     assert [(pull.status, pull.error_reason) for pull in watched.ended] == [(PullPhase.FAILED, ErrorReason.CANCELED)]
 
 
-def test_two_images_under_one_lease_have_no_name(watched, push):
+def test_a_lease_that_pulls_two_images_has_no_name(watched, push):
     """A client may pull several images under a lease of its own."""
     (first, one), (second, two) = push("one:1", ("one", 4)), push("two:1", ("two", 4))
     pull = watched.node.pull(first)
@@ -236,7 +236,7 @@ def downloaded_any(watched) -> bool:
 
 
 @pytest.mark.parametrize("algorithm", ["sha384", "sha512"])
-def test_layers_with_other_digests_than_sha256_show_their_progress(watched, algorithm):
+def test_layers_with_digests_other_than_sha256_show_their_progress(watched, algorithm):
     layer = make_layer("app", 30 * MIB)
     digest = f"{algorithm}:{hashlib.new(algorithm, b'app').hexdigest()}"
     layer = dataclasses.replace(layer, blob=dataclasses.replace(layer.blob, digest=digest))

@@ -1,4 +1,4 @@
-"""The load of a node, from counters of the kernel."""
+"""The load of a node, measured by counters of the kernel."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def proc(tmp_path: Path) -> Path:
 
 
 def write(proc: Path, *, io: int = 0, cpu: int = 0, memory: int = 0, **disk: int) -> None:
-    """Counters: microseconds of pressure, sectors, milliseconds."""
+    """Write the kernel's files with these counters: microseconds of pressure, sectors, milliseconds."""
     for name, total in (("io", io), ("cpu", cpu), ("memory", memory)):
         (proc / "pressure" / name).write_text(PRESSURE.format(total))
     (proc / "diskstats").write_text(DISKS.format(**({"read": 0, "written": 0, "busy": 0} | disk)))
@@ -40,7 +40,7 @@ def test_the_load_is_the_change_between_two_measurements(proc: Path) -> None:
     assert (load.disk_read_per_sec, load.disk_written_per_sec) == (512 * 1024, 1024 * 1024)
 
 
-def test_an_idle_node_reads_nothing(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_counter_is_read_while_the_node_is_idle(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(proc)
     pressure = Pressure(str(proc))
     monkeypatch.setattr(pressure, "_contents", lambda name: pytest.fail(f"{name} was read"))
@@ -57,7 +57,7 @@ def test_a_second_pull_is_not_measured_from_the_end_of_the_first(proc: Path) -> 
     assert pressure.measure(5.0, pulling=True)
 
 
-def test_an_unreadable_file_makes_its_figures_unknown_and_no_others(proc: Path) -> None:
+def test_an_unreadable_file_makes_only_its_own_figures_unknown(proc: Path) -> None:
     pressure = Pressure(str(proc))
     write(proc)
     for name in ("io", "memory"):
@@ -80,7 +80,7 @@ def test_a_file_in_another_form_is_unknown(proc: Path, text: str) -> None:
     assert (load.io_pressure, load.cpu_pressure, load.memory_pressure, load.disk_busy) == (None, None, None, None)
 
 
-def test_counters_that_fall_are_no_negative_load(proc: Path) -> None:
+def test_decreasing_counters_never_give_a_negative_load(proc: Path) -> None:
     pressure = Pressure(str(proc))
     write(proc, io=9_000_000, busy=9_000, written=9_000)
     pressure.measure(1.0, pulling=True)

@@ -1,4 +1,4 @@
-"""The agent as a process, on a simulated containerd: what it asks, when it gives up, how it ends."""
+"""The agent as a process, on a simulated containerd: which calls it makes, when it gives up, how it ends."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from pulltrace.agent import poller as polling
 from pulltrace.agent.containerd import Containerd, ContainerdError
 from pulltrace.agent.grpc_client import AT_ONCE
 from pulltrace.agent.poller import RESTS, Poller
-from pulltrace.demo.grpc_server import Manners, SimulatedContainerd
+from pulltrace.demo.grpc_server import Behaviour, SimulatedContainerd
 from tests.agent.conftest import HOST, MIB
 from tests.e2e.programs import Program
 
@@ -35,7 +35,7 @@ READ_ONLY = {
     "/runtime.v1.ImageService/ImageFsInfo",
     "/containerd.services.events.v1.Events/Subscribe",
 }
-"""All that the agent may ever call. None of these changes anything."""
+"""All methods that the agent may call. None of them changes anything."""
 
 SILENCE = """
 import sys
@@ -124,7 +124,7 @@ async def test_a_pull_that_begins_after_idle_polls_is_not_treated_as_inherited(c
     pull = simulated.pull(ref)
     simulated.advance(5)
     await poller.poll(simulated.now)
-    simulated.advance(600)  # of a lease that nobody saw beginning, this would be too long
+    simulated.advance(600)  # too long for a lease that existed before the first poll
     for _ in range(3):
         await poller.poll(simulated.now)
     assert [live.id for live in poller.tracker.pulls()] == [pull.lease.id]
@@ -141,8 +141,8 @@ async def test_each_document_is_read_once(containerd, client, simulated, push):
     assert reads <= 2 * 6, "one byte and then the whole, of an index, a manifest and a config each"
 
 
-async def test_questions_without_a_response_do_not_delay_the_others(client, simulated, push, monkeypatch):
-    """The deadline passes when as many calls hang as may be made at once, however long that takes."""
+async def test_a_request_without_a_response_does_not_delay_the_others(client, simulated, push, monkeypatch):
+    """The deadline is the same however many calls hang at the same time."""
     loop = asyncio.get_running_loop()
     clock, skipped = loop.time, 0.0
     hanging, most = 0, 0
@@ -177,19 +177,19 @@ async def test_questions_without_a_response_do_not_delay_the_others(client, simu
 
 async def test_a_containerd_that_hangs_is_an_error_after_the_deadline(containerd, client, monkeypatch):
     await client.version()
-    containerd.behave(Manners.NOT_AT_ALL)
+    containerd.behave(Behaviour.SILENT)
     monkeypatch.setattr(grpc_client, "DEADLINE", 0.2)
     with pytest.raises(ContainerdError, match="DEADLINE_EXCEEDED"):
         await client.leases()
-    containerd.behave(Manners.WELL)
+    containerd.behave(Behaviour.NORMAL)
 
 
 async def test_an_invalid_response_is_an_error_and_the_next_poll_works(containerd, client, simulated):
     poller = Poller(client)
-    containerd.behave(Manners.NONSENSE)
+    containerd.behave(Behaviour.INVALID)
     with pytest.raises(ContainerdError):
         await poller.poll(simulated.now)
-    containerd.behave(Manners.WELL)
+    containerd.behave(Behaviour.NORMAL)
     await poller.poll(simulated.now)
 
 
@@ -203,7 +203,7 @@ async def test_a_connection_lost_between_two_polls_ends_its_pulls(containerd, cl
     await containerd.kill()
     await containerd.start()
     async with asyncio.timeout(10):
-        while client.connected:  # noqa: ASYNC110  # gRPC tells nobody
+        while client.connected:  # noqa: ASYNC110  # gRPC sends no notification
             await asyncio.sleep(0.01)
     simulated.advance(1)
     await poller.poll(simulated.now)
@@ -211,7 +211,7 @@ async def test_a_connection_lost_between_two_polls_ends_its_pulls(containerd, cl
     assert "containerd restarted" in ended.error
 
 
-async def test_two_thousand_stale_leases_do_no_harm(containerd, client, simulated):
+async def test_two_thousand_stale_leases_do_not_slow_the_agent_down(containerd, client, simulated):
     for number in range(2000):
         simulated.new_lease(expires=False).resources["content", f"sha256:{number:064x}"] = None
     poller = Poller(client)
@@ -241,7 +241,7 @@ async def test_an_invalid_configuration_reports_every_mistake_and_exits_with_2()
             await wrong._reading
     for name in ("NODE_NAME", "REPORT_INTERVAL", "SERVER_URL", "AGENT_TOKEN"):
         assert f"PULLTRACE_{name}" in wrong.output
-    assert "a b" not in wrong.output, "a token is never told"
+    assert "a b" not in wrong.output, "a token is never printed"
     assert "Traceback" not in wrong.output
 
 

@@ -91,7 +91,7 @@ async def test_the_leases_of_an_image_builder_are_not_shown(node: Containerd, re
 
 
 @pytest.mark.parametrize("algorithm", ["sha512", "sha384"])
-async def test_layers_with_other_digests_than_sha256_show_their_progress(
+async def test_layers_with_digests_other_than_sha256_show_their_progress(
     node: Containerd, registry: Registry, algorithm: str
 ) -> None:
     """containerd 1.x downloads such a layer and then refuses it, which makes the pull fail."""

@@ -1,4 +1,4 @@
-"""What the agent tells of real containerds' pulls through their CRI service, from a registry that obeys."""
+"""What the agent reports about pulls of real containerds, through their CRI service, from a controlled registry."""
 
 import asyncio
 
@@ -21,7 +21,7 @@ def percent_never_falls(history):
     return shown == sorted(shown)
 
 
-async def test_three_images_at_once_with_a_shared_base_are_three_pulls(node: Containerd, registry: Registry) -> None:
+async def test_three_concurrent_images_with_a_shared_base_are_three_pulls(node: Containerd, registry: Registry) -> None:
     base = make_layer(3 * MIB)
     own = {name: [make_layer(size * MIB), make_layer(MIB)] for name, size in (("a", 2), ("b", 2), ("c", 7))}
     images = {name: make_image(base, *extra) for name, extra in own.items()}
@@ -47,7 +47,9 @@ async def test_three_images_at_once_with_a_shared_base_are_three_pulls(node: Con
         assert fetchers.count(None) == 1, "one pull fetched the shared layer, the others say who"
 
 
-async def test_bytes_are_never_ahead_of_the_registry(node: Containerd, registry: Registry) -> None:
+async def test_reported_bytes_never_exceed_those_that_the_registry_has_sent(
+    node: Containerd, registry: Registry
+) -> None:
     layer = make_layer(6 * MIB)
     ref = registry.push("team/app:1", make_image(layer))
     registry.limit(3 * MIB)
@@ -147,7 +149,9 @@ async def test_a_cancelled_pull_fails_and_is_no_longer_live(node: Containerd, re
     registry.blob(layer.digest).release()
 
 
-async def test_two_tags_of_one_repository_at_once_get_their_own_names(node: Containerd, registry: Registry) -> None:
+async def test_concurrent_pulls_of_two_tags_of_one_repository_get_their_own_names(
+    node: Containerd, registry: Registry
+) -> None:
     refs = [registry.push(f"team/app:{tag}", make_image(make_layer(2 * MIB))) for tag in ("1", "2")]
     registry.limit(3 * MIB)
     async with Follow(node.socket) as follow:
@@ -253,7 +257,7 @@ async def test_an_agent_that_starts_after_containerd_died_shows_only_the_new_pul
         assert [pull.image_ref for pull in follow.ended.values()] == [ref]
 
 
-async def test_an_idle_agent_sees_nothing_of_finished_pulls(node: Containerd, registry: Registry) -> None:
+async def test_an_idle_agent_does_not_show_finished_pulls(node: Containerd, registry: Registry) -> None:
     await node.cri.pull(registry.push("team/app:1", make_image(make_layer(MIB))))
     async with Follow(node.socket) as follow:
         await follow.after_polls(4)

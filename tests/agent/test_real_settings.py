@@ -1,4 +1,4 @@
-"""What the agent tells of real containerds that are set up, treated or asked differently."""
+"""What the agent reports about real containerds with other settings, failures and kinds of requests."""
 
 import asyncio
 import re
@@ -33,14 +33,14 @@ async def test_layers_wait_if_only_one_download_at_a_time_is_allowed(start_node,
         assert downloaded(pull) == sum(layer.size for layer in image.layers)
         states = [[layer.state for layer in seen.layers] for seen in follow.history[pull.id] if seen.total_known]
         assert any(LayerPhase.WAITING in seen and LayerPhase.DOWNLOADING in seen for seen in states)
-        if not node.version.lstrip("v").startswith("2."):  # there the limit is the node's and set elsewhere
+        if not node.version.lstrip("v").startswith("2."):  # from 2.1 on, another setting limits the whole node
             assert all(seen.count(LayerPhase.DOWNLOADING) <= 1 for seen in states)
 
 
 async def test_layers_discarded_after_unpacking_count_as_downloaded(start_node, registry: Registry) -> None:
     node = await start_node(discard_unpacked_layers=True)
     base, top = make_layer(2 * MIB), make_layer(MIB)
-    registry.limit(2 * MIB)  # a pull between two polls is not seen
+    registry.limit(2 * MIB)  # a pull between two polls would not be seen
     async with Follow(node.socket) as follow:
         first = registry.push("team/base:1", make_image(base))
         await node.cri.pull(first)
@@ -85,7 +85,7 @@ async def test_progress_resumes_after_the_registry_stalled(node: Containerd, reg
         assert downloaded(follow.ended_as(ref)) == layer.size
 
 
-async def test_the_same_reference_twice_at_once_is_two_pulls_and_one_download(
+async def test_pulling_one_reference_twice_at_once_is_two_pulls_and_one_download(
     node: Containerd, registry: Registry
 ) -> None:
     image = make_image(make_layer(4 * MIB), make_layer(MIB))
@@ -96,7 +96,7 @@ async def test_the_same_reference_twice_at_once_is_two_pulls_and_one_download(
         await follow.until(lambda: follow.live)
         await asyncio.gather(first, node.cri.pull(ref))
         await follow.until(lambda: not follow.live)
-        seen = {key: [(pull.status, pull.image_ref) for pull in told][-3:] for key, told in follow.history.items()}
+        seen = {key: [(pull.status, pull.image_ref) for pull in states][-3:] for key, states in follow.history.items()}
         assert [pull.image_ref for pull in follow.ended.values()] == [ref, ref], seen
         assert {pull.status for pull in follow.ended.values()} == {PullPhase.COMPLETED}
         own = [layer for pull in follow.ended.values() for layer in pull.layers if not layer.fetched_by]
@@ -157,7 +157,7 @@ async def test_stopping_containerd_ends_its_pull_and_the_next_pull_is_followed(
         assert follow.ended_as(ref).status is PullPhase.COMPLETED
 
 
-async def test_a_pull_through_a_mirror_has_the_name_of_its_reference(node: Containerd, registry: Registry) -> None:
+async def test_a_pull_through_a_mirror_keeps_the_name_of_its_reference(node: Containerd, registry: Registry) -> None:
     node.trust("docker.io", registry.url)
     layer = make_layer(3 * MIB)
     registry.push("library/nginx:1.27", make_image(layer))
@@ -183,7 +183,7 @@ async def test_containerd_counts_only_read_calls_from_the_agent(start_node: Any,
         await node.cri.pull(ref)
         await agent.says("pull.completed")
         async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/v1/metrics") as answer:
-            told = await answer.text()
+            metrics = await answer.text()
     pattern = r'^grpc_server_handled_total\{.*?grpc_method="(\w+)",grpc_service="([\w.]+)".*?\} [1-9]'
-    called = {f"/{service}/{method}" for method, service in re.findall(pattern, told, re.MULTILINE)}
+    called = {f"/{service}/{method}" for method, service in re.findall(pattern, metrics, re.MULTILINE)}
     assert {call for call in called if "runtime.v1" not in call} == READ_ONLY

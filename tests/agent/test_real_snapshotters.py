@@ -25,7 +25,7 @@ SECONDS = float(os.environ.get("PULL_SECONDS", "8"))
 
 @pytest.fixture
 async def start_soci(registry, tmp_path):
-    """A factory: a containerd whose default snapshotter is SOCI in its parallel mode."""
+    """Return a factory of containerds whose default snapshotter is SOCI in its parallel mode."""
     if not SOCI.path.exists():
         pytest.skip("no soci-snapshotter here; `make parts` builds it (needs Go)")
     async with AsyncExitStack() as stack:
@@ -58,7 +58,7 @@ def cached_bytes(pull):
     return sum(layer.cached_bytes for layer in pull.layers)
 
 
-async def test_a_containerd_names_its_snapshotters_before_any_pull(start_soci):
+async def test_containerd_lists_its_snapshotters_before_any_pull(start_soci):
     node = await start_soci("2.4", discard=True)
     async with Follow(node.socket) as follow:
         await follow.after_polls(1)
@@ -112,7 +112,7 @@ async def test_the_next_image_has_its_shared_layers_cached(start_soci, registry)
     assert (downloaded(pull), cached_bytes(pull)) == (own.size, sum(layer.size for layer in shared))
 
 
-async def test_socis_root_directory_shows_every_byte(start_soci, registry):
+async def test_with_socis_root_directory_every_byte_is_counted(start_soci, registry):
     node = await start_soci("2.4", discard=True)
     image = make_image(make_layer(2 * MIB), make_layer(4 * MIB), make_layer(16 * MIB))
     ref = registry.push("team/gpu:1", image)
@@ -144,7 +144,7 @@ async def test_streamed_layers_are_neither_downloaded_nor_cached(stargz, registr
             assert (remote_bytes(pull), downloaded(pull), cached_bytes(pull)) == (image.size, 0, 0)
 
 
-async def test_an_ordinary_image_on_a_streaming_node_is_an_ordinary_pull(stargz, registry):
+async def test_an_ordinary_image_is_an_ordinary_pull_on_a_node_that_streams_others(stargz, registry):
     image = make_image(make_layer(2 * MIB), make_layer(4 * MIB))
     ref = registry.push("team/plain:1", image)
     registry.limit(3 * MIB)

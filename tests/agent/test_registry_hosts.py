@@ -43,7 +43,7 @@ def test_pulls_get_the_mirrors_of_their_registry(folder):
     assert RegistryHosts(None).complete(pulls) == pulls
 
 
-def test_a_folder_that_does_not_exist_names_no_mirrors(tmp_path):
+def test_there_are_no_mirrors_if_the_folder_does_not_exist(tmp_path):
     assert RegistryHosts(str(tmp_path / "absent")).of("docker.io") == []
 
 
@@ -66,7 +66,7 @@ def test_no_file_outside_the_folder_is_read(tmp_path, folder):
         b"#" * (MAX_FILE + 1) + TWO,
     ],
 )
-def test_a_file_in_another_form_names_no_mirrors(text):
+def test_an_invalid_file_gives_no_mirrors(text):
     assert mirrors_in(text, "docker.io") == []
 
 

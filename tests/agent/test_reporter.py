@@ -31,7 +31,7 @@ class Server:
         self.connections: list[object] = []
         self.largest = 1 << 20
         self.malformed = b"\0"
-        """Bytes that make a report invalid."""
+        """Bytes whose presence makes a report invalid."""
         self.delays: list[float] = []
         """Seconds that requests take to arrive, each once."""
         self.arrived: list[float] = []
@@ -60,7 +60,7 @@ class Server:
             await self._changed.wait_for(true)
 
     def acknowledged(self) -> list[str]:
-        """Ids of the ends, in the order in which they were acknowledged."""
+        """Return the ids of the ends in the order in which they were acknowledged."""
         return [
             pull["id"] for report in self.reports for pull in report.get("pulls") or [] if pull["status"] == "completed"
         ]
@@ -88,7 +88,7 @@ async def serving(server: Server, port: int) -> AsyncIterator[None]:
 
 @pytest.fixture
 def make(unused_tcp_port: int):
-    """A factory of running reporters."""
+    """Return a factory of running reporters."""
 
     @asynccontextmanager
     async def make(
@@ -117,7 +117,7 @@ def pull(name: str, status: PullPhase = PullPhase.COMPLETED, *, layers: int = 1)
 
 
 async def test_a_slow_report_is_not_followed_too_soon(server, make):
-    """The server counts from arrival to arrival, and answers the second of two within half a second with 429."""
+    """The server compares arrival times, and returns 429 for a second report within half a second."""
     server.delays = [2 * INTERVAL]
     async with make(heartbeat=INTERVAL) as reporter:
         reporter.offer([], [])
@@ -142,7 +142,7 @@ async def test_a_new_pull_does_not_wait_for_the_heartbeat(server, make):
         await server.until(lambda: server.reports[-1].get("pulls"))
 
 
-async def test_only_the_newest_state_is_sent_and_an_empty_one_is_too(server, make):
+async def test_only_the_newest_state_is_sent_even_if_it_is_empty(server, make):
     async with make() as reporter:
         for number in range(5):
             reporter.offer([pull(f"p{number}", PullPhase.DOWNLOADING)], [])
@@ -236,10 +236,10 @@ async def test_live_pulls_take_turns_and_each_report_lists_the_others(server, ma
     async with make() as reporter:
         reporter.offer(live, [pull("end", layers=MAX_LAYERS)])
         await server.until(lambda: len(server.reports) == 5)
-    for told in server.reports:
-        largest = max(largest, len(json.dumps(told, separators=(",", ":"))))
-        names = [item["id"] for item in told["pulls"] if item["status"] == "downloading"]
-        assert sorted([*names, *told["others"]]) == sorted(ids), "each once"
+    for report in server.reports:
+        largest = max(largest, len(json.dumps(report, separators=(",", ":"))))
+        names = [item["id"] for item in report["pulls"] if item["status"] == "downloading"]
+        assert sorted([*names, *report["others"]]) == sorted(ids), "each once"
     assert largest <= MAX_REPORT
     seen = [item["id"] for told in server.reports for item in told["pulls"]]
     assert ids < set(seen), "everyone has a turn"
@@ -247,7 +247,7 @@ async def test_live_pulls_take_turns_and_each_report_lists_the_others(server, ma
 
 
 async def test_a_pull_whose_end_has_to_wait_is_listed_meanwhile(server, make):
-    """The server closes what is not told any more, so the end that comes later would be a second one."""
+    """The server closes a pull that is no longer listed, so the later end would be a second one."""
     names = [f"p{number:03}" for number in range(MAX_PULLS)]
     async with make(run=False) as reporter:
         reporter.offer([pull(name, PullPhase.DOWNLOADING) for name in names], [])
@@ -267,7 +267,7 @@ async def test_a_pull_whose_end_has_to_wait_is_listed_meanwhile(server, make):
     assert not reporter._busy
 
 
-async def test_a_turn_is_not_lost_with_a_report(server, make):
+async def test_pulls_keep_their_turn_when_a_report_is_lost(server, make):
     names = {f"p{number:03}" for number in range(MAX_PULLS)}
     async with make(run=False) as reporter:
         reporter.offer([pull(name, PullPhase.DOWNLOADING) for name in sorted(names)], [])
@@ -315,7 +315,7 @@ async def test_oversized_live_pulls_do_not_displace_an_end(server, make):
     assert server.acknowledged() == ["end"]
 
 
-async def test_an_end_that_is_too_large_alone_is_dropped(server, make):
+async def test_an_end_that_is_too_large_on_its_own_is_dropped(server, make):
     server.largest = 60_000
     async with make() as reporter:
         reporter.offer([], [pull("huge", layers=900)])
@@ -345,7 +345,7 @@ async def test_back_off_grows_to_eight_seconds_with_jitter(make):
     assert len(set(delays[6:])) > 1
 
 
-async def test_a_kind_of_failure_is_logged_once(server, make, caplog):
+async def test_each_kind_of_failure_is_logged_once(server, make, caplog):
     refused = web.Response(status=401, text="who are you?")
     async with make() as reporter:
         await server.until(lambda: server.reports)

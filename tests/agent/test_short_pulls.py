@@ -1,4 +1,4 @@
-"""Test that a pull between two polls is reported once, and that nothing else is taken for one."""
+"""Test that a pull between two polls is reported once, and that nothing else is reported as a pull."""
 
 import pytest
 
@@ -73,7 +73,7 @@ def test_a_second_tag_of_a_cached_image_is_a_pull_of_that_tag(quick, push):
 
 
 @pytest.mark.parametrize("pause", [0, 1, 5])
-def test_a_tag_command_is_no_pull(quick, push, pause):
+def test_a_tag_command_is_not_a_pull(quick, push, pause):
     ref, _ = push("app:1", ("app", 1))
     pull_between_polls(quick, ref)
     quick.polls(pause)
@@ -83,7 +83,7 @@ def test_a_tag_command_is_no_pull(quick, push, pause):
     assert [pull.image_ref for pull in quick.ended] == [ref]
 
 
-def test_an_import_is_no_pull(quick, push):
+def test_an_import_is_not_a_pull(quick, push):
     _, image = push("app:1", ("app", 1))
     quick.node.import_image("registry.test/app:1", image)
     quick.polls(3)

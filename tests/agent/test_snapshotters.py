@@ -33,7 +33,7 @@ class Observed:
         self.rows.clear()
 
     def report(self):
-        """Send what an agent would send, at most one report each second."""
+        """Send an agent's reports, at most one per second."""
         if self.watched.node.now < self.reported_at + 0.95:
             return
         self.reported_at = self.watched.node.now
@@ -57,7 +57,7 @@ class Observed:
             if condition():
                 return
             self.step()
-        raise AssertionError("this never happened")
+        raise AssertionError("the condition never held")
 
     def finish(self):
         self.until(lambda: not self.watched.node.pulls)
@@ -84,7 +84,7 @@ def shifted(pull, seconds):
 
 @pytest.fixture
 def observe(start_simulated):
-    """A factory: a node whose default snapshotter delivers layers in this mode."""
+    """Return a factory of nodes whose default snapshotter delivers layers in this mode."""
 
     def observe(mode, version=CONTAINERD_1, every=1.0, name="soci", **store):
         return Observed(start_simulated(version, snapshotter=name, mode=mode, **store), every)
@@ -204,7 +204,7 @@ def test_streamed_bytes_are_neither_downloaded_nor_cached_whenever_a_poll_happen
 
 @pytest.mark.parametrize("mode", [Mode.STREAM, Mode.PARALLEL, Mode.PARALLEL_KEEP])
 @pytest.mark.parametrize("every", [0.05, 1.0])
-def test_an_image_that_the_snapshotter_declines_is_an_ordinary_pull(observe, push, mode, every):
+def test_a_pull_is_ordinary_if_the_snapshotter_declines_the_image(observe, push, mode, every):
     observed = observe(mode, every=every)
     ref, image = push("app:1", ("base", 20), ("top", 60))
     observed.watched.node.store.snapshotter.declines.add(image.manifest.digest)
@@ -255,7 +255,7 @@ def test_layers_that_the_snapshotter_had_are_cached_and_the_others_downloaded(ob
 
 
 @pytest.mark.parametrize("every", [0.05, 0.25])
-def test_an_image_of_which_the_snapshotter_had_every_layer_is_cached(observe, push, every):
+def test_an_image_is_cached_if_the_snapshotter_had_every_layer(observe, push, every):
     observed = observe(Mode.UNPACK, name="erofs", every=every)
     shared, _ = push("shared:1", ("tools", 5))
     observed.watched.node.pull(shared)
@@ -278,7 +278,9 @@ def test_layers_that_a_guest_will_fetch_are_named_as_such(observe, push, every):
     assert [(layer.state, layer.fetched_by) for layer in row.layers] == [(LayerPhase.REMOTE, GUEST)]
 
 
-def test_a_runtime_class_with_its_own_snapshotter_is_not_taken_for_the_default_one(start_simulated, push):
+def test_a_pull_for_a_runtime_class_with_its_own_snapshotter_is_not_attributed_to_the_default_one(
+    start_simulated, push
+):
     observed = Observed(start_simulated(CONTAINERD_1, others=[Snapshotter("soci", Mode.PARALLEL)]))
     ref, image = push("app:1", ("base", 10), ("top", 400))
     observed.watched.node.pull(ref, snapshotter="soci")

@@ -14,7 +14,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def layer(tmp_path):
-    """A factory: a layer's directory with so many of its bytes written."""
+    """Return a factory of a layer's directory with this many bytes written."""
 
     def layer(written, size=8 * MIB, name=DIGEST, folder="x1y2"):
         (tmp_path / "unpack" / folder / "fs").mkdir(parents=True)
@@ -28,7 +28,7 @@ def layer(tmp_path):
     return layer
 
 
-def test_allocated_blocks_count_and_not_the_size(tmp_path, layer):
+def test_allocated_blocks_are_counted_instead_of_the_size(tmp_path, layer):
     layer(3 * MIB)
     (received,) = SociRoot(str(tmp_path)).received().values()
     assert 3 * MIB <= received < 3 * MIB + 64 * 1024
@@ -44,7 +44,7 @@ def test_a_name_without_the_algorithm_is_a_digest_too(tmp_path, layer):
     assert SociRoot(str(tmp_path)).received() == {DIGEST: MIB}
 
 
-def test_no_layer_is_being_fetched(tmp_path):
+def test_without_a_fetched_layer_there_are_no_bytes(tmp_path):
     (tmp_path / "unpack").mkdir()
     assert SociRoot(str(tmp_path)).received() == {}
 
@@ -65,7 +65,7 @@ def test_an_unexpected_layout_is_reported_once_and_not_read(tmp_path, layer, kin
     assert [record.message for record in caplog.records] == ["SOCI's root directory is not usable"]
 
 
-def test_only_so_many_layers_are_examined(tmp_path, layer, monkeypatch):
+def test_the_number_of_examined_layers_is_limited(tmp_path, layer, monkeypatch):
     monkeypatch.setattr(soci_root, "MAX_LAYERS", 3)
     for number in range(9):
         layer(1, name=f"sha256:{number:064x}", folder=str(number))

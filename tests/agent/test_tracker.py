@@ -1,4 +1,4 @@
-"""Stories: a node lives, an agent polls it now and then, and this is what it tells."""
+"""Scenarios: pulls on a simulated node that an agent polls, and the states that it reports."""
 
 import pytest
 
@@ -15,7 +15,7 @@ DEAD = "containerd restarted"
 
 
 def restart_containerd(watched):
-    """It died and is back; the agent has noticed the break."""
+    """Kill containerd and start it again; the agent notices the lost connection."""
     watched.node.crash()
     watched.tracker.containerd_restarted()
     watched.tracker.containerd_since = watched.node.since
@@ -46,7 +46,7 @@ def test_a_pull_without_layers_completes(watched, push):
     assert known[-1] is PullPhase.COMPLETED
 
 
-def test_the_same_image_pulled_twice_at_once_is_two_pulls_of_the_same_name(watched, push):
+def test_pulling_one_image_twice_at_once_gives_two_pulls_with_the_same_name(watched, push):
     ref, image = push("app:1", ("base", 10), ("app", 30))
     for _ in range(2):
         watched.node.pull(ref)
@@ -107,7 +107,7 @@ def test_one_image_pulled_from_two_repositories_keeps_both_names_apart(watched, 
         assert told <= {ref, ref.partition(":1")[0], UNKNOWN_IMAGE}
 
 
-def test_a_base_that_another_pull_unpacks_is_seen_unpacked_on_every_version(watched, push):
+def test_a_base_that_another_pull_unpacked_counts_as_unpacked_on_every_version(watched, push):
     first, image = push("one:1", ("base", 30), ("one", 60))
     second, _ = push("two:1", ("base", 30), ("two", 90))
     watched.node.pull(first)
@@ -147,7 +147,7 @@ def test_blobs_of_a_cancelled_pull_that_were_collected_do_not_count_as_cached(wa
     ref, image = push("app:1", ("base", 2), ("app", 60))
     cancelled = watched.node.pull(ref)
     watched.polls(2)
-    cancelled.cancel()  # its blobs are there for another 0.2 s
+    cancelled.cancel()  # its blobs remain for another 0.2 s
     watched.node.pull(ref)
     watched.polls(1, every=0.05)
     watched.until(lambda: len(watched.ended) == 2)
@@ -156,7 +156,7 @@ def test_blobs_of_a_cancelled_pull_that_were_collected_do_not_count_as_cached(wa
     assert downloaded(again) in (image.size, image.size - 2 * MIB), "what was collected was fetched, and only that"
 
 
-def test_a_layer_that_is_in_the_image_twice_counts_once(watched, push):
+def test_a_layer_that_an_image_contains_twice_counts_once(watched, push):
     ref, image = push("app:1", ("empty", 1), ("app", 20), ("empty", 1))
     watched.node.pull(ref)
     watched.until(lambda: watched.ended)
@@ -211,7 +211,7 @@ def test_a_question_without_a_response_is_repeated(watched, push, kind):
     assert (base.state, base.cached_bytes) == (LayerPhase.CACHED, 10 * MIB)
 
 
-def test_a_snapshotter_that_never_responds_hides_neither_progress_nor_end(watched, push):
+def test_progress_and_end_are_reported_even_if_the_snapshotter_never_responds(watched, push):
     watched.refuses = lambda question: isinstance(question, SnapshotQuestion)
     ref, image = push("app:1", ("app", 30))
     watched.node.pull(ref)
@@ -254,7 +254,7 @@ def test_a_pull_that_ended_between_two_polls_gets_the_only_new_image(watched, pu
 
 
 @pytest.mark.parametrize("fails", [True, False], ids=["one of them fails", "another comes and goes meanwhile"])
-def test_ambiguous_ends_between_two_polls_do_not_fail_and_only_new_images_are_reported(
+def test_ambiguous_ends_between_two_polls_are_not_failures_and_only_new_images_are_reported(
     watched, push, fails, registries
 ):
     first, _ = push("first:1", ("first", 1))
@@ -294,8 +294,8 @@ def test_a_pull_that_ended_unseen_while_the_clock_was_set_back_does_not_fail(wat
     assert not watched.ended
 
 
-def test_records_written_after_a_lease_was_deleted_name_no_other_pull(watched, push, registries):
-    """The CRI plugin names an image by digest and by image id when the pull, and its lease, are over."""
+def test_records_written_after_a_lease_was_deleted_give_no_name_to_another_pull(watched, push, registries):
+    """The CRI plugin writes the records by digest and by image id after the pull's lease was deleted."""
     good, _ = push("good:1", ("good", 1))
     bad, _ = push("bad:1", ("bad", 1))
     registries.refuse(bad, Refusal.UNAUTHORIZED)
@@ -357,7 +357,7 @@ def test_a_pull_that_ended_unseen_without_a_new_image_fails(watched, push, regis
 def test_the_stale_lease_of_a_pull_that_no_poll_saw_is_not_shown(watched, push):
     ref, _ = push("app:1", ("app", 60))
     watched.node.pull(ref)
-    watched.node.advance(0.9)  # no poll has seen it
+    watched.node.advance(0.9)  # not seen by any poll
     restart_containerd(watched)
     watched.polls(3)
     watched.node.now += NO_PROGRESS_LIMIT
@@ -497,7 +497,7 @@ def test_an_inherited_pull_that_completes_at_once_is_reported(watched, push):
     watched.restart()
     while ref not in watched.node.store.records:
         watched.node.advance(0.05, step=0.05)
-    watched.node.store.leases[pull.lease.id] = pull.lease  # the image is there, the lease just not gone yet
+    watched.node.store.leases[pull.lease.id] = pull.lease  # the image exists, and the lease is not deleted yet
     watched.poll()
     assert not watched.live
     del watched.node.store.leases[pull.lease.id]
@@ -519,12 +519,12 @@ def test_a_pull_without_progress_is_given_up_after_half_an_hour(watched, push):
     assert [pull.status for pull in watched.ended] == [PullPhase.FAILED]
 
 
-def test_an_ingest_without_a_lease_is_shown_only_if_it_grows(watched, push):
+def test_an_ingest_without_a_lease_is_shown_only_while_it_grows(watched, push):
     ref, image = push("app:1", ("app", 60))
     pull = watched.node.pull(ref)
     watched.node.advance(1)
     watched.node.store.leases.pop(pull.lease.id)
-    watched.node.store.collect = lambda: None  # no garbage collector comes for it
+    watched.node.store.collect = lambda: None  # it is never garbage-collected
     watched.poll()
     assert not watched.live
     watched.polls(2)
@@ -545,14 +545,14 @@ def test_a_lease_with_snapshots_that_are_not_layers_is_not_a_pull(watched):
     assert not watched.ended
 
 
-def test_a_sandbox_is_not_a_pull_and_needs_no_question(watched):
+def test_the_lease_of_a_sandbox_is_not_a_pull_and_needs_no_requests(watched):
     watched.node.new_lease(expires=False)
     watched.polls(3)
     assert watched.tracker.idle
     assert not watched.questions
 
 
-def test_a_pull_that_only_downloads_raises_no_question(start_simulated, push):
+def test_no_question_is_asked_while_a_pull_only_downloads(start_simulated, push):
     watched = Watched(start_simulated(CONTAINERD_1))
     ref, _ = push("app:1", ("app", 60))
     watched.node.pull(ref)

@@ -1,4 +1,4 @@
-"""The alarm that ends a hung agent, in processes of its own."""
+"""The alarm that ends a hung agent, tested in separate processes."""
 
 import asyncio
 import signal
@@ -53,12 +53,12 @@ def test_a_hung_process_exits_and_prints_where_it_hangs(name: str) -> None:
     assert name in done.stderr
 
 
-def test_a_process_that_polls_does_not_exit_and_after_the_end_there_is_no_alarm() -> None:
+def test_a_process_that_polls_does_not_exit_and_has_no_alarm_after_its_last_poll() -> None:
     done = execute("keep_polling")
     assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
 
 
-def test_a_node_whose_seccomp_profile_lacks_the_call_has_no_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_agent_works_without_the_alarm_if_seccomp_blocks_its_system_call(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise signal.ItimerError(38, "Function not implemented")
 

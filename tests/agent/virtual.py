@@ -1,4 +1,4 @@
-"""The tracker next to a simulated node in virtual time: the poller's loop without gRPC, in milliseconds."""
+"""The tracker beside a simulated node in virtual time: the poller's loop without gRPC."""
 
 from collections.abc import Callable, Iterator
 
@@ -25,7 +25,7 @@ SOURCE = "containerd.io/distribution.source."
 
 
 class Watched:
-    """``poll`` looks at the node as it is now. ``refuses`` decides which questions get no response."""
+    """``poll`` reads the current state of the node. ``refuses`` decides which questions get no response."""
 
     def __init__(self, node: VirtualContainerd, *, tracker: Tracker | None = None, sees_files: bool = False) -> None:
         self.node = node
@@ -57,7 +57,7 @@ class Watched:
         )
 
     def poll(self) -> None:
-        """One poll, as ``Poller`` does it."""
+        """Poll once, as ``Poller`` does."""
         since, self.polled_at = self.polled_at[0], (self.polled_at[1], self.node.now)
         seen, asked, unanswered = self.look(), set(), set()
         for name in sorted(self.changed):

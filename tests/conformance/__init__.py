@@ -1,1 +1,1 @@
-"""What containerd answers about a pull: one suite that the real containerds and the demo's simulated one both pass."""
+"""What containerd reports about a pull: one suite that the real containerds and the demo's simulated one all pass."""

@@ -1,4 +1,4 @@
-"""The labs that the suite runs in."""
+"""Fixtures: each containerd that the suite runs on, and a client that reads it."""
 
 from collections.abc import AsyncIterator
 
@@ -17,7 +17,7 @@ SIMULATED = [pytest.param(version, id=f"simulated-{version}") for version in (CO
 
 @pytest.fixture(params=REAL + SIMULATED)
 async def lab(request, registry) -> AsyncIterator[Lab]:
-    """Each real containerd of this machine in turn, then the simulated one in both its flavours."""
+    """Each real containerd of this machine in turn, then both versions of the simulated one."""
     if request.param in (CONTAINERD_1, CONTAINERD_2):
         async with SimulatedLab(request.param) as simulated:
             yield simulated
@@ -29,5 +29,5 @@ async def lab(request, registry) -> AsyncIterator[Lab]:
 
 @pytest.fixture
 def look(lab) -> Look:
-    """Eyes for it."""
+    """Return a client that reads the containerd of ``lab``."""
     return Look(lab)

@@ -1,4 +1,4 @@
-"""The simulated containerd as a lab: the same scenarios as the real one, over the same gRPC."""
+"""The simulated containerd as a lab, for the same scenarios as the real one and over the same gRPC API."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TICK = 0.01
 
 
 class SimulatedLab:
-    """An async context manager. Its node lives by the clock, in steps of ten milliseconds."""
+    """An async context manager. Its node follows the real clock in steps of ten milliseconds."""
 
     def __init__(self, version: str, *, snapshotter: str = "overlayfs", mode: Mode = Mode.UNPACK) -> None:
         self.host = "registry.test"

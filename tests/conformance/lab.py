@@ -1,4 +1,4 @@
-"""A containerd that can be told to pull, and the registry it pulls from."""
+"""A containerd that pulls on request, and the registry that it pulls from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.real.registry import Registry
 
 
 class Blob(Protocol):
-    """What a registry serves under a digest."""
+    """A blob of a registry: the content that has this digest."""
 
     @property
     def digest(self) -> str: ...
@@ -21,14 +21,14 @@ class Blob(Protocol):
 
 
 class Layer(Protocol):
-    """One layer; the same one can be in many images."""
+    """One layer. Several images may contain the same layer."""
 
     @property
     def blob(self) -> Any: ...
 
 
 class Image(Protocol):
-    """What an image is made of; `layers` and `chain_ids` go in step."""
+    """The parts of an image. `layers` and `chain_ids` have the same order."""
 
     @property
     def manifest(self) -> Any: ...
@@ -41,58 +41,58 @@ class Image(Protocol):
 
 
 class Lab(Protocol):
-    """What a scenario may do. `host` is the registry's name as containerd labels it: without its port."""
+    """The actions of a scenario. `host` is the registry's name without its port, as containerd labels it."""
 
     channel: grpc.aio.Channel
     host: str
 
     def layer(self, size: int, *, unpacked: int = 0) -> Any:
-        """A new layer of about `size` compressed bytes, and that many more to unpack."""
+        """Make a layer of about `size` compressed bytes, which unpack to `unpacked` bytes more."""
         ...
 
     def image(self, *layers: Any) -> Any:
-        """A new image of these layers, for this machine's architecture."""
+        """Make an image of these layers for this machine's architecture."""
         ...
 
     def push(self, name: str, image: Any) -> str:
-        """Serve it as `repository:tag`; answers the full reference."""
+        """Serve the image as `repository:tag`, and return its full reference."""
         ...
 
     def push_index(self, name: str, image: Any) -> tuple[str, Blob]:
-        """Serve it beside another architecture's image; answers the reference and the index."""
+        """Serve an index of this image and one for another architecture. Return the reference and the index."""
         ...
 
     def hold(self, layer: Any, at: int) -> None:
-        """From this offset on nothing of the layer is sent."""
+        """Stop sending the layer at this offset."""
         ...
 
     def release(self, layer: Any) -> None:
-        """Send on."""
+        """Continue to send the layer."""
         ...
 
     def hold_manifests(self, repository: str) -> None:
-        """Keep who asks for a manifest waiting."""
+        """Hold back the responses to manifest requests."""
         ...
 
     def release_manifests(self, repository: str) -> None:
-        """Answer them."""
+        """Send the responses that were held back."""
         ...
 
     async def pull(self, ref: str) -> None:
-        """Returns when it is unpacked; raises when it failed; cancelling it is what the kubelet does."""
+        """Return when the image is unpacked, or raise an error. Cancel it as the kubelet cancels a pull."""
         ...
 
     async def remove(self, ref: str) -> None:
-        """The CRI's RemoveImage, garbage collected when it returns."""
+        """Remove the image through the CRI, and return once its content has been garbage-collected."""
         ...
 
     async def crash(self) -> None:
-        """Kill containerd and start it again; `channel` is a new one then."""
+        """Kill containerd and start it again. Afterwards, `channel` is a new channel."""
         ...
 
 
 class RealLab:
-    """A Lab made of a real containerd and a real registry."""
+    """A lab with a real containerd and a real registry."""
 
     def __init__(self, node: Containerd, registry: Registry) -> None:
         self.node = node

@@ -1,4 +1,4 @@
-"""Looking at a containerd the way the agent does, through the stubs the agent uses."""
+"""Read a containerd as the agent does, through the agent's own stubs."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ T = TypeVar("T")
 
 
 async def eventually(look: Callable[[], Awaitable[T]], within: float = 20) -> T:
-    """Look again and again until the answer is truthy, and answer it."""
+    """Call ``look`` until its result is truthy, and return that result."""
     async with asyncio.timeout(within):
-        while not (answer := await look()):  # noqa: ASYNC110 (containerd tells nobody)
+        while not (answer := await look()):  # noqa: ASYNC110 (containerd sends no notification)
             await asyncio.sleep(0.02)
     return answer
 
 
 class Look:
-    """What containerd returns at the moment. NOT_FOUND is None."""
+    """The current responses of containerd. NOT_FOUND becomes None."""
 
     def __init__(self, lab: Lab, snapshotter: str = "overlayfs") -> None:
         self._lab = lab
         self._snapshotter = snapshotter
 
     async def line(self) -> tuple[int, int]:
-        """Major and minor version."""
+        """Return containerd's major and minor version."""
         from google.protobuf.empty_pb2 import Empty  # noqa: PLC0415 (the only empty message here)
 
         version = (await VersionStub(self._lab.channel).Version(Empty(), timeout=5)).version
@@ -46,22 +46,22 @@ class Look:
         return int(major), int(minor)
 
     async def ingests(self) -> dict[str, content_pb2.Status]:
-        """By ref."""
+        """Return all ingests by ref."""
         answer = await ContentStub(self._lab.channel).ListStatuses(content_pb2.ListStatusesRequest(), **K8S)
         return {status.ref: status for status in answer.statuses}
 
     async def offset(self, layer: Any) -> int | None:
-        """Of a layer's ingest."""
+        """Return the offset of a layer's ingest."""
         status = (await self.ingests()).get(f"layer-{layer.blob.digest}")
         return status.offset if status else None
 
     async def leases(self) -> dict[str, leases_pb2.Lease]:
-        """By id."""
+        """Return all leases by id."""
         answer = await LeasesStub(self._lab.channel).List(leases_pb2.ListRequest(), **K8S)
         return {lease.id: lease for lease in answer.leases}
 
     async def resources(self, lease: str) -> set[tuple[str, str]] | None:
-        """(type, id) of what a lease holds."""
+        """Return the resources of a lease, as (type, id)."""
         stub = LeasesStub(self._lab.channel)
         try:
             answer = await stub.ListResources(leases_pb2.ListResourcesRequest(id=lease), **K8S)
@@ -70,14 +70,14 @@ class Look:
         return {(resource.type, resource.id) for resource in answer.resources}
 
     async def info(self, digest: str) -> content_pb2.Info | None:
-        """Of a committed blob."""
+        """Return the metadata of a committed blob."""
         try:
             return (await ContentStub(self._lab.channel).Info(content_pb2.InfoRequest(digest=digest), **K8S)).info
         except grpc.aio.AioRpcError as error:
             return _none_if_not_found(error)
 
     async def read(self, digest: str) -> bytes | None:
-        """A committed blob's bytes."""
+        """Return the bytes of a committed blob."""
         request = content_pb2.ReadContentRequest(digest=digest)
         try:
             return b"".join([part.data async for part in ContentStub(self._lab.channel).Read(request, **K8S)])
@@ -85,7 +85,7 @@ class Look:
             return _none_if_not_found(error)
 
     async def images(self, *filters: str) -> dict[str, images_pb2.Image]:
-        """By name."""
+        """Return image records by name."""
         answer = await ImagesStub(self._lab.channel).List(images_pb2.ListImagesRequest(filters=filters), **K8S)
         return {image.name: image for image in answer.images}
 
@@ -98,7 +98,7 @@ class Look:
             return _none_if_not_found(error)
 
     async def new_lease(self, before: dict[str, leases_pb2.Lease]) -> str:
-        """Wait for the one lease that was not there before."""
+        """Wait until there is exactly one new lease, and return its id."""
 
         async def fresh() -> set[str]:
             return set(await self.leases()) - set(before)
@@ -107,7 +107,7 @@ class Look:
         return lease
 
     async def holds(self, lease: str, *wanted: tuple[str, str]) -> set[tuple[str, str]]:
-        """Wait until a lease holds these; answer all it holds."""
+        """Wait until a lease holds these resources, and return all its resources."""
 
         async def enough() -> set[tuple[str, str]]:
             held = await self.resources(lease) or set()

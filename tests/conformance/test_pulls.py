@@ -1,4 +1,4 @@
-"""One pull is one lease, and what the lease holds says how far it is."""
+"""One pull is one lease, and the resources of the lease show how far the pull has got."""
 
 import asyncio
 import json
@@ -22,12 +22,12 @@ def ingest(layer):
 
 
 def unpacking(held):
-    """The chain ids whose unpack a lease has prepared."""
+    """Return the chain ids of the layers that a lease is about to unpack or is unpacking."""
     return {key.split()[1] for kind, key in held if kind == SNAPSHOTS and key.startswith("extract-")}
 
 
 def unpacked(held):
-    """The chain ids that a lease holds unpacked."""
+    """Return the chain ids of the unpacked layers of a lease."""
     return {key for kind, key in held if kind == SNAPSHOTS and key.startswith("sha256:")}
 
 
@@ -35,7 +35,7 @@ async def test_an_idle_containerd_has_no_lease_and_no_ingest(look):
     assert (await look.leases(), await look.ingests(), await look.images()) == ({}, {}, {})
 
 
-async def test_a_lease_is_there_before_the_reference_is_resolved(lab, look):
+async def test_a_lease_exists_before_the_reference_is_resolved(lab, look):
     ref = lab.push("team/app:1", lab.image(lab.layer(MIB)))
     lab.hold_manifests("team/app")
     pull = asyncio.create_task(lab.pull(ref))
@@ -47,7 +47,7 @@ async def test_a_lease_is_there_before_the_reference_is_resolved(lab, look):
     await pull
 
 
-async def test_a_pull_holds_its_documents_its_ingests_and_its_first_unpack(lab, look):
+async def test_a_pulls_lease_holds_its_documents_its_ingests_and_its_first_snapshot(lab, look):
     first, second = lab.layer(3 * MIB), lab.layer(2 * MIB)
     image = lab.image(first, second)
     ref = lab.push("team/app:1", image)
@@ -66,7 +66,7 @@ async def test_a_pull_holds_its_documents_its_ingests_and_its_first_unpack(lab, 
     await pull
 
 
-async def test_an_ingest_tells_its_size_and_moves_forward(lab, look):
+async def test_an_ingest_shows_its_size_and_its_offset_grows(lab, look):
     layer = lab.layer(6 * MIB)
     ref = lab.push("team/app:1", lab.image(layer))
     lab.hold(layer, at=3 * MIB)
@@ -88,7 +88,7 @@ async def test_an_ingest_tells_its_size_and_moves_forward(lab, look):
     assert (await look.info(layer.blob.digest)).size == layer.blob.size
 
 
-async def test_the_documents_can_be_read_while_the_layers_are_on_their_way(lab, look):
+async def test_the_documents_can_be_read_while_the_layers_are_downloading(lab, look):
     layer = lab.layer(2 * MIB)
     image = lab.image(layer)
     ref = lab.push("team/app:1", image)
@@ -122,7 +122,7 @@ async def test_a_blob_is_labelled_with_host_and_repository_but_not_with_port_or_
     await pull
 
 
-async def test_a_finished_pull_leaves_names_content_and_snapshots_but_no_lease(lab, look):
+async def test_a_completed_pull_leaves_image_records_content_and_snapshots_but_no_lease(lab, look):
     image = lab.image(lab.layer(MIB), lab.layer(2 * MIB))
     ref = lab.push("team/app:1", image)
     await lab.pull(ref)
@@ -137,7 +137,7 @@ async def test_a_finished_pull_leaves_names_content_and_snapshots_but_no_lease(l
         assert (await look.snapshot(chain)).kind == COMMITTED
 
 
-async def test_images_are_found_by_the_digest_they_point_at(lab, look):
+async def test_images_can_be_filtered_by_their_target_digest(lab, look):
     one, two = lab.image(lab.layer(MIB)), lab.image(lab.layer(MIB))
     ref = lab.push("team/one:1", one)
     await lab.pull(ref)
@@ -147,7 +147,7 @@ async def test_images_are_found_by_the_digest_they_point_at(lab, look):
     assert {image.target.digest for image in found.values()} == {one.manifest.digest}
 
 
-async def test_a_layer_being_unpacked_is_committed_content_with_an_active_snapshot(lab, look):
+async def test_a_layer_being_unpacked_has_a_committed_blob_and_an_active_snapshot(lab, look):
     layer = lab.layer(MIB, unpacked=500 * MIB)
     image = lab.image(layer)
     pull = asyncio.create_task(lab.pull(lab.push("team/app:1", image)))
@@ -161,7 +161,7 @@ async def test_a_layer_being_unpacked_is_committed_content_with_an_active_snapsh
     assert (await look.snapshot(image.chain_ids[0])).kind == COMMITTED
 
 
-async def test_of_an_index_only_this_machines_image_is_fetched(lab, look):
+async def test_only_this_machines_image_of_an_index_is_fetched(lab, look):
     layer = lab.layer(2 * MIB)
     image = lab.image(layer)
     ref, index = lab.push_index("team/app:1", image)
@@ -175,7 +175,7 @@ async def test_of_an_index_only_this_machines_image_is_fetched(lab, look):
     assert {one.target.digest for one in (await look.images()).values()} == {index.digest}
 
 
-async def test_a_reference_that_does_not_exist_has_an_empty_lease_and_no_content(lab, look):
+async def test_a_pull_of_a_missing_reference_has_an_empty_lease_and_no_content(lab, look):
     lab.push("team/app:1", lab.image(lab.layer(MIB)))
     ref = lab.push("team/other:1", lab.image(lab.layer(MIB))).replace("team/other:1", "team/other:missing")
     lab.hold_manifests("team/other")
@@ -190,7 +190,7 @@ async def test_a_reference_that_does_not_exist_has_an_empty_lease_and_no_content
     assert await look.images() == {}
 
 
-async def test_a_pull_repeated_makes_a_lease_but_fetches_nothing(lab, look):
+async def test_a_repeated_pull_makes_a_lease_but_fetches_nothing(lab, look):
     image = lab.image(lab.layer(MIB))
     ref = lab.push("team/app:1", image)
     await lab.pull(ref)
@@ -207,7 +207,7 @@ async def test_a_pull_repeated_makes_a_lease_but_fetches_nothing(lab, look):
     assert after.updated_at.ToNanoseconds() > lease.created_at.ToNanoseconds(), "the name that was pulled moves"
 
 
-async def test_a_second_tag_of_an_image_leaves_the_first_ones_times_alone(lab, look):
+async def test_pulling_a_second_tag_of_an_image_does_not_change_the_times_of_the_first(lab, look):
     image = lab.image(lab.layer(MIB))
     first = lab.push("team/app:1", image)
     await lab.pull(first)

@@ -1,4 +1,4 @@
-"""Several pulls on one node, and layers that are already there."""
+"""Several pulls on one node, and layers that the node already has."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from tests.real.images import MIB
 pytestmark = pytest.mark.timeout(90)
 
 
-async def test_a_shared_layer_is_an_ingest_of_the_first_pull_only(lab, look):
+async def test_only_the_first_pull_has_an_ingest_of_a_shared_layer(lab, look):
     base = lab.layer(3 * MIB)
     one, two = lab.image(base, lab.layer(MIB)), lab.image(base, lab.layer(MIB))
     refs = lab.push("team/one:1", one), lab.push("team/two:1", two)
@@ -30,7 +30,7 @@ async def test_a_shared_layer_is_an_ingest_of_the_first_pull_only(lab, look):
     assert set(refs) <= set(await look.images())
 
 
-async def test_a_pull_that_shares_its_base_stands_still_until_the_other_has_unpacked_it(lab, look):
+async def test_a_pull_waits_until_another_pull_has_unpacked_their_shared_base(lab, look):
     base, top = lab.layer(2 * MIB), lab.layer(MIB)
     one, two = lab.image(base, lab.layer(MIB)), lab.image(base, top)
     refs = lab.push("team/one:1", one), lab.push("team/two:1", two)
@@ -51,7 +51,7 @@ async def test_a_pull_that_shares_its_base_stands_still_until_the_other_has_unpa
     await asyncio.gather(first, second)
 
 
-async def test_a_shared_layer_on_another_base_becomes_content_of_the_second_pull_too(lab, look):
+async def test_a_shared_layer_on_another_base_is_added_to_the_second_pulls_lease(lab, look):
     shared, last = lab.layer(2 * MIB), lab.layer(MIB)
     one, two = lab.image(lab.layer(MIB), shared), lab.image(lab.layer(MIB), shared, last)
     refs = lab.push("team/one:1", one), lab.push("team/two:1", two)
@@ -70,7 +70,7 @@ async def test_a_shared_layer_on_another_base_becomes_content_of_the_second_pull
     await asyncio.gather(first, second)
 
 
-async def test_a_pull_that_waited_for_a_cancelled_one_goes_on_where_that_stopped(lab, look):
+async def test_a_pull_that_waited_for_a_cancelled_one_resumes_its_download(lab, look):
     shared = lab.layer(4 * MIB)
     images = [lab.image(lab.layer(MIB), shared) for _ in range(2)]
     refs = [lab.push(f"team/app{number}:1", image) for number, image in enumerate(images)]
@@ -93,7 +93,7 @@ async def test_a_pull_that_waited_for_a_cancelled_one_goes_on_where_that_stopped
     await second
 
 
-async def test_the_same_layer_twice_in_an_image_is_one_ingest_and_two_snapshots(lab, look):
+async def test_a_layer_that_is_twice_in_an_image_has_one_ingest_and_two_snapshots(lab, look):
     twice = lab.layer(2 * MIB)
     image = lab.image(twice, twice, lab.layer(MIB))
     ref = lab.push("team/app:1", image)
@@ -107,7 +107,7 @@ async def test_the_same_layer_twice_in_an_image_is_one_ingest_and_two_snapshots(
     assert [(await look.snapshot(chain)).kind for chain in image.chain_ids] == [COMMITTED] * 3
 
 
-async def test_three_pulls_at_once_are_three_leases_each_with_its_own(lab, look):
+async def test_three_concurrent_pulls_have_three_leases_with_their_own_resources(lab, look):
     images = [lab.image(lab.layer(MIB)) for _ in range(3)]
     refs = [lab.push(f"team/app{number}:1", image) for number, image in enumerate(images)]
     for image in images:
@@ -129,7 +129,7 @@ async def test_three_pulls_at_once_are_three_leases_each_with_its_own(lab, look)
     await asyncio.gather(*pulls)
 
 
-async def test_a_layer_whose_snapshot_exists_is_never_fetched_and_appears_nowhere(lab, look):
+async def test_a_layer_with_an_existing_snapshot_is_not_fetched_and_has_no_ingest_or_blob(lab, look):
     base, top = lab.layer(MIB), lab.layer(2 * MIB)
     await lab.pull(lab.push("team/base:1", lab.image(base)))
     image = lab.image(base, top)
@@ -140,14 +140,14 @@ async def test_a_layer_whose_snapshot_exists_is_never_fetched_and_appears_nowher
     held = await look.holds(lease, ingest(top))
     assert not held & {("content", base.blob.digest), ingest(base)}
     assert unpacking(held) == {image.chain_ids[1]}
-    # From 1.7 on the lease also holds the snapshot that is there; 1.6 does not mention it.
+    # From 1.7 on, the lease also holds the existing snapshot; in 1.6 it does not.
     assert unpacked(held) == ({image.chain_ids[0]} if await look.line() >= (1, 7) else set())
     assert await look.snapshot(image.chain_ids[0]) is not None
     lab.release(top)
     await pull
 
 
-async def test_a_layer_that_is_content_but_sits_on_another_base_is_unpacked_not_fetched(lab, look):
+async def test_a_layer_that_the_node_has_is_unpacked_on_a_new_base_without_being_fetched(lab, look):
     shared = lab.layer(MIB)
     await lab.pull(lab.push("team/one:1", lab.image(shared)))
     other = lab.layer(2 * MIB)
@@ -164,7 +164,7 @@ async def test_a_layer_that_is_content_but_sits_on_another_base_is_unpacked_not_
     assert await look.snapshot(image.chain_ids[1]) is not None
 
 
-async def test_beyond_three_layers_wait_for_a_slot(lab, look):
+async def test_layers_beyond_the_third_wait_for_a_slot(lab, look):
     layers = [lab.layer(MIB) for _ in range(5)]
     ref = lab.push("team/app:1", lab.image(*layers))
     for layer in layers:

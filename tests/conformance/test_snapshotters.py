@@ -29,7 +29,7 @@ FETCHED = "containerd.io/snapshot/remote/namespace"
 
 @dataclass
 class Place:
-    """A containerd with a snapshotter of its own process."""
+    """A containerd whose snapshotter runs in its own process."""
 
     lab: Any
     look: Look
@@ -39,7 +39,7 @@ class Place:
 
 @pytest.fixture
 async def place(request, registry):
-    """A factory: `await place("soci", mode)` is a real node, or a simulated one in this mode."""
+    """Return a factory: `await place("soci", mode)` starts a real node, or a simulated one in this mode."""
     async with AsyncExitStack() as stack:
 
         async def place(where, name, mode):

@@ -1,4 +1,4 @@
-"""What stays of a pull that was cancelled, and of one whose containerd was killed."""
+"""What remains of a pull that was cancelled, and of one whose containerd was killed."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.timeout(90)
 
 
 async def halfway(lab, look):
-    """A pull that has one whole layer and 2 MiB of another."""
+    """A running pull that has fetched one whole layer and 2 MiB of another."""
     small, large = lab.layer(MIB), lab.layer(6 * MIB)
     image = lab.image(small, large)
     ref = lab.push("team/app:1", image)
@@ -29,7 +29,7 @@ async def halfway(lab, look):
     return image, ref, pull, lease
 
 
-async def test_a_cancelled_pull_loses_lease_ingest_and_content(lab, look):
+async def test_the_lease_ingest_and_content_of_a_cancelled_pull_are_deleted(lab, look):
     image, _, pull, _ = await halfway(lab, look)
     pull.cancel()
     await asyncio.wait([pull])
@@ -42,7 +42,7 @@ async def test_a_cancelled_pull_loses_lease_ingest_and_content(lab, look):
     assert await look.images() == {}
 
 
-async def test_a_killed_containerd_keeps_lease_content_and_ingest(lab, look):
+async def test_the_lease_content_and_ingest_survive_when_containerd_is_killed(lab, look):
     image, _, pull, lease = await halfway(lab, look)
     small, large = image.layers
     await lab.crash()
@@ -54,7 +54,7 @@ async def test_a_killed_containerd_keeps_lease_content_and_ingest(lab, look):
     assert await look.images() == {}
 
 
-async def test_after_a_kill_the_next_pull_resumes_the_ingest_and_the_dead_lease_still_lists_it(lab, look):
+async def test_after_a_kill_the_next_pull_resumes_the_ingest_and_the_stale_lease_still_lists_it(lab, look):
     image, ref, pull, dead = await halfway(lab, look)
     large = image.layers[1]
     await lab.crash()
@@ -79,7 +79,7 @@ async def test_after_a_kill_the_next_pull_resumes_the_ingest_and_the_dead_lease_
     assert await look.ingests() == {}
 
 
-async def test_killed_while_unpacking_its_snapshot_stays_active_and_the_next_pull_fetches_nothing(lab, look):
+async def test_after_a_kill_while_unpacking_the_snapshot_stays_active_and_the_next_pull_fetches_nothing(lab, look):
     layer = lab.layer(MIB, unpacked=500 * MIB)
     image = lab.image(layer)
     ref = lab.push("team/app:1", image)
@@ -96,7 +96,7 @@ async def test_killed_while_unpacking_its_snapshot_stays_active_and_the_next_pul
     assert (await look.snapshot(key)).kind == ACTIVE, "as long as the dead lease lives"
 
 
-async def test_removing_an_image_takes_its_content_and_snapshots(lab, look):
+async def test_removing_an_image_deletes_its_content_and_snapshots(lab, look):
     image = lab.image(lab.layer(MIB))
     ref = lab.push("team/app:1", image)
     await lab.pull(ref)

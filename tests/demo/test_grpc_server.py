@@ -12,12 +12,12 @@ from pulltrace.agent.containerd_api.images_pb2_grpc import ImagesStub
 from pulltrace.agent.containerd_api.leases_pb2_grpc import LeasesStub
 from pulltrace.agent.containerd_api.snapshots_pb2_grpc import SnapshotsStub
 from pulltrace.agent.poller import Poller
-from pulltrace.demo.grpc_server import CHUNK, Manners, SimulatedContainerd
+from pulltrace.demo.grpc_server import CHUNK, Behaviour, SimulatedContainerd
 from pulltrace.wire import LayerPhase, PullPhase
 from tests.demo.conftest import HOST, MIB
 
 K8S = {"metadata": (("containerd-namespace", "k8s.io"),), "timeout": 5}
-HEARD = "/containerd.services.leases.v1.Leases/List"
+LIST_LEASES = "/containerd.services.leases.v1.Leases/List"
 
 
 @pytest.fixture
@@ -117,14 +117,14 @@ async def test_a_document_that_is_deleted_while_being_read_is_missing_and_not_un
     ref, image = push("app:1", ("app", 2))
     node.pull(ref)
     until(lambda: node.store.records)
-    heard = containerd.heard
+    count_call = containerd.count_call
 
     async def collect_before_reading(method: str) -> None:
         if method.endswith("/Read"):
             node.store.content.pop(image.manifest.digest)
-        await heard(method)
+        await count_call(method)
 
-    containerd.heard = collect_before_reading
+    containerd.count_call = collect_before_reading
     assert await agent.document(image.manifest.digest) is None
 
 
@@ -172,19 +172,19 @@ async def test_an_unknown_method_is_unimplemented_and_counted(channel, container
 
 async def test_a_silenced_server_responds_once_it_is_released(agent, containerd):
     await agent.version()
-    containerd.behave(Manners.NOT_AT_ALL)
+    containerd.behave(Behaviour.SILENT)
     call = asyncio.create_task(agent.leases())
-    await containerd.asked(HEARD)
+    await containerd.called(LIST_LEASES)
     assert not call.done()
-    containerd.behave(Manners.WELL)
+    containerd.behave(Behaviour.NORMAL)
     assert await call == []
 
 
 async def test_garbage_from_the_server_is_an_error_for_the_agent(agent, containerd):
-    containerd.behave(Manners.NONSENSE)
+    containerd.behave(Behaviour.INVALID)
     with pytest.raises(ContainerdError):
         await agent.leases()
-    containerd.behave(Manners.WELL)
+    containerd.behave(Behaviour.NORMAL)
     assert await agent.leases() == []
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from pulltrace.demo.grpc_server import Manners
+from pulltrace.demo.grpc_server import Behaviour
 from pulltrace.demo.images import make_layer
 from pulltrace.demo.store import Ingest
 from pulltrace.wire import MAX_LAYERS
@@ -39,9 +39,9 @@ async def test_a_pull_continues_after_containerd_hung(lab, fault):
     await lab.pulled("done", 1)
     await lab.running("app", 6)
     async with fault("containerd hangs without an answer", "the pull waits, then goes on") as seen:
-        lab.containerd.behave(Manners.NOT_AT_ALL)
+        lab.containerd.behave(Behaviour.SILENT)
         await asyncio.sleep(3)
-        lab.containerd.behave(Manners.WELL)
+        lab.containerd.behave(Behaviour.NORMAL)
         seen.over()
 
 
@@ -49,9 +49,9 @@ async def test_garbage_from_containerd_changes_nothing(lab, fault):
     await lab.pulled("done", 1)
     await lab.running("app", 6)
     async with fault("containerd answers garbage", "the pull waits, then goes on") as seen:
-        lab.containerd.behave(Manners.NONSENSE)
+        lab.containerd.behave(Behaviour.INVALID)
         await asyncio.sleep(2)
-        lab.containerd.behave(Manners.WELL)
+        lab.containerd.behave(Behaviour.NORMAL)
         seen.over()
 
 

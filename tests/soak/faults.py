@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from random import Random
 from socket import create_connection
 
-from pulltrace.demo.grpc_server import Manners
+from pulltrace.demo.grpc_server import Behaviour
 from tests.soak.world import Site, World, start
 
 Fault = Callable[[World, Site, Random], Awaitable[None]]
@@ -61,11 +61,11 @@ async def containerd_killed(world: World, site: Site, random: Random) -> None:
 
 
 async def containerd_silent(world: World, site: Site, random: Random) -> None:
-    await _manners(site, Manners.NOT_AT_ALL, random)
+    await _behaviour(site, Behaviour.SILENT, random)
 
 
 async def containerd_garbage(world: World, site: Site, random: Random) -> None:
-    await _manners(site, Manners.NONSENSE, random)
+    await _behaviour(site, Behaviour.INVALID, random)
 
 
 async def network_cut(world: World, site: Site, random: Random) -> None:
@@ -132,11 +132,11 @@ KILLS_SERVER = frozenset({server_killed})
 KILLS_AGENT = frozenset({agent_killed, agent_restarted})
 
 
-async def _manners(site: Site, manners: Manners, random: Random) -> None:
+async def _behaviour(site: Site, behaviour: Behaviour, random: Random) -> None:
     site.ails = True
-    site.containerd.behave(manners)
+    site.containerd.behave(behaviour)
     await asyncio.sleep(random.uniform(1, 4))
-    site.containerd.behave(Manners.WELL)
+    site.containerd.behave(Behaviour.NORMAL)
     site.ails = False
 
 
