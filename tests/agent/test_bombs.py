@@ -58,7 +58,7 @@ def traced():
 @pytest.mark.parametrize("data", [pytest.param(data, id=name) for name, data in FITS.items()])
 def test_parsing_a_bomb_takes_a_few_times_its_size(data, traced):
     parsed = parse(data)
-    assert parsed is None or len(msgspec.json.encode(parsed)) < 1000, "and of what comes out little is kept"
+    assert parsed is None or len(msgspec.json.encode(parsed)) < 1000, "and little of the result is kept"
     assert peak(traced) < 4 * MAX_DOCUMENT
 
 
@@ -84,7 +84,7 @@ async def test_a_pull_of_a_bomb_ends_and_the_next_pull_is_reported_correctly(dat
                 await poller.poll(node.now)
                 ended += poller.tracker.ended()
                 report = msgspec.json.encode(AgentReport(node_name="a", pulls=[*poller.tracker.pulls(), *ended]))
-                assert len(report) < MIB, "the server takes no more"
+                assert len(report) < MIB, "the server accepts no more layers"
                 msgspec.json.decode(report, type=AgentReport)
             reported = {pull.id: pull for pull in ended}
             right = reported[pulls[1].lease.id]

@@ -66,9 +66,7 @@ class Node:
             self.start_server()
         self.now += 0.5
         merged = self.server.merge(_reports.decode(body), self.now)
-        assert not [pull.key for pull in merged.ended if pull.presumed], (
-            "a live pull, or one whose end is still to be reported, was closed"
-        )
+        assert not [pull.key for pull in merged.ended if pull.presumed], "closed before its end was reported"
         if self.outcome == "answer lost":
             raise HttpError("lost", "on the way back")
         return Response(200, {}, b'{"bootId":"%d"}' % self.servers)

@@ -282,7 +282,7 @@ async def test_dead_connections_leave_no_memory_behind(server, channel):
                 await channel.call(METHOD, b"")
         (kept, peak) = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-    assert kept < 4 << 20, "twenty times a mebibyte was sent"
+    assert kept < 4 << 20, "a mebibyte was sent twenty times"
     assert peak < 8 << 20
 
 
@@ -351,7 +351,7 @@ async def test_thousands_of_calls_leave_nothing_in_memory(server, channel):
         await channel.calls([(METHOD, b"")] * 100)
     connection = channel._connection
     assert len(connection._h2._closed_streams) <= 1 << 10, "the constant that we override is still in use"
-    assert len(connection._h2.streams) <= 100, "those of the last calls, until the next call"
+    assert len(connection._h2.streams) <= 100, "only those of the last calls are kept, until the next call"
     assert not connection._responses
 
 

@@ -138,7 +138,7 @@ async def test_each_document_is_read_once(containerd, client, simulated, push):
             simulated.advance(0.5)
             await poller.poll(simulated.now)
     reads = containerd.calls["/containerd.services.content.v1.Content/Read"]
-    assert reads <= 2 * 6, "one byte and then the whole, of an index, a manifest and a config each"
+    assert reads <= 2 * 6, "of an index, a manifest and a config: first one byte, then all of it"
 
 
 async def test_a_request_without_a_response_does_not_delay_the_others(client, simulated, push, monkeypatch):

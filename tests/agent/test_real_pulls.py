@@ -44,7 +44,7 @@ async def test_three_concurrent_images_with_a_shared_base_are_three_pulls(node: 
             assert {layer.state for layer in pull.layers} == {LayerPhase.EXTRACTED}
             assert any(seen.status is PullPhase.DOWNLOADING and downloaded(seen) for seen in history)
         fetchers = [layers(follow.ended_as(ref))[base.digest].fetched_by for ref in refs.values()]
-        assert fetchers.count(None) == 1, "one pull fetched the shared layer, the others say who"
+        assert fetchers.count(None) == 1, "one pull fetched the shared layer, and the others name that pull"
 
 
 async def test_reported_bytes_never_exceed_those_that_the_registry_has_sent(

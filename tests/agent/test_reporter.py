@@ -242,7 +242,7 @@ async def test_live_pulls_take_turns_and_each_report_lists_the_others(server, ma
         assert sorted([*names, *report["others"]]) == sorted(ids), "each once"
     assert largest <= MAX_REPORT
     seen = [item["id"] for told in server.reports for item in told["pulls"]]
-    assert ids < set(seen), "everyone has a turn"
+    assert ids < set(seen), "every pull has a turn"
     assert seen.count("end") == 1
 
 

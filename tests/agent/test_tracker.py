@@ -70,7 +70,7 @@ def test_a_pull_cancelled_after_another_pull_of_its_image_completed_fails(start_
     watched.until(lambda: watched.ended)
     assert watched.ended[0].status is PullPhase.COMPLETED
     watched.polls(2)
-    assert watched.live, "the twin is still resolving"
+    assert watched.live, "the other pull is still resolving"
     twin.cancel()
     watched.until(lambda: not watched.live)
     assert [pull.status for pull in watched.ended] == [PullPhase.COMPLETED, PullPhase.FAILED]
@@ -153,7 +153,7 @@ def test_blobs_of_a_cancelled_pull_that_were_collected_do_not_count_as_cached(wa
     watched.until(lambda: len(watched.ended) == 2)
     again = watched.ended[1]
     assert to_fetch(again) == downloaded(again)
-    assert downloaded(again) in (image.size, image.size - 2 * MIB), "what was collected was fetched, and only that"
+    assert downloaded(again) in (image.size, image.size - 2 * MIB), "the pull fetched only what had been collected"
 
 
 def test_a_layer_that_an_image_contains_twice_counts_once(watched, push):

@@ -80,7 +80,7 @@ class Rendered:
 
 
 def values(*given: Any) -> dict[str, Any]:
-    """Return the minimal values for an installation, overridden by ``{"a.b": 1}`` or nested values."""
+    """Return the minimal values for an installation, overridden by ``{"a.b": 1}`` or by nested values."""
     merged: dict[str, Any] = {}
     for one in (ACKNOWLEDGED, *given):
         for path, value in one.items():

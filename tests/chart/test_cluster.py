@@ -1,4 +1,4 @@
-"""The chart on a real API server, installed by Helm's binary. There is no kubelet: tests write what it would write."""
+"""The chart on a real API server, installed by Helm's binary. There is no kubelet: tests write its status updates."""
 
 import asyncio
 import contextlib
@@ -176,7 +176,7 @@ async def of_the_release(cluster: APIServer) -> set[str]:
         root = f"/apis/{version}" if "/" in version else f"/api/{version}"
         try:
             items = (await cluster.request("GET", f"{root}/{plural}"))["items"]
-        except APIError:  # reviews, for instance, can only be created
+        except APIError:  # some kinds, such as reviews, can only be created
             continue
         if version in ("events.k8s.io/v1", "coordination.k8s.io/v1") or plural in ("events", "apiservices"):
             continue
@@ -345,7 +345,9 @@ async def test_a_release_of_chart_0_1_0_is_upgraded_in_place(cluster: APIServer,
     assert gone.value.code == 404
 
 
-async def test_it_installs_as_a_conditional_dependency(cluster: APIServer, helm: Helm, tmp_path: Path) -> None:
+async def test_the_chart_can_be_installed_as_a_conditional_dependency(
+    cluster: APIServer, helm: Helm, tmp_path: Path
+) -> None:
     await make_namespaces(cluster, NAMESPACE)
     parent = tmp_path / "parent"
     shutil.copytree(CHART, parent / "charts" / "pulltrace")

@@ -1,4 +1,4 @@
-"""Values that no cluster accepts: the chart rejects each of them, and accepts none that a real API server rejects."""
+"""Invalid values: the chart rejects each of them, and accepts no value that a real API server rejects."""
 
 import asyncio
 import copy
@@ -318,7 +318,7 @@ def lenient(tmp_path: Path) -> Path:
 
 
 def changed(chart: Path, case: Case, usual: Rendered) -> Iterator[dict[str, Any]]:
-    """The objects of the case that differ from those of the default values."""
+    """Return the objects of the case that differ from those of the default values."""
     with helm.Chart.load(chart) as loaded:
         rendered = Rendered(loaded.render(given(case), name="pulltrace", namespace="pulltrace"))
     for key, document in (rendered.objects | rendered.hooks).items():
@@ -335,7 +335,7 @@ async def test_the_chart_accepts_no_value_that_a_real_api_server_rejects(cluster
     known, usual = await plurals(cluster), render(values())
 
     async def refusal(case: Case) -> str:
-        """The API server's reason, or nothing if it accepts all objects."""
+        """Return the API server's reason, or nothing if it accepts all objects."""
         try:
             documents = await asyncio.to_thread(lambda: list(changed(lenient, case, usual)))
         except Exception as error:  # noqa: BLE001  # no YAML, or an object without a name

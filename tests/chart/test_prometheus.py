@@ -132,7 +132,7 @@ def expressions() -> dict[str, str]:
     return found
 
 
-def test_every_panel_is_described_and_filtered_by_every_variable_that_its_metrics_have() -> None:
+def test_every_panel_has_a_description_and_a_filter_for_each_variable_of_its_metrics() -> None:
     labelled = (
         r"pulltrace_(pulls_total|pull_bytes_total|pull_cached_bytes_total|pull_errors_total|pull_duration_"
         r"|pulls_bound_total|pull_bound_seconds_total|slow_nodes)"
@@ -161,7 +161,7 @@ async def test_every_query_of_the_dashboard_returns_data(prometheus: Prometheus)
     await eventually("a result of", answered, missing)
 
 
-async def test_the_rules_are_evaluated_and_quiet_on_a_cluster_that_is_watched(prometheus: Prometheus) -> None:
+async def test_the_rules_are_evaluated_and_no_unexpected_alert_fires(prometheus: Prometheus) -> None:
     noisy: list[str] = []
 
     async def quiet() -> bool:
@@ -177,7 +177,7 @@ async def test_the_rules_are_evaluated_and_quiet_on_a_cluster_that_is_watched(pr
 
 
 def shortened() -> list[dict[str, Any]]:
-    """Return the chart's rules with times of seconds. Their windows are long enough for all troubles together."""
+    """Return the chart's rules with times of seconds. Their windows are long enough for all faults together."""
     [group] = rules()
     for rule in group["rules"]:
         rule["expr"] = re.sub(r"\b(15m|30m)\b", "120s", rule["expr"]).replace("> 120", "> 10")
@@ -198,7 +198,7 @@ IN_TROUBLE = {
 }
 
 
-async def test_each_alert_fires_only_in_its_trouble(tmp_path: Path) -> None:
+async def test_each_alert_fires_only_during_its_own_fault(tmp_path: Path) -> None:
     seen: set[tuple[str, str]] = set()
 
     async def firing(prometheus: Prometheus) -> set[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""A server with two nodes and an API server; a test causes one trouble after the other."""
+"""A server with two nodes and an API server; a test causes one fault after another."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ from tests.real.process import Process, free_port
 
 LARGE = 200_000_000
 EVERY = 0.7
-"""Seconds between reports; the server rejects two reports of a node within half a second."""
+"""Seconds between reports; the server rejects a second report of a node within half a second."""
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Troubles:
         )
 
     def pulled_elsewhere(self, registry: str, seconds: float) -> None:
-        """One completed pull of the same image on each of three nodes that pull nothing else."""
+        """Report one completed pull of the same image on each of three nodes that pull nothing else."""
         now = time.time()
         layer = LayerState(digest="sha256:a", total_bytes=LARGE, downloaded_bytes=LARGE, state=LayerPhase.EXTRACTED)
         for node in ("n3", "n4", "n5"):
@@ -121,7 +121,7 @@ class Troubles:
 
 @contextlib.asynccontextmanager
 async def troubles(folder: Path) -> AsyncIterator[Troubles]:
-    """Start the server, its nodes and its API server without trouble. A test may end the server earlier."""
+    """Start the server, its nodes and its API server without faults. A test may end the server earlier."""
     refused = asyncio.Event()
     async with _api_server(refused) as kubernetes:
         cluster = {"name": "c", "cluster": {"server": kubernetes}}

@@ -58,7 +58,9 @@ async def test_a_pulls_lease_holds_its_documents_its_ingests_and_its_first_snaps
     held = await look.holds(lease, ingest(first), ingest(second))
     assert held >= contents(image.manifest, image.config)
     assert not held & contents(first.blob, second.blob)
-    assert unpacking(held) == {image.chain_ids[0]}, "the base is unpacked first, prepared before its download"
+    assert unpacking(held) == {image.chain_ids[0]}, (
+        "the base is unpacked first; its snapshot is prepared before its download"
+    )
     assert unpacked(held) == set()
     assert await look.images() == {}, "no name before it is unpacked"
     lab.release(first)
@@ -81,7 +83,7 @@ async def test_an_ingest_shows_its_size_and_its_offset_grows(lab, look):
     assert status.expected == ""
     assert 2 * MIB <= status.offset <= 3 * MIB
     assert 0 < status.started_at.seconds <= status.updated_at.seconds
-    assert await look.info(layer.blob.digest) is None, "not content before it is complete"
+    assert await look.info(layer.blob.digest) is None, "it is not a blob until it is complete"
     lab.release(layer)
     await pull
     assert await look.ingests() == {}
@@ -204,7 +206,9 @@ async def test_a_repeated_pull_makes_a_lease_but_fetches_nothing(lab, look):
     after = (await look.images())[ref]
     assert (await look.leases(), await look.ingests()) == ({}, {})
     assert after.created_at == before.created_at
-    assert after.updated_at.ToNanoseconds() > lease.created_at.ToNanoseconds(), "the name that was pulled moves"
+    assert after.updated_at.ToNanoseconds() > lease.created_at.ToNanoseconds(), (
+        "the record of the pulled name is updated"
+    )
 
 
 async def test_pulling_a_second_tag_of_an_image_does_not_change_the_times_of_the_first(lab, look):

@@ -44,8 +44,8 @@ async def test_a_pull_waits_until_another_pull_has_unpacked_their_shared_base(la
     assert await look.holds(still, *contents(two.manifest, two.config)) == contents(two.manifest, two.config)
     lab.release(base)
     held = await look.holds(still, ingest(top))
-    assert (await look.snapshot(two.chain_ids[0])).kind == COMMITTED, "it goes on when the base is unpacked"
-    assert ("content", base.blob.digest) not in held, "which it never holds as content"
+    assert (await look.snapshot(two.chain_ids[0])).kind == COMMITTED, "it continues once the base is unpacked"
+    assert ("content", base.blob.digest) not in held, "its lease never holds the blob of the base"
     assert unpacked(held) == ({two.chain_ids[0]} if await look.line() >= (1, 7) else set())
     lab.release(top)
     await asyncio.gather(first, second)

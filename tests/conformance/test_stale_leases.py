@@ -67,7 +67,7 @@ async def test_after_a_kill_the_next_pull_resumes_the_ingest_and_the_stale_lease
 
     async def grown():
         now = await look.offset(large)
-        assert now >= offset, "never starts over"
+        assert now >= offset, "the download never starts again from 0"
         return now >= 3 * MIB
 
     await eventually(grown)
@@ -75,7 +75,7 @@ async def test_after_a_kill_the_next_pull_resumes_the_ingest_and_the_stale_lease
     lab.release(large)
     await again
     assert set(await look.leases()) == {dead}
-    assert ingest(large) in await look.resources(dead), "although there is no such ingest any more"
+    assert ingest(large) in await look.resources(dead), "although this ingest no longer exists"
     assert await look.ingests() == {}
 
 
@@ -93,7 +93,7 @@ async def test_after_a_kill_while_unpacking_the_snapshot_stays_active_and_the_ne
     lab.hold(layer, at=0)
     await lab.pull(ref)
     assert (await look.snapshot(image.chain_ids[0])).kind == COMMITTED
-    assert (await look.snapshot(key)).kind == ACTIVE, "as long as the dead lease lives"
+    assert (await look.snapshot(key)).kind == ACTIVE, "as long as the stale lease exists"
 
 
 async def test_removing_an_image_deletes_its_content_and_snapshots(lab, look):

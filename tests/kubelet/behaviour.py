@@ -20,11 +20,11 @@ class Node(Protocol):
     """A node with a kubelet that pulls images one after the other, from a registry of 1 MiB/s."""
 
     def serve(self, name: str, mib: int) -> str:
-        """Serve a new image of about that size; return its reference."""
+        """Serve a new image of about this size; return its reference."""
         ...
 
     async def create(self, name: str, *refs: str, policy: str = "IfNotPresent") -> None:
-        """Create a pod with these images, in containers c0 and on."""
+        """Create a pod with these images, in containers c0, c1, and so on."""
         ...
 
     async def delete(self, name: str) -> None:
@@ -40,19 +40,19 @@ class Node(Protocol):
         ...
 
     def events(self, pod: str) -> Changes:
-        """Return the pod's events about images, by reason, oldest first."""
+        """Return the reasons of the pod's events about images, oldest first."""
         ...
 
     def statuses(self, pod: str, container: str = "c0") -> Changes:
-        """Return each state that the container's status had, by reason or name, oldest first."""
+        """Return each state of the container's status, as its reason or name, oldest first."""
         ...
 
     def now(self) -> float:
-        """Return the time."""
+        """Return the current time."""
         ...
 
     async def until(self, true: Callable[[], object], seconds: float = 30) -> None:
-        """Wait until something holds."""
+        """Wait until a condition holds."""
         ...
 
 

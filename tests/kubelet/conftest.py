@@ -36,7 +36,7 @@ async def _lab(**kubelet: Any) -> AsyncIterator[Lab]:
 
 
 def left_by(folder: Path, processes: str) -> list[str]:
-    """Return all processes, mounts, control groups and files of a cluster that ended."""
+    """Return the remaining processes, mounts, control groups and files of a cluster that ended."""
     left = [str(folder)] if folder.exists() else []
     left += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if folder.name in line]
     left += [str(path) for path in Path("/sys/fs/cgroup").rglob(folder.name)]
@@ -63,7 +63,7 @@ async def parallel() -> AsyncIterator[Lab]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def failing(parallel: Lab) -> AsyncIterator[Failing]:
-    """Pods whose images cannot be pulled. They are there from the first test on, so that all others run meanwhile."""
+    """Pods whose images cannot be pulled. They are created first, so that they fail while the other tests run."""
     started = await start_failing(parallel)
     yield started
     started.pushed_later.cancel()

@@ -17,7 +17,7 @@ NOT_PULLED = ("invalid", "never")
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An image that fails, and the reason that Pulltrace is to report."""
+    """An image that cannot be pulled, and the reason that Pulltrace should report."""
 
     ref: str
     reason: str
@@ -26,7 +26,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """All of them, by the name of their pods."""
+    """All failing images, by the names of their pods."""
 
     since: float
     images: dict[str, Failure]
@@ -43,7 +43,7 @@ async def start_failing(lab: Lab) -> Failing:
         "wrong-tag": Failure(f"{host}/team/exists:wrong", "not_found"),
         "missing": Failure(f"{host}/team/nowhere:1", "not_found"),
         "refused": Failure("127.0.0.1:1/team/app:1", "network"),
-        # Nobody trusts the API server's certificate.
+        # No containerd trusts the API server's certificate.
         "tls": Failure(f"secure.test:{lab.cluster.api.port}/team/app:1", "tls"),
         "invalid": Failure("UPPER/Case:1", "invalid_reference"),
         "never": Failure(f"{host}/team/never:1", "not_found", "Never"),

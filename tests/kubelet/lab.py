@@ -1,4 +1,4 @@
-"""What a scenario does with the cluster, and how it compares the kubelet's account with Pulltrace's."""
+"""The actions of a scenario, and the comparison of the kubelet's log with Pulltrace's reports."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SAME_DURATION = 0.3
 
 Row = dict[str, Any]
 Changes = list[tuple[float, str]]
-"""Times, each with what happened."""
+"""Times, each with the event at that time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,13 @@ class Look:
         return [pull for pull in self.pulls if pull["imageRef"] == ref]
 
     def states(self, pod: str) -> dict[str, str]:
-        """Return the state of each container of the waiting pods whose names begin so."""
+        """Return the state of each container of the waiting pods whose names begin with this prefix."""
         waiting = [one for one in self.pods if one["podName"].startswith(pod)]
         return {each["container"]: each["state"] for one in waiting for each in one["containers"]}
 
 
 class Lab:
-    """An async context manager around a running cluster; it looks at Pulltrace's API all the time."""
+    """An async context manager around a running cluster; it polls Pulltrace's API all the time."""
 
     def __init__(self, observed: Observed) -> None:
         self.observed = observed
@@ -54,7 +54,7 @@ class Lab:
         self.kubelet = KubeletLog(self.cluster.kubelet_log)
         self.looks: list[Look] = []
         self.statuses: dict[tuple[str, str], Changes] = {}
-        """Each state or reason that the API server had of a container, by the names of its pod and its own."""
+        """Each state or reason of a container in the API server, by the names of its pod and container."""
         self.images: dict[str, int] = {}
         """Bytes to fetch of every image that was pushed, by reference."""
 
@@ -83,7 +83,7 @@ class Lab:
                 note(self.statuses.setdefault((pod["metadata"]["name"], status["name"]), []), time.time(), status)
 
     def push(self, name: str, size: int, *, rate: float | None = None, layers: int = 1) -> str:
-        """Serve a new image of about that many bytes at this rate; return its reference."""
+        """Serve a new image of about this many bytes at this rate; return its reference."""
         return self.push_layers(name, *(make_layer(size // layers) for _ in range(layers)), rate=rate)
 
     def push_layers(self, name: str, *layers: Layer, rate: float | None = None) -> str:
@@ -100,7 +100,7 @@ class Lab:
             await self.cluster.create(manifest)
 
     async def until(self, true: Callable[[], Any], seconds: float = 60) -> Any:
-        """Wait until something holds; return it."""
+        """Wait until a condition holds; return its result."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not (found := true()):  # noqa: ASYNC110 (logs and looks have no event to wait for)
@@ -109,7 +109,7 @@ class Lab:
         raise AssertionError(f"not within {seconds:.0f} s; the last look: {self.looks[-1:]}")
 
     async def happened(self, pod: str, reason: str, *, image: str = "", times: int = 1, seconds: float = 60) -> Event:
-        """Wait for the kubelet's event; return the last of so many."""
+        """Wait until the kubelet has recorded this many such events; return the last one."""
         wanted = {"pod": pod, "reason": reason, "image": image}
         await self.until(lambda: len(self.kubelet.events(**wanted)) >= times, seconds)
         return self.kubelet.events(**wanted)[times - 1]
@@ -126,31 +126,31 @@ class Lab:
         return [event for event in self.kubelet.events(pod=pod, reason="Pulled", image=ref) if event.is_pull]
 
     def history(self, ref: str, *, since: float = 0) -> Iterator[tuple[Look, Row]]:
-        """Return every look at an image's rows, oldest first."""
+        """Return the rows of an image in every poll, oldest first."""
         return ((look, row) for look in self.looks if look.at >= since for row in look.rows(ref))
 
     def allowed(self, at: float) -> float:
-        """Return how late Pulltrace may show what happened then: more where the machine was too busy for our looks."""
+        """Return how late Pulltrace may show an event of that time: later if the machine was too busy to poll."""
         times = [look.at for look in self.looks if at - 2 < look.at < at + 8]
         longest = max((later - earlier for earlier, later in pairwise(times)), default=0.0)
         return SHOWN_WITHIN + 3 * max(0.0, longest - 2 * LOOKS_EVERY)
 
     def between(self, begin: float, end: float) -> list[Look]:
-        """Return the looks of a span of time, less what Pulltrace may be late at its beginning."""
+        """Return the polls of a period, without the beginning, in which Pulltrace may still be late."""
         return [look for look in self.looks if begin + self.allowed(begin) < look.at < end - 0.3]
 
     def ids(self, ref: str) -> set[str]:
-        """Return the ids of all rows that an image ever had."""
+        """Return the ids of all rows that an image has had."""
         return {row["id"] for _, row in self.history(ref)}
 
     def the_row(self, ref: str) -> Row:
-        """Return an image's row as it is now; it is the only one that the image ever had."""
+        """Return an image's current row, which must be the only one that the image has had."""
         assert len(self.ids(ref)) == 1, sorted(self.ids(ref))
         [row] = self.looks[-1].rows(ref)
         return row
 
     def check_completed(self, pulled: Event, *, attempt: int = 1, fetched: int | None = None) -> Row:
-        """Compare a pull that succeeded with its row: duration, size, attempt, and when the end was shown."""
+        """Compare a successful pull with its row: duration, size, attempt, and the time at which its end was shown."""
         ref = pulled.image
         row = self.the_row(ref)
         assert (row["status"], row["attempt"]) == ("completed", attempt), row
@@ -172,7 +172,7 @@ def note(changes: Changes, at: float, status: dict[str, Any]) -> None:
 
 
 def seconds(row: Row) -> float:
-    """Return how long a pull took, as its row has it."""
+    """Return the duration of a pull according to its row."""
     return when(row["completedAt"]) - when(row["startedAt"])
 
 

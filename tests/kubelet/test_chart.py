@@ -32,7 +32,7 @@ pytestmark = [
 NAMESPACE = "pulltrace"
 ENVIRONMENT = (
     "PATH=/usr/local/bin",
-    # A Python that was built with an rpath of its own finds its library there.
+    # A Python that was built with its own rpath finds its library there.
     "LD_LIBRARY_PATH=/usr/local/lib",
     "PYTHONUNBUFFERED=1",
 )
@@ -95,12 +95,12 @@ async def installed(parallel: Lab, helm: Helm) -> AsyncIterator[aiohttp.ClientSe
 
 
 async def pods(lab: Lab) -> list[dict[str, Any]]:
-    """All pods of the release."""
+    """Return all pods of the release."""
     return list((await lab.cluster.api.request("GET", f"/api/v1/namespaces/{NAMESPACE}/pods"))["items"])
 
 
 async def agent_state(session: aiohttp.ClientSession) -> list[tuple[str, str]]:
-    """Each node that the server knows, with its state."""
+    """Return each node that the server knows, with its state."""
     async with session.get("/api/v1/nodes") as answer:
         return [(node["name"], node["state"]) for node in (await answer.json())["nodes"]]
 
@@ -179,7 +179,7 @@ async def test_an_upgrade_replaces_the_pods_and_helm_test_passes_again(
     await helm("test", "pulltrace", "--timeout", "1m")
 
 
-async def test_an_uninstall_leaves_nothing(parallel: Lab, installed: aiohttp.ClientSession, helm: Helm) -> None:
+async def test_an_uninstall_leaves_nothing_behind(parallel: Lab, installed: aiohttp.ClientSession, helm: Helm) -> None:
     await helm("uninstall", "pulltrace", "--wait", "--timeout", "1m")
     api = parallel.cluster.api
     async with asyncio.timeout(60):

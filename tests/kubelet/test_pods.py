@@ -1,4 +1,4 @@
-"""Every place of a pod that names an image, and what happens to a pod meanwhile."""
+"""Every field of a pod that names an image, and changes to the pod during the pull."""
 
 import asyncio
 import json
@@ -14,18 +14,18 @@ pytestmark = [
     pytest.mark.kubelet,
     pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.timeout(120),
-    # They begin to fail as early as possible.
+    # The failing pods are created as early as possible.
     pytest.mark.usefixtures("failing"),
 ]
 RUNS = {"resolving", "downloading", "extracting"}
 
 
 def volume(name: str, ref: str) -> dict[str, object]:
-    """A volume made from an image."""
+    """Return an image volume."""
     return {"name": name, "image": {"reference": ref, "pullPolicy": "IfNotPresent"}}
 
 
-async def test_the_init_containers_image_is_pulled_before_the_apps(parallel: Lab) -> None:
+async def test_the_image_of_an_init_container_is_pulled_before_those_of_app_containers(parallel: Lab) -> None:
     first, second = (parallel.push(f"team/{name}:1", 3 * MIB, rate=MIB) for name in ("init", "app"))
     init = container("i0", first, args=["1s"])
     await parallel.create(pod("init-app", second, initContainers=[init]))
@@ -42,7 +42,7 @@ async def test_the_init_containers_image_is_pulled_before_the_apps(parallel: Lab
     parallel.check_completed(later)
 
 
-async def test_a_volume_made_from_an_image_waits_before_the_containers(parallel: Lab) -> None:
+async def test_an_image_volume_is_pulled_before_the_images_of_containers(parallel: Lab) -> None:
     files, app = (parallel.push(f"team/volume-{name}:1", 3 * MIB, rate=MIB) for name in ("files", "app"))
     manifest = pod("volume", app, volumes=[volume("v", files)])
     manifest["spec"]["containers"][0]["volumeMounts"] = [{"name": "v", "mountPath": "/v"}]
@@ -57,7 +57,7 @@ async def test_a_volume_made_from_an_image_waits_before_the_containers(parallel:
     parallel.check_completed(later)
 
 
-async def test_the_failure_of_a_volume_is_not_its_containers(parallel: Lab) -> None:
+async def test_a_failed_image_volume_is_not_reported_as_a_failed_container(parallel: Lab) -> None:
     missing = f"{parallel.registry.host}/team/no-volume:1"
     app = parallel.push("team/no-volume-app:1", 1000)
     manifest = pod("no-volume", app, volumes=[volume("v", missing)])
@@ -72,7 +72,7 @@ async def test_the_failure_of_a_volume_is_not_its_containers(parallel: Lab) -> N
     await parallel.cluster.delete(manifest)
 
 
-async def test_a_static_pod_waits_like_any_other(parallel: Lab) -> None:
+async def test_a_static_pod_is_shown_like_any_other_pod(parallel: Lab) -> None:
     ref = parallel.push("team/static:1", 4 * MIB, rate=MIB)
     manifest = {"apiVersion": "v1"} | pod("static", ref)
     (parallel.cluster.static_pods / "static.json").write_text(json.dumps(manifest))
@@ -98,7 +98,7 @@ async def test_an_ephemeral_container_waits_in_a_running_pod(parallel: Lab) -> N
     parallel.check_completed(pulled)
 
 
-async def test_a_bad_image_does_not_hide_the_good_one_beside_it(parallel: Lab) -> None:
+async def test_a_bad_image_does_not_hide_the_good_one_in_the_same_pod(parallel: Lab) -> None:
     bad, good = f"{parallel.registry.host}/team/bad:1", parallel.push("team/good:1", 4 * MIB, rate=MIB)
     await parallel.create(mixed := pod("mixed", bad, good))
     begin = await parallel.happened("mixed", "Pulling", image=good)
@@ -129,7 +129,7 @@ async def test_the_right_tag_is_shown_as_downloading_and_the_wrong_one_as_failed
     for look in looks:
         assert {row["status"] for row in look.rows(right)} <= RUNS
         assert look.rows(right)
-        # While the kubelet retries the wrong one, it is resolving, for less than a second.
+        # While the kubelet retries the wrong tag, it is resolving for less than a second.
         assert {row["status"] for row in look.rows(wrong)} <= {"failed", "queued", "resolving"}
     parallel.check_completed(pulled)
     assert len(parallel.ids(wrong)) == 1
@@ -137,7 +137,7 @@ async def test_the_right_tag_is_shown_as_downloading_and_the_wrong_one_as_failed
         await parallel.cluster.delete(one)
 
 
-async def test_the_pull_of_a_deleted_pod_goes_on_without_pods(parallel: Lab) -> None:
+async def test_the_pull_of_a_deleted_pod_continues_and_has_no_waiting_pods(parallel: Lab) -> None:
     ref = parallel.push("team/deleted:1", 6 * MIB, rate=MIB)
     await parallel.create(deleted := pod("deleted", ref))
     await parallel.happened("deleted", "Pulling")
@@ -150,7 +150,7 @@ async def test_the_pull_of_a_deleted_pod_goes_on_without_pods(parallel: Lab) -> 
     assert not row.get("pods")
 
 
-async def test_no_row_is_without_a_pull_and_no_pull_without_a_row(parallel: Lab, failing: Failing) -> None:
+async def test_every_row_has_a_pull_and_every_pull_has_a_row(parallel: Lab, failing: Failing) -> None:
     events = [*parallel.kubelet.events(reason="Pulling"), *parallel.kubelet.events(reason="Failed")]
     pulled = {event.image for event in events if event.image}
     rows = {row["imageRef"] for look in parallel.looks for row in look.pulls}

@@ -9,7 +9,7 @@ from tests.real.manifests import deployment, pod
 pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
 
-async def test_one_image_for_three_replicas_is_one_row_for_which_three_pods_wait(serial: Lab) -> None:
+async def test_one_image_for_three_replicas_is_one_row_with_three_waiting_pods(serial: Lab) -> None:
     ref = serial.push("team/replicas:1", 12 * MIB, rate=2 * MIB, layers=3)
     await serial.create(deployment("replicas", ref, 3))
     begin = await serial.happened("replicas", "Pulling", times=3)
@@ -26,7 +26,7 @@ async def test_one_image_for_three_replicas_is_one_row_for_which_three_pods_wait
     serial.check_completed(pulled)
 
 
-async def test_of_two_images_the_second_is_queued_until_the_first_is_pulled(serial: Lab) -> None:
+async def test_the_second_of_two_images_is_queued_until_the_first_is_pulled(serial: Lab) -> None:
     first = serial.push("team/first:1", 5 * MIB, rate=MIB)
     second = serial.push("team/second:1", 4 * MIB, rate=MIB)
     await serial.create(pod("first", first))
@@ -44,7 +44,7 @@ async def test_of_two_images_the_second_is_queued_until_the_first_is_pulled(seri
     serial.check_completed(later)
 
 
-async def test_an_image_that_is_resolving_is_not_taken_for_one_that_cannot_be_pulled(serial: Lab) -> None:
+async def test_an_image_that_is_resolving_is_not_shown_as_failed(serial: Lab) -> None:
     silent = "silent.test/team/app:1"
     serial.cluster.names.silent.add("silent.test")
     never = f"{serial.registry.host}/team/never:1"
@@ -62,7 +62,7 @@ async def test_an_image_that_is_resolving_is_not_taken_for_one_that_cannot_be_pu
     await serial.cluster.delete(pod("silent", silent))
 
 
-async def test_a_cached_image_has_a_row_only_when_the_kubelet_asks_the_registry(serial: Lab) -> None:
+async def test_a_cached_image_has_a_row_only_if_the_kubelet_contacts_the_registry(serial: Lab) -> None:
     ref = serial.push("team/cached:1", 2 * MIB, rate=MIB)
     await serial.create(pod("cached-first", ref))
     first = await serial.completed("cached-first", ref)
@@ -80,7 +80,7 @@ async def test_a_cached_image_has_a_row_only_when_the_kubelet_asks_the_registry(
     assert again.seconds < 1
 
 
-async def test_a_moved_tag_is_a_row_of_its_own_with_the_new_bytes(serial: Lab) -> None:
+async def test_a_moved_tag_gets_a_new_row_with_the_new_bytes(serial: Lab) -> None:
     ref = serial.push("team/moved:1", 2 * MIB, rate=MIB)
     await serial.create(pod("moved-before", ref, policy="Always"))
     before = await serial.completed("moved-before", ref)
@@ -93,7 +93,7 @@ async def test_a_moved_tag_is_a_row_of_its_own_with_the_new_bytes(serial: Lab) -
     assert (row["status"], row["downloadedBytes"]) == ("completed", serial.images[ref])
 
 
-async def test_parallel_pulls_have_a_limit_and_the_next_one_is_queued(serial: Lab) -> None:
+async def test_a_pull_beyond_the_limit_of_parallel_pulls_is_queued(serial: Lab) -> None:
     await serial.cluster.reconfigure(serializeImagePulls=False, maxParallelImagePulls=2)
     refs = [serial.push(f"team/limited{number}:1", (5 + 2 * number) * MIB, rate=MIB) for number in range(2)]
     refs.append(serial.push("team/limited0:2", 3 * MIB, rate=MIB))

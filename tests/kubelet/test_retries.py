@@ -12,15 +12,17 @@ pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session"), py
 LASTS = 165.0
 RETRY_WITHIN = 5.0
 ONE_SYNC_WRONG = 18.5
-"""Seconds by which an estimate may be wrong that is one sync of the kubelet (10 to 15 s) too early or too late."""
+"""Seconds by which an estimate may be wrong: one sync of the kubelet (10 to 15 s) in either direction."""
 
 
 async def over(failing: Failing) -> None:
-    """Wait until the kubelet had the time for four attempts."""
+    """Wait until the kubelet has had time for four attempts."""
     await asyncio.sleep(max(0.0, failing.since + LASTS - time.time()))
 
 
-async def test_a_wrong_tag_that_is_pushed_later_is_the_next_attempt(parallel: Lab, failing: Failing) -> None:
+async def test_a_missing_tag_that_is_pushed_later_completes_as_the_next_attempt(
+    parallel: Lab, failing: Failing
+) -> None:
     ref = await failing.pushed_later
     pulled = await parallel.completed("later", ref, seconds=90)
     tries = parallel.kubelet.events(pod="later", reason="Pulling")
@@ -48,7 +50,7 @@ async def test_a_failure_is_reported_with_its_reason_attempt_and_next_retry(
             rows.append(row)
         if next_try:
             errors = [round(when(row["nextRetryAt"]) - next_try, 1) for row in rows]
-            # How many syncs will pass before the back-off has ended is not certain before the last of them.
+            # The number of syncs before the end of the back-off is not certain until the last one.
             assert abs(errors[-1]) <= RETRY_WITHIN, f"{errors[-20:]} of retry {attempt}"
             assert max(map(abs, errors)) <= ONE_SYNC_WRONG, f"{sorted(set(errors))} of retry {attempt}"
 

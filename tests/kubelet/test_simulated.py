@@ -25,7 +25,7 @@ def node(request: pytest.FixtureRequest) -> Node:
 
 @pytest.fixture(params=["simulated", "real"])
 def failing_node(request: pytest.FixtureRequest) -> Node:
-    """A node with the pods `missing`, `invalid` and `never`, each named by the reason why its image is not there."""
+    """A node with the pods `missing`, `invalid` and `never`, each named after the reason why it has no image."""
     if request.param == "simulated":
         return SimulatedNode()
     request.getfixturevalue("failing")
@@ -39,7 +39,7 @@ async def create_failing(node: Node, name: str, ref: str, policy: str = "IfNotPr
 
 
 def times(changes: Changes, wanted: str) -> list[float]:
-    """Return when something happened."""
+    """Return the time of an event."""
     return [at for at, what in changes if what == wanted]
 
 
@@ -51,13 +51,13 @@ async def test_retries_begin_with_the_first_sync_after_their_back_off(failing_no
         assert back_off <= gap <= back_off + SYNC[1] + BUSY
 
 
-async def test_the_reason_of_a_failed_retry_is_in_the_status_with_the_next_sync(failing_node: Node) -> None:
+async def test_the_reason_of_a_failed_retry_is_in_the_status_after_the_next_sync(failing_node: Node) -> None:
     await create_failing(failing_node, "missing", "registry.test/nowhere:1")
     await failing_node.until(lambda: len(times(failing_node.statuses("missing"), "ErrImagePull")) >= 2, 60)
     retry = times(failing_node.events("missing"), "Pulling")[1]
     written = times(failing_node.statuses("missing"), "ErrImagePull")[1]
     assert SYNC[0] <= written - retry <= SYNC[1] + BUSY
-    # The back-off is written when it is over: by the sync that pulls.
+    # The sync that pulls writes the back-off to the status, when it has already ended.
     [backed_off, *_] = times(failing_node.statuses("missing"), "ImagePullBackOff")
     assert abs(backed_off - retry) <= BUSY
 
@@ -92,7 +92,7 @@ async def test_a_second_pull_is_reported_at_once_and_waits_for_the_first(node: N
     assert pulling < before < pulled
 
 
-async def test_a_bad_image_does_not_keep_the_other_container_from_starting(node: Node) -> None:
+async def test_a_bad_image_does_not_prevent_the_other_container_from_starting(node: Node) -> None:
     good = node.serve("good:1", 1)
     await node.create("mixed", good.replace("good", "bad"), good)
     await node.until(lambda: times(node.statuses("mixed", "c1"), "running"))

@@ -1,4 +1,4 @@
-"""The kubelet, containerd and Pulltrace's server end in the middle of something, and images are collected."""
+"""The kubelet, containerd or Pulltrace's server ends during a pull, or images are garbage-collected."""
 
 import asyncio
 import signal
@@ -37,12 +37,12 @@ async def is_unpacked(lab: Lab, layer: Layer) -> bool:
 
 
 def never_two_active(lab: Lab, ref: str) -> bool:
-    """Return whether no look has two live rows of an image."""
+    """Return whether no poll shows two live rows of an image."""
     return all(len([row for row in look.rows(ref) if row["status"] in ACTIVE]) <= 1 for look in lab.looks)
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
-async def test_a_kubelet_that_ends_cancels_its_pull_and_the_next_one_is_attempt_two(serial: Lab, how: str) -> None:
+async def test_a_pull_is_cancelled_when_the_kubelet_ends_and_the_next_one_is_attempt_two(serial: Lab, how: str) -> None:
     ref = await halfway(serial, f"kubelet-{how}")
     ended = time.time()
     await getattr(serial.cluster.kubelet, how)()
@@ -58,7 +58,7 @@ async def test_a_kubelet_that_ends_cancels_its_pull_and_the_next_one_is_attempt_
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
-async def test_a_containerd_that_ends_fails_its_pull_and_the_retry_completes(serial: Lab, how: str) -> None:
+async def test_a_pull_fails_when_containerd_ends_and_its_retry_completes(serial: Lab, how: str) -> None:
     name = f"containerd-{how}"
     ref = await halfway(serial, name)
     await getattr(serial.cluster.containerd, how)()
@@ -72,7 +72,7 @@ async def test_a_containerd_that_ends_fails_its_pull_and_the_retry_completes(ser
     assert never_two_active(serial, ref)
 
 
-async def test_an_image_that_was_collected_is_pulled_again_as_a_new_row(serial: Lab) -> None:
+async def test_a_garbage_collected_image_is_pulled_again_in_a_new_row(serial: Lab) -> None:
     layer = make_layer(2 * MIB)
     ref = serial.push_layers("team/collected:1", layer, rate=MIB)
     await serial.create(once := pod("collected-before", ref))
@@ -82,7 +82,7 @@ async def test_an_image_that_was_collected_is_pulled_again_as_a_new_row(serial: 
     await serial.cluster.delete(once)
     await serial.cluster.containerd.cri.remove(ref)
     async with asyncio.timeout(90):
-        # A container keeps its image's layers until the kubelet has removed it, too.
+        # A container also keeps its image's layers until the kubelet has removed the container.
         while await is_unpacked(serial, layer):  # noqa: ASYNC110
             await asyncio.sleep(0.2)
     await serial.create(pod("collected-after", ref))
@@ -94,7 +94,7 @@ async def test_an_image_that_was_collected_is_pulled_again_as_a_new_row(serial: 
     assert abs(seconds(rows[new]) - again.seconds) <= SAME_DURATION
 
 
-async def test_attempts_go_on_after_a_restart_of_the_server(serial: Lab) -> None:
+async def test_attempts_are_still_counted_after_a_restart_of_the_server(serial: Lab) -> None:
     missing = f"{serial.registry.host}/team/restart:1"
     await serial.create(failing := pod("restart", missing))
     await serial.happened("restart", "Failed", image=missing, times=2, seconds=60)

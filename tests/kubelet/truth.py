@@ -1,4 +1,4 @@
-"""The kubelet's own account of its pulls: the events in its log, which have microseconds."""
+"""The kubelet's own record of its pulls: the events in its log, with microseconds."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Event:
 
     @property
     def image(self) -> str:
-        """The image that the message names, as the pod has it."""
+        """The image in the message, as written in the pod."""
         found = _IMAGE.search(self.message)
         return found[1] if found else ""
 
     @property
     def seconds(self) -> float:
-        """How long the pull itself took."""
+        """The duration of the pull itself."""
         return duration(_TOOK.search(self.message)[1])  # type: ignore[index]
 
     @property
@@ -42,7 +42,7 @@ class Event:
 
     @property
     def is_pull(self) -> bool:
-        """Whether a pull ended here, in contrast to an image that was there already."""
+        """Whether a pull ended; false if the node already had the image."""
         return self.reason == "Pulled" and self.message.startswith("Successfully pulled")
 
 

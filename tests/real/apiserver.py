@@ -44,7 +44,7 @@ distinguished_name=d
 
 ALONE = (
     "--bind-address=127.0.0.1",
-    # Loopback cannot be an endpoint of the service `kubernetes`; which these tests do not use.
+    # Loopback cannot be an endpoint of the service `kubernetes`, but these tests do not use it.
     "--endpoint-reconciler-type=none",
     "--disable-admission-plugins=ServiceAccount",
 )

@@ -6,7 +6,7 @@
         await cluster.kubelet.kill(); await cluster.kubelet.start()
 
 All of it runs in namespaces of its own: etcd, kube-apiserver, scheduler, controller manager, kube-proxy, containerd,
-kubelet, a DNS server and a registry. Nothing remains when they end. The kubelet's log (``kubelet_log``) holds what
+kubelet, a DNS server and a registry. Nothing remains when they end. The kubelet's log (``kubelet_log``) records what
 really happened, in JSON.
 """
 
@@ -67,7 +67,7 @@ class Service:
         self._process: Process | None = None
 
     async def start(self) -> None:
-        """Start it; it takes its time to be ready."""
+        """Start it, without waiting until it is ready."""
         self._process = Process(self._command, self.log, inside=self._inside)
 
     async def stop(self) -> None:
@@ -84,7 +84,7 @@ class Service:
             await process.end(how)
 
     def check(self) -> None:
-        """Raise RuntimeError with its last words when it has ended by itself."""
+        """Raise RuntimeError with its last output if it has ended by itself."""
         if self._process is not None:
             self._process.check()
 
@@ -170,7 +170,7 @@ class Cluster:
             "clusterDomain": "cluster.local",
             "containerRuntimeEndpoint": f"unix://{NODE_SOCKET}",
             "enforceNodeAllocatable": ["none"],
-            # A full disk or little memory of this machine is no matter of the tests.
+            # The tests must not depend on this machine's free disk space or memory.
             "evictionHard": {"memory.available": "0%", "imagefs.available": "0%", "nodefs.available": "0%"},
             "failCgroupV1": False,
             "failSwapOn": False,
@@ -180,7 +180,7 @@ class Cluster:
         }
 
     def _services(self) -> list[Service]:
-        """Return all that runs beside containerd and the API server, the kubelet first."""
+        """Return all programs besides containerd and the API server, the kubelet first."""
         kubeconfig = f"--kubeconfig={self.api.kubeconfig}"
         alone = (kubeconfig, "--leader-elect=false", "--bind-address=127.0.0.1")
         commands: list[list[str | Path]] = [
@@ -212,7 +212,7 @@ class Cluster:
         return str(service["spec"]["clusterIP"])
 
     async def _ready(self) -> bool:
-        """Return whether the node takes pods and the default namespace has its service account."""
+        """Return whether the node accepts pods and the default namespace has its service account."""
         try:
             node = await self.api.request("GET", f"/api/v1/nodes/{NODE}")
             await self.api.request("GET", "/api/v1/namespaces/default/serviceaccounts/default")
@@ -231,7 +231,7 @@ class Cluster:
         return self.registry.push(name, self.image(*layers))
 
     def image(self, *layers: Layer) -> Image:
-        """Return an image of these layers and of one with the program, which every node has."""
+        """Return an image of these layers and one more with the program, which every node already has."""
         return make_image(*layers, self._program, entrypoint=["/pause"])
 
     async def create(self, manifest: Mapping[str, Any]) -> None:

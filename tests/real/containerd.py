@@ -122,7 +122,7 @@ class Containerd:
     ) -> None:
         """``metrics`` is a loopback address for containerd's metrics, which count the calls of each method.
 
-        Inside a namespace it is a whole node's: its socket is at the usual path, and it starts pods.
+        Inside a namespace it serves a whole node: its socket is at the usual path, and it starts pods.
         ``disk`` is a folder on the file system to use. ``proxy`` names a snapshotter of its own process, which listens
         at ``proxy_address`` and keeps its files in ``proxy_root``.
         """
@@ -188,7 +188,7 @@ class Containerd:
             self._process = Process(["unshare", "--mount", *command], self.log)
             self.channel = connect(self.socket)
         else:
-            # The shim that belongs to it is first on the PATH.
+            # The matching shim is first on the PATH.
             path = f"PATH={self.folder / 'bin'}:{SYSTEM_PATH}"
             self._process = Process(["env", path, *command], self.log, inside=self._inside)
             self.channel = connect(self._inside.path(str(self.socket)))

@@ -25,7 +25,7 @@ from tests.real.containerd import Containerd
 
 INTERVAL = 1.0
 APART = 0.6
-"""Seconds; the server refuses reports that follow each other more closely."""
+"""Seconds between two reports; the server rejects shorter intervals."""
 
 
 class Observed:
@@ -65,26 +65,26 @@ class Observed:
                 await asyncio.sleep(0.1)
 
     def status(self, repository: str) -> PullStatus | None:
-        """The newest pull of a repository."""
+        """Return the newest pull of a repository."""
         found = [pull for pull in self.hub.feed.pulls() if pull.repository == repository]
         return max(found, key=lambda pull: pull.started_at, default=None)
 
     def ended(self, repository: str) -> bool:
-        """Whether its newest pull has ended."""
+        """Return whether its newest pull has ended."""
         pull = self.status(repository)
         return pull is not None and pull.status.ended
 
     def verdicts(self, repository: str) -> list[tuple[float, Bound | None]]:
-        """Every verdict that was published, with the seconds since the pull began."""
+        """Return every published verdict, with the seconds since the pull began."""
         pull = self.status(repository)
         return self._seen.get(pull.id, []) if pull else []
 
     def factors(self, repository: str) -> set[Factor]:
-        """The factors that were ever named, ``unknown`` left out."""
+        """Every factor that was named, except ``unknown``."""
         return {bound.by for _, bound in self.verdicts(repository) if bound} - {Factor.UNKNOWN}
 
     def first(self, repository: str, by: Factor) -> float:
-        """Seconds from the pull's start to the first verdict that names this factor."""
+        """Return the seconds from the pull's start to the first verdict that names this factor."""
         return next(seconds for seconds, bound in self.verdicts(repository) if bound and bound.by is by)
 
     async def _run(self) -> None:

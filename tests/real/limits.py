@@ -25,7 +25,7 @@ def _run(*command: str | Path) -> str:
 
 @contextmanager
 def slow_disk(bytes_per_second: int, size: int = 2 << 30) -> Iterator[Path]:
-    """Mount a file system on a loop device of which the kernel writes only so many bytes per second."""
+    """Mount a file system on a loop device whose writes the kernel limits to this many bytes per second."""
     if not _BLKIO.exists():
         raise UnavailableError("no blkio controller of cgroup v1 for the whole machine")
     with tempfile.TemporaryDirectory(prefix="pulltrace-") as folder:
@@ -51,7 +51,7 @@ def slow_disk(bytes_per_second: int, size: int = 2 << 30) -> Iterator[Path]:
 
 @contextmanager
 def starved_cpu(pid: int, percent: int) -> Iterator[None]:
-    """Let a process and its children use only so many percent of one CPU."""
+    """Limit a process and its children to this percentage of one CPU."""
     group = _CPU / f"pulltrace-test-{pid}"
     if not (_CPU / "cpu.cfs_quota_us").exists() and not (_CPU / "tasks").exists():
         raise UnavailableError("no cpu controller of cgroup v1")

@@ -1,6 +1,6 @@
-"""A cluster to try things in, until Ctrl-C: ``python -m tests.real.local_cluster``, or ``make cluster``.
+"""A cluster for experiments, until Ctrl-C: ``python -m tests.real.local_cluster``, or ``make cluster``.
 
-Its dashboard and its API server are relayed to loopback, and one Deployment is pulling already.
+Its dashboard and its API server are forwarded to loopback, and one Deployment is already pulling.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ RATE = 2 * MIB
 
 
 class Relay:
-    """Connections to a port of this machine, passed on to an address inside a namespace."""
+    """Forwards connections to a port of this machine to an address inside a namespace."""
 
     def __init__(self, inside: Namespace, address: str, port: int) -> None:
         self._inside = inside
         self._target = (address, port)
 
     async def listen(self, port: int) -> asyncio.Server:
-        """Return a server on loopback; port 0 takes a free one."""
+        """Return a server on loopback; port 0 means any free port."""
         return await asyncio.start_server(self._pass_on, "127.0.0.1", port)
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -11,7 +11,7 @@ def container(name: str, ref: str, **more: Any) -> dict[str, Any]:
 
 
 def pod(name: str, *refs: str, policy: str = "IfNotPresent", **spec: Any) -> dict[str, Any]:
-    """Return a pod whose containers, c0 and on, have these images."""
+    """Return a pod whose containers c0, c1, and so on have these images."""
     containers = [container(f"c{number}", ref, imagePullPolicy=policy) for number, ref in enumerate(refs)]
     return {"kind": "Pod", "metadata": {"name": name}, "spec": pod_spec(*containers, **spec)}
 

@@ -14,7 +14,7 @@ _A, _NO_ERROR, _NO_SUCH_NAME = b"\0\1", 0x8580, 0x8583
 
 
 class Names(asyncio.DatagramProtocol):
-    """An async context manager. ``silent`` names get no answer; unknown ones do not exist."""
+    """An async context manager. Queries for ``silent`` names get no response; unknown names do not exist."""
 
     def __init__(self, listener: socket.socket, service: Callable[[str, str], Awaitable[str | None]]) -> None:
         """``service`` returns a service's address by namespace and name."""

@@ -1,10 +1,10 @@
-"""Namespaces for programs that change a machine: own mounts, own network, own processes.
+"""Namespaces with their own mounts, network and processes, for programs that change a machine.
 
     async with Namespace(folder) as inside:
         Process([...], log, inside=inside)
         sock = inside.socket()           # of that network; this process stays where it is
 
-Whatever was mounted, started or configured in there ends with the first of its processes, which ends with the tests.
+All mounts, processes and settings inside end with the first process, which ends with the tests.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.real.process import Process
 NODE_ADDRESS = "10.231.0.1"
 _NET = 0x40000000  # CLONE_NEWNET; Python has os.setns only since 3.12
 
-# The first process. Shims, containers and /run stay private. What loses its parent is its child from then on.
+# The first process. Shims, containers and /run stay private. It becomes the parent of orphaned processes.
 _INIT = """\
 import os, signal, subprocess
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
@@ -83,10 +83,10 @@ class Namespace:
 
     async def __aexit__(self, *exc: object) -> None:
         self._thread.shutdown()
-        await self._process.kill()  # the first process, which ends when all the others have ended
+        await self._process.kill()  # the first process, which ends after all the others
 
     def _enter(self) -> None:
-        """Move the calling thread, not the others, into the network namespace."""
+        """Move only the calling thread into the network namespace."""
         with Path(f"/proc/{self.pid}/ns/net").open() as network:
             if ctypes.CDLL(None, use_errno=True).setns(network.fileno(), _NET) != 0:
                 raise OSError(ctypes.get_errno(), "setns")
@@ -97,7 +97,7 @@ class Namespace:
         return str(Path(f"/proc/{self.pid}/ns/pid").readlink())
 
     def command(self, *command: str | Path) -> list[str | Path]:
-        """Return a command line that runs this one inside. It ends with whoever runs it."""
+        """Return a command line that runs this one inside. It ends with the process that runs it."""
         return [
             *("nsenter", f"--target={self.pid}", "--mount", "--net", "--pid"),
             *("setpriv", "--pdeathsig", "KILL", *command),
@@ -113,7 +113,7 @@ class Namespace:
         return made
 
     def connector(self) -> aiohttp.TCPConnector:
-        """Return what makes an aiohttp session connect from inside."""
+        """Return the connector with which an aiohttp session connects from inside."""
 
         def factory(_: Any) -> socket.socket:
             return self.socket()
@@ -121,5 +121,5 @@ class Namespace:
         return aiohttp.TCPConnector(socket_factory=factory, family=socket.AF_INET)
 
     def path(self, path: str) -> Path:
-        """Return where a file of its own mounts, such as one in /run, is found from outside."""
+        """Return the path from outside of a file in its own mounts, such as one in /run."""
         return Path(f"/proc/{self.pid}/root{path}")

@@ -13,7 +13,7 @@ HTTP_PORT, METRICS_PORT = 8080, 9090
 
 
 class Observed:
-    """An async context manager. ``cluster`` is what happens, ``api`` and ``logged`` what Pulltrace reports about it."""
+    """An async context manager. ``cluster`` controls the cluster; ``api`` and ``logged`` return Pulltrace's reports."""
 
     def __init__(self, **kubelet: Any) -> None:
         self.cluster = Cluster(**kubelet)

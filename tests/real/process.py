@@ -43,7 +43,7 @@ class Inside(Protocol):
 
 
 def child_of(pid: int) -> int:
-    """Return the first child of a process; ProcessLookupError when there is none."""
+    """Return the first child of a process. Raises ProcessLookupError if there is none."""
     try:
         return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
     except (FileNotFoundError, IndexError):
@@ -96,5 +96,5 @@ class Process:
             await asyncio.to_thread(self._popen.wait, STOPPED_WITHIN)
 
     async def kill(self) -> None:
-        """End it as a crash does."""
+        """Kill it, as in a crash."""
         await self.end(signal.SIGKILL)

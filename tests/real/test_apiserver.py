@@ -21,7 +21,7 @@ async def refusal(cluster, watch):
     return event["object"]["code"]
 
 
-async def test_it_is_ready_and_returns_its_version(cluster):
+async def test_the_api_server_is_ready_and_returns_its_version(cluster):
     assert await cluster.request("GET", "/readyz") == "ok"
     assert (await cluster.request("GET", "/version"))["gitVersion"].startswith("v1.")
 
@@ -67,7 +67,7 @@ async def test_a_pod_can_be_written_as_a_kubelet_writes_it(cluster):
     assert written["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "ErrImagePull"
 
 
-async def test_its_data_survives_a_kill(cluster):
+async def test_data_survives_when_the_api_server_is_killed(cluster):
     await cluster.request("POST", f"{NAMESPACE}/configmaps", config_map("kept"))
     await cluster.kill()
     await cluster.start()

@@ -27,7 +27,7 @@ class Built:
     costs: str = ""
     """The consequences if it is missing."""
     cgo: bool = False
-    """It contains C."""
+    """Whether it contains C code."""
 
     @property
     def path(self) -> Path:

@@ -1,4 +1,4 @@
-"""Helm's binary on the PATH, where the scripts look for it."""
+"""Put Helm's binary on the PATH, where the scripts look for it."""
 
 import os
 import shutil

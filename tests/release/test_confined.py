@@ -1,6 +1,6 @@
 """The agent under its own seccomp profile and the chart's security contexts, in a container of runc's.
 
-The root file system is that of the image, and the containerds are real. The agent uses every path that it has: it
+The root file system is that of the image, and the containerds are real. The agent uses all of its functions: it
 resolves a name over UDP and TCP, reports over TLS with a token from a file, reconnects to a containerd that was killed,
 and ends by SIGTERM. Here a call that is not in the profile kills it; on a node the call only fails.
 """
@@ -57,7 +57,7 @@ def call(number, *arguments):
 
 attempts = {
     "another process": os.fork,
-    "waiting for whoever calls": lambda: socket.socket().listen(),
+    "listening for connections": lambda: socket.socket().listen(),
     "packets": lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW),
     "the hypervisor": lambda: socket.socket(socket.AF_VSOCK),
     "the kernel's cryptography": lambda: socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET),
@@ -242,13 +242,13 @@ async def test_the_agent_works_under_its_profile(
     assert "Traceback" not in agent.output
 
 
-async def test_a_full_socket_is_drained_later(contain: Callable[..., Container]) -> None:
+async def test_the_data_beyond_a_full_socket_buffer_is_sent_later(contain: Callable[..., Container]) -> None:
     async with contain(PYTHON, "-c", CONGESTED, seccomp=STRICT) as container:
         await container.says(f"read {8 << 20}\n")
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="calls have other numbers here")
-async def test_other_calls_fail(contain: Callable[..., Container]) -> None:
+async def test_all_other_system_calls_fail(contain: Callable[..., Container]) -> None:
     async with contain(PYTHON, "-c", ATTEMPTS, seccomp=PROFILE) as container:
         await container.process.wait()
         await container.says("nonvoluntary_ctxt_switches")
@@ -259,7 +259,7 @@ async def test_other_calls_fail(contain: Callable[..., Container]) -> None:
 
 
 async def logged(agent: Program, text: str, times: int) -> None:
-    """Wait until the log contains this so often."""
+    """Wait until the log contains this text this many times."""
     try:
         async with asyncio.timeout(20):
             while agent.output.count(text) < times:  # noqa: ASYNC110

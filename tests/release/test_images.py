@@ -80,7 +80,7 @@ def inside(root: Path, *command: str) -> str:
     return done.stdout
 
 
-def test_it_starts_without_privileges_and_without_other_files(image: tuple[str, Path]) -> None:
+def test_an_image_starts_without_privileges_and_without_other_files(image: tuple[str, Path]) -> None:
     half, root = image
     assert inside(root, "-m", "pulltrace", "--version").startswith("pulltrace ")
     libraries = {
@@ -91,7 +91,7 @@ def test_it_starts_without_privileges_and_without_other_files(image: tuple[str, 
     assert int(inside(root, "-c", code)) > 50
 
 
-def test_every_module_of_its_half_can_be_imported(image: tuple[str, Path]) -> None:
+def test_every_module_of_the_images_half_can_be_imported(image: tuple[str, Path]) -> None:
     half, root = image
     code = f"""if True:
         import importlib, pkgutil, pulltrace.{half} as half
@@ -103,7 +103,7 @@ def test_every_module_of_its_half_can_be_imported(image: tuple[str, Path]) -> No
     assert int(inside(root, "-c", code)) > 5
 
 
-def test_it_has_no_shell_no_installer_and_no_file_of_the_other_half(image: tuple[str, Path]) -> None:
+def test_an_image_has_no_shell_no_installer_and_no_file_of_the_other_half(image: tuple[str, Path]) -> None:
     half, root = image
     names = {path.name for path in root.rglob("*")}
     assert not names & {"sh", "bash", "dash", "busybox", "pip", "apt", "gcc", "curl"}
@@ -112,7 +112,7 @@ def test_it_has_no_shell_no_installer_and_no_file_of_the_other_half(image: tuple
     assert not packages & {"grpc", *foreign[half]}
 
 
-def test_third_parties_are_bytecode_and_scanners_find_the_packages_of_debian(image: tuple[str, Path]) -> None:
+def test_third_party_packages_are_bytecode_and_scanners_find_debian_packages(image: tuple[str, Path]) -> None:
     _, root = image
     [library] = (root / "usr/local/lib").glob("python3.*")
     theirs = [path for path in library.rglob("*.py") if "pulltrace" not in path.parts]
@@ -123,7 +123,7 @@ def test_third_parties_are_bytecode_and_scanners_find_the_packages_of_debian(ima
     assert any(name.startswith("libssl") for name in known)
 
 
-def test_its_size_is_within_the_budget(image: tuple[str, Path], tmp_path: Path) -> None:
+def test_the_size_of_an_image_is_within_the_budget(image: tuple[str, Path], tmp_path: Path) -> None:
     half, root = image
     size = rootfs.size(root)
     with tarfile.open(tmp_path / "layer.tar.gz", "w:gz", compresslevel=6) as layer:

@@ -1,4 +1,4 @@
-"""The rules of the Makefile, with scripts in the place of Node, npm and Python."""
+"""The rules of the Makefile, with scripts in place of Node, npm and Python."""
 
 import os
 import shutil
@@ -78,7 +78,7 @@ def test_npm_that_is_installed_later_is_used_and_a_second_run_does_nothing(clone
 @pytest.mark.parametrize(
     ("version", "fits"), [("18.19.1", False), ("20.18.3", False), ("20.19.0", True), ("24.1.0", True)]
 )
-def test_the_oldest_node_that_is_accepted(version: str, fits: bool) -> None:
+def test_the_oldest_supported_node_is_accepted(version: str, fits: bool) -> None:
     node = shutil.which("node")
     if node is None:
         pytest.skip("no node here")

@@ -1,4 +1,4 @@
-"""Releases as the workflow makes them: to a Pages branch in a temporary repository, and by OCI to a real registry."""
+"""Releases as in the workflow: to a Pages branch in a temporary repository, and to a real OCI registry."""
 
 import hashlib
 import re
@@ -30,7 +30,7 @@ def run(*command: object, cwd: Path) -> str:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A clone with one commit, of a bare repository that has no Pages branch yet."""
+    """A clone of a bare repository with one commit and no Pages branch yet."""
     run("git", "init", "--quiet", "--bare", "--initial-branch=main", "origin.git", cwd=tmp_path)
     run("git", "clone", "--quiet", "origin.git", "clone", cwd=tmp_path)
     folder = tmp_path / "clone"
@@ -45,7 +45,7 @@ def clone(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def package(helm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A factory: the chart of this tree, packaged as another version."""
+    """Return a factory that packages the chart of this tree as another version."""
 
     def make(version: str, repository: str = "d44b/pulltrace", **digests: str) -> Path:
         copy = tmp_path / f"source-{version}" / "pulltrace"
@@ -74,7 +74,7 @@ def site(folder: Path, text: str) -> Path:
     return made
 
 
-def test_three_releases_and_two_publications_of_docs_lose_nothing(clone: Path, package, monkeypatch) -> None:
+def test_nothing_is_lost_by_three_releases_and_two_publications_of_docs(clone: Path, package, monkeypatch) -> None:
     monkeypatch.chdir(clone)
     assert pages.main(["docs", str(site(clone.parent, "first"))]) == 0
     archives = {}
@@ -155,7 +155,7 @@ def test_a_concurrent_push_is_not_overwritten(clone: Path, package, monkeypatch)
     assert b"0.1.0" in branch(clone, "charts/index.yaml")
 
 
-def test_a_forks_chart_names_the_forks_images(package, tmp_path: Path, helm: str) -> None:
+def test_a_chart_released_by_a_fork_uses_the_images_of_the_fork(package, tmp_path: Path, helm: str) -> None:
     archive = package("0.3.0", "Someone/pulls")
     shown = run(helm, "show", "all", archive, cwd=tmp_path)
     assert "ghcr.io/someone/pulls-agent" in shown
@@ -230,7 +230,7 @@ def test_classic_repository_and_oci_give_the_same_bytes(
     assert pulled["oci"] == pulled["classic"] == archive.read_bytes()
 
 
-def test_a_release_pins_the_images_by_digest_and_an_own_tag_still_wins(package) -> None:
+def test_a_release_pins_the_images_by_digest_and_a_users_tag_overrides_it(package) -> None:
     digests = {"agent": f"sha256:{'a' * 64}", "server": f"sha256:{'b' * 64}"}
     archive = package("0.3.0", **digests)
     with helm_library.Chart.load(archive) as chart:

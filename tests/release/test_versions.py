@@ -68,5 +68,7 @@ def test_the_readme_of_the_chart_is_made_from_its_values() -> None:
         ("v0.4.0-rc.1", ["v0.3.0"], ["0.4.0-rc.1"]),
     ],
 )
-def test_a_release_gets_the_tags_of_which_it_is_the_newest(tag: str, others: list[str], expected: list[str]) -> None:
+def test_a_release_gets_each_image_tag_for_which_it_is_the_newest(
+    tag: str, others: list[str], expected: list[str]
+) -> None:
     assert versions.image_tags(tag, [tag, *others, "not-a-version"]) == expected

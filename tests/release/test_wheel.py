@@ -75,7 +75,7 @@ def test_a_package_without_the_page_is_built_only_on_request(tmp_path: Path, tar
     assert len(list(made.iterdir())) == 1
 
 
-def test_the_same_sources_give_the_same_wheel_and_a_sdist_gives_it_too(
+def test_the_same_sources_always_give_the_same_wheel_also_from_an_sdist(
     built: Path, wheel: Path, tmp_path: Path
 ) -> None:
     assert hatchling(built, "wheel", tmp_path / "again").returncode == 0
@@ -97,7 +97,7 @@ def contents(archive: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("command", ["agent", "server", "local", "demo"])
-def test_without_its_libraries_a_command_says_how_to_install_them(wheel: Path, tmp_path: Path, command: str) -> None:
+def test_a_command_without_its_libraries_prints_how_to_install_them(wheel: Path, tmp_path: Path, command: str) -> None:
     python = environment(tmp_path, str(wheel))
     done = subprocess.run([python, "-m", "pulltrace", command], check=False, capture_output=True, text=True, timeout=30)
     assert done.returncode == 1

@@ -20,7 +20,7 @@ each_dockerfile = pytest.mark.parametrize("path", sorted(ROOT.glob("Dockerfile.*
 
 
 @each_workflow
-def test_every_action_is_pinned_by_its_commit_and_names_its_version(path: Path) -> None:
+def test_every_action_is_pinned_by_commit_with_its_version_in_a_comment(path: Path) -> None:
     for line in path.read_text().splitlines():
         if "uses:" in line and "uses: ./" not in line:
             assert re.search(r"uses: [\w-]+/[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line), line
@@ -44,7 +44,7 @@ def test_every_python_package_is_installed_by_its_hash(path: Path) -> None:
         assert "python -m build" not in line or "--no-isolation" in line, line
 
 
-def test_a_release_names_nothing_before_every_test_has_passed() -> None:
+def test_a_release_tags_nothing_before_every_test_has_passed() -> None:
     jobs = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())["jobs"]
     assert jobs["tests"]["uses"] == "./.github/workflows/ci.yml"
     assert {"tests", "images", "wheel"} <= set(jobs["tag"]["needs"])
@@ -93,7 +93,7 @@ def test_zizmor_reports_nothing() -> None:
 
 
 @each_workflow
-def test_a_step_fails_if_any_command_of_it_fails(path: Path) -> None:
+def test_a_step_fails_if_any_of_its_commands_fails(path: Path) -> None:
     workflow = yaml.safe_load(path.read_text())
     # GitHub's unnamed default is bash without pipefail; and errexit ignores a command after "!".
     steps = [step for job in workflow["jobs"].values() for step in job.get("steps", [])]
@@ -102,7 +102,7 @@ def test_a_step_fails_if_any_command_of_it_fails(path: Path) -> None:
 
 
 @each_workflow
-def test_every_file_that_a_step_names_exists(path: Path) -> None:
+def test_every_file_used_by_a_step_exists(path: Path) -> None:
     for name in set(re.findall(r"\.github/scripts/\w+\.py|charts/pulltrace\b", path.read_text())):
         assert (ROOT / name).exists(), name
 
@@ -137,7 +137,7 @@ def test_no_test_needs_the_sources_that_ci_removes_to_test_the_wheel() -> None:
     assert [path for path in (ROOT / "tests").rglob("*.py") if looking.search(path.read_text())] == []
 
 
-def test_one_job_waits_for_all_others() -> None:
+def test_the_required_job_waits_for_all_others() -> None:
     jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
     assert set(jobs["green"]["needs"]) == jobs.keys() - {"green"}
 

@@ -181,7 +181,7 @@ def test_a_start_that_the_agent_guessed_too_early_is_corrected(world):
     assert (world.one.completed_at - world.one.started_at).total_seconds() == pytest.approx(0.17)
 
 
-def test_attempts_go_on_after_a_restart_of_the_server(world):
+def test_attempts_are_still_counted_after_a_restart_of_the_server(world):
     one = web()
     events = []
     for number, at in enumerate((-60, -48)):
