@@ -6,7 +6,8 @@ STATIC := pulltrace/server/static/index.html
 WEB_SOURCES := $(shell find web -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 ARGS ?=
 PORT ?= 8080
-WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
+# Most tests wait for other programs, so there are more workers than cores.
+WORKERS ?= $(shell echo $$((2 * $$(nproc 2>/dev/null || echo 2) + 1)))
 # npm, if its Node can run the page's tools.
 NPM := $(shell node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' 2>/dev/null && command -v npm)
 NO_NPM := npm with Node 20.19 or newer was not found
