@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 BEGIN, END = "<!-- server: made by `make bench` -->", "<!-- server: end -->"
 TARGET = Load(nodes=5000, pulling=500, readers=100, with_layers=5)
 SAME = Load(nodes=1000, pulling=100, readers=100, with_layers=5, images=2)
-"""A fifth of the issue's nodes and all of its readers: from a quarter on the naive server loses events."""
+"""A fifth of the reference nodes and all readers: with a quarter or more, the naive server loses events."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Size:
     seconds: float
     repeats: int
     part: float
-    """Of each load."""
+    """Seconds of each load."""
 
     def of(self, load: Load) -> Load:
         """Return the load at this size."""
@@ -48,7 +48,7 @@ class Size:
 FULL, SHORT = Size(5, 3, 1), Size(0.5, 1, 0.01)
 
 HEAD = (
-    "| load | reports/s | CPU | µs per report | RSS MiB | told p50 / p99 ms | answer p99 ms "
+    "| load | reports/s | CPU | µs per report | RSS MiB | delay p50 / p99 ms | response p99 ms "
     "| refused | late | MiB/s | scrape ms |\n"
     "|---|---|---|---|---|---|---|---|---|---|---|\n"
 )
@@ -59,7 +59,7 @@ def line(name: str, row: Row) -> str:
     refused = ", ".join(f"{count} ({status})" for status, count in row.refused.items()) or 0
     return (
         f"| {name} | {row.reports:g} | {row.cpu:g} % | {row.us_per_report} | {row.rss:g} | "
-        f"{row.told_p50:g} / {row.told_p99:g} | {row.answer_p99:g} | {refused} | {row.late} | "
+        f"{row.delay_p50:g} / {row.delay_p99:g} | {row.response_p99:g} | {refused} | {row.late} | "
         f"{row.mib_per_second:g} | {row.scrape:g} |\n"
     )
 
@@ -67,7 +67,7 @@ def line(name: str, row: Row) -> str:
 async def target(size: Size) -> str:
     """Measure the reference load."""
     row = await measure("pulltrace", size.of(TARGET), 6 * size.seconds, settle=size.seconds)
-    return f"### The issue's load\n\n5,000 nodes, 500 of them pulling, 105 readers.\n\n{HEAD}{line('whole', row)}\n"
+    return f"### The reference load\n\n5,000 nodes, 500 of them pulling, 105 readers.\n\n{HEAD}{line('whole', row)}\n"
 
 
 async def compared(size: Size) -> str:
@@ -83,8 +83,9 @@ async def compared(size: Size) -> str:
     ratios = [naive.us_per_report / max(ours.us_per_report, 1) for ours, naive in pairs]
     rows = "".join(line("Pulltrace", ours) + line("naive", naive) for ours, naive in pairs)
     return (
-        f"### Beside the naive server\n\n{SAME.nodes:,} nodes, {SAME.pulling} pulling 2 images each, 105 readers: "
-        f"CPU per report is **{median(ratios):.1f} times** less (from {min(ratios):.1f} to {max(ratios):.1f}).\n\n"
+        f"### Comparison with the naive server\n\n{SAME.nodes:,} nodes, {SAME.pulling} pulling 2 images each, 105 "
+        f"readers: CPU per report is **{median(ratios):.1f} times** less "
+        f"(from {min(ratios):.1f} to {max(ratios):.1f}).\n\n"
         f"{HEAD}{rows}\n"
     )
 
@@ -99,7 +100,7 @@ async def curves(size: Size) -> str:
         ],
         "readers": [Load(nodes=100, pulling=100, readers=count) for count in (1, 10, 100, 300, 1000)],
     }
-    text, plots = f"### What grows, and what it costs\n\n![CPU by nodes, pulls, readers](server.svg)\n\n{HEAD}", []
+    text, plots = f"### Cost by kind of load\n\n![CPU by nodes, pulls, readers](server.svg)\n\n{HEAD}", []
     for name, loads in by.items():
         points = []
         for load in loads[: None if size is FULL else 2]:
@@ -131,7 +132,7 @@ async def broken(size: Size) -> str:
             row = await measure("pulltrace", size.of(load), size.seconds)
             count = load.pulling if name == "pulling nodes" else load.readers + load.with_layers
             text += line(f"{count:,} {name}", row)
-            if max(row.told_p99, row.answer_p99) > 2000 or row.refused or row.broken or size is not FULL:
+            if max(row.delay_p99, row.response_p99) > 2000 or row.refused or row.broken or size is not FULL:
                 break
     return text + "\n"
 
@@ -172,8 +173,8 @@ def write(text: str) -> None:
         f"## The server under load\n\n{datetime.now(UTC):%Y-%m-%d}, {platform.python_implementation()} "
         f"{platform.python_version()}, {os.cpu_count()} cores shared with the load and with whatever else ran "
         f"(load average {os.getloadavg()[1]:.1f}). CPU is user and system time of the server's process, of one core. "
-        "*Told* is the time from a report's sending to a reader's having it; *late* counts reports that were due "
-        "while the one before was not answered.\n\n"
+        "*Delay* is the time from the sending of a report to its arrival at a reader; *late* counts reports that were "
+        "due before the response to the previous one.\n\n"
     )
     readme.write_text(f"{before}{BEGIN}\n{about}{text}{END}{after}")
 

@@ -14,7 +14,7 @@ from bench.process import ServerProcess
 HOST = "127.0.0.1"
 _STAMPS = re.compile(STAMP + rb"(\d{16})")
 _SLOW_PAUSE = 2.0
-"""Seconds for which a slow reader takes nothing."""
+"""Seconds for which a slow reader pauses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Load:
     report_interval: float = 1.0
     heartbeat: float = 10.0
     images: int = 0
-    """At once on each pulling node; 0 is 1, 2 or 3."""
+    """Images that each pulling node pulls at once; 0 means 1, 2 or 3."""
 
     @property
     def reports_per_second(self) -> float:
@@ -46,10 +46,10 @@ class Seen:
     since_us: int = 0
     responses: Counter[int] = field(default_factory=Counter)
     answered_in: list[float] = field(default_factory=list)
-    told_in: list[float] = field(default_factory=list)
-    """From a report's sending to its reaching a reader."""
+    delays: list[float] = field(default_factory=list)
+    """Seconds from the sending of a report to its arrival at a reader."""
     late: int = 0
-    """Reports that were due while the one before was not answered: the agent keeps the newest and waits."""
+    """Reports that were due before the response to the previous one: the agent keeps the newest state and waits."""
     broken: int = 0
     received: int = 0
 
@@ -100,7 +100,7 @@ class _Reader(asyncio.BufferedProtocol):
     def __init__(self, path: str, seen: Seen, *, watches: bool = False, slow: bool = False) -> None:
         self._path, self._seen, self._watches, self._slow = path, seen, watches, slow
         self._rest = b""
-        self._told: set[bytes] = set()
+        self._received: set[bytes] = set()
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -125,9 +125,9 @@ class _Reader(asyncio.BufferedProtocol):
     def _look(self, data: bytes) -> None:
         now = time.time_ns() // 1000
         for stamp in _STAMPS.findall(data):
-            if stamp not in self._told and int(stamp) >= self._seen.since_us:
-                self._seen.told_in.append((now - int(stamp)) / 1e6)
-            self._told.add(stamp)
+            if stamp not in self._received and int(stamp) >= self._seen.since_us:
+                self._seen.delays.append((now - int(stamp)) / 1e6)
+            self._received.add(stamp)
         self._rest = data[-32:]
 
     def connection_lost(self, exc: Exception | None) -> None:

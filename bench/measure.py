@@ -17,23 +17,23 @@ class Row:
     load: dict[str, float]
     seconds: float
     reports: float
-    """Taken per second."""
+    """Accepted reports per second."""
     cpu: float
-    """Per cent of one core, of the server's process."""
+    """Percent of one core, used by the server process."""
     us_per_report: float
     rss: float
-    told_p50: float
-    told_p99: float
-    answer_p99: float
+    delay_p50: float
+    delay_p99: float
+    response_p99: float
     refused: dict[int, int]
-    """Reports that were not taken, by the answer's status."""
+    """Reports that were not accepted, by the status of the response."""
     late: int
     broken: int
     mib_per_second: float
-    """What all readers together received."""
+    """Data received by all readers together."""
     load_cpu: float
     scrape: float
-    """Longest of the scrapes of /metrics; 0 when there was none."""
+    """The longest scrape of /metrics; 0 if there was none."""
 
 
 async def measure(kind: str, load: Load, seconds: float, settle: float | None = None, *, scraped: bool = True) -> Row:
@@ -66,9 +66,9 @@ async def observe(
         cpu=round(100 * cpu / took, 1),
         us_per_report=round(1e6 * cpu / max(taken, 1)),
         rss=round(server.rss(), 1),
-        told_p50=_percentile(seen.told_in, 50),
-        told_p99=_percentile(seen.told_in, 99),
-        answer_p99=_percentile(seen.answered_in, 99),
+        delay_p50=_percentile(seen.delays, 50),
+        delay_p99=_percentile(seen.delays, 99),
+        response_p99=_percentile(seen.answered_in, 99),
         refused={status: count for status, count in sorted(seen.responses.items()) if status != 200},
         late=seen.late,
         broken=seen.broken,

@@ -35,12 +35,16 @@ class NaiveServer:
     async def report(self, request: Request) -> Response:
         """Store a report; each of its pulls is an event for every reader."""
         report, now = await request.json(), time.time()
-        told = {pull["id"]: pull for pull in report["pulls"] or ()}
+        reported = {pull["id"]: pull for pull in report["pulls"] or ()}
         for known in list(self.pulls.values()):
-            if known["nodeName"] == report["nodeName"] and known["status"] != "completed" and known["id"] not in told:
+            if (
+                known["nodeName"] == report["nodeName"]
+                and known["status"] != "completed"
+                and known["id"] not in reported
+            ):
                 known["status"] = "completed"
                 self.publish("pull.completed", known)
-        for state in told.values():
+        for state in reported.values():
             self.pulls[state["id"]] = self.status(report["nodeName"], state, now)
             self.publish("pull.progress", self.pulls[state["id"]])
         while len(self.pulls) > HISTORY:

@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 
 MIB = 1 << 20
 STAMP = b"sent/"
-"""What stands before the sixteen digits of the microsecond of sending."""
+"""The prefix of the sixteen digits of the time of sending, in microseconds."""
 FAILS = 0.05
-"""Part of the pulls that fail on their way."""
+"""Fraction of the pulls that fail."""
 UNPACKED_AFTER = 0.3
-"""Unpacking follows the download by this part of a layer's size."""
+"""Unpacking lags behind the download by this fraction of the layer's size."""
 
 _LAYER = (
     b'{"digest":"sha256:%064x","mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","totalBytes":%d,'

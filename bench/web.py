@@ -40,9 +40,9 @@ HEAP_EVERY = 30.0
 TRACE_SECONDS = 10.0
 
 LONGEST_TASK_MS = 50
-"""No task of the main thread may take longer in steady state."""
+"""The longest permitted task of the main thread in steady state."""
 HEAP_GROWTH = 0.15
-"""Of the heap at the start: more is a leak."""
+"""Relative to the heap at the start: more is a leak."""
 
 WATCH = """() => {
   const seen = (window.__bench = {frames: [], long: []})
@@ -80,7 +80,7 @@ async def events(request: web.Request) -> web.StreamResponse:
     tick, due = 0, time.monotonic()
     while True:
         await response.write(b"".join(pulls(tick)))
-        request.app["told"][0] += PULLS
+        request.app["sent"][0] += PULLS
         # Time lost in a slow moment is not made up for: that would be another load.
         tick, due = tick + 1, max(due + TICK, time.monotonic())
         await asyncio.sleep(max(0.0, due - time.monotonic()))
@@ -88,7 +88,7 @@ async def events(request: web.Request) -> web.StreamResponse:
 
 async def serve() -> web.AppRunner:
     app = web.Application()
-    app["told"] = [0]
+    app["sent"] = [0]
     app.router.add_get("/api/v1/events", events)
     app.router.add_get("/api/v1/nodes", lambda _: _json({"nodes": [], "registries": []}))
     app.router.add_get("/api/v1/pods", lambda _: _json({"pods": [], "watching": True}))
@@ -133,7 +133,7 @@ async def measure(seconds: float) -> dict[str, Any]:
         heaps = [await heap(devtools)]
         before = await busy(devtools)
         await page.evaluate(WATCH)
-        told, begin = runner.app["told"][0], time.monotonic()
+        before, begin = runner.app["sent"][0], time.monotonic()
         frames: list[float] = []
         tasks: list[float] = []
         while (left := begin + seconds - time.monotonic()) > 0:
@@ -148,7 +148,7 @@ async def measure(seconds: float) -> dict[str, Any]:
             await asyncio.sleep(0.5)
             await page.evaluate("() => { __bench.frames = []; __bench.long = [] }")
         took = time.monotonic() - begin
-        sent = runner.app["told"][0] - told
+        sent = runner.app["sent"][0] - before
         after = await busy(devtools)
         cpu = await longest_task_cpu(browser, page)
         rows = await page.locator("tbody tr").count()

@@ -1,7 +1,7 @@
-"""What Prometheus gets. Labels stay few: never an image or a pod, and a node only on per-agent gauges.
+"""The metrics for Prometheus. Labels are few: never an image or a pod, and a node only on per-agent gauges.
 
-Counters count what happens; gauges are made at each scrape from the hub's state of that moment.
-The text is then made in a thread: for 5,000 nodes that takes too long for a loop that serves streams.
+Counters count events; gauges are created at each scrape from the hub's current state. The text is then created in a
+thread: for 5,000 nodes that takes too long for a loop that serves streams.
 """
 
 import time
@@ -23,24 +23,24 @@ MAX_REGISTRIES = 20
 KEPT = 3600.0
 """Seconds for which an unused registry keeps its label while others need one."""
 BUCKETS = (1, 5, 10, 20, 30, 60, 120, 180, 240, 300, 360, 480, 600, 900, 1200, 1800, 2700, 3600)
-"""The kubelet's own for image pulls, so that the two can be laid over each other."""
+"""The kubelet's buckets for image pulls, so that both histograms can be compared."""
 
 
 RATIOS = (0.5, 0.75, 1, 1.25, 1.5, 2, 3, 5, 10)
 ACTIVE = [phase for phase in PullPhase if not phase.ended]
 
-# A second series for each counter, of when it was made.
+# Without a second series for each counter with its time of creation.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """The state of one moment, as the hub counts it."""
+    """The current state, as the hub counts it."""
 
     active: dict[PullPhase, int]
     stalled: int
     nodes: list[tuple[str, NodeState, float]]
-    """Name, state and when it was last heard."""
+    """Name, state and the time of the last report."""
     watches: list[tuple[str, bool]] = field(default_factory=list)
     """Resources of the Kubernetes API, and whether each is followed. Empty where there is no cluster."""
     pods_waiting: int = 0
@@ -60,21 +60,21 @@ class Metrics:
         self._total = Counter("pulltrace_pulls_total", "Pulls that ended.", ["registry", "result"], registry=mine)
         self._duration = Histogram(
             "pulltrace_pull_duration_seconds",
-            "From the start of a pull to its end.",
+            "Duration of pulls from start to end.",
             ["registry", "result"],
             buckets=BUCKETS,
             registry=mine,
         )
         self._phase = Histogram(
             "pulltrace_pull_phase_duration_seconds",
-            "Time spent in one phase.",
+            "Time that pulls spent in each phase.",
             ["phase"],
             buckets=BUCKETS,
             registry=mine,
         )
         self._start_phase = Histogram(
             "pulltrace_pod_start_phase_seconds",
-            "Time of pod start-ups in one phase.",
+            "Time that pod start-ups spent in each phase.",
             ["phase"],
             buckets=BUCKETS,
             registry=mine,
@@ -91,12 +91,12 @@ class Metrics:
         )
         self._bound_seconds = Counter(
             "pulltrace_pull_bound_seconds",
-            "Seconds of pulls by the factor that limited them.",
+            "Seconds for which each factor limited pulls.",
             ["by", "registry"],
             registry=mine,
         )
         self._bytes = Counter(
-            "pulltrace_pull_bytes_total", "Bytes fetched, as they arrive.", ["registry"], registry=mine
+            "pulltrace_pull_bytes_total", "Bytes downloaded, counted as they arrive.", ["registry"], registry=mine
         )
         self._cached = Counter(
             "pulltrace_pull_cached_bytes_total",
@@ -113,14 +113,18 @@ class Metrics:
         self._errors = Counter(
             "pulltrace_pull_errors_total", "Pulls that failed.", ["registry", "reason"], registry=mine
         )
-        self._reports = Counter("pulltrace_agent_reports_total", "Reports taken from agents.", registry=mine)
-        self._rejected = Counter("pulltrace_reports_rejected_total", "Reports refused.", ["reason"], registry=mine)
-        self._dropped = Counter(
-            "pulltrace_dropped_total", "Pulls and layers that did not fit the bounds.", registry=mine
+        self._reports = Counter("pulltrace_agent_reports_total", "Reports accepted from agents.", registry=mine)
+        self._rejected = Counter(
+            "pulltrace_reports_rejected_total", "Reports that were refused.", ["reason"], registry=mine
         )
-        self.readers = Gauge("pulltrace_sse_clients_active", "Readers of the live stream.", registry=mine)
+        self._dropped = Counter(
+            "pulltrace_dropped_total", "Pulls and layers dropped because a bound was exceeded.", registry=mine
+        )
+        self.readers = Gauge("pulltrace_sse_clients_active", "Connected clients of the live stream.", registry=mine)
         self.readers_dropped = Counter(
-            "pulltrace_sse_clients_dropped_total", "Readers that took nothing for too long.", registry=mine
+            "pulltrace_sse_clients_dropped_total",
+            "Clients disconnected because they did not read the stream.",
+            registry=mine,
         )
         self._refused = Counter(
             "pulltrace_http_refused_total",
@@ -132,12 +136,12 @@ class Metrics:
             *(self._total, self._duration, self._usual, self._bytes),
             *(self._cached, self._remote, self._errors, self._bound, self._bound_seconds),
         )
-        Info("pulltrace_build", "Which Pulltrace this is.", registry=mine).info({"version": __version__})
+        Info("pulltrace_build", "Version of this Pulltrace server.", registry=mine).info({"version": __version__})
         ProcessCollector(registry=self.registry)
         self.registry.register(self._state)
 
     def report(self) -> None:
-        """A report was taken."""
+        """Count a report that was accepted."""
         self._reports.inc()
 
     def refused(self, reason: str) -> None:
@@ -145,20 +149,20 @@ class Metrics:
         self._refused.labels(reason).inc()
 
     def rejected(self, reason: str) -> None:
-        """A report was refused, for one of a few reasons."""
+        """Count a report that was refused, for one of a few reasons."""
         self._rejected.labels(reason).inc()
 
     def fetched(self, registry: str | None, count: int) -> None:
-        """Bytes came."""
+        """Count bytes that were downloaded."""
         self._bytes.labels(self._host(registry)).inc(count)
 
     def dropped(self, count: int) -> None:
-        """Something did not fit."""
+        """Count pulls and layers that exceeded a bound."""
         if count:
             self._dropped.inc(count)
 
     def phase(self, phase: PullPhase, seconds: float) -> None:
-        """A pull left a phase after so long."""
+        """Count the time a pull spent in a phase."""
         self._phase.labels(phase.value).observe(seconds)
 
     def pod_started(self, phases: Iterable[StartPhase]) -> None:
@@ -231,10 +235,10 @@ class _State(Collector):
         for phase in ACTIVE:
             active.add_metric([phase.value], now.active.get(phase, 0))
         yield active
-        yield GaugeMetricFamily("pulltrace_pulls_stalled", "Pulls that do not move.", value=now.stalled)
+        yield GaugeMetricFamily("pulltrace_pulls_stalled", "Pulls that make no progress.", value=now.stalled)
         slow = GaugeMetricFamily(
             "pulltrace_slow_nodes",
-            "Nodes with a pull that is slower than usual, or was in the last ten minutes.",
+            "Nodes with a pull that is slower than usual now or was in the last ten minutes.",
             labels=["registry"],
         )
         hosts: Counts[str] = Counts()
@@ -244,13 +248,13 @@ class _State(Collector):
             slow.add_metric([host], count)
         yield slow
         connected = sum(state is not NodeState.LOST for _, state, _ in now.nodes)
-        yield GaugeMetricFamily("pulltrace_agents_connected", "Agents that are heard.", value=connected)
+        yield GaugeMetricFamily("pulltrace_agents_connected", "Agents that are reporting.", value=connected)
         conflicts = sum(state is NodeState.CONFLICT for _, state, _ in now.nodes)
-        yield GaugeMetricFamily(
-            "pulltrace_agent_conflicts", "Node names with which two agents report.", value=conflicts
-        )
+        yield GaugeMetricFamily("pulltrace_agent_conflicts", "Node names that two agents report with.", value=conflicts)
         last = GaugeMetricFamily(
-            "pulltrace_agent_last_report_timestamp_seconds", "When a node's agent was last heard.", labels=["node"]
+            "pulltrace_agent_last_report_timestamp_seconds",
+            "Time of the last report from a node's agent.",
+            labels=["node"],
         )
         for name, _, seen in now.nodes:
             last.add_metric([name], seen)
@@ -258,10 +262,12 @@ class _State(Collector):
         if not now.watches:
             return
         yield GaugeMetricFamily(
-            "pulltrace_pods_waiting", "Pods that cannot start for want of an image.", value=now.pods_waiting
+            "pulltrace_pods_waiting", "Pods that cannot start until an image is pulled.", value=now.pods_waiting
         )
         up = GaugeMetricFamily(
-            "pulltrace_kube_watch_up", "Whether the resource is followed, in every namespace.", labels=["resource"]
+            "pulltrace_kube_watch_up",
+            "Whether the watch of the resource works in every namespace.",
+            labels=["resource"],
         )
         for resource, works in now.watches:
             up.add_metric([resource], works)

@@ -32,7 +32,7 @@ HOST = "registry.test"
 TICK = 0.05
 AGENT_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
 SERVER_ENVIRONMENT = AGENT_ENVIRONMENT | {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
-"""What the images give their processes: without it glibc keeps what readers or lists once took."""
+"""The environment of the container images: without it, glibc keeps memory that readers or lists once used."""
 
 
 class Process(Program):
@@ -208,15 +208,15 @@ class Lab:
         rows = {_image(row["imageRef"]): row for row in await self.api.pulls()}
         last = {_image(reference): pull for reference, pull in self.pulls}
         if extra := [name for name in rows if name not in last]:
-            return f"rows of nothing: {extra}"
+            return f"unknown rows: {extra}"
         for reference, pull in last.items():
             row = rows.get(reference)
             if row is None:
                 return f"{reference} is lost"
             status, truth = row["status"], pull.state.value if pull.state else "running"
-            told = status if status in ("completed", "failed") else "running"
-            if told != truth:
-                return f"{reference} is {truth}, and told as {status}"
+            shown = status if status in ("completed", "failed") else "running"
+            if shown != truth:
+                return f"{reference} is {truth}, but published as {status}"
             if status == "completed" and (row["downloadedBytes"] != row["totalBytes"] or row["percent"] != 100):
                 return f"{reference} does not add up: {row['downloadedBytes']} of {row['totalBytes']}"
         return ""
@@ -291,7 +291,7 @@ class Fault:
 
     WITHIN = 10.0
     GROWTH = 12.0
-    """MiB that a process may be larger than before; what Python's allocator keeps is not a leak."""
+    """MiB by which a process may grow; memory that Python's allocator keeps is not a leak."""
 
     def __init__(self, lab: Any, what: str, expected: str) -> None:
         self.lab, self.what, self.expected = lab, what, expected
@@ -312,7 +312,7 @@ class Fault:
         recovered = time.monotonic() - self._over
         await self.lab.finished()
         async with asyncio.timeout(GIVE_BACK_EVERY + 5):
-            while not self._is_back(after := self._memory()):  # noqa: ASYNC110  # nothing tells
+            while not self._is_back(after := self._memory()):  # noqa: ASYNC110  # there is no event to wait for
                 await asyncio.sleep(1)
         lost = await self.lab.lost()
         found = {

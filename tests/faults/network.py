@@ -38,7 +38,7 @@ class Network:
         self.server, self.agent = (f"pt-{os.getpid()}-{number}{side}" for side in "sa")
         self._links = {self.server: "pts", self.agent: "pta"}
         self.address = "10.213.0.1"
-        """The server's, as the agent knows it. Each pair of namespaces is a world of its own."""
+        """The server's address for the agent. Pairs of namespaces are separate from each other."""
         self._delay: Delay | None = None
 
     async def __aenter__(self) -> Self:

@@ -10,7 +10,7 @@ async def test_an_agent_killed_mid_pull_continues_the_same_row(lab, fault):
     await lab.pulled("done", 1)
     running = await lab.running("app", 12)
     before = await lab.row_of(running)
-    async with fault("agent killed mid-pull and started again", "the same row goes on") as seen:
+    async with fault("agent killed mid-pull and started again", "the same row continues") as seen:
         await lab.agent.kill()
         await lab.agent.start()
         seen.over()
@@ -20,7 +20,7 @@ async def test_an_agent_killed_mid_pull_continues_the_same_row(lab, fault):
 async def test_an_agent_restarted_with_sigterm_loses_nothing(lab, fault):
     await lab.pulled("done", 1)
     await lab.running("app", 12)
-    async with fault("agent restarted (SIGTERM) mid-pull", "the same row goes on") as seen:
+    async with fault("agent restarted (SIGTERM) mid-pull", "the same row continues") as seen:
         assert await lab.agent.stop() == 0
         await lab.agent.start()
         seen.over()
@@ -33,12 +33,12 @@ async def test_a_frozen_agent_reports_late_and_catches_up(lab, fault):
     async def is_late():
         return (await lab.api.get("/api/v1/nodes"))["nodes"][0]["state"] == "late"
 
-    async with fault("agent frozen (SIGSTOP) while a pull ends", "late; then the end it slept through") as seen:
+    async with fault("agent frozen (SIGSTOP) while a pull ends", "late; then the missed end") as seen:
         lab.agent.signal(signal.SIGSTOP)
         await lab.until(is_late)
         lab.release(running)
         await lab.until(lambda: lab.over(running))
-        assert not await lab.row(running, "completed"), "nobody has seen the end"
+        assert not await lab.row(running, "completed"), "no agent has observed the end"
         lab.agent.signal(signal.SIGCONT)
         seen.over()
 

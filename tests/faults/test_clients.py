@@ -61,7 +61,7 @@ class Subscription:
             if line.startswith(b"data: {") and b'"pull"' in line:
                 self.events.append((time.monotonic(), json.loads(line[6:])))
 
-    async def told(self, pull, status):
+    async def received(self, pull, status):
         """Return whether it has received these values for the pull."""
         return any(
             event["pull"].get("imageRef") == str(pull.reference) and event["pull"]["status"] == status
@@ -96,7 +96,7 @@ async def test_128_of_255_clients_never_read(lab, fault):
                 last = await lab.running("last", 8)
                 await lab.until(lambda: lab.row(last, "completed"))
                 for reader in readers:
-                    await lab.until(lambda reader=reader: reader.told(last, "completed"), 5)
+                    await lab.until(lambda reader=reader: reader.received(last, "completed"), 5)
                 await lab.until(lambda: lab.measured("pulltrace_sse_clients_dropped_total", 128), 60)
         seen.over()
         await lab.until(lambda: lab.measured("pulltrace_sse_clients_active", 0))
@@ -119,13 +119,13 @@ async def test_a_client_on_a_link_of_1_kb_per_second_receives_every_end(make_lab
             await lab.until(lambda: lab.over(*running), 60)
             await lab.right()
             for pull in running:
-                await lab.until(lambda pull=pull: reader.told(pull, "completed"), 100)
+                await lab.until(lambda pull=pull: reader.received(pull, "completed"), 100)
             seen.over()
             await network.mend()
 
 
 @pytest.mark.skipif(not NGINX, reason="nginx is not installed (apt-get install nginx-light)")
-@pytest.mark.parametrize("obeys", [True, False], ids=["obeys X-Accel-Buffering", "does not"])
+@pytest.mark.parametrize("obeys", [True, False], ids=["obeys X-Accel-Buffering", "ignores it"])
 async def test_a_proxy_that_buffers(lab, fault, tmp_path, obeys):
     port = free_port()
     more = "" if obeys else "proxy_ignore_headers X-Accel-Buffering;"
@@ -133,10 +133,10 @@ async def test_a_proxy_that_buffers(lab, fault, tmp_path, obeys):
     nginx = Process([NGINX, "-p", tmp_path, "-e", tmp_path / "error", "-c", tmp_path / "conf"], tmp_path / "log")
     try:
         await lab.until(lambda: _listens(port))
-        how = "buffers unless told not to (nginx)" if obeys else "buffers whatever it is told (nginx)"
-        async with fault(f"a proxy {how}", "the stream arrives all the same") as seen, Subscription(port) as reader:
+        how = "buffers unless disabled by a header (nginx)" if obeys else "buffers despite the header (nginx)"
+        async with fault(f"a proxy {how}", "the stream arrives anyway") as seen, Subscription(port) as reader:
             pull = await lab.pulled("app", 8)
-            await lab.until(lambda: reader.told(pull, "completed"), 5)
+            await lab.until(lambda: reader.received(pull, "completed"), 5)
             async with lab.api._session.get(f"http://127.0.0.1:{port}/api/v1/pulls") as answer:
                 assert [row["status"] for row in (await answer.json())["pulls"]] == ["completed"]
             seen.over()

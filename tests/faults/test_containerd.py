@@ -12,9 +12,7 @@ from tests.faults.lab import MIB
 async def test_containerd_killed_mid_pull_fails_the_pull_and_the_retry_continues(lab, fault):
     await lab.pulled("done", 1)
     running = await lab.running("app", 12)
-    async with fault(
-        "containerd killed mid-pull, started again, kubelet tries again", "failed, then attempt 2"
-    ) as seen:
+    async with fault("containerd killed mid-pull and restarted, the kubelet retries", "failed, then attempt 2") as seen:
         await lab.containerd.kill()
         await asyncio.sleep(1)
         await lab.containerd.start()
@@ -28,7 +26,7 @@ async def test_containerd_killed_mid_pull_fails_the_pull_and_the_retry_continues
 
 async def test_a_broken_connection_to_containerd_does_not_end_pulls(lab, fault):
     await lab.pulled("done", 1)
-    async with fault("containerd's socket gone and a new one, nothing pulling", "all stays as it was") as seen:
+    async with fault("containerd's socket replaced, no pull running", "nothing changes") as seen:
         await lab.containerd.close()
         await asyncio.sleep(1)
         await lab.containerd.start()
@@ -38,7 +36,7 @@ async def test_a_broken_connection_to_containerd_does_not_end_pulls(lab, fault):
 async def test_a_pull_continues_after_containerd_hung(lab, fault):
     await lab.pulled("done", 1)
     await lab.running("app", 6)
-    async with fault("containerd hangs without an answer", "the pull waits, then goes on") as seen:
+    async with fault("containerd hangs", "the pull waits, then continues") as seen:
         lab.containerd.behave(Behaviour.SILENT)
         await asyncio.sleep(3)
         lab.containerd.behave(Behaviour.NORMAL)
@@ -48,7 +46,7 @@ async def test_a_pull_continues_after_containerd_hung(lab, fault):
 async def test_garbage_from_containerd_changes_nothing(lab, fault):
     await lab.pulled("done", 1)
     await lab.running("app", 6)
-    async with fault("containerd answers garbage", "the pull waits, then goes on") as seen:
+    async with fault("containerd returns garbage", "the pull waits, then continues") as seen:
         lab.containerd.behave(Behaviour.INVALID)
         await asyncio.sleep(2)
         lab.containerd.behave(Behaviour.NORMAL)
@@ -58,7 +56,7 @@ async def test_garbage_from_containerd_changes_nothing(lab, fault):
 async def test_huge_lists_of_stale_leases_do_not_hide_a_pull(lab, fault):
     await lab.pulled("done", 1)
     async with fault(
-        "containerd lists 20,000 leases and 20,000 ingests", "its one pull is told, memory bounded"
+        "containerd lists 20,000 leases and 20,000 ingests", "its one pull is published, memory is bounded"
     ) as seen:
         store, now = lab.node.store, lab.node.now
         leases = [lab.node.new_lease(expires=False) for _ in range(20_000)]
@@ -75,15 +73,15 @@ async def test_huge_lists_of_stale_leases_do_not_hide_a_pull(lab, fault):
 async def test_more_layers_than_a_report_can_hold_are_reported_in_turns(lab, fault):
     await lab.pulled("done", 1)
     async with fault(
-        "a node pulls seven images of 512 layers at once", "told in turns: all seven, each end once"
+        "a node pulls seven images of 512 layers at once", "reported in turns: all seven, each end once"
     ) as seen:
         pulls = [lab.pull(f"app-{number}", *[1 / 64] * MAX_LAYERS) for number in range(7)]
 
-        async def told() -> bool:
+        async def published() -> bool:
             rows = [await lab.row_of(pull) for pull in pulls]
             return all(row and row["layerCount"] == MAX_LAYERS for row in rows)
 
-        await lab.until(told)
+        await lab.until(published)
         seen.over()
     assert "report not accepted" not in lab.agent.output
     rows = [await lab.row_of(pull) for pull in pulls]

@@ -71,8 +71,8 @@ async def test_a_full_disk_is_named_and_the_retry_is_the_same_row(registry, clus
         server = await enter(Process("server", environment=environment, **listen))
         api = await enter(Api(port))
         await api.ready()
-        told = {"NODE_NAME": "worker-1", "SERVER_URL": api.url, "CONTAINERD_SOCKET": str(node.socket)}
-        agent = await enter(Process("agent", environment=AGENT_ENVIRONMENT, REPORT_INTERVAL="500ms", **told))
+        settings = {"NODE_NAME": "worker-1", "SERVER_URL": api.url, "CONTAINERD_SOCKET": str(node.socket)}
+        agent = await enter(Process("agent", environment=AGENT_ENVIRONMENT, REPORT_INTERVAL="500ms", **settings))
         await _agent_reports(api)
         registry.limit(MIB)
         kubelet = Kubelet(node, Writer(cluster))
@@ -83,7 +83,7 @@ async def test_a_full_disk_is_named_and_the_retry_is_the_same_row(registry, clus
         await api.until(lambda pulls: _is(pulls, small, "completed"))
         lab = Lab(api, server, agent, [small, large])
         arrival = await kubelet.authenticate("large", large)
-        async with Fault(lab, "disk of the node full", "failed: disk_full; then attempt 2") as seen:
+        async with Fault(lab, "the node's disk is full", "failed: disk_full; then attempt 2") as seen:
             registry.limit(16 * MIB)
             assert "no space left on device" in await kubelet.pull(arrival)
             pulls = await api.until(lambda pulls: _is(pulls, large, "failed", errorReason="disk_full"))

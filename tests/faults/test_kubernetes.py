@@ -29,7 +29,7 @@ class Cluster(Lab):
         super().__init__(*arguments, **options)
         self._pods = {}
 
-    async def asked(self, pull, name):
+    async def requested(self, pull, name):
         """The pod for which the kubelet pulls, with its events."""
         arrival = PodEvents(pod(name, "worker-1", {"app": str(pull.reference)}, at=time.time()))
         await self.writer.create(arrival)
@@ -54,7 +54,7 @@ async def followed(cluster, folder, **server):
     try:
         await lab.start(server=server)
         before = lab.pull("before", 12)
-        await lab.asked(before, "before")
+        await lab.requested(before, "before")
         await lab.right()
         yield lab
     finally:
@@ -63,26 +63,26 @@ async def followed(cluster, folder, **server):
 
 async def test_pods_created_while_the_api_server_was_down_are_known_afterwards(cluster, tmp_path):
     async with followed(cluster, tmp_path, environment={"KUBECONFIG": str(cluster.kubeconfig)}) as lab:
-        async with Fault(lab, "API server gone for 12 s", "pulls go on; pods known when it is back") as seen:
+        async with Fault(lab, "API server down for 12 s", "pulls continue; pods are known afterwards") as seen:
             await cluster.kill()
             late = lab.pull("late", 80)
             await lab.until(lambda: lab.row(late, "downloading"))
             await asyncio.sleep(12)
             await cluster.start()
             seen.over()
-            await lab.asked(late, "late")
+            await lab.requested(late, "late")
 
 
 async def test_pods_are_known_again_after_the_api_server_hung(cluster, tmp_path):
     async with followed(cluster, tmp_path, environment={"KUBECONFIG": str(cluster.kubeconfig)}) as lab:
-        async with Fault(lab, "API server frozen (SIGSTOP)", "pulls go on; then pods again") as seen:
+        async with Fault(lab, "API server frozen (SIGSTOP)", "pulls continue; then pods again") as seen:
             os.kill(cluster._apiserver.pid, signal.SIGSTOP)
             late = lab.pull("late", 24)
             await lab.until(lambda: lab.row(late, "downloading"))
             await asyncio.sleep(3)
             os.kill(cluster._apiserver.pid, signal.SIGCONT)
             seen.over()
-            await lab.asked(late, "late")
+            await lab.requested(late, "late")
 
 
 async def test_events_of_a_slow_api_server_arrive_late(cluster, tmp_path):
@@ -90,10 +90,10 @@ async def test_events_of_a_slow_api_server_arrive_late(cluster, tmp_path):
         config = tmp_path / "slow"
         config.write_text(cluster.kubeconfig.read_text().replace(f":{cluster.port}", f":{wire.port}"))
         async with followed(cluster, tmp_path, environment={"KUBECONFIG": str(config)}) as lab:
-            async with Fault(lab, "API server at 500 B/s", "pulls go on; pods late") as seen:
+            async with Fault(lab, "API server at 500 B/s", "pulls continue; pods are late") as seen:
                 wire.slow(500)
                 late = lab.pull("late", 24)
-                await lab.asked(late, "late")
+                await lab.requested(late, "late")
                 await lab.until(lambda: lab.row(late, "downloading"))
                 await asyncio.sleep(2)
                 wire.mend()
@@ -107,14 +107,16 @@ async def test_removed_and_restored_permissions_are_noticed(cluster, chart_roles
         async with followed(cluster, tmp_path, environment={"KUBECONFIG": str(config)}) as lab:
             bindings = (await cluster.request("GET", f"{ROLES}/clusterrolebindings"))["items"]
             (binding,) = [item for item in bindings if item["roleRef"]["name"].endswith("pod-reader")]
-            async with Fault(lab, "API server forbids", "says so; pods again when it may") as seen:
+            async with Fault(
+                lab, "API server forbids the watches", "the reason is shown; pods again when allowed"
+            ) as seen:
                 await cluster.request("DELETE", f"{ROLES}/clusterrolebindings/{binding['metadata']['name']}")
                 wire.reset()  # a running watch is not authorized again
                 await asyncio.sleep(1)
                 wire.mend()
                 await lab.until(lambda: lab.said("kube.watch.forbidden"))
                 late = lab.pull("late", 60)
-                await lab.asked(late, "late")
+                await lab.requested(late, "late")
                 kept = {key: binding["metadata"][key] for key in ("name", "labels") if key in binding["metadata"]}
                 await cluster.request("POST", f"{ROLES}/clusterrolebindings", binding | {"metadata": kept})
                 seen.over()
@@ -137,14 +139,14 @@ async def test_a_rejected_token_is_replaced_by_the_newly_mounted_one(
         half = {"before": ("unshare", "--mount", "sh", "-c", mount, "sh"), "environment": where}
         async with followed(cluster, tmp_path, **half) as lab:
             made = await cluster.request("GET", f"{account}/pulltrace-server")
-            async with Fault(lab, "API server no longer knows the token", "401; then the one mounted since") as seen:
+            async with Fault(lab, "API server no longer knows the token", "401; then the newly mounted one") as seen:
                 await cluster.request("DELETE", f"{account}/pulltrace-server")
                 wire.reset()
                 await asyncio.sleep(1)
                 wire.mend()
                 await lab.until(lambda: lab.said("kube.watch.down"), 30)
                 late = lab.pull("late", 100)
-                await lab.asked(late, "late")
+                await lab.requested(late, "late")
                 await cluster.request("POST", account, {"metadata": {"name": made["metadata"]["name"]}})
                 token = await cluster.service_account_token("pulltrace", "pulltrace-server")
                 (mounted / "next").write_text(token)

@@ -15,7 +15,7 @@ HEARTBEAT = '{{"nodeName":"node-{number}","bootId":"b","sequence":1,"pulls":null
 
 async def test_the_257th_client_of_the_stream_receives_503(lab, fault):
     url = f"{lab.api.url}/api/v1/events"
-    async with fault("300 clients, 44 too many", "503 with Retry-After; the first ones go on") as seen:
+    async with fault("300 clients, 44 too many", "503 with Retry-After; the first ones continue") as seen:
         async with AsyncExitStack() as stack:
             first = await stack.enter_async_context(Subscription(lab.port))
             readers = []
@@ -27,7 +27,7 @@ async def test_the_257th_client_of_the_stream_receives_503(lab, fault):
             assert len(refused) == 44
             assert all(reader.headers["Retry-After"] for reader in refused)
             pull = await lab.pulled("app", 4)
-            await lab.until(lambda: first.told(pull, "completed"), 5)
+            await lab.until(lambda: first.received(pull, "completed"), 5)
         seen.over()
 
 
@@ -66,7 +66,7 @@ async def test_oversized_bodies_are_not_kept(lab, fault):
         for _ in range(64):
             yield bytes(MIB)
 
-    async with fault("two thousand bodies too large", "413 each; memory as before") as seen:
+    async with fault("2,000 oversized bodies", "413 each; memory as before") as seen:
         running = await lab.running("app", 24)
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=32)) as session:
 

@@ -12,9 +12,9 @@ from tests.faults.network import Network, lacking
 pytestmark = pytest.mark.skipif(bool(lacking()), reason=lacking() or "never")
 
 FAULTS = {
-    "cut": ("packets vanish, nobody is told", Network.cut),
+    "cut": ("packets vanish without an error", Network.cut),
     "unplugged": ("no route to the server", Network.unplug),
-    "one-way": ("reports arrive, answers do not", Network.one_way),
+    "one-way": ("reports arrive, responses do not", Network.one_way),
     "slow": ("16 kbit/s", lambda network: network.slow("16kbit")),
     "losing": ("a third of the packets", lambda network: network.lose(0.33)),
     "refusing": ("new connections are refused", Network.refuse),
@@ -35,7 +35,7 @@ async def test_a_pull_that_ended_during_a_network_fault_is_reported_afterwards(m
     lab = await make_lab(network=network)
     await lab.pulled("done", 1)
     running = await lab.running("app", 8)
-    async with Fault(lab, f"network {how}: {what}", "the end is told after it, once") as seen:
+    async with Fault(lab, f"network {how}: {what}", "the end is published afterwards, once") as seen:
         await breaks(network)
         short = lab.pull("short", 4)
         await lab.until(lambda: lab.over(running, short))
@@ -57,7 +57,7 @@ async def test_reports_arrive_over_a_link_with_two_seconds_of_delay(make_lab, ne
         assert await connected(network.agent, network.address, lab.port) - sent >= ROUND_TRIP
         short = lab.pull("short", 4)
         await lab.until(lambda: lab.row(short, "completed"), 25)
-        assert running.state is None, "told while the link is slow"
+        assert running.state is None, "reported while the link is slow"
         await network.mend()
         seen.over()
 

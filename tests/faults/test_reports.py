@@ -18,7 +18,7 @@ class Postman:
         self._kept = []
         self.careless = False
         self.responses = []
-        """To those that came twice or late."""
+        """The responses to reports that arrived twice or late."""
 
     async def __aenter__(self):
         self._session = aiohttp.ClientSession()
@@ -56,7 +56,7 @@ async def test_duplicate_late_and_reordered_reports_change_nothing(make_lab):
         await lab.agent.start()
         await lab.pulled("done", 1)
         running = await lab.running("app", 24)
-        async with Fault(lab, "reports come twice, late, out of order", "no byte or end counts twice") as seen:
+        async with Fault(lab, "reports arrive twice, late, out of order", "no byte or end counts twice") as seen:
             postman.careless = True
             percents = []
             short = lab.pull("short", 4)
@@ -84,5 +84,5 @@ async def test_a_node_whose_clock_is_hours_off_is_shown_in_the_servers_time(make
         seen.over()
     nodes = (await lab.api.get("/api/v1/nodes"))["nodes"]
     row = await lab.row_of(done)
-    for told in (row["startedAt"], row["completedAt"], row["layers"][0]["completedAt"]):
-        assert abs(seconds(told) - seconds(nodes[0]["lastSeen"])) < 60, row
+    for shown in (row["startedAt"], row["completedAt"], row["layers"][0]["completedAt"]):
+        assert abs(seconds(shown) - seconds(nodes[0]["lastSeen"])) < 60, row

@@ -19,7 +19,7 @@ async def test_a_server_killed_mid_pull_recovers_its_history(lab, fault):
     await lab.pulled("done", 1)
     running = await lab.running("app", 12)
     before = await lab.row_of(running)
-    async with fault("server killed mid-pull and started again", "history back, the same rows") as seen:
+    async with fault("server killed mid-pull and started again", "history and rows are recovered") as seen:
         await lab.server.kill()
         await lab.server.start()
         seen.over()
@@ -29,7 +29,7 @@ async def test_a_server_killed_mid_pull_recovers_its_history(lab, fault):
 async def test_pulls_that_end_while_the_server_is_down_are_reported_afterwards(lab, fault):
     await lab.pulled("done", 1)
     running = await lab.running("app", 6)
-    async with fault("server away while a pull ends and another comes and goes", "both ends told") as seen:
+    async with fault("server down while one pull ends and another starts and ends", "both ends are published") as seen:
         await lab.server.kill()
         short = lab.pull("short", 4)
         await lab.until(lambda: lab.over(running, short))
@@ -39,7 +39,7 @@ async def test_pulls_that_end_while_the_server_is_down_are_reported_afterwards(l
 
 async def test_a_frozen_server_continues(lab, fault):
     await lab.running("app", 12)
-    async with fault("server frozen (SIGSTOP)", "goes on where it was") as seen:
+    async with fault("server frozen (SIGSTOP)", "continues where it was") as seen:
         lab.server.signal(signal.SIGSTOP)
         await asyncio.sleep(3)
         lab.server.signal(signal.SIGCONT)
@@ -50,7 +50,9 @@ async def test_a_server_without_file_descriptors_refuses_and_recovers(lab, fault
     await lab.running("app", 12)
     pid = lab.server.process.pid
     limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    async with fault("server out of file descriptors", "connections it has go on; new ones when there is room") as seen:
+    async with fault(
+        "server out of file descriptors", "open connections continue; new ones once descriptors are free"
+    ) as seen:
         used = len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208  # names are enough
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 4, limits[1]))
         with ExitStack() as sockets:

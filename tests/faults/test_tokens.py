@@ -12,7 +12,7 @@ from tests.server.kubernetes.accounts import ACCOUNT, AGENT, Accounts
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 LIFE = 12.0
-"""Seconds. A TokenRequest makes none of less than 600."""
+"""Seconds. A TokenRequest cannot ask for less than 600."""
 
 
 def shortened(token: str, key: str, life: float) -> str:
@@ -48,13 +48,13 @@ async def test_an_expired_token_is_replaced_by_the_newly_mounted_one(cluster, tm
         server = {"AGENT_SERVICE_ACCOUNT": ACCOUNT, "environment": {"KUBECONFIG": str(cluster.kubeconfig)}}
         await lab.start(server=server, agent={"AGENT_TOKEN_FILE": str(mounted)})
         running = await lab.running("app", 80)
-        async with Fault(lab, "an agent's token runs out", "401; then the one mounted since") as seen:
+        async with Fault(lab, "an agent's token expires", "401; then the newly mounted one") as seen:
 
             async def refused() -> bool:
                 return "this token has expired" in lab.agent.output
 
             await lab.until(refused, LIFE + 10)
-            assert running.state is None, "the pull goes on meanwhile"
+            assert running.state is None, "the pull continues meanwhile"
             fresh = await accounts.token("worker-1")
             (tmp_path / "next").write_text(fresh)
             (tmp_path / "next").rename(mounted)

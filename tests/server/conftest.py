@@ -37,7 +37,7 @@ class Served:
         await answer.read()
         return answer
 
-    async def until_told(self, text: str) -> None:
+    async def until_published(self, text: str) -> None:
         """Read the stream until it sends this: the tick has then happened, so lists have it too."""
         async with self.client.get(f"{self.url}/api/v1/events") as stream:
             async for line in stream.content:

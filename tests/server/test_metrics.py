@@ -9,7 +9,7 @@ from pulltrace.wire import PullPhase
 from tests.server.build import MIB, NOW, World, layer, pull
 
 
-def test_no_more_registries_than_there_may_be() -> None:
+def test_the_number_of_registry_labels_is_limited() -> None:
     world = World()
     for number in range(MAX_REGISTRIES + 5):
         done = pull(f"l{number}", layer("a", MIB), registry=f"r{number}.example", status=PullPhase.COMPLETED)
@@ -32,7 +32,7 @@ def test_an_unused_registry_makes_way_for_another_one(monkeypatch) -> None:
     assert 'registry="other"' not in text
 
 
-def test_a_node_that_is_forgotten_leaves_no_series() -> None:
+def test_a_forgotten_node_leaves_no_series() -> None:
     world = World(HISTORY_TTL="10s")
     world.say(at=1)
     assert "node-1" in world.metrics.render("", world.hub.gauges()).decode()
@@ -41,7 +41,7 @@ def test_a_node_that_is_forgotten_leaves_no_series() -> None:
 
 
 @pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
-def test_taking_the_state_of_5000_nodes_does_not_hold_the_loop_up(accept: str) -> None:
+def test_reading_the_state_of_5000_nodes_does_not_block_the_loop(accept: str) -> None:
     world = World()
     for number in range(5000):
         world.say(pull("l", layer("a", MIB), at=NOW), node=f"node-{number}")

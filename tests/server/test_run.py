@@ -14,7 +14,7 @@ import pytest
 from pulltrace.server.run import ListenError
 
 SOON = 8.0
-"""Seconds; two on a machine that does nothing else."""
+"""Seconds; it takes two on an idle machine."""
 
 
 async def start(*extra: str, **environ: str) -> asyncio.subprocess.Process:
@@ -40,22 +40,22 @@ async def ports(process: asyncio.subprocess.Process) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_it_ends_soon_and_says_good_bye_to_open_streams(number) -> None:
+async def test_it_shuts_down_promptly_and_says_goodbye_to_open_streams(number) -> None:
     process = await start()
     port, _ = await ports(process)
     async with aiohttp.ClientSession() as client:
         streams = [await client.get(f"http://127.0.0.1:{port}/api/v1/events") for _ in range(20)]
         began = time.monotonic()
         process.send_signal(number)
-        told = await asyncio.gather(*(stream.text() for stream in streams))
+        texts = await asyncio.gather(*(stream.text() for stream in streams))
     assert await process.wait() == 0
     assert time.monotonic() - began < SOON
-    assert all(text.endswith("retry: 1000\n\n") for text in told)
+    assert all(text.endswith("retry: 1000\n\n") for text in texts)
     _, errors = await process.communicate()
     assert errors == b""
 
 
-async def test_it_ends_soon_though_a_reader_does_not_read() -> None:
+async def test_it_shuts_down_promptly_though_a_client_does_not_read() -> None:
     process = await start()
     port, _ = await ports(process)
     loop = asyncio.get_running_loop()
@@ -76,7 +76,7 @@ async def test_it_ends_soon_though_a_reader_does_not_read() -> None:
     await process.communicate()
 
 
-async def test_an_address_that_is_taken_is_said_in_one_line() -> None:
+async def test_an_address_in_use_is_reported_in_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = await start(PULLTRACE_HTTP_ADDR=f"127.0.0.1:{port}")
@@ -86,7 +86,7 @@ async def test_an_address_that_is_taken_is_said_in_one_line() -> None:
     assert b"Traceback" not in out + err
 
 
-async def test_a_wrong_configuration_is_told_whole_and_exits_2() -> None:
+async def test_an_invalid_configuration_is_reported_in_full_and_exits_2() -> None:
     process = await start(PULLTRACE_HTTP_ADDR="nonsense", PULLTRACE_HISTORY_TTL="-1s", PULLTRACE_LOG_LEVEL="loud")
     _, err = await process.communicate()
     assert process.returncode == 2
@@ -94,22 +94,22 @@ async def test_a_wrong_configuration_is_told_whole_and_exits_2() -> None:
         assert name in err.decode()
 
 
-async def test_each_life_event_of_a_pull_is_one_line_and_a_poll_is_none(server, caplog) -> None:
+async def test_each_lifecycle_event_of_a_pull_is_one_line_and_a_poll_is_none(server, caplog) -> None:
     caplog.set_level("INFO", "pulltrace")
     served = await server()
     base = '{"nodeName":"n1","bootId":"b","sequence":%d,"pulls":[{"id":"l","status":"%s","layers":[{"digest":"a"}]}]}'
     for sequence, status in ((1, "downloading"), (2, "completed")):
         while (await served.post(base % (sequence, status))).status == 429:
             pass
-    await served.until_told('"pull.completed"')
+    await served.until_published('"pull.completed"')
     lines = [record.message for record in caplog.records]
     assert lines.count("pull.started") == 1
     assert lines.count("pull.completed") == 1
-    told = next(record.fields for record in caplog.records if record.message == "pull.completed")
-    assert {"node", "image", "seconds", "bytes"} <= told.keys()
+    fields = next(record.fields for record in caplog.records if record.message == "pull.completed")
+    assert {"node", "image", "seconds", "bytes"} <= fields.keys()
 
 
-async def test_a_server_in_the_same_process_tells_why_it_cannot_listen(server) -> None:
+async def test_a_server_in_the_same_process_raises_why_it_cannot_listen(server) -> None:
     served = await server()
     with pytest.raises(ListenError):
         await server(HTTP_ADDR=f"127.0.0.1:{served.port}")

@@ -1,4 +1,4 @@
-"""HTTPS on the API's port: a real server and a real agent, with certificates that openssl made."""
+"""HTTPS on the API's port: a real server and a real agent, with certificates created by openssl."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ def authority(tmp_path):
 
 @pytest.fixture
 def files(tmp_path, authority):
-    """A certificate and its key where the server looks."""
+    """Create a certificate and its key at the server's path."""
     cert, key = tmp_path / "tls.crt", tmp_path / "tls.key"
     authority.issue(cert, key, "first")
     return cert, key
@@ -41,7 +41,7 @@ def files(tmp_path, authority):
 
 @pytest.fixture
 async def served(server, files, monkeypatch):
-    """A server that speaks HTTPS, and looks often whether its certificate was renewed."""
+    """A server that serves HTTPS, and often checks whether its certificate was renewed."""
     monkeypatch.setattr("pulltrace.server.tls.LOOK_EVERY", 0.05)
     cert, key = files
     return await server(TLS_CERT_FILE=str(cert), TLS_KEY_FILE=str(key))
@@ -52,14 +52,14 @@ def trusting(authority):
 
 
 async def presented(served, authority):
-    """The common name of what a new connection is shown."""
+    """Return the common name of the certificate on a new connection."""
     _, writer = await asyncio.open_connection("127.0.0.1", served.port, ssl=trusting(authority))
     subject = writer.get_extra_info("peercert")["subject"]
     writer.close()
     return subject[0][0][1]
 
 
-async def test_reports_lists_and_streams_go_over_https(served, authority):
+async def test_reports_lists_and_streams_use_https(served, authority):
     url, trust = f"https://127.0.0.1:{served.port}", trusting(authority)
     async with served.client.post(f"{url}/api/v1/report", json=REPORT, ssl=trust) as answer:
         assert answer.status == 200
@@ -69,7 +69,7 @@ async def test_reports_lists_and_streams_go_over_https(served, authority):
 
 @pytest.fixture
 def strict(monkeypatch):
-    """Contexts as Python 3.13 makes them, on any."""
+    """Return contexts as Python 3.13 creates them, on any version."""
     make = ssl.create_default_context
 
     def create(*args, **kwargs):
@@ -82,13 +82,13 @@ def strict(monkeypatch):
 
 @pytest.fixture
 def plain(tmp_path, files):
-    """Who signs what is served is an authority without further extensions."""
+    """Issue the served certificate from a CA without further extensions; return the CA."""
     authority = Authority(tmp_path / "plain", plain=True)
     authority.issue(*files, "plain")
     return authority
 
 
-async def test_an_agent_believes_a_plain_authority(strict, plain, served):
+async def test_an_agent_trusts_a_plain_ca(strict, plain, served):
     with pytest.raises(ssl.SSLCertVerificationError):
         await presented(served, plain)
     url = f"https://127.0.0.1:{served.port}/api/v1/report"
@@ -96,7 +96,7 @@ async def test_an_agent_believes_a_plain_authority(strict, plain, served):
         assert (await poster.post(json.dumps(REPORT).encode(), {})).status == 200
 
 
-async def test_the_server_believes_a_cluster_with_a_plain_authority(strict, plain, files):
+async def test_the_server_trusts_a_cluster_with_a_plain_ca(strict, plain, files):
     async def pods(_: web.Request) -> web.Response:
         return web.json_response({"metadata": {"resourceVersion": "1"}, "items": []})
 
@@ -116,17 +116,17 @@ async def test_the_server_believes_a_cluster_with_a_plain_authority(strict, plai
         await runner.cleanup()
 
 
-async def test_what_helm_test_runs_verifies_the_server(served, authority):
+async def test_the_command_of_helm_test_verifies_the_server(served, authority):
     url = f"https://127.0.0.1:{served.port}"
     async with served.client.post(f"{url}/api/v1/report", json=REPORT, ssl=trusting(authority)) as answer:
         assert answer.status == 200
     command = [sys.executable, str(RELEASE_TEST), url, "agents", str(authority.ca)]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    told, _ = await process.communicate()
-    assert (process.returncode, told) == (0, b"ready; 1 nodes report\n")
+    output, _ = await process.communicate()
+    assert (process.returncode, output) == (0, b"ready; 1 nodes report\n")
 
 
-async def test_a_renewed_certificate_is_shown_to_new_connections_and_old_streams_go_on(served, authority, files):
+async def test_a_renewed_certificate_is_used_for_new_connections_and_old_streams_continue(served, authority, files):
     url, trust = f"https://127.0.0.1:{served.port}", trusting(authority)
     async with served.client.get(f"{url}/api/v1/events", ssl=trust) as stream:
         assert await stream.content.readline() == b": connected\n"
@@ -144,7 +144,7 @@ async def test_a_renewed_certificate_is_shown_to_new_connections_and_old_streams
                     break
 
 
-async def test_a_renewal_that_cannot_be_used_is_said_and_the_old_certificate_stays(served, authority, files, caplog):
+async def test_an_unusable_renewal_is_logged_and_the_old_certificate_stays(served, authority, files, caplog):
     files[0].write_text("half a certif")
     async with asyncio.timeout(10):
         while "tls.not_renewed" not in [record.message for record in caplog.records]:
@@ -157,7 +157,7 @@ async def test_a_renewal_that_cannot_be_used_is_said_and_the_old_certificate_sta
 
 
 @pytest.mark.parametrize("trouble", ["missing", "another's key", "no certificate"])
-def test_what_cannot_be_served_is_an_error_at_the_start(files, authority, tmp_path, trouble):
+def test_an_unusable_certificate_is_an_error_at_the_start(files, authority, tmp_path, trouble):
     cert, key = files
     if trouble == "missing":
         cert.unlink()
@@ -169,7 +169,7 @@ def test_what_cannot_be_served_is_an_error_at_the_start(files, authority, tmp_pa
         Certificate(str(cert), str(key))
 
 
-async def test_an_agent_with_the_wrong_ca_says_so_in_one_line_and_reports_nothing(served, authority, tmp_path):
+async def test_an_agent_with_the_wrong_ca_reports_it_in_one_line_and_sends_nothing(served, authority, tmp_path):
     settings = {
         "NODE_NAME": "n1",
         "SERVER_URL": f"https://127.0.0.1:{served.port}",

@@ -119,26 +119,28 @@ def cursor(pull: PullStatus) -> str:
     return f"{pull.started_at.replace(tzinfo=None).isoformat(timespec='microseconds')}~{pull.id}"
 
 
-def pod_fits(pod: PodWait, asked: Query) -> bool:
+def pod_fits(pod: PodWait, wanted: Query) -> bool:
     """Return whether a waiting pod matches; one container must match both image and status."""
-    if asked.node and pod.node_name not in asked.node:
+    if wanted.node and pod.node_name not in wanted.node:
         return False
-    if (asked.namespace and pod.namespace not in asked.namespace) or (asked.pod and pod.pod_name not in asked.pod):
+    if (wanted.namespace and pod.namespace not in wanted.namespace) or (wanted.pod and pod.pod_name not in wanted.pod):
         return False
-    return any(_container_fits(item, asked) for item in pod.containers)
+    return any(_container_fits(item, wanted) for item in pod.containers)
 
 
-def start_fits(pod: PodStart, asked: Query) -> bool:
+def start_fits(pod: PodStart, wanted: Query) -> bool:
     """Return whether a pod that has started matches; its images are no longer known, so those filters exclude it."""
-    if asked.image or asked.status or (asked.node and pod.node_name not in asked.node):
+    if wanted.image or wanted.status or (wanted.node and pod.node_name not in wanted.node):
         return False
-    return (not asked.namespace or pod.namespace in asked.namespace) and (not asked.pod or pod.pod_name in asked.pod)
+    return (not wanted.namespace or pod.namespace in wanted.namespace) and (
+        not wanted.pod or pod.pod_name in wanted.pod
+    )
 
 
-def _container_fits(container: ContainerWait, asked: Query) -> bool:
-    if asked.status and container.state.value not in asked.status:
+def _container_fits(container: ContainerWait, wanted: Query) -> bool:
+    if wanted.status and container.state.value not in wanted.status:
         return False
-    return not asked.image or asked.has_image(images.normalise(container.image))
+    return not wanted.image or wanted.has_image(images.normalise(container.image))
 
 
 def _forms(image: str) -> tuple[str, ...]:

@@ -93,27 +93,27 @@ async def test_a_client_receives_hello_then_the_state_then_changes(server) -> No
     served = await server(limits=FAST)
     node = Node(served)
     await node.say(pull("l", layer("a", 1)))
-    await served.until_told("node-1")
-    async with stream(served) as told:
-        assert await anext(told) == ": connected"
-        hello = await anext(told)
+    await served.until_published("node-1")
+    async with stream(served) as sent:
+        assert await anext(sent) == ": connected"
+        hello = await anext(sent)
         assert (hello.name, hello.id) == ("hello", "")
         assert hello.data["revision"] >= 1
-        first = await anext(told)
+        first = await anext(sent)
         assert (first.name, first.pull["downloadedBytes"]) == ("", 1)
         assert first.id == f"{hello.data['bootId']}-{hello.data['revision']}"
         await node.say(pull("l", layer("a", 2)))
-        second = await anext(told)
+        second = await anext(sent)
         assert (second.data["type"], second.pull["downloadedBytes"]) == ("pull.progress", 2)
 
 
 async def test_list_and_stream_show_the_same(server) -> None:
     served = await server(limits=FAST)
     await Node(served).say(pull("l", layer("a", MIB), layer("b", 0)))
-    await served.until_told("node-1")
+    await served.until_published("node-1")
     for query in ("", "?layers=false"):
-        async with stream(served, query) as told:
-            shown = (await until(told, MIB))[-1].pull
+        async with stream(served, query) as sent:
+            shown = (await until(sent, MIB))[-1].pull
         assert (await (await served.get(f"/api/v1/pulls{query}")).json())["pulls"] == [shown]
 
 
@@ -122,17 +122,17 @@ async def test_a_client_that_reconnects_receives_only_what_it_missed_and_every_e
     served = await server(limits=FAST)
     node, other = Node(served), Node(served, "node-2")
     await other.say(pull("still", layer("a", 7)))
-    await served.until_told("node-2")
+    await served.until_published("node-2")
     await node.say(pull("one", layer("a", 1), manifest_digest="sha256:m"))
-    async with stream(served) as told:
-        last = (await until(told, 1))[-1].id
+    async with stream(served) as sent:
+        last = (await until(sent, 1))[-1].id
     failed = {"status": PullPhase.FAILED, "ended_at": 1e9, "manifest_digest": "sha256:m"}
     await node.say(pull("one", layer("a", 1), at=1e9, **failed))
     for bytes_ in (3, 4, 5):
         await node.say(pull("two", layer("a", bytes_), at=2e9, manifest_digest="sha256:m"))
     headers = {"Last-Event-ID": last} if by == "header" else {}
-    async with stream(served, "" if by == "header" else f"?lastEventId={last}", **headers) as told:
-        missed = [event for event in await until(told, 5) if not event.name]
+    async with stream(served, "" if by == "header" else f"?lastEventId={last}", **headers) as sent:
+        missed = [event for event in await until(sent, 5) if not event.name]
     assert {event.data["nodeName"] for event in missed} == {"node-1"}
     assert [event.data["type"] for event in missed if event.data["type"] == "pull.failed"] == ["pull.failed"]
     assert missed[-1].pull["attempt"] == 2
@@ -142,11 +142,11 @@ async def test_a_client_that_reconnects_receives_only_what_it_missed_and_every_e
 async def test_a_client_cut_off_in_the_middle_of_its_first_state_receives_the_rest_when_it_reconnects(server) -> None:
     served = await server(limits=FAST)
     await Node(served).say(*(pull(f"l{size}", layer("a", size)) for size in (1, 2, 3)))
-    await served.until_told("node-1")
-    async with stream(served) as told:
-        first = await _states(told, 1)
-    async with stream(served, f"?lastEventId={first[0].id}") as told:
-        rest = await _states(told, 2)
+    await served.until_published("node-1")
+    async with stream(served) as sent:
+        first = await _states(sent, 1)
+    async with stream(served, f"?lastEventId={first[0].id}") as sent:
+        rest = await _states(sent, 2)
     assert {event.pull["downloadedBytes"] for event in first + rest} == {1, 2, 3}
 
 
@@ -154,11 +154,11 @@ async def test_a_client_cut_off_in_the_middle_of_its_first_state_receives_the_re
 async def test_a_client_with_an_unusable_id_is_reset_and_receives_everything(server, last) -> None:
     served = await server(limits=FAST)
     await Node(served).say(pull("l", layer("a", 7)))
-    await served.until_told("node-1")
-    async with stream(served) as told:
-        boot = (await until(told, 7))[0].data["bootId"]
-    async with stream(served, f"?lastEventId={quote(last.format(boot=boot))}") as told:
-        names = [event.name for event in await until(told, 7)]
+    await served.until_published("node-1")
+    async with stream(served) as sent:
+        boot = (await until(sent, 7))[0].data["bootId"]
+    async with stream(served, f"?lastEventId={quote(last.format(boot=boot))}") as sent:
+        names = [event.name for event in await until(sent, 7)]
     assert names == ["hello", "reset", ""]
 
 
@@ -166,26 +166,26 @@ async def test_the_removal_of_a_pull_is_published(server) -> None:
     served = await server(limits=FAST, HISTORY_TTL="1s")
     node = Node(served)
     await node.say(pull("l", layer("a", 7)))
-    async with stream(served) as told:
-        first = (await until(told, 7))[-1]
+    async with stream(served) as sent:
+        first = (await until(sent, 7))[-1]
         await node.say()
-        last = [event async for event in _first(told, "pull.removed")][-1]
+        last = [event async for event in _first(sent, "pull.removed")][-1]
     assert last.data["pull"] == {"id": first.pull["id"]}
     assert last.data["nodeName"] == "node-1"
 
 
-async def _states(told, count: int) -> list[Event]:
+async def _states(sent, count: int) -> list[Event]:
     """Return the next states of pulls, up to a number."""
     states = []
     while len(states) < count:
-        event = await anext(told)
+        event = await anext(sent)
         if isinstance(event, Event) and not event.name:
             states.append(event)
     return states
 
 
-async def _first(told, type_: str) -> AsyncIterator[Event]:
-    async for event in told:
+async def _first(sent, type_: str) -> AsyncIterator[Event]:
+    async for event in sent:
         if isinstance(event, Event):
             yield event
             if event.data.get("type") == type_:
@@ -195,12 +195,12 @@ async def _first(told, type_: str) -> AsyncIterator[Event]:
 async def test_a_filtered_client_receives_a_removal_when_a_pull_no_longer_matches(server) -> None:
     served = await server(limits=FAST)
     node, other = Node(served), Node(served, "node-2")
-    async with stream(served, "?status=downloading&node=node-1") as told:
+    async with stream(served, "?status=downloading&node=node-1") as sent:
         await other.say(pull("x", layer("a", 3)))
         await node.say(pull("l", layer("a", 7)))
-        first = (await until(told, 7))[-1]
+        first = (await until(sent, 7))[-1]
         await node.say(pull("l", layer("a", 7), status=PullPhase.EXTRACTING))
-        last = [event async for event in _first(told, "pull.removed")]
+        last = [event async for event in _first(sent, "pull.removed")]
     assert [event.data["pull"] for event in last] == [{"id": first.pull["id"]}]
 
 
@@ -209,15 +209,15 @@ async def test_layers_are_sent_for_the_requested_pulls(server) -> None:
     nodes = [Node(served, f"node-{number}") for number in range(3)]
     for number, node in enumerate(nodes):
         await node.say(pull("l", layer("a", 10 + number)))
-        await served.until_told(node.name)
-    async with stream(served) as told:
-        shown = (await until(told, 12))[1:]
+        await served.until_published(node.name)
+    async with stream(served) as sent:
+        shown = (await until(sent, 12))[1:]
     wanted, last = shown[0].pull["id"], shown[-1].id
-    async with stream(served, f"?layers={wanted}") as told:
-        seen = (await until(told, 12))[1:]
+    async with stream(served, f"?layers={wanted}") as sent:
+        seen = (await until(sent, 12))[1:]
     assert {event.pull["id"] for event in seen if "layers" in event.pull} == {wanted}
-    async with stream(served, f"?layers={wanted}", **{"Last-Event-ID": last}) as told:
-        opened = (await until(told, 10))[-1]
+    async with stream(served, f"?layers={wanted}", **{"Last-Event-ID": last}) as sent:
+        opened = (await until(sent, 10))[-1]
     assert opened.pull["layers"], "it did not change, but its row was opened"
 
 
@@ -225,7 +225,7 @@ async def test_a_quiet_stream_sends_comments_and_an_id_to_resume_from(server) ->
     served = await server(limits=Limits(keep_alive=0.2, report_interval=0.0, tick=0.02))
     node = Node(served)
     await node.say(pull("l", layer("a", 7)))
-    await served.until_told("node-1")
+    await served.until_published("node-1")
     async with served.client.get(f"{served.url}/api/v1/events?node=nobody") as answer:
         lines = []
         async for line in answer.content:
@@ -283,7 +283,7 @@ async def test_a_stream_ends_with_its_connection_whatever_was_sent_on_it(server,
 async def test_an_http_1_0_client_receives_no_chunk_sizes(server) -> None:
     served = await server(limits=FAST)
     await Node(served).say(pull("l", layer("a", 7)))
-    await served.until_told("node-1")
+    await served.until_published("node-1")
     for path in ("/api/v1/events", "/api/v1/pulls"):
         reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
         writer.write(f"GET {path} HTTP/1.0\r\n\r\n".encode())
@@ -321,9 +321,9 @@ async def test_current_and_lagging_clients_reach_the_same_state(server) -> None:
     async def read(delay: int, query: str) -> dict[str, int]:
         for _ in range(delay):
             await asyncio.sleep(0)
-        async with stream(served, query) as told:
+        async with stream(served, query) as sent:
             state: dict[str, dict] = {}
-            async for event in told:
+            async for event in sent:
                 if isinstance(event, Event) and "pull" in event.data:
                     state[event.pull["id"]] = event.pull
                     if len(state) == 5 and all(pull["status"] == "completed" for pull in state.values()):
@@ -355,8 +355,8 @@ async def test_a_client_that_does_not_read_is_dropped_and_delays_nobody(server) 
         await asyncio.get_running_loop().sock_sendall(deaf, b"GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
         node = Node(served)
         layers = [layer(f"{number:064}", 0) for number in range(500)]
-        async with stream(served) as told:
-            reading = asyncio.create_task(until(told, 60))
+        async with stream(served) as sent:
+            reading = asyncio.create_task(until(sent, 60))
             for number in range(1, 61):  # some 10 MB, more than sockets hold
                 await node.say(pull("l", layer("a", number), *layers))
             await reading

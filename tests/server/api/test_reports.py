@@ -45,7 +45,7 @@ async def test_unknown_fields_are_ignored(server) -> None:
 async def test_gzip_is_accepted(server) -> None:
     served = await server()
     assert (await served.post(gzip.compress(REPORT), **{"Content-Encoding": "gzip"})).status == 200
-    await served.until_told("node-1")
+    await served.until_published("node-1")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ async def endless():
     [
         pytest.param(BytesIO(b" " * (1024 * 1024 + 1)), {}, id="with a length"),
         pytest.param(endless, {}, id="chunked"),
-        pytest.param(gzip.compress(b" " * (1024 * 1024 + 1)), {"Content-Encoding": "gzip"}, id="inflated"),
+        pytest.param(gzip.compress(b" " * (1024 * 1024 + 1)), {"Content-Encoding": "gzip"}, id="decompressed"),
         pytest.param(gzip.compress(b" " * (64 << 20)), {"Content-Encoding": "gzip"}, id="a bomb"),
     ],
 )
@@ -145,7 +145,7 @@ MEBIBYTES = [
     pytest.param(full('{"nodeName":"n","pulls":[', '{"id":"#"}', "]}"), 200, id="pulls"),
     pytest.param(full('{"nodeName":"n","pulls":[', "{}", "]}"), 200, id="ingests of the original"),
     pytest.param(full('{"nodeName":"n","pulls":[', '{"id":"#","status":"completed"}', "]}"), 200, id="ends"),
-    pytest.param(full('{"nodeName":"n","x":[', "0", "]}"), 200, id="what nobody looks at"),
+    pytest.param(full('{"nodeName":"n","x":[', "0", "]}"), 200, id="unknown fields"),
     pytest.param(full('{"nodeName":"n",', '"k#":0', "}"), 200, id="keys"),
     pytest.param(b"[" * Limits().body, 400, id="lists in lists"),
     pytest.param(full('{"nodeName":"n","x":', "", "[" * 500_000 + "]" * 500_000 + "}"), 400, id="each closed"),
@@ -162,7 +162,7 @@ async def test_a_mebibyte_of_anything_is_stored_only_up_to_the_limits(server, bo
     answer = await served.post(gzip.compress(body, 1), **{"Content-Encoding": "gzip"})
     assert answer.status == status
     assert (await served.post(from_node("another-node"))).status == 200
-    await served.until_told("another-node")
+    await served.until_published("another-node")
     pulls = (await (await served.get("/api/v1/pulls")).json())["pulls"]
     kept = [pull for pull in pulls if pull["nodeName"] == "n"]
     assert len(kept) <= Limits().active_per_node
@@ -210,7 +210,7 @@ async def test_hostile_times_are_accepted_as_they_are(server) -> None:
         body = {"nodeName": f"n{number}", "timestamp": time, "pulls": [{"id": "l", "startedAt": time, "layers": [
             {"digest": "sha256:a", "state": "downloading", "startedAt": time, "completedAt": time}]}]}  # fmt: skip
         assert (await served.post(json.dumps(body))).status == 200
-    await served.until_told("n2")
+    await served.until_published("n2")
     pulls = (await (await served.get("/api/v1/pulls")).json())["pulls"]
     assert len(pulls) == 3
     assert all(pull["startedAt"].endswith("Z") for pull in pulls)

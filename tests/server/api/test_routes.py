@@ -25,7 +25,7 @@ async def filled(server):
         assert (await served.post(body)).status == 200
     failed = pull("f", status=PullPhase.FAILED, image_ref="ghcr.io/x/y:2", registry="ghcr.io", repository="x/y")
     assert (await served.post(msgspec.json.encode(report(failed, node="node-9")))).status == 200
-    await served.until_told("app-2")
+    await served.until_published("app-2")
     return served
 
 
@@ -56,8 +56,8 @@ async def test_pulls_are_listed_newest_first_and_each_has_its_own_page(server) -
         pytest.param("?image=acme/app-1", {"node-1"}, id="image's repository"),
         pytest.param("?image=docker.io/acme/app-1:1", {"node-1"}, id="image in full"),
         pytest.param("?image=acme/app-1:2", set(), id="another tag"),
-        pytest.param("?image=ghcr.io/x/y&status=completed", set(), id="all must fit"),
-        pytest.param("?namespace=shop", set(), id="nobody waits"),
+        pytest.param("?image=ghcr.io/x/y&status=completed", set(), id="all must match"),
+        pytest.param("?namespace=shop", set(), id="no waiting pod"),
     ],
 )
 async def test_filters(server, query, nodes) -> None:
@@ -146,8 +146,8 @@ async def test_an_unknown_path_or_pull_is_404(server, method, path, status, allo
     url = yarl.URL(served.url + path, encoded=True)
     async with served.client.request(method, url) as answer:
         assert answer.status == status
-        told = answer.headers.get("Allow")
-        assert told is None if allow is None else set(told.split(", ")) == set(allow.split(", "))
+        allowed = answer.headers.get("Allow")
+        assert allowed is None if allow is None else set(allowed.split(", ")) == set(allow.split(", "))
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/api/v1/pulls", "/nothing", "/api/v1/report"])
@@ -216,7 +216,7 @@ async def test_an_invalid_limit_is_400(server, limit) -> None:
 async def test_responses_are_compressed_if_the_client_accepts_it(server, path, accepted, encoding) -> None:
     served = await server()
     await served.post(msgspec.json.encode(report(pull("l", *(layer(f"{n}", 1) for n in range(500))))))
-    await served.until_told("node-1")
+    await served.until_published("node-1")
     response = await served.get(path, **{"Accept-Encoding": accepted})
     assert (response.status, response.headers.get("Content-Encoding")) == (200, encoding)
     assert response.headers["Vary"] == "Accept-Encoding"
@@ -229,7 +229,7 @@ async def test_lists_beyond_the_limit_receive_503_until_one_is_read(server) -> N
         await served.post(
             msgspec.json.encode(report(pull("l", *(layer(f"{n}", 1) for n in range(1000))), node=f"n{number}"))
         )
-    await served.until_told("n3")
+    await served.until_published("n3")
     deaf = socket.socket()
     deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     deaf.setblocking(False)
@@ -252,7 +252,7 @@ async def test_a_client_that_does_not_read_its_list_is_disconnected(server) -> N
         await served.post(
             msgspec.json.encode(report(pull("l", *(layer(f"{n}", 1) for n in range(1000))), node=f"n{number}"))
         )
-    await served.until_told("n3")
+    await served.until_published("n3")
     reader, writer = await asyncio.open_connection("127.0.0.1", served.port, limit=1024)
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     writer.write(b"GET /api/v1/pulls HTTP/1.1\r\nHost: x\r\n\r\n" * 1)

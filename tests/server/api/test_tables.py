@@ -86,7 +86,7 @@ async def filled(server, *, done=False):
     one = layer("a", 100 * MIB, state=LayerPhase.EXTRACTED) if done else layer("a", MIB)
     facts = {"image_ref": "docker.io/acme/app:1", "repository": "acme/app"} | state
     assert (await served.post(msgspec.json.encode(report(pull("l", one, at=1e9, **facts))))).status == 200
-    await served.until_told("acme/app")
+    await served.until_published("acme/app")
     return served
 
 

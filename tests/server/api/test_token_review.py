@@ -112,7 +112,7 @@ async def test_the_token_of_a_deleted_pod_is_refused_once_the_cached_review_has_
     token = f"Bearer {await accounts.token('n1')}".encode()
     assert await authenticator.authenticate(token) == "n1"
     await accounts.evict("n1")
-    assert await authenticator.authenticate(token) == "n1", "the answer stands for five minutes"
+    assert await authenticator.authenticate(token) == "n1", "the review is cached for five minutes"
     async with asyncio.timeout(30):
         while True:  # the API server also caches a good token for ten seconds
             clock.ahead = FRESH + 1
@@ -138,7 +138,7 @@ async def test_while_the_api_server_is_down_known_agents_report_for_a_while_and_
     assert (error.status, error.headers["Retry-After"]) == (503, "5")
     clock.ahead = FRESH + 1
     assert await authenticator.authenticate(f"Bearer {known}".encode()) == "n1"
-    assert [record.message for record in caplog.records] == ["reports.unreviewed"], "said once"
+    assert [record.message for record in caplog.records] == ["reports.unreviewed"], "logged once"
     clock.ahead = HELD - 10
     assert await authenticator.authenticate(f"Bearer {known}".encode()) == "n1"
     clock.ahead = HELD + 10
@@ -184,8 +184,8 @@ async def test_agents_report_for_their_own_node_and_keep_their_data_while_no_tok
             # A compromised node reports for another one.
             bearer = {"Authorization": f"Bearer {file.read_text()}"}
             async with session.post(f"{url}/api/v1/report", json={"nodeName": "n2"}, headers=bearer) as answer:
-                told = await answer.json()
-                assert (answer.status, told["error"]) == (403, "this agent may report for node n1 only")
+                body = await answer.json()
+                assert (answer.status, body["error"]) == (403, "this agent may report for node n1 only")
             # The API server dies and the kubelet mounts a new token, which cannot be reviewed.
             fresh = await accounts.token("n1")
             await cluster.kill()
@@ -266,7 +266,7 @@ async def test_a_flood_of_forged_tokens_reaches_the_api_server_slowly_and_fills_
     assert Counter(error.status for error in refusals) == {503: 500 - reviewed, 401: reviewed + 50}
     with pytest.raises(RefusedError):
         await authenticator.authenticate(forged(0))
-    assert reviewer.asked == reviewed, "a refusal is kept for a while"
+    assert reviewer.asked == reviewed, "a refusal is cached for a while"
     for number in range(2 * MOST_REFUSED):
         with pytest.raises(RefusedError):
             await authenticator.authenticate(forged(number))

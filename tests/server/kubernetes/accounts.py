@@ -9,7 +9,7 @@ from tests.real.apiserver import APIServer
 NAMESPACE = "pulltrace"
 AGENT = "pulltrace-agent"
 LIFE = 3600
-"""Seconds a token is good for."""
+"""Seconds for which a token is valid."""
 ACCOUNT = f"{NAMESPACE}/{AGENT}"
 
 

@@ -102,7 +102,7 @@ async def test_the_servers_selectors_leave_out_irrelevant_objects(cluster, write
     async with following(cluster.kubeconfig) as late:
         await late.until(lambda it: not it.watches.not_ready)
         assert not late.pods()
-        assert [change.keys for change in late.told if isinstance(change, PodsListed)] == [frozenset()]
+        assert [change.keys for change in late.received if isinstance(change, PodsListed)] == [frozenset()]
 
 
 async def test_an_api_server_that_dies_in_the_middle_of_a_watch(cluster, writer):
@@ -126,7 +126,7 @@ async def test_compacted_history_is_410_and_leads_to_a_new_list(cluster, writer,
         await writer.create(arrival)
     async with following(cluster.kubeconfig) as it:
         await it.until(lambda it: all(it.up().values()))
-        lists = sum(isinstance(change, PodsListed) for change in it.told)
+        lists = sum(isinstance(change, PodsListed) for change in it.received)
         # Changes that happen while no watch is possible, and whose history is then compacted.
         it.watches._api._client.configuration.host = "https://127.0.0.1:9"
         await cluster.kill()
@@ -139,7 +139,7 @@ async def test_compacted_history_is_410_and_leads_to_a_new_list(cluster, writer,
         await cluster.start()
         it.watches._api._client.configuration.host = cluster.url
         await it.until(lambda it: it.pods() == {"stays", "new"}, 60)
-        assert sum(isinstance(change, PodsListed) for change in it.told) > lists
+        assert sum(isinstance(change, PodsListed) for change in it.received) > lists
 
 
 async def test_only_named_namespaces_are_watched(cluster, writer):

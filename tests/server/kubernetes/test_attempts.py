@@ -26,18 +26,18 @@ class Subscription:
     """Follows every change and checks the invariants."""
 
     def __init__(self) -> None:
-        self.told: dict[str, PullStatus] = {}
+        self.published: dict[str, PullStatus] = {}
 
     def read(self, statuses: list[PullStatus]) -> None:
         for status in statuses:
-            before = self.told.get(status.id)
-            self.told[status.id] = status
+            before = self.published.get(status.id)
+            self.published[status.id] = status
             if before is None or before == status:
                 continue
             note(f"{before.status} {before.attempt} -> {status.status} {status.attempt}")
             assert status.attempt >= before.attempt
             if status.attempt > before.attempt:
-                assert before.status is not PullPhase.COMPLETED, "a success closes the story"
+                assert before.status is not PullPhase.COMPLETED, "a success ends the arrival"
                 assert status.status is not PullPhase.FAILED or before.completed_at != status.completed_at, "one end"
                 continue
             assert status.percent >= before.percent
@@ -66,11 +66,11 @@ class Node:
             case "pulled":
                 self._events.append(event(arrival.pulled("app", when)))
             case "events":
-                told, self._events = self._events, []
-                self.world.tell(*told, at=self.at)
+                states, self._events = self._events, []
+                self.world.tell(*states, at=self.at)
             case "backwards":
-                told, self._events = self._events[::-1], []
-                self.world.tell(*told, at=self.at)
+                states, self._events = self._events[::-1], []
+                self.world.tell(*states, at=self.at)
             case "status":
                 self.world.tell(seen(arrival), at=self.at)
             case "gone":
@@ -96,7 +96,7 @@ class Node:
         self.world.say(*([state] if self._runs else []), at=self.at)
         if self._runs and what == "done":
             came = [row.completed_at for row in self.world.shown if row.status is PullPhase.COMPLETED]
-            assert any(abs(at.timestamp() - NOW - self.at) < 3 for at in came if at), "what came is told"
+            assert any(abs(at.timestamp() - NOW - self.at) < 3 for at in came if at), "what arrived is published"
         self._runs = self._runs and not more
 
 
@@ -139,16 +139,16 @@ def test_a_failure_after_a_success_is_a_row_of_its_own() -> None:
 def test_a_status_that_arrives_before_its_pulling_event_does_not_undo_the_failure() -> None:
     world, arrival = Joined(), web()
     began, failed = event(arrival.pulling("app", NOW)), event(arrival.failed("app", NOW + 1, NOT_FOUND))
-    told = []
+    states = []
     for at, change in ((1.5, seen(arrival)), (1.8, began), (2.0, failed)):
         world.tell(change, at=at)
-        told.append((world.one.status, world.one.attempt))
-    assert told == [(PullPhase.FAILED, 1)] * 3
+        states.append((world.one.status, world.one.attempt))
+    assert states == [(PullPhase.FAILED, 1)] * 3
     assert world.metric("pulls_total", registry="docker.io", result="failed") == 1
 
 
 class FailingKubelet:
-    """A kubelet that fails to pull one image again and again, and writes statuses only when it syncs the pod."""
+    """A kubelet that fails to pull one image again and again, and updates statuses only when it syncs the pod."""
 
     def __init__(self, failures: int, syncs: list[float], lost: set[int]) -> None:
         self.pod = web()
@@ -184,7 +184,7 @@ class FailingKubelet:
     st.lists(st.sampled_from([10.0, 12.5, 15.0]), min_size=1, max_size=6),
     st.lists(st.sampled_from([0.0, 0.0, 0.3, 2.0, 7.0, 12.0, 20.0]), min_size=1, max_size=6),
 )
-def test_each_failure_counts_once_however_late_its_status_is(failures, syncs, delays) -> None:
+def test_each_failure_is_counted_once_however_late_its_status_arrives(failures, syncs, delays) -> None:
     kubelet, cluster = FailingKubelet(failures, syncs, set()), Cluster()
     events = [(at, 0, change) for at, change in kubelet.changes if isinstance(change, EventSeen)]
     statuses = [(at, 1, change) for at, change in kubelet.changes if not isinstance(change, EventSeen)]

@@ -1,4 +1,4 @@
-"""Stories of pods and their images, told as the API server tells them."""
+"""Pods and their images, as events and statuses from the API server."""
 
 import msgspec
 import pytest
@@ -71,11 +71,11 @@ def test_a_pull_from_pulling_to_started(cluster):
     assert not list(cluster.nodes())
 
 
-def test_failures_back_off_and_a_retry_is_the_next_attempt(cluster):
+def test_a_failure_backs_off_and_a_retry_is_the_next_attempt(cluster):
     arrival = web()
     at = T
     expected_waits = [10, 20, 40, 80, 160, 300, 300]
-    # The kubelet looks every 10 to 15 s, and 2 s after the failure it did.
+    # The kubelet syncs every 10 to 15 s, and did so 2 s after the failure.
     estimates = [14.5, 27, 52, 89.5, 164.5, 302, 302]
     for number, (wait, estimate) in enumerate(zip(expected_waits, estimates, strict=True), 1):
         cluster.apply(event(arrival.pulling("app", at)), at)
@@ -111,7 +111,7 @@ def test_a_status_that_repeats_the_old_failure_does_not_end_the_new_attempt(clus
     assert only(cluster).pulling
 
 
-def test_without_any_event_the_statuses_tell(cluster):
+def test_without_any_event_the_statuses_are_enough(cluster):
     arrival = web()
     cluster.apply(seen(arrival), T)
     for number in (1, 2, 3):
@@ -161,7 +161,7 @@ def test_a_server_that_starts_during_a_retry_sees_it_pulling_with_the_last_failu
         assert (demand.failure.attempt, demand.failure.at, demand.failure.message) == (1, T + 1, NOT_FOUND)
 
 
-def test_old_kubelets_that_back_off_without_the_cause_are_completed_by_the_event(cluster):
+def test_a_back_off_without_a_cause_as_in_old_kubelets_is_completed_by_the_event(cluster):
     arrival = web()
     failed = arrival.failed("app", T + 1, NOT_FOUND)
     arrival.pod["status"]["containerStatuses"][0]["state"] = {
@@ -179,7 +179,7 @@ def test_old_kubelets_that_back_off_without_the_cause_are_completed_by_the_event
     assert demand.failure.at == T + 1
 
 
-def test_listed_events_of_pods_that_run_are_history(cluster):
+def test_listed_events_of_running_pods_are_history(cluster):
     arrival = web()
     old = [arrival.pulling("app", T), arrival.pulled("app", T + 5)]
     arrival.started("app", T + 6)
@@ -189,7 +189,7 @@ def test_listed_events_of_pods_that_run_are_history(cluster):
     assert not cluster.demands("n1")
 
 
-def test_an_event_may_come_before_its_pod_and_is_forgotten_when_none_comes(cluster):
+def test_an_event_may_arrive_before_its_pod_and_is_forgotten_if_none_arrives(cluster):
     arrival = web(owner=("DaemonSet", "web"))
     assert cluster.apply(event(arrival.pulling("app", T)), T) == {"n1"}
     demand = only(cluster)
@@ -203,7 +203,7 @@ def test_an_event_may_come_before_its_pod_and_is_forgotten_when_none_comes(clust
     assert [item.pod_name for item in only(cluster).pods] == ["web-1"]
 
 
-def test_events_that_the_kubelet_combines_are_heard_and_count_nothing(cluster):
+def test_events_that_the_kubelet_combines_are_received_and_count_nothing(cluster):
     arrival = web()
     cluster.apply(event(arrival.pulling("app", T)), T)
     failed = arrival.failed("app", T + 1, NOT_FOUND)
@@ -218,7 +218,7 @@ def test_events_that_the_kubelet_combines_are_heard_and_count_nothing(cluster):
     assert only(cluster).pulled_at == T + 12
 
 
-def test_an_ask_of_a_pod_that_never_shows_ends_though_it_was_tried_again(cluster):
+def test_a_request_of_a_pod_that_never_appears_ends_even_after_a_retry(cluster):
     arrival = web()
     for at in (T, T + UNSEEN_POD - 10):
         cluster.apply(event(arrival.pulling("app", at)), at)
@@ -229,7 +229,7 @@ def test_an_ask_of_a_pod_that_never_shows_ends_though_it_was_tried_again(cluster
     assert not list(cluster.nodes())
 
 
-def test_many_pods_that_ask_for_one_image_are_one_want(cluster):
+def test_many_pods_that_request_one_image_are_one_demand(cluster):
     arrivals = [web(f"web-{number}") for number in range(3)]
     for number, arrival in enumerate(arrivals):
         cluster.apply(seen(arrival), T)
@@ -241,14 +241,14 @@ def test_many_pods_that_ask_for_one_image_are_one_want(cluster):
     assert only(cluster).pulling
     for number in (0, 2):
         cluster.apply(event(arrivals[number].pulled("app", T + 9)), T + 9)
-    assert only(cluster).pulled_at == T + 9, "who backs off will find it there"
+    assert only(cluster).pulled_at == T + 9, "a pod that backs off will find the image present"
     cluster.apply(event(arrivals[1].pulling("app", T + 15)), T + 15)
     assert only(cluster).pulled_at is None
     cluster.apply(event(arrivals[1].pulled("app", T + 16)), T + 16)
     assert only(cluster).pulled_at == T + 16
 
 
-def test_wants_stand_in_the_order_of_the_kubelets_word(cluster):
+def test_demands_are_in_the_order_of_the_kubelets_events(cluster):
     first = PodEvents(pod("b", "n1", {"app": "registry.io/team/app:2"}, at=T))
     second = PodEvents(pod("a", "n1", {"app": "registry.io/team/app:1"}, at=T))
     third = PodEvents(pod("c", "n1", {"app": "registry.io/team/other:1"}, at=T - 50))
@@ -259,7 +259,7 @@ def test_wants_stand_in_the_order_of_the_kubelets_word(cluster):
     assert [demand.image.rpartition("/")[2] for demand in cluster.demands("n1")] == ["app:2", "app:1", "other:1"]
 
 
-def test_an_image_that_was_there_is_not_wanted(cluster):
+def test_an_image_that_was_present_is_not_a_demand(cluster):
     arrival = web()
     cluster.apply(seen(arrival), T)
     assert cluster.apply(event(arrival.already_present("app", T + 1)), T + 1) == {"n1"}
@@ -267,7 +267,7 @@ def test_an_image_that_was_there_is_not_wanted(cluster):
     assert [item.name for item in cluster.waiting()] == ["web-1"]
 
 
-def test_init_containers_come_first_and_the_app_waits_for_its_own_image(cluster):
+def test_init_containers_are_first_and_the_app_waits_for_its_own_image(cluster):
     arrival = PodEvents(pod("web-1", "n1", {"app": "nginx"}, init={"migrate": "migrate:3"}, at=T))
     cluster.apply(seen(arrival), T)
     (waiting,) = cluster.waiting()
@@ -282,7 +282,7 @@ def test_init_containers_come_first_and_the_app_waits_for_its_own_image(cluster)
     ]
 
 
-def test_an_image_volume_waits_as_a_container_does_and_its_failure_is_its_own(cluster):
+def test_an_image_volume_waits_as_a_container_does_and_has_its_own_failure(cluster):
     arrival = PodEvents(pod("web-1", "n1", {"app": "web:1"}, volumes={"model": "nginx:1.27"}, at=T))
 
     def waiting():
@@ -297,7 +297,7 @@ def test_an_image_volume_waits_as_a_container_does_and_its_failure_is_its_own(cl
     failed = event(arrival.failed("model", T + 2, NOT_FOUND))
     for happens in ("failed", "backing off"):
         cluster.apply(seen(arrival), T + 3)
-        assert [reason for _, _, reason in waiting()][1] == "", "its own image was not asked for"
+        assert [reason for _, _, reason in waiting()][1] == "", "its own image was not requested"
         asked, other = cluster.demands("n1")
         assert (asked.image, asked.failure.reason, other.requested) == (NGINX, ErrorReason.NOT_FOUND, False), happens
         arrival.backing_off("model", T + 4)
@@ -306,11 +306,11 @@ def test_an_image_volume_waits_as_a_container_does_and_its_failure_is_its_own(cl
     cluster.apply(event(arrival.pulling("model", T + 12)), T + 12)
     arrival.started("app", T + 20)
     cluster.apply(seen(arrival), T + 20)
-    assert only(cluster).pulled_at == T + 20, "it was there before a container that mounts it"
+    assert only(cluster).pulled_at == T + 20, "the image was present before a container that mounts it"
     assert not list(cluster.waiting())
 
 
-def test_a_volume_may_be_called_as_a_container_is(cluster):
+def test_a_volume_may_have_the_name_of_a_container(cluster):
     arrival = PodEvents(pod("web-1", "n1", {"app": "web:1"}, volumes={"app": "nginx:1.27"}, at=T))
     cluster.apply(event(arrival.pulling("app", T)), T)
     cluster.apply(seen(arrival), T)
@@ -352,7 +352,7 @@ def test_ephemeral_containers_wait_too(cluster):
         pytest.param("never", ErrorReason.NOT_FOUND, False, id="ErrImageNeverPull"),
     ],
 )
-def test_what_the_kubelet_never_pulls_has_no_next_try(cluster, happens, reason, retries):
+def test_an_image_with_pull_policy_never_has_no_next_retry(cluster, happens, reason, retries):
     arrival = PodEvents(pod("web-1", "n1", {"app": "Nginx:Bad:Name" if happens == "invalid" else "nginx"}, at=T))
     item = getattr(arrival, happens)("app", T)
     for change in (seen(arrival), event(item)):
@@ -382,7 +382,7 @@ def test_containers_that_wait_for_something_else_do_not_wait_for_an_image(cluste
         assert not list(cluster.waiting())
 
 
-def test_pods_that_go_take_their_wants_along(cluster):
+def test_the_demands_of_deleted_pods_are_removed(cluster):
     arrival, other = web(), web("web-2", namespace="shop")
     for item in (arrival, other):
         cluster.apply(seen(item), T)
@@ -395,7 +395,7 @@ def test_pods_that_go_take_their_wants_along(cluster):
     assert cluster.apply(PodGone("never-heard-of"), T) == set()
 
 
-def test_the_last_words_of_a_pod_that_is_gone_make_no_want(cluster):
+def test_the_last_events_of_a_deleted_pod_make_no_demand(cluster):
     arrival = web()
     cluster.apply(seen(arrival), T)
     cluster.apply(event(arrival.pulling("app", T)), T)
@@ -408,7 +408,7 @@ def test_the_last_words_of_a_pod_that_is_gone_make_no_want(cluster):
     assert not cluster._deleted
 
 
-def test_a_relist_drops_what_vanished_in_its_namespace_only(cluster):
+def test_a_new_list_drops_what_vanished_in_its_namespace_only(cluster):
     arrival, other = web(), web("web-2", namespace="shop")
     for item in (arrival, other):
         cluster.apply(seen(item), T)
@@ -420,7 +420,7 @@ def test_a_relist_drops_what_vanished_in_its_namespace_only(cluster):
     assert not list(cluster.nodes())
 
 
-def test_an_image_that_is_replaced_in_the_pod_is_no_longer_wanted(cluster):
+def test_an_image_that_is_replaced_in_the_pod_is_no_longer_a_demand(cluster):
     arrival = web()
     cluster.apply(event(arrival.failed("app", T, NOT_FOUND)), T)
     cluster.apply(seen(arrival), T)
@@ -453,7 +453,7 @@ def test_a_node_whose_clock_is_off_changes_no_order_and_no_countdown(cluster, sk
     assert demand.failure.next_retry_at == T + 13.5
 
 
-def test_an_event_of_a_node_whose_clock_is_right_may_come_late(cluster):
+def test_an_event_of_a_node_whose_clock_is_right_may_arrive_late(cluster):
     arrival = web()
     cluster.apply(seen(arrival), T)
     cluster.apply(event(arrival.pulling("app", T)), T + 1)
@@ -463,7 +463,7 @@ def test_an_event_of_a_node_whose_clock_is_right_may_come_late(cluster):
     cluster.apply(event(late[1]), T + 90)
     assert (only(cluster).since, only(cluster).attempt) == (T + 15, 2)
     cluster.apply(event(arrival.pulled("app", T + 20)), T + 900)
-    assert only(cluster).pulled_at == T + 900, "that late, it is a clock that was set"
+    assert only(cluster).pulled_at == T + 900, "so late, it is a clock that was changed"
     assert cluster.expire(T + 901) == set()
 
 
@@ -478,7 +478,7 @@ def test_a_pull_that_fails_within_the_second_it_began_has_failed_in_either_order
         assert only(again).failure.attempt == 1
 
 
-def test_owners_by_name_convention():
+def test_owners_are_derived_from_names():
     def owner(kind, name):
         return msgspec.convert(pod("p", "n", {}, owner=(kind, name)), Pod).owner
 
@@ -502,7 +502,7 @@ def test_duplicates_and_any_order_of_listed_events_end_in_the_same_state(data):
         items.append(arrival.pulling("app", at))
         items.append(arrival.failed("app", at + data.draw(st.integers(0, 5)), NOT_FOUND))
         items.append(arrival.backing_off("app", at + data.draw(st.integers(5, 30))))
-    # A list has one object per kind of event, the newest, in the order of names.
+    # A list has one object per kind of event, the newest, sorted by name.
     newest = list({item["metadata"]["name"]: item for item in items}.values())
     order = data.draw(st.permutations(newest + newest))
     cluster = Cluster()
@@ -526,7 +526,7 @@ def test_duplicates_and_any_order_of_listed_events_end_in_the_same_state(data):
         max_size=40,
     )
 )
-def test_nothing_that_happens_in_any_order_breaks_it(happenings):
+def test_no_order_of_objects_breaks_the_cluster_state(happenings):
     cluster, arrivals = Cluster(), [web(f"web-{number}") for number in range(4)]
     for what, number, at, fresh in happenings:
         arrival, now = arrivals[number], T + at
@@ -549,7 +549,7 @@ def test_nothing_that_happens_in_any_order_breaks_it(happenings):
     assert not cluster._node_of
 
 
-def test_without_events_a_container_that_waits_is_taken_to_wait_for_its_image(cluster):
+def test_without_events_a_container_that_waits_is_assumed_to_wait_for_its_image(cluster):
     arrival = web()
     cluster.apply(seen(arrival), T)
     assert not only(cluster).requested
@@ -559,16 +559,16 @@ def test_without_events_a_container_that_waits_is_taken_to_wait_for_its_image(cl
     assert not only(cluster).requested
 
 
-def test_a_namespace_without_events_says_nothing_of_another(cluster):
+def test_a_namespace_without_events_does_not_affect_another(cluster):
     cluster.apply(seen(web()), T)
     cluster.apply(EventsHeard("shop", heard=False), T)
-    assert not only(cluster).requested, "default's kubelets are heard"
+    assert not only(cluster).requested, "events of the default namespace arrive"
     cluster.apply(EventsHeard("default", heard=True), T)
     cluster.apply(seen(PodEvents(pod("till-1", "n2", {"app": "till:2"}, namespace="shop", at=T))), T)
     assert only(cluster, "n2").pulling
 
 
-def test_a_pod_that_comes_back_on_another_node_waits_there_alone():
+def test_a_pod_that_is_created_again_on_another_node_waits_there_alone():
     cluster = Cluster()
     for node in ("n1", "n2"):
         cluster.apply(seen(PodEvents(pod("etcd", node, {"app": "etcd:3"}, at=1_700_000_000.0))), 1_700_000_000.0)
@@ -578,11 +578,11 @@ def test_a_pod_that_comes_back_on_another_node_waits_there_alone():
 
 
 @pytest.mark.parametrize("dropped", [True, False])
-def test_a_container_that_is_pulled_at_each_start_begins_to_count_anew(cluster, dropped):
+def test_a_container_that_is_pulled_at_each_start_restarts_its_count(cluster, dropped):
     arrival, at = web(), T
     for _ in range(3):
         cluster.apply(event(arrival.pulling("app", at)), at)
-        assert only(cluster).attempt == 1, "the kubelet counts on"
+        assert only(cluster).attempt == 1, "the kubelet continues the count"
         cluster.apply(event(arrival.pulled("app", at + 2)), at + 2)
         arrival.started("app", at + 3)
         cluster.apply(seen(arrival), at + 3)

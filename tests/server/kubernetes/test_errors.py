@@ -1,4 +1,4 @@
-"""Messages people really got, and what stands in a kubelet's words."""
+"""Real-world error messages, and what the server reads in the kubelet's wording."""
 
 import tomllib
 from pathlib import Path
@@ -12,7 +12,7 @@ MESSAGES = tomllib.loads(Path(__file__).with_name("messages.toml").read_text())[
 
 
 @pytest.mark.parametrize("message", [pytest.param(item, id=item["source"][19:]) for item in MESSAGES])
-def test_a_message_people_really_got_is_classified(message):
+def test_a_real_message_is_classified(message):
     assert classify(message["text"]) is ErrorReason(message["reason"])
     # Newer kubelets repeat it while they back off, containerd's CRI quotes it once more.
     repeated = f'Back-off pulling image "x": ErrImagePull: {message["text"]}'
@@ -32,7 +32,7 @@ def test_there_are_sixty_messages_of_every_reason():
         "host/eof@sha256:" + "429" * 21 + "4",
     ],
 )
-def test_an_images_name_decides_nothing(image):
+def test_the_name_of_an_image_decides_nothing(image):
     message = f'failed to pull and unpack image "{image}": failed to do request: Head "https://{image}": something new'
     assert classify(message) is ErrorReason.UNKNOWN
 
@@ -46,12 +46,12 @@ def test_a_name_that_a_runtime_repeats_without_quotes_decides_nothing(name):
     assert classify(f"manifest for {name} not found: manifest unknown: manifest unknown") is ErrorReason.NOT_FOUND
 
 
-def test_a_proxys_own_five_hundreds_are_the_servers_errors():
+def test_a_proxys_own_5xx_status_is_a_server_error():
     message = "unexpected status from HEAD request to https://registry.example.com/v2/app/manifests/1: 522 <none>"
     assert classify(message) is ErrorReason.SERVER_ERROR
 
 
-def test_the_containers_reason_decides_when_the_message_says_nothing():
+def test_the_containers_reason_decides_when_the_message_is_inconclusive():
     assert classify("", "InvalidImageName") is ErrorReason.INVALID_REFERENCE
     assert classify("", "ErrImageNeverPull") is ErrorReason.NOT_FOUND
     assert classify("", "RegistryUnavailable") is ErrorReason.SERVER_ERROR
@@ -75,7 +75,7 @@ def test_the_containers_reason_decides_when_the_message_says_nothing():
         ("", "", ""),
     ],
 )
-def test_what_a_kubelets_message_is_about(message, image, rest):
+def test_the_subject_of_a_kubelets_message_is_found(message, image, rest):
     assert about(message) == (image, rest)
 
 
@@ -107,7 +107,7 @@ def test_an_error_of_the_node_is_not_blamed_on_the_registry(message):
         assert classify(text) is ErrorReason.UNKNOWN
 
 
-def test_a_node_that_ran_out_of_disk_or_was_canceled_while_unpacking_is_reported_as_that():
+def test_a_full_disk_or_a_cancellation_while_unpacking_is_classified_as_that():
     assert classify("failed to extract layer sha256:a: write /x: no space left on device") is ErrorReason.DISK_FULL
     assert classify("failed to extract layer sha256:a: context canceled") is ErrorReason.CANCELED
 
@@ -130,7 +130,7 @@ def test_a_node_that_ran_out_of_disk_or_was_canceled_while_unpacking_is_reported
         "non-200 response: HTTP/1.1 {}",
     ],
 )
-def test_a_five_hundred_is_the_servers_error_in_every_wording(code, message):
+def test_a_5xx_status_is_a_server_error_in_every_wording(code, message):
     assert classify(message.format(code, code)) is ErrorReason.SERVER_ERROR
 
 
@@ -149,7 +149,7 @@ def test_a_five_hundred_is_the_servers_error_in_every_wording(code, message):
         ("net/http: HTTP/1.x transport connection broken: unexpected EOF", ErrorReason.NETWORK),
     ],
 )
-def test_http_spoken_to_https_and_the_reverse_are_tls_errors(message, reason):
+def test_http_sent_to_an_https_port_and_the_reverse_are_tls_errors(message, reason):
     assert classify(message) is reason
 
 
@@ -178,7 +178,7 @@ def test_names_that_go_escapes_are_read_as_the_pod_has_them():
         ("", (None, None)),
     ],
 )
-def test_duration_and_size_are_in_the_message_about_a_pull(text, found):
+def test_duration_and_size_are_read_from_the_message_about_a_pull(text, found):
     assert pulled_in(text) == (pytest.approx(found[0]) if found[0] else None, found[1])
 
 
@@ -186,12 +186,12 @@ def test_duration_and_size_are_in_the_message_about_a_pull(text, found):
     ("attempt", "synced_after", "estimate"),
     [
         pytest.param(1, 0, 12.5, id="one sync is enough"),
-        pytest.param(1, 0.8, 13.3, id="the sandbox has started, so it looked"),
+        pytest.param(1, 0.8, 13.3, id="the sandbox has started, so it was synced"),
         pytest.param(3, 0, 50, id="four syncs"),
         pytest.param(3, 12, 49.5, id="three more"),
         pytest.param(3, 29, 41.5, id="the next one"),
         pytest.param(3, 26, 40, id="the next one, if it is not too early"),
     ],
 )
-def test_the_next_try_is_with_the_first_sync_after_the_back_off(attempt, synced_after, estimate):
+def test_the_next_retry_is_with_the_first_sync_after_the_back_off(attempt, synced_after, estimate):
     assert next_try(1000.0 + synced_after, attempt, failed_at=1000.0) == 1000.0 + estimate

@@ -1,4 +1,4 @@
-"""Pods of thousands of containers and volumes, which a real API server accepts."""
+"""Pods with thousands of containers and volumes, which a real API server accepts."""
 
 import msgspec
 
@@ -14,7 +14,7 @@ def huge(containers: int, volumes: int) -> Pod:
     return msgspec.convert(pod("huge", "n1", names, volumes={f"v{n}": f"model:{n}" for n in range(volumes)}, at=T), Pod)
 
 
-def test_of_a_large_pod_so_many_containers_and_volumes_are_looked_at() -> None:
+def test_only_the_first_containers_and_volumes_of_a_large_pod_are_read() -> None:
     large = huge(600, 200)
     assert len(list(large.containers())) == MAX_CONTAINERS
     volumes = list(large.image_volumes())
@@ -26,7 +26,7 @@ def test_of_a_large_pod_so_many_containers_and_volumes_are_looked_at() -> None:
     assert len(waiting.containers) == MAX_CONTAINERS + MAX_IMAGE_VOLUMES
 
 
-def test_requests_of_all_pods_have_a_limit_and_make_room_again() -> None:
+def test_requests_of_all_pods_have_a_limit_and_free_room_when_removed() -> None:
     cluster = Cluster()
     cluster._budget = node_demands.Budget(left=3)
     pods = [web(f"web-{number}") for number in range(5)]

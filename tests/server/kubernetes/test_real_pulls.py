@@ -1,6 +1,6 @@
-"""A real containerd pulls, a real API server keeps pods and events, Pulltrace's own processes join the two.
+"""A real containerd pulls, a real API server stores pods and events, and Pulltrace's own processes combine the two.
 
-Nobody is a kubelet here but the test: it asks containerd's CRI, and writes what a kubelet writes, in those words.
+The test itself plays the kubelet: it calls containerd's CRI and writes what a kubelet writes, in the kubelet's wording.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.real, pytest.mark.cluster, pytest.mark.timeout(180)]
 
 
 class Kubelet:
-    """One pod's containers, pulled and told as a kubelet does."""
+    """One pod's containers, pulled and reported as a kubelet does."""
 
     def __init__(self, node, writer):
         self._node, self._writer = node, writer
@@ -31,7 +31,7 @@ class Kubelet:
         return arrival
 
     async def pull(self, arrival):
-        """One attempt; answers containerd's error, or None."""
+        """Try once; return containerd's error, or None."""
         image = arrival.pod["spec"]["containers"][0]["image"]
         await self._writer.event(arrival.pulling("app", time.time()))
         try:
@@ -49,7 +49,7 @@ class Kubelet:
 
 @pytest.fixture
 async def api(node, cluster):
-    """Server and agent as two processes, the server following the real API server."""
+    """Server and agent as two processes, with the server following the real API server."""
     port = free_port()
     server = Program("server", HTTP_ADDR=f"127.0.0.1:{port}", METRICS_ADDR="127.0.0.1:0")
     server._environment["KUBECONFIG"] = str(cluster.kubeconfig)
@@ -119,7 +119,7 @@ async def test_two_pods_wait_for_two_images_pulled_at_once(api, kubelet, registr
 
 
 @pytest.mark.parametrize(("answer", "reason"), [(404, "not_found"), (401, "unauthorized"), (429, "rate_limited")])
-async def test_what_the_registry_refuses_arrives_with_its_reason(api, kubelet, registry, answer, reason):
+async def test_a_refusal_by_the_registry_is_shown_with_its_reason(api, kubelet, registry, answer, reason):
     image = registry.push("shop/web:1.27", make_image(make_layer(MIB)))
     registry.repository("shop/web").answer = answer
     arrival = await kubelet.authenticate("web-1", image)
@@ -146,7 +146,7 @@ async def test_an_image_that_waits_behind_another_is_queued(api, kubelet, regist
     one, two = await kubelet.authenticate("one", first), await kubelet.authenticate("two", second)
     pulling = asyncio.create_task(kubelet.pull(one))
     await api.until(lambda pulls: (pull := named(pulls, first)) and pull["status"] == "downloading")
-    # A kubelet that pulls one image after the other says so before the second one's turn comes.
+    # A kubelet that pulls serially reports Pulling before the second image's turn.
     await kubelet._writer.event(two.pulling("app", time.time()))
     pulls = await api.until(lambda pulls: named(pulls, second))
     assert (named(pulls, second)["status"], named(pulls, second)["pods"][0]["podName"]) == ("queued", "two")

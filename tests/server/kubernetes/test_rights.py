@@ -1,4 +1,4 @@
-"""The rights that the chart gives are enough, and each that is missing is said."""
+"""The permissions that the chart grants are enough, and each missing one is reported."""
 
 import pytest
 
@@ -14,7 +14,7 @@ ROLES = "/apis/rbac.authorization.k8s.io/v1"
 
 @pytest.fixture
 def chart_roles(cluster, tmp_path):
-    """Apply the chart's service account, roles and bindings; answers a kubeconfig of the server's account."""
+    """Apply the chart's service account, roles and bindings; return a kubeconfig of the server's account."""
 
     async def apply(namespaces=""):
         for name in ("pulltrace", "shop", "other"):
@@ -38,14 +38,14 @@ def chart_roles(cluster, tmp_path):
 
 
 @pytest.mark.parametrize("namespaces", ["", "shop"], ids=["all", "one namespace"])
-async def test_what_the_chart_grants_is_enough(chart_roles, namespaces):
+async def test_the_permissions_of_the_chart_are_enough(chart_roles, namespaces):
     kubeconfig = await chart_roles(namespaces)
     async with following(kubeconfig, (namespaces,) if namespaces else None) as it:
         await it.until(lambda it: all(it.up().values()))
         assert it.watches.problem is None
 
 
-async def test_namespaces_that_were_not_granted_are_not_seen(chart_roles):
+async def test_namespaces_without_permission_are_not_seen(chart_roles):
     kubeconfig = await chart_roles("shop")
     for namespaces in (None, ("other",)):
         async with following(kubeconfig, namespaces) as it:
@@ -56,7 +56,7 @@ async def test_namespaces_that_were_not_granted_are_not_seen(chart_roles):
 
 @pytest.mark.parametrize("verb", ["list", "watch"])
 @pytest.mark.parametrize("resource", ["pods", "events"])
-async def test_with_one_right_less_it_says_which(cluster, chart_roles, monkeypatch, resource, verb):
+async def test_each_missing_permission_is_reported(cluster, chart_roles, monkeypatch, resource, verb):
     monkeypatch.setattr(watch, "FORBIDDEN_DELAY", 0.2)
     kubeconfig = await chart_roles()
     (role,) = [

@@ -1,4 +1,4 @@
-"""The server's own process loop in front of the small API server: what programs read over HTTP."""
+"""The server's own process loop with the small API server: what programs read over HTTP."""
 
 import asyncio
 import contextlib
@@ -79,7 +79,7 @@ def web(name, image="nginx:1.27", namespace="default"):
     return PodEvents(pod(name, "n1", {"app": image}, at=time.time(), namespace=namespace))
 
 
-async def test_pods_images_and_metrics_over_http(start, api):
+async def test_pods_images_and_metrics_are_served_over_http(start, api):
     failing, queued = web("failing"), web("queued", "redis:7", namespace="shop")
     for arrival in (failing, queued):
         api.put("pods", arrival.pod)
@@ -110,7 +110,7 @@ async def test_pods_images_and_metrics_over_http(start, api):
     assert 'pulltrace_pull_errors_total{reason="not_found",registry="docker.io"} 1.0' in metrics
 
 
-async def test_an_answer_that_is_not_new_is_304(start, api):
+async def test_an_unchanged_response_is_304(start, api):
     arrival = web("web-1")
     api.put("pods", arrival.pod)
     server = await start(api)
@@ -125,7 +125,7 @@ async def test_an_answer_that_is_not_new_is_304(start, api):
     assert (await server.get("/api/v1/pods", **{"If-None-Match": tag}))[0] == 200
 
 
-async def test_without_a_cluster_it_serves_and_says_why_there_are_no_pods(start):
+async def test_without_a_cluster_it_serves_and_reports_why_there_are_no_pods(start):
     server = await start()
     assert (await server.get("/readyz"))[0] == 200
     assert (await server.get("/api/v1/pods"))[1] == {
@@ -146,7 +146,7 @@ async def test_a_kubeconfig_that_does_not_work_is_a_reason_too(start, tmp_path):
     assert "no access to Kubernetes" in body["reason"]
 
 
-async def test_readiness_waits_for_the_first_list_and_then_not_for_the_api_server(start, api):
+async def test_readiness_waits_for_the_first_list_and_not_for_the_api_server_after_it(start, api):
     api.trouble.status = 503
     server = await start(api)
     status, reason = await server.get("/readyz")
@@ -159,7 +159,7 @@ async def test_readiness_waits_for_the_first_list_and_then_not_for_the_api_serve
     assert (await server.get("/readyz"))[0] == 200
 
 
-async def test_a_missing_right_is_told_with_the_pods_that_are_seen(start, api):
+async def test_a_missing_permission_is_reported_with_the_pods_that_are_seen(start, api):
     arrival = web("web-1")
     api.put("pods", arrival.pod)
     api.trouble.forbidden = {"events"}

@@ -1,4 +1,4 @@
-"""Following a cluster over HTTP, on good days and bad ones."""
+"""Following a cluster over HTTP, with and without faults."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from tests.server.kubernetes.watching import Following, following, kubeconfig_fo
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch):
-    """Delays that are right for clusters are long for tests."""
+    """Shorten delays that are right for clusters but long for tests."""
     monkeypatch.setattr(watch, "FIRST_DELAY", 0.02)
     monkeypatch.setattr(watch, "LONGEST_DELAY", 0.2)
 
@@ -46,7 +46,7 @@ def requests(server, what):
     return [path for path in server.requests if what in path]
 
 
-async def test_what_is_there_is_listed_and_what_comes_is_watched(server, kubeconfig):
+async def test_existing_objects_are_listed_and_new_ones_are_watched(server, kubeconfig):
     arrival = web(1)
     server.put("pods", arrival.pod)
     async with following(kubeconfig) as it:
@@ -64,7 +64,7 @@ async def test_what_is_there_is_listed_and_what_comes_is_watched(server, kubecon
         await it.until(lambda it: not it.pods())
 
 
-async def test_lists_are_paged_and_selected_by_the_server(server, kubeconfig, monkeypatch):
+async def test_lists_are_paged_and_filtered_by_the_server(server, kubeconfig, monkeypatch):
     monkeypatch.setattr(client, "PAGE", 3)
     for number in range(8):
         server.put("pods", web(number).pod)
@@ -75,14 +75,14 @@ async def test_lists_are_paged_and_selected_by_the_server(server, kubeconfig, mo
     async with following(kubeconfig) as it:
         await it.until(lambda it: not it.watches.not_ready)
         assert it.pods() == {f"web-{number}" for number in range(8)}
-        (listed,) = [change for change in it.told if isinstance(change, PodsListed)]
+        (listed,) = [change for change in it.received if isinstance(change, PodsListed)]
         assert len(listed.keys) == 8
     lists = [path for path in requests(server, "/pods") if "watch" not in path]
     assert len(lists) == 3
     assert all("limit=3" in path and "fieldSelector" in path for path in lists)
 
 
-async def test_a_watch_goes_on_where_it_was_cut_without_listing_again(server, kubeconfig):
+async def test_a_watch_that_is_cut_continues_without_a_new_list(server, kubeconfig):
     async with following(kubeconfig) as it:
         await it.until(lambda it: it.up()["events"])
         for number in range(3):
@@ -107,19 +107,19 @@ async def test_after_410_it_lists_again_and_drops_what_vanished(server, kubeconf
         await it.until(lambda it: it.pods() == {"web-2", "web-3"})
 
 
-async def test_a_list_that_expires_between_its_pages_is_begun_anew(server, kubeconfig, monkeypatch):
+async def test_a_list_that_expires_between_its_pages_starts_again(server, kubeconfig, monkeypatch):
     monkeypatch.setattr(client, "PAGE", 2)
     for number in range(5):
         server.put("pods", web(number).pod)
     tell = Following.tell
 
-    def told(it, change):
+    def tell_and_compact(it, change):
         tell(it, change)
-        if len(it.told) == 1:
+        if len(it.received) == 1:
             server.delete("pods", web(4).pod)
             server.compact()
 
-    monkeypatch.setattr(Following, "tell", told)
+    monkeypatch.setattr(Following, "tell", tell_and_compact)
     async with following(kubeconfig) as it:
         await it.until(lambda it: not it.watches.not_ready)
         assert it.pods() == {f"web-{number}" for number in range(4)}
@@ -127,7 +127,7 @@ async def test_a_list_that_expires_between_its_pages_is_begun_anew(server, kubec
         assert ["continue=" in path for path in lists] == [False, True, False, True]
 
 
-async def test_lists_that_are_of_no_use_are_not_asked_for_in_a_hurry(monkeypatch):
+async def test_failing_lists_are_retried_with_increasing_delay(monkeypatch):
     monkeypatch.setattr(watch, "FIRST_DELAY", 0.2)
     monkeypatch.setattr(watch, "LONGEST_DELAY", 5.0)
     listed, enough = [], asyncio.Event()
@@ -150,10 +150,10 @@ async def test_lists_that_are_of_no_use_are_not_asked_for_in_a_hurry(monkeypatch
     async with asyncio.timeout(20):
         await enough.wait()
     task.cancel()
-    assert listed[3] - listed[2] > 0.5  # doubled thrice by now, and jittered down to a half at most
+    assert listed[3] - listed[2] > 0.5  # doubled three times by now, and reduced by jitter to half at most
 
 
-async def test_events_hold_readiness_back_no_longer_than_pods_do(monkeypatch):
+async def test_events_delay_readiness_no_longer_than_pods_do(monkeypatch):
     monkeypatch.setattr(watch, "GRACE", 0.01)
     events = Watches(None, None, lambda change: None)._follows[1]  # its pods are never listed
     task = asyncio.create_task(events.run())
@@ -162,9 +162,9 @@ async def test_events_hold_readiness_back_no_longer_than_pods_do(monkeypatch):
     task.cancel()
 
 
-async def test_a_watch_that_is_cut_again_and_again_but_tells_is_no_outage(server, kubeconfig, caplog):
+async def test_a_watch_that_is_often_cut_but_delivers_is_not_an_outage(server, kubeconfig, caplog):
     def events(it):
-        return len([change for change in it.told if isinstance(change, EventSeen)])
+        return len([change for change in it.received if isinstance(change, EventSeen)])
 
     with caplog.at_level(logging.INFO, logger="pulltrace"):
         async with following(kubeconfig) as it:
@@ -179,7 +179,7 @@ async def test_a_watch_that_is_cut_again_and_again_but_tells_is_no_outage(server
     assert not caplog.records
 
 
-async def test_credentials_that_cannot_be_read_are_a_reason_and_no_end(server):
+async def test_unreadable_credentials_are_reported_and_do_not_end_the_process(server):
     def unreadable(configuration):
         raise ConfigException("Token file exists but empty.")
 
@@ -200,14 +200,14 @@ async def test_namespaces_are_watched_one_by_one_and_nothing_else_is(server, kub
     assert all(path.startswith(("/api/v1/namespaces/shop/", "/api/v1/namespaces/blog/")) for path in server.requests)
 
 
-async def test_eighty_namespaces_have_their_watches_at_the_same_time(server, kubeconfig):
+async def test_eighty_namespaces_are_watched_at_the_same_time(server, kubeconfig):
     names = tuple(f"team-{number}" for number in range(80))
     async with following(kubeconfig, names) as it:
         await it.until(lambda it: all(it.up().values()))
         assert server.watching == 160
 
 
-async def test_forbidden_is_said_once_with_the_missing_rule(server, kubeconfig, caplog, monkeypatch):
+async def test_forbidden_is_logged_once_with_the_missing_rule(server, kubeconfig, caplog, monkeypatch):
     monkeypatch.setattr(watch, "FORBIDDEN_DELAY", 0.02)
     server.trouble.forbidden = {"events"}
     server.put("pods", web(1).pod)
@@ -216,7 +216,7 @@ async def test_forbidden_is_said_once_with_the_missing_rule(server, kubeconfig, 
             await it.until(lambda it: not it.watches.not_ready)
             await it.until(lambda it: len(requests(server, "/events")) > 3)
             assert it.pods() == {"web-1"}
-            assert it.cluster.demands("n1")[0].pulling  # taken to be, since no event can tell
+            assert it.cluster.demands("n1")[0].pulling  # assumed, since no event can confirm it
             assert it.up() == {"pods": True, "events": False}
             assert 'resources: ["events"], verbs: ["list", "watch"]' in it.watches.problem
             assert [record.getMessage() for record in caplog.records] == ["kube.watch.forbidden"]
@@ -226,7 +226,7 @@ async def test_forbidden_is_said_once_with_the_missing_rule(server, kubeconfig, 
             assert not it.cluster.demands("n1")[0].pulling
 
 
-async def test_an_absent_api_server_holds_readiness_back_for_a_while_only(server, kubeconfig, caplog, monkeypatch):
+async def test_an_absent_api_server_delays_readiness_only_for_a_while(server, kubeconfig, caplog, monkeypatch):
     server.trouble.status = 503
     with caplog.at_level(logging.INFO, logger="pulltrace"):
         async with following(kubeconfig) as it:
@@ -243,7 +243,7 @@ async def test_an_absent_api_server_holds_readiness_back_for_a_while_only(server
         assert "(500)" in it.watches.problem
 
 
-async def test_watches_that_end_at_once_are_not_asked_for_in_a_hurry(server, kubeconfig, monkeypatch):
+async def test_watches_that_end_at_once_are_retried_with_increasing_delay(server, kubeconfig, monkeypatch):
     monkeypatch.setattr(watch, "FIRST_DELAY", 0.2)
     monkeypatch.setattr(watch, "LONGEST_DELAY", 5.0)
     server.trouble.ends_at_once = True
@@ -251,13 +251,13 @@ async def test_watches_that_end_at_once_are_not_asked_for_in_a_hurry(server, kub
         await it.until(lambda it: len(requests(server, "/pods")) >= 4)
         begun = time.monotonic()
         await it.until(lambda it: len(requests(server, "/pods")) >= 5)
-        assert time.monotonic() - begun > 0.2  # doubled twice by now, and jittered down to a half at most
+        assert time.monotonic() - begun > 0.2  # doubled twice by now, and reduced by jitter to half at most
         server.trouble.ends_at_once = False
         server.put("pods", web(1).pod)
         await it.until(lambda it: it.pods() == {"web-1"})
 
 
-async def test_a_watch_that_stays_silent_is_taken_for_dead(server, kubeconfig, monkeypatch):
+async def test_a_watch_that_stays_silent_is_treated_as_dead(server, kubeconfig, monkeypatch):
     monkeypatch.setattr(client, "SILENCE", 0.3)
     server.trouble.silent = True
     async with following(kubeconfig) as it:
@@ -282,7 +282,7 @@ async def test_a_watch_that_stays_silent_is_taken_for_dead(server, kubeconfig, m
         b'{"type":"ADDED","object":{"metadata":{"na',
     ],
 )
-async def test_lines_that_make_no_sense_stop_nothing(server, kubeconfig, line):
+async def test_malformed_lines_do_not_end_a_watch(server, kubeconfig, line):
     server.trouble.raw = [line, line]
     async with following(kubeconfig) as it:
         await it.until(lambda it: not server.trouble.raw)
@@ -291,7 +291,7 @@ async def test_lines_that_make_no_sense_stop_nothing(server, kubeconfig, line):
         await it.until(lambda it: all(it.up().values()))
 
 
-async def test_malformed_objects_in_a_list_are_left_out_and_said_once(server, kubeconfig, caplog):
+async def test_malformed_objects_in_a_list_are_left_out_and_logged_once(server, kubeconfig, caplog):
     server.put("pods", web(1).pod)
     for number in range(2, 5):
         bad = web(number).pod
@@ -305,7 +305,7 @@ async def test_malformed_objects_in_a_list_are_left_out_and_said_once(server, ku
     assert "$.spec.containers" in caplog.records[0].fields["error"]
 
 
-async def test_objects_of_a_megabyte_pass(server, kubeconfig):
+async def test_objects_of_a_megabyte_are_received(server, kubeconfig):
     big = web(1).pod
     big["metadata"]["annotations"] = {"big": "x" * 1_400_000}
     async with following(kubeconfig) as it:
@@ -314,18 +314,18 @@ async def test_objects_of_a_megabyte_pass(server, kubeconfig):
         await it.until(lambda it: it.pods() == {"web-1"})
 
 
-async def test_listed_events_are_told_after_the_pods_they_are_about(server, kubeconfig):
+async def test_listed_events_are_delivered_after_the_pods_they_are_about(server, kubeconfig):
     arrival = web(1)
     server.put("events", arrival.pulling("app", time.time()))
     server.put("pods", arrival.pod)
     async with following(kubeconfig) as it:
         await it.until(lambda it: not it.watches.not_ready)
         assert it.cluster.demands("n1")[0].pulling
-        (listed,) = [change for change in it.told if isinstance(change, EventSeen)]
+        (listed,) = [change for change in it.received if isinstance(change, EventSeen)]
         assert not listed.fresh
 
 
-async def test_only_get_is_ever_sent_and_only_pods_and_events_are_asked_for(server, kubeconfig):
+async def test_only_get_requests_for_pods_and_events_are_sent(server, kubeconfig):
     async with following(kubeconfig) as it:
         await it.until(lambda it: all(it.up().values()))
     assert {path.partition("?")[0] for path in server.requests} == {"/api/v1/pods", "/api/v1/events"}
@@ -346,7 +346,7 @@ async def test_access_is_in_the_cluster_or_named_or_none(tmp_path, monkeypatch):
         await connect({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"})
 
 
-async def test_a_history_that_goes_backwards_leads_to_a_new_list(server, kubeconfig, monkeypatch, caplog):
+async def test_a_resource_version_that_goes_backwards_leads_to_a_new_list(server, kubeconfig, monkeypatch, caplog):
     """etcd was restored from an older backup: the watch is silent, without an error."""
     monkeypatch.setattr(watch, "QUIET", 0.1)
     monkeypatch.setattr(client, "IDLE", 0.05)
@@ -372,7 +372,7 @@ async def test_a_quiet_watch_of_a_quiet_cluster_is_kept(server, kubeconfig, monk
     assert len([path for path in requests(server, "/pods") if "watch=true" in path]) == 1
 
 
-async def test_a_version_of_the_future_leads_to_a_new_list(server, kubeconfig):
+async def test_a_resource_version_of_the_future_leads_to_a_new_list(server, kubeconfig):
     error = {"kind": "Status", "code": 504, "reason": "Timeout", "message": "Too large resource version: 3, current: 1"}
 
     def lists():
@@ -386,7 +386,7 @@ async def test_a_version_of_the_future_leads_to_a_new_list(server, kubeconfig):
         await it.until(lambda it: lists() > before)
 
 
-async def test_after_each_short_watch_there_is_a_longer_pause_whatever_it_delivered(monkeypatch):
+async def test_the_pause_grows_after_each_short_watch_whatever_it_delivered(monkeypatch):
     slept = []
 
     class Api:

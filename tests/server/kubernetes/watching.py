@@ -1,4 +1,4 @@
-"""A Watches with a Cluster behind it, as the server has them, and a way to wait for what it comes to know."""
+"""A Watches object with a Cluster behind it, as in the server, and a way to wait for what it learns."""
 
 import asyncio
 import contextlib
@@ -13,21 +13,21 @@ from pulltrace.server.kubernetes.watch import Watches
 
 
 class Following:
-    """What was told, and what it adds up to."""
+    """The received changes, and the state they add up to."""
 
     def __init__(self) -> None:
         self.cluster = Cluster()
-        self.told: list[Change] = []
+        self.received: list[Change] = []
         self.watches: Watches
         self._news = asyncio.Event()
 
     def tell(self, change: Change) -> None:
-        self.told.append(change)
+        self.received.append(change)
         self.cluster.apply(change, time.time())
         self._news.set()
 
     async def until(self, condition: Callable[["Following"], object], seconds: float = 20) -> None:
-        """Wait until something holds; looked at after every change, and ten times a second."""
+        """Wait until a condition holds; check it after every change, and ten times a second."""
         async with asyncio.timeout(seconds):
             while not condition(self):
                 self._news.clear()
@@ -42,7 +42,7 @@ class Following:
 
 
 def kubeconfig_for(url: str) -> str:
-    """A kubeconfig, as text, for a server that wants no credentials."""
+    """Return a kubeconfig, as text, for a server that requires no credentials."""
     return json.dumps(
         {
             "apiVersion": "v1",

@@ -1,4 +1,4 @@
-"""Plays scheduler and kubelet to a real API server: what a ``PodEvents`` tells is written as a kubelet writes it."""
+"""Plays scheduler and kubelet on a real API server: writes the changes of a ``PodEvents`` as a kubelet does."""
 
 import asyncio
 
@@ -7,14 +7,14 @@ from tests.real.apiserver import APIError, APIServer
 
 
 class Writer:
-    """Writes stories to one API server."""
+    """Writes pods and events to one API server."""
 
     def __init__(self, server: APIServer) -> None:
         self._server = server
         self._bumped: set[str] = set()
 
     async def create(self, arrival: PodEvents) -> None:
-        """The pod, as its controller and then its kubelet make it. The story takes the uid that the server gives."""
+        """Write the pod, as its controller and then its kubelet do. The pod takes the uid that the server assigns."""
         metadata = arrival.pod["metadata"]
         body = {key: value for key, value in arrival.pod.items() if key != "status"}
         made = await self._server.request("POST", f"/api/v1/namespaces/{metadata['namespace']}/pods", body)
@@ -28,7 +28,7 @@ class Writer:
         await self._server.request("PATCH", path, body, content_type="application/merge-patch+json")
 
     async def event(self, event) -> None:
-        """New, or the same one bumped."""
+        """Write a new event, or the same one with a higher count."""
         metadata = event["metadata"]
         path = f"/api/v1/namespaces/{metadata['namespace']}/events"
         if metadata["name"] not in self._bumped:
@@ -53,7 +53,7 @@ class Writer:
 
 
 async def all_of(calls, at_once=32) -> None:
-    """Await many calls, some at a time."""
+    """Await many calls, a limited number at a time."""
     authenticator = asyncio.Semaphore(at_once)
 
     async def one(call):

@@ -1,4 +1,4 @@
-"""Agents' reports and the kubelet's word together: the rows that people see."""
+"""Agents' reports and Kubernetes' events together: the rows that users see."""
 
 import pytest
 
@@ -15,7 +15,7 @@ UNSEEN = {"registry": None, "repository": None, "image_ref": "__pulling__", "tot
 
 
 class Joined(World):
-    """A world with a cluster in it."""
+    """A hub with a cluster."""
 
     def __init__(self):
         self.cluster = Cluster()
@@ -42,7 +42,7 @@ def web(name="web-1", image="nginx:1.27", node="node-1", **more):
     return PodEvents(pod(name, node, {"app": image}, at=NOW, **more))
 
 
-def test_queued_pulled_and_done_is_one_story_with_its_pod(world):
+def test_queued_pulled_and_done_is_one_arrival_with_its_pod(world):
     arrival = web(owner=("ReplicaSet", "web-5d4f7c9b8d"))
     world.tell(seen(arrival), event(arrival.pulling("app", NOW + 1)), at=1)
     queued = world.one
@@ -68,7 +68,7 @@ def test_queued_pulled_and_done_is_one_story_with_its_pod(world):
     assert world.one.status is PullPhase.COMPLETED
 
 
-def test_serial_pulling_shows_who_queues_behind_whom(world):
+def test_serial_pulling_shows_which_pods_queue_behind_which(world):
     first, second = web("a"), web("b", "redis:7")
     world.tell(seen(first), seen(second), event(first.pulling("app", NOW)), event(second.pulling("app", NOW + 1)), at=1)
     world.say(pull("lease-1", layer("a", 10 * MIB), at=NOW), at=2)
@@ -78,7 +78,7 @@ def test_serial_pulling_shows_who_queues_behind_whom(world):
     ]
 
 
-def test_what_no_agent_ever_saw_fails_with_its_cause_and_the_retry_is_the_same_story(world):
+def test_a_failure_that_no_agent_observed_has_its_cause_and_the_retry_is_the_same_row(world):
     arrival = web()
     ids = set()
     for attempt, at in ((1, 0), (2, 11), (3, 32)):
@@ -96,7 +96,7 @@ def test_what_no_agent_ever_saw_fails_with_its_cause_and_the_retry_is_the_same_s
     assert (world.one.id, world.one.status, world.one.error) == (ids.pop(), PullPhase.COMPLETED, None)
 
 
-def test_a_pull_the_agent_saw_fail_gets_its_cause_from_the_kubelet(world):
+def test_a_failure_the_agent_observed_gets_its_cause_from_the_kubelet(world):
     arrival = web()
     world.tell(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
     world.say(pull("lease-1", layer("a", 10 * MIB), at=NOW), at=1)
@@ -119,29 +119,29 @@ def test_a_pull_the_agent_saw_fail_gets_its_cause_from_the_kubelet(world):
 
 
 @pytest.mark.parametrize("report_first", [True, False])
-def test_a_pull_that_fails_before_anything_is_known_of_it_is_whose_the_kubelet_speaks(world, report_first):
+def test_a_pull_that_fails_before_its_image_is_known_belongs_to_the_kubelets_event(world, report_first):
     arrival, other = web(), web("other", "redis:7")
     world.tell(
         seen(arrival), seen(other), event(other.pulling("app", NOW - 60)), event(arrival.pulling("app", NOW)), at=0
     )
-    told = event(arrival.failed("app", NOW + 1, NOT_FOUND)), seen(arrival)
+    changes = event(arrival.failed("app", NOW + 1, NOT_FOUND)), seen(arrival)
     if not report_first:
-        world.tell(*told, at=1)
+        world.tell(*changes, at=1)
     ended = {"status": PullPhase.FAILED, "ended_at": NOW + 0.8, "error_reason": ErrorReason.UNKNOWN}
     world.say(pull("lease-1", at=NOW + 0.2, **(UNSEEN | ended)), at=1.2)
     if report_first:
-        world.tell(*told, at=1.4)
+        world.tell(*changes, at=1.4)
     (failed,) = [status for status in world.shown if status.status is PullPhase.FAILED]
     assert (failed.image_ref, failed.error_reason) == ("docker.io/library/nginx:1.27", ErrorReason.NOT_FOUND)
     assert len(world.shown) == 2
-    # The next attempt ends otherwise, and what was said of the first one stays said.
+    # The next attempt ends differently, and the published state of the first one remains.
     world.tell(event(arrival.pulling("app", NOW + 11)), at=11)
     world.say(pull("lease-2", layer("a", MIB), at=NOW + 11.2), at=12)
     assert len(world.shown) == 2
     assert {status.attempt for status in world.shown} == {1, 2}
 
 
-def test_a_pull_that_runs_keeps_its_name_when_its_pod_is_gone(world):
+def test_a_live_pull_keeps_its_name_after_its_pod_is_deleted(world):
     arrival = web()
     world.tell(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
     world.say(pull("lease-1", layer("a", MIB), at=NOW), at=1)
@@ -149,13 +149,13 @@ def test_a_pull_that_runs_keeps_its_name_when_its_pod_is_gone(world):
     world.tell(seen(gone), at=2)
     world.say(pull("lease-1", layer("a", 2 * MIB), at=NOW), at=3)
     assert (world.one.image_ref, world.one.waited[0].pod_name) == ("docker.io/library/nginx:1.27", "web-1")
-    assert world.one.pods is None, "nobody waits now"
+    assert world.one.pods is None, "no pod waits now"
     ended = {"status": PullPhase.FAILED, "ended_at": NOW + 4, "error_reason": ErrorReason.UNKNOWN}
     world.say(pull("lease-1", layer("a", 2 * MIB), at=NOW, **ended), at=4)
     assert world.one.image_ref == "docker.io/library/nginx:1.27"
 
 
-def test_a_failed_pull_keeps_its_name_when_its_pod_is_gone(world):
+def test_a_failed_pull_keeps_its_name_after_its_pod_is_deleted(world):
     arrival = web()
     world.tell(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
     ended = {"status": PullPhase.FAILED, "ended_at": NOW + 3, "error_reason": ErrorReason.UNKNOWN}
@@ -169,7 +169,7 @@ def test_a_failed_pull_keeps_its_name_when_its_pod_is_gone(world):
     assert (world.one.id, world.one.image_ref, world.one.error) == (before.id, before.image_ref, NOT_FOUND)
 
 
-def test_two_tags_of_one_repository_at_once_go_by_order_until_containerd_says(world):
+def test_two_tags_of_one_repository_at_once_are_matched_by_order_until_containerd_knows(world):
     one, two = web("a", "registry.io/team/app:1"), web("b", "registry.io/team/app:2")
     world.tell(seen(one), seen(two), event(two.pulling("app", NOW)), event(one.pulling("app", NOW + 1)), at=1)
     facts = {"registry": "registry.io", "repository": "team/app", "image_ref": "registry.io/team/app"}
@@ -184,9 +184,9 @@ def test_two_tags_of_one_repository_at_once_go_by_order_until_containerd_says(wo
     ]
     # The guess was wrong: x is tag 1.
     done = layer("x", 100 * MIB, state=LayerPhase.EXTRACTED)
-    told = facts | {"image_ref": "registry.io/team/app:1", "status": PullPhase.COMPLETED, "ended_at": NOW + 4}
+    done_facts = facts | {"image_ref": "registry.io/team/app:1", "status": PullPhase.COMPLETED, "ended_at": NOW + 4}
     other = pull("lease-y", layer("y", 3 * MIB), at=NOW + 1.2, **facts)
-    world.say(pull("lease-x", done, at=NOW + 0.2, **told), other, at=4)
+    world.say(pull("lease-x", done, at=NOW + 0.2, **done_facts), other, at=4)
     shown = {status.image_ref[-1]: status for status in world.shown}
     assert (shown["1"].status, shown["1"].pods[0].pod_name) == (PullPhase.COMPLETED, "a")
     assert (shown["2"].status, shown["2"].pods[0].pod_name) == (PullPhase.DOWNLOADING, "b")
@@ -218,13 +218,13 @@ def test_several_pods_that_fail_on_one_image_are_one_pull(world):
     assert world.metric("pull_errors_total", registry="docker.io", reason="not_found") == 1
 
 
-def test_a_container_the_kubelet_was_not_heard_of_makes_no_row(world):
+def test_a_container_without_an_event_of_the_kubelet_makes_no_row(world):
     world.tell(seen(web()), at=0)
     assert not world.shown
     assert not world.waiting
 
 
-def test_who_is_gone_queues_no_longer(world):
+def test_a_deleted_pod_no_longer_queues(world):
     arrival = web()
     world.tell(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
     assert world.one.status is PullPhase.QUEUED
@@ -233,7 +233,7 @@ def test_who_is_gone_queues_no_longer(world):
     assert not world.shown
 
 
-def test_a_name_that_is_none_is_a_failed_row_too(world):
+def test_an_invalid_image_name_is_a_failed_row_too(world):
     arrival = web(image="Registry.io/UPPER:1")
     world.tell(seen(arrival), event(arrival.invalid("app", NOW)), seen(arrival), at=0)
     assert (world.one.status, world.one.error_reason) == (PullPhase.FAILED, ErrorReason.INVALID_REFERENCE)
@@ -241,40 +241,40 @@ def test_a_name_that_is_none_is_a_failed_row_too(world):
     assert world.one.next_retry_at is None
 
 
-def test_an_end_that_the_kubelet_told_stands_though_an_older_report_comes_later(world):
+def test_an_end_from_the_kubelet_remains_although_an_older_report_arrives_later(world):
     arrival = web()
     world.tell(seen(arrival), event(arrival.pulling("app", NOW)), at=1)
     world.tell(event(arrival.pulled("app", NOW + 5)), at=5)
-    told = world.one
-    assert (told.status, told.percent) == (PullPhase.COMPLETED, 100.0)
+    ended = world.one
+    assert (ended.status, ended.percent) == (PullPhase.COMPLETED, 100.0)
     world.say(pull("lease-1", layer("a", 10 * MIB), at=NOW + 0.5), at=6)
-    assert (world.one.id, world.one.status) == (told.id, PullPhase.COMPLETED)
+    assert (world.one.id, world.one.status) == (ended.id, PullPhase.COMPLETED)
     full = {"image_ref": "docker.io/library/nginx:1.27", "status": PullPhase.COMPLETED, "ended_at": NOW + 5}
     world.say(pull("lease-1", layer("a", 100 * MIB, state=LayerPhase.EXTRACTED), at=NOW + 0.5, **full), at=7)
-    assert (world.one.id, world.one.status, world.one.downloaded_bytes) == (told.id, PullPhase.COMPLETED, 100 * MIB)
+    assert (world.one.id, world.one.status, world.one.downloaded_bytes) == (ended.id, PullPhase.COMPLETED, 100 * MIB)
     assert world.metric("pulls_total", registry="docker.io", result="completed") == 1
 
 
-def test_what_the_kubelet_has_did_not_fail_though_no_agent_saw_the_end(world):
+def test_a_pull_the_kubelet_reports_as_done_did_not_fail_though_no_agent_observed_the_end(world):
     arrival = web()
     world.tell(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
     had = layer("b", 0, state=LayerPhase.CACHED, cached_bytes=100 * MIB)
     world.say(pull("lease-1", layer("a", 60 * MIB), had, at=NOW), at=1)
     world.tell(event(arrival.pulled("app", NOW + 5)), at=5)
-    assert world.one.status is PullPhase.DOWNLOADING, "its agent may still tell more"
+    assert world.one.status is PullPhase.DOWNLOADING, "its agent may still report more"
     world.say(boot="the next one", at=8)
     done = world.one
     assert (done.status, done.percent, done.error, done.error_reason) == (PullPhase.COMPLETED, 100.0, None, None)
     assert (done.downloaded_bytes, done.completed_at.timestamp()) == (done.total_bytes, NOW + 5)
     world.say(pull("lease-1", layer("a", 70 * MIB), at=NOW), at=9, boot="the next one")
-    assert world.one.status is PullPhase.COMPLETED, "a report of before the end"
+    assert world.one.status is PullPhase.COMPLETED, "a report from before the end"
     world.at(30)
     assert world.metric("pulls_total", registry="docker.io", result="completed") == 1
     assert world.metric("pulls_total", registry="docker.io", result="failed") == 0
 
 
 def test_bytes_of_one_attempt_are_not_shown_as_the_next_ones(world):
-    """The agent is cut off while its pull fails and the kubelet begins again."""
+    """The agent is disconnected while its pull fails and the kubelet starts again."""
     arrival = web()
     world.tell(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
     world.say(pull("lease-1", layer("a", 60 * MIB), at=NOW), at=1)
@@ -286,7 +286,7 @@ def test_bytes_of_one_attempt_are_not_shown_as_the_next_ones(world):
     assert (world.one.attempt, world.one.percent, world.one.status) == (2, 5.0, PullPhase.DOWNLOADING)
 
 
-def test_an_image_that_is_pulled_again_is_another_story(world):
+def test_a_repeated_pull_of_an_image_is_another_row(world):
     arrival, again = web(), web("web-2")
     world.tell(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
     world.tell(event(arrival.pulled("app", NOW + 1)), at=1)
@@ -298,8 +298,8 @@ def test_an_image_that_is_pulled_again_is_another_story(world):
     assert first.id != second.id
 
 
-def test_another_pods_first_attempt_is_the_storys_second(world):
-    """Somebody deletes the pod in the middle of its pull, and its successor asks for the same image."""
+def test_another_pods_first_attempt_is_the_second_attempt_of_the_row(world):
+    """A pod is deleted in the middle of its pull, and its successor requests the same image."""
     arrival, again = web(), web("web-2")
     world.tell(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
     world.say(pull("lease-1", layer("a", 60 * MIB), at=NOW), at=1)
@@ -311,7 +311,7 @@ def test_another_pods_first_attempt_is_the_storys_second(world):
     assert (world.one.attempt, world.one.percent, world.one.status) == (2, 5.0, PullPhase.DOWNLOADING)
 
 
-def test_a_failure_that_the_kubelet_told_stands_though_an_older_report_comes_later(world):
+def test_a_failure_from_the_kubelet_remains_although_an_older_report_arrives_later(world):
     arrival = web()
     world.tell(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
     world.tell(event(arrival.failed("app", NOW + 1, NOT_FOUND)), seen(arrival), at=1)
@@ -321,12 +321,12 @@ def test_a_failure_that_the_kubelet_told_stands_though_an_older_report_comes_lat
     assert (world.one.status, world.one.attempt) == (PullPhase.FAILED, 1)
     world.say(pull("lease-1", at=NOW + 0.2, status=PullPhase.FAILED, ended_at=NOW + 1), at=3)
     assert (world.one.status, world.one.error) == (PullPhase.FAILED, NOT_FOUND)
-    # The agent sees the next attempt before the kubelet's word on it has come.
+    # The agent observes the next attempt before the kubelet's event about it arrives.
     world.say(pull("lease-2", layer("a", 5 * MIB), at=NOW + 11), at=12)
     assert (world.one.status, world.one.attempt) == (PullPhase.DOWNLOADING, 2)
 
 
-def test_a_failure_is_of_its_own_attempt_though_the_kubelet_has_begun_the_next(world):
+def test_a_failure_belongs_to_its_own_attempt_though_the_kubelet_has_started_the_next(world):
     arrival = web()
     world.tell(seen(arrival), event(arrival.pulling("app", NOW)), at=1)
     world.say(pull("lease-1", layer("a", 50 * MIB), at=NOW + 0.3), at=1.2)
@@ -340,7 +340,7 @@ def test_a_failure_is_of_its_own_attempt_though_the_kubelet_has_begun_the_next(w
     assert (world.one.status, world.one.attempt) == (PullPhase.DOWNLOADING, 2)
 
 
-def test_a_try_that_nobody_waits_for_any_longer_is_over(world):
+def test_a_retry_that_no_pod_waits_for_any_longer_is_over(world):
     arrival = web()
     world.tell(seen(arrival), event(arrival.pulling("app", NOW)), at=1)
     world.say(pull("lease-1", layer("a", MIB), at=NOW + 0.5), at=2)
@@ -349,12 +349,12 @@ def test_a_try_that_nobody_waits_for_any_longer_is_over(world):
     assert (world.one.status, world.one.attempt) == (PullPhase.QUEUED, 2)
     world.tell(PodGone(arrival.pod["metadata"]["uid"]), at=14)
     assert (world.one.status, world.one.attempt, world.one.error) == (PullPhase.FAILED, 2, GIVEN_UP)
-    # The kubelet's pull goes on all the same.
+    # The kubelet's pull continues all the same.
     world.say(pull("lease-2", layer("a", 2 * MIB), at=NOW + 13.5), at=15)
     assert (world.one.status, world.one.attempt) == (PullPhase.DOWNLOADING, 2)
 
 
-def test_another_pods_pull_that_began_with_one_that_failed_is_the_next_attempt(world):
+def test_another_pods_pull_that_began_with_a_failed_one_is_the_next_attempt(world):
     one, two = web("web-1"), web("web-2")
     world.tell(seen(one), seen(two), event(one.pulling("app", NOW)), event(two.pulling("app", NOW)), at=0)
     world.tell(event(one.failed("app", NOW + 1, NOT_FOUND)), at=1)

@@ -1,4 +1,4 @@
-"""Pulls that were cancelled, pods that no longer wait, nodes that nobody observes."""
+"""Pulls that were cancelled, pods that no longer wait, nodes that no agent observes."""
 
 import logging
 
@@ -40,7 +40,7 @@ def test_a_pull_that_ends_without_an_error_is_cancelled_and_no_failure(world, de
     assert world.metric("pull_errors_total", registry="docker.io", reason="canceled") == 0
 
 
-def test_pods_are_those_that_wait_now_and_waited_those_before(world):
+def test_waiting_pods_are_listed_apart_from_those_that_waited_before(world):
     one, two = web("web-1"), web("web-2")
     for item in (one, two):
         world.tell(seen(item), event(item.pulling("app", NOW)), at=0)

@@ -1,4 +1,4 @@
-"""Stories: attempts, names and removals. What Kubernetes adds stands in for itself here, as wants."""
+"""Attempts, names and removals of arrivals. Demands stand in for Kubernetes here."""
 
 from pulltrace.server.kubernetes.attempts import Failure
 from pulltrace.server.kubernetes.demand import ImageDemand, WaitingPod
@@ -10,7 +10,7 @@ POD = PodCorrelation(namespace="shop", pod_name="web-1", container="web", image=
 
 
 class Kubelet:
-    """What one node's kubelet wants, as the test says."""
+    """The images that one node's kubelet demands, as set by the test."""
 
     def __init__(self) -> None:
         self.now: list[ImageDemand] = []
@@ -36,7 +36,7 @@ def failure(at: float, attempt: int = 1) -> Failure:
     return Failure(ErrorReason.NOT_FOUND, "manifest unknown", attempt, NOW + at, NOW + at + 10)
 
 
-def test_without_kubernetes_a_retry_is_the_next_attempt_of_the_same_story() -> None:
+def test_without_kubernetes_a_retry_is_the_next_attempt_of_the_same_arrival() -> None:
     world = World()
     world.say(pull("one", layer("a", MIB), manifest_digest="sha256:m"), at=1)
     world.say(pull("one", layer("a", MIB), status=PullPhase.FAILED, ended_at=NOW + 2), at=2)
@@ -45,7 +45,7 @@ def test_without_kubernetes_a_retry_is_the_next_attempt_of_the_same_story() -> N
     assert (world.one.id, world.one.attempt, world.one.status) == (arrival, 2, PullPhase.DOWNLOADING)
     world.say(pull("two", layer("a", 9), at=NOW + 12, status=PullPhase.COMPLETED, ended_at=NOW + 14), at=14)
     world.say(pull("three", layer("a"), at=NOW + 20), at=21)
-    assert [status.attempt for status in world.shown] == [2, 1], "success closes the story"
+    assert [status.attempt for status in world.shown] == [2, 1], "success ends the arrival"
 
 
 def test_without_kubernetes_another_manifest_is_another_image() -> None:
@@ -55,7 +55,7 @@ def test_without_kubernetes_another_manifest_is_another_image() -> None:
     assert [status.attempt for status in world.shown] == [1, 1]
 
 
-def test_the_name_grows_with_what_is_known_and_the_id_stays() -> None:
+def test_the_name_becomes_more_precise_and_the_id_stays() -> None:
     world = World()
     nothing = {"image_ref": UNKNOWN_IMAGE, "registry": None, "repository": None, "total_known": False}
     world.say(pull("l", status=PullPhase.RESOLVING, **nothing), at=1)
@@ -67,7 +67,7 @@ def test_the_name_grows_with_what_is_known_and_the_id_stays() -> None:
     assert len({first.id, second.id, world.one.id}) == 1
 
 
-def test_who_waits_is_queued_and_then_pulled_and_then_done_in_one_story() -> None:
+def test_queued_then_pulled_then_done_is_one_arrival() -> None:
     kubelet = Kubelet()
     world = World(cluster=kubelet)
     kubelet.now = [demand()]
@@ -86,7 +86,7 @@ def test_who_waits_is_queued_and_then_pulled_and_then_done_in_one_story() -> Non
     assert world.one.pods is None
 
 
-def test_who_no_longer_waits_is_removed() -> None:
+def test_a_pod_that_no_longer_waits_is_removed() -> None:
     kubelet = Kubelet()
     world = World(cluster=kubelet)
     kubelet.now = [demand()]
@@ -97,7 +97,7 @@ def test_who_no_longer_waits_is_removed() -> None:
     assert world.hub.feed.frame.entries[0].type is EventType.REMOVED
 
 
-def test_two_tags_of_one_repository_are_told_apart_by_order_and_corrected_by_containerd() -> None:
+def test_two_tags_of_one_repository_are_matched_by_order_and_corrected_by_containerd() -> None:
     kubelet = Kubelet()
     world = World(cluster=kubelet)
     kubelet.now = [demand("1", 0), demand("2", 1)]
@@ -105,15 +105,15 @@ def test_two_tags_of_one_repository_are_told_apart_by_order_and_corrected_by_con
     world.say(one, two, at=4)
     assert [status.image_ref for status in world.shown] == [f"{NGINX}:1", f"{NGINX}:2"]
     assert world.shown[0].ref_guessed
-    told = pull("l1", layer("a"), at=NOW + 2, status=PullPhase.COMPLETED, ended_at=NOW + 5, image_ref=f"{NGINX}:2")
-    world.say(told, two, at=5)
+    reported = pull("l1", layer("a"), at=NOW + 2, status=PullPhase.COMPLETED, ended_at=NOW + 5, image_ref=f"{NGINX}:2")
+    world.say(reported, two, at=5)
     names = {status.image_ref: (status.status, status.ref_guessed) for status in world.shown}
     assert names[f"{NGINX}:2"] == (PullPhase.COMPLETED, False)
     assert names[f"{NGINX}:1"][0] is PullPhase.DOWNLOADING
     assert len(world.shown) == 2
 
 
-def test_an_image_that_cannot_be_resolved_fails_and_is_tried_again_in_one_story() -> None:
+def test_an_image_that_cannot_be_resolved_fails_and_is_retried_in_one_arrival() -> None:
     kubelet = Kubelet()
     world = World(cluster=kubelet)
     world.say(at=0)
@@ -134,7 +134,7 @@ def test_an_image_that_cannot_be_resolved_fails_and_is_tried_again_in_one_story(
     assert (world.one.id, world.one.status, world.one.attempt) == (first.id, PullPhase.DOWNLOADING, 2)
 
 
-def test_the_kubelet_explains_why_a_pull_failed_though_later() -> None:
+def test_the_kubelets_later_reason_explains_why_a_pull_failed() -> None:
     kubelet = Kubelet()
     world = World(cluster=kubelet)
     kubelet.now = [demand()]
@@ -149,7 +149,7 @@ def test_the_kubelet_explains_why_a_pull_failed_though_later() -> None:
     assert world.metric("pull_errors_total", registry="docker.io", reason="unknown") == 0
 
 
-def test_a_cause_that_nobody_tells_is_counted_as_unknown_after_a_while() -> None:
+def test_a_failure_without_a_known_cause_is_counted_as_unknown_after_a_while() -> None:
     world = World(cluster=Kubelet())
     world.say(pull("l", layer("a", MIB), at=NOW + 1, status=PullPhase.FAILED, ended_at=NOW + 3), at=3)
     assert world.metric("pull_errors_total", registry="docker.io", reason="unknown") == 0

@@ -1,4 +1,4 @@
-"""The feed alone: revisions, cursors, what must never be missed, and what is bounded."""
+"""The feed in isolation: revisions, cursors, what must never be missed, and what is bounded."""
 
 import msgspec
 from hypothesis import given
@@ -29,7 +29,7 @@ def change(feed: Feed, id_: str, phase: PullPhase = PullPhase.DOWNLOADING, attem
     feed.cut()
 
 
-def test_a_reader_gets_each_pull_once_in_the_order_of_the_last_change() -> None:
+def test_a_client_receives_each_pull_once_in_the_order_of_the_last_change() -> None:
     feed = Feed(100)
     for id_ in ("a", "b", "c", "a"):
         change(feed, id_)
@@ -40,7 +40,7 @@ def test_a_reader_gets_each_pull_once_in_the_order_of_the_last_change() -> None:
 
 def test_the_type_of_a_change() -> None:
     feed = Feed(100)
-    told = []
+    sent = []
     for phase, attempt in (
         (PullPhase.QUEUED, 1),
         (PullPhase.DOWNLOADING, 1),
@@ -50,16 +50,16 @@ def test_the_type_of_a_change() -> None:
         (PullPhase.COMPLETED, 2),
     ):
         change(feed, "a", phase, attempt)
-        told.append(feed.frame.entries[0].type)
+        sent.append(feed.frame.entries[0].type)
     feed.publish([], ["a"], NOW)
     feed.cut()
-    told.append(feed.frame.entries[0].type)
+    sent.append(feed.frame.entries[0].type)
     started, progress = EventType.STARTED, EventType.PROGRESS
     failed, completed, removed = EventType.FAILED, EventType.COMPLETED, EventType.REMOVED
-    assert told == [started, progress, failed, started, progress, completed, removed]
+    assert sent == [started, progress, failed, started, progress, completed, removed]
 
 
-def test_the_end_of_an_attempt_is_told_even_after_a_retry() -> None:
+def test_the_end_of_an_attempt_is_sent_even_after_a_retry() -> None:
     feed = Feed(100)
     change(feed, "a")
     change(feed, "a", PullPhase.FAILED)
@@ -70,14 +70,14 @@ def test_the_end_of_an_attempt_is_told_even_after_a_retry() -> None:
     assert [entry.type for entry in missed] == [EventType.FAILED, EventType.PROGRESS]
 
 
-def test_an_end_that_is_only_told_better_is_told_once() -> None:
+def test_an_end_that_is_only_refined_is_sent_once() -> None:
     feed = Feed(100)
     change(feed, "a", PullPhase.FAILED)
     feed.publish([replace(EXAMPLE, id="a", status=PullPhase.FAILED, error="why")], [], NOW)
     assert len(feed.since(0) or []) == 1
 
 
-def test_a_removal_is_told_to_those_who_missed_it() -> None:
+def test_a_removal_is_sent_to_those_who_missed_it() -> None:
     feed = Feed(100)
     change(feed, "a")
     change(feed, "b")
@@ -87,26 +87,26 @@ def test_a_removal_is_told_to_those_who_missed_it() -> None:
     assert ids(feed.current()) == ["b"]
 
 
-def test_what_was_never_told_need_not_be_removed() -> None:
+def test_a_pull_that_was_never_sent_need_not_be_removed() -> None:
     feed = Feed(100)
     feed.publish([], ["ghost"], NOW)
     assert feed.revision == 0
     assert not feed.cut()
 
 
-def test_a_frame_is_what_changed_since_the_last_one_and_each_end_in_it() -> None:
+def test_a_frame_has_the_changes_since_the_last_one_and_each_end_in_it() -> None:
     feed = Feed(100)
     change(feed, "before")
     for phase, attempt in ((PullPhase.DOWNLOADING, 1), (PullPhase.FAILED, 1), (PullPhase.QUEUED, 2)):
         feed.publish([replace(EXAMPLE, id="a", status=phase, attempt=attempt)], [], NOW)
     assert ids(feed.frame.entries) == ["before"], "until it is cut"
     assert feed.cut()
-    told = [(entry.id, entry.pull.status, entry.pull.attempt) for entry in feed.frame.entries]
-    assert told == [("a", PullPhase.FAILED, 1), ("a", PullPhase.QUEUED, 2)]
+    sent = [(entry.id, entry.pull.status, entry.pull.attempt) for entry in feed.frame.entries]
+    assert sent == [("a", PullPhase.FAILED, 1), ("a", PullPhase.QUEUED, 2)]
     assert not feed.cut()
 
 
-def test_nobody_is_in_step_after_more_ends_than_are_kept() -> None:
+def test_no_client_is_current_after_more_ends_than_are_kept() -> None:
     feed = Feed(3)
     change(feed, "before")
     for number in range(9):
@@ -118,7 +118,7 @@ def test_nobody_is_in_step_after_more_ends_than_are_kept() -> None:
     assert feed.since(before) is None
 
 
-def test_a_cursor_from_before_what_is_kept_is_of_no_use() -> None:
+def test_a_cursor_older_than_what_is_kept_is_unusable() -> None:
     feed = Feed(3)
     for number in range(10):
         change(feed, f"p{number}")
@@ -128,7 +128,7 @@ def test_a_cursor_from_before_what_is_kept_is_of_no_use() -> None:
     assert feed.since(feed.revision + 1) is None
 
 
-def test_readers_in_step_get_the_same_bytes_and_each_entry_is_encoded_once_a_kind() -> None:
+def test_current_clients_receive_the_same_bytes_and_each_entry_is_encoded_once_a_kind() -> None:
     feed = Feed(100)
     feed.publish([replace(EXAMPLE, id="a"), replace(EXAMPLE, id="b")], [], NOW)
     feed.cut()
@@ -155,7 +155,7 @@ def test_bytes_of_old_frames_are_not_kept() -> None:
     assert old.data(layers=True)
 
 
-def test_the_layers_of_an_ended_pull_are_packed_when_its_frame_is_over_and_told_as_they_were() -> None:
+def test_layers_of_an_ended_pull_are_packed_after_its_frame_and_sent_unchanged() -> None:
     feed = Feed(100)
     ended = replace(EXAMPLE, id="a", status=PullPhase.COMPLETED)
     feed.publish([ended, replace(EXAMPLE, id="b")], [], NOW)
@@ -166,7 +166,7 @@ def test_the_layers_of_an_ended_pull_are_packed_when_its_frame_is_over_and_told_
     assert old.pull == replace(ended, layers=None)
     assert old.data(layers=True) == before
     assert old.shown(layers=False) == old.pull
-    assert running.pull.layers == EXAMPLE.layers, "it is still told"
+    assert running.pull.layers == EXAMPLE.layers, "it is still sent"
 
 
 step = st.tuples(
@@ -175,7 +175,7 @@ step = st.tuples(
 
 
 class Subscription:
-    """Comes back whenever the test says, and keeps what it was told."""
+    """Reads whenever the test requests it, and keeps what it received."""
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed
@@ -185,7 +185,7 @@ class Subscription:
         self.was_reset = False
 
     def take(self) -> None:
-        """The newest frame, if in step."""
+        """Read the newest frame, if current."""
         frame = self.feed.frame
         if self.cursor != frame.after:
             self.read()
@@ -212,7 +212,7 @@ class Subscription:
 
 
 def next_state(before: PullStatus | None, what: str, id_: str, number: int) -> PullStatus | None:
-    """What a pull does next; None when it can do no such thing. Attempts tell the lives of one id apart."""
+    """Return the next state of a pull; None if it has none. Attempts distinguish the lives of one id."""
     attempt = before.attempt if before else number * 100
     if before and before.status.ended:
         if what != "retry":
@@ -223,7 +223,7 @@ def next_state(before: PullStatus | None, what: str, id_: str, number: int) -> P
 
 
 @given(st.lists(step, max_size=80), st.integers(1, 30))
-def test_a_reader_of_any_speed_ends_with_the_truth_and_sees_every_end(steps: list, tombstones: int) -> None:
+def test_a_client_of_any_speed_reaches_the_true_state_and_receives_every_end(steps: list, tombstones: int) -> None:
     feed = Feed(tombstones)
     readers = [Subscription(feed) for _ in range(4)]
     in_step = Subscription(feed)

@@ -12,7 +12,7 @@ A, B = "a" * 64, "b" * 64
 
 
 def original(*ingests: tuple[str, int, int], second: int) -> AgentReport:
-    """Ref, offset and total of each ingest."""
+    """Return ref, offset and total of each ingest."""
     started = "2023-11-14T22:13:21Z"
     pulls = [
         {
@@ -35,7 +35,7 @@ def original(*ingests: tuple[str, int, int], second: int) -> AgentReport:
     return msgspec.json.decode(json.dumps(body), type=AgentReport)
 
 
-def told(world: World, second: int, *ingests: tuple[str, int, int]) -> None:
+def reported(world: World, second: int, *ingests: tuple[str, int, int]) -> None:
     world.at(second)
     world.hub.report(original(*ingests, second=second))
     world.hub.tick(world.now)
@@ -43,44 +43,44 @@ def told(world: World, second: int, *ingests: tuple[str, int, int]) -> None:
 
 def test_the_layers_of_a_node_are_one_pull_of_an_unknown_image() -> None:
     world = World()
-    told(world, 2, (f"layer-sha256:{A}", 10 * MIB, 40 * MIB), (f"layer-sha256:{B}", 0, 60 * MIB))
+    reported(world, 2, (f"layer-sha256:{A}", 10 * MIB, 40 * MIB), (f"layer-sha256:{B}", 0, 60 * MIB))
     status = world.one
     assert (status.image_ref, status.layer_count, status.total_bytes) == (UNKNOWN_IMAGE, 2, 100 * MIB)
     assert [layer.digest for layer in status.layers or ()] == [f"sha256:{A}", f"sha256:{B}"]
     assert (status.percent, status.status) == (10.0, PullPhase.DOWNLOADING)
 
 
-def test_a_layer_that_is_gone_was_downloaded_and_when_all_are_gone_the_pull_is_complete() -> None:
+def test_a_vanished_layer_was_downloaded_and_when_all_have_vanished_the_pull_is_complete() -> None:
     world = World()
-    told(world, 2, (f"layer-sha256:{A}", 10 * MIB, 40 * MIB), (f"layer-sha256:{B}", 0, 60 * MIB))
-    told(world, 4, (f"layer-sha256:{B}", 30 * MIB, 60 * MIB))
+    reported(world, 2, (f"layer-sha256:{A}", 10 * MIB, 40 * MIB), (f"layer-sha256:{B}", 0, 60 * MIB))
+    reported(world, 4, (f"layer-sha256:{B}", 30 * MIB, 60 * MIB))
     assert (world.one.downloaded_bytes, world.one.layers_done) == (70 * MIB, 1)
-    told(world, 6)
+    reported(world, 6)
     assert (world.one.status, world.one.percent) == (PullPhase.COMPLETED, 100.0)
 
 
 def test_the_next_pull_of_the_node_is_another_one() -> None:
     world = World()
     for second in (2, 10, 20):
-        told(world, second, (f"layer-sha256:{A}", MIB, 40 * MIB))
-        told(world, second + 3)
+        reported(world, second, (f"layer-sha256:{A}", MIB, 40 * MIB))
+        reported(world, second + 3)
     assert len({status.id for status in world.shown}) == 3
 
 
 @pytest.mark.parametrize("kind", ["manifest", "index", "config"])
 def test_other_ingests_are_not_layers(kind: str) -> None:
     world = World()
-    told(world, 2, (f"{kind}-sha256:{A}", 100, 1000), (f"layer-sha256:{B}", MIB, 60 * MIB))
+    reported(world, 2, (f"{kind}-sha256:{A}", 100, 1000), (f"layer-sha256:{B}", MIB, 60 * MIB))
     assert (world.one.layer_count, world.one.total_bytes) == (1, 60 * MIB)
 
 
 def test_a_name_that_the_original_knows_is_shown() -> None:
     world = World()
-    told(world, 2, ("ghcr.io/acme/web:1", MIB, 60 * MIB))
+    reported(world, 2, ("ghcr.io/acme/web:1", MIB, 60 * MIB))
     assert world.one.image_ref == "ghcr.io/acme/web:1"
 
 
-def test_the_year_one_is_no_time() -> None:
+def test_the_year_one_means_no_time() -> None:
     body = {"nodeName": "node-1", "timestamp": "0001-01-01T00:00:00Z"}
     body["pulls"] = [{"imageRef": f"layer-sha256:{A}", "startedAt": "0001-01-01T00:00:00Z"}]
     world = World()
@@ -89,9 +89,9 @@ def test_the_year_one_is_no_time() -> None:
     assert world.one.started_at.timestamp() == world.now
 
 
-def test_a_node_that_gets_our_agent_is_the_original_s_no_longer() -> None:
+def test_a_node_that_switches_to_our_agent_no_longer_counts_as_the_originals() -> None:
     world = World()
-    told(world, 2, (f"layer-sha256:{A}", MIB, 40 * MIB))
+    reported(world, 2, (f"layer-sha256:{A}", MIB, 40 * MIB))
     world.say(at=4)
     world.say(at=5)
     assert world.one.status.ended

@@ -1,4 +1,4 @@
-"""Whatever agents say, in whatever order: numbers add up, nothing is lost, nothing ends twice."""
+"""For any reports in any order: numbers add up, nothing is lost, nothing ends twice."""
 
 import asyncio
 import json
@@ -82,7 +82,7 @@ def check(status: PullStatus) -> None:
         max_size=12,
     )
 )
-def test_nothing_an_agent_says_makes_nonsense(reports) -> None:
+def test_no_report_of_an_agent_leads_to_inconsistent_state(reports) -> None:
     world = World(HISTORY_TTL="120s")
     for node, pulls, later, stamp, boot, sequence in reports:
         world.now += later
@@ -98,7 +98,7 @@ def test_nothing_an_agent_says_makes_nonsense(reports) -> None:
     for _ in range(400):  # lost, forgotten, expired
         world.now += 10.0
         world.hub.tick(world.now)
-    assert world.shown == [], "nothing is kept for ever"
+    assert world.shown == [], "nothing is kept forever"
     assert world.hub.nodes().nodes == []
 
 
@@ -107,8 +107,8 @@ progress = st.lists(st.lists(st.integers(0, 12), min_size=3, max_size=3), min_si
 
 @examples(max_examples=50)
 @given(progress, st.sampled_from([PullPhase.COMPLETED, PullPhase.FAILED]), st.lists(st.booleans(), max_size=30))
-def test_bytes_add_up_percent_never_falls_and_the_end_comes_once(steps, end, lost) -> None:
-    """Three layers grow; reports get lost, which is nobody's loss."""
+def test_bytes_add_up_percent_never_falls_and_the_end_is_published_once(steps, end, lost) -> None:
+    """Three layers grow; some reports are lost, which must not matter."""
     world = World()
     sizes_ = [40 * MIB, 80 * MIB, 160 * MIB]
     done = [0, 0, 0]
@@ -137,24 +137,24 @@ def test_bytes_add_up_percent_never_falls_and_the_end_comes_once(steps, end, los
 
 @examples(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=40))
-def test_every_end_stands_in_the_feed_once(ends) -> None:
-    """Many short pulls: each that an agent told is there for a reader who was away all the time."""
+def test_every_end_is_in_the_feed_once(ends) -> None:
+    """Many short pulls: a client that was away sees each pull that an agent reported."""
     world = World()
-    told: Counter[EventType] = Counter()
+    expected: Counter[EventType] = Counter()
     for number, (node, well) in enumerate(ends):
         phase = PullPhase.COMPLETED if well else PullPhase.FAILED
-        told[EventType.COMPLETED if well else EventType.FAILED] += 1
+        expected[EventType.COMPLETED if well else EventType.FAILED] += 1
         more = {"repository": f"r{number}", "image_ref": f"docker.io/r{number}"}
         one = pull(f"l{number}", at=NOW + number, status=phase, ended_at=NOW + number + 0.5, **more)
         world.say(one, node=f"n{node}", at=number + 1)
     missed = world.hub.feed.since(0)
     assert missed is not None
-    assert Counter(entry.type for entry in missed) == told
+    assert Counter(entry.type for entry in missed) == expected
 
 
 @pytest.mark.parametrize("count", [1, 300])
 def test_the_work_of_a_report_does_not_grow_with_what_is_stored(count: int) -> None:
-    """Counted, not timed: how many statuses one report makes anew."""
+    """Counted, not timed: how many statuses one report creates."""
     world = World()
     for number in range(count):
         world.say(pull("l", layer("a", MIB)), node=f"n{number}", at=1)
@@ -164,7 +164,7 @@ def test_the_work_of_a_report_does_not_grow_with_what_is_stored(count: int) -> N
 
 
 class Browser:
-    """Requests every route of both ports, as a client does."""
+    """Request every route of both ports, as a client does."""
 
     def __init__(self, world: World) -> None:
         self._apps = [create_app(world.hub, AnonymousAuthenticator(), lambda: None), create_metrics_app(world.hub)]
@@ -196,7 +196,7 @@ class Browser:
 
 @examples(max_examples=25)
 @given(st.lists(st.tuples(st.lists(hostile_pull, max_size=3), st.floats(0.6, 100.0), times), min_size=1, max_size=5))
-def test_no_number_of_a_stranger_breaks_a_response(reports) -> None:
+def test_no_number_of_an_unknown_sender_breaks_a_response(reports) -> None:
     cluster = Cluster()
     world = World(cluster=cluster)
     world.hub.source.cluster = cluster

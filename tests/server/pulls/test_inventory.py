@@ -1,4 +1,4 @@
-"""Stories of one or a few nodes, as their agents tell them, without Kubernetes: report by report, and what is shown."""
+"""One or a few nodes without Kubernetes, report by report, and the published pulls."""
 
 import pytest
 
@@ -79,7 +79,7 @@ def test_a_layer_that_another_pull_fetches_is_progress_but_not_rate() -> None:
     assert world.metric("pull_bytes_total", registry="docker.io") == 5 * MIB
 
 
-def test_what_the_node_had_is_not_to_be_fetched() -> None:
+def test_bytes_the_node_already_had_need_not_be_fetched() -> None:
     world = World()
     cached = layer("c", 0, total=300 * MIB, state=LayerPhase.CACHED, cached_bytes=300 * MIB)
     resumed = layer("r", 10 * MIB, cached_bytes=40 * MIB)
@@ -98,7 +98,7 @@ def test_a_fully_cached_image_is_complete_and_downloaded_nothing() -> None:
     assert world.metric("pull_cached_bytes_total", registry="docker.io") == 100 * MIB
 
 
-def test_almost_all_is_not_all() -> None:
+def test_a_nearly_complete_pull_is_not_complete() -> None:
     world = World()
     world.say(pull("l", layer("a", 100 * MIB - 1)), at=1)
     assert world.one.percent == 99.9
@@ -113,14 +113,14 @@ def test_a_cancelled_pull_is_failed_and_not_complete() -> None:
     assert world.metric("pull_errors_total", registry="docker.io", reason="unknown") == 1
 
 
-def test_a_pull_that_its_node_no_longer_tells_has_failed_and_says_why() -> None:
+def test_a_pull_that_its_node_no_longer_reports_has_failed_and_states_why() -> None:
     world = World()
     world.say(pull("l", layer("a", 30 * MIB)), at=1)
     world.say(at=2)
     assert (world.one.status, world.one.error, world.one.percent) == (PullPhase.FAILED, ENDED_UNSEEN, 30.0)
 
 
-def test_an_end_that_was_presumed_is_corrected_by_the_agent() -> None:
+def test_a_presumed_end_is_corrected_by_the_agent() -> None:
     world = World()
     world.say(pull("l", layer("a", 30 * MIB)), at=1)
     world.say(at=2)
@@ -128,26 +128,26 @@ def test_an_end_that_was_presumed_is_corrected_by_the_agent() -> None:
     assert (world.one.status, world.one.percent, world.one.error) == (DONE, 100.0, None)
 
 
-def test_percent_never_goes_back_within_an_attempt() -> None:
+def test_percent_never_falls_within_an_attempt() -> None:
     world = World()
     world.say(pull("l", layer("a", 80 * MIB)), at=1)
     world.say(pull("l", layer("a", 1 * MIB)), at=2)
     assert (world.one.percent, world.one.downloaded_bytes) == (80.0, MIB)
 
 
-def test_time_to_ready_includes_unpacking_at_the_rate_the_node_has_shown() -> None:
+def test_time_to_ready_includes_unpacking_at_the_rate_measured_on_the_node() -> None:
     world = World()
     begun, over = to_time(NOW + 2), to_time(NOW + 4)
     world.say(pull("old", layer("o", 100 * MIB, state=LayerPhase.EXTRACTING, extract_started_at=begun)), at=2)
     world.say(pull("new", layer("a", 0)), pull("old", layer("o", 100 * MIB)), at=3)
-    assert world.shown[0].eta_seconds is None, "nothing is known of how fast this node unpacks"
+    assert world.shown[0].eta_seconds is None, "the unpacking rate of this node is unknown"
     extracted = layer("o", 100 * MIB, state=LayerPhase.EXTRACTED, extract_started_at=begun, extracted_at=over)
     world.say(pull("new", layer("a", 20 * MIB)), pull("old", extracted, status=DONE, ended_at=NOW + 4), at=5)
     eta = next(status.eta_seconds for status in world.shown if status.status is not DONE)
     assert eta == 80 / 10 + 2.0
 
 
-def test_a_download_without_a_byte_is_stalled_and_then_is_not() -> None:
+def test_a_download_without_progress_is_stalled_until_it_continues() -> None:
     world = World(STALL_TIMEOUT="5s")
     for second in range(1, 8):
         world.say(pull("l", layer("a", MIB)), at=second)
@@ -164,7 +164,7 @@ def test_a_download_without_a_byte_is_stalled_and_then_is_not() -> None:
         pytest.param(layer("b", 0, fetched_by="another"), id="another pull's layer"),
     ],
 )
-def test_what_waits_for_something_else_is_not_stalled(other) -> None:
+def test_a_pull_that_waits_for_something_else_is_not_stalled(other) -> None:
     world = World(STALL_TIMEOUT="5s")
     for second in range(1, 12):
         world.say(pull("l", layer("a", MIB), other), at=second)
@@ -182,7 +182,7 @@ def test_duplicate_late_and_reordered_reports_change_nothing() -> None:
     assert world.one.downloaded_bytes == 20 * MIB
 
 
-def test_a_restarted_agent_goes_on_with_its_pulls() -> None:
+def test_a_restarted_agent_continues_its_pulls() -> None:
     world = World()
     world.say(pull("l", layer("a", 10 * MIB)), at=1)
     before = world.one.id
@@ -210,7 +210,7 @@ def test_a_silent_node_is_late_then_lost_then_forgotten() -> None:
     assert world.shown == []
 
 
-def test_a_lost_node_that_returns_has_its_pulls_back() -> None:
+def test_a_lost_node_that_returns_has_its_pulls_again() -> None:
     world = World()
     world.say(pull("l", layer("a", 10 * MIB)), at=0)
     before = world.one.id
@@ -218,7 +218,7 @@ def test_a_lost_node_that_returns_has_its_pulls_back() -> None:
     world.say(pull("l", layer("a", 40 * MIB)), at=71)
     assert (world.one.id, world.one.status, world.one.error) == (before, PullPhase.DOWNLOADING, None)
     world.say(pull("l", layer("a", 60 * MIB)), at=73)
-    assert world.one.bytes_per_sec == 10 * MIB, "what came while nobody watched is not in the rate"
+    assert world.one.bytes_per_sec == 10 * MIB, "bytes that arrived unobserved are not in the rate"
 
 
 def test_a_pull_that_returns_as_queued_has_begun() -> None:
@@ -229,7 +229,7 @@ def test_a_pull_that_returns_as_queued_has_begun() -> None:
     assert (world.one.status, world.one.completed_at) == (PullPhase.RESOLVING, None)
 
 
-def test_a_clock_that_is_hours_off_is_put_right() -> None:
+def test_a_clock_that_is_hours_off_is_corrected() -> None:
     world = World()
     ahead = 5 * 3600.0
     begun = layer("a", MIB, started_at=to_time(NOW + ahead))
@@ -239,7 +239,7 @@ def test_a_clock_that_is_hours_off_is_put_right() -> None:
     assert world.one.layers[0].started_at == to_time(NOW)
 
 
-def test_a_report_that_was_long_under_way_is_not_a_clock_that_is_behind() -> None:
+def test_a_report_that_arrives_late_is_not_a_clock_that_is_behind() -> None:
     world = World()
     world.say(pull("l", layer("a", 1), at=NOW), timestamp=to_time(NOW + 1), at=1)
     world.say(pull("l", layer("a"), at=NOW, status=DONE, ended_at=NOW + 2), timestamp=to_time(NOW + 2), at=7)
@@ -255,19 +255,19 @@ def test_a_clock_that_is_set_back_is_believed_after_some_reports() -> None:
     assert world.one.started_at == to_time(NOW + 20)
 
 
-def test_a_small_difference_of_clocks_is_left_alone() -> None:
+def test_a_small_difference_of_clocks_is_ignored() -> None:
     world = World()
     world.say(pull("l", layer("a", MIB), at=NOW), at=1, timestamp=to_time(NOW + 1.5))
     assert world.one.started_at == to_time(NOW)
 
 
-def test_no_pull_begins_in_the_future_or_in_another_age() -> None:
+def test_no_pull_begins_in_the_future_or_in_the_distant_past() -> None:
     world = World()
     world.say(pull("future", layer("a"), at=NOW + 1e6), pull("past", layer("b"), at=NOW - 1e9, repository="b"), at=1)
     assert {status.started_at for status in world.shown} == {to_time(NOW + 1)}
 
 
-def test_finished_pulls_told_again_fill_the_history_and_count_nowhere() -> None:
+def test_finished_pulls_reported_again_fill_the_history_and_are_not_counted() -> None:
     world = World(HISTORY_TTL="30m")
     old = [pull(f"l{n}", layer("a", 100 * MIB), status=DONE, at=NOW - 700, ended_at=NOW - 600 - n) for n in range(3)]
     world.say(*old, pull("live", layer("z", 50 * MIB), at=NOW - 20), at=1)
@@ -276,16 +276,16 @@ def test_finished_pulls_told_again_fill_the_history_and_count_nowhere() -> None:
     assert world.metric("pulls_total", registry="docker.io", result="completed") == 0
     assert world.metric("pull_bytes_total", registry="docker.io") == 10 * MIB
     world.at(1250)
-    assert [status.status for status in world.shown] == [PullPhase.FAILED], "by the time they ended at, not came at"
+    assert [status.status for status in world.shown] == [PullPhase.FAILED], "by their time of ending, not of arrival"
 
 
-def test_what_ended_longer_ago_than_history_lasts_is_not_taken() -> None:
+def test_a_pull_that_ended_before_the_history_is_not_accepted() -> None:
     world = World(HISTORY_TTL="60s")
     world.say(pull("l", layer("a", MIB), status=DONE, ended_at=NOW - 61, at=NOW - 90), at=1)
     assert world.shown == []
 
 
-def test_history_has_every_pull_of_a_node_and_loses_each_in_its_time() -> None:
+def test_history_has_every_pull_of_a_node_and_each_expires_in_time() -> None:
     world = World(HISTORY_TTL="60s")
     for n in range(5):
         world.say(pull(f"l{n}", layer("a", MIB), at=NOW + n, status=DONE, ended_at=NOW + 10 * n), at=10 * n)
@@ -294,7 +294,7 @@ def test_history_has_every_pull_of_a_node_and_loses_each_in_its_time() -> None:
     assert len(world.shown) == 3
 
 
-def test_everything_is_bounded_and_what_is_dropped_is_counted() -> None:
+def test_everything_is_bounded_and_dropped_items_are_counted() -> None:
     world = World(Limits(nodes=2, active_per_node=3, layers_per_pull=2, history_per_node=4, history=3))
     world.say(*(pull(f"l{n}", layer("a"), layer("b"), layer("c")) for n in range(5)), at=1)
     assert len(world.shown) == 3
@@ -307,7 +307,7 @@ def test_everything_is_bounded_and_what_is_dropped_is_counted() -> None:
     assert world.metric("dropped_total") > 0
 
 
-def test_a_pull_that_did_not_fit_into_a_report_goes_on_as_it_was() -> None:
+def test_a_pull_that_did_not_fit_into_a_report_continues_unchanged() -> None:
     world = World()
     world.say(pull("a", layer("a", 10 * MIB)), pull("b", layer("b", 20 * MIB), at=NOW + 0.5, repository="b"), at=1)
     world.say(pull("a", layer("a", 30 * MIB)), at=2, others=["b", "never heard of"])
@@ -319,7 +319,7 @@ def test_a_pull_that_did_not_fit_into_a_report_goes_on_as_it_was() -> None:
     assert world.shown[1].status is PullPhase.FAILED
 
 
-def test_a_node_that_tells_its_pulls_in_turns_has_no_more_of_them_than_another() -> None:
+def test_a_node_that_reports_its_pulls_in_turns_may_have_no_more_of_them_than_another() -> None:
     world = World(Limits(active_per_node=3))
     names = [f"l{number}" for number in range(9)]
     for second, name in enumerate(names, start=1):
@@ -328,10 +328,10 @@ def test_a_node_that_tells_its_pulls_in_turns_has_no_more_of_them_than_another()
     assert {status.repository for status in world.shown} == set(names[:3])
     assert world.metric("dropped_total") == 6
     world.say(pull("l8", layer("l8"), repository="l8", status=DONE, at=NOW, ended_at=NOW + 9), at=10, others=names[:3])
-    assert len(world.shown) == 4, "an end is told all the same"
+    assert len(world.shown) == 4, "an end is published anyway"
 
 
-def test_what_ended_makes_room_for_what_began() -> None:
+def test_ended_pulls_make_room_for_new_ones() -> None:
     world = World(Limits(active_per_node=2))
     world.say(*(pull(name, layer(name), repository=name) for name in "ab"), at=1)
     end = pull("a", layer("a"), repository="a", status=DONE, ended_at=NOW + 2)
@@ -350,7 +350,7 @@ def test_bytes_of_pulls_that_waited_for_their_turn_count() -> None:
     assert world.metric("pull_bytes_total", registry="docker.io") == 26 * MIB
 
 
-def test_ingests_of_the_originals_agent_are_bounded_before_anything_is_made_of_them() -> None:
+def test_ingests_of_the_originals_agent_are_bounded_before_they_are_processed() -> None:
     world = World(Limits(layers_per_pull=3))
     ingests = [
         PullState(image_ref=f"layer-sha256:{number:064x}", layers=[LayerState(digest="x", total_bytes=5)])
@@ -369,7 +369,7 @@ def test_two_reports_of_a_node_at_once_are_one_too_many() -> None:
     world.say(node="node-2", at=1)
 
 
-def test_how_long_each_phase_took_is_measured() -> None:
+def test_the_duration_of_each_phase_is_measured() -> None:
     world = World()
     world.say(at=0)
     world.say(pull("l", at=NOW + 1, status=PullPhase.RESOLVING, total_known=False), at=2)

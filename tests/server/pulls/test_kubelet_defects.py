@@ -61,7 +61,7 @@ def test_a_wrong_tag_next_to_the_right_one_is_not_shown_as_downloading(world, ap
     assert next(row.id for row in world.shown if row.image_ref.endswith("right")) == id_
 
 
-def test_a_pull_of_which_nothing_is_known_is_not_of_an_image_that_is_never_pulled(world):
+def test_an_unidentified_pull_is_not_of_an_image_that_is_never_pulled(world):
     bad, never, real = web("a", "Registry.io/UPPER:1"), web("b", "redis:7"), web("c", "nginx:1.27")
     world.tell(seen(bad), event(bad.invalid("app", NOW)), seen(never), event(never.never("app", NOW)), at=0)
     world.tell(seen(real), event(real.pulling("app", NOW)), at=0.5)
@@ -73,7 +73,7 @@ def test_a_pull_of_which_nothing_is_known_is_not_of_an_image_that_is_never_pulle
     }
 
 
-def test_a_pull_that_failed_before_its_pod_existed_is_not_of_that_pod(world):
+def test_a_pull_that_failed_before_its_pod_existed_does_not_belong_to_that_pod(world):
     world.say(pull(at=NOW + 0.5, status=PullPhase.RESOLVING, **UNSEEN), at=1)
     one = web()
     world.tell(seen(one), event(one.pulling("app", NOW + 52)), at=52)
@@ -85,8 +85,8 @@ def test_a_pull_that_failed_before_its_pod_existed_is_not_of_that_pod(world):
     assert rows(world)["docker.io/library/nginx:1.27"] == (PullPhase.FAILED, 1)
 
 
-def test_the_first_completed_that_anybody_reads_has_its_bytes(world, caplog):
-    """The kubelet's event arrives before the agent's report of a pull that it had not reported yet."""
+def test_the_first_published_completion_has_its_bytes(world, caplog):
+    """The kubelet's event arrives before the agent's first report of the pull."""
     caplog.set_level(logging.INFO, "pulltrace")
     one = web()
     world.say(at=0)
@@ -133,13 +133,13 @@ def test_a_pull_that_no_agent_observed_has_the_kubelets_duration_and_size(world,
     assert (line.fields["seconds"], line.fields["image_bytes"]) == (pytest.approx(0.3), 2805)
     assert world.metric("pull_duration_seconds_sum", registry="docker.io", result="completed") == pytest.approx(0.3)
     world.at(1500)
-    assert world.one.id == row.id, "it is history like any other"
+    assert world.one.id == row.id, "it is part of the history"
     world.at(2000)
     assert not world.shown
 
 
 @pytest.mark.parametrize("happens", ["invalid", "never"])
-def test_what_the_kubelet_does_not_pull_is_no_attempt(world, happens):
+def test_an_image_that_the_kubelet_does_not_pull_is_no_attempt(world, happens):
     one = web(image="Nginx:Bad:Name" if happens == "invalid" else "nginx:1.27")
     world.tell(seen(one), at=0)
     for second in range(0, 165, 12):
@@ -187,7 +187,7 @@ def test_attempts_are_still_counted_after_a_restart_of_the_server(world):
     for number, at in enumerate((-60, -48)):
         events = [one.pulling("app", NOW + at), one.failed("app", NOW + at + 1, f"{NOT_FOUND} {number}")]
     world.tell(EventsExpected(None), seen(one), at=0)
-    assert not world.shown, "a status has no attempt's number"
+    assert not world.shown, "a status does not contain an attempt number"
     world.tell(*(event(item, fresh=False) for item in events), EventsHeard(None, heard=True), at=0.5)
     assert (world.one.status, world.one.attempt) == (PullPhase.FAILED, 2)
     world.tell(seen(one), at=1)
@@ -195,7 +195,7 @@ def test_attempts_are_still_counted_after_a_restart_of_the_server(world):
     assert (world.one.status, world.one.attempt) == (PullPhase.QUEUED, 3)
 
 
-def test_the_kubelets_success_is_stronger_than_an_agents_failure(world):
+def test_the_kubelets_success_overrides_an_agents_failure(world):
     """The image was removed right after its pull, so its agent did not find it."""
     one = web()
     world.tell(seen(one), event(one.pulling("app", NOW)), at=0)
@@ -209,7 +209,7 @@ def test_the_kubelets_success_is_stronger_than_an_agents_failure(world):
     assert world.metric("pulls_total", registry="docker.io", result="failed") == 0
 
 
-def test_a_running_container_is_stronger_than_an_agents_failure(world):
+def test_a_running_container_overrides_an_agents_failure(world):
     one = web()
     world.tell(seen(one), at=0)
     ended = {"status": PullPhase.FAILED, "ended_at": NOW + 3, "error_reason": ErrorReason.UNKNOWN}
@@ -223,7 +223,7 @@ def test_a_running_container_is_stronger_than_an_agents_failure(world):
     assert world.one.status in (PullPhase.COMPLETED, PullPhase.FAILED)
 
 
-def test_two_rows_of_one_container_are_not_made_from_a_name_that_go_escapes(world):
+def test_a_name_that_go_escapes_does_not_make_two_rows_of_one_container(world):
     one = PodEvents(pod("web-1", "node-1", {"app": "nginx\u200b:1"}, at=NOW))
     item = one.invalid("app", NOW)
     item["message"] = 'Failed to apply default image tag "nginx\\u200b:1": couldn\'t parse image name "nginx\\u200b:1"'

@@ -1,8 +1,8 @@
-"""Lives of pods and their pulls, told late and in turns by three voices: what people were told stays true.
+"""Pods and their pulls, observed through three delayed channels: published states remain true.
 
-A kubelet tries, backs off and tries again, as real ones do. Its events, its pods' statuses and its node's agent are
-three channels; each keeps its order and is late as it likes. Whatever the order: an attempt ends once and stays
-ended, percent never goes back, attempts never do, and at last the rows say what happened.
+A kubelet pulls, backs off and retries, as real ones do. Its events, its pods' statuses and its node's agent are three
+channels; each keeps its order and may be late by any time. In any order: an attempt ends once and stays ended, percent
+never falls, attempts never go back, and finally the rows match what happened.
 """
 
 import heapq
@@ -29,21 +29,21 @@ SIZE = 100 * MIB
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try of the kubelet."""
+    """One attempt of the kubelet."""
 
     seconds: float
     well: bool
     resolves_after: float
-    """Seconds until its manifest is known; an attempt that ends before was never more than a lease."""
+    """Seconds until its manifest is known; an attempt that ends earlier consisted of a lease only."""
 
 
 @dataclass(frozen=True)
 class Life:
-    """One pod that wants the image: when it comes, how it is tried, when it is deleted."""
+    """One pod that demands the image: when it is created, how its attempts end, when it is deleted."""
 
     comes: float
     attempts: list[Attempt]
-    """After the last one, it is deleted if that failed."""
+    """Deleted after the last attempt, if that failed."""
     tag: str = "1.27"
 
 
@@ -66,7 +66,7 @@ silences = st.lists(st.tuples(st.floats(0, 60), st.sampled_from([1.5, 5.0, 20.0]
 
 @dataclass
 class Lease:
-    """A pull as containerd has it."""
+    """A pull as containerd knows it."""
 
     id: str
     began: float
@@ -75,7 +75,7 @@ class Lease:
     image: str
 
     def state(self, now: float) -> PullState:
-        """As an agent sees it."""
+        """Return the pull as an agent observes it."""
         known = now - self.began >= self.attempt.resolves_after
         if now >= self.ended:
             well = self.attempt.well
@@ -98,7 +98,7 @@ class Lease:
 
 
 class Node:
-    """What truly happens on one node, and when each voice says so."""
+    """The real sequence of events on one node, and when each channel reports them."""
 
     def __init__(self, lives: list[Life]) -> None:
         self.leases: list[Lease] = []
@@ -106,11 +106,11 @@ class Node:
         self.statuses: list[tuple[float, object]] = []
         self.ends: list[bool] = []
         self.found = 0
-        """How often a pod that had failed found the image there, as another had pulled it: that closes a story too."""
+        """How often a failed pod found the image present, pulled by another pod: that ends an arrival too."""
         self.images = set[str]()
-        """Images that the node has."""
+        """Images that are on the node."""
         self.witnessed: dict[str, Lease] = {}
-        """Whose end an agent told."""
+        """Leases whose end an agent reported."""
         going = [self._live(f"web-{number}", life) for number, life in enumerate(lives)]
         due = [(next(life), number, life) for number, life in enumerate(going)]
         heapq.heapify(due)
@@ -121,7 +121,7 @@ class Node:
         self.over = max(at for at, _ in self.statuses)
 
     def _live(self, name: str, life: Life) -> Generator[float, float, None]:
-        """One pod. Yields the time of its next deed, and is sent the same."""
+        """Simulate one pod. Yield the time of its next action; receive the same time."""
         arrival = PodEvents(pod(name, "node-1", {"app": f"nginx:{life.tag}"}, at=NOW + life.comes))
         image = f"{NGINX}:{life.tag}"
         now = yield NOW + life.comes
@@ -154,12 +154,12 @@ class Node:
         self.statuses.append((now, seen(arrival) if image in self.images else PodGone(arrival.pod["metadata"]["uid"])))
 
     def runs(self, image: str, now: float) -> bool:
-        """A pull of the image runs, or ended so lately that not everybody can know."""
+        """Return whether a pull of the image runs, or ended so recently that not every channel can know."""
         leases = [lease for lease in self.leases if lease.image == image]
         return any(lease.began - 1.0 <= now <= lease.ended + SLOWEST for lease in leases)
 
     def reports(self, silences: list[tuple[float, float]]) -> Iterator[tuple[float, AgentReport]]:
-        """A poll a second; in a silence the agent is dead, and the next one knows nothing of what ended meanwhile."""
+        """Poll every second. In a gap the agent is dead, and the next one does not know which pulls ended meanwhile."""
         boot, known, sequence = 0, dict[str, Lease](), 0
         now = NOW + 0.5
         while now < self.over + 5.0:
@@ -175,19 +175,19 @@ class Node:
 
 
 class Follower:
-    """A reader that believes nothing."""
+    """A client that checks every published state."""
 
     def __init__(self, world: World) -> None:
         self.world, self.cursor = world, 0
         self.table: dict[str, PullStatus] = {}
         self.ends: set[tuple[str, int]] = set()
         self.times: set[tuple[bool, float]] = set()
-        """(well, when) of each end, as told."""
+        """(success, time) of each published end."""
 
     def look(self, node: Node) -> None:
         for entry in self.world.hub.feed.since(self.cursor) or ():
             if entry.pull is None:
-                self.table.pop(entry.id, None)  # what ended under this id turned out to be another's
+                self.table.pop(entry.id, None)  # the pull that ended under this id turned out to be another's
                 self.ends = {end for end in self.ends if end[0] != entry.id}
                 continue
             self.compare(self.table.get(entry.id), entry.pull)
@@ -207,7 +207,7 @@ class Follower:
         assert before.attempt == now.attempt
         assert before.percent <= now.percent
         if before.status.ended and before.error_reason in (ErrorReason.UNKNOWN, ErrorReason.CANCELED):
-            assert now.status.ended  # nobody saw it; the kubelet may still say that it went well
+            assert now.status.ended  # nobody observed it; the kubelet may still report success
         elif before.status.ended:
             assert before.status is now.status
 
@@ -215,7 +215,7 @@ class Follower:
 def channel(
     messages: Iterable[tuple[float, object]], late: list[float], apart: float = 0.0
 ) -> Iterator[tuple[float, object]]:
-    """Each message so much later, and none before the one it follows, nor sooner after it."""
+    """Delay each message, but keep its order after the one it follows, and its minimum distance."""
     before = 0.0
     for (at, message), delay in zip(messages, itertools.cycle(late)):
         before = max(before + apart, at + delay)
@@ -225,7 +225,7 @@ def channel(
 @settings(max_examples=200)
 @given(st.lists(lives, min_size=1, max_size=2), delays, status_delays, delays, silences)
 @example([Life(0.0, [Attempt(2.5, False, 0.0), Attempt(1.0, True, 0.0)])], [2.0], [0.0], [0.8], [(1.0, 5.0)])
-def test_what_was_told_stays_true(lives, events_late, statuses_late, reports_late, silences) -> None:
+def test_a_published_state_remains_true(lives, events_late, statuses_late, reports_late, silences) -> None:
     node = Node(lives)
     cluster = Cluster()
     world = World(cluster=cluster)
@@ -256,6 +256,8 @@ def test_what_was_told_stays_true(lives, events_late, statuses_late, reports_lat
     assert {row.image_ref for row in rows if row.status is PullPhase.COMPLETED} == node.images
     for lease in node.witnessed.values():
         if lease.attempt.well:
-            assert any(well and abs(at - lease.ended) <= 2.0 for well, at in follower.times), "what came is told"
-    # Pulls of two pods at once may be told for one another's while nothing tells them apart: then one end is two rows'.
+            assert any(well and abs(at - lease.ended) <= 2.0 for well, at in follower.times), (
+                "what arrived is published"
+            )
+    # Pulls of two pods at once may be swapped while nothing distinguishes them: then one end belongs to two rows.
     assert len(follower.ends) <= len(node.ends) + node.found or len(lives) > 1

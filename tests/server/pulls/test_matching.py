@@ -26,7 +26,7 @@ def documented():
 
 @dataclass
 class Arrival:
-    """The part of an arrival that matching looks at."""
+    """The parts of an arrival that matching reads."""
 
     latest: Attempt | None
     pull: Pull | None = None
@@ -47,7 +47,7 @@ def attempt(state):
 
 
 def pull(kind, time):
-    """A pull in the middle of its time."""
+    """Return a pull in the middle of its time."""
     started = {Time.BEFORE: STARTED - 20, Time.WITHIN: STARTED + 5, Time.AFTER: ENDED + 20}[time]
     found = Pull("lease", Node("n", NOW, NOW), PullState(), started)
     if kind == "live":
@@ -70,7 +70,7 @@ def test_the_documented_table_is_the_one_that_is_used():
 @pytest.mark.parametrize(("latest", "kind", "time", "expected"), documented())
 def test_a_pull_is_matched_as_the_table_states(latest, kind, time, expected):
     if latest == "running" and time is Time.AFTER:
-        time = Time.WITHIN  # an attempt that runs has no end to be after
+        time = Time.WITHIN  # a running attempt has no end that could be earlier
     assert match(pull(kind, time), Arrival(attempt(latest))) is expected
 
 

@@ -1,4 +1,4 @@
-"""What agents can make the server keep: SECURITY.md states the limits in bytes."""
+"""The memory that agents can make the server use: SECURITY.md states the limits in bytes."""
 
 import re
 import tracemalloc
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def filler(number: int, ended: bool) -> PullState:
-    """A pull of the longest texts and the most layers."""
+    """Return a pull with the longest texts and the most layers."""
     state = LayerPhase.EXTRACTED if ended else LayerPhase.DOWNLOADING
     layers = [layer(f"{number:0>4}{one:0>4}" + "d" * 150, one, media_type="m" * 256, state=state) for one in range(500)]
     more = {"status": PullPhase.COMPLETED, "ended_at": NOW + 1} if ended else {}
@@ -41,7 +41,7 @@ def test_one_node_cannot_make_the_server_keep_more_than_its_share(ended: bool) -
     share = limits.history_bytes if ended else limits.live_bytes
     (node,) = world.hub._pulls.nodes.values()
     assert (node.history_bytes if ended else node.live_bytes) <= share
-    assert kept - before < 4 * share, "also the layers of pulls that ended a moment ago, and the frame"
+    assert kept - before < 4 * share, "also the layers of recently ended pulls, and the frame"
     assert world.metric("dropped_total") > 0
 
 

@@ -6,7 +6,7 @@ MIB = 1 << 20
 
 
 def grow(speed: Speed, rate: float, start: float, end: float, step: int = 1) -> None:
-    """One sample a second of a count that grows steadily, seen in steps."""
+    """Return one sample a second of a count that grows steadily but is updated in steps."""
     for second in range(int(start) + 1, int(end) + 1):
         speed.saw(int(rate * (second - start)) // step * step, float(second))
 
@@ -15,13 +15,13 @@ def test_the_first_sample_is_the_baseline_and_gives_no_rate() -> None:
     assert Speed(500 * MIB, 100.0).rate(101.0) == 0.0
 
 
-def test_the_rate_of_a_resumed_ingest_leaves_out_what_was_there() -> None:
+def test_the_rate_of_a_resumed_ingest_leaves_out_existing_bytes() -> None:
     speed = Speed(500 * MIB, 0.0)
     speed.saw(510 * MIB, 5.0)
     assert speed.rate(5.0) == 2 * MIB
 
 
-def test_a_steady_rate_is_that_rate() -> None:
+def test_a_steady_rate_is_reported_unchanged() -> None:
     speed = Speed(0, 0.0)
     grow(speed, 3 * MIB, 0, 60, step=MIB)
     assert speed.rate(60.0) == pytest.approx(3 * MIB)
@@ -47,14 +47,14 @@ def test_steps_of_one_mebibyte_do_not_make_a_slow_download_flicker(rate: int) ->
     assert max(seen) < 1.6 * rate
 
 
-def test_the_rate_of_what_stopped_falls_to_nothing_after_the_window() -> None:
+def test_the_rate_of_a_stopped_download_falls_to_zero_after_the_window() -> None:
     speed = Speed(0, 0.0)
     grow(speed, MIB, 0, 20)
     assert 0 < speed.rate(25.0) < MIB
     assert speed.rate(31.0) == 0.0
 
 
-def test_a_count_that_falls_begins_anew() -> None:
+def test_a_count_that_falls_starts_again() -> None:
     speed = Speed(0, 0.0)
     grow(speed, 10 * MIB, 0, 5)
     assert speed.saw(MIB, 6.0) == 0
@@ -63,7 +63,7 @@ def test_a_count_that_falls_begins_anew() -> None:
     assert speed.rate(8.0) == MIB
 
 
-def test_what_waited_long_for_its_turn_is_fast_at_once() -> None:
+def test_a_download_that_waited_long_for_its_turn_is_fast_at_once() -> None:
     speed = Speed(0, 0.0)
     for second in range(100):
         speed.saw(0, float(second))
@@ -71,19 +71,19 @@ def test_what_waited_long_for_its_turn_is_fast_at_once() -> None:
     assert speed.rate(102.0) == 10 * MIB
 
 
-def test_growth_is_told_once() -> None:
+def test_growth_is_counted_once() -> None:
     speed = Speed(5, 0.0)
     assert [speed.saw(total, now) for total, now in ((5, 1.0), (9, 2.0), (9, 3.0), (10, 4.0))] == [0, 4, 0, 1]
     assert speed.grew_at == 4.0
 
 
-def test_little_is_kept_however_long_it_lasts() -> None:
+def test_memory_stays_small_however_long_it_lasts() -> None:
     speed = Speed(0, 0.0)
     grow(speed, MIB, 0, 10_000)
     assert len(speed._steps) < 70
 
 
-def test_unpacking_has_no_rate_before_there_is_ground_for_one() -> None:
+def test_unpacking_has_no_rate_before_there_is_enough_data() -> None:
     unpacking = Unpacking()
     unpacking.saw(1000, 0.0)
     assert unpacking.rate is None
@@ -107,7 +107,7 @@ def test_new_layers_count_for_more_than_old_ones() -> None:
         pytest.param(100, 10.0, 300, 100.0, 13.0, id="then unpacking"),
         pytest.param(0, 0.0, 300, 100.0, 3.0, id="unpacking only"),
         pytest.param(100, 0.0, 0, None, None, id="no rate"),
-        pytest.param(100, 10.0, 300, None, None, id="node has not shown how fast it unpacks"),
+        pytest.param(100, 10.0, 300, None, None, id="the node's unpacking rate is unknown"),
         pytest.param(0, 0.0, 0, None, 0.0, id="nothing left"),
     ],
 )

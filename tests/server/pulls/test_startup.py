@@ -14,7 +14,7 @@ NGINX = {"image_ref": "docker.io/library/nginx:1.27"}
 
 
 class Starting(Joined):
-    """A world whose start-ups are followed too."""
+    """A hub that also follows start-ups."""
 
     def tell(self, *changes, at):
         self.at(at)

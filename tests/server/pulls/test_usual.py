@@ -148,7 +148,7 @@ def test_a_restarted_server_learns_from_the_history_of_the_agents():
 
 
 @pytest.mark.parametrize("state", [LayerPhase.CACHED])
-def test_a_cached_pull_is_no_measure(state):
+def test_a_cached_pull_is_not_used_as_a_measurement(state):
     world = World()
     cached = layer("a", 0, state=state, cached_bytes=100 * MIB)
     world.say(pull("old", cached, at=NOW, status=PullPhase.COMPLETED, ended_at=NOW + 1, **FACTS), at=1)

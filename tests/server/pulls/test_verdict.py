@@ -143,7 +143,7 @@ def test_a_node_that_is_slow_with_a_registry_that_serves_others_fast_is_limited_
     assert bound.why == "docker.io delivers 3.1 MB/s per connection here, 42 MB/s to other nodes."
 
 
-def test_two_registries_that_share_a_full_line_are_limited_by_the_network() -> None:
+def test_two_registries_that_share_a_saturated_line_are_limited_by_the_network() -> None:
     world = World()
     for began, registry in ((0, "docker.io"), (20, "ghcr.io")):
         download(world, 40, range(began + 1, began + 15), **other("alone", registry))
@@ -274,7 +274,7 @@ def test_a_rate_limit_names_the_owner_with_the_most_pulls_cached_ones_included()
     assert world.hub.nodes().registries == []
 
 
-def test_layers_that_the_snapshotter_fetches_are_its_own_limit() -> None:
+def test_layers_that_the_snapshotter_fetches_are_their_own_limit() -> None:
     world = World()
     for second in range(1, 20):
         hidden = [layer(name, 0, state=LayerPhase.WAITING, fetched_by=SNAPSHOTTER) for name in "ab"]

@@ -1,4 +1,4 @@
-"""Which pods wait for which images, and how far each image has come over the nodes."""
+"""The pods that wait for each image, and the progress of each image on all nodes."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def world():
 
 
 def unpack_something(world):
-    """The node shows how fast it unpacks, in two seconds: without that there is no time to ready."""
+    """The node shows within two seconds how fast it unpacks: without that there is no time to ready."""
     facts = {"repository": "library/old", "image_ref": "docker.io/library/old:1"}
     begun, over = {"extract_started_at": to_time(NOW)}, {"extracted_at": to_time(NOW + 2)}
     world.say(pull("old", layer("o", 100 * MIB, state=LayerPhase.EXTRACTING, **begun), **facts), at=1)
@@ -31,7 +31,7 @@ def test_pods_wait_for_the_longest_of_their_pulls(world):
     )
     world.tell(
         seen(arrival), event(arrival.pulling("app", NOW)), event(arrival.pulling("side", NOW)), at=0
-    )  # parallel by image volumes, or two pods: the page does not care
+    )  # parallel through image volumes, or two pods: the page treats them alike
     redis = {"repository": "library/redis", "image_ref": "docker.io/library/redis"}
     unpack_something(world)
     for second in range(3, 8):
@@ -55,7 +55,7 @@ def test_pods_wait_for_the_longest_of_their_pulls(world):
     assert count_waiting(world.cluster.waiting(), world.hub.feed.pulls()) == 1
 
 
-def test_a_pod_waits_for_an_image_that_is_a_volume(world):
+def test_a_pod_waits_for_an_image_volume(world):
     arrival = PodEvents(pod("web-1", "node-1", {"model": "web:1"}, volumes={"model": "nginx:1.27"}, at=NOW))
     world.tell(seen(arrival), event(arrival.pulling("model", NOW + 1)), at=1)
     (waiting,) = world.waiting
@@ -66,7 +66,7 @@ def test_a_pod_waits_for_an_image_that_is_a_volume(world):
     assert count_waiting(world.cluster.waiting(), world.hub.feed.pulls()) == 1
 
 
-def test_a_pod_with_a_pull_that_has_no_estimate_has_none(world):
+def test_a_pod_has_no_estimate_if_one_of_its_pulls_has_none(world):
     arrival = PodEvents(pod("web-1", "node-1", {"app": "nginx:1.27", "side": "redis:7"}, at=NOW))
     world.tell(seen(arrival), event(arrival.pulling("app", NOW)), event(arrival.failed("side", NOW, NOT_FOUND)), at=0)
     unpack_something(world)
@@ -102,7 +102,7 @@ def test_waiting_pods_are_filtered_as_pulls_are(world, asked, found):
     assert {item.pod_name for item in world.waiting if pod_fits(item, parse(asked.items()))} == found
 
 
-def test_a_rollout_over_nodes(world):
+def test_a_rollout_on_several_nodes(world):
     done = {"status": PullPhase.COMPLETED, "image_ref": "docker.io/library/nginx:1.27"}
     for number, seconds in enumerate((10, 20, 60)):
         full = layer("a", 100 * MIB, state=LayerPhase.EXTRACTED)
