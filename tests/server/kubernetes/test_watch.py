@@ -12,7 +12,7 @@ from pulltrace.demo.apiserver import ApiServer as Server
 from pulltrace.demo.pod_events import PodEvents, pod
 from pulltrace.server.kubernetes import client, watch
 from pulltrace.server.kubernetes.api import PODS, GoneError, KubeError, Page, Watched
-from pulltrace.server.kubernetes.objects import EventSeen, PodsListed
+from pulltrace.server.kubernetes.objects import EventSeen, PodSeen, PodsListed
 from pulltrace.server.kubernetes.source import connect
 from pulltrace.server.kubernetes.watch import Watches
 from tests.server.kubernetes.watching import Following, following, kubeconfig_for
@@ -115,7 +115,7 @@ async def test_a_list_that_expires_between_its_pages_starts_again(server, kubeco
 
     def tell_and_compact(it, change):
         tell(it, change)
-        if len(it.received) == 1:
+        if sum(isinstance(seen, PodSeen) for seen in it.received) == 1:
             server.delete("pods", web(4).pod)
             server.compact()
 
