@@ -161,9 +161,12 @@ async def test_only_the_token_of_an_agents_own_pod_may_report(parallel: Lab, ins
     report = {"nodeName": "node-1", "timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "pulls": None}
     answers = {}
     for name, token in tokens.items():
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        async with installed.post("/api/v1/report", json=report, headers=headers) as answer:
-            answers[name] = answer.status
+        answers[name] = 429
+        while answers[name] == 429:  # the real agent of this node has just reported
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            async with installed.post("/api/v1/report", json=report, headers=headers) as answer:
+                answers[name] = answer.status
+            await asyncio.sleep(0.1)
     assert answers == {"its own": 200, "unbound": 403, "another account's": 403, "made up": 401, "none": 401}
 
 
