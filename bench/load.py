@@ -45,7 +45,7 @@ class Seen:
 
     since_us: int = 0
     responses: Counter[int] = field(default_factory=Counter)
-    answered_in: list[float] = field(default_factory=list)
+    response_times: list[float] = field(default_factory=list)
     delays: list[float] = field(default_factory=list)
     """Seconds from the sending of a report to its arrival at a reader."""
     late: int = 0
@@ -74,7 +74,7 @@ class _Agent(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if data.startswith(b"HTTP/1.1 "):  # a body that arrives separately is not needed
             self._seen.responses[int(data[9:12])] += 1
-            self._seen.answered_in.append(time.monotonic() - self._sent)
+            self._seen.response_times.append(time.monotonic() - self._sent)
             self._sent = 0.0
 
     def report(self) -> None:

@@ -68,7 +68,7 @@ async def observe(
         rss=round(server.rss(), 1),
         delay_p50=_percentile(seen.delays, 50),
         delay_p99=_percentile(seen.delays, 99),
-        response_p99=_percentile(seen.answered_in, 99),
+        response_p99=_percentile(seen.response_times, 99),
         refused={status: count for status, count in sorted(seen.responses.items()) if status != 200},
         late=seen.late,
         broken=seen.broken,

@@ -49,7 +49,7 @@ class Gauges:
 
 
 class Metrics:
-    """Every metric of the server. ``render`` answers a scrape."""
+    """Every metric of the server. ``render`` returns the body of a scrape."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -197,7 +197,7 @@ class Metrics:
         return choose_encoder(accept)[1]
 
     def render(self, accept: str, gauges: Gauges) -> bytes:
-        """Return the body of a scrape. Meant for a thread: it takes a while."""
+        """Return the body of a scrape. Call it in a thread: it takes a while."""
         self._state.gauges = gauges
         return choose_encoder(accept)[0](self.registry)
 

@@ -31,7 +31,7 @@ class Attack:
         return await asyncio.open_connection(HOST, self.port)
 
     async def endless(self, first: bytes, part: bytes) -> None:
-        """Send ``first``, then ``part`` again and again, until the server closes the connection; then start again."""
+        """Send ``first``, then ``part`` repeatedly until the server closes the connection; then start again."""
         while True:
             reader, writer = await self.connect()
             try:
@@ -115,7 +115,7 @@ async def silent_connections(attack: Attack) -> None:
 
 
 async def pipelined_streams(attack: Attack) -> None:
-    """256 streams with another request behind them, closed at once, again and again."""
+    """256 streams, each followed by another request on its connection, closed at once, again and again."""
 
     async def stream() -> None:
         reader, writer = await attack.connect()

@@ -246,7 +246,7 @@ class Lab:
 
     async def right(self, within: float = 15) -> None:
         """Wait until the server publishes exactly the node's state."""
-        since, why = time.time(), "no answer"
+        since, why = time.time(), "no response"
 
         async def well() -> bool:
             nonlocal why

@@ -94,7 +94,7 @@ async def test_an_invalid_configuration_is_reported_in_full_and_exits_2() -> Non
         assert name in err.decode()
 
 
-async def test_each_lifecycle_event_of_a_pull_is_one_line_and_a_poll_is_none(server, caplog) -> None:
+async def test_each_lifecycle_event_of_a_pull_is_logged_in_one_line_and_polls_are_not_logged(server, caplog) -> None:
     caplog.set_level("INFO", "pulltrace")
     served = await server()
     base = '{"nodeName":"n1","bootId":"b","sequence":%d,"pulls":[{"id":"l","status":"%s","layers":[{"digest":"a"}]}]}'
@@ -109,7 +109,7 @@ async def test_each_lifecycle_event_of_a_pull_is_one_line_and_a_poll_is_none(ser
     assert {"node", "image", "seconds", "bytes"} <= fields.keys()
 
 
-async def test_a_server_in_the_same_process_raises_why_it_cannot_listen(server) -> None:
+async def test_a_server_in_the_same_process_raises_an_error_if_it_cannot_listen(server) -> None:
     served = await server()
     with pytest.raises(ListenError):
         await server(HTTP_ADDR=f"127.0.0.1:{served.port}")

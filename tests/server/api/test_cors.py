@@ -24,14 +24,14 @@ async def test_one_configured_origin_may_read_lists_and_the_stream(server: Serve
         assert (await stream.content.readline()).strip()
 
 
-async def test_a_preflight_request_states_what_the_origin_may_send(server: Serve) -> None:
+async def test_a_preflight_response_states_what_the_origin_may_send(server: Serve) -> None:
     served = await server(CORS_ORIGIN=ALLOWED)
-    asked = {
+    preflight = {
         "Origin": ALLOWED,
         "Access-Control-Request-Method": "GET",
         "Access-Control-Request-Headers": "If-None-Match",
     }
-    async with served.client.options(f"{served.url}/api/v1/pulls", headers=asked) as response:
+    async with served.client.options(f"{served.url}/api/v1/pulls", headers=preflight) as response:
         assert response.status == 200
     posting = {"Origin": ALLOWED, "Access-Control-Request-Method": "POST"}
     async with served.client.options(f"{served.url}/api/v1/report", headers=posting) as response:

@@ -78,7 +78,7 @@ async def test_assets_are_cached_for_a_year(built) -> None:
         "/" + "a" * 300,
     ],
 )
-async def test_unknown_paths_are_404(built, path) -> None:
+async def test_unknown_paths_get_404(built, path) -> None:
     assert (await get(built, path))[0] == 404
 
 

@@ -72,7 +72,7 @@ async def test_a_wait_ends_when_the_queue_is_full_or_the_time_is_over() -> None:
     await queue.acquire("a")
 
 
-async def test_a_cancelled_waiter_takes_no_slot() -> None:
+async def test_a_cancelled_waiter_does_not_use_a_slot() -> None:
     queue = FairQueue(1, FairShare(9, 9), 60)
     await queue.acquire("a")
     waiting = asyncio.create_task(queue.acquire("a"))

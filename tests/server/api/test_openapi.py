@@ -28,7 +28,7 @@ EXAMPLES = {
 }
 
 
-def test_every_route_is_in_it_with_its_method_and_no_other() -> None:
+def test_the_document_has_every_route_with_its_method_and_no_other() -> None:
     routes = api_routes(Hub(settings(), Metrics()), AnonymousAuthenticator(), lambda: None)
     routes = [route for route in routes if isinstance(route, Route)]
     known = {(route.path, method.lower()) for route in routes for method in route.methods or ()}
@@ -79,7 +79,7 @@ async def test_it_is_served_and_revalidated(server) -> None:
     assert again.status == 304
 
 
-async def test_the_api_does_what_its_document_states_for_any_request(server) -> None:
+async def test_the_api_behaves_as_documented_for_any_request(server) -> None:
     """Let schemathesis make good and bad requests from the document. The stream has no end, so it is left out."""
     pytest.importorskip("schemathesis", reason="schemathesis is not installed")
     served = await server()

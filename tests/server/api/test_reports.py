@@ -58,7 +58,7 @@ async def test_gzip_is_accepted(server) -> None:
         pytest.param({"Authorization": "Bearer s\u00e9cret"}, id="not ASCII"),
     ],
 )
-async def test_a_wrong_or_missing_token_is_401_before_the_body_is_read(server, header) -> None:
+async def test_a_wrong_or_missing_token_gets_401_before_the_body_is_read(server, header) -> None:
     served = await server(AGENT_TOKEN="secret")
     answer = await served.post(b"not even JSON", **header)
     assert answer.status == 401
@@ -84,11 +84,11 @@ async def endless():
         pytest.param(gzip.compress(b" " * (64 << 20)), {"Content-Encoding": "gzip"}, id="a bomb"),
     ],
 )
-async def test_a_body_over_a_mebibyte_is_413(server, body, headers) -> None:
+async def test_a_body_over_a_mebibyte_gets_413(server, body, headers) -> None:
     served = await server()
     try:
         answer = await served.post(body() if callable(body) else body, **headers)
-    except aiohttp.ClientConnectionError:  # the server does not read what it has refused
+    except aiohttp.ClientConnectionError:  # the server does not read the rest of a refused body
         assert "too_large" in await served.metrics()
         return
     assert answer.status == 413
@@ -120,7 +120,7 @@ async def test_a_body_over_a_mebibyte_is_413(server, body, headers) -> None:
         pytest.param(b'{"nodeName":"node\\n"}', "DNS-1123", id="node's name with a line end"),
     ],
 )
-async def test_an_invalid_report_is_400_and_the_response_names_the_field(server, body, says) -> None:
+async def test_an_invalid_report_gets_400_and_the_response_names_the_field(server, body, says) -> None:
     served = await server()
     answer = await served.post(body)
     assert answer.status == 400
@@ -178,17 +178,17 @@ async def test_a_mebibyte_of_anything_is_stored_only_up_to_the_limits(server, bo
         pytest.param(zlib.compress(REPORT), id="zlib"),
     ],
 )
-async def test_a_broken_gzip_body_is_400(server, body) -> None:
+async def test_a_broken_gzip_body_gets_400(server, body) -> None:
     served = await server()
     assert (await served.post(body, **{"Content-Encoding": "gzip"})).status == 400
 
 
-async def test_another_encoding_is_415(server) -> None:
+async def test_another_encoding_gets_415(server) -> None:
     served = await server()
     assert (await served.post(REPORT, **{"Content-Encoding": "br"})).status == 415
 
 
-async def test_two_reports_of_a_node_at_once_are_429_with_retry_after(server) -> None:
+async def test_a_second_report_of_a_node_at_once_gets_429_with_retry_after(server) -> None:
     served = await server()
     assert (await served.post(REPORT)).status == 200
     answer = await served.post(REPORT)
@@ -196,7 +196,7 @@ async def test_two_reports_of_a_node_at_once_are_429_with_retry_after(server) ->
     assert (await served.post(from_node("node-2"))).status == 200
 
 
-async def test_nodes_beyond_the_limit_are_503(server) -> None:
+async def test_nodes_beyond_the_limit_get_503(server) -> None:
     served = await server(limits=Limits(nodes=1))
     assert (await served.post(REPORT)).status == 200
     answer = await served.post(from_node("node-2"))
@@ -239,7 +239,7 @@ async def _raw(served, data: bytes) -> bytes:
     return response
 
 
-async def test_a_body_that_is_too_slow_is_408_and_the_connection_ends(server) -> None:
+async def test_a_body_that_is_too_slow_gets_408_and_the_connection_ends(server) -> None:
     served = await server(limits=Limits(body_timeout=0.2))
     head = b"POST /api/v1/report HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{"
     assert (await _raw(served, head)).startswith(b"HTTP/1.1 408 ")
@@ -271,7 +271,7 @@ async def test_a_connection_that_sends_nothing_is_closed(server) -> None:
 
 
 @pytest.mark.parametrize("extra", ["Authorization: Bearer secret", "authorization: Basic x"])
-async def test_a_repeated_authorization_header_is_401(server, extra) -> None:
+async def test_a_repeated_authorization_header_gets_401(server, extra) -> None:
     served = await server(AGENT_TOKEN="secret")
     head = f"POST /api/v1/report HTTP/1.1\r\nHost: x\r\nAuthorization: bearer secret\r\n{extra}\r\n"
     head += "Content-Length: 2\r\n\r\n{}"

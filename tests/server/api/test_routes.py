@@ -88,7 +88,7 @@ def test_filters_by_namespace_and_pod_match_one_and_the_same_pod() -> None:
         pytest.param("?node=" + ",".join("abcdefghij" * 11), "more than", id="too many"),
     ],
 )
-async def test_an_invalid_query_is_400_and_the_message_explains_it(server, path, query, says) -> None:
+async def test_an_invalid_query_gets_400_and_a_message_that_explains_it(server, path, query, says) -> None:
     served = await server()
     answer = await served.get(path + query)
     assert answer.status == 400
@@ -141,7 +141,7 @@ async def test_nodes_and_registries(server) -> None:
         ("GET", "/%2e%2e/app.py", 404, None),
     ],
 )
-async def test_an_unknown_path_or_pull_is_404(server, method, path, status, allow) -> None:
+async def test_an_unknown_path_or_pull_gets_404(server, method, path, status, allow) -> None:
     served = await server()
     url = yarl.URL(served.url + path, encoded=True)
     async with served.client.request(method, url) as answer:
@@ -203,7 +203,7 @@ async def test_a_list_is_read_page_by_page(server) -> None:
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "x", "100001", "²", ""])
-async def test_an_invalid_limit_is_400(server, limit) -> None:
+async def test_an_invalid_limit_gets_400(server, limit) -> None:
     served = await server()
     assert (await served.get(f"/api/v1/pulls?limit={limit}")).status == 400
 

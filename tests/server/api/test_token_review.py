@@ -245,7 +245,7 @@ def forged(number: int, **claims) -> bytes:
         pytest.param(forged(1, sub="system:serviceaccount:a:b"), id="another account"),
     ],
 )
-async def test_the_api_server_is_not_asked_to_review_what_is_no_token_for_us(header):
+async def test_the_api_server_is_not_asked_to_review_a_token_that_is_not_meant_for_us(header):
     reviewer = Counting()
     with pytest.raises(RefusedError):
         await TokenReviewAuthenticator(ACCOUNT, reviewer).authenticate(header)

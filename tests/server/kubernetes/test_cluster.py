@@ -259,7 +259,7 @@ def test_demands_are_in_the_order_of_the_kubelets_events(cluster):
     assert [demand.image.rpartition("/")[2] for demand in cluster.demands("n1")] == ["app:2", "app:1", "other:1"]
 
 
-def test_an_image_that_was_present_is_not_a_demand(cluster):
+def test_an_image_that_was_present_is_not_demanded(cluster):
     arrival = web()
     cluster.apply(seen(arrival), T)
     assert cluster.apply(event(arrival.already_present("app", T + 1)), T + 1) == {"n1"}
@@ -408,7 +408,7 @@ def test_the_last_events_of_a_deleted_pod_make_no_demand(cluster):
     assert not cluster._deleted
 
 
-def test_a_new_list_drops_what_vanished_in_its_namespace_only(cluster):
+def test_a_new_list_removes_only_what_vanished_from_its_namespace(cluster):
     arrival, other = web(), web("web-2", namespace="shop")
     for item in (arrival, other):
         cluster.apply(seen(item), T)
@@ -420,7 +420,7 @@ def test_a_new_list_drops_what_vanished_in_its_namespace_only(cluster):
     assert not list(cluster.nodes())
 
 
-def test_an_image_that_is_replaced_in_the_pod_is_no_longer_a_demand(cluster):
+def test_an_image_that_is_replaced_in_the_pod_is_no_longer_demanded(cluster):
     arrival = web()
     cluster.apply(event(arrival.failed("app", T, NOT_FOUND)), T)
     cluster.apply(seen(arrival), T)
@@ -442,7 +442,7 @@ def test_a_static_pod_is_known_by_the_uid_its_kubelet_uses(cluster):
 
 
 @pytest.mark.parametrize("skew", [-7200, -40, 300, 86400])
-def test_a_node_whose_clock_is_off_changes_no_order_and_no_countdown(cluster, skew):
+def test_a_node_with_a_wrong_clock_changes_no_order_and_no_countdown(cluster, skew):
     arrival = web()
     cluster.apply(event(arrival.pulling("app", T + skew)), T)
     assert only(cluster).since == T
@@ -453,7 +453,7 @@ def test_a_node_whose_clock_is_off_changes_no_order_and_no_countdown(cluster, sk
     assert demand.failure.next_retry_at == T + 13.5
 
 
-def test_an_event_of_a_node_whose_clock_is_right_may_arrive_late(cluster):
+def test_an_event_of_a_node_with_a_correct_clock_may_arrive_late(cluster):
     arrival = web()
     cluster.apply(seen(arrival), T)
     cluster.apply(event(arrival.pulling("app", T)), T + 1)

@@ -153,7 +153,7 @@ def test_http_sent_to_an_https_port_and_the_reverse_are_tls_errors(message, reas
     assert classify(message) is reason
 
 
-def test_names_that_go_escapes_are_read_as_the_pod_has_them():
+def test_names_in_go_string_escapes_are_read_as_the_pod_has_them():
     for name, quoted in (
         ("nginx\u200b:1", r"nginx\u200b:1"),
         ('ngi"nx', r"ngi\"nx"),

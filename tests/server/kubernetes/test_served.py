@@ -110,7 +110,7 @@ async def test_pods_images_and_metrics_are_served_over_http(start, api):
     assert 'pulltrace_pull_errors_total{reason="not_found",registry="docker.io"} 1.0' in metrics
 
 
-async def test_an_unchanged_response_is_304(start, api):
+async def test_an_unchanged_list_gets_304(start, api):
     arrival = web("web-1")
     api.put("pods", arrival.pod)
     server = await start(api)
@@ -138,7 +138,7 @@ async def test_without_a_cluster_it_serves_and_reports_why_there_are_no_pods(sta
     assert "kube_watch" not in await server.metrics()
 
 
-async def test_a_kubeconfig_that_does_not_work_is_a_reason_too(start, tmp_path):
+async def test_a_kubeconfig_that_does_not_work_is_reported_too(start, tmp_path):
     server = await start(kubeconfig=tmp_path / "nothing-here")
     assert (await server.get("/readyz"))[0] == 200
     _, body = await server.get("/api/v1/pods")

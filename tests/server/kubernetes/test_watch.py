@@ -92,7 +92,7 @@ async def test_a_watch_that_is_cut_continues_without_a_new_list(server, kubeconf
         assert len([path for path in requests(server, "/pods") if "watch" not in path]) == 1
 
 
-async def test_after_410_it_lists_again_and_drops_what_vanished(server, kubeconfig):
+async def test_after_410_it_lists_again_and_removes_what_vanished(server, kubeconfig):
     gone, stays = web(1), web(2)
     for arrival in (gone, stays):
         server.put("pods", arrival.pod)
@@ -153,7 +153,7 @@ async def test_failing_lists_are_retried_with_increasing_delay(monkeypatch):
     assert listed[3] - listed[2] > 0.5  # doubled three times by now, and reduced by jitter to half at most
 
 
-async def test_events_delay_readiness_no_longer_than_pods_do(monkeypatch):
+async def test_events_do_not_delay_readiness_longer_than_pods(monkeypatch):
     monkeypatch.setattr(watch, "GRACE", 0.01)
     events = Watches(None, None, lambda change: None)._follows[1]  # its pods are never listed
     task = asyncio.create_task(events.run())
@@ -331,7 +331,7 @@ async def test_only_get_requests_for_pods_and_events_are_sent(server, kubeconfig
     assert {path.partition("?")[0] for path in server.requests} == {"/api/v1/pods", "/api/v1/events"}
 
 
-async def test_access_is_in_the_cluster_or_named_or_none(tmp_path, monkeypatch):
+async def test_access_is_in_the_cluster_or_through_a_named_kubeconfig_or_absent(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".kube").mkdir()
     (tmp_path / ".kube/config").write_text(kubeconfig_for("http://127.0.0.1:1"))
@@ -346,7 +346,7 @@ async def test_access_is_in_the_cluster_or_named_or_none(tmp_path, monkeypatch):
         await connect({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"})
 
 
-async def test_a_resource_version_that_goes_backwards_leads_to_a_new_list(server, kubeconfig, monkeypatch, caplog):
+async def test_a_resource_version_that_goes_back_leads_to_a_new_list(server, kubeconfig, monkeypatch, caplog):
     """etcd was restored from an older backup: the watch is silent, without an error."""
     monkeypatch.setattr(watch, "QUIET", 0.1)
     monkeypatch.setattr(client, "IDLE", 0.05)
@@ -372,7 +372,7 @@ async def test_a_quiet_watch_of_a_quiet_cluster_is_kept(server, kubeconfig, monk
     assert len([path for path in requests(server, "/pods") if "watch=true" in path]) == 1
 
 
-async def test_a_resource_version_of_the_future_leads_to_a_new_list(server, kubeconfig):
+async def test_a_resource_version_from_the_future_leads_to_a_new_list(server, kubeconfig):
     error = {"kind": "Status", "code": 504, "reason": "Timeout", "message": "Too large resource version: 3, current: 1"}
 
     def lists():

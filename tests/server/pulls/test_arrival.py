@@ -224,7 +224,7 @@ def test_a_container_without_an_event_of_the_kubelet_makes_no_row(world):
     assert not world.waiting
 
 
-def test_a_deleted_pod_no_longer_queues(world):
+def test_a_deleted_pod_is_no_longer_queued(world):
     arrival = web()
     world.tell(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
     assert world.one.status is PullPhase.QUEUED
@@ -233,7 +233,7 @@ def test_a_deleted_pod_no_longer_queues(world):
     assert not world.shown
 
 
-def test_an_invalid_image_name_is_a_failed_row_too(world):
+def test_a_pull_with_an_invalid_image_name_is_a_failed_row_too(world):
     arrival = web(image="Registry.io/UPPER:1")
     world.tell(seen(arrival), event(arrival.invalid("app", NOW)), seen(arrival), at=0)
     assert (world.one.status, world.one.error_reason) == (PullPhase.FAILED, ErrorReason.INVALID_REFERENCE)
@@ -340,7 +340,7 @@ def test_a_failure_belongs_to_its_own_attempt_though_the_kubelet_has_started_the
     assert (world.one.status, world.one.attempt) == (PullPhase.DOWNLOADING, 2)
 
 
-def test_a_retry_that_no_pod_waits_for_any_longer_is_over(world):
+def test_a_retry_ends_when_no_pod_waits_for_it_any_longer(world):
     arrival = web()
     world.tell(seen(arrival), event(arrival.pulling("app", NOW)), at=1)
     world.say(pull("lease-1", layer("a", MIB), at=NOW + 0.5), at=2)

@@ -1,4 +1,4 @@
-"""The feed in isolation: revisions, cursors, what must never be missed, and what is bounded."""
+"""The feed in isolation: revisions, cursors, entries that must never be missed, and bounds."""
 
 import msgspec
 from hypothesis import given
@@ -94,7 +94,7 @@ def test_a_pull_that_was_never_sent_need_not_be_removed() -> None:
     assert not feed.cut()
 
 
-def test_a_frame_has_the_changes_since_the_last_one_and_each_end_in_it() -> None:
+def test_a_frame_has_the_changes_since_the_previous_one_and_every_end_among_them() -> None:
     feed = Feed(100)
     change(feed, "before")
     for phase, attempt in ((PullPhase.DOWNLOADING, 1), (PullPhase.FAILED, 1), (PullPhase.QUEUED, 2)):
@@ -118,7 +118,7 @@ def test_no_client_is_current_after_more_ends_than_are_kept() -> None:
     assert feed.since(before) is None
 
 
-def test_a_cursor_older_than_what_is_kept_is_unusable() -> None:
+def test_a_cursor_older_than_the_kept_entries_is_unusable() -> None:
     feed = Feed(3)
     for number in range(10):
         change(feed, f"p{number}")
@@ -128,7 +128,7 @@ def test_a_cursor_older_than_what_is_kept_is_unusable() -> None:
     assert feed.since(feed.revision + 1) is None
 
 
-def test_current_clients_receive_the_same_bytes_and_each_entry_is_encoded_once_a_kind() -> None:
+def test_current_clients_receive_the_same_bytes_and_each_entry_is_encoded_once_per_kind() -> None:
     feed = Feed(100)
     feed.publish([replace(EXAMPLE, id="a"), replace(EXAMPLE, id="b")], [], NOW)
     feed.cut()
@@ -175,7 +175,7 @@ step = st.tuples(
 
 
 class Subscription:
-    """Reads whenever the test requests it, and keeps what it received."""
+    """Reads whenever the test requests it, and keeps the received entries."""
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed

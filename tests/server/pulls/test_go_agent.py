@@ -89,7 +89,7 @@ def test_the_year_one_means_no_time() -> None:
     assert world.one.started_at.timestamp() == world.now
 
 
-def test_a_node_that_switches_to_our_agent_no_longer_counts_as_the_originals() -> None:
+def test_a_node_that_switches_to_our_agent_is_no_longer_treated_as_the_originals() -> None:
     world = World()
     reported(world, 2, (f"layer-sha256:{A}", MIB, 40 * MIB))
     world.say(at=4)

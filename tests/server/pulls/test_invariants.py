@@ -153,7 +153,7 @@ def test_every_end_is_in_the_feed_once(ends) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 300])
-def test_the_work_of_a_report_does_not_grow_with_what_is_stored(count: int) -> None:
+def test_the_work_of_a_report_does_not_grow_with_the_stored_pulls(count: int) -> None:
     """Counted, not timed: how many statuses one report creates."""
     world = World()
     for number in range(count):

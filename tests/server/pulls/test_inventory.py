@@ -361,7 +361,7 @@ def test_ingests_of_the_originals_agent_are_bounded_before_they_are_processed() 
     assert world.metric("dropped_total") == 997
 
 
-def test_two_reports_of_a_node_at_once_are_one_too_many() -> None:
+def test_the_second_of_two_simultaneous_reports_of_a_node_is_refused() -> None:
     world = World()
     world.say(at=1)
     with pytest.raises(TooSoonError):

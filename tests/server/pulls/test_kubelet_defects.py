@@ -223,7 +223,7 @@ def test_a_running_container_overrides_an_agents_failure(world):
     assert world.one.status in (PullPhase.COMPLETED, PullPhase.FAILED)
 
 
-def test_a_name_that_go_escapes_does_not_make_two_rows_of_one_container(world):
+def test_a_name_in_go_string_escapes_does_not_make_two_rows_of_one_container(world):
     one = PodEvents(pod("web-1", "node-1", {"app": "nginx\u200b:1"}, at=NOW))
     item = one.invalid("app", NOW)
     item["message"] = 'Failed to apply default image tag "nginx\\u200b:1": couldn\'t parse image name "nginx\\u200b:1"'

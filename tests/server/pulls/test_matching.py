@@ -90,7 +90,7 @@ def test_after_an_attempt_that_an_agent_observed_a_pull_is_the_next_one():
         assert match(pull(kind, Time.AFTER), Arrival(None)) is Match.NEXT_ATTEMPT
 
 
-def test_an_arrival_whose_pull_runs_has_no_room_for_another():
+def test_an_arrival_with_a_running_pull_takes_no_other():
     assert match(pull("live", Time.AFTER), Arrival(None, pull("live", Time.WITHIN))) is Match.UNRELATED
 
 

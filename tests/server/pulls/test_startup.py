@@ -87,7 +87,7 @@ def test_the_phases_of_started_pods_are_measured_once(world, web):
         assert world.metric("pod_start_phase_seconds_count", phase=phase) == 1
 
 
-def test_a_started_pod_is_listed_for_half_an_hour_and_a_deleted_one_no_longer(world, web):
+def test_a_started_pod_is_listed_for_half_an_hour_and_a_deleted_one_is_not(world, web):
     start(world, web)
     world.at(24 + KEPT - 1)
     assert len(world.started) == 1
@@ -126,7 +126,7 @@ def test_a_failed_pull_waits_for_its_next_attempt_in_the_queue(world, web):
     assert world.phases() == {"scheduled": 1.0, "queued": None}
 
 
-def test_a_pod_whose_images_nothing_is_known_about_is_not_listed(world, web):
+def test_a_pod_with_unknown_images_is_not_listed(world, web):
     web.started("app", NOW + 3)
     world.tell(seen(web), at=4)
     assert world.started == []

@@ -41,7 +41,7 @@ def test_the_number_of_registries_is_bounded() -> None:
     assert rates["other"] == [MOST_REGISTRIES * 5 / STEP]
 
 
-def test_a_clock_that_goes_back_loses_nothing() -> None:
+def test_a_clock_that_is_set_back_loses_nothing() -> None:
     throughput = Throughput(NOW)
     throughput.add("a", 5, NOW + STEP)
     throughput.add("a", 5, NOW)

@@ -1,4 +1,4 @@
-"""How long a pull usually takes, and when one is slower than that."""
+"""The usual duration of a pull, and when a pull is slower than usual."""
 
 import pytest
 
@@ -46,7 +46,7 @@ def test_before_the_size_is_known_the_image_alone_decides():
     assert estimate(usual, image="shop/other:1", size=None) is None
 
 
-def test_a_pull_that_had_half_of_the_layers_says_nothing_about_a_whole_one():
+def test_a_pull_with_half_of_its_layers_cached_is_no_measure_for_a_whole_one():
     usual = Usual()
     record(usual, 2, size=10 * MB)
     record(usual, 20, size=100 * MB)

@@ -58,7 +58,7 @@ def test_a_busy_disk_limits_unpacking() -> None:
 @pytest.mark.parametrize(
     ("pressure", "busy", "by"), [(85, 0, Factor.DISK), (45, 70, Factor.UNKNOWN), (45, 85, Factor.DISK)]
 )
-def test_a_throttled_disk_is_not_busy_but_tasks_wait_for_it(pressure: float, busy: float, by: Factor) -> None:
+def test_on_a_throttled_disk_tasks_wait_although_the_disk_is_not_busy(pressure: float, busy: float, by: Factor) -> None:
     world = World()
     extracting(world, NodeLoad(seconds=1.0, io_pressure=pressure, cpu_pressure=5.0, disk="sda", disk_busy=busy))
     assert world.one.bound.by is by
@@ -84,7 +84,7 @@ def test_a_starved_cpu_is_no_verdict_on_a_download() -> None:
     assert world.one.bound.by is Factor.UNKNOWN
 
 
-def test_a_verdict_must_hold_for_some_seconds_and_ends_as_late() -> None:
+def test_a_verdict_must_hold_for_some_seconds_to_start_and_to_end() -> None:
     world = World()
     verdicts = []
     done = layer("a", 100 * MIB, state=LayerPhase.EXTRACTING)

@@ -95,7 +95,7 @@ def test_a_pod_has_no_estimate_if_one_of_its_pulls_has_none(world):
         ({"status": "failed", "image": "redis"}, set()),
     ],
 )
-def test_waiting_pods_are_filtered_as_pulls_are(world, asked, found):
+def test_waiting_pods_are_filtered_like_pulls(world, asked, found):
     one, two = web("a"), web("b", "redis:7", namespace="shop")
     world.tell(seen(one), event(one.failed("app", NOW, NOT_FOUND)), at=0)
     world.tell(seen(two), event(two.pulling("app", NOW)), at=0)
