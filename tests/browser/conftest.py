@@ -26,7 +26,7 @@ FLAGS = [
 EXPECTED = r"Failed to load resource|net::ERR|EventSource's response has a MIME type"
 AXE = Path(__file__).parents[2] / "web/node_modules/axe-core/axe.min.js"
 
-# As long as a busy machine may take; an assertion that holds returns at once.
+# Long enough for a busy machine; an assertion that holds returns at once.
 expect.set_options(timeout=15_000)
 
 OpenPage = Callable[..., Awaitable[Page]]
@@ -54,7 +54,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def open_page(browser: Browser) -> AsyncIterator[OpenPage]:
-    """Open an address in a browser context of its own; an error of the page fails the test."""
+    """Open a URL in its own browser context; an error of the page fails the test."""
     complaints: list[str] = []
     async with AsyncExitStack() as stack:
 
@@ -70,7 +70,7 @@ async def open_page(browser: Browser) -> AsyncIterator[OpenPage]:
             page.on("pageerror", lambda error: complaints.append(str(error)))
             page.on(
                 "console",
-                # A server that is away on purpose is not a fault of the page.
+                # A server that a test stopped on purpose is not an error of the page.
                 lambda message: (
                     complaints.append(message.text)
                     if message.type == "error" and not re.search(EXPECTED, message.text)

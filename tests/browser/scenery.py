@@ -1,4 +1,4 @@
-"""Clusters as JSON for the browser tests: with a bit of everything, quiet, and in trouble."""
+"""Clusters as JSON for the browser tests: one with pulls in every state, a quiet one, and one with many failures."""
 
 import hashlib
 import time
@@ -42,7 +42,7 @@ def layer(name: str, size: int, state: str, done: int = 0, *, start: float | Non
 
 
 def pull(pull_id: str, node: str, image: str, status: str, *, now: float, ago: float = 30.0, **more: Any) -> Json:
-    """Return a pull that began ``ago`` seconds before ``now``; ``more`` are fields of the wire and override others."""
+    """Return a pull that began ``ago`` seconds before ``now``; ``more`` sets or overrides fields of the JSON."""
     total, done = more.get("totalBytes", 100 * MB), more.get("downloadedBytes", 0)
     return {
         "id": pull_id,
@@ -278,7 +278,7 @@ def waiting_pods(now: float, pulls: list[Json]) -> list[Json]:
 
 
 async def scene_is_complete(page: Page) -> None:
-    """Wait until the page has the whole scene: before that its rows may still change places."""
+    """Wait until the page shows everything; before that, rows may still change places."""
     tiles = page.get_by_role("list", name="Pulls by state")
     await expect(tiles.get_by_role("button", name="Done").locator("b")).to_have_text("13")
 
@@ -352,7 +352,7 @@ def trouble(now: float) -> list[Json]:
 
 
 async def set_trouble(server: ScriptedServer, now: float | None = None) -> None:
-    """Show a cluster in trouble; the pods of the old failures no longer exist."""
+    """Show the cluster with many failures; the pods of the old failures no longer exist."""
     at = time.time() if now is None else now
     pulls = trouble(at)
     server.nodes = nodes(at, sorted({one["nodeName"] for one in pulls}))

@@ -1,8 +1,8 @@
-"""A server that sends what a test scripts: the API of docs/api.md without anything behind it.
+"""A server that sends only what a test specifies: the API of docs/api.md without agents or state.
 
-It produces what the real server does not produce on demand: a broken stream, a hostile name, two builds, a restart at
-a given moment. It serves the built page and follows the rules of the stream (hello, reset, ids, resume, layers on
-demand).
+It produces situations that the real server does not produce on demand: a broken stream, a hostile name, two builds, a
+restart at a given moment. It serves the built page and follows the rules of the stream (hello, reset, ids, resume,
+layers on demand).
 """
 
 import asyncio
@@ -27,7 +27,7 @@ def rfc3339(seconds: float) -> str:
 
 
 class ScriptedServer:
-    """Started by ``async with``; keeps its port over a restart, as a restarted pod keeps its Service."""
+    """Started by ``async with``. It keeps its port when it is restarted, like a pod behind a Service."""
 
     def __init__(self, static: Path = STATIC, version: str = "", prefix: str = "") -> None:
         self.static, self.version, self.prefix = static, version, prefix
@@ -85,7 +85,7 @@ class ScriptedServer:
             self._runner = None
 
     async def restart(self) -> None:
-        """Stop and start at once, as another boot that does not know the old ids."""
+        """Stop and start at once, with a new boot id, so that the old event ids are unknown."""
         await self.stop()
         self.boot, self.revision, self._log = self.boot + 1, 0, []
         await self.put(*self.pulls.values())

@@ -1,4 +1,4 @@
-"""axe finds nothing, in both themes, in every view, with rows open and with every state that has no table."""
+"""axe finds no problems: in both themes, in every view, with open rows, and in every state without a table."""
 
 from collections.abc import Awaitable, Callable
 
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)
         pytest.param("?view=nodes&open=worker-05", id="nodes"),
     ],
 )
-async def test_axe_finds_nothing(
+async def test_axe_finds_no_problems(
     server: ScriptedServer, open_page: OpenPage, axe: Axe, theme: str, address: str
 ) -> None:
     await set_scene(server)
@@ -42,7 +42,7 @@ async def test_the_last_known_state_is_grey_and_readable_in_every_view(
     await set_scene(server)
     page = await open_page(server.url, theme=theme)
     await expect(page.get_by_text("Live", exact=True)).to_be_visible()
-    # Each view's list is there before the server stops.
+    # Load each view's list before the server stops.
     for view in ("Pods", "Nodes", "Pulls"):
         await page.get_by_role("link", name=view).click()
         await expect(page.locator("tbody tr").first).to_be_visible()
@@ -56,7 +56,9 @@ async def test_the_last_known_state_is_grey_and_readable_in_every_view(
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
-async def test_axe_finds_nothing_on_a_phone(server: ScriptedServer, open_page: OpenPage, axe: Axe, theme: str) -> None:
+async def test_axe_finds_no_problems_on_a_phone(
+    server: ScriptedServer, open_page: OpenPage, axe: Axe, theme: str
+) -> None:
     await set_scene(server)
     page = await open_page(server.url + "?open=torch", width=360, height=800, theme=theme)
     await expect(page.locator("tbody tr").first).to_be_visible()
@@ -65,7 +67,7 @@ async def test_axe_finds_nothing_on_a_phone(server: ScriptedServer, open_page: O
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
 @pytest.mark.parametrize("address", ["", "?view=pods", "?view=nodes"])
-async def test_axe_finds_nothing_in_empty_views(
+async def test_axe_finds_no_problems_in_empty_views(
     server: ScriptedServer, open_page: OpenPage, axe: Axe, theme: str, address: str
 ) -> None:
     server.pods = {"pods": [], "watching": False, "reason": "pods is forbidden"}
@@ -75,7 +77,7 @@ async def test_axe_finds_nothing_in_empty_views(
     assert await axe(page) == []
 
 
-async def test_axe_finds_nothing_in_the_suggestions(server: ScriptedServer, open_page: OpenPage, axe: Axe) -> None:
+async def test_axe_finds_no_problems_in_the_suggestions(server: ScriptedServer, open_page: OpenPage, axe: Axe) -> None:
     await set_scene(server)
     page = await open_page(server.url)
     await scene_is_complete(page)
@@ -87,7 +89,7 @@ async def test_axe_finds_nothing_in_the_suggestions(server: ScriptedServer, open
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
-async def test_axe_finds_nothing_in_the_list_of_problems_and_in_groups(
+async def test_axe_finds_no_problems_in_the_list_of_problems_and_in_groups(
     server: ScriptedServer, open_page: OpenPage, axe: Axe, theme: str
 ) -> None:
     await set_trouble(server)
@@ -99,7 +101,7 @@ async def test_axe_finds_nothing_in_the_list_of_problems_and_in_groups(
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
-async def test_axe_finds_nothing_in_the_help_and_in_a_quiet_cluster(
+async def test_axe_finds_no_problems_in_the_help_and_in_a_quiet_cluster(
     server: ScriptedServer, open_page: OpenPage, axe: Axe, theme: str
 ) -> None:
     await set_quiet(server)

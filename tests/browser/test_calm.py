@@ -106,13 +106,13 @@ async def test_the_strip_counts_the_pods_that_the_pods_view_lists(server: Script
     await strip.get_by_role("button").first.click()
     problems = strip.get_by_role("listitem")
     await expect(problems).to_contain_text(["registry.corp.local", "cart:lates", "local/tool:dev", "worker-11"])
-    await expect(problems.filter(has_text="registry.corp.local")).to_contain_text("200 pods wait")
+    await expect(problems.filter(has_text="registry.corp.local")).to_contain_text("200 pods are waiting")
     await expect(problems.filter(has_text="local/tool")).to_contain_text("Policy is Never in StatefulSet/local")
     await expect(problems.filter(has_text="quay.io/old/job")).to_have_count(0)
     await expect(page).to_have_title(re.compile(r"^208 failed, 12 active"))
 
 
-async def test_an_alarm_ends_when_its_pod_is_deleted(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_a_problem_disappears_when_its_pod_is_deleted(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url)
     tile = page.get_by_role("list", name="Pulls by state").get_by_role("button", name="Failing").locator("b")
@@ -139,14 +139,14 @@ async def test_a_cancelled_pull_is_muted_and_found_by_its_status(server: Scripte
     await expect(cancelled).to_contain_text("Cancelled")
     await expect(cancelled).to_contain_text("stopped at 38 %")
     await cancelled.click()
-    await expect(page.get_by_text("The pull stopped at 38 %; no pod waits for it any more.")).to_be_visible()
+    await expect(page.get_by_text("The pull stopped at 38 %; no pod is waiting for it any more.")).to_be_visible()
     await page.goto(server.url)
     strip = page.get_by_role("region", name="Needs attention")
     await strip.get_by_role("button").first.click()
     await expect(strip).not_to_contain_text("nvidia/cuda")
 
 
-async def test_a_quiet_cluster_names_the_last_pull(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_a_quiet_cluster_shows_the_last_pull(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_quiet(server)
     page = await open_page(server.url)
     await expect(
@@ -227,13 +227,13 @@ GARBAGE = [
 ]
 
 
-async def test_garbage_and_half_a_frame_do_no_harm(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_invalid_and_incomplete_events_do_no_harm(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     server.raw = GARBAGE
     page = await open_page(server.url)
     await scene_is_complete(page)
     await expect(page.locator("[data-connection=live]")).to_be_visible()
-    # The half frame is completed by the next event into one that cannot be parsed; the one after it counts.
+    # The next event completes the incomplete one to an event that cannot be parsed; the one after that is read.
     await server.put(server.pulls["grafana"])
     await server.put({**server.pulls["grafana"], "percent": 88.0})
     await expect(row(page, "grafana")).to_contain_text("88 %")
@@ -287,7 +287,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("start", range(0, len(HOSTILE), 6))
-async def test_no_address_harms_the_page(server: ScriptedServer, open_page: OpenPage, start: int) -> None:
+async def test_the_page_works_with_any_query_string(server: ScriptedServer, open_page: OpenPage, start: int) -> None:
     await set_scene(server)
     page = await open_page(server.url)
     for address in HOSTILE[start : start + 6]:
@@ -296,14 +296,16 @@ async def test_no_address_harms_the_page(server: ScriptedServer, open_page: Open
             await page.goto(server.url + joined)
             await expect(page.locator("[data-connection=live]")).to_be_visible()
             await expect(page.locator("main :is(table, h2)").last).to_be_visible()
-            await expect(page.get_by_role("heading", name="This page has a fault")).to_have_count(0)
+            await expect(page.get_by_role("heading", name="This page has an error")).to_have_count(0)
             assert await page.evaluate("() => window.hurt") is None, joined
             if view and "view" in address:
                 break
     assert all(len(query["layers"]) < 5000 and query["layers"] != "true" for query in server.stream_queries)
 
 
-async def test_a_fault_of_the_page_is_explained_with_a_way_back(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_an_error_in_the_page_is_explained_and_the_page_can_be_reloaded(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
     await set_scene(server)
     page = await open_page(server.url)
     await scene_is_complete(page)
@@ -316,12 +318,12 @@ async def test_a_fault_of_the_page_is_explained_with_a_way_back(server: Scripted
     await broken.goto(server.url)
     await scene_is_complete(broken)
     await broken.evaluate("() => { window.broken = true }")
-    await expect(broken.get_by_role("heading", name="This page has a fault")).to_be_visible()
+    await expect(broken.get_by_role("heading", name="This page has an error")).to_be_visible()
     await expect(broken.get_by_text("on purpose")).to_be_visible()
     await expect(broken.get_by_role("link", name="Open the start page")).to_have_attribute("href", "/")
 
 
-async def test_the_chart_is_full_at_once(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_chart_shows_the_servers_history_immediately(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     now = time.time()
     server.throughput = {
@@ -437,7 +439,7 @@ async def test_other_nodes_are_compared_before_a_layer_is_blamed(server: Scripte
     await expect(page.get_by_text("Bottleneck")).to_have_count(0)
 
 
-async def test_the_servers_verdict_is_a_word_in_the_row_and_a_sentence_in_the_open_row(
+async def test_the_servers_verdict_is_a_word_in_the_row_and_a_sentence_in_its_details(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     await set_scene(server)
@@ -452,7 +454,7 @@ async def test_the_servers_verdict_is_a_word_in_the_row_and_a_sentence_in_the_op
     await expect(page.get_by_text(why)).to_be_visible()
 
 
-async def test_a_pull_by_layers_and_streamed_layers_are_shown(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_streamed_layers_and_progress_by_layers_are_shown(server: ScriptedServer, open_page: OpenPage) -> None:
     at = time.time()
     lazy = pull(
         "lazy",
@@ -476,7 +478,7 @@ async def test_a_pull_by_layers_and_streamed_layers_are_shown(server: ScriptedSe
     await expect(row(page, "lazy")).to_contain_text("2/5")
     await expect(row(page, "lazy")).to_contain_text("streamed")
     lanes = page.locator("figure ol li:not([aria-hidden])")
-    await expect(lanes.nth(0)).to_contain_text("served by the snapshotter when it is read")
+    await expect(lanes.nth(0)).to_contain_text("served by the snapshotter on demand")
     await expect(lanes.nth(1)).to_contain_text("fetched by the snapshotter")
     await expect(row(page, "hidden")).to_contain_text("Unobserved")
     await expect(page.get_by_role("region", name="Needs attention")).to_contain_text("where no agent reports")
@@ -533,7 +535,7 @@ async def test_a_pull_is_shared_as_a_link_and_as_text(server: ScriptedServer, op
     await expect(there.locator("figure ol")).to_be_visible()
 
 
-async def test_a_link_scrolls_to_its_row_and_show_does_too(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_a_link_and_the_show_button_scroll_to_their_row(server: ScriptedServer, open_page: OpenPage) -> None:
     at = time.time()
     await set_scene(server)
     many = [
@@ -605,7 +607,7 @@ async def test_a_click_between_two_columns_opens_the_row(server: ScriptedServer,
     await expect(page.locator('[data-toggle="torch"]')).to_have_attribute("aria-expanded", "true")
 
 
-async def test_the_estimate_runs_down_while_a_layer_is_unpacked(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_estimate_counts_down_while_a_layer_is_unpacked(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     await server.put({**server.pulls["postgres"], "etaSeconds": 50.0})
     page = await open_page(server.url)
@@ -614,7 +616,7 @@ async def test_the_estimate_runs_down_while_a_layer_is_unpacked(server: Scripted
     await expect(left).to_have_text("45 s")
 
 
-async def test_the_page_is_small(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_page_loads_one_script_and_one_style_sheet(server: ScriptedServer, open_page: OpenPage) -> None:
     """One script and one style sheet, and no chart library."""
     await set_scene(server)
     sizes: dict[str, int] = {}

@@ -64,7 +64,7 @@ class Demo:
 
 @pytest.fixture(scope="module", autouse=True)
 def metrics_port_is_taken() -> Iterator[None]:
-    """Occupy the port, as another demo would; this one takes the next."""
+    """Occupy the port, as another demo would; this demo then uses the next one."""
     with ExitStack() as held:
         with suppress(OSError):
             held.enter_context(socket.create_server(("127.0.0.1", 9090)))
@@ -101,7 +101,7 @@ async def test_every_view_has_something_to_show(demo: Demo, open_page: OpenPage,
     await expect(page.locator("[data-detail]")).to_be_visible()
 
 
-async def test_a_demo_killed_and_started_again_is_shown_as_it_is_then(open_page: OpenPage) -> None:
+async def test_the_page_shows_the_new_state_after_the_demo_is_restarted(open_page: OpenPage) -> None:
     demo = Demo()
     await demo.start()
     try:

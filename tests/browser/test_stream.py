@@ -1,4 +1,4 @@
-"""The page and its one stream: servers that stop, return, forget, or are of another build; tabs that sleep."""
+"""The page and its one stream: servers that stop, return, lose their state or have another build; sleeping tabs."""
 
 import asyncio
 import re
@@ -56,7 +56,7 @@ async def test_opening_a_row_resumes_the_stream(server: ScriptedServer, open_pag
     assert server.stream_queries[1] == {"layers": "torch", "lastEventId": f"{server.boot}-{server.revision}"}
 
 
-async def test_an_ended_pull_has_its_layers_too(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_an_ended_pull_also_shows_its_layers(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     layers = server.pulls["torch"]["layers"][:3]
     await server.put({**server.pulls["nginx-1"], "layers": layers})
@@ -65,7 +65,7 @@ async def test_an_ended_pull_has_its_layers_too(server: ScriptedServer, open_pag
     await expect(page.locator("figure ol li:not([aria-hidden])")).to_have_count(3)
 
 
-async def test_a_removed_pull_disappears_and_its_open_row_is_explained(
+async def test_a_removed_pull_disappears_and_its_missing_row_is_explained(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     await set_scene(server)
@@ -111,7 +111,7 @@ async def test_a_killed_server_that_returns_leaves_no_stuck_rows(server: Scripte
 
 @pytest.fixture
 def patient(tmp_path: Path) -> Path:
-    """The page, but the stream's own next try is a thousand times later."""
+    """Open the page with the stream's automatic retries delayed a thousandfold."""
     static = tmp_path / "static"
     shutil.copytree(STATIC, static)
     (worker,) = static.glob("assets/worker-*.js")
@@ -120,7 +120,7 @@ def patient(tmp_path: Path) -> Path:
     return static
 
 
-async def test_a_click_on_the_badge_tries_at_once(patient: Path, open_page: OpenPage) -> None:
+async def test_a_click_on_the_badge_reconnects_at_once(patient: Path, open_page: OpenPage) -> None:
     async with ScriptedServer(patient) as server:
         await set_scene(server)
         page = await open_page(server.url)
@@ -191,7 +191,7 @@ async def test_a_reload_that_did_not_help_is_not_offered_again(open_page: OpenPa
         await expect(page.get_by_role("button", name="Reload")).to_have_count(0)
 
 
-async def test_time_follows_the_servers_clock(
+async def test_times_follow_the_servers_clock(
     server: ScriptedServer, open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The clocks are three hours apart, and a stall of 48 s is a stall of 48 s."""
@@ -220,7 +220,7 @@ async def test_the_live_region_announces_changes(server: ScriptedServer, open_pa
         {**server.pulls["grafana"], "status": "completed", "percent": 100.0},
         {**server.pulls["checkout"], "status": "failed", "errorReason": "timeout"},
     )
-    # In one announcement, or in two when one is about to begin.
+    # In one announcement, or in two if the next one is about to begin.
     await page.wait_for_function(
         "() => ['1 pull failed.', '1 pull done.'].every(words => window.announced.includes(words))"
     )
@@ -233,9 +233,9 @@ async def test_behind_a_buffering_proxy_the_list_is_polled_until_the_stream_arri
     async with BufferingProxy(server.url) as proxy:
         page = await open_page(proxy.url)
         await expect(page.locator(BADGE)).to_have_text("Polling every 3 s")
-        note = page.get_by_text("its live stream does not arrive")
+        note = page.get_by_text("its live stream is not arriving")
         await expect(note).to_be_visible()
-        await expect(page.locator(ANNOUNCED)).to_have_text(re.compile(r"^The live stream does not arrive[^.]*\.$"))
+        await expect(page.locator(ANNOUNCED)).to_have_text(re.compile(r"^The live stream is not arriving[^.]*\.$"))
         await becomes(page, "Done", 13)
         assert await axe(page) == []
         # Changes and removals arrive, and an open row has its layers.
@@ -284,7 +284,7 @@ async def test_a_refused_tab_polls_with_the_reason_and_gets_the_stream_when_ther
     await becomes(page, "Done", 13)
 
 
-async def test_a_server_that_returns_after_long_is_live_at_once_and_no_proxy_is_blamed(
+async def test_a_server_that_returns_after_a_long_time_is_live_at_once_and_no_proxy_is_blamed(
     patient: Path, open_page: OpenPage
 ) -> None:
     async with ScriptedServer(patient) as server:

@@ -37,7 +37,9 @@ async def test_live_pulls_with_waiting_pods_are_on_top_and_failures_follow(
     await expect(page.locator("link[rel=icon]")).to_have_attribute("href", "./favicon-failed.svg")
 
 
-async def test_the_strip_names_the_worst_problem_and_opens(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_strip_shows_the_worst_problem_and_opens_the_list(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
     await set_scene(server)
     page = await open_page(server.url)
     region = page.get_by_role("region", name="Needs attention")
@@ -47,10 +49,10 @@ async def test_the_strip_names_the_worst_problem_and_opens(server: ScriptedServe
     await expect(problems).to_have_count(0)
     await toggle.click()
     await expect(problems.nth(0)).to_contain_text(
-        "The pull secret of namespace billing is missing or wrong. 3 pods wait"
+        "The pull secret of namespace billing is missing or wrong. 3 pods are waiting"
     )
-    await expect(problems.nth(0)).to_contain_text(re.compile(r"Next try in about 1:\d\d"))
-    await expect(problems.nth(1)).to_contain_text("has received no byte for")
+    await expect(problems.nth(0)).to_contain_text(re.compile(r"Next attempt in about 1:\d\d"))
+    await expect(problems.nth(1)).to_contain_text("has received no bytes for")
     await expect(problems.nth(2)).to_contain_text("worker-11: its agent has not reported since")
     await page.keyboard.press("Escape")
     await expect(problems).to_have_count(0)
@@ -61,21 +63,21 @@ async def test_the_strip_names_the_worst_problem_and_opens(server: ScriptedServe
     await expect(page.get_by_text("401 Unauthorized")).to_be_visible()
 
 
-async def test_a_pull_without_layers_explains_it(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_a_pull_without_layers_is_explained(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url + "?open=billing,exporter")
     await expect(page.get_by_text("No layer of this image was observed.")).to_be_visible()
     await expect(page.get_by_text("1st in the queue of this node, behind acme/checkout:8f31c2e")).to_be_visible()
 
 
-async def test_an_open_row_shows_its_layers_as_they_move(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_an_open_row_shows_the_progress_of_its_layers(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url)
     await page.locator('[data-toggle="torch"]').click()
     lanes = page.locator("figure ol li:not([aria-hidden])")
     await expect(lanes).to_have_count(9)
     await expect(lanes.nth(3)).to_contain_text("1.9 / 2.6 GB · 41.2 MB/s")
-    await expect(lanes.nth(4)).to_contain_text("downloaded · waits for")
+    await expect(lanes.nth(4)).to_contain_text("downloaded · waiting for")
     await expect(page.locator("[data-detail]")).to_contain_text("Bottleneck: layer")
     await page.wait_for_function("() => document.querySelectorAll('[data-detail]').length === 1")
     while not any(query["layers"] == "torch" for query in server.stream_queries):
@@ -108,7 +110,7 @@ async def test_a_tile_filters_by_what_it_counts(server: ScriptedServer, open_pag
 async def test_the_search_suggests_and_makes_tokens(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url)
-    # A visible box may not yet listen to keys.
+    # A visible box may not handle keys yet.
     await scene_is_complete(page)
     box = page.get_by_role("combobox", name="Search")
     await page.keyboard.press("/")
@@ -137,7 +139,7 @@ async def test_the_search_suggests_and_makes_tokens(server: ScriptedServer, open
     await expect(page).to_have_url(re.compile(r"q=ns:ml%20torch"))
 
 
-async def test_a_suggestion_below_the_fold_is_scrolled_to(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_page_scrolls_to_a_suggestion_below_the_fold(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url, height=400)
     await scene_is_complete(page)
@@ -151,7 +153,7 @@ async def test_a_suggestion_below_the_fold_is_scrolled_to(server: ScriptedServer
     await expect(last).to_be_in_viewport(ratio=0.9)
 
 
-async def test_nothing_matches_and_one_click_clears(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_one_click_clears_a_search_that_matches_nothing(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url + "?q=image:nosuchthing")
     await expect(page.get_by_role("heading", name="Nothing matches the search")).to_be_visible()
@@ -179,7 +181,7 @@ async def test_every_column_sorts_both_ways_and_back(server: ScriptedServer, ope
         await expect(header).to_have_attribute("aria-sort", "none")
 
 
-async def test_a_phone_sorts_by_a_list(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_on_a_phone_a_list_sets_the_order(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url, width=360, height=800)
     await page.get_by_label("Sort by").select_option("Size ↓")
@@ -207,7 +209,7 @@ async def test_the_throughput_is_shown_as_figures_and_as_a_chart(server: Scripte
 async def test_copying_works_without_a_clipboard_api_and_keeps_the_focus(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
-    """A page without TLS has none."""
+    """A page without TLS has no clipboard API."""
     await set_scene(server)
     page = await open_page(server.url + "?open=billing")
     await page.evaluate(
@@ -247,7 +249,7 @@ async def test_a_link_shows_the_same_view(server: ScriptedServer, open_page: Ope
         ("?view=nodes&q=node:worker-05", "worker-05"),
     ],
 )
-async def test_a_search_holds_in_every_view(
+async def test_a_search_applies_to_every_view(
     server: ScriptedServer, open_page: OpenPage, address: str, row: str
 ) -> None:
     await set_scene(server)
@@ -256,7 +258,7 @@ async def test_a_search_holds_in_every_view(
     await expect(page.locator(rows(page))).to_contain_text(row)
 
 
-async def test_the_back_button_goes_to_the_view_before(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_back_button_returns_to_the_previous_view(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url)
     await page.get_by_role("link", name="Nodes").click()
@@ -346,10 +348,10 @@ async def test_the_theme_follows_the_system_and_can_be_chosen(server: ScriptedSe
 @pytest.mark.parametrize(
     ("pods", "words"),
     [
-        pytest.param({"pods": [], "watching": True}, "No pod waits for an image", id="none"),
+        pytest.param({"pods": [], "watching": True}, "No pod is waiting for an image", id="none"),
         pytest.param(
             {"pods": [], "watching": False, "reason": "pods is forbidden: User cannot list"},
-            "The server does not see pods",
+            "The server cannot see pods",
             id="no access",
         ),
     ],
@@ -377,7 +379,7 @@ async def test_without_pulls_the_page_explains_what_will_appear(server: Scripted
     await expect(page.get_by_role("heading", name="No image is being pulled")).to_be_visible()
 
 
-async def test_it_works_under_a_path_prefix(open_page: OpenPage) -> None:
+async def test_the_page_works_under_a_path_prefix(open_page: OpenPage) -> None:
     async with ScriptedServer(prefix="/tools/pulls") as server:
         await set_scene(server)
         page = await open_page(server.url)

@@ -1,4 +1,4 @@
-/** Measures the built page, gzipped as a server sends it, and fails when it is over the budget. Fonts are not counted. */
+/** Measure the built page, gzipped as a server sends it, and fail if it exceeds the budget. Fonts are not counted. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { gzipSync } from 'node:zlib'
 
@@ -16,6 +16,6 @@ for (const [kind, most] of Object.entries(BUDGET)) {
   console.log(`${kind}: ${sum} of ${most} bytes gzipped, in ${sizes.length} files`)
 }
 if (over) {
-  console.error('The page is over its budget, or not built.')
+  console.error('The page exceeds its budget or has not been built.')
   process.exitCode = 1
 }

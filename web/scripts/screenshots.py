@@ -20,11 +20,11 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 PORT = 8093
 URL = f"http://127.0.0.1:{PORT}/"
 WARM_UP = 55.0
-"""Seconds until the demo has pulls in every state and the chart has a shape."""
+"""Seconds until the demo has pulls in every state and the chart has some history."""
 
 
 def largest_pull() -> str:
-    """Return the id of the pull with the richest waterfall that lasts until the pictures are taken."""
+    """Return the id of the pull with the most varied waterfall that lasts until the screenshots are taken."""
     with urlopen(f"{URL}api/v1/pulls", timeout=5) as response:  # noqa: S310 - our own loopback
         pulls: list[dict[str, Any]] = json.load(response)["pulls"]
     lasting = [pull for pull in pulls if pull["status"] == "downloading" and (pull.get("etaSeconds") or 0) > 60]

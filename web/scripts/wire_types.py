@@ -1,7 +1,7 @@
 """Make web/src/wire/generated.ts from the models in ``pulltrace/wire.py``: ``make schema``.
 
 The generated interfaces describe the JSON as it is sent. ``web/src/wire/wire.ts`` checks each field at run time; the
-interfaces make sure that it reads only fields that exist, each as its own type.
+interfaces ensure that it reads only existing fields, each with its own type.
 """
 
 from pathlib import Path

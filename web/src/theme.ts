@@ -9,7 +9,7 @@ export function shownTheme(): Theme {
   return window.matchMedia('(prefers-color-scheme: light)').matches ? 'light' : 'dark'
 }
 
-/** Choosing what the system shows anyway follows the system again. */
+/** Choosing the system's current theme means following the system again. */
 export function chooseTheme(theme: Theme): void {
   const root = document.documentElement
   delete root.dataset.theme

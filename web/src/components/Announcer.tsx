@@ -4,12 +4,12 @@ import { NO_COUNTS } from '../model/standing'
 import { isConnected } from '../store/connection'
 import { useNow, useSnapshot, useStore } from '../store/useStore'
 
-/** More often than this nobody can listen. */
+/** The shortest interval between announcements to which a person can listen. */
 const PAUSE_MS = 6000
-/** The first moments of a new connection bring the present state, and no news. */
+/** Events just after connecting describe the current state, so they are not announced as changes. */
 const SETTLE_MS = 2000
 
-/** The state outside the page's body: the live region, the tab's title and its icon. */
+/** The state outside the visible page: the live region, the tab's title and its icon. */
 export function Announcer() {
   const { counts = NO_COUNTS, connection } = useSnapshot()
   const store = useStore()

@@ -11,14 +11,14 @@ import { Quiet } from './Quiet'
 
 const NO_NODES = { nodes: [], unobserved: [] } as const
 
-/** One line: the worst problem and the number of problems. All of them open on demand, over the page. */
+/** One line: the worst problem and the number of problems. On demand, the whole list opens over the page. */
 export function Attention() {
   const { pulls, shape, nodes, context } = useSnapshot()
   const now = useNow()
   const [isOpen, setIsOpen] = useState(false)
   const strip = useRef<HTMLElement>(null)
   const listId = useId()
-  // `shape` grows with states and pods; bytes change nothing here but once a second.
+  // `shape` grows when states or pods change. Changes of bytes are shown once a second.
   const found = useMemo(
     () => concerns(pulls.values(), nodes ?? NO_NODES, context, now),
     [pulls, shape, nodes, context, now],
@@ -80,7 +80,7 @@ function Sentence({ concern: { subject, what, advice, retrySeconds } }: { readon
       {retrySeconds !== undefined && (
         <span className={styles.retry}>
           {' '}
-          {retrySeconds > 0 ? `Next try in about ${clock(retrySeconds)}.` : 'The next try is due.'}
+          {retrySeconds > 0 ? `Next attempt in about ${clock(retrySeconds)}.` : 'The next attempt is due.'}
         </span>
       )}
     </>

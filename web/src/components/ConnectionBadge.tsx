@@ -19,13 +19,13 @@ export function ConnectionBadge() {
         type="button"
         className={styles.retry}
         onClick={() => store.retryNow()}
-        title="The live stream does not arrive. Try it now."
+        title="The live stream is not arriving. Try again now."
       >
         <Badge look="connecting" words={`Polling every ${duration(POLL_MS / 1000)}`} />
       </button>
     )
   }
-  // Both times are of this machine's clock, as the timer is.
+  // Both times are from this machine's clock, like the timer.
   const offline = Date.now() - connection.since > OFFLINE_MS
   const wait =
     connection.retryAt === undefined ? undefined : Math.max(0, connection.retryAt - Date.now()) / 1000

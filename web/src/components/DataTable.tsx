@@ -1,4 +1,4 @@
-/** A sortable table of any length: only the visible rows exist, and the page itself scrolls. */
+/** A sortable table of any length. Only the visible rows are rendered, and the page itself scrolls. */
 import {
   type KeyboardEvent,
   memo,
@@ -24,14 +24,14 @@ export interface Column<T> {
   readonly cell: (row: T) => ReactNode
 }
 
-/** Makes the columns of a view; a column that the order knows can be sorted. */
+/** Makes the columns of a view. A column is sortable if the order has a comparison for it. */
 export function columnsFor<T>(order: Readonly<Record<string, unknown>>) {
   return (key: string, title: string, cell: (row: T) => ReactNode, align?: 'end'): Column<T> => {
     return { key, title, cell, isSortable: Object.hasOwn(order, key), ...(align !== undefined && { align }) }
   }
 }
 
-/** A click on one of these is not a click on the row. */
+/** A click on one of these elements does not open the row. */
 function isControl(target: EventTarget): boolean {
   return target instanceof Element && target.closest('button, a, input, select') !== null
 }
@@ -61,7 +61,7 @@ interface Item<T> {
 const ROW_HEIGHT = 44
 const DETAIL_HEIGHT = 320
 const PAGE_ROWS = 12
-/** A row below this share of the window is not seen with its details. */
+/** If a row is below this share of the window, its details would be out of sight. */
 const VISIBLE_SHARE = 0.6
 const HEAD_HEIGHT = 60
 
@@ -87,11 +87,11 @@ export function DataTable<T>(props: Props<T>) {
     estimate: index => (items[index]?.isDetail === true ? DETAIL_HEIGHT : ROW_HEIGHT),
     kind: index => (items[index]?.isDetail === true ? 'detail' : 'row'),
     top,
-    // The focused row stays when it is scrolled away, or the keyboard would lose its place.
+    // The focused row stays rendered when it is scrolled away, because otherwise the focus would be lost.
     keep: activeIndex,
   })
 
-  // The parts above the table can grow, and then the whole page does. (Measuring at each render would force a layout
+  // The parts above the table can grow, and the whole page grows with them. (Measuring at each render would force a layout
   // four times a second.)
   useLayoutEffect(() => {
     const measure = () =>
@@ -338,7 +338,7 @@ function Header<T>({ column, sort, onSort }: { readonly column: Column<T> } & Om
   )
 }
 
-/** One way, the other way, and back to the view's own order; figures begin with the largest. */
+/** Sorts one way, then the other way, then in the view's own order. Figures begin with the largest. */
 function nextSort(
   column: string,
   figures: boolean,

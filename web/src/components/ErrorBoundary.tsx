@@ -10,7 +10,7 @@ interface State {
   readonly error: unknown
 }
 
-/** Instead of a blank page: what happened, and two ways back. */
+/** Shows the error and two ways to continue, instead of a blank page. */
 export class ErrorBoundary extends Component<Props, State> {
   override state: State = { error: undefined }
 
@@ -24,7 +24,7 @@ export class ErrorBoundary extends Component<Props, State> {
     const words = error instanceof Error ? `${error.name}: ${error.message}` : String(error)
     return (
       <main className={shared.whole}>
-        <Notice icon="failed" title="This page has a fault">
+        <Notice icon="failed" title="This page has an error">
           <p>The server and its agents are not affected. Please report this with the address of the page:</p>
           <code>{words}</code>
           <p className={shared.bar}>

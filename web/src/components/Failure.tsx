@@ -14,8 +14,8 @@ export function Failure({ pull }: { readonly pull: Pull }) {
     nextRetryAt === undefined
       ? ''
       : nextRetryAt > now
-        ? `next try in about ${clock((nextRetryAt - now) / 1000)}`
-        : 'the next try is due'
+        ? `next attempt in about ${clock((nextRetryAt - now) / 1000)}`
+        : 'the next attempt is due'
   const attempt = isNotTried(pull) ? 'The kubelet does not pull this image' : `Attempt ${pull.attempt}`
   return (
     <div className={styles.failure}>

@@ -15,13 +15,13 @@ const KEYS: readonly (readonly [string, string])[] = [
 ]
 
 const LAYERS: readonly (readonly [string | undefined, string])[] = [
-  [phases.waiting, 'waits for a download slot'],
+  [phases.waiting, 'waiting for a download slot'],
   [phases.downloading, 'downloads'],
-  [phases.borrowed, 'another pull downloads it'],
+  [phases.borrowed, 'downloaded by another pull'],
   [phases.downloaded, 'downloaded, not yet unpacked'],
   [phases.extracting, 'unpacks'],
-  [phases.cached, 'was on the node already'],
-  [phases.remote, 'served by the snapshotter when it is read'],
+  [phases.cached, 'already on the node'],
+  [phases.remote, 'served by the snapshotter on demand'],
   [phases.failed, 'failed'],
 ]
 

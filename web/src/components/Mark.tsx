@@ -1,4 +1,4 @@
-/** The ring and the layers: an image on its way. */
+/** The logo: a ring around layers. */
 export function Mark({ size = 30 }: { readonly size?: number }) {
   return (
     <svg aria-hidden="true" width={size} height={size} viewBox="0 0 32 32" fill="none">

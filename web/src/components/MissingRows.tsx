@@ -4,7 +4,7 @@ import { changeUrl, useUrl } from '../url/useUrl'
 import { Note } from './Note'
 
 interface Props {
-  /** Open rows of the address that do not exist. */
+  /** Open rows in the URL that do not exist. */
   readonly keys: readonly string[]
   readonly what: string
   readonly why: string

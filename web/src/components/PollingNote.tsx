@@ -2,7 +2,7 @@ import { isConnected } from '../store/connection'
 import { useSnapshot } from '../store/useStore'
 import { Note } from './Note'
 
-/** The reason and the remedy while the list replaces the stream. */
+/** Explains why the page uses the list instead of the stream, and what to do about it. */
 export function PollingNote() {
   const { connection } = useSnapshot()
   const refusal = connection.kind === 'polling' || connection.kind === 'lost' ? connection.refusal : undefined
@@ -12,11 +12,9 @@ export function PollingNote() {
         <span>
           The server refuses the live stream with status {refusal.status}
           {refusal.reason === '' ? '' : ` (${refusal.reason})`}
-          {refusal.status === 503
-            ? ': it has as many clients as it takes. Close tabs that nobody needs.'
-            : '.'}
+          {refusal.status === 503 ? ': it has too many clients. Close tabs that nobody needs.' : '.'}
           {isConnected(connection) &&
-            ' Until there is room, this page requests the list, so changes show a few seconds late.'}
+            ' Until there is room, this page polls the list, so changes appear a few seconds late.'}
         </span>
       </Note>
     )
@@ -25,8 +23,8 @@ export function PollingNote() {
   return (
     <Note>
       <span>
-        The server responds, but its live stream does not arrive: probably a proxy on the way buffers{' '}
-        <code>/api/v1/events</code>. Until the stream arrives, this page requests the list, so changes show a
+        The server responds, but its live stream is not arriving, probably because a proxy buffers{' '}
+        <code>/api/v1/events</code>. Until the stream arrives, this page polls the list, so changes appear a
         few seconds late.
       </span>
     </Note>

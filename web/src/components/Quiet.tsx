@@ -17,7 +17,7 @@ export function Quiet() {
     <p className={styles.quiet}>
       <Icon name="done" size={18} />
       <span className={shared.cut}>
-        {active > 0 ? `${count(active, 'pull')} under way, and no problem.` : <LastPull />}
+        {active > 0 ? `${count(active, 'pull')} under way, no problems.` : <LastPull />}
       </span>
     </p>
   )

@@ -4,7 +4,7 @@ import { percent } from '../model/format'
 import { pullState } from '../model/pullState'
 import type { Pull } from '../wire/wire'
 
-/** In place of a bar: the cause of a failure, or how far a cancelled pull had got. */
+/** Replaces the progress bar: the cause of a failure, or the progress of a cancelled pull. */
 export function Reason({ pull }: { readonly pull: Pull }) {
   if (pullState(pull) === 'cancelled') return `stopped at ${percent(pull.percent)}`
   return isNeverPulled(pull) ? 'not on the node' : REASON_WORDS[reasonOf(pull)]

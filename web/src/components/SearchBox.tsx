@@ -36,7 +36,7 @@ export function SearchBox() {
   const chips = words.filter(word => parseToken(word) !== undefined && word !== typing)
   const draft = typing !== '' ? typing : words.filter(word => parseToken(word) === undefined).join(' ')
 
-  // `shape` grows when the same map must be read again.
+  // `shape` grows when the contents of the map have changed.
   const known = useMemo(
     () => (focused ? knownValues(pulls.values(), context) : undefined),
     [focused, pulls, shape, context],
@@ -56,7 +56,7 @@ export function SearchBox() {
     return () => document.removeEventListener('keydown', onKey)
   }, [])
 
-  // The focus stays in the input, so nothing else scrolls to the marked suggestion.
+  // The focus stays in the input, so the browser does not scroll to the marked suggestion by itself.
   useEffect(() => {
     document.getElementById(`${listId}-${marked}`)?.scrollIntoView({ block: 'nearest' })
   }, [listId, marked])
@@ -156,7 +156,7 @@ export function SearchBox() {
           <Icon name="close" size={14} />
         </button>
       )}
-      <kbd className={styles.hint} title="The / key leads here">
+      <kbd className={styles.hint} title="Press / to search">
         /
       </kbd>
       <div id={listId} role="listbox" aria-label="Suggestions" className={styles.list} hidden={!isOpen}>

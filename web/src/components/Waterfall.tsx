@@ -7,7 +7,7 @@ import styles from './Waterfall.module.css'
 
 const LEGEND: readonly (readonly [Phase, string])[] = [
   ['cached', 'already on the node'],
-  ['remote', 'served when it is read'],
+  ['remote', 'served on demand'],
   ['waiting', 'waiting'],
   ['downloading', 'downloading'],
   ['extracting', 'extracting'],
@@ -94,7 +94,7 @@ function source({ fetchedBy }: Layer): string {
   return fetchedBy === BY_SNAPSHOTTER ? ' · fetched by the snapshotter' : ' · downloaded by another pull'
 }
 
-/** The lane in words: for screen readers it is the lane. */
+/** Describes the lane in words; screen readers announce this text instead of the lane. */
 function describe(layer: Layer, layers: readonly Layer[], hasFailed: boolean): string {
   const speed = layerRate(layer)
   const details = `${speed === undefined ? '' : ` · ${rate(speed)}`}${source(layer)}`
@@ -102,7 +102,7 @@ function describe(layer: Layer, layers: readonly Layer[], hasFailed: boolean): s
     case 'cached':
       return 'already on the node'
     case 'remote':
-      return 'served by the snapshotter when it is read'
+      return 'served by the snapshotter on demand'
     case 'waiting':
       return waitingWords(layer, hasFailed)
     case 'downloading':
@@ -111,7 +111,7 @@ function describe(layer: Layer, layers: readonly Layer[], hasFailed: boolean): s
       const blocking = blockingLayer(layers, layer)
       return blocking === undefined || hasFailed
         ? `downloaded${details}`
-        : `downloaded · waits for ${shortDigest(blocking.digest)}`
+        : `downloaded · waiting for ${shortDigest(blocking.digest)}`
     }
     case 'extracting':
       return `extracting${details}`
@@ -125,5 +125,5 @@ function describe(layer: Layer, layers: readonly Layer[], hasFailed: boolean): s
 function waitingWords({ fetchedBy }: Layer, hasFailed: boolean): string {
   if (hasFailed) return 'not started'
   if (fetchedBy === undefined) return 'waiting'
-  return fetchedBy === BY_SNAPSHOTTER ? 'fetched by the snapshotter' : 'another pull downloads it'
+  return fetchedBy === BY_SNAPSHOTTER ? 'fetched by the snapshotter' : 'downloaded by another pull'
 }

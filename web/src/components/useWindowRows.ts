@@ -1,4 +1,4 @@
-/** Which rows of a long list exist while the page itself scrolls, and where they are. Heights are measured. */
+/** Decides which rows of a long list are rendered while the page scrolls, and where. Heights are measured. */
 import { type RefCallback, useCallback, useLayoutEffect, useReducer, useRef, useState } from 'react'
 import { offsetsOf, type Range, rowsBetween } from '../model/offsets'
 
@@ -10,7 +10,7 @@ interface Options {
   readonly kind: (index: number) => string
   /** The distance of the list from the top of the page. */
   readonly top: number
-  /** A row that exists wherever it is, such as the one with the focus. */
+  /** A row that is always rendered, such as the one with the focus. */
   readonly keep: number
 }
 
@@ -19,13 +19,13 @@ export interface WindowRows {
   readonly height: number
   /** The distance of a row from the top of the list. */
   readonly start: (index: number) => number
-  /** For each row's element, which bears its key as `data-row`. */
+  /** The ref of each row's element, which has its key in `data-row`. */
   readonly measure: RefCallback<HTMLElement>
   /** Scrolls as little as needed to show the row. */
   readonly scrollTo: (index: number) => void
 }
 
-/** Rows beyond the window, so that a little scrolling finds them ready. */
+/** Rows that are rendered beyond the window, so that they are ready when the page scrolls a little. */
 const OVERSCAN = 6
 /** The sticky header covers the first rows of the window. */
 const HEAD = 44
@@ -40,7 +40,7 @@ const currentScroll = (): Scroll => ({ y: window.scrollY, height: window.innerHe
 export function useWindowRows({ keys, estimate, kind, top, keep }: Options): WindowRows {
   const [, redraw] = useReducer((count: number) => count + 1, 0)
   const heights = useRef(new Map<string, number>())
-  // Reading the position at each render would force a layout; the event brings it.
+  // Reading the position at each render would force a layout, so the event's value is used.
   const scroll = useRef<Scroll>(currentScroll())
   const typical = new Map<string, number>()
   keys.forEach((key, index) => {
@@ -134,7 +134,7 @@ function visible(offsets: readonly number[], { y, height }: Scroll, top: number)
 
 const MOST_FORGOTTEN = 1000
 
-/** Rows that no longer exist need no height; a page open for a day would collect them. */
+/** Drop the heights of rows that no longer exist, because they would accumulate on a page that is open for days. */
 function forget(heights: Map<string, number>, keys: readonly string[]): void {
   if (heights.size <= keys.length + MOST_FORGOTTEN) return
   const present = new Set(keys)

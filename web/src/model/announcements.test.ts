@@ -15,14 +15,14 @@ it('names the changes, and is empty without any', () => {
   expect(announcement(announced({ done: 3 }), announced({ done: 1, downloading: 4 }))).toBe('')
 })
 
-it('does not announce the past when the page opens', () => {
+it('does not announce earlier events when the page opens', () => {
   expect(announcement(announced({}, 'connecting'), announced({ failed: 9, done: 40 }))).toBe('Connected.')
 })
 
 it('announces a lost connection and its return', () => {
   expect(announcement(announced(), announced({}, 'lost'))).toBe('The connection is lost.')
   expect(announcement(announced({}, 'connecting'), announced({ done: 2 }, 'polling'))).toMatch(
-    /^The live stream does not arrive[^.]*\.$/,
+    /^The live stream is not arriving[^.]*\.$/,
   )
   expect(announcement(announced({}, 'lost'), announced({ done: 2 }))).toBe('Connected again. 2 pulls done.')
 })

@@ -10,14 +10,14 @@ export interface Announced {
 const CONNECTION: Readonly<Record<Announced['connection'], string>> = {
   connecting: 'Connecting.',
   live: 'Connected again.',
-  polling: 'The live stream does not arrive, so the page requests the list every few seconds.',
+  polling: 'The live stream is not arriving, so the page requests the list every few seconds.',
   lost: 'The connection is lost.',
 }
 
 /** Empty when nothing happened that is worth an interruption. */
 export function announcement(before: Announced, now: Announced): string {
   if (before.connection === 'connecting' && now.connection === 'live') return 'Connected.'
-  // The first list shows the present state and no changes.
+  // The first list is the current state, not a change.
   if (before.connection === 'connecting' && now.connection === 'polling') return CONNECTION.polling
   const parts: string[] = []
   if (now.connection !== before.connection) parts.push(CONNECTION[now.connection])

@@ -23,7 +23,7 @@ it('is empty while nothing is wrong', () => {
 })
 
 describe('a failure', () => {
-  it('is one problem for all its nodes and pods, with cause, advice and next try', () => {
+  it('is one problem for all its nodes and pods, with cause, advice and next attempt', () => {
     const all = found([
       failed({ id: 'a', nodeName: 'worker-01', attempt: 4, nextRetryAt: now + 102_000 }),
       failed({ id: 'b', nodeName: 'worker-02', pods: [pod('api-2'), pod('api-3')] }),
@@ -32,7 +32,7 @@ describe('a failure', () => {
     expect(all[0]).toMatchObject({
       subject: 'ghcr.io/acme/api:2',
       what: 'cannot be pulled on worker-01, worker-02: unauthorized.',
-      advice: 'The pull secret of namespace billing is missing or wrong. 3 pods wait. Attempt 4.',
+      advice: 'The pull secret of namespace billing is missing or wrong. 3 pods are waiting. Attempt 4.',
       retrySeconds: 102,
       query: 'image:ghcr.io/acme/api:2 status:failing',
       rowKey: 'failed/ghcr.io/acme/api:2/unauthorized',
@@ -41,29 +41,29 @@ describe('a failure', () => {
 
   it.each<[ErrorReason, string]>([
     ['not_found', 'check the name in Deployment/api'],
-    ['rate_limited', 'ghcr.io limits this cluster'],
-    ['timeout', 'does not reach ghcr.io'],
+    ['rate_limited', 'ghcr.io rate-limits this cluster'],
+    ['timeout', 'cannot reach ghcr.io'],
     ['network', 'DNS, proxy and firewall'],
     ['tls', 'certs.d'],
     ['disk_full', 'is full'],
     ['invalid_reference', 'Correct the image’s name in Deployment/api'],
-    ['server_error', 'errors of its own'],
+    ['server_error', 'server errors'],
   ])('with reason %s has advice', (errorReason, words) => {
     expect(found([failed({ errorReason })])[0]?.advice).toContain(words)
   })
 
   it('with an unknown reason shows the first line of the error', () => {
     const [first] = found([failed({ errorReason: 'unknown', error: 'odd thing\nstack' })])
-    expect(first?.advice).toMatch(/^Odd thing\. 1 pod waits/)
+    expect(first?.advice).toMatch(/^Odd thing\. 1 pod is waiting/)
   })
 
-  it('counts only the pods that wait now', () => {
+  it('counts only the pods that are waiting now', () => {
     const pulls = [failed({ completedAt: T0, pods: [pod('api-1'), pod('api-2')] })]
-    expect(found(pulls, ['billing/api-2'])[0]?.advice).toContain('1 pod waits.')
+    expect(found(pulls, ['billing/api-2'])[0]?.advice).toContain('1 pod is waiting.')
     expect(found(pulls, [])).toEqual([])
   })
 
-  it('is no problem once a later pull on the node has started', () => {
+  it('is not a problem once a later pull on the node has started', () => {
     const later = aPull({
       id: 'b',
       imageRef: 'ghcr.io/acme/api:2',
@@ -98,7 +98,7 @@ describe('a failure', () => {
   })
 })
 
-it('is ordered by what a person has to mend', () => {
+it('is listed first if a person has to fix it', () => {
   const reasons = ['unknown', 'timeout', 'tls', 'not_found', 'unauthorized'] as const
   const pulls = [
     aPull({ id: 'c', imageRef: 'r/c:1', status: 'failed', errorReason: 'canceled', pods: [pod('x')] }),
@@ -116,12 +116,12 @@ it('is ordered by what a person has to mend', () => {
   ])
 })
 
-it('has a cancelled pull only while somebody waits for it', () => {
+it('includes a cancelled pull only while a pod waits for it', () => {
   const pull = failed({ errorReason: 'canceled', percent: 38.2 })
   expect(found([pull])[0]).toMatchObject({
     kind: 'cancelled',
     what: 'was cancelled on worker-01 at 38 %.',
-    advice: 'The kubelet tries again by itself. 1 pod waits.',
+    advice: 'The kubelet tries again by itself. 1 pod is waiting.',
   })
   expect(found([{ ...pull, pods: [] }])).toEqual([])
 })
@@ -134,32 +134,32 @@ describe('a stalled pull', () => {
     nodeName: 'gpu-02',
   })
 
-  it('has its duration, and the node is to blame while the registry serves other pulls', () => {
+  it('shows its duration, and blames the node while the registry serves other pulls', () => {
     const other = aPull({ id: 'b', imageRef: 'r.local/b:1', bytesPerSec: 300_000 })
     expect(found([stalled, other])[0]).toMatchObject({
-      what: 'has received no byte for 48 s on gpu-02 (41 %).',
+      what: 'has received no bytes for 48 s on gpu-02 (41 %).',
       advice: 'r.local serves other pulls at 300 kB/s: check the node’s network.',
     })
   })
 
-  it('has the registry to blame when nothing from it moves', () => {
+  it('blames the registry when no pull from it makes progress', () => {
     const other = { ...stalled, id: 'b', imageRef: 'r.local/b:1' }
     expect(found([stalled, other])[0]?.advice).toBe('No pull from r.local receives data: check the registry.')
   })
 
-  it('has nobody to blame when it is alone', () => {
+  it('blames nothing when it is the only pull', () => {
     expect(found([stalled])[0]?.advice).toBe('')
   })
 })
 
-it('has a pull on a node without an agent', () => {
+it('includes a pull on a node without an agent', () => {
   expect(found([aPull({ status: 'unobserved' })])[0]).toMatchObject({
     kind: 'unobserved',
     what: 'is being pulled on worker-01, where no agent reports.',
   })
 })
 
-it('names the nodes without an agent when the server does', () => {
+it('lists the nodes without an agent when the server does', () => {
   const pulls = [aPull({ status: 'unobserved' })]
   const unobserved = [{ count: 1, names: ['worker-9'], reason: 'no agent has reported from it' }]
   const all = concerns(pulls, { nodes: [], unobserved }, aContext(pulls), now)
@@ -167,12 +167,12 @@ it('names the nodes without an agent when the server does', () => {
   expect(all[0]).toMatchObject({
     kind: 'unobserved',
     subject: 'worker-9',
-    what: ': pods wait for images there, but no agent has reported from it.',
+    what: ': pods are waiting for images there, but no agent has reported from it.',
     query: 'node:worker-9',
   })
 })
 
-it('has agents that do not report', () => {
+it('includes agents that do not report', () => {
   const node = {
     name: 'n1',
     state: 'lost',

@@ -1,4 +1,4 @@
-/** What is wrong now, in plain words, and how to mend it. */
+/** The current problems in plain words, each with advice on how to fix it. */
 import type { ClusterNode, ErrorReason, NodeList, Pull, Unobserved } from '../wire/wire'
 import { type FailureGroup, failureGroups, groupBy, reasonOf, severity } from './failureGroups'
 import { count, duration, percent, rate, timeOfDay } from './format'
@@ -14,7 +14,7 @@ export interface Concern {
   /** The rest of the sentence that the subject begins. */
   readonly what: string
   readonly advice: string
-  /** The next try, in seconds from now; absent when none is expected. */
+  /** Seconds until the next attempt; absent when none is expected. */
   readonly retrySeconds: number | undefined
   /** A search that shows the rows in question. */
   readonly query: string
@@ -112,7 +112,7 @@ function named({ imageRef }: Pull): string {
 }
 
 function waiting(pods: number): string {
-  return pods > 0 ? `${count(pods, 'pod waits', 'pods wait')}.` : ''
+  return pods > 0 ? `${count(pods, 'pod is waiting', 'pods are waiting')}.` : ''
 }
 
 function sentences(...parts: readonly string[]): string {
@@ -163,7 +163,7 @@ export function isNeverPulled({ pods, error }: Pull): boolean {
   return reasons.includes('ErrImageNeverPull') || /pull policy of Never/.test(error ?? '')
 }
 
-/** The kubelet counts its looks at a name that it cannot pull; these are not attempts. */
+/** The kubelet counts how often it checks a name that it cannot pull. These checks are not attempts. */
 export function isNotTried(pull: Pull): boolean {
   return pull.errorReason === 'invalid_reference' || isNeverPulled(pull)
 }
@@ -190,10 +190,10 @@ function advice(reason: ErrorReason, pulls: Group, context: Context): string {
     case 'not_found':
       return `The registry has no such image or tag: check the name${inOwners}.`
     case 'rate_limited':
-      return `${registry} limits this cluster: pull with an account, or through a mirror.`
+      return `${registry} rate-limits this cluster: pull with an account, or through a mirror.`
     case 'timeout':
     case 'network':
-      return `The node does not reach ${registry}: check its DNS, proxy and firewall.`
+      return `The node cannot reach ${registry}: check its DNS, proxy and firewall.`
     case 'tls':
       return `The node does not trust the certificate of ${registry}: containerd needs its CA in certs.d.`
     case 'disk_full':
@@ -201,7 +201,7 @@ function advice(reason: ErrorReason, pulls: Group, context: Context): string {
     case 'invalid_reference':
       return `Correct the image’s name${inOwners}.`
     case 'server_error':
-      return `${registry} returns errors of its own: check the registry.`
+      return `${registry} returns server errors: check the registry.`
     case 'canceled':
     case 'unknown':
       return sentence(first.error?.split('\n', 1)[0] ?? '')
@@ -216,7 +216,7 @@ function stall(group: Group, { stalled, moving }: Found, now: number): Concern {
     key: `stalled ${first.imageRef}`,
     kind: 'stalled',
     subject: named(first),
-    what: `has received no byte for ${duration((now - since) / 1000)} ${where(group)}${at}.`,
+    what: `has received no bytes for ${duration((now - since) / 1000)} ${where(group)}${at}.`,
     advice: stallAdvice(group, stalled, moving),
     retrySeconds: undefined,
     query: `image:${first.imageRef} status:stalled`,
@@ -237,14 +237,14 @@ function stallAdvice(group: Group, stalled: readonly Pull[], moving: readonly Pu
     : ''
 }
 
-/** Servers of this version name the nodes; older ones only their pulls. */
+/** Servers of this version list the nodes; older ones list only their pulls. */
 function blindNodes({ count: nodeTotal, names: nodes, reason }: Unobserved): Concern {
   const one = nodeTotal === 1
   return {
     key: `unobserved ${reason}`,
     kind: 'unobserved',
     subject: one ? names(nodes) : count(nodeTotal, 'node'),
-    what: `: pods wait for images there, but ${reason}.`,
+    what: `: pods are waiting for images there, but ${reason}.`,
     advice: `Their progress is not known. Check the agent’s pod on ${one ? 'this node' : names(nodes)}.`,
     retrySeconds: undefined,
     query: `node:${nodes.slice(0, MOST_SEARCHED).join(',')}`,
@@ -291,7 +291,7 @@ function silence(nodes: readonly ClusterNode[], now: number): Concern {
     subject: names(nodes.map(({ name }) => name)),
     what: one
       ? `: its agent has not reported since ${timeOfDay(since)} (${duration((now - since) / 1000)}).`
-      : `: ${nodes.length} agents do not report, the last one since ${timeOfDay(since)}.`,
+      : `: ${nodes.length} agents are not reporting, the last one since ${timeOfDay(since)}.`,
     advice: `The pulls of ${one ? 'this node' : 'these nodes'} are not known. Check the node and the agent’s pod.`,
     retrySeconds: undefined,
     query: '',

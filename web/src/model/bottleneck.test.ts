@@ -15,34 +15,34 @@ it('names the layer with most of the remaining bytes', () => {
   expect(words).toBe('Bottleneck: layer fat (2.6 GB), 80 % of the remaining bytes')
 })
 
-it('names no layer when all are alike', () => {
+it('names no layer when all are about equal', () => {
   const three = ['a', 'b', 'c'].map(digest => aLayer({ digest, state: 'downloading' }))
   expect(line(three)).toBeUndefined()
 })
 
-it('names busy slots only while a layer waits', () => {
+it('names busy slots only while a layer is waiting', () => {
   const layers = ['a', 'b', 'c', 'd'].map((digest, n) =>
     aLayer({ digest, state: n < 3 ? 'downloading' : 'waiting' }),
   )
-  expect(line(layers)).toBe("1 layer waits while 3 are downloading: the node's download slots are busy")
+  expect(line(layers)).toBe("1 layer is waiting while 3 are downloading: the node's download slots are busy")
 })
 
 it('names layers that other pulls download', () => {
   expect(line([aLayer({ digest: 'sha256:x', state: 'waiting', fetchedBy: 'other' })])).toContain(
-    'that another pull downloads',
+    'which another pull is downloading',
   )
 })
 
-it('names unpacking when every byte has arrived', () => {
+it('names unpacking when all bytes have arrived', () => {
   const layers = [aLayer({ state: 'extracted' }), aLayer({ digest: 'sha256:b', state: 'extracting' })]
   expect(line(layers, { status: 'extracting' })).toBe(
-    'Every byte has arrived; the node unpacks layer b (100 MB)',
+    'All bytes have arrived; the node is unpacking layer b (100 MB)',
   )
 })
 
-it('states how long no byte has arrived', () => {
+it('states how long no bytes have arrived', () => {
   expect(line([aLayer({ state: 'downloading' })], { stalledSince: at(12) })).toBe(
-    'No byte has arrived for 48 s',
+    'No bytes have arrived for 48 s',
   )
 })
 

@@ -1,4 +1,4 @@
-/** The bottleneck of a pull by its layers, in one line, and only when the figures support it. */
+/** The bottleneck of a pull among its layers, in one line; empty unless the figures support it. */
 
 import type { Layer, Pull } from '../wire/wire'
 import { bytes, clock, count, duration, shortDigest } from './format'
@@ -6,7 +6,7 @@ import { hasEnded, tookSeconds } from './pullState'
 
 /** Below this share of the remaining bytes no layer is called the bottleneck. */
 const LARGE_SHARE = 0.5
-/** A shorter pull had no bottleneck. */
+/** A pull shorter than this is not worth a bottleneck. */
 const WORTH_SECONDS = 5
 
 export function bottleneck(pull: Pull, now: number): string | undefined {
@@ -14,14 +14,14 @@ export function bottleneck(pull: Pull, now: number): string | undefined {
   if (layers.length === 0 || pull.status === 'failed') return undefined
   if (hasEnded(pull)) return lookingBack(pull, layers)
   if (pull.stalledSince !== undefined)
-    return `No byte has arrived for ${duration((now - pull.stalledSince) / 1000)}`
+    return `No bytes have arrived for ${duration((now - pull.stalledSince) / 1000)}`
   const left = layers.filter(layer => isLeft(layer))
   if (left.length === 0) return unpacking(layers)
   const borrowed = left.filter(layer => layer.fetchedBy !== undefined)
   if (borrowed.length === left.length) {
     return borrowed.length === 1 && borrowed[0] !== undefined
-      ? `Waits for layer ${named(borrowed[0])} that another pull downloads`
-      : `Waits for ${borrowed.length} layers that other pulls download`
+      ? `Waiting for layer ${named(borrowed[0])}, which another pull is downloading`
+      : `Waiting for ${borrowed.length} layers that other pulls are downloading`
   }
   return largestLayer(left) ?? slots(left)
 }
@@ -54,14 +54,14 @@ function slots(left: readonly Layer[]): string | undefined {
   const waiting = left.filter(({ state, fetchedBy }) => state === 'waiting' && fetchedBy === undefined).length
   const busy = left.length - waiting
   if (waiting === 0 || busy === 0) return undefined
-  return `${count(waiting, 'layer waits', 'layers wait')} while ${busy} ${busy === 1 ? 'is' : 'are'} downloading: the node's download slots are busy`
+  return `${count(waiting, 'layer is waiting', 'layers are waiting')} while ${busy} ${busy === 1 ? 'is' : 'are'} downloading: the node's download slots are busy`
 }
 
 function unpacking(layers: readonly Layer[]): string | undefined {
   const current =
     layers.find(({ state }) => state === 'extracting') ?? layers.find(({ state }) => state === 'downloaded')
   if (current === undefined) return undefined
-  return `Every byte has arrived; the node unpacks layer ${named(current)}`
+  return `All bytes have arrived; the node is unpacking layer ${named(current)}`
 }
 
 function lookingBack(pull: Pull, layers: readonly Layer[]): string | undefined {

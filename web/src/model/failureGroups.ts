@@ -1,4 +1,4 @@
-/** Failures with one cause, together: of one image on several nodes, or of many images of one registry. */
+/** Groups of failures with one cause: one image on several nodes, or many images of one registry. */
 import type { ErrorReason, Pull } from '../wire/wire'
 import { registryOf } from './images'
 
@@ -18,7 +18,7 @@ const REGISTRY_CAUSES: readonly ErrorReason[] = [
   'tls',
   'server_error',
 ]
-/** From this many images with one cause, the registry is the news. */
+/** From this many images with one cause on, the registry is shown as the problem. */
 const MANY_IMAGES = 4
 
 export function failureGroups(pulls: readonly Pull[]): readonly FailureGroup[] {
@@ -54,7 +54,7 @@ export function groupBy<T>(all: readonly T[], key: (one: T) => string): Readonly
   return groups
 }
 
-/** What a person has to mend comes before what may mend itself. */
+/** Problems that a person has to fix come before those that may resolve themselves. */
 const SEVERITY: readonly ErrorReason[] = [
   'unauthorized',
   'not_found',

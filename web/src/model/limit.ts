@@ -21,7 +21,7 @@ const WORDS: Readonly<Record<LimitName, string>> = {
   unknown: '',
 }
 
-/** The word for the row, with its figure, by what is known without the layers. */
+/** The word for the row with its figure, derived without the layers. */
 export function limitWord(pull: Pull, place: QueuePlace | undefined): string {
   if (place !== undefined) return place.ahead.length === 0 ? '' : `queue: ${ordinal(place.position)}`
   if (pull.bound !== undefined && pull.bound.by !== 'unknown') {
@@ -31,7 +31,7 @@ export function limitWord(pull: Pull, place: QueuePlace | undefined): string {
   return pull.status === 'extracting' && share !== undefined ? `${percent(share * 100)} unpacked` : ''
 }
 
-/** Of an ended pull, the share of its time; of a live one, the figure that shows the limit best. */
+/** For an ended pull, the share of its time; for a live one, the figure that shows the limit best. */
 function figureOf(pull: Pull, { by, figures }: Limit): string {
   const { percentOfTime, bytesPerSec, diskBusyPercent, cpuPressurePercent, layerBytes, totalBytes } = figures
   if (hasEnded(pull)) return percentOfTime === undefined ? '' : `${percent(percentOfTime)} of the time`
@@ -76,7 +76,7 @@ function join(...parts: readonly string[]): string {
 
 function queueSentence(place: QueuePlace, now: number): string {
   const [first] = place.ahead
-  if (first === undefined) return 'The node has not started with this image.'
+  if (first === undefined) return 'The node has not started to pull this image.'
   const { repository, tag } = imageName(first.imageRef)
   const others = place.ahead.length - 1
   const behind = `${repository}${tag}${others > 0 ? ` and ${others} more` : ''}`

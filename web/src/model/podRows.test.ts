@@ -38,7 +38,7 @@ const around = (...pulls: readonly Pull[]): Around => ({
   now: T0,
 })
 
-it('is ready when the longest of its images is', () => {
+it('is ready when the last of its images is ready', () => {
   const row = podRow(
     pod(
       container({ state: 'downloading', etaSeconds: 10 }),
@@ -70,13 +70,13 @@ it('has no percentage of a pull whose size is not known', () => {
   expect(row.containers[0]?.percent).toBeUndefined()
 })
 
-it('is found by its image as the pod names it and as the node does', () => {
+it('is found by the name of its image on the pod and on the node', () => {
   const row = podRow(pod(container({ image: 'nginx', pullId: 'a' })), around(aPull()))
   for (const query of ['image:docker.io/library/nginx:1.27', 'image:nginx'])
     expect(matches(parseQuery(query), podFacts(row))).toBe(true)
 })
 
-it('is failed when one container is, whatever the others do', () => {
+it('counts as failed when one container has failed, whatever the others do', () => {
   expect(
     podRow(pod(container({ state: 'downloading' }), container({ state: 'failed' })), around()).state,
   ).toBe('failed')
@@ -100,7 +100,7 @@ it('is counted from the list, or from unfinished pulls where there is none', () 
   expect(waitingPodCount(parsePodList({ pods: [], watching: true }), pulls)).toBe(0)
 })
 
-it('is sorted as the latest without an estimate', () => {
+it('sorts last without an estimate', () => {
   const row = (key: string, etaSeconds?: number) => ({
     ...podRow(pod(container({ state: 'queued', ...(etaSeconds !== undefined && { etaSeconds }) })), around()),
     key,

@@ -22,11 +22,11 @@ export interface PodRow {
   readonly key: string
   readonly pod: Pod
   readonly containers: readonly ContainerRow[]
-  /** The container that holds the pod up most. */
+  /** The container that delays the pod most. */
   readonly slowest: ContainerRow | undefined
   readonly state: ContainerRowState
   readonly isStarted: boolean
-  /** Until the longest of its images is ready; absent when one of them has no estimate. */
+  /** Seconds until the last of its images is ready; absent when one of them has no estimate. */
   readonly etaSeconds: number | undefined
 }
 
@@ -104,7 +104,7 @@ function slowestFirst(a: ContainerRow, b: ContainerRow): number {
 export function podFacts({ pod, containers }: PodRow): Facts {
   const lower = (words: readonly string[]) => words.map(word => word.toLowerCase())
   return {
-    // As the pod's spec names it and as the node requested it: nginx, docker.io/library/nginx:latest.
+    // The name in the pod's spec and the name that the node requested: nginx, docker.io/library/nginx:latest.
     image: lower(containers.flatMap(({ container, pull }) => [container.image, pull?.imageRef ?? ''])),
     node: lower([pod.nodeName]),
     ns: lower([pod.namespace]),
@@ -118,7 +118,7 @@ export function podFacts({ pod, containers }: PodRow): Facts {
 
 const byName = byText(({ pod }: PodRow) => podName(pod))
 
-/** Waiting pods before started ones; the ones in trouble first. */
+/** Waiting pods before started ones; the failing ones first. */
 export const byTrouble: Compare<PodRow> = (a, b) =>
   Number(a.isStarted) - Number(b.isStarted) ||
   WORST_FIRST.indexOf(a.state) - WORST_FIRST.indexOf(b.state) ||

@@ -31,7 +31,7 @@ function rows({ sort, query = '', open = [], of = pulls }: Change = {}) {
 }
 const keys = (change?: Change) => rows(change).map(({ key }) => key)
 
-it('has pulls that somebody waits for first, then the other live pulls, then history', () => {
+it('starts with pulls that a pod waits for, then the other live pulls, then history', () => {
   expect(keys()).toEqual([
     'wanted',
     'failed',
@@ -45,13 +45,13 @@ it('has pulls that somebody waits for first, then the other live pulls, then his
   ])
 })
 
-it('sorts by a column both ways, and names by their numbers', () => {
+it('sorts by a column both ways, and compares the numbers in names', () => {
   expect(keys({ sort: '-speed' }).slice(0, 2)).toEqual(['new', 'old'])
   expect(keys({ sort: 'node' }).slice(-3)).toEqual(['old', 'queued', 'new'])
   expect(keys({ sort: '-node' }).slice(0, 3)).toEqual(['new', 'queued', 'old'])
 })
 
-it('sorts unknown times as the latest, and ended pulls last both ways', () => {
+it('sorts unknown times as the longest, and ended pulls last both ways', () => {
   const of = [
     at('unknown'),
     at('slow', { etaSeconds: 90 }),
@@ -90,19 +90,19 @@ describe('failures of one image with one cause', () => {
     expect(row).toMatchObject({ key, ids: ['a', 'b', 'c'], waiters: 1, standing: 'failing' })
   })
 
-  it('are apart from failures that nobody waits for', () => {
+  it('are separate from failures that no pod waits for', () => {
     const old = { pods: [], errorReason: 'not_found' } as const
     expect(keys({ of: [...of, failing('x', old), failing('y', old)] })).toEqual([key, `${key}/past`])
   })
 
-  it('keep their row while one of them is tried again', () => {
+  it('keep their row while one of them is retried', () => {
     const retry = failing('a', { status: 'resolving', attempt: 2, errorReason: undefined })
     const [row, ...others] = rows({ of: [...of.filter(({ id }) => id !== 'a'), retry] })
     expect(others).toEqual([])
     expect(row?.ids).toEqual(['b', 'c', 'a'])
   })
 
-  it('are apart when one is open, and when a column sorts them', () => {
+  it('are separate rows when one is open, or when sorted by a column', () => {
     expect(keys({ of, open: ['b'] }).sort()).toEqual(['b', key])
     expect(keys({ of, sort: 'node' })).toEqual(['a', 'b', 'c'])
   })
@@ -135,7 +135,7 @@ it('keeps the order of failures whatever their times', () => {
   expect(order(T0, T0 + 1)).toEqual(order(T0 + 1, T0))
 })
 
-it('serves the queue from its oldest end', () => {
+it('lists the queue with the oldest pull first', () => {
   const queued = (id: string, startedAt: number) => at(id, { status: 'queued', startedAt, nodeName: 'n' })
   const of = [queued('second', T0 + 2), queued('first', T0 + 1), at('active', { nodeName: 'n' })]
   expect(rows({ of }).map(({ key, place }) => [key, place?.position])).toEqual([
@@ -145,7 +145,7 @@ it('serves the queue from its oldest end', () => {
   ])
 })
 
-it('knows the orders whose figures move', () => {
+it('recognises orders by figures that change all the time', () => {
   expect(isRestless({ column: 'speed', descending: true })).toBe(true)
   expect(isRestless({ column: 'node', descending: true })).toBe(false)
   expect(isRestless(undefined)).toBe(false)

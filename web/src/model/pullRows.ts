@@ -1,4 +1,4 @@
-/** Which rows the Pulls view has, and in what order. */
+/** The rows of the Pulls view and their order. */
 import type { Sort } from '../url/urlState'
 import type { Pull } from '../wire/wire'
 import { failureGroups, groupBy, severity } from './failureGroups'
@@ -20,7 +20,7 @@ export interface PullRow {
   readonly place: QueuePlace | undefined
 }
 
-/** The words of `status:` that fit a pull; stalled and resolving pulls are downloading too, as in the tiles. */
+/** The values of `status:` that match a pull. Stalled and resolving pulls also count as downloading, as in the tiles. */
 function statusWords(pull: Pull, context: Context): readonly string[] {
   const state = pullState(pull)
   switch (state) {
@@ -63,7 +63,7 @@ interface Place {
   readonly rank: number
 }
 
-/** Rows that somebody waits for, then the other live pulls, then history. */
+/** Rows that a pod waits for, then the other live pulls, then history. */
 function placeOf(pull: Pull, context: Context): Place {
   const found = standing(pull, context)
   if (found === 'past') return { section: 2, rank: 0 }
@@ -94,11 +94,11 @@ export function byAttention(context: Context): Compare<Pull> {
 function within({ section, rank }: Place, a: Pull, b: Pull): number {
   if (section === 2) return newestEndFirst(a, b)
   if (rank === RANK.failed) return severity(a) - severity(b) || byImageAndNode(a, b)
-  // The queue is served from its oldest end; of the others the newest is on top.
+  // The queue starts with the oldest pull; other sections start with the newest.
   return rank === RANK.queued ? a.startedAt - b.startedAt : b.startedAt - a.startedAt
 }
 
-/** Active pulls by the time to ready, unknown as the latest; ended pulls have none. */
+/** Active pulls by the time until they are ready, unknown times last; ended pulls have none. */
 function timeLeft(pull: Pull): number | undefined {
   return hasEnded(pull) ? undefined : (pull.etaSeconds ?? 1e9)
 }
@@ -114,7 +114,7 @@ export const PULL_ORDER: Order<Pull> = {
   left: byFigure(timeLeft),
 }
 
-/** Orders whose figures move all the time. */
+/** Orders by figures that change all the time. */
 const RESTLESS: readonly string[] = ['progress', 'speed', 'left']
 
 export function isRestless(sort: Sort | undefined): boolean {
@@ -124,7 +124,7 @@ export function isRestless(sort: Sort | undefined): boolean {
 export interface PullQuery {
   readonly query: Query
   readonly sort: Sort | undefined
-  /** Rows that are open; a pull that is open has a row of its own. */
+  /** Open rows; an open pull has its own row. */
   readonly open: readonly string[]
 }
 
@@ -152,7 +152,7 @@ export function pullRows(
 
 interface Group {
   readonly key: string
-  /** The first one determines the place of the row. */
+  /** The first pull determines the position of the row. */
   readonly pulls: readonly Pull[]
 }
 

@@ -1,4 +1,4 @@
-/** The state of a pull as people call it, and the numbers that belong to it. */
+/** The state of a pull in words, and its figures. */
 import type { Pull } from '../wire/wire'
 
 export type PullState =
@@ -27,11 +27,11 @@ export const STATE_WORD: Readonly<Record<PullState, string>> = {
 export const STATE_MEANING: Readonly<Record<PullState, string>> = {
   failed: 'The pull ended with an error.',
   cancelled: 'The pull was cancelled before it ended, for example because its pod was deleted.',
-  stalled: 'No byte has arrived for 30 seconds.',
-  resolving: 'The node requests the manifest of the image from the registry.',
-  downloading: 'The node downloads layers.',
-  extracting: 'The node unpacks layers; every byte may have arrived already.',
-  queued: 'The kubelet has requested the image, and the node has not started to pull it.',
+  stalled: 'No bytes have arrived for 30 seconds.',
+  resolving: 'The node is requesting the manifest of the image from the registry.',
+  downloading: 'The node is downloading layers.',
+  extracting: 'The node is unpacking layers; all bytes may already have arrived.',
+  queued: 'The kubelet has requested the image, but the node has not started to pull it.',
   unobserved: 'The kubelet has requested the image on a node without a reporting agent.',
   done: 'The image is on the node.',
 }
@@ -78,7 +78,7 @@ export function unpackedShare(pull: Pull): number | undefined {
   return pull.totalBytes > 0 ? Math.min(1, pull.extractedBytes / pull.totalBytes) : undefined
 }
 
-/** How far from usual a duration must be to be worth a word. */
+/** How far from usual a duration must be before it is mentioned. */
 const UNUSUAL = 1.5
 const UNUSUAL_SECONDS = 10
 

@@ -1,4 +1,4 @@
-/** The pull that ended last, for the quiet page. */
+/** The pull that ended last, shown while nothing is being pulled. */
 import type { Pull } from '../wire/wire'
 
 export interface LastPull {

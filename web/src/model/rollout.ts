@@ -10,13 +10,13 @@ import { type Context, standing } from './standing'
 export interface ImageRow {
   readonly imageRef: string
   readonly registry: string
-  /** The latest pull of each node, the ones that need time first. */
+  /** The latest pull of each node, unfinished ones first. */
   readonly pulls: readonly Pull[]
   readonly done: number
   readonly pulling: number
   readonly queued: number
   readonly failed: number
-  /** Cancelled pulls, and failed ones that nobody waits for. */
+  /** Cancelled pulls, and failed ones that no pod waits for. */
   readonly stopped: number
   readonly slowest: Pull | undefined
   readonly medianSeconds: number | undefined
@@ -83,12 +83,12 @@ export function factsOf(pulls: readonly Pull[], context: Context): Facts {
   return merged
 }
 
-/** Nodes that lack the image; a node where the pull was stopped no longer needs it. */
+/** Nodes without the image, except those where the pull was stopped, because they no longer need it. */
 export const unfinished = ({ pulling, queued, failed }: ImageRow): number => pulling + queued + failed
 
 const byImage = byText(({ imageRef }: ImageRow) => imageRef)
 
-/** Unfinished rollouts first, the widest on top. */
+/** Unfinished rollouts first, the one on most nodes on top. */
 export const byRollout: Compare<ImageRow> = (a, b) =>
   Math.sign(unfinished(b)) - Math.sign(unfinished(a)) || b.pulls.length - a.pulls.length || byImage(a, b)
 

@@ -16,7 +16,7 @@ describe('a pull', () => {
     ['past when its pod no longer waits', failed(), [], 'past'],
     ['failing when it ended after the list was made', failed({ completedAt: T0 + 90_000 }), [], 'failing'],
     ['live when it was cancelled and its pod waits', failed({ errorReason: 'canceled' }), ['shop/p'], 'live'],
-    ['past when it was cancelled and nobody waits', failed({ errorReason: 'canceled' }), [], 'past'],
+    ['past when it was cancelled and no pod waits', failed({ errorReason: 'canceled' }), [], 'past'],
   ] as const)('is %s', (_, pull, waiting, expected) => {
     expect(standingOf(pull, waiting)).toBe(expected)
   })
@@ -27,7 +27,7 @@ describe('a pull', () => {
     expect(standingOf(failed(), ['shop/p'], [{ ...later, nodeName: 'other' }])).toBe('failing')
   })
 
-  it('that failed is news for five minutes while the server does not see pods', () => {
+  it('that failed counts as current for five minutes while the server cannot see pods', () => {
     const alone = failed({ pods: [] })
     expect(standing(alone, aContext([alone], undefined, T0 + 61_000))).toBe('failing')
     expect(standing(alone, aContext([alone], undefined, T0 + 302_000))).toBe('past')
@@ -56,13 +56,13 @@ it('does not count started pods as waiting', () => {
   expect([...(waitingPods(list, T0)?.names ?? [])]).toEqual(['shop/p'])
 })
 
-it('knows no waiting pods without a list', () => {
+it('has no waiting pods without a list', () => {
   expect(waitingPods('missing', T0)).toBeUndefined()
   expect(waitingPods(undefined, T0)).toBeUndefined()
   expect(waitingPods(parsePodList({ pods: [], watching: false }), T0)).toBeUndefined()
 })
 
-it('counts failures that somebody waits for, and no cancelled pull', () => {
+it('counts failures that a pod waits for, and no cancelled pull', () => {
   const pulls = [
     failed({ id: 'now', nodeName: 'n1' }),
     failed({ id: 'old', nodeName: 'n2', pods: [aPod('gone')] }),
@@ -81,12 +81,12 @@ it('counts failures that somebody waits for, and no cancelled pull', () => {
   })
 })
 
-it('knows a retry until its first byte', () => {
+it('recognises a retry until its first byte', () => {
   expect(isRetry(aPull({ attempt: 2, status: 'resolving' }))).toBe(true)
   expect(isRetry(aPull({ attempt: 2, status: 'downloading', downloadedBytes: 5 }))).toBe(false)
   expect(isRetry(aPull({ status: 'queued' }))).toBe(false)
 })
 
-it('has an empty context of no pulls', () => {
+it('has an empty context without pulls', () => {
   expect(contextOf([], undefined, T0).newest.size).toBe(0)
 })

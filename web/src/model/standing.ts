@@ -1,8 +1,8 @@
-/** Whether a pull needs a person, is under way, or is history: the judgement that all parts of the page share. */
+/** Whether a pull needs attention, is under way, or is history. All parts of the page use this decision. */
 import type { Pod, PodList, PodRef, Pull } from '../wire/wire'
 import { hasEnded, type PullState, pullState } from './pullState'
 
-/** The pods that wait now, by `namespace/name`, and the server's time for which that holds. */
+/** The pods that wait now, by `namespace/name`, and the server's time of that list. */
 export interface WaitingPods {
   readonly names: ReadonlySet<string>
   readonly at: number
@@ -16,7 +16,7 @@ export interface Context {
   readonly now: number
 }
 
-/** Without a list of pods, a failure is news for this long. */
+/** Without a list of pods, a failure counts as current for this long. */
 const NEWS_MS = 5 * 60_000
 
 export const podName = ({ namespace, podName: name }: Pick<PodRef, 'namespace' | 'podName'>): string =>
@@ -61,9 +61,9 @@ function isSuperseded(pull: Pull, { newest }: Context): boolean {
 }
 
 /**
- * - `failing`: it failed and somebody waits for it.
- * - `live`: it is under way, or it was cancelled and is retried because somebody waits.
- * - `past`: it has ended, and nobody waits for it.
+ * - `failing`: it failed and a pod waits for it.
+ * - `live`: it is under way, or it was cancelled and is retried because a pod waits.
+ * - `past`: it has ended, and no pod waits for it.
  */
 export type Standing = 'failing' | 'live' | 'past'
 
@@ -118,7 +118,7 @@ const TILE: Readonly<Partial<Record<PullState, Exclude<keyof StateCounts, 'stall
   done: 'done',
 }
 
-/** Resolving and stalled pulls count as downloading; of the failed pulls only those that somebody waits for count. */
+/** Resolving and stalled pulls count as downloading; failed pulls count only if a pod waits for them. */
 export function countStates(pulls: Iterable<Pull>, context: Context): StateCounts {
   const counts = { ...NO_COUNTS }
   for (const pull of pulls) {

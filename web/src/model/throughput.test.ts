@@ -59,7 +59,7 @@ it('stacks the lines and leaves gaps open', () => {
   ])
 })
 
-it('keeps a busy registry out of the others', () => {
+it('does not put a busy registry into "other"', () => {
   const idle = { b: 90, c: 90, d: 90, e: 90, f: 90, g: 90 }
   const lines = series([sample(0, idle), sample(1000, { z: 5 })])
   expect(lines.map(({ registry }) => registry)).toContain('z')
@@ -80,7 +80,7 @@ it('puts the server’s history before its own samples', () => {
   ])
 })
 
-it('has no history older than the window, and none of no registries', () => {
+it('drops history older than the window, and accepts history without registries', () => {
   const registries = [{ registry: 'a', bytesPerSec: [1, 2] }]
   const old = { since: T0 - WINDOW_MS - 15_000, stepMs: 10_000, registries }
   expect(withHistory([], old, T0)).toEqual([])

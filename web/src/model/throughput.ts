@@ -6,14 +6,14 @@ import { hasEnded } from './pullState'
 export const WINDOW_MS = 10 * 60_000
 /** More bands than this cannot be distinguished. */
 const MOST_SERIES = 5
-/** The server calls the registries beyond its limit so, too. */
+/** The server also uses this name for the registries beyond its limit. */
 export const OTHERS = 'other'
 
 export type Rates = ReadonlyMap<string, number>
 
 export interface Sample {
   readonly at: number
-  /** Absent while there is no connection: a gap, and not a zero. */
+  /** Absent while there is no connection: the chart shows a gap instead of zero. */
   readonly rates: Rates | undefined
 }
 
@@ -107,7 +107,7 @@ export function stack(lines: readonly Series[]): readonly (readonly (number | nu
 
 export const CHART_WIDTH = 1000
 export const CHART_HEIGHT = 100
-/** A page just opened has little to show; ten minutes of axis would make it a sliver. */
+/** A page just opened has little history, which would be too narrow to see on an axis of ten minutes. */
 const SHORTEST_MS = 60_000
 const LEAST_RATE = 1e6
 

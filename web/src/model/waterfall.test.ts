@@ -56,7 +56,7 @@ describe('a waterfall', () => {
     expect(ticks.length).toBeLessThanOrEqual(7)
   })
 
-  it('stays on the axis whatever the clocks show', () => {
+  it('stays on the axis even if the clocks disagree', () => {
     const layers = [
       aLayer({ state: 'downloading', startedAt: at(-50) }),
       aLayer({ digest: '2', state: 'extracting', startedAt: at(90), completedAt: at(95) }),
@@ -70,7 +70,7 @@ describe('a waterfall', () => {
   })
 })
 
-it('knows the layer that must be unpacked before', () => {
+it('returns the layer that must be unpacked before this one', () => {
   const layers = [
     aLayer({ digest: '1', state: 'cached' }),
     aLayer({ digest: '2', state: 'downloading' }),
@@ -106,7 +106,7 @@ describe('parallel unpacking', () => {
     aLayer({ digest: '3', state: 'downloaded', startedAt: at(0), completedAt: at(30) }),
   ]
 
-  it('starts when the agent saw it start', () => {
+  it('starts at the time that the agent reported', () => {
     const { lanes } = waterfall(aPull({ layers, status: 'completed', completedAt: at(100) }), at(500))
     const extracting = lanes.map(({ segments }) => segments.find(({ phase }) => phase === 'extracting'))
     expect(extracting.slice(0, 2)).toEqual([
@@ -126,13 +126,13 @@ it('shows layers that the snapshotter serves over the whole axis', () => {
   expect(lanes[0]?.segments).toEqual([{ phase: 'remote', from: 0, to: 1 }])
 })
 
-it('does not show a layer as failed that never started', () => {
+it('does not show a layer that never started as failed', () => {
   const layers = [aLayer({ state: 'failed' })]
   const { lanes } = waterfall(aPull({ layers, status: 'failed', completedAt: at(30) }), at(40))
   expect(lanes[0]?.segments).toEqual([{ phase: 'waiting', from: 0, to: 1 }])
 })
 
-it('shows unpacking as failed when that failed', () => {
+it('shows unpacking as failed when it failed', () => {
   const layer = aLayer({ state: 'failed', startedAt: at(0), completedAt: at(10), extractStartedAt: at(20) })
   const { lanes } = waterfall(aPull({ layers: [layer], status: 'failed', completedAt: at(40) }), at(50))
   expect(lanes[0]?.segments.map(({ phase }) => phase)).toEqual(['downloading', 'downloaded', 'failed'])

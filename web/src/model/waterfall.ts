@@ -72,7 +72,7 @@ interface Axis {
   readonly unpackedUntil: number
 }
 
-/** Layers that nothing happens to: their lane is one segment. */
+/** Layers without any change: their lane is one segment. */
 const WHOLE: readonly Phase[] = ['cached', 'remote']
 
 function phases(layer: Layer, axis: Axis): readonly Span[] {
@@ -101,7 +101,7 @@ function unpacking(layer: Layer, fetched: number, { present, unpackedUntil }: Ax
     return [{ phase: 'downloaded', from: fetched, to: present }]
   const end = layer.extractedAt ?? present
   // Older agents do not report when unpacking starts. Their containerd unpacks one layer after another in manifest
-  // order: a layer starts when it is here and the layer before it is done.
+  // order: a layer starts when it is downloaded and the layer before it is unpacked.
   const turn = Math.min(layer.extractStartedAt ?? Math.max(fetched, unpackedUntil), end)
   return [
     { phase: 'downloaded', from: fetched, to: turn },

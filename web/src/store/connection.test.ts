@@ -14,7 +14,7 @@ const noList: ConnectionEvent = { kind: 'list', arrived: false, now: NOW }
 const nodes: ConnectionEvent = { kind: 'nodes', arrived: true }
 const noNodes: ConnectionEvent = { kind: 'nodes', arrived: false }
 
-/** The shown connection after these events, and how often the stream had to be tried. */
+/** Returns the shown connection after these events, and how often the stream had to be tried. */
 function after(...events: readonly ConnectionEvent[]): { shown: Connection; retries: number } {
   let state = connecting(NOW)
   let retries = 0
@@ -37,14 +37,19 @@ const away = (change: object = {}) => ({
 describe('the connection', () => {
   it.each<[string, readonly ConnectionEvent[], object, number]>([
     ['connects', [live], { kind: 'live' }, 0],
-    ['is lost, with the time of the next try', [live, lost], away(), 0],
+    ['is lost, with the time of the next attempt', [live, lost], away(), 0],
     [
-      'keeps the time since when it is lost',
+      'keeps the time at which it was lost',
       [live, lost, trying, lostAgain],
       away({ retryAt: NOW + 9000 }),
       0,
     ],
-    ['has no next try during a try', [live, lost, trying], away({ retryAt: undefined }), 0],
+    [
+      'has no time of the next attempt during an attempt',
+      [live, lost, trying],
+      away({ retryAt: undefined }),
+      0,
+    ],
     ['is live again', [live, lost, trying, live], { kind: 'live' }, 0],
     ['tries the stream when the first list arrives', [live, lost, list], away(), 1],
     ['polls from the second list on', [live, lost, list, list], { kind: 'polling', refusal: undefined }, 1],
@@ -54,12 +59,7 @@ describe('the connection', () => {
       { kind: 'polling', refusal: undefined },
       0,
     ],
-    [
-      'does not try twice while a try is under way',
-      [live, lost, trying, list],
-      away({ retryAt: undefined }),
-      0,
-    ],
+    ['does not try twice during an attempt', [live, lost, trying, list], away({ retryAt: undefined }), 0],
     [
       'keeps polling while the stream fails',
       [list, list, lost, trying],

@@ -1,9 +1,8 @@
 /**
- * The state of the connection, as a function of what happened to the stream and to the lists beside it.
+ * The state of the connection, as a function of the events of the stream and of the lists beside it.
  *
  * The stream is the source. While it is silent, the list of pulls is requested every few seconds; two lists in a row
- * make the page `polling`, because the first one may mean that the server has just come back, and then the stream
- * deserves a try. Times named `…At` and `since` are of this machine's clock (`Date.now()`).
+ * make the page `polling`. After the first one the stream is tried, because the server may just have come back. Times named `…At` and `since` are from this machine's clock (`Date.now()`).
  */
 
 /** Why the server refused the stream: it has too many clients, or it limits this one. */
@@ -18,7 +17,7 @@ export type Connection =
   | { readonly kind: 'live' }
   /** The server responds, but its stream does not arrive or is refused: the list replaces it. */
   | { readonly kind: 'polling'; readonly refusal: Refusal | undefined }
-  /** `retryAt` is absent while a try is under way. */
+  /** `retryAt` is absent during an attempt. */
   | {
       readonly kind: 'lost'
       readonly since: number
@@ -28,7 +27,7 @@ export type Connection =
 
 export interface ConnectionState {
   readonly shown: Connection
-  /** Since when there is no stream; absent while it is live. */
+  /** The time since which there has been no stream; absent while it is live. */
   readonly silentSince: number | undefined
   readonly retryAt: number | undefined
   readonly refusal: Refusal | undefined
@@ -54,7 +53,7 @@ export interface Step {
   readonly retry: boolean
 }
 
-/** So many failed lists in a row while the stream seems live: the stream is probably dead too. */
+/** After this many failed lists in a row, a stream that seems live is probably dead too. */
 const SUSPICIOUS_FAILURES = 2
 
 export function connecting(now: number): ConnectionState {
@@ -68,7 +67,7 @@ export function connecting(now: number): ConnectionState {
   }
 }
 
-/** Changes of the server arrive, by the stream or by the list. */
+/** Returns whether changes arrive from the server, by the stream or by the list. */
 export function isConnected({ kind }: Pick<Connection, 'kind'>): boolean {
   return kind === 'live' || kind === 'polling'
 }

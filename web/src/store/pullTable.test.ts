@@ -33,7 +33,7 @@ describe('the table', () => {
     expect(table.pulls.size).toBe(0)
   })
 
-  it('drops after a reset every pull that is not sent again', () => {
+  it('drops every pull that is not sent again after a reset', () => {
     const table = tableWith(aPull(), aPull({ id: 'b' }))
     table.reset()
     table.apply(changed(aPull({ id: 'b', percent: 9 })))
@@ -42,7 +42,7 @@ describe('the table', () => {
     expect([...table.pulls.keys()]).toEqual(['b'])
   })
 
-  it('changes its shape with states and names, not with bytes', () => {
+  it('changes its shape when states or names change, but not when bytes do', () => {
     const table = tableWith(aPull())
     const before = table.shape
     table.apply(changed(aPull({ percent: 50, downloadedBytes: 5 })))
@@ -68,7 +68,7 @@ describe('layers', () => {
     expect(table.pulls.get('a')?.layers).toBeUndefined()
   })
 
-  it('stay when an event arrives that was sent before the row was opened', () => {
+  it('are kept when an event arrives that was sent before the row was opened', () => {
     const table = tableWith(aPull())
     table.wantLayers(['a'])
     table.offerLayers(aPull({ layers }))
@@ -78,7 +78,7 @@ describe('layers', () => {
     expect(table.pulls.get('a')).toMatchObject({ percent: 3, layers })
   })
 
-  it('that were requested apart may be an empty list, which is a result', () => {
+  it('may be an empty list when they were requested separately', () => {
     const table = tableWith(aPull({ status: 'failed' }))
     table.wantLayers(['a'])
     table.offerLayers(aPull({ status: 'failed' }))
@@ -86,7 +86,7 @@ describe('layers', () => {
     expect(table.pulls.get('a')?.layers).toEqual([])
   })
 
-  it('that were requested apart never replace newer ones of the stream, nor newer figures', () => {
+  it('never replace newer layers or figures of the stream when they were requested separately', () => {
     const table = tableWith(aPull({ percent: 7 }))
     table.wantLayers(['a'])
     table.offerLayers(aPull({ percent: 5, layers }))

@@ -18,12 +18,12 @@ export class PullTable {
     return this.#shape
   }
 
-  /** There was a reset since the last commit. */
+  /** Whether there was a reset since the last commit. */
   get isReplaced(): boolean {
     return this.#replace
   }
 
-  /** However long nobody commits, there is at most one waiting change for each pull. */
+  /** However late the next commit, there is at most one waiting change for each pull. */
   apply(event: PullEvent): void {
     if (event.kind === 'removed') this.#pending.set(event.id, undefined)
     else this.#pending.set(event.pull.id, event.pull)
@@ -35,7 +35,7 @@ export class PullTable {
     this.#replace = true
   }
 
-  /** These are all pulls. */
+  /** Replaces the pulls: these are all that exist. */
   replaceBy(pulls: readonly Pull[]): void {
     this.reset()
     for (const pull of pulls) this.#pending.set(pull.id, pull)

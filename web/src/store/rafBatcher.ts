@@ -30,7 +30,7 @@ export class RafBatcher {
     this.request()
   }
 
-  /** The tab was shown or hidden: a run planned for the one would be late for the other. */
+  /** Plans the next run again when the tab is shown or hidden, because the delay differs. */
   reschedule(): void {
     if (this.#cancel === undefined) return
     this.stop()

@@ -9,12 +9,12 @@ export class ServerClock {
     this.#local = local
   }
 
-  /** The server's time is this now. */
+  /** Sets the server's current time. */
   set(time: number): void {
     this.#ahead = time - this.#local()
   }
 
-  /** An event has this time, so it cannot be earlier now: some clocks stop while a machine sleeps. */
+  /** Moves the clock forward to the time of an event: some clocks stop while a machine sleeps. */
   atLeast(time: number): void {
     if (this.#ahead !== undefined && time > this.now()) this.set(time)
   }

@@ -1,4 +1,4 @@
-/** The page's one store: the state by the stream and the lists, handed to React once per animation frame. */
+/** The page's only store: the state from the stream and the lists, passed to React once per animation frame. */
 import { type Context, contextOf, countStates, type StateCounts, waitingPods } from '../model/standing'
 import { ratesByRegistry, type Sample, withHistory, withSample } from '../model/throughput'
 import { Poll, type PollResult } from '../stream/poll'
@@ -20,7 +20,7 @@ import { RafBatcher } from './rafBatcher'
 import { ServerClock } from './serverClock'
 
 export interface Snapshot {
-  /** One map for the page's whole life; `version` grows when something in it changed. */
+  /** The same map for the page's whole life; `version` grows when something in it changes. */
   readonly pulls: ReadonlyMap<string, Pull>
   readonly version: number
   readonly shape: number
@@ -39,18 +39,18 @@ export interface Pace {
   readonly podsMs: number
 }
 
-/** After a reset the whole state follows at once; a wait of this length shows it in one step. */
+/** After a reset the whole state follows immediately. After this delay it is shown in one step. */
 const RESET_HOLD_MS = 120
-/** As many events as a frame can take; a hidden tab has no frames to miss. */
+/** The number of events per frame. A hidden tab takes more, because it has no frames to miss. */
 const EVENTS_PER_FRAME = 250
 const EVENTS_HIDDEN = 5000
 const OPEN_DEBOUNCE_MS = 120
 const TICK_MS = 1000
-/** A proxy may hold back a stream that has been silent for so long. */
+/** After this long without the stream, a proxy may be holding it back. */
 const SILENT_MS = 4000
 export const POLL_MS = 3000
 
-/** Ids that can be part of the stream's address; other keys of open rows are from a link that somebody made up. */
+/** Ids that can be part of the stream's address; other keys of open rows come from an invented link. */
 const PULL_ID = /^(?!true$|false$)[\w.:~-]{1,200}$/
 
 export class Store {
@@ -62,7 +62,7 @@ export class Store {
   readonly #nodes: Poll<NodeList>
   readonly #pods: Poll<PodList>
   readonly #pullsAddress: URL
-  /** Stands in for the stream while that is silent. */
+  /** Polls the list of pulls while the stream is silent. */
   readonly #pulls: Poll<readonly Pull[]>
   #connection = connecting(Date.now())
   readonly #listeners = new Set<() => void>()
@@ -71,7 +71,7 @@ export class Store {
   #more = false
   #isRequested = false
   #open: readonly string[] = []
-  /** Open rows whose layers were requested apart from the stream, once each. */
+  /** Open rows whose layers were requested separately from the stream, once each. */
   readonly #layersRequested = new Set<string>()
   #openTimer: ReturnType<typeof setTimeout> | undefined
   #ticker: ReturnType<typeof setInterval> | undefined
@@ -136,7 +136,7 @@ export class Store {
     return () => this.#tickListeners.delete(listener)
   }
 
-  /** The server's time of the last tick, so that all clocks of one screen agree. */
+  /** The server's time at the last tick, so that all clocks on the screen agree. */
   readonly now = (): number => this.#now
 
   readonly samples = (): readonly Sample[] => this.#samples
@@ -151,7 +151,7 @@ export class Store {
     this.#request({ kind: 'retryNow' })
   }
 
-  /** These pulls' rows are open and need their layers. */
+  /** Requests layers for these pulls, because their rows are open. */
   setOpen(keys: readonly string[]): void {
     const ids = keys.filter(key => PULL_ID.test(key))
     this.#open = ids
@@ -172,7 +172,7 @@ export class Store {
     }
   }
 
-  /** The stream sends nothing for a pull that no longer changes, so its layers are requested apart. */
+  /** The stream sends nothing for a pull that no longer changes, so its layers are requested separately. */
   async #loadLayers(id: string): Promise<void> {
     try {
       const response = await fetch(new URL(`api/v1/pulls/${encodeURIComponent(id)}`, this.#base))
@@ -286,7 +286,7 @@ export class Store {
       this.#isRequested = true
       this.#request({ kind: 'next', most: document.hidden ? EVENTS_HIDDEN : EVENTS_PER_FRAME })
     }
-    // The state after a reset is shown when all of it is known, and not in parts.
+    // The state after a reset is shown when it is complete, not in parts.
     const isPart = this.#more && this.#table.isReplaced
     const changed = !isPart && this.#table.commit()
     const before = this.#snapshot
@@ -313,7 +313,7 @@ export class Store {
     if (silentSince !== undefined && Date.now() - silentSince >= SILENT_MS) this.#pulls.every(POLL_MS)
     const isKnown = isConnected(this.#snapshot.connection)
     const rates = isKnown ? ratesByRegistry(this.#table.pulls.values()) : undefined
-    // A gap is a lost connection, and not the time until the first one.
+    // A gap means a lost connection, not the time before the first connection.
     if (rates !== undefined || this.#snapshot.connection.kind !== 'connecting')
       this.#samples = withSample(this.#samples, { at: this.#now, rates })
     for (const listener of this.#tickListeners) listener()

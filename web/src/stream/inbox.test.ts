@@ -44,7 +44,7 @@ it('continues after an event that cannot be parsed', () => {
   expect(warn).toHaveBeenCalledOnce()
 })
 
-it('does not take a name for an id', () => {
+it('does not mistake a name for an id', () => {
   const inbox = new Inbox()
   inbox.put(event('a').replace('"nodeName":"n"', String.raw`"nodeName":"\"pull\":{\"id\":\"b\""`))
   inbox.put(event('b'))

@@ -26,7 +26,7 @@ export class Inbox {
     this.#waiting.clear()
   }
 
-  /** Returns at most so many events; the rest waits for the next call. */
+  /** Returns at most this many events; the rest waits for the next call. */
   take(most: number): readonly PullEvent[] {
     const events: PullEvent[] = []
     for (const [key, data] of this.#waiting) {

@@ -30,14 +30,14 @@ export class Poll<T> {
     this.#report = report
   }
 
-  /** Requests now and from then on at this interval; 0 stops. */
+  /** Requests the list now and then at this interval; 0 stops. */
   every(ms: number): void {
     if (ms === this.#everyMs) return
     this.#everyMs = ms
     this.now()
   }
 
-  /** Does not wait for the interval: the tab is visible again. */
+  /** Requests the list now, because the tab is visible again. */
   now(): void {
     clearTimeout(this.#timer)
     if (this.#everyMs > 0 && !this.#isRequesting) void this.#cycle()

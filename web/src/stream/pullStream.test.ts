@@ -78,7 +78,7 @@ describe('the stream', () => {
     expect(calls.event).toHaveBeenCalledWith(JSON.stringify(REMOVED))
   })
 
-  it('is opened again for other layers, and resumes where it was', () => {
+  it('is opened again for other layers, and resumes from the last event', () => {
     const { stream } = opened()
     const first = FakeSource.last
     first.emit('message', REMOVED, 'b-7')
@@ -132,7 +132,7 @@ describe('the stream', () => {
   it.each([
     ['the reason of a JSON body', '{"error":"too many readers"}', 'too many readers'],
     ['no reason of an HTML body', '<html>busy</html>', ''],
-  ])('reports a refusal with %s, and waits as long as the server wishes', async (_, body, reason) => {
+  ])('reports a refusal with %s, and waits as long as the server requests', async (_, body, reason) => {
     const { calls } = opened()
     const response = new Response(body, { status: 503, headers: { 'Retry-After': '5' } })
     vi.stubGlobal('fetch', vi.fn().mockResolvedValue(response))
@@ -147,7 +147,7 @@ describe('the stream', () => {
     expect(FakeSource.all).toHaveLength(2)
   })
 
-  it('does not request the reason when the server is away', () => {
+  it('does not request the reason when the server is unreachable', () => {
     opened()
     const request = vi.fn()
     vi.stubGlobal('fetch', request)

@@ -12,18 +12,18 @@ import { backoff } from './backoff'
 export interface StreamListener {
   /** The stream is open, and everything up to now has arrived or will. */
   live(hello: Hello): void
-  /** The events from here on are the whole state; pulls without an event no longer exist. */
+  /** The following events are the whole state; pulls without an event no longer exist. */
   reset(): void
   /** A PullEvent as JSON. */
   event(data: string): void
-  /** The connection is lost; the next try is at this time of `Date.now()`. */
+  /** The connection is lost; the next attempt is at this time of `Date.now()`. */
   lost(retryAt: number): void
   /** The server rejected the last try with an HTTP status. */
   refused(refusal: Refusal): void
   trying(): void
 }
 
-/** A connection that has not opened by then does not open. */
+/** A connection that has not opened by then is given up. */
 const CONNECT_TIMEOUT_MS = 15_000
 const LONGEST_REASON = 200
 
@@ -58,7 +58,7 @@ export class PullStream {
   wantLayers(ids: readonly string[]): void {
     if (ids.length === this.#layers.length && ids.every((id, at) => id === this.#layers[at])) return
     this.#layers = [...ids]
-    // Between two tries nothing is open; the next try requests the new ones.
+    // Between two attempts no connection is open; the next attempt requests the new layers.
     if (this.#source !== undefined) this.#connect()
   }
 
@@ -103,7 +103,7 @@ export class PullStream {
       this.#failures = 0
       this.#listener.live(hello)
     } catch {
-      // Something on the way answers in place of the server.
+      // A proxy responds in place of the server.
       this.#fail(source)
     }
   }
@@ -124,7 +124,7 @@ export class PullStream {
     }, wait)
   }
 
-  /** EventSource hides the status of a response, so a request of its own reads it. */
+  /** EventSource hides the status of a response, so a separate request reads it. */
   async #readRefusal(): Promise<void> {
     const failures = this.#failures
     const abort = new AbortController()
@@ -136,7 +136,7 @@ export class PullStream {
       const pause = 1000 * Number(response.headers.get('Retry-After'))
       if (pause > backoff(failures, () => 1) && this.#source === undefined) this.#retryIn(pause)
     } catch {
-      // The server is away: the next try finds out.
+      // The server is unreachable; the next attempt handles that.
     } finally {
       abort.abort()
     }

@@ -1,9 +1,9 @@
-/** The row that the table must scroll to as soon as it exists: the one that a link or a "Show" button names. */
+/** The row to scroll to as soon as it exists: the one in a link or behind a "Show" button. */
 import { readUrl } from './urlState'
 
-/** A row that has not appeared by then is not worth a jump of the page. */
+/** If the row has not appeared by then, the page no longer jumps to it. */
 const PATIENCE_MS = 10_000
-/** The heights of the rows above are guesses at first, so the first try may miss. */
+/** The heights of the rows above are estimates at first, so the first scroll may miss the row. */
 const TRIES = 4
 
 let wanted = readUrl(window.location.search).open.at(0)

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest'
 import { MOST_OPEN, readUrl, toggleOpen, writeUrl } from './urlState'
 
-it('survives the way through the address', () => {
+it('survives a round trip through the URL', () => {
   const state = {
     view: 'images',
     query: 'ns:ml status:failed,done ünï&=#',
@@ -15,7 +15,7 @@ it('is an empty address at first', () => {
   expect(writeUrl(readUrl(''))).toBe('')
 })
 
-it('reads nonsense as the start page', () => {
+it('reads an invalid URL as the start page', () => {
   expect(readUrl('?view=secrets&sort=&open=,,')).toEqual({
     view: 'pulls',
     query: '',

@@ -11,7 +11,7 @@ export interface Sort {
 export interface UrlState {
   readonly view: View
   readonly query: string
-  /** Absent: the view's own order. */
+  /** Absent for the view's own order. */
   readonly sort: Sort | undefined
   /** Ids of open rows, the latest opened last. */
   readonly open: readonly string[]

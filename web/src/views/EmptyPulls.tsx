@@ -5,7 +5,7 @@ import { changeUrl } from '../url/useUrl'
 
 interface Props {
   readonly query: string
-  /** All pulls, shown or not. */
+  /** All pulls, including those that are not shown. */
   readonly total: number
 }
 

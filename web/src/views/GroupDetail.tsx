@@ -9,7 +9,7 @@ import type { Pull } from '../wire/wire'
 import styles from './PullDetail.module.css'
 import { imageCount, type ShownRow } from './pullColumns'
 
-/** Several failures with one cause: the error once, and each node or each image in a line. */
+/** Several failures with one cause: the error once, and one line for each node or image. */
 export function GroupDetail({ row: { pull, pulls } }: { readonly row: ShownRow }) {
   return (
     <div className={styles.detail}>

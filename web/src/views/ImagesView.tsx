@@ -36,7 +36,7 @@ const COLUMNS = [
   column('worst', 'Worst', ({ worstSeconds }) => <Seconds value={worstSeconds} />, 'end'),
 ]
 
-/** How many nodes lack the image, or how many have it. */
+/** How many nodes do not have the image yet, or how many have it. */
 function nodesWords(row: ImageRow): string {
   const missing = unfinished(row)
   return missing === 0 ? count(row.pulls.length, 'node') : `${missing} of ${row.pulls.length} to go`

@@ -86,7 +86,7 @@ export function NodesView() {
   )
   if (nodes === undefined && isConnected(connection)) {
     return (
-      <Notice icon="resolving" title="Requesting the nodes…">
+      <Notice icon="resolving" title="Loading the nodes…">
         <p>The server returns every node whose agent has reported.</p>
       </Notice>
     )

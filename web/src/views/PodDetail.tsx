@@ -14,7 +14,7 @@ const KIND_WORD = {
   init: 'init container',
   app: 'container',
   ephemeral: 'ephemeral container',
-  volume: 'volume made from an image',
+  volume: 'image volume',
 } as const
 
 export function PodDetail({ row }: { readonly row: PodRow }) {
@@ -37,7 +37,7 @@ export function PodDetail({ row }: { readonly row: PodRow }) {
   )
 }
 
-/** One line for the pod's start: each phase with its time, so that the slow one is seen. */
+/** One line for the pod's start: each phase with its duration, so that the slow one stands out. */
 function Steps({ row }: { readonly row: PodRow }) {
   const now = useNow()
   const steps = phaseSteps(row.pod, now)

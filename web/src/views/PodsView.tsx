@@ -31,9 +31,9 @@ export function PodsView() {
     return (
       <Notice
         icon={connection.kind === 'lost' ? 'lost' : 'waiting'}
-        title={connection.kind === 'lost' ? 'No response from the server' : 'Requesting the pods…'}
+        title={connection.kind === 'lost' ? 'No response from the server' : 'Loading the pods…'}
       >
-        <p>The pods are from the server, which watches them in Kubernetes.</p>
+        <p>The server watches pods in Kubernetes.</p>
       </Notice>
     )
   }
@@ -51,8 +51,8 @@ function Table({ rows, total }: { readonly rows: readonly PodRow[]; readonly tot
   if (rows.length === 0 && total > 0) return <NothingMatches />
   if (rows.length === 0) {
     return (
-      <Notice icon="done" title="No pod waits for an image">
-        <p>A pod appears here while one of its containers cannot start because its image is missing.</p>
+      <Notice icon="done" title="No pod is waiting for an image">
+        <p>A pod appears here while a container cannot start because its image is missing.</p>
       </Notice>
     )
   }
@@ -80,7 +80,7 @@ function label({ pod }: PodRow): string {
 
 function NoAccess({ reason }: { readonly reason: string | undefined }) {
   return (
-    <Notice icon="lost" title="The server does not see pods">
+    <Notice icon="lost" title="The server cannot see pods">
       {reason !== undefined && <code>{reason}</code>}
       <p>
         Pulls are shown nevertheless, without their pods, failures and retries. The server reads pods and

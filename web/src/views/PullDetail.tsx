@@ -41,12 +41,12 @@ export function PullDetail({ row }: { readonly row: ShownRow }) {
   )
 }
 
-/** The observation, without a guess at the cause. */
+/** Describes what was observed, without guessing the cause. */
 function cancelled({ pull, waiters }: ShownRow): string {
   const rest =
     waiters === 0
-      ? 'no pod waits for it any more'
-      : `${count(waiters, 'pod waits', 'pods wait')}, so the kubelet tries again`
+      ? 'no pod is waiting for it any more'
+      : `${count(waiters, 'pod is waiting', 'pods are waiting')}, so the kubelet tries again`
   return `The pull stopped at ${percent(pull.percent)}; ${rest}.`
 }
 
@@ -77,7 +77,7 @@ function facts(pull: Pull): readonly string[] {
   return [
     ...(pull.imageBytes > 0 ? [`${bytes(pull.imageBytes)} image`] : []),
     ...(pull.cachedBytes > 0 ? [`${bytes(pull.cachedBytes)} of it already on the node`] : []),
-    ...(pull.remoteBytes > 0 ? [`${bytes(pull.remoteBytes)} served when it is read`] : []),
+    ...(pull.remoteBytes > 0 ? [`${bytes(pull.remoteBytes)} served on demand`] : []),
     ...(pull.layerCount > 0 ? [count(pull.layerCount, 'layer')] : []),
     ...(pull.attempt > 1 && pull.status !== 'failed' ? [`attempt ${pull.attempt}`] : []),
     `started ${exactTime(pull.startedAt)}`,
@@ -118,16 +118,16 @@ function Pods({ pods }: { readonly pods: readonly PodRef[] }) {
 }
 
 function Layers({ pull }: { readonly pull: Pull }) {
-  if (pull.layers === undefined) return <p className={shared.dim}>Requesting the layers…</p>
+  if (pull.layers === undefined) return <p className={shared.dim}>Loading the layers…</p>
   if (pull.layers.length > 0) return <Waterfall pull={pull} />
   return <p className={shared.dim}>{noLayers(pull)}</p>
 }
 
 function noLayers(pull: Pull): string {
-  if (pull.status === 'queued') return 'The node has not started with this image.'
+  if (pull.status === 'queued') return 'The node has not started to pull this image.'
   if (pull.status === 'unobserved') return 'No agent observes this node, so the progress is not known.'
   if (hasEnded(pull)) return 'No layer of this image was observed.'
   return pull.snapshotter === undefined || pull.snapshotter === 'overlayfs'
-    ? 'The layers are known as soon as the manifest has arrived.'
+    ? 'The layers will be known once the manifest has arrived.'
     : `No layer is known yet; the ${pull.snapshotter} snapshotter may fetch content when the container reads it.`
 }

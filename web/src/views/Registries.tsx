@@ -10,7 +10,7 @@ import { changeUrl } from '../url/useUrl'
 import type { Registry } from '../wire/wire'
 import styles from './NodesView.module.css'
 
-/** The registries over all nodes, in alphabetical order so that none changes places. */
+/** The registries of all nodes, in alphabetical order so that none changes places. */
 export function Registries({ registries }: { readonly registries: readonly Registry[] }) {
   const { pulls, shape } = useSnapshot()
   // `shape` grows when a pull ends.

@@ -30,7 +30,7 @@ function Since({ row: { pod, isStarted } }: { readonly row: PodRow }) {
   return <span className={shared.dim}>{since === undefined ? '–' : duration((now - since) / 1000)}</span>
 }
 
-/** A started pod has no image to wait for: its longest phase is of interest instead. */
+/** A started pod waits for no image, so its longest phase is shown instead. */
 function LongestPhase({ row }: { readonly row: PodRow }) {
   const now = useNow()
   const [longest] = [...phaseSteps(row.pod, now)].sort((a, b) => b.seconds - a.seconds)

@@ -131,13 +131,13 @@ describe('an unexpected value', () => {
     ['no id', { ...least, id: undefined }, 'id'],
     ['a number for a name', { ...least, nodeName: 5 }, 'nodeName'],
     ['no time', { ...least, startedAt: 'yesterday' }, 'startedAt'],
-    ['layers that are no list', { ...least, layers: {} }, 'layers'],
+    ['layers that are not a list', { ...least, layers: {} }, 'layers'],
   ])('is refused with the name of the field: %s', (_, value, field) => {
     expect(() => parsePull(value)).toThrow(WireError)
     expect(() => parsePull(value)).toThrow(field)
   })
 
-  it('is no number when it is not finite', () => {
+  it('is ignored when it is a number that is not finite', () => {
     expect(parsePull({ ...least, percent: Number.NaN, etaSeconds: 'soon' })).toMatchObject({
       percent: 0,
       etaSeconds: undefined,

@@ -42,7 +42,7 @@ const LIMITS = FACTOR
 const CONTAINER_KINDS = ['init', 'app', 'ephemeral', 'volume'] as const
 
 export type LimitName = (typeof LIMITS)[number]
-/** `volume` means a volume that is made from an image. */
+/** `volume` means an image volume. */
 export type ContainerKind = (typeof CONTAINER_KINDS)[number]
 
 function reasonOf(word: string | undefined): ErrorReason | undefined {
@@ -260,7 +260,7 @@ function parsePhase(value: unknown) {
   return {
     phase: from.text('phase'),
     startedAt: from.time('startedAt'),
-    /** Absent while the phase goes on. */
+    /** Absent until the phase ends. */
     seconds: from.optionalAmount('seconds'),
   } as const
 }
@@ -292,7 +292,7 @@ export interface PodList {
   /** Pods that wait, and pods that started lately. */
   readonly pods: readonly Pod[]
   readonly watching: boolean
-  /** Why the server cannot see pods, in its words; only when it does not watch. */
+  /** Why the server cannot see pods, in its words; present only if it does not watch them. */
   readonly reason: string | undefined
 }
 
