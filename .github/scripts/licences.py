@@ -1,7 +1,7 @@
 """Make docs/licences.md, the licence of everything that is shipped: ``make licences``.
 
-The images carry the packages of requirements/agent.txt and requirements/server.txt, the page what package-lock.json
-does not call a development dependency. Licences are those that the packages state themselves.
+The images contain the packages in requirements/agent.txt and requirements/server.txt. The page contains the packages in
+package-lock.json that are not development dependencies. Licences are those that the packages state themselves.
 """
 
 import json

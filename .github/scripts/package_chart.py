@@ -20,7 +20,7 @@ HOME = "d44b/pulltrace"
 
 
 def package(out: Path, repository: str = HOME, digests: dict[str, str] | None = None) -> Path:
-    """Make the archive in ``out`` and return its path."""
+    """Make the archive in ``out``, and return its path."""
     owner, name = repository.lower().split("/")
     places = {
         f"ghcr.io/{HOME}": f"ghcr.io/{owner}/{name}",

@@ -3,8 +3,8 @@
 ``pages.py chart ARCHIVE URL``   add a packaged chart; the index is merged with the branch's own, so no version is lost
 ``pages.py docs SITE``           replace the docs; ``charts/`` is not touched
 
-Run it in a clone that may push to its remote ``origin``. If another push was first, the change is made again on top of
-it: the branch is never forced.
+Run it in a clone that may push to its remote ``origin``. If another push was faster, the change is made again on top of
+it. The branch is never force-pushed.
 """
 
 import shutil

@@ -59,7 +59,7 @@ def assemble(site: Path, out: Path) -> None:
 
 
 def _compile(library: Path) -> None:
-    """Compile: keep our sources beside the bytecode, and replace all other sources by it."""
+    """Compile all modules. Keep our sources beside the bytecode; replace all other sources by it."""
     ours = library / "site-packages" / "pulltrace"
     if not compileall.compile_dir(ours, quiet=1, stripdir=library.parents[3]):
         raise SystemExit("our own code does not compile")

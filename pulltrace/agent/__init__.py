@@ -1,1 +1,1 @@
-"""The node half: asks containerd, works out what is being pulled, reports it. It only ever reads."""
+"""The agent of each node: polls containerd, determines which images are pulled, and reports them. It only reads."""

@@ -1,7 +1,7 @@
 """Decide how a pull ended, after its lease was deleted. Sans-I/O.
 
 Theory of operation. containerd deletes a pull's lease however the pull ended, and publishes no reason. A pull that
-completed has just created or updated the record of its image; a pull that failed has not. So two facts decide:
+completed has just created or updated the record of its image; a pull that failed has not. Two facts decide:
 
 ==============================  ==========================================  ========================================
 seen of the pull                image records written since the lease       outcome
@@ -26,7 +26,7 @@ If the records belong to several images, the pull has no name. A container or an
 
 ``OUTCOMES`` is this table as data. If nothing is reported, the server closes the pull, and the kubelet's events decide.
 
-A pull whose manifest no poll has seen is looked back at first: its documents are read now, if they still exist. That
+If no poll has seen a pull's manifest, its documents are read now, if they still exist. That
 happens in one poll only, so that a containerd that does not respond cannot hold up the end of a pull.
 """
 
@@ -57,7 +57,7 @@ NO_IMAGE = "it ended without an image: cancelled, or the work of an image builde
 
 
 class Written(Enum):
-    """The image records that were written since a pull's lease began, as far as they concern this pull."""
+    """The image records that were written since a pull's lease began and that concern this pull."""
 
     OWN = "a record of its image"
     NONE = "no record of its image"
@@ -85,8 +85,8 @@ OUTCOMES = {
     (Seen.FETCH, Written.OWN): Outcome.COMPLETED,
     (Seen.FETCH, Written.NONE): Outcome.CANCELLED,
 }
-"""A pull of which only the lease was seen, and that gets an image by ``_guess``, is an ``IMAGE`` from then on. A
-``FETCH`` that wrote no record has completed all the same if all its layers are complete."""
+"""If only the lease of a pull was seen and ``_guess`` finds its image, the pull becomes an ``IMAGE``. A ``FETCH``
+without a record has still completed if all its layers are complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Ending:
     error: str | None = None
     reason: ErrorReason | None = None
     removed: bool = False
-    """Its image was removed at once, so every layer was complete although no poll may have seen that."""
+    """Its image was removed immediately, so every layer was complete, even if no poll has seen that."""
 
 
 class Conclusion:

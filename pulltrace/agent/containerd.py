@@ -146,7 +146,7 @@ class Containerd:
         return messages
 
     def _ingests_of(self, message: bytes) -> list[Ingest]:
-        """Decode the list of ingests. One that has not changed is the same object as last time: most of them wait."""
+        """Decode the list of ingests. An unchanged ingest, as most are, is the same object as last time."""
         with _errors(_INGESTS):
             statuses = content_pb2.ListStatusesResponse.FromString(message).statuses
         before, self._ingests = self._ingests, {}
@@ -311,7 +311,7 @@ def _errors(name: str) -> Iterator[None]:
 
 
 class _NotFoundError(ContainerdError):
-    """There is no such thing."""
+    """The requested object does not exist."""
 
 
 class _UnimplementedError(ContainerdError):

@@ -5,7 +5,7 @@ Theory of operation. A lease's resources change only when
 - an ingest of the pull appears, ends or is committed, which the list of ingests shows;
 - the pull resolves: documents arrive that no ingest may have shown;
 - a layer is being unpacked, or is about to be: snapshots appear, which nothing else shows;
-- the snapshotter fetches the layers: snapshots appear out of nothing.
+- the snapshotter fetches the layers: snapshots appear without any ingest.
 
 A pull that is *steady* is in none of these states, so that the list of ingests alone shows its progress. While every
 pull of a node is steady and the same ingests and leases exist, the poller requests these two lists and nothing else,
@@ -25,14 +25,14 @@ def is_steady(pull: Pull, refs: Collection[str]) -> bool:
 
 
 def _is_known(pull: Pull) -> bool:
-    """Return whether nothing about the pull is open: its image, its source, and who fetches its layers."""
+    """Return whether everything about the pull is known: its image, its source, and what fetches its layers."""
     if pull.seen is not Seen.IMAGE or pull.inherited or pull.suspect or pull.served:
         return False
     return pull.sized and pull.traced and pull.is_answered
 
 
 def _may_unpack(pull: Pull) -> bool:
-    """Return whether a layer is being unpacked or may be at any moment: it is complete, and so is all below it.
+    """Return whether a layer is being unpacked or may be soon: it is complete, and so are all layers below it.
 
     If a lease prepares several layers at once, containerd unpacks in parallel: then any complete layer may be next.
     """

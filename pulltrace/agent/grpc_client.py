@@ -42,7 +42,7 @@ MAX_RESPONSE = 16 << 20
 """Bytes of all messages of one call together."""
 
 MAX_PENDING = 32 << 20
-"""Bytes of all responses of one connection that nobody has taken yet."""
+"""Bytes of all responses of one connection that have not been taken yet."""
 
 MAX_FRAME = 1 << 14
 """Bytes of one frame: the initial limit of HTTP/2 (RFC 9113, 4.2), which this client never raises."""
@@ -225,9 +225,9 @@ class Response:
 
     def __init__(self) -> None:
         self.done = asyncio.get_running_loop().create_future()
-        """Has a result when nothing more is expected, for whatever reason."""
+        """Has a result once nothing more is expected, whatever the reason."""
         self.closed_by_server = False
-        """The server has closed the stream. If it has not when the call ends, the stream must be reset."""
+        """Whether the server has closed the stream. If not, the stream must be reset when the call ends."""
         self.size = 0
         """Bytes of the messages so far."""
         self._headers: dict[bytes, bytes] = {}
@@ -273,7 +273,7 @@ class Response:
 
 
 class Listener(Response):
-    """A response without an end, whose messages are passed on as they arrive."""
+    """An endless response. Its messages are passed on as they arrive."""
 
     def __init__(self, take: Callable[[bytes], None]) -> None:
         super().__init__()
@@ -304,7 +304,7 @@ class _Connection(asyncio.Protocol):
             initial_values={SettingCodes.ENABLE_PUSH: 0, SettingCodes.MAX_HEADER_LIST_SIZE: 1 << 16},
         )
         self._frames = FrameLengths()
-        self._responses: dict[int, Response] = {}  # by stream, those that somebody waits for
+        self._responses: dict[int, Response] = {}  # by stream, those with a waiting caller
         self._pending = 0  # bytes of these
         self._transport: asyncio.Transport | None = None
 
@@ -383,7 +383,7 @@ class _Connection(asyncio.Protocol):
         return stream
 
     def _forget(self, stream: int) -> None:
-        """Drop a call that nobody waits for any more; reset its stream if the server has not closed it."""
+        """Drop a call without a waiting caller; reset its stream if the server has not closed it."""
         response = self._responses.pop(stream, None)
         if response is None:
             return

@@ -47,7 +47,7 @@ class Response(NamedTuple):
 class Poster:
     """Posts to one URL. An async context manager; it does not follow redirects.
 
-    ``ca_file`` has the certificates that verify an HTTPS server; None stands for the system's. It is read at each
+    ``ca_file`` contains the certificates that verify an HTTPS server; None means the system's. It is read for each
     connection.
     """
 

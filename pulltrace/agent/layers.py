@@ -59,12 +59,12 @@ class Progress:
 
     @property
     def is_missing(self) -> bool:
-        """Whether something of the layer is left to fetch, and its snapshots are not committed."""
+        """Whether bytes of the layer are left to fetch, and its snapshots are not committed."""
         return not self.complete and self.committed_in is None
 
     @property
     def unpacked(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether the layer is finished."""
         if self.phase in (LayerPhase.EXTRACTED, LayerPhase.REMOTE):
             return True
         return self.phase is LayerPhase.CACHED and self.extracted_at is not None
@@ -75,7 +75,7 @@ class Progress:
         return self.fetched_by == SNAPSHOTTER
 
     def see_ingest(self, ingest: Ingest, lease: Lease, owner: str | None, now: float) -> None:
-        """Record that ``owner`` is downloading the layer; None stands for this pull."""
+        """Record that ``owner`` is downloading the layer; None means this pull."""
         if ingest.offset == 0:
             # From containerd 2.1 on, every missing layer has an ingest at once and waits in it for a slot.
             self.waited_for_slot = True
@@ -199,7 +199,7 @@ class Progress:
         self.downloaded = self.layer.size - self.cached
 
     def end(self, *, completed: bool) -> None:
-        """Record the end of the pull. Any part of a complete image that did not have to be fetched was not missing."""
+        """Record the end of the pull. In a complete image, bytes that were not fetched were already on the node."""
         if not completed:
             if not self.complete:
                 self.phase = LayerPhase.FAILED

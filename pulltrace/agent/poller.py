@@ -23,7 +23,7 @@ from pulltrace.agent.tracker import Tracker
 from pulltrace.logs import fields
 
 FULL_LOOK = 10
-"""Every so many polls, everything is requested, even if nothing but growth was to be seen since."""
+"""After this many polls, everything is requested, even if only downloads have grown since."""
 
 RESTS = 4
 """Idle polls in a row that list leases only. A download without a lease is rare; it is seen this many polls later."""
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class Poller:
-    """Joins one containerd and one tracker."""
+    """Connects one containerd to one tracker."""
 
     def __init__(self, containerd: Containerd, soci_root: SociRoot | None = None) -> None:
         self.tracker = Tracker()
@@ -43,7 +43,7 @@ class Poller:
         self._rests = 0
         self._polls = (0.0, 0.0)  # when the last two began
         self._changed: set[str] = set()  # image records that have changed since this poll began
-        self._growths = 0  # polls in a row that showed nothing but growth
+        self._growths = 0  # polls in a row in which downloads grew and nothing else changed
         self._leases: list[Lease] = []
         self._resources: dict[str, Resources] = {}
 
@@ -76,7 +76,7 @@ class Poller:
         if ingests and not grows:
             # The lease of each listed ingest must be listed too, so the leases are requested after the ingests.
             leases = await containerd.leases()
-        # A pull whose lease is not listed any more wrote its record before; the image may have been removed since.
+        # A pull whose lease is no longer listed has written its record already; the image may have been removed since.
         self._changed = await self._see_removed(containerd.changed_images())
         if self._broken:
             tracker.containerd_restarted()
@@ -101,7 +101,7 @@ class Poller:
                 self.tracker.see_removed(name)
 
     async def _see_removed(self, names: set[str]) -> set[str]:
-        """Take the records among these that do not exist any more. Return the others."""
+        """Record which of these image records no longer exist. Return the others."""
         others = set()
         for name in names:
             if await self.containerd.change(name):
@@ -111,7 +111,7 @@ class Poller:
         return others
 
     def _merely_grows(self, ingests: Sequence[Ingest], leases: Sequence[Lease]) -> bool:
-        """Return whether nothing has changed since the last poll but the growth of downloads."""
+        """Return whether nothing has changed since the last poll except the growth of downloads."""
         if not self._has_polled or self._broken or self._growths >= FULL_LOOK:
             return False
         return leases == self._leases and self.tracker.is_mere_growth(ingests)

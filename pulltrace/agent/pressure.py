@@ -1,4 +1,4 @@
-"""How busy the node is, from ``/proc``. Read only while the node pulls: an idle node pays nothing.
+"""Measure how busy the node is, from ``/proc``, only while it pulls images.
 
 The kernel publishes pressure stall information (https://docs.kernel.org/accounting/psi.html) and disk statistics
 (https://docs.kernel.org/admin-guide/iostats.html) for the whole host. A container may read both without privileges.
@@ -12,9 +12,9 @@ from pulltrace.wire import NodeLoad
 
 _RESOURCES = ("io", "cpu", "memory")
 _MOST = 64 << 10  # bytes read of a file: the statistics of several hundred disks
-_SECTOR = 512  # bytes, in /proc/diskstats, whatever the disk has
-_SKIPPED = re.compile(rb"(ram|zram|sr|fd)\d")  # no disks that images are unpacked to
-_LATEST = 10.0  # seconds; what happened over a longer time describes no moment
+_SECTOR = 512  # bytes of a sector in /proc/diskstats, whatever the disk's own sector size
+_SKIPPED = re.compile(rb"(ram|zram|sr|fd)\d")  # devices that images are not unpacked to
+_LATEST = 10.0  # seconds; over a longer time, an average does not describe the current load
 
 
 class _Disk(NamedTuple):

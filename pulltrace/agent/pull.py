@@ -1,4 +1,4 @@
-"""One pull while it lives: what is known about it, and its form on the wire. Sans-I/O."""
+"""One live pull: its known facts, and its form on the wire. Sans-I/O."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ class Seen(Enum):
 
 @dataclass(slots=True)
 class Pull:
-    """One pull while it lives."""
+    """One live pull."""
 
     lease: Lease
     inherited: bool
@@ -47,29 +47,29 @@ class Pull:
     asking: set[Question] = field(default_factory=set)
     """The questions of this poll."""
     checked: set[Question] = field(default_factory=set)
-    """The questions that got a response, if only that there is no such thing."""
+    """The questions that got a response, even if the object does not exist."""
     suspect: bool = False
-    """Its lease looks as if it had outlived its pull."""
+    """Its lease seems to have outlived its pull."""
     cause: str | None = None
     """Why it cannot complete, if that is known."""
     source: tuple[str, str] | None = None
     traced: bool = False
-    """Its source is final."""
+    """Whether its source is final."""
     snapshotter: str | None = None
     by_containerd: bool = False
-    """Its lease has shown that containerd fetches its layers."""
+    """Whether its lease has shown that containerd fetches its layers."""
     served: bool = False
-    """Its snapshotter fetches its layers."""
+    """Whether its snapshotter fetches its layers."""
     record: str | None = None
     """The name of the image record that it wrote, if that is known from the start."""
     imported: bool = False
-    """Its content comes from an archive, not from a registry."""
+    """Whether its content comes from an archive, not from a registry."""
     changed: set[str] | None = None
     """The digests of the layers that have changed since its state was reported; None if anything may have changed."""
     is_answered: bool = False
-    """The last poll had no question about it."""
+    """Whether the last poll had no question about it."""
     reported_layers: dict[str, tuple[object, LayerState]] = field(default_factory=dict)
-    """The layers as they were reported last, each with what its state was made from."""
+    """The layers as last reported, each with the data that its state was made from."""
     look_back_poll: int | None = None
     """The poll in which ``conclusion`` looked for documents that no earlier poll had seen."""
 
@@ -100,7 +100,7 @@ class Pull:
 
     @property
     def is_of_another_kind(self) -> bool:
-        """Return whether its lease belongs to something else than a pull: a container, an unpacking, a builder."""
+        """Return whether its lease is not a pull's, but for example that of a container, an unpacking or a builder."""
         held = self.resources
         # The manifest of a pull is in its lease before any snapshot, even if the node had it already.
         if held.foreign or ((held.unpacking or held.unpacked) and not (held.content or self.layers)):
@@ -172,7 +172,7 @@ class Pull:
         reason: ErrorReason | None = None,
         name: Name | None = None,
     ) -> PullState:
-        """Return the pull as it is reported. Without a ``name`` it is called by its repository, if that is known."""
+        """Return the pull as it is reported. Without a ``name`` its repository is used, if that is known."""
         registry, repository = (None, None) if self.imported else self.source or (None, None)
         known = self.sized or (phase.ended and self.whole)
         return PullState(

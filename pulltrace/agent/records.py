@@ -23,8 +23,8 @@ class Name(NamedTuple):
 class RecordLedger:
     """The records that ended pulls claimed, each with the time at which that pull wrote it.
 
-    A record ends one pull only, unless it was updated again later. If two pulls of one image end in one poll, nobody
-    can tell which update belongs to which of them: both may claim the record, and they may get each other's tag.
+    A record ends one pull only, unless it was updated again later. If two pulls of one image end in one poll, it is
+    unknown which update belongs to which of them: both may claim the record, and they may get each other's tag.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class RecordLedger:
         return record.created_at if created and not self.is_claimed_now(record.name) else record.updated_at
 
     def claim(self, records: Iterable[ImageRecord], lease: Lease, name: Name | None) -> None:
-        """Record that the pull with this lease ended as ``name``; the records by digest and by image id are its too.
+        """Record that the pull with this lease ended as ``name``. It also wrote the records by digest and by image id.
 
         Without a name, it has written all the records that are new for its lease.
         """

@@ -1,8 +1,8 @@
 """The mirrors that containerd is configured to try before a registry, from ``certs.d/<host>/hosts.toml``.
 
 Read-only and optional (``PULLTRACE_REGISTRY_HOSTS_DIR``). The format is containerd's
-(https://github.com/containerd/containerd/blob/main/docs/hosts.md). A file that cannot be read names no mirrors. Which
-host delivered the bytes is not known: this is the configuration.
+(https://github.com/containerd/containerd/blob/main/docs/hosts.md). A file that cannot be read has no mirrors. This is
+only the configuration: the host that delivered the bytes is not known.
 """
 
 import logging
@@ -67,7 +67,7 @@ class RegistryHosts:
 
 def mirrors_in(text: bytes, registry: str) -> list[str]:
     """Return the hosts that serve pulls, apart from the registry itself."""
-    import tomllib  # noqa: PLC0415  # a MiB of code that nodes without this setting need not hold
+    import tomllib  # noqa: PLC0415  # 1 MiB of code that nodes without this setting do not need
 
     try:
         if len(text) > MAX_FILE:

@@ -31,11 +31,11 @@ MAX_RECENT = 1 << 20
 
 _ROOM = MAX_REPORT * 7 // 16  # bytes of live pulls in one report, and the same of ends
 _MOST = MAX_PULLS // 2  # live pulls of one report, and as many ends; fewer if the server rejects it
-_GZIP_FROM = 16 << 10  # bytes; below, one more packet costs less than compressing
-_MAX_RETRY_AFTER = 60.0  # seconds; only a proxy asks for more, and the server would consider the node lost
-_MAX_TOKEN = 8192  # bytes of a token that the server would look at
+_GZIP_FROM = 16 << 10  # bytes; below this, one more packet costs less than compressing
+_MAX_RETRY_AFTER = 60.0  # seconds; only a proxy requests more, and the server would consider the node lost
+_MAX_TOKEN = 8192  # bytes; the server rejects longer tokens
 _SPACING = 0.5  # seconds between two reports of a node, below which the server rejects the second
-_MAX_DELAY = 8.0  # seconds between tries; with jitter, so that not all nodes meet a restarted server at once
+_MAX_DELAY = 8.0  # seconds between attempts; with jitter, so that not all nodes contact a restarted server at once
 _MAX_LOGGED = 300  # characters of a response in a log line
 _SECRET = 8  # characters of the token that must not appear in a log, wherever they are in it
 
@@ -64,7 +64,7 @@ class Reporter:
         self._most = _MOST
         self._turn = 0  # index of the live pull with which the next report begins
         self._failures = 0
-        self._failure = ""  # kind of the last one, so that it is logged once
+        self._failure = ""  # kind of the last failure, so that it is logged once
         self._token = ""
         self._wake = asyncio.Event()
         self._decoder = msgspec.json.Decoder(ReportResponse)
@@ -101,7 +101,7 @@ class Reporter:
     # 3. Not too soon: an interval (at most half a second) after the response to the last one, and after the last one
     #    itself. A report may take longer to arrive than the next one, and the server rejects reports that arrive too
     #    soon after each other.
-    # 4. After a failure: when the delay has passed that grows with each failure, or that the server asks for.
+    # 4. After a failure: after a delay that grows with each failure, or that the server requests.
 
     async def run(self) -> None:
         """Report until cancelled."""
@@ -237,7 +237,7 @@ class Reporter:
 
 
 def redact(text: str, token: str) -> str:
-    """Replace the token in a text, and every part of it, by asterisks: a proxy may return the request, even cut off."""
+    """Replace the token in a text, and every part of it, by asterisks: a proxy may return part of the request."""
     text = text[: 4 * _MAX_LOGGED]
     size = min(_SECRET, len(token))
     parts = {token[start : start + size] for start in range(len(token) - size + 1)} if token else set()
@@ -268,7 +268,7 @@ def _drop_oldest(ends: _Encoded, room: int) -> None:
 
 
 async def _first_of(event: asyncio.Event, seconds: float) -> None:
-    """Wait for the event, but no longer than this."""
+    """Wait for the event, but no longer than ``seconds``."""
     try:
         async with asyncio.timeout(max(0.0, seconds)):
             await event.wait()

@@ -31,7 +31,7 @@ class Serving:
             self._use(pull, resources.snapshotter)
 
     def snapshotter_of(self, pull: Pull) -> str:
-        """Return the snapshotter that the pull uses, or probably uses while its lease names none."""
+        """Return the snapshotter that the pull uses, or probably uses while its lease does not show it."""
         return pull.snapshotter or self.name or DEFAULT
 
     def may_use_another(self, pull: Pull) -> bool:

@@ -1,4 +1,4 @@
-"""Recognise pulls that began and ended between two polls, by the image records that they wrote. Sans-I/O.
+"""Recognise pulls that began and ended between two polls by the image records that they wrote. Sans-I/O.
 
 containerd publishes an event when an image record is created or updated. A pull writes a record, but so do an import, a
 builder, a tag command and the CRI plugin's own bookkeeping. Two facts about the content distinguish a pull: its label
@@ -28,7 +28,7 @@ class Change:
 
 
 class ShortPulls:
-    """Remembers until when the pulls of each image are accounted for, so that none is reported twice."""
+    """Remembers up to which time the pulls of each image have been reported, so that none is reported twice."""
 
     def __init__(self) -> None:
         self._accounted: dict[str, float] = {}
@@ -61,7 +61,7 @@ class ShortPulls:
 
 
 def adopt(pull: Pull, short: Pull) -> None:
-    """Take the image of a pull that no poll has seen for one of which only the lease was seen. It is a guess."""
+    """Assign the image of a pull that no poll has seen to a pull of which only the lease was seen. It is a guess."""
     pull.resources, pull.record, pull.source = short.resources, short.record, short.source
     pull.traced = pull.guessed = True
 

@@ -1,4 +1,4 @@
-"""Which snapshotters a node has, and what their labels reveal about a layer. Sans-I/O.
+"""The snapshotters of a node, and the delivery of a layer as its labels show it. Sans-I/O.
 
 Every label is compared as a whole key. ``containerd.io/snapshot/remote`` marks a streamed layer, but a layer that SOCI
 fetched in full has ``containerd.io/snapshot/remote/namespace`` and not the shorter key.
@@ -21,7 +21,7 @@ _STREAMED_LABELS = frozenset(
     }
 )
 _GUEST_LABELS = frozenset({"containerd.io/snapshot/nydus-proxy-mode"})
-_FETCHED_LABELS = frozenset({"containerd.io/snapshot/remote/namespace"})  # SOCI sets it on all that it prepares
+_FETCHED_LABELS = frozenset({"containerd.io/snapshot/remote/namespace"})  # SOCI sets it on all its snapshots
 _ROOT_OF = "io.containerd.snapshotter.v1."
 
 

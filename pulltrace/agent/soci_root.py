@@ -1,7 +1,7 @@
 """Read how many bytes SOCI's parallel mode has written of each layer, from its root directory.
 
 The daemon downloads each layer into ``ROOT/unpack/<id>/<digest>``. It sets the size of that file at the start, so the
-allocated blocks count, not the size. The layout is private to SOCI: what differs from it is reported once and ignored.
+allocated blocks count, not the size. The layout is private to SOCI: an unexpected one is reported once and ignored.
 """
 
 import logging

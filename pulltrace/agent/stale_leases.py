@@ -16,7 +16,7 @@ UNPACK_LIMIT = 1800.0
 """Seconds. No single layer takes this long to unpack: the process that was unpacking it has ended."""
 
 EMPTY_LIMIT = 2 * NO_PROGRESS_LIMIT
-"""Seconds. A pull that has not resolved its reference by then has been cancelled: the empty lease is not a pull's."""
+"""Seconds. A pull that has not resolved its reference by then has been cancelled: its lease is no longer in use."""
 
 
 def looks_dead(

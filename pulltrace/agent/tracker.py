@@ -65,7 +65,7 @@ class Tracker:
 
     @property
     def idle(self) -> bool:
-        """Return whether a poll was done, and nothing is being pulled or left over from a pull."""
+        """Return whether a poll has been done, and nothing is being pulled or left over from a pull."""
         return self._started and not (self._pulls or self._loose or self._dead)
 
     @property
@@ -101,7 +101,7 @@ class Tracker:
         return lease.expires and lease.id not in self._dead
 
     def containerd_restarted(self) -> None:
-        """Record that the connection was lost and is back: every known pull has ended, as none survives containerd.
+        """Record that the connection was lost and is back: every known pull has ended, since none survives containerd.
 
         A lease that no poll has seen before may be dead too.
         """
@@ -122,7 +122,7 @@ class Tracker:
         self._ledger.see_removed(name)
 
     def learn(self, question: Question, response: Any) -> None:
-        """Record the response to one question; None means that there is no such thing now."""
+        """Record the response to one question; None means that the object does not exist now."""
         match question:
             case BlobQuestion(digest) | DocumentQuestion(digest) if response is None:
                 self.facts.absent.add(digest)
@@ -138,7 +138,7 @@ class Tracker:
                 self.facts.images[target] = response
 
     def observe(self, seen: Observation, now: float) -> set[Question]:
-        """Take one poll. Return the questions that are open; call again when they have been answered."""
+        """Take one poll. Return the open questions; call again with the same lists once they are answered."""
         self._received = seen.received
         seen = self._with_loose_ingests(seen, now)
         leases = {lease.id: lease for lease in seen.leases if self.is_pull(lease) or lease.id.startswith(FETCH)}
@@ -314,7 +314,7 @@ class Tracker:
             progress.see_collected()
             self.facts.blobs.pop(ingest.digest, None)
             snapshotter = self.serving.snapshotter_of(pull)
-            for chain in progress.layer.chain_ids:  # they were collected too, or the layer would not be fetched
+            for chain in progress.layer.chain_ids:  # they were collected too, as the layer is being fetched
                 self.facts.snapshots.pop((snapshotter, chain), None)
                 pull.checked.discard(SnapshotQuestion(chain, snapshotter))
         if progress.complete:
@@ -401,7 +401,7 @@ class Tracker:
         self._short.account(targets, max(ending.at, pull.seen_at))
         completed = ending.outcome is Outcome.COMPLETED
         if not completed:
-            for digest in pull.layers:  # its blobs are deleted with its lease; ask again about those of others
+            for digest in pull.layers:  # its blobs are deleted with its lease; request those of other pulls again
                 self.facts.blobs.pop(digest, None)
         if pull.is_worth_reporting:
             for progress in pull.layers.values():
@@ -421,10 +421,10 @@ class Tracker:
     def _drop_if_dead(self, pull: Pull, now: float) -> None:
         """Drop a lease that outlived its pull.
 
-        It must look dead in two polls, because a pull that has just completed looks dead once.
+        It must look stale in two polls, because a pull that has just completed looks stale once.
         """
         if not pull.inherited:
-            pull.suspect = False  # it makes progress, whatever it looked like before
+            pull.suspect = False  # it makes progress, so it is not stale
             if not pull.served and now - max(other.moved_at for other in self._pulls.values()) > UNPACK_LIMIT:
                 self._dead.add(pull.lease.id)
                 self._end(pull, Ending(Outcome.FAILED, now, error="no progress for half an hour"))

@@ -1,6 +1,6 @@
 """End a hung agent, so that Kubernetes restarts it: an alarm of the kernel that every poll postpones.
 
-An alarm costs one system call per poll. An exec probe would start a Python on every node every few seconds.
+An alarm costs one system call per poll. An exec probe would start Python on every node every few seconds.
 """
 
 import asyncio

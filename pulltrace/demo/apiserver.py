@@ -37,7 +37,7 @@ _FIELDS: dict[str, Callable[[Object], Any]] = {
 
 @dataclass(slots=True)
 class Trouble:
-    """The current failures."""
+    """The failures that the server currently simulates."""
 
     forbidden: set[str] = field(default_factory=set)
     """Resources that return 403."""
@@ -142,7 +142,7 @@ class ApiServer:
         self.requests.append(request.path_qs)
         resource, namespace = request.match_info["resource"], request.match_info.get("namespace")
         if self.trouble.status:
-            return _refuse(self.trouble.status, "Trouble", "the demo's API server was told to refuse")
+            return _refuse(self.trouble.status, "Trouble", "the demo's API server refuses this request")
         if resource in self.trouble.forbidden:
             where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
             message = f'{resource} is forbidden: User "demo" cannot list resource "{resource}" in API group "" {where}'

@@ -1,4 +1,4 @@
-"""Images that have a name, a size and digests, but no content. Index, manifest and config are real JSON. Sans-I/O.
+"""Images with a name, a size and digests, but without content. Index, manifest and config are real JSON. Sans-I/O.
 
 The shapes are those of the OCI image spec (https://github.com/opencontainers/image-spec).
 """
@@ -53,7 +53,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Image:
-    """One image for one platform. With an ``index``, it also has platforms that nobody pulls."""
+    """One image for one platform. With an ``index``, it also has platforms that are never pulled."""
 
     layers: tuple[Layer, ...]
     manifest: Blob

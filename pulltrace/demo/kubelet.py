@@ -1,11 +1,11 @@
-"""One simulated kubelet: it pulls the images of its pods and reports as a real one does. Sans-I/O.
+"""One simulated kubelet. It pulls the images of its pods, and reports as a real one does. Sans-I/O.
 
-Each pod has a worker, which *syncs* the pod. A sync first writes the pod's status as the sync before left it, then
-tries to start every container that does not run. So the reason of a failed pull appears in the status only with the
-next sync, 10 to 15 s later. The pulls belong to the kubelet, not to the pods: the pull of a deleted pod goes on.
+Each pod has a worker, which *syncs* the pod. A sync first writes the pod's status as the previous sync left it, then
+tries to start every container that is not running. So the reason of a failed pull appears in the status only after the
+next sync, 10 to 15 s later. The pulls belong to the kubelet, not to the pods: the pull of a deleted pod continues.
 
 Reports are put into ``outbox``, for the API server. Constants and order are those of pkg/kubelet (Kubernetes 1.37);
-``tests/kubelet`` holds it to the behaviour of a real kubelet.
+``tests/kubelet`` compares it with a real kubelet.
 """
 
 import copy
@@ -22,7 +22,7 @@ from pulltrace.wire import PullPhase
 
 FIRST_BACK_OFF, LONGEST_BACK_OFF = 10.0, 300.0
 SYNC_AGAIN, SYNC_JITTER = 10.0, 0.5
-"""Seconds from a sync that failed to the next one, and the largest random share that is added to them."""
+"""Seconds from a failed sync to the next one, and the largest random share that is added to them."""
 SYNC_SOON = 1.0
 """Seconds to the next sync when a sandbox or a container has started, which the kubelet notices itself."""
 START_TAKES = 0.4
@@ -48,7 +48,7 @@ class _BackOff:
 
 @dataclass(slots=True, eq=False)
 class _Request:
-    """A pull that was requested. It starts when the pulls before it leave it room."""
+    """A pull that was requested. It starts when the pulls before it leave a free slot."""
 
     reference: str
     began: float = 0.0
@@ -99,7 +99,7 @@ class Kubelet:
         self._write(added)
 
     def remove(self, name: str) -> None:
-        """Delete the pod and its events. A pull that it waits for goes on, and its end is still reported."""
+        """Delete the pod and its events. A pull that it waits for continues, and its end is still reported."""
         for pod in self._pods:
             if pod.name == name and not pod.deleted:
                 pod.deleted = True
@@ -109,7 +109,7 @@ class Kubelet:
                 return
 
     def stop(self) -> None:
-        """End, and cancel all pulls: containerd notices at once that its client is gone."""
+        """Stop, and cancel all pulls: containerd notices at once that its client has disconnected."""
         self._runs = False
         for request in self._requests:
             if request.pull is not None and not request.over:
@@ -137,7 +137,7 @@ class Kubelet:
             self.node.remove(reference)
 
     def advance(self, seconds: float) -> None:
-        """Continue after that many seconds of work."""
+        """Continue after this many seconds of work."""
         self._elapsed = seconds
         self._start_pulls()
         for pod in list(self._pods):
@@ -166,7 +166,7 @@ class Kubelet:
         return True
 
     def _sync(self, pod: _Pod) -> Work:
-        """Try to start what does not run. Init containers start one after the other, before all others."""
+        """Try to start the containers that are not running. Init containers start first, one after another."""
         self._write(pod)
         spec = pod.reports.pod["spec"]
         for container in spec.get("initContainers", []):
@@ -191,7 +191,7 @@ class Kubelet:
         return True
 
     def _get(self, pod: _Pod, name: str, image: str) -> Work:
-        """Return whether the image is there, if need be after a pull."""
+        """Return whether the image is present, after a pull if necessary."""
         try:
             reference = str(parse(image))
         except InvalidReferenceError:

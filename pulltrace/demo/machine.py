@@ -62,7 +62,7 @@ class Machine:
     """One node: its registries, its store, its slots and locks, and its clock.
 
     ``bandwidth`` and ``disk`` (unpacking) are bytes per second for all its pulls together. With ``speed`` 10, each
-    second of ``VirtualContainerd.advance`` does ten seconds of work; the clock, ``now``, stays right.
+    second of ``VirtualContainerd.advance`` does ten seconds of work; the clock, ``now``, is not affected.
     """
 
     registries: Registries
@@ -94,7 +94,7 @@ class Machine:
         self.use(self.version)
 
     def use(self, version: str) -> None:
-        """Behave like this version of containerd."""
+        """Switch to the behaviour of this version of containerd."""
         self.version = version
         major, minor = version.removeprefix("v").split(".")[:2]
         self.slots_per_node = (int(major), int(minor)) >= (2, 1)

@@ -8,7 +8,7 @@ from pulltrace.images import normalise, parse
 
 
 class Refusal(StrEnum):
-    """The reason for which a registry refuses an image. The text is the end of containerd's message."""
+    """The reason why a registry refuses an image. The text is the end of containerd's message."""
 
     NOT_FOUND = "{ref}: not found"
     UNAUTHORIZED = (
@@ -94,7 +94,7 @@ class Registries:
         return self.manners.setdefault(host, Manner())
 
     def sends(self, blob: Blob, received: float, count: float) -> float:
-        """Return how many of the ``count`` bytes that a node could receive now are sent."""
+        """Return how many of ``count`` bytes are sent, if a node could receive that many now."""
         hold = self.holds.get(blob.digest)
         return count if hold is None else min(count, max(0.0, hold - received))
 

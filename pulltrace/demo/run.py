@@ -122,14 +122,14 @@ async def _apiserver() -> AsyncIterator[ApiServer]:
                 kubeconfig,
             )
             kubeconfig.flush()
-            os.environ.pop("KUBERNETES_SERVICE_HOST", None)  # where the demo itself runs is none of its business
+            os.environ.pop("KUBERNETES_SERVICE_HOST", None)  # use the simulated cluster, even inside a real one
             os.environ["KUBECONFIG"] = kubeconfig.name
             yield cluster
 
 
 @asynccontextmanager
 async def _containerds(scenario: Scenario) -> AsyncIterator[dict[str, SimulatedContainerd]]:
-    """One for each node, by its name. Sockets are named by number: a path has 107 bytes at most."""
+    """Return a containerd for each node, by its name. Sockets are numbered, because a path has at most 107 bytes."""
     with tempfile.TemporaryDirectory(prefix="pulltrace-demo-") as folder:
         async with AsyncExitStack() as stack:
             containerds = {}
@@ -143,7 +143,7 @@ async def _live(scenario: Scenario, cluster: ApiServer, containerds: dict[str, S
     """Let the cluster's time follow the clock."""
     then = time.time()
     for node in scenario.nodes.values():
-        node.now = then  # a lease older than its containerd's socket looks like one that a dead one left
+        node.now = then  # a lease older than the socket would look like one from before a restart of containerd
     async with asyncio.TaskGroup() as restarts:
         while True:
             now = time.time()

@@ -67,7 +67,7 @@ class Scenario:
         self.registries = registries()
         self.kubelets = dict(self._kubelets(nodes, now, speed))
         self.speed = speed
-        self._random = Random(seed)  # noqa: S311  # a story, not a secret
+        self._random = Random(seed)  # noqa: S311  # a scenario, not a secret
         self._age = 0.0
         self._order = itertools.count()
         self._acts: list[tuple[float, int, Act]] = []

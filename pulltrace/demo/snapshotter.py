@@ -1,4 +1,4 @@
-"""A snapshotter of one simulated node: how it delivers layers, and the snapshots that it has. Sans-I/O.
+"""A snapshotter of one simulated node: its way of delivering layers, and its snapshots. Sans-I/O.
 
 The modes were observed with overlayfs, erofs, soci-snapshotter, stargz-snapshotter and nydus-snapshotter.
 """
@@ -8,7 +8,7 @@ from enum import Enum
 
 
 class Mode(Enum):
-    """Who fetches the layers of an image, and which labels their snapshots get."""
+    """The program that fetches the layers of an image, and the labels that their snapshots get."""
 
     UNPACK = "containerd fetches the blobs and unpacks them"
     PARALLEL = "the snapshotter fetches and unpacks all layers at the same time, and keeps no blob"
@@ -42,7 +42,7 @@ class Snapshot:
 class Snapshotter:
     """One snapshotter. It ``declines`` the images with these manifests: containerd then fetches and unpacks them.
 
-    ``cache`` has the digests of layers whose content the snapshotter already has although no image uses it.
+    ``cache`` has the digests of layers whose content the snapshotter already has, although no image uses it.
     ``files`` has the bytes that it has received of each layer that it is fetching.
     """
 

@@ -2,7 +2,8 @@
  * The state of the connection, as a function of the events of the stream and of the lists beside it.
  *
  * The stream is the source. While it is silent, the list of pulls is requested every few seconds; two lists in a row
- * make the page `polling`. After the first one the stream is tried, because the server may just have come back. Times named `…At` and `since` are from this machine's clock (`Date.now()`).
+ * make the page `polling`. After the first one the stream is tried, because the server may just have come back. Times
+ * named `…At` and `since` are from this machine's clock (`Date.now()`).
  */
 
 /** Why the server refused the stream: it has too many clients, or it limits this one. */
