@@ -92,7 +92,7 @@ def _follow(url: str, waiting: int) -> tuple[float, ...]:
         watches = Watches(HttpApi.at(url), None, tell)
         gc.collect()
         before, cpu, begun = rss(), time.process_time(), time.monotonic()
-        tasks = [asyncio.create_task(watches.run()), asyncio.create_task(_feel(stalls))]
+        tasks = [asyncio.create_task(watches.run()), asyncio.create_task(_measure_stalls(stalls))]
         while watches.not_ready:
             await asyncio.sleep(0.01)
         took, used = time.monotonic() - begun, time.process_time() - cpu
@@ -108,7 +108,7 @@ def _follow(url: str, waiting: int) -> tuple[float, ...]:
     return asyncio.run(follow())
 
 
-async def _feel(stalls: list[float]) -> None:
+async def _measure_stalls(stalls: list[float]) -> None:
     loop = asyncio.get_running_loop()
     while True:
         before = loop.time()

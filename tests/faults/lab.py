@@ -52,7 +52,7 @@ class Process(Program):
         return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
     def signal(self, how: int) -> None:
-        """Send SIGTERM without waiting."""
+        """Send a signal without waiting for its effect."""
         self.process.send_signal(how)
 
     async def kill(self) -> None:
@@ -189,7 +189,7 @@ class Lab:
         return rows[0] if rows else None
 
     async def row(self, pull: Pull, status: str) -> bool:
-        """Return whether the server publishes these values for it."""
+        """Return whether the server publishes this status for the pull."""
         row = await self.row_of(pull)
         return bool(row) and row["status"] == status
 
@@ -302,7 +302,7 @@ class Fault:
         return self
 
     def over(self) -> None:
-        """Start the recovery time: the fault has ended."""
+        """State that the fault has ended: the recovery is measured from now on."""
         self._over = time.monotonic()
 
     async def __aexit__(self, kind: type | None, *_: object) -> None:

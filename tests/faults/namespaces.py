@@ -1,4 +1,4 @@
-"""Entering a network namespace for a moment: a socket or device belongs to the one in which it was created."""
+"""Enter a network namespace for a moment: a socket or device belongs to the one in which it was created."""
 
 import ctypes
 import socket

@@ -62,7 +62,7 @@ class Subscription:
                 self.events.append((time.monotonic(), json.loads(line[6:])))
 
     async def received(self, pull, status):
-        """Return whether it has received these values for the pull."""
+        """Return whether it has received this status of the pull."""
         return any(
             event["pull"].get("imageRef") == str(pull.reference) and event["pull"]["status"] == status
             for _, event in self.events

@@ -33,7 +33,7 @@ class SmallDisk(Containerd):
         return await super().__aenter__()
 
     def grow(self, size):
-        """Free space inside containerd's own mount namespace."""
+        """Enlarge the file system, in containerd's own mount namespace."""
         _run("nsenter", "--mount", f"--target={self.pid}", "mount", "-o", f"remount,size={size}m", self._root)
 
     async def __aexit__(self, *exc):

@@ -168,13 +168,13 @@ async def test_two_thousand_pods_and_ten_thousand_events(cluster, writer):
     await all_of(writer.event(event) for event in events)
     stalls: list[float] = []
 
-    async def feel_the_loop():
+    async def measure_stalls():
         while True:
             before = time.thread_time()  # not wall time: other processes do not matter
             await asyncio.sleep(0.005)
             stalls.append(time.thread_time() - before)
 
-    feeling = asyncio.create_task(feel_the_loop())
+    feeling = asyncio.create_task(measure_stalls())
     begun = time.monotonic()
     async with following(cluster.kubeconfig) as it:
         await it.until(lambda it: not it.watches.not_ready, 120)
