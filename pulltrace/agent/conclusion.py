@@ -112,7 +112,7 @@ class Conclusion:
     def questions(
         self, pull: Pull, ended: Collection[Pull], pulls: Collection[Pull], snapshotter: str
     ) -> set[Question]:
-        """Return what ``ending`` still needs to know. ``ended`` are the pulls whose leases are missing in this poll."""
+        """Return the open questions of ``ending``. ``ended`` are the pulls whose leases are missing in this poll."""
         if pull.seen is Seen.OTHER:
             return set()
         if pull.image is None or not pull.image.config_read or pull.seen is Seen.IMPORT:
@@ -178,7 +178,7 @@ class Conclusion:
         return len(targets - parts) > 1
 
     def _look_back(self, pull: Pull, ended: Collection[Pull], pulls: Collection[Pull]) -> set[Question]:
-        """Find the image of a pull that ended before a poll saw its manifest. Return what is needed for that."""
+        """Find the image of a pull that ended before a poll saw its manifest. Return the questions for that."""
         if not (pull.layers or pull.resources.content):
             if "" not in self._facts.images:
                 return {ALL_IMAGES}
@@ -191,7 +191,7 @@ class Conclusion:
         return self._find_image(pull, pulls)
 
     def _read_image(self, pull: Pull, content: frozenset[str]) -> set[Question]:
-        """Read the documents among these blobs, and those that they refer to. Return what is needed for that."""
+        """Read the documents among these blobs, and those that they refer to. Return the questions for that."""
         documents = self._facts.documents
         content = with_children(content, documents)
         missing = {DocumentQuestion(digest) for digest in unread(content, documents, pull.image) - self._facts.absent}
@@ -209,7 +209,7 @@ class Conclusion:
         return digest not in self._facts.blobs and digest not in self._facts.absent
 
     def _find_image(self, pull: Pull, pulls: Iterable[Pull]) -> set[Question]:
-        """Find the images with new records that contain a blob of this pull. Return what is needed for that.
+        """Find the images with new records that contain a blob of this pull. Return the questions for that.
 
         No poll saw their manifests, which an import writes last.
         """
@@ -274,7 +274,7 @@ class Conclusion:
 
 
 def _targets(pull: Pull) -> tuple[str, ...]:
-    """Return the digests to look records up by. An image whose documents cannot be read exists all the same."""
+    """Return the digests to look records up by. An image exists even if its documents cannot be read."""
     if pull.image and pull.seen is not Seen.IMPORT:
         return pull.image.targets
     return ("",) if pull.resources.content else ()

@@ -1,7 +1,7 @@
 """A gRPC client for a unix socket, on one kept connection. h2 implements HTTP/2, asyncio the socket.
 
 The agent needs little of gRPC: one request, its responses, a status. grpcio would cost every node 15 MiB and four
-threads (ADR 9). The server is not trusted: whatever it sends ends in a response or in an ``RpcError``.
+threads (ADR 9). The server is not trusted: all that it sends results in a response or an ``RpcError``.
 
 This module is the only one that imports h2, and ``containerd.py`` the only one that imports this module. h2 is limited
 to version 4 in ``pyproject.toml``, because ``_H2`` overrides one of its constants; a test checks that this works.
@@ -61,7 +61,7 @@ _CONFIGURATION = H2Configuration(
     normalize_inbound_headers=False,
 )
 
-_FRAME_HEADER = 9  # bytes, of which the first three are the length of the frame's body
+_FRAME_HEADER = 9  # bytes; the first three are the length of the frame's body
 
 _Headers = list[tuple[bytes, bytes]]
 

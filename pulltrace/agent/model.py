@@ -129,7 +129,7 @@ class SnapshotQuestion:
 
 @dataclass(frozen=True, slots=True)
 class ImageQuestion:
-    """Which image records point at this index or manifest? An empty ``target`` stands for all records."""
+    """Which image records point at this index or manifest? An empty ``target`` means all records."""
 
     target: str
 

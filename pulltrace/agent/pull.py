@@ -13,7 +13,7 @@ from pulltrace.agent.records import Name
 from pulltrace.wire import MAX_LAYERS, UNKNOWN_IMAGE, ErrorReason, LayerState, PullPhase, PullState, to_time
 
 FETCH = "fetch-"
-"""Prefix of the id of a pull that stands for an ingest without a lease."""
+"""Prefix of the id of a pull that represents an ingest without a lease."""
 
 
 class Seen(Enum):

@@ -29,7 +29,7 @@ MAX_ENDS = 2048
 MAX_RECENT = 1 << 20
 """Bytes of acknowledged ends kept, so that a restarted server gets its history back."""
 
-_ROOM = MAX_REPORT * 7 // 16  # bytes of live pulls in one report, and the same of ends
+_ROOM = MAX_REPORT * 7 // 16  # bytes of live pulls in one report, and as many bytes of ends
 _MOST = MAX_PULLS // 2  # live pulls of one report, and as many ends; fewer if the server rejects it
 _GZIP_FROM = 16 << 10  # bytes; below this, one more packet costs less than compressing
 _MAX_RETRY_AFTER = 60.0  # seconds; only a proxy requests more, and the server would consider the node lost

@@ -60,7 +60,7 @@ class Serving:
     def absence(self, pull: Pull, progress: Progress, *, live: bool) -> Absence | None:
         """Explain why a layer has no blob; None while that is not certain.
 
-        While the pull lives, only a response after the commit of the snapshot proves that there is none.
+        While the pull is running, only a response after the commit of the snapshot proves that there is none.
         """
         if progress.layer.digest not in self._facts.absent or (live and progress.committed_in == pull.polls):
             return None

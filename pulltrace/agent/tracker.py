@@ -84,7 +84,7 @@ class Tracker:
         )
 
     def grow(self, ingests: Iterable[Ingest], now: float) -> None:
-        """Take a poll of which ``is_mere_growth`` is true, with no unsteady pull. Does no work for other layers."""
+        """Take a poll for which ``is_mere_growth`` is true and no pull is unsteady. Update only the growing layers."""
         for ingest in ingests:
             if ingest is self._growing[ingest.ref]:
                 continue
@@ -103,7 +103,7 @@ class Tracker:
     def containerd_restarted(self) -> None:
         """Record that the connection was lost and is back: every known pull has ended, since none survives containerd.
 
-        A lease that no poll has seen before may be dead too.
+        A lease that no poll has seen before may be stale, too.
         """
         for pull in self._pulls.values():
             pull.cause = "containerd restarted in the middle of the pull"
@@ -166,7 +166,7 @@ class Tracker:
     def _add_short_pulls(self) -> None:
         """Add the pulls that no poll has seen; they end in this poll.
 
-        A pull of which polls saw only the lease, and that ends now, may be one of them.
+        If polls saw only the lease of a pull that ends now, it may be one of them.
         """
         found = self._short.find(self._changes, self._pulls.values(), self._changes_since) if self._changes else []
         unseen = sorted((pull for pull in self._missing_lease if pull.seen is Seen.LEASE), key=age)
@@ -214,7 +214,7 @@ class Tracker:
     def _with_loose_ingests(self, seen: Observation, now: float) -> Observation:
         """Add a lease of our own for each ingest that has none and grows: some client downloads without a lease.
 
-        An ingest of no live lease whose offset does not change is left over from a pull that was interrupted.
+        If an ingest belongs to no live lease and does not grow, it is left over from an interrupted pull.
         """
         held = {ref for lease in seen.leases if lease.id not in self._dead for ref in _refs(seen, lease)}
         loose = {ingest.ref: ingest for ingest in seen.ingests if ingest.ref not in held}
@@ -326,7 +326,7 @@ class Tracker:
             pull.inherited &= not 0 < before < progress.downloaded
 
     def _see_snapshotter(self, pull: Pull, progress: Progress, now: float) -> None:
-        """Record what is known about a layer that the snapshotter fetches, for the first pull that needs it."""
+        """Record the progress of a layer that the snapshotter fetches, for the first pull that needs it."""
         digest = progress.layer.digest
         self._owners.setdefault(digest, pull.lease.id)
         owner = self._owner_of(digest, pull)
@@ -383,7 +383,7 @@ class Tracker:
                     yield question
 
     def _conclude(self, pull: Pull, now: float) -> set[Question]:
-        """End a pull whose lease was deleted, or return what is needed for that."""
+        """End a pull whose lease was deleted, or return the questions for that."""
         questions = self._conclusion.questions(
             pull, self._missing_lease, self._pulls.values(), self.serving.snapshotter_of(pull)
         )

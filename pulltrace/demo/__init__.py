@@ -1,4 +1,4 @@
-"""A simulated cluster: each node has a containerd that speaks real gRPC, and a kubelet. No cluster, no root.
+"""A simulated cluster: each node has a containerd with a real gRPC server, and a kubelet. No cluster, no root.
 
 ``grpc_server``, ``apiserver`` and ``run`` do I/O; all other modules are sans-I/O. Tests use the same nodes in virtual
 time.

@@ -22,7 +22,7 @@ NAME = "registry.test/team/imported:1"
 
 
 async def import_slowly(node: Containerd, follow: Follow, archive: bytes, *, shown: int) -> None:
-    """Import an archive, and stop in the middle until the agent has reported so many bytes."""
+    """Import an archive, and stop in the middle when the agent has reported this many bytes."""
     process = await Ctr(node.socket).start_import()
     await feed(process, archive, hold_at=shown + 2 * MIB)
     await follow.until(lambda: follow.live and downloaded(follow.live[0]) >= shown)

@@ -21,7 +21,7 @@ INTERVAL = 0.02
 
 
 class Server:
-    """Responds with 200 and keeps the reports; ``answers`` are sent first, each once."""
+    """Keeps the reports. It sends each of ``answers`` once, and 200 from then on."""
 
     def __init__(self) -> None:
         self.boot = "first"

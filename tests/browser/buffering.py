@@ -1,6 +1,6 @@
-"""A proxy that holds every response back until it has ended, as some proxies do whatever its headers are.
+"""A proxy that holds every response back until it has ended, as some proxies do regardless of its headers.
 
-nginx is not one of them: it passes on what it has, even if it is configured to buffer (tests/faults/test_clients.py).
+nginx is not one of them: it passes on data at once, even if it is configured to buffer (tests/faults/test_clients.py).
 """
 
 import asyncio

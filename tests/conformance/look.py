@@ -25,9 +25,9 @@ T = TypeVar("T")
 async def eventually(look: Callable[[], Awaitable[T]], within: float = 20) -> T:
     """Call ``look`` until its result is truthy, and return that result."""
     async with asyncio.timeout(within):
-        while not (answer := await look()):  # noqa: ASYNC110 (containerd sends no notification)
+        while not (result := await look()):  # noqa: ASYNC110 (containerd sends no notification)
             await asyncio.sleep(0.02)
-    return answer
+    return result
 
 
 class Look:
@@ -47,8 +47,8 @@ class Look:
 
     async def ingests(self) -> dict[str, content_pb2.Status]:
         """Return all ingests by ref."""
-        answer = await ContentStub(self._lab.channel).ListStatuses(content_pb2.ListStatusesRequest(), **K8S)
-        return {status.ref: status for status in answer.statuses}
+        response = await ContentStub(self._lab.channel).ListStatuses(content_pb2.ListStatusesRequest(), **K8S)
+        return {status.ref: status for status in response.statuses}
 
     async def offset(self, layer: Any) -> int | None:
         """Return the offset of a layer's ingest."""
@@ -57,17 +57,17 @@ class Look:
 
     async def leases(self) -> dict[str, leases_pb2.Lease]:
         """Return all leases by id."""
-        answer = await LeasesStub(self._lab.channel).List(leases_pb2.ListRequest(), **K8S)
-        return {lease.id: lease for lease in answer.leases}
+        response = await LeasesStub(self._lab.channel).List(leases_pb2.ListRequest(), **K8S)
+        return {lease.id: lease for lease in response.leases}
 
     async def resources(self, lease: str) -> set[tuple[str, str]] | None:
         """Return the resources of a lease, as (type, id)."""
         stub = LeasesStub(self._lab.channel)
         try:
-            answer = await stub.ListResources(leases_pb2.ListResourcesRequest(id=lease), **K8S)
+            response = await stub.ListResources(leases_pb2.ListResourcesRequest(id=lease), **K8S)
         except grpc.aio.AioRpcError as error:
             return _none_if_not_found(error)
-        return {(resource.type, resource.id) for resource in answer.resources}
+        return {(resource.type, resource.id) for resource in response.resources}
 
     async def info(self, digest: str) -> content_pb2.Info | None:
         """Return the metadata of a committed blob."""
@@ -86,8 +86,8 @@ class Look:
 
     async def images(self, *filters: str) -> dict[str, images_pb2.Image]:
         """Return image records by name."""
-        answer = await ImagesStub(self._lab.channel).List(images_pb2.ListImagesRequest(filters=filters), **K8S)
-        return {image.name: image for image in answer.images}
+        response = await ImagesStub(self._lab.channel).List(images_pb2.ListImagesRequest(filters=filters), **K8S)
+        return {image.name: image for image in response.images}
 
     async def snapshot(self, key: str) -> snapshots_pb2.Info | None:
         """Return the snapshot of a layer that is unpacked or being unpacked."""

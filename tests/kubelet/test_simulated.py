@@ -133,5 +133,5 @@ async def test_a_kubelet_that_stops_cancels_its_pull_and_requests_it_again_after
     await node.start()
     await node.until(lambda: times(node.events("stopped"), "Pulled"), 60)
     assert len(times(node.events("stopped"), "Pulling")) == 2
-    # It begins again: containerd has dropped what the cancelled pull had fetched.
+    # It starts from zero: containerd has deleted the bytes of the cancelled pull.
     assert times(node.events("stopped"), "Pulled")[0] - times(node.events("stopped"), "Pulling")[1] > 4

@@ -67,7 +67,7 @@ attempts = {
     "a file's mode": lambda: os.chmod("/tmp", 0o777),
     "a folder": lambda: os.mkdir("/tmp/folder"),
     "a program in memory": lambda: os.memfd_create("program"),
-    "clone3, whose flags no filter sees": lambda: call(435, None, 0),
+    "clone3, with flags that no filter can check": lambda: call(435, None, 0),
     "io_uring": lambda: call(425, 1, None),
 }
 X86_64 = {"ptrace": 101, "unshare": 272, "mount": 165, "setns": 308, "bpf": 321, "keyctl": 250, "perf_event_open": 298}

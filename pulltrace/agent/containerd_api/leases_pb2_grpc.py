@@ -56,7 +56,7 @@ class LeasesServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListResources(self, request, context):
-        """NOT_FOUND once the lease is gone.
+        """NOT_FOUND after the lease was deleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

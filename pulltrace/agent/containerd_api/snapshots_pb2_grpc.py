@@ -45,7 +45,7 @@ class SnapshotsServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def Stat(self, request, context):
-        """NOT_FOUND when there is no such snapshot.
+        """NOT_FOUND if the snapshot does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -66,7 +66,7 @@ class ImageServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ImageStatus(self, request, context):
-        """An empty answer means the image is not there.
+        """An empty response means that the image does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -80,7 +80,7 @@ class ImageServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RemoveImage(self, request, context):
-        """No error when the image is not there.
+        """Succeeds even if the image does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

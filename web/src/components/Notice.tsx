@@ -8,7 +8,7 @@ interface Props {
   readonly children: ReactNode
 }
 
-/** In place of a table: the reason why there is none, and the next step. */
+/** Shown instead of a table: why there is none, and the next step. */
 export function Notice({ icon, title, children }: Props) {
   return (
     <section className={styles.notice}>

@@ -9,7 +9,7 @@ import styles from './Tiles.module.css'
 
 interface Filter {
   readonly state: Exclude<keyof StateCounts, 'stalled'>
-  /** The word of `status:` that finds what the tile counts. */
+  /** The value of `status:` that finds the pulls in the tile's count. */
   readonly word: string
   readonly title: string
 }
@@ -22,7 +22,7 @@ const FILTERS: readonly Filter[] = [
   { state: 'done', word: 'done', title: 'Done' },
 ]
 
-/** Counts of the whole cluster; a click filters by what the tile counts. */
+/** Counts of the whole cluster. A click on a tile filters by its pulls. */
 export function Tiles() {
   const { view } = useUrl()
   return (

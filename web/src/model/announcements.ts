@@ -1,4 +1,4 @@
-/** What a screen reader announces, and the page's title and icon. */
+/** The announcements for screen readers, and the page's title and icon. */
 import { count } from './format'
 import type { StateCounts } from './standing'
 

@@ -1,4 +1,4 @@
-/** One fixed colour for each registry, whatever its rank. */
+/** One fixed colour for each registry, regardless of its rank. */
 
 /** `styles/tokens.css` has as many `--band-…` colours. */
 export const HUES = 8

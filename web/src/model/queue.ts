@@ -1,4 +1,4 @@
-/** What a queued pull waits for: the other pulls of its node, the oldest first. */
+/** The pulls that a queued pull waits for: the other pulls of its node, the oldest first. */
 import type { Pull } from '../wire/wire'
 import { groupBy } from './failureGroups'
 import { hasEnded, remainingSeconds } from './pullState'

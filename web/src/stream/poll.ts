@@ -30,7 +30,7 @@ export class Poll<T> {
     this.#report = report
   }
 
-  /** Requests the list now and then at this interval; 0 stops. */
+  /** Requests the list immediately, and from then on at this interval; 0 stops. */
   every(ms: number): void {
     if (ms === this.#everyMs) return
     this.#everyMs = ms

@@ -62,7 +62,7 @@ export class PullStream {
     if (this.#source !== undefined) this.#connect()
   }
 
-  /** Tries at once: a person clicked, the network is back, or the connection is probably dead. */
+  /** Reconnects at once: after a click, when the network is back, or when the connection is probably dead. */
   retryNow(): void {
     if (this.#closed) return
     this.#failures = 0

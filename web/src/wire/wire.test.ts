@@ -148,7 +148,7 @@ describe('an unexpected value', () => {
 describe('fields that newer servers send', () => {
   const least = { id: 'a', nodeName: 'n', imageRef: 'i', startedAt: '2026-11-23T14:00:00Z' }
 
-  it('are read when they are there', () => {
+  it('are read when they are present', () => {
     const pull = parsePull(
       {
         ...least,
