@@ -9,7 +9,7 @@ export interface WaitingPods {
 }
 
 export interface Context {
-  /** Absent while the server's list of pods is not known, or while the server does not see pods. */
+  /** Absent while the server's list of pods is not known, or while the server cannot see pods. */
   readonly waiting: WaitingPods | undefined
   /** The start of the newest pull of each image on each node. */
   readonly newest: ReadonlyMap<string, number>

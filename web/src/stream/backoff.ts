@@ -1,4 +1,4 @@
-/** How long to wait before the next try. */
+/** How long to wait before the next attempt. */
 
 const FIRST_MS = 1000
 const MOST_MS = 30_000
