@@ -73,7 +73,7 @@ async def mistaken_answers(url: str, tokens: tuple[str, ...]) -> str:
 async def test_a_shared_token_never_leaks(tmp_path, containerd, in_file):
     right = "right-7c1f94d2a6"
     mode = Mode(right, "wrong-e03b58d917", {"AGENT_TOKEN": right}, in_file=in_file)
-    await nobody_is_told(mode, tmp_path / "token", containerd.socket)
+    await assert_no_token_leaks(mode, tmp_path / "token", containerd.socket)
 
 
 @pytest.mark.cluster
@@ -85,10 +85,10 @@ async def test_a_reviewed_token_never_leaks(tmp_path, containerd, cluster):
     claims, _, signature = right.rpartition(".")
     kubeconfig = {"KUBECONFIG": str(cluster.kubeconfig)}
     mode = Mode(right, f"{claims}.{signature[::-1]}", {"AGENT_SERVICE_ACCOUNT": ACCOUNT}, environment=kubeconfig)
-    await nobody_is_told(mode, tmp_path / "token", containerd.socket)
+    await assert_no_token_leaks(mode, tmp_path / "token", containerd.socket)
 
 
-async def nobody_is_told(mode: Mode, mounted: Path, socket: Path) -> None:
+async def assert_no_token_leaks(mode: Mode, mounted: Path, socket: Path) -> None:
     """Run both programs and collect their process lists, logs, metrics and responses."""
     port, metrics = free_port(), free_port()
     url = f"http://127.0.0.1:{port}"

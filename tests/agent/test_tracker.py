@@ -552,7 +552,7 @@ def test_the_lease_of_a_sandbox_is_not_a_pull_and_needs_no_requests(watched):
     assert not watched.questions
 
 
-def test_no_question_is_asked_while_a_pull_only_downloads(start_simulated, push):
+def test_nothing_is_requested_while_a_pull_only_downloads(start_simulated, push):
     watched = Watched(start_simulated(CONTAINERD_1))
     ref, _ = push("app:1", ("app", 60))
     watched.node.pull(ref)

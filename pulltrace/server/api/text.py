@@ -149,5 +149,5 @@ def _printable(cell: str) -> str:
 
 
 def _shorten(cell: str, width: int) -> str:
-    """Drop the beginning of a cell that is too long: the end of an image's or a pod's name tells most."""
+    """Drop the beginning of a cell that is too long: the end of a name identifies an image or a pod best."""
     return cell if len(cell) <= width else "..." + cell[len(cell) - width + 3 :]

@@ -43,7 +43,7 @@ GRACE = 60.0
 SHORT_WATCH = 1.0
 """A watch that ends sooner, whatever it delivered, is followed by a pause."""
 QUIET = 20.0
-"""Seconds without a change or bookmark after which the API server is asked for its newest version."""
+"""Seconds without a change or bookmark after which the newest version is requested from the API server."""
 YIELD_AFTER = 50
 """Objects that are handled before other tasks of the event loop get their turn."""
 

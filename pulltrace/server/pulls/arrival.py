@@ -6,7 +6,7 @@ never see the same attempt end twice:
 
 - An end that was published is final, if somebody observed it. Signs of life after it are of the next attempt, or their
   report was late; ``matching`` decides which.
-- An end that nobody observed is inferred, and whoever saw more may correct it.
+- An end that nobody observed is inferred, and a source that observed it may correct it.
 """
 
 import math

@@ -13,7 +13,7 @@ from msgspec import structs
 
 from pulltrace.server.limits import Limits
 from pulltrace.server.pulls import go_agent
-from pulltrace.server.pulls.node import DEFAULT_HEARTBEAT, Node, Pull, is_told, weight
+from pulltrace.server.pulls.node import DEFAULT_HEARTBEAT, Node, Pull, is_set, weight
 from pulltrace.server.pulls.rates import Unpacking
 from pulltrace.wire import (
     SNAPSHOTTER,
@@ -179,7 +179,7 @@ class Inventory:
         node.snapshotter = report.snapshotter
         node.fleet_unpacking = self._unpacking_of(report.snapshotter)
         node.load = report.load
-        if is_told(report.timestamp):
+        if is_set(report.timestamp):
             node.set_clock(report.timestamp.timestamp() - now)
 
     def _unpacking_of(self, snapshotter: str) -> Unpacking:

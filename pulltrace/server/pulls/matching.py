@@ -56,7 +56,7 @@ class Source(Enum):
     AGENT = "agent"
     KUBELET = "kubelet"
     INFERRED = "inferred"
-    """Nobody: it was concluded from silence, and whoever saw more may correct it."""
+    """No source: it was inferred from silence, and a source that observed it may correct it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -271,14 +271,14 @@ class Node:
 
     def clock(self, time: datetime | None, now: float) -> float:
         """Return a time of this node by the server's clock; ``now`` if it is missing or impossible."""
-        if not is_told(time):
+        if not is_set(time):
             return now
         seconds = time.timestamp() - (self.skew or 0.0)
         return min(seconds, now) if seconds > now - OLDEST else now
 
     def wire_time(self, time: datetime | None, now: float) -> datetime | None:
         """Return the same as a wire time, unchanged if the node's clock is right."""
-        if not is_told(time):
+        if not is_set(time):
             return None
         if not self.skew and time.tzinfo is UTC:
             return time
@@ -302,6 +302,6 @@ def _arrived(layer: LayerState) -> LayerState:
     return structs.replace(layer, downloaded_bytes=came, state=LayerPhase.EXTRACTED)
 
 
-def is_told(time: datetime | None) -> TypeGuard[datetime]:
-    """Go writes the year 1 for a time that is not set."""
+def is_set(time: datetime | None) -> TypeGuard[datetime]:
+    """Return whether a time is set. Go writes the year 1 for a time that is not."""
     return time is not None and time.year >= 1970

@@ -1,0 +1,79 @@
+"""The project is written in plain English: words that usually make a sentence hard to read do not occur.
+
+CONTRIBUTING.md has the rules behind the list. The check covers docs, chart comments, Python names, docstrings and
+comments, and the comments and texts of the page.
+"""
+
+import io
+import re
+import subprocess
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TELLTALE = re.compile(
+    r"(?<![A-Za-z])(?:told|tells|telling|untold|anew|heard|hears|whom|whoever|at the most|for want of|of whose"
+    r"|asked for|is asked|speaks of|of nothing there)(?![A-Za-z])",
+    re.IGNORECASE,
+)
+NOT_PROSE = (
+    "test_english.py",
+    "containerd_api/",
+    "cri_api/",
+    "messages.toml",
+    "package-lock.json",
+    "LICENSE",
+    "go.sum",
+)
+
+
+def tracked(*patterns: str) -> list[str]:
+    listed = subprocess.run(["git", "ls-files", *patterns], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [name for name in listed.stdout.splitlines() if not any(part in name for part in NOT_PROSE)]
+
+
+def prose_of_python(text: str) -> Iterator[tuple[int, str]]:
+    """Yield line number and text of comments, docstrings and names of functions."""
+    before = ""
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        is_docstring = token.type == tokenize.STRING and token.string.startswith('"""')
+        if token.type == tokenize.COMMENT or is_docstring:
+            yield token.start[0], token.string
+        elif token.type == tokenize.NAME and before in ("def", "class"):
+            yield token.start[0], token.string.replace("_", " ")
+        before = token.string
+
+
+def prose_of(name: str) -> Iterator[tuple[int, str]]:
+    text = (ROOT / name).read_text()
+    if name.endswith(".py"):
+        yield from prose_of_python(text)
+    elif name.endswith(".md"):
+        yield from enumerate(
+            re.sub(r"```.*?```", lambda block: "\n" * block[0].count("\n"), text, flags=re.S).splitlines(), 1
+        )
+    elif name.endswith((".yaml", ".yml", ".toml")):
+        yield from ((number, line) for number, line in enumerate(text.splitlines(), 1) if "#" in line)
+    else:
+        yield from enumerate(text.splitlines(), 1)
+
+
+NAMES = tracked("*.py", "*.md", "*.yaml", "*.yml", "*.toml", "*.tpl", "*.txt", "web/src/*.ts", "web/src/*.tsx")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_has_no_telltale_words(name: str) -> None:
+    found = [
+        f"{name}:{number}: {match[0]!r} in {text.strip()[:100]!r}"
+        for number, text in prose_of(name)
+        for match in TELLTALE.finditer(text)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("sentence", ["What is told stays.", "Of nothing there is none.", "at the most 512 layers"])
+def test_the_check_finds_the_old_dialect(sentence: str) -> None:
+    assert TELLTALE.search(sentence)
