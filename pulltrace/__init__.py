@@ -12,13 +12,13 @@ The path of the data, from containerd to the browser::
     server/pulls/hub          owns the state; every change passes through it
     server/pulls/inventory    merges the reports of all nodes
     server/kubernetes/watch   lists and watches pods and kubelet events
-    server/kubernetes/cluster derives which node needs which image, and which attempts failed
+    server/kubernetes/cluster derives which node needs which image, which attempts failed, and why
     server/pulls/correlation  matches the pulls of a node with the images that its pods need
     server/pulls/arrival      follows one image on one node, attempt after attempt
-    server/pulls/status       calculates the published figures: percentage, rate, time left
+    server/pulls/status       calculates the published figures: percentage, rate, stall, time left
     server/pulls/feed         numbers the changes; each client has a cursor
     server/api/subscription   selects what one client has not received yet
-    server/api/events         streams it to the client
+    server/api/events         sends it to the client
     web/src/stream            receives the events in a worker
     web/src/wire              checks them
     web/src/store             keeps the current state of all pulls
