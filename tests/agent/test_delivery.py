@@ -17,7 +17,7 @@ from pulltrace.wire import MAX_REPORT, AgentReport, LayerState, PullPhase, PullS
 
 NOW = 1_800_000_000.0
 OUTCOMES = ["taken", "taken", "taken", "lost", "answer lost", "refused", "another server"]
-LIMITS = Limits(history_per_node=10_000)
+LIMITS = Limits(live_bytes=1 << 30, history_bytes=1 << 30, all_bytes=1 << 30, history_per_node=10_000)
 SETTINGS = {"PULLTRACE_NODE_NAME": "n", "PULLTRACE_SERVER_URL": "http://127.0.0.1:1", "PULLTRACE_LOG_LEVEL": "error"}
 _reports = msgspec.json.Decoder(AgentReport)
 

@@ -9,6 +9,7 @@ import contextlib
 import gzip
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -70,6 +71,7 @@ class _Server:
             "headers": [(name.replace("_", "-").encode(), value) for name, value in headers.items()],
             "client": None,
             "root_path": "",
+            "state": {"guard": SimpleNamespace(address="127.0.0.1", is_closed=False, is_pipelined=False)},
         }
         await self.app(scope, receive, send)
         assert 200 <= status < 500 or status == 503, status

@@ -99,7 +99,14 @@ def contents(archive: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("command", ["agent", "server", "local", "demo"])
 def test_a_command_without_its_libraries_prints_how_to_install_them(wheel: Path, tmp_path: Path, command: str) -> None:
     python = environment(tmp_path, str(wheel))
-    done = subprocess.run([python, "-m", "pulltrace", command], check=False, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        [python, "-m", "pulltrace", command],
+        env=os.environ | {"PULLTRACE_NODE_NAME": "node-1"},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 1
     assert f"pulltrace {command}: the library " in done.stderr
     assert "pulltrace[all]" in done.stderr

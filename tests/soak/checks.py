@@ -28,7 +28,7 @@ class Checks:
         base, metrics = f"http://127.0.0.1:{self._world.port}", f"http://127.0.0.1:{self._world.metrics_port}/metrics"
         async with session.get(f"{base}/api/v1/pulls") as answer:
             tag, pulls = answer.headers["ETag"], json.loads(await answer.read())["pulls"]
-        boot, _, revision = tag.strip('"').partition("-")
+        boot, revision = tag.strip('"').removesuffix("-gzip").split("-")
         wrong = []
         if (self._follower.boot, self._follower.revision) == (boot, int(revision)):
             self.made["list and stream"] += 1

@@ -61,6 +61,7 @@ _OPERATIONS = {
     ("/api/v1/pods", "get"): ("listPods", "cluster"),
     ("/api/v1/images", "get"): ("listImages", "cluster"),
     ("/api/v1/nodes", "get"): ("listNodes", "cluster"),
+    ("/api/v1/throughput", "get"): ("getThroughput", "cluster"),
     ("/api/v1/report", "post"): ("postReport", "agents"),
     ("/api/v1/openapi.json", "get"): ("getOpenapi", "server"),
     ("/healthz", "get"): ("getHealth", "server"),
