@@ -20,9 +20,9 @@ from pulltrace import images
 from pulltrace.agent import containerd, grpc_client, identifiers, manifests
 from pulltrace.agent.attribution import image_of
 from pulltrace.agent.containerd_api import content_pb2, leases_pb2
-from pulltrace.server.api import query
+from pulltrace.server.api import query, token_review
 from pulltrace.server.api.app import create_app
-from pulltrace.server.api.auth import AnonymousAuthenticator, RefusedError
+from pulltrace.server.api.auth import AnonymousAuthenticator, RefusedError, bearer_token
 from pulltrace.server.api.subscription import Subscription
 from pulltrace.server.api.token_review import TokenReviewAuthenticator
 from pulltrace.server.kubernetes import errors
@@ -169,7 +169,9 @@ def token(data: bytes) -> None:
     authenticator = TokenReviewAuthenticator("pulltrace/agent", None, lambda: NOW)  # type: ignore[arg-type]  # never called
     for text in (data, b"e30." + claims + b".c"):
         with contextlib.suppress(RefusedError):
-            authenticator._plausible(text, NOW)
+            bearer = bearer_token(b"Bearer " + text)
+            if token_review._JWT.fullmatch(bearer):
+                authenticator._plausible(bearer, NOW)
 
 
 def answer(data: bytes) -> None:
