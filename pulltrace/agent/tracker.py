@@ -273,7 +273,8 @@ class Tracker:
             if ingest and not ingest.is_copy:
                 self._see_ingest(pull, progress, ingest, owner, now)
             self._see_evidence(pull, progress, now, live=True)
-            if pull.served and not ingest and BlobQuestion(digest) in pull.checked and progress.is_missing:
+            asked = digest in facts.absent or BlobQuestion(digest) in pull.checked
+            if pull.served and not ingest and asked and progress.is_missing:
                 self._see_snapshotter(pull, progress, now)
             questions.update(self._open_questions(pull, progress, ingest))
         return questions
