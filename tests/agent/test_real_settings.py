@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
 
 
 async def test_layers_wait_if_only_one_download_at_a_time_is_allowed(start_node, registry: Registry) -> None:
-    node = await start_node(cri="max_concurrent_downloads = 1")
+    node = await start_node(images="max_concurrent_downloads = 1")
     image = make_image(*(make_layer(2 * MIB) for _ in range(3)))
     ref = registry.push("team/app:1", image)
     registry.limit(3 * MIB)

@@ -31,7 +31,7 @@ async def start_soci(registry, tmp_path):
     async with AsyncExitStack() as stack:
 
         async def start(line, *, discard):
-            node = Containerd(require_containerd(line), proxy="soci")
+            node = Containerd(require_containerd(line), proxy="soci", client=True)
             node.trust(registry.host, registry.url)
             await stack.enter_async_context(Soci(node, registry.host, discard=discard))
             return await stack.enter_async_context(node)
@@ -44,7 +44,7 @@ async def stargz(request, registry):
     """A containerd whose default snapshotter is stargz."""
     if not STARGZ.path.exists():
         pytest.skip("no stargz-snapshotter here; `make parts` builds it (needs Go)")
-    node = Containerd(require_containerd(request.param), proxy="stargz")
+    node = Containerd(require_containerd(request.param), proxy="stargz", client=True)
     node.trust(registry.host, registry.url)
     async with Stargz(node, registry.host), node:
         yield node

@@ -50,7 +50,7 @@ async def place(request, registry):
             program = {"soci": SOCI, "stargz": STARGZ}[name]
             if not program.path.exists():
                 pytest.skip(f"no {program.name} here; `make parts` builds it (needs Go)")
-            node = Containerd(require_containerd(where), proxy=name)
+            node = Containerd(require_containerd(where), proxy=name, client=True)
             node.trust(registry.host, registry.url)
             if name == "soci":
                 daemon = Soci(node, registry.host, discard=mode is Mode.PARALLEL)

@@ -38,10 +38,6 @@ REGISTRY_PORT = 5000
 PODS = "10.88.0.0/24"
 PAUSE_IMAGE = f"127.0.0.1:{REGISTRY_PORT}/pause:1"
 READY_WITHIN = 90.0
-CRI = f"""\
-sandbox_image = "{PAUSE_IMAGE}"
-restrict_oom_score_adj = true
-"""
 NETWORK = {
     "cniVersion": "1.0.0",
     "name": "pods",
@@ -120,7 +116,9 @@ class Cluster:
         self.inside = inside = await enter(Namespace(self.folder))
         self.registry = await enter(Registry(inside.socket(bind=("127.0.0.1", REGISTRY_PORT))))
         self.api = APIServer(inside=inside)
-        self.containerd = Containerd(CONTAINERD_2.path, cri=CRI, inside=inside)
+        self.containerd = Containerd(
+            CONTAINERD_2.path, runtime="restrict_oom_score_adj = true", sandbox_image=PAUSE_IMAGE, inside=inside
+        )
         self._lay_out()
         await asyncio.gather(enter(self.api), self._start_containerd())
         listener = inside.socket(socket.SOCK_DGRAM, bind=(NODE_ADDRESS, 53))

@@ -13,7 +13,9 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
+import subprocess
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Self
 
@@ -31,9 +33,8 @@ from tests.real.versions import SYSTEM_PATH
 READY_WITHIN = 30.0
 NODE_SOCKET = Path("/run/containerd/containerd.sock")
 
-# One configuration for 1.6 to 2.4: releases after 1.7 migrate version 2 themselves.
 CONFIG = """\
-version = 2
+version = {version}
 root = "{folder}/root"
 state = "{folder}/state"
 temp = "{folder}/tmp"
@@ -45,8 +46,13 @@ address = "{socket}"
 address = "{socket}.ttrpc"
 [plugins."io.containerd.internal.v1.opt"]
 path = "{folder}/opt"
+"""
+# For 1.6 and 1.7.
+CRI_1 = """\
 [plugins."io.containerd.grpc.v1.cri"]
-{cri}
+{images}
+{sandbox}
+{runtime}
 [plugins."io.containerd.grpc.v1.cri".containerd]
 snapshotter = "{snapshotter}"
 discard_unpacked_layers = {discard}
@@ -56,7 +62,29 @@ bin_dir = "/usr/lib/cni"
 conf_dir = "{folder}/cni"
 [plugins."io.containerd.grpc.v1.cri".registry]
 config_path = "{folder}/certs.d"
-{proxy}
+"""
+# For 2.x. Its migration of version 2 loses the settings of the table ``containerd``.
+CRI_2 = """\
+[plugins."io.containerd.cri.v1.images"]
+snapshotter = "{snapshotter}"
+discard_unpacked_layers = {discard}
+disable_snapshot_annotations = {plain}
+use_local_image_pull = {local}
+{images}
+[plugins."io.containerd.cri.v1.images".registry]
+config_path = "{folder}/certs.d"
+[plugins."io.containerd.cri.v1.images".pinned_images]
+{pinned}
+[plugins."io.containerd.cri.v1.runtime"]
+{runtime}
+[plugins."io.containerd.cri.v1.runtime".cni]
+bin_dirs = ["/usr/lib/cni"]
+conf_dir = "{folder}/cni"
+[plugins."io.containerd.transfer.v1.local"]
+{transfer}
+[[plugins."io.containerd.transfer.v1.local".unpack_config]]
+platform = "linux"
+snapshotter = "{snapshotter}"
 """
 PROXY = """\
 [proxy_plugins.{name}]
@@ -64,12 +92,7 @@ type = "snapshot"
 address = "{address}"
 [proxy_plugins.{name}.exports]
 root = "{root}"
-[plugins."io.containerd.cri.v1.images"]
-snapshotter = "{name}"
-disable_snapshot_annotations = false
-use_local_image_pull = true
-[plugins."io.containerd.cri.v1.images".registry]
-config_path = "{folder}/certs.d"
+enable_remote_snapshot_annotations = "true"
 """
 HOSTS = """\
 server = "{url}"
@@ -84,6 +107,24 @@ def connect(socket: Path) -> grpc.aio.Channel:
     Set the authority, because grpc would send the socket's path, which Go rejects.
     """
     return grpc.aio.insecure_channel(f"unix:{socket}", options=[("grpc.default_authority", "localhost")])
+
+
+@cache
+def is_version_1(binary: str | Path) -> bool:
+    """Return whether this is a containerd 1.x."""
+    line = subprocess.run([binary, "--version"], check=True, capture_output=True, text=True, timeout=30).stdout
+    return line.split()[2].lstrip("v").startswith("1.")
+
+
+def configuration(binary: str | Path, proxy: str, **values: object) -> str:
+    """Return the configuration in the version that this containerd reads without a migration."""
+    old = is_version_1(binary)
+    text = CONFIG + (CRI_1 if old else CRI_2) + (PROXY if proxy else "")
+    return text.format(version=2 if old else 3, name=proxy, **values)
+
+
+def _toml(value: bool) -> str:
+    return str(value).lower()
 
 
 class CRI:
@@ -114,7 +155,11 @@ class Containerd:
         *,
         snapshotter: str = "overlayfs",
         discard_unpacked_layers: bool = False,
-        cri: str = "",
+        client: bool = False,
+        images: str = "",
+        runtime: str = "",
+        transfer: str = "",
+        sandbox_image: str = "",
         metrics: str = "",
         inside: Namespace | None = None,
         disk: Path | None = None,
@@ -124,9 +169,12 @@ class Containerd:
 
         Inside a namespace it serves a whole node: its socket is at the usual path, and it starts pods.
         ``disk`` is a folder on the file system to use. ``proxy`` names a snapshotter of its own process, which listens
-        at ``proxy_address`` and keeps its files in ``proxy_root``.
+        at ``proxy_address`` and keeps its files in ``proxy_root``. ``client``: containerd 2.x pulls with its client, as
+        1.x does, not with its transfer service. ``images``, ``runtime`` and ``transfer`` are further settings of these
+        parts of the configuration.
         """
         self.binary = binary
+        client = client or is_version_1(binary)
         self._inside = inside
         # A short name, because a socket path may have at most 107 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="pulltrace-", dir=disk))
@@ -138,17 +186,23 @@ class Containerd:
         self._process: Process | None = None
         self._config = self.folder / "config.toml"
         self._config.write_text(
-            CONFIG.format(
+            configuration(
+                binary,
+                proxy,
                 folder=self.folder,
                 socket=self.socket,
                 snapshotter=proxy or snapshotter,
-                discard=str(discard_unpacked_layers).lower(),
-                plain=str(not proxy).lower(),
-                proxy=PROXY.format(name=proxy, folder=self.folder, address=self.proxy_address, root=self.proxy_root)
-                if proxy
-                else "",
-                cri=cri,
+                discard=_toml(discard_unpacked_layers),
+                plain=_toml(not proxy or not client),
+                local=_toml(client),
+                images=images,
+                runtime=runtime,
+                transfer=transfer,
+                sandbox=sandbox_image and f'sandbox_image = "{sandbox_image}"',
+                pinned=sandbox_image and f'sandbox = "{sandbox_image}"',
                 metrics=f'[metrics]\naddress = "{metrics}"' if metrics else "",
+                address=self.proxy_address,
+                root=self.proxy_root,
             )
         )
         if inside is None:

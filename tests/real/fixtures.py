@@ -46,7 +46,7 @@ def containerd_binary(request: pytest.FixtureRequest) -> str:
 async def start_node(containerd_binary: str, registry: Registry) -> AsyncIterator[Callable[..., Any]]:
     """Return a factory:
 
-    `await start_node(cri="max_concurrent_downloads = 1")` starts a node that trusts the registry.
+    `await start_node(images="max_concurrent_downloads = 1")` starts a node that trusts the registry.
     """
     async with AsyncExitStack() as stack:
 

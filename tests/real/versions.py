@@ -58,6 +58,7 @@ APT = (
     Package("iproute2", "ip", "tests that cut a network, and those with a real kubelet, do not run"),
     Package("containernetworking-plugins", "host-local", "pods of the real kubelet get no network"),
     Package("fuse3", "fusermount3", "the tests with a real stargz-snapshotter do not run"),
+    Package("erofs-utils", "mkfs.erofs", "nothing is tested with containerd's erofs snapshotter"),
     Package("nftables", "nft", "services of the cluster with a real kubelet cannot be reached"),
 )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.real.versions import ACTIONLINT
+from tests.real.versions import ACTIONLINT, APT
 from tests.release.scripts import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -129,6 +129,13 @@ def test_a_change_of_any_source_of_the_docs_publishes_them() -> None:
     included = {name for text in pages for name in re.findall(r'^--8<-- "([^":]+)', text, re.MULTILINE)}
     assert "charts/pulltrace/README.md" in included
     assert included | {"docs/**", "mkdocs.yml"} <= set(paths)
+
+
+def test_ci_installs_every_package_that_tests_need_except_the_runners_own_chromium() -> None:
+    steps = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["test"]["steps"]
+    [install] = [step["run"] for step in steps if "apt-get install" in step.get("run", "")]
+    [command] = [line for line in install.replace("\\\n", "").splitlines() if "apt-get install" in line]
+    assert {*command.partition("--yes")[2].split()} == {package.name for package in APT} - {"chromium"}
 
 
 def test_no_test_needs_the_sources_that_ci_removes_to_test_the_wheel() -> None:
