@@ -1,1 +1,4 @@
-"""The agent of each node: polls containerd, determines which images are pulled, and reports them. It only reads."""
+"""The agent of each node: polls containerd, determines which images are pulled, and reports them.
+
+It never writes to containerd.
+"""

@@ -1,7 +1,7 @@
 """Determine which image a lease is pulling, and from where. Sans-I/O.
 
-The layers of a pull come from its manifest, never from its ingests: a layer that another pull is fetching, or that the
-node has already, may never appear among the lease's own resources. See ``docs/how-it-knows.md``.
+The layers of a pull are read from its manifest, never from its ingests: a layer that another pull is fetching, or that
+is already on the node, may never appear among the lease's own resources. See ``docs/how-it-knows.md``.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -31,7 +31,7 @@ class Image:
 def image_of(content: Collection[str], documents: Mapping[str, Document | None]) -> Image | None:
     """Return the image among a lease's committed blobs; None until its manifest has been read.
 
-    A pull of all platforms has several manifests. Its layers are those of all manifests together, each once.
+    A pull of all platforms has several manifests. Its layers are those of all its manifests, each listed once.
     """
     known = {digest: document for digest in content if (document := documents.get(digest))}
     indexes = {digest: item for digest, item in known.items() if isinstance(item, Index)}
@@ -62,13 +62,13 @@ def image_of(content: Collection[str], documents: Mapping[str, Document | None])
 
 
 def unread(content: Collection[str], documents: Mapping[str, Document | None], image: Image | None) -> set[str]:
-    """Return the committed blobs of a lease that may be documents: not read yet, and not known to be layers."""
+    """Return the committed blobs of a lease that may be documents: those not read yet and not known to be layers."""
     layers = {layer.digest for layer in image.layers} if image else set()
     return {digest for digest in content if digest not in documents and digest not in layers}
 
 
 def with_children(content: frozenset[str], documents: Mapping[str, Document | None]) -> frozenset[str]:
-    """Return a lease's committed blobs and the documents they refer to, whether or not the lease lists those."""
+    """Return a lease's committed blobs and the documents that they refer to, whether or not the lease lists these."""
     children: set[str] = set()
     for digest in content:
         match documents.get(digest):
@@ -80,9 +80,10 @@ def with_children(content: frozenset[str], documents: Mapping[str, Document | No
 
 
 def source_of(documents: Iterable[str], blobs: Mapping[str, Blob]) -> tuple[str, str] | None:
-    """Return the registry host and repository that these documents have in common, if there is exactly one.
+    """Return the registry host and repository that all these documents have in common, if there is exactly one such
+    pair.
 
-    A blob lists every repository it was ever pulled from. A pull that finds the blob on the node adds its own.
+    A blob lists every repository it was ever pulled from. A pull that finds the blob already on the node adds its own.
     """
     found = [blobs[digest].sources for digest in documents if digest in blobs and blobs[digest].sources]
     common = frozenset.intersection(*found) if found else frozenset()

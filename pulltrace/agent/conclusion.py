@@ -1,7 +1,7 @@
 """Decide how a pull ended, after its lease was deleted. Sans-I/O.
 
-Theory of operation. containerd deletes a pull's lease however the pull ended, and publishes no reason. A pull that
-completed has just created or updated the record of its image; a pull that failed has not. Two facts decide:
+Theory of operation. containerd deletes a pull's lease however the pull ended, and does not say why it ended. A pull
+that completed has just created or updated the record of its image; a pull that failed has not. Two facts decide:
 
 ==============================  ==========================================  ========================================
 seen of the pull                image records written since the lease       outcome
@@ -21,13 +21,14 @@ no lease of a pull (``FETCH``)  any, or none                                comp
 no pull (``OTHER``)             (not looked at)                             unknown: nothing is reported
 ==============================  ==========================================  ========================================
 
-If the records belong to several images, the pull has no name. A container or an image builder makes leases too, and
+If the records belong to several images, the pull has no name. Containers and image builders create leases too;
 ``Pull.seen`` distinguishes these from pulls.
 
-``OUTCOMES`` is this table as data. If nothing is reported, the server closes the pull, and the kubelet's events decide.
+``OUTCOMES`` is this table as data. If nothing is reported, the server closes the pull, and the kubelet's events
+determine its outcome.
 
-If no poll has seen a pull's manifest, its documents are read now, if they still exist. That
-happens in one poll only, so that a containerd that does not respond cannot hold up the end of a pull.
+If no poll has read a pull's manifest, its documents are read now, if they still exist. This is tried in one poll only,
+so that an unresponsive containerd cannot delay the end of a pull.
 """
 
 from collections.abc import Collection, Iterable
@@ -53,7 +54,7 @@ from pulltrace.wire import ErrorReason
 
 ALL_IMAGES = ImageQuestion("")
 
-NO_IMAGE = "it ended without an image: cancelled, or the work of an image builder"
+NO_IMAGE = "it ended without creating an image: it was cancelled, or an image builder made the lease"
 
 
 class Written(Enum):
@@ -91,7 +92,7 @@ without a record has still completed if all its layers are complete."""
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """The end of one pull. ``name`` is set if it completed under one name, ``error`` if it did not complete."""
+    """The end of one pull. ``name`` is set if the pull completed under one name, ``error`` if it did not complete."""
 
     outcome: Outcome
     at: float
@@ -103,7 +104,7 @@ class Ending:
 
 
 class Conclusion:
-    """Decides for the pulls of one tracker, from its facts and the records that earlier pulls have claimed."""
+    """Decides how pulls end, from a tracker's facts and the records that earlier pulls have claimed."""
 
     def __init__(self, facts: Facts, ledger: RecordLedger) -> None:
         self._facts = facts
@@ -112,7 +113,10 @@ class Conclusion:
     def questions(
         self, pull: Pull, ended: Collection[Pull], pulls: Collection[Pull], snapshotter: str
     ) -> set[Question]:
-        """Return the open questions of ``ending``. ``ended`` are the pulls whose leases are missing in this poll."""
+        """Return the questions that must be answered before the end of ``ending`` is known.
+
+        ``ended`` are the pulls whose leases are missing in this poll.
+        """
         if pull.seen is Seen.OTHER:
             return set()
         if pull.image is None or not pull.image.config_read or pull.seen is Seen.IMPORT:
@@ -129,7 +133,7 @@ class Conclusion:
         return questions
 
     def ending(self, pull: Pull, now: float) -> Ending:
-        """Return how the pull ended. ``questions`` must have returned nothing."""
+        """Return how the pull ended. Call it only when ``questions`` returns nothing."""
         if pull.seen is Seen.OTHER:
             return Ending(Outcome.UNKNOWN, now)
         records = self._records(pull)
@@ -168,7 +172,7 @@ class Conclusion:
         return records
 
     def _are_of_several_images(self, pull: Pull, records: Iterable[ImageRecord]) -> bool:
-        """Return whether the pull wrote records of images that are not parts of one index."""
+        """Return whether the pull wrote records of several images that do not belong to one index."""
         targets = {record.target for record in records if self._ledger.is_new_for(record, pull.lease)}
         parts: set[str] = set()
         for target in targets:
@@ -178,7 +182,10 @@ class Conclusion:
         return len(targets - parts) > 1
 
     def _look_back(self, pull: Pull, ended: Collection[Pull], pulls: Collection[Pull]) -> set[Question]:
-        """Find the image of a pull that ended before a poll saw its manifest. Return the questions for that."""
+        """Find the image of a pull that ended before any poll read its manifest.
+
+        Return the questions that this needs.
+        """
         if not (pull.layers or pull.resources.content):
             if "" not in self._facts.images:
                 return {ALL_IMAGES}
@@ -191,7 +198,7 @@ class Conclusion:
         return self._find_image(pull, pulls)
 
     def _read_image(self, pull: Pull, content: frozenset[str]) -> set[Question]:
-        """Read the documents among these blobs, and those that they refer to. Return the questions for that."""
+        """Read the documents among these blobs, and those that they refer to. Return the questions that this needs."""
         documents = self._facts.documents
         content = with_children(content, documents)
         missing = {DocumentQuestion(digest) for digest in unread(content, documents, pull.image) - self._facts.absent}
@@ -209,9 +216,9 @@ class Conclusion:
         return digest not in self._facts.blobs and digest not in self._facts.absent
 
     def _find_image(self, pull: Pull, pulls: Iterable[Pull]) -> set[Question]:
-        """Find the images with new records that contain a blob of this pull. Return the questions for that.
+        """Find the images with new records that contain a blob of this pull. Return the questions that this needs.
 
-        No poll saw their manifests, which an import writes last.
+        For imports whose manifests no poll has read: an import writes them last.
         """
         if "" not in self._facts.images:
             return {ALL_IMAGES}
@@ -235,7 +242,7 @@ class Conclusion:
         return self._read_image(pull, pull.resources.content | mine)
 
     def _guess(self, pull: Pull, ended: Collection[Pull], pulls: Iterable[Pull]) -> None:
-        """Pair pulls that ended unseen with new images, in the order of their times, if there are as many of both."""
+        """Pair pulls that ended unseen with new images in order of time, if there are equally many of both."""
         unseen = [one for one in ended if one.seen is Seen.LEASE and one.seen_at == pull.seen_at]
         images = self._images_since(pull, pulls)
         if len(images) == len(unseen):
@@ -243,17 +250,20 @@ class Conclusion:
                 one.resources, one.guessed = Resources(content=frozenset({target})), True
 
     def _is_unclear(self, pull: Pull, now: float) -> bool:
-        """Return whether an image may have been made since the poll that last saw the lease."""
+        """Return whether an image may have been created since the poll that last saw the lease."""
         images = self._facts.images.get("")
         return now < pull.seen_at or images is None or any(record.updated_at >= pull.seen_at for record in images)
 
     def _images_since(self, pull: Pull, pulls: Iterable[Pull]) -> list[str]:
-        """Return the targets, oldest first, of records written since the pull was last seen and by no other pull."""
+        """Return the targets, oldest first, of records that were written since the pull was last seen and by no other
+        pull.
+        """
         records, ledger = self._facts.images[""], self._ledger
         claimed = {record.target for record in records if ledger.is_claimed(record.name)}
         made: dict[str, float] = {}
         for record in records:
-            # The CRI plugin writes the tagless records of a claimed image after the lease was deleted.
+            # The CRI plugin writes an image's tagless records after it has deleted the lease, so the image may be
+            # claimed already.
             new = record.updated_at >= pull.seen_at and record.updated_at > ledger.claimed_at(record.name)
             if new and not (record.target in claimed and is_tagless(record)):
                 made[record.target] = min(record.updated_at, made.get(record.target, record.updated_at))
@@ -263,7 +273,7 @@ class Conclusion:
         return sorted(made, key=made.__getitem__)
 
     def _of_layers(self, pull: Pull, snapshotter: str) -> set[Question]:
-        """Return the questions about layers that no poll has seen arriving."""
+        """Return the questions about layers whose arrival no poll has seen."""
         questions: set[Question] = set()
         for digest, progress in pull.layers.items():
             if not progress.complete:
@@ -274,7 +284,7 @@ class Conclusion:
 
 
 def _targets(pull: Pull) -> tuple[str, ...]:
-    """Return the digests to look records up by. An image exists even if its documents cannot be read."""
+    """Return the digests by which to look up records. An image exists even if its documents cannot be read."""
     if pull.image and pull.seen is not Seen.IMPORT:
         return pull.image.targets
     return ("",) if pull.resources.content else ()

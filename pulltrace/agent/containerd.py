@@ -46,7 +46,7 @@ MAX_CHANGES = 256
 """Image records that may change between two polls; further changes are ignored."""
 
 NAMESPACE = "k8s.io"
-"""The namespace of the CRI plugin. Docker uses ``moby``."""
+"""The namespace that the CRI plugin uses. Docker uses ``moby``."""
 
 _SNAPSHOTTER_PLUGINS = "type==io.containerd.snapshotter.v1"
 _IMAGE_TOPICS = '"^/images/(create|update)$"'
@@ -56,7 +56,7 @@ _log = logging.getLogger(__name__)
 
 
 class ContainerdError(Exception):
-    """containerd did not respond, or the response is unusable. The message names the call and the cause."""
+    """containerd did not respond, or its response is unusable. The message names the call and the cause."""
 
 
 def find_socket() -> str | None:
@@ -65,7 +65,10 @@ def find_socket() -> str | None:
 
 
 class Containerd:
-    """One namespace of one containerd. Every method may raise ``ContainerdError``; None means "not found"."""
+    """One namespace of one containerd.
+
+    Every method may raise ``ContainerdError``; None means that the object was not found.
+    """
 
     def __init__(self, socket: str, namespace: str = NAMESPACE) -> None:
         self.socket = socket
@@ -88,12 +91,15 @@ class Containerd:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection. After a break, the next call makes a new one."""
+        """Whether there is a connection. After the connection breaks, the next call makes a new one."""
         return self._channel.connected
 
     @property
     def since(self) -> float:
-        """The time of containerd's last start, in unix seconds; each start creates the socket. 0.0 without a socket."""
+        """The time of containerd's last start, in unix seconds; each start creates the socket.
+
+        0.0 if there is no socket.
+        """
         try:
             return os.stat(self.socket).st_mtime  # noqa: PTH116  # pathlib costs 1 MiB here
         except OSError:
@@ -112,7 +118,7 @@ class Containerd:
         return Snapshotters(roots, default_of(roots, await self._image_folder()))
 
     async def _image_folder(self) -> str:
-        """Return the CRI's image folder; an empty string where the CRI plugin does not run."""
+        """Return the CRI plugin's image folder; an empty string if the plugin is not running."""
         name, request = "ImageService.ImageFsInfo", image_fs_pb2.ImageFsInfoRequest()
         with suppress(_UnimplementedError), _errors(name):
             messages = await self._channel.call(f"/runtime.v1.{name.replace('.', '/')}", request.SerializeToString())
@@ -121,22 +127,22 @@ class Containerd:
         return ""
 
     async def ingests(self) -> list[Ingest]:
-        """Return every blob that is being downloaded in the namespace."""
+        """Return every blob that is being downloaded in this namespace."""
         (ingests,) = await self._list(_INGESTS)
         return self._ingests_of(ingests)
 
     async def leases(self) -> list[Lease]:
-        """Return every lease in the namespace."""
+        """Return every lease in this namespace."""
         (leases,) = await self._list(_LEASES)
         return self._leases_of(leases)
 
     async def ingests_and_leases(self) -> tuple[list[Ingest], list[Lease]]:
-        """Return both lists, requested at once: either of them may be the older one."""
+        """Return both lists, requested concurrently: either of them may be the older one."""
         ingests, leases = await self._list(_INGESTS, _LEASES)
         return self._ingests_of(ingests), self._leases_of(leases)
 
     async def _list(self, *names: str) -> list[bytes]:
-        """Make these calls at once. Each lists everything, and its request is empty."""
+        """Make these calls concurrently. Each lists everything, so its request is empty."""
         with _errors(names[0]):
             responses = await self._channel.calls([(_path(name), b"") for name in names])
         messages = []
@@ -146,7 +152,7 @@ class Containerd:
         return messages
 
     def _ingests_of(self, message: bytes) -> list[Ingest]:
-        """Decode the list of ingests. An unchanged ingest, as most are, is the same object as last time."""
+        """Decode the list of ingests. An unchanged ingest (most are) is the same object as last time."""
         with _errors(_INGESTS):
             statuses = content_pb2.ListStatusesResponse.FromString(message).statuses
         before, self._ingests = self._ingests, {}
@@ -169,7 +175,7 @@ class Containerd:
         return self._leases[1]
 
     async def resources(self, lease_ids: Sequence[str]) -> dict[str, Resources]:
-        """Return the resources of each of these leases, without the leases that no longer exist."""
+        """Return the resources of each of these leases; leases that no longer exist are left out."""
         name, held = "Leases.ListResources", {}
         path = _path(name)
         requests = [(path, leases_pb2.ListResourcesRequest(id=lease_id).SerializeToString()) for lease_id in lease_ids]
@@ -182,7 +188,7 @@ class Containerd:
         return held
 
     async def blob(self, digest: str) -> Blob | None:
-        """Return a committed blob; None while it is not committed."""
+        """Return a committed blob; None if it is not committed."""
         request = content_pb2.InfoRequest(digest=digest)
         response = await _found(self._one("Content.Info", request, content_pb2.InfoResponse))
         if response is None:
@@ -208,7 +214,7 @@ class Containerd:
         return None if responses is None else b"".join(response.data for response in responses)
 
     async def snapshot(self, snapshotter: str, chain_id: str) -> Snapshot | None:
-        """Return the committed snapshot with this chain id; None while there is none."""
+        """Return the committed snapshot with this chain id; None if there is none."""
         request = snapshots_pb2.StatSnapshotRequest(snapshotter=snapshotter, key=chain_id)
         response = await _found(self._one("Snapshots.Stat", request, snapshots_pb2.StatSnapshotResponse))
         if response is None or response.info.kind != snapshots_pb2.COMMITTED:
@@ -230,7 +236,7 @@ class Containerd:
     def changed_images(self) -> set[str]:
         """Return the names of image records that were written since the last call, and listen for further ones.
 
-        A containerd that does not publish events has no changes.
+        A containerd that does not publish events reports no changes.
         """
         changed, self._changed = self._changed, set()
         if self._listening is None or (self._listening.done() and self._may_listen):
@@ -266,7 +272,7 @@ class Containerd:
                 self._changed.add(name)
 
     def _warn_of(self, namespace: str) -> None:
-        """Warn once if images change in the namespace of Kubernetes or Docker, and none in the one that is read."""
+        """Warn once if images change in the namespace of Kubernetes or Docker but not in the one that is read."""
         if self._may_warn and namespace in (NAMESPACE, "moby"):
             self._may_warn = False
             why = "images change in another namespace of containerd; set PULLTRACE_CONTAINERD_NAMESPACE to see them"
@@ -315,12 +321,12 @@ class _NotFoundError(ContainerdError):
 
 
 class _UnimplementedError(ContainerdError):
-    """This containerd does not serve the method."""
+    """This version of containerd does not provide the method."""
 
 
 _KINDS: dict[Code, type[ContainerdError]] = {
     Code.NOT_FOUND: _NotFoundError,
-    Code.INVALID_ARGUMENT: _NotFoundError,  # Stat for a snapshotter that is not loaded
+    Code.INVALID_ARGUMENT: _NotFoundError,  # Stat with a snapshotter that is not loaded
     Code.UNIMPLEMENTED: _UnimplementedError,
 }
 

@@ -1,15 +1,15 @@
-"""Decide whether a pull can have changed in anything but the growth of its downloads. Sans-I/O.
+"""Decide whether anything about a pull can have changed except the size of its downloads. Sans-I/O.
 
-Theory of operation. A lease's resources change only when
+Theory of operation. A lease's resources change only in these cases:
 
-- an ingest of the pull appears, ends or is committed, which the list of ingests shows;
-- the pull resolves: documents arrive that no ingest may have shown;
-- a layer is being unpacked, or is about to be: snapshots appear, which nothing else shows;
-- the snapshotter fetches the layers: snapshots appear without any ingest.
+- An ingest of the pull appears, ends or is committed. The list of ingests shows this.
+- The pull resolves its reference: documents arrive, possibly without a visible ingest.
+- A layer is being unpacked, or is about to be: snapshots appear, and no list shows them.
+- The snapshotter fetches the layers: snapshots appear without any ingest.
 
-A pull that is *steady* is in none of these states, so that the list of ingests alone shows its progress. While every
-pull of a node is steady and the same ingests and leases exist, the poller requests these two lists and nothing else,
-except in every tenth poll, as a safety net.
+A pull to which none of these applies is *steady*: the list of ingests alone shows its progress. While every pull of a
+node is steady and the same ingests and leases exist, the poller requests these two lists and nothing else, except that
+every tenth poll requests everything, as a safety net.
 """
 
 from collections.abc import Collection
@@ -20,19 +20,22 @@ from pulltrace.wire import LayerPhase
 
 
 def is_steady(pull: Pull, refs: Collection[str]) -> bool:
-    """Return whether only the growth of its downloads can change the pull. ``refs`` are those of all ingests."""
+    """Return whether nothing about the pull can change except the size of its downloads.
+
+    ``refs`` are the refs of all ingests.
+    """
     return _is_known(pull) and not pull.resources.ingests.isdisjoint(refs) and not _may_unpack(pull)
 
 
 def _is_known(pull: Pull) -> bool:
-    """Return whether everything about the pull is known: its image, its source, and what fetches its layers."""
+    """Return whether the pull's image, its source and the component that fetches its layers are all known."""
     if pull.seen is not Seen.IMAGE or pull.inherited or pull.suspect or pull.served:
         return False
     return pull.sized and pull.traced and pull.is_answered
 
 
 def _may_unpack(pull: Pull) -> bool:
-    """Return whether a layer is being unpacked or may be soon: it is complete, and so are all layers below it.
+    """Return whether a layer is being unpacked or soon may be, because it and all layers below it are complete.
 
     If a lease prepares several layers at once, containerd unpacks in parallel: then any complete layer may be next.
     """

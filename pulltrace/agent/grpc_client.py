@@ -1,7 +1,7 @@
 """A gRPC client for a unix socket, on one kept connection. h2 implements HTTP/2, asyncio the socket.
 
 The agent needs little of gRPC: one request, its responses, a status. grpcio would cost every node 15 MiB and four
-threads (ADR 9). The server is not trusted: all that it sends results in a response or an ``RpcError``.
+threads (ADR 9). The server is not trusted: whatever it sends results in a response or an ``RpcError``.
 
 This module is the only one that imports h2, and ``containerd.py`` the only one that imports this module. h2 is limited
 to version 4 in ``pyproject.toml``, because ``_H2`` overrides one of its constants; a test checks that this works.
@@ -12,7 +12,7 @@ To return to grpcio, replace ``Channel`` and ``RpcError`` by these:
   ("grpc.max_receive_message_length", MAX_RESPONSE)])``;
 - ``call``: collect ``channel.unary_stream(method)(request, timeout=DEADLINE, metadata=metadata)`` in a list;
 - ``calls``: ``asyncio.gather`` over ``call``, at most ``AT_ONCE`` at a time, each result wrapped in a ``Response``;
-- ``connected``: ``channel.get_state() is ChannelConnectivity.READY``, which notices a lost connection late;
+- ``connected``: ``channel.get_state() is ChannelConnectivity.READY``, which detects a lost connection late;
 - ``RpcError``: translate ``grpc.aio.AioRpcError``, whose ``code().value[0]`` is a ``Code``.
 """
 
@@ -39,21 +39,21 @@ from h2.exceptions import ProtocolError, StreamClosedError
 from h2.settings import SettingCodes, Settings
 
 MAX_RESPONSE = 16 << 20
-"""Bytes of all messages of one call together."""
+"""Most bytes of all messages of one call together."""
 
 MAX_PENDING = 32 << 20
-"""Bytes of all responses of one connection that have not been taken yet."""
+"""Most bytes of responses that one connection buffers."""
 
 MAX_FRAME = 1 << 14
-"""Bytes of one frame: the initial limit of HTTP/2 (RFC 9113, 4.2), which this client never raises."""
+"""Most bytes of one frame: the initial limit of HTTP/2 (RFC 9113, 4.2), which this client never raises."""
 
 DEADLINE = 10.0
-"""Seconds a call may take, including connecting and waiting for its turn."""
+"""Seconds a call may take, including connecting and waiting in the queue."""
 
 AT_ONCE = 100
-"""Calls at the same time. HTTP/2 recommends that servers allow at least this many (RFC 9113, 6.5.2)."""
+"""Calls that run concurrently. HTTP/2 recommends that servers allow at least this many (RFC 9113, 6.5.2)."""
 
-# The headers that we send are constant, and we read three headers of a response: there is nothing to normalise.
+# The headers that we send are constant, and we read only three headers of a response, so none need to be normalised.
 _CONFIGURATION = H2Configuration(
     validate_outbound_headers=False,
     normalize_outbound_headers=False,
@@ -92,7 +92,7 @@ _CODES = {str(code.value).encode(): code for code in Code}
 
 
 class RpcError(Exception):
-    """The call failed. ``code`` is the kind of error; the message contains its name and the cause."""
+    """A call failed. ``code`` is the gRPC status; the message contains its name and the cause."""
 
     def __init__(self, code: Code, why: str) -> None:
         super().__init__(f"{code.name}: {why}")
@@ -100,7 +100,10 @@ class RpcError(Exception):
 
 
 class Channel:
-    """Calls on one socket. An async context manager; it connects at the first call, and again after a break."""
+    """Calls on one socket.
+
+    An async context manager; it connects at the first call, and reconnects after the connection breaks.
+    """
 
     def __init__(self, socket: str, metadata: Mapping[str, str]) -> None:
         self._socket = socket
@@ -126,7 +129,7 @@ class Channel:
 
     @property
     def connected(self) -> bool:
-        """Return whether there is a connection. After a break, the next call makes a new one."""
+        """Return whether there is a connection. After the connection breaks, the next call makes a new one."""
         return self._connection is not None and self._connection.closed_reason is None
 
     async def call(self, method: str, request: bytes) -> list[bytes]:
@@ -147,7 +150,10 @@ class Channel:
         return responses
 
     async def listen(self, method: str, request: bytes, take: Callable[[bytes], None]) -> None:
-        """Pass every message of one call to ``take``. Return when the server ends the call; raises ``RpcError``."""
+        """Pass each message of a call to ``take`` as it arrives.
+
+        Return when the server ends the call; raises ``RpcError``.
+        """
         async with _deadline():
             connection = await self._connect()
         listener = Listener(take)
@@ -169,7 +175,7 @@ class Channel:
 
 @asynccontextmanager
 async def _deadline() -> AsyncIterator[None]:
-    """Raise ``RpcError`` if the body takes too long, or if it cannot connect."""
+    """Raise ``RpcError`` if the connection fails or the body takes too long."""
     try:
         async with asyncio.timeout(DEADLINE):
             yield
@@ -187,20 +193,20 @@ class _H2(H2Connection):
 class FrameLengths:
     """Reads the lengths of frames as their headers arrive, without keeping their bodies.
 
-    h2 checks the length of a frame when it has the whole frame, so it would buffer up to 16 MiB of an invalid one.
+    h2 checks a frame's length only once it has the whole frame, so it would buffer up to 16 MiB of an invalid one.
     """
 
     def __init__(self) -> None:
-        self._header = bytearray()  # of a frame whose header has not arrived completely
-        self._body = 0  # bytes of the current frame that have not arrived
+        self._header = bytearray()  # of a frame header that is incomplete
+        self._body = 0  # bytes of the current frame that have yet to arrive
 
     @property
     def mid_frame(self) -> bool:
-        """Return whether the last byte was not the end of a frame."""
+        """Return whether the bytes so far end in the middle of a frame."""
         return self._body > 0 or bool(self._header)
 
     def feed(self, data: bytes) -> int:
-        """Take the next bytes. Return the length of a frame that is too long; 0 if there is none."""
+        """Feed the next bytes. Return the length of a frame that is too long; 0 if there is none."""
         position, end = 0, len(data)
         while position < end:
             if self._body:
@@ -225,21 +231,21 @@ class Response:
 
     def __init__(self) -> None:
         self.done = asyncio.get_running_loop().create_future()
-        """Has a result once nothing more is expected, whatever the reason."""
+        """It has a result as soon as nothing more is expected, whatever the reason."""
         self.closed_by_server = False
         """Whether the server has closed the stream. If not, the stream must be reset when the call ends."""
         self.size = 0
-        """Bytes of the messages so far."""
+        """Bytes of messages received so far."""
         self._headers: dict[bytes, bytes] = {}
         self._data = bytearray()
         self._error: RpcError | None = None
 
     def add_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Add the headers before the messages, or the trailers after them."""
+        """Add the headers that precede the messages, or the trailers that follow them."""
         self._headers.update(headers)
 
     def add_data(self, data: bytes) -> None:
-        """Add the next bytes of messages; the call fails if there are too many."""
+        """Add the next bytes of the messages; the call fails if there are too many."""
         if self.done.done():
             return
         self._data += data
@@ -248,12 +254,12 @@ class Response:
             self.refuse(MAX_RESPONSE)
 
     def refuse(self, limit: int) -> None:
-        """End the call because of its size, and free its data."""
+        """End the call because its response is too large, and free its data."""
         self._data.clear()
         self.finish(RpcError(Code.RESOURCE_EXHAUSTED, f"a response of more than {limit} bytes"))
 
     def finish(self, error: RpcError | None = None) -> None:
-        """Expect nothing more."""
+        """Stop waiting for data."""
         if not self.done.done():
             self._error = error
             self.done.set_result(None)
@@ -294,7 +300,7 @@ class Listener(Response):
 
 
 class _Connection(asyncio.Protocol):
-    """One connection. ``closed_reason`` is None while it is open; afterwards it keeps no buffer."""
+    """One connection. ``closed_reason`` is None while it is open; once closed, it holds no buffer."""
 
     def __init__(self) -> None:
         self.closed_reason: str | None = None
@@ -304,8 +310,8 @@ class _Connection(asyncio.Protocol):
             initial_values={SettingCodes.ENABLE_PUSH: 0, SettingCodes.MAX_HEADER_LIST_SIZE: 1 << 16},
         )
         self._frames = FrameLengths()
-        self._responses: dict[int, Response] = {}  # by stream, those with a waiting caller
-        self._pending = 0  # bytes of these
+        self._responses: dict[int, Response] = {}  # by stream; only calls that somebody waits for
+        self._pending = 0  # bytes in these responses
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -337,7 +343,7 @@ class _Connection(asyncio.Protocol):
         self.close("the server does not read")
 
     async def request(self, calls: Iterable[tuple[_Headers, bytes]]) -> list[Response]:
-        """Make these calls. Return the responses when all are complete or have failed."""
+        """Make these calls. Return the responses when each call has completed or failed."""
         streams = [self._send(headers, request) for headers, request in calls]
         responses = [Response() for _ in streams]
         self._responses.update(zip(streams, responses, strict=True))
@@ -383,7 +389,7 @@ class _Connection(asyncio.Protocol):
         return stream
 
     def _forget(self, stream: int) -> None:
-        """Drop a call without a waiting caller; reset its stream if the server has not closed it."""
+        """Drop a call that nobody waits for any longer; reset its stream if the server has not closed it."""
         response = self._responses.pop(stream, None)
         if response is None:
             return
@@ -391,7 +397,8 @@ class _Connection(asyncio.Protocol):
         if response.closed_by_server or self._h2 is None:
             return
         if self._frames.mid_frame:
-            # A server that stops within a frame may not speak HTTP/2 at all: h2 would wait for the rest forever.
+            # A server that stops in the middle of a frame may not speak HTTP/2 at all: h2 would wait for the rest
+            # forever.
             self.close("not HTTP/2: an incomplete frame")
             return
         with suppress(StreamClosedError):
@@ -410,7 +417,7 @@ class _Connection(asyncio.Protocol):
             if response:
                 self._add_data(response, event.data)
         elif response is None:
-            pass  # a late frame of a call that was given up
+            pass  # a late frame of an abandoned call
         elif isinstance(event, ResponseReceived | TrailersReceived):
             response.add_headers(event.headers)
         elif isinstance(event, StreamEnded):
@@ -434,7 +441,7 @@ class _Connection(asyncio.Protocol):
 
 
 def _first_size(data: bytearray) -> int | None:
-    """Return the size of the first message with its prefix; None while it is incomplete."""
+    """Return the size of the first message, including its prefix; None while the prefix is incomplete."""
     if len(data) < 5:
         return None
     size = 5 + int.from_bytes(data[1:5], "big")
@@ -448,6 +455,6 @@ def _split(data: bytes) -> Iterator[bytes]:
         flag, size = data[start], int.from_bytes(data[start + 1 : start + 5], "big")
         start, end = start + 5, start + 5 + size
         if flag or len(data) < end:
-            raise RpcError(Code.INTERNAL, "the response makes no sense")
+            raise RpcError(Code.INTERNAL, "the response cannot be decoded")
         yield data[start:end]
         start = end

@@ -22,14 +22,14 @@ import h11
 if TYPE_CHECKING:
     import ssl
 
-_TIMEOUT = 10.0  # seconds one exchange may take, including connecting
-_MAX_BODY = 64 << 10  # bytes of a response that are read
+_TIMEOUT = 10.0  # seconds one request may take, including connecting
+_MAX_BODY = 64 << 10  # maximum bytes of a response body
 
 _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class HttpError(Exception):
-    """No HTTP response was received. ``kind`` is the name of the underlying exception."""
+    """No HTTP response arrived. ``kind`` is the name of the underlying exception."""
 
     def __init__(self, cause: Exception, hint: str = "") -> None:
         super().__init__(f"{cause}{hint}")
@@ -47,8 +47,8 @@ class Response(NamedTuple):
 class Poster:
     """Posts to one URL. An async context manager; it does not follow redirects.
 
-    ``ca_file`` contains the certificates that verify an HTTPS server; None means the system's. It is read for each
-    connection.
+    ``ca_file`` contains the certificates for verifying an HTTPS server; None means the system's. It is read each time a
+    connection is made.
     """
 
     def __init__(self, url: str, headers: Mapping[str, str], ca_file: str | None = None) -> None:
@@ -84,8 +84,8 @@ class Poster:
             try:
                 return await self._exchange(self._streams, body, headers)
             except (OSError, h11.RemoteProtocolError):
-                # The server may have closed an idle connection at this moment. Posting the report once more is safe
-                # even if the server has taken it: its sequence number shows that it is a duplicate.
+                # The server may have closed an idle connection just then. Posting the report again is safe even if the
+                # server has already received it: its sequence number identifies the duplicate.
                 pass
         return await self._exchange(await self._connect(), body, headers)
 
@@ -103,7 +103,8 @@ class Poster:
             context = ssl.create_default_context(cafile=self._ca_file)
         except OSError as error:
             raise OSError(f"PULLTRACE_SERVER_CA_FILE={self._ca_file}: {error}") from error
-        # Since Python 3.13, authorities without every extension of RFC 5280 are refused. Most private ones lack some.
+        # Since 3.13, Python rejects certificate authorities that lack any extension of RFC 5280. Most private ones lack
+        # some.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         return context
 

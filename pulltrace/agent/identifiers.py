@@ -8,28 +8,28 @@ from pulltrace.agent.model import ARCHIVE, Lease
 
 EXPIRE_LABEL = "containerd.io/gc.expire"
 
-# Any algorithm, because containerd supports all those of go-digest: sha256, sha384, sha512.
+# Any algorithm is accepted, because containerd supports all those of go-digest: sha256, sha384, sha512.
 _DIGEST = re.compile(r"[a-z0-9]+:[0-9a-f]{32,128}")
 _REF = re.compile(rf"(?:\A|[-@])({_DIGEST.pattern})\Z")
 _ARCHIVED_BLOB = re.compile(r"blobs/([a-z0-9]+)/([0-9a-f]{32,128})\Z")
 
-# containerd's client gives a lease this kind of id and this lifetime by default (``WithRandomID``,
-# ``WithExpiration``). The CRI plugin and the transfer service rely on that for every pull.
+# containerd's client gives leases this kind of id and this lifetime by default (``WithRandomID``, ``WithExpiration``).
+# The CRI plugin and the transfer service use these defaults for every pull.
 _RANDOM_ID = re.compile(r"\d{1,9}-[\w-]{4}", re.ASCII)
 _LIFETIME = 24 * 3600.0
 _TOLERANCE = 60.0
 
 
 def is_digest(text: str) -> bool:
-    """Return whether the text is a digest, and nothing else."""
+    """Return whether the text is exactly a digest."""
     return _DIGEST.fullmatch(text) is not None
 
 
 def digest_of(ref: str) -> str | None:
     """Return the digest that an ingest's ref names; None if it names none.
 
-    ``layer-sha256:…`` and ``layer-<name>@sha256:…`` are downloads. ``tar-blobs/sha256/…`` is a file of an OCI archive.
-    The files of a Docker archive have no digest until they are committed, so the ref itself is returned.
+    ``layer-sha256:…`` and ``layer-<name>@sha256:…`` are downloads. ``tar-blobs/sha256/…`` is a file in an OCI archive.
+    The files of a Docker archive have no digest until they are committed, so the ref itself is returned for them.
     """
     if ref.startswith(ARCHIVE):
         found = _ARCHIVED_BLOB.search(ref)

@@ -14,7 +14,7 @@ from pulltrace.wire import GUEST, SNAPSHOTTER, LayerPhase
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One blob among the layers of an image. A blob that is in the image twice (often an empty one) has two chain ids;
+    """A blob that is a layer of an image. A blob that occurs twice in an image (often an empty one) has two chain ids;
     without a config there are none."""
 
     digest: str
@@ -24,18 +24,19 @@ class Layer:
 
 
 class Absence(Enum):
-    """Why a layer whose snapshot is committed has no blob."""
+    """The reason why a layer with a committed snapshot has no blob."""
 
-    STAGED = "the snapshotter had the content"
+    STAGED = "the snapshotter already had the content"
     DISCARDED = "containerd removed the blob after unpacking it"
     SNAPSHOTTER = "the snapshotter fetched the content itself"
 
 
 @dataclass(slots=True)
 class Progress:
-    """The progress of one layer in one pull. The state only advances, and bytes are kept when containerd forgets them.
+    """The progress of a layer within one pull. The state only advances, and bytes remain counted when containerd
+    forgets them.
 
-    ``cached_before``: the node had every byte before the pull. ``committed_in`` is the number of the first poll that
+    ``cached_before``: every byte was on the node before the pull. ``committed_in`` is the number of the first poll that
     found all its snapshots committed.
     """
 
@@ -54,12 +55,12 @@ class Progress:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing of the layer is left to fetch before the pull can end."""
+        """Whether nothing of the layer has to be fetched any more before the pull can end."""
         return self.cached_before or self.completed_at is not None or self.unpacked
 
     @property
     def is_missing(self) -> bool:
-        """Whether bytes of the layer are left to fetch, and its snapshots are not committed."""
+        """Whether bytes of the layer have yet to be fetched, and its snapshots are not committed."""
         return not self.complete and self.committed_in is None
 
     @property
@@ -71,13 +72,13 @@ class Progress:
 
     @property
     def by_snapshotter(self) -> bool:
-        """Whether the snapshotter fetches the layer, which hides its bytes."""
+        """Whether the snapshotter fetches the layer, so that its bytes are invisible to containerd."""
         return self.fetched_by == SNAPSHOTTER
 
     def see_ingest(self, ingest: Ingest, lease: Lease, owner: str | None, now: float) -> None:
         """Record that ``owner`` is downloading the layer; None means this pull."""
         if ingest.offset == 0:
-            # From containerd 2.1 on, every missing layer has an ingest at once and waits in it for a slot.
+            # From containerd 2.1 on, every missing layer gets an ingest at once, which then waits for a download slot.
             self.waited_for_slot = True
             return
         if self.started_at is None:
@@ -87,7 +88,7 @@ class Progress:
             self.started_at = now if resumed or self.waited_for_slot else ingest.started_at
         self.phase = LayerPhase.DOWNLOADING
         self.fetched_by = owner
-        # The offset falls when a registry cannot resume; reported progress is never taken back.
+        # The offset falls if the registry cannot resume a download; published progress never falls.
         self.downloaded = max(self.downloaded, min(ingest.offset, self.layer.size) - self.cached)
 
     def see_snapshotter(self, owner: str | None, now: float) -> None:
@@ -106,17 +107,17 @@ class Progress:
             self.phase, self.completed_at = LayerPhase.DOWNLOADED, now
 
     def see_containerd(self) -> None:
-        """Record that containerd fetches this pull's layers after all: the snapshotter had declined."""
+        """Record that containerd fetches this pull's layers after all, because the snapshotter declined."""
         if self.by_snapshotter and not self.complete:
             self.phase, self.fetched_by, self.started_at = LayerPhase.WAITING, None, None
 
     def see_collected(self) -> None:
-        """Record that the pull fetches a layer that the node had: containerd collected it in between."""
+        """Record that the pull fetches a layer that was on the node, but has been garbage-collected since."""
         if self.cached_before:
             self._forget()
 
     def see_other_snapshotter(self) -> None:
-        """Drop conclusions from the snapshots of a snapshotter that this pull does not use."""
+        """Drop conclusions drawn from a snapshotter that this pull does not use."""
         if self.extracted_at is not None:
             self._forget()
 
@@ -125,7 +126,7 @@ class Progress:
         self.extracted_at = self.committed_in = None
 
     def see_blob(self, blob: Blob, lease: Lease, owner: str | None) -> None:
-        """Record that the blob is committed. If it is older than the lease, the node had it."""
+        """Record that the blob is committed. If it is older than the lease, it was on the node before."""
         if self.cached_before or self.completed_at is not None or self.phase is LayerPhase.REMOTE:
             return
         phase = LayerPhase.DOWNLOADED
@@ -144,10 +145,13 @@ class Progress:
         self.cached_before, self.cached, self.downloaded = True, self.layer.size, 0
 
     def see_unpacking(self, now: float) -> None:
-        """Record that a snapshot for the layer is prepared. That happens before the download, so the bytes decide."""
+        """Record that a snapshot for the layer has been prepared.
+
+        A snapshot is prepared before the download, so the bytes decide the state.
+        """
         if self.complete and not self.unpacked:
             self.phase = LayerPhase.EXTRACTING
-            # ``now`` is the start of the poll; the blob may be younger.
+            # ``now`` is the time when the poll began; the blob may be newer.
             self.extract_started_at = self.extract_started_at or max(now, self.completed_at or 0.0)
 
     def see_snapshots(
@@ -159,15 +163,15 @@ class Progress:
         *,
         visible: bool = False,
     ) -> None:
-        """Record that every snapshot of the layer is committed, and what that proves.
+        """Record that every snapshot of the layer is committed, and what follows from that.
 
         ``absence`` explains a missing blob; None while it is not certain that there is none. ``visible``: the bytes
-        that the snapshotter fetches are counted as they arrive.
+        that the snapshotter fetches are counted while they arrive.
         """
         if self.unpacked:
             return
         committed_at = max(snapshot.created_at for snapshot in snapshots)
-        # A blob that is in the image twice has two snapshots; one of them may be older than the pull.
+        # A blob that occurs twice in the image has two snapshots; one of them may be older than the pull.
         deliveries = {item.delivery for item in snapshots if item.created_at >= lease.created_at}
         if committed_at < lease.created_at:
             self._mark_cached()
@@ -194,12 +198,12 @@ class Progress:
         self.started_at = self.completed_at = None
 
     def _arrive(self, fetched_by: str | None) -> None:
-        """Record that every byte arrived, at the latest when the snapshot was committed."""
+        """Record that every byte has arrived, at the latest when the snapshot was committed."""
         self.phase, self.fetched_by = LayerPhase.EXTRACTED, fetched_by
         self.downloaded = self.layer.size - self.cached
 
     def end(self, *, completed: bool) -> None:
-        """Record the end of the pull. In a complete image, bytes that were not fetched were already on the node."""
+        """Record the end of the pull. In a complete image, the bytes that were not fetched were already on the node."""
         if not completed:
             if not self.complete:
                 self.phase = LayerPhase.FAILED

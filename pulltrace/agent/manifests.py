@@ -1,7 +1,7 @@
 """Parse the JSON documents of an image (index, manifest, config) to layers, sizes and chain ids. Sans-I/O.
 
 The documents follow the OCI image spec (https://github.com/opencontainers/image-spec) or Docker's schema 2, which has
-the same fields. The fields determine the kind of a document, because ``mediaType`` is optional in OCI.
+the same fields. The kind of a document is recognised by its fields, because ``mediaType`` is optional in OCI.
 """
 
 from hashlib import sha256
@@ -12,9 +12,9 @@ from msgspec import Meta, Struct
 
 from pulltrace.wire import MAX_LAYERS
 
-# Texts of a document become part of reports, and the server rejects a whole report if one text is too long.
+# Strings in a document become part of reports, and the server rejects a whole report if one of them is too long.
 _Digest = Annotated[str, Meta(pattern=r"\A[a-z0-9]{1,32}:[0-9a-f]{32,128}\Z")]
-# RFC 6838, 4.2: twice 127, and a slash.
+# RFC 6838, 4.2: twice 127 characters, and a slash.
 _MediaType = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9!#$&^_.+/;= -]{0,255}\Z")]
 _Size = Annotated[int, Meta(ge=0, le=2**53)]
 
@@ -51,7 +51,7 @@ class _Config(Struct, frozen=True):
 
 
 class Config(Struct, frozen=True):
-    """An image's config: the chain id of each layer, which is the name of its snapshot."""
+    """An image's config: the chain id of each layer. The chain id names the layer's snapshot."""
 
     chain_ids: list[str]
 
@@ -64,7 +64,7 @@ _DECODERS: tuple[msgspec.json.Decoder[Manifest | Index | _Config], ...] = tuple(
 
 
 def parse(data: bytes) -> Document | None:
-    """Return the document; None if the bytes are not a valid one within the limits above."""
+    """Return the document; None if the bytes are not a valid document within the limits above."""
     for decoder in _DECODERS:
         try:
             document = decoder.decode(data)

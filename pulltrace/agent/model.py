@@ -13,9 +13,9 @@ from pulltrace.agent.snapshotters import Snapshot
 MAX_SPARE_DOCUMENTS = 64
 
 LAYER_REFS = ("layer-", "unknown-")
-"""The prefixes of the refs of layers, and of blobs whose kind containerd does not know."""
+"""The prefixes in the refs of layers, and of blobs of a kind that containerd does not know."""
 ARCHIVE = "tar-"
-"""Prefix of the ref of an ingest that is a file of an archive being imported, not a download."""
+"""Prefix in the ref of an ingest that is a file of an archive being imported, not a download."""
 
 
 class Ingest(Struct, frozen=True, gc=False):
@@ -30,14 +30,14 @@ class Ingest(Struct, frozen=True, gc=False):
 
     @property
     def is_layer(self) -> bool:
-        """Whether it may be a layer, by the ref's prefix, not an index, manifest, config or attestation."""
+        """Whether it may be a layer; the ref's prefix excludes indexes, manifests, configs and attestations."""
         if self.ref.startswith(ARCHIVE):
             return not self.ref.endswith(".json")
         return self.ref.startswith(LAYER_REFS)
 
     @property
     def is_copy(self) -> bool:
-        """Whether a snapshotter (SOCI) is copying a blob that it has fetched. Its ref is the bare digest."""
+        """Whether a snapshotter (SOCI) is copying a blob that it has already fetched. Its ref is the bare digest."""
         return self.ref == self.digest and not self.ref.startswith(ARCHIVE)
 
 
@@ -45,7 +45,7 @@ class Lease(Struct, frozen=True, gc=False):
     """One lease; ``expires`` is true for leases of image pulls and false for those of sandboxes.
 
     ``is_default`` is true if containerd's client chose its id and lifetime, as for every pull of the CRI plugin. Image
-    builders make leases with ids, lifetimes or labels of their own.
+    builders create leases with ids, lifetimes or labels of their own.
     """
 
     id: str
@@ -56,7 +56,8 @@ class Lease(Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """The resources of one lease: committed blobs, ingest refs, and chain ids being unpacked and unpacked.
+    """The resources of one lease: committed blobs, refs of ingests, and the chain ids of layers being unpacked and
+    unpacked.
 
     ``foreign`` is true if the lease holds snapshots that are not layers of an image; such a lease is not a pull.
     """
@@ -77,12 +78,15 @@ class Blob:
     created_at: float
     sources: frozenset[tuple[str, str]] = frozenset()
     updated_at: float = 0.0
-    """When its labels were last written."""
+    """When its labels were last changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """An image's name, and the digest of its index or manifest. A pull creates or updates the record when it ends."""
+    """The name of an image, and the digest of its index or manifest.
+
+    A pull creates or updates this record when it ends.
+    """
 
     name: str
     target: str
@@ -92,10 +96,10 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """The lists of one poll.
+    """The lists that one poll requested.
 
-    Ingests are listed first, then leases, then resources. So the lease of a listed ingest is listed too, unless its
-    pull has ended in between.
+    Ingests are listed first, then leases, then resources. So the lease of every listed ingest is listed too, unless its
+    pull ended in between.
     """
 
     ingests: list[Ingest]

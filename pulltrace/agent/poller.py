@@ -23,10 +23,13 @@ from pulltrace.agent.tracker import Tracker
 from pulltrace.logs import fields
 
 FULL_LOOK = 10
-"""After this many polls, everything is requested, even if only downloads have grown since."""
+"""After this many polls, everything is requested, even if nothing but downloads has grown."""
 
 RESTS = 4
-"""Idle polls in a row that list leases only. A download without a lease is rare; it is seen this many polls later."""
+"""The number of idle polls in a row that list only leases.
+
+A download without a lease is rare; such a download is noticed this many polls later.
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -41,23 +44,23 @@ class Poller:
         self._has_polled = False
         self._broken = False
         self._rests = 0
-        self._polls = (0.0, 0.0)  # when the last two began
+        self._polls = (0.0, 0.0)  # when the last two polls began
         self._changed: set[str] = set()  # image records that have changed since this poll began
-        self._growths = 0  # polls in a row in which downloads grew and nothing else changed
+        self._growths = 0  # consecutive polls in which downloads grew and nothing else changed
         self._leases: list[Lease] = []
         self._resources: dict[str, Resources] = {}
 
     async def poll(self, now: float) -> None:
         """Poll once, requesting only what can have changed.
 
-        That is one call if the node is idle; two at once while downloads merely grow (see ``growth``); otherwise three,
-        one for each pull that can have changed, and one for each new document.
+        An idle node takes one call. Downloads that merely grow (see ``growth``) take two concurrent ones. Otherwise it
+        is three, one for each pull that can have changed, and one for each new document.
         """
         containerd, tracker = self.containerd, self.tracker
-        # The channel may have reconnected before this poll; the socket is then a new one.
+        # The channel may have reconnected before this poll; the socket is then new.
         is_same = containerd.connected and containerd.since == tracker.containerd_since
         self._broken |= self._has_polled and not is_same
-        # A pull whose lease the last poll listed may have ended before that poll requested its resources.
+        # A pull whose lease the last poll listed may have ended before its resources were requested.
         since, self._polls = self._polls[0] or self._polls[1] or now, (self._polls[1], now)
         changed = self._changed | containerd.changed_images()
         self._changed = set()
@@ -76,7 +79,7 @@ class Poller:
         if ingests and not grows:
             # The lease of each listed ingest must be listed too, so the leases are requested after the ingests.
             leases = await containerd.leases()
-        # A pull whose lease is no longer listed has written its record already; the image may have been removed since.
+        # A pull whose lease is no longer listed has already written its record; its image may have been removed since.
         self._changed = await self._see_removed(containerd.changed_images())
         if self._broken:
             tracker.containerd_restarted()
@@ -101,7 +104,7 @@ class Poller:
                 self.tracker.see_removed(name)
 
     async def _see_removed(self, names: set[str]) -> set[str]:
-        """Record which of these image records no longer exist. Return the others."""
+        """Record which of these image records no longer exist. Return the remaining ones."""
         others = set()
         for name in names:
             if await self.containerd.change(name):
@@ -119,14 +122,14 @@ class Poller:
     async def _follow(self, seen: Observation, now: float) -> None:
         asked: set[Question] = set()
         unanswered: set[Question] = set()
-        # Snapshots go last, so that a snapshotter that does not respond delays no other response.
+        # Snapshots are requested last, so that an unresponsive snapshotter delays no other response.
         while questions := sorted(self.tracker.observe(seen, now) - asked, key=_is_about_snapshots):
             unanswered |= await self._learn(questions)
             asked.update(questions)
         self.tracker.after_poll(now, unanswered)
 
     async def _learn(self, questions: Sequence[Question]) -> set[Question]:
-        """Request all of these within ``DEADLINE`` seconds together. Return those that got no response."""
+        """Request all of these, within ``DEADLINE`` seconds altogether. Return the questions that got no response."""
         remaining, unanswered = iter(questions), set(questions)
 
         async def request() -> None:
@@ -134,7 +137,7 @@ class Poller:
                 try:
                     response = await self._request(question)
                 except ContainerdError as error:
-                    # A snapshotter that is down must not hide everything else; the question is repeated later.
+                    # An unavailable snapshotter must not hide everything else; the question is repeated later.
                     _log.debug("no response", extra=fields(question=question, error=error))
                 else:
                     self.tracker.learn(question, response)

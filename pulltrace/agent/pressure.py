@@ -1,8 +1,8 @@
 """Measure how busy the node is, from ``/proc``, only while it pulls images.
 
 The kernel publishes pressure stall information (https://docs.kernel.org/accounting/psi.html) and disk statistics
-(https://docs.kernel.org/admin-guide/iostats.html) for the whole host. A container may read both without privileges.
-Where one of them cannot be read, its figures are unknown.
+(https://docs.kernel.org/admin-guide/iostats.html) for the whole host. A container can read both without privileges. If
+one of them cannot be read, its figures are unknown.
 """
 
 import re
@@ -11,10 +11,10 @@ from typing import NamedTuple
 from pulltrace.wire import NodeLoad
 
 _RESOURCES = ("io", "cpu", "memory")
-_MOST = 64 << 10  # bytes read of a file: the statistics of several hundred disks
-_SECTOR = 512  # bytes of a sector in /proc/diskstats, whatever the disk's own sector size
-_SKIPPED = re.compile(rb"(ram|zram|sr|fd)\d")  # devices that images are not unpacked to
-_LATEST = 10.0  # seconds; over a longer time, an average does not describe the current load
+_MOST = 64 << 10  # bytes to read of a file: enough for the statistics of several hundred disks
+_SECTOR = 512  # bytes of a sector in /proc/diskstats, regardless of the disk's own sector size
+_SKIPPED = re.compile(rb"(ram|zram|sr|fd)\d")  # devices to which images are never unpacked
+_LATEST = 10.0  # seconds; an average over a longer time says little about the current load
 
 
 class _Disk(NamedTuple):
@@ -26,7 +26,7 @@ class _Disk(NamedTuple):
 
 
 class Pressure:
-    """Compares two readings while the node pulls."""
+    """Compares two readings taken while the node pulls."""
 
     def __init__(self, proc: str = "/proc") -> None:
         self._proc = proc
@@ -35,7 +35,7 @@ class Pressure:
         self._disks: dict[str, _Disk] = {}
 
     def measure(self, now: float, *, pulling: bool) -> NodeLoad | None:
-        """Return the load since the last call, None for the first call of a pull. ``now`` is monotonic time."""
+        """Return the load since the last call; None at the first call of a pull. ``now`` is monotonic time."""
         if not pulling:
             self._at = None
             return None
@@ -68,7 +68,7 @@ class Pressure:
         )
 
     def _stall(self, resource: str) -> int | None:
-        """Microseconds since boot in which some task waited for the resource."""
+        """Microseconds since boot in which at least one task waited for the resource."""
         found = re.search(rb"^some .*total=(\d+)", self._contents(f"pressure/{resource}"), re.MULTILINE)
         return int(found[1]) if found else None
 

@@ -1,4 +1,4 @@
-"""One live pull: its known facts, and its form on the wire. Sans-I/O."""
+"""One live pull: what is known of it, and how it is reported. Sans-I/O."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,17 +13,17 @@ from pulltrace.agent.records import Name
 from pulltrace.wire import MAX_LAYERS, UNKNOWN_IMAGE, ErrorReason, LayerState, PullPhase, PullState, to_time
 
 FETCH = "fetch-"
-"""Prefix of the id of a pull that represents an ingest without a lease."""
+"""Prefix in the id of a pull that represents an ingest without a lease."""
 
 
 class Seen(Enum):
-    """The kind of a pull, by the most that any poll has seen of it."""
+    """The kind of a pull, derived from the most revealing content that any poll has seen of it."""
 
     LEASE = "an empty lease"
     CONTENT = "blobs or ingests, no manifest"
     IMAGE = "the manifest"
     IMPORT = "ingests from an archive"
-    FETCH = "ingests without a lease, or under a lease of another kind of client"
+    FETCH = "ingests without a lease, or under the lease of another kind of client"
     OTHER = "not a pull: snapshots without content, or an empty lease of another kind of client"
 
 
@@ -33,49 +33,50 @@ class Pull:
 
     lease: Lease
     inherited: bool
-    """No poll saw its lease begin, so the lease may have outlived its pull."""
+    """No poll saw when its lease was created, so the lease may have outlived its pull."""
     moved_at: float
     seen_at: float = 0.0
-    """The start of the last poll that saw its resources."""
+    """When the last poll that saw its resources began."""
     guessed: bool = False
-    """It ended before a poll saw any content; its image is only probable."""
+    """It ended before any poll saw its content, so its image is only probable."""
     polls: int = 0
     resources: Resources = field(default_factory=Resources)
     read: set[str] = field(default_factory=set)
     image: Image | None = None
     layers: dict[str, Progress] = field(default_factory=dict)
     asking: set[Question] = field(default_factory=set)
-    """The questions of this poll."""
+    """The questions of this poll about the pull."""
     checked: set[Question] = field(default_factory=set)
-    """The questions that got a response, even if the object does not exist."""
+    """The questions that have been answered, even if the object does not exist."""
     suspect: bool = False
-    """Its lease seems to have outlived its pull."""
+    """Its lease seems to have outlived it."""
     cause: str | None = None
-    """Why it cannot complete, if that is known."""
+    """Why it cannot complete, if a reason is known."""
     source: tuple[str, str] | None = None
     traced: bool = False
-    """Whether its source is final."""
+    """Whether its source can no longer change."""
     snapshotter: str | None = None
     by_containerd: bool = False
     """Whether its lease has shown that containerd fetches its layers."""
     served: bool = False
     """Whether its snapshotter fetches its layers."""
     record: str | None = None
-    """The name of the image record that it wrote, if that is known from the start."""
+    """The name of the image record that it wrote, if that was known from the start."""
     imported: bool = False
     """Whether its content comes from an archive, not from a registry."""
     changed: set[str] | None = None
-    """The digests of the layers that have changed since its state was reported; None if anything may have changed."""
+    """The digests of the layers that have changed since its state was last reported; None if anything may have changed.
+    """
     is_answered: bool = False
-    """Whether the last poll had no question about it."""
+    """Whether the last poll had no questions about it."""
     reported_layers: dict[str, tuple[object, LayerState]] = field(default_factory=dict)
-    """The layers as last reported, each with the data that its state was made from."""
+    """The layers as last reported, each with the values from which its state was derived."""
     look_back_poll: int | None = None
-    """The poll in which ``conclusion`` looked for documents that no earlier poll had seen."""
+    """The poll in which ``conclusion`` searched for documents that no earlier poll had read."""
 
     @property
     def is_worth_reporting(self) -> bool:
-        """Return whether it is a pull: a lease without content only if two polls have seen it.
+        """Return whether it is a pull; a lease without content counts only after two polls have seen it.
 
         containerd's own client makes short-lived empty leases, for instance when a container is created.
         """
@@ -87,7 +88,7 @@ class Pull:
 
     @property
     def seen(self) -> Seen:
-        """Return its kind, by the most that any poll has seen of it."""
+        """Return its kind, derived from the most revealing content that any poll has seen of it."""
         if self.is_of_another_kind:
             return Seen.OTHER
         if self.imported:
@@ -100,16 +101,21 @@ class Pull:
 
     @property
     def is_of_another_kind(self) -> bool:
-        """Return whether its lease is not a pull's, but for example that of a container, an unpacking or a builder."""
+        """Return whether its lease belongs to something other than a pull, such as a container, an unpacking or an
+        image builder.
+        """
         held = self.resources
-        # The manifest of a pull is in its lease before any snapshot, even if the node had it already.
+        # A pull's manifest is in its lease before any snapshot, even if it was already on the node.
         if held.foreign or ((held.unpacking or held.unpacked) and not (held.content or self.layers)):
             return True
         return not (self.lease.is_default or self.layers or self.image)
 
     @property
     def phase(self) -> PullPhase:
-        """Return its phase. Unpacking overlaps the download; the phase changes when every byte has been downloaded."""
+        """Return its phase.
+
+        Unpacking overlaps with the download; the phase changes once every byte has been downloaded.
+        """
         if not self.sized:
             return PullPhase.DOWNLOADING if any(map(_has_bytes, self.layers.values())) else PullPhase.RESOLVING
         complete = all(progress.complete for progress in self.layers.values())
@@ -117,14 +123,17 @@ class Pull:
 
     @property
     def whole(self) -> bool:
-        """Return whether all its layers are known and reported. A pull of all platforms may have too many."""
+        """Return whether all its layers are known and reported.
+
+        A pull of all platforms may have more layers than can be reported.
+        """
         return self.image is not None and len(self.image.layers) <= MAX_LAYERS
 
     @property
     def sized(self) -> bool:
         """Return whether all layers, their sizes and their cached bytes are known."""
         if self.imported:
-            return False  # the archive may contain more
+            return False  # the archive may contain more layers
         config_read = self.image is not None and self.image.config_read
         return self.whole and (config_read or any(map(_has_bytes, self.layers.values())))
 
@@ -135,7 +144,9 @@ class Pull:
             progress.see_containerd()
 
     def take_layers(self, ingests: Mapping[str, Ingest]) -> None:
-        """Set its layers: those of the manifest, in order; before it is read, the layers that are being downloaded."""
+        """Set its layers: those of the manifest, in order; until it has been read, the layers that are being
+        downloaded.
+        """
         if self.image:
             self._set_layers(self.image.layers)
         else:
@@ -144,7 +155,7 @@ class Pull:
     def take_archived_layers(self, ingests: Mapping[str, Ingest], committed: Mapping[str, int]) -> None:
         """Set the layers of an import: those of the manifests so far, the ``committed`` blobs, and the growing files.
 
-        The file of a Docker archive is committed under a digest that its ref does not name.
+        A file of a Docker archive is committed under a digest that its ref does not contain.
         """
         kept = [progress.layer for digest, progress in self.layers.items() if is_digest(digest)]
         blobs = [Layer(digest, "", size) for digest, size in committed.items()]
@@ -156,7 +167,7 @@ class Pull:
         return [Layer(item.digest, "", max(item.total, item.offset)) for item in mine]
 
     def _set_layers(self, layers: Iterable[Layer]) -> None:
-        """Set the layers, each once; those that are known already keep their progress."""
+        """Set the layers, each once; layers that were already known keep their progress."""
         layers = list({layer.digest: layer for layer in reversed(list(layers))}.values())[::-1][:MAX_LAYERS]
         known = {layer.digest: self.layers.get(layer.digest) or Progress(layer) for layer in layers}
         for layer in layers:
@@ -172,7 +183,7 @@ class Pull:
         reason: ErrorReason | None = None,
         name: Name | None = None,
     ) -> PullState:
-        """Return the pull as it is reported. Without a ``name`` its repository is used, if that is known."""
+        """Return the pull as it is reported. Without a ``name``, its repository is used if that is known."""
         registry, repository = (None, None) if self.imported else self.source or (None, None)
         known = self.sized or (phase.ended and self.whole)
         return PullState(
@@ -209,7 +220,7 @@ class Pull:
 
 
 def age(pull: Pull) -> float:
-    """Return the sort key that puts the oldest pull first."""
+    """Return a sort key that puts the oldest pull first."""
     return pull.lease.created_at
 
 

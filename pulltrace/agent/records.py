@@ -1,7 +1,7 @@
 """Match image records to the pulls that wrote them. Sans-I/O.
 
-containerd creates or updates an image's records at the end of its pull. The CRI plugin writes three for a pull by tag:
-by tag, by digest and by image id. Which record a pull wrote proves that it completed, and names its image.
+containerd creates or updates an image's records at the end of its pull. For a pull by tag, the CRI plugin writes three:
+by tag, by digest and by image id. The records that a pull wrote prove that it completed, and name its image.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from pulltrace.images import InvalidReferenceError, Reference, parse, registry_h
 
 
 class Name(NamedTuple):
-    """The reference of a pull, whether it is a guess, and when the pull wrote the record."""
+    """The reference that a pull had, whether it is a guess, and when the pull wrote the record."""
 
     reference: str
     guessed: bool
@@ -21,10 +21,11 @@ class Name(NamedTuple):
 
 
 class RecordLedger:
-    """The records that ended pulls claimed, each with the time at which that pull wrote it.
+    """The records that ended pulls have claimed, each with the time at which that pull wrote it.
 
-    A record ends one pull only, unless it was updated again later. If two pulls of one image end in one poll, it is
-    unknown which update belongs to which of them: both may claim the record, and they may get each other's tag.
+    A record proves the end of one pull only, unless it was updated again later. If two pulls of one image end in the
+    same poll, it is unknown which update belongs to which pull: both may claim the record, and their tags may be
+    swapped.
     """
 
     def __init__(self) -> None:
@@ -36,7 +37,7 @@ class RecordLedger:
         return len(self._earlier | self._this_poll)
 
     def is_new_for(self, record: ImageRecord, lease: Lease) -> bool:
-        """Return whether the record was written since the lease began and since an earlier pull claimed it."""
+        """Return whether the record was written since the lease began, and after any earlier pull claimed it."""
         return record.updated_at >= lease.created_at and record.updated_at > self._earlier.get(record.name, 0.0)
 
     def is_claimed(self, name: str) -> bool:
@@ -54,7 +55,7 @@ class RecordLedger:
     def written_at(self, record: ImageRecord, lease: Lease) -> float:
         """Return when the pull with this lease wrote the record.
 
-        A second pull of the same image may have updated it since: then this pull created it.
+        If a second pull of the same image may have updated the record since, this pull created it.
         """
         created = record.created_at >= lease.created_at and record.created_at > self._earlier.get(record.name, 0.0)
         return record.created_at if created and not self.is_claimed_now(record.name) else record.updated_at
@@ -62,7 +63,7 @@ class RecordLedger:
     def claim(self, records: Iterable[ImageRecord], lease: Lease, name: Name | None) -> None:
         """Record that the pull with this lease ended as ``name``. It also wrote the records by digest and by image id.
 
-        Without a name, it has written all the records that are new for its lease.
+        If it has no name, it has written all the records that are new since its lease began.
         """
         times = {record: self.written_at(record, lease) for record in records if name or self.is_new_for(record, lease)}
         self._this_poll.update(
@@ -74,7 +75,7 @@ class RecordLedger:
         self._removed[name] = False
 
     def take_removed(self, source: tuple[str, str] | None) -> str | None:
-        """Return the name of such a record, of this source if one is given, and forget those of the same repository."""
+        """Return the name of such a record, with this source if one is given, and forget others of its repository."""
         known = {name: reference for name in self._removed if (reference := reference_of(name))}
         names = [name for name, item in known.items() if source in (None, source_of_reference(item))]
         if not names:
@@ -90,17 +91,17 @@ class RecordLedger:
         claims = self._earlier | self._this_poll
         self._earlier = {name: at for name, at in claims.items() if at >= oldest}
         self._this_poll.clear()
-        # The lease of a pull may be listed once more after it wrote its record.
+        # The lease of a pull may still be listed once after the pull wrote its record.
         self._removed = {name: True for name, is_old in self._removed.items() if not is_old}
 
 
 def name_of(
     records: Iterable[ImageRecord], lease: Lease, source: tuple[str, str] | None, ledger: RecordLedger
 ) -> Name | None:
-    """Return the name of a pull, from its image's records; None if it wrote none and so did not complete.
+    """Return the name of a pull, from the records of its image; None if it wrote none and therefore did not complete.
 
-    A record with the pull's ``source`` takes precedence over others, an unclaimed one over a claimed one, a tag over a
-    digest, and the newest over older ones.
+    A record with the pull's ``source`` takes precedence over others, an unclaimed record over a claimed one, a tag over
+    a digest, and a newer record over an older one.
     """
     new = [record for record in records if ledger.is_new_for(record, lease)]
     new.sort(key=lambda record: (not ledger.is_claimed_now(record.name), record.updated_at), reverse=True)
@@ -113,14 +114,14 @@ def name_of(
 
 
 def is_tagless(record: ImageRecord) -> bool:
-    """Return whether the name is by digest or by image id: the CRI plugin writes these for every tag."""
+    """Return whether the name is by digest or by image id: the CRI plugin adds such records to every tag."""
     return "@" in record.name or is_digest(record.name)
 
 
 def reference_of(name: str) -> Reference | None:
     """Parse a record's name; None if it is not a reference."""
     if is_digest(name):
-        return None  # a record by image id, which would parse as a tag of a repository "sha256"
+        return None  # a record by image id, which would parse as a tag of a repository named "sha256"
     try:
         return parse(name)
     except InvalidReferenceError:
@@ -128,5 +129,5 @@ def reference_of(name: str) -> Reference | None:
 
 
 def source_of_reference(reference: Reference) -> tuple[str, str]:
-    """Return the registry host and the repository, as containerd labels content with them."""
+    """Return the registry host and the repository in the form of containerd's content labels."""
     return registry_host(reference.registry), reference.repository

@@ -1,8 +1,8 @@
 """The mirrors that containerd is configured to try before a registry, from ``certs.d/<host>/hosts.toml``.
 
 Read-only and optional (``PULLTRACE_REGISTRY_HOSTS_DIR``). The format is containerd's
-(https://github.com/containerd/containerd/blob/main/docs/hosts.md). A file that cannot be read has no mirrors. This is
-only the configuration: the host that delivered the bytes is not known.
+(https://github.com/containerd/containerd/blob/main/docs/hosts.md). A file that cannot be read counts as having no
+mirrors. This shows the configuration only: it is unknown which host delivered the bytes.
 """
 
 import logging
@@ -21,21 +21,21 @@ MAX_FILE = 64 << 10
 MAX_MIRRORS = 8
 MAX_REGISTRIES = 64
 FRESH = 60.0
-"""Seconds for which a file is not read again: containerd itself reads it at each pull."""
+"""Seconds before a file is read again: containerd itself reads it at each pull."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 _log = logging.getLogger(__name__)
 
 
 class RegistryHosts:
-    """The folder. Without one (None) no pull has mirrors."""
+    """The folder with the hosts' configuration. Without a folder (None), no pull has mirrors."""
 
     def __init__(self, folder: str | None) -> None:
         self._folder = folder
         self._known: dict[str, tuple[float, list[str]]] = {}
 
     def complete(self, pulls: Sequence[PullState]) -> list[PullState]:
-        """Return the pulls with the mirrors of their registries."""
+        """Return the pulls with their registries' mirrors added."""
         if self._folder is None:
             return list(pulls)
         return [replace(pull, via=self.of(pull.registry) or None) if pull.registry else pull for pull in pulls]
@@ -66,7 +66,7 @@ class RegistryHosts:
 
 
 def mirrors_in(text: bytes, registry: str) -> list[str]:
-    """Return the hosts that serve pulls, apart from the registry itself."""
+    """Return the configured hosts for pulls, excluding the registry itself."""
     import tomllib  # noqa: PLC0415  # 1 MiB of code that nodes without this setting do not need
 
     try:

@@ -1,4 +1,7 @@
-"""Post reports to the server. Only the newest state of a live pull counts; an end is repeated until acknowledged."""
+"""Post reports to the server.
+
+Only the newest state of a live pull matters; the end of a pull is sent again until it is acknowledged.
+"""
 
 import asyncio
 import logging
@@ -21,26 +24,26 @@ from pulltrace.settings import AgentSettings
 from pulltrace.wire import MAX_PULLS, MAX_REPORT, AgentReport, NodeLoad, PullState, ReportResponse, to_time
 
 MAX_UNACKNOWLEDGED = 4 << 20
-"""Bytes of ends kept while the server is away; the oldest are dropped first."""
+"""Most bytes of ended pulls kept while the server is unreachable; the oldest are dropped first."""
 
 MAX_ENDS = 2048
-"""Ends kept: their ids fit into a report beside everything else."""
+"""Most ended pulls kept, so that their ids fit into a report with everything else."""
 
 MAX_RECENT = 1 << 20
-"""Bytes of acknowledged ends kept, so that a restarted server gets its history back."""
+"""Most bytes of acknowledged ended pulls, kept so that a restarted server gets its history back."""
 
-_ROOM = MAX_REPORT * 7 // 16  # bytes of live pulls in one report, and as many bytes of ends
-_MOST = MAX_PULLS // 2  # live pulls of one report, and as many ends; fewer if the server rejects it
-_GZIP_FROM = 16 << 10  # bytes; below this, one more packet costs less than compressing
-_MAX_RETRY_AFTER = 60.0  # seconds; only a proxy requests more, and the server would consider the node lost
-_MAX_TOKEN = 8192  # bytes; the server rejects longer tokens
-_SPACING = 0.5  # seconds between two reports of a node, below which the server rejects the second
+_ROOM = MAX_REPORT * 7 // 16  # most bytes of live pulls in one report, and as many of ended pulls
+_MOST = MAX_PULLS // 2  # most live pulls in one report, and as many ended ones; fewer if the server rejects it
+_GZIP_FROM = 16 << 10  # bytes; up to this size, sending one more packet costs less than compressing
+_MAX_RETRY_AFTER = 60.0  # seconds; only a proxy asks for more, and the server would then consider the node lost
+_MAX_TOKEN = 8192  # maximum bytes; the server rejects longer tokens
+_SPACING = 0.5  # seconds between attempts; the jitter spreads the nodes that contact a restarted server
 _MAX_DELAY = 8.0  # seconds between attempts; with jitter, so that not all nodes contact a restarted server at once
-_MAX_LOGGED = 300  # characters of a response in a log line
-_SECRET = 8  # characters of the token that must not appear in a log, wherever they are in it
+_MAX_LOGGED = 300  # maximum characters of a response in a log line
+_SECRET = 8  # this many consecutive characters of the token must never appear in a log
 
 _Encoded = dict[str, bytes]
-"""Pulls as JSON by their ids, the oldest first."""
+"""Pulls encoded as JSON, by id, the oldest first."""
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +65,7 @@ class Reporter:
         self._recent: _Encoded = {}
         self._server_boot: str | None = None
         self._most = _MOST
-        self._turn = 0  # index of the live pull with which the next report begins
+        self._turn = 0  # index of the live pull that the next report begins with
         self._failures = 0
         self._failure = ""  # kind of the last failure, so that it is logged once
         self._token = ""
@@ -71,7 +74,7 @@ class Reporter:
         self.containerd_version = ""
         self.snapshotter = ""
         self.load: NodeLoad | None = None
-        """How busy the node has been since the last poll; None while it is idle."""
+        """How busy the node has been since the last poll; None if it is idle."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -80,7 +83,7 @@ class Reporter:
         await self._poster.__aexit__()
 
     def offer(self, live: list[PullState], ended: list[PullState]) -> None:
-        """Take the node's newest state: every live pull, and the pulls that ended since the last offer."""
+        """Take the node's newest state: every live pull, and the pulls that ended since the last call."""
         live, ended = self._hosts.complete(live), self._hosts.complete(ended)
         self._live = live
         self._unacknowledged |= {pull.id: msgspec.json.encode(pull) for pull in ended}
@@ -90,18 +93,17 @@ class Reporter:
 
     @property
     def _busy(self) -> bool:
-        """Return whether the next report will not be a mere heartbeat."""
+        """Return whether the next report is more than a heartbeat."""
         return bool(self._live or self._unacknowledged or self._has_reported_live)
 
     # When a report is sent:
     #
-    # 1. With a poll: right after the poll that brought something to report, so that the node wakes up once, not twice.
-    #    If no poll comes for two intervals while there is something to report, it is sent all the same.
-    # 2. As a heartbeat: if there was nothing to report since the last one, after the heartbeat interval.
-    # 3. Not too soon: an interval (at most half a second) after the response to the last one, and after the last one
-    #    itself. A report may take longer to arrive than the next one, and the server rejects reports that arrive too
-    #    soon after each other.
-    # 4. After a failure: after a delay that grows with each failure, or that the server requests.
+    # 1. With a poll: right after a poll that found something to report, so that the node wakes up once, not twice. If
+    #    there is something to report but no poll for two intervals, it is sent anyway.
+    # 2. As a heartbeat: after the heartbeat interval, if there has been nothing to report since the last one.
+    # 3. Not too soon: an interval (at most half a second) after both the last report and the response to it. One report
+    #    may take longer to arrive than the next, and the server rejects reports that arrive too close together.
+    # 4. After a failure: after a delay that grows with each failure, or that the server demands.
 
     async def run(self) -> None:
         """Report until cancelled."""
@@ -120,9 +122,9 @@ class Reporter:
                 await asyncio.sleep(wait)
 
     async def _post(self, heartbeat: float) -> float:
-        """Send one report. Return the seconds to wait before the next one; 0.0 if it was acknowledged."""
+        """Send one report. Return the seconds to wait before the next report; 0.0 if this one was acknowledged."""
         live, ends, others = self._choose()
-        # Ends first: they make room on the server for new pulls.
+        # Ended pulls come first: they free room on the server for new pulls.
         pulls: list[Any] = [msgspec.Raw(pull) for pull in (*ends.values(), *live.values())]
         self._sequence += 1
         report = AgentReport(
@@ -156,9 +158,9 @@ class Reporter:
         return 0.0
 
     def _choose(self) -> tuple[_Encoded, _Encoded, list[str]]:
-        """Return the live pulls and the ends of the next report, and the ids of the pulls that have to wait.
+        """Return the live and the ended pulls of the next report, and the ids of the pulls that must wait.
 
-        The server closes every live pull whose id a report does not contain.
+        The server closes every live pull whose id is missing from a report.
         """
         live = self._live[:MAX_PULLS]
         turn = self._turn % len(live) if live else 0
@@ -171,7 +173,9 @@ class Reporter:
         return chosen, ends, others
 
     def _encode(self, pull: PullState) -> bytes:
-        """Encode a live pull, or return its last encoding if it has not changed: the tracker then passes it again."""
+        """Encode a live pull, or return its last encoding if the tracker passes the same object again, because nothing
+        has changed.
+        """
         known = self._encoded.get(pull.id)
         if known is None or known[0] is not pull:
             known = self._encoded[pull.id] = pull, msgspec.json.encode(pull)
@@ -184,7 +188,10 @@ class Reporter:
         return await self._poster.post(zlib.compress(body, level=1, wbits=31), headers)
 
     def _authorization(self) -> dict[str, str]:
-        """Return the header with the token. The kubelet replaces a token file before it expires: read it each time."""
+        """Return the headers that contain the token.
+
+        The kubelet replaces the token file before the token expires, so it is read each time.
+        """
         token = self._settings.agent_token or ""
         if self._settings.agent_token_file:
             with open(self._settings.agent_token_file, encoding="ascii") as file:  # noqa: PTH123  # pathlib costs 1 MiB
@@ -213,9 +220,9 @@ class Reporter:
         _drop_oldest(self._recent, MAX_RECENT)
 
     def _shrink(self, live: _Encoded, ends: _Encoded) -> None:
-        """Halve the batch, as the same report would be rejected forever.
+        """Halve the batch, because the same report would be rejected forever.
 
-        Once a single live pull is rejected on its own, it is skipped; a single end that is rejected is dropped.
+        A single live pull that is rejected is skipped; a single ended pull that is rejected is dropped.
         """
         self._most = max(len(live), len(ends)) // 2
         self._turn += len(live) == 1
@@ -237,7 +244,7 @@ class Reporter:
 
 
 def redact(text: str, token: str) -> str:
-    """Replace the token in a text, and every part of it, by asterisks: a proxy may return part of the request."""
+    """Replace the token, and every part of it, with asterisks: a proxy may quote the request in its response."""
     text = text[: 4 * _MAX_LOGGED]
     size = min(_SECRET, len(token))
     parts = {token[start : start + size] for start in range(len(token) - size + 1)} if token else set()
@@ -249,7 +256,7 @@ def redact(text: str, token: str) -> str:
 
 
 def _fit(pulls: Iterable[tuple[str, bytes]], most: int) -> _Encoded:
-    """Return the first pulls: at most ``most``, and as many as there is room for. An oversized pull is sent alone."""
+    """Return the first pulls: at most ``most``, and no more than fit. An oversized pull is sent alone."""
     fitting: _Encoded = {}
     room = _ROOM
     for name, pull in islice(pulls, most):

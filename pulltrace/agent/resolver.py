@@ -1,4 +1,4 @@
-"""Resolve host names without holding up the end of the process.
+"""Resolve host names without delaying the end of the process.
 
 asyncio resolves names in its default executor and waits for those threads when the loop closes. A name server that does
 not respond would delay SIGTERM by half a minute.
@@ -14,7 +14,7 @@ _T = TypeVar("_T")
 
 
 class ThreadPerLookup(ThreadPoolExecutor):
-    """Runs each lookup in a daemon thread of its own, which the end of the process does not wait for."""
+    """Runs each lookup in its own daemon thread, for which the end of the process does not wait."""
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         """Run the function in a new thread."""

@@ -1,4 +1,4 @@
-"""The agent: poll containerd every interval, follow its pulls, report them."""
+"""The agent process: poll containerd at every interval, follow its pulls, and report them."""
 
 import asyncio
 import gc
@@ -23,11 +23,11 @@ _log = logging.getLogger(__name__)
 
 
 class AgentError(Exception):
-    """The agent cannot work; the message states what to do about it."""
+    """The agent cannot work; the message says how to fix it."""
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Return an event loop that closes at once, even while a name server does not respond."""
+    """Return an event loop that closes at once, even if a name server is not responding."""
     loop = asyncio.new_event_loop()
     loop.set_default_executor(ThreadPerLookup())
     return loop
@@ -94,7 +94,7 @@ class PullLog:
         self._started: set[str] = set()
 
     def write(self, live: list[PullState], ended: list[PullState]) -> None:
-        """Log the pulls that are new since the last call, and those that ended."""
+        """Log the pulls that began since the last call, and those that ended."""
         for pull in live:
             if pull.id not in self._started and pull.total_known:
                 self._started.add(pull.id)

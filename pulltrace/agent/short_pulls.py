@@ -1,9 +1,9 @@
 """Recognise pulls that began and ended between two polls by the image records that they wrote. Sans-I/O.
 
-containerd publishes an event when an image record is created or updated. A pull writes a record, but so do an import, a
-builder, a tag command and the CRI plugin's own bookkeeping. Two facts about the content distinguish a pull: its label
+containerd publishes an event when an image record is created or updated. A pull writes a record, but so do imports,
+builders, tag commands and the CRI plugin's own bookkeeping. Two facts about the content identify a pull: its label
 names the registry and the repository in the record's name, and each pull updates that label, even if every byte was
-cached. The others update the record only, or write content without such a label.
+cached. Other writers update only the record, or write content without such a label.
 """
 
 from collections.abc import Collection, Iterable
@@ -14,7 +14,7 @@ from pulltrace.agent.pull import Pull
 from pulltrace.agent.records import is_tagless, reference_of, source_of_reference
 
 SHORT = "image-"
-"""Prefix of the id of a pull that no poll saw."""
+"""Prefix in the id of a pull that no poll saw."""
 
 MAX_TARGETS = 256
 
@@ -28,7 +28,7 @@ class Change:
 
 
 class ShortPulls:
-    """Remembers up to which time the pulls of each image have been reported, so that none is reported twice."""
+    """Remembers the time up to which each image's pulls have been reported, so that none is reported twice."""
 
     def __init__(self) -> None:
         self._accounted: dict[str, float] = {}
@@ -42,7 +42,7 @@ class ShortPulls:
             del self._accounted[target]
 
     def find(self, changes: Iterable[Change], pulls: Collection[Pull], since: float) -> list[Pull]:
-        """Return the pulls that began after ``since`` and that no poll has seen. ``pulls`` are the known ones."""
+        """Return the pulls that began after ``since`` and that no poll saw. ``pulls`` are the known pulls."""
         known = {target for pull in pulls for target in _targets(pull)}
         found: dict[str, Change] = {}
         for change in sorted(changes, key=_precedence):
@@ -61,7 +61,10 @@ class ShortPulls:
 
 
 def adopt(pull: Pull, short: Pull) -> None:
-    """Assign the image of a pull that no poll has seen to a pull of which only the lease was seen. It is a guess."""
+    """Assign the image of a pull that no poll saw to a pull that is known only by its lease.
+
+    The assignment is a guess.
+    """
     pull.resources, pull.record, pull.source = short.resources, short.record, short.source
     pull.traced = pull.guessed = True
 
@@ -71,12 +74,17 @@ def _targets(pull: Pull) -> Iterable[str]:
 
 
 def _precedence(change: Change) -> tuple[bool, float]:
-    """Return a sort key: a tag before a digest, and the record that was written first, because a pull precedes tags."""
+    """Return a sort key: tags before digests, then the record that was written first, because a pull precedes later
+    tagging.
+    """
     return is_tagless(change.record), change.record.updated_at
 
 
 def _ended(change: Change, since: float) -> Pull:
-    """Return a pull that has ended. It first fetched the index or manifest, or labelled the cached one."""
+    """Return a pull that has already ended.
+
+    Its first step was to fetch the index or manifest, or to label the cached one.
+    """
     record, blob = change.record, change.blob
     began_at = blob.created_at if blob.created_at >= since else blob.updated_at
     lease = Lease(f"{SHORT}{record.target.partition(':')[2][:12]}-{record.updated_at:.3f}", began_at)

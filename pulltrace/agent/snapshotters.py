@@ -1,6 +1,6 @@
-"""The snapshotters of a node, and the delivery of a layer as its labels show it. Sans-I/O.
+"""The snapshotters of a node, and how a layer was delivered, according to its labels. Sans-I/O.
 
-Every label is compared as a whole key. ``containerd.io/snapshot/remote`` marks a streamed layer, but a layer that SOCI
+Labels are compared by their full key. ``containerd.io/snapshot/remote`` marks a streamed layer, but a layer that SOCI
 fetched in full has ``containerd.io/snapshot/remote/namespace`` and not the shorter key.
 """
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 LOCAL = frozenset({"overlayfs", "native", "btrfs", "zfs", "devmapper", "blockfile", "erofs", "windows"})
-"""The snapshotters built into containerd. They unpack blobs that containerd has fetched."""
+"""The snapshotters that are part of containerd. They unpack blobs that containerd has fetched."""
 
 DEFAULT = "overlayfs"
-"""containerd's own default, assumed until something names another."""
+"""containerd's own default, assumed until another one is found."""
 
 _STREAMED_LABELS = frozenset(
     {
@@ -26,7 +26,7 @@ _ROOT_OF = "io.containerd.snapshotter.v1."
 
 
 class Delivery(Enum):
-    """How the content of a snapshot reached the node, as far as its labels reveal it."""
+    """How the content of a snapshot reached the node, as far as its labels show."""
 
     UNKNOWN = "unknown"
     STREAMED = "streamed"
@@ -56,7 +56,10 @@ class Snapshotters:
 
 
 def delivery_of(snapshotter: str, labels: Collection[str]) -> Delivery:
-    """Return how the layer was delivered. Annotations of an image become labels too, so a local one proves nothing."""
+    """Return how the layer was delivered.
+
+    An image's annotations become labels too, so a label of the image itself proves nothing.
+    """
     if snapshotter in LOCAL:
         return Delivery.UNKNOWN
     for keys, delivery in (
@@ -70,7 +73,7 @@ def delivery_of(snapshotter: str, labels: Collection[str]) -> Delivery:
 
 
 def default_of(roots: Mapping[str, str], image_folder: str) -> str:
-    """Return the snapshotter whose root is the CRI's image folder; an empty string when there is none."""
+    """Return the snapshotter whose root is the CRI's image folder; an empty string if there is none."""
     for name, root in roots.items():
         if image_folder and (root == image_folder or image_folder.endswith(f"/{_ROOT_OF}{name}")):
             return name

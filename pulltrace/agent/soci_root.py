@@ -1,7 +1,8 @@
 """Read how many bytes SOCI's parallel mode has written of each layer, from its root directory.
 
-The daemon downloads each layer into ``ROOT/unpack/<id>/<digest>``. It sets the size of that file at the start, so the
-allocated blocks count, not the size. The layout is private to SOCI: an unexpected one is reported once and ignored.
+The daemon downloads each layer into ``ROOT/unpack/<id>/<digest>``. It sets the file's full size at the start, so only
+the allocated blocks show its progress. The layout is internal to SOCI: an unexpected one is reported once and then
+ignored.
 """
 
 import logging
@@ -12,9 +13,9 @@ from itertools import islice
 from pulltrace.logs import fields
 
 MAX_LAYERS = 1024
-"""Layers that are examined at a time."""
+"""The number of layers examined at a time."""
 
-_MAX_ENTRIES = 8  # of one layer's directory, which has two
+_MAX_ENTRIES = 8  # files in one layer's directory; normally there are two
 
 _BLOCK = 512  # bytes; the unit of st_blocks
 _LAYER = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
@@ -50,7 +51,7 @@ class SociRoot:
 
 
 class _LayoutError(Exception):
-    """A directory is not laid out as expected."""
+    """A directory does not have the expected layout."""
 
 
 def _files(layer: "os.DirEntry[str]") -> dict[str, int]:

@@ -10,24 +10,27 @@ from pulltrace.agent.pull import Pull, age
 from pulltrace.wire import LayerPhase
 
 NO_PROGRESS_LIMIT = 300.0
-"""Seconds. containerd cancels a pull that makes no progress for this long (``image_pull_progress_timeout``)."""
+"""Seconds after which containerd cancels a pull that makes no progress (``image_pull_progress_timeout``)."""
 
 UNPACK_LIMIT = 1800.0
-"""Seconds. No single layer takes this long to unpack: the process that was unpacking it has ended."""
+"""Seconds. Seconds longer than any single layer takes to unpack: the process that was unpacking it has ended."""
 
 EMPTY_LIMIT = 2 * NO_PROGRESS_LIMIT
-"""Seconds. A pull that has not resolved its reference by then has been cancelled: its lease is no longer in use."""
+"""Seconds. Seconds after which a pull that has not resolved its reference was certainly cancelled, so that its lease is
+no longer in use.
+"""
 
 
 def looks_dead(
     pull: Pull, others: Iterable[Pull], records: Iterable[ImageRecord], containerd_since: float, now: float
 ) -> bool:
-    """Return whether a lease that no poll saw beginning has outlived its pull. ``records`` are the image's records.
+    """Return whether a lease has outlived its pull, if no poll saw the lease being created. ``records`` are the records
+    of its image.
 
-    It has if containerd was started after the lease began, if the image was made after the last progress, if a newer
-    pull has taken over one of the ingests, or if there was no progress for too long. The last rule does not apply while
-    an older pull makes progress: this one then waits for a layer that the other downloads, or for a download slot. It
-    does not apply while the snapshotter fetches the layers either, whose progress containerd does not show.
+    It has, if containerd was started after the lease began, if the image was created after the last progress, if a
+    newer pull has taken over one of the ingests, or if there was no progress for too long. The last rule does not apply
+    while an older pull makes progress: this pull then waits for a layer that the other one downloads, or for a download
+    slot. Nor does it apply while the snapshotter fetches the layers, because containerd does not show their progress.
     """
     others = [other for other in others if other is not pull and not other.suspect]
     # If the clock was set back, containerd seems to have started in the future. Ignore its start time in that case.

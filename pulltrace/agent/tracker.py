@@ -1,8 +1,8 @@
-"""Follow pulls through time: one lease of containerd is one pull, from its first poll to its end. Sans-I/O.
+"""Follow pulls over time: one lease in containerd is one pull, from the first poll that lists it to its end. Sans-I/O.
 
-``observe`` takes the lists of one poll and returns the questions that are still open. The poller requests the
-responses, passes them to ``learn`` and calls ``observe`` with the same lists again, until no new question is returned.
-Then ``after_poll`` ends the poll, and ``pulls`` and ``ended`` return the state to report.
+``observe`` takes the lists of one poll and returns the questions that are still open. The poller obtains the answers,
+passes them to ``learn``, and calls ``observe`` with the same lists again until there are no new questions. Then
+``after_poll`` ends the poll, and ``pulls`` and ``ended`` return the state to report.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -42,12 +42,12 @@ class Tracker:
         self.facts = Facts()
         self.serving = Serving(self.facts)
         self.containerd_since = 0.0
-        """When the running containerd started, as far as that is known."""
+        """When the running containerd started, if that is known."""
         self._ledger = RecordLedger()
         self._conclusion = Conclusion(self.facts, self._ledger)
         self._pulls: dict[str, Pull] = {}
         self._missing_lease: list[Pull] = []  # pulls whose lease this poll did not list
-        self._dead: set[str] = set()  # ids of leases that outlived their pull
+        self._dead: set[str] = set()  # ids of leases that have outlived their pull
         self._owners: dict[str, str] = {}  # digest → id of the pull that downloads or downloaded it
         self._loose: dict[str, int] = {}  # ref of an ingest without a lease → its first offset
         self._ended: list[PullState] = []
@@ -59,7 +59,7 @@ class Tracker:
         self._unpacked: frozenset[str] = frozenset()  # chain ids that some live pull holds unpacked
         self._started = False
         self.unsteady: set[str] = set()
-        """The ids of the leases whose resources can change although the same ingests exist."""
+        """The ids of the leases whose resources can change while the ingests remain the same."""
         self._growing: dict[str, Ingest] = {}  # the ingests of the last poll, by ref
         self._states: dict[str, PullState] = {}  # as reported last
 
@@ -70,11 +70,11 @@ class Tracker:
 
     @property
     def served(self) -> bool:
-        """Return whether a snapshotter is fetching the layers of some pull."""
+        """Return whether a snapshotter is fetching the layers of any pull."""
         return any(pull.served for pull in self._pulls.values())
 
     def is_mere_growth(self, ingests: Collection[Ingest]) -> bool:
-        """Return whether these are the ingests of the last poll, and none of them shows more than its growth."""
+        """Return whether these are the ingests of the last poll, changed in size only."""
         if self.idle or self._loose or self._changes or len(ingests) != len(self._growing):
             return False
         return all(
@@ -84,7 +84,10 @@ class Tracker:
         )
 
     def grow(self, ingests: Iterable[Ingest], now: float) -> None:
-        """Take a poll for which ``is_mere_growth`` is true and no pull is unsteady. Update only the growing layers."""
+        """Process a poll for which ``is_mere_growth`` is true and every pull is steady.
+
+        Only the growing layers are updated.
+        """
         for ingest in ingests:
             if ingest is self._growing[ingest.ref]:
                 continue
@@ -97,23 +100,24 @@ class Tracker:
                     self._see_ingest(pull, progress, ingest, self._owner_of(ingest.digest, pull), now)
 
     def is_pull(self, lease: Lease) -> bool:
-        """Return whether the lease may be a pull's, so that its resources should be requested."""
+        """Return whether the lease may belong to a pull, so that its resources should be requested."""
         return lease.expires and lease.id not in self._dead
 
     def containerd_restarted(self) -> None:
-        """Record that the connection was lost and is back: every known pull has ended, since none survives containerd.
+        """Record that the connection was lost and restored: every known pull has ended, because none survives a restart
+        of containerd.
 
-        A lease that no poll has seen before may be stale, too.
+        A lease that appears for the first time may be stale, too.
         """
         for pull in self._pulls.values():
-            pull.cause = "containerd restarted in the middle of the pull"
+            pull.cause = "containerd restarted during the pull"
             self._dead.add(pull.lease.id)
         self._loose.clear()
         self._growing.clear()
         self._started = False
 
     def see_change(self, change: Change, since: float) -> None:
-        """Record that an image record was written. Polls would have seen a pull that began before ``since``."""
+        """Record that an image record was written. Polls would have seen any pull that began before ``since``."""
         self._changes_since = since
         self._changes.append(change)
 
@@ -138,7 +142,7 @@ class Tracker:
                 self.facts.images[target] = response
 
     def observe(self, seen: Observation, now: float) -> set[Question]:
-        """Take one poll. Return the open questions; call again with the same lists once they are answered."""
+        """Process one poll. Return the open questions; call again with the same lists once they are answered."""
         self._received = seen.received
         seen = self._with_loose_ingests(seen, now)
         leases = {lease.id: lease for lease in seen.leases if self.is_pull(lease) or lease.id.startswith(FETCH)}
@@ -166,7 +170,7 @@ class Tracker:
     def _add_short_pulls(self) -> None:
         """Add the pulls that no poll has seen; they end in this poll.
 
-        If polls saw only the lease of a pull that ends now, it may be one of them.
+        If polls saw only the lease of a pull that ends now, it may be one of these.
         """
         found = self._short.find(self._changes, self._pulls.values(), self._changes_since) if self._changes else []
         unseen = sorted((pull for pull in self._missing_lease if pull.seen is Seen.LEASE), key=age)
@@ -176,7 +180,10 @@ class Tracker:
         self._changes.clear()
 
     def after_poll(self, now: float, unanswered: Collection[Question] = ()) -> None:
-        """End the poll: all questions but the ``unanswered`` ones have a response. Forget what no pull needs."""
+        """End the poll: every question has been answered except the ``unanswered`` ones.
+
+        Forget everything that no pull needs.
+        """
         for pull in sorted(self._pulls.values(), key=age):
             pull.polls += 1
             pull.checked |= pull.asking.difference(unanswered)
@@ -195,7 +202,7 @@ class Tracker:
         self.unsteady = {pull.lease.id for pull in self._pulls.values() if not is_steady(pull, self._growing)}
 
     def pulls(self) -> list[PullState]:
-        """Return every live pull, in the order in which they began. A pull that has not changed is the same object."""
+        """Return every live pull, in order of start. A pull that has not changed is the same object."""
         before, self._states = self._states, {}
         for pull in sorted(self._pulls.values(), key=age):
             if pull.is_worth_reporting and not pull.suspect:
@@ -212,9 +219,9 @@ class Tracker:
         return ended
 
     def _with_loose_ingests(self, seen: Observation, now: float) -> Observation:
-        """Add a lease of our own for each ingest that has none and grows: some client downloads without a lease.
+        """Create a lease of our own for each ingest that grows without one: some client downloads without leases.
 
-        If an ingest belongs to no live lease and does not grow, it is left over from an interrupted pull.
+        An ingest that belongs to no live lease and does not grow is left over from an interrupted pull.
         """
         held = {ref for lease in seen.leases if lease.id not in self._dead for ref in _refs(seen, lease)}
         loose = {ingest.ref: ingest for ingest in seen.ingests if ingest.ref not in held}
@@ -280,7 +287,7 @@ class Tracker:
         return questions
 
     def _take_archived_layers(self, pull: Pull, ingests: Mapping[str, Ingest]) -> set[Question]:
-        """Set the layers of an import: every blob that is not a document, as the manifests come last."""
+        """Set the layers of an import: every blob that is not a document, because the manifests arrive last."""
         documents, blobs = self.facts.documents, self.facts.blobs
         committed = {digest for digest in pull.resources.content if digest in documents and documents[digest] is None}
         sizes = {digest: blobs[digest].size for digest in committed if digest in blobs}
@@ -288,9 +295,11 @@ class Tracker:
         return {BlobQuestion(digest) for digest in committed if digest not in blobs}
 
     def _trace(self, pull: Pull, image: Image) -> set[Question]:
-        """Determine the registry. containerd writes the label shortly after committing a blob: trust it in two polls.
+        """Determine the registry. containerd writes the label shortly after it commits a blob, so two polls must agree
+        on it.
 
-        Until then, use only blobs committed after this lease began and held by no other pull: these have one source.
+        Until then, use only blobs that were committed after this lease began and that no other pull holds: these have
+        one source.
         """
         asked: set[Question] = {BlobQuestion(digest) for digest in image.documents if digest in pull.resources.content}
         if pull.traced or pull.imported:
@@ -315,7 +324,7 @@ class Tracker:
             progress.see_collected()
             self.facts.blobs.pop(ingest.digest, None)
             snapshotter = self.serving.snapshotter_of(pull)
-            for chain in progress.layer.chain_ids:  # they were collected too, as the layer is being fetched
+            for chain in progress.layer.chain_ids:  # garbage-collected too: the layer is being fetched
                 self.facts.snapshots.pop((snapshotter, chain), None)
                 pull.checked.discard(SnapshotQuestion(chain, snapshotter))
         if progress.complete:
@@ -367,8 +376,8 @@ class Tracker:
     def _open_questions(self, pull: Pull, progress: Progress, ingest: Ingest | None) -> Iterator[Question]:
         """Yield the questions about one layer: at first, whether it is cached; later, only about visible changes."""
         digest, chains = progress.layer.digest, progress.layer.chain_ids
-        # From 1.7 on, a lease also lists the snapshots that it found, so only their age shows who unpacked them. On
-        # 1.6, a snapshot that another pull makes is listed in that pull's lease only.
+        # From 1.7 on, a lease also lists the snapshots that already existed, so only their age shows who unpacked them.
+        # On 1.6, a snapshot that another pull creates is listed only in that pull's lease.
         unpacked = [chain for chain in chains if chain in self._unpacked]
         vanished = ingest is None and (progress.started_at is not None or self._owner_of(digest, pull) is not None)
         blob = BlobQuestion(digest)
@@ -384,7 +393,7 @@ class Tracker:
                     yield question
 
     def _conclude(self, pull: Pull, now: float) -> set[Question]:
-        """End a pull whose lease was deleted, or return the questions for that."""
+        """End a pull whose lease was deleted, or return the questions that this needs."""
         questions = self._conclusion.questions(
             pull, self._missing_lease, self._pulls.values(), self.serving.snapshotter_of(pull)
         )
@@ -397,12 +406,12 @@ class Tracker:
     def _end(self, pull: Pull, ending: Ending) -> None:
         del self._pulls[pull.lease.id]
         if ending.outcome is Outcome.UNKNOWN:
-            return  # the server closes it, until the kubelet reports the outcome
+            return  # the server closes it until the kubelet reports the outcome
         targets = pull.image.targets if pull.image else pull.resources.content
         self._short.account(targets, max(ending.at, pull.seen_at))
         completed = ending.outcome is Outcome.COMPLETED
         if not completed:
-            for digest in pull.layers:  # its blobs are deleted with its lease; request those of other pulls again
+            for digest in pull.layers:  # they may be deleted with the lease: request them again
                 self.facts.blobs.pop(digest, None)
         if pull.is_worth_reporting:
             for progress in pull.layers.values():

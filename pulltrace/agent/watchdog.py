@@ -1,4 +1,4 @@
-"""End a hung agent, so that Kubernetes restarts it: an alarm of the kernel that every poll postpones.
+"""End a hung agent so that Kubernetes restarts it: every poll postpones an alarm of the kernel.
 
 An alarm costs one system call per poll. An exec probe would start Python on every node every few seconds.
 """
@@ -14,13 +14,16 @@ from types import FrameType
 from typing import Self
 
 PATIENCE = 120.0
-"""Seconds that a poll may take in addition to the interval between polls. Each call of a poll has a shorter limit."""
+"""Seconds a poll may take in addition to the interval between polls. Each single call of a poll has a shorter limit."""
 
 _log = logging.getLogger(__name__)
 
 
 class Watchdog:
-    """A context manager. Within it the process exits with status 1 after ``limit`` seconds without ``postpone``."""
+    """A context manager.
+
+    Inside it, the process exits with status 1 if ``postpone`` is not called for ``limit`` seconds.
+    """
 
     def __init__(self, limit: float) -> None:
         self.limit = limit
@@ -35,11 +38,11 @@ class Watchdog:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
     def postpone(self) -> None:
-        """Start the ``limit`` seconds again."""
+        """Restart the countdown of ``limit`` seconds."""
         self._set(self.limit)
 
     def _set(self, seconds: float) -> None:
-        # A seccomp profile of an earlier version does not know the call; the agent then works without the alarm.
+        # A seccomp profile from an earlier version does not permit this call; the agent then works without the alarm.
         with suppress(OSError):
             signal.setitimer(signal.ITIMER_REAL, seconds)
 
