@@ -123,6 +123,11 @@ class ImageRequest:
         self._synced_at = -math.inf  # when the kubelet last looked and found that it is too early to retry
         self._without_pull = False  # `failure` is no attempt
 
+    @property
+    def is_assumed(self) -> bool:
+        """Return whether all that is known is that the container was created."""
+        return self.pulled_at is not None and max(self.start, self._end) == -math.inf and not self._last_status[0]
+
     def position(self, raw: float, *, starts: bool = False) -> Position:
         """Compare an event's time with the last start and end; ``starts`` for Pulling."""
         if raw < self.start:

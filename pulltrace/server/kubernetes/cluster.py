@@ -130,7 +130,8 @@ class Cluster:
         moved = self._forget(key, now) if self._node_of.get(key, name) != name else set()
         self._deleted.pop(key, None)
         node = self._nodes.get(name) or NodeDemands(name, self._budget)
-        return moved | {name} if self._took(node, key, node.take_pod(pod, now)) else moved
+        unheard = not self._unreadable.isdisjoint({None, pod.metadata.namespace})
+        return moved | {name} if self._took(node, key, node.take_pod(pod, now, unheard=unheard)) else moved
 
     def _take_event(self, event: Event, fresh: bool, now: float) -> set[str]:
         raw, key = event.at, event.involved_object.uid

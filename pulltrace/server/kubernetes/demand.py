@@ -45,6 +45,10 @@ class ImageDemand:
     """How long the pull took, from the kubelet's event."""
     image_bytes: int | None = None
     """The image's size, from the kubelet's event."""
+    assumed: bool = False
+    """No event and no status reports a pull: a container was created, so the image is present."""
+    awaited: bool = False
+    """It is present, and another container waits; the kubelet has not requested the image for that one."""
 
     @property
     def requested(self) -> bool:
@@ -181,30 +185,34 @@ def first_start(requests: Mapping[str, ImageRequest]) -> float:
 
 def merge(node: str, image: str, requests: Mapping[str, ImageRequest], waiters: Waiters) -> ImageDemand:
     """Return all requests of one node for one image as one demand: the node pulls it once for all of its pods."""
-    pods = [pod.correlation(item) for _, pod, item in waiters]
     waiting = {key for key, _, _ in waiters}
     others = [request for key, request in requests.items() if key not in waiting]
     every = list(requests.values())
     running = [request for request in every if request.pulling]
     # The earliest of the running requests, for which the pull has run longest, or else the latest of all.
     newest = min(running, key=attrgetter("since")) if running else max(every, key=attrgetter("since"))
+    # A pull that had ended before this one began was another one.
+    current = [request for request in every if request.pulled_at is None or request.pulled_at >= newest.since]
     failure = _newest([request.failure for request in every if request.failure])
     pulled_at = max((request.pulled_at for request in every if request.pulled_at is not None), default=None)
     if running or (failure and pulled_at is not None and pulled_at < failure.at):
         pulled_at = None  # it is needed again; otherwise a pod that still backs off will find it present
+    pods = [pod.correlation(item) for key, pod, item in waiters if pulled_at is None or key in requests]
     return ImageDemand(
         node=node,
         image=image,
         pods=tuple(pods + [request.pod for request in others if request.pulled_at is None]),
-        waited=tuple(request.pod for request in others if request.pulled_at is not None),
+        waited=tuple(request.pod for request in others if request.pulled_at is not None and request in current),
+        assumed=all(request.is_assumed for request in every),
+        awaited=len(pods) < len(waiters),
         since=newest.since,
         pulling=bool(running),
         failure=None if pulled_at is not None else failure,
         pulled_at=pulled_at,
-        attempt=max(request.attempt for request in every),
+        attempt=max(request.attempt for request in current),
         since_exact=newest.since_exact,
-        pull_seconds=max((request.facts.seconds or 0.0 for request in every), default=0.0) or None,
-        image_bytes=max((request.facts.image_bytes or 0 for request in every), default=0) or None,
+        pull_seconds=max((request.facts.seconds or 0.0 for request in current), default=0.0) or None,
+        image_bytes=max((request.facts.image_bytes or 0 for request in current), default=0) or None,
     )
 
 

@@ -143,11 +143,13 @@ class NodeDemands:
         ]
         return demands + sorted(others, key=lambda demand: demand.since)
 
-    def take_pod(self, pod: Pod, now: float) -> Outcome:
-        """Take a pod's newest state."""
+    def take_pod(self, pod: Pod, now: float, *, unheard: bool = False) -> Outcome:
+        """Take a pod's newest state. ``unheard`` if the events of its namespace cannot be read."""
         key = pod.key
         before = self.pods.get(key)
         after = waiting_pod(pod, before, now)
+        if unheard and before:
+            self._assume_requests(key, before, after)
         outcome = self._settle(pod, after, now) if self.knows(key) else Outcome()
         outcome.changed |= before != after
         if after is None:
@@ -221,6 +223,14 @@ class NodeDemands:
             return pod.namespace == namespace
         requests = (self.requests.get((image, key)) for image in self.requests.images(key))
         return any(request.pod.namespace == namespace for request in requests if request)
+
+    def _assume_requests(self, key: str, before: WaitingPod, after: WaitingPod | None) -> None:
+        """Assume a request for each image that containers waited for and do not wait for now: no event reports one."""
+        waits = {container.ref for container in after.containers} if after else set()
+        for container in before.containers:
+            place = container.ref, key
+            if container.ref not in waits and self.requests.get(place) is None:
+                self.requests.add(place, ImageRequest(before.correlation(container), before.since))
 
     def _settle(self, pod: Pod, after: WaitingPod | None, now: float) -> Outcome:
         """End the requests for images that containers were created with, and those that the pod no longer names."""

@@ -7,6 +7,7 @@ never see the same attempt end twice:
 - An end that was published is final, if somebody observed it. Signs of life after it are of the next attempt, or their
   report was late; ``matching`` decides which.
 - An end that nobody observed is inferred, and a source that observed it may correct it.
+- A failure that nobody explained is a success if the kubelet has the image.
 """
 
 import math
@@ -102,6 +103,13 @@ class Arrival:
         return math.inf if ended_at is None else ended_at
 
     @property
+    def _started_at(self) -> float:
+        """When the newest attempt started."""
+        if self.pull and self._is_pull_newest:
+            return self.pull.started_at
+        return self.latest.started_at if self.latest else -math.inf
+
+    @property
     def _is_pull_newest(self) -> bool:
         """``pull`` is the newest attempt, or one after it."""
         return self._pull_number >= self._number
@@ -136,8 +144,10 @@ class Arrival:
 
     def is_over_for(self, demand: ImageDemand) -> bool:
         """Return whether the image arrived, and this demand needs it once more."""
-        if not self.has_completed or not demand.requested or demand.pulled_at is not None:
+        if not self.has_completed or not demand.requested:
             return False
+        if demand.pulled_at is not None and demand.pull_seconds is None:
+            return False  # no event reports a pull
         needed_at = demand.failure.at if demand.failure and not demand.pulling else demand.since
         return needed_at > self.ended_at + WHOLE_SECONDS
 
@@ -145,7 +155,7 @@ class Arrival:
         """Return whether this arrival is the one whose end the kubelet reports."""
         if demand.pulled_at is None or not self.has_completed:
             return False
-        return demand.pulled_at <= self.ended_at + WHOLE_SECONDS
+        return self._started_at - WHOLE_SECONDS <= demand.pulled_at <= self.ended_at + WHOLE_SECONDS
 
     def explain(self, failure: Failure) -> None:
         """Take the kubelet's reason of a failed attempt. Agents cannot know it."""
@@ -228,7 +238,7 @@ class Arrival:
         if latest and latest.number == self._pull_number and latest.outcome not in (None, pull.phase):
             if latest.outcome is PullPhase.COMPLETED:
                 return None
-            self._pull_number += latest.source is not Source.INFERRED
+            self._pull_number += latest.source is Source.KUBELET or latest.failure is not None
         if latest and latest.number == self._pull_number and self.demand and self._is_next(self.demand):
             return None
         if self.demand and pull.ended_at is None and self.demand.pulling and not is_later(self.demand, pull):

@@ -177,8 +177,10 @@ class _Open:
             found = max(of_image, key=lambda arrival: (arrival.is_end_of(demand), *arrival.recency), default=None)
             if found and found.has_completed and not demand.requested:
                 continue  # the container waits for something else
+            if demand.assumed and not (found and found.pull):
+                continue  # the node may have had the image
             if found is None or found.is_over_for(demand):
-                if not _needs_row(demand, found, now):
+                if not _needs_row(demand, now):
                     continue
                 # A failure whose start was lost has the time of an earlier one, perhaps of an arrival that is over.
                 began = demand.failure.at if demand.failure and not demand.pulling else demand.since
@@ -218,12 +220,12 @@ class _Open:
         return _free_id(self.arrivals, self._node, seed)
 
 
-def _needs_row(demand: ImageDemand, arrival: Arrival | None, now: float) -> bool:
+def _needs_row(demand: ImageDemand, now: float) -> bool:
     """Return whether a demand without an arrival is shown."""
     if demand.pulled_at is None:
         return demand.requested
     # A pull so short that the kubelet's events of its start and of its end arrived together.
-    return arrival is None and demand.pull_seconds is not None and now - demand.pulled_at < SETTLES_AFTER
+    return demand.pull_seconds is not None and now - demand.pulled_at < SETTLES_AFTER
 
 
 def _best(arrivals: Iterable[Arrival], own: Arrival | None, pull: Pull, name: Name) -> tuple[Arrival | None, Match]:

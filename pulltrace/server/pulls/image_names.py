@@ -10,7 +10,8 @@ the kubelet pulls it, since before the pull         PULLING           PULLING
 its last attempt was running when the pull started  OVER              OVER
 it failed, and a retry is due                       EXPECTED          cannot be for it
 the kubelet has not requested it yet                EXPECTED          cannot be for it
-the node got it before the pull started             cannot be for it  cannot be for it
+the node got it before, and another pod waits       EXPECTED          cannot be for it
+the node got it before, and no other pod waits      cannot be for it  cannot be for it
 a pull completed since it was requested, no bytes   ANOTHER_POD       ANOTHER_POD
 it failed, and no retry is due                      cannot be for it  cannot be for it
 the kubelet never pulls it                          cannot be for it  cannot be for it
@@ -171,7 +172,7 @@ def _fit_live(pull: Pull, name: Name, demand: ImageDemand) -> Fit | None:
         return None
     if demand.failure and demand.failure.next_retry_at is not None:
         return Fit.EXPECTED if pull.started_at >= demand.failure.next_retry_at - WHOLE_SECONDS else None
-    return Fit.EXPECTED if demand.pulled_at is None else None
+    return Fit.EXPECTED if demand.pulled_at is None or demand.awaited else None
 
 
 def _fit_ended(pull: Pull, ended_at: float, demand: ImageDemand) -> Fit | None:

@@ -163,7 +163,7 @@ def _is_repeat(pull: Pull, arrival: ArrivalState) -> bool:
         return False
     observed = arrival.latest is not None and arrival.latest.observed
     after = pull.started_at >= arrival.ended_at + (-1.0 if observed else WHOLE_SECONDS)
-    waited = demand.pulling or demand.pulled_at is not None
+    waited = demand.pulling or (demand.pulled_at is not None and pull.started_at <= demand.pulled_at + WHOLE_SECONDS)
     return after and waited and demand.since <= arrival.ended_at + WHOLE_SECONDS
 
 

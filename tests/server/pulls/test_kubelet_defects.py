@@ -204,23 +204,42 @@ def test_the_kubelets_success_overrides_an_agents_failure(world):
     world.say(pull("lease-1", layer("a", 49 * MIB), at=NOW + 0.1, **ended), at=3.4)
     world.tell(event(one.pulled("app", NOW + 3, seconds=2.9, size=100)), at=3.5)
     world.at(20)
-    assert (world.one.status, world.one.percent, world.one.error) == (PullPhase.COMPLETED, 100.0, None)
+    assert (world.one.status, world.one.attempt) == (PullPhase.COMPLETED, 1)
+    assert (world.one.percent, world.one.error) == (100.0, None)
     assert world.metric("pulls_total", registry="docker.io", result="completed") == 1
     assert world.metric("pulls_total", registry="docker.io", result="failed") == 0
 
 
-def test_a_running_container_overrides_an_agents_failure(world):
+@pytest.mark.parametrize("report_first", [True, False])
+def test_a_running_container_overrides_an_agents_failure(world, report_first):
+    """The image was removed right after its pull, and the kubelet's events cannot be read."""
     one = web()
-    world.tell(seen(one), at=0)
-    ended = {"status": PullPhase.FAILED, "ended_at": NOW + 3, "error_reason": ErrorReason.UNKNOWN}
-    full = {"image_ref": "docker.io/library/nginx:1.27"}
+    world.tell(EventsHeard(None, heard=False), seen(one), at=0)
     world.say(pull("lease-1", layer("a", 49 * MIB), at=NOW + 0.1), at=1)
-    world.tell(EventsHeard(None, heard=False), at=1)
+    assert world.one.status is PullPhase.DOWNLOADING
+    ended = {"status": PullPhase.FAILED, "ended_at": NOW + 3, "error_reason": ErrorReason.UNKNOWN}
     one.started("app", NOW + 3)
-    world.tell(seen(one), at=3.2)
-    world.say(pull("lease-1", layer("a", 49 * MIB), at=NOW + 0.1, **(full | ended)), at=3.4)
+    if not report_first:
+        world.tell(seen(one), at=3.2)
+    world.say(pull("lease-1", layer("a", 49 * MIB), at=NOW + 0.1, **ended), at=3.4)
+    if report_first:
+        world.tell(seen(one), at=3.6)
     world.at(20)
-    assert world.one.status in (PullPhase.COMPLETED, PullPhase.FAILED)
+    assert (world.one.status, world.one.attempt) == (PullPhase.COMPLETED, 1)
+    assert (world.one.percent, world.one.error) == (100.0, None)
+    assert world.metric("pulls_total", registry="docker.io", result="completed") == 1
+    assert world.metric("pulls_total", registry="docker.io", result="failed") == 0
+
+
+def test_a_container_whose_image_was_present_has_no_row_after_its_creation(world):
+    one = web()
+    world.say(at=0)
+    world.tell(EventsHeard(None, heard=False), seen(one), at=0)
+    one.started("app", NOW + 3)
+    world.tell(seen(one), at=3)
+    assert not world.shown
+    world.at(20)
+    assert not world.shown
 
 
 def test_a_name_in_go_string_escapes_does_not_make_two_rows_of_one_container(world):

@@ -1,0 +1,153 @@
+"""Pulls that are shorter than the time between two polls: each has one row, in whatever order its facts arrive."""
+
+from itertools import permutations
+
+import pytest
+
+from pulltrace.wire import LayerPhase, PullPhase
+from tests.server.build import MIB, NOW, layer, pull
+from tests.server.kubernetes.test_cluster import event, seen
+from tests.server.pulls.test_arrival import Joined, web
+
+FULL = {"image_ref": "docker.io/library/nginx:1.27"}
+CACHED = layer("a", 0, 4 * MIB, state=LayerPhase.CACHED, cached_bytes=4 * MIB)
+FACTS = ("pulling", "pulled", "report")
+
+
+@pytest.fixture
+def world():
+    """A node that pulled an image for a first pod, in two seconds."""
+    world = Joined()
+    one = web("first")
+    world.tell(seen(one), event(one.pulling("app", NOW)), at=0)
+    fetched = layer("a", 4 * MIB, 4 * MIB, state=LayerPhase.EXTRACTED)
+    done = {"status": PullPhase.COMPLETED, "ended_at": NOW + 2}
+    world.say(pull("lease-1", fetched, at=NOW, **done, **FULL), at=2.2)
+    world.tell(event(one.pulled("app", NOW + 2, seconds=2.0, size=5 * MIB)), at=2.3)
+    one.started("app", NOW + 3)
+    world.tell(seen(one), at=3.5)
+    return world
+
+
+def short(at, id_="image-a", *, live=False):
+    """Return the agent's report of a pull of the cached image."""
+    ended = {} if live else {"status": PullPhase.COMPLETED, "ended_at": NOW + at + 0.06} | FULL
+    return pull(id_, CACHED, at=NOW + at, **ended)
+
+
+def pulling(pod, at):
+    return event(pod.pulling("app", NOW + at))
+
+
+def pulled(pod, at):
+    return event(pod.pulled("app", NOW + at, seconds=0.06, size=5 * MIB))
+
+
+def check(world, *, rows=2):
+    assert len(world.shown) == rows
+    first, *others = world.shown
+    assert (first.status, first.downloaded_bytes) == (PullPhase.COMPLETED, 4 * MIB)
+    assert [pod.pod_name for pod in first.waited or ()] == ["first"]
+    for row in others:
+        assert (row.status, row.image_ref, row.attempt) == (PullPhase.COMPLETED, FULL["image_ref"], 1)
+        assert (row.completed_at - row.started_at).total_seconds() < 0.3
+        assert (row.downloaded_bytes, row.image_bytes) == (0, 4 * MIB)
+        assert [pod.pod_name for pod in row.waited or ()] == ["again"]
+    assert world.metric("pulls_total", registry="docker.io", result="completed") == rows
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.4])
+@pytest.mark.parametrize(
+    "order", [order for order in permutations(FACTS) if order.index("pulling") < order.index("pulled")]
+)
+def test_a_cached_image_that_is_pulled_again_has_a_second_row(world, order, apart):
+    again = web("again")
+    world.tell(seen(again), at=8)
+    events = {"pulling": pulling(again, 10), "pulled": pulled(again, 10)}
+    world.at(11)
+    for number, fact in enumerate(order):
+        if fact == "report":
+            world.say(short(10.1), at=11 + number * apart)
+        else:
+            world.tell(events[fact], at=11 + number * apart)
+    again.started("app", NOW + 12)
+    world.tell(seen(again), at=13)
+    world.at(30)
+    check(world)
+
+
+@pytest.mark.parametrize("late", [0.0, 0.7])
+def test_a_poll_that_sees_the_short_pull_before_the_kubelets_event_shows_its_full_name(world, late):
+    again = web("again")
+    world.tell(seen(again), at=8)
+    world.say(short(10.9, "lease-2", live=True), at=11)
+    assert {row.image_ref for row in world.shown} == {FULL["image_ref"]}
+    if not late:
+        world.tell(pulling(again, 10), pulled(again, 10), at=11.3)
+    world.say(short(10.9, "lease-2"), at=12)
+    if late:
+        world.tell(pulling(again, 10), pulled(again, 10), at=12.3)
+    again.started("app", NOW + 12)
+    world.tell(seen(again), at=13)
+    world.at(30)
+    check(world)
+
+
+def test_a_short_pull_that_no_agent_reports_has_the_kubelets_facts(world):
+    again = web("again")
+    world.tell(seen(again), at=8)
+    world.tell(pulling(again, 10), pulled(again, 10), at=10.5)
+    world.at(30)
+    _, row = world.shown
+    assert (row.status, row.image_bytes, row.attempt) == (PullPhase.COMPLETED, 5 * MIB, 1)
+    assert (row.completed_at - row.started_at).total_seconds() == pytest.approx(0.06)
+
+
+def test_three_pulls_in_a_row_are_three_rows(world):
+    for number in (1, 2, 3):
+        again, at = web(f"again-{number}"), 20 * number
+        world.tell(seen(again), pulling(again, at), at=at)
+        world.tell(pulled(again, at), at=at + 0.5)
+        world.say(short(at + 0.2, f"image-{number}"), at=at + 1)
+        again.started("app", NOW + at + 1)
+        world.tell(seen(again), at=at + 2)
+    world.at(80)
+    assert [(row.downloaded_bytes, row.attempt) for row in world.shown] == [(4 * MIB, 1), (0, 1), (0, 1), (0, 1)]
+    assert [[pod.pod_name for pod in row.waited] for row in world.shown] == [
+        ["first"],
+        ["again-1"],
+        ["again-2"],
+        ["again-3"],
+    ]
+
+
+def test_attempts_of_an_earlier_pull_do_not_count_for_a_later_one(world):
+    other = "docker.io/library/redis:7"
+    one, again = web("late", "redis:7"), web("later", "redis:7")
+    world.tell(seen(one), at=20)
+    for attempt, at in ((1, 20), (2, 32)):
+        world.tell(event(one.pulling("app", NOW + at)), at=at)
+        world.tell(event(one.failed("app", NOW + at + 1, "not found")), at=at + 1) if attempt == 1 else None
+    world.tell(event(one.pulled("app", NOW + 33, seconds=0.9, size=5 * MIB)), at=33)
+    one.started("app", NOW + 34)
+    world.tell(seen(one), at=35)
+    world.tell(seen(again), pulling(again, 50), at=50)
+    world.tell(pulled(again, 50), at=50.4)
+    world.at(60)
+    rows = [row for row in world.shown if row.image_ref == other]
+    assert [(row.status, row.attempt) for row in rows] == [(PullPhase.COMPLETED, 2), (PullPhase.COMPLETED, 1)]
+
+
+def test_a_replica_that_waited_for_the_same_pull_has_no_row_of_its_own(world):
+    """Its kubelet calls the runtime once more, and the agent reports that before the kubelet does."""
+    two = web("second"), web("third")
+    for one in two:
+        world.tell(seen(one), event(one.pulling("app", NOW + 20)), at=20)
+    moved = layer("b", 4 * MIB, 4 * MIB, state=LayerPhase.EXTRACTED)
+    done = {"status": PullPhase.COMPLETED, "ended_at": NOW + 25}
+    world.say(pull("lease-2", moved, at=NOW + 20, **done, **FULL), at=25.1)
+    world.say(short(25.2, "lease-3"), at=26)
+    for one in two:
+        world.tell(event(one.pulled("app", NOW + 25, seconds=5.0 if one is two[0] else 0.06)), at=26.2)
+    world.at(40)
+    assert [row.downloaded_bytes for row in world.shown] == [4 * MIB, 4 * MIB]
