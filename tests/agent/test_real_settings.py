@@ -39,17 +39,18 @@ async def test_layers_wait_if_only_one_download_at_a_time_is_allowed(start_node,
 
 async def test_layers_discarded_after_unpacking_count_as_downloaded(start_node, registry: Registry) -> None:
     node = await start_node(discard_unpacked_layers=True)
-    base, top = make_layer(2 * MIB), make_layer(MIB)
-    registry.limit(2 * MIB)  # a pull between two polls would not be seen
+    base, top = make_layer(4 * MIB), make_layer(3 * MIB)  # containerd writes a MiB at a time
     async with Follow(node.socket) as follow:
-        first = registry.push("team/base:1", make_image(base))
-        await node.cri.pull(first)
-        second = registry.push("team/app:1", make_image(base, top))
-        await node.cri.pull(second)
-        await follow.after_polls(2)
-        assert downloaded(follow.ended_as(first)) == base.size
-        pull = follow.ended_as(second)
-        assert (pull.status, downloaded(pull), to_fetch(pull)) == (PullPhase.COMPLETED, top.size, top.size)
+        for name, image, fetched in (("base", make_image(base), base), ("app", make_image(base, top), top)):
+            ref = registry.push(f"team/{name}:1", image)
+            registry.blob(fetched.digest).hold(at=fetched.size // 2)  # until a poll has seen the download
+            pulling = asyncio.create_task(node.cri.pull(ref))
+            await follow.until(lambda: follow.live and downloaded(follow.live[0]))
+            registry.blob(fetched.digest).release()
+            await pulling
+            await follow.until(lambda ref=ref: any(pull.image_ref == ref for pull in follow.ended.values()))
+            pull = follow.ended_as(ref)
+            assert (pull.status, downloaded(pull), to_fetch(pull)) == (PullPhase.COMPLETED, fetched.size, fetched.size)
         assert layers(pull)[base.digest].cached_bytes == base.size
 
 
