@@ -84,19 +84,19 @@ async def test_one_layer(real: Containerd, registry: Registry) -> None:
 @pytest.fixture
 def disk() -> Iterator[object]:
     try:
-        with slow_disk(6 * MIB) as mount:
+        with slow_disk(2 * MIB) as mount:
             yield mount
     except UnavailableError as error:
         pytest.skip(str(error))
 
 
 async def test_a_slow_disk(binary: str, disk, registry: Registry) -> None:
-    registry.push("team/wide:1", make_image(*(make_layer(60 * MIB) for _ in range(3))))
+    registry.push("team/wide:1", make_image(*(make_layer(20 * MIB) for _ in range(3))))
     async with Containerd(binary, disk=disk) as node:
         node.trust(FAST, registry.url)
         async with Observed(node) as observed:
             await pull(node, observed, f"{FAST}/team/wide:1")
-            row("disk writes 6 MiB/s (cgroup limit of a loop device)", observed, "team/wide", Factor.DISK)
+            row("disk writes 2 MiB/s (cgroup limit of a loop device)", observed, "team/wide", Factor.DISK)
 
 
 async def test_a_starved_cpu(real: Containerd, registry: Registry) -> None:
