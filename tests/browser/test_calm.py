@@ -452,6 +452,11 @@ async def test_the_servers_verdict_is_a_word_in_the_row_and_a_sentence_in_its_de
     await expect(postgres.locator("td[data-column=left]")).to_contain_text("usually 4 s")
     await postgres.click()
     await expect(page.get_by_text(why)).to_be_visible()
+    slow = {"slowerThanUsual": 2.9, "usualSeconds": 20.0}
+    await server.put(server.pulls["postgres"] | slow, server.pulls["cached"] | slow)
+    for name in ("postgres", "cached"):
+        await expect(row(page, name).locator("td[data-column=left]")).to_contain_text(re.compile(r"2\.9. usual 20 s"))
+    await expect(page.get_by_text(re.compile(rf"Slower than usual: 2\.9. the usual 20 s\. {why}"))).to_be_visible()
 
 
 async def test_streamed_layers_and_progress_by_layers_are_shown(server: ScriptedServer, open_page: OpenPage) -> None:

@@ -80,7 +80,9 @@ export function Help() {
           <h3 className={shared.heading}>Bars</h3>
           <p className={shared.dim}>
             A pull’s bar is blue where bytes are downloaded and violet where they are unpacked. The word below
-            it names what limits the pull, if that is known. An open row shows one lane per layer:
+            it names what limits the pull, if that is known. An amber <i>2.9× usual 0:20</i> means that the
+            pull is slower than usual: it takes 2.9 times as long as pulls like this one do. An open row shows
+            one lane per layer:
           </p>
           <dl className={classes(styles.list, styles.lanes)}>
             {LAYERS.map(([look, meaning]) => (

@@ -1,5 +1,6 @@
-import { clock } from '../model/format'
-import { timeLeftWords } from '../model/limit'
+import { classes } from '../classes'
+import { clock, times } from '../model/format'
+import { slowSentence, timeLeftWords } from '../model/limit'
 import { tookSeconds, unusualSeconds } from '../model/pullState'
 import { useNow } from '../store/useStore'
 import shared from '../styles/shared.module.css'
@@ -20,7 +21,7 @@ export function TimeLeft({ pull }: { readonly pull: Pull }) {
     return (
       <span className={shared.dim}>
         {verb} <span className={shared.figure}>{clock(took)}</span>
-        {usual !== undefined && <Usual seconds={usual} />}
+        {usual !== undefined && <Usual pull={pull} seconds={usual} />}
       </span>
     )
   }
@@ -28,15 +29,20 @@ export function TimeLeft({ pull }: { readonly pull: Pull }) {
   return (
     <span title={left === undefined ? pull.etaMissing : undefined}>
       <span className={left === undefined ? shared.faint : shared.figure}>{left ?? '–'}</span>
-      {usual !== undefined && <Usual seconds={usual} />}
+      {usual !== undefined && <Usual pull={pull} seconds={usual} />}
     </span>
   )
 }
 
-function Usual({ seconds }: { readonly seconds: number }) {
-  return (
+function Usual({ pull, seconds }: { readonly pull: Pull; readonly seconds: number }) {
+  const factor = pull.slowerThanUsual
+  return factor === undefined ? (
     <span className={styles.usual} title="usual time of the whole pull">
       usually {clock(seconds)}
+    </span>
+  ) : (
+    <span className={classes(styles.usual, styles.slow)} title={slowSentence(pull)}>
+      {times(factor)} usual {clock(seconds)}
     </span>
   )
 }

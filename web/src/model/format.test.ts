@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { axisTime, bytes, clock, duration, ofTotal, percent, rate, shortDigest } from './format'
+import { axisTime, bytes, clock, duration, ofTotal, percent, rate, shortDigest, times } from './format'
 
 it.each([
   [0, '0 B'],
@@ -49,4 +49,5 @@ it('writes lengths of time in words', () => {
 it('shortens digests and rates', () => {
   expect(shortDigest('sha256:5c0f3e1d77abcdef')).toBe('5c0f3e1d77ab')
   expect(rate(41_200_000)).toBe('41.2 MB/s')
+  expect([times(2.94), times(12.3)]).toEqual(['2.9×', '12×'])
 })

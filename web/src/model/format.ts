@@ -72,6 +72,11 @@ export function percent(value: number | undefined): string {
   return `${Math.floor(Math.min(100, Math.max(0, value)))} %`
 }
 
+/** `2.9×`, `12×`. */
+export function times(factor: number): string {
+  return `${factor.toFixed(factor < 9.95 ? 1 : 0)}×`
+}
+
 /** `3 pods`, `1 pod`. */
 export function count(n: number, one: string, many = `${one}s`): string {
   return `${n} ${n === 1 ? one : many}`

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { aLayer, aPull, T0 } from '../testing'
 import type { Pull } from '../wire/wire'
 import { compareNodes, isLikeElsewhere, isSlowNode } from './comparison'
-import { limitSentence, limitWord, timeLeftWords } from './limit'
+import { explanation, limitSentence, limitWord, timeLeftWords } from './limit'
 
 const now = T0 + 20_000
 const MB = 1e6
@@ -106,6 +106,14 @@ describe('the sentence in the open row', () => {
     expect(limitSentence(aPull({ status: 'queued' }), { position: 2, ahead }, [], T0)).toBe(
       '2nd in the queue of this node, behind library/nginx:1.27 and 1 more. It starts in 1:10 at the earliest.',
     )
+  })
+
+  it('begins with the comparison with the usual duration, if the pull is slow', () => {
+    const slow = aPull({ usualSeconds: 20, slowerThanUsual: 2.9 })
+    expect(explanation(slow, undefined, [], now)).toBe('Slower than usual: 2.9× the usual 20 s.')
+    const disk = { ...slow, bound: { by: 'disk', why: 'The disk is busy.', figures: {} } } as const
+    expect(explanation(disk, undefined, [], now)).toMatch(/^Slower than usual: .* The disk is busy\.$/)
+    expect(explanation(aPull({ usualSeconds: 20 }), undefined, [], now)).toBeUndefined()
   })
 
   it('is absent without evidence', () => {

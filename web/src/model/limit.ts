@@ -2,7 +2,7 @@
 import type { Limit, LimitName, Pull } from '../wire/wire'
 import { bottleneck } from './bottleneck'
 import { type Comparison, compareNodes, isLikeElsewhere, isSlowNode } from './comparison'
-import { clock, duration, percent, rate } from './format'
+import { clock, duration, percent, rate, times } from './format'
 import { imageName } from './images'
 import { hasEnded, remainingSeconds, unpackedShare } from './pullState'
 import { earliestStart, ordinal, type QueuePlace } from './queue'
@@ -52,7 +52,12 @@ function figureOf(pull: Pull, { by, figures }: Limit): string {
   }
 }
 
-/** The sentence for the open row. Other nodes are compared before a layer is blamed. */
+/** The sentences for the open row: whether the pull is slow, and what limits it. */
+export function explanation(...args: Parameters<typeof limitSentence>): string | undefined {
+  return join(slowSentence(args[0]), limitSentence(...args) ?? '') || undefined
+}
+
+/** What limits a pull. Other nodes are compared before a layer is blamed. */
 export function limitSentence(
   pull: Pull,
   place: QueuePlace | undefined,
@@ -90,6 +95,12 @@ function comparisonSentence(comparison: Comparison): string {
   const figures = `${rate(here)} on this node, ${rate(elsewhere)} on ${nodes === 1 ? 'another node' : 'other nodes'}`
   if (isSlowNode(comparison)) return `${figures}: the node or its network is slow.`
   return isLikeElsewhere(comparison) ? `${figures}: the registry or the way to it sets the speed.` : ''
+}
+
+/** For a pull that the server calls slow. */
+export function slowSentence({ slowerThanUsual, usualSeconds }: Pull): string {
+  if (slowerThanUsual === undefined || usualSeconds === undefined) return ''
+  return `Slower than usual: ${times(slowerThanUsual)} the usual ${clock(usualSeconds)}.`
 }
 
 /** The remaining time in words; absent without an estimate. */

@@ -34,6 +34,7 @@ it.each([
   ['about as long', { etaSeconds: 5 }, undefined],
   ['longer, but only by seconds', { etaSeconds: 8, usualSeconds: 20 }, undefined],
   ['without an estimate', {}, undefined],
+  ['slow, as the server says', { slowerThanUsual: 1.6 }, 30],
 ] as const)('shows the usual duration of a pull that is %s', (_, change, usual) => {
   expect(unusualSeconds(aPull({ usualSeconds: 30, ...change }), T0 + 20_000)).toBe(usual)
 })

@@ -82,9 +82,10 @@ export function unpackedShare(pull: Pull): number | undefined {
 const UNUSUAL = 1.5
 const UNUSUAL_SECONDS = 10
 
-/** The usual duration of this image on this node, if this pull is far from it. */
+/** The usual duration of this image on this node, if the server calls this pull slow or it is far from usual. */
 export function unusualSeconds(pull: Pull, now: number): number | undefined {
   const usual = pull.usualSeconds
+  if (pull.slowerThanUsual !== undefined) return usual
   const left = remainingSeconds(pull, now)
   const whole = tookSeconds(pull) ?? (left === undefined ? undefined : (now - pull.startedAt) / 1000 + left)
   if (usual === undefined || whole === undefined) return undefined

@@ -4,7 +4,7 @@ import { Failure } from '../components/Failure'
 import { PullList } from '../components/PullList'
 import { Waterfall } from '../components/Waterfall'
 import { bytes, clock, count, exactTime, percent, rate } from '../model/format'
-import { limitSentence } from '../model/limit'
+import { explanation } from '../model/limit'
 import { averageRate, hasEnded, pullState, tookSeconds } from '../model/pullState'
 import { pullText } from '../model/pullText'
 import { podName, waitersOf } from '../model/standing'
@@ -20,7 +20,7 @@ export function PullDetail({ row }: { readonly row: ShownRow }) {
   const { pulls, context } = useSnapshot()
   const now = useNow()
   const sentence =
-    pullState(pull) === 'cancelled' ? cancelled(row) : limitSentence(pull, place, pulls.values(), now)
+    pullState(pull) === 'cancelled' ? cancelled(row) : explanation(pull, place, pulls.values(), now)
   const waiters = waitersOf(pull, context)
   return (
     <div className={styles.detail}>
@@ -83,7 +83,9 @@ function facts(pull: Pull): readonly string[] {
     `started ${exactTime(pull.startedAt)}`,
     ...(took !== undefined && hasEnded(pull) ? [`${ended} ${clock(took)}`] : []),
     ...(average !== undefined ? [`${rate(average)} on average`] : []),
-    ...(pull.usualSeconds !== undefined ? [`usually ${clock(pull.usualSeconds)}`] : []),
+    ...(pull.usualSeconds !== undefined && pull.slowerThanUsual === undefined
+      ? [`usually ${clock(pull.usualSeconds)}`]
+      : []),
     ...(pull.etaMissing !== undefined && !hasEnded(pull) ? [`no estimate: ${pull.etaMissing}`] : []),
     ...(pull.waited.length > 0 ? [`${count(pull.waited.length, 'pod')} waited earlier`] : []),
     ...(pull.via.length > 0 ? [`via ${pull.via.join(', ')}`] : []),

@@ -156,6 +156,7 @@ describe('fields that newer servers send', () => {
         bound: { by: 'disk', why: 'The disk writes 80 MB/s.', figures: { diskBusyPercent: 92, odd: 'x' } },
         via: ['mirror.local'],
         usualSeconds: 130,
+        slowerThanUsual: 2.9,
         remoteBytes: 5,
         percentBasis: 'layers',
         etaMissing: 'its size is not known',
@@ -169,6 +170,7 @@ describe('fields that newer servers send', () => {
       bound: { by: 'disk', why: 'The disk writes 80 MB/s.', figures: { diskBusyPercent: 92 } },
       via: ['mirror.local'],
       usualSeconds: 130,
+      slowerThanUsual: 2.9,
       remoteBytes: 5,
       percentBasis: 'layers',
       etaMissing: 'its size is not known',
@@ -185,6 +187,7 @@ describe('fields that newer servers send', () => {
     expect(parsePull(least)).toMatchObject({
       bound: undefined,
       usualSeconds: undefined,
+      slowerThanUsual: undefined,
       remoteBytes: 0,
       percentBasis: 'bytes',
     })

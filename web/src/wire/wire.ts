@@ -138,6 +138,8 @@ export function parsePull(value: unknown, updatedAt = 0) {
     /** Why a live pull has no estimate. */
     etaMissing: from.optionalText('etaMissing'),
     usualSeconds: from.optionalAmount('usualSeconds'),
+    /** How many times the usual duration it takes; absent unless it is slower than usual. */
+    slowerThanUsual: from.optionalAmount('slowerThanUsual'),
     layerCount: from.amount('layerCount'),
     layersDone: from.amount('layersDone'),
     attempt: from.optionalAmount('attempt') ?? 1,
