@@ -31,6 +31,11 @@ export function limitWord(pull: Pull, place: QueuePlace | undefined): string {
   return pull.status === 'extracting' && share !== undefined ? `${percent(share * 100)} unpacked` : ''
 }
 
+/** The word for a waiting pod: the pulls ahead of its own in the queue, or the factor that limits it. */
+export function delayWord(pull: Pull, place: QueuePlace | undefined): string {
+  return place === undefined ? limitWord(pull, undefined) : behind(place)
+}
+
 /** For an ended pull, the share of its time; for a live one, the figure that shows the limit best. */
 function figureOf(pull: Pull, { by, figures }: Limit): string {
   const { percentOfTime, bytesPerSec, diskBusyPercent, cpuPressurePercent, layerBytes, totalBytes } = figures
@@ -80,14 +85,19 @@ function join(...parts: readonly string[]): string {
 }
 
 function queueSentence(place: QueuePlace, now: number): string {
-  const [first] = place.ahead
-  if (first === undefined) return 'The node has not started to pull this image.'
-  const { repository, tag } = imageName(first.imageRef)
-  const others = place.ahead.length - 1
-  const behind = `${repository}${tag}${others > 0 ? ` and ${others} more` : ''}`
+  const ahead = behind(place)
+  if (ahead === '') return 'The node has not started to pull this image.'
   const start = earliestStart(place, now)
   const earliest = start === undefined ? '' : ` It starts in ${clock(start)} at the earliest.`
-  return `${ordinal(place.position)} in the queue of this node, behind ${behind}.${earliest}`
+  return `${ordinal(place.position)} in the queue of this node, ${ahead}.${earliest}`
+}
+
+/** `behind library/nginx:1.29 and 2 more`; empty if nothing is ahead. */
+function behind({ ahead }: QueuePlace): string {
+  const [first] = ahead
+  if (first === undefined) return ''
+  const { repository, tag } = imageName(first.imageRef)
+  return `behind ${repository}${tag}${ahead.length > 1 ? ` and ${ahead.length - 1} more` : ''}`
 }
 
 function comparisonSentence(comparison: Comparison): string {

@@ -86,6 +86,7 @@ const UNUSUAL_SECONDS = 10
 export function unusualSeconds(pull: Pull, now: number): number | undefined {
   const usual = pull.usualSeconds
   if (pull.slowerThanUsual !== undefined) return usual
+  if (pull.status === 'failed') return undefined
   const left = remainingSeconds(pull, now)
   const whole = tookSeconds(pull) ?? (left === undefined ? undefined : (now - pull.startedAt) / 1000 + left)
   if (usual === undefined || whole === undefined) return undefined

@@ -44,10 +44,10 @@ export function Registries({ registries }: { readonly registries: readonly Regis
             <span className={styles.track} aria-hidden="true">
               <span className={styles.share} style={{ width: `${(100 * bytesPerSec) / most}%` }} />
             </span>
-            <span className={classes(shared.dim, shared.small)}>
-              {activePulls === 0 ? 'idle' : count(activePulls, 'pull')}
+            <span className={classes(shared.dim, shared.small, styles.facts)}>
+              <span>{activePulls === 0 ? 'idle' : count(activePulls, 'pull')}</span>
+              <span>{usual(registry)}</span>
             </span>
-            <span className={classes(shared.dim, shared.small, styles.usual)}>{usual(registry)}</span>
           </li>
         ))}
       </ul>

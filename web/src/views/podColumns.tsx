@@ -1,8 +1,11 @@
 import { classes } from '../classes'
 import { columnsFor } from '../components/DataTable'
 import { ImageLabel } from '../components/ImageLabel'
+import { Reason } from '../components/Reason'
 import { State } from '../components/StateLabel'
+import { TimeLeft } from '../components/TimeLeft'
 import { clock, duration } from '../model/format'
+import { delayWord } from '../model/limit'
 import {
   type ContainerRow,
   type ContainerRowState,
@@ -46,9 +49,24 @@ function SlowestImage({ row }: { readonly row: PodRow }) {
   if (row.isStarted) return <LongestPhase row={row} />
   const others = row.containers.length - 1
   return (
-    <span className={styles.image}>
-      <ImageLabel imageRef={row.slowest?.pull?.imageRef ?? row.slowest?.container.image ?? ''} />
-      {others > 0 && <span className={styles.more}>+{others}</span>}
+    <>
+      <span className={styles.image}>
+        <ImageLabel imageRef={row.slowest?.pull?.imageRef ?? row.slowest?.container.image ?? ''} />
+        {others > 0 && <span className={styles.more}>+{others}</span>}
+      </span>
+      <Delay slowest={row.slowest} />
+    </>
+  )
+}
+
+/** The cause of a failure, or what delays the pull. */
+function Delay({ slowest }: { readonly slowest: ContainerRow | undefined }) {
+  const { pull, place, state } = slowest ?? {}
+  if (pull === undefined || state === undefined) return null
+  const isFailed = pull.status === 'failed'
+  return (
+    <span className={classes(styles.delay, isFailed ? shared[state] : shared.dim)}>
+      {isFailed ? <Reason pull={pull} /> : delayWord(pull, place)}
     </span>
   )
 }
@@ -56,6 +74,8 @@ function SlowestImage({ row }: { readonly row: PodRow }) {
 function Ready({ row }: { readonly row: PodRow }) {
   if (row.etaSeconds !== undefined) return <span className={shared.figure}>{clock(row.etaSeconds)}</span>
   if (row.isStarted) return <span className={shared.faint}>–</span>
+  const pull = row.slowest?.pull
+  if (pull?.nextRetryAt !== undefined) return <TimeLeft pull={pull} />
   return <Unknown slowest={row.slowest} />
 }
 

@@ -83,7 +83,8 @@ function Speed({ row: { pull } }: Cell) {
       </span>
     )
   }
-  if (pull.status !== 'downloading') return <span className={shared.faint}>–</span>
+  const isHidden = pull.percentBasis === 'layers' && pull.bytesPerSec === 0
+  if (pull.status !== 'downloading' || isHidden) return <span className={shared.faint}>–</span>
   return <span className={shared.figure}>{rate(pull.bytesPerSec)}</span>
 }
 
