@@ -115,11 +115,16 @@ class Usual:
         """How much longer a pull takes on this node than it took on the sample's."""
         if sample.node == node:
             return 1.0
-        there, here = self._slowness(sample.registry, sample.node), self._slowness(sample.registry, node)
-        return here / there if here and there else 1.0
+        # A node that has not used this registry yet is compared by all its pulls, and so is the other node: a slow
+        # registry must not make the other node look slow.
+        for registry in (sample.registry, None):
+            there, here = self._slowness(registry, sample.node), self._slowness(registry, node)
+            if here and there:
+                return here / there
+        return 1.0
 
-    def _slowness(self, registry: str, node: str) -> float | None:
-        samples = self._paces.get((registry, node)) or self._paces.get((None, node))
+    def _slowness(self, registry: str | None, node: str) -> float | None:
+        samples = self._paces.get((registry, node))
         return median(item.seconds / _generic(item.size) for item in samples) if samples else None
 
 

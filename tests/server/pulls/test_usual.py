@@ -64,6 +64,15 @@ def test_another_node_counts_by_how_the_nodes_compare():
     assert (found.basis, found.median) == ("image", 40.0)
 
 
+def test_a_node_that_is_new_to_a_slow_registry_is_not_expected_to_be_fast_there():
+    usual = Usual()
+    for node in ("a", "b"):
+        for number in range(3):
+            record(usual, 4, image=f"base/{number}:1", node=node)
+    record(usual, 90, registry="slow.example", node="a")
+    assert estimate(usual, registry="slow.example", node="b").median == 90.0
+
+
 def test_a_new_tag_is_compared_with_its_repository_by_size():
     usual = Usual()
     record(usual, 11.5, size=400 * MB)
