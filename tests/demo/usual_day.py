@@ -48,10 +48,18 @@ def _ninetieth(errors: list[float]) -> float:
 
 def compare(*, hours: float, nodes: int, seed: int = 20261123) -> Comparison:
     """Run the demo for so many virtual hours."""
+    *_, last = hourly(hours=hours, nodes=nodes, seed=seed)
+    return last
+
+
+def hourly(*, hours: float, nodes: int, seed: int = 20261123) -> Iterator[Comparison]:
+    """Return the comparison of the whole time so far, after each virtual hour and at the end."""
     day = _Day(nodes, seed)
-    for _ in range(int(hours * 3600 / STEP)):
+    for number in range(int(hours * 3600 / STEP)):
+        if number and number % 3600 == 0:
+            yield day.found
         day.step()
-    return day.found
+    yield day.found
 
 
 class _Day:
@@ -123,7 +131,8 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=24)
     parser.add_argument("--nodes", type=int, default=8)
     args = parser.parse_args()
-    print(compare(hours=args.hours, nodes=args.nodes))  # noqa: T201
+    for hour, found in enumerate(hourly(hours=args.hours, nodes=args.nodes), 1):
+        print(f"{hour} h: {found}", flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":
