@@ -51,7 +51,7 @@ async def test_the_strip_shows_the_worst_problem_and_opens_the_list(
     await expect(problems.nth(0)).to_contain_text(
         "The pull secret of namespace billing is missing or wrong. 3 pods are waiting"
     )
-    await expect(problems.nth(0)).to_contain_text(re.compile(r"Next attempt in about 1:\d\d"))
+    await expect(problems.nth(0)).to_contain_text(re.compile(r"Retry in . 1:\d\d"))
     await expect(problems.nth(1)).to_contain_text("has received no bytes for")
     await expect(problems.nth(2)).to_contain_text("worker-11: its agent has not reported since")
     await page.keyboard.press("Escape")

@@ -80,7 +80,7 @@ function Sentence({ concern: { subject, what, advice, retrySeconds } }: { readon
       {retrySeconds !== undefined && (
         <span className={styles.retry}>
           {' '}
-          {retrySeconds > 0 ? `Next attempt in about ${clock(retrySeconds)}.` : 'The next attempt is due.'}
+          {retrySeconds > 0 ? `Retry in ≈ ${clock(retrySeconds)}.` : 'The retry is due.'}
         </span>
       )}
     </>

@@ -13,7 +13,7 @@ export interface Comparison {
 const YOUNG_MS = 5000
 
 /** Bytes per second of a live pull over its whole time, or of an ended one. */
-function speedOf(pull: Pull, now: number): number | undefined {
+export function speedOf(pull: Pull, now: number): number | undefined {
   if (pull.status === 'completed') return averageRate(pull)
   if (pull.status !== 'downloading' || pull.stalledSince !== undefined) return undefined
   const seconds = (now - pull.startedAt) / 1000

@@ -1,8 +1,9 @@
 /** Nodes with their pulls. */
 import type { Sort } from '../url/urlState'
 import type { ClusterNode, NodeState, Pull } from '../wire/wire'
+import { speedOf } from './comparison'
 import { byFigure, byText, type Compare, type Order, ordered } from './order'
-import { averageRate, hasEnded } from './pullState'
+import { hasEnded } from './pullState'
 import { isEmpty, matches, type Query } from './query'
 import { factsOf } from './rollout'
 import type { Context } from './standing'
@@ -13,7 +14,7 @@ export interface NodeRow {
   readonly pulls: readonly Pull[]
   readonly active: number
   readonly bytesPerSec: number
-  /** The median speed of the pulls that ended on this node. */
+  /** The median speed of the pulls on this node. */
   readonly usualRate: number | undefined
 }
 
@@ -57,12 +58,12 @@ export function nodeRows(
     if (known === undefined) byNode.set(pull.nodeName, [pull])
     else known.push(pull)
   }
-  const rows = nodes.map(node => nodeRow(node, byNode.get(node.name) ?? []))
+  const rows = nodes.map(node => nodeRow(node, byNode.get(node.name) ?? [], context.now))
   const shown = isEmpty(query) ? rows : rows.filter(row => fits(query, row, context))
   return ordered(shown, sort, NODE_ORDER, byState)
 }
 
-function nodeRow(node: ClusterNode, pulls: readonly Pull[]): NodeRow {
+function nodeRow(node: ClusterNode, pulls: readonly Pull[], now: number): NodeRow {
   const active = pulls.filter(pull => !hasEnded(pull)).sort(byTurn)
   const ended = pulls.filter(hasEnded).sort((a, b) => endOf(b) - endOf(a))
   return {
@@ -70,7 +71,7 @@ function nodeRow(node: ClusterNode, pulls: readonly Pull[]): NodeRow {
     pulls: [...active, ...ended],
     active: active.length,
     bytesPerSec: active.reduce((sum, { bytesPerSec }) => sum + bytesPerSec, 0),
-    usualRate: medianRate(ended),
+    usualRate: medianRate(pulls, now),
   }
 }
 
@@ -82,12 +83,9 @@ function byTurn(a: Pull, b: Pull): number {
 
 const endOf = ({ completedAt, startedAt }: Pull): number => completedAt ?? startedAt
 
-/** The median speed of completed pulls; absent when none of them downloaded anything. */
-export function medianRate(pulls: readonly Pull[]): number | undefined {
-  const rates = pulls
-    .filter(({ status }) => status === 'completed')
-    .flatMap(pull => averageRate(pull) ?? [])
-    .sort((a, b) => a - b)
+/** The median speed of completed and live pulls, each over its whole time; absent if nothing was downloaded. */
+export function medianRate(pulls: readonly Pull[], now: number): number | undefined {
+  const rates = pulls.flatMap(pull => speedOf(pull, now) ?? []).sort((a, b) => a - b)
   return rates[Math.floor(rates.length / 2)]
 }
 

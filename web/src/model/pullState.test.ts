@@ -5,6 +5,7 @@ import {
   knownPercent,
   pullState,
   remainingSeconds,
+  stopped,
   unpackedShare,
   unusualSeconds,
 } from './pullState'
@@ -17,6 +18,11 @@ it.each([
   [{ status: 'unobserved' }, 'unobserved'],
 ] as const)('names the state of %j', (change, state) => {
   expect(pullState(aPull(change))).toBe(state)
+})
+
+it('states how far a cancelled pull got', () => {
+  expect(stopped(aPull({ percent: 38 }))).toBe('stopped at 38 %')
+  expect(stopped(aPull())).toBe('stopped before it began')
 })
 
 it('has no time left once the pull has ended', () => {

@@ -1,5 +1,6 @@
 /** The state of a pull in words, and its figures. */
 import type { Pull } from '../wire/wire'
+import { percent } from './format'
 
 export type PullState =
   | 'failed'
@@ -76,6 +77,11 @@ export function remainingSeconds(pull: Pull, now: number): number | undefined {
 /** The share of the downloaded bytes that is unpacked, 0 to 1; absent while nothing is known of it. */
 export function unpackedShare(pull: Pull): number | undefined {
   return pull.totalBytes > 0 ? Math.min(1, pull.extractedBytes / pull.totalBytes) : undefined
+}
+
+/** How far a cancelled pull got. */
+export function stopped({ layerCount, percent: done }: Pull): string {
+  return layerCount === 0 && done === 0 ? 'stopped before it began' : `stopped at ${percent(done)}`
 }
 
 /** How far from usual a duration must be before it is mentioned. */

@@ -64,7 +64,7 @@ const COLUMNS = [
   column(
     'usual',
     'Usual',
-    ({ usualRate }) => <Speed value={usualRate ?? 0} title="median speed of the pulls that ended" />,
+    ({ usualRate }) => <Speed value={usualRate ?? 0} title="median speed of one pull" />,
     'end',
   ),
   column(

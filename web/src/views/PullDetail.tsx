@@ -3,9 +3,9 @@ import { CopyButton } from '../components/CopyButton'
 import { Failure } from '../components/Failure'
 import { PullList } from '../components/PullList'
 import { Waterfall } from '../components/Waterfall'
-import { bytes, clock, count, exactTime, percent, rate } from '../model/format'
+import { bytes, clock, count, exactTime, rate } from '../model/format'
 import { explanation } from '../model/limit'
-import { averageRate, hasEnded, pullState, tookSeconds } from '../model/pullState'
+import { averageRate, hasEnded, pullState, stopped, tookSeconds } from '../model/pullState'
 import { pullText } from '../model/pullText'
 import { podName, waitersOf } from '../model/standing'
 import { useNow, useSnapshot } from '../store/useStore'
@@ -47,7 +47,7 @@ function cancelled({ pull, waiters }: ShownRow): string {
     waiters === 0
       ? 'no pod is waiting for it any more'
       : `${count(waiters, 'pod is waiting', 'pods are waiting')}, so the kubelet tries again`
-  return `The pull stopped at ${percent(pull.percent)}; ${rest}.`
+  return `The pull ${stopped(pull)}; ${rest}.`
 }
 
 function Actions({ pull, sentence }: { readonly pull: Pull; readonly sentence: string | undefined }) {

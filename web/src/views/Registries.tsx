@@ -12,14 +12,14 @@ import styles from './NodesView.module.css'
 
 /** The registries of all nodes, in alphabetical order so that none changes places. */
 export function Registries({ registries }: { readonly registries: readonly Registry[] }) {
-  const { pulls, shape } = useSnapshot()
+  const { pulls, shape, context } = useSnapshot()
   // `shape` grows when a pull ends.
   const byRegistry = useMemo(
     () => groupBy([...pulls.values()], pull => registryOf(pull.imageRef, pull.registry)),
     [pulls, shape],
   )
   const usual = (registry: string) => {
-    const speed = medianRate(byRegistry.get(registry) ?? [])
+    const speed = medianRate(byRegistry.get(registry) ?? [], context.now)
     return speed === undefined ? '' : `usually ${rate(speed)} for one pull`
   }
   if (registries.length === 0) return null

@@ -1,0 +1,113 @@
+"""Compare the claims of the strip with the Pods view, and the order of rows before and after each second.
+
+    .venv/bin/python -m tests.browser.claims http://127.0.0.1:8080 --seconds 180
+
+Exit code 1 after a claim that the Pods view contradicts, or a row that changed places without a visible reason.
+"""
+
+import argparse
+import asyncio
+import itertools
+import re
+import sys
+from typing import Any, TypeAlias
+
+from playwright.async_api import Browser, Page, async_playwright
+
+from .conftest import CHROMIUM, FLAGS
+
+Json: TypeAlias = dict[str, Any]
+STRIP = 'section[aria-label="Needs attention"]'
+TALL = {"width": 1480, "height": 6000}
+"""A viewport in which every row of the demo is in the document, because rows outside it are not."""
+
+SAMPLE = """() => {
+  const text = (row, name) => row.querySelector(`td[data-column=${name}]`)?.textContent ?? ''
+  const rows = [...document.querySelectorAll('tbody tr:has(button[data-toggle])')].map(row => ({
+    key: row.querySelector('[data-toggle]').dataset.toggle,
+    state: text(row, 'state'), image: text(row, 'image'), pods: text(row, 'pods'),
+    top: row.getBoundingClientRect().top,
+  })).sort((a, b) => a.top - b.top)
+  const claims = [...document.querySelectorAll('section[aria-label="Needs attention"] li')].map(item => ({
+    subject: item.querySelector('bdi').textContent, text: item.querySelector('p').textContent,
+  }))
+  const tile = [...document.querySelectorAll('[aria-label="Pulls by state"] b')].map(b => b.textContent)
+  return {rows, claims, waiting: Number(tile[0])}
+}"""
+
+
+async def open_pods(page: Page, url: str) -> None:
+    """Show the Pods view with the list of problems open."""
+    await page.goto(f"{url}?view=pods")
+    await page.locator("tbody tr").first.wait_for()
+
+
+async def sample(page: Page) -> Json:
+    """Read the rows, the claims of the strip and the number of waiting pods at one moment."""
+    button = page.locator(f"{STRIP} button[aria-expanded=false]")
+    if await button.count():
+        await button.first.click()
+    return await page.evaluate(SAMPLE)
+
+
+def false_claims(seen: Json) -> list[str]:
+    """Return what the strip claims about pods that fail, if the Pods view shows something else."""
+    waiting = [row for row in seen["rows"] if not row["state"].startswith("Started")]
+    found = [] if seen["waiting"] == len(waiting) else [f"{seen['waiting']} wait, {len(waiting)} rows"]
+    for claim in seen["claims"]:
+        told = re.search(r"(\d+) pods? (?:is|are) waiting", claim["text"])
+        if told is None or "cannot be pulled" not in claim["text"]:
+            continue
+        rows = [row for row in waiting if claim["subject"] in row["image"] and row["state"].startswith("Failed")]
+        if len(rows) != int(told[1]):
+            found.append(f"{claim['text']} But {len(rows)} rows: {rows}")
+    failed = [row for row in waiting if row["state"].startswith("Failed")]
+    silent = [row for row in failed if not any(claim["subject"] in row["image"] for claim in seen["claims"])]
+    return found + [f"not in the strip: {row['image']}" for row in silent]
+
+
+def unexplained_moves(before: Json, after: Json) -> list[str]:
+    """Return the pairs of rows that changed places although neither changed its state or its pods."""
+
+    def looks(seen: Json) -> dict[str, tuple[int, str]]:
+        words = [re.sub(r"[\d].*", "", row["state"]) + "/" + row["pods"] for row in seen["rows"]]
+        return {row["key"]: (at, word) for at, (row, word) in enumerate(zip(seen["rows"], words, strict=True))}
+
+    one, other = looks(before), looks(after)
+    calm = sorted((key for key in one if key in other and one[key][1] == other[key][1]), key=lambda key: one[key][0])
+    return [f"{first} and {second}" for first, second in itertools.pairwise(calm) if other[first][0] > other[second][0]]
+
+
+async def watch(browser: Browser, url: str, seconds: float) -> tuple[int, list[str]]:
+    """Sample both views every second; return the number of samples and everything that deviated."""
+    pods, pulls = [await browser.new_page(viewport=TALL) for _ in range(2)]
+    await open_pods(pods, url)
+    await pulls.goto(url)
+    await pulls.locator("tbody tr").first.wait_for()
+    await asyncio.sleep(3)
+    found: list[str] = []
+    before = await pulls.evaluate(SAMPLE)
+    for number in range(int(seconds)):
+        await asyncio.sleep(1)
+        found += [f"{number} s: {text}" for text in false_claims(await sample(pods))]
+        after = await pulls.evaluate(SAMPLE)
+        found += [f"{number} s: moved: {text}" for text in unexplained_moves(before, after)]
+        before = after
+    return int(seconds), found
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("url")
+    parser.add_argument("--seconds", type=float, default=180)
+    options = parser.parse_args()
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        samples, found = await watch(browser, options.url.rstrip("/") + "/", options.seconds)
+        await browser.close()
+    print(*found, f"{samples} samples, {len(found)} deviations", sep="\n")  # noqa: T201
+    sys.exit(1 if found else 0)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
