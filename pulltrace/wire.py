@@ -13,6 +13,7 @@ a ``ReportResponse``. Server → clients: a ``PullEvent`` contains a ``PullStatu
 import re
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -84,7 +85,7 @@ class PullPhase(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
 
-    @property
+    @cached_property
     def ended(self) -> bool:
         """Whether this attempt has ended."""
         return self in (PullPhase.COMPLETED, PullPhase.FAILED)

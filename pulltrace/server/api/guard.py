@@ -81,6 +81,11 @@ class Guard(asyncio.Protocol):
         """Whether more than one request of this connection waits for its response."""
         return self._meter.pending > 1
 
+    @property
+    def has_whole_request(self) -> bool:
+        """Whether everything has arrived of the requests that this connection has begun."""
+        return self._meter.part is Part.NONE
+
     def begin_stream(self) -> None:
         """From now on the client only reads: the next byte that it sends closes the connection."""
         self._streaming = True

@@ -4,7 +4,7 @@ import asyncio
 import zlib
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
@@ -49,9 +49,9 @@ class ReportRoute:
         await response(scope, receive, send)
 
     async def _take(self, scope: Scope, receive: Receive) -> None:
-        address = Guard.of(scope).address
-        node = await self._authenticator.authenticate(authorization_of(scope["headers"]), address)
-        report = _decode(await self._body(Request(scope, receive), address))
+        guard = Guard.of(scope)
+        node = await self._authenticator.authenticate(authorization_of(scope["headers"]), guard.address)
+        report = _decode(await self._body(scope["headers"], receive, guard))
         if not NODE_NAME.fullmatch(report.node_name):
             raise RefusedError(400, "node_name", "nodeName is not a DNS-1123 subdomain of at most 253 characters")
         if node not in (None, report.node_name):
@@ -64,35 +64,55 @@ class ReportRoute:
         except TooManyNodesError:
             raise RefusedError(503, "too_many_nodes", "too many nodes", {"Retry-After": "60"}) from None
 
-    async def _body(self, request: Request, address: str) -> bytes:
+    async def _body(self, headers: list[tuple[bytes, bytes]], receive: Receive, guard: Guard) -> bytes:
         limits = self._hub.limits
-        encoding = request.headers.get("content-encoding", "identity").lower()
-        if encoding not in ("identity", "gzip"):
+        encoding, length = b"identity", b""
+        for name, value in headers:
+            if name == b"content-encoding":
+                encoding = value.lower()
+            elif name == b"content-length":
+                length = value
+        if encoding not in (b"identity", b"gzip"):
             raise RefusedError(415, "malformed", "Content-Encoding is neither gzip nor identity")
-        length = request.headers.get("content-length", "")
         if length.isdigit() and int(length) > limits.body:
             raise _too_large(limits.body)
+        if guard.has_whole_request:  # nothing to wait for, so nothing to bound
+            body = (await _receive(receive))[0]
+        else:
+            body = await self._arriving(receive, guard.address)
+        if len(body) > limits.body:
+            raise _too_large(limits.body)
+        return _inflate(body, limits.body) if encoding == b"gzip" else body
+
+    async def _arriving(self, receive: Receive, address: str) -> bytes:
+        """Receive a body that has not arrived as a whole: in bounded time, and with a share of the memory for all."""
+        limits = self._hub.limits
+        body, counted, more = bytearray(), 0, True
         try:
             async with asyncio.timeout(limits.body_timeout):
-                body = await self._receive(request, address)
+                while more:
+                    chunk, more = await _receive(receive)
+                    body += chunk
+                    if len(body) > limits.body:
+                        raise _too_large(limits.body)
+                    if len(body) > _SMALL:
+                        if not self._receiving.take(address, len(body) - counted):
+                            message = "too many large reports arrive at once"
+                            raise RefusedError(503, "busy", message, {"Retry-After": "2"})
+                        counted = len(body)
         except TimeoutError:
             raise RefusedError(408, "too_slow", f"the body took over {limits.body_timeout:g} s to arrive") from None
-        return _inflate(body, limits.body) if encoding == "gzip" else bytes(body)
-
-    async def _receive(self, request: Request, address: str) -> bytearray:
-        limit, body, counted = self._hub.limits.body, bytearray(), 0
-        try:
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > limit:
-                    raise _too_large(limit)
-                if len(body) > _SMALL:
-                    if not self._receiving.take(address, len(body) - counted):
-                        raise RefusedError(503, "busy", "too many large reports arrive at once", {"Retry-After": "2"})
-                    counted = len(body)
         finally:
             self._receiving.release(address, counted)
-        return body
+        return bytes(body)
+
+
+async def _receive(receive: Receive) -> tuple[bytes, bool]:
+    """Return the next part of a body, and whether more follows. Raises ``ClientDisconnect``."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    return message.get("body", b""), message.get("more_body", False)
 
 
 def _decode(body: bytes) -> AgentReport:
@@ -102,7 +122,7 @@ def _decode(body: bytes) -> AgentReport:
         raise RefusedError(400, "malformed", f"not a report: {error}") from None
 
 
-def _inflate(body: bytearray, limit: int) -> bytes:
+def _inflate(body: bytes, limit: int) -> bytes:
     inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
         plain = inflate.decompress(body, limit + 1)  # never more memory than this, however small the body

@@ -4,7 +4,8 @@ Owned by the hub. ``status`` requests an ``Insight`` each time a pull is publish
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from pulltrace.server.kubernetes.demand import ImageDemand
 from pulltrace.server.pulls.limiting import limiting_factor, unexplained
@@ -23,8 +24,7 @@ SLOWER_SECONDS = 10.0
 """A pull that takes less time than this beyond the usual is not slow."""
 
 
-@dataclass(frozen=True, slots=True)
-class Insight:
+class Insight(msgspec.Struct, frozen=True):
     """The conclusions about one pull."""
 
     bound: Bound | None = None
@@ -38,8 +38,7 @@ class Insight:
         return self.usual.median if self.usual else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
+class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """The pull that is judged, as far as its name and size are known."""
 
     image: str
@@ -100,7 +99,7 @@ class Analysis:
             verdict = pull.verdict
             if verdict.is_due(now):
                 verdict.add(limiting_factor(pull, self.paces, now), now)
-                verdict.published = verdict.live(took, unexplained(pull, now))
+                verdict.published = verdict.live(took, lambda: unexplained(pull, now))
             return verdict.published
         bound = pull.verdict.ended(took, pull.phases.get(PullPhase.QUEUED, 0.0), subject.ahead)
         return None if pull.phase is PullPhase.FAILED and bound.by is Factor.UNKNOWN else bound

@@ -170,6 +170,8 @@ class Arrival:
     def note_pods(self, demand: ImageDemand | None) -> None:
         """Note which containers wait now, and which no longer do."""
         pods = demand.pods if demand else ()
+        if not (demand or self.pods):
+            return
         waiting = {_container_of(pod) for pod in pods}
         earlier = (*self.waited, *self.pods, *(demand.waited if demand else ()))
         known = {_container_of(pod): structs.replace(pod, waiting_reason=None) for pod in earlier}
@@ -191,13 +193,16 @@ class Arrival:
         """
         pull, demand = self.pull, self.demand
         live = pull is not None and pull.ended_at is None
-        basis = (
-            (pull, pull and pull.ended_at, pull and pull.reason),
-            (demand, self.name, self.status, self._failure, self.ahead, self.pods, self.waited, observed),
-        )
-        if not live and basis == self._basis:
-            return None
-        self._basis = basis
+        if live:
+            self._basis = None
+        else:
+            basis = (
+                (pull, pull and pull.ended_at, pull and pull.reason),
+                (demand, self.name, self.status, self._failure, self.ahead, self.pods, self.waited, observed),
+            )
+            if basis == self._basis:
+                return None
+            self._basis = basis
         if pull and demand and not self._failure and self._is_pull_newest:
             correct(pull, demand)
         attempt = self.next_attempt(now, reporting=reporting)
@@ -293,7 +298,7 @@ class Arrival:
             return attempt
         who = f"{len(self.pods)} containers still wait" if self.pods else GIVEN_UP
         message = f"cancelled at {pull.best_percent:g} %, without an error of the registry or the node; {who}"
-        return replace(
+        return structs.replace(
             attempt, failure=Failure(ErrorReason.CANCELED, message, attempt.number, pull.ended_at or now, None)
         )
 
@@ -302,7 +307,7 @@ class Arrival:
         latest = self.latest
         if not latest or latest.outcome or not self.pull or self._pull_number == latest.number:
             return None
-        return replace(latest, source=Source.INFERRED, ended_at=now, outcome=PullPhase.FAILED)
+        return structs.replace(latest, source=Source.INFERRED, ended_at=now, outcome=PullPhase.FAILED)
 
     def _is_next(self, demand: ImageDemand) -> bool:
         """Return whether the newest attempt failed and the kubelet reports one after it."""

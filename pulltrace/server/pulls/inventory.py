@@ -13,7 +13,7 @@ from msgspec import structs
 
 from pulltrace.server.limits import Limits
 from pulltrace.server.pulls import go_agent
-from pulltrace.server.pulls.node import DEFAULT_HEARTBEAT, Node, Pull, is_set, weight
+from pulltrace.server.pulls.node import DEFAULT_HEARTBEAT, LIVE_LAYER, Node, Pull, ended_weight, is_set, live_weight
 from pulltrace.server.pulls.rates import Unpacking
 from pulltrace.wire import (
     SNAPSHOTTER,
@@ -189,9 +189,15 @@ class Inventory:
         return self._unpacking.setdefault(snapshotter, Unpacking())
 
     def _fits(self, node: Node, state: PullState) -> bool:
-        """Return whether there is room: reports that take turns could name more pulls than one report can."""
-        has_ended = state.status is not None and state.status.ended
-        return has_ended or state.id in node.active or len(node.active) < self._limits.active_per_node
+        """Return whether there is room: reports that take turns could name more pulls than one report can.
+
+        When the memory for all nodes is used up, each node may still have one pull.
+        """
+        if (state.status is not None and state.status.ended) or state.id in node.active or not node.active:
+            return True
+        size, limits = live_weight(state) - LIVE_LAYER * len(state.layers or ()), self._limits
+        has_room = node.live_bytes + size <= limits.live_bytes and self.bytes + size <= limits.all_bytes
+        return has_room and len(node.active) < limits.active_per_node
 
     def _take(self, merged: Merged, state: PullState, known_since: float, now: float) -> None:
         node = merged.node
@@ -233,12 +239,12 @@ class Inventory:
     def _fitted(self, pull: Pull, state: PullState) -> PullState:
         """Count a pull's newest state, and leave out its layers if there is no room for them."""
         node = pull.node
-        new = weight(state)
+        new = live_weight(state)
         live = node.live_bytes + new - pull.weight
         if live > self._limits.live_bytes or self.bytes + new - pull.weight > self._limits.all_bytes:
             self.dropped += len(state.layers or ())
             state = structs.replace(state, layers=None)
-            new = weight(state)
+            new = live_weight(state)
         node.live_bytes += new - pull.weight
         self.bytes += new - pull.weight
         pull.weight = new
@@ -274,6 +280,9 @@ class Inventory:
         del node.active[pull.state.id]
         node.ended[pull.key] = pull
         node.live_bytes -= pull.weight
+        self.bytes -= pull.weight
+        pull.weight = ended_weight(pull.state)
+        self.bytes += pull.weight
         node.history_bytes += pull.weight
         self._history += 1
         heapq.heappush(self._ends, (ended_at + self._ttl, next(self._serial), pull))
@@ -309,7 +318,7 @@ def _learn_unpacking(node: Node, before: list[LayerState] | None, after: list[La
         return
     below: datetime | None = None
     for old, new in zip(before, after, strict=True):
-        if new.state is LayerPhase.EXTRACTED is not old.state and new.extracted_at:
+        if new is not old and new.state is LayerPhase.EXTRACTED is not old.state and new.extracted_at:
             turns = [time for time in (new.completed_at or new.extract_started_at, below) if time]
             if turns and new.fetched_by != SNAPSHOTTER:  # its download is part of that time
                 seconds = max((new.extracted_at - max(turns)).total_seconds(), 0.0)

@@ -218,7 +218,7 @@ def _compared(pull: Pull, per_connection: float, rate: float, paces: Paces, now:
 
 def _full_line(node: Node, figures: dict[str, float], paces: Paces, now: float) -> Moment | None:
     """Two registries at a time, each far below its best rate here, and the node's total at its own best."""
-    if len(node.active) < 2:
+    if len({pull.state.registry for pull in node.active.values()}) < 2:
         return None
     rates: dict[str, float] = {}
     for pull in node.active.values():

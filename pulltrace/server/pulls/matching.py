@@ -40,9 +40,10 @@ arrived is a ``repeat``: the kubelet calls the runtime once for each pod that wa
 """
 
 import math
-from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
+
+import msgspec
 
 from pulltrace.server.kubernetes.attempts import Failure
 from pulltrace.server.kubernetes.demand import ImageDemand
@@ -59,8 +60,7 @@ class Source(Enum):
     """No source: it was inferred from silence, and a source that observed it may correct it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True):
     """One attempt to get an image, as published. Times in unix seconds."""
 
     number: int

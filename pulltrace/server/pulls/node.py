@@ -65,7 +65,7 @@ class Pull:
     boot: str = ""
     """The boot id of the agent that reports it."""
     weight: int = 0
-    """As the function ``weight`` counted its newest state."""
+    """Bytes that it is counted as."""
     presumed: bool = False
     """The end is our conclusion; the agent may still correct it."""
     history: bool = False
@@ -107,15 +107,16 @@ class Pull:
 
     def update(self, state: PullState, now: float) -> int:
         """Take the newest state. Return the bytes that this pull fetched itself since the last one."""
+        first = self.seen_at is None
+        changed = (state.layers or ()) if first else _changed(self.state.layers, state.layers)
         self.state = state
         came = own = other = 0
-        first = self.seen_at is None
         since = self.seen_at or now
         # A layer that we first see later than its pull came since, whole; what it had before are its cached bytes.
         whole = self.fresh or (bool(self.layer_speeds) and not self.node.legacy)
         if first:
             self.speed, self.arriving = Speed(0, now), Speed(0, now)
-        for layer in state.layers or ():
+        for layer in changed:
             speed = self.layer_speeds.get(layer.digest)
             if speed is None:
                 baseline = 0 if whole and not first else layer.downloaded_bytes
@@ -123,7 +124,7 @@ class Pull:
                 grown = speed.saw(layer.downloaded_bytes, now)
                 counted = layer.downloaded_bytes if whole else 0
             else:
-                grown = counted = speed.saw(layer.downloaded_bytes, now)
+                grown = counted = speed.saw(layer.downloaded_bytes, now, since)
             if layer.fetched_by == SNAPSHOTTER:
                 # It is counted when it is complete, which is no measure of the speed.
                 came += counted
@@ -197,16 +198,28 @@ class Pull:
         self._phase_since = now
 
 
-WEIGHT_OF_PULL, WEIGHT_OF_LAYER = 1024, 1024
-"""Bytes of memory that a pull and each of its layers are counted as, besides their texts."""
+LIVE_PULL, LIVE_LAYER = 4096, 1536
+"""Bytes of memory that a running pull is counted as, besides its own texts, and each of its layers, with its texts."""
+ENDED_PULL, ENDED_LAYER = 3584, 512
+"""Bytes that an ended pull and each of its layers are counted as, besides their texts."""
 
 
-def weight(state: PullState) -> int:
-    """Return how many bytes of memory a pull is counted as: a fixed part, one for each layer, and the texts."""
-    texts = (state.image_ref, state.id, state.manifest_digest, state.media_type, state.error, *(state.via or ()))
+def live_weight(state: PullState) -> int:
+    """Return how many bytes of memory a running pull is counted as; ``tests/server/pulls/test_memory.py`` measures."""
+    return LIVE_PULL + _texts(state) + LIVE_LAYER * len(state.layers or ())
+
+
+def ended_weight(state: PullState) -> int:
+    """Return how many bytes of memory an ended pull is counted as."""
     layers = state.layers or ()
-    layer_texts = sum(len(layer.digest) + len(layer.media_type) + len(layer.fetched_by or "") for layer in layers)
-    return WEIGHT_OF_PULL + sum(len(text) for text in texts if text) + WEIGHT_OF_LAYER * len(layers) + layer_texts
+    texts = sum(len(layer.digest) + len(layer.media_type) + len(layer.fetched_by or "") for layer in layers)
+    return ENDED_PULL + _texts(state) + ENDED_LAYER * len(layers) + texts
+
+
+def _texts(state: PullState) -> int:
+    names = (state.id, state.image_ref, state.registry, state.repository, state.snapshotter)
+    texts = (*names, state.manifest_digest, state.media_type, state.error, *(state.via or ()))
+    return sum([len(text) for text in texts if text])
 
 
 @dataclass(slots=True, eq=False)
@@ -293,6 +306,21 @@ class Node:
     def lost_after(self) -> float:
         """Seconds of silence after which its pulls count as ended."""
         return max(LOST_AFTER, 2 * self.late_after)
+
+
+def _changed(before: list[LayerState] | None, after: list[LayerState] | None) -> list[LayerState]:
+    """Return the layers that changed. Replace the others by the known objects, so that they are found to be the same
+    at once from now on.
+    """
+    if not before or not after or len(before) != len(after):
+        return after or []
+    changed = []
+    for index, layer in enumerate(after):
+        if layer == before[index]:
+            after[index] = before[index]
+        else:
+            changed.append(layer)
+    return changed
 
 
 def _arrived(layer: LayerState) -> LayerState:

@@ -1,7 +1,6 @@
 """Bytes per second over a window of time, and the speed at which a node unpacks. Sans-I/O."""
 
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 WINDOW = 10.0
 """Seconds that a rate looks back."""
@@ -14,7 +13,6 @@ LONGEST_ESTIMATE = 7 * 24 * 3600.0
 """Seconds; nothing waits longer for an image."""
 
 
-@dataclass(slots=True)
 class Speed:
     """How fast a count of bytes grows.
 
@@ -22,24 +20,27 @@ class Speed:
     many seconds between two steps: then the window reaches back over two of them.
     """
 
-    total: int
-    """The newest count."""
-    grew_at: float
-    """When it last grew; at first, when it was first seen. The first sample is the baseline: it can be a resume."""
-    _since: float = 0.0
-    _steps: deque[tuple[float, int]] = field(default_factory=deque)
+    __slots__ = ("_since", "_steps", "grew_at", "total")
 
-    def __post_init__(self) -> None:
-        self._since = self.grew_at
-        self._steps.append((self.grew_at, self.total))
+    def __init__(self, total: int, now: float) -> None:
+        self.total = total
+        """The newest count."""
+        self.grew_at = self._since = now
+        """When it last grew; at first, when it was first seen. The first sample is the baseline: it can be a resume."""
+        self._steps = [(now, total)]
 
-    def saw(self, total: int, now: float) -> int:
-        """Take one sample. Return by how much the count grew; after a fall the download has started over."""
+    def saw(self, total: int, now: float, before: float = 0.0) -> int:
+        """Take one sample. Return by how much the count grew; after a fall the download has started over.
+
+        Samples that do not grow may be left out: ``before`` is the time of the last one of them.
+        """
         grown = total - self.total
+        waited = len(self._steps) == 1  # it waited for its turn, which is not slowness
         if grown == 0:
-            if len(self._steps) == 1:  # it waits for its turn, which is not slowness
-                self._since = now
+            self._since = now if waited else self._since
             return 0
+        if waited:
+            self._since = max(self._since, before)
         self.total = total
         if grown < 0:
             self._steps.clear()
@@ -47,7 +48,7 @@ class Speed:
         self._steps.append((now, total))
         self.grew_at = now
         while len(self._steps) > 2 and self._steps[1][0] <= now - LONGEST_WINDOW:
-            self._steps.popleft()
+            del self._steps[0]
         return max(grown, 0)
 
     def rate(self, now: float) -> float:

@@ -4,7 +4,7 @@ Layers that another pull fetches count in the total and as downloaded, because t
 that a sum over pulls counts no byte twice.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 from pulltrace.server.kubernetes.demand import ImageDemand
 from pulltrace.server.pulls.analysis import Analysis, Insight, Subject
@@ -32,8 +32,7 @@ _DONE = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArrivalContext:
+class ArrivalContext(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of an image's arrival besides its bytes: its name, who waits, why it failed."""
 
     id: str
@@ -51,8 +50,7 @@ class ArrivalContext:
     """Repositories of the pulls that it is or was queued behind."""
 
 
-@dataclass(slots=True)
-class _Sums:
+class _Sums(msgspec.Struct):
     total: int = 0
     downloaded: int = 0
     cached_bytes: int = 0
@@ -113,7 +111,7 @@ def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, analysi
         next_retry_at=None if context.next_retry_at is None else to_time(context.next_retry_at),
         pods=list(context.pods) or None,
         waited=list(context.waited) or None,
-        layers=[_layer(layer, context.id, pull, now) for layer in state.layers] if state.layers else None,
+        layers=_layers(state.layers, context.id, pull, now) if state.layers else None,
         stalled_since=to_time(pull.arriving.grew_at) if stalled else None,
         ref_guessed=context.guessed,
         registry=state.registry or context.registry,
@@ -259,11 +257,18 @@ def _is_stalled(pull: Pull, sums: _Sums, timeout: float, now: float) -> bool:
     return now - pull.arriving.grew_at >= timeout
 
 
+def _layers(layers: list[LayerState], pull_id: str, pull: Pull, now: float) -> list[LayerStatus]:
+    """Return the layers, reusing the last values while they do not change: most layers wait or are complete."""
+    known = pull.published_layers
+    return [
+        before[1]
+        if (before := known.get(layer.digest)) and before[0] is layer and before[1].pull_id == pull_id
+        else _layer(layer, pull_id, pull, now)
+        for layer in layers
+    ]
+
+
 def _layer(layer: LayerState, pull_id: str, pull: Pull, now: float) -> LayerStatus:
-    """Return one layer, reusing the last value while it does not change: most layers wait or are complete."""
-    before = pull.published_layers.get(layer.digest)
-    if before and before[0] == layer and before[1].pull_id == pull_id:
-        return before[1]
     status = _layer_now(layer, pull_id, pull, now)
     stands = layer.state not in (None, LayerPhase.DOWNLOADING) and not layer.fetched_by and not pull.node.skew
     if stands and pull.ended_at is None:

@@ -5,8 +5,10 @@ has held for the last seconds, that of an ended pull the one that held for most 
 not identify one factor, the result is ``unknown``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+import msgspec
 
 from pulltrace.wire import Bound, Factor
 
@@ -22,14 +24,13 @@ LONGEST_STEP = 10.0
 """Seconds that one moment may count: nothing is known about a longer time between two reports."""
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(msgspec.Struct, frozen=True):
     """What limits a pull now. ``sentence`` has a place for each name and, by their keys, for the figures."""
 
     by: Factor
     sentence: str = ""
     names: tuple[str, ...] = ()
-    figures: Mapping[str, float] = field(default_factory=dict)
+    figures: Mapping[str, float] = {}
 
 
 NOTHING = Moment(Factor.UNKNOWN)
@@ -102,11 +103,11 @@ class Verdict:
         """How long each factor has held."""
         return {factor: held.seconds for factor, held in self._held.items()}
 
-    def live(self, elapsed: float, reason: str) -> Bound | None:
+    def live(self, elapsed: float, reason: Callable[[], str]) -> Bound | None:
         """Return what limits the pull now; None while it is too young. ``reason`` explains why nothing is known."""
         factor, held = max(self._held.items(), key=_by_score, default=(Factor.UNKNOWN, _Held()))
         if held.score < HOLDS or factor is Factor.UNKNOWN:
-            return Bound(by=Factor.UNKNOWN, why=reason) if elapsed >= 2 * HOLDS else None
+            return Bound(by=Factor.UNKNOWN, why=reason()) if elapsed >= 2 * HOLDS else None
         figures = self._moment.figures if self._moment.by is factor else held.means()
         return Bound(by=factor, why=_sentence(held.moment, figures), figures=_rounded(figures))
 

@@ -54,6 +54,15 @@ def test_the_rate_of_a_stopped_download_falls_to_zero_after_the_window() -> None
     assert speed.rate(31.0) == 0.0
 
 
+def test_samples_that_do_not_grow_may_be_left_out() -> None:
+    every, fewer = Speed(0, 0.0), Speed(0, 0.0)
+    for second in range(1, 9):
+        every.saw(0, float(second))
+    for speed in (every, fewer):
+        speed.saw(MIB, 9.0, 8.0)
+    assert fewer.rate(12.0) == every.rate(12.0) > 0
+
+
 def test_a_count_that_falls_starts_again() -> None:
     speed = Speed(0, 0.0)
     grow(speed, 10 * MIB, 0, 5)
