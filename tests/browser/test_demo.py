@@ -12,10 +12,11 @@ from urllib.request import urlopen
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Page, expect
+from playwright.async_api import Browser, Page, expect
 
 from tests.real.process import free_port
 
+from .claims import watch
 from .conftest import OpenPage
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
@@ -99,6 +100,14 @@ async def test_every_view_has_something_to_show(demo: Demo, open_page: OpenPage,
     await expect(page.locator(ROWS).first).to_be_visible(timeout=40_000)
     await page.locator("button[data-toggle]").first.press("Enter")
     await expect(page.locator("[data-detail]")).to_be_visible()
+
+
+async def test_the_strip_agrees_with_the_pods_view_and_rows_move_only_for_a_reason(
+    demo: Demo, browser: Browser
+) -> None:
+    """``python -m tests.browser.claims`` does the same for minutes."""
+    found = await watch(browser, demo.url, seconds=8)
+    assert [text for text in found if "waits for the list" not in text] == []
 
 
 async def test_the_page_shows_the_new_state_after_the_demo_is_restarted(open_page: OpenPage) -> None:
