@@ -1,7 +1,7 @@
-"""The metrics for Prometheus. Labels are few: never an image or a pod, and a node only on per-agent gauges.
+"""The metrics for Prometheus. There are few labels: never an image or a pod, and a node only on gauges about its agent.
 
-Counters count events; gauges are created at each scrape from the hub's current state. The text is then created in a
-thread: for 5,000 nodes that takes too long for a loop that serves streams.
+Counters count events; the gauges are created at each scrape from the hub's current state. The text is then generated in
+a thread: for 5,000 nodes, that would block the streams for too long.
 """
 
 import time
@@ -21,41 +21,41 @@ from pulltrace.wire import ErrorReason, Factor, NodeState, PullPhase, PullStatus
 
 MAX_REGISTRIES = 20
 KEPT = 3600.0
-"""Seconds for which an unused registry keeps its label while others need one."""
+"""Seconds for which an unused registry keeps its label if others need one."""
 BUCKETS = (1, 5, 10, 20, 30, 60, 120, 180, 240, 300, 360, 480, 600, 900, 1200, 1800, 2700, 3600)
-"""The kubelet's buckets for image pulls, so that both histograms can be compared."""
+"""The kubelet's own buckets for image pulls, so that the two histograms can be compared."""
 
 
 RATIOS = (0.5, 0.75, 1, 1.25, 1.5, 2, 3, 5, 10)
 ACTIVE = [phase for phase in PullPhase if not phase.ended]
 
-# Without a second series for each counter with its time of creation.
+# Do not add a second series with the creation time to each counter.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """The current state, as the hub counts it."""
+    """The current state, as counted by the hub."""
 
     active: dict[PullPhase, int]
     stalled: int
     nodes: list[tuple[str, NodeState, float]]
-    """Name, state and the time of the last report."""
+    """Name, state and time of the last report."""
     watches: list[tuple[str, bool]] = field(default_factory=list)
-    """Resources of the Kubernetes API, and whether each is followed. Empty where there is no cluster."""
+    """Resources of the Kubernetes API, and whether each is watched. Empty if there is no cluster."""
     pods_waiting: int = 0
     slow_nodes: dict[str | None, int] = field(default_factory=dict)
-    """Nodes with a pull that is slower than usual, by registry."""
+    """The number of nodes with an unusually slow pull, by registry."""
 
 
 class Metrics:
-    """Every metric of the server. ``render`` returns the body of a scrape."""
+    """All metrics of the server. ``render`` returns the response to a scrape."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._state = _State(self._host)
         self._hosts: dict[str, float] = {}
-        """Registries that have a label of their own, and when each was last used."""
+        """Registries that have their own label, and the time when each was last used."""
         mine = self.registry
         self._total = Counter("pulltrace_pulls_total", "Pulls that ended.", ["registry", "result"], registry=mine)
         self._duration = Histogram(
@@ -87,7 +87,7 @@ class Metrics:
             registry=mine,
         )
         self._bound = Counter(
-            "pulltrace_pulls_bound", "Ended pulls by the factor that limited them.", ["by", "registry"], registry=mine
+            "pulltrace_pulls_bound", "Ended pulls, by the factor that limited them.", ["by", "registry"], registry=mine
         )
         self._bound_seconds = Counter(
             "pulltrace_pull_bound_seconds",
@@ -100,7 +100,7 @@ class Metrics:
         )
         self._cached = Counter(
             "pulltrace_pull_cached_bytes_total",
-            "Bytes of ended pulls that the node already had.",
+            "Bytes of ended pulls that were already on the node.",
             ["registry"],
             registry=mine,
         )
@@ -115,10 +115,12 @@ class Metrics:
         )
         self._reports = Counter("pulltrace_agent_reports_total", "Reports accepted from agents.", registry=mine)
         self._rejected = Counter(
-            "pulltrace_reports_rejected_total", "Reports that were refused.", ["reason"], registry=mine
+            "pulltrace_reports_rejected_total", "Reports that were rejected.", ["reason"], registry=mine
         )
         self._dropped = Counter(
-            "pulltrace_dropped_total", "Pulls and layers dropped because a bound was exceeded.", registry=mine
+            "pulltrace_dropped_total",
+            "Pulls and layers that were dropped because they exceeded a limit.",
+            registry=mine,
         )
         self.readers = Gauge("pulltrace_sse_clients_active", "Connected clients of the live stream.", registry=mine)
         self.readers_dropped = Counter(
@@ -128,7 +130,7 @@ class Metrics:
         )
         self._refused = Counter(
             "pulltrace_http_refused_total",
-            "Connections and requests that were refused before routing.",
+            "Connections and requests that were rejected before routing.",
             ["reason"],
             registry=mine,
         )
@@ -141,28 +143,28 @@ class Metrics:
         self.registry.register(self._state)
 
     def report(self) -> None:
-        """Count a report that was accepted."""
+        """Count an accepted report."""
         self._reports.inc()
 
     def refused(self, reason: str) -> None:
-        """Count a connection or request that was refused before routing, for one of a few reasons."""
+        """Count a connection or request that was rejected before routing, by its reason."""
         self._refused.labels(reason).inc()
 
     def rejected(self, reason: str) -> None:
-        """Count a report that was refused, for one of a few reasons."""
+        """Count a rejected report, by its reason."""
         self._rejected.labels(reason).inc()
 
     def fetched(self, registry: str | None, count: int) -> None:
-        """Count bytes that were downloaded."""
+        """Count downloaded bytes."""
         self._bytes.labels(self._host(registry)).inc(count)
 
     def dropped(self, count: int) -> None:
-        """Count pulls and layers that exceeded a bound."""
+        """Count pulls and layers that exceeded a limit."""
         if count:
             self._dropped.inc(count)
 
     def phase(self, phase: PullPhase, seconds: float) -> None:
-        """Count the time a pull spent in a phase."""
+        """Add the time that a pull spent in a phase."""
         self._phase.labels(phase.value).observe(seconds)
 
     def pod_started(self, phases: Iterable[StartPhase]) -> None:
@@ -171,11 +173,11 @@ class Metrics:
             self._start_phase.labels(phase.phase.value).observe(phase.seconds or 0.0)
 
     def limited(self, factor: Factor, registry: str | None, seconds: float) -> None:
-        """Count the time for which a factor limited a pull."""
+        """Add the time for which a factor limited a pull."""
         self._bound_seconds.labels(factor.value, self._host(registry)).inc(seconds)
 
     def ended(self, pull: PullStatus) -> None:
-        """Count an attempt that ended. A cancelled one is no error."""
+        """Count an attempt that ended. A cancelled attempt is not an error."""
         host = self._host(pull.registry)
         canceled = pull.status is PullPhase.FAILED and pull.error_reason is ErrorReason.CANCELED
         result = "canceled" if canceled else pull.status.value
@@ -197,14 +199,14 @@ class Metrics:
         return choose_encoder(accept)[1]
 
     def render(self, accept: str, gauges: Gauges) -> bytes:
-        """Return the body of a scrape. Call it in a thread: it takes a while."""
+        """Return the response to a scrape. Call it in a thread, because it takes a while."""
         self._state.gauges = gauges
         return choose_encoder(accept)[0](self.registry)
 
     def _host(self, registry: str | None) -> str:
-        """Return the value of the label: the registry's host, or ``other`` if too many have a label of their own.
+        """Return the value of the label: the registry's host, or ``other`` if too many registries have their own label.
 
-        A registry that has not been used for an hour makes way for another one; its series end.
+        A registry that has not been used for an hour loses its label to another one, and its series end.
         """
         if not registry:
             return "unknown"
@@ -221,7 +223,7 @@ class Metrics:
 
 
 class _State(Collector):
-    """Gauges, read at the time of the scrape."""
+    """Gauges that are calculated when they are scraped."""
 
     def __init__(self, host: Callable[[str | None], str]) -> None:
         self.gauges: Gauges | None = None
@@ -238,7 +240,7 @@ class _State(Collector):
         yield GaugeMetricFamily("pulltrace_pulls_stalled", "Pulls that make no progress.", value=now.stalled)
         slow = GaugeMetricFamily(
             "pulltrace_slow_nodes",
-            "Nodes with a pull that is slower than usual now or was in the last ten minutes.",
+            "Nodes where a pull is unusually slow, or was in the last ten minutes.",
             labels=["registry"],
         )
         hosts: Counts[str] = Counts()
@@ -250,7 +252,7 @@ class _State(Collector):
         connected = sum(state is not NodeState.LOST for _, state, _ in now.nodes)
         yield GaugeMetricFamily("pulltrace_agents_connected", "Agents that are reporting.", value=connected)
         conflicts = sum(state is NodeState.CONFLICT for _, state, _ in now.nodes)
-        yield GaugeMetricFamily("pulltrace_agent_conflicts", "Node names that two agents report with.", value=conflicts)
+        yield GaugeMetricFamily("pulltrace_agent_conflicts", "Node names that are used by two agents.", value=conflicts)
         last = GaugeMetricFamily(
             "pulltrace_agent_last_report_timestamp_seconds",
             "Time of the last report from a node's agent.",
@@ -266,7 +268,7 @@ class _State(Collector):
         )
         up = GaugeMetricFamily(
             "pulltrace_kube_watch_up",
-            "Whether the watch of the resource works in every namespace.",
+            "Whether the resource is being watched in every namespace.",
             labels=["resource"],
         )
         for resource, works in now.watches:

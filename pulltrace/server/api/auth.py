@@ -8,7 +8,7 @@ _LONGEST_TOKEN = 8192
 
 
 class RefusedError(Exception):
-    """Why a report is rejected. ``kind`` is the metric's label."""
+    """A report is rejected; the message says why. ``kind`` is the label of the metric."""
 
     def __init__(self, status: int, kind: str, message: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)
@@ -18,12 +18,14 @@ class RefusedError(Exception):
 
 
 class Authenticator(Protocol):
-    """Decides on each report before its body is read."""
+    """Decides whether to accept a report, before its body is read."""
 
     async def authenticate(self, authorization: bytes, address: str = "") -> str | None:
-        """Return the one node that the client may report for, None for any node. Raises ``RefusedError``.
+        """Return the one node that the client may report for; None if it may report for any node. Raises
+        ``RefusedError``.
 
-        ``authorization`` is the header, empty if there is none. ``address`` is the client's, for fair shares.
+        ``authorization`` is the header's value, empty if the header is missing. ``address`` is the client's address;
+        slots are shared fairly between addresses.
         """
 
 
@@ -35,19 +37,22 @@ class AnonymousAuthenticator:
 
 
 class SharedTokenAuthenticator:
-    """Accepts clients that send the one token of all nodes."""
+    """Accepts clients that send the token that all nodes share."""
 
     def __init__(self, token: str) -> None:
         self._token = token.encode()
 
     async def authenticate(self, authorization: bytes, address: str = "") -> None:
-        """Accept the report for any node if the token is right; it is compared in constant time."""
+        """Accept the report for any node if the token is right; tokens are compared in constant time."""
         if not hmac.compare_digest(bearer_token(authorization), self._token):
             raise wrong_token("wrong token")
 
 
 def authorization_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Return the ``Authorization`` header, empty if there is none. Raises ``RefusedError`` if there are several."""
+    """Return the ``Authorization`` header, empty if it is missing.
+
+    Raises ``RefusedError`` if there are several such headers.
+    """
     values = [value for name, value in headers if name == b"authorization"]
     if len(values) > 1:
         raise wrong_token("the request has several Authorization headers")
@@ -57,7 +62,7 @@ def authorization_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 def bearer_token(authorization: bytes) -> bytes:
     """Return the token of an ``Authorization: Bearer`` header (RFC 6750); the scheme is case-insensitive.
 
-    Raises ``RefusedError`` if it is not such a header.
+    Raises ``RefusedError`` if the header has another form.
     """
     scheme, _, token = authorization.strip().partition(b" ")
     token = token.strip()

@@ -1,4 +1,4 @@
-"""The files of the dashboard, as Vite built them. Their URLs are relative, so the page works under any path prefix."""
+"""The files of the dashboard, as built by Vite. Their URLs are relative, so the page works under any path prefix."""
 
 import gzip
 import mimetypes
@@ -22,12 +22,12 @@ NOT_BUILT = """<!doctype html><html lang="en"><title>Pulltrace</title>
 <p>Run <code>make web</code>, then load this page again. The API works without it.</p>
 """
 _FOREVER = "public, max-age=31536000, immutable"
-"""For assets: Vite puts a hash of the content into their names."""
+"""The header for assets: Vite puts a hash of the content into their names."""
 _NAME = re.compile(r"(?:assets/)?[\w-][\w.-]{0,127}", re.ASCII)
 
 
 def web_routes(limits: Limits, static: Path = STATIC) -> list[BaseRoute]:
-    """Return the page and its files. Other paths are 404: the page keeps its state in the query."""
+    """Return the routes of the page and its files. Any other path is a 404: the page keeps its state in the query."""
 
     async def file(request: Request) -> Response:
         name = request.url.path.removeprefix(request.scope.get("root_path", "")).lstrip("/") or "index.html"
@@ -51,7 +51,7 @@ def web_routes(limits: Limits, static: Path = STATIC) -> list[BaseRoute]:
 
 @dataclass(frozen=True)
 class _File:
-    """A file's content in slices; compressed too, if that makes it smaller."""
+    """A file's content in slices; also compressed, if that makes it smaller."""
 
     version: str
     media_type: str
@@ -61,7 +61,7 @@ class _File:
 
 @lru_cache(maxsize=64)
 def _read(path: Path, modified: int) -> _File:
-    """Read and compress a file, once for each time that it was ``modified``."""
+    """Read and compress a file again only when its ``modified`` time changes."""
     content = path.read_bytes()
     media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     if media_type.startswith("text/"):

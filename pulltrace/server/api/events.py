@@ -1,4 +1,6 @@
-"""``GET /api/v1/events``: admit clients up to a limit, and stream a subscription to each through sse-starlette."""
+"""``GET /api/v1/events``: admit a limited number of clients, and stream a subscription to each through
+sse-starlette.
+"""
 
 import asyncio
 import gc
@@ -39,7 +41,7 @@ class EventsRoute:
         last = request.headers.get("last-event-id") or request.query_params.get("lastEventId")
         response = EventSourceResponse(
             self._follow(Subscription(self._hub, selection, last or None)),
-            ping=0,  # the subscription has a keep-alive of its own, which carries an id
+            ping=0,  # the subscription sends its own keep-alive comments, which carry an id
             send_timeout=self._hub.limits.client_timeout,
         )
         guard = Guard.of(scope)
@@ -47,7 +49,7 @@ class EventsRoute:
             try:
                 await response(scope, guard.receive_disconnect, send)
             except SendTimeoutError as error:
-                # The error and the group that it was raised in refer to each other, and hold the connection's data.
+                # The error and the group that raised it refer to each other, and hold the connection's data.
                 error.__context__ = error.__traceback__ = None
                 self._hub.metrics.readers_dropped.inc()
                 _log.info("reader.dropped", extra=fields(client=request.client and request.client.host))
@@ -63,9 +65,12 @@ class EventsRoute:
 
     @contextmanager
     def _slot(self, guard: Guard) -> Iterator[None]:
-        """Hold one of the slots. A connection that carries a stream carries nothing else, so its end is noticed."""
+        """Occupy one of the slots.
+
+        A connection that carries a stream serves no other request, so its end is noticed.
+        """
         if guard.is_pipelined:
-            raise HTTPException(400, "another request follows on this connection, and a stream has no end")
+            raise HTTPException(400, "another request follows on this connection, but a stream never ends")
         if not self._share.take(guard.address):
             raise HTTPException(503, self._refusal(), {"Retry-After": "5"})
         guard.begin_stream()
@@ -77,9 +82,9 @@ class EventsRoute:
             self._hub.metrics.readers.set(self._share.count)
 
     def _collect_later(self) -> None:
-        """Collect garbage soon, once for all clients that are dropped until then.
+        """Schedule one garbage collection for all clients that are dropped until it runs.
 
-        A task group that was left with an error is part of reference cycles, which hold what was being sent.
+        A task group that ended with an error is part of a reference cycle that holds unsent data.
         """
         if self._collection is None:
             self._collection = asyncio.get_running_loop().call_later(COLLECT_AFTER, self._collect)
@@ -92,4 +97,6 @@ class EventsRoute:
         limits = self._hub.limits
         if self._share.count >= limits.readers:
             return f"all {limits.readers} streams of this server are in use"
-        return f"your address has its share of {limits.readers_per_address} streams, and over half of all are in use"
+        return (
+            f"your address has used its share of the {limits.readers} streams, and over half of all streams are in use"
+        )

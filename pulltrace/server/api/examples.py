@@ -1,4 +1,4 @@
-"""Examples for the OpenAPI document and ``docs/api.md``: the models of ``wire`` with plausible values. Sans-I/O."""
+"""Examples for the OpenAPI document and ``docs/api.md``: the models in ``wire`` with plausible values. Sans-I/O."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""A number of slots, and a short queue for them that takes turns between client addresses."""
+"""A fixed number of slots, and a short queue for them that alternates between client addresses."""
 
 import asyncio
 from collections import deque
@@ -11,7 +11,10 @@ class BusyError(Exception):
 
 
 class FairQueue:
-    """``slots`` may be held at once. A freed slot goes to the next address in turn: no flood delays other addresses."""
+    """At most ``slots`` slots are in use at once.
+
+    A freed slot goes to the next address in turn, so that many requests from one address do not delay the others.
+    """
 
     def __init__(self, slots: int, waiting: FairShare, patience: float) -> None:
         self._free = slots
@@ -40,7 +43,7 @@ class FairQueue:
             self._share.release(address)
 
     def release(self) -> None:
-        """Return a slot, and pass it to the address that has waited for its turn longest."""
+        """Return a slot, and give it to the address whose turn it is."""
         if not self._waiting:
             self._free += 1
             return
@@ -48,10 +51,10 @@ class FairQueue:
         turns = self._waiting.pop(address)
         turns.popleft().set_result(None)
         if turns:
-            self._waiting[address] = turns  # at the end
+            self._waiting[address] = turns  # at the end of the queue
 
     def _leave(self, address: str, turn: asyncio.Future[None]) -> None:
-        if turn.done():  # the slot arrived in the same moment
+        if turn.done():  # the slot became free in the same moment
             self.release()
             return
         turns = self._waiting[address]

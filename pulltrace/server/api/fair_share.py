@@ -5,10 +5,11 @@ from collections import Counter
 
 
 class FairShare:
-    """``total`` slots. Each address may hold ``each`` of them, and more only while at least half of all slots are free.
+    """There are ``total`` slots. Each address may hold ``each`` of them, and more only while at least half of all slots
+    are free.
 
-    So one address can take at most half of the slots, or its share, and clients at other addresses still find some. A
-    proxy in front of many clients is one address: it is not limited to its share unless others compete with it.
+    So one address never takes more than half of the slots (or its share), and clients at other addresses still find
+    some. A proxy in front of many clients counts as one address: it may exceed its share while few slots are in use.
     """
 
     def __init__(self, total: int, each: int) -> None:
@@ -17,7 +18,7 @@ class FairShare:
         self.count = 0
 
     def take(self, address: str, number: int = 1) -> bool:
-        """Take slots. Return False if there are none for this address."""
+        """Take slots for an address. Return False if there are not enough left for this address."""
         after = self.count + number
         if after > self._total or (self._taken[address] + number > self._each and 2 * after > self._total):
             return False
@@ -34,7 +35,7 @@ class FairShare:
 
 
 def address_of(host: str) -> str:
-    """Return the address that counts for fairness: an IPv4 address, or the /64 network of an IPv6 address."""
+    """Return the address that counts as one client: an IPv4 address, or the /64 network of an IPv6 address."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

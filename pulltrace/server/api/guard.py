@@ -1,11 +1,12 @@
 """The connection guard: an asyncio protocol between the socket and uvicorn's HTTP protocol.
 
-uvicorn accepts any protocol factory (its option ``http``). The guard refuses what is too large, too slow or too much,
-before uvicorn keeps any of it: with 431, 413, 408 or 503 if no response is under way on the connection, else by closing
-it. It hands HTTP/1.1 to uvicorn's httptools protocol, and HTTP/1.0, whose clients know no chunks, to its h11 protocol.
+uvicorn accepts any protocol factory (its option ``http``). The guard rejects requests that are too large, too slow or
+too many before uvicorn stores any of their data: with 431, 413, 408 or 503 if no response is being sent on the
+connection, otherwise by closing it. It passes HTTP/1.1 to uvicorn's httptools protocol, and HTTP/1.0 to its h11
+protocol, because HTTP/1.0 clients do not understand chunked responses.
 
-A request finds its guard in ``scope["state"]``. The guard offers what ASGI does not: to wait for the end of the
-connection, and to abort it.
+A request finds its guard in ``scope["state"]``. The guard offers two operations that ASGI lacks: waiting for the end of
+the connection, and aborting it.
 """
 
 import asyncio
@@ -22,19 +23,25 @@ from pulltrace.server.api.request_meter import Part, RefusedRequestError, Reques
 from pulltrace.server.limits import Limits
 
 UNSENT = 16 << 10
-"""Bytes that may wait for a slow client in this process; the kernel holds as many. More would be older news."""
+"""Bytes that this process buffers for a slow client; the kernel buffers as many.
+
+Data beyond that would be outdated when it arrives.
+"""
 _KEY = "guard"
 
 
 class Listener:
-    """Everything that the guards of one listening socket share. ``refused`` counts each refusal by its reason."""
+    """State shared by the guards of one listening socket.
+
+    ``refused`` is called with the reason of each refusal, to count it.
+    """
 
     def __init__(self, limits: Limits, share: FairShare, refused: Callable[[str], None]) -> None:
         self.limits = limits
         self.share = share
         self.refused = refused
         self.open_bytes = 0
-        """Bytes of all unfinished requests that are not content."""
+        """Bytes of all unfinished requests, not counting their content."""
         self.guards: set[Guard] = set()
 
     def protocol(self, *, app_state: dict[str, Any], **uvicorn: Any) -> "Guard":
@@ -42,13 +49,13 @@ class Listener:
         return Guard(self, app_state, uvicorn)
 
     def close_idle(self) -> None:
-        """Close the connections that have not sent a complete request, of which uvicorn does not know."""
+        """Close the connections that have not sent a complete request; uvicorn does not know them yet."""
         for guard in list(self.guards):
             guard.close_idle()
 
 
 class Guard(asyncio.Protocol):
-    """One connection."""
+    """The guard of one connection."""
 
     def __init__(self, listener: Listener, app_state: dict[str, Any], uvicorn: dict[str, Any]) -> None:
         self._listener = listener
@@ -56,18 +63,18 @@ class Guard(asyncio.Protocol):
         self._meter = RequestMeter(listener.limits)
         self._http: HttpToolsProtocol | H11Protocol | None = None
         self._first: list[bytes] = []
-        """The first request's head, until it is complete and shows the HTTP version."""
+        """The head of the first request, buffered until it is complete and shows the HTTP version."""
         self._loop = asyncio.get_running_loop()
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._deadline: asyncio.TimerHandle | None = None
         self._timed = (Part.NONE, -1)
         self._admitted = self._refused = self._streaming = False
         self.address = ""
-        """The client's address, as it counts for fair shares."""
+        """The client's address, in the form that counts for fair shares."""
 
     @staticmethod
     def of(scope: Scope) -> "Guard":
-        """Return the guard of the connection that a request arrived on."""
+        """Return the guard of the connection on which a request arrived."""
         guard: Guard = scope["state"][_KEY]
         return guard
 
@@ -78,7 +85,7 @@ class Guard(asyncio.Protocol):
 
     @property
     def is_pipelined(self) -> bool:
-        """Whether more than one request of this connection waits for its response."""
+        """Whether several requests on this connection wait for their responses."""
         return self._meter.pending > 1
 
     @property
@@ -87,24 +94,25 @@ class Guard(asyncio.Protocol):
         return self._meter.part is Part.NONE
 
     def begin_stream(self) -> None:
-        """From now on the client only reads: the next byte that it sends closes the connection."""
+        """From now on the client may only read: any further byte from it closes the connection."""
         self._streaming = True
 
     def end_request(self) -> None:
-        """Count a response as complete."""
+        """Record that a response is complete."""
         self._meter.finished += 1
         self._streaming = False
 
     async def receive_disconnect(self) -> Message:
-        """Wait for the end of the connection: an ASGI ``receive`` for requests whose body is of no interest.
+        """Wait for the end of the connection: an ASGI ``receive`` for requests whose body does not matter.
 
-        uvicorn notifies only the newest request on a connection; a pipelined request would keep an older one waiting.
+        uvicorn notifies only the newest request on a connection; an older one would keep waiting if another was
+        pipelined.
         """
         await asyncio.shield(self._closed)
         return {"type": "http.disconnect"}
 
     async def abort(self) -> None:
-        """Close the connection now, and discard what has not been sent."""
+        """Close the connection now, and discard unsent data."""
         self._transport.abort()
         await asyncio.shield(self._closed)
 
@@ -139,7 +147,8 @@ class Guard(asyncio.Protocol):
         self._meter.open_bytes = 0
         self._meter.close()
         self._refused = True
-        # The options refer to the guard, and uvicorn's protocol to them: without this only the collector frees them.
+        # The options and uvicorn's protocol form a cycle with the guard: without this line, only the garbage collector
+        # frees them.
         self._options.clear()
         self._first.clear()
         self._http = None
@@ -196,7 +205,10 @@ class Guard(asyncio.Protocol):
         self._http.data_received(data)
 
     def _time(self, part: Part) -> None:
-        """Start the deadline of the part that is arriving. Between requests uvicorn's keep-alive time-out applies."""
+        """Start the deadline for the part of the request that is arriving.
+
+        Between requests uvicorn's keep-alive time-out applies.
+        """
         self._timed = (part, self._meter.begun)
         if self._deadline:
             self._deadline.cancel()
@@ -205,7 +217,7 @@ class Guard(asyncio.Protocol):
         if part is Part.HEAD:
             self._deadline = self._loop.call_later(limits.head_timeout, self._late)
         elif part is Part.BODY:
-            # The route of reports has responded with 408 by then.
+            # By then, the route for reports has responded with 408 itself.
             self._deadline = self._loop.call_later(1.5 * limits.body_timeout, self._late)
 
     def _late(self) -> None:
@@ -214,7 +226,7 @@ class Guard(asyncio.Protocol):
         self._refuse(408, reason)
 
     def _refuse(self, status: int, reason: str) -> None:
-        """Respond, if this cannot mix with another response, and close the connection."""
+        """Respond, unless this would mix with another response, and close the connection."""
         self._refused = True
         self._listener.refused(reason)
         if self._meter.pending or (status == 408 and not self._meter.begun and not self._first):
@@ -229,7 +241,7 @@ class Guard(asyncio.Protocol):
 
 
 class Counting:
-    """An ASGI application that reports the end of each response to the guard of its connection."""
+    """An ASGI application that notifies the connection's guard when a response ends."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

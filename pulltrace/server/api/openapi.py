@@ -44,12 +44,12 @@ _NODE_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$
 
 _PAGE: list[Json] = [
     {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 100_000}},
-    {"name": "cursor", "in": "query", "schema": {"type": "string"}, "description": "`next` of the page before"},
+    {"name": "cursor", "in": "query", "schema": {"type": "string"}, "description": "`next` of the previous page"},
 ]
 _ETAG = {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}}
 
 _TAGS = {
-    "pulls": "Images that nodes pull",
+    "pulls": "Images that nodes are pulling",
     "cluster": "Pods, images and nodes",
     "agents": "Reports of agents",
     "server": "The server itself",
@@ -67,7 +67,7 @@ _OPERATIONS = {
     ("/healthz", "get"): ("getHealth", "server"),
     ("/readyz", "get"): ("getReadiness", "server"),
 }
-"""(path, method) → the operation's id, by which generated clients name their functions, and its tag."""
+"""The id of each operation, by (path, method), after which generated clients name their functions; and its tag."""
 _EXAMPLES = {"/api/v1/pulls": examples.PULLS, "/api/v1/pulls/{id}": examples.PULL, "/api/v1/events": examples.EVENT}
 
 
@@ -87,7 +87,7 @@ def document() -> bytes:
                 "description": "The image pulls of all nodes of a Kubernetes cluster. Reading needs no authentication.",
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
-            "servers": [{"url": "/", "description": "The server that this document is from"}],
+            "servers": [{"url": "/", "description": "The server that served this document"}],
             "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
             "paths": _named(_paths(model)),
             "components": {
@@ -99,7 +99,7 @@ def document() -> bytes:
 
 
 def _named(paths: Json) -> Json:
-    """Add to each operation its id and its tag, and to some responses an example."""
+    """Add an id and a tag to each operation, and examples to some responses."""
     for (path, method), (operation, tag) in _OPERATIONS.items():
         paths[path][method] |= {"operationId": operation, "tags": [tag]}
     for path, example in _EXAMPLES.items():
@@ -110,20 +110,23 @@ def _named(paths: Json) -> Json:
 
 def _paths(model: dict[Any, Json]) -> Json:
     filters = [_filter(name) for name in FILTERS]
-    layers = _parameter("layers", "false: none; ids, comma-separated: of these pulls only; else of all")
+    layers = _parameter(
+        "layers",
+        "`false` for none, or comma-separated ids to include layers of these pulls only; otherwise all pulls have them",
+    )
     chosen = [*filters, layers]
     id_ = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
     paths = {
         "/api/v1/pulls": _get("Current and recent pulls, newest first", _paged(model[PullList]), [*chosen, *_PAGE]),
         "/api/v1/pulls/{id}": _get("One pull with its layers", model[PullStatus], [id_], missing=True, filtered=False),
         "/api/v1/pods": _get("Pods that wait for an image", model[PodList], filters),
-        "/api/v1/images": _get("Each image over all nodes", model[ImageList], filters),
+        "/api/v1/images": _get("Each image across all nodes", model[ImageList], filters),
         "/api/v1/nodes": _get("Nodes and registries", model[NodeList], [], filtered=False),
-        "/api/v1/throughput": _get("Bytes per second of each registry", model[ThroughputList], [], filtered=False),
+        "/api/v1/throughput": _get("Bytes per second from each registry", model[ThroughputList], [], filtered=False),
         "/api/v1/events": {"get": _stream(model, chosen)},
         "/api/v1/report": {"post": _report(model)},
         "/api/v1/openapi.json": _get("This document", {"type": "object"}, [], filtered=False),
-        "/healthz": {"get": {"summary": "The event loop answers", "responses": {"200": _text("ok")}}},
+        "/healthz": {"get": {"summary": "The event loop responds", "responses": {"200": _text("ok")}}},
         "/readyz": {"get": {"summary": "Readiness", "responses": {"200": _text("ok"), "503": _text("Why not yet")}}},
     }
     for name, wait in (("pulls", False), ("pods", True), ("images", True), ("nodes", False)):
@@ -132,20 +135,28 @@ def _paths(model: dict[Any, Json]) -> Json:
 
 
 def _paged(schema: Json) -> Json:
-    following = {"type": "string", "description": "The cursor of the next page, if there is one"}
+    following = {"type": "string", "description": "The cursor of the next page, if there is a next page"}
     return {"allOf": [schema, {"type": "object", "properties": {"next": following}}]}
 
 
 def _add_table(operation: Json, *, wait: bool) -> None:
-    """Add what ``tables`` adds to the handler of a list."""
-    operation["parameters"].append(_parameter("format", "json, or text: a table; by default by the Accept header"))
+    """Add the parameters and responses that ``tables`` adds to a list."""
+    operation["parameters"].append(
+        _parameter("format", "json or text (a table); the default depends on the Accept header")
+    )
     responses, table = operation["responses"], {"text/plain": {"schema": {"type": "string"}}}
     responses["200"]["content"] |= table
     responses.setdefault("400", _error("An unknown parameter or an invalid value"))
     if wait:
-        description = "Respond when everything that matches is ready, at the latest after this duration (60s, 10m)"
+        description = (
+            "Respond as soon as everything that matches is ready, at the latest after this duration (60s, 10m)"
+        )
         operation["parameters"].append(_parameter("wait", description))
-        for status, reason in (("404", "Nothing matches"), ("503", "Too many requests wait"), ("504", "Not ready yet")):
+        for status, reason in (
+            ("404", "Nothing matches"),
+            ("503", "Too many requests are waiting"),
+            ("504", "Not ready yet"),
+        ):
             responses[status] = _error(reason)
             responses[status]["content"] |= table
 
@@ -159,7 +170,7 @@ def _filter(name: str) -> Json:
     return {
         "name": name,
         "in": "query",
-        "description": "Alternatives, comma-separated or repeated",
+        "description": "Alternatives, separated by commas or as repeated parameters",
         "schema": {"type": "array", "items": item, "maxItems": 100},
         "explode": False,
     }
@@ -169,7 +180,7 @@ def _get(summary: str, schema: Json, parameters: list[Json], *, missing: bool = 
     responses = {"200": _json("OK", schema), "304": {"description": "Not modified"}}
     responses |= {"400": _error("Unknown parameter or invalid value")} if filtered else {}
     responses |= {} if missing else {"503": _error("Too many lists are being sent; Retry-After")}
-    responses |= {"404": _error("Unknown, or no longer known")} if missing else {}
+    responses |= {"404": _error("Unknown, or already removed")} if missing else {}
     return {"get": {"summary": summary, "parameters": [*parameters, _ETAG], "responses": responses}}
 
 
@@ -177,12 +188,12 @@ def _stream(model: dict[Any, Json], parameters: list[Json]) -> Json:
     resume = {"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}}
     line = {"anyOf": [model[PullEvent], model[PullRemovedEvent]]}
     return {
-        "summary": "All pulls, then each change, as server-sent events; the schema is that of a data line",
+        "summary": "All pulls, then each change, as server-sent events; the schema describes one data line",
         "parameters": [*parameters, resume],
         "responses": {
-            "200": {"description": "A stream without an end", "content": {"text/event-stream": {"schema": line}}},
-            "400": _error("Unknown parameter or invalid value, or a pipelined request follows"),
-            "503": _error("Too many streams, in total or of this address; Retry-After"),
+            "200": {"description": "A stream that never ends", "content": {"text/event-stream": {"schema": line}}},
+            "400": _error("Unknown parameter, invalid value, or another request is pipelined behind this one"),
+            "503": _error("Too many streams, in total or from this address; Retry-After"),
         },
     }
 
@@ -194,14 +205,16 @@ def _report(model: dict[Any, Json]) -> Json:
         "requestBody": {"required": True, "content": {"application/json": {"schema": model[AgentReport]}}},
         "responses": {
             "200": _json("Accepted", model[ReportResponse]),
-            "400": _error("Not JSON, not a report, or an invalid node name"),
+            "400": _error("Not JSON, not a valid report, or an invalid node name"),
             "401": _error("The token is missing or wrong"),
             "403": _error("The token belongs to another account or node"),
             "408": _error("The body took more than 10 s to arrive"),
             "413": _error("More than 1 MiB after decompression"),
-            "415": _error("Neither gzip nor identity"),
-            "429": _error("Too soon after this node's last report; Retry-After"),
-            "503": _error("Too many nodes or large reports, or the token cannot be verified; Retry-After"),
+            "415": _error("Unsupported encoding: only gzip and identity are accepted"),
+            "429": _error("Too soon after this node's previous report; Retry-After"),
+            "503": _error(
+                "Too many nodes or large reports, or the token cannot be verified at the moment; Retry-After"
+            ),
         },
     }
 

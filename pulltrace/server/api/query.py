@@ -1,4 +1,4 @@
-"""Sans-I/O. The query parameters of lists and stream: filters, layers and pages."""
+"""Sans-I/O. The query parameters of lists and of the stream: filters, layers and pages."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from pulltrace.wire import ContainerWait, PodStart, PodWait, PullPhase, PullStat
 FILTERS = ("node", "namespace", "pod", "image", "status")
 """Parameters that filter."""
 PAGE = ("limit", "cursor")
-"""Parameters of a list that is read page by page."""
+"""Parameters for reading a list page by page."""
 _MAX_VALUES = 100
 _MAX_LIMIT = 100_000
 
@@ -20,7 +20,10 @@ class QueryError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """The values of one parameter are alternatives; all parameters must match. An empty one matches everything."""
+    """Values of the same parameter are alternatives; different parameters must all match.
+
+    A parameter without a value matches everything.
+    """
 
     node: frozenset[str] = frozenset()
     namespace: frozenset[str] = frozenset()
@@ -29,15 +32,15 @@ class Query:
     status: frozenset[PullPhase] = frozenset()
     all_layers: bool = True
     layers_of: frozenset[str] = frozenset()
-    """Ids of the pulls that include their layers, if not all do."""
+    """Ids of the pulls to include layers for, unless all have them."""
 
     @property
     def is_filtered(self) -> bool:
-        """Whether any pull could fail to match."""
+        """Whether there is any filter that a pull could fail to match."""
         return bool(self.node or self.namespace or self.pod or self.image or self.status)
 
     def layers(self, pull_id: str) -> bool:
-        """Return whether this pull includes its layers."""
+        """Return whether this pull is sent with its layers."""
         return self.all_layers or pull_id in self.layers_of
 
     def fits(self, pull: PullStatus) -> bool:
@@ -56,7 +59,7 @@ class Query:
         )
 
     def has_image(self, reference: str, repository: str = "") -> bool:
-        """Return whether the image matches: by its reference in any form, or by its repository alone."""
+        """Return whether the image matches: by its reference in any form, or by its repository."""
         return reference in self.image or (repository or _repository(reference)) in self.image
 
 
@@ -70,11 +73,11 @@ def parse(parameters: Iterable[tuple[str, str]], others: Sequence[str] = ()) -> 
                 raise QueryError(f"{name} has more than {_MAX_VALUES} values")
         elif name not in others:
             known = ", ".join((*FILTERS, "layers", *others))
-            raise QueryError(f"{name[:40]!r} is not a parameter; there are {known}")
+            raise QueryError(f"{name[:40]!r} is not a parameter; the parameters are {known}")
     try:
         status = frozenset(PullPhase(value) for value in values.get("status", ()))
     except ValueError as error:
-        raise QueryError(f"status: {error}; there are {', '.join(PullPhase)}") from None
+        raise QueryError(f"status: {error}; the values are {', '.join(PullPhase)}") from None
     layers = values.get("layers", ["true"] if "layers" not in values else [])
     return Query(
         node=frozenset(values.get("node", ())),
@@ -89,15 +92,15 @@ def parse(parameters: Iterable[tuple[str, str]], others: Sequence[str] = ()) -> 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part of a list. ``cursor`` is the position of the last item of the page before."""
+    """One page of a list. ``cursor`` is the position of the last item of the previous page."""
 
     limit: int = _MAX_LIMIT
     cursor: str = ""
 
     def of(self, found: Sequence[tuple[str, str]]) -> tuple[list[str], str]:
-        """Return the ids of this page, and the cursor of the next one; empty after the last page.
+        """Return the ids of this page, and the cursor of the next page; the cursor is empty on the last page.
 
-        ``found`` are cursors and ids, in descending order. Items that appear or vanish between two pages do no harm.
+        ``found`` are cursors and ids, in descending order. Items that appear or disappear between two pages do no harm.
         """
         start = next((at for at, (cursor, _) in enumerate(found) if cursor < self.cursor), len(found))
         page = found[start if self.cursor else 0 :][: self.limit]
@@ -115,7 +118,7 @@ def parse_page(parameters: Iterable[tuple[str, str]]) -> Page:
 
 
 def cursor(pull: PullStatus) -> str:
-    """Return the position of a pull in the list, which is ordered by start."""
+    """Return the position of a pull in the list, which is sorted by start."""
     return f"{pull.started_at.replace(tzinfo=None).isoformat(timespec='microseconds')}~{pull.id}"
 
 
@@ -129,7 +132,7 @@ def pod_fits(pod: PodWait, wanted: Query) -> bool:
 
 
 def start_fits(pod: PodStart, wanted: Query) -> bool:
-    """Return whether a pod that has started matches; its images are no longer known, so those filters exclude it."""
+    """Return whether a pod that has started matches; its images are no longer known, so filters by image exclude it."""
     if wanted.image or wanted.status or (wanted.node and pod.node_name not in wanted.node):
         return False
     return (not wanted.namespace or pod.namespace in wanted.namespace) and (
@@ -154,7 +157,7 @@ def _forms(image: str) -> tuple[str, ...]:
 
 
 def _repository(reference: str) -> str:
-    """Return the registry's host without its port, and the repository, as in the fields of a pull."""
+    """Return the registry's host without its port, and the repository, in the form of a pull's fields."""
     try:
         ref = images.parse(reference)
     except images.InvalidReferenceError:

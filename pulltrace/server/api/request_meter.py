@@ -1,7 +1,7 @@
-"""Measure HTTP/1 requests while they arrive: the size of heads, chunk framing and trailers, and the number of headers.
+"""Measure HTTP/1 requests while they arrive: the sizes of heads, chunk framing and trailers, and the number of headers.
 
-uvicorn has no such limits with httptools, and h11, which has them, needs several times the CPU for a report. So a
-second httptools parser reads the same bytes and keeps nothing of them.
+uvicorn has no such limits with httptools; h11 has them, but needs several times the CPU for a report. So a second
+httptools parser reads the same bytes and keeps none of them.
 """
 
 from enum import Enum
@@ -11,13 +11,13 @@ import httptools
 from pulltrace.server.limits import Limits
 
 _PIPELINED = 16
-"""Requests on one connection that may wait for earlier responses."""
+"""Requests on one connection that may wait for the responses to earlier ones."""
 _FRAMING_PER_BYTE = 8
-"""Bytes of chunk sizes that a body may need for each byte of content; one-byte chunks need five."""
+"""Bytes of chunk framing allowed for each byte of content; one-byte chunks need five."""
 
 
 class RefusedRequestError(Exception):
-    """A request that is too large, or not HTTP. ``reason`` is the metric's label."""
+    """A request that is too large, or not HTTP. ``reason`` is the label of the metric."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -26,7 +26,7 @@ class RefusedRequestError(Exception):
 
 
 class Part(Enum):
-    """The part of a request that is arriving."""
+    """The part of the request that is arriving."""
 
     NONE = "between requests"
     HEAD = "head"
@@ -34,35 +34,38 @@ class Part(Enum):
 
 
 class RequestMeter:
-    """The requests of one connection."""
+    """Measures the requests of one connection."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._parser = httptools.HttpRequestParser(self)
-        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's parser
+        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)  # like uvicorn's own parser
         self._refusal: RefusedRequestError | None = None
         self._size = self._headers = self._body = self._body_of_feed = 0
         self.part = Part.NONE
         self.open_bytes = 0
-        """Bytes of the unfinished request that are not content."""
+        """Bytes of the unfinished request, not counting its content."""
         self.begun = 0
-        """Requests whose head is complete."""
+        """Requests whose head has arrived completely."""
         self.finished = 0
-        """Requests that have been responded to; the owner counts them."""
+        """Requests that have received their response; the owner counts them."""
         self.version = ""
         """The HTTP version of the newest request."""
 
     @property
     def pending(self) -> int:
-        """Requests that wait for their response."""
+        """The number of requests that wait for their response."""
         return self.begun - self.finished
 
     def close(self) -> None:
-        """Free the parser, which holds the unfinished header and this object. Nothing may be fed any more."""
+        """Free the parser, which keeps the unfinished header and this object alive.
+
+        Nothing may be fed after this call.
+        """
         del self._parser
 
     def feed(self, data: bytes) -> None:
-        """Read the next bytes. Raises ``RefusedRequestError``."""
+        """Feed the next bytes. Raises ``RefusedRequestError``."""
         before, begun = self.part, self.begun
         self._body_of_feed = 0
         try:
@@ -72,7 +75,7 @@ class RequestMeter:
         except httptools.HttpParserError:
             raise self._refusal or RefusedRequestError(400, "malformed") from None
         if self.part is Part.NONE and before is not Part.BODY and begun == self.begun:
-            self.part = Part.HEAD  # blank lines, which may precede a request
+            self.part = Part.HEAD  # blank lines, which are allowed before a request
         self._measure_open(len(data) - self._body_of_feed, before)
 
     def _measure_open(self, size: int, before: Part) -> None:
@@ -83,10 +86,10 @@ class RequestMeter:
             raise RefusedRequestError(431, "head_too_large")
         if self.part is Part.BODY and self.open_bytes > limits.head + _FRAMING_PER_BYTE * self._body:
             raise RefusedRequestError(413, "body_too_large")
-        if self._body > 2 * limits.body:  # the route has already responded, at half of this
+        if self._body > 2 * limits.body:  # the route has already responded, at half of this size
             raise RefusedRequestError(413, "body_too_large")
 
-    # Callbacks of the parser. What they raise ends `feed_data`.
+    # The callbacks of the parser. An exception raised in a callback ends `feed_data`.
 
     def on_message_begin(self) -> None:
         """A request begins."""

@@ -15,10 +15,10 @@ from pulltrace.server.api.guard import Guard
 from pulltrace.server.limits import Limits
 
 SLICE = 64 << 10
-"""Bytes that are encoded before other clients have their turn, and before the client must have room."""
+"""Bytes encoded in one go, before other clients get their turn and the client must have accepted them."""
 _GZIP = re.compile(r"(?:^|[\s,])(?:gzip|\*)\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))|,|$)", re.IGNORECASE)
 _SMALL = 1024
-"""Bytes that are not worth compressing."""
+"""Size below which compressing a response is not worthwhile."""
 
 
 def accepts_gzip(request: Request) -> bool:
@@ -27,33 +27,34 @@ def accepts_gzip(request: Request) -> bool:
 
 
 def tag_of(request: Request, version: str) -> str:
-    """Return the ETag of this version in the encoding that the client will receive."""
+    """Return the ETag of this version in the encoding that will be sent."""
     return f'"{version}-gzip"' if accepts_gzip(request) else f'"{version}"'
 
 
 def is_known(request: Request, tag: str) -> bool:
-    """Return whether the client has this version (RFC 9110, 13.1.2: weak comparison)."""
+    """Return whether the client already has this version (RFC 9110, 13.1.2: weak comparison)."""
     known = request.headers.get("if-none-match", "")
     return known == "*" or any(tag == part.strip().removeprefix("W/") for part in known.split(","))
 
 
 def not_modified(tag: str) -> Response:
-    """Return 304 without a body."""
+    """Return a 304 response without a body."""
     return Response(None, 304, {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"})
 
 
 def json_headers(tag: str) -> dict[str, str]:
-    """Return the headers of a JSON document that has an ETag."""
+    """Return the headers for a JSON document that has an ETag."""
     return {"ETag": tag, "Cache-Control": "no-cache", "Content-Type": "application/json"}
 
 
 class SlicedResponse(Response):
-    """``parts`` of a body, each encoded when the client has room for it; with gzip if the client accepts it.
+    """The ``parts`` of a body, each encoded when the client has accepted the previous one; with gzip if the client
+    accepts it.
 
-    A body whose ``headers`` name a content encoding is sent as it is.
+    If ``headers`` contain a Content-Encoding, the body is sent unchanged.
 
-    Only so many are sent at once if there is a ``share``; other clients receive 503 and may try again. A client that
-    reads nothing for ``client_timeout``, or needs more than ``response_timeout`` in total, is disconnected.
+    A ``share`` limits how many such responses are sent at once; further clients receive 503 and may try again. A client
+    that reads nothing for ``client_timeout``, or needs longer than ``response_timeout`` in total, is disconnected.
     """
 
     def __init__(
@@ -121,7 +122,7 @@ class SlicedResponse(Response):
 
 
 def _joined(parts: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """Join parts to slices; the last one is marked."""
+    """Join parts into slices; the last slice is marked."""
     waiting: list[bytes] = []
     size = 0
     for part in parts:

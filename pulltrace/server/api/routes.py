@@ -1,4 +1,4 @@
-"""The routes of the API (``docs/api.md``). Lists and stream show the same: the state of the feed."""
+"""The routes of the API (``docs/api.md``). Lists and the stream both show the state of the feed."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
@@ -27,7 +27,10 @@ Json = dict[str, Any]
 
 
 def api_routes(hub: Hub, authenticator: Authenticator, not_ready: Callable[[], str | None]) -> list[BaseRoute]:
-    """Return every route for programs. ``not_ready`` returns why the server is not ready, or None if it is."""
+    """Return all routes of the API.
+
+    ``not_ready`` returns the reason why the server is not ready, or None if it is ready.
+    """
     api, tables = _Api(hub, not_ready), Tables(hub)
     return [
         Route("/api/v1/report", ReportRoute(hub, authenticator), methods=["POST"]),
@@ -68,7 +71,9 @@ class _Api:
         return self._list(request, "pulls", pulls, tag, more)
 
     def _encoded(self, ids: Iterable[str], selection: query.Query) -> Iterator[bytes]:
-        """Encode pulls one after another, while they are sent; one that has been removed since is left out."""
+        """Encode pulls one after another while the response is sent; pulls that have been removed in the meantime are
+        left out.
+        """
         for id_ in ids:
             entry = self._hub.feed.get(id_)
             if entry and entry.pull and selection.fits(entry.pull):
@@ -140,7 +145,7 @@ class _Api:
         return SlicedResponse(request, [body], json_headers(tag), self._hub.limits)
 
     def _list(self, request: Request, name: str, items: Iterable[bytes], tag: str, more: Json) -> Response:
-        """Return ``{name: [items], **more}``, to be encoded while it is sent."""
+        """Return ``{name: [items], **more}``, encoded while it is sent."""
         parts = _json_list(name, items, more)
         return SlicedResponse(request, parts, json_headers(tag), self._hub.limits, self._share)
 

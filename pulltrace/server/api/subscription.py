@@ -1,4 +1,6 @@
-"""The stream of one client of ``/api/v1/events``: hello, everything or what it missed, then the frame of each tick."""
+"""The event stream of one client of ``/api/v1/events``: hello, the current state or the missed changes, then a frame at
+each tick.
+"""
 
 from collections.abc import Iterable, Iterator
 
@@ -11,12 +13,12 @@ from pulltrace.server.pulls.hub import Hub
 from pulltrace.wire import Hello, to_time
 
 CHUNK = 1 << 14
-"""Approximate size of the pieces for a client that is behind. Between two pieces, other clients have their turn.
+"""Approximate size of the pieces sent to a client that is behind. Other clients get their turn between two pieces.
 
-For a client that does not read, the server keeps one piece, twice."""
+For a client that does not read, the server buffers one piece twice."""
 RESET = b"event: reset\ndata: {}\n\n"
 BEFORE_EVERYTHING = -1
-"""A cursor that no feed can resume from."""
+"""A cursor from which no feed can resume."""
 GOOD_BYE = b": the server stops\nretry: 1000\n\n"
 
 
@@ -28,12 +30,15 @@ class Subscription:
         self._query = query
         self._resume = last_event_id
         self._has: set[str] = set()
-        """Pulls that a filtered client shows: it must learn when they no longer match."""
+        """Pulls that the filtered client currently shows: it must be notified when they no longer match."""
         self._quiet_since = hub.now()
         self._shared = not query.is_filtered and not query.layers_of
 
     def follow(self) -> Iterator[bytes]:
-        """Return the stream in pieces; an empty piece means that the client is up to date. Ends with the server."""
+        """Return the stream in pieces; an empty piece means that the client is up to date.
+
+        The stream ends when the server stops.
+        """
         hub, feed = self._hub, self._hub.feed
         hello = Hello(version=__version__, boot_id=hub.boot_id, time=to_time(hub.now()), revision=feed.revision)
         yield b": connected\n\nevent: hello\ndata: " + encoder.encode(hello) + b"\n\n"
@@ -60,7 +65,9 @@ class Subscription:
         yield GOOD_BYE
 
     def _begin(self) -> tuple[int, list[Entry]]:
-        """Return cursor and first entries: everything for a new client, the opened layers for one that resumes."""
+        """Return the cursor and the first entries: everything for a new client, only the opened layers for one that
+        resumes.
+        """
         feed = self._hub.feed
         if self._resume is None:
             return feed.revision, feed.current()
@@ -71,9 +78,9 @@ class Subscription:
         return cursor, [entry for id_ in sorted(self._query.layers_of) if (entry := feed.get(id_))]
 
     def _is_quiet(self) -> bool:
-        """Return whether nothing was sent for a while: time for a comment.
+        """Return whether nothing has been sent for so long that a comment is due.
 
-        The comment carries an id, which moves the client's cursor on: for hours, nothing may have matched its filter.
+        The comment carries an id, which advances the client's cursor: its filter may have matched nothing for hours.
         """
         now = self._hub.now()
         if now - self._quiet_since < self._hub.limits.keep_alive * 2 / 3:
@@ -82,7 +89,9 @@ class Subscription:
         return True
 
     def _cursor(self) -> int | None:
-        """Return where the client stopped; None if its id belongs to another boot, is too old, or is invalid."""
+        """Return the revision at which the client stopped; None if its id belongs to another boot, is too old, or is
+        invalid.
+        """
         boot, _, revision = (self._resume or "").rpartition("-")
         if boot != self._hub.boot_id or not revision.isascii() or not revision.isdigit() or len(revision) > 18:
             return None
@@ -99,7 +108,7 @@ class Subscription:
                 parts, size = [], 0
 
     def _own(self, entry: Entry) -> bytes:
-        """Return one change as this client sees it; nothing for a pull that it neither selects nor shows."""
+        """Return one change in the form for this client; nothing if the pull is neither selected nor shown by it."""
         query = self._query
         if not query.is_filtered:
             return self._render(entry, query.layers(entry.id))

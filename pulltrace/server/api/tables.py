@@ -1,8 +1,7 @@
-"""What ``curl``, ``watch`` and scripts need beyond JSON: the lists as tables, and waiting until images are ready.
+"""Conveniences for ``curl``, ``watch`` and scripts: lists as tables, and waiting until images are ready.
 
 ``Accept: text/plain`` or ``?format=text`` selects a table. ``?wait=60s`` on pods and images responds once everything
-that matches is ready: with 200, with 504 if the time is over before that, or with 404 if nothing has matched for a
-while.
+that matches is ready: with 200, with 504 if the time runs out first, or with 404 if nothing has matched for a while.
 """
 
 import asyncio
@@ -25,7 +24,7 @@ MAX_WAIT = 600.0
 MAX_WAITING = 64
 """Requests that may wait at the same time."""
 UNKNOWN_FOR = 10.0
-"""Seconds after which a pod or image that nothing is known about is reported as such."""
+"""Seconds after which a pod or image is reported as not found if nothing is known about it."""
 MAX_ROWS = 2000
 
 _LOOK_EVERY = 0.5
@@ -38,7 +37,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Tables:
-    """Adds tables and waiting to the handlers of the lists."""
+    """Adds tables and waiting to the handlers of lists."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -88,7 +87,7 @@ class Tables:
         selection: query.Query,
         ready: Ready | None,
     ) -> int:
-        """Wait until ready. Return the status of the response."""
+        """Wait until everything that matches is ready. Return the status code of the response."""
         if ready is None or self._waiting >= MAX_WAITING:
             return 503
         began, seen = time.monotonic(), False
@@ -109,7 +108,7 @@ class Tables:
             self._waiting -= 1
 
     def _are_pods_ready(self, selection: query.Query) -> bool | None:
-        """None if no pod is known that matches."""
+        """None if no known pod matches."""
         hub, now = self._hub, self._hub.now()
         waiting = pods_waiting(hub.source.cluster.waiting(), hub.feed.pulls(), now)
         if any(query.pod_fits(pod, selection) for pod in waiting):
@@ -146,9 +145,9 @@ class Tables:
 
 
 _ERRORS = {
-    404: "nothing that matches is pulled, waits or has started lately",
-    503: "too many requests wait",
-    504: "not ready in this time",
+    404: "nothing matches: no such image is being pulled, waits, or was started lately",
+    503: "too many requests are waiting",
+    504: "not ready within this time",
 }
 
 
@@ -158,13 +157,13 @@ def _limited(table: Callable[[Iterable[Row]], str], rows: list[Row]) -> str:
 
 
 def _newest_first(pull: PullStatus) -> tuple[bool, float]:
-    """Live pulls come before those that have ended."""
+    """Live pulls precede ended ones."""
     return pull.status.ended, -pull.started_at.timestamp()
 
 
 def _wants_text(request: Request, wanted: str | None) -> bool:
     if wanted not in (None, "text", "json"):
-        raise query.QueryError("format is text or json")
+        raise query.QueryError("format must be text or json")
     if wanted is not None:
         return wanted == "text"
     return request.headers.get("accept", "").partition(",")[0].strip().startswith("text/plain")
@@ -178,5 +177,5 @@ def _seconds(wanted: str, ready: object) -> float:
     except ValueError:
         raise query.QueryError("wait is not a duration like 60s or 5m") from None
     if seconds > MAX_WAIT:
-        raise query.QueryError(f"wait is at most {MAX_WAIT / 60:g}m")
+        raise query.QueryError(f"wait may be at most {MAX_WAIT / 60:g}m")
     return seconds

@@ -11,7 +11,7 @@ from pulltrace.wire import ContainerWait, ImageRollout, NodeStatus, PodStart, Po
 WIDTH = 100
 _GAP = 2
 _LEAST = 8
-"""Columns of a shortened cell."""
+"""The width of a shortened cell."""
 _ORDER = list(WaitState)
 
 
@@ -34,7 +34,7 @@ def pulls(found: Iterable[PullStatus]) -> str:
 
 
 def pods(waiting: Iterable[PodWait], started: Iterable[PodStart], now: datetime) -> str:
-    """One line for each pod that waits, then for each that has started lately."""
+    """One line for each waiting pod, then one for each that has started lately."""
     rows = [
         (
             f"{pod.namespace}/{pod.pod_name}",
@@ -92,7 +92,7 @@ def nodes(found: Iterable[NodeStatus], now: datetime) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Align the columns. The widest ones are shortened until a line fits."""
+    """Align the columns. Shorten the widest ones until each line fits."""
     lines = [tuple(map(_printable, row)) for row in (header, *rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     excess = sum(widths) + _GAP * (len(widths) - 1) - WIDTH
@@ -113,7 +113,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes in decimal units: ``1.2GB``."""
+    """Format bytes in decimal units: ``1.2GB``."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 999.5:
             return f"{count:.1f}{unit}" if count < 9.95 and unit != "B" else f"{count:.0f}{unit}"
@@ -137,17 +137,17 @@ def _took(pull: PullStatus) -> str:
 
 
 def _slowest(containers: Sequence[ContainerWait]) -> ContainerWait:
-    """The container that holds the pod up: one that failed, or else the one whose image is the least complete."""
+    """The container that delays the pod: one that failed, otherwise the one whose image is the least complete."""
     failed = [item for item in containers if item.state is WaitState.FAILED]
     waiting = [item for item in containers if item.state not in (WaitState.WAITING, WaitState.COMPLETED)]
     return min(failed or waiting or containers, key=lambda item: (item.percent or 0.0, _ORDER.index(item.state)))
 
 
 def _printable(cell: str) -> str:
-    """Names come from clusters and registries: no control character may reach a terminal."""
+    """Names are supplied by clusters and registries, so control characters must not reach a terminal."""
     return "".join(char if char.isprintable() else "?" for char in cell)
 
 
 def _shorten(cell: str, width: int) -> str:
-    """Drop the beginning of a cell that is too long: the end of a name identifies an image or a pod best."""
+    """Cut off the beginning of a long cell: the end of a name identifies an image or a pod best."""
     return cell if len(cell) <= width else "..." + cell[len(cell) - width + 3 :]

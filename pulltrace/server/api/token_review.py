@@ -1,7 +1,7 @@
-"""Authenticate an agent by its service account token: the API server names the node that the token is bound to.
+"""Authenticate an agent by its service account token: the API server confirms which node the token is bound to.
 
-So an agent can report only for its own node. The kubelet issues the token for Pulltrace (its audience) and for an hour;
-the API server itself does not accept it.
+So an agent can report only for its own node. The kubelet issues the token for one hour and for Pulltrace (its
+audience), so the API server itself does not accept it.
 """
 
 import asyncio
@@ -24,41 +24,41 @@ from pulltrace.server.api.fair_share import FairShare
 from pulltrace.server.kubernetes.api import KubeError, Review
 
 AUDIENCE = "pulltrace"
-"""The audience of the tokens that the chart requests for agents."""
+"""The audience for which the chart requests the agents' tokens."""
 
 FRESH = 300.0
 """Seconds for which a review is valid; a revoked token works for at most this long."""
 HELD = 900.0
-"""Seconds for which it stays valid while the API server is unreachable or busy."""
+"""Seconds for which it remains valid if the API server is unreachable or busy."""
 REFUSED_FOR = 30.0
 """Seconds until a refused token is reviewed again."""
 PAUSE = 5.0
-"""Seconds without a review after one that failed."""
+"""Seconds to wait after a failed review before the next one."""
 MOST_AT_ONCE = 32
-"""Reviews under way; a flood of forged tokens reaches the API server no faster."""
+"""Reviews that run concurrently, so that a flood of forged tokens cannot overload the API server."""
 MOST_WAITING, MOST_WAITING_PER_ADDRESS = 512, 64
 PATIENCE = 5.0
-"""Seconds that a review may wait for its turn."""
+"""Seconds that a review may wait in the queue."""
 KNOWN_PATIENCE = 0.5
-"""Seconds that an agent waits for a renewed review before the one before applies."""
+"""Seconds that an agent waits for a new review before the previous one is used."""
 MOST_ADMITTED, MOST_REFUSED = 20_000, 1_000
 
 _JWT = re.compile(rb"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 _NODE_CLAIM = "authentication.kubernetes.io/node-name"
-"""Kubernetes binds a pod's tokens to its node since 1.30 (KEP-4193)."""
+"""Since 1.30, Kubernetes binds a pod's tokens to its node (KEP-4193)."""
 
 _log = logging.getLogger(__name__)
 
 
 class Reviewer(Protocol):
-    """The API server, as far as this module uses it."""
+    """The part of the API server that this module uses."""
 
     async def review(self, token: str, audience: str) -> Review:
-        """Return the API server's review of the token. Raises ``KubeError`` if there is none."""
+        """Return the API server's review of the token. Raises ``KubeError`` if the review fails."""
 
 
 class _Claims(msgspec.Struct):
-    """The token's own claims (RFC 7519); nobody has verified them yet."""
+    """The claims in the token itself (RFC 7519), which nobody has verified yet."""
 
     sub: str
     aud: list[str] | str
@@ -70,7 +70,10 @@ _decode_claims = msgspec.json.Decoder(_Claims).decode
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """The result of a review. ``node`` is empty for a refused token; ``status`` and ``why`` describe the refusal."""
+    """The result of a review.
+
+    ``node`` is empty if the token was refused; ``status`` and ``why`` then describe the refusal.
+    """
 
     at: float
     until: float
@@ -83,7 +86,10 @@ class _Verdict:
 
 
 class TokenReviewAuthenticator:
-    """Accepts the agents of one service account, each for its node. ``account`` is its namespace and name."""
+    """Accepts the agents of one service account, each only for its own node.
+
+    ``account`` is the account's namespace and name.
+    """
 
     def __init__(self, account: str, reviewer: Reviewer, clock: Callable[[], float] = time.time) -> None:
         self._user = "system:serviceaccount:" + account.replace("/", ":")
@@ -120,7 +126,7 @@ class TokenReviewAuthenticator:
         except (KubeError, TimeoutError):
             if held:
                 return held
-            message = "the API server has not verified this token; the agent keeps its data and tries again"
+            message = "the API server has not verified this token yet; the agent keeps its data and tries again"
             raise RefusedError(503, "unreviewed", message, {"Retry-After": "5"}) from None
 
     def _begin(self, key: bytes, token: bytes, expires: float, address: str) -> asyncio.Task[_Verdict]:
@@ -133,10 +139,12 @@ class TokenReviewAuthenticator:
     def _ended(self, key: bytes, task: asyncio.Task[_Verdict]) -> None:
         del self._reviews[key]
         if not task.cancelled():
-            task.exception()  # retrieved, though no client may be waiting any more
+            task.exception()  # the exception is retrieved, even if no client waits for it any longer
 
     def _plausible(self, token: bytes, now: float) -> _Claims:
-        """Refuse tokens that the API server need not review: issued for something else, or expired."""
+        """Refuse tokens that need no review by the API server: those that expired or were issued for another
+        purpose.
+        """
         try:
             payload = token.split(b".")[1]
             claims = _decode_claims(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
@@ -180,7 +188,9 @@ class TokenReviewAuthenticator:
         if review.user != self._user:
             return _Verdict(now, expires, status=403, why=f"this token does not belong to {self._user}")
         node = next(iter(review.extra.get(_NODE_CLAIM, ())), "")
-        why = "" if node else "this token is bound to no node: Kubernetes 1.30 is needed, or agent.auth.mode=token"
+        why = (
+            "" if node else "this token is not bound to a node: use Kubernetes 1.30 or newer, or agent.auth.mode=token"
+        )
         return _Verdict(now, expires, node=node, status=403, why=why)
 
     def _keep(self, key: bytes, verdict: _Verdict) -> None:

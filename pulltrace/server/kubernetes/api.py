@@ -1,6 +1,6 @@
-"""The API server as the server uses it: resources, pages, watch events, errors and the ``Api`` protocol.
+"""The parts of the API server that the server uses: resources, pages, watch events, errors and the ``Api`` protocol.
 
-``client`` implements the protocol over HTTP; ``watch`` uses it.
+``client`` implements this protocol over HTTP; ``watch`` uses it.
 """
 
 from collections.abc import AsyncGenerator
@@ -11,11 +11,11 @@ from pulltrace.server.kubernetes.objects import Event, Pod
 
 
 class KubeError(Exception):
-    """The API server cannot be used; the message states why, in one line."""
+    """The API server cannot be used; the message says why, in one line."""
 
 
 class GoneError(KubeError):
-    """410: the version to continue from is not known to the API server. A new list is needed."""
+    """410: the API server no longer knows the version from which to continue. A new list is needed."""
 
 
 class ForbiddenError(KubeError):
@@ -24,16 +24,16 @@ class ForbiddenError(KubeError):
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A collection to follow, and a selector of the objects that are used."""
+    """A collection to watch, and a selector for the objects that matter."""
 
     name: str
     kind: type[Pod] | type[Event]
     selector: str
 
 
-# Both sets of fields are the API server's: pkg/registry/core/{pod,event}/strategy.go, ToSelectableFields.
+# The selectable fields are defined by the API server: pkg/registry/core/{pod,event}/strategy.go, ToSelectableFields.
 PODS = Resource("pods", Pod, "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed")
-# What kubelets report apart from pulls, the most frequent first; `Cluster` ignores the rest.
+# Event reasons that kubelets report apart from pulls, the most frequent first; `Cluster` ignores all others.
 _NOT_ABOUT_PULLS = [
     "Created",
     "Started",
@@ -52,7 +52,7 @@ EVENTS = Resource(
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Part of a list; ``version`` is that of the list, from which to watch."""
+    """Part of a list; ``version`` is the list's resource version, from which to watch."""
 
     objects: list[Pod | Event]
     version: str
@@ -60,7 +60,10 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """One line of a watch: ADDED, MODIFIED, DELETED, or BOOKMARK (without an object). Watch next from ``version``."""
+    """One line of a watch: ADDED, MODIFIED, DELETED, or BOOKMARK (without an object).
+
+    The version from which to watch next.
+    """
 
     type: str
     object: Pod | Event | None
@@ -69,7 +72,7 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """The result of a TokenReview: ``user`` is empty if the token is not valid; ``error`` may state why."""
+    """The result of a TokenReview: ``user`` is empty if the token is not valid; ``error`` may say why."""
 
     user: str
     audiences: list[str]
@@ -78,7 +81,7 @@ class Review:
 
 
 class Api(Protocol):
-    """The requests to the API server. All of them raise ``KubeError``."""
+    """The requests that the server sends to the API server. Each may raise ``KubeError``."""
 
     def pages(self, resource: Resource, namespace: str | None) -> AsyncGenerator[Page, None]:
         """Yield all objects, a page at a time."""
@@ -86,14 +89,18 @@ class Api(Protocol):
     def changes(self, resource: Resource, namespace: str | None, version: str) -> AsyncGenerator[list[Watched], None]:
         """Yield changes after ``version`` until the API server ends the watch.
 
-        The first batch is empty and means that the watch is connected; later ones are empty while nothing changes.
+        The first batch is empty and means that the watch is connected; later batches are empty if nothing has changed
+        for a while.
         """
 
     async def newest_version(self, resource: Resource, namespace: str | None) -> str:
-        """Return the newest resource version of a collection, read from etcd and not from a cache."""
+        """Return the newest resource version of a collection, read from etcd instead of a cache."""
 
     async def review(self, token: str, audience: str) -> Review:
-        """Return whose token this is, if it was issued for this audience. Nothing is stored, although it is a POST."""
+        """Return the owner of this token, if it was issued for this audience.
+
+        The API server stores nothing, although the request is a POST.
+        """
 
     async def close(self) -> None:
         """Close all connections."""

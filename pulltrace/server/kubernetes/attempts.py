@@ -3,10 +3,10 @@
 Theory of operation
 ===================
 
-Facts arrive from the kubelet's events and from container statuses: late, twice, in any order, and some never. Events
-carry the node's clock, in whole seconds. They are ordered among themselves by that clock (``raw``) and shown by the
-server's clock (``at``). ``ImageRequest`` remembers the last start (``Pulling``) and the last end (``Failed``,
-``Pulled``) that events reported, and compares each event with both:
+Facts arrive from the kubelet's events and from container statuses. They may be late, duplicated or out of order, and
+some never arrive. Events carry the time of the node's clock, in whole seconds. This time (``raw``) orders the events of
+one node; the server's time (``at``) is shown to users. ``ImageRequest`` remembers the last start (``Pulling``) and the
+last end (``Failed``, ``Pulled``) that events reported, and compares each new event with both:
 
 =========  =======================  ===============================  ==================================
 event      before the last start    before the last end              after both
@@ -17,15 +17,15 @@ Failed     failure of the attempt   ignored, unless only a status    the attempt
 Pulled     ignored                  ignored                          the image is present
 =========  =======================  ===============================  ==================================
 
-Within one second ``Pulling`` is before ``Failed`` and ``Pulled``.
+Within one second, ``Pulling`` precedes ``Failed`` and ``Pulled``.
 
-A kubelet writes the status ``ErrImagePull`` at the start of its next sync of the pod, at least ten seconds after the
-event and later still while it pulls another image for the same pod. So a status only repeats the failure that events
-reported. It counts as a failure of its own if more statuses than failures were seen *and* the kubelet had the time to
-try again; then the event was lost (kubelets limit how many they send).
+A kubelet writes the status ``ErrImagePull`` when it next syncs the pod: at least ten seconds after the event, and later
+still while it pulls another image for the same pod. So a status normally repeats a failure that events have already
+reported. It counts as a failure of its own only if there were more statuses than reported failures *and* the kubelet
+had time for another attempt. In that case, the event was lost: kubelets limit how many they send.
 
-``InvalidImageName``, ``ErrImageNeverPull`` and ``ImageInspectError`` are not attempts: the kubelet pulls nothing,
-however often it looks.
+``InvalidImageName``, ``ErrImageNeverPull`` and ``ImageInspectError`` are not attempts: the kubelet pulls nothing, even
+if it reports them repeatedly.
 """
 
 import math
@@ -47,35 +47,35 @@ from pulltrace.server.kubernetes.errors import (
 from pulltrace.wire import ErrorReason, PodCorrelation
 
 STATUS_LATE = 30.0
-"""Seconds by which a status may be later than the event of the same failure."""
+"""Seconds by which a status may lag behind the event of the same failure."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The last failed attempt to get an image. Times in unix seconds."""
+    """The last failed attempt to pull an image. Times in unix seconds."""
 
     reason: ErrorReason
     message: str
     attempt: int
-    """Which attempt failed, from 1."""
+    """The number of the attempt that failed, counted from 1."""
     at: float
     next_retry_at: float | None
     """An estimate from the kubelet's back-off; None if the kubelet will not pull again by itself."""
     started_at: float | None = None
-    """When the kubelet began the attempt that failed; None if no event reported it."""
+    """When the kubelet began the failed attempt; None if no event reported it."""
 
 
 @dataclass(frozen=True, slots=True)
 class PullFacts:
-    """The duration and size in the kubelet's message about a successful pull."""
+    """The duration and size from the kubelet's message about a successful pull."""
 
     seconds: float | None = None
-    """Without the time in the kubelet's queue."""
+    """The duration excludes the time in the kubelet's queue."""
     image_bytes: int | None = None
 
 
 class Position(Enum):
-    """Where an event is in time, compared with the last start and the last end."""
+    """An event's position in time, compared with the last start and the last end."""
 
     BEFORE_START = "before the last start"
     BEFORE_END = "before the last end"
@@ -83,7 +83,7 @@ class Position(Enum):
 
 
 class ImageRequest:
-    """The state of one pod's request for one image. Each method takes one fact; they may arrive in any order."""
+    """The state of one pod's request for one image. Each method processes one fact; facts may arrive in any order."""
 
     __slots__ = (
         "_earlier_pulls",
@@ -108,20 +108,23 @@ class ImageRequest:
         self.pod = pod
         self.since = since
         self.since_exact = False
-        """``since`` is the start of the newest attempt, from an event. A status is late and reports no start."""
+        """``since`` is the start of the newest attempt according to an event.
+
+        A status arrives late and does not contain a start.
+        """
         self.attempt = 1
         self.pulling = False
         self.failure: Failure | None = None
         self.pulled_at: float | None = None
         self.facts = PullFacts()
-        self.start = -math.inf  # raw time of the newest Pulling
-        self._end = -math.inf  # raw time of the newest Failed or Pulled
-        self._failed_raw: float | None = None  # raw time of `failure`; None if only a status reported it
-        self._earlier_pulls = earlier_pulls  # Pulling events of earlier pulls: the kubelet counts for the pod's life
-        self._statuses = 0  # failures that statuses reported
+        self.start = -math.inf  # raw time of the newest Pulling event
+        self._end = -math.inf  # raw time of the newest Failed or Pulled event
+        self._failed_raw: float | None = None  # raw time of `failure`; None if it is known only from a status
+        self._earlier_pulls = earlier_pulls  # Pulling events of earlier pulls, which the count includes
+        self._statuses = 0  # number of failures that statuses reported
         self._last_status = ("", "")
-        self._synced_at = -math.inf  # when the kubelet last looked and found that it is too early to retry
-        self._without_pull = False  # `failure` is no attempt
+        self._synced_at = -math.inf  # when the kubelet last synced the pod but it was too early to retry
+        self._without_pull = False  # `failure` does not count as an attempt
 
     @property
     def is_assumed(self) -> bool:
@@ -129,7 +132,7 @@ class ImageRequest:
         return self.pulled_at is not None and max(self.start, self._end) == -math.inf and not self._last_status[0]
 
     def position(self, raw: float, *, starts: bool = False) -> Position:
-        """Compare an event's time with the last start and end; ``starts`` for Pulling."""
+        """Compare an event's time with the last start and end; ``starts`` is true for Pulling events."""
         if raw < self.start:
             return Position.BEFORE_START
         if raw < self._end or (starts and raw == self._end):
@@ -137,12 +140,12 @@ class ImageRequest:
         return Position.AFTER_BOTH
 
     def take_pulling(self, raw: float, at: float, times: int) -> None:
-        """Take the event Pulling, which the kubelet emitted ``times`` times for this pod."""
+        """Process the event Pulling, which the kubelet has emitted ``times`` times for this pod."""
         position = self.position(raw, starts=True)
         if position is Position.BEFORE_START:
             return
         if self.pulled_at is not None and position is Position.AFTER_BOTH and raw > self.start:
-            # The image was present: the container restarts, and its policy is Always.
+            # The image was already present: the container restarts, and its pull policy is Always.
             self._earlier_pulls, self.attempt, self._statuses = times - 1, 1, 0
         times -= self._earlier_pulls
         if position is Position.BEFORE_END:
@@ -152,9 +155,10 @@ class ImageRequest:
         self._count(times)
 
     def take_failed(self, raw: float, at: float, message: str, times: int = 1, *, listed: bool = False) -> None:
-        """Take the event Failed, which the kubelet emitted ``times`` times with this text, earlier pulls included.
+        """Process the event Failed, which the kubelet has emitted ``times`` times with this text, including earlier
+        pulls.
 
-        ``listed`` if the server has just started: then the status that it sees is about this failure, too.
+        ``listed`` is true if the server has just started: then the status that it sees describes this failure, too.
         """
         match self.position(raw):
             case Position.BEFORE_START:
@@ -166,12 +170,12 @@ class ImageRequest:
         attempt = max(1 if self._earlier_pulls else times, self._failed_attempt(at))
         shown = self._last_status[0] == "ErrImagePull" and cause_of(self._last_status[1]) == shorten(message)
         if listed or (shown and self.failure and self._statuses == self.failure.attempt):
-            self._statuses = attempt  # its status reads as the last one, so there will be no change
+            self._statuses = attempt  # its status looks like the previous one, so it will not change
         self._end_attempt(attempt, at, exact=True)
         self._set_failure(raw, at, message, "ErrImagePull", attempt)
 
     def take_refusal(self, raw: float | None, at: float, message: str, reason: str) -> None:
-        """Take the kubelet's report that it did not pull at all, from an event or (``raw`` None) a status."""
+        """Process the kubelet's report that it did not pull at all, from an event or (``raw`` None) from a status."""
         if raw is not None:
             if self.position(raw) is not Position.AFTER_BOTH:
                 return
@@ -187,7 +191,7 @@ class ImageRequest:
         self._failed_raw = raw
 
     def take_back_off(self, raw: float, at: float, message: str) -> None:
-        """Take the event BackOff: a sync found that it is too early to retry."""
+        """Process the event BackOff: at a sync of the pod, it was too early to retry."""
         self._synced_at = max(self._synced_at, at)
         failure = self.failure
         lost = failure is None or (self.pulling and raw > self.start)
@@ -198,11 +202,11 @@ class ImageRequest:
             self.failure = replace(failure, next_retry_at=self._next_try(failure.attempt, failure.at))
 
     def take_status(self, at: float, reason: str, message: str) -> bool:
-        """Take a container's waiting status. Return whether it changed anything."""
+        """Process the waiting status of a container. Return whether it changed anything."""
         if (reason, message) == self._last_status and self.failure:
             return False
         if self.pulled_at is not None and at < self.pulled_at + STATUS_LATE:
-            return False  # it is about an attempt before
+            return False  # it describes an earlier attempt
         self._last_status = reason, message
         if reason in WITHOUT_PULL:
             self.take_refusal(None, at, message, reason)
@@ -215,12 +219,12 @@ class ImageRequest:
         if self.pulling or self._without_pull:
             return False
         before = self.failure
-        if not backs_off or about(message)[1]:  # old kubelets back off without the cause
+        if not backs_off or about(message)[1]:  # old kubelets back off without naming the cause
             self._improve_message(cause_of(message), reason)
         return self.failure != before
 
     def take_pulled(self, raw: float, at: float, facts: PullFacts) -> bool:
-        """Take the event Pulled. Return whether it is news."""
+        """Process the event Pulled. Return whether this changed anything."""
         if self.position(raw) is not Position.AFTER_BOTH:
             return False
         self._end = raw
@@ -228,7 +232,7 @@ class ImageRequest:
         return self._succeed(at)
 
     def take_created(self, at: float) -> bool:
-        """Take the fact that the container was created, so the image is present. Return whether it is news."""
+        """Record that the container was created, so the image is present. Return whether this changed anything."""
         return self.pulled_at is None and self._succeed(at)
 
     def _succeed(self, at: float) -> bool:
@@ -239,7 +243,7 @@ class ImageRequest:
 
     def _start_attempt(self, raw: float, at: float, times: int) -> None:
         before = self.failure
-        # A failure that only a status reported may be of this attempt: then the count decides.
+        # A failure known only from a status may be that of this attempt; in that case, the event's count decides.
         after = before.attempt + (self._failed_raw is not None and not self._without_pull) if before else 1
         self.attempt = max(times, after)
         self.start, self.since, self.since_exact = raw, at, True
@@ -250,12 +254,12 @@ class ImageRequest:
         self._end_attempt(attempt, at, exact=False)
         known = self.failure
         if known and known.attempt == attempt:
-            at = known.at  # the event's time is more exact
+            at = known.at  # the event's time is more precise
         self._set_failure(None, at, message, reason, attempt)
         self._statuses = max(self._statuses, attempt)
 
     def _end_attempt(self, attempt: int, at: float, *, exact: bool) -> None:
-        if attempt > self.attempt:  # its start was lost
+        if attempt > self.attempt:  # the event of its start was lost
             self.attempt, self.since, self.since_exact = attempt, at, False
         if exact and not self.since_exact:
             self.since_exact, self.since = True, min(self.since, at)
@@ -268,19 +272,20 @@ class ImageRequest:
             return False
         if self.pulling:
             return at >= self.since + FIRST_BACK_OFF
-        sync = 0.0 if self._failed_raw is None else FIRST_BACK_OFF  # a failure that a status reported is as late
+        sync = 0.0 if self._failed_raw is None else FIRST_BACK_OFF  # a status that reported a failure can lag as much
         return at >= known.at + back_off(known.attempt) + sync
 
     def _failed_attempt(self, at: float) -> int:
         """Return the number of the attempt that failed at this time."""
         if self.pulling or not self.failure:
             return self.attempt
-        # Two reports closer than the shortest back-off are about one attempt: its event, and the container's status.
+        # Two reports that are closer together than the shortest back-off describe the same attempt: one is its event,
+        # the other the container's status.
         same = at - self.failure.at < FIRST_BACK_OFF
         return max(self.attempt, self.failure.attempt if same else self.failure.attempt + 1)
 
     def _take_earlier_failure(self, raw: float, at: float, message: str) -> None:
-        """Keep the failure of the attempt before, unless a newer one is known."""
+        """Record the failure of the previous attempt, unless a newer failure is known."""
         if self.pulled_at is None and (self._failed_raw is None or raw > self._failed_raw):
             self._set_failure(raw, at, message, "ErrImagePull", max(self.attempt - 1, 1))
 
@@ -299,7 +304,7 @@ class ImageRequest:
         return next_try(max(failed_at, self._synced_at), attempt, failed_at)
 
     def _improve_message(self, message: str, waiting_reason: str) -> None:
-        """Prefer the longer text: events are cut after 1,024 characters."""
+        """Prefer the longer text, because events are truncated after 1,024 characters."""
         known = self.failure
         if known is None or len(message) <= len(known.message):
             return
@@ -307,7 +312,7 @@ class ImageRequest:
             self.failure = replace(known, reason=classify(message, waiting_reason), message=message)
 
     def _count(self, times: int) -> None:
-        """Take the kubelet's count of Pulling events, the best evidence of the attempt's number."""
+        """Use the kubelet's count of Pulling events, the best evidence for the number of the attempt."""
         if times <= self.attempt:
             return
         self.attempt = times

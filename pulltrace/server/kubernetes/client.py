@@ -1,8 +1,9 @@
-"""The API server over HTTP: credentials from kubernetes_asyncio, JSON decoded straight into the few fields used.
+"""Access the API server over HTTP: credentials from kubernetes_asyncio; JSON decoded directly into the few fields that
+are used.
 
-Does I/O. The library's models and its Watch are not used: they keep every field of every object (slow, large), and its
-Watch does not end. Only GET is ever sent, and POST of a TokenReview, which stores nothing. Every response is read with
-a limit.
+Does I/O. The library's models and its Watch are not used: the models keep every field of every object, which is slow
+and large, and its Watch does not end. It sends only GET requests, and POST requests for TokenReviews, which the API
+server does not store. The size of every response is limited.
 """
 
 import asyncio
@@ -25,24 +26,24 @@ from pulltrace.server.kubernetes.objects import Event, Pod
 _log = logging.getLogger(__name__)
 
 PAGE = 200
-"""Objects per page: about 2 MB of pods, decoded in some ten milliseconds."""
+"""Objects per page: about 2 MB of pods, which take some ten milliseconds to decode."""
 CONNECT_TIMEOUT = 10.0
 LIST_TIMEOUT = 60.0
 REVIEW_TIMEOUT = 5.0
 WATCH_SECONDS = 300
-"""How long the API server is requested to keep a watch open; client-go requests five to ten minutes."""
+"""Seconds for which the API server must keep a watch open; client-go requests five to ten minutes."""
 SILENCE = 150.0
-"""Seconds without a byte after which a watch counts as dead: bookmarks arrive about every minute."""
+"""Seconds without a byte after which a watch is considered dead: bookmarks arrive about every minute."""
 IDLE = 5.0
 """Seconds without a byte after which a watch yields an empty batch."""
 LONGEST_LINE = 8 * 2**20
-"""Bytes of one object in a watch; etcd stores at most 1.5 MiB."""
+"""Maximum bytes of one object in a watch; etcd stores at most 1.5 MiB."""
 LONGEST_PAGE = 64 * 2**20
 LONGEST_ERROR = 64 * 2**10
 
 _HEADERS = {
     "Accept": "application/json",
-    "Accept-Encoding": "identity",  # compressing long lists costs the API server more than sending them
+    "Accept-Encoding": "identity",  # compressing long lists costs the API server more than sending them uncompressed
 }
 
 
@@ -96,7 +97,10 @@ _decoders: dict[type, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(k
 
 
 async def connect(environ: Mapping[str, str]) -> "HttpApi":
-    """Return access from inside a cluster, or to the one that ``KUBECONFIG`` names. Raises ``KubeError``."""
+    """Return access to the cluster that this process runs in, or to the one that ``KUBECONFIG`` names.
+
+    Raises ``KubeError``.
+    """
     configuration = Configuration()
 
     def in_cluster() -> None:
@@ -108,29 +112,30 @@ async def connect(environ: Mapping[str, str]) -> "HttpApi":
             in_cluster()
         else:
             await kubernetes_asyncio.config.load_kube_config(environ["KUBECONFIG"], client_configuration=configuration)
-    except Exception as error:  # kubeconfigs run programs and read files: any error is possible
+    except Exception as error:  # kubeconfigs can run programs and read files, so any error is possible
         raise KubeError(f"no access to Kubernetes: {error}") from error
     return HttpApi(configuration, in_cluster if mounted else None)
 
 
 class HttpApi:
-    """One API server. Make it on the event loop that uses it.
+    """A client for one API server. Create it on the event loop that uses it.
 
-    ``renew`` reads the credentials again. The library does so once a minute, which is too late after a refusal.
+    ``renew`` reads the credentials again. The library does so once a minute, which is too late after a 401.
     """
 
     def __init__(self, configuration: Configuration, renew: Callable[[], None] | None = None) -> None:
         self._renew = renew
-        # Since 3.13 Python refuses authorities that lack extensions of RFC 5280, such as those of older EKS clusters.
+        # Since 3.13, Python rejects certificate authorities that lack extensions of RFC 5280, such as those of older
+        # EKS clusters.
         configuration.disable_strict_ssl_verification = True
-        configuration.connection_pool_maxsize = 0  # each watch occupies a connection, and there are two per namespace
+        configuration.connection_pool_maxsize = 0  # every namespace needs two, one per watch
         self._client = ApiClient(configuration)
         self._client.user_agent = f"pulltrace/{__version__}"
         self._logged: set[str] = set()
 
     @classmethod
     def at(cls, url: str) -> "HttpApi":
-        """Return access to an API server that needs no credentials, such as the demo's."""
+        """Return a client for an API server that needs no credentials, such as the demo's."""
         return cls(Configuration(host=url))
 
     async def pages(self, resource: Resource, namespace: str | None) -> AsyncGenerator[Page, None]:
@@ -148,7 +153,7 @@ class HttpApi:
     async def changes(
         self, resource: Resource, namespace: str | None, version: str
     ) -> AsyncGenerator[list[Watched], None]:
-        """Yield changes after ``version``, an empty batch first and whenever nothing arrived for a while."""
+        """Yield changes after ``version``; a batch is empty first and whenever nothing has arrived for a while."""
         seconds = random.randint(WATCH_SECONDS, 2 * WATCH_SECONDS)  # noqa: S311  # not all at once
         query = [
             ("watch", "true"),
@@ -163,7 +168,7 @@ class HttpApi:
                 yield [self._watched(resource, line) for line in lines.split(chunk or b"") if line.strip()]
 
     async def newest_version(self, resource: Resource, namespace: str | None) -> str:
-        """Return the newest resource version of a collection, read from etcd and not from a cache."""
+        """Return the newest resource version of a collection, read from etcd instead of a cache."""
         everything = Resource(resource.name, resource.kind, "")
         return (await self._list(everything, namespace, [("limit", "1")])).metadata.version
 
@@ -176,7 +181,9 @@ class HttpApi:
             raise KubeError(f"the response to listing {resource.name} is not a list: {error}") from error
 
     async def review(self, token: str, audience: str) -> Review:
-        """Return whose token this is (https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/token-review-v1/)."""
+        """Return the owner of this token
+        (https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/token-review-v1/).
+        """
         kind = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview"}
         body = kind | {"spec": {"token": token, "audiences": [audience]}}
         async with self._call(
@@ -186,7 +193,7 @@ class HttpApi:
         try:
             status = _review_decoder.decode(text).status
         except msgspec.MsgspecError as error:
-            raise KubeError(f"the response to a TokenReview is not one: {error}") from error
+            raise KubeError(f"the response to a TokenReview is invalid: {error}") from error
         user = status.user if status.authenticated else _User()
         return Review(user.username, status.audiences, user.extra, status.error)
 
@@ -217,11 +224,11 @@ class HttpApi:
         return _Response(call, self._refused)
 
     def _refused(self) -> None:
-        """Read the credentials again: the token is no longer valid, and the kubelet may have mounted another one."""
+        """Read the credentials again: the token is no longer valid, and the kubelet may have mounted a new one."""
         if self._renew:
             with contextlib.suppress(
                 OSError, kubernetes_asyncio.config.ConfigException
-            ):  # the files are just being replaced
+            ):  # the files may be in the middle of being replaced
                 self._renew()
 
     def _watched(self, resource: Resource, text: bytes) -> Watched:
@@ -231,14 +238,14 @@ class HttpApi:
                 raise _error(_status_decoder.decode(line.object))
             version = _version_decoder.decode(line.object).metadata.version
         except msgspec.MsgspecError as error:
-            raise KubeError(f"a line of the watch of {resource.name} is not a change: {error}") from error
+            raise KubeError(f"a line of the watch of {resource.name} is not a watch event: {error}") from error
         return Watched(line.type, None if line.type == "BOOKMARK" else self._decode(resource, line.object), version)
 
     def _decode(self, resource: Resource, raw: Raw) -> Any:
         try:
             return _decoders[resource.kind].decode(raw)
         except msgspec.MsgspecError as error:
-            if resource.name not in self._logged:  # once: a broken controller would fill the log
+            if resource.name not in self._logged:  # only once: a broken controller would fill the log
                 self._logged.add(resource.name)
                 _log.warning(
                     "kube.object.unreadable", extra={"fields": {"resource": resource.name, "error": str(error)}}
@@ -247,7 +254,7 @@ class HttpApi:
 
 
 class _Response:
-    """Send the request on entering. Every error until the end of the block is raised as ``KubeError``."""
+    """Send the request when entered. Any error until the end of the block is raised as ``KubeError``."""
 
     def __init__(self, call: Any, unauthorized: Callable[[], None]) -> None:
         self._call = call
@@ -285,7 +292,7 @@ class _Response:
 def _error(status: _Status) -> KubeError:
     kind = {410: GoneError, 403: ForbiddenError}.get(status.code, KubeError)
     if status.reason == "Expired" or "too large resource version" in status.message.lower():
-        kind = GoneError  # too old, or of a history that an older backup replaced
+        kind = GoneError  # too old, or from a history that was replaced by restoring a backup
     return kind(f"{status.message or status.reason or 'the API server refused'} ({status.code})")
 
 
@@ -294,7 +301,7 @@ def _unreachable(error: Exception) -> str:
 
 
 class _Lines:
-    """Splits chunks into lines, in linear time and with a limit."""
+    """Splits chunks into lines of limited length, in linear time."""
 
     def __init__(self, source: str) -> None:
         self._source = source
@@ -307,7 +314,7 @@ class _Lines:
         self._parts.append(first)
         self._size += len(first)
         if self._size > LONGEST_LINE:
-            raise KubeError(f"a line of {self._source} has no end")
+            raise KubeError(f"a line of {self._source} is too long")
         if not others:
             return []
         lines = [b"".join(self._parts), *others]
@@ -331,11 +338,11 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
 
 
 async def _read_some(response: aiohttp.ClientResponse) -> bytes | None:
-    """Return what has arrived, nothing at the end, and None after a while without a byte."""
+    """Return the data that has arrived; an empty value at the end; None after a while without data."""
     try:
         async with asyncio.timeout(IDLE):
             return await response.content.readany()
-    except aiohttp.ClientError as error:  # among them its own time-outs
+    except aiohttp.ClientError as error:  # including its own timeouts
         raise KubeError(_unreachable(error)) from error
     except TimeoutError:
         return None

@@ -1,8 +1,8 @@
-"""Which pods wait for which images on which nodes, what failed and when the next try is due. Sans-I/O.
+"""Which pods wait for which images on which nodes, what failed, and when the next attempt is due. Sans-I/O.
 
-All of it is derived from pods and kubelet events. ``Cluster.apply`` takes one change from the watch and returns the
-nodes on which something visible changed; ``Cluster.demands`` returns what one node's kubelet needs. Only pods that wait
-for an image are kept.
+All of this is derived from pods and kubelet events. ``Cluster.apply`` processes one change from the watch and returns
+the nodes where something visible changed; ``Cluster.demands`` returns the images that one node's kubelet needs. Only
+pods that wait for an image are stored.
 """
 
 import heapq
@@ -24,39 +24,42 @@ from pulltrace.server.kubernetes.objects import (
 )
 
 CLOCK_TOLERANCE = 30.0
-"""A new event that is older than this, or from the future, is from a node whose clock is wrong."""
+"""Seconds; a new event that is older than this, or in the future, comes from a node with a wrong clock."""
 
 EVENT_LATE = 100.0
-"""Seconds by which an event of a node with a right clock may be late: kubelets retry for two minutes to reach the API
-server, and our watch may have been broken. Less than ``LINGER``."""
+"""Seconds by which an event from a node with a correct clock may be late: kubelets retry for two minutes to reach the
+API server, and our watch may have been interrupted. Less than ``LINGER``."""
 
 MAX_DELETED = 50_000
-"""Deleted pods whose late events are recognised."""
+"""The number of deleted pods that are remembered, to recognise late events about them."""
 
 _REASONS = frozenset({"Pulling", "Pulled", "Failed", "BackOff", "InspectFailed", "ErrImageNeverPull"})
 
 
 class Cluster:
-    """What the API server reported, reduced to containers that wait for images. Owned by the hub; not thread-safe."""
+    """The data from the API server, reduced to containers that wait for images.
+
+    It is owned by the hub and not thread-safe.
+    """
 
     def __init__(self) -> None:
         self.revision = 0
-        """Grows with every visible change."""
+        """Incremented with every visible change."""
         self._nodes: dict[str, NodeDemands] = {}
-        self._node_of: dict[str, str] = {}  # pod's key → node, of every pod that is kept
+        self._node_of: dict[str, str] = {}  # pod key → node, for every stored pod
         self._unreadable = set[str | None]()  # namespaces (None: all) whose events cannot be read
         self._expected = set[str | None]()  # namespaces (None: all) whose events are being listed
-        self._deleted: dict[str, float] = {}  # keys of deleted pods, oldest first, and since when
-        self._due: list[tuple[float, str, Place]] = []  # heap: when to look at a request again
+        self._deleted: dict[str, float] = {}  # keys of deleted pods, oldest first, with the time of deletion
+        self._due: list[tuple[float, str, Place]] = []  # heap: when a request must be examined again
         self._budget = Budget()
 
     @property
     def dropped(self) -> int:
-        """How many requests did not fit."""
+        """The number of requests that did not fit."""
         return self._budget.dropped
 
     def apply(self, change: Change, now: float) -> set[str]:
-        """Take one change. Return the nodes whose ``demands`` may differ from before."""
+        """Process one change. Return the nodes whose ``demands`` may have changed."""
         changed = self._apply(change, now)
         self.revision += bool(changed)
         return changed
@@ -84,7 +87,10 @@ class Cluster:
                 return set().union(*(self._forget(key, now) for key in gone))
 
     def expire(self, now: float) -> set[str]:
-        """Forget what arrived, or never had a pod, a while ago. Return the nodes that changed."""
+        """Forget requests whose image arrived a while ago, or whose pod never appeared.
+
+        Return the nodes that changed.
+        """
         changed = set()
         while self._deleted and next(iter(self._deleted.values())) + UNSEEN_POD <= now:
             del self._deleted[next(iter(self._deleted))]
@@ -97,9 +103,10 @@ class Cluster:
         return changed
 
     def demands(self, node: str) -> Sequence[ImageDemand]:
-        """Return what a node's kubelet needs, in the order in which it requested it.
+        """Return the images that a node's kubelet needs, in the order in which it requested them.
 
-        While events are being listed, only what they report is known for certain: a status has no attempt's number.
+        While events are being listed, only the facts in events are certain: a status does not contain the attempt's
+        number.
         """
         known = self._nodes.get(node)
         if not known:
@@ -114,19 +121,19 @@ class Cluster:
         return None in self._expected or not self._expected.isdisjoint(waiting)
 
     def nodes(self) -> Iterable[str]:
-        """Return the nodes that have demands."""
+        """Return the nodes that have image demands."""
         return self._nodes.keys()
 
     def waiting(self) -> Iterator[WaitingPod]:
-        """Yield every pod with containers that were never created, in no order."""
+        """Yield every pod with containers that have never been created, in arbitrary order."""
         for node in self._nodes.values():
             yield from node.pods.values()
 
     def _take_pod(self, pod: Pod, now: float) -> set[str]:
         key, name = pod.key, pod.spec.node_name
-        if not name or not key or pod.metadata.deletion_timestamp:  # a pod that is being deleted waits for nothing
+        if not name or not key or pod.metadata.deletion_timestamp:  # a pod being deleted does not wait
             return self._forget(key, now)
-        # A static pod keeps its key, perhaps on another node.
+        # A static pod keeps its key, even if it moves to another node.
         moved = self._forget(key, now) if self._node_of.get(key, name) != name else set()
         self._deleted.pop(key, None)
         node = self._nodes.get(name) or NodeDemands(name, self._budget)
@@ -136,7 +143,7 @@ class Cluster:
     def _take_event(self, event: Event, fresh: bool, now: float) -> set[str]:
         raw, key = event.at, event.involved_object.uid
         name = self._node_of.get(key) or (event.node if fresh else "")
-        # A listed event of a pod that no longer waits is old, as is any event of a deleted pod.
+        # A listed event about a pod that no longer waits is old, and so is any event about a deleted pod.
         if not name or key in self._deleted or raw is None:
             return set()
         if event.reason not in _REASONS or not about(event.message)[0]:
@@ -162,7 +169,7 @@ class Cluster:
         return {name}
 
     def _took(self, node: NodeDemands, key: str, outcome: Outcome) -> bool:
-        """Note what a fact about a pod did to its node. Return whether something visible changed."""
+        """Record the effect that a fact about a pod had on its node. Return whether something visible changed."""
         for due, place in outcome.due:
             heapq.heappush(self._due, (due, node.name, place))
         if node.knows(key):

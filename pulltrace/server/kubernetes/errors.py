@@ -1,8 +1,8 @@
-"""Why an image could not be pulled, from the texts of kubelets and container runtimes, and when the next try is due.
+"""Determine why a pull failed, from the texts of kubelets and container runtimes, and when the next attempt is due.
 
-Sans-I/O. The messages are free text of a dozen programs. The rules below are tried in order on the text without its
-URLs and image names, so that an image called ``timeout`` or a tag ``429`` has no effect. Each rule is tested with
-messages from public reports in ``tests/server/kubernetes/messages.toml``.
+Sans-I/O. The messages are free text from a dozen programs. The rules below are tried in order. URLs and image names are
+removed from the text first, so that an image called ``timeout`` or a tag ``429`` has no effect. Each rule is tested
+with messages from public reports in ``tests/server/kubernetes/messages.toml``.
 """
 
 import math
@@ -10,14 +10,14 @@ import re
 
 from pulltrace.wire import MAX_ERROR, ErrorReason
 
-# The kubelet's image back-off: imageBackOffPeriod and MaxImageBackOff, doubled at every failure of one pod and image
-# and forgotten after twice the maximum without one.
+# The kubelet's back-off for images: imageBackOffPeriod and MaxImageBackOff. It doubles with every failure of one pod
+# and image, and is reset after twice the maximum without a failure.
 # https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/kubelet/kubelet.go#L226 (10 s) and #L180 (300 s);
 # https://github.com/kubernetes/kubernetes/blob/v1.37.2/staging/src/k8s.io/client-go/util/flowcontrol/backoff.go
 FIRST_BACK_OFF = 10.0
 LONGEST_BACK_OFF = 300.0
 SYNC, LONGEST_SYNC = 12.5, 15.0
-"""Seconds from one sync of a pod that does not start to the next: 10 to 15."""
+"""Seconds between two syncs of a pod that does not start: 10 to 15."""
 
 # https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/kubelet/images/types.go and
 # https://github.com/kubernetes/cri-api/blob/v0.37.2/pkg/errors/errors.go
@@ -30,21 +30,23 @@ WAITING_REASONS = {
     "RegistryUnavailable": ErrorReason.SERVER_ERROR,
     "SignatureValidationFailed": ErrorReason.UNKNOWN,
 }
-"""Waiting reasons of containers without an image, each with the error reason to use if the message gives none."""
+"""The waiting reasons of containers without an image, each with the error reason to use if the message does not reveal
+one.
+"""
 
 WITHOUT_PULL = frozenset({"InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
-"""Reasons for which the kubelet does not pull at all, however often it looks."""
+"""Reasons for which the kubelet does not pull at all, even if it reports them repeatedly."""
 
 WITHOUT_RETRY = frozenset({"InvalidImageName", "ErrImageNeverPull"})
 """Reasons for which the kubelet pulls nothing until somebody changes the pod or the node."""
 
 _LONGEST_TEXT = 16384
-"""Characters of a message that are searched: nobody needs more, and a tenant can write megabytes."""
+"""Characters of a message that are searched: real messages are shorter, and a tenant could write megabytes."""
 
 _HTTP_5XX = (
     r"\b5[0-9][0-9] (?:<none>|internal|bad gateway|service|gateway|server|web server|connection timed|origin|"
     r"a timeout|ssl handshake|invalid ssl|\(5[0-9][0-9] ?\))"
-    # Cloudflare's 52x have no words of their own in Go, so only the words before the number identify them.
+    # Go has no texts for Cloudflare's 52x, so only the words before the number identify them.
     r"|(?:status|response|https?(?:/[12](?:\.[01])?)?|code)(?: ?code)?"
     r"(?: from (?:[a-z]+ request to|[a-z]+))?[\s:=(]+5[0-9][0-9]\b"
 )
@@ -58,7 +60,7 @@ _UNPACKING = (
     r"|archive/tar|invalid tar header|unexpected commit|mount callback|snapshot \S+ (?:does not|already)"
     r"|\blease\b.*(?:not found|does not exist|already exists|expired)"
 )
-# What the system calls of the node return; network calls return some of it, too.
+# Errors of system calls on the node; network calls return some of them, too.
 _SYSTEM = (
     r"operation not permitted|read-only file system|input/output error|structure needs cleaning"
     r"|too many (?:open files|links|levels)|cannot allocate memory|file exists|no such file or directory"
@@ -72,7 +74,7 @@ _RULES = tuple(
     (reason, re.compile(pattern, re.DOTALL))
     for reason, pattern in (
         (ErrorReason.DISK_FULL, r"no space left on device|disk quota exceeded|not enough space"),
-        # The node's own errors also contain "not found" and "denied". The registry is not to blame for them.
+        # The node's own errors may also contain "not found" and "denied". Those are not the registry's fault.
         (ErrorReason.CANCELED, rf"(?:{_NODE}).*(?:{_CANCELED})"),
         (ErrorReason.UNKNOWN, _NODE),
         (
@@ -103,7 +105,7 @@ _RULES = tuple(
             r"|authorization failed|authentication (?:is )?required|insufficient_scope"
             r"|access (?:to the resource is )?denied",
         ),
-        # The runtime ended during the pull: nobody else is to blame.
+        # The runtime ended during the pull, so the failure has no other cause.
         (ErrorReason.CANCELED, _CANCELED),
         (
             ErrorReason.NETWORK,
@@ -122,12 +124,12 @@ _RULES = tuple(
 )
 _URL = re.compile(r"\bhttps?://[^\s\"\\]+")
 _QUOTED = re.compile(r"\\*\"([^\"\s\\]*)\\*\"")  # quoted, without spaces
-_DOCKERS_NAME = re.compile(r"(?<=manifest for )\S+|(?<=access denied for )[^\s,]+")  # Docker quotes no names
+_DOCKERS_NAME = re.compile(r"(?<=manifest for )\S+|(?<=access denied for )[^\s,]+")  # Docker does not quote names
 
 COMBINED = "(combined from similar events): "
-"""Precedes the newest of more than ten events that differ only in their text (client-go, events_cache.go)."""
+"""The prefix for the newest of more than ten events that differ only in their text (client-go, events_cache.go)."""
 
-# kubelet, image_manager.go: the events and waiting messages that contain a cause, and the image they are about.
+# The kubelet's events and waiting messages that contain a cause, and the image they are about (image_manager.go).
 _ABOUT_IMAGE = re.compile(
     r"(?:Failed to pull image|Back-off pulling image|Failed to inspect image|Failed to apply default image tag"
     r"|Container image|[Pp]ulling image|Successfully pulled image) \"(?P<image>(?:[^\"\\]|\\.)*)\"(?:: )?(?P<rest>.*)",
@@ -144,7 +146,9 @@ _SHORT_ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\
 
 
 def classify(message: str, waiting_reason: str = "") -> ErrorReason:
-    """Return why a pull failed, from its message and, if that does not help, from the container's waiting reason."""
+    """Return why a pull failed: from its message, or from the container's waiting reason if the message does not
+    help.
+    """
     text = _without_names(message[:_LONGEST_TEXT]).lower()
     for reason, pattern in _RULES:
         if pattern.search(text):
@@ -153,7 +157,7 @@ def classify(message: str, waiting_reason: str = "") -> ErrorReason:
 
 
 def _without_names(message: str) -> str:
-    """Remove URLs, quoted names, and image names that the message repeats without quotes, as containerd does."""
+    """Remove URLs, quoted names, and unquoted repetitions of image names, which containerd writes."""
     text = _DOCKERS_NAME.sub(" ", _URL.sub(" ", message))
     images = {name for name in _QUOTED.findall(text) if "/" in name}
     text = _QUOTED.sub(" ", text)
@@ -163,7 +167,7 @@ def _without_names(message: str) -> str:
 
 
 def about(message: str) -> tuple[str, str]:
-    """Return the image that a kubelet's message is about, as written in the pod, and the cause or the other text.
+    """Return the image that a kubelet's message is about, as written in the pod, and the cause or the remaining text.
 
     Kubelets since 1.32 repeat the cause while they back off: ``Back-off pulling image "x": ErrImagePull: …``.
     Both are empty if the message is about something else.
@@ -178,17 +182,17 @@ def about(message: str) -> tuple[str, str]:
 
 
 def cause_of(message: str) -> str:
-    """Return the cause in a waiting message, or all of it, shortened."""
+    """Return the cause contained in a waiting message, or the whole message, shortened."""
     return shorten(about(message)[1] or message)
 
 
 def shorten(message: str) -> str:
-    """Return at most as much of a message as people are shown."""
+    """Shorten a message to the length that users are shown."""
     return message if len(message) <= MAX_ERROR else f"{message[: MAX_ERROR - 1]}…"
 
 
 def go_unquote(text: str) -> str:
-    """Undo the escapes of Go's ``%q``, with which kubelets and containerd quote names."""
+    """Undo the escaping of Go's ``%q``, with which kubelets and containerd quote names."""
     return _ESCAPE.sub(_unescape, text) if "\\" in text else text
 
 
@@ -201,7 +205,9 @@ def _unescape(match: re.Match[str]) -> str:
 
 
 def pulled_in(text: str) -> tuple[float | None, int | None]:
-    """Return the seconds and the image's bytes from the rest of the kubelet's message about a successful pull."""
+    """Return the duration in seconds and the image's size from the end of the kubelet's message about a successful
+    pull.
+    """
     match = _PULLED.match(text)
     if not match:
         return None, None
@@ -212,12 +218,12 @@ def pulled_in(text: str) -> tuple[float | None, int | None]:
 
 
 def back_off(attempt: int) -> float:
-    """Return the seconds that the kubelet waits at least after this many failures of one pod and image."""
+    """Return the minimum number of seconds that the kubelet waits after this many failures of one pod and image."""
     return min(FIRST_BACK_OFF * 2.0 ** min(attempt - 1, 10), LONGEST_BACK_OFF)
 
 
 def next_try(synced_at: float, attempt: int, failed_at: float) -> float:
-    """Estimate when the kubelet retries: with the first sync after the back-off, counted from its last sync."""
+    """Estimate when the kubelet retries: at the first sync after the back-off, counted from its last sync."""
     due = failed_at + back_off(attempt)
     left = due - synced_at
     syncs = 1 if left <= LONGEST_SYNC else math.ceil(left / SYNC)

@@ -1,7 +1,7 @@
-"""Pods and events as the API server sends them, only the fields that are used, and the changes that a watch reports.
+"""Pods and events in the API server's JSON, reduced to the fields that are used, and the changes that a watch reports.
 
-Sans-I/O. msgspec decodes JSON straight into these, so the other fields never exist in memory. The API server's Go
-writes ``null`` for empty lists and times, hence the many Nones.
+Sans-I/O. msgspec decodes JSON directly into these classes, so the other fields never occupy memory. The API server
+writes ``null`` for empty lists and times, so many fields can be None.
 """
 
 from collections.abc import Iterator
@@ -14,16 +14,19 @@ from msgspec import Meta, Struct, field
 
 Kind: TypeAlias = Literal["init", "app", "ephemeral", "volume"]
 MAX_CONTAINERS = 256
-"""Containers of one pod that are looked at. The API server accepts thousands."""
+"""The number of containers of one pod that are examined. The API server accepts thousands."""
 
 MAX_IMAGE_VOLUMES = 64
-"""Image volumes of one pod that are looked at."""
+"""The number of image volumes of one pod that are examined."""
 
 Instant: TypeAlias = Annotated[datetime, Meta(tz=True)]
 
 
 class _Object(Struct, rename="camel", frozen=True, gc=False):
-    """One JSON object. ``gc=False``: decoded trees have no cycles, the collector need not look at them."""
+    """The base class of all JSON objects.
+
+    ``gc=False``: decoded trees have no cycles, so the garbage collector need not visit them.
+    """
 
 
 class OwnerReference(_Object, frozen=True, gc=False):
@@ -35,13 +38,15 @@ class OwnerReference(_Object, frozen=True, gc=False):
 
 
 class Labels(_Object, frozen=True, gc=False):
-    """The one label read."""
+    """The only label that is read."""
 
     pod_template_hash: str = field(name="pod-template-hash", default="")
 
 
 class Annotations(_Object, frozen=True, gc=False):
-    """The one annotation read: the uid by which the kubelet knows a static pod, whose mirror has another."""
+    """The only annotation that is read: the uid by which the kubelet knows a static pod; its mirror pod has another
+    uid.
+    """
 
     mirror: str = field(name="kubernetes.io/config.mirror", default="")
 
@@ -61,7 +66,7 @@ class Metadata(_Object, frozen=True, gc=False):
 
 
 class VolumeMount(_Object, frozen=True, gc=False):
-    """Where a container uses a volume."""
+    """Where a container mounts a volume."""
 
     name: str
 
@@ -98,20 +103,20 @@ class PodSpec(_Object, frozen=True, gc=False):
 
 
 class Waiting(_Object, frozen=True, gc=False):
-    """Why a container does not run yet."""
+    """The reason why a container is not running yet."""
 
     reason: str = ""
     message: str = ""
 
 
 class Run(_Object, frozen=True, gc=False):
-    """A container that runs or has run."""
+    """A container that is running or has run."""
 
     started_at: Instant | None = None
 
 
 class ContainerState(_Object, frozen=True, gc=False):
-    """Exactly one of the three is set."""
+    """The state of a container; exactly one of the three fields is set."""
 
     waiting: Waiting | None = None
     running: Run | None = None
@@ -119,7 +124,10 @@ class ContainerState(_Object, frozen=True, gc=False):
 
 
 class ContainerStatus(_Object, frozen=True, gc=False):
-    """A container as its kubelet sees it. ``image_id`` is empty until the container was once created."""
+    """A container's status, as reported by its kubelet.
+
+    ``image_id`` is empty until the container has been created once.
+    """
 
     name: str
     state: ContainerState | None = None
@@ -137,7 +145,10 @@ class Condition(_Object, frozen=True, gc=False):
 
 
 class PodStatus(_Object, frozen=True, gc=False):
-    """The pod as its kubelet sees it. ``start_time``: when the kubelet took the pod on, before any pull."""
+    """The pod's status, as reported by its kubelet.
+
+    ``start_time``: when the kubelet accepted the pod, before any pull.
+    """
 
     phase: str = ""
     start_time: Instant | None = None
@@ -156,13 +167,16 @@ class Pod(_Object, frozen=True, gc=False):
 
     @property
     def key(self) -> str:
-        """The uid that the kubelet's events name: of a static pod it is not that of its mirror in the API."""
+        """The uid in the kubelet's events; for a static pod, it differs from the uid of its mirror pod in the API."""
         annotations = self.metadata.annotations
         return (annotations and annotations.mirror) or self.metadata.uid
 
     @property
     def owner(self) -> str | None:
-        """The owner, ``Deployment/web``. A ReplicaSet of a Deployment is recognised by its name."""
+        """The owner, in the form ``Deployment/web``.
+
+        A ReplicaSet that belongs to a Deployment is recognised by its name.
+        """
         for reference in self.metadata.owner_references or ():
             if reference.controller:
                 labels = self.metadata.labels
@@ -174,7 +188,7 @@ class Pod(_Object, frozen=True, gc=False):
 
     @property
     def scheduled_at(self) -> float | None:
-        """When the pod was bound to its node, or else when the kubelet accepted it. Unix seconds."""
+        """When the pod was bound to its node, or otherwise when the kubelet accepted it. In unix seconds."""
         if self.status is None:
             return None
         times = [item.last_transition_time for item in self.status.conditions or () if item.type == "PodScheduled"]
@@ -182,7 +196,7 @@ class Pod(_Object, frozen=True, gc=False):
         return at.timestamp() if at else None
 
     def containers(self) -> Iterator[tuple[Kind, ContainerSpec, ContainerStatus | None]]:
-        """Yield containers in the order in which the kubelet starts them, each with its status if there is one."""
+        """Yield containers in the order in which the kubelet starts them, each with its status if it has one."""
         return islice(self._every_container(), MAX_CONTAINERS)
 
     def _every_container(self) -> Iterator[tuple[Kind, ContainerSpec, ContainerStatus | None]]:
@@ -198,9 +212,9 @@ class Pod(_Object, frozen=True, gc=False):
                 yield kind, container, by_name.get(container.name)
 
     def image_volumes(self) -> Iterator[tuple[str, str, list[ContainerStatus | None]]]:
-        """Yield volumes made from images: name, image, and the statuses of the containers that mount it.
+        """Yield image volumes: name, image, and the statuses of the containers that mount the volume.
 
-        The kubelet pulls them before any container's image.
+        The kubelet pulls these images before those of any container.
         """
         volumes = ((item.name, item.image.reference) for item in self.spec.volumes or () if item.image)
         named = list(islice(((name, image) for name, image in volumes if image), MAX_IMAGE_VOLUMES))
@@ -215,7 +229,7 @@ class Pod(_Object, frozen=True, gc=False):
 
 
 class InvolvedObject(_Object, frozen=True, gc=False):
-    """What an event is about; ``field_path`` like ``spec.containers{web}``."""
+    """The object that an event is about; ``field_path`` has the form ``spec.containers{web}``."""
 
     kind: str = ""
     namespace: str = ""
@@ -225,21 +239,21 @@ class InvolvedObject(_Object, frozen=True, gc=False):
 
 
 class EventSource(_Object, frozen=True, gc=False):
-    """The sender of an event. ``host`` is the kubelet's node name."""
+    """The component that sent an event. ``host`` is the kubelet's node name."""
 
     component: str = ""
     host: str = ""
 
 
 class EventSeries(_Object, frozen=True, gc=False):
-    """How often, in events written with the newer API."""
+    """How often it happened; used in events of the newer API."""
 
     count: int = 0
     last_observed_time: Instant | None = None
 
 
 class Event(_Object, frozen=True, gc=False):
-    """A core/v1 event. If it recurs, the kubelet updates its count and its time; newer events have a series."""
+    """A core/v1 event. If it recurs, the kubelet updates its count and its time; newer events use a series instead."""
 
     metadata: Metadata
     involved_object: InvolvedObject
@@ -255,7 +269,7 @@ class Event(_Object, frozen=True, gc=False):
 
     @property
     def at(self) -> float | None:
-        """When it happened last, by the node's clock, unix seconds; whole seconds in events of today's kubelets."""
+        """When it last happened, by the node's clock, in unix seconds; today's kubelets write whole seconds."""
         latest = (
             (self.series and self.series.last_observed_time)
             or self.last_timestamp
@@ -272,7 +286,7 @@ class Event(_Object, frozen=True, gc=False):
 
     @property
     def node(self) -> str:
-        """The node whose kubelet emitted it, or nothing."""
+        """The node whose kubelet emitted the event, or an empty string."""
         return (self.source and self.source.host) or self.reporting_instance
 
 
@@ -285,14 +299,17 @@ class PodSeen:
 
 @dataclass(frozen=True, slots=True)
 class PodGone:
-    """A pod was deleted, or left the watch's selection (finished). ``key`` as in ``Pod.key``."""
+    """A pod was deleted, or is no longer selected by the watch because it has finished.
+
+    ``key`` is the same as ``Pod.key``.
+    """
 
     key: str
 
 
 @dataclass(frozen=True, slots=True)
 class EventSeen:
-    """An event was listed (``fresh`` false), or just added or updated."""
+    """An event was listed (``fresh`` is false), or was just added or updated."""
 
     event: Event
     fresh: bool
@@ -300,7 +317,7 @@ class EventSeen:
 
 @dataclass(frozen=True, slots=True)
 class PodsListed:
-    """A list of pods is complete: pods of ``namespace`` (None: of all) that are not among ``keys`` are gone."""
+    """A list of pods is complete: pods of ``namespace`` (None means all) that are not in ``keys`` no longer exist."""
 
     namespace: str | None
     keys: frozenset[str]
@@ -308,7 +325,7 @@ class PodsListed:
 
 @dataclass(frozen=True, slots=True)
 class EventsHeard:
-    """Whether events of ``namespace`` (None: of all) can be read; assumed until this reports otherwise."""
+    """Whether events of ``namespace`` (None means all) can be read; they can unless this reports otherwise."""
 
     namespace: str | None
     heard: bool
@@ -316,7 +333,7 @@ class EventsHeard:
 
 @dataclass(frozen=True, slots=True)
 class EventsExpected:
-    """Events of ``namespace`` (None: of all) are about to be listed for the first time."""
+    """Events of ``namespace`` (None means all) are about to be listed for the first time."""
 
     namespace: str | None
 

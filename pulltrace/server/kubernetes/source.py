@@ -1,6 +1,7 @@
-"""The Kubernetes side of the server: the cluster's state, the watches that keep it, or why there are none.
+"""The server's connection to Kubernetes: the state of the cluster and the watches that update it, or the reason why
+there are none.
 
-Logs. Without a cluster everything else works: pulls are shown as agents report them.
+Logs. Everything else works without a cluster: pulls are shown as agents report them.
 """
 
 import logging
@@ -16,19 +17,22 @@ _log = logging.getLogger(__name__)
 
 
 class ClusterSource:
-    """The state of the cluster and its watches. Create it with ``begin``; without watches it states why."""
+    """The state of the cluster and its watches.
+
+    Create it with ``begin``; if there are no watches, it contains the reason.
+    """
 
     def __init__(self) -> None:
         self.cluster = Cluster()
         self._take: Callable[[Change], None] = lambda change: None
         self.api: Api | None = None
-        """The API server, for other requests; None without a cluster."""
+        """The API server, for requests other than watches; None without a cluster."""
         self._watches: Watches | None = None
-        self._absent = "neither in a cluster, nor does KUBECONFIG name one"
+        self._absent = "not running in a cluster, and KUBECONFIG names none"
 
     @classmethod
     async def begin(cls, environ: Mapping[str, str], namespaces: Iterable[str] | None) -> "ClusterSource":
-        """Find the cluster. Without one, or without access, log that once; it is not an error."""
+        """Look for a cluster. If there is none, or no access to it, log that once; it is not an error."""
         source = cls()
         try:
             api = await connect(environ)
@@ -45,42 +49,46 @@ class ClusterSource:
 
     @property
     def on(self) -> bool:
-        """There is a cluster."""
+        """Whether there is a cluster."""
         return self._watches is not None
 
     @property
     def sees_pods(self) -> bool:
-        """Pods are followed."""
+        """Whether pods are watched."""
         return self._watches is not None and self._watches.sees_pods
 
     @property
     def problem(self) -> str | None:
-        """Why pods or events are not seen at the moment; None if they are."""
+        """The reason why pods or events cannot be seen at the moment; None if they can."""
         return self._watches.problem if self._watches else self._absent
 
     def not_ready(self) -> str | None:
-        """Return why the server is not ready: the first lists are not complete."""
+        """Return the reason why the server is not ready: the first lists are incomplete."""
         return self._watches.not_ready if self._watches else None
 
     def up(self) -> list[tuple[str, bool]]:
-        """Return whether each resource is followed; empty without a cluster."""
+        """Return whether each resource is watched; empty without a cluster."""
         return list(self._watches.up()) if self._watches else []
 
     def _receive(self, change: Change) -> None:
         self._take(change)
 
     async def run(self, take: Callable[[Change], None]) -> None:
-        """Follow the cluster until cancelled, and pass each change to ``take``. Return at once if there is none."""
+        """Watch the cluster until cancelled, and pass each change to ``take``.
+
+        Return immediately if there is no cluster.
+        """
         self._take = take
         if self._watches:
             await self._watches.run()
 
 
 async def connect(environ: Mapping[str, str]) -> Api | None:
-    """Return access to the cluster of this process, or else to the one of ``KUBECONFIG``; None if there is neither.
+    """Return access to the cluster that this process runs in, or otherwise to the one in ``KUBECONFIG``; None if there
+    is neither.
 
-    A kubeconfig in the home directory is ignored: nobody expects a server to watch the cluster that a laptop used
-    last. Raises ``KubeError``.
+    The kubeconfig in the home directory is ignored: nobody expects a server to watch the cluster that a laptop last
+    used. Raises ``KubeError``.
     """
     if not environ.get("KUBERNETES_SERVICE_HOST") and not environ.get("KUBECONFIG"):
         return None

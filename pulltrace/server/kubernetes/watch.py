@@ -1,7 +1,8 @@
-"""Follow pods and kubelet events: list, watch from there, and list again after a gap. Nothing is ever written.
+"""Watch pods and kubelet events: list them, watch from that version on, and list again after a gap. Nothing is ever
+written to the API server.
 
-Does I/O. The protocol is https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes.
-The HTTP part is in ``client``, which is loaded only where there is a cluster.
+Does I/O. https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes describes the
+protocol. The HTTP requests are in ``client``, which is imported only if there is a cluster.
 """
 
 import asyncio
@@ -37,19 +38,19 @@ _log = logging.getLogger(__name__)
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 8.0
 FORBIDDEN_DELAY = 8.0
-"""Seconds between two checks whether a missing permission was granted."""
+"""Seconds between two checks whether a missing permission has been granted."""
 GRACE = 60.0
-"""Seconds after which an API server that never responded no longer delays readiness."""
+"""Seconds after which an API server that has never responded no longer delays readiness."""
 SHORT_WATCH = 1.0
-"""A watch that ends sooner, whatever it delivered, is followed by a pause."""
+"""Seconds; after a watch that ends sooner, whatever it delivered, there is a pause."""
 QUIET = 20.0
 """Seconds without a change or bookmark after which the newest version is requested from the API server."""
 YIELD_AFTER = 50
-"""Objects that are handled before other tasks of the event loop get their turn."""
+"""Objects processed in one go, before other tasks of the event loop get their turn."""
 
 
 class Watches:
-    """Every watch of one cluster. ``take`` receives the changes, on the event loop, and must not block."""
+    """All watches of one cluster. ``take`` receives the changes on the event loop, and must not block."""
 
     def __init__(self, api: Api, namespaces: Iterable[str] | None, take: Callable[[Change], None]) -> None:
         self._api = api
@@ -59,7 +60,7 @@ class Watches:
             self._follows += [pods, _Follow(api, EVENTS, namespace, take, pods.settled)]
 
     async def run(self) -> None:
-        """Follow all resources until cancelled."""
+        """Watch all resources until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
                 for follow in self._follows:
@@ -69,30 +70,30 @@ class Watches:
 
     @property
     def not_ready(self) -> str | None:
-        """Why the first lists are not complete; None if they are, or cannot be read."""
+        """The reason why the first lists are incomplete; None if they are complete or cannot be read."""
         for follow in self._follows:
             if not follow.settled.is_set():
-                return f"the first list of {follow} is not done{f': {follow.problem}' if follow.problem else ''}"
+                return f"the first list of {follow} is not complete{f': {follow.problem}' if follow.problem else ''}"
         return None
 
     @property
     def problem(self) -> str | None:
-        """Why something is not followed at the moment; None if everything is."""
+        """The reason why a resource is not being watched at the moment; None if all are."""
         return next((str(follow.problem) for follow in self._follows if follow.problem), None)
 
     @property
     def sees_pods(self) -> bool:
-        """No problem with the watches of pods is known."""
+        """Whether the watches of pods work, as far as is known."""
         return not any(follow.problem for follow in self._follows if follow.resource is PODS)
 
     def up(self) -> Iterator[tuple[str, bool]]:
-        """Yield each resource and whether it is followed in every namespace."""
+        """Yield each resource and whether it is watched in every namespace."""
         for resource in (PODS, EVENTS):
             yield resource.name, all(follow.up for follow in self._follows if follow.resource is resource)
 
 
 class _Follow:
-    """One resource in one namespace, or in all."""
+    """The watch of one resource in one namespace, or in all."""
 
     def __init__(
         self,
@@ -107,7 +108,7 @@ class _Follow:
         self.up = False
         self.problem: KubeError | None = None
         self._api, self._namespace, self._take, self._after = api, namespace, take, after
-        self._version = ""  # to watch from; empty if a new list is needed
+        self._version = ""  # the version to watch from; empty if a new list is needed
         self._failures = 0
         self._short_watches = 0
 
@@ -120,7 +121,7 @@ class _Follow:
         if self.resource is EVENTS:
             self._take(EventsExpected(self._namespace))
         if self._after:
-            # Listed events count only for pods that are known to wait.
+            # Listed events matter only for pods that are known to wait.
             await self._after.wait()
         while True:
             try:
@@ -129,7 +130,7 @@ class _Follow:
                 await self._watch()
             except GoneError:
                 self._version = ""
-                self._failures += 1  # lists are expensive
+                self._failures += 1  # because lists are expensive
                 await self._pause()
             except ForbiddenError as error:
                 self._version = ""
@@ -152,7 +153,7 @@ class _Follow:
                     else:
                         self._take(EventSeen(item, fresh=False))
                     await _give_way(number)
-                await asyncio.sleep(0)  # a long list must not delay the streams
+                await asyncio.sleep(0)  # a long list must not delay the event streams
         pods = self.resource is PODS
         self._take(PodsListed(self._namespace, frozenset(keys)) if pods else EventsHeard(self._namespace, heard=True))
         self._version = version
@@ -167,7 +168,7 @@ class _Follow:
                 for number, change in enumerate(batch, 1):
                     self._version = change.version or self._version
                     self._change(change)
-                    self._failures = 0  # however it ends
+                    self._failures = 0  # however the list ends
                     await _give_way(number)
                 if batch:
                     delivered = loop.time()
@@ -183,8 +184,8 @@ class _Follow:
     async def _check_version(self) -> None:
         """Raise ``GoneError`` if the API server's newest version is older than ours.
 
-        That happens when etcd is restored from a backup: the watch then waits, without an error, for versions that
-        are to be given again.
+        That happens after etcd is restored from a backup: the watch then waits, without an error, until the old version
+        numbers are reached again.
         """
         newest = await self._api.newest_version(self.resource, self._namespace)
         if newest.isdecimal() and self._version.isdecimal() and int(newest) < int(self._version):
@@ -212,14 +213,15 @@ class _Follow:
     def _failed(self, error: KubeError) -> None:
         self._failures += 1
         self.up = False
-        # One failure may be an idle connection that a proxy closed. The second one is an outage, logged once.
+        # A single failure may be an idle connection that a proxy closed. A second one is an outage, which is logged
+        # once.
         if self._failures > 1 and not self.problem:
             extra = fields(resource=self.resource.name, namespace=self._namespace, error=str(error))
             _log.warning("kube.watch.down", extra=extra)
         if self._failures > 1:
             self.problem = error
             if self.resource is EVENTS and not self.settled.is_set():
-                self._take(EventsHeard(self._namespace, heard=True))  # do not wait for them any longer
+                self._take(EventsHeard(self._namespace, heard=True))  # stop waiting for the first lists
 
     def _forbidden(self, error: ForbiddenError) -> None:
         self.up = False
@@ -234,6 +236,6 @@ class _Follow:
 
 
 async def _give_way(number: int) -> None:
-    """Let other tasks run after every so many objects."""
+    """Let other tasks run after a certain number of objects."""
     if number % YIELD_AFTER == 0:
         await asyncio.sleep(0)

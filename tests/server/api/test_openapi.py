@@ -41,7 +41,7 @@ def test_every_operation_has_a_unique_id_and_a_tag_that_is_described() -> None:
     names = [operation["operationId"] for operation in operations]
     assert len(set(names)) == len(names)
     assert {tag for operation in operations for tag in operation["tags"]} == {tag["name"] for tag in DOCUMENT["tags"]}
-    assert DOCUMENT["servers"] == [{"url": "/", "description": "The server that this document is from"}]
+    assert DOCUMENT["servers"] == [{"url": "/", "description": "The server that served this document"}]
 
 
 def test_every_example_fits_its_schema() -> None:

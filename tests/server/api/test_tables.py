@@ -134,7 +134,7 @@ async def test_waiting_for_an_image_responds_when_it_is_ready(server):
 async def test_waiting_ends_with_504_while_the_image_is_not_ready(server):
     served = await filled(server)
     response = await served.get("/api/v1/images?image=docker.io/acme/app:1&wait=100ms")
-    assert (response.status, (await response.json())["error"]) == (504, "not ready in this time")
+    assert (response.status, (await response.json())["error"]) == (504, "not ready within this time")
 
 
 async def test_waiting_for_an_unknown_image_ends_with_404(server):

@@ -131,7 +131,7 @@ async def test_without_a_cluster_it_serves_and_reports_why_there_are_no_pods(sta
     assert (await server.get("/api/v1/pods"))[1] == {
         "pods": [],
         "watching": False,
-        "reason": "neither in a cluster, nor does KUBECONFIG name one",
+        "reason": "not running in a cluster, and KUBECONFIG names none",
         "started": [],
     }
     assert (await server.get("/api/v1/images"))[1] == {"images": []}
@@ -151,7 +151,7 @@ async def test_readiness_waits_for_the_first_list_and_not_for_the_api_server_aft
     server = await start(api)
     status, reason = await server.get("/readyz")
     assert status == 503
-    assert "the first list of pods in all namespaces is not done" in reason
+    assert "the first list of pods in all namespaces is not complete" in reason
     api.trouble.status = 0
     await server.until("/readyz", lambda body: body == "ok", seconds=30)
     api.trouble.status = 503

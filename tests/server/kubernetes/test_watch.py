@@ -231,7 +231,7 @@ async def test_an_absent_api_server_delays_readiness_only_for_a_while(server, ku
     with caplog.at_level(logging.INFO, logger="pulltrace"):
         async with following(kubeconfig) as it:
             await it.until(lambda it: len(server.requests) > 5)
-            assert "the first list of pods in all namespaces is not done" in it.watches.not_ready
+            assert "the first list of pods in all namespaces is not complete" in it.watches.not_ready
             assert it.up() == {"pods": False, "events": False}
             server.trouble.status = 0
             await it.until(lambda it: not it.watches.not_ready and all(it.up().values()))
@@ -432,5 +432,5 @@ def test_lines_are_split_wherever_chunks_end_and_have_a_limit(monkeypatch):
     monkeypatch.setattr(client, "LONGEST_LINE", 10)
     lines = client._Lines("it")
     assert lines.split(b"1234567890") == []
-    with pytest.raises(KubeError, match="a line of it has no end"):
+    with pytest.raises(KubeError, match="a line of it is too long"):
         lines.split(b"1")
