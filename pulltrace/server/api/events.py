@@ -97,6 +97,5 @@ class EventsRoute:
         limits = self._hub.limits
         if self._share.count >= limits.readers:
             return f"all {limits.readers} streams of this server are in use"
-        return (
-            f"your address has used its share of the {limits.readers} streams, and over half of all streams are in use"
-        )
+        share = f"your address has used its share of {limits.readers_per_address} streams"
+        return f"{share}, and over half of all streams are in use"

@@ -31,7 +31,7 @@ CONNECT_TIMEOUT = 10.0
 LIST_TIMEOUT = 60.0
 REVIEW_TIMEOUT = 5.0
 WATCH_SECONDS = 300
-"""Seconds for which the API server must keep a watch open; client-go requests five to ten minutes."""
+"""Seconds for which we request the API server to keep a watch open; client-go requests five to ten minutes."""
 SILENCE = 150.0
 """Seconds without a byte after which a watch is considered dead: bookmarks arrive about every minute."""
 IDLE = 5.0

@@ -1,1 +1,1 @@
-"""The state of all pulls: merge reports, join them with pods, publish the result."""
+"""The state of all pulls: merge the agents' reports, join them with the pods, and publish the result."""

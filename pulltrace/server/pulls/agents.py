@@ -1,18 +1,21 @@
-"""The agents that report for one node: normally one, which is replaced now and then. Sans-I/O.
+"""The agents that report for one node: normally one, which is occasionally replaced. Sans-I/O.
 
-Each start of an agent has a boot id and numbers its reports. A report of an agent that was replaced may still be under
-way, and is ignored. If two agents report in turns, two machines have one node name: then both are accepted, each ends
-only its own pulls, and the conflict is reported.
+Each start of an agent gets a boot id, and the agent numbers its reports. Late reports from an agent that was replaced
+may still arrive, and are ignored. If two agents report alternately, two machines have the same node name: then both are
+accepted, each ends only its own pulls, and the conflict is reported.
 """
 
 from dataclasses import dataclass, field
 
 REPLACED_AFTER = 2.5
-"""Seconds of silence after which an agent that was pulling is gone. One that reported since may still be alive."""
+"""Seconds of silence after which an agent that was pulling is considered gone.
+
+An agent that has reported since then may still be alive.
+"""
 GRACE = 5.0
-"""Seconds for which the pulls of an agent are kept that was replaced although it had just reported."""
+"""Seconds for which the pulls of a replaced agent are kept if it had reported just before."""
 CONFLICT_LASTS = 60.0
-"""Seconds without a second agent after which a conflict is over."""
+"""Seconds without reports from a second agent after which a conflict is over."""
 MOST_AGENTS = 5
 
 
@@ -21,7 +24,7 @@ class _Agent:
     sequence: int
     seen_at: float
     again: int = 0
-    """Reports since another agent took its place."""
+    """Reports since another agent replaced it."""
     grace_until: float = 0.0
 
 
@@ -34,7 +37,7 @@ class Agents:
     _known: dict[str, _Agent] = field(default_factory=dict)
 
     def accept(self, boot_id: str, sequence: int, now: float, late_after: float) -> bool:
-        """Return whether a report is taken: it is neither a duplicate nor of an agent that was replaced."""
+        """Return whether a report is accepted: it is neither a duplicate nor from an agent that was replaced."""
         if not boot_id:  # the agent of Pulltrace v0.1.0
             self.current = ""
             return True

@@ -1,14 +1,15 @@
 """The feed: every change has a number, its *revision*; a client holds a cursor, the last one it received. Sans-I/O.
 
-Each pull stands in the feed once, at the revision of its newest state, in the order of revisions: what a reader missed
-is the feed's tail, and however slow it is there is never more to send than there are pulls. What must not be skipped —
-the end of an attempt that a retry superseded, a removal — stays as a *leftover*; those are bounded, and a cursor from
-before the last one dropped is of no use any more: that reader starts from a reset.
+Each pull is in the feed once, at the revision of its newest state, and the feed is sorted by revision. So the changes
+that a client missed are the end of the feed, and however slow a client is, it is never sent more than all pulls.
 
-What has ended is most of what there is, and few ask for it: once its frame is over its layers are kept packed.
+Some entries must not be skipped: the end of an attempt that a retry superseded, and the removal of a pull. They remain
+as *tombstones*. Their number is limited; a client whose cursor is older than the last tombstone dropped is reset.
 
-What changed in one tick is a ``Frame``. Every entry is encoded at most once for each kind of reader, and a reader that
-is in step gets the frame's own bytes object.
+Most pulls in the feed have ended, and few clients request them: their layers are compressed once their frame is old.
+
+The changes of one tick are a ``Frame``. Each entry is encoded at most once for each kind of client, and all clients
+that are up to date are sent the same bytes object.
 """
 
 import zlib
@@ -33,7 +34,7 @@ encoder = msgspec.json.Encoder()
 
 
 class Entry:
-    """One change: a pull's state, or its removal (``pull`` is None)."""
+    """One change: the new state of a pull, or its removal (``pull`` is None)."""
 
     __slots__ = ("_bytes", "_layers", "at", "id", "node", "pull", "revision", "type")
 
@@ -45,13 +46,13 @@ class Entry:
         self.id = id_
         self.node = node
         self.pull = pull
-        """Without its layers once they are packed; ``shown`` has them."""
+        """Without its layers once they are compressed; ``shown`` restores them."""
         self.at = at
         self._bytes: dict[bool, bytes] | None = {}
         self._layers: bytes | None = None
 
     def data(self, *, layers: bool) -> bytes:
-        """The event's JSON, kept as long as the entry is of the newest frame."""
+        """Return the event as JSON, which is kept while the entry belongs to the newest frame."""
         if self._bytes is None:
             return encoder.encode(self._event(layers))
         data = self._bytes.get(layers)
@@ -60,18 +61,18 @@ class Entry:
         return data
 
     def pack(self) -> None:
-        """It is of an old frame: few will ask for it."""
+        """Compress the layers: the frame is old, so few clients will request them."""
         self._bytes = None
         if self.pull and self.pull.layers and self.pull.status.ended:
             self._layers = zlib.compress(encoder.encode(self.pull.layers), 1)
             self.pull = structs.replace(self.pull, layers=None)
 
     def shown(self, *, layers: bool) -> PullStatus | None:
-        """The pull as list and stream encode it, with or without its layers; None of a removal."""
+        """Return the pull as lists and streams encode it, with or without its layers; None for a removal."""
         if self.pull is None:
             return None
         if self._layers and layers:
-            unpacked: Any = msgspec.Raw(zlib.decompress(self._layers))  # already the JSON that it will be
+            unpacked: Any = msgspec.Raw(zlib.decompress(self._layers))  # already in its final form as JSON
             return structs.replace(self.pull, layers=unpacked)
         return self.pull if layers or self.pull.layers is None else structs.replace(self.pull, layers=None)
 
@@ -89,7 +90,7 @@ class Entry:
 
 
 def removal(id_: str, node: str, at: float) -> PullRemovedEvent:
-    """The last event of a pull, for everyone or for a reader whose filter it has left."""
+    """Return the last event of a pull, for all clients or for one whose filter it no longer matches."""
     return PullRemovedEvent(
         timestamp=to_time(at),
         type=EventType.REMOVED,
@@ -100,7 +101,7 @@ def removal(id_: str, node: str, at: float) -> PullRemovedEvent:
 
 
 class Frame:
-    """The changes between two ticks. A reader whose cursor is ``after`` is in step."""
+    """The changes between two ticks. A client whose cursor equals ``after`` is up to date."""
 
     __slots__ = ("_bytes", "after", "entries", "revision")
 
@@ -111,7 +112,7 @@ class Frame:
         self._bytes: dict[bool, bytes] = {}
 
     def bytes(self, render: Callable[[Entry, bool], bytes], *, layers: bool) -> bytes:
-        """The frame as sent, the same object for all readers of a kind."""
+        """Return the encoded frame, the same object for all clients of a kind."""
         data = self._bytes.get(layers)
         if data is None:
             data = self._bytes[layers] = b"".join(render(entry, layers) for entry in self.entries)
@@ -119,58 +120,61 @@ class Frame:
 
 
 class Feed:
-    """All pulls by the revision of their last change, and the ends and removals that no client may miss."""
+    """All pulls, by the revision of their last change, and the ends and removals that no client may miss."""
 
     def __init__(self, tombstones: int) -> None:
         self.revision = 0
         self.floor = 0
-        """Cursors below cannot be served: something between is forgotten."""
+        """Older cursors cannot be served, because a change after them has been forgotten."""
         self.frame = Frame(0, 0, [])
-        self._entries: dict[int, Entry] = {}  # ordered: revisions only grow
-        self._newest: dict[str, Entry] = {}  # by pull id, removals excluded
-        self._leftovers: deque[int] = deque()
-        self._max_leftovers = tombstones
+        self._entries: dict[int, Entry] = {}  # ordered, because revisions only grow
+        self._newest: dict[str, Entry] = {}  # by pull id, without removals
+        self._tombstones: deque[int] = deque()
+        self._max_tombstones = tombstones
 
     def __len__(self) -> int:
         return len(self._newest)
 
     def get(self, id_: str) -> Entry | None:
-        """A pull's newest state."""
+        """Return the newest state of a pull."""
         return self._newest.get(id_)
 
     def entries(self) -> Iterable[Entry]:
-        """Every pull's newest state, in no order."""
+        """Return the newest state of every pull, in arbitrary order."""
         return self._newest.values()
 
     def pulls(self) -> Iterator[PullStatus]:
-        """The same as pulls; those that ended may lack their layers."""
+        """Return the newest state of every pull as objects; ended pulls may lack their layers."""
         return (entry.pull for entry in self._newest.values() if entry.pull)
 
     def current(self) -> list[Entry]:
-        """Every pull's newest state, in the order of their last change."""
+        """Return the newest state of every pull, in the order of their last change."""
         return sorted(self._newest.values(), key=lambda entry: entry.revision)
 
     def publish(self, changed: Iterable[PullStatus], removed: Iterable[str], now: float) -> None:
-        """Number these changes. Lists show them at once, readers with the next frame."""
+        """Number these changes. Lists show them immediately, streams with the next frame."""
         for id_ in removed:
             self._remove(id_, now)
         for pull in changed:
             self._change(pull, now)
 
     def cut(self) -> bool:
-        """Make the changes since the last frame the next frame. Return whether there are any."""
+        """Turn the changes since the last frame into the next frame. Return False if there are none."""
         if self.frame.revision == self.revision:
             return False
         for entry in self.frame.entries:
             entry.pack()
         missed = self.since(self.frame.revision)
-        # More than there is room for has ended at once: then nobody is in step.
+        # If more pulls have ended at once than there is room for, no client is up to date.
         after = self.frame.revision if missed is not None else self.revision
         self.frame = Frame(after, self.revision, missed or [])
         return True
 
     def since(self, cursor: int) -> list[Entry] | None:
-        """Return the changes after this cursor, oldest first. None if they are not known any more: reset the client."""
+        """Return the changes after this cursor, oldest first.
+
+        None if some of them have been forgotten: the client must then be reset.
+        """
         if not self.floor <= cursor <= self.revision:
             return None
         missed = []
@@ -205,7 +209,7 @@ class Feed:
         return entry
 
     def _supersede(self, before: Entry, pull: PullStatus | None) -> None:
-        """Drop a state that a newer one replaces, unless it is the end of an attempt, which no client may miss."""
+        """Drop a state that has been replaced, unless it is the end of an attempt, which no client may miss."""
         old = before.pull
         if old and old.status.ended and not (pull and pull.status == old.status and pull.attempt == old.attempt):
             self._keep(before)
@@ -213,9 +217,9 @@ class Feed:
             del self._entries[before.revision]
 
     def _keep(self, entry: Entry) -> None:
-        self._leftovers.append(entry.revision)
-        if len(self._leftovers) > self._max_leftovers:
-            oldest = self._leftovers.popleft()
+        self._tombstones.append(entry.revision)
+        if len(self._tombstones) > self._max_tombstones:
+            oldest = self._tombstones.popleft()
             del self._entries[oldest]
             self.floor = max(self.floor, oldest)
 

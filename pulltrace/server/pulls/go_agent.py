@@ -1,8 +1,8 @@
-"""Convert reports of the agent of Pulltrace v0.1.0 (Go). Sans-I/O.
+"""Convert reports of the agent of Pulltrace v0.1.0 (written in Go). Sans-I/O.
 
 That agent reports each ingest as a pull without an id, whose ``imageRef`` is the ingest's ref (``layer-sha256:…``). It
-does not know which ingests belong together. So all of one node are one pull of an unknown image, a layer that is no
-longer reported counts as downloaded, and when no layer is left, the pull has completed.
+does not know which ingests belong together. Therefore, all ingests of a node become one pull of an unknown image. A
+layer that is no longer reported counts as downloaded; when no layer remains, the pull has completed.
 """
 
 import re
@@ -16,7 +16,7 @@ _INGEST = re.compile(r"(layer|manifest|index|config|attestation|unknown)-(sha256
 
 
 def is_legacy(pulls: Iterable[PullState]) -> bool:
-    """Return whether the report is of that agent: only it sends pulls without an id."""
+    """Return whether the report is from that agent: it is the only one that sends pulls without ids."""
     return any(not pull.id for pull in pulls)
 
 
@@ -38,7 +38,7 @@ def merge_ingests(pulls: Iterable[PullState], before: PullState | None) -> list[
         started = min(filter(None, (started, pull.started_at)), default=None)
         if ref is None or ref[1] == "layer":
             for layer in pull.layers or ():
-                # That agent sends the ingest's ref in place of the digest.
+                # That agent sends the ingest's ref instead of the digest.
                 digest = ref[2] if ref else layer.digest.removeprefix("layer-")
                 layers[digest] = msgspec.structs.replace(layer, digest=digest, state=LayerPhase.DOWNLOADING)
     if ingests:

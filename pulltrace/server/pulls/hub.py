@@ -1,7 +1,8 @@
-"""The owner of all state and its only writer: it takes reports, joins them with demands, and publishes in ticks.
+"""The owner of all state, and its only writer: it receives reports, joins them with image demands, and publishes the
+result in ticks.
 
-A report marks its node; the tick re-joins marked nodes and publishes what changed as one frame. The end of a pull
-does not wait for the tick. Readers wait on ``changed`` and read the feed themselves.
+A report marks its node as changed; at each tick, the marked nodes are joined again, and the changes are published as
+one frame. Lists show the end of a pull at once. Streams wait on ``changed`` and then read the feed.
 """
 
 import asyncio
@@ -41,14 +42,14 @@ from pulltrace.wire import (
 )
 
 TOP_OWNERS = 5
-"""Owners that are published for each registry."""
-CONFLICT = "two agents report with this node name: two machines have the same name"
+"""The number of owners that are published for each registry."""
+CONFLICT = "two agents report with this node name, so two machines have the same name"
 
 MOST_NAMES = 100
-"""Unobserved nodes that are listed by name."""
+"""The number of unobserved nodes that are listed by name."""
 
 AGENTS_DUE = 15.0
-"""Seconds after the start of the server until which a node without a report may still have an agent."""
+"""Seconds after the server's start during which a node without a report may still have an agent."""
 SLOW_LATELY = 600.0
 """Seconds for which a node counts as slow after a slow pull has ended."""
 
@@ -56,9 +57,9 @@ _log = logging.getLogger(__name__)
 
 
 def steady_clock() -> Callable[[], float]:
-    """Return a clock of Unix seconds that never jumps: the time of this call, plus the time that has passed since.
+    """Return a clock for Unix seconds that never jumps: the time of this call plus the time that has passed since.
 
-    When somebody sets the machine's clock, no node becomes lost and no history too old. Suspended time counts.
+    If somebody sets the machine's clock, no node becomes lost and no history expires early. Time in suspend counts.
     """
     ticking = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # Linux's monotonic clock stops in suspend
     offset = time.time() - time.clock_gettime(ticking)
@@ -70,27 +71,27 @@ class ClusterState(Protocol):
 
     @property
     def dropped(self) -> int:
-        """How many facts did not fit."""
+        """The number of facts that did not fit."""
 
     def demands(self, node: str) -> Sequence[ImageDemand]:
-        """Return what one node's kubelet needs."""
+        """Return the images that one node's kubelet needs."""
 
     def waiting(self) -> Iterable[WaitingPod]:
-        """Return every pod with containers that were never created."""
+        """Return every pod with containers that have never been created."""
 
     def apply(self, change: Change, now: float) -> set[str]:
-        """Take one change. Return the nodes whose demands may differ."""
+        """Process one change. Return the nodes whose demands may have changed."""
 
     def expire(self, now: float) -> set[str]:
-        """Forget what is over. Return the nodes where something changed."""
+        """Forget requests that are over. Return the nodes where something changed."""
 
 
 class TooSoonError(Exception):
-    """A node reported again before its time."""
+    """A node reported again too early."""
 
 
 class Hub:
-    """All state of the server. A new ``boot_id`` means that it has restarted and lost it."""
+    """All state of the server. A new ``boot_id`` means that the server has restarted and lost its state."""
 
     def __init__(
         self,
@@ -107,11 +108,11 @@ class Hub:
         self.boot_id = secrets.token_hex(6)
         self.feed = Feed(self.limits.tombstones)
         self.closing = False
-        """The server stops: streams send their last event."""
+        """The server is stopping: streams send their last event."""
         self._frame = asyncio.Event()
         clock = self._clock = clock or steady_clock()
         self.source = source or ClusterSource()
-        """States why pods are not seen."""
+        """Says why pods cannot be seen."""
         self._cluster: ClusterState | None = self.source.cluster if self.source.on else cluster
         self._pulls = Inventory(ttl=settings.history_ttl, born=clock(), limits=self.limits)
         self._analysis = Analysis()
@@ -125,11 +126,11 @@ class Hub:
         self._dropped = 0
 
     def now(self) -> float:
-        """The server's time, unix seconds."""
+        """The server's time in unix seconds."""
         return self._clock()
 
     def report(self, report: AgentReport) -> None:
-        """Take one report. Raises ``TooSoonError``, ``TooManyNodesError``."""
+        """Process one report. Raises ``TooSoonError``, ``TooManyNodesError``."""
         now = self._clock()
         node = self._pulls.nodes.get(report.node_name)
         if node and 0 <= now - node.last_report < self.limits.report_interval:
@@ -147,11 +148,11 @@ class Hub:
             self._publish([merged.node.name], now)
 
     def touch(self, nodes: Iterable[str]) -> None:
-        """Note that the demands of these nodes have changed."""
+        """Mark nodes whose demands have changed."""
         self._dirty.update(nodes)
 
     def take_change(self, change: Change) -> None:
-        """Take one change that the watch of the cluster reported."""
+        """Process one change from the watches of the cluster."""
         now = self._clock()
         if self._cluster:
             self.touch(self._cluster.apply(change, now))
@@ -193,7 +194,7 @@ class Hub:
         await self._frame.wait()
 
     def close(self) -> None:
-        """Wake every client for the last time."""
+        """Wake all clients for the last time."""
         self.closing = True
         self._wake()
 
@@ -202,7 +203,7 @@ class Hub:
         frame.set()
 
     def nodes(self) -> NodeList:
-        """Return every node and registry."""
+        """Return all nodes and registries."""
         now = self._clock()
         quota = self._analysis.quota
         registries: dict[str, tuple[int, float]] = dict.fromkeys(quota.registries(), (0, 0.0))
@@ -224,13 +225,16 @@ class Hub:
         )
 
     def _unobserved(self, now: float) -> list[UnobservedNodes]:
-        """Return the nodes on which pods wait for images and that no agent observes, by the reason."""
+        """Return, by the reason, the nodes where pods wait for images but no agent observes the pulls."""
         if self._cluster is None or now < self._agents_due:
             return []
         waiting = {pod.node for pod in self._cluster.waiting()}
         silent = {name for name in waiting if name not in self._pulls.nodes}
         lost = {name for name in waiting - silent if self._pulls.nodes[name].state is NodeState.LOST}
-        found = ((silent, "no agent has reported from it"), (lost, "its agent has stopped reporting"))
+        found = (
+            (silent, "no agent has reported from it"),
+            (lost, "its agent has stopped reporting"),
+        )
         return [
             UnobservedNodes(count=len(names), names=sorted(names)[:MOST_NAMES], reason=reason)
             for names, reason in found
@@ -238,7 +242,7 @@ class Hub:
         ]
 
     def gauges(self) -> Gauges:
-        """Return the gauges of this moment."""
+        """Return the current values of the gauges."""
         pulls = [pull for pull in self.feed.pulls() if not pull.status.ended]
         return Gauges(
             active=dict(Counter(pull.status for pull in pulls)),
@@ -292,7 +296,7 @@ class Hub:
 
 
 def _registry_status(host: str, active: int, rate: float, owners: list[tuple[str, int]]) -> RegistryStatus | None:
-    """None for a registry without a pull, now or in the last hour."""
+    """None for a registry without a current pull or one in the last hour."""
     if not active and not owners:
         return None
     return RegistryStatus(

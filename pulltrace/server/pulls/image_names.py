@@ -1,7 +1,9 @@
-"""Which image a pull fetches: the agent knows repository and digest, the kubelet's demand contains the tag. Sans-I/O.
+"""Determine which image a pull fetches: the agent knows the repository and digest, and the kubelet's demand contains
+the tag. Sans-I/O.
 
-containerd reports the full reference only when a pull has completed. Until then a demand for its digest is exact.
-Otherwise the pull is for the demand that fits best; of several, leases are in the order of the kubelet's requests:
+containerd reports the full reference only once a pull has completed. Until then, a demand with the same digest is an
+exact match. Otherwise the pull is for the demand that fits best; if several fit equally, leases are in the order of the
+kubelet's requests:
 
 ==================================================  ================  =================
 the demand, compared with the pull                  repository known  nothing known
@@ -17,7 +19,7 @@ it failed, and no retry is due                      cannot be for it  cannot be 
 the kubelet never pulls it                          cannot be for it  cannot be for it
 ==================================================  ================  =================
 
-A live pull keeps the name that it was given, unless it is still live a while after the kubelet's attempt ended.
+A live pull keeps the name that it was given, unless it continues for a while after the end of the kubelet's attempt.
 """
 
 import math
@@ -32,16 +34,18 @@ from pulltrace.server.pulls.node import REPORT_LATE, WHOLE_SECONDS, Pull
 from pulltrace.wire import UNKNOWN_IMAGE, PullPhase
 
 ORDER_TOLERANCE = 5.0
-"""Seconds by which a kubelet's Pulling may seem later than the lease that it made: another clock, in whole seconds."""
+"""Seconds by which the kubelet's Pulling event may seem later than the resulting lease: the clocks differ, and one
+counts whole seconds.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """The name of an image: a full reference, a repository while no more is known, or nothing."""
+    """The name of an image: a full reference, only a repository if no more is known, or nothing."""
 
     image: str
     registry: str | None = None
-    """Host without port: all that containerd's labels keep."""
+    """Host without port, because containerd's labels contain nothing more."""
     repository: str | None = None
     digest: str | None = None
     is_full: bool = False
@@ -50,7 +54,7 @@ class Name:
     @classmethod
     @lru_cache(4096)  # called for each pull at each tick
     def of(cls, image: str, *, guessed: bool = False) -> "Name":
-        """Return the name in a reference; of a text that is not a reference, the text."""
+        """Return the name in a reference; if the text is not a reference, the text itself."""
         try:
             ref = images.parse(image)
         except images.InvalidReferenceError:
@@ -60,11 +64,13 @@ class Name:
 
     @property
     def is_unknown(self) -> bool:
-        """Nothing is known of the image."""
+        """Return whether nothing is known about the image."""
         return self.image == UNKNOWN_IMAGE
 
     def is_same_image(self, other: "Name") -> bool:
-        """Return whether both may be one image: if one has no tag yet, the repository and the digest decide."""
+        """Return whether the two names may be the same image: if one has no tag yet, the repository and the digest
+        decide.
+        """
         if UNKNOWN_IMAGE in (self.image, other.image):
             return False
         if self.is_full and other.is_full:
@@ -74,7 +80,7 @@ class Name:
 
 
 def names_of(pulls: Sequence[Pull], demands: Sequence[ImageDemand]) -> dict[str, Name]:
-    """Return the names of one node's pulls, oldest first, by key. A name that a live pull was given is kept."""
+    """Return the names of one node's pulls, oldest first, by key. A live pull keeps the name that it was given."""
     names = {pull.key: _reported(pull) for pull in pulls}
     if not demands:
         return {pull.key: _kept(pull, names[pull.key], None) or names[pull.key] for pull in pulls}
@@ -112,7 +118,7 @@ def _assign_by_order(
     taken: set[str],
     completed: Mapping[str, float],
 ) -> None:
-    explained: set[str] = set()  # each failure is of one pull
+    explained: set[str] = set()  # each failure belongs to one pull only
     for pull in pulls:
         name = names[pull.key]
         unavailable = taken if pull.ended_at is None else taken | explained
@@ -135,12 +141,12 @@ def _assign_by_order(
         # The next attempt of a failed pull is for the same demand.
         if pull.ended_at is None:
             taken.add(candidate.image)
-        elif demand.since <= pull.ended_at + WHOLE_SECONDS:  # not of an attempt after it
+        elif demand.since <= pull.ended_at + WHOLE_SECONDS:  # not by a later attempt
             explained.add(candidate.image)
 
 
 class Fit(IntEnum):
-    """How well a pull fits a demand; the least is best."""
+    """How well a pull fits a demand; the lowest value is best."""
 
     PULLING = 1
     OVER = 2
@@ -149,7 +155,7 @@ class Fit(IntEnum):
 
 
 def fit(pull: Pull, name: Name, demand: ImageDemand, candidate: Name) -> Fit | None:
-    """Return how well a pull of which an agent reported ``name`` fits a demand; None if it cannot be for it."""
+    """Return how well a pull that an agent reported as ``name`` fits a demand; None if it cannot be for this demand."""
     if demand.failure and demand.failure.next_retry_at is None and not demand.pulling and demand.pulled_at is None:
         return None  # the kubelet does not pull it
     if name.repository is not None:
@@ -185,7 +191,9 @@ def _fit_ended(pull: Pull, ended_at: float, demand: ImageDemand) -> Fit | None:
 
 
 def _was_running(pull: Pull, demand: ImageDemand) -> bool:
-    """Return whether the kubelet's attempt that has ended was running when the pull started: its report was late."""
+    """Return whether the kubelet's ended attempt was still running when the pull started, so that its report was
+    late.
+    """
     ended_at, began = demand.pulled_at, demand.since if demand.since_exact else None
     if demand.failure:
         ended_at, began = demand.failure.at, demand.failure.started_at
@@ -195,7 +203,7 @@ def _was_running(pull: Pull, demand: ImageDemand) -> bool:
 
 
 def _ended_together(pull: Pull, demand: ImageDemand) -> bool:
-    """Return whether a pull without a name failed when the kubelet's attempt did.
+    """Return whether an unnamed pull failed at the same time as the kubelet's attempt.
 
     An image that cannot be resolved leaves nothing in containerd, so only these times connect the two.
     """
@@ -208,7 +216,7 @@ def _ended_together(pull: Pull, demand: ImageDemand) -> bool:
 
 
 def _kept(pull: Pull, name: Name, demand: ImageDemand | None) -> Name | None:
-    """Return the name that the pull was given before, unless it is refuted."""
+    """Return the name that the pull was given before, unless it has been disproved."""
     if not pull.supposed:
         return None
     given = Name.of(pull.supposed, guessed=pull.supposed_guessed)
@@ -222,13 +230,13 @@ def _kept(pull: Pull, name: Name, demand: ImageDemand | None) -> Name | None:
 
 
 def _is_of_another(pull: Pull, name: Name, pulls: Sequence[Pull]) -> bool:
-    """Return whether containerd named another pull, at the same time, as the image that this one was given."""
+    """Return whether containerd has given the name of this pull to another pull at the same time."""
     others = [other for other in pulls if other is not pull and _reported(other).image == name.image]
     return any(other.ended_at is None or other.ended_at > pull.started_at for other in others)
 
 
 def _reported(pull: Pull) -> Name:
-    """Return the name as the agent reports it."""
+    """Return the name that the agent reports."""
     state = pull.state
     name = f"{state.registry}/{state.repository}"
     if state.image_ref not in ("", UNKNOWN_IMAGE, name):

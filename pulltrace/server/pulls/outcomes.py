@@ -1,7 +1,7 @@
-"""The outcome of each attempt, exactly once: a log line and its metrics. Logs.
+"""The outcome of each attempt, recorded exactly once: a log line, and its metrics. Logs.
 
-Kubernetes reports why a pull failed, and agents its bytes, a little later than its end. The feed does not wait for
-that; this module does.
+Kubernetes reports the reason of a failed pull, and agents the bytes of a pull, shortly after its end. The feed does not
+wait for them; this module does.
 """
 
 import logging
@@ -13,13 +13,13 @@ from pulltrace.server.pulls.node import Pull
 from pulltrace.wire import ErrorReason, Factor, PullPhase, PullStatus
 
 PATIENCE = 5.0
-"""Seconds to wait for the reason of a failure, or for the bytes of a success."""
+"""Seconds to wait for the reason of a failure, or for the bytes of a successful pull."""
 
 _log = logging.getLogger(__name__)
 
 
 class Outcomes:
-    """Outcomes of all pulls. ``waits`` if there is a cluster, whose kubelets may report reasons later."""
+    """The outcomes of all pulls. ``waits`` is true if there is a cluster, whose kubelets may report reasons later."""
 
     def __init__(self, metrics: Metrics, analysis: Analysis, *, waits: bool) -> None:
         self._metrics = metrics
@@ -28,9 +28,9 @@ class Outcomes:
         self._incomplete: dict[str, tuple[float, PullStatus]] = {}  # in the order of their ends
 
     def note(self, before: PullStatus | None, pull: PullStatus, now: float, *, complete: bool = True) -> None:
-        """Note that an arrival changed from ``before``, None if it is new.
+        """Process the change of an arrival from ``before``; None if it is new.
 
-        ``complete`` unless only the kubelet reported the end, and an agent is about to report the bytes.
+        ``complete`` is false if only the kubelet reported the end, and an agent is about to report the bytes.
         """
         again = before is not None and before.attempt < pull.attempt
         renumbered = before is not None and not before.status.ended and before.started_at == pull.started_at
@@ -51,7 +51,7 @@ class Outcomes:
                 self._incomplete[pull.id] = (now + PATIENCE, pull)
 
     def settle(self, now: float) -> None:
-        """Record those for which nothing more was reported in time."""
+        """Record the outcomes for which no more details arrived in time."""
         while self._incomplete:
             id_, (due, pull) = next(iter(self._incomplete.items()))
             if due > now:
@@ -60,11 +60,11 @@ class Outcomes:
             self._end(pull)
 
     def forget(self, id_: str) -> None:
-        """Forget an arrival that was found to be another one, or nobody's."""
+        """Forget an arrival that turned out to be a part of another one, or that nobody waits for."""
         self._incomplete.pop(id_, None)
 
     def phases(self, pull: Pull) -> None:
-        """Record how long each phase of an attempt took that an agent observed and that has ended."""
+        """Record how long each phase took of an ended attempt that an agent observed."""
         if not pull.history:
             for phase, seconds in pull.phases.items():
                 self._metrics.phase(phase, seconds)
@@ -92,7 +92,7 @@ class Outcomes:
 
 
 def _limit(pull: PullStatus) -> dict[str, str | float | None]:
-    """Return the limiting factor as log fields."""
+    """Return the limiting factor in the form of log fields."""
     bound = pull.bound
     return {
         "bound": bound.by.value if bound else None,

@@ -1,7 +1,7 @@
-"""The download rates that nodes reached lately, by registry: what a slow download is compared with. Sans-I/O.
+"""The download rates that nodes recently reached, by registry: slow downloads are compared with them. Sans-I/O.
 
-A rate is kept for half an hour, per connection and in total. The best one counts: it proves what node and registry can
-do. A node keeps eight registries and a registry all of its nodes.
+Rates are kept for half an hour, per connection and in total. Only the best one matters: it proves what the node and the
+registry are capable of. Eight registries are kept for each node, and all nodes for each registry.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from itertools import islice
 from statistics import median
 
 MEMORY = 1800.0
-"""Seconds for which a rate is evidence."""
+"""Seconds for which a rate serves as evidence."""
 MAX_REGISTRIES = 8
 _PEERS = 32
 _PEERS_EVERY = 10.0
@@ -17,7 +17,7 @@ _PEERS_EVERY = 10.0
 
 @dataclass(slots=True)
 class Pace:
-    """Best rates of one node with one registry, in bytes per second."""
+    """Best rates between one node and one registry, in bytes per second."""
 
     per_connection: float
     total: float
@@ -27,14 +27,14 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Peers:
-    """How many nodes fetch from a registry, and the median of their rates per connection."""
+    """The number of nodes that fetch from a registry, and the median of their rates per connection."""
 
     nodes: int
     per_connection: float
 
 
 class Paces:
-    """Rates of all nodes. ``record`` adds one; the other methods compare."""
+    """The rates of all nodes. ``record`` adds a rate; the other methods compare rates."""
 
     def __init__(self) -> None:
         self._nodes: dict[str, dict[str, Pace]] = {}
@@ -42,7 +42,7 @@ class Paces:
         self._peers: dict[str, tuple[float, Peers]] = {}
 
     def record(self, node: str, registry: str, per_connection: float, total: float, now: float) -> None:
-        """Add the present rates of a node with a registry."""
+        """Add the current rates of a node with a registry."""
         known = self._nodes.setdefault(node, {})
         pace = known.get(registry)
         if pace is None:
@@ -60,7 +60,7 @@ class Paces:
         pace.total = max(pace.total, total)
 
     def forget(self, node: str) -> None:
-        """Drop a node that the server has forgotten."""
+        """Drop a node that the server no longer knows."""
         for registry in self._nodes.pop(node, ()):
             del self._registries[registry][node]
 
@@ -70,7 +70,7 @@ class Paces:
         return pace if pace and now - pace.at <= MEMORY else None
 
     def best_other(self, node: str, registry: str, now: float) -> tuple[str, Pace] | None:
-        """Return the registry, other than this one, that this node fetches from at the highest rate per connection."""
+        """Return the registry from which this node fetches at the highest rate per connection, apart from this one."""
         others = [
             (name, pace)
             for name, pace in self._nodes.get(node, {}).items()
@@ -79,7 +79,7 @@ class Paces:
         return max(others, key=lambda other: other[1].per_connection, default=None)
 
     def peers(self, registry: str, now: float) -> Peers:
-        """Return how fast nodes fetch from this registry, computed at most every ten seconds."""
+        """Return how fast nodes fetch from this registry, calculated at most every ten seconds."""
         cached = self._peers.get(registry)
         if cached and now - cached[0] < _PEERS_EVERY:
             return cached[1]

@@ -1,7 +1,7 @@
-"""How often the cluster pulled from each registry in the last hour, and for which owner. Sans-I/O.
+"""How often the cluster pulled from each registry in the last hour, and for which owners. Sans-I/O.
 
-Registries count pulls, not bytes: a pull for which every layer is cached counts as well. Memory is bounded: each of the
-``MAX_REGISTRIES`` registries with the newest pulls keeps its last ``MAX_PULLS`` pulls.
+Registries count pulls rather than bytes, so a pull counts even if every layer is cached. Memory is bounded: the
+``MAX_REGISTRIES`` registries with the newest pulls are kept, each with its last ``MAX_PULLS`` pulls.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -26,7 +26,7 @@ class _Pulls:
 
 
 class Quota:
-    """The pulls of the last hour. ``record`` adds one."""
+    """The pulls of the last hour. ``record`` adds a pull."""
 
     def __init__(self) -> None:
         self._registries: OrderedDict[str, _Pulls] = OrderedDict()
@@ -43,7 +43,7 @@ class Quota:
             self._registries.popitem(last=False)
 
     def owners(self, registry: str, now: float) -> list[tuple[str, int]]:
-        """Return the owners with the number of their pulls in the last hour, the most first."""
+        """Return the owners with the number of their pulls in the last hour, the highest number first."""
         pulls = self._registries.get(registry)
         if pulls is None:
             return []

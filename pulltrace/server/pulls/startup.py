@@ -1,7 +1,7 @@
 """The start-up of pods in phases, from being scheduled until all containers run. Sans-I/O.
 
 The times come from the watched pods and events and from the pulls that agents report. Each moment of a start-up belongs
-to one phase, so that the phases of a pod add up to its start-up time. ``docs/kubernetes.md`` describes the phases.
+to exactly one phase, so the phases of a pod add up to its start-up time. ``docs/kubernetes.md`` describes the phases.
 """
 
 import re
@@ -18,9 +18,9 @@ from pulltrace.wire import PodStart, PullPhase, PullStatus, StartPhase, StartPha
 KEPT = 1800.0
 """Seconds for which a pod that has started is listed."""
 MAX_PODS = 5000
-"""Pods whose start-up is known at the same time; the oldest go first."""
+"""The number of pods whose start-up is tracked at the same time; the oldest are dropped first."""
 LONGEST = 24 * 3600.0
-"""Seconds; a pod that has waited longer is not starting."""
+"""Seconds; a pod that waits longer is no longer considered to be starting."""
 
 _EXPIRE_EVERY = 30.0
 _TOOK = re.compile(r" in (\S+) \((\S+) including waiting\)")
@@ -31,17 +31,20 @@ _PRIORITY = (StartPhaseName.PULLING, StartPhaseName.UNPACKING, StartPhaseName.QU
 
 @dataclass(slots=True)
 class _Image:
-    """One image of a pod: when its pull was announced, began, had every byte and ended. Unix seconds."""
+    """One image of a pod: when its pull was announced, when it began, when it had every byte and when it ended.
+
+    Unix seconds.
+    """
 
     announced_at: float | None = None
     began_at: float | None = None
     unpacking_at: float | None = None
     ended_at: float | None = None
     present_at: float | None = None
-    """The kubelet reported the image as present."""
+    """Whether the kubelet reported the image as already present."""
 
     def spans(self, now: float) -> Iterator[tuple[float, float, StartPhaseName]]:
-        """Its phases; they follow each other without a gap."""
+        """The phases of a pod's start-up, which follow each other without gaps."""
         if self.announced_at is None:
             return
         end = now if self.present_at is None else self.present_at
@@ -68,7 +71,7 @@ class _Pod:
     images: dict[str, _Image] = field(default_factory=dict)
     first_run_at: float | None = None
     started_at: float | None = None
-    """All containers have run at least once."""
+    """Whether all containers have run at least once."""
     restarted: bool = False
 
     def phases(self, now: float) -> list[StartPhase]:
@@ -109,20 +112,20 @@ class _Pod:
 
 
 class Startup:
-    """Every pod that is starting or has started lately. ``born`` is when this server started."""
+    """Every pod that is starting or has recently started. ``born`` is the time when this server started."""
 
     def __init__(self, born: float) -> None:
         self.finished: list[list[StartPhase]] = []
-        """Phases of pods that have started since ``take_finished``."""
+        """The phases of pods that have started since the last call of ``take_finished``."""
         self.revision = 0
-        """Grows with each pod that has started."""
+        """Incremented with each pod that has started."""
         self._born = born
         self._pods: dict[str, _Pod] = {}
         self._names: dict[tuple[str, str], str] = {}
         self._expires_at = 0.0
 
     def apply(self, change: Change, now: float) -> None:
-        """Take one change of a pod or an event."""
+        """Process one change of a pod or an event."""
         match change:
             case PodSeen(pod):
                 self._pod(pod, now)
@@ -134,7 +137,7 @@ class Startup:
                 pass
 
     def observe(self, status: PullStatus, pull: Pull | None) -> None:
-        """Take the times of a pull that an agent observed for the pods that wait for it."""
+        """Record the times of an observed pull for the pods that wait for its image."""
         if pull is None:
             return
         for waiting in (*(status.pods or ()), *(status.waited or ())):
@@ -150,7 +153,7 @@ class Startup:
             image.ended_at = pull.ended_at if pull.phase is PullPhase.COMPLETED else None
 
     def phases_of(self, namespace: str, name: str, now: float) -> list[StartPhase] | None:
-        """Return the phases of a pod that is starting, None if they are not known."""
+        """Return the phases of a pod that is starting; None if they are not known."""
         pod = self._pods.get(self._names.get((namespace, name), ""))
         return pod.phases(now) if pod and pod.started_at is None else None
 
@@ -166,7 +169,7 @@ class Startup:
         return finished
 
     def expire(self, now: float) -> None:
-        """Drop pods that started half an hour ago, and those beyond the limit."""
+        """Drop pods that started over half an hour ago, and those that exceed the limit."""
         if now < self._expires_at and len(self._pods) <= MAX_PODS:
             return
         self._expires_at = now + _EXPIRE_EVERY
@@ -216,7 +219,7 @@ class Startup:
             if took := _TOOK.search(event.message):
                 announced = at - _seconds(took[2])
                 if known.announced_at is None or abs(announced - known.announced_at) < WHOLE_SECONDS:
-                    known.announced_at = announced  # the message is more precise than the time of an event
+                    known.announced_at = announced  # the message is more precise than the time of the event
                 known.began_at = known.began_at or at - _seconds(took[1])
 
     def _drop(self, key: str) -> None:
@@ -226,7 +229,7 @@ class Startup:
 
 
 def _starts(pod: Pod) -> Iterable[float | None]:
-    """When each app container of the pod first ran; None for one that did not."""
+    """When each app container of the pod first ran; None for those that have not."""
     for kind, _, status in pod.containers():
         if kind == "app":
             yield _ran_at(status)
@@ -241,12 +244,12 @@ def _ran_at(status: ContainerStatus | None) -> float | None:
 
 
 def _is_known(pod: _Pod) -> bool:
-    """Without an event about an image nothing is known about the time that images took."""
+    """Without an event about an image, the time spent on images is unknown."""
     return not pod.restarted and any(image.present_at is not None for image in pod.images.values())
 
 
 def _seconds(text: str) -> float:
-    """Read a duration as Go writes it, like ``1m2.5s``."""
+    """Parse a duration in Go's notation, such as ``1m2.5s``."""
     return sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text))
 
 

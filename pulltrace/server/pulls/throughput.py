@@ -1,10 +1,10 @@
-"""Sans-I/O. Bytes per second of each registry in the last ten minutes, in coarse steps."""
+"""Sans-I/O. Bytes per second from each registry in the last ten minutes, at a coarse resolution."""
 
 STEP = 5.0
 """Seconds."""
 STEPS = 120
 MOST_REGISTRIES = 50
-"""The bytes of further registries count as ``other``."""
+"""If there are too many registries, the bytes of the others count as ``other``."""
 
 
 class Throughput:
@@ -16,7 +16,7 @@ class Throughput:
         self._sums: dict[str, list[int]] = {}
 
     def add(self, registry: str, count: int, now: float) -> None:
-        """Count bytes."""
+        """Add bytes."""
         self._advance(now)
         if registry not in self._sums and len(self._sums) >= MOST_REGISTRIES:
             registry = "other"
@@ -24,9 +24,9 @@ class Throughput:
         sums[self._newest % STEPS] += count
 
     def series(self, now: float) -> tuple[float, dict[str, list[float]]]:
-        """Return the time of the first step, and bytes per second by registry, oldest step first.
+        """Return the time of the first step, and the bytes per second by registry, starting with the oldest step.
 
-        The step that has not ended is left out.
+        The current step is left out because it is incomplete.
         """
         self._advance(now)
         first = max(self._first, self._newest - STEPS + 1)
@@ -35,7 +35,7 @@ class Throughput:
         return first * STEP, dict(sorted(rates.items()))
 
     def _advance(self, now: float) -> None:
-        """Begin the step of this time, and forget what is older than the ring."""
+        """Begin the step that contains this time, and forget steps that are older than the ring."""
         step = int(now // STEP)
         if step <= self._newest:
             return

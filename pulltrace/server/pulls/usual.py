@@ -1,11 +1,11 @@
 """How long a pull like this one usually takes: the median and the 90th percentile of earlier pulls. Sans-I/O.
 
-The nearest evidence counts: pulls of this image on this node, of this image on other nodes, of its repository, or of
-any image of about this size from this registry on this node. Durations of other nodes and sizes are scaled by how node
-and registry usually compare. A pull that had nothing to fetch is not recorded.
+The most similar pulls count: those of this image on this node, of this image on other nodes, of its repository, or of
+any image of similar size from this registry on this node. Durations from other nodes and sizes are scaled by the ratio
+at which the node and the registry usually differ. A pull that had nothing to fetch is not recorded.
 
-Memory is bounded: each image, repository and pair of registry and node keeps its last pulls, and the ones without a
-pull for the longest time are dropped.
+Memory is bounded: the last pulls of each image, of each repository, and of each pair of registry and node are kept; the
+key that has not been used for the longest time is dropped first.
 """
 
 from collections import OrderedDict, deque
@@ -17,16 +17,16 @@ MAX_IMAGES = 2000
 MAX_REPOSITORIES = 1000
 MAX_PACES = 5000
 KEPT = 16
-"""Pulls that are remembered of each image, repository, and pair of registry and node."""
+"""The number of pulls that are kept for each image, each repository, and each pair of registry and node."""
 
 OVERHEAD = 1.5
 RATE = 40e6
-"""Seconds and bytes per second of a pull anywhere; only the ratio between two sizes matters."""
+"""Seconds and bytes per second of a typical pull; only the ratio between two sizes matters."""
 SAME_SIZE = 1.15
-"""Pulls whose bytes differ by less than this factor are alike."""
+"""Pulls are similar if their bytes differ by less than this factor."""
 SIMILAR_SIZE = 4.0
 LEAST = 2
-"""Pulls that are needed where sizes, not images, are compared."""
+"""The number of pulls that is required if sizes instead of images are compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class _Sample:
 
 
 class _Recent:
-    """The last pulls by key; the key without a pull for the longest time is dropped first."""
+    """The last pulls by key; the key that has not been used for the longest time is dropped first."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -67,7 +67,7 @@ class _Recent:
 
 
 class Usual:
-    """The earlier pulls. ``record`` adds one, ``estimate`` compares with them."""
+    """The earlier pulls. ``record`` adds a pull, ``estimate`` compares with the earlier ones."""
 
     def __init__(self) -> None:
         self._images = _Recent(MAX_IMAGES)
@@ -83,7 +83,7 @@ class Usual:
             self._paces.add(pace, sample)
 
     def estimate(self, *, image: str, repository: str, registry: str, node: str, size: int | None) -> Estimate | None:
-        """Return what is usual; ``size`` is None while it is not known how much has to be fetched."""
+        """Return the usual duration; ``size`` is None if it is not known yet how much must be fetched."""
         same = self._images.get(image)
         here = [item for item in same if item.node == node]
         if size is None:
@@ -104,15 +104,15 @@ class Usual:
         return None
 
     def _moved(self, samples: Iterable[_Sample], node: str) -> list[float]:
-        """Durations of other nodes as they would be on this one."""
+        """Return durations on other nodes, converted to this node."""
         return [item.seconds * self._compare(item, node) for item in samples]
 
     def _scaled(self, samples: Iterable[_Sample], node: str, size: int) -> list[float]:
-        """Durations of other nodes and sizes as they would be here."""
+        """Return durations of other nodes and sizes, converted to this node and size."""
         return [item.seconds * self._compare(item, node) * _generic(size) / _generic(item.size) for item in samples]
 
     def _compare(self, sample: _Sample, node: str) -> float:
-        """How much longer a pull takes on this node than it took on the sample's."""
+        """Return by which factor pulls take longer on this node than on the sample's node."""
         if sample.node == node:
             return 1.0
         # A node that has not used this registry yet is compared by all its pulls, and so is the other node: a slow

@@ -1,4 +1,4 @@
-"""The waiting pods of ``/pods`` and the rollouts of ``/images``, made from the feed for each request. Sans-I/O."""
+"""The waiting pods of ``/pods`` and the rollouts of ``/images``, derived from the feed for each request. Sans-I/O."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -21,16 +21,17 @@ from pulltrace.wire import (
 _NOT_WAITED_FOR = (WaitState.WAITING, WaitState.COMPLETED)
 
 _Key: TypeAlias = tuple[str, str, str, str]
-"""Namespace, pod, container or volume, and the image as written: a volume may be called as a container is."""
+"""Namespace, pod, container or volume, and the image as written: a volume and a container may have the same name."""
 
 
 def pods_waiting(
     pods: Iterable[WaitingPod], pulls: Iterable[PullStatus], now: float, startup: Startup | None = None
 ) -> list[PodWait]:
-    """Return the pods with a container that waits for an image that the kubelet has requested, longest first.
+    """Return the pods with a container that waits for an image requested by the kubelet, starting with the longest
+    wait.
 
-    A container without such a request may wait for a volume instead: it does not make a pod wait, but is listed if
-    another container does.
+    A container without such a request may wait for a volume instead: it does not count as waiting on its own, but is
+    listed if another container of its pod does.
     """
     by_container: dict[_Key, PullStatus] = {}
     for pull in pulls:
@@ -45,7 +46,7 @@ def pods_waiting(
 
 
 def count_waiting(pods: Iterable[WaitingPod], pulls: Iterable[PullStatus]) -> int:
-    """Return how many pods ``pods_waiting`` returns."""
+    """Return the number of pods that ``pods_waiting`` returns."""
     wanted = {
         (pod.namespace, pod.pod_name, pod.container, pod.image)
         for pull in pulls
@@ -56,7 +57,7 @@ def count_waiting(pods: Iterable[WaitingPod], pulls: Iterable[PullStatus]) -> in
 
 
 def count_slow_nodes(pulls: Iterable[PullStatus], since: datetime) -> dict[str | None, int]:
-    """Count by registry the nodes with a pull that is slower than usual and has not ended before ``since``."""
+    """Count, by registry, the nodes with an unusually slow pull that is live or ended after ``since``."""
     nodes: dict[str | None, set[str]] = {}
     for pull in pulls:
         if pull.slower_than_usual and (pull.completed_at is None or pull.completed_at >= since):
@@ -65,7 +66,7 @@ def count_slow_nodes(pulls: Iterable[PullStatus], since: datetime) -> dict[str |
 
 
 def rollouts(pulls: Iterable[PullStatus]) -> list[ImageRollout]:
-    """Return one row per image, of the newest pull of each node; unfinished rollouts are first."""
+    """Return one row per image, based on the newest pull on each node; unfinished rollouts are first."""
     images: dict[str, dict[str, PullStatus]] = {}
     for pull in pulls:
         nodes = images.setdefault(pull.image_ref, {})
@@ -129,7 +130,7 @@ def _rollout(image: str, pulls: list[PullStatus]) -> ImageRollout:
     ended, queued = phases.count(PullPhase.COMPLETED), phases.count(PullPhase.QUEUED)
     unobserved = phases.count(PullPhase.UNOBSERVED)
     failed = phases.count(PullPhase.FAILED)
-    # A node that had the image already says nothing about how long it takes.
+    # A node that already had the image does not show how long a pull takes.
     took = [_seconds(pull) for pull in pulls if pull.status is PullPhase.COMPLETED and pull.downloaded_bytes]
     slowest = max(pulls, key=_need)
     return ImageRollout(
@@ -152,7 +153,9 @@ def _rollout(image: str, pulls: list[PullStatus]) -> ImageRollout:
 
 
 def _need(pull: PullStatus) -> tuple[int, float]:
-    """Return how much a node delays a rollout: a failure most, then the longest estimate, then the slowest pull."""
+    """Return how much a node delays a rollout: failures count most, then the longest estimate, then the slowest
+    pull.
+    """
     if pull.status is PullPhase.FAILED:
         return 2, 0.0
     if pull.status is PullPhase.COMPLETED:

@@ -252,7 +252,7 @@ async def test_one_address_gets_half_of_the_streams_and_others_their_share(serve
     refused = await served.get("/api/v1/events")
     assert (refused.status, (await refused.json())["error"]) == (
         503,
-        "your address has used its share of the 2 streams, and over half of all streams are in use",
+        "your address has used its share of 2 streams, and over half of all streams are in use",
     )
     async with client_at("127.0.0.2") as other, client_at("127.0.0.3") as third:
         streams += [await client.get(url) for client in (other, other, third, third)]

@@ -264,7 +264,7 @@ def test_a_rate_limit_names_the_owner_with_the_most_pulls_cached_ones_included()
     world.tell(event(refused.failed("app", NOW + 51, error)), at=52)
     bound = newest(world).bound
     assert bound.why.endswith(
-        "In the last hour this cluster pulled from it 4 times, most often for Deployment/web in default (3)."
+        "In the last hour, this cluster pulled from it 4 times, most often for Deployment/web in default (3)."
     )
     assert bound.figures == {"pullsLastHour": 4.0, "pullsOfOwner": 3.0}
     (registry,) = world.hub.nodes().registries
@@ -320,7 +320,7 @@ def test_a_short_pull_and_one_without_an_explanation_are_unknown() -> None:
     world = World()
     world.say(pull("short", layer("a", 10 * MIB)), at=1)
     world.say(pull("short", layer("a", 100 * MIB), status=PullPhase.COMPLETED, ended_at=NOW + 2), at=2)
-    assert world.one.bound.why == "Took less than 5 s, too short for a verdict."
+    assert world.one.bound.why == "Took less than 5 s, which is too short for a verdict."
     download(world, 10, range(11, 30))
     end(world, 31, 10)
     assert newest(world).bound.why == "No measured factor explains most of the time."
