@@ -1,6 +1,6 @@
 """Pods that wait for images, and the images that one node's kubelet needs for all of its pods. Sans-I/O.
 
-Frozen values, made by ``node.NodeDemands`` from pods and from ``attempts.ImageRequest``.
+The values are immutable; ``node.NodeDemands`` creates them from pods and from ``attempts.ImageRequest``.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from pulltrace.server.kubernetes.errors import WAITING_REASONS, about, shorten
 from pulltrace.server.kubernetes.objects import ContainerStatus, Kind, Pod, Waiting
 from pulltrace.wire import PodCorrelation
 
-# The kubelet's reasons for a container before its first start (kubelet_pods.go), and no reason.
+# The kubelet's waiting reasons before a container's first start (kubelet_pods.go), and the missing reason.
 _NOT_CREATED = ("ContainerCreating", "PodInitializing", "")
 
 
@@ -24,27 +24,32 @@ class ImageDemand:
 
     node: str
     image: str
-    """Normalised, ``pulltrace.images.normalise``."""
+    """Normalised by ``pulltrace.images.normalise``."""
     pods: tuple[PodCorrelation, ...]
-    """Containers that wait now."""
+    """Containers that are waiting now."""
     since: float
-    """When the kubelet emitted Pulling for the attempt that runs, or else when the container was first seen waiting."""
+    """When the kubelet emitted Pulling for the current attempt, or otherwise when the container was first seen
+    waiting.
+    """
     pulling: bool
-    """The kubelet emitted Pulling and not yet Pulled or Failed. It does so *before* the pull's turn in the queue."""
+    """The kubelet has emitted Pulling, but neither Pulled nor Failed since.
+
+    It emits Pulling *before* the pull enters the queue.
+    """
     failure: Failure | None
-    """Kept until the image is present; a new attempt leaves it, with ``pulling`` true."""
+    """Kept until the image is present; during a new attempt it is still set, and ``pulling`` is true."""
     pulled_at: float | None
-    """When the kubelet emitted Pulled, or the container was created."""
+    """When the kubelet emitted Pulled, or when the container was created."""
     attempt: int = 1
-    """Which attempt runs now, or ran last, from 1."""
+    """The number of the current or last attempt, counted from 1."""
     since_exact: bool = True
-    """``since`` is from an event. Otherwise it is from a status, which is late."""
+    """Whether ``since`` is the time of an event. Otherwise it is derived from a status, which is late."""
     waited: tuple[PodCorrelation, ...] = ()
     """Containers that waited for the image until it was present."""
     pull_seconds: float | None = None
-    """How long the pull took, from the kubelet's event."""
+    """How long the pull took, according to the kubelet's event."""
     image_bytes: int | None = None
-    """The image's size, from the kubelet's event."""
+    """The image's size, according to the kubelet's event."""
     assumed: bool = False
     """No event and no status reports a pull: a container was created, so the image is present."""
     awaited: bool = False
@@ -52,15 +57,15 @@ class ImageDemand:
 
     @property
     def requested(self) -> bool:
-        """The kubelet is known to have requested it. Otherwise the container may wait for a volume instead."""
+        """Whether the kubelet is known to have requested it. Otherwise the container may wait for a volume instead."""
         return self.pulling or self.failure is not None or self.pulled_at is not None
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingContainer:
-    """A container that was never created, or a volume made from an image.
+    """A container that has never been created, or a volume made from an image.
 
-    ``image`` as written in the pod, ``ref`` normalised.
+    ``image`` is the image as written in the pod, ``ref`` the normalised reference.
     """
 
     name: str
@@ -73,7 +78,7 @@ class WaitingContainer:
 
 @dataclass(frozen=True, slots=True)
 class WaitingPod:
-    """A pod on a node with containers that do not run yet, in the order in which the kubelet starts them."""
+    """A pod on a node, with the containers that are not running yet, in the order in which the kubelet starts them."""
 
     namespace: str
     name: str
@@ -85,7 +90,7 @@ class WaitingPod:
     containers: tuple[WaitingContainer, ...]
 
     def correlation(self, container: WaitingContainer) -> PodCorrelation:
-        """Return the pod and one of its containers as on the wire."""
+        """Return the pod and one of its containers in the wire format."""
         return PodCorrelation(
             namespace=self.namespace,
             pod_name=self.name,
@@ -98,7 +103,7 @@ class WaitingPod:
 
 
 def has_image(status: ContainerStatus | None) -> bool:
-    """Return whether the container was ever created, or fails for a reason that requires its image."""
+    """Return whether the container has ever been created, or fails for a reason that implies a present image."""
     if not status or not status.state:
         return False
     waiting = status.state.waiting
@@ -110,7 +115,7 @@ def has_image(status: ContainerStatus | None) -> bool:
 
 
 def waiting_pod(pod: Pod, before: WaitingPod | None, now: float) -> WaitingPod | None:
-    """Return what waits in a pod; None if nothing does."""
+    """Return the waiting containers and volumes of a pod; None if there are none."""
     containers = list(_waiting_volumes(pod))
     volumes = {volume.ref for volume in containers}
     for kind, spec, status in pod.containers():
@@ -129,7 +134,10 @@ def waiting_pod(pod: Pod, before: WaitingPod | None, now: float) -> WaitingPod |
 
 
 def _waiting_volumes(pod: Pod) -> Iterator[WaitingContainer]:
-    """Yield volumes whose image none of the mounting containers has. Those containers' statuses report the failure."""
+    """Yield image volumes that none of the containers mounting them has received.
+
+    The statuses of those containers report the failure.
+    """
     for name, image, mounted_by in pod.image_volumes():
         ref = normalise(image)
         waiting = [waiting for status in mounted_by if (waiting := _waiting(status))]
@@ -140,12 +148,12 @@ def _waiting_volumes(pod: Pod) -> Iterator[WaitingContainer]:
 
 
 def _waiting(status: ContainerStatus | None) -> Waiting | None:
-    """Return why the container was never created; None if it was, or there is no status."""
+    """Return the reason why the container has not been created; None if it has been, or if it has no status."""
     return status.state.waiting if status and status.state and not has_image(status) else None
 
 
 def _short_message(waiting: Waiting) -> str:
-    """Return the message without an unbounded end; the image's name at its beginning stays readable."""
+    """Return the message, limited in length; the image's name at its beginning remains readable."""
     image, cause = about(waiting.message)
     if not image or len(waiting.message) <= len(shorten(waiting.message)):
         return shorten(waiting.message)
@@ -164,39 +172,41 @@ def _failed_image(waiting: Waiting, refs: set[str]) -> bool:
 
 
 _SEARCHED = 4096
-"""Characters of a waiting message in which an image's name is searched."""
+"""The number of characters of a waiting message that are searched for an image's name."""
 
 Waiters: TypeAlias = Sequence[tuple[str, WaitingPod, WaitingContainer]]
-"""Containers that wait for one image, each with its pod and the pod's key."""
+"""The containers that wait for one image, each with its pod and the pod's key."""
 
 
 def not_requested(node: str, image: str, waiters: Waiters, *, pulling: bool) -> ImageDemand:
-    """Return the demand for an image that the kubelet is not known to have requested."""
+    """Return the demand for an image that the kubelet is not yet known to have requested."""
     pods = tuple(pod.correlation(item) for _, pod, item in waiters)
     since = min(pod.since for _, pod, _ in waiters)
     return ImageDemand(node, image, pods, since, pulling, failure=None, pulled_at=None, since_exact=False)
 
 
 def first_start(requests: Mapping[str, ImageRequest]) -> float:
-    """Return when, by the node's clock, the kubelet first requested the image: of attempts that run, or else of all."""
+    """Return when, by the node's clock, the kubelet first requested the image: the earliest of the running attempts, or
+    else of all attempts.
+    """
     every = requests.values()
     return min(request.start for request in [request for request in every if request.pulling] or every)
 
 
 def merge(node: str, image: str, requests: Mapping[str, ImageRequest], waiters: Waiters) -> ImageDemand:
-    """Return all requests of one node for one image as one demand: the node pulls it once for all of its pods."""
+    """Combine all requests of one node for one image into one demand: the node pulls it once for all of its pods."""
     waiting = {key for key, _, _ in waiters}
     others = [request for key, request in requests.items() if key not in waiting]
     every = list(requests.values())
     running = [request for request in every if request.pulling]
-    # The earliest of the running requests, for which the pull has run longest, or else the latest of all.
+    # The earliest running request, because the pull has been running since then; if none is running, the latest of all.
     newest = min(running, key=attrgetter("since")) if running else max(every, key=attrgetter("since"))
     # A pull that had ended before this one began was another one.
     current = [request for request in every if request.pulled_at is None or request.pulled_at >= newest.since]
     failure = _newest([request.failure for request in every if request.failure])
     pulled_at = max((request.pulled_at for request in every if request.pulled_at is not None), default=None)
     if running or (failure and pulled_at is not None and pulled_at < failure.at):
-        pulled_at = None  # it is needed again; otherwise a pod that still backs off will find it present
+        pulled_at = None  # it is needed again; without this, a pod that still backs off will find it present
     pods = [pod.correlation(item) for key, pod, item in waiters if pulled_at is None or key in requests]
     return ImageDemand(
         node=node,
@@ -217,7 +227,7 @@ def merge(node: str, image: str, requests: Mapping[str, ImageRequest], waiters: 
 
 
 def _newest(failures: Sequence[Failure]) -> Failure | None:
-    """Return the newest failure, with the most attempts of any pod, and the soonest next try of any."""
+    """Return the newest failure, with the highest attempt number and the earliest retry of any pod."""
     if not failures:
         return None
     newest = max(failures, key=lambda item: item.at)

@@ -1,6 +1,6 @@
 """One node's pods that wait for images, and their requests. Sans-I/O.
 
-``NodeDemands`` owns all that concerns one node; ``cluster.Cluster`` decides which node a fact is about.
+``NodeDemands`` owns everything about one node; ``cluster.Cluster`` decides which node a fact belongs to.
 """
 
 from collections.abc import Sequence
@@ -26,17 +26,17 @@ from pulltrace.server.kubernetes.objects import Event, Pod
 from pulltrace.wire import PodCorrelation
 
 Place: TypeAlias = tuple[str, str]
-"""An image, normalised, and the key of a pod (``Pod.key``)."""
+"""A normalised image, and the key of a pod (``Pod.key``)."""
 
 
 LINGER = 120.0
-"""Seconds for which a demand is kept after its image arrived: an agent's last report may be later than the event."""
+"""Seconds for which a demand is kept after its image arrived: the agent's last report may arrive after the event."""
 
 UNSEEN_POD = 600.0
-"""Seconds for which an event counts if its pod was never seen."""
+"""Seconds for which an event is kept although its pod has never been seen."""
 
 MAX_REQUESTS = 20_000
-"""Requests of all nodes that are kept; events and statuses that would add another are dropped and counted."""
+"""The number of requests stored for all nodes; events and statuses that would add more are dropped and counted."""
 
 
 @dataclass(slots=True)
@@ -45,26 +45,26 @@ class Budget:
 
     left: int = MAX_REQUESTS
     dropped: int = 0
-    """How many were not added."""
+    """How many requests could not be added."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What one fact changed on a node."""
+    """The effect of one fact on a node."""
 
     changed: bool = False
-    """Something visible did."""
+    """Whether something visible changed."""
     due: list[tuple[float, Place]] = field(default_factory=list)
-    """When to look at which request again."""
+    """When a request must be examined again, and which."""
 
 
 class RequestIndex:
-    """Requests by image and by pod."""
+    """The requests by image and by pod."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
         self.by_image: dict[str, dict[str, ImageRequest]] = {}
-        self._images: dict[str, set[str]] = {}  # by the pod's key
+        self._images: dict[str, set[str]] = {}  # by pod key
 
     def __bool__(self) -> bool:
         return bool(self.by_image)
@@ -75,7 +75,7 @@ class RequestIndex:
         return self.by_image.get(image, {}).get(key)
 
     def add(self, place: Place, request: ImageRequest) -> bool:
-        """Keep a new request. Return whether there was room for it."""
+        """Add a request. Return whether there was room for it."""
         if self._budget.left <= 0:
             self._budget.dropped += 1
             return False
@@ -102,31 +102,32 @@ class RequestIndex:
 
 
 class NodeDemands:
-    """What is known of one node's pods."""
+    """The known facts about one node's pods."""
 
     def __init__(self, name: str, budget: Budget) -> None:
         self.name = name
         self.requests = RequestIndex(budget)
         self.pods: dict[str, WaitingPod] = {}
-        """By key."""
+        """The pods by their keys."""
         self.clock_right = False
-        """An event arrived in time, so the node's clock is right."""
-        self._present: dict[str, set[str]] = {}  # pod's key → images that the node had already
+        """Whether an event has arrived in time, so that the node's clock is known to be right."""
+        self._present: dict[str, set[str]] = {}  # pod key → images that were already on the node
 
     @property
     def is_empty(self) -> bool:
-        """Nothing is known."""
+        """Return whether nothing is known."""
         return not self.pods and not self.requests
 
     def knows(self, key: str) -> bool:
-        """Return whether anything is known of a pod."""
+        """Return whether anything is known about a pod."""
         return key in self.pods or bool(self.requests.images(key))
 
     def demands(self, unreadable: set[str | None]) -> Sequence[ImageDemand]:
-        """Return what the kubelet needs, in the order in which it requested it (the order of containerd's leases).
+        """Return the images that the kubelet needs, in the order in which it requested them (which is also the order of
+        containerd's leases).
 
-        Images that the kubelet is not known to have requested are last. In the namespaces in ``unreadable`` events
-        cannot be read; there each container that waits is taken to wait for its image.
+        Images that the kubelet is not known to have requested are at the end. In the namespaces in ``unreadable``,
+        events cannot be read, so every waiting container is assumed to wait for its image.
         """
         waiting: dict[str, list[tuple[str, WaitingPod, WaitingContainer]]] = {}
         for key, pod in self.pods.items():
@@ -144,7 +145,7 @@ class NodeDemands:
         return demands + sorted(others, key=lambda demand: demand.since)
 
     def take_pod(self, pod: Pod, now: float, *, unheard: bool = False) -> Outcome:
-        """Take a pod's newest state. ``unheard`` if the events of its namespace cannot be read."""
+        """Process a pod's newest state. ``unheard`` if the events of its namespace cannot be read."""
         key = pod.key
         before = self.pods.get(key)
         after = waiting_pod(pod, before, now)
@@ -162,7 +163,10 @@ class NodeDemands:
         return outcome
 
     def take_event(self, event: Event, raw: float, at: float, *, fresh: bool) -> Outcome:
-        """Take an event about an image. ``at`` is the server's time of it; it was listed unless ``fresh``."""
+        """Process an event about an image.
+
+        ``at`` is its time by the server's clock; ``fresh`` is false for a listed event.
+        """
         image, text = about(event.message)
         place = normalise(image), event.involved_object.uid
         request = self.requests.get(place)
@@ -170,7 +174,7 @@ class NodeDemands:
             return self._take_pulled(place, request, text, raw, at)
         outcome = Outcome(changed=True)
         if request is None:
-            # A failure of an earlier pull would be known from a status or a listed event.
+            # A failure of an earlier pull would be known from a status or from a listed event.
             earlier = event.times - 1 if fresh and event.reason == "Pulling" else 0
             request = ImageRequest(self._pod_of(event, image, place), at, earlier)
             if not self.requests.add(place, request):
@@ -193,7 +197,7 @@ class NodeDemands:
         return outcome
 
     def forget(self, key: str) -> None:
-        """Forget a pod that was deleted. Requests whose images arrived are kept for a while."""
+        """Forget a deleted pod. Requests whose images arrived are kept for a while."""
         for image in self.requests.images(key):
             request = self.requests.get((image, key))
             if request and request.pulled_at is None:
@@ -202,7 +206,7 @@ class NodeDemands:
         self._present.pop(key, None)
 
     def expire(self, place: Place, now: float) -> Outcome:
-        """Forget a request that arrived, or never had a pod, a while ago."""
+        """Forget a request whose image arrived a while ago, or whose pod never appeared."""
         request = self.requests.get(place)
         if request is None:
             return Outcome()
@@ -211,7 +215,7 @@ class NodeDemands:
         if over or (unseen and request.since + UNSEEN_POD <= now):
             self.requests.remove(place)
             return Outcome(changed=True)
-        again = unseen and request.pulled_at is None  # another attempt began meanwhile
+        again = unseen and request.pulled_at is None  # another attempt has begun in the meantime
         return Outcome(due=[(request.since + UNSEEN_POD, place)] if again else [])
 
     def is_in(self, namespace: str | None, key: str) -> bool:
@@ -233,9 +237,11 @@ class NodeDemands:
                 self.requests.add(place, ImageRequest(before.correlation(container), before.since))
 
     def _settle(self, pod: Pod, after: WaitingPod | None, now: float) -> Outcome:
-        """End the requests for images that containers were created with, and those that the pod no longer names."""
+        """End the requests for images of containers that have been created, and for images that the pod no longer
+        names.
+        """
         outcome, key = Outcome(), pod.key
-        # Another container of the pod may have it from before, and this one needs it pulled again.
+        # Another container of the pod may already use the image, while this one needs it to be pulled again.
         failing = {item.ref for item in after.containers if item.reason in WAITING_REASONS} if after else set()
         users = [(normalise(spec.image), [status]) for _, spec, status in pod.containers()]
         users += [(normalise(image), mounted_by) for _, image, mounted_by in pod.image_volumes()]
@@ -254,7 +260,9 @@ class NodeDemands:
     def _take_status(
         self, place: Place, pod: WaitingPod, container: WaitingContainer, now: float, outcome: Outcome
     ) -> None:
-        """Take a failure from a container's status, which repeats the old one while the next attempt runs."""
+        """Process a failure from a container's status, which repeats the previous failure while the next attempt
+        runs.
+        """
         request = self.requests.get(place)
         if request:
             request.pod = pod.correlation(container)
@@ -274,7 +282,7 @@ class NodeDemands:
                 self._end(request, place, at, outcome)
             return outcome
         image, key = place
-        if key in self.pods:  # the pod waits for something else
+        if key in self.pods:  # the pod waits for something other than an image
             self._present.setdefault(key, set()).add(image)
             outcome.changed = True
         return outcome
@@ -286,7 +294,7 @@ class NodeDemands:
         outcome.due.append((at + LINGER, place))
 
     def _pod_of(self, event: Event, image: str, place: Place) -> PodCorrelation:
-        """Return the pod as it is known, or else as the event names it."""
+        """Return the pod if it is known, or otherwise one made from the names in the event."""
         about_pod = event.involved_object
         container = about_pod.field_path.partition("{")[2].removesuffix("}")
         pod = self.pods.get(place[1])

@@ -1,11 +1,11 @@
-"""One image arriving on one node, attempt after attempt. Sans-I/O.
+"""The arrival of one image on one node, attempt after attempt. Sans-I/O.
 
-A ``Pull`` is one attempt as an agent reports it, an ``ImageDemand`` what the kubelet needs. Both are late, in any
-order. ``Arrival.next_attempt`` decides what the newest attempt is, ``Arrival.next_status`` renders it, and readers
-never see the same attempt end twice:
+A ``Pull`` is one attempt as reported by an agent, an ``ImageDemand`` describes what the kubelet needs. Both arrive
+late, and in any order. ``Arrival.next_attempt`` decides which attempt is the newest, ``Arrival.next_status`` renders
+it, and clients never see the same attempt end twice:
 
-- An end that was published is final, if somebody observed it. Signs of life after it are of the next attempt, or their
-  report was late; ``matching`` decides which.
+- A published end is final if somebody observed it. If reports later show the pull as live, they are late or belong to
+  the next attempt; ``matching`` decides which.
 - An end that nobody observed is inferred, and a source that observed it may correct it.
 - A failure that nobody explained is a success if the kubelet has the image.
 """
@@ -27,20 +27,23 @@ from pulltrace.server.pulls.status import ArrivalContext, status_of, status_with
 from pulltrace.wire import ErrorReason, PodCorrelation, PullPhase, PullStatus, to_time
 
 REPORT_DUE = 1.2
-"""Seconds within which an agent reports the end of a pull. The kubelet's event of it is earlier, and has no bytes."""
+"""Seconds within which an agent reports the end of a pull.
+
+The kubelet's event about it arrives earlier, but does not contain bytes.
+"""
 
 EXPLAINED_WITHIN = 5.0
 """Seconds within which a kubelet reports why a pull failed."""
 
 MOST_WAITED = 50
-"""Containers that waited earlier and are still listed."""
+"""The number of containers listed that no longer wait."""
 
 GIVEN_UP = "no pod waits for it any longer"
 
 
 @dataclass(slots=True, eq=False)
 class Arrival:
-    """Its id outlives a restart of the server if an agent knows the pull."""
+    """Its id survives a restart of the server if an agent knows the pull."""
 
     id: str
     name: Name
@@ -48,40 +51,40 @@ class Arrival:
     """The newest pull that an agent reported."""
     demand: ImageDemand | None = None
     pods: tuple[PodCorrelation, ...] = ()
-    """Containers that wait now."""
+    """Containers that are waiting now."""
     waited: tuple[PodCorrelation, ...] = ()
     """Containers that waited earlier."""
     ahead: tuple[str, ...] = ()
-    """The images that the node is pulling while this one is queued, the oldest pull first."""
+    """The images that the node is pulling while this one is queued, starting with the oldest pull."""
     waited_behind: tuple[str, ...] = ()
-    """The last images that were ahead of it."""
+    """The images that were ahead of it when it was last queued."""
     latest: Attempt | None = None
     """The newest attempt, as published."""
     status: PullStatus | None = None
-    """As published last."""
+    """The status as last published."""
     _failed_at: float | None = None
-    """When an agent reported a failure of which the kubelet has reported nothing yet."""
+    """When an agent reported a failure, if the kubelet has not reported one yet."""
     held: bool = False
-    """An end is known, and will be published when the agent's report of it is due."""
+    """Whether its end is known but is not published until the agent's report of it is due."""
     expires: bool = False
-    """Nobody waits any longer and no agent observed it: it is kept as history."""
+    """Whether it is only kept as history: nobody waits for it any longer, and no agent observed it."""
     _pull_number: int = 0
-    """The attempt that ``pull`` is."""
+    """The number of the attempt that ``pull`` is."""
     _failure: Failure | None = None
-    """Why ``pull`` failed, from the kubelet."""
+    """Why ``pull`` failed, according to the kubelet."""
     _arrived_at: float | None = None
-    """When the kubelet's event of an arrival arrived that no agent reported yet."""
+    """When the kubelet's event about the image's arrival was received, if no agent has reported the arrival yet."""
     _basis: Any = None
-    """The facts of the last decision, if none of them changes by itself."""
+    """The facts that the last decision was based on, if none of them changes with time."""
 
     @property
     def history(self) -> bool:
-        """It had ended before this server started."""
+        """Whether it had ended before this server started."""
         return self.pull is not None and self.pull.history
 
     @property
     def recency(self) -> tuple[bool, float]:
-        """The order of arrivals of one image: those that run are last, then by the start of the newest attempt."""
+        """The sort key of one image's arrivals: running ones are last, then by the start of the newest attempt."""
         published = self.status.started_at.timestamp() if self.status else None
         seen = self.pull.started_at if self.pull else None
         began = max((time for time in (published, seen) if time is not None), default=math.inf)
@@ -89,14 +92,14 @@ class Arrival:
 
     @property
     def has_completed(self) -> bool:
-        """The image is present. If it is needed again, that is another arrival."""
+        """Whether the image is present. If it is needed again, that will be another arrival."""
         if self.pull and self._is_pull_newest:
             return self.pull.phase is PullPhase.COMPLETED
         return self.latest is not None and self.latest.outcome is PullPhase.COMPLETED
 
     @property
     def ended_at(self) -> float:
-        """When the newest attempt ended; infinity while it runs."""
+        """When the newest attempt ended; infinity if it is still running."""
         if self.pull and self.pull.ended_at is not None and self._is_pull_newest:
             return self.pull.ended_at
         ended_at = self.latest.ended_at if self.latest else None
@@ -111,7 +114,7 @@ class Arrival:
 
     @property
     def _is_pull_newest(self) -> bool:
-        """``pull`` is the newest attempt, or one after it."""
+        """Whether ``pull`` is the newest attempt, or a later one."""
         return self._pull_number >= self._number
 
     @property
@@ -123,9 +126,9 @@ class Arrival:
         return self.latest is not None and self.latest.outcome is not None
 
     def attach(self, pull: Pull, name: Name) -> None:
-        """Make a pull the newest attempt."""
+        """Set a pull as the newest attempt."""
         if self.latest and self._has_ended and match(pull, self) is Match.SAME_ATTEMPT:
-            self._pull_number = self.latest.number  # keeps the kubelet's reason of its failure
+            self._pull_number = self.latest.number  # keeps the kubelet's reason for its failure
         else:
             self._pull_number, self._failure = self._next_number(pull), None
         if self.pull:
@@ -143,7 +146,7 @@ class Arrival:
         return max(self._number, counted)
 
     def is_over_for(self, demand: ImageDemand) -> bool:
-        """Return whether the image arrived, and this demand needs it once more."""
+        """Return whether the image has arrived but this demand needs it once more."""
         if not self.has_completed or not demand.requested:
             return False
         if demand.pulled_at is not None and demand.pull_seconds is None:
@@ -152,23 +155,23 @@ class Arrival:
         return needed_at > self.ended_at + WHOLE_SECONDS
 
     def is_end_of(self, demand: ImageDemand) -> bool:
-        """Return whether this arrival is the one whose end the kubelet reports."""
+        """Return whether the kubelet's report of an end belongs to this arrival."""
         if demand.pulled_at is None or not self.has_completed:
             return False
         return self._started_at - WHOLE_SECONDS <= demand.pulled_at <= self.ended_at + WHOLE_SECONDS
 
     def explain(self, failure: Failure) -> None:
-        """Take the kubelet's reason of a failed attempt. Agents cannot know it."""
+        """Record the kubelet's reason for a failed attempt. Agents cannot know the reason."""
         pull = self.pull
         if not pull or pull.phase is not PullPhase.FAILED or pull.reason not in (None, ErrorReason.UNKNOWN):
             return
         if pull.presumed and pull.ended_at is not None and pull.started_at <= failure.at:
-            pull.ended_at = min(pull.ended_at, failure.at)  # the time of our conclusion is later
+            pull.ended_at = min(pull.ended_at, failure.at)  # the time of our own conclusion is later
         if pull.started_at - WHOLE_SECONDS <= failure.at <= (pull.ended_at or 0.0) + REPORT_LATE:
             self._failure = failure
 
     def note_pods(self, demand: ImageDemand | None) -> None:
-        """Note which containers wait now, and which no longer do."""
+        """Record which containers are waiting now, and which no longer are."""
         pods = demand.pods if demand else ()
         if not (demand or self.pods):
             return
@@ -179,7 +182,7 @@ class Arrival:
         self.waited = tuple(pod for container, pod in known.items() if container not in waiting)[-MOST_WAITED:]
 
     def note_queue(self, ahead: tuple[str, ...]) -> None:
-        """Note which images the node is pulling, if this one is queued."""
+        """Record which images the node is pulling, if this one is queued."""
         queued = self.demand is not None and self.demand.pulling
         if queued and (self.pull is None or self.pull.ended_at is not None):
             self.ahead, self.waited_behind = ahead, ahead or self.waited_behind
@@ -187,9 +190,10 @@ class Arrival:
     def next_status(
         self, stall_timeout: float, analysis: Analysis, now: float, *, observed: bool, reporting: bool
     ) -> PullStatus | None:
-        """Return what has to be published, or None if nothing changed.
+        """Return the status to publish, or None if nothing has changed.
 
-        ``observed`` unless the node has no agent, or its agent is lost; ``reporting`` if the agent reports in time.
+        ``observed`` is true unless the node has no agent or its agent is lost; ``reporting`` is true if the agent
+        reports in time.
         """
         pull, demand = self.pull, self.demand
         live = pull is not None and pull.ended_at is None
@@ -219,7 +223,7 @@ class Arrival:
         return status
 
     def next_attempt(self, now: float, *, reporting: bool) -> Attempt | None:
-        """Decide what the newest attempt is now. None if nothing newer than ``latest`` is known."""
+        """Decide which attempt is the newest now. None if no attempt is newer than ``latest``."""
         self.held = False
         attempt = self._observed_attempt()
         if attempt is None and self.demand:
@@ -232,7 +236,10 @@ class Arrival:
         return attempt
 
     def _observed_attempt(self) -> Attempt | None:
-        """Return the attempt that the agent reports. None if more of it, or of a later one, is published already."""
+        """Return the attempt that the agent reports.
+
+        None if something newer about it, or a later attempt, has already been published.
+        """
         pull, latest = self.pull, self.latest
         if pull is None:
             return None
@@ -247,7 +254,7 @@ class Arrival:
         if latest and latest.number == self._pull_number and self.demand and self._is_next(self.demand):
             return None
         if self.demand and pull.ended_at is None and self.demand.pulling and not is_later(self.demand, pull):
-            self._pull_number = max(self._pull_number, self.demand.attempt)  # the kubelet's count is now known
+            self._pull_number = max(self._pull_number, self.demand.attempt)  # the kubelet's count is known now
         if self._failure and not self.demand:
             self._failure = replace(self._failure, next_retry_at=None)  # nobody will try again
         failure = self._failure if pull.phase is PullPhase.FAILED else None
@@ -276,7 +283,7 @@ class Arrival:
         return Attempt(number, Source.KUBELET, started_at)
 
     def _is_early(self, attempt: Attempt, now: float) -> bool:
-        """Return whether the agent will report the bytes of this attempt in a moment."""
+        """Return whether the agent is about to report the bytes of this attempt."""
         if attempt.outcome is not PullPhase.COMPLETED:
             self._arrived_at = None
             return False
@@ -296,21 +303,21 @@ class Arrival:
         if now < self._failed_at + EXPLAINED_WITHIN:
             self.held, self._basis = True, None
             return attempt
-        who = f"{len(self.pods)} containers still wait" if self.pods else GIVEN_UP
+        who = f"{len(self.pods)} containers are still waiting" if self.pods else GIVEN_UP
         message = f"cancelled at {pull.best_percent:g} %, without an error of the registry or the node; {who}"
         return structs.replace(
             attempt, failure=Failure(ErrorReason.CANCELED, message, attempt.number, pull.ended_at or now, None)
         )
 
     def _abandoned_attempt(self, now: float) -> Attempt | None:
-        """Return the end of an attempt that the kubelet requested and whose pods were deleted before it began."""
+        """Return the end of an attempt that the kubelet requested, but whose pods were deleted before it began."""
         latest = self.latest
         if not latest or latest.outcome or not self.pull or self._pull_number == latest.number:
             return None
         return structs.replace(latest, source=Source.INFERRED, ended_at=now, outcome=PullPhase.FAILED)
 
     def _is_next(self, demand: ImageDemand) -> bool:
-        """Return whether the newest attempt failed and the kubelet reports one after it."""
+        """Return whether the newest attempt failed and the kubelet has reported a later one."""
         latest, ended_at = self.latest, self.ended_at
         if not latest or latest.outcome is not PullPhase.FAILED or not demand.requested:
             return False
@@ -364,12 +371,12 @@ def _container_of(pod: PodCorrelation) -> tuple[str, str, str, str]:
 
 
 def is_later(demand: ImageDemand, pull: Pull) -> bool:
-    """Return whether the kubelet reports an attempt after this pull, whose end its agent has perhaps not reported."""
+    """Return whether the kubelet reports an attempt after this pull, whose end the agent may not have reported yet."""
     return demand.since > pull.started_at + WHOLE_SECONDS
 
 
 def correct(pull: Pull, demand: ImageDemand) -> None:
-    """Correct a pull with the kubelet's times: its agent missed the end, or guessed the start, or saw a failure."""
+    """Correct a pull with the kubelet's times: its agent missed the end, guessed the start, or saw a failure."""
     if pull.ended_at is None:
         return
     if is_later(demand, pull):
@@ -387,7 +394,10 @@ def correct(pull: Pull, demand: ImageDemand) -> None:
 
 
 def _proves_success(demand: ImageDemand, pull: Pull) -> bool:
-    """Return whether the kubelet had the image that this pull, by its agent, failed to get. It may be removed since."""
+    """Return whether the kubelet has received the image although the agent reported a failure of this pull.
+
+    The image may have been removed since.
+    """
     if pull.phase is not PullPhase.FAILED or pull.reason not in (None, ErrorReason.UNKNOWN):
         return False
     if demand.pulled_at is None or demand.pulled_at < pull.started_at - WHOLE_SECONDS:

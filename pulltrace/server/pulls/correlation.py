@@ -1,8 +1,9 @@
-"""Join one node's pulls with its kubelet's demands into arrivals. Sans-I/O.
+"""Join one node's pulls with its kubelet's image demands into arrivals. Sans-I/O.
 
-People see arrivals. Without Kubernetes there are no demands; of an image that cannot be resolved perhaps no agent ever
-sees a pull. ``join`` looks at all that is open on one node: pulls that run or ended a moment ago, demands, and failed
-arrivals that a next attempt may continue. This module decides what belongs together, ``arrival`` what is published.
+Users see arrivals. Without Kubernetes there are no demands; if an image cannot be resolved, no agent may ever see its
+pull. ``join`` considers everything that is open on one node: pulls that are running or have just ended, demands, and
+failed arrivals that may be continued by another attempt. This module decides what belongs together, ``arrival`` what to
+publish.
 """
 
 import base64
@@ -21,21 +22,21 @@ from pulltrace.server.pulls.node import Pull
 from pulltrace.wire import NodeState, PullPhase, PullStatus
 
 SETTLES_AFTER = 120.0
-"""Seconds after a pull's end in which its arrival may still change: Kubernetes reports late who waited and why it
-failed."""
+"""Seconds after a pull's end during which its arrival may still change: Kubernetes is late in reporting who waited and
+why it failed."""
 
 
 class Changed(NamedTuple):
-    """One change of an arrival that has to be published."""
+    """One change of an arrival that must be published."""
 
     arrival: Arrival
     status: PullStatus | None
-    """None if the arrival no longer exists: nobody waits any longer, or it was found to be another one."""
+    """None if the arrival no longer exists: nobody waits any longer, or it turned out to be a part of another one."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Context:
-    """What all nodes have in common."""
+    """State that all nodes share."""
 
     stall_timeout: float
     ttl: float
@@ -43,13 +44,13 @@ class _Context:
 
 
 class Correlation:
-    """The open arrivals of all nodes. Owned by the hub."""
+    """The open arrivals of all nodes. It is owned by the hub."""
 
     def __init__(self, stall_timeout: float, ttl: float, analysis: Analysis) -> None:
         self._context = _Context(stall_timeout, ttl, analysis)
-        self._expiring: list[tuple[float, str]] = []  # heap: when to join a node again to expire an arrival
+        self._expiring: list[tuple[float, str]] = []  # heap: when arrivals expire, so that their nodes must be joined
         self.due = set[str]()
-        """Nodes to join again at the next tick, although nothing may have changed."""
+        """Nodes to join again at the next tick, even if nothing has changed on them."""
         self._nodes: dict[str, _Open] = {}
 
     def join(
@@ -61,9 +62,10 @@ class Correlation:
         *,
         agent: NodeState | None = NodeState.REPORTING,
     ) -> list[Changed]:
-        """Return what changed on one node since the last join, in the order in which it has to be published.
+        """Return the changes on one node since the last join, in the order in which they must be published.
 
-        ``pulls`` are those that run and those that ended lately; ``agent`` is the state of the node's agent, if any.
+        ``pulls`` are those that are running or have ended lately; ``agent`` is the state of the node's agent, if it has
+        one.
         """
         open_ = self._nodes.setdefault(node, _Open(node, self._context))
         changed = list(open_.join(pulls, demands, now, agent=agent))
@@ -77,14 +79,14 @@ class Correlation:
         return changed
 
     def expire(self, now: float) -> None:
-        """Note the nodes with arrivals whose history has expired."""
+        """Mark the nodes that have arrivals whose history has expired."""
         while self._expiring and self._expiring[0][0] <= now:
             self.due.add(heapq.heappop(self._expiring)[1])
 
     def forget(self, pull: Pull) -> str | None:
         """Forget a pull whose history has expired.
 
-        Return the id of the arrival that ends with it; None if that goes on without it.
+        Return the id of the arrival that ends with the pull; None if the arrival continues without it.
         """
         if pull.superseded:
             return None
@@ -103,7 +105,7 @@ class _Open:
 
     def __init__(self, node: str, context: _Context) -> None:
         self.expiring: list[float] = []
-        """When arrivals expire that no agent observed, since the last join."""
+        """When unobserved arrivals expire that were added since the last join."""
         self.arrivals: dict[str, Arrival] = {}
         self._node = node
         self._context = context
@@ -131,7 +133,9 @@ class _Open:
                     arrival.pull.settle()
 
     def _place_pull(self, pull: Pull, name: Name, now: float, *, agent: NodeState | None) -> Iterator[Changed]:
-        """Give a pull its arrival: the one it has, one that waits for it, or a new one; none while that is open."""
+        """Assign a pull to an arrival: to its present one, to one that waits for it, or to a new one; to none while
+        this is undecided.
+        """
         own = self.arrivals.get(pull.arrival_id)
         if pull.arrival_id and (not own or own.pull is not pull):
             return  # settled, or continued by a later attempt
@@ -144,10 +148,10 @@ class _Open:
             arrival for arrival in self.arrivals.values() if arrival is not own and name.is_same_image(arrival.name)
         ]
         for arrival in others:
-            yield from self._publish(arrival, now, agent=agent)  # how the attempt before it ended
+            yield from self._publish(arrival, now, agent=agent)  # how the previous attempt ended
         found, place = _best(others, own, pull, name)
         if not found and own:
-            own.name = name  # it was found to be another image
+            own.name = name  # it turned out to be another image
             _suppose(pull, name)
             return
         if own:
@@ -167,7 +171,7 @@ class _Open:
             _suppose(pull, name)
 
     def _place_demands(self, demands: Sequence[ImageDemand], now: float) -> None:
-        """Give each demand its arrival, or a new one."""
+        """Assign each demand to its arrival, or to a new one."""
         by_image: dict[str, list[Arrival]] = {}
         for arrival in self.arrivals.values():
             arrival.demand = None
@@ -182,7 +186,8 @@ class _Open:
             if found is None or found.is_over_for(demand):
                 if not _needs_row(demand, now):
                     continue
-                # A failure whose start was lost has the time of an earlier one, perhaps of an arrival that is over.
+                # A failure whose start was lost has the time of an earlier failure, perhaps from an arrival that is
+                # over.
                 began = demand.failure.at if demand.failure and not demand.pulling else demand.since
                 found = Arrival(self._free_id(f"{demand.image} {began}"), Name.of(demand.image))
                 self.arrivals[found.id] = found
@@ -191,7 +196,8 @@ class _Open:
                 if demand.failure:
                     arrival.explain(demand.failure)
             if found.pull and demand.pulling:
-                # The kubelet reports whole seconds: a pull that never queued may seem to have, for less than one.
+                # The kubelet reports whole seconds, so a pull that never queued may seem to have been queued for less
+                # than a second.
                 found.pull.phases.setdefault(PullPhase.QUEUED, max(found.pull.started_at - demand.since, 0.0))
 
     def _publish(self, arrival: Arrival, now: float, *, agent: NodeState | None) -> Iterator[Changed]:
@@ -199,11 +205,11 @@ class _Open:
         timeout, analysis = self._context.stall_timeout, self._context.analysis
         while status := arrival.next_status(timeout, analysis, now, observed=observed, reporting=reporting):
             yield Changed(arrival, status)
-            if not status.status.ended:  # after an end another attempt may begin
+            if not status.status.ended:  # another attempt may begin after an end
                 return
 
     def _keeps(self, arrival: Arrival, now: float) -> bool:
-        """Return whether an arrival is history that no agent observed, so that nothing else keeps it."""
+        """Return whether an arrival is history without an observing agent, so that nothing else keeps it."""
         if not arrival.has_completed or not arrival.status or now >= arrival.ended_at + self._context.ttl:
             return False
         if not arrival.expires:
@@ -224,14 +230,14 @@ def _needs_row(demand: ImageDemand, now: float) -> bool:
     """Return whether a demand without an arrival is shown."""
     if demand.pulled_at is None:
         return demand.requested
-    # A pull so short that the kubelet's events of its start and of its end arrived together.
+    # A pull was so short that the kubelet's events of its start and its end arrived together.
     return demand.pull_seconds is not None and now - demand.pulled_at < SETTLES_AFTER
 
 
 def _best(arrivals: Iterable[Arrival], own: Arrival | None, pull: Pull, name: Name) -> tuple[Arrival | None, Match]:
     """Return the arrival that a pull belongs to.
 
-    It leaves its own arrival for one of exactly its name, or if nothing was known of the image.
+    It leaves its own arrival only for one with exactly its name, or if the image was unknown.
     """
     best: tuple[Arrival | None, Match] = None, Match.UNRELATED
     for arrival in sorted(arrivals, key=lambda arrival: (arrival.name.image == name.image, arrival.recency)):
@@ -247,12 +253,15 @@ def _suppose(pull: Pull, name: Name) -> None:
 
 
 def _is_less(name: Name, known: Name) -> bool:
-    """Return whether a name is a shorter one of the known image: its pods may be deleted, or wait again."""
+    """Return whether a name is a shorter form of the known image: its pods may have been deleted, or wait again."""
     return known.is_full and not name.is_full and (name.is_unknown or name.is_same_image(known))
 
 
 def _is_settled(arrival: Arrival, now: float) -> bool:
-    """Return whether nothing can change it: it completed a while ago. A failed one waits for its next attempt."""
+    """Return whether nothing can change it any more, because it completed a while ago.
+
+    A failed arrival waits for its next attempt.
+    """
     pull = arrival.pull
     if pull is None or pull.phase is not PullPhase.COMPLETED or pull.learned_at is None:
         return False
@@ -260,9 +269,10 @@ def _is_settled(arrival: Arrival, now: float) -> bool:
 
 
 def _free_id(arrivals: Mapping[str, Arrival], node: str, seed: str) -> str:
-    """Return an opaque, URL-safe id, the same after a restart of the server.
+    """Return an opaque, URL-safe id that is the same after a restart of the server.
 
-    It is taken if a pull was an attempt of an arrival that goes on without it, or has kept another image's arrival.
+    The id is taken if a pull was an attempt of an arrival that continues without it, or has kept the arrival of another
+    image.
     """
     digest = hashlib.blake2b(f"{node}\n{seed}".encode(), digest_size=9).digest()
     id_ = base64.urlsafe_b64encode(digest).decode()
