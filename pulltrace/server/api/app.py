@@ -26,19 +26,19 @@ SECURITY_HEADERS = {
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "strict-origin-when-cross-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    # No foreign origin: the page works without Internet access.
+    # Nothing is loaded from elsewhere: the page works without Internet access.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
         "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
 }
-"""The headers of every response. uvicorn adds them, also to errors of its own."""
+"""The headers of every response. uvicorn adds them, including to its own errors."""
 
 
 def create_app(
     hub: Hub, authenticator: Authenticator, not_ready: Callable[[], str | None], cors_origin: str | None = None
 ) -> ASGIApp:
-    """Return the application of port 8080. Pages of ``cors_origin`` may read it from a browser."""
+    """Return the application of port 8080. Browsers allow pages of ``cors_origin`` to read its responses."""
     app = Starlette(
         middleware=_cors(cors_origin) if cors_origin else [],
         routes=api_routes(hub, authenticator, not_ready) + web_routes(hub.limits),
@@ -73,7 +73,10 @@ def create_metrics_app(hub: Hub) -> Starlette:
 
 
 class Scrapes:
-    """The route of the metrics. Scrapes that arrive while a text is being made wait for it and share it."""
+    """The route that serves the metrics.
+
+    Scrapes that arrive while a response is being prepared wait for it and share it.
+    """
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub

@@ -1,4 +1,7 @@
-"""``POST /api/v1/report``: authenticate, read and decode a report, and pass it to the hub. Plain ASGI for speed."""
+"""``POST /api/v1/report``: authenticate, read and decode a report, and pass it to the hub.
+
+It is plain ASGI for speed.
+"""
 
 import asyncio
 import zlib
@@ -16,20 +19,20 @@ from pulltrace.server.pulls.inventory import TooManyNodesError
 from pulltrace.wire import NODE_NAME, AgentReport, ReportResponse
 
 _SMALL = 64 << 10
-"""Bytes of a body that are not counted: uvicorn holds as many of each request."""
+"""Bytes of a body that need not be counted, because uvicorn buffers as many of every request."""
 
 _decoder = msgspec.json.Decoder(AgentReport)
 
 
 class ReportRoute:
-    """The route. It bounds the bodies that are being received."""
+    """The route for reports. It limits the memory for bodies that are being received."""
 
     def __init__(self, hub: Hub, authenticator: Authenticator) -> None:
         self._hub = hub
         self._authenticator = authenticator
         self._receiving = FairShare(hub.limits.bodies, hub.limits.bodies_per_address)
-        """Bytes of the large bodies that are arriving."""
-        # The same for every client.
+        """Bytes of all large bodies that are arriving."""
+        # This limit is the same for every client.
         self._accepted = Response(
             msgspec.json.encode(ReportResponse(boot_id=hub.boot_id)), media_type="application/json"
         )
@@ -41,7 +44,7 @@ class ReportRoute:
             return
         except RefusedError as error:
             self._hub.metrics.rejected(error.kind)
-            # The rest of the body is not worth reading.
+            # The rest of the body need not be read.
             close = {"Connection": "close"} if error.status in (401, 403, 408, 413, 503) else {}
             response: Response = JSONResponse({"error": str(error)}, error.status, error.headers | close)
         else:
@@ -55,7 +58,7 @@ class ReportRoute:
         if not NODE_NAME.fullmatch(report.node_name):
             raise RefusedError(400, "node_name", "nodeName is not a DNS-1123 subdomain of at most 253 characters")
         if node not in (None, report.node_name):
-            raise RefusedError(403, "forbidden", f"this agent may report for node {node} only")
+            raise RefusedError(403, "forbidden", f"this agent may report only for node {node}")
         try:
             self._hub.report(report)
         except TooSoonError:
@@ -73,7 +76,7 @@ class ReportRoute:
             elif name == b"content-length":
                 length = value
         if encoding not in (b"identity", b"gzip"):
-            raise RefusedError(415, "malformed", "Content-Encoding is neither gzip nor identity")
+            raise RefusedError(415, "malformed", "Content-Encoding must be gzip or identity")
         if length.isdigit() and int(length) > limits.body:
             raise _too_large(limits.body)
         if guard.has_whole_request:  # nothing to wait for, so nothing to bound
@@ -97,11 +100,13 @@ class ReportRoute:
                         raise _too_large(limits.body)
                     if len(body) > _SMALL:
                         if not self._receiving.take(address, len(body) - counted):
-                            message = "too many large reports arrive at once"
+                            message = "too many large reports are arriving at the same time"
                             raise RefusedError(503, "busy", message, {"Retry-After": "2"})
                         counted = len(body)
         except TimeoutError:
-            raise RefusedError(408, "too_slow", f"the body took over {limits.body_timeout:g} s to arrive") from None
+            raise RefusedError(
+                408, "too_slow", f"the body took longer than {limits.body_timeout:g} s to arrive"
+            ) from None
         finally:
             self._receiving.release(address, counted)
         return bytes(body)
@@ -131,9 +136,9 @@ def _inflate(body: bytes, limit: int) -> bytes:
     if len(plain) > limit:
         raise _too_large(limit)
     if not inflate.eof or inflate.unused_data:
-        raise RefusedError(400, "malformed", "not one complete gzip body")
+        raise RefusedError(400, "malformed", "the body is not exactly one complete gzip stream")
     return plain
 
 
 def _too_large(limit: int) -> RefusedError:
-    return RefusedError(413, "too_large", f"a report has at most {limit} bytes")
+    return RefusedError(413, "too_large", f"a report may have at most {limit} bytes")

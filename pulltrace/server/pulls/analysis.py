@@ -1,6 +1,6 @@
-"""What the server concludes about each pull beyond its numbers: what limits it, and whether that is usual. Sans-I/O.
+"""Conclusions about each pull beyond its numbers: what limits it, and whether its duration is usual. Sans-I/O.
 
-Owned by the hub. ``status`` requests an ``Insight`` each time a pull is published.
+It is owned by the hub. ``status`` requests an ``Insight`` whenever a pull is published.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from pulltrace.server.pulls.verdict import queued, rate_limited
 from pulltrace.wire import Bound, ErrorReason, Factor, PullPhase, PullStatus
 
 SLOWER = 1.5
-"""Factor from which a pull is slower than usual, provided that it also exceeds the 90th percentile."""
+"""Factor above which a pull is slower than usual, provided that it also exceeds the 90th percentile."""
 NO_OWNER = "no known pod"
-"""The owner of a pull for which no pod was seen waiting."""
+"""The owner to count for a pull if no pod was seen waiting for it."""
 SLOWER_SECONDS = 10.0
-"""A pull that takes less time than this beyond the usual is not slow."""
+"""Seconds; a pull that exceeds the usual duration by less is not slow."""
 
 
 class Insight(msgspec.Struct, frozen=True):
@@ -30,7 +30,7 @@ class Insight(msgspec.Struct, frozen=True):
     bound: Bound | None = None
     usual: Estimate | None = None
     slower: float | None = None
-    """The factor by which the pull exceeds the usual duration, if it does."""
+    """The factor by which the pull exceeds the usual duration; None if it does not."""
 
     @property
     def usual_seconds(self) -> float | None:
@@ -39,7 +39,7 @@ class Insight(msgspec.Struct, frozen=True):
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
-    """The pull that is judged, as far as its name and size are known."""
+    """The pull that is judged: its name and size, if they are known."""
 
     image: str
     registry: str
@@ -48,12 +48,12 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     size: int | None
     """Bytes to fetch."""
     ahead: Sequence[str] = ()
-    """Repositories of the pulls that it is or was queued behind."""
+    """Repositories of the pulls that are, or were, ahead of it in the queue."""
     reason: ErrorReason | None = None
 
 
 class Analysis:
-    """The conclusions about all pulls, and the memory that they need."""
+    """The conclusions about all pulls, and the history that they are based on."""
 
     def __init__(self) -> None:
         self.paces = Paces()
@@ -61,7 +61,7 @@ class Analysis:
         self.quota = Quota()
 
     def forget(self, node: str) -> None:
-        """Drop a node that the server has forgotten."""
+        """Drop a node that the server no longer knows."""
         self.paces.forget(node)
 
     def of_pull(self, pull: Pull, subject: Subject, now: float) -> Insight:
@@ -74,14 +74,14 @@ class Analysis:
         return Insight(bound, usual, _slower(took, usual) if pull.phase is not PullPhase.FAILED else None)
 
     def ended(self, pull: PullStatus) -> None:
-        """Count an attempt that has ended for the limits of its registry."""
+        """Count an ended attempt towards the limits of its registry."""
         if pull.registry and pull.completed_at:
             pod = next(iter((*(pull.pods or ()), *(pull.waited or ()))), None)
             owner = f"{pod.owner or pod.pod_name} in {pod.namespace}" if pod else NO_OWNER
             self.quota.record(pull.registry, owner, pull.completed_at.timestamp())
 
     def of_demand(self, demand: ImageDemand, subject: Subject, now: float) -> Insight:
-        """Judge an image that no agent observes being pulled."""
+        """Judge an image whose pull no agent observes."""
         if demand.pulling:
             return Insight(queued(subject.ahead), self._estimate(subject))
         if demand.failure and demand.failure.reason is ErrorReason.RATE_LIMITED:
@@ -105,7 +105,7 @@ class Analysis:
         return None if pull.phase is PullPhase.FAILED and bound.by is Factor.UNKNOWN else bound
 
     def _usual(self, pull: Pull, subject: Subject) -> Estimate | None:
-        """Estimate once for each name and size; then remember how long a completed pull took."""
+        """Estimate once for each name and size, and remember how long the pull took when it completes."""
         key = (subject.image, subject.size)
         if pull.usual is None or pull.usual[0] != key:
             if pull.recorded:

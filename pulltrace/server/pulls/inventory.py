@@ -1,7 +1,7 @@
-"""Every node's pulls as its agent reports them: ``merge(report, now)``, ``watch(now)``, ``expire(now)``. Sans-I/O.
+"""Every node's pulls, as its agent reports them: ``merge(report, now)``, ``watch(now)``, ``expire(now)``. Sans-I/O.
 
-The work for one report grows only with that report. A pull that a node no longer reports has ended; a node that reports
-nothing is late, then lost. Kubernetes has no part in this: see ``correlation``.
+The work for a report depends only on the size of that report. A pull that its node no longer reports has ended; a node
+that reports nothing is late, and then lost. It knows nothing about Kubernetes: see ``correlation``.
 """
 
 import heapq
@@ -29,49 +29,49 @@ from pulltrace.wire import (
 
 ENDED_UNSEEN = "ended while no agent observed it"
 MOST_SNAPSHOTTERS = 20
-"""Snapshotters whose speed is known; agents report the names."""
+"""The number of snapshotters with a known speed; agents report their names."""
 
 AGENT_GONE = "the node's agent is gone"
 
 
 class TooManyNodesError(Exception):
-    """A new node's report while as many nodes as there may be are known."""
+    """A new node reported although the limit of known nodes has been reached."""
 
 
 @dataclass(slots=True)
 class Merged:
-    """The changes that one report, or the lack of one, made on a node."""
+    """The changes on a node caused by one report, or by the lack of one."""
 
     node: Node
     started: list[Pull] = field(default_factory=list)
     ended: list[Pull] = field(default_factory=list)
     fetched: list[tuple[Pull, int]] = field(default_factory=list)
-    """Bytes that were downloaded, no byte twice."""
+    """Bytes that were downloaded; no byte counts twice."""
     stale: bool = False
-    """It was a duplicate or late, and was ignored."""
+    """Whether the report was a duplicate or late, and was ignored."""
 
 
 class Inventory:
-    """All nodes. ``born`` is when this server started; pulls that ended before are history."""
+    """The pulls of all nodes. ``born`` is the time when this server started; pulls that ended earlier are history."""
 
     def __init__(self, *, ttl: float, born: float, limits: Limits) -> None:
         self.nodes: dict[str, Node] = {}
         self.dropped = 0
-        """Pulls and layers that did not fit into the limits."""
+        """The number of pulls and layers that exceeded the limits."""
         self._ttl = ttl
         self._born = born
         self._limits = limits
-        self._silence: list[tuple[float, str]] = []  # one per node: when to check whether it still reports
+        self._silence: list[tuple[float, str]] = []  # one for each node: when to check whether it still reports
         self._ends: list[tuple[float, int, Pull]] = []  # when ended pulls are forgotten
         self._history = 0
         self.bytes = 0
         """The sum of the weights of all pulls."""
         self._unpacking: dict[str, Unpacking] = {}  # by snapshotter
-        self._serial = itertools.count()  # so that the heap never compares pulls
+        self._serial = itertools.count()  # prevents the heap from comparing pulls
         self._evicted: list[Pull] = []
 
     def merge(self, report: AgentReport, now: float) -> Merged:
-        """Take one report that arrived at ``now``. Raises ``TooManyNodesError``."""
+        """Merge one report that arrived at ``now``. Raises ``TooManyNodesError``."""
         node = self.nodes.get(report.node_name)
         if node is None:
             node = self._new_node(report, now)
@@ -105,7 +105,7 @@ class Inventory:
         return merged
 
     def watch(self, now: float) -> list[Merged]:
-        """Return the nodes that became silent or were forgotten since the last call."""
+        """Return the nodes that have become silent or were forgotten since the last call."""
         changed = []
         while self._silence and self._silence[0][0] <= now:
             _, name = heapq.heappop(self._silence)
@@ -146,18 +146,18 @@ class Inventory:
                 del pull.node.ended[pull.key]
                 self._forget(pull)
                 gone.append(pull)
-        if len(self._ends) > 2 * self._history + 1000:  # most are of pulls that were dropped earlier
+        if len(self._ends) > 2 * self._history + 1000:  # most belong to pulls that were dropped earlier
             self._ends = [end for end in self._ends if self._is_due(end[0], end[2])]
             heapq.heapify(self._ends)
         return gone
 
     @property
     def _is_too_much(self) -> bool:
-        """There are more ended pulls, or more bytes, than there may be."""
+        """Whether there are more ended pulls, or more bytes of them, than the limits allow."""
         return self._history > self._limits.history or (self._history > 0 and self.bytes > self._limits.all_bytes)
 
     def _is_due(self, due: float, pull: Pull) -> bool:
-        """Return whether it was not dropped or revived since."""
+        """Return whether it has been neither dropped nor revived since."""
         return pull.node.ended.get(pull.key) is pull and pull.ended_at is not None and pull.ended_at + self._ttl <= due
 
     def _new_node(self, report: AgentReport, now: float) -> Node:
@@ -189,7 +189,7 @@ class Inventory:
         return self._unpacking.setdefault(snapshotter, Unpacking())
 
     def _fits(self, node: Node, state: PullState) -> bool:
-        """Return whether there is room: reports that take turns could name more pulls than one report can.
+        """Return whether there is room: successive reports could name more pulls than a single report can.
 
         When the memory for all nodes is used up, each node may still have one pull.
         """
@@ -206,7 +206,7 @@ class Inventory:
             state = structs.replace(state, layers=state.layers[: self._limits.layers_per_pull])
         pull = node.active.get(state.id) or node.ended.get(state.id)
         phase = state.status or (PullPhase.DOWNLOADING if state.layers else PullPhase.RESOLVING)
-        if phase in (PullPhase.QUEUED, PullPhase.UNOBSERVED):  # what an agent observes has begun
+        if phase in (PullPhase.QUEUED, PullPhase.UNOBSERVED):  # a pull that an agent observes has begun
             phase = PullPhase.RESOLVING
         ended_at = node.clock(state.completed_at, now) if phase.ended else None
         if pull is None:
@@ -217,7 +217,7 @@ class Inventory:
             if not pull.presumed:
                 return  # reported again: our response was lost, or the agent does not know that we have it
             if pull.phase is PullPhase.COMPLETED and ended_at is None:
-                return  # a late report: the kubelet has had the image since
+                return  # a late report: the kubelet has had the image since then
             del node.ended[pull.key]
             self._forget(pull)
             pull.weight = 0
@@ -237,7 +237,7 @@ class Inventory:
             pull.enter(phase, now)
 
     def _fitted(self, pull: Pull, state: PullState) -> PullState:
-        """Count a pull's newest state, and leave out its layers if there is no room for them."""
+        """Count the newest state of a pull, and leave out its layers if there is no room for them."""
         node = pull.node
         new = live_weight(state)
         live = node.live_bytes + new - pull.weight
@@ -255,7 +255,7 @@ class Inventory:
     ) -> Pull:
         node = merged.node
         started_at = node.clock(state.started_at, now)
-        # The original's next pull will bear the same name.
+        # The next pull of that agent will have the same name.
         pull = Pull(f"{state.id} {now:.3f}" if node.legacy else state.id, node, state, started_at)
         pull.history = ended_at is not None and ended_at < self._born
         pull.fresh = not node.legacy and pull.started_at >= known_since
@@ -305,14 +305,14 @@ class Inventory:
 
 
 def _heartbeat(report: AgentReport) -> float:
-    """Return the seconds between two reports of an idle agent, as it reports them."""
+    """Return the seconds between two reports of an idle agent, as stated by the agent."""
     return min(max(report.heartbeat_seconds, 1.0), 300.0) if report.heartbeat_seconds else DEFAULT_HEARTBEAT
 
 
 def _learn_unpacking(node: Node, before: list[LayerState] | None, after: list[LayerState] | None) -> None:
-    """Learn the speed from layers, which are unpacked in order: each after its download and the layer below it.
+    """Learn the speed from layers. Each is unpacked after its download and after the layer below it.
 
-    Both times are containerd's own, so layers that take less than a poll are timed, too.
+    Both times are containerd's own, so layers that take less time than a poll are measured, too.
     """
     if not before or not after or before is after or len(before) != len(after):
         return

@@ -1,7 +1,7 @@
-"""The rules by which one moment of a pull gets its limiting factor. Sans-I/O. ``docs/verdicts.md`` explains them.
+"""The rules that determine the limiting factor of a pull at one moment. Sans-I/O. ``docs/verdicts.md`` explains them.
 
-Each rule needs a measurement that proves it: a comparison with another registry, node or moment, or the load of the
-node. Where none does, nothing is concluded.
+Each rule requires a measurement that proves it: a comparison with another registry, node or moment, or the load of the
+node. If there is no such measurement, nothing is concluded.
 """
 
 from pulltrace.server.pulls.node import Node, Pull
@@ -10,33 +10,37 @@ from pulltrace.server.pulls.verdict import NOTHING, Moment
 from pulltrace.wire import SNAPSHOTTER, Factor, LayerPhase, LayerState, NodeLoad, PullPhase
 
 BUSY_DISK, DISK_PRESSURE = 80.0, 40.0
-"""Percent of time from which a disk is a limit: its busy time, and the time in which some task waited for I/O."""
+"""Percentage of time from which a disk counts as a limit: its busy time, and the time in which some task waited for
+I/O.
+"""
 HIGH_DISK_PRESSURE = 60.0
-"""Percent of time from which waiting for I/O is enough: a disk throttled by a cgroup is not busy."""
+"""Percentage of time from which waiting for I/O alone is enough: a disk that a cgroup throttles is not busy."""
 CPU_PRESSURE, IDLE_DISK = 60.0, 20.0
-"""Percent of time from which the CPU is a limit, while tasks wait less than ``IDLE_DISK`` for I/O."""
+"""Percentage of time from which the CPU counts as a limit, if tasks wait for I/O less than ``IDLE_DISK``."""
 FASTER = 3.0
-"""How many times faster a comparison must be to prove a limit."""
+"""How many times faster another measurement must be to prove a limit."""
 LARGE_LAYER = 0.5
 """Share of the bytes to fetch from which one layer dominates an image."""
 DROPPED = 0.67
-"""A pull's rate with its last layer, as a share of that with several: above it, connections are not the limit."""
+"""A pull's rate during its last layer, as a share of its rate with several: above this, connections are not the
+limit.
+"""
 FULL_LINE = 0.85
-"""Share of the node's best total rate from which its line is full."""
+"""Share of the node's best total rate from which its network is considered saturated."""
 DIAL_TIMEOUT = 30.0
-"""Seconds for which containerd tries to connect to a host before it tries the next one."""
+"""Seconds that containerd spends on connecting to a host before it tries the next one."""
 DIAL_TOLERANCE = 5.0
-"""Seconds by which a wait may differ from it: polls, and what the request itself takes."""
+"""Seconds by which a wait may differ from that: polls and the request itself take time."""
 MIRROR_WAITS = 2
-"""Waits of that length after which the mirror is taken to be dead."""
+"""The number of such waits after which the mirror is considered dead."""
 SLOTS = 3
-"""containerd's default for downloads at the same time."""
+"""containerd's default number of concurrent downloads."""
 
 _OPEN = (LayerPhase.WAITING, LayerPhase.DOWNLOADING)
 
 
 def limiting_factor(pull: Pull, paces: Paces, now: float) -> Moment:
-    """Return what limits a live pull at this moment, as far as measurements show it."""
+    """Return the factor that limits a live pull at this moment, if the measurements show one."""
     layers = pull.state.layers or []
     load = pull.node.load_at(now)
     dead_mirror = _dead_mirror(pull, now)
@@ -67,15 +71,15 @@ def limiting_factor(pull: Pull, paces: Paces, now: float) -> Moment:
 
 
 def unexplained(pull: Pull, now: float) -> str:
-    """Return why no factor is named for a live pull."""
+    """Return the reason why no factor is named for a live pull."""
     registry = pull.state.registry or "The registry"
     if pull.phase is PullPhase.RESOLVING:
         return f"{registry} has not returned the manifest yet."
     if pull.phase is PullPhase.EXTRACTING:
-        return "Everything is downloaded; neither the disk nor the CPU is measured to limit unpacking."
+        return "Everything is downloaded; the measurements do not show that the disk or the CPU limits unpacking."
     if pull.arriving.rate(now) <= 0.0:
         return "No data arrives; the measurements on the node do not explain why."
-    return "The measurements do not name one limit for this download."
+    return "The measurements do not identify one limit for this download."
 
 
 def _disk(load: NodeLoad | None) -> Moment | None:
@@ -104,7 +108,7 @@ def _cpu(load: NodeLoad | None) -> Moment | None:
 
 
 def _snapshotter(pull: Pull, missing: list[LayerState], load: NodeLoad | None) -> Moment | None:
-    """The snapshotter fetches what is missing, out of the agent's sight."""
+    """The snapshotter fetches the missing layers, which the agent cannot observe."""
     count = sum(layer.fetched_by == SNAPSHOTTER for layer in missing)
     if not count:
         return None
@@ -114,7 +118,7 @@ def _snapshotter(pull: Pull, missing: list[LayerState], load: NodeLoad | None) -
 
 
 def _dead_mirror(pull: Pull, now: float) -> Moment | None:
-    """The pull stands still, and has waited before for as long as containerd tries a host that does not respond."""
+    """The pull has stopped, and earlier waits were as long as containerd needs to give up on an unresponsive host."""
     verdict, via = pull.verdict, pull.state.via
     if not via:
         return None
@@ -148,7 +152,9 @@ def _fetched_elsewhere(pull: Pull, missing: list[LayerState]) -> Moment:
 
 
 def _no_slot(pull: Pull) -> Moment | None:
-    """Nothing of this pull is fetched while others use every slot, which a whole node shares from containerd 2.1 on."""
+    """None of this pull's layers is fetched while others use every slot; from containerd 2.1 on, a whole node shares
+    the slots.
+    """
     if not _shares_slots(pull.node.containerd_version):
         return None
     busy = {other: count for other in pull.node.active.values() if other is not pull and (count := _connections(other))}
@@ -170,7 +176,7 @@ def _connections(pull: Pull) -> int:
 
 
 def _one_layer(pull: Pull, left: list[LayerState], rate: float, paces: Paces, now: float) -> Moment | None:
-    """Only a dominant layer is left, and the pull is slower than it was with several connections."""
+    """Only a dominant layer remains, and the pull is slower than it was with several connections."""
     if len(left) != 1 or not left[0].total_known:
         return None
     size = left[0].total_bytes - left[0].cached_bytes
@@ -192,7 +198,7 @@ def _one_layer(pull: Pull, left: list[LayerState], rate: float, paces: Paces, no
 
 
 def _compared(pull: Pull, per_connection: float, rate: float, paces: Paces, now: float) -> Moment | None:
-    """Compare with other registries on this node, and with this registry on other nodes."""
+    """Compare with other registries on this node, and with the same registry on other nodes."""
     registry = pull.state.registry
     if not registry:
         return None
@@ -203,7 +209,7 @@ def _compared(pull: Pull, per_connection: float, rate: float, paces: Paces, now:
     figures = {"bytesPerSec": rate, "bytesPerSecPerConnection": per_connection}
     if other and other[1].per_connection >= FASTER * per_connection and other[1].total >= FASTER * rate:
         if fast_elsewhere:
-            return None  # node and registry are both fast with others
+            return None  # both the node and the registry are fast in other combinations
         figures |= {"comparedBytesPerSec": other[1].per_connection}
         sentence = (
             "{} delivers {bytesPerSecPerConnection} per connection; {} reached {comparedBytesPerSec} on this node."
@@ -217,7 +223,7 @@ def _compared(pull: Pull, per_connection: float, rate: float, paces: Paces, now:
 
 
 def _full_line(node: Node, figures: dict[str, float], paces: Paces, now: float) -> Moment | None:
-    """Two registries at a time, each far below its best rate here, and the node's total at its own best."""
+    """At least two registries deliver, each far below its best rate here, and the node's total is at its own best."""
     if len({pull.state.registry for pull in node.active.values()}) < 2:
         return None
     rates: dict[str, float] = {}
@@ -230,10 +236,10 @@ def _full_line(node: Node, figures: dict[str, float], paces: Paces, now: float) 
     slowed = all((pace := best[registry]) and rate <= pace.total / 2 for registry, rate in rates.items())
     if len(rates) < 2 or not slowed or total < FULL_LINE * most:
         return None
-    sentence = "This node receives {nodeBytesPerSec} from several registries together, about the most it ever received."
+    sentence = "This node receives {nodeBytesPerSec} from several registries together, close to the highest rate it ever reached."
     return Moment(Factor.NETWORK, sentence, (), figures | {"nodeBytesPerSec": total, "bestBytesPerSec": most})
 
 
 def _image(pull: Pull) -> str:
-    """The image's repository without its registry, as a sentence names it."""
+    """Return the image's repository without its registry, for use in a sentence."""
     return pull.state.repository or "another image"

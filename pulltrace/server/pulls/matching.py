@@ -1,13 +1,13 @@
-"""Which attempt of an image's arrival a pull is. Sans-I/O.
+"""Determine which attempt of an image's arrival a pull is. Sans-I/O.
 
 Theory of operation
 ===================
 
-An agent reports pulls, the kubelet reports attempts; both are late, in any order. A pull that has no arrival yet is
-compared with the newest attempt of each arrival of its image, and the table below decides. *latest* is the newest
+An agent reports pulls, and the kubelet reports attempts; both arrive late, and in any order. A pull without an arrival
+is compared with the newest attempt of each arrival of its image, and the table below decides. *latest* is the newest
 attempt: ``running`` (the kubelet requested the image, and no agent reported a pull), ``failed`` or ``completed`` (as
 the kubelet reported), ``inferred`` (nobody saw its end). *pull* is ``live``, ``failed``, ``completed`` or ``presumed``
-(its agent missed the end). The other columns compare the pull's time with that attempt.
+(its agent missed the end). The other columns compare the time of the pull with the time of that attempt.
 
 =========  =========  =========  =========  =========
 latest     pull       before     within     after
@@ -31,12 +31,13 @@ inferred   presumed   earlier    same       same
 =========  =========  =========  =========  =========
 
 *Before* means that the pull ended (or, if it is live, was last reported) before the attempt started. *Within* means
-that it ended no later than the attempt; a live pull started no later than the attempt's end, and the report that it
-lives may have been late. All else is *after*. Kubelets report whole seconds, so two seconds are one moment.
+that the pull ended no later than the attempt; a live pull must have started no later than the attempt's end, because
+the report that it is live may be late. Everything else is *after*. Kubelets report whole seconds, so times up to two
+seconds apart count as equal.
 
-Three rules precede the table. An arrival whose pull still runs, or did not fail, has no room for another. If an agent
-observed the newest attempt, a pull after its failure is the ``next`` one. A pull without bytes of an image that just
-arrived is a ``repeat``: the kubelet calls the runtime once for each pod that waits.
+Three rules take precedence over the table. An arrival whose pull is still running, or did not fail, cannot take another
+pull. If an agent observed the newest attempt, a pull after its failure is the ``next`` one. A pull without bytes, for
+an image that has just arrived, is a ``repeat``: the kubelet calls the runtime once for each pod that waits.
 """
 
 import math
@@ -52,31 +53,31 @@ from pulltrace.wire import PullPhase
 
 
 class Source(Enum):
-    """Who reported the state of an attempt."""
+    """The source that reported the state of an attempt."""
 
     AGENT = "agent"
     KUBELET = "kubelet"
     INFERRED = "inferred"
-    """No source: it was inferred from silence, and a source that observed it may correct it."""
+    """No source: the state was inferred from silence, and a source that observed it may correct it."""
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One attempt to get an image, as published. Times in unix seconds."""
+    """One attempt to pull an image, as published. Times in unix seconds."""
 
     number: int
     source: Source
     started_at: float = -math.inf
-    """Minus infinity if no event reported the start of an attempt that only the kubelet reports."""
+    """Minus infinity if only the kubelet reports the attempt, and no event reported its start."""
     ended_at: float | None = None
     outcome: PullPhase | None = None
-    """Completed or failed; None while it runs."""
+    """Whether it completed or failed; None while it is running."""
     failure: Failure | None = None
     observed: bool = False
-    """An agent observed its pull."""
+    """Whether an agent observed its pull."""
 
 
 class Match(Enum):
-    """What a pull without an arrival is to one."""
+    """The relation of a pull without an arrival to an arrival."""
 
     SAME_ATTEMPT = "same"
     NEXT_ATTEMPT = "next"
@@ -87,7 +88,7 @@ class Match(Enum):
 
 
 class Time(Enum):
-    """When a pull was, compared with an attempt."""
+    """The time of a pull, compared with an attempt."""
 
     BEFORE = 0
     WITHIN = 1
@@ -103,7 +104,7 @@ class ArrivalState(Protocol):
 
     @property
     def demand(self) -> ImageDemand | None:
-        """What the kubelet needs."""
+        """The image that the kubelet needs."""
 
     @property
     def latest(self) -> Attempt | None:
@@ -111,17 +112,17 @@ class ArrivalState(Protocol):
 
     @property
     def has_completed(self) -> bool:
-        """The image is present."""
+        """Whether the image is present."""
 
     @property
     def ended_at(self) -> float:
-        """When the newest attempt ended; infinity while it runs."""
+        """When the newest attempt ended; infinity if it is still running."""
 
 
 _UNDECIDED, _SAME, _NEXT = Match.UNDECIDED, Match.SAME_ATTEMPT, Match.NEXT_ATTEMPT
 _EARLIER, _UNRELATED = Match.EARLIER_ATTEMPT, Match.UNRELATED
 
-# The table above: for each state of the latest attempt and of the pull, the match before, within and after.
+# The table above: for each state of the latest attempt and of the pull, the match before, within and after it.
 TABLE = {
     ("running", "live"): (_UNDECIDED, _SAME, _SAME),
     ("running", "failed"): (_EARLIER, _SAME, _SAME),
@@ -143,7 +144,7 @@ TABLE = {
 
 
 def match(pull: Pull, arrival: ArrivalState) -> Match:
-    """Return what this pull is to this arrival."""
+    """Return the relation of this pull to this arrival."""
     latest, before = arrival.latest, arrival.pull
     if _is_repeat(pull, arrival):
         return Match.REPEAT
@@ -157,7 +158,7 @@ def match(pull: Pull, arrival: ArrivalState) -> Match:
 
 
 def _is_repeat(pull: Pull, arrival: ArrivalState) -> bool:
-    """Return whether the kubelet, which has the image, calls the runtime once more for another pod that waits."""
+    """Return whether the kubelet, which already has the image, calls the runtime once more for another waiting pod."""
     demand = arrival.demand
     if not arrival.has_completed or demand is None or pull.has_fetched or pull.phase is PullPhase.FAILED:
         return False

@@ -26,35 +26,43 @@ from pulltrace.wire import (
 )
 
 WHOLE_SECONDS = 2.0
-"""Kubelets report times in whole seconds: two times that are no further apart may be one moment."""
+"""Kubelets report times in whole seconds: times that differ by no more than this may be equal."""
 
 REPORT_LATE = 8.0
-"""Seconds by which a report may be late. A pull that is reported live later than that does live."""
+"""Seconds by which a report may be late. A pull that is reported as live later than that is really live."""
 
 DEFAULT_HEARTBEAT = 10.0
 LOST_AFTER = 60.0
 SKEW_TOLERATED = 2.0
-"""Seconds a node's clock may be off before its times are shifted: less is the way of the report."""
+"""Seconds by which a node's clock may be off before its times are corrected: smaller differences are the delay of the
+report.
+"""
 LATE_REPORTS = 8
-"""Reports in a row that seem late before they are believed: then the node's clock was set back."""
+"""Number of consecutive reports that must seem late before they are believed: then the node's clock was set back."""
 LOAD_AGE = 6.0
-"""Seconds for which a node's load is valid: reports of a pulling node arrive every second."""
+"""Seconds for which a node's load is valid: a pulling node reports every second."""
 OLDEST = 7 * 24 * 3600.0
-"""No pull started longer ago, because containerd's leases end after a day. An earlier time is from a wrong clock."""
+"""Seconds: no pull started longer ago, because containerd's leases end after a day.
+
+An earlier time must come from a wrong clock.
+"""
 
 
 _STILL = Speed(0, 0.0)
-"""The speed of a pull that has ended; if it is revived, it counts from zero."""
+"""The speed of an ended pull; if the pull is revived, it counts from zero."""
 _SETTLED = Verdict()
-"""Of a pull whose final verdict is published."""
+"""The verdict on a pull whose final verdict has been published."""
 
 
 @dataclass(slots=True, eq=False)
 class Pull:
-    """One attempt of one node to get one image: a lease of its containerd. Times in unix seconds, server's clock."""
+    """One attempt by one node to get one image: a lease of its containerd.
+
+    Times are unix seconds by the server's clock.
+    """
 
     key: str
-    """Unique on its node; the agent's id where it has one."""
+    """Unique on its node; the agent's id for the pull, if it has one."""
     node: "Node"
     state: PullState
     started_at: float
@@ -67,37 +75,37 @@ class Pull:
     weight: int = 0
     """Bytes that it is counted as."""
     presumed: bool = False
-    """The end is our conclusion; the agent may still correct it."""
+    """Whether the end is our own conclusion, which the agent may still correct."""
     history: bool = False
-    """It had ended before this server started, so the one before counted and logged it."""
+    """Whether it had ended before this server started, so that the previous server counted and logged it."""
     fresh: bool = False
-    """It started after its node's last report, so all of its bytes were downloaded under observation."""
+    """Whether it started after its node's last report, so that the download of all of its bytes was observed."""
     learned_at: float | None = None
-    """When we learned of the end."""
+    """When we were notified of the end."""
     arrival_id: str = ""
     """The id of its arrival, from ``correlation``."""
     supposed: str = ""
-    """The image that it was found to be, as long as the agent does not report the full name."""
+    """The image that it was matched with, until the agent reports the full name."""
     supposed_guessed: bool = False
-    """``supposed`` is a guess."""
+    """``supposed`` is true if this is a guess."""
     superseded: bool = False
-    """A later attempt has replaced it in its arrival."""
+    """Whether a later attempt has replaced it in its arrival."""
     best_percent: float = 0.0
     phases: dict[PullPhase, float] = field(default_factory=dict)
-    """Seconds spent in each phase that is over."""
+    """The number of seconds spent in each completed phase."""
     speed: Speed = field(init=False)
     """The speed of the layers that this pull fetches itself."""
     arriving: Speed = field(init=False)
     """The speed of all layers, including those that another pull fetches."""
     layer_speeds: dict[str, Speed] = field(default_factory=dict)
     published_layers: dict[str, tuple[LayerState, LayerStatus]] = field(default_factory=dict)
-    """Layers that did not change since they were published, and how; ``status`` keeps them."""
+    """Layers that have not changed since they were published, and their published form; maintained by ``status``."""
     verdict: Verdict = field(default_factory=Verdict)
-    """What has limited it so far."""
+    """The factors that have limited it so far."""
     usual: tuple[tuple[str, int | None], Estimate | None] | None = None
-    """How long such a pull usually takes, and the name and size that this was looked up with."""
+    """How long such a pull usually takes, and the name and size that were used for looking this up."""
     recorded: bool = False
-    """Its duration has been added to what is usual."""
+    """Whether its duration has been recorded for future estimates."""
     seen_at: float | None = None
     """When its agent last reported it."""
     _phase_since: float = 0.0
@@ -106,13 +114,17 @@ class Pull:
         self._phase_since = self.started_at
 
     def update(self, state: PullState, now: float) -> int:
-        """Take the newest state. Return the bytes that this pull fetched itself since the last one."""
+        """Process the newest state.
+
+        Return the number of bytes that this pull itself has fetched since the previous state.
+        """
         first = self.seen_at is None
         changed = (state.layers or ()) if first else _changed(self.state.layers, state.layers)
         self.state = state
         came = own = other = 0
         since = self.seen_at or now
-        # A layer that we first see later than its pull came since, whole; what it had before are its cached bytes.
+        # A layer that first appears after its pull was fetched completely by the pull; bytes from before are its cached
+        # bytes.
         whole = self.fresh or (bool(self.layer_speeds) and not self.node.legacy)
         if first:
             self.speed, self.arriving = Speed(0, now), Speed(0, now)
@@ -126,7 +138,7 @@ class Pull:
             else:
                 grown = counted = speed.saw(layer.downloaded_bytes, now, since)
             if layer.fetched_by == SNAPSHOTTER:
-                # It is counted when it is complete, which is no measure of the speed.
+                # Its bytes are counted when it is complete, so they do not measure the speed.
                 came += counted
             elif layer.fetched_by:
                 other += grown
@@ -143,7 +155,7 @@ class Pull:
 
     @property
     def unpacking_at(self) -> float | None:
-        """When every byte had arrived; None before that."""
+        """When every byte had arrived; None if some are missing."""
         if self.phase is PullPhase.EXTRACTING:
             return self._phase_since
         if self.phase is PullPhase.COMPLETED and self.ended_at is not None:
@@ -151,18 +163,21 @@ class Pull:
         return None
 
     def bytes_per_second(self, now: float) -> float:
-        """Return its own speed; zero if every byte has arrived or it has ended."""
+        """Return its own speed; zero if every byte has arrived or if it has ended."""
         return self.speed.rate(now) if self.phase is PullPhase.DOWNLOADING else 0.0
 
     def enter(self, phase: PullPhase, at: float) -> None:
-        """Note the change of phase."""
+        """Record a change of phase."""
         if phase is not self.phase:
             self.phases[self.phase] = self.phases.get(self.phase, 0.0) + max(at - self._phase_since, 0.0)
             self._phase_since = at
             self.phase = phase
 
     def end(self, phase: PullPhase, at: float, now: float, error: str | None, reason: ErrorReason | None) -> float:
-        """End the attempt at ``at``, known since ``now``. Return when it ended, never before its start."""
+        """End the attempt at ``at``, which became known at ``now``.
+
+        Return the time of its end, which is never before its start.
+        """
         self.learned_at = now
         self.enter(phase, max(at, self.started_at))
         self.ended_at = max(at, self.started_at)
@@ -173,13 +188,13 @@ class Pull:
         return self.ended_at
 
     def settle(self) -> None:
-        """Drop the layers: nothing more will be published."""
+        """Drop the layers, because nothing more will be published."""
         self.state = structs.replace(self.state, layers=None)
         self.verdict = _SETTLED
 
     @property
     def has_fetched(self) -> bool:
-        """It downloaded bytes itself."""
+        """Whether it downloaded any bytes itself."""
         return any(layer.downloaded_bytes and not layer.fetched_by for layer in self.state.layers or ())
 
     def succeed(self, at: float) -> None:
@@ -190,7 +205,7 @@ class Pull:
             self.state = structs.replace(self.state, layers=[_arrived(layer) for layer in self.state.layers])
 
     def revive(self, now: float) -> None:
-        """Undo the end. Bytes that arrived in between were not observed."""
+        """Undo the end of the pull. Bytes that arrived in the meantime were not observed."""
         self.ended_at = self.learned_at = self.error = self.reason = self.seen_at = None
         self.presumed = self.fresh = False
         if self.superseded:
@@ -224,21 +239,21 @@ def _texts(state: PullState) -> int:
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """One node as its agent shows it."""
+    """One node as reported by its agent."""
 
     name: str
     last_seen: float
     whole_at: float
-    """When a report last listed all of its pulls. A pull that started since was never reported."""
+    """When a report last listed all of its pulls. A pull that started later has never been reported."""
     last_report: float = 0.0
-    """When a report of it was last accepted."""
+    """When its last report was accepted."""
     state: NodeState = NodeState.REPORTING
     heartbeat: float = DEFAULT_HEARTBEAT
     agents: Agents = field(default_factory=Agents)
     skew: float | None = None
-    """Seconds by which the node's clock is ahead; None until a report contained its time."""
+    """Seconds by which the node's clock is ahead; None until a report has contained its time."""
     late_reports: int = 0
-    """Reports in a row that seemed late by that."""
+    """The number of consecutive reports that seemed late by this offset."""
     agent_version: str = ""
     containerd_version: str = ""
     snapshotter: str = ""
@@ -248,22 +263,22 @@ class Node:
     live_bytes: int = 0
     history_bytes: int = 0
     fleet_unpacking: Unpacking = field(default_factory=Unpacking)
-    """That of all nodes with the same snapshotter."""
+    """The speed of all nodes with the same snapshotter."""
     load: NodeLoad | None = None
-    """How busy the node was, as of its last report."""
+    """How busy the node was at its last report."""
     legacy: bool = False
 
     def arrival_of(self, key: str) -> str:
-        """Return the published id of another pull of this node, or the agent's id if it has none."""
+        """Return the published id of another pull of this node, or the agent's id if none has been published."""
         pull = self.active.get(key) or self.ended.get(key)
         return pull.arrival_id if pull and pull.arrival_id else key
 
     def load_at(self, now: float) -> NodeLoad | None:
-        """Return how busy the node is, None if that is not known for this moment."""
+        """Return how busy the node is; None if that is not known at this moment."""
         return self.load if now - self.last_seen <= LOAD_AGE else None
 
     def lately(self, seconds: float, now: float) -> Iterator[Pull]:
-        """Yield the pulls that run, and those whose end was reported in the last ``seconds``."""
+        """Yield the running pulls, and those whose end was reported in the last ``seconds``."""
         yield from self.active.values()
         for pull in reversed(self.ended.values()):
             if pull.learned_at is None or now - pull.learned_at > seconds:
@@ -271,9 +286,9 @@ class Node:
             yield pull
 
     def set_clock(self, skew: float) -> None:
-        """Take how far a report's own time is ahead of now.
+        """Process how far the time in a report is ahead of ``now``.
 
-        A late report looks like a clock that is behind, and is not believed unless many do.
+        A late report looks as if the clock were slow; this is believed only after many such reports.
         """
         behind = self.skew is not None and skew < self.skew - SKEW_TOLERATED
         self.late_reports = self.late_reports + 1 if behind else 0
@@ -283,14 +298,14 @@ class Node:
             self.skew = skew if abs(skew) > SKEW_TOLERATED else 0.0
 
     def clock(self, time: datetime | None, now: float) -> float:
-        """Return a time of this node by the server's clock; ``now`` if it is missing or impossible."""
+        """Convert a time of this node to the server's clock; use ``now`` if it is missing or impossible."""
         if not is_set(time):
             return now
         seconds = time.timestamp() - (self.skew or 0.0)
         return min(seconds, now) if seconds > now - OLDEST else now
 
     def wire_time(self, time: datetime | None, now: float) -> datetime | None:
-        """Return the same as a wire time, unchanged if the node's clock is right."""
+        """Return the same in the wire format, unchanged if the node's clock is correct."""
         if not is_set(time):
             return None
         if not self.skew and time.tzinfo is UTC:
@@ -331,5 +346,5 @@ def _arrived(layer: LayerState) -> LayerState:
 
 
 def is_set(time: datetime | None) -> TypeGuard[datetime]:
-    """Return whether a time is set. Go writes the year 1 for a time that is not."""
+    """Return whether a time is set. Go writes the year 1 for times that are not set."""
     return time is not None and time.year >= 1970

@@ -3,21 +3,21 @@
 from dataclasses import dataclass
 
 WINDOW = 10.0
-"""Seconds that a rate looks back."""
+"""Seconds over which a rate is measured."""
 LONGEST_WINDOW = 60.0
 SHORTEST = 2.0
-"""Seconds; a single step in a fraction of a second is no basis for a rate."""
+"""Seconds; a step within a shorter time is no basis for a rate."""
 
 
 LONGEST_ESTIMATE = 7 * 24 * 3600.0
-"""Seconds; nothing waits longer for an image."""
+"""Seconds; no longer estimate is published."""
 
 
 class Speed:
     """How fast a count of bytes grows.
 
-    Only its steps are kept. containerd moves an ingest's offset 1 MiB at a time, so a slow download stands still for
-    many seconds between two steps: then the window reaches back over two of them.
+    Only its steps are kept. containerd moves an ingest's offset 1 MiB at a time, so a slow download does not move for
+    many seconds between two steps: the window then covers the last two steps.
     """
 
     __slots__ = ("_since", "_steps", "grew_at", "total")
@@ -26,11 +26,14 @@ class Speed:
         self.total = total
         """The newest count."""
         self.grew_at = self._since = now
-        """When it last grew; at first, when it was first seen. The first sample is the baseline: it can be a resume."""
+        """When it last grew, or at first, when it was first seen.
+
+        The first sample is the baseline, because a download may be resumed.
+        """
         self._steps = [(now, total)]
 
     def saw(self, total: int, now: float, before: float = 0.0) -> int:
-        """Take one sample. Return by how much the count grew; after a fall the download has started over.
+        """Add a sample. Return by how much the count grew; a count that fell means that the download has started over.
 
         Samples that do not grow may be left out: ``before`` is the time of the last one of them.
         """
@@ -52,7 +55,7 @@ class Speed:
         return max(grown, 0)
 
     def rate(self, now: float) -> float:
-        """Bytes per second in the window that ends now; 0 before there is a second sample."""
+        """Bytes per second in the window that ends now; 0 until there are two samples."""
         steps = self._steps
         if len(steps) < 2:
             return 0.0
@@ -68,26 +71,28 @@ class Speed:
 
 @dataclass(slots=True)
 class Unpacking:
-    """How fast a node unpacks: compressed bytes per second over its last layers, the older ones counting less."""
+    """How fast a node unpacks: compressed bytes per second over its last layers; older layers count less."""
 
     _bytes: float = 0.0
     _seconds: float = 0.0
 
     def saw(self, layer_bytes: int, seconds: float) -> None:
-        """One more layer was unpacked."""
+        """Record that one more layer was unpacked."""
         self._bytes = 0.9 * self._bytes + layer_bytes
         self._seconds = 0.9 * self._seconds + seconds
 
     @property
     def rate(self) -> float | None:
-        """Bytes per second; None before a layer was unpacked."""
+        """Bytes per second; None before the first layer was unpacked."""
         return self._bytes / self._seconds if self._seconds > 0 else None
 
 
 def seconds_left(to_download: int, rate: float, to_unpack: int, unpack_rate: float | None) -> float | None:
-    """Return the seconds until the image is ready: the download at the current rate, then the unpacking at the node's.
+    """Return the seconds until the image is ready: the download at the current rate, followed by unpacking at the
+    node's rate.
 
-    None if a part has no basis, or if so long a time cannot be: sizes and rates are what others claim.
+    None if the basis for either part is missing, or if the result is implausibly long: sizes and rates are reported by
+    others.
     """
     seconds = 0.0
     if to_download > 0:

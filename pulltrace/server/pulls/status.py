@@ -1,7 +1,7 @@
-"""The published numbers of one attempt: sums, percentage, rate, time to ready, stall. Sans-I/O.
+"""The published numbers of one attempt: sums, percentage, rate, remaining time, stall. Sans-I/O.
 
-Layers that another pull fetches count in the total and as downloaded, because that is progress, but not in the rate, so
-that a sum over pulls counts no byte twice.
+Layers that another pull fetches count in the total and as downloaded, because they are progress, but not in the rate,
+so that adding up the rates of all pulls counts no byte twice.
 """
 
 import msgspec
@@ -33,7 +33,7 @@ _DONE = (
 
 
 class ArrivalContext(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of an image's arrival besides its bytes: its name, who waits, why it failed."""
+    """Information about an image's arrival apart from its bytes: its name, who waits, and why it failed."""
 
     id: str
     image: str
@@ -47,7 +47,7 @@ class ArrivalContext(msgspec.Struct, frozen=True, kw_only=True):
     reason: ErrorReason | None = None
     next_retry_at: float | None = None
     ahead: tuple[str, ...] = ()
-    """Repositories of the pulls that it is or was queued behind."""
+    """Repositories of the pulls that are, or were, ahead of it in the queue."""
 
 
 class _Sums(msgspec.Struct):
@@ -64,11 +64,11 @@ class _Sums(msgspec.Struct):
     elsewhere: bool = False
     by_snapshotter: bool = False
     exceeded: bool = False
-    """More bytes exist than the manifest states, so its sizes are wrong."""
+    """Whether more bytes exist than the manifest states, so that its sizes must be wrong."""
 
 
 def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, analysis: Analysis, now: float) -> PullStatus:
-    """Return one attempt that an agent observed, as it is now."""
+    """Return the current status of an attempt that an agent observed."""
     state, node = pull.state, pull.node
     sums = _sums(state.layers or [])
     to_fetch = max(sums.total - sums.cached_bytes - sums.remote_bytes, 0)
@@ -130,7 +130,9 @@ def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, analysi
 def status_without_pull(
     demand: ImageDemand, context: ArrivalContext, analysis: Analysis, now: float, *, observed: bool
 ) -> PullStatus:
-    """Return an image whose pull no agent observes: queued, failed, completed, or on a node without an agent."""
+    """Return the status of an image whose pull no agent observes: queued, failed, completed, or on a node without an
+    agent.
+    """
     phase, ended_at, started_at = PullPhase.QUEUED if observed else PullPhase.UNOBSERVED, None, demand.since
     if demand.pulled_at is not None:
         phase, ended_at = PullPhase.COMPLETED, demand.pulled_at
@@ -185,7 +187,9 @@ def _subject(context: ArrivalContext, of: Pull | ImageDemand, size: int | None, 
 
 
 def _usually_left(insight: Insight, elapsed: float) -> float | None:
-    """Seconds until the image is ready if this pull takes as long as usual; None once it has taken longer."""
+    """Return the seconds until the image is ready if this pull takes as long as usual; None if it has already taken
+    longer.
+    """
     left = insight.usual.median - elapsed if insight.usual else 0.0
     return round(left, 1) if left > 0.0 else None
 
@@ -217,7 +221,7 @@ def _sums(layers: list[LayerState]) -> _Sums:
 
 
 def _percent(phase: PullPhase, total_known: bool, sums: _Sums, to_fetch: int) -> float:
-    """Return the percentage to a tenth, and 100 only if every byte has arrived: for 99.96 it is 99.9."""
+    """Return the percentage with one decimal, and 100 only if every byte has arrived: 99.96 becomes 99.9."""
     downloaded = sums.downloaded
     if phase is PullPhase.COMPLETED:
         return 100.0
@@ -231,14 +235,14 @@ def _percent(phase: PullPhase, total_known: bool, sums: _Sums, to_fetch: int) ->
 def _seconds_left(pull: Pull, sums: _Sums, to_download: int, now: float) -> float | None:
     if sums.by_snapshotter:
         return None
-    # The original's agent knows nothing of unpacking.
+    # The agent of v0.1.0 does not observe unpacking.
     to_unpack = 0 if pull.node.legacy else sums.to_unpack
     unpack_rate = pull.node.unpacking.rate or pull.node.fleet_unpacking.rate
     return seconds_left(to_download, pull.arriving.rate(now), to_unpack, unpack_rate)
 
 
 def _why_no_estimate(pull: Pull, sums: _Sums) -> str:
-    """Return why a running pull has no estimate of the remaining time."""
+    """Return the reason why a running pull has no estimate of the remaining time."""
     if sums.by_snapshotter:
         return "the snapshotter fetches the layers, so their bytes are not known"
     if not pull.state.total_known:
@@ -247,11 +251,13 @@ def _why_no_estimate(pull: Pull, sums: _Sums) -> str:
         return "the sizes in the manifest are wrong"
     if pull.arriving.total and sums.to_unpack and not (pull.node.unpacking.rate or pull.node.fleet_unpacking.rate):
         return "no node with this snapshotter has unpacked a layer yet"
-    return "too few bytes have arrived yet"
+    return "too few bytes have arrived so far"
 
 
 def _is_stalled(pull: Pull, sums: _Sums, timeout: float, now: float) -> bool:
-    """Return whether no byte has arrived for ``timeout`` seconds, although this pull itself should receive bytes."""
+    """Return whether no byte has arrived for ``timeout`` seconds although this pull itself should be receiving
+    bytes.
+    """
     if pull.phase not in (PullPhase.RESOLVING, PullPhase.DOWNLOADING) or sums.unpacking or sums.elsewhere:
         return False
     return now - pull.arriving.grew_at >= timeout

@@ -1,8 +1,8 @@
-"""Name the factor that limits a pull, in a word and a sentence with figures. Sans-I/O.
+"""Name the factor that limits a pull, in one word and in a sentence with figures. Sans-I/O.
 
-``limiting`` judges one moment of a pull; a ``Verdict`` adds the moments up. The factor of a live pull is the one that
-has held for the last seconds, that of an ended pull the one that held for most of its time. Where the measurements do
-not identify one factor, the result is ``unknown``.
+``limiting`` judges one moment of a pull; a ``Verdict`` accumulates these moments. The factor of a live pull is the one
+that has held for the last seconds; the factor of an ended pull is the one that held for most of its duration. If the
+measurements do not identify one factor, the result is ``unknown``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,19 +13,22 @@ import msgspec
 from pulltrace.wire import Bound, Factor
 
 HOLDS = 5.0
-"""Seconds for which a factor must hold before it is published, and without which it is published no longer."""
+"""Seconds that a factor must hold before it is published, and must be absent before it is no longer published."""
 SHORT = 5.0
-"""Seconds; nothing is concluded about a pull that took less."""
+"""Seconds; there is no verdict on a shorter pull."""
 SHARE = 0.4
-"""Least share of an ended pull's time for which its factor must have held."""
+"""The share of an ended pull's duration for which its factor must have held."""
 EVERY = 1.5
 """Seconds between two moments of a pull."""
 LONGEST_STEP = 10.0
-"""Seconds that one moment may count: nothing is known about a longer time between two reports."""
+"""Seconds for which one moment may count: nothing is known about a longer gap between two reports."""
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """What limits a pull now. ``sentence`` has a place for each name and, by their keys, for the figures."""
+    """The factor that limits a pull now.
+
+    ``sentence`` contains a placeholder for each name and, by their keys, for the figures.
+    """
 
     by: Factor
     sentence: str = ""
@@ -58,31 +61,31 @@ class _Held:
 
 
 class Verdict:
-    """What has limited one pull so far."""
+    """The factors that have limited one pull so far."""
 
     __slots__ = ("_at", "_held", "_moment", "best_rate", "progress", "progress_at", "published", "waits")
 
     def __init__(self) -> None:
         self.progress: tuple[object, ...] | None = None
-        """The state that changes with each step of the pull."""
+        """The bytes, the layers and the phase of the pull: a change of any of them is progress."""
         self.progress_at = 0.0
-        """When it last changed."""
+        """When the pull last made progress."""
         self.published: Bound | None = None
-        """The verdict as of the last moment."""
+        """The result at the last moment."""
         self.waits: list[float] = []
-        """Seconds of each wait as long as the time after which containerd gives a mirror up."""
+        """The seconds of each wait that was as long as containerd waits for a dead mirror."""
         self.best_rate = 0.0
-        """Bytes per second with several connections, the best so far."""
+        """The best rate so far with several connections, in bytes per second."""
         self._at: float | None = None
         self._moment = NOTHING
         self._held: dict[Factor, _Held] = {}
 
     def is_due(self, now: float) -> bool:
-        """Return whether the last moment is long enough ago: one in two reports is enough."""
+        """Return whether enough time has passed since the last moment: every second report is enough."""
         return self._at is None or now - self._at >= EVERY
 
     def add(self, moment: Moment, now: float) -> None:
-        """Count the time since the last moment for the factor of this one."""
+        """Add the time since the last moment to the factor that holds at this one."""
         before, self._at, self._moment = self._at, now, moment
         seconds = 0.0 if before is None else min(max(now - before, 0.0), LONGEST_STEP)
         if not seconds:
@@ -93,7 +96,7 @@ class Verdict:
         self._held.setdefault(moment.by, _Held()).add(moment, seconds)
 
     def credit(self, moment: Moment, seconds: float) -> None:
-        """Count time that was ``unknown`` for a factor that has only now been identified."""
+        """Add time that was ``unknown`` to a factor that has only now been identified."""
         self._held.setdefault(moment.by, _Held()).add(moment, seconds)
         if unknown := self._held.get(Factor.UNKNOWN):
             unknown.seconds, unknown.score = max(unknown.seconds - seconds, 0.0), 0.0
@@ -104,7 +107,10 @@ class Verdict:
         return {factor: held.seconds for factor, held in self._held.items()}
 
     def live(self, elapsed: float, reason: Callable[[], str]) -> Bound | None:
-        """Return what limits the pull now; None while it is too young. ``reason`` explains why nothing is known."""
+        """Return the factor that limits the pull now; None if the pull has only just begun.
+
+        ``reason`` explains why no factor is known.
+        """
         factor, held = max(self._held.items(), key=_by_score, default=(Factor.UNKNOWN, _Held()))
         if held.score < HOLDS or factor is Factor.UNKNOWN:
             return Bound(by=Factor.UNKNOWN, why=reason()) if elapsed >= 2 * HOLDS else None
@@ -112,10 +118,12 @@ class Verdict:
         return Bound(by=factor, why=_sentence(held.moment, figures), figures=_rounded(figures))
 
     def ended(self, took: float, queued: float, ahead: Sequence[str]) -> Bound:
-        """Return what limited the pull for most of its time, including the ``queued`` seconds before it began."""
+        """Return the factor that limited the pull for most of its duration, including the ``queued`` seconds before it
+        began.
+        """
         total = took + queued
         if total < SHORT:
-            return Bound(by=Factor.UNKNOWN, why=f"Took less than {SHORT:g} s, too short for a verdict.")
+            return Bound(by=Factor.UNKNOWN, why=f"Took less than {SHORT:g} s, which is too short for a verdict.")
         seconds = self.seconds
         seconds.pop(Factor.UNKNOWN, None)
         seconds[Factor.QUEUE] = seconds.get(Factor.QUEUE, 0.0) + queued
@@ -137,7 +145,7 @@ def _by_score(item: tuple[Factor, _Held]) -> float:
 
 
 def queued(ahead: Sequence[str]) -> Bound:
-    """Return the verdict on an image that waits for its turn behind others."""
+    """Return the verdict on an image that waits in the queue behind others."""
     if not ahead:
         return Bound(by=Factor.UNKNOWN, why="The kubelet has announced the pull; containerd has not started it.")
     why, figures = f"Queued behind {_others(ahead)} on this node.", {"pullsAhead": float(len(ahead))}
@@ -149,7 +157,7 @@ def rate_limited(registry: str | None, owner: str = "", pulls: int = 0, total: i
     why = f"{registry or 'The registry'} limits how many pulls it serves (429 Too Many Requests)."
     if not total:
         return Bound(by=Factor.RATE_LIMIT, why=why)
-    why += f" In the last hour this cluster pulled from it {total} times, most often for {owner} ({pulls})."
+    why += f" In the last hour, this cluster pulled from it {total} times, most often for {owner} ({pulls})."
     return Bound(by=Factor.RATE_LIMIT, why=why, figures={"pullsLastHour": float(total), "pullsOfOwner": float(pulls)})
 
 
@@ -158,7 +166,7 @@ def _sentence(moment: Moment, figures: Mapping[str, float]) -> str:
 
 
 def _word(name: str, value: float) -> str:
-    """A figure as a sentence has it; the end of its name is its unit."""
+    """Format a figure for use in a sentence; the end of its name gives its unit."""
     if name.endswith("Percent"):
         return f"{value:.0f} %"
     if name.endswith(("Bytes", "BytesPerSec", "PerConnection")) or name == "bytesPerSec":
