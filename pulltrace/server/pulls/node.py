@@ -294,7 +294,7 @@ class Node:
         self.late_reports = self.late_reports + 1 if behind else 0
         if behind and self.late_reports < LATE_REPORTS:
             return
-        if self.skew is None or abs(skew - self.skew) > SKEW_TOLERATED:  # steady otherwise: times must not creep
+        if self.skew is None or abs(skew - self.skew) > SKEW_TOLERATED:  # otherwise unchanged: times must not drift
             self.skew = skew if abs(skew) > SKEW_TOLERATED else 0.0
 
     def clock(self, time: datetime | None, now: float) -> float:
