@@ -236,7 +236,7 @@ def _full_line(node: Node, figures: dict[str, float], paces: Paces, now: float) 
     slowed = all((pace := best[registry]) and rate <= pace.total / 2 for registry, rate in rates.items())
     if len(rates) < 2 or not slowed or total < FULL_LINE * most:
         return None
-    sentence = "This node receives {nodeBytesPerSec} from several registries together, close to its highest rate so far."
+    sentence = "This node receives {nodeBytesPerSec} from several registries, close to its highest rate so far."
     return Moment(Factor.NETWORK, sentence, (), figures | {"nodeBytesPerSec": total, "bestBytesPerSec": most})
 
 
