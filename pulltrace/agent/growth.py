@@ -16,22 +16,30 @@ from collections.abc import Collection
 
 from pulltrace.agent.layers import Progress
 from pulltrace.agent.pull import Pull, Seen
+from pulltrace.agent.stale_leases import NO_PROGRESS_LIMIT
 from pulltrace.wire import LayerPhase
 
 
-def is_steady(pull: Pull, refs: Collection[str]) -> bool:
+def is_steady(pull: Pull, refs: Collection[str], now: float) -> bool:
     """Return whether nothing about the pull can change except the size of its downloads.
 
     ``refs`` are the refs of all ingests.
     """
-    return _is_known(pull) and not pull.resources.ingests.isdisjoint(refs) and not _may_unpack(pull)
+    if pull.resources.ingests.isdisjoint(refs) or _may_be_stale(pull, now):
+        return False
+    return _is_known(pull) and not _may_unpack(pull)
 
 
 def _is_known(pull: Pull) -> bool:
     """Return whether the pull's image, its source and the component that fetches its layers are all known."""
-    if pull.seen is not Seen.IMAGE or pull.inherited or pull.suspect or pull.served:
+    if pull.seen is not Seen.IMAGE or pull.served:
         return False
     return pull.sized and pull.traced and pull.is_answered
+
+
+def _may_be_stale(pull: Pull, now: float) -> bool:
+    """Return whether time alone can show that its lease has outlived the pull. Everything else that does is listed."""
+    return pull.suspect or (pull.inherited and now - pull.moved_at > NO_PROGRESS_LIMIT / 2)
 
 
 def _may_unpack(pull: Pull) -> bool:

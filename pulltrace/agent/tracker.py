@@ -187,7 +187,8 @@ class Tracker:
         for pull in sorted(self._pulls.values(), key=age):
             pull.polls += 1
             pull.checked |= pull.asking.difference(unanswered)
-            pull.is_answered = not pull.asking
+            # The records of an inherited pull's image are requested in each full look.
+            pull.is_answered = all(isinstance(question, ImageQuestion) for question in pull.asking)
             pull.asking.clear()
             self._drop_if_dead(pull, now)
         layers = [progress.layer for pull in self._pulls.values() for progress in pull.layers.values()]
@@ -199,7 +200,7 @@ class Tracker:
         self.facts.images.clear()
         self.facts.absent.clear()
         self._missing_lease.clear()
-        self.unsteady = {pull.lease.id for pull in self._pulls.values() if not is_steady(pull, self._growing)}
+        self.unsteady = {pull.lease.id for pull in self._pulls.values() if not is_steady(pull, self._growing, now)}
 
     def pulls(self) -> list[PullState]:
         """Return every live pull, in order of start. A pull that has not changed is the same object."""

@@ -115,6 +115,32 @@ async def test_only_the_ingests_are_listed_while_downloads_grow(client, simulate
     assert client.calls - before == {"ingests": 2 * (FULL_LOOK + 1), "leases": 2 * (FULL_LOOK + 2), "resources": 2 * 5}
 
 
+async def test_a_pull_older_than_the_agent_costs_no_more_until_it_may_be_stale_and_is_dropped_in_the_same_poll():
+    registries = Registries()
+    image = make_image("app", make_layer("slow", 4096 * MIB), make_layer("waiting", 4096 * MIB))
+    node = VirtualContainerd(registries, now=NOON, version=CONTAINERD_2)
+    for layer in image.layers:
+        registries.holds[layer.blob.digest] = 0
+    node.pull(registries.push(f"{HOST}/app:1", image))
+    node.advance(5)
+    client = VirtualClient(node)
+    full, poller = Watched(node), Poller(client)
+    shown = set()
+    for second in range(400):
+        node.advance(1)
+        full.poll()
+        await poller.poll(node.now)
+        live = poller.tracker.pulls()
+        assert [pull.id for pull in live] == [pull.id for pull in full.live]
+        shown.add(bool(live))
+        if second == 5:
+            before = client.calls.copy()
+        elif second == 5 + FULL_LOOK + 1:
+            calls = FULL_LOOK + 1
+            assert client.calls - before == {"ingests": calls, "leases": calls + 1, "resources": 1}
+    assert shown == {True, False}
+
+
 async def test_a_pull_that_does_not_change_is_reported_as_the_same_object(client, simulated, push):
     poller = Poller(client)
     await polls(poller, simulated, 1)
