@@ -5,8 +5,12 @@ import random
 import re
 import resource
 import time
+import zlib
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
+
+import httptools
 
 from bench.nodes import STAMP, SimulatedNode
 from bench.process import ServerProcess
@@ -27,6 +31,8 @@ class Load:
     with_layers: int = 0
     filtered: int = 0
     slow: int = 0
+    gzip: bool = True
+    """Whether the readers accept gzip, as browsers do."""
     pull_seconds: float = 40.0
     report_interval: float = 1.0
     heartbeat: float = 10.0
@@ -97,23 +103,26 @@ class _Reader(asyncio.BufferedProtocol):
 
     shared = bytearray(1 << 18)  # the data read so far is not kept
 
-    def __init__(self, path: str, seen: Seen, *, watches: bool = False, slow: bool = False) -> None:
-        self._path, self._seen, self._watches, self._slow = path, seen, watches, slow
+    def __init__(self, path: str, seen: Seen, *, gzip: bool = True, watches: bool = False, slow: bool = False) -> None:
+        self._path, self._seen, self._gzip, self._slow = path, seen, gzip, slow
+        self._parser = httptools.HttpResponseParser(self) if watches else None
+        self._inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
         self._rest = b""
         self._received: set[bytes] = set()
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
-        transport.write(f"GET {self._path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())  # type: ignore[attr-defined]
+        encoding = "Accept-Encoding: gzip\r\n" if self._gzip else ""
+        transport.write(f"GET {self._path} HTTP/1.1\r\nHost: bench\r\n{encoding}\r\n".encode())  # type: ignore[attr-defined]
 
     def get_buffer(self, sizehint: int) -> bytearray:
         return self.shared
 
     def buffer_updated(self, nbytes: int) -> None:
         self._seen.received += nbytes
-        if self._watches:
-            self._look(self._rest + self.shared[:nbytes])
+        if self._parser:
+            self._parser.feed_data(bytes(self.shared[:nbytes]))
         if self._slow and self._transport:
             self._transport.pause_reading()
             asyncio.get_running_loop().call_later(_SLOW_PAUSE, self._resume)
@@ -121,6 +130,10 @@ class _Reader(asyncio.BufferedProtocol):
     def _resume(self) -> None:
         if self._transport and not self._transport.is_closing():
             self._transport.resume_reading()
+
+    def on_body(self, data: bytes) -> None:
+        """Take a part of the body from the parser."""
+        self._look(self._rest + (self._inflate.decompress(data) if self._gzip else data))
 
     def _look(self, data: bytes) -> None:
         now = time.time_ns() // 1000
@@ -182,12 +195,13 @@ class Generator:
         await asyncio.sleep(0)
 
     def _make_readers(self) -> list[_Reader]:
-        load, seen = self._load, self.seen
+        load = self._load
+        reader = partial(_Reader, seen=self.seen, gzip=load.gzip)
         bare = "/api/v1/events?layers=false"
-        readers = [_Reader(bare, seen, watches=number < 3) for number in range(load.readers)]
-        readers += [_Reader("/api/v1/events", seen, watches=number < 1) for number in range(load.with_layers)]
-        readers += [_Reader(f"{bare}&node=node-{number:05}.bench", seen) for number in range(load.filtered)]
-        return readers + [_Reader(bare, seen, slow=True) for _ in range(load.slow)]
+        readers = [reader(bare, watches=number < 3) for number in range(load.readers)]
+        readers += [reader("/api/v1/events", watches=number < 1) for number in range(load.with_layers)]
+        readers += [reader(f"{bare}&node=node-{number:05}.bench") for number in range(load.filtered)]
+        return readers + [reader(bare, slow=True) for _ in range(load.slow)]
 
     async def _report(self, agents: list[_Agent], interval: float) -> None:
         """Send each report once per interval, evenly spread over it."""

@@ -17,6 +17,7 @@ The path of the data, from containerd to the browser::
     server/pulls/arrival      follows one image on one node, attempt after attempt
     server/pulls/status       calculates the published figures: percentage, rate, stall, time left
     server/pulls/feed         numbers the changes; each client has a cursor
+    server/pulls/batch        compresses changes once for all clients
     server/api/subscription   selects what one client has not received yet
     server/api/events         sends it to the client
     web/src/stream            receives the events in a worker

@@ -132,3 +132,26 @@ async def test_the_page_shows_the_new_state_after_the_demo_is_restarted(open_pag
 
 async def _shown(page: Page) -> set[str]:
     return set(await page.locator("button[data-toggle]").evaluate_all("all => all.map(one => one.dataset.toggle)"))
+
+
+async def test_the_browser_receives_compressed_events_when_they_happen(demo: Demo, open_page: OpenPage) -> None:
+    page = await open_page(demo.url)
+    address = f"{demo.url}api/v1/events?layers=false"
+    async with page.expect_response(address) as response:
+        # Events of three different frames have arrived and were decoded while the response continues.
+        count = await page.evaluate(
+            """address => new Promise(done => {
+              const revisions = new Set()
+              const source = new EventSource(address)
+              source.addEventListener('message', event => {
+                revisions.add(JSON.parse(event.data).timestamp)
+                if (revisions.size === 3) {
+                  source.close()
+                  done(revisions.size)
+                }
+              })
+            })""",
+            address,
+        )
+    assert count == 3
+    assert (await (await response.value).all_headers())["content-encoding"] == "gzip"

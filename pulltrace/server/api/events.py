@@ -18,6 +18,7 @@ from pulltrace.logs import fields
 from pulltrace.server.api import query
 from pulltrace.server.api.fair_share import FairShare
 from pulltrace.server.api.guard import Guard
+from pulltrace.server.api.responses import accepts_gzip
 from pulltrace.server.api.subscription import Subscription
 from pulltrace.server.pulls.hub import Hub
 
@@ -39,8 +40,11 @@ class EventsRoute:
         request = Request(scope)
         selection = query.parse(request.query_params.multi_items(), others=("lastEventId",))
         last = request.headers.get("last-event-id") or request.query_params.get("lastEventId")
+        gzip = accepts_gzip(request)
+        encoding = {"Content-Encoding": "gzip"} if gzip else {}
         response = EventSourceResponse(
-            self._follow(Subscription(self._hub, selection, last or None)),
+            self._follow(Subscription(self._hub, selection, last or None, gzip=gzip)),
+            headers=encoding | {"Vary": "Accept-Encoding"},
             ping=0,  # the subscription sends its own keep-alive comments, which carry an id
             send_timeout=self._hub.limits.client_timeout,
         )

@@ -2,20 +2,17 @@
 each tick.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from pulltrace import __version__
 from pulltrace.server.api.query import Query
-from pulltrace.server.pulls.feed import Entry, encoder, removal
+from pulltrace.server.pulls.batch import GZIP_HEADER, PIECE, Batch, deflate
+from pulltrace.server.pulls.feed import Entry, Frame, encoder, removal
 from pulltrace.server.pulls.hub import Hub
 from pulltrace.wire import Hello, to_time
 
-CHUNK = 1 << 14
-"""Approximate size of the pieces sent to a client that is behind. Other clients get their turn between two pieces.
-
-For a client that does not read, the server buffers one piece twice."""
 RESET = b"event: reset\ndata: {}\n\n"
 BEFORE_EVERYTHING = -1
 """A cursor from which no feed can resume."""
@@ -25,14 +22,15 @@ GOOD_BYE = b": the server stops\nretry: 1000\n\n"
 class Subscription:
     """One client's position in the feed."""
 
-    def __init__(self, hub: Hub, query: Query, last_event_id: str | None) -> None:
+    def __init__(self, hub: Hub, query: Query, last_event_id: str | None, *, gzip: bool = False) -> None:
         self._hub = hub
         self._query = query
         self._resume = last_event_id
+        self._gzip = gzip
         self._has: set[str] = set()
         """Pulls that the filtered client currently shows: it must be notified when they no longer match."""
         self._quiet_since = hub.now()
-        self._shared = not query.is_filtered and not query.layers_of
+        self._shared = not query.is_filtered and (gzip or not query.layers_of)
 
     def follow(self) -> Iterator[bytes]:
         """Return the stream in pieces; an empty piece means that the client is up to date.
@@ -41,41 +39,43 @@ class Subscription:
         """
         hub, feed = self._hub, self._hub.feed
         hello = Hello(version=__version__, boot_id=hub.boot_id, time=to_time(hub.now()), revision=feed.revision)
-        yield b": connected\n\nevent: hello\ndata: " + encoder.encode(hello) + b"\n\n"
+        yield (GZIP_HEADER if self._gzip else b"") + self._encode(
+            b": connected\n\nevent: hello\ndata: " + encoder.encode(hello) + b"\n\n"
+        )
         cursor, first = self._begin()
-        yield from self._chunks(first)
+        yield from self._pieces(first)
+        del first
         while not hub.closing:
             if self._is_quiet():
-                yield b": keep-alive\nid: " + self._id(cursor) + b"\n\n"
+                yield self._encode(b": keep-alive\nid: " + self._id(cursor) + b"\n\n")
             elif cursor >= feed.frame.revision:
                 yield b""
             elif self._shared and cursor == feed.frame.after:
-                frame = feed.frame
-                cursor = frame.revision
-                self._quiet_since = self._hub.now()
-                yield frame.bytes(self._render, layers=self._query.all_layers)
+                cursor = feed.frame.revision
+                yield self._whole(feed.frame)
             else:
                 missed = feed.since(cursor)
                 cursor = feed.revision
                 if missed is None:
-                    missed = feed.current()
                     self._has.clear()
-                    yield RESET
-                yield from self._chunks(missed)
-        yield GOOD_BYE
+                    yield self._encode(RESET)
+                    yield from self._pieces(feed.everything())
+                else:
+                    yield from self._pieces(Batch(missed))
+        yield self._encode(GOOD_BYE)
 
-    def _begin(self) -> tuple[int, list[Entry]]:
+    def _begin(self) -> tuple[int, Batch]:
         """Return the cursor and the first entries: everything for a new client, only the opened layers for one that
         resumes.
         """
         feed = self._hub.feed
         if self._resume is None:
-            return feed.revision, feed.current()
+            return feed.revision, feed.everything()
         cursor = self._cursor()
         if cursor is None:
-            return BEFORE_EVERYTHING, []
+            return BEFORE_EVERYTHING, Batch([])
         self._has = {pull.id for pull in feed.pulls()}
-        return cursor, [entry for id_ in sorted(self._query.layers_of) if (entry := feed.get(id_))]
+        return cursor, Batch([entry for id_ in sorted(self._query.layers_of) if (entry := feed.get(id_))])
 
     def _is_quiet(self) -> bool:
         """Return whether nothing has been sent for so long that a comment is due.
@@ -97,12 +97,35 @@ class Subscription:
             return None
         return int(revision) if self._hub.feed.since(int(revision)) is not None else None
 
-    def _chunks(self, entries: list[Entry]) -> Iterable[bytes]:
+    def _encode(self, data: bytes) -> bytes:
+        """Return data of this client alone in its content encoding."""
+        return deflate(data) if self._gzip else data
+
+    def _whole(self, frame: Frame) -> bytes:
+        """Return a frame in one piece."""
+        self._quiet_since = self._hub.now()
+        if self._query.layers_of:
+            return b"".join(self._pieces(frame))
+        return frame.whole(self._render, layers=self._query.all_layers, gzip=self._gzip)
+
+    def _pieces(self, batch: Batch) -> Iterator[bytes]:
+        """Return the changes as this client sees them, in pieces. Those that contain no opened pull are shared."""
+        if not (self._gzip and self._shared):
+            yield from map(self._encode, self._own_pieces(batch.entries))
+            return
+        for piece in batch.pieces(self._render, layers=self._query.all_layers):
+            self._quiet_since = self._hub.now()
+            if any(entry.id in self._query.layers_of for entry in piece.entries):
+                yield deflate(b"".join(map(self._own, piece.entries)))
+            else:
+                yield piece.data
+
+    def _own_pieces(self, entries: Sequence[Entry]) -> Iterator[bytes]:
         parts, size = [], 0
         for number, entry in enumerate(entries, 1):
             parts.append(self._own(entry))
             size += len(parts[-1])
-            if size >= CHUNK or (size and number == len(entries)):
+            if size >= PIECE or (size and number == len(entries)):
                 self._quiet_since = self._hub.now()
                 yield b"".join(parts)
                 parts, size = [], 0

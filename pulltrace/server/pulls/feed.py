@@ -14,12 +14,13 @@ that are up to date are sent the same bytes object.
 
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
 from msgspec import structs
 
+from pulltrace.server.pulls.batch import Batch, Render
 from pulltrace.wire import (
     SCHEMA_VERSION,
     EventType,
@@ -100,22 +101,24 @@ def removal(id_: str, node: str, at: float) -> PullRemovedEvent:
     )
 
 
-class Frame:
+class Frame(Batch):
     """The changes between two ticks. A client whose cursor equals ``after`` is up to date."""
 
-    __slots__ = ("_bytes", "after", "entries", "revision")
+    __slots__ = ("_whole", "after", "revision")
 
     def __init__(self, after: int, revision: int, entries: list[Entry]) -> None:
+        super().__init__(entries)
         self.after = after
         self.revision = revision
-        self.entries = entries
-        self._bytes: dict[bool, bytes] = {}
+        self._whole: dict[tuple[bool, bool], bytes] = {}
 
-    def bytes(self, render: Callable[[Entry, bool], bytes], *, layers: bool) -> bytes:
+    def whole(self, render: Render, *, layers: bool, gzip: bool) -> bytes:
         """Return the encoded frame, the same object for all clients of a kind."""
-        data = self._bytes.get(layers)
+        data = self._whole.get((layers, gzip))
         if data is None:
-            data = self._bytes[layers] = b"".join(render(entry, layers) for entry in self.entries)
+            pieces = (piece.data for piece in self.pieces(render, layers=layers))
+            data = b"".join(pieces if gzip else (render(entry, layers) for entry in self.entries))
+            self._whole[layers, gzip] = data
         return data
 
 
@@ -127,6 +130,7 @@ class Feed:
         self.floor = 0
         """Older cursors cannot be served, because a change after them has been forgotten."""
         self.frame = Frame(0, 0, [])
+        self._everything: tuple[int, Batch] | None = None
         self._entries: dict[int, Entry] = {}  # ordered, because revisions only grow
         self._newest: dict[str, Entry] = {}  # by pull id, without removals
         self._tombstones: deque[int] = deque()
@@ -151,6 +155,18 @@ class Feed:
         """Return the newest state of every pull, in the order of their last change."""
         return sorted(self._newest.values(), key=lambda entry: entry.revision)
 
+    def everything(self) -> Batch:
+        """Return the same as a batch, one for all clients that begin with it."""
+        if self._everything is None or self._everything[0] != self.revision:
+            self._drop_everything()
+            self._everything = self.revision, Batch(self.current())
+        return self._everything[1]
+
+    def _drop_everything(self) -> None:
+        if self._everything:
+            self._everything[1].retire()
+        self._everything = None
+
     def publish(self, changed: Iterable[PullStatus], removed: Iterable[str], now: float) -> None:
         """Number these changes. Lists show them immediately, streams with the next frame."""
         for id_ in removed:
@@ -162,6 +178,7 @@ class Feed:
         """Turn the changes since the last frame into the next frame. Return False if there are none."""
         if self.frame.revision == self.revision:
             return False
+        self._drop_everything()
         for entry in self.frame.entries:
             entry.pack()
         missed = self.since(self.frame.revision)

@@ -16,8 +16,9 @@ import msgspec
 import pytest
 
 from pulltrace.server.api.query import Query
-from pulltrace.server.api.subscription import CHUNK, Subscription
+from pulltrace.server.api.subscription import Subscription
 from pulltrace.server.limits import Limits
+from pulltrace.server.pulls.batch import PIECE
 from pulltrace.wire import PullPhase
 from tests.server.build import MIB, World, layer, pull, report
 
@@ -371,5 +372,5 @@ def test_the_server_keeps_one_piece_for_a_client_that_does_not_read() -> None:
         world.say(pull(f"l{number}", *(layer(f"{number}-{n}", MIB) for n in range(10))), node=f"node-{number}")
     chunks = list(takewhile(bool, Subscription(world.hub, Query(), None).follow()))
     assert sum(chunk.count(b"\ndata: ") for chunk in chunks) == 500 + 1
-    assert len(b"".join(chunks)) > 10 * CHUNK
-    assert max(map(len, chunks)) < CHUNK + 8192
+    assert len(b"".join(chunks)) > 10 * PIECE
+    assert max(map(len, chunks)) < PIECE + 8192

@@ -1,0 +1,79 @@
+"""Changes that many clients receive: rendered and compressed once for all of them. Sans-I/O.
+
+Each piece of a batch is compressed on its own, up to a full flush: it ends at a whole byte and refers to nothing before
+it. So it may follow whatever else a client has received, and a client may begin with any piece after ``GZIP_HEADER``.
+"""
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from pulltrace.server.pulls.feed import Entry
+
+PIECE = 1 << 14
+"""Approximate size of a piece before compression. Other clients get their turn between two pieces.
+
+For a client that does not read, the server buffers one piece twice."""
+
+LEVEL = 3
+"""Of zlib. Higher levels need twice the time for a tenth less data."""
+
+GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
+"""The header of a gzip stream (RFC 1952, 2.3.1): no name, no time, no system."""
+
+Render = Callable[["Entry", bool], bytes]
+"""Returns a change as an event of the stream, with or without its layers."""
+
+
+def deflate(data: bytes) -> bytes:
+    """Compress data as a part of a gzip stream that depends on no other part."""
+    deflater = zlib.compressobj(LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return deflater.compress(data) + deflater.flush(zlib.Z_FULL_FLUSH)
+
+
+class Piece(NamedTuple):
+    """Some of the changes of a batch, compressed."""
+
+    entries: Sequence["Entry"]
+    data: bytes
+
+
+class Batch:
+    """Changes in the order in which clients receive them, and their compressed pieces."""
+
+    __slots__ = ("_is_retired", "_pieces", "entries")
+
+    def __init__(self, entries: Sequence["Entry"]) -> None:
+        self.entries = entries
+        self._pieces: dict[bool, list[Piece]] = {False: [], True: []}
+        self._is_retired = False
+
+    def retire(self) -> None:
+        """Keep no compressed pieces any more. A client that is still receiving the batch gets pieces of its own."""
+        self._pieces = {False: [], True: []}
+        self._is_retired = True
+
+    def pieces(self, render: Render, *, layers: bool) -> Iterator[Piece]:
+        """Yield the pieces, each made when its first client requests it."""
+        start = number = 0
+        while start < len(self.entries):
+            made = self._pieces[layers]
+            if number < len(made):
+                piece = made[number]
+            else:
+                piece = self._make(start, render, layers=layers)
+                if not self._is_retired:
+                    made.append(piece)
+            start += len(piece.entries)
+            number += 1
+            yield piece
+
+    def _make(self, start: int, render: Render, *, layers: bool) -> Piece:
+        parts: list[bytes] = []
+        size, end = 0, start
+        while size < PIECE and end < len(self.entries):
+            parts.append(render(self.entries[end], layers))
+            size += len(parts[-1])
+            end += 1
+        return Piece(self.entries[start:end], deflate(b"".join(parts)))
