@@ -90,11 +90,12 @@ def _between(kind: Callable[[str], Any], least: float, most: float) -> Callable[
 
 
 def _agent(_: argparse.Namespace) -> int:
-    from pulltrace.agent.plain_http import leave_out_tls
+    from pulltrace.agent.unused_modules import leave_out_python_messages, leave_out_tls
 
     config = settings.load(settings.AgentSettings, os.environ)
     if not (config.server_url or "").startswith("https:"):
         leave_out_tls()
+    leave_out_python_messages()
 
     from pulltrace.agent.run import new_event_loop, watch
     from pulltrace.agent.watchdog import PATIENCE, Watchdog

@@ -5,7 +5,6 @@ classes are the only list of variables; tests compare the docs and the chart wit
 Sans-I/O.
 """
 
-import difflib
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -252,5 +251,7 @@ def warn_of_unknown(environ: Mapping[str, str], log: logging.Logger) -> None:
     known = [item.metadata["name"] for item in variables()]
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in known and not re.search(r"_PORT(_|\Z)|_SERVICE_", name):
+            import difflib  # noqa: PLC0415  # most processes have no unknown variable
+
             near = difflib.get_close_matches(name, known, n=1)
             log.warning("unknown variable %s%s", name, f"; did you mean {near[0]}?" if near else "")
