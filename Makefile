@@ -33,7 +33,7 @@ cluster: install .make/dev parts ## A one-node cluster with a real kubelet, and 
 
 # Without tests that start programs, use real components or search long for examples.
 UNIT := tests/agent tests/server tests/contract tests/test_images.py tests/test_logs.py tests/test_settings.py
-NOT_UNIT := $(addprefix tests/,agent/test_process.py agent/test_invariants.py server/test_run.py server/test_tls.py server/test_metrics.py \
+NOT_UNIT := $(addprefix tests/,agent/test_process.py agent/test_invariants.py server/test_run.py server/test_tls.py server/test_traces.py server/test_metrics.py \
   server/api/test_openapi.py server/pulls/test_lives.py server/pulls/test_invariants.py)
 
 unit: .make/dev .make/npm ## The fast tests, for the time between two edits: no root, only Python and Node
@@ -101,8 +101,8 @@ docs: .make/dev ## Build the site strictly into site/, and compare the docs with
 	$(BIN)/python -m pytest tests/docs $(ARGS)
 
 pins: .make/dev ## Refresh requirements/*.txt, the hashed pins of images and CI
-	@for half in agent server all; do $(PIN) --extra $$half -o requirements/$$half.txt pyproject.toml; done
-	@$(PIN) --extra all --group test --group lint --group fuzz --group chart --group release --group docs \
+	@for half in agent "server --extra otel" all; do $(PIN) --extra $$half -o requirements/$${half%% *}.txt pyproject.toml; done
+	@$(PIN) --extra all --extra otel --group test --group lint --group fuzz --group chart --group release --group docs \
 	  -o requirements/dev.txt pyproject.toml
 	@for group in packaging audit; do $(PIN) -c requirements/dev.txt --group pyproject.toml:$$group -o requirements/$$group.txt; done
 

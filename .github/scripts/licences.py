@@ -14,9 +14,9 @@ TARGET = ROOT / "docs" / "licences.md"
 HEAD = """\
 # Licences
 
-Pulltrace is Apache-2.0. What its images and its page carry beside it, with the licence that each package states
-(`make licences` makes this page). The images' interpreter is CPython (PSF-2.0); of Debian's libraries each has its
-copyright file in `/usr/share/doc`:
+Pulltrace is Apache-2.0. Its images and its page contain the following packages too, with the licence that each states.
+The interpreter in the images is CPython (PSF-2.0), and the copyright files of Debian's libraries are in
+`/usr/share/doc`. `make licences` makes this page.
 
 """
 # Packages whose metadata has a text or an old classifier in place of an SPDX name.

@@ -8,7 +8,8 @@ import logging
 import os
 import resource
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -28,6 +29,14 @@ from pulltrace.server.pulls.hub import Hub
 from pulltrace.server.tls import Certificate
 from pulltrace.settings import Address, ServerSettings
 
+if TYPE_CHECKING:
+    from pulltrace.server.traces import Traces
+
+TRACES_GO_TO = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+"""Standard variables of OpenTelemetry; one of them makes the server export traces."""
+TRACES_OFF = {"OTEL_SDK_DISABLED": "true", "OTEL_TRACES_EXPORTER": "none"}
+"""Standard variables of OpenTelemetry that override it."""
+
 END_WITHIN = 1.5
 """Seconds that clients have to receive the last comment of a stream."""
 
@@ -45,6 +54,10 @@ class ListenError(Exception):
     """The server cannot listen on an address."""
 
 
+class TracesError(Exception):
+    """Traces cannot be exported; the message states why."""
+
+
 async def serve(
     settings: ServerSettings, *, on_ready: Callable[[int, int], None] | None = None, limits: Limits | None = None
 ) -> None:
@@ -55,7 +68,8 @@ async def serve(
     limits = limits or Limits()
     with _listen(settings.http_addr, limits) as http, _listen(settings.metrics_addr, limits) as metrics:
         source = await ClusterSource.begin(os.environ, settings.watch_namespaces)
-        hub = Hub(settings, Metrics(), limits=limits, source=source)
+        traces = export_traces(os.environ)
+        hub = Hub(settings, Metrics(), limits=limits, source=source, export=traces.add if traces else None)
         authenticator = _authenticator(settings, source)
         certificate = Certificate.of(settings)
         ports = http.getsockname()[1], metrics.getsockname()[1]
@@ -87,7 +101,21 @@ async def serve(
             hub.close()
             main.should_exit = side.should_exit = True
             await asyncio.wait(serving, timeout=END_WITHIN + 0.4)
+            if traces:
+                traces.close()
             _log.info("server.stopped")
+
+
+def export_traces(environ: Mapping[str, str]) -> "Traces | None":
+    """Return the exporter of traces, None unless the environment names a collector. Import the SDK only then."""
+    off = any(environ.get(name, "").strip().lower() == value for name, value in TRACES_OFF.items())
+    if off or not any(environ.get(name, "").strip() for name in TRACES_GO_TO):
+        return None
+    try:
+        from pulltrace.server.traces import Traces  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise TracesError(f"traces need the library {error.name}: install pulltrace with its extra otel") from error
+    return Traces()
 
 
 def _authenticator(settings: ServerSettings, source: ClusterSource) -> Authenticator:

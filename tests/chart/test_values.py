@@ -329,6 +329,12 @@ CASES: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
     ("config.reportInterval", "500ms", {}, {f"{AGENT_BOX}.env.[PULLTRACE_REPORT_INTERVAL].value": "500ms"}),
     ("config.heartbeatInterval", "5s", {}, {f"{AGENT_BOX}.env.[PULLTRACE_HEARTBEAT_INTERVAL].value": "5s"}),
     ("config.stallTimeout", "1m", {}, {f"{SERVER_BOX}.env.[PULLTRACE_STALL_TIMEOUT].value": "1m"}),
+    (
+        "server.openTelemetry.endpoint",
+        "http://collector:4318",
+        {},
+        {f"{SERVER_BOX}.env.[OTEL_EXPORTER_OTLP_ENDPOINT].value": "http://collector:4318"},
+    ),
     ("config.corsOrigin", "https://a.org", {}, {f"{SERVER_BOX}.env.[PULLTRACE_CORS_ORIGIN].value": "https://a.org"}),
     ("ingress.enabled", True, {"ingress.hosts": HOSTS}, {"Ingress/pulltrace#kind": "Ingress"}),
     ("ingress.className", "nginx", INGRESS, {"Ingress/pulltrace#spec.ingressClassName": "nginx"}),

@@ -158,8 +158,15 @@ STARGZ = Built(
     package=".",
     costs="streamed layers are tested with the simulated containerd only",
 )
+COLLECTOR = Built(
+    name="otelcol",
+    version="0.165.0",
+    module="collector",
+    package=".",
+    costs="traces are received by a receiver of our own only",
+)
 SNAPSHOTTERS = (SOCI, STARGZ)
-BUILT = (CONTAINERD_2, CONTAINERD_1_7, APISERVER, *NODE, *SNAPSHOTTERS, HELM, ACTIONLINT, HELM_DOCS)
+BUILT = (CONTAINERD_2, CONTAINERD_1_7, APISERVER, *NODE, *SNAPSHOTTERS, HELM, ACTIONLINT, HELM_DOCS, COLLECTOR)
 
 
 def containerds() -> dict[str, Path | None]:

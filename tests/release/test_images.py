@@ -26,7 +26,10 @@ _log = logging.getLogger(__name__)
 BUDGET = {"agent": 40 * MEBIBYTE, "server": 72 * MEBIBYTE}
 
 
-def installed(name: str, extra: str | None = None) -> Iterator[str]:
+EXTRAS = {"agent": "agent", "server": "server|otel"}
+
+
+def installed(name: str, extras: str | None = None) -> Iterator[str]:
     """Yield ``name`` and the distributions that it needs, as they are installed here."""
     try:
         wanted = distribution(name)
@@ -35,7 +38,7 @@ def installed(name: str, extra: str | None = None) -> Iterator[str]:
     yield wanted.metadata["Name"]
     for requirement in wanted.requires or []:
         wanted, _, marker = requirement.partition(";")
-        if "extra ==" in marker and (extra is None or not re.search(rf"extra == ['\"]{extra}['\"]", marker)):
+        if "extra ==" in marker and (extras is None or not re.search(rf"extra == ['\"]({extras})['\"]", marker)):
             continue
         yield from installed(re.split(r"[^\w.-]", wanted.strip(), maxsplit=1)[0])
 
@@ -44,7 +47,7 @@ def site(folder: Path, half: str) -> Path:
     """Copy packages to the place where ``pip install --target`` would put them."""
     shutil.copytree(PACKAGE, folder / "pulltrace", ignore=shutil.ignore_patterns("__pycache__", "demo"))
     shutil.rmtree(folder / "pulltrace" / ("server" if half == "agent" else "agent"), ignore_errors=True)
-    for name in sorted(set(installed("pulltrace", half)) - {"pulltrace"}):
+    for name in sorted(set(installed("pulltrace", EXTRAS[half])) - {"pulltrace"}):
         for file in distribution(name).files or []:
             if file.suffix != ".pyc" and ".." not in file.parts:
                 target = folder / file
@@ -85,7 +88,7 @@ def test_an_image_starts_without_privileges_and_without_other_files(image: tuple
     assert inside(root, "-m", "pulltrace", "--version").startswith("pulltrace ")
     libraries = {
         "agent": "h11, h2.connection, google.protobuf.message, msgspec",
-        "server": "uvicorn, uvloop, httptools, starlette",
+        "server": "uvicorn, uvloop, httptools, starlette, pulltrace.server.traces",
     }
     code = f"import ssl, {libraries[half]}; print(len(ssl.create_default_context().get_ca_certs()))"
     assert int(inside(root, "-c", code)) > 50
@@ -108,7 +111,7 @@ def test_an_image_has_no_shell_no_installer_and_no_file_of_the_other_half(image:
     names = {path.name for path in root.rglob("*")}
     assert not names & {"sh", "bash", "dash", "busybox", "pip", "apt", "gcc", "curl"}
     packages = {path.name for path in (root / "usr/local/lib").glob("python*/site-packages/*")}
-    foreign = {"agent": {"kubernetes_asyncio", "starlette", "uvicorn"}, "server": {"h2", "google"}}
+    foreign = {"agent": {"kubernetes_asyncio", "starlette", "uvicorn", "opentelemetry"}, "server": {"h2"}}
     assert not packages & {"grpc", *foreign[half]}
 
 

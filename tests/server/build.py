@@ -43,10 +43,17 @@ def settings(**environ: str) -> ServerSettings:
 class World:
     """A hub with its own clock. ``say`` sends agents' reports; ``shown`` is the state that a client would read."""
 
-    def __init__(self, limits: Limits | None = None, cluster: Any = None, **environ: str) -> None:
+    def __init__(self, limits: Limits | None = None, cluster: Any = None, export: Any = None, **environ: str) -> None:
         self.now = NOW
         self.metrics = Metrics()
-        self.hub = Hub(settings(**environ), self.metrics, limits=limits, cluster=cluster, clock=lambda: self.now)
+        self.hub = Hub(
+            settings(**environ),
+            self.metrics,
+            limits=limits,
+            cluster=cluster,
+            export=export,
+            clock=lambda: self.now,
+        )
         self.sequence = 0
 
     def say(self, *pulls: PullState, at: float = 0.0, node="node-1", **more) -> None:

@@ -22,7 +22,7 @@ from pulltrace.server.kubernetes.errors import FIRST_BACK_OFF
 from pulltrace.server.pulls.analysis import Analysis
 from pulltrace.server.pulls.image_names import Name
 from pulltrace.server.pulls.matching import Attempt, Match, Source, match
-from pulltrace.server.pulls.node import REPORT_LATE, WHOLE_SECONDS, Pull
+from pulltrace.server.pulls.node import REPORT_LATE, WHOLE_SECONDS, Interval, Pull
 from pulltrace.server.pulls.status import ArrivalContext, status_of, status_without_pull
 from pulltrace.wire import ErrorReason, PodCorrelation, PullPhase, PullStatus, to_time
 
@@ -81,6 +81,12 @@ class Arrival:
     def history(self) -> bool:
         """Whether it had ended before this server started."""
         return self.pull is not None and self.pull.history
+
+    @property
+    def intervals(self) -> list[Interval]:
+        """The phases of the newest attempt, if it has ended and its agent observed it."""
+        observed = self.latest is not None and self.latest.observed and self.latest.number == self._pull_number
+        return self.pull.intervals() if observed and self.pull and self.pull.ended_at is not None else []
 
     @property
     def recency(self) -> tuple[bool, float]:

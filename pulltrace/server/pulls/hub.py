@@ -24,7 +24,7 @@ from pulltrace.server.pulls.correlation import SETTLES_AFTER, Correlation
 from pulltrace.server.pulls.feed import Feed
 from pulltrace.server.pulls.inventory import Inventory, Merged
 from pulltrace.server.pulls.node import Node
-from pulltrace.server.pulls.outcomes import Outcomes
+from pulltrace.server.pulls.outcomes import Exporter, Outcomes
 from pulltrace.server.pulls.startup import Startup
 from pulltrace.server.pulls.throughput import Throughput
 from pulltrace.server.pulls.views import count_slow_nodes, count_waiting
@@ -101,6 +101,7 @@ class Hub:
         limits: Limits | None = None,
         cluster: ClusterState | None = None,
         source: ClusterSource | None = None,
+        export: Exporter | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self.limits = limits or Limits()
@@ -118,7 +119,7 @@ class Hub:
         self._analysis = Analysis()
         self._correlation = Correlation(settings.stall_timeout, settings.history_ttl, self._analysis)
         self.startup = Startup(clock())
-        self._outcomes = Outcomes(metrics, self._analysis, waits=self._cluster is not None)
+        self._outcomes = Outcomes(metrics, self._analysis, waits=self._cluster is not None, export=export)
         self.throughput = Throughput(clock())
         self._agents_due = clock() + AGENTS_DUE
         self._dirty: set[str] = set()
@@ -287,7 +288,7 @@ class Hub:
                         or arrival.pull is not None
                         or status.status is PullPhase.FAILED
                     )
-                    self._outcomes.note(before.pull if before else None, status, now, complete=complete)
+                    self._outcomes.note(before.pull if before else None, status, arrival, now, complete=complete)
                 self.feed.publish([status], (), now)
 
     def _log_node(self, node: Node) -> None:

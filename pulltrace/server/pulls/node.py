@@ -28,6 +28,9 @@ from pulltrace.wire import (
 WHOLE_SECONDS = 2.0
 """Kubelets report times in whole seconds: times that differ by no more than this may be equal."""
 
+QUEUED_LEAST = 1.0
+"""Seconds that a pull is queued at least: with those whole seconds, a pull that never was may seem to be for less."""
+
 REPORT_LATE = 8.0
 """Seconds by which a report may be late. A pull that is reported as live later than that is really live."""
 
@@ -47,6 +50,9 @@ OLDEST = 7 * 24 * 3600.0
 An earlier time must come from a wrong clock.
 """
 
+
+Interval = tuple[PullPhase, float, float]
+"""A phase, its start and its end, in unix seconds."""
 
 _STILL = Speed(0, 0.0)
 """The speed of an ended pull; if the pull is revived, it counts from zero."""
@@ -186,6 +192,20 @@ class Pull:
         self.layer_speeds, self.published_layers = {}, {}
         self.speed = self.arriving = _STILL
         return self.ended_at
+
+    def intervals(self) -> list[Interval]:
+        """Return the phases of an ended attempt, the last one first; each begins where the one before it ended."""
+        found: list[Interval] = []
+        end = self.ended_at or self.started_at
+        for phase in (PullPhase.EXTRACTING, PullPhase.DOWNLOADING, PullPhase.RESOLVING):
+            start = max(end - self.phases.get(phase, 0.0), self.started_at)
+            if start < end:
+                found.append((phase, start, end))
+            end = start
+        queued = self.phases.get(PullPhase.QUEUED, 0.0)
+        if queued >= QUEUED_LEAST:
+            found.append((PullPhase.QUEUED, self.started_at - queued, self.started_at))
+        return found
 
     def settle(self) -> None:
         """Drop the layers, because nothing more will be published."""

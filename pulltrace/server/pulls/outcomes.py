@@ -1,19 +1,24 @@
-"""The outcome of each attempt, recorded exactly once: a log line, and its metrics. Logs.
+"""The outcome of each attempt, recorded exactly once: a log line, its metrics, and its trace if these are on. Logs.
 
 Kubernetes reports the reason of a failed pull, and agents the bytes of a pull, shortly after its end. The feed does not
 wait for them; this module does.
 """
 
 import logging
+from collections.abc import Callable
 
 from pulltrace.logs import fields
 from pulltrace.server.metrics import Metrics
 from pulltrace.server.pulls.analysis import Analysis
-from pulltrace.server.pulls.node import Pull
+from pulltrace.server.pulls.arrival import Arrival
+from pulltrace.server.pulls.node import Interval, Pull
 from pulltrace.wire import ErrorReason, Factor, PullPhase, PullStatus
 
 PATIENCE = 5.0
 """Seconds to wait for the reason of a failure, or for the bytes of a successful pull."""
+
+Exporter = Callable[[PullStatus, list[Interval]], None]
+"""Takes each attempt that has ended, and the phases that were observed."""
 
 _log = logging.getLogger(__name__)
 
@@ -21,14 +26,17 @@ _log = logging.getLogger(__name__)
 class Outcomes:
     """The outcomes of all pulls. ``waits`` is true if there is a cluster, whose kubelets may report reasons later."""
 
-    def __init__(self, metrics: Metrics, analysis: Analysis, *, waits: bool) -> None:
+    def __init__(self, metrics: Metrics, analysis: Analysis, *, waits: bool, export: Exporter | None = None) -> None:
         self._metrics = metrics
         self._analysis = analysis
         self._waits = waits
-        self._incomplete: dict[str, tuple[float, PullStatus]] = {}  # in the order of their ends
+        self._export = export
+        self._incomplete: dict[str, tuple[float, PullStatus, list[Interval]]] = {}  # in the order of their ends
 
-    def note(self, before: PullStatus | None, pull: PullStatus, now: float, *, complete: bool = True) -> None:
-        """Process the change of an arrival from ``before``; None if it is new.
+    def note(
+        self, before: PullStatus | None, pull: PullStatus, arrival: Arrival, now: float, *, complete: bool = True
+    ) -> None:
+        """Process the change of ``arrival`` from ``before``, which is None if it is new, to ``pull``.
 
         ``complete`` is false if only the kubelet reported the end, and an agent is about to report the bytes.
         """
@@ -40,24 +48,27 @@ class Outcomes:
             _log.debug("pull.progress", extra=fields(**_identify(pull), percent=pull.percent))
             return
         complete = complete and not (self._waits and pull.error_reason is ErrorReason.UNKNOWN)
+        phases = arrival.intervals if self._export else []
         if pull.id in self._incomplete:
-            self._incomplete[pull.id] = (self._incomplete[pull.id][0], pull)
             if complete:
-                self._end(self._incomplete.pop(pull.id)[1])
+                del self._incomplete[pull.id]
+                self._end(pull, phases)
+            else:
+                self._incomplete[pull.id] = (self._incomplete[pull.id][0], pull, phases)
         elif before is None or again or not before.status.ended or before.status is not pull.status:
             if complete:
-                self._end(pull)
+                self._end(pull, phases)
             else:
-                self._incomplete[pull.id] = (now + PATIENCE, pull)
+                self._incomplete[pull.id] = (now + PATIENCE, pull, phases)
 
     def settle(self, now: float) -> None:
         """Record the outcomes for which no more details arrived in time."""
         while self._incomplete:
-            id_, (due, pull) = next(iter(self._incomplete.items()))
+            id_, (due, pull, phases) = next(iter(self._incomplete.items()))
             if due > now:
                 return
             del self._incomplete[id_]
-            self._end(pull)
+            self._end(pull, phases)
 
     def forget(self, id_: str) -> None:
         """Forget an arrival that turned out to be a part of another one, or that nobody waits for."""
@@ -73,9 +84,11 @@ class Outcomes:
             if queued := pull.phases.get(PullPhase.QUEUED):
                 self._metrics.limited(Factor.QUEUE, pull.state.registry, queued)
 
-    def _end(self, pull: PullStatus) -> None:
+    def _end(self, pull: PullStatus, phases: list[Interval]) -> None:
         self._metrics.ended(pull)
         self._analysis.ended(pull)
+        if self._export:
+            self._export(pull, phases)
         seconds = (pull.completed_at - pull.started_at).total_seconds() if pull.completed_at else 0.0
         if pull.status is PullPhase.COMPLETED:
             rate = round(pull.downloaded_bytes / seconds) if seconds else None

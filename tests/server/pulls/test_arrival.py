@@ -17,9 +17,9 @@ UNSEEN = {"registry": None, "repository": None, "image_ref": "__pulling__", "tot
 class Joined(World):
     """A hub with a cluster."""
 
-    def __init__(self):
+    def __init__(self, **more):
         self.cluster = Cluster()
-        super().__init__(cluster=self.cluster)
+        super().__init__(cluster=self.cluster, **more)
         self.hub._agents_due = float("inf")  # an agent may report at any time
 
     def tell(self, *changes, at):

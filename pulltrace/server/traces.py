@@ -1,0 +1,140 @@
+"""Traces for OpenTelemetry: each finished pull is a span, and its phases are the children.
+
+Only a server that exports traces imports this module, because the SDK costs memory. The SDK reads the ``OTEL_*``
+variables. It sends spans in a thread of its own, from a bounded queue: a slow or absent collector delays nothing here.
+"""
+
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Mapping
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
+
+from pulltrace import __version__
+from pulltrace.logs import fields
+from pulltrace.server.pulls.node import Interval
+from pulltrace.wire import ErrorReason, PullPhase, PullStatus
+
+FLUSH_WITHIN = 1.0
+"""Seconds that the end of the server waits until the last spans are sent."""
+WARN_EVERY = 300.0
+"""Seconds between two warnings about a collector that accepts no spans."""
+SPAN_NAMES = {PullPhase.EXTRACTING: "unpacking"}
+"""Names of phases that are not written as in the API."""
+
+_log = logging.getLogger(__name__)
+
+
+class Traces:
+    """Exports each ended pull. ``close`` sends the last ones."""
+
+    def __init__(self) -> None:
+        self._ids = _Ids()
+        library = logging.getLogger("opentelemetry")
+        library.handlers, library.propagate = [_Warnings()], False
+        resource = Resource.create({"service.name": "pulltrace", "service.version": __version__})
+        self._provider = TracerProvider(
+            resource=resource.merge(OTELResourceDetector().detect()), id_generator=self._ids, shutdown_on_exit=False
+        )
+        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        self._tracer = self._provider.get_tracer("pulltrace", __version__)
+
+    def add(self, pull: PullStatus, phases: list[Interval]) -> None:
+        """Add one attempt that has ended, with the phases that its agent observed."""
+        if pull.completed_at is None:
+            return
+        began = min([_nanoseconds(start) for _, start, _ in phases] + [_nanoseconds(pull.started_at.timestamp())])
+        ended = _nanoseconds(pull.completed_at.timestamp())
+        self._ids.use(pull.id, f"{pull.attempt}")
+        span = self._tracer.start_span(
+            "image pull", kind=SpanKind.CLIENT, attributes=_attributes(pull), start_time=began
+        )
+        if _result(pull) == "failed":
+            span.set_status(Status(StatusCode.ERROR, pull.error))
+        inside = set_span_in_context(span)
+        for phase, start, end in phases:
+            name = SPAN_NAMES.get(phase, phase.value)
+            self._ids.use(pull.id, f"{pull.attempt} {name}")
+            self._tracer.start_span(name, inside, start_time=_nanoseconds(start)).end(_nanoseconds(end))
+        span.end(ended)
+
+    def close(self) -> None:
+        """Send the last spans, unless that takes too long."""
+        thread = threading.Thread(target=self._provider.shutdown, name="traces", daemon=True)
+        thread.start()
+        thread.join(FLUSH_WITHIN)
+
+
+class _Ids(IdGenerator):
+    """Derives ids from the pull's, so that another server exports the same pull under the same ids."""
+
+    def use(self, pull_id: str, part: str) -> None:
+        """Select the pull and the part of it that the next span describes."""
+        self._pull_id, self._part = pull_id, part
+
+    def generate_trace_id(self) -> int:
+        return int.from_bytes(hashlib.sha256(self._pull_id.encode()).digest()[:16])
+
+    def generate_span_id(self) -> int:
+        return int.from_bytes(hashlib.sha256(f"{self._pull_id} {self._part}".encode()).digest()[:8])
+
+
+class _Warnings(logging.Handler):
+    """Passes on one of the SDK's warnings every five minutes: it writes several for each batch that it cannot send."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._due = 0.0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        now = time.monotonic()
+        if now >= self._due:
+            self._due = now + WARN_EVERY
+            _log.warning("traces.not_sent", extra=fields(error=record.getMessage()))
+
+
+def _attributes(pull: PullStatus) -> Mapping[str, str | int | list[str]]:
+    """Return the attributes of a pull, under the names of the semantic conventions where these have one."""
+    waiting = [*(pull.pods or ()), *(pull.waited or ())]
+    first = waiting[0] if waiting else None
+    image = pull.image_ref.partition("@")[0]
+    name, _, tag = image.rpartition(":")
+    tagged = bool(name) and "/" not in tag
+    values: dict[str, str | int | list[str] | None] = {
+        "k8s.node.name": pull.node_name,
+        "k8s.namespace.name": first.namespace if first else None,
+        "k8s.pod.name": first.pod_name if first else None,
+        "k8s.pod.uid": first.uid if first else None,
+        "k8s.container.name": first.container if first else None,
+        "container.image.name": name if tagged else image,
+        "container.image.tags": [tag] if tagged else None,
+        "oci.manifest.digest": pull.manifest_digest,
+        "error.type": pull.error_reason.value if pull.error_reason else None,
+        "pulltrace.pull.id": pull.id,
+        "pulltrace.attempt": pull.attempt,
+        "pulltrace.result": _result(pull),
+        "pulltrace.limited_by": pull.bound.by.value if pull.bound else None,
+        "pulltrace.registry": pull.registry,
+        "pulltrace.downloaded_bytes": pull.downloaded_bytes,
+        "pulltrace.cached_bytes": pull.cached_bytes,
+        "pulltrace.image_bytes": pull.image_bytes,
+        "pulltrace.layers": pull.layer_count,
+        "pulltrace.pods": sorted({f"{pod.namespace}/{pod.pod_name}" for pod in waiting}),
+    }
+    return {name: value for name, value in values.items() if value not in (None, "", [])}
+
+
+def _result(pull: PullStatus) -> str:
+    return "canceled" if pull.error_reason is ErrorReason.CANCELED else pull.status.value
+
+
+def _nanoseconds(seconds: float) -> int:
+    """Convert Unix seconds, rounded to milliseconds as on the wire."""
+    return round(seconds * 1000) * 1_000_000
