@@ -4,6 +4,7 @@ The sources name d44b/pulltrace; a fork's release names the fork's images and pa
 images, and derives Artifact Hub's annotations from the version and from CHANGELOG.md.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -40,8 +41,17 @@ def package(out: Path, repository: str = HOME, digests: dict[str, str] | None = 
         about["annotations"] |= annotations(about, (ROOT / "CHANGELOG.md").read_text(), digests or {})
         (copy / "Chart.yaml").write_text(yaml.safe_dump(about, sort_keys=False, allow_unicode=True, width=1000))
         command = ["helm", "package", copy, "--destination", out]
-        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        # Helm 4 gives all files of the archive this time, so that the same commit always makes the same archive.
+        epoch = os.environ.get("SOURCE_DATE_EPOCH") or time_of_commit()
+        environment = os.environ | {"SOURCE_DATE_EPOCH": epoch}
+        output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
     return Path(output.rpartition("saved it to: ")[2].strip())
+
+
+def time_of_commit() -> str:
+    """Return the time of the commit that is checked out, in unix seconds."""
+    command = ["git", "log", "-1", "--format=%ct"]
+    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout.strip()
 
 
 def annotations(about: dict[str, Any], changelog: str, digests: dict[str, str]) -> dict[str, str]:

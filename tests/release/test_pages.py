@@ -230,6 +230,12 @@ def test_classic_repository_and_oci_give_the_same_bytes(
     assert pulled["oci"] == pulled["classic"] == archive.read_bytes()
 
 
+@pytest.mark.usefixtures("helm")
+def test_the_same_commit_always_gives_the_same_archive_of_the_chart(tmp_path: Path) -> None:
+    first, second = (packaging.package(tmp_path / name).read_bytes() for name in ("first", "second"))
+    assert hashlib.sha256(first).digest() == hashlib.sha256(second).digest()
+
+
 def test_a_release_pins_the_images_by_digest_and_a_users_tag_overrides_it(package) -> None:
     digests = {"agent": f"sha256:{'a' * 64}", "server": f"sha256:{'b' * 64}"}
     archive = package("0.3.0", **digests)

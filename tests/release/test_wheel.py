@@ -1,5 +1,6 @@
 """The wheel, built from a clean clone: it contains the page, and each half installs only its libraries."""
 
+import hashlib
 import json
 import os
 import re
@@ -46,8 +47,11 @@ def clean_clone(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone with the page, built as `make install` and the release build it."""
-    clone = clean_clone(tmp_path_factory.mktemp("clone"))
-    # The packages that `npm ci` would install: those of the lock file.
+    return build_page(clean_clone(tmp_path_factory.mktemp("clone")))
+
+
+def build_page(clone: Path) -> Path:
+    """Build the page of a clone with the packages that `npm ci` would install: those of the lock file."""
     (clone / "web" / "node_modules").symlink_to(ROOT / "web" / "node_modules")
     run("npm", "run", "--silent", "build", cwd=clone / "web")
     return clone
@@ -75,19 +79,29 @@ def test_a_package_without_the_page_is_built_only_on_request(tmp_path: Path, tar
     assert len(list(made.iterdir())) == 1
 
 
-def test_the_same_sources_always_give_the_same_wheel_also_from_an_sdist(
-    built: Path, wheel: Path, tmp_path: Path
-) -> None:
-    assert hatchling(built, "wheel", tmp_path / "again").returncode == 0
+def test_the_same_commit_always_gives_the_same_page_wheel_and_sdist(built: Path, wheel: Path, tmp_path: Path) -> None:
+    another = build_page(clean_clone(tmp_path))
+    first, second = (digests(clone / "pulltrace" / "server" / "static") for clone in (built, another))
+    assert first
+    assert second == first
+    assert hatchling(another, "wheel", tmp_path / "again").returncode == 0
     [again] = (tmp_path / "again").iterdir()
     assert again.read_bytes() == wheel.read_bytes()
-    assert hatchling(built, "sdist", tmp_path / "sdist").returncode == 0
+    for clone, name in ((built, "sdist"), (another, "other")):
+        assert hatchling(clone, "sdist", tmp_path / name).returncode == 0
     [sdist] = (tmp_path / "sdist").iterdir()
+    assert digests(tmp_path / "other") == digests(tmp_path / "sdist")
     with tarfile.open(sdist) as archive:
         archive.extractall(tmp_path, filter="data")
     assert hatchling(tmp_path / sdist.name.removesuffix(".tar.gz"), "wheel", tmp_path / "third").returncode == 0
     [third] = (tmp_path / "third").iterdir()
     assert contents(third) == contents(wheel)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return the digest of each file in a folder."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def contents(archive: Path) -> dict[str, bytes]:
