@@ -195,6 +195,18 @@ def test_the_agent_can_make_exactly_the_calls_named_in_security() -> None:
     assert set(re.findall(rf"`((?:{services})\.\w+)`", security)) == calls
 
 
+def foreign_parts(html: str) -> list[str]:
+    """Return the tags by which a browser would load a script, style, font or picture from another host.
+
+    For the class ``mermaid``, the script of Material for MkDocs loads a library from another host.
+    """
+    tags = re.findall(r"<(?:script|link|img|iframe|source|video|object|embed)\b[^>]*>", html)
+    loading = [tag for tag in tags if not re.search(r'rel="?(canonical|alternate|next|prev|edit)\b', tag)]
+    return [tag for tag in loading if re.search(r"""(src|href|data|srcset)=["']?(https?:)?//""", tag)] + re.findall(
+        r'class="[^"]*\bmermaid\b', html
+    )
+
+
 def test_the_site_builds_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
     # Ignore deprecation warnings of libraries that MkDocs imports.
     with warnings.catch_warnings():
@@ -209,6 +221,10 @@ def test_the_site_builds_without_a_warning(tmp_path: Path, monkeypatch: pytest.M
     assert [record.getMessage() for record in caplog.records if record.name.startswith("mkdocs")] == []
     assert (tmp_path / "site" / "configuration" / "index.html").read_text().count("agent.containerd.socketPath") >= 1
     assert not (tmp_path / "site" / "charts").exists()
+    for page in (tmp_path / "site").rglob("*.html"):
+        assert foreign_parts(page.read_text()) == [], page
+    for style in (tmp_path / "site").rglob("*.css"):
+        assert not re.search(r"(@import|url\()\s*[\"']?(https?:)?//", style.read_text()), style
     about = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert (tmp_path / "site" / about["icon"].removeprefix(site.site_url)).is_file()
 
