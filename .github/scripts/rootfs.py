@@ -6,6 +6,7 @@ their tracebacks have file and line but no text. Scanners find Debian's packages
 """
 
 import compileall
+import py_compile
 import re
 import shutil
 import subprocess
@@ -59,15 +60,21 @@ def assemble(site: Path, out: Path) -> None:
 
 
 def _compile(library: Path) -> None:
-    """Compile all modules. Keep our sources beside the bytecode; replace all other sources by it."""
+    """Compile all modules. Keep our sources beside the bytecode; replace all other sources by it.
+
+    The bytecode contains a hash of its source, not its time, so that a rebuild gives the same files.
+    """
     ours = library / "site-packages" / "pulltrace"
-    if not compileall.compile_dir(ours, quiet=1, stripdir=library.parents[3]):
+    by_hash = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    if not compileall.compile_dir(ours, quiet=1, stripdir=library.parents[3], invalidation_mode=by_hash):
         raise SystemExit("our own code does not compile")
     for source in library.rglob("*.py"):
         if source.is_relative_to(ours):
             continue
         # Some packages contain templates that are not Python; they stay as they are.
-        if compileall.compile_file(source, legacy=True, quiet=2, stripdir=str(library.parents[3])):
+        if compileall.compile_file(
+            source, legacy=True, quiet=2, stripdir=str(library.parents[3]), invalidation_mode=by_hash
+        ):
             source.unlink()
 
 
