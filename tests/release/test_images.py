@@ -3,6 +3,7 @@
 The images have another Python (3.13, Debian's compiler flags), but the same contents.
 """
 
+import hashlib
 import logging
 import os
 import re
@@ -124,6 +125,18 @@ def test_third_party_packages_are_bytecode_and_scanners_find_debian_packages(ima
     known = {path.name for path in (root / "var/lib/dpkg/status.d").iterdir()}
     assert {"libc6"} <= known
     assert any(name.startswith("libssl") for name in known)
+
+
+def test_a_rebuild_in_another_directory_gives_the_same_files(image: tuple[str, Path], tmp_path: Path) -> None:
+    half, root = image
+    rootfs.assemble(site(tmp_path / "site", half), tmp_path / "root")
+    assert contents(tmp_path / "root") == contents(root)
+
+
+def contents(root: Path) -> dict[Path, bytes]:
+    """Return the digest of each file."""
+    files = (path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
+    return {path.relative_to(root): hashlib.sha256(path.read_bytes()).digest() for path in files}
 
 
 def test_the_size_of_an_image_is_within_the_budget(image: tuple[str, Path], tmp_path: Path) -> None:
