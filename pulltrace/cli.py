@@ -47,7 +47,8 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pulltrace",
-        description="Show, live, which images the nodes of a Kubernetes cluster pull and which pods wait for them.",
+        description="Shows live which images the nodes of a Kubernetes cluster pull, which pods wait for them, "
+        "and when they are ready.",
         epilog="agent, server and local read PULLTRACE_* variables: see https://d44b.github.io/pulltrace/configuration/",
     )
     parser.add_argument("--version", action="version", version=f"pulltrace {__version__}")

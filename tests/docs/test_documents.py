@@ -2,6 +2,7 @@
 
 import logging
 import re
+import tomllib
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -65,6 +66,18 @@ def test_the_configuration_page_lists_exactly_the_variables_with_their_defaults(
 def test_no_text_names_an_unknown_variable(path: Path) -> None:
     known = {item.metadata["name"] for item in settings.variables()}
     assert set(re.findall(r"\bPULLTRACE_[A-Z_]+[A-Z]\b", path.read_text())) <= known
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("README.md", "docs/index.md", "docs/repository.md", "mkdocs.yml", "charts/pulltrace/Chart.yaml"),
+        *("charts/pulltrace/README.md", "Dockerfile.server", "web/index.html"),
+    ],
+)
+def test_the_project_is_described_by_the_same_sentence_everywhere(name: str) -> None:
+    sentence = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["description"]
+    assert sentence in " ".join((ROOT / name).read_text().split())
 
 
 def test_install_commands_name_this_version_of_the_package() -> None:
