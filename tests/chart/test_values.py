@@ -507,6 +507,7 @@ def of_a_half(half: str, kind: str) -> list[tuple[str, Any, dict[str, Any], dict
         (f"{half}.extraContainers", BOX, {}, {f"{pod}.containers.[box]": BOX[0]}),
         (f"{half}.verticalPodAutoscaler.enabled", True, {}, {f"{vpa}.targetRef.kind": kind}),
         (f"{half}.verticalPodAutoscaler.updateMode", "Initial", scaled, {f"{vpa}.updatePolicy.updateMode": "Initial"}),
+        (f"{half}.verticalPodAutoscaler.minReplicas", 3, scaled, {f"{vpa}.updatePolicy.minReplicas": 3}),
         (
             f"{half}.verticalPodAutoscaler.controlledResources",
             ["memory"],
