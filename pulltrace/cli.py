@@ -22,7 +22,7 @@ _log = logging.getLogger("pulltrace")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command. Return 0, 1 if it failed, or 2 if the configuration is invalid."""
+    """Run one command. Return 0 if it succeeded, 1 if it failed, 2 if the configuration is invalid."""
     args = _parser().parse_args(argv)
     try:
         status: int = args.run(args)
@@ -61,7 +61,11 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     command("agent", _agent, "observe the containerd of this node and report to the server")
-    command("server", _server, "receive the reports of all agents; serve API, live stream, dashboard and metrics")
+    command(
+        "server",
+        _server,
+        "receive the reports of all agents; serve the API, the live stream, the dashboard and metrics",
+    )
     command("local", _local, "run server and agent in one process, for the containerd of this machine")
     demo = command("demo", _demo, "run the whole system with a simulated cluster")
     demo.add_argument(
@@ -132,7 +136,7 @@ def run_until_stopped(
     log_level: int,
     loop_factory: "Callable[[], asyncio.AbstractEventLoop] | None" = None,
 ) -> int:
-    """Run ``work`` until SIGTERM or SIGINT (return 0) or until an error, which is logged (return 1)."""
+    """Run ``work`` until SIGTERM or SIGINT, and return 0, or until an error, which is logged, and return 1."""
     import asyncio
 
     logs.configure(log_level)
@@ -158,7 +162,7 @@ def run_until_stopped(
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """Return the errors inside nested exception groups."""
+    """Return the errors in nested exception groups."""
     if isinstance(error, BaseExceptionGroup):
         return [cause for inner in error.exceptions for cause in _causes(inner)]
     return [error]

@@ -1,4 +1,4 @@
-"""Image references: parse, normalise, compare, as containerd's CRI plugin does.
+"""Image references: parse, normalise and compare them in the same way as containerd's CRI plugin.
 
 The grammar and its limits are those of https://github.com/distribution/reference (``reference.go``, ``normalize.go``);
 a reference with tag *and* digest loses its tag, as in ``ParseDockerRef``, which containerd uses for every CRI pull.
@@ -21,7 +21,7 @@ _MAX_NAME = 255
 
 
 class InvalidReferenceError(ValueError):
-    """The text is not an image reference. The message states the reason."""
+    """The text is not an image reference. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def parse(text: str) -> Reference:
 
 
 def _split_registry(name: str) -> tuple[str, str]:
-    """Split off the registry: the first part, if it has a dot, a port or a capital letter, or is ``localhost``."""
+    """Split off the registry: the first part, if it contains a dot, a port or a capital letter, or is ``localhost``."""
     first, slash, rest = name.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost" or first != first.lower()):
         return (DEFAULT_REGISTRY if first == "index.docker.io" else first), rest
@@ -79,5 +79,5 @@ def normalise(text: str) -> str:
 
 
 def registry_host(registry: str) -> str:
-    """Return the registry without its port, as containerd's content labels record it."""
+    """Return the registry without its port, as in containerd's content labels."""
     return re.sub(r":[0-9]+\Z", "", registry)

@@ -1,7 +1,7 @@
 """``pulltrace local``: server and agent in one process, for the containerd of this machine.
 
-It is meant for a k3s host, a kind node or a laptop. It reads the variables of both halves with two different defaults:
-it listens on loopback, and the node has the name of the machine.
+It is meant for a k3s host, a kind node or a laptop. It reads the variables of both halves, with two different defaults:
+it listens on loopback, and the node is named after the machine.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ _log = logging.getLogger(__name__)
 
 
 class LocalError(Exception):
-    """containerd cannot be read on this machine. The message states what to do."""
+    """containerd cannot be read on this machine. The message says what to do."""
 
 
 def load(environ: Mapping[str, str]) -> tuple[ServerSettings, AgentSettings]:
-    """Read the settings of both halves. Raises ``SettingsError`` with the mistakes of both."""
+    """Read the settings of both halves. Raises ``SettingsError`` that lists the mistakes of both."""
     defaults = {
         "PULLTRACE_HTTP_ADDR": "127.0.0.1:8080",
         "PULLTRACE_METRICS_ADDR": "127.0.0.1:9090",
@@ -55,7 +55,7 @@ async def run(server: ServerSettings, agent: AgentSettings) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(serve(server, on_ready=lambda port, _: listening.set_result(port)))
         url = _url("https" if server.tls_cert_file else "http", server.http_addr.host, await listening)
-        _log.info("local: the dashboard is at %s/ and shows what containerd at %s pulls", url, path)
+        _log.info("local: the dashboard is at %s/ and shows the pulls of containerd at %s", url, path)
         tasks.create_task(watch(replace(agent, containerd_socket=path, server_url=url)))
 
 
@@ -69,7 +69,7 @@ def _readable(path: str | None) -> str:
     path = path or find_socket()
     if path is None:
         raise LocalError(
-            f"no containerd here: none of {', '.join(SOCKETS)} exists. PULLTRACE_CONTAINERD_SOCKET names another"
+            f"no containerd here: none of {', '.join(SOCKETS)} exists. Set PULLTRACE_CONTAINERD_SOCKET to another"
         )
     try:
         with socket.socket(socket.AF_UNIX) as probe:
@@ -77,13 +77,13 @@ def _readable(path: str | None) -> str:
     except FileNotFoundError:
         raise LocalError(f"no containerd here: {path} does not exist") from None
     except PermissionError:
-        raise LocalError(f"no permission to read {path}: run it as root, for instance with sudo") from None
+        raise LocalError(f"no permission to read {path}: run this as root, for example with sudo") from None
     except OSError as error:
-        raise LocalError(f"no containerd answers at {path}: {error.strerror or error}") from None
+        raise LocalError(f"containerd does not respond at {path}: {error.strerror or error}") from None
     return path
 
 
 def _url(scheme: str, host: str, port: int) -> str:
-    """Return the URL by which this machine reaches a listening address."""
+    """Return the URL at which this machine reaches a listening address."""
     host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -1,6 +1,7 @@
-"""Log lines: JSON on stdout for log collectors, text on a terminal.
+"""Log lines: JSON on stdout for log collectors, or text on a terminal.
 
-Use ``log.info("pull.started", extra=fields(node=…, image=…))``: the message names the event, the fields describe it.
+Use ``log.info("pull.started", extra=fields(node=…, image=…))``: the message names the event, and the fields describe
+it.
 """
 
 import contextlib
@@ -17,18 +18,18 @@ from typing import Any, TextIO
 
 _LEVEL_NAMES = {logging.WARNING: "warn", logging.CRITICAL: "error"}
 _WAITING = 2000
-"""Lines that wait while nobody reads the output; further ones are dropped and counted."""
+"""The number of lines buffered while nobody reads the output; further lines are dropped and counted."""
 _FLUSH_WITHIN = 2.0
-"""Seconds that the end of the process waits for the output."""
+"""Seconds for which the end of the process waits for the output."""
 
 
 def fields(**values: Any) -> dict[str, dict[str, Any]]:
-    """Return the fields of one log line, for ``extra=``. Those that are None are left out."""
+    """Return the fields of one log line, for ``extra=``. Fields that are None are left out."""
     return {"fields": {name: value for name, value in values.items() if value is not None}}
 
 
 def configure(level: int, stream: TextIO = sys.stdout) -> None:
-    """Send the lines of every logger to ``stream``; those of libraries from warning up."""
+    """Send the log lines of every logger to ``stream``; those of libraries only from level WARNING on."""
     formatter = _TextLines() if stream.isatty() else _JsonLines()
     handler = _handler(stream)
     handler.setFormatter(formatter)
@@ -39,14 +40,14 @@ def configure(level: int, stream: TextIO = sys.stdout) -> None:
 def _handler(stream: TextIO) -> logging.Handler:
     try:
         return _OutputHandler(stream.fileno())
-    except (OSError, io.UnsupportedOperation):  # no file, so nothing that could block
+    except (OSError, io.UnsupportedOperation):  # no file, so writing cannot block
         return logging.StreamHandler(stream)
 
 
 class _OutputHandler(logging.Handler):
-    """Writes lines to a file descriptor in a thread, so that an output that nobody reads blocks only this thread.
+    """Writes lines to a file descriptor in a thread, so that only this thread blocks if nobody reads the output.
 
-    The thread is a daemon and uses no buffer of Python's, so it cannot keep the process from ending.
+    The thread is a daemon and bypasses Python's buffers, so it cannot keep the process from ending.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -73,7 +74,7 @@ class _OutputHandler(logging.Handler):
         self._dropped += 1
 
     def flush(self) -> None:
-        """Wait a moment until everything is written. Called at the end of the process."""
+        """Wait briefly until everything has been written. Called at the end of the process."""
         deadline = time.monotonic() + _FLUSH_WITHIN
         while self._lines.unfinished_tasks and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -85,7 +86,7 @@ class _OutputHandler(logging.Handler):
     def _write_all(self) -> None:
         while True:
             line = self._lines.get()
-            with contextlib.suppress(OSError):  # a closed or full output; the next line may fit again
+            with contextlib.suppress(OSError):  # the output is closed or full; the next line may fit again
                 while line:
                     line = line[os.write(self._descriptor, line) :]
             self._lines.task_done()
@@ -108,7 +109,7 @@ def _parts(record: logging.LogRecord) -> tuple[datetime, str, dict[str, Any]]:
 
 
 _CONTROLS = [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
-"""C0 and C1 controls, line separators, and characters that change the direction of text."""
+"""C0 and C1 control characters, line separators, and characters that change the direction of text."""
 _JSON_ESCAPES = {code: f"\\u{code:04x}" for code in _CONTROLS}
 _TEXT_ESCAPES = {code: f"\\u{code:04x}" if code > 0xFF else f"\\x{code:02x}" for code in _CONTROLS}
 

@@ -1,7 +1,8 @@
-"""Read the ``PULLTRACE_*`` variables into frozen settings. All mistakes are reported at once, each with its variable.
+"""Read the ``PULLTRACE_*`` variables into frozen settings. All mistakes are reported at once, each with the name of its
+variable.
 
-The metadata of a field holds the name of its variable, its parser, and its default as a person would write it. These
-classes are the only list of variables; tests compare the docs and the chart with them. An empty value means unset.
+The metadata of a field contains the name of its variable, its parser, and its default as a person would write it. These
+classes are the only list of variables; tests compare the docs and the chart with it. An empty value counts as unset.
 Sans-I/O.
 """
 
@@ -20,7 +21,7 @@ Settings = TypeVar("Settings", bound="_Both")
 
 
 class SettingsError(Exception):
-    """The configuration is invalid. ``mistakes`` has one sentence per invalid variable."""
+    """The configuration is invalid. ``mistakes`` contains one sentence for each invalid variable."""
 
     def __init__(self, mistakes: list[str]) -> None:
         super().__init__("\n".join(mistakes))
@@ -28,13 +29,13 @@ class SettingsError(Exception):
 
 
 class Address(NamedTuple):
-    """An address to listen on. An empty host means every interface, port 0 any free port."""
+    """An address to listen on. An empty host means every interface, and port 0 means any free port."""
 
     host: str
     port: int
 
 
-# Go's duration units (https://pkg.go.dev/time#ParseDuration), in seconds, as Pulltrace v0.1.0 accepted them.
+# Go's duration units (https://pkg.go.dev/time#ParseDuration) in seconds, as accepted by Pulltrace v0.1.0.
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)", re.ASCII)
 
@@ -105,7 +106,7 @@ def _server_url(text: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError("is not a URL like http://pulltrace-server:8080")
     if "@" in parts.netloc:
-        raise ValueError("contains a user or a password, which the agent would not send; use a token")
+        raise ValueError("contains a user name or a password, which the agent would not send; use a token instead")
     _ = parts.port  # raises ValueError if it is invalid
     return text.rstrip("/")
 
@@ -152,7 +153,7 @@ def _var(
     without: str = "",
     along: str = "",
 ) -> Any:
-    """Declare a variable. ``without`` names a variable that excludes this one, ``along`` one that must be set too."""
+    """Declare a variable. ``without`` names a variable that excludes this one, ``along`` one that must also be set."""
     return field(
         metadata={
             "name": PREFIX + name,
@@ -171,7 +172,7 @@ class _Both:
     agent_token: str | None = _var("AGENT_TOKEN", _token)
 
     def __repr__(self) -> str:
-        """Hide the values, because settings end up in logs and tracebacks and contain the token."""
+        """Hide the values, because settings appear in logs and tracebacks, and contain the token."""
         return f"{type(self).__name__}(…)"
 
 
@@ -207,7 +208,7 @@ class AgentSettings(_Both):
 
 
 def load(kind: type[Settings], environ: Mapping[str, str]) -> Settings:
-    """Read the settings of one process. Raises ``SettingsError`` with every mistake."""
+    """Read the settings of one process. Raises ``SettingsError`` that lists every mistake."""
     values: dict[str, Any] = {}
     mistakes: list[str] = []
     for item in fields(kind):
@@ -221,13 +222,13 @@ def load(kind: type[Settings], environ: Mapping[str, str]) -> Settings:
         try:
             values[item.name] = item.metadata["parse"](text)
         except ValueError as error:
-            # Never print a token or a password, not even an invalid one.
+            # Never print a token or a password, even if it is invalid.
             secret = item.metadata["parse"] is _token or "@" in text
             mistakes.append(f"{name}{'' if secret else f'={text!r}'} {error}")
         if _is_set(item.metadata["without"], environ):
-            mistakes.append(f"{name} and {item.metadata['without']} exclude each other")
+            mistakes.append(f"{name} and {item.metadata['without']} cannot be used together")
         if item.metadata["along"] and not _is_set(item.metadata["along"], environ):
-            mistakes.append(f"{name} needs {item.metadata['along']} beside it")
+            mistakes.append(f"{name} also needs {item.metadata['along']}")
     if mistakes:
         raise SettingsError(mistakes)
     return kind(**values)
@@ -238,15 +239,15 @@ def _is_set(name: str, environ: Mapping[str, str]) -> bool:
 
 
 def variables() -> Iterator[Field[Any]]:
-    """Yield every variable of every process once; ``metadata`` has its name and default."""
+    """Yield every variable of every process once; ``metadata`` contains its name and default."""
     known = {item.metadata["name"]: item for kind in (ServerSettings, AgentSettings) for item in fields(kind)}
     yield from known.values()
 
 
 def warn_of_unknown(environ: Mapping[str, str], log: logging.Logger) -> None:
-    """Warn about misspelt variables, which would otherwise be ignored.
+    """Warn about misspelt variables, because they would be ignored without a warning.
 
-    Kubernetes' own service variables are allowed.
+    The variables that Kubernetes itself sets for services are allowed.
     """
     known = [item.metadata["name"] for item in variables()]
     for name in sorted(environ):

@@ -1,9 +1,9 @@
-"""Every JSON object that crosses a process boundary: agents' reports, and the server's responses and events.
+"""Every JSON object that crosses a process boundary: the agents' reports, and the server's responses and events.
 
-Each class is one JSON object of ``docs/api.md``: camelCase, RFC 3339 UTC times, bytes as integers, rates in bytes
-per second, durations in seconds. A field with a default is left out of the JSON while it has that value. ``msgspec``
-decodes straight into these classes. It names the path of an invalid field (``$.pulls[0].layers[2].digest``) and ignores
-unknown fields, so an old server can read the reports of a new agent. Sans-I/O.
+Each class is one JSON object in ``docs/api.md``. Names are in camelCase, times are RFC 3339 in UTC, bytes are integers,
+rates are bytes per second, and durations are seconds. A field that has its default value is left out of the JSON.
+``msgspec`` decodes directly into these classes. It names the path of an invalid field (``$.pulls[0].layers[2].digest``)
+and ignores unknown fields, so an old server can read the reports of a new agent. Sans-I/O.
 
 Agent → server: an ``AgentReport`` contains ``PullState`` objects, which contain ``LayerState`` objects. The response is
 a ``ReportResponse``. Server → clients: a ``PullEvent`` contains a ``PullStatus``, which contains ``LayerStatus`` and
@@ -30,13 +30,15 @@ MAX_LAYERS = 512
 """Maximum number of layers per pull. overlayfs allows 500, Docker 127."""
 
 MAX_ERROR = 2048
-"""Characters of an error message."""
+"""Maximum number of characters of an error message."""
 
 UNKNOWN_IMAGE = "__pulling__"
-"""The image reference of a pull while nothing is known about its image, as in Pulltrace v0.1.0."""
+"""The image reference of a pull until something is known about its image, as in Pulltrace v0.1.0."""
 
 SNAPSHOTTER = "snapshotter"
-"""The value of ``fetched_by`` for a layer that the node's snapshotter fetches, so that its bytes cannot be observed."""
+"""The value of ``fetched_by`` for a layer that the node's snapshotter fetches, whose bytes therefore cannot be
+observed.
+"""
 
 GUEST = "guest"
 """The value of ``fetched_by`` for a layer that a virtual machine downloads itself, after the pull has ended."""
@@ -53,11 +55,13 @@ ErrorText = Annotated[str, Meta(max_length=MAX_ERROR)]
 Time = Annotated[datetime, Meta(tz=True)]
 
 
-_LAST_SECOND = 253402300799.0  # the year 9999 ends
+_LAST_SECOND = 253402300799.0  # the end of the year 9999
 
 
 def to_time(seconds: float) -> datetime:
-    """Convert Unix seconds, used inside both halves, to the wire's UTC datetime, rounded to milliseconds."""
+    """Convert Unix seconds, which both halves use internally, to the UTC datetime of the wire format, rounded to
+    milliseconds.
+    """
     return datetime.fromtimestamp(round(min(max(seconds, 0.0), _LAST_SECOND), 3), UTC)
 
 
@@ -92,14 +96,14 @@ class PullPhase(StrEnum):
 
 
 class PercentBasis(StrEnum):
-    """What a percentage is computed from: every byte as it arrives, or complete layers only."""
+    """What a percentage is based on: every byte as it arrives, or only complete layers."""
 
     BYTES = "bytes"
     LAYERS = "layers"
 
 
 class ErrorReason(StrEnum):
-    """The reason for a failed pull. The list is closed, so that it can be a metric label."""
+    """The reason for a failed pull. The set of reasons is fixed, so that it can be a metric label."""
 
     NOT_FOUND = "not_found"
     UNAUTHORIZED = "unauthorized"
@@ -115,7 +119,7 @@ class ErrorReason(StrEnum):
 
 
 class Factor(StrEnum):
-    """The factor that limits a pull. ``docs/verdicts.md`` has the rule for each."""
+    """The factor that limits a pull. ``docs/verdicts.md`` describes the rule for each."""
 
     REGISTRY = "registry"
     MIRROR = "mirror"
@@ -141,7 +145,7 @@ class EventType(StrEnum):
 
 
 class NodeState(StrEnum):
-    """Whether the agent of a node reports in time, is overdue, or has stopped reporting."""
+    """Whether a node's agent reports in time, is late, or has stopped reporting."""
 
     REPORTING = "reporting"
     LATE = "late"
@@ -159,12 +163,12 @@ class _Wire(Struct, rename="camel", frozen=True, kw_only=True, omit_defaults=Tru
 class LayerState(_Wire, frozen=True):
     """One layer of a pull, as the agent observed it.
 
-    ``cached_bytes`` were on the node before this pull began: the whole of a cached layer, or the offset of a resumed
-    download. ``downloaded_bytes`` were downloaded since then. ``fetched_by`` names the other pull that fetches this
-    layer, so that its bytes are counted only once; it is ``snapshotter`` if the snapshotter fetches the layer, whose
-    bytes are then counted when it is complete, and ``guest`` if a virtual machine will. The snapshotter serves a layer
-    in state ``remote`` without fetching it first. A time is exact if containerd records it (``completed_at``).
-    Otherwise it is the time of the first poll that observed the change.
+    ``cached_bytes`` were on the node before this pull began: all bytes of a cached layer, or the offset of a resumed
+    download. ``downloaded_bytes`` have been downloaded since then. ``fetched_by`` names the pull that fetches this
+    layer, if it is another one, so that its bytes are counted only once. It is ``snapshotter`` if the snapshotter
+    fetches the layer, whose bytes are then counted when it is complete, and ``guest`` if a virtual machine will fetch
+    it. The snapshotter serves a layer in state ``remote`` without fetching it first. A time is exact if containerd
+    records it (``completed_at``). Otherwise it is the time of the first poll that observed the change.
     """
 
     digest: Digest
@@ -209,10 +213,10 @@ class PullState(_Wire, frozen=True):
 
 
 class NodeLoad(_Wire, frozen=True):
-    """How busy a node was over the last ``seconds``, measured only while it pulls. An absent figure is unknown.
+    """How busy a node was over the last ``seconds``, measured only while it pulls. A missing figure is unknown.
 
-    Pressures are the percentage of time in which some task waited for I/O, the CPU or memory (``/proc/pressure``). The
-    disk is the busiest one of the node (``/proc/diskstats``).
+    Pressures are the percentage of time in which at least one task waited for I/O, the CPU or memory
+    (``/proc/pressure``). The disk is the node's busiest one (``/proc/diskstats``).
     """
 
     seconds: float
@@ -228,11 +232,11 @@ class NodeLoad(_Wire, frozen=True):
 class AgentReport(_Wire, frozen=True):
     """The live pulls of one node, and the pulls that ended since the last acknowledged report.
 
-    The server closes a live pull that a report no longer lists. ``others`` lists the ids of pulls that are unchanged
-    but did not fit into this report. ``pulls: null`` is a heartbeat: the node is pulling nothing. ``boot_id`` changes
-    at each start of the agent, and ``sequence`` increases by one with each report, so that the server can recognise
-    reports that arrive late. ``heartbeat_seconds`` is the longest time until the next report; after it, the node counts
-    as late.
+    The server closes a live pull that a report no longer lists. ``others`` lists the ids of live pulls that are
+    unchanged but did not fit into this report. ``pulls: null`` is a heartbeat: the node is pulling nothing. ``boot_id``
+    changes at each start of the agent, and ``sequence`` increases by one with each report, so that the server can
+    recognise reports that arrive late. ``heartbeat_seconds`` is the longest time until the next report; if none has
+    arrived by then, the node counts as late.
     """
 
     node_name: str
@@ -254,7 +258,7 @@ class ReportResponse(_Wire, frozen=True):
     boot_id: str
 
 
-# Server → clients. Fields of Pulltrace v0.1.0 are always present. A field that may be absent has a default.
+# Server → clients. Fields that Pulltrace v0.1.0 sent are always present. A field that may be absent has a default.
 
 
 class LayerStatus(_Wire, frozen=True):
@@ -290,7 +294,10 @@ class PodCorrelation(_Wire, frozen=True):
 
 
 class Bound(_Wire, frozen=True):
-    """The factor that limits a pull, in a word and a sentence. ``figures`` are the numbers of the sentence by name."""
+    """The factor that limits a pull, as one word and as a sentence.
+
+    ``figures`` are the numbers in the sentence, by name.
+    """
 
     by: Factor
     why: str
@@ -300,18 +307,17 @@ class Bound(_Wire, frozen=True):
 class PullStatus(_Wire, frozen=True):
     """One pull of one image on one node.
 
-    ``total_bytes`` is the number of bytes to fetch: the compressed layers (``image_bytes``) minus the bytes that the
-    node already had (``cached_bytes``) and those it does not fetch before the start (``remote_bytes``). ``percent`` is
-    ``downloaded_bytes`` as a share of it, from 0 to 100. It is 100 for a cached image and never decreases within one
-    ``attempt``. ``percent_basis`` is ``layers`` if bytes are known only for complete layers. ``eta_seconds`` is the
-    time until the image is ready, including unpacking; it is absent if there is no basis for an estimate.
-    ``ref_guessed`` means that the tag in ``image_ref`` is a guess. ``next_retry_at`` is always an estimate.
-    ``pods`` are the containers that wait now, ``waited`` those that waited earlier. ``eta_missing`` states why a
-    running pull has no estimate. The status ``unobserved`` means that the kubelet requested the image on a node whose
-    agent does not report.
-    ``usual_seconds`` is the median duration of earlier pulls like this one; ``slower_than_usual`` is the factor by
-    which this one exceeds it, if it does. ``via`` are the mirrors that the node tries before ``registry``, in this
-    order.
+    ``total_bytes`` is the number of bytes to fetch: the compressed layers (``image_bytes``) minus the bytes that were
+    already on the node (``cached_bytes``) and those that are not fetched before the container starts
+    (``remote_bytes``). ``percent`` is the share of it that has been downloaded, from 0 to 100. It is 100 for a cached
+    image, and never decreases within one ``attempt``. ``percent_basis`` is ``layers`` if bytes are known only for
+    complete layers. ``eta_seconds`` is the time until the image is ready, including unpacking; it is absent if there is
+    no basis for an estimate. ``ref_guessed`` means that the tag in ``image_ref`` is a guess. ``next_retry_at`` is
+    always an estimate. ``pods`` are the containers that are waiting now, ``waited`` those that waited earlier.
+    ``eta_missing`` explains why a running pull has no estimate. The status ``unobserved`` means that the kubelet
+    requested the image on a node whose agent does not report. ``usual_seconds`` is the median duration of earlier pulls
+    like this one; ``slower_than_usual`` is the factor by which this one exceeds it, if it does. ``via`` are the mirrors
+    that the node tries before ``registry``, in this order.
     """
 
     id: str
@@ -374,7 +380,7 @@ class PullEvent(_Wire, frozen=True):
 
 
 class PullRemovedEvent(_Wire, frozen=True):
-    """The last event of a pull: it has expired, or its row was merged into another."""
+    """The last event of a pull: it has expired, or its row was merged into another one."""
 
     timestamp: Time
     type: EventType
@@ -414,7 +420,7 @@ class NodeStatus(_Wire, frozen=True):
 
 
 class OwnerPulls(_Wire, frozen=True):
-    """The pulls of one owner from one registry in the last hour."""
+    """The pulls that one owner made from one registry in the last hour."""
 
     owner: str
     pulls: int
@@ -423,8 +429,8 @@ class OwnerPulls(_Wire, frozen=True):
 class RegistryStatus(_Wire, frozen=True):
     """One registry, with the pulls of all nodes combined.
 
-    ``pulls_last_hour`` counts the attempts that ended, including those for which every layer was cached, because
-    registries count those too. ``owners`` are the owners with the most of them.
+    ``pulls_last_hour`` counts ended attempts, including those for which every layer was cached, because registries
+    count these too. ``owners`` are the owners with the most pulls.
     """
 
     registry: str
@@ -435,7 +441,7 @@ class RegistryStatus(_Wire, frozen=True):
 
 
 class UnobservedNodes(_Wire, frozen=True):
-    """Nodes on which pods wait for images and whose agent does not report. ``names`` are at most one hundred."""
+    """Nodes where pods wait for images but no agent reports. ``names`` contains at most one hundred of them."""
 
     count: int
     names: list[str]
@@ -451,14 +457,19 @@ class NodeList(_Wire, frozen=True):
 
 
 class RegistryThroughput(_Wire, frozen=True):
-    """Bytes per second from one registry, oldest step first. ``other`` sums up registries beyond the limit."""
+    """Bytes per second from one registry, starting with the oldest step.
+
+    ``other`` is the sum for registries beyond the limit.
+    """
 
     registry: str
     bytes_per_sec: list[float]
 
 
 class ThroughputList(_Wire, frozen=True):
-    """Response of ``GET /api/v1/throughput``: the last ten minutes in steps of ``step`` seconds from ``since`` on."""
+    """Response of ``GET /api/v1/throughput``: the last ten minutes, in steps of ``step`` seconds, starting at
+    ``since``.
+    """
 
     since: Time
     step: float
@@ -511,7 +522,7 @@ class StartPhaseName(StrEnum):
 
 
 class StartPhase(_Wire, frozen=True):
-    """The time that a pod spent in one phase of its start-up. ``seconds`` is absent while the phase goes on."""
+    """The time that a pod spent in one phase of its start-up. ``seconds`` is missing while the phase is in progress."""
 
     phase: StartPhaseName
     started_at: Time
@@ -519,7 +530,10 @@ class StartPhase(_Wire, frozen=True):
 
 
 class PodStart(_Wire, frozen=True):
-    """A pod that started in the last half hour. Its phases add up to ``seconds``, its time from node to running."""
+    """A pod that started in the last half hour.
+
+    Its phases add up to ``seconds``, the time from its scheduling until it was running.
+    """
 
     namespace: str
     pod_name: str
@@ -536,7 +550,7 @@ class PodWait(_Wire, frozen=True):
     """A pod that waits for at least one image, with all its containers that have not started, in pod order.
 
     ``eta_seconds`` is the longest remaining time of its pulls; ``ready_estimate`` is the same as a point in time. Both
-    are absent while one of its pulls has no estimate.
+    are missing if one of its pulls has no estimate.
     """
 
     namespace: str
@@ -552,9 +566,9 @@ class PodWait(_Wire, frozen=True):
 
 
 class PodList(_Wire, frozen=True):
-    """Response of ``GET /api/v1/pods``. ``reason`` states why the server cannot see pods or events.
+    """Response of ``GET /api/v1/pods``. ``reason`` explains why the server cannot see pods or events.
 
-    ``pods`` wait for an image; ``started`` are those that have started in the last half hour.
+    ``pods`` are waiting for an image; ``started`` are those that have started in the last half hour.
     """
 
     pods: list[PodWait]

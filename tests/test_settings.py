@@ -50,10 +50,10 @@ def test_every_mistake_is_reported_at_once_with_its_variable() -> None:
 @pytest.mark.parametrize(
     ("kind", "environ", "mistake"),
     [
-        (ServerSettings, {"AGENT_TOKEN": "a", "AGENT_SERVICE_ACCOUNT": "a/b"}, "exclude each other"),
-        (AgentSettings, {"AGENT_TOKEN": "a", "AGENT_TOKEN_FILE": "/a", "NODE_NAME": "n"}, "exclude each other"),
-        (ServerSettings, {"TLS_CERT_FILE": "/a"}, "PULLTRACE_TLS_CERT_FILE needs PULLTRACE_TLS_KEY_FILE beside it"),
-        (ServerSettings, {"TLS_KEY_FILE": "/a"}, "PULLTRACE_TLS_KEY_FILE needs PULLTRACE_TLS_CERT_FILE beside it"),
+        (ServerSettings, {"AGENT_TOKEN": "a", "AGENT_SERVICE_ACCOUNT": "a/b"}, "cannot be used together"),
+        (AgentSettings, {"AGENT_TOKEN": "a", "AGENT_TOKEN_FILE": "/a", "NODE_NAME": "n"}, "cannot be used together"),
+        (ServerSettings, {"TLS_CERT_FILE": "/a"}, "PULLTRACE_TLS_CERT_FILE also needs PULLTRACE_TLS_KEY_FILE"),
+        (ServerSettings, {"TLS_KEY_FILE": "/a"}, "PULLTRACE_TLS_KEY_FILE also needs PULLTRACE_TLS_CERT_FILE"),
         (ServerSettings, {"AGENT_SERVICE_ACCOUNT": "pulltrace-agent"}, "is not a service account"),
         (AgentSettings, {"SERVER_URL": "http://a:99999", "NODE_NAME": "n"}, "='http://a:99999' Port out of range"),
         (AgentSettings, {"SERVER_URL": "http://a:b", "NODE_NAME": "n"}, "='http://a:b' Port could not be cast"),

@@ -40,15 +40,15 @@ class Trouble:
     """The failures that the server currently simulates."""
 
     forbidden: set[str] = field(default_factory=set)
-    """Resources that return 403."""
+    """Resources for which the server returns 403."""
     status: int = 0
-    """Every request returns this status."""
+    """If set, every request returns this status."""
     ends_at_once: bool = False
-    """Every watch ends at once."""
+    """If true, every watch ends at once."""
     silent: bool = False
-    """Watches are accepted but send nothing, not even bookmarks."""
+    """If true, watches are accepted but send nothing, not even bookmarks."""
     raw: list[bytes] = field(default_factory=list)
-    """Raw lines that the next watch sends once."""
+    """Raw lines to send once, on the next watch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +206,10 @@ class ApiServer:
 
 
 def _said(change: _Change, selected: Callable[[Object], bool]) -> bytes | None:
-    """Return the change as a watch with this selector receives it. An object that leaves the selection is DELETED."""
+    """Return the change in the form in which a watch with this selector receives it.
+
+    An object that no longer matches the selector is reported as DELETED.
+    """
     was, is_now = change.before and selected(change.before), change.after and selected(change.after)
     if is_now and change.after:
         return _line("MODIFIED" if was else "ADDED", change.after)

@@ -1,6 +1,6 @@
-"""Serve a simulated node's containerd: gRPC on a unix socket, with the agent's stubs of containerd's API.
+"""Serve the containerd of a simulated node: gRPC on a unix socket, with the agent's stubs of containerd's API.
 
-It counts its calls. On request, it sends no response or invalid messages.
+It counts its calls. On request, it does not respond, or responds with invalid messages.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ _OTHER_NAMESPACE = Store()
 
 
 class Behaviour(Enum):
-    """How the simulated containerd responds."""
+    """The way in which the simulated containerd responds."""
 
     NORMAL = "normal"
     SILENT = "silent"
@@ -74,26 +74,26 @@ class SimulatedContainerd:
         await self.close()
 
     async def start(self) -> None:
-        """Start to listen on the socket."""
+        """Start listening on the socket."""
         self._server = grpc.aio.server()
         self._server.add_generic_rpc_handlers((_Services(self),))
         self._server.add_insecure_port(f"unix:{self.socket}")
         await self._server.start()
 
     async def close(self) -> None:
-        """Close all connections. The node continues. Does nothing if it is closed already."""
+        """Close all connections. The node continues. Does nothing if the server is closed already."""
         server, self._server = self._server, None
         if server:
             await server.stop(0)
             self.socket.unlink(missing_ok=True)
 
     async def kill(self) -> None:
-        """Stop as containerd does when it is killed: running pulls end, and connections break."""
+        """Stop in the way that containerd does when it is killed: running pulls end, and connections break."""
         self.node.crash()
         await self.close()
 
     def behave(self, behaviour: Behaviour) -> None:
-        """Respond in this way from now on. Calls that were held back get their responses."""
+        """Respond in this way from now on. Calls that were held back receive their responses."""
         self._behaviour = behaviour
         if behaviour is Behaviour.SILENT:
             self._responding.clear()
@@ -106,19 +106,19 @@ class SimulatedContainerd:
             await self._called.wait_for(lambda: self.calls[method])
 
     async def count_call(self, method: str) -> None:
-        """Count a call, and hold it back while the server is to send no response."""
+        """Count a call, and hold it back as long as the server must not respond."""
         async with self._called:
             self.calls[method] += 1
             self._called.notify_all()
         await self._responding.wait()
 
     def encode(self, message: Any) -> bytes:
-        """Encode a response, as invalid bytes if the server is to send those."""
+        """Encode a response, as invalid bytes if the server must respond with those."""
         return b"\xff" * 64 if self._behaviour is Behaviour.INVALID else message.SerializeToString()
 
 
 class _Services(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the stubs only
-    """All methods that have a stub; gRPC itself returns UNIMPLEMENTED for others."""
+    """All methods that have a stub; gRPC itself returns UNIMPLEMENTED for the others."""
 
     def __init__(self, containerd: SimulatedContainerd) -> None:
         self._containerd = containerd
@@ -158,7 +158,7 @@ class _Services(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in
         return self._node.store if namespace == NAMESPACE else _OTHER_NAMESPACE
 
     async def _subscribe(self, request: Any, context: _Context) -> AsyncIterator[Any]:
-        """Send an event for each image record that is written, as long as the client listens."""
+        """Send an event for each image record that is written, until the client disconnects."""
         store = await self._enter(_SUBSCRIBE, context)
         if list(request.filters) != ['topic~="^/images/(create|update)$"']:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the simulated containerd has image events only")

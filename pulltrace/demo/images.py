@@ -22,7 +22,7 @@ def digest_of(data: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """One blob of a registry. ``kind`` is the first word of its ingest ref; a layer has no ``data``."""
+    """One blob of a registry. ``kind`` is the first word of the ref of its ingest; a layer has no ``data``."""
 
     kind: str
     media_type: str
@@ -37,7 +37,7 @@ class Blob:
 
     @property
     def descriptor(self) -> dict[str, Any]:
-        """Its descriptor in a manifest or index."""
+        """Its descriptor for use in a manifest or index."""
         return {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
 
 
@@ -53,7 +53,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Image:
-    """One image for one platform. With an ``index``, it also has platforms that are never pulled."""
+    """One image for one platform. With an ``index``, it also lists platforms that are never pulled."""
 
     layers: tuple[Layer, ...]
     manifest: Blob

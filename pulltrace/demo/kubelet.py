@@ -1,11 +1,12 @@
-"""One simulated kubelet. It pulls the images of its pods, and reports as a real one does. Sans-I/O.
+"""One simulated kubelet. It pulls the images of its pods, and reports the same events and statuses as a real one.
+Sans-I/O.
 
-Each pod has a worker, which *syncs* the pod. A sync first writes the pod's status as the previous sync left it, then
-tries to start every container that is not running. So the reason of a failed pull appears in the status only after the
-next sync, 10 to 15 s later. The pulls belong to the kubelet, not to the pods: the pull of a deleted pod continues.
+Each pod has a worker that *syncs* the pod. A sync first writes the pod's status as of the end of the previous sync,
+then tries to start every container that is not running. So the reason for a failed pull appears in the status only at
+the next sync, 10 to 15 s later. The pulls belong to the kubelet, not to the pods: the pull of a deleted pod continues.
 
-Reports are put into ``outbox``, for the API server. Constants and order are those of pkg/kubelet (Kubernetes 1.37);
-``tests/kubelet`` compares it with a real kubelet.
+Its reports are put into ``outbox``, from where they are sent to the API server. The constants and the order are those
+of pkg/kubelet (Kubernetes 1.37); ``tests/kubelet`` compares it with a real kubelet.
 """
 
 import copy
@@ -22,9 +23,9 @@ from pulltrace.wire import PullPhase
 
 FIRST_BACK_OFF, LONGEST_BACK_OFF = 10.0, 300.0
 SYNC_AGAIN, SYNC_JITTER = 10.0, 0.5
-"""Seconds from a failed sync to the next one, and the largest random share that is added to them."""
+"""Seconds from a failed sync to the next one, and the largest random share added to them."""
 SYNC_SOON = 1.0
-"""Seconds to the next sync when a sandbox or a container has started, which the kubelet notices itself."""
+"""Seconds to the next sync after a sandbox or a container has started, which the kubelet notices by itself."""
 START_TAKES = 0.4
 
 Work = Generator[None, None, bool]
@@ -33,7 +34,7 @@ Wait = Generator[None, None, None]
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """An object was created or replaced, or (``gone``) deleted."""
+    """An object was created or replaced, or (if ``gone``) deleted."""
 
     resource: str
     object: Object
@@ -48,7 +49,7 @@ class _BackOff:
 
 @dataclass(slots=True, eq=False)
 class _Request:
-    """A pull that was requested. It starts when the pulls before it leave a free slot."""
+    """A pull that was requested. It starts when earlier pulls leave a slot free."""
 
     reference: str
     began: float = 0.0
@@ -66,7 +67,7 @@ class _Pod:
     worker: Work
     deleted: bool = False
     pulls: bool = False
-    """Whether the worker waits for a pull. Nothing interrupts it then, not even the deletion of the pod."""
+    """Whether the worker is waiting for a pull. Nothing interrupts this wait, not even the deletion of the pod."""
     changed: bool = True
     """Whether its sandbox or a container has started since the sync began."""
     running: set[str] = field(default_factory=set)
@@ -79,7 +80,7 @@ class _Pod:
 
 
 class Kubelet:
-    """The kubelet of ``node``, with ``parallel`` pulls at a time; by default one after the other, as real ones."""
+    """The kubelet of ``node``. It runs ``parallel`` pulls at a time; by default one, as real kubelets do."""
 
     def __init__(self, node: VirtualContainerd, *, parallel: int = 1) -> None:
         self.node = node
@@ -99,7 +100,7 @@ class Kubelet:
         self._write(added)
 
     def remove(self, name: str) -> None:
-        """Delete the pod and its events. A pull that it waits for continues, and its end is still reported."""
+        """Delete the pod and its events. If a pull is in progress, it continues, and its end is still reported."""
         for pod in self._pods:
             if pod.name == name and not pod.deleted:
                 pod.deleted = True
@@ -109,7 +110,7 @@ class Kubelet:
                 return
 
     def stop(self) -> None:
-        """Stop, and cancel all pulls: containerd notices at once that its client has disconnected."""
+        """Stop, and cancel all pulls, because containerd immediately notices that its client has disconnected."""
         self._runs = False
         for request in self._requests:
             if request.pull is not None and not request.over:
@@ -122,7 +123,7 @@ class Kubelet:
             pod.worker = _nothing()
 
     def start(self) -> None:
-        """Start again after ``stop``. The back-offs are forgotten, so all pods are tried at once."""
+        """Start again after ``stop``. All back-offs are forgotten, so every pod is tried at once."""
         self._runs = True
         for pod in self._pods:
             pod.back_offs.clear()
@@ -137,7 +138,7 @@ class Kubelet:
             self.node.remove(reference)
 
     def advance(self, seconds: float) -> None:
-        """Continue after this many seconds of work."""
+        """Wait for this many seconds of work."""
         self._elapsed = seconds
         self._start_pulls()
         for pod in list(self._pods):
@@ -235,7 +236,7 @@ class Kubelet:
         self.outbox.append(Said("events", event))
 
     def _write(self, pod: _Pod) -> None:
-        """Write the pod's status as it is now; later changes appear with the next call."""
+        """Write the pod's current status; later changes appear with the next call."""
         if not pod.deleted:
             self.outbox.append(Said("pods", copy.deepcopy(pod.reports.pod)))
 
@@ -250,7 +251,7 @@ class Kubelet:
 
 
 def _nothing() -> Work:
-    """Do nothing, for a kubelet that has stopped."""
+    """Do nothing: the kubelet has stopped."""
     while True:
         yield
 

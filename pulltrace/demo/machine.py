@@ -1,8 +1,8 @@
-"""The state and the resources that the pulls of one simulated node share. Sans-I/O.
+"""The state and the resources that all pulls of one simulated node share. Sans-I/O.
 
-The version decides how many blobs are downloaded at the same time. Up to 2.0, each pull downloads three, and the others
-have no ingest yet. From 2.1 on, the whole node downloads three, manifests included, and the others wait in an ingest at
-offset 0.
+The version determines how many blobs are downloaded at the same time. Up to 2.0, each pull downloads three at a time,
+and the others have no ingest yet. From 2.1 on, the whole node downloads three at a time, manifests included, and the
+others wait with an ingest at offset 0.
 """
 
 import math
@@ -15,7 +15,7 @@ from pulltrace.demo.store import Lease, Store
 CONTAINERD_1 = "1.7.27"
 CONTAINERD_2 = "v2.2.1"
 COLLECT_AFTER = 0.2
-"""Seconds from the end of a lease until its content is collected."""
+"""Seconds from the deletion of a lease until its content is garbage-collected."""
 
 SLOTS = 3
 """Blobs that are downloaded at the same time: containerd's default for ``max_concurrent_downloads``."""
@@ -28,7 +28,7 @@ class Slots:
         self.free = free
 
     def take(self) -> bool:
-        """Take a slot. Return False if none is free."""
+        """Take a slot. Return False if no slot is free."""
         if self.free <= 0:
             return False
         self.free -= 1
@@ -61,7 +61,7 @@ class Locks:
 class Machine:
     """One node: its registries, its store, its slots and locks, and its clock.
 
-    ``bandwidth`` and ``disk`` (unpacking) are bytes per second for all its pulls together. With ``speed`` 10, each
+    ``bandwidth`` and ``disk`` (for unpacking) are bytes per second, shared by all its pulls. With ``speed`` 10, each
     second of ``VirtualContainerd.advance`` does ten seconds of work; the clock, ``now``, is not affected.
     """
 
@@ -84,13 +84,13 @@ class Machine:
         self.unpacking: set[str] = set()
         """Chain ids of the layers being unpacked."""
         self.blobs = Locks()
-        """Only one pull at a time fetches a given blob."""
+        """Allows only one pull at a time to fetch a given blob."""
         self.chains = Locks()
-        """Only one pull at a time unpacks a given layer."""
+        """Allows only one pull at a time to unpack a given layer."""
         self.elapsed = 0.0
-        """Seconds of work done in the current step."""
+        """Seconds of work that have been done in the current step."""
         self._collect_at = math.inf
-        """When content without a lease is collected next."""
+        """When content without a lease is next garbage-collected."""
         self.use(self.version)
 
     def use(self, version: str) -> None:
@@ -103,6 +103,6 @@ class Machine:
         self.slots = Slots(SLOTS if self.slots_per_node else math.inf)
 
     def release(self, lease: Lease) -> None:
-        """Delete the lease of a pull that has ended, and collect its content shortly afterwards."""
+        """Delete the lease of a pull that has ended; its content is garbage-collected shortly afterwards."""
         self.store.leases.pop(lease.id, None)
         self._collect_at = min(self._collect_at, self.now + COLLECT_AFTER)

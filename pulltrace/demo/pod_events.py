@@ -59,8 +59,8 @@ def pod(
 class PodEvents:
     """One pod and the events that its kubelet writes. ``pod`` is always the current object.
 
-    Each method is one occurrence and returns the event. A repeated event is the same object with a higher count.
-    ``container`` may be the name of an image volume.
+    Each method represents one occurrence and returns its event. A repeated event is the same object with a higher
+    count. ``container`` may be the name of an image volume.
     """
 
     pod: Object
@@ -72,13 +72,13 @@ class PodEvents:
         return self._event(container, "Pulling", f'Pulling image "{self._image(container)}"', at)
 
     def pulled(self, container: str, at: float, *, seconds: float = 1.0, size: int = 0) -> Object:
-        """The image is present. The container starts soon afterwards: ``started``."""
+        """The image is present. The container starts shortly afterwards: see ``started``."""
         took = f"{seconds:.3f}s ({seconds:.3f}s including waiting)"
         message = f'Successfully pulled image "{self._image(container)}" in {took}. Image size: {size} bytes.'
         return self._event(container, "Pulled", message, at)
 
     def already_present(self, container: str, at: float) -> Object:
-        """The image was present, so nothing was pulled."""
+        """The image was already present, so nothing was pulled."""
         message = (
             f'Container image "{self._image(container)}" already present on machine and can be accessed by the pod'
         )

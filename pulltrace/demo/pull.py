@@ -43,25 +43,25 @@ class Pull:
                 self._threads.remove(thread)
 
     def fail(self, error: str) -> None:
-        """End without an image. The lease is deleted, and then the content that it protected."""
+        """End without an image. Its lease is deleted, and later the content that the lease protected."""
         self._end(PullPhase.FAILED, error)
         self.node.release(self.lease)
 
     def cancel(self) -> None:
-        """End as a pull whose kubelet cancelled the call."""
+        """End like a pull whose kubelet cancelled the call."""
         self.fail(
             f'rpc error: code = Canceled desc = failed to pull and unpack image "{self.reference}": context canceled'
         )
 
     def abandon(self, error: str) -> None:
-        """End as a pull whose containerd was killed: its lease and ingests remain."""
+        """End like a pull whose containerd was killed: its lease and ingests remain."""
         self._end(PullPhase.FAILED, error)
 
     def _end(self, state: PullPhase, error: str = "") -> None:
         self.state, self.error = state, error
         threads, self._threads = self._threads, []
         for thread in threads:
-            if getgeneratorstate(thread) != GEN_RUNNING:  # the one that ends the pull returns by itself
+            if getgeneratorstate(thread) != GEN_RUNNING:  # the thread that ends the pull returns by itself
                 thread.close()
 
     def _run(self) -> Thread:
@@ -79,7 +79,7 @@ class Pull:
             yield from self._unpack(image)
         else:
             yield from self._delegate(image)
-        # The CRI plugin makes records by tag (or by the requested digest), by digest and by image id.
+        # The CRI plugin creates records by tag (or by the requested digest), by digest and by image id.
         by_digest = f"{self.reference.name}@{image.target.digest}"
         for name in dict.fromkeys((str(self.reference), by_digest, image.config.digest)):
             self.node.store.record(name, image, self.node.now)
@@ -87,7 +87,7 @@ class Pull:
         self.node.release(self.lease)
 
     def _fetch(self, blob: Blob) -> Thread:
-        """Fetch a blob, unless the node has it or another pull is fetching it."""
+        """Fetch a blob, unless it is already on the node or another pull is fetching it."""
         node, store = self.node, self.node.store
         with ExitStack() as held:
             yield from _until(self._slots.take)
@@ -125,7 +125,7 @@ class Pull:
         return registries.sends(blob, received, speed * node.elapsed)
 
     def _unpack(self, image: Image) -> Thread:
-        """Unpack the layers in order, the base first. The first one that is missing starts all downloads."""
+        """Unpack the layers in order, the base first. The first missing layer starts all downloads."""
         fetched: dict[str, bool] = {}
         for number in range(len(image.layers)):
             yield from self._unpack_layer(image, number, fetched)
@@ -138,7 +138,7 @@ class Pull:
             held.callback(node.chains.give, chain)
             if self._finds(chain):
                 return
-            # Prepared before its download begins.
+            # The snapshot is prepared before the layer's download begins.
             key = f"extract-{node.random.randrange(10**9)}-{node.random.randbytes(2).hex()} {chain}"
             snapshotter.prepare(key, _parent(image, number), node.now)
             self._hold(snapshotter.resource_type, key)
@@ -155,7 +155,7 @@ class Pull:
             self._hold(snapshotter.resource_type, chain)
 
     def _finds(self, chain: str) -> bool:
-        """Return whether a layer is unpacked already."""
+        """Return whether a layer has already been unpacked."""
         if chain not in self.snapshotter.snapshots:
             return False
         if self.node.leases_snapshots:
@@ -163,7 +163,7 @@ class Pull:
         return True
 
     def _delegate(self, image: Image) -> Thread:
-        """Let the snapshotter deliver the layers. Each appears in the lease only when it is committed."""
+        """Let the snapshotter deliver the layers. Each layer appears in the lease only when it has been committed."""
         node, snapshotter = self.node, self.snapshotter
         fetching = snapshotter.mode in (Mode.PARALLEL, Mode.PARALLEL_KEEP)
         missing = {
@@ -191,7 +191,7 @@ class Pull:
                 self._hold(snapshotter.resource_type, chain)
 
     def _fetch_into_file(self, blob: Blob) -> Thread:
-        """Fetch a blob as SOCI does: into a file of the snapshotter, where containerd does not see it."""
+        """Fetch a blob the way SOCI does: into a file of the snapshotter, where containerd does not see it."""
         node, files = self.node, self.snapshotter.files
         name = f"{self.snapshotter.name} {blob.digest}"
         if blob.digest in files:
@@ -209,7 +209,7 @@ class Pull:
         return received >= blob.size or blob.digest in self.node.store.content
 
     def _copy(self, blob: Blob) -> Thread:
-        """Copy a fetched blob into containerd: an ingest without a lease, whose ref is the bare digest."""
+        """Copy a fetched blob into containerd: this is an ingest without a lease, whose ref is the bare digest."""
         store = self.node.store
         ingest = store.ingests[blob.digest] = Ingest(blob, self.node.now, self.node.now, received=blob.size / 2)
         yield from self._wait(1.0)

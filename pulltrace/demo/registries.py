@@ -1,4 +1,4 @@
-"""Simulated registries: their images, their speed, and their refusals in containerd's wording. Sans-I/O."""
+"""Simulated registries: their images, their speeds, and their error messages, as worded by containerd. Sans-I/O."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -8,7 +8,7 @@ from pulltrace.images import normalise, parse
 
 
 class Refusal(StrEnum):
-    """The reason why a registry refuses an image. The text is the end of containerd's message."""
+    """The reason why a registry refuses an image. The text is the last part of containerd's message."""
 
     NOT_FOUND = "{ref}: not found"
     UNAUTHORIZED = (
@@ -38,7 +38,7 @@ class Refusal(StrEnum):
         return {Refusal.NOT_FOUND: "NotFound"}.get(self, "Unknown")
 
     def message(self, reference: str) -> str:
-        """The whole error of the CRI's ``PullImage``, as the kubelet sees it."""
+        """The complete error of the CRI's ``PullImage``, as the kubelet receives it."""
         ref = parse(reference)
         host = "registry-1.docker.io" if ref.registry == "docker.io" else ref.registry
         end = self.format(ref=ref, host=host, repository=ref.repository, tag=ref.digest or ref.tag)
@@ -58,7 +58,7 @@ class Manner:
 
 @dataclass(slots=True)
 class Registries:
-    """All registries that a node can reach. A change applies at once, also to running downloads.
+    """All registries that a node can reach. A change takes effect immediately, even for running downloads.
 
     ``holds`` maps the digest of a blob to the offset at which its download stops. ``silent`` contains the repositories
     (``host/name``) that do not respond to requests for manifests.
@@ -72,20 +72,20 @@ class Registries:
     limits: dict[str, float] = field(default_factory=dict)
 
     def push(self, reference: str, image: Image) -> str:
-        """Serve an image under a tag and its digest. Return the normalised reference."""
+        """Serve an image by a tag and by its digest. Return the normalised reference."""
         ref = parse(reference)
         for name in (str(ref), f"{ref.name}@{image.target.digest}"):
             self.images[name] = image
         return str(ref)
 
     def refuse(self, reference: str, why: Refusal | None) -> None:
-        """Refuse an image from now on, or, with None, serve it again."""
+        """Refuse an image from now on; with None, serve it again."""
         self.refusals.pop(normalise(reference), None)
         if why:
             self.refusals[normalise(reference)] = why
 
     def resolve(self, reference: str) -> Image | Refusal:
-        """Return the image or the refusal for a reference."""
+        """Return the image that a reference names, or the refusal."""
         name = normalise(reference)
         return self.refusals.get(name) or self.images.get(name) or Refusal.NOT_FOUND
 
@@ -94,7 +94,7 @@ class Registries:
         return self.manners.setdefault(host, Manner())
 
     def sends(self, blob: Blob, received: float, count: float) -> float:
-        """Return how many of ``count`` bytes are sent, if a node could receive that many now."""
+        """Return how many of ``count`` bytes are sent if the node can receive that many now."""
         hold = self.holds.get(blob.digest)
         return count if hold is None else min(count, max(0.0, hold - received))
 

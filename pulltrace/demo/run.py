@@ -29,17 +29,17 @@ METRICS_PORT = 9090
 TICK = 0.2
 """Seconds between two steps of the simulation."""
 DOWN = 3.0
-"""Seconds until a killed containerd is restarted."""
+"""Seconds after which a killed containerd is restarted."""
 
 _log = logging.getLogger(__name__)
 
 
 class DemoError(Exception):
-    """The demo cannot start. The message states the reason and the remedy."""
+    """The demo cannot start. The message says why, and what to do about it."""
 
 
 async def demo(*, nodes: int, speed: float, port: int) -> None:
-    """Run until cancelled. ``port`` 0 is any free port. Raises ``DemoError`` if the port is in use."""
+    """Run until cancelled. If ``port`` is 0, any free port is used. Raises ``DemoError`` if the port is in use."""
     # gRPC would write a line to stderr for each containerd that is killed during a call.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Hide the log lines of twelve agents and their server, so that the address of the dashboard stands out.
@@ -65,7 +65,7 @@ async def demo(*, nodes: int, speed: float, port: int) -> None:
 def _server_settings(port: int, speed: float) -> ServerSettings:
     if not _free(port):
         raise DemoError(
-            f"port {port} of {HOST} is in use, perhaps by another demo: choose one with --port, or use --port 0"
+            f"port {port} of {HOST} is in use, perhaps by another demo: choose another with --port, or use --port 0"
         )
     environ = {
         "PULLTRACE_HTTP_ADDR": f"{HOST}:{port}",
@@ -81,7 +81,7 @@ async def _serve(settings: ServerSettings, on_ready: Callable[[int, int], None])
     try:
         await serve(settings, on_ready=on_ready)
     except ListenError:
-        _log.info("port %d is in use: metrics are on another port", METRICS_PORT)
+        _log.info("port %d is in use, so metrics are on another port", METRICS_PORT)
         await serve(replace(settings, metrics_addr=Address(HOST, 0)), on_ready=on_ready)
 
 
@@ -140,10 +140,10 @@ async def _containerds(scenario: Scenario) -> AsyncIterator[dict[str, SimulatedC
 
 
 async def _live(scenario: Scenario, cluster: ApiServer, containerds: dict[str, SimulatedContainerd]) -> None:
-    """Let the cluster's time follow the clock."""
+    """Let the simulated time follow the clock."""
     then = time.time()
     for node in scenario.nodes.values():
-        node.now = then  # a lease older than the socket would look like one from before a restart of containerd
+        node.now = then  # a lease older than the socket would look as if containerd had restarted
     async with asyncio.TaskGroup() as restarts:
         while True:
             now = time.time()

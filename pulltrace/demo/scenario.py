@@ -1,4 +1,4 @@
-"""The events in the demo's cluster. The same seed gives the same scenario. Sans-I/O.
+"""The events in the demo's cluster. The same seed always gives the same scenario. Sans-I/O.
 
 Each generator method is one thread of the scenario; it yields the number of seconds until it continues.
 """
@@ -22,7 +22,7 @@ Act = Generator[float, None, None]
 
 @dataclass(frozen=True, slots=True)
 class Crashed:
-    """The containerd of a node was killed and has to be started again."""
+    """The containerd of a node was killed and must be started again."""
 
     node: str
 
@@ -45,7 +45,7 @@ _WORKERS = (
     _Kind(125 * MB, 150 * MB, "1.6.39", 1),
     _Kind(110 * MB, 190 * MB, "v2.1.5", 2),
 )
-# From 2.1 on, gigabytes in the node's three download slots would keep other pulls from resolving.
+# From 2.1 on, gigabytes that occupy the node's three download slots would prevent other pulls from resolving.
 _GPU = _Kind(400 * MB, 420 * MB, "1.7.29", 3)
 _GPU_SOCI = _Kind(900 * MB, 420 * MB, "v2.2.1", 3, "soci", Mode.PARALLEL)
 _EDGE = _Kind(5 * MB, 55 * MB, "1.7.29", 1)
@@ -53,7 +53,7 @@ _EDGE = _Kind(5 * MB, 55 * MB, "1.7.29", 1)
 _HEAVY = ("docker.io/vllm/vllm-openai:v0.12", "nvcr.io/nvidia/tritonserver:26.10-py3")
 _SLOW_IMAGE = f"{SLOW}/legacy/invoice-printer:3.2"
 _TIDIED = 0.85
-"""Probability that an image is removed after its pod; the other images are cached the next time."""
+"""Probability that an image is removed along with its pod; the other images are cached the next time."""
 _ORDINARY = [name for name in IMAGES if name not in _HEAVY and name != _SLOW_IMAGE]
 
 
@@ -96,7 +96,7 @@ class Scenario:
                 speed=speed,
                 seed=number,
             )
-            node.new_lease(expires=False)  # the lease of a sandbox, which is not a pull
+            node.new_lease(expires=False)  # the lease of a sandbox, which does not belong to a pull
             yield name, Kubelet(node, parallel=kind.parallel)
 
     @property
@@ -105,7 +105,7 @@ class Scenario:
         return {name: kubelet.node for name, kubelet in self.kubelets.items()}
 
     def advance(self, seconds: float) -> list[Said | Crashed]:
-        """Advance time; return the changes for the API server and the containerds that were killed."""
+        """Advance time; return the changes for the API server, and the containerds that were killed."""
         self._age += seconds * self.speed
         while self._acts and self._acts[0][0] <= self._age:
             due, _, act = heapq.heappop(self._acts)
@@ -138,7 +138,7 @@ class Scenario:
         yield self._repeat(self._kubelet_restarts, first=170, every=600)
 
     def _once(self) -> Iterator[Act]:
-        """Failures. Each one is fixed eventually, and returns later."""
+        """Failures. Each trouble is eventually fixed, and happens again later."""
         yield self._refused("reports", f"{OWN}/finance/reports:lastest", None, first=2, lasts=420)
         yield self._refused("billing", f"{OWN}/finance/billing:9.1", Refusal.UNAUTHORIZED, first=5, lasts=600)
         yield self._refused(
@@ -151,7 +151,7 @@ class Scenario:
         yield self._one_pod("preloaded", f"{OWN}/shop/kiosk:4", first=25, lasts=400, policy="Never")
 
     def _ordinary_days(self) -> Act:
-        """Start a pod on a random node, more often the more nodes there are."""
+        """Start a pod on a random node; larger clusters get more of them."""
         for number in itertools.count():
             node = self._some_node()
             image = self._random.choice(_ORDINARY)
@@ -175,7 +175,7 @@ class Scenario:
             yield 75.0
 
     def _heavy(self, name: str, image: str, first: float) -> Act:
-        """Pull several gigabytes on the GPU nodes, and remove the image now and then."""
+        """Pull several gigabytes on the GPU nodes, and sometimes remove the image."""
         nodes = [node for node in self.kubelets if node.startswith("gpu-")] or list(self.kubelets)[:1]
         yield first
         while True:
@@ -230,7 +230,7 @@ class Scenario:
     def _refused(
         self, name: str, image: str, why: Refusal | None, *, first: float, lasts: float, heals: bool = False
     ) -> Act:
-        """Fail an image until its pod is deleted or, with ``heals``, until the registry serves it."""
+        """Let the pulls of an image fail until its pod is deleted or, with ``heals``, until the registry serves it."""
         made = service(name, 1)
         yield first
         while True:
@@ -257,7 +257,7 @@ class Scenario:
             yield from act()
             yield every
 
-    # The work of the controllers and the scheduler.
+    # Do the work of the controllers and the scheduler.
 
     def _start(
         self,
@@ -271,7 +271,7 @@ class Scenario:
         policy: str = "IfNotPresent",
         lasts: float | None = None,
     ) -> None:
-        """Start a pod on a node and end it after ``lasts`` seconds; later, remove unused images of the node."""
+        """Start a pod on a node, end it after ``lasts`` seconds, and later remove unused images from the node."""
         if daemon:
             owner, pod_name = ("DaemonSet", name), f"{name}-{self._letters(5)}"
         else:
@@ -302,5 +302,5 @@ class Scenario:
         return self._random.choice(list(self.kubelets))
 
     def _letters(self, count: int) -> str:
-        # The characters of Kubernetes' generated names: no vowels, so no words.
+        # The characters in names that Kubernetes generates: there are no vowels, so no words result.
         return "".join(self._random.choices("bcdfghjklmnpqrstvwxz2456789", k=count))

@@ -1,6 +1,7 @@
-"""A snapshotter of one simulated node: its way of delivering layers, and its snapshots. Sans-I/O.
+"""A snapshotter of one simulated node: how it delivers layers, and its snapshots. Sans-I/O.
 
-The modes were observed with overlayfs, erofs, soci-snapshotter, stargz-snapshotter and nydus-snapshotter.
+The modes correspond to the observed behaviour of overlayfs, erofs, soci-snapshotter, stargz-snapshotter and
+nydus-snapshotter.
 """
 
 from dataclasses import dataclass, field
@@ -8,10 +9,10 @@ from enum import Enum
 
 
 class Mode(Enum):
-    """The program that fetches the layers of an image, and the labels that their snapshots get."""
+    """The program that fetches the layers of an image, and the labels of the resulting snapshots."""
 
     UNPACK = "containerd fetches the blobs and unpacks them"
-    PARALLEL = "the snapshotter fetches and unpacks all layers at the same time, and keeps no blob"
+    PARALLEL = "the snapshotter fetches and unpacks all layers concurrently, and keeps no blobs"
     PARALLEL_KEEP = "the same, but every blob is copied into containerd"
     STREAM = "the snapshotter mounts the layers and fetches them while the container reads them"
     GUEST = "a virtual machine will fetch the layers itself"
@@ -40,10 +41,10 @@ class Snapshot:
 
 @dataclass(eq=False)
 class Snapshotter:
-    """One snapshotter. It ``declines`` the images with these manifests: containerd then fetches and unpacks them.
+    """One snapshotter. It ``declines`` the images with these manifests, so that containerd fetches and unpacks them.
 
-    ``cache`` has the digests of layers whose content the snapshotter already has, although no image uses it.
-    ``files`` has the bytes that it has received of each layer that it is fetching.
+    ``cache`` contains the digests of layers whose content the snapshotter already has, although no image uses it.
+    ``files`` maps each layer that it is fetching to the bytes that it has received.
     """
 
     name: str
@@ -55,12 +56,12 @@ class Snapshotter:
 
     @property
     def root(self) -> str:
-        """Return the folder that it exports."""
+        """Return the root folder that it reports to containerd."""
         return f"/var/lib/containerd/io.containerd.snapshotter.v1.{self.name}"
 
     @property
     def resource_type(self) -> str:
-        """Return the type under which a lease lists its snapshots."""
+        """Return the resource type under which a lease lists its snapshots."""
         return f"snapshots/{self.name}"
 
     def prepare(self, key: str, parent: str, now: float) -> None:
@@ -79,7 +80,7 @@ class Snapshotter:
         )
 
     def keep(self, keys: set[str]) -> None:
-        """Collect every snapshot except these and their parents."""
+        """Garbage-collect every snapshot except these and their parents."""
         parents = list(keys)
         while parents:
             snapshot = self.snapshots.get(parents.pop())

@@ -25,7 +25,7 @@ class Content:
 
 @dataclass(slots=True)
 class Ingest:
-    """A blob that is being downloaded. It outlives a containerd that is killed, and is resumed later."""
+    """A blob that is being downloaded. It survives when containerd is killed, and is resumed later."""
 
     blob: Blob
     started_at: float
@@ -40,7 +40,9 @@ class Ingest:
 
 @dataclass(slots=True)
 class Lease:
-    """A lease protects its resources from being collected: (type, id), in the order in which they were added."""
+    """A lease protects its resources from garbage collection; they are (type, id) pairs in the order in which they were
+    added.
+    """
 
     id: str
     created_at: float
@@ -59,9 +61,9 @@ class Record:
 
 
 class Store:
-    """Everything in the namespace ``k8s.io``. Only the node and its pulls change it.
+    """Everything in the namespace ``k8s.io``. It is changed only by the node and its pulls.
 
-    ``snapshotter`` is the default one; ``others`` are loaded too, for runtime classes that name them.
+    ``snapshotter`` is the default one; ``others`` are also loaded, for runtime classes that name them.
     """
 
     def __init__(
@@ -112,7 +114,7 @@ class Store:
             listener(name)
 
     def collect(self) -> None:
-        """Collect everything that neither a lease nor an image holds."""
+        """Garbage-collect everything that is held by neither a lease nor an image."""
         held = {resource for lease in self.leases.values() for resource in lease.resources}
         for record in self.records.values():
             held |= set(self._held_by(record.image))

@@ -54,7 +54,7 @@ async def test_a_socket_without_a_listener_is_reported(tmp_path):
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
     server, agent = load({"PULLTRACE_CONTAINERD_SOCKET": str(path)})
-    with pytest.raises(LocalError, match="no containerd answers at"):
+    with pytest.raises(LocalError, match="containerd does not respond at"):
         await run(server, agent)
 
 

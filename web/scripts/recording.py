@@ -2,8 +2,9 @@
 
     .venv/bin/python web/scripts/recording.py
 
-Needs Chromium and the built page. Chromium encodes each frame as WebP; this script joins the frames into one animation
-as the WebP container specification describes it (https://developers.google.com/speed/webp/docs/riff_container).
+It needs Chromium and the built page. Chromium encodes each frame as WebP; this script joins the frames into one
+animation as the WebP container specification describes it
+(https://developers.google.com/speed/webp/docs/riff_container).
 """
 
 import asyncio
@@ -59,7 +60,7 @@ def animation(frames: list[bytes], size: tuple[int, int], milliseconds: int) -> 
 
 
 async def frames(devtools: CDPSession) -> list[bytes]:
-    """Capture one frame after the other; a late frame does not shift the ones after it."""
+    """Capture one frame after another; a late frame does not delay the following ones."""
     found = []
     start = asyncio.get_running_loop().time()
     for number in range(round(SECONDS / FRAME_SECONDS)):

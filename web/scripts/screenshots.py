@@ -1,8 +1,8 @@
-"""Make docs/images/*.png again: the pages of the demo, and the social preview from its SVG.
+"""Make docs/images/*.png again: the demo's pages, and the social preview from its SVG.
 
     .venv/bin/python web/scripts/screenshots.py
 
-Needs Chromium and the built page. It takes about two minutes, because the demo has to start first.
+It needs Chromium and the built page. It takes about two minutes, because the demo has to start first.
 """
 
 import asyncio
@@ -24,7 +24,9 @@ WARM_UP = 55.0
 
 
 def largest_pull() -> str:
-    """Return the id of the pull with the most varied waterfall that lasts until the screenshots are taken."""
+    """Return the id of the pull with the most varied waterfall among those that last until the screenshots are
+    taken.
+    """
     with urlopen(f"{URL}api/v1/pulls", timeout=5) as response:  # noqa: S310 - our own loopback
         pulls: list[dict[str, Any]] = json.load(response)["pulls"]
     lasting = [pull for pull in pulls if pull["status"] == "downloading" and (pull.get("etaSeconds") or 0) > 60]
@@ -37,7 +39,7 @@ async def shot(browser: Browser, name: str, address: str, size: tuple[int, int],
     page = await browser.new_page(viewport=viewport, color_scheme=theme, locale="en-GB")
     await page.goto(address)
     await page.locator("tbody tr").first.wait_for()
-    # The chart needs some samples.
+    # The chart needs some samples first.
     await asyncio.sleep(25)
     await page.screenshot(path=IMAGES / f"{name}.png")
     await page.close()

@@ -20,7 +20,7 @@ HEAD = """/**
 export type Time = string & { readonly format: 'date-time' }
 """
 MODELS = ("PullEvent", "PullRemovedEvent", "PullList", "PodList", "NodeList", "Hello", "ThroughputList", "Throughput")
-"""Everything that the page reads; a model that the server does not have yet is skipped."""
+"""The models that the page reads; a model that the server does not have yet is skipped."""
 
 Json = dict[str, Any]
 

@@ -1,4 +1,4 @@
-/** Pulls, layers and pods for tests: fields that a test does not name have ordinary values. */
+/** Pulls, layers and pods for tests: fields that a test does not set have ordinary values. */
 import { type Context, contextOf } from './model/standing'
 import { type Layer, type PodRef, type Pull, parsePull } from './wire/wire'
 
@@ -31,7 +31,7 @@ export function aPod(podName: string, change: Partial<PodRef> = {}): PodRef {
   }
 }
 
-/** The context of these pulls; with names, exactly these pods (`namespace/name`) wait. */
+/** The context of these pulls; if names are given, exactly these pods (`namespace/name`) are waiting. */
 export function aContext(
   pulls: readonly Pull[],
   waiting?: readonly string[],

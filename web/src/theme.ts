@@ -1,4 +1,5 @@
-/** The chosen theme; without a choice the system's. public/theme.js applies it before the first paint. */
+/** The chosen theme, or the system's theme if none was chosen. public/theme.js applies it before the first
+ * paint. */
 export type Theme = 'light' | 'dark'
 
 const KEY = 'pulltrace.theme'
@@ -19,6 +20,6 @@ export function chooseTheme(theme: Theme): void {
     if (followsSystem) localStorage.removeItem(KEY)
     else localStorage.setItem(KEY, theme)
   } catch {
-    // Storage can be forbidden; the choice then lasts as long as the page.
+    // Storage may be forbidden; the choice then lasts only until the page is closed.
   }
 }

@@ -1,7 +1,7 @@
 import { useSnapshot } from '../store/useStore'
 import styles from './Agents.module.css'
 
-/** How many of the known agents report. */
+/** How many of the known agents are reporting. */
 export function Agents() {
   const { nodes } = useSnapshot()
   if (nodes === undefined) return null

@@ -4,7 +4,7 @@ import { NO_COUNTS } from '../model/standing'
 import { isConnected } from '../store/connection'
 import { useNow, useSnapshot, useStore } from '../store/useStore'
 
-/** The shortest interval between announcements to which a person can listen. */
+/** The shortest interval between announcements that a person can follow. */
 const PAUSE_MS = 6000
 /** Events just after connecting describe the current state, so they are not announced as changes. */
 const SETTLE_MS = 2000
@@ -34,7 +34,7 @@ export function Announcer() {
   useEffect(() => {
     if (now - announcedAt.current < PAUSE_MS) return
     const present: Announced = { counts, connection: connection.kind }
-    // Changes that a list brings in the meantime are announced when the connection is back.
+    // Changes that a list brings in the meantime are announced once the connection is back.
     if (!isConnected(connection) && present.connection === announced.current.connection) return
     const text = announcement(announced.current, present)
     announced.current = present

@@ -18,7 +18,7 @@ export function Attention() {
   const [isOpen, setIsOpen] = useState(false)
   const strip = useRef<HTMLElement>(null)
   const listId = useId()
-  // `shape` grows when states or pods change. Changes of bytes are shown once a second.
+  // `shape` increases when states or pods change. Changed byte counts are shown once a second.
   const found = useMemo(
     () => concerns(pulls.values(), nodes ?? NO_NODES, context, now),
     [pulls, shape, nodes, context, now],
@@ -80,7 +80,7 @@ function Sentence({ concern: { subject, what, advice, retrySeconds } }: { readon
       {retrySeconds !== undefined && (
         <span className={styles.retry}>
           {' '}
-          {retrySeconds > 0 ? `Retry in ≈ ${clock(retrySeconds)}.` : 'The retry is due.'}
+          {retrySeconds > 0 ? `Retry in ≈ ${clock(retrySeconds)}.` : 'The retry is due now.'}
         </span>
       )}
     </>

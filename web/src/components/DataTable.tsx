@@ -39,7 +39,7 @@ function isControl(target: EventTarget): boolean {
 interface Props<T> {
   readonly caption: string
   readonly columns: readonly Column<T>[]
-  /** Sets `--columns` and, for narrow screens, the places of the cells by `data-column`. */
+  /** Sets `--columns` and, on narrow screens, the positions of the cells by `data-column`. */
   readonly className: string | undefined
   readonly rows: readonly T[]
   readonly rowKey: (row: T) => string
@@ -61,7 +61,7 @@ interface Item<T> {
 const ROW_HEIGHT = 44
 const DETAIL_HEIGHT = 320
 const PAGE_ROWS = 12
-/** If a row is below this share of the window, its details would be out of sight. */
+/** If a row is further down than this share of the window, its details would be out of sight. */
 const VISIBLE_SHARE = 0.6
 const HEAD_HEIGHT = 60
 
@@ -87,12 +87,13 @@ export function DataTable<T>(props: Props<T>) {
     estimate: index => (items[index]?.isDetail === true ? DETAIL_HEIGHT : ROW_HEIGHT),
     kind: index => (items[index]?.isDetail === true ? 'detail' : 'row'),
     top,
-    // The focused row stays rendered when it is scrolled away, because otherwise the focus would be lost.
+    // The focused row remains rendered when it is scrolled out of view, because otherwise it would lose the
+    // focus.
     keep: activeIndex,
   })
 
-  // The parts above the table can grow, and the whole page grows with them. (Measuring at each render would force a layout
-  // four times a second.)
+  // The parts above the table can grow, and the whole page grows with them. (Measuring on each render would
+  // force a layout four times a second.)
   useLayoutEffect(() => {
     const measure = () =>
       setTop(Math.round((body.current?.getBoundingClientRect().top ?? 0) + window.scrollY))
@@ -150,7 +151,7 @@ export function DataTable<T>(props: Props<T>) {
     toggle.current(key)
   }, [])
 
-  // A row that a link or a "Show" button names is scrolled to, once it exists.
+  // The page scrolls to a row that a link or a "Show" button names as soon as the row exists.
   useLayoutEffect(() => {
     const wanted = pendingReveal.key()
     const at = wanted === undefined ? -1 : items.findIndex(({ key }) => key === wanted)
@@ -338,7 +339,8 @@ function Header<T>({ column, sort, onSort }: { readonly column: Column<T> } & Om
   )
 }
 
-/** Sorts one way, then the other way, then in the view's own order. Figures begin with the largest. */
+/** Sorts in one direction, then in the other, then in the view's own order. Numbers start with the largest.
+ * */
 function nextSort(
   column: string,
   figures: boolean,
@@ -349,7 +351,7 @@ function nextSort(
   return sorted === second ? undefined : { column, descending: !figures }
 }
 
-/** Cards have no header to click on. */
+/** Cards have no header that could be clicked. */
 function SortChooser<T>({ columns, sort, onSort }: SortProps<T>) {
   return (
     <label className={styles.chooser}>

@@ -8,7 +8,7 @@ import phases from './Waterfall.module.css'
 
 const KEYS: readonly (readonly [string, string])[] = [
   ['/', 'go to the search'],
-  ['↑ ↓', 'move from row to row; so do Page Up and Down, Home and End'],
+  ['↑ ↓', 'move from row to row; Page Up and Down, Home and End do too'],
   ['Enter, Space', 'open or close a row'],
   ['Esc', 'close the row, the list of problems, or this help'],
   ['?', 'show this help'],

@@ -1,4 +1,5 @@
-/** Line icons on a 16 px grid. Each is beside a word or in a labelled button, so screen readers skip it. */
+/** Line icons on a 16 px grid. Each icon is beside a word or in a labelled button, so screen readers skip it.
+ * */
 const PATHS = {
   failed: 'M8 2.2 14.6 13.6H1.4ZM8 6.6v3.2M8 11.6v.1',
   stalled: 'M8 1.8a6.2 6.2 0 1 1 0 12.4A6.2 6.2 0 0 1 8 1.8ZM6.5 6v4M9.5 6v4',

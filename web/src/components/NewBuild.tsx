@@ -5,7 +5,8 @@ import { Note } from './Note'
 
 const KEY = 'pulltrace.reloadedFor'
 
-/** Offers a reload when the server is of another build than this page. A reload that did not help is not offered again. */
+/** Offers a reload when the server has a different build from this page. A reload that did not help is not
+ * offered again. */
 export function NewBuild() {
   const { serverVersion } = useSnapshot()
   const [dismissed, setDismissed] = useState('')
@@ -41,6 +42,6 @@ function remember(version: string): void {
   try {
     sessionStorage.setItem(KEY, version)
   } catch {
-    // Storage can be forbidden; the offer may then appear twice.
+    // Storage may be forbidden; the offer may then appear twice.
   }
 }

@@ -3,7 +3,7 @@ import { pullState, unpackedShare } from '../model/pullState'
 import type { Pull } from '../wire/wire'
 import styles from './ProgressBar.module.css'
 
-/** Two parts: unpacked, and downloaded but still packed. */
+/** Two parts: unpacked, and downloaded but not yet unpacked. */
 export function ProgressBar({ pull }: { readonly pull: Pull }) {
   const state = pullState(pull)
   const isKnown = pull.totalKnown || state === 'done' || pull.percentBasis === 'layers'

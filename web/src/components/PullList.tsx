@@ -1,4 +1,4 @@
-/** Some pulls in brief, inside another row; each leads to its own row. */
+/** A short list of pulls inside another row; each links to its own row. */
 import { classes } from '../classes'
 import { percent, rate } from '../model/format'
 import { averageRate, knownPercent } from '../model/pullState'
@@ -15,7 +15,7 @@ import { TimeLeft } from './TimeLeft'
 
 interface Props {
   readonly pulls: readonly Pull[]
-  /** What distinguishes these pulls. */
+  /** The property in which these pulls differ. */
   readonly name: 'node' | 'image'
 }
 
@@ -56,7 +56,7 @@ export function PullList({ pulls, name }: Props) {
   )
 }
 
-/** The speed while there is one, so that nodes can be compared; the percentage otherwise. */
+/** The current speed, so that nodes can be compared; the percentage if there is no speed. */
 function figure(pull: Pull): string {
   if (pull.status === 'failed') return ''
   const speed = averageRate(pull) ?? (pull.status === 'downloading' ? pull.bytesPerSec : undefined)

@@ -1,4 +1,5 @@
-/** Free words and tokens. Finished tokens are chips, the one being typed is in the input; the URL contains both. */
+/** The search: free words and tokens. Completed tokens are chips, and the one being typed is in the input;
+ * the URL contains both. */
 import { type KeyboardEvent, useEffect, useId, useMemo, useRef, useState } from 'react'
 import { classes } from '../classes'
 import { pullFacts } from '../model/pullRows'
@@ -36,7 +37,7 @@ export function SearchBox() {
   const chips = words.filter(word => parseToken(word) !== undefined && word !== typing)
   const draft = typing !== '' ? typing : words.filter(word => parseToken(word) === undefined).join(' ')
 
-  // `shape` grows when the contents of the map have changed.
+  // `shape` increases when the contents of the map have changed.
   const known = useMemo(
     () => (focused ? knownValues(pulls.values(), context) : undefined),
     [focused, pulls, shape, context],
@@ -146,7 +147,7 @@ export function SearchBox() {
           type="button"
           className={styles.clear}
           aria-label="Clear the search"
-          // The input keeps its focus, and the button its place.
+          // The input keeps its focus, and the button stays in place.
           onMouseDown={event => event.preventDefault()}
           onClick={() => {
             setTyping('')
@@ -203,7 +204,7 @@ function TokenWords({ word }: { readonly word: string }) {
   )
 }
 
-/** Every value that a search can find now. */
+/** Every value that a search can currently find. */
 function knownValues(pulls: Iterable<Pull>, context: Context): Readonly<Record<Key, Iterable<string>>> {
   const known: Record<Key, Set<string>> = {
     image: new Set(),

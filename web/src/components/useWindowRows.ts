@@ -1,12 +1,13 @@
-/** Decides which rows of a long list are rendered while the page scrolls, and where. Heights are measured. */
+/** Decides which rows of a long list are rendered while the page scrolls, and where. The heights of rows are
+ * measured. */
 import { type RefCallback, useCallback, useLayoutEffect, useReducer, useRef, useState } from 'react'
 import { offsetsOf, type Range, rowsBetween } from '../model/offsets'
 
 interface Options {
   readonly keys: readonly string[]
-  /** The height of a row that has not been measured, while no row of its kind has been. */
+  /** The assumed height of a row until one of its kind has been measured. */
   readonly estimate: (index: number) => number
-  /** Rows of one kind are about equally high. */
+  /** Rows of the same kind have about the same height. */
   readonly kind: (index: number) => string
   /** The distance of the list from the top of the page. */
   readonly top: number
@@ -19,13 +20,13 @@ export interface WindowRows {
   readonly height: number
   /** The distance of a row from the top of the list. */
   readonly start: (index: number) => number
-  /** The ref of each row's element, which has its key in `data-row`. */
+  /** The ref for each row's element; the element has the row's key in `data-row`. */
   readonly measure: RefCallback<HTMLElement>
-  /** Scrolls as little as needed to show the row. */
+  /** Scrolls no further than needed to show the row. */
   readonly scrollTo: (index: number) => void
 }
 
-/** Rows that are rendered beyond the window, so that they are ready when the page scrolls a little. */
+/** Rows rendered outside the window, so that they are ready when the page scrolls a little. */
 const OVERSCAN = 6
 /** The sticky header covers the first rows of the window. */
 const HEAD = 44
@@ -40,7 +41,7 @@ const currentScroll = (): Scroll => ({ y: window.scrollY, height: window.innerHe
 export function useWindowRows({ keys, estimate, kind, top, keep }: Options): WindowRows {
   const [, redraw] = useReducer((count: number) => count + 1, 0)
   const heights = useRef(new Map<string, number>())
-  // Reading the position at each render would force a layout, so the event's value is used.
+  // Reading the position on each render would force a layout, so the event's value is used.
   const scroll = useRef<Scroll>(currentScroll())
   const typical = new Map<string, number>()
   keys.forEach((key, index) => {
@@ -134,7 +135,8 @@ function visible(offsets: readonly number[], { y, height }: Scroll, top: number)
 
 const MOST_FORGOTTEN = 1000
 
-/** Drop the heights of rows that no longer exist, because they would accumulate on a page that is open for days. */
+/** Drop the heights of rows that no longer exist, because they would accumulate on a page that is open for
+ * days. */
 function forget(heights: Map<string, number>, keys: readonly string[]): void {
   if (heights.size <= keys.length + MOST_FORGOTTEN) return
   const present = new Set(keys)

@@ -14,10 +14,10 @@ const CONNECTION: Readonly<Record<Announced['connection'], string>> = {
   lost: 'The connection is lost.',
 }
 
-/** Empty when nothing happened that is worth an interruption. */
+/** Empty if nothing has happened that justifies an interruption. */
 export function announcement(before: Announced, now: Announced): string {
   if (before.connection === 'connecting' && now.connection === 'live') return 'Connected.'
-  // The first list is the current state, not a change.
+  // The first list describes the current state, not a change.
   if (before.connection === 'connecting' && now.connection === 'polling') return CONNECTION.polling
   const parts: string[] = []
   if (now.connection !== before.connection) parts.push(CONNECTION[now.connection])
@@ -30,7 +30,7 @@ export function announcement(before: Announced, now: Announced): string {
   return parts.join(' ')
 }
 
-/** The tab's title: trouble and work first, because tabs are narrow. */
+/** The tab's title: problems and progress come first, because tabs are narrow. */
 export function title(counts: StateCounts, connection: Announced['connection']): string {
   const active = counts.queued + counts.downloading + counts.extracting
   const parts = [

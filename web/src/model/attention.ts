@@ -11,12 +11,12 @@ export interface Concern {
   readonly kind: 'failed' | 'stalled' | 'cancelled' | 'unobserved' | 'lost'
   /** An image reference, a registry or a node's name. */
   readonly subject: string
-  /** The rest of the sentence that the subject begins. */
+  /** The rest of the sentence that starts with the subject. */
   readonly what: string
   readonly advice: string
-  /** Seconds until the next attempt; absent when none is expected. */
+  /** Seconds until the next attempt; missing if none is expected. */
   readonly retrySeconds: number | undefined
-  /** A search that shows the rows in question. */
+  /** A search that shows the affected rows. */
   readonly query: string
   /** The row to show. */
   readonly rowKey: string | undefined
@@ -84,7 +84,7 @@ function images(pulls: readonly Pull[]): readonly Group[] {
   )
 }
 
-/** A registry that fails for many images comes before everything that one image needs. */
+/** A registry that fails for many images takes precedence over the problems of a single image. */
 function bySeverity(a: FailureGroup, b: FailureGroup, context: Context): number {
   return (
     Number(a.registry === undefined) - Number(b.registry === undefined) ||
@@ -157,13 +157,14 @@ function nodeCount(pulls: readonly Pull[]): number {
   return new Set(pulls.map(({ nodeName }) => nodeName)).size
 }
 
-/** The pod's pull policy is Never, so the kubelet looks for the image on the node and never pulls it. */
+/** The pod's pull policy is Never, so the kubelet looks for the image on the node but never pulls it. */
 export function isNeverPulled({ pods, error }: Pull): boolean {
   const reasons = pods.map(({ waitingReason }) => waitingReason)
   return reasons.includes('ErrImageNeverPull') || /pull policy of Never/.test(error ?? '')
 }
 
-/** The kubelet counts how often it checks a name that it cannot pull. These checks are not attempts. */
+/** The kubelet counts how often it checks an image name that it cannot pull. These checks are not attempts.
+ * */
 export function isNotTried(pull: Pull): boolean {
   return pull.errorReason === 'invalid_reference' || isNeverPulled(pull)
 }
@@ -237,7 +238,7 @@ function stallAdvice(group: Group, stalled: readonly Pull[], moving: readonly Pu
     : ''
 }
 
-/** Servers of this version list the nodes; older ones list only their pulls. */
+/** Servers of this version list these nodes; older servers list only their pulls. */
 function blindNodes({ count: nodeTotal, names: nodes, reason }: Unobserved): Concern {
   const one = nodeTotal === 1
   return {

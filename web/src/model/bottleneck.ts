@@ -1,12 +1,12 @@
-/** The bottleneck of a pull among its layers, in one line; empty unless the figures support it. */
+/** The layer that holds up a pull, described in one line; empty unless the figures support it. */
 
 import type { Layer, Pull } from '../wire/wire'
 import { bytes, clock, count, duration, shortDigest } from './format'
 import { hasEnded, tookSeconds } from './pullState'
 
-/** Below this share of the remaining bytes no layer is called the bottleneck. */
+/** If a layer has less than this share of the remaining bytes, no layer is called the bottleneck. */
 const LARGE_SHARE = 0.5
-/** A pull shorter than this is not worth a bottleneck. */
+/** A pull shorter than this has no bottleneck worth mentioning. */
 const WORTH_SECONDS = 5
 
 export function bottleneck(pull: Pull, now: number): string | undefined {

@@ -1,4 +1,5 @@
-/** The speed of a pull beside the speeds of other nodes with the same image: is it the node, or the registry? */
+/** Compares the speed of a pull with the speeds of other nodes with the same image, to tell a slow node from
+ * a slow registry. */
 import type { Pull } from '../wire/wire'
 import { averageRate } from './pullState'
 
@@ -9,10 +10,10 @@ export interface Comparison {
   readonly nodes: number
 }
 
-/** A pull younger than this has no speed to compare. */
+/** A pull younger than this has no meaningful speed yet. */
 const YOUNG_MS = 5000
 
-/** Bytes per second of a live pull over its whole time, or of an ended one. */
+/** Bytes per second of a live or ended pull, over its whole duration so far. */
 export function speedOf(pull: Pull, now: number): number | undefined {
   if (pull.status === 'completed') return averageRate(pull)
   if (pull.status !== 'downloading' || pull.stalledSince !== undefined) return undefined
@@ -20,7 +21,7 @@ export function speedOf(pull: Pull, now: number): number | undefined {
   return seconds * 1000 < YOUNG_MS || pull.downloadedBytes === 0 ? undefined : pull.downloadedBytes / seconds
 }
 
-/** Absent without a speed here or on another node. */
+/** Undefined if the pull or all the others have no speed. */
 export function compareNodes(pull: Pull, pulls: Iterable<Pull>, now: number): Comparison | undefined {
   const here = pull.status === 'downloading' ? speedOf(pull, now) : undefined
   if (here === undefined) return undefined
@@ -35,7 +36,7 @@ export function compareNodes(pull: Pull, pulls: Iterable<Pull>, now: number): Co
   return elsewhere === undefined ? undefined : { here, elsewhere, nodes: sorted.length }
 }
 
-/** A node is slow, or other nodes are equally slow, only from these factors on. */
+/** The factors from which a node counts as slow, and from which other nodes count as equally slow. */
 const MUCH_SLOWER = 2.5
 const SIMILAR = 1.5
 

@@ -1,15 +1,15 @@
-/** Groups of failures with one cause: one image on several nodes, or many images of one registry. */
+/** Groups of failures with the same cause: one image on several nodes, or many images from one registry. */
 import type { ErrorReason, Pull } from '../wire/wire'
 import { registryOf } from './images'
 
 export interface FailureGroup {
   readonly key: string
   readonly pulls: readonly [Pull, ...Pull[]]
-  /** Set when the group has many images, all from this registry. */
+  /** Set if the group has many images, all from this registry. */
   readonly registry: string | undefined
 }
 
-/** Causes that lie with a registry or with the way to it, and not with the image. */
+/** Causes that lie with a registry or the network, and not with the image. */
 const REGISTRY_CAUSES: readonly ErrorReason[] = [
   'unauthorized',
   'rate_limited',
@@ -18,7 +18,7 @@ const REGISTRY_CAUSES: readonly ErrorReason[] = [
   'tls',
   'server_error',
 ]
-/** From this many images with one cause on, the registry is shown as the problem. */
+/** If at least this many images fail with the same cause, the registry is shown as the problem. */
 const MANY_IMAGES = 4
 
 export function failureGroups(pulls: readonly Pull[]): readonly FailureGroup[] {
@@ -54,7 +54,7 @@ export function groupBy<T>(all: readonly T[], key: (one: T) => string): Readonly
   return groups
 }
 
-/** Problems that a person has to fix come before those that may resolve themselves. */
+/** Problems that a person has to fix precede those that may resolve themselves. */
 const SEVERITY: readonly ErrorReason[] = [
   'unauthorized',
   'not_found',

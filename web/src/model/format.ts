@@ -1,9 +1,10 @@
-/** Numbers as people read them. Units are decimal, as registries and the kubelet count. */
+/** Numbers in the form in which people read them. Units are decimal, as used by registries and the kubelet.
+ * */
 
 export interface Quantity {
   readonly value: string
   readonly unit: string
-  /** The power of a thousand in the unit. */
+  /** The power of a thousand that the unit represents. */
   readonly power: number
 }
 
@@ -31,16 +32,16 @@ export function rate(bytesPerSec: number): string {
   return `${bytes(bytesPerSec)}/s`
 }
 
-/** `3.0 / 5.3 GB`, `31 / 134 MB`: both in the unit of the whole. */
+/** `3.0 / 5.3 GB`, `31 / 134 MB`: both numbers in the unit of the total. */
 export function ofTotal(done: number, total: number): string {
   const whole = quantity(total)
   const scale = 1000 ** whole.power
   const shown = (done / scale).toFixed(whole.value.includes('.') ? 1 : 0)
-  // A part too small for the unit of the whole would read as nothing at all.
+  // A part too small for the unit of the total would be shown as 0.
   return Number(shown) === 0 && done > 0 ? `${bytes(done)} / ${bytes(total)}` : `${shown} / ${bytes(total)}`
 }
 
-/** A length of time in words, rounded: `9 s`, `48 s`, `3 min`, `2 h 5 min`. */
+/** A duration in words, rounded: `9 s`, `48 s`, `3 min`, `2 h 5 min`. */
 export function duration(seconds: number): string {
   const whole = Math.max(0, Math.round(seconds))
   if (whole < 60) return `${whole} s`
@@ -51,7 +52,7 @@ export function duration(seconds: number): string {
   return `${Math.floor(hours / 24)} d`
 }
 
-/** A length of time as a clock counts it: `6 s`, `1:14`, `1:02:09`. */
+/** A duration in the format of a clock: `6 s`, `1:14`, `1:02:09`. */
 export function clock(seconds: number): string {
   const whole = Math.max(0, Math.round(seconds))
   return whole < 60 ? `${whole} s` : axisTime(whole)
@@ -66,7 +67,7 @@ export function axisTime(seconds: number): string {
   return hours > 0 ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`
 }
 
-/** Whole per cent; 100 only when it is complete: 99.7 is shown as 99. */
+/** Whole per cent; 100 is shown only when it is complete: 99.7 becomes 99. */
 export function percent(value: number | undefined): string {
   if (value === undefined) return '–'
   return `${Math.floor(Math.min(100, Math.max(0, value)))} %`
@@ -84,7 +85,7 @@ export function count(n: number, one: string, many = `${one}s`): string {
 
 const TIME_OF_DAY = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit' })
 
-/** `14:02` by the reader's time zone. */
+/** `14:02` in the reader's time zone. */
 export function timeOfDay(at: number): string {
   return TIME_OF_DAY.format(at)
 }
@@ -102,7 +103,7 @@ export function ago(seconds: number): string {
 
 const EXACT_TIME = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium', timeStyle: 'medium' })
 
-/** Date and time to the second by the reader's time zone. */
+/** Date and time to the second in the reader's time zone. */
 export function exactTime(at: number): string {
   return EXACT_TIME.format(at)
 }

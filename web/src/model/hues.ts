@@ -3,7 +3,7 @@
 /** `styles/tokens.css` has as many `--band-…` colours. */
 export const HUES = 8
 
-/** Registries of most clusters, each with its own colour. The other registries share the other colours. */
+/** Well-known registries, each with its own colour. All other registries share the remaining colours. */
 const KNOWN = ['docker.io', 'ghcr.io', 'quay.io', 'registry.k8s.io']
 const REST = HUES - KNOWN.length
 
@@ -18,7 +18,7 @@ export function hueOf(registry: string): number {
   return hue
 }
 
-/** The wanted colour, or the next one that no registry has. */
+/** The preferred colour, or the next one that no registry has. */
 function freeHue(wanted: number): number {
   const used = new Set(taken.values())
   const hues = Array.from({ length: REST }, (_, step) => KNOWN.length + ((wanted + step) % REST))

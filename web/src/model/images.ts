@@ -1,10 +1,10 @@
-/** An image reference in the three parts that are shown apart. */
+/** An image reference, split into the three parts that are styled differently. */
 
 export interface ImageName {
-  /** With the slash after it, or empty. */
+  /** Including the slash after it, or empty. */
   readonly registry: string
   readonly repository: string
-  /** With its `:` or `@`, digests shortened; empty when unknown. */
+  /** Including its `:` or `@`, with digests shortened; empty if unknown. */
   readonly tag: string
 }
 
@@ -18,7 +18,8 @@ export function imageName(imageRef: string): ImageName {
   if (isUnknown(imageRef)) return { registry: '', repository: 'image not yet known', tag: '' }
   const slash = imageRef.indexOf('/')
   const first = slash < 0 ? '' : imageRef.slice(0, slash)
-  // The rule of the reference grammar: a first part with a dot or a port, or localhost, is a host.
+  // The rule of the reference grammar: a first part that contains a dot or a port, or is localhost, is a
+  // host.
   const isHost = first.includes('.') || first.includes(':') || first === 'localhost'
   const registry = isHost ? `${first}/` : ''
   const rest = imageRef.slice(registry.length)

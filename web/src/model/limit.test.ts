@@ -121,7 +121,7 @@ describe('the sentence in the open row', () => {
   })
 })
 
-it('lets the estimate run down between two events', () => {
+it('lets the estimate count down between two events', () => {
   const pull = aPull({ etaSeconds: 90, updatedAt: T0 })
   expect(timeLeftWords(pull, T0)).toBe('1:30')
   expect(timeLeftWords(pull, T0 + 60_000)).toBe('30 s')

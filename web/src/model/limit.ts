@@ -1,4 +1,4 @@
-/** What limits a pull: one word with its figure for the row, and a sentence for the open row. */
+/** The factor that limits a pull: one word with its figure for the row, and a sentence for the open row. */
 import type { Limit, LimitName, Pull } from '../wire/wire'
 import { bottleneck } from './bottleneck'
 import { type Comparison, compareNodes, isLikeElsewhere, isSlowNode } from './comparison'
@@ -21,7 +21,7 @@ const WORDS: Readonly<Record<LimitName, string>> = {
   unknown: '',
 }
 
-/** The word for the row with its figure, derived without the layers. */
+/** The word for the row with its figure, derived without using the layers. */
 export function limitWord(pull: Pull, place: QueuePlace | undefined): string {
   if (place !== undefined) return place.ahead.length === 0 ? '' : `queue: ${ordinal(place.position)}`
   if (pull.bound !== undefined && pull.bound.by !== 'unknown') {
@@ -31,12 +31,13 @@ export function limitWord(pull: Pull, place: QueuePlace | undefined): string {
   return pull.status === 'extracting' && share !== undefined ? `${percent(share * 100)} unpacked` : ''
 }
 
-/** The word for a waiting pod: the pulls ahead of its own in the queue, or the factor that limits it. */
+/** The word for a waiting pod: the number of pulls ahead of its own in the queue, or the factor that limits
+ * its pull. */
 export function delayWord(pull: Pull, place: QueuePlace | undefined): string {
   return place === undefined ? limitWord(pull, undefined) : behind(place)
 }
 
-/** For an ended pull, the share of its time; for a live one, the figure that shows the limit best. */
+/** For an ended pull, the share of its duration; for a live pull, the figure that shows the limit best. */
 function figureOf(pull: Pull, { by, figures }: Limit): string {
   const { percentOfTime, bytesPerSec, diskBusyPercent, cpuPressurePercent, layerBytes, totalBytes } = figures
   if (hasEnded(pull)) return percentOfTime === undefined ? '' : `${percent(percentOfTime)} of the time`
@@ -62,7 +63,7 @@ export function explanation(...args: Parameters<typeof limitSentence>): string |
   return join(slowSentence(args[0]), limitSentence(...args) ?? '') || undefined
 }
 
-/** What limits a pull. Other nodes are compared before a layer is blamed. */
+/** The factor that limits a pull. Other nodes are compared before a layer is blamed. */
 export function limitSentence(
   pull: Pull,
   place: QueuePlace | undefined,
@@ -92,7 +93,7 @@ function queueSentence(place: QueuePlace, now: number): string {
   return `${ordinal(place.position)} in the queue of this node, ${ahead}.${earliest}`
 }
 
-/** `behind library/nginx:1.29 and 2 more`; empty if nothing is ahead. */
+/** `behind library/nginx:1.29 and 2 more`; empty if no pull is ahead. */
 function behind({ ahead }: QueuePlace): string {
   const [first] = ahead
   if (first === undefined) return ''
@@ -104,7 +105,7 @@ function comparisonSentence(comparison: Comparison): string {
   const { here, elsewhere, nodes } = comparison
   const figures = `${rate(here)} on this node, ${rate(elsewhere)} on ${nodes === 1 ? 'another node' : 'other nodes'}`
   if (isSlowNode(comparison)) return `${figures}: the node or its network is slow.`
-  return isLikeElsewhere(comparison) ? `${figures}: the registry or the way to it sets the speed.` : ''
+  return isLikeElsewhere(comparison) ? `${figures}: the registry or the network to it sets the speed.` : ''
 }
 
 /** For a pull that the server calls slow. */
@@ -113,7 +114,7 @@ export function slowSentence({ slowerThanUsual, usualSeconds }: Pull): string {
   return `Slower than usual: ${times(slowerThanUsual)} the usual ${clock(usualSeconds)}.`
 }
 
-/** The remaining time in words; absent without an estimate. */
+/** The remaining time in words; undefined without an estimate. */
 export function timeLeftWords(pull: Pull, now: number): string | undefined {
   const left = remainingSeconds(pull, now)
   if (left === undefined) return undefined

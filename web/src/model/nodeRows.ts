@@ -10,7 +10,7 @@ import type { Context } from './standing'
 
 export interface NodeRow {
   readonly node: ClusterNode
-  /** Pulls under way, then the queue, each with the oldest on top; then ended pulls, the newest on top. */
+  /** Running pulls, then the queue, each with the oldest on top; then ended pulls, the newest on top. */
   readonly pulls: readonly Pull[]
   readonly active: number
   readonly bytesPerSec: number
@@ -75,7 +75,7 @@ function nodeRow(node: ClusterNode, pulls: readonly Pull[], now: number): NodeRo
   }
 }
 
-/** Pulls under way, then the queue from its oldest end. */
+/** Running pulls, then the queue from its oldest end. */
 function byTurn(a: Pull, b: Pull): number {
   const isQueued = ({ status }: Pull) => Number(status === 'queued')
   return isQueued(a) - isQueued(b) || a.startedAt - b.startedAt
@@ -83,7 +83,8 @@ function byTurn(a: Pull, b: Pull): number {
 
 const endOf = ({ completedAt, startedAt }: Pull): number => completedAt ?? startedAt
 
-/** The median speed of completed and live pulls, each over its whole time; absent if nothing was downloaded. */
+/** The median speed of completed and live pulls, each over its whole duration; undefined if nothing was
+ * downloaded. */
 export function medianRate(pulls: readonly Pull[], now: number): number | undefined {
   const rates = pulls.flatMap(pull => speedOf(pull, now) ?? []).sort((a, b) => a - b)
   return rates[Math.floor(rates.length / 2)]

@@ -82,7 +82,7 @@ it('counts as failed when one container has failed, whatever the others do', () 
   ).toBe('failed')
 })
 
-it('is counted from the list, or from unfinished pulls where there is none', () => {
+it('is counted from the list, or from unfinished pulls if there is no list', () => {
   const who = {
     namespace: 'ml',
     podName: 'p',

@@ -26,7 +26,7 @@ export interface PodRow {
   readonly slowest: ContainerRow | undefined
   readonly state: ContainerRowState
   readonly isStarted: boolean
-  /** Seconds until the last of its images is ready; absent when one of them has no estimate. */
+  /** Seconds until the last of its images is ready; undefined if one of them has no estimate. */
   readonly etaSeconds: number | undefined
 }
 
@@ -124,7 +124,7 @@ export const byTrouble: Compare<PodRow> = (a, b) =>
   WORST_FIRST.indexOf(a.state) - WORST_FIRST.indexOf(b.state) ||
   byName(a, b)
 
-/** Waiting pods without an estimate are ready last, by their place in the queue; started pods wait for nothing. */
+/** Among waiting pods, those without an estimate come last, in the order of their places in the queue. */
 function readyIn({ etaSeconds, isStarted, slowest }: PodRow): number | undefined {
   return isStarted ? undefined : (etaSeconds ?? 1e9 + (slowest?.place?.position ?? 1e6))
 }
@@ -139,7 +139,7 @@ export const POD_ORDER: Order<PodRow> = {
   ready: byFigure(readyIn),
 }
 
-/** From the list if there is one, otherwise the pods that the stream's unfinished pulls name. */
+/** The pods from the list if there is one, otherwise those named by unfinished pulls in the stream. */
 export function waitingPodCount(pods: PodList | 'missing' | undefined, pulls: Iterable<Pull>): number {
   if (pods !== undefined && pods !== 'missing' && pods.watching) return pods.pods.filter(waitsNow).length
   const found = new Set<string>()
@@ -150,7 +150,7 @@ export function waitingPodCount(pods: PodList | 'missing' | undefined, pulls: It
   return found.size
 }
 
-/** The phases of a pod's start, each with its duration; the last one may go on. */
+/** The phases of a pod's start, each with its duration; the last one may still be in progress. */
 export function phaseSteps(
   { phases }: Pod,
   now: number,

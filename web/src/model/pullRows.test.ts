@@ -111,7 +111,7 @@ describe('failures of one image with one cause', () => {
     expect(keys({ of: of.slice(0, 1), open: [key] })).toEqual([key])
   })
 
-  it('of many images of one registry are one row, and of few images one row each', () => {
+  it('are one row for many images of one registry, and one row each for few images', () => {
     const many = [1, 2, 3, 4].map(n =>
       failing(`i${n}`, { imageRef: `r.io/i${n}:1`, errorReason: 'timeout', nodeName: `n${n % 2}` }),
     )

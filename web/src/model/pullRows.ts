@@ -9,7 +9,8 @@ import { type Facts, isEmpty, matches, type Query } from './query'
 import { livePulls, type QueuePlace, queuePlace } from './queue'
 import { type Context, isRetry, type Standing, standing, waiterCount, waitersOf } from './standing'
 
-/** One pull, or several failures with one cause; and the facts that change with states and pods, not with bytes. */
+/** One pull, or several failures with the same cause; and the properties that depend on states and pods, not
+ * on bytes. */
 export interface PullRow {
   readonly key: string
   readonly ids: readonly string[]
@@ -20,7 +21,8 @@ export interface PullRow {
   readonly place: QueuePlace | undefined
 }
 
-/** The values of `status:` that match a pull. Stalled and resolving pulls also count as downloading, as in the tiles. */
+/** The values of `status:` that match a pull. Stalled and resolving pulls also count as downloading, as in
+ * the tiles. */
 function statusWords(pull: Pull, context: Context): readonly string[] {
   const state = pullState(pull)
   switch (state) {
@@ -45,7 +47,8 @@ export function pullFacts(pull: Pull, context: Context): Facts {
   }
 }
 
-/** Within a section: live pulls, stalled ones on top; failures, which the strip names as well; the queue. */
+/** Order within a section: live pulls, with stalled ones on top; failures, which are also named in the strip;
+ * the queue. */
 const RANK: Readonly<Record<PullState, number>> = {
   stalled: 0,
   extracting: 1,
@@ -63,12 +66,12 @@ interface Place {
   readonly rank: number
 }
 
-/** Rows that a pod waits for, then the other live pulls, then history. */
+/** Sections: rows that a pod waits for, then the other live pulls, then history. */
 function placeOf(pull: Pull, context: Context): Place {
   const found = standing(pull, context)
   if (found === 'past') return { section: 2, rank: 0 }
   const isWaitedFor = found === 'failing' || waitersOf(pull, context).length > 0
-  // The kubelet tries a failed image again and again: its row keeps its place meanwhile.
+  // The kubelet retries a failed image again and again; its row keeps its place during a retry.
   const rank = isRetry(pull) ? RANK.failed : RANK[pullState(pull)]
   return { section: isWaitedFor ? 0 : 1, rank }
 }
@@ -77,7 +80,7 @@ const byId: Compare<Pull> = (a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0)
 const byImage = byText(({ imageRef }: Pull) => imageRef)
 const byNode = byText(({ nodeName }: Pull) => nodeName)
 
-/** An order in which rows change places only when their state or their waiting pods do. */
+/** An order in which rows move only when their state or their waiting pods change. */
 export function byAttention(context: Context): Compare<Pull> {
   const places = new Map<Pull, Place>()
   const place = (pull: Pull): Place => {
@@ -98,7 +101,7 @@ function within({ section, rank }: Place, a: Pull, b: Pull): number {
   return rank === RANK.queued ? a.startedAt - b.startedAt : b.startedAt - a.startedAt
 }
 
-/** Active pulls by the time until they are ready, unknown times last; ended pulls have none. */
+/** Active pulls by the time until they are ready, with unknown times last; ended pulls have no such time. */
 function timeLeft(pull: Pull): number | undefined {
   return hasEnded(pull) ? undefined : (pull.etaSeconds ?? 1e9)
 }
@@ -124,7 +127,7 @@ export function isRestless(sort: Sort | undefined): boolean {
 export interface PullQuery {
   readonly query: Query
   readonly sort: Sort | undefined
-  /** Open rows; an open pull has its own row. */
+  /** The open rows; an open pull always has its own row. */
   readonly open: readonly string[]
 }
 
@@ -158,7 +161,7 @@ interface Group {
 
 const NO_GROUPS: ReadonlyMap<string, Group> = new Map()
 
-/** Each grouped pull's group, by the pull's id. */
+/** The group that each grouped pull belongs to, by the pull's id. */
 function groupsOf(
   pulls: readonly Pull[],
   open: readonly string[],

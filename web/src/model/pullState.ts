@@ -44,7 +44,7 @@ export function pullState(pull: Pull): PullState {
   return pull.status
 }
 
-/** Absent while the size of the download is unknown. */
+/** Undefined while the size of the download is unknown. */
 export function knownPercent(pull: Pull): number | undefined {
   return pull.totalKnown || pull.status === 'completed' || pull.percentBasis === 'layers'
     ? pull.percent
@@ -59,7 +59,7 @@ export function tookSeconds(pull: Pull): number | undefined {
   return pull.completedAt === undefined ? undefined : (pull.completedAt - pull.startedAt) / 1000
 }
 
-/** Bytes per second over the whole of an ended pull; absent when nothing was downloaded. */
+/** Bytes per second over the whole duration of an ended pull; undefined if nothing was downloaded. */
 export function averageRate(pull: Pull): number | undefined {
   const took = tookSeconds(pull)
   return took === undefined || took <= 0 || pull.downloadedBytes === 0
@@ -67,14 +67,15 @@ export function averageRate(pull: Pull): number | undefined {
     : pull.downloadedBytes / took
 }
 
-/** Seconds until the image is ready. The server's estimate holds for `updatedAt` and runs down from there. */
+/** Seconds until the image is ready. The server's estimate is valid at `updatedAt` and counts down from
+ * there. */
 export function remainingSeconds(pull: Pull, now: number): number | undefined {
   if (hasEnded(pull) || pull.etaSeconds === undefined) return undefined
   const elapsed = pull.updatedAt === 0 ? 0 : Math.max(0, now - pull.updatedAt) / 1000
   return Math.max(0, pull.etaSeconds - elapsed)
 }
 
-/** The share of the downloaded bytes that is unpacked, 0 to 1; absent while nothing is known of it. */
+/** The share of the downloaded bytes that has been unpacked, 0 to 1; undefined while it is unknown. */
 export function unpackedShare(pull: Pull): number | undefined {
   return pull.totalBytes > 0 ? Math.min(1, pull.extractedBytes / pull.totalBytes) : undefined
 }
@@ -84,11 +85,12 @@ export function stopped({ layerCount, percent: done }: Pull): string {
   return layerCount === 0 && done === 0 ? 'stopped before it began' : `stopped at ${percent(done)}`
 }
 
-/** How far from usual a duration must be before it is mentioned. */
+/** The difference from the usual duration at which it is mentioned. */
 const UNUSUAL = 1.5
 const UNUSUAL_SECONDS = 10
 
-/** The usual duration of this image on this node, if the server calls this pull slow or it is far from usual. */
+/** The usual duration of this image on this node, if the server calls this pull slow or if the difference is
+ * large. */
 export function unusualSeconds(pull: Pull, now: number): number | undefined {
   const usual = pull.usualSeconds
   if (pull.slowerThanUsual !== undefined) return usual

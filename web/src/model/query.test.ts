@@ -47,7 +47,7 @@ describe('a tile', () => {
     expect(toggleValue('status:failed nginx', 'status', 'failed')).toBe('nginx')
   })
 
-  it('gathers values of one key', () => {
+  it('combines values of one key', () => {
     expect(withValues('status:a x status:b', 'status', ['c'])).toBe('x status:c')
   })
 })
@@ -76,7 +76,7 @@ describe('suggestions', () => {
     expect(words('node:worker-01,')).toEqual(['node:worker-01,worker-02'])
   })
 
-  it('offer the places of a free word', () => {
+  it('offers the places where a free word occurs', () => {
     expect(words('ngi')).toEqual(['image:docker.io/library/nginx:1.27'])
   })
 })

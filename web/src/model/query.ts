@@ -1,4 +1,4 @@
-/** The search box: free words and `key:value,value` tokens. A query is its text; nothing else is kept. */
+/** The search box: free words and `key:value,value` tokens. A query is stored only as its text. */
 
 export const KEYS = ['image', 'node', 'ns', 'pod', 'status', 'registry'] as const
 export type Key = (typeof KEYS)[number]
@@ -13,7 +13,7 @@ export interface Query {
   readonly words: readonly string[]
 }
 
-/** The values of a row that a search looks at, in lower case. */
+/** The values of a row that a search examines, in lower case. */
 export type Facts = Readonly<Record<Key, readonly string[]>>
 
 const TOKEN = /^(image|node|ns|pod|status|registry):(.*)$/i
@@ -41,7 +41,7 @@ export function splitWords(text: string): readonly string[] {
   return text.split(/\s+/).filter(Boolean)
 }
 
-/** Every token and every word must fit; one of a token's values is enough. */
+/** Every token and every word must match; for a token, one of its values is enough. */
 export function matches(query: Query, facts: Facts): boolean {
   return (
     query.tokens.every(({ key, values }) =>
@@ -65,7 +65,7 @@ export function valuesOf(text: string, key: Key): readonly string[] {
   return parseQuery(text).tokens.flatMap(token => (token.key === key ? token.values : []))
 }
 
-/** The query with exactly these values under the key, the rest as it was. */
+/** The query with exactly these values for the key, and otherwise unchanged. */
 export function withValues(text: string, key: Key, values: readonly string[]): string {
   const rest = splitWords(text).filter(word => parseToken(word)?.key !== key)
   if (values.length > 0) rest.push(tokenText({ key, values }))
@@ -81,7 +81,7 @@ export interface Suggestion {
   /** The word that replaces the one being typed. */
   readonly word: string
   readonly hint: string
-  /** A key still needs its value: the caret stays behind it. */
+  /** A key still needs its value, so the caret is placed behind it. */
   readonly complete: boolean
 }
 
@@ -96,7 +96,7 @@ const HINTS: Readonly<Record<Key, string>> = {
 
 const MOST_SUGGESTIONS = 8
 
-/** Completions of the word under the caret, by the values that exist now. */
+/** Completions of the word at the caret, from the values that exist now. */
 export function suggest(word: string, known: Readonly<Record<Key, Iterable<string>>>): readonly Suggestion[] {
   const token = parseToken(word)
   if (token !== undefined) {

@@ -4,7 +4,7 @@ import { groupBy } from './failureGroups'
 import { hasEnded, remainingSeconds } from './pullState'
 
 export interface QueuePlace {
-  /** 1 for the next pull that starts. */
+  /** 1 for the pull that starts next. */
   readonly position: number
   /** Live pulls of the node that began to wait or to pull earlier, the oldest first. */
   readonly ahead: readonly Pull[]
@@ -34,7 +34,7 @@ export function queuePlace(pull: Pull, live: LivePulls): QueuePlace | undefined 
   return { position: queued.length + 1, ahead: [...active, ...queued] }
 }
 
-/** Seconds until this pull can start at the earliest; absent without an estimate for a pull ahead. */
+/** Seconds until this pull can start at the earliest; undefined if a pull ahead of it has no estimate. */
 export function earliestStart({ ahead }: QueuePlace, now: number): number | undefined {
   const times = ahead.flatMap(pull => remainingSeconds(pull, now) ?? [])
   return times.length === 0 ? undefined : Math.min(...times)

@@ -1,4 +1,4 @@
-/** The pull that ended last, shown while nothing is being pulled. */
+/** The pull that ended last, which is shown while no image is being pulled. */
 import type { Pull } from '../wire/wire'
 
 export interface LastPull {

@@ -1,4 +1,4 @@
-/** One row per image: its progress over the nodes. */
+/** One row per image, with its progress across the nodes. */
 import type { Pull } from '../wire/wire'
 import { isUnknown, registryOf } from './images'
 import { byFigure, byText, type Compare, type Order } from './order'
@@ -38,7 +38,7 @@ export function imageRows(pulls: Iterable<Pull>, context: Context): readonly Ima
 
 function imageRow(imageRef: string, pulls: readonly Pull[], context: Context): ImageRow {
   const count = (fits: (pull: Pull) => boolean) => pulls.filter(fits).length
-  // A node that had the image already does not show how long it takes.
+  // A node that already had the image does not show how long a pull takes.
   const took = pulls
     .filter(({ status, downloadedBytes }) => status === 'completed' && downloadedBytes > 0)
     .flatMap(pull => tookSeconds(pull) ?? [])
@@ -60,7 +60,8 @@ function imageRow(imageRef: string, pulls: readonly Pull[], context: Context): I
   }
 }
 
-/** Orders nodes by how long the rollout waits for them: failed, then the longest to go, then the longest done. */
+/** Sorts nodes by how much they delay the rollout: failed ones, then those with the longest remaining time,
+ * then the slowest completed ones. */
 function need(pull: Pull): number {
   if (pull.status === 'failed') return 3e9
   if (pull.status === 'completed') return tookSeconds(pull) ?? 0
@@ -73,7 +74,7 @@ function median(sorted: readonly number[]): number | undefined {
   return a === undefined || b === undefined ? undefined : (a + b) / 2
 }
 
-/** The facts of several pulls as those of one row. */
+/** Combines the properties of several pulls into those of one row. */
 export function factsOf(pulls: readonly Pull[], context: Context): Facts {
   const merged: Record<Key, string[]> = { image: [], node: [], ns: [], pod: [], status: [], registry: [] }
   for (const pull of pulls) {
@@ -88,7 +89,7 @@ export const unfinished = ({ pulling, queued, failed }: ImageRow): number => pul
 
 const byImage = byText(({ imageRef }: ImageRow) => imageRef)
 
-/** Unfinished rollouts first, the one on most nodes on top. */
+/** Unfinished rollouts first, starting with the one on most nodes. */
 export const byRollout: Compare<ImageRow> = (a, b) =>
   Math.sign(unfinished(b)) - Math.sign(unfinished(a)) || b.pulls.length - a.pulls.length || byImage(a, b)
 

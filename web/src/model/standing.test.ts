@@ -10,7 +10,7 @@ const standingOf = (pull: Pull, waiting?: readonly string[], others: readonly Pu
 
 describe('a pull', () => {
   it.each([
-    ['live while it is under way', aPull(), [], 'live'],
+    ['live while it is in progress', aPull(), [], 'live'],
     ['past once it is complete', aPull({ status: 'completed' }), [], 'past'],
     ['failing while its pod waits', failed(), ['shop/p'], 'failing'],
     ['past when its pod no longer waits', failed(), [], 'past'],

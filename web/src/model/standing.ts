@@ -1,15 +1,15 @@
-/** Whether a pull needs attention, is under way, or is history. All parts of the page use this decision. */
+/** Whether a pull needs attention, is in progress, or is history. All parts of the page use this decision. */
 import type { Pod, PodList, PodRef, Pull } from '../wire/wire'
 import { hasEnded, type PullState, pullState } from './pullState'
 
-/** The pods that wait now, by `namespace/name`, and the server's time of that list. */
+/** The pods that are waiting now, by `namespace/name`, and the server's time for that list. */
 export interface WaitingPods {
   readonly names: ReadonlySet<string>
   readonly at: number
 }
 
 export interface Context {
-  /** Absent while the server's list of pods is not known, or while the server cannot see pods. */
+  /** Undefined until the server's list of pods is known, or if the server cannot see pods. */
   readonly waiting: WaitingPods | undefined
   /** The start of the newest pull of each image on each node. */
   readonly newest: ReadonlyMap<string, number>
@@ -43,7 +43,8 @@ export function contextOf(pulls: Iterable<Pull>, waiting: WaitingPods | undefine
   return { waiting, newest, now }
 }
 
-/** The pods that wait for this pull now. The list of pods corrects an ended pull, which no longer changes. */
+/** The pods that wait for this pull now. For an ended pull, the list of pods is newer, because the pull no
+ * longer changes. */
 export function waitersOf(pull: Pull, { waiting }: Context): readonly PodRef[] {
   if (waiting === undefined || pull.pods.length === 0 || !hasEnded(pull)) return pull.pods
   if ((pull.completedAt ?? waiting.at) >= waiting.at) return pull.pods
@@ -62,7 +63,7 @@ function isSuperseded(pull: Pull, { newest }: Context): boolean {
 
 /**
  * - `failing`: it failed and a pod waits for it.
- * - `live`: it is under way, or it was cancelled and is retried because a pod waits.
+ * - `live`: it is in progress, or it was cancelled and is retried because a pod waits.
  * - `past`: it has ended, and no pod waits for it.
  */
 export type Standing = 'failing' | 'live' | 'past'
@@ -80,7 +81,7 @@ function isWaitedFor(pull: Pull, context: Context): boolean {
   return pull.nextRetryAt !== undefined || context.now - (pull.completedAt ?? context.now) < NEWS_MS
 }
 
-/** The kubelet tries a failed image again: until a byte arrives, the try belongs with the failure before it. */
+/** The kubelet retries a failed image: until a byte arrives, the retry belongs to the failure before it. */
 export function isRetry(pull: Pull): boolean {
   return (
     pull.attempt > 1 &&
@@ -95,11 +96,11 @@ export interface StateCounts {
   readonly extracting: number
   readonly failed: number
   readonly done: number
-  /** Also counted as downloading. */
+  /** These are also counted as downloading. */
   readonly stalled: number
 }
 
-/** No pull at all. */
+/** There are no pulls at all. */
 export const NO_COUNTS: StateCounts = {
   queued: 0,
   downloading: 0,

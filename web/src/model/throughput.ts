@@ -13,7 +13,7 @@ export type Rates = ReadonlyMap<string, number>
 
 export interface Sample {
   readonly at: number
-  /** Absent while there is no connection: the chart shows a gap instead of zero. */
+  /** Missing while there is no connection: the chart then shows a gap instead of zero. */
   readonly rates: Rates | undefined
 }
 
@@ -33,13 +33,13 @@ export function total(rates: Rates | undefined): number {
   return sum
 }
 
-/** The samples of the window and one more at its end. */
+/** The samples of the window, and one more at its end. */
 export function withSample(samples: readonly Sample[], sample: Sample): readonly Sample[] {
   const from = sample.at - WINDOW_MS
   return [...samples.filter(({ at }) => at >= from && at < sample.at), sample]
 }
 
-/** The server's history, and after it the page's own samples. */
+/** The server's history, followed by the page's own samples. */
 export function withHistory(
   samples: readonly Sample[],
   { since, stepMs, registries }: ThroughputHistory,
@@ -58,13 +58,14 @@ export function withHistory(
 export interface Series {
   readonly registry: string
   readonly now: number
-  /** One value per sample; null where there was no connection. */
+  /** One value per sample; null if there was no connection. */
   readonly values: readonly (number | null)[]
 }
 
 /**
- * The registries of the window in alphabetical order, so that none changes places. Where there are too many, those
- * with the most bytes are kept, the ones that serve bytes now before the others, and the rest is `other`.
+ * The registries of the window in alphabetical order, so that they keep their places. If there are too many,
+ * those with the most bytes are kept, the ones that are currently serving bytes first, and the rest becomes
+ * `other`.
  */
 export function series(samples: readonly Sample[]): readonly Series[] {
   const sums = new Map<string, number>()
@@ -92,7 +93,7 @@ function line(registry: string, samples: readonly Sample[], pick: (rates: Rates)
   return { registry, now: values.at(-1) ?? 0, values }
 }
 
-/** Each line on top of the lines before it. */
+/** Stacks each line on top of the lines before it. */
 export function stack(lines: readonly Series[]): readonly (readonly (number | null)[])[] {
   const below: number[] = []
   return lines.map(({ values }) =>
@@ -107,11 +108,13 @@ export function stack(lines: readonly Series[]): readonly (readonly (number | nu
 
 export const CHART_WIDTH = 1000
 export const CHART_HEIGHT = 100
-/** A page just opened has little history, which would be too narrow to see on an axis of ten minutes. */
+/** A page that has just been opened has little history, which would be too narrow on an axis of ten minutes.
+ * */
 const SHORTEST_MS = 60_000
 const LEAST_RATE = 1e6
 
-/** One closed SVG path per line, in a box of `CHART_WIDTH` by `CHART_HEIGHT`; gaps divide a path into parts. */
+/** One closed SVG path per line, in a box of `CHART_WIDTH` by `CHART_HEIGHT`; gaps divide a path into parts.
+ * */
 export function areas(samples: readonly Sample[], lines: readonly Series[]): readonly string[] {
   const end = samples.at(-1)?.at ?? 0
   const start = Math.min(samples[0]?.at ?? 0, end - SHORTEST_MS)
@@ -132,7 +135,7 @@ export function areas(samples: readonly Sample[], lines: readonly Series[]): rea
   )
 }
 
-/** The runs of known values, each from its first index to the index after its last. */
+/** The runs of known values, each from its first index to the index after its last one. */
 function parts(values: readonly (number | null)[]): readonly (readonly [number, number])[] {
   const found: [number, number][] = []
   values.forEach((value, at) => {

@@ -1,4 +1,4 @@
-/** One pull's layers as lanes over a shared time axis. */
+/** The layers of a pull as lanes on a shared time axis. */
 import type { Layer, LayerPhase, Pull } from '../wire/wire'
 import { remainingSeconds } from './pullState'
 
@@ -19,9 +19,10 @@ export interface Lane {
 export interface Waterfall {
   readonly lanes: readonly Lane[]
   readonly ticks: readonly { readonly at: number; readonly seconds: number }[]
-  /** The place of now on the axis; absent when the pull has ended. */
+  /** The position of the current time on the axis; undefined if the pull has ended. */
   readonly now: number | undefined
-  /** Seconds from the pull's start to the time at which it is expected to be ready; absent without an estimate. */
+  /** Seconds from the pull's start to the time at which it is expected to be ready; undefined without an
+   * estimate. */
   readonly readySeconds: number | undefined
   readonly lengthSeconds: number
 }
@@ -72,7 +73,7 @@ interface Axis {
   readonly unpackedUntil: number
 }
 
-/** Layers without any change: their lane is one segment. */
+/** Layers that never change: their lane is one segment. */
 const WHOLE: readonly Phase[] = ['cached', 'remote']
 
 function phases(layer: Layer, axis: Axis): readonly Span[] {
@@ -83,7 +84,7 @@ function phases(layer: Layer, axis: Axis): readonly Span[] {
   const began = layer.startedAt ?? layer.completedAt ?? layer.extractStartedAt ?? layer.extractedAt
   if (began === undefined) {
     const isHere = layer.state === 'downloaded' || layer.state === 'extracted'
-    // A layer of a failed pull that never started has only waited.
+    // In a failed pull, a layer that never started has only waited.
     return [{ phase: isHere ? 'downloaded' : 'waiting', from: start, to: present }]
   }
   const fetched = layer.completedAt ?? present
@@ -100,8 +101,9 @@ function unpacking(layer: Layer, fetched: number, { present, unpackedUntil }: Ax
   if (!isUnpacked && layer.extractStartedAt === undefined)
     return [{ phase: 'downloaded', from: fetched, to: present }]
   const end = layer.extractedAt ?? present
-  // Older agents do not report when unpacking starts. Their containerd unpacks one layer after another in manifest
-  // order: a layer starts when it is downloaded and the layer before it is unpacked.
+  // Older agents do not report when unpacking starts. In that case, containerd unpacks one layer after
+  // another in manifest order: a layer starts when it has been downloaded and the layer before it has been
+  // unpacked.
   const turn = Math.min(layer.extractStartedAt ?? Math.max(fetched, unpackedUntil), end)
   return [
     { phase: 'downloaded', from: fetched, to: turn },
@@ -109,7 +111,8 @@ function unpacking(layer: Layer, fetched: number, { present, unpackedUntil }: Ax
   ]
 }
 
-/** Round seconds along the axis; the last part is left to the word "ready" when it is shown. */
+/** Round numbers of seconds along the axis; the last part is kept free for the word "ready" if it is shown.
+ * */
 function ticks(seconds: number, isReadyShown: boolean): readonly number[] {
   const step = STEPS_SECONDS.find(candidate => seconds / candidate <= MOST_TICKS) ?? seconds
   const until = seconds * (isReadyShown ? 0.7 : 0.96)
@@ -118,7 +121,8 @@ function ticks(seconds: number, isReadyShown: boolean): readonly number[] {
   return found
 }
 
-/** The speed of a layer's download; absent when nothing was downloaded or when it was too short to measure. */
+/** The speed of a layer's download; undefined if nothing was downloaded, or if it was too short to measure.
+ * */
 export function layerRate(layer: Layer): number | undefined {
   if (layer.startedAt === undefined || layer.completedAt === undefined || layer.downloadedBytes === 0)
     return undefined
@@ -128,13 +132,14 @@ export function layerRate(layer: Layer): number | undefined {
 
 const DONE: readonly LayerPhase[] = ['extracted', 'cached', 'remote']
 
-/** The layer that must be unpacked before this one; absent when none is, and when layers unpack in parallel. */
+/** The layer that must be unpacked before this one; undefined if there is none, or if layers are unpacked in
+ * parallel. */
 export function blockingLayer(layers: readonly Layer[], layer: Layer): Layer | undefined {
   if (isParallel(layers)) return undefined
   return layers.slice(0, Math.max(0, layers.indexOf(layer))).find(earlier => !DONE.includes(earlier.state))
 }
 
-/** Two layers were unpacked at the same time. */
+/** Whether two layers were unpacked at the same time. */
 function isParallel(layers: readonly Layer[]): boolean {
   let until = 0
   for (const { extractStartedAt, extractedAt, state } of layers) {

@@ -14,7 +14,7 @@ const noList: ConnectionEvent = { kind: 'list', arrived: false, now: NOW }
 const nodes: ConnectionEvent = { kind: 'nodes', arrived: true }
 const noNodes: ConnectionEvent = { kind: 'nodes', arrived: false }
 
-/** Returns the shown connection after these events, and how often the stream had to be tried. */
+/** Returns the connection that is shown after these events, and how often the stream had to be retried. */
 function after(...events: readonly ConnectionEvent[]): { shown: Connection; retries: number } {
   let state = connecting(NOW)
   let retries = 0
@@ -51,7 +51,7 @@ describe('the connection', () => {
       0,
     ],
     ['is live again', [live, lost, trying, live], { kind: 'live' }, 0],
-    ['tries the stream when the first list arrives', [live, lost, list], away(), 1],
+    ['retries the stream when the first list arrives', [live, lost, list], away(), 1],
     ['polls from the second list on', [live, lost, list, list], { kind: 'polling', refusal: undefined }, 1],
     [
       'polls behind a proxy that never opens the stream',
@@ -59,7 +59,7 @@ describe('the connection', () => {
       { kind: 'polling', refusal: undefined },
       0,
     ],
-    ['does not try twice during an attempt', [live, lost, trying, list], away({ retryAt: undefined }), 0],
+    ['does not retry twice during an attempt', [live, lost, trying, list], away({ retryAt: undefined }), 0],
     [
       'keeps polling while the stream fails',
       [list, list, lost, trying],
@@ -78,8 +78,8 @@ describe('the connection', () => {
       1,
     ],
     ['forgets the reason once it is live', [lost, refused, live, lost], away(), 0],
-    ['tries the stream when two lists beside it fail', [live, noNodes, noNodes], { kind: 'live' }, 1],
-    ['tries it once, however many fail', [live, noNodes, noNodes, noNodes], { kind: 'live' }, 1],
+    ['retries the stream when two lists beside it fail', [live, noNodes, noNodes], { kind: 'live' }, 1],
+    ['retries it once, however many fail', [live, noNodes, noNodes, noNodes], { kind: 'live' }, 1],
     ['does not suspect it after one failure', [live, noNodes, nodes, noNodes], { kind: 'live' }, 0],
     ['does not suspect a lost stream', [live, lost, noNodes, noNodes], away(), 0],
   ])('%s', (_, events, shown, retries) => {

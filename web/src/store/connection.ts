@@ -1,24 +1,25 @@
 /**
- * The state of the connection, as a function of the events of the stream and of the lists beside it.
+ * The state of the connection, as a function of the events of the stream and of the lists requested beside
+ * it.
  *
- * The stream is the source. While it is silent, the list of pulls is requested every few seconds; two lists in a row
- * make the page `polling`. After the first one the stream is tried, because the server may just have come back. Times
- * named `…At` and `since` are from this machine's clock (`Date.now()`).
+ * The stream is the main source. While it is silent, the list of pulls is requested every few seconds; after
+ * two lists in a row, the page is `polling`. After the first list, the stream is retried, because the server
+ * may just have returned. Times named `…At` and `since` are from this machine's clock (`Date.now()`).
  */
 
 /** Why the server refused the stream: it has too many clients, or it limits this one. */
 export interface Refusal {
   readonly status: number
-  /** The server's words; empty when there are none. */
+  /** The error text from the server; empty if there is none. */
   readonly reason: string
 }
 
 export type Connection =
   | { readonly kind: 'connecting' }
   | { readonly kind: 'live' }
-  /** The server responds, but its stream does not arrive or is refused: the list replaces it. */
+  /** The server responds, but its stream is refused or does not arrive, so the list replaces it. */
   | { readonly kind: 'polling'; readonly refusal: Refusal | undefined }
-  /** `retryAt` is absent during an attempt. */
+  /** `retryAt` is missing during an attempt. */
   | {
       readonly kind: 'lost'
       readonly since: number
@@ -28,13 +29,13 @@ export type Connection =
 
 export interface ConnectionState {
   readonly shown: Connection
-  /** The time since which there has been no stream; absent while it is live. */
+  /** When the stream was lost; undefined while it is live. */
   readonly silentSince: number | undefined
   readonly retryAt: number | undefined
   readonly refusal: Refusal | undefined
-  /** The last list that was requested in place of the stream arrived. */
+  /** Whether the last list that was requested in place of the stream arrived. */
   readonly onPolledList: boolean
-  /** Lists beside the stream that failed in a row. */
+  /** The number of lists beside the stream that failed in a row. */
   readonly pollFailures: number
 }
 
@@ -50,7 +51,7 @@ export type ConnectionEvent =
 
 export interface Step {
   readonly state: ConnectionState
-  /** The stream must be tried at once. */
+  /** The stream must be retried at once. */
   readonly retry: boolean
 }
 
@@ -124,7 +125,7 @@ function list(state: ConnectionState, arrived: boolean, now: number): Step {
   return go(after, state.retryAt !== undefined)
 }
 
-/** EventSource does not notice a connection that died silently; a failing list does. */
+/** EventSource does not notice when a connection is lost silently; a failing list does show it. */
 function nodes(state: ConnectionState, arrived: boolean): Step {
   const pollFailures = arrived ? 0 : state.pollFailures + 1
   const isDead = pollFailures === SUSPICIOUS_FAILURES && state.shown.kind === 'live'

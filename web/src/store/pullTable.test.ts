@@ -78,7 +78,7 @@ describe('layers', () => {
     expect(table.pulls.get('a')).toMatchObject({ percent: 3, layers })
   })
 
-  it('may be an empty list when they were requested separately', () => {
+  it('may be an empty list if they were requested separately', () => {
     const table = tableWith(aPull({ status: 'failed' }))
     table.wantLayers(['a'])
     table.offerLayers(aPull({ status: 'failed' }))
@@ -86,7 +86,7 @@ describe('layers', () => {
     expect(table.pulls.get('a')?.layers).toEqual([])
   })
 
-  it('never replace newer layers or figures of the stream when they were requested separately', () => {
+  it('never replace newer layers or figures of the stream if they were requested separately', () => {
     const table = tableWith(aPull({ percent: 7 }))
     table.wantLayers(['a'])
     table.offerLayers(aPull({ percent: 5, layers }))

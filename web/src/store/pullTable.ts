@@ -1,4 +1,4 @@
-/** Every pull that the server has sent, in its newest state. Changes wait until `commit`. */
+/** The newest state of every pull that the server has sent. Changes are held back until `commit`. */
 import { pullState } from '../model/pullState'
 import type { Pull, PullEvent } from '../wire/wire'
 
@@ -13,7 +13,8 @@ export class PullTable {
     return this.#pulls
   }
 
-  /** Grows when a pull appears, disappears, or changes in a way that filters or groups depend on; not with each byte. */
+  /** Increases when a pull appears, disappears, or changes in a way that affects filters or groups; not with
+   * each byte. */
   get shape(): number {
     return this.#shape
   }
@@ -23,13 +24,13 @@ export class PullTable {
     return this.#replace
   }
 
-  /** However late the next commit, there is at most one waiting change for each pull. */
+  /** However late the next commit is, there is at most one pending change for each pull. */
   apply(event: PullEvent): void {
     if (event.kind === 'removed') this.#pending.set(event.id, undefined)
     else this.#pending.set(event.pull.id, event.pull)
   }
 
-  /** The events from now on replace everything at the next commit. */
+  /** From the next commit on, only the following events count. */
   reset(): void {
     this.#pending.clear()
     this.#replace = true
@@ -50,14 +51,15 @@ export class PullTable {
     }
   }
 
-  /** Layers of a pull that were requested apart from the stream, perhaps none; the stream's own are newer. */
+  /** The layers of a pull that were requested separately from the stream, possibly none; the stream's own
+   * layers are newer. */
   offerLayers(offered: Pull): void {
     const known = this.#pending.get(offered.id) ?? this.#pulls.get(offered.id)
     if (known === undefined || known.layers !== undefined || !this.#wanted.has(offered.id)) return
     this.#pending.set(offered.id, withLayers(known, offered.layers ?? []))
   }
 
-  /** Makes the waiting changes the state; true when there were any. */
+  /** Applies the pending changes; returns true if there were any. */
   commit(): boolean {
     if (this.#pending.size === 0 && !this.#replace) return false
     if (this.#replace) {

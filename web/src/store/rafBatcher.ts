@@ -23,14 +23,14 @@ export class RafBatcher {
     }
   }
 
-  /** Delays the next run by this long, so that a burst is shown at once. */
+  /** Delays the next run by this long, so that a burst of changes is shown at once. */
   hold(ms: number): void {
     this.#notBefore = performance.now() + ms
     this.stop()
     this.request()
   }
 
-  /** Plans the next run again when the tab is shown or hidden, because the delay differs. */
+  /** Reschedules the next run when the tab is shown or hidden, because the delay differs. */
   reschedule(): void {
     if (this.#cancel === undefined) return
     this.stop()

@@ -9,7 +9,7 @@ it('continues from the server’s time, whatever the clock of this machine shows
   expect(clock.now()).toBe(5_001_500)
 })
 
-it('moves on to the time of an event after a sleep, and never back', () => {
+it('advances to the time of an event after a sleep, and never goes back', () => {
   const clock = new ServerClock(() => 0)
   clock.set(1000)
   clock.atLeast(9000)

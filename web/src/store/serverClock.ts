@@ -14,7 +14,7 @@ export class ServerClock {
     this.#ahead = time - this.#local()
   }
 
-  /** Moves the clock forward to the time of an event: some clocks stop while a machine sleeps. */
+  /** Moves the clock forward to the time of an event, because some clocks stop while a machine sleeps. */
   atLeast(time: number): void {
     if (this.#ahead !== undefined && time > this.now()) this.set(time)
   }

@@ -20,17 +20,17 @@ import { RafBatcher } from './rafBatcher'
 import { ServerClock } from './serverClock'
 
 export interface Snapshot {
-  /** The same map for the page's whole life; `version` grows when something in it changes. */
+  /** The same map for the page's whole life; `version` increases when something in it changes. */
   readonly pulls: ReadonlyMap<string, Pull>
   readonly version: number
   readonly shape: number
   readonly context: Context
-  /** Absent until the server has sent its first state. */
+  /** Undefined until the server has sent its first state. */
   readonly counts: StateCounts | undefined
   readonly connection: Connection
   readonly serverVersion: string | undefined
   readonly nodes: NodeList | undefined
-  /** `missing`: this server has no such list. */
+  /** `missing`: this server does not offer such a list. */
   readonly pods: PodList | 'missing' | undefined
 }
 
@@ -39,18 +39,19 @@ export interface Pace {
   readonly podsMs: number
 }
 
-/** After a reset the whole state follows immediately. After this delay it is shown in one step. */
+/** After a reset, the whole state follows immediately. It is shown in one step after this delay. */
 const RESET_HOLD_MS = 120
-/** The number of events per frame. A hidden tab takes more, because it has no frames to miss. */
+/** The number of events processed per frame. A hidden tab processes more, because it has no frames to miss.
+ * */
 const EVENTS_PER_FRAME = 250
 const EVENTS_HIDDEN = 5000
 const OPEN_DEBOUNCE_MS = 120
 const TICK_MS = 1000
-/** After this long without the stream, a proxy may be holding it back. */
+/** If the stream has been silent for this long, a proxy may be holding it back. */
 const SILENT_MS = 4000
 export const POLL_MS = 3000
 
-/** Ids that can be part of the stream's address; other keys of open rows come from an invented link. */
+/** Ids that are valid in the stream's address; other keys of open rows come from an invented link. */
 const PULL_ID = /^(?!true$|false$)[\w.:~-]{1,200}$/
 
 export class Store {
@@ -67,7 +68,7 @@ export class Store {
   #connection = connecting(Date.now())
   readonly #listeners = new Set<() => void>()
   readonly #tickListeners = new Set<() => void>()
-  /** Events wait in the worker. */
+  /** Whether events wait in the worker. */
   #more = false
   #isRequested = false
   #open: readonly string[] = []
@@ -90,7 +91,7 @@ export class Store {
     pods: undefined,
   }
 
-  /** `base` is the address of the page, path prefix included. */
+  /** `base` is the address of the page, including any path prefix. */
   constructor(base: string) {
     this.#base = base
     this.#stream.addEventListener('message', ({ data }: MessageEvent<WorkerEvent>) => this.#take(data))
@@ -130,7 +131,7 @@ export class Store {
 
   readonly snapshot = (): Snapshot => this.#snapshot
 
-  /** Ticks once a second: clocks and the throughput chart. */
+  /** Ticks once a second, for clocks and the throughput chart. */
   readonly subscribeTick = (listener: () => void): (() => void) => {
     this.#tickListeners.add(listener)
     return () => this.#tickListeners.delete(listener)
@@ -184,7 +185,7 @@ export class Store {
     }
   }
 
-  /** Fills the chart with the server's last minutes; older servers have none. */
+  /** Fills the chart with the server's last minutes; older servers do not provide them. */
   async #loadHistory(): Promise<void> {
     try {
       const response = await fetch(new URL('api/v1/throughput', this.#base))
@@ -192,7 +193,7 @@ export class Store {
       this.#samples = withHistory(this.#samples, parseThroughput(await response.json()), this.clock.now())
       for (const listener of this.#tickListeners) listener()
     } catch {
-      // The chart starts empty.
+      // In that case, the chart starts empty.
     }
   }
 
@@ -286,7 +287,7 @@ export class Store {
       this.#isRequested = true
       this.#request({ kind: 'next', most: document.hidden ? EVENTS_HIDDEN : EVENTS_PER_FRAME })
     }
-    // The state after a reset is shown when it is complete, not in parts.
+    // The state after a reset is shown once it is complete, not in parts.
     const isPart = this.#more && this.#table.isReplaced
     const changed = !isPart && this.#table.commit()
     const before = this.#snapshot

@@ -10,7 +10,7 @@ export function useStore(): Store {
   return store
 }
 
-/** The state of the last frame; the component is drawn again with each. */
+/** The state of the last frame; the component is rendered again with each frame. */
 export function useSnapshot(): Snapshot {
   const store = useStore()
   return useSyncExternalStore(store.subscribe, store.snapshot)

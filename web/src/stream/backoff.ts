@@ -1,11 +1,11 @@
-/** How long to wait before the next attempt. */
+/** Calculates how long to wait before the next attempt. */
 
 const FIRST_MS = 1000
 const MOST_MS = 30_000
 
 /**
- * Doubles from one second to thirty. Half of it is random, so that a hundred tabs do not reconnect to a restarted
- * server at the same instant.
+ * The delay doubles from one second to thirty. Half of it is random, so that a hundred tabs do not reconnect
+ * to a restarted server at the same instant.
  */
 export function backoff(failures: number, random: () => number): number {
   const whole = Math.min(MOST_MS, FIRST_MS * 2 ** Math.max(0, failures - 1))

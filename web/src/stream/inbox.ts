@@ -1,8 +1,10 @@
-/** Events as they arrived, not yet parsed; only the newest of each pull. Older ones are never parsed. */
+/** Events in the order of arrival, not yet parsed; only the newest one of each pull is kept. Older ones are
+ * never parsed. */
 import { WireError } from '../wire/reader'
 import { type PullEvent, parsePullEvent } from '../wire/wire'
 
-/** The server writes a pull's id first (tests/contract/README.md). A quote inside a text is escaped, so no text matches. */
+/** The server writes a pull's id first (tests/contract/README.md). Quotes inside strings are escaped, so no
+ * other text can match. */
 const PULL_ID = /"pull":\s*\{\s*"id":\s*"([^"\\]*)"/
 
 export class Inbox {
@@ -13,7 +15,7 @@ export class Inbox {
     return this.#waiting.size === 0
   }
 
-  /** How many events could not be parsed and were therefore left out. */
+  /** The number of events that could not be parsed and were therefore left out. */
   get unparsed(): number {
     return this.#unparsed
   }

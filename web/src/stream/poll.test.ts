@@ -39,7 +39,7 @@ it('requests at once and then at its interval, until it is stopped', async () =>
   expect(ask).toHaveBeenCalledTimes(3)
 })
 
-it('sends the ETag it has, and reports when nothing is new', async () => {
+it('sends the last ETag, and reports when nothing has changed', async () => {
   polling(3000)
   await vi.advanceTimersByTimeAsync(0)
   ask.mockResolvedValue(new Response(null, { status: 304 }))
@@ -63,7 +63,7 @@ it('requests rarely in a hidden tab, and at once when the tab is visible again',
   expect(ask).toHaveBeenCalledTimes(3)
 })
 
-it('never has two requests at once, and none after it was stopped', async () => {
+it('never has two concurrent requests, and none after it was stopped', async () => {
   const poll = polling(3000)
   poll.now()
   expect(ask).toHaveBeenCalledTimes(1)

@@ -1,18 +1,18 @@
-/** Requests a list again and again, and reports changes only. */
+/** Requests a list repeatedly, and reports only changes. */
 
 export type PollResult<T> =
   | { readonly kind: 'value'; readonly value: T }
-  /** Nothing new since the last value. */
+  /** Nothing has changed since the last value. */
   | { readonly kind: 'unchanged' }
-  /** The server has no such route: it is older than this page. */
+  /** The server does not have this route, because it is older than this page. */
   | { readonly kind: 'missing' }
-  /** No response, or one that could not be parsed. */
+  /** There was no response, or it could not be parsed. */
   | { readonly kind: 'failed' }
 
 const TIMEOUT_MS = 8000
 /** A hidden tab requests this many times less often. */
 const HIDDEN_FACTOR = 8
-/** The server's next version may have the route. */
+/** The next version of the server may have the route. */
 const MISSING_FACTOR = 12
 
 export class Poll<T> {
@@ -30,7 +30,7 @@ export class Poll<T> {
     this.#report = report
   }
 
-  /** Requests the list immediately, and from then on at this interval; 0 stops. */
+  /** Requests the list immediately, and then at this interval; 0 stops. */
   every(ms: number): void {
     if (ms === this.#everyMs) return
     this.#everyMs = ms

@@ -15,7 +15,7 @@ export type WorkerEvent =
   | { readonly kind: 'lost'; readonly retryAt: number }
   | { readonly kind: 'refused'; readonly refusal: Refusal }
   | { readonly kind: 'trying' }
-  /** Events wait. Sent once, until the page requests them. */
+  /** Events are waiting. Sent once, until the page requests them. */
   | { readonly kind: 'waiting' }
-  /** The response to `next`; with `more`, further events wait. */
+  /** The response to `next`; if `more` is set, further events are waiting. */
   | { readonly kind: 'events'; readonly events: readonly PullEvent[]; readonly more: boolean }

@@ -6,7 +6,7 @@ class FakeSource extends EventTarget {
   static all: FakeSource[] = []
   static get last(): FakeSource {
     const source = FakeSource.all.at(-1)
-    if (source === undefined) throw new Error('nothing was opened')
+    if (source === undefined) throw new Error('nothing has been opened')
     return source
   }
 
@@ -78,7 +78,7 @@ describe('the stream', () => {
     expect(calls.event).toHaveBeenCalledWith(JSON.stringify(REMOVED))
   })
 
-  it('is opened again for other layers, and resumes from the last event', () => {
+  it('is reopened for other layers, and resumes from the last event', () => {
     const { stream } = opened()
     const first = FakeSource.last
     first.emit('message', REMOVED, 'b-7')
@@ -90,7 +90,7 @@ describe('the stream', () => {
     expect(FakeSource.all).toHaveLength(2)
   })
 
-  it('tries again after an error, each time later, and reports when', () => {
+  it('retries after an error, with growing delays, and reports when', () => {
     const { calls } = opened()
     FakeSource.last.emit('error', '')
     expect(calls.lost).toHaveBeenLastCalledWith(1000)

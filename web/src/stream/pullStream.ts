@@ -1,16 +1,16 @@
 /**
- * The stream of pulls; the only file that uses EventSource. It resumes where it stopped, reconnects by itself after an
- * error, and can request the layers of single pulls.
+ * The stream of pulls; this is the only file that uses EventSource. It resumes where it stopped, reconnects
+ * by itself after an error, and can request the layers of single pulls.
  *
- * The browser's own reconnect is not used: it has no back-off, shows no countdown and cannot change the address. So each
- * connection is a new EventSource that names the last event seen in `lastEventId`.
+ * The browser's own reconnection is not used: it has no back-off, shows no countdown and cannot change the
+ * address. So each connection is a new EventSource that names the last received event in `lastEventId`.
  */
 import type { Refusal } from '../store/connection'
 import { type Hello, parseHello } from '../wire/wire'
 import { backoff } from './backoff'
 
 export interface StreamListener {
-  /** The stream is open, and everything up to now has arrived or will. */
+  /** The stream is open, and everything up to now has arrived or is about to. */
   live(hello: Hello): void
   /** The following events are the whole state; pulls without an event no longer exist. */
   reset(): void
@@ -18,12 +18,12 @@ export interface StreamListener {
   event(data: string): void
   /** The connection is lost; the next attempt is at this time of `Date.now()`. */
   lost(retryAt: number): void
-  /** The server rejected the last try with an HTTP status. */
+  /** The server rejected the last attempt with an HTTP status. */
   refused(refusal: Refusal): void
   trying(): void
 }
 
-/** A connection that has not opened by then is given up. */
+/** A connection that has not opened within this time is abandoned. */
 const CONNECT_TIMEOUT_MS = 15_000
 const LONGEST_REASON = 200
 
@@ -89,7 +89,7 @@ export class PullStream {
       this.#lastEventId = event.lastEventId
     })
     source.addEventListener('error', () => {
-      // The browser closes a connection for good only when the response was not a stream.
+      // The browser closes a connection permanently only if the response was not a stream.
       const isRefused = source.readyState === 2
       this.#fail(source)
       if (isRefused) void this.#readRefusal()
@@ -103,7 +103,7 @@ export class PullStream {
       this.#failures = 0
       this.#listener.live(hello)
     } catch {
-      // A proxy responds in place of the server.
+      // A proxy responded in place of the server.
       this.#fail(source)
     }
   }

@@ -1,6 +1,7 @@
 /**
- * The stream, in a worker. The browser delivers all events of one network read in one task: a burst of two thousand
- * would block the page for several frames. In a worker it does not, and the page requests as much as fits into a frame.
+ * The stream, in a worker. The browser delivers all events of one network read in a single task: a burst of
+ * two thousand would block the page for several frames. In a worker it does not, and the page requests only
+ * as much as fits into a frame.
  */
 import { Inbox } from './inbox'
 import type { WorkerEvent, WorkerRequest } from './protocol'

@@ -1,9 +1,9 @@
 /** The row to scroll to as soon as it exists: the one in a link or behind a "Show" button. */
 import { readUrl } from './urlState'
 
-/** If the row has not appeared by then, the page no longer jumps to it. */
+/** If the row has not appeared by then, the page no longer scrolls to it. */
 const PATIENCE_MS = 10_000
-/** The heights of the rows above are estimates at first, so the first scroll may miss the row. */
+/** The heights of the rows above are only estimates at first, so the first scroll may miss the row. */
 const TRIES = 4
 
 let wanted = readUrl(window.location.search).open.at(0)

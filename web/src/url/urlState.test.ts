@@ -11,11 +11,11 @@ it('survives a round trip through the URL', () => {
   expect(readUrl(writeUrl(state))).toEqual(state)
 })
 
-it('is an empty address at first', () => {
+it('is an empty query at first', () => {
   expect(writeUrl(readUrl(''))).toBe('')
 })
 
-it('reads an invalid URL as the start page', () => {
+it('treats an invalid URL as the start page', () => {
   expect(readUrl('?view=secrets&sort=&open=,,')).toEqual({
     view: 'pulls',
     query: '',

@@ -11,9 +11,9 @@ export interface Sort {
 export interface UrlState {
   readonly view: View
   readonly query: string
-  /** Absent for the view's own order. */
+  /** Undefined for the view's own order. */
   readonly sort: Sort | undefined
-  /** Ids of open rows, the latest opened last. */
+  /** Ids of open rows, the most recently opened one last. */
   readonly open: readonly string[]
 }
 
@@ -31,11 +31,11 @@ export function readUrl(search: string): UrlState {
   }
 }
 
-/** With its `?`, or empty; parameters at their defaults are left out. */
+/** Including its `?`, or empty; parameters at their defaults are left out. */
 export function writeUrl(state: UrlState): string {
   const params: string[] = []
   const add = (key: string, value: string) => {
-    // Colons, commas and slashes are legal in a query, and links with them can be read.
+    // Colons, commas and slashes are legal in a query, and keep links readable.
     if (value !== '')
       params.push(
         `${key}=${encodeURIComponent(value).replaceAll('%3A', ':').replaceAll('%2C', ',').replaceAll('%2F', '/')}`,

@@ -28,7 +28,7 @@ export function useUrl(): UrlState {
   return useSyncExternalStore(subscribe, current)
 }
 
-/** A change of the view is a step for the Back button; all other changes replace the current step. */
+/** A change of the view adds a step for the Back button; all other changes replace the current step. */
 export function changeUrl(change: Partial<UrlState>): void {
   const next = { ...current(), ...change }
   const address = `${window.location.pathname}${writeUrl(next)}`
@@ -37,7 +37,7 @@ export function changeUrl(change: Partial<UrlState>): void {
   for (const listener of listeners) listener()
 }
 
-/** Opens one row in the Pulls view; without a row, shows all rows that the search finds. */
+/** Opens one row in the Pulls view; without a row, it shows all rows that the search finds. */
 export function showPulls(query: string, key: string | undefined): void {
   pendingReveal.request(key)
   changeUrl({ view: 'pulls', query, sort: undefined, open: key === undefined ? [] : [key] })

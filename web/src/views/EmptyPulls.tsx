@@ -16,7 +16,8 @@ export function EmptyPulls({ query, total }: Props) {
     return (
       <Notice icon="lost" title={`No response from the server since ${timeOfDay(connection.since)}`}>
         <p>
-          This page tries again by itself. Check that the server’s pod runs and that this machine reaches it:
+          This page tries again by itself. Check that the server’s pod is running and that this machine can
+          reach it:
         </p>
         <code>kubectl -n pulltrace get pods</code>
       </Notice>
@@ -34,7 +35,7 @@ export function EmptyPulls({ query, total }: Props) {
     <Notice icon="done" title="No image is being pulled">
       <p>
         A pull appears here as soon as a node starts it, with its progress, its speed, its layers and the pods
-        that wait for it. Ended pulls stay for a while.
+        that wait for it. Ended pulls remain visible for a while.
       </p>
     </Notice>
   )

@@ -49,7 +49,7 @@ function Seconds({ value }: { readonly value: number | undefined }) {
 export function ImagesView() {
   const { pulls, version, context, counts } = useSnapshot()
   const { query, sort, open } = useUrl()
-  // `version` grows when something in the same map changes.
+  // `version` increases when something in the map changes.
   const all = useMemo(() => imageRows(pulls.values(), context), [pulls, version, context])
   const rows = useMemo(() => {
     const search = parseQuery(query)
@@ -65,7 +65,7 @@ export function ImagesView() {
         <EmptyPulls query={query} total={pulls.size} />
       ) : (
         <DataTable
-          caption="Images and their progress over the nodes"
+          caption="Images and their progress across the nodes"
           columns={COLUMNS}
           className={styles.table}
           rows={rows}

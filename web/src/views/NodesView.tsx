@@ -79,7 +79,7 @@ const COLUMNS = [
 export function NodesView() {
   const { nodes, pulls, version, connection, context } = useSnapshot()
   const { query, sort, open } = useUrl()
-  // `version` grows when something in the same map changes.
+  // `version` increases when something in the map changes.
   const rows = useMemo(
     () => nodeRows(nodes?.nodes ?? [], pulls.values(), { query: parseQuery(query), sort }, context),
     [nodes, pulls, version, query, sort, context],
@@ -114,7 +114,7 @@ export function NodesView() {
             onToggle={key => changeUrl({ open: toggleOpen(open, key) })}
             detail={({ pulls: ofNode }) =>
               ofNode.length === 0 ? (
-                <p className={shared.dim}>Nothing was pulled on this node lately.</p>
+                <p className={shared.dim}>Nothing has been pulled on this node lately.</p>
               ) : (
                 <PullList pulls={ofNode} name="image" />
               )

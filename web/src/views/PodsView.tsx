@@ -18,7 +18,7 @@ export function PodsView() {
   const { query, sort, open } = useUrl()
   const now = useNow()
   const list = pods === 'missing' ? undefined : pods
-  // `version` grows when something in the same map changes; estimates run down with `now`.
+  // `version` increases when something in the map changes; estimates count down with `now`.
   const rows = useMemo(() => {
     const search = parseQuery(query)
     const all = [...podRows(list?.pods ?? [], pulls, now)]
@@ -83,7 +83,7 @@ function NoAccess({ reason }: { readonly reason: string | undefined }) {
     <Notice icon="lost" title="The server cannot see pods">
       {reason !== undefined && <code>{reason}</code>}
       <p>
-        Pulls are shown nevertheless, without their pods, failures and retries. The server reads pods and
+        Pulls are shown nevertheless, but without their pods, failures and retries. The server reads pods and
         events from the Kubernetes API with its service account. Check its permission:
       </p>
       <code>kubectl auth can-i watch pods -A --as system:serviceaccount:pulltrace:pulltrace-server</code>

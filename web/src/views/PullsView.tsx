@@ -20,7 +20,7 @@ export function PullsView() {
   const { pulls, shape, context, counts } = useSnapshot()
   const { query, sort, open } = useUrl()
   const now = useNow()
-  // Rows must not change places with every byte, so an order by changing figures is updated once a second.
+  // Rows must not move with every byte, so an order by changing figures is updated once a second.
   const beat = isRestless(sort) ? now : 0
   const rows = useMemo(
     () => pullRows(pulls.values(), { query: parseQuery(query), sort, open }, context),
@@ -53,7 +53,7 @@ export function PullsView() {
   )
 }
 
-/** The rows with the pulls of this frame; an unchanged row stays the same object. */
+/** The rows with the pulls of this frame; an unchanged row remains the same object. */
 function useShownRows(rows: readonly PullRow[], pulls: ReadonlyMap<string, Pull>): readonly ShownRow[] {
   const last = useRef(new WeakMap<PullRow, ShownRow>())
   return rows.flatMap(row => {

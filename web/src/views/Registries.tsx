@@ -10,10 +10,10 @@ import { changeUrl } from '../url/useUrl'
 import type { Registry } from '../wire/wire'
 import styles from './NodesView.module.css'
 
-/** The registries of all nodes, in alphabetical order so that none changes places. */
+/** The registries of all nodes, in alphabetical order so that they keep their places. */
 export function Registries({ registries }: { readonly registries: readonly Registry[] }) {
   const { pulls, shape, context } = useSnapshot()
-  // `shape` grows when a pull ends.
+  // `shape` increases when a pull ends.
   const byRegistry = useMemo(
     () => groupBy([...pulls.values()], pull => registryOf(pull.imageRef, pull.registry)),
     [pulls, shape],

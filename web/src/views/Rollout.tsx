@@ -10,7 +10,7 @@ const PARTS = [
   ['stopped', 'stopped'],
 ] as const
 
-/** A bar over the nodes, and the same in words. */
+/** A bar that shows the nodes, and the same information in words. */
 export function Rollout({ row }: { readonly row: ImageRow }) {
   const parts = PARTS.filter(([part]) => row[part] > 0)
   return (

@@ -33,7 +33,7 @@ function Since({ row: { pod, isStarted } }: { readonly row: PodRow }) {
   return <span className={shared.dim}>{since === undefined ? '–' : duration((now - since) / 1000)}</span>
 }
 
-/** A started pod waits for no image, so its longest phase is shown instead. */
+/** A started pod no longer waits for an image, so its longest phase is shown instead. */
 function LongestPhase({ row }: { readonly row: PodRow }) {
   const now = useNow()
   const [longest] = [...phaseSteps(row.pod, now)].sort((a, b) => b.seconds - a.seconds)
@@ -59,7 +59,7 @@ function SlowestImage({ row }: { readonly row: PodRow }) {
   )
 }
 
-/** The cause of a failure, or what delays the pull. */
+/** The cause of a failure, or the factor that delays the pull. */
 function Delay({ slowest }: { readonly slowest: ContainerRow | undefined }) {
   const { pull, place, state } = slowest ?? {}
   if (pull === undefined || state === undefined) return null
@@ -79,7 +79,7 @@ function Ready({ row }: { readonly row: PodRow }) {
   return <Unknown slowest={row.slowest} />
 }
 
-/** Without an estimate: the place in the queue, and when the pull starts at the earliest. */
+/** Without an estimate: the place in the queue, and the earliest start of the pull. */
 function Unknown({ slowest }: { readonly slowest: ContainerRow | undefined }) {
   const now = useNow()
   const place = slowest?.place

@@ -100,7 +100,7 @@ function sizeWords(pull: Pull): string {
     : ofTotal(pull.downloadedBytes, pull.totalBytes)
 }
 
-/** A failure shows its next retry, a group of failures the earliest one. */
+/** A failure shows its next retry, and a group of failures the earliest one. */
 function Left({ row: { pull, pulls, standing } }: Cell) {
   const retries = pulls.flatMap(({ nextRetryAt }) => nextRetryAt ?? [])
   if (standing === 'failing' && retries.length === 0) return <span className={shared.faint}>–</span>

@@ -1,11 +1,13 @@
-/** Checked access to the fields of a JSON object, by the interfaces that are generated from the server's models. */
+/** Checked access to the fields of a JSON object, using the interfaces that are generated from the server's
+ * models. */
 import type { Time } from './generated'
 
 export class WireError extends Error {
   override readonly name = 'WireError'
 }
 
-/** The fields of `T` whose values are of type `V`: a reader cannot name another field, nor read it as another type. */
+/** The fields of `T` whose values have type `V`: a reader cannot name another field, or read it as another
+ * type. */
 type KeysOf<T, V> = { [K in keyof T]-?: [NonNullable<T[K]>] extends [V] ? K : never }[keyof T] & string
 
 export class Reader<T> {
@@ -29,7 +31,7 @@ export class Reader<T> {
     return typeof value === 'string' && value !== '' ? value : undefined
   }
 
-  /** A number; 0 when it is left out or not finite. */
+  /** A number; 0 if it is missing or not finite. */
   amount(key: KeysOf<T, number>): number {
     return this.optionalAmount(key) ?? 0
   }
@@ -62,7 +64,7 @@ export class Reader<T> {
     return known.find(word => word === value)
   }
 
-  /** Each element of an array, parsed; nothing when the array is left out. */
+  /** Each element of an array, parsed; an empty array if the field is missing. */
   list<K extends KeysOf<T, readonly unknown[]>, P>(
     key: K,
     parse: (value: unknown) => P,
@@ -80,7 +82,7 @@ export class Reader<T> {
     return Object.fromEntries(entries.filter(([, number]) => Number.isFinite(number)))
   }
 
-  /** An object inside this one; nothing when it is left out or not an object. */
+  /** An object inside this one; undefined if it is missing or not an object. */
   part<K extends keyof T & string>(key: K): Reader<NonNullable<T[K]>> | undefined {
     const value = this.#fields[key]
     return typeof value === 'object' && value !== null && !Array.isArray(value)
@@ -88,7 +90,7 @@ export class Reader<T> {
       : undefined
   }
 
-  /** The value as it is, for a parser of its own. */
+  /** The unchanged value, to be parsed separately. */
   raw(key: keyof T & string): unknown {
     return this.#fields[key]
   }

@@ -101,11 +101,11 @@ describe('the golden JSON shared with the server', () => {
 describe('an unexpected value', () => {
   const least = { id: 'a', nodeName: 'n', imageRef: 'i', startedAt: '2026-11-23T14:00:00Z' }
 
-  it('is ignored when it is an unknown field', () => {
+  it('is ignored if it is an unknown field', () => {
     expect(parsePull({ ...least, future: { a: 1 } }).id).toBe('a')
   })
 
-  it('is a default when it is left out', () => {
+  it('is a default if it is left out', () => {
     expect(parsePull(least)).toMatchObject({
       status: 'downloading',
       attempt: 1,
@@ -115,13 +115,13 @@ describe('an unexpected value', () => {
     })
   })
 
-  it('is derived from the other fields when the status is a newer one', () => {
+  it('is derived from the other fields if the status is a newer one', () => {
     expect(parsePull({ ...least, status: 'mounting' }).status).toBe('downloading')
     expect(parsePull({ ...least, status: 'mounting', error: 'x' }).status).toBe('failed')
     expect(parsePull({ ...least, completedAt: '2026-11-23T14:00:01Z' }).status).toBe('completed')
   })
 
-  it('is an unknown reason when the reason is a newer one', () => {
+  it('is an unknown reason if the reason is a newer one', () => {
     expect(parsePull({ ...least, errorReason: 'quota' }).errorReason).toBe('unknown')
   })
 
@@ -129,7 +129,7 @@ describe('an unexpected value', () => {
     ['not an object', null, 'pull'],
     ['an array', [], 'pull'],
     ['no id', { ...least, id: undefined }, 'id'],
-    ['a number for a name', { ...least, nodeName: 5 }, 'nodeName'],
+    ['a number instead of a name', { ...least, nodeName: 5 }, 'nodeName'],
     ['no time', { ...least, startedAt: 'yesterday' }, 'startedAt'],
     ['layers that are not a list', { ...least, layers: {} }, 'layers'],
   ])('is refused with the name of the field: %s', (_, value, field) => {
@@ -137,7 +137,7 @@ describe('an unexpected value', () => {
     expect(() => parsePull(value)).toThrow(field)
   })
 
-  it('is ignored when it is a number that is not finite', () => {
+  it('is ignored if it is a number that is not finite', () => {
     expect(parsePull({ ...least, percent: Number.NaN, etaSeconds: 'soon' })).toMatchObject({
       percent: 0,
       etaSeconds: undefined,
@@ -148,7 +148,7 @@ describe('an unexpected value', () => {
 describe('fields that newer servers send', () => {
   const least = { id: 'a', nodeName: 'n', imageRef: 'i', startedAt: '2026-11-23T14:00:00Z' }
 
-  it('are read when they are present', () => {
+  it('are read if they are present', () => {
     const pull = parsePull(
       {
         ...least,
@@ -183,7 +183,7 @@ describe('fields that newer servers send', () => {
     })
   })
 
-  it('are absent or a default without them', () => {
+  it('are missing or have a default without them', () => {
     expect(parsePull(least)).toMatchObject({
       bound: undefined,
       usualSeconds: undefined,

@@ -1,7 +1,8 @@
 /**
- * Everything that arrives from the server is checked here. Each `parse…` takes a result of JSON.parse and returns the
- * page's own types, or throws a `WireError` that names the field. Unknown fields are ignored, and fields with a default
- * may be missing, so that this page reads older and newer servers. Times become milliseconds since 1970.
+ * Everything that arrives from the server is checked here. Each `parse…` takes a result of JSON.parse and
+ * returns the page's own types, or throws a `WireError` that names the field. Unknown fields are ignored, and
+ * fields with a default may be missing, so that this page works with older and newer servers. Times become
+ * milliseconds since 1970.
  */
 import {
   type Bound,
@@ -55,7 +56,7 @@ function parseLayer(value: unknown) {
   const from = new Reader<LayerStatus>(value, 'layer')
   const completedAt = from.optionalTime('completedAt')
   const downloadedBytes = from.amount('downloadedBytes')
-  // Reports of the original's agent contain no layer state.
+  // Reports from the agent of v0.1.0 contain no layer state.
   const guess: LayerPhase =
     completedAt !== undefined ? 'downloaded' : downloadedBytes > 0 ? 'downloading' : 'waiting'
   return {
@@ -112,7 +113,7 @@ const NO_MIRRORS: readonly string[] = []
 
 export type Pull = ReturnType<typeof parsePull>
 
-/** `updatedAt` is the time for which the figures hold. */
+/** `updatedAt` is the time for which the figures are valid. */
 export function parsePull(value: unknown, updatedAt = 0) {
   const from = new Reader<PullStatus>(value, 'pull')
   const pods = from.list('pods', parsePodRef) ?? NO_PODS
@@ -138,7 +139,7 @@ export function parsePull(value: unknown, updatedAt = 0) {
     /** Why a live pull has no estimate. */
     etaMissing: from.optionalText('etaMissing'),
     usualSeconds: from.optionalAmount('usualSeconds'),
-    /** How many times the usual duration it takes; absent unless it is slower than usual. */
+    /** By which factor it exceeds the usual duration; undefined unless it is slower than usual. */
     slowerThanUsual: from.optionalAmount('slowerThanUsual'),
     layerCount: from.amount('layerCount'),
     layersDone: from.amount('layersDone'),
@@ -154,7 +155,7 @@ export function parsePull(value: unknown, updatedAt = 0) {
     bound: parseLimit(from.part('bound')),
     pods: pods.length === 0 ? NO_PODS : pods,
     waited: from.list('waited', parsePodRef) ?? NO_PODS,
-    /** Absent unless this pull's layers were requested, which differs from a pull without layers. */
+    /** Undefined unless this pull's layers were requested; a pull without layers has an empty array. */
     layers: from.list('layers', parseLayer),
     updatedAt,
   } as const
@@ -214,7 +215,7 @@ function parseRegistry(value: unknown) {
   } as const
 }
 
-/** Nodes with waiting pods and without a reporting agent. */
+/** Nodes with waiting pods but without a reporting agent. */
 export type Unobserved = ReturnType<typeof parseUnobserved>
 
 function parseUnobserved(value: unknown) {
@@ -262,7 +263,7 @@ function parsePhase(value: unknown) {
   return {
     phase: from.text('phase'),
     startedAt: from.time('startedAt'),
-    /** Absent until the phase ends. */
+    /** Undefined until the phase ends. */
     seconds: from.optionalAmount('seconds'),
   } as const
 }
@@ -280,7 +281,7 @@ function parsePod(value: unknown) {
     waitingSince: from.optionalTime('waitingSince'),
     containers: from.list('containers', parseContainer) ?? [],
     phases: from.list('phases', parsePhase) ?? [],
-    /** The whole start in seconds; set once the pod has started. */
+    /** The duration of the whole start in seconds; set once the pod has started. */
     tookSeconds: undefined as number | undefined,
   } as const
 }
@@ -294,7 +295,7 @@ export interface PodList {
   /** Pods that wait, and pods that started lately. */
   readonly pods: readonly Pod[]
   readonly watching: boolean
-  /** Why the server cannot see pods, in its words; present only if it does not watch them. */
+  /** Why the server cannot see pods, in its own words; set only if it does not watch them. */
   readonly reason: string | undefined
 }
 
@@ -307,7 +308,7 @@ export function parsePodList(value: unknown): PodList {
   }
 }
 
-/** Throughput by registry over the last minutes: evenly spaced figures, the oldest first. */
+/** Throughput by registry over the last minutes: values at equal intervals, the oldest first. */
 export interface ThroughputHistory {
   readonly since: number
   readonly stepMs: number
