@@ -168,7 +168,7 @@ async def attack(served, name: str, what: str, bound: str, *, metrics: bool = Fa
             "64 MiB in all, 10 s",
             {"408", "503", "closed"},
         ),
-        ("pipelined_streams", "256 streams with a request behind them", "refused", {"400", "closed"}),
+        ("pipelined_streams", "256 streams followed by another request", "refused", {"400", "closed"}),
         ("all_streams", "300 streams from one address", "half of all streams", {"200", "503"}),
     ],
 )
