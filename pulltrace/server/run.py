@@ -54,10 +54,6 @@ class ListenError(Exception):
     """The server cannot listen on an address."""
 
 
-class TracesError(Exception):
-    """Traces cannot be exported; the message states why."""
-
-
 async def serve(
     settings: ServerSettings, *, on_ready: Callable[[int, int], None] | None = None, limits: Limits | None = None
 ) -> None:
@@ -114,7 +110,9 @@ def export_traces(environ: Mapping[str, str]) -> "Traces | None":
     try:
         from pulltrace.server.traces import Traces  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        raise TracesError(f"traces need the library {error.name}: install pulltrace with its extra otel") from error
+        why = f"the library {error.name} is missing; install pulltrace with its extra otel"
+        _log.warning("traces.off", extra=fields(error=why))
+        return None
     return Traces()
 
 

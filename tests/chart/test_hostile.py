@@ -216,6 +216,7 @@ REJECTED: list[Case] = [
     ("config.watchNamespaces", ["Shop"], {}),
     ("config.watchNamespaces", "shop\nother", {}),
     ("config.historyTTL", "soon", {}),
+    ("server.openTelemetry.endpoint", "collector:4318", {}),
     ("ingress.className", "My Class", INGRESS),
     ("ingress.annotations", {"a b": "c"}, INGRESS),
     ("ingress.hosts", host("a b"), INGRESS),

@@ -151,6 +151,14 @@ def test_the_metrics_page_lists_exactly_the_metrics(metrics: set[str]) -> None:
     assert rows("metrics.md").keys() == metrics
 
 
+def test_the_traces_page_lists_exactly_the_attributes() -> None:
+    source = (Path(pulltrace.__file__).parent / "server" / "traces.py").read_text()
+    used = set(re.findall(r'"((?:k8s|container|oci|error|pulltrace)\.[a-z_.]+)":', source))
+    documented = {name for name in rows("traces.md") if "." in name}
+    assert used
+    assert used == documented
+
+
 @pytest.mark.parametrize("name", ["files/alerts.yaml", "files/dashboard.json"])
 def test_alerts_and_dashboard_use_existing_metrics(name: str, metrics: set[str]) -> None:
     text = (CHART / name).read_text()

@@ -14,7 +14,7 @@ from datetime import datetime
 
 import pytest
 
-from pulltrace.server.run import TracesError, export_traces
+from pulltrace.server.run import export_traces
 from pulltrace.wire import ErrorReason, LayerPhase, PullPhase
 from tests.real.process import Process, free_port
 from tests.real.versions import COLLECTOR
@@ -187,11 +187,13 @@ def test_nothing_is_imported_when_it_is_off(more):
     assert done.stdout.strip() == "[]"
 
 
-def test_a_missing_library_is_named(monkeypatch):
+def test_without_the_library_the_server_runs_and_warns(monkeypatch, caplog):
     monkeypatch.delitem(sys.modules, "pulltrace.server.traces", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
-    with pytest.raises(TracesError, match=r"needs? the library opentelemetry.* extra otel"):
-        export_traces({ENDPOINT: "http://127.0.0.1:4318"})
+    assert export_traces({ENDPOINT: "http://127.0.0.1:4318"}) is None
+    [warning] = caplog.records
+    assert warning.message == "traces.off"
+    assert "extra otel" in warning.fields["error"]
 
 
 def listens(port):
