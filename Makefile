@@ -146,8 +146,8 @@ bench: .make/dev ## Load the server and a naive one; figures go to bench/README.
 soak: .make/dev ## Half an hour of faults from a seed; all invariants are checked all the time (ARGS="--minutes 10 --seed 3")
 	$(BIN)/python -m tests.soak $(ARGS)
 
-snapshotters: .make/dev parts ## Pulls of a minute each through real SOCI and stargz snapshotters, and the simulated ones beside them
-	PULL_SECONDS=60 $(BIN)/python -m pytest tests/agent/test_real_snapshotters.py tests/agent/test_snapshotters.py tests/conformance/test_snapshotters.py $(ARGS)
+snapshotters: .make/dev parts ## Pulls of a minute each in every way that images reach a real node: snapshotters of containerd, SOCI, stargz
+	PULL_SECONDS=60 $(BIN)/python -m pytest -n $(WORKERS) tests/agent/test_real_ways.py $(ARGS)
 
 clean: ## Remove everything that was built or installed here
 	rm -rf .venv .make web/node_modules pulltrace/server/static dist site

@@ -106,8 +106,8 @@ class Progress:
         if self.downloaded == self.layer.size - self.cached:
             self.phase, self.completed_at = LayerPhase.DOWNLOADED, now
 
-    def see_containerd(self) -> None:
-        """Record that containerd fetches this pull's layers after all, because the snapshotter declined."""
+    def see_no_fetch(self) -> None:
+        """Record that the snapshotter does not fetch the layer, or not yet."""
         if self.by_snapshotter and not self.complete:
             self.phase, self.fetched_by, self.started_at = LayerPhase.WAITING, None, None
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from pulltrace.agent.containerd import Containerd, ContainerdError
 from pulltrace.agent.grpc_client import AT_ONCE, DEADLINE
@@ -91,8 +92,7 @@ class Poller:
             changed_ids = [lease_id for lease_id in ids if not grows or lease_id in tracker.unsteady]
             known = {lease_id: held for lease_id, held in self._resources.items() if lease_id in ids}
             self._resources = known | await containerd.resources(changed_ids)
-            received = self._soci_root.received() if self._soci_root and tracker.served else None
-            await self._follow(Observation(ingests, leases, self._resources, received), now)
+            await self._follow(self._with_files(Observation(ingests, leases, self._resources)), now)
         self._leases = leases
         self._has_polled = True
 
@@ -126,7 +126,14 @@ class Poller:
         while questions := sorted(self.tracker.observe(seen, now) - asked, key=_is_about_snapshots):
             unanswered |= await self._learn(questions)
             asked.update(questions)
+            seen = self._with_files(seen)
         self.tracker.after_poll(now, unanswered)
+
+    def _with_files(self, seen: Observation) -> Observation:
+        """Add the bytes that SOCI has written, once it is known that it fetches layers."""
+        if self._soci_root and self.tracker.served and seen.received is None:
+            return replace(seen, received=self._soci_root.received())
+        return seen
 
     async def _learn(self, questions: Sequence[Question]) -> set[Question]:
         """Request all of these, within ``DEADLINE`` seconds altogether. Return the questions that got no response."""

@@ -141,7 +141,7 @@ class Pull:
         """Record that containerd fetches and unpacks the layers itself."""
         self.by_containerd, self.served = True, False
         for progress in self.layers.values():
-            progress.see_containerd()
+            progress.see_no_fetch()
 
     def take_layers(self, ingests: Mapping[str, Ingest]) -> None:
         """Set its layers: those of the manifest, in order; until it has been read, the layers that are being

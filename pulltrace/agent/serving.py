@@ -50,7 +50,7 @@ class Serving:
         """
         if pull.image is None or not pull.image.config_read or pull.by_containerd:
             return False
-        if pull.resources.snapshotter and all(progress.complete for progress in pull.layers.values()):
+        if pull.resources.snapshotter and all(progress.unpacked for progress in pull.layers.values()):
             return False
         checked = all(BlobQuestion(digest) in pull.checked for digest in pull.layers)
         if alone and checked and self.may_use_another(pull):

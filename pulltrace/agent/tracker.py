@@ -347,6 +347,8 @@ class Tracker:
             if self._received[digest] > progress.downloaded:
                 pull.moved_at = now
             progress.see_file(self._received[digest], owner, now)
+        else:
+            progress.see_no_fetch()
 
     def _is_alone(self, pull: Pull) -> bool:
         """Return whether no other pull fetches or unpacks a layer of this one."""

@@ -19,13 +19,23 @@ TICK = 0.2
 class Follow:
     """The pulls of a node as its agent reports them, poll after poll."""
 
-    def __init__(self, socket: str | Path, *, soci_root: SociRoot | None = None) -> None:
+    def __init__(
+        self,
+        socket: str | Path,
+        *,
+        soci_root: SociRoot | None = None,
+        ahead: float = 0.0,
+        on_poll: Callable[[list[PullState], list[PullState]], None] = lambda live, ended: None,
+    ) -> None:
+        """The agent's clock is ``ahead`` seconds ahead. ``on_poll`` receives the live and the ended pulls."""
         self.live: list[PullState] = []
         self.ended: dict[str, PullState] = {}
         self.history: dict[str, list[PullState]] = {}
         self.polls = 0
         self._socket = str(socket)
         self._soci_root = soci_root
+        self._ahead = ahead
+        self._on_poll = on_poll
 
     async def __aenter__(self) -> Self:
         self._containerd = Containerd(self._socket)
@@ -47,14 +57,16 @@ class Follow:
     async def _run(self) -> None:
         while True:
             with suppress(ContainerdError):
-                await self._poller.poll(time.time())
+                await self._poller.poll(time.time() + self._ahead)
                 tracker = self._poller.tracker
                 self.live = tracker.pulls()
-                for pull in tracker.ended():
+                ended = tracker.ended()
+                for pull in ended:
                     self.ended[pull.id] = pull
                     self.history.setdefault(pull.id, []).append(pull)
                 for pull in self.live:
                     self.history.setdefault(pull.id, []).append(pull)
+                self._on_poll(self.live, ended)
             self.polls += 1
             await asyncio.sleep(TICK)
 

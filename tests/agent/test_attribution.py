@@ -222,7 +222,7 @@ def test_a_blob_that_the_node_had_stays_cached_although_the_snapshotter_prepared
 def test_a_layer_that_the_snapshotter_declines_waits_for_containerd():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     progress.see_snapshotter(None, 104.0)
-    progress.see_containerd()
+    progress.see_no_fetch()
     assert (progress.phase, progress.fetched_by, progress.started_at) == (LayerPhase.WAITING, None, None)
 
 

@@ -1,9 +1,6 @@
 """Test how every way of delivering layers is reported: a simulated node, its agent and a server."""
 
-from datetime import timedelta
-
 import pytest
-from msgspec import structs
 
 from pulltrace.agent.snapshotters import Delivery, Snapshotters, default_of, delivery_of
 from pulltrace.demo.snapshotter import Mode, Snapshotter
@@ -11,7 +8,7 @@ from pulltrace.demo.virtual_containerd import CONTAINERD_1, CONTAINERD_2
 from pulltrace.wire import GUEST, SNAPSHOTTER, LayerPhase, PercentBasis, PullPhase
 from tests.agent.conftest import MIB, NOON
 from tests.agent.virtual import Watched
-from tests.server.build import NOW, World
+from tests.server.build import NOW, World, shifted
 
 FETCHING = [Mode.PARALLEL, Mode.PARALLEL_KEEP]
 VERSIONS = [CONTAINERD_1, CONTAINERD_2]
@@ -70,16 +67,6 @@ class Observed:
         self.watched.restart()
         self.watched.poll()
         self.report()
-
-
-def shifted(pull, seconds):
-    """Move the times of a report from the node's clock to the server's."""
-
-    def moved(value):
-        names = [field for field in value.__struct_fields__ if field.endswith("_at") and getattr(value, field)]
-        return structs.replace(value, **{name: getattr(value, name) + timedelta(seconds=seconds) for name in names})
-
-    return structs.replace(moved(pull), layers=[moved(layer) for layer in pull.layers or ()] or None)
 
 
 @pytest.fixture
@@ -168,6 +155,7 @@ def test_with_the_snapshotters_files_every_byte_is_counted_as_it_arrives(start_s
             shares.append((row.percent, 100 * sum(arrived.values()) / image.size))
             assert not row.stalled_since
             assert row.percent_basis is PercentBasis.BYTES
+    assert {row.percent_basis for row in observed.rows if row.total_known} == {PercentBasis.BYTES}
     assert len(shares) > 100
     assert max(abs(shown - truth) for shown, truth in shares) <= 2
     assert any(row.eta_seconds for row in observed.rows)

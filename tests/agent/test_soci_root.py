@@ -2,11 +2,17 @@
 
 import logging
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from pulltrace.agent import soci_root
+from pulltrace.agent.containerd import Containerd
+from pulltrace.agent.poller import Poller
 from pulltrace.agent.soci_root import SociRoot
+from pulltrace.demo.grpc_server import SimulatedContainerd
+from pulltrace.demo.snapshotter import Mode
 
 DIGEST = "sha256:" + "a" * 64
 MIB = 1 << 20
@@ -70,3 +76,23 @@ def test_the_number_of_examined_layers_is_limited(tmp_path, layer, monkeypatch):
     for number in range(9):
         layer(1, name=f"sha256:{number:064x}", folder=str(number))
     assert len(SociRoot(str(tmp_path)).received()) == 3
+
+
+async def test_the_first_poll_that_knows_the_layers_reads_the_files_already(tmp_path, layer, start_simulated, push):
+    node = start_simulated(snapshotter="soci", mode=Mode.PARALLEL)
+    ref, image = push("app:1", ("base", 100), ("top", 300))
+    digests = [item.blob.digest for item in image.layers]
+    layer(3 * MIB, name=digests[0])
+    with tempfile.TemporaryDirectory(prefix="pulltrace-") as folder:
+        socket = Path(folder) / "containerd.sock"
+        async with SimulatedContainerd(node, socket), Containerd(str(socket)) as client:
+            poller = Poller(client, SociRoot(str(tmp_path)))
+            await poller.poll(node.now)
+            node.pull(ref)
+            while not any(pull.total_known for pull in poller.tracker.pulls()):
+                node.advance(0.1)
+                await poller.poll(node.now)
+            (pull,) = poller.tracker.pulls()
+    assert [layer.digest for layer in pull.layers] == digests
+    assert {layer.fetched_by for layer in pull.layers} == {None}
+    assert pull.layers[0].downloaded_bytes >= 3 * MIB

@@ -1,6 +1,7 @@
 """The tracker beside a simulated node in virtual time: the poller's loop without gRPC."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from pulltrace.agent.containerd import resources_of
 from pulltrace.agent.identifiers import digest_of, lease_of
@@ -53,13 +54,19 @@ class Watched:
             ],
             leases,
             {item.id: resources_of(store.leases[item.id].resources) for item in leases if self.tracker.is_pull(item)},
-            {digest: int(size) for digest, size in store.snapshotter.files.items()} if self.sees_files else None,
         )
+
+    def _with_files(self, seen: Observation) -> Observation:
+        """Add the bytes that the snapshotter has written, once it is known that it fetches layers."""
+        if self.sees_files and self.tracker.served and seen.received is None:
+            files = self.node.store.snapshotter.files
+            return replace(seen, received={digest: int(size) for digest, size in files.items()})
+        return seen
 
     def poll(self) -> None:
         """Poll once, as ``Poller`` does."""
         since, self.polled_at = self.polled_at[0], (self.polled_at[1], self.node.now)
-        seen, asked, unanswered = self.look(), set(), set()
+        seen, asked, unanswered = self._with_files(self.look()), set(), set()
         for name in sorted(self.changed):
             if change := self.change(name):
                 self.tracker.see_change(change, since)
@@ -73,6 +80,7 @@ class Watched:
                 else:
                     self.tracker.learn(question, self.respond(question))
             asked |= questions
+            seen = self._with_files(seen)
         self.questions = list(asked)
         self.tracker.after_poll(self.node.now, unanswered)
         self.live, ended = self.tracker.pulls(), self.tracker.ended()

@@ -18,7 +18,7 @@ from tests.conformance.test_pulls import contents
 from tests.real.containerd import Containerd
 from tests.real.fixtures import require_containerd
 from tests.real.images import MIB
-from tests.real.snapshotters import Soci, Stargz, make_streamable
+from tests.real.snapshotters import Soci, SociMode, Stargz, make_streamable
 from tests.real.versions import SOCI, STARGZ
 
 pytestmark = pytest.mark.timeout(120)
@@ -52,10 +52,8 @@ async def place(request, registry):
                 pytest.skip(f"no {program.name} here; `make parts` builds it (needs Go)")
             node = Containerd(require_containerd(where), proxy=name, client=True)
             node.trust(registry.host, registry.url)
-            if name == "soci":
-                daemon = Soci(node, registry.host, discard=mode is Mode.PARALLEL)
-            else:
-                daemon = Stargz(node, registry.host)
+            host = registry.host
+            daemon = Soci(node, host, SociMode[mode.name]) if name == "soci" else Stargz(node, host)
             await stack.enter_async_context(daemon)
             await stack.enter_async_context(node)
             lab = RealLab(node, registry)

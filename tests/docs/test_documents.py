@@ -18,6 +18,7 @@ from pulltrace.server.api.routes import api_routes
 from pulltrace.server.metrics import Metrics
 from pulltrace.server.pulls.hub import Hub
 from pulltrace.wire import ErrorReason, EventType, Factor, LayerPhase, NodeState, PullPhase
+from tests.real import ways
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -196,6 +197,10 @@ def test_the_api_page_lists_every_field_and_every_value() -> None:
 def test_every_relative_link_outside_the_site_has_a_target(path: Path) -> None:
     for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", path.read_text()):
         assert (path.parent / target).exists(), target
+
+
+def test_the_compatibility_page_lists_exactly_the_ways_of_pulling_that_are_tested() -> None:
+    assert ways.table() in (DOCS / "compatibility.md").read_text(), ways.table()
 
 
 def test_every_test_named_in_security_exists() -> None:

@@ -11,8 +11,10 @@ Every change applies at once, also to running responses.
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections import Counter
+from pathlib import Path
 from typing import Self
 
 from aiohttp import web
@@ -150,6 +152,22 @@ class Registry:
             manifests[image.digest] = image.manifest
         top = images[0].manifest if len(images) == 1 else make_index(*images)
         manifests[tag] = manifests[top.digest] = top
+        return f"{self.host}/{name}"
+
+    def push_layout(self, name: str, folder: Path) -> str:
+        """Serve everything of an OCI layout; `repository:tag` is the first entry of its index. Return the reference."""
+        repository, tag = name.rsplit(":", 1)
+        manifests = self.repository(repository).manifests
+        types = {"application/vnd.oci.image.index.v1+json", "application/vnd.oci.image.manifest.v1+json"}
+        for path in (folder / "blobs" / "sha256").iterdir():
+            blob = Blob(path.read_bytes(), "application/octet-stream")
+            media_type = json.loads(blob.data).get("mediaType") if blob.data[:1] == b"{" else None
+            if media_type in types:
+                manifests[blob.digest] = Blob(blob.data, media_type)
+            else:
+                self._blobs.setdefault(blob.digest, Served(blob))
+        top = json.loads((folder / "index.json").read_text())["manifests"][0]
+        manifests[tag] = manifests[top["digest"]]
         return f"{self.host}/{name}"
 
     def limit(self, bytes_per_second: float | None) -> None:

@@ -1,7 +1,7 @@
 """Real snapshotters beside a containerd: soci-snapshotter and stargz-snapshotter.
 
 node = Containerd(binary, proxy="soci")
-async with Soci(node, registry.host, discard=True), node:
+async with Soci(node, registry.host, SociMode.PARALLEL), node:
     ...
 """
 
@@ -10,19 +10,26 @@ from __future__ import annotations
 import asyncio
 import signal
 import subprocess
+from enum import Enum
 from pathlib import Path
 from typing import Self
 
+from tests.real.archives import oci_archive
 from tests.real.containerd import Containerd
 from tests.real.images import Blob, Image, Layer, make_image
 from tests.real.process import Process
-from tests.real.versions import SOCI, STARGZ
+from tests.real.versions import SOCI, SOCI_CONVERT, STARGZ
 
 _SOCI_CONFIG = """\
 [content_store]
-type = "containerd"
+type = "{store}"
 containerd_address = "{socket}"
 namespace = "k8s.io"
+[[resolver.host."{host}".mirrors]]
+host = "http://{host}"
+insecure = true
+"""
+_SOCI_PARALLEL = """\
 [pull_modes.parallel_pull_unpack]
 enable = true
 max_concurrent_downloads = -1
@@ -30,9 +37,6 @@ max_concurrent_downloads_per_image = 10
 max_concurrent_unpacks_per_image = 1
 concurrent_download_chunk_size = "1mb"
 discard_unpacked_layers = {discard}
-[[resolver.host."{host}".mirrors]]
-host = "http://{host}"
-insecure = true
 """
 
 
@@ -61,13 +65,24 @@ class _Daemon:
             await self._process.end(signal.SIGKILL)
 
 
-class Soci(_Daemon):
-    """soci-snapshotter in its parallel mode. With ``discard`` it copies no blob into containerd."""
+class SociMode(Enum):
+    """What soci-snapshotter does with the layers of an image."""
 
-    def __init__(self, node: Containerd, host: str, *, discard: bool) -> None:
+    PARALLEL = "fetch all of them at the same time, and keep no blob"
+    PARALLEL_KEEP = "the same, and copy every blob into containerd"
+    LAZY = "stream those of an image with an index"
+
+
+class Soci(_Daemon):
+    """soci-snapshotter."""
+
+    def __init__(self, node: Containerd, host: str, mode: SociMode) -> None:
         super().__init__(node)
         self._config = node.folder / "soci.toml"
-        settings = _SOCI_CONFIG.format(socket=node.socket, host=host, discard=str(discard).lower())
+        lazy = mode is SociMode.LAZY
+        settings = _SOCI_CONFIG.format(socket=node.socket, host=host, store="soci" if lazy else "containerd")
+        if not lazy:
+            settings += _SOCI_PARALLEL.format(discard=str(mode is SociMode.PARALLEL).lower())
         self._config.write_text(settings)
 
     def _command(self) -> list[str | Path]:
@@ -98,3 +113,13 @@ def make_streamable(image: Image, folder: Path) -> Image:
         layers.append(Layer(Blob(target.read_bytes(), layer.blob.media_type), toc[1]))
         annotations.append({"containerd.io/snapshot/stargz/toc.digest": toc[0]})
     return make_image(*layers, annotations=annotations)
+
+
+def make_indexed(image: Image, folder: Path) -> Path:
+    """Convert an image into one with a SOCI index. Return the folder of its OCI layout."""
+    source, target = folder / "image.tar", folder / "indexed"
+    source.write_bytes(oci_archive({"image": image}))
+    sizes = ["--min-layer-size", "1000"]
+    command = [SOCI_CONVERT.path, "convert", "--standalone", "--format", "oci-dir", *sizes, source, target]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    return target

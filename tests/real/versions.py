@@ -36,14 +36,14 @@ class Built:
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A Debian package, recognised by a program that it contains."""
+    """A Debian package, recognised by a program or a file that it contains."""
 
     name: str
     program: str
     costs: str
 
     def present(self) -> bool:
-        return shutil.which(self.program, path=SYSTEM_PATH) is not None
+        return shutil.which(self.program, path=SYSTEM_PATH) is not None or Path(self.program).is_file()
 
 
 APT = (
@@ -58,6 +58,7 @@ APT = (
     Package("iproute2", "ip", "tests that cut a network, and those with a real kubelet, do not run"),
     Package("containernetworking-plugins", "host-local", "pods of the real kubelet get no network"),
     Package("fuse3", "fusermount3", "the tests with a real stargz-snapshotter do not run"),
+    Package("zlib1g-dev", "/usr/include/zlib.h", "soci-snapshotter cannot be built"),
     Package("erofs-utils", "mkfs.erofs", "nothing is tested with containerd's erofs snapshotter"),
     Package("nftables", "nft", "services of the cluster with a real kubelet cannot be reached"),
 )
@@ -158,6 +159,14 @@ STARGZ = Built(
     package=".",
     costs="streamed layers are tested with the simulated containerd only",
 )
+SOCI_CONVERT = Built(
+    name="soci",
+    version="0.16.1",
+    module="soci",
+    package="github.com/awslabs/soci-snapshotter/cmd/soci",
+    costs="layers that SOCI streams are tested with the simulated containerd only",
+    cgo=True,
+)
 COLLECTOR = Built(
     name="otelcol",
     version="0.165.0",
@@ -165,7 +174,7 @@ COLLECTOR = Built(
     package=".",
     costs="traces are received by a receiver of our own only",
 )
-SNAPSHOTTERS = (SOCI, STARGZ)
+SNAPSHOTTERS = (SOCI, SOCI_CONVERT, STARGZ)
 BUILT = (CONTAINERD_2, CONTAINERD_1_7, APISERVER, *NODE, *SNAPSHOTTERS, HELM, ACTIONLINT, HELM_DOCS, COLLECTOR)
 
 

@@ -1,6 +1,9 @@
 """Reports and their parts, with defaults for everything a test does not care about."""
 
+from datetime import timedelta
 from typing import Any
+
+from msgspec import structs
 
 from pulltrace.server.limits import Limits
 from pulltrace.server.metrics import Metrics
@@ -33,6 +36,16 @@ def pull(id_="lease-1", *layers: LayerState, at=NOW, status=PullPhase.DOWNLOADIN
 
 def report(*pulls: PullState, node="node-1", boot="boot-1", sequence=0, **more) -> AgentReport:
     return AgentReport(node_name=node, pulls=list(pulls) or None, boot_id=boot, sequence=sequence, **more)
+
+
+def shifted(pull: PullState, seconds: float) -> PullState:
+    """Move the times of a report from one clock to another."""
+
+    def moved(value: Any) -> Any:
+        names = [field for field in value.__struct_fields__ if field.endswith("_at") and getattr(value, field)]
+        return structs.replace(value, **{name: getattr(value, name) + timedelta(seconds=seconds) for name in names})
+
+    return structs.replace(moved(pull), layers=[moved(layer) for layer in pull.layers or ()] or None)
 
 
 def settings(**environ: str) -> ServerSettings:

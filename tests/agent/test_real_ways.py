@@ -1,0 +1,246 @@
+"""Test how a real node's pulls are reported, whichever way its images arrive: with agents, servers and a slow registry.
+
+`make snapshotters` sets PULL_SECONDS to a minute, in which the server would report any stall at its usual limit.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from contextlib import AsyncExitStack
+from typing import NamedTuple
+
+import pytest
+
+from pulltrace.agent.soci_root import SociRoot
+from pulltrace.wire import SNAPSHOTTER, LayerPhase, PercentBasis, PullPhase
+from tests.agent.follow import Follow
+from tests.agent.observer import Observer, outcome
+from tests.real.archives import CTR, Ctr, feed, oci_archive
+from tests.real.images import MIB, make_image, make_layer
+from tests.real.ways import IMPORT, WAYS, Progress, Way
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(500)]
+
+SECONDS = float(os.environ.get("PULL_SECONDS", "8"))
+IS_LONG = SECONDS >= 60
+PACE = {"every": 1.0 if IS_LONG else 0.55, "stall": 30.0 if IS_LONG else 5.0}
+AFTER_THE_LIMIT = 330.0  # seconds; after 300 without visible progress, an agent would give a lease up
+
+SHAPES = {"dominant": (1, 2, 1, 2, 12), "even": (3, 3, 3, 3, 3, 3)}  # sizes of the layers in MiB
+
+_log = logging.getLogger(__name__)
+
+BY_TITLE = {way.title: way for way in WAYS}
+
+
+class Case(NamedTuple):
+    """One way of pulling, on one containerd, with one distribution of the bytes over the layers."""
+
+    way: Way
+    line: str
+    shape: str
+
+
+def cases(progress, shapes):
+    return [
+        pytest.param(Case(way, line, shape), id=f"{way.title}, {line}, {shape}")
+        for way in WAYS
+        for line in way.lines
+        for shape in shapes
+        if way.progress in progress
+    ]
+
+
+@pytest.fixture
+async def begin(registry, tmp_path):
+    """Return a factory of nodes that obtain images in one way."""
+    async with AsyncExitStack() as stack:
+        yield lambda way, line: way.start(line, registry, stack)
+
+
+def sent_of(registry, image):
+    """Return a function that returns how many bytes of the image's layers the registry has sent since now."""
+    before = {layer.digest: registry.sent[layer.digest] for layer in image.layers}
+    return lambda: sum(registry.sent[digest] - count for digest, count in before.items())
+
+
+def check_rows(observer, way, basis):
+    """Check every row of a pull until its end: it was always there, never stalled, and never ahead of the truth."""
+    assert observer.counts == sorted(observer.counts), "a row that was there remains"
+    assert observer.counts[-1] == 1, "one pull is one row"
+    assert PullPhase.FAILED not in {seen.row.status for seen in observer.rows}
+    assert not any(seen.row.stalled_since for seen in observer.rows), "bytes arrived all the time"
+    live = [seen for seen in observer.rows if seen.row.total_known and not seen.row.status.ended]
+    assert {seen.row.percent_basis for seen in live} <= {basis}
+    assert {seen.row.snapshotter for seen in live} <= {way.snapshotter}
+    for seen in live:
+        assert seen.row.cached_bytes + seen.row.remote_bytes + seen.row.total_bytes == seen.row.image_bytes
+        assert seen.row.downloaded_bytes <= seen.sent + 64 * 1024
+    return live
+
+
+def check_end(observer, ended, ref, *, fetched, cached=0, remote=0):
+    """Check the sums of the final row and of the metrics."""
+    row = ended.row
+    assert (row.status, row.image_ref) == (PullPhase.COMPLETED, ref)
+    assert (row.downloaded_bytes, row.cached_bytes, row.remote_bytes) == (fetched, cached, remote)
+    assert ended.sent == pytest.approx(fetched, rel=0.01, abs=128 * 1024)
+    counted = [observer.metric(name, row.registry) for name in ("bytes", "cached_bytes", "remote_bytes")]
+    before = observer.rows[0].row.downloaded_bytes  # a counter of bytes begins when its server does
+    assert counted == [fetched - before, cached, remote]
+
+
+def check_exact(rows, finished_at, size):
+    """Check the percentage and the estimate of a pull whose bytes are visible."""
+    assert len(rows) > 3
+    off = max(abs(seen.row.percent - 100 * seen.sent / size) for seen in rows)
+    second_half = [seen for seen in rows if seen.row.percent >= 50 and seen.row.status is PullPhase.DOWNLOADING]
+    left = [(seen.row.eta_seconds, finished_at - seen.at) for seen in second_half]
+    _log.info("percentage off by %.2f points at most; estimates and truth: %s", off, left)
+    if IS_LONG:
+        assert off <= 2
+        assert all(eta == pytest.approx(true, rel=0.2, abs=2) for eta, true in left)
+    else:
+        assert off <= 20, "one poll is several points of a short pull"
+
+
+@pytest.mark.parametrize("case", cases([Progress.EXACT, Progress.LAYERS], SHAPES if IS_LONG else ["dominant"]))
+async def test_every_byte_is_reported_as_fetched_by_agents_that_start_at_any_time(
+    begin, registry, tmp_path, case: Case
+):
+    way = case.way
+    node = await begin(way, case.line)
+    ref, image = way.push(
+        "team/app:1", make_image(*(make_layer(size * MIB) for size in SHAPES[case.shape])), registry, tmp_path
+    )
+    registry.limit(image.size / SECONDS)
+    sent = sent_of(registry, image)
+    basis = PercentBasis.LAYERS if way.progress is Progress.LAYERS else PercentBasis.BYTES
+    async with AsyncExitStack() as stack:
+
+        async def observe(**more):
+            return await stack.enter_async_context(Observer(node.socket, sent, **PACE, **more))
+
+        steady, restarted = await observe(), await observe()
+        await steady.follow.after_polls(1)
+        begun = time.monotonic()
+        pulling = asyncio.create_task(node.cri.pull(ref, deadline=SECONDS + 120))
+        observers, exact = [steady, restarted], None
+        if way.progress is Progress.LAYERS:
+            exact = await observe(soci_root=SociRoot(str(node.proxy_root)))
+        await steady.follow.until(lambda: sent() > 0.4 * image.size, seconds=SECONDS + 60)
+        await restarted.restart()
+        if way.progress is Progress.LAYERS:
+            observers.append(await observe(ahead=AFTER_THE_LIMIT))
+        await pulling
+        pulled_at, took = time.monotonic(), time.monotonic() - begun
+        ends = [await observer.completed() for observer in observers]
+        _log.info(
+            "%s, %s: %.1f s, completion shown after %.2f s", way.title, case[1:], took, time.monotonic() - pulled_at
+        )
+        for observer, ended in zip(observers, ends, strict=True):
+            live = check_rows(observer, way, basis)
+            assert live
+            check_end(observer, ended, ref, fetched=image.size)
+            assert outcome(ended.row) == outcome(ends[0].row), "agents agree"
+            by = {SNAPSHOTTER} if way.progress is Progress.LAYERS else {None}
+            assert {layer.fetched_by for layer in ended.row.layers} == by
+        if exact:
+            ended = await exact.completed()
+            live = check_rows(exact, way, PercentBasis.BYTES)
+            check_end(exact, ended, ref, fetched=image.size)
+            finished_at = ended.at
+            check_exact(live, finished_at, image.size)
+
+
+@pytest.mark.parametrize("case", cases([Progress.NONE_NEEDED], ["two layers"]))
+async def test_streamed_layers_are_neither_downloaded_nor_cached(begin, registry, tmp_path, case: Case):
+    way = case.way
+    node = await begin(way, case.line)
+    ref, image = way.push("team/lazy:1", make_image(make_layer(4 * MIB), make_layer(6 * MIB)), registry, tmp_path)
+    async with (
+        Observer(node.socket, lambda: 0, **PACE) as first,
+        Observer(node.socket, lambda: 0, **PACE) as second,
+    ):
+        await first.follow.after_polls(1)
+        await node.cri.pull(ref)
+        ends = [await observer.completed() for observer in (first, second)]
+        for observer, ended in zip((first, second), ends, strict=True):
+            check_rows(observer, way, ended.row.percent_basis)
+            check_end(observer, ended, ref, fetched=0, remote=image.size)
+            assert outcome(ended.row) == outcome(ends[0].row), "agents agree"
+            assert {layer.state for layer in ended.row.layers} == {LayerPhase.REMOTE}
+
+
+async def test_parallel_unpacking_shows_two_layers_being_unpacked(begin, registry):
+    node = await begin(BY_TITLE["overlayfs with parallel unpacking"], "2.4")
+    layers = [make_layer(MIB, zeros=500 * MIB) for _ in range(2)]
+    ref = registry.push("team/zeros:1", make_image(*layers))
+    async with Follow(node.socket) as follow:
+        await node.cri.pull(ref)
+        await follow.until(lambda: follow.ended)
+        history = follow.history[follow.ended_as(ref).id]
+    extracting = [[layer.state for layer in seen.layers or ()].count(LayerPhase.EXTRACTING) for seen in history]
+    assert max(extracting) == 2
+
+
+SHARING = [
+    "containerd's transfer service, overlayfs",
+    "overlayfs with `discard_unpacked_layers`",
+    "SOCI, parallel mode",
+    "stargz",
+    "SOCI with an index",
+]
+
+
+@pytest.mark.parametrize("way", [pytest.param(BY_TITLE[title], id=title) for title in SHARING])
+async def test_four_layers_of_another_image_are_cached_and_only_the_fifth_is_new(begin, registry, tmp_path, way: Way):
+    node = await begin(way, "2.4")
+    shared, own = [make_layer(MIB) for _ in range(4)], make_layer(3 * MIB)
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    first, _ = way.push("team/one:1", make_image(*shared, make_layer(MIB)), registry, tmp_path / "first")
+    ref, image = way.push("team/two:1", make_image(*shared, own), registry, tmp_path / "second")
+    await node.cri.pull(first)
+    sent = sent_of(registry, image)
+    registry.limit(own.size / SECONDS * 2)
+    new = image.layers[-1].size
+    streams = way.progress is Progress.NONE_NEEDED
+    async with Observer(node.socket, sent, **PACE) as observer:
+        await observer.follow.after_polls(1)
+        await node.cri.pull(ref)
+        ended = await observer.completed()
+        row = ended.row
+        assert (row.cached_bytes, row.downloaded_bytes, row.remote_bytes) == (
+            image.size - new,
+            0 if streams else new,
+            new if streams else 0,
+        )
+        assert not any(seen.row.stalled_since for seen in observer.rows)
+
+
+@pytest.mark.skipif(not CTR, reason="ctr is needed: `make parts` installs it")
+@pytest.mark.parametrize("line", IMPORT.lines)
+async def test_an_import_is_not_stalled_while_its_archive_arrives_and_counts_for_no_registry(begin, line):
+    node = await begin(IMPORT, line)
+    image = make_image(*(make_layer(size * MIB) for size in (2, 3, 4)))
+    name = "registry.test/team/imported:1"
+    archive = oci_archive({name: image})
+    written = 0
+    async with Observer(node.socket, lambda: written, **PACE) as observer:
+        await observer.follow.after_polls(1)
+        process = await Ctr(node.socket).start_import("--no-unpack")
+        step = len(archive) // (int(SECONDS) * 8)
+        for start in range(0, len(archive) - step, step):
+            await feed(process, archive[start : start + step], hold_at=step)
+            written += step
+            await asyncio.sleep(1 / 8)
+        await feed(process, archive[start + step :])
+        ended = await observer.completed()
+        assert not any(seen.row.stalled_since for seen in observer.rows)
+        row = ended.row
+        assert (row.status, row.image_ref, row.imported) == (PullPhase.COMPLETED, name, True)
+        assert (row.downloaded_bytes, row.cached_bytes) == (image.size, 0)
+        registries = {seen.row.registry or "unknown" for seen in observer.rows}
+        assert not any(observer.metric("bytes", registry) for registry in registries)
