@@ -72,7 +72,8 @@ def check_rows(observer, way, basis):
     assert PullPhase.FAILED not in {seen.row.status for seen in observer.rows}
     assert not any(seen.row.stalled_since for seen in observer.rows), "bytes arrived all the time"
     live = [seen for seen in observer.rows if seen.row.total_known and not seen.row.status.ended]
-    assert {seen.row.percent_basis for seen in live} <= {basis}
+    # A snapshotter that can fetch may look at the layers for a moment, before it leaves them to containerd.
+    assert {seen.row.percent_basis for seen in live if not way.plain or seen.row.downloaded_bytes} <= {basis}
     assert {seen.row.snapshotter for seen in live} <= {way.snapshotter}
     for seen in live:
         assert seen.row.cached_bytes + seen.row.remote_bytes + seen.row.total_bytes == seen.row.image_bytes
@@ -80,12 +81,12 @@ def check_rows(observer, way, basis):
     return live
 
 
-def check_end(observer, ended, ref, *, fetched, cached=0, remote=0):
-    """Check the sums of the final row and of the metrics."""
+def check_end(observer, ended, ref, *, fetched, cached=0, remote=0, probed=0):
+    """Check the sums of the final row and of the metrics. ``probed`` bytes are read by a snapshotter that declines."""
     row = ended.row
     assert (row.status, row.image_ref) == (PullPhase.COMPLETED, ref)
     assert (row.downloaded_bytes, row.cached_bytes, row.remote_bytes) == (fetched, cached, remote)
-    assert ended.sent == pytest.approx(fetched, rel=0.01, abs=128 * 1024)
+    assert ended.sent == pytest.approx(fetched, rel=0.01, abs=128 * 1024 + probed)
     counted = [observer.metric(name, row.registry) for name in ("bytes", "cached_bytes", "remote_bytes")]
     before = observer.rows[0].row.downloaded_bytes  # a counter of bytes begins when its server does
     assert counted == [fetched - before, cached, remote]
@@ -142,7 +143,7 @@ async def test_every_byte_is_reported_as_fetched_by_agents_that_start_at_any_tim
         for observer, ended in zip(observers, ends, strict=True):
             live = check_rows(observer, way, basis)
             assert live
-            check_end(observer, ended, ref, fetched=image.size)
+            check_end(observer, ended, ref, fetched=image.size, probed=way.plain * MIB)
             assert outcome(ended.row) == outcome(ends[0].row), "agents agree"
             by = {SNAPSHOTTER} if way.progress is Progress.LAYERS else {None}
             assert {layer.fetched_by for layer in ended.row.layers} == by
