@@ -32,6 +32,7 @@ EXPOSED = {"server.service.type": "LoadBalancer", "server.service.exposureAcknow
 NODE_PORTS = {"server.service.type": "NodePort", "server.service.exposureAcknowledged": True}
 LOGIN = [{"name": "login", "port": 4180, "targetPort": 4180}]
 EGRESS = {"networkPolicy.enabled": True, "networkPolicy.egress.enabled": True}
+RULES_IN = [{"from": [{"ipBlock": {"cidr": "192.0.2.0/24"}}], "ports": [{"port": 8080}]}]
 RULES_OUT = [{"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}]
 ENV = [{"name": "NO_PROXY", "value": ".svc"}]
 VOLUMES = [{"name": "more", "emptyDir": {}}]
@@ -641,6 +642,12 @@ CASES += [
             f"NetworkPolicy/pulltrace-{pod}#spec.policyTypes": ["Ingress", "Egress"]
             for pod in ("agent", "server", "test")
         },
+    ),
+    (
+        "networkPolicy.extraServerRules",
+        RULES_IN,
+        {"networkPolicy.enabled": True},
+        {"NetworkPolicy/pulltrace-server#spec.ingress.1": RULES_IN[0]},
     ),
     (
         "networkPolicy.egress.dnsPorts",
