@@ -26,6 +26,8 @@ FLUSH_WITHIN = 1.0
 """Seconds that the end of the server waits until the last spans are sent."""
 WARN_EVERY = 300.0
 """Seconds between two warnings about a collector that accepts no spans."""
+MAX_INTEGER = 2**63 - 1
+"""Protobuf's largest integer; the sum of invented sizes can exceed it, and the whole batch would be lost."""
 SPAN_NAMES = {PullPhase.EXTRACTING: "unpacking"}
 """Names of phases that are not written as in the API."""
 
@@ -122,9 +124,9 @@ def _attributes(pull: PullStatus) -> Mapping[str, str | int | list[str]]:
         "pulltrace.result": _result(pull),
         "pulltrace.limited_by": pull.bound.by.value if pull.bound else None,
         "pulltrace.registry": pull.registry,
-        "pulltrace.downloaded_bytes": pull.downloaded_bytes,
-        "pulltrace.cached_bytes": pull.cached_bytes,
-        "pulltrace.image_bytes": pull.image_bytes,
+        "pulltrace.downloaded_bytes": min(pull.downloaded_bytes, MAX_INTEGER),
+        "pulltrace.cached_bytes": min(pull.cached_bytes, MAX_INTEGER),
+        "pulltrace.image_bytes": min(pull.image_bytes, MAX_INTEGER),
         "pulltrace.layers": pull.layer_count,
         "pulltrace.pods": sorted({f"{pod.namespace}/{pod.pod_name}" for pod in waiting}),
     }

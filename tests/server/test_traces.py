@@ -13,6 +13,7 @@ from collections import defaultdict
 from datetime import datetime
 
 import pytest
+from msgspec import structs
 
 from pulltrace.server.run import export_traces
 from pulltrace.wire import ErrorReason, LayerPhase, PullPhase
@@ -169,6 +170,15 @@ def test_a_collector_that_never_responds_blocks_nothing_and_causes_one_warning(m
             exporter.add(world.one, [])
         exporter.close()
         assert [record.message for record in caplog.records if "traces" in record.message] == ["traces.not_sent"]
+
+
+def test_impossible_sizes_do_not_lose_a_batch(traces, received):
+    world = Joined(export=traces.add)
+    run_pull(world)
+    traces.add(structs.replace(world.one, image_bytes=2**70), [])
+    traces.close()
+    (_, _), (span, _) = received["image pull"]
+    assert values(span)["pulltrace.image_bytes"] == 2**63 - 1
 
 
 @pytest.mark.parametrize("more", [{}, {"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_EXPORTER": "none"}])
