@@ -48,7 +48,7 @@ class Correlation:
 
     def __init__(self, stall_timeout: float, ttl: float, analysis: Analysis) -> None:
         self._context = _Context(stall_timeout, ttl, analysis)
-        self._expiring: list[tuple[float, str]] = []  # heap: when arrivals expire, so that their nodes must be joined
+        self._expiring: list[tuple[float, str]] = []  # heap: when arrivals expire or settle, and nodes must be joined
         self.due = set[str]()
         """Nodes to join again at the next tick, even if nothing has changed on them."""
         self._nodes: dict[str, _Open] = {}
@@ -79,7 +79,7 @@ class Correlation:
         return changed
 
     def expire(self, now: float) -> None:
-        """Mark the nodes that have arrivals whose history has expired."""
+        """Mark the nodes that have arrivals whose history has expired, or that can settle now."""
         while self._expiring and self._expiring[0][0] <= now:
             self.due.add(heapq.heappop(self._expiring)[1])
 
@@ -105,8 +105,9 @@ class _Open:
 
     def __init__(self, node: str, context: _Context) -> None:
         self.expiring: list[float] = []
-        """When unobserved arrivals expire that were added since the last join."""
+        """When unobserved arrivals expire, and completed ones settle, that were added since the last join."""
         self.arrivals: dict[str, Arrival] = {}
+        self._settles_at = 0.0  # when the newest completed pull settles
         self._node = node
         self._context = context
 
@@ -131,6 +132,14 @@ class _Open:
                 del self.arrivals[arrival.id]
                 if arrival.pull:
                     arrival.pull.settle()
+            elif arrival.pull and arrival.pull.learned_at is not None:
+                self._settle_at(arrival.pull.learned_at + SETTLES_AFTER + 1.0)
+
+    def _settle_at(self, at: float) -> None:
+        """Join the node again at this time, as an idle node would keep the layers of its last pulls otherwise."""
+        if at > self._settles_at:
+            self._settles_at = at
+            self.expiring.append(at)
 
     def _place_pull(self, pull: Pull, name: Name, now: float, *, agent: NodeState | None) -> Iterator[Changed]:
         """Assign a pull to an arrival: to its present one, to one that waits for it, or to a new one; to none while

@@ -74,6 +74,18 @@ def test_pulls_without_layers_count_too_and_each_node_may_still_have_one() -> No
     assert dropped.active, "a pull that is known is never dropped"
 
 
+def test_an_idle_node_does_not_keep_the_layers_of_its_last_pulls_twice() -> None:
+    world = World()
+    for number in range(3):
+        ended = {"status": PullPhase.COMPLETED, "ended_at": NOW + number, "at": NOW}
+        world.say(pull(f"l{number}", layer("a", MIB), **ended), at=number)
+    for second in range(10, 200, 10):
+        world.say(at=second)
+    pulls = world.hub._pulls.nodes["node-1"].ended.values()
+    assert [one.state.layers for one in pulls] == [None] * 3
+    assert [entry.shown(layers=True).layers is not None for entry in world.hub.feed.current()] == [True] * 3
+
+
 def test_the_security_page_states_the_limits() -> None:
     text = re.sub(r"\s+", " ", (ROOT / "SECURITY.md").read_text())
     limits = Limits()
