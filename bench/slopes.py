@@ -1,0 +1,184 @@
+"""How the cost of the server grows: CPU and memory of one more live pull, ended pull, client and waiting pod.
+
+    python -m bench.slopes [--seconds 8] [--repeats 2] [--identity] [PART …]
+
+Each figure is the difference between two loads. ``--short`` runs with small loads, to check that the benchmark works.
+Pulls and clients are measured on a server process, ended pulls and pods in this process, without sockets: the state,
+its ticks and the encoded frames.
+"""
+
+import argparse
+import gc
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+import uvloop
+
+from bench.load import Load
+from bench.measure import Row, measure
+from pulltrace.demo.pod_events import PodEvents, pod
+from pulltrace.server.kubernetes.cluster import Cluster
+from pulltrace.server.kubernetes.objects import Event, EventSeen, Pod, PodSeen
+from pulltrace.server.limits import Limits
+from pulltrace.server.metrics import Metrics
+from pulltrace.server.pulls.feed import Entry
+from pulltrace.server.pulls.hub import Hub
+from pulltrace.settings import ServerSettings, load
+from pulltrace.wire import AgentReport, LayerPhase, LayerState, PullPhase, PullState, to_time
+
+NODES = 500
+LAYERS = 10
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Size:
+    """The numbers of pulls and clients of both loads, of ended pulls and pods, and the seconds of each measurement."""
+
+    few: int = 100
+    many: int = 500
+    ended: int = 5_000
+    pods: int = 10_000
+    seconds: float = 8.0
+    gzip: bool = True
+    """Whether the clients accept gzip."""
+
+
+async def difference(name: str, few: Load, many: Load, size: Size) -> None:
+    """Measure both loads on fresh servers, and print the cost of one more."""
+    rows: list[Row] = [await measure("pulltrace", each, size.seconds, scraped=False) for each in (few, many)]
+    cpu, memory = ((getattr(rows[1], figure) - getattr(rows[0], figure)) for figure in ("cpu", "rss"))
+    count = size.many - size.few
+    show(name, cpu * 10 / count, memory * 1024 / count)
+
+
+def show(name: str, cpu: float, memory: float) -> None:
+    print(f"one more {name}: {cpu:.3f} ms of CPU per second, {memory:.1f} KiB", flush=True)
+
+
+async def pulls(size: Size) -> None:
+    """Measure live pulls that report every second, with one client."""
+    few, many = (Load(nodes=number, pulling=number, readers=1, images=1) for number in (size.few, size.many))
+    await difference("live pull", few, many, size)
+
+
+async def clients(size: Size) -> None:
+    """Measure clients without layers, with a hundred pulls that change every second."""
+    pulling = Load(nodes=size.few, pulling=size.few, images=1, gzip=size.gzip)
+    few, many = (replace(pulling, readers=number) for number in (size.few, size.many))
+    await difference("client of the stream", few, many, size)
+
+
+class InProcess:
+    """A hub without sockets and with a clock of its own."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+        self.cluster = Cluster()
+        self.hub = Hub(
+            load(ServerSettings, {}), Metrics(), limits=Limits(), cluster=self.cluster, clock=lambda: self.now
+        )
+
+    def spend(self, seconds: float) -> float:
+        """Let time pass in ticks, as for one client. Return the CPU time per second."""
+        began, spent = self.now, time.process_time()
+        while self.now < began + seconds:
+            self.now += self.hub.limits.tick
+            self.hub.tick(self.now)
+            self.hub.feed.frame.whole(_render, layers=False, gzip=True)
+        return (time.process_time() - spent) / seconds
+
+
+def _render(entry: Entry, layers: bool) -> bytes:
+    return entry.data(layers=layers)
+
+
+async def ended(size: Size) -> None:
+    """Measure ended pulls in the history."""
+    server = InProcess()
+    server.spend(60)  # the agents are no longer expected
+    before, idle = rss(), server.spend(size.seconds)
+    for number in range(size.ended):
+        at = server.now
+        layers = [
+            LayerState(
+                digest=f"sha256:{number * LAYERS + index:064x}",
+                total_bytes=20 * MIB,
+                downloaded_bytes=20 * MIB,
+                total_known=True,
+                state=LayerPhase.EXTRACTED,
+                started_at=to_time(at),
+                completed_at=to_time(at + 10),
+            )
+            for index in range(LAYERS)
+        ]
+        state = PullState(
+            id=f"{number}-lease",
+            image_ref=f"docker.io/team-{number % 40}/service:{number}",
+            status=PullPhase.COMPLETED,
+            started_at=to_time(at - 20),
+            completed_at=to_time(at - 5),
+            total_known=True,
+            layers=layers,
+        )
+        node = f"node-{number % NODES}"
+        report = AgentReport(node_name=node, boot_id="bench", sequence=number + 1, heartbeat_seconds=1e9, pulls=[state])
+        server.hub.report(report)
+        if number % 50 == 0:
+            server.spend(1)
+    del layers, state, report
+    server.spend(200)
+    gc.collect()
+    memory = rss() - before
+    show("stored ended pull", 1000 * (server.spend(size.seconds) - idle) / size.ended, memory * 1024 / size.ended)
+
+
+async def pods(size: Size) -> None:
+    """Measure pods that wait for an image whose pull has not begun."""
+    server = InProcess()
+    server.spend(60)
+    before, idle = rss(), server.spend(size.seconds)
+    for number in range(size.pods):
+        image = f"registry.example.com/team-{number % 40}/app:{number % 7}"
+        arrival = PodEvents(pod(f"web-{number}", f"node-{number % NODES}", {"app": image}, at=server.now))
+        server.hub.take_change(PodSeen(msgspec.convert(arrival.pod, Pod)))
+        server.hub.take_change(EventSeen(msgspec.convert(arrival.pulling("app", server.now), Event), fresh=True))
+    server.spend(10)
+    gc.collect()
+    memory = rss() - before
+    show("waiting pod", 1000 * (server.spend(size.seconds) - idle) / size.pods, memory * 1024 / size.pods)
+
+
+def rss() -> float:
+    """Return the resident memory of this process, in MiB."""
+    return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) / 1024
+
+
+PARTS: dict[str, Callable[[Size], Awaitable[None]]] = {part.__name__: part for part in (pulls, clients, ended, pods)}
+
+
+async def run(names: list[str], size: Size, repeats: int) -> None:
+    for _ in range(repeats):
+        for name in names:
+            await PARTS[name](size)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--identity", action="store_true", help="the clients do not accept gzip")
+    parser.add_argument("--short", action="store_true")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all when none is named")
+    args = parser.parse_args()
+    size = Size(seconds=args.seconds, gzip=not args.identity)
+    if args.short:
+        size = replace(size, few=1, many=2, ended=50, pods=50)
+    uvloop.run(run(args.parts or list(PARTS), size, args.repeats))
+
+
+if __name__ == "__main__":
+    main()
