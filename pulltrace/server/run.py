@@ -8,6 +8,7 @@ import logging
 import os
 import resource
 import socket
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,8 @@ from pulltrace.logs import fields
 from pulltrace.server.api.app import SECURITY_HEADERS, create_app, create_metrics_app
 from pulltrace.server.api.auth import AnonymousAuthenticator, Authenticator, SharedTokenAuthenticator
 from pulltrace.server.api.fair_share import FairShare
-from pulltrace.server.api.guard import UNSENT, Counting, Listener
+from pulltrace.server.api.guard import UNSENT, Counting, Guard, Listener
+from pulltrace.server.api.tls_acceptor import TlsAcceptor
 from pulltrace.server.api.token_review import TokenReviewAuthenticator
 from pulltrace.server.kubernetes.api import KubeError
 from pulltrace.server.kubernetes.source import ClusterSource
@@ -72,7 +74,7 @@ async def serve(
         refused = hub.metrics.refused
         share = FairShare(min(limits.connections, _raise_file_limit()), limits.connections_per_address)
         app = create_app(hub, authenticator, source.not_ready, settings.cors_origin)
-        main = _Server(app, Listener(limits, share, refused), certificate)
+        main = _Server(app, Listener(limits, share, refused), certificate.context if certificate else None)
         share = FairShare(limits.metrics_connections, limits.metrics_connections_per_address)
         side = _Server(create_metrics_app(hub), Listener(limits, share, refused))
         serving = [
@@ -126,10 +128,12 @@ def _authenticator(settings: ServerSettings, source: ClusterSource) -> Authentic
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: the caller cancels the server."""
+    """uvicorn without its own signal handlers: the caller cancels the server. With a certificate it serves TLS only."""
 
-    def __init__(self, app: ASGIApp, listener: Listener, certificate: Certificate | None = None) -> None:
+    def __init__(self, app: ASGIApp, listener: Listener, certificate: ssl.SSLContext | None = None) -> None:
         self._listener = listener
+        self._certificate = certificate
+        self._accepting: list[asyncio.Task[None]] = []
         config = uvicorn.Config(
             Counting(app),
             loop="none",
@@ -144,7 +148,6 @@ class _Server(uvicorn.Server):
             proxy_headers=False,
             timeout_keep_alive=75,  # longer than an idle agent's heartbeat: one connection per agent
             timeout_graceful_shutdown=1,
-            ssl_context_factory=(lambda *_: certificate.context) if certificate else None,
         )
         super().__init__(config)
         self.ready = asyncio.Event()
@@ -154,10 +157,22 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        if self._certificate is None:
+            await super().startup(sockets)
+        else:
+            await super().startup([])
+            for sock in sockets or ():
+                acceptor = TlsAcceptor(sock, self._certificate, self._listener, self._protocol)
+                self._accepting.append(asyncio.create_task(acceptor.run()))
         self.ready.set()
 
+    def _protocol(self) -> Guard:
+        state = self.lifespan.state
+        return self._listener.protocol(app_state=state, config=self.config, server_state=self.server_state)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for task in self._accepting:
+            task.cancel()
         self._listener.close_idle()
         await super().shutdown(sockets)
 

@@ -5,6 +5,8 @@ that the server closed without a response.
 """
 
 import asyncio
+import base64
+import itertools
 import json
 import os
 import resource
@@ -12,6 +14,7 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 HOST = "127.0.0.1"
@@ -176,6 +179,26 @@ async def ten_histories(attack: Attack) -> None:
     await asyncio.gather(*(read(bool(number % 2)) for number in range(10)))
 
 
+def forged_token(number: int) -> bytes:
+    """Return an unsigned token whose claims are those of an agent's."""
+    claims = {"sub": "system:serviceaccount:pulltrace:pulltrace-agent", "aud": ["pulltrace"], "exp": 9_999_999_999}
+    payload = base64.urlsafe_b64encode(json.dumps(claims | {"jti": str(number)}).encode()).rstrip(b"=")
+    return b"e30." + payload + b".e30"
+
+
+async def forged_tokens(attack: Attack) -> None:
+    """80 connections that forge a token for each request, with a body of 64 KiB behind it."""
+    numbers = itertools.count()
+
+    async def forge() -> None:
+        while True:
+            head = b"POST /api/v1/report HTTP/1.1\r\nHost: x\r\nContent-Length: 65536\r\nAuthorization: Bearer "
+            with suppress(OSError):
+                await attack.once(head + forged_token(next(numbers)) + b"\r\n\r\n" + bytes(65_536))
+
+    await attack.many(80, forge)
+
+
 async def scrapes(attack: Attack) -> None:
     """60 scrapes at once, again and again."""
 
@@ -196,7 +219,7 @@ ATTACKS = {
     for attack in (
         *(endless_headers, endless_header_value, endless_target, endless_chunk_extension, endless_trailers),
         *(unfinished_heads, small_unfinished_heads, unfinished_bodies, silent_connections, pipelined_streams),
-        *(all_streams, unread_lists, ten_histories, scrapes),
+        *(all_streams, unread_lists, ten_histories, scrapes, forged_tokens),
     )
 }
 

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from tests.e2e.programs import Api
+from tests.faults.attacks import forged_token
 from tests.faults.lab import SERVER_ENVIRONMENT, Process
 from tests.real.process import free_port
 
@@ -34,7 +36,8 @@ PULL = '{"id":"%s","status":"%s","imageRef":"r.test/%s:1","startedAt":"%s","laye
 class Bystander:
     """An agent, a client of the stream and a probe of ``/healthz``, and how long each of them had to wait."""
 
-    def __init__(self, server: Process, port: int, metrics_port: int) -> None:
+    def __init__(self, server: Process, port: int, metrics_port: int, headers: dict[str, str]) -> None:
+        self.headers = headers
         self.server, self.port, self.metrics_port = server, port, metrics_port
         self.url = f"http://127.0.0.1:{port}"
         self.waits: dict[str, list[float]] = {"report": [], "event": [], "healthz": []}
@@ -67,7 +70,9 @@ class Bystander:
             pull = PULL % ("live", "downloading", "live", "2026-01-01T00:00:00Z", layer % (1, self._sequence), "")
             began = self._sent[self._sequence] = time.monotonic()
             async with self.session.post(
-                f"{self.url}/api/v1/report", data=REPORT % ("bystander", self._sequence, pull)
+                f"{self.url}/api/v1/report",
+                data=REPORT % ("bystander", self._sequence, pull),
+                headers=self.headers,
             ) as r:
                 assert r.status == 200, await r.text()
             self.waits["report"].append(time.monotonic() - began)
@@ -112,11 +117,13 @@ async def served():
         yield server, port, metrics_port
 
 
-async def attack(served, name: str, what: str, bound: str, *, metrics: bool = False) -> Counter[str]:
+async def attack(
+    served, name: str, what: str, bound: str, *, metrics: bool = False, headers: dict[str, str] | None = None
+) -> Counter[str]:
     """Run one attack next to a bystander; record and check the effect."""
     server, port, metrics_port = served
     before = server.rss
-    async with Bystander(server, port, metrics_port) as bystander:
+    async with Bystander(server, port, metrics_port, headers or {}) as bystander:
         await asyncio.sleep(1)
         command = [
             sys.executable,
@@ -233,6 +240,96 @@ async def test_many_scrapes_of_many_nodes(served):
 
         await asyncio.gather(*(heartbeat(number) for number in range(5000)))
     await attack(served, "scrapes", "60 scrapes at once of 5,000 nodes", "one text for all; 16 at once", metrics=True)
+
+
+class SlowReviewer:
+    """An API server without pods whose TokenReviews take a second. It knows the tokens in ``valid``."""
+
+    def __init__(self) -> None:
+        self.valid: dict[str, str] = {}
+
+    async def __aenter__(self):
+        app = web.Application()
+        app.router.add_post("/apis/authentication.k8s.io/v1/tokenreviews", self._review)
+        app.router.add_get("/{path:.*}", self._list)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        return self
+
+    async def __aexit__(self, *_):
+        await self._runner.cleanup()
+
+    async def _review(self, request: web.Request) -> web.Response:
+        token = (await request.json())["spec"]["token"]
+        await asyncio.sleep(1)
+        node = self.valid.get(token)
+        user = {"username": "system:serviceaccount:pulltrace:pulltrace-agent"}
+        user["extra"] = {"authentication.kubernetes.io/node-name": [node]}
+        status = {"authenticated": True, "audiences": ["pulltrace"], "user": user} if node else {"error": "unknown"}
+        return web.json_response({"kind": "TokenReview", "status": status}, status=201)
+
+    async def _list(self, request: web.Request) -> web.StreamResponse:
+        if "watch" not in request.query:
+            return web.json_response({"kind": "List", "metadata": {"resourceVersion": "1"}, "items": []})
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await asyncio.sleep(600)
+        return response
+
+
+async def test_a_flood_of_forged_tokens(tmp_path):
+    port, metrics_port = free_port(), free_port()
+    async with SlowReviewer() as api:
+        kubeconfig = tmp_path / "kubeconfig"
+        cluster = {"name": "c", "cluster": {"server": api.url}}
+        context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
+        user = {"name": "u", "user": {"token": "server"}}
+        config = {"clusters": [cluster], "contexts": [context], "users": [user], "current-context": "c"}
+        kubeconfig.write_text(json.dumps({"apiVersion": "v1", "kind": "Config"} | config))
+        settings = {"HTTP_ADDR": f"127.0.0.1:{port}", "METRICS_ADDR": f"127.0.0.1:{metrics_port}"}
+        environment = SERVER_ENVIRONMENT | {"KUBECONFIG": str(kubeconfig)}
+        settings["AGENT_SERVICE_ACCOUNT"] = "pulltrace/pulltrace-agent"
+        async with Process("server", environment=environment, **settings) as server, Api(port) as client:
+            await client.ready()
+            tokens = [forged_token(-number).decode() for number in range(1, 40)]
+            nodes = ["bystander", *(f"new-{number}" for number in range(len(tokens)))]
+            api.valid = dict(zip(tokens, nodes, strict=False))
+            known = {"Authorization": f"Bearer {tokens[0]}"}
+            async with aiohttp.ClientSession() as session:
+                data = REPORT % ("bystander", 0, "")
+                async with session.post(f"http://127.0.0.1:{port}/api/v1/report", data=data, headers=known) as answer:
+                    assert answer.status == 200
+            await asyncio.sleep(0.6)
+            waits: list[float] = []
+            new = asyncio.create_task(admit_new_agents(port, tokens[1:], waits))
+            bound = "32 reviews at once, addresses in turn; a new agent waits at most 5 s"
+            what = "80 connections with forged tokens, a review takes 1 s"
+            seen = await attack((server, port, metrics_port), "forged_tokens", what, bound, headers=known)
+            assert not new.done(), "all of them were admitted, or one failed"
+            new.cancel()
+            assert len(waits) >= 3
+            assert max(waits) < 5, waits
+            assert seen.keys() <= {"401", "503", "closed"}
+            await server.stop()
+            assert "Traceback" not in server.output
+
+
+async def admit_new_agents(port: int, tokens: list[str], waits: list[float]) -> None:
+    """Report with one new token after another until it is accepted, from one address; add how long each waited."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(local_addr=("127.0.0.10", 0))) as session:
+        await asyncio.sleep(2)
+        for number, token in enumerate(tokens):
+            began = time.monotonic()
+            status = 0
+            while status != 200:
+                headers = {"Authorization": f"Bearer {token}"}
+                data = REPORT % (f"new-{number}", 1, "")
+                async with session.post(f"http://127.0.0.1:{port}/api/v1/report", data=data, headers=headers) as answer:
+                    status = answer.status
+                assert status in (200, 503), status
+            waits.append(time.monotonic() - began)
 
 
 SEEDS = (

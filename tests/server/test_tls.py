@@ -15,6 +15,7 @@ from kubernetes_asyncio.client import Configuration
 from pulltrace.agent.http_client import Poster
 from pulltrace.server.kubernetes.api import PODS
 from pulltrace.server.kubernetes.client import HttpApi
+from pulltrace.server.limits import Limits
 from pulltrace.server.tls import Certificate, CertificateError
 from tests.e2e.programs import Program
 from tests.real.certificates import Authority
@@ -192,3 +193,19 @@ async def test_an_agent_with_the_wrong_ca_reports_it_in_one_line_and_sends_nothi
             async with session.get(url, ssl=trusting(authority)) as answer:
                 nodes = (await answer.json())["nodes"]
     assert nodes[0]["name"] == "n1"
+
+
+async def test_handshakes_count_as_connections_and_have_a_deadline(server, files, authority):
+    cert, key = files
+    limits = Limits(head_timeout=1.0, connections=2, connections_per_address=1)
+    served = await server(TLS_CERT_FILE=str(cert), TLS_KEY_FILE=str(key), limits=limits)
+    silent, first = await asyncio.open_connection("127.0.0.1", served.port)
+    refused, second = await asyncio.open_connection("127.0.0.1", served.port)
+    async with asyncio.timeout(30):
+        assert await refused.read() == b""
+        await served.until_measured('pulltrace_http_refused_total{reason="too_many_connections"} 1.0')
+        assert await silent.read() == b""
+        await served.until_measured('pulltrace_http_refused_total{reason="tls_handshake"} 1.0')
+    first.close()
+    second.close()
+    assert await presented(served, authority) == "first"

@@ -121,21 +121,27 @@ class Guard(asyncio.Protocol):
         if self._http is None:
             self._transport.abort()
 
+    def admit(self, address: str) -> bool:
+        """Count the connection. Return False if there are too many."""
+        self.address = address
+        self._admitted = self._listener.share.take(address)
+        return self._admitted
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See ``asyncio.Protocol``."""
         self._transport = transport
         transport.set_write_buffer_limits(high=UNSENT)
-        peer = transport.get_extra_info("peername")
-        self.address = address_of(peer[0]) if peer else ""
         self._listener.guards.add(self)
-        self._admitted = self._listener.share.take(self.address)
-        if self._admitted:
+        peer = transport.get_extra_info("peername")
+        if self._admitted or self.admit(address_of(peer[0]) if peer else ""):
             self._deadline = self._loop.call_later(self._listener.limits.idle_timeout, self._late)
         else:
             self._refuse(503, "too_many_connections")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See ``asyncio.Protocol``."""
+        if self.is_closed:
+            return
         if self._http:
             self._http.connection_lost(exc)
         self._listener.guards.discard(self)

@@ -32,29 +32,40 @@ class ReportRoute:
         self._authenticator = authenticator
         self._receiving = FairShare(hub.limits.bodies, hub.limits.bodies_per_address)
         """Bytes of all large bodies that are arriving."""
-        # This limit is the same for every client.
+        self._sending: set[str] = set()
+        """Nodes whose agents have sent a part of a body."""
+        # The same response for every client.
         self._accepted = Response(
             msgspec.json.encode(ReportResponse(boot_id=hub.boot_id)), media_type="application/json"
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await self._take(scope, receive)
+            await self._take_or_stop(scope, receive)
         except ClientDisconnect:
             return
         except RefusedError as error:
             self._hub.metrics.rejected(error.kind)
             # The rest of the body need not be read.
-            close = {"Connection": "close"} if error.status in (401, 403, 408, 413, 503) else {}
+            unread = error.status in (401, 403, 408, 413, 503) or error.kind == "busy"
+            close = {"Connection": "close"} if unread else {}
             response: Response = JSONResponse({"error": str(error)}, error.status, error.headers | close)
         else:
             response = self._accepted
         await response(scope, receive, send)
 
+    async def _take_or_stop(self, scope: Scope, receive: Receive) -> None:
+        try:
+            await self._take(scope, receive)
+        except asyncio.CancelledError:  # uvicorn does not wait for slow requests when it stops
+            if not self._hub.closing:
+                raise
+            raise RefusedError(503, "stopping", "the server stops", {"Retry-After": "1"}) from None
+
     async def _take(self, scope: Scope, receive: Receive) -> None:
         guard = Guard.of(scope)
         node = await self._authenticator.authenticate(authorization_of(scope["headers"]), guard.address)
-        report = _decode(await self._body(scope["headers"], receive, guard))
+        report = _decode(await self._body(scope["headers"], receive, guard, node))
         if not NODE_NAME.fullmatch(report.node_name):
             raise RefusedError(400, "node_name", "nodeName is not a DNS-1123 subdomain of at most 253 characters")
         if node not in (None, report.node_name):
@@ -67,7 +78,9 @@ class ReportRoute:
         except TooManyNodesError:
             raise RefusedError(503, "too_many_nodes", "too many nodes", {"Retry-After": "60"}) from None
 
-    async def _body(self, headers: list[tuple[bytes, bytes]], receive: Receive, guard: Guard) -> bytes:
+    async def _body(
+        self, headers: list[tuple[bytes, bytes]], receive: Receive, guard: Guard, node: str | None
+    ) -> bytes:
         limits = self._hub.limits
         encoding, length = b"identity", b""
         for name, value in headers:
@@ -82,15 +95,22 @@ class ReportRoute:
         if guard.has_whole_request:  # nothing to wait for, so nothing to bound
             body = (await _receive(receive))[0]
         else:
-            body = await self._arriving(receive, guard.address)
+            body = await self._arriving(receive, guard.address, node)
         if len(body) > limits.body:
             raise _too_large(limits.body)
         return _inflate(body, limits.body) if encoding == b"gzip" else body
 
-    async def _arriving(self, receive: Receive, address: str) -> bytes:
-        """Receive a body that has not arrived as a whole: in bounded time, and with a share of the memory for all."""
+    async def _arriving(self, receive: Receive, address: str, node: str | None) -> bytes:
+        """Receive a body that has not arrived as a whole: in bounded time, and with a share of the memory for all.
+
+        A token that is bound to a node may send one such body at a time.
+        """
+        if node in self._sending:
+            raise RefusedError(429, "busy", "another report with this token is arriving", {"Retry-After": "1"})
         limits = self._hub.limits
         body, counted, more = bytearray(), 0, True
+        if node:
+            self._sending.add(node)
         try:
             async with asyncio.timeout(limits.body_timeout):
                 while more:
@@ -109,6 +129,7 @@ class ReportRoute:
             ) from None
         finally:
             self._receiving.release(address, counted)
+            self._sending.discard(node or "")
         return bytes(body)
 
 

@@ -132,6 +132,7 @@ class HttpApi:
         self._client = ApiClient(configuration)
         self._client.user_agent = f"pulltrace/{__version__}"
         self._logged: set[str] = set()
+        self._closed = False
 
     @classmethod
     def at(cls, url: str) -> "HttpApi":
@@ -198,7 +199,8 @@ class HttpApi:
         return Review(user.username, status.audiences, user.extra, status.error)
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections. Calls that are made afterwards raise ``KubeError``."""
+        self._closed = True
         await self._client.close()
 
     def _get(
@@ -211,6 +213,8 @@ class HttpApi:
     def _call(
         self, method: str, path: str, query: list[tuple[str, str]], silence: float, body: object = None
     ) -> "_Response":
+        if self._closed:  # aiohttp would raise RuntimeError
+            raise KubeError("the connection to the API server is closed")
         call = self._client.call_api(
             path,
             method,
