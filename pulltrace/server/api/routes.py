@@ -19,11 +19,10 @@ from pulltrace.server.api.responses import SlicedResponse, is_known, json_header
 from pulltrace.server.api.tables import Tables
 from pulltrace.server.pulls.feed import Entry, encoder
 from pulltrace.server.pulls.hub import Hub
+from pulltrace.server.pulls.node import LOAD_AGE
 from pulltrace.server.pulls.throughput import STEP
 from pulltrace.server.pulls.views import pods_waiting, rollouts
-from pulltrace.wire import PodList, RegistryThroughput, ThroughputList, to_time
-
-Json = dict[str, Any]
+from pulltrace.wire import NodeList, PodList, RegistryThroughput, ThroughputList, to_time
 
 
 def api_routes(hub: Hub, authenticator: Authenticator, not_ready: Callable[[], str | None]) -> list[BaseRoute]:
@@ -67,8 +66,7 @@ class _Api:
         ]
         ids, following = page.of(sorted(found, reverse=True))
         pulls = self._encoded(ids, selection)
-        more = {"next": following} if following else {}
-        return self._list(request, "pulls", pulls, tag, more)
+        return self._list(request, {"pulls": pulls}, tag, {"next": following} if following else {})
 
     def _encoded(self, ids: Iterable[str], selection: query.Query) -> Iterator[bytes]:
         """Encode pulls one after another while the response is sent; pulls that have been removed in the meantime are
@@ -87,15 +85,13 @@ class _Api:
         return not_modified(tag) if is_known(request, tag) else self._document(request, _pull(entry, True), tag)
 
     async def nodes(self, request: Request) -> Response:
-        nodes = self._hub.nodes()
-        seen = hashlib.blake2b(digest_size=12)
-        for node in nodes.nodes:
-            seen.update(encoder.encode(node))
-        seen.update(encoder.encode([nodes.registries, nodes.unobserved]))
-        tag = tag_of(request, seen.hexdigest())
+        hub, pods = self._hub, self._hub.source.cluster
+        age = int(hub.now() // LOAD_AGE)  # the load of a node that no longer reports is left out after this time
+        tag = tag_of(request, self._version(hub.feed.revision, hub.node_revision, pods.revision, age))
         if is_known(request, tag):
             return not_modified(tag)
-        return self._list(request, "nodes", map(encoder.encode, nodes.nodes), tag, _without(nodes, "nodes"))
+        rest = NodeList(nodes=[], registries=hub.registries(), unobserved=hub.unobserved() or None)
+        return self._list(request, {"nodes": map(encoder.encode, hub.nodes())}, tag, msgspec.to_builtins(rest))
 
     async def pods(self, request: Request) -> Response:
         selection = query.parse(request.query_params.multi_items())
@@ -108,9 +104,9 @@ class _Api:
         now = hub.now()
         waiting = pods_waiting(source.cluster.waiting(), hub.feed.pulls(), now, startup)
         pods = (encoder.encode(pod) for pod in waiting if query.pod_fits(pod, selection))
-        started = [pod for pod in startup.started(now) if query.start_fits(pod, selection)]
-        rest = PodList(pods=[], watching=source.sees_pods, reason=problem, started=started)
-        return self._list(request, "pods", pods, tag, _without(rest, "pods"))
+        started = (encoder.encode(pod) for pod in startup.started(now) if query.start_fits(pod, selection))
+        rest = PodList(pods=[], watching=source.sees_pods, reason=problem)
+        return self._list(request, {"pods": pods, "started": started}, tag, msgspec.to_builtins(rest))
 
     async def images(self, request: Request) -> Response:
         selection = query.parse(request.query_params.multi_items())
@@ -118,7 +114,7 @@ class _Api:
         if is_known(request, tag):
             return not_modified(tag)
         found = rollouts(pull for pull in self._hub.feed.pulls() if selection.fits(pull))
-        return self._list(request, "images", map(encoder.encode, found), tag, {})
+        return self._list(request, {"images": map(encoder.encode, found)}, tag, {})
 
     async def throughput(self, request: Request) -> Response:
         since, rates = self._hub.throughput.series(self._hub.now())
@@ -144,26 +140,23 @@ class _Api:
     def _document(self, request: Request, body: bytes, tag: str) -> Response:
         return SlicedResponse(request, [body], json_headers(tag), self._hub.limits)
 
-    def _list(self, request: Request, name: str, items: Iterable[bytes], tag: str, more: Json) -> Response:
-        """Return ``{name: [items], **more}``, encoded while it is sent."""
-        parts = _json_list(name, items, more)
+    def _list(self, request: Request, lists: dict[str, Iterable[bytes]], tag: str, rest: dict[str, Any]) -> Response:
+        """Return an object with lists, to be encoded while they are sent, and with the other fields of ``rest``."""
+        parts = _json(lists, rest)
         return SlicedResponse(request, parts, json_headers(tag), self._hub.limits, self._share)
 
 
-def _json_list(name: str, items: Iterable[bytes], more: Json) -> Iterator[bytes]:
-    yield b'{"%s":[' % name.encode()
-    separator = b""
-    for item in items:
-        yield separator + item
-        separator = b","
-    rest = encoder.encode(more)[1:]
-    yield b"]," + rest if more else b"]" + rest
-
-
-def _without(value: Any, name: str) -> Json:
-    fields: Json = msgspec.to_builtins(value)
-    del fields[name]
-    return fields
+def _json(lists: dict[str, Iterable[bytes]], rest: dict[str, Any]) -> Iterator[bytes]:
+    before = b"{"
+    for name, items in lists.items():
+        yield before + b'"%s":[' % name.encode()
+        separator = b""
+        for item in items:
+            yield separator + item
+            separator = b","
+        before = b"],"
+    others = encoder.encode({name: value for name, value in rest.items() if name not in lists})
+    yield b"]," + others[1:] if len(others) > 2 else b"]}"
 
 
 def _pull(entry: Entry, layers: bool) -> bytes:

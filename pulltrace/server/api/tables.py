@@ -6,7 +6,7 @@ that matches is ready: with 200, with 504 if the time runs out first, or with 40
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from itertools import islice
 from typing import TypeVar
 from urllib.parse import urlencode
@@ -116,32 +116,34 @@ class Tables:
         return True if any(query.start_fits(pod, selection) for pod in hub.startup.started(now)) else None
 
     def _are_images_ready(self, selection: query.Query) -> bool | None:
-        found = self._rollouts(selection)
-        if not found:
-            return None
-        return not any(image.nodes.pulling or image.nodes.queued or image.nodes.failed for image in found)
+        known = False
+        for image in self._rollouts(selection):
+            known = True
+            if image.nodes.pulling or image.nodes.queued or image.nodes.failed:
+                return False
+        return True if known else None
 
-    def _rollouts(self, selection: query.Query) -> list[ImageRollout]:
+    def _rollouts(self, selection: query.Query) -> Iterator[ImageRollout]:
         return rollouts(pull for pull in self._hub.feed.pulls() if selection.fits(pull))
 
     def _pulls(self, selection: query.Query) -> str:
         found = [pull for pull in self._hub.feed.pulls() if selection.fits(pull)]
         found.sort(key=_newest_first)
-        return _limited(text.pulls, found)
+        return _limited(text.pulls, iter(found))
 
     def _pods(self, selection: query.Query) -> str:
         hub, now = self._hub, self._hub.now()
         waiting = pods_waiting(hub.source.cluster.waiting(), hub.feed.pulls(), now)
-        found = [pod for pod in waiting if query.pod_fits(pod, selection)][:MAX_ROWS]
-        started = [pod for pod in hub.startup.started(now) if query.start_fits(pod, selection)][:MAX_ROWS]
-        return text.pods(found, started, to_time(now))
+        found = (pod for pod in waiting if query.pod_fits(pod, selection))
+        started = (pod for pod in hub.startup.started(now) if query.start_fits(pod, selection))
+        return text.pods(islice(found, MAX_ROWS), islice(started, MAX_ROWS), to_time(now))
 
     def _images(self, selection: query.Query) -> str:
         return _limited(text.images, self._rollouts(selection))
 
     def _nodes(self, _: query.Query) -> str:
         now = to_time(self._hub.now())
-        return _limited(lambda found: text.nodes(found, now), self._hub.nodes().nodes)
+        return _limited(lambda found: text.nodes(found, now), self._hub.nodes())
 
 
 _ERRORS = {
@@ -151,9 +153,9 @@ _ERRORS = {
 }
 
 
-def _limited(table: Callable[[Iterable[Row]], str], rows: list[Row]) -> str:
-    rest = len(rows) - MAX_ROWS
-    return table(islice(rows, MAX_ROWS)) + (f"... and {rest} more\n" if rest > 0 else "")
+def _limited(table: Callable[[Iterable[Row]], str], rows: Iterator[Row]) -> str:
+    first = table(islice(rows, MAX_ROWS))
+    return first if next(rows, None) is None else f"{first}... and more; the JSON lists all of them\n"
 
 
 def _newest_first(pull: PullStatus) -> tuple[bool, float]:

@@ -10,7 +10,7 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from pulltrace.logs import fields
@@ -31,7 +31,6 @@ from pulltrace.server.pulls.views import count_slow_nodes, count_waiting
 from pulltrace.settings import ServerSettings
 from pulltrace.wire import (
     AgentReport,
-    NodeList,
     NodeState,
     NodeStatus,
     OwnerPulls,
@@ -110,6 +109,8 @@ class Hub:
         self.feed = Feed(self.limits.tombstones)
         self.closing = False
         """The server is stopping: streams send their last event."""
+        self.node_revision = 0
+        """Grows with each report, and with each node that becomes silent."""
         self._frame = asyncio.Event()
         clock = self._clock = clock or steady_clock()
         self.source = source or ClusterSource()
@@ -139,6 +140,7 @@ class Hub:
         before = node.state if node else None
         merged = self._pulls.merge(report, now)
         merged.node.last_report = now
+        self.node_revision += 1
         if merged.node.state is not before:
             self._dirty.add(merged.node.name)
             if NodeState.CONFLICT in (merged.node.state, before):
@@ -169,6 +171,7 @@ class Hub:
         """Publish the changes since the last tick."""
         for merged in self._pulls.watch(now):
             self._log_node(merged.node)
+            self.node_revision += 1
             self._dirty.add(merged.node.name)
             if merged.node.name not in self._pulls.nodes:
                 self._analysis.forget(merged.node.name)
@@ -203,31 +206,30 @@ class Hub:
         frame, self._frame = self._frame, asyncio.Event()
         frame.set()
 
-    def nodes(self) -> NodeList:
-        """Return all nodes and registries."""
-        now = self._clock()
-        quota = self._analysis.quota
-        registries: dict[str, tuple[int, float]] = dict.fromkeys(quota.registries(), (0, 0.0))
-        nodes = []
+    def nodes(self) -> Iterator[NodeStatus]:
+        """Yield every node, by name; each as it is when it is needed."""
+        for name in sorted(self._pulls.nodes):
+            if node := self._pulls.nodes.get(name):
+                yield _node_status(node, self._clock())
+
+    def registries(self) -> list[RegistryStatus]:
+        """Return every registry that is in use, or was in the last hour."""
+        now, quota = self._clock(), self._analysis.quota
+        found: dict[str, tuple[int, float]] = dict.fromkeys(quota.registries(), (0, 0.0))
         for node in self._pulls.nodes.values():
             for pull in node.active.values():
                 host = pull.state.registry or ""
-                count, rate = registries.get(host, (0, 0.0))
-                registries[host] = (count + 1, rate + pull.bytes_per_second(now))
-            nodes.append(_node_status(node, now))
-        return NodeList(
-            nodes=sorted(nodes, key=lambda node: node.name),
-            registries=[
-                status
-                for host, (count, rate) in sorted(registries.items())
-                if host and (status := _registry_status(host, count, rate, quota.owners(host, now)))
-            ],
-            unobserved=self._unobserved(now) or None,
-        )
+                count, rate = found.get(host, (0, 0.0))
+                found[host] = (count + 1, rate + pull.bytes_per_second(now))
+        return [
+            status
+            for host, (count, rate) in sorted(found.items())
+            if host and (status := _registry_status(host, count, rate, quota.owners(host, now)))
+        ]
 
-    def _unobserved(self, now: float) -> list[UnobservedNodes]:
+    def unobserved(self) -> list[UnobservedNodes]:
         """Return, by the reason, the nodes where pods wait for images but no agent observes the pulls."""
-        if self._cluster is None or now < self._agents_due:
+        if self._cluster is None or self._clock() < self._agents_due:
             return []
         waiting = {pod.node for pod in self._cluster.waiting()}
         silent = {name for name in waiting if name not in self._pulls.nodes}

@@ -157,11 +157,11 @@ class Startup:
         pod = self._pods.get(self._names.get((namespace, name), ""))
         return pod.phases(now) if pod and pod.started_at is None else None
 
-    def started(self, now: float) -> list[PodStart]:
-        """Return the pods that have started in the last half hour, the newest first."""
+    def started(self, now: float) -> Iterator[PodStart]:
+        """Yield the pods that have started in the last half hour, the newest first."""
         found = [pod for pod in self._pods.values() if pod.started_at is not None and pod.started_at > now - KEPT]
         found.sort(key=lambda pod: (-(pod.started_at or 0.0), pod.namespace, pod.name))
-        return [_wire(pod) for pod in found if _is_known(pod)]
+        return (_wire(pod) for pod in found if _is_known(pod))
 
     def take_finished(self) -> list[list[StartPhase]]:
         """Return the phases of pods that have started since the last call."""

@@ -1,6 +1,6 @@
 """The waiting pods of ``/pods`` and the rollouts of ``/images``, derived from the feed for each request. Sans-I/O."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from statistics import median
 from typing import TypeAlias
@@ -26,9 +26,8 @@ _Key: TypeAlias = tuple[str, str, str, str]
 
 def pods_waiting(
     pods: Iterable[WaitingPod], pulls: Iterable[PullStatus], now: float, startup: Startup | None = None
-) -> list[PodWait]:
-    """Return the pods with a container that waits for an image requested by the kubelet, starting with the longest
-    wait.
+) -> Iterator[PodWait]:
+    """Yield the pods with a container that waits for an image that the kubelet has requested, longest first.
 
     A container without such a request may wait for a volume instead: it does not count as waiting on its own, but is
     listed if another container of its pod does.
@@ -40,9 +39,10 @@ def pods_waiting(
             known = by_container.get(key)
             if known is None or known.started_at < pull.started_at:
                 by_container[key] = pull
-    found = [_pod(pod, by_container, startup, now) for pod in pods]
-    found = [pod for pod in found if any(item.state not in _NOT_WAITED_FOR for item in pod.containers)]
-    return sorted(found, key=lambda pod: (pod.waiting_since, pod.namespace, pod.pod_name))
+    for pod in sorted(pods, key=lambda pod: (pod.since, pod.namespace, pod.name)):
+        row = _pod(pod, by_container, startup, now)
+        if any(item.state not in _NOT_WAITED_FOR for item in row.containers):
+            yield row
 
 
 def count_waiting(pods: Iterable[WaitingPod], pulls: Iterable[PullStatus]) -> int:
@@ -65,16 +65,16 @@ def count_slow_nodes(pulls: Iterable[PullStatus], since: datetime) -> dict[str |
     return {registry: len(names) for registry, names in nodes.items()}
 
 
-def rollouts(pulls: Iterable[PullStatus]) -> list[ImageRollout]:
-    """Return one row per image, based on the newest pull on each node; unfinished rollouts are first."""
+def rollouts(pulls: Iterable[PullStatus]) -> Iterator[ImageRollout]:
+    """Yield one row per image, of the newest pull of each node; unfinished rollouts are first."""
     images: dict[str, dict[str, PullStatus]] = {}
     for pull in pulls:
         nodes = images.setdefault(pull.image_ref, {})
         known = nodes.get(pull.node_name)
         if known is None or known.started_at < pull.started_at:
             nodes[pull.node_name] = pull
-    rows = [_rollout(image, list(nodes.values())) for image, nodes in images.items()]
-    return sorted(rows, key=lambda row: (row.nodes.done - _of_all(row), row.image_ref))
+    for image in sorted(images, key=lambda image: (-_unfinished(images[image].values()), image)):
+        yield _rollout(image, list(images[image].values()))
 
 
 def _key(pod: WaitingPod, container: WaitingContainer) -> _Key:
@@ -167,6 +167,5 @@ def _seconds(pull: PullStatus) -> float:
     return (pull.completed_at - pull.started_at).total_seconds() if pull.completed_at else 0.0
 
 
-def _of_all(row: ImageRollout) -> int:
-    nodes = row.nodes
-    return nodes.done + nodes.pulling + nodes.queued + nodes.failed + nodes.unobserved
+def _unfinished(pulls: Iterable[PullStatus]) -> int:
+    return sum(pull.status is not PullPhase.COMPLETED for pull in pulls)

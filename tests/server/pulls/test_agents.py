@@ -15,7 +15,7 @@ def test_two_agents_with_one_node_name_are_reported_and_no_pull_is_failed(caplog
         world.say(mine, at=second, boot=f"machine-{second % 2}", sequence=second)
     assert {status.status for status in world.shown} == {PullPhase.DOWNLOADING}
     assert len(world.shown) == 2
-    (node,) = world.hub.nodes().nodes
+    (node,) = world.hub.nodes()
     assert (node.state, "same name" in (node.problem or "")) == (NodeState.CONFLICT, True)
     assert caplog.messages.count("node.conflict") == 1
     assert b"pulltrace_agent_conflicts 1.0" in world.metrics.render("", world.hub.gauges())
@@ -23,7 +23,7 @@ def test_two_agents_with_one_node_name_are_reported_and_no_pull_is_failed(caplog
         world.say(
             pull("lease-0", layer("a", 50 * MIB), at=NOW, repository="r0"), at=second, boot="machine-0", sequence=second
         )
-    assert world.hub.nodes().nodes[0].state is NodeState.REPORTING
+    assert next(world.hub.nodes()).state is NodeState.REPORTING
     assert {status.status for status in world.shown} == {PullPhase.DOWNLOADING, PullPhase.FAILED}
 
 

@@ -30,7 +30,7 @@ class Joined(World):
 
     @property
     def waiting(self):
-        return pods_waiting(self.cluster.waiting(), self.hub.feed.pulls(), self.now)
+        return list(pods_waiting(self.cluster.waiting(), self.hub.feed.pulls(), self.now))
 
 
 @pytest.fixture

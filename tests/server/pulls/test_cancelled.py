@@ -54,13 +54,13 @@ def test_on_a_node_without_an_agent_a_pull_is_unobserved(world):
     one = PodEvents(pod("web-1", "node-9", {"app": "nginx:1.27"}, at=NOW))
     world.tell(seen(one), event(one.pulling("app", NOW + 20)), at=20)
     assert world.one.status is PullPhase.UNOBSERVED
-    (unobserved,) = world.hub.nodes().unobserved
+    (unobserved,) = world.hub.unobserved()
     assert (unobserved.count, unobserved.names) == (1, ["node-9"])
     assert unobserved.reason == "no agent has reported from it"
     world.say(node="node-9", at=21)
     assert world.one.status is PullPhase.QUEUED
-    assert world.hub.nodes().unobserved is None
+    assert world.hub.unobserved() == []
     world.at(121)
-    assert world.hub.nodes().nodes[0].state is NodeState.LOST
+    assert next(world.hub.nodes()).state is NodeState.LOST
     assert world.one.status is PullPhase.UNOBSERVED
-    assert world.hub.nodes().unobserved[0].reason == "its agent has stopped reporting"
+    assert world.hub.unobserved()[0].reason == "its agent has stopped reporting"

@@ -99,7 +99,7 @@ def test_no_report_of_an_agent_leads_to_inconsistent_state(reports) -> None:
         world.now += 10.0
         world.hub.tick(world.now)
     assert world.shown == [], "nothing is kept forever"
-    assert world.hub.nodes().nodes == []
+    assert list(world.hub.nodes()) == []
 
 
 progress = st.lists(st.lists(st.integers(0, 12), min_size=3, max_size=3), min_size=1, max_size=30)

@@ -195,7 +195,7 @@ def test_a_silent_node_is_late_then_lost_then_forgotten() -> None:
     world.say(pull("l", layer("a", 10 * MIB)), at=0, heartbeat_seconds=10.0)
 
     def state() -> NodeState | None:
-        return next((node.state for node in world.hub.nodes().nodes), None)
+        return next((node.state for node in world.hub.nodes()), None)
 
     world.at(29)
     assert state() is NodeState.REPORTING

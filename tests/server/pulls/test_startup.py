@@ -24,7 +24,7 @@ class Starting(Joined):
 
     @property
     def started(self):
-        return self.hub.startup.started(self.now)
+        return list(self.hub.startup.started(self.now))
 
     def phases(self, name="web-1"):
         found = self.hub.startup.phases_of("default", name, self.now)

@@ -267,11 +267,11 @@ def test_a_rate_limit_names_the_owner_with_the_most_pulls_cached_ones_included()
         "In the last hour, this cluster pulled from it 4 times, most often for Deployment/web in default (3)."
     )
     assert bound.figures == {"pullsLastHour": 4.0, "pullsOfOwner": 3.0}
-    (registry,) = world.hub.nodes().registries
+    (registry,) = world.hub.registries()
     assert (registry.registry, registry.active_pulls, registry.pulls_last_hour) == ("docker.io", 0, 5)
     assert (registry.owners[0].owner, registry.owners[0].pulls) == ("Deployment/web in default", 3)
     world.at(3700)
-    assert world.hub.nodes().registries == []
+    assert world.hub.registries() == []
 
 
 def test_layers_that_the_snapshotter_fetches_are_their_own_limit() -> None:
