@@ -179,6 +179,45 @@ async def ten_histories(attack: Attack) -> None:
     await asyncio.gather(*(read(bool(number % 2)) for number in range(10)))
 
 
+def largest_report(node: int, number: int) -> bytes:
+    """Return a report of one more running pull, with the most layers and the longest texts."""
+    layer = (
+        '{"digest":"%s","mediaType":"%s","totalBytes":%d,"downloadedBytes":%d,"totalKnown":true,"state":"downloading"}'
+    )
+    names = [f"{node:05}-{number:03}-{one:03}-".ljust(200, "d") for one in range(500)]
+    layers = ",".join(layer % (name, "m" * 256, MIB + one, one) for one, name in enumerate(names))
+    pulls = [f"{other:03}".ljust(512, "p") for other in range(number + 1)]
+    pull = '{"id":"%s","status":"downloading","imageRef":"%s","startedAt":"2026-01-01T00:00:00Z","layers":[%s]}'
+    text = pull % (pulls[-1], "r/".ljust(512, "i"), layers)
+    others = json.dumps(pulls[:-1])
+    report = '{"nodeName":"node-%d","bootId":"b","sequence":%d,"pulls":[%s],"others":%s}'
+    return (report % (node, number + 1, text, others)).encode()
+
+
+async def largest_reports(attack: Attack) -> None:
+    """Reports of 100 nodes, each of ever more pulls that are as large as possible; two clients read the list."""
+
+    async def report(first: int) -> None:
+        reader, writer = await attack.connect()
+        for number in range(100):
+            for node in range(first, 100, 4):
+                body = largest_report(node, number)
+                head = b"POST /api/v1/report HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+                writer.write(head + body)
+                attack.seen[(await reader.readuntil(b"\r\n\r\n"))[9:12].decode()] += 1
+                await reader.readuntil(b"}")
+
+    async def read() -> None:
+        while True:
+            reader, writer = await attack.connect()
+            writer.write(GET % b"/api/v1/pulls")
+            while await asyncio.wait_for(reader.read(MIB), 1):
+                pass
+            writer.close()
+
+    await asyncio.gather(*(report(first) for first in range(4)), read(), read(), return_exceptions=True)
+
+
 def forged_token(number: int) -> bytes:
     """Return an unsigned token whose claims are those of an agent's."""
     claims = {"sub": "system:serviceaccount:pulltrace:pulltrace-agent", "aud": ["pulltrace"], "exp": 9_999_999_999}
@@ -219,7 +258,7 @@ ATTACKS = {
     for attack in (
         *(endless_headers, endless_header_value, endless_target, endless_chunk_extension, endless_trailers),
         *(unfinished_heads, small_unfinished_heads, unfinished_bodies, silent_connections, pipelined_streams),
-        *(all_streams, unread_lists, ten_histories, scrapes, forged_tokens),
+        *(all_streams, unread_lists, ten_histories, scrapes, forged_tokens, largest_reports),
     )
 }
 

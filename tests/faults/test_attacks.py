@@ -242,6 +242,15 @@ async def test_many_scrapes_of_many_nodes(served):
     await attack(served, "scrapes", "60 scrapes at once of 5,000 nodes", "one text for all; 16 at once", metrics=True)
 
 
+async def test_agents_whose_pulls_are_as_large_as_possible(served):
+    what = "100 nodes report ever more running pulls of 500 layers with the longest texts; two clients read the list"
+    seen = await attack(served, "largest_reports", what, "8 MiB per node, 256 MiB for all nodes")
+    assert seen["200"] > 200
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{served[2]}/metrics") as response:
+        text = await response.text()
+    assert "pulltrace_dropped_total 0.0" not in text
+
+
 class SlowReviewer:
     """An API server without pods whose TokenReviews take a second. It knows the tokens in ``valid``."""
 

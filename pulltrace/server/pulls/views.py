@@ -27,7 +27,7 @@ _Key: TypeAlias = tuple[str, str, str, str]
 def pods_waiting(
     pods: Iterable[WaitingPod], pulls: Iterable[PullStatus], now: float, startup: Startup | None = None
 ) -> Iterator[PodWait]:
-    """Yield the pods with a container that waits for an image that the kubelet has requested, longest first.
+    """Yield the pods with a container that waits for an image requested by the kubelet, starting with the longest wait.
 
     A container without such a request may wait for a volume instead: it does not count as waiting on its own, but is
     listed if another container of its pod does.

@@ -4,6 +4,7 @@ import pytest
 
 from pulltrace.demo.pod_events import PodEvents, pod
 from pulltrace.server.api.query import parse, pod_fits
+from pulltrace.server.pulls import views
 from pulltrace.server.pulls.views import count_waiting, rollouts
 from pulltrace.wire import ErrorReason, LayerPhase, PullPhase, to_time
 from tests.server.build import MIB, NOW, layer, pull
@@ -14,6 +15,22 @@ from tests.server.pulls.test_arrival import Joined, web
 @pytest.fixture
 def world():
     return Joined()
+
+
+def test_rows_are_made_one_after_another(world, monkeypatch):
+    made = []
+    make = views._rollout
+    monkeypatch.setattr(views, "_rollout", lambda image, pulls: made.append(image) or make(image, pulls))
+    names = [f"docker.io/library/app-{number}:1" for number in range(5)]
+    for node, name in enumerate(names):
+        world.say(pull(name, image_ref=name), node=f"n{node}", at=node)
+    rows = rollouts(world.hub.feed.pulls())
+    assert next(rows).image_ref == names[0]
+    assert made == names[:1]
+    nodes = world.hub.nodes()
+    assert next(nodes).name == "n0"
+    world.hub._pulls.nodes["n1"].snapshotter = "changed since"
+    assert next(nodes).snapshotter == "changed since"
 
 
 def unpack_something(world):
