@@ -1,4 +1,4 @@
-# Every command for developers; CI uses the same. `make` alone lists them.
+# Every command for developers; CI uses the same commands. `make` alone lists them.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -23,7 +23,7 @@ install: .make/venv .make/web ## A virtual environment with the pulltrace comman
 demo: $(if $(findstring --port,$(ARGS)),,free-port) install ## A live dashboard with a simulated cluster: http://127.0.0.1:8080 (PORT=8090 ARGS="--nodes 30 --speed 2")
 	@exec $(BIN)/pulltrace demo $(if $(findstring --port,$(ARGS)),,--port $(PORT)) $(ARGS)
 
-# Before anything is installed, which may take minutes.
+# Checked before anything is installed, which may take minutes.
 free-port:
 	@$(PYTHON) -c 'import socket, sys; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("127.0.0.1", int(sys.argv[1])))' \
 	  $(PORT) 2>/dev/null || { echo "demo: port $(PORT) is in use; choose another one: make demo PORT=8090"; exit 1; }
@@ -31,7 +31,7 @@ free-port:
 cluster: install .make/dev parts ## A one-node cluster with a real kubelet, and the dashboard beside it: http://127.0.0.1:8080 (as root)
 	@exec $(BIN)/python -m tests.real.local_cluster
 
-# Without tests that start programs, use real components or search long for examples.
+# Excludes tests that start programs, use real components or search for examples for a long time.
 UNIT := tests/agent tests/server tests/contract tests/test_images.py tests/test_logs.py tests/test_settings.py
 NOT_UNIT := $(addprefix tests/,agent/test_process.py agent/test_invariants.py server/test_run.py server/test_tls.py server/test_traces.py server/test_metrics.py \
   server/api/test_openapi.py server/pulls/test_lives.py server/pulls/test_invariants.py)
@@ -106,7 +106,7 @@ pins: .make/dev ## Refresh requirements/*.txt, the hashed pins of images and CI
 	  -o requirements/dev.txt pyproject.toml
 	@for group in packaging audit; do $(PIN) -c requirements/dev.txt --group pyproject.toml:$$group -o requirements/$$group.txt; done
 
-# Without the index's address, and with a pin for every Python that we support.
+# Without the index's address, and with a pin for every supported Python.
 PIN := $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header
 
 .make/venv: pyproject.toml requirements/all.txt requirements/packaging.txt
@@ -120,7 +120,7 @@ PIN := $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --ge
 	@mkdir -p .make && touch $@
 
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
-# A first installation takes a minute, so the name of each package appears when pip fetches it.
+# The first installation takes a minute, so the name of each package is printed while pip fetches it.
 INSTALL = { $(PIP) --progress-bar off --require-hashes $(1) || echo FAILED; } | { while read -r word name rest; do \
   case $$word in Collecting) printf ' %s' "$${name%%[=;]*}" ;; FAILED) exit 1 ;; esac; done; echo; }
 
@@ -129,7 +129,7 @@ INSTALL = { $(PIP) --progress-bar off --require-hashes $(1) || echo FAILED; } | 
 	@$(call INSTALL,-r requirements/dev.txt)
 	@touch $@
 
-# Without npm nothing counts as done: the next run looks for npm again.
+# Without npm, the step does not count as done: the next run looks for npm again.
 .make/npm: web/package-lock.json
 	@mkdir -p .make
 	$(if $(NPM),@echo "install: npm packages" && cd web && npm ci --silent --no-audit --no-fund && touch ../$@,@echo "install: $(NO_NPM)")
@@ -137,7 +137,7 @@ INSTALL = { $(PIP) --progress-bar off --require-hashes $(1) || echo FAILED; } | 
 .make/web: .make/npm $(WEB_SOURCES)
 	$(if $(NPM),@echo "install: building the dashboard" && cd web && $(QUIET_BUILD) && touch ../$@,@echo "install: without it the dashboard has no page")
 
-# Vite lists every file and warns about its own speed: show its output only if it fails.
+# Vite lists every file and warns about its own speed, so its output is shown only if it fails.
 QUIET_BUILD := { npm run --silent build >../.make/web.log 2>&1 || { cat ../.make/web.log; exit 1; }; }
 
 bench: .make/dev ## Load the server and a naive one; figures go to bench/README.md (ARGS=--short: a short run, ARGS='--soak 10': ten minutes)

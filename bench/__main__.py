@@ -1,8 +1,8 @@
 """``make bench``: the server under the reference load, compared with a naive server, the cost of each kind of load, and
-the load at which the server breaks.
+the load at which the server reaches its limits.
 
 ``--short`` runs every benchmark once with a small load and writes nothing, to check that the benchmarks work. ``--soak
-MINUTES`` keeps the reference load up for longer. Everything runs on loopback; figures are CPU time of the server
+MINUTES`` maintains the reference load for longer. Everything runs on loopback; figures are CPU time of the server
 process.
 """
 
@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 BEGIN, END = "<!-- server: made by `make bench` -->", "<!-- server: end -->"
 TARGET = Load(nodes=5000, pulling=500, readers=100, with_layers=5)
 SAME = Load(nodes=1000, pulling=100, readers=100, with_layers=5, images=2)
-"""A fifth of the reference nodes and all readers: with a quarter or more, the naive server loses events."""
+"""A fifth of the reference nodes and all clients: with a quarter or more, the naive server loses events."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Size:
     seconds: float
     repeats: int
     part: float
-    """Seconds of each load."""
+    """The seconds for which each load runs."""
 
     def of(self, load: Load) -> Load:
         """Return the load at this size."""
@@ -71,7 +71,10 @@ async def target(size: Size) -> str:
 
 
 async def compared(size: Size) -> str:
-    """Run both servers in turn under the same load. Neither is scraped, since the naive one has no metrics."""
+    """Run both servers alternately under the same load.
+
+    Metrics are not scraped from either, because the naive server has none.
+    """
     load = size.of(SAME)
     pairs = [
         (
@@ -91,7 +94,7 @@ async def compared(size: Size) -> str:
 
 
 async def curves(size: Size) -> str:
-    """Measure CPU by the number of nodes, pulls and readers, each alone; write the plot."""
+    """Measure CPU by the number of nodes, pulls and clients, each separately; write the plot."""
     by = {
         "idle nodes": [Load(nodes=count) for count in (100, 1000, 5000, 10_000)],
         "pulls": [
@@ -116,7 +119,7 @@ async def curves(size: Size) -> str:
 
 
 async def broken(size: Size) -> str:
-    """Increase the number of pulling nodes, then the number of readers of the reference load, until the delay reaches
+    """Increase the number of pulling nodes, then the number of clients of the reference load, until the delay reaches
     two seconds or a request is refused.
     """
     steps = {
@@ -126,7 +129,7 @@ async def broken(size: Size) -> str:
         ],
         "readers": [replace(TARGET, readers=readers - TARGET.with_layers) for readers in (256, 512, 1024, 2048)],
     }
-    text = f"### Where it breaks\n\n{HEAD}"
+    text = f"### Where the limits are\n\n{HEAD}"
     for name, loads in steps.items():
         for load in loads:
             row = await measure("pulltrace", size.of(load), size.seconds)
@@ -138,7 +141,7 @@ async def broken(size: Size) -> str:
 
 
 async def soak(minutes: float) -> None:
-    """Keep the reference load up and print a line per minute."""
+    """Maintain the reference load and print a line per minute."""
     async with running("pulltrace") as server, Generator(server, TARGET) as generator:
         await asyncio.sleep(10)
         print(HEAD, end="")
@@ -152,7 +155,7 @@ PARTS: dict[str, Callable[[Size], Awaitable[str]]] = {
 
 
 async def run(size: Size, names: list[str]) -> str:
-    """Run each part in turn."""
+    """Run each part one after another."""
     text = ""
     for name in names:
         part = await PARTS[name](size)
@@ -162,7 +165,7 @@ async def run(size: Size, names: list[str]) -> str:
 
 
 def write(text: str) -> None:
-    """Write the tables into README.md between our markers; keep the rest of the file."""
+    """Write the tables into README.md between our markers, and leave the rest of the file unchanged."""
     readme = HERE / "README.md"
     old = readme.read_text() if readme.exists() else f"# Benchmarks\n\n{BEGIN}\n{END}\n"
     if BEGIN not in old:

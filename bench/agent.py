@@ -1,14 +1,14 @@
-"""What the agent costs a node: memory and CPU, idle and with five pulls, next to a bare poller and an older version.
+"""What the agent costs a node: memory and CPU, idle and with five pulls, compared with a minimal poller and an older
+version.
 
     python -m bench.agent                          # half a minute each, with this Python
     python -m bench.agent --before ../pulltrace-1  # also the agent of another source tree, and the ratios
     python -m bench.agent --real --python python3.13 --seconds 60 --set MALLOC_ARENA_MAX=2
 
-The pollers are child processes, as in their image. All of them watch one containerd at the same time, so that they
-meet the same load: a simulated one (gRPC on a unix socket, in this process) or, with ``--real``, a real one that pulls
-from a slow registry. A server in this process accepts every report. Figures are from /proc: memory after the run, CPU
-over it.
-Only ratios of CPU time within one run are worth comparing.
+The pollers are child processes, as in their image. All of them watch one containerd at the same time, so that they meet
+the same load: a simulated one (gRPC on a unix socket, in this process) or, with ``--real``, a real one that pulls from
+a slow registry. A server in this process accepts every report. Figures are from /proc: memory after the run, CPU during
+the run. Only ratios of CPU time within one run can be compared.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from pulltrace.demo.virtual_containerd import CONTAINERD_1, VirtualContainerd
 
 MIB = 1 << 20
 LAYERS = 12
-WARM_UP = 12.0  # seconds: imports, the first reports and the manifests are not the running cost
+WARM_UP = 12.0  # seconds; imports, the first reports and the manifests are not part of the running cost
 HOST = "registry.test"
 FLOOR, BEFORE, NOW = "bare poller", "agent before", "agent"
 
@@ -52,7 +52,7 @@ class Poller:
 
 
 def memory(pid: int) -> tuple[float, float]:
-    """Return the resident memory and the memory that is not shared with other processes, in MiB."""
+    """Return the resident memory, and the part of it that is not shared with other processes, in MiB."""
     kib = {}
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
         name, value, *_ = line.split()
@@ -148,7 +148,7 @@ async def real(pulls: int, line: str) -> AsyncIterator[tuple[Path, list[asyncio.
 
 
 async def measure(pulls: int, seconds: float, pollers: list[Poller], line: str | None) -> None:
-    """Run all pollers at once and print a line for each. End the program if an agent did not report the pulls."""
+    """Run all pollers at once and print a line for each. Exit with an error if an agent did not report the pulls."""
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(serving(pollers))
         socket, work = await stack.enter_async_context(real(pulls, line) if line else simulated(pulls))

@@ -1,9 +1,9 @@
-"""The cost of following 10,000 pods for the server: memory, time to list, longest stall of its event loop.
+"""The server's cost of watching 10,000 pods: memory, time to list, and the longest stall of its event loop.
 
     python -m bench.kube_memory [--pods 10000] [--waiting 500]
 
-One process plays the API server, over real HTTP on loopback, with pods as large as in a real cluster (about 9 kB of
-JSON) and one Pulling event for each waiting pod. Another process follows it as the server does, and measures itself.
+One process acts as the API server, over real HTTP on loopback, with pods as large as in a real cluster (about 9 kB of
+JSON) and one Pulling event for each waiting pod. Another process watches it as the server does, and measures itself.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def measure(pods: int, waiting: int) -> tuple[float, ...]:
-    """Run once in two fresh processes."""
+    """Run once, with two new processes."""
     context = multiprocessing.get_context("spawn")
     mine, theirs = context.Pipe()
     api = context.Process(target=_serve, args=(pods, waiting, theirs), daemon=True)

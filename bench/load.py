@@ -1,4 +1,4 @@
-"""The load: agents that report on time and readers of the stream, built on bare asyncio protocols in one process."""
+"""The load: agents that report on time and clients of the stream, built on bare asyncio protocols in one process."""
 
 import asyncio
 import random
@@ -18,7 +18,7 @@ from bench.process import ServerProcess
 HOST = "127.0.0.1"
 _STAMPS = re.compile(STAMP + rb"(\d{16})")
 _SLOW_PAUSE = 2.0
-"""Seconds for which a slow reader pauses."""
+"""Seconds for which a slow client pauses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Load:
     filtered: int = 0
     slow: int = 0
     gzip: bool = True
-    """Whether the readers accept gzip, as browsers do."""
+    """Whether the clients accept gzip, as browsers do."""
     pull_seconds: float = 40.0
     report_interval: float = 1.0
     heartbeat: float = 10.0
@@ -47,13 +47,13 @@ class Load:
 
 @dataclass
 class Seen:
-    """What the load measured of the server since the last reset. Latencies are in seconds."""
+    """Measurements of the server under this load since the last reset. Latencies are in seconds."""
 
     since_us: int = 0
     responses: Counter[int] = field(default_factory=Counter)
     response_times: list[float] = field(default_factory=list)
     delays: list[float] = field(default_factory=list)
-    """Seconds from the sending of a report to its arrival at a reader."""
+    """Seconds from sending a report to its arrival at a client."""
     late: int = 0
     """Reports that were due before the response to the previous one: the agent keeps the newest state and waits."""
     broken: int = 0

@@ -1,4 +1,4 @@
-"""Put one load on one server for some seconds; return one row of figures."""
+"""Put one load on one server for some seconds, and return one row of figures."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ from bench.process import ServerProcess, running
 
 @dataclass(frozen=True)
 class Row:
-    """The cost of one load, and the delays of its readers. Times in milliseconds, memory in MiB."""
+    """The cost of one load, and the delays that its clients saw. Times in milliseconds, memory in MiB."""
 
     kind: str
     load: dict[str, float]
@@ -19,7 +19,7 @@ class Row:
     reports: float
     """Accepted reports per second."""
     cpu: float
-    """Percent of one core, used by the server process."""
+    """Percentage of one core used by the server process."""
     us_per_report: float
     rss: float
     delay_p50: float
@@ -30,7 +30,7 @@ class Row:
     late: int
     broken: int
     mib_per_second: float
-    """Data received by all readers together."""
+    """Data received by all clients together."""
     load_cpu: float
     scrape: float
     """The longest scrape of /metrics; 0 if there was none."""
@@ -46,7 +46,7 @@ async def measure(kind: str, load: Load, seconds: float, settle: float | None = 
 async def observe(
     server: ServerProcess, generator: Generator, load: Load, seconds: float, *, scraped: bool = True
 ) -> Row:
-    """Measure a running load; if ``scraped``, request /metrics every five seconds."""
+    """Measure a running load; if ``scraped`` is true, request /metrics every five seconds."""
     seen = generator.seen
     seen.clear()
     began, cpu, own = time.monotonic(), server.cpu_seconds(), own_cpu_seconds()

@@ -1,7 +1,8 @@
 """A naive server for comparison: the same routes and numbers, on the same uvicorn and uvloop.
 
-It turns JSON into dicts and back; each report searches all stored pulls for those of its node, as the original did;
-each change is an event for each reader's own queue, encoded there; a reader whose queue is full loses events.
+It converts JSON to dicts and back. Each report searches all stored pulls for those of its node, as the original did.
+Each change is put as an event into the queue of each client, and encoded there; a client whose queue is full loses
+events.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ WINDOW = 10.0
 
 
 class NaiveServer:
-    """All pulls by id, and a queue per reader."""
+    """All pulls by id, and a queue for each client."""
 
     def __init__(self) -> None:
         self.pulls: dict[str, Json] = {}
@@ -33,7 +34,7 @@ class NaiveServer:
         self.queues: set[asyncio.Queue[Json]] = set()
 
     async def report(self, request: Request) -> Response:
-        """Store a report; each of its pulls is an event for every reader."""
+        """Store a report; each of its pulls is an event for every client."""
         report, now = await request.json(), time.time()
         reported = {pull["id"]: pull for pull in report["pulls"] or ()}
         for known in list(self.pulls.values()):
@@ -95,13 +96,13 @@ class NaiveServer:
                 queue.put_nowait(event)
 
     async def events(self, request: Request) -> Response:
-        """Return the stream of one reader."""
+        """Return the stream of one client."""
         return StreamingResponse(
             self.follow(request.query_params.get("layers") != "false"), media_type="text/event-stream"
         )
 
     async def follow(self, layers: bool) -> AsyncIterator[str]:
-        """Yield everything known, then each event as it arrives."""
+        """Yield the whole state, then each event as it arrives."""
         queue: asyncio.Queue[Json] = asyncio.Queue(QUEUE)
         self.queues.add(queue)
         try:

@@ -1,8 +1,8 @@
-"""Simulated agents: reports of pulls that grow, end and fail, cheap enough for thousands in one process.
+"""Simulated agents: reports of pulls that grow, end and fail, cheap enough for thousands of agents in one process.
 
-The report of a pull is a bytes template that ``%`` fills with the current numbers (JSON allows the blanks that keep its
-length constant). Each report carries the time of its sending, in microseconds, in ``mediaType``, which the server
-passes on: from it, a reader knows how long the report was under way.
+The report of a pull is a bytes template that ``%`` fills with the current numbers (blanks, which JSON allows, keep its
+length constant). Each report contains the time at which it was sent, in microseconds, in ``mediaType``, which the
+server passes on. From it, a client can calculate how long the report took.
 """
 
 import random
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 MIB = 1 << 20
 STAMP = b"sent/"
-"""The prefix of the sixteen digits of the time of sending, in microseconds."""
+"""The prefix of the sixteen digits of the sending time, in microseconds."""
 FAILS = 0.05
 """Fraction of the pulls that fail."""
 UNPACKED_AFTER = 0.3
@@ -53,7 +53,7 @@ class SimulatedPull:
         self.ended = False
 
     def json(self, now: float) -> bytes:
-        """Return the pull's part of the next report; the part that states how the pull ended is the last one."""
+        """Return the pull's part of the next report; the last such part states how the pull ended."""
         left = (now - self.began) * self._rate
         values: list[object] = []
         downloading = False
@@ -78,7 +78,10 @@ class SimulatedPull:
 
 
 class SimulatedNode:
-    """One node's agent and its next report. It pulls ``images`` at once, each followed by another; 0 is idle."""
+    """One node's agent and its next report.
+
+    It pulls ``images`` images at a time, each followed by another one; with 0 it is idle.
+    """
 
     def __init__(self, number: int, images: int, rng: random.Random, pull_seconds: float) -> None:
         self.name = b"node-%05d.bench" % number
@@ -89,12 +92,12 @@ class SimulatedNode:
         self._pulls: list[SimulatedPull] = []
 
     def request(self) -> bytes:
-        """Return the whole HTTP request of its next report."""
+        """Return its next report as a complete HTTP request."""
         now = time.time()
         self._pulls = [pull for pull in self._pulls if not pull.ended]
         while len(self._pulls) < self.images:
             seconds = self._pull_seconds * self._rng.uniform(0.5, 1.5)
-            # The first pulls are already under way, so that they do not all end together.
+            # The first pulls are already in progress, so that they do not all end together.
             began = now if self._sequence else now - seconds * self._rng.random() * 0.9
             self._pulls.append(SimulatedPull(self._rng, began, seconds))
         self._sequence += 1

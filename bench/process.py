@@ -1,6 +1,6 @@
-"""A server in its own process, and its CPU time and memory as the kernel counts them.
+"""A server in its own process, and its CPU time and memory as counted by the kernel.
 
-CPU time, not wall time: the machine may be busy with something else.
+It measures CPU time, not wall time, because the machine may be busy with something else.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ class ServerProcess:
     metrics_port: int
 
     def cpu_seconds(self) -> float:
-        """Return user and system time since its start."""
+        """Return its user and system time since its start."""
         words = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(words[11]) + int(words[12])) / _TICKS
 

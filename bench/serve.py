@@ -1,6 +1,6 @@
 """``python -m bench.serve pulltrace|naive``: a server on free ports of loopback, which it prints as JSON.
 
-The limits are a hundred thousand nodes and ten thousand readers, so that the benchmarks find what breaks first.
+The limits are a hundred thousand nodes and ten thousand clients, so that the benchmarks find other limits first.
 """
 
 import logging

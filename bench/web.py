@@ -4,10 +4,10 @@
     .venv/bin/python bench/web.py --seconds 20     a short run, as in CI
     … --check                                      exit 1 if a limit below is exceeded
 
-A small server sends what the real one would (one burst every 250 ms, the same JSON); the page is the built one. Frame
-times are the intervals between animation frames; long tasks are the browser's own count of main-thread tasks over 50
-ms. These include waiting for a busy machine, so a trace also records the processor time of the longest one. The heap is
-measured after a forced collection, so that only what the page holds is counted.
+A small server sends the same data as the real one would (one burst every 250 ms, the same JSON); the page is the built
+one. Frame times are the intervals between animation frames; long tasks are the browser's own count of main-thread tasks
+over 50 ms. These include waiting on a busy machine, so a trace also records the processor time of the longest one. The
+heap is measured after a forced collection, so that only objects still in use are counted.
 """
 
 import argparse
@@ -43,7 +43,7 @@ TRACE_SECONDS = 10.0
 LONGEST_TASK_MS = 50
 """The longest permitted task of the main thread in steady state."""
 HEAP_GROWTH = 0.15
-"""Relative to the heap at the start: more is a leak."""
+"""Relative to the heap at the start: a larger heap is a leak."""
 
 WATCH = """() => {
   const seen = (window.__bench = {frames: [], long: []})
@@ -64,7 +64,7 @@ LOADS = 5
 
 
 def pulls(tick: int) -> Iterator[bytes]:
-    """Advance every pull by a quarter of a second; each starts again when done, so that the work never changes."""
+    """Advance every pull by a quarter of a second; a completed pull starts again, so that the work never changes."""
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     for n in range(PULLS):
         percent = (n * 7 + tick * 0.5) % 100
@@ -90,7 +90,7 @@ async def events(request: web.Request) -> web.StreamResponse:
     while True:
         await response.write(b"".join(pulls(tick)))
         request.app["sent"][0] += PULLS
-        # Time lost in a slow moment is not made up for: that would be another load.
+        # Time lost in a slow moment is not made up for, because that would be a different load.
         tick, due = tick + 1, max(due + TICK, time.monotonic())
         await asyncio.sleep(max(0.0, due - time.monotonic()))
 
@@ -171,7 +171,7 @@ async def measure(seconds: float) -> dict[str, Any]:
             )
             frames += seen["frames"]
             tasks += seen["long"]
-            # The collection itself causes a long pause that is not the page's: only what follows it is counted.
+            # The collection itself causes a long pause that is not the page's, so only what follows it is counted.
             heaps.append(await heap(devtools))
             await asyncio.sleep(0.5)
             await page.evaluate("() => { __bench.frames = []; __bench.long = [] }")

@@ -1,6 +1,6 @@
 """Make the JSON Schema of the live stream's messages from the models in ``pulltrace/wire.py``: ``make schema``.
 
-It describes what is sent; readers must ignore fields they do not know, so it forbids none.
+It describes the messages that are sent; readers must ignore fields that they do not know, so it forbids no fields.
 """
 
 import json

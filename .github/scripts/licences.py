@@ -1,7 +1,7 @@
 """Make docs/licences.md, the licence of everything that is shipped: ``make licences``.
 
 The images contain the packages in requirements/agent.txt and requirements/server.txt. The page contains the packages in
-package-lock.json that are not development dependencies. Licences are those that the packages state themselves.
+package-lock.json that are not development dependencies. The licences are those that the packages state themselves.
 """
 
 import json
@@ -19,7 +19,7 @@ The interpreter in the images is CPython (PSF-2.0), and the copyright files of D
 `/usr/share/doc`. `make licences` makes this page.
 
 """
-# Packages whose metadata has a text or an old classifier in place of an SPDX name.
+# Packages whose metadata contains a text or an old classifier instead of an SPDX name.
 _SPDX = {
     "MIT License": "MIT",
     "Apache 2.0": "Apache-2.0",
@@ -38,7 +38,10 @@ def licence(package: Distribution) -> str:
 
 
 def python(half: str) -> list[tuple[str, str, str]]:
-    """Return the packages of one image. Packages for other systems are not installed here, and not in the image."""
+    """Return the packages of one image.
+
+    Packages for other systems are not installed here, and are not in the image either.
+    """
     found = []
     text = (ROOT / "requirements" / f"{half}.txt").read_text()
     for name, version in re.findall(r"^([A-Za-z0-9_.-]+)==([^ ;\\]+)", text, re.MULTILINE):

@@ -41,7 +41,8 @@ def package(out: Path, repository: str = HOME, digests: dict[str, str] | None = 
         about["annotations"] |= annotations(about, (ROOT / "CHANGELOG.md").read_text(), digests or {})
         (copy / "Chart.yaml").write_text(yaml.safe_dump(about, sort_keys=False, allow_unicode=True, width=1000))
         command = ["helm", "package", copy, "--destination", out]
-        # Helm 4 gives all files of the archive this time, so that the same commit always makes the same archive.
+        # Give all files in the archive the time of the commit, so that the same commit always produces the same
+        # archive.
         epoch = os.environ.get("SOURCE_DATE_EPOCH") or time_of_commit()
         environment = os.environ | {"SOURCE_DATE_EPOCH": epoch}
         output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
@@ -71,7 +72,7 @@ def annotations(about: dict[str, Any], changelog: str, digests: dict[str, str]) 
 
 
 def changes(version: str, changelog: str) -> list[dict[str, str]]:
-    """Return the changelog's entries of a version in Artifact Hub's form."""
+    """Return the changelog's entries for a version in Artifact Hub's format."""
     section = re.search(rf"^## \[?{re.escape(version)}\]?.*?$(.*?)(?=^## |\Z)", changelog, re.M | re.S)
     found: list[dict[str, str]] = []
     for kind, body in re.findall(r"^### (\w+)$(.*?)(?=^### |\Z)", section[1] if section else "", re.M | re.S):

@@ -3,7 +3,7 @@
 ``pages.py chart ARCHIVE URL``   add a packaged chart; the index is merged with the branch's own, so no version is lost
 ``pages.py docs SITE``           replace the docs; ``charts/`` is not touched
 
-Run it in a clone that may push to its remote ``origin``. If another push was faster, the change is made again on top of
+Run it in a clone that may push to its remote ``origin``. If another push came first, the change is made again on top of
 it. The branch is never force-pushed.
 """
 
@@ -27,7 +27,9 @@ class RefusedError(Exception):
 
 
 def publish(clone: Path, message: str, change: Callable[[Path], None]) -> None:
-    """Apply ``change`` to a checkout of the newest state of the branch and push it; try again if the push was late."""
+    """Apply ``change`` to a checkout of the newest state of the branch and push it; try again if another push came
+    first.
+    """
     for _ in range(_TRIES):
         with tempfile.TemporaryDirectory() as folder:
             tree = Path(folder) / "pages"
@@ -69,7 +71,7 @@ def add_chart(tree: Path, archive: Path, url: str) -> None:
 
 
 def replace_docs(tree: Path, site: Path) -> None:
-    """Replace everything except the Helm repository by ``site``."""
+    """Replace everything except the Helm repository with ``site``."""
     if (site / CHARTS).exists():
         raise RefusedError(f"the docs have a page {CHARTS}/, but that is the place of the Helm repository")
     for path in tree.iterdir():
@@ -106,7 +108,7 @@ def _git(folder: Path, *words: str) -> str:
 
 
 def main(words: list[str]) -> int:
-    """Do what the command line says."""
+    """Run the command that the command line selects."""
     clone = Path.cwd()
     try:
         match words:

@@ -1,8 +1,10 @@
-"""Assemble an image's root file system: this Python, the packages in SITE, the libraries they load, and nothing else.
+"""Assemble the root file system of an image: this Python, the packages in SITE, the libraries that they load, and
+nothing else.
 
-``rootfs.py SITE OUT``. It runs in the build stage of the Dockerfiles, and in the test that measures the images
-without a registry. The result has no shell, no package manager and no sources of third parties: bytecode is enough, so
-their tracebacks have file and line but no text. Scanners find Debian's packages in ``/var/lib/dpkg/status.d``.
+``rootfs.py SITE OUT``. It runs in the build stage of the Dockerfiles, and in the test that measures the images without
+a registry. The result contains no shell, no package manager and no third-party sources: bytecode is enough, so
+third-party tracebacks have the file and line but no text. Scanners find Debian's packages in
+``/var/lib/dpkg/status.d``.
 """
 
 import compileall
@@ -14,16 +16,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-# Parts of the standard library that no server needs: tests, editors, installers, terminals, databases,
-# East Asian encodings.
+# Parts of the standard library that no server needs: tests, editors, installers, terminals, databases, East Asian
+# encodings.
 _LEFT_OUT = shutil.ignore_patterns(
     *("__pycache__", "site-packages", "test", "tests", "idlelib", "tkinter", "turtle*", "ensurepip", "lib2to3", "venv"),
     *("distutils", "pydoc_data", "curses", "_pyrepl", "sqlite3", "dbm", "config-*", "*.a", "_test*", "_xx*"),
     *("xxlimited*", "_ctypes_test*", "_tkinter*", "_curses*", "_sqlite3*", "_dbm*", "_gdbm*", "readline*", "nis*"),
     *("unittest", "doctest*", "pdb*", "xmlrpc", "_codecs_*"),
 )
-# Files of packages that are never loaded: the stubs of services are for grpcio, which only the demo uses; tzdata is for
-# named time zones, and all our times are in UTC.
+# Files of packages that are never loaded: the service stubs are for grpcio, which only the demo uses; tzdata is for
+# named time zones, but all our times are in UTC.
 _NOT_RUN = shutil.ignore_patterns(
     *("__pycache__", "bin", "tests", "*.pyi", "*.pyx", "*.pxd", "*.pxi", "*.c", "*.h", "*_pb2_grpc.py", "tzdata*"),
 )
@@ -36,7 +38,7 @@ _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 def assemble(site: Path, out: Path) -> None:
-    """Fill ``out``, which must not exist."""
+    """Fill ``out``, which must not exist yet."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     prefix = Path(sys.base_prefix)
     home = out / "usr/local"
@@ -60,9 +62,9 @@ def assemble(site: Path, out: Path) -> None:
 
 
 def _compile(library: Path) -> None:
-    """Compile all modules. Keep our sources beside the bytecode; replace all other sources by it.
+    """Compile all modules. Keep our own sources in addition to the bytecode; replace all other sources with it.
 
-    The bytecode contains a hash of its source, not its time, so that a rebuild gives the same files.
+    The bytecode contains the hash of its source instead of its time, so that a rebuild produces the same files.
     """
     ours = library / "site-packages" / "pulltrace"
     by_hash = py_compile.PycInvalidationMode.UNCHECKED_HASH
@@ -71,7 +73,7 @@ def _compile(library: Path) -> None:
     for source in library.rglob("*.py"):
         if source.is_relative_to(ours):
             continue
-        # Some packages contain templates that are not Python; they stay as they are.
+        # Some packages contain templates that are not Python; they remain unchanged.
         if compileall.compile_file(
             source, legacy=True, quiet=2, stripdir=str(library.parents[3]), invalidation_mode=by_hash
         ):
@@ -95,7 +97,7 @@ def _libraries(out: Path, prefix: Path) -> None:
 
 
 def _strip(out: Path) -> None:
-    """Remove the debug symbols of wheels: 23 of the agent's 56 MiB."""
+    """Remove the debug symbols from wheels: they are 23 of the agent's 56 MiB."""
     shared = [path for path in out.rglob("*.so*") if not path.is_symlink()]
     subprocess.run(["strip", "--strip-unneeded", *shared], check=True)
 
@@ -116,7 +118,8 @@ def _copy(path: Path, out: Path) -> None:
 
 
 def _package(path: Path) -> list[str]:
-    # dpkg records the path at which the package installed a library: before or after /lib was merged into /usr/lib.
+    # dpkg records the path at which the package installed a library, which may be from before or after /lib was merged
+    # into /usr/lib.
     for known in (path, Path("/usr") / path.relative_to("/"), path.resolve()):
         found = subprocess.run(["dpkg-query", "--search", known], check=False, capture_output=True, text=True)
         if found.returncode == 0:

@@ -14,7 +14,7 @@ def finished(url: str, image: str) -> dict[str, Any] | None:
     try:
         with urlopen(f"{url}/api/v1/pulls", timeout=10) as response:  # noqa: S310  # the URL is an argument
             pulls: list[dict[str, Any]] = json.load(response)["pulls"]
-    except OSError as error:  # a port-forward that is not listening yet
+    except OSError as error:  # the port-forward is not listening yet
         print(error, file=sys.stderr)
         return None
     return next((pull for pull in pulls if pull["imageRef"] == image and pull.get("completedAt")), None)

@@ -1,4 +1,5 @@
-"""Check that package, chart, appVersion, the chart's image list, CHANGELOG and the tag of a release have one version.
+"""Check that the package, the chart, appVersion, the chart's image list, CHANGELOG and the tag of a release have the
+same version.
 
 ``versions.py``                      check the tree
 ``versions.py v1.2.3``               check the tag too
@@ -20,7 +21,7 @@ _TAG = re.compile(r"v(\d+)\.(\d+)\.(\d+)(-[0-9A-Za-z.]+)?")
 
 
 def found(root: Path = ROOT) -> dict[str, str]:
-    """Return place → version for each place that has one."""
+    """Return the version in each place that has one."""
     package = re.search(r'^__version__ = "(.+)"$', (root / "pulltrace/__init__.py").read_text(), re.MULTILINE)
     chart = yaml.safe_load((root / "charts/pulltrace/Chart.yaml").read_text())
     versions = {
@@ -41,7 +42,7 @@ def notes(version: str, root: Path = ROOT) -> str | None:
 
 
 def disagreements(tag: str | None, root: Path = ROOT) -> list[str]:
-    """Return every disagreement as a sentence. Without a tag CHANGELOG may still call the version Unreleased."""
+    """Return every disagreement as a sentence. Without a tag, CHANGELOG may still call the version Unreleased."""
     versions = found(root)
     expected = tag.removeprefix("v") if tag else versions["pulltrace/__init__.py"]
     wrong = [f"{place} is {version}, not {expected}" for place, version in versions.items() if version != expected]
@@ -53,7 +54,9 @@ def disagreements(tag: str | None, root: Path = ROOT) -> list[str]:
 
 
 def image_tags(tag: str, others: Iterable[str]) -> list[str]:
-    """Return the image tags of a release: X.Y.Z; X.Y if it is the newest of its minor version; latest if of all."""
+    """Return the image tags of a release: X.Y.Z; also X.Y if it is the newest of its minor version, and latest if it is
+    the newest of all.
+    """
     match = _TAG.fullmatch(tag)
     if match is None or match[4]:
         return [tag.removeprefix("v")]
@@ -72,7 +75,7 @@ def image_tags(tag: str, others: Iterable[str]) -> list[str]:
 
 
 def main() -> int:
-    """Do what the command line says."""
+    """Run the command that the command line selects."""
     tags = [word for word in sys.argv[1:] if not word.startswith("-")]
     if "--image-tags" in sys.argv:
         print(*image_tags(tags[0], tags))

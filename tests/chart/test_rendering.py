@@ -437,7 +437,7 @@ NOTES = [
     pytest.param({"agent.auth.existingSecret": "mine"}, ["in Secret mine, key token"], id="an existing secret"),
     pytest.param({"server.replicas": 0}, ["NO SERVER is running"], id="no server"),
     pytest.param({"agent.containerd.distribution": "k3s"}, ["/run/k3s/containerd/containerd.sock"], id="k3s"),
-    pytest.param({"rbac.create": False}, ["only the rights that you grant"], id="no roles"),
+    pytest.param({"rbac.create": False}, ["only the permissions that you grant"], id="no roles"),
     pytest.param(
         {"networkPolicy.enabled": True, "ingress.enabled": True, "ingress.hosts": [{"host": "a.org"}]},
         ["lets NO namespace read", "http://a.org/"],

@@ -1,4 +1,6 @@
-"""The program of `helm test`: the server is ready, and if agents are installed, a node reports within a minute."""
+"""The program of `helm test`: the server must be ready and, if agents are installed, a node must report within a
+minute.
+"""
 
 import json
 import ssl
@@ -9,7 +11,7 @@ from urllib.request import urlopen
 
 url, expected, *ca_file = sys.argv[1:]
 trust = ssl.create_default_context(cafile=ca_file[0] if ca_file else None)
-trust.verify_flags &= ~ssl.VERIFY_X509_STRICT  # like the agent: most private authorities lack an extension
+trust.verify_flags &= ~ssl.VERIFY_X509_STRICT  # as in the agent: most private authorities lack an extension
 
 
 def reporting():
@@ -25,7 +27,7 @@ while time.monotonic() < deadline:
     try:
         nodes = reporting()
         if nodes or expected == "server-only":
-            print(f"ready; {len(nodes)} nodes report")
+            print(f"ready; {len(nodes)} nodes are reporting")
             sys.exit(0)
     except (URLError, OSError) as error:
         problem = str(error)

@@ -102,7 +102,7 @@ The fields of a pod that both halves take from their values. Call with (dict "ro
 {{- define "pulltrace.podSpec" -}}
 {{- $values := index .root.Values .component -}}
 serviceAccountName: {{ include "pulltrace.serviceAccountName" . | quote }}
-# Kubernetes would otherwise put a variable PULLTRACE_SERVER_PORT=tcp://… into each pod of the namespace.
+# Kubernetes would otherwise set a variable PULLTRACE_SERVER_PORT=tcp://… in each pod of the namespace.
 enableServiceLinks: false
 terminationGracePeriodSeconds: {{ int64 $values.terminationGracePeriodSeconds }}
 {{- include "pulltrace.imagePullSecrets" .root }}
