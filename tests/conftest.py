@@ -1,7 +1,7 @@
 """Fixtures of every test, and profiles of Hypothesis, none of which has a time limit.
 
-The same examples are tried each time; with ``EXAMPLES_PROFILE=quick`` (`make unit`) fewer, and with ``random`` (the
-nightly run) new ones, which a failing test prints.
+The same examples are used each time: fewer with ``EXAMPLES_PROFILE=quick`` (`make unit`), and new ones with ``random``
+(the nightly run), where a failing test prints its example.
 """
 
 import os

@@ -84,7 +84,7 @@ def test_control_characters_are_escaped(character: str) -> None:
         assert character not in stream.getvalue()
 
 
-def test_a_line_of_text_stays_one_line() -> None:
+def test_a_multi_line_text_stays_one_line() -> None:
     stream = Terminal()
     logs.configure(logging.INFO, stream)
     logging.getLogger("pulltrace").info("pull.started", extra=logs.fields(image="a\nb"))
@@ -121,7 +121,7 @@ def test_an_output_that_nobody_reads_blocks_nothing_and_dropped_lines_are_counte
     assert len(written) + rest[-2]["lines"] == 20_000
 
 
-def test_a_process_ends_though_nobody_reads_its_output() -> None:
+def test_a_process_ends_even_if_nobody_reads_its_output() -> None:
     with subprocess.Popen([sys.executable, "-c", PROGRAM], stdin=PIPE, stdout=PIPE, stderr=PIPE) as process:
         assert process.stdin
         process.stdin.close()

@@ -27,7 +27,7 @@ def test_the_defaults_match_the_contract() -> None:
     assert agent.server_url is agent.agent_token is agent.containerd_socket is None
 
 
-def test_empty_means_unset() -> None:
+def test_an_empty_value_counts_as_unset() -> None:
     assert load(ServerSettings, {"PULLTRACE_HISTORY_TTL": " ", "PULLTRACE_LOG_LEVEL": ""}) is not None
 
 

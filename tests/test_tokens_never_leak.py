@@ -29,7 +29,7 @@ class Mode:
     server: dict[str, str]
     in_file: bool = True
     environment: dict[str, str] = field(default_factory=dict)
-    """Further variables of the server."""
+    """Additional variables of the server."""
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ async def containerd(tmp_path: Path) -> Any:
 
 
 def listed(program: Program, *more: str) -> str:
-    """Return the data in /proc that every user can read, and with ``more`` the data for the process's own user."""
+    """Return the data in /proc that every user can read and, with ``more``, the data for the process's own user."""
     return "".join(Path(f"/proc/{program.process.pid}", name).read_text() for name in ("cmdline", "comm", *more))
 
 

@@ -8,7 +8,7 @@ from pulltrace.demo.virtual_containerd import VirtualContainerd
 
 
 class ArchiveImport:
-    """The import of one archive. The file names of a Docker archive do not contain the digests of its layers."""
+    """The import of one archive. The file names in a Docker archive do not contain the digests of its layers."""
 
     def __init__(self, node: VirtualContainerd, *, docker: bool = False) -> None:
         self.node = node
@@ -16,7 +16,7 @@ class ArchiveImport:
         self._docker = docker
 
     def begin(self, blob: Blob, received: int = 0) -> str:
-        """Start to write a file of the archive with this size. Return its ref."""
+        """Start writing a file of the archive with this size. Return its ref."""
         algorithm, _, encoded = blob.digest.partition(":")
         ref = f"tar-{encoded[:20]}/layer.tar" if self._docker else f"tar-blobs/{algorithm}/{encoded}"
         now = self.node.now
@@ -54,7 +54,7 @@ class ArchiveImport:
         self.node.release(self.lease)
 
     def unpack(self, image: Image) -> "Unpacking":
-        """Start to unpack an image under a lease of its own, as ``ctr`` does after the import."""
+        """Start unpacking an image under its own lease, as ``ctr`` does after the import."""
         return Unpacking(self.node, image)
 
 

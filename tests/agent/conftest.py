@@ -17,7 +17,7 @@ CONTAINERD_16 = "1.6.20"
 
 @pytest.fixture
 def registries() -> Registries:
-    """Registries that serve 10 MiB/s on each connection, and respond after 0.1 s."""
+    """Registries that serve 10 MiB/s per connection and respond after 0.1 s."""
     return Registries(manners={HOST: Manner(speed=10 * MIB, latency=0.1)})
 
 
@@ -37,7 +37,7 @@ def push(registries):
 
 @pytest.fixture
 def start_simulated(registries):
-    """Return a factory of nodes, at noon, with 100 MiB/s of network and 50 MiB/s of disk."""
+    """Return a factory of nodes whose time starts at noon, with 100 MiB/s of network and 50 MiB/s of disk."""
 
     def start(version: str = CONTAINERD_1, **store: object) -> VirtualContainerd:
         return VirtualContainerd(

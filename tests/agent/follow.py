@@ -84,11 +84,11 @@ class Follow:
         await self.until(lambda: self.polls >= target)
 
     def named(self, text: str) -> list[PullState]:
-        """Return the live pulls whose reference contains the text."""
+        """Return the live pulls whose references contain this text."""
         return [pull for pull in self.live if text in pull.image_ref]
 
     def ended_as(self, image_ref: str) -> PullState:
-        """Return the only pull that ended under this reference."""
+        """Return the only pull that ended with this reference."""
         (pull,) = [pull for pull in self.ended.values() if pull.image_ref == image_ref]
         return pull
 

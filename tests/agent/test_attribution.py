@@ -143,7 +143,7 @@ def test_a_layer_that_another_pull_unpacked_was_downloaded_by_that_pull():
     assert progress.fetched_by == "other"
 
 
-def test_a_missing_blob_is_no_evidence_until_it_has_been_requested_again():
+def test_a_missing_blob_proves_nothing_until_it_has_been_requested_again():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     see_snapshots(progress, 105.0)
     assert amounts(progress) == (LayerPhase.WAITING, 0, 0)
@@ -212,7 +212,7 @@ def test_the_snapshotters_copy_in_containerd_does_not_change_the_counted_bytes()
     assert progress.fetched_by == SNAPSHOTTER
 
 
-def test_a_blob_that_the_node_had_stays_cached_although_the_snapshotter_prepared_the_layer():
+def test_a_blob_that_was_on_the_node_stays_cached_although_the_snapshotter_prepared_the_layer():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     progress.see_blob(Blob(100, 50.0), LEASE, None)
     see_snapshots(progress, 105.0, delivery=Delivery.FETCHED)

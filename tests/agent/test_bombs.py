@@ -43,27 +43,27 @@ FITS = {name: data for name, data in BOMBS.items() if len(data) <= MAX_DOCUMENT}
 
 
 def peak(before: int) -> int:
-    """Return the peak of Python's memory in bytes, above its value at the start."""
+    """Return Python's peak memory in bytes, above its value at the start."""
     return tracemalloc.get_traced_memory()[1] - before
 
 
 @pytest.fixture
 def traced():
-    """Trace memory, and return Python's current use."""
+    """Trace memory allocations, and return the memory currently in use."""
     tracemalloc.start()
     yield tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
 
 
 @pytest.mark.parametrize("data", [pytest.param(data, id=name) for name, data in FITS.items()])
-def test_parsing_a_bomb_takes_a_few_times_its_size(data, traced):
+def test_parsing_a_malicious_document_takes_only_a_few_times_its_size(data, traced):
     parsed = parse(data)
     assert parsed is None or len(msgspec.json.encode(parsed)) < 1000, "and little of the result is kept"
     assert peak(traced) < 4 * MAX_DOCUMENT
 
 
 @pytest.mark.parametrize("data", [pytest.param(data, id=name) for name, data in BOMBS.items()])
-async def test_a_pull_of_a_bomb_ends_and_the_next_pull_is_reported_correctly(data, start_simulated, push):
+async def test_a_malicious_pull_ends_and_the_next_pull_is_reported_correctly(data, start_simulated, push):
     node = start_simulated()
     good, image = push("good:1", ("good", 20))
     _, donor = push("bomb:1", ("bomb", 20), multi_arch=False)

@@ -1,4 +1,4 @@
-"""The decision table of ``conclusion``, row by row: what polls saw of a pull, which records exist, how it ended."""
+"""The decision table of ``conclusion``, row by row: the content that polls saw, the records that exist, the outcome."""
 
 import pytest
 
@@ -18,7 +18,7 @@ IMAGE = Image((TARGET,), (TARGET,), TARGET, "", (Layer(LAYER, "", 10),), config_
 
 
 def a_pull(seen: Seen) -> Pull:
-    """Make a pull of this kind, by the most that polls have seen of it."""
+    """Make a pull of this kind, as polls have seen it."""
     lease = Lease("1-abcd", BEGAN, is_default=seen is not Seen.FETCH)
     pull = Pull(lease, inherited=False, moved_at=BEGAN, seen_at=LAST_SEEN, polls=2)
     match seen:
@@ -37,7 +37,7 @@ def a_pull(seen: Seen) -> Pull:
 
 
 def ending_of(pull: Pull, *records: ImageRecord, ended: tuple[Pull, ...] = (), now: float = NOW):
-    """Respond to all questions from the records, then return the ending."""
+    """Answer all questions from the records, then return the ending."""
     facts, ledger = Facts(), RecordLedger()
     manifest = Manifest(Descriptor(CONFIG, 5), [Descriptor(LAYER, 10)])
     facts.documents |= {TARGET: manifest, CONFIG: Config([LAYER]), OTHER: None, LAYER: None}

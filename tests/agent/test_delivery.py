@@ -78,7 +78,7 @@ class Node:
 
 @pytest.fixture(scope="module", autouse=True)
 def narrow_reports() -> Iterator[None]:
-    """Room for about twenty pulls of twelve layers."""
+    """There is room for about twenty pulls of twelve layers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reporter, "_ROOM", 24_000)
         yield

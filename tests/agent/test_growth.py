@@ -1,4 +1,4 @@
-"""Which calls a poll makes while downloads grow, and that fewer calls show everything at most a second later."""
+"""The calls that a poll makes while downloads grow; fewer calls must show everything at most a second later."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -155,7 +155,7 @@ async def test_a_pull_that_does_not_change_is_reported_as_the_same_object(client
     assert [old is new for old, new in zip(before, after, strict=True)] == [True, False]
 
 
-async def test_a_layer_that_is_being_unpacked_is_looked_at_in_every_poll(client, simulated, push):
+async def test_a_layer_that_is_being_unpacked_is_examined_in_every_poll(client, simulated, push):
     poller = Poller(client)
     await polls(poller, simulated, 1)
     ref, image = push("app:1", ("base", 4), ("app", 4096))
@@ -196,7 +196,7 @@ async def test_changes_that_no_ingest_shows_are_seen_within_two_polls(client, si
 
 
 class Observer:
-    """Everything one agent has reported so far: bytes, states and ends by pull and layer."""
+    """Everything that one agent has reported so far: bytes, states and ends by pull and layer."""
 
     def __init__(self) -> None:
         self.bytes: dict[tuple[str, str], int] = {}
@@ -220,7 +220,7 @@ class Observer:
         return other
 
     def has_shown(self, other: "Observer") -> bool:
-        """Return whether this agent has reported all that the other one has."""
+        """Return whether this agent has reported everything that the other one has."""
         return (
             self.known >= other.known
             and self.ended.items() >= other.ended.items()

@@ -55,7 +55,7 @@ class Connection(asyncio.Protocol):
 
 
 class Server:
-    """Responds to each call with ``respond``, by default with one empty message."""
+    """It responds to each call with ``respond``, by default with one empty message."""
 
     def __init__(self) -> None:
         self.respond: Callable[[Connection, int], None] = lambda connection, stream: connection.send(stream, bytes(5))
@@ -101,7 +101,7 @@ def goodbye(connection: Connection, _: int) -> None:
 
 
 def garbage(connection: Connection, _: int) -> None:
-    connection.transport.write(b"\0\0\1\4\0\0\0\0\0x")  # settings of one byte
+    connection.transport.write(b"\0\0\1\4\0\0\0\0\0x")  # a SETTINGS frame with a body of one byte
 
 
 def hang_up(connection: Connection, _: int) -> None:
@@ -302,7 +302,7 @@ def half_a_message(connection: Connection, stream: int) -> None:
     connection.transport.close()
 
 
-async def test_all_responses_of_a_connection_together_are_bounded(server, channel, monkeypatch):
+async def test_the_responses_of_a_connection_are_bounded_in_total(server, channel, monkeypatch):
     monkeypatch.setattr(grpc_client, "MAX_PENDING", 5000)
     server.respond = lambda connection, stream: connection.send(stream, b"\0\0\0\x03\xe8" + bytes(1000))
     responses = await channel.calls([(METHOD, b"")] * 10)
@@ -313,7 +313,7 @@ async def test_all_responses_of_a_connection_together_are_bounded(server, channe
 
 
 @given(st.lists(st.integers(0, MAX_FRAME), max_size=6), st.integers(1, 5000))
-def test_frame_lengths_are_read_however_the_bytes_are_divided(lengths, size):
+def test_frame_lengths_are_read_however_the_bytes_are_split(lengths, size):
     stream = b"".join(frame_header(length) + bytes(length) for length in lengths)
     frames = FrameLengths()
     assert not any(frames.feed(stream[start : start + size]) for start in range(0, len(stream), size))

@@ -1,4 +1,4 @@
-"""Refs of ingests, digests and leases, as the versions of containerd and its clients write them."""
+"""Refs of ingests, digests and leases, as written by the versions of containerd and its clients."""
 
 import pytest
 

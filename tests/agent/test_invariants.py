@@ -25,7 +25,7 @@ steps = st.one_of(
 
 
 def poll(watched):
-    """Poll, then take the same observation again: that must change nothing."""
+    """Poll, then process the same observation again, which must change nothing."""
     watched.poll()
     before = watched.live
     assert watched.tracker.observe(watched.look(), watched.node.now) is not None

@@ -19,7 +19,7 @@ def manifest(**changes):
     return {"schemaVersion": 2, "config": descriptor(), "layers": [descriptor(size=7)], **changes}
 
 
-def test_a_manifest_has_its_layers_in_order():
+def test_a_manifest_lists_its_layers_in_order():
     layers = [descriptor(f"sha256:{number:064x}", number) for number in (3, 1, 2)]
     parsed = parse(json.dumps(manifest(layers=layers)).encode())
     assert isinstance(parsed, Manifest)
@@ -39,7 +39,8 @@ def test_an_index_names_its_manifests():
 
 
 def test_chain_ids_are_those_of_the_oci_image_spec():
-    # config.md: the first is the diff id itself, the next sha256 of both with a space: `printf 'a b' | sha256sum`.
+    # config.md: the first chain id is the diff id itself, the next is the sha256 of both, separated by a space: `printf
+    # 'a b' | sha256sum`.
     a_b = "sha256:c8687a08aa5d6ed2044328fa6a697ab8e96dc34291e8c2034ae8c38e6fcc6d65"
     assert chain_ids(["a"]) == ["a"]
     assert chain_ids(["a", "b"]) == ["a", a_b]

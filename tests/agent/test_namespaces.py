@@ -24,7 +24,7 @@ def deliver(caplog):
     return deliver
 
 
-def test_images_of_the_selected_namespace_are_read(deliver):
+def test_images_in_the_selected_namespace_are_read(deliver):
     assert deliver("moby", "moby", "default") == ({"registry.test/moby:1"}, [])
 
 

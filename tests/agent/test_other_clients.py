@@ -61,7 +61,7 @@ def test_the_bytes_of_an_import_grow_and_its_total_is_not_known(watched, start_i
 
 
 @pytest.mark.parametrize("seen", ["nothing", "one layer"])
-def test_an_import_that_ends_soon_after_a_poll_completes(watched, start_import, seen):
+def test_an_import_that_ends_shortly_after_a_poll_completes(watched, start_import, seen):
     image, importing = an_image(), start_import()
     if seen == "one layer":
         importing.begin(image.layers[0].blob, MIB)
@@ -100,7 +100,7 @@ def test_an_archived_image_with_several_tags_gets_one_of_them_as_its_name(watche
     assert ended.image_ref in (NAME, f"{HOST}/imported:latest")
 
 
-def test_an_interrupted_import_is_cancelled_and_does_not_fail(watched, start_import):
+def test_an_interrupted_import_is_cancelled_and_not_failed(watched, start_import):
     importing = start_import()
     importing.begin(an_image().layers[0].blob, MIB)
     watched.polls(2)
@@ -196,7 +196,7 @@ def test_a_download_of_an_image_builder_completes_without_an_image_record(watche
     assert [(ended.status, downloaded(ended)) for ended in watched.ended] == [(PullPhase.COMPLETED, image.size)]
 
 
-def test_a_lease_that_remains_empty_is_not_shown_forever_and_does_not_fail(watched):
+def test_a_lease_that_remains_empty_disappears_without_a_failure(watched):
     watched.node.new_lease()
     watched.polls(2)
     assert [pull.status for pull in watched.live] == [PullPhase.RESOLVING]

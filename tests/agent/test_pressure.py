@@ -70,7 +70,7 @@ def test_an_unreadable_file_makes_only_its_own_figures_unknown(proc: Path) -> No
 
 
 @pytest.mark.parametrize("text", ["", "garbage", "259 0 sda 1 2", "259 0 sda a b c d e f g h i j k", "\x00" * 100])
-def test_a_file_in_another_form_is_unknown(proc: Path, text: str) -> None:
+def test_a_file_in_an_unknown_format_makes_its_figures_unknown(proc: Path, text: str) -> None:
     for name in ("diskstats", "pressure/io", "pressure/cpu", "pressure/memory"):
         (proc / name).write_text(text)
     pressure = Pressure(str(proc))

@@ -1,4 +1,4 @@
-"""The agent as a process, on a simulated containerd: which calls it makes, when it gives up, how it ends."""
+"""The agent as a process, with a simulated containerd: the calls it makes, when it gives up, and how it ends."""
 
 import asyncio
 import json
@@ -70,7 +70,7 @@ async def client(containerd) -> AsyncIterator[Containerd]:
         yield client
 
 
-async def test_the_agent_sends_read_calls_only(containerd, client, simulated, push):
+async def test_the_agent_sends_only_read_calls(containerd, client, simulated, push):
     poller = Poller(client)
     await client.version()
     first, image = push("one:1", ("base", 20), ("one", 4))
@@ -116,7 +116,7 @@ async def test_a_download_without_a_lease_is_seen_on_an_idle_node(client, simula
     assert [live.id.partition("-")[0] for live in poller.tracker.pulls()] == ["fetch"]
 
 
-async def test_a_pull_that_begins_after_idle_polls_is_not_treated_as_inherited(client, simulated, push):
+async def test_a_pull_that_begins_after_idle_polls_does_not_count_as_older_than_the_agent(client, simulated, push):
     poller = Poller(client)
     await poller.poll(simulated.now)
     ref, image = push("app:1", ("app", 20))
@@ -124,7 +124,7 @@ async def test_a_pull_that_begins_after_idle_polls_is_not_treated_as_inherited(c
     pull = simulated.pull(ref)
     simulated.advance(5)
     await poller.poll(simulated.now)
-    simulated.advance(600)  # too long for a lease that existed before the first poll
+    simulated.advance(600)  # longer than a lease from before the first poll may remain empty
     for _ in range(3):
         await poller.poll(simulated.now)
     assert [live.id for live in poller.tracker.pulls()] == [pull.lease.id]
@@ -142,7 +142,7 @@ async def test_each_document_is_read_once(containerd, client, simulated, push):
 
 
 async def test_a_request_without_a_response_does_not_delay_the_others(client, simulated, push, monkeypatch):
-    """The deadline is the same however many calls hang at the same time."""
+    """The deadline is the same, however many calls hang at the same time."""
     loop = asyncio.get_running_loop()
     clock, skipped = loop.time, 0.0
     hanging, most = 0, 0
@@ -245,7 +245,7 @@ async def test_an_invalid_configuration_reports_every_mistake_and_exits_with_2()
     assert "Traceback" not in wrong.output
 
 
-async def test_the_agent_stops_promptly_while_no_name_server_responds(containerd):
+async def test_the_agent_stops_promptly_even_if_no_name_server_responds(containerd):
     variables = {"NODE_NAME": "a", "SERVER_URL": "http://server.test", "CONTAINERD_SOCKET": str(containerd.socket)}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", NO_RESOLVER),

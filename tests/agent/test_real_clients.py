@@ -1,4 +1,4 @@
-"""Real clients of a real containerd that are not the CRI plugin's pulls: archives, image builders, containers."""
+"""Pulls by clients of a real containerd other than the CRI plugin: archives, image builders, containers."""
 
 import asyncio
 
@@ -22,7 +22,7 @@ NAME = "registry.test/team/imported:1"
 
 
 async def import_slowly(node: Containerd, follow: Follow, archive: bytes, *, shown: int) -> None:
-    """Import an archive, and stop in the middle when the agent has reported this many bytes."""
+    """Import an archive, and stop in the middle once the agent has reported this many bytes."""
     process = await Ctr(node.socket).start_import()
     await feed(process, archive, hold_at=shown + 2 * MIB)
     await follow.until(lambda: follow.live and downloaded(follow.live[0]) >= shown)

@@ -185,10 +185,10 @@ async def test_containerd_counts_only_read_calls_from_the_agent(start_node: Any,
         await agent.says("pull.completed")
         async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/v1/metrics") as answer:
             metrics = await answer.text()
-    # A stream counts as handled only once it has ended, so started calls count too.
+    # A stream counts as handled only once it has ended, so started calls are counted as well.
     pattern = r'^grpc_server_(?:started|handled)_total\{.*?grpc_method="(\w+)",grpc_service="([\w.]+)".*?\} [1-9]'
     called = {f"/{service}/{method}" for method, service in re.findall(pattern, metrics, re.MULTILINE)}
-    # The CRI's own client makes calls of runtime.v1 as well.
+    # The CRI's own client also makes calls of runtime.v1.
     assert {call for call in called if "runtime.v1" not in call} == {
         call for call in READ_ONLY if "runtime.v1" not in call
     }

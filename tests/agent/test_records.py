@@ -13,7 +13,7 @@ def record(name: str, updated_at: float, created_at: float = 0.0) -> ImageRecord
 
 
 def ledger(*, earlier: dict[str, float] | None = None, now: dict[str, float] | None = None) -> RecordLedger:
-    """Make a ledger with claims of earlier polls and of this one."""
+    """Make a ledger with the claims of earlier polls and of the current one."""
     made = RecordLedger()
     for claims, end_poll in ((earlier, True), (now, False)):
         for name, at in (claims or {}).items():
@@ -63,7 +63,7 @@ def test_a_record_that_a_second_pull_of_the_image_updated_ends_both_pulls():
     assert written_at(ledger(earlier={"r.io/a:1": 106.0})) is None
 
 
-def test_two_new_tags_in_one_poll_go_to_one_pull_each_and_are_marked_as_guesses():
+def test_two_new_tags_in_one_poll_are_assigned_to_one_pull_each_and_marked_as_guesses():
     records = record("r.io/a:1", 105.0), record("r.io/a:2", 106.0)
     assert named(*records) == ("r.io/a:2", True)
     assert named(*records, known=ledger(now={"r.io/a:2": 106.0})) == ("r.io/a:1", True)

@@ -1,4 +1,4 @@
-"""The reporter against a real HTTP server that responds as each test needs."""
+"""The reporter with a real HTTP server that responds as each test requires."""
 
 import asyncio
 import gzip
@@ -21,7 +21,7 @@ INTERVAL = 0.02
 
 
 class Server:
-    """Keeps the reports. It sends each of ``answers`` once, and 200 from then on."""
+    """Keeps the reports. It sends each of ``answers`` once, and 200 after that."""
 
     def __init__(self) -> None:
         self.boot = "first"
@@ -33,7 +33,7 @@ class Server:
         self.malformed = b"\0"
         """Bytes whose presence makes a report invalid."""
         self.delays: list[float] = []
-        """Seconds that requests take to arrive, each once."""
+        """Seconds that requests take to arrive; each value is used once."""
         self.arrived: list[float] = []
         self._changed = asyncio.Condition()
 
@@ -117,7 +117,7 @@ def pull(name: str, status: PullPhase = PullPhase.COMPLETED, *, layers: int = 1)
 
 
 async def test_a_slow_report_is_not_followed_too_soon(server, make):
-    """The server compares arrival times, and returns 429 for a second report within half a second."""
+    """The server compares times of arrival, and returns 429 for a second report within half a second."""
     server.delays = [2 * INTERVAL]
     async with make(heartbeat=INTERVAL) as reporter:
         reporter.offer([], [])
@@ -247,7 +247,7 @@ async def test_live_pulls_take_turns_and_each_report_lists_the_others(server, ma
 
 
 async def test_a_pull_whose_end_has_to_wait_is_listed_meanwhile(server, make):
-    """The server closes a pull that is no longer listed, so the later end would be a second one."""
+    """The server closes a pull that is no longer listed, so its end would otherwise be counted twice."""
     names = [f"p{number:03}" for number in range(MAX_PULLS)]
     async with make(run=False) as reporter:
         reporter.offer([pull(name, PullPhase.DOWNLOADING) for name in names], [])
@@ -463,7 +463,7 @@ async def test_large_reports_are_gzipped_and_small_ones_are_not(server, make):
     assert len(gzip.compress(json.dumps(server.reports[-1]).encode())) < 16_000
 
 
-async def test_one_connection_serves_many_reports_and_a_closed_one_is_opened_again(server, make):
+async def test_one_connection_serves_many_reports_and_a_closed_one_is_reopened(server, make):
     async with make(run=False) as reporter:
         for number in range(6):
             if number == 3:

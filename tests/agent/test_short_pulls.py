@@ -1,4 +1,4 @@
-"""Test that a pull between two polls is reported once, and that nothing else is reported as a pull."""
+"""A pull between two polls is reported once, and nothing else is reported as a pull."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Test how every way of delivering layers is reported: a simulated node, its agent and a server."""
+"""How every way of delivering layers is reported, with a simulated node, its agent and a server."""
 
 import pytest
 
@@ -164,7 +164,7 @@ def test_with_the_snapshotters_files_every_byte_is_counted_as_it_arrives(start_s
     assert counted(observed, "bytes") == image.size
 
 
-def test_a_pull_by_the_snapshotter_is_never_given_up(observe, push):
+def test_a_pull_by_the_snapshotter_is_never_abandoned(observe, push):
     observed = observe(Mode.PARALLEL, every=20.0)
     ref, image = push("app:1", ("top", 30000))
     observed.watched.node.pull(ref)
@@ -231,7 +231,7 @@ def test_two_pulls_that_share_a_layer_count_its_bytes_once(observe, push):
     assert [row.downloaded_bytes for row in observed.server.shown] == [400 * MIB, 400 * MIB]
 
 
-def test_layers_that_the_snapshotter_had_are_cached_and_the_others_downloaded(observe, push):
+def test_layers_that_the_snapshotter_had_are_cached_and_the_others_are_downloaded(observe, push):
     observed = observe(Mode.UNPACK, name="erofs")
     ref, image = push("app:1", ("base", 100), ("middle", 50), ("top", 10))
     staged = [image.layers[number].blob.digest for number in (0, 1)]
@@ -291,7 +291,7 @@ def test_layers_unpacked_by_the_default_snapshotter_are_unpacked_again_for_anoth
     assert {layer.state for layer in row.layers} == {LayerPhase.EXTRACTED}
 
 
-def test_an_ordinary_pull_beside_a_loaded_snapshotter_is_unchanged(start_simulated, push):
+def test_an_ordinary_pull_is_not_affected_by_another_loaded_snapshotter(start_simulated, push):
     observed = Observed(start_simulated(CONTAINERD_1, others=[Snapshotter("soci", Mode.PARALLEL)]))
     ref, image = push("app:1", ("base", 50), ("top", 100))
     observed.watched.node.pull(ref)
@@ -313,7 +313,7 @@ def test_an_ordinary_pull_beside_a_loaded_snapshotter_is_unchanged(start_simulat
         ("overlayfs", "containerd.io/snapshot/remote", Delivery.UNKNOWN),
     ],
 )
-def test_a_label_is_compared_as_a_whole_key(snapshotter, label, expected):
+def test_a_label_is_compared_by_its_full_key(snapshotter, label, expected):
     assert delivery_of(snapshotter, {label: ""}) is expected
 
 

@@ -1,4 +1,4 @@
-"""Test that SOCI's root directory is read within bounds, and only if it looks as expected."""
+"""SOCI's root directory is read within limits, and only if it has the expected layout."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def layer(tmp_path):
-    """Return a factory of a layer's directory with this many bytes written."""
+    """Return a factory of directories for layers of which this many bytes are written."""
 
     def layer(written, size=8 * MIB, name=DIGEST, folder="x1y2"):
         (tmp_path / "unpack" / folder / "fs").mkdir(parents=True)

@@ -56,7 +56,7 @@ def test_pulling_one_image_twice_at_once_gives_two_pulls_with_the_same_name(watc
     assert sum(own) == image.size, "no byte counts twice"
 
 
-def test_a_pull_cancelled_after_another_pull_of_its_image_completed_fails(start_simulated, push):
+def test_a_pull_that_is_cancelled_after_another_pull_of_its_image_completed_fails(start_simulated, push):
     node = start_simulated(CONTAINERD_1)
     watched = Watched(node)
     watched.poll()
@@ -143,7 +143,7 @@ def test_a_waiting_pull_takes_over_the_download_of_a_cancelled_one(watched, push
     assert downloaded(watched.ended[1]) == image.size
 
 
-def test_blobs_of_a_cancelled_pull_that_were_collected_do_not_count_as_cached(watched, push):
+def test_garbage_collected_blobs_of_a_cancelled_pull_do_not_count_as_cached(watched, push):
     ref, image = push("app:1", ("base", 2), ("app", 60))
     cancelled = watched.node.pull(ref)
     watched.polls(2)
@@ -417,7 +417,7 @@ def test_a_stale_lease_is_shown_for_the_progress_timeout_at_most_if_the_clock_wa
     assert len(watched.history) == 1
 
 
-def test_an_inherited_pull_that_looked_dead_is_shown_once_it_makes_progress(watched, push):
+def test_a_pull_older_than_the_agent_that_looked_stale_is_shown_once_it_makes_progress(watched, push):
     ref, image = push("app:1", ("app", 60))
     watched.node.pull(ref)
     watched.node.advance(2)
@@ -447,7 +447,7 @@ def test_an_agent_that_starts_after_a_crash_and_a_new_pull_shows_only_the_new_pu
     assert set(watched.history) == {again.lease.id}
 
 
-def test_a_new_agent_shows_a_pull_that_has_long_waited_for_another(watched, push):
+def test_a_new_agent_shows_a_pull_that_has_waited_for_another_for_a_long_time(watched, push):
     first, image = push("one:1", ("base", 60), ("one", 1))
     second, _ = push("two:1", ("base", 60), ("two", 1))
     watched.node.registries.limits[image.layers[0].blob.digest] = 0.1 * MIB
@@ -474,7 +474,7 @@ def test_a_new_agent_shows_both_pulls_of_one_image(watched, push):
     assert len(watched.live) == 2
 
 
-def test_a_second_pull_of_the_image_does_not_hide_an_inherited_pull(watched, push):
+def test_a_second_pull_of_the_image_does_not_hide_a_pull_older_than_the_agent(watched, push):
     ref, image = push("app:1", ("app", 90))
     first = watched.node.pull(ref)
     watched.node.advance(3)
@@ -491,7 +491,7 @@ def test_a_second_pull_of_the_image_does_not_hide_an_inherited_pull(watched, pus
     assert {(pull.image_ref, pull.status) for pull in watched.ended} == {(ref, PullPhase.COMPLETED)}
 
 
-def test_an_inherited_pull_that_completes_at_once_is_reported(watched, push):
+def test_a_pull_older_than_the_agent_that_completes_at_once_is_reported(watched, push):
     ref, _ = push("app:1", ("app", 10))
     pull = watched.node.pull(ref)
     watched.restart()
@@ -505,7 +505,7 @@ def test_an_inherited_pull_that_completes_at_once_is_reported(watched, push):
     assert [pull.status for pull in watched.ended] == [PullPhase.COMPLETED]
 
 
-def test_a_pull_without_progress_is_given_up_after_half_an_hour(watched, push):
+def test_a_pull_without_progress_is_abandoned_after_half_an_hour(watched, push):
     ref, image = push("app:1", ("app", 60))
     watched.node.registries.holds[image.layers[0].blob.digest] = MIB
     watched.node.pull(ref)

@@ -1,4 +1,4 @@
-"""The tracker beside a simulated node in virtual time: the poller's loop without gRPC."""
+"""The tracker with a simulated node in virtual time: the poller's loop without gRPC."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -43,7 +43,7 @@ class Watched:
         self.refuses: Callable[[Question], bool] = lambda _: False
 
     def look(self) -> Observation:
-        """Return the result of the listing calls."""
+        """Return the lists that the calls would return."""
         store = self.node.store
         leases = [lease_of(item.id, item.created_at, item.labels) for item in store.leases.values()]
         return Observation(
@@ -89,7 +89,7 @@ class Watched:
             self.history.setdefault(pull.id, []).append(pull)
 
     def polls(self, count: int, every: float = 1.0) -> None:
-        """Poll several times, with time in between."""
+        """Poll several times, advancing time in between."""
         for _ in range(count):
             self.node.advance(every)
             self.poll()

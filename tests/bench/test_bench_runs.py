@@ -1,4 +1,4 @@
-"""The benchmarks keep working. Their figures are nobody's business here."""
+"""The benchmarks keep working. Their figures do not matter here."""
 
 import asyncio
 import sys

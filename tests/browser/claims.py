@@ -2,7 +2,7 @@
 
     .venv/bin/python -m tests.browser.claims http://127.0.0.1:8080 --seconds 180
 
-Exit code 1 after a claim that the Pods view contradicts, or a row that changed places without a visible reason.
+The exit status is 1 after a claim that contradicts the Pods view, or a row that moved without a visible reason.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from .conftest import CHROMIUM, FLAGS
 Json: TypeAlias = dict[str, Any]
 STRIP = 'section[aria-label="Needs attention"]'
 TALL = {"width": 1480, "height": 6000}
-"""A viewport in which every row of the demo is in the document, because rows outside it are not."""
+"""A viewport in which every row of the demo is in the document, because rows outside it are not rendered."""
 
 LIST_SECONDS = 2.5
 """Longer than the page takes to request the list of pods again."""
@@ -48,7 +48,7 @@ async def sample(page: Page) -> Json:
 
 
 def false_claims(seen: Json) -> list[str]:
-    """Return what the strip claims about pods that fail, if the Pods view shows something else."""
+    """Return the strip's claim about failing pods if the Pods view shows something else."""
     waiting = [row for row in seen["rows"] if not row["state"].startswith("Started")]
     found = [] if seen["waiting"] == len(waiting) else [f"{seen['waiting']} wait, {len(waiting)} rows"]
     for claim in seen["claims"]:
@@ -76,7 +76,7 @@ def unexplained_moves(before: Json, after: Json) -> list[str]:
 
 
 async def watch(browser: Browser, url: str, seconds: float) -> list[str]:
-    """Sample both views every second, and return everything that deviated.
+    """Sample both views every second, and return all deviations.
 
     The page requests the list of pods every two seconds. A deviation that ends with the next list is marked.
     """

@@ -2,8 +2,8 @@
 
     .venv/bin/python -m tests.browser.gallery DIRECTORY [--demo http://127.0.0.1:8080]
 
-Clusters: a quiet one, a busy one and one in trouble, from the scenery of the browser tests; with ``--demo``, the busy
-one is a running demo.
+The clusters are a quiet one, a busy one and one with problems, from the scenery of the browser tests; with ``--demo``,
+the busy one is a running demo.
 """
 
 import argparse
@@ -29,7 +29,7 @@ SETTLED = 2.0
 
 
 async def shoot(browser: Browser, url: str, into: Path, name: str) -> None:
-    """Every view of one server, in every size and both themes, and its first row opened."""
+    """Every view of one server, in every size and both themes, and with its first row opened."""
     for theme in ("dark", "light"):
         for width, height in SIZES:
             page = await browser.new_page(viewport={"width": width, "height": height}, color_scheme=theme)

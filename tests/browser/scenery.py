@@ -278,7 +278,7 @@ def waiting_pods(now: float, pulls: list[Json]) -> list[Json]:
 
 
 async def scene_is_complete(page: Page) -> None:
-    """Wait until the page shows everything; before that, rows may still change places."""
+    """Wait until the page shows everything; before that, rows may still move."""
     tiles = page.get_by_role("list", name="Pulls by state")
     await expect(tiles.get_by_role("button", name="Done").locator("b")).to_have_text("13")
 
@@ -321,7 +321,9 @@ CORP = "registry.corp.local"
 
 
 def trouble(now: float) -> list[Json]:
-    """Return a registry that is down (40 images, 60 nodes, 200 pods), small failures, old ones, and live pulls."""
+    """Return a cluster with a registry that is down (40 images, 60 nodes, 200 pods), small failures, old failures, and
+    live pulls.
+    """
     found = []
     for n in range(200):
         image = f"{CORP}/team-{n % 40:02}/service:{n % 40}.1"

@@ -1,4 +1,4 @@
-"""Live pulls first: what is on the first screen, in a quiet cluster and in one with trouble."""
+"""Live pulls come first: the content of the first screen, in a quiet cluster and in one with problems."""
 
 import json
 import re
@@ -182,7 +182,7 @@ async def test_the_table_does_not_move_when_problems_appear_and_open(
     assert after["y"] == before["y"]
 
 
-async def test_while_the_page_connects_nothing_is_shown_as_zero(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_nothing_is_shown_as_zero_while_the_page_connects(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     server.hello_after = 3.0
     page = await open_page(server.url)
@@ -364,7 +364,7 @@ async def test_each_registry_keeps_its_colour(server: ScriptedServer, open_page:
     assert {host: await colour(host) for host in before} == before
 
 
-async def test_rows_keep_their_places_while_bytes_arrive_and_failures_are_tried_again(
+async def test_rows_keep_their_places_while_bytes_arrive_and_failures_are_retried(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     await set_trouble(server)
@@ -390,7 +390,7 @@ async def test_rows_keep_their_places_while_bytes_arrive_and_failures_are_tried_
         assert await order() == before
 
 
-async def test_a_queued_pull_shows_its_place_and_what_is_ahead(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_a_queued_pull_shows_its_place_and_the_pulls_ahead(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     at = time.time()
     await server.put(
@@ -586,7 +586,7 @@ async def test_the_question_mark_explains_colours_and_keys(server: ScriptedServe
     await expect(dialog).to_be_visible()
     await dialog.get_by_role("button", name="Close").click()
     await expect(dialog).not_to_be_visible()
-    # In a text field it is a character.
+    # In a text field, it is an ordinary character.
     await page.keyboard.press("/")
     await page.keyboard.type("?")
     await expect(dialog).not_to_be_visible()
@@ -622,7 +622,7 @@ async def test_the_estimate_counts_down_while_a_layer_is_unpacked(server: Script
 
 
 async def test_the_page_loads_one_script_and_one_style_sheet(server: ScriptedServer, open_page: OpenPage) -> None:
-    """One script and one style sheet, and no chart library."""
+    """It loads one script and one style sheet, and no chart library."""
     await set_scene(server)
     sizes: dict[str, int] = {}
     page = await open_page(server.url)

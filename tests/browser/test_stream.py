@@ -1,4 +1,4 @@
-"""The page and its one stream: servers that stop, return, lose their state or have another build; sleeping tabs."""
+"""The page and its only stream: servers that stop, return, lose their state or have another build; sleeping tabs."""
 
 import asyncio
 import re
@@ -90,7 +90,7 @@ async def test_a_killed_server_that_returns_leaves_no_stuck_rows(server: Scripte
     await server.stop()
     await expect(page.locator(BADGE)).to_have_text(re.compile(r"Reconnecting( in \d+ s|…)"))
     await expect(page).to_have_title(re.compile("^offline"))
-    # The last known state stays, but an unknown figure is not shown as 0.
+    # The last known state remains visible, but an unknown figure is not shown as 0.
     await expect(page.locator("[data-toggle=torch]")).to_be_visible()
     await expect(panel.get_by_role("img")).to_have_attribute("aria-label", "Throughput by registry: not known")
     await expect(panel.locator("p")).to_have_text("\N{EN DASH}")
@@ -194,7 +194,7 @@ async def test_a_reload_that_did_not_help_is_not_offered_again(open_page: OpenPa
 async def test_times_follow_the_servers_clock(
     server: ScriptedServer, open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The clocks are three hours apart, and a stall of 48 s is a stall of 48 s."""
+    """The clocks are three hours apart, but a stall of 48 s is still shown as 48 s."""
     hours = 3 * 3600
     monkeypatch.setattr(ScriptedServer, "_now", staticmethod(lambda: time.time() + hours))
     await set_scene(server, time.time() + hours)
@@ -220,7 +220,7 @@ async def test_the_live_region_announces_changes(server: ScriptedServer, open_pa
         {**server.pulls["grafana"], "status": "completed", "percent": 100.0},
         {**server.pulls["checkout"], "status": "failed", "errorReason": "timeout"},
     )
-    # In one announcement, or in two if the next one is about to begin.
+    # They are in one announcement, or in two if the next one is about to begin.
     await page.wait_for_function(
         "() => ['1 pull failed.', '1 pull done.'].every(words => window.announced.includes(words))"
     )
@@ -253,7 +253,7 @@ async def test_behind_a_buffering_proxy_the_list_is_polled_until_the_stream_arri
         await becomes(page, "Done", 12)
 
 
-async def test_a_server_that_stops_while_it_is_polled_is_shown_as_away(
+async def test_a_server_that_stops_while_it_is_polled_is_shown_as_unreachable(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     await set_scene(server)
@@ -268,7 +268,7 @@ async def test_a_server_that_stops_while_it_is_polled_is_shown_as_away(
         await expect(page.locator(BADGE)).to_have_text("Polling every 3 s")
 
 
-async def test_a_refused_tab_polls_with_the_reason_and_gets_the_stream_when_there_is_room(
+async def test_a_refused_tab_polls_and_shows_the_reason_and_gets_the_stream_when_there_is_room(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     await set_scene(server)

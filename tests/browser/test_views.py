@@ -90,7 +90,7 @@ async def test_an_open_row_shows_the_progress_of_its_layers(server: ScriptedServ
     await expect(lanes.nth(3)).to_contain_text("2.5 / 2.6 GB")
 
 
-async def test_a_tile_filters_by_what_it_counts(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_a_click_on_a_tile_filters_by_its_pulls(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url)
     tiles = page.get_by_role("list", name="Pulls by state")
@@ -181,7 +181,7 @@ async def test_every_column_sorts_both_ways_and_back(server: ScriptedServer, ope
         await expect(header).to_have_attribute("aria-sort", "none")
 
 
-async def test_on_a_phone_a_list_sets_the_order(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_on_a_phone_the_order_is_set_by_a_select_box(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url, width=360, height=800)
     await page.get_by_label("Sort by").select_option("Size ↓")
@@ -462,7 +462,7 @@ async def test_nothing_is_cut_off_at_any_width(server: ScriptedServer, open_page
     assert found == {width: [False, 0, 0, 0] for width in WIDTHS}
 
 
-async def test_nothing_moves_with_reduced_motion(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_nothing_moves_if_the_user_prefers_reduced_motion(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url, reduced_motion="reduce")
     await expect(page.locator(rows(page)).first).to_be_visible()

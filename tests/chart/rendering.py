@@ -29,7 +29,7 @@ ACKNOWLEDGED = {"agent": {"runtimeSocket": {"risksAcknowledged": True}}}
 
 
 class Strict(yaml.SafeLoader):
-    """YAML that rejects a repeated key: Helm uses the last one, but kustomize and Argo CD reject it."""
+    """YAML that rejects repeated keys: Helm uses the last one, but kustomize and Argo CD reject them."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = [self.construct_object(key) for key, _ in node.value]
@@ -61,7 +61,7 @@ class Rendered:
             self.objects[f"{document['kind']}/{meta['namespace']}/{meta['name']}"] = document
 
     def at(self, place: str) -> Any:
-        """Return the contents of a place such as ``Kind/name#spec.ports.0.port``, or ``None`` if it does not exist.
+        """Return the value at a path such as ``Kind/name#spec.ports.0.port``, or ``None`` if it does not exist.
 
         ``[name]`` selects an item of a list by its name; ``~`` is a dot inside a key.
         """

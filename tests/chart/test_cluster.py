@@ -1,4 +1,7 @@
-"""The chart on a real API server, installed by Helm's binary. There is no kubelet: tests write its status updates."""
+"""The chart on a real API server, installed by Helm's binary.
+
+There is no kubelet, so the tests write its status updates.
+"""
 
 import asyncio
 import contextlib
@@ -107,7 +110,7 @@ async def make_foreign_kinds(cluster: APIServer) -> None:
             "names": {"kind": kind, "plural": plural},
             "versions": [{"name": version, "served": True, "storage": True, "schema": anything}],
         }
-        # Groups under k8s.io are protected; this annotation is what approved ones carry.
+        # Groups under k8s.io are protected, so this annotation, which approved CRDs have, is required.
         note = {"api-approved.kubernetes.io": "https://github.com/kubernetes-sigs/gateway-api"}
         crd = {"metadata": {"name": f"{plural}.{group}", "annotations": note}, "spec": spec}
         await cluster.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd)
@@ -169,7 +172,7 @@ async def test_the_dry_run_rejects_an_unknown_field(cluster: APIServer) -> None:
 async def of_the_release(cluster: APIServer) -> set[str]:
     """Return the path of every stored object, of any kind, in the release's namespace or with its name.
 
-    Others are left out: the API server creates objects of its own for a while after it is ready.
+    Other objects are left out, because the API server creates objects of its own for a while after it is ready.
     """
     found = set()
     for (version, _), plural in (await plurals(cluster)).items():
@@ -218,7 +221,7 @@ async def succeed(cluster: APIServer, name: str) -> None:
 
 
 @pytest.mark.parametrize("namespaces", ["", "shop"], ids=["all namespaces", "one namespace"])
-async def test_the_server_has_exactly_the_rights_that_it_needs(
+async def test_the_server_has_exactly_the_permissions_that_it_needs(
     cluster: APIServer, helm: Helm, namespaces: str, tmp_path: Path
 ) -> None:
     await make_namespaces(cluster, NAMESPACE, "shop", "other")
@@ -280,7 +283,7 @@ async def returns_ok(session: aiohttp.ClientSession, url: str) -> bool:
 
 
 async def rights(cluster: APIServer, token: str, namespace: str) -> list[tuple[list[str], list[str]]]:
-    """Return (resources, verbs) of the token's owner in a namespace, without those of every account."""
+    """Return (resources, verbs) of the token's owner in a namespace, without those that every account has."""
     path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
     answer = await cluster.request("POST", path, {"spec": {"namespace": namespace}}, token=token)
     rules = [rule for rule in answer["status"]["resourceRules"] if not OF_EVERY_ACCOUNT.issuperset(rule["resources"])]

@@ -336,7 +336,7 @@ async def test_the_chart_accepts_no_value_that_a_real_api_server_rejects(cluster
     known, usual = await plurals(cluster), render(values())
 
     async def refusal(case: Case) -> str:
-        """Return the API server's reason, or nothing if it accepts all objects."""
+        """Return the API server's reason for rejecting an object, or nothing if it accepts all objects."""
         try:
             documents = await asyncio.to_thread(lambda: list(changed(lenient, case, usual)))
         except Exception as error:  # noqa: BLE001  # no YAML, or an object without a name

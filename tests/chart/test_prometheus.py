@@ -25,13 +25,13 @@ pytestmark = [pytest.mark.chart, pytest.mark.timeout(400)]
 PROMETHEUS = shutil.which("prometheus")
 DASHBOARD = json.loads((CHART / "files" / "dashboard.json").read_text())
 PATIENCE = 120.0
-"""Seconds; the machine may be busy."""
+"""Seconds to wait at most; the machine may be busy."""
 OURS = ("PulltraceDown", "PulltraceAgentLost", "PulltraceCannotWatchCluster", "PulltraceRegistrySlow")
 
 
 @pytest.fixture
 async def demo(tmp_path: Path) -> AsyncIterator[str]:
-    """The address of the metrics of a demo that is fast enough for pulls to fail within the test."""
+    """The address of the metrics of a demo that runs fast enough for pulls to fail within the test."""
     command = [sys.executable, "-m", "pulltrace", "demo", "--port=0", "--speed=10", "--nodes=8"]
     process = Process(command, tmp_path / "demo.log")
 
@@ -177,7 +177,10 @@ async def test_the_rules_are_evaluated_and_no_unexpected_alert_fires(prometheus:
 
 
 def shortened() -> list[dict[str, Any]]:
-    """Return the chart's rules with times of seconds. Their windows are long enough for all faults together."""
+    """Return the chart's rules with minutes replaced by seconds.
+
+    Their windows are long enough for all faults together.
+    """
     [group] = rules()
     for rule in group["rules"]:
         rule["expr"] = re.sub(r"\b(15m|30m)\b", "120s", rule["expr"]).replace("> 120", "> 10")
@@ -231,7 +234,7 @@ async def test_each_alert_fires_only_during_its_own_fault(tmp_path: Path) -> Non
 
         server.moves = server.n2_lives = False
         server.refused.set()
-        # These series are new: the first appearance of a counter is a failure too.
+        # These series are new, and the first appearance of a counter also counts as a failure.
         for _ in range(3):
             server.fail("broken.example.org", ErrorReason.UNAUTHORIZED)
         for _ in range(4):

@@ -366,7 +366,7 @@ def test_the_schema_rejects_a_misspelt_value_or_a_wrong_type(path: str, value: A
 
 
 OURS = {"image", "serviceAccount", "verticalPodAutoscaler"}
-"""Definitions of the schema that describe values of ours; the others describe objects of Kubernetes."""
+"""Definitions in the schema that describe our own values; the others describe objects of Kubernetes."""
 
 
 def test_the_schema_lists_exactly_the_values() -> None:
@@ -425,7 +425,7 @@ NOTES = [
         {},
         [
             "an agent on every Linux node",
-            "each agent reports for its own node only",
+            "each agent reports only for its own node",
             "port-forward svc/pulltrace-server",
         ],
         id="default",
@@ -482,7 +482,7 @@ def test_the_notes_describe_the_installed_release(given: dict[str, Any], expecte
 
 
 @pytest.mark.parametrize("tag", ["0.1.0", "v0.1.0", "0.1"])
-def test_the_notes_recognise_images_of_the_original(tag: str) -> None:
+def test_the_notes_recognise_images_of_the_go_version(tag: str) -> None:
     notes = render(values({"agent.image.tag": tag})).notes
     assert f"agent.image.tag={tag} is the image of the original Go program" in notes
     assert "server.image.tag" not in notes
@@ -590,7 +590,7 @@ def test_large_numbers_stay_whole_numbers() -> None:
     assert (pod["securityContext"]["runAsUser"], pod["terminationGracePeriodSeconds"]) == (1000680000, 1000000)
 
 
-def test_a_login_proxy_is_the_only_way_in_for_others_than_agents() -> None:
+def test_a_login_proxy_is_the_only_way_in_for_clients_other_than_agents() -> None:
     rendered = render(load(CHART / "ci" / "login-values.yaml"))
     assert rendered.at("Ingress/pulltrace#spec.rules.0.http.paths.0.backend.service.port.name") == "login"
     [login] = [port for port in rendered.at("Service/pulltrace-server#spec.ports") if port["name"] == "login"]
@@ -602,7 +602,7 @@ def test_a_login_proxy_is_the_only_way_in_for_others_than_agents() -> None:
     assert all("podSelector" in peer for peer in agents["from"])
 
 
-def test_egress_reaches_dns_and_the_other_half_only() -> None:
+def test_egress_reaches_only_dns_and_the_other_half() -> None:
     rendered = render(values({"networkPolicy": {"enabled": True, "egress": {"enabled": True}}}))
     for name in ("agent", "test"):
         dns, server = rendered.at(f"NetworkPolicy/pulltrace-{name}#spec.egress")

@@ -469,7 +469,7 @@ CASES: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
 
 
 def of_a_half(half: str, kind: str) -> list[tuple[str, Any, dict[str, Any], dict[str, Any]]]:
-    """Cases of values that agent and server both have."""
+    """Cases of values that both the agent and the server have."""
     pod = f"{kind}/pulltrace-{half}#spec.template.spec"
     box = f"{pod}.containers.[pulltrace-{half}]"
     vpa = f"VerticalPodAutoscaler/pulltrace-{half}#spec"

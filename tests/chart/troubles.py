@@ -26,7 +26,9 @@ EVERY = 0.7
 
 @dataclass
 class Troubles:
-    """``pulltrace server`` with nodes: ``n1`` has the pulls in ``pulls``, ``n2`` none; ``others`` completed some."""
+    """``pulltrace server`` with its nodes: ``n1`` has the pulls in ``pulls``, ``n2`` has none, and ``others`` have
+    completed some.
+    """
 
     url: str
     metrics: str
@@ -35,7 +37,7 @@ class Troubles:
     others: dict[str, list[PullState]] = field(default_factory=dict)
     n2_lives: bool = True
     refused: asyncio.Event = field(default_factory=asyncio.Event)
-    """Once set, the API server returns 403 and ends its watches."""
+    """Once it is set, the API server returns 403 and ends its watches."""
     moves: bool = True
     _reported: asyncio.Condition = field(default_factory=asyncio.Condition)
     _ids: itertools.count = field(default_factory=itertools.count)  # type: ignore[type-arg]
@@ -98,7 +100,7 @@ class Troubles:
         return self.pulls[name]
 
     async def report(self, session: aiohttp.ClientSession) -> None:
-        """Report until cancelled. A pull of ``n1`` grows with each report while ``moves`` holds."""
+        """Report until cancelled. A pull on ``n1`` grows with each report while ``moves`` holds."""
         steady = self._pull("steady.example.org", 2**40, 1)
         arrived = 0
         while True:

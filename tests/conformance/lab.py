@@ -12,7 +12,7 @@ from tests.real.registry import Registry
 
 
 class Blob(Protocol):
-    """A blob of a registry: the content that has this digest."""
+    """A blob in a registry: the content that has this digest."""
 
     @property
     def digest(self) -> str: ...
@@ -71,7 +71,7 @@ class Lab(Protocol):
         ...
 
     def hold_manifests(self, repository: str) -> None:
-        """Hold back the responses to manifest requests."""
+        """Hold back the responses to requests for manifests."""
         ...
 
     def release_manifests(self, repository: str) -> None:
@@ -79,7 +79,10 @@ class Lab(Protocol):
         ...
 
     async def pull(self, ref: str) -> None:
-        """Return when the image is unpacked, or raise an error. Cancel it as the kubelet cancels a pull."""
+        """Return when the image is unpacked, or raise an error.
+
+        Cancel it in the same way as the kubelet cancels a pull.
+        """
         ...
 
     async def remove(self, ref: str) -> None:

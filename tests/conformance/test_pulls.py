@@ -1,4 +1,4 @@
-"""One pull is one lease, and the resources of the lease show how far the pull has got."""
+"""One pull is one lease, and the resources of the lease show the progress of the pull."""
 
 import asyncio
 import json

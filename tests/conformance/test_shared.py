@@ -1,4 +1,4 @@
-"""Several pulls on one node, and layers that the node already has."""
+"""Several simultaneous pulls on one node, and layers that are already on the node."""
 
 import asyncio
 
@@ -147,7 +147,7 @@ async def test_a_layer_with_an_existing_snapshot_is_not_fetched_and_has_no_inges
     await pull
 
 
-async def test_a_layer_that_the_node_has_is_unpacked_on_a_new_base_without_being_fetched(lab, look):
+async def test_a_layer_that_is_on_the_node_is_unpacked_on_a_new_base_without_being_fetched(lab, look):
     shared = lab.layer(MIB)
     await lab.pull(lab.push("team/one:1", lab.image(shared)))
     other = lab.layer(2 * MIB)

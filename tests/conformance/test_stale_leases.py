@@ -1,4 +1,4 @@
-"""What remains of a pull that was cancelled, and of one whose containerd was killed."""
+"""The remains of a pull that was cancelled, and of one whose containerd was killed."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The page's TypeScript interfaces: current."""
+"""The page's TypeScript interfaces are current."""
 
 import importlib.util
 from pathlib import Path

@@ -56,6 +56,8 @@ def until(node):
 
 @pytest.fixture
 def folder():
-    """A temporary directory with a short name: a socket path may have at most 107 bytes, and pytest's are long."""
+    """A temporary directory with a short name: a socket path may have at most 107 bytes, and pytest's directories have
+    long names.
+    """
     with tempfile.TemporaryDirectory(prefix="pulltrace-") as path:
         yield Path(path)

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 STARTS_WITHIN = 40.0  # seconds, on a busy machine
-ENDS_WITHIN = 8.0  # two seconds on an idle machine
+ENDS_WITHIN = 8.0  # it takes two seconds on an idle machine
 
 
 async def start(*arguments):
@@ -44,7 +44,7 @@ async def demo():
             yield process, client, line
     finally:
         if process.returncode is None:
-            process.terminate()  # a kill would leave the directory of its sockets behind
+            process.terminate()  # killing it would leave the directory of its sockets behind
         await asyncio.wait_for(process.communicate(), 10)
 
 
@@ -109,7 +109,7 @@ async def test_every_node_reports_and_the_dashboard_responds(demo):
 
 
 class Stream:
-    """A client of ``/api/v1/events``: the received states by pull, and its last event id."""
+    """A client of ``/api/v1/events``: the received states by pull, and the last event id."""
 
     def __init__(self):
         self.newest = {}
@@ -166,11 +166,11 @@ async def test_the_stream_resumes_without_loss(demo):
     over = {key: pull for key, pull in whole.newest.items() if pull["status"] in ("completed", "failed")}
     await broken.read(client, seconds=1)
     missed = {key for key, pull in over.items() if broken.newest.get(key, {}).get("status") != pull["status"]}
-    # A failed pull may have started its next attempt in the meantime, which is a new state and no loss.
+    # A failed pull may have started its next attempt in the meantime, which is a new state and not a loss.
     assert all(broken.newest[key]["attempt"] > over[key]["attempt"] for key in missed)
 
 
-async def test_it_ends_soon_even_with_open_streams(demo):
+async def test_it_ends_promptly_even_with_open_streams(demo):
     process, client, _ = demo
     async with client.get("api/v1/events") as answer:
         await answer.content.readline()

@@ -17,7 +17,7 @@ def kubelet(node):
 
 @pytest.fixture
 def live(kubelet):
-    """Return a function that advances time by some seconds and returns the objects written meanwhile."""
+    """Return a function that advances time by some seconds and returns the objects written in the meantime."""
 
     def live(seconds):
         for _ in range(round(seconds * 10)):
@@ -83,16 +83,14 @@ def test_a_failed_pull_is_retried_after_ten_twenty_forty_seconds(kubelet, live, 
     kubelet.add(web)
     times = [kubelet.node.now for _ in range(1200) if "Pulling" in reasons(live(0.1))]
     gaps = [later - earlier for earlier, later in pairwise(times)]
-    # A retry begins with the first sync after the back-off: up to 15 s later.
+    # A retry begins at the first sync after the back-off: up to 15 s later.
     assert [delay <= gap <= delay + 16 for gap, delay in zip(gaps, (10, 20, 40), strict=True)] == [True] * 3, gaps
     registries.refuse(ref, None)
     live(100)
     assert web["status"]["phase"] == "Running"
 
 
-def test_a_failure_appears_in_the_status_with_the_next_sync_and_is_a_back_off_in_the_one_after(
-    kubelet, live, registries
-):
+def test_a_failure_appears_in_the_status_at_the_next_sync_and_a_back_off_at_the_one_after(kubelet, live, registries):
     kubelet.add(pod("web", "n1", {"app": "registry.test/nothing:1"}))
     said = live(1)
     assert reasons(said) == ["Pulling", "Failed", "Failed"]
@@ -108,7 +106,7 @@ def test_a_failure_appears_in_the_status_with_the_next_sync_and_is_a_back_off_in
     assert message.endswith("registry.test/nothing:1: not found")
 
 
-def test_a_bad_image_does_not_keep_the_other_containers_from_starting(kubelet, live, push):
+def test_an_invalid_image_does_not_keep_the_other_containers_from_starting(kubelet, live, push):
     web = pod("web", "n1", {"bad": "registry.test/nothing:1", "good": push("app:1", ("app", 2))[0]})
     kubelet.add(web)
     live(5)
@@ -143,7 +141,7 @@ def test_the_pull_of_a_deleted_pod_continues_and_its_end_is_reported(kubelet, li
     assert ref in node.store.records
 
 
-def test_a_deleted_pod_that_waits_for_no_pull_takes_its_events_along(kubelet, live):
+def test_a_deleted_pod_that_waits_for_no_pull_is_deleted_along_with_its_events(kubelet, live):
     kubelet.add(pod("web", "n1", {"app": "registry.test/nothing:1"}))
     live(3)
     kubelet.remove("web")

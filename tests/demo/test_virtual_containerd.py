@@ -191,7 +191,7 @@ def test_only_the_missing_layers_of_a_half_cached_image_are_fetched(node, push, 
 
 
 @pytest.mark.parametrize("why", list(Refusal), ids=lambda why: why.name)
-def test_a_rejected_pull_is_a_short_empty_lease(node, registries, push, until, why):
+def test_a_rejected_pull_is_a_short_lived_empty_lease(node, registries, push, until, why):
     ref, _ = push("app:1", ("app", 4))
     registries.refuse(ref, why)
     pull = node.pull(ref)

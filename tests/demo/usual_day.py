@@ -1,9 +1,9 @@
-"""``usualSeconds`` compared with how long pulls really took, over a day of the demo in virtual time.
+"""Compare ``usualSeconds`` with the real duration of pulls, over a day of the demo in virtual time.
 
     python -m tests.demo.usual_day --hours 24 --nodes 8
 
 The demo's nodes, the agent's tracker and the server's hub run without sockets and without waiting. An estimate counts
-as it was when the size of the pull became known, so before the pull ended.
+as of the time when the size of the pull became known, which is before the pull ended.
 """
 
 import argparse
@@ -47,13 +47,13 @@ def _ninetieth(errors: list[float]) -> float:
 
 
 def compare(*, hours: float, nodes: int, seed: int = 20261123) -> Comparison:
-    """Run the demo for so many virtual hours."""
+    """Run the demo for this many virtual hours."""
     *_, last = hourly(hours=hours, nodes=nodes, seed=seed)
     return last
 
 
 def hourly(*, hours: float, nodes: int, seed: int = 20261123) -> Iterator[Comparison]:
-    """Return the comparison of the whole time so far, after each virtual hour and at the end."""
+    """Return the comparison so far after each virtual hour, and at the end."""
     day = _Day(nodes, seed)
     for number in range(int(hours * 3600 / STEP)):
         if number and number % 3600 == 0:

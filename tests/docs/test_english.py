@@ -1,6 +1,6 @@
 """The project is written in plain English: words that usually make a sentence hard to read do not occur.
 
-CONTRIBUTING.md has the rules behind the list. The check covers docs, chart comments, Python names, docstrings and
+CONTRIBUTING.md contains the rules behind the list. The check covers docs, chart comments, Python names, docstrings and
 comments, and the comments and texts of the page.
 """
 

@@ -1,4 +1,4 @@
-"""The tour of the code is the same in both places, and data really takes that path."""
+"""The tour of the code is the same in both places, and data really takes this path."""
 
 import asyncio
 import logging

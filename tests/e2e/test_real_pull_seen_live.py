@@ -111,7 +111,7 @@ async def test_a_stalled_registry_makes_the_pull_stalled_until_it_continues(
 
 
 @pytest.mark.parametrize("containerd_binary", ["debian"], indirect=True)
-async def test_a_registry_silent_for_forty_seconds_is_a_stall_after_thirty(
+async def test_a_registry_that_is_silent_for_forty_seconds_is_a_stall_after_thirty(
     halves, node: Containerd, registry: Registry
 ) -> None:
     server, agent, port = halves()
@@ -177,13 +177,13 @@ async def test_a_server_restarted_mid_pull_recovers_its_history(
     server, agent, port = halves()
     async with server, agent, Api(port) as api:
         await api.ready()
-        registry.blob(first.digest).hold()  # the agent does not observe a pull that ends between two polls
+        registry.blob(first.digest).hold()  # a pull that ends between two polls is not observed by the agent
         pulling = asyncio.create_task(node.cri.pull(done))
         await api.until(lambda pulls: pulls and pulls[0]["totalKnown"])
         registry.blob(first.digest).release()
         await pulling
         before = by_name(await api.until(all_done(1)), done)
-        registry.blob(second.digest).hold(at=4 * MIB)  # stays half-way until the server is back
+        registry.blob(second.digest).hold(at=4 * MIB)  # it remains half-way until the server is back
         pulling = asyncio.create_task(node.cri.pull(running))
         await api.until(lambda pulls: any(pull["downloadedBytes"] and pull["status"] != "completed" for pull in pulls))
         await server.stop(signal.SIGKILL)
@@ -207,7 +207,7 @@ async def test_an_agent_killed_mid_pull_continues_the_same_row(
     server, agent, port = halves()
     async with server, agent, Api(port) as api:
         await api.ready()
-        registry.blob(layer.digest).hold(at=4 * MIB)  # stays half-way until the agent is back
+        registry.blob(layer.digest).hold(at=4 * MIB)  # it remains half-way until the agent is back
         pulling = asyncio.create_task(node.cri.pull(ref))
         (before,) = await api.until(lambda pulls: pulls and pulls[0]["downloadedBytes"])
         await agent.stop(signal.SIGKILL)
@@ -221,7 +221,7 @@ async def test_an_agent_killed_mid_pull_continues_the_same_row(
 
 
 @pytest.mark.parametrize("half", ["server", "agent"])
-async def test_both_halves_exit_soon(
+async def test_both_halves_exit_promptly(
     half: str, halves: Callable[..., tuple[Program, Program, int]], registry: Registry
 ) -> None:
     server, agent, port = halves()

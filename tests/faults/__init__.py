@@ -1,1 +1,3 @@
-"""Faults, injected into real processes: `python -m pulltrace server` and `agent`, and the programs they talk to."""
+"""Faults, injected into real processes: `python -m pulltrace server` and `agent`, and the programs they communicate
+with.
+"""

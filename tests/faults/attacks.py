@@ -1,7 +1,7 @@
-"""``python -m tests.faults.attacks NAME PORT SECONDS``: one attack on a server, from a process of its own.
+"""``python -m tests.faults.attacks NAME PORT SECONDS``: one attack on a server, from a separate process.
 
-Each attack prints one JSON line at the end: how many responses it received, by status; ``closed`` counts connections
-that the server closed without a response.
+Each attack prints one JSON line at the end: the number of responses by status; ``closed`` counts connections that the
+server closed without a response.
 """
 
 import asyncio
@@ -97,17 +97,17 @@ async def endless_trailers(attack: Attack) -> None:
 
 
 async def unfinished_heads(attack: Attack) -> None:
-    """2,500 heads of 60 KB that do not end."""
+    """2,500 heads of 60 KB that never end."""
     await attack.many(2500, lambda: attack.once(b"GET / HTTP/1.1\r\n" + b"h: " + b"v" * 60_000))
 
 
 async def small_unfinished_heads(attack: Attack) -> None:
-    """2,500 heads of 15 KB that do not end: each is within its limit."""
+    """2,500 heads of 15 KB that never end: each is within its limit."""
     await attack.many(2500, lambda: attack.once(b"GET / HTTP/1.1\r\n" + b"h: " + b"v" * 15_000))
 
 
 async def unfinished_bodies(attack: Attack) -> None:
-    """700 bodies of one mebibyte that lack their last byte."""
+    """700 bodies of one mebibyte without their last byte."""
     head = b"POST /api/v1/report HTTP/1.1\r\nHost: x\r\nContent-Length: 1048576\r\n\r\n"
     await attack.many(700, lambda: attack.once(head + bytes(MIB - 1)))
 
@@ -239,7 +239,7 @@ async def forged_tokens(attack: Attack) -> None:
 
 
 async def scrapes(attack: Attack) -> None:
-    """60 scrapes at once, again and again."""
+    """60 scrapes at once, repeatedly."""
 
     async def scrape() -> None:
         reader, writer = await attack.connect()
@@ -264,7 +264,7 @@ ATTACKS = {
 
 
 def stop(attack: Attack) -> None:
-    """End the process, whatever the attack is waiting for."""
+    """End the process, regardless of what the attack is waiting for."""
     sys.stdout.write(json.dumps(attack.seen))
     sys.stdout.flush()
     os._exit(0)
@@ -272,7 +272,7 @@ def stop(attack: Attack) -> None:
 
 async def main() -> None:
     """Run one attack for some seconds."""
-    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # the server may have been given a higher one
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # the server may have been given a higher limit
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     name, port, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])

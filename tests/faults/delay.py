@@ -1,7 +1,7 @@
-"""Two hosts whose packets arrive late: a TUN device on each, and between them a queue in this process.
+"""Two hosts whose packets are delayed: a TUN device on each, and a queue in this process between them.
 
 The kernels of test machines may lack netem. A packet that one host sends through its device is read here, waits, and is
-written to the other's. Closing the devices also removes their routes.
+written to the other host's device. Closing the devices also removes their routes.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Two hosts on one cable, made of kernel features: network namespaces, a veth pair, iptables, a token bucket.
 
-The server runs in one namespace, the agent in the other; the machine's own network is not touched. ``mend`` undoes
+The server runs in one namespace, the agent in the other; the machine's own network is not affected. ``mend`` undoes
 every fault. Delay is implemented in ``delay.py``, for kernels without netem.
 """
 
@@ -78,7 +78,7 @@ class Network:
         await _run("ip", "-n", self.agent, "link", "set", "pta", "down")
 
     async def one_way(self) -> None:
-        """Let the agent's packets arrive, but nothing back, not even an acknowledgement."""
+        """Let the agent's packets arrive, but return nothing, not even an acknowledgement."""
         await self._rule("-A", "INPUT", "-i", "pta", "-j", "DROP")
 
     async def slow(self, rate: str) -> None:
@@ -101,7 +101,7 @@ class Network:
             self._delay = None
 
     async def lose(self, part: float) -> None:
-        """Drop this fraction of the packets that arrive."""
+        """Drop this fraction of the incoming packets."""
         statistic = ("-m", "statistic", "--mode", "random", "--probability", f"{part}")
         await self._rule("-A", "INPUT", "-i", "pta", *statistic, "-j", "DROP")
 

@@ -70,7 +70,7 @@ class Subscription:
 
 
 async def test_128_of_255_clients_never_read(lab, fault):
-    """Send each client every layer of eight wide images, far more than its socket holds."""
+    """Send each client every layer of eight images with many layers, far more than its socket can hold."""
 
     async def wide_images(name):
         pulls = [lab.pull(f"{name}-{number}", *[1 / 16] * 100, 30) for number in range(8)]
@@ -105,7 +105,7 @@ async def test_128_of_255_clients_never_read(lab, fault):
 @pytest.mark.skipif(bool(lacking()), reason=lacking() or "never")
 @pytest.mark.timeout(200)
 async def test_a_client_on_a_link_of_1_kb_per_second_receives_every_end(make_lab):
-    """It receives fewer, newer states: the data that waits for it in the kernel is bounded."""
+    """It receives fewer, newer states: the data buffered for it in the kernel is limited."""
     async with Network() as network:
         lab = await make_lab(network=network, agent={"before": network.inside(network.server)})
         await network.slow("8kbit")

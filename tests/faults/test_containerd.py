@@ -9,7 +9,7 @@ from pulltrace.wire import MAX_LAYERS
 from tests.faults.lab import MIB
 
 
-async def test_containerd_killed_mid_pull_fails_the_pull_and_the_retry_continues(lab, fault):
+async def test_killing_containerd_fails_its_pull_and_the_retry_continues(lab, fault):
     await lab.pulled("done", 1)
     running = await lab.running("app", 12)
     async with fault("containerd killed mid-pull and restarted, the kubelet retries", "failed, then attempt 2") as seen:

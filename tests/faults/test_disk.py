@@ -49,7 +49,7 @@ class Lab:
         self.api, self.server, self.agent, self._images = api, server, agent, images
 
     async def right(self, seconds):
-        """Wait until every image is there and the server reports it."""
+        """Wait until every image is present and the server reports it."""
         await self.api.until(lambda pulls: all(_is(pulls, image, "completed") for image in self._images), seconds)
 
     async def finished(self):
@@ -77,7 +77,7 @@ async def test_a_full_disk_is_named_and_the_retry_is_the_same_row(registry, clus
         registry.limit(MIB)
         kubelet = Kubelet(node, Writer(cluster))
         small = registry.push("shop/small:1", make_image(make_layer(MIB)))
-        # more than the disk can hold
+        # More than the disk can hold.
         large = registry.push("shop/large:1", make_image(*(make_layer(8 * MIB) for _ in range(6))))
         assert await kubelet.pull(await kubelet.authenticate("small", small)) is None
         await api.until(lambda pulls: _is(pulls, small, "completed"))

@@ -1,4 +1,4 @@
-"""More of everything than the limits allow: it is refused and counted, and memory stays bounded."""
+"""More of everything than the limits allow: it is rejected and counted, and memory remains limited."""
 
 import asyncio
 import gzip

@@ -1,6 +1,6 @@
 """``python -m tests.fuzz [--seconds N] [--runs N] [target …]``: fuzz each target in its own process.
 
-libFuzzer ends its process, so each target has one. Findings are stored in ``tests/fuzz/findings/``.
+libFuzzer ends its process, so each target has its own. Findings are stored in ``tests/fuzz/findings/``.
 """
 
 import argparse

@@ -93,13 +93,13 @@ _server = _Server()
 
 
 def report(data: bytes) -> None:
-    """``POST /api/v1/report``: the published figures are consistent whatever the report contains."""
+    """``POST /api/v1/report``: the published figures are consistent, whatever the report contains."""
     if _server.ask("POST", "/api/v1/report", body=data) == 200:
         _server.tick()
 
 
 def zipped(data: bytes) -> None:
-    """The same with gzip: half of the time a valid gzip member around the bytes, else the raw bytes."""
+    """The same with gzip: half of the time, a valid gzip member around the bytes, otherwise the raw bytes."""
     body = gzip.compress(data[1:], 1) if data[:1] < b"\x80" else data[1:]
     _server.ask("POST", "/api/v1/report", body=body, content_encoding=b"gzip")
 
@@ -164,7 +164,7 @@ def last_event_id(data: bytes) -> None:
 
 
 def token(data: bytes) -> None:
-    """Bytes in place of a service account token."""
+    """Bytes instead of a service account token."""
     claims = base64.urlsafe_b64encode(data).rstrip(b"=")
     authenticator = TokenReviewAuthenticator("pulltrace/agent", None, lambda: NOW)  # type: ignore[arg-type]  # never called
     for text in (data, b"e30." + claims + b".c"):
@@ -255,7 +255,7 @@ def grpc(data: bytes) -> None:
     _server._loop.run_until_complete(call())
 
 
-_SETTINGS = bytes(3) + b"\x04" + bytes(5)  # an empty SETTINGS frame, which has to be first
+_SETTINGS = bytes(3) + b"\x04" + bytes(5)  # an empty SETTINGS frame, which must be first
 _HEADERS = b"\0\0\x0f\x01\x04\0\0\0\x01\x88\0\x0bgrpc-status\x010"
 
 TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {

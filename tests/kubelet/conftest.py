@@ -1,4 +1,4 @@
-"""Two clusters with a real kubelet for all tests here: `serial` and `parallel`, by how they pull images."""
+"""Two clusters with a real kubelet for all tests here: `serial` and `parallel`, named after how they pull images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PROGRAMS = ("unshare", "nsenter", "setpriv", "etcd", "runc", "nft", "ip", "open
 
 @asynccontextmanager
 async def _lab(**kubelet: Any) -> AsyncIterator[Lab]:
-    """A Ready node with Pulltrace beside it."""
+    """A Ready node on which Pulltrace runs."""
     if os.geteuid() != 0:
         pytest.skip("a kubelet needs root")
     missing = [part.name for part in (APISERVER, CONTAINERD_2, *NODE) if not part.path.exists()]
@@ -36,7 +36,7 @@ async def _lab(**kubelet: Any) -> AsyncIterator[Lab]:
 
 
 def left_by(folder: Path, processes: str) -> list[str]:
-    """Return the remaining processes, mounts, control groups and files of a cluster that ended."""
+    """Return the remaining processes, mounts, control groups and files of a cluster that has ended."""
     left = [str(folder)] if folder.exists() else []
     left += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if folder.name in line]
     left += [str(path) for path in Path("/sys/fs/cgroup").rglob(folder.name)]

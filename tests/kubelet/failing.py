@@ -1,4 +1,4 @@
-"""Pods whose images cannot be pulled, one for each way to fail."""
+"""Pods whose images cannot be pulled, one for each kind of failure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Failing:
     since: float
     images: dict[str, Failure]
     pushed_later: asyncio.Task[str]
-    """The image of the pod `later`, pushed after the second failure."""
+    """The image of the pod `later`, which is pushed after the second failure."""
 
 
 async def start_failing(lab: Lab) -> Failing:

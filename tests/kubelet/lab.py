@@ -23,12 +23,12 @@ SAME_DURATION = 0.3
 
 Row = dict[str, Any]
 Changes = list[tuple[float, str]]
-"""Times, each with the event at that time."""
+"""Times, each with the event that happened then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What Pulltrace's API returned at one time."""
+    """The response of Pulltrace's API at one time."""
 
     at: float
     pulls: list[Row]
@@ -45,7 +45,7 @@ class Look:
 
 
 class Lab:
-    """An async context manager around a running cluster; it polls Pulltrace's API all the time."""
+    """An async context manager around a running cluster; it polls Pulltrace's API continuously."""
 
     def __init__(self, observed: Observed) -> None:
         self.observed = observed
@@ -130,13 +130,15 @@ class Lab:
         return ((look, row) for look in self.looks if look.at >= since for row in look.rows(ref))
 
     def allowed(self, at: float) -> float:
-        """Return how late Pulltrace may show an event of that time: later if the machine was too busy to poll."""
+        """Return the delay with which Pulltrace may show an event at that time: longer if the machine was too busy to
+        poll.
+        """
         times = [look.at for look in self.looks if at - 2 < look.at < at + 8]
         longest = max((later - earlier for earlier, later in pairwise(times)), default=0.0)
         return SHOWN_WITHIN + 3 * max(0.0, longest - 2 * LOOKS_EVERY)
 
     def between(self, begin: float, end: float) -> list[Look]:
-        """Return the polls of a period, without the beginning, in which Pulltrace may still be late."""
+        """Return the polls of a period, without its beginning, during which Pulltrace may still be late."""
         return [look for look in self.looks if begin + self.allowed(begin) < look.at < end - 0.3]
 
     def ids(self, ref: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""The chart in a real cluster: installed by Helm, with images made of the root file systems of this tree."""
+"""The chart in a real cluster: installed by Helm, with images made from the root file systems of this tree."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ async def test_an_image_that_is_resolving_is_not_shown_as_failed(serial: Lab) ->
     await serial.happened("never", "ErrImageNeverPull")
     failed = await serial.happened("silent", "Failed", image=silent, seconds=90)
     looks = serial.between(begin.at, failed.at)
-    # The agent finds the empty lease with its second poll.
+    # The agent finds the empty lease in its second poll.
     assert {row["status"] for look in looks for row in look.rows(silent)} <= {"queued", "resolving"}
     assert {row["status"] for look in looks[len(looks) // 2 :] for row in look.rows(silent)} == {"resolving"}
     for ref in ("UPPER/Case:1", never):

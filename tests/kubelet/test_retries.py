@@ -1,4 +1,6 @@
-"""Images that cannot be pulled, for as long as the kubelet takes for four attempts; other scenarios run meanwhile."""
+"""Images that cannot be pulled, for as long as the kubelet needs for four attempts; other scenarios run in the
+meantime.
+"""
 
 import asyncio
 import time

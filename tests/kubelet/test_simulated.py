@@ -1,4 +1,4 @@
-"""The simulated kubelet behaves like a real one: the same scenarios on both."""
+"""The simulated kubelet behaves like a real one: both run the same scenarios."""
 
 from itertools import pairwise
 
@@ -9,7 +9,7 @@ from tests.kubelet.lab import Changes
 
 pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
 SYNC = (10.0, 15.0)
-"""Seconds from a sync that failed to the next one."""
+"""Seconds from a failed sync to the next one."""
 BUSY = 2.0
 """Seconds by which a busy machine may be late."""
 
@@ -33,7 +33,7 @@ def failing_node(request: pytest.FixtureRequest) -> Node:
 
 
 async def create_failing(node: Node, name: str, ref: str, policy: str = "IfNotPresent") -> None:
-    """Create a pod of the simulated node; the real one has had it since the first test."""
+    """Create a pod on the simulated node; on the real node, it has existed since the first test."""
     if isinstance(node, SimulatedNode):
         await node.create(name, ref, policy=policy)
 
@@ -43,7 +43,7 @@ def times(changes: Changes, wanted: str) -> list[float]:
     return [at for at, what in changes if what == wanted]
 
 
-async def test_retries_begin_with_the_first_sync_after_their_back_off(failing_node: Node) -> None:
+async def test_retries_begin_at_the_first_sync_after_their_back_off(failing_node: Node) -> None:
     await create_failing(failing_node, "missing", "registry.test/nowhere:1")
     await failing_node.until(lambda: len(times(failing_node.events("missing"), "Pulling")) >= 4, 130)
     tries = times(failing_node.events("missing"), "Pulling")
@@ -57,7 +57,7 @@ async def test_the_reason_of_a_failed_retry_is_in_the_status_after_the_next_sync
     retry = times(failing_node.events("missing"), "Pulling")[1]
     written = times(failing_node.statuses("missing"), "ErrImagePull")[1]
     assert SYNC[0] <= written - retry <= SYNC[1] + BUSY
-    # The sync that pulls writes the back-off to the status, when it has already ended.
+    # The sync that pulls also writes the back-off to the status, which has already ended by then.
     [backed_off, *_] = times(failing_node.statuses("missing"), "ImagePullBackOff")
     assert abs(backed_off - retry) <= BUSY
 
@@ -69,14 +69,14 @@ async def test_the_reason_of_a_failed_retry_is_in_the_status_after_the_next_sync
         ("never", "registry.test/never:1", "Never", "ErrImageNeverPull"),
     ],
 )
-async def test_an_image_that_is_not_pulled_is_reported_with_every_sync(
+async def test_an_image_that_is_not_pulled_is_reported_at_every_sync(
     failing_node: Node, name: str, ref: str, policy: str, reason: str
 ) -> None:
     await create_failing(failing_node, name, ref, policy)
     await failing_node.until(lambda: len(times(failing_node.events(name), reason)) >= 5, 80)
     assert not times(failing_node.events(name), "Pulling")
     reported = times(failing_node.events(name), reason)
-    # The first sync is followed by another when the sandbox has started.
+    # The first sync is followed by another one when the sandbox has started.
     for gap in [later - earlier for earlier, later in pairwise(reported[1:])]:
         assert SYNC[0] <= gap <= SYNC[1] + BUSY
 
@@ -121,7 +121,7 @@ async def test_the_pull_of_a_deleted_pod_continues(node: Node) -> None:
     assert times(node.events("deleted"), "Pulled")[0] > deleted
 
 
-async def test_a_kubelet_that_stops_cancels_its_pull_and_requests_it_again_after_its_start(node: Node) -> None:
+async def test_a_kubelet_that_stops_cancels_its_pull_and_requests_it_again_when_it_starts(node: Node) -> None:
     await node.create("stopped", node.serve("stopped:1", 5))
     await node.until(lambda: times(node.events("stopped"), "Pulling"))
     began = node.now()
@@ -133,5 +133,5 @@ async def test_a_kubelet_that_stops_cancels_its_pull_and_requests_it_again_after
     await node.start()
     await node.until(lambda: times(node.events("stopped"), "Pulled"), 60)
     assert len(times(node.events("stopped"), "Pulling")) == 2
-    # It starts from zero: containerd has deleted the bytes of the cancelled pull.
+    # The download starts from zero: containerd has deleted the bytes of the cancelled pull.
     assert times(node.events("stopped"), "Pulled")[0] - times(node.events("stopped"), "Pulling")[1] > 4

@@ -82,7 +82,7 @@ async def test_a_garbage_collected_image_is_pulled_again_in_a_new_row(serial: La
     await serial.cluster.delete(once)
     await serial.cluster.containerd.cri.remove(ref)
     async with asyncio.timeout(90):
-        # A container also keeps its image's layers until the kubelet has removed the container.
+        # A container keeps its image's layers until the kubelet has removed the container.
         while await is_unpacked(serial, layer):  # noqa: ASYNC110
             await asyncio.sleep(0.2)
     await serial.create(pod("collected-after", ref))

@@ -37,12 +37,12 @@ class Event:
 
     @property
     def size(self) -> int:
-        """The image's size with manifest and configuration."""
+        """The image's size, including manifest and configuration."""
         return int(_TOOK.search(self.message)[3])  # type: ignore[index]
 
     @property
     def is_pull(self) -> bool:
-        """Whether a pull ended; false if the node already had the image."""
+        """Whether the event ends a pull; false if the image was already on the node."""
         return self.reason == "Pulled" and self.message.startswith("Successfully pulled")
 
 

@@ -66,8 +66,8 @@ class APIError(Exception):
 class APIServer:
     """An async context manager. Port, certificate and tokens survive restarts.
 
-    Without the watch cache, every watch reads etcd, so a compaction ends it with 410 at once. With the cache, that
-    happens only after a restart. Inside a namespace it serves a whole cluster: pods reach it, and it reaches the
+    Without the watch cache, every watch reads etcd, so a compaction immediately ends it with 410. With the cache, that
+    happens only after a restart. Inside a namespace, it serves a whole cluster: pods can reach it, and it can reach the
     kubelet.
     """
 
@@ -215,7 +215,8 @@ class APIServer:
         token: str = "",
         content_type: str = "application/json",
     ) -> Any:
-        """Send one request, as the admin unless another token is given. Return JSON, or text if there is none.
+        """Send one request, as the admin unless another token is given. Return the decoded JSON, or text if the
+        response is not JSON.
 
         Raises APIError for an error response, aiohttp.ClientError if the server is unreachable.
         """
@@ -264,7 +265,8 @@ class APIServer:
     async def compact(self) -> int:
         """Compact etcd's history; return the oldest remaining revision."""
         assert self._session is not None
-        # etcd still accepts a watch from the compacted revision itself, so write once more to make it unused.
+        # etcd still accepts a watch from the compacted revision itself, so write once more to make that revision
+        # outdated.
         async with self._session.post(f"{self._etcd_url}/v3/kv/put", json={"key": "AA=="}) as answer:
             revision = int((await answer.json())["header"]["revision"])
         payload = {"revision": str(revision), "physical": True}

@@ -85,7 +85,9 @@ class Ctr:
 
 
 async def feed(process: asyncio.subprocess.Process, data: bytes, *, hold_at: int = 0) -> None:
-    """Write the archive to ``ctr``, up to ``hold_at`` bytes if that is given; otherwise all, and wait for its end."""
+    """Write the archive to ``ctr``: up to ``hold_at`` bytes if that is given, otherwise all of it, and wait for the
+    end.
+    """
     assert process.stdin
     with suppress(BrokenPipeError, ConnectionResetError):
         for start in range(0, hold_at or len(data), _CHUNK):

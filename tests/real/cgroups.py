@@ -16,7 +16,7 @@ def _hierarchies() -> list[Path]:
 
 
 def make(name: str) -> None:
-    """Make the group. The kubelet checks that it exists and makes those of the pods below it."""
+    """Make the group. The kubelet requires this group, and creates those of the pods below it."""
     if _V2:
         known = (_ROOT / "cgroup.controllers").read_text().split()
         enable = " ".join(f"+{each}" for each in _NEEDED if each in known)
@@ -24,14 +24,14 @@ def make(name: str) -> None:
     for hierarchy in _hierarchies():
         group = hierarchy / name
         group.mkdir()
-        # A new cpuset of v1 has neither processors nor memory.
+        # A new cpuset of v1 contains neither processors nor memory.
         for setting in ("cpuset.cpus", "cpuset.mems"):
             if not _V2 and (group / setting).exists():
                 (group / setting).write_text((hierarchy / setting).read_text())
 
 
 def remove(name: str) -> None:
-    """Remove the group and all below it; no process may be left in them."""
+    """Remove the group and all groups below it; no process may be left in them."""
     for hierarchy in _hierarchies():
         for folder, _, _ in os.walk(hierarchy / name, topdown=False):
             with suppress(FileNotFoundError):

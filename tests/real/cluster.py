@@ -5,7 +5,7 @@
         await cluster.create(pod("web", ref))
         await cluster.kubelet.kill(); await cluster.kubelet.start()
 
-All of it runs in namespaces of its own: etcd, kube-apiserver, scheduler, controller manager, kube-proxy, containerd,
+All of it runs in separate namespaces: etcd, kube-apiserver, scheduler, controller manager, kube-proxy, containerd,
 kubelet, a DNS server and a registry. Nothing remains when they end. The kubelet's log (``kubelet_log``) records what
 really happened, in JSON.
 """
@@ -86,7 +86,10 @@ class Service:
 
 
 class Cluster:
-    """An async context manager: entered when the node is Ready. Other keywords are the kubelet's settings."""
+    """An async context manager: entered when the node is Ready.
+
+    Additional keyword arguments are the kubelet's settings.
+    """
 
     def __init__(self, **kubelet: Any) -> None:
         self._program = make_program(PAUSE.path, "pause")
@@ -168,7 +171,7 @@ class Cluster:
             "clusterDomain": "cluster.local",
             "containerRuntimeEndpoint": f"unix://{NODE_SOCKET}",
             "enforceNodeAllocatable": ["none"],
-            # The tests must not depend on this machine's free disk space or memory.
+            # The tests must not depend on the free disk space or memory of this machine.
             "evictionHard": {"memory.available": "0%", "imagefs.available": "0%", "nodefs.available": "0%"},
             "failCgroupV1": False,
             "failSwapOn": False,
@@ -178,7 +181,7 @@ class Cluster:
         }
 
     def _services(self) -> list[Service]:
-        """Return all programs besides containerd and the API server, the kubelet first."""
+        """Return all programs except containerd and the API server, the kubelet first."""
         kubeconfig = f"--kubeconfig={self.api.kubeconfig}"
         alone = (kubeconfig, "--leader-elect=false", "--bind-address=127.0.0.1")
         commands: list[list[str | Path]] = [
@@ -221,7 +224,7 @@ class Cluster:
 
     @property
     def kubelet_log(self) -> Path:
-        """Its log of verbosity 4, one JSON object a line."""
+        """Its log at verbosity 4, one JSON object per line."""
         return self.kubelet.log
 
     def push(self, name: str, *layers: Layer) -> str:
@@ -229,7 +232,7 @@ class Cluster:
         return self.registry.push(name, self.image(*layers))
 
     def image(self, *layers: Layer) -> Image:
-        """Return an image of these layers and one more with the program, which every node already has."""
+        """Return an image of these layers and of one more layer, with the program, that every node already has."""
         return make_image(*layers, self._program, entrypoint=["/pause"])
 
     async def create(self, manifest: Mapping[str, Any]) -> None:
@@ -237,7 +240,7 @@ class Cluster:
         await self.api.request("POST", _path(manifest), manifest)
 
     async def delete(self, manifest: Mapping[str, Any]) -> None:
-        """Delete an object, with its pods, and do not wait for them to end."""
+        """Delete an object and its pods, without waiting for them to end."""
         options = {"propagationPolicy": "Background"}
         await self.api.request("DELETE", f"{_path(manifest)}/{manifest['metadata']['name']}", options)
 

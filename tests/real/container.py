@@ -20,7 +20,7 @@ RUNC = shutil.which("runc", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 
 class Container(Program):
-    """One container; ``runc`` passes on signals, output and status."""
+    """One container; ``runc`` passes on signals, output and the exit status."""
 
     def __init__(
         self,

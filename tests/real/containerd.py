@@ -47,7 +47,7 @@ address = "{socket}.ttrpc"
 [plugins."io.containerd.internal.v1.opt"]
 path = "{folder}/opt"
 """
-# For 1.6 and 1.7.
+# This version is used for 1.6 and 1.7.
 CRI_1 = """\
 [plugins."io.containerd.grpc.v1.cri"]
 {images}
@@ -63,7 +63,7 @@ conf_dir = "{folder}/cni"
 [plugins."io.containerd.grpc.v1.cri".registry]
 config_path = "{folder}/certs.d"
 """
-# For 2.x. Its migration of version 2 loses the settings of the table ``containerd``.
+# For 2.x. Their migration from version 2 would lose the settings of the table ``containerd``.
 CRI_2 = """\
 [plugins."io.containerd.cri.v1.images"]
 snapshotter = "{snapshotter}"
@@ -128,7 +128,7 @@ def _toml(value: bool) -> str:
 
 
 class CRI:
-    """Images as the kubelet handles them. Cancelling `pull` cancels the call, as a deleted pod does."""
+    """Images as the kubelet handles them. Cancelling `pull` cancels the call, as happens for a deleted pod."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = ImageServiceStub(channel)
@@ -167,16 +167,16 @@ class Containerd:
     ) -> None:
         """``metrics`` is a loopback address for containerd's metrics, which count the calls of each method.
 
-        Inside a namespace it serves a whole node: its socket is at the usual path, and it starts pods.
-        ``disk`` is a folder on the file system to use. ``proxy`` names a snapshotter of its own process, which listens
+        Inside a namespace, it serves a whole node: its socket is at the usual path, and it starts pods. ``disk`` is a
+        folder on the file system that it should use. ``proxy`` names a snapshotter in a separate process, which listens
         at ``proxy_address`` and keeps its files in ``proxy_root``. ``client``: containerd 2.x pulls with its client, as
-        1.x does, not with its transfer service. ``images``, ``runtime`` and ``transfer`` are further settings of these
-        parts of the configuration.
+        1.x does, instead of its transfer service. ``images``, ``runtime`` and ``transfer`` are additional settings in
+        these parts of the configuration.
         """
         self.binary = binary
         client = client or is_version_1(binary)
         self._inside = inside
-        # A short name, because a socket path may have at most 107 bytes.
+        # The name is short, because a socket path may have at most 107 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="pulltrace-", dir=disk))
         self.socket = self.folder / "run" / "containerd.sock" if inside is None else NODE_SOCKET
         self.log = self.folder / "containerd.log"

@@ -73,7 +73,7 @@ class Image:
 
     @property
     def size(self) -> int:
-        """Compressed bytes of all layers."""
+        """The compressed bytes of all layers."""
         return sum(layer.size for layer in self.layers)
 
     @property
@@ -138,9 +138,9 @@ def make_image(
     environment: Sequence[str] = (),
     annotations: Sequence[dict[str, str]] = (),
 ) -> Image:
-    """Make an OCI image of these layers. A different `name` makes a different image of the same layers.
+    """Make an OCI image of these layers. A different `name` makes a different image with the same layers.
 
-    `annotations` are those of each layer in the manifest.
+    `annotations` are added to each layer in the manifest.
     """
     config = Blob(
         json.dumps(

@@ -1,4 +1,4 @@
-"""A real node observed by agent and server in this process: the verdicts on its pulls, second by second.
+"""A real node that is observed by an agent and a server in this process: the verdicts on its pulls, second by second.
 
 async with Observed(node) as observed:
     await node.cri.pull(ref)
@@ -29,7 +29,7 @@ APART = 0.6
 
 
 class Observed:
-    """The agent's own poller and the server's own hub, with reports passed by a function call."""
+    """The agent's own poller and the server's own hub; reports are passed by a function call."""
 
     def __init__(self, node: Containerd, name: str = "node-1") -> None:
         self.cluster = Cluster()

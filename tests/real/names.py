@@ -1,4 +1,4 @@
-"""A DNS server for one cluster: its services, and the hosts that a test names."""
+"""A DNS server for one cluster: it resolves the cluster's services, and the hosts that a test names."""
 
 from __future__ import annotations
 

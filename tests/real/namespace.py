@@ -24,7 +24,7 @@ from tests.real.process import Process
 NODE_ADDRESS = "10.231.0.1"
 _NET = 0x40000000  # CLONE_NEWNET; Python has os.setns only since 3.12
 
-# The first process. Shims, containers and /run stay private. It becomes the parent of orphaned processes.
+# The first process. Shims, containers and /run are private. It becomes the parent of orphaned processes.
 _INIT = """\
 import os, signal, subprocess
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
@@ -97,7 +97,7 @@ class Namespace:
         return str(Path(f"/proc/{self.pid}/ns/pid").readlink())
 
     def command(self, *command: str | Path) -> list[str | Path]:
-        """Return a command line that runs this one inside. It ends with the process that runs it."""
+        """Return a command line that runs this one inside. The command ends together with the process that runs it."""
         return [
             *("nsenter", f"--target={self.pid}", "--mount", "--net", "--pid"),
             *("setpriv", "--pdeathsig", "KILL", *command),

@@ -1,4 +1,4 @@
-"""A cluster with Pulltrace's own agent and server beside its kubelet, in the same namespaces."""
+"""A cluster in which Pulltrace's own agent and server run in the same namespaces as its kubelet."""
 
 from __future__ import annotations
 
@@ -46,6 +46,6 @@ class Observed:
         await self.api.reported()
 
     def logged(self, message: str) -> list[dict[str, Any]]:
-        """Return the server's log lines with this message, oldest first, since it was last started."""
+        """Return the server's log lines with this message, oldest first, since its last start."""
         lines = [json.loads(line) for line in self.server.output.splitlines() if line.startswith("{")]
         return [line for line in lines if line["msg"] == message]

@@ -2,7 +2,7 @@
 
 Debian packages are installed with apt (only as root). Everything else is built from the Go modules in `tests/cluster`
 and kept in the cache directory, so a second run costs nothing. A component that is unavailable is listed with the
-consequences, and its tests are skipped. With ``--require`` (in CI), it is an error.
+consequences, and its tests are skipped. With ``--require`` (in CI), this is an error.
 """
 
 from __future__ import annotations

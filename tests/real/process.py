@@ -1,4 +1,4 @@
-"""Programs that run beside a test. They end with the test, or are stopped by their own pid within a time limit."""
+"""Programs that run during a test. They end with the test, or are stopped by their own pid within a time limit."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from typing import Protocol
 STOPPED_WITHIN = 10.0
 
 
-# Below the ephemeral ports (32768 and up), which the kernel could give to another process before the program binds the
-# port, or while the program is restarted.
+# Ports below the ephemeral ones (32768 and up), because the kernel could give an ephemeral port to another process
+# before the program binds it, or while the program is restarted.
 _PORTS = range(12_000, 32_000)
 _WORKER, _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")), 16
 _given: set[int] = set()
@@ -56,13 +56,13 @@ class Process:
     def __init__(
         self, command: Sequence[str | Path], log: Path, *, inside: Inside | None = None, forks: bool = False
     ) -> None:
-        """``forks`` means that the command runs the program as its child, and ends with it."""
+        """``forks`` means that the command runs the program as its child process, and ends together with it."""
         self.log = log
         self._forks = forks or inside is not None
         if inside is not None:
             command = inside.command(*command)
         with log.open("ab") as output:
-            # setpriv replaces itself by the program, so the pid is the same.
+            # setpriv replaces itself with the program, so the pid is the same.
             self._popen = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", *command],
                 stdin=subprocess.DEVNULL,
@@ -73,11 +73,11 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Return the program's own pid, also where it is a child of the command."""
+        """Return the program's own pid, even if it is a child of the command."""
         return child_of(self._popen.pid) if self._forks else self._popen.pid
 
     def check(self) -> None:
-        """Raise RuntimeError with its last output if it ended by itself."""
+        """Raise RuntimeError with its last output if it has ended by itself."""
         if self._popen.poll() is not None:
             raise RuntimeError(f"{self.log.stem} ended with {self._popen.returncode}\n{self.last_words()}")
 

@@ -5,7 +5,7 @@
         registry.limit(2 * MIB)            # bytes per second, all blobs together
         registry.blob(digest).hold(at=3 * MIB)
 
-Every change applies at once, also to running responses.
+Every change takes effect immediately, even for running responses.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Served:
         self.pace.bytes_per_second = bytes_per_second
 
     def hold(self, at: int = 0) -> None:
-        """Send nothing from this offset on, and keep the connection open."""
+        """Send nothing from this offset on, but keep the connection open."""
         self.hold_at = at
         self._released.clear()
 
@@ -89,11 +89,11 @@ class Repository:
         self._open.set()
 
     def hold(self) -> None:
-        """Keep manifest requests waiting."""
+        """Hold back the responses to requests for manifests."""
         self._open.clear()
 
     def release(self) -> None:
-        """Respond to them."""
+        """Send the responses that were held back."""
         self._open.set()
 
     async def pass_hold(self) -> None:
@@ -104,7 +104,7 @@ class Registry:
     """An async context manager; `host` is `127.0.0.1:<port>` once entered."""
 
     def __init__(self, listener: socket.socket | None = None) -> None:
-        """``listener`` is a bound socket of loopback, where it is not the machine's own."""
+        """``listener`` is a bound socket of loopback, if it is not the machine's own loopback."""
         self.host = ""
         self._listener = listener
         self.sent: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Real snapshotters beside a containerd: soci-snapshotter and stargz-snapshotter.
+"""Real snapshotters for a containerd: soci-snapshotter and stargz-snapshotter.
 
 node = Containerd(binary, proxy="soci")
 async with Soci(node, registry.host, SociMode.PARALLEL), node:
@@ -41,7 +41,7 @@ discard_unpacked_layers = {discard}
 
 
 class _Daemon:
-    """A snapshotter in a mount namespace of its own, so that its mounts disappear with it."""
+    """A snapshotter in a separate mount namespace, so that its mounts disappear when it ends."""
 
     def __init__(self, node: Containerd) -> None:
         self._node = node

@@ -1,7 +1,8 @@
 """Generate the gRPC stubs from our .proto files: ``python -m tests.real.stubs``, or ``make stubs``.
 
 Generated code works with the protobuf and grpcio that generated it *or newer*, so the oldest supported tools generate
-it. They have their own virtual environment in the cache directory, because they need an older protobuf than we use.
+it. They are installed in a separate virtual environment in the cache directory, because they need an older protobuf
+than we use.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 import pulltrace
 from tests.real.cache import cache_folder
 
-# The directory of each package. Ours may be installed, without sources beside the tests.
+# The directory of each package. Our package may be installed, without its sources next to the tests.
 PACKAGES = {
     "pulltrace/agent/containerd_api": Path(pulltrace.__file__).parents[1],
     "tests/real/cri_api": Path(__file__).parents[2],

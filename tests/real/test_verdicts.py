@@ -1,6 +1,6 @@
-"""Pulls on a real containerd that are limited by one known factor, and ordinary ones that are not.
+"""Pulls on a real containerd that are limited by one known factor, and ordinary pulls that are not limited.
 
-Each prints the row of the table in ``docs/verdicts.md``: ``pytest tests/real/test_verdicts.py -s``.
+Each test prints its row of the table in ``docs/verdicts.md``: ``pytest tests/real/test_verdicts.py -s``.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ async def pull(node: Containerd, observed: Observed, reference: str) -> None:
     await observed.until(lambda: observed.ended(repository))
 
 
-async def test_a_slow_registry(real: Containerd, registry: Registry) -> None:
+async def test_a_slow_registry_is_named(real: Containerd, registry: Registry) -> None:
     async with Registry() as slow, Observed(real) as observed:
         real.trust(SLOW, slow.url)
         registry.push("team/quick:1", make_image(*(make_layer(40 * MIB) for _ in range(3))))
@@ -70,7 +70,7 @@ async def test_a_slow_registry(real: Containerd, registry: Registry) -> None:
         assert bound.why.startswith(f"{SLOW} delivers ")
 
 
-async def test_one_layer(real: Containerd, registry: Registry) -> None:
+async def test_one_large_layer_is_named(real: Containerd, registry: Registry) -> None:
     small = [make_layer(6 * MIB) for _ in range(2)]
     large = make_layer(50 * MIB)
     registry.push("team/model:1", make_image(*small, large))
@@ -90,7 +90,7 @@ def disk() -> Iterator[object]:
         pytest.skip(str(error))
 
 
-async def test_a_slow_disk(binary: str, disk, registry: Registry) -> None:
+async def test_a_slow_disk_is_named(binary: str, disk, registry: Registry) -> None:
     registry.push("team/wide:1", make_image(*(make_layer(20 * MIB) for _ in range(3))))
     async with Containerd(binary, disk=disk) as node:
         node.trust(FAST, registry.url)
@@ -99,7 +99,7 @@ async def test_a_slow_disk(binary: str, disk, registry: Registry) -> None:
             row("disk writes 2 MiB/s (cgroup limit of a loop device)", observed, "team/wide", Factor.DISK)
 
 
-async def test_a_starved_cpu(real: Containerd, registry: Registry) -> None:
+async def test_a_starved_cpu_is_named(real: Containerd, registry: Registry) -> None:
     registry.push("team/dense:1", make_image(make_layer(MIB, zeros=1500 * MIB)))
     async with Observed(real) as observed:
         try:
@@ -110,7 +110,7 @@ async def test_a_starved_cpu(real: Containerd, registry: Registry) -> None:
         row("containerd has 25 % of one CPU", observed, "team/dense", Factor.CPU)
 
 
-async def test_a_serialized_queue(real: Containerd, registry: Registry) -> None:
+async def test_a_serialized_queue_is_named(real: Containerd, registry: Registry) -> None:
     registry.push("team/first:1", make_image(*(make_layer(10 * MIB) for _ in range(3))))
     registry.push("team/second:1", make_image(make_layer(2 * MIB)))
     registry.limit(1.5 * MIB)
@@ -128,7 +128,7 @@ async def test_a_serialized_queue(real: Containerd, registry: Registry) -> None:
         assert observed.factors("team/first") == set()
 
 
-async def test_download_slots_of_the_node(real: Containerd, registry: Registry) -> None:
+async def test_full_download_slots_of_the_node_are_named(real: Containerd, registry: Registry) -> None:
     busy = [make_layer(14 * MIB) for _ in range(6)]
     registry.push("team/busy:1", make_image(*busy))
     registry.push("team/late:1", make_image(make_layer(2 * MIB)))
@@ -141,7 +141,7 @@ async def test_download_slots_of_the_node(real: Containerd, registry: Registry) 
         row("another pull holds the three slots", observed, "team/late", Factor.SLOTS)
 
 
-async def test_a_rate_limit(real: Containerd, registry: Registry) -> None:
+async def test_a_rate_limit_is_named(real: Containerd, registry: Registry) -> None:
     registry.push("team/popular:1", make_image(make_layer(MIB)))
     registry.repository("team/popular").answer = 429
     async with Observed(real) as observed:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.real.cache import cache_folder
 
-# Debian puts runc and ip into sbin, and the CNI plugins next to the libraries: neither is on every PATH.
+# Debian puts runc and ip into sbin, and the CNI plugins next to the libraries, so neither is on every PATH.
 SYSTEM_PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/lib/cni"
 
 
@@ -108,7 +108,7 @@ def kubernetes(name: str, costs: str) -> Built:
         version="1.37.2",
         module=".",
         package=f"k8s.io/kubernetes/cmd/{name}",
-        # Without these it calls itself v0.0.0, and clients choose other code paths.
+        # Without these flags, the program calls itself v0.0.0, and clients choose other code paths.
         ldflags=f"-X {version}.gitVersion=v1.37.2 -X {version}.gitMajor=1 -X {version}.gitMinor=37",
         costs=costs,
     )
@@ -143,7 +143,7 @@ HELM_DOCS = Built(
     costs="the chart's README is neither made nor compared with its values",
 )
 NODE = (KUBELET, SCHEDULER, CONTROLLER_MANAGER, PROXY, SHIM, PAUSE)
-"""The programs of a cluster with a real kubelet, beside kube-apiserver and containerd."""
+"""The programs, besides kube-apiserver and containerd, of a cluster with a real kubelet."""
 SOCI = Built(
     name="soci-snapshotter",
     version="0.16.1",

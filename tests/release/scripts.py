@@ -1,4 +1,4 @@
-"""Import a release script by its name: they are outside the package."""
+"""Import a release script by its name: they are not part of the package."""
 
 import importlib.util
 from pathlib import Path
@@ -8,7 +8,7 @@ import pulltrace
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(pulltrace.__file__).parent
-"""Where the package is installed: CI tests the wheel and removes the directory of the sources."""
+"""The directory where the package is installed: CI tests the wheel and removes the directory of the sources."""
 
 
 def script(name: str) -> ModuleType:

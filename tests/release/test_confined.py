@@ -1,8 +1,8 @@
-"""The agent under its own seccomp profile and the chart's security contexts, in a container of runc's.
+"""The agent under its own seccomp profile and with the chart's security contexts, in a runc container.
 
 The root file system is that of the image, and the containerds are real. The agent uses all of its functions: it
 resolves a name over UDP and TCP, reports over TLS with a token from a file, reconnects to a containerd that was killed,
-and ends by SIGTERM. Here a call that is not in the profile kills it; on a node the call only fails.
+and ends on SIGTERM. Here, a call that is not in the profile kills the agent; on a node, the call only fails.
 """
 
 import asyncio
@@ -83,7 +83,7 @@ for line in open("/proc/self/status"):
     print(line, end="")
 """
 
-# More than a socket accepts at once: some Pythons send the rest by another call.
+# More than a socket accepts at once: some Pythons send the rest with another call.
 CONGESTED = """
 import asyncio, socket
 
@@ -242,7 +242,7 @@ async def test_the_agent_works_under_its_profile(
     assert "Traceback" not in agent.output
 
 
-async def test_the_data_beyond_a_full_socket_buffer_is_sent_later(contain: Callable[..., Container]) -> None:
+async def test_data_beyond_a_full_socket_buffer_is_sent_later(contain: Callable[..., Container]) -> None:
     async with contain(PYTHON, "-c", CONGESTED, seccomp=STRICT) as container:
         await container.says(f"read {8 << 20}\n")
 

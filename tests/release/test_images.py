@@ -23,7 +23,7 @@ rootfs = script("rootfs")
 CHROOT = shutil.which("chroot", path="/usr/sbin:/usr/bin:/sbin:/bin")
 MEBIBYTE = 2**20
 _log = logging.getLogger(__name__)
-# The largest unpacked size of an image. Every node pulls the agent's.
+# The largest unpacked size of an image. Every node pulls the agent's image.
 BUDGET = {"agent": 40 * MEBIBYTE, "server": 72 * MEBIBYTE}
 
 
@@ -71,7 +71,7 @@ def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def inside(root: Path, *command: str) -> str:
     if os.geteuid() != 0 or CHROOT is None:
         pytest.skip("chroot needs root")
-    # A Python with an rpath finds its library there; the Python of Debian's image has a relative one.
+    # A Python with an rpath finds its library there; the Python in Debian's image has a relative one.
     environment = {"LD_LIBRARY_PATH": "/usr/local/lib", "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt"}
     done = subprocess.run(
         [CHROOT, "--userspec=65532:65532", root, "/usr/local/bin/python3", *command],

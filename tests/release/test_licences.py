@@ -1,4 +1,4 @@
-"""The page of licences lists what is shipped, and every licence permits that."""
+"""The page of licences lists everything that is shipped, and every licence permits that."""
 
 from tests.release.scripts import ROOT, script
 

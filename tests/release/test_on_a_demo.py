@@ -1,4 +1,4 @@
-"""The scripts for a server in a cluster, run against the demo's server."""
+"""The scripts for a server in a cluster, run with the demo's server."""
 
 import asyncio
 import re

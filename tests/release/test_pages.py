@@ -202,7 +202,7 @@ def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
     raise AssertionError(f"{url} does not respond")
 
 
-def test_classic_repository_and_oci_give_the_same_bytes(
+def test_the_classic_repository_and_the_oci_registry_serve_the_same_bytes(
     *, clone: Path, package, registry: str, helm: str, tmp_path: Path, monkeypatch
 ) -> None:
     archive = package("0.2.0")
@@ -254,7 +254,7 @@ def test_a_release_pins_the_images_by_digest_and_a_users_tag_overrides_it(packag
     assert [image["image"].partition("@")[2] for image in listed] == list(digests.values())
 
 
-def test_artifact_hub_gets_the_changes_of_the_version_and_its_state() -> None:
+def test_artifact_hub_gets_the_changes_of_the_version_and_its_status() -> None:
     about = yaml.safe_load((ROOT / "charts/pulltrace/Chart.yaml").read_text())
     new = "### Added\n\n- One `thing`\n  on two lines.\n- Two.\n\n### Fixed\n\n- Three.\n"
     text = f"# Changelog\n\n## [0.3.0]\n\n{new}\n## 0.2.0\n\n### Added\n\n- Old.\n"
@@ -269,7 +269,7 @@ def test_artifact_hub_gets_the_changes_of_the_version_and_its_state() -> None:
     assert packaging.changes("0.2.0", (ROOT / "CHANGELOG.md").read_text())
 
 
-def test_every_screenshot_of_artifact_hub_is_in_the_docs() -> None:
+def test_every_screenshot_for_artifact_hub_is_in_the_docs() -> None:
     about = yaml.safe_load((ROOT / "charts/pulltrace/Chart.yaml").read_text())
     for shown in yaml.safe_load(about["annotations"]["artifacthub.io/screenshots"]):
         assert (ROOT / "docs" / shown["url"].removeprefix("https://d44b.github.io/pulltrace/")).is_file()

@@ -169,7 +169,7 @@ def test_the_demo_of_an_installed_wheel_serves_the_page(wheel: Path, tmp_path: P
         ("server", {"grpcio", "h2", "protobuf"}),
     ],
 )
-def test_a_half_starts_without_the_libraries_of_the_other(
+def test_each_half_starts_without_the_libraries_of_the_other(
     wheel: Path, tmp_path: Path, half: str, foreign: set[str]
 ) -> None:
     python = environment(tmp_path, f"{wheel}[{half}]")

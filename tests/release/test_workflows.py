@@ -78,7 +78,7 @@ def test_actionlint_and_shellcheck_report_nothing(path: Path) -> None:
     shellcheck = shutil.which("shellcheck")
     if program is None or shellcheck is None:
         pytest.skip("no actionlint or no shellcheck here; `make parts` gets both")
-    # GitHub's runners have shellcheck, so actionlint uses it there too.
+    # GitHub's runners have shellcheck, so actionlint also uses it there.
     done = subprocess.run([program, "-shellcheck", shellcheck, path], check=False, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
 
@@ -114,7 +114,7 @@ def uses(workflow: dict, action: str) -> list[dict]:
 
 
 def test_a_release_has_the_artifacts_of_its_jobs_and_no_build_record() -> None:
-    # Building an image leaves an artifact of another kind, which fails a download of everything.
+    # Building an image leaves an artifact of another kind, which makes a download of everything fail.
     workflow = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())
     [download] = [found for found in uses(workflow, "actions/download-artifact") if found.get("path") == "assets"]
     uploads = [upload["name"] for upload in uses(workflow, "actions/upload-artifact")]
@@ -178,7 +178,7 @@ def test_hadolint_reports_nothing(path: Path) -> None:
 
 
 @each_dockerfile
-def test_dockerignore_admits_the_sources_of_a_dockerfile(path: Path) -> None:
+def test_dockerignore_admits_the_sources_that_a_dockerfile_copies(path: Path) -> None:
     allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     for line in re.findall(r"^COPY (?!--from)(.+) \S+$", path.read_text(), re.MULTILINE):
         for source in line.split():

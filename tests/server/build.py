@@ -1,4 +1,4 @@
-"""Reports and their parts, with defaults for everything a test does not care about."""
+"""Reports and their parts, with defaults for everything that a test does not care about."""
 
 from datetime import timedelta
 from typing import Any
@@ -70,7 +70,7 @@ class World:
         self.sequence = 0
 
     def say(self, *pulls: PullState, at: float = 0.0, node="node-1", **more) -> None:
-        """Receive one report at some seconds after the beginning, then tick."""
+        """Receive one report some seconds after the beginning, then tick."""
         self.at(at)
         self.sequence += 1
         self.hub.report(report(*pulls, node=node, **({"sequence": self.sequence} | more)))

@@ -1,4 +1,4 @@
-"""Metrics: few labels, honest counters, quick scrapes."""
+"""Metrics: few labels, correct counters, fast scrapes."""
 
 import time
 
@@ -20,7 +20,7 @@ def test_the_number_of_registry_labels_is_limited() -> None:
     assert world.metric("pulls_total", registry="other", result="completed") == 5
 
 
-def test_an_unused_registry_makes_way_for_another_one(monkeypatch) -> None:
+def test_an_unused_registry_loses_its_label_to_another_one(monkeypatch) -> None:
     monkeypatch.setattr("pulltrace.server.metrics.KEPT", -1.0)
     world = World()
     for number in range(MAX_REGISTRIES + 1):

@@ -1,4 +1,4 @@
-"""Start and end of the whole process, as ``pulltrace server`` runs it."""
+"""Start and end of the whole process, as run by ``pulltrace server``."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ import pytest
 from pulltrace.server.run import ListenError
 
 SOON = 8.0
-"""Seconds; it takes two on an idle machine."""
+"""Seconds allowed for a shutdown, which takes two on an idle machine."""
 
 
 async def start(*extra: str, **environ: str) -> asyncio.subprocess.Process:
@@ -40,7 +40,7 @@ async def ports(process: asyncio.subprocess.Process) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_it_shuts_down_promptly_and_says_goodbye_to_open_streams(number) -> None:
+async def test_it_shuts_down_promptly_and_sends_the_last_event_to_open_streams(number) -> None:
     process = await start()
     port, _ = await ports(process)
     async with aiohttp.ClientSession() as client:
@@ -55,7 +55,7 @@ async def test_it_shuts_down_promptly_and_says_goodbye_to_open_streams(number) -
     assert errors == b""
 
 
-async def test_it_shuts_down_promptly_though_a_client_does_not_read() -> None:
+async def test_it_shuts_down_promptly_even_if_a_client_does_not_read() -> None:
     process = await start()
     port, _ = await ports(process)
     loop = asyncio.get_running_loop()

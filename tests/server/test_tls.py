@@ -83,13 +83,13 @@ def strict(monkeypatch):
 
 @pytest.fixture
 def plain(tmp_path, files):
-    """Issue the served certificate from a CA without further extensions; return the CA."""
+    """Issue the served certificate from a CA without further extensions, and return the CA."""
     authority = Authority(tmp_path / "plain", plain=True)
     authority.issue(*files, "plain")
     return authority
 
 
-async def test_an_agent_trusts_a_plain_ca(strict, plain, served):
+async def test_an_agent_trusts_a_ca_without_extensions(strict, plain, served):
     with pytest.raises(ssl.SSLCertVerificationError):
         await presented(served, plain)
     url = f"https://127.0.0.1:{served.port}/api/v1/report"
@@ -97,7 +97,7 @@ async def test_an_agent_trusts_a_plain_ca(strict, plain, served):
         assert (await poster.post(json.dumps(REPORT).encode(), {})).status == 200
 
 
-async def test_the_server_trusts_a_cluster_with_a_plain_ca(strict, plain, files):
+async def test_the_server_trusts_a_cluster_with_a_ca_without_extensions(strict, plain, files):
     async def pods(_: web.Request) -> web.Response:
         return web.json_response({"metadata": {"resourceVersion": "1"}, "items": []})
 
@@ -145,7 +145,7 @@ async def test_a_renewed_certificate_is_used_for_new_connections_and_old_streams
                     break
 
 
-async def test_an_unusable_renewal_is_logged_and_the_old_certificate_stays(served, authority, files, caplog):
+async def test_an_unusable_renewal_is_logged_and_the_old_certificate_remains_in_use(served, authority, files, caplog):
     files[0].write_text("half a certif")
     async with asyncio.timeout(10):
         while "tls.not_renewed" not in [record.message for record in caplog.records]:

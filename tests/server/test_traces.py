@@ -1,4 +1,4 @@
-"""Traces, as a real OpenTelemetry Collector and a receiver of our own receive them."""
+"""Traces, as received by a real OpenTelemetry Collector and by a receiver of our own."""
 
 import asyncio
 import http.server
@@ -30,7 +30,7 @@ ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 @pytest.fixture
 def received(monkeypatch):
-    """Spans by name, each with its times, attributes, ids and status. The environment names their receiver."""
+    """Spans by name, each with its times, attributes, ids and status. The environment variables name their receiver."""
     spans = defaultdict(list)
 
     class Receiver(http.server.BaseHTTPRequestHandler):
@@ -71,7 +71,7 @@ def values(span):
 
 
 def seconds(span):
-    """Return start and end, counted from the beginning of the test."""
+    """Return the start and end, in seconds since the beginning of the test."""
     return (span.start_time_unix_nano / 1e9 - NOW, span.end_time_unix_nano / 1e9 - NOW)
 
 
@@ -147,7 +147,7 @@ def test_a_failure_has_its_reason_and_its_retry_shares_the_trace(traces, receive
     assert failed.span_id != completed.span_id
 
 
-def test_a_cancelled_pull_is_no_error(traces, received):
+def test_a_cancelled_pull_is_not_an_error(traces, received):
     world = Joined(export=traces.add)
     arrival = web()
     world.tell(seen(arrival), event(arrival.pulling("app", NOW)), at=0)

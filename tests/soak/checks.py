@@ -1,4 +1,4 @@
-"""The invariants: some hold at any time, some hold again after a fault has ended."""
+"""The invariants: some hold at any time, and some hold again after a fault has ended."""
 
 import json
 import re
@@ -24,7 +24,7 @@ class Checks:
         self.made: Counter[str] = Counter()
 
     async def agree(self, session: aiohttp.ClientSession) -> list[str]:
-        """Compare list, stream, gauges and counters of one revision, unless a change occurred in between."""
+        """Compare the list, stream, gauges and counters of one revision, unless a change occurred in between."""
         base, metrics = f"http://127.0.0.1:{self._world.port}", f"http://127.0.0.1:{self._world.metrics_port}/metrics"
         async with session.get(f"{base}/api/v1/pulls") as answer:
             tag, pulls = answer.headers["ETag"], json.loads(await answer.read())["pulls"]

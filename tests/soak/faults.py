@@ -103,7 +103,7 @@ async def kubernetes_forgets(world: World, site: Site, random: Random) -> None:
 async def readers_deaf(world: World, site: Site, random: Random) -> None:
     with ExitStack() as sockets:
         for _ in range(random.randint(10, 100)):
-            source = ("127.0.0.2", 0)  # one address may take half of all streams; the soak needs one too
+            source = ("127.0.0.2", 0)  # one address may take half of all streams, and the soak test needs one too
             deaf = sockets.enter_context(create_connection(("127.0.0.1", world.port), source_address=source))
             deaf.sendall(b"GET /api/v1/events HTTP/1.1\r\nHost: soak\r\n\r\n")
         await asyncio.sleep(random.uniform(1, 4))

@@ -1,6 +1,6 @@
-"""Memory of server and agent after many short pulls: ``python -m tests.soak.million server|agent``.
+"""The memory of server and agent after many short pulls: ``python -m tests.soak.million server|agent``.
 
-``server``: reports of 200 nodes with ten short pulls each, posted as fast as the server accepts them. All limits are
+``server``: reports from 200 nodes with ten short pulls each, posted as fast as the server accepts them. All limits are
 the defaults, except for the half second between two reports of a node. ``agent``: a simulated containerd with 220 short
 pulls at once, polled twice a second by a real agent that reports to a real server.
 """
@@ -163,7 +163,7 @@ def _push(node: VirtualContainerd, number: int) -> str:
 
 
 def rss(pid: int) -> float:
-    """Resident memory, MiB."""
+    """Resident memory in MiB."""
     return int(Path(f"/proc/{pid}/status").read_text().partition("VmRSS:")[2].split()[0]) / 1024
 
 

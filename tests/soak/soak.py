@@ -1,4 +1,4 @@
-"""One soak test: one fault after another, and after each one the state must be right again."""
+"""One soak test: one fault after another, and after each one, the state must become correct again."""
 
 import asyncio
 import sys
@@ -16,9 +16,9 @@ from tests.soak.follower import Follower
 from tests.soak.world import HISTORY, World
 
 WITHIN = 10.0
-"""Seconds within which the state must be right again."""
+"""Seconds within which the state must be correct again."""
 GROWTH = {"server": 24.0, "agent": 12.0}
-"""MiB by which a process may grow after its first minute, while a server's history fills."""
+"""MiB by which a process may grow after its first minute, while the server's history fills."""
 SETTLES = 60.0
 
 
@@ -57,7 +57,7 @@ class Result:
 
 
 class Soak:
-    """Run for some seconds. The same seed draws the same faults, but at different moments of the load."""
+    """Run for some seconds. The same seed selects the same faults, but at different moments of the load."""
 
     def __init__(self, *, seed: int, seconds: float, nodes: int, speed: float) -> None:
         self.result = Result(seed)
@@ -100,7 +100,7 @@ class Soak:
         print(self.result.wrong[-1], file=sys.stderr, flush=True)  # half an hour would be too long to wait
 
     async def _break(self, passed: float) -> None:
-        """Draw and apply one fault, and wait until the state is right again."""
+        """Select and apply one fault, and wait until the state is correct again."""
         random, world = self._random, self._world
         allowed = dict(faults.FAULTS)
         # A process that is killed cannot show whether it grows. The agent of the first node is never killed, and the
@@ -120,7 +120,7 @@ class Soak:
         await asyncio.sleep(random.uniform(0, 2))
 
     async def _settle(self, since: float) -> float:
-        """Wait until the server publishes the truth; return the seconds that it took."""
+        """Wait until the server publishes the truth, and return the seconds that this took."""
         began, why = time.monotonic(), "no answer"
         while (took := time.monotonic() - began) < WITHIN:
             with suppress(aiohttp.ClientError, TimeoutError):
@@ -130,7 +130,7 @@ class Soak:
                     return took
             await asyncio.sleep(0.1)
         self._complain(f"not right after {WITHIN:g} s: {why}")
-        self._world.forget(time.time())  # report it once
+        self._world.forget(time.time())  # report it only once
         return took
 
     async def _check(self) -> None:

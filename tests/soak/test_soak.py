@@ -1,4 +1,4 @@
-"""The shortest soak test, which runs every part of it. ``make soak`` is the long one."""
+"""The shortest soak test, which runs every part of it. ``make soak`` runs a long one."""
 
 import pytest
 

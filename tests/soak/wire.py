@@ -1,4 +1,4 @@
-"""A TCP forwarder between two programs that can cut, slow down, block one direction of, or reset connections.
+"""A TCP forwarder between two programs that can cut, slow down, half-close or reset connections.
 
 It needs no privileges and switches at once, so that a soak test can break it a hundred times. Faults of a real network
 are in ``tests/faults/network.py``.

@@ -26,7 +26,7 @@ SEEN_AFTER = 2.0
 """Seconds after which a healthy agent has observed a pull; it polls twice a second."""
 HISTORY = 60.0
 RECONNECTS = 3.0
-"""Seconds within which an agent finds a restarted containerd; it tries at each poll."""
+"""Seconds within which an agent finds a restarted containerd: it tries at each poll."""
 
 
 @dataclass(slots=True, eq=False)
@@ -37,7 +37,7 @@ class Truth:
     pull: Pull
     began: float
     watched: float = 0.0
-    """Seconds for which the current agent of its node could observe it."""
+    """Seconds during which the current agent of its node could observe it."""
     ended: float | None = None
     told: bool = False
     only_told: bool = False
@@ -176,7 +176,7 @@ class World:
             self.failed += not truth.completed
 
     async def _restart(self, node: str) -> None:
-        """Kill a containerd because the scenario says so."""
+        """Kill a containerd because the scenario requires it."""
         site = next(site for site in self.sites if site.name == node)
         if site.ails:
             return  # a fault has already stopped it and will start it again
@@ -188,7 +188,7 @@ class World:
 
 
 async def start(site: Site) -> None:
-    """Start containerd again. Pulls that the kubelet requested meanwhile never began."""
+    """Start containerd again. Pulls that the kubelet requested in the meantime never began."""
     site.containerd.node.crash()
     await site.containerd.start()
     await asyncio.sleep(RECONNECTS)

@@ -1,5 +1,5 @@
-// The OpenTelemetry Collector with one receiver, OTLP, and one exporter, which prints each batch of spans as a line of
-// OTLP's JSON.
+// The OpenTelemetry Collector with one receiver, OTLP, and one exporter, which prints each batch of spans as
+// a line of OTLP's JSON.
 package main
 
 import (

@@ -1,4 +1,5 @@
-// pause is the only program in the test images: it keeps a sandbox or a container running, or ends as the arguments say.
+// pause is the only program in the test images: it keeps a sandbox or a container running, or ends as its
+// arguments specify.
 //
 //	pause              run until SIGTERM
 //	pause 2s           run for two seconds

@@ -1,9 +1,9 @@
-// stargz-snapshotter publishes its service as a library only. This program serves it:
+// stargz-snapshotter publishes its service only as a library. This program serves it:
 //
 //	stargz-snapshotter serve SOCKET ROOT INSECURE-HOST
 //
-// and converts a layer into the format that it can stream, printing the digests of its table of contents and of its
-// uncompressed tar:
+// It also converts a layer into the format that it can stream, and prints the digests of its table of
+// contents and of its uncompressed tar:
 //
 //	stargz-snapshotter convert IN OUT
 package main

@@ -53,7 +53,7 @@ def _report(world: World, size: int, at: float = 0.0) -> None:
 
 
 def sent(stream) -> list[bytes]:
-    """Return what the client receives now."""
+    """Return the data that the client receives now."""
     return list(takewhile(bool, stream))
 
 
@@ -114,7 +114,7 @@ def test_a_client_in_the_middle_of_an_old_state_continues_with_pieces_of_its_own
     assert text.count(b'"imageRef"') == 50 + 50, "the rest of the old state, then every change since"
 
 
-def test_a_truncated_stream_is_a_prefix_of_the_whole() -> None:
+def test_a_truncated_stream_is_a_prefix_of_the_complete_one() -> None:
     world = busy_world()
     whole = b"".join(sent(Subscription(world.hub, Query(), None, gzip=True).follow()))
     text = inflate(whole)
@@ -123,7 +123,7 @@ def test_a_truncated_stream_is_a_prefix_of_the_whole() -> None:
 
 
 async def read(reader, until: bytes) -> bytes:
-    """Return what arrives up to this text."""
+    """Return the data that arrives up to this text."""
     seen = b""
     async with asyncio.timeout(20):
         while until not in seen:

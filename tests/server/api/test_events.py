@@ -1,5 +1,5 @@
-"""The live stream of a real server: what a client receives, how it resumes, and what happens to clients that do not
-read.
+"""The live stream of a real server: what a client receives, how it resumes, and how clients that do not read are
+treated.
 """
 
 import asyncio
@@ -79,7 +79,7 @@ class Node:
 
 
 async def until(stream, done: int | PullPhase) -> list[Event]:
-    """Return events up to the one with this many bytes or this status."""
+    """Return events up to the one with this number of bytes or this status."""
     seen = []
     async for event in stream:
         if isinstance(event, Event):
@@ -245,7 +245,7 @@ async def client_at(address: str):
         yield session
 
 
-async def test_one_address_gets_half_of_the_streams_and_others_their_share(server) -> None:
+async def test_one_address_gets_half_of_the_streams_and_the_others_get_their_share(server) -> None:
     served = await server(limits=Limits(readers=8, readers_per_address=2))
     url = f"{served.url}/api/v1/events"
     streams = [await served.client.get(url) for _ in range(4)]
@@ -345,7 +345,7 @@ async def test_current_and_lagging_clients_reach_the_same_state(server) -> None:
     assert all(state == {f"node-{number}": 100 for number in range(5)} for state in states)
 
 
-async def test_a_client_that_does_not_read_is_dropped_and_delays_nobody(server) -> None:
+async def test_a_client_that_does_not_read_is_dropped_and_delays_no_other_client(server) -> None:
     limits = Limits(report_interval=0.0, tick=0.02, client_timeout=1.0)
     served = await server(limits=limits)
     deaf = socket.socket()
@@ -358,7 +358,7 @@ async def test_a_client_that_does_not_read_is_dropped_and_delays_nobody(server) 
         layers = [layer(f"{number:064}", 0) for number in range(500)]
         async with stream(served) as sent:
             reading = asyncio.create_task(until(sent, 60))
-            for number in range(1, 61):  # some 10 MB, more than sockets hold
+            for number in range(1, 61):  # about 10 MB, more than sockets hold
                 await node.say(pull("l", layer("a", number), *layers))
             await reading
             async with asyncio.timeout(15):

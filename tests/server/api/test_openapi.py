@@ -80,11 +80,11 @@ async def test_it_is_served_and_revalidated(server) -> None:
 
 
 async def test_the_api_behaves_as_documented_for_any_request(server) -> None:
-    """Let schemathesis make good and bad requests from the document. The stream has no end, so it is left out."""
+    """Let schemathesis make good and bad requests from the document. The stream never ends, so it is left out."""
     pytest.importorskip("schemathesis", reason="schemathesis is not installed")
     served = await server()
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{served.url}/api/v1/openapi.json"]
-    # All phases in `make fuzz`. JSON Schema treats 3.0 as an integer; reports must not contain one.
+    # `make fuzz` runs all phases. JSON Schema treats 3.0 as an integer; reports must not contain one.
     phases, examples = ("coverage,fuzzing,stateful", LONG) if LONG else ("fuzzing", "20")
     command += ["--exclude-path", "/api/v1/events", "--phases", phases, "--max-examples", examples]
     command += ["--exclude-checks", "positive_data_acceptance", "--suppress-health-check", "all"]

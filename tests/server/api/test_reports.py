@@ -1,4 +1,4 @@
-"""``POST /api/v1/report`` on a real server: which reports are accepted, and every reason to refuse one."""
+"""``POST /api/v1/report`` on a real server: which reports are accepted, and every reason to reject one."""
 
 import asyncio
 import gc
@@ -88,7 +88,7 @@ async def test_a_body_over_a_mebibyte_gets_413(server, body, headers) -> None:
     served = await server()
     try:
         answer = await served.post(body() if callable(body) else body, **headers)
-    except aiohttp.ClientConnectionError:  # the server does not read the rest of a refused body
+    except aiohttp.ClientConnectionError:  # the server does not read the rest of a rejected body
         assert "too_large" in await served.metrics()
         return
     assert answer.status == 413
@@ -129,7 +129,7 @@ async def test_an_invalid_report_gets_400_and_the_response_names_the_field(serve
 
 
 def full(head: str, item: str, tail: str) -> bytes:
-    """Return a mebibyte of items, numbered where they contain a placeholder."""
+    """Return a mebibyte of items, which are numbered if they contain a placeholder."""
     room = Limits().body - len(head) - len(tail)
     items, size = [], 0
     for number in itertools.count():
@@ -216,8 +216,8 @@ async def test_hostile_times_are_accepted_as_they_are(server) -> None:
     assert all(pull["startedAt"].endswith("Z") for pull in pulls)
 
 
-async def test_a_refused_body_does_not_stay_in_memory_until_the_garbage_collector_runs(server) -> None:
-    """The server's garbage collector runs rarely: thousands of such bodies would fill its memory."""
+async def test_a_rejected_body_does_not_stay_in_memory_until_the_garbage_collector_runs(server) -> None:
+    """The server's garbage collector runs rarely, so thousands of such bodies would fill its memory."""
     served = await server()
     gc.collect()
     gc.disable()

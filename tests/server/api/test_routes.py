@@ -65,7 +65,7 @@ async def test_filters(server, query, nodes) -> None:
     assert {pull["nodeName"] for pull in await pulls(served, query)} == nodes
 
 
-def test_filters_by_namespace_and_pod_match_one_and_the_same_pod() -> None:
+def test_filters_by_namespace_and_pod_must_match_the_same_pod() -> None:
     world = World()
     world.say(pull("l", layer("a")))
     pods = [

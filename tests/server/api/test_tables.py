@@ -49,7 +49,7 @@ def test_sizes(value, shown):
     assert text.size(value) == shown
 
 
-def test_pulls_as_a_table():
+def test_the_table_of_pulls():
     world = Starting()
     for second in range(1, 12):
         world.say(
@@ -62,7 +62,7 @@ def test_pulls_as_a_table():
     assert max(widths(table)) <= text.WIDTH
 
 
-def test_pods_as_a_table():
+def test_the_table_of_pods():
     world = Starting()
     web = PodEvents(pod("web-1", "node-1", {"app": "nginx:1.27"}, at=NOW))
     world.tell(seen(web), event(web.pulling("app", NOW + 1)), at=2)
@@ -75,7 +75,7 @@ def test_pods_as_a_table():
     assert line.split() == ["default/web-1", "node-1", "started", "10s"]
 
 
-def test_nodes_as_a_table():
+def test_the_table_of_nodes():
     node = NodeStatus(name="n", state=NodeState.LATE, last_seen=to_time(NOW), active_pulls=2, bytes_per_sec=3e6)
     assert text.nodes([node], to_time(NOW + 40)).splitlines()[1].split() == ["n", "late", "2", "3.0MB/s", "40s"]
 

@@ -114,7 +114,7 @@ async def test_the_token_of_a_deleted_pod_is_refused_once_the_cached_review_has_
     await accounts.evict("n1")
     assert await authenticator.authenticate(token) == "n1", "the review is cached for five minutes"
     async with asyncio.timeout(30):
-        while True:  # the API server also caches a good token for ten seconds
+        while True:  # the API server also caches a valid token for ten seconds
             clock.ahead = FRESH + 1
             refusals = [
                 error
@@ -149,7 +149,7 @@ async def test_while_the_api_server_is_down_known_agents_report_for_a_while_and_
     assert await authenticator.authenticate(f"Bearer {new}".encode()) == "n2"
 
 
-async def test_a_missing_right_to_review_is_reported_as_such(cluster, accounts, tmp_path, caplog):
+async def test_a_missing_permission_to_review_tokens_is_reported_as_such(cluster, accounts, tmp_path, caplog):
     path = tmp_path / "kubeconfig"
     path.write_text(cluster.kubeconfig_for(await cluster.service_account_token("pulltrace", "somebody-else")))
     async with connected(path) as api:
@@ -210,7 +210,7 @@ async def test_without_an_api_server_the_server_does_not_accept_reports():
 
 
 class Counting:
-    """Takes the API server's place and rejects every token."""
+    """Responds in place of the API server and rejects every token."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -223,7 +223,7 @@ class Counting:
 
 
 def forged(number: int, **claims) -> bytes:
-    """Return a token that looks as if it were for us."""
+    """Return a token that claims to be issued for us."""
     said = {"aud": ["pulltrace"], "sub": "system:serviceaccount:pulltrace:pulltrace-agent", "exp": 4e9}
     payload = base64.urlsafe_b64encode(json.dumps(said | claims | {"jti": number}).encode()).rstrip(b"=")
     return b"Bearer e30." + payload + b".signature"
@@ -245,7 +245,7 @@ def forged(number: int, **claims) -> bytes:
         pytest.param(forged(1, sub="system:serviceaccount:a:b"), id="another account"),
     ],
 )
-async def test_the_api_server_is_not_asked_to_review_a_token_that_is_not_meant_for_us(header):
+async def test_a_token_that_is_not_for_us_causes_no_review(header):
     reviewer = Counting()
     with pytest.raises(RefusedError):
         await TokenReviewAuthenticator(ACCOUNT, reviewer).authenticate(header)

@@ -44,6 +44,6 @@ class Accounts:
         )
 
     async def evict(self, node: str) -> None:
-        """Delete the agent's pod; its tokens are invalid from then on."""
+        """Delete the agent's pod, which makes its tokens invalid."""
         path = f"/api/v1/namespaces/{NAMESPACE}/pods/{self._pods[node]['name']}"
         await self.cluster.request("DELETE", path, {"gracePeriodSeconds": 0})

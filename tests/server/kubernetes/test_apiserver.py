@@ -1,4 +1,4 @@
-"""Following a real kube-apiserver, to which the tests write as kubelets would."""
+"""The watches on a real kube-apiserver, to which the tests write as kubelets would."""
 
 import asyncio
 import logging
@@ -170,7 +170,7 @@ async def test_two_thousand_pods_and_ten_thousand_events(cluster, writer):
 
     async def measure_stalls():
         while True:
-            before = time.thread_time()  # not wall time: other processes do not matter
+            before = time.thread_time()  # not wall time, so other processes do not matter
             await asyncio.sleep(0.005)
             stalls.append(time.thread_time() - before)
 

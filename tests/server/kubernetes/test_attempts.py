@@ -46,7 +46,7 @@ class Subscription:
 
 
 class Node:
-    """One node with two pods of one image: what happens, and in which order it is observed."""
+    """One node with two pods of one image: the events that happen, and the order in which they are observed."""
 
     def __init__(self) -> None:
         self.world = Joined()
@@ -74,7 +74,7 @@ class Node:
             case "status":
                 self.world.tell(seen(arrival), at=self.at)
             case "gone":
-                self._events = []  # ten minutes later, an event of a deleted pod would be believed for ten more
+                self._events = []  # ten minutes later, an event of a deleted pod would be accepted for ten more
                 self.world.tell(PodGone(arrival.pod["metadata"]["uid"]), at=self.at)
                 self._pods[which] = web(f"web-{self.at}")
             case _:
@@ -148,7 +148,7 @@ def test_a_status_that_arrives_before_its_pulling_event_does_not_undo_the_failur
 
 
 class FailingKubelet:
-    """A kubelet that fails to pull one image again and again, and updates statuses only when it syncs the pod."""
+    """A kubelet that fails to pull one image repeatedly, and updates statuses only when it syncs the pod."""
 
     def __init__(self, failures: int, syncs: list[float], lost: set[int]) -> None:
         self.pod = web()

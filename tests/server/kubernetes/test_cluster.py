@@ -111,7 +111,7 @@ def test_a_status_that_repeats_the_old_failure_does_not_end_the_new_attempt(clus
     assert only(cluster).pulling
 
 
-def test_without_any_event_the_statuses_are_enough(cluster):
+def test_without_events_the_statuses_are_enough(cluster):
     arrival = web()
     cluster.apply(seen(arrival), T)
     for number in (1, 2, 3):
@@ -145,7 +145,7 @@ def test_a_server_that_starts_later_learns_the_attempt_and_the_cause_from_listed
         assert demand.failure.reason is ErrorReason.NOT_FOUND
 
 
-def test_a_server_that_starts_during_a_retry_sees_it_pulling_with_the_last_failure(cluster):
+def test_a_server_that_starts_during_a_retry_shows_it_as_pulling_and_knows_the_last_failure(cluster):
     arrival = web()
     arrival.pulling("app", T)
     failed = arrival.failed("app", T + 1, NOT_FOUND)
@@ -179,7 +179,7 @@ def test_a_back_off_without_a_cause_as_in_old_kubelets_is_completed_by_the_event
     assert demand.failure.at == T + 1
 
 
-def test_listed_events_of_running_pods_are_history(cluster):
+def test_listed_events_of_running_pods_are_ignored(cluster):
     arrival = web()
     old = [arrival.pulling("app", T), arrival.pulled("app", T + 5)]
     arrival.started("app", T + 6)
@@ -203,7 +203,7 @@ def test_an_event_may_arrive_before_its_pod_and_is_forgotten_if_none_arrives(clu
     assert [item.pod_name for item in only(cluster).pods] == ["web-1"]
 
 
-def test_events_that_the_kubelet_combines_are_received_and_count_nothing(cluster):
+def test_combined_events_are_received_and_not_counted(cluster):
     arrival = web()
     cluster.apply(event(arrival.pulling("app", T)), T)
     failed = arrival.failed("app", T + 1, NOT_FOUND)
@@ -259,7 +259,7 @@ def test_demands_are_in_the_order_of_the_kubelets_events(cluster):
     assert [demand.image.rpartition("/")[2] for demand in cluster.demands("n1")] == ["app:2", "app:1", "other:1"]
 
 
-def test_an_image_that_was_present_is_not_demanded(cluster):
+def test_an_image_that_was_present_is_not_needed(cluster):
     arrival = web()
     cluster.apply(seen(arrival), T)
     assert cluster.apply(event(arrival.already_present("app", T + 1)), T + 1) == {"n1"}
@@ -282,7 +282,7 @@ def test_init_containers_are_first_and_the_app_waits_for_its_own_image(cluster):
     ]
 
 
-def test_an_image_volume_waits_as_a_container_does_and_has_its_own_failure(cluster):
+def test_an_image_volume_waits_like_a_container_and_has_its_own_failure(cluster):
     arrival = PodEvents(pod("web-1", "n1", {"app": "web:1"}, volumes={"model": "nginx:1.27"}, at=T))
 
     def waiting():
@@ -321,7 +321,7 @@ def test_a_volume_may_have_the_name_of_a_container(cluster):
     ]
 
 
-def test_an_image_that_another_container_has_may_fail_to_be_pulled_again(cluster):
+def test_an_image_that_another_container_has_may_fail_when_it_is_pulled_again(cluster):
     arrival = PodEvents(pod("web-1", "n1", {"app": "nginx:1.27"}, init={"prepare": "nginx:1.27"}, at=T))
     arrival.started("prepare", T)
     cluster.apply(event(arrival.pulling("app", T + 1)), T + 1)
@@ -395,7 +395,7 @@ def test_the_demands_of_deleted_pods_are_removed(cluster):
     assert cluster.apply(PodGone("never-heard-of"), T) == set()
 
 
-def test_the_last_events_of_a_deleted_pod_make_no_demand(cluster):
+def test_the_last_events_of_a_deleted_pod_create_no_demand(cluster):
     arrival = web()
     cluster.apply(seen(arrival), T)
     cluster.apply(event(arrival.pulling("app", T)), T)
@@ -420,7 +420,7 @@ def test_a_new_list_removes_only_what_vanished_from_its_namespace(cluster):
     assert not list(cluster.nodes())
 
 
-def test_an_image_that_is_replaced_in_the_pod_is_no_longer_demanded(cluster):
+def test_an_image_that_was_replaced_in_the_pod_is_no_longer_needed(cluster):
     arrival = web()
     cluster.apply(event(arrival.failed("app", T, NOT_FOUND)), T)
     cluster.apply(seen(arrival), T)
@@ -467,7 +467,7 @@ def test_an_event_of_a_node_with_a_correct_clock_may_arrive_late(cluster):
     assert cluster.expire(T + 901) == set()
 
 
-def test_a_pull_that_fails_within_the_second_it_began_has_failed_in_either_order(cluster):
+def test_a_pull_that_fails_within_the_second_in_which_it_began_has_failed_in_either_order(cluster):
     arrival = web()
     items = [arrival.pulling("app", T), arrival.failed("app", T, NOT_FOUND)]
     for order in (items, items[::-1]):
@@ -502,7 +502,7 @@ def test_duplicates_and_any_order_of_listed_events_end_in_the_same_state(data):
         items.append(arrival.pulling("app", at))
         items.append(arrival.failed("app", at + data.draw(st.integers(0, 5)), NOT_FOUND))
         items.append(arrival.backing_off("app", at + data.draw(st.integers(5, 30))))
-    # A list has one object per kind of event, the newest, sorted by name.
+    # A list contains one object per kind of event, the newest, sorted by name.
     newest = list({item["metadata"]["name"]: item for item in items}.values())
     order = data.draw(st.permutations(newest + newest))
     cluster = Cluster()
@@ -578,7 +578,7 @@ def test_a_pod_that_is_created_again_on_another_node_waits_there_alone():
 
 
 @pytest.mark.parametrize("dropped", [True, False])
-def test_a_container_that_is_pulled_at_each_start_restarts_its_count(cluster, dropped):
+def test_the_attempts_of_a_container_that_is_pulled_at_each_start_are_counted_from_one(cluster, dropped):
     arrival, at = web(), T
     for _ in range(3):
         cluster.apply(event(arrival.pulling("app", at)), at)

@@ -1,4 +1,4 @@
-"""Real-world error messages, and what the server reads in the kubelet's wording."""
+"""Error messages from real clusters, and the values that the server reads from the kubelet's messages."""
 
 import tomllib
 from pathlib import Path
@@ -14,12 +14,12 @@ MESSAGES = tomllib.loads(Path(__file__).with_name("messages.toml").read_text())[
 @pytest.mark.parametrize("message", [pytest.param(item, id=item["source"][19:]) for item in MESSAGES])
 def test_a_real_message_is_classified(message):
     assert classify(message["text"]) is ErrorReason(message["reason"])
-    # Newer kubelets repeat it while they back off, containerd's CRI quotes it once more.
+    # Newer kubelets repeat the message while they back off, and containerd's CRI quotes it once more.
     repeated = f'Back-off pulling image "x": ErrImagePull: {message["text"]}'
     assert classify(repeated) is ErrorReason(message["reason"])
 
 
-def test_there_are_sixty_messages_of_every_reason():
+def test_there_are_at_least_sixty_messages_that_cover_every_reason():
     assert len(MESSAGES) >= 60
     assert {item["reason"] for item in MESSAGES} == set(ErrorReason)
 
@@ -32,13 +32,13 @@ def test_there_are_sixty_messages_of_every_reason():
         "host/eof@sha256:" + "429" * 21 + "4",
     ],
 )
-def test_the_name_of_an_image_decides_nothing(image):
+def test_the_name_of_an_image_does_not_affect_the_reason(image):
     message = f'failed to pull and unpack image "{image}": failed to do request: Head "https://{image}": something new'
     assert classify(message) is ErrorReason.UNKNOWN
 
 
 @pytest.mark.parametrize("name", ["acme/app:429", "acme/app:401", "acme/timeout:1", "acme/certificate:1", "acme/eof:2"])
-def test_a_name_that_a_runtime_repeats_without_quotes_decides_nothing(name):
+def test_a_name_that_a_runtime_repeats_without_quotes_does_not_affect_the_reason(name):
     image = f"docker.io/{name}"
     containerd = f'failed to pull and unpack image "{image}": failed to resolve reference "{image}": {image}: not found'
     assert classify(containerd) is ErrorReason.NOT_FOUND
@@ -153,7 +153,7 @@ def test_http_sent_to_an_https_port_and_the_reverse_are_tls_errors(message, reas
     assert classify(message) is reason
 
 
-def test_names_in_go_string_escapes_are_read_as_the_pod_has_them():
+def test_names_in_go_string_escapes_are_read_as_written_in_the_pod():
     for name, quoted in (
         ("nginx\u200b:1", r"nginx\u200b:1"),
         ('ngi"nx', r"ngi\"nx"),
@@ -193,5 +193,5 @@ def test_duration_and_size_are_read_from_the_message_about_a_pull(text, found):
         pytest.param(3, 26, 40, id="the next one, if it is not too early"),
     ],
 )
-def test_the_next_retry_is_with_the_first_sync_after_the_back_off(attempt, synced_after, estimate):
+def test_the_next_retry_happens_at_the_first_sync_after_the_back_off(attempt, synced_after, estimate):
     assert next_try(1000.0 + synced_after, attempt, failed_at=1000.0) == 1000.0 + estimate

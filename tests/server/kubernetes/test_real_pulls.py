@@ -146,7 +146,7 @@ async def test_an_image_that_waits_behind_another_is_queued(api, kubelet, regist
     one, two = await kubelet.authenticate("one", first), await kubelet.authenticate("two", second)
     pulling = asyncio.create_task(kubelet.pull(one))
     await api.until(lambda pulls: (pull := named(pulls, first)) and pull["status"] == "downloading")
-    # A kubelet that pulls serially reports Pulling before the second image's turn.
+    # A kubelet that pulls serially reports Pulling before it is the second image's turn.
     await kubelet._writer.event(two.pulling("app", time.time()))
     pulls = await api.until(lambda pulls: named(pulls, second))
     assert (named(pulls, second)["status"], named(pulls, second)["pods"][0]["podName"]) == ("queued", "two")

@@ -1,4 +1,4 @@
-"""The server's own process loop with the small API server: what programs read over HTTP."""
+"""The server's own main loop with the simulated API server: what programs read over HTTP."""
 
 import asyncio
 import contextlib
@@ -44,7 +44,7 @@ class Server:
 
 @pytest.fixture
 async def start(monkeypatch, tmp_path):
-    """A factory of servers; given an API server, they follow it."""
+    """A factory of servers; if given an API server, they watch it."""
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.delenv("KUBECONFIG", raising=False)
     async with contextlib.AsyncExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Following a cluster over HTTP, with and without faults."""
+"""Watching a cluster over HTTP, with and without faults."""
 
 import asyncio
 import json
@@ -92,7 +92,7 @@ async def test_a_watch_that_is_cut_continues_without_a_new_list(server, kubeconf
         assert len([path for path in requests(server, "/pods") if "watch" not in path]) == 1
 
 
-async def test_after_410_it_lists_again_and_removes_what_vanished(server, kubeconfig):
+async def test_after_410_it_lists_again_and_removes_objects_that_no_longer_exist(server, kubeconfig):
     gone, stays = web(1), web(2)
     for arrival in (gone, stays):
         server.put("pods", arrival.pod)
@@ -150,7 +150,7 @@ async def test_failing_lists_are_retried_with_increasing_delay(monkeypatch):
     async with asyncio.timeout(20):
         await enough.wait()
     task.cancel()
-    assert listed[3] - listed[2] > 0.5  # doubled three times by now, and reduced by jitter to half at most
+    assert listed[3] - listed[2] > 0.5  # doubled three times by now, and reduced by jitter to no less than half
 
 
 async def test_events_do_not_delay_readiness_longer_than_pods(monkeypatch):
@@ -162,7 +162,7 @@ async def test_events_do_not_delay_readiness_longer_than_pods(monkeypatch):
     task.cancel()
 
 
-async def test_a_watch_that_is_often_cut_but_delivers_is_not_an_outage(server, kubeconfig, caplog):
+async def test_a_watch_that_is_often_interrupted_but_delivers_changes_is_not_an_outage(server, kubeconfig, caplog):
     def events(it):
         return len([change for change in it.received if isinstance(change, EventSeen)])
 
@@ -251,7 +251,7 @@ async def test_watches_that_end_at_once_are_retried_with_increasing_delay(server
         await it.until(lambda it: len(requests(server, "/pods")) >= 4)
         begun = time.monotonic()
         await it.until(lambda it: len(requests(server, "/pods")) >= 5)
-        assert time.monotonic() - begun > 0.2  # doubled twice by now, and reduced by jitter to half at most
+        assert time.monotonic() - begun > 0.2  # doubled twice by now, and reduced by jitter to no less than half
         server.trouble.ends_at_once = False
         server.put("pods", web(1).pod)
         await it.until(lambda it: it.pods() == {"web-1"})
@@ -415,7 +415,7 @@ async def test_the_pause_grows_after_each_short_watch_whatever_it_delivered(monk
     assert min(slept[5:]) >= 4.0
 
 
-async def test_a_response_without_end_is_not_kept(server, kubeconfig, monkeypatch):
+async def test_a_response_that_never_ends_is_not_kept(server, kubeconfig, monkeypatch):
     monkeypatch.setattr(client, "LONGEST_PAGE", 100_000)
     for number in range(200):
         server.put("pods", web(number).pod | {"junk": "x" * 1000})

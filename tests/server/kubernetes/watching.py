@@ -1,4 +1,4 @@
-"""A Watches object with a Cluster behind it, as in the server, and a way to wait for what it learns."""
+"""A Watches object with a Cluster behind it, as in the server, and a way to wait for the changes that it receives."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from pulltrace.server.kubernetes.watch import Watches
 
 
 class Following:
-    """The received changes, and the state they add up to."""
+    """The received changes, and the state that results from them."""
 
     def __init__(self) -> None:
         self.cluster = Cluster()

@@ -14,7 +14,7 @@ class Writer:
         self._bumped: set[str] = set()
 
     async def create(self, arrival: PodEvents) -> None:
-        """Write the pod, as its controller and then its kubelet do. The pod gets the uid that the server assigns."""
+        """Write the pod, as its controller and later its kubelet do. The pod gets the uid that the server assigns."""
         metadata = arrival.pod["metadata"]
         body = {key: value for key, value in arrival.pod.items() if key != "status"}
         made = await self._server.request("POST", f"/api/v1/namespaces/{metadata['namespace']}/pods", body)

@@ -1,4 +1,4 @@
-"""Two machines with one node name."""
+"""Two machines with the same node name."""
 
 import logging
 

@@ -42,7 +42,7 @@ def web(name="web-1", image="nginx:1.27", node="node-1", **more):
     return PodEvents(pod(name, node, {"app": image}, at=NOW, **more))
 
 
-def test_queued_pulled_and_done_is_one_arrival_with_its_pod(world):
+def test_an_image_that_is_queued_pulled_and_completed_is_one_arrival_with_its_pod(world):
     arrival = web(owner=("ReplicaSet", "web-5d4f7c9b8d"))
     world.tell(seen(arrival), event(arrival.pulling("app", NOW + 1)), at=1)
     queued = world.one
@@ -218,7 +218,7 @@ def test_several_pods_that_fail_on_one_image_are_one_pull(world):
     assert world.metric("pull_errors_total", registry="docker.io", reason="not_found") == 1
 
 
-def test_a_container_without_an_event_of_the_kubelet_makes_no_row(world):
+def test_a_container_without_events_from_the_kubelet_makes_no_row(world):
     world.tell(seen(web()), at=0)
     assert not world.shown
     assert not world.waiting
@@ -255,7 +255,7 @@ def test_an_end_from_the_kubelet_remains_although_an_older_report_arrives_later(
     assert world.metric("pulls_total", registry="docker.io", result="completed") == 1
 
 
-def test_a_pull_the_kubelet_reports_as_done_did_not_fail_though_no_agent_observed_the_end(world):
+def test_a_pull_that_the_kubelet_reports_as_completed_did_not_fail_although_no_agent_observed_its_end(world):
     arrival = web()
     world.tell(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
     had = layer("b", 0, state=LayerPhase.CACHED, cached_bytes=100 * MIB)
@@ -273,7 +273,7 @@ def test_a_pull_the_kubelet_reports_as_done_did_not_fail_though_no_agent_observe
     assert world.metric("pulls_total", registry="docker.io", result="failed") == 0
 
 
-def test_bytes_of_one_attempt_are_not_shown_as_the_next_ones(world):
+def test_bytes_of_one_attempt_are_not_shown_as_those_of_the_next(world):
     """The agent is disconnected while its pull fails and the kubelet starts again."""
     arrival = web()
     world.tell(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
@@ -298,7 +298,7 @@ def test_a_repeated_pull_of_an_image_is_another_row(world):
     assert first.id != second.id
 
 
-def test_another_pods_first_attempt_is_the_second_attempt_of_the_row(world):
+def test_the_first_attempt_of_another_pod_is_the_second_attempt_of_the_row(world):
     """A pod is deleted in the middle of its pull, and its successor requests the same image."""
     arrival, again = web(), web("web-2")
     world.tell(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
@@ -326,7 +326,7 @@ def test_a_failure_from_the_kubelet_remains_although_an_older_report_arrives_lat
     assert (world.one.status, world.one.attempt) == (PullPhase.DOWNLOADING, 2)
 
 
-def test_a_failure_belongs_to_its_own_attempt_though_the_kubelet_has_started_the_next(world):
+def test_a_failure_belongs_to_its_own_attempt_even_if_the_kubelet_has_started_the_next(world):
     arrival = web()
     world.tell(seen(arrival), event(arrival.pulling("app", NOW)), at=1)
     world.say(pull("lease-1", layer("a", 50 * MIB), at=NOW + 0.3), at=1.2)
@@ -349,17 +349,17 @@ def test_a_retry_ends_when_no_pod_waits_for_it_any_longer(world):
     assert (world.one.status, world.one.attempt) == (PullPhase.QUEUED, 2)
     world.tell(PodGone(arrival.pod["metadata"]["uid"]), at=14)
     assert (world.one.status, world.one.attempt, world.one.error) == (PullPhase.FAILED, 2, GIVEN_UP)
-    # The kubelet's pull continues all the same.
+    # The kubelet's pull nevertheless continues.
     world.say(pull("lease-2", layer("a", 2 * MIB), at=NOW + 13.5), at=15)
     assert (world.one.status, world.one.attempt) == (PullPhase.DOWNLOADING, 2)
 
 
-def test_another_pods_pull_that_began_with_a_failed_one_is_the_next_attempt(world):
+def test_a_pull_for_another_pod_that_began_together_with_a_failed_one_is_the_next_attempt(world):
     one, two = web("web-1"), web("web-2")
     world.tell(seen(one), seen(two), event(one.pulling("app", NOW)), event(two.pulling("app", NOW)), at=0)
     world.tell(event(one.failed("app", NOW + 1, NOT_FOUND)), at=1)
     world.tell(event(two.failed("app", NOW + 1, NOT_FOUND)), at=1)
-    for second in range(2, 9):  # perhaps the report is late, and this is what failed
+    for second in range(2, 9):  # the report may be late, and this may be the pull that failed
         world.say(pull("lease-1", layer("a", second * MIB), at=NOW + 0.5), at=second)
         assert (world.one.status, world.one.attempt) == (PullPhase.FAILED, 1)
     world.say(pull("lease-1", layer("a", 20 * MIB), at=NOW + 0.5), at=10)

@@ -1,4 +1,4 @@
-"""Attempts, names and removals of arrivals. Demands stand in for Kubernetes here."""
+"""Attempts, names and removals of arrivals. Demands, set by the test, take the place of Kubernetes here."""
 
 from pulltrace.server.kubernetes.attempts import Failure
 from pulltrace.server.kubernetes.demand import ImageDemand, WaitingPod
@@ -10,7 +10,7 @@ POD = PodCorrelation(namespace="shop", pod_name="web-1", container="web", image=
 
 
 class Kubelet:
-    """The images that one node's kubelet demands, as set by the test."""
+    """The image demands of one node's kubelet, as set by the test."""
 
     def __init__(self) -> None:
         self.now: list[ImageDemand] = []
@@ -55,7 +55,7 @@ def test_without_kubernetes_another_manifest_is_another_image() -> None:
     assert [status.attempt for status in world.shown] == [1, 1]
 
 
-def test_the_name_becomes_more_precise_and_the_id_stays() -> None:
+def test_the_name_becomes_more_precise_and_the_id_remains() -> None:
     world = World()
     nothing = {"image_ref": UNKNOWN_IMAGE, "registry": None, "repository": None, "total_known": False}
     world.say(pull("l", status=PullPhase.RESOLVING, **nothing), at=1)
@@ -67,7 +67,7 @@ def test_the_name_becomes_more_precise_and_the_id_stays() -> None:
     assert len({first.id, second.id, world.one.id}) == 1
 
 
-def test_queued_then_pulled_then_done_is_one_arrival() -> None:
+def test_an_image_that_is_queued_then_pulled_then_completed_is_one_arrival() -> None:
     kubelet = Kubelet()
     world = World(cluster=kubelet)
     kubelet.now = [demand()]

@@ -1,4 +1,4 @@
-"""The feed in isolation: revisions, cursors, entries that must never be missed, and bounds."""
+"""The feed in isolation: revisions, cursors, entries that must never be missed, and limits."""
 
 import msgspec
 from hypothesis import given
@@ -77,7 +77,7 @@ def test_an_end_that_is_only_refined_is_sent_once() -> None:
     assert len(feed.since(0) or []) == 1
 
 
-def test_a_removal_is_sent_to_those_who_missed_it() -> None:
+def test_a_removal_is_sent_to_clients_that_missed_it() -> None:
     feed = Feed(100)
     change(feed, "a")
     change(feed, "b")
@@ -94,7 +94,7 @@ def test_a_pull_that_was_never_sent_need_not_be_removed() -> None:
     assert not feed.cut()
 
 
-def test_a_frame_has_the_changes_since_the_previous_one_and_every_end_among_them() -> None:
+def test_a_frame_has_the_changes_since_the_previous_one_including_every_end() -> None:
     feed = Feed(100)
     change(feed, "before")
     for phase, attempt in ((PullPhase.DOWNLOADING, 1), (PullPhase.FAILED, 1), (PullPhase.QUEUED, 2)):
@@ -106,7 +106,7 @@ def test_a_frame_has_the_changes_since_the_previous_one_and_every_end_among_them
     assert not feed.cut()
 
 
-def test_no_client_is_current_after_more_ends_than_are_kept() -> None:
+def test_no_client_is_up_to_date_after_more_ends_than_are_kept() -> None:
     feed = Feed(3)
     change(feed, "before")
     for number in range(9):
@@ -128,7 +128,7 @@ def test_a_cursor_older_than_the_kept_entries_is_unusable() -> None:
     assert feed.since(feed.revision + 1) is None
 
 
-def test_current_clients_receive_the_same_bytes_and_each_entry_is_encoded_once_per_kind() -> None:
+def test_clients_that_are_up_to_date_receive_the_same_bytes_and_each_entry_is_encoded_once_per_kind() -> None:
     feed = Feed(100)
     feed.publish([replace(EXAMPLE, id="a"), replace(EXAMPLE, id="b")], [], NOW)
     feed.cut()
@@ -185,7 +185,7 @@ class Subscription:
         self.was_reset = False
 
     def take(self) -> None:
-        """Read the newest frame, if current."""
+        """Read the newest frame, if this client is up to date."""
         frame = self.feed.frame
         if self.cursor != frame.after:
             self.read()
@@ -212,7 +212,7 @@ class Subscription:
 
 
 def next_state(before: PullStatus | None, what: str, id_: str, number: int) -> PullStatus | None:
-    """Return the next state of a pull; None if it has none. Attempts distinguish the lives of one id."""
+    """Return the next state of a pull; None if it has none. Attempts distinguish successive pulls with the same id."""
     attempt = before.attempt if before else number * 100
     if before and before.status.ended:
         if what != "retry":

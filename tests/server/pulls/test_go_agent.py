@@ -1,4 +1,4 @@
-"""Reports as the original's agent v0.1.0 writes them: bare ingest refs, no ids, Go's JSON."""
+"""Reports as written by the Go agent (v0.1.0): bare ingest refs, no ids, Go's JSON."""
 
 import json
 
@@ -50,7 +50,7 @@ def test_the_layers_of_a_node_are_one_pull_of_an_unknown_image() -> None:
     assert (status.percent, status.status) == (10.0, PullPhase.DOWNLOADING)
 
 
-def test_a_vanished_layer_was_downloaded_and_when_all_have_vanished_the_pull_is_complete() -> None:
+def test_a_layer_that_is_no_longer_reported_was_downloaded_and_when_none_is_left_the_pull_is_complete() -> None:
     world = World()
     reported(world, 2, (f"layer-sha256:{A}", 10 * MIB, 40 * MIB), (f"layer-sha256:{B}", 0, 60 * MIB))
     reported(world, 4, (f"layer-sha256:{B}", 30 * MIB, 60 * MIB))
@@ -74,7 +74,7 @@ def test_other_ingests_are_not_layers(kind: str) -> None:
     assert (world.one.layer_count, world.one.total_bytes) == (1, 60 * MIB)
 
 
-def test_a_name_that_the_original_knows_is_shown() -> None:
+def test_a_name_that_the_go_agent_knows_is_shown() -> None:
     world = World()
     reported(world, 2, ("ghcr.io/acme/web:1", MIB, 60 * MIB))
     assert world.one.image_ref == "ghcr.io/acme/web:1"
@@ -89,7 +89,7 @@ def test_the_year_one_means_no_time() -> None:
     assert world.one.started_at.timestamp() == world.now
 
 
-def test_a_node_that_switches_to_our_agent_is_no_longer_treated_as_the_originals() -> None:
+def test_a_node_that_switches_to_our_agent_is_no_longer_treated_like_the_go_agents_nodes() -> None:
     world = World()
     reported(world, 2, (f"layer-sha256:{A}", MIB, 40 * MIB))
     world.say(at=4)

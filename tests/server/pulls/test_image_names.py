@@ -1,4 +1,4 @@
-"""Which demand a pull fits: the table in the module's documentation, row by row."""
+"""How well a pull fits a demand: the table in the module's docstring, row by row."""
 
 import pytest
 

@@ -138,7 +138,7 @@ def test_bytes_add_up_percent_never_falls_and_the_end_is_published_once(steps, e
 @examples(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=40))
 def test_every_end_is_in_the_feed_once(ends) -> None:
-    """Many short pulls: a client that was away sees each pull that an agent reported."""
+    """Many short pulls: a client that was disconnected receives each pull that an agent reported."""
     world = World()
     expected: Counter[EventType] = Counter()
     for number, (node, well) in enumerate(ends):
@@ -154,7 +154,7 @@ def test_every_end_is_in_the_feed_once(ends) -> None:
 
 @pytest.mark.parametrize("count", [1, 300])
 def test_the_work_of_a_report_does_not_grow_with_the_stored_pulls(count: int) -> None:
-    """Counted, not timed: how many statuses one report creates."""
+    """This is counted, not timed: how many statuses one report creates."""
     world = World()
     for number in range(count):
         world.say(pull("l", layer("a", MIB)), node=f"n{number}", at=1)
@@ -196,7 +196,7 @@ class Browser:
 
 @examples(max_examples=25)
 @given(st.lists(st.tuples(st.lists(hostile_pull, max_size=3), st.floats(0.6, 100.0), times), min_size=1, max_size=5))
-def test_no_number_of_an_unknown_sender_breaks_a_response(reports) -> None:
+def test_no_number_from_an_unknown_sender_breaks_a_response(reports) -> None:
     cluster = Cluster()
     world = World(cluster=cluster)
     world.hub.source.cluster = cluster

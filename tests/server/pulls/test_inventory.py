@@ -1,4 +1,4 @@
-"""One or a few nodes without Kubernetes, report by report, and the published pulls."""
+"""One or a few nodes without Kubernetes: the published pulls after each report."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def test_a_pull_from_start_to_end() -> None:
     assert world.metric("pull_bytes_total", registry="docker.io") == 200 * MIB
 
 
-def test_each_of_two_pulls_at_once_has_its_own_numbers() -> None:
+def test_each_of_two_simultaneous_pulls_has_its_own_numbers() -> None:
     world = World()
     for second in range(1, 13):
         one = pull("one", layer("a", second * MIB), repository="one", image_ref="docker.io/one")
@@ -43,7 +43,7 @@ def test_each_of_two_pulls_at_once_has_its_own_numbers() -> None:
     assert rates == {"docker.io/one": MIB, "docker.io/two": 4 * MIB}
 
 
-def test_the_second_pull_of_a_node_has_the_right_rate_too() -> None:
+def test_the_second_pull_of_a_node_also_has_the_right_rate() -> None:
     world = World()
     world.say(pull("first", layer("a", 90 * MIB)), at=1)
     world.say(pull("first", layer("a", 100 * MIB), status=DONE, ended_at=NOW + 2), at=2)
@@ -79,7 +79,7 @@ def test_a_layer_that_another_pull_fetches_is_progress_but_not_rate() -> None:
     assert world.metric("pull_bytes_total", registry="docker.io") == 5 * MIB
 
 
-def test_bytes_the_node_already_had_need_not_be_fetched() -> None:
+def test_bytes_that_are_already_on_the_node_need_not_be_fetched() -> None:
     world = World()
     cached = layer("c", 0, total=300 * MIB, state=LayerPhase.CACHED, cached_bytes=300 * MIB)
     resumed = layer("r", 10 * MIB, cached_bytes=40 * MIB)
@@ -89,7 +89,7 @@ def test_bytes_the_node_already_had_need_not_be_fetched() -> None:
     assert (status.downloaded_bytes, status.percent, status.layers_cached) == (10 * MIB, 16.6, 1)
 
 
-def test_a_fully_cached_image_is_complete_and_downloaded_nothing() -> None:
+def test_a_fully_cached_image_is_complete_and_has_downloaded_nothing() -> None:
     world = World()
     cached = layer("c", 0, state=LayerPhase.CACHED, cached_bytes=100 * MIB)
     world.say(pull("l", cached, status=DONE, ended_at=NOW + 1), at=1)
@@ -239,14 +239,14 @@ def test_a_clock_that_is_hours_off_is_corrected() -> None:
     assert world.one.layers[0].started_at == to_time(NOW)
 
 
-def test_a_report_that_arrives_late_is_not_a_clock_that_is_behind() -> None:
+def test_a_late_report_does_not_count_as_a_slow_clock() -> None:
     world = World()
     world.say(pull("l", layer("a", 1), at=NOW), timestamp=to_time(NOW + 1), at=1)
     world.say(pull("l", layer("a"), at=NOW, status=DONE, ended_at=NOW + 2), timestamp=to_time(NOW + 2), at=7)
     assert world.one.completed_at == to_time(NOW + 2)
 
 
-def test_a_clock_that_is_set_back_is_believed_after_some_reports() -> None:
+def test_a_clock_that_is_set_back_is_accepted_after_some_reports() -> None:
     world = World()
     world.say(timestamp=to_time(NOW + 1), at=1)
     for second in range(2, 2 + LATE_REPORTS):
@@ -267,7 +267,7 @@ def test_no_pull_begins_in_the_future_or_in_the_distant_past() -> None:
     assert {status.started_at for status in world.shown} == {to_time(NOW + 1)}
 
 
-def test_finished_pulls_reported_again_fill_the_history_and_are_not_counted() -> None:
+def test_finished_pulls_that_are_reported_again_fill_the_history_and_are_not_counted() -> None:
     world = World(HISTORY_TTL="30m")
     old = [pull(f"l{n}", layer("a", 100 * MIB), status=DONE, at=NOW - 700, ended_at=NOW - 600 - n) for n in range(3)]
     world.say(*old, pull("live", layer("z", 50 * MIB), at=NOW - 20), at=1)
@@ -294,7 +294,7 @@ def test_history_has_every_pull_of_a_node_and_each_expires_in_time() -> None:
     assert len(world.shown) == 3
 
 
-def test_everything_is_bounded_and_dropped_items_are_counted() -> None:
+def test_everything_is_limited_and_dropped_items_are_counted() -> None:
     world = World(Limits(nodes=2, active_per_node=3, layers_per_pull=2, history_per_node=4, history=3))
     world.say(*(pull(f"l{n}", layer("a"), layer("b"), layer("c")) for n in range(5)), at=1)
     assert len(world.shown) == 3
@@ -319,7 +319,7 @@ def test_a_pull_that_did_not_fit_into_a_report_continues_unchanged() -> None:
     assert world.shown[1].status is PullPhase.FAILED
 
 
-def test_a_node_that_reports_its_pulls_in_turns_may_have_no_more_of_them_than_another() -> None:
+def test_a_node_that_reports_its_pulls_in_turns_may_have_no_more_of_them_than_other_nodes() -> None:
     world = World(Limits(active_per_node=3))
     names = [f"l{number}" for number in range(9)]
     for second, name in enumerate(names, start=1):
@@ -350,7 +350,7 @@ def test_bytes_of_pulls_that_waited_for_their_turn_count() -> None:
     assert world.metric("pull_bytes_total", registry="docker.io") == 26 * MIB
 
 
-def test_ingests_of_the_originals_agent_are_bounded_before_they_are_processed() -> None:
+def test_ingests_of_the_go_agent_are_limited_before_they_are_processed() -> None:
     world = World(Limits(layers_per_pull=3))
     ingests = [
         PullState(image_ref=f"layer-sha256:{number:064x}", layers=[LayerState(digest="x", total_bytes=5)])

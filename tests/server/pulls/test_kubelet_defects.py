@@ -61,7 +61,7 @@ def test_a_wrong_tag_next_to_the_right_one_is_not_shown_as_downloading(world, ap
     assert next(row.id for row in world.shown if row.image_ref.endswith("right")) == id_
 
 
-def test_an_unidentified_pull_is_not_of_an_image_that_is_never_pulled(world):
+def test_a_pull_without_a_name_does_not_belong_to_an_image_that_is_never_pulled(world):
     bad, never, real = web("a", "Registry.io/UPPER:1"), web("b", "redis:7"), web("c", "nginx:1.27")
     world.tell(seen(bad), event(bad.invalid("app", NOW)), seen(never), event(never.never("app", NOW)), at=0)
     world.tell(seen(real), event(real.pulling("app", NOW)), at=0.5)
@@ -139,7 +139,7 @@ def test_a_pull_that_no_agent_observed_has_the_kubelets_duration_and_size(world,
 
 
 @pytest.mark.parametrize("happens", ["invalid", "never"])
-def test_an_image_that_the_kubelet_does_not_pull_is_no_attempt(world, happens):
+def test_an_image_that_the_kubelet_does_not_pull_is_not_an_attempt(world, happens):
     one = web(image="Nginx:Bad:Name" if happens == "invalid" else "nginx:1.27")
     world.tell(seen(one), at=0)
     for second in range(0, 165, 12):
@@ -150,7 +150,7 @@ def test_an_image_that_the_kubelet_does_not_pull_is_no_attempt(world, happens):
     assert sum(s.value for m in world.metrics.registry.collect() for s in m.samples if "errors_total" in s.name) == 1
 
 
-def test_the_runtime_is_called_once_for_each_replica_and_there_is_one_row(world):
+def test_the_runtime_is_called_once_for_each_replica_but_there_is_only_one_row(world):
     pods = [web(f"web-{number}") for number in range(3)]
     world.say(at=0)
     for one in pods:
@@ -242,7 +242,7 @@ def test_a_container_whose_image_was_present_has_no_row_after_its_creation(world
     assert not world.shown
 
 
-def test_a_name_in_go_string_escapes_does_not_make_two_rows_of_one_container(world):
+def test_a_name_in_go_string_escapes_does_not_make_two_rows_for_one_container(world):
     one = PodEvents(pod("web-1", "node-1", {"app": "nginx\u200b:1"}, at=NOW))
     item = one.invalid("app", NOW)
     item["message"] = 'Failed to apply default image tag "nginx\\u200b:1": couldn\'t parse image name "nginx\\u200b:1"'

@@ -1,8 +1,8 @@
 """Pods and their pulls, observed through three delayed channels: published states remain true.
 
 A kubelet pulls, backs off and retries, as real ones do. Its events, its pods' statuses and its node's agent are three
-channels; each keeps its order and may be late by any time. In any order: an attempt ends once and stays ended, percent
-never falls, attempts never go back, and finally the rows match what happened.
+channels; each keeps its order, but may be delayed by any time. In any order, an attempt ends once and remains ended,
+percentages never fall, attempt numbers never decrease, and in the end the rows match what happened.
 """
 
 import heapq
@@ -34,16 +34,16 @@ class Attempt:
     seconds: float
     well: bool
     resolves_after: float
-    """Seconds until its manifest is known; an attempt that ends earlier consisted of a lease only."""
+    """Seconds until its manifest is known; an attempt that ends earlier consisted only of a lease."""
 
 
 @dataclass(frozen=True)
 class Life:
-    """One pod that demands the image: when it is created, how its attempts end, when it is deleted."""
+    """One pod that needs the image: when it is created, how its attempts end, and when it is deleted."""
 
     comes: float
     attempts: list[Attempt]
-    """Deleted after the last attempt, if that failed."""
+    """Whether it is deleted after the last attempt, if that failed."""
     tag: str = "1.27"
 
 
@@ -60,7 +60,9 @@ delays = st.lists(st.sampled_from([0.0, 0.0, 0.2, 0.8, 2.0, 6.0]), min_size=1, m
 status_delays = st.lists(st.sampled_from([0.0, 0.2, 2.0, 10.5, 12.0, 15.0, 20.0]), min_size=1, max_size=8)
 """A kubelet writes a container's status when it next syncs the pod, 10 to 15 s after the event."""
 SLOWEST = 22.0
-"""Seconds after the end of a pull within which no row may show it as running: late reports, late events, a poll."""
+"""Seconds after the end of a pull during which a row may still show it as running: late reports, late events, a
+poll.
+"""
 silences = st.lists(st.tuples(st.floats(0, 60), st.sampled_from([1.5, 5.0, 20.0])), max_size=2)
 
 
@@ -106,11 +108,11 @@ class Node:
         self.statuses: list[tuple[float, object]] = []
         self.ends: list[bool] = []
         self.found = 0
-        """How often a failed pod found the image present, pulled by another pod: that ends an arrival too."""
+        """How often a failed pod found the image present, pulled by another pod, which also ends an arrival."""
         self.images = set[str]()
         """Images that are on the node."""
         self.witnessed: dict[str, Lease] = {}
-        """Leases whose end an agent reported."""
+        """Leases whose end an agent has reported."""
         going = [self._live(f"web-{number}", life) for number, life in enumerate(lives)]
         due = [(next(life), number, life) for number, life in enumerate(going)]
         heapq.heapify(due)
@@ -154,12 +156,15 @@ class Node:
         self.statuses.append((now, seen(arrival) if image in self.images else PodGone(arrival.pod["metadata"]["uid"])))
 
     def runs(self, image: str, now: float) -> bool:
-        """Return whether a pull of the image runs, or ended so recently that not every channel can know."""
+        """Return whether a pull of the image is running, or ended so recently that not every channel can know."""
         leases = [lease for lease in self.leases if lease.image == image]
         return any(lease.began - 1.0 <= now <= lease.ended + SLOWEST for lease in leases)
 
     def reports(self, silences: list[tuple[float, float]]) -> Iterator[tuple[float, AgentReport]]:
-        """Poll every second. In a gap the agent is dead, and the next one does not know which pulls ended meanwhile."""
+        """Poll every second.
+
+        In a gap, the agent is dead, and the next agent does not know which pulls ended in the meantime.
+        """
         boot, known, sequence = 0, dict[str, Lease](), 0
         now = NOW + 0.5
         while now < self.over + 5.0:
@@ -182,12 +187,12 @@ class Follower:
         self.table: dict[str, PullStatus] = {}
         self.ends: set[tuple[str, int]] = set()
         self.times: set[tuple[bool, float]] = set()
-        """(success, time) of each published end."""
+        """The (success, time) of each published end."""
 
     def look(self, node: Node) -> None:
         for entry in self.world.hub.feed.since(self.cursor) or ():
             if entry.pull is None:
-                self.table.pop(entry.id, None)  # the pull that ended under this id turned out to be another's
+                self.table.pop(entry.id, None)  # the pull that ended with this id turned out to be another image's
                 self.ends = {end for end in self.ends if end[0] != entry.id}
                 continue
             self.compare(self.table.get(entry.id), entry.pull)
@@ -215,7 +220,7 @@ class Follower:
 def channel(
     messages: Iterable[tuple[float, object]], late: list[float], apart: float = 0.0
 ) -> Iterator[tuple[float, object]]:
-    """Delay each message, but keep its order after the one it follows, and its minimum distance."""
+    """Delay each message, but keep its order and its minimum distance after the message that it follows."""
     before = 0.0
     for (at, message), delay in zip(messages, itertools.cycle(late)):
         before = max(before + apart, at + delay)
@@ -259,5 +264,5 @@ def test_a_published_state_remains_true(lives, events_late, statuses_late, repor
             assert any(well and abs(at - lease.ended) <= 2.0 for well, at in follower.times), (
                 "what arrived is published"
             )
-    # Pulls of two pods at once may be swapped while nothing distinguishes them: then one end belongs to two rows.
+    # Two pods' simultaneous pulls may be swapped while nothing distinguishes them: then one end belongs to two rows.
     assert len(follower.ends) <= len(node.ends) + node.found or len(lives) > 1

@@ -1,4 +1,4 @@
-"""The table in the module's documentation, row by row."""
+"""The table in the module's docstring, row by row."""
 
 from dataclasses import dataclass
 
@@ -47,7 +47,7 @@ def attempt(state):
 
 
 def pull(kind, time):
-    """Return a pull in the middle of its time."""
+    """Return a pull in the middle of its duration."""
     started = {Time.BEFORE: STARTED - 20, Time.WITHIN: STARTED + 5, Time.AFTER: ENDED + 20}[time]
     found = Pull("lease", Node("n", NOW, NOW), PullState(), started)
     if kind == "live":
@@ -75,13 +75,13 @@ def test_a_pull_is_matched_as_the_table_states(latest, kind, time, expected):
 
 
 @pytest.mark.parametrize(("late", "expected"), [(7, Match.UNDECIDED), (9, Match.NEXT_ATTEMPT)])
-def test_a_pull_that_is_reported_live_long_after_the_failure_is_the_next_attempt(late, expected):
+def test_a_pull_that_is_reported_as_live_long_after_the_failure_is_the_next_attempt(late, expected):
     live = pull("live", Time.WITHIN)
     live.seen_at = ENDED + late
     assert match(live, Arrival(attempt("failed"))) is expected
 
 
-def test_after_an_attempt_that_an_agent_observed_a_pull_is_the_next_one():
+def test_a_pull_after_an_attempt_that_an_agent_observed_is_the_next_one():
     failed = Attempt(1, Source.AGENT, STARTED, ENDED, PullPhase.FAILED, observed=True)
     done = Attempt(1, Source.AGENT, STARTED, ENDED, PullPhase.COMPLETED, observed=True)
     for kind in ("live", "failed", "completed", "presumed"):

@@ -1,4 +1,4 @@
-"""The memory that agents can make the server use: SECURITY.md states the limits in bytes."""
+"""The memory that agents can occupy on the server: SECURITY.md states the limits in bytes."""
 
 import re
 import tracemalloc

@@ -6,7 +6,7 @@ MIB = 1 << 20
 
 
 def grow(speed: Speed, rate: float, start: float, end: float, step: int = 1) -> None:
-    """Return one sample a second of a count that grows steadily but is updated in steps."""
+    """Return one sample per second of a count that grows steadily but is updated in steps."""
     for second in range(int(start) + 1, int(end) + 1):
         speed.saw(int(rate * (second - start)) // step * step, float(second))
 
@@ -36,7 +36,7 @@ def test_the_rate_follows_within_the_window() -> None:
 
 
 @pytest.mark.parametrize("rate", [60_000, 100_000, 200_000, 500_000])
-def test_steps_of_one_mebibyte_do_not_make_a_slow_download_flicker(rate: int) -> None:
+def test_steps_of_one_mebibyte_do_not_make_the_rate_of_a_slow_download_jump(rate: int) -> None:
     speed = Speed(0, 0.0)
     seen = []
     for second in range(1, 200):
@@ -86,7 +86,7 @@ def test_growth_is_counted_once() -> None:
     assert speed.grew_at == 4.0
 
 
-def test_memory_stays_small_however_long_it_lasts() -> None:
+def test_the_memory_remains_small_however_long_the_download_lasts() -> None:
     speed = Speed(0, 0.0)
     grow(speed, MIB, 0, 10_000)
     assert len(speed._steps) < 70

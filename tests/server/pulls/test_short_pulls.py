@@ -93,7 +93,7 @@ def test_a_poll_that_sees_the_short_pull_before_the_kubelets_event_shows_its_ful
     check(world)
 
 
-def test_a_short_pull_that_no_agent_reports_has_the_kubelets_facts(world):
+def test_a_short_pull_that_no_agent_reports_has_the_kubelets_times_and_size(world):
     again = web("again")
     world.tell(seen(again), at=8)
     world.tell(pulling(again, 10), pulled(again, 10), at=10.5)

@@ -1,4 +1,4 @@
-"""The phases of a pod's start-up: each moment belongs to one, and they add up."""
+"""The phases of a pod's start-up: each moment belongs to one phase, and the phases add up."""
 
 import pytest
 
@@ -133,7 +133,7 @@ def test_a_pod_with_unknown_images_is_not_listed(world, web):
     assert world.metric("pod_start_phase_seconds_count", phase="scheduled") == 0
 
 
-def test_containers_one_after_the_other_and_their_init_container(world):
+def test_containers_that_start_one_after_the_other_and_their_init_container(world):
     both = PodEvents(pod("web-1", "node-1", {"app": "nginx:1.27"}, init={"prepare": "busybox:1"}, at=NOW))
     world.tell(seen(both), event(both.pulling("prepare", NOW + 1)), at=1)
     world.tell(event(both.pulled("prepare", NOW + 5, seconds=4)), at=5)
@@ -158,7 +158,7 @@ def test_a_pod_that_started_before_this_server_is_listed_but_not_measured(world,
     assert world.metric("pod_start_phase_seconds_count", phase="created") == 0
 
 
-def test_no_more_pods_than_the_limit(world):
+def test_the_number_of_pods_is_limited(world):
     for number in range(MAX_PODS + 10):
         world.hub.startup.apply(seen(PodEvents(pod(f"p{number}", "node-1", {"app": "a:1"}, at=NOW))), NOW + 1)
     world.hub.startup.expire(NOW + 2)

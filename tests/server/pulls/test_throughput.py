@@ -1,4 +1,4 @@
-"""The bytes per second of each registry over ten minutes."""
+"""The bytes per second from each registry over ten minutes."""
 
 from pulltrace.server.pulls.throughput import MOST_REGISTRIES, STEP, STEPS, Throughput
 
@@ -14,7 +14,7 @@ def test_complete_steps_are_returned_oldest_first() -> None:
     assert throughput.series(NOW + 3 * STEP) == (NOW, {"a": [20.0, 0.0, 0.0], "b": [0.0, 0.0, 100.0]})
 
 
-def test_ten_minutes_are_kept() -> None:
+def test_steps_are_kept_for_ten_minutes() -> None:
     throughput = Throughput(NOW)
     for step in range(2 * STEPS):
         throughput.add("a", step, NOW + step * STEP)
@@ -23,7 +23,7 @@ def test_ten_minutes_are_kept() -> None:
     assert rates == {"a": [step / STEP for step in range(STEPS + 1, 2 * STEPS)]}
 
 
-def test_an_unused_registry_is_forgotten_and_a_pause_counts_as_nothing() -> None:
+def test_an_unused_registry_is_forgotten_and_a_pause_counts_as_zero() -> None:
     throughput = Throughput(NOW)
     throughput.add("a", 5, NOW)
     throughput.add("b", 5, NOW + STEPS * STEP - 1)

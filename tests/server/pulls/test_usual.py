@@ -26,7 +26,7 @@ def estimate(usual, *, image="shop/web:1", registry="docker.io", node="a", size=
     )
 
 
-def test_the_same_image_on_the_same_node_has_median_and_90th_percentile():
+def test_the_usual_duration_on_the_same_node_is_the_median_and_the_90th_percentile():
     usual = Usual()
     for seconds in (10, 12, 11, 10, 11, 12, 10, 11, 12, 40):
         record(usual, seconds)
@@ -34,19 +34,19 @@ def test_the_same_image_on_the_same_node_has_median_and_90th_percentile():
     assert (found.basis, found.count, found.median, found.p90) == ("image", 10, 11.0, 40.0)
 
 
-def test_nothing_is_usual_without_earlier_pulls():
+def test_without_earlier_pulls_there_is_no_usual_duration():
     assert estimate(Usual()) is None
     assert estimate(Usual(), size=None) is None
 
 
-def test_before_the_size_is_known_the_image_alone_decides():
+def test_before_the_size_is_known_only_pulls_of_the_same_image_are_compared():
     usual = Usual()
     record(usual, 10)
     assert estimate(usual, size=None).median == 10.0
     assert estimate(usual, image="shop/other:1", size=None) is None
 
 
-def test_a_pull_with_half_of_its_layers_cached_is_no_measure_for_a_whole_one():
+def test_a_pull_with_half_of_its_layers_cached_is_not_compared_with_a_complete_one():
     usual = Usual()
     record(usual, 2, size=10 * MB)
     record(usual, 20, size=100 * MB)
@@ -54,7 +54,7 @@ def test_a_pull_with_half_of_its_layers_cached_is_no_measure_for_a_whole_one():
     assert estimate(usual, size=10 * MB).median == 2.0
 
 
-def test_another_node_counts_by_how_the_nodes_compare():
+def test_durations_on_another_node_are_scaled_by_the_ratio_of_the_nodes():
     usual = Usual()
     for node, slowness in (("fast", 1), ("slow", 5)):
         for number in range(3):
@@ -106,7 +106,7 @@ FACTS = {"image_ref": "docker.io/library/nginx:1"}
 
 
 def pulled(world, number, took, *, began, node="node-1"):
-    """One whole pull, a report a second."""
+    """One complete pull, with one report per second."""
     for second in range(1, took):
         done = layer("a", second * 100 * MIB // took)
         world.say(pull(f"lease-{number}", done, at=NOW + began, **FACTS), at=began + second, node=node)
@@ -129,7 +129,7 @@ def test_a_pull_learns_from_those_before_it():
     assert b"pulltrace_slow_nodes{" not in world.metrics.render("", world.hub.gauges())
 
 
-def test_a_live_pull_is_slower_than_usual_as_soon_as_it_exceeds_it():
+def test_a_live_pull_is_slower_than_usual_as_soon_as_it_exceeds_the_usual_duration():
     world = World()
     pulled(world, 1, 20, began=0)
     for second in range(101, 140):

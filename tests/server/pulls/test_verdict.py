@@ -29,7 +29,7 @@ def extracting(world: World, load: NodeLoad | None, seconds: int = 20) -> None:
 
 
 def download(world: World, rate: int, seconds: range, *, load: NodeLoad | None = CALM, node="node-1", **facts) -> None:
-    """Let one layer arrive at so many MiB per second."""
+    """Let one layer arrive at this many MiB per second."""
     began = seconds.start - 1
     for second in seconds:
         done = layer("a", (second - began) * rate * MIB, 4000 * MIB)
@@ -58,7 +58,7 @@ def test_a_busy_disk_limits_unpacking() -> None:
 @pytest.mark.parametrize(
     ("pressure", "busy", "by"), [(85, 0, Factor.DISK), (45, 70, Factor.UNKNOWN), (45, 85, Factor.DISK)]
 )
-def test_on_a_throttled_disk_tasks_wait_although_the_disk_is_not_busy(pressure: float, busy: float, by: Factor) -> None:
+def test_tasks_wait_for_a_throttled_disk_although_it_is_not_busy(pressure: float, busy: float, by: Factor) -> None:
     world = World()
     extracting(world, NodeLoad(seconds=1.0, io_pressure=pressure, cpu_pressure=5.0, disk="sda", disk_busy=busy))
     assert world.one.bound.by is by
@@ -72,7 +72,7 @@ def test_a_starved_cpu_limits_unpacking() -> None:
 
 
 @pytest.mark.parametrize("load", [None, CALM, NodeLoad(seconds=1.0, disk="sda", disk_busy=99.0)])
-def test_unpacking_that_no_measurement_explains_is_unknown(load: NodeLoad | None) -> None:
+def test_unpacking_without_an_explaining_measurement_is_unknown(load: NodeLoad | None) -> None:
     world = World()
     extracting(world, load)
     assert world.one.bound.by is Factor.UNKNOWN
@@ -129,7 +129,7 @@ def test_a_comparison_that_is_half_an_hour_old_proves_nothing() -> None:
     assert newest(world).bound.by is Factor.UNKNOWN
 
 
-def test_a_node_that_is_slow_with_a_registry_that_serves_others_fast_is_limited_by_its_network() -> None:
+def test_a_node_that_is_slow_with_a_registry_that_is_fast_for_others_is_limited_by_its_network() -> None:
     world = World()
     for second in range(1, 12):
         for number in range(4):
@@ -143,7 +143,7 @@ def test_a_node_that_is_slow_with_a_registry_that_serves_others_fast_is_limited_
     assert bound.why == "docker.io delivers 3.1 MB/s per connection here, 42 MB/s to other nodes."
 
 
-def test_two_registries_that_share_a_saturated_line_are_limited_by_the_network() -> None:
+def test_two_registries_that_share_a_saturated_connection_are_limited_by_the_network() -> None:
     world = World()
     for began, registry in ((0, "docker.io"), (20, "ghcr.io")):
         download(world, 40, range(began + 1, began + 15), **other("alone", registry))
@@ -157,7 +157,7 @@ def test_two_registries_that_share_a_saturated_line_are_limited_by_the_network()
 
 
 def one_large_layer(world: World, small: int, large: int, seconds: int = 40) -> None:
-    """Three small layers at ``small`` MiB/s each beside a large one at ``large`` MiB/s."""
+    """Download three small layers at ``small`` MiB/s each, and a large one at ``large`` MiB/s."""
     for second in range(1, seconds):
         state = LayerPhase.DOWNLOADING if second * small < 30 else LayerPhase.DOWNLOADED
         layers = [layer(name, min(second * small, 30) * MIB, 30 * MIB, state=state) for name in "abc"]
@@ -173,7 +173,7 @@ def test_one_layer_dominates_when_several_connections_were_faster() -> None:
     assert bound.why.startswith("One layer holds 315 MB of 409 MB and is fetched over one connection at 4.2 MB/s; ")
 
 
-def test_one_layer_is_no_limit_when_one_connection_is_as_fast_as_several() -> None:
+def test_one_layer_is_not_a_limit_when_one_connection_is_as_fast_as_several() -> None:
     world = World()
     for second in range(1, 40):
         state = LayerPhase.DOWNLOADING if second < 15 else LayerPhase.DOWNLOADED
@@ -247,7 +247,7 @@ def test_a_rate_limit_is_a_verdict_whether_an_agent_observed_the_pull_or_not() -
     assert world.metric("pulls_bound_total", by="rate_limit", registry="docker.io") == 1
 
 
-def test_a_rate_limit_names_the_owner_with_the_most_pulls_cached_ones_included() -> None:
+def test_a_rate_limit_names_the_owner_with_the_most_pulls_including_cached_ones() -> None:
     world = Joined()
     for number in range(4):
         owner = ("ReplicaSet", "web-5d4f7c9b8d") if number else ("Job", "nightly")
@@ -274,7 +274,7 @@ def test_a_rate_limit_names_the_owner_with_the_most_pulls_cached_ones_included()
     assert world.hub.registries() == []
 
 
-def test_layers_that_the_snapshotter_fetches_are_their_own_limit() -> None:
+def test_layers_that_the_snapshotter_fetches_are_a_limit_of_their_own() -> None:
     world = World()
     for second in range(1, 20):
         hidden = [layer(name, 0, state=LayerPhase.WAITING, fetched_by=SNAPSHOTTER) for name in "ab"]

@@ -34,7 +34,7 @@ def test_rows_are_made_one_after_another(world, monkeypatch):
 
 
 def unpack_something(world):
-    """The node shows within two seconds how fast it unpacks: without that there is no time to ready."""
+    """The node shows within two seconds how fast it unpacks; without that, there is no estimate."""
     facts = {"repository": "library/old", "image_ref": "docker.io/library/old:1"}
     begun, over = {"extract_started_at": to_time(NOW)}, {"extracted_at": to_time(NOW + 2)}
     world.say(pull("old", layer("o", 100 * MIB, state=LayerPhase.EXTRACTING, **begun), **facts), at=1)
@@ -48,7 +48,7 @@ def test_pods_wait_for_the_longest_of_their_pulls(world):
     )
     world.tell(
         seen(arrival), event(arrival.pulling("app", NOW)), event(arrival.pulling("side", NOW)), at=0
-    )  # parallel through image volumes, or two pods: the page treats them alike
+    )  # in parallel for image volumes or for two pods: the page treats both alike
     redis = {"repository": "library/redis", "image_ref": "docker.io/library/redis"}
     unpack_something(world)
     for second in range(3, 8):
