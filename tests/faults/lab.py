@@ -32,7 +32,7 @@ HOST = "registry.test"
 TICK = 0.05
 AGENT_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
 SERVER_ENVIRONMENT = AGENT_ENVIRONMENT | {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
-"""The environment of the container images: without it, glibc keeps memory that readers or lists once used."""
+"""The environment of the container images: without it, glibc keeps memory that clients or lists once used."""
 
 
 class Process(Program):
@@ -91,7 +91,7 @@ class Lab:
         server: dict[str, Any] | None = None,
         agent: dict[str, Any] | None = None,
     ) -> Self:
-        """Start everything in the order of a booting cluster."""
+        """Start everything in the order in which a cluster boots."""
         network = self._network
         enter = self.stack.enter_async_context
         settings = {
@@ -136,16 +136,16 @@ class Lab:
             self.node.advance(now - then)
             then = now
 
-    # Events on the node.
+    # The events on the node.
 
     def pull(self, name: str, *sizes: float) -> Pull:
-        """Start to pull an image with layers of these sizes in MiB."""
+        """Start pulling an image with layers of these sizes in MiB."""
         layers = [make_layer(f"{name}-{number}", int(size * MIB)) for number, size in enumerate(sizes)]
         reference = self.registries.push(f"{HOST}/{name}:1", make_image(name, *layers))
         return self.again(reference)
 
     def again(self, reference: str) -> Pull:
-        """Retry as the kubelet does."""
+        """Retry in the same way as the kubelet."""
         started = self.node.pull(reference)
         self.pulls.append((reference, started))
         return started
@@ -183,7 +183,7 @@ class Lab:
     # The state that the server publishes.
 
     async def row_of(self, pull: Pull) -> dict[str, Any] | None:
-        """Return the pull's row; there must never be two."""
+        """Return the pull's row; there must never be two rows."""
         rows = [row for row in await self.api.pulls() if _image(row["imageRef"]) == pull.reference.name]
         assert len(rows) <= 1, rows
         return rows[0] if rows else None
@@ -222,7 +222,7 @@ class Lab:
         return ""
 
     async def metrics(self) -> dict[str, float]:
-        """Return every sample by its name with labels."""
+        """Return every sample by its name, including labels."""
         async with self.api._session.get(f"http://127.0.0.1:{self.metrics_port}/metrics") as answer:
             lines = [line for line in (await answer.text()).splitlines() if not line.startswith("#")]
         return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
@@ -304,7 +304,7 @@ class Fault:
         return self
 
     def over(self) -> None:
-        """State that the fault has ended: the recovery is measured from now on."""
+        """Call this when the fault has ended: the recovery is measured from now on."""
         self._over = time.monotonic()
 
     async def __aexit__(self, kind: type | None, *_: object) -> None:
@@ -332,7 +332,7 @@ class Fault:
         assert not lost, found
 
     def _is_back(self, now: dict[str, float]) -> bool:
-        """Wait for freed memory, which is returned to the machine twice a minute."""
+        """Wait for freed memory, which is returned to the operating system twice a minute."""
         return now["agent"] <= self.AGENT and now["server"] <= self.before["server"] + self.GROWTH
 
     def _memory(self) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Attacks on the server over HTTP, and their effect on an agent, a client of the stream and ``/healthz``.
 
-Each attack comes from a process of its own. The bounds that are asserted are those of the table's caption.
+Each attack runs in a separate process. The asserted limits are those in the caption of the table.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ class Bystander:
         self._sent: dict[int, float] = {}
 
     async def __aenter__(self):
-        # A separate address, as every node and every browser has.
+        # Each client has its own address, as every node and every browser does.
         connector = aiohttp.TCPConnector(local_addr=("127.0.0.9", 0), limit=0)
         self.session = aiohttp.ClientSession(connector=connector)
         self._tasks = [asyncio.create_task(work()) for work in (self._read, self._report, self._probe, self._watch)]
@@ -120,7 +120,7 @@ async def served():
 async def attack(
     served, name: str, what: str, bound: str, *, metrics: bool = False, headers: dict[str, str] | None = None
 ) -> Counter[str]:
-    """Run one attack next to a bystander; record and check the effect."""
+    """Run one attack while a bystander uses the server; record and check the effect."""
     server, port, metrics_port = served
     before = server.rss
     async with Bystander(server, port, metrics_port, headers or {}) as bystander:
@@ -194,7 +194,7 @@ async def test_an_attack_on_the_metrics(served, name):
 
 
 async def fill(port: int, nodes: int, pulls: int, each: int = 100) -> None:
-    """Fill the history: ``pulls`` ended pulls of ten layers on each node."""
+    """Fill the history with ``pulls`` ended pulls of ten layers on each node."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=8)) as session:
 
         async def node(number: int) -> None:
