@@ -174,9 +174,11 @@ class Tracker:
         """
         found = self._short.find(self._changes, self._pulls.values(), self._changes_since) if self._changes else []
         unseen = sorted((pull for pull in self._missing_lease if pull.seen is Seen.LEASE), key=age)
-        for pull, short in zip(unseen, found, strict=False):
-            adopt(pull, short)
-        self._pulls |= {short.lease.id: short for short in found[len(unseen) :]}
+        for pull in unseen:
+            if short := next((short for short in found if age(short) >= age(pull)), None):
+                found.remove(short)
+                adopt(pull, short)
+        self._pulls |= {short.lease.id: short for short in found}
         self._changes.clear()
 
     def after_poll(self, now: float, unanswered: Collection[Question] = ()) -> None:

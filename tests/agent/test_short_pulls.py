@@ -109,6 +109,21 @@ def test_a_pull_whose_lease_a_poll_saw_is_reported_once(quick, push, offset):
     assert [(pull.image_ref, downloaded(pull)) for pull in quick.ended] == [(ref, image.size)]
 
 
+def test_a_lease_is_not_given_the_image_of_a_pull_that_ended_before_it_began(quick, push):
+    refs = [push(f"app-{number}:1", (f"app {number}", 1))[0] for number in range(2)]
+    quick.polls(1)
+    first = quick.node.pull(refs[0])
+    quick.node.advance(0.5, step=0.02)
+    assert first.state is PullPhase.COMPLETED
+    quick.node.pull(refs[1])
+    late = set(quick.changed)  # the first pull ends after the poll has read the changes, and before it lists the leases
+    quick.changed.clear()
+    quick.poll()
+    quick.changed |= late
+    quick.polls(3)
+    assert sorted((pull.image_ref, pull.status) for pull in quick.ended) == [(ref, PullPhase.COMPLETED) for ref in refs]
+
+
 @pytest.mark.parametrize("mode", [Mode.STREAM, Mode.PARALLEL])
 def test_a_short_pull_by_another_snapshotter_is_accounted_for_by_its_labels(start_simulated, push, registries, mode):
     for manner in registries.manners.values():
