@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.lab import Fault, Lab
+from tests.e2e.programs import Api
+from tests.faults.lab import SERVER_ENVIRONMENT, Fault, Lab, Process
+from tests.real.process import free_port
 
 
 @pytest.fixture
@@ -34,3 +36,13 @@ async def lab(make_lab):
 def fault(lab):
     """A factory: ``fault(what, expected)`` records one."""
     return lambda *words, **options: Fault(lab, *words, **options)
+
+
+@pytest.fixture
+async def served():
+    """A server process, its ports, and a client."""
+    port, metrics_port = free_port(), free_port()
+    addresses = {"HTTP_ADDR": f"127.0.0.1:{port}", "METRICS_ADDR": f"127.0.0.1:{metrics_port}"}
+    async with Process("server", environment=SERVER_ENVIRONMENT, **addresses) as server, Api(port) as api:
+        await api.ready()
+        yield server, port, metrics_port

@@ -26,7 +26,7 @@ def table(found: list[dict]) -> str:
 
 
 def attacks_table(found: list[dict]) -> str:
-    """Return the table of attacks, and a line about the fuzzed requests."""
+    """Return the table of attacks, and lines about fuzzed requests and objects."""
     lines = [
         "| Attack | Bound | Report, p99 | Event, p99 | `/healthz`, p99 | Server, MiB: before, peak, after |",
         "|---|---|---:|---:|---:|---:|",
@@ -38,6 +38,12 @@ def attacks_table(found: list[dict]) -> str:
             lines.append(f"| {item['attack']} | {item['bound']} | {waits} | {memory} |")
     fuzzed = [item for item in found if "fuzzed" in item]
     lines += [f"\nFuzzing of a raw connection: {_fuzzed(item)}." for item in fuzzed]
+    lines += [
+        f"\nFuzzing of pods and events: {item['objects']:,} mangled objects through lists and watches, no traceback; the "
+        f"slowest response with all pulls took {item['slowest']} ms."
+        for item in found
+        if "objects" in item
+    ]
     return "\n".join(lines) + "\n"
 
 

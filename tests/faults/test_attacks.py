@@ -6,20 +6,18 @@ Each attack runs in a separate process. The asserted limits are those in the cap
 import asyncio
 import json
 import os
-import random
 import sys
 import time
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from tests.e2e.programs import Api
 from tests.faults.attacks import forged_token
 from tests.faults.lab import SERVER_ENVIRONMENT, Process
+from tests.faults.scripted_api import ScriptedApi
 from tests.real.process import free_port
 
 FINDINGS = os.environ.get("ATTACKS_JSON", "")
@@ -105,16 +103,6 @@ class Bystander:
         for task in self._tasks:
             if task.done():
                 task.result()
-
-
-@pytest.fixture
-async def served():
-    """A server process, its ports, and a client."""
-    port, metrics_port = free_port(), free_port()
-    addresses = {"HTTP_ADDR": f"127.0.0.1:{port}", "METRICS_ADDR": f"127.0.0.1:{metrics_port}"}
-    async with Process("server", environment=SERVER_ENVIRONMENT, **addresses) as server, Api(port) as api:
-        await api.ready()
-        yield server, port, metrics_port
 
 
 async def attack(
@@ -251,54 +239,11 @@ async def test_agents_whose_pulls_are_as_large_as_possible(served):
     assert "pulltrace_dropped_total 0.0" not in text
 
 
-class SlowReviewer:
-    """An API server without pods whose TokenReviews take a second. It knows the tokens in ``valid``."""
-
-    def __init__(self) -> None:
-        self.valid: dict[str, str] = {}
-
-    async def __aenter__(self):
-        app = web.Application()
-        app.router.add_post("/apis/authentication.k8s.io/v1/tokenreviews", self._review)
-        app.router.add_get("/{path:.*}", self._list)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-        return self
-
-    async def __aexit__(self, *_):
-        await self._runner.cleanup()
-
-    async def _review(self, request: web.Request) -> web.Response:
-        token = (await request.json())["spec"]["token"]
-        await asyncio.sleep(1)
-        node = self.valid.get(token)
-        user = {"username": "system:serviceaccount:pulltrace:pulltrace-agent"}
-        user["extra"] = {"authentication.kubernetes.io/node-name": [node]}
-        status = {"authenticated": True, "audiences": ["pulltrace"], "user": user} if node else {"error": "unknown"}
-        return web.json_response({"kind": "TokenReview", "status": status}, status=201)
-
-    async def _list(self, request: web.Request) -> web.StreamResponse:
-        if "watch" not in request.query:
-            return web.json_response({"kind": "List", "metadata": {"resourceVersion": "1"}, "items": []})
-        response = web.StreamResponse()
-        await response.prepare(request)
-        await asyncio.sleep(600)
-        return response
-
-
 async def test_a_flood_of_forged_tokens(tmp_path):
     port, metrics_port = free_port(), free_port()
-    async with SlowReviewer() as api:
-        kubeconfig = tmp_path / "kubeconfig"
-        cluster = {"name": "c", "cluster": {"server": api.url}}
-        context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
-        user = {"name": "u", "user": {"token": "server"}}
-        config = {"clusters": [cluster], "contexts": [context], "users": [user], "current-context": "c"}
-        kubeconfig.write_text(json.dumps({"apiVersion": "v1", "kind": "Config"} | config))
+    async with ScriptedApi(tmp_path) as api:
         settings = {"HTTP_ADDR": f"127.0.0.1:{port}", "METRICS_ADDR": f"127.0.0.1:{metrics_port}"}
-        environment = SERVER_ENVIRONMENT | {"KUBECONFIG": str(kubeconfig)}
+        environment = SERVER_ENVIRONMENT | {"KUBECONFIG": str(api.kubeconfig)}
         settings["AGENT_SERVICE_ACCOUNT"] = "pulltrace/pulltrace-agent"
         async with Process("server", environment=environment, **settings) as server, Api(port) as client:
             await client.ready()
@@ -339,76 +284,3 @@ async def admit_new_agents(port: int, tokens: list[str], waits: list[float]) -> 
                     status = answer.status
                 assert status in (200, 503), status
             waits.append(time.monotonic() - began)
-
-
-SEEDS = (
-    b"GET /api/v1/pulls?limit=1 HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\n\r\n",
-    b"POST /api/v1/report HTTP/1.1\r\nHost: x\r\nContent-Length: 33\r\n\r\n" + b'{"nodeName":"fuzz","pulls":null}\n',
-    b"POST /api/v1/report HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: a\r\n\r\n"
-    b"2;x=y\r\n{}\r\n0\r\na: b\r\n\r\n",
-    b"GET /assets/a.js HTTP/1.0\r\nIf-None-Match: *\r\nAuthorization: Bearer a.b.c\r\n\r\n",
-    b"OPTIONS * HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: h2c\r\nExpect: 100-continue\r\n\r\n",
-    b"GET http://h/%ff?%00 HTTP/1.1\r\nAuthorization: Bearer \xff.\xff.x\r\n\r\nGET /healthz HTTP/1.1\r\n\r\n",
-)
-PIECES = (
-    b"\r\n",
-    b"\n",
-    b"\0",
-    b" ",
-    b":",
-    b"\xff",
-    b"a" * 5000,
-    b"%00",
-    b"-1",
-    b"99999999999999999999",
-    b"\r\n\r\n",
-    b";",
-)
-
-
-def mutated(rng: random.Random) -> bytes:
-    """A request with a few bytes changed, cut, repeated or inserted."""
-    data = bytearray(rng.choice(SEEDS))
-    for _ in range(rng.randint(0, 4)):
-        at = rng.randrange(len(data) + 1)
-        match rng.randrange(4):
-            case 0:
-                data[at:at] = rng.choice(PIECES)
-            case 1:
-                del data[at : at + rng.randint(1, 20)]
-            case 2:
-                data[at : at + 1] = bytes([rng.randrange(256)])
-            case _:
-                data[at:at] = data[at : at + rng.randint(1, 40)]
-    return bytes(data)
-
-
-async def test_fuzzing_a_connection_finds_no_error(served):
-    """Send ``FUZZ_REQUESTS`` mutated requests: no 500, no traceback, and the server continues."""
-    server, port, _ = served
-    rng, seen = random.Random(int(os.environ.get("FUZZ_SEED", "7"))), Counter()
-
-    async def send() -> None:
-        data = mutated(rng)
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        with suppress(OSError):
-            cut = rng.randrange(len(data) + 1)
-            writer.write(data[:cut])
-            await writer.drain()
-            await asyncio.sleep(0)
-            writer.write(data[cut:])
-            writer.write_eof()
-            status = (await asyncio.wait_for(reader.read(65_536), 20))[9:12]
-            seen[status.decode(errors="replace") or "closed"] += 1
-            assert status != b"500", data
-        writer.transport.abort()
-
-    for _ in range(int(os.environ.get("FUZZ_REQUESTS", "2000")) // 20):
-        await asyncio.gather(*(send() for _ in range(20)))
-    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/healthz") as response:
-        assert response.status == 200
-    await server.stop()
-    assert "Traceback" not in server.output
-    if FINDINGS:
-        with Path(FINDINGS).open("a") as file:  # noqa: ASYNC230  # one line, after the test
-            file.write(json.dumps({"fuzzed": sum(seen.values()), "seen": seen}) + "\n")
