@@ -39,8 +39,8 @@ def attacks_table(found: list[dict]) -> str:
     fuzzed = [item for item in found if "fuzzed" in item]
     lines += [f"\nFuzzing of a raw connection: {_fuzzed(item)}." for item in fuzzed]
     lines += [
-        f"\nFuzzing of pods and events: {item['objects']:,} mangled objects through lists and watches, no traceback; the "
-        f"slowest response with all pulls took {item['slowest']} ms."
+        f"\nFuzzing of pods and events: {item['objects']:,} mangled objects through lists and watches, no traceback; "
+        f"the slowest response with all pulls took {item['slowest']} ms."
         for item in found
         if "objects" in item
     ]
