@@ -20,7 +20,7 @@ class Speed:
     many seconds between two steps: the window then covers the last two steps.
     """
 
-    __slots__ = ("_since", "_steps", "grew_at", "total")
+    __slots__ = ("_rated", "_since", "_steps", "grew_at", "total")
 
     def __init__(self, total: int, now: float) -> None:
         self.total = total
@@ -31,6 +31,8 @@ class Speed:
         The first sample is the baseline, because a download may be resumed.
         """
         self._steps = [(now, total)]
+        self._rated: tuple[float, float] | None = None
+        """The last rate and its time: a tick needs it several times."""
 
     def saw(self, total: int, now: float, before: float = 0.0) -> int:
         """Add a sample. Return by how much the count grew; a count that fell means that the download has started over.
@@ -45,6 +47,7 @@ class Speed:
         if waited:
             self._since = max(self._since, before)
         self.total = total
+        self._rated = None
         if grown < 0:
             self._steps.clear()
             self._since = now
@@ -56,9 +59,14 @@ class Speed:
 
     def rate(self, now: float) -> float:
         """Bytes per second in the window that ends now; 0 until there are two samples."""
-        steps = self._steps
-        if len(steps) < 2:
+        if len(self._steps) < 2:
             return 0.0
+        if self._rated is None or self._rated[0] != now:
+            self._rated = now, self._rate(now)
+        return self._rated[1]
+
+    def _rate(self, now: float) -> float:
+        steps = self._steps
         window = min(max(WINDOW, 2 * (steps[-1][0] - steps[-2][0])), LONGEST_WINDOW)
         start = now - window
         base = steps[0]
