@@ -281,3 +281,24 @@ async def test_a_repeated_authorization_header_gets_401(server, extra) -> None:
 async def test_the_scheme_of_a_shared_token_is_case_insensitive(server) -> None:
     served = await server(AGENT_TOKEN="secret")
     assert (await served.post(b'{"nodeName":"n"}', Authorization="bearer secret")).status == 200
+
+
+class Bound:
+    """Accepts every client as the agent of one node."""
+
+    async def authenticate(self, authorization: bytes, address: str = "") -> str:
+        return "node-1"
+
+
+async def test_a_token_of_one_node_may_send_one_body_in_pieces_at_a_time(server, monkeypatch) -> None:
+    monkeypatch.setattr("pulltrace.server.run._authenticator", lambda *_: Bound())
+    served = await server()
+    head = b"POST /api/v1/report HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(REPORT)
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    writer.write(head + REPORT[:9])
+    response = await _raw(served, head + REPORT[:9])
+    assert response.startswith(b"HTTP/1.1 429 ")
+    assert b"retry-after: 1\r\n" in response.lower()
+    writer.write(REPORT[9:])
+    assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+    writer.close()
