@@ -56,6 +56,8 @@ class Metrics:
         self._state = _State(self._host)
         self._hosts: dict[str, float] = {}
         """Registries that have their own label, and the time when each was last used."""
+        self._fetched: dict[str, Counter] = {}
+        """The counters of downloaded bytes by their labels."""
         mine = self.registry
         self._total = Counter("pulltrace_pulls_total", "Pulls that ended.", ["registry", "result"], registry=mine)
         self._duration = Histogram(
@@ -156,7 +158,10 @@ class Metrics:
 
     def fetched(self, registry: str | None, count: int) -> None:
         """Count downloaded bytes."""
-        self._bytes.labels(self._host(registry)).inc(count)
+        host = self._host(registry)
+        if host not in self._fetched:  # to find it by its label takes longer than to count
+            self._fetched[host] = self._bytes.labels(host)
+        self._fetched[host].inc(count)
 
     def dropped(self, count: int) -> None:
         """Count pulls and layers that exceeded a limit."""
@@ -216,6 +221,7 @@ class Metrics:
             if now - used < KEPT:
                 return "other"
             self._hosts.pop(oldest, None)
+            self._fetched.pop(oldest, None)
             for metric in self._by_registry:
                 metric.remove_by_labels({"registry": oldest})
         self._hosts[registry] = now

@@ -49,10 +49,9 @@ class ReportRoute:
             # The rest of the body need not be read.
             unread = error.status in (401, 403, 408, 413, 503) or error.kind == "busy"
             close = {"Connection": "close"} if unread else {}
-            response: Response = JSONResponse({"error": str(error)}, error.status, error.headers | close)
+            await JSONResponse({"error": str(error)}, error.status, error.headers | close)(scope, receive, send)
         else:
-            response = self._accepted
-        await response(scope, receive, send)
+            await self._accepted(scope, receive, send)
 
     async def _take_or_stop(self, scope: Scope, receive: Receive) -> None:
         try:

@@ -15,6 +15,7 @@ that are up to date are sent the same bytes object.
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -32,6 +33,7 @@ from pulltrace.wire import (
 )
 
 encoder = msgspec.json.Encoder()
+_to_time = lru_cache(16)(to_time)  # the changes of one tick have one time
 
 
 class Entry:
@@ -82,7 +84,7 @@ class Entry:
         if pull is None:
             return removal(self.id, self.node, self.at)
         return PullEvent(
-            timestamp=to_time(self.at),
+            timestamp=_to_time(self.at),
             type=self.type,
             node_name=self.node,
             pull=pull,
@@ -93,7 +95,7 @@ class Entry:
 def removal(id_: str, node: str, at: float) -> PullRemovedEvent:
     """Return the last event of a pull, for all clients or for one whose filter it no longer matches."""
     return PullRemovedEvent(
-        timestamp=to_time(at),
+        timestamp=_to_time(at),
         type=EventType.REMOVED,
         node_name=node,
         pull=RemovedPull(id=id_),

@@ -4,6 +4,8 @@ Layers that another pull fetches count in the total and as downloaded, because t
 so that adding up the rates of all pulls counts no byte twice.
 """
 
+from functools import lru_cache
+
 import msgspec
 
 from pulltrace.server.kubernetes.demand import ImageDemand
@@ -23,6 +25,7 @@ from pulltrace.wire import (
     to_time,
 )
 
+_to_time = lru_cache(4096)(to_time)  # of starts, which do not change
 _DONE = (
     LayerPhase.CACHED,
     LayerPhase.DOWNLOADED,
@@ -92,7 +95,7 @@ def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, analysi
         percent=pull.best_percent,
         layer_count=len(state.layers or ()),
         layers_done=sums.done,
-        started_at=to_time(pull.started_at),
+        started_at=_to_time(pull.started_at),
         total_known=total_known,
         status=pull.phase,
         image_bytes=sums.total,
