@@ -93,6 +93,7 @@ class ImageRequest:
         "_statuses",
         "_synced_at",
         "_without_pull",
+        "abandoned",
         "attempt",
         "facts",
         "failure",
@@ -114,6 +115,8 @@ class ImageRequest:
         """
         self.attempt = 1
         self.pulling = False
+        self.abandoned = False
+        """Its pod was deleted while it was pulling. The kubelet pulls the image all the same, also if it is queued."""
         self.failure: Failure | None = None
         self.pulled_at: float | None = None
         self.facts = PullFacts()

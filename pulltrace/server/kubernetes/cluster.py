@@ -143,11 +143,13 @@ class Cluster:
     def _take_event(self, event: Event, fresh: bool, now: float) -> set[str]:
         raw, key = event.at, event.involved_object.uid
         name = self._node_of.get(key) or (event.node if fresh else "")
-        # A listed event about a pod that no longer waits is old, and so is any event about a deleted pod.
-        if not name or key in self._deleted or raw is None:
+        # A listed event of a pod that no longer waits is old. Of a deleted pod, only the end of its pull is news.
+        if not name or raw is None or event.reason not in _REASONS or not about(event.message)[0]:
             return set()
-        if event.reason not in _REASONS or not about(event.message)[0]:
-            return set()
+        if key in self._deleted:
+            node = self._nodes.get(name)
+            ends = node is not None and fresh and event.reason in ("Pulled", "Failed")
+            return {name} if node and ends and self._took(node, key, node.take_end(event, raw, now)) else set()
         node = self._nodes.get(name) or NodeDemands(name, self._budget)
         in_time = now - (EVENT_LATE if node.clock_right else CLOCK_TOLERANCE) <= raw
         at = min(raw, now) if in_time or not fresh else now
@@ -164,9 +166,7 @@ class Cluster:
         if name is None:
             return set()
         node = self._nodes[name]
-        node.forget(key)
-        self._took(node, key, Outcome())
-        return {name}
+        return {name} if self._took(node, key, node.forget(key, now)) else set()
 
     def _took(self, node: NodeDemands, key: str, outcome: Outcome) -> bool:
         """Record the effect that a fact about a pod had on its node. Return whether something visible changed."""

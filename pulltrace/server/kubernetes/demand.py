@@ -52,6 +52,10 @@ class ImageDemand:
     """The image's size, according to the kubelet's event."""
     assumed: bool = False
     """No event and no status reports a pull: a container was created, so the image is present."""
+    starts: tuple[float, ...] = ()
+    """When the kubelet emitted Pulling for each pod whose pull has not ended, the earliest first."""
+    abandoned: bool = False
+    """All pods that requested it were deleted. The kubelet pulls it all the same."""
     awaited: bool = False
     """It is present, and another container waits; the kubelet has not requested the image for that one."""
 
@@ -182,7 +186,10 @@ def not_requested(node: str, image: str, waiters: Waiters, *, pulling: bool) -> 
     """Return the demand for an image that the kubelet is not yet known to have requested."""
     pods = tuple(pod.correlation(item) for _, pod, item in waiters)
     since = min(pod.since for _, pod, _ in waiters)
-    return ImageDemand(node, image, pods, since, pulling, failure=None, pulled_at=None, since_exact=False)
+    starts = (since,) * len(pods) if pulling else ()
+    return ImageDemand(
+        node, image, pods, since, pulling, failure=None, pulled_at=None, since_exact=False, starts=starts
+    )
 
 
 def first_start(requests: Mapping[str, ImageRequest]) -> float:
@@ -196,8 +203,10 @@ def first_start(requests: Mapping[str, ImageRequest]) -> float:
 def merge(node: str, image: str, requests: Mapping[str, ImageRequest], waiters: Waiters) -> ImageDemand:
     """Combine all requests of one node for one image into one demand: the node pulls it once for all of its pods."""
     waiting = {key for key, _, _ in waiters}
-    others = [request for key, request in requests.items() if key not in waiting]
-    every = list(requests.values())
+    wanted = {key: request for key, request in requests.items() if not request.abandoned}
+    starts = tuple(sorted(request.since for request in requests.values() if request.pulling))
+    others = [request for key, request in wanted.items() if key not in waiting]
+    every = list((wanted or requests).values())
     running = [request for request in every if request.pulling]
     # The earliest running request, because the pull has been running since then; if none is running, the latest of all.
     newest = min(running, key=attrgetter("since")) if running else max(every, key=attrgetter("since"))
@@ -214,6 +223,8 @@ def merge(node: str, image: str, requests: Mapping[str, ImageRequest], waiters: 
         pods=tuple(pods + [request.pod for request in others if request.pulled_at is None]),
         waited=tuple(request.pod for request in others if request.pulled_at is not None and request in current),
         assumed=all(request.is_assumed for request in every),
+        starts=starts,
+        abandoned=not wanted and not waiters,
         awaited=len(pods) < len(waiters),
         since=newest.since,
         pulling=bool(running),

@@ -35,6 +35,9 @@ LINGER = 120.0
 UNSEEN_POD = 600.0
 """Seconds for which an event is kept although its pod has never been seen."""
 
+ABANDONED = 3600.0
+"""Seconds for which the pull of a deleted pod may wait in the kubelet's queue."""
+
 MAX_REQUESTS = 20_000
 """The number of requests stored for all nodes; events and statuses that would add more are dropped and counted."""
 
@@ -186,6 +189,7 @@ class NodeDemands:
             case "Failed":
                 times = 1 if event.message.startswith(COMBINED) else event.times  # of all that were combined
                 request.take_failed(raw, at, text, times, listed=not fresh)
+                self._forget_abandoned(request.start)
             case "BackOff":
                 request.take_back_off(raw, at, text or event.message)
             case "ErrImageNeverPull":
@@ -196,14 +200,34 @@ class NodeDemands:
                 request.take_refusal(raw, at, text or event.message, reason)
         return outcome
 
-    def forget(self, key: str) -> None:
-        """Forget a deleted pod. Requests whose images arrived are kept for a while."""
+    def forget(self, key: str, now: float) -> Outcome:
+        """Forget a deleted pod. Requests whose images arrived or are being pulled are kept for a while."""
+        outcome = Outcome(changed=key in self.pods)
         for image in self.requests.images(key):
             request = self.requests.get((image, key))
-            if request and request.pulled_at is None:
+            if request is None or request.abandoned or request.pulled_at is not None:
+                continue
+            outcome.changed = True
+            if request.pulling:
+                request.abandoned = True
+                outcome.due.append((now + ABANDONED, (image, key)))
+            else:
                 self.requests.remove((image, key))
         self.pods.pop(key, None)
         self._present.pop(key, None)
+        return outcome
+
+    def take_end(self, event: Event, raw: float, at: float) -> Outcome:
+        """Take the end of a pull whose pod was deleted."""
+        image, text = about(event.message)
+        place = normalise(image), event.involved_object.uid
+        request = self.requests.get(place)
+        if request is None or not request.abandoned:
+            return Outcome()
+        if event.reason == "Pulled":
+            return self._take_pulled(place, request, text, raw, at)
+        self.requests.remove(place)
+        return Outcome(changed=True)
 
     def expire(self, place: Place, now: float) -> Outcome:
         """Forget a request whose image arrived a while ago, or whose pod never appeared."""
@@ -212,11 +236,12 @@ class NodeDemands:
             return Outcome()
         unseen = place[1] not in self.pods
         over = request.pulled_at is not None and request.pulled_at + LINGER <= now
-        if over or (unseen and request.since + UNSEEN_POD <= now):
+        until = request.since + (ABANDONED if request.abandoned else UNSEEN_POD)
+        if over or (unseen and until <= now):
             self.requests.remove(place)
             return Outcome(changed=True)
         again = unseen and request.pulled_at is None  # another attempt has begun in the meantime
-        return Outcome(due=[(request.since + UNSEEN_POD, place)] if again else [])
+        return Outcome(due=[(until, place)] if again else [])
 
     def is_in(self, namespace: str | None, key: str) -> bool:
         """Return whether a pod is in a namespace (None: any)."""
@@ -280,12 +305,23 @@ class NodeDemands:
         if request:
             if request.take_pulled(raw, at, PullFacts(*pulled_in(text))):
                 self._end(request, place, at, outcome)
+                self._forget_abandoned(request.start)
             return outcome
         image, key = place
         if key in self.pods:  # the pod waits for something other than an image
             self._present.setdefault(key, set()).add(image)
             outcome.changed = True
         return outcome
+
+    def _forget_abandoned(self, start: float) -> None:
+        """Forget pulls of deleted pods that should have ended before one that began later: the kubelet was restarted.
+
+        If one of them does run, it has its name already.
+        """
+        for image in list(self.requests.by_image):
+            for key, request in list(self.requests.by_image[image].items()):
+                if request.abandoned and request.pulling and request.start < start:
+                    self.requests.remove((image, key))
 
     @staticmethod
     def _end(request: ImageRequest, place: Place, at: float, outcome: Outcome) -> None:

@@ -145,6 +145,12 @@ class Arrival:
         self.pull, pull.arrival_id = pull, self.id
         self._failed_at = None
 
+    def rename(self, name: Name) -> None:
+        """Take another name: the pull was found to be of another image, for which other containers may wait."""
+        if not name.is_same_image(self.name):
+            self.pods = self.waited = ()
+        self.name = name
+
     def _next_number(self, pull: Pull) -> int:
         if self._has_ended:
             return self._number + 1

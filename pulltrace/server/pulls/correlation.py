@@ -118,7 +118,7 @@ class _Open:
         names = names_of(ordered, demands)
         for pull in ordered:
             yield from self._place_pull(pull, names[pull.key], now, agent=agent)
-        self._place_demands(demands, now)
+        self._place_demands([demand for demand in demands if not demand.abandoned], now)
         ahead = tuple(pull.state.repository or "another image" for pull in ordered if pull.ended_at is None)
         for arrival in list(self.arrivals.values()):
             arrival.note_pods(arrival.demand)
@@ -160,7 +160,7 @@ class _Open:
             yield from self._publish(arrival, now, agent=agent)  # how the previous attempt ended
         found, place = _best(others, own, pull, name)
         if not found and own:
-            own.name = name  # it turned out to be another image
+            own.rename(name)
             _suppose(pull, name)
             return
         if own:
@@ -168,9 +168,13 @@ class _Open:
         self._attach(pull, name, found, place)
 
     def _attach(self, pull: Pull, name: Name, found: Arrival | None, place: Match) -> None:
+        first = found.pull if found else None
+        if place is Match.REPEAT and pull.phase is PullPhase.COMPLETED and first and first.ended_at is None:
+            # The image is present, whatever becomes of the first pull.
+            place, pull.started_at = Match.SAME_ATTEMPT, min(pull.started_at, first.started_at)
         hidden = place in (Match.UNDECIDED, Match.REPEAT)
-        repeated = place is Match.REPEAT and pull.ended_at is not None
-        pull.superseded = place is Match.EARLIER_ATTEMPT or repeated
+        pull.repeats = place is Match.REPEAT
+        pull.superseded = place is Match.EARLIER_ATTEMPT or (pull.repeats and pull.ended_at is not None)
         pull.arrival_id = ""
         if not hidden and not pull.superseded:
             found = found or Arrival(self._free_id(pull.key), name)

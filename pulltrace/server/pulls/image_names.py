@@ -23,10 +23,13 @@ A live pull keeps the name that it was given, unless it continues for a while af
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
+from operator import itemgetter
+from typing import TypeAlias
 
 from pulltrace import images
 from pulltrace.server.kubernetes.demand import ImageDemand
@@ -37,6 +40,10 @@ ORDER_TOLERANCE = 5.0
 """Seconds by which the kubelet's Pulling event may seem later than the resulting lease: the clocks differ, and one
 counts whole seconds.
 """
+
+
+Taken: TypeAlias = dict[str, list[float]]
+"""When the live pulls of each image started, which have their names already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +97,10 @@ def names_of(pulls: Sequence[Pull], demands: Sequence[ImageDemand]) -> dict[str,
         for pull in pulls
         if pull.phase is PullPhase.COMPLETED and pull.ended_at is not None and names[pull.key].is_full
     }
-    taken = {names[pull.key].image for pull in pulls if pull.ended_at is None and names[pull.key].is_full}
+    taken: Taken = defaultdict(list)
+    for pull in pulls:
+        if pull.ended_at is None and names[pull.key].is_full:
+            taken[names[pull.key].image].append(pull.started_at)
     open_ = []
     for pull in pulls:
         name = names[pull.key]
@@ -106,7 +116,7 @@ def names_of(pulls: Sequence[Pull], demands: Sequence[ImageDemand]) -> dict[str,
             known = Name.of(known.image, guessed=fits != [Name.of(known.image)])
         names[pull.key] = known
         if pull.ended_at is None:
-            taken.add(known.image)
+            taken[known.image].append(pull.started_at)
     _assign_by_order(open_, names, list(by_image.values()), taken, completed)
     return names
 
@@ -115,14 +125,13 @@ def _assign_by_order(
     pulls: Iterable[Pull],
     names: dict[str, Name],
     demands: Sequence[tuple[ImageDemand, Name]],
-    taken: set[str],
+    taken: Taken,
     completed: Mapping[str, float],
 ) -> None:
     explained: set[str] = set()  # each failure belongs to one pull only
     for pull in pulls:
         name = names[pull.key]
-        unavailable = taken if pull.ended_at is None else taken | explained
-        fits: dict[Fit, list[tuple[ImageDemand, Name]]] = {}
+        fits: dict[Fit, list[tuple[float, Name, ImageDemand]]] = {}
         for demand, candidate in demands:
             how = fit(pull, name, demand, candidate)
             if (
@@ -131,18 +140,35 @@ def _assign_by_order(
                 and demand.since <= completed.get(candidate.image, -math.inf) + WHOLE_SECONDS
             ):
                 how = None if pull.has_fetched else Fit.ANOTHER_POD
-            if how and candidate.image not in unavailable:
-                fits.setdefault(how, []).append((demand, candidate))
+            since = _available_since(pull, demand, taken[candidate.image])
+            if how and since is not None and (pull.ended_at is None or candidate.image not in explained):
+                fits.setdefault(how, []).append((since, candidate, demand))
         if not fits:
             continue
         best = fits[min(fits)]
-        demand, candidate = best[0]
+        _, candidate, demand = min(best, key=itemgetter(0))
         names[pull.key] = Name.of(candidate.image, guessed=len(best) > 1 or name.repository is None)
         # The next attempt of a failed pull is for the same demand.
         if pull.ended_at is None:
-            taken.add(candidate.image)
+            taken[candidate.image].append(pull.started_at)
         elif demand.since <= pull.ended_at + WHOLE_SECONDS:  # not by a later attempt
             explained.add(candidate.image)
+
+
+def _available_since(pull: Pull, demand: ImageDemand, taken: Sequence[float]) -> float | None:
+    """Return when the kubelet requested what no other live pull is for; None if there is no such request.
+
+    A kubelet that pulls in parallel calls the runtime for each pod at once, also for pods that wait for one image.
+    ``taken`` are the starts of the other live pulls of the image.
+    """
+    if not taken:
+        return demand.since
+    if pull.ended_at is not None or not demand.starts:
+        return None
+    # An older pull is for a pod that was deleted.
+    used = sum(start >= demand.starts[0] - ORDER_TOLERANCE for start in taken)
+    since = demand.starts[used] if used < len(demand.starts) else math.inf
+    return since if since <= pull.started_at + ORDER_TOLERANCE else None
 
 
 class Fit(IntEnum):

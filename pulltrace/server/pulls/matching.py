@@ -36,8 +36,9 @@ the report that it is live may be late. Everything else is *after*. Kubelets rep
 seconds apart count as equal.
 
 Three rules take precedence over the table. An arrival whose pull is still running, or did not fail, cannot take another
-pull. If an agent observed the newest attempt, a pull after its failure is the ``next`` one. A pull without bytes, for
-an image that has just arrived, is a ``repeat``: the kubelet calls the runtime once for each pod that waits.
+pull. If an agent observed the newest attempt, a pull after its failure is the ``next`` one. The kubelet calls the
+runtime once for each pod that waits: such a pull is a ``repeat`` if the first one was still running when it started, or
+if it has no bytes and the image has just arrived.
 """
 
 import math
@@ -158,14 +159,24 @@ def match(pull: Pull, arrival: ArrivalState) -> Match:
 
 
 def _is_repeat(pull: Pull, arrival: ArrivalState) -> bool:
-    """Return whether the kubelet, which already has the image, calls the runtime once more for another waiting pod."""
+    """Return whether the kubelet calls the runtime once more for another waiting pod."""
     demand = arrival.demand
+    if (demand or pull.repeats) and arrival.pull and _runs_beside(pull, arrival.pull):
+        return True
     if not arrival.has_completed or demand is None or pull.has_fetched or pull.phase is PullPhase.FAILED:
         return False
     observed = arrival.latest is not None and arrival.latest.observed
     after = pull.started_at >= arrival.ended_at + (-1.0 if observed else WHOLE_SECONDS)
     waited = demand.pulling or (demand.pulled_at is not None and pull.started_at <= demand.pulled_at + WHOLE_SECONDS)
     return after and waited and demand.since <= arrival.ended_at + WHOLE_SECONDS
+
+
+def _runs_beside(pull: Pull, first: Pull) -> bool:
+    """Return whether a pull started while the first pull of its image was running, whose outcome it shares."""
+    digests = {pull.state.manifest_digest, first.state.manifest_digest} - {None}
+    if pull is first or len(digests) > 1 or not first.started_at <= pull.started_at <= (first.ended_at or math.inf):
+        return False
+    return first.phase is not PullPhase.FAILED or pull.phase is PullPhase.FAILED
 
 
 def _state_of(latest: Attempt) -> str:

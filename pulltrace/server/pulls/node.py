@@ -94,6 +94,8 @@ class Pull:
     """The image that it was matched with, until the agent reports the full name."""
     supposed_guessed: bool = False
     """``supposed`` is true if this is a guess."""
+    repeats: bool = False
+    """Whether it is a further call of the runtime for another pod, which has no row of its own."""
     superseded: bool = False
     """Whether a later attempt has replaced it in its arrival."""
     best_percent: float = 0.0

@@ -4,7 +4,7 @@ from itertools import permutations
 
 import pytest
 
-from pulltrace.wire import LayerPhase, PullPhase
+from pulltrace.wire import ErrorReason, LayerPhase, PullPhase
 from tests.server.build import MIB, NOW, layer, pull
 from tests.server.kubernetes.test_cluster import event, seen
 from tests.server.pulls.test_arrival import Joined, web
@@ -151,3 +151,70 @@ def test_a_replica_that_waited_for_the_same_pull_has_no_row_of_its_own(world):
         world.tell(event(one.pulled("app", NOW + 25, seconds=5.0 if one is two[0] else 0.06)), at=26.2)
     world.at(40)
     assert [row.downloaded_bytes for row in world.shown] == [4 * MIB, 4 * MIB]
+
+
+PARTS = {"registry": "docker.io", "repository": "library/nginx", "image_ref": "docker.io/library/nginx"}
+
+
+@pytest.mark.parametrize("shares", [True, False], ids=["no-bytes", "a-layer-of-its-own"])
+def test_pods_that_wait_for_one_image_of_a_kubelet_that_pulls_in_parallel_have_one_row(world, shares):
+    """The runtime is called once for each of them, at the same time as for an image that fails."""
+    two, other = (web("second"), web("third")), web("wrong", "redis:wrong")
+    world.tell(seen(other), pulling(other, 8), event(other.failed("app", NOW + 9, "not found")), at=9)
+    world.tell(*map(seen, two), pulling(two[0], 20), at=20)
+    world.tell(pulling(two[1], 20), pulling(other, 20), at=20.2)
+    unseen = {"registry": None, "repository": None, "image_ref": "__pulling__", "total_known": False}
+    first = pull("lease-2", layer("b", MIB, 4 * MIB), at=NOW + 20.1, **PARTS)
+    world.say(first, pull("lease-3", at=NOW + 20.2, status=PullPhase.RESOLVING, **unseen), at=21)
+    world.say(first, pull("lease-3", at=NOW + 20.2, status=PullPhase.RESOLVING, **unseen), at=22)
+    rows = {row.image_ref: (row.status, row.attempt) for row in world.shown[1:]}
+    assert rows == {
+        "docker.io/library/nginx:1.27": (PullPhase.DOWNLOADING, 1),
+        "docker.io/library/redis:wrong": (PullPhase.QUEUED, 2),
+    }
+    world.tell(event(other.failed("app", NOW + 22, "not found")), at=22.5)
+    mine = [layer("b", MIB, 4 * MIB, fetched_by="lease-2")] + ([] if shares else [layer("c", MIB, 2 * MIB)])
+    for second in range(23, 27):
+        world.say(first, pull("lease-3", *mine, at=NOW + 20.2, **PARTS), at=second)
+        assert len(world.shown) == 3
+    done = {"status": PullPhase.COMPLETED, "ended_at": NOW + 27} | FULL
+    world.say(
+        pull("lease-2", layer("b", 4 * MIB, 4 * MIB, state=LayerPhase.EXTRACTED), at=NOW + 20.1, **done),
+        pull("lease-3", *mine, at=NOW + 20.2, **PARTS),
+        at=27.2,
+    )
+    world.tell(pulled(two[0], 27), at=27.4)
+    world.say(pull("lease-3", *mine, at=NOW + 20.2, **done), at=28)
+    world.tell(pulled(two[1], 27), at=28.2)
+    for one in two:
+        one.started("app", NOW + 29)
+        world.tell(seen(one), at=29)
+    world.at(40)
+    assert sorted((row.image_ref, row.status) for row in world.shown[1:]) == [
+        ("docker.io/library/nginx:1.27", PullPhase.COMPLETED),
+        ("docker.io/library/redis:wrong", PullPhase.FAILED),
+    ]
+    assert world.metric("pulls_total", registry="docker.io", result="completed") == 2
+
+
+def test_an_image_is_present_when_one_of_two_parallel_pulls_has_completed(world):
+    two = web("second"), web("third")
+    world.tell(*map(seen, two), pulling(two[0], 20), pulling(two[1], 22), at=22)
+    first, second = layer("b", MIB, 4 * MIB), layer("b", 4 * MIB, 4 * MIB, state=LayerPhase.EXTRACTED)
+    world.say(pull("lease-2", first, at=NOW + 20, **PARTS), pull("lease-3", first, at=NOW + 22, **PARTS), at=23)
+    done = {"status": PullPhase.COMPLETED, "ended_at": NOW + 24} | FULL
+    world.say(pull("lease-2", first, at=NOW + 20, **PARTS), pull("lease-3", second, at=NOW + 22, **done), at=24.1)
+    world.tell(pulled(two[1], 24), at=24.3)
+    _, row = world.shown
+    assert (row.status, row.started_at.timestamp(), row.attempt) == (PullPhase.COMPLETED, NOW + 20, 1)
+    canceled = {"status": PullPhase.FAILED, "ended_at": NOW + 26, "error_reason": ErrorReason.UNKNOWN}
+    world.say(pull("lease-2", first, at=NOW + 20, **(PARTS | canceled)), at=26)
+    world.at(40)
+    assert [row.status for row in world.shown] == [PullPhase.COMPLETED, PullPhase.COMPLETED]
+    assert world.metric("pulls_total", registry="docker.io", result="failed") == 0
+
+
+def test_two_pulls_of_one_image_without_a_cluster_are_two_rows(world):
+    both = [pull(f"lease-{number}", layer("b", MIB), at=NOW + 20 + number, **PARTS) for number in (2, 3)]
+    world.say(*both, node="another", at=24)
+    assert len([row for row in world.shown if row.node_name == "another"]) == 2
