@@ -87,12 +87,13 @@ async def events(request: web.Request) -> web.StreamResponse:
     hello = {"version": "", "bootId": "1", "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "revision": 0}
     await response.write(f": connected\n\nevent: hello\ndata: {json.dumps(hello)}\n\n".encode())
     tick, due = 0, time.monotonic()
-    while True:
+    while request.transport and not request.transport.is_closing():
         await response.write(b"".join(pulls(tick)))
         request.app["sent"][0] += PULLS
         # Time lost in a slow moment is not made up for, because that would be a different load.
         tick, due = tick + 1, max(due + TICK, time.monotonic())
         await asyncio.sleep(max(0.0, due - time.monotonic()))
+    return response
 
 
 async def serve() -> web.AppRunner:
