@@ -1,8 +1,11 @@
 import { expect, it } from 'vitest'
 import { aContext, aPull, T0 } from '../testing'
-import { medianRate } from './nodeRows'
+import type { ClusterNode } from '../wire/wire'
+import { medianRate, nodeRows } from './nodeRows'
+import { parseQuery } from './query'
 
-const { now } = aContext([])
+const context = aContext([])
+const { now } = context
 
 it('rates a node by its completed pulls and its live ones', () => {
   const done = aPull({ status: 'completed', downloadedBytes: 100e6, completedAt: T0 + 10_000 })
@@ -16,4 +19,11 @@ it('has no rate without a byte, and none from failed pulls', () => {
   expect(
     medianRate([aPull({ status: 'failed', downloadedBytes: 5, completedAt: T0 + 1 })], now),
   ).toBeUndefined()
+})
+
+it('counts running and queued pulls separately', () => {
+  const pulls = [aPull(), aPull({ id: 'b', status: 'queued' }), aPull({ id: 'c', status: 'completed' })]
+  const node = { name: 'worker-01', state: 'reporting' } as ClusterNode
+  const [row] = nodeRows([node], pulls, { query: parseQuery(''), sort: undefined }, context)
+  expect(row).toMatchObject({ active: 1, queued: 1 })
 })

@@ -12,7 +12,9 @@ export interface NodeRow {
   readonly node: ClusterNode
   /** Running pulls, then the queue, each with the oldest on top; then ended pulls, the newest on top. */
   readonly pulls: readonly Pull[]
+  /** How many pulls are running, and how many are queued. */
   readonly active: number
+  readonly queued: number
   readonly bytesPerSec: number
   /** The median speed of the pulls on this node. */
   readonly usualRate: number | undefined
@@ -35,7 +37,7 @@ export const NODE_ORDER: Order<NodeRow> = {
   node: byName,
   speed: (a, b) => a.bytesPerSec - b.bytesPerSec,
   usual: byFigure(({ usualRate }) => usualRate),
-  active: (a, b) => a.active - b.active,
+  active: (a, b) => a.active - b.active || a.queued - b.queued,
   containerd: byText(({ node }) => node.containerdVersion),
   agent: byText(({ node }) => node.agentVersion),
   seen: (a, b) => a.node.lastSeen - b.node.lastSeen,
@@ -64,21 +66,24 @@ export function nodeRows(
 }
 
 function nodeRow(node: ClusterNode, pulls: readonly Pull[], now: number): NodeRow {
-  const active = pulls.filter(pull => !hasEnded(pull)).sort(byTurn)
+  const live = pulls.filter(pull => !hasEnded(pull)).sort(byTurn)
+  const queued = live.filter(isQueued).length
   const ended = pulls.filter(hasEnded).sort((a, b) => endOf(b) - endOf(a))
   return {
     node,
-    pulls: [...active, ...ended],
-    active: active.length,
-    bytesPerSec: active.reduce((sum, { bytesPerSec }) => sum + bytesPerSec, 0),
+    pulls: [...live, ...ended],
+    active: live.length - queued,
+    queued,
+    bytesPerSec: live.reduce((sum, { bytesPerSec }) => sum + bytesPerSec, 0),
     usualRate: medianRate(pulls, now),
   }
 }
 
+const isQueued = ({ status }: Pull): boolean => status === 'queued'
+
 /** Running pulls, then the queue from its oldest end. */
 function byTurn(a: Pull, b: Pull): number {
-  const isQueued = ({ status }: Pull) => Number(status === 'queued')
-  return isQueued(a) - isQueued(b) || a.startedAt - b.startedAt
+  return Number(isQueued(a)) - Number(isQueued(b)) || a.startedAt - b.startedAt
 }
 
 const endOf = ({ completedAt, startedAt }: Pull): number => completedAt ?? startedAt

@@ -52,6 +52,15 @@ function Speed({ value, title }: { readonly value: number; readonly title?: stri
   )
 }
 
+function Pulling({ row: { active, queued } }: { readonly row: NodeRow }) {
+  return (
+    <>
+      <Dim>{active === 0 ? '–' : count(active, 'image')}</Dim>
+      {queued > 0 && <span className={styles.queued}>{queued} queued</span>}
+    </>
+  )
+}
+
 const column = columnsFor<NodeRow>(NODE_ORDER)
 
 const COLUMNS = [
@@ -67,12 +76,7 @@ const COLUMNS = [
     ({ usualRate }) => <Speed value={usualRate ?? 0} title="median speed of one pull" />,
     'end',
   ),
-  column(
-    'active',
-    'Pulling',
-    ({ active }) => <Dim>{active === 0 ? '–' : count(active, 'image')}</Dim>,
-    'end',
-  ),
+  column('active', 'Pulling', row => <Pulling row={row} />, 'end'),
   column('seen', 'Last report', ({ node }) => <Seen at={node.lastSeen} />, 'end'),
 ]
 
