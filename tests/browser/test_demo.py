@@ -106,7 +106,8 @@ async def test_the_strip_agrees_with_the_pods_view_and_rows_move_only_for_a_reas
     demo: Demo, browser: Browser
 ) -> None:
     """``python -m tests.browser.claims`` does the same for minutes."""
-    found = await watch(browser, demo.url, seconds=8)
+    samples, found = await watch(browser, demo.url, seconds=8)
+    assert samples
     assert [text for text in found if "waits for the list" not in text] == []
 
 
