@@ -60,7 +60,9 @@ async def main() -> None:
             browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
             await social(browser)
             await asyncio.sleep(WARM_UP)
-            opened = f"{URL}?q=status:downloading,extracting,queued&open={await asyncio.to_thread(largest_pull)}"
+            # The largest images are on top, so that the open row is on the first screen.
+            search = "?q=status:downloading,extracting,queued&sort=-size"
+            opened = f"{URL}{search}&open={await asyncio.to_thread(largest_pull)}"
             await asyncio.gather(
                 shot(browser, "dashboard", opened, (1280, 960)),
                 shot(browser, "dashboard-light", opened, (1280, 960), "light"),
