@@ -47,9 +47,11 @@ coverage: .make/dev ## Which lines the fast tests execute: a table, and htmlcov/
 	$(BIN)/python -m coverage report --skip-covered
 	$(BIN)/python -m coverage html --quiet
 
+# The tests with a real kubelet spend most of their time waiting for it, so they run beside the others.
 test: install .make/dev parts web-test ## Every test except those of `make reliability`; installs what they need
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --ignore tests/faults --ignore tests/kubelet $(ARGS)
-	$(if $(ARGS),,$(BIN)/python -m pytest tests/kubelet)
+	$(if $(ARGS),,$(BIN)/python -m pytest tests/kubelet >.make/kubelet.log 2>&1 & kubelet=$$!;) \
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --ignore tests/faults --ignore tests/kubelet $(ARGS); result=$$?; \
+	$(if $(ARGS),,wait $$kubelet || result=1; cat .make/kubelet.log;) exit $$result
 
 lint: .make/dev .make/npm ## Style, types, import rules
 	$(BIN)/ruff check
