@@ -38,6 +38,9 @@ from tests.server.pulls.test_invariants import check
 NOW = 1_700_000_000.0
 
 
+_GUARD = SimpleNamespace(address="127.0.0.1", is_closed=False, is_pipelined=False, has_whole_request=True)
+
+
 class _Server:
     """The server's application without a socket, with small limits, so that they are reached."""
 
@@ -71,7 +74,7 @@ class _Server:
             "headers": [(name.replace("_", "-").encode(), value) for name, value in headers.items()],
             "client": None,
             "root_path": "",
-            "state": {"guard": SimpleNamespace(address="127.0.0.1", is_closed=False, is_pipelined=False)},
+            "state": {"guard": _GUARD},
         }
         await self.app(scope, receive, send)
         assert 200 <= status < 500 or status == 503, status

@@ -20,7 +20,7 @@ from pulltrace.server.kubernetes.objects import Change
 from pulltrace.server.metrics import Metrics
 from pulltrace.server.pulls.hub import Hub
 from pulltrace.settings import ServerSettings, load
-from pulltrace.wire import AgentReport, Bound, Factor, PullState, PullStatus
+from pulltrace.wire import AgentReport, Bound, Factor, NodeLoad, PullState, PullStatus
 from tests.real.containerd import Containerd
 
 INTERVAL = 1.0
@@ -35,6 +35,8 @@ class Observed:
         self.cluster = Cluster()
         self.hub = Hub(load(ServerSettings, {}), Metrics(), cluster=self.cluster)
         self._socket, self._name = str(node.socket), name
+        self.loads: list[NodeLoad | None] = []
+        """The load of the node in each report."""
         self._unsent: list[PullState] = []
         self._sequence = 0
         self._seen: dict[str, list[tuple[float, Bound | None]]] = {}
@@ -95,6 +97,7 @@ class Observed:
             live = poller.tracker.pulls()
             self._unsent += poller.tracker.ended()
             self._sequence += 1
+            self.loads.append(pressure.measure(began, pulling=bool(live)))
             self.hub.report(
                 AgentReport(
                     node_name=self._name,
@@ -102,7 +105,7 @@ class Observed:
                     boot_id="boot",
                     sequence=self._sequence,
                     containerd_version=self._version,
-                    load=pressure.measure(began, pulling=bool(live)),
+                    load=self.loads[-1],
                 )
             )
             self._unsent.clear()

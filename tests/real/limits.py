@@ -4,7 +4,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -25,28 +25,30 @@ def _run(*command: str | Path) -> str:
 
 @contextmanager
 def slow_disk(bytes_per_second: int, size: int = 2 << 30) -> Iterator[Path]:
-    """Mount a file system on a loop device whose writes the kernel limits to this many bytes per second."""
+    """Mount a file system on a disk that writes this many bytes per second and is busy meanwhile.
+
+    The disk is a loop device on another one, whose writes the kernel limits: a request to the upper one is in progress
+    until the lower one has accepted it.
+    """
     if not _BLKIO.exists():
         raise UnavailableError("no blkio controller of cgroup v1 for the whole machine")
-    with tempfile.TemporaryDirectory(prefix="pulltrace-") as folder:
+    with tempfile.TemporaryDirectory(prefix="pulltrace-") as folder, ExitStack() as cleanup:
         image, mount = Path(folder) / "disk.img", Path(folder) / "disk"
         with image.open("wb") as file:
             file.truncate(size)
         mount.mkdir()
         _run("mkfs.ext4", "-q", "-F", image)
-        device = _run("losetup", "--find", "--show", image)
-        number = Path(device).stat().st_rdev
-        name = f"{os.major(number)}:{os.minor(number)}"
-        try:
-            _run("mount", device, mount)
-            try:
-                _BLKIO.write_text(f"{name} {bytes_per_second}\n")
-                yield mount
-            finally:
-                _BLKIO.write_text(f"{name} 0\n")
-                _run("umount", mount)
-        finally:
-            _run("losetup", "--detach", device)
+        lower = _run("losetup", "--find", "--show", image)
+        cleanup.callback(_run, "losetup", "--detach", lower)
+        upper = _run("losetup", "--find", "--show", "--direct-io=on", lower)
+        cleanup.callback(_run, "losetup", "--detach", upper)
+        _run("mount", upper, mount)
+        cleanup.callback(_run, "umount", mount)
+        number = Path(lower).stat().st_rdev
+        device = f"{os.major(number)}:{os.minor(number)}"
+        _BLKIO.write_text(f"{device} {bytes_per_second}\n")
+        cleanup.callback(_BLKIO.write_text, f"{device} 0\n")
+        yield mount
 
 
 @contextmanager

@@ -43,7 +43,8 @@ def row(limit: str, observed: Observed, repository: str, by: Factor) -> Bound:
     named = [(seconds, bound) for seconds, bound in observed.verdicts(repository) if bound]
     story = [(seconds, bound.by.value) for seconds, bound in named]
     assert pull.bound is not None, story
-    assert observed.factors(repository) == {by} - {Factor.UNKNOWN}, (story, [bound.why for _, bound in named])
+    print(*named, *observed.loads, sep="\n")  # noqa: T201 (shown if the test fails)
+    assert observed.factors(repository) == {by} - {Factor.UNKNOWN}
     assert pull.bound.by is by, (story, pull.bound)
     took = (pull.completed_at - pull.started_at).total_seconds() if pull.completed_at else 0.0
     after = f"{observed.first(repository, by):.0f} s" if by is not Factor.UNKNOWN else ""
@@ -96,7 +97,7 @@ async def test_a_slow_disk_is_named(binary: str, disk, registry: Registry) -> No
         node.trust(FAST, registry.url)
         async with Observed(node) as observed:
             await pull(node, observed, f"{FAST}/team/wide:1")
-            row("disk writes 2 MiB/s (cgroup limit of a loop device)", observed, "team/wide", Factor.DISK)
+            row("disk writes 2 MiB/s (a loop device on one that a cgroup limits)", observed, "team/wide", Factor.DISK)
 
 
 async def test_a_starved_cpu_is_named(real: Containerd, registry: Registry) -> None:

@@ -84,7 +84,7 @@ async def test_tokens_of_another_audience_or_account_are_refused(api, accounts):
     assert (await refused(authenticator, default)).status == 401
     unbound = await accounts.cluster.service_account_token("pulltrace", AGENT, audiences=["pulltrace"])
     error = await refused(authenticator, unbound)
-    assert (error.status, "bound to no node" in str(error)) == (403, True)
+    assert (error.status, "not bound to a node" in str(error)) == (403, True)
     other = await accounts.cluster.service_account_token("pulltrace", "somebody-else", audiences=["pulltrace"])
     assert (await refused(authenticator, other)).status == 403
 
@@ -185,7 +185,7 @@ async def test_agents_report_for_their_own_node_and_keep_their_data_while_no_tok
             bearer = {"Authorization": f"Bearer {file.read_text()}"}
             async with session.post(f"{url}/api/v1/report", json={"nodeName": "n2"}, headers=bearer) as answer:
                 body = await answer.json()
-                assert (answer.status, body["error"]) == (403, "this agent may report for node n1 only")
+                assert (answer.status, body["error"]) == (403, "this agent may report only for node n1")
             # The API server dies and the kubelet mounts a new token, which cannot be reviewed.
             fresh = await accounts.token("n1")
             await cluster.kill()
