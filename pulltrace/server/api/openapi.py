@@ -191,7 +191,10 @@ def _stream(model: dict[Any, Json], parameters: list[Json]) -> Json:
         "summary": "All pulls, then each change, as server-sent events; the schema describes one data line",
         "parameters": [*parameters, resume],
         "responses": {
-            "200": {"description": "A stream that never ends", "content": {"text/event-stream": {"schema": line}}},
+            "200": {
+                "description": "A stream that never ends, compressed if the client accepts gzip",
+                "content": {"text/event-stream": {"schema": line}},
+            },
             "400": _error("Unknown parameter, invalid value, or another request is pipelined behind this one"),
             "503": _error("Too many streams, in total or from this address; Retry-After"),
         },
