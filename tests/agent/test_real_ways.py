@@ -93,17 +93,22 @@ def check_end(observer, ended, ref, *, fetched, cached=0, remote=0, probed=0):
 
 
 def check_exact(rows, finished_at, size):
-    """Check the percentage and the estimate of a pull whose bytes are visible."""
+    """Check the percentage and the estimate of a pull whose bytes are visible.
+
+    A busy machine slows the registry down, which no estimate can know. So an estimate is compared with the time that
+    the rest takes at the registry's pace of the last ten seconds.
+    """
     assert len(rows) > 3
     off = max(abs(seen.row.percent - 100 * seen.sent / size) for seen in rows)
-    second_half = [seen for seen in rows if seen.row.percent >= 50 and seen.row.status is PullPhase.DOWNLOADING]
-    left = [(seen.row.eta_seconds, finished_at - seen.at) for seen in second_half]
-    _log.info("percentage off by %.2f points at most; estimates and truth: %s", off, left)
-    if IS_LONG:
-        assert off <= 2
-        assert all(eta == pytest.approx(true, rel=0.2, abs=2) for eta, true in left)
-    else:
-        assert off <= 20, "one poll is several points of a short pull"
+    _log.info("percentage off by %.2f points at most", off)
+    assert off <= (2 if IS_LONG else 20), "one poll is several points of a short pull"
+    for number, seen in enumerate(rows):
+        earlier = [before for before in rows[:number] if before.at <= seen.at - 10]
+        if earlier and seen.row.percent >= 50 and seen.row.status is PullPhase.DOWNLOADING:
+            pace = (seen.sent - earlier[-1].sent) / (seen.at - earlier[-1].at)
+            left = (size - seen.sent) / pace
+            _log.info("estimate %s s, by pace %.1f s, real %.1f s", seen.row.eta_seconds, left, finished_at - seen.at)
+            assert not IS_LONG or seen.row.eta_seconds == pytest.approx(left, rel=0.2, abs=2)
 
 
 @pytest.mark.parametrize("case", cases([Progress.EXACT, Progress.LAYERS], SHAPES if IS_LONG else ["dominant"]))
