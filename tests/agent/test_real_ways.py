@@ -65,7 +65,7 @@ def sent_of(registry, image):
     return lambda: sum(registry.sent[digest] - count for digest, count in before.items())
 
 
-def check_rows(observer, way, basis):
+def check_rows(observer, way, *bases):
     """Check every row of a pull until its end: it was always there, never stalled, and never ahead of the truth."""
     assert observer.counts == sorted(observer.counts), "a row that was there remains"
     assert observer.counts[-1] == 1, "one pull is one row"
@@ -73,7 +73,7 @@ def check_rows(observer, way, basis):
     assert not any(seen.row.stalled_since for seen in observer.rows), "bytes arrived all the time"
     live = [seen for seen in observer.rows if seen.row.total_known and not seen.row.status.ended]
     # A snapshotter that can fetch may look at the layers for a moment, before it leaves them to containerd.
-    assert {seen.row.percent_basis for seen in live if not way.plain or seen.row.downloaded_bytes} <= {basis}
+    assert {seen.row.percent_basis for seen in live if not way.plain or seen.row.downloaded_bytes} <= {*bases}
     assert {seen.row.snapshotter for seen in live} <= {way.snapshotter}
     for seen in live:
         assert seen.row.cached_bytes + seen.row.remote_bytes + seen.row.total_bytes == seen.row.image_bytes
@@ -173,7 +173,7 @@ async def test_streamed_layers_are_neither_downloaded_nor_cached(begin, registry
         await node.cri.pull(ref)
         ends = [await observer.completed() for observer in (first, second)]
         for observer, ended in zip((first, second), ends, strict=True):
-            check_rows(observer, way, ended.row.percent_basis)
+            check_rows(observer, way, *PercentBasis)
             check_end(observer, ended, ref, fetched=0, remote=image.size)
             assert outcome(ended.row) == outcome(ends[0].row), "agents agree"
             assert {layer.state for layer in ended.row.layers} == {LayerPhase.REMOTE}
