@@ -235,7 +235,7 @@ class Lab:
         """Return the ended pulls that the server has counted."""
         return sum(value for name, value in (await self.metrics()).items() if name.startswith("pulltrace_pulls_total{"))
 
-    async def until(self, true: Callable[[], Any], within: float = 15) -> None:
+    async def until(self, true: Callable[[], Any], within: float = 60) -> None:
         """Repeat until the condition holds. It does not matter if the server does not respond in the meantime."""
         async with asyncio.timeout(within):
             while True:

@@ -47,6 +47,9 @@ CONFLICT = "two agents report with this node name, so two machines have the same
 MOST_NAMES = 100
 """The number of unobserved nodes that are listed by name."""
 
+SLICE = 16
+"""Nodes whose changes are published before requests have their turn."""
+
 AGENTS_DUE = 15.0
 """Seconds after the server's start during which a node without a report may still have an agent."""
 SLOW_LATELY = 600.0
@@ -165,10 +168,16 @@ class Hub:
         """Tick until cancelled."""
         while True:
             await asyncio.sleep(self.limits.tick)
-            self.tick(self._clock())
+            for _ in self._slices(self._clock()):
+                await asyncio.sleep(0)
 
     def tick(self, now: float) -> None:
         """Publish the changes since the last tick."""
+        for _ in self._slices(now):
+            pass
+
+    def _slices(self, now: float) -> Iterator[None]:
+        """Do the work of a tick in slices, so that no request has to wait for all of it."""
         for merged in self._pulls.watch(now):
             self._log_node(merged.node)
             self.node_revision += 1
@@ -181,7 +190,12 @@ class Hub:
         gone = [id_ for pull in self._pulls.expire(now) if (id_ := self._correlation.forget(pull))]
         self._correlation.expire(now)
         dirty, self._dirty = self._dirty | self._correlation.due, set()
-        self._publish(dirty, now, gone)
+        self.feed.publish((), gone, now)
+        for number, name in enumerate(dirty, 1):
+            self._publish([name], now)
+            if number % SLICE == 0:
+                yield
+                now = self._clock()
         if self.feed.cut() or now - self._woken_at >= self.limits.keep_alive / 3:
             self._woken_at = now
             self._wake()
@@ -268,8 +282,7 @@ class Hub:
         if merged.ended or node.active or node.name in self._dirty:
             self._dirty.add(node.name)
 
-    def _publish(self, nodes: Iterable[str], now: float, removed: Sequence[str] = ()) -> None:
-        self.feed.publish((), removed, now)
+    def _publish(self, nodes: Iterable[str], now: float) -> None:
         for name in nodes:
             node = self._pulls.nodes.get(name)
             pulls = node.lately(SETTLES_AFTER, now) if node else ()
