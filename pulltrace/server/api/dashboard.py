@@ -19,7 +19,7 @@ from pulltrace.server.limits import Limits
 STATIC = Path(__file__).parents[1] / "static"
 NOT_BUILT = """<!doctype html><html lang="en"><title>Pulltrace</title>
 <h1>The dashboard is not built</h1>
-<p>Run <code>make web</code>, then load this page again. The API works without it.</p>
+<p>Install Node 20.19 or newer, run <code>make web</code>, and load this page again. The API works without it.</p>
 """
 _FOREVER = "public, max-age=31536000, immutable"
 """The header for assets: Vite puts a hash of the content into their names."""
