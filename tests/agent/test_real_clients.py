@@ -14,7 +14,6 @@ from tests.real.registry import Registry
 
 pytestmark = [
     pytest.mark.real,
-    pytest.mark.timeout(120),
     pytest.mark.skipif(not CTR, reason="ctr is needed: `make parts` installs it"),
 ]
 

@@ -11,7 +11,7 @@ from tests.real.containerd import Containerd
 from tests.real.images import MIB, make_image, make_layer
 from tests.real.registry import Registry
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.real
 
 DONE = {LayerPhase.EXTRACTED, LayerPhase.CACHED}
 

@@ -18,7 +18,7 @@ from tests.real.images import MIB, make_image, make_layer
 from tests.real.process import free_port
 from tests.real.registry import Registry
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.real
 
 
 async def test_layers_wait_if_only_one_download_at_a_time_is_allowed(start_node, registry: Registry) -> None:

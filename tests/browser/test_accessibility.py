@@ -11,7 +11,7 @@ from .scripted import ScriptedServer
 
 Axe = Callable[[Page], Awaitable[list[str]]]
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])

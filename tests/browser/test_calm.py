@@ -13,7 +13,7 @@ from .conftest import OpenPage
 from .scenery import MB, failure, layer, pod, pull, scene_is_complete, set_quiet, set_scene, set_trouble, waiting_pods
 from .scripted import ScriptedServer, rfc3339
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(90)]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 ROWS = "tbody tr:has(button[data-toggle])"
 

@@ -19,7 +19,7 @@ from tests.real.process import free_port
 from .claims import watch
 from .conftest import OpenPage
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 ROWS = "tbody tr:has(button[data-toggle])"
 

@@ -17,7 +17,7 @@ from .conftest import OpenPage
 from .scenery import MB, pull, set_scene
 from .scripted import STATIC, ScriptedServer
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 BADGE = "[data-connection]"
 ANNOUNCED = "[role=status][aria-live=polite]"

@@ -10,7 +10,7 @@ from .conftest import OpenPage
 from .scenery import MB, pod, pull, scene_is_complete, set_scene
 from .scripted import ScriptedServer
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 DETAILS = "button[data-toggle]"
 

@@ -24,7 +24,7 @@ from tests.real.apiserver import APIError, APIServer
 from tests.real.process import Process, free_port
 from tests.real.versions import HELM
 
-pytestmark = [pytest.mark.chart, pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.chart, pytest.mark.cluster]
 
 NAMESPACE = "pulltrace"
 FLAGS = ("--namespace", NAMESPACE)

@@ -328,7 +328,6 @@ def changed(chart: Path, case: Case, usual: Rendered) -> Iterator[dict[str, Any]
 
 
 @pytest.mark.cluster
-@pytest.mark.timeout(300)
 async def test_the_chart_accepts_no_value_that_a_real_api_server_rejects(cluster: APIServer, lenient: Path) -> None:
     names = {"pulltrace", "shop", *(str(case[1]) for case in UNUSUAL if case[0].endswith("amespace")), "true"}
     await make_namespaces(cluster, *names)

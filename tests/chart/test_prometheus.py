@@ -20,7 +20,7 @@ from tests.chart.rendering import CHART, render, values
 from tests.chart.troubles import LARGE, troubles
 from tests.real.process import Process, free_port
 
-pytestmark = [pytest.mark.chart, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.chart
 
 PROMETHEUS = shutil.which("prometheus")
 DASHBOARD = json.loads((CHART / "files" / "dashboard.json").read_text())

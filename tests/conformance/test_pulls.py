@@ -10,8 +10,6 @@ from pulltrace.agent.containerd_api.snapshots_pb2 import ACTIVE, COMMITTED
 from tests.conformance.look import SNAPSHOTS, eventually
 from tests.real.images import MIB
 
-pytestmark = pytest.mark.timeout(90)
-
 
 def contents(*blobs):
     return {("content", blob.digest) for blob in blobs}

@@ -2,14 +2,10 @@
 
 import asyncio
 
-import pytest
-
 from pulltrace.agent.containerd_api.snapshots_pb2 import COMMITTED
 from tests.conformance.look import SNAPSHOTS, eventually
 from tests.conformance.test_pulls import contents, ingest, unpacked, unpacking
 from tests.real.images import MIB
-
-pytestmark = pytest.mark.timeout(90)
 
 
 async def test_only_the_first_pull_has_an_ingest_of_a_shared_layer(lab, look):

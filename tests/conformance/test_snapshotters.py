@@ -21,8 +21,6 @@ from tests.real.images import MIB
 from tests.real.snapshotters import Soci, SociMode, Stargz, make_streamable
 from tests.real.versions import SOCI, STARGZ
 
-pytestmark = pytest.mark.timeout(120)
-
 REMOTE = "containerd.io/snapshot/remote"
 FETCHED = "containerd.io/snapshot/remote/namespace"
 

@@ -2,14 +2,10 @@
 
 import asyncio
 
-import pytest
-
 from pulltrace.agent.containerd_api.snapshots_pb2 import ACTIVE, COMMITTED
 from tests.conformance.look import SNAPSHOTS, eventually
 from tests.conformance.test_pulls import contents, ingest
 from tests.real.images import MIB
-
-pytestmark = pytest.mark.timeout(90)
 
 
 async def halfway(lab, look):

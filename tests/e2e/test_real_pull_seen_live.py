@@ -14,7 +14,7 @@ from tests.real.images import MIB, make_image, make_layer
 from tests.real.process import free_port
 from tests.real.registry import Registry
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.real
 
 
 @pytest.fixture

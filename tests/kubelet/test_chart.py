@@ -27,7 +27,6 @@ pytestmark = [
     pytest.mark.kubelet,
     pytest.mark.chart,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(300),
 ]
 NAMESPACE = "pulltrace"
 ENVIRONMENT = (

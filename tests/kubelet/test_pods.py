@@ -13,7 +13,6 @@ from tests.real.manifests import container, pod
 pytestmark = [
     pytest.mark.kubelet,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(120),
     # The failing pods are created as early as possible.
     pytest.mark.usefixtures("failing"),
 ]

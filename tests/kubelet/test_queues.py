@@ -6,7 +6,7 @@ from tests.kubelet.lab import Lab
 from tests.real.images import MIB
 from tests.real.manifests import deployment, pod
 
-pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session")]
 
 
 async def test_one_image_for_three_replicas_is_one_row_with_three_waiting_pods(serial: Lab) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.kubelet.failing import NOT_PULLED, PULLED, Failing
 from tests.kubelet.lab import Lab, when
 
-pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session")]
 LASTS = 165.0
 RETRY_WITHIN = 5.0
 ONE_SYNC_WRONG = 18.5

@@ -7,7 +7,7 @@ import pytest
 from tests.kubelet.behaviour import Node, RealNode, SimulatedNode
 from tests.kubelet.lab import Changes
 
-pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session")]
 SYNC = (10.0, 15.0)
 """Seconds from a failed sync to the next one."""
 BUSY = 2.0

@@ -13,7 +13,7 @@ from tests.kubelet.lab import SAME_DURATION, Lab, seconds, when
 from tests.real.images import MIB, Layer, make_layer
 from tests.real.manifests import pod
 
-pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session")]
 K8S = (("containerd-namespace", "k8s.io"),)
 ACTIVE = {"queued", "resolving", "downloading", "extracting"}
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.real.apiserver import APIError, APIServer
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.cluster
 NAMESPACE = "/api/v1/namespaces/default"
 
 

@@ -9,7 +9,7 @@ from pulltrace.agent.containerd_api.leases_pb2 import ListRequest, ListResources
 from pulltrace.agent.containerd_api.leases_pb2_grpc import LeasesStub
 from tests.real.images import MIB, make_image, make_layer
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.real
 K8S = (("containerd-namespace", "k8s.io"),)
 
 

@@ -1,11 +1,8 @@
 """The committed stubs are those that the oldest supported tools generate from our .proto files."""
 
-import pytest
-
 from tests.real import stubs
 
 
-@pytest.mark.timeout(400)
 def test_the_committed_stubs_are_those_of_the_protos(tmp_path):
     stubs.generate(tmp_path)
     for package, root in stubs.PACKAGES.items():

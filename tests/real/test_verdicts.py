@@ -19,7 +19,7 @@ from tests.real.limits import UnavailableError, slow_disk, starved_cpu
 from tests.real.registry import Registry
 from tests.server.kubernetes.test_cluster import event, seen
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.real
 
 FAST, SLOW = "docker.io", "quay.io"
 

@@ -34,7 +34,6 @@ from tests.release.test_images import rootfs, site
 
 pytestmark = [
     pytest.mark.real,
-    pytest.mark.timeout(120),
     pytest.mark.skipif(RUNC is None or os.geteuid() != 0, reason="containers need runc and root"),
     pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl here to make certificates"),
 ]

@@ -18,7 +18,6 @@ from tests.release.scripts import ROOT
 BIN = Path(sys.executable).parent
 UV = shutil.which("uv", path=str(BIN))
 pytestmark = [
-    pytest.mark.timeout(300),
     pytest.mark.skipif(UV is None, reason="uv is not installed (it is in the group lint)"),
     pytest.mark.skipif(not (ROOT / "web" / "node_modules").exists(), reason="web/node_modules is missing (needs npm)"),
 ]

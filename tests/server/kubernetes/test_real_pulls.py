@@ -16,7 +16,7 @@ from tests.real.images import MIB, make_image, make_layer
 from tests.real.process import free_port
 from tests.server.kubernetes.writing import Writer
 
-pytestmark = [pytest.mark.real, pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.real, pytest.mark.cluster]
 
 
 class Kubelet:
