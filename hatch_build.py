@@ -1,4 +1,4 @@
-"""A build hook for hatchling: a wheel or sdist without the dashboard is an error, unless it is wanted."""
+"""A build hook for hatchling: building a wheel or sdist without the dashboard is an error unless it is requested."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,10 @@ To build without the page all the same:  {WITHOUT}=1
 
 
 class DashboardHook(BuildHookInterface):  # type: ignore[type-arg]  # hatchling's types are not installed for mypy
-    """Checks for the page before anything is built. An editable install finds the page later, in the sources."""
+    """Checks that the page exists before anything is built.
+
+    An editable install finds the page later, in the sources.
+    """
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Raise an error if a package that is not editable would lack the page."""

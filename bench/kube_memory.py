@@ -85,11 +85,11 @@ def _follow(url: str, waiting: int) -> tuple[float, ...]:
 
         cluster = Cluster()
 
-        def tell(change: Change) -> None:
+        def take(change: Change) -> None:
             cluster.apply(change, time.time())
 
         stalls: list[float] = []
-        watches = Watches(HttpApi.at(url), None, tell)
+        watches = Watches(HttpApi.at(url), None, take)
         gc.collect()
         before, cpu, begun = rss(), time.process_time(), time.monotonic()
         tasks = [asyncio.create_task(watches.run()), asyncio.create_task(_measure_stalls(stalls))]

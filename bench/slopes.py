@@ -74,7 +74,7 @@ async def clients(size: Size) -> None:
 
 
 class InProcess:
-    """A hub without sockets and with a clock of its own."""
+    """A hub without sockets and with its own clock."""
 
     def __init__(self) -> None:
         self.now = time.time()
@@ -84,7 +84,7 @@ class InProcess:
         )
 
     def spend(self, seconds: float) -> float:
-        """Let time pass in ticks, as for one client. Return the CPU time per second."""
+        """Advance time in ticks, as for one client. Return the CPU time per second."""
         began, spent = self.now, time.process_time()
         while self.now < began + seconds:
             self.now += self.hub.limits.tick

@@ -2,7 +2,8 @@ import { readFileSync } from 'node:fs'
 import react from '@vitejs/plugin-react'
 import { defineConfig } from 'vitest/config'
 
-/** The page carries the version of the server it is built for, so that a tab left open knows when it is old. */
+/** The page contains the version of the server that it is built for, so that a tab that was left open notices
+ * when it is outdated. */
 function version(): string {
   const source = readFileSync(new URL('../pulltrace/__init__.py', import.meta.url), 'utf8')
   const found = /^__version__ = "([^"]+)"/m.exec(source)?.[1]
@@ -11,7 +12,7 @@ function version(): string {
 }
 
 export default defineConfig({
-  // Relative, so that the page works under any path prefix an ingress gives it.
+  // Relative, so that the page works under any path prefix of an ingress.
   base: './',
   plugins: [react()],
   define: { __PULLTRACE_VERSION__: JSON.stringify(process.env.PULLTRACE_BUILD_VERSION ?? version()) },
@@ -19,12 +20,12 @@ export default defineConfig({
     outDir: process.env.PULLTRACE_BUILD_DIR ?? '../pulltrace/server/static',
     emptyOutDir: true,
     target: 'es2022',
-    // The tokens use light-dark(); lowering it would double the sheet.
+    // The tokens use light-dark(); compiling it for older browsers would double the size of the style sheet.
     cssTarget: ['chrome123', 'firefox120', 'safari17.5'],
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
   },
   server: { proxy: { '/api': process.env.PULLTRACE_DEV_SERVER ?? 'http://127.0.0.1:8080' } },
-  // Tests of components ask for happy-dom themselves: pure ones start ten times faster without.
+  // Tests of components request happy-dom themselves, because pure tests start ten times faster without it.
   test: { environment: 'node', restoreMocks: true, testTimeout: 5000 },
 })

@@ -38,7 +38,10 @@ def _is_known(pull: Pull) -> bool:
 
 
 def _may_be_stale(pull: Pull, now: float) -> bool:
-    """Return whether time alone can show that its lease has outlived the pull. Everything else that does is listed."""
+    """Return whether only the passage of time can show that its lease has outlived the pull.
+
+    All other evidence for that is in the lists.
+    """
     return pull.suspect or (pull.inherited and now - pull.moved_at > NO_PROGRESS_LIMIT / 2)
 
 

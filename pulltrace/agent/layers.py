@@ -107,7 +107,7 @@ class Progress:
             self.phase, self.completed_at = LayerPhase.DOWNLOADED, now
 
     def see_no_fetch(self) -> None:
-        """Record that the snapshotter does not fetch the layer, or not yet."""
+        """Record that the snapshotter does not fetch the layer, at least not yet."""
         if self.by_snapshotter and not self.complete:
             self.phase, self.fetched_by, self.started_at = LayerPhase.WAITING, None, None
 

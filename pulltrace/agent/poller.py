@@ -130,7 +130,7 @@ class Poller:
         self.tracker.after_poll(now, unanswered)
 
     def _with_files(self, seen: Observation) -> Observation:
-        """Add the bytes that SOCI has written, once it is known that it fetches layers."""
+        """Add the bytes that SOCI has written, once it is known that SOCI fetches layers."""
         if self._soci_root and self.tracker.served and seen.received is None:
             return replace(seen, received=self._soci_root.received())
         return seen

@@ -189,7 +189,8 @@ class Tracker:
         for pull in sorted(self._pulls.values(), key=age):
             pull.polls += 1
             pull.checked |= pull.asking.difference(unanswered)
-            # The records of an inherited pull's image are requested in each full look.
+            # The records of the image of a pull that may be older than the agent are requested whenever a poll requests
+            # everything.
             pull.is_answered = all(isinstance(question, ImageQuestion) for question in pull.asking)
             pull.asking.clear()
             self._drop_if_dead(pull, now)

@@ -17,10 +17,10 @@ def leave_out_tls() -> None:
 
 
 def leave_out_python_messages() -> None:
-    """Replace protobuf's messages in Python by an empty module if those in C are used.
+    """Replace protobuf's pure-Python messages with an empty module if its C implementation is used.
 
-    That saves 1 MiB on every node. Other modules of protobuf import this one in any case, and use it only for messages
-    in Python.
+    That saves 1 MiB on every node. Other modules of protobuf import this one in any case, but use it only for
+    pure-Python messages.
     """
     from google.protobuf.internal import api_implementation  # noqa: PLC0415  # only the agent needs protobuf
 

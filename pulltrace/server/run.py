@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from pulltrace.server.traces import Traces
 
 TRACES_GO_TO = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-"""Standard variables of OpenTelemetry; one of them makes the server export traces."""
+"""Standard variables of OpenTelemetry, each of which makes the server export traces."""
 TRACES_OFF = {"OTEL_SDK_DISABLED": "true", "OTEL_TRACES_EXPORTER": "none"}
-"""Standard variables of OpenTelemetry that override it."""
+"""Standard variables of OpenTelemetry that take precedence over them."""
 
 END_WITHIN = 1.5
 """Seconds that clients have to receive the last comment of a stream."""
@@ -105,7 +105,10 @@ async def serve(
 
 
 def export_traces(environ: Mapping[str, str]) -> "Traces | None":
-    """Return the exporter of traces, None unless the environment names a collector. Import the SDK only then."""
+    """Return the exporter of traces; None unless the environment names a collector.
+
+    The SDK is imported only in that case.
+    """
     off = any(environ.get(name, "").strip().lower() == value for name, value in TRACES_OFF.items())
     if off or not any(environ.get(name, "").strip() for name in TRACES_GO_TO):
         return None
@@ -128,7 +131,10 @@ def _authenticator(settings: ServerSettings, source: ClusterSource) -> Authentic
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: the caller cancels the server. With a certificate it serves TLS only."""
+    """uvicorn without its own signal handlers: the caller cancels the server.
+
+    With a certificate, it serves only TLS.
+    """
 
     def __init__(self, app: ASGIApp, listener: Listener, certificate: ssl.SSLContext | None = None) -> None:
         self._listener = listener

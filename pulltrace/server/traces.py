@@ -1,7 +1,7 @@
-"""Traces for OpenTelemetry: each finished pull is a span, and its phases are the children.
+"""Traces for OpenTelemetry: each finished pull is a span, and its phases are the child spans.
 
 Only a server that exports traces imports this module, because the SDK costs memory. The SDK reads the ``OTEL_*``
-variables. It sends spans in a thread of its own, from a bounded queue: a slow or absent collector delays nothing here.
+variables. It sends spans in a separate thread from a bounded queue, so a slow or missing collector delays nothing here.
 """
 
 import hashlib
@@ -23,19 +23,19 @@ from pulltrace.server.pulls.node import Interval
 from pulltrace.wire import ErrorReason, PullPhase, PullStatus
 
 FLUSH_WITHIN = 1.0
-"""Seconds that the end of the server waits until the last spans are sent."""
+"""Seconds for which the end of the server waits for the last spans to be sent."""
 WARN_EVERY = 300.0
 """Seconds between two warnings about a collector that accepts no spans."""
 MAX_INTEGER = 2**63 - 1
-"""Protobuf's largest integer; the sum of invented sizes can exceed it, and the whole batch would be lost."""
+"""The largest integer of protobuf; the sum of invented sizes may exceed it, and the whole batch would then be lost."""
 SPAN_NAMES = {PullPhase.EXTRACTING: "unpacking"}
-"""Names of phases that are not written as in the API."""
+"""Names of phases that differ from those in the API."""
 
 _log = logging.getLogger(__name__)
 
 
 class Traces:
-    """Exports each ended pull. ``close`` sends the last ones."""
+    """Exports each ended pull. ``close`` sends the last spans."""
 
     def __init__(self) -> None:
         self._ids = _Ids()
@@ -75,10 +75,10 @@ class Traces:
 
 
 class _Ids(IdGenerator):
-    """Derives ids from the pull's, so that another server exports the same pull under the same ids."""
+    """Derives ids from the pull's id, so that another server exports the same pull with the same ids."""
 
     def use(self, pull_id: str, part: str) -> None:
-        """Select the pull and the part of it that the next span describes."""
+        """Select the pull, and the part of it, that the next span describes."""
         self._pull_id, self._part = pull_id, part
 
     def generate_trace_id(self) -> int:
@@ -89,7 +89,9 @@ class _Ids(IdGenerator):
 
 
 class _Warnings(logging.Handler):
-    """Passes on one of the SDK's warnings every five minutes: it writes several for each batch that it cannot send."""
+    """Passes on one of the SDK's warnings every five minutes, because the SDK writes several for each batch that it
+    cannot send.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -103,7 +105,7 @@ class _Warnings(logging.Handler):
 
 
 def _attributes(pull: PullStatus) -> Mapping[str, str | int | list[str]]:
-    """Return the attributes of a pull, under the names of the semantic conventions where these have one."""
+    """Return the attributes of a pull, named after the semantic conventions where these define a name."""
     waiting = [*(pull.pods or ()), *(pull.waited or ())]
     first = waiting[0] if waiting else None
     image = pull.image_ref.partition("@")[0]
@@ -138,5 +140,5 @@ def _result(pull: PullStatus) -> str:
 
 
 def _nanoseconds(seconds: float) -> int:
-    """Convert Unix seconds, rounded to milliseconds as on the wire."""
+    """Convert Unix seconds, rounded to milliseconds as in the wire format."""
     return round(seconds * 1000) * 1_000_000

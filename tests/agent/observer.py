@@ -1,4 +1,6 @@
-"""One agent that observes a real containerd, the server that receives its reports, and the rows that it publishes."""
+"""One agent that observes a real containerd, the server that receives its reports, and the rows that the server
+publishes.
+"""
 
 import time
 from collections.abc import Callable
@@ -9,12 +11,15 @@ from typing import Self
 from pulltrace.agent.soci_root import SociRoot
 from pulltrace.wire import PullState, PullStatus
 from tests.agent.follow import Follow
-from tests.server.build import NOW, World, shifted
+from tests.server.build import NOW, SimulatedHub, shifted
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A row at one time. ``at`` is in seconds of the server's clock, ``sent`` the bytes that the registry had sent."""
+    """A row at one time.
+
+    ``at`` is the server's time in seconds, ``sent`` the number of bytes that the registry had sent by then.
+    """
 
     row: PullStatus
     at: float
@@ -22,7 +27,7 @@ class Seen:
 
 
 class Observer:
-    """An async context manager. After each report, ``rows`` has the server's rows, and ``counts`` their number."""
+    """An async context manager. After each report, ``rows`` contains the server's rows, and ``counts`` their number."""
 
     def __init__(
         self,
@@ -34,8 +39,11 @@ class Observer:
         soci_root: SociRoot | None = None,
         ahead: float = 0.0,
     ) -> None:
-        """``every`` is the shortest time between two reports. The agent's clock is ``ahead`` of this machine's."""
-        self.server = World(STALL_TIMEOUT=f"{stall}s")
+        """``every`` is the shortest time between two reports.
+
+        The agent's clock is ``ahead`` of this machine's clock.
+        """
+        self.server = SimulatedHub(STALL_TIMEOUT=f"{stall}s")
         self.rows: list[Seen] = []
         self.counts: list[int] = []
         self._socket, self._sent, self._every, self._soci_root, self._ahead = socket, sent, every, soci_root, ahead
@@ -67,7 +75,7 @@ class Observer:
         pulls = [shifted(pull, NOW - self._begun) for pull in (*self._unreported, *live)]
         self._unreported.clear()
         snapshotter = self.follow.tracker.serving.name
-        self.server.say(*pulls, at=now - self._begun, boot=f"boot-{self._boots}", snapshotter=snapshotter)
+        self.server.report(*pulls, at=now - self._begun, boot=f"boot-{self._boots}", snapshotter=snapshotter)
         shown = self.server.shown
         self.counts.append(len(shown))
         self.rows += [Seen(row, self.server.now, self._sent()) for row in shown]
@@ -78,11 +86,11 @@ class Observer:
         return self.rows[-1]
 
     def metric(self, name: str, registry: str) -> float:
-        """Return a counter of bytes of one registry."""
+        """Return a counter of bytes for one registry."""
         return self.server.metric(f"pull_{name}_total", registry=registry)
 
 
 def outcome(row: PullStatus) -> object:
-    """Return what every agent must report in the same way about a pull."""
+    """Return the facts about a pull that every agent must report in the same way."""
     layers = [(layer.digest, layer.state, layer.downloaded_bytes, layer.cached_bytes) for layer in row.layers or ()]
     return row.status, row.image_ref, row.snapshotter, row.downloaded_bytes, row.cached_bytes, row.remote_bytes, layers

@@ -244,7 +244,7 @@ steps = st.one_of(
     st.lists(steps, min_size=3, max_size=12),
     st.sampled_from([CONTAINERD_16, CONTAINERD_1, CONTAINERD_2]),
 )
-async def test_no_change_is_shown_more_than_a_second_later_than_with_full_polls(images, story, version):
+async def test_no_change_is_shown_more_than_a_second_later_than_with_full_polls(images, steps, version):
     registries = Registries()
     refs = [
         registries.push(
@@ -269,7 +269,7 @@ async def test_no_change_is_shown_more_than_a_second_later_than_with_full_polls(
         assert shown_by_full.has_shown(shown_by_poller)
 
     await poll()
-    for what, number in story:
+    for what, number in steps:
         if what == "pull":
             node.pull(refs[number])
         elif what == "cancel" and node.pulls:

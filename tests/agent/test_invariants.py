@@ -78,7 +78,7 @@ def live(watched, refs, events):
     st.lists(steps, max_size=25),
     st.sampled_from([CONTAINERD_16, CONTAINERD_1, CONTAINERD_2]),
 )
-def test_every_pull_ends_once_and_its_bytes_add_up(layers, story, version):
+def test_every_pull_ends_once_and_its_bytes_add_up(layers, steps, version):
     registries = Registries()
     refs = [
         registries.push(
@@ -89,7 +89,7 @@ def test_every_pull_ends_once_and_its_bytes_add_up(layers, story, version):
     node = VirtualContainerd(registries, now=NOON, version=version, bandwidth=20 * MIB)
     watched = Watched(node)
     poll(watched)
-    live(watched, refs, story)
+    live(watched, refs, steps)
     last = {node.pull(ref).lease.id: ref for ref in refs}
     watched.until(lambda: not node.pulls, every=0.5)
     node.now += 400  # pulls that existed before the first poll are given up

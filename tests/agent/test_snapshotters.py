@@ -8,7 +8,7 @@ from pulltrace.demo.virtual_containerd import CONTAINERD_1, CONTAINERD_2
 from pulltrace.wire import GUEST, SNAPSHOTTER, LayerPhase, PercentBasis, PullPhase
 from tests.agent.conftest import MIB, NOON
 from tests.agent.virtual import Watched
-from tests.server.build import NOW, World, shifted
+from tests.server.build import NOW, SimulatedHub, shifted
 
 FETCHING = [Mode.PARALLEL, Mode.PARALLEL_KEEP]
 VERSIONS = [CONTAINERD_1, CONTAINERD_2]
@@ -18,14 +18,14 @@ class Observed:
     """A node, an agent and a server that advance together. ``every`` is the interval of the polls."""
 
     def __init__(self, node, every=1.0, *, sees_files=False):
-        self.watched, self.server, self.every = Watched(node, sees_files=sees_files), World(), every
+        self.watched, self.server, self.every = Watched(node, sees_files=sees_files), SimulatedHub(), every
         self.rows = []
         self.reported_at = 0.0
         self.watched.poll()
         self.report()
 
     def new_server(self):
-        self.server = World()
+        self.server = SimulatedHub()
         self.server.at(self.watched.node.now - NOON)
         self.rows.clear()
 
@@ -36,7 +36,7 @@ class Observed:
         self.reported_at = self.watched.node.now
         ended = self.watched.ended.copy()
         self.watched.ended.clear()
-        self.server.say(
+        self.server.report(
             *[shifted(pull, NOW - NOON) for pull in (*ended, *self.watched.live)],
             at=self.watched.node.now - NOON,
             heartbeat_seconds=1.0,

@@ -78,7 +78,7 @@ def test_the_number_of_examined_layers_is_limited(tmp_path, layer, monkeypatch):
     assert len(SociRoot(str(tmp_path)).received()) == 3
 
 
-async def test_the_first_poll_that_knows_the_layers_reads_the_files_already(tmp_path, layer, start_simulated, push):
+async def test_the_first_poll_that_knows_the_layers_already_reads_the_files(tmp_path, layer, start_simulated, push):
     node = start_simulated(snapshotter="soci", mode=Mode.PARALLEL)
     ref, image = push("app:1", ("base", 100), ("top", 300))
     digests = [item.blob.digest for item in image.layers]

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 
 from pulltrace.server.pulls.feed import Entry
 from pulltrace.wire import UNKNOWN_IMAGE, EventType, LayerPhase, PullPhase
-from tests.server.build import MIB, NOW, World, layer, pull
+from tests.server.build import MIB, NOW, SimulatedHub, layer, pull
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((ROOT / "docs/schemas/pull-event-v1.json").read_text())
@@ -47,27 +47,27 @@ def test_invalid_events_do_not_match_the_schema(change: dict[str, Any]) -> None:
 
 
 def test_live_events_match_the_schema() -> None:
-    world = World(STALL_TIMEOUT="3s", HISTORY_TTL="30s")
+    sim = SimulatedHub(STALL_TIMEOUT="3s", HISTORY_TTL="30s")
     told: list[Entry] = []
     seen = 0
 
     def collect() -> None:
         nonlocal seen
-        told.extend(world.hub.feed.since(seen) or [])
-        seen = world.hub.feed.revision
+        told.extend(sim.hub.feed.since(seen) or [])
+        seen = sim.hub.feed.revision
 
     unknown = {"image_ref": UNKNOWN_IMAGE, "registry": None, "repository": None, "total_known": False}
     for second in range(1, 20):
         first = pull("a", *[layer(str(n), second * MIB, state=state) for n, state in enumerate(LayerPhase)])
-        world.say(first, pull("b", status=PullPhase.RESOLVING, **unknown), at=second)
+        sim.report(first, pull("b", status=PullPhase.RESOLVING, **unknown), at=second)
         collect()
-    world.say(
+    sim.report(
         pull("a", layer("a", 9), status=PullPhase.COMPLETED, ended_at=NOW + 20, image_ref="docker.io/library/nginx:1"),
         pull("b", status=PullPhase.FAILED, ended_at=NOW + 20, error="no", **unknown),
         at=20,
     )
     collect()
-    world.at(60)
+    sim.at(60)
     collect()
     assert {entry.type for entry in told} == set(EventType)
     for entry in told:

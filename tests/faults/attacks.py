@@ -180,7 +180,7 @@ async def ten_histories(attack: Attack) -> None:
 
 
 def largest_report(node: int, number: int) -> bytes:
-    """Return a report of one more running pull, with the most layers and the longest texts."""
+    """Return a report that contains one more running pull, with the most layers and the longest texts."""
     layer = (
         '{"digest":"%s","mediaType":"%s","totalBytes":%d,"downloadedBytes":%d,"totalKnown":true,"state":"downloading"}'
     )
@@ -195,7 +195,7 @@ def largest_report(node: int, number: int) -> bytes:
 
 
 async def largest_reports(attack: Attack) -> None:
-    """Reports of 100 nodes, each of ever more pulls that are as large as possible; two clients read the list."""
+    """Reports from 100 nodes, each with more and more pulls of the largest possible size; two clients read the list."""
 
     async def report(first: int) -> None:
         reader, writer = await attack.connect()
@@ -219,14 +219,14 @@ async def largest_reports(attack: Attack) -> None:
 
 
 def forged_token(number: int) -> bytes:
-    """Return an unsigned token whose claims are those of an agent's."""
+    """Return an unsigned token that has the claims of an agent's token."""
     claims = {"sub": "system:serviceaccount:pulltrace:pulltrace-agent", "aud": ["pulltrace"], "exp": 9_999_999_999}
     payload = base64.urlsafe_b64encode(json.dumps(claims | {"jti": str(number)}).encode()).rstrip(b"=")
     return b"e30." + payload + b".e30"
 
 
 async def forged_tokens(attack: Attack) -> None:
-    """80 connections that forge a token for each request, with a body of 64 KiB behind it."""
+    """80 connections that forge a token for each request, followed by a body of 64 KiB."""
     numbers = itertools.count()
 
     async def forge() -> None:

@@ -244,7 +244,7 @@ class Lab:
                         return
                 await asyncio.sleep(TICK)
 
-    async def right(self, within: float = 15) -> None:
+    async def recovered(self, within: float = 15) -> None:
         """Wait until the server publishes exactly the node's state."""
         since, why = time.time(), "no response"
 
@@ -266,7 +266,7 @@ class Lab:
             return all(pull.state for _, pull in self.pulls)
 
         await self.until(over, 30)
-        await self.right()
+        await self.recovered()
 
     async def lost(self) -> int:
         """Return completed pulls that the server does not list."""
@@ -293,7 +293,9 @@ class Fault:
     GROWTH = 12.0
     """MiB by which a server may grow; memory that Python's allocator keeps is not a leak."""
     AGENT = 48.0
-    """MiB that an agent may have: what the chart requests for it, and little more than a third of its limit."""
+    """MiB that an agent may use: the amount that the chart requests for it, which is little more than a third of its
+    limit.
+    """
 
     def __init__(self, lab: Any, what: str, expected: str) -> None:
         self.lab, self.what, self.expected = lab, what, expected
@@ -310,7 +312,7 @@ class Fault:
     async def __aexit__(self, kind: type | None, *_: object) -> None:
         if kind:
             return
-        await self.lab.right(self.WITHIN + 5)
+        await self.lab.recovered(self.WITHIN + 5)
         recovered = time.monotonic() - self._over
         await self.lab.finished()
         async with asyncio.timeout(GIVE_BACK_EVERY + 5):

@@ -50,7 +50,7 @@ async def test_of_two_agents_for_one_node_the_newest_is_believed(lab, fault):
         async with Process("agent", **lab.agent_settings) as other:
             await lab.until(lambda: _said(other, "agent started"))
             await asyncio.sleep(2)
-            await lab.right()
+            await lab.recovered()
         seen.over()
 
 

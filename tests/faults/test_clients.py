@@ -117,7 +117,7 @@ async def test_a_client_on_a_link_of_1_kb_per_second_receives_every_end(make_lab
             await lab.until(lambda: lab.measured("pulltrace_sse_clients_active", 1))
             running = [await lab.running(f"app-{number}", 40) for number in range(4)]
             await lab.until(lambda: lab.over(*running), 60)
-            await lab.right()
+            await lab.recovered()
             for pull in running:
                 await lab.until(lambda pull=pull: reader.received(pull, "completed"), 100)
             seen.over()

@@ -17,7 +17,7 @@ async def test_killing_containerd_fails_its_pull_and_the_retry_continues(lab, fa
         await asyncio.sleep(1)
         await lab.containerd.start()
         seen.over()
-        await lab.right()
+        await lab.recovered()
         retried = lab.again(str(running.reference))
         seen.over()
     row = await lab.row_of(retried)

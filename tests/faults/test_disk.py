@@ -48,7 +48,7 @@ class Lab:
     def __init__(self, api, server, agent, images):
         self.api, self.server, self.agent, self._images = api, server, agent, images
 
-    async def right(self, seconds):
+    async def recovered(self, seconds):
         """Wait until every image is present and the server reports it."""
         await self.api.until(lambda pulls: all(_is(pulls, image, "completed") for image in self._images), seconds)
 

@@ -55,7 +55,7 @@ async def followed(cluster, folder, **server):
         await lab.start(server=server)
         before = lab.pull("before", 12)
         await lab.requested(before, "before")
-        await lab.right()
+        await lab.recovered()
         yield lab
     finally:
         await lab.close()

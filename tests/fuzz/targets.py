@@ -51,7 +51,7 @@ class _Server:
         self.app = create_app(self.hub, AnonymousAuthenticator(), lambda: None)
         self._loop = asyncio.new_event_loop()
 
-    def ask(self, method: str, path: str, query_string: bytes = b"", body: bytes = b"", **headers: bytes) -> int:
+    def request(self, method: str, path: str, query_string: bytes = b"", body: bytes = b"", **headers: bytes) -> int:
         """Return the status. A server error is a finding."""
         return self._loop.run_until_complete(self._ask(method, path, query_string, body, headers))
 
@@ -97,14 +97,14 @@ _server = _Server()
 
 def report(data: bytes) -> None:
     """``POST /api/v1/report``: the published figures are consistent, whatever the report contains."""
-    if _server.ask("POST", "/api/v1/report", body=data) == 200:
+    if _server.request("POST", "/api/v1/report", body=data) == 200:
         _server.tick()
 
 
 def zipped(data: bytes) -> None:
     """The same with gzip: half of the time, a valid gzip member around the bytes, otherwise the raw bytes."""
     body = gzip.compress(data[1:], 1) if data[:1] < b"\x80" else data[1:]
-    _server.ask("POST", "/api/v1/report", body=body, content_encoding=b"gzip")
+    _server.request("POST", "/api/v1/report", body=body, content_encoding=b"gzip")
 
 
 def reference(data: bytes) -> None:
@@ -155,8 +155,8 @@ def query_string(data: bytes) -> None:
     """A query string of ``/pulls``."""
     with contextlib.suppress(query.QueryError, ValueError):
         query.parse(parse_qsl(data.decode("latin-1")))
-    _server.ask("GET", "/api/v1/pulls", data)
-    _server.ask("GET", "/api/v1/images", data)
+    _server.request("GET", "/api/v1/pulls", data)
+    _server.request("GET", "/api/v1/images", data)
 
 
 def last_event_id(data: bytes) -> None:

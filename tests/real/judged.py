@@ -53,7 +53,7 @@ class Observed:
             await self._task
         await self._client.__aexit__()
 
-    def tell(self, *changes: Change) -> None:
+    def apply(self, *changes: Change) -> None:
         """Apply changes of pods and events, as the API server publishes them."""
         for change in changes:
             self.hub.touch(self.cluster.apply(change, self.hub.now()))

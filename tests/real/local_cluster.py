@@ -51,12 +51,12 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         await writer.wait_closed()
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     print(line, flush=True)  # noqa: T201 (a program of its own)
 
 
 async def main() -> None:
-    say("cluster: starting (about ten seconds)")
+    print_line("cluster: starting (about ten seconds)")
     async with Observed() as observed:
         cluster = observed.cluster
         await Relay(cluster.inside, "127.0.0.1", HTTP_PORT).listen(PORT)
@@ -67,10 +67,10 @@ async def main() -> None:
         cluster.registry.limit(RATE)
         ref = cluster.push("demo/example:1", *(make_layer(size * MIB) for size in (12, 8, 20)))
         await cluster.create(deployment("example", ref, 3))
-        say(f"cluster: http://127.0.0.1:{PORT} is the dashboard; {ref} is being pulled for three pods")
-        say(f"cluster: KUBECONFIG={kubeconfig} kubectl get pods")
-        say(f"cluster: the kubelet's log is {cluster.kubelet_log}, containerd's {cluster.containerd.log}")
-        say("cluster: Ctrl-C ends it and removes everything")
+        print_line(f"cluster: http://127.0.0.1:{PORT} is the dashboard; {ref} is being pulled for three pods")
+        print_line(f"cluster: KUBECONFIG={kubeconfig} kubectl get pods")
+        print_line(f"cluster: the kubelet's log is {cluster.kubelet_log}, containerd's {cluster.containerd.log}")
+        print_line("cluster: Ctrl-C ends it and removes everything")
         await asyncio.Event().wait()
 
 

@@ -19,7 +19,7 @@ from tests.real.versions import APT, BUILT, Built
 MODULES = Path(__file__).parents[1] / "cluster"
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     print(line, flush=True)  # noqa: T201 (a program of its own)
 
 
@@ -33,7 +33,7 @@ def from_apt(names: set[str]) -> list[str]:
     missing = [package for package in APT if not package.present() and (not names or package.name in names)]
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
         wanted = [package.name for package in missing]
-        say(f"parts: apt-get install {' '.join(wanted)}")
+        print_line(f"parts: apt-get install {' '.join(wanted)}")
         quiet = {"stdout": subprocess.DEVNULL, "env": os.environ | {"DEBIAN_FRONTEND": "noninteractive"}}
         subprocess.run(["apt-get", "update", "-qq"], check=False, timeout=300, **quiet)
         install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *wanted]
@@ -43,7 +43,7 @@ def from_apt(names: set[str]) -> list[str]:
 
 def build(part: Built, compiler: str) -> bool:
     """Build one program into the cache directory. If that fails, print Go's output and return False."""
-    say(f"parts: building {part.name} {part.version} (minutes when nothing is cached)")
+    print_line(f"parts: building {part.name} {part.version} (minutes when nothing is cached)")
     begun = time.monotonic()
     part.path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = part.path.with_suffix(f".{os.getpid()}")
@@ -59,10 +59,10 @@ def build(part: Built, compiler: str) -> bool:
         timeout=1800,
     )
     if done.returncode != 0:
-        say(done.stderr[-2000:])
+        print_line(done.stderr[-2000:])
         return False
     unfinished.rename(part.path)
-    say(f"parts: {part.path.name} built in {time.monotonic() - begun:.0f} s")
+    print_line(f"parts: {part.path.name} built in {time.monotonic() - begun:.0f} s")
     return True
 
 
@@ -71,7 +71,7 @@ def from_go(names: set[str]) -> list[str]:
     missing = [part for part in BUILT if not part.path.exists() and (not names or part.name in names)]
     compiler = go()
     if missing and compiler is None:
-        say("parts: no Go toolchain here, so some parts cannot be built")
+        print_line("parts: no Go toolchain here, so some parts cannot be built")
     return [
         f"{part.name} {part.version} (Go): {part.costs}" for part in missing if not (compiler and build(part, compiler))
     ]
@@ -81,9 +81,9 @@ def main(arguments: list[str]) -> int:
     names = {name for name in arguments if not name.startswith("-")}
     lacking = from_apt(names) + from_go(names)
     for line in lacking:
-        say(f"parts: missing {line}")
+        print_line(f"parts: missing {line}")
     if not lacking:
-        say("parts: all here")
+        print_line("parts: all here")
     return 1 if lacking and "--require" in arguments else 0
 
 

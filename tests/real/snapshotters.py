@@ -66,7 +66,7 @@ class _Daemon:
 
 
 class SociMode(Enum):
-    """What soci-snapshotter does with the layers of an image."""
+    """The way in which soci-snapshotter treats the layers of an image."""
 
     PARALLEL = "fetch all of them at the same time, and keep no blob"
     PARALLEL_KEEP = "the same, and copy every blob into containerd"

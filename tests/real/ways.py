@@ -24,7 +24,7 @@ LINES = {"debian": "1.6", "1.7": "1.7", "2.4": "2.4"}
 
 
 class Progress(Enum):
-    """What an agent can see of the bytes of a pull."""
+    """The bytes of a pull that an agent can see."""
 
     EXACT = "exact"
     LAYERS = "complete layers; exact with `agent.soci.root`"
@@ -33,7 +33,7 @@ class Progress(Enum):
 
 
 class Daemon(Enum):
-    """A snapshotter that is a program of its own."""
+    """A snapshotter that is a separate program."""
 
     SOCI_PARALLEL = SociMode.PARALLEL
     SOCI_PARALLEL_KEEP = SociMode.PARALLEL_KEEP
@@ -47,7 +47,7 @@ class Daemon(Enum):
 
     @property
     def programs(self) -> tuple[Built, ...]:
-        """Return the programs that a test with it needs."""
+        """Return the programs that a test with this snapshotter needs."""
         if self is Daemon.STARGZ:
             return (STARGZ,)
         return (SOCI, SOCI_CONVERT) if self is Daemon.SOCI_LAZY else (SOCI,)
@@ -55,7 +55,7 @@ class Daemon(Enum):
 
 @dataclass(frozen=True)
 class Way:
-    """One row of the table. ``settings`` are those of `Containerd`."""
+    """One row of the table. ``settings`` are the settings for `Containerd`."""
 
     title: str
     lines: tuple[str, ...] = ("2.4",)
@@ -86,7 +86,10 @@ class Way:
         return await stack.enter_async_context(node)
 
     def push(self, name: str, image: Image, registry: Registry, folder: Path) -> tuple[str, Image]:
-        """Serve the image in the format of this way. Return its reference, and the image as it is served."""
+        """Serve the image in the format of this way.
+
+        Return its reference, and the image in the form in which it is served.
+        """
         if self.plain or self.progress is not Progress.NONE_NEEDED:
             return registry.push(name, image), image
         if self.daemon is Daemon.SOCI_LAZY:
@@ -118,7 +121,7 @@ WAYS = (
     Way("an ordinary image on a node with SOCI's index mode", settings=CLIENT, daemon=Daemon.SOCI_LAZY, plain=True),
 )
 IMPORT = Way("import of an archive (`ctr images import`)", ("debian", "1.7", "2.4"), Progress.FILES)
-"""Not a pull: the bytes do not come from a registry."""
+"""This is not a pull: the bytes do not come from a registry."""
 
 
 def table() -> str:

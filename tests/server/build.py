@@ -39,7 +39,7 @@ def report(*pulls: PullState, node="node-1", boot="boot-1", sequence=0, **more) 
 
 
 def shifted(pull: PullState, seconds: float) -> PullState:
-    """Move the times of a report from one clock to another."""
+    """Convert the times in a report from one clock to another."""
 
     def moved(value: Any) -> Any:
         names = [field for field in value.__struct_fields__ if field.endswith("_at") and getattr(value, field)]
@@ -53,8 +53,8 @@ def settings(**environ: str) -> ServerSettings:
     return load(ServerSettings, local | {f"PULLTRACE_{name}": value for name, value in environ.items()})
 
 
-class World:
-    """A hub with its own clock. ``say`` sends agents' reports; ``shown`` is the state that a client would read."""
+class SimulatedHub:
+    """A hub with its own clock. ``report`` sends agents' reports; ``shown`` is the state that a client would read."""
 
     def __init__(self, limits: Limits | None = None, cluster: Any = None, export: Any = None, **environ: str) -> None:
         self.now = NOW
@@ -69,7 +69,7 @@ class World:
         )
         self.sequence = 0
 
-    def say(self, *pulls: PullState, at: float = 0.0, node="node-1", **more) -> None:
+    def report(self, *pulls: PullState, at: float = 0.0, node="node-1", **more) -> None:
         """Receive one report some seconds after the beginning, then tick."""
         self.at(at)
         self.sequence += 1

@@ -75,22 +75,22 @@ def seconds(span):
     return (span.start_time_unix_nano / 1e9 - NOW, span.end_time_unix_nano / 1e9 - NOW)
 
 
-def run_pull(world):
+def run_pull(sim):
     """Let a pull wait for five seconds, resolve for two, download for one and unpack for one."""
     arrival = web()
-    world.tell(seen(arrival), event(arrival.pulling("app", NOW + 1)), at=1)
-    world.say(pull(at=NOW + 6, status=PullPhase.RESOLVING, **UNSEEN), at=6)
+    sim.apply(seen(arrival), event(arrival.pulling("app", NOW + 1)), at=1)
+    sim.report(pull(at=NOW + 6, status=PullPhase.RESOLVING, **UNSEEN), at=6)
     named = {"at": NOW + 6, "image_ref": "docker.io/library/nginx:1.27", "manifest_digest": "sha256:abc"}
-    world.say(pull("lease-1", layer("a", 50 * MIB), **named), at=8)
+    sim.report(pull("lease-1", layer("a", 50 * MIB), **named), at=8)
     done = layer("a", 100 * MIB, state=LayerPhase.EXTRACTING)
-    world.say(pull("lease-1", done, status=PullPhase.EXTRACTING, **named), at=9)
-    world.say(pull("lease-1", done, status=PullPhase.COMPLETED, ended_at=NOW + 10, **named), at=10)
-    world.tell(event(arrival.pulled("app", NOW + 10)), at=11)
+    sim.report(pull("lease-1", done, status=PullPhase.EXTRACTING, **named), at=9)
+    sim.report(pull("lease-1", done, status=PullPhase.COMPLETED, ended_at=NOW + 10, **named), at=10)
+    sim.apply(event(arrival.pulled("app", NOW + 10)), at=11)
 
 
 def test_a_finished_pull_is_a_span_with_its_phases_as_children(traces, received):
-    world = Joined(export=traces.add)
-    run_pull(world)
+    sim = Joined(export=traces.add)
+    run_pull(sim)
     traces.close()
     [(root, resource)] = received.pop("image pull")
     assert seconds(root) == (1, 10)
@@ -112,7 +112,7 @@ def test_a_finished_pull_is_a_span_with_its_phases_as_children(traces, received)
     )
     assert (found["container.image.name"], found["container.image.tags"]) == ("docker.io/library/nginx", ["1.27"])
     assert found["oci.manifest.digest"] == "sha256:abc"
-    assert (found["pulltrace.pull.id"], found["pulltrace.result"]) == (world.one.id, "completed")
+    assert (found["pulltrace.pull.id"], found["pulltrace.result"]) == (sim.one.id, "completed")
     assert (found["pulltrace.downloaded_bytes"], found["pulltrace.pods"]) == (100 * MIB, ["default/web-1"])
     assert resource["service.name"] == "pulltrace"
 
@@ -130,13 +130,13 @@ def test_another_server_exports_a_pull_under_the_same_ids(received, monkeypatch)
 
 
 def test_a_failure_has_its_reason_and_its_retry_shares_the_trace(traces, received):
-    world = Joined(export=traces.add)
+    sim = Joined(export=traces.add)
     arrival = web()
-    world.tell(seen(arrival), event(arrival.pulling("app", NOW)), at=1)
-    world.tell(event(arrival.failed("app", NOW + 2, NOT_FOUND)), at=2)
-    world.tell(event(arrival.pulling("app", NOW + 14)), at=14)
-    world.tell(event(arrival.pulled("app", NOW + 20)), at=20)
-    world.at(30)
+    sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=1)
+    sim.apply(event(arrival.failed("app", NOW + 2, NOT_FOUND)), at=2)
+    sim.apply(event(arrival.pulling("app", NOW + 14)), at=14)
+    sim.apply(event(arrival.pulled("app", NOW + 20)), at=20)
+    sim.at(30)
     traces.close()
     (failed, _), (completed, _) = received["image pull"]
     assert failed.status.code == ERROR
@@ -148,13 +148,13 @@ def test_a_failure_has_its_reason_and_its_retry_shares_the_trace(traces, receive
 
 
 def test_a_cancelled_pull_is_not_an_error(traces, received):
-    world = Joined(export=traces.add)
+    sim = Joined(export=traces.add)
     arrival = web()
-    world.tell(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
+    sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
     part = layer("a", 40 * MIB)
-    world.say(pull("lease-1", part, at=NOW), at=1)
-    world.say(pull("lease-1", part, at=NOW, status=PullPhase.FAILED, ended_at=NOW + 4), at=4)
-    world.at(12)
+    sim.report(pull("lease-1", part, at=NOW), at=1)
+    sim.report(pull("lease-1", part, at=NOW, status=PullPhase.FAILED, ended_at=NOW + 4), at=4)
+    sim.at(12)
     traces.close()
     [(root, _)] = received["image pull"]
     assert (root.status.code, values(root)["pulltrace.result"]) == (0, "canceled")
@@ -164,18 +164,18 @@ def test_a_collector_that_never_responds_blocks_nothing_and_causes_one_warning(m
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv(ENDPOINT, f"http://127.0.0.1:{silent.getsockname()[1]}")
         exporter = export_traces(os.environ)
-        world = Joined(export=exporter.add)
-        run_pull(world)
+        sim = Joined(export=exporter.add)
+        run_pull(sim)
         for _ in range(4000):  # more than the queue holds
-            exporter.add(world.one, [])
+            exporter.add(sim.one, [])
         exporter.close()
         assert [record.message for record in caplog.records if "traces" in record.message] == ["traces.not_sent"]
 
 
 def test_impossible_sizes_do_not_lose_a_batch(traces, received):
-    world = Joined(export=traces.add)
-    run_pull(world)
-    traces.add(structs.replace(world.one, image_bytes=2**70), [])
+    sim = Joined(export=traces.add)
+    run_pull(sim)
+    traces.add(structs.replace(sim.one, image_bytes=2**70), [])
     traces.close()
     (_, _), (span, _) = received["image pull"]
     assert values(span)["pulltrace.image_bytes"] == 2**63 - 1

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import aiohttp
 
+from tests.soak.cluster import HISTORY, SoakCluster
 from tests.soak.follower import ENDED, Follower, Pull, seconds
-from tests.soak.world import HISTORY, World
 
 ACTIVE = ("resolving", "downloading", "extracting")
 CLOCKS = 2.0
@@ -19,13 +19,16 @@ CLOCKS = 2.0
 class Checks:
     """Fetch everything that the server publishes, and compare it with itself and with the truth."""
 
-    def __init__(self, world: World, follower: Follower) -> None:
-        self._world, self._follower = world, follower
+    def __init__(self, cluster: SoakCluster, follower: Follower) -> None:
+        self._cluster, self._follower = cluster, follower
         self.made: Counter[str] = Counter()
 
     async def agree(self, session: aiohttp.ClientSession) -> list[str]:
         """Compare the list, stream, gauges and counters of one revision, unless a change occurred in between."""
-        base, metrics = f"http://127.0.0.1:{self._world.port}", f"http://127.0.0.1:{self._world.metrics_port}/metrics"
+        base, metrics = (
+            f"http://127.0.0.1:{self._cluster.port}",
+            f"http://127.0.0.1:{self._cluster.metrics_port}/metrics",
+        )
         async with session.get(f"{base}/api/v1/pulls") as answer:
             tag, pulls = answer.headers["ETag"], json.loads(await answer.read())["pulls"]
         boot, revision = tag.strip('"').removesuffix("-gzip").split("-")
@@ -51,13 +54,13 @@ class Checks:
                 wrong.append(f"{counted:g} ends were counted and {self._follower.ends} told")
         return wrong
 
-    async def right(self, since: float) -> str:
+    async def differences(self, since: float) -> str:
         """Return the differences between the server and the nodes. All nodes must have reported after ``since``."""
-        nodes = {node["name"]: node for node in (await self._world.api.get("/api/v1/nodes"))["nodes"]}
+        nodes = {node["name"]: node for node in (await self._cluster.api.get("/api/v1/nodes"))["nodes"]}
         rows: dict[str, list[Pull]] = {}
-        for pull in await self._world.api.pulls("?layers=false"):
+        for pull in await self._cluster.api.pulls("?layers=false"):
             rows.setdefault(pull["nodeName"], []).append(pull)
-        for site in self._world.sites:
+        for site in self._cluster.sites:
             node = nodes.get(site.name)
             if node is None or node["state"] != "reporting" or seconds(node["lastSeen"]) < since:
                 return f"{site.name} does not report"
@@ -70,18 +73,18 @@ class Checks:
         """Every live pull has a row, every live row has a pull, and no observed end is missing."""
         now = time.time()
         active = {name for row in rows if row["status"] in ACTIVE for name in (row["imageRef"], row.get("repository"))}
-        for truth in self._world.running(node):
+        for truth in self._cluster.running(node):
             if truth.seen and truth.pull.image and not {truth.reference, truth.pull.reference.repository} & active:
                 same = [_short(row) for row in rows if truth.pull.reference.repository in row["imageRef"]]
                 yield f"{node}: {truth.reference} runs and has no row that does: {same}"
-        late = [truth for truth in self._world.pulls if truth.node == node and (truth.ended or now) > now - SETTLED]
+        late = [truth for truth in self._cluster.pulls if truth.node == node and (truth.ended or now) > now - SETTLED]
         names = {name for truth in late for name in (truth.reference, truth.pull.reference.repository)}
         for row in rows:
             known = {row["imageRef"], row.get("repository")} & names
             if row["status"] in ACTIVE and not known and row["imageRef"] != "__pulling__":
                 yield f"{node}: {row['imageRef']} is {row['status']} and nobody pulls it"
         shown = {(row["imageRef"], round(seconds(row["completedAt"]))) for row in rows if row["status"] == "completed"}
-        for truth in self._world.pulls:
+        for truth in self._cluster.pulls:
             if truth.node != node or truth.ended is None or not truth.completed or not truth.seen:
                 continue
             times = self._follower.completed.get((node, truth.reference), [])

@@ -8,29 +8,29 @@ from random import Random
 from socket import create_connection
 
 from pulltrace.demo.grpc_server import Behaviour
-from tests.soak.world import Site, World, start
+from tests.soak.cluster import Site, SoakCluster, start
 
-Fault = Callable[[World, Site, Random], Awaitable[None]]
+Fault = Callable[[SoakCluster, Site, Random], Awaitable[None]]
 
 
-async def agent_killed(world: World, site: Site, random: Random) -> None:
+async def agent_killed(cluster: SoakCluster, site: Site, random: Random) -> None:
     site.ails = True
     await site.agent.kill()
-    world.agent_died(site)
+    cluster.agent_died(site)
     await asyncio.sleep(random.uniform(0, 3))
     await site.agent.start()
     site.ails = False
 
 
-async def agent_restarted(world: World, site: Site, random: Random) -> None:
+async def agent_restarted(cluster: SoakCluster, site: Site, random: Random) -> None:
     site.ails = True
     await site.agent.stop()
-    world.agent_died(site)
+    cluster.agent_died(site)
     await site.agent.start()
     site.ails = False
 
 
-async def agent_frozen(world: World, site: Site, random: Random) -> None:
+async def agent_frozen(cluster: SoakCluster, site: Site, random: Random) -> None:
     site.ails = True
     site.agent.signal(signal.SIGSTOP)
     await asyncio.sleep(random.uniform(1, 5))
@@ -38,21 +38,21 @@ async def agent_frozen(world: World, site: Site, random: Random) -> None:
     site.ails = False
 
 
-async def server_killed(world: World, site: Site, random: Random) -> None:
-    await world.server.kill()
-    world.server_died()
+async def server_killed(cluster: SoakCluster, site: Site, random: Random) -> None:
+    await cluster.server.kill()
+    cluster.server_died()
     await asyncio.sleep(random.uniform(0, 3))
-    await world.server.start()
-    await world.api.ready()
+    await cluster.server.start()
+    await cluster.api.ready()
 
 
-async def server_frozen(world: World, site: Site, random: Random) -> None:
-    world.server.signal(signal.SIGSTOP)
+async def server_frozen(cluster: SoakCluster, site: Site, random: Random) -> None:
+    cluster.server.signal(signal.SIGSTOP)
     await asyncio.sleep(random.uniform(1, 4))
-    world.server.signal(signal.SIGCONT)
+    cluster.server.signal(signal.SIGCONT)
 
 
-async def containerd_killed(world: World, site: Site, random: Random) -> None:
+async def containerd_killed(cluster: SoakCluster, site: Site, random: Random) -> None:
     site.ails = True
     await site.containerd.kill()
     await asyncio.sleep(random.uniform(0.5, 3))
@@ -60,51 +60,51 @@ async def containerd_killed(world: World, site: Site, random: Random) -> None:
     site.ails = False
 
 
-async def containerd_silent(world: World, site: Site, random: Random) -> None:
+async def containerd_silent(cluster: SoakCluster, site: Site, random: Random) -> None:
     await _behaviour(site, Behaviour.SILENT, random)
 
 
-async def containerd_garbage(world: World, site: Site, random: Random) -> None:
+async def containerd_garbage(cluster: SoakCluster, site: Site, random: Random) -> None:
     await _behaviour(site, Behaviour.INVALID, random)
 
 
-async def network_cut(world: World, site: Site, random: Random) -> None:
+async def network_cut(cluster: SoakCluster, site: Site, random: Random) -> None:
     await _wire(site, site.wire.cut, random)
 
 
-async def network_one_way(world: World, site: Site, random: Random) -> None:
+async def network_one_way(cluster: SoakCluster, site: Site, random: Random) -> None:
     await _wire(site, site.wire.one_way, random)
 
 
-async def network_slow(world: World, site: Site, random: Random) -> None:
+async def network_slow(cluster: SoakCluster, site: Site, random: Random) -> None:
     await _wire(site, lambda: site.wire.slow(2000), random)
 
 
-async def network_refuses(world: World, site: Site, random: Random) -> None:
+async def network_refuses(cluster: SoakCluster, site: Site, random: Random) -> None:
     await _wire(site, site.wire.refuse, random)
 
 
-async def network_resets(world: World, site: Site, random: Random) -> None:
+async def network_resets(cluster: SoakCluster, site: Site, random: Random) -> None:
     await _wire(site, site.wire.reset, random)
 
 
-async def kubernetes_fails(world: World, site: Site, random: Random) -> None:
-    world.cluster.trouble.status = random.choice((401, 403, 429, 500, 503))
-    await world.cluster.cut()
+async def kubernetes_fails(cluster: SoakCluster, site: Site, random: Random) -> None:
+    cluster.api_server.trouble.status = random.choice((401, 403, 429, 500, 503))
+    await cluster.api_server.cut()
     await asyncio.sleep(random.uniform(1, 4))
-    world.cluster.trouble.status = 0
+    cluster.api_server.trouble.status = 0
 
 
-async def kubernetes_forgets(world: World, site: Site, random: Random) -> None:
-    world.cluster.compact()
-    await world.cluster.cut()
+async def kubernetes_forgets(cluster: SoakCluster, site: Site, random: Random) -> None:
+    cluster.api_server.compact()
+    await cluster.api_server.cut()
 
 
-async def readers_deaf(world: World, site: Site, random: Random) -> None:
+async def readers_deaf(cluster: SoakCluster, site: Site, random: Random) -> None:
     with ExitStack() as sockets:
         for _ in range(random.randint(10, 100)):
             source = ("127.0.0.2", 0)  # one address may take half of all streams, and the soak test needs one too
-            deaf = sockets.enter_context(create_connection(("127.0.0.1", world.port), source_address=source))
+            deaf = sockets.enter_context(create_connection(("127.0.0.1", cluster.port), source_address=source))
             deaf.sendall(b"GET /api/v1/events HTTP/1.1\r\nHost: soak\r\n\r\n")
         await asyncio.sleep(random.uniform(1, 4))
 

@@ -85,7 +85,7 @@ async def server(pulls: int) -> None:
                 break
             except OSError:
                 await asyncio.sleep(0.1)
-        say(f"{0:>9,} pulls: server {rss(process.pid):.1f} MiB")
+        print_line(f"{0:>9,} pulls: server {rss(process.pid):.1f} MiB")
         began = time.monotonic()
         for round_ in range(pulls // (NODES * AT_ONCE) + 1):
             for request in requests(round_):
@@ -95,7 +95,7 @@ async def server(pulls: int) -> None:
                 length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
                 await reader.readexactly(length)
             if (done := round_ * NODES * AT_ONCE) in MARKS:
-                say(f"{done:>9,} pulls: server {rss(process.pid):.1f} MiB, {time.monotonic() - began:.0f} s")
+                print_line(f"{done:>9,} pulls: server {rss(process.pid):.1f} MiB, {time.monotonic() - began:.0f} s")
         writer.close()
     finally:
         process.terminate()
@@ -114,11 +114,11 @@ async def agent(pulls: int) -> None:
             half = Process("agent", environment=AGENT_ENVIRONMENT, **told)
             async with Process("server", environment=SERVER_ENVIRONMENT, **listen) as other, half:
                 await asyncio.sleep(3)
-                say(f"{0:>9,} pulls: agent {half.rss:.1f} MiB, server {other.rss:.1f} MiB")
+                print_line(f"{0:>9,} pulls: agent {half.rss:.1f} MiB, server {other.rss:.1f} MiB")
                 async for done, seconds in _pull(pulls, node):
                     memory = f"agent {half.rss:.1f} MiB, server {other.rss:.1f} MiB, {seconds:.0f} s"
                     completed, failed = await _ends(metrics)
-                    say(f"{done:>9,} pulls, told {completed:>9,.0f} completed, {failed:.0f} failed: {memory}")
+                    print_line(f"{done:>9,} pulls, told {completed:>9,.0f} completed, {failed:.0f} failed: {memory}")
 
 
 async def _pull(pulls: int, node: VirtualContainerd) -> AsyncIterator[tuple[int, float]]:
@@ -167,7 +167,7 @@ def rss(pid: int) -> float:
     return int(Path(f"/proc/{pid}/status").read_text().partition("VmRSS:")[2].split()[0]) / 1024
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     print(line, flush=True)
 
 

@@ -12,8 +12,8 @@ import aiohttp
 
 from tests.soak import faults
 from tests.soak.checks import Checks
+from tests.soak.cluster import HISTORY, SoakCluster
 from tests.soak.follower import Follower
-from tests.soak.world import HISTORY, World
 
 WITHIN = 10.0
 """Seconds within which the state must be correct again."""
@@ -63,15 +63,15 @@ class Soak:
         self.result = Result(seed)
         self._random = Random(seed)
         self._seconds = seconds
-        self._world = World(nodes, speed, seed)
-        self._follower = Follower(self._world.port, self._complain)
-        self._checks = Checks(self._world, self._follower)
+        self._cluster = SoakCluster(nodes, speed, seed)
+        self._follower = Follower(self._cluster.port, self._complain)
+        self._checks = Checks(self._cluster, self._follower)
         self._lives: dict[int, Life] = {}
         self._now = "start"
 
     async def run(self) -> Result:
         began, result = time.monotonic(), self.result
-        async with self._world as world:
+        async with self._cluster as cluster:
             beside = [asyncio.create_task(part) for part in (self._follower.run(), self._check(), self._weigh())]
             try:
                 await self._settle(time.time())
@@ -86,9 +86,9 @@ class Soak:
             result.seconds = time.monotonic() - began
             result.checks, result.lives = self._checks.made, list(self._lives.values())
             result.counts = {
-                "pulls begun on the nodes": world.began,
-                "completed there": world.completed,
-                "failed or cut off there": world.failed,
+                "pulls begun on the nodes": cluster.began,
+                "completed there": cluster.completed,
+                "failed or cut off there": cluster.failed,
                 "events read": self._follower.events,
                 "servers lived": self._follower.boots,
             }
@@ -101,21 +101,21 @@ class Soak:
 
     async def _break(self, passed: float) -> None:
         """Select and apply one fault, and wait until the state is correct again."""
-        random, world = self._random, self._world
+        random, cluster = self._random, self._cluster
         allowed = dict(faults.FAULTS)
         # A process that is killed cannot show whether it grows. The agent of the first node is never killed, and the
         # server is not killed in the last two thirds.
         if passed > self._seconds / 3:
             allowed = {fault: weight for fault, weight in allowed.items() if fault not in faults.KILLS_SERVER}
         fault = random.choices(list(allowed), list(allowed.values()))[0]
-        sites = world.sites[1:] if fault in faults.KILLS_AGENT else world.sites
+        sites = cluster.sites[1:] if fault in faults.KILLS_AGENT else cluster.sites
         site = random.choice(sites)
         if site.ails:  # the load itself is restarting this containerd
             await asyncio.sleep(1)
             return
         name = fault.__name__.replace("_", " ")
         self._now = f"{passed:.0f} s, {name}, {site.name}"
-        await fault(world, site, random)
+        await fault(cluster, site, random)
         self.result.recovered[name].append(await self._settle(time.time()))
         await asyncio.sleep(random.uniform(0, 2))
 
@@ -124,13 +124,13 @@ class Soak:
         began, why = time.monotonic(), "no answer"
         while (took := time.monotonic() - began) < WITHIN:
             with suppress(aiohttp.ClientError, TimeoutError):
-                why = await self._checks.right(since)
+                why = await self._checks.differences(since)
                 if not why:
-                    self._world.forget(time.time() - HISTORY)
+                    self._cluster.forget(time.time() - HISTORY)
                     return took
             await asyncio.sleep(0.1)
         self._complain(f"not right after {WITHIN:g} s: {why}")
-        self._world.forget(time.time())  # report it only once
+        self._cluster.forget(time.time())  # report it only once
         return took
 
     async def _check(self) -> None:
@@ -154,8 +154,8 @@ class Soak:
             await asyncio.sleep(1)
 
     def _processes(self):
-        yield "server", self._world.server
-        for site in self._world.sites:
+        yield "server", self._cluster.server
+        for site in self._cluster.sites:
             yield f"agent of {site.name}", site.agent
 
     def _bound_memory(self) -> None:

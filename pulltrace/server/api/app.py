@@ -49,7 +49,7 @@ def create_app(
 
 
 class _Shortcut:
-    """Passes reports on without Starlette's router and error handlers: ADR 15 measures what these would cost."""
+    """Passes reports on without Starlette's router and error handlers: ADR 15 measures how much these would cost."""
 
     def __init__(self, app: Starlette) -> None:
         self._app = app

@@ -90,7 +90,7 @@ class Guard(asyncio.Protocol):
 
     @property
     def has_whole_request(self) -> bool:
-        """Whether everything has arrived of the requests that this connection has begun."""
+        """Whether the requests begun on this connection have arrived completely."""
         return self._meter.part is Part.NONE
 
     def begin_stream(self) -> None:

@@ -34,7 +34,7 @@ class ReportRoute:
         """Bytes of all large bodies that are arriving."""
         self._sending: set[str] = set()
         """Nodes whose agents have sent a part of a body."""
-        # The same response for every client.
+        # The same response is sent to every client.
         self._accepted = Response(
             msgspec.json.encode(ReportResponse(boot_id=hub.boot_id)), media_type="application/json"
         )
@@ -91,7 +91,7 @@ class ReportRoute:
             raise RefusedError(415, "malformed", "Content-Encoding must be gzip or identity")
         if length.isdigit() and int(length) > limits.body:
             raise _too_large(limits.body)
-        if guard.has_whole_request:  # nothing to wait for, so nothing to bound
+        if guard.has_whole_request:  # nothing to wait for, so there is no need for a limit
             body = (await _receive(receive))[0]
         else:
             body = await self._arriving(receive, guard.address, node)
@@ -100,9 +100,10 @@ class ReportRoute:
         return _inflate(body, limits.body) if encoding == b"gzip" else body
 
     async def _arriving(self, receive: Receive, address: str, node: str | None) -> bytes:
-        """Receive a body that has not arrived as a whole: in bounded time, and with a share of the memory for all.
+        """Receive a body that arrives in several parts, with limits on its duration and on the memory for all such
+        bodies.
 
-        A token that is bound to a node may send one such body at a time.
+        A token that is bound to a node may send only one such body at a time.
         """
         if node in self._sending:
             raise RefusedError(429, "busy", "another report with this token is arriving", {"Retry-After": "1"})
@@ -133,7 +134,7 @@ class ReportRoute:
 
 
 async def _receive(receive: Receive) -> tuple[bytes, bool]:
-    """Return the next part of a body, and whether more follows. Raises ``ClientDisconnect``."""
+    """Return the next part of a body, and whether more parts follow. Raises ``ClientDisconnect``."""
     message = await receive()
     if message["type"] == "http.disconnect":
         raise ClientDisconnect

@@ -141,7 +141,7 @@ class _Api:
         return SlicedResponse(request, [body], json_headers(tag), self._hub.limits)
 
     def _list(self, request: Request, lists: dict[str, Iterable[bytes]], tag: str, rest: dict[str, Any]) -> Response:
-        """Return an object with lists, to be encoded while they are sent, and with the other fields of ``rest``."""
+        """Return an object with lists, which are encoded while they are sent, and with the other fields in ``rest``."""
         parts = _json(lists, rest)
         return SlicedResponse(request, parts, json_headers(tag), self._hub.limits, self._share)
 

@@ -98,7 +98,7 @@ class Subscription:
         return int(revision) if self._hub.feed.since(int(revision)) is not None else None
 
     def _encode(self, data: bytes) -> bytes:
-        """Return data of this client alone in its content encoding."""
+        """Return data that is meant for this client only, in its content encoding."""
         return deflate(data) if self._gzip else data
 
     def _whole(self, frame: Frame) -> bytes:
@@ -109,7 +109,7 @@ class Subscription:
         return frame.whole(self._render, layers=self._query.all_layers, gzip=self._gzip)
 
     def _pieces(self, batch: Batch) -> Iterator[bytes]:
-        """Return the changes as this client sees them, in pieces. Those that contain no opened pull are shared."""
+        """Return the changes in the form for this client, in pieces. Pieces without an opened pull are shared."""
         if not (self._gzip and self._shared):
             yield from map(self._encode, self._own_pieces(batch.entries))
             return

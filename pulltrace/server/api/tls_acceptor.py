@@ -1,4 +1,6 @@
-"""Accept TLS connections: counted before the handshake, which has a deadline. asyncio's servers count none of them."""
+"""Accept TLS connections, which are counted before the handshake; the handshake has a deadline. asyncio's own servers
+do not count them.
+"""
 
 import asyncio
 import socket
@@ -9,7 +11,7 @@ from pulltrace.server.api.fair_share import address_of
 from pulltrace.server.api.guard import Guard, Listener
 
 _PAUSE = 0.1
-"""Seconds until the next attempt to accept if the machine refuses: there are no file descriptors, for example."""
+"""Seconds until the next attempt to accept after a failure, for example because there are no file descriptors."""
 
 
 class TlsAcceptor:
@@ -61,7 +63,7 @@ class TlsAcceptor:
             )
         except BaseException as error:
             connection.close()
-            guard.connection_lost(None)  # nothing else reports the end of a connection that has not begun
+            guard.connection_lost(None)  # nothing else reports the end of a connection that was never made
             if not isinstance(error, OSError):  # errors of a handshake and of its deadline are OSErrors
                 raise
             self._listener.refused("tls_handshake")

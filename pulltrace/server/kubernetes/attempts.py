@@ -131,7 +131,7 @@ class ImageRequest:
 
     @property
     def is_assumed(self) -> bool:
-        """Return whether all that is known is that the container was created."""
+        """Return whether nothing is known except that the container was created."""
         return self.pulled_at is not None and max(self.start, self._end) == -math.inf and not self._last_status[0]
 
     def position(self, raw: float, *, starts: bool = False) -> Position:

@@ -148,7 +148,7 @@ class NodeDemands:
         return demands + sorted(others, key=lambda demand: demand.since)
 
     def take_pod(self, pod: Pod, now: float, *, unheard: bool = False) -> Outcome:
-        """Process a pod's newest state. ``unheard`` if the events of its namespace cannot be read."""
+        """Process a pod's newest state. ``unheard`` is true if the events of its namespace cannot be read."""
         key = pod.key
         before = self.pods.get(key)
         after = waiting_pod(pod, before, now)
@@ -254,7 +254,7 @@ class NodeDemands:
         return any(request.pod.namespace == namespace for request in requests if request)
 
     def _assume_requests(self, key: str, before: WaitingPod, after: WaitingPod | None) -> None:
-        """Assume a request for each image that containers waited for and do not wait for now: no event reports one."""
+        """Assume a request for each image that containers no longer wait for, because no event reports one."""
         waits = {container.ref for container in after.containers} if after else set()
         for container in before.containers:
             place = container.ref, key

@@ -66,7 +66,7 @@ class Analysis:
 
     def of_pull(self, pull: Pull, subject: Subject, now: float) -> Insight:
         """Judge one attempt that an agent observed."""
-        if pull.node.legacy:
+        if pull.node.go_agent:
             return Insight()
         usual = self._usual(pull, subject)
         took = (now if pull.ended_at is None else pull.ended_at) - pull.started_at

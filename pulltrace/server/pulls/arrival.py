@@ -7,7 +7,7 @@ it, and clients never see the same attempt end twice:
 - A published end is final if somebody observed it. If reports later show the pull as live, they are late or belong to
   the next attempt; ``matching`` decides which.
 - An end that nobody observed is inferred, and a source that observed it may correct it.
-- A failure that nobody explained is a success if the kubelet has the image.
+- An unexplained failure becomes a success if the kubelet has the image.
 """
 
 import math

@@ -1,7 +1,8 @@
-"""Changes that many clients receive: rendered and compressed once for all of them. Sans-I/O.
+"""Changes that many clients receive, rendered and compressed once for all of them. Sans-I/O.
 
-Each piece of a batch is compressed on its own, up to a full flush: it ends at a whole byte and refers to nothing before
-it. So it may follow whatever else a client has received, and a client may begin with any piece after ``GZIP_HEADER``.
+Each piece of a batch is compressed separately, up to a full flush: it ends at a whole byte and refers to nothing before
+it. So it can follow any other data that a client has received, and a client can start with any piece after
+``GZIP_HEADER``.
 """
 
 import zlib
@@ -23,17 +24,17 @@ GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 """The header of a gzip stream (RFC 1952, 2.3.1): no name, no time, no system."""
 
 Render = Callable[["Entry", bool], bytes]
-"""Returns a change as an event of the stream, with or without its layers."""
+"""Renders a change as an event of the stream, with or without its layers."""
 
 
 def deflate(data: bytes) -> bytes:
-    """Compress data as a part of a gzip stream that depends on no other part."""
+    """Compress data as a part of a gzip stream that does not depend on any other part."""
     deflater = zlib.compressobj(LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
     return deflater.compress(data) + deflater.flush(zlib.Z_FULL_FLUSH)
 
 
 class Piece(NamedTuple):
-    """Some of the changes of a batch, compressed."""
+    """Some of the changes in a batch, compressed."""
 
     entries: Sequence["Entry"]
     data: bytes
@@ -50,12 +51,12 @@ class Batch:
         self._is_retired = False
 
     def retire(self) -> None:
-        """Keep no compressed pieces any more. A client that is still receiving the batch gets pieces of its own."""
+        """Drop the compressed pieces. For a client that is still receiving the batch, pieces are made separately."""
         self._pieces = {False: [], True: []}
         self._is_retired = True
 
     def pieces(self, render: Render, *, layers: bool) -> Iterator[Piece]:
-        """Yield the pieces, each made when its first client requests it."""
+        """Yield the pieces; each is made when the first client requests it."""
         start = number = 0
         while start < len(self.entries):
             made = self._pieces[layers]

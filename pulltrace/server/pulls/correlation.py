@@ -79,7 +79,7 @@ class Correlation:
         return changed
 
     def expire(self, now: float) -> None:
-        """Mark the nodes that have arrivals whose history has expired, or that can settle now."""
+        """Mark the nodes with arrivals whose history has expired or that can settle now."""
         while self._expiring and self._expiring[0][0] <= now:
             self.due.add(heapq.heappop(self._expiring)[1])
 
@@ -105,7 +105,7 @@ class _Open:
 
     def __init__(self, node: str, context: _Context) -> None:
         self.expiring: list[float] = []
-        """When unobserved arrivals expire, and completed ones settle, that were added since the last join."""
+        """When unobserved arrivals expire and completed ones settle, for those added since the last join."""
         self.arrivals: dict[str, Arrival] = {}
         self._settles_at = 0.0  # when the newest completed pull settles
         self._node = node
@@ -136,7 +136,7 @@ class _Open:
                 self._settle_at(arrival.pull.learned_at + SETTLES_AFTER + 1.0)
 
     def _settle_at(self, at: float) -> None:
-        """Join the node again at this time, as an idle node would keep the layers of its last pulls otherwise."""
+        """Join the node again at this time, because an idle node would otherwise keep the layers of its last pulls."""
         if at > self._settles_at:
             self._settles_at = at
             self.expiring.append(at)
@@ -195,7 +195,7 @@ class _Open:
             if found and found.has_completed and not demand.requested:
                 continue  # the container waits for something else
             if demand.assumed and not (found and found.pull):
-                continue  # the node may have had the image
+                continue  # the image may already have been on the node
             if found is None or found.is_over_for(demand):
                 if not _needs_row(demand, now):
                     continue

@@ -15,7 +15,7 @@ from pulltrace.wire import UNKNOWN_IMAGE, LayerPhase, LayerState, PullPhase, Pul
 _INGEST = re.compile(r"(layer|manifest|index|config|attestation|unknown)-(sha256:[0-9a-f]{64})")
 
 
-def is_legacy(pulls: Iterable[PullState]) -> bool:
+def is_from_go_agent(pulls: Iterable[PullState]) -> bool:
     """Return whether the report is from that agent: it is the only one that sends pulls without ids."""
     return any(not pull.id for pull in pulls)
 

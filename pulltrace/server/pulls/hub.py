@@ -113,7 +113,7 @@ class Hub:
         self.closing = False
         """The server is stopping: streams send their last event."""
         self.node_revision = 0
-        """Grows with each report, and with each node that becomes silent."""
+        """Incremented with each report, and with each node that becomes silent."""
         self._frame = asyncio.Event()
         clock = self._clock = clock or steady_clock()
         self.source = source or ClusterSource()
@@ -221,13 +221,13 @@ class Hub:
         frame.set()
 
     def nodes(self) -> Iterator[NodeStatus]:
-        """Yield every node, by name; each as it is when it is needed."""
+        """Yield every node by name, in its state at the time when it is yielded."""
         for name in sorted(self._pulls.nodes):
             if node := self._pulls.nodes.get(name):
                 yield _node_status(node, self._clock())
 
     def registries(self) -> list[RegistryStatus]:
-        """Return every registry that is in use, or was in the last hour."""
+        """Return every registry that is in use, or was in use in the last hour."""
         now, quota = self._clock(), self._analysis.quota
         found: dict[str, tuple[int, float]] = dict.fromkeys(quota.registries(), (0, 0.0))
         for node in self._pulls.nodes.values():

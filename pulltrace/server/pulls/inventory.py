@@ -82,8 +82,8 @@ class Inventory:
             return merged
         self._hear(node, report, now)
         states = report.pulls or []
-        node.legacy = go_agent.is_legacy(states) or (node.legacy and not report.boot_id)
-        if node.legacy:
+        node.go_agent = go_agent.is_from_go_agent(states) or (node.go_agent and not report.boot_id)
+        if node.go_agent:
             unknown = node.active.get(UNKNOWN_IMAGE)
             ingests = states[: self._limits.layers_per_pull]
             self.dropped += len(states) - len(ingests)
@@ -97,7 +97,7 @@ class Inventory:
                 self.dropped += 1
         self.dropped += max(len(states) - self._limits.active_per_node, 0)
         for pull in [pull for key, pull in node.active.items() if key not in told]:
-            if node.legacy:
+            if node.go_agent:
                 self._end(merged, pull, PullPhase.COMPLETED, now, now)
             elif not node.agents.may_report(pull.boot, now):
                 pull.presumed = True
@@ -256,9 +256,9 @@ class Inventory:
         node = merged.node
         started_at = node.clock(state.started_at, now)
         # The next pull of that agent will have the same name.
-        pull = Pull(f"{state.id} {now:.3f}" if node.legacy else state.id, node, state, started_at)
+        pull = Pull(f"{state.id} {now:.3f}" if node.go_agent else state.id, node, state, started_at)
         pull.history = ended_at is not None and ended_at < self._born
-        pull.fresh = not node.legacy and pull.started_at >= known_since
+        pull.fresh = not node.go_agent and pull.started_at >= known_since
         node.active[state.id] = pull
         if not pull.history:
             merged.started.append(pull)

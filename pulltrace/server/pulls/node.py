@@ -29,7 +29,9 @@ WHOLE_SECONDS = 2.0
 """Kubelets report times in whole seconds: times that differ by no more than this may be equal."""
 
 QUEUED_LEAST = 1.0
-"""Seconds that a pull is queued at least: with those whole seconds, a pull that never was may seem to be for less."""
+"""Minimum seconds for which a pull counts as queued: because of those whole seconds, a pull that was never queued may
+seem to have been.
+"""
 
 REPORT_LATE = 8.0
 """Seconds by which a report may be late. A pull that is reported as live later than that is really live."""
@@ -79,7 +81,7 @@ class Pull:
     boot: str = ""
     """The boot id of the agent that reports it."""
     weight: int = 0
-    """Bytes that it is counted as."""
+    """The bytes of memory that it counts as."""
     presumed: bool = False
     """Whether the end is our own conclusion, which the agent may still correct."""
     history: bool = False
@@ -133,7 +135,7 @@ class Pull:
         since = self.seen_at or now
         # A layer that first appears after its pull was fetched completely by the pull; bytes from before are its cached
         # bytes.
-        whole = self.fresh or (bool(self.layer_speeds) and not self.node.legacy)
+        whole = self.fresh or (bool(self.layer_speeds) and not self.node.go_agent)
         if first:
             self.speed, self.arriving = Speed(0, now), Speed(0, now)
         for layer in changed:
@@ -196,7 +198,7 @@ class Pull:
         return self.ended_at
 
     def intervals(self) -> list[Interval]:
-        """Return the phases of an ended attempt, the last one first; each begins where the one before it ended."""
+        """Return the phases of an ended attempt, the last one first; each begins when the previous one ended."""
         found: list[Interval] = []
         end = self.ended_at or self.started_at
         for phase in (PullPhase.EXTRACTING, PullPhase.DOWNLOADING, PullPhase.RESOLVING):
@@ -236,18 +238,20 @@ class Pull:
 
 
 LIVE_PULL, LIVE_LAYER = 4096, 1536
-"""Bytes of memory that a running pull is counted as, besides its own texts, and each of its layers, with its texts."""
+"""Bytes of memory counted for a running pull, in addition to its own texts, and for each of its layers, including its
+texts.
+"""
 ENDED_PULL, ENDED_LAYER = 3584, 512
-"""Bytes that an ended pull and each of its layers are counted as, besides their texts."""
+"""Bytes of memory counted for an ended pull and for each of its layers, in addition to their texts."""
 
 
 def live_weight(state: PullState) -> int:
-    """Return how many bytes of memory a running pull is counted as; ``tests/server/pulls/test_memory.py`` measures."""
+    """Estimate the memory of a running pull in bytes; ``tests/server/pulls/test_memory.py`` measures it."""
     return LIVE_PULL + _texts(state) + LIVE_LAYER * len(state.layers or ())
 
 
 def ended_weight(state: PullState) -> int:
-    """Return how many bytes of memory an ended pull is counted as."""
+    """Estimate the memory of an ended pull in bytes."""
     layers = state.layers or ()
     texts = sum(len(layer.digest) + len(layer.media_type) + len(layer.fetched_by or "") for layer in layers)
     return ENDED_PULL + _texts(state) + ENDED_LAYER * len(layers) + texts
@@ -288,7 +292,7 @@ class Node:
     """The speed of all nodes with the same snapshotter."""
     load: NodeLoad | None = None
     """How busy the node was at its last report."""
-    legacy: bool = False
+    go_agent: bool = False
 
     def arrival_of(self, key: str) -> str:
         """Return the published id of another pull of this node, or the agent's id if none has been published."""
@@ -346,8 +350,8 @@ class Node:
 
 
 def _changed(before: list[LayerState] | None, after: list[LayerState] | None) -> list[LayerState]:
-    """Return the layers that changed. Replace the others by the known objects, so that they are found to be the same
-    at once from now on.
+    """Return the layers that have changed. Replace the unchanged layers with the known objects, so that they are
+    recognised immediately from now on.
     """
     if not before or not after or len(before) != len(after):
         return after or []

@@ -1,4 +1,4 @@
-"""The outcome of each attempt, recorded exactly once: a log line, its metrics, and its trace if these are on. Logs.
+"""The outcome of each attempt, recorded exactly once: a log line, its metrics, and its trace if traces are on. Logs.
 
 Kubernetes reports the reason of a failed pull, and agents the bytes of a pull, shortly after its end. The feed does not
 wait for them; this module does.
@@ -18,7 +18,7 @@ PATIENCE = 5.0
 """Seconds to wait for the reason of a failure, or for the bytes of a successful pull."""
 
 Exporter = Callable[[PullStatus, list[Interval]], None]
-"""Takes each attempt that has ended, and the phases that were observed."""
+"""Receives each attempt that has ended, and its observed phases."""
 
 _log = logging.getLogger(__name__)
 

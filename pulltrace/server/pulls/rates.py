@@ -37,10 +37,10 @@ class Speed:
     def saw(self, total: int, now: float, before: float = 0.0) -> int:
         """Add a sample. Return by how much the count grew; a count that fell means that the download has started over.
 
-        Samples that do not grow may be left out: ``before`` is the time of the last one of them.
+        Samples that do not grow may be left out; ``before`` is the time of the last omitted sample.
         """
         grown = total - self.total
-        waited = len(self._steps) == 1  # it waited for its turn, which is not slowness
+        waited = len(self._steps) == 1  # it waited for its turn, which does not make it slow
         if grown == 0:
             self._since = now if waited else self._since
             return 0

@@ -239,7 +239,7 @@ def _seconds_left(pull: Pull, sums: _Sums, to_download: int, now: float) -> floa
     if sums.by_snapshotter:
         return None
     # The agent of v0.1.0 does not observe unpacking.
-    to_unpack = 0 if pull.node.legacy else sums.to_unpack
+    to_unpack = 0 if pull.node.go_agent else sums.to_unpack
     unpack_rate = pull.node.unpacking.rate or pull.node.fleet_unpacking.rate
     return seconds_left(to_download, pull.arriving.rate(now), to_unpack, unpack_rate)
 
@@ -267,7 +267,7 @@ def _is_stalled(pull: Pull, sums: _Sums, timeout: float, now: float) -> bool:
 
 
 def _layers(layers: list[LayerState], pull_id: str, pull: Pull, now: float) -> list[LayerStatus]:
-    """Return the layers, reusing the last values while they do not change: most layers wait or are complete."""
+    """Return the layers, reusing the last values of unchanged ones: most layers are waiting or complete."""
     known = pull.published_layers
     return [
         before[1]

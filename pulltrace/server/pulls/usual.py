@@ -115,8 +115,8 @@ class Usual:
         """Return by which factor pulls take longer on this node than on the sample's node."""
         if sample.node == node:
             return 1.0
-        # A node that has not used this registry yet is compared by all its pulls, and so is the other node: a slow
-        # registry must not make the other node look slow.
+        # If a node has not used this registry yet, both nodes are compared by all of their pulls: a slow registry must
+        # not make the other node look slow.
         for registry in (sample.registry, None):
             there, here = self._slowness(registry, sample.node), self._slowness(registry, node)
             if here and there:

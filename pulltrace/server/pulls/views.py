@@ -66,7 +66,7 @@ def count_slow_nodes(pulls: Iterable[PullStatus], since: datetime) -> dict[str |
 
 
 def rollouts(pulls: Iterable[PullStatus]) -> Iterator[ImageRollout]:
-    """Yield one row per image, of the newest pull of each node; unfinished rollouts are first."""
+    """Yield one row per image, based on the newest pull on each node; unfinished rollouts are first."""
     images: dict[str, dict[str, PullStatus]] = {}
     for pull in pulls:
         nodes = images.setdefault(pull.image_ref, {})

@@ -15,7 +15,7 @@ from pulltrace.server.limits import Limits
 from pulltrace.server.pulls.batch import PIECE
 from pulltrace.wire import PullPhase
 from tests.real.process import Process, free_port
-from tests.server.build import MIB, World, layer, pull, report
+from tests.server.build import MIB, SimulatedHub, layer, pull, report
 
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin")
 NGINX_CONF = """
@@ -39,17 +39,17 @@ def inflate(data: bytes) -> bytes:
     return zlib.decompressobj(wbits=16 + zlib.MAX_WBITS).decompress(data)
 
 
-def busy_world() -> World:
+def busy_world() -> SimulatedHub:
     """Return a server on which fifty nodes pull."""
-    world = World()
-    _report(world, 1)
-    return world
+    sim = SimulatedHub()
+    _report(sim, 1)
+    return sim
 
 
-def _report(world: World, size: int, at: float = 0.0) -> None:
+def _report(sim: SimulatedHub, size: int, at: float = 0.0) -> None:
     for number in range(50):
         layers = (layer(f"{number}-{index}", size) for index in range(5))
-        world.say(pull(f"l{number}", *layers), node=f"node-{number}", at=at)
+        sim.report(pull(f"l{number}", *layers), node=f"node-{number}", at=at)
 
 
 def sent(stream) -> list[bytes]:
@@ -66,11 +66,11 @@ QUERIES = {
 
 @pytest.mark.parametrize("kind", [*QUERIES, "one open row"])
 def test_every_client_receives_the_same_events_with_and_without_gzip(kind) -> None:
-    world = busy_world()
-    opened = Query(all_layers=False, layers_of=frozenset({next(world.hub.feed.pulls()).id}))
+    sim = busy_world()
+    opened = Query(all_layers=False, layers_of=frozenset({next(sim.hub.feed.pulls()).id}))
     query = QUERIES.get(kind, opened)
-    plain = Subscription(world.hub, query, None).follow()
-    compressed = Subscription(world.hub, query, None, gzip=True).follow()
+    plain = Subscription(sim.hub, query, None).follow()
+    compressed = Subscription(sim.hub, query, None, gzip=True).follow()
     inflater = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
     for step in range(2, 5):
         received = sent(compressed)
@@ -79,44 +79,44 @@ def test_every_client_receives_the_same_events_with_and_without_gzip(kind) -> No
         assert all(piece.endswith(b"\n\n") for piece in pieces)
         assert b"".join(pieces) == b"".join(sent(plain))
         assert max(map(len, pieces)) < 2 * PIECE or step > 2, "only a frame is sent as a whole"
-        _report(world, step, at=float(step))
-    world.hub.closing = True
+        _report(sim, step, at=float(step))
+    sim.hub.closing = True
     assert inflater.decompress(b"".join(compressed)) == b"".join(plain)
 
 
 def test_clients_share_the_first_state_and_the_frames_but_not_what_one_of_them_selects() -> None:
-    world = busy_world()
+    sim = busy_world()
     query = Query(all_layers=False)
-    early, late = (Subscription(world.hub, query, None, gzip=True).follow() for _ in range(2))
+    early, late = (Subscription(sim.hub, query, None, gzip=True).follow() for _ in range(2))
     first, *state = sent(early)
     assert all(one is other for one, other in zip(state, sent(late)[1:], strict=True))
     assert len(first) < len(b"".join(state)) < 50 * 500
-    _report(world, 2, at=1.0)
-    opened = Query(all_layers=False, layers_of=frozenset({next(world.hub.feed.pulls()).id}))
-    newest = Subscription(world.hub, opened, None, gzip=True).follow()
+    _report(sim, 2, at=1.0)
+    opened = Query(all_layers=False, layers_of=frozenset({next(sim.hub.feed.pulls()).id}))
+    newest = Subscription(sim.hub, opened, None, gzip=True).follow()
     seen = sent(newest)
     for stream in (early, late):
         sent(stream)
-    world.say(pull("l7", layer("a", 3)), node="node-7", at=2.0)
+    sim.report(pull("l7", layer("a", 3)), node="node-7", at=2.0)
     (one,), (other,), (own,) = map(sent, (early, late, newest))
     assert one is other is own
     assert seen[1] is not state[0]
 
 
 def test_a_client_in_the_middle_of_an_old_state_continues_with_pieces_of_its_own() -> None:
-    world = busy_world()
+    sim = busy_world()
     query = Query(all_layers=False)
-    slow = Subscription(world.hub, query, None, gzip=True).follow()
+    slow = Subscription(sim.hub, query, None, gzip=True).follow()
     begun = list(islice(slow, 2))
-    _report(world, 2, at=1.0)
-    assert sent(Subscription(world.hub, query, None, gzip=True).follow())
+    _report(sim, 2, at=1.0)
+    assert sent(Subscription(sim.hub, query, None, gzip=True).follow())
     text = inflate(b"".join(begun + sent(slow)))
     assert text.count(b'"imageRef"') == 50 + 50, "the rest of the old state, then every change since"
 
 
 def test_a_truncated_stream_is_a_prefix_of_the_complete_one() -> None:
-    world = busy_world()
-    whole = b"".join(sent(Subscription(world.hub, Query(), None, gzip=True).follow()))
+    sim = busy_world()
+    whole = b"".join(sent(Subscription(sim.hub, Query(), None, gzip=True).follow()))
     text = inflate(whole)
     for length in range(0, len(whole), 97):
         assert text.startswith(inflate(whole[:length]))

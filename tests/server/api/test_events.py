@@ -20,7 +20,7 @@ from pulltrace.server.api.subscription import Subscription
 from pulltrace.server.limits import Limits
 from pulltrace.server.pulls.batch import PIECE
 from pulltrace.wire import PullPhase
-from tests.server.build import MIB, World, layer, pull, report
+from tests.server.build import MIB, SimulatedHub, layer, pull, report
 
 FAST = Limits(report_interval=0.0, tick=0.02)
 
@@ -72,7 +72,7 @@ class Node:
     def __init__(self, served, name: str = "node-1") -> None:
         self.served, self.name, self.sequence = served, name, 0
 
-    async def say(self, *pulls) -> None:
+    async def report(self, *pulls) -> None:
         self.sequence += 1
         body = report(*pulls, node=self.name, sequence=self.sequence)
         assert (await self.served.post(msgspec.json.encode(body))).status == 200
@@ -93,7 +93,7 @@ async def until(stream, done: int | PullPhase) -> list[Event]:
 async def test_a_client_receives_hello_then_the_state_then_changes(server) -> None:
     served = await server(limits=FAST)
     node = Node(served)
-    await node.say(pull("l", layer("a", 1)))
+    await node.report(pull("l", layer("a", 1)))
     await served.until_published("node-1")
     async with stream(served) as sent:
         assert await anext(sent) == ": connected"
@@ -103,14 +103,14 @@ async def test_a_client_receives_hello_then_the_state_then_changes(server) -> No
         first = await anext(sent)
         assert (first.name, first.pull["downloadedBytes"]) == ("", 1)
         assert first.id == f"{hello.data['bootId']}-{hello.data['revision']}"
-        await node.say(pull("l", layer("a", 2)))
+        await node.report(pull("l", layer("a", 2)))
         second = await anext(sent)
         assert (second.data["type"], second.pull["downloadedBytes"]) == ("pull.progress", 2)
 
 
 async def test_list_and_stream_show_the_same(server) -> None:
     served = await server(limits=FAST)
-    await Node(served).say(pull("l", layer("a", MIB), layer("b", 0)))
+    await Node(served).report(pull("l", layer("a", MIB), layer("b", 0)))
     await served.until_published("node-1")
     for query in ("", "?layers=false"):
         async with stream(served, query) as sent:
@@ -122,15 +122,15 @@ async def test_list_and_stream_show_the_same(server) -> None:
 async def test_a_client_that_reconnects_receives_only_what_it_missed_and_every_end(server, by) -> None:
     served = await server(limits=FAST)
     node, other = Node(served), Node(served, "node-2")
-    await other.say(pull("still", layer("a", 7)))
+    await other.report(pull("still", layer("a", 7)))
     await served.until_published("node-2")
-    await node.say(pull("one", layer("a", 1), manifest_digest="sha256:m"))
+    await node.report(pull("one", layer("a", 1), manifest_digest="sha256:m"))
     async with stream(served) as sent:
         last = (await until(sent, 1))[-1].id
     failed = {"status": PullPhase.FAILED, "ended_at": 1e9, "manifest_digest": "sha256:m"}
-    await node.say(pull("one", layer("a", 1), at=1e9, **failed))
+    await node.report(pull("one", layer("a", 1), at=1e9, **failed))
     for bytes_ in (3, 4, 5):
-        await node.say(pull("two", layer("a", bytes_), at=2e9, manifest_digest="sha256:m"))
+        await node.report(pull("two", layer("a", bytes_), at=2e9, manifest_digest="sha256:m"))
     headers = {"Last-Event-ID": last} if by == "header" else {}
     async with stream(served, "" if by == "header" else f"?lastEventId={last}", **headers) as sent:
         missed = [event for event in await until(sent, 5) if not event.name]
@@ -142,7 +142,7 @@ async def test_a_client_that_reconnects_receives_only_what_it_missed_and_every_e
 
 async def test_a_client_cut_off_in_the_middle_of_its_first_state_receives_the_rest_when_it_reconnects(server) -> None:
     served = await server(limits=FAST)
-    await Node(served).say(*(pull(f"l{size}", layer("a", size)) for size in (1, 2, 3)))
+    await Node(served).report(*(pull(f"l{size}", layer("a", size)) for size in (1, 2, 3)))
     await served.until_published("node-1")
     async with stream(served) as sent:
         first = await _states(sent, 1)
@@ -154,7 +154,7 @@ async def test_a_client_cut_off_in_the_middle_of_its_first_state_receives_the_re
 @pytest.mark.parametrize("last", ["nonsense", "otherboot-1", "-1", "{boot}-999999", "{boot}-x", "{boot}-²"])
 async def test_a_client_with_an_unusable_id_is_reset_and_receives_everything(server, last) -> None:
     served = await server(limits=FAST)
-    await Node(served).say(pull("l", layer("a", 7)))
+    await Node(served).report(pull("l", layer("a", 7)))
     await served.until_published("node-1")
     async with stream(served) as sent:
         boot = (await until(sent, 7))[0].data["bootId"]
@@ -166,10 +166,10 @@ async def test_a_client_with_an_unusable_id_is_reset_and_receives_everything(ser
 async def test_the_removal_of_a_pull_is_published(server) -> None:
     served = await server(limits=FAST, HISTORY_TTL="1s")
     node = Node(served)
-    await node.say(pull("l", layer("a", 7)))
+    await node.report(pull("l", layer("a", 7)))
     async with stream(served) as sent:
         first = (await until(sent, 7))[-1]
-        await node.say()
+        await node.report()
         last = [event async for event in _first(sent, "pull.removed")][-1]
     assert last.data["pull"] == {"id": first.pull["id"]}
     assert last.data["nodeName"] == "node-1"
@@ -197,10 +197,10 @@ async def test_a_filtered_client_receives_a_removal_when_a_pull_no_longer_matche
     served = await server(limits=FAST)
     node, other = Node(served), Node(served, "node-2")
     async with stream(served, "?status=downloading&node=node-1") as sent:
-        await other.say(pull("x", layer("a", 3)))
-        await node.say(pull("l", layer("a", 7)))
+        await other.report(pull("x", layer("a", 3)))
+        await node.report(pull("l", layer("a", 7)))
         first = (await until(sent, 7))[-1]
-        await node.say(pull("l", layer("a", 7), status=PullPhase.EXTRACTING))
+        await node.report(pull("l", layer("a", 7), status=PullPhase.EXTRACTING))
         last = [event async for event in _first(sent, "pull.removed")]
     assert [event.data["pull"] for event in last] == [{"id": first.pull["id"]}]
 
@@ -209,7 +209,7 @@ async def test_layers_are_sent_for_the_requested_pulls(server) -> None:
     served = await server(limits=FAST)
     nodes = [Node(served, f"node-{number}") for number in range(3)]
     for number, node in enumerate(nodes):
-        await node.say(pull("l", layer("a", 10 + number)))
+        await node.report(pull("l", layer("a", 10 + number)))
         await served.until_published(node.name)
     async with stream(served) as sent:
         shown = (await until(sent, 12))[1:]
@@ -225,7 +225,7 @@ async def test_layers_are_sent_for_the_requested_pulls(server) -> None:
 async def test_a_quiet_stream_sends_comments_and_an_id_to_resume_from(server) -> None:
     served = await server(limits=Limits(keep_alive=0.2, report_interval=0.0, tick=0.02))
     node = Node(served)
-    await node.say(pull("l", layer("a", 7)))
+    await node.report(pull("l", layer("a", 7)))
     await served.until_published("node-1")
     async with served.client.get(f"{served.url}/api/v1/events?node=nobody") as answer:
         lines = []
@@ -283,7 +283,7 @@ async def test_a_stream_ends_with_its_connection_whatever_was_sent_on_it(server,
 
 async def test_an_http_1_0_client_receives_no_chunk_sizes(server) -> None:
     served = await server(limits=FAST)
-    await Node(served).say(pull("l", layer("a", 7)))
+    await Node(served).report(pull("l", layer("a", 7)))
     await served.until_published("node-1")
     for path in ("/api/v1/events", "/api/v1/pulls"):
         reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
@@ -302,7 +302,7 @@ async def test_streams_beyond_the_limit_receive_503_until_one_ends(server) -> No
     assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
     assert "pulltrace_sse_clients_active 256.0" in await served.metrics()
     node = Node(served)
-    await node.say(pull("l", layer("a", 7)))
+    await node.report(pull("l", layer("a", 7)))
     for reader in readers:
         await until(aiter(events(reader)), 7)
     readers.pop().close()
@@ -337,9 +337,9 @@ async def test_current_and_lagging_clients_reach_the_same_state(server) -> None:
         for query in ("", "?layers=false", "?image=nginx")
     ]
     for step in range(1, 30):
-        await asyncio.gather(*(node.say(pull("l", layer("a", step))) for node in nodes))
+        await asyncio.gather(*(node.report(pull("l", layer("a", step))) for node in nodes))
     await asyncio.gather(
-        *(node.say(pull("l", layer("a", 100), status=PullPhase.COMPLETED, ended_at=1e9, at=1e9)) for node in nodes)
+        *(node.report(pull("l", layer("a", 100), status=PullPhase.COMPLETED, ended_at=1e9, at=1e9)) for node in nodes)
     )
     states = await asyncio.gather(*readers)
     assert all(state == {f"node-{number}": 100 for number in range(5)} for state in states)
@@ -359,7 +359,7 @@ async def test_a_client_that_does_not_read_is_dropped_and_delays_no_other_client
         async with stream(served) as sent:
             reading = asyncio.create_task(until(sent, 60))
             for number in range(1, 61):  # about 10 MB, more than sockets hold
-                await node.say(pull("l", layer("a", number), *layers))
+                await node.report(pull("l", layer("a", number), *layers))
             await reading
             async with asyncio.timeout(15):
                 await served.until_measured("pulltrace_sse_clients_dropped_total 1.0")
@@ -367,10 +367,10 @@ async def test_a_client_that_does_not_read_is_dropped_and_delays_no_other_client
 
 
 def test_the_server_keeps_one_piece_for_a_client_that_does_not_read() -> None:
-    world = World()
+    sim = SimulatedHub()
     for number in range(500):
-        world.say(pull(f"l{number}", *(layer(f"{number}-{n}", MIB) for n in range(10))), node=f"node-{number}")
-    chunks = list(takewhile(bool, Subscription(world.hub, Query(), None).follow()))
+        sim.report(pull(f"l{number}", *(layer(f"{number}-{n}", MIB) for n in range(10))), node=f"node-{number}")
+    chunks = list(takewhile(bool, Subscription(sim.hub, Query(), None).follow()))
     assert sum(chunk.count(b"\ndata: ") for chunk in chunks) == 500 + 1
     assert len(b"".join(chunks)) > 10 * PIECE
     assert max(map(len, chunks)) < PIECE + 8192

@@ -13,7 +13,7 @@ from pulltrace.server.api import query as queries
 from pulltrace.server.api.app import SECURITY_HEADERS
 from pulltrace.server.limits import Limits
 from pulltrace.wire import PodCorrelation, PullPhase
-from tests.server.build import MIB, World, layer, pull, report
+from tests.server.build import MIB, SimulatedHub, layer, pull, report
 
 
 async def filled(server):
@@ -66,12 +66,12 @@ async def test_filters(server, query, nodes) -> None:
 
 
 def test_filters_by_namespace_and_pod_must_match_the_same_pod() -> None:
-    world = World()
-    world.say(pull("l", layer("a")))
+    sim = SimulatedHub()
+    sim.report(pull("l", layer("a")))
     pods = [
         PodCorrelation(namespace=ns, pod_name=name, container="c", image="i") for ns, name in (("a", "x"), ("b", "y"))
     ]
-    status = replace(world.one, pods=pods)
+    status = replace(sim.one, pods=pods)
     fits = {
         text: queries.parse([part.split("=") for part in text.split("&")]).fits(status)
         for text in ("namespace=a", "pod=y", "namespace=a&pod=x", "namespace=a&pod=y", "namespace=c")

@@ -50,12 +50,12 @@ def test_sizes(value, shown):
 
 
 def test_the_table_of_pulls():
-    world = Starting()
+    sim = Starting()
     for second in range(1, 12):
-        world.say(
+        sim.report(
             pull("lease-1", layer("a", second * 5 * MIB), at=NOW, image_ref="docker.io/library/nginx:1"), at=second
         )
-    table = text.pulls(world.shown)
+    table = text.pulls(sim.shown)
     header, line = table.splitlines()
     assert header.split() == ["IMAGE", "NODE", "STATUS", "DONE", "SIZE", "SPEED", "LEFT/TOOK", "LIMITED", "BY"]
     assert line.split()[:6] == ["docker.io/library/nginx:1", "node-1", "downloading", "55%", "105MB", "5.2MB/s"]
@@ -63,15 +63,15 @@ def test_the_table_of_pulls():
 
 
 def test_the_table_of_pods():
-    world = Starting()
+    sim = Starting()
     web = PodEvents(pod("web-1", "node-1", {"app": "nginx:1.27"}, at=NOW))
-    world.tell(seen(web), event(web.pulling("app", NOW + 1)), at=2)
-    line = text.pods(world.waiting, [], to_time(NOW + 65)).splitlines()[1]
+    sim.apply(seen(web), event(web.pulling("app", NOW + 1)), at=2)
+    line = text.pods(sim.waiting, [], to_time(NOW + 65)).splitlines()[1]
     assert line.split() == ["default/web-1", "node-1", "queued", "nginx:1.27", "0%", "1m05s"]
-    world.tell(event(web.pulled("app", NOW + 9, seconds=4)), at=9)
+    sim.apply(event(web.pulled("app", NOW + 9, seconds=4)), at=9)
     web.started("app", NOW + 10)
-    world.tell(seen(web), at=10)
-    line = text.pods([], world.started, to_time(NOW + 65)).splitlines()[1]
+    sim.apply(seen(web), at=10)
+    line = text.pods([], sim.started, to_time(NOW + 65)).splitlines()[1]
     assert line.split() == ["default/web-1", "node-1", "started", "10s"]
 
 

@@ -5,7 +5,7 @@ import heapq
 import itertools
 from typing import Any
 
-from hypothesis import given, note
+from hypothesis import example, given, note
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
@@ -49,7 +49,7 @@ class Node:
     """One node with two pods of one image: the events that happen, and the order in which they are observed."""
 
     def __init__(self) -> None:
-        self.world = Joined()
+        self.sim = Joined()
         self.at = 0.5
         self._pods = [web("web-1"), web("web-2")]
         self._events: list[Change] = []
@@ -67,15 +67,15 @@ class Node:
                 self._events.append(event(arrival.pulled("app", when)))
             case "events":
                 states, self._events = self._events, []
-                self.world.tell(*states, at=self.at)
+                self.sim.apply(*states, at=self.at)
             case "backwards":
                 states, self._events = self._events[::-1], []
-                self.world.tell(*states, at=self.at)
+                self.sim.apply(*states, at=self.at)
             case "status":
-                self.world.tell(seen(arrival), at=self.at)
+                self.sim.apply(seen(arrival), at=self.at)
             case "gone":
                 self._events = []  # ten minutes later, an event of a deleted pod would be accepted for ten more
-                self.world.tell(PodGone(arrival.pod["metadata"]["uid"]), at=self.at)
+                self.sim.apply(PodGone(arrival.pod["metadata"]["uid"]), at=self.at)
                 self._pods[which] = web(f"web-{self.at}")
             case _:
                 self._report(what, ago)
@@ -93,9 +93,9 @@ class Node:
         elif what == "lost":
             self._runs = False
         state = pull(f"l{self._lease}", layer("a", self._size * MIB), at=NOW + self._began, **more)
-        self.world.say(*([state] if self._runs else []), at=self.at)
+        self.sim.report(*([state] if self._runs else []), at=self.at)
         if self._runs and what == "done":
-            came = [row.completed_at for row in self.world.shown if row.status is PullPhase.COMPLETED]
+            came = [row.completed_at for row in self.sim.shown if row.status is PullPhase.COMPLETED]
             assert any(abs(at.timestamp() - NOW - self.at) < 3 for at in came if at), "what arrived is published"
         self._runs = self._runs and not more
 
@@ -112,6 +112,7 @@ step = st.tuples(
 
 
 @examples(max_examples=300)
+@example([("pulling", 0, 0.6, 0.0), ("pulled", 0, 30.6, 0.0)])
 @given(st.lists(step, max_size=25))
 def test_an_end_is_final_and_a_success_ends_the_arrival(steps) -> None:
     node, reader = Node(), Subscription()
@@ -119,12 +120,12 @@ def test_an_end_is_final_and_a_success_ends_the_arrival(steps) -> None:
         node.at += later
         note(f"{node.at:.1f} {what} {which} {ago}")
         node.happen(what, which, ago)
-        reader.read(node.world.shown)
+        reader.read(node.sim.shown)
     for what, which in (("lost", 0), ("events", 0), ("gone", 0), ("gone", 1), ("wait", 0)):
         node.at += 5
         node.happen(what, which, 0.0)
-        reader.read(node.world.shown)
-    assert all(row.status.ended for row in node.world.shown), "no row is stuck"
+        reader.read(node.sim.shown)
+    assert all(row.status.ended for row in node.sim.shown), "no row is stuck"
 
 
 def test_a_failure_after_a_success_is_a_row_of_its_own() -> None:
@@ -132,19 +133,19 @@ def test_a_failure_after_a_success_is_a_row_of_its_own() -> None:
     for what, later in (("pulling", 0.6), ("events", 0.6), ("begin", 0.6), ("done", 0.6), ("failed", 5), ("events", 1)):
         node.at += later
         node.happen(what, 0, 0.0)
-    assert [row.status for row in node.world.shown].count(PullPhase.COMPLETED) == 1
-    assert [row.status for row in node.world.shown].count(PullPhase.FAILED) == 1
+    assert [row.status for row in node.sim.shown].count(PullPhase.COMPLETED) == 1
+    assert [row.status for row in node.sim.shown].count(PullPhase.FAILED) == 1
 
 
 def test_a_status_that_arrives_before_its_pulling_event_does_not_undo_the_failure() -> None:
-    world, arrival = Joined(), web()
+    sim, arrival = Joined(), web()
     began, failed = event(arrival.pulling("app", NOW)), event(arrival.failed("app", NOW + 1, NOT_FOUND))
     states = []
     for at, change in ((1.5, seen(arrival)), (1.8, began), (2.0, failed)):
-        world.tell(change, at=at)
-        states.append((world.one.status, world.one.attempt))
+        sim.apply(change, at=at)
+        states.append((sim.one.status, sim.one.attempt))
     assert states == [(PullPhase.FAILED, 1)] * 3
-    assert world.metric("pulls_total", registry="docker.io", result="failed") == 1
+    assert sim.metric("pulls_total", registry="docker.io", result="failed") == 1
 
 
 class FailingKubelet:

@@ -21,7 +21,7 @@ class Following:
         self.watches: Watches
         self._news = asyncio.Event()
 
-    def tell(self, change: Change) -> None:
+    def take(self, change: Change) -> None:
         self.received.append(change)
         self.cluster.apply(change, time.time())
         self._news.set()
@@ -61,7 +61,7 @@ async def following(kubeconfig, namespaces=None) -> AsyncIterator[Following]:
     it = Following()
     api = await connect({"KUBECONFIG": str(kubeconfig)})
     assert api
-    it.watches = Watches(api, namespaces, it.tell)
+    it.watches = Watches(api, namespaces, it.take)
     task = asyncio.create_task(it.watches.run())
     try:
         yield it

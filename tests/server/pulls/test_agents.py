@@ -4,27 +4,27 @@ import logging
 
 from pulltrace.server.pulls.agents import Agents
 from pulltrace.wire import NodeState, PullPhase
-from tests.server.build import MIB, NOW, World, layer, pull
+from tests.server.build import MIB, NOW, SimulatedHub, layer, pull
 
 
 def test_two_agents_with_one_node_name_are_reported_and_no_pull_is_failed(caplog) -> None:
     caplog.set_level(logging.INFO, "pulltrace")
-    world = World()
+    sim = SimulatedHub()
     for second in range(1, 40):
         mine = pull(f"lease-{second % 2}", layer("a", second * MIB), at=NOW, repository=f"r{second % 2}")
-        world.say(mine, at=second, boot=f"machine-{second % 2}", sequence=second)
-    assert {status.status for status in world.shown} == {PullPhase.DOWNLOADING}
-    assert len(world.shown) == 2
-    (node,) = world.hub.nodes()
+        sim.report(mine, at=second, boot=f"machine-{second % 2}", sequence=second)
+    assert {status.status for status in sim.shown} == {PullPhase.DOWNLOADING}
+    assert len(sim.shown) == 2
+    (node,) = sim.hub.nodes()
     assert (node.state, "same name" in (node.problem or "")) == (NodeState.CONFLICT, True)
     assert caplog.messages.count("node.conflict") == 1
-    assert b"pulltrace_agent_conflicts 1.0" in world.metrics.render("", world.hub.gauges())
+    assert b"pulltrace_agent_conflicts 1.0" in sim.metrics.render("", sim.hub.gauges())
     for second in range(40, 140):
-        world.say(
+        sim.report(
             pull("lease-0", layer("a", 50 * MIB), at=NOW, repository="r0"), at=second, boot="machine-0", sequence=second
         )
-    assert next(world.hub.nodes()).state is NodeState.REPORTING
-    assert {status.status for status in world.shown} == {PullPhase.DOWNLOADING, PullPhase.FAILED}
+    assert next(sim.hub.nodes()).state is NodeState.REPORTING
+    assert {status.status for status in sim.shown} == {PullPhase.DOWNLOADING, PullPhase.FAILED}
 
 
 def test_one_late_report_of_a_replaced_agent_is_no_conflict() -> None:

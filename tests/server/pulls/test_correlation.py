@@ -3,7 +3,7 @@
 from pulltrace.server.kubernetes.attempts import Failure
 from pulltrace.server.kubernetes.demand import ImageDemand, WaitingPod
 from pulltrace.wire import UNKNOWN_IMAGE, ErrorReason, EventType, PodCorrelation, PullPhase
-from tests.server.build import MIB, NOW, World, layer, pull
+from tests.server.build import MIB, NOW, SimulatedHub, layer, pull
 
 NGINX = "docker.io/library/nginx"
 POD = PodCorrelation(namespace="shop", pod_name="web-1", container="web", image="nginx:1")
@@ -37,89 +37,93 @@ def failure(at: float, attempt: int = 1) -> Failure:
 
 
 def test_without_kubernetes_a_retry_is_the_next_attempt_of_the_same_arrival() -> None:
-    world = World()
-    world.say(pull("one", layer("a", MIB), manifest_digest="sha256:m"), at=1)
-    world.say(pull("one", layer("a", MIB), status=PullPhase.FAILED, ended_at=NOW + 2), at=2)
-    arrival = world.one.id
-    world.say(pull("two", layer("a", 2 * MIB), at=NOW + 12, manifest_digest="sha256:m"), at=13)
-    assert (world.one.id, world.one.attempt, world.one.status) == (arrival, 2, PullPhase.DOWNLOADING)
-    world.say(pull("two", layer("a", 9), at=NOW + 12, status=PullPhase.COMPLETED, ended_at=NOW + 14), at=14)
-    world.say(pull("three", layer("a"), at=NOW + 20), at=21)
-    assert [status.attempt for status in world.shown] == [2, 1], "success ends the arrival"
+    sim = SimulatedHub()
+    sim.report(pull("one", layer("a", MIB), manifest_digest="sha256:m"), at=1)
+    sim.report(pull("one", layer("a", MIB), status=PullPhase.FAILED, ended_at=NOW + 2), at=2)
+    arrival = sim.one.id
+    sim.report(pull("two", layer("a", 2 * MIB), at=NOW + 12, manifest_digest="sha256:m"), at=13)
+    assert (sim.one.id, sim.one.attempt, sim.one.status) == (arrival, 2, PullPhase.DOWNLOADING)
+    sim.report(pull("two", layer("a", 9), at=NOW + 12, status=PullPhase.COMPLETED, ended_at=NOW + 14), at=14)
+    sim.report(pull("three", layer("a"), at=NOW + 20), at=21)
+    assert [status.attempt for status in sim.shown] == [2, 1], "success ends the arrival"
 
 
 def test_without_kubernetes_another_manifest_is_another_image() -> None:
-    world = World()
-    world.say(pull("one", layer("a"), manifest_digest="sha256:m", status=PullPhase.FAILED, ended_at=NOW + 1), at=2)
-    world.say(pull("two", layer("b"), manifest_digest="sha256:n", at=NOW + 12), at=13)
-    assert [status.attempt for status in world.shown] == [1, 1]
+    sim = SimulatedHub()
+    sim.report(pull("one", layer("a"), manifest_digest="sha256:m", status=PullPhase.FAILED, ended_at=NOW + 1), at=2)
+    sim.report(pull("two", layer("b"), manifest_digest="sha256:n", at=NOW + 12), at=13)
+    assert [status.attempt for status in sim.shown] == [1, 1]
 
 
 def test_the_name_becomes_more_precise_and_the_id_remains() -> None:
-    world = World()
+    sim = SimulatedHub()
     nothing = {"image_ref": UNKNOWN_IMAGE, "registry": None, "repository": None, "total_known": False}
-    world.say(pull("l", status=PullPhase.RESOLVING, **nothing), at=1)
-    first = world.one
-    world.say(pull("l", layer("a")), at=2)
-    second = world.one
-    world.say(pull("l", layer("a"), status=PullPhase.COMPLETED, ended_at=NOW + 3, image_ref=f"{NGINX}:1.27"), at=3)
-    assert [first.image_ref, second.image_ref, world.one.image_ref] == [UNKNOWN_IMAGE, NGINX, f"{NGINX}:1.27"]
-    assert len({first.id, second.id, world.one.id}) == 1
+    sim.report(pull("l", status=PullPhase.RESOLVING, **nothing), at=1)
+    first = sim.one
+    sim.report(pull("l", layer("a")), at=2)
+    second = sim.one
+    sim.report(pull("l", layer("a"), status=PullPhase.COMPLETED, ended_at=NOW + 3, image_ref=f"{NGINX}:1.27"), at=3)
+    assert [first.image_ref, second.image_ref, sim.one.image_ref] == [UNKNOWN_IMAGE, NGINX, f"{NGINX}:1.27"]
+    assert len({first.id, second.id, sim.one.id}) == 1
 
 
 def test_an_image_that_is_queued_then_pulled_then_completed_is_one_arrival() -> None:
     kubelet = Kubelet()
-    world = World(cluster=kubelet)
+    sim = SimulatedHub(cluster=kubelet)
     kubelet.now = [demand()]
-    world.at(1)
-    queued = world.one
+    sim.at(1)
+    queued = sim.one
     assert (queued.status, queued.image_ref, queued.pods) == (PullPhase.QUEUED, f"{NGINX}:1", [POD])
-    world.say(pull("l", layer("a", MIB), at=NOW + 2), at=3)
-    assert (world.one.id, world.one.status, world.one.image_ref) == (queued.id, PullPhase.DOWNLOADING, f"{NGINX}:1")
-    assert (world.one.ref_guessed, world.one.pods) == (False, [POD])
+    sim.report(pull("l", layer("a", MIB), at=NOW + 2), at=3)
+    assert (sim.one.id, sim.one.status, sim.one.image_ref) == (
+        queued.id,
+        PullPhase.DOWNLOADING,
+        f"{NGINX}:1",
+    )
+    assert (sim.one.ref_guessed, sim.one.pods) == (False, [POD])
     kubelet.now = [demand(pulling=False, pulled_at=NOW + 4)]
     done = pull("l", layer("a", MIB), at=NOW + 2, status=PullPhase.COMPLETED, ended_at=NOW + 4, image_ref=f"{NGINX}:1")
-    world.say(done, at=4)
+    sim.report(done, at=4)
     kubelet.now = []
-    world.at(200)
-    assert (world.one.id, world.one.status, world.one.waited) == (queued.id, PullPhase.COMPLETED, [POD])
-    assert world.one.pods is None
+    sim.at(200)
+    assert (sim.one.id, sim.one.status, sim.one.waited) == (queued.id, PullPhase.COMPLETED, [POD])
+    assert sim.one.pods is None
 
 
 def test_a_pod_that_no_longer_waits_is_removed() -> None:
     kubelet = Kubelet()
-    world = World(cluster=kubelet)
+    sim = SimulatedHub(cluster=kubelet)
     kubelet.now = [demand()]
-    world.at(1)
+    sim.at(1)
     kubelet.now = []
-    world.at(2)
-    assert world.shown == []
-    assert world.hub.feed.frame.entries[0].type is EventType.REMOVED
+    sim.at(2)
+    assert sim.shown == []
+    assert sim.hub.feed.frame.entries[0].type is EventType.REMOVED
 
 
 def test_two_tags_of_one_repository_are_matched_by_order_and_corrected_by_containerd() -> None:
     kubelet = Kubelet()
-    world = World(cluster=kubelet)
+    sim = SimulatedHub(cluster=kubelet)
     kubelet.now = [demand("1", 0), demand("2", 1)]
     one, two = pull("l1", layer("a", MIB), at=NOW + 2), pull("l2", layer("b", MIB), at=NOW + 3)
-    world.say(one, two, at=4)
-    assert [status.image_ref for status in world.shown] == [f"{NGINX}:1", f"{NGINX}:2"]
-    assert world.shown[0].ref_guessed
+    sim.report(one, two, at=4)
+    assert [status.image_ref for status in sim.shown] == [f"{NGINX}:1", f"{NGINX}:2"]
+    assert sim.shown[0].ref_guessed
     reported = pull("l1", layer("a"), at=NOW + 2, status=PullPhase.COMPLETED, ended_at=NOW + 5, image_ref=f"{NGINX}:2")
-    world.say(reported, two, at=5)
-    names = {status.image_ref: (status.status, status.ref_guessed) for status in world.shown}
+    sim.report(reported, two, at=5)
+    names = {status.image_ref: (status.status, status.ref_guessed) for status in sim.shown}
     assert names[f"{NGINX}:2"] == (PullPhase.COMPLETED, False)
     assert names[f"{NGINX}:1"][0] is PullPhase.DOWNLOADING
-    assert len(world.shown) == 2
+    assert len(sim.shown) == 2
 
 
 def test_an_image_that_cannot_be_resolved_fails_and_is_retried_in_one_arrival() -> None:
     kubelet = Kubelet()
-    world = World(cluster=kubelet)
-    world.say(at=0)
+    sim = SimulatedHub(cluster=kubelet)
+    sim.report(at=0)
     kubelet.now = [demand(pulling=False, failure=failure(2))]
-    world.at(3)
-    first = world.one
+    sim.at(3)
+    first = sim.one
     assert (first.status, first.error_reason, first.error) == (
         PullPhase.FAILED,
         ErrorReason.NOT_FOUND,
@@ -127,31 +131,31 @@ def test_an_image_that_cannot_be_resolved_fails_and_is_retried_in_one_arrival() 
     )
     assert first.next_retry_at is not None
     kubelet.now = [demand(since=12, failure=failure(2), attempt=2)]
-    world.at(13)
-    assert (world.one.id, world.one.status, world.one.attempt) == (first.id, PullPhase.QUEUED, 2)
-    assert world.one.error is None
-    world.say(pull("l", layer("a", MIB), at=NOW + 13), at=14)
-    assert (world.one.id, world.one.status, world.one.attempt) == (first.id, PullPhase.DOWNLOADING, 2)
+    sim.at(13)
+    assert (sim.one.id, sim.one.status, sim.one.attempt) == (first.id, PullPhase.QUEUED, 2)
+    assert sim.one.error is None
+    sim.report(pull("l", layer("a", MIB), at=NOW + 13), at=14)
+    assert (sim.one.id, sim.one.status, sim.one.attempt) == (first.id, PullPhase.DOWNLOADING, 2)
 
 
 def test_the_kubelets_later_reason_explains_why_a_pull_failed() -> None:
     kubelet = Kubelet()
-    world = World(cluster=kubelet)
+    sim = SimulatedHub(cluster=kubelet)
     kubelet.now = [demand()]
-    world.say(pull("l", layer("a", MIB), at=NOW + 1), at=2)
-    world.say(pull("l", layer("a", MIB), at=NOW + 1, status=PullPhase.FAILED, ended_at=NOW + 3), at=3)
-    assert world.one.error_reason is ErrorReason.UNKNOWN
+    sim.report(pull("l", layer("a", MIB), at=NOW + 1), at=2)
+    sim.report(pull("l", layer("a", MIB), at=NOW + 1, status=PullPhase.FAILED, ended_at=NOW + 3), at=3)
+    assert sim.one.error_reason is ErrorReason.UNKNOWN
     kubelet.now = [demand(pulling=False, failure=failure(3))]
-    world.at(4)
-    assert (world.one.error_reason, world.one.error) == (ErrorReason.NOT_FOUND, "manifest unknown")
-    assert world.metric("pull_errors_total", registry="docker.io", reason="not_found") == 1
-    world.at(20)
-    assert world.metric("pull_errors_total", registry="docker.io", reason="unknown") == 0
+    sim.at(4)
+    assert (sim.one.error_reason, sim.one.error) == (ErrorReason.NOT_FOUND, "manifest unknown")
+    assert sim.metric("pull_errors_total", registry="docker.io", reason="not_found") == 1
+    sim.at(20)
+    assert sim.metric("pull_errors_total", registry="docker.io", reason="unknown") == 0
 
 
 def test_a_failure_without_a_known_cause_is_counted_as_unknown_after_a_while() -> None:
-    world = World(cluster=Kubelet())
-    world.say(pull("l", layer("a", MIB), at=NOW + 1, status=PullPhase.FAILED, ended_at=NOW + 3), at=3)
-    assert world.metric("pull_errors_total", registry="docker.io", reason="unknown") == 0
-    world.at(10)
-    assert world.metric("pull_errors_total", registry="docker.io", reason="unknown") == 1
+    sim = SimulatedHub(cluster=Kubelet())
+    sim.report(pull("l", layer("a", MIB), at=NOW + 1, status=PullPhase.FAILED, ended_at=NOW + 3), at=3)
+    assert sim.metric("pull_errors_total", registry="docker.io", reason="unknown") == 0
+    sim.at(10)
+    assert sim.metric("pull_errors_total", registry="docker.io", reason="unknown") == 1

@@ -7,13 +7,13 @@ from msgspec.structs import replace
 
 from pulltrace.server.pulls.feed import Entry, Feed
 from pulltrace.wire import EventType, PullEvent, PullPhase, PullStatus
-from tests.server.build import NOW, World, layer, pull
+from tests.server.build import NOW, SimulatedHub, layer, pull
 
 
 def a_pull(id_: str, phase: PullPhase = PullPhase.DOWNLOADING, attempt: int = 1) -> PullStatus:
-    world = World()
-    world.say(pull("l", layer("a")))
-    return replace(world.one, id=id_, status=phase, attempt=attempt)
+    sim = SimulatedHub()
+    sim.report(pull("l", layer("a")))
+    return replace(sim.one, id=id_, status=phase, attempt=attempt)
 
 
 EXAMPLE = a_pull("x")

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from pulltrace.wire import UNKNOWN_IMAGE, AgentReport, PullPhase
-from tests.server.build import MIB, World
+from tests.server.build import MIB, SimulatedHub
 
 A, B = "a" * 64, "b" * 64
 
@@ -35,63 +35,63 @@ def original(*ingests: tuple[str, int, int], second: int) -> AgentReport:
     return msgspec.json.decode(json.dumps(body), type=AgentReport)
 
 
-def reported(world: World, second: int, *ingests: tuple[str, int, int]) -> None:
-    world.at(second)
-    world.hub.report(original(*ingests, second=second))
-    world.hub.tick(world.now)
+def reported(sim: SimulatedHub, second: int, *ingests: tuple[str, int, int]) -> None:
+    sim.at(second)
+    sim.hub.report(original(*ingests, second=second))
+    sim.hub.tick(sim.now)
 
 
 def test_the_layers_of_a_node_are_one_pull_of_an_unknown_image() -> None:
-    world = World()
-    reported(world, 2, (f"layer-sha256:{A}", 10 * MIB, 40 * MIB), (f"layer-sha256:{B}", 0, 60 * MIB))
-    status = world.one
+    sim = SimulatedHub()
+    reported(sim, 2, (f"layer-sha256:{A}", 10 * MIB, 40 * MIB), (f"layer-sha256:{B}", 0, 60 * MIB))
+    status = sim.one
     assert (status.image_ref, status.layer_count, status.total_bytes) == (UNKNOWN_IMAGE, 2, 100 * MIB)
     assert [layer.digest for layer in status.layers or ()] == [f"sha256:{A}", f"sha256:{B}"]
     assert (status.percent, status.status) == (10.0, PullPhase.DOWNLOADING)
 
 
 def test_a_layer_that_is_no_longer_reported_was_downloaded_and_when_none_is_left_the_pull_is_complete() -> None:
-    world = World()
-    reported(world, 2, (f"layer-sha256:{A}", 10 * MIB, 40 * MIB), (f"layer-sha256:{B}", 0, 60 * MIB))
-    reported(world, 4, (f"layer-sha256:{B}", 30 * MIB, 60 * MIB))
-    assert (world.one.downloaded_bytes, world.one.layers_done) == (70 * MIB, 1)
-    reported(world, 6)
-    assert (world.one.status, world.one.percent) == (PullPhase.COMPLETED, 100.0)
+    sim = SimulatedHub()
+    reported(sim, 2, (f"layer-sha256:{A}", 10 * MIB, 40 * MIB), (f"layer-sha256:{B}", 0, 60 * MIB))
+    reported(sim, 4, (f"layer-sha256:{B}", 30 * MIB, 60 * MIB))
+    assert (sim.one.downloaded_bytes, sim.one.layers_done) == (70 * MIB, 1)
+    reported(sim, 6)
+    assert (sim.one.status, sim.one.percent) == (PullPhase.COMPLETED, 100.0)
 
 
 def test_the_next_pull_of_the_node_is_another_one() -> None:
-    world = World()
+    sim = SimulatedHub()
     for second in (2, 10, 20):
-        reported(world, second, (f"layer-sha256:{A}", MIB, 40 * MIB))
-        reported(world, second + 3)
-    assert len({status.id for status in world.shown}) == 3
+        reported(sim, second, (f"layer-sha256:{A}", MIB, 40 * MIB))
+        reported(sim, second + 3)
+    assert len({status.id for status in sim.shown}) == 3
 
 
 @pytest.mark.parametrize("kind", ["manifest", "index", "config"])
 def test_other_ingests_are_not_layers(kind: str) -> None:
-    world = World()
-    reported(world, 2, (f"{kind}-sha256:{A}", 100, 1000), (f"layer-sha256:{B}", MIB, 60 * MIB))
-    assert (world.one.layer_count, world.one.total_bytes) == (1, 60 * MIB)
+    sim = SimulatedHub()
+    reported(sim, 2, (f"{kind}-sha256:{A}", 100, 1000), (f"layer-sha256:{B}", MIB, 60 * MIB))
+    assert (sim.one.layer_count, sim.one.total_bytes) == (1, 60 * MIB)
 
 
 def test_a_name_that_the_go_agent_knows_is_shown() -> None:
-    world = World()
-    reported(world, 2, ("ghcr.io/acme/web:1", MIB, 60 * MIB))
-    assert world.one.image_ref == "ghcr.io/acme/web:1"
+    sim = SimulatedHub()
+    reported(sim, 2, ("ghcr.io/acme/web:1", MIB, 60 * MIB))
+    assert sim.one.image_ref == "ghcr.io/acme/web:1"
 
 
 def test_the_year_one_means_no_time() -> None:
     body = {"nodeName": "node-1", "timestamp": "0001-01-01T00:00:00Z"}
     body["pulls"] = [{"imageRef": f"layer-sha256:{A}", "startedAt": "0001-01-01T00:00:00Z"}]
-    world = World()
-    world.hub.report(msgspec.json.decode(json.dumps(body), type=AgentReport))
-    world.hub.tick(world.now)
-    assert world.one.started_at.timestamp() == world.now
+    sim = SimulatedHub()
+    sim.hub.report(msgspec.json.decode(json.dumps(body), type=AgentReport))
+    sim.hub.tick(sim.now)
+    assert sim.one.started_at.timestamp() == sim.now
 
 
 def test_a_node_that_switches_to_our_agent_is_no_longer_treated_like_the_go_agents_nodes() -> None:
-    world = World()
-    reported(world, 2, (f"layer-sha256:{A}", MIB, 40 * MIB))
-    world.say(at=4)
-    world.say(at=5)
-    assert world.one.status.ended
+    sim = SimulatedHub()
+    reported(sim, 2, (f"layer-sha256:{A}", MIB, 40 * MIB))
+    sim.report(at=4)
+    sim.report(at=5)
+    assert sim.one.status.ended

@@ -18,7 +18,7 @@ from pulltrace.server.api.auth import AnonymousAuthenticator
 from pulltrace.server.kubernetes.cluster import Cluster
 from pulltrace.server.pulls.hub import TooSoonError
 from pulltrace.wire import EventType, LayerPhase, LayerState, PullPhase, PullState, PullStatus
-from tests.server.build import MIB, NOW, World, layer, pull, report
+from tests.server.build import MIB, NOW, SimulatedHub, layer, pull, report
 from tests.server.kubernetes.test_cluster import event, seen
 
 sizes = st.integers(0, 100 * MIB) | st.integers(0, 2**63 - 1)
@@ -83,23 +83,23 @@ def check(status: PullStatus) -> None:
     )
 )
 def test_no_report_of_an_agent_leads_to_inconsistent_state(reports) -> None:
-    world = World(HISTORY_TTL="120s")
+    sim = SimulatedHub(HISTORY_TTL="120s")
     for node, pulls, later, stamp, boot, sequence in reports:
-        world.now += later
+        sim.now += later
         try:
-            world.hub.report(report(*pulls, node=node, boot=boot, sequence=sequence, timestamp=stamp))
+            sim.hub.report(report(*pulls, node=node, boot=boot, sequence=sequence, timestamp=stamp))
         except TooSoonError:
             continue
-        world.hub.tick(world.now)
-        for status in world.shown:
+        sim.hub.tick(sim.now)
+        for status in sim.shown:
             check(status)
-        for entry in world.hub.feed.current():
+        for entry in sim.hub.feed.current():
             assert entry.data(layers=True)
     for _ in range(400):  # lost, forgotten, expired
-        world.now += 10.0
-        world.hub.tick(world.now)
-    assert world.shown == [], "nothing is kept forever"
-    assert list(world.hub.nodes()) == []
+        sim.now += 10.0
+        sim.hub.tick(sim.now)
+    assert sim.shown == [], "nothing is kept forever"
+    assert list(sim.hub.nodes()) == []
 
 
 progress = st.lists(st.lists(st.integers(0, 12), min_size=3, max_size=3), min_size=1, max_size=30)
@@ -109,45 +109,45 @@ progress = st.lists(st.lists(st.integers(0, 12), min_size=3, max_size=3), min_si
 @given(progress, st.sampled_from([PullPhase.COMPLETED, PullPhase.FAILED]), st.lists(st.booleans(), max_size=30))
 def test_bytes_add_up_percent_never_falls_and_the_end_is_published_once(steps, end, lost) -> None:
     """Three layers grow; some reports are lost, which must not matter."""
-    world = World()
+    sim = SimulatedHub()
     sizes_ = [40 * MIB, 80 * MIB, 160 * MIB]
     done = [0, 0, 0]
     best = 0.0
-    world.say(pull("l", *(layer(str(n), 0, total=size) for n, size in enumerate(sizes_)), at=NOW + 0.5), at=1)
+    sim.report(pull("l", *(layer(str(n), 0, total=size) for n, size in enumerate(sizes_)), at=NOW + 0.5), at=1)
     for second, grown in enumerate(steps, start=2):
         done = [min(have + more * MIB, size) for have, more, size in zip(done, grown, sizes_, strict=True)]
         if second - 2 < len(lost) and lost[second - 2]:
             continue
-        world.say(pull("l", *(layer(str(n), done[n], total=size) for n, size in enumerate(sizes_))), at=second)
-        status = world.one
+        sim.report(pull("l", *(layer(str(n), done[n], total=size) for n, size in enumerate(sizes_))), at=second)
+        status = sim.one
         assert status.downloaded_bytes == sum(done) == sum(one.downloaded_bytes for one in status.layers or ())
         assert status.total_bytes == sum(sizes_)
         assert status.percent >= best
         assert (status.percent == 100) == (done == sizes_)
         best = status.percent
     last = [layer(str(n), done[n], total=size) for n, size in enumerate(sizes_)]
-    world.say(pull("l", *last, status=end, ended_at=NOW + 40), at=40)
-    world.say(pull("l", *last, status=end, ended_at=NOW + 40), at=41)
-    assert world.one.status is end
-    assert world.one.percent >= best
-    assert end is PullPhase.COMPLETED or (world.one.percent == 100) == (done == sizes_)
-    assert world.metric("pull_bytes_total", registry="docker.io") == sum(done)
-    assert world.metric("pulls_total", registry="docker.io", result=end) == 1
+    sim.report(pull("l", *last, status=end, ended_at=NOW + 40), at=40)
+    sim.report(pull("l", *last, status=end, ended_at=NOW + 40), at=41)
+    assert sim.one.status is end
+    assert sim.one.percent >= best
+    assert end is PullPhase.COMPLETED or (sim.one.percent == 100) == (done == sizes_)
+    assert sim.metric("pull_bytes_total", registry="docker.io") == sum(done)
+    assert sim.metric("pulls_total", registry="docker.io", result=end) == 1
 
 
 @examples(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=40))
 def test_every_end_is_in_the_feed_once(ends) -> None:
     """Many short pulls: a client that was disconnected receives each pull that an agent reported."""
-    world = World()
+    sim = SimulatedHub()
     expected: Counter[EventType] = Counter()
     for number, (node, well) in enumerate(ends):
         phase = PullPhase.COMPLETED if well else PullPhase.FAILED
         expected[EventType.COMPLETED if well else EventType.FAILED] += 1
         more = {"repository": f"r{number}", "image_ref": f"docker.io/r{number}"}
         one = pull(f"l{number}", at=NOW + number, status=phase, ended_at=NOW + number + 0.5, **more)
-        world.say(one, node=f"n{node}", at=number + 1)
-    missed = world.hub.feed.since(0)
+        sim.report(one, node=f"n{node}", at=number + 1)
+    missed = sim.hub.feed.since(0)
     assert missed is not None
     assert Counter(entry.type for entry in missed) == expected
 
@@ -155,19 +155,22 @@ def test_every_end_is_in_the_feed_once(ends) -> None:
 @pytest.mark.parametrize("count", [1, 300])
 def test_the_work_of_a_report_does_not_grow_with_the_stored_pulls(count: int) -> None:
     """This is counted, not timed: how many statuses one report creates."""
-    world = World()
+    sim = SimulatedHub()
     for number in range(count):
-        world.say(pull("l", layer("a", MIB)), node=f"n{number}", at=1)
-    before = world.hub.feed.revision
-    world.say(pull("l", layer("a", 2 * MIB)), node="n0", at=2)
-    assert world.hub.feed.revision == before + 1
+        sim.report(pull("l", layer("a", MIB)), node=f"n{number}", at=1)
+    before = sim.hub.feed.revision
+    sim.report(pull("l", layer("a", 2 * MIB)), node="n0", at=2)
+    assert sim.hub.feed.revision == before + 1
 
 
 class Browser:
     """Request every route of both ports, as a client does."""
 
-    def __init__(self, world: World) -> None:
-        self._apps = [create_app(world.hub, AnonymousAuthenticator(), lambda: None), create_metrics_app(world.hub)]
+    def __init__(self, sim: SimulatedHub) -> None:
+        self._apps = [
+            create_app(sim.hub, AnonymousAuthenticator(), lambda: None),
+            create_metrics_app(sim.hub),
+        ]
 
     def read(self, app: int, path: str) -> tuple[int, bytes]:
         return asyncio.run(self._read(self._apps[app], path))
@@ -198,20 +201,20 @@ class Browser:
 @given(st.lists(st.tuples(st.lists(hostile_pull, max_size=3), st.floats(0.6, 100.0), times), min_size=1, max_size=5))
 def test_no_number_from_an_unknown_sender_breaks_a_response(reports) -> None:
     cluster = Cluster()
-    world = World(cluster=cluster)
-    world.hub.source.cluster = cluster
+    sim = SimulatedHub(cluster=cluster)
+    sim.hub.source.cluster = cluster
     one = PodEvents(pod("web-1", "n1", {"app": "nginx:1"}, at=NOW))
     cluster.apply(seen(one), NOW)
     cluster.apply(event(one.pulling("app", NOW)), NOW)
-    browser = Browser(world)
+    browser = Browser(sim)
     for sequence, (pulls, later, stamp) in enumerate(reports, 1):
-        world.now += later
-        world.hub.report(report(*pulls, node="n1", boot="b", sequence=sequence, timestamp=stamp))
-        world.hub.tick(world.now)
+        sim.now += later
+        sim.hub.report(report(*pulls, node="n1", boot="b", sequence=sequence, timestamp=stamp))
+        sim.hub.tick(sim.now)
         for path in ("pulls", "nodes", "pods", "images"):
             status, body = browser.read(0, f"/api/v1/{path}")
             assert status == 200
             assert json.loads(body)
         assert browser.read(1, "/metrics")[0] == 200
-        for row in world.shown:
+        for row in sim.shown:
             assert browser.read(0, f"/api/v1/pulls/{row.id}")[0] == 200

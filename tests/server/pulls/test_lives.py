@@ -19,7 +19,7 @@ from pulltrace.demo.pod_events import PodEvents, pod
 from pulltrace.server.kubernetes.cluster import Cluster
 from pulltrace.server.kubernetes.objects import PodGone
 from pulltrace.wire import AgentReport, ErrorReason, PullPhase, PullState, PullStatus
-from tests.server.build import MIB, NOW, World, layer, pull, report
+from tests.server.build import MIB, NOW, SimulatedHub, layer, pull, report
 from tests.server.kubernetes.test_cluster import NOT_FOUND, event, seen
 
 NGINX = "docker.io/library/nginx"
@@ -187,26 +187,26 @@ class Node:
 class Follower:
     """A client that checks every published state."""
 
-    def __init__(self, world: World) -> None:
-        self.world, self.cursor = world, 0
+    def __init__(self, sim: SimulatedHub) -> None:
+        self.sim, self.cursor = sim, 0
         self.table: dict[str, PullStatus] = {}
         self.ends: set[tuple[str, int]] = set()
         self.times: set[tuple[bool, float]] = set()
         """The (success, time) of each published end."""
 
     def look(self, node: Node) -> None:
-        for entry in self.world.hub.feed.since(self.cursor) or ():
+        for entry in self.sim.hub.feed.since(self.cursor) or ():
             if entry.pull is None:
                 self.table.pop(entry.id, None)  # the pull that ended with this id turned out to be another image's
                 self.ends = {end for end in self.ends if end[0] != entry.id}
                 continue
             self.compare(self.table.get(entry.id), entry.pull)
             self.table[entry.id] = entry.pull
-        self.cursor = self.world.hub.feed.revision
-        reporting = [seen for _, _, seen in self.world.hub.gauges().nodes if seen > self.world.now - 2.0]
+        self.cursor = self.sim.hub.feed.revision
+        reporting = [seen for _, _, seen in self.sim.hub.gauges().nodes if seen > self.sim.now - 2.0]
         for row in self.table.values() if reporting else ():
             if row.status in (PullPhase.RESOLVING, PullPhase.DOWNLOADING) and ":" in row.image_ref:
-                assert node.runs(row.image_ref, self.world.now), f"no pull of {row.image_ref} runs"
+                assert node.runs(row.image_ref, self.sim.now), f"no pull of {row.image_ref} runs"
 
     def compare(self, before: PullStatus | None, now: PullStatus) -> None:
         if now.status.ended:
@@ -238,8 +238,8 @@ def channel(
 def test_a_published_state_remains_true(lives, events_late, statuses_late, reports_late, silences) -> None:
     node = Node(lives)
     cluster = Cluster()
-    world = World(cluster=cluster)
-    follower = Follower(world)
+    sim = SimulatedHub(cluster=cluster)
+    follower = Follower(sim)
     heard = heapq.merge(
         channel(sorted(node.events, key=itemgetter(0)), events_late),
         channel(sorted(node.statuses, key=itemgetter(0)), statuses_late),
@@ -247,19 +247,19 @@ def test_a_published_state_remains_true(lives, events_late, statuses_late, repor
         key=itemgetter(0),
     )
     for at, message in heard:
-        while world.now < at:
-            world.now = min(world.now + 0.5, at)
-            world.hub.tick(world.now)
+        while sim.now < at:
+            sim.now = min(sim.now + 0.5, at)
+            sim.hub.tick(sim.now)
             follower.look(node)
         if isinstance(message, AgentReport):
-            world.hub.report(message)
+            sim.hub.report(message)
         else:
-            world.hub.touch(cluster.apply(message, world.now))
-        world.hub.tick(world.now)
+            sim.hub.touch(cluster.apply(message, sim.now))
+        sim.hub.tick(sim.now)
         follower.look(node)
     for _ in range(60):
-        world.now += 1.0
-        world.hub.tick(world.now)
+        sim.now += 1.0
+        sim.hub.tick(sim.now)
         follower.look(node)
     rows = sorted(follower.table.values(), key=lambda row: row.started_at)
     assert all(row.status.ended for row in rows)

@@ -10,7 +10,7 @@ import pytest
 from pulltrace.server.limits import Limits
 from pulltrace.server.pulls.node import ENDED_LAYER, ENDED_PULL, LIVE_LAYER, LIVE_PULL
 from pulltrace.wire import LayerPhase, PullPhase, PullState
-from tests.server.build import MIB, NOW, World, layer, pull, report
+from tests.server.build import MIB, NOW, SimulatedHub, layer, pull, report
 
 ROOT = Path(__file__).parents[3]
 
@@ -26,64 +26,64 @@ def filler(number: int, ended: bool) -> PullState:
 @pytest.mark.parametrize("ended", [True, False])
 def test_one_node_cannot_make_the_server_keep_more_than_its_share(ended: bool) -> None:
     limits = Limits(report_interval=0.0, live_bytes=2 * MIB, history_bytes=2 * MIB)
-    world = World(limits)
+    sim = SimulatedHub(limits)
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
         for number in range(10):
-            world.sequence += 1
+            sim.sequence += 1
             state = filler(number, ended)
             others = [f"{'p' * 500}{other}" for other in range(number)]
-            world.hub.report(report(state, sequence=world.sequence, others=[] if ended else others))
-            world.hub.tick(world.now)
+            sim.hub.report(report(state, sequence=sim.sequence, others=[] if ended else others))
+            sim.hub.tick(sim.now)
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     share = limits.history_bytes if ended else limits.live_bytes
-    (node,) = world.hub._pulls.nodes.values()
+    (node,) = sim.hub._pulls.nodes.values()
     assert (node.history_bytes if ended else node.live_bytes) <= share
     assert kept - before < 1.25 * share, "also the newest frame"
-    assert world.metric("dropped_total") > 0
+    assert sim.metric("dropped_total") > 0
 
 
 def test_all_nodes_together_keep_no_more_than_the_limit() -> None:
     limits = Limits(all_bytes=2 * MIB, report_interval=0.0)
-    world = World(limits)
+    sim = SimulatedHub(limits)
     for number in range(40):
-        world.say(filler(number, True), at=2 + number, node=f"n{number}")
-    inventory = world.hub._pulls
+        sim.report(filler(number, True), at=2 + number, node=f"n{number}")
+    inventory = sim.hub._pulls
     assert inventory.bytes <= limits.all_bytes
     assert inventory.bytes == sum(node.live_bytes + node.history_bytes for node in inventory.nodes.values())
-    world.at(4000)
+    sim.at(4000)
     assert inventory.bytes == 0
 
 
 def test_pulls_without_layers_count_too_and_each_node_may_still_have_one() -> None:
     limits = Limits(all_bytes=MIB, report_interval=0.0)
-    world = World(limits)
+    sim = SimulatedHub(limits)
     for node in range(40):
         pulls = [pull(f"lease-{number}", at=NOW) for number in range(20)]
-        world.hub.report(report(*pulls, node=f"n{node}", sequence=1))
-        world.hub.tick(world.now)
-    nodes = world.hub._pulls.nodes.values()
+        sim.hub.report(report(*pulls, node=f"n{node}", sequence=1))
+        sim.hub.tick(sim.now)
+    nodes = sim.hub._pulls.nodes.values()
     assert {len(node.active) for node in nodes} > {1, 20}
-    assert world.hub._pulls.bytes < limits.all_bytes + 40 * 5000
-    assert world.metric("dropped_total") > 0
+    assert sim.hub._pulls.bytes < limits.all_bytes + 40 * 5000
+    assert sim.metric("dropped_total") > 0
     dropped = next(node for node in nodes if len(node.active) == 1)
-    world.hub.report(report(*pulls[:1], node=dropped.name, sequence=2))
+    sim.hub.report(report(*pulls[:1], node=dropped.name, sequence=2))
     assert dropped.active, "a pull that is known is never dropped"
 
 
 def test_an_idle_node_does_not_keep_the_layers_of_its_last_pulls_twice() -> None:
-    world = World()
+    sim = SimulatedHub()
     for number in range(3):
         ended = {"status": PullPhase.COMPLETED, "ended_at": NOW + number, "at": NOW}
-        world.say(pull(f"l{number}", layer("a", MIB), **ended), at=number)
+        sim.report(pull(f"l{number}", layer("a", MIB), **ended), at=number)
     for second in range(10, 200, 10):
-        world.say(at=second)
-    pulls = world.hub._pulls.nodes["node-1"].ended.values()
+        sim.report(at=second)
+    pulls = sim.hub._pulls.nodes["node-1"].ended.values()
     assert [one.state.layers for one in pulls] == [None] * 3
-    assert [entry.shown(layers=True).layers is not None for entry in world.hub.feed.current()] == [True] * 3
+    assert [entry.shown(layers=True).layers is not None for entry in sim.hub.feed.current()] == [True] * 3
 
 
 def test_the_security_page_states_the_limits() -> None:

@@ -16,11 +16,11 @@ NGINX = {"image_ref": "docker.io/library/nginx:1.27"}
 class Starting(Joined):
     """A hub that also follows start-ups."""
 
-    def tell(self, *changes, at):
+    def apply(self, *changes, at):
         self.at(at)
         for change in changes:
             self.hub.startup.apply(change, self.now)
-        super().tell(*changes, at=at)
+        super().apply(*changes, at=at)
 
     @property
     def started(self):
@@ -36,7 +36,7 @@ def seconds(pod):
 
 
 @pytest.fixture
-def world():
+def sim():
     return Starting()
 
 
@@ -45,33 +45,33 @@ def web():
     return PodEvents(pod("web-1", "node-1", {"app": "nginx:1.27"}, at=NOW, owner=("ReplicaSet", "web-5d4f7c9b8d")))
 
 
-def start(world, web):
+def start(sim, web):
     """Scheduled for 3 s, queued for 4, pulled for 10 and unpacked for 5, created within 2."""
-    world.tell(seen(web), at=0.5)
-    assert world.phases() == {"scheduled": None}
-    world.tell(event(web.pulling("app", NOW + 3)), at=3)
-    world.at(5)
-    assert world.phases() == {"scheduled": 3.0, "queued": None}
+    sim.apply(seen(web), at=0.5)
+    assert sim.phases() == {"scheduled": None}
+    sim.apply(event(web.pulling("app", NOW + 3)), at=3)
+    sim.at(5)
+    assert sim.phases() == {"scheduled": 3.0, "queued": None}
     for second in range(8, 17):
-        world.say(pull("lease-1", layer("a", (second - 7) * 10 * MIB), at=NOW + 7), at=second)
-    assert world.phases() == {"scheduled": 3.0, "queued": 4.0, "pulling": None}
+        sim.report(pull("lease-1", layer("a", (second - 7) * 10 * MIB), at=NOW + 7), at=second)
+    assert sim.phases() == {"scheduled": 3.0, "queued": 4.0, "pulling": None}
     here = layer("a", 100 * MIB, state=LayerPhase.EXTRACTING)
-    world.say(pull("lease-1", here, at=NOW + 7, status=PullPhase.EXTRACTING), at=17)
-    world.say(pull("lease-1", here, at=NOW + 7, status=PullPhase.EXTRACTING), at=20)
-    assert world.phases() == {"scheduled": 3.0, "queued": 4.0, "pulling": 10.0, "unpacking": None}
+    sim.report(pull("lease-1", here, at=NOW + 7, status=PullPhase.EXTRACTING), at=17)
+    sim.report(pull("lease-1", here, at=NOW + 7, status=PullPhase.EXTRACTING), at=20)
+    assert sim.phases() == {"scheduled": 3.0, "queued": 4.0, "pulling": 10.0, "unpacking": None}
     done = layer("a", 100 * MIB, state=LayerPhase.EXTRACTED)
     ended = {"status": PullPhase.COMPLETED, "ended_at": NOW + 22}
-    world.say(pull("lease-1", done, at=NOW + 7, **(NGINX | ended)), at=22.5)
-    world.tell(event(web.pulled("app", NOW + 22, seconds=15)), at=23)
-    assert world.phases()["created"] is None
+    sim.report(pull("lease-1", done, at=NOW + 7, **(NGINX | ended)), at=22.5)
+    sim.apply(event(web.pulled("app", NOW + 22, seconds=15)), at=23)
+    assert sim.phases()["created"] is None
     web.started("app", NOW + 24)
-    world.tell(seen(web), at=24.5)
+    sim.apply(seen(web), at=24.5)
 
 
-def test_a_pod_goes_through_its_phases_and_is_listed_once_it_has_started(world, web):
-    start(world, web)
-    assert world.phases() == {}
-    (started,) = world.started
+def test_a_pod_goes_through_its_phases_and_is_listed_once_it_has_started(sim, web):
+    start(sim, web)
+    assert sim.phases() == {}
+    (started,) = sim.started
     assert (started.pod_name, started.owner, started.seconds) == ("web-1", "Deployment/web", 24.0)
     assert (started.scheduled_at, started.started_at) == (to_time(NOW), to_time(NOW + 24))
     assert seconds(started) == {"scheduled": 3.0, "queued": 4.0, "pulling": 10.0, "unpacking": 5.0, "created": 2.0}
@@ -79,88 +79,88 @@ def test_a_pod_goes_through_its_phases_and_is_listed_once_it_has_started(world, 
     assert [item.started_at for item in started.phases] == [to_time(NOW + at) for at in (0, 3, 7, 17, 22)]
 
 
-def test_the_phases_of_started_pods_are_measured_once(world, web):
-    start(world, web)
-    world.tell(seen(web), at=30)
+def test_the_phases_of_started_pods_are_measured_once(sim, web):
+    start(sim, web)
+    sim.apply(seen(web), at=30)
     for phase, total in (("scheduled", 3.0), ("queued", 4.0), ("pulling", 10.0), ("unpacking", 5.0), ("created", 2.0)):
-        assert world.metric("pod_start_phase_seconds_sum", phase=phase) == total
-        assert world.metric("pod_start_phase_seconds_count", phase=phase) == 1
+        assert sim.metric("pod_start_phase_seconds_sum", phase=phase) == total
+        assert sim.metric("pod_start_phase_seconds_count", phase=phase) == 1
 
 
-def test_a_started_pod_is_listed_for_half_an_hour_and_a_deleted_one_is_not(world, web):
-    start(world, web)
-    world.at(24 + KEPT - 1)
-    assert len(world.started) == 1
-    world.at(24 + KEPT + 1)
-    assert world.started == []
+def test_a_started_pod_is_listed_for_half_an_hour_and_a_deleted_one_is_not(sim, web):
+    start(sim, web)
+    sim.at(24 + KEPT - 1)
+    assert len(sim.started) == 1
+    sim.at(24 + KEPT + 1)
+    assert sim.started == []
 
 
-def test_a_deleted_pod_is_not_listed(world, web):
-    start(world, web)
-    world.tell(PodGone(web.pod["metadata"]["uid"]), at=25)
-    assert world.started == []
+def test_a_deleted_pod_is_not_listed(sim, web):
+    start(sim, web)
+    sim.apply(PodGone(web.pod["metadata"]["uid"]), at=25)
+    assert sim.started == []
 
 
-def test_a_pull_that_no_agent_observed_is_split_as_the_kubelet_reports_it(world, web):
-    world.tell(seen(web), event(web.pulling("app", NOW + 1)), at=1)
+def test_a_pull_that_no_agent_observed_is_split_as_the_kubelet_reports_it(sim, web):
+    sim.apply(seen(web), event(web.pulling("app", NOW + 1)), at=1)
     message = web.pulled("app", NOW + 21, seconds=15)
     message["message"] = message["message"].replace("15.000s including", "20.000s including")
-    world.tell(event(message), at=21)
+    sim.apply(event(message), at=21)
     web.started("app", NOW + 22)
-    world.tell(seen(web), at=22)
-    (started,) = world.started
+    sim.apply(seen(web), at=22)
+    (started,) = sim.started
     assert seconds(started) == {"scheduled": 1.0, "queued": 5.0, "pulling": 15.0, "created": 1.0}
 
 
-def test_an_image_that_was_present_takes_no_time(world, web):
-    world.tell(seen(web), event(web.already_present("app", NOW + 2)), at=2)
+def test_an_image_that_was_present_takes_no_time(sim, web):
+    sim.apply(seen(web), event(web.already_present("app", NOW + 2)), at=2)
     web.started("app", NOW + 3)
-    world.tell(seen(web), at=3)
-    (started,) = world.started
+    sim.apply(seen(web), at=3)
+    (started,) = sim.started
     assert seconds(started) == {"scheduled": 2.0, "created": 1.0}
 
 
-def test_a_failed_pull_waits_for_its_next_attempt_in_the_queue(world, web):
-    world.tell(seen(web), event(web.pulling("app", NOW + 1)), event(web.failed("app", NOW + 2, "timeout")), at=2)
-    world.at(30)
-    assert world.phases() == {"scheduled": 1.0, "queued": None}
+def test_a_failed_pull_waits_for_its_next_attempt_in_the_queue(sim, web):
+    sim.apply(seen(web), event(web.pulling("app", NOW + 1)), event(web.failed("app", NOW + 2, "timeout")), at=2)
+    sim.at(30)
+    assert sim.phases() == {"scheduled": 1.0, "queued": None}
 
 
-def test_a_pod_with_unknown_images_is_not_listed(world, web):
+def test_a_pod_with_unknown_images_is_not_listed(sim, web):
     web.started("app", NOW + 3)
-    world.tell(seen(web), at=4)
-    assert world.started == []
-    assert world.metric("pod_start_phase_seconds_count", phase="scheduled") == 0
+    sim.apply(seen(web), at=4)
+    assert sim.started == []
+    assert sim.metric("pod_start_phase_seconds_count", phase="scheduled") == 0
 
 
-def test_containers_that_start_one_after_the_other_and_their_init_container(world):
+def test_containers_that_start_one_after_the_other_and_their_init_container(sim):
     both = PodEvents(pod("web-1", "node-1", {"app": "nginx:1.27"}, init={"prepare": "busybox:1"}, at=NOW))
-    world.tell(seen(both), event(both.pulling("prepare", NOW + 1)), at=1)
-    world.tell(event(both.pulled("prepare", NOW + 5, seconds=4)), at=5)
+    sim.apply(seen(both), event(both.pulling("prepare", NOW + 1)), at=1)
+    sim.apply(event(both.pulled("prepare", NOW + 5, seconds=4)), at=5)
     both.started("prepare", NOW + 6)
-    world.tell(seen(both), at=6)
-    world.tell(event(both.pulling("app", NOW + 10)), at=10)
-    world.tell(event(both.pulled("app", NOW + 16, seconds=6)), at=16)
+    sim.apply(seen(both), at=6)
+    sim.apply(event(both.pulling("app", NOW + 10)), at=10)
+    sim.apply(event(both.pulled("app", NOW + 16, seconds=6)), at=16)
     both.started("app", NOW + 17)
-    world.tell(seen(both), at=17)
-    (started,) = world.started
+    sim.apply(seen(both), at=17)
+    (started,) = sim.started
     assert seconds(started) == {"scheduled": 1.0, "pulling": 10.0, "created": 1.0, "started": 5.0}
     assert started.seconds == 17.0
 
 
-def test_a_pod_that_started_before_this_server_is_listed_but_not_measured(world, web):
+def test_a_pod_that_started_before_this_server_is_listed_but_not_measured(sim, web):
     web.pod["status"]["startTime"] = "2023-11-14T22:12:00Z"
-    world.tell(seen(web), event(web.pulling("app", NOW - 60)), event(web.pulled("app", NOW - 50, seconds=10)), at=0)
+    sim.apply(seen(web), event(web.pulling("app", NOW - 60)), event(web.pulled("app", NOW - 50, seconds=10)), at=0)
     web.started("app", NOW - 45)
-    world.tell(seen(web), at=1)
-    (started,) = world.started
+    sim.apply(seen(web), at=1)
+    (started,) = sim.started
     assert seconds(started) == {"scheduled": 20.0, "pulling": 10.0, "created": 5.0}
-    assert world.metric("pod_start_phase_seconds_count", phase="created") == 0
+    assert sim.metric("pod_start_phase_seconds_count", phase="created") == 0
 
 
-def test_the_number_of_pods_is_limited(world):
+def test_the_number_of_pods_is_limited(sim):
     for number in range(MAX_PODS + 10):
-        world.hub.startup.apply(seen(PodEvents(pod(f"p{number}", "node-1", {"app": "a:1"}, at=NOW))), NOW + 1)
-    world.hub.startup.expire(NOW + 2)
-    assert world.hub.startup.phases_of("default", "p0", NOW + 2) is None
-    assert world.hub.startup.phases_of("default", f"p{MAX_PODS + 9}", NOW + 2)
+        sim.hub.startup.apply(seen(PodEvents(pod(f"p{number}", "node-1", {"app": "a:1"}, at=NOW))), NOW + 1)
+    sim.hub.startup.expire(NOW + 2)
+    assert sim.hub.startup.phases_of("default", "p0", NOW + 2) is None
+    assert sim.hub.startup.phases_of("default", f"p{MAX_PODS + 9}", NOW + 2)

@@ -4,7 +4,7 @@ import pytest
 
 from pulltrace.server.pulls.usual import KEPT, MAX_IMAGES, Usual
 from pulltrace.wire import LayerPhase, PullPhase
-from tests.server.build import MIB, NOW, World, layer, pull
+from tests.server.build import MIB, NOW, SimulatedHub, layer, pull
 
 MB = 10**6
 
@@ -105,60 +105,60 @@ def test_memory_is_bounded():
 FACTS = {"image_ref": "docker.io/library/nginx:1"}
 
 
-def pulled(world, number, took, *, began, node="node-1"):
+def pulled(sim, number, took, *, began, node="node-1"):
     """One complete pull, with one report per second."""
     for second in range(1, took):
         done = layer("a", second * 100 * MIB // took)
-        world.say(pull(f"lease-{number}", done, at=NOW + began, **FACTS), at=began + second, node=node)
+        sim.report(pull(f"lease-{number}", done, at=NOW + began, **FACTS), at=began + second, node=node)
     done = layer("a", 100 * MIB, state=LayerPhase.EXTRACTED)
     ended = {"status": PullPhase.COMPLETED, "ended_at": NOW + began + took}
-    world.say(pull(f"lease-{number}", done, at=NOW + began, **(FACTS | ended)), at=began + took, node=node)
-    return max(world.shown, key=lambda status: status.started_at)
+    sim.report(pull(f"lease-{number}", done, at=NOW + began, **(FACTS | ended)), at=began + took, node=node)
+    return max(sim.shown, key=lambda status: status.started_at)
 
 
 def test_a_pull_learns_from_those_before_it():
-    world = World()
-    assert pulled(world, 1, 20, began=0).usual_seconds is None
-    second = pulled(world, 2, 21, began=100)
+    sim = SimulatedHub()
+    assert pulled(sim, 1, 20, began=0).usual_seconds is None
+    second = pulled(sim, 2, 21, began=100)
     assert (second.usual_seconds, second.slower_than_usual) == (20.0, None)
-    third = pulled(world, 3, 60, began=200)
+    third = pulled(sim, 3, 60, began=200)
     assert (third.usual_seconds, third.slower_than_usual) == (20.5, 2.9)
-    assert world.metric("pull_duration_to_usual_ratio_count", registry="docker.io") == 2
-    assert world.metrics.render("", world.hub.gauges()).count(b'pulltrace_slow_nodes{registry="docker.io"} 1.0') == 1
-    world.at(900)
-    assert b"pulltrace_slow_nodes{" not in world.metrics.render("", world.hub.gauges())
+    assert sim.metric("pull_duration_to_usual_ratio_count", registry="docker.io") == 2
+    assert sim.metrics.render("", sim.hub.gauges()).count(b'pulltrace_slow_nodes{registry="docker.io"} 1.0') == 1
+    sim.at(900)
+    assert b"pulltrace_slow_nodes{" not in sim.metrics.render("", sim.hub.gauges())
 
 
 def test_a_live_pull_is_slower_than_usual_as_soon_as_it_exceeds_the_usual_duration():
-    world = World()
-    pulled(world, 1, 20, began=0)
+    sim = SimulatedHub()
+    pulled(sim, 1, 20, began=0)
     for second in range(101, 140):
-        world.say(pull("lease-2", layer("a", MIB), at=NOW + 100, **FACTS), at=second)
-        live = max(world.shown, key=lambda status: status.started_at)
+        sim.report(pull("lease-2", layer("a", MIB), at=NOW + 100, **FACTS), at=second)
+        live = max(sim.shown, key=lambda status: status.started_at)
         assert (live.slower_than_usual is not None) == (second >= 130), second
 
 
 def test_time_to_ready_is_estimated_before_the_first_byte():
-    world = World()
-    pulled(world, 1, 20, began=0)
-    world.say(pull("lease-2", status=PullPhase.RESOLVING, total_known=False, at=NOW + 100, **FACTS), at=104)
-    resolving = max(world.shown, key=lambda status: status.started_at)
+    sim = SimulatedHub()
+    pulled(sim, 1, 20, began=0)
+    sim.report(pull("lease-2", status=PullPhase.RESOLVING, total_known=False, at=NOW + 100, **FACTS), at=104)
+    resolving = max(sim.shown, key=lambda status: status.started_at)
     assert (resolving.status, resolving.usual_seconds, resolving.eta_seconds) == (PullPhase.RESOLVING, 20.0, 16.0)
-    world.say(pull("lease-2", layer("a", 0, state=LayerPhase.WAITING), at=NOW + 100, **FACTS), at=106)
-    assert max(world.shown, key=lambda status: status.started_at).eta_seconds == 14.0
+    sim.report(pull("lease-2", layer("a", 0, state=LayerPhase.WAITING), at=NOW + 100, **FACTS), at=106)
+    assert max(sim.shown, key=lambda status: status.started_at).eta_seconds == 14.0
 
 
 def test_a_restarted_server_learns_from_the_history_of_the_agents():
-    world = World()
+    sim = SimulatedHub()
     done = layer("a", 100 * MIB, state=LayerPhase.EXTRACTED)
     history = {"status": PullPhase.COMPLETED, "ended_at": NOW - 60, **FACTS}
-    world.say(pull("old", done, at=NOW - 80, **history), at=1)
-    assert pulled(world, 2, 22, began=100).usual_seconds == 20.0
+    sim.report(pull("old", done, at=NOW - 80, **history), at=1)
+    assert pulled(sim, 2, 22, began=100).usual_seconds == 20.0
 
 
 @pytest.mark.parametrize("state", [LayerPhase.CACHED])
 def test_a_cached_pull_is_not_used_as_a_measurement(state):
-    world = World()
+    sim = SimulatedHub()
     cached = layer("a", 0, state=state, cached_bytes=100 * MIB)
-    world.say(pull("old", cached, at=NOW, status=PullPhase.COMPLETED, ended_at=NOW + 1, **FACTS), at=1)
-    assert pulled(world, 2, 22, began=100).usual_seconds is None
+    sim.report(pull("old", cached, at=NOW, status=PullPhase.COMPLETED, ended_at=NOW + 1, **FACTS), at=1)
+    assert pulled(sim, 2, 22, began=100).usual_seconds is None

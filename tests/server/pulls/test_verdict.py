@@ -8,7 +8,7 @@ from pulltrace.demo.pod_events import PodEvents, pod
 from pulltrace.server.kubernetes.objects import PodGone
 from pulltrace.server.pulls.verdict import HOLDS
 from pulltrace.wire import SNAPSHOTTER, Factor, LayerPhase, NodeLoad, PullPhase, to_time
-from tests.server.build import MIB, NOW, World, layer, pull
+from tests.server.build import MIB, NOW, SimulatedHub, layer, pull
 from tests.server.kubernetes.test_cluster import event, seen
 from tests.server.pulls.test_arrival import Joined
 
@@ -22,34 +22,36 @@ def other(name: str, registry: str = "docker.io") -> dict[str, str]:
     return {"registry": registry, "repository": name, "image_ref": f"{registry}/{name}"}
 
 
-def extracting(world: World, load: NodeLoad | None, seconds: int = 20) -> None:
+def extracting(sim: SimulatedHub, load: NodeLoad | None, seconds: int = 20) -> None:
     done = layer("a", 100 * MIB, state=LayerPhase.EXTRACTING)
     for second in range(1, seconds):
-        world.say(pull("lease-1", done, at=NOW, status=PullPhase.EXTRACTING), at=second, load=load)
+        sim.report(pull("lease-1", done, at=NOW, status=PullPhase.EXTRACTING), at=second, load=load)
 
 
-def download(world: World, rate: int, seconds: range, *, load: NodeLoad | None = CALM, node="node-1", **facts) -> None:
+def download(
+    sim: SimulatedHub, rate: int, seconds: range, *, load: NodeLoad | None = CALM, node="node-1", **facts
+) -> None:
     """Let one layer arrive at this many MiB per second."""
     began = seconds.start - 1
     for second in seconds:
         done = layer("a", (second - began) * rate * MIB, 4000 * MIB)
-        world.say(pull(f"lease-{began}", done, at=NOW + began, **facts), at=second, load=load, node=node)
+        sim.report(pull(f"lease-{began}", done, at=NOW + began, **facts), at=second, load=load, node=node)
 
 
-def end(world: World, at: int, began: int, **facts) -> None:
+def end(sim: SimulatedHub, at: int, began: int, **facts) -> None:
     done = layer("a", 4000 * MIB, 4000 * MIB, state=LayerPhase.EXTRACTED)
     ended = {"status": PullPhase.COMPLETED, "ended_at": NOW + at} | facts
-    world.say(pull(f"lease-{began}", done, at=NOW + began, **ended), at=at)
+    sim.report(pull(f"lease-{began}", done, at=NOW + began, **ended), at=at)
 
 
-def newest(world: World):
-    return world.shown[-1]
+def newest(sim: SimulatedHub):
+    return sim.shown[-1]
 
 
 def test_a_busy_disk_limits_unpacking() -> None:
-    world = World()
-    extracting(world, FULL_DISK)
-    bound = world.one.bound
+    sim = SimulatedHub()
+    extracting(sim, FULL_DISK)
+    bound = sim.one.bound
     assert bound.by is Factor.DISK
     assert bound.why == "Disk nvme0n1 is 92 % busy, and tasks wait for I/O 63 % of the time."
     assert bound.figures == {"diskBusyPercent": 92.0, "ioPressurePercent": 63.0}
@@ -59,39 +61,39 @@ def test_a_busy_disk_limits_unpacking() -> None:
     ("pressure", "busy", "by"), [(85, 0, Factor.DISK), (45, 70, Factor.UNKNOWN), (45, 85, Factor.DISK)]
 )
 def test_tasks_wait_for_a_throttled_disk_although_it_is_not_busy(pressure: float, busy: float, by: Factor) -> None:
-    world = World()
-    extracting(world, NodeLoad(seconds=1.0, io_pressure=pressure, cpu_pressure=5.0, disk="sda", disk_busy=busy))
-    assert world.one.bound.by is by
+    sim = SimulatedHub()
+    extracting(sim, NodeLoad(seconds=1.0, io_pressure=pressure, cpu_pressure=5.0, disk="sda", disk_busy=busy))
+    assert sim.one.bound.by is by
 
 
 def test_a_starved_cpu_limits_unpacking() -> None:
-    world = World()
-    extracting(world, STARVED_CPU)
-    assert world.one.bound.by is Factor.CPU
-    assert world.one.bound.why == "Unpacking waits for the CPU 81 % of the time, and for I/O 2 %."
+    sim = SimulatedHub()
+    extracting(sim, STARVED_CPU)
+    assert sim.one.bound.by is Factor.CPU
+    assert sim.one.bound.why == "Unpacking waits for the CPU 81 % of the time, and for I/O 2 %."
 
 
 @pytest.mark.parametrize("load", [None, CALM, NodeLoad(seconds=1.0, disk="sda", disk_busy=99.0)])
 def test_unpacking_without_an_explaining_measurement_is_unknown(load: NodeLoad | None) -> None:
-    world = World()
-    extracting(world, load)
-    assert world.one.bound.by is Factor.UNKNOWN
+    sim = SimulatedHub()
+    extracting(sim, load)
+    assert sim.one.bound.by is Factor.UNKNOWN
 
 
 def test_a_starved_cpu_is_no_verdict_on_a_download() -> None:
-    world = World()
-    download(world, 10, range(1, 20), load=STARVED_CPU)
-    assert world.one.bound.by is Factor.UNKNOWN
+    sim = SimulatedHub()
+    download(sim, 10, range(1, 20), load=STARVED_CPU)
+    assert sim.one.bound.by is Factor.UNKNOWN
 
 
 def test_a_verdict_must_hold_for_some_seconds_to_start_and_to_end() -> None:
-    world = World()
+    sim = SimulatedHub()
     verdicts = []
     done = layer("a", 100 * MIB, state=LayerPhase.EXTRACTING)
     for second in range(1, 40):
         load = FULL_DISK if second in range(12, 25) else CALM
-        world.say(pull("lease-1", done, at=NOW, status=PullPhase.EXTRACTING), at=second, load=load)
-        verdicts.append(world.one.bound and world.one.bound.by)
+        sim.report(pull("lease-1", done, at=NOW, status=PullPhase.EXTRACTING), at=second, load=load)
+        verdicts.append(sim.one.bound and sim.one.bound.by)
     first = verdicts.index(Factor.DISK) + 1
     assert HOLDS <= first - 11 <= HOLDS + 3
     assert verdicts[0] is None, "too young to be judged"
@@ -100,187 +102,187 @@ def test_a_verdict_must_hold_for_some_seconds_to_start_and_to_end() -> None:
 
 
 def test_a_registry_is_slow_when_this_node_fetches_faster_from_another() -> None:
-    world = World()
-    download(world, 50, range(1, 12), **other("fast", "ghcr.io"))
-    end(world, 13, 0, **other("fast", "ghcr.io"))
-    download(world, 1, range(21, 40), **other("slow"))
-    bound = newest(world).bound
+    sim = SimulatedHub()
+    download(sim, 50, range(1, 12), **other("fast", "ghcr.io"))
+    end(sim, 13, 0, **other("fast", "ghcr.io"))
+    download(sim, 1, range(21, 40), **other("slow"))
+    bound = newest(sim).bound
     assert bound.by is Factor.REGISTRY
     assert bound.why == "docker.io delivers 1.0 MB/s per connection; ghcr.io reached 52 MB/s on this node."
-    end(world, 41, 20, **other("slow"))
-    bound = newest(world).bound
+    end(sim, 41, 20, **other("slow"))
+    bound = newest(sim).bound
     assert bound.by is Factor.REGISTRY
     assert bound.why.endswith("This held for 86 % of 21 s.")
     assert bound.figures["percentOfTime"] == 85.7
 
 
 def test_without_a_comparison_a_slow_download_is_unknown() -> None:
-    world = World()
-    download(world, 1, range(1, 30))
-    assert world.one.bound.by is Factor.UNKNOWN
+    sim = SimulatedHub()
+    download(sim, 1, range(1, 30))
+    assert sim.one.bound.by is Factor.UNKNOWN
 
 
 def test_a_comparison_that_is_half_an_hour_old_proves_nothing() -> None:
-    world = World()
-    download(world, 50, range(1, 12), **other("fast", "ghcr.io"))
-    end(world, 13, 0, **other("fast", "ghcr.io"))
-    world.at(2000)
-    download(world, 1, range(2001, 2020), **other("slow"))
-    assert newest(world).bound.by is Factor.UNKNOWN
+    sim = SimulatedHub()
+    download(sim, 50, range(1, 12), **other("fast", "ghcr.io"))
+    end(sim, 13, 0, **other("fast", "ghcr.io"))
+    sim.at(2000)
+    download(sim, 1, range(2001, 2020), **other("slow"))
+    assert newest(sim).bound.by is Factor.UNKNOWN
 
 
 def test_a_node_that_is_slow_with_a_registry_that_is_fast_for_others_is_limited_by_its_network() -> None:
-    world = World()
+    sim = SimulatedHub()
     for second in range(1, 12):
         for number in range(4):
             fast = pull("lease-0", layer("a", second * 40 * MIB, 4000 * MIB), at=NOW)
-            world.say(fast, at=second, load=CALM, node=f"fast-{number}")
-    download(world, 3, range(13, 24), **other("small", "quay.io"))
-    end(world, 25, 12, **other("small", "quay.io"))
-    download(world, 3, range(31, 50))
-    bound = newest(world).bound
+            sim.report(fast, at=second, load=CALM, node=f"fast-{number}")
+    download(sim, 3, range(13, 24), **other("small", "quay.io"))
+    end(sim, 25, 12, **other("small", "quay.io"))
+    download(sim, 3, range(31, 50))
+    bound = newest(sim).bound
     assert bound.by is Factor.NETWORK
     assert bound.why == "docker.io delivers 3.1 MB/s per connection here, 42 MB/s to other nodes."
 
 
 def test_two_registries_that_share_a_saturated_connection_are_limited_by_the_network() -> None:
-    world = World()
+    sim = SimulatedHub()
     for began, registry in ((0, "docker.io"), (20, "ghcr.io")):
-        download(world, 40, range(began + 1, began + 15), **other("alone", registry))
-        end(world, began + 16, began, **other("alone", registry))
+        download(sim, 40, range(began + 1, began + 15), **other("alone", registry))
+        end(sim, began + 16, began, **other("alone", registry))
     for second in range(41, 60):
         done = layer("a", (second - 40) * 18 * MIB, 4000 * MIB)
         one = pull("one", done, at=NOW + 40, **other("one"))
         two = pull("two", done, at=NOW + 40, **other("two", "ghcr.io"))
-        world.say(one, two, at=second, load=CALM)
-    assert {status.bound.by for status in world.shown if not status.status.ended} == {Factor.NETWORK}
+        sim.report(one, two, at=second, load=CALM)
+    assert {status.bound.by for status in sim.shown if not status.status.ended} == {Factor.NETWORK}
 
 
-def one_large_layer(world: World, small: int, large: int, seconds: int = 40) -> None:
+def one_large_layer(sim: SimulatedHub, small: int, large: int, seconds: int = 40) -> None:
     """Download three small layers at ``small`` MiB/s each, and a large one at ``large`` MiB/s."""
     for second in range(1, seconds):
         state = LayerPhase.DOWNLOADING if second * small < 30 else LayerPhase.DOWNLOADED
         layers = [layer(name, min(second * small, 30) * MIB, 30 * MIB, state=state) for name in "abc"]
         big = layer("big", second * large * MIB, 300 * MIB)
-        world.say(pull("lease-1", *layers, big, at=NOW), at=second, load=CALM)
+        sim.report(pull("lease-1", *layers, big, at=NOW), at=second, load=CALM)
 
 
 def test_one_layer_dominates_when_several_connections_were_faster() -> None:
-    world = World()
-    one_large_layer(world, small=4, large=4)
-    bound = world.one.bound
+    sim = SimulatedHub()
+    one_large_layer(sim, small=4, large=4)
+    bound = sim.one.bound
     assert bound.by is Factor.LAYER
     assert bound.why.startswith("One layer holds 315 MB of 409 MB and is fetched over one connection at 4.2 MB/s; ")
 
 
 def test_one_layer_is_not_a_limit_when_one_connection_is_as_fast_as_several() -> None:
-    world = World()
+    sim = SimulatedHub()
     for second in range(1, 40):
         state = LayerPhase.DOWNLOADING if second < 15 else LayerPhase.DOWNLOADED
         small = layer("a", min(second, 15) * 2 * MIB, 30 * MIB, state=state)
         big = layer("big", (second * 2 + max(second - 15, 0) * 2) * MIB, 300 * MIB)
-        world.say(pull("lease-1", small, big, at=NOW), at=second, load=CALM)
-    assert world.one.bound.by is Factor.UNKNOWN
+        sim.report(pull("lease-1", small, big, at=NOW), at=second, load=CALM)
+    assert sim.one.bound.by is Factor.UNKNOWN
 
 
 def test_layers_that_another_pull_fetches_are_a_queue() -> None:
-    world = World()
+    sim = SimulatedHub()
     for second in range(1, 20):
         shared = layer("s", second * MIB)
         first = pull("first", shared, **other("first"))
         second_ = pull("second", layer("s", second * MIB, fetched_by="first"), at=NOW + 0.5, **other("second"))
-        world.say(first, second_, at=second, load=CALM)
-    assert newest(world).bound.by is Factor.QUEUE
-    assert newest(world).bound.why == "Waits for 1 of its layers, which first is fetching."
+        sim.report(first, second_, at=second, load=CALM)
+    assert newest(sim).bound.by is Factor.QUEUE
+    assert newest(sim).bound.why == "Waits for 1 of its layers, which first is fetching."
 
 
 @pytest.mark.parametrize(
     ("version", "by"), [("v2.2.1", Factor.SLOTS), ("1.7.29", Factor.UNKNOWN), ("", Factor.UNKNOWN)]
 )
 def test_slots_are_shared_by_a_whole_node_from_containerd_2_1_on(version: str, by: Factor) -> None:
-    world = World()
+    sim = SimulatedHub()
     for second in range(1, 20):
         busy = pull("busy", *(layer(name, second * MIB) for name in "abc"), **other("busy"))
         waits = pull("waits", layer("z", 0, state=LayerPhase.WAITING), at=NOW + 0.5, **other("waits"))
-        world.say(busy, waits, at=second, load=CALM, containerd_version=version)
-    assert newest(world).bound.by is by
+        sim.report(busy, waits, at=second, load=CALM, containerd_version=version)
+    assert newest(sim).bound.by is by
     if by is Factor.SLOTS:
-        assert newest(world).bound.why.startswith("busy occupies the download slots")
+        assert newest(sim).bound.why.startswith("busy occupies the download slots")
 
 
 def test_an_image_behind_others_names_the_first_of_them_and_remembers_it() -> None:
-    world = Joined()
+    sim = Joined()
     first, second = (
         PodEvents(pod(name, "node-1", {"app": image}, at=NOW))
         for name, image in (("a", "nginx:1.27"), ("b", "redis:7"))
     )
-    world.tell(seen(first), seen(second), at=1)
-    world.tell(event(first.pulling("app", NOW)), event(second.pulling("app", NOW + 1)), at=1)
+    sim.apply(seen(first), seen(second), at=1)
+    sim.apply(event(first.pulling("app", NOW)), event(second.pulling("app", NOW + 1)), at=1)
     for moment in range(2, LATER):
-        world.say(pull("lease-1", layer("a", moment * MIB), at=NOW), at=moment)
-    queued = newest(world)
+        sim.report(pull("lease-1", layer("a", moment * MIB), at=NOW), at=moment)
+    queued = newest(sim)
     assert (queued.status, queued.bound.by) == (PullPhase.QUEUED, Factor.QUEUE)
     assert queued.bound.why == "Queued behind library/nginx on this node."
     done = layer("a", 100 * MIB, state=LayerPhase.EXTRACTED)
     ended = {"status": PullPhase.COMPLETED, "ended_at": NOW + LATER, "image_ref": "docker.io/library/nginx:1.27"}
-    world.say(pull("lease-1", done, at=NOW, **ended), at=LATER)
+    sim.report(pull("lease-1", done, at=NOW, **ended), at=LATER)
     redis = other("library/redis")
-    world.say(pull("lease-2", layer("r", 50 * MIB), at=NOW + LATER, **redis), at=LATER + 2)
+    sim.report(pull("lease-2", layer("r", 50 * MIB), at=NOW + LATER, **redis), at=LATER + 2)
     ended = {"status": PullPhase.COMPLETED, "ended_at": NOW + LATER + 6, "image_ref": "docker.io/library/redis:7"}
     full = layer("r", 100 * MIB, state=LayerPhase.EXTRACTED)
-    world.say(pull("lease-2", full, at=NOW + LATER, **(redis | ended)), at=LATER + 7)
-    bound = next(status.bound for status in world.shown if status.repository == "library/redis")
+    sim.report(pull("lease-2", full, at=NOW + LATER, **(redis | ended)), at=LATER + 7)
+    bound = next(status.bound for status in sim.shown if status.repository == "library/redis")
     assert bound.by is Factor.QUEUE
     assert bound.why == "Queued behind library/nginx on this node. This held for 83 % of 35 s."
-    assert world.metric("pull_bound_seconds_total", by="queue", registry="docker.io") == 29.0
-    assert world.metric("pulls_bound_total", by="queue", registry="docker.io") == 1
+    assert sim.metric("pull_bound_seconds_total", by="queue", registry="docker.io") == 29.0
+    assert sim.metric("pulls_bound_total", by="queue", registry="docker.io") == 1
 
 
 def test_a_rate_limit_is_a_verdict_whether_an_agent_observed_the_pull_or_not() -> None:
-    world = Joined()
+    sim = Joined()
     waiting = PodEvents(pod("a", "node-1", {"app": "nginx:1.27"}, at=NOW))
     url = "https://registry-1.docker.io/v2/library/nginx/manifests/1.27"
     error = f"unexpected status from HEAD request to {url}: 429 Too Many Requests"
-    world.tell(seen(waiting), event(waiting.pulling("app", NOW)), event(waiting.failed("app", NOW + 1, error)), at=2)
-    assert world.one.bound.by is Factor.RATE_LIMIT
-    assert world.one.bound.why.startswith("docker.io limits how many pulls it serves")
-    assert world.metric("pulls_bound_total", by="rate_limit", registry="docker.io") == 1
+    sim.apply(seen(waiting), event(waiting.pulling("app", NOW)), event(waiting.failed("app", NOW + 1, error)), at=2)
+    assert sim.one.bound.by is Factor.RATE_LIMIT
+    assert sim.one.bound.why.startswith("docker.io limits how many pulls it serves")
+    assert sim.metric("pulls_bound_total", by="rate_limit", registry="docker.io") == 1
 
 
 def test_a_rate_limit_names_the_owner_with_the_most_pulls_including_cached_ones() -> None:
-    world = Joined()
+    sim = Joined()
     for number in range(4):
         owner = ("ReplicaSet", "web-5d4f7c9b8d") if number else ("Job", "nightly")
         waiting = PodEvents(pod(f"p{number}", "node-1", {"app": "nginx:1.27"}, at=NOW, owner=owner))
         at = 10 * number
-        world.tell(seen(waiting), event(waiting.pulling("app", NOW + at)), at=at + 1)
+        sim.apply(seen(waiting), event(waiting.pulling("app", NOW + at)), at=at + 1)
         cached = layer("a", 0, state=LayerPhase.CACHED, cached_bytes=100 * MIB)
         ended = {"status": PullPhase.COMPLETED, "ended_at": NOW + at + 2, "image_ref": "docker.io/library/nginx:1.27"}
-        world.say(pull(f"lease-{number}", cached, at=NOW + at + 1, **ended), at=at + 3)
-        world.tell(event(waiting.pulled("app", NOW + at + 2)), PodGone(waiting.pod["metadata"]["uid"]), at=at + 4)
+        sim.report(pull(f"lease-{number}", cached, at=NOW + at + 1, **ended), at=at + 3)
+        sim.apply(event(waiting.pulled("app", NOW + at + 2)), PodGone(waiting.pod["metadata"]["uid"]), at=at + 4)
     refused = PodEvents(pod("refused", "node-1", {"app": "redis:7"}, at=NOW))
     error = "unexpected status from GET request to https://x/v2/library/redis/manifests/7: 429 Too Many Requests"
-    world.tell(seen(refused), event(refused.pulling("app", NOW + 50)), at=50)
-    world.tell(event(refused.failed("app", NOW + 51, error)), at=52)
-    bound = newest(world).bound
+    sim.apply(seen(refused), event(refused.pulling("app", NOW + 50)), at=50)
+    sim.apply(event(refused.failed("app", NOW + 51, error)), at=52)
+    bound = newest(sim).bound
     assert bound.why.endswith(
         "In the last hour, this cluster pulled from it 4 times, most often for Deployment/web in default (3)."
     )
     assert bound.figures == {"pullsLastHour": 4.0, "pullsOfOwner": 3.0}
-    (registry,) = world.hub.registries()
+    (registry,) = sim.hub.registries()
     assert (registry.registry, registry.active_pulls, registry.pulls_last_hour) == ("docker.io", 0, 5)
     assert (registry.owners[0].owner, registry.owners[0].pulls) == ("Deployment/web in default", 3)
-    world.at(3700)
-    assert world.hub.registries() == []
+    sim.at(3700)
+    assert sim.hub.registries() == []
 
 
 def test_layers_that_the_snapshotter_fetches_are_a_limit_of_their_own() -> None:
-    world = World()
+    sim = SimulatedHub()
     for second in range(1, 20):
         hidden = [layer(name, 0, state=LayerPhase.WAITING, fetched_by=SNAPSHOTTER) for name in "ab"]
-        world.say(pull("lease-1", *hidden, at=NOW, snapshotter="soci"), at=second, load=CALM)
-    assert world.one.bound.by is Factor.SNAPSHOTTER
-    assert world.one.bound.why == "The snapshotter soci fetches 2 layers itself; their bytes cannot be observed."
+        sim.report(pull("lease-1", *hidden, at=NOW, snapshotter="soci"), at=second, load=CALM)
+    assert sim.one.bound.by is Factor.SNAPSHOTTER
+    assert sim.one.bound.why == "The snapshotter soci fetches 2 layers itself; their bytes cannot be observed."
 
 
 VIA = {"via": ["http://10.0.0.9:5000"]}
@@ -297,7 +299,7 @@ VIA = {"via": ["http://10.0.0.9:5000"]}
     ],
 )
 def test_a_dead_first_mirror_costs_a_connection_timeout_per_request(via, resolved, first_byte, by) -> None:
-    world = World()
+    sim = SimulatedHub()
     for second in range(1, first_byte + 30):
         if second < resolved:
             state = pull("lease-1", at=NOW, status=PullPhase.RESOLVING, total_known=False, **via)
@@ -305,34 +307,34 @@ def test_a_dead_first_mirror_costs_a_connection_timeout_per_request(via, resolve
             state = pull("lease-1", layer("a", 0, state=LayerPhase.WAITING), at=NOW, **via)
         else:
             state = pull("lease-1", layer("a", (second - first_byte + 1) * MIB), at=NOW, **via)
-        world.say(state, at=second, load=CALM)
+        sim.report(state, at=second, load=CALM)
     ended = {"status": PullPhase.COMPLETED, "ended_at": NOW + first_byte + 30}
-    world.say(
+    sim.report(
         pull("lease-1", layer("a", 100 * MIB, state=LayerPhase.EXTRACTED), at=NOW, **(via | ended)), at=first_byte + 30
     )
-    assert world.one.bound.by is by
+    assert sim.one.bound.by is by
     if by is Factor.MIRROR:
-        assert world.one.bound.why.startswith("Mirror http://10.0.0.9:5000 does not respond: requests wait 30 s")
-        assert world.one.via == VIA["via"]
+        assert sim.one.bound.why.startswith("Mirror http://10.0.0.9:5000 does not respond: requests wait 30 s")
+        assert sim.one.via == VIA["via"]
 
 
 def test_a_short_pull_and_one_without_an_explanation_are_unknown() -> None:
-    world = World()
-    world.say(pull("short", layer("a", 10 * MIB)), at=1)
-    world.say(pull("short", layer("a", 100 * MIB), status=PullPhase.COMPLETED, ended_at=NOW + 2), at=2)
-    assert world.one.bound.why == "Took less than 5 s, which is too short for a verdict."
-    download(world, 10, range(11, 30))
-    end(world, 31, 10)
-    assert newest(world).bound.why == "No measured factor explains most of the time."
-    assert world.metric("pulls_bound_total", by="unknown", registry="docker.io") == 2
+    sim = SimulatedHub()
+    sim.report(pull("short", layer("a", 10 * MIB)), at=1)
+    sim.report(pull("short", layer("a", 100 * MIB), status=PullPhase.COMPLETED, ended_at=NOW + 2), at=2)
+    assert sim.one.bound.why == "Took less than 5 s, which is too short for a verdict."
+    download(sim, 10, range(11, 30))
+    end(sim, 31, 10)
+    assert newest(sim).bound.why == "No measured factor explains most of the time."
+    assert sim.metric("pulls_bound_total", by="unknown", registry="docker.io") == 2
 
 
 def test_the_log_line_of_a_finished_pull_has_the_verdict(caplog: pytest.LogCaptureFixture) -> None:
-    world = World()
-    extracting(world, FULL_DISK)
+    sim = SimulatedHub()
+    extracting(sim, FULL_DISK)
     done = layer("a", 100 * MIB, state=LayerPhase.EXTRACTED, extracted_at=to_time(NOW + 20))
     with caplog.at_level(logging.INFO):
-        world.say(pull("lease-1", done, at=NOW, status=PullPhase.COMPLETED, ended_at=NOW + 20), at=21)
+        sim.report(pull("lease-1", done, at=NOW, status=PullPhase.COMPLETED, ended_at=NOW + 20), at=21)
     (line,) = [record for record in caplog.records if record.getMessage() == "pull.completed"]
     assert line.fields["bound"] == "disk"
     assert "92 % busy" in line.fields["why"]

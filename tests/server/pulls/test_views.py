@@ -13,51 +13,51 @@ from tests.server.pulls.test_arrival import Joined, web
 
 
 @pytest.fixture
-def world():
+def sim():
     return Joined()
 
 
-def test_rows_are_made_one_after_another(world, monkeypatch):
+def test_rows_are_made_one_after_another(sim, monkeypatch):
     made = []
     make = views._rollout
     monkeypatch.setattr(views, "_rollout", lambda image, pulls: made.append(image) or make(image, pulls))
     names = [f"docker.io/library/app-{number}:1" for number in range(5)]
     for node, name in enumerate(names):
-        world.say(pull(name, image_ref=name), node=f"n{node}", at=node)
-    rows = rollouts(world.hub.feed.pulls())
+        sim.report(pull(name, image_ref=name), node=f"n{node}", at=node)
+    rows = rollouts(sim.hub.feed.pulls())
     assert next(rows).image_ref == names[0]
     assert made == names[:1]
-    nodes = world.hub.nodes()
+    nodes = sim.hub.nodes()
     assert next(nodes).name == "n0"
-    world.hub._pulls.nodes["n1"].snapshotter = "changed since"
+    sim.hub._pulls.nodes["n1"].snapshotter = "changed since"
     assert next(nodes).snapshotter == "changed since"
 
 
-def unpack_something(world):
+def unpack_something(sim):
     """The node shows within two seconds how fast it unpacks; without that, there is no estimate."""
     facts = {"repository": "library/old", "image_ref": "docker.io/library/old:1"}
     begun, over = {"extract_started_at": to_time(NOW)}, {"extracted_at": to_time(NOW + 2)}
-    world.say(pull("old", layer("o", 100 * MIB, state=LayerPhase.EXTRACTING, **begun), **facts), at=1)
+    sim.report(pull("old", layer("o", 100 * MIB, state=LayerPhase.EXTRACTING, **begun), **facts), at=1)
     done = layer("o", 100 * MIB, state=LayerPhase.EXTRACTED, **begun, **over)
-    world.say(pull("old", done, status=PullPhase.COMPLETED, ended_at=NOW + 2, **facts), at=2)
+    sim.report(pull("old", done, status=PullPhase.COMPLETED, ended_at=NOW + 2, **facts), at=2)
 
 
-def test_pods_wait_for_the_longest_of_their_pulls(world):
+def test_pods_wait_for_the_longest_of_their_pulls(sim):
     arrival = PodEvents(
         pod("web-1", "node-1", {"app": "nginx:1.27", "side": "redis:7"}, init={"init": "busybox"}, at=NOW)
     )
-    world.tell(
+    sim.apply(
         seen(arrival), event(arrival.pulling("app", NOW)), event(arrival.pulling("side", NOW)), at=0
     )  # in parallel for image volumes or for two pods: the page treats both alike
     redis = {"repository": "library/redis", "image_ref": "docker.io/library/redis"}
-    unpack_something(world)
+    unpack_something(sim)
     for second in range(3, 8):
-        world.say(
+        sim.report(
             pull("lease-1", layer("a", second * 10 * MIB), at=NOW),
             pull("lease-2", layer("b", second * 2 * MIB), at=NOW, **redis),
             at=second,
         )
-    (waiting,) = world.waiting
+    (waiting,) = sim.waiting
     assert [(item.container, item.kind, item.state.value) for item in waiting.containers] == [
         ("init", "init", "waiting"),
         ("app", "app", "downloading"),
@@ -66,30 +66,30 @@ def test_pods_wait_for_the_longest_of_their_pulls(world):
     app, side = waiting.containers[1:]
     assert side.eta_seconds > app.eta_seconds > 0
     assert waiting.eta_seconds == side.eta_seconds
-    assert waiting.ready_estimate.timestamp() == pytest.approx(world.now + side.eta_seconds, abs=0.01)
-    assert app.pull_id in {status.id for status in world.shown}
+    assert waiting.ready_estimate.timestamp() == pytest.approx(sim.now + side.eta_seconds, abs=0.01)
+    assert app.pull_id in {status.id for status in sim.shown}
     assert waiting.waiting_since.timestamp() == NOW
-    assert count_waiting(world.cluster.waiting(), world.hub.feed.pulls()) == 1
+    assert count_waiting(sim.cluster.waiting(), sim.hub.feed.pulls()) == 1
 
 
-def test_a_pod_waits_for_an_image_volume(world):
+def test_a_pod_waits_for_an_image_volume(sim):
     arrival = PodEvents(pod("web-1", "node-1", {"model": "web:1"}, volumes={"model": "nginx:1.27"}, at=NOW))
-    world.tell(seen(arrival), event(arrival.pulling("model", NOW + 1)), at=1)
-    (waiting,) = world.waiting
+    sim.apply(seen(arrival), event(arrival.pulling("model", NOW + 1)), at=1)
+    (waiting,) = sim.waiting
     assert [(item.container, item.kind, item.state.value) for item in waiting.containers] == [
         ("model", "volume", "queued"),
         ("model", "app", "waiting"),
     ]
-    assert count_waiting(world.cluster.waiting(), world.hub.feed.pulls()) == 1
+    assert count_waiting(sim.cluster.waiting(), sim.hub.feed.pulls()) == 1
 
 
-def test_a_pod_has_no_estimate_if_one_of_its_pulls_has_none(world):
+def test_a_pod_has_no_estimate_if_one_of_its_pulls_has_none(sim):
     arrival = PodEvents(pod("web-1", "node-1", {"app": "nginx:1.27", "side": "redis:7"}, at=NOW))
-    world.tell(seen(arrival), event(arrival.pulling("app", NOW)), event(arrival.failed("side", NOW, NOT_FOUND)), at=0)
-    unpack_something(world)
+    sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), event(arrival.failed("side", NOW, NOT_FOUND)), at=0)
+    unpack_something(sim)
     for second in range(3, 8):
-        world.say(pull("lease-1", layer("a", second * 10 * MIB), at=NOW), at=second)
-    (waiting,) = world.waiting
+        sim.report(pull("lease-1", layer("a", second * 10 * MIB), at=NOW), at=second)
+    (waiting,) = sim.waiting
     assert waiting.eta_seconds is None
     assert waiting.containers[0].eta_seconds is not None
     side = waiting.containers[1]
@@ -112,27 +112,27 @@ def test_a_pod_has_no_estimate_if_one_of_its_pulls_has_none(world):
         ({"status": "failed", "image": "redis"}, set()),
     ],
 )
-def test_waiting_pods_are_filtered_like_pulls(world, asked, found):
+def test_waiting_pods_are_filtered_like_pulls(sim, asked, found):
     one, two = web("a"), web("b", "redis:7", namespace="shop")
-    world.tell(seen(one), event(one.failed("app", NOW, NOT_FOUND)), at=0)
-    world.tell(seen(two), event(two.pulling("app", NOW)), at=0)
-    assert {item.pod_name for item in world.waiting if pod_fits(item, parse(asked.items()))} == found
+    sim.apply(seen(one), event(one.failed("app", NOW, NOT_FOUND)), at=0)
+    sim.apply(seen(two), event(two.pulling("app", NOW)), at=0)
+    assert {item.pod_name for item in sim.waiting if pod_fits(item, parse(asked.items()))} == found
 
 
-def test_a_rollout_on_several_nodes(world):
+def test_a_rollout_on_several_nodes(sim):
     done = {"status": PullPhase.COMPLETED, "image_ref": "docker.io/library/nginx:1.27"}
     for number, seconds in enumerate((10, 20, 60)):
         full = layer("a", 100 * MIB, state=LayerPhase.EXTRACTED)
-        world.say(pull("lease", full, at=NOW, ended_at=NOW + seconds, **done), at=60, node=f"done-{number}")
+        sim.report(pull("lease", full, at=NOW, ended_at=NOW + seconds, **done), at=60, node=f"done-{number}")
     cached = layer("a", 0, state=LayerPhase.CACHED, cached_bytes=100 * MIB)
-    world.say(pull("lease", cached, at=NOW, ended_at=NOW + 1, **done), at=61, node="had-it")
+    sim.report(pull("lease", cached, at=NOW, ended_at=NOW + 1, **done), at=61, node="had-it")
     half = layer("a", 50 * MIB)
-    world.say(pull("lease", half, at=NOW, image_ref="docker.io/library/nginx:1.27"), at=62, node="pulling")
+    sim.report(pull("lease", half, at=NOW, image_ref="docker.io/library/nginx:1.27"), at=62, node="pulling")
     queued, failed = web("q", node="queued"), web("f", node="failed")
     for arrival in (queued, failed):
-        world.tell(seen(arrival), event(arrival.pulling("app", NOW + 60)), at=62)
-    world.tell(event(failed.failed("app", NOW + 62, NOT_FOUND)), at=62)
-    (row,) = rollouts(world.hub.feed.pulls())
+        sim.apply(seen(arrival), event(arrival.pulling("app", NOW + 60)), at=62)
+    sim.apply(event(failed.failed("app", NOW + 62, NOT_FOUND)), at=62)
+    (row,) = rollouts(sim.hub.feed.pulls())
     assert (row.image_ref, row.registry, row.repository) == (
         "docker.io/library/nginx:1.27",
         "docker.io",

@@ -75,13 +75,13 @@ class Site:
         )
 
 
-class World:
+class SoakCluster:
     """An async context manager."""
 
     def __init__(self, nodes: int, speed: float, seed: int) -> None:
         self._begun = time.time()
         self.scenario = Scenario(nodes, now=self._begun, speed=speed, seed=seed)
-        self.cluster = ApiServer()
+        self.api_server = ApiServer()
         self.port, self.metrics_port = free_port(), free_port()
         self.sites: list[Site] = []
         self.pulls: list[Truth] = []
@@ -100,7 +100,7 @@ class World:
     async def _start(self) -> None:
         enter = self._stack.enter_async_context
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="pulltrace-")))
-        await enter(self.cluster)
+        await enter(self.api_server)
         for number, (name, node) in enumerate(self.scenario.nodes.items()):
             containerd = await enter(SimulatedContainerd(node, folder / f"{number}.sock"))
             self.sites.append(Site(name, containerd, await enter(Wire(self.port))))
@@ -109,7 +109,7 @@ class World:
         self.server = await enter(
             Process(
                 "server",
-                environment=SERVER_ENVIRONMENT | {"KUBECONFIG": str(_kubeconfig(folder, self.cluster.url))},
+                environment=SERVER_ENVIRONMENT | {"KUBECONFIG": str(_kubeconfig(folder, self.api_server.url))},
                 HTTP_ADDR=f"127.0.0.1:{self.port}",
                 METRICS_ADDR=f"127.0.0.1:{self.metrics_port}",
                 HISTORY_TTL=f"{HISTORY:g}s",
@@ -154,9 +154,9 @@ class World:
                     if isinstance(happened, Crashed):
                         restarts.create_task(self._restart(happened.node))
                     elif happened.gone:
-                        self.cluster.delete(happened.resource, happened.object)
+                        self.api_server.delete(happened.resource, happened.object)
                     else:
-                        self.cluster.put(happened.resource, happened.object)
+                        self.api_server.put(happened.resource, happened.object)
                 self._look(now, now - then)
                 then = now
 
