@@ -11,7 +11,7 @@ MISSING = f"""the dashboard is not built, so this package would serve no page.
 
 With Node 20.19 or newer, in a clone:  make web
 Without Node, install the wheel of a release: https://github.com/d44b/pulltrace/releases
-To build without the page all the same:  {WITHOUT}=1
+To build it without the page anyway:  {WITHOUT}=1
 """
 
 

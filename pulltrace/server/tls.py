@@ -1,4 +1,6 @@
-"""Does I/O. The certificate of the API's port: read from files, again when they change, without closing a stream."""
+"""Does I/O. The certificate for the API's port. It is read from files, and again when they change, without closing a
+stream.
+"""
 
 import asyncio
 import logging
@@ -10,34 +12,37 @@ from pulltrace.logs import fields
 from pulltrace.settings import ServerSettings
 
 LOOK_EVERY = 10.0
-"""Seconds. Kubernetes puts a renewed Secret into the volume within about a minute."""
+"""Seconds. Kubernetes updates the volume within about a minute after a Secret has been renewed."""
 
 _log = logging.getLogger(__name__)
 
 
 class CertificateError(Exception):
-    """There is no certificate that could be served; the message says why."""
+    """There is no usable certificate; the message says why."""
 
 
 class Certificate:
-    """A certificate chain and its key, as PEM files. Raises ``CertificateError`` when they cannot be used."""
+    """A certificate chain and its key, as PEM files. Raises ``CertificateError`` if they cannot be used."""
 
     def __init__(self, cert_file: str, key_file: str) -> None:
         self._files = cert_file, key_file
         self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        """For new connections: always the newest certificate that could be read."""
+        """Used for new connections: always the newest certificate that could be read."""
         self._seen = self._stamp()
         self._load()
 
     @classmethod
     def of(cls, settings: ServerSettings) -> Self | None:
-        """The one that the settings name; None: plain HTTP."""
+        """Return the certificate that the settings name; None means plain HTTP."""
         if not settings.tls_cert_file or not settings.tls_key_file:
             return None
         return cls(settings.tls_cert_file, settings.tls_key_file)
 
     async def follow(self) -> None:
-        """Take in renewed files, for ever. One that cannot be used is said; the one before stays."""
+        """Load renewed files, until cancelled.
+
+        If a renewed certificate cannot be used, log that and keep the previous one.
+        """
         while True:
             await asyncio.sleep(LOOK_EVERY)
             if (stamp := self._stamp()) == self._seen:
@@ -51,13 +56,13 @@ class Certificate:
                 _log.info("tls.renewed", extra=fields(file=self._files[0]))
 
     def _load(self) -> None:
-        # A pair that does not fit leaves half of it in the context, so it is tried on another first.
+        # Loading a pair that does not match changes half of the context, so it is first tried on another context.
         for context in (ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), self.context):
             try:
                 context.load_cert_chain(*self._files, password=_no_password)
             except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
                 pair = " and ".join(self._files)
-                raise CertificateError(f"{pair} are no certificate with its key: {error}") from error
+                raise CertificateError(f"{pair} are not a certificate with its key: {error}") from error
 
     def _stamp(self) -> list[tuple[int, int] | None]:
         return [_stat(path) for path in self._files]

@@ -92,7 +92,7 @@ def test_every_pull_ends_once_and_its_bytes_add_up(layers, steps, version):
     live(watched, refs, steps)
     last = {node.pull(ref).lease.id: ref for ref in refs}
     watched.until(lambda: not node.pulls, every=0.5)
-    node.now += 400  # pulls that existed before the first poll are given up
+    node.now += 400  # pulls that existed before the first poll are abandoned
     for _ in range(3):
         node.advance(1)
         poll(watched)

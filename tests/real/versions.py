@@ -143,7 +143,7 @@ HELM_DOCS = Built(
     costs="the chart's README is neither made nor compared with its values",
 )
 NODE = (KUBELET, SCHEDULER, CONTROLLER_MANAGER, PROXY, SHIM, PAUSE)
-"""The programs, besides kube-apiserver and containerd, of a cluster with a real kubelet."""
+"""The programs of a cluster with a real kubelet, in addition to kube-apiserver and containerd."""
 SOCI = Built(
     name="soci-snapshotter",
     version="0.16.1",

@@ -166,7 +166,7 @@ def test_an_unusable_certificate_is_an_error_at_the_start(files, authority, tmp_
         authority.issue(tmp_path / "other.crt", key, "other")
     else:
         cert.write_text("nothing of the kind")
-    with pytest.raises(CertificateError, match="are no certificate with its key"):
+    with pytest.raises(CertificateError, match="are not a certificate with its key"):
         Certificate(str(cert), str(key))
 
 

@@ -48,7 +48,7 @@ class Correlation:
 
     def __init__(self, stall_timeout: float, ttl: float, analysis: Analysis) -> None:
         self._context = _Context(stall_timeout, ttl, analysis)
-        self._expiring: list[tuple[float, str]] = []  # heap: when arrivals expire or settle, and nodes must be joined
+        self._expiring: list[tuple[float, str]] = []  # heap: when arrivals expire or settle, so that nodes are joined
         self.due = set[str]()
         """Nodes to join again at the next tick, even if nothing has changed on them."""
         self._nodes: dict[str, _Open] = {}
