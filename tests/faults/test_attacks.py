@@ -233,7 +233,9 @@ async def test_many_scrapes_of_many_nodes(served):
 
 
 async def test_agents_whose_pulls_are_as_large_as_possible(served):
-    what = "100 nodes report ever more running pulls of 500 layers with the longest texts; two clients read the list"
+    what = (
+        "100 nodes report more and more running pulls of 500 layers with the longest texts; two clients read the list"
+    )
     seen = await attack(served, "largest_reports", what, "8 MiB per node, 256 MiB for all nodes")
     assert seen["200"] > 200
     async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{served[2]}/metrics") as response:

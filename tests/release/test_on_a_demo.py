@@ -45,7 +45,7 @@ async def run(*command: object) -> tuple[int | None, str]:
 async def test_helm_test_passes_if_nodes_report(demo: str) -> None:
     code, output = await run(RELEASE_TEST, demo, "agents")
     assert code == 0, output
-    assert re.search(r"ready; \d+ nodes report", output)
+    assert re.search(r"ready; nodes reporting: \d+", output)
 
 
 async def test_helm_test_fails_with_the_reason_if_no_server_responds(tmp_path: Path) -> None:

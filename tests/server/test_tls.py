@@ -124,7 +124,7 @@ async def test_the_command_of_helm_test_verifies_the_server(served, authority):
     command = [sys.executable, str(RELEASE_TEST), url, "agents", str(authority.ca)]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()
-    assert (process.returncode, output) == (0, b"ready; 1 nodes report\n")
+    assert (process.returncode, output) == (0, b"ready; nodes reporting: 1\n")
 
 
 async def test_a_renewed_certificate_is_used_for_new_connections_and_old_streams_continue(served, authority, files):

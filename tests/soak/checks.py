@@ -43,9 +43,9 @@ class Checks:
         if unchanged:
             self.made["gauges and list"] += 1
             active = Counter(pull["status"] for pull in pulls if pull["status"] not in ENDED)
-            told = {phase: int(float(count)) for phase, count in _samples(text, "pulltrace_pulls_active")}
-            if told != {phase: active[phase] for phase in told}:
-                wrong.append(f"the gauges tell {told}, the list {dict(active)}")
+            published = {phase: int(float(count)) for phase, count in _samples(text, "pulltrace_pulls_active")}
+            if published != {phase: active[phase] for phase in published}:
+                wrong.append(f"the gauges show {published}, the list {dict(active)}")
             stalled = sum("stalledSince" in pull for pull in pulls)
             if [stalled] != [int(float(count)) for _, count in _samples(text, "pulltrace_pulls_stalled")]:
                 wrong.append(f"{stalled} pulls are stalled, and the gauge tells another number")

@@ -27,7 +27,7 @@ while time.monotonic() < deadline:
     try:
         nodes = reporting()
         if nodes or expected == "server-only":
-            print(f"ready; {len(nodes)} nodes are reporting")
+            print(f"ready; nodes reporting: {len(nodes)}")
             sys.exit(0)
     except (URLError, OSError) as error:
         problem = str(error)

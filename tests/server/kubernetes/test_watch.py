@@ -111,15 +111,15 @@ async def test_a_list_that_expires_between_its_pages_starts_again(server, kubeco
     monkeypatch.setattr(client, "PAGE", 2)
     for number in range(5):
         server.put("pods", web(number).pod)
-    tell = Following.tell
+    take = Following.take
 
-    def tell_and_compact(it, change):
-        tell(it, change)
+    def take_and_compact(it, change):
+        take(it, change)
         if sum(isinstance(seen, PodSeen) for seen in it.received) == 1:
             server.delete("pods", web(4).pod)
             server.compact()
 
-    monkeypatch.setattr(Following, "tell", tell_and_compact)
+    monkeypatch.setattr(Following, "take", take_and_compact)
     async with following(kubeconfig) as it:
         await it.until(lambda it: not it.watches.not_ready)
         assert it.pods() == {f"web-{number}" for number in range(4)}
