@@ -584,7 +584,7 @@ def test_any_release_name_gives_valid_labels_and_names(name: str) -> None:
             assert re.fullmatch("[a-z]([-a-z0-9]*[a-z0-9])?", document["metadata"]["name"])
 
 
-def test_large_numbers_stay_whole_numbers() -> None:
+def test_large_numbers_remain_integers() -> None:
     given = values({"agent.podSecurityContext.runAsUser": 1000680000, "agent.terminationGracePeriodSeconds": 1000000})
     pod = render(given).at("DaemonSet/pulltrace-agent#spec.template.spec")
     assert (pod["securityContext"]["runAsUser"], pod["terminationGracePeriodSeconds"]) == (1000680000, 1000000)

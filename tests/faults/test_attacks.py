@@ -167,7 +167,7 @@ async def attack(
         ("all_streams", "300 streams from one address", "half of all streams", {"200", "503"}),
     ],
 )
-async def test_an_attack_on_the_api(served, name, what, bound, statuses):
+async def test_an_attack_on_the_api_delays_nobody_else(served, name, what, bound, statuses):
     seen = await attack(served, name, what, bound)
     assert statuses is None or seen.keys() <= statuses
     text = ""
@@ -178,7 +178,7 @@ async def test_an_attack_on_the_api(served, name, what, bound, statuses):
 
 
 @pytest.mark.parametrize("name", ["endless_headers", "unfinished_heads"])
-async def test_an_attack_on_the_metrics(served, name):
+async def test_an_attack_on_the_metrics_delays_nobody_else(served, name):
     what = {"endless_headers": "headers without an end", "unfinished_heads": "2,500 unfinished heads of 60 KB"}[name]
     await attack(served, name, f"{what}, port of the metrics", "as above; 256 connections", metrics=True)
 
@@ -205,14 +205,14 @@ async def fill(port: int, nodes: int, pulls: int, each: int = 100) -> None:
         await asyncio.gather(*(node(number) for number in range(nodes)))
 
 
-async def test_clients_that_request_a_history_and_do_not_read_it(served):
+async def test_clients_that_do_not_read_a_history_delay_nobody_else(served):
     await fill(served[1], nodes=20, pulls=100)
     await attack(
         served, "unread_lists", "150 clients do not read a list of 2,000 pulls", "16 lists, 8 per address; 30 s"
     )
 
 
-async def test_ten_clients_of_a_full_history(served):
+async def test_ten_clients_can_request_a_full_history(served):
     await fill(served[1], nodes=100, pulls=200)
     what = "10 clients of a full history (20,000 pulls of 10 layers), half stop reading"
     seen = await attack(served, "ten_histories", what, "16 lists, 8 per address; 64 KiB each")
@@ -220,7 +220,7 @@ async def test_ten_clients_of_a_full_history(served):
     assert seen["503"] == 2
 
 
-async def test_many_scrapes_of_many_nodes(served):
+async def test_many_scrapes_of_many_nodes_delay_nobody_else(served):
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=8)) as session:
 
         async def heartbeat(number: int) -> None:
@@ -232,7 +232,7 @@ async def test_many_scrapes_of_many_nodes(served):
     await attack(served, "scrapes", "60 scrapes at once of 5,000 nodes", "one text for all; 16 at once", metrics=True)
 
 
-async def test_agents_whose_pulls_are_as_large_as_possible(served):
+async def test_the_largest_possible_pulls_exhaust_no_memory(served):
     what = (
         "100 nodes report more and more running pulls of 500 layers with the longest texts; two clients read the list"
     )
@@ -243,7 +243,7 @@ async def test_agents_whose_pulls_are_as_large_as_possible(served):
     assert "pulltrace_dropped_total 0.0" not in text
 
 
-async def test_a_flood_of_forged_tokens(tmp_path):
+async def test_a_flood_of_forged_tokens_does_not_keep_agents_out(tmp_path):
     port, metrics_port = free_port(), free_port()
     async with ScriptedApi(tmp_path) as api:
         settings = {"HTTP_ADDR": f"127.0.0.1:{port}", "METRICS_ADDR": f"127.0.0.1:{metrics_port}"}
@@ -275,7 +275,7 @@ async def test_a_flood_of_forged_tokens(tmp_path):
 
 
 async def admit_new_agents(port: int, tokens: list[str], waits: list[float]) -> None:
-    """Report with one new token after another until it is accepted, from one address; add how long each waited."""
+    """Report with one new token after another until it is accepted, from one address; record how long each waited."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(local_addr=("127.0.0.10", 0))) as session:
         await asyncio.sleep(2)
         for number, token in enumerate(tokens):

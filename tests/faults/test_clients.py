@@ -126,7 +126,7 @@ async def test_a_client_on_a_link_of_1_kb_per_second_receives_every_end(make_lab
 
 @pytest.mark.skipif(not NGINX, reason="nginx is not installed (apt-get install nginx-light)")
 @pytest.mark.parametrize("obeys", [True, False], ids=["obeys X-Accel-Buffering", "ignores it"])
-async def test_a_proxy_that_buffers(lab, fault, tmp_path, obeys):
+async def test_the_stream_passes_a_proxy_that_buffers(lab, fault, tmp_path, obeys):
     port = free_port()
     more = "" if obeys else "proxy_ignore_headers X-Accel-Buffering;"
     (tmp_path / "conf").write_text(CONFIG.format(folder=tmp_path, port=port, target=lab.port, more=more))

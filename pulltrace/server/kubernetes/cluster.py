@@ -47,8 +47,8 @@ class Cluster:
         """Incremented with every visible change."""
         self._nodes: dict[str, NodeDemands] = {}
         self._node_of: dict[str, str] = {}  # pod key → node, for every stored pod
-        self._unreadable = set[str | None]()  # namespaces (None: all) whose events cannot be read
-        self._expected = set[str | None]()  # namespaces (None: all) whose events are being listed
+        self._unreadable = set[str | None]()  # namespaces (None means all) whose events cannot be read
+        self._expected = set[str | None]()  # namespaces (None means all) whose events are being listed
         self._deleted: dict[str, float] = {}  # keys of deleted pods, oldest first, with the time of deletion
         self._due: list[tuple[float, str, Place]] = []  # heap: when a request must be examined again
         self._budget = Budget()

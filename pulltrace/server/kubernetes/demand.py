@@ -51,13 +51,13 @@ class ImageDemand:
     image_bytes: int | None = None
     """The image's size, according to the kubelet's event."""
     assumed: bool = False
-    """No event and no status reports a pull: a container was created, so the image is present."""
+    """Whether the image is present only because a container was created: no event and no status has reported a pull."""
     starts: tuple[float, ...] = ()
     """When the kubelet emitted Pulling for each pod whose pull has not ended, the earliest first."""
     abandoned: bool = False
     """All pods that requested it were deleted. The kubelet pulls it all the same."""
     awaited: bool = False
-    """It is present, and another container waits; the kubelet has not requested the image for that one."""
+    """Whether the image is present while another container waits, for which the kubelet has not requested it."""
 
     @property
     def requested(self) -> bool:
@@ -210,8 +210,12 @@ def merge(node: str, image: str, requests: Mapping[str, ImageRequest], waiters: 
     running = [request for request in every if request.pulling]
     # The earliest running request, because the pull has been running since then; if none is running, the latest of all.
     newest = min(running, key=attrgetter("since")) if running else max(every, key=attrgetter("since"))
-    # A pull that had ended before this one began was another one.
-    current = [request for request in every if request.pulled_at is None or request.pulled_at >= newest.since]
+    # A pull that had ended before this one began was a different one.
+    current = [
+        request
+        for request in every
+        if request is newest or request.pulled_at is None or request.pulled_at >= newest.since
+    ]
     failure = _newest([request.failure for request in every if request.failure])
     pulled_at = max((request.pulled_at for request in every if request.pulled_at is not None), default=None)
     if running or (failure and pulled_at is not None and pulled_at < failure.at):

@@ -244,7 +244,7 @@ class NodeDemands:
         return Outcome(due=[(until, place)] if again else [])
 
     def is_in(self, namespace: str | None, key: str) -> bool:
-        """Return whether a pod is in a namespace (None: any)."""
+        """Return whether a pod is in a namespace (None means any)."""
         if namespace is None:
             return True
         pod = self.pods.get(key)

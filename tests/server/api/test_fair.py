@@ -18,7 +18,7 @@ def test_one_address_gets_half_of_all_slots_and_the_others_get_their_share() -> 
     assert share.count == 8
 
 
-def test_slots_of_different_sizes() -> None:
+def test_slots_may_have_different_sizes() -> None:
     share = FairShare(100, 10)
     assert share.take("a", 50)
     assert not share.take("a", 1)
@@ -38,7 +38,7 @@ def test_slots_of_different_sizes() -> None:
         ("", ""),
     ],
 )
-def test_the_address_that_a_client_is_counted_by(host: str, address: str) -> None:
+def test_a_client_is_counted_by_its_address_or_network(host: str, address: str) -> None:
     assert address_of(host) == address
 
 

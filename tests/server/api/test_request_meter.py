@@ -40,7 +40,7 @@ def read(*parts: bytes) -> RequestMeter:
         pytest.param(400, [GET, b"GET / HTTP/1.0\r\n\r\n"], id="two versions"),
     ],
 )
-def test_refuses(status: int, parts: list[bytes]) -> None:
+def test_oversized_or_malformed_requests_are_refused(status: int, parts: list[bytes]) -> None:
     with pytest.raises(RefusedRequestError) as refused:
         read(*parts)
     assert refused.value.status == status
@@ -62,6 +62,6 @@ def test_refuses(status: int, parts: list[bytes]) -> None:
         ),
     ],
 )
-def test_accepts(requests: int, parts: list[bytes]) -> None:
+def test_ordinary_requests_are_accepted(requests: int, parts: list[bytes]) -> None:
     meter = read(*parts)
     assert (meter.begun, meter.open_bytes) == (requests, 0)

@@ -60,7 +60,7 @@ async def test_pulls_are_listed_newest_first_and_each_has_its_own_page(server) -
         pytest.param("?namespace=shop", set(), id="no waiting pod"),
     ],
 )
-async def test_filters(server, query, nodes) -> None:
+async def test_lists_can_be_filtered(server, query, nodes) -> None:
     served = await filled(server)
     assert {pull["nodeName"] for pull in await pulls(served, query)} == nodes
 
@@ -113,7 +113,7 @@ async def test_an_unchanged_list_is_not_sent_again(server, path) -> None:
     assert (await served.get(path, **{"If-None-Match": '"other"'})).status == 200
 
 
-async def test_nodes_and_registries(server) -> None:
+async def test_nodes_and_registries_are_listed(server) -> None:
     served = await filled(server)
     body = await (await served.get("/api/v1/nodes")).json()
     assert [(node["name"], node["state"], node["activePulls"]) for node in body["nodes"]] == [
@@ -158,7 +158,7 @@ async def test_every_response_has_the_security_headers(server, path) -> None:
     assert "://" not in answer.headers["Content-Security-Policy"]
 
 
-async def test_probes(server) -> None:
+async def test_the_probes_respond(server) -> None:
     served = await server()
     for path in ("/healthz", "/readyz"):
         answer = await served.get(path)

@@ -38,18 +38,18 @@ def test_no_control_character_reaches_a_terminal():
 @pytest.mark.parametrize(
     ("value", "shown"), [(None, ""), (0.4, "0s"), (42, "42s"), (185, "3m05s"), (7800, "2h10m"), (-3, "0s")]
 )
-def test_durations(value, shown):
+def test_durations_are_formatted_for_tables(value, shown):
     assert text.seconds(value) == shown
 
 
 @pytest.mark.parametrize(
     ("value", "shown"), [(0, "0B"), (999, "999B"), (1500, "1.5kB"), (52e6, "52MB"), (9.04e9, "9.0GB")]
 )
-def test_sizes(value, shown):
+def test_sizes_are_formatted_for_tables(value, shown):
     assert text.size(value) == shown
 
 
-def test_the_table_of_pulls():
+def test_pulls_are_shown_as_a_table():
     sim = Starting()
     for second in range(1, 12):
         sim.report(
@@ -62,7 +62,7 @@ def test_the_table_of_pulls():
     assert max(widths(table)) <= text.WIDTH
 
 
-def test_the_table_of_pods():
+def test_pods_are_shown_as_a_table():
     sim = Starting()
     web = PodEvents(pod("web-1", "node-1", {"app": "nginx:1.27"}, at=NOW))
     sim.apply(seen(web), event(web.pulling("app", NOW + 1)), at=2)
@@ -75,7 +75,7 @@ def test_the_table_of_pods():
     assert line.split() == ["default/web-1", "node-1", "started", "10s"]
 
 
-def test_the_table_of_nodes():
+def test_nodes_are_shown_as_a_table():
     node = NodeStatus(name="n", state=NodeState.LATE, last_seen=to_time(NOW), active_pulls=2, bytes_per_sec=3e6)
     assert text.nodes([node], to_time(NOW + 40)).splitlines()[1].split() == ["n", "late", "2", "3.0MB/s", "40s"]
 

@@ -42,7 +42,7 @@ def only(cluster, node="n1"):
     return demand
 
 
-def test_a_pull_from_pulling_to_started(cluster):
+def test_a_demand_lasts_from_pulling_until_the_container_starts(cluster):
     arrival = web(owner=("ReplicaSet", "web-5d4f7c9b8d"))
     assert cluster.apply(seen(arrival), T) == {"n1"}
     demand = only(cluster)

@@ -27,7 +27,7 @@ def test_two_agents_with_one_node_name_are_reported_and_no_pull_is_failed(caplog
     assert {status.status for status in sim.shown} == {PullPhase.DOWNLOADING, PullPhase.FAILED}
 
 
-def test_one_late_report_of_a_replaced_agent_is_no_conflict() -> None:
+def test_one_late_report_of_a_replaced_agent_is_not_a_conflict() -> None:
     agents = Agents()
     assert agents.accept("a", 1, NOW, 30)
     assert agents.accept("b", 1, NOW + 1, 30)

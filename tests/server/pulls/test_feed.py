@@ -38,7 +38,7 @@ def test_a_client_receives_each_pull_once_in_the_order_of_the_last_change() -> N
     assert feed.since(4) == []
 
 
-def test_the_type_of_a_change() -> None:
+def test_a_change_has_the_type_of_its_event() -> None:
     feed = Feed(100)
     sent = []
     for phase, attempt in (

@@ -12,7 +12,7 @@ from tests.server.build import MIB, NOW, SimulatedHub, layer, pull, report
 DONE = PullPhase.COMPLETED
 
 
-def test_a_pull_from_start_to_end() -> None:
+def test_a_pull_is_published_from_start_to_end() -> None:
     sim = SimulatedHub()
     sim.report(at=1)
     sim.report(pull("l", at=NOW + 2, status=PullPhase.RESOLVING, total_known=False), at=3)

@@ -86,7 +86,7 @@ def test_growth_is_counted_once() -> None:
     assert speed.grew_at == 4.0
 
 
-def test_the_memory_remains_small_however_long_the_download_lasts() -> None:
+def test_memory_does_not_grow_with_the_length_of_a_download() -> None:
     speed = Speed(0, 0.0)
     grow(speed, MIB, 0, 10_000)
     assert len(speed._steps) < 70
@@ -120,5 +120,5 @@ def test_new_layers_count_for_more_than_old_ones() -> None:
         pytest.param(0, 0.0, 0, None, 0.0, id="nothing left"),
     ],
 )
-def test_time_to_ready(to_download, rate, to_unpack, unpack_rate, seconds) -> None:
+def test_time_to_ready_is_download_plus_unpacking(to_download, rate, to_unpack, unpack_rate, seconds) -> None:
     assert seconds_left(to_download, rate, to_unpack, unpack_rate) == seconds

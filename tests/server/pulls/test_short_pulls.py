@@ -15,18 +15,18 @@ FACTS = ("pulling", "pulled", "report")
 
 
 @pytest.fixture
-def world():
+def sim():
     """A node that pulled an image for a first pod, in two seconds."""
-    world = Joined()
+    sim = Joined()
     one = web("first")
-    world.tell(seen(one), event(one.pulling("app", NOW)), at=0)
+    sim.apply(seen(one), event(one.pulling("app", NOW)), at=0)
     fetched = layer("a", 4 * MIB, 4 * MIB, state=LayerPhase.EXTRACTED)
     done = {"status": PullPhase.COMPLETED, "ended_at": NOW + 2}
-    world.say(pull("lease-1", fetched, at=NOW, **done, **FULL), at=2.2)
-    world.tell(event(one.pulled("app", NOW + 2, seconds=2.0, size=5 * MIB)), at=2.3)
+    sim.report(pull("lease-1", fetched, at=NOW, **done, **FULL), at=2.2)
+    sim.apply(event(one.pulled("app", NOW + 2, seconds=2.0, size=5 * MIB)), at=2.3)
     one.started("app", NOW + 3)
-    world.tell(seen(one), at=3.5)
-    return world
+    sim.apply(seen(one), at=3.5)
+    return sim
 
 
 def short(at, id_="image-a", *, live=False):
@@ -43,9 +43,9 @@ def pulled(pod, at):
     return event(pod.pulled("app", NOW + at, seconds=0.06, size=5 * MIB))
 
 
-def check(world, *, rows=2):
-    assert len(world.shown) == rows
-    first, *others = world.shown
+def check(sim, *, rows=2):
+    assert len(sim.shown) == rows
+    first, *others = sim.shown
     assert (first.status, first.downloaded_bytes) == (PullPhase.COMPLETED, 4 * MIB)
     assert [pod.pod_name for pod in first.waited or ()] == ["first"]
     for row in others:
@@ -53,67 +53,67 @@ def check(world, *, rows=2):
         assert (row.completed_at - row.started_at).total_seconds() < 0.3
         assert (row.downloaded_bytes, row.image_bytes) == (0, 4 * MIB)
         assert [pod.pod_name for pod in row.waited or ()] == ["again"]
-    assert world.metric("pulls_total", registry="docker.io", result="completed") == rows
+    assert sim.metric("pulls_total", registry="docker.io", result="completed") == rows
 
 
 @pytest.mark.parametrize("apart", [0.0, 0.4])
 @pytest.mark.parametrize(
     "order", [order for order in permutations(FACTS) if order.index("pulling") < order.index("pulled")]
 )
-def test_a_cached_image_that_is_pulled_again_has_a_second_row(world, order, apart):
+def test_a_cached_image_that_is_pulled_again_has_a_second_row(sim, order, apart):
     again = web("again")
-    world.tell(seen(again), at=8)
+    sim.apply(seen(again), at=8)
     events = {"pulling": pulling(again, 10), "pulled": pulled(again, 10)}
-    world.at(11)
+    sim.at(11)
     for number, fact in enumerate(order):
         if fact == "report":
-            world.say(short(10.1), at=11 + number * apart)
+            sim.report(short(10.1), at=11 + number * apart)
         else:
-            world.tell(events[fact], at=11 + number * apart)
+            sim.apply(events[fact], at=11 + number * apart)
     again.started("app", NOW + 12)
-    world.tell(seen(again), at=13)
-    world.at(30)
-    check(world)
+    sim.apply(seen(again), at=13)
+    sim.at(30)
+    check(sim)
 
 
 @pytest.mark.parametrize("late", [0.0, 0.7])
-def test_a_poll_that_sees_the_short_pull_before_the_kubelets_event_shows_its_full_name(world, late):
+def test_a_poll_that_sees_the_short_pull_before_the_kubelets_event_shows_its_full_name(sim, late):
     again = web("again")
-    world.tell(seen(again), at=8)
-    world.say(short(10.9, "lease-2", live=True), at=11)
-    assert {row.image_ref for row in world.shown} == {FULL["image_ref"]}
+    sim.apply(seen(again), at=8)
+    sim.report(short(10.9, "lease-2", live=True), at=11)
+    assert {row.image_ref for row in sim.shown} == {FULL["image_ref"]}
     if not late:
-        world.tell(pulling(again, 10), pulled(again, 10), at=11.3)
-    world.say(short(10.9, "lease-2"), at=12)
+        sim.apply(pulling(again, 10), pulled(again, 10), at=11.3)
+    sim.report(short(10.9, "lease-2"), at=12)
     if late:
-        world.tell(pulling(again, 10), pulled(again, 10), at=12.3)
+        sim.apply(pulling(again, 10), pulled(again, 10), at=12.3)
     again.started("app", NOW + 12)
-    world.tell(seen(again), at=13)
-    world.at(30)
-    check(world)
+    sim.apply(seen(again), at=13)
+    sim.at(30)
+    check(sim)
 
 
-def test_a_short_pull_that_no_agent_reports_has_the_kubelets_times_and_size(world):
+def test_a_short_pull_that_no_agent_reports_has_the_kubelets_times_and_size(sim):
     again = web("again")
-    world.tell(seen(again), at=8)
-    world.tell(pulling(again, 10), pulled(again, 10), at=10.5)
-    world.at(30)
-    _, row = world.shown
+    sim.apply(seen(again), at=8)
+    sim.apply(pulling(again, 10), pulled(again, 10), at=10.5)
+    sim.at(30)
+    _, row = sim.shown
     assert (row.status, row.image_bytes, row.attempt) == (PullPhase.COMPLETED, 5 * MIB, 1)
     assert (row.completed_at - row.started_at).total_seconds() == pytest.approx(0.06)
 
 
-def test_three_pulls_in_a_row_are_three_rows(world):
+def test_three_pulls_in_a_row_are_three_rows(sim):
     for number in (1, 2, 3):
         again, at = web(f"again-{number}"), 20 * number
-        world.tell(seen(again), pulling(again, at), at=at)
-        world.tell(pulled(again, at), at=at + 0.5)
-        world.say(short(at + 0.2, f"image-{number}"), at=at + 1)
+        sim.apply(seen(again), pulling(again, at), at=at)
+        sim.apply(pulled(again, at), at=at + 0.5)
+        sim.report(short(at + 0.2, f"image-{number}"), at=at + 1)
         again.started("app", NOW + at + 1)
-        world.tell(seen(again), at=at + 2)
-    world.at(80)
-    assert [(row.downloaded_bytes, row.attempt) for row in world.shown] == [(4 * MIB, 1), (0, 1), (0, 1), (0, 1)]
-    assert [[pod.pod_name for pod in row.waited] for row in world.shown] == [
+        sim.apply(seen(again), at=at + 2)
+    sim.at(80)
+    assert [(row.downloaded_bytes, row.attempt) for row in sim.shown] == [(4 * MIB, 1), (0, 1), (0, 1), (0, 1)]
+    assert [[pod.pod_name for pod in row.waited] for row in sim.shown] == [
         ["first"],
         ["again-1"],
         ["again-2"],
@@ -121,100 +121,100 @@ def test_three_pulls_in_a_row_are_three_rows(world):
     ]
 
 
-def test_attempts_of_an_earlier_pull_do_not_count_for_a_later_one(world):
+def test_attempts_of_an_earlier_pull_do_not_count_for_a_later_one(sim):
     other = "docker.io/library/redis:7"
     one, again = web("late", "redis:7"), web("later", "redis:7")
-    world.tell(seen(one), at=20)
+    sim.apply(seen(one), at=20)
     for attempt, at in ((1, 20), (2, 32)):
-        world.tell(event(one.pulling("app", NOW + at)), at=at)
-        world.tell(event(one.failed("app", NOW + at + 1, "not found")), at=at + 1) if attempt == 1 else None
-    world.tell(event(one.pulled("app", NOW + 33, seconds=0.9, size=5 * MIB)), at=33)
+        sim.apply(event(one.pulling("app", NOW + at)), at=at)
+        sim.apply(event(one.failed("app", NOW + at + 1, "not found")), at=at + 1) if attempt == 1 else None
+    sim.apply(event(one.pulled("app", NOW + 33, seconds=0.9, size=5 * MIB)), at=33)
     one.started("app", NOW + 34)
-    world.tell(seen(one), at=35)
-    world.tell(seen(again), pulling(again, 50), at=50)
-    world.tell(pulled(again, 50), at=50.4)
-    world.at(60)
-    rows = [row for row in world.shown if row.image_ref == other]
+    sim.apply(seen(one), at=35)
+    sim.apply(seen(again), pulling(again, 50), at=50)
+    sim.apply(pulled(again, 50), at=50.4)
+    sim.at(60)
+    rows = [row for row in sim.shown if row.image_ref == other]
     assert [(row.status, row.attempt) for row in rows] == [(PullPhase.COMPLETED, 2), (PullPhase.COMPLETED, 1)]
 
 
-def test_a_replica_that_waited_for_the_same_pull_has_no_row_of_its_own(world):
+def test_a_replica_that_waited_for_the_same_pull_has_no_row_of_its_own(sim):
     """Its kubelet calls the runtime once more, and the agent reports that before the kubelet does."""
     two = web("second"), web("third")
     for one in two:
-        world.tell(seen(one), event(one.pulling("app", NOW + 20)), at=20)
+        sim.apply(seen(one), event(one.pulling("app", NOW + 20)), at=20)
     moved = layer("b", 4 * MIB, 4 * MIB, state=LayerPhase.EXTRACTED)
     done = {"status": PullPhase.COMPLETED, "ended_at": NOW + 25}
-    world.say(pull("lease-2", moved, at=NOW + 20, **done, **FULL), at=25.1)
-    world.say(short(25.2, "lease-3"), at=26)
+    sim.report(pull("lease-2", moved, at=NOW + 20, **done, **FULL), at=25.1)
+    sim.report(short(25.2, "lease-3"), at=26)
     for one in two:
-        world.tell(event(one.pulled("app", NOW + 25, seconds=5.0 if one is two[0] else 0.06)), at=26.2)
-    world.at(40)
-    assert [row.downloaded_bytes for row in world.shown] == [4 * MIB, 4 * MIB]
+        sim.apply(event(one.pulled("app", NOW + 25, seconds=5.0 if one is two[0] else 0.06)), at=26.2)
+    sim.at(40)
+    assert [row.downloaded_bytes for row in sim.shown] == [4 * MIB, 4 * MIB]
 
 
 PARTS = {"registry": "docker.io", "repository": "library/nginx", "image_ref": "docker.io/library/nginx"}
 
 
 @pytest.mark.parametrize("shares", [True, False], ids=["no-bytes", "a-layer-of-its-own"])
-def test_pods_that_wait_for_one_image_of_a_kubelet_that_pulls_in_parallel_have_one_row(world, shares):
+def test_pods_that_wait_for_one_image_of_a_kubelet_that_pulls_in_parallel_have_one_row(sim, shares):
     """The runtime is called once for each of them, at the same time as for an image that fails."""
     two, other = (web("second"), web("third")), web("wrong", "redis:wrong")
-    world.tell(seen(other), pulling(other, 8), event(other.failed("app", NOW + 9, "not found")), at=9)
-    world.tell(*map(seen, two), pulling(two[0], 20), at=20)
-    world.tell(pulling(two[1], 20), pulling(other, 20), at=20.2)
+    sim.apply(seen(other), pulling(other, 8), event(other.failed("app", NOW + 9, "not found")), at=9)
+    sim.apply(*map(seen, two), pulling(two[0], 20), at=20)
+    sim.apply(pulling(two[1], 20), pulling(other, 20), at=20.2)
     unseen = {"registry": None, "repository": None, "image_ref": "__pulling__", "total_known": False}
     first = pull("lease-2", layer("b", MIB, 4 * MIB), at=NOW + 20.1, **PARTS)
-    world.say(first, pull("lease-3", at=NOW + 20.2, status=PullPhase.RESOLVING, **unseen), at=21)
-    world.say(first, pull("lease-3", at=NOW + 20.2, status=PullPhase.RESOLVING, **unseen), at=22)
-    rows = {row.image_ref: (row.status, row.attempt) for row in world.shown[1:]}
+    sim.report(first, pull("lease-3", at=NOW + 20.2, status=PullPhase.RESOLVING, **unseen), at=21)
+    sim.report(first, pull("lease-3", at=NOW + 20.2, status=PullPhase.RESOLVING, **unseen), at=22)
+    rows = {row.image_ref: (row.status, row.attempt) for row in sim.shown[1:]}
     assert rows == {
         "docker.io/library/nginx:1.27": (PullPhase.DOWNLOADING, 1),
         "docker.io/library/redis:wrong": (PullPhase.QUEUED, 2),
     }
-    world.tell(event(other.failed("app", NOW + 22, "not found")), at=22.5)
+    sim.apply(event(other.failed("app", NOW + 22, "not found")), at=22.5)
     mine = [layer("b", MIB, 4 * MIB, fetched_by="lease-2")] + ([] if shares else [layer("c", MIB, 2 * MIB)])
     for second in range(23, 27):
-        world.say(first, pull("lease-3", *mine, at=NOW + 20.2, **PARTS), at=second)
-        assert len(world.shown) == 3
+        sim.report(first, pull("lease-3", *mine, at=NOW + 20.2, **PARTS), at=second)
+        assert len(sim.shown) == 3
     done = {"status": PullPhase.COMPLETED, "ended_at": NOW + 27} | FULL
-    world.say(
+    sim.report(
         pull("lease-2", layer("b", 4 * MIB, 4 * MIB, state=LayerPhase.EXTRACTED), at=NOW + 20.1, **done),
         pull("lease-3", *mine, at=NOW + 20.2, **PARTS),
         at=27.2,
     )
-    world.tell(pulled(two[0], 27), at=27.4)
-    world.say(pull("lease-3", *mine, at=NOW + 20.2, **done), at=28)
-    world.tell(pulled(two[1], 27), at=28.2)
+    sim.apply(pulled(two[0], 27), at=27.4)
+    sim.report(pull("lease-3", *mine, at=NOW + 20.2, **done), at=28)
+    sim.apply(pulled(two[1], 27), at=28.2)
     for one in two:
         one.started("app", NOW + 29)
-        world.tell(seen(one), at=29)
-    world.at(40)
-    assert sorted((row.image_ref, row.status) for row in world.shown[1:]) == [
+        sim.apply(seen(one), at=29)
+    sim.at(40)
+    assert sorted((row.image_ref, row.status) for row in sim.shown[1:]) == [
         ("docker.io/library/nginx:1.27", PullPhase.COMPLETED),
         ("docker.io/library/redis:wrong", PullPhase.FAILED),
     ]
-    assert world.metric("pulls_total", registry="docker.io", result="completed") == 2
+    assert sim.metric("pulls_total", registry="docker.io", result="completed") == 2
 
 
-def test_an_image_is_present_when_one_of_two_parallel_pulls_has_completed(world):
+def test_an_image_is_present_when_one_of_two_parallel_pulls_has_completed(sim):
     two = web("second"), web("third")
-    world.tell(*map(seen, two), pulling(two[0], 20), pulling(two[1], 22), at=22)
+    sim.apply(*map(seen, two), pulling(two[0], 20), pulling(two[1], 22), at=22)
     first, second = layer("b", MIB, 4 * MIB), layer("b", 4 * MIB, 4 * MIB, state=LayerPhase.EXTRACTED)
-    world.say(pull("lease-2", first, at=NOW + 20, **PARTS), pull("lease-3", first, at=NOW + 22, **PARTS), at=23)
+    sim.report(pull("lease-2", first, at=NOW + 20, **PARTS), pull("lease-3", first, at=NOW + 22, **PARTS), at=23)
     done = {"status": PullPhase.COMPLETED, "ended_at": NOW + 24} | FULL
-    world.say(pull("lease-2", first, at=NOW + 20, **PARTS), pull("lease-3", second, at=NOW + 22, **done), at=24.1)
-    world.tell(pulled(two[1], 24), at=24.3)
-    _, row = world.shown
+    sim.report(pull("lease-2", first, at=NOW + 20, **PARTS), pull("lease-3", second, at=NOW + 22, **done), at=24.1)
+    sim.apply(pulled(two[1], 24), at=24.3)
+    _, row = sim.shown
     assert (row.status, row.started_at.timestamp(), row.attempt) == (PullPhase.COMPLETED, NOW + 20, 1)
     canceled = {"status": PullPhase.FAILED, "ended_at": NOW + 26, "error_reason": ErrorReason.UNKNOWN}
-    world.say(pull("lease-2", first, at=NOW + 20, **(PARTS | canceled)), at=26)
-    world.at(40)
-    assert [row.status for row in world.shown] == [PullPhase.COMPLETED, PullPhase.COMPLETED]
-    assert world.metric("pulls_total", registry="docker.io", result="failed") == 0
+    sim.report(pull("lease-2", first, at=NOW + 20, **(PARTS | canceled)), at=26)
+    sim.at(40)
+    assert [row.status for row in sim.shown] == [PullPhase.COMPLETED, PullPhase.COMPLETED]
+    assert sim.metric("pulls_total", registry="docker.io", result="failed") == 0
 
 
-def test_two_pulls_of_one_image_without_a_cluster_are_two_rows(world):
+def test_two_pulls_of_one_image_without_a_cluster_are_two_rows(sim):
     both = [pull(f"lease-{number}", layer("b", MIB), at=NOW + 20 + number, **PARTS) for number in (2, 3)]
-    world.say(*both, node="another", at=24)
-    assert len([row for row in world.shown if row.node_name == "another"]) == 2
+    sim.report(*both, node="another", at=24)
+    assert len([row for row in sim.shown if row.node_name == "another"]) == 2

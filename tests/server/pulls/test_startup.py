@@ -133,7 +133,7 @@ def test_a_pod_with_unknown_images_is_not_listed(sim, web):
     assert sim.metric("pod_start_phase_seconds_count", phase="scheduled") == 0
 
 
-def test_containers_that_start_one_after_the_other_and_their_init_container(sim):
+def test_containers_may_start_one_after_the_other(sim):
     both = PodEvents(pod("web-1", "node-1", {"app": "nginx:1.27"}, init={"prepare": "busybox:1"}, at=NOW))
     sim.apply(seen(both), event(both.pulling("prepare", NOW + 1)), at=1)
     sim.apply(event(both.pulled("prepare", NOW + 5, seconds=4)), at=5)

@@ -119,7 +119,7 @@ def test_waiting_pods_are_filtered_like_pulls(sim, asked, found):
     assert {item.pod_name for item in sim.waiting if pod_fits(item, parse(asked.items()))} == found
 
 
-def test_a_rollout_on_several_nodes(sim):
+def test_a_rollout_counts_its_nodes_by_state(sim):
     done = {"status": PullPhase.COMPLETED, "image_ref": "docker.io/library/nginx:1.27"}
     for number, seconds in enumerate((10, 20, 60)):
         full = layer("a", 100 * MIB, state=LayerPhase.EXTRACTED)
