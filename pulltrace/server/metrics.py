@@ -159,7 +159,7 @@ class Metrics:
     def fetched(self, registry: str | None, count: int) -> None:
         """Count downloaded bytes."""
         host = self._host(registry)
-        if host not in self._fetched:  # to find it by its label takes longer than to count
+        if host not in self._fetched:  # finding a counter by its label takes longer than counting
             self._fetched[host] = self._bytes.labels(host)
         self._fetched[host].inc(count)
 

@@ -1,4 +1,4 @@
-"""Test that `pulltrace local` shows real pulls that are shorter than a poll, and nothing else as a pull."""
+"""`pulltrace local` shows real pulls that are shorter than a poll, and shows nothing else as a pull."""
 
 import pytest
 

@@ -116,7 +116,7 @@ def test_a_lease_is_not_given_the_image_of_a_pull_that_ended_before_it_began(qui
     quick.node.advance(0.5, step=0.02)
     assert first.state is PullPhase.COMPLETED
     quick.node.pull(refs[1])
-    late = set(quick.changed)  # the first pull ends after the poll has read the changes, and before it lists the leases
+    late = set(quick.changed)  # the first pull ends after the poll has read the changes, but before it lists the leases
     quick.changed.clear()
     quick.poll()
     quick.changed |= late

@@ -18,7 +18,7 @@ class ScriptedApi:
         """Nodes by the tokens that are bound to them."""
         self.listed: dict[str, list[Any]] = {name: [] for name in OBJECTS}
         self.lines: dict[str, asyncio.Queue[bytes]] = {name: asyncio.Queue() for name in OBJECTS}
-        """Lines of the watches that have not been sent; an empty one ends the watch."""
+        """Lines of the watches that have not been sent yet; an empty line ends the watch."""
         self.kubeconfig = folder / "kubeconfig"
 
     async def __aenter__(self) -> Self:

@@ -126,7 +126,7 @@ def places(value: Any) -> list[tuple[Any, Any]]:
 
 
 def mangled(rng: random.Random, value: Any) -> Any:
-    """Return a copy with a few parts replaced, removed, repeated or exchanged."""
+    """Return a copy in which a few parts are replaced, removed, repeated or exchanged."""
     value = copy.deepcopy(value)
     for _ in range(rng.randint(0, 4)):
         if not (all_places := places(value)):
@@ -145,7 +145,9 @@ def mangled(rng: random.Random, value: Any) -> Any:
 
 
 async def test_fuzzing_pods_and_events_finds_no_error(tmp_path):
-    """Send ``FUZZ_OBJECTS`` mangled objects through lists and watches: the server continues, and responds to all."""
+    """Send ``FUZZ_OBJECTS`` mutated objects in lists and watches: the server continues, and responds to every
+    request.
+    """
     rng, many = random.Random(int(os.environ.get("FUZZ_SEED", "7"))), int(os.environ.get("FUZZ_OBJECTS", "3000"))
     port, now = free_port(), time.time()
     valid = objects(now)

@@ -48,7 +48,7 @@ class Checks:
                 wrong.append(f"the gauges show {published}, the list {dict(active)}")
             stalled = sum("stalledSince" in pull for pull in pulls)
             if [stalled] != [int(float(count)) for _, count in _samples(text, "pulltrace_pulls_stalled")]:
-                wrong.append(f"{stalled} pulls are stalled, and the gauge tells another number")
+                wrong.append(f"{stalled} pulls are stalled, and the gauge shows another number")
             counted = sum(float(count) for _, count in _samples(text, "pulltrace_pulls_total"))
             if self._follower.boot == boot and counted > self._follower.ends:
                 wrong.append(f"{counted:g} ends were counted and {self._follower.ends} told")

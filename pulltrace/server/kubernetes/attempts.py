@@ -116,7 +116,10 @@ class ImageRequest:
         self.attempt = 1
         self.pulling = False
         self.abandoned = False
-        """Its pod was deleted while it was pulling. The kubelet pulls the image all the same, also if it is queued."""
+        """Its pod was deleted while it was pulling.
+
+        The kubelet nevertheless pulls the image, even if it is still queued.
+        """
         self.failure: Failure | None = None
         self.pulled_at: float | None = None
         self.facts = PullFacts()

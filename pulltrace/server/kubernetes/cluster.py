@@ -143,7 +143,8 @@ class Cluster:
     def _take_event(self, event: Event, fresh: bool, now: float) -> set[str]:
         raw, key = event.at, event.involved_object.uid
         name = self._node_of.get(key) or (event.node if fresh else "")
-        # A listed event of a pod that no longer waits is old. Of a deleted pod, only the end of its pull is news.
+        # A listed event of a pod that no longer waits is old. For a deleted pod, only the end of its pull is still of
+        # interest.
         if not name or raw is None or event.reason not in _REASONS or not about(event.message)[0]:
             return set()
         if key in self._deleted:

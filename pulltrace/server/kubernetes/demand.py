@@ -55,7 +55,7 @@ class ImageDemand:
     starts: tuple[float, ...] = ()
     """When the kubelet emitted Pulling for each pod whose pull has not ended, the earliest first."""
     abandoned: bool = False
-    """All pods that requested it were deleted. The kubelet pulls it all the same."""
+    """All pods that requested it were deleted. The kubelet nevertheless pulls it."""
     awaited: bool = False
     """Whether the image is present while another container waits, for which the kubelet has not requested it."""
 

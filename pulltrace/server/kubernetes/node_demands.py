@@ -314,9 +314,10 @@ class NodeDemands:
         return outcome
 
     def _forget_abandoned(self, start: float) -> None:
-        """Forget pulls of deleted pods that should have ended before one that began later: the kubelet was restarted.
+        """Forget pulls of deleted pods that should have ended before a pull that began later: the kubelet was
+        restarted.
 
-        If one of them does run, it has its name already.
+        If one of them is running after all, it already has its name.
         """
         for image in list(self.requests.by_image):
             for key, request in list(self.requests.by_image[image].items()):

@@ -146,7 +146,7 @@ class Arrival:
         self._failed_at = None
 
     def rename(self, name: Name) -> None:
-        """Take another name: the pull was found to be of another image, for which other containers may wait."""
+        """Take another name: the pull turned out to be for another image, for which other containers may wait."""
         if not name.is_same_image(self.name):
             self.pods = self.waited = ()
         self.name = name

@@ -33,7 +33,7 @@ from pulltrace.wire import (
 )
 
 encoder = msgspec.json.Encoder()
-_to_time = lru_cache(16)(to_time)  # the changes of one tick have one time
+_to_time = lru_cache(16)(to_time)  # all changes of one tick have the same time
 
 
 class Entry:

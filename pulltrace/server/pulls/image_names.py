@@ -43,7 +43,7 @@ counts whole seconds.
 
 
 Taken: TypeAlias = dict[str, list[float]]
-"""When the live pulls of each image started, which have their names already."""
+"""When the live pulls of each image started, for pulls that already have their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,16 +156,16 @@ def _assign_by_order(
 
 
 def _available_since(pull: Pull, demand: ImageDemand, taken: Sequence[float]) -> float | None:
-    """Return when the kubelet requested what no other live pull is for; None if there is no such request.
+    """Return when the kubelet requested an image that no other live pull fetches; None if there is no such request.
 
-    A kubelet that pulls in parallel calls the runtime for each pod at once, also for pods that wait for one image.
-    ``taken`` are the starts of the other live pulls of the image.
+    A kubelet that pulls in parallel calls the runtime for all pods at the same time, even if they wait for the same
+    image. ``taken`` are the starts of the other live pulls of the image.
     """
     if not taken:
         return demand.since
     if pull.ended_at is not None or not demand.starts:
         return None
-    # An older pull is for a pod that was deleted.
+    # An older pull belongs to a pod that was deleted.
     used = sum(start >= demand.starts[0] - ORDER_TOLERANCE for start in taken)
     since = demand.starts[used] if used < len(demand.starts) else math.inf
     return since if since <= pull.started_at + ORDER_TOLERANCE else None

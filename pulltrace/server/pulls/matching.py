@@ -172,7 +172,7 @@ def _is_repeat(pull: Pull, arrival: ArrivalState) -> bool:
 
 
 def _runs_beside(pull: Pull, first: Pull) -> bool:
-    """Return whether a pull started while the first pull of its image was running, whose outcome it shares."""
+    """Return whether a pull started while the first pull of its image was running, so that it has the same outcome."""
     digests = {pull.state.manifest_digest, first.state.manifest_digest} - {None}
     if pull is first or len(digests) > 1 or not first.started_at <= pull.started_at <= (first.ended_at or math.inf):
         return False

@@ -32,7 +32,7 @@ class Speed:
         """
         self._steps = [(now, total)]
         self._rated: tuple[float, float] | None = None
-        """The last rate and its time: a tick needs it several times."""
+        """The last rate and its time, because a tick needs it several times."""
 
     def saw(self, total: int, now: float, before: float = 0.0) -> int:
         """Add a sample. Return by how much the count grew; a count that fell means that the download has started over.

@@ -1,4 +1,4 @@
-"""A pod is deleted while its pull waits in the kubelet's queue. The kubelet pulls the image all the same."""
+"""A pod is deleted while its pull waits in the kubelet's queue. The kubelet nevertheless pulls the image."""
 
 import pytest
 
@@ -52,8 +52,8 @@ def test_the_pull_of_a_deleted_pod_is_not_confused_with_that_of_the_next_tag(sim
 
 
 @pytest.mark.parametrize("how", ["failed", "restarted", "expired"])
-def test_a_pull_of_a_deleted_pod_that_is_over_does_not_claim_the_next_one(sim, how):
-    """It failed; or the kubelet, which was restarted, has pulled something else; or an hour has passed."""
+def test_a_pull_of_a_deleted_pod_that_has_ended_does_not_claim_the_next_one(sim, how):
+    """The pull failed; or the kubelet was restarted and has pulled something else; or an hour has passed."""
     late = 12
     if how == "failed":
         sim.apply(event(sim.old.failed("app", NOW + 11, NOT_FOUND)), at=11)

@@ -161,7 +161,9 @@ class Node:
         return any(lease.began - 1.0 <= now <= lease.ended + SLOWEST for lease in leases)
 
     def beside(self, lease: Lease) -> list[Lease]:
-        """Return the successful pulls of an image that ran at the same time as this one; they share one row."""
+        """Return the successful pulls of an image that ran at the same time as this one, and therefore share its
+        row.
+        """
         of_image = [each for each in self.leases if each.image == lease.image and each.attempt.well]
         return [each for each in of_image if each.began <= lease.ended and lease.began <= each.ended]
 
