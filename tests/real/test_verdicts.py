@@ -41,11 +41,11 @@ def row(limit: str, observed: Observed, repository: str, by: Factor) -> Bound:
     pull = observed.status(repository)
     assert pull is not None
     named = [(seconds, bound) for seconds, bound in observed.verdicts(repository) if bound]
-    story = [(seconds, bound.by.value) for seconds, bound in named]
-    assert pull.bound is not None, story
+    timeline = [(seconds, bound.by.value) for seconds, bound in named]
+    assert pull.bound is not None, timeline
     print(*named, *observed.loads, sep="\n")  # noqa: T201 (shown if the test fails)
     assert observed.factors(repository) == {by} - {Factor.UNKNOWN}
-    assert pull.bound.by is by, (story, pull.bound)
+    assert pull.bound.by is by, (timeline, pull.bound)
     took = (pull.completed_at - pull.started_at).total_seconds() if pull.completed_at else 0.0
     after = f"{observed.first(repository, by):.0f} s" if by is not Factor.UNKNOWN else ""
     print(f"\n| {limit} | {took:.0f} s | `{by}` | {after} | {pull.bound.why} |")  # noqa: T201
@@ -120,10 +120,10 @@ async def test_a_serialized_queue_is_named(real: Containerd, registry: Registry)
         for name in ("first", "second"):
             image = f"{FAST}/team/{name}:1"
             pods[name] = PodEvents(pod(name, "node-1", {"app": image}, at=observed.hub.now()))
-            observed.tell(seen(pods[name]), event(pods[name].pulling("app", observed.hub.now())))
+            observed.apply(seen(pods[name]), event(pods[name].pulling("app", observed.hub.now())))
         for name, waiting in pods.items():  # as a kubelet pulls by default: one after the other
             await pull(real, observed, f"{FAST}/team/{name}:1")
-            observed.tell(event(waiting.pulled("app", observed.hub.now())))
+            observed.apply(event(waiting.pulled("app", observed.hub.now())))
         await observed.until(lambda: observed.ended("team/second"))
         row("kubelet pulls one image at a time", observed, "team/second", Factor.QUEUE)
         assert observed.factors("team/first") == set()
@@ -147,10 +147,10 @@ async def test_a_rate_limit_is_named(real: Containerd, registry: Registry) -> No
     registry.repository("team/popular").answer = 429
     async with Observed(real) as observed:
         waiting = PodEvents(pod("popular", "node-1", {"app": f"{FAST}/team/popular:1"}, at=observed.hub.now()))
-        observed.tell(seen(waiting), event(waiting.pulling("app", observed.hub.now())))
+        observed.apply(seen(waiting), event(waiting.pulling("app", observed.hub.now())))
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await real.cri.pull(f"{FAST}/team/popular:1")
-        observed.tell(event(waiting.failed("app", observed.hub.now(), str(refused.value.details()))))
+        observed.apply(event(waiting.failed("app", observed.hub.now(), str(refused.value.details()))))
         await observed.until(lambda: observed.ended("team/popular"))
         await observed.until(lambda: observed.verdicts("team/popular")[-1][1])
         row("registry responds 429", observed, "team/popular", Factor.RATE_LIMIT)
