@@ -40,15 +40,17 @@ TRACES_OFF = {"OTEL_SDK_DISABLED": "true", "OTEL_TRACES_EXPORTER": "none"}
 """Standard variables of OpenTelemetry that take precedence over them."""
 
 END_WITHIN = 1.5
-"""Seconds that clients have to receive the last comment of a stream."""
+"""Seconds for which clients may still receive the last comment of a stream."""
 
 RESERVED_FILES = 128
-"""Open files that are not connections of clients."""
+"""Open files that are not client connections."""
 
 GIVE_BACK_EVERY = 30.0
-"""Seconds between two times at which freed memory goes back to the machine: glibc keeps what many readers once took."""
+"""Seconds between two returns of freed memory to the operating system: glibc keeps memory that many clients once
+used.
+"""
 
-_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # Linux; Python names it from 3.12 on
+_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # on Linux; Python has a name for it from 3.12 on
 _log = logging.getLogger(__name__)
 
 
@@ -59,9 +61,9 @@ class ListenError(Exception):
 async def serve(
     settings: ServerSettings, *, on_ready: Callable[[int, int], None] | None = None, limits: Limits | None = None
 ) -> None:
-    """Serve until cancelled. ``on_ready`` receives the ports of API and metrics once both accept connections.
+    """Serve until cancelled. ``on_ready`` receives the ports of the API and the metrics once both accept connections.
 
-    Raises ``ListenError`` at once, and the errors of an invalid certificate or cluster configuration.
+    Raises ``ListenError`` immediately, and the errors of an invalid certificate or cluster configuration.
     """
     limits = limits or Limits()
     with _listen(settings.http_addr, limits) as http, _listen(settings.metrics_addr, limits) as metrics:
@@ -131,7 +133,7 @@ def _authenticator(settings: ServerSettings, source: ClusterSource) -> Authentic
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: the caller cancels the server.
+    """uvicorn without its own signal handlers, because the caller cancels the server.
 
     With a certificate, it serves only TLS.
     """
@@ -148,11 +150,11 @@ class _Server(uvicorn.Server):
             ws="none",
             lifespan="off",
             log_config=None,
-            log_level="error",  # not a line for each malformed request
+            log_level="error",  # avoids a log line for each malformed request
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_keep_alive=75,  # longer than an idle agent's heartbeat: one connection per agent
+            timeout_keep_alive=75,  # longer than an idle agent's heartbeat, so that each agent keeps one connection
             timeout_graceful_shutdown=1,
         )
         super().__init__(config)
@@ -184,7 +186,7 @@ class _Server(uvicorn.Server):
 
 
 async def _while(task: asyncio.Task[None]) -> None:
-    """End the server if a listener ends. Cancelling this lets the listener end cleanly."""
+    """Stop the server if a listener ends. Cancelling this lets the listener end cleanly."""
     await asyncio.shield(task)
     raise RuntimeError("a listener ended")
 
@@ -201,29 +203,30 @@ def _listen(address: Address, limits: Limits) -> Iterator[socket.socket]:
     except OSError as error:
         raise ListenError(f"cannot listen on {address.host}:{address.port}: {error.strerror}") from error
     with sock:
-        # Accepted connections inherit it: the kernel closes one whose peer accepts nothing for this long, and frees
-        # what was queued for it. It is later than our own limits, which do not apply to small responses.
+        # Accepted connections inherit this option: if the peer accepts nothing for this long, the kernel closes the
+        # connection and frees the queued data. It takes effect later than our own limits, which do not apply to small
+        # responses.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(2000 * limits.client_timeout))
-        sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT)  # inherited too
+        sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT)  # also inherited
         yield sock
 
 
 def _raise_file_limit() -> int:
-    """Raise the limit of open files as far as allowed. Return how many of them are free for connections."""
+    """Raise the limit of open files as far as allowed. Return how many of them are available for connections."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return max(hard - RESERVED_FILES, hard // 2) if hard != resource.RLIM_INFINITY else 1 << 30
 
 
 async def _give_back() -> None:
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it
     while trim:
         await asyncio.sleep(GIVE_BACK_EVERY)
         await asyncio.to_thread(trim, 0)
 
 
 def _tune_collector() -> None:
-    """Exempt everything allocated until now from garbage collection, and collect the rest less often.
+    """Exempt all existing objects from garbage collection, and collect the others less often.
 
     With the default thresholds, and even with 10,000, the 99th percentile of a report's response time is two to three
     times as long.

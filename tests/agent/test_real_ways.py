@@ -1,4 +1,4 @@
-"""Test how a real node's pulls are reported, whichever way its images arrive: with agents, servers and a slow registry.
+"""How the pulls of a real node are reported, however its images arrive: with agents, servers and a slow registry.
 
 `make snapshotters` sets PULL_SECONDS to a minute, in which the server would report any stall at its usual limit.
 """
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(500)]
 SECONDS = float(os.environ.get("PULL_SECONDS", "8"))
 IS_LONG = SECONDS >= 60
 PACE = {"every": 1.0 if IS_LONG else 0.55, "stall": 30.0 if IS_LONG else 5.0}
-AFTER_THE_LIMIT = 330.0  # seconds; after 300 without visible progress, an agent would give a lease up
+AFTER_THE_LIMIT = 330.0  # seconds; after 300 without visible progress, an agent would abandon a lease
 
 SHAPES = {"dominant": (1, 2, 1, 2, 12), "even": (3, 3, 3, 3, 3, 3)}  # sizes of the layers in MiB
 
@@ -60,19 +60,19 @@ async def begin(registry, tmp_path):
 
 
 def sent_of(registry, image):
-    """Return a function that returns how many bytes of the image's layers the registry has sent since now."""
+    """Return a function that returns how many bytes of the image's layers the registry has sent from now on."""
     before = {layer.digest: registry.sent[layer.digest] for layer in image.layers}
     return lambda: sum(registry.sent[digest] - count for digest, count in before.items())
 
 
 def check_rows(observer, way, *bases):
-    """Check every row of a pull until its end: it was always there, never stalled, and never ahead of the truth."""
+    """Check every row of a pull until its end: it was always present, never stalled, and never ahead of the truth."""
     assert observer.counts == sorted(observer.counts), "a row that was there remains"
     assert observer.counts[-1] == 1, "one pull is one row"
     assert PullPhase.FAILED not in {seen.row.status for seen in observer.rows}
     assert not any(seen.row.stalled_since for seen in observer.rows), "bytes arrived all the time"
     live = [seen for seen in observer.rows if seen.row.total_known and not seen.row.status.ended]
-    # A snapshotter that can fetch may look at the layers for a moment, before it leaves them to containerd.
+    # A snapshotter that can fetch may examine the layers for a moment before it leaves them to containerd.
     assert {seen.row.percent_basis for seen in live if not way.plain or seen.row.downloaded_bytes} <= {*bases}
     assert {seen.row.snapshotter for seen in live} <= {way.snapshotter}
     for seen in live:
@@ -82,13 +82,16 @@ def check_rows(observer, way, *bases):
 
 
 def check_end(observer, ended, ref, *, fetched, cached=0, remote=0, probed=0):
-    """Check the sums of the final row and of the metrics. ``probed`` bytes are read by a snapshotter that declines."""
+    """Check the sums of the final row and of the metrics.
+
+    ``probed`` bytes are read by a snapshotter that declines the image.
+    """
     row = ended.row
     assert (row.status, row.image_ref) == (PullPhase.COMPLETED, ref)
     assert (row.downloaded_bytes, row.cached_bytes, row.remote_bytes) == (fetched, cached, remote)
     assert ended.sent == pytest.approx(fetched, rel=0.01, abs=128 * 1024 + probed)
     counted = [observer.metric(name, row.registry) for name in ("bytes", "cached_bytes", "remote_bytes")]
-    before = observer.rows[0].row.downloaded_bytes  # a counter of bytes begins when its server does
+    before = observer.rows[0].row.downloaded_bytes  # a counter of bytes begins when its server starts
     assert counted == [fetched - before, cached, remote]
 
 
