@@ -116,7 +116,7 @@ async def test_a_download_without_a_lease_is_seen_on_an_idle_node(client, simula
     assert [live.id.partition("-")[0] for live in poller.tracker.pulls()] == ["fetch"]
 
 
-async def test_a_pull_that_begins_after_idle_polls_does_not_count_as_older_than_the_agent(client, simulated, push):
+async def test_a_pull_that_begins_after_idle_polls_is_not_treated_as_older_than_the_agent(client, simulated, push):
     poller = Poller(client)
     await poller.poll(simulated.now)
     ref, image = push("app:1", ("app", 20))

@@ -1,4 +1,4 @@
-"""Two hosts on one cable, made of kernel features: network namespaces, a veth pair, iptables, a token bucket.
+"""Two hosts connected by a virtual cable of kernel features: network namespaces, a veth pair, iptables, a token bucket.
 
 The server runs in one namespace, the agent in the other; the machine's own network is not affected. ``mend`` undoes
 every fault. Delay is implemented in ``delay.py``, for kernels without netem.

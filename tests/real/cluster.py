@@ -232,7 +232,7 @@ class Cluster:
         return self.registry.push(name, self.image(*layers))
 
     def image(self, *layers: Layer) -> Image:
-        """Return an image of these layers and of one more layer, with the program, that every node already has."""
+        """Return an image of these layers and one more, which contains the program and which every node already has."""
         return make_image(*layers, self._program, entrypoint=["/pause"])
 
     async def create(self, manifest: Mapping[str, Any]) -> None:

@@ -140,7 +140,7 @@ class HttpApi:
         return cls(Configuration(host=url))
 
     async def pages(self, resource: Resource, namespace: str | None) -> AsyncGenerator[Page, None]:
-        """Yield all objects, a page at a time. Raises ``GoneError`` if its token expires meanwhile."""
+        """Yield all objects, a page at a time. Raises ``GoneError`` if its token expires in the meantime."""
         token = ""
         while True:
             query = [("limit", str(PAGE))] + ([("continue", token)] if token else [])

@@ -105,7 +105,7 @@ class _Open:
 
     def __init__(self, node: str, context: _Context) -> None:
         self.expiring: list[float] = []
-        """When unobserved arrivals expire and completed ones settle, for those added since the last join."""
+        """When arrivals that were added since the last join expire (unobserved ones) or settle (completed ones)."""
         self.arrivals: dict[str, Arrival] = {}
         self._settles_at = 0.0  # when the newest completed pull settles
         self._node = node

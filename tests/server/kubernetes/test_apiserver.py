@@ -32,7 +32,7 @@ def writer(cluster):
     return Writer(cluster)
 
 
-async def test_a_pods_life_as_its_kubelet_writes_it(cluster, writer):
+async def test_a_pod_is_followed_as_its_kubelet_writes_it(cluster, writer):
     arrival = web(owner=("ReplicaSet", "web-5d4f7c9b8d"))
     async with following(cluster.kubeconfig) as it:
         await it.until(lambda it: all(it.up().values()))
@@ -72,7 +72,7 @@ async def test_a_pods_life_as_its_kubelet_writes_it(cluster, writer):
         await it.until(lambda it: not it.pods())
 
 
-async def test_an_image_volume(cluster, writer):
+async def test_an_image_volume_is_followed_like_a_container(cluster, writer):
     arrival = PodEvents(pod("web-1", "n1", {"app": "web:1"}, volumes={"model": "nginx:1.27"}, at=time.time()))
     async with following(cluster.kubeconfig) as it:
         await it.until(lambda it: all(it.up().values()))
@@ -105,7 +105,7 @@ async def test_the_servers_selectors_leave_out_irrelevant_objects(cluster, write
         assert [change.keys for change in late.received if isinstance(change, PodsListed)] == [frozenset()]
 
 
-async def test_an_api_server_that_dies_in_the_middle_of_a_watch(cluster, writer):
+async def test_a_watch_continues_after_the_api_server_died(cluster, writer):
     first, second = web("web-1"), web("web-2")
     await writer.create(first)
     async with following(cluster.kubeconfig) as it:
@@ -151,7 +151,7 @@ async def test_only_named_namespaces_are_watched(cluster, writer):
         assert it.pods() == {"web-shop", "web-blog"}
 
 
-async def test_two_thousand_pods_and_ten_thousand_events(cluster, writer):
+async def test_two_thousand_pods_and_ten_thousand_events_are_listed(cluster, writer):
     arrivals = [web(f"web-{number}", f"node-{number % 100}") for number in range(2000)]
     await all_of(writer.create(arrival) for arrival in arrivals)
     at = time.time()

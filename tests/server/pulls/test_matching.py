@@ -95,7 +95,7 @@ def test_an_arrival_with_a_running_pull_takes_no_other():
 
 
 @pytest.mark.parametrize("fetched", [0, MIB])
-def test_a_pull_for_another_pod_without_bytes_is_a_repeat(fetched):
+def test_a_pull_without_bytes_for_another_waiting_pod_is_a_repeat(fetched):
     done = Attempt(1, Source.AGENT, STARTED, ENDED, PullPhase.COMPLETED, observed=True)
     demand = ImageDemand("n", "nginx:1", (), STARTED, pulling=True, failure=None, pulled_at=None)
     found = pull("live", Time.AFTER)

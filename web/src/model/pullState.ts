@@ -85,7 +85,7 @@ export function stopped({ layerCount, percent: done }: Pull): string {
   return layerCount === 0 && done === 0 ? 'stopped before it began' : `stopped at ${percent(done)}`
 }
 
-/** The difference from the usual duration at which it is mentioned. */
+/** The usual duration is mentioned if the difference from it is at least this. */
 const UNUSUAL = 1.5
 const UNUSUAL_SECONDS = 10
 
