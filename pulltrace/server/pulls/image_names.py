@@ -13,12 +13,13 @@ its last attempt was running when the pull started  OVER              OVER
 it failed, and a retry is due                       EXPECTED          cannot be for it
 the kubelet has not requested it yet                EXPECTED          cannot be for it
 the node got it before, and another pod waits       EXPECTED          cannot be for it
-the node got it before, and no other pod waits      cannot be for it  cannot be for it
+the node got it before, no other pod waits          RESTART           cannot be for it
 a pull completed since it was requested, no bytes   ANOTHER_POD       ANOTHER_POD
 it failed, and no retry is due                      cannot be for it  cannot be for it
 the kubelet never pulls it                          cannot be for it  cannot be for it
 ==================================================  ================  =================
 
+A ``RESTART`` is possible only without bytes: a container that restarts pulls its image again if its policy is Always.
 A live pull keeps the name that it was given, unless it continues for a while after the end of the kubelet's attempt.
 """
 
@@ -178,6 +179,7 @@ class Fit(IntEnum):
     OVER = 2
     EXPECTED = 3
     ANOTHER_POD = 4
+    RESTART = 5
 
 
 def fit(pull: Pull, name: Name, demand: ImageDemand, candidate: Name) -> Fit | None:
@@ -204,7 +206,9 @@ def _fit_live(pull: Pull, name: Name, demand: ImageDemand) -> Fit | None:
         return None
     if demand.failure and demand.failure.next_retry_at is not None:
         return Fit.EXPECTED if pull.started_at >= demand.failure.next_retry_at - WHOLE_SECONDS else None
-    return Fit.EXPECTED if demand.pulled_at is None or demand.awaited else None
+    if demand.pulled_at is None or demand.awaited:
+        return Fit.EXPECTED
+    return None if pull.has_fetched else Fit.RESTART
 
 
 def _fit_ended(pull: Pull, ended_at: float, demand: ImageDemand) -> Fit | None:

@@ -23,6 +23,8 @@ LONGEST = 24 * 3600.0
 """Seconds; a pod that waits longer is no longer considered to be starting."""
 
 _EXPIRE_EVERY = 30.0
+_REPORTED_WITHIN = 1.0
+"""Seconds by which the kubelet's event may seem later than the end of a pull: it has whole seconds."""
 _TOOK = re.compile(r" in (\S+) \((\S+) including waiting\)")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|µs|s)")
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6}
@@ -41,23 +43,26 @@ class _Image:
     unpacking_at: float | None = None
     ended_at: float | None = None
     present_at: float | None = None
-    """Whether the kubelet reported the image as already present."""
+    """When the kubelet reported that the image is present."""
 
     def spans(self, now: float) -> Iterator[tuple[float, float, StartPhaseName]]:
         """The phases of a pod's start-up, which follow each other without gaps."""
         if self.announced_at is None:
             return
         end = now if self.present_at is None else self.present_at
-        if self.present_at is not None and self.ended_at is not None:
-            end = max(self.ended_at, self.announced_at)
-        began = min(max(self.began_at, self.announced_at), end) if self.began_at is not None else None
+        pulled = end if self.ended_at is None else max(self.ended_at, self.announced_at)
+        if self.ended_at is not None and end - pulled <= _REPORTED_WITHIN:
+            end = pulled
+        began = min(max(self.began_at, self.announced_at), pulled) if self.began_at is not None else None
         if began is None and self.present_at is not None:
             began = self.announced_at  # no agent observed it
         yield self.announced_at, end if began is None else began, StartPhaseName.QUEUED
         if began is not None:
-            unpacking = end if self.unpacking_at is None else min(max(self.unpacking_at, began), end)
+            unpacking = pulled if self.unpacking_at is None else min(max(self.unpacking_at, began), pulled)
             yield began, unpacking, StartPhaseName.PULLING
-            yield unpacking, end, StartPhaseName.UNPACKING
+            yield unpacking, pulled, StartPhaseName.UNPACKING
+            # It was pulled for another pod, and the kubelet's call of the runtime for this one waits for its turn.
+            yield pulled, end, StartPhaseName.QUEUED
 
 
 @dataclass(slots=True)

@@ -30,7 +30,7 @@ DEMANDS = {
     "it failed, and a retry is due": demand(failure=failure(NOW - 5), since=NOW - 6),
     "the kubelet has not requested it yet": demand(since=NOW - 60),
     "the node got it before, and another pod waits": demand(pulled_at=NOW - 5, since=NOW - 60, awaited=True),
-    "the node got it before, and no other pod waits": demand(pulled_at=NOW - 5, since=NOW - 60),
+    "the node got it before, no other pod waits": demand(pulled_at=NOW - 5, since=NOW - 60),
     "it failed, and no retry is due": demand(failure=failure(NOW), since=NOW - 1),
     "the kubelet never pulls it": demand(failure=failure(NOW + 10, retry=None)),
 }

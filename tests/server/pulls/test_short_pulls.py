@@ -93,6 +93,17 @@ def test_a_poll_that_sees_the_short_pull_before_the_kubelets_event_shows_its_ful
     check(sim)
 
 
+def test_a_container_that_restarts_pulls_an_image_with_a_full_name_from_the_beginning(sim):
+    """The poll sees the pull before the kubelet's event arrives. No pod waits: the container was created before."""
+    one = web("first")
+    sim.report(short(30, "lease-2", live=True), at=30.5)
+    assert [row.image_ref for row in sim.shown] == [FULL["image_ref"]] * 2
+    sim.apply(pulling(one, 30), pulled(one, 30), at=30.8)
+    sim.report(short(30, "lease-2"), at=31.5)
+    sim.at(60)
+    assert [(row.image_ref, row.status) for row in sim.shown] == [(FULL["image_ref"], PullPhase.COMPLETED)] * 2
+
+
 def test_a_short_pull_that_no_agent_reports_has_the_kubelets_times_and_size(sim):
     again = web("again")
     sim.apply(seen(again), at=8)

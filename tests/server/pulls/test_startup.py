@@ -112,6 +112,23 @@ def test_a_pull_that_no_agent_observed_is_split_as_the_kubelet_reports_it(sim, w
     assert seconds(started) == {"scheduled": 1.0, "queued": 5.0, "pulling": 15.0, "created": 1.0}
 
 
+def test_a_replica_waits_in_the_queue_until_the_kubelet_has_looked_at_the_present_image(sim, web):
+    """A kubelet that pulls one image after the other calls the runtime for each pod, in the order of their requests."""
+    sim.apply(seen(web), at=0.5)
+    sim.apply(event(web.pulling("app", NOW + 1)), at=1)
+    sim.report(pull("lease-1", layer("a", 50 * MIB), at=NOW + 1), at=3)
+    done = layer("a", 100 * MIB, state=LayerPhase.EXTRACTED)
+    ended = {"status": PullPhase.COMPLETED, "ended_at": NOW + 5}
+    sim.report(pull("lease-1", done, at=NOW + 1, **(NGINX | ended)), at=5.2)
+    sim.at(9)
+    assert sim.phases() == {"scheduled": 1.0, "queued": None, "pulling": 4.0}
+    sim.apply(event(web.pulled("app", NOW + 12, seconds=0.1)), at=12)
+    web.started("app", NOW + 13)
+    sim.apply(seen(web), at=13.5)
+    (started,) = sim.started
+    assert seconds(started) == pytest.approx({"scheduled": 1.0, "queued": 7.0, "pulling": 4.0, "created": 1.0})
+
+
 def test_an_image_that_was_present_takes_no_time(sim, web):
     sim.apply(seen(web), event(web.already_present("app", NOW + 2)), at=2)
     web.started("app", NOW + 3)
