@@ -88,13 +88,13 @@ class Kubelet:
         self._parallel = parallel
         self._pods: list[_Pod] = []
         self._requests: list[_Request] = []
-        self._runs = True
+        self.runs = True
         self._elapsed = 0.0
 
     def add(self, pod: Object, *, policy: str = "IfNotPresent") -> None:
         """Accept a pod from the scheduler; ``policy`` is the pull policy of all its containers."""
         added = _Pod(PodEvents(pod), policy, worker=_nothing())
-        if self._runs:
+        if self.runs:
             added.worker = self._work(added)
         self._pods.append(added)
         self._write(added)
@@ -111,7 +111,7 @@ class Kubelet:
 
     def stop(self) -> None:
         """Stop, and cancel all pulls, because containerd immediately notices that its client has disconnected."""
-        self._runs = False
+        self.runs = False
         for request in self._requests:
             if request.pull is not None and not request.over:
                 request.pull.cancel()
@@ -124,7 +124,7 @@ class Kubelet:
 
     def start(self) -> None:
         """Start again after ``stop``. All back-offs are forgotten, so every pod is tried at once."""
-        self._runs = True
+        self.runs = True
         for pod in self._pods:
             pod.back_offs.clear()
             pod.changed = False

@@ -11,20 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
 
-import msgspec
-
-from pulltrace.demo.kubelet import Said
-from pulltrace.demo.scenario import Scenario
-from pulltrace.server.kubernetes.cluster import Cluster
-from pulltrace.server.kubernetes.objects import Change, Event, EventSeen, Pod, PodGone, PodSeen
-from pulltrace.server.metrics import Metrics
-from pulltrace.server.pulls.hub import Hub
-from pulltrace.settings import ServerSettings, load
-from pulltrace.wire import AgentReport, PullPhase, PullStatus
-from tests.agent.virtual import Watched
-
-NOON = 1_800_000_000.0
-STEP = 1.0
+from pulltrace.wire import PullPhase, PullStatus
+from tests.demo.virtual_world import STEP, VirtualWorld
 
 
 @dataclass
@@ -62,42 +50,18 @@ def hourly(*, hours: float, nodes: int, seed: int = 20261123) -> Iterator[Compar
     yield day.found
 
 
-class _Day:
+class _Day(VirtualWorld):
     def __init__(self, nodes: int, seed: int) -> None:
+        super().__init__(nodes, seed)
         self.found = Comparison([], [], 0)
-        self._now = NOON
-        self._scenario = Scenario(nodes, now=NOON, seed=seed)
-        self._cluster = Cluster()
-        self._hub = Hub(load(ServerSettings, {}), Metrics(), cluster=self._cluster, clock=lambda: self._now)
-        self._agents = {name: Watched(node) for name, node in self._scenario.nodes.items()}
-        self._sequence = 0
         self._first: dict[str, tuple[float | None, bool]] = {}
         self._images: set[str] = set()
         self._done: set[str] = set()
 
     def step(self) -> None:
-        self._now += STEP
-        self._sequence += 1
-        for said in self._scenario.advance(STEP):
-            if isinstance(said, Said):
-                for change in _changes(said):
-                    self._hub.touch(self._cluster.apply(change, self._now))
-        for name, agent in self._agents.items():
-            self._report(name, agent)
-        self._hub.tick(self._now)
-        for pull in [pull for pull in self._hub.feed.pulls() if pull.id not in self._done]:
+        super().step()
+        for pull in [pull for pull in self.pulls if pull.id not in self._done]:
             self._compare(pull)
-
-    def _report(self, name: str, agent: Watched) -> None:
-        agent.poll()
-        ended, agent.ended = agent.ended, []
-        agent.history.clear()
-        if agent.live or ended or self._sequence % 10 == 0:
-            pulls = [*ended, *agent.live] or None
-            report = AgentReport(
-                node_name=name, pulls=pulls, boot_id="boot", sequence=self._sequence, heartbeat_seconds=10
-            )
-            self._hub.report(report)
 
     def _compare(self, pull: PullStatus) -> None:
         key = f"{pull.id} {pull.attempt}"
@@ -115,15 +79,6 @@ class _Day:
         else:
             (self.found.known if known else self.found.new).append(abs(usual - took) / took)
         self._images.add(pull.image_ref)
-
-
-def _changes(said: Said) -> Iterator[Change]:
-    if said.resource == "events":
-        if not said.gone:
-            yield EventSeen(msgspec.convert(said.object, Event), fresh=True)
-        return
-    pod = msgspec.convert(said.object, Pod)
-    yield PodGone(pod.key) if said.gone else PodSeen(pod)
 
 
 def main() -> None:
