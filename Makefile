@@ -28,8 +28,8 @@ free-port:
 	@$(PYTHON) -c 'import socket, sys; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("127.0.0.1", int(sys.argv[1])))' \
 	  $(PORT) 2>/dev/null || { echo "demo: port $(PORT) is in use; choose another one: make demo PORT=8090"; exit 1; }
 
-cluster: install .make/dev parts ## A one-node cluster with a real kubelet, and the dashboard beside it: http://127.0.0.1:8080 (as root)
-	@exec $(BIN)/python -m tests.real.local_cluster
+cluster: install .make/dev parts ## A one-node cluster with a real kubelet, and the dashboard beside it: http://127.0.0.1:8080 (as root; PORT=8090)
+	@exec $(BIN)/python -m tests.real.local_cluster $(PORT)
 
 # Excludes tests that start programs, use real components or search for examples for a long time.
 UNIT := tests/agent tests/server tests/contract tests/test_images.py tests/test_logs.py tests/test_settings.py
@@ -49,7 +49,7 @@ coverage: .make/dev ## Which lines the fast tests execute: a table, and htmlcov/
 
 # The tests with a real kubelet spend most of their time waiting for it, so they run beside the others.
 test: install .make/dev parts web-test ## Every test except those of `make reliability`; installs what they need
-	$(if $(ARGS),,$(BIN)/python -m pytest tests/kubelet >.make/kubelet.log 2>&1 & kubelet=$$!;) \
+	$(if $(ARGS),,$(BIN)/python -m pytest -n 3 tests/kubelet >.make/kubelet.log 2>&1 & kubelet=$$!;) \
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --ignore tests/faults --ignore tests/kubelet $(ARGS); result=$$?; \
 	$(if $(ARGS),,wait $$kubelet || result=1; cat .make/kubelet.log;) exit $$result
 

@@ -94,6 +94,11 @@ class Api:
         async with self._session.get(self.url + path) as answer:
             return json.loads(await answer.read())
 
+    async def text(self, path: str) -> str:
+        """Return the text at a path."""
+        async with self._session.get(self.url + path) as answer:
+            return await answer.text()
+
     async def pulls(self, query: str = "") -> list[dict[str, Any]]:
         """Return all pulls of the server's list."""
         answer = await self.get(f"/api/v1/pulls{query}")

@@ -153,3 +153,8 @@ class RealNode:
 
     async def until(self, true: Callable[[], object], seconds: float = 30) -> None:
         await self._lab.until(true, seconds)
+
+
+def times(changes: Changes, wanted: str) -> list[float]:
+    """Return the time of an event."""
+    return [at for at, what in changes if what == wanted]

@@ -1,7 +1,11 @@
-"""Two clusters with a real kubelet for all tests here: `serial` and `parallel`, named after how they pull images."""
+"""Clusters with a real kubelet for all tests here: `serial` and `parallel`, by how they pull images.
+
+With pytest-xdist (``-n 3``) each of three workers has a cluster of its own, because tests mostly wait.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -14,10 +18,33 @@ import pytest_asyncio
 
 from tests.kubelet.failing import Failing, start_failing
 from tests.kubelet.lab import Lab
+from tests.kubelet.together import Running, Scenario
 from tests.real.observed import Observed
 from tests.real.versions import APISERVER, CONTAINERD_2, NODE, SYSTEM_PATH
 
 _PROGRAMS = ("unshare", "nsenter", "setpriv", "etcd", "runc", "nft", "ip", "openssl", "host-local")
+
+
+CLUSTERS = {
+    "test_queues.py": "serial",
+    "test_simulated.py": "serial",
+    "test_phases.py": "serial",
+    "test_stops.py": "stops",
+    "test_local_cluster.py": "stops",
+}
+"""Modules whose tests run in one worker, by a name for its cluster. All other modules are in ``parallel``."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each worker the tests of one cluster."""
+    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 (runs without xdist have no such hook)
+
+    class ByCluster(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return CLUSTERS.get(Path(nodeid.partition("::")[0]).name, "parallel")
+
+    return ByCluster(config, log)
 
 
 @asynccontextmanager
@@ -32,6 +59,7 @@ async def _lab(**kubelet: Any) -> AsyncIterator[Lab]:
     async with Observed(**kubelet) as observed, Lab(observed) as lab:
         processes = observed.cluster.inside.identity
         yield lab
+        await lab.counted()
     assert left_by(observed.cluster.folder, processes) == []
 
 
@@ -67,3 +95,22 @@ async def failing(parallel: Lab) -> AsyncIterator[Failing]:
     started = await start_failing(parallel)
     yield started
     started.pushed_later.cancel()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def running(request: pytest.FixtureRequest, parallel: Lab, failing: Failing) -> AsyncIterator[Running]:
+    """The selected scenarios that run together, each started a second after the one before."""
+    functions = [item.function for item in request.session.items if isinstance(item, pytest.Function)]
+    scenarios = {each.__name__: each.scenario for each in functions if hasattr(each, "scenario")}
+
+    async def start(number: int, scenario: Scenario) -> None:
+        await asyncio.sleep(number)
+        await scenario(parallel)
+
+    tasks = {
+        name: asyncio.create_task(start(number, scenario)) for number, (name, scenario) in enumerate(scenarios.items())
+    }
+    yield tasks
+    for task in tasks.values():
+        task.cancel()
+    await asyncio.gather(*tasks.values(), return_exceptions=True)

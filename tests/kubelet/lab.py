@@ -13,13 +13,15 @@ from typing import Any, Self
 
 import aiohttp
 
-from tests.kubelet.truth import Event, KubeletLog
+from tests.kubelet.truth import Event, KubeletLog, Pulls
 from tests.real.images import Layer, make_layer
 from tests.real.observed import Observed
 
 LOOKS_EVERY = 0.2
 SHOWN_WITHIN = 1.5
 SAME_DURATION = 0.3
+COUNTED_WITHIN = 20.0
+"""Seconds until an end is in the log and the counters: a failure waits for its reason."""
 
 Row = dict[str, Any]
 Changes = list[tuple[float, str]]
@@ -94,6 +96,10 @@ class Lab:
         self.images[ref] = sum(layer.size for layer in layers)
         return ref
 
+    def size(self, ref: str) -> int:
+        """Return the size of all layers of an image that was pushed, also of the one that every node has."""
+        return self.images[ref] + self.cluster.program.size
+
     async def create(self, *manifests: dict[str, Any]) -> None:
         """Create objects."""
         for manifest in manifests:
@@ -114,6 +120,37 @@ class Lab:
         await self.until(lambda: len(self.kubelet.events(**wanted)) >= times, seconds)
         return self.kubelet.events(**wanted)[times - 1]
 
+    async def counted(self, *refs: str) -> None:
+        """Wait until log lines and counters contain each pull of these images once, or of all that were pulled."""
+        images = refs or tuple(self.kubelet.images())
+
+        def differences() -> dict[str, tuple[Pulls, Pulls]]:
+            found = {ref: (self.kubelet.pulls(ref), self._logged(ref)) for ref in images}
+            return {ref: counts for ref, counts in found.items() if counts[0] != counts[1]}
+
+        with suppress(AssertionError):
+            await self.until(lambda: not differences(), COUNTED_WITHIN)
+        wrong = differences()
+        lines = [line for line in self.observed.history() if line.get("image") in wrong]
+        assert not wrong, f"the kubelet's pulls, and those in the log: {wrong}; {lines}"
+        counters = lines = None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(COUNTED_WITHIN):
+                while counters is None or counters != lines:
+                    await asyncio.sleep(LOOKS_EVERY)
+                    counters = await self.observed.counters()
+                    lines = {
+                        result: len(found)
+                        for result in ("completed", "failed", "canceled")
+                        if (found := self.observed.logged(f"pull.{result}"))
+                    }
+        assert counters == lines
+
+    def _logged(self, ref: str) -> Pulls:
+        """Count the log lines about the ends of an image's pulls, in all lives of the server."""
+        ends = [line["msg"] for line in self.observed.history() if line.get("image") == ref]
+        return Pulls(ends.count("pull.completed"), ends.count("pull.failed") + ends.count("pull.canceled"))
+
     async def completed(self, pod: str, ref: str, *, seconds: float = 60) -> Event:
         """Wait until the kubelet has pulled an image and Pulltrace shows it; return the kubelet's event."""
         await self.until(lambda: self.pulled(pod, ref), seconds)
@@ -130,12 +167,19 @@ class Lab:
         return ((look, row) for look in self.looks if look.at >= since for row in look.rows(ref))
 
     def allowed(self, at: float) -> float:
-        """Return the delay with which Pulltrace may show an event at that time: longer if the machine was too busy to
-        poll.
-        """
-        times = [look.at for look in self.looks if at - 2 < look.at < at + 8]
+        """Return how late Pulltrace may show an event of that time: later if the machine was too busy to poll."""
+        return SHOWN_WITHIN + 3 * self.delay(at - 2, at + 8)
+
+    def have_same_duration(self, row: Row, pulled: Event) -> bool:
+        """Return whether a row has the duration that the kubelet logged."""
+        delay = self.delay(pulled.at - pulled.seconds - 2, pulled.at + 2)
+        return abs(seconds(row) - pulled.seconds) <= SAME_DURATION + delay
+
+    def delay(self, begin: float, end: float) -> float:
+        """Return for how long the machine was too busy to poll in a period."""
+        times = [look.at for look in self.looks if begin < look.at < end]
         longest = max((later - earlier for earlier, later in pairwise(times)), default=0.0)
-        return SHOWN_WITHIN + 3 * max(0.0, longest - 2 * LOOKS_EVERY)
+        return max(0.0, longest - 2 * LOOKS_EVERY)
 
     def between(self, begin: float, end: float) -> list[Look]:
         """Return the polls of a period, without its beginning, during which Pulltrace may still be late."""
@@ -156,7 +200,7 @@ class Lab:
         ref = pulled.image
         row = self.the_row(ref)
         assert (row["status"], row["attempt"]) == ("completed", attempt), row
-        assert abs(seconds(row) - pulled.seconds) <= SAME_DURATION, (seconds(row), pulled)
+        assert self.have_same_duration(row, pulled), (seconds(row), pulled)
         assert row["downloadedBytes"] == row["totalBytes"] == (self.images[ref] if fetched is None else fetched), row
         shown = next(look.at for look, row in self.history(ref, since=pulled.at - 1) if row["status"] == "completed")
         assert shown - pulled.at <= self.allowed(pulled.at), (

@@ -27,6 +27,8 @@ pytestmark = [
     pytest.mark.kubelet,
     pytest.mark.chart,
     pytest.mark.asyncio(loop_scope="session"),
+    # The failing pods are created as early as possible.
+    pytest.mark.usefixtures("failing"),
 ]
 NAMESPACE = "pulltrace"
 ENVIRONMENT = (

@@ -30,6 +30,7 @@ async def test_a_missing_tag_that_is_pushed_later_completes_as_the_next_attempt(
     tries = parallel.kubelet.events(pod="later", reason="Pulling")
     assert len(tries) == 3
     parallel.check_completed(pulled, attempt=3)
+    await parallel.counted(ref)
 
 
 @pytest.mark.parametrize("name", PULLED)
@@ -55,6 +56,7 @@ async def test_a_failure_is_reported_with_its_reason_attempt_and_next_retry(
             # The number of syncs before the end of the back-off is not certain until the last one.
             assert abs(errors[-1]) <= RETRY_WITHIN, f"{errors[-20:]} of retry {attempt}"
             assert max(map(abs, errors)) <= ONE_SYNC_WRONG, f"{sorted(set(errors))} of retry {attempt}"
+    await parallel.counted(image.ref)
 
 
 @pytest.mark.parametrize("name", NOT_PULLED)
@@ -69,13 +71,4 @@ async def test_an_image_that_the_kubelet_does_not_pull_has_one_attempt_and_no_re
     assert {row["attempt"] for row in rows} == {1}
     assert {row["errorReason"] for row in rows} == {image.reason}
     assert not any("nextRetryAt" in row for row in rows)
-
-
-async def test_log_lines_and_metrics_count_each_failure_of_the_kubelet_once(parallel: Lab, failing: Failing) -> None:
-    await over(failing)
-    counts = {
-        name: len(parallel.kubelet.events(pod=name, reason="Failed", image=failing.images[name].ref)) for name in PULLED
-    }
-    logged = parallel.observed.logged("pull.failed")
-    refs = {failing.images[name].ref: name for name in PULLED}
-    assert {name: [line["image"] for line in logged].count(ref) for ref, name in refs.items()} == counts
+    await parallel.counted(image.ref)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-_IMAGE = re.compile(r'image "([^"]+)"')
+_IMAGE = re.compile(r'image (?:tag )?"([^"]+)"')
 _TOOK = re.compile(r"in (\S+) \((\S+) including waiting\)(?:\. Image size: (\d+) bytes)?")
 _CONTAINER = re.compile(r"\{(.*)\}")
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}
 _DURATION = re.compile(r"([\d.]+)(h|ms|m|s|µs|ns)")
+
+REFUSALS = ("InspectFailed", "ErrImageNeverPull")
+SAME_PULL = 2.0
+"""Seconds after a pull in which another pod's call is still about that pull."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,11 @@ class Event:
         return duration(_TOOK.search(self.message)[1])  # type: ignore[index]
 
     @property
+    def seconds_with_queue(self) -> float:
+        """The same with the time in the kubelet's queue."""
+        return duration(_TOOK.search(self.message)[2])  # type: ignore[index]
+
+    @property
     def size(self) -> int:
         """The image's size, including manifest and configuration."""
         return int(_TOOK.search(self.message)[3])  # type: ignore[index]
@@ -49,6 +59,15 @@ class Event:
 def duration(text: str) -> float:
     """Return the seconds of a Go duration, such as `1m2.5s`."""
     return sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text))
+
+
+@dataclass(slots=True)
+class Pulls:
+    """How often the kubelet pulled an image."""
+
+    completed: int = 0
+    failed: int = 0
+    """Failed or cancelled."""
 
 
 class KubeletLog:
@@ -67,6 +86,31 @@ class KubeletLog:
             for event in self._events
             if event.pod.startswith(pod) and reason in ("", event.reason) and image in ("", event.image)
         ]
+
+    def images(self) -> set[str]:
+        """Return all images that the kubelet pulled or refused to pull."""
+        return {event.image for event in self.events() if event.image}
+
+    def pulls(self, image: str) -> Pulls:
+        """Count the pulls of an image.
+
+        The calls for further pods that waited count as one pull; so do all refusals to pull.
+        """
+        pulls, began, present_at = Pulls(), dict[str, float](), -math.inf
+        for event in self.events(image=image):
+            waiting = (event.pod, event.container)
+            if event.reason == "Pulling":
+                pulls.failed += waiting in began  # the kubelet was restarted
+                began[waiting] = event.at
+            elif event.is_pull:
+                repeats = began.pop(waiting, event.at) <= present_at + SAME_PULL
+                pulls.completed += not repeats
+                present_at = present_at if repeats else event.at
+            elif event.reason == "Failed" and event.message.startswith("Failed to pull"):
+                began.pop(waiting, None)
+                pulls.failed += 1
+        refused = any(event.reason in REFUSALS for event in self.events(image=image))
+        return pulls if pulls.completed or pulls.failed else Pulls(failed=int(refused))
 
     def _read(self) -> None:
         with self._log.open("rb") as log:

@@ -1,4 +1,4 @@
-"""A one-node cluster with a real kubelet: ``python -m tests.real.cluster``, or ``make cluster``.
+"""A one-node cluster with a real kubelet; ``make cluster`` starts one with a dashboard (``local_cluster``).
 
     async with Cluster() as cluster:
         ref = cluster.push("team/app:1", make_layer(8 * MIB))
@@ -92,7 +92,8 @@ class Cluster:
     """
 
     def __init__(self, **kubelet: Any) -> None:
-        self._program = make_program(PAUSE.path, "pause")
+        self.program = make_program(PAUSE.path, "pause")
+        """The layer that every image has, and that every node has from the beginning."""
         self.folder = Path(tempfile.mkdtemp(prefix="pulltrace-"))
         self.static_pods = self.folder / "static"
         self._settings = kubelet
@@ -150,7 +151,7 @@ class Cluster:
         self._write_kubelet_settings()
 
     async def reconfigure(self, **settings: Any) -> None:
-        """Restart the kubelet with other settings."""
+        """Restart the kubelet with other settings; None restores one."""
         self._settings |= settings
         self._write_kubelet_settings()
         await self.kubelet.stop()
@@ -177,7 +178,7 @@ class Cluster:
             "failSwapOn": False,
             "logging": {"format": "json", "verbosity": 4},
             "staticPodPath": str(self.static_pods),
-            **self._settings,
+            **{name: value for name, value in self._settings.items() if value is not None},
         }
 
     def _services(self) -> list[Service]:
@@ -232,8 +233,8 @@ class Cluster:
         return self.registry.push(name, self.image(*layers))
 
     def image(self, *layers: Layer) -> Image:
-        """Return an image of these layers and one more, which contains the program and which every node already has."""
-        return make_image(*layers, self._program, entrypoint=["/pause"])
+        """Return an image of these layers and one more with the program, which every node already has."""
+        return make_image(*layers, self.program, entrypoint=["/pause"])
 
     async def create(self, manifest: Mapping[str, Any]) -> None:
         """Create an object from its manifest, in the namespace that it names."""

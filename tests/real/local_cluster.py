@@ -1,4 +1,4 @@
-"""A cluster for experiments, until Ctrl-C: ``python -m tests.real.local_cluster``, or ``make cluster``.
+"""A cluster for experiments, until Ctrl-C: ``python -m tests.real.local_cluster 8080``, or ``make cluster``.
 
 Its dashboard and its API server are forwarded to loopback, and one Deployment is already pulling.
 """
@@ -6,7 +6,8 @@ Its dashboard and its API server are forwarded to loopback, and one Deployment i
 from __future__ import annotations
 
 import asyncio
-import socket
+import signal
+import sys
 from contextlib import suppress
 
 from tests.real.images import MIB, make_layer
@@ -14,7 +15,6 @@ from tests.real.manifests import deployment
 from tests.real.namespace import Namespace
 from tests.real.observed import HTTP_PORT, Observed
 
-PORT = 8080
 RATE = 2 * MIB
 
 
@@ -55,29 +55,33 @@ def print_line(line: str) -> None:
     print(line, flush=True)  # noqa: T201 (a program of its own)
 
 
-async def main() -> None:
+async def main(port: int) -> None:
+    this = asyncio.current_task()
+    assert this is not None
+    for ends in (signal.SIGTERM, signal.SIGHUP):  # Ctrl-C cancels it anyway
+        asyncio.get_running_loop().add_signal_handler(ends, this.cancel)
     print_line("cluster: starting (about ten seconds)")
     async with Observed() as observed:
         cluster = observed.cluster
-        await Relay(cluster.inside, "127.0.0.1", HTTP_PORT).listen(PORT)
+        page = await Relay(cluster.inside, "127.0.0.1", HTTP_PORT).listen(port)
         api = await Relay(cluster.inside, "127.0.0.1", cluster.api.port).listen(0)
-        [listener] = api.sockets
         kubeconfig = cluster.folder / "kubeconfig"
-        kubeconfig.write_text(cluster.api.kubeconfig.read_text().replace(cluster.api.url, _url(listener)))
+        kubeconfig.write_text(cluster.api.kubeconfig.read_text().replace(cluster.api.url, f"https://{_address(api)}"))
         cluster.registry.limit(RATE)
         ref = cluster.push("demo/example:1", *(make_layer(size * MIB) for size in (12, 8, 20)))
         await cluster.create(deployment("example", ref, 3))
-        print_line(f"cluster: http://127.0.0.1:{PORT} is the dashboard; {ref} is being pulled for three pods")
+        print_line(f"cluster: http://{_address(page)} is the dashboard; {ref} is being pulled for three pods")
         print_line(f"cluster: KUBECONFIG={kubeconfig} kubectl get pods")
         print_line(f"cluster: the kubelet's log is {cluster.kubelet_log}, containerd's {cluster.containerd.log}")
         print_line("cluster: Ctrl-C ends it and removes everything")
         await asyncio.Event().wait()
 
 
-def _url(listener: socket.socket) -> str:
-    return f"https://127.0.0.1:{listener.getsockname()[1]}"
+def _address(server: asyncio.Server) -> str:
+    host, port = server.sockets[0].getsockname()
+    return f"{host}:{port}"
 
 
 if __name__ == "__main__":
-    with suppress(KeyboardInterrupt):
-        asyncio.run(main())
+    with suppress(KeyboardInterrupt, asyncio.CancelledError):
+        asyncio.run(main(int(sys.argv[1])))

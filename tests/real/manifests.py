@@ -34,12 +34,16 @@ def deployment(name: str, ref: str, replicas: int, **spec: Any) -> dict[str, Any
 
 
 def job(name: str, ref: str, *, policy: str, **spec: Any) -> dict[str, Any]:
-    """Return a Job whose pods run for a second."""
-    once = container("c0", ref, imagePullPolicy=policy, args=["1s"])
-    template = {"spec": pod_spec(once, restartPolicy="Never")}
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": name},
-        "spec": {"template": template} | spec,
-    }
+    """Return a Job whose pods run for a few seconds."""
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": _job_spec(ref, policy) | spec}
+
+
+def cron_job(name: str, ref: str, *, policy: str) -> dict[str, Any]:
+    """Return a CronJob that starts such a Job every minute."""
+    spec = {"schedule": "* * * * *", "jobTemplate": {"spec": _job_spec(ref, policy)}}
+    return {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": name}, "spec": spec}
+
+
+def _job_spec(ref: str, policy: str) -> dict[str, Any]:
+    once = container("c0", ref, imagePullPolicy=policy, args=["4s"])
+    return {"template": {"spec": pod_spec(once, restartPolicy="Never")}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import AsyncExitStack
 from typing import Any, Self
 
@@ -10,6 +11,7 @@ from tests.e2e.programs import Api, Program
 from tests.real.cluster import NODE, Cluster
 
 HTTP_PORT, METRICS_PORT = 8080, 9090
+_TOTAL = re.compile(r'pulltrace_pulls_total\{.*result="(\w+)".*\} (\S+)')
 
 
 class Observed:
@@ -18,6 +20,7 @@ class Observed:
     def __init__(self, **kubelet: Any) -> None:
         self.cluster = Cluster(**kubelet)
         self._stack = AsyncExitStack()
+        self._earlier: list[dict[str, Any]] = []
 
     async def __aenter__(self) -> Self:
         try:
@@ -46,6 +49,28 @@ class Observed:
         await self.api.reported()
 
     def logged(self, message: str) -> list[dict[str, Any]]:
-        """Return the server's log lines with this message, oldest first, since its last start."""
-        lines = [json.loads(line) for line in self.server.output.splitlines() if line.startswith("{")]
-        return [line for line in lines if line["msg"] == message]
+        """Return the server's log lines with this message, oldest first, since it was last started."""
+        return [line for line in _lines(self.server.output) if line["msg"] == message]
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return all log lines of the server, also those before it was last started."""
+        return [*self._earlier, *_lines(self.server.output)]
+
+    async def restart_server(self) -> None:
+        """Restart Pulltrace's server and wait until it is ready."""
+        await self.server.stop()
+        self._earlier += _lines(self.server.output)
+        await self.server.start()
+        await self.api.ready()
+
+    async def counters(self) -> dict[str, int]:
+        """Return how many pulls have ended with each result, according to the metrics."""
+        totals: dict[str, int] = {}
+        for line in (await self.metrics.text("/metrics")).splitlines():
+            if found := _TOTAL.match(line):
+                totals[found[1]] = totals.get(found[1], 0) + int(float(found[2]))
+        return totals
+
+
+def _lines(output: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in output.splitlines() if line.startswith("{")]

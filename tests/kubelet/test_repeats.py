@@ -1,0 +1,146 @@
+"""Images that the kubelet pulls more than once, most of which the node has already."""
+
+import asyncio
+
+import pytest
+
+from tests.kubelet.lab import Lab, Row, seconds
+from tests.kubelet.together import together
+from tests.kubelet.truth import Event
+from tests.real.images import MIB
+from tests.real.manifests import cron_job, deployment, job, pod
+
+pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session")]
+APART = 3.5
+"""Seconds between two pulls that certainly are not one: Pulltrace has the kubelet's times in whole seconds."""
+
+
+def check_repeat(lab: Lab, pulled: Event, known: set[str]) -> Row:
+    """Return the one new row, of a pull of a cached image."""
+    ref = pulled.image
+    [new] = lab.ids(ref) - known
+    [row] = [row for row in lab.looks[-1].rows(ref) if row["id"] == new]
+    assert (row["status"], row["attempt"], row["downloadedBytes"]) == ("completed", 1, 0), row
+    assert row["imageBytes"] == lab.size(ref)
+    assert lab.have_same_duration(row, pulled), (seconds(row), pulled)
+    return row
+
+
+@together
+async def test_a_cached_image_has_a_row_for_each_pull_and_none_without_a_pull(lab: Lab) -> None:
+    ref = lab.push("team/cached:1", 2 * MIB, rate=MIB)
+    await lab.create(pod("cached-first", ref))
+    lab.check_completed(await lab.completed("cached-first", ref))
+    await lab.create(pod("cached-present", ref))
+    await lab.happened("cached-present", "Started")
+    assert not lab.pulled("cached-present", ref)
+    assert len(lab.ids(ref)) == 1
+    for number in range(5):
+        await asyncio.sleep(APART)
+        known = lab.ids(ref)
+        await lab.create(pod(f"cached-again{number}", ref, policy="Always"))
+        row = check_repeat(lab, await lab.completed(f"cached-again{number}", ref), known)
+        assert {one["podName"] for one in row["waited"]} == {f"cached-again{number}"}
+    assert not any(look.states("cached-present") for look in lab.looks)
+    await lab.counted(ref)
+
+
+@together
+async def test_a_first_pull_shorter_than_a_poll_has_its_duration_and_bytes(lab: Lab) -> None:
+    for number in range(6):
+        ref = lab.push(f"team/short{number}:1", 100_000 * (number + 1))
+        await lab.create(pod(f"short{number}", ref, policy="Always" if number % 2 else "IfNotPresent"))
+        lab.check_completed(await lab.completed(f"short{number}", ref))
+        await lab.counted(ref)
+
+
+@together
+async def test_a_moved_tag_gets_a_new_row_with_the_new_bytes(lab: Lab) -> None:
+    ref = lab.push("team/moved:1", 2 * MIB, rate=MIB)
+    await lab.create(pod("moved-before", ref, policy="Always"))
+    lab.check_completed(await lab.completed("moved-before", ref))
+    known = lab.ids(ref)
+    lab.push("team/moved:1", 3 * MIB, rate=MIB)
+    await lab.create(pod("moved-after", ref, policy="Always"))
+    await lab.completed("moved-after", ref)
+    [row] = [row for row in lab.looks[-1].rows(ref) if row["id"] not in known]
+    assert (row["status"], row["downloadedBytes"]) == ("completed", lab.images[ref])
+    await lab.counted(ref)
+
+
+@together
+async def test_replicas_for_which_a_kubelet_pulls_at_the_same_time_share_one_row(lab: Lab) -> None:
+    ref = lab.push("team/beside:1", 12 * MIB, rate=MIB, layers=3)
+    await lab.create(deployment("beside", ref, 3))
+    await lab.happened("beside", "Pulled", times=3, seconds=100)
+    pulled = await lab.completed("beside", ref)
+    begin = lab.kubelet.events(pod="beside", reason="Pulling")[2]
+    for look in lab.between(begin.at, pulled.at):
+        [row] = look.rows(ref)
+        assert len(row["pods"]) == 3
+    assert not any(look.rows(ref.rpartition(":")[0]) for look in lab.looks), "a row without a tag"
+    row = lab.the_row(ref)
+    assert (row["status"], row["attempt"], row["imageBytes"]) == ("completed", 1, lab.size(ref))
+    await lab.counted(ref)
+
+
+@together
+async def test_each_pod_of_a_job_has_a_row_at_its_first_attempt(lab: Lab) -> None:
+    ref = lab.push("team/job:1", 2 * MIB, rate=2 * MIB)
+    await lab.create(job("thrice", ref, policy="Always", completions=3))
+    await pulled_times(lab, "thrice-", ref, 3)
+
+
+@together
+async def test_a_container_that_crashes_repeatedly_has_a_row_for_each_pull(lab: Lab) -> None:
+    ref = lab.push("team/crashing:1", 2 * MIB, rate=2 * MIB)
+    manifest = pod("crashing", ref, policy="Always")
+    manifest["spec"]["containers"][0]["args"] = ["4s", "1"]
+    await lab.create(manifest)
+    await pulled_times(lab, "crashing", ref, 3)
+    await lab.cluster.delete(manifest)
+
+
+@together
+async def test_the_pod_of_a_cron_job_is_shown_with_its_owner(lab: Lab) -> None:
+    ref = lab.push("team/cron:1", 4 * MIB, rate=MIB)
+    every = cron_job("minutely", ref, policy="Always")
+    await lab.create(every)
+    begin = await lab.happened("minutely-", "Pulling", seconds=100)
+    pulled = await lab.completed("minutely-", ref)
+    await lab.cluster.delete(every)
+    looks = lab.between(begin.at, pulled.at)
+    assert {one["owner"].split("-")[0] for look in looks for row in look.rows(ref) for one in row["pods"]} == {
+        "Job/minutely"
+    }
+    lab.check_completed(pulled)
+    await lab.counted(ref)
+
+
+async def pulled_times(lab: Lab, name: str, ref: str, times: int) -> None:
+    """Wait until the kubelet has pulled an image so often, and compare each pull with its row."""
+    await lab.until(lambda: len(lab.pulled(name, ref)) >= times, 120)
+    pulls = lab.pulled(name, ref)
+    await lab.until(lambda: lab.looks[-1].at > pulls[-1].at + lab.allowed(pulls[-1].at))
+    rows = sorted(lab.looks[-1].rows(ref), key=lambda row: str(row["startedAt"]))
+    assert [(row["status"], row["attempt"], row["downloadedBytes"]) for row in rows] == [
+        ("completed", 1, lab.images[ref] if number == 0 else 0) for number in range(len(pulls))
+    ]
+    for row, pulled in zip(rows, pulls, strict=True):
+        assert lab.have_same_duration(row, pulled), (seconds(row), pulled)
+    assert lab.ids(ref) == {row["id"] for row in rows}
+    await lab.counted(ref)
+
+
+@together
+async def test_an_image_that_is_removed_immediately_after_its_pull_has_completed(lab: Lab) -> None:
+    """Public reports: kubernetes#18140, #103255."""
+    ref = lab.push("team/removed:1", 3 * MIB, rate=MIB)
+    await lab.create(pod("removed", ref))
+    await lab.happened("removed", "Pulled")
+    await lab.cluster.containerd.cri.remove(ref)
+    await lab.happened("removed", "Started")
+    lab.check_completed(await lab.completed("removed", ref))
+    await asyncio.sleep(APART)  # what is known later changes nothing
+    assert lab.the_row(ref)["status"] == "completed"
+    await lab.counted(ref)

@@ -1,0 +1,66 @@
+"""The simulated kubelet reports failures and retries like a real one: the same scenarios on both."""
+
+from itertools import pairwise
+
+import pytest
+
+from tests.kubelet.behaviour import Node, RealNode, SimulatedNode, times
+
+pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session")]
+SYNC = (10.0, 15.0)
+"""Seconds from a sync that failed to the next one."""
+BUSY = 2.0
+"""Seconds by which a busy machine may be late."""
+
+
+@pytest.fixture(params=["simulated", "real"])
+def failing_node(request: pytest.FixtureRequest) -> Node:
+    """A node with the pods `missing`, `invalid` and `never`, each named after the reason why it has no image."""
+    if request.param == "simulated":
+        return SimulatedNode()
+    request.getfixturevalue("failing")
+    return RealNode(request.getfixturevalue("parallel"))
+
+
+async def create_failing(node: Node, name: str, ref: str, policy: str = "IfNotPresent") -> None:
+    """Create a pod of the simulated node; the real one has had it since the first test."""
+    if isinstance(node, SimulatedNode):
+        await node.create(name, ref, policy=policy)
+
+
+async def test_retries_begin_with_the_first_sync_after_their_back_off(failing_node: Node) -> None:
+    await create_failing(failing_node, "missing", "registry.test/nowhere:1")
+    await failing_node.until(lambda: len(times(failing_node.events("missing"), "Pulling")) >= 4, 130)
+    tries = times(failing_node.events("missing"), "Pulling")
+    for gap, back_off in zip([later - earlier for earlier, later in pairwise(tries)], (10, 20, 40), strict=False):
+        assert back_off <= gap <= back_off + SYNC[1] + BUSY
+
+
+async def test_the_reason_of_a_failed_retry_is_in_the_status_after_the_next_sync(failing_node: Node) -> None:
+    await create_failing(failing_node, "missing", "registry.test/nowhere:1")
+    await failing_node.until(lambda: len(times(failing_node.statuses("missing"), "ErrImagePull")) >= 2, 60)
+    retry = times(failing_node.events("missing"), "Pulling")[1]
+    written = times(failing_node.statuses("missing"), "ErrImagePull")[1]
+    assert SYNC[0] <= written - retry <= SYNC[1] + BUSY
+    # The sync that pulls writes the back-off to the status, when it has already ended.
+    [backed_off, *_] = times(failing_node.statuses("missing"), "ImagePullBackOff")
+    assert abs(backed_off - retry) <= BUSY
+
+
+@pytest.mark.parametrize(
+    ("name", "ref", "policy", "reason"),
+    [
+        ("invalid", "UPPER/Case:1", "IfNotPresent", "InspectFailed"),
+        ("never", "registry.test/never:1", "Never", "ErrImageNeverPull"),
+    ],
+)
+async def test_an_image_that_is_not_pulled_is_reported_with_every_sync(
+    failing_node: Node, name: str, ref: str, policy: str, reason: str
+) -> None:
+    await create_failing(failing_node, name, ref, policy)
+    await failing_node.until(lambda: len(times(failing_node.events(name), reason)) >= 5, 80)
+    assert not times(failing_node.events(name), "Pulling")
+    reported = times(failing_node.events(name), reason)
+    # The first sync is followed by another when the sandbox has started.
+    for gap in [later - earlier for earlier, later in pairwise(reported[1:])]:
+        assert SYNC[0] <= gap <= SYNC[1] + BUSY
