@@ -119,7 +119,8 @@ class Hub:
         self.source = source or ClusterSource()
         """Says why pods cannot be seen."""
         self._cluster: ClusterState | None = self.source.cluster if self.source.on else cluster
-        self._pulls = Inventory(ttl=settings.history_ttl, born=clock(), limits=self.limits)
+        self._born = clock()
+        self._pulls = Inventory(ttl=settings.history_ttl, born=self._born, limits=self.limits)
         self._analysis = Analysis()
         self._correlation = Correlation(settings.stall_timeout, settings.history_ttl, self._analysis)
         self.startup = Startup(clock())
@@ -296,8 +297,10 @@ class Hub:
                     self.feed.publish((), [arrival.id], now)
                     continue
                 self.startup.observe(status, arrival.pull)
-                if not arrival.history:
-                    before = self.feed.get(arrival.id)
+                before = self.feed.get(arrival.id)
+                # A failure that the kubelet reported before this server started was counted by the server before it.
+                ended_earlier = status.completed_at is not None and status.completed_at.timestamp() < self._born
+                if not arrival.history and (before or not ended_earlier):
                     complete = (
                         agent is not NodeState.REPORTING
                         or arrival.pull is not None

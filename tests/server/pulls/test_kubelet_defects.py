@@ -193,6 +193,10 @@ def test_attempts_are_still_counted_after_a_restart_of_the_server(sim):
     sim.apply(seen(one), at=1)
     sim.apply(event(one.pulling("app", NOW + 2)), at=2)
     assert (sim.one.status, sim.one.attempt) == (PullPhase.QUEUED, 3)
+    failures = {"registry": "docker.io", "result": "failed"}
+    assert sim.metric("pulls_total", **failures) == 0, "the server before the restart counted the two failures"
+    sim.apply(event(one.failed("app", NOW + 3, NOT_FOUND)), at=3)
+    assert sim.metric("pulls_total", **failures) == 1
 
 
 def test_the_kubelets_success_overrides_an_agents_failure(sim):
