@@ -20,6 +20,9 @@ from tests.real.observed import Observed
 LOOKS_EVERY = 0.2
 SHOWN_WITHIN = 1.5
 SAME_DURATION = 0.3
+RETRY_WITHIN = 5.0
+ONE_SYNC_WRONG = 18.5
+"""Seconds by which an estimate may be wrong: one sync of the kubelet (10 to 15 s) in either direction."""
 COUNTED_WITHIN = 20.0
 """Seconds until an end is in the log and the counters: a failure waits for its reason."""
 

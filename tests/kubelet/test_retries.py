@@ -8,13 +8,10 @@ import time
 import pytest
 
 from tests.kubelet.failing import NOT_PULLED, PULLED, Failing
-from tests.kubelet.lab import Lab, when
+from tests.kubelet.lab import ONE_SYNC_WRONG, RETRY_WITHIN, Lab, when
 
 pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session")]
 LASTS = 165.0
-RETRY_WITHIN = 5.0
-ONE_SYNC_WRONG = 18.5
-"""Seconds by which an estimate may be wrong: one sync of the kubelet (10 to 15 s) in either direction."""
 
 
 async def over(failing: Failing) -> None:
