@@ -48,7 +48,11 @@ class ShortPulls:
         for change in sorted(changes, key=_precedence):
             if change.record.target not in known and self._is_pull(change, since):
                 found.setdefault(change.record.target, change)
-        return [_ended(change, since) for change in sorted(found.values(), key=lambda item: item.record.updated_at)]
+        # The image may have been pulled twice since then, and only the first pull fetched its content.
+        return [
+            _ended(change, max(since, self._accounted.get(change.record.target, 0.0)))
+            for change in sorted(found.values(), key=lambda item: item.record.updated_at)
+        ]
 
     def _is_pull(self, change: Change, since: float) -> bool:
         reference, blob = reference_of(change.record.name), change.blob

@@ -50,11 +50,13 @@ def test_several_images_between_two_polls_are_all_reported(quick, push):
     assert sorted(results(quick)) == [(ref, PullPhase.COMPLETED, False, image.size) for ref, image in pulled]
 
 
-def test_a_cached_image_that_is_pulled_again_is_reported_once_each_time(quick, push):
+@pytest.mark.parametrize("pause", [1, 2])
+def test_a_cached_image_that_is_pulled_again_is_reported_once_each_time(quick, push, pause):
     ref, image = push("app:1", ("app", 1))
     for _ in range(3):
         pull_between_polls(quick, ref)
-        quick.polls(2)
+        quick.polls(pause)
+    quick.polls(2)
     assert results(quick) == [
         (ref, PullPhase.COMPLETED, False, image.size),
         (ref, PullPhase.COMPLETED, False, 0),
