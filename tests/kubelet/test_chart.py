@@ -40,8 +40,13 @@ ENVIRONMENT = (
 Helm = Callable[..., Awaitable[str]]
 
 
-@pytest.fixture(scope="session")
-def halves(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def assemble(half: str, folder: Path) -> None:
+    """Make the root file system of one image."""
+    rootfs.assemble(site(folder / "site", half), folder / "root")
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def halves(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The root file systems of both images."""
     for tool in ("strip", "ldd", "dpkg-query"):
         if shutil.which(tool) is None:
@@ -49,7 +54,8 @@ def halves(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     roots = {}
     for half in ("agent", "server"):
         folder = tmp_path_factory.mktemp(half)
-        rootfs.assemble(site(folder / "site", half), folder / "root")
+        # In a thread, because the cluster's registry is served by this process.
+        await asyncio.to_thread(assemble, half, folder)
         roots[half] = folder / "root"
     return roots
 
