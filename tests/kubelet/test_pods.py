@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 
 import pytest
 
@@ -12,6 +13,8 @@ from tests.real.images import MIB
 from tests.real.manifests import container, pod
 
 pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session")]
+PORT = re.compile(r":\d+(?=/)")
+"""The port, which containerd's labels lack."""
 RUNS = {"resolving", "downloading", "extracting"}
 
 
@@ -173,5 +176,7 @@ async def test_every_row_has_a_pull_and_every_pull_has_a_row(parallel: Lab, fail
     events = [*parallel.kubelet.events(reason="Pulling"), *parallel.kubelet.events(reason="Failed")]
     pulled = {event.image for event in events if event.image}
     rows = {row["imageRef"] for look in parallel.looks for row in look.pulls}
-    assert rows - {image.ref for image in failing.images.values()} <= pulled
+    # For less than a second, the pull of a container that restarts may have no tag: its event is later than the poll.
+    again = {ref.rpartition(":")[0] for ref in pulled if len(parallel.pulled("", ref)) > 1}
+    assert rows - {image.ref for image in failing.images.values()} - {PORT.sub("", name) for name in again} <= pulled
     assert pulled <= rows
