@@ -240,8 +240,8 @@ def channel(
 def test_a_published_state_remains_true(lives, events_late, statuses_late, reports_late, silences) -> None:
     node = Node(lives)
     cluster = Cluster()
-    sim = SimulatedHub(cluster=cluster)
-    follower = Follower(sim)
+    world = SimulatedHub(cluster=cluster)
+    follower = Follower(world)
     heard = heapq.merge(
         channel(sorted(node.events, key=itemgetter(0)), events_late),
         channel(sorted(node.statuses, key=itemgetter(0)), statuses_late),
@@ -249,19 +249,19 @@ def test_a_published_state_remains_true(lives, events_late, statuses_late, repor
         key=itemgetter(0),
     )
     for at, message in heard:
-        while sim.now < at:
-            sim.now = min(sim.now + 0.5, at)
-            sim.hub.tick(sim.now)
+        while world.now < at:
+            world.now = min(world.now + 0.5, at)
+            world.hub.tick(world.now)
             follower.look(node)
         if isinstance(message, AgentReport):
-            sim.hub.report(message)
+            world.hub.report(message)
         else:
-            sim.hub.touch(cluster.apply(message, sim.now))
-        sim.hub.tick(sim.now)
+            world.hub.touch(cluster.apply(message, world.now))
+        world.hub.tick(world.now)
         follower.look(node)
     for _ in range(60):
-        sim.now += 1.0
-        sim.hub.tick(sim.now)
+        world.now += 1.0
+        world.hub.tick(world.now)
         follower.look(node)
     rows = sorted(follower.table.values(), key=lambda row: row.started_at)
     assert all(row.status.ended for row in rows)
