@@ -83,6 +83,11 @@ class Arrival:
         return self.pull is not None and self.pull.history
 
     @property
+    def is_abandoned(self) -> bool:
+        """Whether containers waited for the image, and none does now."""
+        return self.demand is None and bool(self.waited)
+
+    @property
     def intervals(self) -> list[Interval]:
         """The phases of the newest attempt, if it has ended and its agent observed it."""
         observed = self.latest is not None and self.latest.observed and self.latest.number == self._pull_number

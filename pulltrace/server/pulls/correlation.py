@@ -250,14 +250,21 @@ def _needs_row(demand: ImageDemand, now: float) -> bool:
 def _best(arrivals: Iterable[Arrival], own: Arrival | None, pull: Pull, name: Name) -> tuple[Arrival | None, Match]:
     """Return the arrival that a pull belongs to.
 
-    It leaves its own arrival only for one with exactly its name, or if the image was unknown.
+    It leaves its own arrival only for one with exactly its name, or if the image was unknown. A live pull without a tag
+    is the next attempt of an arrival only if just one tag of its repository may be retried.
     """
-    best: tuple[Arrival | None, Match] = None, Match.UNRELATED
-    for arrival in sorted(arrivals, key=lambda arrival: (arrival.name.image == name.image, arrival.recency)):
-        place = match(pull, arrival)
-        if place is not Match.UNRELATED and (not own or own.name.is_unknown or arrival.name.image == name.image):
-            best = arrival, place
-    return best
+    places = {
+        arrival: match(pull, arrival)
+        for arrival in sorted(arrivals, key=lambda arrival: (arrival.name.image == name.image, arrival.recency))
+        if not own or own.name.is_unknown or arrival.name.image == name.image
+    }
+    found = [(arrival, place) for arrival, place in places.items() if place is not Match.UNRELATED]
+    if pull.ended_at is None and not name.is_full:
+        found = [item for item in found if not (item[1] is Match.NEXT_ATTEMPT and item[0].is_abandoned)]
+        retried = {arrival.name.image for arrival, place in found if place is Match.NEXT_ATTEMPT}
+        if len(retried) > 1:
+            found = [item for item in found if item[1] is not Match.NEXT_ATTEMPT]
+    return found[-1] if found else (None, Match.UNRELATED)
 
 
 def _suppose(pull: Pull, name: Name) -> None:

@@ -237,6 +237,26 @@ def channel(
 @settings(max_examples=200)
 @given(st.lists(lives, min_size=1, max_size=2), delays, status_delays, delays, silences)
 @example([Life(0.0, [Attempt(2.5, False, 0.0), Attempt(1.0, True, 0.0)])], [2.0], [0.0], [0.8], [(1.0, 5.0)])
+@example(
+    [
+        Life(0.0, [Attempt(0.3, False, 0.0), Attempt(0.3, False, 0.0)], "1.27"),
+        Life(0.0, [Attempt(40.0, False, 0.0), Attempt(1.0, False, 0.0)], "1.28"),
+    ],
+    [0.8],
+    [0.0],
+    [0.0],
+    [],
+)
+@example(
+    [
+        Life(40.0, [Attempt(20.0, False, 0.0), Attempt(40.0, False, 0.2), Attempt(40.0, True, 0.0)], "1.28"),
+        Life(0.0, [Attempt(t, False, r) for t, r in ((1.0, 0.0), (0.3, 1.5), (7.0, 0.0), (20.0, 0.0))], "1.27"),
+    ],
+    [6.0, 0.2, 6.0, 6.0, 2.0],
+    [0.0, 0.0, 20.0, 20.0, 12.0, 10.5, 2.0, 15.0],
+    [6.0, 0.8, 2.0, 6.0, 6.0, 0.2, 0.2, 0.0],
+    [],
+)
 def test_a_published_state_remains_true(lives, events_late, statuses_late, reports_late, silences) -> None:
     node = Node(lives)
     cluster = Cluster()
