@@ -5,7 +5,6 @@ With pytest-xdist (``-n 3``) each of three workers has a cluster of its own, bec
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -18,7 +17,6 @@ import pytest_asyncio
 
 from tests.kubelet.failing import Failing, start_failing
 from tests.kubelet.lab import Lab
-from tests.kubelet.together import Running, Scenario
 from tests.real.observed import Observed
 from tests.real.versions import APISERVER, CONTAINERD_2, NODE, SYSTEM_PATH
 
@@ -31,6 +29,8 @@ CLUSTERS = {
     "test_phases.py": "serial",
     "test_stops.py": "stops",
     "test_local_cluster.py": "stops",
+    "test_pods.py": "pods",
+    "test_repeats.py": "pods",
 }
 """Modules whose tests run in one worker, by a name for its cluster. All other modules are in ``parallel``."""
 
@@ -97,20 +97,7 @@ async def failing(parallel: Lab) -> AsyncIterator[Failing]:
     started.pushed_later.cancel()
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def running(request: pytest.FixtureRequest, parallel: Lab, failing: Failing) -> AsyncIterator[Running]:
-    """The selected scenarios that run together, each started a second after the one before."""
-    functions = [item.function for item in request.session.items if isinstance(item, pytest.Function)]
-    scenarios = {each.__name__: each.scenario for each in functions if hasattr(each, "scenario")}
-
-    async def start(number: int, scenario: Scenario) -> None:
-        await asyncio.sleep(number)
-        await scenario(parallel)
-
-    tasks = {
-        name: asyncio.create_task(start(number, scenario)) for number, (name, scenario) in enumerate(scenarios.items())
-    }
-    yield tasks
-    for task in tasks.values():
-        task.cancel()
-    await asyncio.gather(*tasks.values(), return_exceptions=True)
+@pytest.fixture
+def lab(parallel: Lab) -> Lab:
+    """The cluster of tests for which it does not matter how images are pulled."""
+    return parallel

@@ -6,9 +6,7 @@ import re
 
 import pytest
 
-from tests.kubelet.failing import Failing
 from tests.kubelet.lab import Lab
-from tests.kubelet.together import Running, together
 from tests.real.images import MIB
 from tests.real.manifests import container, pod
 
@@ -23,7 +21,6 @@ def volume(name: str, ref: str) -> dict[str, object]:
     return {"name": name, "image": {"reference": ref, "pullPolicy": "IfNotPresent"}}
 
 
-@together
 async def test_the_image_of_an_init_container_is_pulled_before_those_of_app_containers(lab: Lab) -> None:
     first, second = (lab.push(f"team/{name}:1", 3 * MIB, rate=MIB) for name in ("init", "app"))
     init = container("i0", first, args=["1s"])
@@ -42,7 +39,6 @@ async def test_the_image_of_an_init_container_is_pulled_before_those_of_app_cont
     await lab.counted(first, second)
 
 
-@together
 async def test_an_image_volume_is_pulled_before_the_images_of_containers(lab: Lab) -> None:
     files, app = (lab.push(f"team/volume-{name}:1", 3 * MIB, rate=MIB) for name in ("files", "app"))
     manifest = pod("volume", app, volumes=[volume("v", files)])
@@ -59,7 +55,6 @@ async def test_an_image_volume_is_pulled_before_the_images_of_containers(lab: La
     await lab.counted(files, app)
 
 
-@together
 async def test_a_failed_image_volume_is_not_reported_as_a_failed_container(lab: Lab) -> None:
     missing = f"{lab.registry.host}/team/no-volume:1"
     app = lab.push("team/no-volume-app:1", 1000)
@@ -78,7 +73,6 @@ async def test_a_failed_image_volume_is_not_reported_as_a_failed_container(lab: 
     await lab.counted(missing)
 
 
-@together
 async def test_a_static_pod_is_shown_like_any_other_pod(lab: Lab) -> None:
     ref = lab.push("team/static:1", 4 * MIB, rate=MIB)
     manifest = {"apiVersion": "v1"} | pod("static", ref)
@@ -91,7 +85,6 @@ async def test_a_static_pod_is_shown_like_any_other_pod(lab: Lab) -> None:
     await lab.counted(ref)
 
 
-@together
 async def test_an_ephemeral_container_waits_in_a_running_pod(lab: Lab) -> None:
     ref, debug = lab.push("team/running:1", 1000), lab.push("team/debug:1", 4 * MIB, rate=MIB)
     await lab.create(pod("debugged", ref))
@@ -108,7 +101,6 @@ async def test_an_ephemeral_container_waits_in_a_running_pod(lab: Lab) -> None:
     await lab.counted(ref, debug)
 
 
-@together
 async def test_a_bad_image_does_not_hide_the_good_one_in_the_same_pod(lab: Lab) -> None:
     bad, good = f"{lab.registry.host}/team/bad:1", lab.push("team/good:1", 4 * MIB, rate=MIB)
     await lab.create(mixed := pod("mixed", bad, good))
@@ -123,12 +115,10 @@ async def test_a_bad_image_does_not_hide_the_good_one_in_the_same_pod(lab: Lab) 
     await lab.counted(bad, good)
 
 
-@together
 async def test_a_right_tag_is_downloading_and_a_wrong_one_in_the_same_pod_failed(lab: Lab) -> None:
     await correct_tag(lab, "one", together=True)
 
 
-@together
 async def test_a_right_tag_is_downloading_and_a_wrong_one_in_another_pod_failed(lab: Lab) -> None:
     await correct_tag(lab, "two", together=False)
 
@@ -156,7 +146,6 @@ async def correct_tag(lab: Lab, kind: str, *, together: bool) -> None:
     await lab.counted(right, wrong)
 
 
-@together
 async def test_the_pull_of_a_deleted_pod_continues_and_has_no_waiting_pods(lab: Lab) -> None:
     ref = lab.push("team/deleted:1", 6 * MIB, rate=MIB)
     await lab.create(deleted := pod("deleted", ref))
@@ -171,12 +160,11 @@ async def test_the_pull_of_a_deleted_pod_continues_and_has_no_waiting_pods(lab: 
     await lab.counted(ref)
 
 
-async def test_every_row_has_a_pull_and_every_pull_has_a_row(parallel: Lab, failing: Failing, running: Running) -> None:
-    await asyncio.wait(running.values())
-    events = [*parallel.kubelet.events(reason="Pulling"), *parallel.kubelet.events(reason="Failed")]
+async def test_every_row_has_a_pull_and_every_pull_has_a_row(lab: Lab) -> None:
+    events = [*lab.kubelet.events(reason="Pulling"), *lab.kubelet.events(reason="Failed")]
     pulled = {event.image for event in events if event.image}
-    rows = {row["imageRef"] for look in parallel.looks for row in look.pulls}
+    rows = {row["imageRef"] for look in lab.looks for row in look.pulls}
     # For less than a second, the pull of a container that restarts may have no tag: its event is later than the poll.
-    again = {ref.rpartition(":")[0] for ref in pulled if len(parallel.pulled("", ref)) > 1}
-    assert rows - {image.ref for image in failing.images.values()} - {PORT.sub("", name) for name in again} <= pulled
+    again = {ref.rpartition(":")[0] for ref in pulled if len(lab.pulled("", ref)) > 1}
+    assert rows - {PORT.sub("", name) for name in again} <= pulled
     assert pulled <= rows

@@ -5,7 +5,6 @@ import asyncio
 import pytest
 
 from tests.kubelet.lab import Lab, Row, seconds
-from tests.kubelet.together import together
 from tests.kubelet.truth import Event
 from tests.real.images import MIB
 from tests.real.manifests import cron_job, deployment, job, pod
@@ -26,7 +25,6 @@ def check_repeat(lab: Lab, pulled: Event, known: set[str]) -> Row:
     return row
 
 
-@together
 async def test_a_cached_image_has_a_row_for_each_pull_and_none_without_a_pull(lab: Lab) -> None:
     ref = lab.push("team/cached:1", 2 * MIB, rate=MIB)
     await lab.create(pod("cached-first", ref))
@@ -45,7 +43,6 @@ async def test_a_cached_image_has_a_row_for_each_pull_and_none_without_a_pull(la
     await lab.counted(ref)
 
 
-@together
 async def test_a_first_pull_shorter_than_a_poll_has_its_duration_and_bytes(lab: Lab) -> None:
     for number in range(6):
         ref = lab.push(f"team/short{number}:1", 100_000 * (number + 1))
@@ -54,7 +51,6 @@ async def test_a_first_pull_shorter_than_a_poll_has_its_duration_and_bytes(lab: 
         await lab.counted(ref)
 
 
-@together
 async def test_a_moved_tag_gets_a_new_row_with_the_new_bytes(lab: Lab) -> None:
     ref = lab.push("team/moved:1", 2 * MIB, rate=MIB)
     await lab.create(pod("moved-before", ref, policy="Always"))
@@ -68,7 +64,6 @@ async def test_a_moved_tag_gets_a_new_row_with_the_new_bytes(lab: Lab) -> None:
     await lab.counted(ref)
 
 
-@together
 async def test_replicas_for_which_a_kubelet_pulls_at_the_same_time_share_one_row(lab: Lab) -> None:
     ref = lab.push("team/beside:1", 12 * MIB, rate=MIB, layers=3)
     await lab.create(deployment("beside", ref, 3))
@@ -84,14 +79,12 @@ async def test_replicas_for_which_a_kubelet_pulls_at_the_same_time_share_one_row
     await lab.counted(ref)
 
 
-@together
 async def test_each_pod_of_a_job_has_a_row_at_its_first_attempt(lab: Lab) -> None:
     ref = lab.push("team/job:1", 2 * MIB, rate=2 * MIB)
     await lab.create(job("thrice", ref, policy="Always", completions=3))
     await pulled_times(lab, "thrice-", ref, 3)
 
 
-@together
 async def test_a_container_that_crashes_repeatedly_has_a_row_for_each_pull(lab: Lab) -> None:
     ref = lab.push("team/crashing:1", 2 * MIB, rate=2 * MIB)
     manifest = pod("crashing", ref, policy="Always")
@@ -101,7 +94,6 @@ async def test_a_container_that_crashes_repeatedly_has_a_row_for_each_pull(lab: 
     await lab.cluster.delete(manifest)
 
 
-@together
 async def test_the_pod_of_a_cron_job_is_shown_with_its_owner(lab: Lab) -> None:
     ref = lab.push("team/cron:1", 4 * MIB, rate=MIB)
     every = cron_job("minutely", ref, policy="Always")
@@ -131,7 +123,6 @@ async def pulled_times(lab: Lab, name: str, ref: str, times: int) -> None:
     await lab.counted(ref)
 
 
-@together
 async def test_an_image_that_is_removed_immediately_after_its_pull_has_completed(lab: Lab) -> None:
     """Public reports: kubernetes#18140, #103255."""
     ref = lab.push("team/removed:1", 3 * MIB, rate=MIB)
