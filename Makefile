@@ -13,7 +13,7 @@ NPM := $(shell node -e 'const [a, b] = process.versions.node.split("."); process
 NO_NPM := npm with Node 20.19 or newer was not found
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo free-port cluster unit coverage test lint format web web-test parts stubs pins schema chart chart-readme licences docs bench soak fuzz reliability snapshotters clean
+.PHONY: help install demo free-port cluster unit coverage test lint format web web-test parts stubs pins schema chart chart-readme licences docs bench soak fuzz reliability snapshotters phases clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,8 +48,8 @@ coverage: .make/dev ## Which lines the fast tests execute: a table, and htmlcov/
 	$(BIN)/python -m coverage html --quiet
 
 # The tests with a real kubelet spend most of their time waiting for it, so they run beside the others.
-test: install .make/dev parts web-test ## Every test except those of `make reliability`; installs what they need
-	$(if $(ARGS),,$(BIN)/python -m pytest -n 3 tests/kubelet >.make/kubelet.log 2>&1 & kubelet=$$!;) \
+test: install .make/dev parts web-test ## Every test except those of `make reliability` and `make phases`; installs what they need
+	$(if $(ARGS),,$(BIN)/python -m pytest -n 3 -m "not measured" tests/kubelet >.make/kubelet.log 2>&1 & kubelet=$$!;) \
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --ignore tests/faults --ignore tests/kubelet $(ARGS); result=$$?; \
 	$(if $(ARGS),,wait $$kubelet || result=1; cat .make/kubelet.log;) exit $$result
 
@@ -150,6 +150,9 @@ soak: .make/dev ## Half an hour of faults from a seed; all invariants are checke
 
 snapshotters: .make/dev parts ## Pulls of a minute each in every way that images reach a real node: snapshotters of containerd, SOCI, stargz
 	PULL_SECONDS=60 $(BIN)/python -m pytest -n $(WORKERS) tests/agent/test_real_ways.py $(ARGS)
+
+phases: install .make/dev parts ## Compare the start-up phases of twenty pods with the log of a real kubelet, on an idle machine (as root)
+	$(BIN)/python -m pytest -s tests/kubelet/test_phases.py $(ARGS)
 
 clean: ## Remove everything that was built or installed here
 	rm -rf .venv .make web/node_modules pulltrace/server/static dist site

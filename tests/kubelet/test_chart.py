@@ -97,8 +97,20 @@ async def installed(parallel: Lab, helm: Helm) -> AsyncIterator[aiohttp.ClientSe
     address = (await parallel.cluster.api.request("GET", service))["spec"]["clusterIP"]
     async with AsyncExitStack() as stack:
         connector = parallel.cluster.inside.connector()
-        session = aiohttp.ClientSession(f"http://{address}:8080", connector=connector)
-        yield await stack.enter_async_context(session)
+        session = await stack.enter_async_context(aiohttp.ClientSession(f"http://{address}:8080", connector=connector))
+        await connected(session)
+        yield session
+
+
+async def connected(session: aiohttp.ClientSession) -> None:
+    """Wait for kube-proxy, which forwards connections a moment after the pod is ready."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                async with session.get("/healthz"):
+                    return
+            except aiohttp.ClientConnectorError:
+                await asyncio.sleep(0.2)
 
 
 async def pods(lab: Lab) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from tests.kubelet.lab import Lab
 from tests.real.images import MIB
 from tests.real.manifests import container, deployment, pod
 
-pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.kubelet, pytest.mark.measured, pytest.mark.asyncio(loop_scope="session")]
 WITHIN = 1.0
 
 

@@ -299,8 +299,7 @@ class Hub:
                 self.startup.observe(status, arrival.pull)
                 before = self.feed.get(arrival.id)
                 # A failure that the kubelet reported before this server started was counted by the server before it.
-                # The kubelet's events have whole seconds.
-                ended_earlier = status.completed_at is not None and status.completed_at.timestamp() < int(self._born)
+                ended_earlier = status.completed_at is not None and status.completed_at.timestamp() < self._born
                 if not arrival.history and (before or not ended_earlier):
                     complete = (
                         agent is not NodeState.REPORTING
