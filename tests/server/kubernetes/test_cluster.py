@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pulltrace.demo.pod_events import PodEvents, pod
@@ -531,6 +531,7 @@ def test_duplicates_and_any_order_of_listed_events_end_in_the_same_state(data):
         max_size=40,
     )
 )
+@example([("pulling", 0, 0, True), ("gone", 0, 0, False)])
 def test_no_order_of_objects_breaks_the_cluster_state(happenings):
     cluster, arrivals = Cluster(), [web(f"web-{number}") for number in range(4)]
     for what, number, at, fresh in happenings:
@@ -544,7 +545,7 @@ def test_no_order_of_objects_breaks_the_cluster_state(happenings):
             cluster.apply(event(getattr(arrival, what)("app", now, *args), fresh=fresh), now)
         for demand in cluster.demands("n1"):
             assert demand.attempt >= 1
-            assert demand.pods or demand.waited
+            assert demand.pods or demand.waited or demand.abandoned
             assert not (demand.pulling and demand.pulled_at is not None)
             if demand.failure:
                 assert demand.failure.attempt <= demand.attempt
