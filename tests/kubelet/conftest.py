@@ -5,6 +5,7 @@ With pytest-xdist (``-n 3``) each of three workers has a cluster of its own, bec
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -60,6 +61,10 @@ async def _lab(**kubelet: Any) -> AsyncIterator[Lab]:
         processes = observed.cluster.inside.identity
         yield lab
         await lab.counted()
+    for _ in range(300):  # a killed process remains until the kernel has finished its I/O
+        if not left_by(observed.cluster.folder, processes):
+            break
+        await asyncio.sleep(0.2)
     assert left_by(observed.cluster.folder, processes) == []
 
 
@@ -71,7 +76,7 @@ def left_by(folder: Path, processes: str) -> list[str]:
     for namespace in Path("/proc").glob("[0-9]*/ns/pid"):
         with suppress(OSError):
             if str(namespace.readlink()) == processes:
-                left.append(str(namespace))
+                left.append((namespace.parents[1] / "stat").read_text()[:60])  # with its name and state
     return left
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 STOPPED_WITHIN = 10.0
+KILLED_WITHIN = 60.0  # the kernel may still write for a killed process
 
 
 # Ports below the ephemeral ones (32768 and up), because the kernel could give an ephemeral port to another process
@@ -93,7 +94,7 @@ class Process:
             await asyncio.to_thread(self._popen.wait, STOPPED_WITHIN)
         except subprocess.TimeoutExpired:
             self._popen.kill()
-            await asyncio.to_thread(self._popen.wait, STOPPED_WITHIN)
+            await asyncio.to_thread(self._popen.wait, KILLED_WITHIN)
 
     async def kill(self) -> None:
         """Kill it, as in a crash."""
