@@ -8,7 +8,7 @@ ARGS ?=
 PORT ?= 8080
 # Most tests wait for other programs, so there are more workers than cores.
 WORKERS ?= $(shell echo $$((2 * $$(nproc 2>/dev/null || echo 2) + 1)))
-# npm, if its Node can run the page's tools.
+# npm, if the installed Node can run the page's tools.
 NPM := $(shell node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' 2>/dev/null && command -v npm)
 NO_NPM := npm with Node 20.19 or newer was not found
 
@@ -23,7 +23,7 @@ install: .make/venv .make/web ## A virtual environment with the pulltrace comman
 demo: $(if $(findstring --port,$(ARGS)),,free-port) install ## A live dashboard with a simulated cluster: http://127.0.0.1:8080 (PORT=8090 ARGS="--nodes 30 --speed 2")
 	@exec $(BIN)/pulltrace demo $(if $(findstring --port,$(ARGS)),,--port $(PORT)) $(ARGS)
 
-# Checked before anything is installed, which may take minutes.
+# The port is checked first, because the installation may take minutes.
 free-port:
 	@$(PYTHON) -c 'import socket, sys; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("127.0.0.1", int(sys.argv[1])))' \
 	  $(PORT) 2>/dev/null || { echo "demo: port $(PORT) is in use; choose another one: make demo PORT=8090"; exit 1; }
@@ -108,7 +108,7 @@ pins: .make/dev ## Refresh requirements/*.txt, the hashed pins of images and CI
 	  -o requirements/dev.txt pyproject.toml
 	@for group in packaging audit; do $(PIN) -c requirements/dev.txt --group pyproject.toml:$$group -o requirements/$$group.txt; done
 
-# Without the index's address, and with a pin for every supported Python.
+# The pins do not contain the address of the package index, and they cover every supported Python.
 PIN := $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header
 
 .make/venv: pyproject.toml requirements/all.txt requirements/packaging.txt

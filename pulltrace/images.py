@@ -16,7 +16,7 @@ _REGISTRY = re.compile(
 _REPOSITORY_PART = re.compile(r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*")
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 _DIGEST = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}")
-_IMAGE_ID = re.compile(r"[0-9a-f]{64}")  # a bare image id is never a repository
+_IMAGE_ID = re.compile(r"[0-9a-f]{64}")  # a bare image id is never the name of a repository
 _MAX_NAME = 255
 
 

@@ -1,7 +1,7 @@
 """``pulltrace local``: server and agent in one process, for the containerd of this machine.
 
-It is meant for a k3s host, a kind node or a laptop. It reads the variables of both halves, with two different defaults:
-it listens on loopback, and the node is named after the machine.
+It is meant for a k3s host, a kind node or a laptop. It reads the variables of both halves, but two defaults differ: it
+listens on loopback, and the node is named after the machine.
 """
 
 import asyncio

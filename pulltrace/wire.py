@@ -282,7 +282,9 @@ class LayerStatus(_Wire, frozen=True):
 
 
 class PodCorrelation(_Wire, frozen=True):
-    """A container that waits for an image. ``image`` is written as in the pod, ``owner`` as ``Deployment/web``."""
+    """A container that waits for an image. ``image`` is the image as written in the pod; ``owner`` has the form
+    ``Deployment/web``.
+    """
 
     namespace: str
     pod_name: str

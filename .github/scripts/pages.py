@@ -3,8 +3,8 @@
 ``pages.py chart ARCHIVE URL``   add a packaged chart; the index is merged with the branch's own, so no version is lost
 ``pages.py docs SITE``           replace the docs; ``charts/`` is not touched
 
-Run it in a clone that may push to its remote ``origin``. If another push came first, the change is made again on top of
-it. The branch is never force-pushed.
+Run it in a clone that may push to its remote ``origin``. If there was another push in the meantime, the change is made
+again on top of it. The branch is never force-pushed.
 """
 
 import shutil
@@ -27,8 +27,8 @@ class RefusedError(Exception):
 
 
 def publish(clone: Path, message: str, change: Callable[[Path], None]) -> None:
-    """Apply ``change`` to a checkout of the newest state of the branch and push it; try again if another push came
-    first.
+    """Apply ``change`` to a checkout of the newest state of the branch and push it; try again if there was another push
+    in the meantime.
     """
     for _ in range(_TRIES):
         with tempfile.TemporaryDirectory() as folder:

@@ -118,8 +118,8 @@ def _copy(path: Path, out: Path) -> None:
 
 
 def _package(path: Path) -> list[str]:
-    # dpkg records the path at which the package installed a library, which may be from before or after /lib was merged
-    # into /usr/lib.
+    # dpkg records the path at which the package installed a library. This path may begin with /lib or with /usr/lib,
+    # because Debian merged the two.
     for known in (path, Path("/usr") / path.relative_to("/"), path.resolve()):
         found = subprocess.run(["dpkg-query", "--search", known], check=False, capture_output=True, text=True)
         if found.returncode == 0:

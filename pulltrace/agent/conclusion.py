@@ -1,7 +1,8 @@
 """Decide how a pull ended, after its lease was deleted. Sans-I/O.
 
-Theory of operation. containerd deletes a pull's lease however the pull ended, and does not say why it ended. A pull
-that completed has just created or updated the record of its image; a pull that failed has not. Two facts decide:
+Theory of operation. containerd deletes a pull's lease whether or not the pull succeeded, and does not record why it
+ended. A pull that completed has just created or updated the record of its image; a pull that failed has not. Two facts
+decide:
 
 ==============================  ==========================================  ========================================
 seen of the pull                image records written since the lease       outcome
@@ -242,7 +243,7 @@ class Conclusion:
         return self._read_image(pull, pull.resources.content | mine)
 
     def _guess(self, pull: Pull, ended: Collection[Pull], pulls: Iterable[Pull]) -> None:
-        """Pair pulls that ended unseen with new images in order of time, if there are equally many of both."""
+        """If as many pulls ended unobserved as new images appeared, pair them in chronological order."""
         unseen = [one for one in ended if one.seen is Seen.LEASE and one.seen_at == pull.seen_at]
         images = self._images_since(pull, pulls)
         if len(images) == len(unseen):

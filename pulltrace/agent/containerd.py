@@ -326,7 +326,7 @@ class _UnimplementedError(ContainerdError):
 
 _KINDS: dict[Code, type[ContainerdError]] = {
     Code.NOT_FOUND: _NotFoundError,
-    Code.INVALID_ARGUMENT: _NotFoundError,  # Stat with a snapshotter that is not loaded
+    Code.INVALID_ARGUMENT: _NotFoundError,  # the response to Stat if the snapshotter is not loaded
     Code.UNIMPLEMENTED: _UnimplementedError,
 }
 

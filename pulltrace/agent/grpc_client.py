@@ -39,13 +39,13 @@ from h2.exceptions import ProtocolError, StreamClosedError
 from h2.settings import SettingCodes, Settings
 
 MAX_RESPONSE = 16 << 20
-"""Most bytes of all messages of one call together."""
+"""Maximum bytes of all messages of one call together."""
 
 MAX_PENDING = 32 << 20
-"""Most bytes of responses that one connection buffers."""
+"""Maximum bytes of responses that one connection buffers."""
 
 MAX_FRAME = 1 << 14
-"""Most bytes of one frame: the initial limit of HTTP/2 (RFC 9113, 4.2), which this client never raises."""
+"""Maximum bytes of one frame: the initial limit of HTTP/2 (RFC 9113, 4.2), which this client never raises."""
 
 DEADLINE = 10.0
 """Seconds a call may take, including connecting and waiting in the queue."""
@@ -197,7 +197,7 @@ class FrameLengths:
     """
 
     def __init__(self) -> None:
-        self._header = bytearray()  # of a frame header that is incomplete
+        self._header = bytearray()  # the bytes received of an incomplete frame header
         self._body = 0  # bytes of the current frame that have yet to arrive
 
     @property
@@ -310,7 +310,7 @@ class _Connection(asyncio.Protocol):
             initial_values={SettingCodes.ENABLE_PUSH: 0, SettingCodes.MAX_HEADER_LIST_SIZE: 1 << 16},
         )
         self._frames = FrameLengths()
-        self._responses: dict[int, Response] = {}  # by stream; only calls that somebody waits for
+        self._responses: dict[int, Response] = {}  # by stream; only calls that a task still waits for
         self._pending = 0  # bytes in these responses
         self._transport: asyncio.Transport | None = None
 
@@ -367,7 +367,7 @@ class _Connection(asyncio.Protocol):
             self._forget(stream)
 
     def close(self, reason: str) -> None:
-        """Close the connection and free its buffers. Calls under way fail."""
+        """Close the connection and free its buffers. Calls in progress fail."""
         self.closed_reason = self.closed_reason or reason
         for response in self._responses.values():
             response.finish(RpcError(Code.UNAVAILABLE, self.closed_reason))

@@ -84,8 +84,8 @@ class Poster:
             try:
                 return await self._exchange(self._streams, body, headers)
             except (OSError, h11.RemoteProtocolError):
-                # The server may have closed an idle connection just then. Posting the report again is safe even if the
-                # server has already received it: its sequence number identifies the duplicate.
+                # The server may have closed the idle connection at that moment. Posting the report again is safe even
+                # if the server has already received it: its sequence number identifies the duplicate.
                 pass
         return await self._exchange(await self._connect(), body, headers)
 
@@ -104,7 +104,7 @@ class Poster:
         except OSError as error:
             raise OSError(f"PULLTRACE_SERVER_CA_FILE={self._ca_file}: {error}") from error
         # Since 3.13, Python rejects certificate authorities that lack any extension of RFC 5280. Most private ones lack
-        # some.
+        # at least one.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         return context
 

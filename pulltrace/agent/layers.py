@@ -55,7 +55,7 @@ class Progress:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing of the layer has to be fetched any more before the pull can end."""
+        """Whether no more of the layer has to be fetched before the pull can end."""
         return self.cached_before or self.completed_at is not None or self.unpacked
 
     @property

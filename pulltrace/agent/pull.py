@@ -33,12 +33,12 @@ class Pull:
 
     lease: Lease
     inherited: bool
-    """No poll saw when its lease was created, so the lease may have outlived its pull."""
+    """Whether no poll saw its lease being created, so that the lease may have outlived its pull."""
     moved_at: float
     seen_at: float = 0.0
     """When the last poll that saw its resources began."""
     guessed: bool = False
-    """It ended before any poll saw its content, so its image is only probable."""
+    """Whether it ended before any poll saw its content, so that its image is a guess."""
     polls: int = 0
     resources: Resources = field(default_factory=Resources)
     read: set[str] = field(default_factory=set)
@@ -49,9 +49,9 @@ class Pull:
     checked: set[Question] = field(default_factory=set)
     """The questions that have been answered, even if the object does not exist."""
     suspect: bool = False
-    """Its lease seems to have outlived it."""
+    """Whether its lease seems to have outlived it."""
     cause: str | None = None
-    """Why it cannot complete, if a reason is known."""
+    """The reason why it cannot complete, if one is known."""
     source: tuple[str, str] | None = None
     traced: bool = False
     """Whether its source can no longer change."""
@@ -220,7 +220,7 @@ class Pull:
 
 
 def age(pull: Pull) -> float:
-    """Return a sort key that puts the oldest pull first."""
+    """Return a sort key by which the oldest pull is first."""
     return pull.lease.created_at
 
 

@@ -13,7 +13,7 @@ from pulltrace.images import InvalidReferenceError, Reference, parse, registry_h
 
 
 class Name(NamedTuple):
-    """The reference that a pull had, whether it is a guess, and when the pull wrote the record."""
+    """The reference of a pull, whether it is a guess, and when the pull wrote the record."""
 
     reference: str
     guessed: bool

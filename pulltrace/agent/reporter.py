@@ -24,18 +24,18 @@ from pulltrace.settings import AgentSettings
 from pulltrace.wire import MAX_PULLS, MAX_REPORT, AgentReport, NodeLoad, PullState, ReportResponse, to_time
 
 MAX_UNACKNOWLEDGED = 4 << 20
-"""Most bytes of ended pulls kept while the server is unreachable; the oldest are dropped first."""
+"""Maximum bytes of ended pulls to keep while the server is unreachable; the oldest are dropped first."""
 
 MAX_ENDS = 2048
-"""Most ended pulls kept, so that their ids fit into a report with everything else."""
+"""Maximum number of ended pulls to keep, so that their ids fit into a report with everything else."""
 
 MAX_RECENT = 1 << 20
-"""Most bytes of acknowledged ended pulls, kept so that a restarted server gets its history back."""
+"""Maximum bytes of acknowledged ended pulls to keep, so that a restarted server gets its history back."""
 
-_ROOM = MAX_REPORT * 7 // 16  # most bytes of live pulls in one report, and as many of ended pulls
-_MOST = MAX_PULLS // 2  # most live pulls in one report, and as many ended ones; fewer if the server rejects it
+_ROOM = MAX_REPORT * 7 // 16  # maximum bytes of live pulls in one report, and as many of ended pulls
+_MOST = MAX_PULLS // 2  # maximum live pulls in one report, and as many ended ones; fewer if the server rejects it
 _GZIP_FROM = 16 << 10  # bytes; up to this size, sending one more packet costs less than compressing
-_MAX_RETRY_AFTER = 60.0  # seconds; only a proxy asks for more, and the server would then consider the node lost
+_MAX_RETRY_AFTER = 60.0  # seconds; only a proxy requests more, and the server would then consider the node lost
 _MAX_TOKEN = 8192  # maximum bytes; the server rejects longer tokens
 _SPACING = 0.5  # seconds between attempts; the jitter spreads the nodes that contact a restarted server
 _MAX_DELAY = 8.0  # seconds between attempts; with jitter, so that not all nodes contact a restarted server at once
@@ -98,8 +98,8 @@ class Reporter:
 
     # When a report is sent:
     #
-    # 1. With a poll: right after a poll that found something to report, so that the node wakes up once, not twice. If
-    #    there is something to report but no poll for two intervals, it is sent anyway.
+    # 1. Right after a poll that found something to report, so that the node wakes up once and not twice. If there is
+    #    something to report but no poll for two intervals, it is sent anyway.
     # 2. As a heartbeat: after the heartbeat interval, if there has been nothing to report since the last one.
     # 3. Not too soon: an interval (at most half a second) after both the last report and the response to it. One report
     #    may take longer to arrive than the next, and the server rejects reports that arrive too close together.
@@ -268,7 +268,7 @@ def _fit(pulls: Iterable[tuple[str, bytes]], most: int) -> _Encoded:
 
 
 def _drop_oldest(ends: _Encoded, room: int) -> None:
-    """Drop the oldest ends until the others fit."""
+    """Drop the oldest ended pulls until the others fit."""
     size = sum(map(len, ends.values()))
     while size > room or len(ends) > MAX_ENDS:
         size -= len(ends.pop(next(iter(ends))))

@@ -15,7 +15,7 @@ from pulltrace.logs import fields
 MAX_LAYERS = 1024
 """The number of layers examined at a time."""
 
-_MAX_ENTRIES = 8  # files in one layer's directory; normally there are two
+_MAX_ENTRIES = 8  # maximum number of files in one layer's directory; normally there are two
 
 _BLOCK = 512  # bytes; the unit of st_blocks
 _LAYER = re.compile(r"(?:sha256:)?([0-9a-f]{64})")

@@ -328,7 +328,7 @@ class Tracker:
             progress.see_collected()
             self.facts.blobs.pop(ingest.digest, None)
             snapshotter = self.serving.snapshotter_of(pull)
-            for chain in progress.layer.chain_ids:  # garbage-collected too: the layer is being fetched
+            for chain in progress.layer.chain_ids:  # the layer is being fetched, so its snapshots do not exist
                 self.facts.snapshots.pop((snapshotter, chain), None)
                 pull.checked.discard(SnapshotQuestion(chain, snapshotter))
         if progress.complete:
@@ -417,7 +417,7 @@ class Tracker:
         self._short.account(targets, max(ending.at, pull.seen_at))
         completed = ending.outcome is Outcome.COMPLETED
         if not completed:
-            for digest in pull.layers:  # they may be deleted with the lease: request them again
+            for digest in pull.layers:  # blobs may be deleted with the lease, so request them again
                 self.facts.blobs.pop(digest, None)
         if pull.is_worth_reporting:
             for progress in pull.layers.values():

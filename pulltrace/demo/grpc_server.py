@@ -1,6 +1,6 @@
 """Serve the containerd of a simulated node: gRPC on a unix socket, with the agent's stubs of containerd's API.
 
-It counts its calls. On request, it does not respond, or responds with invalid messages.
+It counts its calls. It can be told not to respond, or to respond with invalid messages.
 """
 
 import asyncio
@@ -88,7 +88,7 @@ class SimulatedContainerd:
             self.socket.unlink(missing_ok=True)
 
     async def kill(self) -> None:
-        """Stop in the way that containerd does when it is killed: running pulls end, and connections break."""
+        """Stop as if containerd had been killed: running pulls end, and connections break."""
         self.node.crash()
         await self.close()
 
@@ -106,7 +106,7 @@ class SimulatedContainerd:
             await self._called.wait_for(lambda: self.calls[method])
 
     async def count_call(self, method: str) -> None:
-        """Count a call, and hold it back as long as the server must not respond."""
+        """Count a call, and hold it back while the server must not respond."""
         async with self._called:
             self.calls[method] += 1
             self._called.notify_all()

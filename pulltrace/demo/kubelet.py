@@ -23,7 +23,7 @@ from pulltrace.wire import PullPhase
 
 FIRST_BACK_OFF, LONGEST_BACK_OFF = 10.0, 300.0
 SYNC_AGAIN, SYNC_JITTER = 10.0, 0.5
-"""Seconds from a failed sync to the next one, and the largest random share added to them."""
+"""Seconds from a failed sync to the next one, and the largest random fraction added to them."""
 SYNC_SOON = 1.0
 """Seconds to the next sync after a sandbox or a container has started, which the kubelet notices by itself."""
 START_TAKES = 0.4
@@ -123,7 +123,9 @@ class Kubelet:
             pod.worker = _nothing()
 
     def start(self) -> None:
-        """Start again after ``stop``. All back-offs are forgotten, so every pod is tried at once."""
+        """Start again after ``stop``. All back-offs are forgotten, so the images of every pod are requested
+        immediately.
+        """
         self.runs = True
         for pod in self._pods:
             pod.back_offs.clear()

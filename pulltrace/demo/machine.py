@@ -46,7 +46,7 @@ class Locks:
         self._taken: set[str] = set()
 
     def take(self, name: str) -> bool:
-        """Take a name. Return False if another holder has it."""
+        """Take a name. Return False if another holder has the name."""
         if name in self._taken:
             return False
         self._taken.add(name)

@@ -1,4 +1,4 @@
-"""One pull, carried out in the way containerd does it. Sans-I/O.
+"""One pull, carried out the way containerd does it. Sans-I/O.
 
 Each generator is one of its threads; a ``yield`` lets time pass.
 """
@@ -48,13 +48,13 @@ class Pull:
         self.node.release(self.lease)
 
     def cancel(self) -> None:
-        """End like a pull whose kubelet cancelled the call."""
+        """End as if the kubelet had cancelled the call."""
         self.fail(
             f'rpc error: code = Canceled desc = failed to pull and unpack image "{self.reference}": context canceled'
         )
 
     def abandon(self, error: str) -> None:
-        """End like a pull whose containerd was killed: its lease and ingests remain."""
+        """End as if containerd had been killed: the lease and the ingests remain."""
         self._end(PullPhase.FAILED, error)
 
     def _end(self, state: PullPhase, error: str = "") -> None:

@@ -94,7 +94,7 @@ class Registries:
         return self.manners.setdefault(host, Manner())
 
     def sends(self, blob: Blob, received: float, count: float) -> float:
-        """Return how many of ``count`` bytes are sent if the node can receive that many now."""
+        """Return how many bytes are sent if the node can receive ``count`` bytes now."""
         hold = self.holds.get(blob.digest)
         return count if hold is None else min(count, max(0.0, hold - received))
 

@@ -151,7 +151,7 @@ class Scenario:
         yield self._one_pod("preloaded", f"{OWN}/shop/kiosk:4", first=25, lasts=400, policy="Never")
 
     def _ordinary_days(self) -> Act:
-        """Start a pod on a random node; larger clusters get more of them."""
+        """Start a pod on a random node. Larger clusters start more pods."""
         for number in itertools.count():
             node = self._some_node()
             image = self._random.choice(_ORDINARY)
@@ -302,5 +302,5 @@ class Scenario:
         return self._random.choice(list(self.kubelets))
 
     def _letters(self, count: int) -> str:
-        # The characters in names that Kubernetes generates: there are no vowels, so no words result.
+        # The characters in names that Kubernetes generates: without vowels, they cannot form words.
         return "".join(self._random.choices("bcdfghjklmnpqrstvwxz2456789", k=count))

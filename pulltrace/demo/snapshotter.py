@@ -65,7 +65,7 @@ class Snapshotter:
         return f"snapshots/{self.name}"
 
     def prepare(self, key: str, parent: str, now: float) -> None:
-        """Prepare the snapshot into which a layer will be unpacked."""
+        """Prepare the snapshot into which a layer is to be unpacked."""
         self.snapshots[key] = Snapshot(key, parent, committed=False, created_at=now)
 
     def commit(self, key: str, chain_id: str, now: float) -> None:

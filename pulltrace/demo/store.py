@@ -61,7 +61,7 @@ class Record:
 
 
 class Store:
-    """Everything in the namespace ``k8s.io``. It is changed only by the node and its pulls.
+    """Everything in the namespace ``k8s.io``. Only the node and its pulls change it.
 
     ``snapshotter`` is the default one; ``others`` are also loaded, for runtime classes that name them.
     """

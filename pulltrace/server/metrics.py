@@ -204,7 +204,7 @@ class Metrics:
         return choose_encoder(accept)[1]
 
     def render(self, accept: str, gauges: Gauges) -> bytes:
-        """Return the response to a scrape. Call it in a thread, because it takes a while."""
+        """Return the response to a scrape. Call this in a thread, because it takes a while."""
         self._state.gauges = gauges
         return choose_encoder(accept)[0](self.registry)
 

@@ -50,7 +50,7 @@ GIVE_BACK_EVERY = 30.0
 used.
 """
 
-_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # on Linux; Python has a name for it from 3.12 on
+_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # Linux; Python has a constant since 3.12
 _log = logging.getLogger(__name__)
 
 
@@ -219,7 +219,7 @@ def _raise_file_limit() -> int:
 
 
 async def _give_back() -> None:
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has this function
     while trim:
         await asyncio.sleep(GIVE_BACK_EVERY)
         await asyncio.to_thread(trim, 0)

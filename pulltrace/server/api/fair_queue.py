@@ -54,7 +54,7 @@ class FairQueue:
             self._waiting[address] = turns  # at the end of the queue
 
     def _leave(self, address: str, turn: asyncio.Future[None]) -> None:
-        if turn.done():  # the slot became free in the same moment
+        if turn.done():  # the slot became free at the same moment
             self.release()
             return
         turns = self._waiting[address]

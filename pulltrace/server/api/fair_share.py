@@ -8,8 +8,9 @@ class FairShare:
     """There are ``total`` slots. Each address may hold ``each`` of them, and more only while at least half of all slots
     are free.
 
-    So one address never takes more than half of the slots (or its share), and clients at other addresses still find
-    some. A proxy in front of many clients counts as one address: it may exceed its share while few slots are in use.
+    So one address never takes more than half of the slots (or its share), and some remain for clients at other
+    addresses. A proxy in front of many clients counts as one address: it may exceed its share while few slots are in
+    use.
     """
 
     def __init__(self, total: int, each: int) -> None:

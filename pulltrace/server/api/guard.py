@@ -41,7 +41,7 @@ class Listener:
         self.share = share
         self.refused = refused
         self.open_bytes = 0
-        """Bytes of all unfinished requests, not counting their content."""
+        """Bytes of all unfinished requests, without their content."""
         self.guards: set[Guard] = set()
 
     def protocol(self, *, app_state: dict[str, Any], **uvicorn: Any) -> "Guard":
@@ -94,7 +94,7 @@ class Guard(asyncio.Protocol):
         return self._meter.part is Part.NONE
 
     def begin_stream(self) -> None:
-        """From now on the client may only read: any further byte from it closes the connection."""
+        """Record that a stream begins: from now on, any byte from the client closes the connection."""
         self._streaming = True
 
     def end_request(self) -> None:

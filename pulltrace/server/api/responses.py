@@ -15,7 +15,9 @@ from pulltrace.server.api.guard import Guard
 from pulltrace.server.limits import Limits
 
 SLICE = 64 << 10
-"""Bytes encoded in one go, before other clients get their turn and the client must have accepted them."""
+"""Bytes encoded at once. The next ones are encoded when the client has accepted these and other clients have had their
+turn.
+"""
 _GZIP = re.compile(r"(?:^|[\s,])(?:gzip|\*)\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))|,|$)", re.IGNORECASE)
 _SMALL = 1024
 """Size below which compressing a response is not worthwhile."""

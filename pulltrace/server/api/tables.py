@@ -1,4 +1,4 @@
-"""Conveniences for ``curl``, ``watch`` and scripts: lists as tables, and waiting until images are ready.
+"""Additions for ``curl``, ``watch`` and scripts: lists as tables, and waiting until images are ready.
 
 ``Accept: text/plain`` or ``?format=text`` selects a table. ``?wait=60s`` on pods and images responds once everything
 that matches is ready: with 200, with 504 if the time runs out first, or with 404 if nothing has matched for a while.

@@ -63,7 +63,7 @@ class TlsAcceptor:
             )
         except BaseException as error:
             connection.close()
-            guard.connection_lost(None)  # nothing else reports the end of a connection that was never made
+            guard.connection_lost(None)  # nothing else reports the end of a connection whose handshake failed
             if not isinstance(error, OSError):  # errors of a handshake and of its deadline are OSErrors
                 raise
             self._listener.refused("tls_handshake")

@@ -97,7 +97,7 @@ class Api(Protocol):
         """Return the newest resource version of a collection, read from etcd instead of a cache."""
 
     async def review(self, token: str, audience: str) -> Review:
-        """Return the owner of this token, if it was issued for this audience.
+        """Return the account that this token belongs to, if the token was issued for this audience.
 
         The API server stores nothing, although the request is a POST.
         """

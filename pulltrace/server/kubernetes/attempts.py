@@ -176,7 +176,7 @@ class ImageRequest:
         attempt = max(1 if self._earlier_pulls else times, self._failed_attempt(at))
         shown = self._last_status[0] == "ErrImagePull" and cause_of(self._last_status[1]) == shorten(message)
         if listed or (shown and self.failure and self._statuses == self.failure.attempt):
-            self._statuses = attempt  # its status looks like the previous one, so it will not change
+            self._statuses = attempt  # this failure will not change the status, which already contains the same reason
         self._end_attempt(attempt, at, exact=True)
         self._set_failure(raw, at, message, "ErrImagePull", attempt)
 
@@ -278,7 +278,7 @@ class ImageRequest:
             return False
         if self.pulling:
             return at >= self.since + FIRST_BACK_OFF
-        sync = 0.0 if self._failed_raw is None else FIRST_BACK_OFF  # a status that reported a failure can lag as much
+        sync = 0.0 if self._failed_raw is None else FIRST_BACK_OFF  # the status of that failure may be this late
         return at >= known.at + back_off(known.attempt) + sync
 
     def _failed_attempt(self, at: float) -> int:
@@ -310,7 +310,7 @@ class ImageRequest:
         return next_try(max(failed_at, self._synced_at), attempt, failed_at)
 
     def _improve_message(self, message: str, waiting_reason: str) -> None:
-        """Prefer the longer text, because events are truncated after 1,024 characters."""
+        """Prefer the longer text, because the texts of events are truncated after 1,024 characters."""
         known = self.failure
         if known is None or len(message) <= len(known.message):
             return
@@ -318,7 +318,7 @@ class ImageRequest:
             self.failure = replace(known, reason=classify(message, waiting_reason), message=message)
 
     def _count(self, times: int) -> None:
-        """Use the kubelet's count of Pulling events, the best evidence for the number of the attempt."""
+        """Use the kubelet's count of Pulling events, which is the best evidence for the attempt's number."""
         if times <= self.attempt:
             return
         self.attempt = times

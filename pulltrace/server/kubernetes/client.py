@@ -26,7 +26,7 @@ from pulltrace.server.kubernetes.objects import Event, Pod
 _log = logging.getLogger(__name__)
 
 PAGE = 200
-"""Objects per page: about 2 MB of pods, which take some ten milliseconds to decode."""
+"""Objects per page: a page of pods has about 2 MB and takes about ten milliseconds to decode."""
 CONNECT_TIMEOUT = 10.0
 LIST_TIMEOUT = 60.0
 REVIEW_TIMEOUT = 5.0
@@ -43,7 +43,7 @@ LONGEST_ERROR = 64 * 2**10
 
 _HEADERS = {
     "Accept": "application/json",
-    "Accept-Encoding": "identity",  # compressing long lists costs the API server more than sending them uncompressed
+    "Accept-Encoding": "identity",  # compressing a long list costs the API server more than sending it
 }
 
 
@@ -128,7 +128,7 @@ class HttpApi:
         # Since 3.13, Python rejects certificate authorities that lack extensions of RFC 5280, such as those of older
         # EKS clusters.
         configuration.disable_strict_ssl_verification = True
-        configuration.connection_pool_maxsize = 0  # every namespace needs two, one per watch
+        configuration.connection_pool_maxsize = 0  # every namespace needs two connections, one per watch
         self._client = ApiClient(configuration)
         self._client.user_agent = f"pulltrace/{__version__}"
         self._logged: set[str] = set()
@@ -232,7 +232,7 @@ class HttpApi:
         if self._renew:
             with contextlib.suppress(
                 OSError, kubernetes_asyncio.config.ConfigException
-            ):  # the files may be in the middle of being replaced
+            ):  # the files may be being replaced at this moment
                 self._renew()
 
     def _watched(self, resource: Resource, text: bytes) -> Watched:
@@ -296,7 +296,7 @@ class _Response:
 def _error(status: _Status) -> KubeError:
     kind = {410: GoneError, 403: ForbiddenError}.get(status.code, KubeError)
     if status.reason == "Expired" or "too large resource version" in status.message.lower():
-        kind = GoneError  # too old, or from a history that was replaced by restoring a backup
+        kind = GoneError  # the version is too old, or belongs to a history that was replaced when a backup was restored
     return kind(f"{status.message or status.reason or 'the API server refused'} ({status.code})")
 
 
@@ -346,7 +346,7 @@ async def _read_some(response: aiohttp.ClientResponse) -> bytes | None:
     try:
         async with asyncio.timeout(IDLE):
             return await response.content.readany()
-    except aiohttp.ClientError as error:  # including its own timeouts
+    except aiohttp.ClientError as error:  # these include aiohttp's own timeouts
         raise KubeError(_unreachable(error)) from error
     except TimeoutError:
         return None

@@ -131,7 +131,7 @@ class Cluster:
 
     def _take_pod(self, pod: Pod, now: float) -> set[str]:
         key, name = pod.key, pod.spec.node_name
-        if not name or not key or pod.metadata.deletion_timestamp:  # a pod being deleted does not wait
+        if not name or not key or pod.metadata.deletion_timestamp:  # a pod that is being deleted no longer waits
             return self._forget(key, now)
         # A static pod keeps its key, even if it moves to another node.
         moved = self._forget(key, now) if self._node_of.get(key, name) != name else set()

@@ -58,7 +58,7 @@ class Outcome:
     changed: bool = False
     """Whether something visible changed."""
     due: list[tuple[float, Place]] = field(default_factory=list)
-    """When a request must be examined again, and which."""
+    """Which requests must be examined again, and when."""
 
 
 class RequestIndex:
@@ -111,7 +111,7 @@ class NodeDemands:
         self.name = name
         self.requests = RequestIndex(budget)
         self.pods: dict[str, WaitingPod] = {}
-        """The pods by their keys."""
+        """The pods, by key."""
         self.clock_right = False
         """Whether an event has arrived in time, so that the node's clock is known to be right."""
         self._present: dict[str, set[str]] = {}  # pod key → images that were already on the node

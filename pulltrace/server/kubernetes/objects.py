@@ -80,7 +80,7 @@ class ContainerSpec(_Object, frozen=True, gc=False):
 
 
 class ImageSource(_Object, frozen=True, gc=False):
-    """The image that a volume is made from."""
+    """The image from which a volume is made."""
 
     reference: str = ""
 

@@ -32,7 +32,7 @@ class ClusterSource:
 
     @classmethod
     async def begin(cls, environ: Mapping[str, str], namespaces: Iterable[str] | None) -> "ClusterSource":
-        """Look for a cluster. If there is none, or no access to it, log that once; it is not an error."""
+        """Look for a cluster. If there is none, or it cannot be accessed, log this once; it is not an error."""
         source = cls()
         try:
             api = await connect(environ)

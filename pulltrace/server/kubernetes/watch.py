@@ -42,7 +42,7 @@ FORBIDDEN_DELAY = 8.0
 GRACE = 60.0
 """Seconds after which an API server that has never responded no longer delays readiness."""
 SHORT_WATCH = 1.0
-"""Seconds; after a watch that ends sooner, whatever it delivered, there is a pause."""
+"""Seconds; if a watch ends sooner, there is a pause before the next one, even if it delivered changes."""
 QUIET = 20.0
 """Seconds without a change or bookmark after which the newest version is requested from the API server."""
 YIELD_AFTER = 50
@@ -168,7 +168,7 @@ class _Follow:
                 for number, change in enumerate(batch, 1):
                     self._version = change.version or self._version
                     self._change(change)
-                    self._failures = 0  # however the list ends
+                    self._failures = 0  # the watch has worked, even if it breaks now
                     await _give_way(number)
                 if batch:
                     delivered = loop.time()
@@ -221,7 +221,7 @@ class _Follow:
         if self._failures > 1:
             self.problem = error
             if self.resource is EVENTS and not self.settled.is_set():
-                self._take(EventsHeard(self._namespace, heard=True))  # stop waiting for the first lists
+                self._take(EventsHeard(self._namespace, heard=True))  # do not wait for the first list any longer
 
     def _forbidden(self, error: ForbiddenError) -> None:
         self.up = False

@@ -105,7 +105,7 @@ class Analysis:
         return None if pull.phase is PullPhase.FAILED and bound.by is Factor.UNKNOWN else bound
 
     def _usual(self, pull: Pull, subject: Subject) -> Estimate | None:
-        """Estimate once for each name and size, and remember how long the pull took when it completes."""
+        """Estimate the duration once for each name and size, and record the actual duration when the pull completes."""
         key = (subject.image, subject.size)
         if pull.usual is None or pull.usual[0] != key:
             if pull.recorded:

@@ -29,7 +29,7 @@ from pulltrace.wire import ErrorReason, PodCorrelation, PullPhase, PullStatus, t
 REPORT_DUE = 1.2
 """Seconds within which an agent reports the end of a pull.
 
-The kubelet's event about it arrives earlier, but does not contain bytes.
+The kubelet's event about the end arrives earlier, but contains no byte counts.
 """
 
 EXPLAINED_WITHIN = 5.0
@@ -167,7 +167,7 @@ class Arrival:
         if not self.has_completed or not demand.requested:
             return False
         if demand.pulled_at is not None and demand.pull_seconds is None:
-            return False  # no event reports a pull
+            return False  # no event has reported a pull
         needed_at = demand.failure.at if demand.failure and not demand.pulling else demand.since
         return needed_at > self.ended_at + WHOLE_SECONDS
 
@@ -263,7 +263,7 @@ class Arrival:
         if latest and not self._is_pull_newest:
             if pull.ended_at is not None and pull.phase is not PullPhase.COMPLETED:
                 return None
-            self._pull_number = latest.number  # it had not failed after all, and the kubelet's retry waits for it
+            self._pull_number = latest.number  # it has not failed after all, and the kubelet's retry waits for it
         if latest and latest.number == self._pull_number and latest.outcome not in (None, pull.phase):
             if latest.outcome is PullPhase.COMPLETED:
                 return None
@@ -273,7 +273,7 @@ class Arrival:
         if self.demand and pull.ended_at is None and self.demand.pulling and not is_later(self.demand, pull):
             self._pull_number = max(self._pull_number, self.demand.attempt)  # the kubelet's count is known now
         if self._failure and not self.demand:
-            self._failure = replace(self._failure, next_retry_at=None)  # nobody will try again
+            self._failure = replace(self._failure, next_retry_at=None)  # there will be no other attempt
         failure = self._failure if pull.phase is PullPhase.FAILED else None
         source = Source.INFERRED if pull.presumed and not failure else Source.AGENT
         outcome = pull.phase if pull.ended_at is not None else None
@@ -327,7 +327,7 @@ class Arrival:
         )
 
     def _abandoned_attempt(self, now: float) -> Attempt | None:
-        """Return the end of an attempt that the kubelet requested, but whose pods were deleted before it began."""
+        """Return the end of a requested attempt whose pods were deleted before the pull began."""
         latest = self.latest
         if not latest or latest.outcome or not self.pull or self._pull_number == latest.number:
             return None

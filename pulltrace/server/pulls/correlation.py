@@ -22,8 +22,9 @@ from pulltrace.server.pulls.node import Pull
 from pulltrace.wire import NodeState, PullPhase, PullStatus
 
 SETTLES_AFTER = 120.0
-"""Seconds after a pull's end during which its arrival may still change: Kubernetes is late in reporting who waited and
-why it failed."""
+"""Seconds after a pull's end during which its arrival may still change: Kubernetes reports late which pods waited and
+why the pull failed.
+"""
 
 
 class Changed(NamedTuple):
@@ -48,7 +49,7 @@ class Correlation:
 
     def __init__(self, stall_timeout: float, ttl: float, analysis: Analysis) -> None:
         self._context = _Context(stall_timeout, ttl, analysis)
-        self._expiring: list[tuple[float, str]] = []  # heap: when arrivals expire or settle, so that nodes are joined
+        self._expiring: list[tuple[float, str]] = []  # heap: times to join a node again
         self.due = set[str]()
         """Nodes to join again at the next tick, even if nothing has changed on them."""
         self._nodes: dict[str, _Open] = {}
@@ -105,7 +106,8 @@ class _Open:
 
     def __init__(self, node: str, context: _Context) -> None:
         self.expiring: list[float] = []
-        """When arrivals that were added since the last join expire (unobserved ones) or settle (completed ones)."""
+        """The times when arrivals that were added since the last join expire (if unobserved) or settle (if completed).
+        """
         self.arrivals: dict[str, Arrival] = {}
         self._settles_at = 0.0  # when the newest completed pull settles
         self._node = node
@@ -136,7 +138,7 @@ class _Open:
                 self._settle_at(arrival.pull.learned_at + SETTLES_AFTER + 1.0)
 
     def _settle_at(self, at: float) -> None:
-        """Join the node again at this time, because an idle node would otherwise keep the layers of its last pulls."""
+        """Join the node again at this time. Otherwise, an idle node would keep the layers of its last pulls."""
         if at > self._settles_at:
             self._settles_at = at
             self.expiring.append(at)
@@ -278,7 +280,7 @@ def _is_less(name: Name, known: Name) -> bool:
 
 
 def _is_settled(arrival: Arrival, now: float) -> bool:
-    """Return whether nothing can change it any more, because it completed a while ago.
+    """Return whether nothing can change the arrival any more, because it completed a while ago.
 
     A failed arrival waits for its next attempt.
     """

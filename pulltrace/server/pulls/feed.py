@@ -184,7 +184,7 @@ class Feed:
         for entry in self.frame.entries:
             entry.pack()
         missed = self.since(self.frame.revision)
-        # If more pulls have ended at once than there is room for, no client is up to date.
+        # If more pulls have ended at once than fit, no client counts as up to date.
         after = self.frame.revision if missed is not None else self.revision
         self.frame = Frame(after, self.revision, missed or [])
         return True

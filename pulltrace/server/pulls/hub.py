@@ -117,7 +117,7 @@ class Hub:
         self._frame = asyncio.Event()
         clock = self._clock = clock or steady_clock()
         self.source = source or ClusterSource()
-        """Says why pods cannot be seen."""
+        """The connection to the cluster, or the reason why there is none."""
         self._cluster: ClusterState | None = self.source.cluster if self.source.on else cluster
         self._born = clock()
         self._pulls = Inventory(ttl=settings.history_ttl, born=self._born, limits=self.limits)
@@ -243,7 +243,7 @@ class Hub:
         ]
 
     def unobserved(self) -> list[UnobservedNodes]:
-        """Return, by the reason, the nodes where pods wait for images but no agent observes the pulls."""
+        """Return the nodes where pods wait for images but no agent observes the pulls, grouped by the reason."""
         if self._cluster is None or self._clock() < self._agents_due:
             return []
         waiting = {pod.node for pod in self._cluster.waiting()}
@@ -315,7 +315,7 @@ class Hub:
 
 
 def _registry_status(host: str, active: int, rate: float, owners: list[tuple[str, int]]) -> RegistryStatus | None:
-    """None for a registry without a current pull or one in the last hour."""
+    """None for a registry without a pull now or in the last hour."""
     if not active and not owners:
         return None
     return RegistryStatus(

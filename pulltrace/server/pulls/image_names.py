@@ -152,7 +152,7 @@ def _assign_by_order(
         # The next attempt of a failed pull is for the same demand.
         if pull.ended_at is None:
             taken[candidate.image].append(pull.started_at)
-        elif demand.since <= pull.ended_at + WHOLE_SECONDS:  # not by a later attempt
+        elif demand.since <= pull.ended_at + WHOLE_SECONDS:  # the image was not requested by a later attempt
             explained.add(candidate.image)
 
 

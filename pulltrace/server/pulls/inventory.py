@@ -62,7 +62,7 @@ class Inventory:
         self._born = born
         self._limits = limits
         self._silence: list[tuple[float, str]] = []  # one for each node: when to check whether it still reports
-        self._ends: list[tuple[float, int, Pull]] = []  # when ended pulls are forgotten
+        self._ends: list[tuple[float, int, Pull]] = []  # the times when ended pulls are forgotten
         self._history = 0
         self.bytes = 0
         """The sum of the weights of all pulls."""
@@ -157,7 +157,7 @@ class Inventory:
         return self._history > self._limits.history or (self._history > 0 and self.bytes > self._limits.all_bytes)
 
     def _is_due(self, due: float, pull: Pull) -> bool:
-        """Return whether it has been neither dropped nor revived since."""
+        """Return whether the ended pull has been neither dropped nor revived since."""
         return pull.node.ended.get(pull.key) is pull and pull.ended_at is not None and pull.ended_at + self._ttl <= due
 
     def _new_node(self, report: AgentReport, now: float) -> Node:
@@ -255,7 +255,7 @@ class Inventory:
     ) -> Pull:
         node = merged.node
         started_at = node.clock(state.started_at, now)
-        # The next pull of that agent will have the same name.
+        # That agent's next pull will have the same name.
         pull = Pull(f"{state.id} {now:.3f}" if node.go_agent else state.id, node, state, started_at)
         pull.history = ended_at is not None and ended_at < self._born
         pull.fresh = not node.go_agent and pull.started_at >= known_since
@@ -310,7 +310,7 @@ def _heartbeat(report: AgentReport) -> float:
 
 
 def _learn_unpacking(node: Node, before: list[LayerState] | None, after: list[LayerState] | None) -> None:
-    """Learn the speed from layers. Each is unpacked after its download and after the layer below it.
+    """Measure the speed of unpacking from layers. Each is unpacked after its download and after the layer below it.
 
     Both times are containerd's own, so layers that take less time than a poll are measured, too.
     """

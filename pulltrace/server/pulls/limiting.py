@@ -10,11 +10,12 @@ from pulltrace.server.pulls.verdict import NOTHING, Moment
 from pulltrace.wire import SNAPSHOTTER, Factor, LayerPhase, LayerState, NodeLoad, PullPhase
 
 BUSY_DISK, DISK_PRESSURE = 80.0, 40.0
-"""Percentage of time from which a disk counts as a limit: its busy time, and the time in which some task waited for
-I/O.
+"""A disk counts as a limit from this percentage on: of time in which it was busy, and of time in which a task waited
+for I/O.
 """
 HIGH_DISK_PRESSURE = 60.0
-"""Percentage of time from which waiting for I/O alone is enough: a disk that a cgroup throttles is not busy."""
+"""The percentage of time from which waiting for I/O alone proves a limit: a disk that a cgroup throttles is not busy.
+"""
 CPU_PRESSURE, IDLE_DISK = 60.0, 20.0
 """Percentage of time from which the CPU counts as a limit, if tasks wait for I/O less than ``IDLE_DISK``."""
 FASTER = 3.0
@@ -22,8 +23,8 @@ FASTER = 3.0
 LARGE_LAYER = 0.5
 """Share of the bytes to fetch from which one layer dominates an image."""
 DROPPED = 0.67
-"""A pull's rate during its last layer, as a share of its rate with several: above this, connections are not the
-limit.
+"""A pull's rate during its last layer, as a share of its rate with several layers. Above this, the number of
+connections is not the limit.
 """
 FULL_LINE = 0.85
 """Share of the node's best total rate from which its network is considered saturated."""
@@ -152,8 +153,8 @@ def _fetched_elsewhere(pull: Pull, missing: list[LayerState]) -> Moment:
 
 
 def _no_slot(pull: Pull) -> Moment | None:
-    """None of this pull's layers is fetched while others use every slot; from containerd 2.1 on, a whole node shares
-    the slots.
+    """None of this pull's layers is fetched while others use every slot. From containerd 2.1 on, all pulls of a node
+    share the slots.
     """
     if not _shares_slots(pull.node.containerd_version):
         return None
@@ -223,7 +224,9 @@ def _compared(pull: Pull, per_connection: float, rate: float, paces: Paces, now:
 
 
 def _full_line(node: Node, figures: dict[str, float], paces: Paces, now: float) -> Moment | None:
-    """At least two registries deliver, each far below its best rate here, and the node's total is at its own best."""
+    """At least two registries deliver, each far below its best rate here, while the node's total rate is at its
+    maximum.
+    """
     if len({pull.state.registry for pull in node.active.values()}) < 2:
         return None
     rates: dict[str, float] = {}

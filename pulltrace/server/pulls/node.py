@@ -29,8 +29,8 @@ WHOLE_SECONDS = 2.0
 """Kubelets report times in whole seconds: times that differ by no more than this may be equal."""
 
 QUEUED_LEAST = 1.0
-"""Minimum seconds for which a pull counts as queued: because of those whole seconds, a pull that was never queued may
-seem to have been.
+"""Minimum seconds for which a pull counts as queued: because times are in whole seconds, a pull may seem to have been
+queued although it was not.
 """
 
 REPORT_LATE = 8.0
@@ -43,7 +43,8 @@ SKEW_TOLERATED = 2.0
 report.
 """
 LATE_REPORTS = 8
-"""Number of consecutive reports that must seem late before they are believed: then the node's clock was set back."""
+"""The number of consecutive reports that must seem late before the server concludes that the node's clock was set back.
+"""
 LOAD_AGE = 6.0
 """Seconds for which a node's load is valid: a pulling node reports every second."""
 OLDEST = 7 * 24 * 3600.0
@@ -229,7 +230,7 @@ class Pull:
             self.state = structs.replace(self.state, layers=[_arrived(layer) for layer in self.state.layers])
 
     def revive(self, now: float) -> None:
-        """Undo the end of the pull. Bytes that arrived in the meantime were not observed."""
+        """Undo the end of the pull. The bytes that arrived in the meantime were not observed."""
         self.ended_at = self.learned_at = self.error = self.reason = self.seen_at = None
         self.presumed = self.fresh = False
         if self.superseded:
@@ -279,7 +280,7 @@ class Node:
     skew: float | None = None
     """Seconds by which the node's clock is ahead; None until a report has contained its time."""
     late_reports: int = 0
-    """The number of consecutive reports that seemed late by this offset."""
+    """The number of consecutive reports that seemed late, judged by this offset."""
     agent_version: str = ""
     containerd_version: str = ""
     snapshotter: str = ""
@@ -320,7 +321,7 @@ class Node:
         self.late_reports = self.late_reports + 1 if behind else 0
         if behind and self.late_reports < LATE_REPORTS:
             return
-        if self.skew is None or abs(skew - self.skew) > SKEW_TOLERATED:  # otherwise unchanged: times must not drift
+        if self.skew is None or abs(skew - self.skew) > SKEW_TOLERATED:  # small changes would let times drift
             self.skew = skew if abs(skew) > SKEW_TOLERATED else 0.0
 
     def clock(self, time: datetime | None, now: float) -> float:

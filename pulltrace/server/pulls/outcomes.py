@@ -31,7 +31,7 @@ class Outcomes:
         self._analysis = analysis
         self._waits = waits
         self._export = export
-        self._incomplete: dict[str, tuple[float, PullStatus, list[Interval]]] = {}  # in the order of their ends
+        self._incomplete: dict[str, tuple[float, PullStatus, list[Interval]]] = {}  # in the order in which they ended
 
     def note(
         self, before: PullStatus | None, pull: PullStatus, arrival: Arrival, now: float, *, complete: bool = True
@@ -75,7 +75,7 @@ class Outcomes:
         self._incomplete.pop(id_, None)
 
     def phases(self, pull: Pull) -> None:
-        """Record how long each phase took of an ended attempt that an agent observed."""
+        """Record the duration of each phase of an ended attempt that an agent observed."""
         if not pull.history:
             for phase, seconds in pull.phases.items():
                 self._metrics.phase(phase, seconds)

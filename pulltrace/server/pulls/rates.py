@@ -35,12 +35,12 @@ class Speed:
         """The last rate and its time, because a tick needs it several times."""
 
     def saw(self, total: int, now: float, before: float = 0.0) -> int:
-        """Add a sample. Return by how much the count grew; a count that fell means that the download has started over.
+        """Add a sample. Return by how much the count grew. If it fell, the download has started over.
 
         Samples that do not grow may be left out; ``before`` is the time of the last omitted sample.
         """
         grown = total - self.total
-        waited = len(self._steps) == 1  # it waited for its turn, which does not make it slow
+        waited = len(self._steps) == 1  # it was waiting for its turn, which does not make it slow
         if grown == 0:
             self._since = now if waited else self._since
             return 0

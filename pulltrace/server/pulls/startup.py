@@ -61,7 +61,8 @@ class _Image:
             unpacking = pulled if self.unpacking_at is None else min(max(self.unpacking_at, began), pulled)
             yield began, unpacking, StartPhaseName.PULLING
             yield unpacking, pulled, StartPhaseName.UNPACKING
-            # It was pulled for another pod, and the kubelet's call of the runtime for this one waits for its turn.
+            # The image was pulled for another pod, and the kubelet's call of the runtime for this pod waits for its
+            # turn.
             yield pulled, end, StartPhaseName.QUEUED
 
 

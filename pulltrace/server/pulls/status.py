@@ -25,7 +25,7 @@ from pulltrace.wire import (
     to_time,
 )
 
-_to_time = lru_cache(4096)(to_time)  # by the times of starts, which do not change
+_to_time = lru_cache(4096)(to_time)  # caches the times of starts, which do not change
 _DONE = (
     LayerPhase.CACHED,
     LayerPhase.DOWNLOADED,

@@ -8,7 +8,7 @@ MOST_REGISTRIES = 50
 
 
 class Throughput:
-    """Counts bytes as they arrive. A ring of ``STEPS`` sums for each registry that was used in that time."""
+    """Counts bytes as they arrive. Keeps a ring of ``STEPS`` sums for each registry that was used in that time."""
 
     def __init__(self, now: float) -> None:
         self._first = int(now // STEP)

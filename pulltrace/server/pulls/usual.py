@@ -23,7 +23,7 @@ OVERHEAD = 1.5
 RATE = 40e6
 """Seconds and bytes per second of a typical pull; only the ratio between two sizes matters."""
 SAME_SIZE = 1.15
-"""Pulls are similar if their bytes differ by less than this factor."""
+"""Pulls are similar if their sizes differ by less than this factor."""
 SIMILAR_SIZE = 4.0
 LEAST = 2
 """The number of pulls that is required if sizes instead of images are compared."""
@@ -83,7 +83,7 @@ class Usual:
             self._paces.add(pace, sample)
 
     def estimate(self, *, image: str, repository: str, registry: str, node: str, size: int | None) -> Estimate | None:
-        """Return the usual duration; ``size`` is None if it is not known yet how much must be fetched."""
+        """Return the usual duration. ``size`` is None if the number of bytes to fetch is not known yet."""
         same = self._images.get(image)
         here = [item for item in same if item.node == node]
         if size is None:
@@ -112,7 +112,7 @@ class Usual:
         return [item.seconds * self._compare(item, node) * _generic(size) / _generic(item.size) for item in samples]
 
     def _compare(self, sample: _Sample, node: str) -> float:
-        """Return by which factor pulls take longer on this node than on the sample's node."""
+        """Return the factor by which pulls take longer on this node than on the sample's node."""
         if sample.node == node:
             return 1.0
         # If a node has not used this registry yet, both nodes are compared by all of their pulls: a slow registry must
