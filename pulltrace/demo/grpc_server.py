@@ -1,6 +1,6 @@
 """Serve the containerd of a simulated node: gRPC on a unix socket, with the agent's stubs of containerd's API.
 
-It counts its calls. It can be told not to respond, or to respond with invalid messages.
+It counts its calls. A test can make it stop responding, or respond with invalid messages.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 {{/*
-Conditions under which the installation fails: risks that nobody has acknowledged, and values that pass the schema one
-by one but do not fit together.
+Conditions under which the installation fails: risks that nobody has acknowledged, and values that are valid by
+themselves but contradict each other.
 */}}
 {{- define "pulltrace.guards" -}}
 {{- if not (and .Values.metrics .Values.rbac) -}}
@@ -127,7 +127,8 @@ httpRoute.enabled=true needs a Gateway to attach to:
 {{- end -}}
 
 {{/*
-Guards of the agent's and of the server's workload. Call with (dict "root" $ "component" "agent" "values" .Values.agent).
+Guards of the agent's and of the server's workload. Call with (dict "root" $ "component" "agent" "values"
+.Values.agent).
 */}}
 {{- define "pulltrace.workloadGuards" -}}
 {{- with include "pulltrace.selectorLabel" (default (dict) .values.podLabels) -}}
@@ -176,7 +177,7 @@ The label of a dict by which pods are selected, or nothing.
 {{- end -}}
 
 {{/*
-The number that a Kubernetes quantity such as 128Mi or 100m means.
+The numeric value of a Kubernetes quantity such as 128Mi or 100m.
 */}}
 {{- define "pulltrace.quantity" -}}
 {{- $units := dict "m" 1e-3 "" 1 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "E" 1e18 "Ki" 1024 "Mi" 1048576

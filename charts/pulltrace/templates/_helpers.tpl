@@ -3,7 +3,8 @@
 {{- end -}}
 
 {{/*
-Name of the objects. A release's name may contain dots, and a nameOverride capital letters; a Service's name may not.
+Name of the objects. The name of a release may contain dots, and nameOverride may contain capital letters; the name of a
+Service may contain neither.
 */}}
 {{- define "pulltrace.fullname" -}}
 {{- $name := include "pulltrace.name" . -}}
@@ -17,8 +18,8 @@ Name of the objects. A release's name may contain dots, and a nameOverride capit
 
 {{/*
 The labels of an object. Call with (dict "root" $ "component" "agent"); without a component for objects of both halves.
-"labels" are the object's own: they override commonLabels, which override ours. Each key appears once, because some tools
-reject a repeated key.
+"labels" are the object's own: they override commonLabels, which override ours. Each key appears once, because some
+tools reject a repeated key.
 */}}
 {{- define "pulltrace.labels" -}}
 {{- $ours := dict
@@ -97,7 +98,8 @@ The service account of a half. Call with (dict "root" $ "component" "agent").
 {{- end -}}
 
 {{/*
-The fields of a pod that both halves take from their values. Call with (dict "root" $ "component" "agent").
+The fields of a pod whose values have the same names for agent and server. Call with (dict "root" $ "component"
+"agent").
 */}}
 {{- define "pulltrace.podSpec" -}}
 {{- $values := index .root.Values .component -}}
@@ -119,7 +121,8 @@ securityContext:
 {{- end -}}
 
 {{/*
-The fields of a container that both halves take from their values. Call with (dict "root" $ "component" "agent").
+The fields of a container whose values have the same names for agent and server. Call with (dict "root" $ "component"
+"agent").
 */}}
 {{- define "pulltrace.container" -}}
 {{- $values := index .root.Values .component -}}
@@ -146,8 +149,8 @@ envFrom:
 {{- end -}}
 
 {{/*
-Environment variables: "ours" (a YAML list) without those that "extra" names too, then "extra". A server-side apply rejects
-a variable that is named twice.
+Environment variables: "ours" (a YAML list) without those that "extra" names too, then "extra". A server-side apply
+rejects a variable that is named twice.
 */}}
 {{- define "pulltrace.variables" -}}
 {{- $given := list -}}
@@ -200,14 +203,14 @@ http{{ if .Values.server.tls.secretName }}s{{ end }}://{{ include "pulltrace.ful
 {{- end -}}
 
 {{/*
-"true" if agents verify the server's certificate by a CA in its Secret.
+"true" if agents verify the server's certificate with a CA from its Secret.
 */}}
 {{- define "pulltrace.hasCA" -}}
 {{- if and .Values.server.tls.secretName .Values.server.tls.caKey }}true{{ end -}}
 {{- end -}}
 
 {{/*
-The CA without the private key beside it: agents must not have that.
+The CA without the private key from the same Secret, which agents must not have.
 */}}
 {{- define "pulltrace.caVolume" -}}
 - name: server-ca
@@ -285,7 +288,8 @@ Environment variables of both halves.
 {{- end -}}
 
 {{/*
-Annotations of a pod: the user's, and the checksum of a token that the chart owns, so that a new token restarts both halves.
+Annotations of a pod: the user's, and the checksum of a token that the chart owns, so that a new token restarts both
+halves.
 */}}
 {{- define "pulltrace.podAnnotations" -}}
 {{- if include "pulltrace.ownsSecret" .root }}
