@@ -101,7 +101,7 @@ class _Agent(asyncio.Protocol):
 class _Reader(asyncio.BufferedProtocol):
     """Reads and discards the stream; with ``watches``, looks for the timestamps in it."""
 
-    shared = bytearray(1 << 18)  # the data read so far is not kept
+    shared = bytearray(1 << 18)  # the data that has been read is not kept
 
     def __init__(self, path: str, seen: Seen, *, gzip: bool = True, watches: bool = False, slow: bool = False) -> None:
         self._path, self._seen, self._gzip, self._slow = path, seen, gzip, slow

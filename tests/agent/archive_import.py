@@ -79,7 +79,7 @@ class Unpacking:
 
 
 def write_layers(importing: ArchiveImport, image: Image, poll: Iterable[object]) -> None:
-    """Write all layers of an image; ``poll`` is advanced twice during each."""
+    """Write all layers of an image; the generator ``poll`` advances twice during each."""
     steps = iter(poll)
     for layer in image.layers:
         ref = importing.begin(layer.blob)

@@ -59,7 +59,9 @@ sys.exit(main(["agent"]))
 
 @pytest.fixture
 async def containerd(simulated) -> AsyncIterator[SimulatedContainerd]:
-    with tempfile.TemporaryDirectory(prefix="pulltrace-") as folder:  # short: a socket's path has 107 bytes at most
+    with tempfile.TemporaryDirectory(
+        prefix="pulltrace-"
+    ) as folder:  # short, because a socket's path has at most 107 bytes
         async with SimulatedContainerd(simulated, Path(folder) / "containerd.sock") as running:
             yield running
 
@@ -124,7 +126,7 @@ async def test_a_pull_that_begins_after_idle_polls_is_not_treated_as_older_than_
     pull = simulated.pull(ref)
     simulated.advance(5)
     await poller.poll(simulated.now)
-    simulated.advance(600)  # longer than a lease from before the first poll may remain empty
+    simulated.advance(600)  # longer than a lease that existed before the first poll may remain empty
     for _ in range(3):
         await poller.poll(simulated.now)
     assert [live.id for live in poller.tracker.pulls()] == [pull.lease.id]

@@ -1,4 +1,4 @@
-"""How the pulls of a real node are reported, however its images arrive: with agents, servers and a slow registry.
+"""How pulls are reported in each way that images reach a real node: with agents, servers and a slow registry.
 
 `make snapshotters` sets PULL_SECONDS to a minute, in which the server would report any stall at its usual limit.
 """
@@ -98,7 +98,7 @@ def check_end(observer, ended, ref, *, fetched, cached=0, remote=0, probed=0):
 def check_exact(rows, finished_at, size, *, is_steady):
     """Check the percentage and the estimate of a pull whose bytes are visible.
 
-    ``is_steady``: the registry kept its pace to the end. A busy machine slows it down, which no estimate can know.
+    ``is_steady``: the registry kept its pace to the end. A busy machine slows it down, which no estimate can predict.
     """
     assert len(rows) > 3
     off = max(abs(seen.row.percent - 100 * seen.sent / size) for seen in rows)

@@ -20,7 +20,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def layer(tmp_path):
-    """Return a factory of directories for layers of which this many bytes are written."""
+    """Return a factory of layer directories that contain this many bytes."""
 
     def layer(written, size=8 * MIB, name=DIGEST, folder="x1y2"):
         (tmp_path / "unpack" / folder / "fs").mkdir(parents=True)

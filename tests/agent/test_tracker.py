@@ -402,7 +402,7 @@ def test_a_new_agent_shows_no_lease_from_before_containerd_started(watched, push
     assert not watched.history
 
 
-def test_a_stale_lease_is_shown_for_the_progress_timeout_at_most_if_the_clock_was_set_back(watched, push):
+def test_a_stale_lease_is_shown_for_at_most_the_progress_timeout_if_the_clock_was_set_back(watched, push):
     ref, _ = push("app:1", ("app", 60))
     watched.node.pull(ref)
     watched.node.advance(3)

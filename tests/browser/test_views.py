@@ -170,7 +170,9 @@ COLUMNS = {
 
 
 @pytest.mark.parametrize("view", COLUMNS)
-async def test_every_column_sorts_both_ways_and_back(server: ScriptedServer, open_page: OpenPage, view: str) -> None:
+async def test_every_column_sorts_in_both_directions_and_back(
+    server: ScriptedServer, open_page: OpenPage, view: str
+) -> None:
     await set_scene(server)
     page = await open_page(f"{server.url}?view={view}")
     for column in COLUMNS[view]:

@@ -120,7 +120,9 @@ async def make_foreign_kinds(cluster: APIServer) -> None:
 
 
 async def served(cluster: APIServer) -> bool:
-    """Return whether discovery has all foreign kinds and their lists work: the two become true independently."""
+    """Return whether discovery contains all foreign kinds and each kind can be listed, because one may hold before the
+    other.
+    """
     known = await plurals(cluster)
     try:
         for group, version, kind, plural in FOREIGN:
@@ -266,7 +268,7 @@ async def becomes_ready(kubeconfig: Path, namespaces: str) -> None:
     process = Process(command, kubeconfig.parent / "server.log")
     try:
         async with aiohttp.ClientSession() as session, asyncio.timeout(30):
-            while not await returns_ok(session, f"http://127.0.0.1:{port}/readyz"):  # polled, as by a kubelet
+            while not await returns_ok(session, f"http://127.0.0.1:{port}/readyz"):  # polled, as a kubelet does
                 process.check()
                 await asyncio.sleep(0.1)
         assert "forbidden" not in process.last_words()

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.chart
 PROMETHEUS = shutil.which("prometheus")
 DASHBOARD = json.loads((CHART / "files" / "dashboard.json").read_text())
 PATIENCE = 120.0
-"""Seconds to wait at most; the machine may be busy."""
+"""Maximum seconds to wait; the machine may be busy."""
 OURS = ("PulltraceDown", "PulltraceAgentLost", "PulltraceCannotWatchCluster", "PulltraceRegistrySlow")
 
 
@@ -122,7 +122,7 @@ async def eventually(what: str, holds: Callable[[], Awaitable[bool]], about: obj
 
 
 def expressions() -> dict[str, str]:
-    """Every query of the dashboard, with its variables replaced as Grafana would."""
+    """Return every query of the dashboard, with its variables replaced as Grafana does it."""
     found = {}
     for panel in DASHBOARD["panels"]:
         for target in panel.get("targets", []):

@@ -565,7 +565,7 @@ def test_another_handler_replaces_the_default_handler_of_a_probe() -> None:
     assert probe == {"tcpSocket": {"port": "http"}, "periodSeconds": 10, "timeoutSeconds": 3}
 
 
-def test_recreate_needs_no_removal_of_the_default_rolling_update() -> None:
+def test_the_strategy_recreate_removes_the_default_rolling_update() -> None:
     assert render(values({"server.strategy.type": "Recreate"})).at("Deployment/pulltrace-server#spec.strategy") == {
         "type": "Recreate"
     }

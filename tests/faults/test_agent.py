@@ -43,7 +43,7 @@ async def test_a_frozen_agent_reports_late_and_catches_up(lab, fault):
         seen.over()
 
 
-async def test_of_two_agents_for_one_node_the_newest_is_believed(lab, fault):
+async def test_the_newest_of_two_agents_for_one_node_is_believed(lab, fault):
     await lab.pulled("done", 1)
     await lab.running("app", 16)
     async with fault("two agents claim one node", "one row, no pull lost") as seen:

@@ -172,7 +172,7 @@ async def test_an_attack_on_the_api_delays_nobody_else(served, name, what, bound
     assert statuses is None or seen.keys() <= statuses
     text = ""
     async with aiohttp.ClientSession() as session, asyncio.timeout(10):
-        while "pulltrace_sse_clients_active 0.0" not in text:  # the bystander has only just left
+        while "pulltrace_sse_clients_active 0.0" not in text:  # the previous bystander has only just disconnected
             async with session.get(f"http://127.0.0.1:{served[2]}/metrics") as response:
                 text = await response.text()
 

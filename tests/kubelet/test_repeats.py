@@ -11,7 +11,7 @@ from tests.real.manifests import cron_job, deployment, job, pod
 
 pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session")]
 APART = 3.5
-"""Seconds between two pulls that certainly are not one: Pulltrace has the kubelet's times in whole seconds."""
+"""Seconds between two pulls that Pulltrace certainly distinguishes, although the kubelet reports whole seconds."""
 
 
 def check_repeat(lab: Lab, pulled: Event, known: set[str]) -> Row:
@@ -131,6 +131,6 @@ async def test_an_image_that_is_removed_immediately_after_its_pull_has_completed
     await lab.cluster.containerd.cri.remove(ref)
     await lab.happened("removed", "Started")
     lab.check_completed(await lab.completed("removed", ref))
-    await asyncio.sleep(APART)  # what is known later changes nothing
+    await asyncio.sleep(APART)  # later reports must not change it
     assert lab.the_row(ref)["status"] == "completed"
     await lab.counted(ref)

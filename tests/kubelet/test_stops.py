@@ -91,7 +91,7 @@ async def test_attempts_are_still_counted_after_a_restart_of_the_server(serial: 
         if look.at < third.at - 0.3:
             assert (row["status"], row["attempt"]) == ("failed", 2)
             errors.append(abs(when(row["nextRetryAt"]) - third.at))
-    # As without a restart: the estimate improves with each sync of the kubelet.
+    # The same holds without a restart: the estimate improves with each sync of the kubelet.
     assert errors[-1] <= RETRY_WITHIN
     assert max(errors) <= ONE_SYNC_WRONG
     assert looks[-1].rows(missing)[0]["attempt"] == 3

@@ -1,4 +1,4 @@
-"""A cluster for experiments, until Ctrl-C: ``python -m tests.real.local_cluster 8080``, or ``make cluster``.
+"""Run a cluster for experiments until Ctrl-C: ``python -m tests.real.local_cluster 8080``, or ``make cluster``.
 
 Its dashboard and its API server are forwarded to loopback, and one Deployment is already pulling.
 """

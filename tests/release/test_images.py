@@ -1,6 +1,6 @@
 """The root file systems of the images, assembled by the Dockerfiles' script from this machine's Python and packages.
 
-The images have another Python (3.13, Debian's compiler flags), but the same contents.
+The images contain a different Python (3.13, with Debian's compiler flags), but are otherwise the same.
 """
 
 import hashlib

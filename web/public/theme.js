@@ -1,4 +1,4 @@
-// Before the first paint, so that a chosen theme never flashes the other one. See src/theme.ts.
+// Runs before the first paint, so that the page never flashes in the other theme. See src/theme.ts.
 try {
   const chosen = localStorage.getItem('pulltrace.theme')
   if (chosen === 'light' || chosen === 'dark') document.documentElement.dataset.theme = chosen

@@ -59,7 +59,7 @@ async def test_a_freed_slot_goes_to_each_address_in_turn() -> None:
     assert order == ["flood", "agent", "other", "flood", "flood"]
 
 
-async def test_a_wait_ends_when_the_queue_is_full_or_the_time_is_over() -> None:
+async def test_a_wait_ends_when_the_queue_is_full_or_the_time_is_up() -> None:
     queue = FairQueue(1, FairShare(2, 1), 0.05)
     await queue.acquire("a")
     waiting = asyncio.create_task(queue.acquire("a"))

@@ -74,7 +74,7 @@ class Node:
             case "status":
                 self.sim.apply(seen(arrival), at=self.at)
             case "gone":
-                self._events = []  # ten minutes later, an event of a deleted pod would be accepted for ten more
+                self._events = []  # deleted pods are remembered for ten minutes only
                 self.sim.apply(PodGone(arrival.pod["metadata"]["uid"]), at=self.at)
                 self._pods[which] = web(f"web-{self.at}")
             case _:

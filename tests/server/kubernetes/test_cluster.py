@@ -584,7 +584,7 @@ def test_a_pod_that_is_created_again_on_another_node_waits_there_alone():
 
 
 @pytest.mark.parametrize("dropped", [True, False])
-def test_the_attempts_of_a_container_that_is_pulled_at_each_start_are_counted_from_one(cluster, dropped):
+def test_the_attempts_of_an_image_that_is_pulled_at_each_start_are_counted_from_one(cluster, dropped):
     arrival, at = web(), T
     for _ in range(3):
         cluster.apply(event(arrival.pulling("app", at)), at)

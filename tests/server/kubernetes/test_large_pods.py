@@ -26,7 +26,7 @@ def test_only_the_first_containers_and_volumes_of_a_large_pod_are_read() -> None
     assert len(waiting.containers) == MAX_CONTAINERS + MAX_IMAGE_VOLUMES
 
 
-def test_requests_of_all_pods_are_limited_and_make_room_when_removed() -> None:
+def test_the_requests_of_all_pods_are_limited_and_removed_ones_make_room() -> None:
     cluster = Cluster()
     cluster._budget = node_demands.Budget(left=3)
     pods = [web(f"web-{number}") for number in range(5)]

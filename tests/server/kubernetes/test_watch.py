@@ -331,7 +331,7 @@ async def test_only_get_requests_for_pods_and_events_are_sent(server, kubeconfig
     assert {path.partition("?")[0] for path in server.requests} == {"/api/v1/pods", "/api/v1/events"}
 
 
-async def test_access_is_in_the_cluster_or_through_a_named_kubeconfig_or_absent(tmp_path, monkeypatch):
+async def test_credentials_come_from_the_cluster_or_from_a_named_kubeconfig(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".kube").mkdir()
     (tmp_path / ".kube/config").write_text(kubeconfig_for("http://127.0.0.1:1"))

@@ -34,7 +34,7 @@ export function Announcer() {
   useEffect(() => {
     if (now - announcedAt.current < PAUSE_MS) return
     const present: Announced = { counts, connection: connection.kind }
-    // Changes that a list brings in the meantime are announced once the connection is back.
+    // Changes that arrive in a list in the meantime are announced once the connection is back.
     if (!isConnected(connection) && present.connection === announced.current.connection) return
     const text = announcement(announced.current, present)
     announced.current = present

@@ -8,7 +8,7 @@ interface Props {
   readonly children: ReactNode
 }
 
-/** Shown instead of a table: why there is none, and the next step. */
+/** Replaces a table: explains why there is none, and what to do next. */
 export function Notice({ icon, title, children }: Props) {
   return (
     <section className={styles.notice}>

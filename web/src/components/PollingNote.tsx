@@ -12,7 +12,7 @@ export function PollingNote() {
         <span>
           The server refuses the live stream with status {refusal.status}
           {refusal.reason === '' ? '' : ` (${refusal.reason})`}
-          {refusal.status === 503 ? ': it has too many clients. Close tabs that nobody needs.' : '.'}
+          {refusal.status === 503 ? ': it has too many clients. Close tabs that you do not need.' : '.'}
           {isConnected(connection) &&
             ' Until there is room, this page polls the list, so changes appear a few seconds late.'}
         </span>

@@ -1,6 +1,6 @@
 /** One fixed colour for each registry, regardless of its rank. */
 
-/** `styles/tokens.css` has as many `--band-…` colours. */
+/** `styles/tokens.css` defines the same number of `--band-…` colours. */
 export const HUES = 8
 
 /** Well-known registries, each with its own colour. All other registries share the remaining colours. */

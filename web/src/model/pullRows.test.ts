@@ -45,13 +45,13 @@ it('starts with pulls that a pod waits for, then the other live pulls, then hist
   ])
 })
 
-it('sorts by a column both ways, and compares the numbers in names', () => {
+it('sorts by a column in both directions, and compares the numbers in names', () => {
   expect(keys({ sort: '-speed' }).slice(0, 2)).toEqual(['new', 'old'])
   expect(keys({ sort: 'node' }).slice(-3)).toEqual(['old', 'queued', 'new'])
   expect(keys({ sort: '-node' }).slice(0, 3)).toEqual(['new', 'queued', 'old'])
 })
 
-it('sorts unknown times as the longest, and ended pulls last both ways', () => {
+it('sorts unknown times as the longest, and ended pulls last in both directions', () => {
   const of = [
     at('unknown'),
     at('slow', { etaSeconds: 90 }),

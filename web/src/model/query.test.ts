@@ -18,10 +18,10 @@ describe('a search', () => {
     'ns:ml status:failed,downloading',
     'NODE:GPU-03',
     'registry:nvcr pod:trainer',
-  ])('finds with %j', text => expect(fits(text)).toBe(true))
+  ])('finds the pull with %j', text => expect(fits(text)).toBe(true))
 
   it.each(['nginx', 'pytorch worker', 'ns:shop', 'status:failed', 'status:down', 'ns:ml node:worker'])(
-    'does not find with %j',
+    'does not find the pull with %j',
     text => expect(fits(text)).toBe(false),
   )
 

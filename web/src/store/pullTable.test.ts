@@ -14,7 +14,7 @@ function tableWith(...pulls: readonly Pull[]): PullTable {
 }
 
 describe('the table', () => {
-  it('shows changes at the next commit, the newest of each pull', () => {
+  it('shows the newest change of each pull at the next commit', () => {
     const table = new PullTable()
     table.apply(changed(aPull({ percent: 1 })))
     table.apply(changed(aPull({ percent: 2 })))
