@@ -37,7 +37,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Size:
-    """The numbers of pulls and clients of both loads, of ended pulls and pods, and the seconds of each measurement."""
+    """The sizes of both loads (pulls, clients, ended pulls and pods), and the seconds of each measurement."""
 
     few: int = 100
     many: int = 500

@@ -21,7 +21,7 @@ _MAX_NAME = 255
 
 
 class InvalidReferenceError(ValueError):
-    """The text is not an image reference. The message says why."""
+    """The text is not an image reference. The message states the reason."""
 
 
 @dataclass(frozen=True, slots=True)

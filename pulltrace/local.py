@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class LocalError(Exception):
-    """containerd cannot be read on this machine. The message says what to do."""
+    """containerd cannot be read on this machine. The message contains a remedy."""
 
 
 def load(environ: Mapping[str, str]) -> tuple[ServerSettings, AgentSettings]:

@@ -231,7 +231,7 @@ class Response:
 
     def __init__(self) -> None:
         self.done = asyncio.get_running_loop().create_future()
-        """It has a result as soon as nothing more is expected, whatever the reason."""
+        """It has a result as soon as no more data is expected, for any reason."""
         self.closed_by_server = False
         """Whether the server has closed the stream. If not, the stream must be reset when the call ends."""
         self.size = 0

@@ -198,7 +198,7 @@ class Progress:
         self.started_at = self.completed_at = None
 
     def _arrive(self, fetched_by: str | None) -> None:
-        """Record that every byte has arrived, at the latest when the snapshot was committed."""
+        """Record that every byte had arrived when the snapshot was committed."""
         self.phase, self.fetched_by = LayerPhase.EXTRACTED, fetched_by
         self.downloaded = self.layer.size - self.cached
 

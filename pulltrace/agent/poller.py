@@ -136,7 +136,7 @@ class Poller:
         return seen
 
     async def _learn(self, questions: Sequence[Question]) -> set[Question]:
-        """Request all of these, within ``DEADLINE`` seconds altogether. Return the questions that got no response."""
+        """Request all of these within ``DEADLINE`` seconds in total. Return the questions that got no response."""
         remaining, unanswered = iter(questions), set(questions)
 
         async def request() -> None:

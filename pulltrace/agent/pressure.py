@@ -14,7 +14,7 @@ _RESOURCES = ("io", "cpu", "memory")
 _MOST = 64 << 10  # bytes to read of a file: enough for the statistics of several hundred disks
 _SECTOR = 512  # bytes of a sector in /proc/diskstats, regardless of the disk's own sector size
 _SKIPPED = re.compile(rb"(ram|zram|sr|fd)\d")  # devices to which images are never unpacked
-_LATEST = 10.0  # seconds; an average over a longer time says little about the current load
+_LATEST = 10.0  # seconds; an average over a longer time does not show the current load
 
 
 class _Disk(NamedTuple):

@@ -1,4 +1,4 @@
-"""One live pull: what is known of it, and how it is reported. Sans-I/O."""
+"""One live pull: its known properties, and its state as it is reported. Sans-I/O."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

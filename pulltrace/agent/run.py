@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class AgentError(Exception):
-    """The agent cannot work; the message says how to fix it."""
+    """The agent cannot work; the message contains a remedy."""
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:

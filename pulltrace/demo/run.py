@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 class DemoError(Exception):
-    """The demo cannot start. The message says why, and what to do about it."""
+    """The demo cannot start. The message contains the reason and a remedy."""
 
 
 async def demo(*, nodes: int, speed: float, port: int) -> None:

@@ -36,7 +36,7 @@ class VirtualContainerd(Machine):
         self.store.record(other, self.store.records[reference].image, self.now)
 
     def import_image(self, reference: str, image: Image) -> None:
-        """Import an image from an archive, in a single step: its content came from no registry."""
+        """Import an image from an archive, in a single step: its content does not come from a registry."""
         lease = self.new_lease()
         blobs = (*image.documents, *(layer.blob for layer in image.layers))
         for blob in blobs:

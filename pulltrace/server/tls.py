@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 class CertificateError(Exception):
-    """There is no usable certificate; the message says why."""
+    """There is no usable certificate; the message states the reason."""
 
 
 class Certificate:

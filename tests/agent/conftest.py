@@ -49,7 +49,7 @@ def start_simulated(registries):
 
 @pytest.fixture(params=[CONTAINERD_16, CONTAINERD_1, CONTAINERD_2])
 def simulated(request, start_simulated) -> VirtualContainerd:
-    """One node with each version of containerd in turn."""
+    """One node for each version of containerd."""
     return start_simulated(request.param)
 
 

@@ -1,4 +1,4 @@
-"""Properties of every reported pull that hold whatever a node does and whenever it is polled."""
+"""Properties of every reported pull that hold for any events on a node and any times of polls."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -144,7 +144,7 @@ async def test_each_document_is_read_once(containerd, client, simulated, push):
 
 
 async def test_a_request_without_a_response_does_not_delay_the_others(client, simulated, push, monkeypatch):
-    """The deadline is the same, however many calls hang at the same time."""
+    """The deadline is the same for any number of calls that hang at the same time."""
     loop = asyncio.get_running_loop()
     clock, skipped = loop.time, 0.0
     hanging, most = 0, 0

@@ -17,7 +17,7 @@ SIMULATED = [pytest.param(version, id=f"simulated-{version}") for version in (CO
 
 @pytest.fixture(params=REAL + SIMULATED)
 async def lab(request, registry) -> AsyncIterator[Lab]:
-    """Each real containerd on this machine in turn, then both versions of the simulated one."""
+    """Each real containerd on this machine, then both versions of the simulated one."""
     if request.param in (CONTAINERD_1, CONTAINERD_2):
         async with SimulatedLab(request.param) as simulated:
             yield simulated

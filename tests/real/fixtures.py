@@ -38,7 +38,7 @@ def require_containerd(line: str) -> str:
 
 @pytest.fixture(params=["debian", "1.7", "2.4"])
 def containerd_binary(request: pytest.FixtureRequest) -> str:
-    """Each containerd on this machine in turn. Select one with `-k 2.4`."""
+    """Each containerd on this machine, one after another. Select one with `-k 2.4`."""
     return require_containerd(request.param)
 
 

@@ -70,7 +70,7 @@ async def test_reports_and_lists_and_streams_use_https(served, authority):
 
 @pytest.fixture
 def strict(monkeypatch):
-    """Return contexts as Python 3.13 creates them, on any version."""
+    """Let any version of Python create TLS contexts as Python 3.13 does."""
     make = ssl.create_default_context
 
     def create(*args, **kwargs):

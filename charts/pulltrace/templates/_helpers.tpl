@@ -254,7 +254,7 @@ A probe. Another handler replaces the default httpGet, and httpGet uses HTTPS if
 {{- end -}}
 
 {{/*
-The token in base64: the one in the values, else that of the previous revision, else a new one. It is stored in .Values,
+The token in base64: from the values, otherwise from the previous revision, otherwise a new one. It is stored in .Values,
 because one rendering uses it three times and must use the same token each time.
 */}}
 {{- define "pulltrace.token" -}}

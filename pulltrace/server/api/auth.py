@@ -8,7 +8,7 @@ _LONGEST_TOKEN = 8192
 
 
 class RefusedError(Exception):
-    """A report is rejected; the message says why. ``kind`` is the label of the metric."""
+    """A report is rejected; the message states the reason. ``kind`` is the label of the metric."""
 
     def __init__(self, status: int, kind: str, message: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)

@@ -11,7 +11,7 @@ from pulltrace.server.kubernetes.objects import Event, Pod
 
 
 class KubeError(Exception):
-    """The API server cannot be used; the message says why, in one line."""
+    """The API server cannot be used; the message states the reason in one line."""
 
 
 class GoneError(KubeError):
@@ -72,7 +72,7 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """The result of a TokenReview: ``user`` is empty if the token is not valid; ``error`` may say why."""
+    """The result of a TokenReview: ``user`` is empty if the token is not valid; ``error`` may state the reason."""
 
     user: str
     audiences: list[str]

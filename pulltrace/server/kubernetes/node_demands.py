@@ -314,7 +314,7 @@ class NodeDemands:
         return outcome
 
     def _forget_abandoned(self, start: float) -> None:
-        """Forget pulls of deleted pods that should have ended before a pull that began later: the kubelet was
+        """Forget pulls of deleted pods that should have ended before a later pull began, because the kubelet was
         restarted.
 
         If one of them is running after all, it already has its name.

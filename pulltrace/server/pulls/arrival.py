@@ -163,7 +163,7 @@ class Arrival:
         return max(self._number, counted)
 
     def is_over_for(self, demand: ImageDemand) -> bool:
-        """Return whether the image has arrived but this demand needs it once more."""
+        """Return whether the image has arrived but this demand needs it again."""
         if not self.has_completed or not demand.requested:
             return False
         if demand.pulled_at is not None and demand.pull_seconds is None:

@@ -172,7 +172,7 @@ class _Open:
     def _attach(self, pull: Pull, name: Name, found: Arrival | None, place: Match) -> None:
         first = found.pull if found else None
         if place is Match.REPEAT and pull.phase is PullPhase.COMPLETED and first and first.ended_at is None:
-            # The image is present, whatever the outcome of the first pull.
+            # The image is present, regardless of the outcome of the first pull.
             place, pull.started_at = Match.SAME_ATTEMPT, min(pull.started_at, first.started_at)
         hidden = place in (Match.UNDECIDED, Match.REPEAT)
         pull.repeats = place is Match.REPEAT

@@ -1,7 +1,7 @@
 """The feed: every change has a number, its *revision*; a client holds a cursor, the last one it received. Sans-I/O.
 
 Each pull is in the feed once, at the revision of its newest state, and the feed is sorted by revision. So the changes
-that a client missed are the end of the feed, and however slow a client is, it is never sent more than all pulls.
+that a client missed are at the end of the feed, and even the slowest client never receives more than all pulls.
 
 Some entries must not be skipped: the end of an attempt that a retry superseded, and the removal of a pull. They remain
 as *tombstones*. Their number is limited; a client whose cursor is older than the last tombstone dropped is reset.

@@ -159,7 +159,7 @@ def match(pull: Pull, arrival: ArrivalState) -> Match:
 
 
 def _is_repeat(pull: Pull, arrival: ArrivalState) -> bool:
-    """Return whether the kubelet calls the runtime once more for another waiting pod."""
+    """Return whether the kubelet calls the runtime again for another waiting pod."""
     demand = arrival.demand
     if (demand or pull.repeats) and arrival.pull and _runs_beside(pull, arrival.pull):
         return True

@@ -32,7 +32,7 @@ class Quota:
         self._registries: OrderedDict[str, _Pulls] = OrderedDict()
 
     def record(self, registry: str, owner: str, at: float) -> None:
-        """Add a pull, whatever its result."""
+        """Add a pull, regardless of its result."""
         pulls = self._registries.setdefault(registry, _Pulls())
         self._registries.move_to_end(registry)
         pulls.times.append((at, owner))

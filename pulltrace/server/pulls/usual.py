@@ -1,8 +1,8 @@
 """How long a pull like this one usually takes: the median and the 90th percentile of earlier pulls. Sans-I/O.
 
-The most similar pulls count: those of this image on this node, of this image on other nodes, of its repository, or of
-any image of similar size from this registry on this node. Durations from other nodes and sizes are scaled by the ratio
-at which the node and the registry usually differ. A pull that had nothing to fetch is not recorded.
+The most similar pulls are used: of this image on this node; of this image on other nodes; of its repository; or of any
+image of similar size from this registry on this node. Durations from other nodes and sizes are scaled by the ratio at
+which the node and the registry usually differ. A pull that had nothing to fetch is not recorded.
 
 Memory is bounded: the last pulls of each image, of each repository, and of each pair of registry and node are kept; the
 key that has not been used for the longest time is dropped first.

@@ -1,4 +1,6 @@
-"""The stream with gzip: the same events for every kind of client, whatever it received before and wherever it ends."""
+"""The stream with gzip: every kind of client receives the same events, regardless of its earlier data and of where the
+stream ends.
+"""
 
 import asyncio
 import shutil

@@ -161,7 +161,7 @@ def test_a_server_that_starts_during_a_retry_shows_it_as_pulling_and_knows_the_l
         assert (demand.failure.attempt, demand.failure.at, demand.failure.message) == (1, T + 1, NOT_FOUND)
 
 
-def test_a_back_off_without_a_cause_as_in_old_kubelets_is_completed_by_the_event(cluster):
+def test_the_back_off_message_of_an_old_kubelet_gets_its_cause_from_the_event(cluster):
     arrival = web()
     failed = arrival.failed("app", T + 1, NOT_FOUND)
     arrival.pod["status"]["containerStatuses"][0]["state"] = {

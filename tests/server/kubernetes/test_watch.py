@@ -386,7 +386,7 @@ async def test_a_resource_version_from_the_future_leads_to_a_new_list(server, ku
         await it.until(lambda it: lists() > before)
 
 
-async def test_the_pause_grows_after_each_short_watch_whatever_it_delivered(monkeypatch):
+async def test_the_pause_grows_after_each_short_watch_even_if_it_delivered_changes(monkeypatch):
     slept = []
 
     class Api:
@@ -423,7 +423,7 @@ async def test_a_response_that_never_ends_is_not_kept(server, kubeconfig, monkey
         await it.until(lambda it: it.watches.problem and "longer than 100000 bytes" in it.watches.problem)
 
 
-def test_lines_are_split_wherever_chunks_end_and_have_a_limit(monkeypatch):
+def test_lines_are_split_at_any_end_of_a_chunk_and_have_a_limit(monkeypatch):
     text = b'{"a":1}\n\n{"bb":22}\n{"c"'
     for size in range(1, len(text) + 1):
         lines = client._Lines("it")

@@ -1,4 +1,4 @@
-"""Pulls that are shorter than the time between two polls: each has one row, in whatever order its facts arrive."""
+"""Pulls that are shorter than the time between two polls: each has one row, in any order in which its facts arrive."""
 
 from itertools import permutations
 
@@ -150,7 +150,7 @@ def test_attempts_of_an_earlier_pull_do_not_count_for_a_later_one(sim):
 
 
 def test_a_replica_that_waited_for_the_same_pull_has_no_row_of_its_own(sim):
-    """Its kubelet calls the runtime once more, and the agent reports that before the kubelet does."""
+    """Its kubelet calls the runtime again, and the agent reports that before the kubelet does."""
     two = web("second"), web("third")
     for one in two:
         sim.apply(seen(one), event(one.pulling("app", NOW + 20)), at=20)

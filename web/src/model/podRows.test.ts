@@ -76,7 +76,7 @@ it('is found by the name of its image on the pod and on the node', () => {
     expect(matches(parseQuery(query), podFacts(row))).toBe(true)
 })
 
-it('counts as failed when one container has failed, whatever the others do', () => {
+it('counts as failed when one container has failed, regardless of the others', () => {
   expect(
     podRow(pod(container({ state: 'downloading' }), container({ state: 'failed' })), around()).state,
   ).toBe('failed')

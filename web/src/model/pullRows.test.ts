@@ -122,7 +122,7 @@ describe('failures of one image with one cause', () => {
   })
 })
 
-it('keeps the order of failures whatever their times', () => {
+it('keeps the order of failures regardless of their times', () => {
   const one = at('one', { status: 'failed', errorReason: 'tls', imageRef: 'r/a:1', pods: [aPod('p')] })
   const two = at('two', { status: 'failed', errorReason: 'tls', imageRef: 'r/b:1', pods: [aPod('p')] })
   const order = (first: number, second: number) =>

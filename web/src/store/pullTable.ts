@@ -24,7 +24,7 @@ export class PullTable {
     return this.#replace
   }
 
-  /** However late the next commit is, there is at most one pending change for each pull. */
+  /** There is at most one pending change for each pull, even if the next commit is late. */
   apply(event: PullEvent): void {
     if (event.kind === 'removed') this.#pending.set(event.id, undefined)
     else this.#pending.set(event.pull.id, event.pull)

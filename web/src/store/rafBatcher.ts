@@ -1,4 +1,4 @@
-/** Runs a function once per animation frame, however often it is requested. */
+/** Runs a function at most once per animation frame, even if it is requested more often. */
 
 /** A hidden tab gets no animation frames, but its title and icon must stay current. */
 const HIDDEN_MS = 1000

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest'
 import { ServerClock } from './serverClock'
 
-it('continues from the server’s time, whatever the clock of this machine shows', () => {
+it('continues from the server’s time, regardless of the clock of this machine', () => {
   let local = 1000
   const clock = new ServerClock(() => local)
   clock.set(5_000_000)
