@@ -1,4 +1,4 @@
-"""The chart as a whole: presets, guards, schema, and properties that hold for all values."""
+"""The chart as a whole: presets, and properties that hold for all values."""
 
 import json
 import re
@@ -10,19 +10,7 @@ import pytest
 import yaml
 
 from pulltrace.server.api.token_review import AUDIENCE
-from pulltrace.settings import AgentSettings, ServerSettings, SettingsError
-from pulltrace.settings import load as load_settings
-from tests.chart.rendering import (
-    ACKNOWLEDGED,
-    CHART,
-    PRESETS,
-    HelmRenderError,
-    HelmValuesError,
-    Rendered,
-    helm,
-    render,
-    values,
-)
+from tests.chart.rendering import ACKNOWLEDGED, CHART, PRESETS, HelmRenderError, Rendered, helm, render, values
 
 pytestmark = pytest.mark.chart
 
@@ -123,29 +111,6 @@ def test_a_repeated_namespace_gets_one_role() -> None:
     assert [key for key in rendered.objects if key.startswith("Role/")] == ["Role/pulltrace-pod-reader"]
 
 
-DURATIONS = ["0s", "100us", "499ms", "0.4s", "500ms", "0.5s", "250ms250ms", "999ms", "1s", "1500ms", "1m30s", "2h"]
-LEAST = {
-    "reportInterval": (AgentSettings, {"PULLTRACE_NODE_NAME": "n"}),
-    "heartbeatInterval": (AgentSettings, {"PULLTRACE_NODE_NAME": "n"}),
-    "historyTTL": (ServerSettings, {}),
-    "stallTimeout": (ServerSettings, {}),
-}
-
-
-@pytest.mark.parametrize("name", LEAST)
-def test_the_chart_rejects_a_duration_that_the_pods_would_reject(name: str) -> None:
-    kind, others = LEAST[name]
-    variable = "PULLTRACE_" + re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).upper()
-    for text in DURATIONS:
-        try:
-            load_settings(kind, {**others, variable: text})
-        except SettingsError:
-            with pytest.raises(HelmRenderError, match=re.escape(f"config.{name}={text} is too short")):
-                render(values({f"config.{name}": text}))
-        else:
-            render(values({f"config.{name}": text}))
-
-
 def test_a_changed_setting_restarts_only_the_pods_that_use_it() -> None:
     before, after = render(values()), render(values({"config.historyTTL": "1h"}))
     place = "#spec.template.spec.containers"
@@ -244,145 +209,6 @@ def test_no_object_contains_a_cluster_domain() -> None:
     assert "cluster.local" not in json.dumps(render(values()).objects)
 
 
-ONE_PORT = {"port": 80, "metricsPort": 80}
-TWO_NODE_PORTS = {"type": "NodePort", "exposureAcknowledged": True, "nodePort": 30080, "metricsNodePort": 30080}
-BOX = {"name": "box", "image": "example.org/box:1"}
-
-GUARDED = [
-    pytest.param(values({"server.service": ONE_PORT}), "must differ", id="one port for two purposes"),
-    pytest.param(values({"server.service": TWO_NODE_PORTS}), "must differ", id="one node port for two purposes"),
-    pytest.param(
-        values({"server.service.extraPorts": [{"name": "login", "port": 8080}]}),
-        "server.service.extraPorts repeats the port 8080",
-        id="a further port that is taken",
-    ),
-    pytest.param(
-        values({"ingress": {"enabled": True, "hosts": [{"host": "a.org"}], "servicePort": "login"}}),
-        "ingress.servicePort=login is not a port of the Service: http, metrics",
-        id="an ingress to a port that does not exist",
-    ),
-    pytest.param(
-        values({"agent.extraVolumeMounts": [{"name": "more", "mountPath": "/more"}]}),
-        "agent.extraVolumeMounts names the volume more",
-        id="a mount without its volume",
-    ),
-    pytest.param(
-        values({"server.extraVolumes": [{"name": "a", "emptyDir": {}}, {"name": "a", "emptyDir": {}}]}),
-        "server.extraVolumes repeats the name a",
-        id="a volume twice",
-    ),
-    pytest.param(
-        values(
-            {
-                "server.extraVolumes": [{"name": "a", "emptyDir": {}}],
-                "server.extraVolumeMounts": [{"name": "a", "mountPath": "/etc/pulltrace/tls"}],
-            }
-        ),
-        "server.extraVolumeMounts repeats the path /etc/pulltrace/tls",
-        id="a mount at a path of ours",
-    ),
-    pytest.param(
-        values({"server.initContainers": [BOX], "server.extraContainers": [BOX]}),
-        "server has two containers named box",
-        id="a container twice",
-    ),
-    pytest.param(
-        values({"agent.resources.requests.memory": "1Gi"}),
-        "agent.resources requests more memory (1Gi) than its limit allows (128Mi)",
-        id="a request above its limit",
-    ),
-    pytest.param({}, "--set agent.runtimeSocket.risksAcknowledged=true", id="the socket unacknowledged"),
-    pytest.param(
-        values({"server.service.type": "NodePort"}),
-        "--set server.service.exposureAcknowledged=true",
-        id="the service exposed",
-    ),
-    pytest.param(
-        values({"server.service.type": "LoadBalancer"}),
-        "--set server.service.exposureAcknowledged=true",
-        id="the service on a load balancer",
-    ),
-    pytest.param(values({"server.replicas": 2}), "server.replicas above 1 does not work", id="two servers"),
-    pytest.param(values({"ingress.enabled": True}), "--set ingress.hosts[0].host=", id="an ingress without a host"),
-    pytest.param(
-        values({"httpRoute.enabled": True}), "--set httpRoute.parentRefs[0].name=", id="a route without a gateway"
-    ),
-    *(
-        pytest.param(
-            values({path: {label: "x"}}), f"{path} has {label}, by which pods are selected", id=f"{path} with {label}"
-        )
-        for path in ("commonLabels", "agent.podLabels", "server.podLabels")
-        for label in ("app.kubernetes.io/name", "app.kubernetes.io/instance")
-    ),
-]
-
-
-@pytest.mark.parametrize(("given", "message"), GUARDED)
-def test_a_guard_stops_the_installation_and_prints_the_reason(given: dict[str, Any], message: str) -> None:
-    with pytest.raises(HelmRenderError) as stopped:
-        render(given)
-    assert message in str(stopped.value)
-
-
-REJECTED = [
-    ("agent.imagee.tag", "1", "imagee"),
-    ("agent.runtimesocket.enabled", True, "runtimesocket"),
-    ("sever.replicas", 1, "sever"),
-    ("agent.image.digest", "sha256:123", "/agent/image/digest"),
-    ("agent.image.pullPolicy", "Sometimes", "/agent/image/pullPolicy"),
-    ("agent.runtimeSocket.risksAcknowledged", "true", "/agent/runtimeSocket/risksAcknowledged"),
-    ("agent.containerd.socketPath", "run/containerd.sock", "/agent/containerd/socketPath"),
-    ("agent.containerd.socketPath", "/containerd.sock", "/agent/containerd/socketPath"),
-    ("agent.containerd.distribution", "openshift", "/agent/containerd/distribution"),
-    ("agent.auth.mode", "open", "/agent/auth/mode"),
-    ("agent.auth.token", "two words", "/agent/auth/token"),
-    ("server.replicas", "1", "/server/replicas"),
-    ("server.replicas", -1, "/server/replicas"),
-    ("server.service.type", "ExternalName", "/server/service/type"),
-    ("server.service.port", 70000, "/server/service/port"),
-    ("server.service.port", "8080", "/server/service/port"),
-    ("config.logLevel", "loud", "/config/logLevel"),
-    ("config.historyTTL", 30, "/config/historyTTL"),
-    ("config.historyTTL", "-5m", "/config/historyTTL"),
-    ("config.reportInterval", "1 s", "/config/reportInterval"),
-    ("config.watchNamespaces", ["Shop"], "/config/watchNamespaces"),
-    ("config.watchNamespaces", "shop other", "/config/watchNamespaces"),
-    ("config.watchNamespaces", "shop,-", "/config/watchNamespaces"),
-    ("ingress.hosts", [{"name": "x"}], "/ingress/hosts/0"),
-    ("httpRoute.path", "pulls", "/httpRoute/path"),
-    ("commonLabels.on", True, "/commonLabels/on"),
-    ("metrics.prometheusRule.disabled", ["PulltraceDwon"], "/metrics/prometheusRule/disabled/0"),
-    ("tolerations", [], "tolerations"),
-]
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "place"), [pytest.param(*case, id=f"{case[0]}={case[1]}") for case in REJECTED]
-)
-def test_the_schema_rejects_a_misspelt_value_or_a_wrong_type(path: str, value: Any, place: str) -> None:
-    with pytest.raises(HelmValuesError) as rejected:
-        render(values({path: value}))
-    assert place in str(rejected.value)
-
-
-OURS = {"image", "serviceAccount", "verticalPodAutoscaler"}
-"""Definitions in the schema that describe our own values; the others describe objects of Kubernetes."""
-
-
-def test_the_schema_lists_exactly_the_values() -> None:
-    def compare(tree: Any, schema: dict[str, Any], path: str = "") -> int:
-        name = schema.get("$ref", "").rpartition("/")[2]
-        schema = schemas[name] if name in OURS else schema
-        if not schema.get("properties") or not isinstance(tree, dict):
-            return 1
-        assert tree.keys() == schema["properties"].keys() - {"enabled"} | tree.keys() & {"enabled"}, path
-        return sum(compare(tree[key], schema["properties"][key], f"{path}.{key}") for key in tree)
-
-    schema = json.loads((CHART / "values.schema.json").read_text())
-    schemas = schema["definitions"]
-    assert compare(yaml.safe_load((CHART / "values.yaml").read_text()), schema) > 100
-
-
 def test_a_network_policy_names_ports_of_the_pod() -> None:
     rendered = render(
         values(
@@ -418,75 +244,6 @@ def test_a_service_monitor_selects_only_the_service(path: str) -> None:
     ]
     assert chosen == services
     assert monitor["spec"]["endpoints"][0]["port"] in {port["name"] for port in chosen[0]["spec"]["ports"]}
-
-
-NOTES = [
-    pytest.param(
-        {},
-        [
-            "an agent on every Linux node",
-            "each agent reports only for its own node",
-            "port-forward svc/pulltrace-server",
-        ],
-        id="default",
-    ),
-    pytest.param({"agent.auth.mode": "token"}, ["was generated and is kept across upgrades"], id="a generated token"),
-    pytest.param({"agent.runtimeSocket.enabled": False}, ["NO AGENT is installed"], id="no agent"),
-    pytest.param({"agent.auth.mode": "none"}, ["reports are OPEN"], id="open reports"),
-    pytest.param({"agent.auth.token": "x"}, ["has the token of your values"], id="a given token"),
-    pytest.param({"agent.auth.existingSecret": "mine"}, ["in Secret mine, key token"], id="an existing secret"),
-    pytest.param({"server.replicas": 0}, ["NO SERVER is running"], id="no server"),
-    pytest.param({"agent.containerd.distribution": "k3s"}, ["/run/k3s/containerd/containerd.sock"], id="k3s"),
-    pytest.param({"rbac.create": False}, ["only the permissions that you grant"], id="no roles"),
-    pytest.param(
-        {"networkPolicy.enabled": True, "ingress.enabled": True, "ingress.hosts": [{"host": "a.org"}]},
-        ["lets NO namespace read", "http://a.org/"],
-        id="an ingress behind a closed policy",
-    ),
-    pytest.param(
-        {"ingress.enabled": True, "ingress.hosts": [{"host": ""}]},
-        ["http://<the Ingress' address>/"],
-        id="an ingress for every host",
-    ),
-    pytest.param(
-        {
-            "networkPolicy.enabled": True,
-            "server.service": {"type": "LoadBalancer", "exposureAcknowledged": True},
-            "metrics.serviceMonitor.enabled": True,
-        },
-        ["blocks clients of the LoadBalancer", "the NetworkPolicy blocks Prometheus"],
-        id="a policy that blocks the intended clients",
-    ),
-    pytest.param(
-        {"server.tls.secretName": "tls", "ingress.enabled": True, "ingress.hosts": [{"host": "a.org"}]},
-        ["the server uses HTTPS: configure the Ingress controller", "http://a.org/"],
-        id="HTTPS behind an ingress",
-    ),
-    pytest.param(
-        {"server.tls.secretName": "tls", "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]}},
-        ["the server uses HTTPS: configure the Gateway by a BackendTLSPolicy"],
-        id="HTTPS behind a gateway",
-    ),
-    pytest.param({"namespace": "other"}, ["kubectl -n other port-forward"], id="another namespace"),
-    pytest.param({"config.watchNamespaces": "a,b"}, ["sees the pods of a, b"], id="some namespaces"),
-]
-
-
-@pytest.mark.parametrize(("given", "expected"), NOTES)
-def test_the_notes_describe_the_installed_release(given: dict[str, Any], expected: list[str]) -> None:
-    notes = render(values(given)).notes
-    for sentence in expected:
-        assert sentence in notes
-    assert ("an agent on every Linux node" in notes) == given.get("agent.runtimeSocket.enabled", True)
-    assert "original Go program" not in notes
-
-
-@pytest.mark.parametrize("tag", ["0.1.0", "v0.1.0", "0.1"])
-def test_the_notes_recognise_images_of_the_go_version(tag: str) -> None:
-    notes = render(values({"agent.image.tag": tag})).notes
-    assert f"agent.image.tag={tag} is the image of the original Go program" in notes
-    assert "server.image.tag" not in notes
-    assert "original Go program" not in render(values({"agent.image.tag": "0.10.0"})).notes
 
 
 def test_a_values_file_of_chart_0_1_0_keeps_its_meaning() -> None:
