@@ -17,7 +17,7 @@ from tests.real.images import MIB, make_image, make_layer
 from tests.real.judged import Observed
 from tests.real.limits import UnavailableError, slow_disk, starved_cpu
 from tests.real.registry import Registry
-from tests.server.kubernetes.test_cluster import event, seen
+from tests.server.kubernetes.changes import event, seen
 
 pytestmark = pytest.mark.real
 

@@ -20,7 +20,7 @@ from pulltrace.wire import ErrorReason, LayerPhase, PullPhase
 from tests.real.process import Process, free_port
 from tests.real.versions import COLLECTOR
 from tests.server.build import MIB, NOW, layer, pull
-from tests.server.kubernetes.test_cluster import NOT_FOUND, event, seen
+from tests.server.kubernetes.changes import NOT_FOUND, event, seen
 from tests.server.pulls.test_arrival import UNSEEN, Joined, web
 
 messages = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")

@@ -9,7 +9,7 @@ from pulltrace.demo.pod_events import PodEvents, pod
 from pulltrace.server.api import text
 from pulltrace.wire import LayerPhase, NodeState, NodeStatus, PullPhase, to_time
 from tests.server.build import MIB, NOW, layer, pull, report
-from tests.server.kubernetes.test_cluster import event, seen
+from tests.server.kubernetes.changes import event, seen
 from tests.server.pulls.test_startup import Starting
 
 LONG = "registry.example.com/a-very-long-organisation/a-very-long-team/" + "service-" * 8 + "end:2026.11.29-build.4711"

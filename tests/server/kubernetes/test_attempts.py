@@ -16,7 +16,7 @@ from pulltrace.server.pulls.arrival import GIVEN_UP
 from pulltrace.server.pulls.inventory import AGENT_GONE, ENDED_UNSEEN
 from pulltrace.wire import ErrorReason, PullPhase, PullStatus
 from tests.server.build import MIB, NOW, layer, pull
-from tests.server.kubernetes.test_cluster import NOT_FOUND, event, seen
+from tests.server.kubernetes.changes import NOT_FOUND, event, seen
 from tests.server.pulls.test_arrival import Joined, web
 
 NGINX = "docker.io/library/nginx:1.27"

@@ -2,44 +2,18 @@
 
 import msgspec
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from pulltrace.demo.pod_events import PodEvents, pod
 from pulltrace.server.kubernetes.cluster import Cluster
 from pulltrace.server.kubernetes.node_demands import ABANDONED, LINGER, UNSEEN_POD
-from pulltrace.server.kubernetes.objects import Event, EventSeen, EventsHeard, Pod, PodGone, PodSeen, PodsListed
+from pulltrace.server.kubernetes.objects import EventsHeard, Pod, PodGone, PodsListed
 from pulltrace.wire import ErrorReason
-
-T = 1_700_000_000.0
-NGINX = "docker.io/library/nginx:1.27"
-NOT_FOUND = (
-    'rpc error: code = NotFound desc = failed to pull and unpack image "docker.io/library/nginx:1.27": '
-    'failed to resolve reference "docker.io/library/nginx:1.27": docker.io/library/nginx:1.27: not found'
-)
-
-
-def seen(arrival):
-    item = arrival.pod if isinstance(arrival, PodEvents) else arrival
-    return PodSeen(msgspec.convert(item, Pod))
-
-
-def event(item, *, fresh=True):
-    return EventSeen(msgspec.convert(item, Event), fresh)
-
-
-def web(name="web-1", **more):
-    return PodEvents(pod(name, "n1", {"app": "nginx:1.27"}, at=T, **more))
+from tests.server.kubernetes.changes import NGINX, NOT_FOUND, T, event, only, seen, web
 
 
 @pytest.fixture
 def cluster():
     return Cluster()
-
-
-def only(cluster, node="n1"):
-    (demand,) = cluster.demands(node)
-    return demand
 
 
 def test_a_demand_lasts_from_pulling_until_the_container_starts(cluster):
@@ -267,121 +241,6 @@ def test_an_image_that_was_present_is_not_needed(cluster):
     assert [item.name for item in cluster.waiting()] == ["web-1"]
 
 
-def test_init_containers_are_first_and_the_app_waits_for_its_own_image(cluster):
-    arrival = PodEvents(pod("web-1", "n1", {"app": "nginx"}, init={"migrate": "migrate:3"}, at=T))
-    cluster.apply(seen(arrival), T)
-    (waiting,) = cluster.waiting()
-    assert [(item.name, item.kind, item.reason) for item in waiting.containers] == [
-        ("migrate", "init", "PodInitializing"),
-        ("app", "app", "PodInitializing"),
-    ]
-    cluster.apply(event(arrival.pulling("migrate", T + 1)), T + 1)
-    assert [(demand.image, demand.pulling) for demand in cluster.demands("n1")] == [
-        ("docker.io/library/migrate:3", True),
-        ("docker.io/library/nginx:latest", False),
-    ]
-
-
-def test_an_image_volume_waits_like_a_container_and_has_its_own_failure(cluster):
-    arrival = PodEvents(pod("web-1", "n1", {"app": "web:1"}, volumes={"model": "nginx:1.27"}, at=T))
-
-    def waiting():
-        (it,) = cluster.waiting()
-        return [(item.name, item.kind, item.reason) for item in it.containers]
-
-    cluster.apply(seen(arrival), T)
-    assert waiting() == [("model", "volume", ""), ("app", "app", "ContainerCreating")]
-    cluster.apply(event(arrival.pulling("model", T + 1)), T + 1)
-    asked = cluster.demands("n1")[0]
-    assert (asked.image, asked.pulling, asked.pods[0].container) == (NGINX, True, "model")
-    failed = event(arrival.failed("model", T + 2, NOT_FOUND))
-    for happens in ("failed", "backing off"):
-        cluster.apply(seen(arrival), T + 3)
-        assert [reason for _, _, reason in waiting()][1] == "", "its own image was not requested"
-        asked, other = cluster.demands("n1")
-        assert (asked.image, asked.failure.reason, other.requested) == (NGINX, ErrorReason.NOT_FOUND, False), happens
-        arrival.backing_off("model", T + 4)
-    cluster.apply(failed, T + 4)
-    assert cluster.demands("n1")[0].failure.at == T + 2
-    cluster.apply(event(arrival.pulling("model", T + 12)), T + 12)
-    arrival.started("app", T + 20)
-    cluster.apply(seen(arrival), T + 20)
-    assert only(cluster).pulled_at == T + 20, "the image was present before a container that mounts it"
-    assert not list(cluster.waiting())
-
-
-def test_a_volume_may_have_the_name_of_a_container(cluster):
-    arrival = PodEvents(pod("web-1", "n1", {"app": "web:1"}, volumes={"app": "nginx:1.27"}, at=T))
-    cluster.apply(event(arrival.pulling("app", T)), T)
-    cluster.apply(seen(arrival), T)
-    cluster.apply(seen(arrival), T + 1)
-    assert [(demand.image, demand.pulling) for demand in cluster.demands("n1")] == [
-        (NGINX, True),
-        ("docker.io/library/web:1", False),
-    ]
-
-
-def test_an_image_that_another_container_has_may_fail_when_it_is_pulled_again(cluster):
-    arrival = PodEvents(pod("web-1", "n1", {"app": "nginx:1.27"}, init={"prepare": "nginx:1.27"}, at=T))
-    arrival.started("prepare", T)
-    cluster.apply(event(arrival.pulling("app", T + 1)), T + 1)
-    cluster.apply(event(arrival.failed("app", T + 2, NOT_FOUND)), T + 2)
-    for later in (3, 30):
-        cluster.apply(seen(arrival), T + later)
-        assert only(cluster).failure.at == T + 2
-
-
-def test_ephemeral_containers_wait_too(cluster):
-    item = pod("web-1", "n1", {"app": "nginx"}, at=T)
-    arrival = PodEvents(item)
-    arrival.started("app", T)
-    item["spec"]["ephemeralContainers"] = [{"name": "debug", "image": "busybox"}]
-    item["status"]["ephemeralContainerStatuses"] = [
-        {"name": "debug", "imageID": "", "state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}}
-    ]
-    cluster.apply(seen(item), T)
-    (waiting,) = cluster.waiting()
-    assert [(it.name, it.kind) for it in waiting.containers] == [("debug", "ephemeral")]
-    assert only(cluster).failure.reason is ErrorReason.NOT_FOUND
-
-
-@pytest.mark.parametrize(
-    ("happens", "reason", "retries"),
-    [
-        pytest.param("invalid", ErrorReason.INVALID_REFERENCE, False, id="InvalidImageName"),
-        pytest.param("never", ErrorReason.NOT_FOUND, False, id="ErrImageNeverPull"),
-    ],
-)
-def test_an_image_with_pull_policy_never_has_no_next_retry(cluster, happens, reason, retries):
-    arrival = PodEvents(pod("web-1", "n1", {"app": "Nginx:Bad:Name" if happens == "invalid" else "nginx"}, at=T))
-    item = getattr(arrival, happens)("app", T)
-    for change in (seen(arrival), event(item)):
-        for order in ((change,), (seen(arrival), event(item))):
-            fresh = Cluster()
-            for one in order:
-                fresh.apply(one, T)
-            demand = only(fresh)
-            assert demand.failure.reason is reason
-            assert (demand.failure.next_retry_at is not None) is retries
-
-
-@pytest.mark.parametrize("reason", ["ImageInspectError", "RegistryUnavailable", "SignatureValidationFailed"])
-def test_every_other_waiting_reason_is_a_failure(cluster, reason):
-    arrival = web()
-    arrival.pod["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": reason, "message": "it is so"}}
-    cluster.apply(seen(arrival), T)
-    assert only(cluster).failure.message == "it is so"
-    assert only(cluster).failure.next_retry_at == T + 12.5
-
-
-def test_containers_that_wait_for_something_else_do_not_wait_for_an_image(cluster):
-    arrival = web()
-    for reason in ("CreateContainerConfigError", "CrashLoopBackOff", "RunContainerError"):
-        arrival.pod["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": reason}}
-        cluster.apply(seen(arrival), T)
-        assert not list(cluster.waiting())
-
-
 def test_the_demands_of_deleted_pods_are_removed(cluster):
     arrival, other = web(), web("web-2", namespace="shop")
     for item in (arrival, other):
@@ -446,43 +305,6 @@ def test_a_static_pod_is_known_by_the_uid_its_kubelet_uses(cluster):
     assert (demand.pulling, len(demand.pods), demand.pods[0].uid) == (True, 1, "the-mirrors-own")
 
 
-@pytest.mark.parametrize("skew", [-7200, -40, 300, 86400])
-def test_a_node_with_a_wrong_clock_changes_no_order_and_no_countdown(cluster, skew):
-    arrival = web()
-    cluster.apply(event(arrival.pulling("app", T + skew)), T)
-    assert only(cluster).since == T
-    cluster.apply(event(arrival.failed("app", T + 1 + skew, NOT_FOUND)), T + 1)
-    demand = only(cluster)
-    assert not demand.pulling
-    assert demand.failure.at == T + 1
-    assert demand.failure.next_retry_at == T + 13.5
-
-
-def test_an_event_of_a_node_with_a_correct_clock_may_arrive_late(cluster):
-    arrival = web()
-    cluster.apply(seen(arrival), T)
-    cluster.apply(event(arrival.pulling("app", T)), T + 1)
-    late = [arrival.failed("app", T + 5, NOT_FOUND), arrival.pulling("app", T + 15)]
-    cluster.apply(event(late[0]), T + 90)
-    assert (only(cluster).failure.at, only(cluster).failure.next_retry_at) == (T + 5, T + 17.5)
-    cluster.apply(event(late[1]), T + 90)
-    assert (only(cluster).since, only(cluster).attempt) == (T + 15, 2)
-    cluster.apply(event(arrival.pulled("app", T + 20)), T + 900)
-    assert only(cluster).pulled_at == T + 900, "so late, it is a clock that was changed"
-    assert cluster.expire(T + 901) == set()
-
-
-def test_a_pull_that_fails_within_the_second_in_which_it_began_has_failed_in_either_order(cluster):
-    arrival = web()
-    items = [arrival.pulling("app", T), arrival.failed("app", T, NOT_FOUND)]
-    for order in (items, items[::-1]):
-        again = Cluster()
-        for item in order:
-            again.apply(event(item), T)
-        assert not only(again).pulling
-        assert only(again).failure.attempt == 1
-
-
 def test_owners_are_derived_from_names():
     def owner(kind, name):
         return msgspec.convert(pod("p", "n", {}, owner=(kind, name)), Pod).owner
@@ -494,65 +316,6 @@ def test_owners_are_derived_from_names():
     bare = pod("p", "n", {}, owner=("ReplicaSet", "by-hand"))
     del bare["metadata"]["labels"]
     assert msgspec.convert(bare, Pod).owner == "ReplicaSet/by-hand"
-
-
-@settings(max_examples=200)
-@given(st.data())
-def test_duplicates_and_any_order_of_listed_events_end_in_the_same_state(data):
-    arrival = web()
-    items = []
-    attempts = data.draw(st.integers(1, 4))
-    for number in range(attempts):
-        at = T + 400 * number
-        items.append(arrival.pulling("app", at))
-        items.append(arrival.failed("app", at + data.draw(st.integers(0, 5)), NOT_FOUND))
-        items.append(arrival.backing_off("app", at + data.draw(st.integers(5, 30))))
-    # A list contains one object per kind of event, the newest, sorted by name.
-    newest = list({item["metadata"]["name"]: item for item in items}.values())
-    order = data.draw(st.permutations(newest + newest))
-    cluster = Cluster()
-    cluster.apply(seen(arrival), T + 400 * attempts)
-    for item in order:
-        cluster.apply(event(item, fresh=False), T + 400 * attempts)
-    demand = only(cluster)
-    assert not demand.pulling
-    assert (demand.failure.attempt, demand.failure.reason) == (attempts, ErrorReason.NOT_FOUND)
-
-
-@settings(max_examples=300)
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from(["pulling", "pulled", "failed", "backing_off", "already_present", "never", "seen", "gone"]),
-            st.integers(0, 3),
-            st.integers(0, 2000),
-            st.booleans(),
-        ),
-        max_size=40,
-    )
-)
-@example([("pulling", 0, 0, True), ("gone", 0, 0, False)])
-def test_no_order_of_objects_breaks_the_cluster_state(happenings):
-    cluster, arrivals = Cluster(), [web(f"web-{number}") for number in range(4)]
-    for what, number, at, fresh in happenings:
-        arrival, now = arrivals[number], T + at
-        if what == "seen":
-            cluster.apply(seen(arrival), now)
-        elif what == "gone":
-            cluster.apply(PodGone(arrival.pod["metadata"]["uid"]), now)
-        else:
-            args = (NOT_FOUND,) if what == "failed" else ()
-            cluster.apply(event(getattr(arrival, what)("app", now, *args), fresh=fresh), now)
-        for demand in cluster.demands("n1"):
-            assert demand.attempt >= 1
-            assert demand.pods or demand.waited or demand.abandoned
-            assert not (demand.pulling and demand.pulled_at is not None)
-            if demand.failure:
-                assert demand.failure.attempt <= demand.attempt
-    cluster.apply(PodsListed(None, frozenset()), T + 3000)
-    cluster.expire(T + 1e6)
-    assert not list(cluster.nodes())
-    assert not cluster._node_of
 
 
 def test_without_events_a_container_that_waits_is_assumed_to_wait_for_its_image(cluster):

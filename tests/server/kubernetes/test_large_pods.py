@@ -6,7 +6,7 @@ from pulltrace.demo.pod_events import pod
 from pulltrace.server.kubernetes import node_demands
 from pulltrace.server.kubernetes.cluster import Cluster
 from pulltrace.server.kubernetes.objects import MAX_CONTAINERS, MAX_IMAGE_VOLUMES, Pod
-from tests.server.kubernetes.test_cluster import T, event, seen, web
+from tests.server.kubernetes.changes import T, event, seen, web
 
 
 def huge(containers: int, volumes: int) -> Pod:

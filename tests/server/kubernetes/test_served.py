@@ -11,7 +11,7 @@ from pulltrace.demo.apiserver import ApiServer
 from pulltrace.demo.pod_events import PodEvents, pod
 from pulltrace.server.run import serve
 from tests.server.build import settings
-from tests.server.kubernetes.test_cluster import NOT_FOUND
+from tests.server.kubernetes.changes import NOT_FOUND
 from tests.server.kubernetes.watching import kubeconfig_for
 
 

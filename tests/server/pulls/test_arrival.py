@@ -9,7 +9,7 @@ from pulltrace.server.pulls.arrival import GIVEN_UP
 from pulltrace.server.pulls.views import pods_waiting
 from pulltrace.wire import ErrorReason, LayerPhase, PullPhase
 from tests.server.build import MIB, NOW, SimulatedHub, layer, pull
-from tests.server.kubernetes.test_cluster import NOT_FOUND, event, seen
+from tests.server.kubernetes.changes import NOT_FOUND, event, seen
 
 UNSEEN = {"registry": None, "repository": None, "image_ref": "__pulling__", "total_known": False}
 

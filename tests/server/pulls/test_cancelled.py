@@ -8,7 +8,7 @@ from pulltrace.demo.pod_events import PodEvents, pod
 from pulltrace.server.kubernetes.objects import PodGone
 from pulltrace.wire import ErrorReason, NodeState, PullPhase
 from tests.server.build import MIB, NOW, layer, pull
-from tests.server.kubernetes.test_cluster import event, seen
+from tests.server.kubernetes.changes import event, seen
 from tests.server.pulls.test_arrival import Joined, web
 
 GONE = {"status": PullPhase.FAILED, "ended_at": NOW + 4, "error_reason": ErrorReason.UNKNOWN}

@@ -19,7 +19,7 @@ from pulltrace.server.kubernetes.cluster import Cluster
 from pulltrace.server.pulls.hub import TooSoonError
 from pulltrace.wire import EventType, LayerPhase, LayerState, PullPhase, PullState, PullStatus
 from tests.server.build import MIB, NOW, SimulatedHub, layer, pull, report
-from tests.server.kubernetes.test_cluster import event, seen
+from tests.server.kubernetes.changes import event, seen
 
 sizes = st.integers(0, 100 * MIB) | st.integers(0, 2**63 - 1)
 times = st.none() | st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001

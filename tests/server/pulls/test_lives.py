@@ -20,7 +20,7 @@ from pulltrace.server.kubernetes.cluster import Cluster
 from pulltrace.server.kubernetes.objects import PodGone
 from pulltrace.wire import AgentReport, ErrorReason, PullPhase, PullState, PullStatus
 from tests.server.build import MIB, NOW, SimulatedHub, layer, pull, report
-from tests.server.kubernetes.test_cluster import NOT_FOUND, event, seen
+from tests.server.kubernetes.changes import NOT_FOUND, event, seen
 
 NGINX = "docker.io/library/nginx"
 UNSEEN = {"registry": None, "repository": None, "image_ref": "__pulling__", "total_known": False}

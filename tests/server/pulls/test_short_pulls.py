@@ -6,7 +6,7 @@ import pytest
 
 from pulltrace.wire import ErrorReason, LayerPhase, PullPhase
 from tests.server.build import MIB, NOW, layer, pull
-from tests.server.kubernetes.test_cluster import event, seen
+from tests.server.kubernetes.changes import event, seen
 from tests.server.pulls.test_arrival import Joined, web
 
 FULL = {"image_ref": "docker.io/library/nginx:1.27"}

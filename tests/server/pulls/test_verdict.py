@@ -9,7 +9,7 @@ from pulltrace.server.kubernetes.objects import PodGone
 from pulltrace.server.pulls.verdict import HOLDS
 from pulltrace.wire import SNAPSHOTTER, Factor, LayerPhase, NodeLoad, PullPhase, to_time
 from tests.server.build import MIB, NOW, SimulatedHub, layer, pull
-from tests.server.kubernetes.test_cluster import event, seen
+from tests.server.kubernetes.changes import event, seen
 from tests.server.pulls.test_arrival import Joined
 
 FULL_DISK = NodeLoad(seconds=1.0, io_pressure=63.0, cpu_pressure=5.0, disk="nvme0n1", disk_busy=92.0)

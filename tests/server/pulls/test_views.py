@@ -8,7 +8,7 @@ from pulltrace.server.pulls import views
 from pulltrace.server.pulls.views import count_waiting, rollouts
 from pulltrace.wire import ErrorReason, LayerPhase, PullPhase, to_time
 from tests.server.build import MIB, NOW, layer, pull
-from tests.server.kubernetes.test_cluster import NOT_FOUND, event, seen
+from tests.server.kubernetes.changes import NOT_FOUND, event, seen
 from tests.server.pulls.test_arrival import Joined, web
 
 

@@ -1,0 +1,128 @@
+"""Kinds of containers and volumes, and their waiting reasons."""
+
+import pytest
+
+from pulltrace.demo.pod_events import PodEvents, pod
+from pulltrace.server.kubernetes.cluster import Cluster
+from pulltrace.wire import ErrorReason
+from tests.server.kubernetes.changes import NGINX, NOT_FOUND, T, event, only, seen, web
+
+
+@pytest.fixture
+def cluster():
+    return Cluster()
+
+
+def test_init_containers_are_first_and_the_app_waits_for_its_own_image(cluster):
+    arrival = PodEvents(pod("web-1", "n1", {"app": "nginx"}, init={"migrate": "migrate:3"}, at=T))
+    cluster.apply(seen(arrival), T)
+    (waiting,) = cluster.waiting()
+    assert [(item.name, item.kind, item.reason) for item in waiting.containers] == [
+        ("migrate", "init", "PodInitializing"),
+        ("app", "app", "PodInitializing"),
+    ]
+    cluster.apply(event(arrival.pulling("migrate", T + 1)), T + 1)
+    assert [(demand.image, demand.pulling) for demand in cluster.demands("n1")] == [
+        ("docker.io/library/migrate:3", True),
+        ("docker.io/library/nginx:latest", False),
+    ]
+
+
+def test_an_image_volume_waits_like_a_container_and_has_its_own_failure(cluster):
+    arrival = PodEvents(pod("web-1", "n1", {"app": "web:1"}, volumes={"model": "nginx:1.27"}, at=T))
+
+    def waiting():
+        (it,) = cluster.waiting()
+        return [(item.name, item.kind, item.reason) for item in it.containers]
+
+    cluster.apply(seen(arrival), T)
+    assert waiting() == [("model", "volume", ""), ("app", "app", "ContainerCreating")]
+    cluster.apply(event(arrival.pulling("model", T + 1)), T + 1)
+    asked = cluster.demands("n1")[0]
+    assert (asked.image, asked.pulling, asked.pods[0].container) == (NGINX, True, "model")
+    failed = event(arrival.failed("model", T + 2, NOT_FOUND))
+    for happens in ("failed", "backing off"):
+        cluster.apply(seen(arrival), T + 3)
+        assert [reason for _, _, reason in waiting()][1] == "", "its own image was not requested"
+        asked, other = cluster.demands("n1")
+        assert (asked.image, asked.failure.reason, other.requested) == (NGINX, ErrorReason.NOT_FOUND, False), happens
+        arrival.backing_off("model", T + 4)
+    cluster.apply(failed, T + 4)
+    assert cluster.demands("n1")[0].failure.at == T + 2
+    cluster.apply(event(arrival.pulling("model", T + 12)), T + 12)
+    arrival.started("app", T + 20)
+    cluster.apply(seen(arrival), T + 20)
+    assert only(cluster).pulled_at == T + 20, "the image was present before a container that mounts it"
+    assert not list(cluster.waiting())
+
+
+def test_a_volume_may_have_the_name_of_a_container(cluster):
+    arrival = PodEvents(pod("web-1", "n1", {"app": "web:1"}, volumes={"app": "nginx:1.27"}, at=T))
+    cluster.apply(event(arrival.pulling("app", T)), T)
+    cluster.apply(seen(arrival), T)
+    cluster.apply(seen(arrival), T + 1)
+    assert [(demand.image, demand.pulling) for demand in cluster.demands("n1")] == [
+        (NGINX, True),
+        ("docker.io/library/web:1", False),
+    ]
+
+
+def test_an_image_that_another_container_has_may_fail_when_it_is_pulled_again(cluster):
+    arrival = PodEvents(pod("web-1", "n1", {"app": "nginx:1.27"}, init={"prepare": "nginx:1.27"}, at=T))
+    arrival.started("prepare", T)
+    cluster.apply(event(arrival.pulling("app", T + 1)), T + 1)
+    cluster.apply(event(arrival.failed("app", T + 2, NOT_FOUND)), T + 2)
+    for later in (3, 30):
+        cluster.apply(seen(arrival), T + later)
+        assert only(cluster).failure.at == T + 2
+
+
+def test_ephemeral_containers_wait_too(cluster):
+    item = pod("web-1", "n1", {"app": "nginx"}, at=T)
+    arrival = PodEvents(item)
+    arrival.started("app", T)
+    item["spec"]["ephemeralContainers"] = [{"name": "debug", "image": "busybox"}]
+    item["status"]["ephemeralContainerStatuses"] = [
+        {"name": "debug", "imageID": "", "state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}}
+    ]
+    cluster.apply(seen(item), T)
+    (waiting,) = cluster.waiting()
+    assert [(it.name, it.kind) for it in waiting.containers] == [("debug", "ephemeral")]
+    assert only(cluster).failure.reason is ErrorReason.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("happens", "reason", "retries"),
+    [
+        pytest.param("invalid", ErrorReason.INVALID_REFERENCE, False, id="InvalidImageName"),
+        pytest.param("never", ErrorReason.NOT_FOUND, False, id="ErrImageNeverPull"),
+    ],
+)
+def test_an_image_with_pull_policy_never_has_no_next_retry(cluster, happens, reason, retries):
+    arrival = PodEvents(pod("web-1", "n1", {"app": "Nginx:Bad:Name" if happens == "invalid" else "nginx"}, at=T))
+    item = getattr(arrival, happens)("app", T)
+    for change in (seen(arrival), event(item)):
+        for order in ((change,), (seen(arrival), event(item))):
+            fresh = Cluster()
+            for one in order:
+                fresh.apply(one, T)
+            demand = only(fresh)
+            assert demand.failure.reason is reason
+            assert (demand.failure.next_retry_at is not None) is retries
+
+
+@pytest.mark.parametrize("reason", ["ImageInspectError", "RegistryUnavailable", "SignatureValidationFailed"])
+def test_every_other_waiting_reason_is_a_failure(cluster, reason):
+    arrival = web()
+    arrival.pod["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": reason, "message": "it is so"}}
+    cluster.apply(seen(arrival), T)
+    assert only(cluster).failure.message == "it is so"
+    assert only(cluster).failure.next_retry_at == T + 12.5
+
+
+def test_containers_that_wait_for_something_else_do_not_wait_for_an_image(cluster):
+    arrival = web()
+    for reason in ("CreateContainerConfigError", "CrashLoopBackOff", "RunContainerError"):
+        arrival.pod["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": reason}}
+        cluster.apply(seen(arrival), T)
+        assert not list(cluster.waiting())
