@@ -1,11 +1,20 @@
-"""A simulated node and an agent that watches it."""
+"""A simulated node and an agent that watches it; a reporter and a server that receives its reports."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from pulltrace.agent.reporter import Reporter
 from pulltrace.demo.images import Image, make_image, make_layer
 from pulltrace.demo.registries import Manner, Registries
 from pulltrace.demo.store import Store
 from pulltrace.demo.virtual_containerd import CONTAINERD_1, CONTAINERD_2, VirtualContainerd
+from pulltrace.settings import AgentSettings, load
+from tests.agent.receiver import INTERVAL, Server, serving
 from tests.agent.virtual import Watched
 from tests.real.process import free_port
 
@@ -65,3 +74,36 @@ def watched(simulated) -> Watched:
 def unused_tcp_port() -> int:
     """Return a free port on loopback."""
     return free_port()
+
+
+@pytest.fixture
+async def server(unused_tcp_port: int) -> AsyncIterator[Server]:
+    """A server that receives reports."""
+    server = Server()
+    async with serving(server, unused_tcp_port):
+        yield server
+
+
+@pytest.fixture
+def make(unused_tcp_port: int):
+    """Return a factory of running reporters."""
+
+    @asynccontextmanager
+    async def make(
+        heartbeat: float = 60.0, token: str | None = None, token_file: Path | None = None, *, run: bool = True
+    ) -> AsyncIterator[Reporter]:
+        settings = replace(
+            load(AgentSettings, {"PULLTRACE_NODE_NAME": "worker-1"}),
+            server_url=f"http://127.0.0.1:{unused_tcp_port}/base",
+            report_interval=INTERVAL,
+            heartbeat_interval=heartbeat,
+            agent_token=token,
+            agent_token_file=token_file and str(token_file),
+        )
+        async with Reporter(settings) as reporter:
+            running = asyncio.create_task(reporter.run() if run else asyncio.sleep(0))
+            yield reporter
+            running.cancel()
+            await asyncio.wait([running])
+
+    return make

@@ -153,3 +153,10 @@ class Watched:
 def _sources(labels: dict[str, str]) -> Iterator[tuple[str, str]]:
     for name, repositories in labels.items():
         yield from ((name.removeprefix(SOURCE), repository) for repository in repositories.split(","))
+
+
+def restart_containerd(watched):
+    """Kill containerd and start it again; the agent notices the lost connection."""
+    watched.node.crash()
+    watched.tracker.containerd_restarted()
+    watched.tracker.containerd_since = watched.node.since

@@ -1,0 +1,122 @@
+"""Pulls that ended between two polls: what the agent concludes, and which names it gives."""
+
+import pytest
+
+from pulltrace.demo.registries import Refusal
+from pulltrace.wire import UNKNOWN_IMAGE, PullPhase
+
+
+def test_pulls_that_ended_between_two_polls_complete_with_guessed_names(watched, push):
+    refs = [push(f"app-{number}:1", (f"app-{number}", 1))[0] for number in range(3)]
+    for ref in refs:
+        watched.node.pull(ref)
+    watched.polls(2, every=0.05)
+    assert [pull.image_ref for pull in watched.live] == [UNKNOWN_IMAGE] * 3
+    watched.polls(1, every=10)
+    assert {pull.image_ref: (pull.status, pull.ref_guessed) for pull in watched.ended} == dict.fromkeys(
+        refs, (PullPhase.COMPLETED, True)
+    )
+
+
+def test_a_pull_that_ended_between_two_polls_gets_the_only_new_image(watched, push):
+    seen, _ = push("seen:1", ("seen", 40))
+    unseen, _ = push("unseen:1", ("unseen", 1))
+    watched.node.pull(seen)
+    watched.polls(8, every=0.2)
+    watched.node.pull(unseen)
+    watched.polls(2, every=0.05)
+    watched.polls(1, every=10)
+    ended = {pull.image_ref: (pull.status, pull.ref_guessed) for pull in watched.ended}
+    assert ended == {seen: (PullPhase.COMPLETED, False), unseen: (PullPhase.COMPLETED, True)}
+
+
+@pytest.mark.parametrize("fails", [True, False], ids=["one of them fails", "another comes and goes meanwhile"])
+def test_ambiguous_ends_between_two_polls_are_not_failures_and_only_new_images_are_reported(
+    watched, push, fails, registries
+):
+    first, _ = push("first:1", ("first", 1))
+    other, _ = push("other:1", ("other", 1))
+    if fails:
+        registries.refuse(other, Refusal.UNAUTHORIZED)
+    watched.node.pull(first)
+    if fails:
+        watched.node.pull(other)
+    watched.polls(2, every=0.05)
+    watched.node.pull(other)
+    watched.polls(3, every=10)
+    assert not watched.live
+    made = {first} if fails else {first, other}
+    assert {(pull.image_ref, pull.status) for pull in watched.ended} == {(ref, PullPhase.COMPLETED) for ref in made}
+
+
+def test_the_second_pull_of_an_image_that_ended_unseen_does_not_fail(watched, push):
+    ref, _ = push("app:1", ("app", 1))
+    watched.node.pull(ref)
+    watched.until(lambda: watched.ended)
+    watched.node.pull(ref)
+    watched.node.advance(0.2)
+    watched.node.pull(ref)
+    watched.polls(3, every=0.05)
+    watched.polls(3)
+    assert not watched.live
+    assert {pull.status for pull in watched.ended} == {PullPhase.COMPLETED}
+
+
+def test_a_pull_that_ended_unseen_while_the_clock_was_set_back_does_not_fail(watched, push):
+    watched.node.pull(push("app:1", ("app", 1))[0])
+    watched.polls(2, every=0.05)
+    watched.node.now -= 30
+    watched.polls(3, every=5)
+    assert not watched.live
+    assert not watched.ended
+
+
+def test_records_written_after_a_lease_was_deleted_give_no_name_to_another_pull(watched, push, registries):
+    """The CRI plugin writes the records by digest and by image id after the pull's lease was deleted."""
+    good, _ = push("good:1", ("good", 1))
+    bad, _ = push("bad:1", ("bad", 1))
+    registries.refuse(bad, Refusal.UNAUTHORIZED)
+    node = watched.node
+    node.pull(good)
+    watched.until(lambda: watched.live and watched.live[0].total_known, every=0.05)
+    while node.pulls:
+        node.advance(0.05)
+    late = {name: node.store.records.pop(name) for name in list(node.store.records) if name != good}
+    node.pull(bad)
+    watched.poll()
+    for name, record in late.items():
+        record.created_at = record.updated_at = node.now + 0.005
+        node.store.records[name] = record
+    watched.polls(2)
+    assert [(pull.image_ref, pull.status) for pull in watched.ended] == [(good, PullPhase.COMPLETED)]
+
+
+def test_the_lease_of_a_container_is_not_counted_as_a_pull_that_ended_unseen(watched, push):
+    foreign = [watched.node.new_lease() for _ in range(2)]
+    for number, lease in enumerate(foreign):
+        lease.resources["snapshots/overlayfs", f"container-{number}"] = None
+    watched.polls(2, every=0.1)
+    unseen, _ = push("unseen:1", ("unseen", 1))
+    watched.node.pull(unseen)
+    watched.node.advance(5)
+    watched.node.release(foreign[0])
+    watched.polls(2)
+    assert [(pull.image_ref, pull.ref_guessed) for pull in watched.ended] == [(unseen, False)]
+    ref, _ = push("app:1", ("app", 1))
+    watched.node.pull(ref)
+    watched.polls(2, every=0.05)
+    watched.node.release(foreign[1])
+    watched.polls(2, every=10)
+    assert [(pull.image_ref, pull.status) for pull in watched.ended] == [
+        (unseen, PullPhase.COMPLETED),
+        (ref, PullPhase.COMPLETED),
+    ]
+
+
+def test_a_pull_that_ended_unseen_without_a_new_image_fails(watched, push, registries):
+    ref, _ = push("app:1", ("app", 1))
+    registries.refuse(ref, Refusal.UNAUTHORIZED)
+    watched.node.pull(ref)
+    watched.polls(2, every=0.05)
+    watched.polls(1, every=10)
+    assert [pull.status for pull in watched.ended] == [PullPhase.FAILED]
