@@ -91,6 +91,14 @@ SHIM = Built(
     tags=NO_DRIVERS,
     costs="no pod starts, so nothing is tested with a real kubelet (Debian's shim does not serve containerd 2.x)",
 )
+DOCKER = Built(
+    name="dockerd",
+    version="2.0.0-beta.24",  # Docker 29
+    module="docker",
+    package="github.com/moby/moby/v2/cmd/dockerd",
+    tags=NO_DRIVERS,
+    costs="nothing is tested with Docker",
+)
 PAUSE = Built(
     name="pause",
     version="1",
@@ -175,7 +183,10 @@ COLLECTOR = Built(
     costs="traces are received by a receiver of our own only",
 )
 SNAPSHOTTERS = (SOCI, SOCI_CONVERT, STARGZ)
-BUILT = (CONTAINERD_2, CONTAINERD_1_7, APISERVER, *NODE, *SNAPSHOTTERS, HELM, ACTIONLINT, HELM_DOCS, COLLECTOR)
+BUILT = (
+    *(CONTAINERD_2, CONTAINERD_1_7, APISERVER, *NODE, *SNAPSHOTTERS, DOCKER),
+    *(HELM, ACTIONLINT, HELM_DOCS, COLLECTOR),
+)
 
 
 def containerds() -> dict[str, Path | None]:

@@ -1,0 +1,83 @@
+"""A Docker daemon whose containerd image store is in a running containerd.
+
+    async with Docker(node) as docker:
+        await docker.pull(ref)
+
+It has no bridge and changes no firewall rule, and it ends with the tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import signal
+import tempfile
+from pathlib import Path
+from typing import Self
+
+import aiohttp
+
+from tests.real.containerd import Containerd
+from tests.real.process import Process
+from tests.real.versions import DOCKER, SYSTEM_PATH
+
+NAMESPACE = "moby"
+"""The namespace of containerd in which Docker keeps its images."""
+READY_WITHIN = 60.0
+_OPTIONS = (
+    *("--feature", "containerd-snapshotter=true"),
+    *("--bridge=none", "--iptables=false", "--ip6tables=false", "--userland-proxy=false"),
+)
+
+
+class Docker:
+    """An async context manager: entered when the daemon responds. Registries on loopback need no TLS."""
+
+    def __init__(self, node: Containerd) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="pulltrace-"))
+        socket = self._folder / "docker.sock"
+        places = {name: self._folder / name for name in ("data-root", "exec-root", "pidfile")}
+        self._command = [
+            *("unshare", "--mount", "env", f"PATH={SYSTEM_PATH}", DOCKER.path, *_OPTIONS),
+            *(
+                f"--host=unix://{socket}",
+                f"--containerd={node.socket}",
+                f"--config-file={self._folder / 'daemon.json'}",
+            ),
+            *(f"--{name}={place}" for name, place in places.items()),
+        ]
+        (self._folder / "daemon.json").write_text("{}")
+        self._connector = lambda: aiohttp.UnixConnector(str(socket))
+
+    async def __aenter__(self) -> Self:
+        self._process = Process(self._command, self._folder / "dockerd.log")
+        self._client = aiohttp.ClientSession("http://docker", connector=self._connector())
+        try:
+            async with asyncio.timeout(READY_WITHIN):
+                while not await self._responds():
+                    self._process.check()
+                    await asyncio.sleep(0.1)
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.close()
+        await self._process.end(signal.SIGTERM)
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+
+    async def _responds(self) -> bool:
+        try:
+            async with self._client.get("/_ping") as answer:
+                return answer.ok
+        except aiohttp.ClientConnectorError:
+            return False
+
+    async def pull(self, ref: str) -> None:
+        """Do what `docker pull` does. Raises RuntimeError with Docker's message if the pull fails."""
+        async with self._client.post("/images/create", params={"fromImage": ref}) as answer:
+            async for line in answer.content:
+                if error := json.loads(line).get("error") or (not answer.ok and line.decode()):
+                    raise RuntimeError(error)
