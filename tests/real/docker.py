@@ -36,23 +36,22 @@ class Docker:
 
     def __init__(self, node: Containerd) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="pulltrace-"))
-        socket = self._folder / "docker.sock"
+        self._socket = self._folder / "docker.sock"
         places = {name: self._folder / name for name in ("data-root", "exec-root", "pidfile")}
         self._command = [
             *("unshare", "--mount", "env", f"PATH={SYSTEM_PATH}", DOCKER.path, *_OPTIONS),
             *(
-                f"--host=unix://{socket}",
+                f"--host=unix://{self._socket}",
                 f"--containerd={node.socket}",
                 f"--config-file={self._folder / 'daemon.json'}",
             ),
             *(f"--{name}={place}" for name, place in places.items()),
         ]
         (self._folder / "daemon.json").write_text("{}")
-        self._connector = lambda: aiohttp.UnixConnector(str(socket))
 
     async def __aenter__(self) -> Self:
         self._process = Process(self._command, self._folder / "dockerd.log")
-        self._client = aiohttp.ClientSession("http://docker", connector=self._connector())
+        self._client = aiohttp.ClientSession("http://docker", connector=aiohttp.UnixConnector(str(self._socket)))
         try:
             async with asyncio.timeout(READY_WITHIN):
                 while not await self._responds():
