@@ -1,4 +1,6 @@
+import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import { relative } from 'node:path'
 import react from '@vitejs/plugin-react'
 import { defineConfig } from 'vitest/config'
 
@@ -11,11 +13,19 @@ function version(): string {
   return found
 }
 
+/** A short name for a class of a CSS module, because each name is sent twice: in the script and in the style
+ * sheet. */
+function className(name: string, file: string): string {
+  const path = relative(import.meta.dirname, file)
+  return `${name}-${createHash('sha256').update(path).digest('base64url').slice(0, 3)}`
+}
+
 export default defineConfig({
   // Relative, so that the page works under any path prefix of an ingress.
   base: './',
   plugins: [react()],
   define: { __PULLTRACE_VERSION__: JSON.stringify(process.env.PULLTRACE_BUILD_VERSION ?? version()) },
+  css: { modules: { generateScopedName: className } },
   build: {
     outDir: process.env.PULLTRACE_BUILD_DIR ?? '../pulltrace/server/static',
     emptyOutDir: true,
