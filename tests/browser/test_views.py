@@ -23,14 +23,15 @@ async def images(page: Page) -> list[str]:
     return [text.strip() for text in await page.locator(f"{rows(page)} td[data-column=image]").all_inner_texts()]
 
 
-async def test_live_pulls_with_waiting_pods_are_on_top_and_failures_follow(
+async def test_live_pulls_are_on_top_and_failures_and_the_queue_follow(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     await set_scene(server)
     page = await open_page(server.url)
     states = page.locator("td[data-column=state]")
     await expect(states.nth(0)).to_contain_text("Stalled")
-    await expect(states.nth(3)).to_contain_text("Failed")
+    await expect(states.nth(6)).to_contain_text("Failed")
+    await expect(states.nth(7)).to_contain_text("Queued")
     await expect(page.locator("[data-connection=live]")).to_have_text("Live")
     await expect(page.get_by_text("agents 13/14")).to_be_visible()
     await expect(page).to_have_title("1 failed, 7 active · Pulltrace")
@@ -67,7 +68,7 @@ async def test_a_pull_without_layers_is_explained(server: ScriptedServer, open_p
     await set_scene(server)
     page = await open_page(server.url + "?open=billing,exporter")
     await expect(page.get_by_text("No layer of this image was observed.")).to_be_visible()
-    await expect(page.get_by_text("1st in the queue of this node, behind acme/checkout:8f31c2e")).to_be_visible()
+    await expect(page.get_by_text("Next in the queue of this node, behind acme/checkout:8f31c2e")).to_be_visible()
 
 
 async def test_an_open_row_shows_the_progress_of_its_layers(server: ScriptedServer, open_page: OpenPage) -> None:
@@ -146,7 +147,7 @@ async def test_the_page_scrolls_to_a_suggestion_below_the_fold(server: ScriptedS
     await page.keyboard.press("/")
     await page.keyboard.type("s")
     last = page.get_by_role("option").last
-    await expect(last).to_have_text("status:stalled")
+    await expect(last).to_have_text("status:slow")
     await expect(last).not_to_be_in_viewport()
     await page.keyboard.press("ArrowUp")
     await expect(last).to_have_attribute("aria-selected", "true")

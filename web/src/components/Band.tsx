@@ -1,12 +1,14 @@
 import { classes } from '../classes'
 import { duration, quantity, rate } from '../model/format'
-import { HUES, hueOf } from '../model/hues'
 import {
   areas,
+  bandColour,
   CHART_HEIGHT,
   CHART_WIDTH,
+  highest,
   OTHERS,
   type Series,
+  scaleMark,
   series,
   total,
   WINDOW_MS,
@@ -27,10 +29,6 @@ export function Band() {
   )
 }
 
-function bandColour(registry: string): string {
-  return registry === OTHERS ? 'var(--fill-grey)' : `var(--band-${hueOf(registry) % HUES})`
-}
-
 function Throughput() {
   const samples = useSamples()
   const { connection } = useSnapshot()
@@ -42,6 +40,8 @@ function Throughput() {
   const isKnown = last?.rates !== undefined && isConnected(connection)
   const now = (line: Series) => (isKnown ? rate(line.now) : '–')
   const active = lines.filter(line => line.now > 0)
+  const top = highest(lines)
+  const mark = scaleMark(top)
   const summary = isKnown
     ? active.map(line => `${line.registry} ${now(line)}`).join(', ') || 'nothing is being downloaded'
     : 'not known'
@@ -72,14 +72,19 @@ function Throughput() {
           })}
         </svg>
         {lines.length > 0 && (
-          <span className={styles.span}>last {duration(Math.min(seconds, WINDOW_MS / 1000))}</span>
+          <>
+            <span className={styles.scale} style={{ top: `${100 * (1 - mark / top)}%` }}>
+              {rate(mark)}
+            </span>
+            <span className={styles.span}>last {duration(Math.min(seconds, WINDOW_MS / 1000))}</span>
+          </>
         )}
       </div>
       <ul className={styles.legend}>
-        {lines.map(line => (
-          <li key={line.registry} className={classes(styles.key, line.now === 0 && styles.idle)}>
+        {[...active, ...lines.filter(line => line.now <= 0)].map(line => (
+          <li key={line.registry} className={styles.key}>
             <i className={styles.swatch} style={{ background: bandColour(line.registry) }} />
-            <bdi className={styles.registry}>{line.registry}</bdi> <b>{now(line)}</b>
+            <bdi className={styles.registry}>{line.registry}</bdi> {line.now > 0 && <b>{now(line)}</b>}
           </li>
         ))}
       </ul>

@@ -1,9 +1,15 @@
 import { useEffect, useRef } from 'react'
 import { classes } from '../classes'
 import { type PullState, STATE_MEANING, STATE_WORD } from '../model/pullState'
+import { STATUS_WORDS } from '../model/query'
+import { bandColour, series } from '../model/throughput'
+import { useSamples } from '../store/useStore'
 import shared from '../styles/shared.module.css'
+import rollout from '../views/Rollout.module.css'
 import styles from './Help.module.css'
 import { Icon } from './Icon'
+import { GUESSED } from './ImageLabel'
+import bars from './ProgressBar.module.css'
 import phases from './Waterfall.module.css'
 
 const KEYS: readonly (readonly [string, string])[] = [
@@ -14,7 +20,27 @@ const KEYS: readonly (readonly [string, string])[] = [
   ['?', 'show this help'],
 ]
 
-const LAYERS: readonly (readonly [string | undefined, string])[] = [
+type Legend = readonly (readonly [string | undefined, string])[]
+
+const BARS: Legend = [
+  [bars.fill, 'downloaded'],
+  [bars.extracted, 'unpacked'],
+  [bars.unknown, 'size not known yet'],
+  [bars.stalled, 'stalled: no bytes arrive'],
+  [bars.done, 'done'],
+  [bars.cancelled, 'cancelled'],
+]
+
+const ROLLOUT: Legend = [
+  [rollout.done, 'done'],
+  [rollout.pulling, 'pulling'],
+  [rollout.queued, 'queued on the node'],
+  [rollout.waiting, 'waiting: a pod needs the image, which is not queued yet'],
+  [rollout.failed, 'failed, and a pod waits'],
+  [rollout.stopped, 'stopped: cancelled, or failed without a waiting pod'],
+]
+
+const LAYERS: Legend = [
   [phases.waiting, 'waiting for a download slot'],
   [phases.downloading, 'downloads'],
   [phases.borrowed, 'downloaded by another pull'],
@@ -78,22 +104,35 @@ export function Help() {
             ))}
           </dl>
           <h3 className={shared.heading}>Bars</h3>
+          <p className={shared.dim}>The bar of a pull. The word below it names what limits the pull.</p>
+          <Swatches legend={BARS} />
+          <p className={shared.dim}>The bar of an image counts nodes:</p>
+          <Swatches legend={ROLLOUT} />
           <p className={shared.dim}>
-            A pull’s bar is blue where bytes are downloaded and violet where they are unpacked. The word below
-            it names what limits the pull, if that is known. An amber <i>2.9× usual 0:20</i> means that the
-            pull is slower than usual: it takes 2.9 times as long as pulls like this one do. An open row shows
-            one lane per layer:
+            An open pull has one lane per layer, on an axis of time since its start:
           </p>
-          <dl className={classes(styles.list, styles.lanes)}>
-            {LAYERS.map(([look, meaning]) => (
-              <div key={meaning}>
-                <dt>
-                  <i className={classes(phases.swatch, look)} />
-                </dt>
-                <dd>{meaning}</dd>
-              </div>
-            ))}
+          <Swatches legend={LAYERS} />
+          <p className={shared.dim}>The chart has one colour for each registry:</p>
+          <Registries />
+          <h3 className={shared.heading}>Marks</h3>
+          <dl className={styles.list}>
+            <div>
+              <dt className={shared.stalled}>2.9× usual 0:20</dt>
+              <dd>
+                slower than usual: the pull takes, or is expected to take, 2.9 times as long as pulls like
+                this one; <code>status:slow</code> finds them
+              </dd>
+            </div>
+            <div>
+              <dt className={shared.code}>nginx:1.29?</dt>
+              <dd>{GUESSED}</dd>
+            </div>
           </dl>
+          <h3 className={shared.heading}>Search</h3>
+          <p className={shared.dim}>
+            Words, or <code>image: node: ns: pod: registry: status:</code>. A status is one of{' '}
+            <code>{STATUS_WORDS.join(' ')}</code>.
+          </p>
           <h3 className={shared.heading}>Keys</h3>
           <dl className={styles.list}>
             {KEYS.map(([key, does]) => (
@@ -108,5 +147,35 @@ export function Help() {
         </div>
       </dialog>
     </>
+  )
+}
+
+function Registries() {
+  return (
+    <dl className={classes(styles.list, styles.lanes)}>
+      {series(useSamples()).map(({ registry }) => (
+        <div key={registry}>
+          <dt>
+            <i className={phases.swatch} style={{ background: bandColour(registry) }} />
+          </dt>
+          <dd>{registry}</dd>
+        </div>
+      ))}
+    </dl>
+  )
+}
+
+function Swatches({ legend }: { readonly legend: Legend }) {
+  return (
+    <dl className={classes(styles.list, styles.lanes)}>
+      {legend.map(([look, meaning]) => (
+        <div key={meaning}>
+          <dt>
+            <i className={classes(phases.swatch, look)} />
+          </dt>
+          <dd>{meaning}</dd>
+        </div>
+      ))}
+    </dl>
   )
 }

@@ -1,6 +1,8 @@
 import { imageName, isUnknown } from '../model/images'
 import styles from './ImageLabel.module.css'
 
+export const GUESSED = 'the tag is a guess: more than one fits what the node has reported'
+
 interface Props {
   readonly imageRef: string
   /** The tag is inferred. */
@@ -9,7 +11,7 @@ interface Props {
 
 export function ImageLabel({ imageRef, guessed = false }: Props) {
   const { registry, repository, tag } = imageName(imageRef)
-  const title = guessed ? `${imageRef} (the tag is a guess)` : imageRef
+  const title = guessed ? `${imageRef} (${GUESSED})` : imageRef
   return (
     <span className={styles.image} title={isUnknown(imageRef) ? undefined : title} dir="ltr">
       <bdi className={styles.registry}>{registry}</bdi>

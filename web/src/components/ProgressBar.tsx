@@ -1,4 +1,5 @@
 import { classes } from '../classes'
+import { percent } from '../model/format'
 import { pullState, unpackedShare } from '../model/pullState'
 import type { Pull } from '../wire/wire'
 import styles from './ProgressBar.module.css'
@@ -10,7 +11,12 @@ export function ProgressBar({ pull }: { readonly pull: Pull }) {
   const downloaded = state === 'done' ? 1 : isKnown ? pull.percent / 100 : 0
   const extracted = Math.min(downloaded, unpackedShare(pull) ?? 0)
   return (
-    <span className={classes(styles.track, state === 'downloading' && !isKnown && styles.unknown)}>
+    <span
+      className={classes(styles.track, state === 'downloading' && !isKnown && styles.unknown)}
+      title={
+        isKnown ? `blue: downloaded, violet: unpacked (${percent(100 * extracted)})` : 'size not known yet'
+      }
+    >
       <span className={classes(styles.fill, styles[state])} style={{ transform: `scaleX(${downloaded})` }} />
       {state !== 'done' && state !== 'failed' && state !== 'cancelled' && (
         <span

@@ -3,26 +3,21 @@
 import { type KeyboardEvent, useEffect, useId, useMemo, useRef, useState } from 'react'
 import { classes } from '../classes'
 import { pullFacts } from '../model/pullRows'
-import { KEYS, type Key, parseToken, type Suggestion, splitWords, suggest } from '../model/query'
+import {
+  KEYS,
+  type Key,
+  parseToken,
+  STATUS_WORDS,
+  type Suggestion,
+  splitWords,
+  suggest,
+} from '../model/query'
 import type { Context } from '../model/standing'
 import { useSnapshot } from '../store/useStore'
 import { changeUrl, useUrl } from '../url/useUrl'
 import type { Pull } from '../wire/wire'
 import { Icon } from './Icon'
 import styles from './SearchBox.module.css'
-
-const STATUS_WORDS = [
-  'queued',
-  'resolving',
-  'downloading',
-  'stalled',
-  'extracting',
-  'failing',
-  'failed',
-  'cancelled',
-  'unobserved',
-  'done',
-]
 
 export function SearchBox() {
   const { query } = useUrl()
@@ -34,7 +29,7 @@ export function SearchBox() {
   const [marked, setMarked] = useState(-1)
   const [typing, setTyping] = useState('')
   const words = splitWords(query)
-  const chips = words.filter(word => parseToken(word) !== undefined && word !== typing)
+  const chips = words.filter(word => parseToken(word) !== undefined && !splitWords(typing).includes(word))
   const draft = typing !== '' ? typing : words.filter(word => parseToken(word) === undefined).join(' ')
 
   // `shape` increases when the contents of the map have changed.
@@ -62,14 +57,19 @@ export function SearchBox() {
     document.getElementById(`${listId}-${marked}`)?.scrollIntoView({ block: 'nearest' })
   }, [listId, marked])
 
-  /** A token that is still being typed belongs to the input until a space ends it. */
+  /** The input keeps what is being typed, with its spaces; a space after a token makes the token a chip. */
   const write = (text: string) => {
-    const last = text.slice(text.lastIndexOf(' ') + 1)
-    setTyping(parseToken(last) !== undefined || text.endsWith(' ') ? text.replace(/^\s+/, '') : '')
+    const isToken = (word: string) => parseToken(word) !== undefined
+    const written = splitWords(text)
+    const ended = text.endsWith(' ') ? written : written.slice(0, -1)
+    setTyping(
+      ended.some(isToken)
+        ? written.filter(word => !ended.includes(word) || !isToken(word)).join(' ')
+        : text.trimStart(),
+    )
     setMarked(-1)
     setDismissed(false)
-    put([...chips, ...splitWords(text)])
-    if (text.endsWith(' ')) setTyping('')
+    put([...chips, ...written])
   }
   const put = (all: readonly string[]) => changeUrl({ query: all.join(' ') })
 

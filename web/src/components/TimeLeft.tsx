@@ -1,7 +1,7 @@
 import { classes } from '../classes'
 import { clock, times } from '../model/format'
 import { slowSentence, timeLeftWords } from '../model/limit'
-import { tookSeconds, unusualSeconds } from '../model/pullState'
+import { slowFactor, tookSeconds, unusualSeconds } from '../model/pullState'
 import { useNow } from '../store/useStore'
 import shared from '../styles/shared.module.css'
 import type { Pull } from '../wire/wire'
@@ -35,13 +35,14 @@ export function TimeLeft({ pull }: { readonly pull: Pull }) {
 }
 
 function Usual({ pull, seconds }: { readonly pull: Pull; readonly seconds: number }) {
-  const factor = pull.slowerThanUsual
+  const now = useNow()
+  const factor = slowFactor(pull, now)
   return factor === undefined ? (
     <span className={styles.usual} title="usual time of the whole pull">
       usually {clock(seconds)}
     </span>
   ) : (
-    <span className={classes(styles.usual, styles.slow)} title={slowSentence(pull)}>
+    <span className={classes(styles.usual, styles.slow)} title={slowSentence(pull, now)}>
       {times(factor)} usual {clock(seconds)}
     </span>
   )

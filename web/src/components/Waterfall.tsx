@@ -1,5 +1,5 @@
 import { classes } from '../classes'
-import { axisTime, bytes, ofTotal, rate, shortDigest } from '../model/format'
+import { axisTime, bytes, clock, ofTotal, rate, shortDigest } from '../model/format'
 import { blockingLayer, type Lane, layerRate, type Phase, waterfall } from '../model/waterfall'
 import { useNow } from '../store/useStore'
 import type { Layer, Pull } from '../wire/wire'
@@ -18,6 +18,7 @@ export function Waterfall({ pull }: { readonly pull: Pull }) {
   const now = useNow()
   const layers = pull.layers ?? []
   const { lanes, ticks, now: present, readySeconds } = waterfall(pull, now)
+  const elapsed = (now - pull.startedAt) / 1000
   const shown = new Set(lanes.flatMap(({ segments }) => segments.map(({ phase }) => phase)))
   return (
     <figure className={styles.waterfall} aria-label="Layers in the order of the manifest">
@@ -25,11 +26,11 @@ export function Waterfall({ pull }: { readonly pull: Pull }) {
         <div className={styles.scale}>
           {ticks.map(({ at, seconds }) => (
             <span key={seconds} className={styles.tick} style={{ left: `${at * 100}%` }}>
-              {axisTime(seconds)}
+              {seconds === 0 ? 'start' : axisTime(seconds)}
             </span>
           ))}
           {readySeconds !== undefined && (
-            <span className={styles.ready}>ready ≈ {axisTime(readySeconds)}</span>
+            <span className={styles.ready}>ready in ≈ {clock(Math.max(0, readySeconds - elapsed))}</span>
           )}
         </div>
       </div>

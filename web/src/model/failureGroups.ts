@@ -40,8 +40,9 @@ export function failureGroups(pulls: readonly Pull[]): readonly FailureGroup[] {
 
 export const reasonOf = ({ errorReason }: Pull): ErrorReason => errorReason ?? 'unknown'
 
+/** The key of a row with several pulls: failures, or completed pulls of one image on one node. */
 export function isGroupKey(key: string): boolean {
-  return key.startsWith('failed/')
+  return /^(failed|done)\//.test(key)
 }
 
 export function groupBy<T>(all: readonly T[], key: (one: T) => string): ReadonlyMap<string, [T, ...T[]]> {

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { imageName, registryOf } from './images'
+import { fullReference, imageName, registryOf } from './images'
 
 it.each([
   ['docker.io/library/nginx:1.27', 'docker.io/', 'library/nginx', ':1.27'],
@@ -16,4 +16,15 @@ it('prefers the registry of the reference to the known one', () => {
   expect(registryOf('ghcr.io/a/b:1', 'mirror.local')).toBe('ghcr.io')
   expect(registryOf('__pulling__', 'quay.io')).toBe('quay.io')
   expect(registryOf('__pulling__', undefined)).toBe('unknown')
+})
+
+it.each([
+  ['nginx', 'docker.io/library/nginx:latest'],
+  ['grafana/grafana:12', 'docker.io/grafana/grafana:12'],
+  ['quay.io/a/b', 'quay.io/a/b:latest'],
+  ['localhost:5000/a:1', 'localhost:5000/a:1'],
+  ['redis@sha256:0123456789abcdef', 'docker.io/library/redis@sha256:0123456789abcdef'],
+  ['', ''],
+])('completes %s to the reference that the node requests', (image, reference) => {
+  expect(fullReference(image)).toBe(reference)
 })

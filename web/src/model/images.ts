@@ -9,6 +9,7 @@ export interface ImageName {
 }
 
 const UNKNOWN = '__pulling__'
+export const UNKNOWN_REGISTRY = 'unknown'
 
 export function isUnknown(imageRef: string): boolean {
   return imageRef === UNKNOWN
@@ -32,6 +33,16 @@ export function imageName(imageRef: string): ImageName {
   return { registry, repository, tag: tag !== '' ? tag : shorten(digest) }
 }
 
+/** The reference that a node requests for the name of an image in a pod's spec: `nginx` is
+ * `docker.io/library/nginx:latest`. */
+export function fullReference(image: string): string {
+  const { registry, repository, tag } = imageName(image)
+  if (isUnknown(image) || repository === '') return image
+  const path = registry !== '' || repository.includes('/') ? repository : `library/${repository}`
+  const rest = tag === '' ? ':latest' : image.slice(registry.length + repository.length)
+  return `${registry === '' ? 'docker.io/' : registry}${path}${rest}`
+}
+
 function shorten(digest: string): string {
   const colon = digest.indexOf(':')
   return colon < 0 ? digest : digest.slice(0, colon + 13)
@@ -39,5 +50,5 @@ function shorten(digest: string): string {
 
 export function registryOf(imageRef: string, known: string | undefined): string {
   const { registry } = imageName(imageRef)
-  return registry === '' ? (known ?? 'unknown') : registry.slice(0, -1)
+  return registry === '' ? (known ?? UNKNOWN_REGISTRY) : registry.slice(0, -1)
 }

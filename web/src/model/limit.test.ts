@@ -81,7 +81,7 @@ describe('the word in the row', () => {
 
   it('is the place in the queue', () => {
     const queued = aPull({ status: 'queued' })
-    expect(limitWord(queued, { position: 2, ahead: [here] })).toBe('queue: 2nd')
+    expect(limitWord(queued, { position: 2, ahead: [here] })).toBe('2nd in queue')
     expect(limitWord(queued, { position: 1, ahead: [] })).toBe('')
   })
 })

@@ -4,10 +4,10 @@ import { bottleneck } from './bottleneck'
 import { type Comparison, compareNodes, isLikeElsewhere, isSlowNode } from './comparison'
 import { clock, duration, percent, rate, times } from './format'
 import { imageName } from './images'
-import { hasEnded, remainingSeconds, unpackedShare } from './pullState'
-import { earliestStart, ordinal, type QueuePlace } from './queue'
+import { hasEnded, remainingSeconds, slowFactor, unpackedShare } from './pullState'
+import { earliestStart, ordinal, placeWords, type QueuePlace } from './queue'
 
-const WORDS: Readonly<Record<LimitName, string>> = {
+export const LIMIT_WORDS: Readonly<Record<LimitName, string>> = {
   registry: 'registry',
   mirror: 'mirror',
   network: 'network',
@@ -23,9 +23,9 @@ const WORDS: Readonly<Record<LimitName, string>> = {
 
 /** The word for the row with its figure, derived without using the layers. */
 export function limitWord(pull: Pull, place: QueuePlace | undefined): string {
-  if (place !== undefined) return place.ahead.length === 0 ? '' : `queue: ${ordinal(place.position)}`
+  if (place !== undefined) return placeWords(place)
   if (pull.bound !== undefined && pull.bound.by !== 'unknown') {
-    return `${WORDS[pull.bound.by]} ${figureOf(pull, pull.bound)}`.trim()
+    return `${LIMIT_WORDS[pull.bound.by]} ${figureOf(pull, pull.bound)}`.trim()
   }
   const share = unpackedShare(pull)
   return pull.status === 'extracting' && share !== undefined ? `${percent(share * 100)} unpacked` : ''
@@ -60,7 +60,7 @@ function figureOf(pull: Pull, { by, figures }: Limit): string {
 
 /** The sentences for the open row: whether the pull is slow, and what limits it. */
 export function explanation(...args: Parameters<typeof limitSentence>): string | undefined {
-  return join(slowSentence(args[0]), limitSentence(...args) ?? '') || undefined
+  return join(slowSentence(args[0], args[3]), limitSentence(...args) ?? '') || undefined
 }
 
 /** The factor that limits a pull. Other nodes are compared before a layer is blamed. */
@@ -90,7 +90,8 @@ function queueSentence(place: QueuePlace, now: number): string {
   if (ahead === '') return 'The node has not started to pull this image.'
   const start = earliestStart(place, now)
   const earliest = start === undefined ? '' : ` It starts in ${clock(start)} at the earliest.`
-  return `${ordinal(place.position)} in the queue of this node, ${ahead}.${earliest}`
+  const position = place.position === 1 ? 'Next' : ordinal(place.position)
+  return `${position} in the queue of this node, ${ahead}.${earliest}`
 }
 
 /** `behind library/nginx:1.29 and 2 more`; empty if no pull is ahead. */
@@ -108,10 +109,11 @@ function comparisonSentence(comparison: Comparison): string {
   return isLikeElsewhere(comparison) ? `${figures}: the registry or the network to it sets the speed.` : ''
 }
 
-/** For a pull that the server calls slow. */
-export function slowSentence({ slowerThanUsual, usualSeconds }: Pull): string {
-  if (slowerThanUsual === undefined || usualSeconds === undefined) return ''
-  return `Slower than usual: ${times(slowerThanUsual)} the usual ${clock(usualSeconds)}.`
+/** Empty unless the pull is slower than usual. */
+export function slowSentence(pull: Pull, now: number): string {
+  const factor = slowFactor(pull, now)
+  if (factor === undefined || pull.usualSeconds === undefined) return ''
+  return `Slower than usual: ${times(factor)} the usual ${clock(pull.usualSeconds)}.`
 }
 
 /** The remaining time in words; undefined without an estimate. */

@@ -1,6 +1,6 @@
-import { expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { aContext, aPull, T0 } from '../testing'
-import type { ClusterNode } from '../wire/wire'
+import type { ClusterNode, LimitName, Pull } from '../wire/wire'
 import { medianRate, nodeRows } from './nodeRows'
 import { parseQuery } from './query'
 
@@ -19,6 +19,51 @@ it('has no rate without a byte, and none from failed pulls', () => {
   expect(
     medianRate([aPull({ status: 'failed', downloadedBytes: 5, completedAt: T0 + 1 })], now),
   ).toBeUndefined()
+})
+
+describe('a download that receives no bytes', () => {
+  const nodes = ['n1', 'n2'].map(name => ({ name, state: 'reporting' }) as ClusterNode)
+  const rowsOf = (...pulls: readonly Pull[]) =>
+    nodeRows(nodes, pulls, { query: parseQuery(''), sort: undefined }, context)
+  const stalled = aPull({ id: 's', nodeName: 'n1', stalledSince: T0 })
+
+  it('is stalled because of the node if its registry serves other nodes', () => {
+    const [row] = rowsOf(stalled, aPull({ id: 'b', nodeName: 'n2', bytesPerSec: 5 }))
+    expect(row).toMatchObject({
+      bytesPerSec: 0,
+      isDownloading: true,
+      stalled: 1,
+      limit: { word: 'the node' },
+    })
+  })
+
+  it('is stalled because of the registry if no node is served', () => {
+    const [row] = rowsOf(stalled, { ...stalled, id: 'b', nodeName: 'n2' })
+    expect(row).toMatchObject({ limit: { word: 'the registry', why: 'docker.io serves none of 2 nodes.' } })
+  })
+
+  it('is not explained if no other node can be compared', () => {
+    const [row, other] = rowsOf(
+      stalled,
+      aPull({ id: 'b', nodeName: 'n2', imageRef: 'ghcr.io/a:1', bytesPerSec: 5 }),
+    )
+    expect(row?.limit).toBeUndefined()
+    expect(other?.stalled).toBe(0)
+  })
+})
+
+it('has the factor that limits most of the running pulls', () => {
+  const bound = (by: LimitName) => ({ by, why: `${by} is slow.`, figures: {} })
+  const pulls = [
+    aPull({ id: 'a', bound: bound('network') }),
+    aPull({ id: 'b', bound: bound('network') }),
+    aPull({ id: 'c', bound: bound('disk') }),
+    aPull({ id: 'd', status: 'queued', bound: bound('queue') }),
+    aPull({ id: 'e', bound: bound('unknown') }),
+  ]
+  const node = { name: 'worker-01', state: 'reporting' } as ClusterNode
+  const [row] = nodeRows([node], pulls, { query: parseQuery(''), sort: undefined }, context)
+  expect(row?.limit).toEqual({ word: 'the node’s network', why: 'network is slow.' })
 })
 
 it('counts running and queued pulls separately', () => {

@@ -1,12 +1,22 @@
 /** Nodes with their pulls. */
 import type { Sort } from '../url/urlState'
-import type { ClusterNode, NodeState, Pull } from '../wire/wire'
+import type { ClusterNode, LimitName, NodeState, Pull } from '../wire/wire'
 import { speedOf } from './comparison'
+import { groupBy } from './failureGroups'
+import { count } from './format'
+import { registryOf } from './images'
+import { LIMIT_WORDS } from './limit'
 import { byFigure, byText, type Compare, type Order, ordered } from './order'
 import { hasEnded } from './pullState'
 import { isEmpty, matches, type Query } from './query'
 import { factsOf } from './rollout'
 import type { Context } from './standing'
+
+/** What limits the running pulls of a node: a word, and the sentence that explains it. */
+export interface NodeLimit {
+  readonly word: string
+  readonly why: string
+}
 
 export interface NodeRow {
   readonly node: ClusterNode
@@ -15,7 +25,12 @@ export interface NodeRow {
   /** How many pulls are running, and how many are queued. */
   readonly active: number
   readonly queued: number
+  /** Of the running pulls, those that receive no bytes. */
+  readonly stalled: number
+  /** Whether bytes are expected: a pull is downloading, and its bytes can be observed. */
+  readonly isDownloading: boolean
   readonly bytesPerSec: number
+  readonly limit: NodeLimit | undefined
   /** The median speed of the pulls on this node. */
   readonly usualRate: number | undefined
 }
@@ -60,12 +75,67 @@ export function nodeRows(
     if (known === undefined) byNode.set(pull.nodeName, [pull])
     else known.push(pull)
   }
-  const rows = nodes.map(node => nodeRow(node, byNode.get(node.name) ?? [], context.now))
+  const served = servedNodes(byNode)
+  const rows = nodes.map(node => nodeRow(node, byNode.get(node.name) ?? [], served, context.now))
   const shown = isEmpty(query) ? rows : rows.filter(row => fits(query, row, context))
   return ordered(shown, sort, NODE_ORDER, byState)
 }
 
-function nodeRow(node: ClusterNode, pulls: readonly Pull[], now: number): NodeRow {
+/** How many nodes each registry serves with bytes now, and how many receive none. */
+interface Served {
+  readonly nodes: Set<string>
+  readonly stalled: Set<string>
+}
+
+function servedNodes(byNode: ReadonlyMap<string, readonly Pull[]>): ReadonlyMap<string, Served> {
+  const found = new Map<string, Served>()
+  for (const [node, pulls] of byNode) {
+    for (const pull of pulls.filter(one => !hasEnded(one))) {
+      const served = found.get(registryOfPull(pull)) ?? { nodes: new Set(), stalled: new Set() }
+      found.set(registryOfPull(pull), served)
+      if (isStalled(pull)) served.stalled.add(node)
+      else if (pull.bytesPerSec > 0) served.nodes.add(node)
+    }
+  }
+  return found
+}
+
+const registryOfPull = ({ imageRef, registry }: Pull): string => registryOf(imageRef, registry)
+
+/** A stalled pull shows whether its registry serves other nodes. Otherwise, the most frequent factor. */
+function limitOf(live: readonly Pull[], served: ReadonlyMap<string, Served>): NodeLimit | undefined {
+  const stalled = live.find(isStalled)
+  if (stalled !== undefined) {
+    const registry = registryOfPull(stalled)
+    const { nodes, stalled: others } = served.get(registry) ?? { nodes: new Set(), stalled: new Set() }
+    if (nodes.size > 0)
+      return {
+        word: 'the node',
+        why: `${registry} serves ${count(nodes.size, 'other node')}, but not this one.`,
+      }
+    // A single node shows nothing, because there is no other to compare it with.
+    return others.size > 1
+      ? { word: 'the registry', why: `${registry} serves none of ${others.size} nodes.` }
+      : undefined
+  }
+  const bounds = live.flatMap(({ bound, status }) =>
+    bound === undefined || bound.by === 'unknown' || status === 'queued' ? [] : bound,
+  )
+  const [most] = [...groupBy(bounds, ({ by }) => by).values()].sort((a, b) => b.length - a.length)
+  return most && { word: NODE_WORDS[most[0].by] ?? LIMIT_WORDS[most[0].by], why: most[0].why }
+}
+
+/** The server calls a network slow if other nodes are faster. */
+const NODE_WORDS: Readonly<Partial<Record<LimitName, string>>> = { network: 'the node’s network' }
+
+const isStalled = ({ stalledSince }: Pull): boolean => stalledSince !== undefined
+
+function nodeRow(
+  node: ClusterNode,
+  pulls: readonly Pull[],
+  served: ReadonlyMap<string, Served>,
+  now: number,
+): NodeRow {
   const live = pulls.filter(pull => !hasEnded(pull)).sort(byTurn)
   const queued = live.filter(isQueued).length
   const ended = pulls.filter(hasEnded).sort((a, b) => endOf(b) - endOf(a))
@@ -74,6 +144,11 @@ function nodeRow(node: ClusterNode, pulls: readonly Pull[], now: number): NodeRo
     pulls: [...live, ...ended],
     active: live.length - queued,
     queued,
+    stalled: live.filter(isStalled).length,
+    isDownloading: live.some(
+      ({ status, percentBasis }) => status === 'downloading' && percentBasis === 'bytes',
+    ),
+    limit: limitOf(live, served),
     bytesPerSec: live.reduce((sum, { bytesPerSec }) => sum + bytesPerSec, 0),
     usualRate: medianRate(pulls, now),
   }

@@ -112,6 +112,30 @@ it('sorts last without an estimate', () => {
   expect(keys(true)).toEqual(['unknown', 'slow', 'fast'])
 })
 
+it('is ready last if an image is not queued yet, and failed pods are above in both directions', () => {
+  const named = (podName: string, ...containers: readonly Container[]) =>
+    podRow({ ...pod(...containers), podName }, around())
+  const rows = () => [
+    named('later', container({ state: 'downloading', etaSeconds: 5 }), container({ image: 'redis' })),
+    named('failed', container({ state: 'failed' })),
+    named('queued', container({ state: 'queued' })),
+    named('slow', container({ state: 'downloading', etaSeconds: 90 })),
+    { ...named('started'), isStarted: true },
+  ]
+  const names = (descending: boolean | undefined) => {
+    const sort = descending === undefined ? undefined : { column: 'ready', descending }
+    return ordered(rows(), sort, POD_ORDER, byTrouble).map(({ pod: { podName } }) => podName)
+  }
+  expect(names(false)).toEqual(['failed', 'slow', 'queued', 'later', 'started'])
+  expect(names(true)).toEqual(['failed', 'later', 'queued', 'slow', 'started'])
+  expect(names(undefined)).toEqual(['failed', 'slow', 'queued', 'later', 'started'])
+  expect(rows()[0]).toMatchObject({
+    etaSeconds: undefined,
+    etaAtLeast: 5,
+    later: [{ container: { image: 'redis' } }],
+  })
+})
+
 it('knows the place of a queued image', () => {
   const queued = aPull({ id: 'q', status: 'queued', startedAt: T0 + 1 })
   const row = podRow(pod(container({ pullId: 'q', state: 'queued' })), around(aPull(), queued))

@@ -26,8 +26,12 @@ export interface PodRow {
   readonly slowest: ContainerRow | undefined
   readonly state: ContainerRowState
   readonly isStarted: boolean
+  /** Containers whose images the kubelet has not requested yet, because it pulls other images first. */
+  readonly later: readonly ContainerRow[]
   /** Seconds until the last of its images is ready; undefined if one of them has no estimate. */
   readonly etaSeconds: number | undefined
+  /** Seconds until the images with an estimate are ready: the pod is not ready earlier. */
+  readonly etaAtLeast: number | undefined
 }
 
 const WORST_FIRST: readonly ContainerRowState[] = [
@@ -42,6 +46,21 @@ const WORST_FIRST: readonly ContainerRowState[] = [
   'waiting',
   'done',
 ]
+
+/** Problems first; then the pods that are probably ready soonest; pods with an image that is not queued yet
+ * last. */
+const POD_RANK: Readonly<Record<ContainerRowState, number>> = {
+  failed: 0,
+  cancelled: 1,
+  stalled: 2,
+  unobserved: 3,
+  extracting: 4,
+  downloading: 5,
+  resolving: 6,
+  queued: 7,
+  waiting: 8,
+  done: 9,
+}
 
 export function podRows(
   pods: readonly Pod[],
@@ -71,8 +90,10 @@ export function podRow(pod: Pod, around: Around): PodRow {
     containers,
     slowest,
     isStarted,
+    later: isStarted ? [] : open.filter(({ state, pull }) => state === 'waiting' && pull === undefined),
     state: isStarted ? 'done' : (slowest?.state ?? 'waiting'),
     etaSeconds: isStarted || open.length === 0 || !known ? undefined : Math.max(...etas),
+    etaAtLeast: etas.length === 0 ? undefined : Math.max(...etas),
   }
 }
 
@@ -118,15 +139,37 @@ export function podFacts({ pod, containers }: PodRow): Facts {
 
 const byName = byText(({ pod }: PodRow) => podName(pod))
 
-/** Waiting pods before started ones; the failing ones first. */
-export const byTrouble: Compare<PodRow> = (a, b) =>
-  Number(a.isStarted) - Number(b.isStarted) ||
-  WORST_FIRST.indexOf(a.state) - WORST_FIRST.indexOf(b.state) ||
-  byName(a, b)
+/** The state of a pod that waits for another image later is no better than that of its later image. */
+function rankOf({ state, later, isStarted }: PodRow): number {
+  if (isStarted) return POD_RANK.done
+  return later.length > 0 && POD_RANK[state] > POD_RANK.stalled ? POD_RANK.waiting : POD_RANK[state]
+}
 
-/** Among waiting pods, those without an estimate come last, in the order of their places in the queue. */
-function readyIn({ etaSeconds, isStarted, slowest }: PodRow): number | undefined {
-  return isStarted ? undefined : (etaSeconds ?? 1e9 + (slowest?.place?.position ?? 1e6))
+/** The place in the queue of a node. */
+const queued = ({ slowest }: PodRow): number => slowest?.place?.position ?? 0
+
+/** Waiting pods before started ones; the failing ones first, and those that are probably ready last at the
+ * end. */
+export const byTrouble: Compare<PodRow> = (a, b) =>
+  rankOf(a) - rankOf(b) || queued(a) - queued(b) || byName(a, b)
+
+const LATER = 2e9
+
+/** Pods without an estimate come last: the queued ones by their places in the queue, then those with an image
+ * that is not queued yet. */
+function readyIn(row: PodRow): number {
+  if (row.later.length > 0) return LATER + (row.etaAtLeast ?? 0)
+  return row.etaSeconds ?? 1e9 + (queued(row) || 1e6)
+}
+
+/** A pod that has failed has no time, so it is above the others in both directions; started pods are below. */
+const byReady: Compare<PodRow> = (a, b) => {
+  const [x, y] = [a, b].map(readySection) as [number, number]
+  return x === y ? readyIn(a) - readyIn(b) : x < y ? -Infinity : Infinity
+}
+
+function readySection({ isStarted, state }: PodRow): number {
+  return isStarted ? 2 : state === 'failed' ? 0 : 1
 }
 
 export const POD_ORDER: Order<PodRow> = {
@@ -136,7 +179,7 @@ export const POD_ORDER: Order<PodRow> = {
   node: byText(({ pod }) => pod.nodeName),
   image: byText(({ slowest }) => slowest?.container.image ?? ''),
   waiting: byFigure(({ pod }) => pod.waitingSince && -pod.waitingSince),
-  ready: byFigure(readyIn),
+  ready: byReady,
 }
 
 /** The pods from the list if there is one, otherwise those named by unfinished pulls in the stream. */

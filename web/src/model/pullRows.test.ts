@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { aContext, aPod, aPull, T0 } from '../testing'
 import type { Pull } from '../wire/wire'
+import { isGroupKey } from './failureGroups'
 import { isRestless, pullRows } from './pullRows'
 import { parseQuery } from './query'
 
@@ -31,13 +32,13 @@ function rows({ sort, query = '', open = [], of = pulls }: Change = {}) {
 }
 const keys = (change?: Change) => rows(change).map(({ key }) => key)
 
-it('starts with pulls that a pod waits for, then the other live pulls, then history', () => {
+it('starts with live pulls, those that a pod waits for on top, then failures, the queue and history', () => {
   expect(keys()).toEqual([
-    'wanted',
-    'failed',
     'stalled',
+    'wanted',
     'new',
     'old',
+    'failed',
     'queued',
     'cancelled',
     'done',
@@ -143,6 +144,41 @@ it('lists the queue with the oldest pull first', () => {
     ['first', 1],
     ['second', 2],
   ])
+})
+
+it('lists the queue of each node together, whether pods wait or not', () => {
+  const queued = (id: string, nodeName: string, startedAt: number, change: Partial<Pull> = {}) =>
+    at(id, { status: 'queued', startedAt, nodeName, ...change })
+  const of = [
+    queued('b2', 'n2', T0 + 4, { pods: [aPod('p')] }),
+    queued('a1', 'n1', T0 + 3),
+    queued('b1', 'n2', T0 + 1),
+    queued('c1', 'n10', T0),
+  ]
+  expect(keys({ of })).toEqual(['a1', 'b1', 'b2', 'c1'])
+})
+
+it('finds slow pulls: those of the server, and those that are expected to take much longer than usual', () => {
+  const of = [
+    at('judged', { slowerThanUsual: 2, usualSeconds: 10 }),
+    at('expected', { usualSeconds: 30, etaSeconds: 60 }),
+    at('usual', { usualSeconds: 80, etaSeconds: 30 }),
+  ]
+  expect(keys({ of, query: 'status:slow' })).toEqual(['expected', 'judged'])
+})
+
+it('has one row for the completed pulls of an image on a node', () => {
+  const done = (id: string, completedAt: number, change: Partial<Pull> = {}) =>
+    at(id, { status: 'completed', nodeName: 'n', completedAt, ...change })
+  const of = [done('a', T0), done('b', T0 + 5), done('c', T0 + 2, { nodeName: 'm' })]
+  const key = 'done/n/docker.io/library/nginx:1.27'
+  expect(rows({ of }).map(row => [row.key, row.ids])).toEqual([
+    [key, ['b', 'a']],
+    ['c', ['c']],
+  ])
+  expect(keys({ of, open: ['a'] })).toEqual(['b', 'c', 'a'])
+  expect(keys({ of, sort: 'node' })).toEqual(['c', 'b', 'a'])
+  expect(isGroupKey(key)).toBe(true)
 })
 
 it('recognises orders by figures that change all the time', () => {

@@ -4,12 +4,12 @@ import type { Pull } from '../wire/wire'
 import { failureGroups, groupBy, severity } from './failureGroups'
 import { registryOf } from './images'
 import { byFigure, byText, type Compare, type Order, ordered } from './order'
-import { hasEnded, type PullState, pullState } from './pullState'
+import { hasEnded, type PullState, pullState, slowFactor } from './pullState'
 import { type Facts, isEmpty, matches, type Query } from './query'
 import { livePulls, type QueuePlace, queuePlace } from './queue'
 import { type Context, isRetry, type Standing, standing, waiterCount, waitersOf } from './standing'
 
-/** One pull, or several failures with the same cause; and the properties that depend on states and pods, not
+/** One pull, several failures with the same cause, or several completed pulls of one image on one node; and the properties that depend on states and pods, not
  * on bytes. */
 export interface PullRow {
   readonly key: string
@@ -25,15 +25,11 @@ export interface PullRow {
  * the tiles. */
 function statusWords(pull: Pull, context: Context): readonly string[] {
   const state = pullState(pull)
-  switch (state) {
-    case 'stalled':
-    case 'resolving':
-      return [state, 'downloading']
-    case 'failed':
-      return standing(pull, context) === 'failing' ? [state, 'failing'] : [state]
-    default:
-      return [state]
-  }
+  const words: string[] = [state]
+  if (state === 'stalled' || state === 'resolving') words.push('downloading')
+  if (state === 'failed' && standing(pull, context) === 'failing') words.push('failing')
+  if (slowFactor(pull, context.now) !== undefined) words.push('slow')
+  return words
 }
 
 export function pullFacts(pull: Pull, context: Context): Facts {
@@ -47,8 +43,8 @@ export function pullFacts(pull: Pull, context: Context): Facts {
   }
 }
 
-/** Order within a section: live pulls, with stalled ones on top; failures, which are also named in the strip;
- * the queue. */
+/** The order of the sections: live pulls, with stalled ones on top; failures, which are also named in the
+ * strip; the queue; history. */
 const RANK: Readonly<Record<PullState, number>> = {
   stalled: 0,
   extracting: 1,
@@ -61,19 +57,17 @@ const RANK: Readonly<Record<PullState, number>> = {
   done: 6,
 }
 
-interface Place {
-  readonly section: number
+interface Section {
   readonly rank: number
+  /** Whether a pod waits; these pulls come first in their section. */
+  readonly isWaitedFor: boolean
 }
 
-/** Sections: rows that a pod waits for, then the other live pulls, then history. */
-function placeOf(pull: Pull, context: Context): Place {
-  const found = standing(pull, context)
-  if (found === 'past') return { section: 2, rank: 0 }
-  const isWaitedFor = found === 'failing' || waitersOf(pull, context).length > 0
+function sectionOf(pull: Pull, context: Context): Section {
+  if (standing(pull, context) === 'past') return { rank: RANK.done, isWaitedFor: false }
   // The kubelet retries a failed image again and again; its row keeps its place during a retry.
   const rank = isRetry(pull) ? RANK.failed : RANK[pullState(pull)]
-  return { section: isWaitedFor ? 0 : 1, rank }
+  return { rank, isWaitedFor: rank !== RANK.queued && waitersOf(pull, context).length > 0 }
 }
 
 const byId: Compare<Pull> = (a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0)
@@ -82,23 +76,24 @@ const byNode = byText(({ nodeName }: Pull) => nodeName)
 
 /** An order in which rows move only when their state or their waiting pods change. */
 export function byAttention(context: Context): Compare<Pull> {
-  const places = new Map<Pull, Place>()
-  const place = (pull: Pull): Place => {
-    const known = places.get(pull) ?? placeOf(pull, context)
-    places.set(pull, known)
+  const sections = new Map<Pull, Section>()
+  const section = (pull: Pull): Section => {
+    const known = sections.get(pull) ?? sectionOf(pull, context)
+    sections.set(pull, known)
     return known
   }
   return (a, b) => {
-    const [one, other] = [place(a), place(b)]
-    return one.section - other.section || one.rank - other.rank || within(one, a, b) || byId(a, b)
+    const [one, other] = [section(a), section(b)]
+    const byWaiting = Number(other.isWaitedFor) - Number(one.isWaitedFor)
+    return one.rank - other.rank || byWaiting || within(one.rank, a, b) || byId(a, b)
   }
 }
 
-function within({ section, rank }: Place, a: Pull, b: Pull): number {
-  if (section === 2) return newestEndFirst(a, b)
+function within(rank: number, a: Pull, b: Pull): number {
+  if (rank === RANK.done) return newestEndFirst(a, b)
   if (rank === RANK.failed) return severity(a) - severity(b) || byImageAndNode(a, b)
-  // The queue starts with the oldest pull; other sections start with the newest.
-  return rank === RANK.queued ? a.startedAt - b.startedAt : b.startedAt - a.startedAt
+  // Each node has its own queue, which starts with the oldest pull. Other sections start with the newest pull.
+  return rank === RANK.queued ? byNode(a, b) || a.startedAt - b.startedAt : b.startedAt - a.startedAt
 }
 
 /** Active pulls by the time until they are ready, with unknown times last; ended pulls have no such time. */
@@ -179,6 +174,10 @@ function groupsOf(
   }
   for (const { key, pulls: ofCause } of failureGroups(failed.filter(pull => !isFailing(pull)))) {
     add({ key: `${key}/past`, pulls: [...ofCause].sort(newestEndFirst) })
+  }
+  const done = closed.filter(({ status }) => status === 'completed')
+  for (const [place, ofPlace] of groupBy(done, ({ nodeName, imageRef }) => `${nodeName}/${imageRef}`)) {
+    add({ key: `done/${place}`, pulls: [...ofPlace].sort(newestEndFirst) })
   }
   return found
 

@@ -5,6 +5,7 @@ import {
   knownPercent,
   pullState,
   remainingSeconds,
+  slowFactor,
   stopped,
   unpackedShare,
   unusualSeconds,
@@ -43,6 +44,16 @@ it.each([
   ['slow, as the server says', { slowerThanUsual: 1.6 }, 30],
 ] as const)('shows the usual duration of a pull that is %s', (_, change, usual) => {
   expect(unusualSeconds(aPull({ usualSeconds: 30, ...change }), T0 + 20_000)).toBe(usual)
+})
+
+it.each([
+  ['as the server says', { slowerThanUsual: 1.6 }, 1.6],
+  ['as its expected duration shows', { etaSeconds: 100 }, 4],
+  ['not, because only seconds are lost', { etaSeconds: 8, usualSeconds: 20 }, undefined],
+  ['not, because it is too young for an estimate', { etaSeconds: 100, startedAt: T0 + 15_000 }, undefined],
+  ['not, because it has ended', { etaSeconds: 100, status: 'completed' }, undefined],
+] as const)('is slower than usual, %s', (_, change, factor) => {
+  expect(slowFactor(aPull({ usualSeconds: 30, ...change }), T0 + 20_000)).toBe(factor)
 })
 
 it('has an average rate and an unpacked share only with bytes', () => {

@@ -27,7 +27,8 @@ export const STATE_WORD: Readonly<Record<PullState, string>> = {
 
 export const STATE_MEANING: Readonly<Record<PullState, string>> = {
   failed: 'The pull ended with an error.',
-  cancelled: 'The pull was cancelled before it ended, for example because its pod was deleted.',
+  cancelled:
+    'The pull was stopped before it ended, for example because its pod was deleted. It is not a failure; the open row names the pod.',
   stalled: 'No bytes have arrived for 30 seconds.',
   resolving: 'The node is requesting the manifest of the image from the registry.',
   downloading: 'The node is downloading layers.',
@@ -89,14 +90,30 @@ export function stopped({ layerCount, percent: done }: Pull): string {
 const UNUSUAL = 1.5
 const UNUSUAL_SECONDS = 10
 
-/** The usual duration of this image on this node, if the server calls this pull slow or if the difference is
- * large. */
+/** By which factor a pull is slower than usual; undefined if it is not. The server judges the time that it has
+ * taken so far; the page also judges the time that it is expected to take. */
+export function slowFactor(pull: Pull, now: number): number | undefined {
+  if (pull.slowerThanUsual !== undefined) return pull.slowerThanUsual
+  const usual = pull.usualSeconds
+  const expected = expectedSeconds(pull, now)
+  // The first estimates of a pull are too uncertain.
+  if (usual === undefined || expected === undefined || now - pull.startedAt < 1000 * UNUSUAL_SECONDS)
+    return undefined
+  return expected >= usual * UNUSUAL && expected - usual >= UNUSUAL_SECONDS ? expected / usual : undefined
+}
+
+/** The duration of a live pull from its start until it is expected to be ready. */
+function expectedSeconds(pull: Pull, now: number): number | undefined {
+  const left = remainingSeconds(pull, now)
+  return left === undefined ? undefined : (now - pull.startedAt) / 1000 + left
+}
+
+/** The usual duration of this image on this node, if the pull is slow or if the difference is large. */
 export function unusualSeconds(pull: Pull, now: number): number | undefined {
   const usual = pull.usualSeconds
-  if (pull.slowerThanUsual !== undefined) return usual
+  if (slowFactor(pull, now) !== undefined) return usual
   if (pull.status === 'failed') return undefined
-  const left = remainingSeconds(pull, now)
-  const whole = tookSeconds(pull) ?? (left === undefined ? undefined : (now - pull.startedAt) / 1000 + left)
+  const whole = tookSeconds(pull) ?? expectedSeconds(pull, now)
   if (usual === undefined || whole === undefined) return undefined
   if (Math.abs(whole - usual) < UNUSUAL_SECONDS) return undefined
   return whole > usual * UNUSUAL || whole < usual / UNUSUAL ? usual : undefined

@@ -3,6 +3,21 @@
 export const KEYS = ['image', 'node', 'ns', 'pod', 'status', 'registry'] as const
 export type Key = (typeof KEYS)[number]
 
+/** The values of `status:`. */
+export const STATUS_WORDS: readonly string[] = [
+  'queued',
+  'resolving',
+  'downloading',
+  'stalled',
+  'extracting',
+  'slow',
+  'failing',
+  'failed',
+  'cancelled',
+  'unobserved',
+  'done',
+]
+
 export interface Token {
   readonly key: Key
   readonly values: readonly string[]
@@ -90,7 +105,7 @@ const HINTS: Readonly<Record<Key, string>> = {
   node: 'a node',
   ns: 'a namespace',
   pod: 'a waiting pod',
-  status: 'queued, downloading, failing, cancelled…',
+  status: 'queued, failing, slow, cancelled…',
   registry: 'a registry host',
 }
 

@@ -40,6 +40,19 @@ export function earliestStart({ ahead }: QueuePlace, now: number): number | unde
   return times.length === 0 ? undefined : Math.min(...times)
 }
 
+/** `next, after 2 running`, `3rd in queue`; empty if nothing is ahead, because the pull is about to start. */
+export function placeWords(place: QueuePlace): string {
+  const running =
+    place.position === 1 && place.ahead.length > 0 ? `, after ${place.ahead.length} running` : ''
+  return positionWords(place) + running
+}
+
+/** `next`, `3rd in queue`; empty if nothing is ahead. */
+export function positionWords({ position, ahead }: QueuePlace): string {
+  if (ahead.length === 0) return ''
+  return position === 1 ? 'next' : `${ordinal(position)} in queue`
+}
+
 /** `1st`, `2nd`, `3rd`, `11th`. */
 export function ordinal(n: number): string {
   const teen = n % 100 >= 11 && n % 100 <= 13

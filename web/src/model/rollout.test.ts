@@ -1,9 +1,11 @@
 import { expect, it } from 'vitest'
 import { aContext, aPod, aPull, T0 } from '../testing'
 import type { Pull } from '../wire/wire'
-import { byRollout, imageRows as rowsOf, unfinished } from './rollout'
+import { parsePodList } from '../wire/wire'
+import { matches, parseQuery } from './query'
+import { byRollout, imageFacts, imageRows as rowsOf, unfinished } from './rollout'
 
-const imageRows = (pulls: readonly Pull[]) => rowsOf(pulls, aContext(pulls, ['shop/p']))
+const imageRows = (pulls: readonly Pull[]) => rowsOf(pulls, [], aContext(pulls, ['shop/p']))
 
 const done = (node: string, seconds: number) =>
   aPull({
@@ -26,7 +28,45 @@ it('counts nodes by the state of their latest pull', () => {
   ])
   expect(row).toMatchObject({ done: 1, pulling: 1, queued: 1, failed: 1, stopped: 2 })
   expect(row && unfinished(row)).toBe(3)
-  expect(row?.slowest?.nodeName).toBe('n2')
+  // The failed pull is not the slowest one: the others are still in progress.
+  expect(row?.slowest).toBe('n1')
+})
+
+const waitingPod = (podName: string, nodeName: string, image: string, more: object = {}) => ({
+  namespace: 'shop',
+  podName,
+  nodeName,
+  waitingSince: new Date(T0).toISOString(),
+  containers: [{ container: 'c', image, kind: 'app', state: 'waiting', ...more }],
+})
+
+it('counts nodes on which a pod waits, but which have not requested the image', () => {
+  const { pods } = parsePodList({
+    watching: true,
+    pods: [
+      waitingPod('a', 'edge-1', 'nginx:1.27'),
+      waitingPod('b', 'edge-1', 'docker.io/library/nginx:1.27'),
+      waitingPod('c', 'n1', 'nginx:1.27'),
+      waitingPod('d', 'edge-2', 'redis'),
+      waitingPod('e', 'edge-3', 'nginx:1.27', { pullId: 'x', state: 'queued' }),
+    ],
+  })
+  const pulls = [done('n1', 10), done('n2', 90)]
+  const [nginx, redis] = rowsOf(pulls, pods, aContext(pulls))
+  expect(nginx).toMatchObject({ done: 2, waiting: ['edge-1'], nodeCount: 3, slowest: 'edge-1' })
+  expect(nginx && unfinished(nginx)).toBe(1)
+  expect(redis).toMatchObject({
+    imageRef: 'docker.io/library/redis:latest',
+    waiting: ['edge-2'],
+    imageBytes: 0,
+  })
+  const found = (query: string) => redis && matches(parseQuery(query), imageFacts(redis, aContext(pulls)))
+  expect(['image:redis', 'node:edge-2', 'registry:docker.io', 'image:nginx'].map(found)).toEqual([
+    true,
+    true,
+    true,
+    false,
+  ])
 })
 
 it('has the median and the longest time of the pulls that downloaded something', () => {

@@ -1,11 +1,11 @@
 /** One row per image, with its progress across the nodes. */
-import type { Pull } from '../wire/wire'
-import { isUnknown, registryOf } from './images'
+import type { Pod, Pull } from '../wire/wire'
+import { fullReference, isUnknown, registryOf } from './images'
 import { byFigure, byText, type Compare, type Order } from './order'
 import { pullFacts } from './pullRows'
 import { hasEnded, tookSeconds } from './pullState'
 import { type Facts, KEYS, type Key } from './query'
-import { type Context, standing } from './standing'
+import { type Context, standing, waitsNow } from './standing'
 
 export interface ImageRow {
   readonly imageRef: string
@@ -18,13 +18,21 @@ export interface ImageRow {
   readonly failed: number
   /** Cancelled pulls, and failed ones that no pod waits for. */
   readonly stopped: number
-  readonly slowest: Pull | undefined
+  /** Nodes on which a pod waits for the image, but the kubelet has not requested it yet. */
+  readonly waiting: readonly string[]
+  readonly nodeCount: number
+  /** The name of the node that delays the rollout most. */
+  readonly slowest: string | undefined
   readonly medianSeconds: number | undefined
   readonly worstSeconds: number | undefined
   readonly imageBytes: number
 }
 
-export function imageRows(pulls: Iterable<Pull>, context: Context): readonly ImageRow[] {
+export function imageRows(
+  pulls: Iterable<Pull>,
+  pods: readonly Pod[],
+  context: Context,
+): readonly ImageRow[] {
   const byImage = new Map<string, Map<string, Pull>>()
   for (const pull of pulls) {
     if (isUnknown(pull.imageRef)) continue
@@ -33,10 +41,36 @@ export function imageRows(pulls: Iterable<Pull>, context: Context): readonly Ima
     const known = nodes.get(pull.nodeName)
     if (known === undefined || known.startedAt < pull.startedAt) nodes.set(pull.nodeName, pull)
   }
-  return [...byImage].map(([imageRef, nodes]) => imageRow(imageRef, [...nodes.values()], context))
+  const waiting = waitingNodes(pods)
+  return [...new Set([...byImage.keys(), ...waiting.keys()])].map(imageRef => {
+    const ofImage = [...(byImage.get(imageRef)?.values() ?? [])]
+    const isPulled = (node: string) =>
+      ofImage.some(({ nodeName, status }) => nodeName === node && status !== 'failed')
+    const nodes = [...(waiting.get(imageRef) ?? [])].filter(node => !isPulled(node))
+    return imageRow(imageRef, ofImage, nodes, context)
+  })
 }
 
-function imageRow(imageRef: string, pulls: readonly Pull[], context: Context): ImageRow {
+/** The nodes whose pods wait for an image without a pull, by image. */
+function waitingNodes(pods: readonly Pod[]): ReadonlyMap<string, ReadonlySet<string>> {
+  const found = new Map<string, Set<string>>()
+  for (const pod of pods) {
+    if (!waitsNow(pod) || pod.nodeName === '') continue
+    for (const { image, state, pullId } of pod.containers) {
+      if (state !== 'waiting' || pullId !== undefined) continue
+      const imageRef = fullReference(image)
+      found.set(imageRef, (found.get(imageRef) ?? new Set()).add(pod.nodeName))
+    }
+  }
+  return found
+}
+
+function imageRow(
+  imageRef: string,
+  pulls: readonly Pull[],
+  waiting: readonly string[],
+  context: Context,
+): ImageRow {
   const count = (fits: (pull: Pull) => boolean) => pulls.filter(fits).length
   // A node that already had the image does not show how long a pull takes.
   const took = pulls
@@ -44,6 +78,8 @@ function imageRow(imageRef: string, pulls: readonly Pull[], context: Context): I
     .flatMap(pull => tookSeconds(pull) ?? [])
     .sort((a, b) => a - b)
   const slowestFirst = [...pulls].sort((a, b) => need(b) - need(a))
+  const slowest = slowestFirst.find(pull => !hasEnded(pull))?.nodeName ?? waiting[0]
+  const nodeCount = new Set([...pulls.map(({ nodeName }) => nodeName), ...waiting]).size
   return {
     imageRef,
     registry: registryOf(imageRef, pulls[0]?.registry),
@@ -53,10 +89,12 @@ function imageRow(imageRef: string, pulls: readonly Pull[], context: Context): I
     failed: count(pull => standing(pull, context) === 'failing'),
     stopped: count(pull => pull.status === 'failed' && standing(pull, context) !== 'failing'),
     pulling: count(pull => !hasEnded(pull) && pull.status !== 'queued'),
-    slowest: pulls.length > 1 ? slowestFirst[0] : undefined,
+    waiting,
+    nodeCount,
+    slowest: nodeCount > 1 ? (slowest ?? slowestFirst[0]?.nodeName) : undefined,
     medianSeconds: median(took),
     worstSeconds: took.at(-1),
-    imageBytes: Math.max(...pulls.map(pull => pull.imageBytes)),
+    imageBytes: Math.max(0, ...pulls.map(pull => pull.imageBytes)),
   }
 }
 
@@ -74,6 +112,19 @@ function median(sorted: readonly number[]): number | undefined {
   return a === undefined || b === undefined ? undefined : (a + b) / 2
 }
 
+/** The properties of an image; without a pull, only its name and its nodes are known. */
+export function imageFacts({ imageRef, pulls, waiting }: ImageRow, context: Context): Facts {
+  const facts = factsOf(pulls, context)
+  if (waiting.length === 0) return facts
+  return {
+    ...facts,
+    image: [...facts.image, imageRef.toLowerCase()],
+    node: [...facts.node, ...waiting.map(node => node.toLowerCase())],
+    status: [...facts.status, 'waiting'],
+    registry: [...facts.registry, registryOf(imageRef, undefined).toLowerCase()],
+  }
+}
+
 /** Combines the properties of several pulls into those of one row. */
 export function factsOf(pulls: readonly Pull[], context: Context): Facts {
   const merged: Record<Key, string[]> = { image: [], node: [], ns: [], pod: [], status: [], registry: [] }
@@ -85,18 +136,19 @@ export function factsOf(pulls: readonly Pull[], context: Context): Facts {
 }
 
 /** Nodes without the image, except those where the pull was stopped, because they no longer need it. */
-export const unfinished = ({ pulling, queued, failed }: ImageRow): number => pulling + queued + failed
+export const unfinished = ({ pulling, queued, failed, waiting }: ImageRow): number =>
+  pulling + queued + failed + waiting.length
 
 const byImage = byText(({ imageRef }: ImageRow) => imageRef)
 
 /** Unfinished rollouts first, starting with the one on most nodes. */
 export const byRollout: Compare<ImageRow> = (a, b) =>
-  Math.sign(unfinished(b)) - Math.sign(unfinished(a)) || b.pulls.length - a.pulls.length || byImage(a, b)
+  Math.sign(unfinished(b)) - Math.sign(unfinished(a)) || b.nodeCount - a.nodeCount || byImage(a, b)
 
 export const IMAGE_ORDER: Order<ImageRow> = {
   image: byImage,
-  rollout: (a, b) => a.done / a.pulls.length - b.done / b.pulls.length,
-  nodes: (a, b) => a.pulls.length - b.pulls.length,
+  rollout: (a, b) => a.done / a.nodeCount - b.done / b.nodeCount,
+  nodes: (a, b) => a.nodeCount - b.nodeCount,
   size: (a, b) => a.imageBytes - b.imageBytes,
   median: byFigure(({ medianSeconds }) => medianSeconds),
   worst: byFigure(({ worstSeconds }) => worstSeconds),

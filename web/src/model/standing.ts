@@ -56,6 +56,15 @@ export function waiterCount(pulls: readonly Pull[], context: Context): number {
   return new Set(pulls.flatMap(pull => waitersOf(pull, context).map(podName))).size
 }
 
+const MOST_NAMES = 3
+
+/** The pods that waited for an ended pull: `shop/cart-0, shop/cart-1`; empty if none is known. */
+export function waitedNames({ waited }: Pull): string {
+  const names = [...new Set(waited.map(podName))]
+  const rest = names.length - MOST_NAMES
+  return names.slice(0, MOST_NAMES).join(', ') + (rest > 0 ? ` and ${rest} more` : '')
+}
+
 /** A later pull of the image on the node decides. */
 function isSuperseded(pull: Pull, { newest }: Context): boolean {
   return (newest.get(place(pull)) ?? 0) > pull.startedAt

@@ -2,8 +2,10 @@ import { expect, it } from 'vitest'
 import { aPull, T0 } from '../testing'
 import {
   areas,
+  highest,
   ratesByRegistry,
   type Sample,
+  scaleMark,
   series,
   stack,
   total,
@@ -38,16 +40,23 @@ it('drops samples older than the window, so that a page open for a day does not 
   expect(samples.length).toBeLessThanOrEqual(WINDOW_MS / 1000 + 1)
 })
 
-it('shows the busiest registries, and the rest together', () => {
-  const rates = { f: 60, b: 50, c: 40, d: 30, e: 20, a: 10, g: 5 }
+it('shows the first registries, and the rest together', () => {
+  const rates = Object.fromEntries([...'mblcdefghijkan'].map((registry, at) => [registry, 100 - at]))
   const lines = series([sample(0, rates)])
   expect(lines.map(({ registry, now }) => [registry, now])).toEqual([
-    ['b', 50],
-    ['c', 40],
-    ['d', 30],
-    ['e', 20],
-    ['f', 60],
-    ['other', 15],
+    ['b', 99],
+    ['c', 97],
+    ['d', 96],
+    ['e', 95],
+    ['f', 94],
+    ['g', 93],
+    ['h', 92],
+    ['i', 91],
+    ['j', 90],
+    ['k', 89],
+    ['l', 98],
+    ['m', 100],
+    ['other', 88 + 87],
   ])
 })
 
@@ -59,10 +68,18 @@ it('stacks the lines and leaves gaps open', () => {
   ])
 })
 
-it('does not put a busy registry into "other"', () => {
-  const idle = { b: 90, c: 90, d: 90, e: 90, f: 90, g: 90 }
-  const lines = series([sample(0, idle), sample(1000, { z: 5 })])
-  expect(lines.map(({ registry }) => registry)).toContain('z')
+it('keeps the band of a registry when others become faster', () => {
+  const first = Object.fromEntries([...'bcdefghijklm'].map(registry => [registry, 1]))
+  const later = Object.fromEntries([...'uvwxyz'].map(registry => [registry, 500]))
+  const names = series([sample(0, first), sample(1000, later)]).map(({ registry }) => registry)
+  expect(names).toEqual([...Object.keys(first), 'other'])
+})
+
+it('has a scale with a round figure near the top', () => {
+  const tops = [1.1e6, 99e6, 420e6, 5e9]
+  expect(tops.map(scaleMark)).toEqual([1e6, 50e6, 200e6, 5e9])
+  expect(highest(series([sample(0, { a: 30e6, b: 20e6 })]))).toBeCloseTo(55e6)
+  expect(highest([])).toBeCloseTo(1.1e6)
 })
 
 it('puts the server’s history before its own samples', () => {

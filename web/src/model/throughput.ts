@@ -1,11 +1,12 @@
 /** Bytes per second by registry over the last minutes. */
 import type { Pull, ThroughputHistory } from '../wire/wire'
-import { registryOf } from './images'
+import { hueOf } from './hues'
+import { registryOf, UNKNOWN_REGISTRY } from './images'
 import { hasEnded } from './pullState'
 
 export const WINDOW_MS = 10 * 60_000
 /** More bands than this cannot be distinguished. */
-const MOST_SERIES = 5
+const MOST_SERIES = 12
 /** The server also uses this name for the registries beyond its limit. */
 export const OTHERS = 'other'
 
@@ -64,26 +65,19 @@ export interface Series {
 
 /**
  * The registries of the window in alphabetical order, so that they keep their places. If there are too many,
- * those with the most bytes are kept, the ones that are currently serving bytes first, and the rest becomes
- * `other`.
+ * those that served bytes first keep their bands, and the rest becomes `other`: a registry must not change its
+ * colour because another one is faster now.
  */
 export function series(samples: readonly Sample[]): readonly Series[] {
-  const sums = new Map<string, number>()
-  for (const { rates } of samples) {
-    for (const [registry, rate] of rates ?? []) sums.set(registry, (sums.get(registry) ?? 0) + rate)
-  }
-  const present = samples.at(-1)?.rates
-  const isBusy = (registry: string) => Number((present?.get(registry) ?? 0) > 0)
-  const order = [...sums]
-    .sort(([a, x], [b, y]) => isBusy(b) - isBusy(a) || y - x || a.localeCompare(b))
-    .map(([registry]) => registry)
+  const seen = new Set<string>()
+  for (const { rates } of samples) for (const registry of rates?.keys() ?? []) seen.add(registry)
+  const order = [...seen].filter(registry => registry !== OTHERS)
   const own = order.length > MOST_SERIES + 1 ? order.slice(0, MOST_SERIES) : order
-  const lines = own
-    .filter(registry => registry !== OTHERS)
+  const lines = [...own]
     .sort((a, b) => a.localeCompare(b))
     .map(registry => line(registry, samples, rates => rates.get(registry) ?? 0))
-  if (own.length === order.length && !order.includes(OTHERS)) return lines
-  const rest = order.filter((registry, at) => at >= own.length || registry === OTHERS)
+  if (own.length === seen.size) return lines
+  const rest = [...seen].filter(registry => !own.includes(registry))
   const sumOfRest = (rates: Rates) => rest.reduce((sum, registry) => sum + (rates.get(registry) ?? 0), 0)
   return [...lines, line(OTHERS, samples, sumOfRest)]
 }
@@ -106,6 +100,13 @@ export function stack(lines: readonly Series[]): readonly (readonly (number | nu
   )
 }
 
+/** The colour of a registry; grey for the registries beyond the limit, and for images not yet known. */
+export function bandColour(registry: string): string {
+  return registry === OTHERS || registry === UNKNOWN_REGISTRY
+    ? 'var(--fill-grey)'
+    : `var(--band-${hueOf(registry)})`
+}
+
 export const CHART_WIDTH = 1000
 export const CHART_HEIGHT = 100
 /** A page that has just been opened has little history, which would be too narrow on an axis of ten minutes.
@@ -113,34 +114,47 @@ export const CHART_HEIGHT = 100
 const SHORTEST_MS = 60_000
 const LEAST_RATE = 1e6
 
-/** One closed SVG path per line, in a box of `CHART_WIDTH` by `CHART_HEIGHT`; gaps divide a path into parts.
- * */
+/** The rate at the top of the chart. */
+export function highest(lines: readonly Series[]): number {
+  return Math.max(LEAST_RATE, ...(stack(lines).at(-1) ?? []).map(value => value ?? 0)) * 1.1
+}
+
+/** A round rate in the upper part of the chart, for its scale: 1, 2 or 5 times a power of ten. */
+export function scaleMark(top: number): number {
+  const power = 10 ** Math.floor(Math.log10(top))
+  return ([5, 2, 1].find(digit => digit * power <= top) ?? 1) * power
+}
+
+/** One closed SVG path per line, in a box of `CHART_WIDTH` by `CHART_HEIGHT`. Gaps divide a path into parts, and
+ * so does a time without bytes, in which the line would only be the outline of the lines below it. */
 export function areas(samples: readonly Sample[], lines: readonly Series[]): readonly string[] {
   const end = samples.at(-1)?.at ?? 0
   const start = Math.min(samples[0]?.at ?? 0, end - SHORTEST_MS)
   const heights = stack(lines)
-  const highest = Math.max(LEAST_RATE, ...(heights.at(-1) ?? []).map(value => value ?? 0)) * 1.1
+  const top = highest(lines)
   const x = (at: number) => (((samples[at]?.at ?? start) - start) / (end - start)) * CHART_WIDTH
-  const y = (value: number) => CHART_HEIGHT * (1 - value / highest)
+  const y = (value: number) => CHART_HEIGHT * (1 - value / top)
   const point = (at: number, value: number) => `${x(at).toFixed(1)} ${y(value).toFixed(1)}`
   return heights.map((values, band) =>
-    parts(values)
+    parts(lines[band]?.values ?? [])
       .map(([from, to]) => {
         const indexes = Array.from({ length: to - from }, (_, step) => from + step)
-        const top = indexes.map(at => point(at, values[at] ?? 0))
-        const bottom = indexes.map(at => point(at, heights[band - 1]?.[at] ?? 0)).reverse()
-        return `M${[...top, ...bottom].join('L')}Z`
+        const upper = indexes.map(at => point(at, values[at] ?? 0))
+        const lower = indexes.map(at => point(at, heights[band - 1]?.[at] ?? 0)).reverse()
+        return `M${[...upper, ...lower].join('L')}Z`
       })
       .join(''),
   )
 }
 
-/** The runs of known values, each from its first index to the index after its last one. */
+/** The runs of known values that are not zero or are beside one that is not, each from its first index to the
+ * index after its last one. */
 function parts(values: readonly (number | null)[]): readonly (readonly [number, number])[] {
   const found: [number, number][] = []
+  const isFlat = (at: number) => (values[at] ?? 0) === 0
   values.forEach((value, at) => {
     const last = found.at(-1)
-    if (value === null) return
+    if (value === null || (isFlat(at - 1) && isFlat(at) && isFlat(at + 1))) return
     if (last !== undefined && last[1] === at) last[1] = at + 1
     else found.push([at, at + 1])
   })

@@ -9,11 +9,12 @@ import type { Pull } from '../wire/wire'
 import styles from './PullDetail.module.css'
 import { imageCount, type ShownRow } from './pullColumns'
 
-/** Several failures with one cause: the error once, and one line for each node or image. */
+/** Several failures with one cause: the error once, and one line for each node or image. Or several completed
+ * pulls of one image on one node, the newest first. */
 export function GroupDetail({ row: { pull, pulls } }: { readonly row: ShownRow }) {
   return (
     <div className={styles.detail}>
-      <Failure pull={pull} />
+      {pull.status === 'failed' && <Failure pull={pull} />}
       {imageCount(pulls) === 1 ? <PullList pulls={pulls} name="node" /> : <Images pulls={pulls} />}
     </div>
   )

@@ -7,7 +7,7 @@ import { PullList } from '../components/PullList'
 import { bytes, clock, count } from '../model/format'
 import { ordered } from '../model/order'
 import { isEmpty, matches, parseQuery } from '../model/query'
-import { byRollout, factsOf, IMAGE_ORDER, type ImageRow, imageRows, unfinished } from '../model/rollout'
+import { byRollout, IMAGE_ORDER, type ImageRow, imageFacts, imageRows, unfinished } from '../model/rollout'
 import { useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
 import { toggleOpen } from '../url/urlState'
@@ -23,7 +23,7 @@ const COLUMNS = [
   column('image', 'Image', ({ imageRef }) => <ImageLabel imageRef={imageRef} />),
   column('rollout', 'Rollout', row => <Rollout row={row} />),
   column('slowest', 'Slowest node', ({ slowest }) => (
-    <bdi className={classes(shared.code, shared.dim)}>{slowest?.nodeName ?? '–'}</bdi>
+    <bdi className={classes(shared.code, shared.dim)}>{slowest ?? '–'}</bdi>
   )),
   column('nodes', 'Nodes', row => <span className={dim}>{nodesWords(row)}</span>, 'end'),
   column(
@@ -39,7 +39,20 @@ const COLUMNS = [
 /** How many nodes do not have the image yet, or how many have it. */
 function nodesWords(row: ImageRow): string {
   const missing = unfinished(row)
-  return missing === 0 ? count(row.pulls.length, 'node') : `${missing} of ${row.pulls.length} to go`
+  return missing === 0 ? count(row.nodeCount, 'node') : `${missing} of ${row.nodeCount} to go`
+}
+
+function Detail({ row: { pulls, waiting } }: { readonly row: ImageRow }) {
+  return (
+    <>
+      {pulls.length > 0 && <PullList pulls={pulls} name="node" />}
+      {waiting.length > 0 && (
+        <p className={shared.dim}>
+          A pod waits for this image on {waiting.join(', ')}, where the kubelet has not requested it yet.
+        </p>
+      )}
+    </>
+  )
 }
 
 function Seconds({ value }: { readonly value: number | undefined }) {
@@ -47,13 +60,17 @@ function Seconds({ value }: { readonly value: number | undefined }) {
 }
 
 export function ImagesView() {
-  const { pulls, version, context, counts } = useSnapshot()
+  const { pulls, pods, version, context, counts } = useSnapshot()
   const { query, sort, open } = useUrl()
+  const list = pods === 'missing' ? undefined : pods
   // `version` increases when something in the map changes.
-  const all = useMemo(() => imageRows(pulls.values(), context), [pulls, version, context])
+  const all = useMemo(
+    () => imageRows(pulls.values(), list?.pods ?? [], context),
+    [pulls, list, version, context],
+  )
   const rows = useMemo(() => {
     const search = parseQuery(query)
-    const shown = isEmpty(search) ? [...all] : all.filter(row => matches(search, factsOf(row.pulls, context)))
+    const shown = isEmpty(search) ? [...all] : all.filter(row => matches(search, imageFacts(row, context)))
     return ordered(shown, sort, IMAGE_ORDER, byRollout)
   }, [all, context, query, sort])
   const known = new Set(all.map(({ imageRef }) => imageRef))
@@ -75,7 +92,7 @@ export function ImagesView() {
           onSort={next => changeUrl({ sort: next })}
           open={open}
           onToggle={key => changeUrl({ open: toggleOpen(open, key) })}
-          detail={({ pulls: ofImage }) => <PullList pulls={ofImage} name="node" />}
+          detail={row => <Detail row={row} />}
         />
       )}
     </>

@@ -52,11 +52,31 @@ function Speed({ value, title }: { readonly value: number; readonly title?: stri
   )
 }
 
-function Pulling({ row: { active, queued } }: { readonly row: NodeRow }) {
+/** The current throughput. A download that receives no bytes has a throughput of 0, not an unknown one. */
+function Throughput({ row: { bytesPerSec, isDownloading, stalled, limit } }: { readonly row: NodeRow }) {
+  const isZero = bytesPerSec === 0 && (isDownloading || stalled > 0)
+  return (
+    <>
+      {isZero ? (
+        <span className={classes(shared.figure, stalled > 0 && shared.stalled)}>{rate(0)}</span>
+      ) : (
+        <Speed value={bytesPerSec} />
+      )}
+      {limit !== undefined && (
+        <span className={styles.more} title={limit.why}>
+          limit: {limit.word}
+        </span>
+      )}
+    </>
+  )
+}
+
+function Pulling({ row: { active, queued, stalled } }: { readonly row: NodeRow }) {
   return (
     <>
       <Dim>{active === 0 ? '–' : count(active, 'image')}</Dim>
-      {queued > 0 && <span className={styles.queued}>{queued} queued</span>}
+      {queued > 0 && <span className={styles.more}>{queued} queued</span>}
+      {stalled > 0 && <span className={classes(styles.more, shared.stalled)}>{stalled} stalled</span>}
     </>
   )
 }
@@ -69,7 +89,7 @@ const COLUMNS = [
   column('containerd', 'containerd', ({ node }) => <Dim>{node.containerdVersion}</Dim>),
   column('snapshotter', 'Snapshotter', ({ node }) => <Dim>{node.snapshotter}</Dim>),
   column('agent', 'Version', ({ node }) => <Dim>{node.agentVersion}</Dim>),
-  column('speed', 'Throughput', ({ bytesPerSec }) => <Speed value={bytesPerSec} />, 'end'),
+  column('speed', 'Throughput', row => <Throughput row={row} />, 'end'),
   column(
     'usual',
     'Usual',

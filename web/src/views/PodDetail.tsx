@@ -3,7 +3,7 @@ import { CopyButton } from '../components/CopyButton'
 import { ImageLabel } from '../components/ImageLabel'
 import { clock, exactTime, percent } from '../model/format'
 import { type ContainerRow, type PodRow, phaseSteps } from '../model/podRows'
-import { ordinal } from '../model/queue'
+import { positionWords } from '../model/queue'
 import { useNow } from '../store/useStore'
 import shared from '../styles/shared.module.css'
 import { showPulls } from '../url/useUrl'
@@ -60,8 +60,9 @@ function Steps({ row }: { readonly row: PodRow }) {
 
 function ContainerLine({ row }: { readonly row: ContainerRow }) {
   const { container, pull, state, place } = row
-  const queued = place === undefined ? undefined : `${ordinal(place.position)} in queue`
+  const queued = place === undefined ? undefined : positionWords(place)
   const left = row.etaSeconds === undefined ? queued : clock(row.etaSeconds)
+  const isNotQueued = pull === undefined && state === 'waiting'
   return (
     <li className={styles.container}>
       <ContainerState state={state} />
@@ -73,7 +74,7 @@ function ContainerLine({ row }: { readonly row: ContainerRow }) {
       <span className={styles.end}>{percent(row.percent)}</span>
       <span className={styles.end}>{left}</span>
       {pull === undefined ? (
-        <span className={shared.dim}>{container.waitingReason}</span>
+        <span className={shared.dim}>{isNotQueued ? 'not queued yet' : container.waitingReason}</span>
       ) : (
         <button
           type="button"

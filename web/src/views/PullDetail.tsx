@@ -1,13 +1,14 @@
 import { useState } from 'react'
 import { CopyButton } from '../components/CopyButton'
 import { Failure } from '../components/Failure'
+import { GUESSED } from '../components/ImageLabel'
 import { PullList } from '../components/PullList'
 import { Waterfall } from '../components/Waterfall'
 import { bytes, clock, count, exactTime, rate } from '../model/format'
 import { explanation } from '../model/limit'
-import { averageRate, hasEnded, pullState, stopped, tookSeconds } from '../model/pullState'
+import { averageRate, hasEnded, pullState, slowFactor, stopped, tookSeconds } from '../model/pullState'
 import { pullText } from '../model/pullText'
-import { podName, waitersOf } from '../model/standing'
+import { podName, waitedNames, waitersOf } from '../model/standing'
 import { useNow, useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
 import { linkTo } from '../url/useUrl'
@@ -25,11 +26,11 @@ export function PullDetail({ row }: { readonly row: ShownRow }) {
   return (
     <div className={styles.detail}>
       <div className={shared.bar}>
-        <p className={styles.facts}>{facts(pull).join(' · ')}</p>
+        <p className={styles.facts}>{facts(pull, now).join(' · ')}</p>
         <Actions pull={pull} sentence={sentence} />
       </div>
       {sentence !== undefined && <p className={styles.limit}>{sentence}</p>}
-      {pull.status === 'failed' && <Failure pull={pull} />}
+      {pullState(pull) === 'failed' && <Failure pull={pull} />}
       {waiters.length > 0 && <Pods pods={waiters} />}
       {place !== undefined && place.ahead.length > 0 && (
         <section aria-label="Ahead in the queue of this node">
@@ -43,11 +44,12 @@ export function PullDetail({ row }: { readonly row: ShownRow }) {
 
 /** Describes what was observed, without guessing the cause. */
 function cancelled({ pull, waiters }: ShownRow): string {
+  const gone = waitedNames(pull)
   const rest =
     waiters === 0
       ? 'no pod is waiting for it any more'
       : `${count(waiters, 'pod is waiting', 'pods are waiting')}, so the kubelet tries again`
-  return `The pull ${stopped(pull)}; ${rest}.`
+  return `The pull ${stopped(pull)}; ${rest}.${gone === '' ? '' : ` ${gone} waited for it.`}`
 }
 
 function Actions({ pull, sentence }: { readonly pull: Pull; readonly sentence: string | undefined }) {
@@ -70,7 +72,7 @@ function Actions({ pull, sentence }: { readonly pull: Pull; readonly sentence: s
   )
 }
 
-function facts(pull: Pull): readonly string[] {
+function facts(pull: Pull, now: number): readonly string[] {
   const took = tookSeconds(pull)
   const average = averageRate(pull)
   const ended = pull.status === 'failed' ? 'ended after' : 'took'
@@ -83,13 +85,15 @@ function facts(pull: Pull): readonly string[] {
     `started ${exactTime(pull.startedAt)}`,
     ...(took !== undefined && hasEnded(pull) ? [`${ended} ${clock(took)}`] : []),
     ...(average !== undefined ? [`${rate(average)} on average`] : []),
-    ...(pull.usualSeconds !== undefined && pull.slowerThanUsual === undefined
+    ...(pull.usualSeconds !== undefined && slowFactor(pull, now) === undefined
       ? [`usually ${clock(pull.usualSeconds)}`]
       : []),
     ...(pull.etaMissing !== undefined && !hasEnded(pull) ? [`no estimate: ${pull.etaMissing}`] : []),
-    ...(pull.waited.length > 0 ? [`${count(pull.waited.length, 'pod')} waited earlier`] : []),
+    ...(pull.waited.length > 0 && pullState(pull) !== 'cancelled'
+      ? [`${count(pull.waited.length, 'pod')} waited earlier`]
+      : []),
     ...(pull.via.length > 0 ? [`via ${pull.via.join(', ')}`] : []),
-    ...(pull.refGuessed ? ['the tag is a guess'] : []),
+    ...(pull.refGuessed ? [GUESSED] : []),
   ]
 }
 

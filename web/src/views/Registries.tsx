@@ -4,6 +4,7 @@ import { groupBy } from '../model/failureGroups'
 import { count, rate } from '../model/format'
 import { registryOf } from '../model/images'
 import { medianRate } from '../model/nodeRows'
+import { pullState } from '../model/pullState'
 import { useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
 import { changeUrl } from '../url/useUrl'
@@ -13,11 +14,13 @@ import styles from './NodesView.module.css'
 /** The registries of all nodes, in alphabetical order so that they keep their places. */
 export function Registries({ registries }: { readonly registries: readonly Registry[] }) {
   const { pulls, shape, context } = useSnapshot()
-  // `shape` increases when a pull ends.
+  // `shape` increases when a pull changes its state.
   const byRegistry = useMemo(
     () => groupBy([...pulls.values()], pull => registryOf(pull.imageRef, pull.registry)),
     [pulls, shape],
   )
+  const stalled = (registry: string) =>
+    (byRegistry.get(registry) ?? []).filter(pull => pullState(pull) === 'stalled').length
   const usual = (registry: string) => {
     const speed = medianRate(byRegistry.get(registry) ?? [], context.now)
     return speed === undefined ? '' : `usually ${rate(speed)} for one pull`
@@ -45,7 +48,12 @@ export function Registries({ registries }: { readonly registries: readonly Regis
               <span className={styles.share} style={{ width: `${(100 * bytesPerSec) / most}%` }} />
             </span>
             <span className={classes(shared.dim, shared.small, styles.facts)}>
-              <span>{activePulls === 0 ? 'idle' : count(activePulls, 'pull')}</span>
+              <span>
+                {activePulls === 0 ? 'idle' : count(activePulls, 'pull')}
+                {stalled(registry) > 0 && (
+                  <span className={shared.stalled}> {stalled(registry)} stalled</span>
+                )}
+              </span>
               <span>{usual(registry)}</span>
             </span>
           </li>

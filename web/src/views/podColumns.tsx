@@ -5,6 +5,7 @@ import { Reason } from '../components/Reason'
 import { State } from '../components/StateLabel'
 import { TimeLeft } from '../components/TimeLeft'
 import { clock, duration } from '../model/format'
+import { imageName } from '../model/images'
 import { delayWord } from '../model/limit'
 import {
   type ContainerRow,
@@ -13,7 +14,7 @@ import {
   type PodRow,
   phaseSteps,
 } from '../model/podRows'
-import { earliestStart, ordinal } from '../model/queue'
+import { earliestStart, positionWords } from '../model/queue'
 import { useNow } from '../store/useStore'
 import shared from '../styles/shared.module.css'
 import styles from './PodsView.module.css'
@@ -54,21 +55,30 @@ function SlowestImage({ row }: { readonly row: PodRow }) {
         <ImageLabel imageRef={row.slowest?.pull?.imageRef ?? row.slowest?.container.image ?? ''} />
         {others > 0 && <span className={styles.more}>+{others}</span>}
       </span>
-      <Delay slowest={row.slowest} />
+      <Delay row={row} />
     </>
   )
 }
 
-/** The cause of a failure, or the factor that delays the pull. */
-function Delay({ slowest }: { readonly slowest: ContainerRow | undefined }) {
+/** The cause of a failure, or the factor that delays the pull; and the image that is pulled after it. */
+function Delay({ row: { slowest, later } }: { readonly row: PodRow }) {
   const { pull, place, state } = slowest ?? {}
-  if (pull === undefined || state === undefined) return null
-  const isFailed = pull.status === 'failed'
+  const isFailed = pull?.status === 'failed'
+  const delay = pull === undefined || isFailed ? '' : delayWord(pull, place)
   return (
-    <span className={classes(styles.delay, isFailed ? shared[state] : shared.dim)}>
-      {isFailed ? <Reason pull={pull} /> : delayWord(pull, place)}
+    <span className={classes(styles.delay, isFailed && state !== undefined ? shared[state] : shared.dim)}>
+      {isFailed ? <Reason pull={pull} /> : [delay, laterWords(later, slowest)].filter(Boolean).join(', ')}
     </span>
   )
+}
+
+/** `then library/alpine:3.23, not queued yet` */
+function laterWords(later: readonly ContainerRow[], slowest: ContainerRow | undefined): string {
+  const next = later.find(row => row !== slowest) ?? later[0]
+  if (next === undefined) return ''
+  if (next === slowest) return 'not queued yet'
+  const { repository, tag } = imageName(next.container.image)
+  return `then ${repository}${tag}, not queued yet`
 }
 
 function Ready({ row }: { readonly row: PodRow }) {
@@ -76,19 +86,20 @@ function Ready({ row }: { readonly row: PodRow }) {
   if (row.isStarted) return <span className={shared.faint}>–</span>
   const pull = row.slowest?.pull
   if (pull?.nextRetryAt !== undefined) return <TimeLeft pull={pull} />
-  return <Unknown slowest={row.slowest} />
+  return <Unknown row={row} />
 }
 
-/** Without an estimate: the place in the queue, and the earliest start of the pull. */
-function Unknown({ slowest }: { readonly slowest: ContainerRow | undefined }) {
+/** Without an estimate: the place in the queue, and the shortest time. */
+function Unknown({ row: { slowest, etaAtLeast } }: { readonly row: PodRow }) {
   const now = useNow()
   const place = slowest?.place
-  if (place === undefined || place.ahead.length === 0) return <span className={shared.faint}>–</span>
-  const start = earliestStart(place, now)
+  const least = place === undefined ? etaAtLeast : earliestStart(place, now)
+  const words = place === undefined ? '' : positionWords(place)
+  if (words === '' && least === undefined) return <span className={shared.faint}>–</span>
   return (
-    <span className={classes(shared.dim, shared.small)} title="place in the queue of the node">
-      {ordinal(place.position)} in queue
-      {start !== undefined && <span className={styles.start}>&gt; {clock(start)}</span>}
+    <span className={classes(shared.dim, shared.small)} title="not earlier than this; the rest is not known">
+      {words}
+      {least !== undefined && <span className={styles.start}>&gt; {clock(least)}</span>}
     </span>
   )
 }

@@ -8,7 +8,8 @@ import { TimeLeft } from '../components/TimeLeft'
 import { bytes, count, ofTotal, percent, rate } from '../model/format'
 import { limitWord } from '../model/limit'
 import { PULL_ORDER, type PullRow } from '../model/pullRows'
-import { averageRate, hasEnded, knownPercent } from '../model/pullState'
+import { averageRate, hasEnded, knownPercent, pullState } from '../model/pullState'
+import { waitedNames } from '../model/standing'
 import shared from '../styles/shared.module.css'
 import type { Pull } from '../wire/wire'
 import styles from './PullsView.module.css'
@@ -44,13 +45,23 @@ function Node({ row: { pull, pulls } }: Cell) {
   )
 }
 
-function Pods({ row: { waiters } }: Cell) {
+function Pods({ row: { waiters, pull } }: Cell) {
+  const gone = pullState(pull) === 'cancelled' ? waitedNames(pull) : ''
+  if (waiters === 0 && gone !== '')
+    return (
+      <span
+        className={classes(shared.dim, shared.cut)}
+        title={`${gone} waited for it; no pod waits any more`}
+      >
+        none left
+      </span>
+    )
   return (
     <span className={classes(shared.dim, shared.nowrap)}>{waiters === 0 ? '–' : count(waiters, 'pod')}</span>
   )
 }
 
-function Progress({ row: { pull, place, standing } }: Cell) {
+function Progress({ row: { pull, pulls, place, standing } }: Cell) {
   if (pull.status === 'failed') {
     return (
       <span className={standing === 'failing' ? shared.failed : shared.dim}>
@@ -59,6 +70,9 @@ function Progress({ row: { pull, place, standing } }: Cell) {
     )
   }
   const word = limitWord(pull, place)
+  // Nothing of it is known yet that a bar could show.
+  if (pull.status === 'queued') return <span className={shared.dim}>{word}</span>
+  if (pulls.length > 1) return <span className={styles.limit}>pulled {pulls.length} times, latest shown</span>
   if (pull.status === 'completed') return <span className={styles.limit}>{word}</span>
   return (
     <span className={styles.progress}>
