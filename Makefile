@@ -76,7 +76,7 @@ parts: .make/dev ## containerd, kube-apiserver, Helm, Chromium … for the tests
 stubs: .make/dev ## Generate the gRPC stubs from our .proto files
 	$(BIN)/python -m tests.real.stubs
 
-schema: .make/dev ## Make docs/schemas/pull-event-v1.json and the page's interfaces from pulltrace/wire.py
+schema: .make/dev ## Make docs/schemas/pull-event-v1.json and the page's interfaces from pulltrace/server/models.py
 	$(BIN)/python .github/scripts/event_schema.py
 	$(BIN)/python web/scripts/wire_types.py
 

@@ -1,13 +1,13 @@
-"""Every JSON object that crosses a process boundary: the agents' reports, and the server's responses and events.
+"""The JSON objects between agent and server: reports and their responses, and the terms that both halves share.
 
-Each class is one JSON object in ``docs/api.md``. Names are in camelCase, times are RFC 3339 in UTC, bytes are integers,
-rates are bytes per second, and durations are seconds. A field that has its default value is left out of the JSON.
-``msgspec`` decodes directly into these classes. It names the path of an invalid field (``$.pulls[0].layers[2].digest``)
-and ignores unknown fields, so an old server can read the reports of a new agent. Sans-I/O.
+Each class is one JSON object in ``docs/api.md``; ``server/models`` contains those that the server sends to its clients.
+Names are in camelCase, times are RFC 3339 in UTC, bytes are integers, rates are bytes per second, and durations are
+seconds. A field that has its default value is left out of the JSON. ``msgspec`` decodes directly into these classes. It
+names the path of an invalid field (``$.pulls[0].layers[2].digest``) and ignores unknown fields, so an old server can
+read the reports of a new agent. Sans-I/O.
 
-Agent → server: an ``AgentReport`` contains ``PullState`` objects, which contain ``LayerState`` objects. The response is
-a ``ReportResponse``. Server → clients: a ``PullEvent`` contains a ``PullStatus``, which contains ``LayerStatus`` and
-``PodCorrelation`` objects. The last event of a pull is a ``PullRemovedEvent``.
+An ``AgentReport`` contains ``PullState`` objects, which contain ``LayerState`` objects. The response is a
+``ReportResponse``.
 """
 
 import re
@@ -17,8 +17,6 @@ from functools import cached_property
 from typing import Annotated
 
 from msgspec import Meta, Struct
-
-SCHEMA_VERSION = "v1"
 
 MAX_REPORT = 1 << 20
 """Maximum size of a decompressed report in bytes. A larger report is rejected."""
@@ -95,13 +93,6 @@ class PullPhase(StrEnum):
         return self in (PullPhase.COMPLETED, PullPhase.FAILED)
 
 
-class PercentBasis(StrEnum):
-    """What a percentage is based on: every byte as it arrives, or only complete layers."""
-
-    BYTES = "bytes"
-    LAYERS = "layers"
-
-
 class ErrorReason(StrEnum):
     """The reason for a failed pull. The set of reasons is fixed, so that it can be a metric label."""
 
@@ -118,49 +109,14 @@ class ErrorReason(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Factor(StrEnum):
-    """The factor that limits a pull. ``docs/verdicts.md`` describes the rule for each."""
-
-    REGISTRY = "registry"
-    MIRROR = "mirror"
-    NETWORK = "network"
-    DISK = "disk"
-    CPU = "cpu"
-    QUEUE = "queue"
-    SLOTS = "slots"
-    LAYER = "layer"
-    RATE_LIMIT = "rate_limit"
-    SNAPSHOTTER = "snapshotter"
-    UNKNOWN = "unknown"
-
-
-class EventType(StrEnum):
-    """The kind of change that an event reports."""
-
-    STARTED = "pull.started"
-    PROGRESS = "pull.progress"
-    COMPLETED = "pull.completed"
-    FAILED = "pull.failed"
-    REMOVED = "pull.removed"
-
-
-class NodeState(StrEnum):
-    """Whether a node's agent reports in time, is late, or has stopped reporting."""
-
-    REPORTING = "reporting"
-    LATE = "late"
-    LOST = "lost"
-    CONFLICT = "conflict"
-
-
-class _Wire(Struct, rename="camel", frozen=True, kw_only=True, omit_defaults=True, gc=False):
+class JsonObject(Struct, rename="camel", frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Base class: one JSON object."""
 
 
-# Agent → server. Every field that the agent of Pulltrace v0.1.0 does not send has a default.
+# Every field that the agent of Pulltrace v0.1.0 does not send has a default.
 
 
-class LayerState(_Wire, frozen=True):
+class LayerState(JsonObject, frozen=True):
     """One layer of a pull, as the agent observed it.
 
     ``cached_bytes`` were on the node before this pull began: all bytes of a cached layer, or the offset of a resumed
@@ -185,7 +141,7 @@ class LayerState(_Wire, frozen=True):
     extracted_at: Time | None = None
 
 
-class PullState(_Wire, frozen=True):
+class PullState(JsonObject, frozen=True):
     """One pull on one node.
 
     ``id`` is the id of containerd's lease. The agent of Pulltrace v0.1.0 sends no id, and ingest refs as ``image_ref``.
@@ -212,7 +168,7 @@ class PullState(_Wire, frozen=True):
     via: Annotated[list[Text], Meta(max_length=16)] | None = None
 
 
-class NodeLoad(_Wire, frozen=True):
+class NodeLoad(JsonObject, frozen=True):
     """How busy a node was over the last ``seconds``, measured only while it pulls. A missing figure is unknown.
 
     Pressures are the percentage of time in which at least one task waited for I/O, the CPU or memory
@@ -229,7 +185,7 @@ class NodeLoad(_Wire, frozen=True):
     disk_written_per_sec: float | None = None
 
 
-class AgentReport(_Wire, frozen=True):
+class AgentReport(JsonObject, frozen=True):
     """The live pulls of one node, and the pulls that ended since the last acknowledged report.
 
     The server closes a live pull that a report no longer lists. ``others`` lists the ids of live pulls that are
@@ -252,362 +208,7 @@ class AgentReport(_Wire, frozen=True):
     load: NodeLoad | None = None
 
 
-class ReportResponse(_Wire, frozen=True):
+class ReportResponse(JsonObject, frozen=True):
     """The server's response to a report. A new ``boot_id`` means that the server has restarted and lost its state."""
 
     boot_id: str
-
-
-# Server → clients. Fields that Pulltrace v0.1.0 sent are always present. A field that may be absent has a default.
-
-
-class LayerStatus(_Wire, frozen=True):
-    """One layer of a pull, in manifest order. ``percent`` refers to the bytes that this pull has to fetch."""
-
-    pull_id: str
-    digest: str
-    media_type: str
-    total_bytes: int
-    downloaded_bytes: int
-    bytes_per_sec: float
-    percent: float
-    total_known: bool
-    state: LayerPhase | None = None
-    cached_bytes: int = 0
-    fetched_by: str | None = None
-    started_at: Time | None = None
-    completed_at: Time | None = None
-    extract_started_at: Time | None = None
-    extracted_at: Time | None = None
-
-
-class PodCorrelation(_Wire, frozen=True):
-    """A container that waits for an image. ``image`` is the image as written in the pod; ``owner`` has the form
-    ``Deployment/web``.
-    """
-
-    namespace: str
-    pod_name: str
-    container: str
-    image: str
-    uid: str = ""
-    owner: str | None = None
-    waiting_reason: str | None = None
-
-
-class Bound(_Wire, frozen=True):
-    """The factor that limits a pull, as one word and as a sentence.
-
-    ``figures`` are the numbers in the sentence, by name.
-    """
-
-    by: Factor
-    why: str
-    figures: dict[str, float] = {}
-
-
-class PullStatus(_Wire, frozen=True):
-    """One pull of one image on one node.
-
-    ``total_bytes`` is the number of bytes to fetch: the compressed layers (``image_bytes``) minus the bytes that were
-    already on the node (``cached_bytes``) and those that are not fetched before the container starts
-    (``remote_bytes``). ``percent`` is the share of it that has been downloaded, from 0 to 100. It is 100 for a cached
-    image, and never decreases within one ``attempt``. ``percent_basis`` is ``layers`` if bytes are known only for
-    complete layers. ``eta_seconds`` is the time until the image is ready, including unpacking; it is absent if there is
-    no basis for an estimate. ``ref_guessed`` means that the tag in ``image_ref`` is a guess. ``next_retry_at`` is
-    always an estimate. ``pods`` are the containers that are waiting now, ``waited`` those that waited earlier.
-    ``eta_missing`` explains why a running pull has no estimate. The status ``unobserved`` means that the kubelet
-    requested the image on a node whose agent does not report. ``usual_seconds`` is the median duration of earlier pulls
-    like this one; ``slower_than_usual`` is the factor by which this one exceeds it, if it does. ``via`` are the mirrors
-    that the node tries before ``registry``, in this order.
-    """
-
-    id: str
-    node_name: str
-    image_ref: str
-    total_bytes: int
-    downloaded_bytes: int
-    bytes_per_sec: float
-    percent: float
-    layer_count: int
-    layers_done: int
-    started_at: Time
-    total_known: bool
-    status: PullPhase
-    image_bytes: int
-    cached_bytes: int
-    extracted_bytes: int
-    layers_cached: int
-    layers_extracted: int
-    attempt: int
-    eta_seconds: float | None = None
-    completed_at: Time | None = None
-    error: str | None = None
-    error_reason: ErrorReason | None = None
-    next_retry_at: Time | None = None
-    pods: list[PodCorrelation] | None = None
-    layers: list[LayerStatus] | None = None
-    stalled_since: Time | None = None
-    ref_guessed: bool = False
-    registry: str | None = None
-    repository: str | None = None
-    manifest_digest: str | None = None
-    media_type: str | None = None
-    snapshotter: str | None = None
-    imported: bool = False
-    bound: Bound | None = None
-    usual_seconds: float | None = None
-    slower_than_usual: float | None = None
-    via: list[str] | None = None
-    waited: list[PodCorrelation] | None = None
-    eta_missing: str | None = None
-    remote_bytes: int = 0
-    percent_basis: PercentBasis = PercentBasis.BYTES
-
-
-class RemovedPull(_Wire, frozen=True):
-    """The id of a pull that has been removed."""
-
-    id: str
-
-
-class PullEvent(_Wire, frozen=True):
-    """One change of one pull, as published on the stream."""
-
-    timestamp: Time
-    type: EventType
-    node_name: str
-    pull: PullStatus
-    schema_version: str
-
-
-class PullRemovedEvent(_Wire, frozen=True):
-    """The last event of a pull: it has expired, or its row was merged into another one."""
-
-    timestamp: Time
-    type: EventType
-    node_name: str
-    pull: RemovedPull
-    schema_version: str
-
-
-class Hello(_Wire, frozen=True):
-    """The first event of a stream: the server's version, boot id and time."""
-
-    version: str
-    boot_id: str
-    time: Time
-    revision: int
-
-
-class PullList(_Wire, frozen=True):
-    """Response of ``GET /api/v1/pulls``."""
-
-    pulls: list[PullStatus]
-
-
-class NodeStatus(_Wire, frozen=True):
-    """One node, as known from its agent's reports."""
-
-    name: str
-    state: NodeState
-    last_seen: Time
-    active_pulls: int
-    bytes_per_sec: float
-    agent_version: str = ""
-    containerd_version: str = ""
-    snapshotter: str = ""
-    load: NodeLoad | None = None
-    problem: str | None = None
-
-
-class OwnerPulls(_Wire, frozen=True):
-    """The pulls that one owner made from one registry in the last hour."""
-
-    owner: str
-    pulls: int
-
-
-class RegistryStatus(_Wire, frozen=True):
-    """One registry, with the pulls of all nodes combined.
-
-    ``pulls_last_hour`` counts ended attempts, including those for which every layer was cached, because registries
-    count these too. ``owners`` are the owners with the most pulls.
-    """
-
-    registry: str
-    active_pulls: int
-    bytes_per_sec: float
-    pulls_last_hour: int = 0
-    owners: list[OwnerPulls] | None = None
-
-
-class UnobservedNodes(_Wire, frozen=True):
-    """Nodes where pods wait for images but no agent reports. ``names`` contains at most one hundred of them."""
-
-    count: int
-    names: list[str]
-    reason: str
-
-
-class NodeList(_Wire, frozen=True):
-    """Response of ``GET /api/v1/nodes``."""
-
-    nodes: list[NodeStatus]
-    registries: list[RegistryStatus]
-    unobserved: list[UnobservedNodes] | None = None
-
-
-class RegistryThroughput(_Wire, frozen=True):
-    """Bytes per second from one registry, starting with the oldest step.
-
-    ``other`` is the sum for registries beyond the limit.
-    """
-
-    registry: str
-    bytes_per_sec: list[float]
-
-
-class ThroughputList(_Wire, frozen=True):
-    """Response of ``GET /api/v1/throughput``: the last ten minutes, in steps of ``step`` seconds, starting at
-    ``since``.
-    """
-
-    since: Time
-    step: float
-    registries: list[RegistryThroughput]
-
-
-class WaitState(StrEnum):
-    """The phase of the pull that a container waits for, or ``waiting`` if the kubelet has not requested the image
-    yet."""
-
-    WAITING = "waiting"
-    QUEUED = "queued"
-    UNOBSERVED = "unobserved"
-    RESOLVING = "resolving"
-    DOWNLOADING = "downloading"
-    EXTRACTING = "extracting"
-    COMPLETED = "completed"
-    FAILED = "failed"
-
-
-class ContainerWait(_Wire, frozen=True):
-    """A container that has not started, or an image volume whose image is missing.
-
-    ``kind`` is init, app, ephemeral or volume. For a volume, ``container`` is the volume's name. The other fields
-    describe the pull of its image.
-    """
-
-    container: str
-    image: str
-    kind: str
-    state: WaitState
-    waiting_reason: str | None = None
-    pull_id: str | None = None
-    percent: float | None = None
-    eta_seconds: float | None = None
-    error: str | None = None
-    error_reason: ErrorReason | None = None
-    next_retry_at: Time | None = None
-
-
-class StartPhaseName(StrEnum):
-    """The phases of a pod's start-up, in order. ``docs/kubernetes.md`` describes them."""
-
-    SCHEDULED = "scheduled"
-    QUEUED = "queued"
-    PULLING = "pulling"
-    UNPACKING = "unpacking"
-    CREATED = "created"
-    STARTED = "started"
-
-
-class StartPhase(_Wire, frozen=True):
-    """The time that a pod spent in one phase of its start-up. ``seconds`` is missing while the phase is in progress."""
-
-    phase: StartPhaseName
-    started_at: Time
-    seconds: float | None = None
-
-
-class PodStart(_Wire, frozen=True):
-    """A pod that started in the last half hour.
-
-    Its phases add up to ``seconds``, the time from its scheduling until it was running.
-    """
-
-    namespace: str
-    pod_name: str
-    node_name: str
-    scheduled_at: Time
-    started_at: Time
-    seconds: float
-    phases: list[StartPhase]
-    uid: str = ""
-    owner: str | None = None
-
-
-class PodWait(_Wire, frozen=True):
-    """A pod that waits for at least one image, with all its containers that have not started, in pod order.
-
-    ``eta_seconds`` is the longest remaining time of its pulls; ``ready_estimate`` is the same as a point in time. Both
-    are missing if one of its pulls has no estimate.
-    """
-
-    namespace: str
-    pod_name: str
-    node_name: str
-    waiting_since: Time
-    containers: list[ContainerWait]
-    uid: str = ""
-    owner: str | None = None
-    eta_seconds: float | None = None
-    ready_estimate: Time | None = None
-    phases: list[StartPhase] | None = None
-
-
-class PodList(_Wire, frozen=True):
-    """Response of ``GET /api/v1/pods``. ``reason`` explains why the server cannot see pods or events.
-
-    ``pods`` are waiting for an image; ``started`` are those that have started in the last half hour.
-    """
-
-    pods: list[PodWait]
-    watching: bool
-    reason: str | None = None
-    started: list[PodStart] | None = None
-
-
-class RolloutNodes(_Wire, frozen=True):
-    """The number of nodes in each state of a rollout."""
-
-    done: int
-    pulling: int
-    queued: int
-    failed: int
-    unobserved: int = 0
-
-
-class ImageRollout(_Wire, frozen=True):
-    """One image on all nodes. Durations include only completed pulls that fetched at least one byte.
-
-    ``total_bytes`` is the number of bytes that all nodes together have to fetch, ``image_bytes`` the compressed size of
-    the image.
-    """
-
-    image_ref: str
-    nodes: RolloutNodes
-    total_bytes: int
-    image_bytes: int
-    registry: str | None = None
-    repository: str | None = None
-    slowest_node: str | None = None
-    median_seconds: float | None = None
-    worst_seconds: float | None = None
-
-
-class ImageList(_Wire, frozen=True):
-    """Response of ``GET /api/v1/images``."""
-
-    images: list[ImageRollout]

@@ -1,4 +1,4 @@
-"""Make the JSON Schema of the live stream's messages from the models in ``pulltrace/wire.py``: ``make schema``.
+"""Make the JSON Schema of the stream's messages from the models in ``pulltrace/server/models.py``: ``make schema``.
 
 It describes the messages that are sent; readers must ignore fields that they do not know, so it forbids no fields.
 """
@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from pulltrace.wire import SCHEMA_VERSION, EventType, PullEvent, PullRemovedEvent
+from pulltrace.server.models import SCHEMA_VERSION, EventType, PullEvent, PullRemovedEvent
 
 TARGET = Path(__file__).parents[2] / "docs" / "schemas" / "pull-event-v1.json"
 

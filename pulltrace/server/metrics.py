@@ -17,7 +17,8 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from pulltrace import __version__
-from pulltrace.wire import ErrorReason, Factor, NodeState, PullPhase, PullStatus, StartPhase
+from pulltrace.server.models import Factor, NodeState, PullStatus, StartPhase
+from pulltrace.wire import ErrorReason, PullPhase
 
 MAX_REGISTRIES = 20
 KEPT = 3600.0

@@ -19,8 +19,9 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_contex
 
 from pulltrace import __version__
 from pulltrace.logs import fields
+from pulltrace.server.models import PullStatus
 from pulltrace.server.pulls.node import Interval
-from pulltrace.wire import ErrorReason, PullPhase, PullStatus
+from pulltrace.wire import ErrorReason, PullPhase
 
 FLUSH_WITHIN = 1.0
 """Seconds for which the end of the server waits for the last spans to be sent."""

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Self
 
 from pulltrace.agent.soci_root import SociRoot
-from pulltrace.wire import PullState, PullStatus
+from pulltrace.server.models import PullStatus
+from pulltrace.wire import PullState
 from tests.agent.follow import Follow
 from tests.server.build import NOW, SimulatedHub, shifted
 

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import pytest
 
 from pulltrace.agent.soci_root import SociRoot
-from pulltrace.wire import SNAPSHOTTER, LayerPhase, PercentBasis, PullPhase
+from pulltrace.server.models import PercentBasis
+from pulltrace.wire import SNAPSHOTTER, LayerPhase, PullPhase
 from tests.agent.follow import Follow
 from tests.agent.observer import Observer, outcome
 from tests.real.archives import CTR, Ctr, feed, oci_archive

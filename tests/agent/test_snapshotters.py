@@ -5,7 +5,8 @@ import pytest
 from pulltrace.agent.snapshotters import Delivery, Snapshotters, default_of, delivery_of
 from pulltrace.demo.snapshotter import Mode, Snapshotter
 from pulltrace.demo.virtual_containerd import CONTAINERD_1, CONTAINERD_2
-from pulltrace.wire import GUEST, SNAPSHOTTER, LayerPhase, PercentBasis, PullPhase
+from pulltrace.server.models import PercentBasis
+from pulltrace.wire import GUEST, SNAPSHOTTER, LayerPhase, PullPhase
 from tests.agent.conftest import MIB, NOON
 from tests.agent.virtual import Watched
 from tests.server.build import NOW, SimulatedHub, shifted

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pulltrace import wire
+from pulltrace.server import models
 
 HERE = Path(__file__).parent
 
@@ -27,14 +27,14 @@ def plain(value: Any) -> Any:
 @pytest.mark.parametrize(
     ("name", "model"),
     [
-        pytest.param("hello", wire.Hello, id="hello"),
-        pytest.param("event-started", wire.PullEvent, id="started"),
-        pytest.param("event-progress", wire.PullEvent, id="progress"),
-        pytest.param("event-completed", wire.PullEvent, id="completed"),
-        pytest.param("event-failed", wire.PullEvent, id="failed"),
-        pytest.param("event-removed", wire.PullRemovedEvent, id="removed"),
-        pytest.param("pulls", wire.PullList, id="pulls"),
-        pytest.param("nodes", wire.NodeList, id="nodes"),
+        pytest.param("hello", models.Hello, id="hello"),
+        pytest.param("event-started", models.PullEvent, id="started"),
+        pytest.param("event-progress", models.PullEvent, id="progress"),
+        pytest.param("event-completed", models.PullEvent, id="completed"),
+        pytest.param("event-failed", models.PullEvent, id="failed"),
+        pytest.param("event-removed", models.PullRemovedEvent, id="removed"),
+        pytest.param("pulls", models.PullList, id="pulls"),
+        pytest.param("nodes", models.NodeList, id="nodes"),
     ],
 )
 def test_golden_json_survives_decoding_and_encoding(name: str, model: type[msgspec.Struct]) -> None:

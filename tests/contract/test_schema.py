@@ -9,8 +9,9 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
+from pulltrace.server.models import EventType
 from pulltrace.server.pulls.feed import Entry
-from pulltrace.wire import UNKNOWN_IMAGE, EventType, LayerPhase, PullPhase
+from pulltrace.wire import UNKNOWN_IMAGE, LayerPhase, PullPhase
 from tests.server.build import MIB, NOW, SimulatedHub, layer, pull
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,8 @@ from collections import Counter
 from pulltrace.demo.kubelet import Said
 from pulltrace.demo.scenario import Crashed
 from pulltrace.images import normalise, parse
-from pulltrace.wire import UNKNOWN_IMAGE, ErrorReason, PullPhase, PullStatus
+from pulltrace.server.models import PullStatus
+from pulltrace.wire import UNKNOWN_IMAGE, ErrorReason, PullPhase
 from tests.demo.virtual_world import VirtualWorld
 
 UNEXPLAINED = (ErrorReason.UNKNOWN, ErrorReason.CANCELED)

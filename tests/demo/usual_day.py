@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
 
-from pulltrace.wire import PullPhase, PullStatus
+from pulltrace.server.models import PullStatus
+from pulltrace.wire import PullPhase
 from tests.demo.virtual_world import STEP, VirtualWorld
 
 

@@ -9,9 +9,10 @@ from pulltrace.demo.scenario import Crashed, Scenario
 from pulltrace.server.kubernetes.cluster import Cluster
 from pulltrace.server.kubernetes.objects import Change, Event, EventSeen, Pod, PodGone, PodSeen
 from pulltrace.server.metrics import Metrics
+from pulltrace.server.models import PullStatus
 from pulltrace.server.pulls.hub import Hub
 from pulltrace.settings import ServerSettings, load
-from pulltrace.wire import AgentReport, PullStatus
+from pulltrace.wire import AgentReport
 from tests.agent.virtual import Watched
 
 NOON = 1_800_000_000.0

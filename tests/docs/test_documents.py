@@ -13,11 +13,13 @@ from starlette.routing import Route
 
 import pulltrace
 from pulltrace import __version__, settings, wire
+from pulltrace.server import models
 from pulltrace.server.api.auth import AnonymousAuthenticator
 from pulltrace.server.api.routes import api_routes
 from pulltrace.server.metrics import Metrics
+from pulltrace.server.models import EventType, Factor, NodeState
 from pulltrace.server.pulls.hub import Hub
-from pulltrace.wire import ErrorReason, EventType, Factor, LayerPhase, NodeState, PullPhase
+from pulltrace.wire import ErrorReason, LayerPhase, PullPhase
 from tests.real import ways
 
 ROOT = Path(__file__).parents[2]
@@ -26,20 +28,20 @@ PAGES = sorted(path for path in DOCS.glob("*.md"))
 TEXTS = [*PAGES, *(ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md"))]
 CHART = ROOT / "charts" / "pulltrace"
 SHOWN = (
-    wire.PullStatus,
-    wire.LayerStatus,
-    wire.PodCorrelation,
-    wire.PodWait,
-    wire.ContainerWait,
-    wire.ImageRollout,
-    wire.RolloutNodes,
-    wire.NodeStatus,
-    wire.RegistryStatus,
-    wire.OwnerPulls,
+    models.PullStatus,
+    models.LayerStatus,
+    models.PodCorrelation,
+    models.PodWait,
+    models.ContainerWait,
+    models.ImageRollout,
+    models.RolloutNodes,
+    models.NodeStatus,
+    models.RegistryStatus,
+    models.OwnerPulls,
     wire.NodeLoad,
-    wire.Bound,
-    wire.PodStart,
-    wire.StartPhase,
+    models.Bound,
+    models.PodStart,
+    models.StartPhase,
 )
 each_text = pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
 

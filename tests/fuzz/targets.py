@@ -30,9 +30,9 @@ from pulltrace.server.kubernetes.cluster import Cluster
 from pulltrace.server.kubernetes.objects import Event, EventSeen, Pod, PodSeen, PodsListed
 from pulltrace.server.limits import Limits
 from pulltrace.server.metrics import Metrics
+from pulltrace.server.models import PullStatus
 from pulltrace.server.pulls.hub import Hub
 from pulltrace.settings import ServerSettings, load
-from pulltrace.wire import PullStatus
 from tests.server.pulls.test_invariants import check
 
 NOW = 1_700_000_000.0

@@ -18,9 +18,10 @@ from pulltrace.agent.pressure import Pressure
 from pulltrace.server.kubernetes.cluster import Cluster
 from pulltrace.server.kubernetes.objects import Change
 from pulltrace.server.metrics import Metrics
+from pulltrace.server.models import Bound, Factor, PullStatus
 from pulltrace.server.pulls.hub import Hub
 from pulltrace.settings import ServerSettings, load
-from pulltrace.wire import AgentReport, Bound, Factor, NodeLoad, PullState, PullStatus
+from pulltrace.wire import AgentReport, NodeLoad, PullState
 from tests.real.containerd import Containerd
 
 INTERVAL = 1.0

@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from pulltrace.demo.pod_events import PodEvents, pod
-from pulltrace.wire import Bound, Factor
+from pulltrace.server.models import Bound, Factor
 from tests.real.containerd import Containerd
 from tests.real.fixtures import require_containerd
 from tests.real.images import MIB, make_image, make_layer

@@ -7,9 +7,10 @@ from msgspec import structs
 
 from pulltrace.server.limits import Limits
 from pulltrace.server.metrics import Metrics
+from pulltrace.server.models import PullStatus
 from pulltrace.server.pulls.hub import Hub
 from pulltrace.settings import ServerSettings, load
-from pulltrace.wire import AgentReport, LayerPhase, LayerState, PullPhase, PullState, PullStatus, to_time
+from pulltrace.wire import AgentReport, LayerPhase, LayerState, PullPhase, PullState, to_time
 
 NOW = 1_700_000_000.0
 MIB = 1 << 20

@@ -1,4 +1,4 @@
-"""Make web/src/wire/generated.ts from the models in ``pulltrace/wire.py``: ``make schema``.
+"""Make web/src/wire/generated.ts from the models in ``pulltrace/server/models.py``: ``make schema``.
 
 The generated interfaces describe the JSON as it is sent. ``web/src/wire/wire.ts`` checks each field at run time; the
 interfaces ensure that it reads only existing fields, each with its own type.
@@ -9,11 +9,11 @@ from typing import Any
 
 import msgspec
 
-from pulltrace import wire
+from pulltrace.server import models
 
 TARGET = Path(__file__).parents[1] / "src/wire/generated.ts"
 HEAD = """/**
- * Generated from pulltrace/wire.py by web/scripts/wire_types.py. Do not edit; run `make schema`.
+ * Generated from pulltrace/server/models.py by web/scripts/wire_types.py. Do not edit; run `make schema`.
  */
 
 /** An RFC 3339 time in UTC. */
@@ -27,8 +27,8 @@ Json = dict[str, Any]
 
 def text() -> str:
     """Return the TypeScript source."""
-    models = [getattr(wire, name) for name in MODELS if hasattr(wire, name)]
-    _, components = msgspec.json.schema_components(models, ref_template="{name}")
+    found = [getattr(models, name) for name in MODELS if hasattr(models, name)]
+    _, components = msgspec.json.schema_components(found, ref_template="{name}")
     parts = [_enumeration(one) if "enum" in one else _interface(one) for one in components.values()]
     return "\n".join([HEAD, *parts])
 

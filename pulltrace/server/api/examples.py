@@ -1,17 +1,9 @@
-"""Examples for the OpenAPI document and ``docs/api.md``: the models in ``wire`` with plausible values. Sans-I/O."""
+"""Examples for the OpenAPI document and ``docs/api.md``: the server's models with plausible values. Sans-I/O."""
 
 from datetime import UTC, datetime
 
-from pulltrace.wire import (
-    EventType,
-    LayerPhase,
-    LayerStatus,
-    PodCorrelation,
-    PullEvent,
-    PullList,
-    PullPhase,
-    PullStatus,
-)
+from pulltrace.server.models import EventType, LayerStatus, PodCorrelation, PullEvent, PullList, PullStatus
+from pulltrace.wire import LayerPhase, PullPhase
 
 
 def _at(minute: int, second: int) -> datetime:

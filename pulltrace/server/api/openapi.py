@@ -1,4 +1,4 @@
-"""Sans-I/O. The OpenAPI document of the API, generated from the models in ``wire``.
+"""Sans-I/O. The OpenAPI document of the API, generated from ``wire`` and ``server/models``.
 
 Clients ignore unknown fields, so no schema forbids additional ones.
 """
@@ -11,19 +11,17 @@ import msgspec
 from pulltrace import __version__
 from pulltrace.server.api import examples
 from pulltrace.server.api.query import FILTERS
-from pulltrace.wire import (
-    AgentReport,
+from pulltrace.server.models import (
     ImageList,
     NodeList,
     PodList,
     PullEvent,
     PullList,
-    PullPhase,
     PullRemovedEvent,
     PullStatus,
-    ReportResponse,
     ThroughputList,
 )
+from pulltrace.wire import AgentReport, PullPhase, ReportResponse
 
 Json = dict[str, Any]
 

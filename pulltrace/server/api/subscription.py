@@ -8,10 +8,11 @@ import msgspec
 
 from pulltrace import __version__
 from pulltrace.server.api.query import Query
+from pulltrace.server.models import Hello
 from pulltrace.server.pulls.batch import GZIP_HEADER, PIECE, Batch, deflate
 from pulltrace.server.pulls.feed import Entry, Frame, encoder, removal
 from pulltrace.server.pulls.hub import Hub
-from pulltrace.wire import Hello, to_time
+from pulltrace.wire import to_time
 
 RESET = b"event: reset\ndata: {}\n\n"
 BEFORE_EVERYTHING = -1

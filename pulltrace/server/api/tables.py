@@ -15,10 +15,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from pulltrace.server.api import query, text
+from pulltrace.server.models import ImageRollout, PullStatus
 from pulltrace.server.pulls.hub import Hub
 from pulltrace.server.pulls.views import pods_waiting, rollouts
 from pulltrace.settings import parse_duration
-from pulltrace.wire import ImageRollout, PullStatus, to_time
+from pulltrace.wire import to_time
 
 MAX_WAIT = 600.0
 MAX_WAITING = 64

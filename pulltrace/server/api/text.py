@@ -6,7 +6,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from pulltrace.wire import ContainerWait, ImageRollout, NodeStatus, PodStart, PodWait, PullStatus, WaitState
+from pulltrace.server.models import ContainerWait, ImageRollout, NodeStatus, PodStart, PodWait, PullStatus, WaitState
 
 WIDTH = 100
 _GAP = 2

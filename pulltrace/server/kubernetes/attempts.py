@@ -44,7 +44,8 @@ from pulltrace.server.kubernetes.errors import (
     next_try,
     shorten,
 )
-from pulltrace.wire import ErrorReason, PodCorrelation
+from pulltrace.server.models import PodCorrelation
+from pulltrace.wire import ErrorReason
 
 STATUS_LATE = 30.0
 """Seconds by which a status may lag behind the event of the same failure."""

@@ -12,7 +12,7 @@ from pulltrace.images import normalise
 from pulltrace.server.kubernetes.attempts import Failure, ImageRequest
 from pulltrace.server.kubernetes.errors import WAITING_REASONS, about, shorten
 from pulltrace.server.kubernetes.objects import ContainerStatus, Kind, Pod, Waiting
-from pulltrace.wire import PodCorrelation
+from pulltrace.server.models import PodCorrelation
 
 # The kubelet's waiting reasons before a container's first start (kubelet_pods.go). The reason may also be missing.
 _NOT_CREATED = ("ContainerCreating", "PodInitializing", "")

@@ -23,7 +23,7 @@ from pulltrace.server.kubernetes.demand import (
 )
 from pulltrace.server.kubernetes.errors import COMBINED, WAITING_REASONS, about, pulled_in
 from pulltrace.server.kubernetes.objects import Event, Pod
-from pulltrace.wire import PodCorrelation
+from pulltrace.server.models import PodCorrelation
 
 Place: TypeAlias = tuple[str, str]
 """A normalised image, and the key of a pod (``Pod.key``)."""

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 import msgspec
 
 from pulltrace.server.kubernetes.demand import ImageDemand
+from pulltrace.server.models import Bound, Factor, PullStatus
 from pulltrace.server.pulls.limiting import limiting_factor, unexplained
 from pulltrace.server.pulls.node import Pull
 from pulltrace.server.pulls.paces import Paces
 from pulltrace.server.pulls.quota import Quota
 from pulltrace.server.pulls.usual import Estimate, Usual
 from pulltrace.server.pulls.verdict import queued, rate_limited
-from pulltrace.wire import Bound, ErrorReason, Factor, PullPhase, PullStatus
+from pulltrace.wire import ErrorReason, PullPhase
 
 SLOWER = 1.5
 """Factor above which a pull is slower than usual, provided that it also exceeds the 90th percentile."""

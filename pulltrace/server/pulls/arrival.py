@@ -19,12 +19,13 @@ from msgspec import structs
 from pulltrace.server.kubernetes.attempts import Failure
 from pulltrace.server.kubernetes.demand import ImageDemand
 from pulltrace.server.kubernetes.errors import FIRST_BACK_OFF
+from pulltrace.server.models import PodCorrelation, PullStatus
 from pulltrace.server.pulls.analysis import Analysis
 from pulltrace.server.pulls.image_names import Name
 from pulltrace.server.pulls.matching import Attempt, Match, Source, match
 from pulltrace.server.pulls.node import REPORT_LATE, WHOLE_SECONDS, Interval, Pull
 from pulltrace.server.pulls.status import ArrivalContext, status_of, status_without_pull
-from pulltrace.wire import ErrorReason, PodCorrelation, PullPhase, PullStatus, to_time
+from pulltrace.wire import ErrorReason, PullPhase, to_time
 
 REPORT_DUE = 1.2
 """Seconds within which an agent reports the end of a pull.

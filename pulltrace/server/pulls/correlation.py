@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pulltrace.server.kubernetes.demand import ImageDemand
+from pulltrace.server.models import NodeState, PullStatus
 from pulltrace.server.pulls.analysis import Analysis
 from pulltrace.server.pulls.arrival import Arrival
 from pulltrace.server.pulls.image_names import Name, names_of
 from pulltrace.server.pulls.matching import Match, match
 from pulltrace.server.pulls.node import Pull
-from pulltrace.wire import NodeState, PullPhase, PullStatus
+from pulltrace.wire import PullPhase
 
 SETTLES_AFTER = 120.0
 """Seconds after a pull's end during which its arrival may still change: Kubernetes reports late which pods waited and

@@ -21,16 +21,9 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
+from pulltrace.server.models import SCHEMA_VERSION, EventType, PullEvent, PullRemovedEvent, PullStatus, RemovedPull
 from pulltrace.server.pulls.batch import Batch, Render
-from pulltrace.wire import (
-    SCHEMA_VERSION,
-    EventType,
-    PullEvent,
-    PullRemovedEvent,
-    PullStatus,
-    RemovedPull,
-    to_time,
-)
+from pulltrace.wire import to_time
 
 encoder = msgspec.json.Encoder()
 _to_time = lru_cache(16)(to_time)  # all changes of one tick have the same time

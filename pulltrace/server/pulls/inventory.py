@@ -12,6 +12,7 @@ from datetime import datetime
 from msgspec import structs
 
 from pulltrace.server.limits import Limits
+from pulltrace.server.models import NodeState
 from pulltrace.server.pulls import go_agent
 from pulltrace.server.pulls.node import DEFAULT_HEARTBEAT, LIVE_LAYER, Node, Pull, ended_weight, is_set, live_weight
 from pulltrace.server.pulls.rates import Unpacking
@@ -22,7 +23,6 @@ from pulltrace.wire import (
     ErrorReason,
     LayerPhase,
     LayerState,
-    NodeState,
     PullPhase,
     PullState,
 )

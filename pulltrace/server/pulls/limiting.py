@@ -4,10 +4,11 @@ Each rule requires a measurement that proves it: a comparison with another regis
 node. If there is no such measurement, nothing is concluded.
 """
 
+from pulltrace.server.models import Factor
 from pulltrace.server.pulls.node import Node, Pull
 from pulltrace.server.pulls.paces import Paces
 from pulltrace.server.pulls.verdict import NOTHING, Moment
-from pulltrace.wire import SNAPSHOTTER, Factor, LayerPhase, LayerState, NodeLoad, PullPhase
+from pulltrace.wire import SNAPSHOTTER, LayerPhase, LayerState, NodeLoad, PullPhase
 
 BUSY_DISK, DISK_PRESSURE = 80.0, 40.0
 """A disk counts as a limit from this percentage on: of time in which it was busy, and of time in which a task waited

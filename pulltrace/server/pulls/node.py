@@ -8,22 +8,12 @@ from typing import TypeGuard
 
 from msgspec import structs
 
+from pulltrace.server.models import LayerStatus, NodeState
 from pulltrace.server.pulls.agents import Agents
 from pulltrace.server.pulls.rates import Speed, Unpacking
 from pulltrace.server.pulls.usual import Estimate
 from pulltrace.server.pulls.verdict import Verdict
-from pulltrace.wire import (
-    SNAPSHOTTER,
-    ErrorReason,
-    LayerPhase,
-    LayerState,
-    LayerStatus,
-    NodeLoad,
-    NodeState,
-    PullPhase,
-    PullState,
-    to_time,
-)
+from pulltrace.wire import SNAPSHOTTER, ErrorReason, LayerPhase, LayerState, NodeLoad, PullPhase, PullState, to_time
 
 WHOLE_SECONDS = 2.0
 """Kubelets report times in whole seconds: times that differ by no more than this may be equal."""

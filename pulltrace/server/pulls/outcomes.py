@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 from pulltrace.logs import fields
 from pulltrace.server.metrics import Metrics
+from pulltrace.server.models import Factor, PullStatus
 from pulltrace.server.pulls.analysis import Analysis
 from pulltrace.server.pulls.arrival import Arrival
 from pulltrace.server.pulls.node import Interval, Pull
-from pulltrace.wire import ErrorReason, Factor, PullPhase, PullStatus
+from pulltrace.wire import ErrorReason, PullPhase
 
 PATIENCE = 5.0
 """Seconds to wait for the reason of a failure, or for the bytes of a successful pull."""

@@ -12,8 +12,9 @@ from itertools import pairwise
 from pulltrace.images import normalise
 from pulltrace.server.kubernetes.errors import about
 from pulltrace.server.kubernetes.objects import Change, ContainerStatus, Event, EventSeen, Pod, PodGone, PodSeen
+from pulltrace.server.models import PodStart, PullStatus, StartPhase, StartPhaseName
 from pulltrace.server.pulls.node import WHOLE_SECONDS, Pull
-from pulltrace.wire import PodStart, PullPhase, PullStatus, StartPhase, StartPhaseName, to_time
+from pulltrace.wire import PullPhase, to_time
 
 KEPT = 1800.0
 """Seconds for which a pod that has started is listed."""

@@ -9,21 +9,11 @@ from functools import lru_cache
 import msgspec
 
 from pulltrace.server.kubernetes.demand import ImageDemand
+from pulltrace.server.models import LayerStatus, PercentBasis, PodCorrelation, PullStatus
 from pulltrace.server.pulls.analysis import Analysis, Insight, Subject
 from pulltrace.server.pulls.node import Pull
 from pulltrace.server.pulls.rates import seconds_left
-from pulltrace.wire import (
-    SNAPSHOTTER,
-    ErrorReason,
-    LayerPhase,
-    LayerState,
-    LayerStatus,
-    PercentBasis,
-    PodCorrelation,
-    PullPhase,
-    PullStatus,
-    to_time,
-)
+from pulltrace.wire import SNAPSHOTTER, ErrorReason, LayerPhase, LayerState, PullPhase, to_time
 
 _to_time = lru_cache(4096)(to_time)  # caches the times of starts, which do not change
 _DONE = (

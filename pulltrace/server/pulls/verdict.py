@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from pulltrace.wire import Bound, Factor
+from pulltrace.server.models import Bound, Factor
 
 HOLDS = 5.0
 """Seconds that a factor must hold before it is published, and must be absent before it is no longer published."""

@@ -6,17 +6,9 @@ from statistics import median
 from typing import TypeAlias
 
 from pulltrace.server.kubernetes.demand import WaitingContainer, WaitingPod
+from pulltrace.server.models import ContainerWait, ImageRollout, PodWait, PullStatus, RolloutNodes, WaitState
 from pulltrace.server.pulls.startup import Startup
-from pulltrace.wire import (
-    ContainerWait,
-    ImageRollout,
-    PodWait,
-    PullPhase,
-    PullStatus,
-    RolloutNodes,
-    WaitState,
-    to_time,
-)
+from pulltrace.wire import PullPhase, to_time
 
 _NOT_WAITED_FOR = (WaitState.WAITING, WaitState.COMPLETED)
 

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 from pulltrace.server.api import query as queries
 from pulltrace.server.api.app import SECURITY_HEADERS
 from pulltrace.server.limits import Limits
-from pulltrace.wire import PodCorrelation, PullPhase
+from pulltrace.server.models import PodCorrelation
+from pulltrace.wire import PullPhase
 from tests.server.build import MIB, SimulatedHub, layer, pull, report
 
 

@@ -2,8 +2,9 @@
 
 import logging
 
+from pulltrace.server.models import NodeState
 from pulltrace.server.pulls.agents import Agents
-from pulltrace.wire import NodeState, PullPhase
+from pulltrace.wire import PullPhase
 from tests.server.build import MIB, NOW, SimulatedHub, layer, pull
 
 

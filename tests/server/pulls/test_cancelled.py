@@ -6,7 +6,8 @@ import pytest
 
 from pulltrace.demo.pod_events import PodEvents, pod
 from pulltrace.server.kubernetes.objects import PodGone
-from pulltrace.wire import ErrorReason, NodeState, PullPhase
+from pulltrace.server.models import NodeState
+from pulltrace.wire import ErrorReason, PullPhase
 from tests.server.build import MIB, NOW, layer, pull
 from tests.server.kubernetes.changes import event, seen
 from tests.server.pulls.test_arrival import Joined, web

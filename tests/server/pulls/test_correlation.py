@@ -2,7 +2,8 @@
 
 from pulltrace.server.kubernetes.attempts import Failure
 from pulltrace.server.kubernetes.demand import ImageDemand, WaitingPod
-from pulltrace.wire import UNKNOWN_IMAGE, ErrorReason, EventType, PodCorrelation, PullPhase
+from pulltrace.server.models import EventType, PodCorrelation
+from pulltrace.wire import UNKNOWN_IMAGE, ErrorReason, PullPhase
 from tests.server.build import MIB, NOW, SimulatedHub, layer, pull
 
 NGINX = "docker.io/library/nginx"

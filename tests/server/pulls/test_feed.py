@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from pulltrace.server.models import EventType, PullEvent, PullStatus
 from pulltrace.server.pulls.feed import Entry, Feed
-from pulltrace.wire import EventType, PullEvent, PullPhase, PullStatus
+from pulltrace.wire import PullPhase
 from tests.server.build import NOW, SimulatedHub, layer, pull
 
 

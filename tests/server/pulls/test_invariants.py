@@ -16,8 +16,9 @@ from pulltrace.demo.pod_events import PodEvents, pod
 from pulltrace.server.api.app import create_app, create_metrics_app
 from pulltrace.server.api.auth import AnonymousAuthenticator
 from pulltrace.server.kubernetes.cluster import Cluster
+from pulltrace.server.models import EventType, PullStatus
 from pulltrace.server.pulls.hub import TooSoonError
-from pulltrace.wire import EventType, LayerPhase, LayerState, PullPhase, PullState, PullStatus
+from pulltrace.wire import LayerPhase, LayerState, PullPhase, PullState
 from tests.server.build import MIB, NOW, SimulatedHub, layer, pull, report
 from tests.server.kubernetes.changes import event, seen
 

@@ -3,10 +3,11 @@
 import pytest
 
 from pulltrace.server.limits import Limits
+from pulltrace.server.models import NodeState
 from pulltrace.server.pulls.hub import TooSoonError
 from pulltrace.server.pulls.inventory import AGENT_GONE, ENDED_UNSEEN, TooManyNodesError
 from pulltrace.server.pulls.node import LATE_REPORTS
-from pulltrace.wire import UNKNOWN_IMAGE, ErrorReason, LayerPhase, LayerState, NodeState, PullPhase, PullState, to_time
+from pulltrace.wire import UNKNOWN_IMAGE, ErrorReason, LayerPhase, LayerState, PullPhase, PullState, to_time
 from tests.server.build import MIB, NOW, SimulatedHub, layer, pull, report
 
 DONE = PullPhase.COMPLETED

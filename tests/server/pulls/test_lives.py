@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from pulltrace.demo.pod_events import PodEvents, pod
 from pulltrace.server.kubernetes.cluster import Cluster
 from pulltrace.server.kubernetes.objects import PodGone
-from pulltrace.wire import AgentReport, ErrorReason, PullPhase, PullState, PullStatus
+from pulltrace.server.models import PullStatus
+from pulltrace.wire import AgentReport, ErrorReason, PullPhase, PullState
 from tests.server.build import MIB, NOW, SimulatedHub, layer, pull, report
 from tests.server.kubernetes.changes import NOT_FOUND, event, seen
 

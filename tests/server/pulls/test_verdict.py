@@ -6,8 +6,9 @@ import pytest
 
 from pulltrace.demo.pod_events import PodEvents, pod
 from pulltrace.server.kubernetes.objects import PodGone
+from pulltrace.server.models import Factor
 from pulltrace.server.pulls.verdict import HOLDS
-from pulltrace.wire import SNAPSHOTTER, Factor, LayerPhase, NodeLoad, PullPhase, to_time
+from pulltrace.wire import SNAPSHOTTER, LayerPhase, NodeLoad, PullPhase, to_time
 from tests.server.build import MIB, NOW, SimulatedHub, layer, pull
 from tests.server.kubernetes.changes import event, seen
 from tests.server.pulls.test_arrival import Joined
