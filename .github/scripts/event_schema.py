@@ -7,8 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
+from pulltrace.server.api.openapi import schemas
 from pulltrace.server.models import SCHEMA_VERSION, EventType, PullEvent, PullRemovedEvent
 
 TARGET = Path(__file__).parents[2] / "docs" / "schemas" / "pull-event-v1.json"
@@ -16,9 +15,7 @@ TARGET = Path(__file__).parents[2] / "docs" / "schemas" / "pull-event-v1.json"
 
 def schema() -> dict[str, Any]:
     """Return the schema of one ``data:`` line."""
-    (event, removed), components = msgspec.json.schema_components(
-        (PullEvent, PullRemovedEvent), ref_template="#/$defs/{name}"
-    )
+    (event, removed), components = schemas((PullEvent, PullRemovedEvent), ref_template="#/$defs/{name}")
     properties = components["PullEvent"]["properties"] | {"schemaVersion": {"const": SCHEMA_VERSION}}
     properties["type"] = {"enum": sorted(set(EventType) - {EventType.REMOVED})}
     components["PullEvent"]["properties"] = properties

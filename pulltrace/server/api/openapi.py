@@ -3,6 +3,8 @@
 Clients ignore unknown fields, so no schema forbids additional ones.
 """
 
+import re
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -69,10 +71,28 @@ _OPERATIONS = {
 _EXAMPLES = {"/api/v1/pulls": examples.PULLS, "/api/v1/pulls/{id}": examples.PULL, "/api/v1/events": examples.EVENT}
 
 
+def schemas(models: Sequence[Any], *, ref_template: str) -> tuple[Sequence[Json], dict[str, Json]]:
+    """Return references to the JSON Schemas of models, and the schemas by name.
+
+    Their descriptions are the docstrings of the models, with the names of fields as in JSON.
+    """
+    refs, components = msgspec.json.schema_components(models, ref_template=ref_template)
+    for schema in components.values():
+        if text := schema.get("description"):
+            unindented = re.sub(r"\n +", "\n", text)
+            schema["description"] = re.sub(r"``(.+?)``", lambda code: f"`{_in_json(code[1])}`", unindented).strip()
+    return refs, components
+
+
+def _in_json(name: str) -> str:
+    """Return the name of a field as in JSON; any other text unchanged."""
+    return re.sub(r"_([a-z])", lambda letter: letter[1].upper(), name) if re.fullmatch("[a-z_]+", name) else name
+
+
 @cache
 def document() -> bytes:
     """Return the document as JSON."""
-    refs, components = msgspec.json.schema_components(_MODELS, ref_template="#/components/schemas/{name}")
+    refs, components = schemas(_MODELS, ref_template="#/components/schemas/{name}")
     model = dict(zip(_MODELS, refs, strict=True))
     components["AgentReport"]["properties"]["nodeName"] = {"type": "string", "maxLength": 253, "pattern": _NODE_NAME}
     components["Error"] = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}

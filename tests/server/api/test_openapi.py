@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -42,6 +43,14 @@ def test_every_operation_has_a_unique_id_and_a_tag_that_is_described() -> None:
     assert len(set(names)) == len(names)
     assert {tag for operation in operations for tag in operation["tags"]} == {tag["name"] for tag in DOCUMENT["tags"]}
     assert DOCUMENT["servers"] == [{"url": "/", "description": "The server that served this document"}]
+
+
+def test_descriptions_name_fields_as_in_json() -> None:
+    described = [
+        schema["description"] for schema in DOCUMENT["components"]["schemas"].values() if "description" in schema
+    ]
+    assert any("`totalBytes`" in text for text in described)
+    assert [text for text in described if re.search(r"``|`[a-z]+_\w+`|\n ", text)] == []
 
 
 def test_every_example_fits_its_schema() -> None:
