@@ -201,6 +201,13 @@ def test_every_relative_link_outside_the_site_has_a_target(path: Path) -> None:
         assert (path.parent / target).exists(), target
 
 
+def test_every_screenshot_is_on_a_page() -> None:
+    pages = "".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
+    shots = {path.name for path in (ROOT / "docs" / "images").glob("*.png")}
+    assert len(shots) > 5
+    assert {name for name in shots if f"images/{name}" not in pages} == set()
+
+
 def test_the_compatibility_page_lists_exactly_the_ways_of_pulling_that_are_tested() -> None:
     assert ways.table() in (DOCS / "compatibility.md").read_text(), ways.table()
 
@@ -253,6 +260,10 @@ def test_the_site_builds_without_a_warning(tmp_path: Path, monkeypatch: pytest.M
         assert foreign_parts(page.read_text()) == [], page
     for style in (tmp_path / "site").rglob("*.css"):
         assert not re.search(r"(@import|url\()\s*[\"']?(https?:)?//", style.read_text()), style
+    start = (tmp_path / "site" / "index.html").read_text()
+    [social] = re.findall(r'property="og:image" content="([^"]+)"', start)
+    assert (tmp_path / "site" / social.removeprefix(site.site_url)).is_file()
+    assert not (tmp_path / "site" / "overrides").exists()
     about = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert (tmp_path / "site" / about["icon"].removeprefix(site.site_url)).is_file()
 
