@@ -20,6 +20,7 @@ from tests.chart.places import (
 
 HOSTS = [{"host": "pulls.example.org"}]
 EGRESS = {"networkPolicy.enabled": True, "networkPolicy.egress.enabled": True}
+FILTERS = [{"type": "ExtensionRef", "extensionRef": {"group": "a.org", "kind": "Login", "name": "b"}}]
 RULES_IN = [{"from": [{"ipBlock": {"cidr": "192.0.2.0/24"}}], "ports": [{"port": 8080}]}]
 RULES_OUT = [{"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}]
 RELABEL = [{"action": "labeldrop", "regex": "pod"}]
@@ -138,9 +139,9 @@ CASES: list[Case] = [
     ("httpRoute.annotations", {"a": "b"}, ROUTE, {"HTTPRoute/pulltrace#metadata.annotations": {"a": "b"}}),
     (
         "httpRoute.filters",
-        [{"type": "ExtensionRef"}],
+        FILTERS,
         ROUTE,
-        {"HTTPRoute/pulltrace#spec.rules.0.filters": [{"type": "ExtensionRef"}]},
+        {"HTTPRoute/pulltrace#spec.rules.0.filters": FILTERS},
     ),
     ("networkPolicy.enabled", True, {}, {"NetworkPolicy/pulltrace-server#spec.ingress.0.ports.0.port": 8080}),
     (

@@ -55,7 +55,7 @@ GUARDED = [
     ),
     pytest.param(
         values({"agent.extraVolumeMounts": [{"name": "more", "mountPath": "/more"}]}),
-        "agent.extraVolumeMounts names the volume more",
+        "agent: the container pulltrace-agent mounts the volume more, which is not in agent.extraVolumes",
         id="a mount without its volume",
     ),
     pytest.param(
@@ -66,11 +66,12 @@ GUARDED = [
     pytest.param(
         values(
             {
+                "server.tls.secretName": "mine",
                 "server.extraVolumes": [{"name": "a", "emptyDir": {}}],
                 "server.extraVolumeMounts": [{"name": "a", "mountPath": "/etc/pulltrace/tls"}],
             }
         ),
-        "server.extraVolumeMounts repeats the path /etc/pulltrace/tls",
+        "the container pulltrace-server mounts two volumes at /etc/pulltrace/tls",
         id="a mount at a path of ours",
     ),
     pytest.param(
@@ -80,7 +81,7 @@ GUARDED = [
     ),
     pytest.param(
         values({"agent.resources.requests.memory": "1Gi"}),
-        "agent.resources requests more memory (1Gi) than its limit allows (128Mi)",
+        "agent: the container pulltrace-agent requests more memory (1Gi) than its limit allows (128Mi)",
         id="a request above its limit",
     ),
     pytest.param({}, "--set agent.runtimeSocket.risksAcknowledged=true", id="the socket unacknowledged"),

@@ -1,6 +1,8 @@
 """The values files for platforms: each renders, sets its socket, and is listed on the compatibility page."""
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import yaml
 
 from tests.chart.rendering import CHART as CHART_FOLDER
 from tests.chart.rendering import PLATFORMS, HelmRenderError, helm, render, values
+from tests.real.versions import HELM
 
 pytestmark = pytest.mark.chart
 
@@ -54,6 +57,37 @@ def test_a_platform_leaves_the_acknowledgement_to_the_user(path: Path) -> None:
         with pytest.raises(HelmRenderError, match="risksAcknowledged=true"):
             render(given)
         assert "--set agent.runtimeSocket.risksAcknowledged=true" in path.read_text()
+
+
+def template(path: Path, version: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    """Render with Helm's binary: its library has no option for the version of Kubernetes."""
+    program = str(HELM.path) if HELM.path.exists() else shutil.which("helm")
+    if program is None:
+        pytest.skip("no helm here; `make parts` builds it")
+    command = [program, "template", "pulltrace", CHART_FOLDER, "--values", path, "--kube-version", version, *flags]
+    return subprocess.run(command, check=False, capture_output=True, text=True)
+
+
+@each_platform
+@pytest.mark.parametrize("version", ["1.25.0", "1.29.15", "1.30.0", "1.37.2"])
+def test_a_platform_renders_on_the_oldest_and_the_newest_supported_kubernetes(path: Path, version: str) -> None:
+    flags = ["--set=agent.runtimeSocket.risksAcknowledged=true"]
+    done = template(path, version, *flags)
+    if version < "1.30":
+        assert "agent.auth.mode=serviceAccount needs Kubernetes 1.30" in done.stderr
+        done = template(path, version, *flags, "--set=agent.auth.mode=token")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "kind: Deployment" in done.stdout
+
+
+def test_an_older_kubernetes_is_refused() -> None:
+    assert "which is incompatible with Kubernetes v1.24.0" in template(PLATFORMS[0], "1.24.0").stderr
+
+
+def test_on_auto_mode_the_agent_reads_the_directory_of_soci() -> None:
+    [path] = [path for path in PLATFORMS if path.stem == "eks-auto-mode"]
+    volume = render(load(path)).at(f"{AGENT}.volumes.[soci].hostPath.path")
+    assert volume == "/var/lib/soci-snapshotter"
 
 
 def test_every_platform_has_its_expected_socket() -> None:

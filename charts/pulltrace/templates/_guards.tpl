@@ -14,6 +14,7 @@ Keep the values that you have set, and take the rest from this chart:
 {{- end -}}
 {{- include "pulltrace.acknowledgements" . -}}
 {{- include "pulltrace.consistency" . -}}
+{{- include "pulltrace.networkGuards" . -}}
 {{- range $component := list "agent" "server" -}}
 {{- include "pulltrace.workloadGuards" (dict "root" $ "component" $component "values" (index $.Values $component)) -}}
 {{- end -}}
@@ -123,49 +124,6 @@ httpRoute.enabled=true needs a Gateway to attach to:
 {{- if and .Values.commonLabels (include "pulltrace.selectorLabel" .Values.commonLabels) -}}
 {{- fail (printf "\n\ncommonLabels has %s, by which pods are selected: it cannot be changed. nameOverride changes the name.\n"
   (include "pulltrace.selectorLabel" .Values.commonLabels)) -}}
-{{- end -}}
-{{- end -}}
-
-{{/*
-Guards of the agent's and of the server's workload. Call with (dict "root" $ "component" "agent" "values"
-.Values.agent).
-*/}}
-{{- define "pulltrace.workloadGuards" -}}
-{{- with include "pulltrace.selectorLabel" (default (dict) .values.podLabels) -}}
-{{- fail (printf "\n\n%s.podLabels has %s, by which pods are selected: it cannot be changed. nameOverride changes the name.\n"
-  $.component .) -}}
-{{- end -}}
-{{- $volumes := eq .component "agent" | ternary (list "containerd" "token" "server-ca") (list "tls") -}}
-{{- range .values.extraVolumes -}}
-{{- if has .name $volumes -}}
-{{- fail (printf "\n\n%s.extraVolumes repeats the name %s.\n" $.component .name) -}}
-{{- end -}}
-{{- $volumes = append $volumes .name -}}
-{{- end -}}
-{{- $paths := eq .component "agent"
-  | ternary (list (dir (include "pulltrace.socketPath" .root)) "/var/run/secrets/pulltrace" "/etc/pulltrace/ca") (list "/etc/pulltrace/tls") -}}
-{{- range .values.extraVolumeMounts -}}
-{{- if not (has .name $volumes) -}}
-{{- fail (printf "\n\n%s.extraVolumeMounts names the volume %s, which is not in %s.extraVolumes.\n" $.component .name $.component) -}}
-{{- end -}}
-{{- if has .mountPath $paths -}}
-{{- fail (printf "\n\n%s.extraVolumeMounts repeats the path %s.\n" $.component .mountPath) -}}
-{{- end -}}
-{{- $paths = append $paths .mountPath -}}
-{{- end -}}
-{{- $containers := list (printf "pulltrace-%s" .component) -}}
-{{- range concat .values.initContainers .values.extraContainers -}}
-{{- if has .name $containers -}}
-{{- fail (printf "\n\n%s has two containers named %s.\n" $.component .name) -}}
-{{- end -}}
-{{- $containers = append $containers .name -}}
-{{- end -}}
-{{- $limits := default (dict) .values.resources.limits -}}
-{{- range $name, $request := .values.resources.requests -}}
-{{- $limit := get $limits $name -}}
-{{- if and $limit (gt (float64 (include "pulltrace.quantity" $request)) (float64 (include "pulltrace.quantity" $limit))) -}}
-{{- fail (printf "\n\n%s.resources requests more %s (%v) than its limit allows (%v).\n" $.component $name $request $limit) -}}
-{{- end -}}
 {{- end -}}
 {{- end -}}
 

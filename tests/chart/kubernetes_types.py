@@ -1,0 +1,103 @@
+"""Which definitions of the chart's schema describe which types of Kubernetes, and the fields that are left out."""
+
+CORE, NETWORK, RBAC, META = (
+    f"io.k8s.{package}.v1." for package in ("api.core", "api.networking", "api.rbac", "apimachinery.pkg.apis.meta")
+)
+
+TYPES = {
+    "affinity": CORE + "Affinity",
+    "affinity.nodeAffinity": CORE + "NodeAffinity",
+    "affinity.podAffinity": CORE + "PodAffinity",
+    "affinity.podAntiAffinity": CORE + "PodAntiAffinity",
+    "appArmorProfile": CORE + "AppArmorProfile",
+    "command": CORE + "ExecAction",
+    "container": CORE + "Container",
+    "container.ports.*": CORE + "ContainerPort",
+    "container.resizePolicy.*": CORE + "ContainerResizePolicy",
+    "dnsConfig": CORE + "PodDNSConfig",
+    "downwardFiles.*": CORE + "DownwardAPIVolumeFile",
+    "egressRules.*": NETWORK + "NetworkPolicyEgressRule",
+    "env.*": CORE + "EnvVar",
+    "env.*.valueFrom": CORE + "EnvVarSource",
+    "envFrom.*": CORE + "EnvFromSource",
+    "fieldRef": CORE + "ObjectFieldSelector",
+    "grpc": CORE + "GRPCAction",
+    "hook": CORE + "LifecycleHandler",
+    "hostAliases.*": CORE + "HostAlias",
+    "httpGet": CORE + "HTTPGetAction",
+    "ingressRules.*": NETWORK + "NetworkPolicyIngressRule",
+    "keyRef": CORE + "SecretKeySelector",
+    "keysToPaths.*": CORE + "KeyToPath",
+    "labelSelector": META + "LabelSelector",
+    "labelSelector.matchExpressions.*": META + "LabelSelectorRequirement",
+    "lifecycle": CORE + "Lifecycle",
+    "networkPeers.*": NETWORK + "NetworkPolicyPeer",
+    "networkPeers.*.ipBlock": NETWORK + "IPBlock",
+    "networkPorts.*": NETWORK + "NetworkPolicyPort",
+    "nodeExpression": CORE + "NodeSelectorRequirement",
+    "nodeSelectorTerm": CORE + "NodeSelectorTerm",
+    "persistentVolumeClaimSpec": CORE + "PersistentVolumeClaimSpec",
+    "podAffinityTerm": CORE + "PodAffinityTerm",
+    "podSecurityContext": CORE + "PodSecurityContext",
+    "probe": CORE + "Probe",
+    "projection": CORE + "VolumeProjection",
+    "projection.clusterTrustBundle": CORE + "ClusterTrustBundleProjection",
+    "projection.serviceAccountToken": CORE + "ServiceAccountTokenProjection",
+    "resourceFieldRef": CORE + "ResourceFieldSelector",
+    "resources": CORE + "ResourceRequirements",
+    "roleRules.*": RBAC + "PolicyRule",
+    "seLinuxOptions": CORE + "SELinuxOptions",
+    "seccompProfile": CORE + "SeccompProfile",
+    "securityContext": CORE + "SecurityContext",
+    "tcpSocket": CORE + "TCPSocketAction",
+    "toleration": CORE + "Toleration",
+    "topologySpread": CORE + "TopologySpreadConstraint",
+    "volumeMounts.*": CORE + "VolumeMount",
+    "volumes.*": CORE + "Volume",
+    "volumes.*.configMap": CORE + "ConfigMapVolumeSource",
+    "volumes.*.csi": CORE + "CSIVolumeSource",
+    "volumes.*.downwardAPI": CORE + "DownwardAPIVolumeSource",
+    "volumes.*.emptyDir": CORE + "EmptyDirVolumeSource",
+    "volumes.*.ephemeral": CORE + "EphemeralVolumeSource",
+    "volumes.*.hostPath": CORE + "HostPathVolumeSource",
+    "volumes.*.image": CORE + "ImageVolumeSource",
+    "volumes.*.nfs": CORE + "NFSVolumeSource",
+    "volumes.*.persistentVolumeClaim": CORE + "PersistentVolumeClaimVolumeSource",
+    "volumes.*.projected": CORE + "ProjectedVolumeSource",
+    "volumes.*.secret": CORE + "SecretVolumeSource",
+}
+"""Paths of definitions: ``*`` is an item of a list."""
+
+OMITTED = {
+    CORE + "Container": {"restartPolicyRules", "volumeDevices"},  # new; block devices
+    # Fields that are new, and off in most clusters.
+    CORE + "ConfigMapVolumeSource": {"defaultUser"},
+    CORE + "ClusterTrustBundleProjection": {"user"},
+    CORE + "DownwardAPIVolumeFile": {"user"},
+    CORE + "DownwardAPIVolumeSource": {"defaultUser"},
+    CORE + "EmptyDirVolumeSource": {"mode"},
+    CORE + "EnvVarSource": {"fileKeyRef"},
+    CORE + "GRPCAction": {"mode"},
+    CORE + "HTTPGetAction": {"protocol"},
+    CORE + "KeyToPath": {"user"},
+    CORE + "ProjectedVolumeSource": {"defaultUser"},
+    CORE + "SecretVolumeSource": {"defaultUser"},
+    CORE + "ServiceAccountTokenProjection": {"user"},
+    CORE + "VolumeMount": {"bindMountOptions"},
+    CORE + "VolumeProjection": {"podCertificate"},
+    # Fields that need other fields of the pod, which the chart does not set.
+    CORE + "Lifecycle": {"stopSignal"},
+    CORE + "ResourceRequirements": {"claims"},
+    CORE + "SecurityContext": {"windowsOptions"},
+    # A volume that is made for the pod starts empty here.
+    CORE + "PersistentVolumeClaimSpec": {"dataSource", "dataSourceRef"},
+    CORE + "Volume": {
+        # Removed from Kubernetes, or replaced by CSI drivers.
+        *("awsElasticBlockStore", "azureDisk", "azureFile", "cephfs", "cinder", "flocker", "gcePersistentDisk"),
+        *("gitRepo", "glusterfs", "photonPersistentDisk", "portworxVolume", "quobyte", "rbd", "scaleIO"),
+        *("storageos", "vsphereVolume"),
+        # Network disks: use a persistentVolumeClaim.
+        *("fc", "flexVolume", "iscsi"),
+    },
+}
+"""Fields that the schema rejects although the API server knows them."""
