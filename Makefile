@@ -25,8 +25,14 @@ demo: $(if $(findstring --port,$(ARGS)),,free-port) install ## A live dashboard 
 
 # The port is checked first, because the installation may take minutes.
 free-port:
-	@$(PYTHON) -c 'import socket, sys; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("127.0.0.1", int(sys.argv[1])))' \
-	  $(PORT) 2>/dev/null || { echo "demo: port $(PORT) is in use; choose another one: make demo PORT=8090"; exit 1; }
+	@$(CHECK_PYTHON)
+	@error=$$($(PYTHON) -c '$(BIND)' $(PORT)) || { echo "demo: port $(PORT): $$error; choose another one: make demo PORT=8090"; exit 1; }
+
+BIND = import socket, sys; sys.excepthook = lambda kind, error, where: print(getattr(error, "strerror", "") or error); \
+  s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("127.0.0.1", int(sys.argv[1])))
+
+CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+  { echo "install: Pulltrace needs Python 3.11 or newer; set PYTHON=python3.x"; exit 1; }
 
 cluster: install .make/dev parts ## A one-node cluster with a real kubelet, and the dashboard beside it: http://127.0.0.1:8080 (as root; PORT=8090)
 	@exec $(BIN)/python -m tests.real.local_cluster $(PORT)
@@ -112,8 +118,7 @@ pins: .make/dev ## Refresh requirements/*.txt, the hashed pins of images and CI
 PIN := $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header
 
 .make/venv: pyproject.toml requirements/all.txt requirements/packaging.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "install: Pulltrace needs Python 3.11 or newer; set PYTHON=python3.x"; exit 1; }
+	@$(CHECK_PYTHON)
 	@printf "install: Python packages into .venv:"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
 	  { rm -rf .venv; echo "install: $(PYTHON) makes no virtual environment (Debian: apt-get install python3-venv)"; exit 1; }

@@ -93,9 +93,19 @@ def test_the_port_of_the_demo_is_checked_before_anything_is_installed(clone: Pat
         port = taken.getsockname()[1]
         done = run(clone, "demo", f"PORT={port}", "PYTHON=python")
     assert done.returncode != 0
-    assert f"port {port} is in use; choose another one: make demo PORT=8090" in done.stdout
+    assert f"port {port}: Address already in use; choose another one: make demo PORT=8090" in done.stdout
     assert "install:" not in done.stdout
     assert run(clone, "free-port", f"PORT={port}", "PYTHON=python").returncode == 0
+
+
+def test_a_python_that_is_missing_or_too_old_is_named_before_the_port(clone: Path) -> None:
+    for text in (None, "exit 1"):
+        if text:
+            script(clone, "python", text)
+        done = run(clone, "demo", "PYTHON=python")
+        assert done.returncode != 0
+        assert "Pulltrace needs Python 3.11 or newer; set PYTHON=python3.x" in done.stdout
+        assert "port" not in done.stdout
 
 
 def test_the_output_of_vite_is_shown_only_if_the_build_fails(clone: Path) -> None:
