@@ -68,7 +68,7 @@ def cpu(pid: int) -> float:
 
 @asynccontextmanager
 async def serving(pollers: Sequence[Poller]) -> AsyncIterator[str]:
-    """Accept the reports of every poller, each on a path of its own."""
+    """Accept the reports of every poller, each on a separate path."""
 
     async def report(request: web.Request) -> web.Response:
         poller = pollers[int(request.match_info["number"])]

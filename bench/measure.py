@@ -1,4 +1,4 @@
-"""Put one load on one server for some seconds, and return one row of figures."""
+"""Put one load on one server for a number of seconds, and return one row of figures."""
 
 import asyncio
 import time

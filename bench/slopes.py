@@ -164,7 +164,7 @@ PARTS: dict[str, Callable[[Size], Coroutine[None, None, None]]] = {
 
 
 def run(name: str, size: Size) -> None:
-    """Run one part in a process of its own, whose memory holds nothing of other parts."""
+    """Run one part in a separate process, whose memory contains nothing from other parts."""
     process = multiprocessing.get_context("spawn").Process(target=_run, args=(name, size))
     process.start()
     process.join()

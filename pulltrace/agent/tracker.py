@@ -223,7 +223,7 @@ class Tracker:
         return ended
 
     def _with_loose_ingests(self, seen: Observation, now: float) -> Observation:
-        """Create a lease of our own for each ingest that grows without one: some client downloads without leases.
+        """Create an artificial lease for each ingest that grows without one: some client downloads without leases.
 
         An ingest that belongs to no live lease and does not grow is left over from an interrupted pull.
         """

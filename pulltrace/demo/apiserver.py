@@ -44,7 +44,7 @@ class Trouble:
     status: int = 0
     """If set, every request returns this status."""
     ends_at_once: bool = False
-    """If true, every watch ends at once."""
+    """If true, every watch ends immediately."""
     silent: bool = False
     """If true, watches are accepted but send nothing, not even bookmarks."""
     raw: list[bytes] = field(default_factory=list)

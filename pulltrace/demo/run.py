@@ -27,7 +27,7 @@ from pulltrace.settings import Address, AgentSettings, ServerSettings, load
 HOST = "127.0.0.1"
 METRICS_PORT = 9090
 TICK = 0.2
-"""Seconds between two steps of the simulation."""
+"""Seconds between steps of the simulation."""
 DOWN = 3.0
 """Seconds after which a killed containerd is restarted."""
 

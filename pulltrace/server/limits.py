@@ -34,7 +34,7 @@ class Limits:
     keep_alive: float = 15.0
     """A quiet stream gets a comment at least this often."""
     tick: float = 0.25
-    """The time between two frames of the stream."""
+    """The time between frames of the stream."""
 
     connections: int = 12_288
     connections_per_address: int = 64

@@ -46,7 +46,7 @@ RESERVED_FILES = 128
 """Open files that are not client connections."""
 
 GIVE_BACK_EVERY = 30.0
-"""Seconds between two returns of freed memory to the operating system: glibc keeps memory that many clients once
+"""Seconds after which freed memory is returned to the operating system again: glibc keeps memory that many clients once
 used.
 """
 

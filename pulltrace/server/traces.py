@@ -26,7 +26,7 @@ from pulltrace.wire import ErrorReason, PullPhase
 FLUSH_WITHIN = 1.0
 """Seconds for which the end of the server waits for the last spans to be sent."""
 WARN_EVERY = 300.0
-"""Seconds between two warnings about a collector that accepts no spans."""
+"""Seconds between warnings about a collector that accepts no spans."""
 MAX_INTEGER = 2**63 - 1
 """The largest integer of protobuf; the sum of invented sizes may exceed it, and the whole batch would then be lost."""
 SPAN_NAMES = {PullPhase.EXTRACTING: "unpacking"}

@@ -40,7 +40,7 @@ class Observer:
         soci_root: SociRoot | None = None,
         ahead: float = 0.0,
     ) -> None:
-        """``every`` is the shortest time between two reports.
+        """``every`` is the shortest time between reports.
 
         The agent's clock is ``ahead`` of this machine's clock.
         """

@@ -335,7 +335,7 @@ async def test_an_incomplete_frame_at_the_deadline_closes_the_connection(server,
     assert await channel.call(METHOD, b"") == [b""]
 
 
-async def test_a_lost_connection_is_noticed_at_once(server, channel):
+async def test_a_lost_connection_is_noticed_immediately(server, channel):
     await channel.call(METHOD, b"")
     assert channel.connected
     server.connections[0].transport.close()

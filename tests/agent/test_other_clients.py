@@ -207,7 +207,7 @@ def test_a_lease_that_remains_empty_disappears_without_a_failure(watched):
 
 
 def test_a_lease_that_pulls_two_images_has_no_name(watched, push):
-    """A client may pull several images under a lease of its own."""
+    """A client may create a lease and pull several images under it."""
     (first, one), (second, two) = push("one:1", ("one", 4)), push("two:1", ("two", 4))
     pull = watched.node.pull(first)
     watched.until(lambda: downloaded_any(watched), every=0.2)
@@ -254,7 +254,7 @@ def test_layers_with_digests_other_than_sha256_show_their_progress(watched, algo
 
 
 @pytest.mark.parametrize("polls", [2, 3])
-def test_a_pull_whose_image_is_removed_at_once_has_completed(watched, push, polls):
+def test_a_pull_whose_image_is_removed_immediately_has_completed(watched, push, polls):
     ref, image = push("app:1", ("base", 5), ("app", 20))
     watched.node.pull(ref)
     watched.polls(polls, every=0.5)

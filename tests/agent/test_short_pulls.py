@@ -12,7 +12,7 @@ from tests.agent.virtual import Watched
 
 @pytest.fixture(params=[CONTAINERD_16, CONTAINERD_1, CONTAINERD_2])
 def quick(request, start_simulated, registries):
-    """An agent that polls every second, and a registry that responds at once."""
+    """An agent that polls every second, and a registry that responds immediately."""
     for manner in registries.manners.values():
         manner.latency = 0.0
     watched = Watched(start_simulated(request.param))

@@ -146,7 +146,7 @@ def test_a_second_pull_of_the_image_does_not_hide_a_pull_older_than_the_agent(wa
     assert {(pull.image_ref, pull.status) for pull in watched.ended} == {(ref, PullPhase.COMPLETED)}
 
 
-def test_a_pull_older_than_the_agent_that_completes_at_once_is_reported(watched, push):
+def test_a_pull_older_than_the_agent_that_completes_immediately_is_reported(watched, push):
     ref, _ = push("app:1", ("app", 10))
     pull = watched.node.pull(ref)
     watched.restart()

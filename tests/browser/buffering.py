@@ -1,6 +1,7 @@
 """A proxy that holds back every response until it has ended, as some proxies do regardless of its headers.
 
-nginx is not one of them: it passes on data at once, even if it is configured to buffer (tests/faults/test_clients.py).
+nginx is not one of them: it passes on data immediately, even if it is configured to buffer
+(tests/faults/test_clients.py).
 """
 
 import asyncio

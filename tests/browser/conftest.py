@@ -26,7 +26,7 @@ FLAGS = [
 EXPECTED = r"Failed to load resource|net::ERR|EventSource's response has a MIME type"
 AXE = Path(__file__).parents[2] / "web/node_modules/axe-core/axe.min.js"
 
-# Long enough for a busy machine; an assertion that holds returns at once.
+# Long enough for a busy machine; an assertion that holds returns immediately.
 expect.set_options(timeout=15_000)
 
 OpenPage = Callable[..., Awaitable[Page]]

@@ -120,7 +120,7 @@ def patient(tmp_path: Path) -> Path:
     return static
 
 
-async def test_a_click_on_the_badge_reconnects_at_once(patient: Path, open_page: OpenPage) -> None:
+async def test_a_click_on_the_badge_reconnects_immediately(patient: Path, open_page: OpenPage) -> None:
     async with ScriptedServer(patient) as server:
         await set_scene(server)
         page = await open_page(server.url)

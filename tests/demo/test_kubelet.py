@@ -17,7 +17,7 @@ def kubelet(node):
 
 @pytest.fixture
 def live(kubelet):
-    """Return a function that advances time by some seconds and returns the objects written in the meantime."""
+    """Return a function that advances time by a number of seconds and returns the objects written in the meantime."""
 
     def live(seconds):
         for _ in range(round(seconds * 10)):

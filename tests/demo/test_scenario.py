@@ -10,7 +10,7 @@ from tests.demo.conftest import NOON
 
 
 def play(scenario, seconds, tick=0.5):
-    """Run the scenario for some seconds; return the steps of each tick."""
+    """Run the scenario for this many seconds; return the steps of each tick."""
     return [scenario.advance(tick) for _ in range(round(seconds / tick))]
 
 

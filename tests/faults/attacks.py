@@ -271,7 +271,7 @@ def stop(attack: Attack) -> None:
 
 
 async def main() -> None:
-    """Run one attack for some seconds."""
+    """Run one attack for this many seconds."""
     os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # the server may have been given a higher limit
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

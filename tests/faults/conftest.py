@@ -12,7 +12,7 @@ from tests.real.process import free_port
 
 @pytest.fixture
 async def make_lab():
-    """A factory of labs, each ended with the test."""
+    """Return a factory of labs; each lab ends with the test."""
     labs = []
     with tempfile.TemporaryDirectory(prefix="pulltrace-") as folder:
 

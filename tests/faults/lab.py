@@ -61,7 +61,7 @@ class Process(Program):
 
 
 class Lab:
-    """One node. Each connection downloads at ``speed``; containerd's clock is ``ahead`` by some seconds.
+    """One node. Each connection downloads at ``speed``; containerd's clock is ``ahead`` by this many seconds.
 
     With a ``network``, agent and server are on two hosts, otherwise on loopback.
     """

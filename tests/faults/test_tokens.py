@@ -16,7 +16,9 @@ LIFE = 12.0
 
 
 def shortened(token: str, key: str, life: float) -> str:
-    """Return the same claims, signed again (ES256) with the API server's own key, expiring in some seconds."""
+    """Return the same claims, signed again (ES256) with the API server's own key, so that they expire in this many
+    seconds.
+    """
     head, payload, _ = token.split(".")
     claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
     signed = f"{head}.{_url(json.dumps(claims | {'exp': int(time.time() + life)}).encode())}"

@@ -1,6 +1,6 @@
 """Clusters with a real kubelet for all tests here: `serial` and `parallel`, by how they pull images.
 
-With pytest-xdist (``-n 3``) each of three workers has a cluster of its own, because tests mostly wait.
+With pytest-xdist (``-n 3``) each of three workers has its own cluster, because tests mostly wait.
 """
 
 from __future__ import annotations

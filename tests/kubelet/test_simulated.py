@@ -16,7 +16,7 @@ def node(request: pytest.FixtureRequest) -> Node:
     return RealNode(request.getfixturevalue("serial"), f"{name}-")
 
 
-async def test_a_second_pull_is_reported_at_once_and_waits_for_the_first(node: Node) -> None:
+async def test_a_second_pull_is_reported_immediately_and_waits_for_the_first(node: Node) -> None:
     first, second = node.serve("first:1", 3), node.serve("second:1", 1)
     await node.create("first", first)
     await node.until(lambda: times(node.events("first"), "Pulling"))

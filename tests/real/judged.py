@@ -26,7 +26,7 @@ from tests.real.containerd import Containerd
 
 INTERVAL = 1.0
 APART = 0.6
-"""Seconds between two reports; the server rejects shorter intervals."""
+"""Seconds between reports; the server rejects shorter intervals."""
 
 
 class Observed:

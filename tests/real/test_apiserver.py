@@ -13,7 +13,7 @@ def config_map(name):
 
 
 async def refusal(cluster, watch):
-    """Return the code of a watch that ends at once, from its status or from its first event."""
+    """Return the code of a watch that ends immediately, from its status or from its first event."""
     try:
         event = await cluster.request("GET", watch)
     except APIError as refused:

@@ -71,7 +71,7 @@ class SimulatedHub:
         self.sequence = 0
 
     def report(self, *pulls: PullState, at: float = 0.0, node="node-1", **more) -> None:
-        """Receive one report some seconds after the beginning, then tick."""
+        """Receive one report this many seconds after the beginning, then tick."""
         self.at(at)
         self.sequence += 1
         self.hub.report(report(*pulls, node=node, **({"sequence": self.sequence} | more)))

@@ -1,4 +1,4 @@
-"""Traces, as received by a real OpenTelemetry Collector and by a receiver of our own."""
+"""Traces, as received by a real OpenTelemetry Collector and by a small receiver in this process."""
 
 import asyncio
 import http.server

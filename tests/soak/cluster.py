@@ -21,7 +21,7 @@ from tests.real.process import free_port
 from tests.soak.wire import Wire
 
 TICK = 0.2
-"""Seconds between two steps of the simulation."""
+"""Seconds between steps of the simulation."""
 SEEN_AFTER = 2.0
 """Seconds after which a healthy agent has observed a pull; it polls twice a second."""
 HISTORY = 60.0

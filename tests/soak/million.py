@@ -1,7 +1,7 @@
 """The memory of server and agent after many short pulls: ``python -m tests.soak.million server|agent``.
 
 ``server``: reports from 200 nodes with ten short pulls each, posted as fast as the server accepts them. All limits are
-the defaults, except for the half second between two reports of a node. ``agent``: a simulated containerd with 220 short
+the defaults, except for the half second between reports of a node. ``agent``: a simulated containerd with 220 short
 pulls at once, polled twice a second by a real agent that reports to a real server.
 """
 
@@ -122,7 +122,7 @@ async def agent(pulls: int) -> None:
 
 
 async def _pull(pulls: int, node: VirtualContainerd) -> AsyncIterator[tuple[int, float]]:
-    """Pull images of one small layer; remove each image some seconds later."""
+    """Pull images of one small layer; remove each image a few seconds later."""
     began = then = time.monotonic()
     begun = 0
     while begun - len(node.pulls) < pulls:

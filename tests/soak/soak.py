@@ -57,7 +57,7 @@ class Result:
 
 
 class Soak:
-    """Run for some seconds. The same seed selects the same faults, but at different moments of the load."""
+    """Run for this many seconds. The same seed selects the same faults, but at different moments of the load."""
 
     def __init__(self, *, seed: int, seconds: float, nodes: int, speed: float) -> None:
         self.result = Result(seed)

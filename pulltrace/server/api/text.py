@@ -34,7 +34,7 @@ def pulls(found: Iterable[PullStatus]) -> str:
 
 
 def pods(waiting: Iterable[PodWait], started: Iterable[PodStart], now: datetime) -> str:
-    """One line for each waiting pod, then one for each that has started lately."""
+    """One line for each waiting pod, then one for each pod that started recently."""
     rows = [
         (
             f"{pod.namespace}/{pod.pod_name}",

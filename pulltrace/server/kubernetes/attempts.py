@@ -21,8 +21,8 @@ Within one second, ``Pulling`` precedes ``Failed`` and ``Pulled``.
 
 A kubelet writes the status ``ErrImagePull`` when it next syncs the pod: at least ten seconds after the event, and later
 still while it pulls another image for the same pod. So a status normally repeats a failure that events have already
-reported. It counts as a failure of its own only if there were more statuses than reported failures *and* the kubelet
-had time for another attempt. In that case, the event was lost: kubelets limit how many they send.
+reported. It counts as a separate failure only if there were more statuses than reported failures *and* the kubelet had
+time for another attempt. In that case, the event was lost: kubelets limit how many they send.
 
 ``InvalidImageName``, ``ErrImageNeverPull`` and ``ImageInspectError`` are not attempts: the kubelet pulls nothing, even
 if it reports them repeatedly.

@@ -17,7 +17,7 @@ from pulltrace.wire import MAX_ERROR, ErrorReason
 FIRST_BACK_OFF = 10.0
 LONGEST_BACK_OFF = 300.0
 SYNC, LONGEST_SYNC = 12.5, 15.0
-"""Seconds between two syncs of a pod that does not start: 10 to 15."""
+"""Seconds between syncs of a pod that does not start: 10 to 15."""
 
 # https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/kubelet/images/types.go and
 # https://github.com/kubernetes/cri-api/blob/v0.37.2/pkg/errors/errors.go

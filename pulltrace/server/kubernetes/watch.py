@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 8.0
 FORBIDDEN_DELAY = 8.0
-"""Seconds between two checks whether a missing permission has been granted."""
+"""Seconds between checks whether a missing permission has been granted."""
 GRACE = 60.0
 """Seconds after which an API server that has never responded no longer delays readiness."""
 SHORT_WATCH = 1.0

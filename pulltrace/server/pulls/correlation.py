@@ -66,8 +66,8 @@ class Correlation:
     ) -> list[Changed]:
         """Return the changes on one node since the last join, in the order in which they must be published.
 
-        ``pulls`` are those that are running or have ended lately; ``agent`` is the state of the node's agent, if it has
-        one.
+        ``pulls`` are those that are running or have ended recently; ``agent`` is the state of the node's agent, if it
+        has one.
         """
         open_ = self._nodes.setdefault(node, _Open(node, self._context))
         changed = list(open_.join(pulls, demands, now, agent=agent))

@@ -97,7 +97,7 @@ def removal(id_: str, node: str, at: float) -> PullRemovedEvent:
 
 
 class Frame(Batch):
-    """The changes between two ticks. A client whose cursor equals ``after`` is up to date."""
+    """The changes since the previous tick. A client whose cursor equals ``after`` is up to date."""
 
     __slots__ = ("_whole", "after", "revision")
 

@@ -305,7 +305,7 @@ class Inventory:
 
 
 def _heartbeat(report: AgentReport) -> float:
-    """Return the seconds between two reports of an idle agent, as stated by the agent."""
+    """Return the seconds between reports of an idle agent, as stated by the agent."""
     return min(max(report.heartbeat_seconds, 1.0), 300.0) if report.heartbeat_seconds else DEFAULT_HEARTBEAT
 
 

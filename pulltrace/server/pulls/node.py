@@ -88,7 +88,7 @@ class Pull:
     supposed_guessed: bool = False
     """``supposed`` is true if this is a guess."""
     repeats: bool = False
-    """Whether it is a further call of the runtime for another pod, which has no row of its own."""
+    """Whether it is a further call of the runtime for another pod, which has no separate row."""
     superseded: bool = False
     """Whether a later attempt has replaced it in its arrival."""
     best_percent: float = 0.0

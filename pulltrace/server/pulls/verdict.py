@@ -19,9 +19,9 @@ SHORT = 5.0
 SHARE = 0.4
 """The share of an ended pull's duration for which its factor must have held."""
 EVERY = 1.5
-"""Seconds between two moments of a pull."""
+"""Minimum seconds between moments of a pull."""
 LONGEST_STEP = 10.0
-"""Seconds for which one moment may count: nothing is known about a longer gap between two reports."""
+"""Seconds for which one moment may count: nothing is known about a longer gap between reports."""
 
 
 class Moment(msgspec.Struct, frozen=True):

@@ -188,7 +188,7 @@ async def test_another_encoding_gets_415(server) -> None:
     assert (await served.post(REPORT, **{"Content-Encoding": "br"})).status == 415
 
 
-async def test_a_second_report_of_a_node_at_once_gets_429_with_retry_after(server) -> None:
+async def test_an_immediate_second_report_of_a_node_gets_429_with_retry_after(server) -> None:
     served = await server()
     assert (await served.post(REPORT)).status == 200
     answer = await served.post(REPORT)

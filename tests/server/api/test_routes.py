@@ -166,7 +166,7 @@ async def test_the_probes_respond(server) -> None:
         assert (answer.status, await answer.text()) == (200, "ok")
 
 
-async def test_metrics_have_a_listener_of_their_own(server) -> None:
+async def test_metrics_have_their_own_listener(server) -> None:
     served = await filled(server)
     assert (await served.get("/metrics")).status == 404
     text = await served.metrics()

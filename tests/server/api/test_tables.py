@@ -144,7 +144,7 @@ async def test_waiting_for_an_unknown_image_ends_with_404(server):
     assert response.status == 404
 
 
-async def test_an_image_that_is_ready_is_reported_at_once(server):
+async def test_an_image_that_is_ready_is_reported_immediately(server):
     served = await filled(server, done=True)
     response = await served.get("/api/v1/images?wait=60s")
     assert (response.status, len((await response.json())["images"])) == (200, 1)

@@ -14,7 +14,7 @@ ACCOUNT = f"{NAMESPACE}/{AGENT}"
 
 
 class Accounts:
-    """The accounts of one running API server, in a namespace of their own."""
+    """The accounts of one running API server, in a separate namespace."""
 
     def __init__(self, cluster: APIServer) -> None:
         self.cluster = cluster

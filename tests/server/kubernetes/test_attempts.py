@@ -129,7 +129,7 @@ def test_an_end_is_final_and_a_success_ends_the_arrival(steps) -> None:
     assert all(row.status.ended for row in node.sim.shown), "no row is stuck"
 
 
-def test_a_failure_after_a_success_is_a_row_of_its_own() -> None:
+def test_a_failure_after_a_success_has_its_own_row() -> None:
     node = Node()
     for what, later in (("pulling", 0.6), ("events", 0.6), ("begin", 0.6), ("done", 0.6), ("failed", 5), ("events", 1)):
         node.at += later

@@ -243,7 +243,7 @@ async def test_an_absent_api_server_delays_readiness_only_for_a_while(server, ku
         assert "(500)" in it.watches.problem
 
 
-async def test_watches_that_end_at_once_are_retried_with_increasing_delay(server, kubeconfig, monkeypatch):
+async def test_watches_that_end_immediately_are_retried_with_increasing_delay(server, kubeconfig, monkeypatch):
     monkeypatch.setattr(watch, "FIRST_DELAY", 0.2)
     monkeypatch.setattr(watch, "LONGEST_DELAY", 5.0)
     server.trouble.ends_at_once = True

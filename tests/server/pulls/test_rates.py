@@ -72,7 +72,7 @@ def test_a_count_that_falls_starts_again() -> None:
     assert speed.rate(8.0) == MIB
 
 
-def test_a_download_that_waited_long_for_its_turn_is_fast_at_once() -> None:
+def test_a_download_that_waited_long_for_its_turn_is_fast_immediately() -> None:
     speed = Speed(0, 0.0)
     for second in range(100):
         speed.saw(0, float(second))

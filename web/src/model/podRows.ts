@@ -1,4 +1,4 @@
-/** Pods that wait for images, with the live state of each image, and pods that started lately. */
+/** Pods that wait for images, with the live state of each image, and pods that started recently. */
 import type { Container, Pod, PodList, Pull, StartPhase } from '../wire/wire'
 import { registryOf } from './images'
 import { byFigure, byText, type Compare, type Order } from './order'

@@ -51,7 +51,7 @@ export type ConnectionEvent =
 
 export interface Step {
   readonly state: ConnectionState
-  /** The stream must be retried at once. */
+  /** The stream must be retried immediately. */
   readonly retry: boolean
 }
 

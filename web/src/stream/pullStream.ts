@@ -62,7 +62,9 @@ export class PullStream {
     if (this.#source !== undefined) this.#connect()
   }
 
-  /** Reconnects at once: after a click, when the network is back, or when the connection is probably dead. */
+  /**
+   * Reconnects immediately: after a click, when the network is back, or when the connection is probably dead.
+   */
   retryNow(): void {
     if (this.#closed) return
     this.#failures = 0

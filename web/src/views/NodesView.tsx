@@ -138,7 +138,7 @@ export function NodesView() {
             onToggle={key => changeUrl({ open: toggleOpen(open, key) })}
             detail={({ pulls: ofNode }) =>
               ofNode.length === 0 ? (
-                <p className={shared.dim}>Nothing has been pulled on this node lately.</p>
+                <p className={shared.dim}>Nothing has been pulled on this node recently.</p>
               ) : (
                 <PullList pulls={ofNode} name="image" />
               )

@@ -205,7 +205,7 @@ describe('fields that newer servers send', () => {
     expect(parsePull({ ...least, bound }).bound).toEqual(expected)
   })
 
-  it('include the phases of a pod, and pods that started lately', () => {
+  it('include the phases of a pod, and pods that started recently', () => {
     const phases = [
       { phase: 'scheduled', startedAt: '2026-11-23T14:00:00Z', seconds: 4.5 },
       { phase: 'pulling', startedAt: '2026-11-23T14:00:09Z' },

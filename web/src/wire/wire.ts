@@ -292,7 +292,7 @@ function parseStarted(value: unknown): Pod {
 }
 
 export interface PodList {
-  /** Pods that wait, and pods that started lately. */
+  /** Pods that wait, and pods that started recently. */
   readonly pods: readonly Pod[]
   readonly watching: boolean
   /** Why the server cannot see pods, in its own words; set only if it does not watch them. */
