@@ -63,7 +63,7 @@ async def test_a_report_passes_through_every_module_of_the_tour():
     running = asyncio.create_task(demo(nodes=1, speed=10, port=port))
     sys.setprofile(note_calls)
     try:
-        async with asyncio.timeout(60), aiohttp.ClientSession() as client:
+        async with asyncio.timeout(240), aiohttp.ClientSession() as client:
             events = None
             while events is None:
                 try:
