@@ -185,7 +185,7 @@ class Conclusion:
     def _look_back(self, pull: Pull, ended: Collection[Pull], pulls: Collection[Pull]) -> set[Question]:
         """Find the image of a pull that ended before any poll read its manifest.
 
-        Return the questions that this needs.
+        Return the questions that must be answered first.
         """
         if not (pull.layers or pull.resources.content):
             if "" not in self._facts.images:
@@ -199,7 +199,10 @@ class Conclusion:
         return self._find_image(pull, pulls)
 
     def _read_image(self, pull: Pull, content: frozenset[str]) -> set[Question]:
-        """Read the documents among these blobs, and those that they refer to. Return the questions that this needs."""
+        """Read the documents among these blobs, and those that they refer to.
+
+        Return the questions that must be answered first.
+        """
         documents = self._facts.documents
         content = with_children(content, documents)
         missing = {DocumentQuestion(digest) for digest in unread(content, documents, pull.image) - self._facts.absent}
@@ -217,7 +220,8 @@ class Conclusion:
         return digest not in self._facts.blobs and digest not in self._facts.absent
 
     def _find_image(self, pull: Pull, pulls: Iterable[Pull]) -> set[Question]:
-        """Find the images with new records that contain a blob of this pull. Return the questions that this needs.
+        """Find the images with new records that contain a blob of this pull. Return the questions that must be answered
+        first.
 
         For imports whose manifests no poll has read: an import writes them last.
         """

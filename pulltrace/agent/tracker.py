@@ -399,7 +399,7 @@ class Tracker:
                     yield question
 
     def _conclude(self, pull: Pull, now: float) -> set[Question]:
-        """End a pull whose lease was deleted, or return the questions that this needs."""
+        """End a pull whose lease was deleted, or return the questions that must be answered first."""
         questions = self._conclusion.questions(
             pull, self._missing_lease, self._pulls.values(), self.serving.snapshotter_of(pull)
         )

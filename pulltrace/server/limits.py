@@ -25,7 +25,7 @@ class Limits:
     """Memory of the pulls of all nodes."""
     history: int = 20_000
     tombstones: int = 20_000
-    """Removed pulls and superseded ends that the feed keeps for clients that are behind."""
+    """Removed pulls and ended attempts that the feed keeps for clients that are behind."""
     report_interval: float = 0.5
     readers: int = 256
     readers_per_address: int = 32

@@ -1,4 +1,4 @@
-"""A reporter and a server with any failures in between: no live pull is closed, and no end is lost."""
+"""A reporter and a server with any failures in between: no live pull is closed, and no ended pull is lost."""
 
 from collections.abc import Iterator
 

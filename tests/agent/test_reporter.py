@@ -48,7 +48,7 @@ async def test_only_the_newest_state_is_sent_even_if_it_is_empty(server, make):
         await server.until(lambda: server.reports[-1].get("pulls") is None)
 
 
-async def test_ends_are_kept_until_acknowledged_and_sent_once(server, make):
+async def test_ended_pulls_are_kept_until_acknowledged_and_sent_once(server, make):
     server.answers = [web.Response(status=503), web.Response(status=401), web.Response(status=500)]
     async with make() as reporter:
         reporter.offer([], [pull("a")])
@@ -59,7 +59,7 @@ async def test_ends_are_kept_until_acknowledged_and_sent_once(server, make):
     assert server.acknowledged() == ["a", "b", "c"]
 
 
-async def test_a_server_that_starts_later_gets_every_end(make, unused_tcp_port):
+async def test_a_server_that_starts_later_receives_every_ended_pull(make, unused_tcp_port):
     server = Server()
     async with make() as reporter:
         reporter.offer([], [pull("a")])
@@ -81,7 +81,7 @@ async def test_a_restarted_server_gets_the_history_again(server, make):
     assert set(server.acknowledged()[6:]) == {"a", "b", "c"}
 
 
-async def test_history_never_displaces_unacknowledged_ends(server, make):
+async def test_history_never_displaces_unacknowledged_pulls(server, make):
     async with make() as reporter:
         reporter.offer([], [pull("old")])
         await server.until(server.acknowledged)
@@ -94,7 +94,7 @@ async def test_history_never_displaces_unacknowledged_ends(server, make):
     ]
 
 
-async def test_the_oldest_ends_are_dropped_first(server, make):
+async def test_the_oldest_ended_pulls_are_dropped_first(server, make):
     async with make(run=False) as reporter:
         for number in range(400):
             reporter.offer([], [pull(f"p{number}", layers=200)])
@@ -105,7 +105,7 @@ async def test_the_oldest_ends_are_dropped_first(server, make):
     assert server.acknowledged() == [f"p{number}" for number in range(400 - len(server.acknowledged()), 400)]
 
 
-async def test_an_invalid_end_is_dropped_and_the_next_one_is_sent(server, make):
+async def test_an_invalid_ended_pull_is_dropped_and_the_next_one_is_sent(server, make):
     server.malformed = b"bad"
     async with make() as reporter:
         reporter.offer([], [pull("bad")])
@@ -115,7 +115,7 @@ async def test_an_invalid_end_is_dropped_and_the_next_one_is_sent(server, make):
     assert server.acknowledged() == ["good"]
 
 
-async def test_ends_that_are_too_large_together_are_sent_in_smaller_reports(server, make):
+async def test_ended_pulls_that_are_too_large_together_are_sent_in_smaller_reports(server, make):
     server.largest = 60_000
     async with make() as reporter:
         reporter.offer([], [pull(f"p{number}", layers=100) for number in range(12)])
@@ -142,7 +142,7 @@ async def test_live_pulls_take_turns_and_each_report_lists_the_others(server, ma
     assert seen.count("end") == 1
 
 
-async def test_a_pull_whose_end_has_to_wait_is_listed_meanwhile(server, make):
+async def test_an_ended_pull_that_has_to_wait_is_listed_meanwhile(server, make):
     """The server closes a pull that is no longer listed, so its end would otherwise be counted twice."""
     names = [f"p{number:03}" for number in range(MAX_PULLS)]
     async with make(run=False) as reporter:
@@ -203,7 +203,7 @@ async def test_a_report_lists_others_only_if_pulls_do_not_fit(server, make):
     assert told == [(1, 0), (half, 0), (half, half), (half, half)]
 
 
-async def test_oversized_live_pulls_do_not_displace_an_end(server, make):
+async def test_oversized_live_pulls_do_not_displace_an_ended_pull(server, make):
     server.largest = 60_000
     async with make() as reporter:
         reporter.offer([pull(f"p{number}", PullPhase.DOWNLOADING, layers=100) for number in range(12)], [pull("end")])
@@ -211,7 +211,7 @@ async def test_oversized_live_pulls_do_not_displace_an_end(server, make):
     assert server.acknowledged() == ["end"]
 
 
-async def test_an_end_that_is_too_large_on_its_own_is_dropped(server, make):
+async def test_an_ended_pull_that_is_too_large_on_its_own_is_dropped(server, make):
     server.largest = 60_000
     async with make() as reporter:
         reporter.offer([], [pull("huge", layers=900)])

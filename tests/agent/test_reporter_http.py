@@ -67,7 +67,9 @@ async def test_a_token_file_is_read_for_each_report(server, make, tmp_path):
     assert server.requests[0].headers["Authorization"] == "Bearer first"
 
 
-async def test_without_its_token_file_the_reporter_sends_nothing_and_keeps_the_ends(server, make, tmp_path, caplog):
+async def test_without_its_token_file_the_reporter_sends_nothing_and_keeps_the_ended_pulls(
+    server, make, tmp_path, caplog
+):
     file = tmp_path / "token"
     async with make(token_file=file) as reporter:
         reporter.offer([], [pull("a")])

@@ -31,7 +31,7 @@ def test_a_pull_that_ended_between_two_polls_gets_the_only_new_image(watched, pu
 
 
 @pytest.mark.parametrize("fails", [True, False], ids=["one of them fails", "another comes and goes meanwhile"])
-def test_ambiguous_ends_between_two_polls_are_not_failures_and_only_new_images_are_reported(
+def test_pulls_that_ended_between_two_polls_are_not_failures_if_it_is_unclear_and_only_new_images_are_reported(
     watched, push, fails, registries
 ):
     first, _ = push("first:1", ("first", 1))

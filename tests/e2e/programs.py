@@ -1,4 +1,4 @@
-"""Pulltrace's programs as real processes on loopback, each stopped by its own pid."""
+"""Pulltrace's programs as real processes on loopback."""
 
 import asyncio
 import json

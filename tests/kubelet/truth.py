@@ -16,7 +16,7 @@ _DURATION = re.compile(r"([\d.]+)(h|ms|m|s|µs|ns)")
 
 REFUSALS = ("InspectFailed", "ErrImageNeverPull")
 SAME_PULL = 2.0
-"""Seconds after a pull in which another pod's call is still about that pull."""
+"""Seconds after a pull during which another pod's call of the runtime still belongs to that pull."""
 
 
 @dataclass(frozen=True, slots=True)

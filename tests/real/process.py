@@ -1,4 +1,4 @@
-"""Programs that run during a test. They end with the test, or are stopped by their own pid within a time limit."""
+"""Programs that run during a test. They end with the test; a program that does not end in time is killed."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class ContainerState(_Object, frozen=True, gc=False):
 class ContainerStatus(_Object, frozen=True, gc=False):
     """A container's status, as reported by its kubelet.
 
-    ``image_id`` is empty until the container has been created once.
+    ``image_id`` is empty until the container is created for the first time.
     """
 
     name: str

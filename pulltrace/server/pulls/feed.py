@@ -118,7 +118,7 @@ class Frame(Batch):
 
 
 class Feed:
-    """All pulls, by the revision of their last change, and the ends and removals that no client may miss."""
+    """All pulls, by the revision of their last change, and the ended attempts and removals that no client may miss."""
 
     def __init__(self, tombstones: int) -> None:
         self.revision = 0

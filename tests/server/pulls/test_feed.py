@@ -107,7 +107,7 @@ def test_a_frame_has_the_changes_since_the_previous_one_including_every_end() ->
     assert not feed.cut()
 
 
-def test_no_client_is_up_to_date_after_more_ends_than_are_kept() -> None:
+def test_no_client_is_up_to_date_after_more_pulls_ended_than_are_kept() -> None:
     feed = Feed(3)
     change(feed, "before")
     for number in range(9):

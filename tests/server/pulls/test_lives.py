@@ -124,7 +124,7 @@ class Node:
         self.over = max(at for at, _ in self.statuses)
 
     def _live(self, name: str, life: Life) -> Generator[float, float, None]:
-        """Simulate one pod. Yield the time of its next action; receive the same time."""
+        """Simulate one pod. Yield the time of its next action, and continue when it is that time."""
         arrival = PodEvents(pod(name, "node-1", {"app": f"nginx:{life.tag}"}, at=NOW + life.comes))
         image = f"{NGINX}:{life.tag}"
         now = yield NOW + life.comes

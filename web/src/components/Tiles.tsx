@@ -22,7 +22,7 @@ const FILTERS: readonly Filter[] = [
   { state: 'done', word: 'done', title: 'Done' },
 ]
 
-/** Counts of the whole cluster. A click on a tile filters by its pulls. */
+/** Counts of the whole cluster. A click on a tile shows only the pulls that it counts. */
 export function Tiles() {
   const { view } = useUrl()
   return (

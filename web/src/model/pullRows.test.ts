@@ -32,7 +32,7 @@ function rows({ sort, query = '', open = [], of = pulls }: Change = {}) {
 }
 const keys = (change?: Change) => rows(change).map(({ key }) => key)
 
-it('starts with live pulls, those that a pod waits for on top, then failures, the queue and history', () => {
+it('starts with live pulls (first those that a pod waits for), then failures, the queue and history', () => {
   expect(keys()).toEqual([
     'stalled',
     'wanted',

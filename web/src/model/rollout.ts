@@ -51,7 +51,7 @@ export function imageRows(
   })
 }
 
-/** The nodes whose pods wait for an image without a pull, by image. */
+/** By image, the nodes where pods wait for it although it is not being pulled. */
 function waitingNodes(pods: readonly Pod[]): ReadonlyMap<string, ReadonlySet<string>> {
   const found = new Map<string, Set<string>>()
   for (const pod of pods) {
