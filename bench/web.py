@@ -86,7 +86,9 @@ async def events(request: web.Request) -> web.StreamResponse:
     await response.prepare(request)
     request.app["began"][0] = time.time()
     hello = {"version": "", "bootId": "1", "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "revision": 0}
-    await response.write(f": connected\n\nevent: hello\ndata: {json.dumps(hello)}\n\n".encode())
+    await response.write(
+        f": connected\n\nevent: hello\ndata: {json.dumps(hello)}\n\nevent: reset\ndata: {{}}\n\n".encode()
+    )
     tick, due = 0, time.monotonic()
     while request.transport and not request.transport.is_closing():
         await response.write(b"".join(pulls(tick)))

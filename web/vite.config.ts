@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { relative } from 'node:path'
 import react from '@vitejs/plugin-react'
+import type { Plugin } from 'vite'
 import { defineConfig } from 'vitest/config'
 
 /** The page contains the version of the server that it is built for, so that a tab that was left open notices
@@ -20,10 +21,34 @@ function className(name: string, file: string): string {
   return `${name}-${createHash('sha256').update(path).digest('base64url').slice(0, 3)}`
 }
 
+const START = 'src/start.tsx'
+
+/** Adds the second script to the page. If it were in index.html, Vite would join it with the first one, which has
+ * to run earlier. */
+const secondScript: Plugin = {
+  name: 'second-script',
+  transformIndexHtml: {
+    order: 'post',
+    handler: (_, { bundle = {} }) => {
+      const built = Object.values(bundle).find(file => file.type === 'chunk' && file.name === 'start')
+      const attrs = { type: 'module', crossorigin: true, src: `./${built?.fileName ?? START}` }
+      const fonts = Object.keys(bundle).filter(name => name.endsWith('.woff2'))
+      return [
+        { tag: 'script', attrs, injectTo: 'head' },
+        ...fonts.map(name => ({
+          tag: 'link',
+          attrs: { rel: 'preload', as: 'font', crossorigin: true, href: `./${name}` },
+          injectTo: 'head' as const,
+        })),
+      ]
+    },
+  },
+}
+
 export default defineConfig({
   // Relative, so that the page works under any path prefix of an ingress.
   base: './',
-  plugins: [react()],
+  plugins: [react(), secondScript],
   define: { __PULLTRACE_VERSION__: JSON.stringify(process.env.PULLTRACE_BUILD_VERSION ?? version()) },
   css: { modules: { generateScopedName: className } },
   build: {
@@ -33,7 +58,10 @@ export default defineConfig({
     // The tokens use light-dark(); compiling it for older browsers would double the size of the style sheet.
     cssTarget: ['chrome123', 'firefox120', 'safari17.5'],
     assetsInlineLimit: 0,
+    // The style sheet belongs to index.html, not to the second script.
+    cssCodeSplit: false,
     modulePreload: { polyfill: false },
+    rolldownOptions: { input: { index: 'index.html', start: START } },
   },
   server: { proxy: { '/api': process.env.PULLTRACE_DEV_SERVER ?? 'http://127.0.0.1:8080' } },
   // Tests of components request happy-dom themselves, because pure tests start ten times faster without it.

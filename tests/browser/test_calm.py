@@ -626,8 +626,8 @@ async def test_the_estimate_counts_down_while_a_layer_is_unpacked(server: Script
     await expect(left).to_have_text("45 s")
 
 
-async def test_the_page_loads_one_script_and_one_style_sheet(server: ScriptedServer, open_page: OpenPage) -> None:
-    """It loads one script and one style sheet, and no chart library."""
+async def test_the_page_loads_two_scripts_and_one_style_sheet(server: ScriptedServer, open_page: OpenPage) -> None:
+    """The first script is small and opens the stream. There is no chart library."""
     await set_scene(server)
     sizes: dict[str, int] = {}
     page = await open_page(server.url)
@@ -636,5 +636,7 @@ async def test_the_page_loads_one_script_and_one_style_sheet(server: ScriptedSer
     for entry in json.loads(entries):
         if entry["name"].endswith((".js", ".css")):
             sizes[entry["name"].rsplit("/", 1)[1]] = entry["decodedBodySize"]
-    assert sum(name.startswith("index-") for name in sizes) == 2
+    built = sorted(name.split("-")[0] for name in sizes if name != "theme.js" and not name.startswith("worker-"))
+    assert built == ["main", "start", "style"]
+    assert next(size for name, size in sizes.items() if name.startswith("main-")) < 1000
     assert not [name for name in sizes if "chart" in name.lower()]

@@ -1,4 +1,4 @@
-import { useEffect, useRef } from 'react'
+import { useEffect, useLayoutEffect, useRef, useState } from 'react'
 import { classes } from '../classes'
 import { type PullState, STATE_MEANING, STATE_WORD } from '../model/pullState'
 import { STATUS_WORDS } from '../model/query'
@@ -54,18 +54,22 @@ const LAYERS: Legend = [
 /** The legend of all colours and symbols, and the keys. */
 export function Help() {
   const dialog = useRef<HTMLDialogElement>(null)
+  const [isOpen, setOpen] = useState(false)
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
       if (event.key !== '?' || event.ctrlKey || event.metaKey || event.altKey) return
       if (event.target instanceof HTMLElement && event.target.matches('input, textarea, select')) return
       event.preventDefault()
       if (dialog.current?.open === true) dialog.current.close()
-      else dialog.current?.showModal()
+      else setOpen(true)
     }
     document.addEventListener('keydown', onKey)
     return () => document.removeEventListener('keydown', onKey)
   }, [])
-  const open = () => dialog.current?.showModal()
+  // A page that has just been opened has no time to render the help.
+  useLayoutEffect(() => {
+    if (isOpen) dialog.current?.showModal()
+  }, [isOpen])
   const close = () => dialog.current?.close()
   return (
     <>
@@ -74,7 +78,7 @@ export function Help() {
         className={shared.round}
         aria-label="Help: colours and keys"
         title="Help (?)"
-        onClick={open}
+        onClick={() => setOpen(true)}
       >
         <Icon name="help" size={18} />
       </button>
@@ -84,69 +88,74 @@ export function Help() {
         className={styles.dialog}
         aria-label="Help"
         onClick={event => event.target === dialog.current && close()}
+        onClose={() => setOpen(false)}
       >
-        <div className={styles.content}>
-          <div className={shared.bar}>
-            <h2 className={styles.title}>What you see</h2>
-            <button type="button" className={shared.button} onClick={close}>
-              Close
-            </button>
-          </div>
-          <h3 className={shared.heading}>States</h3>
-          <dl className={styles.list}>
-            {Object.entries(STATE_WORD).map(([state, word]) => (
-              <div key={state}>
-                <dt className={classes(styles.term, shared[state])}>
-                  <Icon name={state as PullState} /> {word}
-                </dt>
-                <dd>{STATE_MEANING[state as PullState]}</dd>
-              </div>
-            ))}
-          </dl>
-          <h3 className={shared.heading}>Bars</h3>
-          <p className={shared.dim}>The bar of a pull. The word below it names what limits the pull.</p>
-          <Swatches legend={BARS} />
-          <p className={shared.dim}>The bar of an image counts nodes:</p>
-          <Swatches legend={ROLLOUT} />
-          <p className={shared.dim}>
-            An open pull has one lane per layer, on an axis of time since its start:
-          </p>
-          <Swatches legend={LAYERS} />
-          <p className={shared.dim}>The chart has one colour for each registry:</p>
-          <Registries />
-          <h3 className={shared.heading}>Marks</h3>
-          <dl className={styles.list}>
-            <div>
-              <dt className={shared.stalled}>2.9× usual 0:20</dt>
-              <dd>
-                slower than usual: the pull takes, or is expected to take, 2.9 times as long as pulls like
-                this one; <code>status:slow</code> finds them
-              </dd>
-            </div>
-            <div>
-              <dt className={shared.code}>nginx:1.29?</dt>
-              <dd>{GUESSED}</dd>
-            </div>
-          </dl>
-          <h3 className={shared.heading}>Search</h3>
-          <p className={shared.dim}>
-            Words, or <code>image: node: ns: pod: registry: status:</code>. A status is one of{' '}
-            <code>{STATUS_WORDS.join(' ')}</code>.
-          </p>
-          <h3 className={shared.heading}>Keys</h3>
-          <dl className={styles.list}>
-            {KEYS.map(([key, does]) => (
-              <div key={key}>
-                <dt>
-                  <kbd>{key}</kbd>
-                </dt>
-                <dd>{does}</dd>
-              </div>
-            ))}
-          </dl>
-        </div>
+        {isOpen && <Content onClose={close} />}
       </dialog>
     </>
+  )
+}
+
+function Content({ onClose }: { readonly onClose: () => void }) {
+  return (
+    <div className={styles.content}>
+      <div className={shared.bar}>
+        <h2 className={styles.title}>What you see</h2>
+        <button type="button" className={shared.button} onClick={onClose}>
+          Close
+        </button>
+      </div>
+      <h3 className={shared.heading}>States</h3>
+      <dl className={styles.list}>
+        {Object.entries(STATE_WORD).map(([state, word]) => (
+          <div key={state}>
+            <dt className={classes(styles.term, shared[state])}>
+              <Icon name={state as PullState} /> {word}
+            </dt>
+            <dd>{STATE_MEANING[state as PullState]}</dd>
+          </div>
+        ))}
+      </dl>
+      <h3 className={shared.heading}>Bars</h3>
+      <p className={shared.dim}>The bar of a pull. The word below it names what limits the pull.</p>
+      <Swatches legend={BARS} />
+      <p className={shared.dim}>The bar of an image counts nodes:</p>
+      <Swatches legend={ROLLOUT} />
+      <p className={shared.dim}>An open pull has one lane per layer, on an axis of time since its start:</p>
+      <Swatches legend={LAYERS} />
+      <p className={shared.dim}>The chart has one colour for each registry:</p>
+      <Registries />
+      <h3 className={shared.heading}>Marks</h3>
+      <dl className={styles.list}>
+        <div>
+          <dt className={shared.stalled}>2.9× usual 0:20</dt>
+          <dd>
+            slower than usual: the pull takes, or is expected to take, 2.9 times as long as pulls like this
+            one; <code>status:slow</code> finds them
+          </dd>
+        </div>
+        <div>
+          <dt className={shared.code}>nginx:1.29?</dt>
+          <dd>{GUESSED}</dd>
+        </div>
+      </dl>
+      <h3 className={shared.heading}>Search</h3>
+      <p className={shared.dim}>
+        Words, or <code>image: node: ns: pod: registry: status:</code>. A status is one of{' '}
+        <code>{STATUS_WORDS.join(' ')}</code>.
+      </p>
+      <h3 className={shared.heading}>Keys</h3>
+      <dl className={styles.list}>
+        {KEYS.map(([key, does]) => (
+          <div key={key}>
+            <dt>
+              <kbd>{key}</kbd>
+            </dt>
+            <dd>{does}</dd>
+          </div>
+        ))}
+      </dl>
+    </div>
   )
 }
 

@@ -1,6 +1,7 @@
 /** The page's only store: the state from the stream and the lists, passed to React once per animation frame. */
 import { type Context, contextOf, countStates, type StateCounts, waitingPods } from '../model/standing'
 import { ratesByRegistry, type Sample, withHistory, withSample } from '../model/throughput'
+import type { OpenedStream } from '../stream/open'
 import { Poll, type PollResult } from '../stream/poll'
 import type { WorkerEvent, WorkerRequest } from '../stream/protocol'
 import {
@@ -45,6 +46,8 @@ const RESET_HOLD_MS = 120
  * */
 const EVENTS_PER_FRAME = 250
 const EVENTS_HIDDEN = 5000
+/** The number of events processed at once after a reset, when nothing is drawn until the state is complete. */
+const EVENTS_AT_RESET = 500
 const OPEN_DEBOUNCE_MS = 120
 const TICK_MS = 1000
 /** If the stream has been silent for this long, a proxy may be holding it back. */
@@ -59,7 +62,7 @@ export class Store {
   readonly #base: string
   readonly #table = new PullTable()
   readonly #batcher = new RafBatcher(() => this.#flush())
-  readonly #stream = new Worker(new URL('../stream/worker.ts', import.meta.url), { type: 'module' })
+  readonly #stream: OpenedStream
   readonly #nodes: Poll<NodeList>
   readonly #pods: Poll<PodList>
   readonly #pullsAddress: URL
@@ -70,6 +73,8 @@ export class Store {
   readonly #tickListeners = new Set<() => void>()
   /** Whether events wait in the worker. */
   #more = false
+  /** Whether the first state of this page is not complete yet. */
+  #isFirst = false
   #isRequested = false
   #open: readonly string[] = []
   /** Open rows whose layers were requested separately from the stream, once each. */
@@ -92,9 +97,9 @@ export class Store {
   }
 
   /** `base` is the address of the page, including any path prefix. */
-  constructor(base: string) {
+  constructor(base: string, stream: OpenedStream) {
     this.#base = base
-    this.#stream.addEventListener('message', ({ data }: MessageEvent<WorkerEvent>) => this.#take(data))
+    this.#stream = stream
     this.#pullsAddress = new URL('api/v1/pulls?layers=false', base)
     const parsePulls = (value: unknown) => parsePullList(value, this.clock.now())
     this.#pulls = new Poll(this.#pullsAddress, parsePulls, result => this.#takeList(result))
@@ -106,7 +111,8 @@ export class Store {
   }
 
   start(): void {
-    this.#request({ kind: 'open', base: this.#base })
+    for (const event of this.#stream.early) this.#take(event)
+    this.#stream.worker.onmessage = ({ data }: MessageEvent<WorkerEvent>) => this.#take(data)
     this.#ticker = setInterval(() => this.#tick(), TICK_MS)
     document.addEventListener('visibilitychange', this.#wake)
     window.addEventListener('online', this.#wake)
@@ -114,7 +120,7 @@ export class Store {
   }
 
   stop(): void {
-    this.#stream.terminate()
+    this.#stream.worker.terminate()
     this.pace({ nodesMs: 0, podsMs: 0 })
     this.#pulls.every(0)
     this.#batcher.stop()
@@ -198,7 +204,7 @@ export class Store {
   }
 
   #request(request: WorkerRequest): void {
-    this.#stream.postMessage(request)
+    this.#stream.worker.postMessage(request)
   }
 
   #take(event: WorkerEvent): void {
@@ -213,6 +219,7 @@ export class Store {
       case 'reset':
         this.#table.reset()
         this.#layersRequested.clear()
+        this.#isFirst = this.#snapshot.counts === undefined
         this.#batcher.hold(RESET_HOLD_MS)
         break
       case 'lost':
@@ -224,7 +231,7 @@ export class Store {
         break
       case 'waiting':
         this.#more = true
-        this.#batcher.request()
+        this.#requestState()
         break
       case 'events':
         this.#takeEvents(event.events, event.more)
@@ -239,7 +246,26 @@ export class Store {
       this.clock.atLeast(event.timestamp)
       this.#table.apply(event)
     }
+    // A page that shows nothing yet shows its first rows at once, and then the others.
+    if (this.#isFirst && events.length > 0) this.#batcher.hold(0)
+    this.#requestState()
+  }
+
+  /** The rest of a state is requested at once, and later changes once per frame. */
+  #requestState(): void {
+    if (this.#isPart()) this.#requestEvents(EVENTS_AT_RESET)
     this.#batcher.request()
+  }
+
+  #requestEvents(most: number): void {
+    if (!this.#more || this.#isRequested) return
+    this.#isRequested = true
+    this.#request({ kind: 'next', most: document.hidden ? EVENTS_HIDDEN : most })
+  }
+
+  /** Whether more of the state after a reset is on its way. */
+  #isPart(): boolean {
+    return this.#more && (this.#table.isReplaced || this.#isFirst)
   }
 
   #takeList(result: PollResult<readonly Pull[]>): void {
@@ -283,19 +309,17 @@ export class Store {
   }
 
   #flush(): void {
-    if (this.#more && !this.#isRequested) {
-      this.#isRequested = true
-      this.#request({ kind: 'next', most: document.hidden ? EVENTS_HIDDEN : EVENTS_PER_FRAME })
-    }
-    // The state after a reset is shown once it is complete, not in parts.
-    const isPart = this.#more && this.#table.isReplaced
-    const changed = !isPart && this.#table.commit()
+    this.#requestEvents(EVENTS_PER_FRAME)
+    const isPart = this.#isPart()
+    // If rows are shown already, the state that replaces them is shown in one step.
+    const changed = (!isPart || this.#isFirst) && this.#table.commit()
+    this.#isFirst &&= isPart
     const before = this.#snapshot
     const after = { ...before, ...this.#changes }
     this.#changes = {}
     const { shape } = this.#table
     const context = shape !== before.shape ? this.#context(after.pods) : after.context
-    const isKnown = before.counts !== undefined || changed || (after.connection.kind === 'live' && !isPart)
+    const isKnown = before.counts !== undefined || (!isPart && (changed || after.connection.kind === 'live'))
     const isCounted = changed || context !== before.context || (isKnown && before.counts === undefined)
     this.#snapshot = {
       ...after,

@@ -17,5 +17,5 @@ export type WorkerEvent =
   | { readonly kind: 'trying' }
   /** Events are waiting. Sent once, until the page requests them. */
   | { readonly kind: 'waiting' }
-  /** The response to `next`; if `more` is set, further events are waiting. */
+  /** The response to `next`, or the first events after a reset; if `more` is set, further events are waiting. */
   | { readonly kind: 'events'; readonly events: readonly PullEvent[]; readonly more: boolean }

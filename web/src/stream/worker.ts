@@ -10,9 +10,17 @@ import { PullStream } from './pullStream'
 const inbox = new Inbox()
 let stream: PullStream | undefined
 let isAnnounced = false
+/** The number of events that are sent after a reset without a request, which is enough to fill the window. */
+const FIRST = 100
 
 function post(event: WorkerEvent): void {
   self.postMessage(event)
+}
+
+function send(most: number): void {
+  const events = inbox.take(most)
+  isAnnounced = !inbox.isEmpty
+  post({ kind: 'events', events, more: isAnnounced })
 }
 
 function open(base: string): void {
@@ -21,6 +29,9 @@ function open(base: string): void {
     reset: () => {
       inbox.clear()
       post({ kind: 'reset' })
+      // After the events that arrived together with the reset.
+      isAnnounced = true
+      setTimeout(send, 0, FIRST)
     },
     event: data => {
       inbox.put(data)
@@ -32,15 +43,12 @@ function open(base: string): void {
     trying: () => post({ kind: 'trying' }),
   })
   stream.open()
+  post({ kind: 'trying' })
 }
 
 self.addEventListener('message', ({ data: request }: MessageEvent<WorkerRequest>) => {
   if (request.kind === 'open') open(request.base)
   else if (request.kind === 'wantLayers') stream?.wantLayers(request.ids)
   else if (request.kind === 'retryNow') stream?.retryNow()
-  else {
-    const events = inbox.take(request.most)
-    isAnnounced = !inbox.isEmpty
-    post({ kind: 'events', events, more: isAnnounced })
-  }
+  else send(request.most)
 })

@@ -2,6 +2,7 @@ import { StrictMode } from 'react'
 import { createRoot } from 'react-dom/client'
 import { App } from './App'
 import { ErrorBoundary } from './components/ErrorBoundary'
+import { stream } from './main'
 import { Store } from './store/store'
 import { StoreContext } from './store/useStore'
 import './styles/tokens.css'
@@ -10,7 +11,8 @@ import './styles/base.css'
 const root = document.getElementById('root')
 if (root === null) throw new Error('index.html has no #root')
 
-const store = new Store(document.baseURI)
+await stream.started
+const store = new Store(document.baseURI, stream)
 store.start()
 createRoot(root).render(
   <StrictMode>
