@@ -15,6 +15,7 @@ blobs or ingests (``CONTENT``)  none                                        fail
 only the lease (``LEASE``)      as many as there are such pulls             completed; the name is a guess
 only the lease (``LEASE``)      none at all                                 failed
 only the lease (``LEASE``)      another number, or the clock was set back   unknown: nothing is reported
+only the lease (``LEASE``)      any, and a container was created meanwhile  unknown: nothing is reported
 an archive (``IMPORT``)         one of an image that contains such a blob   completed, under the record's name
 an archive (``IMPORT``)         none                                        cancelled: an import names no cause
 no lease of a pull (``FETCH``)  any, or none                                completed if all layers are complete,
@@ -25,7 +26,7 @@ no pull (``OTHER``)             (not looked at)                             unkn
 If the records belong to several images, the pull has no name. Containers and image builders create leases too;
 ``Pull.seen`` distinguishes these from pulls.
 
-``OUTCOMES`` is this table as data. If nothing is reported, the server closes the pull, and the kubelet's events
+``OUTCOMES`` is this table as data. If nothing is reported, the server withdraws the pull, and the kubelet's events
 determine its outcome.
 
 If no poll has read a pull's manifest, its documents are read now, if they still exist. This is tried in one poll only,
@@ -248,16 +249,38 @@ class Conclusion:
 
     def _guess(self, pull: Pull, ended: Collection[Pull], pulls: Iterable[Pull]) -> None:
         """If as many pulls ended unobserved as new images appeared, pair them in chronological order."""
-        unseen = [one for one in ended if one.seen is Seen.LEASE and one.seen_at == pull.seen_at]
+        if self.is_doubtful(pull):
+            return
+        unseen = [
+            one for one in ended if one.seen is Seen.LEASE and one.seen_at == pull.seen_at and not self.is_doubtful(one)
+        ]
         images = self._images_since(pull, pulls)
         if len(images) == len(unseen):
             for one, target in zip(sorted(unseen, key=age), images, strict=True):
                 one.resources, one.guessed = Resources(content=frozenset({target})), True
 
+    def is_doubtful(self, pull: Pull) -> bool:
+        """Return whether a reported empty lease may have been a container's: such a lease is empty at first, too.
+
+        A pull that an event revealed must not change its id and its start.
+        """
+        return pull.is_worth_reporting and self._may_be_of_container(pull)
+
+    def _may_be_of_container(self, pull: Pull) -> bool:
+        """Return whether a container was created since the lease began."""
+        return any(at > pull.lease.created_at for at in self._facts.containers)
+
     def _is_unclear(self, pull: Pull, now: float) -> bool:
-        """Return whether an image may have been created since the poll that last saw the lease."""
+        """Return whether the lease may be a container's, or whether an image may have been created since the poll that
+        last saw it.
+        """
         images = self._facts.images.get("")
-        return now < pull.seen_at or images is None or any(record.updated_at >= pull.seen_at for record in images)
+        return (
+            self._may_be_of_container(pull)
+            or now < pull.seen_at
+            or images is None
+            or any(record.updated_at >= pull.seen_at for record in images)
+        )
 
     def _images_since(self, pull: Pull, pulls: Iterable[Pull]) -> list[str]:
         """Return the targets, oldest first, of records that were written since the pull was last seen and by no other

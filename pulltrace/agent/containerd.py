@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 import os
+from collections import deque
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Self
@@ -43,13 +44,14 @@ MAX_DOCUMENT = 4 << 20
 """Bytes; the largest manifest a registry must accept (OCI distribution spec), so no larger blob is one."""
 
 MAX_CHANGES = 256
-"""Image records that may change between two polls; further changes are ignored."""
+"""Image records that may change, and containers that may be created, between two polls; the others are ignored."""
 
 NAMESPACE = "k8s.io"
 """The namespace that the CRI plugin uses. Docker uses ``moby``."""
 
 _SNAPSHOTTER_PLUGINS = "type==io.containerd.snapshotter.v1"
 _IMAGE_TOPICS = '"^/images/(create|update)$"'
+_CONTAINER_TOPIC = "/containers/create"
 _SOURCE_LABEL = "containerd.io/distribution.source."
 
 _log = logging.getLogger(__name__)
@@ -75,6 +77,7 @@ class Containerd:
         self.namespace = namespace
         self._channel = Channel(socket, {"containerd-namespace": namespace})
         self._changed: set[str] = set()
+        self._containers: deque[float] = deque(maxlen=MAX_CHANGES)
         self._listening: asyncio.Task[None] | None = None
         self._may_listen = True
         self._may_warn = True
@@ -243,6 +246,12 @@ class Containerd:
             self._listening = asyncio.create_task(self._listen())
         return changed
 
+    def created_containers(self) -> list[float]:
+        """Return when containers were created since the last call; ``changed_images`` listens for this, too."""
+        times = list(self._containers)
+        self._containers.clear()
+        return times
+
     async def change(self, name: str) -> Change | None:
         """Return an image record and its index or manifest; None if either does not exist."""
         for record in await self._images([f"name=={json.dumps(name)}"]):
@@ -251,7 +260,8 @@ class Containerd:
         return None
 
     async def _listen(self) -> None:
-        request = events_pb2.SubscribeRequest(filters=[f"topic~={_IMAGE_TOPICS}"])
+        filters = [f"topic~={_IMAGE_TOPICS}", f"topic=={_CONTAINER_TOPIC}"]
+        request = events_pb2.SubscribeRequest(filters=filters)
         try:
             with _errors("Events.Subscribe"):
                 await self._channel.listen(_path("Events.Subscribe"), request.SerializeToString(), self._take_event)
@@ -263,7 +273,11 @@ class Containerd:
         with suppress(DecodeError):
             envelope = events_pb2.Envelope.FromString(message)
             if envelope.namespace != self.namespace:
-                self._warn_of(envelope.namespace)
+                if envelope.topic != _CONTAINER_TOPIC:
+                    self._warn_of(envelope.namespace)
+                return
+            if envelope.topic == _CONTAINER_TOPIC:
+                self._containers.append(_seconds(envelope.timestamp))
                 return
             self._may_warn = False
             name = events_pb2.ImageChange.FromString(envelope.event.value).name

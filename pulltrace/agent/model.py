@@ -152,6 +152,8 @@ class Facts:
     images: dict[str, list[ImageRecord]] = field(default_factory=dict)
     absent: set[str] = field(default_factory=set)
     """The digests of blobs that do not exist, according to this poll."""
+    containers: list[float] = field(default_factory=list)
+    """When containers were created, as far back as the oldest live pull."""
 
     def forget(self, digests: set[str], chains: set[str]) -> None:
         """Keep what live pulls need, and the newest documents, which the next pull often shares."""

@@ -123,7 +123,9 @@ class Poller:
         asked: set[Question] = set()
         unanswered: set[Question] = set()
         # Snapshots are requested last, so that an unresponsive snapshotter delays no other response.
+        self.tracker.see_containers(self.containerd.created_containers())
         while questions := sorted(self.tracker.observe(seen, now) - asked, key=_is_about_snapshots):
+            self.tracker.see_containers(self.containerd.created_containers())
             unanswered |= await self._learn(questions)
             asked.update(questions)
             seen = self._with_files(seen)

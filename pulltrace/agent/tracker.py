@@ -125,6 +125,10 @@ class Tracker:
         """Record that an image record was written and removed again since the last poll."""
         self._ledger.see_removed(name)
 
+    def see_containers(self, times: Iterable[float]) -> None:
+        """Record when containers were created: an empty lease that vanishes then may have been a container's."""
+        self.facts.containers.extend(times)
+
     def learn(self, question: Question, response: Any) -> None:
         """Record the response to one question; None means that the object does not exist now."""
         match question:
@@ -173,7 +177,8 @@ class Tracker:
         If polls saw only the lease of a pull that ends now, it may be one of these.
         """
         found = self._short.find(self._changes, self._pulls.values(), self._changes_since) if self._changes else []
-        unseen = sorted((pull for pull in self._missing_lease if pull.seen is Seen.LEASE), key=age)
+        leases = [pull for pull in self._missing_lease if pull.seen is Seen.LEASE]
+        unseen = sorted((pull for pull in leases if not self._conclusion.is_doubtful(pull)), key=age)
         for pull in unseen:
             if short := next((short for short in found if age(short) >= age(pull)), None):
                 found.remove(short)
@@ -199,7 +204,9 @@ class Tracker:
         digests.update(*(pull.resources.content for pull in self._pulls.values()))
         self.facts.forget(digests, {chain for layer in layers for chain in layer.chain_ids})
         self._owners = {digest: owner for digest, owner in self._owners.items() if digest in digests}
-        self._ledger.after_poll(oldest=min(map(age, self._pulls.values()), default=now))
+        oldest = min(map(age, self._pulls.values()), default=now)
+        self._ledger.after_poll(oldest)
+        self.facts.containers = [at for at in self.facts.containers if at >= oldest]
         self.facts.images.clear()
         self.facts.absent.clear()
         self._missing_lease.clear()
@@ -412,7 +419,7 @@ class Tracker:
     def _end(self, pull: Pull, ending: Ending) -> None:
         del self._pulls[pull.lease.id]
         if ending.outcome is Outcome.UNKNOWN:
-            return  # the server closes it until the kubelet reports the outcome
+            return  # the server withdraws it; the kubelet reports the outcome
         targets = pull.image.targets if pull.image else pull.resources.content
         self._short.account(targets, max(ending.at, pull.seen_at))
         completed = ending.outcome is Outcome.COMPLETED

@@ -72,6 +72,9 @@ class VirtualClient:
         found = self._watched.look().resources
         return {lease_id: found[lease_id] for lease_id in lease_ids if lease_id in found}
 
+    def created_containers(self) -> list[float]:
+        return []
+
     def changed_images(self) -> set[str]:
         changed = set(self._watched.changed)
         self._watched.changed.clear()

@@ -39,6 +39,7 @@ class Watched:
         self.questions: list[Question] = []
         self.changed: set[str] = set()
         self.polled_at = (node.now, node.now)
+        self.containers: list[float] = []
         node.store.listeners.append(self.changed.add)
         self.refuses: Callable[[Question], bool] = lambda _: False
 
@@ -73,6 +74,8 @@ class Watched:
             else:
                 self.tracker.see_removed(name)
         self.changed.clear()
+        self.tracker.see_containers(self.containers)
+        self.containers.clear()
         while questions := self.tracker.observe(seen, self.node.now) - asked:
             for question in questions:
                 if self.refuses(question):
@@ -101,6 +104,25 @@ class Watched:
                 return
             self.polls(1, every)
         raise AssertionError("ten minutes have passed")
+
+    def create_container(self, *, empty: float = 0.0, full: float = 0.0, polls_every: float | None = None) -> None:
+        """Create a container as containerd's client does: a lease, then a snapshot, then the container and an event.
+
+        The lease has no resources for ``empty`` seconds, and holds the snapshot for ``full`` seconds.
+        """
+        lease = self.node.new_lease()
+        self._pass(empty, polls_every)
+        lease.resources["snapshots/overlayfs", f"{lease.id:0<64}"] = None
+        self._pass(full, polls_every)
+        self.containers.append(self.node.now)
+        self.node.release(lease)
+
+    def _pass(self, seconds: float, polls_every: float | None) -> None:
+        """Let time pass, with or without polls."""
+        end = self.node.now + seconds
+        while polls_every and self.node.now + polls_every <= end:
+            self.polls(1, polls_every)
+        self.node.advance(max(end - self.node.now, 0.0))
 
     def restart(self) -> None:
         """Start another agent."""

@@ -143,13 +143,20 @@ class Arrival:
             self._pull_number = self.latest.number  # keeps the kubelet's reason for its failure
         else:
             self._pull_number, self._failure = self._next_number(pull), None
-        if self.pull:
+        if self.pull and self.pull.is_only_lease and self.pull.ended_at is None:
+            self.pull.arrival_id = ""  # it is the lease of another image, or of a container
+        elif self.pull:
             self.pull.superseded = True
             self.pull.settle()
         if name.is_full or not self.name.is_full or not name.is_same_image(self.name):
             self.name = name
         self.pull, pull.arrival_id = pull, self.id
         self._failed_at = None
+
+    def continues_without(self, name: Name) -> bool:
+        """Return whether the kubelet still needs its image, although the pull turned out to be for ``name``."""
+        needed = self.demand is not None and self.demand.pulling
+        return needed and not name.is_unknown and not name.is_same_image(self.name)
 
     def rename(self, name: Name) -> None:
         """Take another name: the pull turned out to be for another image, for which other containers may wait."""
@@ -309,8 +316,11 @@ class Arrival:
             self._arrived_at = now
         return now < self._arrived_at + REPORT_DUE
 
-    def _explained(self, attempt: Attempt, now: float) -> Attempt:
-        """Return a failure as cancelled if the kubelet, which requested the pull, does not report an error in time."""
+    def _explained(self, attempt: Attempt, now: float) -> Attempt | None:
+        """Return a failure as cancelled if the kubelet, which requested the pull, does not report an error in time.
+
+        Until then, return None if the lease that ended may have been that of another image.
+        """
         pull = self.pull
         if attempt.outcome is not PullPhase.FAILED or not pull or not attempt.observed or attempt.failure:
             return attempt
@@ -320,7 +330,8 @@ class Arrival:
             self._failed_at = now
         if now < self._failed_at + EXPLAINED_WITHIN:
             self.held, self._basis = True, None
-            return attempt
+            is_unclear = pull.is_only_lease and self.demand is not None and self.demand.pulling
+            return None if is_unclear else attempt
         who = f"{len(self.pods)} containers are still waiting" if self.pods else GIVEN_UP
         message = f"cancelled at {pull.best_percent:g} %, without an error of the registry or the node; {who}"
         return structs.replace(

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from pulltrace.server.kubernetes.demand import ImageDemand
 from pulltrace.server.models import NodeState, PullStatus
+from pulltrace.server.pulls import leases
 from pulltrace.server.pulls.analysis import Analysis
 from pulltrace.server.pulls.arrival import Arrival
 from pulltrace.server.pulls.image_names import Name, names_of
@@ -26,6 +27,13 @@ SETTLES_AFTER = 120.0
 """Seconds after a pull's end during which its arrival may still change: Kubernetes reports late which pods waited and
 why the pull failed.
 """
+
+
+ANNOUNCED_WITHIN = 2.0
+"""Seconds by which a kubelet's event may be later than its pull. Until then, a pull without a tag is not shown."""
+
+LEASE_ANNOUNCED_WITHIN = 5.0
+"""The same for a lease of which nothing else is known: it may be that of a container."""
 
 
 class Changed(NamedTuple):
@@ -43,13 +51,17 @@ class _Context:
     stall_timeout: float
     ttl: float
     analysis: Analysis
+    announced: bool
 
 
 class Correlation:
-    """The open arrivals of all nodes. It is owned by the hub."""
+    """The open arrivals of all nodes. It is owned by the hub.
 
-    def __init__(self, stall_timeout: float, ttl: float, analysis: Analysis) -> None:
-        self._context = _Context(stall_timeout, ttl, analysis)
+    ``announced`` is true if there is a cluster, whose kubelets announce their pulls.
+    """
+
+    def __init__(self, stall_timeout: float, ttl: float, analysis: Analysis, *, announced: bool) -> None:
+        self._context = _Context(stall_timeout, ttl, analysis, announced)
         self._expiring: list[tuple[float, str]] = []  # heap: times to join a node again
         self.due = set[str]()
         """Nodes to join again at the next tick, even if nothing has changed on them."""
@@ -118,10 +130,14 @@ class _Open:
         self, pulls: Iterable[Pull], demands: Sequence[ImageDemand], now: float, *, agent: NodeState | None
     ) -> Iterator[Changed]:
         ordered = sorted((pull for pull in pulls if not pull.superseded), key=lambda pull: pull.started_at)
-        names = names_of(ordered, demands)
-        for pull in ordered:
+        known = [pull for pull in ordered if not (self._context.announced and pull.is_only_lease)]
+        names = names_of(known, demands)
+        for pull in known:
+            self._detach(pull, names[pull.key])
+        for pull in known:
             yield from self._place_pull(pull, names[pull.key], now, agent=agent)
         self._place_demands([demand for demand in demands if not demand.abandoned], now)
+        self._place_leases([pull for pull in ordered if pull.key not in names], demands, now)
         ahead = tuple(pull.state.repository or "another image" for pull in ordered if pull.ended_at is None)
         for arrival in list(self.arrivals.values()):
             arrival.note_pods(arrival.demand)
@@ -144,6 +160,14 @@ class _Open:
             self._settles_at = at
             self.expiring.append(at)
 
+    def _detach(self, pull: Pull, name: Name) -> None:
+        """Take a pull from its arrival if the kubelet still needs that image, but the pull turned out to be for another
+        one before any of its bytes were shown.
+        """
+        own = self.arrivals.get(pull.arrival_id)
+        if own and own.pull is pull and not pull.best_percent and own.continues_without(name):
+            own.pull, pull.arrival_id = None, ""
+
     def _place_pull(self, pull: Pull, name: Name, now: float, *, agent: NodeState | None) -> Iterator[Changed]:
         """Assign a pull to an arrival: to its present one, to one that waits for it, or to a new one; to none while
         this is undecided.
@@ -162,13 +186,25 @@ class _Open:
         for arrival in others:
             yield from self._publish(arrival, now, agent=agent)  # how the previous attempt ended
         found, place = _best(others, own, pull, name)
-        if not found and own:
+        if own and found:
+            own.pull = None  # without a demand, it ends with this join
+        elif own:
             own.rename(name)
             _suppose(pull, name)
             return
-        if own:
-            yield from self._drop(own)
+        elif not found and self._is_unannounced(pull, name, now):
+            return
         self._attach(pull, name, found, place)
+
+    def _is_unannounced(self, pull: Pull, name: Name, now: float) -> bool:
+        """Return whether the kubelet's event about a pull without a tag may still arrive."""
+        if not self._context.announced or name.is_full:
+            return False
+        within = LEASE_ANNOUNCED_WITHIN if pull.is_only_lease else ANNOUNCED_WITHIN
+        until = (pull.started_at if pull.learned_at is None else pull.learned_at) + within
+        if now < until:
+            self.expiring.append(until)
+        return now < until
 
     def _attach(self, pull: Pull, name: Name, found: Arrival | None, place: Match) -> None:
         first = found.pull if found else None
@@ -185,6 +221,12 @@ class _Open:
             found.attach(pull, name)
         if not pull.superseded:
             _suppose(pull, name)
+
+    def _place_leases(self, unknown: Iterable[Pull], demands: Sequence[ImageDemand], now: float) -> None:
+        """Assign the leases of which nothing else is known."""
+        for pull, name in leases.place(unknown, self.arrivals.values(), demands):
+            if not self._is_unannounced(pull, name, now):
+                self._attach(pull, name, None, Match.UNRELATED)
 
     def _place_demands(self, demands: Sequence[ImageDemand], now: float) -> None:
         """Assign each demand to its arrival, or to a new one."""

@@ -114,7 +114,10 @@ class Hub:
         self._born = clock()
         self._pulls = Inventory(ttl=settings.history_ttl, born=self._born, limits=self.limits)
         self._analysis = Analysis()
-        self._correlation = Correlation(settings.stall_timeout, settings.history_ttl, self._analysis)
+        announced = self._cluster is not None
+        self._correlation = Correlation(
+            settings.stall_timeout, settings.history_ttl, self._analysis, announced=announced
+        )
         self.startup = Startup(clock())
         self._outcomes = Outcomes(metrics, self._analysis, waits=self._cluster is not None, export=export)
         self.throughput = Throughput(clock())
@@ -272,7 +275,11 @@ class Hub:
             self.throughput.add(pull.state.registry or "unknown", count, now)
         for pull in merged.ended:
             self._outcomes.phases(pull)
-        if merged.ended or node.active or node.name in self._dirty:
+        for pull in merged.withdrawn:
+            if id_ := self._correlation.forget(pull):
+                self._outcomes.forget(id_)
+                self.feed.publish((), [id_], now)
+        if merged.ended or merged.withdrawn or node.active or node.name in self._dirty:
             self._dirty.add(node.name)
 
     def _publish(self, nodes: Iterable[str], now: float) -> None:

@@ -10,6 +10,7 @@ the demand, compared with the pull                  repository known  nothing kn
 ==================================================  ================  =================
 the kubelet pulls it, since before the pull         PULLING           PULLING
 its last attempt was running when the pull started  OVER              OVER
+the kubelet pulls it, since shortly after           PULLING_SINCE     PULLING_SINCE
 it failed, and a retry is due                       EXPECTED          cannot be for it
 the kubelet has not requested it yet                EXPECTED          cannot be for it
 the node got it before, and another pod waits       EXPECTED          cannot be for it
@@ -177,9 +178,10 @@ class Fit(IntEnum):
 
     PULLING = 1
     OVER = 2
-    EXPECTED = 3
-    ANOTHER_POD = 4
-    RESTART = 5
+    PULLING_SINCE = 3
+    EXPECTED = 4
+    ANOTHER_POD = 5
+    RESTART = 6
 
 
 def fit(pull: Pull, name: Name, demand: ImageDemand, candidate: Name) -> Fit | None:
@@ -193,17 +195,18 @@ def fit(pull: Pull, name: Name, demand: ImageDemand, candidate: Name) -> Fit | N
     if pull.ended_at is None or pull.presumed:
         return _fit_live(pull, name, demand)
     if name.repository is None:
-        return Fit.OVER if _ended_together(pull, demand) else None
+        return Fit.OVER if ended_together(pull, demand) else None
     return _fit_ended(pull, pull.ended_at, demand)
 
 
 def _fit_live(pull: Pull, name: Name, demand: ImageDemand) -> Fit | None:
-    if demand.pulling and demand.since <= pull.started_at + ORDER_TOLERANCE:
+    if demand.pulling and demand.since <= pull.started_at + 1.0:
         return Fit.PULLING
-    if _was_running(pull, demand):
+    if was_running(pull, demand):
         return Fit.OVER
     if name.repository is None or demand.pulling:
-        return None
+        is_late = demand.pulling and demand.since <= pull.started_at + ORDER_TOLERANCE
+        return Fit.PULLING_SINCE if is_late else None
     if demand.failure and demand.failure.next_retry_at is not None:
         return Fit.EXPECTED if pull.started_at >= demand.failure.next_retry_at - WHOLE_SECONDS else None
     if demand.pulled_at is None or demand.awaited:
@@ -214,13 +217,13 @@ def _fit_live(pull: Pull, name: Name, demand: ImageDemand) -> Fit | None:
 def _fit_ended(pull: Pull, ended_at: float, demand: ImageDemand) -> Fit | None:
     if demand.pulling and demand.since <= ended_at + WHOLE_SECONDS:
         return Fit.PULLING
-    if _was_running(pull, demand):
+    if was_running(pull, demand):
         return Fit.OVER
     asked_after = demand.since_exact and demand.requested and demand.since > ended_at + WHOLE_SECONDS
     return None if asked_after and not demand.failure else Fit.EXPECTED
 
 
-def _was_running(pull: Pull, demand: ImageDemand) -> bool:
+def was_running(pull: Pull, demand: ImageDemand) -> bool:
     """Return whether the kubelet's ended attempt was still running when the pull started, so that its report was
     late.
     """
@@ -232,7 +235,7 @@ def _was_running(pull: Pull, demand: ImageDemand) -> bool:
     return (-math.inf if began is None else began - 1.0) <= pull.started_at <= ended_at + 1.0
 
 
-def _ended_together(pull: Pull, demand: ImageDemand) -> bool:
+def ended_together(pull: Pull, demand: ImageDemand) -> bool:
     """Return whether an unnamed pull failed at the same time as the kubelet's attempt.
 
     An image that cannot be resolved leaves nothing in containerd, so only these times connect the two.

@@ -45,6 +45,8 @@ class Merged:
     node: Node
     started: list[Pull] = field(default_factory=list)
     ended: list[Pull] = field(default_factory=list)
+    withdrawn: list[Pull] = field(default_factory=list)
+    """Leases that their agent no longer reports as pulls."""
     fetched: list[tuple[Pull, int]] = field(default_factory=list)
     """Bytes that were downloaded; no byte counts twice."""
     stale: bool = False
@@ -99,7 +101,11 @@ class Inventory:
         for pull in [pull for key, pull in node.active.items() if key not in told]:
             if node.go_agent:
                 self._end(merged, pull, PullPhase.COMPLETED, now, now)
-            elif not node.agents.may_report(pull.boot, now):
+            elif node.agents.may_report(pull.boot, now):
+                continue
+            elif pull.is_only_lease:
+                self._withdraw(merged, pull)
+            else:
                 pull.presumed = True
                 self._end(merged, pull, PullPhase.FAILED, now, now, error=ENDED_UNSEEN)
         return merged
@@ -292,6 +298,17 @@ class Inventory:
             self.dropped += 1
             self._evicted.append(oldest)
         merged.ended.append(pull)
+
+    def _withdraw(self, merged: Merged, pull: Pull) -> None:
+        """Forget a pull of which nothing but its lease was known: it may have been a container's.
+
+        If it was a pull, the kubelet reports its outcome.
+        """
+        node = pull.node
+        del node.active[pull.state.id]
+        node.live_bytes -= pull.weight
+        self.bytes -= pull.weight
+        merged.withdrawn.append(pull)
 
     def _is_history_full(self, node: Node) -> bool:
         too_large = node.history_bytes > self._limits.history_bytes and len(node.ended) > 1

@@ -36,9 +36,9 @@ the report that it is live may be late. Everything else is *after*. Kubelets rep
 seconds apart count as equal.
 
 Three rules take precedence over the table. An arrival whose pull is still running, or did not fail, cannot take another
-pull. If an agent observed the newest attempt, a pull after its failure is the ``next`` one. The kubelet calls the
-runtime once for each pod that waits: such a pull is a ``repeat`` if the first one was still running when it started, or
-if it has no bytes and the image has just arrived.
+pull, unless nothing is known of its pull but the lease. If an agent observed the newest attempt, a pull after its
+failure is the ``next`` one. The kubelet calls the runtime once for each pod that waits: such a pull is a ``repeat`` if
+the first one was still running when it started, or if it has no bytes and the image has just arrived.
 """
 
 import math
@@ -149,6 +149,8 @@ def match(pull: Pull, arrival: ArrivalState) -> Match:
     latest, before = arrival.latest, arrival.pull
     if _is_repeat(pull, arrival):
         return Match.REPEAT
+    if before and before.is_only_lease and not (latest and latest.outcome):
+        before = None  # it may be the lease of another image
     if before and (before.phase is not PullPhase.FAILED or (before.ended_at or 0.0) > pull.started_at + 1.0):
         return Match.UNRELATED
     if latest is None:
@@ -161,7 +163,13 @@ def match(pull: Pull, arrival: ArrivalState) -> Match:
 def _is_repeat(pull: Pull, arrival: ArrivalState) -> bool:
     """Return whether the kubelet calls the runtime again for another waiting pod."""
     demand = arrival.demand
-    if (demand or pull.repeats) and arrival.pull and _runs_beside(pull, arrival.pull):
+    first = arrival.pull
+    if (
+        (demand or pull.repeats)
+        and first
+        and not first.is_only_lease
+        and _runs_beside(pull, first, len(demand.starts) if demand else 0)
+    ):
         return True
     if not arrival.has_completed or demand is None or pull.has_fetched or pull.phase is PullPhase.FAILED:
         return False
@@ -171,10 +179,15 @@ def _is_repeat(pull: Pull, arrival: ArrivalState) -> bool:
     return after and waited and demand.since <= arrival.ended_at + WHOLE_SECONDS
 
 
-def _runs_beside(pull: Pull, first: Pull) -> bool:
-    """Return whether a pull started while the first pull of its image was running, so that it has the same outcome."""
+def _runs_beside(pull: Pull, first: Pull, pods: int) -> bool:
+    """Return whether two pulls of an image were running at the same time, so that they have the same outcome.
+
+    If only one pod requested the image, a pull that began earlier is that of another tag.
+    """
     digests = {pull.state.manifest_digest, first.state.manifest_digest} - {None}
-    if pull is first or len(digests) > 1 or not first.started_at <= pull.started_at <= (first.ended_at or math.inf):
+    if pull is first or len(digests) > 1 or pull.started_at > (first.ended_at or math.inf):
+        return False
+    if pull.started_at < first.started_at and (pods < 2 or (pull.ended_at or math.inf) < first.started_at):
         return False
     return first.phase is not PullPhase.FAILED or pull.phase is PullPhase.FAILED
 

@@ -13,7 +13,17 @@ from pulltrace.server.pulls.agents import Agents
 from pulltrace.server.pulls.rates import Speed, Unpacking
 from pulltrace.server.pulls.usual import Estimate
 from pulltrace.server.pulls.verdict import Verdict
-from pulltrace.wire import SNAPSHOTTER, ErrorReason, LayerPhase, LayerState, NodeLoad, PullPhase, PullState, to_time
+from pulltrace.wire import (
+    SNAPSHOTTER,
+    UNKNOWN_IMAGE,
+    ErrorReason,
+    LayerPhase,
+    LayerState,
+    NodeLoad,
+    PullPhase,
+    PullState,
+    to_time,
+)
 
 WHOLE_SECONDS = 2.0
 """Kubelets report times in whole seconds: times that differ by no more than this may be equal."""
@@ -87,6 +97,8 @@ class Pull:
     """The image that it was matched with, until the agent reports the full name."""
     supposed_guessed: bool = False
     """``supposed`` is true if this is a guess."""
+    released: bool = False
+    """Whether the kubelet has reported the end of the attempt that this lease seems to belong to."""
     repeats: bool = False
     """Whether it is a further call of the runtime for another pod, which has no separate row."""
     superseded: bool = False
@@ -206,6 +218,14 @@ class Pull:
         """Drop the layers, because nothing more will be published."""
         self.state = structs.replace(self.state, layers=None)
         self.verdict = _SETTLED
+
+    @property
+    def is_only_lease(self) -> bool:
+        """Whether nothing is known but its lease, so that it may not be a pull."""
+        state = self.state
+        if self.phase is PullPhase.COMPLETED:
+            return False
+        return state.image_ref in ("", UNKNOWN_IMAGE) and not (state.layers or state.manifest_digest or state.imported)
 
     @property
     def has_fetched(self) -> bool:

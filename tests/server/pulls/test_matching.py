@@ -49,7 +49,7 @@ def attempt(state):
 def pull(kind, time):
     """Return a pull in the middle of its duration."""
     started = {Time.BEFORE: STARTED - 20, Time.WITHIN: STARTED + 5, Time.AFTER: ENDED + 20}[time]
-    found = Pull("lease", Node("n", NOW, NOW), PullState(), started)
+    found = Pull("lease", Node("n", NOW, NOW), PullState(image_ref="docker.io/library/nginx"), started)
     if kind == "live":
         found.seen_at = started + 1
     else:

@@ -1,0 +1,49 @@
+"""Sandboxes and containers, whose leases resemble those of pulls: no row that is not a pull."""
+
+import pytest
+
+from tests.kubelet.lab import Lab, when
+from tests.kubelet.truth import Event
+from tests.real.manifests import pod
+
+pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session")]
+PODS = 40
+
+
+@pytest.mark.parametrize("policy", ["IfNotPresent", "Always"])
+async def test_many_pods_of_cached_images_have_rows_for_pulls_only(lab: Lab, policy: str) -> None:
+    kind = policy.lower()
+    refs = [lab.push(f"team/leases-{kind}{number}:1", 200_000) for number in range(4)]
+    for number, ref in enumerate(refs):
+        await lab.create(pod(f"leases-{kind}-first{number}", ref))
+        await lab.completed(f"leases-{kind}-first{number}", ref)
+    began = lab.looks[-1].at
+    pods = [pod(f"leases-{kind}{number}", refs[number % 4], policy=policy) for number in range(PODS)]
+    await lab.create(*pods)
+    await lab.happened(f"leases-{kind}", "Started", times=PODS + 4, seconds=240)
+    end = lab.looks[-1].at + 8
+    await lab.until(lambda: lab.looks[-1].at > end)
+    for look in lab.looks:
+        assert {row["imageRef"] for row in look.pulls if "__pulling__" in row["imageRef"]} == set()
+    for ref in refs:
+        rows = {row["id"]: row for _, row in lab.history(ref)}
+        assert {row["status"] for row in rows.values() if row["status"] == "failed"} == set()
+        assert {row["attempt"] for row in rows.values()} == {1}
+        assert len(rows) == lab.kubelet.pulls(ref).completed
+        pulled = [event for event in lab.kubelet.events(reason="Pulled", image=ref) if event.is_pull]
+        assert not [row for row in rows.values() if not is_during(row_began(row), pulled)]
+        if policy == "IfNotPresent":
+            assert not [row for row in rows.values() if row_began(row) > began]
+    await lab.counted(*refs)
+    for one in pods:
+        await lab.cluster.delete(one)
+
+
+def row_began(row: dict[str, str]) -> float:
+    """Return when a row's pull began."""
+    return when(row["startedAt"])
+
+
+def is_during(at: float, pulled: list[Event]) -> bool:
+    """Return whether a time is that of one of the kubelet's pulls."""
+    return any(event.at - event.seconds_with_queue - 2 <= at <= event.at + 1 for event in pulled)

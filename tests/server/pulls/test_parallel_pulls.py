@@ -1,0 +1,191 @@
+"""A kubelet that pulls several images at the same time, while containers are created: rows agree with the kubelet.
+
+Its events and the agent's reports arrive late, each in order. Every lease is empty at first; those of containers remain
+so. While nothing but its lease is known of a pull, it may be shown for another image, but never as the end of that
+image's pull.
+"""
+
+import heapq
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pulltrace.server.kubernetes.errors import back_off
+from pulltrace.wire import UNKNOWN_IMAGE, ErrorReason, LayerPhase, PullPhase, PullState
+from tests.server.build import MIB, NOW, layer, pull
+from tests.server.kubernetes.test_cluster import NOT_FOUND, event, seen
+from tests.server.pulls.test_arrival import UNSEEN, Joined, web
+
+SYNC = 12.0
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt of the kubelet: a missing image has no content."""
+
+    seconds: float
+    fails: bool
+    empty: float
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image that one pod needs: when the pod is created, and the attempts until the image has arrived."""
+
+    comes: float
+    attempts: list[Attempt]
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A lease of containerd. ``image`` is empty for that of a container."""
+
+    id: str
+    image: str
+    began: float
+    ended: float
+    empty: float
+    fails: bool
+
+    def state(self, now: float, polls: int) -> PullState | None:
+        """Return what an agent reports, whose polls have seen it so often."""
+        known = self.image and now - self.began >= self.empty
+        if now < self.ended:
+            if not known:
+                return pull(self.id, at=NOW + self.began, status=PullPhase.RESOLVING, **UNSEEN) if polls > 1 else None
+            return pull(self.id, layer("a", 10 * MIB), at=NOW + self.began, **self._name())
+        if not self.image or (self.fails and polls < 2):
+            return None
+        if self.fails:
+            why = {"ended_at": NOW + now, "error_reason": ErrorReason.UNKNOWN}
+            return pull(self.id, at=NOW + self.began, status=PullPhase.FAILED, **UNSEEN, **why)
+        done = {"status": PullPhase.COMPLETED, "ended_at": NOW + self.ended, "image_ref": f"docker.io/{self.image}:1"}
+        return pull(
+            self.id, layer("a", 100 * MIB, state=LayerPhase.EXTRACTED), at=NOW + self.began, **self._name() | done
+        )
+
+    def _name(self) -> dict[str, Any]:
+        return {"registry": "docker.io", "repository": self.image, "image_ref": f"docker.io/{self.image}"}
+
+
+class Node:
+    """What happens on the node, and what its channels report, each at the time when it happens."""
+
+    def __init__(self, images: list[Image], containers: list[tuple[float, float]], polls_from: float) -> None:
+        self.messages: list[tuple[float, Any]] = []
+        self.ends: dict[str, list[tuple[float, PullPhase]]] = {}
+        leases = [
+            Lease(f"container-{n}", "", at, at + lasts, lasts, fails=True) for n, (at, lasts) in enumerate(containers)
+        ]
+        for number, image in enumerate(images):
+            leases += self._pull(f"team/app{number}", web(f"web-{number}", f"team/app{number}:1"), image, number)
+        self.messages.sort(key=itemgetter(0))
+        self.over = max([lease.ended for lease in leases], default=0.0)
+        self.reports = list(self._polls(leases, polls_from))
+
+    def _pull(self, name: str, pod: Any, image: Image, number: int) -> Iterator[Lease]:
+        at = image.comes
+        self.messages.append((at, seen(pod)))
+        for count, attempt in enumerate(image.attempts, 1):
+            self.messages.append((at, event(pod.pulling("app", float(int(NOW + at))))))
+            began = at + 0.01 * (number + 1)
+            ended = began + max(attempt.seconds, 0.0 if attempt.fails else attempt.empty + 0.1)
+            empty = attempt.seconds + 1 if attempt.fails else attempt.empty
+            yield Lease(f"pull-{number}-{count}", name, began, ended, empty, attempt.fails)
+            phase = PullPhase.FAILED if attempt.fails else PullPhase.COMPLETED
+            self.ends.setdefault(f"docker.io/{name}:1", []).append((ended, phase))
+            if not attempt.fails:
+                done = pod.pulled("app", float(int(NOW + ended)), seconds=ended - began, size=100 * MIB)
+                self.messages.append((ended, event(done)))
+                return
+            self.messages.append((ended, event(pod.failed("app", float(int(NOW + ended)), NOT_FOUND))))
+            at = ended + back_off(count) + SYNC / 2
+
+    def _polls(self, leases: list[Lease], first: float) -> Iterator[tuple[float, list[PullState]]]:
+        polls: Counter[str] = Counter()
+        ended = set[str]()
+        at = first
+        while at < self.over + 2:
+            states = []
+            for lease in leases:
+                if lease.began > at or lease.id in ended:
+                    continue
+                polls[lease.id] += at < lease.ended
+                if state := lease.state(at, polls[lease.id]):
+                    states.append(state)
+                if at >= lease.ended:
+                    ended.add(lease.id)
+            yield at, states
+            at += 1.0
+
+
+def late(messages: list[tuple[float, Any]], delays: list[float]) -> Iterator[tuple[float, Any]]:
+    """Yield the messages with their delays, in order."""
+    at = 0.0
+    for number, (when, message) in enumerate(messages):
+        at = max(at, when + delays[number % len(delays)])
+        yield at, message
+
+
+attempts = st.builds(
+    Attempt, st.sampled_from([0.2, 0.7, 2.3, 4.0, 9.0]), st.booleans(), st.sampled_from([0.0, 0.4, 1.6, 3.2])
+)
+images = st.builds(Image, st.sampled_from([1.0, 1.2, 2.5, 8.0, 20.0]), st.lists(attempts, min_size=1, max_size=3))
+containers = st.lists(st.tuples(st.floats(0, 30), st.sampled_from([0.1, 1.2, 2.2])), max_size=3)
+delays = st.lists(st.sampled_from([0.0, 0.0, 0.3, 1.0, 1.6]), min_size=1, max_size=6)
+
+
+@settings(max_examples=40)
+@given(st.lists(images, min_size=1, max_size=4), containers, st.floats(0.0, 0.99), delays, delays)
+def test_rows_agree_with_the_kubelet(images, containers, polls_from, events_late, reports_late) -> None:
+    node, sim = Node(images, containers, polls_from), Joined()
+    logged: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = logged.append  # type: ignore[method-assign]
+    log = logging.getLogger("pulltrace.server.pulls.outcomes")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    ids: dict[str, set[str]] = {}
+    reported_at = 0.0
+    try:
+        for at, message in heapq.merge(
+            late(node.messages, events_late), late(node.reports, reports_late), key=itemgetter(0)
+        ):
+            if isinstance(message, list):
+                reported_at = max(at, sim.now - NOW, reported_at + 0.5)
+                sim.report(*message, at=reported_at)
+            else:
+                sim.apply(message, at=at)
+            check(sim, node, ids)
+        sim.at(sim.now - NOW + 20)
+        check(sim, node, ids)
+    finally:
+        log.removeHandler(handler)
+    rows = {row.image_ref: (row.status, row.attempt) for row in sim.shown}
+    assert rows == {image: (ends[-1][1], len(ends)) for image, ends in node.ends.items()}
+    ended = Counter((record.fields["image"], record.msg) for record in logged if record.msg != "pull.started")
+    assert ended == Counter((image, f"pull.{phase.value}") for image, ends in node.ends.items() for _, phase in ends)
+    # The tag may not be known at the start.
+    started = Counter(record.fields["image"].removesuffix(":1") for record in logged if record.msg == "pull.started")
+    assert started == {image.removesuffix(":1"): len(ends) for image, ends in node.ends.items()}, (started, node.ends)
+
+
+def check(sim: Joined, node: Node, ids: dict[str, set[str]]) -> None:
+    """Compare every row with what has happened."""
+    now = sim.now - NOW
+    for row in sim.shown:
+        assert row.image_ref != UNKNOWN_IMAGE, "a lease that may be a container's"
+        known = ids.setdefault(row.image_ref, set())
+        known.add(row.id)
+        ends = node.ends.get(row.image_ref) or next(e for i, e in node.ends.items() if i.startswith(row.image_ref))
+        assert row.attempt <= len(ends)
+        assert len(known) == 1, "one row"
+        if row.status.ended:
+            ended, phase = ends[row.attempt - 1]
+            assert (row.status, ended <= now + 0.001) == (phase, True), (row.status, row.attempt, ends, now)
