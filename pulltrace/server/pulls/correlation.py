@@ -32,8 +32,8 @@ why the pull failed.
 ANNOUNCED_WITHIN = 2.0
 """Seconds by which a kubelet's event may be later than its pull. Until then, a pull without a tag is not shown."""
 
-LEASE_ANNOUNCED_WITHIN = 5.0
-"""The same for a lease of which nothing else is known: it may be that of a container."""
+LEASE_ANNOUNCED_WITHIN = 30.0
+"""The same for a lease of which nothing else is known: it may be a container's, and a busy node creates them slowly."""
 
 
 class Changed(NamedTuple):

@@ -137,7 +137,7 @@ attempts = st.builds(
     Attempt, st.sampled_from([0.2, 0.7, 2.3, 4.0, 9.0]), st.booleans(), st.sampled_from([0.0, 0.4, 1.6, 3.2])
 )
 images = st.builds(Image, st.sampled_from([1.0, 1.2, 2.5, 8.0, 20.0]), st.lists(attempts, min_size=1, max_size=3))
-containers = st.lists(st.tuples(st.floats(0, 30), st.sampled_from([0.1, 1.2, 2.2])), max_size=3)
+containers = st.lists(st.tuples(st.floats(0, 30), st.sampled_from([0.1, 1.2, 2.2, 9.0])), max_size=3)
 delays = st.lists(st.sampled_from([0.0, 0.0, 0.3, 1.0, 1.6]), min_size=1, max_size=6)
 
 
