@@ -124,12 +124,8 @@ class Lab:
         return self.kubelet.events(**wanted)[times - 1]
 
     async def counted(self, *refs: str) -> None:
-        """Wait until log lines and counters contain each pull of these images once, or of all that were pulled.
-
-        An image that the kubelet refuses to pull is compared only if it is named: a kubelet that was restarted reports
-        the refusal again.
-        """
-        images = refs or tuple(ref for ref in self.kubelet.images() if not self.kubelet.only_refused(ref))
+        """Wait until log lines and counters contain each pull of these images once, or of all that were pulled."""
+        images = refs or tuple(self.kubelet.images())
 
         def differences() -> dict[str, tuple[Pulls, Pulls]]:
             found = {ref: (self.kubelet.pulls(ref), self._logged(ref)) for ref in images}

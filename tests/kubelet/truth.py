@@ -91,11 +91,6 @@ class KubeletLog:
         """Return all images that the kubelet pulled or refused to pull."""
         return {event.image for event in self.events() if event.image}
 
-    def only_refused(self, image: str) -> bool:
-        """Return whether the kubelet never tried to pull an image."""
-        reasons = {event.reason for event in self.events(image=image)}
-        return "Pulling" not in reasons and not reasons.isdisjoint(REFUSALS)
-
     def pulls(self, image: str) -> Pulls:
         """Count the pulls of an image.
 

@@ -187,6 +187,7 @@ class ImageRequest:
             if self.position(raw) is not Position.AFTER_BOTH:
                 return
             self._end = raw
+        self.since = min(self.since, at)  # a restarted server sees the status before the event
         known = self.failure
         if known and self._without_pull:
             retry = None if reason in WITHOUT_RETRY else max(known.next_retry_at or 0.0, at + SYNC)

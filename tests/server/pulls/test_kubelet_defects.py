@@ -150,6 +150,21 @@ def test_an_image_that_the_kubelet_does_not_pull_is_not_an_attempt(sim, happens)
     assert sum(s.value for m in sim.metrics.registry.collect() for s in m.samples if "errors_total" in s.name) == 1
 
 
+@pytest.mark.parametrize("happens", ["invalid", "never"])
+def test_a_refusal_before_the_start_of_the_server_is_not_counted_again(sim, happens, caplog):
+    caplog.set_level(logging.INFO, "pulltrace")
+    one = web(image="Nginx:Bad:Name" if happens == "invalid" else "nginx:1.27")
+    listed = event(getattr(one, happens)("app", NOW - 9), fresh=False)
+    sim.apply(EventsExpected(None), seen(one), listed, EventsHeard(None, heard=True), at=0.5)
+    sim.at(3)
+    sim.apply(event(getattr(one, happens)("app", NOW + 3)), seen(one), at=3.2)  # the kubelet reports it again
+    sim.apply(seen(one), at=14)
+    sim.at(20)
+    assert (sim.one.status, sim.one.attempt, sim.one.completed_at.timestamp()) == (PullPhase.FAILED, 1, NOW - 9)
+    assert "pull.failed" not in caplog.messages
+    assert sum(s.value for m in sim.metrics.registry.collect() for s in m.samples if "errors_total" in s.name) == 0
+
+
 def test_the_runtime_is_called_once_for_each_replica_but_there_is_only_one_row(sim):
     pods = [web(f"web-{number}") for number in range(3)]
     sim.report(at=0)
