@@ -20,6 +20,10 @@ class Name(NamedTuple):
     written_at: float
 
 
+SHARED_POLLS = 4
+"""The number of polls for which a lease may exist after its pull has written the record: a busy node takes seconds."""
+
+
 class RecordLedger:
     """The records that ended pulls have claimed, each with the time at which that pull wrote it.
 
@@ -30,6 +34,7 @@ class RecordLedger:
 
     def __init__(self) -> None:
         self._earlier: dict[str, float] = {}
+        self._recent: list[dict[str, float]] = []  # the claims of each of the last polls
         self._this_poll: dict[str, float] = {}
         self._removed: dict[str, bool] = {}  # whether an earlier poll has seen it
 
@@ -39,6 +44,14 @@ class RecordLedger:
     def is_new_for(self, record: ImageRecord, lease: Lease) -> bool:
         """Return whether the record was written since the lease began, and after any earlier pull claimed it."""
         return record.updated_at >= lease.created_at and record.updated_at > self._earlier.get(record.name, 0.0)
+
+    def may_prove(self, record: ImageRecord, lease: Lease) -> bool:
+        """Return whether the pull with this lease may have written the record.
+
+        If two pulls of one image overlap, the second may have written it before the lease of the first was deleted.
+        """
+        claimed = {name: at for name, at in self._earlier.items() if not any(name in poll for poll in self._recent)}
+        return record.updated_at >= lease.created_at and record.updated_at > claimed.get(record.name, 0.0)
 
     def is_claimed(self, name: str) -> bool:
         """Return whether any pull, of this poll or an earlier one, has claimed the record."""
@@ -90,6 +103,7 @@ class RecordLedger:
         """Forget the claims made before ``oldest``, when the oldest live pull began."""
         claims = self._earlier | self._this_poll
         self._earlier = {name: at for name, at in claims.items() if at >= oldest}
+        self._recent = [*self._recent, dict(self._this_poll)][-SHARED_POLLS:]
         self._this_poll.clear()
         # The lease of a pull may still be listed once after the pull wrote its record.
         self._removed = {name: True for name, is_old in self._removed.items() if not is_old}
@@ -103,7 +117,7 @@ def name_of(
     A record with the pull's ``source`` takes precedence over others, an unclaimed record over a claimed one, a tag over
     a digest, and a newer record over an older one.
     """
-    new = [record for record in records if ledger.is_new_for(record, lease)]
+    new = [record for record in records if ledger.may_prove(record, lease)]
     new.sort(key=lambda record: (not ledger.is_claimed_now(record.name), record.updated_at), reverse=True)
     named = [(reference, record) for record in new if (reference := reference_of(record.name))]
     named = [item for item in named if source_of_reference(item[0]) == source] or named

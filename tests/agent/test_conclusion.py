@@ -8,7 +8,7 @@ from pulltrace.agent.layers import Layer, Progress
 from pulltrace.agent.manifests import Config, Descriptor, Manifest
 from pulltrace.agent.model import Blob, Facts, ImageRecord, Lease, Resources
 from pulltrace.agent.pull import Pull, Seen
-from pulltrace.agent.records import Name, RecordLedger
+from pulltrace.agent.records import SHARED_POLLS, Name, RecordLedger
 from pulltrace.wire import LayerPhase
 
 BEGAN, LAST_SEEN, WRITTEN, NOW = 100.0, 104.0, 104.5, 105.0
@@ -103,5 +103,6 @@ def test_a_download_without_a_lease_completed_if_all_its_layers_are_complete(com
 def test_a_record_that_another_pull_claimed_does_not_complete_this_one():
     facts, ledger = Facts(images={TARGET: [record()]}), RecordLedger()
     ledger.claim([record()], Lease("other", BEGAN), Name(REFERENCE, guessed=False, written_at=WRITTEN))
-    ledger.after_poll(oldest=0.0)
+    for _ in range(SHARED_POLLS + 1):
+        ledger.after_poll(oldest=0.0)
     assert Conclusion(facts, ledger).ending(a_pull(Seen.IMAGE), NOW).outcome is Outcome.FAILED

@@ -1,7 +1,7 @@
 """Which image record a pull wrote, and which name the pull gets from it."""
 
 from pulltrace.agent.model import ImageRecord, Lease
-from pulltrace.agent.records import Name, RecordLedger, name_of
+from pulltrace.agent.records import SHARED_POLLS, Name, RecordLedger, name_of
 
 LEASE = Lease("lease", 100.0)
 TARGET = "sha256:" + "7" * 64
@@ -18,7 +18,7 @@ def ledger(*, earlier: dict[str, float] | None = None, now: dict[str, float] | N
     for claims, end_poll in ((earlier, True), (now, False)):
         for name, at in (claims or {}).items():
             made.claim([record(name, at)], LEASE, Name(name, guessed=False, written_at=at))
-        if end_poll:
+        for _ in range(SHARED_POLLS + 1 if end_poll else 0):
             made.after_poll(oldest=0.0)
     return made
 
@@ -86,3 +86,15 @@ def test_claims_from_before_the_oldest_live_pull_are_forgotten():
     known = ledger(earlier={"r.io/a:1": 105.0, "r.io/b:1": 107.0})
     known.after_poll(oldest=106.0)
     assert (known.claimed_at("r.io/a:1"), known.claimed_at("r.io/b:1"), len(known)) == (0.0, 107.0, 1)
+
+
+def test_a_record_ends_two_pulls_that_overlap_even_if_one_lease_is_deleted_some_polls_later():
+    """The second pull wrote the record before a poll noticed the end of the first."""
+    known, twice = RecordLedger(), record("r.io/a:1", 105.0)
+    known.claim([twice], Lease("first", 99.0), name_of([twice], Lease("first", 99.0), None, known))
+    for polls in range(SHARED_POLLS + 1):
+        known.after_poll(oldest=99.0)
+        assert (named(twice, known=known) is not None) == (polls < SHARED_POLLS), polls
+    known.claim([twice], Lease("first", 99.0), Name("r.io/a:1", guessed=False, written_at=105.0))
+    known.after_poll(oldest=99.0)
+    assert name_of([twice], Lease("began-after-it-was-written", 105.5), None, known) is None
