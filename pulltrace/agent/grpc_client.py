@@ -1,10 +1,9 @@
-"""A gRPC client for a unix socket, on one kept connection. h2 implements HTTP/2, asyncio the socket.
+"""A gRPC client for a unix socket, on one kept connection. ``http2.py`` implements HTTP/2, asyncio the socket.
 
 The agent needs little of gRPC: one request, its responses, a status. grpcio would cost every node 15 MiB and four
 threads (ADR 9). The server is not trusted: whatever it sends results in a response or an ``RpcError``.
 
-This module is the only one that imports h2, and ``containerd.py`` the only one that imports this module. h2 is limited
-to version 4 in ``pyproject.toml``, because ``_H2`` overrides one of its constants; a test checks that this works.
+``containerd.py`` is the only module that imports this one.
 
 To return to grpcio, replace ``Channel`` and ``RpcError`` by these:
 
@@ -18,25 +17,12 @@ To return to grpcio, replace ``Channel`` and ``RpcError`` by these:
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from enum import IntEnum
 from typing import Self
 from urllib.parse import unquote_to_bytes
 
-from h2.config import H2Configuration
-from h2.connection import H2Connection
-from h2.errors import ErrorCodes
-from h2.events import (
-    ConnectionTerminated,
-    DataReceived,
-    Event,
-    ResponseReceived,
-    StreamEnded,
-    StreamReset,
-    TrailersReceived,
-)
-from h2.exceptions import ProtocolError, StreamClosedError
-from h2.settings import SettingCodes, Settings
+from pulltrace.agent.http2 import DataReceived, Event, HeadersReceived, Http2, Http2Error, StreamReset, header_block
 
 MAX_RESPONSE = 16 << 20
 """Maximum bytes of all messages of one call together."""
@@ -44,26 +30,11 @@ MAX_RESPONSE = 16 << 20
 MAX_PENDING = 32 << 20
 """Maximum bytes of responses that one connection buffers."""
 
-MAX_FRAME = 1 << 14
-"""Maximum bytes of one frame: the initial limit of HTTP/2 (RFC 9113, 4.2), which this client never raises."""
-
 DEADLINE = 10.0
 """Seconds a call may take, including connecting and waiting in the queue."""
 
 AT_ONCE = 100
 """Calls that run concurrently. HTTP/2 recommends that servers allow at least this many (RFC 9113, 6.5.2)."""
-
-# The headers that we send are constant, and we read only three headers of a response, so none need to be normalised.
-_CONFIGURATION = H2Configuration(
-    validate_outbound_headers=False,
-    normalize_outbound_headers=False,
-    validate_inbound_headers=False,
-    normalize_inbound_headers=False,
-)
-
-_FRAME_HEADER = 9  # bytes; the first three are the length of the frame's body
-
-_Headers = list[tuple[bytes, bytes]]
 
 
 class Code(IntEnum):
@@ -108,7 +79,7 @@ class Channel:
     def __init__(self, socket: str, metadata: Mapping[str, str]) -> None:
         self._socket = socket
         # Go's HTTP/2 server refuses the socket's path as :authority.
-        self._headers: _Headers = [
+        self._headers = [
             (b":method", b"POST"),
             (b":scheme", b"http"),
             (b":authority", b"localhost"),
@@ -116,6 +87,7 @@ class Channel:
             (b"content-type", b"application/grpc"),
             *((name.encode(), value.encode()) for name, value in metadata.items()),
         ]
+        self._blocks: dict[str, bytes] = {}  # the headers of each method, encoded
         self._connection: _Connection | None = None
         self._connecting = asyncio.Lock()
         self._turns = asyncio.Semaphore(AT_ONCE)
@@ -136,7 +108,7 @@ class Channel:
         """Call ``method``, named ``/package.Service/Method``. Return the messages; raises ``RpcError``."""
         async with _deadline(), self._turns:
             connection = await self._connect()
-            responses = await connection.request([(self._headers_of(method), request)])
+            responses = await connection.request([(self._block_of(method), request)])
         return responses[0].messages()
 
     async def calls(self, requests: Sequence[tuple[str, bytes]]) -> list["Response"]:
@@ -146,7 +118,7 @@ class Channel:
             batch = requests[first : first + AT_ONCE]
             async with _deadline():
                 connection = await self._connect()
-                responses += await connection.request([(self._headers_of(name), body) for name, body in batch])
+                responses += await connection.request([(self._block_of(name), body) for name, body in batch])
         return responses
 
     async def listen(self, method: str, request: bytes, take: Callable[[bytes], None]) -> None:
@@ -157,11 +129,14 @@ class Channel:
         async with _deadline():
             connection = await self._connect()
         listener = Listener(take)
-        await connection.listen(self._headers_of(method), request, listener)
+        await connection.listen(self._block_of(method), request, listener)
         listener.messages()
 
-    def _headers_of(self, method: str) -> _Headers:
-        return [(b":path", method.encode()), *self._headers]
+    def _block_of(self, method: str) -> bytes:
+        """Return the headers of a call, encoded."""
+        if method not in self._blocks:
+            self._blocks[method] = header_block([(b":path", method.encode()), *self._headers])
+        return self._blocks[method]
 
     async def _connect(self) -> "_Connection":
         if self._connection and self.connected:
@@ -185,55 +160,12 @@ async def _deadline() -> AsyncIterator[None]:
         raise RpcError(Code.UNAVAILABLE, str(error)) from error
 
 
-class _H2(H2Connection):
-    # h2 remembers this many closed streams, to distinguish a late frame from an invalid one. Its default is 65,536.
-    MAX_CLOSED_STREAMS = 1 << 10
-
-
-class FrameLengths:
-    """Reads the lengths of frames as their headers arrive, without keeping their bodies.
-
-    h2 checks a frame's length only once it has the whole frame, so it would buffer up to 16 MiB of an invalid one.
-    """
-
-    def __init__(self) -> None:
-        self._header = bytearray()  # the bytes received of an incomplete frame header
-        self._body = 0  # bytes of the current frame that have yet to arrive
-
-    @property
-    def mid_frame(self) -> bool:
-        """Return whether the bytes so far end in the middle of a frame."""
-        return self._body > 0 or bool(self._header)
-
-    def feed(self, data: bytes) -> int:
-        """Feed the next bytes. Return the length of a frame that is too long; 0 if there is none."""
-        position, end = 0, len(data)
-        while position < end:
-            if self._body:
-                skipped = min(self._body, end - position)
-                self._body -= skipped
-                position += skipped
-                continue
-            missing = _FRAME_HEADER - len(self._header)
-            self._header += data[position : position + missing]
-            position += missing
-            length = int.from_bytes(self._header[:3], "big")
-            if len(self._header) >= 3 and length > MAX_FRAME:
-                return length
-            if len(self._header) == _FRAME_HEADER:
-                self._header.clear()
-                self._body = length
-        return 0
-
-
 class Response:
     """The response to one call, as it arrives."""
 
     def __init__(self) -> None:
         self.done = asyncio.get_running_loop().create_future()
-        """It has a result as soon as no more data is expected, for any reason."""
-        self.closed_by_server = False
-        """Whether the server has closed the stream. If not, the stream must be reset when the call ends."""
+        """It has a result as soon as nothing more is expected, whatever the reason."""
         self.size = 0
         """Bytes of messages received so far."""
         self._headers: dict[bytes, bytes] = {}
@@ -304,47 +236,36 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.closed_reason: str | None = None
-        self._h2: _H2 | None = _H2(_CONFIGURATION)
-        self._h2.local_settings = Settings(
-            client=True,
-            initial_values={SettingCodes.ENABLE_PUSH: 0, SettingCodes.MAX_HEADER_LIST_SIZE: 1 << 16},
-        )
-        self._frames = FrameLengths()
-        self._responses: dict[int, Response] = {}  # by stream; only calls that a task still waits for
+        self._http2: Http2 | None = Http2()
+        self._responses: dict[int, Response] = {}  # by stream; only calls that somebody waits for
         self._pending = 0  # bytes in these responses
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  # for mypy: create_unix_connection makes no other
         self._transport = transport
-        if self._h2:
-            self._h2.initiate_connection()
         self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.close(str(exc or "the connection was closed"))
 
     def data_received(self, data: bytes) -> None:
-        if self._h2 is None:
-            return
-        if length := self._frames.feed(data):
-            self.close(f"not HTTP/2: a frame of {length} bytes")
+        if self._http2 is None:
             return
         try:
-            events = self._h2.receive_data(data)
-            for event in events:
+            for event in self._http2.receive(data):
                 self._handle(event)
-        except ProtocolError as error:
-            self.close(f"not HTTP/2: {error}")
+        except Http2Error as error:
+            self.close(str(error))
         else:
             self._flush()
 
     def pause_writing(self) -> None:
         self.close("the server does not read")
 
-    async def request(self, calls: Iterable[tuple[_Headers, bytes]]) -> list[Response]:
+    async def request(self, calls: Iterable[tuple[bytes, bytes]]) -> list[Response]:
         """Make these calls. Return the responses when each call has completed or failed."""
-        streams = [self._send(headers, request) for headers, request in calls]
+        streams = [self._send(block, request) for block, request in calls]
         responses = [Response() for _ in streams]
         self._responses.update(zip(streams, responses, strict=True))
         try:
@@ -356,9 +277,9 @@ class _Connection(asyncio.Protocol):
                 self._forget(stream)
         return responses
 
-    async def listen(self, headers: _Headers, request: bytes, listener: Listener) -> None:
+    async def listen(self, block: bytes, request: bytes, listener: Listener) -> None:
         """Make one call, and return when it has ended."""
-        stream = self._send(headers, request)
+        stream = self._send(block, request)
         self._responses[stream] = listener
         try:
             self._flush()
@@ -371,61 +292,48 @@ class _Connection(asyncio.Protocol):
         self.closed_reason = self.closed_reason or reason
         for response in self._responses.values():
             response.finish(RpcError(Code.UNAVAILABLE, self.closed_reason))
-        transport, self._transport, self._h2 = self._transport, None, None
+        transport, self._transport, self._http2 = self._transport, None, None
         if transport:
             transport.abort()
 
-    def _send(self, headers: _Headers, request: bytes) -> int:
-        body = b"\0" + len(request).to_bytes(4, "big") + request
-        if self._h2 is None:
+    def _send(self, block: bytes, request: bytes) -> int:
+        if self._http2 is None:
             raise RpcError(Code.UNAVAILABLE, str(self.closed_reason))
         try:
-            stream = self._h2.get_next_available_stream_id()
-            self._h2.send_headers(stream, headers)
-            self._h2.send_data(stream, body, end_stream=True)
-        except ProtocolError as error:
+            return self._http2.request(block, b"\0" + len(request).to_bytes(4) + request)
+        except Http2Error as error:
             self.close(f"no more calls: {error}")
             raise RpcError(Code.UNAVAILABLE, f"no more calls: {error}") from error
-        return stream
 
     def _forget(self, stream: int) -> None:
-        """Drop a call that nobody waits for any longer; reset its stream if the server has not closed it."""
+        """Drop a call that nobody waits for any longer; reset its stream if the server has not ended it."""
         response = self._responses.pop(stream, None)
         if response is None:
             return
         self._pending -= response.size
-        if response.closed_by_server or self._h2 is None:
+        if self._http2 is None or stream not in self._http2.open:
             return
-        if self._frames.mid_frame:
-            # A server that stops in the middle of a frame may not speak HTTP/2 at all: h2 would wait for the rest
-            # forever.
+        if self._http2.mid_frame:
+            # A server that stops in the middle of a frame may not speak HTTP/2 at all.
             self.close("not HTTP/2: an incomplete frame")
             return
-        with suppress(StreamClosedError):
-            self._h2.reset_stream(stream, ErrorCodes.CANCEL)
+        self._http2.reset(stream)
         self._flush()
 
     def _handle(self, event: Event) -> None:
-        if isinstance(event, ConnectionTerminated):
-            self.close("containerd closed the connection")
+        response = self._responses.get(event.stream)
+        if response is None:
             return
-        if self._h2 is None:
-            return
-        response = self._responses.get(getattr(event, "stream_id", None) or 0)
-        if isinstance(event, DataReceived):
-            self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-            if response:
+        match event:
+            case HeadersReceived():
+                response.add_headers(event.headers)
+            case DataReceived():
                 self._add_data(response, event.data)
-        elif response is None:
-            pass  # a late frame of an abandoned call
-        elif isinstance(event, ResponseReceived | TrailersReceived):
-            response.add_headers(event.headers)
-        elif isinstance(event, StreamEnded):
-            response.closed_by_server = True
+            case StreamReset():
+                response.finish(RpcError(Code.CANCELLED, f"the call was reset ({event.code})"))
+                return
+        if event.ended:
             response.finish()
-        elif isinstance(event, StreamReset):
-            response.closed_by_server = True
-            response.finish(RpcError(Code.CANCELLED, f"the call was reset ({event.error_code})"))
 
     def _add_data(self, response: Response, data: bytes) -> None:
         before = response.size
@@ -435,8 +343,8 @@ class _Connection(asyncio.Protocol):
             response.refuse(MAX_PENDING)
 
     def _flush(self) -> None:
-        """Write everything that h2 has to send."""
-        if self._transport and self._h2 and (data := self._h2.data_to_send()):
+        """Write everything that has to be sent."""
+        if self._transport and self._http2 and (data := self._http2.output()):
             self._transport.write(data)
 
 

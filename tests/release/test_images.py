@@ -88,7 +88,7 @@ def test_an_image_starts_without_privileges_and_without_other_files(image: tuple
     half, root = image
     assert inside(root, "-m", "pulltrace", "--version").startswith("pulltrace ")
     libraries = {
-        "agent": "h11, h2.connection, google.protobuf.message, msgspec",
+        "agent": "h11, hpack, google.protobuf.message, msgspec",
         "server": "uvicorn, uvloop, httptools, starlette, pulltrace.server.traces",
     }
     code = f"import ssl, {libraries[half]}; print(len(ssl.create_default_context().get_ca_certs()))"
@@ -112,7 +112,7 @@ def test_an_image_has_no_shell_no_installer_and_no_file_of_the_other_half(image:
     names = {path.name for path in root.rglob("*")}
     assert not names & {"sh", "bash", "dash", "busybox", "pip", "apt", "gcc", "curl"}
     packages = {path.name for path in (root / "usr/local/lib").glob("python*/site-packages/*")}
-    foreign = {"agent": {"kubernetes_asyncio", "starlette", "uvicorn", "opentelemetry"}, "server": {"h2"}}
+    foreign = {"agent": {"kubernetes_asyncio", "starlette", "uvicorn", "opentelemetry"}, "server": {"hpack"}}
     assert not packages & {"grpc", *foreign[half]}
 
 

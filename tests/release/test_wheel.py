@@ -165,7 +165,7 @@ def test_the_demo_of_an_installed_wheel_serves_the_page(wheel: Path, tmp_path: P
     ("half", "foreign"),
     [
         ("agent", {"starlette", "uvicorn", "kubernetes-asyncio", "prometheus-client", "uvloop", "grpcio"}),
-        ("server", {"grpcio", "h2", "protobuf"}),
+        ("server", {"grpcio", "hpack", "protobuf"}),
     ],
 )
 def test_each_half_starts_without_the_libraries_of_the_other(
