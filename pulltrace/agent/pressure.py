@@ -5,6 +5,7 @@ The kernel publishes pressure stall information (https://docs.kernel.org/account
 one of them cannot be read, its figures are unknown.
 """
 
+import os
 import re
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from pulltrace.wire import NodeLoad
 
 _RESOURCES = ("io", "cpu", "memory")
 _MOST = 64 << 10  # bytes to read of a file: enough for the statistics of several hundred disks
+_STALL = re.compile(rb"^some .*total=(\d+)", re.MULTILINE)
 _SECTOR = 512  # bytes of a sector in /proc/diskstats, regardless of the disk's own sector size
 _SKIPPED = re.compile(rb"(ram|zram|sr|fd)\d")  # devices to which images are never unpacked
 _LATEST = 10.0  # seconds; an average over a longer time does not show the current load
@@ -33,11 +35,13 @@ class Pressure:
         self._at: float | None = None
         self._stalls: dict[str, int] = {}
         self._disks: dict[str, _Disk] = {}
+        self._files: dict[str, int] = {}  # descriptors, open while the node pulls
 
     def measure(self, now: float, *, pulling: bool) -> NodeLoad | None:
         """Return the load since the last call; None at the first call of a pull. ``now`` is monotonic time."""
         if not pulling:
             self._at = None
+            self._close()
             return None
         stalls = {name: total for name in _RESOURCES if (total := self._stall(name)) is not None}
         disks = parse_disks(self._contents("diskstats"))
@@ -69,15 +73,25 @@ class Pressure:
 
     def _stall(self, resource: str) -> int | None:
         """Microseconds since boot in which at least one task waited for the resource."""
-        found = re.search(rb"^some .*total=(\d+)", self._contents(f"pressure/{resource}"), re.MULTILINE)
+        found = _STALL.search(self._contents(f"pressure/{resource}"))
         return int(found[1]) if found else None
 
     def _contents(self, name: str) -> bytes:
+        contents = b""
         try:
-            with open(f"{self._proc}/{name}", "rb", buffering=0) as file:  # noqa: PTH123  # pathlib costs 1 MiB
-                return file.read(_MOST)
+            if name not in self._files:
+                self._files[name] = os.open(f"{self._proc}/{name}", os.O_RDONLY)
+            # The kernel returns no more than a page at a time.
+            while len(contents) < _MOST and (more := os.pread(self._files[name], _MOST, len(contents))):
+                contents += more
         except OSError:
             return b""
+        return contents
+
+    def _close(self) -> None:
+        for file in self._files.values():
+            os.close(file)
+        self._files.clear()
 
 
 def parse_disks(text: bytes) -> dict[str, _Disk]:

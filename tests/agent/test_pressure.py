@@ -1,5 +1,6 @@
 """The load of a node, measured by counters of the kernel."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,31 @@ def test_an_unreadable_file_makes_only_its_own_figures_unknown(proc: Path) -> No
     load = pressure.measure(2.0, pulling=True)
     assert load is not None
     assert (load.io_pressure, load.cpu_pressure, load.disk, load.disk_busy) == (None, 0.0, "", None)
+
+
+def test_the_statistics_of_many_disks_are_read_to_the_end(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel returns the files of /proc in pieces of at most 4 KiB."""
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda file, size, at: pread(file, min(size, 4096), at))
+    pressure = Pressure(str(proc))
+    quiet = "".join(f"   8 {number} sd{number} 1 0 0 0 1 0 0 0 0 0 0 0 0 0 0 0 0 0\n" for number in range(300))
+    for busy in (1000, 1700):
+        write(proc)
+        (proc / "diskstats").write_text(quiet + DISKS.format(read=0, written=0, busy=busy))
+        load = pressure.measure(busy / 1000, pulling=True)
+    assert load is not None
+    assert (load.disk, load.disk_busy) == ("nvme0n1", 100.0)
+
+
+def test_no_file_is_open_while_the_node_is_idle(proc: Path) -> None:
+    write(proc)
+    before = set(Path("/proc/self/fd").iterdir())
+    pressure = Pressure(str(proc))
+    pressure.measure(1.0, pulling=True)
+    pressure.measure(2.0, pulling=True)
+    assert len(set(Path("/proc/self/fd").iterdir()) - before) == 4
+    pressure.measure(3.0, pulling=False)
+    assert set(Path("/proc/self/fd").iterdir()) == before
 
 
 @pytest.mark.parametrize("text", ["", "garbage", "259 0 sda 1 2", "259 0 sda a b c d e f g h i j k", "\x00" * 100])
