@@ -82,7 +82,7 @@ class Containerd:
         self._may_listen = True
         self._may_warn = True
         self._leases: tuple[bytes, list[Lease]] = b"", []
-        self._ingests: dict[str, Ingest] = {}
+        self._ingests: dict[bytes, Ingest | None] = {}  # by the encoding of each; None if it has no digest
 
     async def __aenter__(self) -> Self:
         return self
@@ -156,18 +156,11 @@ class Containerd:
 
     def _ingests_of(self, message: bytes) -> list[Ingest]:
         """Decode the list of ingests. An unchanged ingest (most are) is the same object as last time."""
-        with _errors(_INGESTS):
-            statuses = content_pb2.ListStatusesResponse.FromString(message).statuses
         before, self._ingests = self._ingests, {}
-        for item in statuses:
-            known, times = before.get(item.ref), (_seconds(item.started_at), _seconds(item.updated_at))
-            if known is None or (known.offset, known.started_at, known.updated_at) != (item.offset, *times):
-                digest = known.digest if known else digest_of(item.ref)
-                if digest is None:
-                    continue
-                known = Ingest(item.ref, digest, item.offset, item.total, *times)
-            self._ingests[item.ref] = known
-        return list(self._ingests.values())
+        with _errors(_INGESTS):
+            for item in content_pb2.EncodedStatuses.FromString(message).statuses:
+                self._ingests[item] = before[item] if item in before else _ingest_of(item)
+        return [ingest for ingest in self._ingests.values() if ingest]
 
     def _leases_of(self, message: bytes) -> list[Lease]:
         """Decode the list of leases, unless it is the same as last time: it rarely changes."""
@@ -350,6 +343,15 @@ async def _found(call: Awaitable[Any]) -> Any | None:
         return await call
     except _NotFoundError:
         return None
+
+
+def _ingest_of(encoded: bytes) -> Ingest | None:
+    status = content_pb2.Status.FromString(encoded)
+    digest = digest_of(status.ref)
+    if digest is None:
+        return None
+    times = _seconds(status.started_at), _seconds(status.updated_at)
+    return Ingest(status.ref, digest, status.offset, status.total, *times)
 
 
 def _seconds(time: Timestamp) -> float:
