@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 _TIMEOUT = 10.0  # seconds one request may take, including connecting
 _MAX_BODY = 64 << 10  # maximum bytes of a response body
 
-_Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
 
 class HttpError(Exception):
     """No HTTP response arrived. ``kind`` is the name of the underlying exception."""
@@ -58,8 +56,7 @@ class Poster:
         self._target = parts.path or "/"
         self._ca_file = ca_file
         self._headers = {"Host": parts.netloc, **headers}
-        self._streams: _Streams | None = None
-        self._protocol = h11.Connection(h11.CLIENT)
+        self._connection: _Connection | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -80,21 +77,23 @@ class Poster:
             raise HttpError(error, hint) from error
 
     async def _post(self, body: bytes, headers: Mapping[str, str]) -> Response:
-        if self._streams and not self._streams[0].at_eof():
+        lines = [*self._headers.items(), *headers.items(), ("Content-Length", str(len(body)))]
+        request = h11.Request(method="POST", target=self._target, headers=lines)
+        if self._connection and self._connection.is_open:
             try:
-                return await self._exchange(self._streams, body, headers)
+                return await self._connection.exchange(request, body)
             except (OSError, h11.RemoteProtocolError):
                 # The server may have closed the idle connection at that moment. Posting the report again is safe even
                 # if the server has already received it: its sequence number identifies the duplicate.
                 pass
-        return await self._exchange(await self._connect(), body, headers)
+        return await (await self._connect()).exchange(request, body)
 
-    async def _connect(self) -> _Streams:
+    async def _connect(self) -> "_Connection":
         self._close()
         context = self._context() if self._tls else None
-        self._streams = await asyncio.open_connection(self._host, self._port, ssl=context)
-        self._protocol = h11.Connection(h11.CLIENT)
-        return self._streams
+        loop = asyncio.get_running_loop()
+        _, self._connection = await loop.create_connection(_Connection, self._host, self._port, ssl=context)
+        return self._connection
 
     def _context(self) -> "ssl.SSLContext":
         import ssl  # noqa: PLC0415  # a node that posts plain HTTP needs no TLS
@@ -109,38 +108,83 @@ class Poster:
         return context
 
     def _close(self) -> None:
-        if self._streams:
-            self._streams[1].close()
-        self._streams = None
+        if self._connection:
+            self._connection.close()
+        self._connection = None
 
-    async def _exchange(self, streams: _Streams, body: bytes, headers: Mapping[str, str]) -> Response:
-        protocol = self._protocol
-        lines = [*self._headers.items(), *headers.items(), ("Content-Length", str(len(body)))]
-        request = h11.Request(method="POST", target=self._target, headers=lines)
+
+class _Connection(asyncio.Protocol):
+    """One connection, for one exchange at a time."""
+
+    def __init__(self) -> None:
+        self._protocol = h11.Connection(h11.CLIENT)
+        self._transport: asyncio.Transport | None = None
+        self._waiter: asyncio.Future[Response] | None = None
+        self._status = 0
+        self._headers: dict[str, str] = {}
+        self._body = b""
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether another exchange is possible."""
+        return self._transport is not None
+
+    async def exchange(self, request: h11.Request, body: bytes) -> Response:
+        """Send a request and return its response, with no more than ``_MAX_BODY`` bytes of its body."""
         events = (request, h11.Data(data=body), h11.EndOfMessage())
-        streams[1].write(b"".join(protocol.send(event) or b"" for event in events))
-        response = await self._response(streams[0])
-        if protocol.our_state is h11.DONE and protocol.their_state is h11.DONE:
-            protocol.start_next_cycle()
-        else:
-            self._close()
-        return response
+        data = b"".join(self._protocol.send(event) or b"" for event in events)
+        self._waiter = asyncio.get_running_loop().create_future()
+        self._body = b""
+        if self._transport:
+            self._transport.write(data)
+        return await self._waiter
 
-    async def _response(self, reader: asyncio.StreamReader) -> Response:
-        """Read a response, but no more than ``_MAX_BODY`` bytes of its body."""
-        status, headers, body = 0, dict[str, str](), b""
-        while len(body) <= _MAX_BODY:
-            event = await self._next_event(reader)
-            if isinstance(event, h11.EndOfMessage):
-                break
-            if isinstance(event, h11.Response):
-                status = event.status_code
-                headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers}
-            elif isinstance(event, h11.Data):
-                body += event.data
-        return Response(status, headers, body[:_MAX_BODY])
+    def close(self) -> None:
+        """Close the connection."""
+        transport, self._transport = self._transport, None
+        if transport:
+            transport.close()
 
-    async def _next_event(self, reader: asyncio.StreamReader) -> object:
-        while (event := self._protocol.next_event()) is h11.NEED_DATA:
-            self._protocol.receive_data(await reader.read(_MAX_BODY))
-        return event
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # for mypy: create_connection makes no other
+        self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc and self._waiter and not self._waiter.done():
+            self._waiter.set_exception(exc)
+        self.data_received(b"")
+        self.close()
+
+    def data_received(self, data: bytes) -> None:
+        """Take the next bytes of the response; none mean that the server has closed the connection."""
+        if self._waiter is None or self._waiter.done():
+            self.close()  # nobody has requested these bytes
+            return
+        try:
+            self._protocol.receive_data(data)
+            while (event := self._protocol.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
+                if self._is_last(event):
+                    self._waiter.set_result(Response(self._status, self._headers, self._body[:_MAX_BODY]))
+                    break
+        except h11.RemoteProtocolError as error:
+            self.close()
+            self._waiter.set_exception(error)
+
+    def _is_last(self, event: object) -> bool:
+        """Take an event of h11. Return whether the response needs no further one."""
+        match event:
+            case h11.Response():
+                self._status = event.status_code
+                self._headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers}
+            case h11.Data():
+                self._body += event.data
+                if len(self._body) > _MAX_BODY:
+                    self.close()
+                    return True
+            case h11.EndOfMessage():
+                if self._protocol.our_state is self._protocol.their_state is h11.DONE:
+                    self._protocol.start_next_cycle()
+                else:
+                    self.close()
+                return True
+        return False

@@ -117,9 +117,17 @@ class Reporter:
             not_before = max(posted + delay, responded + min(interval, _SPACING))
             if not delay:
                 longest = 2 * interval if self._busy else heartbeat
-                await _first_of(self._wake, posted + longest - responded)
+                await self._woken(posted + longest - responded)
             if (wait := not_before - time.monotonic()) > 0:
                 await asyncio.sleep(wait)
+
+    async def _woken(self, longest: float) -> None:
+        """Wait until a poll has something to report, but no longer than this many seconds."""
+        timer = asyncio.get_running_loop().call_later(longest, self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            timer.cancel()
 
     async def _post(self, heartbeat: float) -> float:
         """Send one report. Return the seconds to wait before the next report; 0.0 if this one was acknowledged."""
@@ -272,12 +280,3 @@ def _drop_oldest(ends: _Encoded, room: int) -> None:
     size = sum(map(len, ends.values()))
     while size > room or len(ends) > MAX_ENDS:
         size -= len(ends.pop(next(iter(ends))))
-
-
-async def _first_of(event: asyncio.Event, seconds: float) -> None:
-    """Wait for the event, but no longer than ``seconds``."""
-    try:
-        async with asyncio.timeout(max(0.0, seconds)):
-            await event.wait()
-    except TimeoutError:
-        pass
