@@ -7,7 +7,8 @@ Theory of operation.
 - *Header blocks.* Each header block of a request reduces the server's dynamic table to nothing, so that its bytes do
   not depend on earlier blocks. ``header_block`` encodes it once for all requests of a method.
 - *Responses.* A frame is processed when it is complete. A frame that is too long is refused as soon as its length is
-  known. The headers of every response are decoded, because they may change hpack's dynamic table.
+  known. The server is asked to use no dynamic table either, so most header blocks are the same bytes each time. While
+  the table is empty, such a block is decoded once.
 - *Windows.* The window for the data of the connection, and that of each stream, has ``_WINDOW`` bytes, and is refilled
   as soon as half of it is used. The caller takes all data at once, and limits what it keeps.
 - *Streams.* Only open streams are remembered. A frame of a stream that has ended may arrive late and is ignored. Any
@@ -26,6 +27,8 @@ MAX_FRAME = 1 << 14
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _MAX_HEADERS = 1 << 16  # most bytes of a block of headers, encoded or decoded
+_KNOWN_BLOCKS = 16  # most blocks that are remembered
+_SHORT_BLOCK = 128  # most bytes of such a block
 _WINDOW = 1 << 20  # bytes
 _FIRST_WINDOW = (1 << 16) - 1  # bytes of every window until a frame changes it
 _MOST = (1 << 31) - 1  # the highest number of a stream, and most bytes of a window
@@ -43,8 +46,11 @@ _PADDED = 0x08
 _WITH_PRIORITY = 0x20
 
 # Settings (RFC 9113, 6.5.2), and the values that a server may send where not every value is valid.
-_ENABLE_PUSH, _MAX_STREAMS, _INITIAL_WINDOW, _FRAME_SIZE, _HEADER_LIST_SIZE = range(2, 7)
+_TABLE_SIZE, _ENABLE_PUSH, _MAX_STREAMS, _INITIAL_WINDOW, _FRAME_SIZE, _HEADER_LIST_SIZE = range(1, 7)
 _VALID = {_ENABLE_PUSH: range(1), _INITIAL_WINDOW: range(1 << 31), _FRAME_SIZE: range(MAX_FRAME, 1 << 24)}
+
+
+Headers = Iterable[tuple[bytes, bytes]]
 
 
 class Http2Error(Exception):
@@ -62,7 +68,7 @@ class HeadersReceived(NamedTuple):
     """The headers that precede the data of a response, or the trailers that follow it."""
 
     stream: int
-    headers: Iterable[tuple[bytes, bytes]]
+    headers: Headers
     ended: bool
 
 
@@ -84,7 +90,7 @@ class StreamReset(NamedTuple):
 Event = HeadersReceived | DataReceived | StreamReset
 
 
-def header_block(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+def header_block(headers: Headers) -> bytes:
     """Encode the headers of a request, without references to those of earlier requests."""
     encoder = Encoder()
     encoder.header_table_size = 0
@@ -102,10 +108,11 @@ class Http2:
         self._used = 0  # bytes of the connection's window
         self._block: tuple[int, int, bytes] | None = None  # of an incomplete header block: stream, flags, and bytes
         self._decoder = Decoder(_MAX_HEADERS)
+        self._known_blocks: dict[bytes, Headers] = {}
         self._greeted = False  # whether the server's settings have arrived
         self._settings = {_INITIAL_WINDOW: _FIRST_WINDOW, _MAX_STREAMS: _MOST}  # of the server
         self._send_window = _FIRST_WINDOW
-        settings = {_ENABLE_PUSH: 0, _INITIAL_WINDOW: _WINDOW, _HEADER_LIST_SIZE: _MAX_HEADERS}
+        settings = {_TABLE_SIZE: 0, _ENABLE_PUSH: 0, _INITIAL_WINDOW: _WINDOW, _HEADER_LIST_SIZE: _MAX_HEADERS}
         body = b"".join(key.to_bytes(2) + value.to_bytes(4) for key, value in settings.items())
         self._output = [_PREFACE, _frame(_SETTINGS, 0, 0, body)]
         self._output.append(_frame(_WINDOW_UPDATE, 0, 0, (_WINDOW - _FIRST_WINDOW).to_bytes(4)))
@@ -201,11 +208,19 @@ class Http2:
             self._block = stream, first_flags, block
             return None
         self._block = None
+        headers = self._known_blocks.get(block) or self._decode(block)
+        return HeadersReceived(stream, headers, self._see_end(first_flags, stream)) if stream in self.open else None
+
+    def _decode(self, block: bytes) -> Headers:
         try:
             headers = self._decoder.decode(block, raw=True)
         except HPACKError as error:
             raise ViolationError(str(error)) from error
-        return HeadersReceived(stream, headers, self._see_end(first_flags, stream)) if stream in self.open else None
+        if self._decoder.header_table_size > 0:
+            self._known_blocks.clear()
+        elif len(block) <= _SHORT_BLOCK and len(self._known_blocks) < _KNOWN_BLOCKS:
+            self._known_blocks[block] = headers
+        return headers
 
     def _see_end(self, flags: int, stream: int) -> bool:
         """Return whether the frame with these flags ends its stream."""

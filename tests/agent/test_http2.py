@@ -129,6 +129,39 @@ def test_responses_arrive_whole_however_they_are_split_and_mixed(parts, size):
     assert not pair.client.mid_frame
 
 
+NAMES = st.sampled_from([(b":status", b"200"), (b"grpc-status", b"0"), (b"grpc-status", b"5"), (b"a", b"b" * 99)])
+
+
+@given(st.lists(st.tuples(st.sampled_from([None, 0, 60, 4096]), st.lists(NAMES, max_size=4)), max_size=12))
+def test_headers_are_those_that_were_sent_whatever_table_the_server_uses(blocks):
+    """The server may keep a table, although the client asks for none; blocks then mean different things."""
+    client, encoder = client_with(requests=1), Encoder()
+    for size, sent in blocks:
+        if size is not None:
+            encoder.header_table_size = size
+        assert list(client.receive(headers(data=encoder.encode(sent)))) == [HeadersReceived(1, sent, ended=False)]
+
+
+def test_equal_blocks_without_a_table_are_decoded_once():
+    pair = Pair()
+    for _ in range(100):
+        stream = pair.request()
+        pair.server.send_headers(stream, OK)
+        pair.server.send_headers(stream, [(b"grpc-status", b"0")], end_stream=True)
+        pair.exchange()
+    assert len(pair.received) == 200
+    assert len(pair.client._known_blocks) == 3, "the first one also reduces the table"
+
+
+def test_only_a_few_short_blocks_are_remembered():
+    client, encoder = client_with(requests=1), Encoder()
+    encoder.header_table_size = 0
+    for number in range(100):
+        list(client.receive(headers(data=encoder.encode([(b"a", b"%d" % number * (500 if number == 0 else 1))]))))
+    assert sorted(len(block) for block in client._known_blocks)[-1] < 100
+    assert len(client._known_blocks) == 16
+
+
 def test_the_windows_are_refilled_so_that_a_long_response_never_waits():
     pair = Pair()
     stream = pair.request()
