@@ -165,7 +165,7 @@ class Response:
 
     def __init__(self) -> None:
         self.done = asyncio.get_running_loop().create_future()
-        """It has a result as soon as nothing more is expected, whatever the reason."""
+        """It has a result as soon as no more data is expected, for any reason."""
         self.size = 0
         """Bytes of messages received so far."""
         self._headers: dict[bytes, bytes] = {}
@@ -237,7 +237,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self.closed_reason: str | None = None
         self._http2: Http2 | None = Http2()
-        self._responses: dict[int, Response] = {}  # by stream; only calls that somebody waits for
+        self._responses: dict[int, Response] = {}  # by stream; only calls that a task still waits for
         self._pending = 0  # bytes in these responses
         self._transport: asyncio.Transport | None = None
 

@@ -7,8 +7,8 @@ Theory of operation.
 - *Header blocks.* Each header block of a request reduces the server's dynamic table to nothing, so that its bytes do
   not depend on earlier blocks. ``header_block`` encodes it once for all requests of a method.
 - *Responses.* A frame is processed when it is complete. A frame that is too long is refused as soon as its length is
-  known. The server is asked to use no dynamic table either, so most header blocks are the same bytes each time. While
-  the table is empty, such a block is decoded once.
+  known. This client allows the server no dynamic table either, so most header blocks are the same bytes each time.
+  While the table is empty, such a block is decoded once.
 - *Windows.* The window for the data of the connection, and that of each stream, has ``_WINDOW`` bytes, and is refilled
   as soon as half of it is used. The caller takes all data at once, and limits what it keeps.
 - *Streams.* Only open streams are remembered. A frame of a stream that has ended may arrive late and is ignored. Any
@@ -23,16 +23,16 @@ from typing import NamedTuple
 from hpack import Decoder, Encoder, HPACKError
 
 MAX_FRAME = 1 << 14
-"""Most bytes of one frame: the initial limit of HTTP/2 (RFC 9113, 4.2), which this client never raises."""
+"""Maximum bytes of one frame: the initial limit of HTTP/2 (RFC 9113, 4.2), which this client never raises."""
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_MAX_HEADERS = 1 << 16  # most bytes of a block of headers, encoded or decoded
-_KNOWN_BLOCKS = 16  # most blocks that are remembered
-_SHORT_BLOCK = 128  # most bytes of such a block
+_MAX_HEADERS = 1 << 16  # maximum bytes of a block of headers, encoded or decoded
+_KNOWN_BLOCKS = 16  # maximum number of blocks that are remembered
+_SHORT_BLOCK = 128  # maximum bytes of such a block
 _WINDOW = 1 << 20  # bytes
 _FIRST_WINDOW = (1 << 16) - 1  # bytes of every window until a frame changes it
-_MOST = (1 << 31) - 1  # the highest number of a stream, and most bytes of a window
-_CANCEL = 8  # the code for a call that nobody waits for (RFC 9113, 7)
+_MOST = (1 << 31) - 1  # the highest number of a stream, and the largest window
+_CANCEL = 8  # the code for a call that no task waits for (RFC 9113, 7)
 
 # The types of frames (RFC 9113, 6).
 _DATA, _HEADERS, _PRIORITY, _RESET, _SETTINGS, _PUSH, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = range(10)
@@ -142,7 +142,7 @@ class Http2:
         return stream
 
     def reset(self, stream: int) -> None:
-        """End a stream, if it is open, because nobody waits for its response."""
+        """End a stream, if it is open, because no task waits for its response."""
         if self.open.pop(stream, None) is not None:
             self._output.append(_frame(_RESET, 0, stream, _CANCEL.to_bytes(4)))
 
