@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 TELLTALE = re.compile(
     r"(?<![A-Za-z])(?:told|tells|telling|untold|anew|heard|hears|whom|whoever|at the most|for want of|of whose"
     r"|asked for|is asked|speaks of|of nothing there|for ever|taken for|taken to be|goes on|has come|have come|is said"
-    r"|looks again|nobody's)(?![A-Za-z])",
+    r"|looks again|nobody's|some seconds|of our own|at the latest)(?![A-Za-z])",
     re.IGNORECASE,
 )
 NOT_PROSE = (

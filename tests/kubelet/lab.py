@@ -100,7 +100,7 @@ class Lab:
         return ref
 
     def size(self, ref: str) -> int:
-        """Return the size of all layers of an image that was pushed, also of the one that every node has."""
+        """Return the size of all layers of an image that was pushed, including the layer that every node has."""
         return self.images[ref] + self.cluster.program.size
 
     async def create(self, *manifests: dict[str, Any]) -> None:

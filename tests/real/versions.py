@@ -180,7 +180,7 @@ COLLECTOR = Built(
     version="0.165.0",
     module="collector",
     package=".",
-    costs="traces are received by a receiver of our own only",
+    costs="traces are received only by a small receiver in the test",
 )
 SNAPSHOTTERS = (SOCI, SOCI_CONVERT, STARGZ)
 BUILT = (

@@ -166,9 +166,7 @@ def _add_table(operation: Json, *, wait: bool) -> None:
     responses["200"]["content"] |= table
     responses.setdefault("400", _error("An unknown parameter or an invalid value"))
     if wait:
-        description = (
-            "Respond as soon as everything that matches is ready, at the latest after this duration (60s, 10m)"
-        )
+        description = "Respond as soon as everything that matches is ready, or otherwise after this duration (60s, 10m)"
         operation["parameters"].append(_parameter("wait", description))
         for status, reason in (
             ("404", "Nothing matches"),

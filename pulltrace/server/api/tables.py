@@ -148,7 +148,7 @@ class Tables:
 
 
 _ERRORS = {
-    404: "nothing matches: no such image is being pulled, waits, or was started lately",
+    404: "nothing matches: no such image is being pulled, and no such pod waits or started recently",
     503: "too many requests are waiting",
     504: "not ready within this time",
 }

@@ -87,7 +87,7 @@ def test_a_starved_cpu_is_no_verdict_on_a_download() -> None:
     assert sim.one.bound.by is Factor.UNKNOWN
 
 
-def test_a_verdict_starts_and_ends_only_after_some_seconds() -> None:
+def test_a_verdict_starts_and_ends_only_after_several_seconds() -> None:
     sim = SimulatedHub()
     verdicts = []
     done = layer("a", 100 * MIB, state=LayerPhase.EXTRACTING)

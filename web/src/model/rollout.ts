@@ -51,7 +51,7 @@ export function imageRows(
   })
 }
 
-/** By image, the nodes where pods wait for it although it is not being pulled. */
+/** The nodes where pods wait for an image that is not being pulled there, by image. */
 function waitingNodes(pods: readonly Pod[]): ReadonlyMap<string, ReadonlySet<string>> {
   const found = new Map<string, Set<string>>()
   for (const pod of pods) {
