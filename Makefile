@@ -142,7 +142,7 @@ INSTALL = { $(PIP) --progress-bar off --require-hashes $(1) || echo FAILED; } | 
 	$(if $(NPM),@echo "install: npm packages" && cd web && npm ci --silent --no-audit --no-fund && touch ../$@,@echo "install: $(NO_NPM)")
 
 .make/web: .make/npm $(WEB_SOURCES)
-	$(if $(NPM),@echo "install: building the dashboard" && cd web && $(QUIET_BUILD) && touch ../$@,@echo "install: without it the dashboard has no page")
+	$(if $(NPM),@echo "install: building the dashboard" && cd web && $(QUIET_BUILD) && touch ../$@,@echo "install: without it, the dashboard has no page, only links to tables")
 
 # Vite lists every file and warns about its own speed, so its output is shown only if it fails.
 QUIET_BUILD := { npm run --silent build >../.make/web.log 2>&1 || { cat ../.make/web.log; exit 1; }; }

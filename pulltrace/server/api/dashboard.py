@@ -19,7 +19,9 @@ from pulltrace.server.limits import Limits
 STATIC = Path(__file__).parents[1] / "static"
 NOT_BUILT = """<!doctype html><html lang="en"><title>Pulltrace</title>
 <h1>The dashboard is not built</h1>
-<p>Install Node 20.19 or newer, run <code>make web</code>, and load this page again. The API works without it.</p>
+<p>Install Node 20.19 or newer, run <code>make web</code>, and load this page again.</p>
+<p>Tables: <a href="api/v1/pulls?format=text">pulls</a>, <a href="api/v1/pods?format=text">pods</a>,
+<a href="api/v1/images?format=text">images</a>, <a href="api/v1/nodes?format=text">nodes</a></p>
 """
 _FOREVER = "public, max-age=31536000, immutable"
 """The header for assets: Vite puts a hash of the content into their names."""

@@ -1,5 +1,6 @@
 """The dashboard's files, through the routes alone: an ASGI call needs no server."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,4 @@ async def test_without_a_build_the_page_explains_how_to_build_it(tmp_path) -> No
     status, _, body = await get(tmp_path, "/")
     assert status == 503
     assert b"make web" in body
+    assert set(re.findall(r'href="api/v1/(\w+)\?format=text"', body.decode())) == {"pulls", "pods", "images", "nodes"}
