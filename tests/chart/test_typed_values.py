@@ -116,6 +116,7 @@ async def refusal(cluster: APIServer, plural: dict[tuple[str, str], str], docume
 
 
 @pytest.mark.cluster
+@pytest.mark.timeout(1200)
 async def test_no_mutation_that_the_chart_accepts_is_rejected_by_a_real_api_server(cluster: APIServer) -> None:
     """Ask the API server first, about objects made without Helm, because rendering takes longer."""
     await make_namespaces(cluster, "pulltrace")

@@ -78,12 +78,12 @@ BOX: dict[str, Any] = {
     "command": ["box"],
     "args": ["--all"],
     "workingDir": "/tmp",
-    "env": ENV,
-    "envFrom": ENV_FROM,
+    "env": ENV[:1],
+    "envFrom": ENV_FROM[:1],
     "ports": [{"name": "web", "containerPort": 4180, "hostPort": 4181, "hostIP": "192.0.2.1", "protocol": "TCP"}],
-    "resources": RESOURCES,
+    "resources": {"limits": {"cpu": 1, "example.org/gpu": 1}, "requests": {"example.org/gpu": 1}},
     "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "NotRequired"}],
-    "volumeMounts": MOUNTS,
+    "volumeMounts": MOUNTS[:1],
     **PROBES,
     "lifecycle": LIFECYCLE,
     "securityContext": SECURITY,
@@ -93,8 +93,8 @@ BOX: dict[str, Any] = {
     "stdinOnce": True,
     "tty": True,
 }
-SIDECAR = {"name": "side", "image": "example.org/side:1", "restartPolicy": "Always", **PROBES}
-FIRST = {"name": "first", "image": "example.org/first:1", "command": ["first"], "volumeMounts": MOUNTS}
+SIDECAR = {"name": "side", "image": "example.org/side:1", "restartPolicy": "Always", "lifecycle": LIFECYCLE}
+FIRST = {"name": "first", "image": "example.org/first:1", "volumeMounts": MOUNTS[1:]}
 CLAIM = {
     "metadata": {"labels": {"a": "b"}, "annotations": {"a": "b"}},
     "spec": {
@@ -182,7 +182,7 @@ AFFINITY = {
         "preferredDuringSchedulingIgnoredDuringExecution": PREFERRED,
     },
     "podAntiAffinity": {
-        "requiredDuringSchedulingIgnoredDuringExecution": [TERM],
+        "requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone", "labelSelector": {}}],
         "preferredDuringSchedulingIgnoredDuringExecution": PREFERRED,
     },
 }
@@ -223,7 +223,7 @@ BOTH = {
     "affinity": AFFINITY,
     "tolerations": TOLERATIONS,
     "podSecurityContext": POD_SECURITY,
-    "securityContext": SECURITY,
+    "securityContext": {"runAsUser": 0, "capabilities": {"drop": ["ALL"]}},
     "dnsPolicy": "None",
     "dnsConfig": {
         "nameservers": ["192.0.2.53"],
