@@ -253,7 +253,7 @@ class Containerd:
         return None
 
     async def _listen(self) -> None:
-        filters = [f"topic~={_IMAGE_TOPICS}", f"topic=={_CONTAINER_TOPIC}"]
+        filters = [f"topic~={_IMAGE_TOPICS}", f'topic=="{_CONTAINER_TOPIC}"']
         request = events_pb2.SubscribeRequest(filters=filters)
         try:
             with _errors("Events.Subscribe"):

@@ -160,7 +160,7 @@ class _Services(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in
     async def _subscribe(self, request: Any, context: _Context) -> AsyncIterator[Any]:
         """Send an event for each image record that is written, until the client disconnects."""
         store = await self._enter(_SUBSCRIBE, context)
-        if list(request.filters) != ['topic~="^/images/(create|update)$"', "topic==/containers/create"]:
+        if list(request.filters) != ['topic~="^/images/(create|update)$"', 'topic=="/containers/create"']:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the simulated containerd has image events only")
         names: asyncio.Queue[str] = asyncio.Queue()
         store.listeners.append(names.put_nowait)
