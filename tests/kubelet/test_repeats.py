@@ -120,6 +120,7 @@ async def pulled_times(lab: Lab, name: str, ref: str, times: int) -> None:
     ]
     for row, pulled in zip(rows, pulls, strict=True):
         assert lab.have_same_duration(row, pulled), (seconds(row), pulled)
+    assert lab.ids(ref) == {row["id"] for row in rows}
     await lab.counted(ref)
 
 
