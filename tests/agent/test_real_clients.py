@@ -1,10 +1,12 @@
 """Pulls by clients of a real containerd other than the CRI plugin: archives, image builders, containers."""
 
 import asyncio
+import time
 
 import grpc
 import pytest
 
+from pulltrace.agent import containerd as agent_containerd
 from pulltrace.wire import UNKNOWN_IMAGE, PullPhase
 from tests.agent.follow import Follow, downloaded, layers
 from tests.real.archives import CTR, Ctr, docker_archive, feed, oci_archive
@@ -87,6 +89,20 @@ async def test_the_leases_of_an_image_builder_are_not_shown(node: Containerd, re
         await ctr.run("leases", "delete", "builder")
         await follow.after_polls(2)
         assert {(pull.image_ref, pull.status) for pull in follow.ended.values()} == {(ref, PullPhase.COMPLETED)}
+
+
+async def test_the_time_at_which_a_container_is_created_is_known(node: Containerd, registry: Registry) -> None:
+    ref = registry.push("team/app:1", make_image(make_layer(1000)))
+    await node.cri.pull(ref)
+    async with agent_containerd.Containerd(node.socket) as containerd, asyncio.timeout(60):
+        containerd.changed_images()
+        times: list[float] = []
+        while not times:
+            began = time.time()
+            await Ctr(node.socket).run("containers", "create", ref, f"container-{began}")
+            await asyncio.sleep(0.2)
+            times = containerd.created_containers()
+    assert began <= times[-1] <= time.time()
 
 
 @pytest.mark.parametrize("algorithm", ["sha512", "sha384"])
