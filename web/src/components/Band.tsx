@@ -72,12 +72,9 @@ function Throughput() {
           })}
         </svg>
         {lines.length > 0 && (
-          <>
-            <span className={styles.scale} style={{ top: `${100 * (1 - mark / top)}%` }}>
-              {rate(mark)}
-            </span>
-            <span className={styles.span}>last {duration(Math.min(seconds, WINDOW_MS / 1000))}</span>
-          </>
+          <span className={styles.scale} style={{ top: `${100 * (1 - mark / top)}%` }}>
+            {rate(mark)} · last {duration(Math.min(seconds, WINDOW_MS / 1000))}
+          </span>
         )}
       </div>
       <ul className={styles.legend}>
