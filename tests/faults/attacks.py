@@ -226,7 +226,7 @@ def forged_token(number: int) -> bytes:
 
 
 async def forged_tokens(attack: Attack) -> None:
-    """80 connections that forge a token for each request, followed by a body of 64 KiB."""
+    """80 connections whose requests each have a new forged token and a body of 64 KiB."""
     numbers = itertools.count()
 
     async def forge() -> None:

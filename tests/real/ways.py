@@ -86,7 +86,7 @@ class Way:
         return await stack.enter_async_context(node)
 
     def push(self, name: str, image: Image, registry: Registry, folder: Path) -> tuple[str, Image]:
-        """Serve the image in the format of this way.
+        """Serve the image in the format that this way of pulling requires.
 
         Return its reference, and the image in the form in which it is served.
         """
