@@ -117,7 +117,7 @@ def test_two_leases_that_were_confused_are_one_failure_and_one_success(sim, capl
     ]
 
 
-def test_a_lease_that_ends_without_a_word_of_the_kubelet_is_cancelled(sim, caplog):
+def test_a_lease_that_ends_without_a_report_of_the_kubelet_is_cancelled(sim, caplog):
     one = web(image="one:1")
     sim.apply(seen(one), event(one.pulling("app", NOW)), at=0.5)
     sim.report(lease(at=0.2), at=1)

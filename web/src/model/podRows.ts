@@ -47,8 +47,10 @@ const WORST_FIRST: readonly ContainerRowState[] = [
   'done',
 ]
 
-/** Problems first; then the pods that are probably ready soonest; pods with an image that is not queued yet
- * last. */
+/**
+ * Problems are first, then the pods that will probably be ready soonest. Pods with an image that is not
+ * queued yet are last.
+ */
 const POD_RANK: Readonly<Record<ContainerRowState, number>> = {
   failed: 0,
   cancelled: 1,
