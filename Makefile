@@ -43,9 +43,9 @@ NOT_UNIT := $(addprefix tests/,agent/test_process.py agent/test_invariants.py se
   server/api/test_openapi.py server/pulls/test_lives.py server/pulls/test_invariants.py)
 
 unit: .make/dev .make/npm ## The fast tests, for the time between two edits: no root, only Python and Node
-	EXAMPLES_PROFILE=quick $(BIN)/python -m pytest -q -n $(WORKERS) $(addprefix --ignore=,$(NOT_UNIT)) \
+	@EXAMPLES_PROFILE=quick $(BIN)/python -m pytest -q -n $(WORKERS) $(addprefix --ignore=,$(NOT_UNIT)) \
 	  -m "not real and not cluster and not browser and not chart and not kubelet" $(UNIT) $(ARGS)
-	$(if $(NPM),cd web && npm test --silent,@echo "unit: $(NO_NPM), so the dashboard's unit tests do not run")
+	@$(if $(NPM),cd web && npm test --silent,echo "unit: $(NO_NPM), so the dashboard's unit tests do not run")
 
 coverage: .make/dev ## Which lines the fast tests execute: a table, and htmlcov/
 	EXAMPLES_PROFILE=quick $(BIN)/python -m coverage run -m pytest -q -p no:xdist $(addprefix --ignore=,$(NOT_UNIT)) \
@@ -55,7 +55,7 @@ coverage: .make/dev ## Which lines the fast tests execute: a table, and htmlcov/
 
 # The tests with a real kubelet spend most of their time waiting for it, so they run beside the others.
 test: install .make/dev parts web-test ## Every test except those of `make reliability` and `make phases`; installs what they need
-	$(if $(ARGS),,$(BIN)/python -m pytest -n 3 tests/kubelet --ignore tests/kubelet/test_phases.py >.make/kubelet.log 2>&1 & kubelet=$$!;) \
+	@$(if $(ARGS),,$(BIN)/python -m pytest -n 3 tests/kubelet --ignore tests/kubelet/test_phases.py >.make/kubelet.log 2>&1 & kubelet=$$!;) \
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --ignore tests/faults --ignore tests/kubelet $(ARGS); result=$$?; \
 	$(if $(ARGS),,wait $$kubelet || result=1; cat .make/kubelet.log;) exit $$result
 
@@ -74,10 +74,10 @@ format: .make/dev ## Format the sources
 web: .make/web ## Build the page into pulltrace/server/static
 
 web-test: .make/npm ## The page's unit tests and its size
-	$(if $(NPM),cd web && npm test --silent && npm run --silent budget,@echo "web-test: $(NO_NPM), so the dashboard's unit tests do not run")
+	@$(if $(NPM),cd web && npm test --silent && npm run --silent budget,echo "web-test: $(NO_NPM), so the dashboard's unit tests do not run")
 
 parts: .make/dev ## containerd, kube-apiserver, Helm, Chromium … for the tests that use real ones
-	$(BIN)/python -m tests.real.parts $(if $(CI),--require)
+	@$(BIN)/python -m tests.real.parts $(if $(CI),--require)
 
 stubs: .make/dev ## Generate the gRPC stubs from our .proto files
 	$(BIN)/python -m tests.real.stubs
