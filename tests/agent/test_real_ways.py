@@ -71,7 +71,9 @@ def check_rows(observer, way, *bases):
     assert observer.counts == sorted(observer.counts), "a row that was there remains"
     assert observer.counts[-1] == 1, "one pull is one row"
     assert PullPhase.FAILED not in {seen.row.status for seen in observer.rows}
-    assert not any(seen.row.stalled_since for seen in observer.rows), "bytes arrived all the time"
+    check_stalls(observer)
+    if way.progress is Progress.LAYERS:
+        assert not any(seen.row.stalled_since for seen in observer.rows), "the snapshotter was at work"
     live = [seen for seen in observer.rows if seen.row.total_known and not seen.row.status.ended]
     # A snapshotter that can fetch may examine the layers for a moment before it leaves them to containerd.
     assert {seen.row.percent_basis for seen in live if not way.plain or seen.row.downloaded_bytes} <= {*bases}
@@ -80,6 +82,15 @@ def check_rows(observer, way, *bases):
         assert seen.row.cached_bytes + seen.row.remote_bytes + seen.row.total_bytes == seen.row.image_bytes
         assert seen.row.downloaded_bytes <= seen.sent + 64 * 1024
     return live
+
+
+def check_stalls(observer):
+    """Check that no pull was stalled while the registry sent bytes, which a busy machine may interrupt."""
+    for stalled in observer.rows:
+        if stalled.row.stalled_since:
+            since = stalled.row.stalled_since.timestamp()
+            before = max((seen.sent for seen in observer.rows if seen.at <= since), default=0)
+            assert stalled.sent <= before + 64 * 1024, f"bytes arrived since {stalled.row.stalled_since}"
 
 
 def check_end(observer, ended, ref, *, fetched, cached=0, remote=0, probed=0):
@@ -228,7 +239,7 @@ async def test_four_layers_of_another_image_are_cached_and_only_the_fifth_is_new
             0 if streams else new,
             new if streams else 0,
         )
-        assert not any(seen.row.stalled_since for seen in observer.rows)
+        check_stalls(observer)
 
 
 @pytest.mark.skipif(not CTR, reason="ctr is needed: `make parts` installs it")
@@ -249,7 +260,7 @@ async def test_an_import_is_not_stalled_while_its_archive_arrives_and_counts_for
             await asyncio.sleep(1 / 8)
         await feed(process, archive[start + step :])
         ended = await observer.completed()
-        assert not any(seen.row.stalled_since for seen in observer.rows)
+        check_stalls(observer)
         row = ended.row
         assert (row.status, row.image_ref, row.imported) == (PullPhase.COMPLETED, name, True)
         assert (row.downloaded_bytes, row.cached_bytes) == (image.size, 0)

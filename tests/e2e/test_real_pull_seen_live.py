@@ -251,6 +251,5 @@ async def test_pulls_shorter_than_a_poll_appear_once_with_name_and_size(
     await node.cri.pull(first)
     pulls = await local.until(lambda pulls: len(pulls) > 10)
     await asyncio.sleep(3)
-    again = [pull for pull in await local.pulls() if pull["imageRef"] == first]
-    assert len(await local.pulls()) == 11, "neither the tag command nor the import"
-    assert [pull["downloadedBytes"] for pull in again] == [0, found[first]]
+    more = [pull for pull in await local.pulls() if pull["downloadedBytes"] == 0 or pull["imageRef"] not in found]
+    assert [(pull["imageRef"], pull["status"]) for pull in more] == [(first, "completed")], "no tag command, no import"

@@ -31,7 +31,7 @@ from tests.real.namespace import NODE_ADDRESS, Namespace
 from tests.real.process import Process, free_port
 from tests.real.versions import APISERVER
 
-READY_WITHIN = 60.0
+READY_WITHIN = 180.0
 SERVICE_ADDRESS = "10.96.0.1"
 OPENSSL = f"""\
 [e]

@@ -37,7 +37,7 @@ NODE = "node-1"
 REGISTRY_PORT = 5000
 PODS = "10.88.0.0/24"
 PAUSE_IMAGE = f"127.0.0.1:{REGISTRY_PORT}/pause:1"
-READY_WITHIN = 90.0
+READY_WITHIN = 180.0
 NETWORK = {
     "cniVersion": "1.0.0",
     "name": "pods",

@@ -30,7 +30,7 @@ from tests.real.namespace import Namespace
 from tests.real.process import Process
 from tests.real.versions import SYSTEM_PATH
 
-READY_WITHIN = 30.0
+READY_WITHIN = 180.0
 NODE_SOCKET = Path("/run/containerd/containerd.sock")
 
 CONFIG = """\

@@ -24,7 +24,7 @@ from tests.real.versions import DOCKER, SYSTEM_PATH
 
 NAMESPACE = "moby"
 """The namespace of containerd in which Docker keeps its images."""
-READY_WITHIN = 60.0
+READY_WITHIN = 180.0
 _OPTIONS = (
     *("--feature", "containerd-snapshotter=true"),
     *("--bridge=none", "--iptables=false", "--ip6tables=false", "--userland-proxy=false"),

@@ -72,14 +72,14 @@ async def test_a_slow_registry_is_named(real: Containerd, registry: Registry) ->
 
 
 async def test_one_large_layer_is_named(real: Containerd, registry: Registry) -> None:
-    small = [make_layer(6 * MIB) for _ in range(2)]
-    large = make_layer(50 * MIB)
+    small = [make_layer(3 * MIB) for _ in range(2)]
+    large = make_layer(18 * MIB)
     registry.push("team/model:1", make_image(*small, large))
     for layer in (*small, large):
-        registry.blob(layer.digest).limit(2 * MIB)
+        registry.blob(layer.digest).limit(0.5 * MIB)
     async with Observed(real) as observed:
         await pull(real, observed, f"{FAST}/team/model:1")
-        row("50 MiB of 62 in one layer, 2 MiB/s per connection", observed, "team/model", Factor.LAYER)
+        row("18 of 24 MiB in one layer, 0.5 MiB/s per connection", observed, "team/model", Factor.LAYER)
 
 
 @pytest.fixture

@@ -60,6 +60,7 @@ APT = (
     Package("fuse3", "fusermount3", "the tests with a real stargz-snapshotter do not run"),
     Package("zlib1g-dev", "/usr/include/zlib.h", "soci-snapshotter cannot be built"),
     Package("erofs-utils", "mkfs.erofs", "nothing is tested with containerd's erofs snapshotter"),
+    Package("nginx-light", "nginx", "the stream is not read through a proxy that buffers"),
     Package("nftables", "nft", "services of the cluster with a real kubelet cannot be reached"),
 )
 

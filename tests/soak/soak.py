@@ -70,11 +70,12 @@ class Soak:
         self._now = "start"
 
     async def run(self) -> Result:
-        began, result = time.monotonic(), self.result
+        result = self.result
         async with self._cluster as cluster:
             beside = [asyncio.create_task(part) for part in (self._follower.run(), self._check(), self._weigh())]
             try:
                 await self._settle(time.time())
+                began = time.monotonic()
                 while time.monotonic() - began < self._seconds and not any(task.done() for task in beside):
                     await self._break(time.monotonic() - began)
                 await self._settle(time.time())

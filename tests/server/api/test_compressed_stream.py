@@ -138,7 +138,7 @@ async def read(reader, until: bytes) -> bytes:
 @pytest.mark.parametrize("proxy", [False, True], ids=["direct", "nginx that buffers"])
 async def test_curl_reads_each_event_when_it_happens(server, tmp_path, proxy) -> None:
     if proxy and not NGINX:
-        pytest.skip("nginx is not installed (apt-get install nginx-light)")
+        pytest.skip("no nginx here; `make parts` installs it")
     served = await server(limits=Limits(report_interval=0.0, tick=0.02))
     port, nginx = served.port, None
     if proxy:
