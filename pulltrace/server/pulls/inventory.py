@@ -43,7 +43,6 @@ class Merged:
     """The changes on a node caused by one report, or by the lack of one."""
 
     node: Node
-    started: list[Pull] = field(default_factory=list)
     ended: list[Pull] = field(default_factory=list)
     withdrawn: list[Pull] = field(default_factory=list)
     """Leases that their agent no longer reports as pulls."""
@@ -218,7 +217,7 @@ class Inventory:
         if pull is None:
             if ended_at is not None and now - ended_at > self._ttl:
                 return
-            pull = self._new_pull(merged, state, ended_at, known_since, now)
+            pull = self._new_pull(node, state, ended_at, known_since, now)
         elif pull.ended_at is not None:
             if not pull.presumed:
                 return  # reported again: our response was lost, or the agent does not know that we have it
@@ -256,18 +255,13 @@ class Inventory:
         pull.weight = new
         return state
 
-    def _new_pull(
-        self, merged: Merged, state: PullState, ended_at: float | None, known_since: float, now: float
-    ) -> Pull:
-        node = merged.node
+    def _new_pull(self, node: Node, state: PullState, ended_at: float | None, known_since: float, now: float) -> Pull:
         started_at = node.clock(state.started_at, now)
         # That agent's next pull will have the same name.
         pull = Pull(f"{state.id} {now:.3f}" if node.go_agent else state.id, node, state, started_at)
         pull.history = ended_at is not None and ended_at < self._born
         pull.fresh = not node.go_agent and pull.started_at >= known_since
         node.active[state.id] = pull
-        if not pull.history:
-            merged.started.append(pull)
         return pull
 
     def _end(

@@ -1,4 +1,4 @@
-"""A kubelet that pulls several images at the same time, while containers are created: rows agree with the kubelet.
+"""A kubelet that pulls several images, in parallel or not, while containers are created: rows agree with the kubelet.
 
 Its events and the agent's reports arrive late, each in order. Every lease is empty at first; those of containers remain
 so. While nothing but its lease is known of a pull, it may be shown for another image, but never as the end of that
@@ -77,35 +77,46 @@ class Lease:
 class Node:
     """What happens on the node, and what its channels report, each at the time when it happens."""
 
-    def __init__(self, images: list[Image], containers: list[tuple[float, float]], polls_from: float) -> None:
+    def __init__(
+        self, images: list[Image], containers: list[tuple[float, float]], polls_from: float, *, serial: bool
+    ) -> None:
         self.messages: list[tuple[float, Any]] = []
         self.ends: dict[str, list[tuple[float, PullPhase]]] = {}
         leases = [
             Lease(f"container-{n}", "", at, at + lasts, lasts, fails=True) for n, (at, lasts) in enumerate(containers)
         ]
-        for number, image in enumerate(images):
-            leases += self._pull(f"team/app{number}", web(f"web-{number}", f"team/app{number}:1"), image, number)
+        due = [(image.comes, number, 1) for number, image in enumerate(images)]
+        heapq.heapify(due)
+        pods = [web(f"web-{number}", f"team/app{number}:1") for number in range(len(images))]
+        self.messages += [(image.comes, seen(pod)) for image, pod in zip(images, pods, strict=True)]
+        free = 0.0
+        while due:
+            at, number, count = heapq.heappop(due)
+            attempt, name = images[number].attempts[count - 1], f"team/app{number}"
+            began = max(at, free) + 0.01 * (number + 1)
+            lease = self._pull(name, pods[number], attempt, count, at=at, began=began)
+            leases.append(lease)
+            free = lease.ended if serial else 0.0
+            if attempt.fails and count < len(images[number].attempts):
+                heapq.heappush(due, (lease.ended + back_off(count) + SYNC / 2, number, count + 1))
         self.messages.sort(key=itemgetter(0))
-        self.over = max([lease.ended for lease in leases], default=0.0)
+        self.over = max(lease.ended for lease in leases)
         self.reports = list(self._polls(leases, polls_from))
 
-    def _pull(self, name: str, pod: Any, image: Image, number: int) -> Iterator[Lease]:
-        at = image.comes
-        self.messages.append((at, seen(pod)))
-        for count, attempt in enumerate(image.attempts, 1):
-            self.messages.append((at, event(pod.pulling("app", float(int(NOW + at))))))
-            began = at + 0.01 * (number + 1)
-            ended = began + max(attempt.seconds, 0.0 if attempt.fails else attempt.empty + 0.1)
-            empty = attempt.seconds + 1 if attempt.fails else attempt.empty
-            yield Lease(f"pull-{number}-{count}", name, began, ended, empty, attempt.fails)
-            phase = PullPhase.FAILED if attempt.fails else PullPhase.COMPLETED
-            self.ends.setdefault(f"docker.io/{name}:1", []).append((ended, phase))
-            if not attempt.fails:
-                done = pod.pulled("app", float(int(NOW + ended)), seconds=ended - began, size=100 * MIB)
-                self.messages.append((ended, event(done)))
-                return
-            self.messages.append((ended, event(pod.failed("app", float(int(NOW + ended)), NOT_FOUND))))
-            at = ended + back_off(count) + SYNC / 2
+    def _pull(self, name: str, pod: Any, attempt: Attempt, count: int, *, at: float, began: float) -> Lease:
+        """Let the kubelet request an image at a time, and containerd begin the pull at another."""
+        self.messages.append((at, event(pod.pulling("app", float(int(NOW + at))))))
+        ended = began + max(attempt.seconds, 0.0 if attempt.fails else attempt.empty + 0.1)
+        phase = PullPhase.FAILED if attempt.fails else PullPhase.COMPLETED
+        self.ends.setdefault(f"docker.io/{name}:1", []).append((ended, phase))
+        when = float(int(NOW + ended))
+        if attempt.fails:
+            happened = pod.failed("app", when, NOT_FOUND)
+        else:
+            happened = pod.pulled("app", when, seconds=ended - began, size=100 * MIB)
+        self.messages.append((ended, event(happened)))
+        empty = attempt.seconds + 1 if attempt.fails else attempt.empty
+        return Lease(f"{name}-{count}", name, began, ended, empty, attempt.fails)
 
     def _polls(self, leases: list[Lease], first: float) -> Iterator[tuple[float, list[PullState]]]:
         polls: Counter[str] = Counter()
@@ -142,9 +153,16 @@ delays = st.lists(st.sampled_from([0.0, 0.0, 0.3, 1.0, 1.6]), min_size=1, max_si
 
 
 @settings(max_examples=40)
-@given(st.lists(images, min_size=1, max_size=4), containers, st.floats(0.0, 0.99), delays, delays)
-def test_rows_agree_with_the_kubelet(images, containers, polls_from, events_late, reports_late) -> None:
-    node, sim = Node(images, containers, polls_from), Joined()
+@given(
+    images=st.lists(images, min_size=1, max_size=4),
+    containers=containers,
+    polls_from=st.floats(0.0, 0.99),
+    events_late=delays,
+    reports_late=delays,
+    serial=st.booleans(),
+)
+def test_rows_agree_with_the_kubelet(images, containers, polls_from, *, events_late, reports_late, serial) -> None:
+    node, sim = Node(images, containers, polls_from, serial=serial), Joined()
     logged: list[logging.LogRecord] = []
     handler = logging.Handler()
     handler.emit = logged.append  # type: ignore[method-assign]
