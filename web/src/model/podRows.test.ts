@@ -112,7 +112,7 @@ it('sorts last without an estimate', () => {
   expect(keys(true)).toEqual(['unknown', 'slow', 'fast'])
 })
 
-it('sorts a pod with an image that is not queued yet last, and failed pods first, in both directions', () => {
+it('sorts a pod with an image that is not queued yet as the latest, and failed pods first in both directions', () => {
   const named = (podName: string, ...containers: readonly Container[]) =>
     podRow({ ...pod(...containers), podName }, around())
   const rows = () => [
