@@ -77,7 +77,7 @@ it('keeps the band of a registry when others become faster', () => {
 
 it('has a scale with a round figure near the top', () => {
   const tops = [1.1e6, 99e6, 420e6, 5e9]
-  expect(tops.map(scaleMark)).toEqual([1e6, 50e6, 200e6, 5e9])
+  expect(tops.map(scaleMark)).toEqual([1e6, 90e6, 400e6, 5e9])
   expect(highest(series([sample(0, { a: 30e6, b: 20e6 })]))).toBeCloseTo(55e6)
   expect(highest([])).toBeCloseTo(1.1e6)
 })

@@ -119,10 +119,10 @@ export function highest(lines: readonly Series[]): number {
   return Math.max(LEAST_RATE, ...(stack(lines).at(-1) ?? []).map(value => value ?? 0)) * 1.1
 }
 
-/** A round rate in the upper part of the chart, for its scale: 1, 2 or 5 times a power of ten. */
+/** A round rate in the upper half of the chart, for its scale: one digit and zeros. */
 export function scaleMark(top: number): number {
   const power = 10 ** Math.floor(Math.log10(top))
-  return ([5, 2, 1].find(digit => digit * power <= top) ?? 1) * power
+  return Math.floor(top / power) * power
 }
 
 /** One closed SVG path per line, in a box of `CHART_WIDTH` by `CHART_HEIGHT`. Gaps divide a path into parts, and
