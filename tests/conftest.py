@@ -1,7 +1,7 @@
-"""Fixtures of every test, and profiles of Hypothesis, none of which has a time limit.
+"""Fixtures for all tests, and the profiles of Hypothesis, none of which has a time limit.
 
-The same examples are used each time: fewer with ``EXAMPLES_PROFILE=quick`` (`make unit`), and new ones with ``random``
-(the nightly run), where a failing test prints its example.
+By default, every run uses the same examples. ``EXAMPLES_PROFILE=quick`` (`make unit`) uses fewer; ``random`` (the
+nightly run) uses new ones and prints the example of a failing test.
 """
 
 import os

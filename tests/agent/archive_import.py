@@ -8,7 +8,7 @@ from pulltrace.demo.virtual_containerd import VirtualContainerd
 
 
 class ArchiveImport:
-    """The import of one archive. The file names in a Docker archive do not contain the digests of its layers."""
+    """The import of one archive. In a Docker archive, file names do not contain the digests of the layers."""
 
     def __init__(self, node: VirtualContainerd, *, docker: bool = False) -> None:
         self.node = node
@@ -79,7 +79,7 @@ class Unpacking:
 
 
 def write_layers(importing: ArchiveImport, image: Image, poll: Iterable[object]) -> None:
-    """Write all layers of an image; the generator ``poll`` advances twice during each."""
+    """Write all layers of an image. Advance the generator ``poll`` twice during each layer."""
     steps = iter(poll)
     for layer in image.layers:
         ref = importing.begin(layer.blob)

@@ -40,9 +40,9 @@ class Observer:
         soci_root: SociRoot | None = None,
         ahead: float = 0.0,
     ) -> None:
-        """``every`` is the shortest time between reports.
+        """``every`` is the shortest time between reports, in seconds.
 
-        The agent's clock is ``ahead`` of this machine's clock.
+        The agent's clock is ``ahead`` seconds ahead of this machine's clock.
         """
         self.server = SimulatedHub(STALL_TIMEOUT=f"{stall}s")
         self.rows: list[Seen] = []

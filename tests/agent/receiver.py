@@ -13,7 +13,7 @@ INTERVAL = 0.02
 
 
 class Server:
-    """Keeps the reports. It sends each of ``answers`` once, and 200 after that."""
+    """Keep valid reports. The first requests receive the responses in ``answers``, one each."""
 
     def __init__(self) -> None:
         self.boot = "first"
@@ -25,7 +25,7 @@ class Server:
         self.malformed = b"\0"
         """Bytes whose presence makes a report invalid."""
         self.delays: list[float] = []
-        """Seconds that requests take to arrive; each value is used once."""
+        """How long the next requests take to arrive, in seconds; each value is used once."""
         self.arrived: list[float] = []
         self._changed = asyncio.Condition()
 
@@ -52,7 +52,7 @@ class Server:
             await self._changed.wait_for(true)
 
     def acknowledged(self) -> list[str]:
-        """Return the ids of the ends in the order in which they were acknowledged."""
+        """Return the ids of the completed pulls in the order in which they were acknowledged."""
         return [
             pull["id"] for report in self.reports for pull in report.get("pulls") or [] if pull["status"] == "completed"
         ]

@@ -69,8 +69,8 @@ def test_the_source_is_the_only_repository_that_all_documents_have_in_common():
     shared = Blob(5, 50.0, frozenset({("docker.io", "library/a"), ("docker.io", "library/b")}))
     own = Blob(5, 101.0, frozenset({("docker.io", "library/b")}))
     assert source_of(documents, {digest("3"): own, digest("c"): shared}) == ("docker.io", "library/b")
-    assert source_of(documents, {digest("3"): shared, digest("c"): shared}) is None, "two are possible"
-    assert source_of(documents, {digest("3"): own, digest("c"): Blob(5, 50.0)}) is not None, "one is not labelled yet"
+    assert source_of(documents, {digest("3"): shared, digest("c"): shared}) is None, "two repositories are possible"
+    assert source_of(documents, {digest("3"): own, digest("c"): Blob(5, 50.0)}) is not None, "one blob has no label yet"
     assert source_of(documents, {}) is None
 
 
@@ -123,7 +123,7 @@ def test_a_prepared_snapshot_does_not_mean_unpacking_before_the_blob_is_complete
     assert (progress.phase, progress.extracted_at) == (LayerPhase.EXTRACTED, 112.0)
 
 
-def test_unpacking_does_not_start_before_the_blob_is_committed_even_if_the_poll_did():
+def test_unpacking_does_not_start_before_the_commit_of_the_blob_even_if_the_poll_did():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     progress.see_blob(Blob(100, 110.2), LEASE, None)
     progress.see_unpacking(110.0)

@@ -1,4 +1,4 @@
-"""Malicious documents of realistic size, read by the agent's polls from a containerd's socket."""
+"""Malicious documents of realistic size, which the agent's polls read from containerd's socket."""
 
 import dataclasses
 import tempfile
@@ -49,7 +49,7 @@ def peak(before: int) -> int:
 
 @pytest.fixture
 def traced():
-    """Trace memory allocations, and return the memory currently in use."""
+    """Trace memory allocations; return the size of the allocated memory at the start."""
     tracemalloc.start()
     yield tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
@@ -58,7 +58,7 @@ def traced():
 @pytest.mark.parametrize("data", [pytest.param(data, id=name) for name, data in FITS.items()])
 def test_parsing_a_malicious_document_takes_only_a_few_times_its_size_in_memory(data, traced):
     parsed = parse(data)
-    assert parsed is None or len(msgspec.json.encode(parsed)) < 1000, "and little of the result is kept"
+    assert parsed is None or len(msgspec.json.encode(parsed)) < 1000, "little of the document is kept"
     assert peak(traced) < 4 * MAX_DOCUMENT
 
 
@@ -91,4 +91,4 @@ async def test_a_malicious_pull_ends_and_the_next_pull_is_reported_correctly(dat
             assert right.status is PullPhase.COMPLETED
             assert [layer.digest for layer in right.layers] == [image.layers[0].blob.digest]
             reads = running.calls["/containerd.services.content.v1.Content/Read"]
-            assert reads <= 2 * (len(image.documents) + 2), "each document once"
+            assert reads <= 2 * (len(image.documents) + 2), "each document is read once"

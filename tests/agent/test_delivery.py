@@ -1,4 +1,4 @@
-"""A reporter and a server with any failures in between: no live pull is closed, and no ended pull is lost."""
+"""A reporter and a server between which anything may fail: no live pull is closed, and no ended pull is lost."""
 
 from collections.abc import Iterator
 
@@ -23,7 +23,7 @@ _reports = msgspec.json.Decoder(AgentReport)
 
 
 class Node:
-    """A node, its reporter and a server; ``send`` is the connection between them."""
+    """A node with its reporter, and a server; ``send`` is the connection from the reporter to the server."""
 
     def __init__(self) -> None:
         self.reporter = Reporter(load(AgentSettings, SETTINGS))
@@ -78,7 +78,7 @@ class Node:
 
 @pytest.fixture(scope="module", autouse=True)
 def narrow_reports() -> Iterator[None]:
-    """There is room for about twenty pulls of twelve layers."""
+    """Make room in a report for only about twenty pulls of twelve layers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reporter, "_ROOM", 24_000)
         yield

@@ -1,4 +1,4 @@
-"""The calls that a poll makes while downloads grow; fewer calls must show everything at most a second later."""
+"""The calls that a poll makes while downloads grow: saving calls delays nothing by more than a second."""
 
 from collections import Counter
 from collections.abc import Sequence

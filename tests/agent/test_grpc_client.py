@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
 
 
 class Server:
-    """It responds to each call with ``respond``, by default with one empty message."""
+    """A server that responds to each call with ``respond``, by default with one empty message."""
 
     def __init__(self) -> None:
         self.respond: Callable[[Connection, int], None] = lambda connection, stream: connection.send(stream, bytes(5))
@@ -249,7 +249,7 @@ async def test_a_late_response_does_not_close_the_connection(server, channel, mo
 
 
 def frame_header(length: int) -> bytes:
-    """The header of a DATA frame of stream 1."""
+    """Return the header of a DATA frame of stream 1."""
     return length.to_bytes(3, "big") + b"\0\0\0\0\0\1"
 
 

@@ -1,4 +1,6 @@
-"""The agent's HTTP/2, connected to the server's side of h2, which checks every frame, and to invalid servers."""
+"""The agent's HTTP/2 client, connected to h2's server side, which checks every frame, and to servers that break the
+protocol.
+"""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -52,7 +54,7 @@ OK = [(b":status", b"200")]
 
 
 class Pair:
-    """A client and h2's server, connected."""
+    """The client, connected to h2's server side."""
 
     def __init__(self, settings: dict[SettingCodes, int] | None = None) -> None:
         self.client = Http2()
@@ -150,7 +152,7 @@ def test_equal_blocks_without_a_table_are_decoded_once():
         pair.server.send_headers(stream, [(b"grpc-status", b"0")], end_stream=True)
         pair.exchange()
     assert len(pair.received) == 200
-    assert len(pair.client._known_blocks) == 3, "the first one also reduces the table"
+    assert len(pair.client._known_blocks) == 3, "the first block is different: it also reduces the size of the table"
 
 
 def test_only_a_few_short_blocks_are_remembered():
@@ -232,7 +234,7 @@ def test_the_client_resets_a_stream_once_and_ignores_what_arrives_late():
     later = pair.request()
     pair.server.send_headers(later, OK, end_stream=True)
     pair.exchange()
-    assert pair.received == [HeadersReceived(later, OK, ended=True)], "the late headers have changed the table of hpack"
+    assert pair.received == [HeadersReceived(later, OK, ended=True)], "the late headers have changed the HPACK table"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Refs of ingests, digests and leases, as written by the versions of containerd and its clients."""
+"""Ingest refs, digests and leases, as different versions of containerd and its clients write them."""
 
 import pytest
 

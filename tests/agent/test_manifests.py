@@ -39,8 +39,8 @@ def test_an_index_names_its_manifests():
 
 
 def test_chain_ids_are_those_of_the_oci_image_spec():
-    # config.md: the first chain id is the diff id itself, the next is the sha256 of both, separated by a space: `printf
-    # 'a b' | sha256sum`.
+    # config.md: the first chain id is the diff id itself; each further one is the sha256 of the previous chain id and
+    # the layer's diff id, separated by a space: `printf 'a b' | sha256sum`.
     a_b = "sha256:c8687a08aa5d6ed2044328fa6a697ab8e96dc34291e8c2034ae8c38e6fcc6d65"
     assert chain_ids(["a"]) == ["a"]
     assert chain_ids(["a", "b"]) == ["a", a_b]

@@ -1,4 +1,4 @@
-"""Test which namespace of containerd is read, and the warning about another one."""
+"""Test which containerd namespace is read, and the warning if images change only in another namespace."""
 
 import asyncio
 import logging
@@ -11,7 +11,9 @@ from pulltrace.agent.containerd_api.events_pb2 import Envelope, ImageChange
 
 @pytest.fixture
 def deliver(caplog):
-    """Return a function that sends events of these namespaces to a client, and returns its names and warnings."""
+    """Return a function that sends events of these namespaces to a client, and returns the changed names and the
+    warnings.
+    """
 
     def deliver(reads, *namespaces):
         client = Containerd("/nowhere", reads)

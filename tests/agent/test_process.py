@@ -126,7 +126,7 @@ async def test_a_pull_that_begins_after_idle_polls_is_not_treated_as_older_than_
     pull = simulated.pull(ref)
     simulated.advance(5)
     await poller.poll(simulated.now)
-    simulated.advance(600)  # longer than a lease that existed before the first poll may remain empty
+    simulated.advance(600)  # longer than a lease from before the first poll may remain empty
     for _ in range(3):
         await poller.poll(simulated.now)
     assert [live.id for live in poller.tracker.pulls()] == [pull.lease.id]
@@ -140,7 +140,7 @@ async def test_each_document_is_read_once(containerd, client, simulated, push):
             simulated.advance(0.5)
             await poller.poll(simulated.now)
     reads = containerd.calls["/containerd.services.content.v1.Content/Read"]
-    assert reads <= 2 * 6, "of an index, a manifest and a config: first one byte, then all of it"
+    assert reads <= 2 * 6, "two reads for an index, a manifest and a config each: one byte, then everything"
 
 
 async def test_a_request_without_a_response_does_not_delay_the_others(client, simulated, push, monkeypatch):

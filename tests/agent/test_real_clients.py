@@ -23,7 +23,7 @@ NAME = "registry.test/team/imported:1"
 
 
 async def import_slowly(node: Containerd, follow: Follow, archive: bytes, *, shown: int) -> None:
-    """Import an archive, and stop in the middle once the agent has reported this many bytes."""
+    """Import an archive; pause it in the middle until the agent has reported this many bytes."""
     process = await Ctr(node.socket).start_import()
     await feed(process, archive, hold_at=shown + 2 * MIB)
     await follow.until(lambda: follow.live and downloaded(follow.live[0]) >= shown)
@@ -109,7 +109,7 @@ async def test_the_time_at_which_a_container_is_created_is_known(node: Container
 async def test_layers_with_digests_other_than_sha256_show_their_progress(
     node: Containerd, registry: Registry, algorithm: str
 ) -> None:
-    """containerd 1.x downloads such a layer and then refuses it, which makes the pull fail."""
+    """containerd 1.x downloads such a layer and then rejects it, which makes the pull fail."""
     layer = make_layer(5 * MIB, algorithm=algorithm)
     ref = registry.push("team/app:1", make_image(layer))
     registry.blob(layer.digest).hold(at=3 * MIB)

@@ -1,6 +1,7 @@
-"""How pulls are reported in each way that images reach a real node: with agents, servers and a slow registry.
+"""How pulls are reported for each way in which images reach a real node, with agents, servers and a slow registry.
 
-`make snapshotters` sets PULL_SECONDS to a minute, in which the server would report any stall at its usual limit.
+`make snapshotters` sets PULL_SECONDS to a minute. That is longer than the usual limit after which the server reports a
+stall.
 """
 
 import asyncio
@@ -61,14 +62,14 @@ async def begin(registry, tmp_path):
 
 
 def sent_of(registry, image):
-    """Return a function that returns how many bytes of the image's layers the registry has sent from now on."""
+    """Return a function that returns how many bytes of the image's layers the registry has sent since this call."""
     before = {layer.digest: registry.sent[layer.digest] for layer in image.layers}
     return lambda: sum(registry.sent[digest] - count for digest, count in before.items())
 
 
 def check_rows(observer, way, *bases):
-    """Check every row of a pull until its end: it was always present, never stalled, and never ahead of the truth."""
-    assert observer.counts == sorted(observer.counts), "a row that was there remains"
+    """Check every row of a pull until its end: it was always there, never stalled, and never ahead of the registry."""
+    assert observer.counts == sorted(observer.counts), "a row does not disappear"
     assert observer.counts[-1] == 1, "one pull is one row"
     assert PullPhase.FAILED not in {seen.row.status for seen in observer.rows}
     check_stalls(observer)
@@ -85,7 +86,7 @@ def check_rows(observer, way, *bases):
 
 
 def check_stalls(observer):
-    """Check that no pull was stalled while the registry sent bytes, which a busy machine may interrupt."""
+    """Check that no pull was shown as stalled while bytes arrived. On a busy machine, real pauses may occur."""
     for stalled in observer.rows:
         if stalled.row.stalled_since:
             since = stalled.row.stalled_since.timestamp()
@@ -103,7 +104,7 @@ def check_end(observer, ended, ref, *, fetched, cached=0, remote=0, probed=0):
     assert (row.downloaded_bytes, row.cached_bytes, row.remote_bytes) == (fetched, cached, remote)
     assert ended.sent == pytest.approx(fetched, rel=0.01, abs=128 * 1024 + probed)
     counted = [observer.metric(name, row.registry) for name in ("bytes", "cached_bytes", "remote_bytes")]
-    before = observer.rows[0].row.downloaded_bytes  # a counter of bytes begins when its server starts
+    before = observer.rows[0].row.downloaded_bytes  # byte counters start at 0 when their server starts
     assert counted == [fetched - before, cached, remote]
 
 
@@ -115,7 +116,7 @@ def check_exact(rows, finished_at, size, *, is_steady):
     assert len(rows) > 3
     off = max(abs(seen.row.percent - 100 * seen.sent / size) for seen in rows)
     _log.info("percentage off by %.2f points at most", off)
-    assert off <= (2 if IS_LONG else 20), "one poll is several points of a short pull"
+    assert off <= (2 if IS_LONG else 20), "a short pull advances by several points per poll"
     for seen in rows:
         if seen.row.percent < 50 or seen.row.status is not PullPhase.DOWNLOADING:
             continue

@@ -59,7 +59,7 @@ def test_a_record_that_a_second_pull_of_the_image_updated_ends_both_pulls():
 
     assert written_at(ledger()) == 105.0
     assert written_at(ledger(earlier={"r.io/a:1": 105.0})) == 106.0
-    assert written_at(ledger(now={"r.io/a:1": 105.0})) == 106.0, "both in one poll"
+    assert written_at(ledger(now={"r.io/a:1": 105.0})) == 106.0, "both pulls end in one poll"
     assert written_at(ledger(earlier={"r.io/a:1": 106.0})) is None
 
 

@@ -119,7 +119,7 @@ def test_the_percentage_of_a_pull_by_the_snapshotter_follows_its_committed_layer
     assert row.percent == 40.0
     assert (row.downloaded_bytes, row.layers_done) == (400 * MIB, 2)
     assert row.eta_seconds is None
-    assert row.bytes_per_sec == 0, "a step at each commit gives no speed"
+    assert row.bytes_per_sec == 0, "no speed can be derived from steps at commits"
 
 
 @pytest.mark.parametrize("mode", FETCHING)

@@ -30,10 +30,8 @@ def test_a_pull_that_ended_between_two_polls_gets_the_only_new_image(watched, pu
     assert ended == {seen: (PullPhase.COMPLETED, False), unseen: (PullPhase.COMPLETED, True)}
 
 
-@pytest.mark.parametrize("fails", [True, False], ids=["one of them fails", "another comes and goes meanwhile"])
-def test_pulls_that_ended_between_two_polls_are_not_failures_if_it_is_unclear_and_only_new_images_are_reported(
-    watched, push, fails, registries
-):
+@pytest.mark.parametrize("fails", [True, False], ids=["one of them fails", "another pull begins and ends meanwhile"])
+def test_pulls_whose_end_is_unclear_are_not_failures_and_only_new_images_are_reported(watched, push, fails, registries):
     first, _ = push("first:1", ("first", 1))
     other, _ = push("other:1", ("other", 1))
     if fails:
@@ -72,7 +70,7 @@ def test_a_pull_that_ended_unseen_while_the_clock_was_set_back_does_not_fail(wat
 
 
 def test_records_written_after_a_lease_was_deleted_give_no_name_to_another_pull(watched, push, registries):
-    """The CRI plugin writes the records by digest and by image id after the pull's lease was deleted."""
+    """The CRI plugin writes the records by digest and by image id only after it has deleted the pull's lease."""
     good, _ = push("good:1", ("good", 1))
     bad, _ = push("bad:1", ("bad", 1))
     registries.refuse(bad, Refusal.UNAUTHORIZED)

@@ -26,7 +26,9 @@ SOURCE = "containerd.io/distribution.source."
 
 
 class Watched:
-    """``poll`` reads the current state of the node. ``refuses`` decides which questions get no response."""
+    """A node and its tracker. ``poll`` reads the node's current state; ``refuses`` selects questions that get no
+    response.
+    """
 
     def __init__(self, node: VirtualContainerd, *, tracker: Tracker | None = None, sees_files: bool = False) -> None:
         self.node = node
@@ -58,7 +60,7 @@ class Watched:
         )
 
     def _with_files(self, seen: Observation) -> Observation:
-        """Add the bytes that the snapshotter has written, once it is known that it fetches layers."""
+        """Add the bytes that the snapshotter has written, once the snapshotter is known to fetch layers."""
         if self.sees_files and self.tracker.served and seen.received is None:
             files = self.node.store.snapshotter.files
             return replace(seen, received={digest: int(size) for digest, size in files.items()})

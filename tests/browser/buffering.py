@@ -1,4 +1,4 @@
-"""A proxy that holds back every response until it has ended, as some proxies do regardless of its headers.
+"""A proxy that holds back every response until it has ended, as some proxies do regardless of the response's headers.
 
 nginx is not one of them: it passes on data immediately, even if it is configured to buffer
 (tests/faults/test_clients.py).
@@ -11,7 +11,7 @@ from aiohttp import ClientSession, web
 
 
 class BufferingProxy:
-    """A proxy before a server on this machine, started by ``async with``; ``let_through`` ends the buffering."""
+    """A proxy in front of a server on this machine, started by ``async with``; ``let_through`` ends the buffering."""
 
     def __init__(self, target: str) -> None:
         self._target, self._free, self.port = target.rstrip("/"), asyncio.Event(), 0

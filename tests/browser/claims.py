@@ -23,7 +23,7 @@ TALL = {"width": 1480, "height": 6000}
 """A viewport in which every row of the demo is in the document, because rows outside it are not rendered."""
 
 LIST_SECONDS = 2.5
-"""Longer than the page takes to request the list of pods again."""
+"""Seconds to wait, longer than the page takes to request the list of pods again."""
 
 SAMPLE = """() => {
   const text = (row, name) => row.querySelector(`td[data-column=${name}]`)?.textContent ?? ''

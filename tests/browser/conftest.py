@@ -70,7 +70,7 @@ async def open_page(browser: Browser) -> AsyncIterator[OpenPage]:
             page.on("pageerror", lambda error: complaints.append(str(error)))
             page.on(
                 "console",
-                # A server that a test stopped on purpose is not an error of the page.
+                # A failed request to a server that a test has stopped is not an error of the page.
                 lambda message: (
                     complaints.append(message.text)
                     if message.type == "error" and not re.search(EXPECTED, message.text)
@@ -98,7 +98,7 @@ async def axe() -> Callable[[Page], Awaitable[list[str]]]:
     source = await asyncio.to_thread(AXE.read_text)
 
     async def findings(page: Page) -> list[str]:
-        # The page's content security policy forbids script elements, so it is evaluated instead.
+        # The page's content security policy forbids script elements, so axe's source is evaluated instead.
         await page.evaluate(source)
         result = await page.evaluate(
             "() => axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']})"

@@ -29,7 +29,7 @@ SETTLED = 2.0
 
 
 async def shoot(browser: Browser, url: str, into: Path, name: str) -> None:
-    """Every view of one server, in every size and both themes, and with its first row opened."""
+    """Take screenshots of every view of one server, in every size and both themes, also with its first row open."""
     for theme in ("dark", "light"):
         for width, height in SIZES:
             page = await browser.new_page(viewport={"width": width, "height": height}, color_scheme=theme)

@@ -311,7 +311,7 @@ async def set_quiet(server: ScriptedServer, now: float | None = None) -> None:
 
 
 def failure(pull_id: str, node: str, image: str, reason: str, *, now: float, **more: Any) -> Json:
-    """Return a pull that failed ten seconds ago, before a byte arrived."""
+    """Return a pull that failed ten seconds ago, before any byte arrived."""
     found = {"totalBytes": 0, "totalKnown": False, "percent": 0.0, "layerCount": 0, "attempt": 5}
     found |= {"errorReason": reason, "completedAt": rfc3339(now - 10), "error": f"failed to pull {image}: {reason}"}
     return pull(pull_id, node, image, "failed", now=now, ago=15, **(found | more))

@@ -27,7 +27,7 @@ def rfc3339(seconds: float) -> str:
 
 
 class ScriptedServer:
-    """It is started by ``async with``. It keeps its port when it is restarted, like a pod behind a Service."""
+    """A server started by ``async with``. It keeps its port when it is restarted, like a pod behind a Service."""
 
     def __init__(self, static: Path = STATIC, version: str = "", prefix: str = "") -> None:
         self.static, self.version, self.prefix = static, version, prefix
@@ -92,7 +92,7 @@ class ScriptedServer:
         await self.start()
 
     async def put(self, *pulls: Json) -> None:
-        """Send these pulls' new state."""
+        """Send the new states of these pulls."""
         kinds = {"completed": "pull.completed", "failed": "pull.failed"}
         for pull in pulls:
             self.pulls[pull["id"]] = pull

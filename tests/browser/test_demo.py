@@ -139,7 +139,7 @@ async def test_the_browser_receives_compressed_events_when_they_happen(demo: Dem
     page = await open_page(demo.url)
     address = f"{demo.url}api/v1/events?layers=false"
     async with page.expect_response(address) as response:
-        # Events of three different frames have arrived and were decoded while the response continues.
+        # Events of three different frames have arrived and been decoded while the response continues.
         count = await page.evaluate(
             """address => new Promise(done => {
               const revisions = new Set()

@@ -111,7 +111,7 @@ async def test_a_killed_server_that_returns_leaves_no_stuck_rows(server: Scripte
 
 @pytest.fixture
 def patient(tmp_path: Path) -> Path:
-    """Open the page with the stream's automatic retries delayed a thousandfold."""
+    """Return a copy of the page in which the stream's automatic retries are delayed a thousandfold."""
     static = tmp_path / "static"
     shutil.copytree(STATIC, static)
     (worker,) = static.glob("assets/worker-*.js")
@@ -220,7 +220,7 @@ async def test_the_live_region_announces_changes(server: ScriptedServer, open_pa
         {**server.pulls["grafana"], "status": "completed", "percent": 100.0},
         {**server.pulls["checkout"], "status": "failed", "errorReason": "timeout"},
     )
-    # They are in one announcement, or in two if the next one is about to begin.
+    # Both changes are in one announcement, or in two if one change arrives just before an announcement.
     await page.wait_for_function(
         "() => ['1 pull failed.', '1 pull done.'].every(words => window.announced.includes(words))"
     )
@@ -302,7 +302,7 @@ async def test_a_server_that_returns_after_a_long_time_is_live_at_once_and_no_pr
         async with page.expect_request(re.compile(r"api/v1/pulls\?layers=false$"), timeout=30_000):
             await server.stop()
         server.pulls["grafana"] |= {"status": "completed", "percent": 100.0}
-        # A stream that takes a while to open.
+        # The stream takes a while to open.
         server.hello_after = 0.3
         await server.restart()
         await expect(page.locator(BADGE)).to_have_text("Live")

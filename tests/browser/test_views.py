@@ -111,7 +111,7 @@ async def test_a_click_on_a_tile_filters_by_its_pulls(server: ScriptedServer, op
 async def test_the_search_suggests_and_makes_tokens(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url)
-    # A visible box may not handle keys yet.
+    # The search box may be visible before it can handle keys.
     await scene_is_complete(page)
     box = page.get_by_role("combobox", name="Search")
     await page.keyboard.press("/")

@@ -1,4 +1,4 @@
-"""Cases of values that apply to all objects, or to access, network and metrics."""
+"""Test cases for the values that apply to all objects, or to access, the network and metrics."""
 
 from tests.chart.places import (
     AGENT,

@@ -37,7 +37,9 @@ def mutations(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
 
 def changed(value: Any, path: Path, new: Any) -> Any:
     """Return a copy of the value with one change."""
-    whole = {"": json.loads(json.dumps(value))}  # a deep copy would keep parts that occur twice the same object
+    whole = {
+        "": json.loads(json.dumps(value))
+    }  # unlike a deep copy, JSON makes two objects of a part that occurs twice
     holder: Any = whole
     *steps, last = ("", *path)
     for step in steps:

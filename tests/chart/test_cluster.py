@@ -81,7 +81,7 @@ def collection(document: dict[str, Any], plural: str) -> str:
 
 
 async def plurals(cluster: APIServer) -> dict[tuple[str, str], str]:
-    """Return (apiVersion, kind) → plural. The server lists a group a moment before its resources."""
+    """Map each (apiVersion, kind) to its plural. The server lists a new group a moment before the group's resources."""
     groups = (await cluster.request("GET", "/apis"))["groups"]
     roots = {"v1": "/api/v1"} | {
         one["groupVersion"]: f"/apis/{one['groupVersion']}" for g in groups for one in g["versions"]
@@ -120,9 +120,7 @@ async def make_foreign_kinds(cluster: APIServer) -> None:
 
 
 async def served(cluster: APIServer) -> bool:
-    """Return whether discovery contains all foreign kinds and each kind can be listed, because one may hold before the
-    other.
-    """
+    """Return whether discovery lists all foreign kinds and each kind can be listed: either may become true first."""
     known = await plurals(cluster)
     try:
         for group, version, kind, plural in FOREIGN:
@@ -213,7 +211,7 @@ async def test_an_uninstalled_release_leaves_nothing_behind(cluster: APIServer, 
 
 
 async def succeed(cluster: APIServer, name: str) -> None:
-    """Wait for a pod and end it as its kubelet would."""
+    """Wait for a pod, and mark it as succeeded as its kubelet would."""
     pods = f"/api/v1/namespaces/{NAMESPACE}/pods"
     async with asyncio.timeout(60):
         while not any(pod["metadata"]["name"] == name for pod in (await cluster.request("GET", pods))["items"]):  # noqa: ASYNC110
@@ -285,7 +283,7 @@ async def returns_ok(session: aiohttp.ClientSession, url: str) -> bool:
 
 
 async def rights(cluster: APIServer, token: str, namespace: str) -> list[tuple[list[str], list[str]]]:
-    """Return (resources, verbs) of the token's owner in a namespace, without those that every account has."""
+    """Return what the token's owner may do in a namespace, as (resources, verbs), beyond what every account may do."""
     path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
     answer = await cluster.request("POST", path, {"spec": {"namespace": namespace}}, token=token)
     rules = [rule for rule in answer["status"]["resourceRules"] if not OF_EVERY_ACCOUNT.issuperset(rule["resources"])]

@@ -31,7 +31,7 @@ OURS = ("PulltraceDown", "PulltraceAgentLost", "PulltraceCannotWatchCluster", "P
 
 @pytest.fixture
 async def demo(tmp_path: Path) -> AsyncIterator[str]:
-    """The address of the metrics of a demo that runs fast enough for pulls to fail within the test."""
+    """The metrics address of a demo that runs fast enough for pulls to fail within the test."""
     command = [sys.executable, "-m", "pulltrace", "demo", "--port=0", "--speed=10", "--nodes=8"]
     process = Process(command, tmp_path / "demo.log")
 
@@ -59,7 +59,7 @@ class Prometheus:
             return body["data"]
 
     async def query(self, expression: str) -> list[Any]:
-        """Return the current series of an expression without NaN."""
+        """Return the current series of an expression, except those whose value is NaN."""
         result = (await self.get("query", query=expression))["result"]
         return [one for one in result if one["value"][1] != "NaN"]
 
@@ -122,7 +122,7 @@ async def eventually(what: str, holds: Callable[[], Awaitable[bool]], about: obj
 
 
 def expressions() -> dict[str, str]:
-    """Return every query of the dashboard, with its variables replaced as Grafana does it."""
+    """Return every query of the dashboard, with its variables replaced as in Grafana."""
     found = {}
     for panel in DASHBOARD["panels"]:
         for target in panel.get("targets", []):
@@ -234,7 +234,7 @@ async def test_each_alert_fires_only_during_its_own_fault(tmp_path: Path) -> Non
 
         server.moves = server.n2_lives = False
         server.refused.set()
-        # These series are new, and the first appearance of a counter also counts as a failure.
+        # The counters of these failures are new. The first appearance of a counter must also count as a failure.
         for _ in range(3):
             server.fail("broken.example.org", ErrorReason.UNAUTHORIZED)
         for _ in range(4):

@@ -46,7 +46,9 @@ def schema_of(path: tuple[str, ...]) -> dict[str, Any]:
 
 
 def accepted() -> Iterator[tuple[tuple[str, ...], Path, Any]]:
-    """Yield each mutation that its value's schema accepts: the value, the path inside it, and what is new there."""
+    """Yield each mutation that the value's schema accepts: the value's path, the path inside the value, and the new
+    content.
+    """
     for part in parts():
         validator = jsonschema.Draft7Validator(schema_of(part) | {"definitions": SCHEMA["definitions"]})
         for path, new in mutations(at(VALID, part)):
@@ -85,7 +87,7 @@ async def test_the_schema_has_the_fields_that_a_real_api_server_knows(cluster: A
 
 
 def substituted(tree: Any, old: Any, new: Any) -> Any:
-    """Return an object in which a value, or the part of a list that consists of its items, is replaced."""
+    """Return a copy of an object in which one value is replaced. The items of a list may be part of a longer list."""
     if tree == old:
         return new
     if isinstance(tree, dict):
@@ -118,7 +120,7 @@ async def refusal(cluster: APIServer, plural: dict[tuple[str, str], str], docume
 @pytest.mark.cluster
 @pytest.mark.timeout(1200)
 async def test_no_mutation_that_the_chart_accepts_is_rejected_by_a_real_api_server(cluster: APIServer) -> None:
-    """Ask the API server first, about objects made without Helm, because rendering takes longer."""
+    """Try each mutation on the API server without Helm first, because rendering takes longer."""
     await make_namespaces(cluster, "pulltrace")
     plural, usual = await plurals(cluster), render(VALID).objects
     for document in usual.values():

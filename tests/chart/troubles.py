@@ -26,8 +26,8 @@ EVERY = 0.7
 
 @dataclass
 class Troubles:
-    """``pulltrace server`` with its nodes: ``n1`` has the pulls in ``pulls``, ``n2`` has none, and ``others`` have
-    completed some.
+    """``pulltrace server`` with its nodes: ``n1`` has the pulls in ``pulls``, ``n2`` has none, and the nodes in
+    ``others`` have completed some.
     """
 
     url: str
@@ -123,7 +123,7 @@ class Troubles:
 
 @contextlib.asynccontextmanager
 async def troubles(folder: Path) -> AsyncIterator[Troubles]:
-    """Start the server, its nodes and its API server without faults. A test may end the server earlier."""
+    """Start the server, its nodes and its API server without faults. A test may stop the server itself."""
     refused = asyncio.Event()
     async with _api_server(refused) as kubernetes:
         cluster = {"name": "c", "cluster": {"server": kubernetes}}

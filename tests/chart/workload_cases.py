@@ -1,4 +1,4 @@
-"""Cases of values of the agent's and the server's pods, and of their configuration."""
+"""Test cases for the values of the agent's and the server's pods, and of their configuration."""
 
 from tests.chart.places import (
     AGENT,
@@ -33,7 +33,7 @@ SPREAD = [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAn
 
 
 def of_a_half(half: str, kind: str) -> list[Case]:
-    """Cases of values that both the agent and the server have."""
+    """Return the cases of values that both the agent and the server have."""
     pod = f"{kind}/pulltrace-{half}#spec.template.spec"
     box = f"{pod}.containers.[pulltrace-{half}]"
     vpa = f"VerticalPodAutoscaler/pulltrace-{half}#spec"

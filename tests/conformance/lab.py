@@ -79,9 +79,9 @@ class Lab(Protocol):
         ...
 
     async def pull(self, ref: str) -> None:
-        """Return when the image is unpacked, or raise an error.
+        """Pull the image; return when it is unpacked, or raise an error.
 
-        Cancel it in the same way as the kubelet cancels a pull.
+        Cancelling this call cancels the pull as the kubelet does.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""The remains of a pull that was cancelled, and of one whose containerd was killed."""
+"""What remains of a cancelled pull, and of a pull whose containerd was killed."""
 
 import asyncio
 
