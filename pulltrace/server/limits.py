@@ -51,8 +51,8 @@ class Limits:
     body: int = MAX_REPORT
     body_timeout: float = 10.0
     bodies: int = 64 << 20
-    bodies_per_address: int = 2 << 20
     """The bytes of all large reports that are arriving."""
+    bodies_per_address: int = 2 << 20
     lists: int = 16
     """The number of lists that are sent at once; further requests receive 503."""
     lists_per_address: int = 4

@@ -1,7 +1,7 @@
 """The metrics for Prometheus. There are few labels: never an image or a pod, and a node only on gauges about its agent.
 
 Counters count events; the gauges are created at each scrape from the hub's current state. The text is then generated in
-a thread: for 5,000 nodes, that would block the streams for too long.
+a thread: with 5,000 nodes, the event loop and all streams would otherwise be blocked for too long.
 """
 
 import time
@@ -218,7 +218,7 @@ class Metrics:
             return "unknown"
         now = time.monotonic()
         if registry not in self._hosts and len(self._hosts) >= MAX_REGISTRIES:
-            oldest, used = min(list(self._hosts.items()), key=itemgetter(1))  # a scrape does this in a thread
+            oldest, used = min(list(self._hosts.items()), key=itemgetter(1))  # a copy: scrapes use another thread
             if now - used < KEPT:
                 return "other"
             self._hosts.pop(oldest, None)

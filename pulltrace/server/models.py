@@ -1,7 +1,7 @@
 """The JSON objects that the server sends to its clients: responses and the events of the stream.
 
-Each class is one JSON object in ``docs/api.md``, by the rules of ``pulltrace/wire.py``. A ``PullEvent`` contains a
-``PullStatus``, which contains ``LayerStatus`` and ``PodCorrelation`` objects. The last event of a pull is a
+Each class is one JSON object in ``docs/api.md``, and follows the rules in ``pulltrace/wire.py``. A ``PullEvent``
+contains a ``PullStatus``, which contains ``LayerStatus`` and ``PodCorrelation`` objects. The last event of a pull is a
 ``PullRemovedEvent``. Fields that Pulltrace v0.1.0 sent are always present. A field that may be absent has a default.
 Agents do not import this module, which saves half a mebibyte on every node. Sans-I/O.
 """
@@ -16,7 +16,7 @@ SCHEMA_VERSION = "v1"
 
 
 class PercentBasis(StrEnum):
-    """What a percentage is based on: every byte as it arrives, or only complete layers."""
+    """What a percentage is based on: every byte as it arrives, or only completed layers."""
 
     BYTES = "bytes"
     LAYERS = "layers"
@@ -49,7 +49,7 @@ class EventType(StrEnum):
 
 
 class NodeState(StrEnum):
-    """Whether a node's agent reports in time, is late, or has stopped reporting."""
+    """Whether a node's agent reports in time, is late or has stopped reporting, or two agents use the node's name."""
 
     REPORTING = "reporting"
     LATE = "late"
@@ -108,15 +108,15 @@ class PullStatus(JsonObject, frozen=True):
 
     ``total_bytes`` is the number of bytes to fetch: the compressed layers (``image_bytes``) minus the bytes that were
     already on the node (``cached_bytes``) and those that are not fetched before the container starts
-    (``remote_bytes``). ``percent`` is the share of it that has been downloaded, from 0 to 100. It is 100 for a cached
-    image, and never decreases within one ``attempt``. ``percent_basis`` is ``layers`` if bytes are known only for
-    complete layers. ``eta_seconds`` is the time until the image is ready, including unpacking; it is absent if there is
-    no basis for an estimate. ``ref_guessed`` means that the tag in ``image_ref`` is a guess. ``next_retry_at`` is
-    always an estimate. ``pods`` are the containers that are waiting now, ``waited`` those that waited earlier.
+    (``remote_bytes``). ``percent`` is the share of these bytes that has been downloaded, from 0 to 100. It is 100 for a
+    cached image, and never decreases within one ``attempt``. ``percent_basis`` is ``layers`` if bytes are known only
+    for completed layers. ``eta_seconds`` is the time until the image is ready, including unpacking; it is absent if
+    there is no basis for an estimate. ``ref_guessed`` means that the tag in ``image_ref`` is a guess. ``next_retry_at``
+    is always an estimate. ``pods`` are the containers that are waiting now, ``waited`` those that waited earlier.
     ``eta_missing`` explains why a running pull has no estimate. The status ``unobserved`` means that the kubelet
     requested the image on a node whose agent does not report. ``usual_seconds`` is the median duration of earlier pulls
-    like this one; ``slower_than_usual`` is the factor by which this one exceeds it, if it does. ``via`` are the mirrors
-    that the node tries before ``registry``, in this order.
+    like this one; ``slower_than_usual`` is how many times as long this one takes, if it is unusually slow. ``via`` are
+    the mirrors that the node tries before ``registry``, in this order.
     """
 
     id: str
@@ -179,7 +179,7 @@ class PullEvent(JsonObject, frozen=True):
 
 
 class PullRemovedEvent(JsonObject, frozen=True):
-    """The last event of a pull: it has expired, or its row was merged into another one."""
+    """The last event of a pull, which has expired or whose row was merged into another one."""
 
     timestamp: Time
     type: EventType

@@ -37,17 +37,17 @@ if TYPE_CHECKING:
 TRACES_GO_TO = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 """Standard variables of OpenTelemetry, each of which makes the server export traces."""
 TRACES_OFF = {"OTEL_SDK_DISABLED": "true", "OTEL_TRACES_EXPORTER": "none"}
-"""Standard variables of OpenTelemetry that take precedence over them."""
+"""Values of OpenTelemetry's standard variables that turn the export off, even if a collector is named."""
 
 END_WITHIN = 1.5
-"""Seconds for which clients may still receive the last comment of a stream."""
+"""Seconds that clients have during shutdown to receive the last comment of a stream."""
 
 RESERVED_FILES = 128
-"""Open files that are not client connections."""
+"""Open files reserved for everything except client connections."""
 
 GIVE_BACK_EVERY = 30.0
-"""Seconds after which freed memory is returned to the operating system again: glibc keeps memory that many clients once
-used.
+"""Seconds between two returns of freed memory to the operating system: by itself, glibc would keep the memory that many
+clients once used.
 """
 
 _NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # Linux; Python has a constant since 3.12
@@ -63,7 +63,7 @@ async def serve(
 ) -> None:
     """Serve until cancelled. ``on_ready`` receives the ports of the API and the metrics once both accept connections.
 
-    Raises ``ListenError`` immediately, and the errors of an invalid certificate or cluster configuration.
+    Raises ``ListenError``, ``CertificateError`` or ``KubeError`` before it serves requests.
     """
     limits = limits or Limits()
     with _listen(settings.http_addr, limits) as http, _listen(settings.metrics_addr, limits) as metrics:
@@ -109,7 +109,7 @@ async def serve(
 def export_traces(environ: Mapping[str, str]) -> "Traces | None":
     """Return the exporter of traces; None unless the environment names a collector.
 
-    The SDK is imported only in that case.
+    The SDK is imported only if there is a collector.
     """
     off = any(environ.get(name, "").strip().lower() == value for name, value in TRACES_OFF.items())
     if off or not any(environ.get(name, "").strip() for name in TRACES_GO_TO):
@@ -228,8 +228,8 @@ async def _give_back() -> None:
 def _tune_collector() -> None:
     """Exempt all existing objects from garbage collection, and collect the others less often.
 
-    With the default thresholds, and even with 10,000, the 99th percentile of a report's response time is two to three
-    times as long.
+    With the default thresholds, and even with one of 10,000, the 99th percentile of a report's response time is two to
+    three times as long.
     """
     gc.collect()
     gc.freeze()

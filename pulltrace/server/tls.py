@@ -1,5 +1,5 @@
-"""Does I/O. The certificate for the API's port. It is read from files, and again when they change, without closing a
-stream.
+"""Does I/O. The certificate for the API's port. It is read from files, and read again when they change; open streams
+continue.
 """
 
 import asyncio
@@ -12,7 +12,8 @@ from pulltrace.logs import fields
 from pulltrace.settings import ServerSettings
 
 LOOK_EVERY = 10.0
-"""Seconds. Kubernetes updates the volume within about a minute after a Secret has been renewed."""
+"""Seconds between checks of the files. Kubernetes updates the volume within about a minute after a Secret was renewed.
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class Certificate:
                 _log.info("tls.renewed", extra=fields(file=self._files[0]))
 
     def _load(self) -> None:
-        # Loading a pair that does not match changes half of the context, so it is first tried on another context.
+        # A pair that does not match would change half of the context, so it is first loaded into a temporary one.
         for context in (ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), self.context):
             try:
                 context.load_cert_chain(*self._files, password=_no_password)

@@ -24,11 +24,11 @@ from pulltrace.server.pulls.node import Interval
 from pulltrace.wire import ErrorReason, PullPhase
 
 FLUSH_WITHIN = 1.0
-"""Seconds for which the end of the server waits for the last spans to be sent."""
+"""Seconds that the server waits at its end for the last spans to be sent."""
 WARN_EVERY = 300.0
 """Seconds between warnings about a collector that accepts no spans."""
 MAX_INTEGER = 2**63 - 1
-"""The largest integer of protobuf; the sum of invented sizes may exceed it, and the whole batch would then be lost."""
+"""The largest integer of a span; the sum of forged sizes may exceed it, and the whole batch would then be lost."""
 SPAN_NAMES = {PullPhase.EXTRACTING: "unpacking"}
 """Names of phases that differ from those in the API."""
 
@@ -90,8 +90,8 @@ class _Ids(IdGenerator):
 
 
 class _Warnings(logging.Handler):
-    """Passes on one of the SDK's warnings every five minutes, because the SDK writes several for each batch that it
-    cannot send.
+    """Passes on at most one of the SDK's warnings every five minutes, because the SDK writes several for each batch
+    that it cannot send.
     """
 
     def __init__(self) -> None:

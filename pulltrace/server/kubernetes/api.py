@@ -33,7 +33,7 @@ class Resource:
 
 # The selectable fields are defined by the API server: pkg/registry/core/{pod,event}/strategy.go, ToSelectableFields.
 PODS = Resource("pods", Pod, "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed")
-# Event reasons that kubelets report apart from pulls, the most frequent first; `Cluster` ignores all others.
+# Frequent kubelet events that are not about pulls, which the API server leaves out; `Cluster` ignores rarer ones.
 _NOT_ABOUT_PULLS = [
     "Created",
     "Started",
@@ -62,7 +62,7 @@ class Page:
 class Watched:
     """One line of a watch: ADDED, MODIFIED, DELETED, or BOOKMARK (without an object).
 
-    The version from which to watch next.
+    ``version`` is the version from which to watch next.
     """
 
     type: str

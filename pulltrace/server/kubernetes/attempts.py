@@ -110,16 +110,16 @@ class ImageRequest:
         self.pod = pod
         self.since = since
         self.since_exact = False
-        """``since`` is the start of the newest attempt according to an event.
+        """Whether ``since`` is the start of the newest attempt according to an event.
 
         A status arrives late and does not contain a start.
         """
         self.attempt = 1
         self.pulling = False
         self.abandoned = False
-        """Its pod was deleted while it was pulling.
+        """Whether its pod was deleted during the pull.
 
-        The kubelet nevertheless pulls the image, even if it is still queued.
+        The kubelet nevertheless pulls the image, even if the pull is still queued.
         """
         self.failure: Failure | None = None
         self.pulled_at: float | None = None
@@ -162,10 +162,10 @@ class ImageRequest:
         self._count(times)
 
     def take_failed(self, raw: float, at: float, message: str, times: int = 1, *, listed: bool = False) -> None:
-        """Process the event Failed, which the kubelet has emitted ``times`` times with this text, including earlier
-        pulls.
+        """Process the event Failed, which the kubelet has emitted ``times`` times with this text, including those
+        of earlier pulls.
 
-        ``listed`` is true if the server has just started: then the status that it sees describes this failure, too.
+        ``listed`` is true for an event from a list; the container's current status then describes this failure, too.
         """
         match self.position(raw):
             case Position.BEFORE_START:

@@ -1,9 +1,9 @@
-"""Access the API server over HTTP: credentials from kubernetes_asyncio; JSON decoded directly into the few fields that
-are used.
+"""Access the API server over HTTP with the credentials of kubernetes_asyncio, and decode its JSON directly into the few
+fields that are used.
 
 Does I/O. The library's models and its Watch are not used: the models keep every field of every object, which is slow
-and large, and its Watch does not end. It sends only GET requests, and POST requests for TokenReviews, which the API
-server does not store. The size of every response is limited.
+and large, and its Watch reconnects instead of ending. This client sends only GET requests, and POST requests for
+TokenReviews, which the API server does not store. The size of every response is limited.
 """
 
 import asyncio
@@ -26,18 +26,18 @@ from pulltrace.server.kubernetes.objects import Event, Pod
 _log = logging.getLogger(__name__)
 
 PAGE = 200
-"""Objects per page: a page of pods has about 2 MB and takes about ten milliseconds to decode."""
+"""Objects per page: a page of pods is about 2 MB long and takes about ten milliseconds to decode."""
 CONNECT_TIMEOUT = 10.0
 LIST_TIMEOUT = 60.0
 REVIEW_TIMEOUT = 5.0
 WATCH_SECONDS = 300
-"""Seconds for which we request the API server to keep a watch open; client-go requests five to ten minutes."""
+"""The shortest time-out of a watch, in seconds; the longest is twice as long. client-go requests the same."""
 SILENCE = 150.0
 """Seconds without a byte after which a watch is considered dead: bookmarks arrive about every minute."""
 IDLE = 5.0
 """Seconds without a byte after which a watch yields an empty batch."""
 LONGEST_LINE = 8 * 2**20
-"""Maximum bytes of one object in a watch; etcd stores at most 1.5 MiB."""
+"""Maximum size of one object in a watch, in bytes; etcd stores at most 1.5 MiB for an object."""
 LONGEST_PAGE = 64 * 2**20
 LONGEST_ERROR = 64 * 2**10
 
@@ -128,7 +128,7 @@ class HttpApi:
         # Since 3.13, Python rejects certificate authorities that lack extensions of RFC 5280, such as those of older
         # EKS clusters.
         configuration.disable_strict_ssl_verification = True
-        configuration.connection_pool_maxsize = 0  # every namespace needs two connections, one per watch
+        configuration.connection_pool_maxsize = 0  # no limit: every namespace needs two connections, one per watch
         self._client = ApiClient(configuration)
         self._client.user_agent = f"pulltrace/{__version__}"
         self._logged: set[str] = set()
@@ -140,7 +140,7 @@ class HttpApi:
         return cls(Configuration(host=url))
 
     async def pages(self, resource: Resource, namespace: str | None) -> AsyncGenerator[Page, None]:
-        """Yield all objects, a page at a time. Raises ``GoneError`` if its token expires in the meantime."""
+        """Yield all objects, a page at a time. Raises ``GoneError`` if the list expires before its end."""
         token = ""
         while True:
             query = [("limit", str(PAGE))] + ([("continue", token)] if token else [])
@@ -154,8 +154,8 @@ class HttpApi:
     async def changes(
         self, resource: Resource, namespace: str | None, version: str
     ) -> AsyncGenerator[list[Watched], None]:
-        """Yield changes after ``version``; a batch is empty first and whenever nothing has arrived for a while."""
-        seconds = random.randint(WATCH_SECONDS, 2 * WATCH_SECONDS)  # noqa: S311  # not all at once
+        """Yield changes after ``version``. The first batch is empty; so is each one after a while without changes."""
+        seconds = random.randint(WATCH_SECONDS, 2 * WATCH_SECONDS)  # noqa: S311  # not all watches end at once
         query = [
             ("watch", "true"),
             ("allowWatchBookmarks", "true"),
@@ -232,7 +232,7 @@ class HttpApi:
         if self._renew:
             with contextlib.suppress(
                 OSError, kubernetes_asyncio.config.ConfigException
-            ):  # the files may be being replaced at this moment
+            ):  # the kubelet may be replacing the files at this moment
                 self._renew()
 
     def _watched(self, resource: Resource, text: bytes) -> Watched:
@@ -258,7 +258,7 @@ class HttpApi:
 
 
 class _Response:
-    """Send the request when entered. Any error until the end of the block is raised as ``KubeError``."""
+    """A context manager that sends the request on entry. Raises ``KubeError`` unless the request succeeds."""
 
     def __init__(self, call: Any, unauthorized: Callable[[], None]) -> None:
         self._call = call

@@ -28,7 +28,7 @@ CLOCK_TOLERANCE = 30.0
 
 EVENT_LATE = 100.0
 """Seconds by which an event from a node with a correct clock may be late: kubelets retry for two minutes to reach the
-API server, and our watch may have been interrupted. Less than ``LINGER``."""
+API server, and our watch may have been interrupted. This is less than ``LINGER``."""
 
 MAX_DELETED = 50_000
 """The number of deleted pods that are remembered, to recognise late events about them."""
@@ -105,8 +105,8 @@ class Cluster:
     def demands(self, node: str) -> Sequence[ImageDemand]:
         """Return the images that a node's kubelet needs, in the order in which it requested them.
 
-        While events are being listed, only the facts in events are certain: a status does not contain the attempt's
-        number.
+        While the events of a namespace are being listed, its images are left out: a status does not contain the
+        attempt's number.
         """
         known = self._nodes.get(node)
         if not known:

@@ -1,6 +1,6 @@
 """Pods that wait for images, and the images that one node's kubelet needs for all of its pods. Sans-I/O.
 
-The values are immutable; ``node.NodeDemands`` creates them from pods and from ``attempts.ImageRequest``.
+The values are immutable; ``node_demands.NodeDemands`` creates them from pods and from ``attempts.ImageRequest``.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,12 +32,12 @@ class ImageDemand:
     waiting.
     """
     pulling: bool
-    """The kubelet has emitted Pulling, but neither Pulled nor Failed since.
+    """Whether the kubelet has emitted Pulling, but neither Pulled nor Failed since.
 
     It emits Pulling *before* the pull enters the queue.
     """
     failure: Failure | None
-    """Kept until the image is present; during a new attempt it is still set, and ``pulling`` is true."""
+    """The last failure, which is kept until the image is present, even while a new attempt runs."""
     pulled_at: float | None
     """When the kubelet emitted Pulled, or when the container was created."""
     attempt: int = 1
@@ -51,13 +51,13 @@ class ImageDemand:
     image_bytes: int | None = None
     """The image's size, according to the kubelet's event."""
     assumed: bool = False
-    """Whether the image is present only because a container was created: no event and no status has reported a pull."""
+    """Whether only the creation of a container shows that the image is present: nothing has reported a pull."""
     starts: tuple[float, ...] = ()
     """When the kubelet emitted Pulling for each pod whose pull has not ended, the earliest first."""
     abandoned: bool = False
-    """All pods that requested it were deleted. The kubelet nevertheless pulls it."""
+    """Whether all pods that requested the image were deleted. The kubelet nevertheless pulls it."""
     awaited: bool = False
-    """Whether the image is present while another container waits, for which the kubelet has not requested it."""
+    """Whether the image is present, but a container waits for which the kubelet has not requested it yet."""
 
     @property
     def requested(self) -> bool:
@@ -107,7 +107,7 @@ class WaitingPod:
 
 
 def has_image(status: ContainerStatus | None) -> bool:
-    """Return whether the container has ever been created, or fails for a reason that implies a present image."""
+    """Return whether the container has ever been created, or fails for a reason that proves that it has its image."""
     if not status or not status.state:
         return False
     waiting = status.state.waiting
@@ -210,7 +210,7 @@ def merge(node: str, image: str, requests: Mapping[str, ImageRequest], waiters: 
     running = [request for request in every if request.pulling]
     # The earliest running request, because the pull has been running since then; if none is running, the latest of all.
     newest = min(running, key=attrgetter("since")) if running else max(every, key=attrgetter("since"))
-    # A pull that had ended before this one began was a different one.
+    # If a pod got the image before the newest request, its request belongs to an earlier pull.
     current = [
         request
         for request in every
@@ -219,7 +219,7 @@ def merge(node: str, image: str, requests: Mapping[str, ImageRequest], waiters: 
     failure = _newest([request.failure for request in every if request.failure])
     pulled_at = max((request.pulled_at for request in every if request.pulled_at is not None), default=None)
     if running or (failure and pulled_at is not None and pulled_at < failure.at):
-        pulled_at = None  # it is needed again; without this, a pod that still backs off will find it present
+        pulled_at = None  # it is needed again; after an older failure, a pod that backs off will find it present
     pods = [pod.correlation(item) for key, pod, item in waiters if pulled_at is None or key in requests]
     return ImageDemand(
         node=node,

@@ -17,7 +17,7 @@ from pulltrace.wire import MAX_ERROR, ErrorReason
 FIRST_BACK_OFF = 10.0
 LONGEST_BACK_OFF = 300.0
 SYNC, LONGEST_SYNC = 12.5, 15.0
-"""Seconds between syncs of a pod that does not start: 10 to 15."""
+"""The mean and the maximum number of seconds between syncs of a pod that does not start; the minimum is 10."""
 
 # https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/kubelet/images/types.go and
 # https://github.com/kubernetes/cri-api/blob/v0.37.2/pkg/errors/errors.go
@@ -170,7 +170,7 @@ def about(message: str) -> tuple[str, str]:
     """Return the image that a kubelet's message is about, as written in the pod, and the cause or the remaining text.
 
     Kubelets since 1.32 repeat the cause while they back off: ``Back-off pulling image "x": ErrImagePull: …``.
-    Both are empty if the message is about something else.
+    Both results are empty if the message is about something else.
     """
     match = _ABOUT_IMAGE.match(message.removeprefix(COMBINED))
     if not match:
@@ -223,7 +223,7 @@ def back_off(attempt: int) -> float:
 
 
 def next_try(synced_at: float, attempt: int, failed_at: float) -> float:
-    """Estimate when the kubelet retries: at the first sync after the back-off, counted from its last sync."""
+    """Estimate when the kubelet retries: at the first sync after the back-off, counting from the last known sync."""
     due = failed_at + back_off(attempt)
     left = due - synced_at
     syncs = 1 if left <= LONGEST_SYNC else math.ceil(left / SYNC)

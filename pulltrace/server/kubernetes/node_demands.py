@@ -111,14 +111,14 @@ class NodeDemands:
         self.name = name
         self.requests = RequestIndex(budget)
         self.pods: dict[str, WaitingPod] = {}
-        """The pods, by key."""
+        """The waiting pods, by key."""
         self.clock_right = False
         """Whether an event has arrived in time, so that the node's clock is known to be right."""
         self._present: dict[str, set[str]] = {}  # pod key → images that were already on the node
 
     @property
     def is_empty(self) -> bool:
-        """Return whether nothing is known."""
+        """Return whether nothing is known about the node's pods."""
         return not self.pods and not self.requests
 
     def knows(self, key: str) -> bool:
@@ -177,7 +177,7 @@ class NodeDemands:
             return self._take_pulled(place, request, text, raw, at)
         outcome = Outcome(changed=True)
         if request is None:
-            # A failure of an earlier pull would be known from a status or from a listed event.
+            # An earlier failure would have created a request, so the earlier Pulling events belong to successful pulls.
             earlier = event.times - 1 if fresh and event.reason == "Pulling" else 0
             request = ImageRequest(self._pod_of(event, image, place), at, earlier)
             if not self.requests.add(place, request):
@@ -187,7 +187,7 @@ class NodeDemands:
             case "Pulling":
                 request.take_pulling(raw, at, event.times)
             case "Failed":
-                times = 1 if event.message.startswith(COMBINED) else event.times  # of all that were combined
+                times = 1 if event.message.startswith(COMBINED) else event.times  # a combined event counts all texts
                 request.take_failed(raw, at, text, times, listed=not fresh)
                 self._forget_abandoned(request.start)
             case "BackOff":
@@ -218,7 +218,7 @@ class NodeDemands:
         return outcome
 
     def take_end(self, event: Event, raw: float, at: float) -> Outcome:
-        """Take the end of a pull whose pod was deleted."""
+        """Process the end of a pull whose pod was deleted."""
         image, text = about(event.message)
         place = normalise(image), event.involved_object.uid
         request = self.requests.get(place)
@@ -266,7 +266,7 @@ class NodeDemands:
         names.
         """
         outcome, key = Outcome(), pod.key
-        # Another container of the pod may already use the image, while this one needs it to be pulled again.
+        # One container of the pod may already use the image while another one needs it to be pulled again.
         failing = {item.ref for item in after.containers if item.reason in WAITING_REASONS} if after else set()
         users = [(normalise(spec.image), [status]) for _, spec, status in pod.containers()]
         users += [(normalise(image), mounted_by) for _, image, mounted_by in pod.image_volumes()]
@@ -314,10 +314,9 @@ class NodeDemands:
         return outcome
 
     def _forget_abandoned(self, start: float) -> None:
-        """Forget pulls of deleted pods that should have ended before a later pull began, because the kubelet was
-        restarted.
+        """Forget pulls of deleted pods that began before ``start``, when a pull began that has ended since.
 
-        If one of them is running after all, it already has its name.
+        A restarted kubelet never reports their end. A pull that is still running keeps the name that it was given.
         """
         for image in list(self.requests.by_image):
             for key, request in list(self.requests.by_image[image].items()):

@@ -188,7 +188,7 @@ class Pod(_Object, frozen=True, gc=False):
 
     @property
     def scheduled_at(self) -> float | None:
-        """When the pod was bound to its node, or otherwise when the kubelet accepted it. In unix seconds."""
+        """When the pod was bound to its node, or otherwise when the kubelet accepted it, in unix seconds."""
         if self.status is None:
             return None
         times = [item.last_transition_time for item in self.status.conditions or () if item.type == "PodScheduled"]
@@ -246,14 +246,14 @@ class EventSource(_Object, frozen=True, gc=False):
 
 
 class EventSeries(_Object, frozen=True, gc=False):
-    """How often it happened; used in events of the newer API."""
+    """How often an event of the newer API happened."""
 
     count: int = 0
     last_observed_time: Instant | None = None
 
 
 class Event(_Object, frozen=True, gc=False):
-    """A core/v1 event. If it recurs, the kubelet updates its count and its time; newer events use a series instead."""
+    """A core/v1 event. If it recurs, the kubelet updates its count and its time; the newer API uses a series."""
 
     metadata: Metadata
     involved_object: InvolvedObject
@@ -269,7 +269,7 @@ class Event(_Object, frozen=True, gc=False):
 
     @property
     def at(self) -> float | None:
-        """When it last happened, by the node's clock, in unix seconds; today's kubelets write whole seconds."""
+        """When the event last happened, by the node's clock, in unix seconds; today's kubelets write whole seconds."""
         latest = (
             (self.series and self.series.last_observed_time)
             or self.last_timestamp
@@ -281,7 +281,7 @@ class Event(_Object, frozen=True, gc=False):
 
     @property
     def times(self) -> int:
-        """How often it happened, at least 1."""
+        """How often the event happened, at least 1."""
         return max((self.series and self.series.count) or self.count or 1, 1)
 
     @property
@@ -325,7 +325,7 @@ class PodsListed:
 
 @dataclass(frozen=True, slots=True)
 class EventsHeard:
-    """Whether events of ``namespace`` (None means all) can be read; they can unless this reports otherwise."""
+    """Whether events of ``namespace`` (None means all) can be read; until this change, they are assumed to be."""
 
     namespace: str | None
     heard: bool

@@ -63,7 +63,7 @@ class ClusterSource:
         return self._watches.problem if self._watches else self._absent
 
     def not_ready(self) -> str | None:
-        """Return the reason why the server is not ready: the first lists are incomplete."""
+        """Return the reason why the first lists are incomplete; None if the server is ready."""
         return self._watches.not_ready if self._watches else None
 
     def up(self) -> list[tuple[str, bool]]:
@@ -92,6 +92,6 @@ async def connect(environ: Mapping[str, str]) -> Api | None:
     """
     if not environ.get("KUBERNETES_SERVICE_HOST") and not environ.get("KUBECONFIG"):
         return None
-    from pulltrace.server.kubernetes import client  # noqa: PLC0415  # 40 MiB, of no use without a cluster
+    from pulltrace.server.kubernetes import client  # noqa: PLC0415  # 40 MiB, which only a cluster justifies
 
     return await client.connect(environ)

@@ -1,5 +1,5 @@
-"""Watch pods and kubelet events: list them, watch from that version on, and list again after a gap. Nothing is ever
-written to the API server.
+"""Watch pods and kubelet events: list them, watch from the version of the list on, and list again after a gap. Nothing
+is ever written to the API server.
 
 Does I/O. https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes describes the
 protocol. The HTTP requests are in ``client``, which is imported only if there is a cluster.
@@ -130,7 +130,7 @@ class _Follow:
                 await self._watch()
             except GoneError:
                 self._version = ""
-                self._failures += 1  # because lists are expensive
+                self._failures += 1  # for a longer pause, because lists are expensive
                 await self._pause()
             except ForbiddenError as error:
                 self._version = ""
