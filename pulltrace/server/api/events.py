@@ -23,7 +23,7 @@ from pulltrace.server.api.subscription import Subscription
 from pulltrace.server.pulls.hub import Hub
 
 COLLECT_AFTER = 10.0
-"""Seconds."""
+"""Seconds between dropping a client and the garbage collection that frees its data."""
 
 _log = logging.getLogger(__name__)
 

@@ -40,7 +40,7 @@ _MODELS = (
     ReportResponse,
 )
 _NODE_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
-"""``wire.NODE_NAME`` as JSON Schema writes it."""
+"""``wire.NODE_NAME`` as a pattern of JSON Schema."""
 
 _PAGE: list[Json] = [
     {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 100_000}},
@@ -67,7 +67,7 @@ _OPERATIONS = {
     ("/healthz", "get"): ("getHealth", "server"),
     ("/readyz", "get"): ("getReadiness", "server"),
 }
-"""The id of each operation, by (path, method), after which generated clients name their functions; and its tag."""
+"""The id and the tag of each operation, by path and method. Generated clients name their functions after the id."""
 _EXAMPLES = {"/api/v1/pulls": examples.PULLS, "/api/v1/pulls/{id}": examples.PULL, "/api/v1/events": examples.EVENT}
 
 
@@ -130,7 +130,7 @@ def _paths(model: dict[Any, Json]) -> Json:
     filters = [_filter(name) for name in FILTERS]
     layers = _parameter(
         "layers",
-        "`false` for none, or comma-separated ids to include layers of these pulls only; otherwise all pulls have them",
+        "`false` for none, or comma-separated ids for the layers of these pulls only; the default is all pulls",
     )
     chosen = [*filters, layers]
     id_ = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
@@ -145,7 +145,7 @@ def _paths(model: dict[Any, Json]) -> Json:
         "/api/v1/report": {"post": _report(model)},
         "/api/v1/openapi.json": _get("This document", {"type": "object"}, [], filtered=False),
         "/healthz": {"get": {"summary": "The event loop responds", "responses": {"200": _text("ok")}}},
-        "/readyz": {"get": {"summary": "Readiness", "responses": {"200": _text("ok"), "503": _text("Why not yet")}}},
+        "/readyz": {"get": {"summary": "Readiness", "responses": {"200": _text("ok"), "503": _text("Why not ready")}}},
     }
     for name, wait in (("pulls", False), ("pods", True), ("images", True), ("nodes", False)):
         _add_table(paths[f"/api/v1/{name}"]["get"], wait=wait)
@@ -195,8 +195,8 @@ def _filter(name: str) -> Json:
 def _get(summary: str, schema: Json, parameters: list[Json], *, missing: bool = False, filtered: bool = True) -> Json:
     responses = {"200": _json("OK", schema), "304": {"description": "Not modified"}}
     responses |= {"400": _error("Unknown parameter or invalid value")} if filtered else {}
-    responses |= {} if missing else {"503": _error("Too many lists are being sent; Retry-After")}
-    responses |= {"404": _error("Unknown, or already removed")} if missing else {}
+    responses |= {} if missing else {"503": _error("Too many lists are being sent; see Retry-After")}
+    responses |= {"404": _error("There is no such pull, or it was already removed")} if missing else {}
     return {"get": {"summary": summary, "parameters": [*parameters, _ETAG], "responses": responses}}
 
 
@@ -212,7 +212,7 @@ def _stream(model: dict[Any, Json], parameters: list[Json]) -> Json:
                 "content": {"text/event-stream": {"schema": line}},
             },
             "400": _error("Unknown parameter, invalid value, or another request is pipelined behind this one"),
-            "503": _error("Too many streams, in total or from this address; Retry-After"),
+            "503": _error("Too many streams, in total or from this address; see Retry-After"),
         },
     }
 
@@ -230,9 +230,9 @@ def _report(model: dict[Any, Json]) -> Json:
             "408": _error("The body took more than 10 s to arrive"),
             "413": _error("More than 1 MiB after decompression"),
             "415": _error("Unsupported encoding: only gzip and identity are accepted"),
-            "429": _error("Too soon after this node's previous report; Retry-After"),
+            "429": _error("Too soon after this node's previous report; see Retry-After"),
             "503": _error(
-                "Too many nodes or large reports, or the token cannot be verified at the moment; Retry-After"
+                "Too many nodes or large reports, or the token cannot be verified at the moment; see Retry-After"
             ),
         },
     }

@@ -19,7 +19,7 @@ from pulltrace.server.pulls.inventory import TooManyNodesError
 from pulltrace.wire import NODE_NAME, AgentReport, ReportResponse
 
 _SMALL = 64 << 10
-"""Bytes of a body that need not be counted, because uvicorn buffers as many of every request."""
+"""Bytes of a body that need not be counted, because uvicorn buffers as many of every request anyway."""
 
 _decoder = msgspec.json.Decoder(AgentReport)
 
@@ -59,7 +59,7 @@ class ReportRoute:
         except asyncio.CancelledError:  # uvicorn does not wait for slow requests when it stops
             if not self._hub.closing:
                 raise
-            raise RefusedError(503, "stopping", "the server stops", {"Retry-After": "1"}) from None
+            raise RefusedError(503, "stopping", "the server is stopping", {"Retry-After": "1"}) from None
 
     async def _take(self, scope: Scope, receive: Receive) -> None:
         guard = Guard.of(scope)
@@ -91,7 +91,7 @@ class ReportRoute:
             raise RefusedError(415, "malformed", "Content-Encoding must be gzip or identity")
         if length.isdigit() and int(length) > limits.body:
             raise _too_large(limits.body)
-        if guard.has_whole_request:  # nothing to wait for, so there is no need for a limit
+        if guard.has_whole_request:  # there is nothing to wait for, so no limit is needed
             body = (await _receive(receive))[0]
         else:
             body = await self._arriving(receive, guard.address, node)

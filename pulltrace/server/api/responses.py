@@ -50,8 +50,8 @@ def json_headers(tag: str) -> dict[str, str]:
 
 
 class SlicedResponse(Response):
-    """The ``parts`` of a body, each encoded when the client has accepted the previous one; with gzip if the client
-    accepts it.
+    """Sends the ``parts`` of a body, each encoded when the client has accepted the previous one, with gzip if the
+    client accepts it.
 
     If ``headers`` contain a Content-Encoding, the body is sent unchanged.
 

@@ -66,8 +66,8 @@ class Subscription:
         yield self._encode(GOOD_BYE)
 
     def _begin(self) -> tuple[int, Batch]:
-        """Return the cursor and the first entries: everything for a new client, only the opened layers for one that
-        resumes.
+        """Return the cursor and the first entries: every pull for a new client, only pulls with opened layers for one
+        that resumes.
         """
         feed = self._hub.feed
         if self._resume is None:
@@ -110,7 +110,7 @@ class Subscription:
         return frame.whole(self._render, layers=self._query.all_layers, gzip=self._gzip)
 
     def _pieces(self, batch: Batch) -> Iterator[bytes]:
-        """Return the changes in the form for this client, in pieces. Pieces without an opened pull are shared."""
+        """Return the changes in the form for this client, in pieces. Clients share pieces without an opened pull."""
         if not (self._gzip and self._shared):
             yield from map(self._encode, self._own_pieces(batch.entries))
             return

@@ -109,7 +109,7 @@ class Tables:
             self._waiting -= 1
 
     def _are_pods_ready(self, selection: query.Query) -> bool | None:
-        """None if no known pod matches."""
+        """Return whether every pod that matches has started; None if no known pod matches."""
         hub, now = self._hub, self._hub.now()
         waiting = pods_waiting(hub.source.cluster.waiting(), hub.feed.pulls(), now)
         if any(query.pod_fits(pod, selection) for pod in waiting):
@@ -160,7 +160,7 @@ def _limited(table: Callable[[Iterable[Row]], str], rows: Iterator[Row]) -> str:
 
 
 def _newest_first(pull: PullStatus) -> tuple[bool, float]:
-    """Live pulls precede ended ones."""
+    """Return the sort key of a pull: live pulls precede ended ones."""
     return pull.status.ended, -pull.started_at.timestamp()
 
 

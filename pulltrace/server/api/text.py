@@ -11,12 +11,12 @@ from pulltrace.server.models import ContainerWait, ImageRollout, NodeStatus, Pod
 WIDTH = 100
 _GAP = 2
 _LEAST = 8
-"""The width of a shortened cell."""
+"""The minimum width of a shortened cell."""
 _ORDER = list(WaitState)
 
 
 def pulls(found: Iterable[PullStatus]) -> str:
-    """One line for each pull."""
+    """Return one line for each pull."""
     rows = [
         (
             pull.image_ref,
@@ -34,7 +34,7 @@ def pulls(found: Iterable[PullStatus]) -> str:
 
 
 def pods(waiting: Iterable[PodWait], started: Iterable[PodStart], now: datetime) -> str:
-    """One line for each waiting pod, then one for each pod that started recently."""
+    """Return one line for each waiting pod, then one for each pod that started recently."""
     rows = [
         (
             f"{pod.namespace}/{pod.pod_name}",
@@ -55,7 +55,7 @@ def pods(waiting: Iterable[PodWait], started: Iterable[PodStart], now: datetime)
 
 
 def images(found: Iterable[ImageRollout]) -> str:
-    """One line for each image."""
+    """Return one line for each image."""
     rows = [
         (
             image.image_ref,
@@ -74,7 +74,7 @@ def images(found: Iterable[ImageRollout]) -> str:
 
 
 def nodes(found: Iterable[NodeStatus], now: datetime) -> str:
-    """One line for each node."""
+    """Return one line for each node."""
     rows = [
         (
             node.name,
@@ -122,7 +122,7 @@ def size(count: float) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """A duration: ``42s``, ``3m05s``, ``2h10m``."""
+    """Format a duration: ``42s``, ``3m05s``, ``2h10m``."""
     if value is None:
         return ""
     minutes, rest = divmod(max(round(value), 0), 60)
@@ -137,14 +137,14 @@ def _took(pull: PullStatus) -> str:
 
 
 def _slowest(containers: Sequence[ContainerWait]) -> ContainerWait:
-    """The container that delays the pod: one that failed, otherwise the one whose image is the least complete."""
+    """Return the container that delays the pod: one that failed, or else the one whose image is the least complete."""
     failed = [item for item in containers if item.state is WaitState.FAILED]
     waiting = [item for item in containers if item.state not in (WaitState.WAITING, WaitState.COMPLETED)]
     return min(failed or waiting or containers, key=lambda item: (item.percent or 0.0, _ORDER.index(item.state)))
 
 
 def _printable(cell: str) -> str:
-    """Names are supplied by clusters and registries, so control characters must not reach a terminal."""
+    """Replace control characters, which must not reach a terminal: names are supplied by clusters and registries."""
     return "".join(char if char.isprintable() else "?" for char in cell)
 
 

@@ -1,5 +1,5 @@
-"""Accept TLS connections, which are counted before the handshake; the handshake has a deadline. asyncio's own servers
-do not count them.
+"""Accept TLS connections: count them before the handshake, and limit its duration. asyncio's own servers report a
+connection only after the handshake.
 """
 
 import asyncio

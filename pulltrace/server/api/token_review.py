@@ -29,7 +29,7 @@ AUDIENCE = "pulltrace"
 FRESH = 300.0
 """Seconds for which a review is valid; a revoked token works for at most this long."""
 HELD = 900.0
-"""Seconds for which it remains valid if the API server is unreachable or busy."""
+"""Seconds for which a review remains valid if the API server is unreachable or busy."""
 REFUSED_FOR = 30.0
 """Seconds until a refused token is reviewed again."""
 PAUSE = 5.0

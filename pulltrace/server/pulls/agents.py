@@ -8,12 +8,12 @@ accepted, each ends only its own pulls, and the conflict is reported.
 from dataclasses import dataclass, field
 
 REPLACED_AFTER = 2.5
-"""Seconds of silence after which an agent that was pulling is considered gone.
+"""Seconds of silence after which an agent that was pulling is considered gone when another one replaces it.
 
-An agent that has reported since then may still be alive.
+An agent that reported more recently may still be alive.
 """
 GRACE = 5.0
-"""Seconds for which the pulls of a replaced agent are kept if it had reported just before."""
+"""Seconds for which the pulls of a replaced agent are kept if it reported shortly before it was replaced."""
 CONFLICT_LASTS = 60.0
 """Seconds without reports from a second agent after which a conflict is over."""
 MOST_AGENTS = 5
@@ -24,7 +24,7 @@ class _Agent:
     sequence: int
     seen_at: float
     again: int = 0
-    """Reports since another agent replaced it."""
+    """The number of its reports since another agent replaced it."""
     grace_until: float = 0.0
 
 

@@ -18,11 +18,11 @@ from pulltrace.server.pulls.verdict import queued, rate_limited
 from pulltrace.wire import ErrorReason, PullPhase
 
 SLOWER = 1.5
-"""Factor above which a pull is slower than usual, provided that it also exceeds the 90th percentile."""
+"""A pull that takes this many times the usual duration is slow, unless it is within the 90th percentile."""
 NO_OWNER = "no known pod"
-"""The owner to count for a pull if no pod was seen waiting for it."""
+"""The owner that a pull is counted for if no pod was seen waiting for its image."""
 SLOWER_SECONDS = 10.0
-"""Seconds; a pull that exceeds the usual duration by less is not slow."""
+"""Seconds; a pull that exceeds the usual duration by less than this is not slow."""
 
 
 class Insight(msgspec.Struct, frozen=True):
@@ -40,7 +40,7 @@ class Insight(msgspec.Struct, frozen=True):
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
-    """The pull that is judged: its name and size, if they are known."""
+    """The name and the size of the pull that is judged, as far as they are known."""
 
     image: str
     registry: str

@@ -4,9 +4,9 @@ A ``Pull`` is one attempt as reported by an agent, an ``ImageDemand`` describes 
 late, and in any order. ``Arrival.next_attempt`` decides which attempt is the newest, ``Arrival.next_status`` renders
 it, and clients never see the same attempt end twice:
 
-- A published end is final if somebody observed it. If reports later show the pull as live, they are late or belong to
-  the next attempt; ``matching`` decides which.
-- An end that nobody observed is inferred, and a source that observed it may correct it.
+- A published end is final if an agent or the kubelet reported it. If reports later show the pull as live, they are late
+  or belong to the next attempt; ``matching`` decides which.
+- An end that neither has reported is inferred, and a later report may correct it.
 - An unexplained failure becomes a success if the kubelet has the image.
 """
 
@@ -37,14 +37,14 @@ EXPLAINED_WITHIN = 5.0
 """Seconds within which a kubelet reports why a pull failed."""
 
 MOST_WAITED = 50
-"""The number of containers listed that no longer wait."""
+"""The maximum number of containers that are listed although they no longer wait."""
 
 GIVEN_UP = "no pod waits for it any longer"
 
 
 @dataclass(slots=True, eq=False)
 class Arrival:
-    """Its id survives a restart of the server if an agent knows the pull."""
+    """The arrival of one image. Its id survives a restart of the server if an agent reports the pull."""
 
     id: str
     name: Name
@@ -70,7 +70,7 @@ class Arrival:
     expires: bool = False
     """Whether it is only kept as history: nobody waits for it any longer, and no agent observed it."""
     _pull_number: int = 0
-    """The number of the attempt that ``pull`` is."""
+    """The attempt number of ``pull``."""
     _failure: Failure | None = None
     """Why ``pull`` failed, according to the kubelet."""
     _arrived_at: float | None = None
@@ -96,7 +96,7 @@ class Arrival:
 
     @property
     def recency(self) -> tuple[bool, float]:
-        """The sort key of one image's arrivals: running ones are last, then by the start of the newest attempt."""
+        """The sort key of one image's arrivals: by the start of the newest attempt, but running ones are last."""
         published = self.status.started_at.timestamp() if self.status else None
         seen = self.pull.started_at if self.pull else None
         began = max((time for time in (published, seen) if time is not None), default=math.inf)
@@ -126,7 +126,7 @@ class Arrival:
 
     @property
     def _is_pull_newest(self) -> bool:
-        """Whether ``pull`` is the newest attempt, or a later one."""
+        """Whether ``pull`` is the newest published attempt, or a later one."""
         return self._pull_number >= self._number
 
     @property
@@ -191,7 +191,7 @@ class Arrival:
         if not pull or pull.phase is not PullPhase.FAILED or pull.reason not in (None, ErrorReason.UNKNOWN):
             return
         if pull.presumed and pull.ended_at is not None and pull.started_at <= failure.at:
-            pull.ended_at = min(pull.ended_at, failure.at)  # our conclusion has a later time
+            pull.ended_at = min(pull.ended_at, failure.at)  # the inferred end is later
         if pull.started_at - WHOLE_SECONDS <= failure.at <= (pull.ended_at or 0.0) + REPORT_LATE:
             self._failure = failure
 
@@ -248,7 +248,7 @@ class Arrival:
         return status
 
     def next_attempt(self, now: float, *, reporting: bool) -> Attempt | None:
-        """Decide which attempt is the newest now. None if no attempt is newer than ``latest``."""
+        """Return the attempt that is the newest now; None if none is newer than ``latest``."""
         self.held = False
         attempt = self._observed_attempt()
         if attempt is None and self.demand:
@@ -263,7 +263,7 @@ class Arrival:
     def _observed_attempt(self) -> Attempt | None:
         """Return the attempt that the agent reports.
 
-        None if something newer about it, or a later attempt, has already been published.
+        None if a newer state of it, or a later attempt, has already been published.
         """
         pull, latest = self.pull, self.latest
         if pull is None:
@@ -271,7 +271,7 @@ class Arrival:
         if latest and not self._is_pull_newest:
             if pull.ended_at is not None and pull.phase is not PullPhase.COMPLETED:
                 return None
-            self._pull_number = latest.number  # it has not failed after all, and the kubelet's retry waits for it
+            self._pull_number = latest.number  # the pull has not failed after all, and the kubelet's retry waits for it
         if latest and latest.number == self._pull_number and latest.outcome not in (None, pull.phase):
             if latest.outcome is PullPhase.COMPLETED:
                 return None
@@ -400,12 +400,14 @@ def _container_of(pod: PodCorrelation) -> tuple[str, str, str, str]:
 
 
 def is_later(demand: ImageDemand, pull: Pull) -> bool:
-    """Return whether the kubelet reports an attempt after this pull, whose end the agent may not have reported yet."""
+    """Return whether the kubelet reports a later attempt than this pull, whose end may not have been reported yet."""
     return demand.since > pull.started_at + WHOLE_SECONDS
 
 
 def correct(pull: Pull, demand: ImageDemand) -> None:
-    """Correct a pull with the kubelet's times: its agent missed the end, guessed the start, or saw a failure."""
+    """Correct a pull by the kubelet's reports if its agent missed the end, guessed the start, or reported a failure
+    although the image arrived.
+    """
     if pull.ended_at is None:
         return
     if is_later(demand, pull):

@@ -1,7 +1,7 @@
 """Changes that many clients receive, rendered and compressed once for all of them. Sans-I/O.
 
-Each piece of a batch is compressed separately, up to a full flush: it ends at a whole byte and refers to nothing before
-it. So it can follow any other data that a client has received, and a client can start with any piece after
+Each piece of a batch is compressed separately, up to a full flush: it ends at a byte boundary and refers to no earlier
+data. So it can follow any other data that a client has received, and a client can start with any piece after
 ``GZIP_HEADER``.
 """
 
@@ -18,7 +18,7 @@ PIECE = 1 << 14
 For a client that does not read, the server buffers one piece twice."""
 
 LEVEL = 3
-"""Of zlib. Higher levels need twice the time for a tenth less data."""
+"""The compression level of zlib. Higher levels need twice the time for a tenth less data."""
 
 GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 """The header of a gzip stream (RFC 1952, 2.3.1): no name, no time, no system."""

@@ -1,9 +1,9 @@
 """Join one node's pulls with its kubelet's image demands into arrivals. Sans-I/O.
 
-Users see arrivals. Without Kubernetes there are no demands; if an image cannot be resolved, no agent may ever see its
-pull. ``join`` considers everything that is open on one node: pulls that are running or have just ended, demands, and
-failed arrivals that may be continued by another attempt. This module decides what belongs together, ``arrival`` what to
-publish.
+Users see arrivals. Without Kubernetes there are no demands; if an image cannot be resolved, perhaps no agent ever sees
+its pull. ``join`` considers everything that is open on one node: pulls that are running or have just ended, demands,
+and failed arrivals that may be continued by another attempt. This module decides what belongs together, ``arrival``
+what to publish.
 """
 
 import base64
@@ -33,7 +33,9 @@ ANNOUNCED_WITHIN = 2.0
 """Seconds by which a kubelet's event may be later than its pull. Until then, a pull without a tag is not shown."""
 
 LEASE_ANNOUNCED_WITHIN = 30.0
-"""The same for a lease of which nothing else is known: it may be a container's, and a busy node creates them slowly."""
+"""The same for a lease about which nothing else is known: it may belong to a container, and a busy node creates
+containers slowly.
+"""
 
 
 class Changed(NamedTuple):
@@ -161,8 +163,8 @@ class _Open:
             self.expiring.append(at)
 
     def _detach(self, pull: Pull, name: Name) -> None:
-        """Take a pull from its arrival if the kubelet still needs that image, but the pull turned out to be for another
-        one before any of its bytes were shown.
+        """Detach a pull from its arrival if the kubelet still needs that image, but the pull turned out to be for
+        another one before any of its bytes were shown.
         """
         own = self.arrivals.get(pull.arrival_id)
         if own and own.pull is pull and not pull.best_percent and own.continues_without(name):
@@ -184,10 +186,10 @@ class _Open:
             arrival for arrival in self.arrivals.values() if arrival is not own and name.is_same_image(arrival.name)
         ]
         for arrival in others:
-            yield from self._publish(arrival, now, agent=agent)  # how the previous attempt ended
+            yield from self._publish(arrival, now, agent=agent)  # publish the end of the previous attempt first
         found, place = _best(others, own, pull, name)
         if own and found:
-            own.pull = None  # without a demand, it ends with this join
+            own.pull = None  # this arrival is removed by this join, unless it has a demand
         elif own:
             own.rename(name)
             _suppose(pull, name)
@@ -223,7 +225,7 @@ class _Open:
             _suppose(pull, name)
 
     def _place_leases(self, unknown: Iterable[Pull], demands: Sequence[ImageDemand], now: float) -> None:
-        """Assign the leases of which nothing else is known."""
+        """Assign the leases about which nothing else is known."""
         for pull, name in leases.place(unknown, self.arrivals.values(), demands):
             if not self._is_unannounced(pull, name, now):
                 self._attach(pull, name, None, Match.UNRELATED)
@@ -244,8 +246,8 @@ class _Open:
             if found is None or found.is_over_for(demand):
                 if not _needs_row(demand, now):
                     continue
-                # A failure whose start was lost has the time of an earlier failure, perhaps from an arrival that is
-                # over.
+                # If no event reported the start of a failed attempt, `since` may be the time of an earlier failure,
+                # perhaps from an arrival that is over.
                 began = demand.failure.at if demand.failure and not demand.pulling else demand.since
                 found = Arrival(self._free_id(f"{demand.image} {began}"), Name.of(demand.image))
                 self.arrivals[found.id] = found
@@ -267,7 +269,7 @@ class _Open:
                 return
 
     def _keeps(self, arrival: Arrival, now: float) -> bool:
-        """Return whether an arrival is history without an observing agent, so that nothing else keeps it."""
+        """Return whether a completed arrival must be kept here, because no agent observed its pull."""
         if not arrival.has_completed or not arrival.status or now >= arrival.ended_at + self._context.ttl:
             return False
         if not arrival.expires:
@@ -288,15 +290,15 @@ def _needs_row(demand: ImageDemand, now: float) -> bool:
     """Return whether a demand without an arrival is shown."""
     if demand.pulled_at is None:
         return demand.requested
-    # A pull was so short that the kubelet's events of its start and its end arrived together.
+    # The pull was so short that the kubelet's events of its start and its end arrived together.
     return demand.pull_seconds is not None and now - demand.pulled_at < SETTLES_AFTER
 
 
 def _best(arrivals: Iterable[Arrival], own: Arrival | None, pull: Pull, name: Name) -> tuple[Arrival | None, Match]:
     """Return the arrival that a pull belongs to.
 
-    It leaves its own arrival only for one with exactly its name, or if the image was unknown. A live pull without a tag
-    is the next attempt of an arrival only if just one tag of its repository may be retried.
+    The pull leaves its own arrival only for one with exactly its name, or if the image was unknown. A live pull without
+    a tag is the next attempt of an arrival only if just one tag of its repository may be retried.
     """
     places = {
         arrival: match(pull, arrival)
@@ -318,7 +320,7 @@ def _suppose(pull: Pull, name: Name) -> None:
 
 
 def _is_less(name: Name, known: Name) -> bool:
-    """Return whether a name is a shorter form of the known image: its pods may have been deleted, or wait again."""
+    """Return whether a name is less precise than the known one: the pods may have been deleted, or wait again."""
     return known.is_full and not name.is_full and (name.is_unknown or name.is_same_image(known))
 
 
@@ -336,8 +338,8 @@ def _is_settled(arrival: Arrival, now: float) -> bool:
 def _free_id(arrivals: Mapping[str, Arrival], node: str, seed: str) -> str:
     """Return an opaque, URL-safe id that is the same after a restart of the server.
 
-    The id is taken if a pull was an attempt of an arrival that continues without it, or has kept the arrival of another
-    image.
+    An id may already be in use: by an arrival that continues without the pull that it was named after, or by one that
+    now has another image.
     """
     digest = hashlib.blake2b(f"{node}\n{seed}".encode(), digest_size=9).digest()
     id_ = base64.urlsafe_b64encode(digest).decode()

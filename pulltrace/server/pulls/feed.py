@@ -42,7 +42,7 @@ class Entry:
         self.id = id_
         self.node = node
         self.pull = pull
-        """Without its layers once they are compressed; ``shown`` restores them."""
+        """The pull, without its layers once they are compressed; ``shown`` restores them."""
         self.at = at
         self._bytes: dict[bool, bytes] | None = {}
         self._layers: bytes | None = None
@@ -123,7 +123,7 @@ class Feed:
     def __init__(self, tombstones: int) -> None:
         self.revision = 0
         self.floor = 0
-        """Older cursors cannot be served, because a change after them has been forgotten."""
+        """The oldest cursor that can be served: a change after any older cursor has been forgotten."""
         self.frame = Frame(0, 0, [])
         self._everything: tuple[int, Batch] | None = None
         self._entries: dict[int, Entry] = {}  # ordered, because revisions only grow
@@ -151,7 +151,7 @@ class Feed:
         return sorted(self._newest.values(), key=lambda entry: entry.revision)
 
     def everything(self) -> Batch:
-        """Return the same as a batch, one for all clients that begin with it."""
+        """Return the newest state of every pull as a batch that all new clients share."""
         if self._everything is None or self._everything[0] != self.revision:
             self._drop_everything()
             self._everything = self.revision, Batch(self.current())
@@ -177,7 +177,7 @@ class Feed:
         for entry in self.frame.entries:
             entry.pack()
         missed = self.since(self.frame.revision)
-        # If more pulls have ended at once than fit, no client counts as up to date.
+        # If more pulls have ended since the last frame than can be kept, no client counts as up to date.
         after = self.frame.revision if missed is not None else self.revision
         self.frame = Frame(after, self.revision, missed or [])
         return True

@@ -53,7 +53,8 @@ _log = logging.getLogger(__name__)
 def steady_clock() -> Callable[[], float]:
     """Return a clock for Unix seconds that never jumps: the time of this call plus the time that has passed since.
 
-    If somebody sets the machine's clock, no node becomes lost and no history expires early. Time in suspend counts.
+    If somebody sets the machine's clock, no node becomes lost and no history expires early. Time spent in suspend
+    counts, too.
     """
     ticking = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # Linux's monotonic clock stops in suspend
     offset = time.time() - time.clock_gettime(ticking)
@@ -65,7 +66,7 @@ class ClusterState(Protocol):
 
     @property
     def dropped(self) -> int:
-        """The number of facts that did not fit."""
+        """The number of requests that did not fit."""
 
     def demands(self, node: str) -> Sequence[ImageDemand]:
         """Return the images that one node's kubelet needs."""
@@ -103,7 +104,7 @@ class Hub:
         self.boot_id = secrets.token_hex(6)
         self.feed = Feed(self.limits.tombstones)
         self.closing = False
-        """The server is stopping: streams send their last event."""
+        """Whether the server is stopping, so that streams send their last event."""
         self.node_revision = 0
         """Incremented with each report, and with each node that becomes silent."""
         self._frame = asyncio.Event()
@@ -297,7 +298,7 @@ class Hub:
                     continue
                 self.startup.observe(status, arrival.pull)
                 before = self.feed.get(arrival.id)
-                # A failure that the kubelet reported before this server started was counted by the server before it.
+                # A failure that the kubelet reported before this server started was counted by the previous server.
                 ended_earlier = status.completed_at is not None and status.completed_at.timestamp() < self._born
                 if not arrival.history and (before or not ended_earlier):
                     complete = (
@@ -314,7 +315,7 @@ class Hub:
 
 
 def _registry_status(host: str, active: int, rate: float, owners: list[tuple[str, int]]) -> RegistryStatus | None:
-    """None for a registry without a pull now or in the last hour."""
+    """Return the status of a registry; None if it has no pull now and had none in the last hour."""
     if not active and not owners:
         return None
     return RegistryStatus(

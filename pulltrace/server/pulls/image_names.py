@@ -2,8 +2,8 @@
 the tag. Sans-I/O.
 
 containerd reports the full reference only once a pull has completed. Until then, a demand with the same digest is an
-exact match. Otherwise the pull is for the demand that fits best; if several fit equally, leases are in the order of the
-kubelet's requests:
+exact match. Otherwise the pull is for the demand that fits best; if several fit equally, the order of the pulls
+decides, because leases are in the order of the kubelet's requests:
 
 ==================================================  ================  =================
 the demand, compared with the pull                  repository known  nothing known
@@ -20,8 +20,9 @@ it failed, and no retry is due                      cannot be for it  cannot be 
 the kubelet never pulls it                          cannot be for it  cannot be for it
 ==================================================  ================  =================
 
-A ``RESTART`` is possible only without bytes: a container that restarts pulls its image again if its policy is Always.
-A live pull keeps the name that it was given, unless it continues for a while after the end of the kubelet's attempt.
+A ``RESTART`` is possible only for a pull without bytes: a container that restarts pulls its image again if its policy
+is Always. A live pull keeps the name that it was given, unless it continues for a while after the end of the kubelet's
+attempt.
 """
 
 import math
@@ -39,8 +40,8 @@ from pulltrace.server.pulls.node import REPORT_LATE, WHOLE_SECONDS, Pull
 from pulltrace.wire import UNKNOWN_IMAGE, PullPhase
 
 ORDER_TOLERANCE = 5.0
-"""Seconds by which the kubelet's Pulling event may seem later than the resulting lease: the clocks differ, and one
-counts whole seconds.
+"""Seconds by which the kubelet's Pulling event may seem later than the resulting lease: the clocks differ, and events
+have whole seconds.
 """
 
 
@@ -224,8 +225,8 @@ def _fit_ended(pull: Pull, ended_at: float, demand: ImageDemand) -> Fit | None:
 
 
 def was_running(pull: Pull, demand: ImageDemand) -> bool:
-    """Return whether the kubelet's ended attempt was still running when the pull started, so that its report was
-    late.
+    """Return whether the kubelet's ended attempt was still running when the pull started, so that the agent
+    reported the pull late.
     """
     ended_at, began = demand.pulled_at, demand.since if demand.since_exact else None
     if demand.failure:
@@ -263,7 +264,7 @@ def _kept(pull: Pull, name: Name, demand: ImageDemand | None) -> Name | None:
 
 
 def _is_of_another(pull: Pull, name: Name, pulls: Sequence[Pull]) -> bool:
-    """Return whether containerd has given the name of this pull to another pull at the same time."""
+    """Return whether containerd reports the name of this pull for another pull that ran at the same time."""
     others = [other for other in pulls if other is not pull and _reported(other).image == name.image]
     return any(other.ended_at is None or other.ended_at > pull.started_at for other in others)
 

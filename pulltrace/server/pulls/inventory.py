@@ -1,7 +1,7 @@
 """Every node's pulls, as its agent reports them: ``merge(report, now)``, ``watch(now)``, ``expire(now)``. Sans-I/O.
 
 The work for a report depends only on the size of that report. A pull that its node no longer reports has ended; a node
-that reports nothing is late, and then lost. It knows nothing about Kubernetes: see ``correlation``.
+that reports nothing is late, and then lost. This module knows nothing about Kubernetes: see ``correlation``.
 """
 
 import heapq
@@ -29,7 +29,7 @@ from pulltrace.wire import (
 
 ENDED_UNSEEN = "ended while no agent observed it"
 MOST_SNAPSHOTTERS = 20
-"""The number of snapshotters with a known speed; agents report their names."""
+"""The maximum number of snapshotters whose speed is stored, because agents could report any number of names."""
 
 AGENT_GONE = "the node's agent is gone"
 
@@ -158,7 +158,7 @@ class Inventory:
 
     @property
     def _is_too_much(self) -> bool:
-        """Whether there are more ended pulls, or more bytes of them, than the limits allow."""
+        """Whether there are more ended pulls than the limits allow, or all pulls need more memory than they allow."""
         return self._history > self._limits.history or (self._history > 0 and self.bytes > self._limits.all_bytes)
 
     def _is_due(self, due: float, pull: Pull) -> bool:
@@ -257,7 +257,7 @@ class Inventory:
 
     def _new_pull(self, node: Node, state: PullState, ended_at: float | None, known_since: float, now: float) -> Pull:
         started_at = node.clock(state.started_at, now)
-        # That agent's next pull will have the same name.
+        # The Go agent's next pull will have the same name.
         pull = Pull(f"{state.id} {now:.3f}" if node.go_agent else state.id, node, state, started_at)
         pull.history = ended_at is not None and ended_at < self._born
         pull.fresh = not node.go_agent and pull.started_at >= known_since
@@ -294,7 +294,7 @@ class Inventory:
         merged.ended.append(pull)
 
     def _withdraw(self, merged: Merged, pull: Pull) -> None:
-        """Forget a pull of which nothing but its lease was known: it may have been a container's.
+        """Forget a pull about which nothing but its lease was known: the lease may have belonged to a container.
 
         If it was a pull, the kubelet reports its outcome.
         """
@@ -331,7 +331,7 @@ def _learn_unpacking(node: Node, before: list[LayerState] | None, after: list[La
     for old, new in zip(before, after, strict=True):
         if new is not old and new.state is LayerPhase.EXTRACTED is not old.state and new.extracted_at:
             turns = [time for time in (new.completed_at or new.extract_started_at, below) if time]
-            if turns and new.fetched_by != SNAPSHOTTER:  # its download is part of that time
+            if turns and new.fetched_by != SNAPSHOTTER:  # otherwise, the download is part of that time
                 seconds = max((new.extracted_at - max(turns)).total_seconds(), 0.0)
                 node.unpacking.saw(new.total_bytes, seconds)
                 node.fleet_unpacking.saw(new.total_bytes, seconds)

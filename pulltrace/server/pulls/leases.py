@@ -1,8 +1,8 @@
-"""Assign leases of which nothing else is known to the images that the kubelet is pulling. Sans-I/O.
+"""Assign leases about which nothing else is known to the images that the kubelet is pulling. Sans-I/O.
 
-Such a lease is a pull that resolves its reference, or the lease of a container that is being created; it is unknown
-which, and for which image. So it shows that an image is resolving, and nothing else: only the kubelet reports the end
-of that attempt. If a lease is assigned to the wrong image, nothing that was published has to be taken back.
+Such a lease belongs to a pull that resolves its reference, or to a container that is being created; it is unknown to
+which of them, and to which image. So it only shows that an image is resolving, and the kubelet alone reports the end of
+that attempt. If a lease is assigned to the wrong image, nothing that was published has to be taken back.
 """
 
 from collections.abc import Iterable, Sequence

@@ -11,30 +11,31 @@ from pulltrace.server.pulls.verdict import NOTHING, Moment
 from pulltrace.wire import SNAPSHOTTER, LayerPhase, LayerState, NodeLoad, PullPhase
 
 BUSY_DISK, DISK_PRESSURE = 80.0, 40.0
-"""A disk counts as a limit from this percentage on: of time in which it was busy, and of time in which a task waited
-for I/O.
+"""A disk is a limit if it was busy for at least ``BUSY_DISK`` percent of the time, and tasks waited for I/O for at
+least ``DISK_PRESSURE`` percent.
 """
 HIGH_DISK_PRESSURE = 60.0
-"""The percentage of time from which waiting for I/O alone proves a limit: a disk that a cgroup throttles is not busy.
+"""The percentage of time above which waiting for I/O proves a limit even if the disk is not busy, for example because a
+cgroup throttles it.
 """
 CPU_PRESSURE, IDLE_DISK = 60.0, 20.0
-"""Percentage of time from which the CPU counts as a limit, if tasks wait for I/O less than ``IDLE_DISK``."""
+"""The CPU is a limit if tasks wait for it ``CPU_PRESSURE`` percent of the time, and for I/O at most ``IDLE_DISK``."""
 FASTER = 3.0
 """How many times faster another measurement must be to prove a limit."""
 LARGE_LAYER = 0.5
-"""Share of the bytes to fetch from which one layer dominates an image."""
+"""The share of the bytes to fetch above which one layer dominates an image."""
 DROPPED = 0.67
 """A pull's rate during its last layer, as a share of its rate with several layers. Above this, the number of
 connections is not the limit.
 """
 FULL_LINE = 0.85
-"""Share of the node's best total rate from which its network is considered saturated."""
+"""The share of the node's best total rate above which its network is considered saturated."""
 DIAL_TIMEOUT = 30.0
 """Seconds that containerd spends on connecting to a host before it tries the next one."""
 DIAL_TOLERANCE = 5.0
-"""Seconds by which a wait may differ from that: polls and the request itself take time."""
+"""Seconds by which a wait may differ from ``DIAL_TIMEOUT``: polls and the request itself take time."""
 MIRROR_WAITS = 2
-"""The number of such waits after which the mirror is considered dead."""
+"""The number of waits as long as ``DIAL_TIMEOUT`` after which the mirror is considered dead."""
 SLOTS = 3
 """containerd's default number of concurrent downloads."""
 
@@ -99,7 +100,7 @@ def _disk(load: NodeLoad | None) -> Moment | None:
 
 
 def _cpu(load: NodeLoad | None) -> Moment | None:
-    """Unpacking is the part of a pull that needs the CPU."""
+    """Return the CPU as the limit of unpacking, the part of a pull that needs it."""
     if load is None or load.cpu_pressure is None or load.io_pressure is None:
         return None
     if load.cpu_pressure < CPU_PRESSURE or load.io_pressure > IDLE_DISK:
@@ -110,7 +111,7 @@ def _cpu(load: NodeLoad | None) -> Moment | None:
 
 
 def _snapshotter(pull: Pull, missing: list[LayerState], load: NodeLoad | None) -> Moment | None:
-    """The snapshotter fetches the missing layers, which the agent cannot observe."""
+    """Return the snapshotter as the limit if it fetches missing layers, which the agent cannot observe."""
     count = sum(layer.fetched_by == SNAPSHOTTER for layer in missing)
     if not count:
         return None
@@ -120,7 +121,9 @@ def _snapshotter(pull: Pull, missing: list[LayerState], load: NodeLoad | None) -
 
 
 def _dead_mirror(pull: Pull, now: float) -> Moment | None:
-    """The pull has stopped, and earlier waits were as long as containerd needs to give up on an unresponsive host."""
+    """Return the mirror as the limit if the pull has stopped, and earlier waits were as long as containerd needs to
+    give up on an unresponsive host.
+    """
     verdict, via = pull.verdict, pull.state.via
     if not via:
         return None
@@ -141,7 +144,7 @@ def _dead_mirror(pull: Pull, now: float) -> Moment | None:
 
 
 def _is_dial_timeout(seconds: float) -> bool:
-    """One or several requests in a row have waited for a connection."""
+    """Return whether a wait was as long as one or several attempts in a row to connect."""
     beyond = (seconds + DIAL_TOLERANCE / 2) % DIAL_TIMEOUT
     return seconds >= DIAL_TIMEOUT - DIAL_TOLERANCE / 2 and beyond <= DIAL_TOLERANCE * max(seconds // DIAL_TIMEOUT, 1.0)
 
@@ -154,8 +157,9 @@ def _fetched_elsewhere(pull: Pull, missing: list[LayerState]) -> Moment:
 
 
 def _no_slot(pull: Pull) -> Moment | None:
-    """None of this pull's layers is fetched while others use every slot. From containerd 2.1 on, all pulls of a node
-    share the slots.
+    """Return the slots as the limit if other pulls use all of them while no layer of this pull is being fetched.
+
+    From containerd 2.1 on, all pulls of a node share the slots.
     """
     if not _shares_slots(pull.node.containerd_version):
         return None
@@ -178,7 +182,7 @@ def _connections(pull: Pull) -> int:
 
 
 def _one_layer(pull: Pull, left: list[LayerState], rate: float, paces: Paces, now: float) -> Moment | None:
-    """Only a dominant layer remains, and the pull is slower than it was with several connections."""
+    """Return the layer as the limit if only a large one remains, and the pull was faster with several connections."""
     if len(left) != 1 or not left[0].total_known:
         return None
     size = left[0].total_bytes - left[0].cached_bytes
@@ -225,8 +229,8 @@ def _compared(pull: Pull, per_connection: float, rate: float, paces: Paces, now:
 
 
 def _full_line(node: Node, figures: dict[str, float], paces: Paces, now: float) -> Moment | None:
-    """At least two registries deliver, each far below its best rate here, while the node's total rate is at its
-    maximum.
+    """Return the network as the limit if at least two registries deliver, each far below its best rate here, while the
+    node's total rate is close to its maximum.
     """
     if len({pull.state.registry for pull in node.active.values()}) < 2:
         return None

@@ -78,7 +78,7 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class Match(Enum):
-    """The relation of a pull without an arrival to an arrival."""
+    """How a pull that has no arrival yet is related to an arrival."""
 
     SAME_ATTEMPT = "same"
     NEXT_ATTEMPT = "next"
@@ -161,7 +161,7 @@ def match(pull: Pull, arrival: ArrivalState) -> Match:
 
 
 def _is_repeat(pull: Pull, arrival: ArrivalState) -> bool:
-    """Return whether the kubelet calls the runtime again for another waiting pod."""
+    """Return whether the pull is a further call of the runtime by the kubelet, for another waiting pod."""
     demand = arrival.demand
     first = arrival.pull
     if (

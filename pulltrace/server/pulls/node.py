@@ -29,8 +29,8 @@ WHOLE_SECONDS = 2.0
 """Kubelets report times in whole seconds: times that differ by no more than this may be equal."""
 
 QUEUED_LEAST = 1.0
-"""Minimum seconds for which a pull counts as queued: because times are in whole seconds, a pull may seem to have been
-queued although it was not.
+"""Seconds. A pull that was queued for less than this does not count as queued: the kubelet reports whole seconds, so it
+may not have been queued at all.
 """
 
 REPORT_LATE = 8.0
@@ -48,7 +48,7 @@ LATE_REPORTS = 8
 LOAD_AGE = 6.0
 """Seconds for which a node's load is valid: a pulling node reports every second."""
 OLDEST = 7 * 24 * 3600.0
-"""Seconds: no pull started longer ago, because containerd's leases end after a day.
+"""Seconds. No running pull is older than this, because containerd's leases end after a day.
 
 An earlier time must come from a wrong clock.
 """
@@ -82,7 +82,7 @@ class Pull:
     boot: str = ""
     """The boot id of the agent that reports it."""
     weight: int = 0
-    """The bytes of memory that it counts as."""
+    """Its estimated memory, in bytes."""
     presumed: bool = False
     """Whether the end is our own conclusion, which the agent may still correct."""
     history: bool = False
@@ -90,13 +90,13 @@ class Pull:
     fresh: bool = False
     """Whether it started after its node's last report, so that the download of all of its bytes was observed."""
     learned_at: float | None = None
-    """When we were notified of the end."""
+    """When the server learned of the end."""
     arrival_id: str = ""
     """The id of its arrival, from ``correlation``."""
     supposed: str = ""
     """The image that it was matched with, until the agent reports the full name."""
     supposed_guessed: bool = False
-    """``supposed`` is true if this is a guess."""
+    """Whether ``supposed`` is a guess."""
     released: bool = False
     """Whether the kubelet has reported the end of the attempt that this lease seems to belong to."""
     repeats: bool = False
@@ -116,7 +116,7 @@ class Pull:
     verdict: Verdict = field(default_factory=Verdict)
     """The factors that have limited it so far."""
     usual: tuple[tuple[str, int | None], Estimate | None] | None = None
-    """How long such a pull usually takes, and the name and size that were used for looking this up."""
+    """The name and size for which the usual duration was looked up, and the result."""
     recorded: bool = False
     """Whether its duration has been recorded for future estimates."""
     seen_at: float | None = None
@@ -136,8 +136,8 @@ class Pull:
         self.state = state
         came = own = other = 0
         since = self.seen_at or now
-        # A layer that first appears after its pull was fetched completely by the pull; bytes from before are its cached
-        # bytes.
+        # If a layer appears later than its pull, the pull itself has fetched all of its downloaded bytes: earlier bytes
+        # count as cached.
         whole = self.fresh or (bool(self.layer_speeds) and not self.node.go_agent)
         if first:
             self.speed, self.arriving = Speed(0, now), Speed(0, now)
@@ -151,7 +151,7 @@ class Pull:
             else:
                 grown = counted = speed.saw(layer.downloaded_bytes, now, since)
             if layer.fetched_by == SNAPSHOTTER:
-                # Its bytes are counted when it is complete, so they do not measure the speed.
+                # The bytes of this layer are counted all at once when it is complete, so they do not measure the speed.
                 came += counted
             elif layer.fetched_by:
                 other += grown
@@ -176,7 +176,7 @@ class Pull:
         return None
 
     def bytes_per_second(self, now: float) -> float:
-        """Return its own speed; zero if every byte has arrived or if it has ended."""
+        """Return the speed of the layers that it fetches itself; zero if every byte has arrived or if it has ended."""
         return self.speed.rate(now) if self.phase is PullPhase.DOWNLOADING else 0.0
 
     def enter(self, phase: PullPhase, at: float) -> None:
@@ -221,7 +221,7 @@ class Pull:
 
     @property
     def is_only_lease(self) -> bool:
-        """Whether nothing is known but its lease, so that it may not be a pull."""
+        """Whether nothing is known but its lease, so that it may not be a pull at all."""
         state = self.state
         if self.phase is PullPhase.COMPLETED:
             return False
@@ -290,7 +290,7 @@ class Node:
     skew: float | None = None
     """Seconds by which the node's clock is ahead; None until a report has contained its time."""
     late_reports: int = 0
-    """The number of consecutive reports that seemed late, judged by this offset."""
+    """The number of consecutive reports that seemed late, judged by ``skew``."""
     agent_version: str = ""
     containerd_version: str = ""
     snapshotter: str = ""
@@ -300,7 +300,7 @@ class Node:
     live_bytes: int = 0
     history_bytes: int = 0
     fleet_unpacking: Unpacking = field(default_factory=Unpacking)
-    """The speed of all nodes with the same snapshotter."""
+    """The unpacking speed of all nodes with the same snapshotter."""
     load: NodeLoad | None = None
     """How busy the node was at its last report."""
     go_agent: bool = False
@@ -342,7 +342,7 @@ class Node:
         return min(seconds, now) if seconds > now - OLDEST else now
 
     def wire_time(self, time: datetime | None, now: float) -> datetime | None:
-        """Return the same in the wire format, unchanged if the node's clock is correct."""
+        """Convert a time like ``clock``, but to the wire format; return it unchanged if the node's clock is correct."""
         if not is_set(time):
             return None
         if not self.skew and time.tzinfo is UTC:

@@ -42,7 +42,7 @@ class Paces:
         self._peers: dict[str, tuple[float, Peers]] = {}
 
     def record(self, node: str, registry: str, per_connection: float, total: float, now: float) -> None:
-        """Add the current rates of a node with a registry."""
+        """Add the current rates at which a node fetches from a registry."""
         known = self._nodes.setdefault(node, {})
         pace = known.get(registry)
         if pace is None:
@@ -65,7 +65,7 @@ class Paces:
             del self._registries[registry][node]
 
     def of(self, node: str, registry: str, now: float) -> Pace | None:
-        """Return the best rates of this node with this registry."""
+        """Return the best rates at which this node fetched from this registry."""
         pace = self._nodes.get(node, {}).get(registry)
         return pace if pace and now - pace.at <= MEMORY else None
 

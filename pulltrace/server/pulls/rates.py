@@ -6,11 +6,11 @@ WINDOW = 10.0
 """Seconds over which a rate is measured."""
 LONGEST_WINDOW = 60.0
 SHORTEST = 2.0
-"""Seconds; a step within a shorter time is no basis for a rate."""
+"""Seconds. A rate is averaged over at least this time, because a step in a shorter time is no basis for one."""
 
 
 LONGEST_ESTIMATE = 7 * 24 * 3600.0
-"""Seconds; no longer estimate is published."""
+"""Seconds; a longer estimate is not published."""
 
 
 class Speed:
@@ -26,13 +26,13 @@ class Speed:
         self.total = total
         """The newest count."""
         self.grew_at = self._since = now
-        """When it last grew, or at first, when it was first seen.
+        """When the count last grew, or when it was first seen if it has not grown yet.
 
         The first sample is the baseline, because a download may be resumed.
         """
         self._steps = [(now, total)]
         self._rated: tuple[float, float] | None = None
-        """The last rate and its time, because a tick needs it several times."""
+        """The time and value of the last calculated rate, because a tick needs the rate several times."""
 
     def saw(self, total: int, now: float, before: float = 0.0) -> int:
         """Add a sample. Return by how much the count grew. If it fell, the download has started over.
@@ -40,7 +40,7 @@ class Speed:
         Samples that do not grow may be left out; ``before`` is the time of the last omitted sample.
         """
         grown = total - self.total
-        waited = len(self._steps) == 1  # it was waiting for its turn, which does not make it slow
+        waited = len(self._steps) == 1  # the download was waiting for its turn, which does not make it slow
         if grown == 0:
             self._since = now if waited else self._since
             return 0

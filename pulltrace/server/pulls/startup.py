@@ -25,7 +25,7 @@ LONGEST = 24 * 3600.0
 
 _EXPIRE_EVERY = 30.0
 _REPORTED_WITHIN = 1.0
-"""Seconds by which the kubelet's event may seem later than the end of a pull: it has whole seconds."""
+"""Seconds by which the kubelet's event may seem later than the end of a pull: events have whole seconds."""
 _TOOK = re.compile(r" in (\S+) \((\S+) including waiting\)")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|µs|s)")
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6}
@@ -47,7 +47,7 @@ class _Image:
     """When the kubelet reported that the image is present."""
 
     def spans(self, now: float) -> Iterator[tuple[float, float, StartPhaseName]]:
-        """The phases of a pod's start-up, which follow each other without gaps."""
+        """Yield the start, the end and the phase of each part of the pull; the parts follow each other without gaps."""
         if self.announced_at is None:
             return
         end = now if self.present_at is None else self.present_at
@@ -78,11 +78,11 @@ class _Pod:
     images: dict[str, _Image] = field(default_factory=dict)
     first_run_at: float | None = None
     started_at: float | None = None
-    """Whether all containers have run at least once."""
+    """When the last app container first ran; None until all of them have run."""
     restarted: bool = False
 
     def phases(self, now: float) -> list[StartPhase]:
-        """The time in each phase until the pod started, or until now."""
+        """Return the time in each phase until the pod started, or until now."""
         end = now if self.started_at is None else self.started_at
         spans = [
             (max(start, self.scheduled_at), min(stop, end), phase)
@@ -236,7 +236,7 @@ class Startup:
 
 
 def _starts(pod: Pod) -> Iterable[float | None]:
-    """When each app container of the pod first ran; None for those that have not."""
+    """Yield when each app container of the pod first ran; None for those that have not run yet."""
     for kind, _, status in pod.containers():
         if kind == "app":
             yield _ran_at(status)
@@ -251,7 +251,7 @@ def _ran_at(status: ContainerStatus | None) -> float | None:
 
 
 def _is_known(pod: _Pod) -> bool:
-    """Without an event about an image, the time spent on images is unknown."""
+    """Return whether the phases are known: without an event about an image, or after a restart, they are not."""
     return not pod.restarted and any(image.present_at is not None for image in pod.images.values())
 
 

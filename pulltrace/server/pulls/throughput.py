@@ -1,7 +1,7 @@
 """Sans-I/O. Bytes per second from each registry in the last ten minutes, at a coarse resolution."""
 
 STEP = 5.0
-"""Seconds."""
+"""The length of a step, in seconds."""
 STEPS = 120
 MOST_REGISTRIES = 50
 """If there are too many registries, the bytes of the others count as ``other``."""
@@ -16,7 +16,7 @@ class Throughput:
         self._sums: dict[str, list[int]] = {}
 
     def add(self, registry: str, count: int, now: float) -> None:
-        """Add bytes."""
+        """Add bytes that arrived from a registry."""
         self._advance(now)
         if registry not in self._sums and len(self._sums) >= MOST_REGISTRIES:
             registry = "other"

@@ -1,8 +1,8 @@
 """How long a pull like this one usually takes: the median and the 90th percentile of earlier pulls. Sans-I/O.
 
 The most similar pulls are used: of this image on this node; of this image on other nodes; of its repository; or of any
-image of similar size from this registry on this node. Durations from other nodes and sizes are scaled by the ratio at
-which the node and the registry usually differ. A pull that had nothing to fetch is not recorded.
+image of similar size from this registry on this node. Durations of pulls on other nodes or of other sizes are scaled by
+the usual ratio between the two nodes or sizes. A pull that had nothing to fetch is not recorded.
 
 Memory is bounded: the last pulls of each image, of each repository, and of each pair of registry and node are kept; the
 key that has not been used for the longest time is dropped first.
@@ -21,7 +21,7 @@ KEPT = 16
 
 OVERHEAD = 1.5
 RATE = 40e6
-"""Seconds and bytes per second of a typical pull; only the ratio between two sizes matters."""
+"""A typical pull takes ``OVERHEAD`` seconds plus its size divided by ``RATE``; only ratios of such times matter."""
 SAME_SIZE = 1.15
 """Pulls are similar if their sizes differ by less than this factor."""
 SIMILAR_SIZE = 4.0
@@ -67,7 +67,7 @@ class _Recent:
 
 
 class Usual:
-    """The earlier pulls. ``record`` adds a pull, ``estimate`` compares with the earlier ones."""
+    """The earlier pulls. ``record`` adds a pull; ``estimate`` derives the usual duration of a pull from them."""
 
     def __init__(self) -> None:
         self._images = _Recent(MAX_IMAGES)

@@ -13,21 +13,21 @@ import msgspec
 from pulltrace.server.models import Bound, Factor
 
 HOLDS = 5.0
-"""Seconds that a factor must hold before it is published, and must be absent before it is no longer published."""
+"""Seconds after which a factor that holds is published, and after which a factor that no longer holds is withdrawn."""
 SHORT = 5.0
 """Seconds; there is no verdict on a shorter pull."""
 SHARE = 0.4
 """The share of an ended pull's duration for which its factor must have held."""
 EVERY = 1.5
-"""Minimum seconds between moments of a pull."""
+"""Minimum seconds between two moments at which a pull is judged."""
 LONGEST_STEP = 10.0
-"""Seconds for which one moment may count: nothing is known about a longer gap between reports."""
+"""Maximum seconds that one moment counts for: nothing is known about the rest of a longer gap between reports."""
 
 
 class Moment(msgspec.Struct, frozen=True):
     """The factor that limits a pull now.
 
-    ``sentence`` contains a placeholder for each name and, by their keys, for the figures.
+    ``sentence`` contains a placeholder for each of ``names``, and one for each figure, named by its key.
     """
 
     by: Factor

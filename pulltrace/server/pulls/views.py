@@ -38,7 +38,7 @@ def pods_waiting(
 
 
 def count_waiting(pods: Iterable[WaitingPod], pulls: Iterable[PullStatus]) -> int:
-    """Return the number of pods that ``pods_waiting`` returns."""
+    """Return the number of pods that ``pods_waiting`` yields."""
     wanted = {
         (pod.namespace, pod.pod_name, pod.container, pod.image)
         for pull in pulls
