@@ -1,6 +1,6 @@
 """``pulltrace agent | server | local | demo``.
 
-Each command imports only its own half, so that agents do not spend memory on the server's libraries.
+Each command imports only the modules that it needs, so that agents do not spend memory on the server's libraries.
 """
 
 import argparse
@@ -90,7 +90,7 @@ def _between(kind: Callable[[str], Any], least: float, most: float) -> Callable[
             raise argparse.ArgumentTypeError(f"{text} is not between {least:g} and {most:g}")
         return value
 
-    parse.__name__ = "number"  # argparse: invalid number value: 'many'
+    parse.__name__ = "number"  # argparse prints: invalid number value: 'many'
     return parse
 
 
@@ -136,7 +136,7 @@ def run_until_stopped(
     log_level: int,
     loop_factory: "Callable[[], asyncio.AbstractEventLoop] | None" = None,
 ) -> int:
-    """Run ``work`` until SIGTERM or SIGINT, and return 0, or until an error, which is logged, and return 1."""
+    """Run ``work`` until it ends or SIGTERM or SIGINT arrives, and return 0. After an error, log it and return 1."""
     import asyncio
 
     logs.configure(log_level)

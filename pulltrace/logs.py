@@ -20,7 +20,7 @@ _LEVEL_NAMES = {logging.WARNING: "warn", logging.CRITICAL: "error"}
 _WAITING = 2000
 """The number of lines buffered while nobody reads the output; further lines are dropped and counted."""
 _FLUSH_WITHIN = 2.0
-"""Seconds for which the end of the process waits for the output."""
+"""How long, in seconds, the process waits at its end for the lines to be written."""
 
 
 def fields(**values: Any) -> dict[str, dict[str, Any]]:
@@ -40,7 +40,7 @@ def configure(level: int, stream: TextIO = sys.stdout) -> None:
 def _handler(stream: TextIO) -> logging.Handler:
     try:
         return _OutputHandler(stream.fileno())
-    except (OSError, io.UnsupportedOperation):  # no file, so writing cannot block
+    except (OSError, io.UnsupportedOperation):  # the stream is not a file, so writing cannot block
         return logging.StreamHandler(stream)
 
 
@@ -62,7 +62,7 @@ class _OutputHandler(logging.Handler):
         """See ``logging.Handler``."""
         try:
             line = self.format(record)
-        except Exception:  # noqa: BLE001  # as the handlers of the standard library
+        except Exception:  # noqa: BLE001  # as in the handlers of the standard library
             self.handleError(record)
             return
         with contextlib.suppress(queue.Full):

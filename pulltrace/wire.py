@@ -34,9 +34,7 @@ UNKNOWN_IMAGE = "__pulling__"
 """The image reference of a pull until something is known about its image, as in Pulltrace v0.1.0."""
 
 SNAPSHOTTER = "snapshotter"
-"""The value of ``fetched_by`` for a layer that the node's snapshotter fetches, whose bytes therefore cannot be
-observed.
-"""
+"""The value of ``fetched_by`` for a layer whose bytes cannot be observed, because the node's snapshotter fetches it."""
 
 GUEST = "guest"
 """The value of ``fetched_by`` for a layer that a virtual machine downloads itself, after the pull has ended."""
@@ -120,11 +118,12 @@ class LayerState(JsonObject, frozen=True):
     """One layer of a pull, as the agent observed it.
 
     ``cached_bytes`` were on the node before this pull began: all bytes of a cached layer, or the offset of a resumed
-    download. ``downloaded_bytes`` have been downloaded since then. ``fetched_by`` names the pull that fetches this
-    layer, if it is another one, so that its bytes are counted only once. It is ``snapshotter`` if the snapshotter
-    fetches the layer, whose bytes are then counted when it is complete, and ``guest`` if a virtual machine will fetch
-    it. The snapshotter serves a layer in state ``remote`` without fetching it first. A time is exact if containerd
-    records it (``completed_at``). Otherwise it is the time of the first poll that observed the change.
+    download. ``downloaded_bytes`` have been downloaded since then. ``fetched_by`` is the id of the pull that fetches
+    this layer, if that is another pull, so that the bytes are counted only once. It is ``snapshotter`` if the
+    snapshotter fetches the layer, and its bytes are then counted once the layer is complete. It is ``guest`` if a
+    virtual machine will fetch the layer. The snapshotter serves a layer in state ``remote`` without fetching it first.
+    A time is exact if containerd records it (``completed_at``). Otherwise it is the time of the first poll that
+    observed the change.
     """
 
     digest: Digest

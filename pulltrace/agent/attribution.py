@@ -68,7 +68,7 @@ def unread(content: Collection[str], documents: Mapping[str, Document | None], i
 
 
 def with_children(content: frozenset[str], documents: Mapping[str, Document | None]) -> frozenset[str]:
-    """Return a lease's committed blobs and the documents that they refer to, whether or not the lease lists these."""
+    """Return a lease's committed blobs and the documents that they refer to, whether or not the lease lists them."""
     children: set[str] = set()
     for digest in content:
         match documents.get(digest):
@@ -83,7 +83,8 @@ def source_of(documents: Iterable[str], blobs: Mapping[str, Blob]) -> tuple[str,
     """Return the registry host and repository that all these documents have in common, if there is exactly one such
     pair.
 
-    A blob lists every repository it was ever pulled from. A pull that finds the blob already on the node adds its own.
+    A blob lists every repository it was ever pulled from. A pull that finds the blob already on the node
+    adds its repository.
     """
     found = [blobs[digest].sources for digest in documents if digest in blobs and blobs[digest].sources]
     common = frozenset.intersection(*found) if found else frozenset()

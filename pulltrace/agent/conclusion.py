@@ -1,36 +1,36 @@
 """Decide how a pull ended, after its lease was deleted. Sans-I/O.
 
-Theory of operation. containerd deletes a pull's lease whether or not the pull succeeded, and does not record why it
-ended. A pull that completed has just created or updated the record of its image; a pull that failed has not. Two facts
-decide:
+Theory of operation. containerd deletes a pull's lease whether or not the pull succeeded, and does not record why the
+pull ended. A pull that completed has just created or updated the record of its image; a pull that failed has not. Two
+facts decide:
 
 ==============================  ==========================================  ========================================
-seen of the pull                image records written since the lease       outcome
+polls have seen                 records written since the lease began       outcome
 ==============================  ==========================================  ========================================
-its manifest (``IMAGE``)        one of its image                            completed, under the record's name
-its manifest (``IMAGE``)        one that was removed again at once          completed, under that record's name
-its manifest (``IMAGE``)        none of its image                           failed
-blobs or ingests (``CONTENT``)  one of an image that contains such a blob   completed, under the record's name
-blobs or ingests (``CONTENT``)  none                                        failed
-only the lease (``LEASE``)      as many as there are such pulls             completed; the name is a guess
-only the lease (``LEASE``)      none at all                                 failed
+its manifest (``IMAGE``)        a record of its image                       completed, under the record's name
+its manifest (``IMAGE``)        a record that was removed immediately       completed, under that record's name
+its manifest (``IMAGE``)        no record of its image                      failed
+blobs or ingests (``CONTENT``)  a record of an image with such a blob       completed, under the record's name
+blobs or ingests (``CONTENT``)  no such record                              failed
+only the lease (``LEASE``)      of as many images as there are such pulls   completed; the name is a guess
+only the lease (``LEASE``)      none                                        failed
 only the lease (``LEASE``)      another number, or the clock was set back   unknown: nothing is reported
 only the lease (``LEASE``)      any, and a container was created meanwhile  unknown: nothing is reported
-an archive (``IMPORT``)         one of an image that contains such a blob   completed, under the record's name
-an archive (``IMPORT``)         none                                        cancelled: an import names no cause
+an archive (``IMPORT``)         a record of an image with such a blob       completed, under the record's name
+an archive (``IMPORT``)         no such record                              cancelled; the cause is unknown
 no lease of a pull (``FETCH``)  any, or none                                completed if all layers are complete,
                                                                             otherwise cancelled
-no pull (``OTHER``)             (not looked at)                             unknown: nothing is reported
+not a pull (``OTHER``)          (not examined)                              unknown: nothing is reported
 ==============================  ==========================================  ========================================
 
 If the records belong to several images, the pull has no name. Containers and image builders create leases too;
-``Pull.seen`` distinguishes these from pulls.
+``Pull.seen`` distinguishes these leases from those of pulls.
 
 ``OUTCOMES`` is this table as data. If nothing is reported, the server withdraws the pull, and the kubelet's events
 determine its outcome.
 
-If no poll has read a pull's manifest, its documents are read now, if they still exist. This is tried in one poll only,
-so that an unresponsive containerd cannot delay the end of a pull.
+If no poll has read a pull's manifest, its documents are read after its lease was deleted, if they still exist. This is
+tried in one poll only, so that an unresponsive containerd cannot delay the end of a pull.
 """
 
 from collections.abc import Collection, Iterable
@@ -102,7 +102,7 @@ class Ending:
     error: str | None = None
     reason: ErrorReason | None = None
     removed: bool = False
-    """Its image was removed immediately, so every layer was complete, even if no poll has seen that."""
+    """Whether its image was removed immediately. Every layer was then complete, even if no poll has seen that."""
 
 
 class Conclusion:
@@ -115,7 +115,7 @@ class Conclusion:
     def questions(
         self, pull: Pull, ended: Collection[Pull], pulls: Collection[Pull], snapshotter: str
     ) -> set[Question]:
-        """Return the questions that must be answered before the end of ``ending`` is known.
+        """Return the questions that must be answered before ``ending`` can decide how the pull ended.
 
         ``ended`` are the pulls whose leases are missing in this poll.
         """
@@ -213,7 +213,7 @@ class Conclusion:
         return {*missing, *(BlobQuestion(digest) for digest in pull.layers if self._is_open(digest))}
 
     def _is_imported(self, documents: Iterable[str], lease: Lease) -> bool:
-        """Return whether none of these documents has a source: containerd labels every blob that it downloads."""
+        """Return whether these new documents were imported: they lack the source label of every downloaded blob."""
         blobs = [self._facts.blobs.get(digest) for digest in documents]
         return all(blob and not blob.sources and blob.created_at >= lease.created_at for blob in blobs)
 
@@ -224,7 +224,7 @@ class Conclusion:
         """Find the images with new records that contain a blob of this pull. Return the questions that must be answered
         first.
 
-        For imports whose manifests no poll has read: an import writes them last.
+        This serves imports whose manifests no poll has read, because an import writes its manifests last.
         """
         if "" not in self._facts.images:
             return {ALL_IMAGES}
@@ -260,9 +260,9 @@ class Conclusion:
                 one.resources, one.guessed = Resources(content=frozenset({target})), True
 
     def is_doubtful(self, pull: Pull) -> bool:
-        """Return whether a reported empty lease may have been a container's: such a lease is empty at first, too.
+        """Return whether an empty lease that was reported as a pull may be a container's, which also starts empty.
 
-        A pull that an event revealed must not change its id and its start.
+        Such a lease is not paired with an image, because the pull of that image would get the lease's id and start.
         """
         return pull.is_worth_reporting and self._may_be_of_container(pull)
 
@@ -272,7 +272,7 @@ class Conclusion:
 
     def _is_unclear(self, pull: Pull, now: float) -> bool:
         """Return whether the lease may be a container's, or whether an image may have been created since the poll that
-        last saw it.
+        last saw the lease.
         """
         images = self._facts.images.get("")
         return (
@@ -283,8 +283,8 @@ class Conclusion:
         )
 
     def _images_since(self, pull: Pull, pulls: Iterable[Pull]) -> list[str]:
-        """Return the targets, oldest first, of records that were written since the pull was last seen and by no other
-        pull.
+        """Return the targets, oldest first, of the records that were written since the pull was last seen, except those
+        that other pulls wrote.
         """
         records, ledger = self._facts.images[""], self._ledger
         claimed = {record.target for record in records if ledger.is_claimed(record.name)}
@@ -312,7 +312,9 @@ class Conclusion:
 
 
 def _targets(pull: Pull) -> tuple[str, ...]:
-    """Return the digests by which to look up records. An image exists even if its documents cannot be read."""
+    """Return the targets by which to look up records. The empty target means all records; it is used if the documents
+    of the pull have not been read.
+    """
     if pull.image and pull.seen is not Seen.IMPORT:
         return pull.image.targets
     return ("",) if pull.resources.content else ()

@@ -41,10 +41,10 @@ SOCKETS = (
 )
 
 MAX_DOCUMENT = 4 << 20
-"""Bytes; the largest manifest a registry must accept (OCI distribution spec), so no larger blob is one."""
+"""Maximum bytes of a document: registries must accept manifests of up to this size (OCI distribution spec)."""
 
 MAX_CHANGES = 256
-"""Image records that may change, and containers that may be created, between two polls; the others are ignored."""
+"""Maximum number of changed image records, and of created containers, between two polls; any more are ignored."""
 
 NAMESPACE = "k8s.io"
 """The namespace that the CRI plugin uses. Docker uses ``moby``."""
@@ -82,7 +82,7 @@ class Containerd:
         self._may_listen = True
         self._may_warn = True
         self._leases: tuple[bytes, list[Lease]] = b"", []
-        self._ingests: dict[bytes, Ingest | None] = {}  # by the encoding of each; None if it has no digest
+        self._ingests: dict[bytes, Ingest | None] = {}  # by encoded message; None if the ref names no digest
 
     async def __aenter__(self) -> Self:
         return self
@@ -240,7 +240,7 @@ class Containerd:
         return changed
 
     def created_containers(self) -> list[float]:
-        """Return when containers were created since the last call; ``changed_images`` listens for this, too."""
+        """Return when containers were created since the last call; ``changed_images`` starts to listen for that."""
         times = list(self._containers)
         self._containers.clear()
         return times
@@ -359,7 +359,7 @@ def _seconds(time: Timestamp) -> float:
 
 
 def resources_of(items: Iterable[tuple[str, str]]) -> Resources:
-    """Sort a lease's resources, given as (type, id)."""
+    """Sort a lease's resources, which are pairs of a type and an id, by their types."""
     content, ingests, unpacking, unpacked = set(), set(), set(), set()
     snapshotter, foreign = None, False
     for kind, name in items:

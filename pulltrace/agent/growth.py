@@ -38,9 +38,9 @@ def _is_known(pull: Pull) -> bool:
 
 
 def _may_be_stale(pull: Pull, now: float) -> bool:
-    """Return whether only the passage of time can show that its lease has outlived the pull.
+    """Return whether its lease may be found stale merely because time has passed.
 
-    All other evidence for that is in the lists.
+    All other evidence that a lease is stale is in the lists.
     """
     return pull.suspect or (pull.inherited and now - pull.moved_at > NO_PROGRESS_LIMIT / 2)
 

@@ -1,11 +1,11 @@
-"""A gRPC client for a unix socket, on one kept connection. ``http2.py`` implements HTTP/2, asyncio the socket.
+"""A gRPC client for a unix socket, over one persistent connection. ``http2.py`` implements HTTP/2, asyncio the socket.
 
 The agent needs little of gRPC: one request, its responses, a status. grpcio would cost every node 15 MiB and four
 threads (ADR 9). The server is not trusted: whatever it sends results in a response or an ``RpcError``.
 
 ``containerd.py`` is the only module that imports this one.
 
-To return to grpcio, replace ``Channel`` and ``RpcError`` by these:
+To return to grpcio, replace ``Channel`` and ``RpcError`` as follows:
 
 - ``Channel.__init__``: ``grpc.aio.insecure_channel(f"unix:{socket}", options=[("grpc.default_authority", "localhost"),
   ("grpc.max_receive_message_length", MAX_RESPONSE)])``;
@@ -78,7 +78,7 @@ class Channel:
 
     def __init__(self, socket: str, metadata: Mapping[str, str]) -> None:
         self._socket = socket
-        # Go's HTTP/2 server refuses the socket's path as :authority.
+        # Go's HTTP/2 server rejects the socket's path as :authority.
         self._headers = [
             (b":method", b"POST"),
             (b":scheme", b"http"),
@@ -150,7 +150,7 @@ class Channel:
 
 @asynccontextmanager
 async def _deadline() -> AsyncIterator[None]:
-    """Raise ``RpcError`` if the connection fails or the body takes too long."""
+    """Raise ``RpcError`` if the connection fails or the ``with`` block takes too long."""
     try:
         async with asyncio.timeout(DEADLINE):
             yield
@@ -165,7 +165,7 @@ class Response:
 
     def __init__(self) -> None:
         self.done = asyncio.get_running_loop().create_future()
-        """It has a result as soon as no more data is expected, for any reason."""
+        """Its result is set as soon as no more data is expected, for any reason."""
         self.size = 0
         """Bytes of messages received so far."""
         self._headers: dict[bytes, bytes] = {}
@@ -237,7 +237,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self.closed_reason: str | None = None
         self._http2: Http2 | None = Http2()
-        self._responses: dict[int, Response] = {}  # by stream; only calls that a task still waits for
+        self._responses: dict[int, Response] = {}  # by stream; only of calls that a task still waits for
         self._pending = 0  # bytes in these responses
         self._transport: asyncio.Transport | None = None
 

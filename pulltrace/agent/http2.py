@@ -1,16 +1,16 @@
-"""HTTP/2 (RFC 9113) for a client that makes small requests to one server. Sans-I/O; hpack codes the headers.
+"""HTTP/2 (RFC 9113) for a client that makes small requests to one server. Sans-I/O; hpack encodes and decodes headers.
 
 Theory of operation.
 
 - *Requests.* A request is two frames, its headers and its body. It is sent whole or not at all: a body that the
   server's flow-control windows do not admit is an error. The agent's requests have a few hundred bytes.
-- *Header blocks.* Each header block of a request reduces the server's dynamic table to nothing, so that its bytes do
-  not depend on earlier blocks. ``header_block`` encodes it once for all requests of a method.
-- *Responses.* A frame is processed when it is complete. A frame that is too long is refused as soon as its length is
+- *Header blocks.* Each header block of a request sets the size of the server's dynamic table to 0, so that its bytes
+  do not depend on earlier blocks. ``header_block`` encodes it once for all requests of a method.
+- *Responses.* A frame is processed when it is complete. A frame that is too long is rejected as soon as its length is
   known. This client allows the server no dynamic table either, so most header blocks are the same bytes each time.
-  While the table is empty, such a block is decoded once.
-- *Windows.* The window for the data of the connection, and that of each stream, has ``_WINDOW`` bytes, and is refilled
-  as soon as half of it is used. The caller takes all data at once, and limits what it keeps.
+  While the table is empty, a repeated block is decoded only once.
+- *Windows.* The receive window of the connection, and that of each stream, has ``_WINDOW`` bytes and is refilled as
+  soon as half of it is used. The caller takes all data at once, and limits what it keeps.
 - *Streams.* Only open streams are remembered. A frame of a stream that has ended may arrive late and is ignored. Any
   other violation of the protocol is an error of the connection.
 
@@ -28,10 +28,10 @@ MAX_FRAME = 1 << 14
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _MAX_HEADERS = 1 << 16  # maximum bytes of a block of headers, encoded or decoded
 _KNOWN_BLOCKS = 16  # maximum number of blocks that are remembered
-_SHORT_BLOCK = 128  # maximum bytes of such a block
+_SHORT_BLOCK = 128  # maximum bytes of a block that is remembered
 _WINDOW = 1 << 20  # bytes
 _FIRST_WINDOW = (1 << 16) - 1  # bytes of every window until a frame changes it
-_MOST = (1 << 31) - 1  # the highest number of a stream, and the largest window
+_MOST = (1 << 31) - 1  # the highest id of a stream, and the largest window in bytes
 _CANCEL = 8  # the code for a call that no task waits for (RFC 9113, 7)
 
 # The types of frames (RFC 9113, 6).
@@ -45,7 +45,7 @@ _END_HEADERS = 0x04
 _PADDED = 0x08
 _WITH_PRIORITY = 0x20
 
-# Settings (RFC 9113, 6.5.2), and the values that a server may send where not every value is valid.
+# Settings (RFC 9113, 6.5.2), and the valid values of those for which not every value is valid.
 _TABLE_SIZE, _ENABLE_PUSH, _MAX_STREAMS, _INITIAL_WINDOW, _FRAME_SIZE, _HEADER_LIST_SIZE = range(1, 7)
 _VALID = {_ENABLE_PUSH: range(1), _INITIAL_WINDOW: range(1 << 31), _FRAME_SIZE: range(MAX_FRAME, 1 << 24)}
 
@@ -54,7 +54,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 
 class Http2Error(Exception):
-    """The connection is of no use any more."""
+    """The connection can no longer be used."""
 
 
 class ViolationError(Http2Error):
@@ -81,7 +81,7 @@ class DataReceived(NamedTuple):
 
 
 class StreamReset(NamedTuple):
-    """The server does not complete a response."""
+    """The server has aborted a response."""
 
     stream: int
     code: int
@@ -102,15 +102,15 @@ class Http2:
 
     def __init__(self) -> None:
         self.open: dict[int, int] = {}
-        """The streams that neither side has ended; of each, how many bytes of its window are used."""
-        self._newest = -1  # stream
+        """The streams whose responses are not complete, each with the number of used bytes of its receive window."""
+        self._newest = -1  # id of the newest stream
         self._rest = b""  # an incomplete frame
         self._used = 0  # bytes of the connection's window
-        self._block: tuple[int, int, bytes] | None = None  # of an incomplete header block: stream, flags, and bytes
+        self._block: tuple[int, int, bytes] | None = None  # stream, flags and bytes of an incomplete header block
         self._decoder = Decoder(_MAX_HEADERS)
         self._known_blocks: dict[bytes, Headers] = {}
         self._greeted = False  # whether the server's settings have arrived
-        self._settings = {_INITIAL_WINDOW: _FIRST_WINDOW, _MAX_STREAMS: _MOST}  # of the server
+        self._settings = {_INITIAL_WINDOW: _FIRST_WINDOW, _MAX_STREAMS: _MOST}  # the server's settings
         self._send_window = _FIRST_WINDOW
         settings = {_TABLE_SIZE: 0, _ENABLE_PUSH: 0, _INITIAL_WINDOW: _WINDOW, _HEADER_LIST_SIZE: _MAX_HEADERS}
         body = b"".join(key.to_bytes(2) + value.to_bytes(4) for key, value in settings.items())
@@ -119,7 +119,7 @@ class Http2:
 
     @property
     def mid_frame(self) -> bool:
-        """Return whether the bytes so far end in the middle of a frame."""
+        """Return whether the bytes received so far end in the middle of a frame."""
         return bool(self._rest)
 
     def output(self) -> bytes:
@@ -147,7 +147,7 @@ class Http2:
             self._output.append(_frame(_RESET, 0, stream, _CANCEL.to_bytes(4)))
 
     def receive(self, data: bytes) -> Iterator[Event]:
-        """Process the bytes that have arrived. Raises ``Http2Error`` after the events before the violation."""
+        """Process received bytes and yield events. Raises ``Http2Error`` after the events that precede a violation."""
         data, start = self._rest + data, 0
         while len(data) - start >= 3:
             length = int.from_bytes(data[start : start + 3])

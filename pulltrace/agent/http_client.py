@@ -1,9 +1,9 @@
-"""An HTTP/1.1 client that posts to one URL, on one kept connection. h11 implements HTTP, asyncio the socket.
+"""An HTTP/1.1 client that posts to one URL, over one persistent connection. h11 implements HTTP, asyncio the socket.
 
 The agent needs little of HTTP: a POST and the response. aiohttp would cost every node 10 MiB (ADR 3).
 
 This module is the only one that imports h11, which is limited to versions below 1 in ``pyproject.toml``. To return to
-aiohttp, replace ``Poster`` by one ``aiohttp.ClientSession``:
+aiohttp, replace ``Poster`` with one ``aiohttp.ClientSession``:
 
 - ``post``: ``session.post(url, data=body, headers=headers, allow_redirects=False, timeout=ClientTimeout(_TIMEOUT))``,
   then ``Response(response.status, {name.lower(): value …}, await response.content.read(_MAX_BODY))``;
@@ -156,7 +156,7 @@ class _Connection(asyncio.Protocol):
         self.close()
 
     def data_received(self, data: bytes) -> None:
-        """Take the next bytes of the response; none mean that the server has closed the connection."""
+        """Take the next bytes of the response; empty ``data`` means that the server has closed the connection."""
         if self._waiter is None or self._waiter.done():
             self.close()  # nobody has requested these bytes
             return
@@ -171,7 +171,7 @@ class _Connection(asyncio.Protocol):
             self._waiter.set_exception(error)
 
     def _is_last(self, event: object) -> bool:
-        """Take an event of h11. Return whether the response needs no further one."""
+        """Take an event of h11. Return whether it is the last one that the response needs."""
         match event:
             case h11.Response():
                 self._status = event.status_code

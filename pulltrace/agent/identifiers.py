@@ -21,7 +21,7 @@ _TOLERANCE = 60.0
 
 
 def is_digest(text: str) -> bool:
-    """Return whether the text is exactly a digest."""
+    """Return whether the text is a digest and nothing else."""
     return _DIGEST.fullmatch(text) is not None
 
 

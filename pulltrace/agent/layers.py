@@ -14,8 +14,9 @@ from pulltrace.wire import GUEST, SNAPSHOTTER, LayerPhase
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A blob that is a layer of an image. A blob that occurs twice in an image (often an empty one) has two chain ids;
-    without a config there are none."""
+    """A layer of an image. A blob that occurs twice in an image (often an empty layer) has two chain ids. Before the
+    image's config has been read, a layer has none.
+    """
 
     digest: str
     media_type: str
@@ -33,8 +34,8 @@ class Absence(Enum):
 
 @dataclass(slots=True)
 class Progress:
-    """The progress of a layer within one pull. The state only advances, and bytes remain counted when containerd
-    forgets them.
+    """The progress of a layer within one pull. The state only advances, unless new evidence corrects it, and bytes
+    remain counted when containerd no longer lists them.
 
     ``cached_before``: every byte was on the node before the pull. ``committed_in`` is the number of the first poll that
     found all its snapshots committed.
@@ -147,7 +148,7 @@ class Progress:
     def see_unpacking(self, now: float) -> None:
         """Record that a snapshot for the layer has been prepared.
 
-        A snapshot is prepared before the download, so the bytes decide the state.
+        A snapshot may be prepared before the download, so the layer counts as extracting only once it is complete.
         """
         if self.complete and not self.unpacked:
             self.phase = LayerPhase.EXTRACTING
@@ -165,8 +166,8 @@ class Progress:
     ) -> None:
         """Record that every snapshot of the layer is committed, and what follows from that.
 
-        ``absence`` explains a missing blob; None while it is not certain that there is none. ``visible``: the bytes
-        that the snapshotter fetches are counted while they arrive.
+        ``absence`` explains a missing blob; it is None while it is not certain that the blob is missing. ``visible`` is
+        true if the bytes that the snapshotter fetches are counted while they arrive.
         """
         if self.unpacked:
             return

@@ -1,4 +1,4 @@
-"""Parse the JSON documents of an image (index, manifest, config) to layers, sizes and chain ids. Sans-I/O.
+"""Parse the JSON documents of an image (index, manifest, config) into layers, sizes and chain ids. Sans-I/O.
 
 The documents follow the OCI image spec (https://github.com/opencontainers/image-spec) or Docker's schema 2, which has
 the same fields. The kind of a document is recognised by its fields, because ``mediaType`` is optional in OCI.
@@ -14,7 +14,7 @@ from pulltrace.wire import MAX_LAYERS
 
 # Strings in a document become part of reports, and the server rejects a whole report if one of them is too long.
 _Digest = Annotated[str, Meta(pattern=r"\A[a-z0-9]{1,32}:[0-9a-f]{32,128}\Z")]
-# RFC 6838, 4.2: twice 127 characters, and a slash.
+# RFC 6838, 4.2: two names of up to 127 characters, and a slash.
 _MediaType = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9!#$&^_.+/;= -]{0,255}\Z")]
 _Size = Annotated[int, Meta(ge=0, le=2**53)]
 

@@ -13,9 +13,9 @@ from pulltrace.agent.snapshotters import Snapshot
 MAX_SPARE_DOCUMENTS = 64
 
 LAYER_REFS = ("layer-", "unknown-")
-"""The prefixes in the refs of layers, and of blobs of a kind that containerd does not know."""
+"""The prefixes of the refs of layers, and of blobs whose kind containerd does not know."""
 ARCHIVE = "tar-"
-"""Prefix in the ref of an ingest that is a file of an archive being imported, not a download."""
+"""The prefix of the ref of an ingest that is a file from an archive being imported, not a download."""
 
 
 class Ingest(Struct, frozen=True, gc=False):
@@ -56,8 +56,8 @@ class Lease(Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """The resources of one lease: committed blobs, refs of ingests, and the chain ids of layers being unpacked and
-    unpacked.
+    """The resources of one lease: committed blobs, refs of ingests, chain ids of layers that are being unpacked, and
+    chain ids of unpacked layers.
 
     ``foreign`` is true if the lease holds snapshots that are not layers of an image; such a lease is not a pull.
     """
@@ -153,10 +153,10 @@ class Facts:
     absent: set[str] = field(default_factory=set)
     """The digests of blobs that do not exist, according to this poll."""
     containers: list[float] = field(default_factory=list)
-    """When containers were created, as far back as the oldest live pull."""
+    """The times at which containers were created since the oldest live pull began."""
 
     def forget(self, digests: set[str], chains: set[str]) -> None:
-        """Keep what live pulls need, and the newest documents, which the next pull often shares."""
+        """Keep only what live pulls need, and the newest documents, which the next pull often shares."""
         self.blobs = {digest: blob for digest, blob in self.blobs.items() if digest in digests}
         self.snapshots = {key: snapshot for key, snapshot in self.snapshots.items() if key[1] in chains}
         for digest in [digest for digest in self.documents if digest not in digests][:-MAX_SPARE_DOCUMENTS]:

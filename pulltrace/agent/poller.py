@@ -24,12 +24,12 @@ from pulltrace.agent.tracker import Tracker
 from pulltrace.logs import fields
 
 FULL_LOOK = 10
-"""After this many polls, everything is requested, even if nothing but downloads has grown."""
+"""After this many polls, everything is requested, even if only the sizes of downloads have changed."""
 
 RESTS = 4
 """The number of idle polls in a row that list only leases.
 
-A download without a lease is rare; such a download is noticed this many polls later.
+A download without a lease is rare; it is noticed up to this many polls later.
 """
 
 _log = logging.getLogger(__name__)
@@ -54,14 +54,15 @@ class Poller:
     async def poll(self, now: float) -> None:
         """Poll once, requesting only what can have changed.
 
-        An idle node takes one call. Downloads that merely grow (see ``growth``) take two concurrent ones. Otherwise it
-        is three, one for each pull that can have changed, and one for each new document.
+        An idle node takes one call. Downloads that merely grow (see ``growth``) take two concurrent calls. Otherwise, a
+        poll takes three calls, and one more for each pull that can have changed and for each new document.
         """
         containerd, tracker = self.containerd, self.tracker
-        # The channel may have reconnected before this poll; the socket is then new.
+        # The channel may have reconnected since the last poll. If containerd has restarted, its socket is new.
         is_same = containerd.connected and containerd.since == tracker.containerd_since
         self._broken |= self._has_polled and not is_same
-        # A pull whose lease the last poll listed may have ended before its resources were requested.
+        # A pull whose lease the last poll listed may have ended before its resources were requested, so pulls may be
+        # unseen since the poll before the last one.
         since, self._polls = self._polls[0] or self._polls[1] or now, (self._polls[1], now)
         changed = self._changed | containerd.changed_images()
         self._changed = set()

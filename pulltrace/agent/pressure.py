@@ -12,7 +12,7 @@ from typing import NamedTuple
 from pulltrace.wire import NodeLoad
 
 _RESOURCES = ("io", "cpu", "memory")
-_MOST = 64 << 10  # bytes to read of a file: enough for the statistics of several hundred disks
+_MOST = 64 << 10  # maximum bytes to read of a file: enough for the statistics of several hundred disks
 _STALL = re.compile(rb"^some .*total=(\d+)", re.MULTILINE)
 _SECTOR = 512  # bytes of a sector in /proc/diskstats, regardless of the disk's own sector size
 _SKIPPED = re.compile(rb"(ram|zram|sr|fd)\d")  # devices to which images are never unpacked
@@ -38,7 +38,7 @@ class Pressure:
         self._files: dict[str, int] = {}  # descriptors, open while the node pulls
 
     def measure(self, now: float, *, pulling: bool) -> NodeLoad | None:
-        """Return the load since the last call; None at the first call of a pull. ``now`` is monotonic time."""
+        """Return the load since the last call; None at the first call while pulling. ``now`` is monotonic time."""
         if not pulling:
             self._at = None
             self._close()
@@ -72,7 +72,7 @@ class Pressure:
         )
 
     def _stall(self, resource: str) -> int | None:
-        """Microseconds since boot in which at least one task waited for the resource."""
+        """Return the microseconds since boot in which at least one task waited for the resource."""
         found = _STALL.search(self._contents(f"pressure/{resource}"))
         return int(found[1]) if found else None
 

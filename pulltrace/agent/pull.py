@@ -13,7 +13,7 @@ from pulltrace.agent.records import Name
 from pulltrace.wire import MAX_LAYERS, UNKNOWN_IMAGE, ErrorReason, LayerState, PullPhase, PullState, to_time
 
 FETCH = "fetch-"
-"""Prefix in the id of a pull that represents an ingest without a lease."""
+"""The prefix of the id of a pull that represents an ingest without a lease."""
 
 
 class Seen(Enum):
@@ -49,7 +49,7 @@ class Pull:
     checked: set[Question] = field(default_factory=set)
     """The questions that have been answered, even if the object does not exist."""
     suspect: bool = False
-    """Whether its lease seems to have outlived it."""
+    """Whether its lease seems to have outlived the pull."""
     cause: str | None = None
     """The reason why it cannot complete, if one is known."""
     source: tuple[str, str] | None = None
@@ -105,7 +105,7 @@ class Pull:
         image builder.
         """
         held = self.resources
-        # A pull's manifest is in its lease before any snapshot, even if it was already on the node.
+        # A pull's manifest is in its lease before any snapshot, even if the manifest was already on the node.
         if held.foreign or ((held.unpacking or held.unpacked) and not (held.content or self.layers)):
             return True
         return not (self.lease.is_default or self.layers or self.image)

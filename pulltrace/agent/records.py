@@ -21,7 +21,7 @@ class Name(NamedTuple):
 
 
 SHARED_POLLS = 4
-"""The number of polls for which a lease may exist after its pull has written the record: a busy node takes seconds."""
+"""The number of polls for which a lease may exist after its pull has written the record: a busy node needs seconds."""
 
 
 class RecordLedger:
@@ -36,7 +36,7 @@ class RecordLedger:
         self._earlier: dict[str, float] = {}
         self._recent: list[dict[str, float]] = []  # the claims of each of the last polls
         self._this_poll: dict[str, float] = {}
-        self._removed: dict[str, bool] = {}  # whether an earlier poll has seen it
+        self._removed: dict[str, bool] = {}  # by record name: whether an earlier poll saw the removal
 
     def __len__(self) -> int:
         return len(self._earlier | self._this_poll)
@@ -68,15 +68,16 @@ class RecordLedger:
     def written_at(self, record: ImageRecord, lease: Lease) -> float:
         """Return when the pull with this lease wrote the record.
 
-        If a second pull of the same image may have updated the record since, this pull created it.
+        If this pull created the record, that is the creation time, because a second pull of the same image may have
+        updated the record since. A pull that ended in this poll may have claimed the creation already.
         """
         created = record.created_at >= lease.created_at and record.created_at > self._earlier.get(record.name, 0.0)
         return record.created_at if created and not self.is_claimed_now(record.name) else record.updated_at
 
     def claim(self, records: Iterable[ImageRecord], lease: Lease, name: Name | None) -> None:
-        """Record that the pull with this lease ended as ``name``. It also wrote the records by digest and by image id.
+        """Record that the pull with this lease ended as ``name``, and also wrote the records by digest and by image id.
 
-        If it has no name, it has written all the records that are new since its lease began.
+        A pull without a name has written all the records that are new since its lease began.
         """
         times = {record: self.written_at(record, lease) for record in records if name or self.is_new_for(record, lease)}
         self._this_poll.update(
@@ -88,7 +89,7 @@ class RecordLedger:
         self._removed[name] = False
 
     def take_removed(self, source: tuple[str, str] | None) -> str | None:
-        """Return the name of such a record, with this source if one is given, and forget others of its repository."""
+        """Return the name of a removed record, with this source if it is given, and forget those of its repository."""
         known = {name: reference for name in self._removed if (reference := reference_of(name))}
         names = [name for name, item in known.items() if source in (None, source_of_reference(item))]
         if not names:
@@ -100,12 +101,12 @@ class RecordLedger:
         return str(known[name])
 
     def after_poll(self, oldest: float) -> None:
-        """Forget the claims made before ``oldest``, when the oldest live pull began."""
+        """Forget claims of records written before ``oldest``, the time at which the oldest live pull began."""
         claims = self._earlier | self._this_poll
         self._earlier = {name: at for name, at in claims.items() if at >= oldest}
         self._recent = [*self._recent, dict(self._this_poll)][-SHARED_POLLS:]
         self._this_poll.clear()
-        # The lease of a pull may still be listed once after the pull wrote its record.
+        # A lease may still be listed once after its pull wrote the record, so a removed record is kept for two polls.
         self._removed = {name: True for name, is_old in self._removed.items() if not is_old}
 
 
@@ -128,7 +129,7 @@ def name_of(
 
 
 def is_tagless(record: ImageRecord) -> bool:
-    """Return whether the name is by digest or by image id: the CRI plugin adds such records to every tag."""
+    """Return whether the name is by digest or by image id: the CRI plugin adds such records for every tag."""
     return "@" in record.name or is_digest(record.name)
 
 

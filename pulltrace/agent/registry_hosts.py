@@ -2,7 +2,7 @@
 
 Read-only and optional (``PULLTRACE_REGISTRY_HOSTS_DIR``). The format is containerd's
 (https://github.com/containerd/containerd/blob/main/docs/hosts.md). A file that cannot be read is treated as a file
-without mirrors. This shows the configuration only: it is unknown which host delivered the bytes.
+without mirrors. The mirrors show the configuration only: it is unknown which host delivered the bytes.
 """
 
 import logging
@@ -21,7 +21,7 @@ MAX_FILE = 64 << 10
 MAX_MIRRORS = 8
 MAX_REGISTRIES = 64
 FRESH = 60.0
-"""Seconds before a file is read again: containerd itself reads it at each pull."""
+"""Seconds after which a file is read again. containerd itself reads it at each pull."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 _log = logging.getLogger(__name__)

@@ -32,12 +32,12 @@ MAX_ENDS = 2048
 MAX_RECENT = 1 << 20
 """Maximum bytes of acknowledged ended pulls to keep, so that a restarted server gets its history back."""
 
-_ROOM = MAX_REPORT * 7 // 16  # maximum bytes of live pulls in one report, and as many of ended pulls
-_MOST = MAX_PULLS // 2  # maximum live pulls in one report, and as many ended ones; fewer if the server rejects it
+_ROOM = MAX_REPORT * 7 // 16  # maximum bytes of live pulls in one report, and of ended pulls
+_MOST = MAX_PULLS // 2  # maximum live pulls in one report, and ended ones; lowered if the server rejects a report
 _GZIP_FROM = 16 << 10  # bytes; up to this size, sending one more packet costs less than compressing
 _MAX_RETRY_AFTER = 60.0  # seconds; only a proxy requests more, and the server would then consider the node lost
 _MAX_TOKEN = 8192  # maximum bytes; the server rejects longer tokens
-_SPACING = 0.5  # seconds between attempts; the jitter spreads the nodes that contact a restarted server
+_SPACING = 0.5  # minimum seconds from the response to one report until the next report
 _MAX_DELAY = 8.0  # seconds between attempts; with jitter, so that not all nodes contact a restarted server at once
 _MAX_LOGGED = 300  # maximum characters of a response in a log line
 _SECRET = 8  # this many consecutive characters of the token must never appear in a log
@@ -99,7 +99,7 @@ class Reporter:
     # When a report is sent:
     #
     # 1. Right after a poll that found something to report, so that the node wakes up once and not twice. If there is
-    #    something to report but no poll for two intervals, it is sent anyway.
+    #    something to report but no poll for two intervals, the report is sent anyway.
     # 2. As a heartbeat: after the heartbeat interval, if there has been nothing to report since the last one.
     # 3. Not too soon: an interval (at most half a second) after both the last report and the response to it. One report
     #    may take longer to arrive than the next, and the server rejects reports that arrive too close together.
@@ -264,7 +264,7 @@ def redact(text: str, token: str) -> str:
 
 
 def _fit(pulls: Iterable[tuple[str, bytes]], most: int) -> _Encoded:
-    """Return the first pulls: at most ``most``, and no more than fit. An oversized pull is sent alone."""
+    """Return the first pulls: at most ``most``, and no more than fit into a report. An oversized pull is sent alone."""
     fitting: _Encoded = {}
     room = _ROOM
     for name, pull in islice(pulls, most):

@@ -35,7 +35,7 @@ class Serving:
         return pull.snapshotter or self.name or DEFAULT
 
     def may_use_another(self, pull: Pull) -> bool:
-        """Return whether it is still unknown if the pull uses the default snapshotter, where there are several.
+        """Return whether there are several snapshotters, and it is unknown whether the pull uses the default one.
 
         A runtime class can select a different one. From containerd 1.7 on, a lease lists every snapshot that its pull
         created or found.
@@ -46,7 +46,7 @@ class Serving:
     def is_at_work(self, pull: Pull, *, alone: bool) -> bool:
         """Return whether the snapshotter fetches the layers: it is able to, and containerd shows no sign of doing so.
 
-        ``alone``: no other pull fetches or unpacks a layer of this one, so this pull is not waiting for that.
+        ``alone`` is true if no other pull, for which this one may be waiting, fetches or unpacks a layer of it.
         """
         if pull.image is None or not pull.image.config_read or pull.by_containerd:
             return False
@@ -60,14 +60,14 @@ class Serving:
     def absence(self, pull: Pull, progress: Progress, *, live: bool) -> Absence | None:
         """Explain why a layer has no blob; None if the reason is not certain.
 
-        While the pull is running, only a response from after the snapshot was committed proves that there is none.
+        While the pull is running, only a response from after the snapshot was committed proves that there is no blob.
         """
         if progress.layer.digest not in self._facts.absent or (live and progress.committed_in == pull.polls):
             return None
         if self.snapshotter_of(pull) not in LOCAL:
             return Absence.SNAPSHOTTER
-        # A live lease keeps its blobs; after its end, the blobs of the other layers show whether containerd fetches
-        # them.
+        # A live lease keeps its blobs, so a missing blob was never fetched. After the end of the pull, the remaining
+        # blobs of other layers show that containerd does not discard blobs.
         if live or any(digest in self._facts.blobs for digest in pull.layers):
             return Absence.STAGED
         return Absence.DISCARDED

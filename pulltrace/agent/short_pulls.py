@@ -14,7 +14,7 @@ from pulltrace.agent.pull import Pull
 from pulltrace.agent.records import is_tagless, reference_of, source_of_reference
 
 SHORT = "image-"
-"""Prefix in the id of a pull that no poll saw."""
+"""The prefix of the id of a pull that no poll saw."""
 
 MAX_TARGETS = 256
 
@@ -48,7 +48,8 @@ class ShortPulls:
         for change in sorted(changes, key=_precedence):
             if change.record.target not in known and self._is_pull(change, since):
                 found.setdefault(change.record.target, change)
-        # The image may have been pulled twice since then, and only the first pull fetched its content.
+        # The image may have been pulled twice since then. Only the first pull fetched its content, so a second pull is
+        # dated by its update of the label.
         return [
             _ended(change, max(since, self._accounted.get(change.record.target, 0.0)))
             for change in sorted(found.values(), key=lambda item: item.record.updated_at)

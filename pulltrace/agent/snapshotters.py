@@ -58,7 +58,7 @@ class Snapshotters:
 def delivery_of(snapshotter: str, labels: Collection[str]) -> Delivery:
     """Return how the layer was delivered.
 
-    An image's annotations become labels too, so a label of the image itself proves nothing.
+    With a local snapshotter, a label proves nothing, because an image's annotations become labels too.
     """
     if snapshotter in LOCAL:
         return Delivery.UNKNOWN

@@ -13,7 +13,7 @@ from itertools import islice
 from pulltrace.logs import fields
 
 MAX_LAYERS = 1024
-"""The number of layers examined at a time."""
+"""Maximum number of layers that one poll examines."""
 
 _MAX_ENTRIES = 8  # maximum number of files in one layer's directory; normally there are two
 
@@ -69,5 +69,5 @@ def _files(layer: "os.DirEntry[str]") -> dict[str, int]:
                 elif entry.name != _UNPACKED:
                     raise _LayoutError(f"{layer.name}/{entry.name} is unknown")
     except FileNotFoundError:
-        pass  # the layer is unpacked
+        pass  # the layer has been unpacked
     return found

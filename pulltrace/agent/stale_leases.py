@@ -1,6 +1,6 @@
 """Recognise leases that outlived their pull. Sans-I/O.
 
-containerd keeps the leases of pulls that a crash interrupted for a day, and does not mark them.
+If a crash interrupts a pull, containerd keeps its lease for a day, and does not mark it.
 """
 
 from collections.abc import Iterable
@@ -13,11 +13,11 @@ NO_PROGRESS_LIMIT = 300.0
 """Seconds after which containerd cancels a pull that makes no progress (``image_pull_progress_timeout``)."""
 
 UNPACK_LIMIT = 1800.0
-"""Seconds. Seconds longer than any single layer takes to unpack: the process that was unpacking it has ended."""
+"""Seconds without progress after which unpacking has certainly ended, because no single layer takes that long."""
 
 EMPTY_LIMIT = 2 * NO_PROGRESS_LIMIT
-"""Seconds. Seconds after which a pull that has not resolved its reference was certainly cancelled, so that its lease is
-no longer in use.
+"""Seconds after which a pull that has not resolved its reference was certainly cancelled, so that its lease is no
+longer in use.
 """
 
 
@@ -27,10 +27,11 @@ def looks_dead(
     """Return whether a lease has outlived its pull, if no poll saw the lease being created. ``records`` are the records
     of its image.
 
-    It has, if containerd was started after the lease began, if the image was created after the last progress, if a
-    newer pull has taken over one of the ingests, or if there was no progress for too long. The last rule does not apply
-    while an older pull makes progress: this pull then waits for a layer that the other one downloads, or for a download
-    slot. Nor does it apply while the snapshotter fetches the layers, because containerd does not show their progress.
+    It has outlived the pull if containerd was started after the lease began, if the image was created after the last
+    progress, if a newer pull has taken over one of the ingests, or if there was no progress for too long. The last rule
+    does not apply while an older pull makes progress: this pull then waits for a layer that the other one downloads, or
+    for a download slot. Nor does it apply while the snapshotter fetches the layers, because containerd does not show
+    their progress.
     """
     others = [other for other in others if other is not pull and not other.suspect]
     # If the clock was set back, containerd seems to have started in the future. Ignore its start time in that case.

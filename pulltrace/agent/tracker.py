@@ -56,12 +56,12 @@ class Tracker:
         self._changes_since = 0.0
         self._received: dict[str, int] | None = None
         self._unpacking: frozenset[str] = frozenset()  # chain ids that some live pull is unpacking
-        self._unpacked: frozenset[str] = frozenset()  # chain ids that some live pull holds unpacked
+        self._unpacked: frozenset[str] = frozenset()  # chain ids of unpacked layers in the leases of live pulls
         self._started = False
         self.unsteady: set[str] = set()
         """The ids of the leases whose resources can change while the ingests remain the same."""
         self._growing: dict[str, Ingest] = {}  # the ingests of the last poll, by ref
-        self._states: dict[str, PullState] = {}  # as reported last
+        self._states: dict[str, PullState] = {}  # the states that were reported last
 
     @property
     def idle(self) -> bool:
@@ -194,8 +194,8 @@ class Tracker:
         for pull in sorted(self._pulls.values(), key=age):
             pull.polls += 1
             pull.checked |= pull.asking.difference(unanswered)
-            # The records of the image of a pull that may be older than the agent are requested whenever a poll requests
-            # everything.
+            # Questions about image records do not count: they recur in every full poll for a pull that may be older
+            # than the agent.
             pull.is_answered = all(isinstance(question, ImageQuestion) for question in pull.asking)
             pull.asking.clear()
             self._drop_if_dead(pull, now)
@@ -230,7 +230,7 @@ class Tracker:
         return ended
 
     def _with_loose_ingests(self, seen: Observation, now: float) -> Observation:
-        """Create an artificial lease for each ingest that grows without one: some client downloads without leases.
+        """Create an artificial lease for each ingest that grows without one, because some clients use no leases.
 
         An ingest that belongs to no live lease and does not grow is left over from an interrupted pull.
         """
@@ -306,8 +306,8 @@ class Tracker:
         return {BlobQuestion(digest) for digest in committed if digest not in blobs}
 
     def _trace(self, pull: Pull, image: Image) -> set[Question]:
-        """Determine the registry. containerd writes the label shortly after it commits a blob, so two polls must agree
-        on it.
+        """Determine the registry. containerd writes a blob's source label shortly after it commits the blob, so two
+        polls must agree on the label.
 
         Until then, use only blobs that were committed after this lease began and that no other pull holds: these have
         one source.
@@ -437,14 +437,14 @@ class Tracker:
             )
 
     def _owner_of(self, digest: str, pull: Pull) -> str | None:
-        """Return the id of the other pull that downloads or downloaded this blob; None if this one does."""
+        """Return the id of the other pull that downloads or downloaded this blob; None if this pull does."""
         owner = self._owners.get(digest)
         return None if owner == pull.lease.id else owner
 
     def _drop_if_dead(self, pull: Pull, now: float) -> None:
-        """Drop a lease that outlived its pull.
+        """Drop a lease that outlived its pull, and give up a pull that makes no progress.
 
-        It must look stale in two polls, because a pull that has just completed looks stale once.
+        An inherited lease must look stale in two polls, because a pull that has just completed looks stale once.
         """
         if not pull.inherited:
             pull.suspect = False  # it makes progress, so it is not stale

@@ -42,7 +42,7 @@ class Watchdog:
         self._set(self.limit)
 
     def _set(self, seconds: float) -> None:
-        # A seccomp profile from an earlier version does not permit this call; the agent then works without the alarm.
+        # The seccomp profile of an earlier version does not permit this call; the agent then works without the alarm.
         with suppress(OSError):
             signal.setitimer(signal.ITIMER_REAL, seconds)
 

@@ -1,9 +1,10 @@
 """The part of containerd's API that the agent reads: our own .proto files and the stubs generated from them.
 
 The package, message and field numbers are containerd's (the same from 1.6 to 2.4); the comments and the selection are ours.
-containerd's own files generate ``from types import …``, which the standard library shadows; hence one package of ours.
+Stubs generated from containerd's own files would contain ``from types import …``, which imports a module of the standard
+library, so our .proto files form a package of their own.
 
 The stubs are generated with the oldest supported tools, grpcio-tools 1.68.0 (protobuf 5.28.1), by ``make stubs``.
 They load with protobuf 5.28.1, 5.29, 6.30, 6.33, 7.34 and 7.36, and with grpcio from 1.68.0 to 1.85.1. Older versions
-of either refuse to load them. protobuf 6.30 warns that they are one major version old; no other tested version does.
+of protobuf or grpcio refuse to load them. protobuf 6.30 warns that they are one major version old; no other tested version does.
 """
