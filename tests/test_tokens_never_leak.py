@@ -40,7 +40,9 @@ async def containerd(tmp_path: Path) -> Any:
 
 
 def listed(program: Program, *more: str) -> str:
-    """Return the data in /proc that every user can read and, with ``more``, the data for the process's own user."""
+    """Return the data in /proc that every user can read, and the files in ``more``, which only the process's own user
+    can.
+    """
     return "".join(Path(f"/proc/{program.process.pid}", name).read_text() for name in ("cmdline", "comm", *more))
 
 
@@ -120,7 +122,7 @@ async def assert_no_token_leaks(mode: Mode, mounted: Path, socket: Path) -> None
     told += refused.output + heard.output + server.output
     for token in tokens:
         assert token not in told
-        assert token.rpartition(".")[2] not in told, "nor a reviewed one's signature"
+        assert token.rpartition(".")[2] not in told, "the signature of a reviewed token must not leak either"
 
 
 @pytest.mark.parametrize("command", ["server", "agent"])

@@ -123,7 +123,7 @@ def test_a_prepared_snapshot_does_not_mean_unpacking_before_the_blob_is_complete
     assert (progress.phase, progress.extracted_at) == (LayerPhase.EXTRACTED, 112.0)
 
 
-def test_unpacking_does_not_start_before_the_commit_of_the_blob_even_if_the_poll_did():
+def test_unpacking_never_starts_before_the_commit_even_if_a_poll_says_so():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     progress.see_blob(Blob(100, 110.2), LEASE, None)
     progress.see_unpacking(110.0)

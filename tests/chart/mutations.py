@@ -37,9 +37,8 @@ def mutations(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
 
 def changed(value: Any, path: Path, new: Any) -> Any:
     """Return a copy of the value with one change."""
-    whole = {
-        "": json.loads(json.dumps(value))
-    }  # unlike a deep copy, JSON makes two objects of a part that occurs twice
+    # Unlike a deep copy, this makes separate objects of a part that occurs twice.
+    whole = {"": json.loads(json.dumps(value))}
     holder: Any = whole
     *steps, last = ("", *path)
     for step in steps:

@@ -30,7 +30,7 @@ async def said(process, word):
         while line := (await process.stdout.readline()).decode():
             if word in line:
                 return json.loads(line)
-    raise AssertionError(f"it ended and never said {word}")
+    raise AssertionError(f"it ended without logging {word}")
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ async def test_the_stream_resumes_without_loss(demo):
     over = {key: pull for key, pull in whole.newest.items() if pull["status"] in ("completed", "failed")}
     await broken.read(client, seconds=1)
     missed = {key for key, pull in over.items() if broken.newest.get(key, {}).get("status") != pull["status"]}
-    # A failed pull may have started its next attempt in the meantime, which is a new state and not a loss.
+    # A failed pull may have started its next attempt in the meantime. That is a new state, not a loss.
     assert all(broken.newest[key]["attempt"] > over[key]["attempt"] for key in missed)
 
 

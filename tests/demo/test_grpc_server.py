@@ -203,7 +203,7 @@ async def test_after_a_kill_and_a_restart_the_socket_is_new_and_the_leases_are_o
     await answered(agent)
     await poller.poll(node.now)
     assert [state.status for state in poller.tracker.ended()] == [PullPhase.FAILED]
-    assert poller.tracker.pulls() == [], "the dead lease is no pull"
+    assert poller.tracker.pulls() == [], "the stale lease is not a pull"
     assert [lease.id for lease in await agent.leases()] == [before.id]
     assert [ingest.offset > MIB for ingest in await agent.ingests()] == [True]
 

@@ -1,4 +1,4 @@
-"""Half an hour of the demo in virtual time: every alarm is one that a real cluster would show."""
+"""Half an hour of the demo in virtual time: every error shown is one that a real cluster would show."""
 
 from collections import Counter
 
@@ -39,7 +39,7 @@ class HalfAnHour(VirtualWorld):
                 self.wrong |= {(pull.image_ref, what) for what in self.alarms(pull)}
 
     def alarms(self, pull: PullStatus) -> list[str]:
-        """Return the errors of one row."""
+        """Return what is wrong with one row."""
         return [
             what
             for what, wrong in {
@@ -61,7 +61,7 @@ class HalfAnHour(VirtualWorld):
 
     def _is_attempt(self, pull: PullStatus) -> bool:
         attempts = [self.attempts[pod.pod_name, pull.image_ref] for pod in pull.pods or ()]
-        # A pull that was cancelled may have been requested by another pod, too.
+        # The attempts may differ for a cancelled pull, because another pod may have requested it too.
         return max(1, *attempts) == pull.attempt or pull.error_reason in UNEXPLAINED
 
     def _is_broken(self, pull: PullStatus) -> bool:

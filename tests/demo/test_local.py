@@ -108,7 +108,7 @@ async def where(process):
     while line := (await process.stdout.readline()).decode():
         if "dashboard" in line:
             return line.partition("http://")[2].partition("/")[0].join(("http://", "/"))
-    raise AssertionError("it ended without a word")
+    raise AssertionError("it ended without logging its URL")
 
 
 async def first_pull(client):

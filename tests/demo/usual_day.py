@@ -2,8 +2,8 @@
 
     python -m tests.demo.usual_day --hours 24 --nodes 8
 
-The demo's nodes, the agent's tracker and the server's hub run without sockets and without waiting. An estimate counts
-as of the time when the size of the pull became known, which is before the pull ended.
+The demo's nodes, the agent's tracker and the server's hub run without sockets and without waiting. The estimate that
+counts is the first one after the size of the pull became known, before the pull ended.
 """
 
 import argparse

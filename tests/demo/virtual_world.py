@@ -20,7 +20,7 @@ STEP = 1.0
 
 
 class VirtualWorld:
-    """A cluster of some nodes. Each ``step`` is one second."""
+    """A cluster of this many nodes. Each ``step`` is one second."""
 
     def __init__(self, nodes: int, seed: int = 20261123) -> None:
         self.now = NOON
@@ -46,7 +46,7 @@ class VirtualWorld:
         self._hub.tick(self.now)
 
     def take(self, happened: Said | Crashed) -> None:
-        """Take one change in the cluster."""
+        """Pass one event of the scenario to the agents or the server."""
         if isinstance(happened, Crashed):
             tracker = self._agents[happened.node].tracker
             tracker.containerd_since = self.now

@@ -233,7 +233,8 @@ def test_the_agent_can_make_exactly_the_calls_named_in_security() -> None:
 def foreign_parts(html: str) -> list[str]:
     """Return the tags by which a browser would load a script, style, font or picture from another host.
 
-    For the class ``mermaid``, the script of Material for MkDocs loads a library from another host.
+    Elements of the class ``mermaid`` count too: for them, the script of Material for MkDocs loads a library from
+    another host.
     """
     tags = re.findall(r"<(?:script|link|img|iframe|source|video|object|embed)\b[^>]*>", html)
     loading = [tag for tag in tags if not re.search(r'rel="?(canonical|alternate|next|prev|edit)\b', tag)]

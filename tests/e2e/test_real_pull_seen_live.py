@@ -90,7 +90,7 @@ async def test_three_images_at_once_are_three_pulls_with_exact_figures(
         percents = [item["percent"] for item in history]
         assert percents == sorted(percents)
         assert any(0 < percent < 100 for percent in percents)
-        assert any(item["bytesPerSec"] > 0 for item in history), "speed is right from a node's every pull"
+        assert any(item["bytesPerSec"] > 0 for item in history), "every pull of the node has a speed"
         assert all(layer["pullId"] == pull["id"] for layer in pull["layers"])
 
 
@@ -127,7 +127,7 @@ async def test_a_registry_that_is_silent_for_forty_seconds_is_a_stall_after_thir
         assert time.monotonic() - began > 25
         (pull,) = await api.pulls()
         assert (pull["status"], pull["bytesPerSec"]) == ("downloading", 0)
-        assert "etaSeconds" not in pull, "nobody knows"
+        assert "etaSeconds" not in pull, "there is no estimate during a stall"
         await asyncio.sleep(max(0.0, began + 40 - time.monotonic()))
         registry.blob(layer.digest).limit(2 * MIB)
         registry.blob(layer.digest).release()
@@ -177,7 +177,7 @@ async def test_a_server_restarted_mid_pull_recovers_its_history(
     server, agent, port = halves()
     async with server, agent, Api(port) as api:
         await api.ready()
-        registry.blob(first.digest).hold()  # a pull that ends between two polls is not observed by the agent
+        registry.blob(first.digest).hold()  # the agent does not observe a pull that ends between two polls
         pulling = asyncio.create_task(node.cri.pull(done))
         await api.until(lambda pulls: pulls and pulls[0]["totalKnown"])
         registry.blob(first.digest).release()

@@ -23,7 +23,7 @@ MIB = 1 << 20
 
 
 class Attack:
-    """The parts that all attacks share. An attack ends when its time is over."""
+    """The parts that all attacks share. An attack ends after a fixed time."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -50,7 +50,7 @@ class Attack:
             await self.end(reader, writer)
 
     async def end(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Count the response and close."""
+        """Count the response and close the connection."""
         try:
             line = await asyncio.wait_for(reader.readline(), 15)
             self.seen[line[9:12].decode() or "closed"] += 1
@@ -70,55 +70,55 @@ class Attack:
 
 
 async def endless_headers(attack: Attack) -> None:
-    """Headers without an end."""
+    """Send headers that never end."""
     await attack.endless(b"GET / HTTP/1.1\r\n", b"a:b\r\n" * 2000)
 
 
 async def endless_header_value(attack: Attack) -> None:
-    """One header without an end, on two connections."""
+    """Send one header that never ends, on two connections."""
     await attack.many(2, lambda: attack.endless(b"GET / HTTP/1.1\r\na:", b"b" * 65_536))
 
 
 async def endless_target(attack: Attack) -> None:
-    """A request target without an end."""
+    """Send a request target that never ends."""
     await attack.endless(b"GET /", b"a" * 65_536)
 
 
 async def endless_chunk_extension(attack: Attack) -> None:
-    """A chunk extension without an end."""
+    """Send a chunk extension that never ends."""
     first = b"POST /api/v1/report HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1;"
     await attack.endless(first, b"e" * 65_536)
 
 
 async def endless_trailers(attack: Attack) -> None:
-    """Trailers without an end."""
+    """Send trailers that never end."""
     first = b"POST /api/v1/report HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
     await attack.endless(first, b"a:b\r\n" * 2000)
 
 
 async def unfinished_heads(attack: Attack) -> None:
-    """2,500 heads of 60 KB that never end."""
+    """Send 2,500 request heads of 60 KB that never end."""
     await attack.many(2500, lambda: attack.once(b"GET / HTTP/1.1\r\n" + b"h: " + b"v" * 60_000))
 
 
 async def small_unfinished_heads(attack: Attack) -> None:
-    """2,500 heads of 15 KB that never end: each is within its limit."""
+    """Send 2,500 request heads of 15 KB that never end: each of them is within its limit."""
     await attack.many(2500, lambda: attack.once(b"GET / HTTP/1.1\r\n" + b"h: " + b"v" * 15_000))
 
 
 async def unfinished_bodies(attack: Attack) -> None:
-    """700 bodies of one mebibyte without their last byte."""
+    """Send 700 bodies of one mebibyte without their last byte."""
     head = b"POST /api/v1/report HTTP/1.1\r\nHost: x\r\nContent-Length: 1048576\r\n\r\n"
     await attack.many(700, lambda: attack.once(head + bytes(MIB - 1)))
 
 
 async def silent_connections(attack: Attack) -> None:
-    """4,000 connections that send nothing."""
+    """Open 4,000 connections and send nothing."""
     await attack.many(4000, lambda: attack.once(b""))
 
 
 async def pipelined_streams(attack: Attack) -> None:
-    """256 streams, each followed by another request on its connection, closed at once, again and again."""
+    """Open 256 streams, send another request on each connection, close all of them at once, and repeat."""
 
     async def stream() -> None:
         reader, writer = await attack.connect()
@@ -132,7 +132,7 @@ async def pipelined_streams(attack: Attack) -> None:
 
 
 async def all_streams(attack: Attack) -> None:
-    """300 streams from one address."""
+    """Open 300 streams from one address."""
 
     async def stream() -> None:
         reader, writer = await attack.connect()
@@ -147,7 +147,7 @@ async def all_streams(attack: Attack) -> None:
 
 
 async def unread_lists(attack: Attack) -> None:
-    """150 clients request the whole history and do not read it."""
+    """Request the whole history with 150 clients that do not read it."""
     loop = asyncio.get_running_loop()
     sockets = []
     for _ in range(150):
@@ -161,7 +161,7 @@ async def unread_lists(attack: Attack) -> None:
 
 
 async def ten_histories(attack: Attack) -> None:
-    """Ten clients request the whole history; half of them stop reading."""
+    """Request the whole history with ten clients, half of which stop reading."""
 
     async def read(all_of_it: bool) -> None:
         reader, writer = await attack.connect()
@@ -195,7 +195,7 @@ def largest_report(node: int, number: int) -> bytes:
 
 
 async def largest_reports(attack: Attack) -> None:
-    """Reports from 100 nodes, each with more and more pulls of the largest possible size; two clients read the list."""
+    """Report from 100 nodes, each with more and more pulls of the largest possible size; two clients read the list."""
 
     async def report(first: int) -> None:
         reader, writer = await attack.connect()
@@ -226,7 +226,7 @@ def forged_token(number: int) -> bytes:
 
 
 async def forged_tokens(attack: Attack) -> None:
-    """80 connections whose requests each have a new forged token and a body of 64 KiB."""
+    """Send a new forged token and a body of 64 KiB with every request, on 80 connections."""
     numbers = itertools.count()
 
     async def forge() -> None:
@@ -239,7 +239,7 @@ async def forged_tokens(attack: Attack) -> None:
 
 
 async def scrapes(attack: Attack) -> None:
-    """60 scrapes at once, repeatedly."""
+    """Scrape the metrics 60 times at once, repeatedly."""
 
     async def scrape() -> None:
         reader, writer = await attack.connect()
@@ -272,7 +272,7 @@ def stop(attack: Attack) -> None:
 
 async def main() -> None:
     """Run one attack for this many seconds."""
-    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # the server may have been given a higher limit
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # at ordinary priority, whatever the tests run at
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     name, port, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])

@@ -1,4 +1,4 @@
-"""A lab, and a record of each fault."""
+"""Fixtures: a lab, a record of each fault, and a server process."""
 
 import tempfile
 from pathlib import Path
@@ -34,7 +34,7 @@ async def lab(make_lab):
 
 @pytest.fixture
 def fault(lab):
-    """A factory: ``fault(what, expected)`` records one."""
+    """Return a factory: ``fault(what, expected)`` records one fault."""
     return lambda *words, **options: Fault(lab, *words, **options)
 
 

@@ -275,7 +275,7 @@ class Lab:
 
 
 def _image(reference: str) -> str:
-    """Each image has exactly one tag here, which is unknown before its pull has ended."""
+    """Return the name without its tag. Each image has only one tag here, which is unknown until its pull has ended."""
     return parse(reference).name if reference != UNKNOWN_IMAGE else reference
 
 
@@ -334,7 +334,7 @@ class Fault:
         assert not lost, found
 
     def _is_back(self, now: dict[str, float]) -> bool:
-        """Wait for freed memory, which is returned to the operating system twice a minute."""
+        """Return whether freed memory has been returned to the operating system, which happens twice a minute."""
         return now["agent"] <= self.AGENT and now["server"] <= self.before["server"] + self.GROWTH
 
     def _memory(self) -> dict[str, float]:

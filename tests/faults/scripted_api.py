@@ -15,7 +15,7 @@ class ScriptedApi:
 
     def __init__(self, folder: Path) -> None:
         self.valid: dict[str, str] = {}
-        """Nodes by the tokens that are bound to them."""
+        """The node that each valid token is bound to."""
         self.listed: dict[str, list[Any]] = {name: [] for name in OBJECTS}
         self.lines: dict[str, asyncio.Queue[bytes]] = {name: asyncio.Queue() for name in OBJECTS}
         """Lines of the watches that have not been sent yet; an empty line ends the watch."""

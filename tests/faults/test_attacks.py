@@ -99,7 +99,7 @@ class Bystander:
             await asyncio.sleep(0.05)
 
     def check(self) -> None:
-        """Fail if any part of it has failed."""
+        """Raise the error of any part that has failed."""
         for task in self._tasks:
             if task.done():
                 task.result()
@@ -265,7 +265,7 @@ async def test_a_flood_of_forged_tokens_does_not_keep_agents_out(tmp_path):
             bound = "32 reviews at once, addresses in turn; a new agent waits at most 5 s"
             what = "80 connections with forged tokens, a review takes 1 s"
             seen = await attack((server, port, metrics_port), "forged_tokens", what, bound, headers=known)
-            assert not new.done(), "all of them were admitted, or one failed"
+            assert not new.done(), "either all new agents were admitted already, or one failed"
             new.cancel()
             assert len(waits) >= 3
             assert max(waits) < 5, waits

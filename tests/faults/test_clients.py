@@ -76,7 +76,7 @@ async def test_128_of_255_clients_never_read(lab, fault):
         pulls = [lab.pull(f"{name}-{number}", *[1 / 16] * 100, 30) for number in range(8)]
         await lab.until(lambda: lab.over(*pulls), 60)
 
-    await wide_images("before")  # the time that this many layers take does not matter here
+    await wide_images("before")  # before the fault, so that memory for this many layers is not seen as growth
     what = "255 clients, 128 of which never read"
     async with fault(what, "the others are served at once; those that do not read are dropped") as seen:
         with ExitStack() as deaf:

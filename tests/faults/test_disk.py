@@ -77,7 +77,7 @@ async def test_a_full_disk_is_named_and_the_retry_is_the_same_row(registry, clus
         registry.limit(MIB)
         kubelet = Kubelet(node, Writer(cluster))
         small = registry.push("shop/small:1", make_image(make_layer(MIB)))
-        # More than the disk can hold.
+        # This image is larger than the disk.
         large = registry.push("shop/large:1", make_image(*(make_layer(8 * MIB) for _ in range(6))))
         assert await kubelet.pull(await kubelet.authenticate("small", small)) is None
         await api.until(lambda pulls: _is(pulls, small, "completed"))

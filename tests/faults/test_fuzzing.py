@@ -47,7 +47,7 @@ PIECES = (
 
 
 def mutated(rng: random.Random) -> bytes:
-    """A request with a few bytes changed, cut, repeated or inserted."""
+    """Return a request with a few bytes changed, cut, repeated or inserted."""
     data = bytearray(rng.choice(SEEDS))
     for _ in range(rng.randint(0, 4)):
         at = rng.randrange(len(data) + 1)
@@ -93,7 +93,7 @@ async def test_fuzzing_a_connection_finds_no_error(served):
 
 
 def note(found: dict[str, Any]) -> None:
-    """Store the result for the page."""
+    """Store the result for docs/reliability.md."""
     if FINDINGS:
         with Path(FINDINGS).open("a") as file:
             file.write(json.dumps(found) + "\n")

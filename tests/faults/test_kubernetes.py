@@ -1,4 +1,4 @@
-"""A real API server is down, hangs, is slow, forbids, or rejects the token. Afterwards, the missed events arrive."""
+"""A real API server is down, hangs, is slow, forbids requests, or rejects the token. Missed events arrive later."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ class Cluster(Lab):
         self._pods = {}
 
     async def requested(self, pull, name):
-        """The pod for which the kubelet pulls, with its events."""
+        """Create the pod for which the kubelet pulls, with its event; return them."""
         arrival = PodEvents(pod(name, "worker-1", {"app": str(pull.reference)}, at=time.time()))
         await self.writer.create(arrival)
         await self.writer.event(arrival.pulling("app", time.time()))
@@ -38,7 +38,7 @@ class Cluster(Lab):
         return arrival
 
     async def wrong(self, since):
-        """Also wait until each pull's row names the pod."""
+        """Return also whether a pull's row does not name the pod yet."""
         for row in await self.api.pulls():
             wanted = self._pods.get(row["imageRef"].rpartition(":")[0])
             if wanted and wanted not in [pod["podName"] for pod in row.get("pods", [])]:

@@ -1,4 +1,4 @@
-"""More of everything than the limits allow: it is rejected and counted, and memory remains limited."""
+"""More of everything than the limits allow: the excess is rejected and counted, and memory remains limited."""
 
 import asyncio
 import gzip
@@ -58,7 +58,7 @@ async def test_the_10001st_node_is_refused_and_the_others_continue(lab, fault):
 
 
 async def test_oversized_bodies_are_not_kept(lab, fault):
-    """Plain, without a length, and small ones that decompress to 64 MiB: thirty-two at a time, two gigabytes in all."""
+    """Send 2,000 bodies, 32 at a time: some too large, some of unknown length, and some that decompress to 64 MiB."""
     url, bomb = f"{lab.api.url}/api/v1/report", gzip.compress(bytes(64 * MIB), 9)
     statuses = []
 

@@ -1,4 +1,6 @@
-"""Each way in which the connection from the agent to the server can break: a real network of kernel features."""
+"""Each way in which the connection from the agent to the server can break, on a real network built from kernel
+features.
+"""
 
 import asyncio
 import time

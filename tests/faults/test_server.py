@@ -1,4 +1,4 @@
-"""The server dies, freezes, has no file descriptors, and its clock jumps."""
+"""The server dies, freezes or runs out of file descriptors, or its clock jumps."""
 
 import asyncio
 import os

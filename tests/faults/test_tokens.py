@@ -12,7 +12,7 @@ from tests.server.kubernetes.accounts import ACCOUNT, AGENT, Accounts
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 LIFE = 12.0
-"""Seconds. A TokenRequest cannot ask for less than 600."""
+"""The lifetime of the token in seconds. A TokenRequest cannot ask for less than 600."""
 
 
 def shortened(token: str, key: str, life: float) -> str:

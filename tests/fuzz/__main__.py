@@ -27,7 +27,7 @@ TARGET_NAMES = (
 
 
 def fuzz(name: str, *limits: str) -> tuple[int, str]:
-    """The number of executions of one target, and the last lines of the output if there was a finding."""
+    """Return the number of executions of one target, and the last lines of the output if there was a finding."""
     FINDINGS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="pulltrace-fuzz-") as corpus:
         command = [sys.executable, "-m", "tests.fuzz.one", name, corpus, *limits]

@@ -156,5 +156,5 @@ class RealNode:
 
 
 def times(changes: Changes, wanted: str) -> list[float]:
-    """Return the time of an event."""
+    """Return all times of an event."""
     return [at for at, what in changes if what == wanted]

@@ -33,7 +33,9 @@ CLUSTERS = {
     "test_pods.py": "pods",
     "test_repeats.py": "pods",
 }
-"""Modules whose tests run in one worker, by a name for its cluster. All other modules are in ``parallel``."""
+"""The cluster that the tests of a module share, by name: each cluster belongs to one worker. All other modules use
+``parallel``.
+"""
 
 
 @pytest.hookimpl(optionalhook=True)

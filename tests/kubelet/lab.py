@@ -24,7 +24,7 @@ RETRY_WITHIN = 5.0
 ONE_SYNC_WRONG = 18.5
 """Seconds by which an estimate may be wrong: one sync of the kubelet (10 to 15 s) in either direction."""
 COUNTED_WITHIN = 20.0
-"""Seconds until an end is in the log and the counters: a failure waits for its reason."""
+"""Seconds within which an end must be in the log and the counters: a failure is logged once its reason is known."""
 
 Row = dict[str, Any]
 Changes = list[tuple[float, str]]
@@ -59,11 +59,11 @@ class Lab:
         self.kubelet = KubeletLog(self.cluster.kubelet_log)
         self.looks: list[Look] = []
         self.statuses: dict[tuple[str, str], Changes] = {}
-        """Each state or reason of a container in the API server, by the names of its pod and container."""
+        """Each state or reason of a container in the API server, by pod and container."""
         self.images: dict[str, int] = {}
-        """Bytes to fetch of every image that was pushed, by reference."""
+        """The bytes to fetch for each image that was pushed, by reference."""
         self.overlapping: set[str] = set()
-        """Images that many pods pull within seconds: it is not exact which calls share a row (docs/limitations.md)."""
+        """Images that many pods pull within seconds: which calls share a row is not certain (docs/limitations.md)."""
 
     async def __aenter__(self) -> Self:
         await self._look()
@@ -126,7 +126,7 @@ class Lab:
         return self.kubelet.events(**wanted)[times - 1]
 
     async def counted(self, *refs: str) -> None:
-        """Wait until log lines and counters contain each pull of these images once, or of all that were pulled."""
+        """Wait until the log and the counters contain each pull once: of these images, or by default of all images."""
         images = refs or tuple(self.kubelet.images() - self.overlapping)
 
         def differences() -> dict[str, tuple[Pulls, Pulls]]:
@@ -152,7 +152,7 @@ class Lab:
         assert counters == lines
 
     def _logged(self, ref: str) -> Pulls:
-        """Count the log lines about the ends of an image's pulls, in all lives of the server."""
+        """Count the log lines about the ends of an image's pulls, also those from before a restart of the server."""
         ends = [line["msg"] for line in self.observed.history() if line.get("image") == ref]
         return Pulls(ends.count("pull.completed"), ends.count("pull.failed") + ends.count("pull.canceled"))
 
@@ -187,7 +187,7 @@ class Lab:
         return max(0.0, longest - 2 * LOOKS_EVERY)
 
     def between(self, begin: float, end: float) -> list[Look]:
-        """Return the polls of a period, without its beginning, during which Pulltrace may still be late."""
+        """Return the polls of a period, except those at its beginning, when Pulltrace may still be late."""
         return [look for look in self.looks if begin + self.allowed(begin) < look.at < end - 0.3]
 
     def ids(self, ref: str) -> set[str]:

@@ -33,7 +33,7 @@ pytestmark = [
 NAMESPACE = "pulltrace"
 ENVIRONMENT = (
     "PATH=/usr/local/bin",
-    # A Python that was built with its own rpath finds its library there.
+    # Needed by a Python that was built with an rpath: in the image, its library is in another directory.
     "LD_LIBRARY_PATH=/usr/local/lib",
     "PYTHONUNBUFFERED=1",
 )
@@ -54,7 +54,7 @@ async def halves(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     roots = {}
     for half in ("agent", "server"):
         folder = tmp_path_factory.mktemp(half)
-        # In a thread, because the cluster's registry is served by this process.
+        # Assemble in a thread, because this process also serves the cluster's registry.
         await asyncio.to_thread(assemble, half, folder)
         roots[half] = folder / "root"
     return roots

@@ -1,4 +1,4 @@
-"""Sandboxes and containers, whose leases resemble those of pulls: no row that is not a pull."""
+"""Sandboxes and containers, whose leases resemble those of pulls: none of them gets a row."""
 
 import pytest
 

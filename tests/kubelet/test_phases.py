@@ -62,7 +62,8 @@ async def test_each_phase_of_twenty_pods_is_within_a_second_of_the_kubelets_log(
 def kubelets_phases(lab: Lab, name: str, added_at: float) -> dict[str, float]:
     """Return the seconds in each phase. The kubelet does not log when unpacking starts, so ``pulling`` includes it.
 
-    An image is also being pulled for the pods whose own calls of the runtime wait until it is present.
+    A pod is also in the phase ``pulling`` while its own call of the runtime waits for another pod's pull of the same
+    image.
     """
     events = lab.kubelet.events(pod=name)
     pulls = [event for event in events if event.is_pull]

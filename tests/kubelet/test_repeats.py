@@ -11,11 +11,11 @@ from tests.real.manifests import cron_job, deployment, job, pod
 
 pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session")]
 APART = 3.5
-"""Seconds between two pulls that Pulltrace certainly distinguishes, although the kubelet reports whole seconds."""
+"""Seconds between two pulls, enough for Pulltrace to tell them apart although the kubelet reports whole seconds."""
 
 
 def check_repeat(lab: Lab, pulled: Event, known: set[str]) -> Row:
-    """Return the one new row, of a pull of a cached image."""
+    """Check that an image has one new row, of a pull without downloads; return the row."""
     ref = pulled.image
     [new] = lab.ids(ref) - known
     [row] = [row for row in lab.looks[-1].rows(ref) if row["id"] == new]
@@ -110,7 +110,7 @@ async def test_the_pod_of_a_cron_job_is_shown_with_its_owner(lab: Lab) -> None:
 
 
 async def pulled_times(lab: Lab, name: str, ref: str, times: int) -> None:
-    """Wait until the kubelet has pulled an image so often, and compare each pull with its row."""
+    """Wait until the kubelet has pulled an image this many times, and compare each pull with its row."""
     await lab.until(lambda: len(lab.pulled(name, ref)) >= times, 120)
     pulls = lab.pulled(name, ref)
     await lab.until(lambda: lab.looks[-1].at > pulls[-1].at + lab.allowed(pulls[-1].at))
@@ -128,7 +128,7 @@ async def test_an_image_that_is_removed_immediately_after_its_pull_has_completed
     """Public reports: kubernetes#18140, #103255."""
     ref = lab.push("team/removed:1", 3 * MIB, rate=MIB)
     await lab.create(pod("removed", ref))
-    await lab.happened("removed", "Created")  # without the image before that, the kubelet pulls it again
+    await lab.happened("removed", "Created")  # if the image is removed before this event, the kubelet pulls it again
     await lab.cluster.containerd.cri.remove(ref)
     await lab.happened("removed", "Started")
     lab.check_completed(await lab.completed("removed", ref))

@@ -50,7 +50,7 @@ async def test_a_failure_is_reported_with_its_reason_attempt_and_next_retry(
             rows.append(row)
         if next_try:
             errors = [round(when(row["nextRetryAt"]) - next_try, 1) for row in rows]
-            # The number of syncs before the end of the back-off is not certain until the last one.
+            # The kubelet retries at a sync. Which sync that is becomes certain only at the last one before the retry.
             assert abs(errors[-1]) <= RETRY_WITHIN, f"{errors[-20:]} of retry {attempt}"
             assert max(map(abs, errors)) <= ONE_SYNC_WRONG, f"{sorted(set(errors))} of retry {attempt}"
     await parallel.counted(image.ref)

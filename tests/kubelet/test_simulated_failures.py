@@ -42,7 +42,7 @@ async def test_the_reason_of_a_failed_retry_is_in_the_status_after_the_next_sync
     retry = times(failing_node.events("missing"), "Pulling")[1]
     written = times(failing_node.statuses("missing"), "ErrImagePull")[1]
     assert SYNC[0] <= written - retry <= SYNC[1] + BUSY
-    # The sync that pulls writes the back-off to the status, when it has already ended.
+    # The first back-off in the status is written by the sync that pulls again, when the back-off has already ended.
     [backed_off, *_] = times(failing_node.statuses("missing"), "ImagePullBackOff")
     assert abs(backed_off - retry) <= BUSY
 

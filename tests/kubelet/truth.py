@@ -42,7 +42,7 @@ class Event:
 
     @property
     def seconds_with_queue(self) -> float:
-        """The same with the time in the kubelet's queue."""
+        """The duration of the pull, including the time in the kubelet's queue."""
         return duration(_TOOK.search(self.message)[2])  # type: ignore[index]
 
     @property
@@ -67,7 +67,7 @@ class Pulls:
 
     completed: int = 0
     failed: int = 0
-    """Failed or cancelled."""
+    """The number of failed or cancelled pulls."""
 
 
 class KubeletLog:
@@ -94,7 +94,8 @@ class KubeletLog:
     def pulls(self, image: str) -> Pulls:
         """Count the pulls of an image.
 
-        The calls for further pods that waited count as one pull; so do all refusals to pull.
+        Calls of the runtime for other pods that waited for a pull do not count again. All refusals to pull count as
+        one.
         """
         pulls, began, present_at = Pulls(), dict[str, float](), -math.inf
         for event in self.events(image=image):

@@ -65,7 +65,7 @@ class Ctr:
         self._command = [CTR, "--address", str(socket), "--namespace", "k8s.io"]
 
     async def run(self, *arguments: str) -> str:
-        """Run one command. Return its output; raises ``AssertionError`` if it fails."""
+        """Run one command and return its output. Raises ``AssertionError`` if it fails."""
         process = await asyncio.create_subprocess_exec(
             *self._command, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
         )

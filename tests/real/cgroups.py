@@ -16,7 +16,7 @@ def _hierarchies() -> list[Path]:
 
 
 def make(name: str) -> None:
-    """Make the group. The kubelet requires this group, and creates those of the pods below it."""
+    """Make the group, which the kubelet requires. The kubelet creates the groups of the pods below it."""
     if _V2:
         known = (_ROOT / "cgroup.controllers").read_text().split()
         enable = " ".join(f"+{each}" for each in _NEEDED if each in known)

@@ -151,7 +151,7 @@ class Cluster:
         self._write_kubelet_settings()
 
     async def reconfigure(self, **settings: Any) -> None:
-        """Restart the kubelet with other settings; None restores one."""
+        """Restart the kubelet with other settings; ``None`` restores the default of a setting."""
         self._settings |= settings
         self._write_kubelet_settings()
         await self.kubelet.stop()
@@ -225,7 +225,7 @@ class Cluster:
 
     @property
     def kubelet_log(self) -> Path:
-        """Its log at verbosity 4, one JSON object per line."""
+        """The kubelet's log at verbosity 4, one JSON object per line."""
         return self.kubelet.log
 
     def push(self, name: str, *layers: Layer) -> str:

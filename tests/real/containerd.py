@@ -47,7 +47,7 @@ address = "{socket}.ttrpc"
 [plugins."io.containerd.internal.v1.opt"]
 path = "{folder}/opt"
 """
-# This version is used for 1.6 and 1.7.
+# The CRI plugin's configuration for 1.6 and 1.7.
 CRI_1 = """\
 [plugins."io.containerd.grpc.v1.cri"]
 {images}
@@ -63,7 +63,7 @@ conf_dir = "{folder}/cni"
 [plugins."io.containerd.grpc.v1.cri".registry]
 config_path = "{folder}/certs.d"
 """
-# For 2.x. Their migration from version 2 would lose the settings of the table ``containerd``.
+# For 2.x, whose migration of version 2 would lose the settings of the table ``containerd``.
 CRI_2 = """\
 [plugins."io.containerd.cri.v1.images"]
 snapshotter = "{snapshotter}"

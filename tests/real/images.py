@@ -55,7 +55,7 @@ class Layer:
 
     @property
     def size(self) -> int:
-        """Compressed bytes."""
+        """The number of compressed bytes."""
         return self.blob.size
 
 
@@ -73,7 +73,7 @@ class Image:
 
     @property
     def size(self) -> int:
-        """The compressed bytes of all layers."""
+        """The number of compressed bytes of all layers."""
         return sum(layer.size for layer in self.layers)
 
     @property

@@ -78,12 +78,12 @@ class Observed:
         return pull is not None and pull.status.ended
 
     def verdicts(self, repository: str) -> list[tuple[float, Bound | None]]:
-        """Return every published verdict, with the seconds since the pull began."""
+        """Return every published verdict, with the seconds from the start of the pull to the verdict."""
         pull = self.status(repository)
         return self._seen.get(pull.id, []) if pull else []
 
     def factors(self, repository: str) -> set[Factor]:
-        """Every factor that was named, except ``unknown``."""
+        """Return every factor that was named, except ``unknown``."""
         return {bound.by for _, bound in self.verdicts(repository) if bound} - {Factor.UNKNOWN}
 
     def first(self, repository: str, by: Factor) -> float:

@@ -58,7 +58,7 @@ def print_line(line: str) -> None:
 async def main(port: int) -> None:
     this = asyncio.current_task()
     assert this is not None
-    for ends in (signal.SIGTERM, signal.SIGHUP):  # Ctrl-C cancels it anyway
+    for ends in (signal.SIGTERM, signal.SIGHUP):  # Ctrl-C cancels this task anyway
         asyncio.get_running_loop().add_signal_handler(ends, this.cancel)
     print_line("cluster: starting (about ten seconds)")
     async with Observed() as observed:

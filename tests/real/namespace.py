@@ -93,7 +93,7 @@ class Namespace:
 
     @property
     def identity(self) -> str:
-        """Return the name that the kernel gives to the PID namespace; it names all of its processes."""
+        """Return the kernel's name of the PID namespace, by which all processes in it are found."""
         return str(Path(f"/proc/{self.pid}/ns/pid").readlink())
 
     def command(self, *command: str | Path) -> list[str | Path]:
@@ -121,5 +121,5 @@ class Namespace:
         return aiohttp.TCPConnector(socket_factory=factory, family=socket.AF_INET)
 
     def path(self, path: str) -> Path:
-        """Return the path from outside of a file in its own mounts, such as one in /run."""
+        """Return the path from outside to a file in the namespace's own mounts, such as one in /run."""
         return Path(f"/proc/{self.pid}/root{path}")

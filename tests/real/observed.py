@@ -53,7 +53,7 @@ class Observed:
         return [line for line in _lines(self.server.output) if line["msg"] == message]
 
     def history(self) -> list[dict[str, Any]]:
-        """Return all log lines of the server, also those before it was last started."""
+        """Return all log lines of the server, including those from before it was last started."""
         return [*self._earlier, *_lines(self.server.output)]
 
     async def restart_server(self) -> None:

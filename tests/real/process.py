@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 STOPPED_WITHIN = 10.0
-KILLED_WITHIN = 60.0  # the kernel may still write for a killed process
+KILLED_WITHIN = 60.0  # the kernel may still be writing data of a killed process
 
 
 # Ports below the ephemeral ones (32768 and up), because the kernel could give an ephemeral port to another process

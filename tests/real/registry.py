@@ -104,7 +104,7 @@ class Registry:
     """An async context manager; `host` is `127.0.0.1:<port>` once entered."""
 
     def __init__(self, listener: socket.socket | None = None) -> None:
-        """``listener`` is a bound socket of loopback, if it is not the machine's own loopback."""
+        """``listener`` is a bound socket for a registry on the loopback of another network namespace."""
         self.host = ""
         self._listener = listener
         self.sent: Counter[str] = Counter()
@@ -155,7 +155,7 @@ class Registry:
         return f"{self.host}/{name}"
 
     def push_layout(self, name: str, folder: Path) -> str:
-        """Serve everything of an OCI layout; `repository:tag` is the first entry of its index. Return the reference."""
+        """Serve everything in an OCI layout; `repository:tag` is the first entry of its index. Return the reference."""
         repository, tag = name.rsplit(":", 1)
         manifests = self.repository(repository).manifests
         types = {"application/vnd.oci.image.index.v1+json", "application/vnd.oci.image.manifest.v1+json"}

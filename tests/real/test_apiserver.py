@@ -80,7 +80,7 @@ async def test_a_watch_from_before_a_compaction_returns_gone(apiserver_binary, w
         before = (await cluster.request("GET", f"{NAMESPACE}/configmaps"))["metadata"]["resourceVersion"]
         await cluster.request("POST", f"{NAMESPACE}/configmaps", config_map("one"))
         await cluster.compact()
-        if watch_cache:  # its cache remembers them until it is restarted
+        if watch_cache:  # the watch cache keeps old events until the server is restarted
             await cluster.kill()
             await cluster.start()
         watch = f"{NAMESPACE}/configmaps?watch=1&timeoutSeconds=5&resourceVersion={before}"

@@ -37,7 +37,9 @@ async def real(binary: str, registry: Registry) -> AsyncIterator[Containerd]:
 
 
 def row(limit: str, observed: Observed, repository: str, by: Factor) -> Bound:
-    """Check that this factor, and no other, was named while the pull ran and after it ended."""
+    """Check that this factor, and no other, was named while the pull ran and after it ended. Print the row of the
+    table.
+    """
     pull = observed.status(repository)
     assert pull is not None
     named = [(seconds, bound) for seconds, bound in observed.verdicts(repository) if bound]

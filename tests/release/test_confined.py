@@ -42,7 +42,7 @@ PROFILE: dict[str, Any] = json.loads((CHART / "files" / "agent-seccomp.json").re
 STRICT = PROFILE | {"defaultAction": "SCMP_ACT_KILL_PROCESS"}
 AGENT = yaml.safe_load((CHART / "values.yaml").read_text())["agent"]
 PYTHON = "/usr/local/bin/python3"
-# A Python with an rpath finds its library there.
+# Needed by a Python that was built with an rpath: in the image, its library is in another directory.
 PLACE = {"PATH": "/usr/local/bin", "LD_LIBRARY_PATH": "/usr/local/lib", "PYTHONUNBUFFERED": "1"}
 TOKEN = "right-7c1f94d2a6"
 
@@ -82,7 +82,7 @@ for line in open("/proc/self/status"):
     print(line, end="")
 """
 
-# More than a socket accepts at once: some Pythons send the rest with another call.
+# More than a socket accepts at once: some Pythons send the rest with another system call.
 CONGESTED = """
 import asyncio, socket
 

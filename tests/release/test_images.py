@@ -71,7 +71,8 @@ def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def inside(root: Path, *command: str) -> str:
     if os.geteuid() != 0 or CHROOT is None:
         pytest.skip("chroot needs root")
-    # A Python with an rpath finds its library there; the Python in Debian's image has a relative one.
+    # Needed by a Python that was built with an rpath: in the image, its library is in another directory. The Python of
+    # Debian's image has a relative rpath.
     environment = {"LD_LIBRARY_PATH": "/usr/local/lib", "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt"}
     done = subprocess.run(
         [CHROOT, "--userspec=65532:65532", root, "/usr/local/bin/python3", *command],
@@ -121,7 +122,7 @@ def test_third_party_packages_are_bytecode_and_scanners_find_debian_packages(ima
     [library] = (root / "usr/local/lib").glob("python3.*")
     theirs = [path for path in library.rglob("*.py") if "pulltrace" not in path.parts]
     assert [path for path in theirs if path.with_suffix(".pyc").exists()] == []
-    assert len(theirs) < 5  # templates that are not Python
+    assert len(theirs) < 5  # a few files, such as templates, are not valid Python
     known = {path.name for path in (root / "var/lib/dpkg/status.d").iterdir()}
     assert {"libc6"} <= known
     assert any(name.startswith("libssl") for name in known)

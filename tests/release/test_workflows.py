@@ -56,7 +56,7 @@ def test_a_release_tags_nothing_before_every_test_has_passed() -> None:
     assert "tags" not in push
 
 
-def test_images_for_every_platform_of_a_release_are_built_and_started_before() -> None:
+def test_images_are_built_and_started_on_every_platform_before_a_release() -> None:
     ci, release = (yaml.safe_load((ROOT / f".github/workflows/{name}.yml").read_text()) for name in ("ci", "release"))
     tried = ci["jobs"]["images"]["strategy"]["matrix"]["arch"]
     [push] = [step["with"] for step in release["jobs"]["images"]["steps"] if step.get("id") == "push"]

@@ -55,7 +55,7 @@ class Checks:
         return wrong
 
     async def differences(self, since: float) -> str:
-        """Return the differences between the server and the nodes. All nodes must have reported after ``since``."""
+        """Return the first difference between server and nodes. All nodes must have reported after ``since``."""
         nodes = {node["name"]: node for node in (await self._cluster.api.get("/api/v1/nodes"))["nodes"]}
         rows: dict[str, list[Pull]] = {}
         for pull in await self._cluster.api.pulls("?layers=false"):
@@ -70,7 +70,7 @@ class Checks:
         return ""
 
     def _node(self, node: str, rows: list[Pull]) -> Iterator[str]:
-        """Every live pull has a row, every live row has a pull, and no observed end is missing."""
+        """Yield every violation: each live pull has a row, each live row has a pull, and no observed end is missing."""
         now = time.time()
         active = {name for row in rows if row["status"] in ACTIVE for name in (row["imageRef"], row.get("repository"))}
         for truth in self._cluster.running(node):
@@ -112,5 +112,5 @@ def _differ(list_: dict[str, Pull], stream: dict[str, Pull]) -> Iterator[str]:
 
 
 def _samples(text: str, name: str) -> list[tuple[str, str]]:
-    """Yield pairs of the last label's value and the metric's value."""
+    """Return pairs of the last label's value and the metric's value."""
     return re.findall(rf'^{name}(?:{{(?:.*")?(?:[a-z]+="([^"]*)")}})? (\S+)$', text, re.MULTILINE)

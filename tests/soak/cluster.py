@@ -126,14 +126,14 @@ class SoakCluster:
         await self._stack.aclose()
 
     def agent_died(self, site: Site) -> None:
-        """Mark the pulls that only the server knew as lost."""
+        """Record that an agent lost its state: it must observe live pulls again; only the server knows ended ones."""
         for truth in self.pulls:
             if truth.node == site.name and not truth.told:
                 truth.watched = 0.0
             truth.only_told |= truth.node == site.name and truth.ended is not None
 
     def server_died(self) -> None:
-        """Mark the pulls that only this agent knew as lost."""
+        """Forget the pulls that only the server knew."""
         self.pulls = [truth for truth in self.pulls if not truth.only_told]
 
     def running(self, node: str) -> Iterator[Truth]:
@@ -145,7 +145,7 @@ class SoakCluster:
         self.pulls = [truth for truth in self.pulls if truth.ended is None or truth.ended >= before]
 
     async def _live(self) -> None:
-        then = self._begun  # nodes use the machine's clock, so no lease is older than its containerd
+        then = self._begun  # so that nodes have the time of the machine, and no lease is older than its containerd
         async with asyncio.TaskGroup() as restarts:
             while True:
                 await asyncio.sleep(TICK)

@@ -103,7 +103,7 @@ async def kubernetes_forgets(cluster: SoakCluster, site: Site, random: Random) -
 async def readers_deaf(cluster: SoakCluster, site: Site, random: Random) -> None:
     with ExitStack() as sockets:
         for _ in range(random.randint(10, 100)):
-            source = ("127.0.0.2", 0)  # one address may take half of all streams, and the soak test needs one too
+            source = ("127.0.0.2", 0)  # half of all streams is left for others, such as the follower
             deaf = sockets.enter_context(create_connection(("127.0.0.1", cluster.port), source_address=source))
             deaf.sendall(b"GET /api/v1/events HTTP/1.1\r\nHost: soak\r\n\r\n")
         await asyncio.sleep(random.uniform(1, 4))

@@ -93,7 +93,7 @@ async def test_the_api_behaves_as_documented_for_any_request(server) -> None:
     pytest.importorskip("schemathesis", reason="schemathesis is not installed")
     served = await server()
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{served.url}/api/v1/openapi.json"]
-    # `make fuzz` runs all phases. JSON Schema treats 3.0 as an integer; reports must not contain one.
+    # `make fuzz` runs all phases. JSON Schema accepts 3.0 as an integer, but reports must not contain it.
     phases, examples = ("coverage,fuzzing,stateful", LONG) if LONG else ("fuzzing", "20")
     command += ["--exclude-path", "/api/v1/events", "--phases", phases, "--max-examples", examples]
     command += ["--exclude-checks", "positive_data_acceptance", "--suppress-health-check", "all"]

@@ -1,4 +1,4 @@
-"""The request meter in isolation: what it accepts and refuses."""
+"""The request meter in isolation: what it accepts and rejects."""
 
 import pytest
 

@@ -127,7 +127,7 @@ async def test_compacted_history_is_410_and_leads_to_a_new_list(cluster, writer,
     async with following(cluster.kubeconfig) as it:
         await it.until(lambda it: all(it.up().values()))
         lists = sum(isinstance(change, PodsListed) for change in it.received)
-        # Changes that happen while no watch is possible, and whose history is then compacted.
+        # Make changes while no watch is possible, then compact their history.
         it.watches._api._client.configuration.host = "https://127.0.0.1:9"
         await cluster.kill()
         await it.until(lambda it: not any(it.up().values()))

@@ -37,7 +37,7 @@ def test_an_event_of_a_node_with_a_correct_clock_may_arrive_late(cluster):
     cluster.apply(event(late[1]), T + 90)
     assert (only(cluster).since, only(cluster).attempt) == (T + 15, 2)
     cluster.apply(event(arrival.pulled("app", T + 20)), T + 900)
-    assert only(cluster).pulled_at == T + 900, "so late, it is a clock that was changed"
+    assert only(cluster).pulled_at == T + 900, "an event this late means that the node's clock was changed"
     assert cluster.expire(T + 901) == set()
 
 

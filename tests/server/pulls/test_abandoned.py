@@ -14,7 +14,9 @@ OLD, NEW = "registry.io/team/app:1", "registry.io/team/app:2"
 
 @pytest.fixture
 def sim():
-    """A node that pulls one image. Its kubelet has queued two tags of another, the first for a pod that was deleted."""
+    """A node that pulls one image. Its kubelet has queued two tags of another image, the first for a pod that was
+    deleted.
+    """
     sim = Joined()
     big, old, new = web("big"), web("old", OLD), web("new", NEW)
     sim.apply(seen(big), event(big.pulling("app", NOW)), seen(old), event(old.pulling("app", NOW + 1)), at=1)

@@ -1,4 +1,4 @@
-"""Attempts, names and removals of arrivals. Demands, set by the test, take the place of Kubernetes here."""
+"""Attempts, names and removals of arrivals. The test sets the demands that Kubernetes would report."""
 
 from pulltrace.server.kubernetes.attempts import Failure
 from pulltrace.server.kubernetes.demand import ImageDemand, WaitingPod

@@ -100,7 +100,7 @@ def test_a_frame_has_the_changes_since_the_previous_one_including_every_end() ->
     change(feed, "before")
     for phase, attempt in ((PullPhase.DOWNLOADING, 1), (PullPhase.FAILED, 1), (PullPhase.QUEUED, 2)):
         feed.publish([replace(EXAMPLE, id="a", status=phase, attempt=attempt)], [], NOW)
-    assert ids(feed.frame.entries) == ["before"], "until it is cut"
+    assert ids(feed.frame.entries) == ["before"], "a frame does not change until the next one is cut"
     assert feed.cut()
     sent = [(entry.id, entry.pull.status, entry.pull.attempt) for entry in feed.frame.entries]
     assert sent == [("a", PullPhase.FAILED, 1), ("a", PullPhase.QUEUED, 2)]
@@ -176,7 +176,7 @@ step = st.tuples(
 
 
 class Subscription:
-    """Reads whenever the test requests it, and keeps the received entries."""
+    """A client that reads only when the test requests it, and keeps the received entries."""
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed

@@ -44,7 +44,7 @@ class Life:
 
     comes: float
     attempts: list[Attempt]
-    """Whether it is deleted after the last attempt, if that failed."""
+    """The attempts in order. If the last one fails, the pod is then deleted."""
     tag: str = "1.27"
 
 
@@ -61,8 +61,7 @@ delays = st.lists(st.sampled_from([0.0, 0.0, 0.2, 0.8, 2.0, 6.0]), min_size=1, m
 status_delays = st.lists(st.sampled_from([0.0, 0.2, 2.0, 10.5, 12.0, 15.0, 20.0]), min_size=1, max_size=8)
 """A kubelet writes a container's status when it next syncs the pod, 10 to 15 s after the event."""
 SLOWEST = 22.0
-"""Seconds after the end of a pull during which a row may still show it as running: late reports, late events, a
-poll.
+"""Seconds after the end of a pull during which a row may still show it as running, because reports and events are late.
 """
 silences = st.lists(st.tuples(st.floats(0, 60), st.sampled_from([1.5, 5.0, 20.0])), max_size=2)
 
@@ -109,7 +108,9 @@ class Node:
         self.statuses: list[tuple[float, object]] = []
         self.ends: list[bool] = []
         self.found = 0
-        """How often a failed pod found the image present, pulled by another pod, which also ends an arrival."""
+        """How often a pod whose pull failed found the image present because another pod had pulled it. This also ends
+        an arrival.
+        """
         self.images = set[str]()
         """Images that are on the node."""
         self.witnessed: dict[str, Lease] = {}
@@ -124,7 +125,7 @@ class Node:
         self.over = max(at for at, _ in self.statuses)
 
     def _live(self, name: str, life: Life) -> Generator[float, float, None]:
-        """Simulate one pod. Yield the time of its next action, and continue when it is that time."""
+        """Simulate one pod. Yield the time of its next action, and continue at that time."""
         arrival = PodEvents(pod(name, "node-1", {"app": f"nginx:{life.tag}"}, at=NOW + life.comes))
         image = f"{NGINX}:{life.tag}"
         now = yield NOW + life.comes
@@ -171,7 +172,7 @@ class Node:
     def reports(self, silences: list[tuple[float, float]]) -> Iterator[tuple[float, AgentReport]]:
         """Poll every second.
 
-        In a gap, the agent is dead, and the next agent does not know which pulls ended in the meantime.
+        During a silence, the agent is dead. The next agent does not know which pulls ended in the meantime.
         """
         boot, known, sequence = 0, dict[str, Lease](), 0
         now = NOW + 0.5
@@ -200,7 +201,7 @@ class Follower:
     def look(self, node: Node) -> None:
         for entry in self.sim.hub.feed.since(self.cursor) or ():
             if entry.pull is None:
-                self.table.pop(entry.id, None)  # the pull that ended with this id turned out to be another image's
+                self.table.pop(entry.id, None)  # the ended pull with this id turned out to be of another image
                 self.ends = {end for end in self.ends if end[0] != entry.id}
                 continue
             self.compare(self.table.get(entry.id), entry.pull)

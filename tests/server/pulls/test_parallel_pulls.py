@@ -1,8 +1,8 @@
 """A kubelet that pulls several images, in parallel or not, while containers are created: rows agree with the kubelet.
 
 Its events and the agent's reports arrive late, each in order. Every lease is empty at first; those of containers remain
-so. While nothing but its lease is known of a pull, it may be shown for another image, but never as the end of that
-image's pull.
+empty. While only its lease is known, a pull may be shown with another image's name, but its end must never be shown as
+the end of that image's pull.
 """
 
 import heapq
@@ -54,7 +54,7 @@ class Lease:
     fails: bool
 
     def state(self, now: float, polls: int) -> PullState | None:
-        """Return what an agent reports, whose polls have seen it so often."""
+        """Return what an agent reports after this many of its polls have seen the lease."""
         known = self.image and now - self.began >= self.empty
         if now < self.ended:
             if not known:
@@ -104,7 +104,7 @@ class Node:
         self.reports = list(self._polls(leases, polls_from))
 
     def _pull(self, name: str, pod: Any, attempt: Attempt, count: int, *, at: float, began: float) -> Lease:
-        """Let the kubelet request an image at a time, and containerd begin the pull at another."""
+        """Let the kubelet request an image at the time ``at``, and containerd begin the pull at the time ``began``."""
         self.messages.append((at, event(pod.pulling("app", float(int(NOW + at))))))
         ended = began + max(attempt.seconds, 0.0 if attempt.fails else attempt.empty + 0.1)
         phase = PullPhase.FAILED if attempt.fails else PullPhase.COMPLETED
@@ -137,7 +137,7 @@ class Node:
 
 
 def late(messages: list[tuple[float, Any]], delays: list[float]) -> Iterator[tuple[float, Any]]:
-    """Yield the messages with their delays, in order."""
+    """Yield the messages in order, each with its delay."""
     at = 0.0
     for number, (when, message) in enumerate(messages):
         at = max(at, when + delays[number % len(delays)])

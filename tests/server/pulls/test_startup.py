@@ -46,7 +46,7 @@ def web():
 
 
 def start(sim, web):
-    """Scheduled for 3 s, queued for 4, pulled for 10 and unpacked for 5, created within 2."""
+    """Start a pod: 3 s until it is scheduled, 4 in the queue, 10 to pull, 5 to unpack, 2 to create its container."""
     sim.apply(seen(web), at=0.5)
     assert sim.phases() == {"scheduled": None}
     sim.apply(event(web.pulling("app", NOW + 3)), at=3)

@@ -46,7 +46,7 @@ def test_before_the_size_is_known_only_pulls_of_the_same_image_are_compared():
     assert estimate(usual, image="shop/other:1", size=None) is None
 
 
-def test_a_pull_with_half_of_its_layers_cached_is_not_compared_with_a_complete_one():
+def test_a_pull_with_cached_layers_is_not_compared_with_one_that_fetches_everything():
     usual = Usual()
     record(usual, 2, size=10 * MB)
     record(usual, 20, size=100 * MB)
@@ -73,7 +73,7 @@ def test_a_node_that_is_new_to_a_slow_registry_is_not_expected_to_be_fast_there(
     assert estimate(usual, registry="slow.example", node="b").median == 90.0
 
 
-def test_a_new_tag_is_compared_with_its_repository_by_size():
+def test_the_estimate_for_a_new_tag_is_scaled_by_size_from_other_tags_of_its_repository():
     usual = Usual()
     record(usual, 11.5, size=400 * MB)
     found = estimate(usual, image="shop/web:2", size=800 * MB)
@@ -83,7 +83,7 @@ def test_a_new_tag_is_compared_with_its_repository_by_size():
 def test_a_new_repository_is_compared_with_images_of_its_size_from_this_registry():
     usual = Usual()
     record(usual, 10, image="a/a:1")
-    assert estimate(usual, image="n/n:1") is None, "one pull is too little to compare sizes"
+    assert estimate(usual, image="n/n:1") is None, "one pull is not enough to compare sizes"
     record(usual, 12, image="b/b:1")
     record(usual, 99, image="c/c:1", size=2)
     found = estimate(usual, image="n/n:1")
@@ -106,7 +106,7 @@ FACTS = {"image_ref": "docker.io/library/nginx:1"}
 
 
 def pulled(sim, number, took, *, began, node="node-1"):
-    """One complete pull, with one report per second."""
+    """Run one pull to its end, with one report per second."""
     for second in range(1, took):
         done = layer("a", second * 100 * MIB // took)
         sim.report(pull(f"lease-{number}", done, at=NOW + began, **FACTS), at=began + second, node=node)

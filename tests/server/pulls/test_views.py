@@ -34,7 +34,7 @@ def test_rows_are_made_one_after_another(sim, monkeypatch):
 
 
 def unpack_something(sim):
-    """The node shows within two seconds how fast it unpacks; without that, there is no estimate."""
+    """Let the node unpack an image in two seconds, so that its unpacking rate is known: estimates need it."""
     facts = {"repository": "library/old", "image_ref": "docker.io/library/old:1"}
     begun, over = {"extract_started_at": to_time(NOW)}, {"extracted_at": to_time(NOW + 2)}
     sim.report(pull("old", layer("o", 100 * MIB, state=LayerPhase.EXTRACTING, **begun), **facts), at=1)
