@@ -25,7 +25,7 @@ class Authenticator(Protocol):
         ``RefusedError``.
 
         ``authorization`` is the header's value, empty if the header is missing. ``address`` is the client's address;
-        slots are shared fairly between addresses.
+        authentication slots are shared fairly between addresses.
         """
 
 
@@ -72,5 +72,5 @@ def bearer_token(authorization: bytes) -> bytes:
 
 
 def wrong_token(message: str) -> RefusedError:
-    """Return the 401 that RFC 6750 describes."""
+    """Return the error 401 that RFC 6750 describes."""
     return RefusedError(401, "token", message, {"WWW-Authenticate": "Bearer"})

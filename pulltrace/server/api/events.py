@@ -71,7 +71,7 @@ class EventsRoute:
     def _slot(self, guard: Guard) -> Iterator[None]:
         """Occupy one of the slots.
 
-        A connection that carries a stream serves no other request, so its end is noticed.
+        A connection that carries a stream serves no other request, so that the end of the connection is noticed.
         """
         if guard.is_pipelined:
             raise HTTPException(400, "another request follows on this connection, but a stream never ends")

@@ -151,7 +151,7 @@ def _decode(body: bytes) -> AgentReport:
 def _inflate(body: bytes, limit: int) -> bytes:
     inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
-        plain = inflate.decompress(body, limit + 1)  # never more memory than this, however small the body
+        plain = inflate.decompress(body, limit + 1)  # limits the memory, however small the body is
     except zlib.error as error:
         raise RefusedError(400, "malformed", f"not a gzip body: {error}") from None
     if len(plain) > limit:

@@ -33,7 +33,7 @@ class Resource:
 
 # The selectable fields are defined by the API server: pkg/registry/core/{pod,event}/strategy.go, ToSelectableFields.
 PODS = Resource("pods", Pod, "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed")
-# Frequent kubelet events that are not about pulls, which the API server leaves out; `Cluster` ignores rarer ones.
+# Frequent kubelet events that are not about pulls: the selector excludes them. `Cluster` ignores the rarer ones.
 _NOT_ABOUT_PULLS = [
     "Created",
     "Started",

@@ -31,7 +31,7 @@ CONNECT_TIMEOUT = 10.0
 LIST_TIMEOUT = 60.0
 REVIEW_TIMEOUT = 5.0
 WATCH_SECONDS = 300
-"""The shortest time-out of a watch, in seconds; the longest is twice as long. client-go requests the same."""
+"""The shortest time-out of a watch, in seconds; the longest is twice as long. client-go uses the same range."""
 SILENCE = 150.0
 """Seconds without a byte after which a watch is considered dead: bookmarks arrive about every minute."""
 IDLE = 5.0
@@ -140,7 +140,7 @@ class HttpApi:
         return cls(Configuration(host=url))
 
     async def pages(self, resource: Resource, namespace: str | None) -> AsyncGenerator[Page, None]:
-        """Yield all objects, a page at a time. Raises ``GoneError`` if the list expires before its end."""
+        """Yield all objects, a page at a time. Raises ``GoneError`` if the list expires before its last page."""
         token = ""
         while True:
             query = [("limit", str(PAGE))] + ([("continue", token)] if token else [])
@@ -154,7 +154,7 @@ class HttpApi:
     async def changes(
         self, resource: Resource, namespace: str | None, version: str
     ) -> AsyncGenerator[list[Watched], None]:
-        """Yield changes after ``version``. The first batch is empty; so is each one after a while without changes."""
+        """Yield changes after ``version``. The first batch is empty, and so is one after each quiet period."""
         seconds = random.randint(WATCH_SECONDS, 2 * WATCH_SECONDS)  # noqa: S311  # not all watches end at once
         query = [
             ("watch", "true"),

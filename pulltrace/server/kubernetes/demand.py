@@ -90,7 +90,7 @@ class WaitingPod:
     owner: str | None
     node: str
     since: float
-    """When the kubelet accepted the pod, unix seconds."""
+    """When the kubelet accepted the pod, in unix seconds."""
     containers: tuple[WaitingContainer, ...]
 
     def correlation(self, container: WaitingContainer) -> PodCorrelation:

@@ -187,7 +187,8 @@ class NodeDemands:
             case "Pulling":
                 request.take_pulling(raw, at, event.times)
             case "Failed":
-                times = 1 if event.message.startswith(COMBINED) else event.times  # a combined event counts all texts
+                # The count of a combined event includes failures with other texts.
+                times = 1 if event.message.startswith(COMBINED) else event.times
                 request.take_failed(raw, at, text, times, listed=not fresh)
                 self._forget_abandoned(request.start)
             case "BackOff":
@@ -308,7 +309,7 @@ class NodeDemands:
                 self._forget_abandoned(request.start)
             return outcome
         image, key = place
-        if key in self.pods:  # the pod waits for something other than an image
+        if key in self.pods:  # the image was already present: the pod waits for something else
             self._present.setdefault(key, set()).add(image)
             outcome.changed = True
         return outcome
@@ -316,7 +317,8 @@ class NodeDemands:
     def _forget_abandoned(self, start: float) -> None:
         """Forget pulls of deleted pods that began before ``start``, when a pull began that has ended since.
 
-        A restarted kubelet never reports their end. A pull that is still running keeps the name that it was given.
+        If the kubelet was restarted, it never reports their end. A pull that is still running keeps the name that it
+        was given.
         """
         for image in list(self.requests.by_image):
             for key, request in list(self.requests.by_image[image].items()):

@@ -1,6 +1,6 @@
 """Conclusions about each pull beyond its numbers: what limits it, and whether its duration is usual. Sans-I/O.
 
-It is owned by the hub. ``status`` requests an ``Insight`` whenever a pull is published.
+The hub owns the ``Analysis``, and ``status`` requests an ``Insight`` whenever a pull is published.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """The arrival of one image on one node, attempt after attempt. Sans-I/O.
 
-A ``Pull`` is one attempt as reported by an agent, an ``ImageDemand`` describes what the kubelet needs. Both arrive
+A ``Pull`` is one attempt as reported by an agent; an ``ImageDemand`` describes what the kubelet needs. Both arrive
 late, and in any order. ``Arrival.next_attempt`` decides which attempt is the newest, ``Arrival.next_status`` renders
 it, and clients never see the same attempt end twice:
 
@@ -68,7 +68,7 @@ class Arrival:
     held: bool = False
     """Whether its end is known but is not published until the agent's report of it is due."""
     expires: bool = False
-    """Whether it is only kept as history: nobody waits for it any longer, and no agent observed it."""
+    """Whether it is only kept as history: nobody waits for it any longer, and no agent observed its pull."""
     _pull_number: int = 0
     """The attempt number of ``pull``."""
     _failure: Failure | None = None
@@ -144,7 +144,7 @@ class Arrival:
         else:
             self._pull_number, self._failure = self._next_number(pull), None
         if self.pull and self.pull.is_only_lease and self.pull.ended_at is None:
-            self.pull.arrival_id = ""  # it is the lease of another image, or of a container
+            self.pull.arrival_id = ""  # this was the lease of another image, or of a container
         elif self.pull:
             self.pull.superseded = True
             self.pull.settle()
@@ -154,7 +154,7 @@ class Arrival:
         self._failed_at = None
 
     def continues_without(self, name: Name) -> bool:
-        """Return whether the kubelet still needs its image, although the pull turned out to be for ``name``."""
+        """Return whether the kubelet still needs this image, although the pull turned out to be for ``name``."""
         needed = self.demand is not None and self.demand.pulling
         return needed and not name.is_unknown and not name.is_same_image(self.name)
 
@@ -317,7 +317,8 @@ class Arrival:
         return now < self._arrived_at + REPORT_DUE
 
     def _explained(self, attempt: Attempt, now: float) -> Attempt | None:
-        """Return a failure as cancelled if the kubelet, which requested the pull, does not report an error in time.
+        """Turn a failure into a cancellation if the kubelet, which requested the pull, does not report an error in
+        time.
 
         Until then, return None if the lease that ended may have been that of another image.
         """

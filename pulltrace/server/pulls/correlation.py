@@ -30,7 +30,9 @@ why the pull failed.
 
 
 ANNOUNCED_WITHIN = 2.0
-"""Seconds by which a kubelet's event may be later than its pull. Until then, a pull without a tag is not shown."""
+"""Seconds by which a kubelet's event may be later than the pull that it reports. Until then, a pull without a tag is
+not shown.
+"""
 
 LEASE_ANNOUNCED_WITHIN = 30.0
 """The same for a lease about which nothing else is known: it may belong to a container, and a busy node creates
@@ -57,7 +59,7 @@ class _Context:
 
 
 class Correlation:
-    """The open arrivals of all nodes. It is owned by the hub.
+    """The open arrivals of all nodes, owned by the hub.
 
     ``announced`` is true if there is a cluster, whose kubelets announce their pulls.
     """

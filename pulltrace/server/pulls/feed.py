@@ -4,7 +4,7 @@ Each pull is in the feed once, at the revision of its newest state, and the feed
 that a client missed are at the end of the feed, and even the slowest client never receives more than all pulls.
 
 Some entries must not be skipped: the end of an attempt that a retry superseded, and the removal of a pull. They remain
-as *tombstones*. Their number is limited; a client whose cursor is older than the last tombstone dropped is reset.
+as *tombstones*. Their number is limited; a client whose cursor is older than the last dropped tombstone is reset.
 
 Most pulls in the feed have ended, and few clients request them: their layers are compressed once their frame is old.
 

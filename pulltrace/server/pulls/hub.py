@@ -2,7 +2,7 @@
 result in ticks.
 
 A report marks its node as changed; at each tick, the marked nodes are joined again, and the changes are published as
-one frame. Lists show the end of a pull immediately. Streams wait on ``changed`` and then read the feed.
+one frame. Lists show the end of a pull immediately. Streams wait for ``next_frame`` and then read the feed.
 """
 
 import asyncio

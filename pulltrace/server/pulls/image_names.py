@@ -40,8 +40,8 @@ from pulltrace.server.pulls.node import REPORT_LATE, WHOLE_SECONDS, Pull
 from pulltrace.wire import UNKNOWN_IMAGE, PullPhase
 
 ORDER_TOLERANCE = 5.0
-"""Seconds by which the kubelet's Pulling event may seem later than the resulting lease: the clocks differ, and events
-have whole seconds.
+"""Seconds by which the kubelet's Pulling event may seem later than the resulting lease: the clocks differ, and an
+event's time is in whole seconds.
 """
 
 
@@ -55,7 +55,7 @@ class Name:
 
     image: str
     registry: str | None = None
-    """Host without port, because containerd's labels contain nothing more."""
+    """The host without its port, because containerd's labels do not contain the port."""
     repository: str | None = None
     digest: str | None = None
     is_full: bool = False

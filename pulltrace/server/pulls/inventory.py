@@ -220,7 +220,7 @@ class Inventory:
             pull = self._new_pull(node, state, ended_at, known_since, now)
         elif pull.ended_at is not None:
             if not pull.presumed:
-                return  # reported again: our response was lost, or the agent does not know that we have it
+                return  # reported again: our response was lost, or the agent does not know that we know the end
             if pull.phase is PullPhase.COMPLETED and ended_at is None:
                 return  # a late report: the kubelet has had the image since then
             del node.ended[pull.key]
@@ -242,7 +242,7 @@ class Inventory:
             pull.enter(phase, now)
 
     def _fitted(self, pull: Pull, state: PullState) -> PullState:
-        """Count the newest state of a pull, and leave out its layers if there is no room for them."""
+        """Count the memory of a pull's newest state, and leave out its layers if there is no room for them."""
         node = pull.node
         new = live_weight(state)
         live = node.live_bytes + new - pull.weight
@@ -323,7 +323,7 @@ def _heartbeat(report: AgentReport) -> float:
 def _learn_unpacking(node: Node, before: list[LayerState] | None, after: list[LayerState] | None) -> None:
     """Measure the speed of unpacking from layers. Each is unpacked after its download and after the layer below it.
 
-    Both times are containerd's own, so layers that take less time than a poll are measured, too.
+    All times are containerd's own, so layers that take less time than a poll are measured, too.
     """
     if not before or not after or before is after or len(before) != len(after):
         return
@@ -331,7 +331,7 @@ def _learn_unpacking(node: Node, before: list[LayerState] | None, after: list[La
     for old, new in zip(before, after, strict=True):
         if new is not old and new.state is LayerPhase.EXTRACTED is not old.state and new.extracted_at:
             turns = [time for time in (new.completed_at or new.extract_started_at, below) if time]
-            if turns and new.fetched_by != SNAPSHOTTER:  # otherwise, the download is part of that time
+            if turns and new.fetched_by != SNAPSHOTTER:  # otherwise, the time includes the download
                 seconds = max((new.extracted_at - max(turns)).total_seconds(), 0.0)
                 node.unpacking.saw(new.total_bytes, seconds)
                 node.fleet_unpacking.saw(new.total_bytes, seconds)

@@ -59,7 +59,7 @@ class Source(Enum):
     AGENT = "agent"
     KUBELET = "kubelet"
     INFERRED = "inferred"
-    """No source: the state was inferred from silence, and a source that observed it may correct it."""
+    """No source: the state was inferred from silence, and a source that observed the attempt may correct it."""
 
 
 class Attempt(msgspec.Struct, frozen=True):

@@ -58,7 +58,7 @@ Interval = tuple[PullPhase, float, float]
 """A phase, its start and its end, in unix seconds."""
 
 _STILL = Speed(0, 0.0)
-"""The speed of an ended pull; if the pull is revived, it counts from zero."""
+"""The speed of an ended pull; a revived pull counts from zero."""
 _SETTLED = Verdict()
 """The verdict on a pull whose final verdict has been published."""
 
@@ -136,8 +136,8 @@ class Pull:
         self.state = state
         came = own = other = 0
         since = self.seen_at or now
-        # If a layer appears later than its pull, the pull itself has fetched all of its downloaded bytes: earlier bytes
-        # count as cached.
+        # If a layer appears later than its pull, this pull has fetched all downloaded bytes of the layer: bytes from
+        # before the pull count as cached.
         whole = self.fresh or (bool(self.layer_speeds) and not self.node.go_agent)
         if first:
             self.speed, self.arriving = Speed(0, now), Speed(0, now)
@@ -323,7 +323,7 @@ class Node:
             yield pull
 
     def set_clock(self, skew: float) -> None:
-        """Process how far the time in a report is ahead of ``now``.
+        """Update the node's ``skew`` from a report whose time is this many seconds ahead of the server's.
 
         A late report looks as if the clock were slow; this is believed only after many such reports.
         """

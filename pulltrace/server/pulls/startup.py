@@ -25,7 +25,7 @@ LONGEST = 24 * 3600.0
 
 _EXPIRE_EVERY = 30.0
 _REPORTED_WITHIN = 1.0
-"""Seconds by which the kubelet's event may seem later than the end of a pull: events have whole seconds."""
+"""Seconds by which the kubelet's event may seem later than the end of a pull: its time is in whole seconds."""
 _TOOK = re.compile(r" in (\S+) \((\S+) including waiting\)")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|µs|s)")
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6}

@@ -73,7 +73,7 @@ class Verdict:
         self.published: Bound | None = None
         """The result at the last moment."""
         self.waits: list[float] = []
-        """The seconds of each wait that was as long as containerd waits for a dead mirror."""
+        """The length, in seconds, of each wait that was as long as containerd waits for a dead mirror."""
         self.best_rate = 0.0
         """The best rate so far with several connections, in bytes per second."""
         self._at: float | None = None
