@@ -76,7 +76,7 @@ web: .make/web ## Build the page into pulltrace/server/static
 web-test: .make/npm ## The page's unit tests and its size
 	@$(if $(NPM),cd web && npm test --silent && npm run --silent budget,echo "web-test: $(NO_NPM), so the dashboard's unit tests do not run")
 
-parts: .make/dev ## containerd, kube-apiserver, Helm, Chromium … for the tests that use real ones
+parts: .make/dev ## Install containerd, kube-apiserver, Helm, Chromium … for the tests that use the real programs
 	@$(BIN)/python -m tests.real.parts $(if $(CI),--require)
 
 stubs: .make/dev ## Generate the gRPC stubs from our .proto files
@@ -86,10 +86,10 @@ schema: .make/dev ## Make docs/schemas/pull-event-v1.json and the page's interfa
 	$(BIN)/python .github/scripts/event_schema.py
 	$(BIN)/python web/scripts/wire_types.py
 
-reliability: .make/dev ## Inject every fault into real processes and write the table of docs/reliability.md
+reliability: .make/dev ## Inject each fault into real processes and write the table of docs/reliability.md
 	$(BIN)/python -m tests.faults.table
 
-fuzz: .make/dev ## Fuzz all code that reads foreign data, a minute each (ARGS="--seconds 600 report"), then the API by its OpenAPI document
+fuzz: .make/dev ## Fuzz each parser of untrusted data for a minute (ARGS="--seconds 600 report"), then the API by its OpenAPI document
 	$(BIN)/python -m tests.fuzz $(ARGS)
 	EXAMPLES=500 $(BIN)/python -m pytest --timeout 1200 tests/server/api/test_openapi.py
 
@@ -114,7 +114,7 @@ pins: .make/dev ## Refresh requirements/*.txt, the hashed pins of images and CI
 	  -o requirements/dev.txt pyproject.toml
 	@for group in packaging audit; do $(PIN) -c requirements/dev.txt --group pyproject.toml:$$group -o requirements/$$group.txt; done
 
-# The pins do not contain the address of the package index, and they cover every supported Python.
+# The pins do not contain the address of the package index, and cover every supported version of Python.
 PIN := $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header
 
 .make/venv: pyproject.toml requirements/all.txt requirements/packaging.txt
@@ -142,7 +142,7 @@ INSTALL = { $(PIP) --progress-bar off --require-hashes $(1) || echo FAILED; } | 
 	$(if $(NPM),@echo "install: npm packages" && cd web && npm ci --silent --no-audit --no-fund && touch ../$@,@echo "install: $(NO_NPM)")
 
 .make/web: .make/npm $(WEB_SOURCES)
-	$(if $(NPM),@echo "install: building the dashboard" && cd web && $(QUIET_BUILD) && touch ../$@,@echo "install: without it, the dashboard has no page, only links to tables")
+	$(if $(NPM),@echo "install: building the dashboard" && cd web && $(QUIET_BUILD) && touch ../$@,@echo "install: without npm, the dashboard has no page, only links to tables")
 
 # Vite lists every file and warns about its own speed, so its output is shown only if it fails.
 QUIET_BUILD := { npm run --silent build >../.make/web.log 2>&1 || { cat ../.make/web.log; exit 1; }; }
@@ -150,10 +150,10 @@ QUIET_BUILD := { npm run --silent build >../.make/web.log 2>&1 || { cat ../.make
 bench: .make/dev ## Load the server and a naive one; figures go to bench/README.md (ARGS=--short: a short run, ARGS='--soak 10': ten minutes)
 	$(BIN)/python -m bench $(ARGS)
 
-soak: .make/dev ## Half an hour of faults from a seed; all invariants are checked all the time (ARGS="--minutes 10 --seed 3")
+soak: .make/dev ## Inject random faults for half an hour, and check all invariants continuously (ARGS="--minutes 10 --seed 3")
 	$(BIN)/python -m tests.soak $(ARGS)
 
-snapshotters: .make/dev parts ## Pulls of a minute each in every way that images reach a real node: snapshotters of containerd, SOCI, stargz
+snapshotters: .make/dev parts ## Test one-minute pulls in every way that images reach a real node: snapshotters of containerd, SOCI, stargz
 	PULL_SECONDS=60 $(BIN)/python -m pytest -n $(WORKERS) tests/agent/test_real_ways.py $(ARGS)
 
 phases: install .make/dev parts ## Compare the start-up phases of twenty pods with the log of a real kubelet, on an idle machine (as root)

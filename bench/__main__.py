@@ -2,7 +2,7 @@
 the load at which the server reaches its limits.
 
 ``--short`` runs every benchmark once with a small load and writes nothing, to check that the benchmarks work. ``--soak
-MINUTES`` maintains the reference load for longer. Everything runs on loopback; figures are CPU time of the server
+MINUTES`` maintains the reference load for that long. Everything runs on loopback; CPU figures are those of the server
 process.
 """
 
@@ -27,17 +27,17 @@ HERE = Path(__file__).parent
 BEGIN, END = "<!-- server: made by `make bench` -->", "<!-- server: end -->"
 TARGET = Load(nodes=5000, pulling=500, readers=100, with_layers=5)
 SAME = Load(nodes=1000, pulling=100, readers=100, with_layers=5, images=2)
-"""A fifth of the reference nodes and all clients: with a quarter or more, the naive server loses events."""
+"""A fifth of the reference nodes, but all clients. With a quarter of the nodes, the naive server loses events."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """The duration and the size of the benchmarks."""
+    """The duration of each measurement, the number of repetitions, and the size of the loads."""
 
     seconds: float
     repeats: int
     part: float
-    """The seconds for which each load runs."""
+    """The fraction of each load that is used."""
 
     def of(self, load: Load) -> Load:
         """Return the load at this size."""
@@ -155,7 +155,7 @@ PARTS: dict[str, Callable[[Size], Awaitable[str]]] = {
 
 
 async def run(size: Size, names: list[str]) -> str:
-    """Run each part one after another."""
+    """Run the parts one after another."""
     text = ""
     for name in names:
         part = await PARTS[name](size)
@@ -174,10 +174,10 @@ def write(text: str) -> None:
     after = rest.partition(END)[2]
     about = (
         f"## The server under load\n\n{datetime.now(UTC):%Y-%m-%d}, {platform.python_implementation()} "
-        f"{platform.python_version()}, {os.cpu_count()} cores shared with the load and with whatever else ran "
-        f"(load average {os.getloadavg()[1]:.1f}). CPU is user and system time of the server's process, of one core. "
-        "*Delay* is the time from the sending of a report to its arrival at a reader; *late* counts reports that were "
-        "due before the response to the previous one.\n\n"
+        f"{platform.python_version()}, on {os.cpu_count()} cores shared with the load generator and other programs "
+        f"(load average {os.getloadavg()[1]:.1f}). CPU is the user and system time of the server's process, as a share "
+        "of one core. *Delay* is the time from sending a report to its arrival at a client; *late* counts reports that "
+        "were due before the response to the previous one.\n\n"
     )
     readme.write_text(f"{before}{BEGIN}\n{about}{text}{END}{after}")
 

@@ -60,7 +60,7 @@ class Seen:
     received: int = 0
 
     def clear(self) -> None:
-        """Start counting."""
+        """Start counting again from zero."""
         self.__init__(since_us=time.time_ns() // 1000)  # type: ignore[misc]
 
 
@@ -154,7 +154,7 @@ class _Reader(asyncio.BufferedProtocol):
 
 
 class Generator:
-    """Puts a load on a server: ``async with``. ``seen`` collects measurements while the load runs."""
+    """Puts a load on a server inside ``async with``. ``seen`` collects measurements while the load runs."""
 
     def __init__(self, server: ServerProcess, load: Load, seed: int = 7) -> None:
         self.seen = Seen()
@@ -217,6 +217,6 @@ class Generator:
 
 
 def own_cpu_seconds() -> float:
-    """Return the CPU time of the load itself."""
+    """Return the CPU time of this process, which generates the load."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime

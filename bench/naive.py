@@ -1,8 +1,8 @@
 """A naive server for comparison: the same routes and numbers, on the same uvicorn and uvloop.
 
-It converts JSON to dicts and back. Each report searches all stored pulls for those of its node, as the original did.
-Each change is put as an event into the queue of each client, and encoded there; a client whose queue is full loses
-events.
+It converts JSON to dicts and back. For each report, it searches all stored pulls for those of the node, as the Go
+version did. It puts each change as an event into the queue of each client, and encodes it for each client; a client
+whose queue is full loses events.
 """
 
 import asyncio
@@ -102,7 +102,7 @@ class NaiveServer:
         )
 
     async def follow(self, layers: bool) -> AsyncIterator[str]:
-        """Yield the whole state, then each event as it arrives."""
+        """Yield a comment at once, then each event as it arrives."""
         queue: asyncio.Queue[Json] = asyncio.Queue(QUEUE)
         self.queues.add(queue)
         try:

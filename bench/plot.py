@@ -11,7 +11,7 @@ Curve = tuple[str, list[tuple[float, float]]]
 
 
 def svg(curves: list[Curve]) -> str:
-    """Return the whole file."""
+    """Return the SVG file."""
     plots = "".join(_plot(number * WIDTH, *curve) for number, curve in enumerate(curves))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH * len(curves)} {HEIGHT}" '

@@ -1,6 +1,6 @@
 """A server in its own process, and its CPU time and memory as counted by the kernel.
 
-It measures CPU time, not wall time, because the machine may be busy with something else.
+The benchmarks compare CPU time, not wall time, because the machine may be busy with something else.
 """
 
 import asyncio

@@ -84,7 +84,7 @@ class InProcess:
         )
 
     def spend(self, seconds: float) -> float:
-        """Advance time in ticks, as for one client. Return the CPU time per second."""
+        """Advance time in ticks, and encode each frame for one client. Return the CPU time per second."""
         began, spent = self.now, time.process_time()
         while self.now < began + seconds:
             self.now += self.hub.limits.tick
@@ -100,7 +100,7 @@ def _render(entry: Entry, layers: bool) -> bytes:
 async def ended(size: Size) -> None:
     """Measure ended pulls in the history, five a second."""
     server = InProcess()
-    server.spend(60)  # the agents are no longer expected
+    server.spend(60)  # the server no longer waits for the first reports of the agents
     before, idle = rss(), server.spend(size.seconds)
     for number in range(size.ended):
         at = server.now

@@ -6,7 +6,7 @@
 
 A small server sends the same data as the real one would (one burst every 250 ms, the same JSON); the page is the built
 one. Frame times are the intervals between animation frames; long tasks are the browser's own count of main-thread tasks
-over 50 ms. These include waiting on a busy machine, so a trace also records the processor time of the longest one. The
+over 50 ms. On a busy machine, they include waiting, so a trace also records the processor time of the longest task. The
 heap is measured after a forced collection, so that only objects still in use are counted.
 """
 
@@ -43,7 +43,7 @@ TRACE_SECONDS = 10.0
 LONGEST_TASK_MS = 50
 """The longest permitted task of the main thread in steady state."""
 HEAP_GROWTH = 0.15
-"""Relative to the heap at the start: a larger heap is a leak."""
+"""Maximum growth of the heap, as a fraction of its size at the start. More growth is a leak."""
 
 WATCH = """() => {
   const seen = (window.__bench = {frames: [], long: []})
@@ -147,7 +147,7 @@ def url_of(runner: web.AppRunner) -> str:
 
 
 async def heap(devtools: CDPSession) -> float:
-    """Return megabytes of live JavaScript."""
+    """Return the megabytes of live JavaScript objects."""
     await devtools.send("HeapProfiler.collectGarbage")
     usage = await devtools.send("Runtime.getHeapUsage")
     return usage["usedSize"] / 1e6
@@ -182,7 +182,7 @@ async def measure(seconds: float) -> dict[str, Any]:
             )
             frames += seen["frames"]
             tasks += seen["long"]
-            # The collection itself causes a long pause that is not the page's, so only what follows it is counted.
+            # The collection itself causes a long pause, for which the page is not responsible, so it is not counted.
             heaps.append(await heap(devtools))
             await asyncio.sleep(0.5)
             await page.evaluate("() => { __bench.frames = []; __bench.long = [] }")
@@ -214,7 +214,7 @@ async def measure(seconds: float) -> dict[str, Any]:
 
 
 async def longest_task_cpu(browser: Browser, page: Page) -> float:
-    """Return the processor time, in milliseconds, of the longest task of ten seconds.
+    """Return the processor time, in milliseconds, of the longest task within ten seconds.
 
     On a shared machine, the length of a task includes the time it waited for the processor.
     """

@@ -105,14 +105,14 @@ class ApiServer:
         self._tell(_Change(self._version, resource, before, item))
 
     def delete(self, resource: str, item: Object) -> None:
-        """Delete an object; a watch reports the deletion even if the object did not exist."""
+        """Delete an object. If it does not exist, nothing changes."""
         before = self._objects[resource].pop((item["metadata"].get("namespace", ""), item["metadata"]["name"]), None)
         if before:
             self._version += 1
             self._tell(_Change(self._version, resource, before, None))
 
     def compact(self) -> None:
-        """Discard history, so that earlier watches receive 410."""
+        """Discard history, so that a watch from an earlier version receives 410."""
         self._oldest = self._version
         self._history.clear()
 

@@ -1,6 +1,6 @@
 """Serve the containerd of a simulated node: gRPC on a unix socket, with the agent's stubs of containerd's API.
 
-It counts its calls. A test can make it stop responding, or respond with invalid messages.
+It counts the calls that it receives. A test can make it stop responding, or respond with invalid messages.
 """
 
 import asyncio
@@ -81,7 +81,7 @@ class SimulatedContainerd:
         await self._server.start()
 
     async def close(self) -> None:
-        """Close all connections. The node continues. Does nothing if the server is closed already."""
+        """Close all connections, unless the server is closed already. The simulated node continues to run."""
         server, self._server = self._server, None
         if server:
             await server.stop(0)

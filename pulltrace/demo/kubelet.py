@@ -80,7 +80,7 @@ class _Pod:
 
 
 class Kubelet:
-    """The kubelet of ``node``. It runs ``parallel`` pulls at a time; by default one, as real kubelets do."""
+    """The kubelet of ``node``. It runs ``parallel`` pulls at a time; the default is one, as in real kubelets."""
 
     def __init__(self, node: VirtualContainerd, *, parallel: int = 1) -> None:
         self.node = node
@@ -140,7 +140,7 @@ class Kubelet:
             self.node.remove(reference)
 
     def advance(self, seconds: float) -> None:
-        """Wait for this many seconds of work."""
+        """Do what a kubelet does in this many seconds."""
         self._elapsed = seconds
         self._start_pulls()
         for pod in list(self._pods):

@@ -1,8 +1,8 @@
 """The state and the resources that all pulls of one simulated node share. Sans-I/O.
 
-The version determines how many blobs are downloaded at the same time. Up to 2.0, each pull downloads three at a time,
-and the others have no ingest yet. From 2.1 on, the whole node downloads three at a time, manifests included, and the
-others wait with an ingest at offset 0.
+The version of containerd determines how many blobs are downloaded at the same time. Up to 2.0, each pull downloads
+three blobs at a time, and its other blobs have no ingest yet. From 2.1 on, the whole node downloads three blobs at a
+time, manifests included, and the other blobs wait with an ingest at offset 0.
 """
 
 import math
@@ -18,7 +18,7 @@ COLLECT_AFTER = 0.2
 """Seconds from the deletion of a lease until its content is garbage-collected."""
 
 SLOTS = 3
-"""Blobs that are downloaded at the same time: containerd's default for ``max_concurrent_downloads``."""
+"""The number of blobs downloaded at the same time: containerd's default for ``max_concurrent_downloads``."""
 
 
 class Slots:
@@ -88,7 +88,7 @@ class Machine:
         self.chains = Locks()
         """Allows only one pull at a time to unpack a given layer."""
         self.elapsed = 0.0
-        """Seconds of work that have been done in the current step."""
+        """Seconds of work in the current step."""
         self._collect_at = math.inf
         """When content without a lease is next garbage-collected."""
         self.use(self.version)

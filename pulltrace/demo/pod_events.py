@@ -112,7 +112,7 @@ class PodEvents:
         return self._event(container, "ErrImageNeverPull", message, at)
 
     def not_started(self, container: str, at: float) -> Object:
-        """The container is not started in this sync, for the reason that its status will have."""
+        """The container is not started in this sync, for the reason in its status."""
         status = self.pod["status"]
         every = status.get("initContainerStatuses", []) + status["containerStatuses"]
         reason = next(it["state"]["waiting"]["reason"] for it in every if it["name"] == container)

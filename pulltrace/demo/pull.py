@@ -1,6 +1,6 @@
 """One pull, carried out the way containerd does it. Sans-I/O.
 
-Each generator is one of its threads; a ``yield`` lets time pass.
+Each generator is one thread of the pull; a ``yield`` lets time pass.
 """
 
 import math

@@ -38,7 +38,7 @@ class Refusal(StrEnum):
         return {Refusal.NOT_FOUND: "NotFound"}.get(self, "Unknown")
 
     def message(self, reference: str) -> str:
-        """The complete error of the CRI's ``PullImage``, as the kubelet receives it."""
+        """Return the complete error of the CRI's ``PullImage``, as the kubelet receives it."""
         ref = parse(reference)
         host = "registry-1.docker.io" if ref.registry == "docker.io" else ref.registry
         end = self.format(ref=ref, host=host, repository=ref.repository, tag=ref.digest or ref.tag)
@@ -61,7 +61,8 @@ class Registries:
     """All registries that a node can reach. A change takes effect immediately, even for running downloads.
 
     ``holds`` maps the digest of a blob to the offset at which its download stops. ``silent`` contains the repositories
-    (``host/name``) that do not respond to requests for manifests.
+    (``host/name``) that do not respond to requests for manifests. ``limits`` maps the digest of a blob to the bytes per
+    second of its download.
     """
 
     images: dict[str, Image] = field(default_factory=dict)

@@ -45,7 +45,8 @@ _WORKERS = (
     _Kind(125 * MB, 150 * MB, "1.6.39", 1),
     _Kind(110 * MB, 190 * MB, "v2.1.5", 2),
 )
-# From 2.1 on, gigabytes that occupy the node's three download slots would prevent other pulls from resolving.
+# From containerd 2.1 on, large layers that occupy the node's three download slots would prevent other pulls from
+# resolving, so this node runs 1.7.
 _GPU = _Kind(400 * MB, 420 * MB, "1.7.29", 3)
 _GPU_SOCI = _Kind(900 * MB, 420 * MB, "v2.2.1", 3, "soci", Mode.PARALLEL)
 _EDGE = _Kind(5 * MB, 55 * MB, "1.7.29", 1)
@@ -138,7 +139,7 @@ class Scenario:
         yield self._repeat(self._kubelet_restarts, first=170, every=600)
 
     def _once(self) -> Iterator[Act]:
-        """Failures. Each trouble is eventually fixed, and happens again later."""
+        """The failures. Each of them is eventually fixed, and occurs again later."""
         yield self._refused("reports", f"{OWN}/finance/reports:lastest", None, first=2, lasts=420)
         yield self._refused("billing", f"{OWN}/finance/billing:9.1", Refusal.UNAUTHORIZED, first=5, lasts=600)
         yield self._refused(
@@ -151,7 +152,7 @@ class Scenario:
         yield self._one_pod("preloaded", f"{OWN}/shop/kiosk:4", first=25, lasts=400, policy="Never")
 
     def _ordinary_days(self) -> Act:
-        """Start a pod on a random node. Larger clusters start more pods."""
+        """Start pods on random nodes. Larger clusters start more of them."""
         for number in itertools.count():
             node = self._some_node()
             image = self._random.choice(_ORDINARY)
@@ -190,7 +191,7 @@ class Scenario:
             yield 200.0
 
     def _stall(self) -> Act:
-        """Stop the registry in the middle of a layer for most of a minute."""
+        """Make the registry stop in the middle of a layer for about a minute."""
         version = next(self._order)
         image = service("ledger", version)
         reference = self.registries.push(f"{OWN}/finance/ledger:0.{version}", image)
@@ -257,7 +258,7 @@ class Scenario:
             yield from act()
             yield every
 
-    # Do the work of the controllers and the scheduler.
+    # The work of the controllers and the scheduler.
 
     def _start(
         self,

@@ -1,6 +1,6 @@
 """The content, ingests, leases, snapshotters and images of one containerd, and its garbage collector. Sans-I/O.
 
-Times are unix seconds of the node's clock, sizes are bytes. Observed with containerd 1.6, 1.7 and 2.4.
+Times are unix seconds of the node's clock, sizes are bytes. The model is containerd 1.6, 1.7 and 2.4.
 """
 
 from collections.abc import Callable, Iterable, Iterator
