@@ -73,12 +73,12 @@ def test_an_empty_lease_gets_the_only_new_image_as_a_guess():
     assert pull.guessed
 
 
-def test_two_empty_leases_and_one_new_image_are_unclear():
+def test_the_outcome_of_two_empty_leases_with_one_new_image_is_unknown():
     pull, twin = a_pull(Seen.LEASE), a_pull(Seen.LEASE)
     assert ending_of(pull, record(), ended=(twin,)).outcome is Outcome.UNKNOWN
 
 
-def test_an_empty_lease_is_unclear_if_the_clock_was_set_back():
+def test_the_outcome_of_an_empty_lease_is_unknown_if_the_clock_was_set_back():
     assert ending_of(a_pull(Seen.LEASE), now=LAST_SEEN - 60).outcome is Outcome.UNKNOWN
 
 

@@ -61,7 +61,7 @@ def test_a_config_gives_chain_ids():
         pytest.param(b"", id="nothing"),
         pytest.param(b"{}", id="the empty config of an artifact"),
         pytest.param(b"\x1f\x8b\x08\x00 a layer", id="a layer"),
-        pytest.param(b"\xff{", id="no UTF-8"),
+        pytest.param(b"\xff{", id="not UTF-8"),
         pytest.param(b"[" * 200_000, id="brackets without end"),
         pytest.param(b'{"a":' * 200_000, id="objects without end"),
         pytest.param(json.dumps(manifest(layers=[descriptor(size=-1)])).encode(), id="a negative size"),
@@ -69,10 +69,12 @@ def test_a_config_gives_chain_ids():
         pytest.param(json.dumps(manifest(layers=[descriptor("../../etc/passwd")])).encode(), id="a path as digest"),
         pytest.param(json.dumps(manifest(layers=[descriptor()] * (MAX_LAYERS + 1))).encode(), id="too many layers"),
         pytest.param(json.dumps({"manifests": [descriptor()] * (MAX_LAYERS + 1)}).encode(), id="too many platforms"),
-        pytest.param(json.dumps(manifest(mediaType="a" * 5000)).encode(), id="a kind no report may have"),
-        pytest.param(json.dumps(manifest(config=descriptor(mediaType="a" * 5000))).encode(), id="nor a config"),
-        pytest.param(json.dumps(manifest(config=descriptor("a" * 5000 + DIGEST))).encode(), id="nor a digest"),
-        pytest.param(b'{"rootfs":{"diff_ids":"many"}}', id="a string for a list"),
+        pytest.param(json.dumps(manifest(mediaType="a" * 5000)).encode(), id="a long media type"),
+        pytest.param(
+            json.dumps(manifest(config=descriptor(mediaType="a" * 5000))).encode(), id="a long media type of a config"
+        ),
+        pytest.param(json.dumps(manifest(config=descriptor("a" * 5000 + DIGEST))).encode(), id="a long digest"),
+        pytest.param(b'{"rootfs":{"diff_ids":"many"}}', id="a string instead of a list"),
     ],
 )
 def test_invalid_bytes_are_not_a_document(data):

@@ -167,8 +167,8 @@ async def test_one_connection_serves_many_reports_and_a_closed_one_is_reopened(s
     "answer",
     [
         pytest.param(b"", id="nothing"),
-        pytest.param(b"\x16\x03\x01 this is not HTTP\r\n\r\n", id="no HTTP"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", id="half an answer"),
+        pytest.param(b"\x16\x03\x01 this is not HTTP\r\n\r\n", id="not HTTP"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", id="half a response"),
         pytest.param(b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 40_000, id="headers without end"),
     ],
 )

@@ -591,7 +591,7 @@ async def test_the_question_mark_explains_colours_and_keys(server: ScriptedServe
     await expect(dialog).to_be_visible()
     await dialog.get_by_role("button", name="Close").click()
     await expect(dialog).not_to_be_visible()
-    # In a text field, it is an ordinary character.
+    # In a text field, the question mark is an ordinary character.
     await page.keyboard.press("/")
     await page.keyboard.type("?")
     await expect(dialog).not_to_be_visible()

@@ -46,7 +46,7 @@ GUARDED = [
     pytest.param(
         values({"server.service.extraPorts": [{"name": "login", "port": 8080}]}),
         "server.service.extraPorts repeats the port 8080",
-        id="a further port that is taken",
+        id="an extra port that is already used",
     ),
     pytest.param(
         values({"ingress": {"enabled": True, "hosts": [{"host": "a.org"}], "servicePort": "login"}}),
@@ -84,7 +84,7 @@ GUARDED = [
         "agent: the container pulltrace-agent requests more memory (1Gi) than its limit allows (128Mi)",
         id="a request above its limit",
     ),
-    pytest.param({}, "--set agent.runtimeSocket.risksAcknowledged=true", id="the socket unacknowledged"),
+    pytest.param({}, "--set agent.runtimeSocket.risksAcknowledged=true", id="risks of the socket not acknowledged"),
     pytest.param(
         values({"server.service.type": "NodePort"}),
         "--set server.service.exposureAcknowledged=true",

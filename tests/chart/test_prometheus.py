@@ -118,7 +118,7 @@ async def eventually(what: str, holds: Callable[[], Awaitable[bool]], about: obj
             while not await holds():  # noqa: ASYNC110  # there is no event for it
                 await asyncio.sleep(0.5)
     except TimeoutError:
-        pytest.fail(f"waited in vain for {what} {about}")
+        pytest.fail(f"timed out waiting for {what} {about}")
 
 
 def expressions() -> dict[str, str]:
@@ -229,7 +229,7 @@ async def test_each_alert_fires_only_during_its_own_fault(tmp_path: Path) -> Non
             ended = await prometheus.query('pulltrace_pulls_total{result="completed"} offset 3s')
             return len(ended) == 3 and len(await prometheus.query("pulltrace_kube_watch_up == 1")) == 2
 
-        await eventually("the calm", known)
+        await eventually("the first results", known)
         assert await firing(prometheus) == set()
 
         server.moves = server.n2_lives = False

@@ -144,8 +144,10 @@ def test_a_generated_token_is_the_same_in_all_objects() -> None:
         pytest.param({}, "serviceAccount", id="nothing"),
         pytest.param({"agent.auth.token": "s3cret"}, "token", id="a token"),
         pytest.param({"agent.auth.existingSecret": "mine"}, "token", id="a Secret"),
-        pytest.param({"agent.auth.token": "s3cret", "agent.auth.mode": "none"}, "none", id="a token, but none"),
-        pytest.param({"agent.auth.mode": "serviceAccount", "agent.auth.token": "x"}, "serviceAccount", id="a mode"),
+        pytest.param({"agent.auth.token": "s3cret", "agent.auth.mode": "none"}, "none", id="a token, mode none"),
+        pytest.param(
+            {"agent.auth.mode": "serviceAccount", "agent.auth.token": "x"}, "serviceAccount", id="another mode"
+        ),
     ],
 )
 def test_the_auth_values_decide_how_agents_authenticate(given: dict[str, Any], mode: str) -> None:

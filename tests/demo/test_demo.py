@@ -196,11 +196,11 @@ async def test_a_port_in_use_is_reported_clearly():
     "arguments",
     [
         pytest.param(("--nodes", "0"), id="no nodes"),
-        pytest.param(("--nodes", "many"), id="nodes that are no number"),
-        pytest.param(("--speed", "nan"), id="a speed that is no number"),
-        pytest.param(("--speed", "-1"), id="time backwards"),
-        pytest.param(("--port", "65536"), id="a port that cannot be"),
-        pytest.param(("--fast",), id="an option that is none"),
+        pytest.param(("--nodes", "many"), id="nodes that are not a number"),
+        pytest.param(("--speed", "nan"), id="a speed that is not a number"),
+        pytest.param(("--speed", "-1"), id="a negative speed"),
+        pytest.param(("--port", "65536"), id="an impossible port"),
+        pytest.param(("--fast",), id="an unknown option"),
     ],
 )
 async def test_invalid_arguments_are_reported_and_exit_with_2(arguments):

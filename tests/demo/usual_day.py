@@ -42,7 +42,7 @@ def compare(*, hours: float, nodes: int, seed: int = 20261123) -> Comparison:
 
 
 def hourly(*, hours: float, nodes: int, seed: int = 20261123) -> Iterator[Comparison]:
-    """Return the comparison so far after each virtual hour, and at the end."""
+    """Yield the comparison so far after each virtual hour, and at the end."""
     day = _Day(nodes, seed)
     for number in range(int(hours * 3600 / STEP)):
         if number and number % 3600 == 0:

@@ -252,4 +252,4 @@ async def test_pulls_shorter_than_a_poll_appear_once_with_name_and_size(
     pulls = await local.until(lambda pulls: len(pulls) > 10)
     await asyncio.sleep(3)
     more = [pull for pull in await local.pulls() if pull["downloadedBytes"] == 0 or pull["imageRef"] not in found]
-    assert [(pull["imageRef"], pull["status"]) for pull in more] == [(first, "completed")], "no tag command, no import"
+    assert [(pull["imageRef"], pull["status"]) for pull in more] == [(first, "completed")], "no tag or import"

@@ -42,7 +42,7 @@ class Postman:
             self._kept.append(body)
             late = self._kept.pop(0) if len(self._kept) > 4 else body
             for again in (late, body):
-                await asyncio.sleep(0.55)  # earlier, the server would not even read it
+                await asyncio.sleep(0.55)  # if it is sent sooner, the server rejects it unread
                 async with self._session.post(self._url, data=again) as answer:
                     self.responses.append(answer.status)
         return passed

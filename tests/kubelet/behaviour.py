@@ -44,7 +44,7 @@ class Node(Protocol):
         ...
 
     def statuses(self, pod: str, container: str = "c0") -> Changes:
-        """Return each state of the container's status, as its reason or name, oldest first."""
+        """Return each state that the container's status has had, by its reason or name, oldest first."""
         ...
 
     def now(self) -> float:

@@ -110,7 +110,9 @@ PAUSE = Built(
 
 
 def kubernetes(name: str, costs: str) -> Built:
-    """Return one of the programs of Kubernetes. They share nearly everything that is compiled for the first of them."""
+    """Return one of the programs of Kubernetes. They share most of their code, so only the first one takes long to
+    compile.
+    """
     version = "k8s.io/component-base/version"
     return Built(
         name=name,

@@ -98,7 +98,7 @@ def test_the_port_of_the_demo_is_checked_before_anything_is_installed(clone: Pat
     assert run(clone, "free-port", f"PORT={port}", "PYTHON=python").returncode == 0
 
 
-def test_a_python_that_is_missing_or_too_old_is_named_before_the_port(clone: Path) -> None:
+def test_a_missing_or_outdated_python_is_reported_before_the_port_is_checked(clone: Path) -> None:
     for text in (None, "exit 1"):
         if text:
             script(clone, "python", text)

@@ -158,7 +158,7 @@ def test_a_push_of_docs_neither_cancels_nor_displaces_a_release() -> None:
 
 
 @each_dockerfile
-def test_base_images_are_pinned_by_digest_and_the_last_stage_has_none_and_no_privileges(path: Path) -> None:
+def test_base_images_are_pinned_by_digest_and_the_last_stage_is_unprivileged_and_from_scratch(path: Path) -> None:
     text = path.read_text()
     bases = re.findall(r"^FROM (?:--\S+ )?(\S+)", text, re.MULTILINE)
     assert bases[-1] == "scratch"

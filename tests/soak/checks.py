@@ -51,7 +51,7 @@ class Checks:
                 wrong.append(f"{stalled} pulls are stalled, and the gauge shows another number")
             counted = sum(float(count) for _, count in _samples(text, "pulltrace_pulls_total"))
             if self._follower.boot == boot and counted > self._follower.ends:
-                wrong.append(f"{counted:g} ends were counted and {self._follower.ends} told")
+                wrong.append(f"{counted:g} ends were counted and {self._follower.ends} published")
         return wrong
 
     async def differences(self, since: float) -> str:
@@ -76,13 +76,13 @@ class Checks:
         for truth in self._cluster.running(node):
             if truth.seen and truth.pull.image and not {truth.reference, truth.pull.reference.repository} & active:
                 same = [_short(row) for row in rows if truth.pull.reference.repository in row["imageRef"]]
-                yield f"{node}: {truth.reference} runs and has no row that does: {same}"
+                yield f"{node}: {truth.reference} runs, but no row is live: {same}"
         late = [truth for truth in self._cluster.pulls if truth.node == node and (truth.ended or now) > now - SETTLED]
         names = {name for truth in late for name in (truth.reference, truth.pull.reference.repository)}
         for row in rows:
             known = {row["imageRef"], row.get("repository")} & names
             if row["status"] in ACTIVE and not known and row["imageRef"] != "__pulling__":
-                yield f"{node}: {row['imageRef']} is {row['status']} and nobody pulls it"
+                yield f"{node}: {row['imageRef']} is {row['status']} but the node does not pull it"
         shown = {(row["imageRef"], round(seconds(row["completedAt"]))) for row in rows if row["status"] == "completed"}
         for truth in self._cluster.pulls:
             if truth.node != node or truth.ended is None or not truth.completed or not truth.seen:
@@ -91,7 +91,7 @@ class Checks:
             truth.told = truth.told or any(abs(at - truth.ended) <= CLOCKS for at in times)
             same = [_short(row) for row in rows if truth.pull.reference.repository in row["imageRef"]]
             if not truth.told:
-                yield f"{node}: {truth.reference} completed {now - truth.ended:.0f} s ago, and was never told: {same}"
+                yield f"{node}: {truth.reference} completed {now - truth.ended:.0f} s ago, but is not published: {same}"
             near = {(truth.reference, round(truth.ended) + more) for more in (-2, -1, 0, 1, 2)}
             if now - truth.ended < HISTORY - 15 and not near & shown:
                 yield f"{node}: {truth.reference} completed {now - truth.ended:.0f} s ago, and its row is gone: {same}"

@@ -98,13 +98,13 @@ class Follower:
 
 
 def wrong_numbers(pull: Pull) -> list[str]:
-    """Yield the contradictions within one state."""
+    """Return the contradictions within one state."""
     wrong = []
     if not 0 <= pull["percent"] <= 100:
         wrong.append(f"{pull['percent']} %")
     if pull["totalKnown"] and pull["downloadedBytes"] > pull["totalBytes"]:
         wrong.append(f"{pull['downloadedBytes']} of {pull['totalBytes']} bytes")
-    # The size of a pull that nobody observed comes from the kubelet; nobody knows how much of it was cached.
+    # The size of a pull that no agent observed comes from the kubelet. How much of it was cached is unknown.
     if pull["totalKnown"] and pull["totalBytes"] != max(pull["imageBytes"] - pull["cachedBytes"], 0):
         wrong.append(f"{pull['totalBytes']} is not {pull['imageBytes']} less {pull['cachedBytes']}")
     if ("completedAt" in pull) != (pull["status"] in ENDED):

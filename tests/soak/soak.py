@@ -98,7 +98,8 @@ class Soak:
 
     def _complain(self, sentence: str) -> None:
         self.result.wrong.append(f"[{self._now}] {sentence}")
-        print(self.result.wrong[-1], file=sys.stderr, flush=True)  # half an hour would be too long to wait
+        # Print it at once, because the run may last for another half hour.
+        print(self.result.wrong[-1], file=sys.stderr, flush=True)
 
     async def _break(self, passed: float) -> None:
         """Select and apply one fault, and wait until the state is correct again."""

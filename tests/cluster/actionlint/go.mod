@@ -1,4 +1,4 @@
-// actionlint reads the workflows. A module of its own: nothing of it should decide what Kubernetes is built with.
+// actionlint reads the workflows. It has its own module, so that its dependencies do not affect those of Kubernetes.
 module pulltrace/tests/cluster/actionlint
 
 go 1.25.0

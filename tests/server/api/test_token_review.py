@@ -236,7 +236,7 @@ def forged(number: int, **claims) -> bytes:
         pytest.param(b"Basic dTpw", id="another scheme"),
         pytest.param(b"Bearer secret", id="no token of this kind"),
         pytest.param(b"Bearer a.!!!.c", id="not base64"),
-        pytest.param(b"Bearer a." + base64.urlsafe_b64encode(b"[" * 3000) + b".c", id="nested deep"),
+        pytest.param(b"Bearer a." + base64.urlsafe_b64encode(b"[" * 3000) + b".c", id="deeply nested"),
         pytest.param(b"Bearer " + b"a" * 9000, id="too long"),
         pytest.param(forged(1) + b"\xff", id="not ASCII"),
         pytest.param(b"Bearer e30.a\nb.c", id="a line feed"),

@@ -226,7 +226,7 @@ def test_a_lost_node_that_returns_has_its_pulls_again() -> None:
     assert sim.one.bytes_per_sec == 10 * MIB, "bytes that arrived unobserved are not in the rate"
 
 
-def test_a_pull_that_returns_as_queued_has_begun() -> None:
+def test_a_pull_that_is_reported_again_as_queued_is_shown_as_resolving() -> None:
     sim = SimulatedHub()
     sim.report(pull("l", layer("a", MIB)), at=1)
     sim.report(at=2)

@@ -6,7 +6,7 @@ MIB = 1 << 20
 
 
 def grow(speed: Speed, rate: float, start: float, end: float, step: int = 1) -> None:
-    """Return one sample per second of a count that grows steadily but is updated in steps."""
+    """Add one sample per second of a count that grows steadily but is updated in steps."""
     for second in range(int(start) + 1, int(end) + 1):
         speed.saw(int(rate * (second - start)) // step * step, float(second))
 
