@@ -24,7 +24,7 @@ def test_the_lease_of_a_container_ends_without_an_outcome(watched, empty, full):
 
 
 def test_the_lease_of_a_sandbox_is_not_a_pull(watched):
-    """It never expires, and its id is that of the sandbox."""
+    """Such a lease never expires, and its id is that of the sandbox."""
     watched.poll()
     lease = watched.node.new_lease(expires=False)
     watched.polls(5)

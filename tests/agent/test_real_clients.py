@@ -1,4 +1,4 @@
-"""Pulls by clients of a real containerd other than the CRI plugin: archives, image builders, containers."""
+"""Pulls through a real containerd by clients other than the CRI plugin: archives, image builders, containers."""
 
 import asyncio
 import time

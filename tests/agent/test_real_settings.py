@@ -1,4 +1,4 @@
-"""What the agent reports about real containerds with other settings, failures and kinds of requests."""
+"""What the agent reports about real containerds with unusual settings, failures and requests."""
 
 import asyncio
 import re

@@ -143,7 +143,7 @@ async def test_live_pulls_take_turns_and_each_report_lists_the_others(server, ma
 
 
 async def test_an_ended_pull_that_has_to_wait_is_listed_meanwhile(server, make):
-    """The server closes a pull that is no longer listed, so its end would otherwise be counted twice."""
+    """The server closes a pull that is no longer listed. The end of this pull would then be counted twice."""
     names = [f"p{number:03}" for number in range(MAX_PULLS)]
     async with make(run=False) as reporter:
         reporter.offer([pull(name, PullPhase.DOWNLOADING) for name in names], [])

@@ -1,4 +1,4 @@
-"""Pulls that ended between two polls: what the agent concludes, and which names it gives."""
+"""Pulls that ended between two polls: what the agent concludes, and which names it reports."""
 
 import pytest
 

@@ -81,7 +81,7 @@ async def watch(browser: Browser, url: str, seconds: float) -> tuple[int, list[s
 
     The page requests the list of pods every two seconds. A deviation that ends with the next list is marked.
     """
-    # Nobody looks at these pages: a small scale makes them cheap to draw.
+    # Nobody looks at these pages, so a small scale keeps them cheap to draw.
     pods, pulls = [await browser.new_page(viewport=TALL, device_scale_factor=0.25) for _ in range(2)]
     await pods.goto(f"{url}?view=pods")
     await pulls.goto(url)

@@ -220,7 +220,7 @@ async def test_the_live_region_announces_changes(server: ScriptedServer, open_pa
         {**server.pulls["grafana"], "status": "completed", "percent": 100.0},
         {**server.pulls["checkout"], "status": "failed", "errorReason": "timeout"},
     )
-    # Both changes are in one announcement, or in two if one change arrives just before an announcement.
+    # Both changes are announced together, or separately if one of them arrives just before an announcement.
     await page.wait_for_function(
         "() => ['1 pull failed.', '1 pull done.'].every(words => window.announced.includes(words))"
     )

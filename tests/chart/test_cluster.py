@@ -110,7 +110,7 @@ async def make_foreign_kinds(cluster: APIServer) -> None:
             "names": {"kind": kind, "plural": plural},
             "versions": [{"name": version, "served": True, "storage": True, "schema": anything}],
         }
-        # Groups under k8s.io are protected, so this annotation, which approved CRDs have, is required.
+        # Groups under k8s.io are protected: a CRD in them needs this annotation.
         note = {"api-approved.kubernetes.io": "https://github.com/kubernetes-sigs/gateway-api"}
         crd = {"metadata": {"name": f"{plural}.{group}", "annotations": note}, "spec": spec}
         await cluster.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd)

@@ -87,7 +87,9 @@ async def test_the_schema_has_the_fields_that_a_real_api_server_knows(cluster: A
 
 
 def substituted(tree: Any, old: Any, new: Any) -> Any:
-    """Return a copy of an object in which one value is replaced. The items of a list may be part of a longer list."""
+    """Return a copy of an object in which one value is replaced. If the value is a list, it may be part of a longer
+    list.
+    """
     if tree == old:
         return new
     if isinstance(tree, dict):

@@ -1,4 +1,4 @@
-"""Compare the simulated snapshotters with real ones: what a lease and a snapshot reveal while they fetch."""
+"""Compare the simulated snapshotters with real ones: what a lease and a snapshot reveal while layers are fetched."""
 
 import asyncio
 from contextlib import AsyncExitStack

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 STARTS_WITHIN = 40.0  # seconds, on a busy machine
-ENDS_WITHIN = 8.0  # it takes two seconds on an idle machine
+ENDS_WITHIN = 8.0  # stopping takes two seconds on an idle machine
 
 
 async def start(*arguments):

@@ -1,4 +1,4 @@
-"""The tour of the code is the same in both places, and data really takes this path."""
+"""The tour of the code is the same in the docs and in the package, and data really takes this path."""
 
 import asyncio
 import logging

@@ -32,7 +32,8 @@ HOST = "registry.test"
 TICK = 0.05
 AGENT_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
 SERVER_ENVIRONMENT = AGENT_ENVIRONMENT | {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
-"""The environment of the container images: without it, glibc keeps memory that clients or lists once used."""
+"""The environment of the container images. Without these variables, glibc keeps memory that clients or lists once used.
+"""
 
 
 class Process(Program):
@@ -177,7 +178,7 @@ class Lab:
         return pull
 
     async def over(self, *pulls: Pull) -> bool:
-        """Return whether all of them have ended on the node."""
+        """Return whether all of these pulls have ended on the node."""
         return all(pull.state for pull in pulls)
 
     # The state that the server publishes.

@@ -30,7 +30,7 @@ class Cluster(Lab):
         self._pods = {}
 
     async def requested(self, pull, name):
-        """Create the pod for which the kubelet pulls, with its event; return them."""
+        """Create the pod for which the kubelet pulls, and its event; return both as ``PodEvents``."""
         arrival = PodEvents(pod(name, "worker-1", {"app": str(pull.reference)}, at=time.time()))
         await self.writer.create(arrival)
         await self.writer.event(arrival.pulling("app", time.time()))

@@ -1,6 +1,7 @@
 """``python -m tests.fuzz [--seconds N] [--runs N] [target …]``: fuzz each target in its own process.
 
-libFuzzer ends its process, so each target has its own. Findings are stored in ``tests/fuzz/findings/``.
+The processes are separate because libFuzzer ends the process that runs it. Findings are stored in
+``tests/fuzz/findings/``.
 """
 
 import argparse

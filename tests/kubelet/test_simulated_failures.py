@@ -23,7 +23,7 @@ def failing_node(request: pytest.FixtureRequest) -> Node:
 
 
 async def create_failing(node: Node, name: str, ref: str, policy: str = "IfNotPresent") -> None:
-    """Create a pod of the simulated node; the real one has had it since the first test."""
+    """Create a pod on the simulated node. The real node has had this pod since the first test."""
     if isinstance(node, SimulatedNode):
         await node.create(name, ref, policy=policy)
 

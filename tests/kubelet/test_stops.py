@@ -108,7 +108,7 @@ async def test_an_image_that_the_kubelet_garbage_collects_is_pulled_again_in_a_n
     ids = serial.ids(ref)
     await serial.cluster.delete(once)
     cluster = serial.cluster
-    # No disk has as much space as that, so the kubelet removes all images that no container uses.
+    # No disk has 99 % of free space, so the kubelet removes all images that no container uses.
     await cluster.reconfigure(evictionHard={"imagefs.available": "99%"}, imageMinimumGCAge="1s")
     async with asyncio.timeout(90):
         while await is_unpacked(serial, layer):  # noqa: ASYNC110

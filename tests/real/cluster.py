@@ -63,15 +63,15 @@ class Service:
         self._process: Process | None = None
 
     async def start(self) -> None:
-        """Start it, without waiting until it is ready."""
+        """Start the program, without waiting until it is ready."""
         self._process = Process(self._command, self.log, inside=self._inside)
 
     async def stop(self) -> None:
-        """End it with SIGTERM."""
+        """End the program with SIGTERM."""
         await self._end(signal.SIGTERM)
 
     async def kill(self) -> None:
-        """End it with SIGKILL."""
+        """End the program with SIGKILL."""
         await self._end(signal.SIGKILL)
 
     async def _end(self, how: signal.Signals) -> None:
@@ -80,7 +80,7 @@ class Service:
             await process.end(how)
 
     def check(self) -> None:
-        """Raise RuntimeError with its last output if it has ended by itself."""
+        """Raise RuntimeError with the program's last output if it has ended by itself."""
         if self._process is not None:
             self._process.check()
 

@@ -3,7 +3,7 @@
     async with Docker(node) as docker:
         await docker.pull(ref)
 
-It has no bridge and changes no firewall rule, and it ends with the tests.
+The daemon has no bridge, changes no firewall rule, and ends with the tests.
 """
 
 from __future__ import annotations

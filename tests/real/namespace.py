@@ -93,7 +93,7 @@ class Namespace:
 
     @property
     def identity(self) -> str:
-        """Return the kernel's name of the PID namespace, by which all processes in it are found."""
+        """Return the kernel's name of the PID namespace. All processes in the namespace have this name in /proc."""
         return str(Path(f"/proc/{self.pid}/ns/pid").readlink())
 
     def command(self, *command: str | Path) -> list[str | Path]:

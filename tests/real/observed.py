@@ -49,11 +49,11 @@ class Observed:
         await self.api.reported()
 
     def logged(self, message: str) -> list[dict[str, Any]]:
-        """Return the server's log lines with this message, oldest first, since it was last started."""
+        """Return the lines with this message that the server has logged since its last start, oldest first."""
         return [line for line in _lines(self.server.output) if line["msg"] == message]
 
     def history(self) -> list[dict[str, Any]]:
-        """Return all log lines of the server, including those from before it was last started."""
+        """Return all log lines of the server, including those from before its last start."""
         return [*self._earlier, *_lines(self.server.output)]
 
     async def restart_server(self) -> None:

@@ -57,7 +57,7 @@ class Process:
     def __init__(
         self, command: Sequence[str | Path], log: Path, *, inside: Inside | None = None, forks: bool = False
     ) -> None:
-        """``forks`` means that the command runs the program as its child process, and ends together with it."""
+        """``forks`` means that the command runs the program as its child process, and that both end together."""
         self.log = log
         self._forks = forks or inside is not None
         if inside is not None:
@@ -97,5 +97,5 @@ class Process:
             await asyncio.to_thread(self._popen.wait, KILLED_WITHIN)
 
     async def kill(self) -> None:
-        """Kill it, as in a crash."""
+        """Kill the program, as in a crash."""
         await self.end(signal.SIGKILL)

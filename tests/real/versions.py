@@ -25,9 +25,9 @@ class Built:
     ldflags: str = ""
     tags: str = ""
     costs: str = ""
-    """The consequences if it is missing."""
+    """What cannot be tested if it is missing."""
     cgo: bool = False
-    """Whether it contains C code."""
+    """Whether the program contains C code."""
 
     @property
     def path(self) -> Path:

@@ -1,6 +1,6 @@
 """The ways in which tests let a real containerd obtain an image.
 
-`docs/compatibility.md` contains the table that ``table`` makes of them, and a test compares the two.
+``table`` makes the table in `docs/compatibility.md`, and a test compares the two.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Import a release script by its name: they are not part of the package."""
+"""Import a release script by its name, because these scripts are not part of the package."""
 
 import importlib.util
 from pathlib import Path

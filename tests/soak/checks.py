@@ -17,7 +17,7 @@ CLOCKS = 2.0
 
 
 class Checks:
-    """Fetch everything that the server publishes, and compare it with itself and with the truth."""
+    """Fetch everything that the server publishes; compare its parts with each other and with the truth."""
 
     def __init__(self, cluster: SoakCluster, follower: Follower) -> None:
         self._cluster, self._follower = cluster, follower

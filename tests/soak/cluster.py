@@ -41,7 +41,7 @@ class Truth:
     ended: float | None = None
     told: bool = False
     only_told: bool = False
-    """Whether only the server still knows it, because its node's agent was restarted."""
+    """Whether only the server still knows the pull, because the agent of its node was restarted."""
 
     @property
     def reference(self) -> str:
@@ -49,7 +49,7 @@ class Truth:
 
     @property
     def seen(self) -> bool:
-        """Whether a running process has observed it."""
+        """Whether a running agent has observed the pull."""
         return self.watched >= SEEN_AFTER
 
     @property

@@ -105,8 +105,8 @@ class Soak:
         """Select and apply one fault, and wait until the state is correct again."""
         random, cluster = self._random, self._cluster
         allowed = dict(faults.FAULTS)
-        # A process that is killed cannot show whether it grows. The agent of the first node is never killed, and the
-        # server is not killed in the last two thirds.
+        # A process that is killed cannot show whether its memory grows. So the agent of the first node is never killed,
+        # and the server is not killed in the last two thirds.
         if passed > self._seconds / 3:
             allowed = {fault: weight for fault, weight in allowed.items() if fault not in faults.KILLS_SERVER}
         fault = random.choices(list(allowed), list(allowed.values()))[0]
@@ -132,7 +132,7 @@ class Soak:
                     return took
             await asyncio.sleep(0.1)
         self._complain(f"not right after {WITHIN:g} s: {why}")
-        self._cluster.forget(time.time())  # report it only once
+        self._cluster.forget(time.time())  # report a difference only once
         return took
 
     async def _check(self) -> None:

@@ -181,7 +181,7 @@ async def test_agents_report_for_their_own_node_and_keep_their_data_while_no_tok
         await api.ready()
         async with agent, aiohttp.ClientSession() as session:
             await api.reported()
-            # A compromised node reports for another one.
+            # A compromised node reports for another node.
             bearer = {"Authorization": f"Bearer {file.read_text()}"}
             async with session.post(f"{url}/api/v1/report", json={"nodeName": "n2"}, headers=bearer) as answer:
                 body = await answer.json()

@@ -44,7 +44,7 @@ class Server:
 
 @pytest.fixture
 async def start(monkeypatch, tmp_path):
-    """A factory of servers; if given an API server, they watch it."""
+    """Return a factory of servers. A server that is given an API server watches it."""
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.delenv("KUBECONFIG", raising=False)
     async with contextlib.AsyncExitStack() as stack:
@@ -85,7 +85,8 @@ async def test_pods_images_and_metrics_are_served_over_http(start, api):
         api.put("pods", arrival.pod)
     server = await start(api)
     await server.until("/readyz", lambda body: body == "ok")
-    # Events have whole seconds: those of the second in which the server started seem older than the server.
+    # Event times are whole seconds, so an event of the second in which the server started would seem older than the
+    # server.
     api.put("events", failing.failed("app", time.time() + 1, NOT_FOUND))
     api.put("events", queued.pulling("app", time.time()))
     body = await server.until("/api/v1/pods", lambda body: len(body["pods"]) == 2)

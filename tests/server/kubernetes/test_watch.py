@@ -216,7 +216,7 @@ async def test_forbidden_is_logged_once_with_the_missing_rule(server, kubeconfig
             await it.until(lambda it: not it.watches.not_ready)
             await it.until(lambda it: len(requests(server, "/events")) > 3)
             assert it.pods() == {"web-1"}
-            assert it.cluster.demands("n1")[0].pulling  # assumed, since no event can confirm it
+            assert it.cluster.demands("n1")[0].pulling  # assumed, since no event can confirm that it is pulling
             assert it.up() == {"pods": True, "events": False}
             assert 'resources: ["events"], verbs: ["list", "watch"]' in it.watches.problem
             assert [record.getMessage() for record in caplog.records] == ["kube.watch.forbidden"]

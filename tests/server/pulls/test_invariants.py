@@ -155,7 +155,7 @@ def test_every_end_is_in_the_feed_once(ends) -> None:
 
 @pytest.mark.parametrize("count", [1, 300])
 def test_the_work_of_a_report_does_not_grow_with_the_stored_pulls(count: int) -> None:
-    """This is counted, not timed: how many statuses one report creates."""
+    """This is counted rather than timed: how many statuses does one report create?"""
     sim = SimulatedHub()
     for number in range(count):
         sim.report(pull("l", layer("a", MIB)), node=f"n{number}", at=1)

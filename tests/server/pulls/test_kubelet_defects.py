@@ -215,7 +215,7 @@ def test_attempts_are_still_counted_after_a_restart_of_the_server(sim):
 
 
 def test_the_kubelets_success_overrides_an_agents_failure(sim):
-    """The image was removed right after its pull, so its agent did not find it."""
+    """The image was removed right after its pull, so the agent did not find the image."""
     one = web()
     sim.apply(seen(one), event(one.pulling("app", NOW)), at=0)
     sim.report(pull("lease-1", layer("a", 49 * MIB), at=NOW + 0.1), at=1)

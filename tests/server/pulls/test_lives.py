@@ -163,9 +163,7 @@ class Node:
         return any(lease.began - 1.0 <= now <= lease.ended + SLOWEST for lease in leases)
 
     def beside(self, lease: Lease) -> list[Lease]:
-        """Return the successful pulls of an image that ran at the same time as this one, and therefore share its
-        row.
-        """
+        """Return an image's successful pulls that ran at the same time as this pull, and therefore share its row."""
         of_image = [each for each in self.leases if each.image == lease.image and each.attempt.well]
         return [each for each in of_image if each.began <= lease.ended and lease.began <= each.ended]
 
@@ -221,7 +219,7 @@ class Follower:
         assert before.attempt == now.attempt
         assert before.percent <= now.percent
         if before.status.ended and before.error_reason in (ErrorReason.UNKNOWN, ErrorReason.CANCELED):
-            assert now.status.ended  # nobody observed it; the kubelet may still report success
+            assert now.status.ended  # no agent observed the end; the kubelet may still report success
         elif before.status.ended:
             assert before.status is now.status
 

@@ -1,4 +1,4 @@
-"""An agent saw nothing but a lease: whether it is a pull, and of which image, only the kubelet can tell."""
+"""An agent saw nothing but a lease: only the kubelet can tell whether the lease is of a pull, and of which image."""
 
 import logging
 
@@ -131,7 +131,7 @@ def test_a_lease_that_ends_without_a_report_of_the_kubelet_is_cancelled(sim, cap
 
 
 def test_an_attempt_that_lost_its_lease_to_another_image_keeps_its_row(sim, caplog):
-    """The lease of the second image seemed to be the retry of the first one until its repository was known."""
+    """The second image's lease seemed to be the first image's retry until the repository of the lease was known."""
     one, two = web("a", "one:1"), web("b", "two:1")
     sim.report(at=0)
     sim.apply(seen(one), event(one.pulling("app", NOW)), event(one.failed("app", NOW + 1, NOT_FOUND)), at=1)

@@ -169,7 +169,7 @@ PARTS = {"registry": "docker.io", "repository": "library/nginx", "image_ref": "d
 
 @pytest.mark.parametrize("shares", [True, False], ids=["no-bytes", "a-layer-of-its-own"])
 def test_pods_that_wait_for_the_same_image_have_one_row_if_their_kubelet_pulls_in_parallel(sim, shares):
-    """The runtime is called once for each of them at the same time, as for an image that fails."""
+    """The runtime is called for each pod at the same time, as for an image that fails."""
     two, other = (web("second"), web("third")), web("wrong", "redis:wrong")
     sim.apply(seen(other), pulling(other, 8), event(other.failed("app", NOW + 9, "not found")), at=9)
     sim.apply(*map(seen, two), pulling(two[0], 20), at=20)

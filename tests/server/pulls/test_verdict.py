@@ -1,4 +1,4 @@
-"""The verdict on what limits a pull: each rule with the measurement that proves it, and without it."""
+"""The verdict on what limits a pull: each rule with the measurement that proves it, and without that measurement."""
 
 import logging
 

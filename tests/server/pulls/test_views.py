@@ -48,7 +48,7 @@ def test_pods_wait_for_the_longest_of_their_pulls(sim):
     )
     sim.apply(
         seen(arrival), event(arrival.pulling("app", NOW)), event(arrival.pulling("side", NOW)), at=0
-    )  # in parallel for image volumes or for two pods: the page treats both alike
+    )  # layers are unpacked in parallel for image volumes or for two pods: the page treats both alike
     redis = {"repository": "library/redis", "image_ref": "docker.io/library/redis"}
     unpack_something(sim)
     for second in range(3, 8):
