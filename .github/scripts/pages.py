@@ -82,7 +82,7 @@ def replace_docs(tree: Path, site: Path) -> None:
 
 
 def _versions(index: Path) -> dict[tuple[str, str], str]:
-    """Return (chart, version) → digest."""
+    """Return the digest of each chart and version."""
     entries = yaml.safe_load(index.read_text())["entries"] if index.exists() else {}
     return {(name, chart["version"]): chart.get("digest", "") for name in entries for chart in entries[name]}
 

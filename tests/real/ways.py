@@ -27,9 +27,9 @@ class Progress(Enum):
     """The bytes of a pull that an agent can see."""
 
     EXACT = "exact"
-    LAYERS = "complete layers; exact with `agent.soci.root`"
+    LAYERS = "completed layers; exact with `agent.soci.root`"
     NONE_NEEDED = "none needed: the container starts before the layers are fetched"
-    FILES = "complete files of the archive; the size is known at the end"
+    FILES = "completed files of the archive; the size is known at the end"
 
 
 class Daemon(Enum):

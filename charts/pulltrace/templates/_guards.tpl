@@ -40,7 +40,7 @@ To install the server alone, which shows waiting pods and failures but no progre
 {{- if and (ne $service.type "ClusterIP") (not $service.exposureAcknowledged) -}}
 {{- fail (printf `
 
-With server.service.type=%s, everybody who can connect to it reads nodes, pods and images: reading needs no login.
+With server.service.type=%s, everybody who can connect to it can read nodes, pods and images: reading needs no login.
 To acknowledge that:
 
     --set server.service.exposureAcknowledged=true
@@ -52,7 +52,7 @@ Otherwise leave it at ClusterIP, and put an authenticating proxy in front of an 
 {{- fail `
 
 server.replicas above 1 does not work: the state is in memory, each server would receive only some of the reports,
-and the dashboard would show other pulls at each request. Leave it at 1: agents keep their observations while a
+and the dashboard would show different pulls at each request. Leave it at 1: agents keep their observations while a
 server restarts, and report them again.
 ` -}}
 {{- end -}}
@@ -128,7 +128,7 @@ httpRoute.enabled=true needs a Gateway to attach to:
 {{- end -}}
 
 {{/*
-The label of a dict by which pods are selected, or nothing.
+The labels in a dict by which pods are selected; empty if there are none.
 */}}
 {{- define "pulltrace.selectorLabel" -}}
 {{- pick . "app.kubernetes.io/instance" "app.kubernetes.io/name" | keys | sortAlpha | join " and " -}}

@@ -43,7 +43,7 @@ The labels of a pod. None of them changes with the chart's version: otherwise ea
 {{- end -}}
 
 {{/*
-Selectors cannot be changed by an upgrade: these are those of chart 0.1.0.
+An upgrade cannot change selectors, so these are the labels of chart 0.1.0.
 */}}
 {{- define "pulltrace.selectorLabels" -}}
 app.kubernetes.io/name: {{ printf "%s-%s" (include "pulltrace.name" .root) .component | quote }}
@@ -75,7 +75,7 @@ chart pins the digest of its own version.
 {{- end -}}
 
 {{/*
-Secrets to pull images with: the chart's own and the global ones, where many charts accept bare names too.
+Image pull secrets: the chart's own, and the global ones, which may be bare names as in many other charts.
 */}}
 {{- define "pulltrace.imagePullSecrets" -}}
 {{- $secrets := list -}}

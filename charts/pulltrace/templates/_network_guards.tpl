@@ -28,8 +28,8 @@ Guards of networks and of network policies' additional rules.
 {{- end -}}
 
 {{/*
-The version of a network such as 10.0.0.0/8, and the bits of its prefix. It fails if other bits are set, which newer
-versions of Kubernetes reject.
+The IP version of a network such as 10.0.0.0/8, and the bits of its prefix. It fails if bits beyond the prefix are set,
+which newer versions of Kubernetes reject.
 */}}
 {{- define "pulltrace.network" -}}
 {{- $length := int (regexFind "[0-9]+$" .) -}}

@@ -85,7 +85,7 @@ other. Call with (dict "root" $ "component" "agent" "values" .Values.agent).
 {{- end -}}
 
 {{/*
-Volumes and ports that one of our containers has without further values, as YAML. Call as the guards above.
+Volume mounts and ports that one of our containers has by default, as YAML. Call it like the guards above.
 */}}
 {{- define "pulltrace.ownContainer" -}}
 {{- $mounts := list -}}
@@ -160,8 +160,8 @@ Guards of one container. Call with (dict "component" "agent" "container" … "vo
 {{- end -}}
 
 {{/*
-Guards of a container's resources. Kubernetes divides only some resources between containers; of others, such as
-example.org/gpu, a container must request exactly its limit. Call with (dict "where" "…" "resources" …).
+Guards of a container's resources. Kubernetes allows only some resources to be overcommitted; for others, such as
+example.org/gpu, a container's request must equal its limit. Call with (dict "where" "…" "resources" …).
 */}}
 {{- define "pulltrace.resourceGuards" -}}
 {{- $limits := default (dict) .resources.limits -}}

@@ -29,7 +29,8 @@ export function CopyButton({ text, children }: Props) {
   )
 }
 
-/** Pages without TLS (a port-forward to another host, an air-gapped cluster) have no clipboard API. */
+/** Copies the text even without the clipboard API, which pages without TLS do not have (a port-forward to
+ * another host, an air-gapped cluster). */
 async function copy(text: string): Promise<boolean> {
   try {
     await navigator.clipboard.writeText(text)

@@ -10,7 +10,7 @@ interface Props {
   readonly why: string
 }
 
-/** A link to a row that no longer exists is not ignored silently. */
+/** Explains that rows in the link no longer exist, instead of ignoring them. */
 export function MissingRows({ keys, what, why }: Props) {
   const { open } = useUrl()
   if (keys.length === 0) return null

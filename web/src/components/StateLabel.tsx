@@ -9,7 +9,7 @@ import styles from './StateLabel.module.css'
 
 interface Props {
   readonly pull: Pull
-  /** A failure that no pod waits for is history and has no alarming colour. */
+  /** A failed pull that no pod waits for is history and has no alarming colour. */
   readonly muted?: boolean
 }
 

@@ -36,7 +36,8 @@ export function compareNodes(pull: Pull, pulls: Iterable<Pull>, now: number): Co
   return elsewhere === undefined ? undefined : { here, elsewhere, nodes: sorted.length }
 }
 
-/** The factors from which a node counts as slow, and from which other nodes count as equally slow. */
+/** A node is slow if the others are faster by more than the first factor. Nodes are equally fast if their
+ * speeds differ by less than the second. */
 const MUCH_SLOWER = 2.5
 const SIMILAR = 1.5
 

@@ -25,7 +25,7 @@ export interface NodeRow {
   /** How many pulls are running, and how many are queued. */
   readonly active: number
   readonly queued: number
-  /** Of the running pulls, those that receive no bytes. */
+  /** How many of the running pulls receive no bytes. */
   readonly stalled: number
   /** Whether bytes are expected: a pull is downloading, and its bytes can be observed. */
   readonly isDownloading: boolean
@@ -81,7 +81,7 @@ export function nodeRows(
   return ordered(shown, sort, NODE_ORDER, byState)
 }
 
-/** How many nodes each registry serves with bytes now, and how many receive none. */
+/** The nodes that receive bytes from a registry now, and those whose pulls from it have stalled. */
 interface Served {
   readonly nodes: Set<string>
   readonly stalled: Set<string>
@@ -102,7 +102,8 @@ function servedNodes(byNode: ReadonlyMap<string, readonly Pull[]>): ReadonlyMap<
 
 const registryOfPull = ({ imageRef, registry }: Pull): string => registryOf(imageRef, registry)
 
-/** A stalled pull shows whether its registry serves other nodes. Otherwise, the most frequent factor. */
+/** If a pull is stalled: the node or the registry, depending on whether the registry serves other nodes.
+ * Otherwise: the factor that limits most of the pulls. */
 function limitOf(live: readonly Pull[], served: ReadonlyMap<string, Served>): NodeLimit | undefined {
   const stalled = live.find(isStalled)
   if (stalled !== undefined) {
@@ -113,7 +114,7 @@ function limitOf(live: readonly Pull[], served: ReadonlyMap<string, Served>): No
         word: 'the node',
         why: `${registry} serves ${count(nodes.size, 'other node')}, but not this one.`,
       }
-    // A single node shows nothing, because there is no other to compare it with.
+    // A single stalled node proves nothing, because there is no other node to compare it with.
     return others.size > 1
       ? { word: 'the registry', why: `${registry} serves none of ${others.size} nodes.` }
       : undefined
@@ -125,7 +126,7 @@ function limitOf(live: readonly Pull[], served: ReadonlyMap<string, Served>): No
   return most && { word: NODE_WORDS[most[0].by] ?? LIMIT_WORDS[most[0].by], why: most[0].why }
 }
 
-/** The server calls a network slow if other nodes are faster. */
+/** The server names the factor `network` if other nodes are faster, so it is the network of this node. */
 const NODE_WORDS: Readonly<Partial<Record<LimitName, string>>> = { network: 'the node’s network' }
 
 const isStalled = ({ stalledSince }: Pull): boolean => stalledSince !== undefined
@@ -156,7 +157,7 @@ function nodeRow(
 
 const isQueued = ({ status }: Pull): boolean => status === 'queued'
 
-/** Running pulls, then the queue from its oldest end. */
+/** Running pulls first, then the queue; the oldest first in both. */
 function byTurn(a: Pull, b: Pull): number {
   return Number(isQueued(a)) - Number(isQueued(b)) || a.startedAt - b.startedAt
 }

@@ -127,7 +127,8 @@ function slowestFirst(a: ContainerRow, b: ContainerRow): number {
 export function podFacts({ pod, containers }: PodRow): Facts {
   const lower = (words: readonly string[]) => words.map(word => word.toLowerCase())
   return {
-    // The name in the pod's spec and the name that the node requested: nginx, docker.io/library/nginx:latest.
+    // Two names: the one in the pod's spec (nginx) and the one that the node requested
+    // (docker.io/library/nginx:latest).
     image: lower(containers.flatMap(({ container, pull }) => [container.image, pull?.imageRef ?? ''])),
     node: lower([pod.nodeName]),
     ns: lower([pod.namespace]),
@@ -141,7 +142,7 @@ export function podFacts({ pod, containers }: PodRow): Facts {
 
 const byName = byText(({ pod }: PodRow) => podName(pod))
 
-/** The state of a pod that waits for another image later is no better than that of its later image. */
+/** A pod with an image that is not queued yet ranks as waiting, unless it has failed or stalled. */
 function rankOf({ state, later, isStarted }: PodRow): number {
   if (isStarted) return POD_RANK.done
   return later.length > 0 && POD_RANK[state] > POD_RANK.stalled ? POD_RANK.waiting : POD_RANK[state]
@@ -150,7 +151,7 @@ function rankOf({ state, later, isStarted }: PodRow): number {
 /** The place in the queue of a node. */
 const queued = ({ slowest }: PodRow): number => slowest?.place?.position ?? 0
 
-/** Waiting pods before started ones; the failing ones first, and those that are probably ready last at the
+/** Waiting pods before started ones: failing pods first, and the pods that will probably be ready last at the
  * end. */
 export const byTrouble: Compare<PodRow> = (a, b) =>
   rankOf(a) - rankOf(b) || queued(a) - queued(b) || byName(a, b)

@@ -9,8 +9,8 @@ import { type Facts, isEmpty, matches, type Query } from './query'
 import { livePulls, type QueuePlace, queuePlace } from './queue'
 import { type Context, isRetry, type Standing, standing, waiterCount, waitersOf } from './standing'
 
-/** One pull, several failures with the same cause, or several completed pulls of one image on one node; and the properties that depend on states and pods, not
- * on bytes. */
+/** One pull, several failures with the same cause, or several completed pulls of one image on one node. The
+ * properties depend on states and pods, not on bytes. */
 export interface PullRow {
   readonly key: string
   readonly ids: readonly string[]
@@ -59,7 +59,7 @@ const RANK: Readonly<Record<PullState, number>> = {
 
 interface Section {
   readonly rank: number
-  /** Whether a pod waits; these pulls come first in their section. */
+  /** Whether a pod waits for the pull, which is then listed first in its section. */
   readonly isWaitedFor: boolean
 }
 

@@ -65,7 +65,7 @@ export function waitedNames({ waited }: Pull): string {
   return names.slice(0, MOST_NAMES).join(', ') + (rest > 0 ? ` and ${rest} more` : '')
 }
 
-/** A later pull of the image on the node decides. */
+/** Whether a later pull of the same image on the same node has replaced this one. */
 function isSuperseded(pull: Pull, { newest }: Context): boolean {
   return (newest.get(place(pull)) ?? 0) > pull.startedAt
 }

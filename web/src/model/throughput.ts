@@ -125,8 +125,8 @@ export function scaleMark(top: number): number {
   return Math.floor(top / power) * power
 }
 
-/** One closed SVG path per line, in a box of `CHART_WIDTH` by `CHART_HEIGHT`. Gaps divide a path into parts, and
- * so does a time without bytes, in which the line would only be the outline of the lines below it. */
+/** One closed SVG path per line, in a box of `CHART_WIDTH` by `CHART_HEIGHT`. A path has
+ * several parts if there are gaps, or periods without bytes, in which its area would have no height. */
 export function areas(samples: readonly Sample[], lines: readonly Series[]): readonly string[] {
   const end = samples.at(-1)?.at ?? 0
   const start = Math.min(samples[0]?.at ?? 0, end - SHORTEST_MS)
@@ -147,8 +147,8 @@ export function areas(samples: readonly Sample[], lines: readonly Series[]): rea
   )
 }
 
-/** The runs of known values that are not zero or are beside one that is not, each from its first index to the
- * index after its last one. */
+/** The ranges of indexes that are drawn, each without its end. Unknown values are left out, and so are zeros
+ * between zeros. */
 function parts(values: readonly (number | null)[]): readonly (readonly [number, number])[] {
   const found: [number, number][] = []
   const isFlat = (at: number) => (values[at] ?? 0) === 0

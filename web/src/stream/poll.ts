@@ -10,9 +10,9 @@ export type PollResult<T> =
   | { readonly kind: 'failed' }
 
 const TIMEOUT_MS = 8000
-/** A hidden tab requests this many times less often. */
+/** In a hidden tab, the interval is longer by this factor. */
 const HIDDEN_FACTOR = 8
-/** The next version of the server may have the route. */
+/** If the route is missing, the interval is longer by this factor: a newer server may have the route. */
 const MISSING_FACTOR = 12
 
 export class Poll<T> {

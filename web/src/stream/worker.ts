@@ -29,7 +29,7 @@ function open(base: string): void {
     reset: () => {
       inbox.clear()
       post({ kind: 'reset' })
-      // After the events that arrived together with the reset.
+      // The first events are sent once those that arrived together with the reset have been stored.
       isAnnounced = true
       setTimeout(send, 0, FIRST)
     },

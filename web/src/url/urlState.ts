@@ -17,7 +17,7 @@ export interface UrlState {
   readonly open: readonly string[]
 }
 
-/** Each open row is a part of the stream's address and a measured row of the table. */
+/** Open rows are limited, because each one lengthens the stream's address and is measured in the table. */
 export const MOST_OPEN = 20
 
 export function readUrl(search: string): UrlState {

@@ -70,7 +70,7 @@ function Progress({ row: { pull, pulls, place, standing } }: Cell) {
     )
   }
   const word = limitWord(pull, place)
-  // Nothing of it is known yet that a bar could show.
+  // Nothing is known yet that a bar could show.
   if (pull.status === 'queued') return <span className={shared.dim}>{word}</span>
   if (pulls.length > 1) return <span className={styles.limit}>pulled {pulls.length} times, latest shown</span>
   if (pull.status === 'completed') return <span className={styles.limit}>{word}</span>
