@@ -62,7 +62,7 @@ def assemble(site: Path, out: Path) -> None:
 
 
 def _compile(library: Path) -> None:
-    """Compile all modules. Keep our own sources in addition to the bytecode; replace all other sources with their bytecode.
+    """Compile all modules. Keep our own sources beside the bytecode, and replace the others with their bytecode.
 
     The bytecode contains the hash of its source instead of its time, so that a rebuild produces the same files.
     """

@@ -142,7 +142,8 @@ export function podFacts({ pod, containers }: PodRow): Facts {
 
 const byName = byText(({ pod }: PodRow) => podName(pod))
 
-/** A pod with an image that is not queued yet ranks as waiting, unless it has failed or stalled. */
+/** A pod with an image that is not queued yet ranks as waiting, unless a pull failed, stalled or was
+ * cancelled. */
 function rankOf({ state, later, isStarted }: PodRow): number {
   if (isStarted) return POD_RANK.done
   return later.length > 0 && POD_RANK[state] > POD_RANK.stalled ? POD_RANK.waiting : POD_RANK[state]
