@@ -42,7 +42,7 @@ UNIT := tests/agent tests/server tests/contract tests/test_images.py tests/test_
 NOT_UNIT := $(addprefix tests/,agent/test_process.py agent/test_invariants.py server/test_run.py server/test_tls.py server/test_traces.py server/test_metrics.py \
   server/api/test_openapi.py server/pulls/test_lives.py server/pulls/test_invariants.py)
 
-unit: .make/dev .make/npm ## The fast tests, for the time between two edits: no root, only Python and Node
+unit: .make/dev .make/npm ## The fast tests, to run between edits: they need no root, only Python and Node
 	@EXAMPLES_PROFILE=quick $(BIN)/python -m pytest -q -n $(WORKERS) $(addprefix --ignore=,$(NOT_UNIT)) \
 	  -m "not real and not cluster and not browser and not chart and not kubelet" $(UNIT) $(ARGS)
 	@$(if $(NPM),cd web && npm test --silent,echo "unit: $(NO_NPM), so the dashboard's unit tests do not run")

@@ -213,7 +213,7 @@ class Conclusion:
         return {*missing, *(BlobQuestion(digest) for digest in pull.layers if self._is_open(digest))}
 
     def _is_imported(self, documents: Iterable[str], lease: Lease) -> bool:
-        """Return whether these new documents were imported: they lack the source label of every downloaded blob."""
+        """Return whether these documents were imported since the lease began: downloaded blobs have a source label."""
         blobs = [self._facts.blobs.get(digest) for digest in documents]
         return all(blob and not blob.sources and blob.created_at >= lease.created_at for blob in blobs)
 

@@ -349,7 +349,7 @@ class _Connection(asyncio.Protocol):
 
 
 def _first_size(data: bytearray) -> int | None:
-    """Return the size of the first message, including its prefix; None while the prefix is incomplete."""
+    """Return the size of the first message, including its prefix; None while the message is incomplete."""
     if len(data) < 5:
         return None
     size = 5 + int.from_bytes(data[1:5], "big")

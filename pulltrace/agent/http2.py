@@ -10,7 +10,7 @@ Theory of operation.
   known. This client allows the server no dynamic table either, so most header blocks are the same bytes each time.
   While the table is empty, a repeated block is decoded only once.
 - *Windows.* The receive window of the connection, and that of each stream, has ``_WINDOW`` bytes and is refilled as
-  soon as half of it is used. The caller takes all data at once, and limits what it keeps.
+  soon as half of it is used. The caller takes data as it arrives, and limits how much it keeps.
 - *Streams.* Only open streams are remembered. A frame of a stream that has ended may arrive late and is ignored. Any
   other violation of the protocol is an error of the connection.
 

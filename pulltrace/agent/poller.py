@@ -115,7 +115,7 @@ class Poller:
         return others
 
     def _merely_grows(self, ingests: Sequence[Ingest], leases: Sequence[Lease]) -> bool:
-        """Return whether nothing has changed since the last poll except the growth of downloads."""
+        """Return whether nothing has changed since the last poll except the sizes of downloads."""
         if not self._has_polled or self._broken or self._growths >= FULL_LOOK:
             return False
         return leases == self._leases and self.tracker.is_mere_growth(ingests)

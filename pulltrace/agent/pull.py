@@ -220,7 +220,7 @@ class Pull:
 
 
 def age(pull: Pull) -> float:
-    """Return a sort key by which the oldest pull is first."""
+    """Return a sort key that puts the oldest pull first."""
     return pull.lease.created_at
 
 

@@ -38,7 +38,7 @@ _GZIP_FROM = 16 << 10  # bytes; up to this size, sending one more packet costs l
 _MAX_RETRY_AFTER = 60.0  # seconds; only a proxy requests more, and the server would then consider the node lost
 _MAX_TOKEN = 8192  # maximum bytes; the server rejects longer tokens
 _SPACING = 0.5  # minimum seconds from the response to one report until the next report
-_MAX_DELAY = 8.0  # seconds between attempts; with jitter, so that not all nodes contact a restarted server at once
+_MAX_DELAY = 8.0  # maximum seconds between attempts; jitter spreads the nodes that contact a restarted server
 _MAX_LOGGED = 300  # maximum characters of a response in a log line
 _SECRET = 8  # this many consecutive characters of the token must never appear in a log
 

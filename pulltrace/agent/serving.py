@@ -46,7 +46,7 @@ class Serving:
     def is_at_work(self, pull: Pull, *, alone: bool) -> bool:
         """Return whether the snapshotter fetches the layers: it is able to, and containerd shows no sign of doing so.
 
-        ``alone`` is true if no other pull, for which this one may be waiting, fetches or unpacks a layer of it.
+        ``alone`` is false if another pull fetches or unpacks a layer of this pull, which then waits for the other pull.
         """
         if pull.image is None or not pull.image.config_read or pull.by_containerd:
             return False

@@ -213,7 +213,7 @@ class Tracker:
         self.unsteady = {pull.lease.id for pull in self._pulls.values() if not is_steady(pull, self._growing, now)}
 
     def pulls(self) -> list[PullState]:
-        """Return every live pull, in order of start. A pull that has not changed is the same object."""
+        """Return the state of every live pull, in order of start. An unchanged state is the same object as before."""
         before, self._states = self._states, {}
         for pull in sorted(self._pulls.values(), key=age):
             if pull.is_worth_reporting and not pull.suspect:
