@@ -177,7 +177,7 @@ def write(text: str) -> None:
         f"{platform.python_version()}, on {os.cpu_count()} cores shared with the load generator and other programs "
         f"(load average {os.getloadavg()[1]:.1f}). CPU is the user and system time of the server's process, as a share "
         "of one core. *Delay* is the time from sending a report to its arrival at a client; *late* counts reports that "
-        "were due before the response to the previous one.\n\n"
+        "were due before the server had responded to the previous one.\n\n"
     )
     readme.write_text(f"{before}{BEGIN}\n{about}{text}{END}{after}")
 

@@ -33,7 +33,9 @@ async def test_a_frozen_agent_reports_late_and_catches_up(lab, fault):
     async def is_late():
         return (await lab.api.get("/api/v1/nodes"))["nodes"][0]["state"] == "late"
 
-    async with fault("agent frozen (SIGSTOP) while a pull ends", "late; then the missed end") as seen:
+    async with fault(
+        "agent frozen (SIGSTOP) while a pull ends", "the node is late; then the missed end is published"
+    ) as seen:
         lab.agent.signal(signal.SIGSTOP)
         await lab.until(is_late)
         lab.release(running)

@@ -73,7 +73,7 @@ async def test_huge_lists_of_stale_leases_do_not_hide_a_pull(lab, fault):
 async def test_more_layers_than_a_report_can_hold_are_reported_in_turns(lab, fault):
     await lab.pulled("done", 1)
     async with fault(
-        "a node pulls seven images of 512 layers at once", "reported in turns: all seven, each end once"
+        "a node pulls seven images of 512 layers at once", "all seven are reported in turns, each end once"
     ) as seen:
         pulls = [lab.pull(f"app-{number}", *[1 / 64] * MAX_LAYERS) for number in range(7)]
 

@@ -75,7 +75,7 @@ async def test_pods_created_while_the_api_server_was_down_are_known_afterwards(c
 
 async def test_pods_are_known_again_after_the_api_server_hung(cluster, tmp_path):
     async with followed(cluster, tmp_path, environment={"KUBECONFIG": str(cluster.kubeconfig)}) as lab:
-        async with Fault(lab, "API server frozen (SIGSTOP)", "pulls continue; then pods again") as seen:
+        async with Fault(lab, "API server frozen (SIGSTOP)", "pulls continue; pods are shown again afterwards") as seen:
             os.kill(cluster._apiserver.pid, signal.SIGSTOP)
             late = lab.pull("late", 24)
             await lab.until(lambda: lab.row(late, "downloading"))
@@ -108,7 +108,7 @@ async def test_removed_and_restored_permissions_are_noticed(cluster, chart_roles
             bindings = (await cluster.request("GET", f"{ROLES}/clusterrolebindings"))["items"]
             (binding,) = [item for item in bindings if item["roleRef"]["name"].endswith("pod-reader")]
             async with Fault(
-                lab, "API server forbids the watches", "the reason is shown; pods again when allowed"
+                lab, "API server forbids the watches", "the reason is shown; pods return when allowed"
             ) as seen:
                 await cluster.request("DELETE", f"{ROLES}/clusterrolebindings/{binding['metadata']['name']}")
                 wire.reset()  # a running watch is not authorized again
@@ -139,7 +139,7 @@ async def test_a_rejected_token_is_replaced_by_the_newly_mounted_one(
         half = {"before": ("unshare", "--mount", "sh", "-c", mount, "sh"), "environment": where}
         async with followed(cluster, tmp_path, **half) as lab:
             made = await cluster.request("GET", f"{account}/pulltrace-server")
-            async with Fault(lab, "API server no longer knows the token", "401; then the newly mounted one") as seen:
+            async with Fault(lab, "API server no longer knows the token", "401; then the new token is used") as seen:
                 await cluster.request("DELETE", f"{account}/pulltrace-server")
                 wire.reset()
                 await asyncio.sleep(1)

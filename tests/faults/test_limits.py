@@ -15,7 +15,7 @@ HEARTBEAT = '{{"nodeName":"node-{number}","bootId":"b","sequence":1,"pulls":null
 
 async def test_the_257th_client_of_the_stream_receives_503(lab, fault):
     url = f"{lab.api.url}/api/v1/events"
-    async with fault("300 clients, 44 too many", "503 with Retry-After; the first ones continue") as seen:
+    async with fault("300 clients, 44 too many", "503 with Retry-After; the first 256 continue") as seen:
         async with AsyncExitStack() as stack:
             first = await stack.enter_async_context(Subscription(lab.port))
             readers = []

@@ -78,7 +78,7 @@ async def test_a_node_whose_clock_is_hours_off_is_shown_in_the_servers_time(make
     environment = {"LD_PRELOAD": str(FAKETIME), "FAKETIME": f"{offset:+d}", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     lab = await make_lab(ahead=offset, agent={"environment": environment})
     where = "ahead" if hours > 0 else "behind"
-    async with Fault(lab, f"node's clock {abs(hours)} hours {where}", "times in the server's clock") as seen:
+    async with Fault(lab, f"node's clock {abs(hours)} hours {where}", "times are those of the server's clock") as seen:
         await lab.running("app", 8)
         done = await lab.pulled("done", 1)
         seen.over()

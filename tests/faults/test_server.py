@@ -39,7 +39,7 @@ async def test_pulls_that_end_while_the_server_is_down_are_reported_afterwards(l
 
 async def test_a_frozen_server_continues(lab, fault):
     await lab.running("app", 12)
-    async with fault("server frozen (SIGSTOP)", "continues where it was") as seen:
+    async with fault("server frozen (SIGSTOP)", "it continues where it was") as seen:
         lab.server.signal(signal.SIGSTOP)
         await asyncio.sleep(3)
         lab.server.signal(signal.SIGCONT)

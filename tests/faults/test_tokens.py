@@ -50,7 +50,7 @@ async def test_an_expired_token_is_replaced_by_the_newly_mounted_one(cluster, tm
         server = {"AGENT_SERVICE_ACCOUNT": ACCOUNT, "environment": {"KUBECONFIG": str(cluster.kubeconfig)}}
         await lab.start(server=server, agent={"AGENT_TOKEN_FILE": str(mounted)})
         running = await lab.running("app", 80)
-        async with Fault(lab, "an agent's token expires", "401; then the newly mounted one") as seen:
+        async with Fault(lab, "an agent's token expires", "401; then the new token is used") as seen:
 
             async def refused() -> bool:
                 return "this token has expired" in lab.agent.output

@@ -19,7 +19,7 @@ export function NewBuild() {
   }
   return (
     <Note>
-      The server is now Pulltrace {serverVersion}; this page is of version {__PULLTRACE_VERSION__}.
+      The server is now Pulltrace {serverVersion}; this page is version {__PULLTRACE_VERSION__}.
       <button type="button" className={shared.button} onClick={reload}>
         Reload
       </button>
