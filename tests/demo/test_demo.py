@@ -170,7 +170,7 @@ async def test_the_stream_resumes_without_loss(demo):
     assert all(broken.newest[key]["attempt"] > over[key]["attempt"] for key in missed)
 
 
-async def test_it_ends_promptly_even_with_open_streams(demo):
+async def test_the_demo_ends_promptly_even_with_open_streams(demo):
     process, client, _ = demo
     async with client.get("api/v1/events") as answer:
         await answer.content.readline()

@@ -45,7 +45,7 @@ async def refused(call):
     return caught.value.code()
 
 
-async def test_it_returns_its_version(agent, node):
+async def test_the_server_returns_the_version_of_containerd(agent, node):
     assert await agent.version() == node.version
 
 

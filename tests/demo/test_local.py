@@ -84,7 +84,7 @@ async def local(environ, **options):
     )
 
 
-async def test_it_shows_a_pull_of_this_machine_and_exits_cleanly(node, push, folder):
+async def test_the_dashboard_shows_a_pull_of_this_machine_and_the_process_exits_cleanly(node, push, folder):
     async with SimulatedContainerd(node, folder / "containerd.sock") as containerd:
         ref, image = push("app:1", ("base", 4), ("app", 6))
         node.pull(ref)

@@ -55,7 +55,7 @@ def test_every_kind_of_failure_occurs(half_an_hour):
     assert {"Pulling", "Pulled", "BackOff", "Failed", "InspectFailed", "ErrImageNeverPull"} <= reasons
 
 
-def test_its_state_does_not_grow(half_an_hour):
+def test_the_state_of_the_scenario_does_not_grow(half_an_hour):
     scenario, _, _ = half_an_hour
     before = size(scenario)
     play(scenario, 1800)

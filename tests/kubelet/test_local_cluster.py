@@ -21,7 +21,7 @@ def files(folder: str) -> list[str]:
     return [path.name for path in Path(folder).iterdir()]
 
 
-async def test_it_shows_the_dashboard_and_leaves_no_files_when_it_is_terminated(serial: Lab) -> None:
+async def test_the_cluster_has_a_dashboard_and_leaves_no_files_when_it_is_terminated(serial: Lab) -> None:
     """Sockets in the folder must have short paths."""
     with tempfile.TemporaryDirectory(prefix="pt-") as folder:
         process = await asyncio.create_subprocess_exec(

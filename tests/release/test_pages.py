@@ -1,4 +1,4 @@
-"""Releases as in the workflow: to a Pages branch in a temporary repository, and to a real OCI registry."""
+"""Publish releases as the workflow does, to a Pages branch in a temporary repository and to a real OCI registry."""
 
 import hashlib
 import re

@@ -104,7 +104,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def contents(archive: Path) -> dict[str, bytes]:
-    """Return name → contents of a wheel's files."""
+    """Return the contents of a wheel's files by name."""
     with zipfile.ZipFile(archive) as opened:
         return {name: opened.read(name) for name in opened.namelist()}
 

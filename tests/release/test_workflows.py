@@ -95,7 +95,7 @@ def test_zizmor_reports_nothing() -> None:
 @each_workflow
 def test_a_step_fails_if_any_of_its_commands_fails(path: Path) -> None:
     workflow = yaml.safe_load(path.read_text())
-    # GitHub's unnamed default is bash without pipefail; and errexit ignores a command after "!".
+    # GitHub's default shell is bash without pipefail, and errexit ignores a command after "!".
     steps = [step["run"] for job in workflow["jobs"].values() for step in job.get("steps", []) if "run" in step]
     assert not steps or workflow["defaults"] == {"run": {"shell": "bash"}}
     assert not [step for step in steps if re.search(r"^\s*!", step, re.MULTILINE)]

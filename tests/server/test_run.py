@@ -40,7 +40,7 @@ async def ports(process: asyncio.subprocess.Process) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_it_shuts_down_promptly_and_sends_the_last_event_to_open_streams(number) -> None:
+async def test_the_server_shuts_down_promptly_and_sends_the_last_event_to_open_streams(number) -> None:
     process = await start()
     port, _ = await ports(process)
     async with aiohttp.ClientSession() as client:
@@ -55,7 +55,7 @@ async def test_it_shuts_down_promptly_and_sends_the_last_event_to_open_streams(n
     assert errors == b""
 
 
-async def test_it_shuts_down_promptly_even_if_a_client_does_not_read() -> None:
+async def test_the_server_shuts_down_promptly_even_if_a_client_does_not_read() -> None:
     process = await start()
     port, _ = await ports(process)
     loop = asyncio.get_running_loop()

@@ -182,7 +182,7 @@ def test_impossible_sizes_do_not_lose_a_batch(traces, received):
 
 
 @pytest.mark.parametrize("more", [{}, {"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_EXPORTER": "none"}])
-def test_nothing_is_imported_when_it_is_off(more):
+def test_nothing_is_imported_when_tracing_is_off(more):
     code = """if True:
         import os, sys
         from pulltrace.server.run import export_traces

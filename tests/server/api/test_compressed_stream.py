@@ -1,6 +1,4 @@
-"""The stream with gzip: every kind of client receives the same events, regardless of its earlier data and of where the
-stream ends.
-"""
+"""The stream with gzip: every kind of client receives the same events, whatever it already has and wherever it ends."""
 
 import asyncio
 import shutil

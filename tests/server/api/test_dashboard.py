@@ -1,4 +1,4 @@
-"""The dashboard's files, through the routes alone: an ASGI call needs no server."""
+"""The dashboard's files, requested from the routes by ASGI calls, without a server."""
 
 import re
 from pathlib import Path

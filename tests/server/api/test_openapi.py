@@ -80,7 +80,7 @@ def test_golden_responses_match(path: str) -> None:
     jsonschema.Draft202012Validator(schema | {"components": DOCUMENT["components"]}).validate(example)
 
 
-async def test_it_is_served_and_revalidated(server) -> None:
+async def test_the_document_is_served_and_revalidated(server) -> None:
     served = await server()
     answer = await served.get("/api/v1/openapi.json")
     assert (answer.status, await answer.json()) == (200, DOCUMENT)

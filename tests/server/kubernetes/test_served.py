@@ -127,7 +127,7 @@ async def test_an_unchanged_list_gets_304(start, api):
     assert (await server.get("/api/v1/pods", **{"If-None-Match": tag}))[0] == 200
 
 
-async def test_without_a_cluster_it_serves_and_reports_why_there_are_no_pods(start):
+async def test_without_a_cluster_the_server_reports_why_there_are_no_pods(start):
     server = await start()
     assert (await server.get("/readyz"))[0] == 200
     assert (await server.get("/api/v1/pods"))[1] == {

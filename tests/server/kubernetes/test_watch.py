@@ -92,7 +92,7 @@ async def test_a_watch_that_is_cut_continues_without_a_new_list(server, kubeconf
         assert len([path for path in requests(server, "/pods") if "watch" not in path]) == 1
 
 
-async def test_after_410_it_lists_again_and_removes_objects_that_no_longer_exist(server, kubeconfig):
+async def test_a_410_leads_to_a_new_list_that_removes_objects_that_no_longer_exist(server, kubeconfig):
     gone, stays = web(1), web(2)
     for arrival in (gone, stays):
         server.put("pods", arrival.pod)
