@@ -29,7 +29,7 @@ def fields(**values: Any) -> dict[str, dict[str, Any]]:
 
 
 def configure(level: int, stream: TextIO = sys.stdout) -> None:
-    """Send the log lines of every logger to ``stream``; those of libraries only from level WARNING on."""
+    """Send the log lines of every logger to ``stream``, but those of libraries only from level WARNING on."""
     formatter = _TextLines() if stream.isatty() else _JsonLines()
     handler = _handler(stream)
     handler.setFormatter(formatter)
@@ -86,7 +86,7 @@ class _OutputHandler(logging.Handler):
     def _write_all(self) -> None:
         while True:
             line = self._lines.get()
-            with contextlib.suppress(OSError):  # the output is closed or full; the next line may fit again
+            with contextlib.suppress(OSError):  # the output is closed or full: drop this line
                 while line:
                     line = line[os.write(self._descriptor, line) :]
             self._lines.task_done()

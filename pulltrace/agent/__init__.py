@@ -1,4 +1,4 @@
-"""The agent of each node: polls containerd, determines which images are pulled, and reports them.
+"""The agent runs on each node. It polls containerd, determines which images are being pulled, and reports them.
 
 It never writes to containerd.
 """

@@ -1,4 +1,4 @@
-"""Determine which image a lease is pulling, and from where. Sans-I/O.
+"""Determine which image the pull of a lease fetches, and from where. Sans-I/O.
 
 The layers of a pull are read from its manifest, never from its ingests: a layer that another pull is fetching, or that
 is already on the node, may never appear among the lease's own resources. See ``docs/how-it-knows.md``.
@@ -14,7 +14,7 @@ from pulltrace.agent.model import Blob
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """The image that a lease is pulling.
+    """The image that the pull of a lease fetches.
 
     ``targets`` are the digests that the image's record may point at, the index first. ``documents`` are the digests of
     all indexes, manifests and configs.

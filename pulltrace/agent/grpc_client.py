@@ -165,7 +165,7 @@ class Response:
 
     def __init__(self) -> None:
         self.done = asyncio.get_running_loop().create_future()
-        """Its result is set as soon as no more data is expected, for any reason."""
+        """This future has a result as soon as no more data is expected, for any reason."""
         self.size = 0
         """Bytes of messages received so far."""
         self._headers: dict[bytes, bytes] = {}
@@ -197,7 +197,7 @@ class Response:
             self.done.set_result(None)
 
     def messages(self) -> list[bytes]:
-        """Return its messages; raises ``RpcError`` if the call failed or its status is not OK."""
+        """Return the messages; raises ``RpcError`` if the call failed or its status is not OK."""
         if self._error:
             raise self._error
         status = self._headers.get(b"grpc-status")

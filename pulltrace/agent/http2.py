@@ -29,7 +29,7 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _MAX_HEADERS = 1 << 16  # maximum bytes of a block of headers, encoded or decoded
 _KNOWN_BLOCKS = 16  # maximum number of blocks that are remembered
 _SHORT_BLOCK = 128  # maximum bytes of a block that is remembered
-_WINDOW = 1 << 20  # bytes
+_WINDOW = 1 << 20  # bytes of each receive window
 _FIRST_WINDOW = (1 << 16) - 1  # bytes of every window until a frame changes it
 _MOST = (1 << 31) - 1  # the highest id of a stream, and the largest window in bytes
 _CANCEL = 8  # the code for a call that no task waits for (RFC 9113, 7)
@@ -105,7 +105,7 @@ class Http2:
         """The streams whose responses are not complete, each with the number of used bytes of its receive window."""
         self._newest = -1  # id of the newest stream
         self._rest = b""  # an incomplete frame
-        self._used = 0  # bytes of the connection's window
+        self._used = 0  # used bytes of the connection's receive window
         self._block: tuple[int, int, bytes] | None = None  # stream, flags and bytes of an incomplete header block
         self._decoder = Decoder(_MAX_HEADERS)
         self._known_blocks: dict[bytes, Headers] = {}
@@ -123,7 +123,7 @@ class Http2:
         return bool(self._rest)
 
     def output(self) -> bytes:
-        """Return the bytes that must be sent, once."""
+        """Return the bytes that must be sent, and forget them."""
         output = b"".join(self._output)
         self._output.clear()
         return output

@@ -127,7 +127,7 @@ class Progress:
         self.extracted_at = self.committed_in = None
 
     def see_blob(self, blob: Blob, lease: Lease, owner: str | None) -> None:
-        """Record that the blob is committed. If it is older than the lease, it was on the node before."""
+        """Record that the blob is committed. If it is older than the lease, it was on the node before the pull."""
         if self.cached_before or self.completed_at is not None or self.phase is LayerPhase.REMOTE:
             return
         phase = LayerPhase.DOWNLOADED

@@ -85,7 +85,7 @@ class Blob:
 class ImageRecord:
     """The name of an image, and the digest of its index or manifest.
 
-    A pull creates or updates this record when it ends.
+    A pull creates or updates such a record at its end.
     """
 
     name: str

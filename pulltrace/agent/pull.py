@@ -68,7 +68,7 @@ class Pull:
     """The digests of the layers that have changed since its state was last reported; None if anything may have changed.
     """
     is_answered: bool = False
-    """Whether the last poll had no questions about it."""
+    """Whether the last poll had no questions about it, except about image records."""
     reported_layers: dict[str, tuple[object, LayerState]] = field(default_factory=dict)
     """The layers as last reported, each with the values from which its state was derived."""
     look_back_poll: int | None = None
@@ -114,7 +114,7 @@ class Pull:
     def phase(self) -> PullPhase:
         """Return its phase.
 
-        Unpacking overlaps with the download; the phase changes once every byte has been downloaded.
+        Unpacking overlaps with the download; the phase becomes ``extracting`` once every byte has been downloaded.
         """
         if not self.sized:
             return PullPhase.DOWNLOADING if any(map(_has_bytes, self.layers.values())) else PullPhase.RESOLVING

@@ -1,6 +1,6 @@
 """The mirrors that containerd is configured to try before a registry, from ``certs.d/<host>/hosts.toml``.
 
-Read-only and optional (``PULLTRACE_REGISTRY_HOSTS_DIR``). The format is containerd's
+The folder is only read, and is optional (``PULLTRACE_REGISTRY_HOSTS_DIR``). The format is containerd's
 (https://github.com/containerd/containerd/blob/main/docs/hosts.md). A file that cannot be read is treated as a file
 without mirrors. The mirrors show the configuration only: it is unknown which host delivered the bytes.
 """

@@ -74,7 +74,7 @@ class Reporter:
         self.containerd_version = ""
         self.snapshotter = ""
         self.load: NodeLoad | None = None
-        """How busy the node has been since the last poll; None if it is idle."""
+        """How busy the node has been since the last poll; None if nothing was being pulled."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -101,8 +101,8 @@ class Reporter:
     # 1. Right after a poll that found something to report, so that the node wakes up once and not twice. If there is
     #    something to report but no poll for two intervals, the report is sent anyway.
     # 2. As a heartbeat: after the heartbeat interval, if there has been nothing to report since the last one.
-    # 3. Not too soon: an interval (at most half a second) after both the last report and the response to it. One report
-    #    may take longer to arrive than the next, and the server rejects reports that arrive too close together.
+    # 3. Not too soon: half a second, or an interval if that is shorter, after the response to the last report. One
+    #    report may take longer to arrive than the next, and the server rejects reports that arrive too close together.
     # 4. After a failure: after a delay that grows with each failure, or that the server demands.
 
     async def run(self) -> None:
@@ -198,7 +198,7 @@ class Reporter:
     def _authorization(self) -> dict[str, str]:
         """Return the headers that contain the token.
 
-        The kubelet replaces the token file before the token expires, so it is read each time.
+        The kubelet replaces the token file before the token expires, so the file is read for each report.
         """
         token = self._settings.agent_token or ""
         if self._settings.agent_token_file:

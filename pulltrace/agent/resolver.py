@@ -14,7 +14,7 @@ _T = TypeVar("_T")
 
 
 class ThreadPerLookup(ThreadPoolExecutor):
-    """Runs each lookup in its own daemon thread, for which the end of the process does not wait."""
+    """Runs each lookup in its own daemon thread. A process that ends does not wait for daemon threads."""
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         """Run the function in a new thread."""

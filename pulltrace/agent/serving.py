@@ -31,7 +31,7 @@ class Serving:
             self._use(pull, resources.snapshotter)
 
     def snapshotter_of(self, pull: Pull) -> str:
-        """Return the snapshotter of the pull; while its lease does not show it, the probable one."""
+        """Return the snapshotter that the pull uses, or the probable one while its lease does not show any."""
         return pull.snapshotter or self.name or DEFAULT
 
     def may_use_another(self, pull: Pull) -> bool:

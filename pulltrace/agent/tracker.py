@@ -174,7 +174,7 @@ class Tracker:
     def _add_short_pulls(self) -> None:
         """Add the pulls that no poll has seen; they end in this poll.
 
-        If polls saw only the lease of a pull that ends now, it may be one of these.
+        If polls saw only the lease of a pull that ends now, that pull may be one of these.
         """
         found = self._short.find(self._changes, self._pulls.values(), self._changes_since) if self._changes else []
         leases = [pull for pull in self._missing_lease if pull.seen is Seen.LEASE]

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Self
 
 PATIENCE = 120.0
-"""Seconds a poll may take in addition to the interval between polls. Each single call of a poll has a shorter limit."""
+"""Seconds that a poll may take in addition to the interval between polls. Each call of a poll has a shorter limit."""
 
 _log = logging.getLogger(__name__)
 
