@@ -30,6 +30,9 @@ MAX_LAYERS = 512
 MAX_ERROR = 2048
 """Maximum number of characters of an error message."""
 
+NO_CAUSE = "the pull was cancelled or failed; the kubelet knows why"
+"""An agent's error for a pull that ended without an image, because containerd does not publish the cause."""
+
 UNKNOWN_IMAGE = "__pulling__"
 """The image reference of a pull until something is known about its image, as in Pulltrace v0.1.0."""
 

@@ -52,7 +52,7 @@ from pulltrace.agent.model import (
 )
 from pulltrace.agent.pull import Pull, Seen, age
 from pulltrace.agent.records import Name, RecordLedger, is_tagless, name_of
-from pulltrace.wire import ErrorReason
+from pulltrace.wire import NO_CAUSE, ErrorReason
 
 ALL_IMAGES = ImageQuestion("")
 
@@ -165,7 +165,7 @@ class Conclusion:
             return Ending(outcome, now)
         if outcome is Outcome.CANCELLED:
             return Ending(outcome, now, error=pull.cause or NO_IMAGE, reason=ErrorReason.CANCELED)
-        return Ending(outcome, now, error=pull.cause or "the pull was cancelled or failed; the kubelet knows why")
+        return Ending(outcome, now, error=pull.cause or NO_CAUSE)
 
     def _records(self, pull: Pull) -> list[ImageRecord]:
         records = [record for target in _targets(pull) for record in self._facts.images.get(target, ())]

@@ -49,6 +49,7 @@ async def test_a_pull_is_cancelled_when_the_kubelet_ends_and_the_next_one_is_att
     await serial.until(lambda: [row["status"] for row in serial.looks[-1].rows(ref)] == ["failed"], 10)
     assert serial.looks[-1].at - ended < 5
     assert serial.looks[-1].rows(ref)[0]["attempt"] == 1
+    await serial.until(lambda: serial.looks[-1].rows(ref)[0]["errorReason"] == "canceled", 15)
     await serial.cluster.kubelet.start()
     pulled = await serial.completed(f"kubelet-{how}", ref, seconds=90)
     row = serial.the_row(ref)

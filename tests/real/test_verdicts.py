@@ -139,6 +139,8 @@ async def test_full_download_slots_of_the_node_are_named(real: Containerd, regis
     async with Observed(real) as observed:
         first = asyncio.create_task(pull(real, observed, f"{FAST}/team/busy:1"))
         await registry.reached(busy[0].digest)
+        late = PodEvents(pod("late", "node-1", {"app": f"{FAST}/team/late:1"}, at=observed.hub.now()))
+        observed.apply(seen(late), event(late.pulling("app", observed.hub.now())))
         second = asyncio.create_task(pull(real, observed, f"{FAST}/team/late:1"))
         await asyncio.gather(first, second)
         row("another pull holds the three slots", observed, "team/late", Factor.SLOTS)

@@ -25,7 +25,7 @@ from pulltrace.server.pulls.image_names import Name
 from pulltrace.server.pulls.matching import Attempt, Match, Source, match
 from pulltrace.server.pulls.node import REPORT_LATE, WHOLE_SECONDS, Interval, Pull
 from pulltrace.server.pulls.status import ArrivalContext, status_of, status_without_pull
-from pulltrace.wire import ErrorReason, PullPhase, to_time
+from pulltrace.wire import NO_CAUSE, ErrorReason, PullPhase, to_time
 
 REPORT_DUE = 1.2
 """Seconds within which an agent reports the end of a pull.
@@ -325,7 +325,8 @@ class Arrival:
         pull = self.pull
         if attempt.outcome is not PullPhase.FAILED or not pull or not attempt.observed or attempt.failure:
             return attempt
-        if pull.presumed or pull.error or pull.reason is not ErrorReason.UNKNOWN or not (self.pods or self.waited):
+        is_unexplained = pull.error in (None, NO_CAUSE) and pull.reason is ErrorReason.UNKNOWN
+        if pull.presumed or not is_unexplained or not (self.pods or self.waited):
             return attempt
         if self._failed_at is None:
             self._failed_at = now
@@ -333,7 +334,9 @@ class Arrival:
             self.held, self._basis = True, None
             is_unclear = pull.is_only_lease and self.demand is not None and self.demand.pulling
             return None if is_unclear else attempt
-        who = f"{len(self.pods)} containers are still waiting" if self.pods else GIVEN_UP
+        count = len(self.pods)
+        waiting = "1 container is still waiting" if count == 1 else f"{count} containers are still waiting"
+        who = waiting if self.pods else GIVEN_UP
         message = f"cancelled at {pull.best_percent:g} %, without an error of the registry or the node; {who}"
         return structs.replace(
             attempt, failure=Failure(ErrorReason.CANCELED, message, attempt.number, pull.ended_at or now, None)

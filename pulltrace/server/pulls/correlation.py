@@ -126,6 +126,8 @@ class _Open:
         """The times when arrivals that were added since the last join expire (if unobserved) or settle (if completed).
         """
         self.arrivals: dict[str, Arrival] = {}
+        self._abandoned: dict[str, ImageDemand] = {}
+        """By image: the demands of pods that were deleted before their pulls began."""
         self._settles_at = 0.0  # when the newest completed pull settles
         self._node = node
         self._context = context
@@ -136,6 +138,7 @@ class _Open:
         ordered = sorted((pull for pull in pulls if not pull.superseded), key=lambda pull: pull.started_at)
         known = [pull for pull in ordered if not (self._context.announced and pull.is_only_lease)]
         names = names_of(known, demands)
+        self._abandoned = {demand.image: demand for demand in demands if demand.abandoned}
         for pull in known:
             self._detach(pull, names[pull.key])
         for pull in known:
@@ -220,7 +223,8 @@ class _Open:
         pull.superseded = place is Match.EARLIER_ATTEMPT or (pull.repeats and pull.ended_at is not None)
         pull.arrival_id = ""
         if not hidden and not pull.superseded:
-            found = found or Arrival(self._free_id(pull.key), name)
+            demand = self._abandoned.get(name.image)
+            found = found or Arrival(self._free_id(_seed_of(demand) if demand else pull.key), name)
             self.arrivals[found.id] = found
             found.attach(pull, name)
         if not pull.superseded:
@@ -248,10 +252,7 @@ class _Open:
             if found is None or found.is_over_for(demand):
                 if not _needs_row(demand, now):
                     continue
-                # If no event reported the start of a failed attempt, `since` may be the time of an earlier failure,
-                # perhaps from an arrival that is over.
-                began = demand.failure.at if demand.failure and not demand.pulling else demand.since
-                found = Arrival(self._free_id(f"{demand.image} {began}"), Name.of(demand.image))
+                found = Arrival(self._free_id(_seed_of(demand)), Name.of(demand.image))
                 self.arrivals[found.id] = found
             found.demand = demand
             for arrival in of_image:
@@ -294,6 +295,14 @@ def _needs_row(demand: ImageDemand, now: float) -> bool:
         return demand.requested
     # The pull was so short that the kubelet's events of its start and its end arrived together.
     return demand.pull_seconds is not None and now - demand.pulled_at < SETTLES_AFTER
+
+
+def _seed_of(demand: ImageDemand) -> str:
+    """Return the seed for the id of a demand's arrival, which remains the same if the pods are deleted."""
+    # If no event reported the start of a failed attempt, `since` may be the time of an earlier failure, perhaps from an
+    # arrival that is over.
+    began = demand.failure.at if demand.failure and not demand.pulling else demand.since
+    return f"{demand.image} {began}"
 
 
 def _best(arrivals: Iterable[Arrival], own: Arrival | None, pull: Pull, name: Name) -> tuple[Arrival | None, Match]:

@@ -7,12 +7,12 @@ import pytest
 from pulltrace.demo.pod_events import PodEvents, pod
 from pulltrace.server.kubernetes.objects import PodGone
 from pulltrace.server.models import NodeState
-from pulltrace.wire import ErrorReason, PullPhase
+from pulltrace.wire import NO_CAUSE, ErrorReason, PullPhase
 from tests.server.build import MIB, NOW, layer, pull
 from tests.server.kubernetes.changes import event, seen
 from tests.server.pulls.test_arrival import Joined, web
 
-GONE = {"status": PullPhase.FAILED, "ended_at": NOW + 4, "error_reason": ErrorReason.UNKNOWN}
+GONE = {"status": PullPhase.FAILED, "ended_at": NOW + 4, "error": NO_CAUSE}
 
 
 @pytest.fixture
