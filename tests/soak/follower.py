@@ -87,7 +87,7 @@ class Follower:
         if before and same and before["percent"] > pull["percent"]:
             self._complain(f"{who}: {before['percent']} % went back to {pull['percent']} %")
         over = same and before is not None and before["status"] in ENDED
-        presumed = before is not None and before.get("errorReason") == "unknown"
+        presumed = before is not None and before.get("errorReason") in ("unknown", "canceled")
         if over and before and before["status"] != pull["status"] and not presumed:
             self._complain(f"{who}: had {before['status']}, is {pull['status']}: {before.get('error', '')}")
         if pull["status"] in ENDED and not (over and before and before["status"] == pull["status"]):
