@@ -1,5 +1,5 @@
-"""``make bench``: the server under the reference load, compared with a naive server, the cost of each kind of load, and
-the load at which the server reaches its limits.
+"""``make bench``: measure the server under the reference load, compare it with a naive server, and find the cost of
+each kind of load and the load at which the server reaches its limits.
 
 ``--short`` runs every benchmark once with a small load and writes nothing, to check that the benchmarks work. ``--soak
 MINUTES`` maintains the reference load for that long. Everything runs on loopback; CPU figures are those of the server
@@ -94,7 +94,7 @@ async def compared(size: Size) -> str:
 
 
 async def curves(size: Size) -> str:
-    """Measure CPU by the number of nodes, pulls and clients, each separately; write the plot."""
+    """Measure how CPU use grows with the number of nodes, pulls and clients, each separately; write the plot."""
     by = {
         "idle nodes": [Load(nodes=count) for count in (100, 1000, 5000, 10_000)],
         "pulls": [
@@ -187,7 +187,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--soak", type=float, metavar="MINUTES")
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all when none is named")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"from {', '.join(PARTS)} (default: all)")
     args = parser.parse_args()
     if unknown := set(args.parts) - set(PARTS):
         parser.error(f"there is no part {', '.join(unknown)}")

@@ -55,7 +55,7 @@ class Seen:
     delays: list[float] = field(default_factory=list)
     """Seconds from sending a report to its arrival at a client."""
     late: int = 0
-    """Reports that were due before the response to the previous one: the agent keeps the newest state and waits."""
+    """Reports that were due before the response to the previous one. The agent then waits, keeping the newest state."""
     broken: int = 0
     received: int = 0
 

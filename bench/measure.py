@@ -11,7 +11,7 @@ from bench.process import ServerProcess, running
 
 @dataclass(frozen=True)
 class Row:
-    """The cost of one load, and the delays that its clients saw. Times in milliseconds, memory in MiB."""
+    """The cost of one load, and the delays that its clients saw. Times are in milliseconds, memory is in MiB."""
 
     kind: str
     load: dict[str, float]

@@ -121,7 +121,7 @@ def _percent(part: int, whole: int) -> float:
 
 
 async def serve_naive(on_ready: Callable[[int, int], None]) -> None:
-    """Serve until cancelled. There are no metrics: both ports are the same."""
+    """Serve until cancelled. There is no metrics port, so ``on_ready`` gets the API port twice."""
     server = NaiveServer()
     app = Starlette(
         routes=[Route("/api/v1/report", server.report, methods=["POST"]), Route("/api/v1/events", server.events)]

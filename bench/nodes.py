@@ -1,4 +1,4 @@
-"""Simulated agents: reports of pulls that grow, end and fail, cheap enough for thousands of agents in one process.
+"""Simulated agents, whose pulls grow, end and fail. They are cheap enough to run thousands of them in one process.
 
 The report of a pull is a bytes template that ``%`` fills with the current numbers (blanks, which JSON allows, keep its
 length constant). Each report contains the time at which it was sent, in microseconds, in ``mediaType``, which the

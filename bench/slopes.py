@@ -1,4 +1,4 @@
-"""How the cost of the server grows: CPU and memory of one more live pull, ended pull, client and waiting pod.
+"""How the server's cost grows: the CPU and memory of each additional live pull, ended pull, client and waiting pod.
 
     python -m bench.slopes [--seconds 8] [--repeats 2] [--identity] [PART …]
 
@@ -37,7 +37,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Size:
-    """The sizes of both loads (pulls, clients, ended pulls and pods), and the seconds of each measurement."""
+    """The sizes of both loads (pulls, clients, ended pulls and pods), and the length of each measurement in seconds."""
 
     few: int = 100
     many: int = 500
@@ -67,7 +67,7 @@ async def pulls(size: Size) -> None:
 
 
 async def clients(size: Size) -> None:
-    """Measure clients without layers, with a hundred pulls that change every second."""
+    """Measure clients that request no layers, while a hundred pulls change every second."""
     pulling = Load(nodes=size.few, pulling=size.few, images=1, gzip=size.gzip)
     few, many = (replace(pulling, readers=number) for number in (size.few, size.many))
     await difference("client of the stream", few, many, size)
@@ -100,7 +100,7 @@ def _render(entry: Entry, layers: bool) -> bytes:
 async def ended(size: Size) -> None:
     """Measure ended pulls in the history, five a second."""
     server = InProcess()
-    server.spend(60)  # the server no longer waits for the first reports of the agents
+    server.spend(60)  # the server no longer waits for the agents' first reports
     before, idle = rss(), server.spend(size.seconds)
     for number in range(size.ended):
         at = server.now
@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--identity", action="store_true", help="the clients do not accept gzip")
     parser.add_argument("--short", action="store_true")
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all when none is named")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"from {', '.join(PARTS)} (default: all)")
     args = parser.parse_args()
     size = Size(seconds=args.seconds, gzip=not args.identity)
     if args.short:

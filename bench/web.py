@@ -43,7 +43,7 @@ TRACE_SECONDS = 10.0
 LONGEST_TASK_MS = 50
 """The longest permitted task of the main thread in steady state."""
 HEAP_GROWTH = 0.15
-"""Maximum growth of the heap, as a fraction of its size at the start. More growth is a leak."""
+"""Maximum growth of the heap, as a fraction of its size at the start. More growth indicates a leak."""
 
 WATCH = """() => {
   const seen = (window.__bench = {frames: [], long: []})
@@ -123,7 +123,7 @@ async def _file(request: web.Request) -> web.StreamResponse:
 
 
 async def first_rows(browser: Browser, runner: web.AppRunner) -> tuple[float, float]:
-    """Return the milliseconds until the frame with the first rows, since the first byte of the page and of the stream.
+    """Return the milliseconds from the first byte of the page, and of the stream, to the frame with the first rows.
 
     These are medians of five loads, each with an empty cache. The browser and the server use the clock of one machine.
     """

@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         "--port",
         type=_between(int, 0, 65535),
         default=8080,
-        help="port of the dashboard on loopback, 0 for any free port (default %(default)s)",
+        help="dashboard port on loopback, 0 for any free port (default %(default)s)",
     )
     return parser
 

@@ -52,7 +52,7 @@ def parse(text: str) -> Reference:
     if has_tag and not _TAG.fullmatch(tag):
         raise InvalidReferenceError(f"{text!r}: the tag has characters that are not allowed, or is too long")
     if _IMAGE_ID.fullmatch(text) or not all(map(_REPOSITORY_PART.fullmatch, repository.split("/"))):
-        raise InvalidReferenceError(f"{text!r}: the repository must be lower case, of letters, digits and . _ - /")
+        raise InvalidReferenceError(f"{text!r}: the repository may only have lower-case letters, digits and . _ - /")
     if not _REGISTRY.fullmatch(registry):
         raise InvalidReferenceError(f"{text!r}: the registry is not host[:port]")
     if registry == DEFAULT_REGISTRY and "/" not in repository:

@@ -20,7 +20,7 @@ _LEVEL_NAMES = {logging.WARNING: "warn", logging.CRITICAL: "error"}
 _WAITING = 2000
 """The number of lines buffered while nobody reads the output; further lines are dropped and counted."""
 _FLUSH_WITHIN = 2.0
-"""How long, in seconds, the process waits at its end for the lines to be written."""
+"""How long, in seconds, the process waits at exit for the lines to be written."""
 
 
 def fields(**values: Any) -> dict[str, dict[str, Any]]:
@@ -74,7 +74,7 @@ class _OutputHandler(logging.Handler):
         self._dropped += 1
 
     def flush(self) -> None:
-        """Wait briefly until everything has been written. Called at the end of the process."""
+        """Wait briefly until everything has been written. Called at exit."""
         deadline = time.monotonic() + _FLUSH_WITHIN
         while self._lines.unfinished_tasks and time.monotonic() < deadline:
             time.sleep(0.005)

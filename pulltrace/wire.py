@@ -173,7 +173,7 @@ class PullState(JsonObject, frozen=True):
 class NodeLoad(JsonObject, frozen=True):
     """How busy a node was over the last ``seconds``, measured only while it pulls. A missing figure is unknown.
 
-    Pressures are the percentage of time in which at least one task waited for I/O, the CPU or memory
+    Pressures are the percentages of time in which at least one task waited for I/O, the CPU or memory
     (``/proc/pressure``). The disk is the node's busiest one (``/proc/diskstats``).
     """
 

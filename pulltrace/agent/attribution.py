@@ -1,4 +1,4 @@
-"""Determine which image the pull of a lease fetches, and from where. Sans-I/O.
+"""Determine which image a lease's pull fetches, and from where. Sans-I/O.
 
 The layers of a pull are read from its manifest, never from its ingests: a layer that another pull is fetching, or that
 is already on the node, may never appear among the lease's own resources. See ``docs/how-it-knows.md``.
@@ -14,7 +14,7 @@ from pulltrace.agent.model import Blob
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """The image that the pull of a lease fetches.
+    """The image that a lease's pull fetches.
 
     ``targets`` are the digests that the image's record may point at, the index first. ``documents`` are the digests of
     all indexes, manifests and configs.
@@ -84,7 +84,7 @@ def source_of(documents: Iterable[str], blobs: Mapping[str, Blob]) -> tuple[str,
     pair.
 
     A blob lists every repository it was ever pulled from. A pull that finds the blob already on the node
-    adds its repository.
+    adds its own repository.
     """
     found = [blobs[digest].sources for digest in documents if digest in blobs and blobs[digest].sources]
     common = frozenset.intersection(*found) if found else frozenset()

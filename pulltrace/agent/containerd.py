@@ -140,7 +140,7 @@ class Containerd:
         return self._leases_of(leases)
 
     async def ingests_and_leases(self) -> tuple[list[Ingest], list[Lease]]:
-        """Return both lists, requested concurrently: either of them may be the older one."""
+        """Return both lists. They are requested concurrently, so either may be older than the other."""
         ingests, leases = await self._list(_INGESTS, _LEASES)
         return self._ingests_of(ingests), self._leases_of(leases)
 
@@ -240,7 +240,7 @@ class Containerd:
         return changed
 
     def created_containers(self) -> list[float]:
-        """Return when containers were created since the last call; ``changed_images`` starts to listen for that."""
+        """Return when containers were created since the last call; ``changed_images`` starts listening for them."""
         times = list(self._containers)
         self._containers.clear()
         return times

@@ -1,7 +1,8 @@
 """A gRPC client for a unix socket, over one persistent connection. ``http2.py`` implements HTTP/2, asyncio the socket.
 
-The agent needs little of gRPC: one request, its responses, a status. grpcio would cost every node 15 MiB and four
-threads (ADR 9). The server is not trusted: whatever it sends results in a response or an ``RpcError``.
+The agent needs little of gRPC: a call sends one request, and receives responses and a status. grpcio would cost
+every node 15 MiB and four threads (ADR 9). The server is not trusted: whatever it sends results in a response or
+an ``RpcError``.
 
 ``containerd.py`` is the only module that imports this one.
 
@@ -25,7 +26,7 @@ from urllib.parse import unquote_to_bytes
 from pulltrace.agent.http2 import DataReceived, Event, HeadersReceived, Http2, Http2Error, StreamReset, header_block
 
 MAX_RESPONSE = 16 << 20
-"""Maximum bytes of all messages of one call together."""
+"""Maximum total size of the messages that one call receives, in bytes."""
 
 MAX_PENDING = 32 << 20
 """Maximum bytes of responses that one connection buffers."""

@@ -3,13 +3,13 @@
 Theory of operation.
 
 - *Requests.* A request is two frames, its headers and its body. It is sent whole or not at all: a body that the
-  server's flow-control windows do not admit is an error. The agent's requests have a few hundred bytes.
+  server's flow-control windows do not admit is an error. The agent's requests are a few hundred bytes long.
 - *Header blocks.* Each header block of a request sets the size of the server's dynamic table to 0, so that its bytes
   do not depend on earlier blocks. ``header_block`` encodes it once for all requests of a method.
 - *Responses.* A frame is processed when it is complete. A frame that is too long is rejected as soon as its length is
   known. This client allows the server no dynamic table either, so most header blocks are the same bytes each time.
   While the table is empty, a repeated block is decoded only once.
-- *Windows.* The receive window of the connection, and that of each stream, has ``_WINDOW`` bytes and is refilled as
+- *Windows.* The receive window of the connection, and that of each stream, is ``_WINDOW`` bytes long and is refilled as
   soon as half of it is used. The caller takes data as it arrives, and limits how much it keeps.
 - *Streams.* Only open streams are remembered. A frame of a stream that has ended may arrive late and is ignored. Any
   other violation of the protocol is an error of the connection.
@@ -31,7 +31,7 @@ _KNOWN_BLOCKS = 16  # maximum number of blocks that are remembered
 _SHORT_BLOCK = 128  # maximum bytes of a block that is remembered
 _WINDOW = 1 << 20  # bytes of each receive window
 _FIRST_WINDOW = (1 << 16) - 1  # bytes of every window until a frame changes it
-_MOST = (1 << 31) - 1  # the highest id of a stream, and the largest window in bytes
+_MOST = (1 << 31) - 1  # the highest stream id, and the largest window in bytes
 _CANCEL = 8  # the code for a call that no task waits for (RFC 9113, 7)
 
 # The types of frames (RFC 9113, 6).

@@ -1,6 +1,6 @@
 """An HTTP/1.1 client that posts to one URL, over one persistent connection. h11 implements HTTP, asyncio the socket.
 
-The agent needs little of HTTP: a POST and the response. aiohttp would cost every node 10 MiB (ADR 3).
+The agent needs little of HTTP: it sends a POST and reads the response. aiohttp would cost every node 10 MiB (ADR 3).
 
 This module is the only one that imports h11, which is limited to versions below 1 in ``pyproject.toml``. To return to
 aiohttp, replace ``Poster`` with one ``aiohttp.ClientSession``:
@@ -9,7 +9,7 @@ aiohttp, replace ``Poster`` with one ``aiohttp.ClientSession``:
   then ``Response(response.status, {name.lower(): value …}, await response.content.read(_MAX_BODY))``;
 - ``HttpError``: translate ``aiohttp.ClientError``, ``OSError`` and ``TimeoutError``;
 - TLS: pass ``_context()`` to ``aiohttp.TCPConnector(ssl=…)``, and a new one whenever the CA file has changed;
-- leave ``trust_env`` at False, so that no proxy of the environment is used.
+- leave ``trust_env`` at False, so that no proxy from the environment is used.
 """
 
 import asyncio

@@ -37,8 +37,8 @@ class Progress:
     """The progress of a layer within one pull. The state only advances, unless new evidence corrects it, and bytes
     remain counted when containerd no longer lists them.
 
-    ``cached_before``: every byte was on the node before the pull. ``committed_in`` is the number of the first poll that
-    found all its snapshots committed.
+    ``cached_before`` means that every byte was on the node before the pull. ``committed_in`` is the number of the
+    first poll that found all its snapshots committed.
     """
 
     layer: Layer
@@ -204,7 +204,7 @@ class Progress:
         self.downloaded = self.layer.size - self.cached
 
     def end(self, *, completed: bool) -> None:
-        """Record the end of the pull. In a complete image, the bytes that were not fetched were already on the node."""
+        """Record the end of the pull. If it completed, the bytes that were not fetched were already on the node."""
         if not completed:
             if not self.complete:
                 self.phase = LayerPhase.FAILED

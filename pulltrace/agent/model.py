@@ -13,13 +13,13 @@ from pulltrace.agent.snapshotters import Snapshot
 MAX_SPARE_DOCUMENTS = 64
 
 LAYER_REFS = ("layer-", "unknown-")
-"""The prefixes of the refs of layers, and of blobs whose kind containerd does not know."""
+"""The ref prefixes of layers, and of blobs whose kind containerd does not know."""
 ARCHIVE = "tar-"
-"""The prefix of the ref of an ingest that is a file from an archive being imported, not a download."""
+"""The ref prefix of an ingest that is not a download, but a file from an archive being imported."""
 
 
 class Ingest(Struct, frozen=True, gc=False):
-    """A blob being downloaded. ``started_at`` belongs to the first attempt, even if a later attempt resumed it."""
+    """A blob being downloaded. ``started_at`` is the start of the first attempt, even if a later attempt resumed it."""
 
     ref: str
     digest: str

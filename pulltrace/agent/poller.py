@@ -54,8 +54,9 @@ class Poller:
     async def poll(self, now: float) -> None:
         """Poll once, requesting only what can have changed.
 
-        An idle node takes one call. Downloads that merely grow (see ``growth``) take two concurrent calls. Otherwise, a
-        poll takes three calls, and one more for each pull that can have changed and for each new document.
+        On an idle node, a poll takes one call. If downloads merely grow (see ``growth``), it takes two concurrent
+        calls. Otherwise, it takes three calls, and one more for each pull that can have changed and for each new
+        document.
         """
         containerd, tracker = self.containerd, self.tracker
         # The channel may have reconnected since the last poll. If containerd has restarted, its socket is new.

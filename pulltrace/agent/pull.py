@@ -45,7 +45,7 @@ class Pull:
     image: Image | None = None
     layers: dict[str, Progress] = field(default_factory=dict)
     asking: set[Question] = field(default_factory=set)
-    """The questions of this poll about the pull."""
+    """The questions that this poll has about the pull."""
     checked: set[Question] = field(default_factory=set)
     """The questions that have been answered, even if the object does not exist."""
     suspect: bool = False

@@ -21,7 +21,7 @@ class Name(NamedTuple):
 
 
 SHARED_POLLS = 4
-"""The number of polls for which a lease may exist after its pull has written the record: a busy node needs seconds."""
+"""The number of polls for which a lease may exist after its pull wrote the record. A busy node deletes it late."""
 
 
 class RecordLedger:
@@ -89,7 +89,7 @@ class RecordLedger:
         self._removed[name] = False
 
     def take_removed(self, source: tuple[str, str] | None) -> str | None:
-        """Return the name of a removed record, with this source if it is given, and forget those of its repository."""
+        """Return the name of a removed record (of this source, if given), and forget all of its repository."""
         known = {name: reference for name in self._removed if (reference := reference_of(name))}
         names = [name for name, item in known.items() if source in (None, source_of_reference(item))]
         if not names:

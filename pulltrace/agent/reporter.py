@@ -33,7 +33,7 @@ MAX_RECENT = 1 << 20
 """Maximum bytes of acknowledged ended pulls to keep, so that a restarted server gets its history back."""
 
 _ROOM = MAX_REPORT * 7 // 16  # maximum bytes of live pulls in one report, and of ended pulls
-_MOST = MAX_PULLS // 2  # maximum live pulls in one report, and ended ones; lowered if the server rejects a report
+_MOST = MAX_PULLS // 2  # maximum live pulls, and ended pulls, in one report; lowered if the server rejects one
 _GZIP_FROM = 16 << 10  # bytes; up to this size, sending one more packet costs less than compressing
 _MAX_RETRY_AFTER = 60.0  # seconds; only a proxy requests more, and the server would then consider the node lost
 _MAX_TOKEN = 8192  # maximum bytes; the server rejects longer tokens
@@ -101,7 +101,7 @@ class Reporter:
     # 1. Right after a poll that found something to report, so that the node wakes up once and not twice. If there is
     #    something to report but no poll for two intervals, the report is sent anyway.
     # 2. As a heartbeat: after the heartbeat interval, if there has been nothing to report since the last one.
-    # 3. Not too soon: half a second, or an interval if that is shorter, after the response to the last report. One
+    # 3. Not too soon: at least half a second (or one interval, if shorter) after the response to the last report. A
     #    report may take longer to arrive than the next, and the server rejects reports that arrive too close together.
     # 4. After a failure: after a delay that grows with each failure, or that the server demands.
 

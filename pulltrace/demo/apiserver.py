@@ -1,4 +1,4 @@
-"""A small simulated Kubernetes API server: lists and watches of pods and events, over real HTTP.
+"""A small simulated Kubernetes API server. It serves lists and watches of pods and events over real HTTP.
 
     async with ApiServer() as cluster:
         cluster.url

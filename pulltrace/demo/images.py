@@ -22,7 +22,7 @@ def digest_of(data: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """One blob of a registry. ``kind`` is the first word of the ref of its ingest; a layer has no ``data``."""
+    """One blob of a registry. ``kind`` is the first word of its ingest's ref; a layer has no ``data``."""
 
     kind: str
     media_type: str

@@ -24,8 +24,8 @@ def pod(
     owner: tuple[str, str] | None = None,
     at: float | None = None,
 ) -> Object:
-    """Make a pod that is scheduled on a node. ``containers`` and ``init`` map names to images; ``owner`` is kind and
-    name.
+    """Make a pod that is scheduled on a node. ``containers`` and ``init`` map names to images; ``owner`` is the
+    owner's kind and name.
 
     ``volumes`` also maps names to images; every app container mounts them.
     """

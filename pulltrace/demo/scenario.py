@@ -54,12 +54,12 @@ _EDGE = _Kind(5 * MB, 55 * MB, "1.7.29", 1)
 _HEAVY = ("docker.io/vllm/vllm-openai:v0.12", "nvcr.io/nvidia/tritonserver:26.10-py3")
 _SLOW_IMAGE = f"{SLOW}/legacy/invoice-printer:3.2"
 _TIDIED = 0.85
-"""Probability that an image is removed along with its pod; the other images are cached the next time."""
+"""Probability that an image is removed along with its pod; an image that remains is cached the next time."""
 _ORDINARY = [name for name in IMAGES if name not in _HEAVY and name != _SLOW_IMAGE]
 
 
 class Scenario:
-    """A cluster of some nodes that starts at ``now`` (Unix seconds).
+    """A cluster whose time starts at ``now`` (Unix seconds).
 
     ``speed`` 10 does ten seconds of work per second.
     """
@@ -139,7 +139,7 @@ class Scenario:
         yield self._repeat(self._kubelet_restarts, first=170, every=600)
 
     def _once(self) -> Iterator[Act]:
-        """The failures. Each of them is eventually fixed, and occurs again later."""
+        """Yield the failures. Each of them is eventually fixed, and occurs again later."""
         yield self._refused("reports", f"{OWN}/finance/reports:lastest", None, first=2, lasts=420)
         yield self._refused("billing", f"{OWN}/finance/billing:9.1", Refusal.UNAUTHORIZED, first=5, lasts=600)
         yield self._refused(
@@ -303,5 +303,5 @@ class Scenario:
         return self._random.choice(list(self.kubelets))
 
     def _letters(self, count: int) -> str:
-        # The characters in names that Kubernetes generates: without vowels, they cannot form words.
+        # Kubernetes generates names from these characters. They contain no vowels, so names cannot form words.
         return "".join(self._random.choices("bcdfghjklmnpqrstvwxz2456789", k=count))

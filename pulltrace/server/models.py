@@ -198,7 +198,7 @@ class Hello(JsonObject, frozen=True):
 
 
 class PullList(JsonObject, frozen=True):
-    """Response of ``GET /api/v1/pulls``."""
+    """Response to ``GET /api/v1/pulls``."""
 
     pulls: list[PullStatus]
 
@@ -248,7 +248,7 @@ class UnobservedNodes(JsonObject, frozen=True):
 
 
 class NodeList(JsonObject, frozen=True):
-    """Response of ``GET /api/v1/nodes``."""
+    """Response to ``GET /api/v1/nodes``."""
 
     nodes: list[NodeStatus]
     registries: list[RegistryStatus]
@@ -266,7 +266,7 @@ class RegistryThroughput(JsonObject, frozen=True):
 
 
 class ThroughputList(JsonObject, frozen=True):
-    """Response of ``GET /api/v1/throughput``: the last ten minutes, in steps of ``step`` seconds, starting at
+    """Response to ``GET /api/v1/throughput``: the last ten minutes, in steps of ``step`` seconds, starting at
     ``since``.
     """
 
@@ -365,7 +365,7 @@ class PodWait(JsonObject, frozen=True):
 
 
 class PodList(JsonObject, frozen=True):
-    """Response of ``GET /api/v1/pods``. ``reason`` explains why the server cannot see pods or events.
+    """Response to ``GET /api/v1/pods``. ``reason`` explains why the server cannot see pods or events.
 
     ``pods`` are waiting for an image; ``started`` are those that have started in the last half hour.
     """
@@ -405,6 +405,6 @@ class ImageRollout(JsonObject, frozen=True):
 
 
 class ImageList(JsonObject, frozen=True):
-    """Response of ``GET /api/v1/images``."""
+    """Response to ``GET /api/v1/images``."""
 
     images: list[ImageRollout]

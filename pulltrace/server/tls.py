@@ -12,7 +12,7 @@ from pulltrace.logs import fields
 from pulltrace.settings import ServerSettings
 
 LOOK_EVERY = 10.0
-"""Seconds between checks of the files. Kubernetes updates the volume within about a minute after a Secret was renewed.
+"""Seconds between checks of the files. Kubernetes updates the volume within about a minute after a Secret is renewed.
 """
 
 _log = logging.getLogger(__name__)

@@ -24,11 +24,11 @@ from pulltrace.server.pulls.node import Interval
 from pulltrace.wire import ErrorReason, PullPhase
 
 FLUSH_WITHIN = 1.0
-"""Seconds that the server waits at its end for the last spans to be sent."""
+"""Seconds that the server waits during shutdown for the last spans to be sent."""
 WARN_EVERY = 300.0
 """Seconds between warnings about a collector that accepts no spans."""
 MAX_INTEGER = 2**63 - 1
-"""The largest integer of a span; the sum of forged sizes may exceed it, and the whole batch would then be lost."""
+"""The largest integer in a span; the sum of forged sizes may exceed it, and the whole batch would then be lost."""
 SPAN_NAMES = {PullPhase.EXTRACTING: "unpacking"}
 """Names of phases that differ from those in the API."""
 

@@ -1,6 +1,7 @@
 """The part of containerd's API that the agent reads: our own .proto files and the stubs generated from them.
 
-The package, message and field numbers are containerd's (the same from 1.6 to 2.4); the comments and the selection are ours.
+The package names, message names and field numbers are containerd's (the same from 1.6 to 2.4); the comments and the
+selection are ours.
 Stubs generated from containerd's own files would contain ``from types import …``, which imports a module of the standard
 library, so our .proto files form a package of their own.
 

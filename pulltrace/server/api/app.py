@@ -38,7 +38,7 @@ SECURITY_HEADERS = {
 def create_app(
     hub: Hub, authenticator: Authenticator, not_ready: Callable[[], str | None], cors_origin: str | None = None
 ) -> ASGIApp:
-    """Return the application of port 8080. Browsers allow pages of ``cors_origin`` to read its responses."""
+    """Return the application for port 8080. Browsers allow pages of ``cors_origin`` to read its responses."""
     app = Starlette(
         middleware=_cors(cors_origin) if cors_origin else [],
         routes=api_routes(hub, authenticator, not_ready) + web_routes(hub.limits),
@@ -66,7 +66,7 @@ def _cors(origin: str) -> list[Middleware]:
 
 
 def create_metrics_app(hub: Hub) -> Starlette:
-    """Return the application of port 9090."""
+    """Return the application for port 9090."""
 
     scrapes = Scrapes(hub)
     return Starlette(routes=[Route("/metrics", scrapes.respond)], exception_handlers={HTTPException: _http_error})

@@ -1,4 +1,4 @@
-"""Authenticate agents: not at all, by a shared token, or (``token_review``) by a service account token for one node."""
+"""Authenticate agents by a shared token or (``token_review``) by a service account token of one node, or accept any."""
 
 import hmac
 from collections.abc import Iterable

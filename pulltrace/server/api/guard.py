@@ -23,7 +23,7 @@ from pulltrace.server.api.request_meter import Part, RefusedRequestError, Reques
 from pulltrace.server.limits import Limits
 
 UNSENT = 16 << 10
-"""Bytes that this process buffers for a slow client; the kernel buffers as many.
+"""Bytes that this process buffers for a slow client; the kernel buffers the same number.
 
 Data beyond that would be outdated when it arrives.
 """
@@ -33,7 +33,7 @@ _KEY = "guard"
 class Listener:
     """State shared by the guards of one listening socket.
 
-    ``refused`` is called with the reason of each refusal, to count it.
+    ``refused`` is called with the reason for each refusal, which it counts.
     """
 
     def __init__(self, limits: Limits, share: FairShare, refused: Callable[[str], None]) -> None:

@@ -51,7 +51,7 @@ _ETAG = {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}}
 _TAGS = {
     "pulls": "Images that nodes are pulling",
     "cluster": "Pods, images and nodes",
-    "agents": "Reports of agents",
+    "agents": "Agent reports",
     "server": "The server itself",
 }
 _OPERATIONS = {

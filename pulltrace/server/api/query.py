@@ -33,11 +33,11 @@ class Query:
     status: frozenset[PullPhase] = frozenset()
     all_layers: bool = True
     layers_of: frozenset[str] = frozenset()
-    """Ids of the pulls to include layers for, unless all have them."""
+    """Ids of the pulls whose layers are included, unless those of all pulls are."""
 
     @property
     def is_filtered(self) -> bool:
-        """Whether there is any filter that a pull could fail to match."""
+        """Whether any filter is set, so that some pulls may not match."""
         return bool(self.node or self.namespace or self.pod or self.image or self.status)
 
     def layers(self, pull_id: str) -> bool:

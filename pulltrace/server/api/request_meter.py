@@ -11,7 +11,7 @@ import httptools
 from pulltrace.server.limits import Limits
 
 _PIPELINED = 16
-"""Requests on one connection that may wait for the responses to earlier ones."""
+"""Maximum number of requests on one connection that wait for the responses to earlier ones."""
 _FRAMING_PER_BYTE = 8
 """Bytes of chunk framing allowed for each byte of content; one-byte chunks need five."""
 

@@ -53,7 +53,7 @@ STATUS_LATE = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The last failed attempt to pull an image. Times in unix seconds."""
+    """The last failed attempt to pull an image. Times are in unix seconds."""
 
     reason: ErrorReason
     message: str
@@ -312,7 +312,7 @@ class ImageRequest:
         return next_try(max(failed_at, self._synced_at), attempt, failed_at)
 
     def _improve_message(self, message: str, waiting_reason: str) -> None:
-        """Prefer the longer text, because the texts of events are truncated after 1,024 characters."""
+        """Prefer the longer text, because event messages are truncated after 1,024 characters."""
         known = self.failure
         if known is None or len(message) <= len(known.message):
             return

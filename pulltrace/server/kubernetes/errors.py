@@ -1,4 +1,4 @@
-"""Determine why a pull failed, from the texts of kubelets and container runtimes, and when the next attempt is due.
+"""Determine why a pull failed, from the messages of kubelets and runtimes, and when the next attempt is due.
 
 Sans-I/O. The messages are free text from a dozen programs. The rules below are tried in order. URLs and image names are
 removed from the text first, so that an image called ``timeout`` or a tag ``429`` has no effect. Each rule is tested
@@ -41,12 +41,12 @@ WITHOUT_RETRY = frozenset({"InvalidImageName", "ErrImageNeverPull"})
 """Reasons for which the kubelet pulls nothing until somebody changes the pod or the node."""
 
 _LONGEST_TEXT = 16384
-"""Characters of a message that are searched: real messages are shorter, and a tenant could write megabytes."""
+"""Maximum length of the searched text. Real messages are shorter, but a tenant could write megabytes."""
 
 _HTTP_5XX = (
     r"\b5[0-9][0-9] (?:<none>|internal|bad gateway|service|gateway|server|web server|connection timed|origin|"
     r"a timeout|ssl handshake|invalid ssl|\(5[0-9][0-9] ?\))"
-    # Go has no texts for Cloudflare's 52x, so only the words before the number identify them.
+    # Go has no status texts for Cloudflare's 52x codes, so only the words before the number identify them.
     r"|(?:status|response|https?(?:/[12](?:\.[01])?)?|code)(?: ?code)?"
     r"(?: from (?:[a-z]+ request to|[a-z]+))?[\s:=(]+5[0-9][0-9]\b"
 )
@@ -105,7 +105,7 @@ _RULES = tuple(
             r"|authorization failed|authentication (?:is )?required|insufficient_scope"
             r"|access (?:to the resource is )?denied",
         ),
-        # The runtime ended during the pull, so the failure has no other cause.
+        # The runtime stopped during the pull, so nothing else caused the failure.
         (ErrorReason.CANCELED, _CANCELED),
         (
             ErrorReason.NETWORK,

@@ -315,7 +315,7 @@ class NodeDemands:
         return outcome
 
     def _forget_abandoned(self, start: float) -> None:
-        """Forget pulls of deleted pods that began before ``start``, when a pull began that has ended since.
+        """Forget pulls of deleted pods that began before ``start``, the start of a pull that has since ended.
 
         If the kubelet was restarted, it never reports their end. A pull that is still running keeps the name that it
         was given.

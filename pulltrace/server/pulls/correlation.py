@@ -35,7 +35,7 @@ not shown.
 """
 
 LEASE_ANNOUNCED_WITHIN = 30.0
-"""The same for a lease about which nothing else is known: it may belong to a container, and a busy node creates
+"""The same limit for a lease about which nothing else is known: it may belong to a container, and a busy node creates
 containers slowly.
 """
 

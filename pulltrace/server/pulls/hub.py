@@ -40,7 +40,7 @@ MOST_NAMES = 100
 """The number of unobserved nodes that are listed by name."""
 
 SLICE = 16
-"""Nodes whose changes are published before requests have their turn."""
+"""Nodes whose changes are published before requests get their turn."""
 
 AGENTS_DUE = 15.0
 """Seconds after the server's start during which a node without a report may still have an agent."""

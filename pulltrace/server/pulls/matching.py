@@ -63,7 +63,7 @@ class Source(Enum):
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One attempt to pull an image, as published. Times in unix seconds."""
+    """One attempt to pull an image, as published. Times are in unix seconds."""
 
     number: int
     source: Source

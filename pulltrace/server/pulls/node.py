@@ -60,7 +60,7 @@ Interval = tuple[PullPhase, float, float]
 _STILL = Speed(0, 0.0)
 """The speed of an ended pull; a revived pull counts from zero."""
 _SETTLED = Verdict()
-"""The verdict on a pull whose final verdict has been published."""
+"""The empty verdict of a pull whose final verdict has been published."""
 
 
 @dataclass(slots=True, eq=False)
@@ -249,11 +249,11 @@ class Pull:
 
 
 LIVE_PULL, LIVE_LAYER = 4096, 1536
-"""Bytes of memory counted for a running pull, in addition to its own texts, and for each of its layers, including its
-texts.
+"""Bytes of memory counted for a running pull, in addition to its own strings, and for each of its layers, including
+the layer's strings.
 """
 ENDED_PULL, ENDED_LAYER = 3584, 512
-"""Bytes of memory counted for an ended pull and for each of its layers, in addition to their texts."""
+"""Bytes of memory counted for an ended pull and for each of its layers, in addition to their strings."""
 
 
 def live_weight(state: PullState) -> int:

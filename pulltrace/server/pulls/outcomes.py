@@ -1,6 +1,6 @@
 """The outcome of each attempt, recorded exactly once: a log line, its metrics, and its trace if traces are on. Logs.
 
-Kubernetes reports the reason of a failed pull, and agents the bytes of a pull, shortly after its end. The feed does not
+Kubernetes reports the reason for a failed pull, and agents its bytes, shortly after its end. The feed does not
 wait for them; this module does.
 """
 
@@ -16,7 +16,7 @@ from pulltrace.server.pulls.node import Interval, Pull
 from pulltrace.wire import ErrorReason, PullPhase
 
 PATIENCE = 5.0
-"""Seconds to wait for the reason of a failure, or for the bytes of a successful pull."""
+"""Seconds to wait for the reason for a failure, or for the bytes of a successful pull."""
 
 Exporter = Callable[[PullStatus, list[Interval]], None]
 """Receives each attempt that has ended, and its observed phases."""

@@ -99,8 +99,8 @@ def seconds_left(to_download: int, rate: float, to_unpack: int, unpack_rate: flo
     """Return the seconds until the image is ready: the download at the current rate, followed by unpacking at the
     node's rate.
 
-    None if the basis for either part is missing, or if the result is implausibly long: sizes and rates are reported by
-    others.
+    None if the basis for either part is missing, or if the result is implausibly long, which wrong reports may
+    cause.
     """
     seconds = 0.0
     if to_download > 0:

@@ -4,7 +4,7 @@ STEP = 5.0
 """The length of a step, in seconds."""
 STEPS = 120
 MOST_REGISTRIES = 50
-"""If there are too many registries, the bytes of the others count as ``other``."""
+"""Maximum number of registries that are listed; the bytes of any others count as ``other``."""
 
 
 class Throughput:

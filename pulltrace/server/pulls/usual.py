@@ -26,7 +26,7 @@ SAME_SIZE = 1.15
 """Pulls are similar if their sizes differ by less than this factor."""
 SIMILAR_SIZE = 4.0
 LEAST = 2
-"""The number of pulls that is required if sizes instead of images are compared."""
+"""The number of pulls that are required if sizes instead of images are compared."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ class Verdict:
         self._held: dict[Factor, _Held] = {}
 
     def is_due(self, now: float) -> bool:
-        """Return whether enough time has passed since the last moment: every second report is enough."""
+        """Return whether enough time has passed since the last moment; judging every other report is enough."""
         return self._at is None or now - self._at >= EVERY
 
     def add(self, moment: Moment, now: float) -> None:
