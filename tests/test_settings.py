@@ -61,7 +61,7 @@ def test_every_mistake_is_reported_at_once_with_its_variable() -> None:
         (AgentSettings, {"SERVER_CA_FILE": "ca.crt", "NODE_NAME": "n"}, "='ca.crt' is not an absolute path"),
     ],
 )
-def test_contradicting_variables_are_reported(kind, environ: dict[str, str], mistake: str) -> None:
+def test_contradictory_variables_are_reported(kind, environ: dict[str, str], mistake: str) -> None:
     with pytest.raises(SettingsError, match=mistake):
         load(kind, {f"PULLTRACE_{name}": text for name, text in environ.items()})
 

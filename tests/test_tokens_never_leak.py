@@ -40,9 +40,7 @@ async def containerd(tmp_path: Path) -> Any:
 
 
 def listed(program: Program, *more: str) -> str:
-    """Return the data in /proc that every user can read, and the files in ``more``, which only the process's own user
-    can.
-    """
+    """Return the data in /proc that every user can read, and the files in ``more``, which only the owner can read."""
     return "".join(Path(f"/proc/{program.process.pid}", name).read_text() for name in ("cmdline", "comm", *more))
 
 

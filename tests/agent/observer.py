@@ -87,7 +87,7 @@ class Observer:
         return self.rows[-1]
 
     def metric(self, name: str, registry: str) -> float:
-        """Return a counter of bytes for one registry."""
+        """Return the value of one registry's byte counter."""
         return self.server.metric(f"pull_{name}_total", registry=registry)
 
 

@@ -59,7 +59,7 @@ def test_a_layer_that_appears_twice_is_one_blob_with_two_chain_ids():
     assert [layer.chain_ids for layer in image.layers] == [(digest("d"), digest("f")), (digest("e"),)]
 
 
-def test_a_config_that_does_not_fit_gives_no_chain_ids():
+def test_a_config_that_does_not_match_its_manifest_gives_no_chain_ids():
     documents = {digest("3"): manifest("c", ("a", 10)), digest("c"): Config([digest("d"), digest("e")])}
     assert image_of(documents, documents).layers[0].chain_ids == ()
 

@@ -1,4 +1,4 @@
-"""Sandboxes and containers have leases like pulls: none of them ever counts as a pull."""
+"""Sandboxes and containers have leases, as pulls do, but none of these leases ever counts as a pull."""
 
 import pytest
 from hypothesis import given, settings

@@ -199,7 +199,7 @@ async def test_changes_that_no_ingest_shows_are_seen_within_two_polls(client, si
 
 
 class Observer:
-    """Everything that one agent has reported so far: bytes, states and ends by pull and layer."""
+    """Everything that one agent has reported so far: the bytes and state of each layer, and how each pull ended."""
 
     def __init__(self) -> None:
         self.bytes: dict[tuple[str, str], int] = {}

@@ -60,8 +60,8 @@ class Pair:
         self.client = Http2()
         self.server = H2Connection(H2Configuration(client_side=False))
         self.server.initiate_connection()
-        self.sent: list[object] = []  # the events of the server
-        self.received: list[Event] = []  # the events of the client
+        self.sent: list[object] = []  # the server's events
+        self.received: list[Event] = []  # the client's events
         self.exchange()
         self.server.update_settings(settings or {})
         self.exchange()
@@ -256,7 +256,7 @@ def test_no_request_exceeds_what_the_server_allows(settings, body, accepted):
             pair.request(body)
 
 
-def test_a_request_waits_for_no_window_but_uses_it_again_once_it_is_refilled():
+def test_a_request_beyond_the_window_fails_and_succeeds_once_the_window_is_refilled():
     pair = Pair()
     streams = [pair.request(bytes(MAX_FRAME)) for _ in range(3)]
     with pytest.raises(Http2Error, match="the server accepts 16383"):

@@ -17,7 +17,7 @@ pytestmark = [
 KIB = 1 << 10
 
 
-async def test_ten_small_images_in_a_row_are_ten_pulls_and_a_cached_one_is_another(
+async def test_ten_small_images_in_a_row_are_ten_pulls_and_a_cached_image_is_an_eleventh(
     node: Containerd, registry: Registry
 ) -> None:
     images = [make_image(make_layer(64 * KIB)) for _ in range(10)]

@@ -68,7 +68,7 @@ def sent_of(registry, image):
 
 
 def check_rows(observer, way, *bases):
-    """Check every row of a pull until its end: it was always there, never stalled, and never ahead of the registry."""
+    """Check a pull's row until the pull ends: it is always there, never stalled, and never ahead of the registry."""
     assert observer.counts == sorted(observer.counts), "a row does not disappear"
     assert observer.counts[-1] == 1, "one pull is one row"
     assert PullPhase.FAILED not in {seen.row.status for seen in observer.rows}

@@ -193,7 +193,7 @@ async def test_one_rejected_live_pull_does_not_block_the_others(server, make, wh
     assert [item["id"] for report in server.reports[-8:] for item in report.get("pulls", ())].count("p1") > 1
 
 
-async def test_a_report_lists_others_only_if_pulls_do_not_fit(server, make):
+async def test_a_report_lists_the_ids_of_other_pulls_only_if_they_do_not_fit(server, make):
     async with make(run=False) as reporter:
         for count in (1, MAX_PULLS // 2, MAX_PULLS, 3 * MAX_PULLS):
             reporter.offer([pull(f"p{number}", PullPhase.DOWNLOADING) for number in range(count)], [])

@@ -169,7 +169,7 @@ async def test_one_connection_serves_many_reports_and_a_closed_one_is_reopened(s
         pytest.param(b"", id="nothing"),
         pytest.param(b"\x16\x03\x01 this is not HTTP\r\n\r\n", id="not HTTP"),
         pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", id="half a response"),
-        pytest.param(b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 40_000, id="headers without end"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 40_000, id="endless headers"),
     ],
 )
 async def test_an_invalid_http_response_is_retried_later(make, unused_tcp_port, answer):

@@ -47,7 +47,7 @@ def test_pulling_one_image_twice_at_once_gives_two_pulls_with_the_same_name(watc
     assert sum(own) == image.size, "no byte counts twice"
 
 
-def test_a_pull_that_is_cancelled_after_another_pull_of_its_image_completed_fails(start_simulated, push):
+def test_a_cancelled_pull_fails_even_if_another_pull_of_its_image_has_completed(start_simulated, push):
     node = start_simulated(CONTAINERD_1)
     watched = Watched(node)
     watched.poll()

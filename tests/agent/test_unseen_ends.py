@@ -47,7 +47,7 @@ def test_pulls_whose_end_is_unclear_are_not_failures_and_only_new_images_are_rep
     assert {(pull.image_ref, pull.status) for pull in watched.ended} == {(ref, PullPhase.COMPLETED) for ref in made}
 
 
-def test_the_second_pull_of_an_image_that_ended_unseen_does_not_fail(watched, push):
+def test_a_second_pull_that_ended_unseen_does_not_fail(watched, push):
     ref, _ = push("app:1", ("app", 1))
     watched.node.pull(ref)
     watched.until(lambda: watched.ended)

@@ -25,7 +25,7 @@ SCENES: dict[str, Callable[[ScriptedServer], Awaitable[None]]] = {
     "trouble": set_trouble,
 }
 SETTLED = 2.0
-"""Seconds until a page has received everything."""
+"""Seconds after which a page has certainly received everything."""
 
 
 async def shoot(browser: Browser, url: str, into: Path, name: str) -> None:

@@ -1,4 +1,4 @@
-"""The questions of somebody who sees the page for the first time, each answered on the page."""
+"""Questions that come to mind when somebody sees the page for the first time: the page answers each of them."""
 
 import re
 import time
@@ -123,7 +123,7 @@ async def test_the_slowest_node_is_one_that_still_pulls(server: ScriptedServer, 
     await expect(page.locator("td[data-column=slowest]")).to_have_text("worker-2")
 
 
-async def test_which_pull_was_cancelled_and_does_anybody_wait(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_which_pull_was_cancelled_and_does_a_pod_wait_for_it(server: ScriptedServer, open_page: OpenPage) -> None:
     at = time.time()
     gone = pull(
         "c",

@@ -29,7 +29,7 @@ ACKNOWLEDGED = {"agent": {"runtimeSocket": {"risksAcknowledged": True}}}
 
 
 class Strict(yaml.SafeLoader):
-    """YAML that rejects repeated keys: Helm uses the last one, but kustomize and Argo CD reject them."""
+    """A YAML loader that rejects repeated keys: Helm uses the last one, but kustomize and Argo CD reject them."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = [self.construct_object(key) for key, _ in node.value]

@@ -41,7 +41,7 @@ def test_each_alert_fires_only_in_its_own_cases(tmp_path: Path) -> None:
 
 
 @needs_promtool
-def test_prometheus_accepts_the_rules_with_their_texts(tmp_path: Path) -> None:
+def test_prometheus_accepts_the_rules_with_their_annotations(tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": rules()}))
     promtool(tmp_path, "check", "rules", "rules.yaml")
     promtool(CHART, "check", "rules", "files/alerts.yaml")

@@ -100,7 +100,7 @@ class Troubles:
         return self.pulls[name]
 
     async def report(self, session: aiohttp.ClientSession) -> None:
-        """Report until cancelled. A pull on ``n1`` grows with each report while ``moves`` holds."""
+        """Report until cancelled. A pull on ``n1`` grows with each report while ``moves`` is true."""
         steady = self._pull("steady.example.org", 2**40, 1)
         arrived = 0
         while True:

@@ -13,7 +13,7 @@ UNEXPLAINED = (ErrorReason.UNKNOWN, ErrorReason.CANCELED)
 
 
 class HalfAnHour(VirtualWorld):
-    """Counts the attempts of each pod by its kubelet's events, and notes when kubelets and containerds were stopped."""
+    """Counts each pod's attempts from its kubelet's events, and notes when kubelets and containerds were stopped."""
 
     def __init__(self) -> None:
         super().__init__(nodes=4)

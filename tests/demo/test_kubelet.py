@@ -69,7 +69,7 @@ def test_a_present_image_is_pulled_only_with_the_policy_always(kubelet, live, pu
     assert reasons(live(5)) == ["Pulling", "Pulled"]
 
 
-def test_the_pulling_event_precedes_the_turn_of_the_pull(kubelet, live, push, node):
+def test_the_pulling_event_is_written_before_the_pull_starts(kubelet, live, push, node):
     for number in range(3):
         kubelet.add(pod(f"web{number}", "n1", {"app": push(f"app{number}:1", (f"app{number}", 50))[0]}))
     assert reasons(live(1)) == ["Pulling"] * 3

@@ -1,4 +1,4 @@
-"""``pulltrace local``: its settings, the socket, and its messages without a containerd."""
+"""``pulltrace local``: its settings, its socket, and its messages if there is no containerd."""
 
 import asyncio
 import os

@@ -152,7 +152,7 @@ def test_a_shared_layer_is_an_ingest_of_the_first_pull_and_a_snapshot_of_the_sec
     assert sources == "one"
 
 
-def test_a_layer_shared_above_another_base_becomes_content_of_both(node, push, until):
+def test_a_layer_shared_on_different_bases_becomes_content_of_both_pulls(node, push, until):
     first_ref, first = push("one:1", ("one", 1), ("shared", 8))
     second_ref, second = push("two:1", ("two", 16), ("shared", 8))
     pulls = [node.pull(first_ref), node.pull(second_ref)]

@@ -18,7 +18,7 @@ from tests.demo.virtual_world import STEP, VirtualWorld
 
 @dataclass
 class Comparison:
-    """The errors of all estimates, as shares of the real duration."""
+    """The errors of all estimates, as fractions of the real duration."""
 
     known: list[float]
     new: list[float]

@@ -180,7 +180,7 @@ async def ten_histories(attack: Attack) -> None:
 
 
 def largest_report(node: int, number: int) -> bytes:
-    """Return a report that contains one more running pull, with the most layers and the longest texts."""
+    """Return a report that contains one more running pull, with the most layers and the longest strings."""
     layer = (
         '{"digest":"%s","mediaType":"%s","totalBytes":%d,"downloadedBytes":%d,"totalKnown":true,"state":"downloading"}'
     )

@@ -233,7 +233,7 @@ class Lab:
         return (await self.metrics()).get(name) == value
 
     async def ends(self) -> float:
-        """Return the ended pulls that the server has counted."""
+        """Return the number of ended pulls that the server has counted."""
         return sum(value for name, value in (await self.metrics()).items() if name.startswith("pulltrace_pulls_total{"))
 
     async def until(self, true: Callable[[], Any], within: float = 60) -> None:
@@ -261,7 +261,7 @@ class Lab:
             raise AssertionError(f"after {within:g} s: {why}\n{tail}") from None
 
     async def finished(self) -> None:
-        """Wait until every pull of the node has ended and the server publishes the ends."""
+        """Wait until every pull of the node has ended and the server has published how."""
 
         async def over() -> bool:
             return all(pull.state for _, pull in self.pulls)
@@ -270,7 +270,7 @@ class Lab:
         await self.recovered()
 
     async def lost(self) -> int:
-        """Return completed pulls that the server does not list."""
+        """Return the number of completed images that the server does not list."""
         rows = {row["imageRef"] for row in await self.api.pulls()}
         return len({reference for reference, pull in self.pulls if pull.state is PullPhase.COMPLETED} - rows)
 
@@ -307,7 +307,7 @@ class Fault:
         return self
 
     def over(self) -> None:
-        """Call this when the fault has ended: the recovery is measured from now on."""
+        """Call this when the fault has ended: the recovery is measured from then on."""
         self._over = time.monotonic()
 
     async def __aexit__(self, kind: type | None, *_: object) -> None:

@@ -74,7 +74,7 @@ class Network:
         await self._rule("-A", "OUTPUT", "-o", "pta", "-j", "DROP")
 
     async def unplug(self) -> None:
-        """Unplug the agent's end of the cable: it has no route to the server."""
+        """Unplug the agent's end of the cable, so that the agent has no route to the server."""
         await _run("ip", "-n", self.agent, "link", "set", "pta", "down")
 
     async def one_way(self) -> None:

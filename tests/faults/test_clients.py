@@ -104,7 +104,7 @@ async def test_128_of_255_clients_never_read(lab, fault):
 
 @pytest.mark.skipif(bool(lacking()), reason=lacking() or "never")
 @pytest.mark.timeout(200)
-async def test_a_client_on_a_link_of_1_kb_per_second_receives_every_end(make_lab):
+async def test_a_client_on_a_link_of_1_kb_per_second_receives_every_ended_pull(make_lab):
     """The client receives fewer, newer states, because the kernel buffers only a limited amount of data for it."""
     async with Network() as network:
         lab = await make_lab(network=network, agent={"before": network.inside(network.server)})

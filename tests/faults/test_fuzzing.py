@@ -140,7 +140,7 @@ def mangled(rng: random.Random, value: Any) -> Any:
             case 2 if isinstance(holder, list):
                 holder[key:key] = [copy.deepcopy(holder[key]) for _ in range(rng.choice((1, 30, 300)))]
             case _:
-                holder[key] = copy.deepcopy(rng.choice(all_places)[0])  # one part inside another
+                holder[key] = copy.deepcopy(rng.choice(all_places)[0])  # put one part inside another
     return value
 
 

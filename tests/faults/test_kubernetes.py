@@ -38,7 +38,7 @@ class Cluster(Lab):
         return arrival
 
     async def wrong(self, since):
-        """Return also whether a pull's row does not name the pod yet."""
+        """Return the first difference, including a row that does not name the pull's pod yet."""
         for row in await self.api.pulls():
             wanted = self._pods.get(row["imageRef"].rpartition(":")[0])
             if wanted and wanted not in [pod["podName"] for pod in row.get("pods", [])]:

@@ -102,7 +102,7 @@ def report(data: bytes) -> None:
 
 
 def zipped(data: bytes) -> None:
-    """The same with gzip: half of the time, a valid gzip member around the bytes, otherwise the raw bytes."""
+    """The same with gzip: half of the bodies are a valid gzip member with the bytes, the others the raw bytes."""
     body = gzip.compress(data[1:], 1) if data[:1] < b"\x80" else data[1:]
     _server.request("POST", "/api/v1/report", body=body, content_encoding=b"gzip")
 
@@ -178,7 +178,7 @@ def token(data: bytes) -> None:
 
 
 def answer(data: bytes) -> None:
-    """A response of containerd."""
+    """A response from containerd."""
     for kind in (content_pb2.ListStatusesResponse, leases_pb2.ListResourcesResponse, content_pb2.InfoResponse):
         made = kind()
         try:

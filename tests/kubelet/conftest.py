@@ -106,5 +106,5 @@ async def failing(parallel: Lab) -> AsyncIterator[Failing]:
 
 @pytest.fixture
 def lab(parallel: Lab) -> Lab:
-    """The cluster of tests for which it does not matter how images are pulled."""
+    """The cluster for tests in which it does not matter how images are pulled."""
     return parallel

@@ -24,7 +24,7 @@ RETRY_WITHIN = 5.0
 ONE_SYNC_WRONG = 18.5
 """Seconds by which an estimate may be wrong: one sync of the kubelet (10 to 15 s) in either direction."""
 COUNTED_WITHIN = 20.0
-"""Seconds within which an end must be in the log and the counters: a failure is logged once its reason is known."""
+"""Seconds until an ended pull must be in the log and the counters: a failure is logged once its cause is known."""
 
 Row = dict[str, Any]
 Changes = list[tuple[float, str]]
@@ -59,7 +59,7 @@ class Lab:
         self.kubelet = KubeletLog(self.cluster.kubelet_log)
         self.looks: list[Look] = []
         self.statuses: dict[tuple[str, str], Changes] = {}
-        """Each state or reason of a container in the API server, by pod and container."""
+        """Each state or reason that the API server has shown for a container, by pod and container."""
         self.images: dict[str, int] = {}
         """The bytes to fetch for each image that was pushed, by reference."""
         self.overlapping: set[str] = set()
@@ -120,13 +120,13 @@ class Lab:
         raise AssertionError(f"not within {seconds:.0f} s; the last look: {self.looks[-1:]}")
 
     async def happened(self, pod: str, reason: str, *, image: str = "", times: int = 1, seconds: float = 60) -> Event:
-        """Wait until the kubelet has recorded this many such events; return the last one."""
+        """Wait until the kubelet has recorded this many such events; return the last of them."""
         wanted = {"pod": pod, "reason": reason, "image": image}
         await self.until(lambda: len(self.kubelet.events(**wanted)) >= times, seconds)
         return self.kubelet.events(**wanted)[times - 1]
 
     async def counted(self, *refs: str) -> None:
-        """Wait until the log and the counters contain each pull once: of these images, or by default of all images."""
+        """Wait until the log and the counters contain each pull of these images once; the default is all images."""
         images = refs or tuple(self.kubelet.images() - self.overlapping)
 
         def differences() -> dict[str, tuple[Pulls, Pulls]]:
@@ -152,7 +152,7 @@ class Lab:
         assert counters == lines
 
     def _logged(self, ref: str) -> Pulls:
-        """Count the log lines about the ends of an image's pulls, also those from before a restart of the server."""
+        """Count the log lines about an image's ended pulls, including those from before a server restart."""
         ends = [line["msg"] for line in self.observed.history() if line.get("image") == ref]
         return Pulls(ends.count("pull.completed"), ends.count("pull.failed") + ends.count("pull.canceled"))
 
@@ -172,7 +172,7 @@ class Lab:
         return ((look, row) for look in self.looks if look.at >= since for row in look.rows(ref))
 
     def allowed(self, at: float) -> float:
-        """Return how late Pulltrace may show an event of that time: later if the machine was too busy to poll."""
+        """Return how many seconds late Pulltrace may show an event of that time: more if polling was delayed."""
         return SHOWN_WITHIN + 3 * self.delay(at - 2, at + 8)
 
     def have_same_duration(self, row: Row, pulled: Event) -> bool:
@@ -181,7 +181,7 @@ class Lab:
         return abs(seconds(row) - pulled.seconds) <= SAME_DURATION + delay
 
     def delay(self, begin: float, end: float) -> float:
-        """Return for how long the machine was too busy to poll in a period."""
+        """Return how many seconds of a period the machine was too busy to poll."""
         times = [look.at for look in self.looks if begin < look.at < end]
         longest = max((later - earlier for earlier, later in pairwise(times)), default=0.0)
         return max(0.0, longest - 2 * LOOKS_EVERY)

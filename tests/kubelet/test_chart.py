@@ -33,7 +33,7 @@ pytestmark = [
 NAMESPACE = "pulltrace"
 ENVIRONMENT = (
     "PATH=/usr/local/bin",
-    # Needed by a Python that was built with an rpath: in the image, its library is in another directory.
+    # Needed if Python was built with an rpath, because its library is in another directory in the image.
     "LD_LIBRARY_PATH=/usr/local/lib",
     "PYTHONUNBUFFERED=1",
 )

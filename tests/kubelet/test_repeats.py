@@ -124,7 +124,7 @@ async def pulled_times(lab: Lab, name: str, ref: str, times: int) -> None:
     await lab.counted(ref)
 
 
-async def test_an_image_that_is_removed_immediately_after_its_pull_has_completed(lab: Lab) -> None:
+async def test_an_image_that_is_removed_right_after_its_pull_is_shown_as_completed(lab: Lab) -> None:
     """Public reports: kubernetes#18140, #103255."""
     ref = lab.push("team/removed:1", 3 * MIB, rate=MIB)
     await lab.create(pod("removed", ref))

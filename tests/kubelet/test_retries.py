@@ -1,5 +1,5 @@
-"""Images that cannot be pulled, for as long as the kubelet needs for four attempts; other scenarios run in the
-meantime.
+"""Images that cannot be pulled, observed until the kubelet has had time for four attempts; other scenarios
+run in the meantime.
 """
 
 import asyncio

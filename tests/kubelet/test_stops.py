@@ -101,7 +101,7 @@ async def test_attempts_are_still_counted_after_a_restart_of_the_server(serial: 
 
 
 async def test_an_image_that_the_kubelet_garbage_collects_is_pulled_again_in_a_new_row(serial: Lab) -> None:
-    """The last test of its cluster, because the kubelet evicts pods for the same reason."""
+    """This must be the last test of its cluster, because a kubelet that is short of disk space also evicts pods."""
     layer = make_layer(2 * MIB)
     ref = serial.push_layers("team/collected:1", layer, rate=MIB)
     await serial.create(once := pod("collected-before", ref))

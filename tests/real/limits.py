@@ -25,10 +25,10 @@ def _run(*command: str | Path) -> str:
 
 @contextmanager
 def slow_disk(bytes_per_second: int, size: int = 2 << 30) -> Iterator[Path]:
-    """Mount a file system on a disk that writes this many bytes per second and is busy meanwhile.
+    """Mount a file system on a disk that writes this many bytes per second and is busy while it does so.
 
-    The disk is a loop device on another one, whose writes the kernel limits: a request to the upper one is in progress
-    until the lower one has accepted it.
+    The disk is a loop device on a second loop device, whose writes the kernel limits: a request to the first device is
+    in progress until the second one has accepted it.
     """
     if not _BLKIO.exists():
         raise UnavailableError("no blkio controller of cgroup v1 for the whole machine")

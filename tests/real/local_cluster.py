@@ -19,7 +19,7 @@ RATE = 2 * MIB
 
 
 class Relay:
-    """Forwards connections to a port of this machine to an address inside a namespace."""
+    """Forwards connections from a port of this machine to an address inside a namespace."""
 
     def __init__(self, inside: Namespace, address: str, port: int) -> None:
         self._inside = inside

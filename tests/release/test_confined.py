@@ -42,7 +42,7 @@ PROFILE: dict[str, Any] = json.loads((CHART / "files" / "agent-seccomp.json").re
 STRICT = PROFILE | {"defaultAction": "SCMP_ACT_KILL_PROCESS"}
 AGENT = yaml.safe_load((CHART / "values.yaml").read_text())["agent"]
 PYTHON = "/usr/local/bin/python3"
-# Needed by a Python that was built with an rpath: in the image, its library is in another directory.
+# Needed if Python was built with an rpath, because its library is in another directory in the image.
 PLACE = {"PATH": "/usr/local/bin", "LD_LIBRARY_PATH": "/usr/local/lib", "PYTHONUNBUFFERED": "1"}
 TOKEN = "right-7c1f94d2a6"
 

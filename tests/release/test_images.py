@@ -71,7 +71,7 @@ def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def inside(root: Path, *command: str) -> str:
     if os.geteuid() != 0 or CHROOT is None:
         pytest.skip("chroot needs root")
-    # Needed by a Python that was built with an rpath: in the image, its library is in another directory. The Python of
+    # Needed if Python was built with an rpath, because its library is in another directory in the image. The Python of
     # Debian's image has a relative rpath.
     environment = {"LD_LIBRARY_PATH": "/usr/local/lib", "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt"}
     done = subprocess.run(

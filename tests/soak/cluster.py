@@ -37,7 +37,7 @@ class Truth:
     pull: Pull
     began: float
     watched: float = 0.0
-    """Seconds during which the current agent of its node could observe it."""
+    """How long, in seconds, its node's current agent could observe it."""
     ended: float | None = None
     told: bool = False
     only_told: bool = False

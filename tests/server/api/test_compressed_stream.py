@@ -1,4 +1,4 @@
-"""The stream with gzip: every kind of client receives the same events, whatever it already has and wherever it ends."""
+"""The stream with gzip: every kind of client receives the same events, whatever it has and wherever the stream ends."""
 
 import asyncio
 import shutil

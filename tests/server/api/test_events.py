@@ -119,7 +119,7 @@ async def test_list_and_stream_show_the_same(server) -> None:
 
 
 @pytest.mark.parametrize("by", ["header", "query"])
-async def test_a_client_that_reconnects_receives_only_what_it_missed_and_every_end(server, by) -> None:
+async def test_a_client_that_reconnects_receives_only_missed_changes_and_every_ended_pull(server, by) -> None:
     served = await server(limits=FAST)
     node, other = Node(served), Node(served, "node-2")
     await other.report(pull("still", layer("a", 7)))

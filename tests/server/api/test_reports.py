@@ -143,8 +143,8 @@ def full(head: str, item: str, tail: str) -> bytes:
 MEBIBYTES = [
     pytest.param(full('{"nodeName":"n","pulls":[{"id":"a","layers":[', '{"digest":"#"}', "]}]}"), 200, id="layers"),
     pytest.param(full('{"nodeName":"n","pulls":[', '{"id":"#"}', "]}"), 200, id="pulls"),
-    pytest.param(full('{"nodeName":"n","pulls":[', "{}", "]}"), 200, id="ingests of the Go agent"),
-    pytest.param(full('{"nodeName":"n","pulls":[', '{"id":"#","status":"completed"}', "]}"), 200, id="ends"),
+    pytest.param(full('{"nodeName":"n","pulls":[', "{}", "]}"), 200, id="the Go agent's ingests"),
+    pytest.param(full('{"nodeName":"n","pulls":[', '{"id":"#","status":"completed"}', "]}"), 200, id="ended pulls"),
     pytest.param(full('{"nodeName":"n","x":[', "0", "]}"), 200, id="unknown fields"),
     pytest.param(full('{"nodeName":"n",', '"k#":0', "}"), 200, id="keys"),
     pytest.param(b"[" * Limits().body, 400, id="lists in lists"),

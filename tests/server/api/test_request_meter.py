@@ -32,7 +32,7 @@ def read(*parts: bytes) -> RequestMeter:
         pytest.param(431, [CHUNKED + b"0\r\n", b"a:b\r\n" * 200], id="many trailers"),
         pytest.param(413, [CHUNKED + b"0\r\n", b"a:" + b"b" * 17_000], id="a long trailer"),
         pytest.param(413, [CHUNKED, *[b"10000\r\n" + b"a" * 65_536 + b"\r\n"] * 40], id="a large body"),
-        pytest.param(413, [b"GET / HTTP/1.1\r\ncontent-length: 9999999\r\n\r\n", *[b"a" * 65_536] * 40], id="of a GET"),
+        pytest.param(413, [b"GET / HTTP/1.1\r\ncontent-length: 9999999\r\n\r\n", *[b"a" * 65_536] * 40], id="GET body"),
         pytest.param(429, [GET * 40], id="many pipelined requests"),
         pytest.param(400, [b"\x16\x03\x01\x02\x00"], id="TLS"),
         pytest.param(400, [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"], id="HTTP/2"),

@@ -20,7 +20,7 @@ from tests.server.kubernetes.watching import Following, following, kubeconfig_fo
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch):
-    """Shorten delays that are right for clusters but long for tests."""
+    """Shorten delays that are right for clusters but too long for tests."""
     monkeypatch.setattr(watch, "FIRST_DELAY", 0.02)
     monkeypatch.setattr(watch, "LONGEST_DELAY", 0.2)
 

@@ -71,7 +71,7 @@ def test_the_end_of_an_attempt_is_sent_even_after_a_retry() -> None:
     assert [entry.type for entry in missed] == [EventType.FAILED, EventType.PROGRESS]
 
 
-def test_an_end_that_is_only_refined_is_sent_once() -> None:
+def test_an_ended_pull_that_only_gets_more_details_is_sent_once() -> None:
     feed = Feed(100)
     change(feed, "a", PullPhase.FAILED)
     feed.publish([replace(EXAMPLE, id="a", status=PullPhase.FAILED, error="why")], [], NOW)
@@ -95,7 +95,7 @@ def test_a_pull_that_was_never_sent_need_not_be_removed() -> None:
     assert not feed.cut()
 
 
-def test_a_frame_has_the_changes_since_the_previous_one_including_every_end() -> None:
+def test_a_frame_has_the_changes_since_the_previous_one_including_every_ended_pull() -> None:
     feed = Feed(100)
     change(feed, "before")
     for phase, attempt in ((PullPhase.DOWNLOADING, 1), (PullPhase.FAILED, 1), (PullPhase.QUEUED, 2)):

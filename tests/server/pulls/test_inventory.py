@@ -284,7 +284,7 @@ def test_finished_pulls_that_are_reported_again_fill_the_history_and_are_not_cou
     assert [status.status for status in sim.shown] == [PullPhase.FAILED], "by their time of ending, not of arrival"
 
 
-def test_a_pull_that_ended_before_the_history_is_not_accepted() -> None:
+def test_a_pull_that_ended_before_the_history_begins_is_not_accepted() -> None:
     sim = SimulatedHub(HISTORY_TTL="60s")
     sim.report(pull("l", layer("a", MIB), status=DONE, ended_at=NOW - 61, at=NOW - 90), at=1)
     assert sim.shown == []

@@ -90,7 +90,7 @@ def test_a_pull_after_an_attempt_that_an_agent_observed_is_the_next_one():
         assert match(pull(kind, Time.AFTER), Arrival(None)) is Match.NEXT_ATTEMPT
 
 
-def test_an_arrival_with_a_running_pull_takes_no_other():
+def test_an_arrival_with_a_running_pull_takes_no_other_pull():
     assert match(pull("live", Time.AFTER), Arrival(None, pull("live", Time.WITHIN))) is Match.UNRELATED
 
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def filler(number: int, ended: bool) -> PullState:
-    """Return a pull with the longest texts and the most layers."""
+    """Return a pull with the longest strings and the most layers."""
     state = LayerPhase.EXTRACTED if ended else LayerPhase.DOWNLOADING
     layers = [layer(f"{number:0>4}{one:0>4}" + "d" * 150, one, media_type="m" * 256, state=state) for one in range(500)]
     more = {"status": PullPhase.COMPLETED, "ended_at": NOW + 1} if ended else {}
@@ -102,7 +102,7 @@ def test_the_security_page_states_the_limits() -> None:
 @pytest.mark.parametrize(
     ("field", "longest"), [("image_ref", 512), ("manifest_digest", 200), ("media_type", 256), ("error", 2048)]
 )
-def test_texts_of_agents_have_a_limit(field: str, longest: int) -> None:
+def test_strings_in_reports_have_a_limit(field: str, longest: int) -> None:
     msgspec.convert(msgspec.to_builtins(pull("l", **{field: "x" * longest})), PullState)
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(msgspec.to_builtins(pull("l", **{field: "x" * (longest + 1)})), PullState)

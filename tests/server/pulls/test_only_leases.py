@@ -1,4 +1,4 @@
-"""An agent saw nothing but a lease: only the kubelet can tell whether the lease is of a pull, and of which image."""
+"""An agent saw nothing but a lease: only the kubelet knows whether it is the lease of a pull, and of which image."""
 
 import logging
 
@@ -55,7 +55,7 @@ def test_a_lease_that_was_not_a_pull_leaves_nothing(sim, caplog):
     assert sim.hub._pulls.bytes == 0
 
 
-def test_an_image_is_queued_again_if_the_lease_was_not_its_pull(sim, caplog):
+def test_an_image_is_queued_again_if_the_lease_was_not_that_of_its_pull(sim, caplog):
     one = web(image="one:1")
     sim.apply(seen(one), event(one.pulling("app", NOW)), at=0.5)
     row = sim.one.id
@@ -117,7 +117,7 @@ def test_two_leases_that_were_confused_are_one_failure_and_one_success(sim, capl
     ]
 
 
-def test_a_lease_that_ends_without_a_report_of_the_kubelet_is_cancelled(sim, caplog):
+def test_a_lease_that_ends_without_a_report_from_the_kubelet_is_cancelled(sim, caplog):
     one = web(image="one:1")
     sim.apply(seen(one), event(one.pulling("app", NOW)), at=0.5)
     sim.report(lease(at=0.2), at=1)

@@ -3,7 +3,7 @@
 from pulltrace.server.pulls.quota import HOUR, MAX_PULLS, MAX_REGISTRIES, Quota
 
 
-def test_owners_are_counted_for_an_hour_with_the_highest_count_first():
+def test_pulls_are_counted_by_owner_for_an_hour_with_the_highest_count_first():
     quota = Quota()
     for at, owner in ((0, "a"), (10, "b"), (20, "b"), (30, "c")):
         quota.record("docker.io", owner, at)

@@ -93,7 +93,7 @@ def test_a_poll_that_sees_the_short_pull_before_the_kubelets_event_shows_its_ful
     check(sim)
 
 
-def test_a_container_that_restarts_pulls_an_image_with_a_full_name_from_the_beginning(sim):
+def test_a_pull_for_a_restarted_container_has_its_full_name_from_the_beginning(sim):
     """The poll sees the pull before the kubelet's event arrives. No pod waits: the container was created before."""
     one = web("first")
     sim.report(short(30, "lease-2", live=True), at=30.5)
@@ -114,7 +114,7 @@ def test_a_short_pull_that_no_agent_reports_has_the_kubelets_times_and_size(sim)
     assert (row.completed_at - row.started_at).total_seconds() == pytest.approx(0.06)
 
 
-def test_three_pulls_in_a_row_are_three_rows(sim):
+def test_three_consecutive_pulls_are_three_rows(sim):
     for number in (1, 2, 3):
         again, at = web(f"again-{number}"), 20 * number
         sim.apply(seen(again), pulling(again, at), at=at)

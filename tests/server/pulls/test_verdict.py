@@ -75,7 +75,7 @@ def test_a_starved_cpu_limits_unpacking() -> None:
 
 
 @pytest.mark.parametrize("load", [None, CALM, NodeLoad(seconds=1.0, disk="sda", disk_busy=99.0)])
-def test_unpacking_without_an_explaining_measurement_is_unknown(load: NodeLoad | None) -> None:
+def test_unpacking_that_no_measurement_explains_has_an_unknown_limit(load: NodeLoad | None) -> None:
     sim = SimulatedHub()
     extracting(sim, load)
     assert sim.one.bound.by is Factor.UNKNOWN
@@ -186,7 +186,7 @@ def test_one_layer_is_not_a_limit_when_one_connection_is_as_fast_as_several() ->
     assert sim.one.bound.by is Factor.UNKNOWN
 
 
-def test_layers_that_another_pull_fetches_are_a_queue() -> None:
+def test_waiting_for_layers_that_another_pull_fetches_is_a_queue() -> None:
     sim = SimulatedHub()
     for second in range(1, 20):
         shared = layer("s", second * MIB)

@@ -17,7 +17,7 @@ def sim():
     return Joined()
 
 
-def test_rows_are_made_one_after_another(sim, monkeypatch):
+def test_rows_are_created_only_when_they_are_read(sim, monkeypatch):
     made = []
     make = views._rollout
     monkeypatch.setattr(views, "_rollout", lambda image, pulls: made.append(image) or make(image, pulls))
