@@ -143,7 +143,7 @@ async def _live(scenario: Scenario, cluster: ApiServer, containerds: dict[str, S
     """Let the simulated time follow the clock."""
     then = time.time()
     for node in scenario.nodes.values():
-        node.now = then  # a lease older than the socket would look as if containerd had restarted
+        node.now = then  # otherwise leases would be older than the socket, as after a restart
     async with asyncio.TaskGroup() as restarts:
         while True:
             now = time.time()

@@ -518,7 +518,7 @@ async def test_the_phases_of_a_pods_start_are_shown(server: ScriptedServer, open
     }
     server.pods = {"pods": pods, "started": [started], "watching": True}
     page = await open_page(f"{server.url}?view=pods&open={pods[0]['uid']}")
-    steps = page.get_by_role("list", name="Phases of the start").get_by_role("listitem")
+    steps = page.get_by_role("list", name="Start-up phases").get_by_role("listitem")
     await expect(steps).to_contain_text(["scheduled", "queued", "pulling"])
     await expect(page.locator(ROWS).last).to_contain_text("Started")
     await expect(page.locator(ROWS).last).to_contain_text("took 1:00")

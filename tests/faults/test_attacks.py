@@ -149,13 +149,18 @@ async def attack(
 @pytest.mark.parametrize(
     ("name", "what", "bound", "statuses"),
     [
-        ("endless_headers", "headers without an end", "16 KiB, 100 headers: 431", {"431", "closed"}),
-        ("endless_header_value", "a header without an end, twice", "16 KiB: 431", {"431", "closed"}),
-        ("endless_target", "a target without an end", "16 KiB: 431", {"431", "closed"}),
-        ("endless_chunk_extension", "a chunk extension without an end", "16 KiB: closed", {"413", "closed"}),
-        ("endless_trailers", "trailers without an end", "16 KiB, 100 trailers: closed", {"431", "closed"}),
-        ("unfinished_heads", "2,500 unfinished heads of 60 KB", "16 KiB each: 431", {"431", "closed"}),
-        ("small_unfinished_heads", "2,500 unfinished heads of 15 KB", "8 MiB in all, 10 s", {"408", "503", "closed"}),
+        ("endless_headers", "endless headers", "16 KiB, 100 headers: 431", {"431", "closed"}),
+        ("endless_header_value", "an endless header, twice", "16 KiB: 431", {"431", "closed"}),
+        ("endless_target", "an endless target", "16 KiB: 431", {"431", "closed"}),
+        ("endless_chunk_extension", "an endless chunk extension", "16 KiB: closed", {"413", "closed"}),
+        ("endless_trailers", "endless trailers", "16 KiB, 100 trailers: closed", {"431", "closed"}),
+        ("unfinished_heads", "2,500 unfinished request heads of 60 KB", "16 KiB each: 431", {"431", "closed"}),
+        (
+            "small_unfinished_heads",
+            "2,500 unfinished request heads of 15 KB",
+            "8 MiB in all, 10 s",
+            {"408", "503", "closed"},
+        ),
         ("silent_connections", "4,000 connections that send nothing", "30 s, half of all per address", None),
         (
             "unfinished_bodies",
@@ -179,8 +184,8 @@ async def test_an_attack_on_the_api_delays_nobody_else(served, name, what, bound
 
 @pytest.mark.parametrize("name", ["endless_headers", "unfinished_heads"])
 async def test_an_attack_on_the_metrics_delays_nobody_else(served, name):
-    what = {"endless_headers": "headers without an end", "unfinished_heads": "2,500 unfinished heads of 60 KB"}[name]
-    await attack(served, name, f"{what}, port of the metrics", "as above; 256 connections", metrics=True)
+    what = {"endless_headers": "endless headers", "unfinished_heads": "2,500 unfinished request heads of 60 KB"}[name]
+    await attack(served, name, f"{what}, metrics port", "as above; 256 connections", metrics=True)
 
 
 async def fill(port: int, nodes: int, pulls: int, each: int = 100) -> None:

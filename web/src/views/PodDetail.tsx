@@ -44,7 +44,7 @@ function Steps({ row }: { readonly row: PodRow }) {
   if (steps.length === 0) return null
   const longest = Math.max(...steps.map(({ seconds }) => seconds))
   return (
-    <ol className={styles.steps} aria-label="Phases of the start">
+    <ol className={styles.steps} aria-label="Start-up phases">
       {steps.map(({ phase, startedAt, seconds }) => (
         <li key={phase} className={classes(styles.step, seconds === longest && longest > 0 && styles.long)}>
           <span className={shared.dim}>{phase}</span>
