@@ -1,5 +1,5 @@
 {{/*
-Guards of networks and of network policies' additional rules.
+Guards for networks and for the additional rules of network policies.
 */}}
 {{- define "pulltrace.networkGuards" -}}
 {{- $policy := .Values.networkPolicy -}}

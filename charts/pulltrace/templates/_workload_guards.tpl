@@ -1,5 +1,5 @@
 {{/*
-Guards of the agent's and of the server's workload: an API server rejects pods in which these values contradict each
+Guards for the workloads of agent and server: an API server rejects pods in which these values contradict each
 other. Call with (dict "root" $ "component" "agent" "values" .Values.agent).
 */}}
 {{- define "pulltrace.workloadGuards" -}}
@@ -111,7 +111,7 @@ Volume mounts and ports that one of our containers has by default, as YAML. Call
 {{- end -}}
 
 {{/*
-Guards of one container. Call with (dict "component" "agent" "container" … "volumes" (list …) "pod" .Values.agent).
+Guards for one container. Call with (dict "component" "agent" "container" … "volumes" (list …) "pod" .Values.agent).
 */}}
 {{- define "pulltrace.containerGuards" -}}
 {{- $container := .container -}}
@@ -160,7 +160,7 @@ Guards of one container. Call with (dict "component" "agent" "container" … "vo
 {{- end -}}
 
 {{/*
-Guards of a container's resources. Kubernetes allows only some resources to be overcommitted; for others, such as
+Guards for a container's resources. Kubernetes allows only some resources to be overcommitted; for others, such as
 example.org/gpu, a container's request must equal its limit. Call with (dict "where" "…" "resources" …).
 */}}
 {{- define "pulltrace.resourceGuards" -}}

@@ -21,7 +21,7 @@ export function speedOf(pull: Pull, now: number): number | undefined {
   return seconds * 1000 < YOUNG_MS || pull.downloadedBytes === 0 ? undefined : pull.downloadedBytes / seconds
 }
 
-/** Undefined if the pull or all the others have no speed. */
+/** Undefined if this pull, or every pull on another node, has no speed. */
 export function compareNodes(pull: Pull, pulls: Iterable<Pull>, now: number): Comparison | undefined {
   const here = pull.status === 'downloading' ? speedOf(pull, now) : undefined
   if (here === undefined) return undefined

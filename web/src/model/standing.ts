@@ -109,7 +109,7 @@ export interface StateCounts {
   readonly stalled: number
 }
 
-/** There are no pulls at all. */
+/** The counts while there are no pulls. */
 export const NO_COUNTS: StateCounts = {
   queued: 0,
   downloading: 0,

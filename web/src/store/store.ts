@@ -191,7 +191,7 @@ export class Store {
     }
   }
 
-  /** Fills the chart with the server's last minutes; older servers do not provide them. */
+  /** Fills the chart with the last minutes from the server; older servers do not provide them. */
   async #loadHistory(): Promise<void> {
     try {
       const response = await fetch(new URL('api/v1/throughput', this.#base))

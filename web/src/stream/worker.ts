@@ -1,6 +1,6 @@
 /**
  * The stream, in a worker. The browser delivers all events of one network read in a single task: a burst of
- * two thousand would block the page for several frames. In a worker, it does not block the page, which
+ * two thousand events would block the page for several frames. In a worker, it does not block the page, which
  * requests only as many events as fit into a frame.
  */
 import { Inbox } from './inbox'
