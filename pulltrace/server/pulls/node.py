@@ -232,6 +232,11 @@ class Pull:
         """Whether it downloaded any bytes itself."""
         return any(layer.downloaded_bytes and not layer.fetched_by for layer in self.state.layers or ())
 
+    @property
+    def is_fetched_by_snapshotter(self) -> bool:
+        """Whether the bytes of a layer cannot be observed before the layer is complete."""
+        return any(layer.fetched_by == SNAPSHOTTER for layer in self.state.layers or ())
+
     def succeed(self, at: float) -> None:
         """Correct a failure: the kubelet had the image at ``at``, so every byte was downloaded."""
         self.phase, self.ended_at = PullPhase.COMPLETED, max(at, self.started_at)

@@ -286,6 +286,18 @@ def test_layers_that_the_snapshotter_fetches_are_a_limit_of_their_own() -> None:
     assert sim.one.bound.why == "The snapshotter soci fetches 2 layers itself; their bytes cannot be observed."
 
 
+def test_a_layer_that_the_snapshotter_completes_is_no_peak_of_the_throughput() -> None:
+    sim = SimulatedHub()
+    for at, plain, soci in ((1, 0, 0), (3, 50 * MIB, 5000 * MIB)):
+        first = pull("plain", layer("a", plain, 5000 * MIB), at=NOW, **other("plain", "plain"))
+        second = pull("soci", layer("b", soci, 5000 * MIB, fetched_by=SNAPSHOTTER), at=NOW, **other("soci", "soci"))
+        sim.report(first, second, at=at)
+    assert sim.metric("pull_bytes_total", registry="soci") == 5000 * MIB
+    _, rates = sim.hub.throughput.series(NOW + 20)
+    assert max(rates["plain"]) == 10 * MIB
+    assert "soci" not in rates, "nobody knows when these bytes arrived"
+
+
 VIA = {"via": ["http://10.0.0.9:5000"]}
 
 
