@@ -79,8 +79,8 @@ def _targets(pull: Pull) -> Iterable[str]:
 
 
 def _precedence(change: Change) -> tuple[bool, float]:
-    """Return a sort key: tags before digests, then the record that was written first, because a pull precedes later
-    tagging.
+    """Return a sort key: tags before digests, then the oldest record first, because a pull writes its record before
+    anybody can add another tag.
     """
     return is_tagless(change.record), change.record.updated_at
 

@@ -1,4 +1,4 @@
-"""What the agent reports about real containerds with unusual settings, failures and requests."""
+"""What the agent reports if a real containerd has unusual settings, fails, or receives unusual requests."""
 
 import asyncio
 import re

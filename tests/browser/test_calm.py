@@ -233,7 +233,7 @@ async def test_invalid_and_incomplete_events_do_no_harm(server: ScriptedServer, 
     page = await open_page(server.url)
     await scene_is_complete(page)
     await expect(page.locator("[data-connection=live]")).to_be_visible()
-    # The next event is appended to the incomplete one, and the result cannot be parsed. The event after it is read.
+    # The next event is appended to the incomplete one, and the result cannot be parsed. The event after that is read.
     await server.put(server.pulls["grafana"])
     await server.put({**server.pulls["grafana"], "percent": 88.0})
     await expect(row(page, "grafana")).to_contain_text("88 %")

@@ -162,7 +162,7 @@ async def test_300_pulls_that_end_while_a_tab_sleeps_are_all_done_when_it_wakes(
     await expect(page).to_have_title("Pulltrace")
 
 
-async def test_a_newer_build_of_the_server_offers_a_reload_that_loads_it(open_page: OpenPage, tmp_path: Path) -> None:
+async def test_the_page_offers_to_reload_if_the_server_has_a_newer_build(open_page: OpenPage, tmp_path: Path) -> None:
     newer = tmp_path / "static"
     shutil.copytree(STATIC, newer)
     scripts = [path for path in newer.glob("assets/*.js") if __version__ in path.read_text()]

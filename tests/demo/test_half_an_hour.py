@@ -68,7 +68,7 @@ class HalfAnHour(VirtualWorld):
         return self.now - self.stopped_at.get(pull.node_name, 0.0) < 30
 
 
-def test_no_alarm_is_wrong() -> None:
+def test_there_are_no_false_alarms() -> None:
     world = HalfAnHour()
     stalls = failures = 0
     for _ in range(31 * 60):

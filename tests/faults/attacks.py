@@ -102,7 +102,7 @@ async def unfinished_heads(attack: Attack) -> None:
 
 
 async def small_unfinished_heads(attack: Attack) -> None:
-    """Send 2,500 request heads of 15 KB that never end: each of them is within its limit."""
+    """Send 2,500 unfinished request heads of 15 KB each, which is below the limit for a single head."""
     await attack.many(2500, lambda: attack.once(b"GET / HTTP/1.1\r\n" + b"h: " + b"v" * 15_000))
 
 

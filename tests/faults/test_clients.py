@@ -133,8 +133,11 @@ async def test_the_stream_passes_a_proxy_that_buffers(lab, fault, tmp_path, obey
     nginx = Process([NGINX, "-p", tmp_path, "-e", tmp_path / "error", "-c", tmp_path / "conf"], tmp_path / "log")
     try:
         await lab.until(lambda: _listens(port))
-        how = "buffers unless disabled by a header (nginx)" if obeys else "buffers despite the header (nginx)"
-        async with fault(f"a proxy {how}", "the stream arrives anyway") as seen, Subscription(port) as reader:
+        how = "but obeys" if obeys else "and ignores"
+        async with (
+            fault(f"nginx buffers {how} `X-Accel-Buffering: no`", "the stream arrives anyway") as seen,
+            Subscription(port) as reader,
+        ):
             pull = await lab.pulled("app", 8)
             await lab.until(lambda: reader.received(pull, "completed"), 5)
             async with lab.api._session.get(f"http://127.0.0.1:{port}/api/v1/pulls") as answer:

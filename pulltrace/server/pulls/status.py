@@ -57,7 +57,7 @@ class _Sums(msgspec.Struct):
     elsewhere: bool = False
     by_snapshotter: bool = False
     exceeded: bool = False
-    """Whether more bytes exist than the manifest states, so that its sizes must be wrong."""
+    """Whether there are more bytes than the manifest states, which means that its sizes are wrong."""
 
 
 def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, analysis: Analysis, now: float) -> PullStatus:

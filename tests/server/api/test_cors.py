@@ -1,4 +1,4 @@
-"""Pages of other origins whose scripts may read the API in a browser."""
+"""Which other origins' pages may read the API from a browser."""
 
 from tests.server.conftest import Serve
 

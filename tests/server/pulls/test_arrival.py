@@ -294,7 +294,7 @@ def test_bytes_of_one_attempt_are_not_shown_as_those_of_the_next(sim):
     assert (sim.one.attempt, sim.one.percent, sim.one.status) == (2, 5.0, PullPhase.DOWNLOADING)
 
 
-def test_a_repeated_pull_of_an_image_is_another_row(sim):
+def test_a_repeated_pull_of_an_image_gets_its_own_row(sim):
     arrival, again = web(), web("web-2")
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
     sim.apply(event(arrival.pulled("app", NOW + 1)), at=1)
