@@ -143,7 +143,7 @@ def test_a_layer_that_another_pull_unpacked_was_downloaded_by_that_pull():
     assert progress.fetched_by == "other"
 
 
-def test_a_blob_that_seems_missing_proves_nothing_until_containerd_is_asked_again():
+def test_a_blob_that_seems_missing_proves_nothing_until_it_is_requested_from_containerd_again():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     see_snapshots(progress, 105.0)
     assert amounts(progress) == (LayerPhase.WAITING, 0, 0)
