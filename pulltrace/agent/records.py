@@ -34,7 +34,7 @@ class RecordLedger:
 
     def __init__(self) -> None:
         self._earlier: dict[str, float] = {}
-        self._recent: list[dict[str, float]] = []  # the claims of each of the last polls
+        self._recent: list[set[str]] = []  # the names of the records that were claimed in each of the last polls
         self._this_poll: dict[str, float] = {}
         self._removed: dict[str, bool] = {}  # by record name: whether an earlier poll saw the removal
 
@@ -50,8 +50,9 @@ class RecordLedger:
 
         If two pulls of one image overlap, the second may have written it before the lease of the first was deleted.
         """
-        claimed = {name: at for name, at in self._earlier.items() if not any(name in poll for poll in self._recent)}
-        return record.updated_at >= lease.created_at and record.updated_at > claimed.get(record.name, 0.0)
+        is_recent = any(record.name in names for names in self._recent)
+        claimed_at = 0.0 if is_recent else self._earlier.get(record.name, 0.0)
+        return record.updated_at >= lease.created_at and record.updated_at > claimed_at
 
     def is_claimed(self, name: str) -> bool:
         """Return whether any pull, of this poll or an earlier one, has claimed the record."""
@@ -104,7 +105,7 @@ class RecordLedger:
         """Forget claims of records written before ``oldest``, the time at which the oldest live pull began."""
         claims = self._earlier | self._this_poll
         self._earlier = {name: at for name, at in claims.items() if at >= oldest}
-        self._recent = [*self._recent, dict(self._this_poll)][-SHARED_POLLS:]
+        self._recent = [*self._recent, set(self._this_poll)][-SHARED_POLLS:]
         self._this_poll.clear()
         # A lease may still be listed once after its pull wrote the record, so a removed record is kept for two polls.
         self._removed = {name: True for name, is_old in self._removed.items() if not is_old}
