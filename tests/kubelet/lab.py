@@ -21,6 +21,8 @@ LOOKS_EVERY = 0.2
 SHOWN_WITHIN = 1.5
 SAME_DURATION = 0.3
 RETRY_WITHIN = 5.0
+JUST_FAILED = 5.0
+"""Seconds after a failed pull within which a pod can be deleted before the kubelet retries, which takes ten seconds."""
 ONE_SYNC_WRONG = 18.5
 """Seconds by which an estimate may be wrong: one sync of the kubelet (10 to 15 s) in either direction."""
 COUNTED_WITHIN = 20.0
@@ -109,6 +111,20 @@ class Lab:
         """Create objects."""
         for manifest in manifests:
             await self.cluster.create(manifest)
+
+    async def delete_failing(self, manifest: dict[str, Any], image: str) -> None:
+        """Delete a pod just after a failed pull of this image.
+
+        A retry that fails while the pod is being deleted is not counted (docs/limitations.md).
+        """
+        name = manifest["metadata"]["name"]
+
+        def has_just_failed() -> bool:
+            last = self.kubelet.events(pod=name, reason="Failed", image=image)[-1:]
+            return bool(last) and SHOWN_WITHIN < time.time() - last[0].at < JUST_FAILED
+
+        await self.until(has_just_failed)
+        await self.cluster.delete(manifest)
 
     async def until(self, true: Callable[[], Any], seconds: float = 60) -> Any:
         """Wait until a condition holds; return its result."""

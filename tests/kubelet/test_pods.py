@@ -66,7 +66,7 @@ async def test_a_failed_image_volume_is_not_reported_as_a_failed_container(lab: 
     assert lab.looks[-1].states("no-volume") == {"v": "failed", "c0": "waiting"}
     assert not lab.ids(app)
     assert lab.the_row(missing)["errorReason"] == "not_found"
-    await lab.cluster.delete(manifest)
+    await lab.delete_failing(manifest, missing)
     await lab.counted(missing)
 
 
@@ -108,7 +108,7 @@ async def test_a_bad_image_does_not_hide_the_good_one_in_the_same_pod(lab: Lab) 
         assert states["c0"] == "failed"
         assert states["c1"] in RUNS
     lab.check_completed(pulled)
-    await lab.cluster.delete(mixed)
+    await lab.delete_failing(mixed, bad)
     await lab.counted(bad, good)
 
 
@@ -138,7 +138,8 @@ async def correct_tag(lab: Lab, kind: str, *, together: bool) -> None:
         assert {row["status"] for row in look.rows(wrong)} <= {"failed", "queued", "resolving"}
     lab.check_completed(pulled)
     assert len(lab.ids(wrong)) == 1
-    for one in pods:
+    await lab.delete_failing(pods[0], wrong)
+    for one in pods[1:]:
         await lab.cluster.delete(one)
     await lab.counted(right, wrong)
 

@@ -85,7 +85,7 @@ async def test_an_image_that_is_resolving_is_not_shown_as_failed(serial: Lab) ->
     assert {row["status"] for look in looks[len(looks) // 2 :] for row in look.rows(silent)} == {"resolving"}
     for ref in ("UPPER/Case:1", never):
         assert {row["status"] for _, row in serial.history(ref)} == {"failed"}
-    await serial.cluster.delete(pod("silent", silent))
+    await serial.delete_failing(pod("silent", silent), silent)
     await serial.counted(silent, never, "UPPER/Case:1")
 
 

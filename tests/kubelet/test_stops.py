@@ -96,7 +96,7 @@ async def test_attempts_are_still_counted_after_a_restart_of_the_server(serial: 
     assert errors[-1] <= RETRY_WITHIN
     assert max(errors) <= ONE_SYNC_WRONG
     assert looks[-1].rows(missing)[0]["attempt"] == 3
-    await serial.cluster.delete(failing)
+    await serial.delete_failing(failing, missing)
     await serial.counted(missing)
 
 
