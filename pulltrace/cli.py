@@ -47,8 +47,8 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pulltrace",
-        description="Shows live which images the nodes of a Kubernetes cluster pull, which pods wait for them, "
-        "and when they are ready.",
+        description="Shows in real time which images the nodes of a Kubernetes cluster are pulling, "
+        "which pods are waiting for them, and when they will be ready.",
         epilog="agent, server and local read PULLTRACE_* variables: see https://d44b.github.io/pulltrace/configuration/",
     )
     parser.add_argument("--version", action="version", version=f"pulltrace {__version__}")
