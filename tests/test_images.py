@@ -27,7 +27,7 @@ DIGEST = "sha256:" + "0123456789abcdef" * 4
         ("a.b/c__d/e-f--g.h:Tag_1.2", "a.b/c__d/e-f--g.h:Tag_1.2"),
     ],
 )
-def test_a_parsed_reference_is_complete(written: str, meant: str) -> None:
+def test_a_reference_is_completed_with_default_registry_and_tag(written: str, meant: str) -> None:
     assert str(parse(written)) == meant
     assert normalise(meant) == meant
 
@@ -65,7 +65,7 @@ def test_any_text_is_either_parsed_or_rejected(text: str) -> None:
     assert normalise(once) == once
 
 
-def test_the_name_has_no_tag() -> None:
+def test_the_name_of_an_image_does_not_include_its_tag() -> None:
     assert parse("nginx:1").name == parse(f"nginx@{DIGEST}").name == "docker.io/library/nginx"
     assert parse("nginx") == Reference("docker.io", "library/nginx", "latest")
 
@@ -73,5 +73,5 @@ def test_the_name_has_no_tag() -> None:
 @pytest.mark.parametrize(
     ("registry", "host"), [("docker.io", "docker.io"), ("localhost:5000", "localhost"), ("[::1]:5000", "[::1]")]
 )
-def test_the_registry_host_has_no_port(registry: str, host: str) -> None:
+def test_the_registry_host_does_not_include_the_port(registry: str, host: str) -> None:
     assert registry_host(registry) == host

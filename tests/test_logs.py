@@ -84,7 +84,7 @@ def test_control_characters_are_escaped(character: str) -> None:
         assert character not in stream.getvalue()
 
 
-def test_a_multi_line_text_stays_one_line() -> None:
+def test_a_line_break_in_a_value_is_escaped() -> None:
     stream = Terminal()
     logs.configure(logging.INFO, stream)
     logging.getLogger("pulltrace").info("pull.started", extra=logs.fields(image="a\nb"))
@@ -104,7 +104,7 @@ log.info("last")
 """
 
 
-def test_an_output_that_nobody_reads_blocks_nothing_and_dropped_lines_are_counted() -> None:
+def test_logging_does_not_block_if_nobody_reads_the_output_and_dropped_lines_are_counted() -> None:
     command = [sys.executable, "-c", PROGRAM]
     with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE) as process:
         assert process.stdin
@@ -117,7 +117,7 @@ def test_an_output_that_nobody_reads_blocks_nothing_and_dropped_lines_are_counte
         rest = [json.loads(line) for line in process.stdout]
     lines = first + rest
     written = [line["number"] for line in lines if line["msg"] == "line"]
-    assert written == sorted(set(written)), "in order, each once"
+    assert written == sorted(set(written)), "the lines are in order, without duplicates"
     assert [line["msg"] for line in rest[-2:]] == ["log.dropped", "last"]
     dropped = sum(line["lines"] for line in lines if line["msg"] == "log.dropped")
     assert len(written) + dropped == 20_000

@@ -1,4 +1,4 @@
-"""Variables become settings, or every mistake is reported at once."""
+"""Environment variables are parsed into settings; if any are invalid, all mistakes are reported at once."""
 
 import logging
 
@@ -75,12 +75,12 @@ def test_the_agent_requires_its_node_name() -> None:
     ("text", "seconds"),
     [("500ms", 0.5), ("1s", 1), ("30m", 1800), ("1h30m", 5400), ("1.5h", 5400), ("2m0.5s", 120.5), ("1h1m1s", 3661)],
 )
-def test_durations_are_parsed_as_go_writes_them(text: str, seconds: float) -> None:
+def test_durations_have_the_same_syntax_as_in_go(text: str, seconds: float) -> None:
     assert parse_duration(text) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("text", ["", "1", "s", "-1s", "1 s", "1d", "1s ", "\u0661s", "1e3s"])
-def test_an_invalid_duration_is_an_error_and_not_replaced_by_the_default(text: str) -> None:
+def test_an_invalid_duration_is_an_error_and_is_not_replaced_by_the_default(text: str) -> None:
     with pytest.raises(ValueError, match="is not a duration"):
         parse_duration(text)
 
@@ -97,11 +97,11 @@ def test_an_invalid_duration_is_an_error_and_not_replaced_by_the_default(text: s
         ("PULLTRACE_CORS_ORIGIN", "https://a.example.org:8443", "cors_origin", "https://a.example.org:8443"),
     ],
 )
-def test_values_are_parsed_as_people_write_them(variable: str, text: str, field: str, value: object) -> None:
+def test_common_spellings_of_values_are_accepted(variable: str, text: str, field: str, value: object) -> None:
     assert getattr(load(ServerSettings, {variable: text}), field) == value
 
 
-def test_a_trailing_slash_of_the_server_url_is_allowed() -> None:
+def test_the_server_url_may_end_with_a_slash() -> None:
     agent = load(AgentSettings, AGENT | {"PULLTRACE_SERVER_URL": "https://pulltrace.example/sub/"})
     assert agent.server_url == "https://pulltrace.example/sub"
 
@@ -116,7 +116,7 @@ def test_settings_never_show_the_token() -> None:
     assert "hunter2" not in repr(load(ServerSettings, {"PULLTRACE_AGENT_TOKEN": "hunter2"}))
 
 
-def test_a_misspelt_variable_causes_a_warning_with_the_closest_name(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_warning_about_a_misspelt_variable_suggests_the_closest_name(caplog: pytest.LogCaptureFixture) -> None:
     environ = {
         "PULLTRACE_HISTORY_TLL": "1h",
         "PULLTRACE_SERVER_PORT": "tcp://10.0.0.1:8080",
@@ -127,7 +127,7 @@ def test_a_misspelt_variable_causes_a_warning_with_the_closest_name(caplog: pyte
     assert caplog.messages == ["unknown variable PULLTRACE_HISTORY_TLL; did you mean PULLTRACE_HISTORY_TTL?"]
 
 
-def test_no_variable_can_collide_with_those_of_a_service() -> None:
+def test_no_variable_collides_with_those_that_kubernetes_sets_for_services() -> None:
     assert not [item.metadata["name"] for item in variables() if item.metadata["name"].endswith("_PORT")]
 
 

@@ -22,14 +22,14 @@ REPORT = "/api/v1/report"
 
 @dataclass
 class Mode:
-    """One way to authenticate agents: a valid token, an invalid one, and the server's configuration."""
+    """One way to authenticate agents: a valid and an invalid token, and the server's configuration."""
 
     right: str
     wrong: str
     server: dict[str, str]
     in_file: bool = True
     environment: dict[str, str] = field(default_factory=dict)
-    """Additional variables of the server."""
+    """Additional environment variables of the server."""
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def listed(program: Program, *more: str) -> str:
 
 
 async def mistaken_answers(url: str, tokens: tuple[str, ...]) -> str:
-    """Return the responses to several invalid requests, each sent with each token."""
+    """Send several kinds of invalid requests with each of the tokens, and return the responses."""
     told = ""
     body = json.dumps({"nodeName": "Not_A_Node", "pulls": 5}).encode()
     async with aiohttp.ClientSession() as session:
@@ -89,7 +89,7 @@ async def test_a_reviewed_token_never_leaks(tmp_path, containerd, cluster):
 
 
 async def assert_no_token_leaks(mode: Mode, mounted: Path, socket: Path) -> None:
-    """Run both programs and collect their process lists, logs, metrics and responses."""
+    """Run both programs, and check their entries in /proc, their logs, metrics and responses."""
     port, metrics = free_port(), free_port()
     url = f"http://127.0.0.1:{port}"
 
@@ -102,7 +102,8 @@ async def assert_no_token_leaks(mode: Mode, mounted: Path, socket: Path) -> None
     ports = {"HTTP_ADDR": f"127.0.0.1:{port}", "METRICS_ADDR": f"127.0.0.1:{metrics}"}
     server = Program("server", LOG_LEVEL="debug", **ports, **mode.server)
     server._environment |= mode.environment
-    # A token in a file is not in the environment, which only the process's own user and root can read.
+    # If the token is in a file, it must not be in the environment either, which only the process's owner and root can
+    # read.
     more = ["environ"] if mode.in_file else []
     tokens = (mode.right, mode.wrong)
     async with server, Api(port) as api:
@@ -120,7 +121,7 @@ async def assert_no_token_leaks(mode: Mode, mounted: Path, socket: Path) -> None
     told += refused.output + heard.output + server.output
     for token in tokens:
         assert token not in told
-        assert token.rpartition(".")[2] not in told, "the signature of a reviewed token must not leak either"
+        assert token.rpartition(".")[2] not in told, "the signature of a service account token must not leak either"
 
 
 @pytest.mark.parametrize("command", ["server", "agent"])

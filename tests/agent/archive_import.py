@@ -16,7 +16,9 @@ class ArchiveImport:
         self._docker = docker
 
     def begin(self, blob: Blob, received: int = 0) -> str:
-        """Start writing a file of the archive with this size. Return its ref."""
+        """Start writing a file of the archive, of which ``received`` bytes have arrived. Return the ref of
+        its ingest.
+        """
         algorithm, _, encoded = blob.digest.partition(":")
         ref = f"tar-{encoded[:20]}/layer.tar" if self._docker else f"tar-blobs/{algorithm}/{encoded}"
         now = self.node.now
@@ -25,7 +27,7 @@ class ArchiveImport:
         return ref
 
     def grow(self, ref: str, received: int) -> None:
-        """Let a file grow to this size."""
+        """Let a file grow to ``received`` bytes."""
         ingest = self.node.store.ingests[ref]
         ingest.received, ingest.updated_at = float(received), self.node.now
 

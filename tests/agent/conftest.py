@@ -34,7 +34,8 @@ def registries() -> Registries:
 def push(registries):
     """Return a factory:
 
-    ``push("app:1", ("base", 2), ("app", 3))`` serves an image with layers of these names and MiB.
+    ``push("app:1", ("base", 2), ("app", 3))`` adds an image with layers of these names and sizes in MiB to the
+    registry.
     """
 
     def push(name: str, *layers: tuple[str, int], **options: bool) -> tuple[str, Image]:
@@ -46,7 +47,7 @@ def push(registries):
 
 @pytest.fixture
 def start_simulated(registries):
-    """Return a factory of nodes whose time starts at noon, with 100 MiB/s of network and 50 MiB/s of disk."""
+    """Return a factory of nodes whose clocks start at noon, with a 100 MiB/s network and a 50 MiB/s disk."""
 
     def start(version: str = CONTAINERD_1, **store: object) -> VirtualContainerd:
         return VirtualContainerd(
@@ -58,7 +59,7 @@ def start_simulated(registries):
 
 @pytest.fixture(params=[CONTAINERD_16, CONTAINERD_1, CONTAINERD_2])
 def simulated(request, start_simulated) -> VirtualContainerd:
-    """One node for each version of containerd."""
+    """A simulated node. Tests run once with each version of containerd."""
     return start_simulated(request.param)
 
 

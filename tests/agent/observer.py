@@ -17,7 +17,7 @@ from tests.server.build import NOW, SimulatedHub, shifted
 
 @dataclass(frozen=True)
 class Seen:
-    """A row at one time.
+    """A row as it was published at one time.
 
     ``at`` is the server's time in seconds, ``sent`` the number of bytes that the registry had sent by then.
     """
@@ -28,7 +28,9 @@ class Seen:
 
 
 class Observer:
-    """An async context manager. After each report, ``rows`` contains the server's rows, and ``counts`` their number."""
+    """Collect the rows after each report: ``rows`` contains all rows so far, ``counts`` the number of
+    rows each time.
+    """
 
     def __init__(
         self,
@@ -92,6 +94,6 @@ class Observer:
 
 
 def outcome(row: PullStatus) -> object:
-    """Return the facts about a pull that every agent must report in the same way."""
+    """Return the part of a row that must be the same whichever agent reports the pull."""
     layers = [(layer.digest, layer.state, layer.downloaded_bytes, layer.cached_bytes) for layer in row.layers or ()]
     return row.status, row.image_ref, row.snapshotter, row.downloaded_bytes, row.cached_bytes, row.remote_bytes, layers

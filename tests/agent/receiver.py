@@ -13,7 +13,7 @@ INTERVAL = 0.02
 
 
 class Server:
-    """Keep valid reports. The first requests receive the responses in ``answers``, one each."""
+    """A server that keeps the valid reports. Each of the first requests gets the next response from ``answers``."""
 
     def __init__(self) -> None:
         self.boot = "first"

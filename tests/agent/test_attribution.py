@@ -1,4 +1,4 @@
-"""Test which image a lease pulls, its source and name, and the progress of each layer."""
+"""Which image a lease pulls, from which source, and the progress of each layer."""
 
 import pytest
 
@@ -123,27 +123,27 @@ def test_a_prepared_snapshot_does_not_mean_unpacking_before_the_blob_is_complete
     assert (progress.phase, progress.extracted_at) == (LayerPhase.EXTRACTED, 112.0)
 
 
-def test_unpacking_never_starts_before_the_commit_even_if_a_poll_says_so():
+def test_unpacking_never_starts_before_the_blob_is_committed_even_if_its_snapshot_is_older():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     progress.see_blob(Blob(100, 110.2), LEASE, None)
     progress.see_unpacking(110.0)
     assert progress.extract_started_at == 110.2
 
 
-def test_a_snapshot_older_than_the_lease_is_cached():
+def test_a_layer_whose_snapshot_is_older_than_the_lease_is_cached():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     see_snapshots(progress, 50.0)
     assert amounts(progress) == (LayerPhase.CACHED, 0, 100)
 
 
-def test_a_layer_that_another_pull_unpacked_was_downloaded_by_that_pull():
+def test_a_layer_that_another_pull_unpacked_counts_as_downloaded_by_that_pull():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     see_snapshots(progress, 105.0, owner="other")
     assert amounts(progress) == (LayerPhase.EXTRACTED, 100, 0)
     assert progress.fetched_by == "other"
 
 
-def test_a_blob_that_seems_missing_proves_nothing_until_it_is_requested_from_containerd_again():
+def test_a_layer_remains_waiting_until_it_is_certain_whether_its_blob_is_missing():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     see_snapshots(progress, 105.0)
     assert amounts(progress) == (LayerPhase.WAITING, 0, 0)
@@ -203,7 +203,7 @@ def test_a_layer_fetched_by_the_snapshotter_counts_as_downloaded_when_it_is_comm
     assert progress.fetched_by == SNAPSHOTTER
 
 
-def test_the_snapshotters_copy_in_containerd_does_not_change_the_counted_bytes():
+def test_a_blob_that_the_snapshotter_copies_to_containerd_is_not_counted_again():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     progress.see_snapshotter(None, 104.0)
     progress.see_blob(Blob(100, 104.5), LEASE, None)
@@ -226,7 +226,7 @@ def test_a_layer_that_the_snapshotter_declines_waits_for_containerd():
     assert (progress.phase, progress.fetched_by, progress.started_at) == (LayerPhase.WAITING, None, None)
 
 
-def test_layers_found_in_another_snapshotter_are_no_longer_counted():
+def test_layers_found_in_the_wrong_snapshotter_are_no_longer_counted_as_cached():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     see_snapshots(progress, 50.0)
     progress.see_other_snapshotter()

@@ -1,4 +1,4 @@
-"""Malicious documents of realistic size, which the agent's polls read from containerd's socket."""
+"""The agent's polls read malicious image documents of realistic size from containerd's socket."""
 
 import dataclasses
 import tempfile
@@ -29,27 +29,27 @@ BOMBS = {
     "forty thousand layers": CONFIG + b'"layers":' + many(LAYER) + b"}",
     "a million layers": CONFIG + b'"layers":' + many(LAYER, 10**6 * (len(LAYER) + 1)) + b"}",
     "two million numbers for layers": CONFIG + b'"layers":' + many(b"0") + b"}",
-    "two million numbers where nobody looks": CONFIG + b'"layers":[],"x":' + many(b"0") + b"}",
+    "two million numbers in an unknown field": CONFIG + b'"layers":[],"x":' + many(b"0") + b"}",
     "forty thousand platforms": b'{"manifests":' + many(LAYER) + b"}",
     "fifty thousand snapshots": b'{"rootfs":{"diff_ids":' + many(b'"sha256:%s"' % (b"a" * 64)) + b"}}",
     "half a million keys": CONFIG + b'"layers":[]' + b',"k":0' * (ROOM // 6) + b"}",
     "lists in lists": CONFIG + b'"layers":' + b"[" * ROOM,
-    "lists in lists, each closed": CONFIG + b'"x":' + b"[" * (ROOM // 2) + b"]" * (ROOM // 2) + b',"layers":[]}',
+    "lists in lists, all closed": CONFIG + b'"x":' + b"[" * (ROOM // 2) + b"]" * (ROOM // 2) + b',"layers":[]}',
     "objects in objects": CONFIG + b'"layers":[{"a":' + b'{"a":' * (ROOM // 5),
-    "a kind of four million letters": CONFIG + b'"layers":[],"mediaType":"' + b"a" * ROOM + b'"}',
+    "a media type of four million letters": CONFIG + b'"layers":[],"mediaType":"' + b"a" * ROOM + b'"}',
     "a size of four million digits": b'{"layers":[],"config":{"size":' + b"9" * ROOM + b"}}",
 }
 FITS = {name: data for name, data in BOMBS.items() if len(data) <= MAX_DOCUMENT}
 
 
 def peak(before: int) -> int:
-    """Return Python's peak memory in bytes, above its value at the start."""
+    """Return by how many bytes Python's peak memory exceeds ``before``."""
     return tracemalloc.get_traced_memory()[1] - before
 
 
 @pytest.fixture
 def traced():
-    """Trace memory allocations; return the size of the allocated memory at the start."""
+    """Trace memory allocations. The value is the number of bytes that were allocated at the start."""
     tracemalloc.start()
     yield tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
@@ -58,7 +58,7 @@ def traced():
 @pytest.mark.parametrize("data", [pytest.param(data, id=name) for name, data in FITS.items()])
 def test_parsing_a_malicious_document_takes_only_a_few_times_its_size_in_memory(data, traced):
     parsed = parse(data)
-    assert parsed is None or len(msgspec.json.encode(parsed)) < 1000, "little of the document is kept"
+    assert parsed is None or len(msgspec.json.encode(parsed)) < 1000, "only a small part of the document is kept"
     assert peak(traced) < 4 * MAX_DOCUMENT
 
 
@@ -84,7 +84,7 @@ async def test_a_malicious_pull_ends_and_the_next_pull_is_reported_correctly(dat
                 await poller.poll(node.now)
                 ended += poller.tracker.ended()
                 report = msgspec.json.encode(AgentReport(node_name="a", pulls=[*poller.tracker.pulls(), *ended]))
-                assert len(report) < MIB, "the server accepts no more layers"
+                assert len(report) < MIB, "the server rejects larger reports"
                 msgspec.json.decode(report, type=AgentReport)
             reported = {pull.id: pull for pull in ended}
             right = reported[pulls[1].lease.id]

@@ -1,4 +1,6 @@
-"""The decision table of ``conclusion``, row by row: the content that polls saw, the records that exist, the outcome."""
+"""The decision table of ``conclusion``, row by row. A row contains the content that polls saw, the image records, and
+the outcome.
+"""
 
 import pytest
 
@@ -18,7 +20,7 @@ IMAGE = Image((TARGET,), (TARGET,), TARGET, "", (Layer(LAYER, "", 10),), config_
 
 
 def a_pull(seen: Seen) -> Pull:
-    """Make a pull of this kind, as polls have seen it."""
+    """Return a pull whose ``seen`` has this value."""
     lease = Lease("1-abcd", BEGAN, is_default=seen is not Seen.FETCH)
     pull = Pull(lease, inherited=False, moved_at=BEGAN, seen_at=LAST_SEEN, polls=2)
     match seen:
@@ -37,7 +39,7 @@ def a_pull(seen: Seen) -> Pull:
 
 
 def ending_of(pull: Pull, *records: ImageRecord, ended: tuple[Pull, ...] = (), now: float = NOW):
-    """Answer all questions from the records, then return the ending."""
+    """Return how a pull ends, given these image records."""
     facts, ledger = Facts(), RecordLedger()
     manifest = Manifest(Descriptor(CONFIG, 5), [Descriptor(LAYER, 10)])
     facts.documents |= {TARGET: manifest, CONFIG: Config([LAYER]), OTHER: None, LAYER: None}
@@ -55,7 +57,7 @@ def record(target: str = TARGET, updated_at: float = WRITTEN, name: str = REFERE
 
 
 @pytest.mark.parametrize(("seen", "written"), OUTCOMES, ids=lambda value: value.name)
-def test_each_row_of_the_table_gives_its_outcome(seen, written):
+def test_each_row_of_the_table_leads_to_its_outcome(seen, written):
     old, foreign, own = record(updated_at=BEGAN - 1), record(OTHER, name="registry.test/other:1"), record()
     records = {Written.OWN: [own], Written.NONE: [old], Written.UNCLEAR: [own, foreign]}[written]
     ending = ending_of(a_pull(seen), *records)
@@ -66,7 +68,7 @@ def test_each_row_of_the_table_gives_its_outcome(seen, written):
     assert ending.at == (WRITTEN if written is Written.OWN else NOW)
 
 
-def test_an_empty_lease_gets_the_only_new_image_as_a_guess():
+def test_an_empty_lease_is_assumed_to_have_pulled_the_only_new_image():
     pull = a_pull(Seen.LEASE)
     ending = ending_of(pull, record())
     assert (ending.outcome, ending.name) == (Outcome.COMPLETED, Name(REFERENCE, guessed=False, written_at=WRITTEN))
@@ -92,7 +94,7 @@ def test_the_lease_of_a_container_is_not_a_pull_and_needs_no_request():
 @pytest.mark.parametrize(
     ("complete", "outcome"), [(True, Outcome.COMPLETED), (False, Outcome.CANCELLED)], ids=["complete", "incomplete"]
 )
-def test_a_download_without_a_lease_completed_if_all_its_layers_are_complete(complete, outcome):
+def test_a_download_without_a_lease_has_completed_if_all_its_layers_are_complete(complete, outcome):
     pull = a_pull(Seen.FETCH)
     if complete:
         pull.layers[LAYER].completed_at, pull.layers[LAYER].phase = WRITTEN, LayerPhase.DOWNLOADED

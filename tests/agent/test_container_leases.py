@@ -1,4 +1,4 @@
-"""Sandboxes and containers have leases, as pulls do, but none of these leases ever counts as a pull."""
+"""Sandboxes and containers have leases, like pulls, but these leases never count as pulls."""
 
 import pytest
 from hypothesis import given, settings
@@ -24,7 +24,7 @@ def test_the_lease_of_a_container_ends_without_an_outcome(watched, empty, full):
 
 
 def test_the_lease_of_a_sandbox_is_not_a_pull(watched):
-    """Such a lease never expires, and its id is that of the sandbox."""
+    """The lease of a sandbox never expires, and has the same id as the sandbox."""
     watched.poll()
     lease = watched.node.new_lease(expires=False)
     watched.polls(5)
@@ -35,7 +35,7 @@ def test_the_lease_of_a_sandbox_is_not_a_pull(watched):
     assert not watched.history
 
 
-def test_the_reported_lease_of_a_container_does_not_become_a_short_pull(watched, push, registries):
+def test_the_lease_of_a_container_is_not_mistaken_for_a_short_pull(watched, push, registries):
     for manner in registries.manners.values():
         manner.latency = 0.0
     ref, _ = push("app:1", ("app", 1))
@@ -77,7 +77,7 @@ steps = st.lists(
 
 @settings(max_examples=100)
 @given(steps, st.sampled_from([0.2, 0.7, 1.0]), st.sampled_from([CONTAINERD_16, CONTAINERD_1, CONTAINERD_2]))
-def test_only_pulls_end_whatever_containers_are_created_meanwhile(steps, every, version):
+def test_only_real_pulls_are_reported_as_ended_while_containers_are_created(steps, every, version):
     registries = Registries(manners={HOST: Manner(latency=0.0)})
     refs = [
         registries.push(f"{HOST}/app{number}:1", make_image(f"{number}", make_layer(f"{number}", MIB)))

@@ -1,4 +1,4 @@
-"""A reporter and a server between which anything may fail: no live pull is closed, and no ended pull is lost."""
+"""A reporter and a server with an unreliable connection: no live pull is closed, and no ended pull is lost."""
 
 from collections.abc import Iterator
 
@@ -40,7 +40,7 @@ class Node:
         self.server = Inventory(ttl=1e6, born=self.now, limits=LIMITS)
 
     def happen(self, begin: int, end: int, layers: int) -> None:
-        """Begin and end this many pulls; the oldest pulls end first."""
+        """Begin ``begin`` pulls with ``layers`` layers each, and end the ``end`` oldest pulls."""
         self.now += 0.5
         over = [self.live.pop(name) for name in list(self.live)[:end]]
         self.ends |= {pull.id for pull in over}
@@ -78,7 +78,7 @@ class Node:
 
 @pytest.fixture(scope="module", autouse=True)
 def narrow_reports() -> Iterator[None]:
-    """Make room in a report for only about twenty pulls of twelve layers."""
+    """Limit the size of a report to about twenty pulls of twelve layers each."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reporter, "_ROOM", 24_000)
         yield

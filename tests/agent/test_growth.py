@@ -1,4 +1,4 @@
-"""The calls that a poll makes while downloads grow: saving calls delays nothing by more than a second."""
+"""Which calls a poll makes while downloads grow. Skipping the others never delays a change by more than a second."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -133,13 +133,13 @@ async def test_an_invalid_response_is_an_error_and_the_next_call_works(server, c
     assert await channel.call(METHOD, b"") == [b""]
 
 
-async def test_a_response_has_several_messages_and_a_request_has_its_headers(server, channel):
+async def test_a_response_may_have_several_messages_and_a_request_has_the_grpc_headers(server, channel):
     server.respond = lambda connection, stream: connection.send(stream, b"\0\0\0\0\1a\0\0\0\0\0\0\0\0\0\2bc")
     assert await channel.call(METHOD, b"") == [b"a", b"", b"bc"]
     assert server.requests[0].items() >= {":path": METHOD, "content-type": "application/grpc", "namespace": "n"}.items()
 
 
-async def test_an_oversized_response_is_refused_and_the_connection_is_kept(server, channel, monkeypatch):
+async def test_an_oversized_response_is_rejected_and_the_connection_stays_open(server, channel, monkeypatch):
     monkeypatch.setattr(grpc_client, "MAX_RESPONSE", 1000)
     well = server.respond
 
@@ -271,8 +271,8 @@ async def test_a_frame_that_is_too_long_closes_the_connection_before_its_body_ar
     assert await channel.call(METHOD, b"") == [b""]
 
 
-async def test_dead_connections_leave_no_memory_behind(server, channel):
-    """Each connection sends as much as possible of a frame that is too long."""
+async def test_dead_connections_do_not_leak_memory(server, channel):
+    """On each connection, the server sends 1 MiB of a frame whose header declares 16 MiB."""
     server.respond = lambda connection, _: connection.transport.write(frame_header(length=0xFFFFFF) + bytes(1 << 20))
     for warm_up in (True, False):
         tracemalloc.start()
@@ -281,7 +281,7 @@ async def test_dead_connections_leave_no_memory_behind(server, channel):
                 await channel.call(METHOD, b"")
         (kept, peak) = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-    assert kept < 4 << 20, "a mebibyte was sent twenty times"
+    assert kept < 4 << 20, "the server has sent 1 MiB twenty times"
     assert peak < 8 << 20
 
 
@@ -308,7 +308,7 @@ async def test_the_responses_of_a_connection_are_bounded_in_total(server, channe
     assert len(responses[0].messages()[0]) == 1000
     with pytest.raises(RpcError, match="RESOURCE_EXHAUSTED"):
         responses[-1].messages()
-    assert await channel.call(METHOD, b"") == [bytes(1000)], "they no longer count once they have been taken"
+    assert await channel.call(METHOD, b"") == [bytes(1000)], "responses no longer count once the caller has read them"
 
 
 async def test_an_incomplete_frame_at_the_deadline_closes_the_connection(server, channel, monkeypatch):
@@ -342,7 +342,7 @@ async def test_thousands_of_calls_leave_nothing_in_memory(server, channel):
     assert not connection._responses
 
 
-async def test_without_a_socket_a_call_fails(tmp_path):
+async def test_a_call_fails_if_the_socket_does_not_exist(tmp_path):
     async with Channel(str(tmp_path / "none.sock"), {}) as channel:
         with pytest.raises(RpcError, match="UNAVAILABLE"):
             await channel.call(METHOD, b"")

@@ -1,4 +1,4 @@
-"""The agent's HTTP/2 client, connected to h2's server side, which checks every frame, and to servers that break the
+"""The agent's HTTP/2 client with h2's server side, which checks every frame, and with servers that violate the
 protocol.
 """
 
@@ -90,7 +90,7 @@ def of_kind(events: Iterable[object], kind: type) -> list[Any]:
     return [event for event in events if isinstance(event, kind)]
 
 
-def test_a_server_reads_every_request():
+def test_the_server_receives_every_request_unchanged():
     pair = Pair()
     streams = [pair.request(b"one"), pair.request(b""), pair.request(bytes(MAX_FRAME))]
     assert streams == [1, 3, 5]
@@ -99,7 +99,7 @@ def test_a_server_reads_every_request():
 
 
 @pytest.mark.parametrize("size", [0, 100, 1 << 16])
-def test_the_header_block_fits_any_table_that_the_server_allows(size):
+def test_request_headers_are_valid_for_any_table_size_that_the_server_allows(size):
     pair = Pair()
     pair.request()
     pair.server.update_settings({SettingCodes.HEADER_TABLE_SIZE: size})
@@ -135,8 +135,10 @@ NAMES = st.sampled_from([(b":status", b"200"), (b"grpc-status", b"0"), (b"grpc-s
 
 
 @given(st.lists(st.tuples(st.sampled_from([None, 0, 60, 4096]), st.lists(NAMES, max_size=4)), max_size=12))
-def test_headers_are_those_that_were_sent_whatever_table_the_server_uses(blocks):
-    """The server may keep a table, although the client asks for none; blocks then mean different things."""
+def test_headers_are_decoded_correctly_whatever_table_the_server_uses(blocks):
+    """The server may use a dynamic table although the client disables it. Equal blocks can then have different
+    meanings.
+    """
     client, encoder = client_with(requests=1), Encoder()
     for size, sent in blocks:
         if size is not None:
@@ -144,7 +146,7 @@ def test_headers_are_those_that_were_sent_whatever_table_the_server_uses(blocks)
         assert list(client.receive(headers(data=encoder.encode(sent)))) == [HeadersReceived(1, sent, ended=False)]
 
 
-def test_equal_blocks_without_a_table_are_decoded_once():
+def test_equal_header_blocks_are_decoded_only_once_if_there_is_no_dynamic_table():
     pair = Pair()
     for _ in range(100):
         stream = pair.request()
@@ -155,7 +157,7 @@ def test_equal_blocks_without_a_table_are_decoded_once():
     assert len(pair.client._known_blocks) == 3, "the first block is different: it also reduces the size of the table"
 
 
-def test_only_a_few_short_blocks_are_remembered():
+def test_only_a_few_short_header_blocks_are_remembered():
     client, encoder = client_with(requests=1), Encoder()
     encoder.header_table_size = 0
     for number in range(100):
@@ -164,13 +166,13 @@ def test_only_a_few_short_blocks_are_remembered():
     assert len(client._known_blocks) == 16
 
 
-def test_the_windows_are_refilled_so_that_a_long_response_never_waits():
+def test_flow_control_windows_are_refilled_so_that_a_long_response_never_stalls():
     pair = Pair()
     stream = pair.request()
     pair.server.send_headers(stream, OK)
     for _ in range(10):
         for _ in range(30):
-            pair.server.send_data(stream, bytes(MAX_FRAME))  # raises FlowControlError beyond a window
+            pair.server.send_data(stream, bytes(MAX_FRAME))  # raises FlowControlError if it exceeds a window
         pair.exchange()
     pair.server.end_stream(stream)
     pair.exchange()
@@ -180,7 +182,7 @@ def test_the_windows_are_refilled_so_that_a_long_response_never_waits():
     assert len(updates) < 25
 
 
-def test_data_of_a_stream_that_has_ended_refills_the_window_of_the_connection():
+def test_data_for_a_stream_that_has_ended_refills_the_connection_window():
     pair = Pair()
     for _ in range(10):
         stream = pair.request()
@@ -211,7 +213,7 @@ def test_a_ping_and_new_settings_are_acknowledged():
     assert pair.server.local_settings.max_concurrent_streams == 7
 
 
-def test_the_server_resets_a_stream():
+def test_a_stream_that_the_server_resets_is_closed():
     pair = Pair()
     stream = pair.request()
     pair.server.reset_stream(stream, ErrorCodes.REFUSED_STREAM)
@@ -220,7 +222,7 @@ def test_the_server_resets_a_stream():
     assert not pair.client.open
 
 
-def test_the_client_resets_a_stream_once_and_ignores_what_arrives_late():
+def test_the_client_resets_a_stream_only_once_and_ignores_late_frames():
     pair = Pair()
     stream = pair.request()
     pair.server.send_headers(stream, OK)
@@ -234,7 +236,7 @@ def test_the_client_resets_a_stream_once_and_ignores_what_arrives_late():
     later = pair.request()
     pair.server.send_headers(later, OK, end_stream=True)
     pair.exchange()
-    assert pair.received == [HeadersReceived(later, OK, ended=True)], "the late headers have changed the HPACK table"
+    assert pair.received == [HeadersReceived(later, OK, ended=True)], "late headers change the HPACK table too"
 
 
 @pytest.mark.parametrize(
@@ -266,7 +268,7 @@ def test_a_request_beyond_the_window_fails_and_succeeds_once_the_window_is_refil
     assert pair.request(bytes(MAX_FRAME)) == streams[-1] + 2
 
 
-def test_the_last_stream_is_the_one_with_the_highest_number():
+def test_no_further_stream_can_be_opened_after_the_highest_stream_number():
     client = Http2()
     client._newest = (1 << 31) - 3
     assert client.request(BLOCK, b"") == (1 << 31) - 1
@@ -339,7 +341,7 @@ def test_a_violation_is_an_error_after_the_events_before_it(frames):
 
 
 @pytest.mark.parametrize("frame", [raw(6, bytes(8)), b"HTTP/1.1 400 Bad Request\r\n\r\n"])
-def test_a_server_that_does_not_begin_with_settings_is_refused(frame):
+def test_a_server_that_does_not_begin_with_settings_is_rejected(frame):
     with pytest.raises(ViolationError):
         list(Http2().receive(frame))
 
@@ -358,21 +360,21 @@ def test_a_server_that_does_not_begin_with_settings_is_refused(frame):
         raw(0xEE, b"an unknown type", stream=9),
     ],
 )
-def test_a_frame_that_means_nothing_to_the_client_is_ignored(frame):
+def test_a_frame_that_does_not_concern_the_client_is_ignored(frame):
     client = client_with(requests=2)
     client.reset(3)
     assert list(client.receive(frame)) == []
     assert list(client.open) == [1]
 
 
-def test_a_response_has_padding_and_a_priority():
+def test_a_response_may_have_padding_and_a_priority():
     first = headers(flags=("END_HEADERS", "PADDED", "PRIORITY"), pad_length=9, depends_on=0, stream_weight=3)
     second = DataFrame(1, b"data", pad_length=255, flags=["PADDED", "END_STREAM"]).serialize()
     events = list(client_with(requests=1).receive(first + second))
     assert events == [HeadersReceived(1, OK, ended=False), DataReceived(1, b"data", ended=True)]
 
 
-def test_the_server_ends_the_connection():
+def test_a_connection_that_the_server_closes_is_an_error():
     with pytest.raises(Http2Error, match="the server closed the connection"):
         list(Http2().receive(SETTINGS + GoAwayFrame(0).serialize()))
 
@@ -390,7 +392,7 @@ FRAME = st.builds(raw, st.integers(0, 10), st.binary(max_size=40), st.integers(0
 
 
 @given(st.lists(FRAME, max_size=9))
-def test_any_frames_result_in_events_or_an_error(frames):
+def test_arbitrary_frames_lead_to_events_or_an_error(frames):
     with suppress(Http2Error):
         for event in client_with(requests=2).receive(b"".join(frames)):
             assert event.stream in (1, 3)

@@ -11,7 +11,7 @@ TOMORROW = "2026-11-30T19:48:08Z"
 
 
 @pytest.mark.parametrize("digest", [SHA256, SHA384, SHA512])
-def test_the_ref_of_a_download_contains_its_digest_in_any_algorithm(digest):
+def test_the_digest_of_a_download_is_found_in_its_ref_whatever_the_algorithm(digest):
     for kind in ("layer", "manifest", "index", "config", "attestation", "unknown"):
         assert digest_of(f"{kind}-{digest}") == digest
     assert digest_of(f"layer-registry.test/app:1@{digest}") == digest
@@ -26,7 +26,7 @@ def test_a_file_of_a_docker_archive_is_identified_by_its_ref():
 
 
 @pytest.mark.parametrize("ref", ["", "upload", "layer-", "layer-sha256:short", f"{SHA256}-more", "buildkit-abc"])
-def test_a_ref_without_a_digest_has_none(ref):
+def test_a_ref_without_a_valid_digest_gives_no_digest(ref):
     assert digest_of(ref) is None
 
 
@@ -40,10 +40,10 @@ def test_the_lease_of_a_pull_has_the_default_options(lease_id, expires):
 @pytest.mark.parametrize(
     ("lease_id", "labels"),
     [
-        pytest.param("x", {EXPIRE_LABEL: TOMORROW}, id="an id of its own"),
-        pytest.param("35772828-LjHK", {EXPIRE_LABEL: "2026-11-29T20:48:08Z"}, id="an hour"),
-        pytest.param("35772828-LjHK", {EXPIRE_LABEL: "soon"}, id="not a time"),
-        pytest.param("35772828-LjHK", {EXPIRE_LABEL: TOMORROW, "buildkit/lease.temporary": ""}, id="more labels"),
+        pytest.param("x", {EXPIRE_LABEL: TOMORROW}, id="a custom id"),
+        pytest.param("35772828-LjHK", {EXPIRE_LABEL: "2026-11-29T20:48:08Z"}, id="an expiry after an hour"),
+        pytest.param("35772828-LjHK", {EXPIRE_LABEL: "soon"}, id="an expiry that is not a time"),
+        pytest.param("35772828-LjHK", {EXPIRE_LABEL: TOMORROW, "buildkit/lease.temporary": ""}, id="additional labels"),
         pytest.param("q3ruz6ppnmy2y91p8kpj9avkb", {EXPIRE_LABEL: TOMORROW}, id="an id of BuildKit"),
     ],
 )

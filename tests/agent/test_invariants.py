@@ -1,4 +1,4 @@
-"""Properties of every reported pull that hold for any events on a node and any times of polls."""
+"""Properties that hold for every reported pull, whatever happens on the node and whenever the agent polls."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -109,4 +109,4 @@ def test_every_pull_ends_once_and_its_bytes_add_up(layers, steps, version):
     for history in watched.history.values():
         assert [pull.status.ended for pull in history].count(True) <= 1
         reported = [downloaded(pull) for pull in history if pull.total_known]
-        assert reported == sorted(reported), "bytes are never taken back"
+        assert reported == sorted(reported), "reported bytes never decrease"

@@ -1,4 +1,4 @@
-"""Documents of images: valid, invalid and malicious ones."""
+"""Image documents: valid, invalid and malicious ones."""
 
 import json
 
@@ -32,13 +32,13 @@ def test_docker_schema_2_is_read_the_same_way():
     assert parse(json.dumps(manifest(mediaType=kind)).encode()).media_type == kind
 
 
-def test_an_index_names_its_manifests():
+def test_an_index_lists_its_manifests():
     parsed = parse(json.dumps({"manifests": [descriptor(platform={"os": "linux"})]}).encode())
     assert isinstance(parsed, Index)
     assert parsed.manifests[0].digest == DIGEST
 
 
-def test_chain_ids_are_those_of_the_oci_image_spec():
+def test_chain_ids_are_computed_as_the_oci_image_spec_requires():
     # config.md: the first chain id is the diff id itself; each further one is the sha256 of the previous chain id and
     # the layer's diff id, separated by a space: `printf 'a b' | sha256sum`.
     a_b = "sha256:c8687a08aa5d6ed2044328fa6a697ab8e96dc34291e8c2034ae8c38e6fcc6d65"
@@ -48,7 +48,7 @@ def test_chain_ids_are_those_of_the_oci_image_spec():
     assert chain_ids([]) == []
 
 
-def test_a_config_gives_chain_ids():
+def test_chain_ids_are_computed_from_a_config():
     diffs = [f"sha256:{number:064x}" for number in range(3)]
     parsed = parse(json.dumps({"rootfs": {"type": "layers", "diff_ids": diffs}, "os": "linux"}).encode())
     assert isinstance(parsed, Config)

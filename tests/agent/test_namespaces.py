@@ -1,4 +1,4 @@
-"""Test which containerd namespace is read, and the warning if images change only in another namespace."""
+"""Which containerd namespace the agent reads, and the warning it logs if images change only in another namespace."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ from pulltrace.agent.containerd_api.events_pb2 import Envelope, ImageChange
 
 @pytest.fixture
 def deliver(caplog):
-    """Return a function that sends events of these namespaces to a client, and returns the changed names and the
+    """Return a function that sends events in these namespaces to a client, and returns the changed images and the
     warnings.
     """
 

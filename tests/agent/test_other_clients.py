@@ -1,4 +1,6 @@
-"""Leases that are not the CRI plugin's pulls: imports of archives, image builders, creation of containers."""
+"""Leases that do not belong to pulls by the CRI plugin: archive imports, image builds, and the
+creation of containers.
+"""
 
 import dataclasses
 import hashlib
@@ -172,7 +174,7 @@ def test_the_empty_lease_of_an_image_builder_is_not_shown(watched, labels):
     assert not watched.questions
 
 
-def test_the_empty_lease_of_an_image_builder_takes_no_image_of_another_pull(watched, push):
+def test_the_empty_lease_of_an_image_builder_is_not_given_the_image_of_another_pull(watched, push):
     ref, _ = push("app:1", ("app", 1))
     lease = watched.node.new_lease()
     lease.labels["buildkit/lease"] = ""

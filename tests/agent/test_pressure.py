@@ -1,4 +1,4 @@
-"""The load of a node, measured by counters of the kernel."""
+"""The load of a node, measured with the kernel's counters."""
 
 import os
 from pathlib import Path
@@ -23,7 +23,9 @@ def proc(tmp_path: Path) -> Path:
 
 
 def write(proc: Path, *, io: int = 0, cpu: int = 0, memory: int = 0, **disk: int) -> None:
-    """Write the kernel's files with these counters: microseconds of pressure, sectors, milliseconds."""
+    """Write the kernel's files. Pressure is in microseconds; ``disk`` has sectors read and written, and busy
+    milliseconds.
+    """
     for name, total in (("io", io), ("cpu", cpu), ("memory", memory)):
         (proc / "pressure" / name).write_text(PRESSURE.format(total))
     (proc / "diskstats").write_text(DISKS.format(**({"read": 0, "written": 0, "busy": 0} | disk)))
@@ -48,7 +50,7 @@ def test_no_counter_is_read_while_the_node_is_idle(proc: Path, monkeypatch: pyte
     assert pressure.measure(1.0, pulling=False) is None
 
 
-def test_a_second_pull_is_not_measured_from_the_end_of_the_first(proc: Path) -> None:
+def test_the_measurement_for_a_second_pull_does_not_start_when_the_first_pull_ends(proc: Path) -> None:
     pressure = Pressure(str(proc))
     write(proc)
     pressure.measure(1.0, pulling=True)
@@ -70,8 +72,10 @@ def test_an_unreadable_file_makes_only_its_own_figures_unknown(proc: Path) -> No
     assert (load.io_pressure, load.cpu_pressure, load.disk, load.disk_busy) == (None, 0.0, "", None)
 
 
-def test_the_statistics_of_many_disks_are_read_to_the_end(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel returns the files of /proc in pieces of at most 4 KiB."""
+def test_disk_statistics_are_read_completely_however_many_disks_there_are(
+    proc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel returns files in /proc in pieces of at most 4 KiB."""
     pread = os.pread
     monkeypatch.setattr(os, "pread", lambda file, size, at: pread(file, min(size, 4096), at))
     pressure = Pressure(str(proc))

@@ -1,4 +1,4 @@
-"""The agent as a process, with a simulated containerd: the calls it makes, when it gives up, and how it ends."""
+"""The agent with a simulated containerd: which calls it makes, when it gives up, and how its process ends."""
 
 import asyncio
 import json
@@ -93,7 +93,7 @@ async def test_the_agent_sends_only_read_calls(containerd, client, simulated, pu
     assert set(containerd.calls) == READ_ONLY
 
 
-async def test_an_idle_poll_is_one_call_and_every_fifth_is_two(containerd, client, simulated):
+async def test_an_idle_poll_makes_one_call_and_every_fifth_poll_makes_two(containerd, client, simulated):
     poller = Poller(client)
     await poller.poll(simulated.now)
     containerd.calls.clear()
@@ -126,7 +126,7 @@ async def test_a_pull_that_begins_after_idle_polls_is_not_treated_as_older_than_
     pull = simulated.pull(ref)
     simulated.advance(5)
     await poller.poll(simulated.now)
-    simulated.advance(600)  # a lease from before the first poll would be dropped earlier
+    simulated.advance(600)  # a lease that was older than the agent would have been dropped by now
     for _ in range(3):
         await poller.poll(simulated.now)
     assert [live.id for live in poller.tracker.pulls()] == [pull.lease.id]
@@ -140,11 +140,11 @@ async def test_each_document_is_read_once(containerd, client, simulated, push):
             simulated.advance(0.5)
             await poller.poll(simulated.now)
     reads = containerd.calls["/containerd.services.content.v1.Content/Read"]
-    assert reads <= 2 * 6, "two reads for an index, a manifest and a config each: one byte, then everything"
+    assert reads <= 2 * 6, "an index, a manifest and a config are each read twice: one byte, then everything"
 
 
-async def test_a_request_without_a_response_does_not_delay_the_others(client, simulated, push, monkeypatch):
-    """The deadline is the same for any number of calls that hang at the same time."""
+async def test_calls_that_get_no_response_do_not_delay_the_others(client, simulated, push, monkeypatch):
+    """All calls that hang at the same time share one deadline."""
     loop = asyncio.get_running_loop()
     clock, skipped = loop.time, 0.0
     hanging, most = 0, 0
@@ -177,7 +177,7 @@ async def test_a_request_without_a_response_does_not_delay_the_others(client, si
     assert hanging == 0
 
 
-async def test_a_containerd_that_hangs_is_an_error_after_the_deadline(containerd, client, monkeypatch):
+async def test_a_call_to_a_containerd_that_hangs_fails_after_the_deadline(containerd, client, monkeypatch):
     await client.version()
     containerd.behave(Behaviour.SILENT)
     monkeypatch.setattr(grpc_client, "DEADLINE", 0.2)
@@ -186,7 +186,7 @@ async def test_a_containerd_that_hangs_is_an_error_after_the_deadline(containerd
     containerd.behave(Behaviour.NORMAL)
 
 
-async def test_an_invalid_response_is_an_error_and_the_next_poll_works(containerd, client, simulated):
+async def test_a_poll_with_an_invalid_response_fails_and_the_next_poll_works(containerd, client, simulated):
     poller = Poller(client)
     containerd.behave(Behaviour.INVALID)
     with pytest.raises(ContainerdError):
@@ -195,7 +195,7 @@ async def test_an_invalid_response_is_an_error_and_the_next_poll_works(container
     await poller.poll(simulated.now)
 
 
-async def test_a_connection_lost_between_two_polls_ends_its_pulls(containerd, client, simulated, push):
+async def test_a_connection_lost_between_two_polls_ends_the_live_pulls(containerd, client, simulated, push):
     poller = Poller(client)
     simulated.pull(push("app:1", ("app", 60))[0])
     for _ in range(3):
@@ -221,7 +221,7 @@ async def test_two_thousand_stale_leases_do_not_slow_the_agent_down(containerd, 
     assert not poller.tracker.pulls()
 
 
-async def test_without_containerd_the_process_ends_with_one_clear_line(tmp_path):
+async def test_the_process_ends_with_one_clear_line_if_there_is_no_containerd(tmp_path):
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", SILENCE, str(tmp_path / "no.sock"), stdout=asyncio.subprocess.PIPE
     )

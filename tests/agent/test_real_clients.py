@@ -45,7 +45,7 @@ async def test_an_archive_is_imported_under_its_own_name(node: Containerd, pack)
         assert {(state.image_ref, state.imported, state.registry) for state in states} == {
             (UNKNOWN_IMAGE, True, None),
             (NAME, True, None),
-        }, "unpacking it afterwards is not a pull"
+        }, "unpacking the image afterwards is not reported as a pull"
 
 
 @pytest.mark.parametrize("pack", [docker_archive, oci_archive])
@@ -91,7 +91,7 @@ async def test_the_leases_of_an_image_builder_are_not_shown(node: Containerd, re
         assert {(pull.image_ref, pull.status) for pull in follow.ended.values()} == {(ref, PullPhase.COMPLETED)}
 
 
-async def test_the_time_at_which_a_container_is_created_is_known(node: Containerd, registry: Registry) -> None:
+async def test_the_agent_knows_when_a_container_was_created(node: Containerd, registry: Registry) -> None:
     ref = registry.push("team/app:1", make_image(make_layer(1000)))
     await node.cri.pull(ref)
     async with agent_containerd.Containerd(node.socket) as containerd, asyncio.timeout(60):

@@ -1,4 +1,6 @@
-"""What the agent reports about pulls of real containerds, through their CRI service, from a controlled registry."""
+"""What the agent reports if a real containerd pulls images through its CRI service from a registry that the tests
+control.
+"""
 
 import asyncio
 
@@ -161,7 +163,7 @@ async def test_concurrent_pulls_of_two_tags_of_one_repository_get_their_own_name
         assert not any(pull.ref_guessed for pull in follow.ended.values())
 
 
-async def test_a_pull_by_digest_has_its_digest_as_name(node: Containerd, registry: Registry) -> None:
+async def test_a_pull_by_digest_is_named_by_its_digest(node: Containerd, registry: Registry) -> None:
     image = make_image(make_layer(2 * MIB))
     tagged = registry.push("team/app:1", image)
     ref = f"{tagged.rpartition(':')[0]}@{image.digest}"
@@ -205,7 +207,9 @@ async def test_a_pull_that_could_not_resolve_its_reference_fails(node: Container
         assert {pull.status for pull in follow.ended.values()} == {PullPhase.FAILED}
 
 
-async def test_killing_containerd_ends_its_pull_and_the_next_pull_resumes(node: Containerd, registry: Registry) -> None:
+async def test_killing_containerd_ends_its_pull_and_the_next_pull_resumes_the_download(
+    node: Containerd, registry: Registry
+) -> None:
     layer = make_layer(6 * MIB)
     ref = registry.push("team/app:1", make_image(layer))
     registry.blob(layer.digest).hold(at=3 * MIB)
@@ -220,7 +224,7 @@ async def test_killing_containerd_ends_its_pull_and_the_next_pull_resumes(node: 
         assert dead.status is PullPhase.FAILED
         assert "containerd restarted" in dead.error
         await follow.after_polls(3)
-        assert not follow.live, "its lease is still there, but it is not a pull"
+        assert not follow.live, "the lease still exists, but no longer counts as a pull"
         registry.blob(layer.digest).release()
         registry.limit(2 * MIB)
         await node.cri.pull(ref)
@@ -244,7 +248,7 @@ async def test_an_agent_that_starts_after_containerd_died_shows_only_the_new_pul
     await node.start()
     async with Follow(node.socket) as follow:
         await follow.after_polls(3)
-        assert not follow.history, "its lease is still there"
+        assert not follow.history, "the lease still exists"
     registry.blob(layer.digest).release()
     registry.limit(MIB)
     pulling = asyncio.create_task(node.cri.pull(ref))

@@ -1,7 +1,6 @@
-"""How pulls are reported for each way in which images reach a real node, with agents, servers and a slow registry.
+"""How pulls are reported for each way in which a real node obtains images, here from a slow registry.
 
-`make snapshotters` sets PULL_SECONDS to a minute. That is longer than the usual limit after which the server reports a
-stall.
+`make snapshotters` sets PULL_SECONDS to 60, which is longer than the time after which a server usually reports a stall.
 """
 
 import asyncio
@@ -27,7 +26,7 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(500)]
 SECONDS = float(os.environ.get("PULL_SECONDS", "8"))
 IS_LONG = SECONDS >= 60
 PACE = {"every": 1.0 if IS_LONG else 0.55, "stall": 30.0 if IS_LONG else 5.0}
-AFTER_THE_LIMIT = 330.0  # seconds; after 300 without visible progress, an agent would abandon a lease
+AFTER_THE_LIMIT = 330.0  # seconds; an agent abandons a lease after 300 seconds without visible progress
 
 SHAPES = {"dominant": (1, 2, 1, 2, 12), "even": (3, 3, 3, 3, 3, 3)}  # sizes of the layers in MiB
 
@@ -37,7 +36,7 @@ BY_TITLE = {way.title: way for way in WAYS}
 
 
 class Case(NamedTuple):
-    """One way of pulling, on one containerd, with one distribution of the bytes over the layers."""
+    """One way of pulling, one version of containerd, and one distribution of the bytes over the layers."""
 
     way: Way
     line: str
@@ -56,7 +55,7 @@ def cases(progress, shapes):
 
 @pytest.fixture
 async def begin(registry, tmp_path):
-    """Return a factory of nodes that obtain images in one way."""
+    """Return a function that starts a node that obtains images in the given way."""
     async with AsyncExitStack() as stack:
         yield lambda way, line: way.start(line, registry, stack)
 
@@ -68,15 +67,17 @@ def sent_of(registry, image):
 
 
 def check_rows(observer, way, *bases):
-    """Check a pull's row until the pull ends: it is always there, never stalled, and never ahead of the registry."""
+    """Check a pull's row until the pull ends: it never disappears, never stalls, and never counts more bytes than the
+    registry has sent.
+    """
     assert observer.counts == sorted(observer.counts), "a row does not disappear"
     assert observer.counts[-1] == 1, "one pull is one row"
     assert PullPhase.FAILED not in {seen.row.status for seen in observer.rows}
     check_stalls(observer)
     if way.progress is Progress.LAYERS:
-        assert not any(seen.row.stalled_since for seen in observer.rows), "the snapshotter was at work"
+        assert not any(seen.row.stalled_since for seen in observer.rows), "the snapshotter was working"
     live = [seen for seen in observer.rows if seen.row.total_known and not seen.row.status.ended]
-    # A snapshotter that can fetch may examine the layers for a moment before it leaves them to containerd.
+    # A snapshotter that can fetch layers may examine them for a moment before it leaves them to containerd.
     assert {seen.row.percent_basis for seen in live if not way.plain or seen.row.downloaded_bytes} <= {*bases}
     assert {seen.row.snapshotter for seen in live} <= {way.snapshotter}
     for seen in live:
@@ -86,7 +87,7 @@ def check_rows(observer, way, *bases):
 
 
 def check_stalls(observer):
-    """Check that no pull was shown as stalled while bytes arrived. On a busy machine, real pauses may occur."""
+    """Check that no pull was shown as stalled while bytes arrived. Real pauses are possible on a busy machine."""
     for stalled in observer.rows:
         if stalled.row.stalled_since:
             since = stalled.row.stalled_since.timestamp()
@@ -97,7 +98,7 @@ def check_stalls(observer):
 def check_end(observer, ended, ref, *, fetched, cached=0, remote=0, probed=0):
     """Check the sums of the final row and of the metrics.
 
-    ``probed`` bytes are read by a snapshotter that declines the image.
+    ``probed`` is the number of bytes that a snapshotter reads before it declines the image.
     """
     row = ended.row
     assert (row.status, row.image_ref) == (PullPhase.COMPLETED, ref)
@@ -111,12 +112,13 @@ def check_end(observer, ended, ref, *, fetched, cached=0, remote=0, probed=0):
 def check_exact(rows, finished_at, size, *, is_steady):
     """Check the percentage and the estimate of a pull whose bytes are visible.
 
-    ``is_steady``: the registry kept its pace to the end. A busy machine slows it down, which no estimate can predict.
+    ``is_steady`` is whether the registry kept its speed to the end. No estimate can predict that a busy machine slows
+    it down.
     """
     assert len(rows) > 3
     off = max(abs(seen.row.percent - 100 * seen.sent / size) for seen in rows)
     _log.info("percentage off by %.2f points at most", off)
-    assert off <= (2 if IS_LONG else 20), "a short pull advances by several points per poll"
+    assert off <= (2 if IS_LONG else 20), "a short pull advances by several percentage points per poll"
     for seen in rows:
         if seen.row.percent < 50 or seen.row.status is not PullPhase.DOWNLOADING:
             continue
@@ -129,9 +131,7 @@ def check_exact(rows, finished_at, size, *, is_steady):
 
 
 @pytest.mark.parametrize("case", cases([Progress.EXACT, Progress.LAYERS], SHAPES if IS_LONG else ["dominant"]))
-async def test_every_byte_is_reported_as_fetched_by_agents_that_start_at_any_time(
-    begin, registry, tmp_path, case: Case
-):
+async def test_agents_report_every_fetched_byte_whenever_they_start(begin, registry, tmp_path, case: Case):
     way = case.way
     node = await begin(way, case.line)
     ref, image = way.push(

@@ -1,4 +1,4 @@
-"""Which image record a pull wrote, and what name the pull gets from this record."""
+"""Which image record a pull has written, and which name the pull gets from it."""
 
 from pulltrace.agent.model import ImageRecord, Lease
 from pulltrace.agent.records import SHARED_POLLS, Name, RecordLedger, name_of

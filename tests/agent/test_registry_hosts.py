@@ -35,7 +35,7 @@ def test_mirrors_are_listed_in_the_order_of_the_file(folder):
     assert hosts.of("quay.io") == ["http://mirror.internal:80"]
 
 
-def test_pulls_get_the_mirrors_of_their_registry(folder):
+def test_a_pull_is_reported_with_the_mirrors_of_its_registry(folder):
     pulls = [PullState(id="a", registry="docker.io"), PullState(id="b")]
     known, unknown = RegistryHosts(folder).complete(pulls)
     assert known.via == ["http://127.0.0.1:5000", "https://cache.example.com/v2/docker"]

@@ -12,7 +12,7 @@ from pulltrace.wire import MAX_LAYERS, MAX_PULLS, MAX_REPORT, LayerState, PullPh
 from tests.agent.receiver import INTERVAL, Server, pull, serving
 
 
-async def test_a_slow_report_is_not_followed_too_soon(server, make):
+async def test_the_next_report_is_not_sent_too_soon_after_a_slow_one(server, make):
     """The server compares times of arrival, and returns 429 for a second report within half a second."""
     server.delays = [2 * INTERVAL]
     async with make(heartbeat=INTERVAL) as reporter:
@@ -135,15 +135,15 @@ async def test_live_pulls_take_turns_and_each_report_lists_the_others(server, ma
     for report in server.reports:
         largest = max(largest, len(json.dumps(report, separators=(",", ":"))))
         names = [item["id"] for item in report["pulls"] if item["status"] == "downloading"]
-        assert sorted([*names, *report["others"]]) == sorted(ids), "each once"
+        assert sorted([*names, *report["others"]]) == sorted(ids), "each pull appears once"
     assert largest <= MAX_REPORT
     seen = [item["id"] for told in server.reports for item in told["pulls"]]
-    assert ids < set(seen), "every pull has a turn"
+    assert ids < set(seen), "every pull gets its turn"
     assert seen.count("end") == 1
 
 
 async def test_an_ended_pull_that_has_to_wait_is_listed_meanwhile(server, make):
-    """The server closes a pull that is no longer listed. The end of this pull would then be counted twice."""
+    """The server closes a pull that a report no longer lists, and would count its end again once it is reported."""
     names = [f"p{number:03}" for number in range(MAX_PULLS)]
     async with make(run=False) as reporter:
         reporter.offer([pull(name, PullPhase.DOWNLOADING) for name in names], [])

@@ -23,7 +23,7 @@ async def test_retry_after_is_obeyed_up_to_a_limit(server, make):
         assert await reporter._post(1.0) == 60.0
 
 
-async def test_back_off_grows_to_eight_seconds_with_jitter(make):
+async def test_the_delay_between_retries_grows_to_eight_seconds_with_jitter(make):
     async with make() as reporter:
         delays = [reporter._failed("HTTP 500", "") for _ in range(12)]
     assert delays[0] <= 1.0
@@ -41,7 +41,7 @@ async def test_each_kind_of_failure_is_logged_once(server, make, caplog):
     assert [record.fields["error"] for record in caplog.records] == ["ClientConnectorError: no", "HTTP 401: no"]
 
 
-async def test_the_token_goes_in_the_header_and_redirects_are_not_followed(server, make):
+async def test_the_token_is_sent_in_a_header_and_redirects_are_not_followed(server, make):
     server.answers = [web.Response(status=302, headers={"Location": "/elsewhere"})]
     async with make(token="secret") as reporter:
         reporter.offer([], [pull("a")])
@@ -205,4 +205,4 @@ async def test_a_response_without_json_acknowledges_a_report(server, make):
         await server.until(lambda: server.requests)
         reporter.offer([], [pull("b")])
         await server.until(lambda: "b" in server.acknowledged())
-    assert "a" not in server.acknowledged(), "it was acknowledged by 200"
+    assert "a" not in server.acknowledged(), "the status 200 acknowledged it"

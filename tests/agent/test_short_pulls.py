@@ -127,7 +127,9 @@ def test_a_lease_is_not_given_the_image_of_a_pull_that_ended_before_it_began(qui
 
 
 @pytest.mark.parametrize("mode", [Mode.STREAM, Mode.PARALLEL])
-def test_a_short_pull_by_another_snapshotter_is_accounted_for_by_its_labels(start_simulated, push, registries, mode):
+def test_the_labels_of_another_snapshotter_decide_how_the_bytes_of_a_short_pull_are_counted(
+    start_simulated, push, registries, mode
+):
     for manner in registries.manners.values():
         manner.latency = 0.0
     watched = Watched(start_simulated(CONTAINERD_1, snapshotter="soci", mode=mode))

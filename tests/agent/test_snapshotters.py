@@ -1,4 +1,4 @@
-"""How every way of delivering layers is reported, with a simulated node, its agent and a server."""
+"""How pulls by each kind of snapshotter are reported. A simulated node, its agent and a server run in virtual time."""
 
 import pytest
 
@@ -31,7 +31,7 @@ class Observed:
         self.rows.clear()
 
     def report(self):
-        """Send an agent's reports, at most one per second."""
+        """Send the agent's report to the server, at most once per second."""
         if self.watched.node.now < self.reported_at + 0.95:
             return
         self.reported_at = self.watched.node.now
@@ -119,7 +119,7 @@ def test_the_percentage_of_a_pull_by_the_snapshotter_follows_its_committed_layer
     assert row.percent == 40.0
     assert (row.downloaded_bytes, row.layers_done) == (400 * MIB, 2)
     assert row.eta_seconds is None
-    assert row.bytes_per_sec == 0, "no speed can be derived from steps at commits"
+    assert row.bytes_per_sec == 0, "there is no speed, because bytes are counted only when a layer is committed"
 
 
 @pytest.mark.parametrize("mode", FETCHING)
@@ -177,7 +177,7 @@ def test_a_pull_by_the_snapshotter_is_never_abandoned(observe, push):
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("every", [0.05, 0.1, 0.25, 0.4])
 @pytest.mark.parametrize("layers", [1, 4])
-def test_streamed_bytes_are_neither_downloaded_nor_cached_whenever_a_poll_happens(
+def test_streamed_bytes_never_count_as_downloaded_or_cached_whenever_polls_happen(
     observe, push, version, every, layers
 ):
     observed = observe(Mode.STREAM, version, every, name="stargz")
@@ -193,7 +193,7 @@ def test_streamed_bytes_are_neither_downloaded_nor_cached_whenever_a_poll_happen
 
 @pytest.mark.parametrize("mode", [Mode.STREAM, Mode.PARALLEL, Mode.PARALLEL_KEEP])
 @pytest.mark.parametrize("every", [0.05, 1.0])
-def test_a_pull_is_ordinary_if_the_snapshotter_declines_the_image(observe, push, mode, every):
+def test_a_pull_is_reported_as_an_ordinary_one_if_the_snapshotter_declines_the_image(observe, push, mode, every):
     observed = observe(mode, every=every)
     ref, image = push("app:1", ("base", 20), ("top", 60))
     observed.watched.node.store.snapshotter.declines.add(image.manifest.digest)
@@ -207,7 +207,7 @@ def test_a_pull_is_ordinary_if_the_snapshotter_declines_the_image(observe, push,
 
 
 @pytest.mark.parametrize("mode", [*FETCHING, Mode.STREAM])
-def test_an_image_that_shares_its_base_has_that_part_cached(observe, push, mode):
+def test_the_base_that_an_image_shares_with_another_one_is_cached(observe, push, mode):
     observed = observe(mode, every=0.25)
     first, _ = push("app:1", ("base", 100), ("one", 10))
     second, _ = push("app:2", ("base", 100), ("two", 10))
@@ -258,7 +258,7 @@ def test_an_image_is_cached_if_the_snapshotter_had_every_layer(observe, push, ev
 
 
 @pytest.mark.parametrize("every", [0.1, 0.5])
-def test_layers_that_a_guest_will_fetch_are_named_as_such(observe, push, every):
+def test_layers_that_a_guest_will_fetch_are_marked_as_such(observe, push, every):
     observed = observe(Mode.GUEST, name="nydus", every=every)
     ref, image = push("app:1", ("base", 9000))
     observed.watched.node.pull(ref)
@@ -314,7 +314,7 @@ def test_an_ordinary_pull_is_not_affected_by_another_loaded_snapshotter(start_si
         ("overlayfs", "containerd.io/snapshot/remote", Delivery.UNKNOWN),
     ],
 )
-def test_a_label_is_compared_by_its_full_key(snapshotter, label, expected):
+def test_a_label_must_match_the_full_key(snapshotter, label, expected):
     assert delivery_of(snapshotter, {label: ""}) is expected
 
 

@@ -20,7 +20,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def layer(tmp_path):
-    """Return a factory of layer directories that contain this many bytes."""
+    """Return a function that creates a layer's directory, with this many bytes written so far."""
 
     def layer(written, size=8 * MIB, name=DIGEST, folder="x1y2"):
         (tmp_path / "unpack" / folder / "fs").mkdir(parents=True)
@@ -45,12 +45,12 @@ def test_a_complete_layer_has_exactly_its_size(tmp_path, layer):
     assert SociRoot(str(tmp_path)).received() == {DIGEST: 5_000_001}
 
 
-def test_a_name_without_the_algorithm_is_a_digest_too(tmp_path, layer):
+def test_a_file_name_may_be_a_digest_without_its_algorithm(tmp_path, layer):
     layer(MIB, size=MIB, name="a" * 64)
     assert SociRoot(str(tmp_path)).received() == {DIGEST: MIB}
 
 
-def test_without_a_fetched_layer_there_are_no_bytes(tmp_path):
+def test_an_empty_directory_gives_no_bytes(tmp_path):
     (tmp_path / "unpack").mkdir()
     assert SociRoot(str(tmp_path)).received() == {}
 
@@ -78,7 +78,9 @@ def test_the_number_of_examined_layers_is_limited(tmp_path, layer, monkeypatch):
     assert len(SociRoot(str(tmp_path)).received()) == 3
 
 
-async def test_the_first_poll_that_knows_the_layers_already_reads_the_files(tmp_path, layer, start_simulated, push):
+async def test_the_files_are_read_in_the_first_poll_in_which_the_layers_are_known(
+    tmp_path, layer, start_simulated, push
+):
     node = start_simulated(snapshotter="soci", mode=Mode.PARALLEL)
     ref, image = push("app:1", ("base", 100), ("top", 300))
     digests = [item.blob.digest for item in image.layers]

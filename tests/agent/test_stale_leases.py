@@ -1,4 +1,4 @@
-"""Leases that outlived their pull, and pulls that are older than the agent."""
+"""Leases that outlived their pulls, and pulls that began before the agent started."""
 
 import pytest
 
@@ -72,7 +72,7 @@ def test_a_stale_lease_is_shown_for_at_most_the_progress_timeout_if_the_clock_wa
     assert len(watched.history) == 1
 
 
-def test_a_pull_older_than_the_agent_that_looked_stale_is_shown_once_it_makes_progress(watched, push):
+def test_a_pull_older_than_the_agent_that_seemed_stale_is_shown_once_it_makes_progress(watched, push):
     ref, image = push("app:1", ("app", 60))
     watched.node.pull(ref)
     watched.node.advance(2)
@@ -86,7 +86,7 @@ def test_a_pull_older_than_the_agent_that_looked_stale_is_shown_once_it_makes_pr
     assert [(pull.image_ref, downloaded(pull)) for pull in watched.ended] == [(ref, image.size)]
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["containerd's start known", "not known"])
+@pytest.mark.parametrize("known", [True, False], ids=["known start of containerd", "unknown start of containerd"])
 @pytest.mark.parametrize("pause", [0.2, 2])
 def test_an_agent_that_starts_after_a_crash_and_a_new_pull_shows_only_the_new_pull(watched, push, pause, known):
     ref, _ = push("app:1", ("app", 60))

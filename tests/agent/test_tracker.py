@@ -1,4 +1,4 @@
-"""Scenarios: pulls on a simulated node that an agent polls, and the states that it reports."""
+"""Scenarios of pulls on a simulated node, and the states that the agent reports."""
 
 import pytest
 
@@ -187,7 +187,7 @@ def test_discarded_layers_count_as_downloaded(start_simulated, push):
 
 
 @pytest.mark.parametrize("kind", [SnapshotQuestion, BlobQuestion, DocumentQuestion])
-def test_a_question_without_a_response_is_repeated(watched, push, kind):
+def test_a_question_that_gets_no_response_is_repeated(watched, push, kind):
     watched.node.pull(push("base:1", ("base", 10))[0])
     watched.until(lambda: not watched.node.pulls)
     watched.polls(1)
@@ -202,7 +202,7 @@ def test_a_question_without_a_response_is_repeated(watched, push, kind):
     assert (base.state, base.cached_bytes) == (LayerPhase.CACHED, 10 * MIB)
 
 
-def test_progress_and_end_are_reported_even_if_the_snapshotter_never_responds(watched, push):
+def test_the_progress_and_end_of_a_pull_are_reported_even_if_the_snapshotter_never_responds(watched, push):
     watched.refuses = lambda question: isinstance(question, SnapshotQuestion)
     ref, image = push("app:1", ("app", 30))
     watched.node.pull(ref)
@@ -234,7 +234,7 @@ def test_an_ingest_without_a_lease_is_shown_only_while_it_grows(watched, push):
     pull = watched.node.pull(ref)
     watched.node.advance(1)
     watched.node.store.leases.pop(pull.lease.id)
-    watched.node.store.collect = lambda: None  # it is never garbage-collected
+    watched.node.store.collect = lambda: None  # the blobs are never garbage-collected
     watched.poll()
     assert not watched.live
     watched.polls(2)

@@ -18,7 +18,7 @@ def test_pulls_that_ended_between_two_polls_complete_with_guessed_names(watched,
     )
 
 
-def test_a_pull_that_ended_between_two_polls_gets_the_only_new_image(watched, push):
+def test_a_pull_that_ended_between_two_polls_is_given_the_only_new_image(watched, push):
     seen, _ = push("seen:1", ("seen", 40))
     unseen, _ = push("unseen:1", ("unseen", 1))
     watched.node.pull(seen)
@@ -31,7 +31,9 @@ def test_a_pull_that_ended_between_two_polls_gets_the_only_new_image(watched, pu
 
 
 @pytest.mark.parametrize("fails", [True, False], ids=["one of them fails", "another pull begins and ends meanwhile"])
-def test_pulls_whose_end_is_unclear_are_not_failures_and_only_new_images_are_reported(watched, push, fails, registries):
+def test_pulls_that_ended_unclearly_are_not_reported_as_failed_and_only_new_images_are_reported(
+    watched, push, fails, registries
+):
     first, _ = push("first:1", ("first", 1))
     other, _ = push("other:1", ("other", 1))
     if fails:
@@ -47,7 +49,7 @@ def test_pulls_whose_end_is_unclear_are_not_failures_and_only_new_images_are_rep
     assert {(pull.image_ref, pull.status) for pull in watched.ended} == {(ref, PullPhase.COMPLETED) for ref in made}
 
 
-def test_a_second_pull_that_ended_unseen_does_not_fail(watched, push):
+def test_a_second_pull_that_ended_unseen_is_not_reported_as_failed(watched, push):
     ref, _ = push("app:1", ("app", 1))
     watched.node.pull(ref)
     watched.until(lambda: watched.ended)
@@ -60,7 +62,7 @@ def test_a_second_pull_that_ended_unseen_does_not_fail(watched, push):
     assert {pull.status for pull in watched.ended} == {PullPhase.COMPLETED}
 
 
-def test_a_pull_that_ended_unseen_while_the_clock_was_set_back_does_not_fail(watched, push):
+def test_a_pull_that_ended_unseen_while_the_clock_was_set_back_is_not_reported_as_failed(watched, push):
     watched.node.pull(push("app:1", ("app", 1))[0])
     watched.polls(2, every=0.05)
     watched.node.now -= 30
@@ -111,7 +113,7 @@ def test_the_lease_of_a_container_is_not_counted_as_a_pull_that_ended_unseen(wat
     ]
 
 
-def test_a_pull_that_ended_unseen_without_a_new_image_fails(watched, push, registries):
+def test_a_pull_that_ended_unseen_without_a_new_image_is_reported_as_failed(watched, push, registries):
     ref, _ = push("app:1", ("app", 1))
     registries.refuse(ref, Refusal.UNAUTHORIZED)
     watched.node.pull(ref)

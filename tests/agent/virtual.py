@@ -26,7 +26,7 @@ SOURCE = "containerd.io/distribution.source."
 
 
 class Watched:
-    """A node and its tracker. ``poll`` reads the node's current state; ``refuses`` selects questions that get no
+    """A node and its tracker. ``poll`` reads the node's current state; Questions for which ``refuses`` is true get no
     response.
     """
 
@@ -46,7 +46,7 @@ class Watched:
         self.refuses: Callable[[Question], bool] = lambda _: False
 
     def look(self) -> Observation:
-        """Return the lists that the calls would return."""
+        """Return what the agent's list calls would return."""
         store = self.node.store
         leases = [lease_of(item.id, item.created_at, item.labels) for item in store.leases.values()]
         return Observation(
@@ -105,7 +105,7 @@ class Watched:
             if done():
                 return
             self.polls(1, every)
-        raise AssertionError("ten minutes have passed")
+        raise AssertionError("the condition did not become true in 600 polls")
 
     def create_container(self, *, empty: float = 0.0, full: float = 0.0, polls_every: float | None = None) -> None:
         """Create a container as containerd's client does: a lease, then a snapshot, then the container and an event.
@@ -120,7 +120,7 @@ class Watched:
         self.node.release(lease)
 
     def _pass(self, seconds: float, polls_every: float | None) -> None:
-        """Let time pass, with or without polls."""
+        """Let time pass, and poll every ``polls_every`` seconds, or not at all if it is None."""
         end = self.node.now + seconds
         while polls_every and self.node.now + polls_every <= end:
             self.polls(1, polls_every)
