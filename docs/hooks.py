@@ -1,4 +1,4 @@
-"""MkDocs hooks: rewrite addresses for a fork, and generate the list of decisions."""
+"""MkDocs hooks that rewrite addresses for a fork and generate the list of decisions."""
 
 import re
 from pathlib import Path

@@ -15,7 +15,7 @@ ATTACKS_BEGIN, ATTACKS_END = "<!-- attacks -->\n", "<!-- /attacks -->\n"
 def table(found: list[dict]) -> str:
     """Return the table of faults, slowest recovery first."""
     lines = [
-        "| Fault | Expected | Right again | Lost | Agent, MiB | Server, MiB |",
+        "| Fault | Expected | Recovery | Lost | Agent, MiB | Server, MiB |",
         "|---|---|---:|---:|---:|---:|",
     ]
     for item in sorted(found, key=lambda item: (-item["recovered"], item["fault"])):
@@ -39,7 +39,7 @@ def attacks_table(found: list[dict]) -> str:
     fuzzed = [item for item in found if "fuzzed" in item]
     lines += [f"\nFuzzing of a raw connection: {_fuzzed(item)}." for item in fuzzed]
     lines += [
-        f"\nFuzzing of pods and events: {item['objects']:,} mangled objects through lists and watches, no traceback; "
+        f"\nFuzzing of pods and events: {item['objects']:,} mangled objects in lists and watches caused no traceback; "
         f"the slowest response with all pulls took {item['slowest']} ms."
         for item in found
         if "objects" in item
@@ -49,7 +49,7 @@ def attacks_table(found: list[dict]) -> str:
 
 def _fuzzed(item: dict) -> str:
     seen = ", ".join(f"{count:,} times {status}" for status, count in sorted(item["seen"].items()))
-    return f"{item['fuzzed']:,} mutated requests, no 500 and no traceback ({seen})"
+    return f"{item['fuzzed']:,} mutated requests caused no 500 and no traceback (responses: {seen})"
 
 
 def write(text: str, begin: str = BEGIN, end: str = END) -> None:

@@ -48,7 +48,7 @@ async def test_a_frozen_agent_reports_late_and_catches_up(lab, fault):
 async def test_the_newest_of_two_agents_for_one_node_is_believed(lab, fault):
     await lab.pulled("done", 1)
     await lab.running("app", 16)
-    async with fault("two agents claim one node", "one row, no pull lost") as seen:
+    async with fault("two agents claim one node", "one row; no pull is lost") as seen:
         async with Process("agent", **lab.agent_settings) as other:
             await lab.until(lambda: _said(other, "agent started"))
             await asyncio.sleep(2)

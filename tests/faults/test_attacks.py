@@ -149,11 +149,11 @@ async def attack(
 @pytest.mark.parametrize(
     ("name", "what", "bound", "statuses"),
     [
-        ("endless_headers", "endless headers", "16 KiB, 100 headers: 431", {"431", "closed"}),
-        ("endless_header_value", "an endless header, twice", "16 KiB: 431", {"431", "closed"}),
-        ("endless_target", "an endless target", "16 KiB: 431", {"431", "closed"}),
+        ("endless_headers", "an endless number of headers", "16 KiB, 100 headers: 431", {"431", "closed"}),
+        ("endless_header_value", "two endless headers", "16 KiB: 431", {"431", "closed"}),
+        ("endless_target", "an endless request target", "16 KiB: 431", {"431", "closed"}),
         ("endless_chunk_extension", "an endless chunk extension", "16 KiB: closed", {"413", "closed"}),
-        ("endless_trailers", "endless trailers", "16 KiB, 100 trailers: closed", {"431", "closed"}),
+        ("endless_trailers", "an endless number of trailers", "16 KiB, 100 trailers: closed", {"431", "closed"}),
         ("unfinished_heads", "2,500 unfinished request heads of 60 KB", "16 KiB each: 431", {"431", "closed"}),
         (
             "small_unfinished_heads",
@@ -184,7 +184,10 @@ async def test_an_attack_on_the_api_delays_nobody_else(served, name, what, bound
 
 @pytest.mark.parametrize("name", ["endless_headers", "unfinished_heads"])
 async def test_an_attack_on_the_metrics_delays_nobody_else(served, name):
-    what = {"endless_headers": "endless headers", "unfinished_heads": "2,500 unfinished request heads of 60 KB"}[name]
+    what = {
+        "endless_headers": "an endless number of headers",
+        "unfinished_heads": "2,500 unfinished request heads of 60 KB",
+    }[name]
     await attack(served, name, f"{what}, metrics port", "as above; 256 connections", metrics=True)
 
 
@@ -213,13 +216,13 @@ async def fill(port: int, nodes: int, pulls: int, each: int = 100) -> None:
 async def test_clients_that_do_not_read_a_history_delay_nobody_else(served):
     await fill(served[1], nodes=20, pulls=100)
     await attack(
-        served, "unread_lists", "150 clients do not read a list of 2,000 pulls", "16 lists, 8 per address; 30 s"
+        served, "unread_lists", "150 clients that do not read a list of 2,000 pulls", "16 lists, 8 per address; 30 s"
     )
 
 
 async def test_ten_clients_can_request_a_full_history(served):
     await fill(served[1], nodes=100, pulls=200)
-    what = "10 clients of a full history (20,000 pulls of 10 layers), half stop reading"
+    what = "10 clients request a full history (20,000 pulls of 10 layers), and half of them stop reading"
     seen = await attack(served, "ten_histories", what, "16 lists, 8 per address; 64 KiB each")
     assert seen["200"] == 8
     assert seen["503"] == 2
@@ -234,12 +237,14 @@ async def test_many_scrapes_of_many_nodes_delay_nobody_else(served):
                 assert response.status == 200
 
         await asyncio.gather(*(heartbeat(number) for number in range(5000)))
-    await attack(served, "scrapes", "60 scrapes at once of 5,000 nodes", "one text for all; 16 at once", metrics=True)
+    await attack(
+        served, "scrapes", "60 concurrent scrapes of 5,000 nodes", "one response for all; 16 at once", metrics=True
+    )
 
 
 async def test_the_largest_possible_pulls_exhaust_no_memory(served):
     what = (
-        "100 nodes report more and more running pulls of 500 layers with the longest texts; two clients read the list"
+        "100 nodes report more and more running pulls of 500 layers with the longest strings; two clients read the list"
     )
     seen = await attack(served, "largest_reports", what, "8 MiB per node, 256 MiB for all nodes")
     assert seen["200"] > 200
@@ -268,7 +273,7 @@ async def test_a_flood_of_forged_tokens_does_not_keep_agents_out(tmp_path):
             waits: list[float] = []
             new = asyncio.create_task(admit_new_agents(port, tokens[1:], waits))
             bound = "32 reviews at once, addresses in turn; a new agent waits at most 5 s"
-            what = "80 connections with forged tokens, a review takes 1 s"
+            what = "80 connections with forged tokens; a review takes 1 s"
             seen = await attack((server, port, metrics_port), "forged_tokens", what, bound, headers=known)
             assert not new.done(), "either all new agents were admitted already, or one failed"
             new.cancel()

@@ -78,7 +78,7 @@ async def test_128_of_255_clients_never_read(lab, fault):
 
     await wide_images("before")  # before the fault, so that memory for this many layers is not seen as growth
     what = "255 clients, 128 of which never read"
-    async with fault(what, "the others are served at once; those that do not read are dropped") as seen:
+    async with fault(what, "the others are served immediately; those that do not read are dropped") as seen:
         with ExitStack() as deaf:
             for _ in range(128):
                 one = deaf.enter_context(socket.socket())

@@ -12,7 +12,7 @@ from tests.faults.lab import MIB
 async def test_killing_containerd_fails_its_pull_and_the_retry_continues(lab, fault):
     await lab.pulled("done", 1)
     running = await lab.running("app", 12)
-    async with fault("containerd killed mid-pull and restarted, the kubelet retries", "failed, then attempt 2") as seen:
+    async with fault("containerd killed mid-pull and restarted; the kubelet retries", "failed, then attempt 2") as seen:
         await lab.containerd.kill()
         await asyncio.sleep(1)
         await lab.containerd.start()
@@ -26,7 +26,7 @@ async def test_killing_containerd_fails_its_pull_and_the_retry_continues(lab, fa
 
 async def test_a_broken_connection_to_containerd_does_not_end_pulls(lab, fault):
     await lab.pulled("done", 1)
-    async with fault("containerd's socket replaced, no pull running", "nothing changes") as seen:
+    async with fault("containerd's socket replaced while no pull is running", "nothing changes") as seen:
         await lab.containerd.close()
         await asyncio.sleep(1)
         await lab.containerd.start()
@@ -56,7 +56,7 @@ async def test_garbage_from_containerd_changes_nothing(lab, fault):
 async def test_huge_lists_of_stale_leases_do_not_hide_a_pull(lab, fault):
     await lab.pulled("done", 1)
     async with fault(
-        "containerd lists 20,000 leases and 20,000 ingests", "its one pull is published, memory is bounded"
+        "containerd lists 20,000 leases and 20,000 ingests", "its only pull is published; memory is bounded"
     ) as seen:
         store, now = lab.node.store, lab.node.now
         leases = [lab.node.new_lease(expires=False) for _ in range(20_000)]
@@ -73,7 +73,7 @@ async def test_huge_lists_of_stale_leases_do_not_hide_a_pull(lab, fault):
 async def test_more_layers_than_a_report_can_hold_are_reported_in_turns(lab, fault):
     await lab.pulled("done", 1)
     async with fault(
-        "a node pulls seven images of 512 layers at once", "all seven are reported in turns, each end once"
+        "a node pulls seven images of 512 layers at once", "all seven are reported in turns, and each end once"
     ) as seen:
         pulls = [lab.pull(f"app-{number}", *[1 / 64] * MAX_LAYERS) for number in range(7)]
 

@@ -90,7 +90,7 @@ async def test_events_of_a_slow_api_server_arrive_late(cluster, tmp_path):
         config = tmp_path / "slow"
         config.write_text(cluster.kubeconfig.read_text().replace(f":{cluster.port}", f":{wire.port}"))
         async with followed(cluster, tmp_path, environment={"KUBECONFIG": str(config)}) as lab:
-            async with Fault(lab, "API server at 500 B/s", "pulls continue; pods are late") as seen:
+            async with Fault(lab, "API server sends 500 B/s", "pulls continue; pods are shown late") as seen:
                 wire.slow(500)
                 late = lab.pull("late", 24)
                 await lab.requested(late, "late")
@@ -139,7 +139,7 @@ async def test_a_rejected_token_is_replaced_by_the_newly_mounted_one(
         half = {"before": ("unshare", "--mount", "sh", "-c", mount, "sh"), "environment": where}
         async with followed(cluster, tmp_path, **half) as lab:
             made = await cluster.request("GET", f"{account}/pulltrace-server")
-            async with Fault(lab, "API server no longer knows the token", "401; then the new token is used") as seen:
+            async with Fault(lab, "API server no longer accepts the token", "401; then the new token is used") as seen:
                 await cluster.request("DELETE", f"{account}/pulltrace-server")
                 wire.reset()
                 await asyncio.sleep(1)

@@ -15,7 +15,7 @@ HEARTBEAT = '{{"nodeName":"node-{number}","bootId":"b","sequence":1,"pulls":null
 
 async def test_the_257th_client_of_the_stream_receives_503(lab, fault):
     url = f"{lab.api.url}/api/v1/events"
-    async with fault("300 clients, 44 too many", "503 with Retry-After; the first 256 continue") as seen:
+    async with fault("300 clients, 44 above the limit", "503 with Retry-After; the first 256 continue") as seen:
         async with AsyncExitStack() as stack:
             first = await stack.enter_async_context(Subscription(lab.port))
             readers = []
@@ -50,7 +50,7 @@ async def test_the_10001st_node_is_refused_and_the_others_continue(lab, fault):
             return [status for part in await asyncio.gather(*parts) for status in part]
 
         assert {status for status, _ in await many(1, 10_000)} == {200}
-        async with fault("1,000 nodes too many", "503 with Retry-After, counted; the others continue") as seen:
+        async with fault("1,000 nodes above the limit", "503 with Retry-After, counted; the others continue") as seen:
             assert set(await many(10_000, 11_000)) == {(503, "60")}
             assert await lab.measured('pulltrace_reports_rejected_total{reason="too_many_nodes"}', 1000)
             await lab.pulled("app", 4)
@@ -66,7 +66,7 @@ async def test_oversized_bodies_are_not_kept(lab, fault):
         for _ in range(64):
             yield bytes(MIB)
 
-    async with fault("2,000 oversized bodies", "413 each; memory as before") as seen:
+    async with fault("2,000 oversized bodies", "413 for each; memory does not grow") as seen:
         running = await lab.running("app", 24)
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=32)) as session:
 

@@ -18,9 +18,9 @@ FAULTS = {
     "unplugged": ("no route to the server", Network.unplug),
     "one-way": ("reports arrive, responses do not", Network.one_way),
     "slow": ("16 kbit/s", lambda network: network.slow("16kbit")),
-    "losing": ("a third of the packets", lambda network: network.lose(0.33)),
+    "lossy": ("a third of the packets is lost", lambda network: network.lose(0.33)),
     "refusing": ("new connections are refused", Network.refuse),
-    "resetting": ("every packet answered with a reset", Network.reset),
+    "resetting": ("every packet is answered with a reset", Network.reset),
 }
 
 
@@ -53,7 +53,7 @@ async def test_reports_arrive_over_a_link_with_two_seconds_of_delay(make_lab, ne
     lab = await make_lab(network=network)
     await lab.pulled("done", 1)
     running = await lab.running("app", 80)
-    async with Fault(lab, "network far: a round trip of 2 s", "reports arrive meanwhile; none is lost") as seen:
+    async with Fault(lab, "network far away: a round trip takes 2 s", "reports still arrive; none is lost") as seen:
         await network.delay(ROUND_TRIP / 2)
         sent = time.monotonic()
         assert await connected(network.agent, network.address, lab.port) - sent >= ROUND_TRIP

@@ -56,7 +56,7 @@ async def test_duplicate_late_and_reordered_reports_change_nothing(make_lab):
         await lab.agent.start()
         await lab.pulled("done", 1)
         running = await lab.running("app", 24)
-        async with Fault(lab, "reports arrive twice, late, out of order", "no byte or end counts twice") as seen:
+        async with Fault(lab, "reports arrive twice, late, or out of order", "no byte or end counts twice") as seen:
             postman.careless = True
             percents = []
             short = lab.pull("short", 4)

@@ -79,7 +79,7 @@ async def test_a_clock_that_jumps_loses_nothing(make_lab, tmp_path, jump):
     await lab.pulled("done", 1)
     await lab.running("app", 16)
     where = "back" if jump < 0 else "forward"
-    async with Fault(lab, f"server's clock jumps two hours {where}", "no pull lost, none ended") as seen:
+    async with Fault(lab, f"server's clock jumps two hours {where}", "no pull is lost, and none ends") as seen:
         clock.write_text(f"{jump:+d}")
         seen.over()
         await asyncio.sleep(2)
