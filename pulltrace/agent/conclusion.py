@@ -16,6 +16,7 @@ only the lease (``LEASE``)      of as many images as there are such pulls   comp
 only the lease (``LEASE``)      none                                        failed
 only the lease (``LEASE``)      another number, or the clock was set back   unknown: nothing is reported
 only the lease (``LEASE``)      any, and a container was created meanwhile  unknown: nothing is reported
+only the lease (``LEASE``)      of an image that was imported earlier       unknown: the lease was for its unpacking
 an archive (``IMPORT``)         a record of an image with such a blob       completed, under the record's name
 an archive (``IMPORT``)         no such record                              cancelled; the cause is unknown
 no lease of a pull (``FETCH``)  any, or none                                completed if all layers are complete,
@@ -138,6 +139,8 @@ class Conclusion:
         """Return how the pull ended. Call it only when ``questions`` returns nothing."""
         if pull.seen is Seen.OTHER:
             return Ending(Outcome.UNKNOWN, now)
+        if self._is_unpacking(pull):
+            return Ending(Outcome.UNKNOWN, now)
         records = self._records(pull)
         own = [record for record in records if record.name == pull.record]
         name = name_of(own or records, pull.lease, pull.source, self._ledger)
@@ -216,6 +219,15 @@ class Conclusion:
         """Return whether these documents were imported since the lease began: downloaded blobs have a source label."""
         blobs = [self._facts.blobs.get(digest) for digest in documents]
         return all(blob and not blob.sources and blob.created_at >= lease.created_at for blob in blobs)
+
+    def _is_unpacking(self, pull: Pull) -> bool:
+        """Return whether the image that was guessed for an empty lease had been imported before the lease began.
+
+        A client unpacks an imported image under a second lease. Meanwhile, the CRI plugin updates the record.
+        """
+        blobs = [self._facts.blobs.get(digest) for digest in (pull.image.documents if pull.image else ())]
+        earlier = (blob and not blob.sources and blob.created_at < pull.lease.created_at for blob in blobs)
+        return pull.guessed and bool(blobs) and all(earlier)
 
     def _is_open(self, digest: str) -> bool:
         return digest not in self._facts.blobs and digest not in self._facts.absent

@@ -156,6 +156,21 @@ def test_the_unpacking_of_an_imported_image_is_not_a_pull(watched, start_import)
     assert set(watched.history) == {importing.lease.id}
 
 
+def test_an_unpacking_whose_lease_a_poll_saw_while_it_was_empty_is_not_a_pull(watched, start_import):
+    """Meanwhile, the CRI plugin adds its label to the record of the imported image."""
+    image, importing = an_image(), start_import()
+    write_layers(importing, image, polls_of(watched))
+    importing.end({NAME: image})
+    watched.polls(1)
+    lease = watched.node.new_lease()
+    watched.polls(1)
+    watched.node.advance(0.5)
+    watched.node.store.records[NAME].updated_at = watched.node.now
+    watched.node.release(lease)
+    watched.polls(2)
+    assert set(watched.history) == {importing.lease.id}
+
+
 @pytest.mark.parametrize(
     "labels",
     [
