@@ -16,7 +16,7 @@ from pulltrace.agent.model import Blob
 class Image:
     """The image that a lease's pull fetches.
 
-    ``targets`` are the digests that the image's record may point at, the index first. ``documents`` are the digests of
+    ``targets`` are the digests that the image record may point to, index first. ``documents`` are the digests of
     all indexes, manifests and configs.
     """
 
@@ -31,7 +31,7 @@ class Image:
 def image_of(content: Collection[str], documents: Mapping[str, Document | None]) -> Image | None:
     """Return the image among a lease's committed blobs; None until its manifest has been read.
 
-    A pull of all platforms has several manifests. Its layers are those of all its manifests, each listed once.
+    A pull for all platforms has several manifests. Its layers are the layers of all these manifests, each listed once.
     """
     known = {digest: document for digest in content if (document := documents.get(digest))}
     indexes = {digest: item for digest, item in known.items() if isinstance(item, Index)}

@@ -1,4 +1,4 @@
-"""Decide how a pull ended, after its lease was deleted. Sans-I/O.
+"""Decide how a pull ended, once its lease has been deleted. Sans-I/O.
 
 Theory of operation. containerd deletes a pull's lease whether or not the pull succeeded, and does not record why the
 pull ended. A pull that completed has just created or updated the record of its image; a pull that failed has not. Two
@@ -14,12 +14,12 @@ blobs or ingests (``CONTENT``)  a record of an image with such a blob       comp
 blobs or ingests (``CONTENT``)  no such record                              failed
 only the lease (``LEASE``)      of as many images as there are such pulls   completed; the name is a guess
 only the lease (``LEASE``)      none                                        failed
-only the lease (``LEASE``)      another number, or the clock was set back   unknown: nothing is reported
+only the lease (``LEASE``)      a different number, or clock was set back   unknown: nothing is reported
 only the lease (``LEASE``)      any, and a container was created meanwhile  unknown: nothing is reported
 only the lease (``LEASE``)      of an image that was imported earlier       unknown: the lease was for its unpacking
 an archive (``IMPORT``)         a record of an image with such a blob       completed, under the record's name
 an archive (``IMPORT``)         no such record                              cancelled; the cause is unknown
-no lease of a pull (``FETCH``)  any, or none                                completed if all layers are complete,
+no pull's lease (``FETCH``)     any, or none                                completed if all layers are complete,
                                                                             otherwise cancelled
 not a pull (``OTHER``)          (not examined)                              unknown: nothing is reported
 ==============================  ==========================================  ========================================
@@ -31,7 +31,7 @@ If the records belong to several images, the pull has no name. Containers and im
 determine its outcome.
 
 If no poll has read a pull's manifest, its documents are read after its lease was deleted, if they still exist. This is
-tried in one poll only, so that an unresponsive containerd cannot delay the end of a pull.
+tried in one poll only, so that an unresponsive containerd does not delay the end of a pull.
 """
 
 from collections.abc import Collection, Iterable
@@ -103,11 +103,12 @@ class Ending:
     error: str | None = None
     reason: ErrorReason | None = None
     removed: bool = False
-    """Whether its image was removed immediately. Every layer was then complete, even if no poll has seen that."""
+    """Whether its image was removed immediately afterwards. If so, every layer was complete, even if no poll saw that.
+    """
 
 
 class Conclusion:
-    """Decides how pulls end, from a tracker's facts and the records that earlier pulls have claimed."""
+    """Decides how pulls ended, based on a tracker's facts and on the records that earlier pulls have claimed."""
 
     def __init__(self, facts: Facts, ledger: RecordLedger) -> None:
         self._facts = facts
@@ -118,7 +119,7 @@ class Conclusion:
     ) -> set[Question]:
         """Return the questions that must be answered before ``ending`` can decide how the pull ended.
 
-        ``ended`` are the pulls whose leases are missing in this poll.
+        ``ended`` are the pulls whose leases are missing from this poll.
         """
         if pull.seen is Seen.OTHER:
             return set()
@@ -177,7 +178,7 @@ class Conclusion:
         return records
 
     def _are_of_several_images(self, pull: Pull, records: Iterable[ImageRecord]) -> bool:
-        """Return whether the pull wrote records of several images that do not belong to one index."""
+        """Return whether the pull wrote records of several images that are not parts of one index."""
         targets = {record.target for record in records if self._ledger.is_new_for(record, pull.lease)}
         parts: set[str] = set()
         for target in targets:
@@ -216,7 +217,9 @@ class Conclusion:
         return {*missing, *(BlobQuestion(digest) for digest in pull.layers if self._is_open(digest))}
 
     def _is_imported(self, documents: Iterable[str], lease: Lease) -> bool:
-        """Return whether these documents were imported since the lease began: downloaded blobs have a source label."""
+        """Return whether these documents were imported since the lease began. Unlike imported blobs, downloaded blobs
+        have a source label.
+        """
         blobs = [self._facts.blobs.get(digest) for digest in documents]
         return all(blob and not blob.sources and blob.created_at >= lease.created_at for blob in blobs)
 
@@ -236,7 +239,7 @@ class Conclusion:
         """Find the images with new records that contain a blob of this pull. Return the questions that must be answered
         first.
 
-        This serves imports whose manifests no poll has read, because an import writes its manifests last.
+        This is needed for imports whose manifests no poll has read, because an import writes its manifests last.
         """
         if "" not in self._facts.images:
             return {ALL_IMAGES}
@@ -272,9 +275,11 @@ class Conclusion:
                 one.resources, one.guessed = Resources(content=frozenset({target})), True
 
     def is_doubtful(self, pull: Pull) -> bool:
-        """Return whether an empty lease that was reported as a pull may be a container's, which also starts empty.
+        """Return whether an empty lease that was reported as a pull may belong to a container, whose lease is also
+        empty at first.
 
-        Such a lease is not paired with an image, because the pull of that image would get the lease's id and start.
+        Such a lease is not paired with an image, because the pull of that image would then be published with the
+        lease's id and start time.
         """
         return pull.is_worth_reporting and self._may_be_of_container(pull)
 
@@ -283,8 +288,8 @@ class Conclusion:
         return any(at > pull.lease.created_at for at in self._facts.containers)
 
     def _is_unclear(self, pull: Pull, now: float) -> bool:
-        """Return whether the lease may be a container's, or whether an image may have been created since the poll that
-        last saw the lease.
+        """Return whether the lease may belong to a container, or an image may have been created since the last poll
+        that saw the lease.
         """
         images = self._facts.images.get("")
         return (
@@ -302,8 +307,8 @@ class Conclusion:
         claimed = {record.target for record in records if ledger.is_claimed(record.name)}
         made: dict[str, float] = {}
         for record in records:
-            # The CRI plugin writes an image's tagless records after it has deleted the lease, so the image may be
-            # claimed already.
+            # The CRI plugin writes an image's tagless records after it has deleted the lease, so the image may already
+            # have been claimed.
             new = record.updated_at >= pull.seen_at and record.updated_at > ledger.claimed_at(record.name)
             if new and not (record.target in claimed and is_tagless(record)):
                 made[record.target] = min(record.updated_at, made.get(record.target, record.updated_at))
@@ -324,8 +329,8 @@ class Conclusion:
 
 
 def _targets(pull: Pull) -> tuple[str, ...]:
-    """Return the targets by which to look up records. The empty target means all records; it is used if the documents
-    of the pull have not been read.
+    """Return the targets to look up records by. An empty target means all records, and is used if the pull's documents
+    have not been read.
     """
     if pull.image and pull.seen is not Seen.IMPORT:
         return pull.image.targets

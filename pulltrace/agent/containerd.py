@@ -1,6 +1,6 @@
-"""Read containerd's gRPC API on its unix socket, and translate its messages into the agent's own types.
+"""Call containerd's gRPC API over its unix socket, and convert its messages to the agent's own types.
 
-The module keeps one channel, sends read calls only, and gives every call a deadline.
+This module keeps one channel open, makes only calls that read, and sets a deadline for each call.
 """
 
 import asyncio
@@ -41,10 +41,10 @@ SOCKETS = (
 )
 
 MAX_DOCUMENT = 4 << 20
-"""Maximum bytes of a document: registries must accept manifests of up to this size (OCI distribution spec)."""
+"""Maximum size of a document in bytes. Registries must accept manifests of up to this size (OCI distribution spec)."""
 
 MAX_CHANGES = 256
-"""Maximum number of changed image records, and of created containers, between two polls; any more are ignored."""
+"""Maximum number of changed image records, and of new containers, that are kept between two polls."""
 
 NAMESPACE = "k8s.io"
 """The namespace that the CRI plugin uses. Docker uses ``moby``."""
@@ -67,7 +67,7 @@ def find_socket() -> str | None:
 
 
 class Containerd:
-    """One namespace of one containerd.
+    """One namespace of one containerd instance.
 
     Every method may raise ``ContainerdError``; None means that the object was not found.
     """
@@ -99,10 +99,7 @@ class Containerd:
 
     @property
     def since(self) -> float:
-        """The time of containerd's last start, in unix seconds; each start creates the socket.
-
-        0.0 if there is no socket.
-        """
+        """When containerd last started, in unix seconds: each start creates a new socket. 0.0 if there is no socket."""
         try:
             return os.stat(self.socket).st_mtime  # noqa: PTH116  # pathlib costs 1 MiB here
         except OSError:
@@ -145,7 +142,7 @@ class Containerd:
         return self._ingests_of(ingests), self._leases_of(leases)
 
     async def _list(self, *names: str) -> list[bytes]:
-        """Make these calls concurrently. Each lists everything, so its request is empty."""
+        """Make these calls concurrently. Each call lists all objects, so its request is empty."""
         with _errors(names[0]):
             responses = await self._channel.calls([(_path(name), b"") for name in names])
         messages = []
@@ -155,7 +152,7 @@ class Containerd:
         return messages
 
     def _ingests_of(self, message: bytes) -> list[Ingest]:
-        """Decode the list of ingests. An unchanged ingest (most are) is the same object as last time."""
+        """Decode the list of ingests. Most ingests are unchanged, and are returned as the same objects as last time."""
         before, self._ingests = self._ingests, {}
         with _errors(_INGESTS):
             for item in content_pb2.EncodedStatuses.FromString(message).statuses:
@@ -163,7 +160,7 @@ class Containerd:
         return [ingest for ingest in self._ingests.values() if ingest]
 
     def _leases_of(self, message: bytes) -> list[Lease]:
-        """Decode the list of leases, unless it is the same as last time: it rarely changes."""
+        """Decode the list of leases if it has changed since last time, which is rare."""
         if message != self._leases[0]:
             with _errors(_LEASES):
                 found = leases_pb2.ListResponse.FromString(message).leases
@@ -193,7 +190,9 @@ class Containerd:
         return Blob(info.size, _seconds(info.created_at), _sources(info.labels), _seconds(info.updated_at))
 
     async def document(self, digest: str) -> bytes | None:
-        """Return the bytes of a committed blob: empty if it cannot be a JSON document, None if it does not exist."""
+        """Return the content of a committed blob: empty if it cannot be a JSON document, None if the blob does not
+        exist.
+        """
         blob = await self.blob(digest)
         if blob is None:
             return None
@@ -218,7 +217,7 @@ class Containerd:
         return Snapshot(_seconds(response.info.created_at), delivery_of(snapshotter, response.info.labels))
 
     async def images(self, target: str) -> list[ImageRecord]:
-        """Return the records of the image with this index or manifest; of every image if ``target`` is empty."""
+        """Return the records of the image with this index or manifest, or of all images if ``target`` is empty."""
         return await self._images([f"target.digest=={target}"] if target else [])
 
     async def _images(self, filters: Sequence[str]) -> list[ImageRecord]:
@@ -232,7 +231,7 @@ class Containerd:
     def changed_images(self) -> set[str]:
         """Return the names of image records that were written since the last call, and listen for further ones.
 
-        A containerd that does not publish events reports no changes.
+        If containerd does not publish events, no changes are reported.
         """
         changed, self._changed = self._changed, set()
         if self._listening is None or (self._listening.done() and self._may_listen):
@@ -240,7 +239,10 @@ class Containerd:
         return changed
 
     def created_containers(self) -> list[float]:
-        """Return when containers were created since the last call; ``changed_images`` starts listening for them."""
+        """Return the creation times of the containers created since the last call.
+
+        ``changed_images`` starts listening for their events.
+        """
         times = list(self._containers)
         self._containers.clear()
         return times
@@ -274,15 +276,15 @@ class Containerd:
                 return
             self._may_warn = False
             name = events_pb2.ImageChange.FromString(envelope.event.value).name
-            # The record by image id adds nothing to those by tag and by digest.
+            # A record named by image id adds nothing to the records named by tag and by digest.
             if name and not is_digest(name) and len(self._changed) < MAX_CHANGES:
                 self._changed.add(name)
 
     def _warn_of(self, namespace: str) -> None:
-        """Warn once if images change in the namespace of Kubernetes or Docker but not in the one that is read."""
+        """Warn once if images change in the namespace of Kubernetes or Docker, but not in the one being read."""
         if self._may_warn and namespace in (NAMESPACE, "moby"):
             self._may_warn = False
-            why = "images change in another namespace of containerd; set PULLTRACE_CONTAINERD_NAMESPACE to see them"
+            why = "images change in another containerd namespace; set PULLTRACE_CONTAINERD_NAMESPACE to see them"
             _log.warning(why, extra=fields(namespace=namespace, reading=self.namespace))
 
     async def _one(self, name: str, request: Message, shape: Any) -> Any:
@@ -359,7 +361,7 @@ def _seconds(time: Timestamp) -> float:
 
 
 def resources_of(items: Iterable[tuple[str, str]]) -> Resources:
-    """Sort a lease's resources, which are pairs of a type and an id, by their types."""
+    """Group a lease's resources, which are pairs of a type and an id, by type."""
     content, ingests, unpacking, unpacked = set(), set(), set(), set()
     snapshotter, foreign = None, False
     for kind, name in items:

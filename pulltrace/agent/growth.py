@@ -1,13 +1,13 @@
-"""Decide whether anything about a pull can have changed except the size of its downloads. Sans-I/O.
+"""Decide whether anything about a pull may have changed except the size of its downloads. Sans-I/O.
 
 Theory of operation. A lease's resources change only in these cases:
 
 - An ingest of the pull appears, ends or is committed. The list of ingests shows this.
 - The pull resolves its reference: documents arrive, possibly without a visible ingest.
-- A layer is being unpacked, or is about to be: snapshots appear, and no list shows them.
+- A layer is being unpacked, or is about to be: snapshots appear, which no list shows.
 - The snapshotter fetches the layers: snapshots appear without any ingest.
 
-A pull to which none of these applies is *steady*: the list of ingests alone shows its progress. While every pull of a
+A pull to which none of these applies is *steady*: the list of ingests alone shows its progress. While every pull on a
 node is steady and the same ingests and leases exist, the poller requests these two lists and nothing else, except that
 every tenth poll requests everything, as a safety net.
 """
@@ -38,9 +38,9 @@ def _is_known(pull: Pull) -> bool:
 
 
 def _may_be_stale(pull: Pull, now: float) -> bool:
-    """Return whether its lease may be found stale merely because time has passed.
+    """Return whether the pull's lease may have become stale merely because time has passed.
 
-    All other evidence that a lease is stale is in the lists.
+    All other evidence of a stale lease is in the lists.
     """
     return pull.suspect or (pull.inherited and now - pull.moved_at > NO_PROGRESS_LIMIT / 2)
 

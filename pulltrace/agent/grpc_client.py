@@ -1,8 +1,8 @@
-"""A gRPC client for a unix socket, over one persistent connection. ``http2.py`` implements HTTP/2, asyncio the socket.
+"""A gRPC client for a unix socket, over one persistent connection. HTTP/2 is in ``http2.py``.
 
-The agent needs little of gRPC: a call sends one request, and receives responses and a status. grpcio would cost
-every node 15 MiB and four threads (ADR 9). The server is not trusted: whatever it sends results in a response or
-an ``RpcError``.
+The agent needs only a small part of gRPC: each call sends one request, and receives responses and a status. grpcio
+would cost every node 15 MiB and four threads (ADR 9). The server is not trusted: whatever it sends results in a
+response or an ``RpcError``.
 
 ``containerd.py`` is the only module that imports this one.
 
@@ -29,13 +29,13 @@ MAX_RESPONSE = 16 << 20
 """Maximum total size of the messages that one call receives, in bytes."""
 
 MAX_PENDING = 32 << 20
-"""Maximum bytes of responses that one connection buffers."""
+"""Maximum number of response bytes that one connection buffers."""
 
 DEADLINE = 10.0
 """Seconds a call may take, including connecting and waiting in the queue."""
 
 AT_ONCE = 100
-"""Calls that run concurrently. HTTP/2 recommends that servers allow at least this many (RFC 9113, 6.5.2)."""
+"""Maximum number of concurrent calls. RFC 9113 (6.5.2) recommends that servers allow at least this many."""
 
 
 class Code(IntEnum):
@@ -72,9 +72,9 @@ class RpcError(Exception):
 
 
 class Channel:
-    """Calls on one socket.
+    """Makes calls over one socket.
 
-    An async context manager; it connects at the first call, and reconnects after the connection breaks.
+    An async context manager. It connects at the first call, and reconnects after the connection breaks.
     """
 
     def __init__(self, socket: str, metadata: Mapping[str, str]) -> None:
@@ -113,7 +113,7 @@ class Channel:
         return responses[0].messages()
 
     async def calls(self, requests: Sequence[tuple[str, bytes]]) -> list["Response"]:
-        """Make one call for each method and request. A hundred calls share one task, one deadline and one write."""
+        """Make one call for each method and request. Up to a hundred calls share a task, a deadline and a write."""
         responses: list[Response] = []
         for first in range(0, len(requests), AT_ONCE):
             batch = requests[first : first + AT_ONCE]
@@ -166,9 +166,9 @@ class Response:
 
     def __init__(self) -> None:
         self.done = asyncio.get_running_loop().create_future()
-        """This future has a result as soon as no more data is expected, for any reason."""
+        """A future that is done as soon as no more data is expected, for whatever reason."""
         self.size = 0
-        """Bytes of messages received so far."""
+        """Number of message bytes received so far."""
         self._headers: dict[bytes, bytes] = {}
         self._data = bytearray()
         self._error: RpcError | None = None
@@ -238,7 +238,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self.closed_reason: str | None = None
         self._http2: Http2 | None = Http2()
-        self._responses: dict[int, Response] = {}  # by stream; only of calls that a task still waits for
+        self._responses: dict[int, Response] = {}  # by stream; only for calls that a task still waits for
         self._pending = 0  # bytes in these responses
         self._transport: asyncio.Transport | None = None
 
@@ -265,7 +265,7 @@ class _Connection(asyncio.Protocol):
         self.close("the server does not read")
 
     async def request(self, calls: Iterable[tuple[bytes, bytes]]) -> list[Response]:
-        """Make these calls. Return the responses when each call has completed or failed."""
+        """Make these calls. Return the responses once every call has completed or failed."""
         streams = [self._send(block, request) for block, request in calls]
         responses = [Response() for _ in streams]
         self._responses.update(zip(streams, responses, strict=True))
@@ -307,7 +307,7 @@ class _Connection(asyncio.Protocol):
             raise RpcError(Code.UNAVAILABLE, f"no more calls: {error}") from error
 
     def _forget(self, stream: int) -> None:
-        """Drop a call that nobody waits for any longer; reset its stream if the server has not ended it."""
+        """Drop a call that no task waits for any longer, and reset its stream if the server has not ended it."""
         response = self._responses.pop(stream, None)
         if response is None:
             return

@@ -2,17 +2,17 @@
 
 Theory of operation.
 
-- *Requests.* A request is two frames, its headers and its body. It is sent whole or not at all: a body that the
-  server's flow-control windows do not admit is an error. The agent's requests are a few hundred bytes long.
+- *Requests.* A request consists of two frames, its headers and its body. It is sent whole or not at all: a body that
+  exceeds the server's flow-control windows is an error. The agent's requests are a few hundred bytes long.
 - *Header blocks.* Each header block of a request sets the size of the server's dynamic table to 0, so that its bytes
   do not depend on earlier blocks. ``header_block`` encodes it once for all requests of a method.
 - *Responses.* A frame is processed when it is complete. A frame that is too long is rejected as soon as its length is
-  known. This client allows the server no dynamic table either, so most header blocks are the same bytes each time.
-  While the table is empty, a repeated block is decoded only once.
+  known. This client does not allow the server to use a dynamic table either, so most header blocks are the same bytes
+  each time. While the table is empty, a repeated block is decoded only once.
 - *Windows.* The receive window of the connection, and that of each stream, is ``_WINDOW`` bytes long and is refilled as
   soon as half of it is used. The caller takes data as it arrives, and limits how much it keeps.
-- *Streams.* Only open streams are remembered. A frame of a stream that has ended may arrive late and is ignored. Any
-  other violation of the protocol is an error of the connection.
+- *Streams.* Only open streams are remembered. A frame for a stream that has ended may arrive late, and is ignored. Any
+  other violation of the protocol is a connection error.
 
 This module is the only one that imports hpack, and ``grpc_client.py`` the only one that imports this module.
 """
@@ -26,11 +26,11 @@ MAX_FRAME = 1 << 14
 """Maximum bytes of one frame: the initial limit of HTTP/2 (RFC 9113, 4.2), which this client never raises."""
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_MAX_HEADERS = 1 << 16  # maximum bytes of a block of headers, encoded or decoded
+_MAX_HEADERS = 1 << 16  # maximum bytes of a header block, encoded or decoded
 _KNOWN_BLOCKS = 16  # maximum number of blocks that are remembered
 _SHORT_BLOCK = 128  # maximum bytes of a block that is remembered
 _WINDOW = 1 << 20  # bytes of each receive window
-_FIRST_WINDOW = (1 << 16) - 1  # bytes of every window until a frame changes it
+_FIRST_WINDOW = (1 << 16) - 1  # initial bytes of every window, until a frame changes it
 _MOST = (1 << 31) - 1  # the highest stream id, and the largest window in bytes
 _CANCEL = 8  # the code for a call that no task waits for (RFC 9113, 7)
 
@@ -45,7 +45,7 @@ _END_HEADERS = 0x04
 _PADDED = 0x08
 _WITH_PRIORITY = 0x20
 
-# Settings (RFC 9113, 6.5.2), and the valid values of those for which not every value is valid.
+# Settings (RFC 9113, 6.5.2), and the valid values of those that restrict their values.
 _TABLE_SIZE, _ENABLE_PUSH, _MAX_STREAMS, _INITIAL_WINDOW, _FRAME_SIZE, _HEADER_LIST_SIZE = range(1, 7)
 _VALID = {_ENABLE_PUSH: range(1), _INITIAL_WINDOW: range(1 << 31), _FRAME_SIZE: range(MAX_FRAME, 1 << 24)}
 
@@ -58,7 +58,7 @@ class Http2Error(Exception):
 
 
 class ViolationError(Http2Error):
-    """The server violates HTTP/2."""
+    """The server violated HTTP/2."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"not HTTP/2: {what}")
@@ -129,7 +129,7 @@ class Http2:
         return output
 
     def request(self, block: bytes, body: bytes) -> int:
-        """Send a request, with a block from ``header_block``. Return its stream. Raises ``Http2Error``."""
+        """Send a request with a block from ``header_block``, and return its stream id. Raises ``Http2Error``."""
         room = min(self._send_window, self._settings[_INITIAL_WINDOW], MAX_FRAME)
         if len(body) > room:
             raise Http2Error(f"a request of {len(body)} bytes, but the server accepts {room}")
@@ -142,7 +142,7 @@ class Http2:
         return stream
 
     def reset(self, stream: int) -> None:
-        """End a stream, if it is open, because no task waits for its response."""
+        """Reset a stream if it is still open, because no task waits for its response."""
         if self.open.pop(stream, None) is not None:
             self._output.append(_frame(_RESET, 0, stream, _CANCEL.to_bytes(4)))
 
@@ -170,7 +170,7 @@ class Http2:
         if kind in _OF_STREAMS and (stream % 2 == 0 or stream > self._newest):
             raise ViolationError(f"a frame of stream {stream}, which was never opened")
         if kind in _OF_CONNECTION and stream:
-            raise ViolationError("a frame of the whole connection names a stream")
+            raise ViolationError("a connection frame has a stream id")
         see = _KINDS.get(kind)  # the other types must be ignored (RFC 9113, 5.5)
         return see(self, flags, stream, body) if see else None
 
@@ -260,7 +260,7 @@ class Http2:
         _check(len(body) == 4)
         increment = int.from_bytes(body) & _MOST
         _check(increment > 0)
-        if stream == 0:  # a request is sent at once, so the window of its stream need not grow
+        if stream == 0:  # a request is sent at once, so its stream's window never has to grow
             self._send_window += increment
             _check(self._send_window <= _MOST)
 

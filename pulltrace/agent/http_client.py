@@ -1,6 +1,7 @@
-"""An HTTP/1.1 client that posts to one URL, over one persistent connection. h11 implements HTTP, asyncio the socket.
+"""An HTTP/1.1 client that posts to one URL, over one persistent connection. h11 parses HTTP.
 
-The agent needs little of HTTP: it sends a POST and reads the response. aiohttp would cost every node 10 MiB (ADR 3).
+The agent needs only a small part of HTTP: it sends a POST and reads the response. aiohttp would cost every node 10 MiB
+(ADR 3).
 
 This module is the only one that imports h11, which is limited to versions below 1 in ``pyproject.toml``. To return to
 aiohttp, replace ``Poster`` with one ``aiohttp.ClientSession``:
@@ -102,8 +103,8 @@ class Poster:
             context = ssl.create_default_context(cafile=self._ca_file)
         except OSError as error:
             raise OSError(f"PULLTRACE_SERVER_CA_FILE={self._ca_file}: {error}") from error
-        # Since 3.13, Python rejects certificate authorities that lack any extension of RFC 5280. Most private ones lack
-        # at least one.
+        # Since 3.13, Python rejects certificate authorities that lack any extension of RFC 5280. Most private
+        # authorities lack at least one.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         return context
 
@@ -130,7 +131,7 @@ class _Connection(asyncio.Protocol):
         return self._transport is not None
 
     async def exchange(self, request: h11.Request, body: bytes) -> Response:
-        """Send a request and return its response, with no more than ``_MAX_BODY`` bytes of its body."""
+        """Send a request and return its response, with at most ``_MAX_BODY`` bytes of its body."""
         events = (request, h11.Data(data=body), h11.EndOfMessage())
         data = b"".join(self._protocol.send(event) or b"" for event in events)
         self._waiter = asyncio.get_running_loop().create_future()
@@ -146,7 +147,7 @@ class _Connection(asyncio.Protocol):
             transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # for mypy: create_connection makes no other
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # for mypy: create_connection uses no other type
         self._transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -158,7 +159,7 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take the next bytes of the response; empty ``data`` means that the server has closed the connection."""
         if self._waiter is None or self._waiter.done():
-            self.close()  # nobody has requested these bytes
+            self.close()  # these bytes belong to no request
             return
         try:
             self._protocol.receive_data(data)
@@ -171,7 +172,7 @@ class _Connection(asyncio.Protocol):
             self._waiter.set_exception(error)
 
     def _is_last(self, event: object) -> bool:
-        """Take an event of h11. Return whether it is the last one that the response needs."""
+        """Process an h11 event. Return whether it is the last event that the response needs."""
         match event:
             case h11.Response():
                 self._status = event.status_code

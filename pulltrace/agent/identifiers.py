@@ -1,4 +1,4 @@
-"""Interpret containerd's identifiers: refs of ingests, ids and labels of leases, digests. Sans-I/O."""
+"""Interpret containerd's identifiers: ingest refs, lease ids, lease labels and digests. Sans-I/O."""
 
 import re
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ def is_digest(text: str) -> bool:
 
 
 def digest_of(ref: str) -> str | None:
-    """Return the digest that an ingest's ref names; None if it names none.
+    """Return the digest in an ingest's ref; None if it contains none.
 
     ``layer-sha256:…`` and ``layer-<name>@sha256:…`` are downloads. ``tar-blobs/sha256/…`` is a file in an OCI archive.
     The files of a Docker archive have no digest until they are committed, so the ref itself is returned for them.
@@ -39,7 +39,7 @@ def digest_of(ref: str) -> str | None:
 
 
 def lease_of(lease_id: str, created_at: float, labels: Mapping[str, str]) -> Lease:
-    """Return the lease with this id, time and labels."""
+    """Return the lease with this id, creation time and labels."""
     expires = labels.get(EXPIRE_LABEL)
     if expires is None:
         return Lease(lease_id, created_at, expires=False, is_default=False)

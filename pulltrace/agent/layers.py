@@ -15,7 +15,7 @@ from pulltrace.wire import GUEST, SNAPSHOTTER, LayerPhase
 @dataclass(frozen=True, slots=True)
 class Layer:
     """A layer of an image. A blob that occurs twice in an image (often an empty layer) has two chain ids. Before the
-    image's config has been read, a layer has none.
+    image's config has been read, no layer has a chain id.
     """
 
     digest: str
@@ -56,7 +56,7 @@ class Progress:
 
     @property
     def complete(self) -> bool:
-        """Whether no more of the layer has to be fetched before the pull can end."""
+        """Whether nothing more of the layer has to be fetched before the pull can end."""
         return self.cached_before or self.completed_at is not None or self.unpacked
 
     @property
@@ -89,7 +89,7 @@ class Progress:
             self.started_at = now if resumed or self.waited_for_slot else ingest.started_at
         self.phase = LayerPhase.DOWNLOADING
         self.fetched_by = owner
-        # The offset falls if the registry cannot resume a download; published progress never falls.
+        # The offset decreases if the registry cannot resume a download, but published progress never decreases.
         self.downloaded = max(self.downloaded, min(ingest.offset, self.layer.size) - self.cached)
 
     def see_snapshotter(self, owner: str | None, now: float) -> None:
@@ -100,7 +100,7 @@ class Progress:
             self.started_at = now
 
     def see_file(self, received: int, owner: str | None, now: float) -> None:
-        """Record how many bytes the snapshotter has written of the layer, for this pull or for ``owner``."""
+        """Record how many bytes of the layer the snapshotter has written, for this pull or for ``owner``."""
         self.phase, self.fetched_by = LayerPhase.DOWNLOADING, owner
         self.started_at = self.started_at or now
         self.downloaded = max(self.downloaded, min(received, self.layer.size) - self.cached)

@@ -14,7 +14,7 @@ from pulltrace.wire import MAX_LAYERS
 
 # Strings in a document become part of reports, and the server rejects a whole report if one of them is too long.
 _Digest = Annotated[str, Meta(pattern=r"\A[a-z0-9]{1,32}:[0-9a-f]{32,128}\Z")]
-# RFC 6838, 4.2: two names of up to 127 characters, and a slash.
+# RFC 6838, 4.2: two names of up to 127 characters, joined by a slash.
 _MediaType = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9!#$&^_.+/;= -]{0,255}\Z")]
 _Size = Annotated[int, Meta(ge=0, le=2**53)]
 
@@ -35,7 +35,7 @@ class Index(Struct, frozen=True, rename="camel"):
 
 
 class Manifest(Struct, frozen=True, rename="camel"):
-    """One image for one platform: config and layers, the base first."""
+    """One image for one platform: its config and its layers, base first."""
 
     config: Descriptor
     layers: Annotated[list[Descriptor], Meta(max_length=MAX_LAYERS)]
@@ -51,7 +51,7 @@ class _Config(Struct, frozen=True):
 
 
 class Config(Struct, frozen=True):
-    """An image's config: the chain id of each layer. The chain id names the layer's snapshot."""
+    """An image's config, reduced to the chain id of each layer, which is also the name of the layer's snapshot."""
 
     chain_ids: list[str]
 

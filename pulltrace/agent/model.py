@@ -1,6 +1,6 @@
 """The agent's own types: what containerd returns, and the questions that the tracker has for it. Sans-I/O.
 
-Times are unix seconds of the node's clock, sizes are bytes.
+Times are unix seconds on the node's clock; sizes are in bytes.
 """
 
 from dataclasses import dataclass, field
@@ -19,7 +19,9 @@ ARCHIVE = "tar-"
 
 
 class Ingest(Struct, frozen=True, gc=False):
-    """A blob being downloaded. ``started_at`` is the start of the first attempt, even if a later attempt resumed it."""
+    """A blob being downloaded. ``started_at`` is the start of the first attempt, even if a later one resumed the
+    download.
+    """
 
     ref: str
     digest: str
@@ -30,7 +32,7 @@ class Ingest(Struct, frozen=True, gc=False):
 
     @property
     def is_layer(self) -> bool:
-        """Whether it may be a layer; the ref's prefix excludes indexes, manifests, configs and attestations."""
+        """Whether it may be a layer: the ref's prefix rules out indexes, manifests, configs and attestations."""
         if self.ref.startswith(ARCHIVE):
             return not self.ref.endswith(".json")
         return self.ref.startswith(LAYER_REFS)
@@ -59,7 +61,8 @@ class Resources:
     """The resources of one lease: committed blobs, refs of ingests, chain ids of layers that are being unpacked, and
     chain ids of unpacked layers.
 
-    ``foreign`` is true if the lease holds snapshots that are not layers of an image; such a lease is not a pull.
+    ``foreign`` is true if the lease holds snapshots that are not layers of an image; such a lease does not belong to a
+    pull.
     """
 
     content: frozenset[str] = frozenset()
@@ -106,7 +109,7 @@ class Observation:
     leases: list[Lease]
     resources: dict[str, Resources]
     received: dict[str, int] | None = None
-    """The bytes that SOCI has written of each layer that it fetches, by digest; None if they are not visible."""
+    """By digest, how many bytes SOCI has written of each layer that it fetches; None if that is not visible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +159,7 @@ class Facts:
     """The times at which containers were created since the oldest live pull began."""
 
     def forget(self, digests: set[str], chains: set[str]) -> None:
-        """Keep only what live pulls need, and the newest documents, which the next pull often shares."""
+        """Keep only what live pulls need, and the newest documents, which the next pull often needs too."""
         self.blobs = {digest: blob for digest, blob in self.blobs.items() if digest in digests}
         self.snapshots = {key: snapshot for key, snapshot in self.snapshots.items() if key[1] in chains}
         for digest in [digest for digest in self.documents if digest not in digests][:-MAX_SPARE_DOCUMENTS]:

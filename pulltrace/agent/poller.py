@@ -27,7 +27,7 @@ FULL_LOOK = 10
 """After this many polls, everything is requested, even if only the sizes of downloads have changed."""
 
 RESTS = 4
-"""The number of idle polls in a row that list only leases.
+"""The number of consecutive idle polls that list only leases.
 
 A download without a lease is rare; it is noticed up to this many polls later.
 """
@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 class Poller:
-    """Connects one containerd to one tracker."""
+    """Connects one containerd instance to one tracker."""
 
     def __init__(self, containerd: Containerd, soci_root: SociRoot | None = None) -> None:
         self.tracker = Tracker()
@@ -52,18 +52,18 @@ class Poller:
         self._resources: dict[str, Resources] = {}
 
     async def poll(self, now: float) -> None:
-        """Poll once, requesting only what can have changed.
+        """Poll once, requesting only what may have changed.
 
         On an idle node, a poll takes one call. If downloads merely grow (see ``growth``), it takes two concurrent
-        calls. Otherwise, it takes three calls, and one more for each pull that can have changed and for each new
+        calls. Otherwise, it takes three calls, and one more for each pull that may have changed and for each new
         document.
         """
         containerd, tracker = self.containerd, self.tracker
         # The channel may have reconnected since the last poll. If containerd has restarted, its socket is new.
         is_same = containerd.connected and containerd.since == tracker.containerd_since
         self._broken |= self._has_polled and not is_same
-        # A pull whose lease the last poll listed may have ended before its resources were requested, so pulls may be
-        # unseen since the poll before the last one.
+        # The last poll may have listed a lease whose pull ended before its resources were requested. So an unseen pull
+        # may have begun as early as the poll before the last one.
         since, self._polls = self._polls[0] or self._polls[1] or now, (self._polls[1], now)
         changed = self._changed | containerd.changed_images()
         self._changed = set()
@@ -106,7 +106,7 @@ class Poller:
                 self.tracker.see_removed(name)
 
     async def _see_removed(self, names: set[str]) -> set[str]:
-        """Record which of these image records no longer exist. Return the remaining ones."""
+        """Record which of these image records no longer exist. Return the names of the others."""
         others = set()
         for name in names:
             if await self.containerd.change(name):
@@ -140,7 +140,9 @@ class Poller:
         return seen
 
     async def _learn(self, questions: Sequence[Question]) -> set[Question]:
-        """Request all of these within ``DEADLINE`` seconds in total. Return the questions that got no response."""
+        """Request the answers to all these questions within ``DEADLINE`` seconds. Return the questions without an
+        answer.
+        """
         remaining, unanswered = iter(questions), set(questions)
 
         async def request() -> None:

@@ -1,4 +1,4 @@
-"""Measure how busy the node is, from ``/proc``, only while it pulls images.
+"""Measure from ``/proc`` how busy the node is, but only while it pulls images.
 
 The kernel publishes pressure stall information (https://docs.kernel.org/accounting/psi.html) and disk statistics
 (https://docs.kernel.org/admin-guide/iostats.html) for the whole host. A container can read both without privileges. If
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from pulltrace.wire import NodeLoad
 
 _RESOURCES = ("io", "cpu", "memory")
-_MOST = 64 << 10  # maximum bytes to read of a file: enough for the statistics of several hundred disks
+_MOST = 64 << 10  # maximum bytes to read from a file: enough for the statistics of several hundred disks
 _STALL = re.compile(rb"^some .*total=(\d+)", re.MULTILINE)
 _SECTOR = 512  # bytes of a sector in /proc/diskstats, regardless of the disk's own sector size
 _SKIPPED = re.compile(rb"(ram|zram|sr|fd)\d")  # devices to which images are never unpacked
@@ -20,7 +20,7 @@ _LATEST = 10.0  # seconds; an average over a longer time does not show the curre
 
 
 class _Disk(NamedTuple):
-    """Counters since boot: bytes read and written, and seconds in which at least one request was in progress."""
+    """Counters since boot: bytes read and written, and seconds during which at least one request was in progress."""
 
     read: int
     written: int
@@ -72,7 +72,7 @@ class Pressure:
         )
 
     def _stall(self, resource: str) -> int | None:
-        """Return the microseconds since boot in which at least one task waited for the resource."""
+        """Return the microseconds since boot during which at least one task waited for the resource."""
         found = _STALL.search(self._contents(f"pressure/{resource}"))
         return int(found[1]) if found else None
 
@@ -95,7 +95,7 @@ class Pressure:
 
 
 def parse_disks(text: bytes) -> dict[str, _Disk]:
-    """Read ``/proc/diskstats``; a disk without requests is left out."""
+    """Parse ``/proc/diskstats``, leaving out disks without requests."""
     disks = {}
     for line in text.splitlines():
         columns = line.split()

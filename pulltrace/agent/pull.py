@@ -17,7 +17,7 @@ FETCH = "fetch-"
 
 
 class Seen(Enum):
-    """The kind of a pull, derived from the most revealing content that any poll has seen of it."""
+    """The kind of a pull, derived from the most informative content that any poll has seen."""
 
     LEASE = "an empty lease"
     CONTENT = "blobs or ingests, no manifest"
@@ -47,7 +47,7 @@ class Pull:
     asking: set[Question] = field(default_factory=set)
     """The questions that this poll has about the pull."""
     checked: set[Question] = field(default_factory=set)
-    """The questions that have been answered, even if the object does not exist."""
+    """The questions that have been answered, including those about objects that do not exist."""
     suspect: bool = False
     """Whether its lease seems to have outlived the pull."""
     cause: str | None = None
@@ -76,7 +76,7 @@ class Pull:
 
     @property
     def is_worth_reporting(self) -> bool:
-        """Return whether it is a pull; a lease without content counts only after two polls have seen it.
+        """Return whether it counts as a pull; a lease without content does so only after two polls have seen it.
 
         containerd's own client makes short-lived empty leases, for instance when a container is created.
         """
@@ -88,7 +88,7 @@ class Pull:
 
     @property
     def seen(self) -> Seen:
-        """Return its kind, derived from the most revealing content that any poll has seen of it."""
+        """Return its kind, derived from the most informative content that any poll has seen."""
         if self.is_of_another_kind:
             return Seen.OTHER
         if self.imported:
@@ -101,11 +101,9 @@ class Pull:
 
     @property
     def is_of_another_kind(self) -> bool:
-        """Return whether its lease belongs to something other than a pull, such as a container, an unpacking or an
-        image builder.
-        """
+        """Return whether its lease belongs to something other than a pull, such as a container or an image builder."""
         held = self.resources
-        # A pull's manifest is in its lease before any snapshot, even if the manifest was already on the node.
+        # A pull's lease contains the manifest before any snapshot, even if the manifest was already on the node.
         if held.foreign or ((held.unpacking or held.unpacked) and not (held.content or self.layers)):
             return True
         return not (self.lease.is_default or self.layers or self.image)
@@ -125,7 +123,7 @@ class Pull:
     def whole(self) -> bool:
         """Return whether all its layers are known and reported.
 
-        A pull of all platforms may have more layers than can be reported.
+        A pull for all platforms may have more layers than can be reported.
         """
         return self.image is not None and len(self.image.layers) <= MAX_LAYERS
 
@@ -144,7 +142,7 @@ class Pull:
             progress.see_no_fetch()
 
     def take_layers(self, ingests: Mapping[str, Ingest]) -> None:
-        """Set its layers: those of the manifest, in order; until it has been read, the layers that are being
+        """Set its layers: those in the manifest, in order, or, until the manifest has been read, those being
         downloaded.
         """
         if self.image:
@@ -153,9 +151,10 @@ class Pull:
             self._set_layers([*(progress.layer for progress in self.layers.values()), *self._growing_layers(ingests)])
 
     def take_archived_layers(self, ingests: Mapping[str, Ingest], committed: Mapping[str, int]) -> None:
-        """Set the layers of an import: those of the manifests so far, the ``committed`` blobs, and the growing files.
+        """Set the layers of an import: those of the manifests read so far, the ``committed`` blobs, and the growing
+        files.
 
-        A file of a Docker archive is committed under a digest that its ref does not contain.
+        A file in a Docker archive is committed under a digest that its ref does not contain.
         """
         kept = [progress.layer for digest, progress in self.layers.items() if is_digest(digest)]
         blobs = [Layer(digest, "", size) for digest, size in committed.items()]

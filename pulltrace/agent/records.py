@@ -1,7 +1,8 @@
 """Match image records to the pulls that wrote them. Sans-I/O.
 
-containerd creates or updates an image's records at the end of its pull. For a pull by tag, the CRI plugin writes three:
-by tag, by digest and by image id. The records that a pull wrote prove that it completed, and name its image.
+containerd creates or updates an image's records at the end of its pull. For a pull by tag, the CRI plugin writes three
+records: one named by tag, one by digest and one by image id. The records that a pull wrote prove that it completed, and
+name its image.
 """
 
 from collections.abc import Iterable
@@ -21,7 +22,7 @@ class Name(NamedTuple):
 
 
 SHARED_POLLS = 4
-"""The number of polls for which a lease may exist after its pull wrote the record. A busy node deletes it late."""
+"""The number of polls for which a lease may still exist after its pull wrote the record: busy nodes delete it late."""
 
 
 class RecordLedger:
@@ -34,7 +35,7 @@ class RecordLedger:
 
     def __init__(self) -> None:
         self._earlier: dict[str, float] = {}
-        self._recent: list[set[str]] = []  # the names of the records that were claimed in each of the last polls
+        self._recent: list[set[str]] = []  # the names of the records claimed in each of the last few polls
         self._this_poll: dict[str, float] = {}
         self._removed: dict[str, bool] = {}  # by record name: whether an earlier poll saw the removal
 
@@ -48,7 +49,8 @@ class RecordLedger:
     def may_prove(self, record: ImageRecord, lease: Lease) -> bool:
         """Return whether the pull with this lease may have written the record.
 
-        If two pulls of one image overlap, the second may have written it before the lease of the first was deleted.
+        If two pulls of one image overlap, the second may have written the record before the lease of the first was
+        deleted.
         """
         is_recent = any(record.name in names for names in self._recent)
         claimed_at = 0.0 if is_recent else self._earlier.get(record.name, 0.0)
@@ -90,7 +92,7 @@ class RecordLedger:
         self._removed[name] = False
 
     def take_removed(self, source: tuple[str, str] | None) -> str | None:
-        """Return the name of a removed record (of this source, if given), and forget all of its repository."""
+        """Return the name of a removed record (of this source, if given), and forget all records of its repository."""
         known = {name: reference for name in self._removed if (reference := reference_of(name))}
         names = [name for name, item in known.items() if source in (None, source_of_reference(item))]
         if not names:
@@ -130,7 +132,7 @@ def name_of(
 
 
 def is_tagless(record: ImageRecord) -> bool:
-    """Return whether the name is by digest or by image id: the CRI plugin adds such records for every tag."""
+    """Return whether the record is named by digest or by image id: the CRI plugin adds such records for every tag."""
     return "@" in record.name or is_digest(record.name)
 
 
@@ -145,5 +147,5 @@ def reference_of(name: str) -> Reference | None:
 
 
 def source_of_reference(reference: Reference) -> tuple[str, str]:
-    """Return the registry host and the repository in the form of containerd's content labels."""
+    """Return the registry host and the repository in the form used by containerd's content labels."""
     return registry_host(reference.registry), reference.repository

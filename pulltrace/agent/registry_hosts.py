@@ -1,8 +1,8 @@
 """The mirrors that containerd is configured to try before a registry, from ``certs.d/<host>/hosts.toml``.
 
-The folder is only read, and is optional (``PULLTRACE_REGISTRY_HOSTS_DIR``). The format is containerd's
+The folder is optional (``PULLTRACE_REGISTRY_HOSTS_DIR``) and never written to. The format is containerd's
 (https://github.com/containerd/containerd/blob/main/docs/hosts.md). A file that cannot be read is treated as a file
-without mirrors. The mirrors show the configuration only: it is unknown which host delivered the bytes.
+without mirrors. The mirrors only show what is configured; it is unknown which host delivered the bytes.
 """
 
 import logging
@@ -21,14 +21,14 @@ MAX_FILE = 64 << 10
 MAX_MIRRORS = 8
 MAX_REGISTRIES = 64
 FRESH = 60.0
-"""Seconds after which a file is read again. containerd itself reads it at each pull."""
+"""Seconds after which a file is read again. containerd itself reads it for each pull."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 _log = logging.getLogger(__name__)
 
 
 class RegistryHosts:
-    """The folder with the hosts' configuration. Without a folder (None), no pull has mirrors."""
+    """The folder with the host configuration. Without a folder (None), no pull has mirrors."""
 
     def __init__(self, folder: str | None) -> None:
         self._folder = folder

@@ -24,18 +24,18 @@ from pulltrace.settings import AgentSettings
 from pulltrace.wire import MAX_PULLS, MAX_REPORT, AgentReport, NodeLoad, PullState, ReportResponse, to_time
 
 MAX_UNACKNOWLEDGED = 4 << 20
-"""Maximum bytes of ended pulls to keep while the server is unreachable; the oldest are dropped first."""
+"""Maximum size of the ended pulls to keep while the server is unreachable, in bytes; the oldest are dropped first."""
 
 MAX_ENDS = 2048
-"""Maximum number of ended pulls to keep, so that their ids fit into a report with everything else."""
+"""Maximum number of ended pulls to keep, so that their ids fit into one report along with everything else."""
 
 MAX_RECENT = 1 << 20
-"""Maximum bytes of acknowledged ended pulls to keep, so that a restarted server gets its history back."""
+"""Maximum size of the acknowledged ended pulls to keep, in bytes. They give a restarted server its history back."""
 
-_ROOM = MAX_REPORT * 7 // 16  # maximum bytes of live pulls in one report, and of ended pulls
-_MOST = MAX_PULLS // 2  # maximum live pulls, and ended pulls, in one report; lowered if the server rejects one
+_ROOM = MAX_REPORT * 7 // 16  # maximum bytes of live pulls in one report, and also of ended pulls
+_MOST = MAX_PULLS // 2  # maximum number of live, and of ended, pulls in one report; lowered after a rejection
 _GZIP_FROM = 16 << 10  # bytes; up to this size, sending one more packet costs less than compressing
-_MAX_RETRY_AFTER = 60.0  # seconds; only a proxy requests more, and the server would then consider the node lost
+_MAX_RETRY_AFTER = 60.0  # seconds; only a proxy demands more; after that time, the server would consider the node lost
 _MAX_TOKEN = 8192  # maximum bytes; the server rejects longer tokens
 _SPACING = 0.5  # minimum seconds from the response to one report until the next report
 _MAX_DELAY = 8.0  # maximum seconds between attempts; jitter spreads the nodes that contact a restarted server
@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 
 
 class Reporter:
-    """Sends one node's reports: every interval while anything is being pulled, otherwise as a heartbeat."""
+    """Sends one node's reports: one per interval while anything is being pulled, and heartbeats otherwise."""
 
     def __init__(self, settings: AgentSettings) -> None:
         self._settings = settings
@@ -122,7 +122,7 @@ class Reporter:
                 await asyncio.sleep(wait)
 
     async def _woken(self, longest: float) -> None:
-        """Wait until a poll has something to report, but no longer than this many seconds."""
+        """Wait until a poll has something to report, but at most this many seconds."""
         timer = asyncio.get_running_loop().call_later(longest, self._wake.set)
         try:
             await self._wake.wait()
@@ -132,7 +132,7 @@ class Reporter:
     async def _post(self, heartbeat: float) -> float:
         """Send one report. Return the seconds to wait before the next report; 0.0 if this one was acknowledged."""
         live, ends, others = self._choose()
-        # Ended pulls come first: they free room on the server for new pulls.
+        # Ended pulls are listed first, because they free room on the server for new pulls.
         pulls: list[Any] = [msgspec.Raw(pull) for pull in (*ends.values(), *live.values())]
         self._sequence += 1
         report = AgentReport(
@@ -166,7 +166,7 @@ class Reporter:
         return 0.0
 
     def _choose(self) -> tuple[_Encoded, _Encoded, list[str]]:
-        """Return the live and the ended pulls of the next report, and the ids of the pulls that must wait.
+        """Return the live and the ended pulls for the next report, and the ids of the pulls that must wait.
 
         The server closes every live pull whose id is missing from a report.
         """
@@ -181,8 +181,8 @@ class Reporter:
         return chosen, ends, others
 
     def _encode(self, pull: PullState) -> bytes:
-        """Encode a live pull, or return its last encoding if the tracker passes the same object again, because nothing
-        has changed.
+        """Encode a live pull. If the tracker passes the same object again, nothing has changed, so return its last
+        encoding.
         """
         known = self._encoded.get(pull.id)
         if known is None or known[0] is not pull:
@@ -276,7 +276,7 @@ def _fit(pulls: Iterable[tuple[str, bytes]], most: int) -> _Encoded:
 
 
 def _drop_oldest(ends: _Encoded, room: int) -> None:
-    """Drop the oldest ended pulls until the others fit."""
+    """Drop the oldest ended pulls until the rest fit."""
     size = sum(map(len, ends.values()))
     while size > room or len(ends) > MAX_ENDS:
         size -= len(ends.pop(next(iter(ends))))

@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class AgentError(Exception):
-    """The agent cannot work; the message contains a remedy."""
+    """The agent cannot run. The message explains how to fix that."""
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:

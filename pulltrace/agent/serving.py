@@ -11,7 +11,7 @@ from pulltrace.agent.snapshotters import DEFAULT, LOCAL, Snapshotters
 
 
 class Serving:
-    """The snapshotters of one containerd. ``name`` is the default snapshotter, if it is known."""
+    """The snapshotters of one containerd instance. ``name`` is the default snapshotter, if it is known."""
 
     def __init__(self, facts: Facts) -> None:
         self.name = ""
@@ -31,7 +31,7 @@ class Serving:
             self._use(pull, resources.snapshotter)
 
     def snapshotter_of(self, pull: Pull) -> str:
-        """Return the snapshotter that the pull uses, or the probable one while its lease does not show any."""
+        """Return the snapshotter that the pull uses, or probably uses if its lease does not show any yet."""
         return pull.snapshotter or self.name or DEFAULT
 
     def may_use_another(self, pull: Pull) -> bool:
@@ -60,7 +60,8 @@ class Serving:
     def absence(self, pull: Pull, progress: Progress, *, live: bool) -> Absence | None:
         """Explain why a layer has no blob; None if the reason is not certain.
 
-        While the pull is running, only a response from after the snapshot was committed proves that there is no blob.
+        While the pull is running, only a response received after the snapshot was committed proves that there is no
+        blob.
         """
         if progress.layer.digest not in self._facts.absent or (live and progress.committed_in == pull.polls):
             return None

@@ -48,8 +48,8 @@ class ShortPulls:
         for change in sorted(changes, key=_precedence):
             if change.record.target not in known and self._is_pull(change, since):
                 found.setdefault(change.record.target, change)
-        # The image may have been pulled twice since then. Only the first pull fetched its content, so a second pull is
-        # dated by its update of the label.
+        # The image may have been pulled twice since then. Only the first pull fetched the content, so a second pull is
+        # dated by the time at which it updated the label.
         return [
             _ended(change, max(since, self._accounted.get(change.record.target, 0.0)))
             for change in sorted(found.values(), key=lambda item: item.record.updated_at)

@@ -73,7 +73,7 @@ def delivery_of(snapshotter: str, labels: Collection[str]) -> Delivery:
 
 
 def default_of(roots: Mapping[str, str], image_folder: str) -> str:
-    """Return the snapshotter whose root is the CRI's image folder; an empty string if there is none."""
+    """Return the snapshotter whose root is the CRI plugin's image folder; an empty string if there is none."""
     for name, root in roots.items():
         if image_folder and (root == image_folder or image_folder.endswith(f"/{_ROOT_OF}{name}")):
             return name

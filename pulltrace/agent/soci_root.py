@@ -1,7 +1,7 @@
-"""Read how many bytes SOCI's parallel mode has written of each layer, from its root directory.
+"""Read from SOCI's root directory how many bytes of each layer its parallel mode has written.
 
 The daemon downloads each layer into ``ROOT/unpack/<id>/<digest>``. It sets the file's full size at the start, so only
-the allocated blocks show its progress. The layout is internal to SOCI: an unexpected one is reported once and then
+the allocated blocks show its progress. The layout is internal to SOCI: an unexpected layout is logged once and then
 ignored.
 """
 
@@ -32,7 +32,7 @@ class SociRoot:
         self._warned = False
 
     def received(self) -> dict[str, int] | None:
-        """Return the bytes on disk of each layer that is being fetched; None if they cannot be determined."""
+        """Return how many bytes of each layer being fetched are on disk; None if that cannot be determined."""
         try:
             return self._read()
         except (OSError, _LayoutError) as error:
@@ -55,7 +55,7 @@ class _LayoutError(Exception):
 
 
 def _files(layer: "os.DirEntry[str]") -> dict[str, int]:
-    """Return the bytes on disk of the layer in one directory, which may disappear at any time."""
+    """Return how many bytes of one directory's layer are on disk. The directory may disappear at any time."""
     if not layer.is_dir(follow_symlinks=False):
         raise _LayoutError(f"{layer.name} is not a directory")
     found: dict[str, int] = {}

@@ -1,6 +1,6 @@
 """Recognise leases that outlived their pull. Sans-I/O.
 
-If a crash interrupts a pull, containerd keeps its lease for a day, and does not mark it.
+If a crash interrupts a pull, containerd keeps its lease for a day, without marking it as stale.
 """
 
 from collections.abc import Iterable
@@ -24,8 +24,8 @@ longer in use.
 def looks_dead(
     pull: Pull, others: Iterable[Pull], records: Iterable[ImageRecord], containerd_since: float, now: float
 ) -> bool:
-    """Return whether a lease has outlived its pull, if no poll saw the lease being created. ``records`` are the records
-    of its image.
+    """Return whether a lease has outlived its pull. No poll saw the lease being created; ``records`` are the image
+    records of the pull.
 
     It has outlived the pull if containerd was started after the lease began, if the image was created after the last
     progress, if a newer pull has taken over one of the ingests, or if there was no progress for too long. The last rule

@@ -36,7 +36,7 @@ from pulltrace.wire import ErrorReason, PullPhase, PullState
 
 
 class Tracker:
-    """All pulls of one containerd."""
+    """All pulls of one containerd instance."""
 
     def __init__(self) -> None:
         self.facts = Facts()
@@ -55,7 +55,7 @@ class Tracker:
         self._changes: list[Change] = []
         self._changes_since = 0.0
         self._received: dict[str, int] | None = None
-        self._unpacking: frozenset[str] = frozenset()  # chain ids that some live pull is unpacking
+        self._unpacking: frozenset[str] = frozenset()  # chain ids of layers that some live pull is unpacking
         self._unpacked: frozenset[str] = frozenset()  # chain ids of unpacked layers in the leases of live pulls
         self._started = False
         self.unsteady: set[str] = set()
@@ -65,7 +65,7 @@ class Tracker:
 
     @property
     def idle(self) -> bool:
-        """Return whether a poll has been done, and nothing is being pulled or left over from a pull."""
+        """Return whether there has been a poll, and nothing is being pulled or left over from a pull."""
         return self._started and not (self._pulls or self._loose or self._dead)
 
     @property
@@ -74,7 +74,7 @@ class Tracker:
         return any(pull.served for pull in self._pulls.values())
 
     def is_mere_growth(self, ingests: Collection[Ingest]) -> bool:
-        """Return whether these are the ingests of the last poll, changed in size only."""
+        """Return whether these are the ingests of the last poll and only their sizes have changed."""
         if self.idle or self._loose or self._changes or len(ingests) != len(self._growing):
             return False
         return all(
@@ -126,11 +126,13 @@ class Tracker:
         self._ledger.see_removed(name)
 
     def see_containers(self, times: Iterable[float]) -> None:
-        """Record when containers were created: an empty lease that vanishes then may have been a container's."""
+        """Record when containers were created: an empty lease that disappears at such a time may have belonged to a
+        container.
+        """
         self.facts.containers.extend(times)
 
     def learn(self, question: Question, response: Any) -> None:
-        """Record the response to one question; None means that the object does not exist now."""
+        """Record the answer to one question; None means that the object does not exist at the moment."""
         match question:
             case BlobQuestion(digest) | DocumentQuestion(digest) if response is None:
                 self.facts.absent.add(digest)
@@ -213,7 +215,9 @@ class Tracker:
         self.unsteady = {pull.lease.id for pull in self._pulls.values() if not is_steady(pull, self._growing, now)}
 
     def pulls(self) -> list[PullState]:
-        """Return the state of every live pull, in order of start. An unchanged state is the same object as before."""
+        """Return the state of every live pull, in order of their start. An unchanged state is the same object as
+        before.
+        """
         before, self._states = self._states, {}
         for pull in sorted(self._pulls.values(), key=age):
             if pull.is_worth_reporting and not pull.suspect:
@@ -309,8 +313,8 @@ class Tracker:
         """Determine the registry. containerd writes a blob's source label shortly after it commits the blob, so two
         polls must agree on the label.
 
-        Until then, use only blobs that were committed after this lease began and that no other pull holds: these have
-        one source.
+        Until then, use only blobs that were committed after this lease began and that no other pull holds: each of
+        these has only one source.
         """
         asked: set[Question] = {BlobQuestion(digest) for digest in image.documents if digest in pull.resources.content}
         if pull.traced or pull.imported:
@@ -335,7 +339,7 @@ class Tracker:
             progress.see_collected()
             self.facts.blobs.pop(ingest.digest, None)
             snapshotter = self.serving.snapshotter_of(pull)
-            for chain in progress.layer.chain_ids:  # the layer is being fetched, so its snapshots do not exist
+            for chain in progress.layer.chain_ids:  # the layer is being fetched, so its snapshots do not exist yet
                 self.facts.snapshots.pop((snapshotter, chain), None)
                 pull.checked.discard(SnapshotQuestion(chain, snapshotter))
         if progress.complete:
@@ -361,7 +365,7 @@ class Tracker:
             progress.see_no_fetch()
 
     def _is_alone(self, pull: Pull) -> bool:
-        """Return whether no other pull fetches or unpacks a layer of this one."""
+        """Return whether no other pull is fetching or unpacking a layer of this pull."""
         chains = [chain for progress in pull.layers.values() for chain in progress.layer.chain_ids]
         return self._unpacking.isdisjoint(chains) and not any(self._owner_of(item, pull) for item in pull.layers)
 
@@ -442,7 +446,7 @@ class Tracker:
         return None if owner == pull.lease.id else owner
 
     def _drop_if_dead(self, pull: Pull, now: float) -> None:
-        """Drop a lease that outlived its pull, and give up a pull that makes no progress.
+        """Drop a lease that outlived its pull, and give up on a pull that makes no progress.
 
         An inherited lease must look stale in two polls, because a pull that has just completed looks stale once.
         """

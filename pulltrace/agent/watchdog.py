@@ -1,4 +1,4 @@
-"""End a hung agent so that Kubernetes restarts it: every poll postpones an alarm of the kernel.
+"""End a hung agent so that Kubernetes restarts it: every poll postpones a kernel alarm.
 
 An alarm costs one system call per poll. An exec probe would start Python on every node every few seconds.
 """
@@ -14,7 +14,8 @@ from types import FrameType
 from typing import Self
 
 PATIENCE = 120.0
-"""Seconds that a poll may take in addition to the interval between polls. Each call of a poll has a shorter limit."""
+"""Seconds that a poll may take in addition to the interval between polls. Each call within a poll has a shorter limit.
+"""
 
 _log = logging.getLogger(__name__)
 
