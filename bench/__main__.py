@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 BEGIN, END = "<!-- server: made by `make bench` -->", "<!-- server: end -->"
 TARGET = Load(nodes=5000, pulling=500, readers=100, with_layers=5)
 SAME = Load(nodes=1000, pulling=100, readers=100, with_layers=5, images=2)
-"""A fifth of the reference nodes, but all clients. With a quarter of the nodes, the naive server loses events."""
+"""A fifth of the reference load's nodes, but all its clients. With a quarter of them, the naive server loses events."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Size:
     """The fraction of each load that is used."""
 
     def of(self, load: Load) -> Load:
-        """Return the load at this size."""
+        """Return the load scaled to this size."""
         small = {name: max(round(getattr(load, name) * self.part), 1) for name in ("nodes", "pulling", "readers")}
         return load if self.part == 1 else replace(load, **small)
 
@@ -73,7 +73,7 @@ async def target(size: Size) -> str:
 async def compared(size: Size) -> str:
     """Run both servers alternately under the same load.
 
-    Metrics are not scraped from either, because the naive server has none.
+    Neither is scraped, because the naive server has no metrics.
     """
     load = size.of(SAME)
     pairs = [
@@ -94,7 +94,7 @@ async def compared(size: Size) -> str:
 
 
 async def curves(size: Size) -> str:
-    """Measure how CPU use grows with the number of nodes, pulls and clients, each separately; write the plot."""
+    """Measure how CPU use grows with the number of nodes, pulls and clients, one at a time, and write the plot."""
     by = {
         "idle nodes": [Load(nodes=count) for count in (100, 1000, 5000, 10_000)],
         "pulls": [
@@ -119,8 +119,8 @@ async def curves(size: Size) -> str:
 
 
 async def broken(size: Size) -> str:
-    """Increase the number of pulling nodes, then the number of clients of the reference load, until the delay reaches
-    two seconds or a request is refused.
+    """Increase the number of pulling nodes, and then the number of clients under the reference load, until the delay
+    reaches two seconds or a request is refused.
     """
     steps = {
         "pulling nodes": [

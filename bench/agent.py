@@ -5,10 +5,10 @@ version.
     python -m bench.agent --before ../pulltrace-1  # also the agent of another source tree, and the ratios
     python -m bench.agent --real --python python3.13 --seconds 60 --set MALLOC_ARENA_MAX=2
 
-The pollers are child processes, as in their image. All of them watch one containerd at the same time, so that they meet
-the same load: a simulated one (gRPC on a unix socket, in this process) or, with ``--real``, a real one that pulls from
-a slow registry. A server in this process accepts every report. Figures are from /proc: memory after the run, CPU during
-the run. Only ratios of CPU time within one run can be compared.
+Each poller is a separate process, as in the agent's image. All of them watch one containerd at the same time, so that
+they have the same load: a simulated one (gRPC on a unix socket, in this process) or, with ``--real``, a real one that
+pulls from a slow registry. A server in this process accepts every report. The figures are from /proc: memory after the
+run, and CPU time during the run. Only ratios of CPU time within one run can be compared.
 """
 
 import argparse
@@ -87,7 +87,7 @@ async def serving(pollers: Sequence[Poller]) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def running(poller: Poller, url: str, socket: Path) -> AsyncIterator[None]:
-    """Run one poller, and end its process on exit."""
+    """Run one poller in a child process, and end this process on exit."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     own = {"NODE_NAME": "bench", "SERVER_URL": url, "CONTAINERD_SOCKET": str(socket)}
     process = await asyncio.create_subprocess_exec(
@@ -106,7 +106,7 @@ async def running(poller: Poller, url: str, socket: Path) -> AsyncIterator[None]
 
 @asynccontextmanager
 async def simulated(pulls: int) -> AsyncIterator[tuple[Path, list[asyncio.Task[None]]]]:
-    """Run a simulated containerd with pulls of twelve layers that never end."""
+    """Run a simulated containerd with twelve-layer pulls that never end."""
     node = VirtualContainerd(
         Registries(manners={HOST: Manner(speed=20 * MIB, latency=0.05)}), now=time.time(), version=CONTAINERD_1
     )
@@ -126,7 +126,7 @@ async def simulated(pulls: int) -> AsyncIterator[tuple[Path, list[asyncio.Task[N
 
 @asynccontextmanager
 async def real(pulls: int, line: str) -> AsyncIterator[tuple[Path, list[asyncio.Task[None]]]]:
-    """Run a real containerd with pulls of twelve layers that are too slow to end during the run."""
+    """Run a real containerd with twelve-layer pulls that are too slow to end during the run."""
     from tests.real import images  # noqa: PLC0415  # only the benchmark with real parts needs them
     from tests.real.containerd import Containerd  # noqa: PLC0415
     from tests.real.registry import Registry  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""The minimum that any poller costs: one ``ListStatuses`` and one POST per second, and nothing else.
+"""The minimum cost of any poller: one ``ListStatuses`` and one POST per second, and nothing else.
 
 ``python -m bench.floor`` reads the agent's variables and runs until it is stopped. ``bench.agent`` compares the agent
 with it.

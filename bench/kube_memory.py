@@ -3,7 +3,8 @@
     python -m bench.kube_memory [--pods 10000] [--waiting 500]
 
 One process acts as the API server, over real HTTP on loopback, with pods as large as in a real cluster (about 9 kB of
-JSON) and one Pulling event for each waiting pod. Another process watches it as the server does, and measures itself.
+JSON) and one Pulling event for each waiting pod. Another process watches it in the same way as the server does, and
+measures its own use of resources.
 """
 
 import argparse

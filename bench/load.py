@@ -18,7 +18,7 @@ from bench.process import ServerProcess
 HOST = "127.0.0.1"
 _STAMPS = re.compile(STAMP + rb"(\d{16})")
 _SLOW_PAUSE = 2.0
-"""Seconds for which a slow client pauses."""
+"""How long, in seconds, a slow client pauses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Load:
     report_interval: float = 1.0
     heartbeat: float = 10.0
     images: int = 0
-    """Images that each pulling node pulls at once; 0 means 1, 2 or 3."""
+    """The number of images that each pulling node pulls at once; 0 means 1, 2 or 3."""
 
     @property
     def reports_per_second(self) -> float:
@@ -55,7 +55,7 @@ class Seen:
     delays: list[float] = field(default_factory=list)
     """Seconds from sending a report to its arrival at a client."""
     late: int = 0
-    """Reports that were due before the response to the previous one. The agent then waits, keeping the newest state."""
+    """Reports that were due before the previous response arrived. The agent then waits, keeping the newest state."""
     broken: int = 0
     received: int = 0
 
@@ -132,7 +132,7 @@ class _Reader(asyncio.BufferedProtocol):
             self._transport.resume_reading()
 
     def on_body(self, data: bytes) -> None:
-        """Take a part of the body from the parser."""
+        """Process a part of the body. The parser calls this."""
         self._look(self._rest + (self._inflate.decompress(data) if self._gzip else data))
 
     def _look(self, data: bytes) -> None:
@@ -204,7 +204,7 @@ class Generator:
         return readers + [reader(bare, slow=True) for _ in range(load.slow)]
 
     async def _report(self, agents: list[_Agent], interval: float) -> None:
-        """Send each report once per interval, evenly spread over it."""
+        """Send one report per agent in each interval, evenly spread over the interval."""
         slots = max(int(interval * 100), 1)
         groups = [agents[number::slots] for number in range(slots)]
         due = time.monotonic()

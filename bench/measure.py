@@ -1,4 +1,4 @@
-"""Put one load on one server for a number of seconds, and return one row of figures."""
+"""Put one load on one server for ``seconds``, and return one row of figures."""
 
 import asyncio
 import time
@@ -26,7 +26,7 @@ class Row:
     delay_p99: float
     response_p99: float
     refused: dict[int, int]
-    """Reports that were not accepted, by the status of the response."""
+    """Reports that were not accepted, by response status."""
     late: int
     broken: int
     mib_per_second: float

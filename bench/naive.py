@@ -1,4 +1,4 @@
-"""A naive server for comparison: the same routes and numbers, on the same uvicorn and uvloop.
+"""A naive server for comparison, with the same routes and figures, on the same uvicorn and uvloop.
 
 It converts JSON to dicts and back. For each report, it searches all stored pulls for those of the node, as the Go
 version did. It puts each change as an event into the queue of each client, and encodes it for each client; a client

@@ -1,8 +1,8 @@
-"""Simulated agents, whose pulls grow, end and fail. They are cheap enough to run thousands of them in one process.
+"""Simulated agents, whose pulls grow, end and fail. They are so cheap that thousands of them can run in one process.
 
 The report of a pull is a bytes template that ``%`` fills with the current numbers (blanks, which JSON allows, keep its
-length constant). Each report contains the time at which it was sent, in microseconds, in ``mediaType``, which the
-server passes on. From it, a client can calculate how long the report took.
+length constant). Each report contains the time at which it was sent, in microseconds, in the field ``mediaType``, which
+the server passes on. From this time, a client can calculate how long the report took.
 """
 
 import random
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 MIB = 1 << 20
 STAMP = b"sent/"
-"""The prefix of the sixteen digits of the sending time, in microseconds."""
+"""The prefix of the sending time, which is in microseconds and has sixteen digits."""
 FAILS = 0.05
 """Fraction of the pulls that fail."""
 UNPACKED_AFTER = 0.3

@@ -7,7 +7,7 @@ import math
 WIDTH, HEIGHT, EDGE = 300, 220, 48
 
 Curve = tuple[str, list[tuple[float, float]]]
-"""The quantity that grows, and the server's CPU in percent of a core at each size."""
+"""The name of the quantity that grows, and the server's CPU use, in percent of one core, at each size."""
 
 
 def svg(curves: list[Curve]) -> str:

@@ -1,10 +1,10 @@
-"""How the server's cost grows: the CPU and memory of each additional live pull, ended pull, client and waiting pod.
+"""How the server's cost grows: the CPU and memory that one more live pull, ended pull, client or waiting pod takes.
 
     python -m bench.slopes [--seconds 8] [--repeats 2] [--identity] [PART …]
 
 Each figure is the difference between two loads. ``--short`` runs with small loads, to check that the benchmark works.
-Pulls and clients are measured on a server process, ended pulls and pods in this process, without sockets: the state,
-its ticks and the encoded frames.
+Live pulls and clients are measured in a server process. Ended pulls and pods are measured in this process, without
+sockets: the state, its ticks and the encoded frames.
 """
 
 import argparse
@@ -49,7 +49,7 @@ class Size:
 
 
 async def difference(name: str, few: Load, many: Load, size: Size) -> None:
-    """Measure both loads on fresh servers, and print the cost of one more."""
+    """Measure both loads on fresh servers, and print the cost of one more pull or client."""
     rows: list[Row] = [await measure("pulltrace", each, size.seconds, scraped=False) for each in (few, many)]
     cpu, memory = ((getattr(rows[1], figure) - getattr(rows[0], figure)) for figure in ("cpu", "rss"))
     count = size.many - size.few
@@ -164,7 +164,7 @@ PARTS: dict[str, Callable[[Size], Coroutine[None, None, None]]] = {
 
 
 def run(name: str, size: Size) -> None:
-    """Run one part in a separate process, whose memory contains nothing from other parts."""
+    """Run one part in a separate process, so that its memory contains nothing from other parts."""
     process = multiprocessing.get_context("spawn").Process(target=_run, args=(name, size))
     process.start()
     process.join()

@@ -125,7 +125,7 @@ async def _file(request: web.Request) -> web.StreamResponse:
 async def first_rows(browser: Browser, runner: web.AppRunner) -> tuple[float, float]:
     """Return the milliseconds from the first byte of the page, and of the stream, to the frame with the first rows.
 
-    These are medians of five loads, each with an empty cache. The browser and the server use the clock of one machine.
+    These are medians of five loads, each with an empty cache. The browser and the server use the same machine's clock.
     """
     of_page, of_stream = [], []
     for _ in range(LOADS):
