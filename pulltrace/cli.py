@@ -60,19 +60,19 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    command("agent", _agent, "observe the containerd of this node and report to the server")
+    command("agent", _agent, "observe containerd on this node and report to the server")
     command(
         "server",
         _server,
         "receive the reports of all agents; serve the API, the live stream, the dashboard and metrics",
     )
-    command("local", _local, "run server and agent in one process, for the containerd of this machine")
+    command("local", _local, "run server and agent in one process, for containerd on this machine")
     demo = command("demo", _demo, "run the whole system with a simulated cluster")
     demo.add_argument(
         "--nodes", type=_between(int, 1, 500), default=12, help="number of simulated nodes (default %(default)s)"
     )
     demo.add_argument(
-        "--speed", type=_between(float, 0.1, 100), default=1.0, help="how fast time passes (default %(default)s)"
+        "--speed", type=_between(float, 0.1, 100), default=1.0, help="speed of the simulation (default %(default)s)"
     )
     demo.add_argument(
         "--port",
@@ -162,7 +162,7 @@ def run_until_stopped(
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """Return the errors in nested exception groups."""
+    """Return all errors in nested exception groups."""
     if isinstance(error, BaseExceptionGroup):
         return [cause for inner in error.exceptions for cause in _causes(inner)]
     return [error]

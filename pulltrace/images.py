@@ -1,7 +1,8 @@
 """Image references: parse, normalise and compare them in the same way as containerd's CRI plugin.
 
 The grammar and its limits are those of https://github.com/distribution/reference (``reference.go``, ``normalize.go``);
-a reference with tag *and* digest loses its tag, as in ``ParseDockerRef``, which containerd uses for every CRI pull.
+a reference with both a tag and a digest loses its tag, as in ``ParseDockerRef``, which containerd uses for every CRI
+pull.
 """
 
 import re
@@ -43,7 +44,7 @@ class Reference:
 
 
 def parse(text: str) -> Reference:
-    """Parse a reference as written in a pod. Raises ``InvalidReferenceError``."""
+    """Parse a reference as written in a pod spec. Raises ``InvalidReferenceError``."""
     rest, has_digest, digest = text.partition("@")
     if has_digest and not _DIGEST.fullmatch(digest):
         raise InvalidReferenceError(f"{text!r}: the digest is not <algorithm>:<hex>")
@@ -52,7 +53,7 @@ def parse(text: str) -> Reference:
     if has_tag and not _TAG.fullmatch(tag):
         raise InvalidReferenceError(f"{text!r}: the tag has characters that are not allowed, or is too long")
     if _IMAGE_ID.fullmatch(text) or not all(map(_REPOSITORY_PART.fullmatch, repository.split("/"))):
-        raise InvalidReferenceError(f"{text!r}: the repository may only have lower-case letters, digits and . _ - /")
+        raise InvalidReferenceError(f"{text!r}: the repository may contain only lower-case letters, digits and . _ - /")
     if not _REGISTRY.fullmatch(registry):
         raise InvalidReferenceError(f"{text!r}: the registry is not host[:port]")
     if registry == DEFAULT_REGISTRY and "/" not in repository:

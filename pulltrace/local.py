@@ -1,4 +1,4 @@
-"""``pulltrace local``: server and agent in one process, for the containerd of this machine.
+"""``pulltrace local``: server and agent in one process, for containerd on this machine.
 
 It is meant for a k3s host, a kind node or a laptop. It reads the variables of both halves, but two defaults differ: it
 listens on loopback, and the node is named after the machine.
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class LocalError(Exception):
-    """containerd cannot be read on this machine. The message contains a remedy."""
+    """containerd on this machine cannot be read. The message explains how to fix that."""
 
 
 def load(environ: Mapping[str, str]) -> tuple[ServerSettings, AgentSettings]:
@@ -69,7 +69,7 @@ def _readable(path: str | None) -> str:
     path = path or find_socket()
     if path is None:
         raise LocalError(
-            f"no containerd here: none of {', '.join(SOCKETS)} exists. Set PULLTRACE_CONTAINERD_SOCKET to another"
+            f"no containerd here: none of {', '.join(SOCKETS)} exists. Set PULLTRACE_CONTAINERD_SOCKET to its socket"
         )
     try:
         with socket.socket(socket.AF_UNIX) as probe:
@@ -84,6 +84,6 @@ def _readable(path: str | None) -> str:
 
 
 def _url(scheme: str, host: str, port: int) -> str:
-    """Return the URL at which this machine reaches a listening address."""
+    """Return the URL by which this machine can reach a listening address."""
     host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -29,7 +29,7 @@ def fields(**values: Any) -> dict[str, dict[str, Any]]:
 
 
 def configure(level: int, stream: TextIO = sys.stdout) -> None:
-    """Send the log lines of every logger to ``stream``, but those of libraries only from level WARNING on."""
+    """Send the log lines of every logger to ``stream``. Those of libraries must have at least level WARNING."""
     formatter = _TextLines() if stream.isatty() else _JsonLines()
     handler = _handler(stream)
     handler.setFormatter(formatter)
@@ -74,7 +74,7 @@ class _OutputHandler(logging.Handler):
         self._dropped += 1
 
     def flush(self) -> None:
-        """Wait briefly until everything has been written. Called at exit."""
+        """Wait briefly for everything to be written. Called at exit."""
         deadline = time.monotonic() + _FLUSH_WITHIN
         while self._lines.unfinished_tasks and time.monotonic() < deadline:
             time.sleep(0.005)

@@ -1,7 +1,7 @@
 """Read the ``PULLTRACE_*`` variables into frozen settings. All mistakes are reported at once, each with the name of its
 variable.
 
-The metadata of a field contains the name of its variable, its parser, and its default as a person would write it. These
+The metadata of a field contains the name of its variable, its parser, and its default as a user would write it. These
 classes are the only list of variables; tests compare the docs and the chart with it. An empty value counts as unset.
 Sans-I/O.
 """
@@ -127,7 +127,7 @@ def _socket(text: str) -> str:
 
 def _containerd_namespace(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*", text) or len(text) > 76:
-        raise ValueError("is not a namespace of containerd like k8s.io or moby")
+        raise ValueError("is not a containerd namespace like k8s.io or moby")
     return text
 
 
@@ -153,7 +153,9 @@ def _var(
     without: str = "",
     along: str = "",
 ) -> Any:
-    """Declare a variable. ``without`` names a variable that excludes this one, ``along`` one that must also be set."""
+    """Declare a variable. ``without`` names a variable that conflicts with this one, ``along`` one that this one
+    requires.
+    """
     return field(
         metadata={
             "name": PREFIX + name,

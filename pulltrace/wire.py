@@ -31,7 +31,7 @@ MAX_ERROR = 2048
 """Maximum number of characters of an error message."""
 
 NO_CAUSE = "the pull was cancelled or failed; the kubelet knows why"
-"""An agent's error for a pull that ended without an image, because containerd does not publish the cause."""
+"""The error that an agent reports for a pull that ended without an image: containerd does not publish the cause."""
 
 UNKNOWN_IMAGE = "__pulling__"
 """The image reference of a pull until something is known about its image, as in Pulltrace v0.1.0."""
@@ -78,7 +78,7 @@ class LayerPhase(StrEnum):
 
 
 class PullPhase(StrEnum):
-    """The state of one pull on a node, in the usual order."""
+    """The state of one pull on a node. The states are in their usual order."""
 
     QUEUED = "queued"
     UNOBSERVED = "unobserved"
@@ -120,13 +120,13 @@ class JsonObject(Struct, rename="camel", frozen=True, kw_only=True, omit_default
 class LayerState(JsonObject, frozen=True):
     """One layer of a pull, as the agent observed it.
 
-    ``cached_bytes`` were on the node before this pull began: all bytes of a cached layer, or the offset of a resumed
-    download. ``downloaded_bytes`` have been downloaded since then. ``fetched_by`` is the id of the pull that fetches
-    this layer, if that is another pull, so that the bytes are counted only once. It is ``snapshotter`` if the
-    snapshotter fetches the layer, and its bytes are then counted once the layer is complete. It is ``guest`` if a
-    virtual machine will fetch the layer. The snapshotter serves a layer in state ``remote`` without fetching it first.
-    A time is exact if containerd records it (``completed_at``). Otherwise it is the time of the first poll that
-    observed the change.
+    ``cached_bytes`` is the number of bytes that were on the node before this pull began: all bytes of a cached layer,
+    or the offset of a resumed download. ``downloaded_bytes`` is the number of bytes downloaded since then.
+    ``fetched_by`` is the id of the pull that fetches this layer, if that is another pull, so that the bytes are counted
+    only once. It is ``snapshotter`` if the snapshotter fetches the layer, and its bytes are then counted when the layer
+    is complete. It is ``guest`` if a virtual machine will fetch the layer. A layer in state ``remote`` is served by the
+    snapshotter without being fetched first. A time is exact if containerd records it (``completed_at``). Otherwise it
+    is the time of the first poll that observed the change.
     """
 
     digest: Digest
@@ -146,9 +146,9 @@ class LayerState(JsonObject, frozen=True):
 class PullState(JsonObject, frozen=True):
     """One pull on one node.
 
-    ``id`` is the id of containerd's lease. The agent of Pulltrace v0.1.0 sends no id, and ingest refs as ``image_ref``.
-    ``total_known`` is true once the manifest has been read; from then on, layers and sizes are exact. ``imported`` is
-    true if the content comes from an archive (``ctr image import``), not from a registry.
+    ``id`` is the id of containerd's lease. The agent of Pulltrace v0.1.0 sends no id, and sends ingest refs as
+    ``image_ref``. ``total_known`` is true once the manifest has been read; from then on, layers and sizes are exact.
+    ``imported`` is true if the content comes from an archive (``ctr image import``), not from a registry.
     """
 
     image_ref: Text = UNKNOWN_IMAGE
@@ -173,7 +173,7 @@ class PullState(JsonObject, frozen=True):
 class NodeLoad(JsonObject, frozen=True):
     """How busy a node was over the last ``seconds``, measured only while it pulls. A missing figure is unknown.
 
-    Pressures are the percentages of time in which at least one task waited for I/O, the CPU or memory
+    Pressures are the percentages of time during which at least one task waited for I/O, the CPU or memory
     (``/proc/pressure``). The disk is the node's busiest one (``/proc/diskstats``).
     """
 
@@ -192,9 +192,9 @@ class AgentReport(JsonObject, frozen=True):
 
     The server closes a live pull that a report no longer lists. ``others`` lists the ids of live pulls that are
     unchanged but did not fit into this report. ``pulls: null`` is a heartbeat: the node is pulling nothing. ``boot_id``
-    changes at each start of the agent, and ``sequence`` increases by one with each report, so that the server can
-    recognise reports that arrive late. ``heartbeat_seconds`` is the longest time until the next report; if none has
-    arrived by then, the node counts as late.
+    changes each time the agent starts, and ``sequence`` increases by one with each report, so that the server can
+    recognise reports that arrive late. ``heartbeat_seconds`` is the longest time until the next report; if no report
+    has arrived by then, the node counts as late.
     """
 
     node_name: str

@@ -1,4 +1,4 @@
-"""Sans-I/O. The limits of what the server stores. Anything beyond a limit is rejected or dropped, and counted."""
+"""The limits on what the server stores. Anything beyond a limit is rejected or dropped, and counted. Sans-I/O."""
 
 from dataclasses import dataclass
 
@@ -18,14 +18,14 @@ class Limits:
     layers_per_pull: int = MAX_LAYERS
     history_per_node: int = 200
     live_bytes: int = 8 * 2**20
-    """Memory of one node's running pulls, as ``node.weight`` estimates it."""
+    """Memory for one node's running pulls, as estimated by ``pulls.node.live_weight``."""
     history_bytes: int = 4 * 2**20
-    """Memory of one node's ended pulls."""
+    """Memory for one node's ended pulls."""
     all_bytes: int = 256 * 2**20
-    """Memory of the pulls of all nodes."""
+    """Memory for the pulls of all nodes."""
     history: int = 20_000
     tombstones: int = 20_000
-    """Removed pulls and ended attempts that the feed keeps for clients that are behind."""
+    """The number of removed pulls and ended attempts that the feed keeps for clients that are behind."""
     report_interval: float = 0.5
     readers: int = 256
     readers_per_address: int = 32
@@ -44,17 +44,17 @@ class Limits:
     """The size of a request's target and headers, and of a body's chunk sizes and trailers."""
     headers: int = 100
     open_requests: int = 8 << 20
-    """The size of all unfinished request heads together."""
+    """The total size of all unfinished request heads."""
     idle_timeout: float = 30.0
     """A connection must start its first request within this time."""
     head_timeout: float = 10.0
     body: int = MAX_REPORT
     body_timeout: float = 10.0
     bodies: int = 64 << 20
-    """The bytes of all large reports that are arriving."""
+    """The total size of all large reports that are being received."""
     bodies_per_address: int = 2 << 20
     lists: int = 16
-    """The number of lists that are sent at once; further requests receive 503."""
+    """The number of lists that may be sent at once; further requests receive 503."""
     lists_per_address: int = 4
     response_timeout: float = 120.0
-    """The longest time that a list may take."""
+    """The longest time that sending a list may take."""

@@ -49,7 +49,9 @@ class EventType(StrEnum):
 
 
 class NodeState(StrEnum):
-    """Whether a node's agent reports in time, is late or has stopped reporting, or two agents use the node's name."""
+    """Whether a node's agent reports on time, is late or has stopped reporting, or whether two agents use the node's
+    name.
+    """
 
     REPORTING = "reporting"
     LATE = "late"
@@ -93,7 +95,7 @@ class PodCorrelation(JsonObject, frozen=True):
 
 
 class Bound(JsonObject, frozen=True):
-    """The factor that limits a pull, as one word and as a sentence.
+    """The factor that limits a pull, in one word and in a sentence.
 
     ``figures`` are the numbers in the sentence, by name.
     """
@@ -112,11 +114,11 @@ class PullStatus(JsonObject, frozen=True):
     cached image, and never decreases within one ``attempt``. ``percent_basis`` is ``layers`` if bytes are known only
     for completed layers. ``eta_seconds`` is the time until the image is ready, including unpacking; it is absent if
     there is no basis for an estimate. ``ref_guessed`` means that the tag in ``image_ref`` is a guess. ``next_retry_at``
-    is always an estimate. ``pods`` are the containers that are waiting now, ``waited`` those that waited earlier.
+    is always an estimate. ``pods`` lists the containers that are waiting now, and ``waited`` those that waited earlier.
     ``eta_missing`` explains why a running pull has no estimate. The status ``unobserved`` means that the kubelet
     requested the image on a node whose agent does not report. ``usual_seconds`` is the median duration of earlier pulls
-    like this one; ``slower_than_usual`` is how many times as long this one takes, if it is unusually slow. ``via`` are
-    the mirrors that the node tries before ``registry``, in this order.
+    like this one; ``slower_than_usual`` is the duration of this pull divided by that median, if the pull is unusually
+    slow. ``via`` lists the mirrors that the node tries before ``registry``, in this order.
     """
 
     id: str
@@ -179,7 +181,7 @@ class PullEvent(JsonObject, frozen=True):
 
 
 class PullRemovedEvent(JsonObject, frozen=True):
-    """The last event of a pull, which has expired or whose row was merged into another one."""
+    """The last event of a pull that has expired, or whose row was merged into another one."""
 
     timestamp: Time
     type: EventType
@@ -229,7 +231,7 @@ class RegistryStatus(JsonObject, frozen=True):
     """One registry, with the pulls of all nodes combined.
 
     ``pulls_last_hour`` counts ended attempts, including those for which every layer was cached, because registries
-    count these too. ``owners`` are the owners with the most pulls.
+    count these too. ``owners`` lists the owners with the most pulls.
     """
 
     registry: str
@@ -346,7 +348,8 @@ class PodStart(JsonObject, frozen=True):
 
 
 class PodWait(JsonObject, frozen=True):
-    """A pod that waits for at least one image, with all its containers that have not started, in pod order.
+    """A pod that waits for at least one image, with all its containers that have not started, in the order of the pod
+    spec.
 
     ``eta_seconds`` is the longest remaining time of its pulls; ``ready_estimate`` is the same as a point in time. Both
     are missing if one of its pulls has no estimate.
@@ -367,7 +370,7 @@ class PodWait(JsonObject, frozen=True):
 class PodList(JsonObject, frozen=True):
     """Response to ``GET /api/v1/pods``. ``reason`` explains why the server cannot see pods or events.
 
-    ``pods`` are waiting for an image; ``started`` are those that have started in the last half hour.
+    ``pods`` lists the pods that wait for an image, and ``started`` those that started in the last half hour.
     """
 
     pods: list[PodWait]

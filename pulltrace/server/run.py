@@ -40,17 +40,17 @@ TRACES_OFF = {"OTEL_SDK_DISABLED": "true", "OTEL_TRACES_EXPORTER": "none"}
 """Values of OpenTelemetry's standard variables that turn the export off, even if a collector is named."""
 
 END_WITHIN = 1.5
-"""Seconds that clients have during shutdown to receive the last comment of a stream."""
+"""How many seconds clients have during shutdown to receive the last comment of a stream."""
 
 RESERVED_FILES = 128
 """Open files reserved for everything except client connections."""
 
 GIVE_BACK_EVERY = 30.0
-"""Seconds between two returns of freed memory to the operating system: by itself, glibc would keep the memory that many
+"""Seconds between returns of freed memory to the operating system. Otherwise, glibc would keep the memory that many
 clients once used.
 """
 
-_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # Linux; Python has a constant since 3.12
+_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # Linux; Python has had this constant since 3.12
 _log = logging.getLogger(__name__)
 
 
@@ -107,7 +107,7 @@ async def serve(
 
 
 def export_traces(environ: Mapping[str, str]) -> "Traces | None":
-    """Return the exporter of traces; None unless the environment names a collector.
+    """Return the trace exporter; None unless the environment names a collector.
 
     The SDK is imported only if there is a collector.
     """
@@ -145,7 +145,7 @@ class _Server(uvicorn.Server):
         config = uvicorn.Config(
             Counting(app),
             loop="none",
-            http=listener.protocol,  # type: ignore[arg-type]  # a factory of protocols
+            http=listener.protocol,  # type: ignore[arg-type]  # a protocol factory
             headers=list(SECURITY_HEADERS.items()),
             ws="none",
             lifespan="off",
@@ -212,7 +212,7 @@ def _listen(address: Address, limits: Limits) -> Iterator[socket.socket]:
 
 
 def _raise_file_limit() -> int:
-    """Raise the limit of open files as far as allowed. Return how many of them are available for connections."""
+    """Raise the limit on open files as far as allowed. Return how many of them are available for connections."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return max(hard - RESERVED_FILES, hard // 2) if hard != resource.RLIM_INFINITY else 1 << 30
@@ -228,8 +228,8 @@ async def _give_back() -> None:
 def _tune_collector() -> None:
     """Exempt all existing objects from garbage collection, and collect the others less often.
 
-    With the default thresholds, and even with one of 10,000, the 99th percentile of a report's response time is two to
-    three times as long.
+    With the default thresholds, and even with a threshold of 10,000, the 99th percentile of a report's response time is
+    two to three times as long.
     """
     gc.collect()
     gc.freeze()

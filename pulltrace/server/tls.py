@@ -1,5 +1,5 @@
-"""Does I/O. The certificate for the API's port. It is read from files, and read again when they change; open streams
-continue.
+"""The certificate for the API's port. It is read from files, and read again when they change; open streams continue.
+Does I/O.
 """
 
 import asyncio

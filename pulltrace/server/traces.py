@@ -24,13 +24,13 @@ from pulltrace.server.pulls.node import Interval
 from pulltrace.wire import ErrorReason, PullPhase
 
 FLUSH_WITHIN = 1.0
-"""Seconds that the server waits during shutdown for the last spans to be sent."""
+"""How many seconds the server waits during shutdown for the last spans to be sent."""
 WARN_EVERY = 300.0
 """Seconds between warnings about a collector that accepts no spans."""
 MAX_INTEGER = 2**63 - 1
 """The largest integer in a span; the sum of forged sizes may exceed it, and the whole batch would then be lost."""
 SPAN_NAMES = {PullPhase.EXTRACTING: "unpacking"}
-"""Names of phases that differ from those in the API."""
+"""The span names of phases that have another name in the API."""
 
 _log = logging.getLogger(__name__)
 
@@ -141,5 +141,5 @@ def _result(pull: PullStatus) -> str:
 
 
 def _nanoseconds(seconds: float) -> int:
-    """Convert Unix seconds, rounded to milliseconds as in the wire format."""
+    """Convert Unix seconds to nanoseconds, rounded to milliseconds as in the wire format."""
     return round(seconds * 1000) * 1_000_000

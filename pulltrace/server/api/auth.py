@@ -1,4 +1,6 @@
-"""Authenticate agents by a shared token or (``token_review``) by a service account token of one node, or accept any."""
+"""Authenticate agents by a shared token, by a service account token bound to one node (``token_review``), or not at
+all.
+"""
 
 import hmac
 from collections.abc import Iterable
@@ -72,5 +74,5 @@ def bearer_token(authorization: bytes) -> bytes:
 
 
 def wrong_token(message: str) -> RefusedError:
-    """Return the error 401 that RFC 6750 describes."""
+    """Return the 401 error described in RFC 6750."""
     return RefusedError(401, "token", message, {"WWW-Authenticate": "Bearer"})

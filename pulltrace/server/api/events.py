@@ -86,7 +86,7 @@ class EventsRoute:
             self._hub.metrics.readers.set(self._share.count)
 
     def _collect_later(self) -> None:
-        """Schedule one garbage collection for all clients that are dropped until it runs.
+        """Schedule one garbage collection for all clients that are dropped before it runs.
 
         A task group that ended with an error is part of a reference cycle that holds unsent data.
         """

@@ -1,4 +1,4 @@
-"""Sans-I/O. A number of slots, shared fairly between client addresses."""
+"""A number of slots, shared fairly between client addresses. Sans-I/O."""
 
 import ipaddress
 from collections import Counter

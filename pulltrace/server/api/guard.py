@@ -33,7 +33,7 @@ _KEY = "guard"
 class Listener:
     """State shared by the guards of one listening socket.
 
-    ``refused`` is called with the reason for each refusal, which it counts.
+    ``refused`` is called with the reason for each refusal, and counts the refusals.
     """
 
     def __init__(self, limits: Limits, share: FairShare, refused: Callable[[str], None]) -> None:
@@ -232,7 +232,7 @@ class Guard(asyncio.Protocol):
         self._refuse(408, reason)
 
     def _refuse(self, status: int, reason: str) -> None:
-        """Respond, unless this would mix with another response, and close the connection."""
+        """Respond, unless another response is being sent, and close the connection."""
         self._refused = True
         self._listener.refused(reason)
         if self._meter.pending or (status == 408 and not self._meter.begun and not self._first):

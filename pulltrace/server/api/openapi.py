@@ -1,4 +1,4 @@
-"""Sans-I/O. The OpenAPI document of the API, generated from ``wire`` and ``server/models``.
+"""The OpenAPI document of the API, generated from ``wire`` and ``server/models``. Sans-I/O.
 
 Clients ignore unknown fields, so no schema forbids additional ones.
 """
@@ -74,7 +74,7 @@ _EXAMPLES = {"/api/v1/pulls": examples.PULLS, "/api/v1/pulls/{id}": examples.PUL
 def schemas(models: Sequence[Any], *, ref_template: str) -> tuple[Sequence[Json], dict[str, Json]]:
     """Return references to the JSON Schemas of models, and the schemas by name.
 
-    Their descriptions are the docstrings of the models, with the names of fields as in JSON.
+    Their descriptions are the docstrings of the models, with the field names as in JSON.
     """
     refs, components = msgspec.json.schema_components(models, ref_template=ref_template)
     for schema in components.values():
@@ -85,7 +85,7 @@ def schemas(models: Sequence[Any], *, ref_template: str) -> tuple[Sequence[Json]
 
 
 def _in_json(name: str) -> str:
-    """Return the name of a field as in JSON; any other text unchanged."""
+    """Return a field's name as in JSON; any other text unchanged."""
     return re.sub(r"_([a-z])", lambda letter: letter[1].upper(), name) if re.fullmatch("[a-z_]+", name) else name
 
 
@@ -144,8 +144,13 @@ def _paths(model: dict[Any, Json]) -> Json:
         "/api/v1/events": {"get": _stream(model, chosen)},
         "/api/v1/report": {"post": _report(model)},
         "/api/v1/openapi.json": _get("This document", {"type": "object"}, [], filtered=False),
-        "/healthz": {"get": {"summary": "The event loop responds", "responses": {"200": _text("ok")}}},
-        "/readyz": {"get": {"summary": "Readiness", "responses": {"200": _text("ok"), "503": _text("Why not ready")}}},
+        "/healthz": {"get": {"summary": "The event loop is responding", "responses": {"200": _text("ok")}}},
+        "/readyz": {
+            "get": {
+                "summary": "Readiness",
+                "responses": {"200": _text("ok"), "503": _text("The reason why it is not ready")},
+            }
+        },
     }
     for name, wait in (("pulls", False), ("pods", True), ("images", True), ("nodes", False)):
         _add_table(paths[f"/api/v1/{name}"]["get"], wait=wait)

@@ -1,4 +1,4 @@
-"""Sans-I/O. The query parameters of lists and of the stream: filters, layers and pages."""
+"""The query parameters of lists and of the stream: filters, layers and pages. Sans-I/O."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from pulltrace.server.models import ContainerWait, PodStart, PodWait, PullStatus
 from pulltrace.wire import PullPhase
 
 FILTERS = ("node", "namespace", "pod", "image", "status")
-"""Parameters that filter."""
+"""The filter parameters."""
 PAGE = ("limit", "cursor")
 """Parameters for reading a list page by page."""
 _MAX_VALUES = 100
@@ -33,7 +33,7 @@ class Query:
     status: frozenset[PullPhase] = frozenset()
     all_layers: bool = True
     layers_of: frozenset[str] = frozenset()
-    """Ids of the pulls whose layers are included, unless those of all pulls are."""
+    """Ids of the pulls whose layers are included, unless all layers are included."""
 
     @property
     def is_filtered(self) -> bool:
@@ -119,7 +119,7 @@ def parse_page(parameters: Iterable[tuple[str, str]]) -> Page:
 
 
 def cursor(pull: PullStatus) -> str:
-    """Return the position of a pull in the list, which is sorted by start."""
+    """Return the position of a pull in the list, which is sorted by start time."""
     return f"{pull.started_at.replace(tzinfo=None).isoformat(timespec='microseconds')}~{pull.id}"
 
 

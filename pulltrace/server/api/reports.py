@@ -19,7 +19,7 @@ from pulltrace.server.pulls.inventory import TooManyNodesError
 from pulltrace.wire import NODE_NAME, AgentReport, ReportResponse
 
 _SMALL = 64 << 10
-"""Bodies of up to this many bytes are not counted, because uvicorn buffers as much of every request anyway."""
+"""Bodies of up to this many bytes are not counted, because uvicorn buffers up to this much of every request anyway."""
 
 _decoder = msgspec.json.Decoder(AgentReport)
 
@@ -31,7 +31,7 @@ class ReportRoute:
         self._hub = hub
         self._authenticator = authenticator
         self._receiving = FairShare(hub.limits.bodies, hub.limits.bodies_per_address)
-        """Bytes of all large bodies that are arriving."""
+        """The total bytes of all large bodies that are being received."""
         self._sending: set[str] = set()
         """Nodes whose agents have sent a part of a body."""
         # The same response is sent to every client.
@@ -103,7 +103,7 @@ class ReportRoute:
         """Receive a body that arrives in several parts, with limits on its duration and on the memory for all such
         bodies.
 
-        A token that is bound to a node may send only one such body at a time.
+        Only one such body may arrive at a time with a token that is bound to a node.
         """
         if node in self._sending:
             raise RefusedError(429, "busy", "another report with this token is arriving", {"Retry-After": "1"})

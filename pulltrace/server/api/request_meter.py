@@ -60,7 +60,7 @@ class RequestMeter:
     def close(self) -> None:
         """Free the parser, which keeps the unfinished header and this object alive.
 
-        Nothing may be fed after this call.
+        Do not call ``feed`` after this.
         """
         del self._parser
 

@@ -15,8 +15,8 @@ from pulltrace.server.api.guard import Guard
 from pulltrace.server.limits import Limits
 
 SLICE = 64 << 10
-"""Bytes encoded at once. The next ones are encoded when the client has accepted these and other clients have had their
-turn.
+"""The number of bytes encoded at once. The next bytes are encoded when the client has accepted these and other clients
+have had their turn.
 """
 _GZIP = re.compile(r"(?:^|[\s,])(?:gzip|\*)\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))|,|$)", re.IGNORECASE)
 _SMALL = 1024

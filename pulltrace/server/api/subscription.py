@@ -66,8 +66,8 @@ class Subscription:
         yield self._encode(GOOD_BYE)
 
     def _begin(self) -> tuple[int, Batch]:
-        """Return the cursor and the first entries: every pull for a new client, only pulls with opened layers for one
-        that resumes.
+        """Return the cursor and the first entries: every pull for a new client, but only the pulls in ``layers_of`` for
+        a client that resumes.
         """
         feed = self._hub.feed
         if self._resume is None:
@@ -99,7 +99,7 @@ class Subscription:
         return int(revision) if self._hub.feed.since(int(revision)) is not None else None
 
     def _encode(self, data: bytes) -> bytes:
-        """Return data that is meant for this client only, in its content encoding."""
+        """Return data for this client alone, in its content encoding."""
         return deflate(data) if self._gzip else data
 
     def _whole(self, frame: Frame) -> bytes:
@@ -110,7 +110,9 @@ class Subscription:
         return frame.whole(self._render, layers=self._query.all_layers, gzip=self._gzip)
 
     def _pieces(self, batch: Batch) -> Iterator[bytes]:
-        """Return the changes in the form for this client, in pieces. Clients share pieces without an opened pull."""
+        """Return the changes as this client receives them, in pieces. Clients share the pieces that contain none of the
+        pulls in their ``layers_of``.
+        """
         if not (self._gzip and self._shared):
             yield from map(self._encode, self._own_pieces(batch.entries))
             return
@@ -132,7 +134,7 @@ class Subscription:
                 parts, size = [], 0
 
     def _own(self, entry: Entry) -> bytes:
-        """Return one change in the form for this client; nothing if the pull is neither selected nor shown by it."""
+        """Return one change as this client receives it; nothing if the pull is neither selected nor currently shown."""
         query = self._query
         if not query.is_filtered:
             return self._render(entry, query.layers(entry.id))

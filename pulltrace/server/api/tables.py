@@ -23,7 +23,7 @@ from pulltrace.wire import to_time
 
 MAX_WAIT = 600.0
 MAX_WAITING = 64
-"""Requests that may wait at the same time."""
+"""The number of requests that may wait at the same time."""
 UNKNOWN_FOR = 10.0
 """Seconds after which a pod or image is reported as not found if nothing is known about it."""
 MAX_ROWS = 2000

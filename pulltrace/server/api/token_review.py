@@ -35,12 +35,12 @@ REFUSED_FOR = 30.0
 PAUSE = 5.0
 """Seconds to wait after a failed review before the next one."""
 MOST_AT_ONCE = 32
-"""Reviews that run concurrently, so that a flood of forged tokens cannot overload the API server."""
+"""Maximum number of concurrent reviews, so that a flood of forged tokens cannot overload the API server."""
 MOST_WAITING, MOST_WAITING_PER_ADDRESS = 512, 64
 PATIENCE = 5.0
-"""Seconds that a review may wait in the queue."""
+"""How many seconds a review may wait in the queue."""
 KNOWN_PATIENCE = 0.5
-"""Seconds that an agent waits for a new review before the previous one is used."""
+"""How many seconds an agent waits for a new review before the previous one is used."""
 MOST_ADMITTED, MOST_REFUSED = 20_000, 1_000
 
 _JWT = re.compile(rb"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
@@ -58,7 +58,7 @@ class Reviewer(Protocol):
 
 
 class _Claims(msgspec.Struct):
-    """The claims in the token itself (RFC 7519), which nobody has verified yet."""
+    """The claims in the token itself (RFC 7519), which have not been verified yet."""
 
     sub: str
     aud: list[str] | str
