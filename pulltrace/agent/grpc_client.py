@@ -243,7 +243,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # for mypy: create_unix_connection makes no other
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # for mypy: create_unix_connection has no other
         self._transport = transport
         self._flush()
 

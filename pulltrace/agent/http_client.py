@@ -147,7 +147,7 @@ class _Connection(asyncio.Protocol):
             transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # for mypy: create_connection uses no other type
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # for mypy: create_connection has no other
         self._transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
