@@ -4,9 +4,9 @@ Theory of operation
 ===================
 
 Facts arrive from the kubelet's events and from container statuses. They may be late, duplicated or out of order, and
-some never arrive. Events carry the time of the node's clock, in whole seconds. This time (``raw``) orders the events of
-one node; the server's time (``at``) is shown to users. ``ImageRequest`` remembers the last start (``Pulling``) and the
-last end (``Failed``, ``Pulled``) that events reported, and compares each new event with both:
+some never arrive. Events contain the time on the node's clock, in whole seconds. This time (``raw``) orders the events
+of one node; the server's time (``at``) is shown to users. ``ImageRequest`` remembers the last start (``Pulling``) and
+the last end (``Failed``, ``Pulled``) that events reported, and compares each new event with both:
 
 =========  =======================  ===============================  ==================================
 event      before the last start    before the last end              after both
@@ -22,7 +22,7 @@ Within one second, ``Pulling`` precedes ``Failed`` and ``Pulled``.
 A kubelet writes the status ``ErrImagePull`` when it next syncs the pod: at least ten seconds after the event, and later
 still while it pulls another image for the same pod. So a status normally repeats a failure that events have already
 reported. It counts as a separate failure only if there were more statuses than reported failures *and* the kubelet had
-time for another attempt. In that case, the event was lost: kubelets limit how many they send.
+time for another attempt. In that case, the event was lost: kubelets limit how many events they send.
 
 ``InvalidImageName``, ``ErrImageNeverPull`` and ``ImageInspectError`` are not attempts: the kubelet pulls nothing, even
 if it reports them repeatedly.
@@ -48,7 +48,7 @@ from pulltrace.server.models import PodCorrelation
 from pulltrace.wire import ErrorReason
 
 STATUS_LATE = 30.0
-"""Seconds by which a status may lag behind the event of the same failure."""
+"""Seconds by which a status may lag behind the event for the same failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Failure:
     """The number of the attempt that failed, counted from 1."""
     at: float
     next_retry_at: float | None
-    """An estimate from the kubelet's back-off; None if the kubelet will not pull again by itself."""
+    """An estimate from the kubelet's back-off; None if the kubelet will not pull again on its own."""
     started_at: float | None = None
     """When the kubelet began the failed attempt; None if no event reported it."""
 
@@ -131,7 +131,7 @@ class ImageRequest:
         self._statuses = 0  # number of failures that statuses reported
         self._last_status = ("", "")
         self._synced_at = -math.inf  # when the kubelet last synced the pod but it was too early to retry
-        self._without_pull = False  # `failure` does not count as an attempt
+        self._without_pull = False  # whether `failure` does not count as an attempt
 
     @property
     def is_assumed(self) -> bool:
@@ -182,7 +182,9 @@ class ImageRequest:
         self._set_failure(raw, at, message, "ErrImagePull", attempt)
 
     def take_refusal(self, raw: float | None, at: float, message: str, reason: str) -> None:
-        """Process the kubelet's report that it did not pull at all, from an event or (``raw`` None) from a status."""
+        """Process the kubelet's report that it did not pull at all, from an event or, if ``raw`` is None, from a
+        status.
+        """
         if raw is not None:
             if self.position(raw) is not Position.AFTER_BOTH:
                 return
@@ -199,7 +201,7 @@ class ImageRequest:
         self._failed_raw = raw
 
     def take_back_off(self, raw: float, at: float, message: str) -> None:
-        """Process the event BackOff: at a sync of the pod, it was too early to retry."""
+        """Process the event BackOff: when the kubelet synced the pod, it was too early to retry."""
         self._synced_at = max(self._synced_at, at)
         failure = self.failure
         lost = failure is None or (self.pulling and raw > self.start)

@@ -1,9 +1,9 @@
-"""Access the API server over HTTP with the credentials of kubernetes_asyncio, and decode its JSON directly into the few
+"""Access the API server over HTTP with credentials from kubernetes_asyncio, and decode its JSON directly into the few
 fields that are used.
 
 Does I/O. The library's models and its Watch are not used: the models keep every field of every object, which is slow
-and large, and its Watch reconnects instead of ending. This client sends only GET requests, and POST requests for
-TokenReviews, which the API server does not store. The size of every response is limited.
+and needs much memory, and its Watch reconnects instead of ending. This client sends only GET requests, and POST
+requests for TokenReviews, which the API server does not store. The size of every response is limited.
 """
 
 import asyncio
@@ -97,7 +97,7 @@ _decoders: dict[type, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(k
 
 
 async def connect(environ: Mapping[str, str]) -> "HttpApi":
-    """Return access to the cluster that this process runs in, or to the one that ``KUBECONFIG`` names.
+    """Return a client for the cluster that this process runs in, or for the one in ``KUBECONFIG``.
 
     Raises ``KubeError``.
     """
@@ -154,8 +154,8 @@ class HttpApi:
     async def changes(
         self, resource: Resource, namespace: str | None, version: str
     ) -> AsyncGenerator[list[Watched], None]:
-        """Yield changes after ``version``. The first batch is empty, and so is one after each quiet period."""
-        seconds = random.randint(WATCH_SECONDS, 2 * WATCH_SECONDS)  # noqa: S311  # not all watches end at once
+        """Yield changes after ``version``. The first batch is empty, as is a batch after each quiet period."""
+        seconds = random.randint(WATCH_SECONDS, 2 * WATCH_SECONDS)  # noqa: S311  # spreads the reconnections
         query = [
             ("watch", "true"),
             ("allowWatchBookmarks", "true"),
@@ -182,7 +182,7 @@ class HttpApi:
             raise KubeError(f"the response to listing {resource.name} is not a list: {error}") from error
 
     async def review(self, token: str, audience: str) -> Review:
-        """Return the owner of this token
+        """Return the account that this token belongs to
         (https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/token-review-v1/).
         """
         kind = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview"}
@@ -342,7 +342,7 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
 
 
 async def _read_some(response: aiohttp.ClientResponse) -> bytes | None:
-    """Return the data that has arrived; an empty value at the end; None after a while without data."""
+    """Return the data that has arrived; empty bytes at the end; None after a while without data."""
     try:
         async with asyncio.timeout(IDLE):
             return await response.content.readany()

@@ -28,7 +28,7 @@ CLOCK_TOLERANCE = 30.0
 
 EVENT_LATE = 100.0
 """Seconds by which an event from a node with a correct clock may be late: kubelets retry for two minutes to reach the
-API server, and our watch may have been interrupted. This is less than ``LINGER``."""
+API server, and our watch may have been interrupted. This is shorter than ``LINGER``."""
 
 MAX_DELETED = 50_000
 """The number of deleted pods that are remembered, to recognise late events about them."""
@@ -39,7 +39,7 @@ _REASONS = frozenset({"Pulling", "Pulled", "Failed", "BackOff", "InspectFailed",
 class Cluster:
     """The data from the API server, reduced to containers that wait for images.
 
-    It is owned by the hub and not thread-safe.
+    It is owned by the hub, and is not thread-safe.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Cluster:
 
     @property
     def dropped(self) -> int:
-        """The number of requests that did not fit."""
+        """The number of requests that exceeded the limit."""
         return self._budget.dropped
 
     def apply(self, change: Change, now: float) -> set[str]:
@@ -105,8 +105,8 @@ class Cluster:
     def demands(self, node: str) -> Sequence[ImageDemand]:
         """Return the images that a node's kubelet needs, in the order in which it requested them.
 
-        While the events of a namespace are being listed, its images are left out: a status does not contain the
-        attempt's number.
+        While the events of a namespace are being listed, its images are left out: a status does not contain the attempt
+        number.
         """
         known = self._nodes.get(node)
         if not known:

@@ -37,7 +37,7 @@ class ImageDemand:
     It emits Pulling *before* the pull enters the queue.
     """
     failure: Failure | None
-    """The last failure, which is kept until the image is present, even while a new attempt runs."""
+    """The last failure, kept until the image is present, even while a new attempt is running."""
     pulled_at: float | None
     """When the kubelet emitted Pulled, or when the container was created."""
     attempt: int = 1
@@ -57,7 +57,9 @@ class ImageDemand:
     abandoned: bool = False
     """Whether all pods that requested the image were deleted. The kubelet nevertheless pulls it."""
     awaited: bool = False
-    """Whether the image is present, but a container waits for which the kubelet has not requested it yet."""
+    """Whether the image is present, but some container waits for it and the kubelet has not requested it for that
+    container yet.
+    """
 
     @property
     def requested(self) -> bool:
@@ -157,7 +159,7 @@ def _waiting(status: ContainerStatus | None) -> Waiting | None:
 
 
 def _short_message(waiting: Waiting) -> str:
-    """Return the message, limited in length; the image's name at its beginning remains readable."""
+    """Return the message, limited in length. The image's name at its beginning remains readable."""
     image, cause = about(waiting.message)
     if not image or len(waiting.message) <= len(shorten(waiting.message)):
         return shorten(waiting.message)

@@ -113,7 +113,7 @@ class NodeDemands:
         self.pods: dict[str, WaitingPod] = {}
         """The waiting pods, by key."""
         self.clock_right = False
-        """Whether an event has arrived in time, so that the node's clock is known to be right."""
+        """Whether an event has arrived in time, which shows that the node's clock is right."""
         self._present: dict[str, set[str]] = {}  # pod key → images that were already on the node
 
     @property
@@ -130,7 +130,7 @@ class NodeDemands:
         containerd's leases).
 
         Images that the kubelet is not known to have requested are at the end. In the namespaces in ``unreadable``,
-        events cannot be read, so every waiting container is assumed to wait for its image.
+        events cannot be read, so every waiting container is assumed to be waiting for its image.
         """
         waiting: dict[str, list[tuple[str, WaitingPod, WaitingContainer]]] = {}
         for key, pod in self.pods.items():
@@ -332,7 +332,7 @@ class NodeDemands:
         outcome.due.append((at + LINGER, place))
 
     def _pod_of(self, event: Event, image: str, place: Place) -> PodCorrelation:
-        """Return the pod if it is known, or otherwise one made from the names in the event."""
+        """Return the pod if it is known; otherwise, make one from the names in the event."""
         about_pod = event.involved_object
         container = about_pod.field_path.partition("{")[2].removesuffix("}")
         pod = self.pods.get(place[1])

@@ -44,9 +44,7 @@ class Labels(_Object, frozen=True, gc=False):
 
 
 class Annotations(_Object, frozen=True, gc=False):
-    """The only annotation that is read: the uid by which the kubelet knows a static pod; its mirror pod has another
-    uid.
-    """
+    """The only annotation read: the uid that the kubelet uses for a static pod. Its mirror pod has another uid."""
 
     mirror: str = field(name="kubernetes.io/config.mirror", default="")
 
@@ -147,7 +145,7 @@ class Condition(_Object, frozen=True, gc=False):
 class PodStatus(_Object, frozen=True, gc=False):
     """The pod's status, as reported by its kubelet.
 
-    ``start_time``: when the kubelet accepted the pod, before any pull.
+    ``start_time`` is the time when the kubelet accepted the pod, before any pull.
     """
 
     phase: str = ""
@@ -246,7 +244,7 @@ class EventSource(_Object, frozen=True, gc=False):
 
 
 class EventSeries(_Object, frozen=True, gc=False):
-    """How often an event of the newer API happened."""
+    """The number of times that an event of the newer API has happened."""
 
     count: int = 0
     last_observed_time: Instant | None = None
@@ -269,7 +267,7 @@ class Event(_Object, frozen=True, gc=False):
 
     @property
     def at(self) -> float | None:
-        """When the event last happened, by the node's clock, in unix seconds; today's kubelets write whole seconds."""
+        """When the event last happened, by the node's clock, in unix seconds; current kubelets write whole seconds."""
         latest = (
             (self.series and self.series.last_observed_time)
             or self.last_timestamp
@@ -281,7 +279,7 @@ class Event(_Object, frozen=True, gc=False):
 
     @property
     def times(self) -> int:
-        """How often the event happened, at least 1."""
+        """The number of times that the event has happened, at least 1."""
         return max((self.series and self.series.count) or self.count or 1, 1)
 
     @property
@@ -325,7 +323,9 @@ class PodsListed:
 
 @dataclass(frozen=True, slots=True)
 class EventsHeard:
-    """Whether events of ``namespace`` (None means all) can be read; until this change, they are assumed to be."""
+    """Whether events of ``namespace`` (None means all) can be read. Until this change arrives, they are assumed to be
+    readable.
+    """
 
     namespace: str | None
     heard: bool

@@ -32,7 +32,7 @@ class ClusterSource:
 
     @classmethod
     async def begin(cls, environ: Mapping[str, str], namespaces: Iterable[str] | None) -> "ClusterSource":
-        """Look for a cluster. If there is none, or it cannot be accessed, log this once; it is not an error."""
+        """Look for a cluster. If there is none, or it cannot be accessed, log this once. It is not an error."""
         source = cls()
         try:
             api = await connect(environ)
@@ -84,14 +84,14 @@ class ClusterSource:
 
 
 async def connect(environ: Mapping[str, str]) -> Api | None:
-    """Return access to the cluster that this process runs in, or otherwise to the one in ``KUBECONFIG``; None if there
-    is neither.
+    """Return a client for the cluster that this process runs in, or otherwise for the one in ``KUBECONFIG``; None if
+    there is neither.
 
     The kubeconfig in the home directory is ignored: nobody expects a server to watch the cluster that a laptop last
     used. Raises ``KubeError``.
     """
     if not environ.get("KUBERNETES_SERVICE_HOST") and not environ.get("KUBECONFIG"):
         return None
-    from pulltrace.server.kubernetes import client  # noqa: PLC0415  # 40 MiB, which only a cluster justifies
+    from pulltrace.server.kubernetes import client  # noqa: PLC0415  # needs 40 MiB, which only a cluster justifies
 
     return await client.connect(environ)

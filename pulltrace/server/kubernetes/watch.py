@@ -1,5 +1,5 @@
-"""Watch pods and kubelet events: list them, watch from the version of the list on, and list again after a gap. Nothing
-is ever written to the API server.
+"""Watch pods and kubelet events: list them, watch for changes after the version of the list, and list again after a
+gap. Nothing is ever written to the API server.
 
 Does I/O. https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes describes the
 protocol. The HTTP requests are in ``client``, which is imported only if there is a cluster.
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 8.0
 FORBIDDEN_DELAY = 8.0
-"""Seconds between checks whether a missing permission has been granted."""
+"""Seconds between checks for whether a missing permission has been granted."""
 GRACE = 60.0
 """Seconds after which an API server that has never responded no longer delays readiness."""
 SHORT_WATCH = 1.0
@@ -46,11 +46,11 @@ SHORT_WATCH = 1.0
 QUIET = 20.0
 """Seconds without a change or bookmark after which the newest version is requested from the API server."""
 YIELD_AFTER = 50
-"""Objects processed in one go, before other tasks of the event loop get their turn."""
+"""The number of objects processed in one go, before other tasks in the event loop get their turn."""
 
 
 class Watches:
-    """All watches of one cluster. ``take`` receives the changes on the event loop, and must not block."""
+    """All watches of one cluster. ``take`` is called with each change on the event loop, so it must not block."""
 
     def __init__(self, api: Api, namespaces: Iterable[str] | None, take: Callable[[Change], None]) -> None:
         self._api = api
@@ -236,6 +236,6 @@ class _Follow:
 
 
 async def _give_way(number: int) -> None:
-    """Let other tasks run after a certain number of objects."""
+    """Let other tasks run after each ``YIELD_AFTER`` objects."""
     if number % YIELD_AFTER == 0:
         await asyncio.sleep(0)
