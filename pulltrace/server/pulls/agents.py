@@ -1,6 +1,6 @@
-"""The agents that report for one node: normally one, which is occasionally replaced. Sans-I/O.
+"""The agents that report for one node. Normally there is one, which is occasionally replaced. Sans-I/O.
 
-Each start of an agent gets a boot id, and the agent numbers its reports. Late reports from an agent that was replaced
+An agent gets a new boot id each time it starts, and numbers its reports. Late reports from an agent that was replaced
 may still arrive, and are ignored. If two agents report alternately, two machines have the same node name: then both are
 accepted, each ends only its own pulls, and the conflict is reported.
 """
@@ -8,7 +8,7 @@ accepted, each ends only its own pulls, and the conflict is reported.
 from dataclasses import dataclass, field
 
 REPLACED_AFTER = 2.5
-"""Seconds of silence after which an agent that was pulling is considered gone when another one replaces it.
+"""Seconds of silence after which an agent that was reporting pulls is considered gone when another one replaces it.
 
 An agent that reported more recently may still be alive.
 """

@@ -20,7 +20,7 @@ from pulltrace.wire import ErrorReason, PullPhase
 SLOWER = 1.5
 """A pull that takes this many times the usual duration is slow, unless it is within the 90th percentile."""
 NO_OWNER = "no known pod"
-"""The owner that a pull is counted for if no pod was seen waiting for its image."""
+"""The owner to which a pull is attributed if no pod was seen waiting for its image."""
 SLOWER_SECONDS = 10.0
 """Seconds; a pull that exceeds the usual duration by less than this is not slow."""
 
@@ -31,7 +31,7 @@ class Insight(msgspec.Struct, frozen=True):
     bound: Bound | None = None
     usual: Estimate | None = None
     slower: float | None = None
-    """The factor by which the pull exceeds the usual duration; None if it does not."""
+    """The pull's duration divided by the usual duration; None if the pull is not slow."""
 
     @property
     def usual_seconds(self) -> float | None:
@@ -40,14 +40,14 @@ class Insight(msgspec.Struct, frozen=True):
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
-    """The name and the size of the pull that is judged, as far as they are known."""
+    """The name and the size of the pull to analyse, as far as they are known."""
 
     image: str
     registry: str
     repository: str
     node: str
     size: int | None
-    """Bytes to fetch."""
+    """The number of bytes to fetch."""
     ahead: Sequence[str] = ()
     """Repositories of the pulls that are, or were, ahead of it in the queue."""
     reason: ErrorReason | None = None
@@ -66,7 +66,7 @@ class Analysis:
         self.paces.forget(node)
 
     def of_pull(self, pull: Pull, subject: Subject, now: float) -> Insight:
-        """Judge one attempt that an agent observed."""
+        """Return the conclusions about one attempt that an agent observed."""
         if pull.node.go_agent:
             return Insight()
         usual = self._usual(pull, subject)
@@ -82,7 +82,7 @@ class Analysis:
             self.quota.record(pull.registry, owner, pull.completed_at.timestamp())
 
     def of_demand(self, demand: ImageDemand, subject: Subject, now: float) -> Insight:
-        """Judge an image whose pull no agent observes."""
+        """Return the conclusions about an image whose pull no agent observes."""
         if demand.pulling:
             return Insight(queued(subject.ahead), self._estimate(subject))
         if demand.failure and demand.failure.reason is ErrorReason.RATE_LIMITED:

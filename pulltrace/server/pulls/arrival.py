@@ -1,8 +1,8 @@
 """The arrival of one image on one node, attempt after attempt. Sans-I/O.
 
-A ``Pull`` is one attempt as reported by an agent; an ``ImageDemand`` describes what the kubelet needs. Both arrive
-late, and in any order. ``Arrival.next_attempt`` decides which attempt is the newest, ``Arrival.next_status`` renders
-it, and clients never see the same attempt end twice:
+A ``Pull`` is one attempt as reported by an agent; an ``ImageDemand`` describes what the kubelet needs. Both may arrive
+late and in any order. ``Arrival.next_attempt`` decides which attempt is the newest, ``Arrival.next_status`` renders it,
+and clients never see the same attempt end twice:
 
 - A published end is final if an agent or the kubelet reported it. If reports later show the pull as live, they are late
   or belong to the next attempt; ``matching`` decides which.
@@ -66,9 +66,9 @@ class Arrival:
     _failed_at: float | None = None
     """When an agent reported a failure, if the kubelet has not reported one yet."""
     held: bool = False
-    """Whether its end is known but is not published until the agent's report of it is due."""
+    """Whether its end is known but is not published until the agent's report about it is due."""
     expires: bool = False
-    """Whether it is only kept as history: nobody waits for it any longer, and no agent observed its pull."""
+    """Whether it is kept only as history: no pod waits for it any longer, and no agent observed its pull."""
     _pull_number: int = 0
     """The attempt number of ``pull``."""
     _failure: Failure | None = None
@@ -96,7 +96,7 @@ class Arrival:
 
     @property
     def recency(self) -> tuple[bool, float]:
-        """The sort key of one image's arrivals: by the start of the newest attempt, but running ones are last."""
+        """The sort key of one image's arrivals: the start of the newest attempt, with running pulls last."""
         published = self.status.started_at.timestamp() if self.status else None
         seen = self.pull.started_at if self.pull else None
         began = max((time for time in (published, seen) if time is not None), default=math.inf)
@@ -248,7 +248,7 @@ class Arrival:
         return status
 
     def next_attempt(self, now: float, *, reporting: bool) -> Attempt | None:
-        """Return the attempt that is the newest now; None if none is newer than ``latest``."""
+        """Return the attempt that is now the newest; None if none is newer than ``latest``."""
         self.held = False
         attempt = self._observed_attempt()
         if attempt is None and self.demand:
@@ -263,7 +263,7 @@ class Arrival:
     def _observed_attempt(self) -> Attempt | None:
         """Return the attempt that the agent reports.
 
-        None if a newer state of it, or a later attempt, has already been published.
+        None if a newer state of this attempt, or a later attempt, has already been published.
         """
         pull, latest = self.pull, self.latest
         if pull is None:
@@ -337,7 +337,7 @@ class Arrival:
         count = len(self.pods)
         waiting = "1 container is still waiting" if count == 1 else f"{count} containers are still waiting"
         who = waiting if self.pods else GIVEN_UP
-        message = f"cancelled at {pull.best_percent:g} %, without an error of the registry or the node; {who}"
+        message = f"cancelled at {pull.best_percent:g} %, without an error from the registry or the node; {who}"
         return structs.replace(
             attempt, failure=Failure(ErrorReason.CANCELED, message, attempt.number, pull.ended_at or now, None)
         )
@@ -404,12 +404,12 @@ def _container_of(pod: PodCorrelation) -> tuple[str, str, str, str]:
 
 
 def is_later(demand: ImageDemand, pull: Pull) -> bool:
-    """Return whether the kubelet reports a later attempt than this pull, whose end may not have been reported yet."""
+    """Return whether the kubelet reports an attempt after this pull, whose end may not have been reported yet."""
     return demand.since > pull.started_at + WHOLE_SECONDS
 
 
 def correct(pull: Pull, demand: ImageDemand) -> None:
-    """Correct a pull by the kubelet's reports if its agent missed the end, guessed the start, or reported a failure
+    """Use the kubelet's reports to correct a pull if its agent missed the end, guessed the start, or reported a failure
     although the image arrived.
     """
     if pull.ended_at is None:
@@ -429,7 +429,7 @@ def correct(pull: Pull, demand: ImageDemand) -> None:
 
 
 def _proves_success(demand: ImageDemand, pull: Pull) -> bool:
-    """Return whether the kubelet has received the image although the agent reported a failure of this pull.
+    """Return whether the kubelet got the image although the agent reported that this pull failed.
 
     The image may have been removed since.
     """

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pulltrace.server.pulls.feed import Entry
 
 PIECE = 1 << 14
-"""Approximate size of a piece before compression. Other clients get their turn between two pieces.
+"""Approximate number of bytes of a piece before compression. Other clients get their turn between two pieces.
 
 For a client that does not read, the server buffers one piece twice."""
 

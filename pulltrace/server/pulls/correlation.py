@@ -2,8 +2,8 @@
 
 Users see arrivals. Without Kubernetes there are no demands; if an image cannot be resolved, perhaps no agent ever sees
 its pull. ``join`` considers everything that is open on one node: pulls that are running or have just ended, demands,
-and failed arrivals that may be continued by another attempt. This module decides what belongs together, ``arrival``
-what to publish.
+and failed arrivals that may be continued by another attempt. This module decides what belongs together, and ``arrival``
+decides what to publish.
 """
 
 import base64
@@ -30,7 +30,7 @@ why the pull failed.
 
 
 ANNOUNCED_WITHIN = 2.0
-"""Seconds by which a kubelet's event may be later than the pull that it reports. Until then, a pull without a tag is
+"""Seconds by which a kubelet's event may be later than the pull that it reports. For this long, a pull without a tag is
 not shown.
 """
 
@@ -45,7 +45,8 @@ class Changed(NamedTuple):
 
     arrival: Arrival
     status: PullStatus | None
-    """None if the arrival no longer exists: nobody waits any longer, or it turned out to be a part of another one."""
+    """None if the arrival no longer exists: no pod waits for it any longer, or it turned out to be part of another one.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,16 +169,16 @@ class _Open:
             self.expiring.append(at)
 
     def _detach(self, pull: Pull, name: Name) -> None:
-        """Detach a pull from its arrival if the kubelet still needs that image, but the pull turned out to be for
-        another one before any of its bytes were shown.
+        """Detach a pull from its arrival if the kubelet still needs that image but, before any bytes were shown, the
+        pull turned out to be for another image.
         """
         own = self.arrivals.get(pull.arrival_id)
         if own and own.pull is pull and not pull.best_percent and own.continues_without(name):
             own.pull, pull.arrival_id = None, ""
 
     def _place_pull(self, pull: Pull, name: Name, now: float, *, agent: NodeState | None) -> Iterator[Changed]:
-        """Assign a pull to an arrival: to its present one, to one that waits for it, or to a new one; to none while
-        this is undecided.
+        """Assign a pull to its present arrival, to one that waits for it, or to a new one. While this is undecided,
+        assign it to none.
         """
         own = self.arrivals.get(pull.arrival_id)
         if pull.arrival_id and (not own or own.pull is not pull):
@@ -293,7 +294,7 @@ def _needs_row(demand: ImageDemand, now: float) -> bool:
     """Return whether a demand without an arrival is shown."""
     if demand.pulled_at is None:
         return demand.requested
-    # The pull was so short that the kubelet's events of its start and its end arrived together.
+    # The pull was so short that the kubelet's events for its start and its end arrived together.
     return demand.pull_seconds is not None and now - demand.pulled_at < SETTLES_AFTER
 
 
@@ -331,12 +332,14 @@ def _suppose(pull: Pull, name: Name) -> None:
 
 
 def _is_less(name: Name, known: Name) -> bool:
-    """Return whether a name is less precise than the known one: the pods may have been deleted, or wait again."""
+    """Return whether a name is less precise than the known one: the pods may have been deleted, or may be waiting
+    again.
+    """
     return known.is_full and not name.is_full and (name.is_unknown or name.is_same_image(known))
 
 
 def _is_settled(arrival: Arrival, now: float) -> bool:
-    """Return whether nothing can change the arrival any more, because it completed a while ago.
+    """Return whether the arrival can no longer change, because it completed a while ago.
 
     A failed arrival waits for its next attempt.
     """

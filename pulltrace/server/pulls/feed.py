@@ -1,12 +1,14 @@
-"""The feed: every change has a number, its *revision*; a client holds a cursor, the last one it received. Sans-I/O.
+"""The feed: every change has a number, its *revision*; a client has a cursor, the last revision that it received.
+Sans-I/O.
 
 Each pull is in the feed once, at the revision of its newest state, and the feed is sorted by revision. So the changes
-that a client missed are at the end of the feed, and even the slowest client never receives more than all pulls.
+that a client missed are at the end of the feed, and even the slowest client never has to receive more than the whole
+feed.
 
 Some entries must not be skipped: the end of an attempt that a retry superseded, and the removal of a pull. They remain
 as *tombstones*. Their number is limited; a client whose cursor is older than the last dropped tombstone is reset.
 
-Most pulls in the feed have ended, and few clients request them: their layers are compressed once their frame is old.
+Most pulls in the feed have ended, and few clients request them, so their layers are compressed once their frame is old.
 
 The changes of one tick are a ``Frame``. Each entry is encoded at most once for each kind of client, and all clients
 that are up to date are sent the same bytes object.
@@ -123,7 +125,7 @@ class Feed:
     def __init__(self, tombstones: int) -> None:
         self.revision = 0
         self.floor = 0
-        """The oldest cursor that can be served: a change after any older cursor has been forgotten."""
+        """The oldest cursor that can be served. Some of the changes after any older cursor have been forgotten."""
         self.frame = Frame(0, 0, [])
         self._everything: tuple[int, Batch] | None = None
         self._entries: dict[int, Entry] = {}  # ordered, because revisions only grow

@@ -1,4 +1,4 @@
-"""Convert reports of the agent of Pulltrace v0.1.0 (written in Go). Sans-I/O.
+"""Convert reports from the agent of Pulltrace v0.1.0 (written in Go). Sans-I/O.
 
 That agent reports each ingest as a pull without an id, whose ``imageRef`` is the ingest's ref (``layer-sha256:…``). It
 does not know which ingests belong together. Therefore, all ingests of a node become one pull of an unknown image. A

@@ -1,5 +1,5 @@
 """The owner of all state, and its only writer: it receives reports, joins them with image demands, and publishes the
-result in ticks.
+result at each tick.
 
 A report marks its node as changed; at each tick, the marked nodes are joined again, and the changes are published as
 one frame. Lists show the end of a pull immediately. Streams wait for ``next_frame`` and then read the feed.
@@ -40,7 +40,7 @@ MOST_NAMES = 100
 """The number of unobserved nodes that are listed by name."""
 
 SLICE = 16
-"""Nodes whose changes are published before requests get their turn."""
+"""The number of nodes whose changes are published in one go, before requests get their turn."""
 
 AGENTS_DUE = 15.0
 """Seconds after the server's start during which a node without a report may still have an agent."""
@@ -56,7 +56,7 @@ def steady_clock() -> Callable[[], float]:
     If somebody sets the machine's clock, no node becomes lost and no history expires early. Time spent in suspend
     counts, too.
     """
-    ticking = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # Linux's monotonic clock stops in suspend
+    ticking = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # Linux's monotonic clock stops during suspend
     offset = time.time() - time.clock_gettime(ticking)
     return lambda: time.clock_gettime(ticking) + offset
 
@@ -66,7 +66,7 @@ class ClusterState(Protocol):
 
     @property
     def dropped(self) -> int:
-        """The number of requests that did not fit."""
+        """The number of requests that exceeded the limit."""
 
     def demands(self, node: str) -> Sequence[ImageDemand]:
         """Return the images that one node's kubelet needs."""
@@ -82,7 +82,7 @@ class ClusterState(Protocol):
 
 
 class TooSoonError(Exception):
-    """A node reported again too early."""
+    """A node reported again too soon."""
 
 
 class Hub:
@@ -155,7 +155,7 @@ class Hub:
         self._dirty.update(nodes)
 
     def take_change(self, change: Change) -> None:
-        """Process one change from the watches of the cluster."""
+        """Process one change from the cluster's watches."""
         now = self._clock()
         if self._cluster:
             self.touch(self._cluster.apply(change, now))
@@ -205,7 +205,7 @@ class Hub:
         self._dropped = dropped
 
     async def next_frame(self) -> None:
-        """Wait for the next frame, for the end of the server, or until quiet clients may need a keep-alive comment."""
+        """Wait until there is a next frame, the server stops, or quiet clients may need a keep-alive comment."""
         await self._frame.wait()
 
     def close(self) -> None:
@@ -218,7 +218,7 @@ class Hub:
         frame.set()
 
     def nodes(self) -> Iterator[NodeStatus]:
-        """Yield every node by name, in its state at the time when it is yielded."""
+        """Yield every node, sorted by name, each in its state at the time when it is yielded."""
         for name in sorted(self._pulls.nodes):
             if node := self._pulls.nodes.get(name):
                 yield _node_status(node, self._clock())

@@ -8,14 +8,14 @@ decides, because leases are in the order of the kubelet's requests:
 ==================================================  ================  =================
 the demand, compared with the pull                  repository known  nothing known
 ==================================================  ================  =================
-the kubelet pulls it, since before the pull         PULLING           PULLING
+the kubelet began pulling it before the pull        PULLING           PULLING
 its last attempt was running when the pull started  OVER              OVER
-the kubelet pulls it, since shortly after           PULLING_SINCE     PULLING_SINCE
+the kubelet began pulling it shortly after          PULLING_SINCE     PULLING_SINCE
 it failed, and a retry is due                       EXPECTED          cannot be for it
 the kubelet has not requested it yet                EXPECTED          cannot be for it
-the node got it before, and another pod waits       EXPECTED          cannot be for it
-the node got it before, no other pod waits          RESTART           cannot be for it
-a pull completed since it was requested, no bytes   ANOTHER_POD       ANOTHER_POD
+the node already has it, and another pod waits      EXPECTED          cannot be for it
+the node already has it, and no other pod waits     RESTART           cannot be for it
+no bytes, and a pull completed since the request    ANOTHER_POD       ANOTHER_POD
 it failed, and no retry is due                      cannot be for it  cannot be for it
 the kubelet never pulls it                          cannot be for it  cannot be for it
 ==================================================  ================  =================
@@ -51,7 +51,7 @@ Taken: TypeAlias = dict[str, list[float]]
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """The name of an image: a full reference, only a repository if no more is known, or nothing."""
+    """The name of an image: a full reference, a repository if nothing more is known, or nothing."""
 
     image: str
     registry: str | None = None
@@ -62,9 +62,9 @@ class Name:
     guessed: bool = False
 
     @classmethod
-    @lru_cache(4096)  # called for each pull at each tick
+    @lru_cache(4096)  # called for each pull on each tick
     def of(cls, image: str, *, guessed: bool = False) -> "Name":
-        """Return the name in a reference; if the text is not a reference, the text itself."""
+        """Return the name in a reference, or the text itself if it is not a reference."""
         try:
             ref = images.parse(image)
         except images.InvalidReferenceError:
@@ -78,8 +78,8 @@ class Name:
         return self.image == UNKNOWN_IMAGE
 
     def is_same_image(self, other: "Name") -> bool:
-        """Return whether the two names may be the same image: if one has no tag yet, the repository and the digest
-        decide.
+        """Return whether the two names may refer to the same image: if one has no tag yet, the repository and the
+        digest decide.
         """
         if UNKNOWN_IMAGE in (self.image, other.image):
             return False

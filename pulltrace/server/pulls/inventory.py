@@ -35,7 +35,7 @@ AGENT_GONE = "the node's agent is gone"
 
 
 class TooManyNodesError(Exception):
-    """A new node reported although the limit of known nodes has been reached."""
+    """A new node reported although the limit on known nodes has been reached."""
 
 
 @dataclass(slots=True)
@@ -47,9 +47,9 @@ class Merged:
     withdrawn: list[Pull] = field(default_factory=list)
     """Leases that their agent no longer reports as pulls."""
     fetched: list[tuple[Pull, int]] = field(default_factory=list)
-    """Bytes that were downloaded; no byte counts twice."""
+    """Bytes that were downloaded; no byte is counted twice."""
     stale: bool = False
-    """Whether the report was a duplicate or late, and was ignored."""
+    """Whether the report was ignored because it was a duplicate or late."""
 
 
 class Inventory:
@@ -158,7 +158,7 @@ class Inventory:
 
     @property
     def _is_too_much(self) -> bool:
-        """Whether there are more ended pulls than the limits allow, or all pulls need more memory than they allow."""
+        """Whether there are more ended pulls, or all pulls together need more memory, than the limits allow."""
         return self._history > self._limits.history or (self._history > 0 and self.bytes > self._limits.all_bytes)
 
     def _is_due(self, due: float, pull: Pull) -> bool:
@@ -321,9 +321,9 @@ def _heartbeat(report: AgentReport) -> float:
 
 
 def _learn_unpacking(node: Node, before: list[LayerState] | None, after: list[LayerState] | None) -> None:
-    """Measure the speed of unpacking from layers. Each is unpacked after its download and after the layer below it.
+    """Derive the unpacking speed from layers. Each layer is unpacked after its download and after the layer below it.
 
-    All times are containerd's own, so layers that take less time than a poll are measured, too.
+    All times are containerd's own, so layers that take less time than a polling interval are measured, too.
     """
     if not before or not after or before is after or len(before) != len(after):
         return

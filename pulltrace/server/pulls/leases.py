@@ -1,8 +1,8 @@
 """Assign leases about which nothing else is known to the images that the kubelet is pulling. Sans-I/O.
 
-Such a lease belongs to a pull that resolves its reference, or to a container that is being created; it is unknown to
-which of them, and to which image. So it only shows that an image is resolving, and the kubelet alone reports the end of
-that attempt. If a lease is assigned to the wrong image, nothing that was published has to be taken back.
+Such a lease belongs to a pull that resolves its reference, or to a container that is being created; it is unknown which
+of these, and for which image. So it only shows that an image is being resolved, and the kubelet alone reports the end
+of that attempt. If a lease is assigned to the wrong image, nothing that was published has to be taken back.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ from pulltrace.wire import UNKNOWN_IMAGE
 def place(
     leases: Iterable[Pull], arrivals: Iterable[Arrival], demands: Sequence[ImageDemand]
 ) -> list[tuple[Pull, Name]]:
-    """Assign one node's leases, oldest first. Return those that have no arrival, with the names that they seem to have.
+    """Assign one node's leases, oldest first. Return the leases without an arrival, each with its probable name.
 
     The names are unknown, or those of images whose pods were deleted before their pulls began.
     """
@@ -55,7 +55,7 @@ def _slots(demand: ImageDemand, arrival: Arrival | None = None) -> list[_Slot]:
 
 
 def _assign(lease: Pull, slots: list[_Slot], demands: Sequence[ImageDemand]) -> Name | None:
-    """Assign a lease to the request that the kubelet made first.
+    """Assign a lease to the earliest matching request of the kubelet.
 
     Return its name if it needs an arrival of its own.
     """

@@ -144,7 +144,7 @@ def _dead_mirror(pull: Pull, now: float) -> Moment | None:
 
 
 def _is_dial_timeout(seconds: float) -> bool:
-    """Return whether a wait was as long as one or several attempts in a row to connect."""
+    """Return whether a wait was as long as one or more consecutive attempts to connect."""
     beyond = (seconds + DIAL_TOLERANCE / 2) % DIAL_TIMEOUT
     return seconds >= DIAL_TIMEOUT - DIAL_TOLERANCE / 2 and beyond <= DIAL_TOLERANCE * max(seconds // DIAL_TIMEOUT, 1.0)
 
@@ -159,7 +159,7 @@ def _fetched_elsewhere(pull: Pull, missing: list[LayerState]) -> Moment:
 def _no_slot(pull: Pull) -> Moment | None:
     """Return the slots as the limit if other pulls use all of them while no layer of this pull is being fetched.
 
-    From containerd 2.1 on, all pulls of a node share the slots.
+    From containerd 2.1 on, all pulls on a node share the slots.
     """
     if not _shares_slots(pull.node.containerd_version):
         return None

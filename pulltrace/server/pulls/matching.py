@@ -37,8 +37,9 @@ seconds apart count as equal.
 
 Three rules take precedence over the table. An arrival whose pull is still running, or did not fail, cannot take another
 pull, unless nothing is known of its pull but the lease. If an agent observed the newest attempt, a pull after its
-failure is the ``next`` one. The kubelet calls the runtime once for each pod that waits: such a pull is a ``repeat`` if
-the first one was still running when it started, or if it has no bytes and the image has just arrived.
+failure is the ``next`` one. The kubelet calls the runtime once for each pod that waits. The pull of such a further call
+is a ``repeat`` if the first pull was still running when it started, or if it has no bytes and the image has just
+arrived.
 """
 
 import math
@@ -182,7 +183,7 @@ def _is_repeat(pull: Pull, arrival: ArrivalState) -> bool:
 def _runs_beside(pull: Pull, first: Pull, pods: int) -> bool:
     """Return whether two pulls of an image were running at the same time, so that they have the same outcome.
 
-    If only one pod requested the image, a pull that began earlier is that of another tag.
+    If only one pod requested the image, a pull that began earlier is for another tag.
     """
     digests = {pull.state.manifest_digest, first.state.manifest_digest} - {None}
     if pull is first or len(digests) > 1 or pull.started_at > (first.ended_at or math.inf):

@@ -39,8 +39,8 @@ REPORT_LATE = 8.0
 DEFAULT_HEARTBEAT = 10.0
 LOST_AFTER = 60.0
 SKEW_TOLERATED = 2.0
-"""Seconds by which a node's clock may be off before its times are corrected: smaller differences are the delay of the
-report.
+"""Seconds by which a node's clock may be off before its times are corrected: smaller differences are attributed to the
+report's delay.
 """
 LATE_REPORTS = 8
 """The number of consecutive reports that must seem late before the server concludes that the node's clock was set back.
@@ -48,7 +48,7 @@ LATE_REPORTS = 8
 LOAD_AGE = 6.0
 """Seconds for which a node's load is valid: a pulling node reports every second."""
 OLDEST = 7 * 24 * 3600.0
-"""Seconds. No running pull is older than this, because containerd's leases end after a day.
+"""Seconds. No running pull is older than this, because containerd's leases expire after a day.
 
 An earlier time must come from a wrong clock.
 """
@@ -65,9 +65,9 @@ _SETTLED = Verdict()
 
 @dataclass(slots=True, eq=False)
 class Pull:
-    """One attempt by one node to get one image: a lease of its containerd.
+    """One attempt by one node to get one image, represented by a lease in its containerd.
 
-    Times are unix seconds by the server's clock.
+    Times are unix seconds on the server's clock.
     """
 
     key: str
@@ -100,7 +100,7 @@ class Pull:
     released: bool = False
     """Whether the kubelet has reported the end of the attempt that this lease seems to belong to."""
     repeats: bool = False
-    """Whether it is a further call of the runtime for another pod, which has no separate row."""
+    """Whether it is a further call of the runtime for another pod, so that it has no separate row."""
     superseded: bool = False
     """Whether a later attempt has replaced it in its arrival."""
     best_percent: float = 0.0
@@ -151,7 +151,8 @@ class Pull:
             else:
                 grown = counted = speed.saw(layer.downloaded_bytes, now, since)
             if layer.fetched_by == SNAPSHOTTER:
-                # The bytes of this layer are counted all at once when it is complete, so they do not measure the speed.
+                # The bytes of this layer are counted all at once when it is complete, so they say nothing about the
+                # speed.
                 came += counted
             elif layer.fetched_by:
                 other += grown
@@ -176,7 +177,7 @@ class Pull:
         return None
 
     def bytes_per_second(self, now: float) -> float:
-        """Return the speed of the layers that it fetches itself; zero if every byte has arrived or if it has ended."""
+        """Return the speed of the layers that it fetches itself; zero once every byte has arrived or it has ended."""
         return self.speed.rate(now) if self.phase is PullPhase.DOWNLOADING else 0.0
 
     def enter(self, phase: PullPhase, at: float) -> None:
@@ -311,7 +312,7 @@ class Node:
     go_agent: bool = False
 
     def arrival_of(self, key: str) -> str:
-        """Return the published id of another pull of this node, or the agent's id if none has been published."""
+        """Return the published id of another pull on this node, or the agent's id if none has been published."""
         pull = self.active.get(key) or self.ended.get(key)
         return pull.arrival_id if pull and pull.arrival_id else key
 
@@ -320,7 +321,7 @@ class Node:
         return self.load if now - self.last_seen <= LOAD_AGE else None
 
     def lately(self, seconds: float, now: float) -> Iterator[Pull]:
-        """Yield the running pulls, and those whose end was reported in the last ``seconds``."""
+        """Yield the running pulls, and those that were reported as ended in the last ``seconds`` seconds."""
         yield from self.active.values()
         for pull in reversed(self.ended.values()):
             if pull.learned_at is None or now - pull.learned_at > seconds:
@@ -330,17 +331,17 @@ class Node:
     def set_clock(self, skew: float) -> None:
         """Update the node's ``skew`` from a report whose time is this many seconds ahead of the server's.
 
-        A late report looks as if the clock were slow; this is believed only after many such reports.
+        A late report looks as if the clock were slow, so the clock is considered slow only after many such reports.
         """
         behind = self.skew is not None and skew < self.skew - SKEW_TOLERATED
         self.late_reports = self.late_reports + 1 if behind else 0
         if behind and self.late_reports < LATE_REPORTS:
             return
-        if self.skew is None or abs(skew - self.skew) > SKEW_TOLERATED:  # small changes would let times drift
+        if self.skew is None or abs(skew - self.skew) > SKEW_TOLERATED:  # small changes would make times drift
             self.skew = skew if abs(skew) > SKEW_TOLERATED else 0.0
 
     def clock(self, time: datetime | None, now: float) -> float:
-        """Convert a time of this node to the server's clock; use ``now`` if it is missing or impossible."""
+        """Convert a time on this node's clock to the server's clock; use ``now`` if it is missing or impossible."""
         if not is_set(time):
             return now
         seconds = time.timestamp() - (self.skew or 0.0)

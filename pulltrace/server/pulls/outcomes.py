@@ -1,4 +1,4 @@
-"""The outcome of each attempt, recorded exactly once: a log line, its metrics, and its trace if traces are on. Logs.
+"""Record the outcome of each attempt exactly once: in the log, in the metrics and, if traces are on, as a trace. Logs.
 
 Kubernetes reports the reason for a failed pull, and agents its bytes, shortly after its end. The feed does not
 wait for them; this module does.

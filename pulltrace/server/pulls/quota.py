@@ -52,5 +52,5 @@ class Quota:
         return sorted(pulls.owners.items(), key=lambda owner: (-owner[1], owner[0]))
 
     def registries(self) -> Iterator[str]:
-        """Yield every registry that is remembered."""
+        """Yield every registry whose pulls are remembered."""
         yield from self._registries

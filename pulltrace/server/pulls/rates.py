@@ -6,7 +6,7 @@ WINDOW = 10.0
 """Seconds over which a rate is measured."""
 LONGEST_WINDOW = 60.0
 SHORTEST = 2.0
-"""Seconds. A rate is averaged over at least this time, because a step in a shorter time is no basis for one."""
+"""Seconds. A rate is averaged over at least this time, because a step within a shorter time says little."""
 
 
 LONGEST_ESTIMATE = 7 * 24 * 3600.0
@@ -16,8 +16,8 @@ LONGEST_ESTIMATE = 7 * 24 * 3600.0
 class Speed:
     """How fast a count of bytes grows.
 
-    Only its steps are kept. containerd moves an ingest's offset 1 MiB at a time, so a slow download does not move for
-    many seconds between two steps: the window then covers the last two steps.
+    Only its steps are kept. containerd moves an ingest's offset 1 MiB at a time, so the offset of a slow download does
+    not change for many seconds between two steps: the window then covers the last two steps.
     """
 
     __slots__ = ("_rated", "_since", "_steps", "grew_at", "total")
@@ -32,10 +32,10 @@ class Speed:
         """
         self._steps = [(now, total)]
         self._rated: tuple[float, float] | None = None
-        """The time and value of the last calculated rate, because a tick needs the rate several times."""
+        """The time and value of the last calculated rate, kept because a tick needs the rate several times."""
 
     def saw(self, total: int, now: float, before: float = 0.0) -> int:
-        """Add a sample. Return by how much the count grew. If it fell, the download has started over.
+        """Add a sample. Return by how much the count grew. If it has decreased, the download has started over.
 
         Samples that do not grow may be left out; ``before`` is the time of the last omitted sample.
         """

@@ -34,9 +34,9 @@ _PRIORITY = (StartPhaseName.PULLING, StartPhaseName.UNPACKING, StartPhaseName.QU
 
 @dataclass(slots=True)
 class _Image:
-    """One image of a pod: when its pull was announced, when it began, when it had every byte and when it ended.
+    """One image of a pod: when its pull was announced, when it began, when its last byte arrived and when it ended.
 
-    Unix seconds.
+    Times are in unix seconds.
     """
 
     announced_at: float | None = None
@@ -78,7 +78,7 @@ class _Pod:
     images: dict[str, _Image] = field(default_factory=dict)
     first_run_at: float | None = None
     started_at: float | None = None
-    """When the last app container first ran; None until all of them have run."""
+    """When the last of the app containers first ran; None until all of them have run."""
     restarted: bool = False
 
     def phases(self, now: float) -> list[StartPhase]:

@@ -1,7 +1,8 @@
-"""The published numbers of one attempt: sums, percentage, rate, remaining time, stall. Sans-I/O.
+"""The published figures for one attempt: totals, percentage, rate, remaining time, and whether it has stalled.
+Sans-I/O.
 
 Layers that another pull fetches count in the total and as downloaded, because they are progress, but not in the rate,
-so that adding up the rates of all pulls counts no byte twice.
+so that the sum of the rates of all pulls counts no byte twice.
 """
 
 from functools import lru_cache
@@ -15,7 +16,7 @@ from pulltrace.server.pulls.node import Pull
 from pulltrace.server.pulls.rates import seconds_left
 from pulltrace.wire import SNAPSHOTTER, ErrorReason, LayerPhase, LayerState, PullPhase, to_time
 
-_to_time = lru_cache(4096)(to_time)  # caches the times of starts, which do not change
+_to_time = lru_cache(4096)(to_time)  # caches start times, which do not change
 _DONE = (
     LayerPhase.CACHED,
     LayerPhase.DOWNLOADED,

@@ -1,4 +1,4 @@
-"""Sans-I/O. Bytes per second from each registry in the last ten minutes, at a coarse resolution."""
+"""Bytes per second from each registry in the last ten minutes, in coarse steps. Sans-I/O."""
 
 STEP = 5.0
 """The length of a step, in seconds."""

@@ -1,8 +1,8 @@
 """How long a pull like this one usually takes: the median and the 90th percentile of earlier pulls. Sans-I/O.
 
-The most similar pulls are used: of this image on this node; of this image on other nodes; of its repository; or of any
-image of similar size from this registry on this node. Durations of pulls on other nodes or of other sizes are scaled by
-the usual ratio between the two nodes or sizes. A pull that had nothing to fetch is not recorded.
+The most similar pulls are used: those of this image on this node, of this image on other nodes, of its repository, or
+of any image of similar size from this registry on this node. Durations of pulls on other nodes or of other sizes are
+scaled by the usual ratio between the two nodes or sizes. A pull that had nothing to fetch is not recorded.
 
 Memory is bounded: the last pulls of each image, of each repository, and of each pair of registry and node are kept; the
 key that has not been used for the longest time is dropped first.
@@ -31,7 +31,7 @@ LEAST = 2
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The usual duration in seconds, from ``count`` earlier pulls."""
+    """The usual duration in seconds, derived from ``count`` earlier pulls."""
 
     median: float
     p90: float
@@ -104,11 +104,11 @@ class Usual:
         return None
 
     def _moved(self, samples: Iterable[_Sample], node: str) -> list[float]:
-        """Return durations on other nodes, converted to this node."""
+        """Return the durations on other nodes, scaled to this node."""
         return [item.seconds * self._compare(item, node) for item in samples]
 
     def _scaled(self, samples: Iterable[_Sample], node: str, size: int) -> list[float]:
-        """Return durations of other nodes and sizes, converted to this node and size."""
+        """Return the durations for other nodes and sizes, scaled to this node and size."""
         return [item.seconds * self._compare(item, node) * _generic(size) / _generic(item.size) for item in samples]
 
     def _compare(self, sample: _Sample, node: str) -> float:

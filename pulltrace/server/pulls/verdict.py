@@ -1,8 +1,8 @@
 """Name the factor that limits a pull, in one word and in a sentence with figures. Sans-I/O.
 
 ``limiting`` judges one moment of a pull; a ``Verdict`` accumulates these moments. The factor of a live pull is the one
-that has held for the last seconds; the factor of an ended pull is the one that held for most of its duration. If the
-measurements do not identify one factor, the result is ``unknown``.
+that has held for the last few seconds; the factor of an ended pull is the one that held for most of its duration. If
+the measurements do not identify one factor, the result is ``unknown``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ SHARE = 0.4
 EVERY = 1.5
 """Minimum seconds between two moments at which a pull is judged."""
 LONGEST_STEP = 10.0
-"""Maximum seconds that one moment counts for: nothing is known about the rest of a longer gap between reports."""
+"""Maximum seconds that one moment may count for: nothing is known about the rest of a longer gap between reports."""
 
 
 class Moment(msgspec.Struct, frozen=True):
@@ -85,7 +85,7 @@ class Verdict:
         return self._at is None or now - self._at >= EVERY
 
     def add(self, moment: Moment, now: float) -> None:
-        """Add the time since the last moment to the factor that holds at this one."""
+        """Add the time since the last moment to the factor that holds at this moment."""
         before, self._at, self._moment = self._at, now, moment
         seconds = 0.0 if before is None else min(max(now - before, 0.0), LONGEST_STEP)
         if not seconds:

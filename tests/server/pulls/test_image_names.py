@@ -25,12 +25,12 @@ def failure(at, *, retry=10.0):
 
 
 DEMANDS = {
-    "the kubelet pulls it, since before the pull": demand(pulling=True),
+    "the kubelet began pulling it before the pull": demand(pulling=True),
     "its last attempt was running when the pull started": demand(failure=failure(NOW + 10)),
     "it failed, and a retry is due": demand(failure=failure(NOW - 5), since=NOW - 6),
     "the kubelet has not requested it yet": demand(since=NOW - 60),
-    "the node got it before, and another pod waits": demand(pulled_at=NOW - 5, since=NOW - 60, awaited=True),
-    "the node got it before, no other pod waits": demand(pulled_at=NOW - 5, since=NOW - 60),
+    "the node already has it, and another pod waits": demand(pulled_at=NOW - 5, since=NOW - 60, awaited=True),
+    "the node already has it, and no other pod waits": demand(pulled_at=NOW - 5, since=NOW - 60),
     "it failed, and no retry is due": demand(failure=failure(NOW), since=NOW - 1),
     "the kubelet never pulls it": demand(failure=failure(NOW + 10, retry=None)),
 }
