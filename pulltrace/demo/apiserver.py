@@ -22,7 +22,8 @@ from aiohttp import web
 Object = dict[str, Any]
 
 HISTORY = 5000
-"""Number of changes kept for watches. A watch from an older version receives 410 and has to list again."""
+"""The number of changes kept for watches. A watch from an older version receives 410, and its client has to list again.
+"""
 
 _FIELDS: dict[str, Callable[[Object], Any]] = {
     "metadata.name": lambda it: it["metadata"].get("name", ""),
@@ -66,7 +67,7 @@ class ApiServer:
         self.url = ""
         self.trouble = Trouble()
         self.requests: list[str] = []
-        """Path and query of every request, for tests."""
+        """The path and query of every request, for tests."""
         self._bookmarks = bookmarks
         self._objects: dict[str, dict[tuple[str, str], Object]] = {"pods": {}, "events": {}}
         self._version = 1

@@ -1,6 +1,6 @@
 """Images with a name, a size and digests, but without content. Index, manifest and config are real JSON. Sans-I/O.
 
-The shapes are those of the OCI image spec (https://github.com/opencontainers/image-spec).
+The documents follow the OCI image spec (https://github.com/opencontainers/image-spec).
 """
 
 import json
@@ -72,7 +72,7 @@ class Image:
 
     @property
     def size(self) -> int:
-        """Compressed bytes of all layers."""
+        """The compressed size of all layers, in bytes."""
         return sum(layer.blob.size for layer in self.layers)
 
     @cached_property

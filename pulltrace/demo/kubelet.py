@@ -5,8 +5,8 @@ Each pod has a worker that *syncs* the pod. A sync first writes the pod's status
 then tries to start every container that is not running. So the reason for a failed pull appears in the status only at
 the next sync, 10 to 15 s later. The pulls belong to the kubelet, not to the pods: the pull of a deleted pod continues.
 
-Its reports are put into ``outbox``, from where they are sent to the API server. The constants and the order are those
-of pkg/kubelet (Kubernetes 1.37); ``tests/kubelet`` compares it with a real kubelet.
+Its reports are put into ``outbox``, from where they are sent to the API server. The constants and the order of steps
+are those of pkg/kubelet (Kubernetes 1.37); ``tests/kubelet`` compares it with a real kubelet.
 """
 
 import copy
@@ -25,7 +25,7 @@ FIRST_BACK_OFF, LONGEST_BACK_OFF = 10.0, 300.0
 SYNC_AGAIN, SYNC_JITTER = 10.0, 0.5
 """Seconds from a failed sync to the next one, and the largest random fraction added to them."""
 SYNC_SOON = 1.0
-"""Seconds to the next sync after a sandbox or a container has started, which the kubelet notices by itself."""
+"""Seconds from the start of a sandbox or a container, which the kubelet notices on its own, to the next sync."""
 START_TAKES = 0.4
 
 Work = Generator[None, None, bool]
@@ -49,7 +49,7 @@ class _BackOff:
 
 @dataclass(slots=True, eq=False)
 class _Request:
-    """A pull that was requested. It starts when earlier pulls leave a slot free."""
+    """A requested pull. It starts when earlier pulls leave a slot free."""
 
     reference: str
     began: float = 0.0

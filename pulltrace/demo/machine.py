@@ -61,8 +61,8 @@ class Locks:
 class Machine:
     """One node: its registries, its store, its slots and locks, and its clock.
 
-    ``bandwidth`` and ``disk`` (for unpacking) are bytes per second, shared by all its pulls. With ``speed`` 10, each
-    second of ``VirtualContainerd.advance`` does ten seconds of work; the clock, ``now``, is not affected.
+    ``bandwidth`` and ``disk`` (for unpacking) are in bytes per second, and shared by all its pulls. If ``speed`` is 10,
+    each second of ``VirtualContainerd.advance`` does ten seconds of work; the clock, ``now``, is not affected.
     """
 
     registries: Registries
@@ -88,7 +88,7 @@ class Machine:
         self.chains = Locks()
         """Allows only one pull at a time to unpack a given layer."""
         self.elapsed = 0.0
-        """Seconds of work in the current step."""
+        """How many seconds of work the current step does."""
         self._collect_at = math.inf
         """When content without a lease is next garbage-collected."""
         self.use(self.version)

@@ -1,6 +1,6 @@
 """One pull, carried out the way containerd does it. Sans-I/O.
 
-Each generator is one thread of the pull; a ``yield`` lets time pass.
+Each generator is one thread of the pull. Time passes at each ``yield``.
 """
 
 import math
@@ -21,7 +21,9 @@ Thread = Generator[None, None, None]
 
 
 class Pull:
-    """A pull of ``reference``. ``state`` is None, then completed or failed; ``error`` is the CRI's message."""
+    """A pull of ``reference``. ``state`` is None at first, and later completed or failed. ``error`` is the CRI's
+    message.
+    """
 
     def __init__(self, node: Machine, reference: str, lease: Lease, snapshotter: Snapshotter) -> None:
         self.node = node
@@ -61,7 +63,7 @@ class Pull:
         self.state, self.error = state, error
         threads, self._threads = self._threads, []
         for thread in threads:
-            if getgeneratorstate(thread) != GEN_RUNNING:  # the thread that ends the pull returns by itself
+            if getgeneratorstate(thread) != GEN_RUNNING:  # the thread that ends the pull returns on its own
                 thread.close()
 
     def _run(self) -> Thread:

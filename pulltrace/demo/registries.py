@@ -73,7 +73,7 @@ class Registries:
     limits: dict[str, float] = field(default_factory=dict)
 
     def push(self, reference: str, image: Image) -> str:
-        """Serve an image by a tag and by its digest. Return the normalised reference."""
+        """Serve an image under a tag and its digest. Return the normalised reference."""
         ref = parse(reference)
         for name in (str(ref), f"{ref.name}@{image.target.digest}"):
             self.images[name] = image

@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 class DemoError(Exception):
-    """The demo cannot start. The message contains the reason and a remedy."""
+    """The demo cannot start. The message contains the reason and how to fix it."""
 
 
 async def demo(*, nodes: int, speed: float, port: int) -> None:

@@ -61,7 +61,7 @@ _ORDINARY = [name for name in IMAGES if name not in _HEAVY and name != _SLOW_IMA
 class Scenario:
     """A cluster whose time starts at ``now`` (Unix seconds).
 
-    ``speed`` 10 does ten seconds of work per second.
+    If ``speed`` is 10, ten seconds of work are done per second.
     """
 
     def __init__(self, nodes: int, *, now: float, speed: float = 1.0, seed: int = 20261123) -> None:
@@ -213,7 +213,7 @@ class Scenario:
         yield 0.0
 
     def _crash(self) -> Act:
-        """Kill a containerd during a pull. Its kubelet retries, and the download resumes."""
+        """Kill a node's containerd during a pull. The kubelet retries, and the download resumes."""
         busy = [name for name, kubelet in self.kubelets.items() if kubelet.node.transfers]
         node = self._random.choice(busy or list(self.kubelets))
         self.kubelets[node].node.crash()

@@ -44,7 +44,7 @@ class Snapshotter:
     """One snapshotter. It ``declines`` the images with these manifests, so that containerd fetches and unpacks them.
 
     ``cache`` contains the digests of layers whose content the snapshotter already has, although no image uses it.
-    ``files`` maps each layer that it is fetching to the bytes that it has received.
+    ``files`` maps each layer that it is fetching to the number of bytes received.
     """
 
     name: str

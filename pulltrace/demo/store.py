@@ -1,6 +1,6 @@
 """The content, ingests, leases, snapshotters and images of one containerd, and its garbage collector. Sans-I/O.
 
-Times are unix seconds of the node's clock, sizes are bytes. The model is containerd 1.6, 1.7 and 2.4.
+Times are unix seconds on the node's clock; sizes are in bytes. The behaviour is that of containerd 1.6, 1.7 and 2.4.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -40,8 +40,8 @@ class Ingest:
 
 @dataclass(slots=True)
 class Lease:
-    """A lease protects its resources from garbage collection; they are (type, id) pairs in the order in which they were
-    added.
+    """A lease, which protects its resources from garbage collection. The resources are (type, id) pairs in the order in
+    which they were added.
     """
 
     id: str
