@@ -15,12 +15,12 @@ NO_NPM := npm with Node 20.19 or newer was not found
 .DEFAULT_GOAL := help
 .PHONY: help install demo free-port cluster unit coverage test lint format web web-test parts stubs pins schema chart chart-readme licences docs bench soak fuzz reliability snapshotters phases clean
 
-help: ## This list
+help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: .make/venv .make/web ## A virtual environment with the pulltrace command, and the built page in it
+install: .make/venv .make/web ## Make a virtual environment with the pulltrace command and the built page
 
-demo: $(if $(findstring --port,$(ARGS)),,free-port) install ## A live dashboard with a simulated cluster: http://127.0.0.1:8080 (PORT=8090 ARGS="--nodes 30 --speed 2")
+demo: $(if $(findstring --port,$(ARGS)),,free-port) install ## Run a live dashboard with a simulated cluster: http://127.0.0.1:8080 (PORT=8090 ARGS="--nodes 30 --speed 2")
 	@exec $(BIN)/pulltrace demo $(if $(findstring --port,$(ARGS)),,--port $(PORT)) $(ARGS)
 
 # The port is checked first, because the installation may take minutes.
@@ -34,7 +34,7 @@ BIND = import socket, sys; sys.excepthook = lambda kind, error, where: print(get
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
   { echo "install: Pulltrace needs Python 3.11 or newer; set PYTHON=python3.x"; exit 1; }
 
-cluster: install .make/dev parts ## A one-node cluster with a real kubelet, and the dashboard beside it: http://127.0.0.1:8080 (as root; PORT=8090)
+cluster: install .make/dev parts ## Run a one-node cluster with a real kubelet, and a dashboard for it: http://127.0.0.1:8080 (as root; PORT=8090)
 	@exec $(BIN)/python -m tests.real.local_cluster $(PORT)
 
 # Excludes tests that start programs, use real components or search for examples for a long time.
@@ -42,24 +42,24 @@ UNIT := tests/agent tests/server tests/contract tests/test_images.py tests/test_
 NOT_UNIT := $(addprefix tests/,agent/test_process.py agent/test_invariants.py server/test_run.py server/test_tls.py server/test_traces.py server/test_metrics.py \
   server/api/test_openapi.py server/pulls/test_lives.py server/pulls/test_invariants.py)
 
-unit: .make/dev .make/npm ## The fast tests, to run between edits: they need no root, only Python and Node
+unit: .make/dev .make/npm ## Run the fast tests between edits: they need no root, only Python and Node
 	@EXAMPLES_PROFILE=quick $(BIN)/python -m pytest -q -n $(WORKERS) $(addprefix --ignore=,$(NOT_UNIT)) \
 	  -m "not real and not cluster and not browser and not chart and not kubelet" $(UNIT) $(ARGS)
 	@$(if $(NPM),cd web && npm test --silent,echo "unit: $(NO_NPM), so the dashboard's unit tests do not run")
 
-coverage: .make/dev ## Which lines the fast tests execute: a table, and htmlcov/
+coverage: .make/dev ## Show which lines the fast tests execute, as a table and in htmlcov/
 	EXAMPLES_PROFILE=quick $(BIN)/python -m coverage run -m pytest -q -p no:xdist $(addprefix --ignore=,$(NOT_UNIT)) \
 	  -m "not real and not cluster and not browser and not chart and not kubelet" $(UNIT) $(ARGS)
 	$(BIN)/python -m coverage report --skip-covered
 	$(BIN)/python -m coverage html --quiet
 
 # The tests with a real kubelet spend most of their time waiting for it, so they run beside the others.
-test: install .make/dev parts web-test ## Every test except those of `make reliability` and `make phases`; installs what they need
+test: install .make/dev parts web-test ## Run every test except those of `make reliability` and `make phases`; installs what they need
 	@$(if $(ARGS),,$(BIN)/python -m pytest -n 3 tests/kubelet --ignore tests/kubelet/test_phases.py >.make/kubelet.log 2>&1 & kubelet=$$!;) \
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --ignore tests/faults --ignore tests/kubelet $(ARGS); result=$$?; \
 	$(if $(ARGS),,wait $$kubelet || result=1; cat .make/kubelet.log;) exit $$result
 
-lint: .make/dev .make/npm ## Style, types, import rules
+lint: .make/dev .make/npm ## Check the style, types and import rules
 	$(BIN)/ruff check
 	$(BIN)/ruff check --preview --select PLR0916
 	$(BIN)/ruff format --check
@@ -73,7 +73,7 @@ format: .make/dev ## Format the sources
 
 web: .make/web ## Build the page into pulltrace/server/static
 
-web-test: .make/npm ## The page's unit tests and its size
+web-test: .make/npm ## Run the page's unit tests and check its size
 	@$(if $(NPM),cd web && npm test --silent && npm run --silent budget,echo "web-test: $(NO_NPM), so the dashboard's unit tests do not run")
 
 parts: .make/dev ## Install containerd, kube-apiserver, Helm, Chromium … for the tests that use the real programs
@@ -89,7 +89,7 @@ schema: .make/dev ## Make docs/schemas/pull-event-v1.json and the page's interfa
 reliability: .make/dev ## Inject each fault into real processes and write the table of docs/reliability.md
 	$(BIN)/python -m tests.faults.table
 
-fuzz: .make/dev ## Fuzz each parser of untrusted data for a minute (ARGS="--seconds 600 report"), then the API by its OpenAPI document
+fuzz: .make/dev ## Fuzz each parser of untrusted data for a minute (ARGS="--seconds 600 report"), then fuzz the API by its OpenAPI document
 	$(BIN)/python -m tests.fuzz $(ARGS)
 	EXAMPLES=500 $(BIN)/python -m pytest --timeout 1200 tests/server/api/test_openapi.py
 
@@ -101,7 +101,7 @@ chart-readme: .make/dev ## Make the chart's README from its values, with helm-do
 	$$($(BIN)/python -c 'from tests.real.versions import HELM_DOCS; print(HELM_DOCS.path)') --chart-search-root charts/pulltrace \
 	  --sort-values-order file --log-level warning
 
-licences: .make/dev ## Make docs/licences.md, the licences of everything that is shipped
+licences: .make/dev ## Make docs/licences.md, which lists the licences of everything that is shipped
 	$(BIN)/python .github/scripts/licences.py
 
 docs: .make/dev ## Build the site strictly into site/, and compare the docs with the code
@@ -121,7 +121,7 @@ PIN := $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --ge
 	@$(CHECK_PYTHON)
 	@printf "install: Python packages into .venv:"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
-	  { rm -rf .venv; echo "install: $(PYTHON) makes no virtual environment (Debian: apt-get install python3-venv)"; exit 1; }
+	  { rm -rf .venv; echo "install: $(PYTHON) cannot make a virtual environment (Debian: apt-get install python3-venv)"; exit 1; }
 	@$(call INSTALL,-r requirements/all.txt -r requirements/packaging.txt)
 	@$(PIP) --quiet --no-deps --no-build-isolation --editable .
 	@mkdir -p .make && touch $@
@@ -147,7 +147,7 @@ INSTALL = { $(PIP) --progress-bar off --require-hashes $(1) || echo FAILED; } | 
 # Vite lists every file and warns about its own speed, so its output is shown only if it fails.
 QUIET_BUILD := { npm run --silent build >../.make/web.log 2>&1 || { cat ../.make/web.log; exit 1; }; }
 
-bench: .make/dev ## Load the server and a naive one; figures go to bench/README.md (ARGS=--short: a short run, ARGS='--soak 10': ten minutes)
+bench: .make/dev ## Put load on the server and on a naive one, and write the figures to bench/README.md (ARGS=--short: a short run, ARGS='--soak 10': ten minutes)
 	$(BIN)/python -m bench $(ARGS)
 
 soak: .make/dev ## Inject random faults for half an hour, and check all invariants continuously (ARGS="--minutes 10 --seed 3")

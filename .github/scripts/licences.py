@@ -1,4 +1,4 @@
-"""Make docs/licences.md, the licence of everything that is shipped: ``make licences``.
+"""Make docs/licences.md, which lists the licences of everything that is shipped: ``make licences``.
 
 The images contain the packages in requirements/agent.txt and requirements/server.txt. The page contains the packages in
 package-lock.json that are not development dependencies. The licences are those that the packages state themselves.

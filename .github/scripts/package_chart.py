@@ -1,6 +1,6 @@
 """Package the chart for a release: ``package_chart.py OUT [OWNER/NAME] [agent=sha256:… server=sha256:…]``.
 
-The sources name d44b/pulltrace; a fork's release names the fork's images and pages. It pins the digests of the
+The sources name d44b/pulltrace; a fork's release names the fork's images and pages. The script pins the digests of the
 images, and derives Artifact Hub's annotations from the version and from CHANGELOG.md.
 """
 

@@ -73,7 +73,7 @@ def add_chart(tree: Path, archive: Path, url: str) -> None:
 def replace_docs(tree: Path, site: Path) -> None:
     """Replace everything except the Helm repository with ``site``."""
     if (site / CHARTS).exists():
-        raise RefusedError(f"the docs have a page {CHARTS}/, but that is the place of the Helm repository")
+        raise RefusedError(f"the docs have a page {CHARTS}/, but the Helm repository is at this path")
     for path in tree.iterdir():
         if path.name not in (".git", CHARTS, "CNAME"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()

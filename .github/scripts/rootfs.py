@@ -64,7 +64,8 @@ def assemble(site: Path, out: Path) -> None:
 def _compile(library: Path) -> None:
     """Compile all modules. Keep our own sources beside the bytecode, and replace the others with their bytecode.
 
-    The bytecode contains the hash of its source instead of its time, so that a rebuild produces the same files.
+    The bytecode contains the hash of its source instead of the source's modification time, so that a rebuild produces
+    the same files.
     """
     ours = library / "site-packages" / "pulltrace"
     by_hash = py_compile.PycInvalidationMode.UNCHECKED_HASH
@@ -97,7 +98,7 @@ def _libraries(out: Path, prefix: Path) -> None:
 
 
 def _strip(out: Path) -> None:
-    """Remove the debug symbols from wheels: they are 23 of the agent's 56 MiB."""
+    """Remove the debug symbols from wheels: they make up 23 of the agent's 56 MiB."""
     shared = [path for path in out.rglob("*.so*") if not path.is_symlink()]
     subprocess.run(["strip", "--strip-unneeded", *shared], check=True)
 

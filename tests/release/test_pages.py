@@ -135,7 +135,7 @@ def test_docs_that_would_hide_the_helm_repository_are_rejected(clone: Path, monk
     made = site(clone.parent, "bad")
     (made / "charts").mkdir()
     assert pages.main(["docs", str(made)]) == 1
-    assert "the place of the Helm repository" in capsys.readouterr().err
+    assert "the Helm repository is at this path" in capsys.readouterr().err
 
 
 def test_a_concurrent_push_is_not_overwritten(clone: Path, package, monkeypatch) -> None:
