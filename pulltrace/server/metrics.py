@@ -49,6 +49,12 @@ class Gauges:
     """The number of nodes with an unusually slow pull, by registry."""
 
 
+def result_of(pull: PullStatus) -> str:
+    """Return the result of an ended attempt: completed, failed or canceled."""
+    canceled = pull.status is PullPhase.FAILED and pull.error_reason is ErrorReason.CANCELED
+    return "canceled" if canceled else pull.status.value
+
+
 class Metrics:
     """All metrics of the server. ``render`` returns the response to a scrape."""
 
@@ -185,15 +191,14 @@ class Metrics:
     def ended(self, pull: PullStatus) -> None:
         """Count an attempt that ended. A cancelled attempt is not an error."""
         host = self._host(pull.registry)
-        canceled = pull.status is PullPhase.FAILED and pull.error_reason is ErrorReason.CANCELED
-        result = "canceled" if canceled else pull.status.value
+        result = result_of(pull)
         self._total.labels(host, result).inc()
         if pull.completed_at:
             seconds = (pull.completed_at - pull.started_at).total_seconds()
             self._duration.labels(host, result).observe(seconds)
             if pull.usual_seconds and pull.status is PullPhase.COMPLETED:
                 self._usual.labels(host).observe(seconds / pull.usual_seconds)
-        if pull.status is PullPhase.FAILED and not canceled:
+        if result == PullPhase.FAILED:
             self._errors.labels(host, (pull.error_reason or ErrorReason.UNKNOWN).value).inc()
         self._cached.labels(host).inc(pull.cached_bytes)
         if pull.remote_bytes:

@@ -270,11 +270,18 @@ class RegistryThroughput(JsonObject, frozen=True):
 class ThroughputList(JsonObject, frozen=True):
     """Response to ``GET /api/v1/throughput``: the last ten minutes, in steps of ``step`` seconds, starting at
     ``since``.
+
+    ``completed``, ``failed`` and ``canceled`` are the numbers of attempts that ended since then, and
+    ``downloaded_bytes`` the bytes that arrived.
     """
 
     since: Time
     step: float
     registries: list[RegistryThroughput]
+    completed: int
+    failed: int
+    canceled: int
+    downloaded_bytes: int
 
 
 class WaitState(StrEnum):

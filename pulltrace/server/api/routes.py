@@ -118,9 +118,21 @@ class _Api:
         return self._list(request, {"images": map(encoder.encode, found)}, tag, {})
 
     async def throughput(self, request: Request) -> Response:
-        since, rates = self._hub.throughput.series(self._hub.now())
+        now = self._hub.now()
+        since, rates = self._hub.throughput.series(now)
+        downloaded, ended = self._hub.throughput.totals(now)
         registries = [RegistryThroughput(registry=name, bytes_per_sec=series) for name, series in rates.items()]
-        body = encoder.encode(ThroughputList(since=to_time(since), step=STEP, registries=registries))
+        body = encoder.encode(
+            ThroughputList(
+                since=to_time(since),
+                step=STEP,
+                registries=registries,
+                completed=ended["completed"],
+                failed=ended["failed"],
+                canceled=ended["canceled"],
+                downloaded_bytes=downloaded,
+            )
+        )
         tag = tag_of(request, hashlib.blake2b(body, digest_size=12).hexdigest())
         return not_modified(tag) if is_known(request, tag) else self._document(request, body, tag)
 

@@ -120,8 +120,10 @@ class Hub:
             settings.stall_timeout, settings.history_ttl, self._analysis, announced=announced
         )
         self.startup = Startup(clock())
-        self._outcomes = Outcomes(metrics, self._analysis, waits=self._cluster is not None, export=export)
         self.throughput = Throughput(clock())
+        self._outcomes = Outcomes(
+            metrics, self._analysis, self.throughput, waits=self._cluster is not None, export=export
+        )
         self._agents_due = clock() + AGENTS_DUE
         self._dirty: set[str] = set()
         self._woken_at = 0.0

@@ -8,11 +8,12 @@ import logging
 from collections.abc import Callable
 
 from pulltrace.logs import fields
-from pulltrace.server.metrics import Metrics
+from pulltrace.server.metrics import Metrics, result_of
 from pulltrace.server.models import Factor, PullStatus
 from pulltrace.server.pulls.analysis import Analysis
 from pulltrace.server.pulls.arrival import Arrival
 from pulltrace.server.pulls.node import Interval, Pull
+from pulltrace.server.pulls.throughput import Throughput
 from pulltrace.wire import ErrorReason, PullPhase
 
 PATIENCE = 5.0
@@ -27,9 +28,18 @@ _log = logging.getLogger(__name__)
 class Outcomes:
     """The outcomes of all pulls. ``waits`` is true if there is a cluster, whose kubelets may report reasons later."""
 
-    def __init__(self, metrics: Metrics, analysis: Analysis, *, waits: bool, export: Exporter | None = None) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        analysis: Analysis,
+        throughput: Throughput,
+        *,
+        waits: bool,
+        export: Exporter | None = None,
+    ) -> None:
         self._metrics = metrics
         self._analysis = analysis
+        self._throughput = throughput
         self._waits = waits
         self._export = export
         self._incomplete: dict[str, tuple[float, PullStatus, list[Interval]]] = {}  # in the order in which they ended
@@ -53,12 +63,12 @@ class Outcomes:
         if pull.id in self._incomplete:
             if complete:
                 del self._incomplete[pull.id]
-                self._end(pull, phases)
+                self._end(pull, phases, now)
             else:
                 self._incomplete[pull.id] = (self._incomplete[pull.id][0], pull, phases)
         elif before is None or again or not before.status.ended or before.status is not pull.status:
             if complete:
-                self._end(pull, phases)
+                self._end(pull, phases, now)
             else:
                 self._incomplete[pull.id] = (now + PATIENCE, pull, phases)
 
@@ -69,7 +79,7 @@ class Outcomes:
             if due > now:
                 return
             del self._incomplete[id_]
-            self._end(pull, phases)
+            self._end(pull, phases, now)
 
     def forget(self, id_: str) -> None:
         """Forget an arrival that turned out to be a part of another one, or that nobody waits for."""
@@ -85,8 +95,9 @@ class Outcomes:
             if queued := pull.phases.get(PullPhase.QUEUED):
                 self._metrics.limited(Factor.QUEUE, pull.state.registry, queued)
 
-    def _end(self, pull: PullStatus, phases: list[Interval]) -> None:
+    def _end(self, pull: PullStatus, phases: list[Interval], now: float) -> None:
         self._metrics.ended(pull)
+        self._throughput.end(result_of(pull), now)
         self._analysis.ended(pull)
         if self._export:
             self._export(pull, phases)

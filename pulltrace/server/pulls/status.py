@@ -11,7 +11,7 @@ import msgspec
 
 from pulltrace.server.kubernetes.demand import ImageDemand
 from pulltrace.server.models import LayerStatus, PercentBasis, PodCorrelation, PullStatus
-from pulltrace.server.pulls.analysis import Analysis, Insight, Subject
+from pulltrace.server.pulls.analysis import SLOWER, SLOWER_SECONDS, Analysis, Insight, Subject
 from pulltrace.server.pulls.node import Pull
 from pulltrace.server.pulls.rates import seconds_left
 from pulltrace.wire import SNAPSHOTTER, ErrorReason, LayerPhase, LayerState, PullPhase, to_time
@@ -54,7 +54,10 @@ class _Sums(msgspec.Struct):
     extracted: int = 0
     extracted_bytes: int = 0
     to_unpack: int = 0
-    unpacking: bool = False
+    unpacking: list[LayerState] = []
+    """Layers that are being unpacked."""
+    overdue: bool = False
+    """Whether unpacking one of them takes much longer than the node's rate explains."""
     elsewhere: bool = False
     by_snapshotter: bool = False
     exceeded: bool = False
@@ -210,7 +213,8 @@ def _sums(layers: list[LayerState]) -> _Sums:
             sums.extracted_bytes += layer.total_bytes
         elif state is not None:
             sums.to_unpack += layer.total_bytes
-            sums.unpacking |= state is LayerPhase.EXTRACTING
+            if state is LayerPhase.EXTRACTING:
+                sums.unpacking.append(layer)
     return sums
 
 
@@ -231,8 +235,32 @@ def _seconds_left(pull: Pull, sums: _Sums, to_download: int, now: float) -> floa
         return None
     # The agent of v0.1.0 does not observe unpacking.
     to_unpack = 0 if pull.node.go_agent else sums.to_unpack
-    unpack_rate = pull.node.unpacking.rate or pull.node.fleet_unpacking.rate
-    return seconds_left(to_download, pull.arriving.rate(now), to_unpack, unpack_rate)
+    unpack_rate = _unpack_rate(pull)
+    if to_unpack and unpack_rate:
+        to_unpack -= _unpacked(pull, sums, unpack_rate, now)
+    return (
+        None
+        if sums.overdue and to_download <= 0
+        else seconds_left(to_download, pull.arriving.rate(now), to_unpack, unpack_rate)
+    )
+
+
+def _unpack_rate(pull: Pull) -> float | None:
+    return pull.node.unpacking.rate or pull.node.fleet_unpacking.rate
+
+
+def _unpacked(pull: Pull, sums: _Sums, rate: float, now: float) -> int:
+    """Return how many bytes of the layers that are being unpacked have probably been unpacked.
+
+    This cannot be observed, so it is derived from the time since the unpacking of each layer began.
+    """
+    unpacked = 0
+    for layer in sums.unpacking:
+        elapsed = max(now - pull.node.clock(layer.extract_started_at, now), 0.0)
+        usual = layer.total_bytes / rate
+        sums.overdue |= elapsed > max(SLOWER * usual, usual + SLOWER_SECONDS)
+        unpacked += min(int(rate * elapsed), layer.total_bytes)
+    return unpacked
 
 
 def _why_no_estimate(pull: Pull, sums: _Sums) -> str:
@@ -243,7 +271,9 @@ def _why_no_estimate(pull: Pull, sums: _Sums) -> str:
         return "the size of the image is not known yet"
     if sums.exceeded:
         return "the sizes in the manifest are wrong"
-    if pull.arriving.total and sums.to_unpack and not (pull.node.unpacking.rate or pull.node.fleet_unpacking.rate):
+    if sums.overdue and pull.phase is PullPhase.EXTRACTING:
+        return "unpacking takes longer than usual on this node"
+    if pull.arriving.total and sums.to_unpack and not _unpack_rate(pull):
         return "no node with this snapshotter has unpacked a layer yet"
     return "too few bytes have arrived so far"
 

@@ -1,4 +1,6 @@
-"""Bytes per second from each registry in the last ten minutes, in coarse steps. Sans-I/O."""
+"""Bytes per second from each registry in the last ten minutes, in steps, and the attempts that ended. Sans-I/O."""
+
+from collections import Counter
 
 STEP = 5.0
 """The length of a step, in seconds."""
@@ -8,20 +10,30 @@ MOST_REGISTRIES = 50
 
 
 class Throughput:
-    """Counts bytes as they arrive. Keeps a ring of ``STEPS`` sums for each registry that was used in that time."""
+    """Counts bytes as they arrive. Keeps a ring of ``STEPS`` sums for each registry that was used in that time, and for
+    each result.
+    """
 
     def __init__(self, now: float) -> None:
         self._first = int(now // STEP)
         self._newest = self._first
         self._sums: dict[str, list[int]] = {}
+        self._ended: dict[str, list[int]] = {}
 
     def add(self, registry: str, count: int, now: float) -> None:
         """Add bytes that arrived from a registry."""
         self._advance(now)
         if registry not in self._sums and len(self._sums) >= MOST_REGISTRIES:
             registry = "other"
-        sums = self._sums.setdefault(registry, [0] * STEPS)
-        sums[self._newest % STEPS] += count
+        self._count(self._sums, registry, count)
+
+    def end(self, result: str, now: float) -> None:
+        """Count an attempt that ended with this result."""
+        self._advance(now)
+        self._count(self._ended, result, 1)
+
+    def _count(self, rings: dict[str, list[int]], name: str, count: int) -> None:
+        rings.setdefault(name, [0] * STEPS)[self._newest % STEPS] += count
 
     def series(self, now: float) -> tuple[float, dict[str, list[float]]]:
         """Return the time of the first step, and the bytes per second by registry, starting with the oldest step.
@@ -34,13 +46,21 @@ class Throughput:
         rates = {name: [round(sums[step % STEPS] / STEP, 1) for step in steps] for name, sums in self._sums.items()}
         return first * STEP, dict(sorted(rates.items()))
 
+    def totals(self, now: float) -> tuple[int, Counter[str]]:
+        """Return the bytes that have arrived since the first step of the series, and the number of attempts that have
+        ended, by result. The current step is included.
+        """
+        self._advance(now)
+        ended = Counter({result: sum(counts) for result, counts in self._ended.items()})
+        return sum(map(sum, self._sums.values())), ended
+
     def _advance(self, now: float) -> None:
         """Begin the step that contains this time, and forget steps that are older than the ring."""
         step = int(now // STEP)
         if step <= self._newest:
             return
         for old in range(max(self._newest, step - STEPS) + 1, step + 1):
-            for sums in self._sums.values():
+            for sums in (*self._sums.values(), *self._ended.values()):
                 sums[old % STEPS] = 0
         self._newest = step
         self._sums = {name: sums for name, sums in self._sums.items() if any(sums)}

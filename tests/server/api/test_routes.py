@@ -187,6 +187,7 @@ async def test_throughput_is_listed_by_registry(server) -> None:
     shown = await (await served.get("/api/v1/throughput")).json()
     assert (shown["step"], shown["registries"]) == (5.0, [{"registry": "docker.io", "bytesPerSec": []}])
     assert datetime.fromisoformat(shown["since"]).second % 5 == 0
+    assert [shown[name] for name in ("completed", "failed", "canceled", "downloadedBytes")] == [0, 0, 0, 1]
 
 
 async def test_a_list_is_read_page_by_page(server) -> None:

@@ -148,6 +148,36 @@ def test_time_to_ready_includes_unpacking_at_the_rate_measured_on_the_node() -> 
     assert eta == 80 / 10 + 2.0
 
 
+def test_time_to_ready_advances_while_a_layer_is_unpacked() -> None:
+    sim = SimulatedHub()
+    unpacked = {"extract_started_at": to_time(NOW), "extracted_at": to_time(NOW + 10)}
+    sim.report(pull("old", layer("o", 100 * MIB, state=LayerPhase.EXTRACTING, extract_started_at=to_time(NOW))), at=1)
+    over = layer("o", 100 * MIB, state=LayerPhase.EXTRACTED, **unpacked)
+    sim.report(pull("old", over, status=DONE, ended_at=NOW + 10), at=10)
+    large = layer("a", 200 * MIB, 200 * MIB, state=LayerPhase.EXTRACTING, extract_started_at=to_time(NOW + 12))
+    last = layer("b", 50 * MIB, 50 * MIB, state=LayerPhase.DOWNLOADED)
+
+    def left(at: float) -> tuple[float | None, str | None]:
+        sim.report(pull("new", large, last, at=NOW + 11, status=PullPhase.EXTRACTING), at=at)
+        status = next(status for status in sim.shown if status.status is not DONE)
+        return status.eta_seconds, status.eta_missing
+
+    assert [left(at) for at in (12, 17, 32, 41)] == [(25.0, None), (20.0, None), (5.0, None), (5.0, None)]
+    assert left(43) == (None, "unpacking takes longer than usual on this node")
+
+
+def test_a_slow_layer_does_not_hide_the_time_to_ready_of_a_download() -> None:
+    sim = SimulatedHub()
+    unpacked = {"extract_started_at": to_time(NOW), "extracted_at": to_time(NOW + 1)}
+    first = layer("o", 100 * MIB, state=LayerPhase.EXTRACTING, extract_started_at=to_time(NOW))
+    for second in range(2, 61):
+        rest = layer("a", second * MIB, 100 * MIB)
+        slow = layer("s", MIB, MIB, state=LayerPhase.EXTRACTING, extract_started_at=to_time(NOW + 2))
+        first = layer("o", 100 * MIB, state=LayerPhase.EXTRACTED, **unpacked) if second > 2 else first
+        sim.report(pull("l", first, slow, rest), at=second)
+    assert sim.one.eta_seconds == 41.0
+
+
 def test_a_download_without_progress_is_stalled_until_it_continues() -> None:
     sim = SimulatedHub(STALL_TIMEOUT="5s")
     for second in range(1, 8):

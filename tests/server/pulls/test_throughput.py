@@ -1,8 +1,14 @@
-"""The bytes per second from each registry over ten minutes."""
+"""The bytes per second from each registry over ten minutes, and the pulls that ended."""
 
 from pulltrace.server.pulls.throughput import MOST_REGISTRIES, STEP, STEPS, Throughput
+from pulltrace.wire import ErrorReason, PullPhase
+from tests.server.build import NOW, SimulatedHub, layer, pull
 
-NOW = 1_700_000_000.0
+ENDS = {
+    "completed": (PullPhase.COMPLETED, None),
+    "failed": (PullPhase.FAILED, ErrorReason.NOT_FOUND),
+    "canceled": (PullPhase.FAILED, ErrorReason.CANCELED),
+}
 
 
 def test_complete_steps_are_returned_oldest_first() -> None:
@@ -46,3 +52,32 @@ def test_a_clock_that_is_set_back_loses_nothing() -> None:
     throughput.add("a", 5, NOW + STEP)
     throughput.add("a", 5, NOW)
     assert throughput.series(NOW + 2 * STEP)[1] == {"a": [0.0, 2.0]}
+
+
+def test_totals_cover_the_period_of_the_series_and_the_current_step() -> None:
+    throughput = Throughput(NOW)
+    for step in range(STEPS + 10):
+        throughput.add("a", 10, NOW + step * STEP)
+        throughput.end("completed" if step % 2 else "failed", NOW + step * STEP)
+    now = NOW + (STEPS + 9) * STEP
+    since, _ = throughput.series(now)
+    assert since == NOW + 10 * STEP
+    assert throughput.totals(now) == (10 * STEPS, {"completed": STEPS // 2, "failed": STEPS // 2})
+    downloaded, ended = throughput.totals(now + STEPS * STEP)
+    assert (downloaded, ended["completed"], ended["canceled"]) == (0, 0, 0)
+
+
+def test_each_ended_attempt_is_counted_once_by_its_result() -> None:
+    sim = SimulatedHub()
+    names = ["completed", "completed", "failed", "canceled"]
+    for seconds, ended in ((1, {}), (2, {"ended_at": NOW + 2}), (3, {"ended_at": NOW + 2})):
+        pulls = []
+        for number, name in enumerate(names):
+            status, reason = ENDS[name] if ended else (PullPhase.DOWNLOADING, None)
+            image = {"repository": f"acme/{number}", "image_ref": f"docker.io/acme/{number}:1"}
+            more = {"status": status, "error_reason": reason, **ended, **image}
+            pulls.append(pull(f"lease-{number}", layer("a", seconds), **more))
+        sim.report(*pulls, at=seconds)
+    assert sim.hub.throughput.totals(sim.now)[1] == {"completed": 2, "failed": 1, "canceled": 1}
+    counted = {name: sim.metric("pulls_total", registry="docker.io", result=name) for name in ENDS}
+    assert counted == {"completed": 2.0, "failed": 1.0, "canceled": 1.0}

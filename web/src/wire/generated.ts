@@ -302,6 +302,10 @@ export interface ThroughputList {
   readonly since: Time
   readonly step: number
   readonly registries: readonly RegistryThroughput[]
+  readonly completed: number
+  readonly failed: number
+  readonly canceled: number
+  readonly downloadedBytes: number
 }
 
 export interface RegistryThroughput {
