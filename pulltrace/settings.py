@@ -247,7 +247,7 @@ def variables() -> Iterator[Field[Any]]:
 
 
 def warn_of_unknown(environ: Mapping[str, str], log: logging.Logger) -> None:
-    """Warn about misspelt variables, because they would be ignored without a warning.
+    """Warn about misspelt variables, because they would otherwise be ignored silently.
 
     The variables that Kubernetes itself sets for services are allowed.
     """

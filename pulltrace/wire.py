@@ -171,7 +171,7 @@ class PullState(JsonObject, frozen=True):
 
 
 class NodeLoad(JsonObject, frozen=True):
-    """How busy a node was over the last ``seconds``, measured only while it pulls. A missing figure is unknown.
+    """How busy a node was over the last ``seconds`` seconds, measured only while it pulls. A missing figure is unknown.
 
     Pressures are the percentages of time during which at least one task waited for I/O, the CPU or memory
     (``/proc/pressure``). The disk is the node's busiest one (``/proc/diskstats``).

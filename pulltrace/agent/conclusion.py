@@ -30,8 +30,8 @@ If the records belong to several images, the pull has no name. Containers and im
 ``OUTCOMES`` is this table as data. If nothing is reported, the server withdraws the pull, and the kubelet's events
 determine its outcome.
 
-If no poll has read a pull's manifest, its documents are read after its lease was deleted, if they still exist. This is
-tried in one poll only, so that an unresponsive containerd does not delay the end of a pull.
+If no poll has read a pull's manifest, the pull's documents are read after the lease was deleted, if they still exist.
+This is tried in one poll only, so that an unresponsive containerd does not delay the end of a pull.
 """
 
 from collections.abc import Collection, Iterable
@@ -103,7 +103,7 @@ class Ending:
     error: str | None = None
     reason: ErrorReason | None = None
     removed: bool = False
-    """Whether its image was removed immediately afterwards. If so, every layer was complete, even if no poll saw that.
+    """Whether the image was removed immediately afterwards. If so, every layer was complete, even if no poll saw that.
     """
 
 

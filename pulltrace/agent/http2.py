@@ -39,13 +39,13 @@ _DATA, _HEADERS, _PRIORITY, _RESET, _SETTINGS, _PUSH, _PING, _GOAWAY, _WINDOW_UP
 _OF_STREAMS = (_DATA, _HEADERS, _RESET, _PUSH, _CONTINUATION)
 _OF_CONNECTION = (_SETTINGS, _PING, _GOAWAY)
 
-# The flags of frames. One bit has different meanings in different types.
+# The flags of frames. The same bit has different meanings in different types.
 _ACK = _END_STREAM = 0x01
 _END_HEADERS = 0x04
 _PADDED = 0x08
 _WITH_PRIORITY = 0x20
 
-# Settings (RFC 9113, 6.5.2), and the valid values of those that restrict their values.
+# Settings (RFC 9113, 6.5.2), and the valid values of those that do not accept every value.
 _TABLE_SIZE, _ENABLE_PUSH, _MAX_STREAMS, _INITIAL_WINDOW, _FRAME_SIZE, _HEADER_LIST_SIZE = range(1, 7)
 _VALID = {_ENABLE_PUSH: range(1), _INITIAL_WINDOW: range(1 << 31), _FRAME_SIZE: range(MAX_FRAME, 1 << 24)}
 

@@ -46,8 +46,8 @@ class Ingest(Struct, frozen=True, gc=False):
 class Lease(Struct, frozen=True, gc=False):
     """One lease; ``expires`` is true for leases of image pulls and false for those of sandboxes.
 
-    ``is_default`` is true if containerd's client chose its id and lifetime, as for every pull of the CRI plugin. Image
-    builders create leases with ids, lifetimes or labels of their own.
+    ``is_default`` is true if containerd's client chose the id and the lifetime, as it does for every pull by the CRI
+    plugin. Image builders create leases with ids, lifetimes or labels of their own.
     """
 
     id: str
@@ -109,7 +109,7 @@ class Observation:
     leases: list[Lease]
     resources: dict[str, Resources]
     received: dict[str, int] | None = None
-    """By digest, how many bytes SOCI has written of each layer that it fetches; None if that is not visible."""
+    """How many bytes SOCI has written of each layer that it fetches, by digest; None if that is not visible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ class SnapshotQuestion:
 
 @dataclass(frozen=True, slots=True)
 class ImageQuestion:
-    """Which image records point at this index or manifest? An empty ``target`` means all records."""
+    """Which image records point to this index or manifest? An empty ``target`` means all records."""
 
     target: str
 

@@ -33,12 +33,12 @@ class Pull:
 
     lease: Lease
     inherited: bool
-    """Whether no poll saw its lease being created, so that the lease may have outlived its pull."""
+    """Whether no poll saw the lease being created, so that the lease may have outlived the pull."""
     moved_at: float
     seen_at: float = 0.0
-    """When the last poll that saw its resources began."""
+    """When the last poll that saw the pull's resources began."""
     guessed: bool = False
-    """Whether it ended before any poll saw its content, so that its image is a guess."""
+    """Whether the pull ended before any poll saw its content, so that the image is a guess."""
     polls: int = 0
     resources: Resources = field(default_factory=Resources)
     read: set[str] = field(default_factory=set)
@@ -49,26 +49,26 @@ class Pull:
     checked: set[Question] = field(default_factory=set)
     """The questions that have been answered, including those about objects that do not exist."""
     suspect: bool = False
-    """Whether its lease seems to have outlived the pull."""
+    """Whether the lease seems to have outlived the pull."""
     cause: str | None = None
-    """The reason why it cannot complete, if one is known."""
+    """The reason why the pull cannot complete, if one is known."""
     source: tuple[str, str] | None = None
     traced: bool = False
-    """Whether its source can no longer change."""
+    """Whether the pull's source can no longer change."""
     snapshotter: str | None = None
     by_containerd: bool = False
-    """Whether its lease has shown that containerd fetches its layers."""
+    """Whether the lease has shown that containerd fetches the layers."""
     served: bool = False
-    """Whether its snapshotter fetches its layers."""
+    """Whether the snapshotter fetches the layers."""
     record: str | None = None
-    """The name of the image record that it wrote, if that was known from the start."""
+    """The name of the image record that the pull wrote, if that was known from the start."""
     imported: bool = False
-    """Whether its content comes from an archive, not from a registry."""
+    """Whether the content comes from an archive, not from a registry."""
     changed: set[str] | None = None
-    """The digests of the layers that have changed since its state was last reported; None if anything may have changed.
+    """The digests of the layers that have changed since the state was last reported; None if anything may have changed.
     """
     is_answered: bool = False
-    """Whether the last poll had no questions about it, except about image records."""
+    """Whether the last poll had no questions about the pull, except about image records."""
     reported_layers: dict[str, tuple[object, LayerState]] = field(default_factory=dict)
     """The layers as last reported, each with the values from which its state was derived."""
     look_back_poll: int | None = None
@@ -76,7 +76,7 @@ class Pull:
 
     @property
     def is_worth_reporting(self) -> bool:
-        """Return whether it counts as a pull; a lease without content does so only after two polls have seen it.
+        """Return whether the lease counts as a pull. A lease without content does so only after two polls have seen it.
 
         containerd's own client makes short-lived empty leases, for instance when a container is created.
         """
@@ -101,7 +101,7 @@ class Pull:
 
     @property
     def is_of_another_kind(self) -> bool:
-        """Return whether its lease belongs to something other than a pull, such as a container or an image builder."""
+        """Return whether the lease belongs to something other than a pull, such as a container or an image builder."""
         held = self.resources
         # A pull's lease contains the manifest before any snapshot, even if the manifest was already on the node.
         if held.foreign or ((held.unpacking or held.unpacked) and not (held.content or self.layers)):
@@ -142,7 +142,7 @@ class Pull:
             progress.see_no_fetch()
 
     def take_layers(self, ingests: Mapping[str, Ingest]) -> None:
-        """Set its layers: those in the manifest, in order, or, until the manifest has been read, those being
+        """Set the pull's layers: those in the manifest, in order, or, until the manifest has been read, those being
         downloaded.
         """
         if self.image:

@@ -102,7 +102,7 @@ class Reporter:
     #    something to report but no poll for two intervals, the report is sent anyway.
     # 2. As a heartbeat: after the heartbeat interval, if there has been nothing to report since the last one.
     # 3. Not too soon: at least half a second (or one interval, if shorter) after the response to the last report. A
-    #    report may take longer to arrive than the next, and the server rejects reports that arrive too close together.
+    # report may take longer to arrive than the next one, and the server rejects reports that arrive too close together.
     # 4. After a failure: after a delay that grows with each failure, or that the server demands.
 
     async def run(self) -> None:

@@ -21,7 +21,7 @@ MAX_TARGETS = 256
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An image record that was written since the last poll, and the index or manifest that it points at."""
+    """An image record that was written since the last poll, and the index or manifest that it points to."""
 
     record: ImageRecord
     blob: Blob

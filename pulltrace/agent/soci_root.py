@@ -1,7 +1,7 @@
 """Read from SOCI's root directory how many bytes of each layer its parallel mode has written.
 
 The daemon downloads each layer into ``ROOT/unpack/<id>/<digest>``. It sets the file's full size at the start, so only
-the allocated blocks show its progress. The layout is internal to SOCI: an unexpected layout is logged once and then
+the allocated blocks show the progress. The layout is internal to SOCI: an unexpected layout is logged once and then
 ignored.
 """
 

@@ -48,7 +48,7 @@ class Watchdog:
             signal.setitimer(signal.ITIMER_REAL, seconds)
 
     def _exit(self, number: int, frame: FrameType | None) -> None:
-        _log.critical("no poll for %g s: the agent hangs, so it exits", self.limit)
+        _log.critical("no poll for %g s: the agent is stuck, so it exits", self.limit)
         faulthandler.dump_traceback(all_threads=True)
         with suppress(RuntimeError):
             for task in asyncio.all_tasks():

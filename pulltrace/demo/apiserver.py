@@ -61,7 +61,7 @@ class _Change:
 
 
 class ApiServer:
-    """An API server on a free port of loopback."""
+    """An API server on a free loopback port."""
 
     def __init__(self, *, bookmarks: float = 1.0) -> None:
         self.url = ""

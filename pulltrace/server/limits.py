@@ -9,8 +9,7 @@ from pulltrace.wire import MAX_LAYERS, MAX_PULLS, MAX_REPORT
 class Limits:
     """The limits of one server; every installation uses the defaults. Durations are in seconds, sizes in bytes.
 
-    Where clients share a resource, ``…_per_address`` is the amount that each address is guaranteed (see
-    ``api.fair_share``).
+    Where clients share a resource, each address is guaranteed the amount ``…_per_address`` (see ``api.fair_share``).
     """
 
     nodes: int = 10_000
@@ -18,14 +17,14 @@ class Limits:
     layers_per_pull: int = MAX_LAYERS
     history_per_node: int = 200
     live_bytes: int = 8 * 2**20
-    """Memory for one node's running pulls, as estimated by ``pulls.node.live_weight``."""
+    """Maximum memory for one node's running pulls, as estimated by ``pulls.node.live_weight``."""
     history_bytes: int = 4 * 2**20
-    """Memory for one node's ended pulls."""
+    """Maximum memory for one node's ended pulls."""
     all_bytes: int = 256 * 2**20
-    """Memory for the pulls of all nodes."""
+    """Maximum memory for the pulls of all nodes."""
     history: int = 20_000
     tombstones: int = 20_000
-    """The number of removed pulls and ended attempts that the feed keeps for clients that are behind."""
+    """Maximum number of removed pulls and ended attempts that the feed keeps for clients that are behind."""
     report_interval: float = 0.5
     readers: int = 256
     readers_per_address: int = 32
@@ -41,20 +40,20 @@ class Limits:
     metrics_connections: int = 256
     metrics_connections_per_address: int = 16
     head: int = 16 << 10
-    """The size of a request's target and headers, and of a body's chunk sizes and trailers."""
+    """Maximum size of a request's target and headers, and of a body's chunk framing and trailers."""
     headers: int = 100
     open_requests: int = 8 << 20
-    """The total size of all unfinished request heads."""
+    """Maximum total size of all unfinished request heads."""
     idle_timeout: float = 30.0
     """A connection must start its first request within this time."""
     head_timeout: float = 10.0
     body: int = MAX_REPORT
     body_timeout: float = 10.0
     bodies: int = 64 << 20
-    """The total size of all large reports that are being received."""
+    """Maximum total size of all large reports that are being received."""
     bodies_per_address: int = 2 << 20
     lists: int = 16
-    """The number of lists that may be sent at once; further requests receive 503."""
+    """Maximum number of lists that are sent at once; further requests receive 503."""
     lists_per_address: int = 4
     response_timeout: float = 120.0
     """The longest time that sending a list may take."""

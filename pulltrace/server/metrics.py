@@ -30,7 +30,7 @@ BUCKETS = (1, 5, 10, 20, 30, 60, 120, 180, 240, 300, 360, 480, 600, 900, 1200, 1
 RATIOS = (0.5, 0.75, 1, 1.25, 1.5, 2, 3, 5, 10)
 ACTIVE = [phase for phase in PullPhase if not phase.ended]
 
-# Do not add a second series with the creation time to each counter.
+# Otherwise, each counter would have a second series with its creation time.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
@@ -41,7 +41,7 @@ class Gauges:
     active: dict[PullPhase, int]
     stalled: int
     nodes: list[tuple[str, NodeState, float]]
-    """Name, state and time of the last report."""
+    """The name and state of each node, and the time of its last report."""
     watches: list[tuple[str, bool]] = field(default_factory=list)
     """Resources of the Kubernetes API, and whether each is watched. Empty if there is no cluster."""
     pods_waiting: int = 0
@@ -64,7 +64,7 @@ class Metrics:
         self._hosts: dict[str, float] = {}
         """Registries that have their own label, and the time when each was last used."""
         self._fetched: dict[str, Counter] = {}
-        """The counters of downloaded bytes by their labels."""
+        """The counters of downloaded bytes, by label."""
         mine = self.registry
         self._total = Counter("pulltrace_pulls_total", "Pulls that ended.", ["registry", "result"], registry=mine)
         self._duration = Histogram(
@@ -166,7 +166,7 @@ class Metrics:
     def fetched(self, registry: str | None, count: int) -> None:
         """Count downloaded bytes."""
         host = self._host(registry)
-        if host not in self._fetched:  # finding a counter by its label takes longer than counting
+        if host not in self._fetched:  # looking up a counter by its label takes longer than counting
             self._fetched[host] = self._bytes.labels(host)
         self._fetched[host].inc(count)
 

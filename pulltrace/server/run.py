@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pulltrace.server.traces import Traces
 
 TRACES_GO_TO = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-"""Standard variables of OpenTelemetry, each of which makes the server export traces."""
+"""OpenTelemetry's standard variables, either of which makes the server export traces."""
 TRACES_OFF = {"OTEL_SDK_DISABLED": "true", "OTEL_TRACES_EXPORTER": "none"}
 """Values of OpenTelemetry's standard variables that turn the export off, even if a collector is named."""
 

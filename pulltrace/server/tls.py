@@ -57,7 +57,8 @@ class Certificate:
                 _log.info("tls.renewed", extra=fields(file=self._files[0]))
 
     def _load(self) -> None:
-        # A pair that does not match would change half of the context, so it is first loaded into a temporary one.
+        # If the certificate and the key do not match, loading them changes half of the context, so they are first
+        # loaded into a temporary one.
         for context in (ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), self.context):
             try:
                 context.load_cert_chain(*self._files, password=_no_password)

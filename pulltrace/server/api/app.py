@@ -107,5 +107,5 @@ async def _bad_query(_: Request, error: Exception) -> Response:
 
 
 async def _http_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101  # registered for this class
+    assert isinstance(error, HTTPException)  # noqa: S101  # this handler is registered for this class
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)

@@ -29,7 +29,7 @@ _NAME = re.compile(r"(?:assets/)?[\w-][\w.-]{0,127}", re.ASCII)
 
 
 def web_routes(limits: Limits, static: Path = STATIC) -> list[BaseRoute]:
-    """Return the routes of the page and its files. Any other path is a 404: the page keeps its state in the query."""
+    """Return the routes of the page and its files. Other paths return 404: the page keeps its state in the query."""
 
     async def file(request: Request) -> Response:
         name = request.url.path.removeprefix(request.scope.get("root_path", "")).lstrip("/") or "index.html"

@@ -1,9 +1,9 @@
 """The connection guard: an asyncio protocol between the socket and uvicorn's HTTP protocol.
 
 uvicorn accepts any protocol factory (its option ``http``). The guard rejects requests that are too large, too slow or
-too many before uvicorn stores any of their data: with 431, 413, 408 or 503 if no response is being sent on the
-connection, otherwise by closing it. It passes HTTP/1.1 to uvicorn's httptools protocol, and HTTP/1.0 to its h11
-protocol, because HTTP/1.0 clients do not understand chunked responses.
+too numerous before uvicorn stores any of their data. It responds with 431, 413, 408 or 503 or, if another response is
+being sent on the connection, closes the connection. It passes HTTP/1.1 to uvicorn's httptools protocol, and HTTP/1.0 to
+its h11 protocol, because HTTP/1.0 clients do not understand chunked responses.
 
 A request finds its guard in ``scope["state"]``. The guard offers two operations that ASGI lacks: waiting for the end of
 the connection, and aborting it.
@@ -41,7 +41,7 @@ class Listener:
         self.share = share
         self.refused = refused
         self.open_bytes = 0
-        """Bytes of all unfinished requests, without their content."""
+        """The total size of all unfinished requests, without their content, in bytes."""
         self.guards: set[Guard] = set()
 
     def protocol(self, *, app_state: dict[str, Any], **uvicorn: Any) -> "Guard":
@@ -70,7 +70,7 @@ class Guard(asyncio.Protocol):
         self._timed = (Part.NONE, -1)
         self._admitted = self._refused = self._streaming = False
         self.address = ""
-        """The client's address, in the form that counts for fair shares."""
+        """The client's address, in the form used for fair shares."""
 
     @staticmethod
     def of(scope: Scope) -> "Guard":
@@ -154,7 +154,7 @@ class Guard(asyncio.Protocol):
         self._meter.close()
         self._refused = True
         # The options and uvicorn's protocol form a cycle with the guard: without this line, only the garbage collector
-        # frees them.
+        # would free them.
         self._options.clear()
         self._first.clear()
         self._http = None
@@ -213,7 +213,7 @@ class Guard(asyncio.Protocol):
     def _time(self, part: Part) -> None:
         """Start the deadline for the part of the request that is arriving.
 
-        Between requests uvicorn's keep-alive time-out applies.
+        Between requests, uvicorn's keep-alive time-out applies.
         """
         self._timed = (part, self._meter.begun)
         if self._deadline:

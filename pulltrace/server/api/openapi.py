@@ -44,7 +44,12 @@ _NODE_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$
 
 _PAGE: list[Json] = [
     {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 100_000}},
-    {"name": "cursor", "in": "query", "schema": {"type": "string"}, "description": "`next` of the previous page"},
+    {
+        "name": "cursor",
+        "in": "query",
+        "schema": {"type": "string"},
+        "description": "The `next` value of the previous page",
+    },
 ]
 _ETAG = {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}}
 
@@ -191,7 +196,7 @@ def _filter(name: str) -> Json:
     return {
         "name": name,
         "in": "query",
-        "description": "Alternatives, separated by commas or as repeated parameters",
+        "description": "Alternative values, separated by commas or given as repeated parameters",
         "schema": {"type": "array", "items": item, "maxItems": 100},
         "explode": False,
     }

@@ -101,7 +101,8 @@ class Page:
     def of(self, found: Sequence[tuple[str, str]]) -> tuple[list[str], str]:
         """Return the ids of this page, and the cursor of the next page; the cursor is empty on the last page.
 
-        ``found`` are cursors and ids, in descending order. Items that appear or disappear between two pages do no harm.
+        ``found`` contains pairs of a cursor and an id, in descending order. Items that appear or disappear between two
+        pages do no harm.
         """
         start = next((at for at, (cursor, _) in enumerate(found) if cursor < self.cursor), len(found))
         page = found[start if self.cursor else 0 :][: self.limit]

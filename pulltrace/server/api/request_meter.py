@@ -44,7 +44,7 @@ class RequestMeter:
         self._size = self._headers = self._body = self._body_of_feed = 0
         self.part = Part.NONE
         self.open_bytes = 0
-        """Bytes of the unfinished request, without its content."""
+        """The size of the unfinished request, without its content, in bytes."""
         self.begun = 0
         """Requests whose head has arrived completely."""
         self.finished = 0

@@ -90,8 +90,8 @@ class Subscription:
         return True
 
     def _cursor(self) -> int | None:
-        """Return the revision at which the client stopped; None if its id belongs to another boot, is too old, or is
-        invalid.
+        """Return the revision at which the client stopped; None if the id that the client sent belongs to another start
+        of the server, is too old, or is invalid.
         """
         boot, _, revision = (self._resume or "").rpartition("-")
         if boot != self._hub.boot_id or not revision.isascii() or not revision.isdigit() or len(revision) > 18:

@@ -38,7 +38,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Tables:
-    """Adds tables and waiting to the handlers of lists."""
+    """Adds tables and waiting to the handlers that return lists."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub

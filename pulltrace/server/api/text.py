@@ -1,6 +1,7 @@
 """Lists as aligned tables for terminals, at most 100 columns wide. Sans-I/O.
 
-``Accept: text/plain`` or ``?format=text`` selects them. Each has one header line, followed by one line for each object.
+``Accept: text/plain`` or ``?format=text`` selects them. Each table has one header line, followed by one line for each
+object.
 """
 
 from collections.abc import Iterable, Sequence

@@ -11,7 +11,7 @@ from pulltrace.server.api.fair_share import address_of
 from pulltrace.server.api.guard import Guard, Listener
 
 _PAUSE = 0.1
-"""Seconds until the next attempt to accept after a failure, for example because there are no file descriptors."""
+"""Seconds to wait after a failure to accept a connection, for example because no file descriptor is available."""
 
 
 class TlsAcceptor:

@@ -117,7 +117,7 @@ class ImageRequest:
         self.attempt = 1
         self.pulling = False
         self.abandoned = False
-        """Whether its pod was deleted during the pull.
+        """Whether the pod was deleted during the pull.
 
         The kubelet nevertheless pulls the image, even if the pull is still queued.
         """

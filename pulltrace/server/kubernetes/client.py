@@ -26,7 +26,7 @@ from pulltrace.server.kubernetes.objects import Event, Pod
 _log = logging.getLogger(__name__)
 
 PAGE = 200
-"""Objects per page: a page of pods is about 2 MB long and takes about ten milliseconds to decode."""
+"""The number of objects per page. A page of pods is about 2 MB long and takes about ten milliseconds to decode."""
 CONNECT_TIMEOUT = 10.0
 LIST_TIMEOUT = 60.0
 REVIEW_TIMEOUT = 5.0

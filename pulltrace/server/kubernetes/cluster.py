@@ -24,7 +24,7 @@ from pulltrace.server.kubernetes.objects import (
 )
 
 CLOCK_TOLERANCE = 30.0
-"""Seconds; a new event that is older than this, or in the future, comes from a node with a wrong clock."""
+"""A new event that is more than this many seconds old, or in the future, comes from a node with a wrong clock."""
 
 EVENT_LATE = 100.0
 """Seconds by which an event from a node with a correct clock may be late: kubelets retry for two minutes to reach the

@@ -63,7 +63,9 @@ class ImageDemand:
 
     @property
     def requested(self) -> bool:
-        """Whether the kubelet is known to have requested it. Otherwise the container may wait for a volume instead."""
+        """Whether the kubelet is known to have requested the image. Otherwise, the container may be waiting for a
+        volume.
+        """
         return self.pulling or self.failure is not None or self.pulled_at is not None
 
 
@@ -210,7 +212,8 @@ def merge(node: str, image: str, requests: Mapping[str, ImageRequest], waiters: 
     others = [request for key, request in wanted.items() if key not in waiting]
     every = list((wanted or requests).values())
     running = [request for request in every if request.pulling]
-    # The earliest running request, because the pull has been running since then; if none is running, the latest of all.
+    # Use the earliest running request, because the pull has been running since then; if none is running, use the
+    # latest.
     newest = min(running, key=attrgetter("since")) if running else max(every, key=attrgetter("since"))
     # If a pod got the image before the newest request, its request belongs to an earlier pull.
     current = [

@@ -42,7 +42,7 @@ FORBIDDEN_DELAY = 8.0
 GRACE = 60.0
 """Seconds after which an API server that has never responded no longer delays readiness."""
 SHORT_WATCH = 1.0
-"""Seconds; if a watch ends sooner, there is a pause before the next one, even if it delivered changes."""
+"""If a watch ends in fewer seconds than this, there is a pause before the next one, even if it delivered changes."""
 QUIET = 20.0
 """Seconds without a change or bookmark after which the newest version is requested from the API server."""
 YIELD_AFTER = 50
@@ -83,7 +83,7 @@ class Watches:
 
     @property
     def sees_pods(self) -> bool:
-        """Whether the watches of pods work, as far as is known."""
+        """Whether the watches of pods work, as far as known."""
         return not any(follow.problem for follow in self._follows if follow.resource is PODS)
 
     def up(self) -> Iterator[tuple[str, bool]]:
@@ -93,7 +93,7 @@ class Watches:
 
 
 class _Follow:
-    """The watch of one resource in one namespace, or in all."""
+    """The watch of one resource in one namespace, or in all namespaces."""
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
 """The agents that report for one node. Normally there is one, which is occasionally replaced. Sans-I/O.
 
 An agent gets a new boot id each time it starts, and numbers its reports. Late reports from an agent that was replaced
-may still arrive, and are ignored. If two agents report alternately, two machines have the same node name: then both are
-accepted, each ends only its own pulls, and the conflict is reported.
+may still arrive, and are ignored. If two agents report alternately, two machines have the same node name. In this case,
+both agents are accepted, each can end only its own pulls, and the conflict is reported.
 """
 
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ class _Agent:
     sequence: int
     seen_at: float
     again: int = 0
-    """The number of its reports since another agent replaced it."""
+    """The number of this agent's reports since another agent replaced it."""
     grace_until: float = 0.0
 
 

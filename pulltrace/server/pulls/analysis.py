@@ -22,7 +22,7 @@ SLOWER = 1.5
 NO_OWNER = "no known pod"
 """The owner to which a pull is attributed if no pod was seen waiting for its image."""
 SLOWER_SECONDS = 10.0
-"""Seconds; a pull that exceeds the usual duration by less than this is not slow."""
+"""A pull that exceeds the usual duration by fewer seconds than this is not slow."""
 
 
 class Insight(msgspec.Struct, frozen=True):
@@ -49,7 +49,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     size: int | None
     """The number of bytes to fetch."""
     ahead: Sequence[str] = ()
-    """Repositories of the pulls that are, or were, ahead of it in the queue."""
+    """Repositories of the pulls that are, or were, ahead of this one in the queue."""
     reason: ErrorReason | None = None
 
 

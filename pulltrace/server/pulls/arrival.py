@@ -1,8 +1,8 @@
 """The arrival of one image on one node, attempt after attempt. Sans-I/O.
 
 A ``Pull`` is one attempt as reported by an agent; an ``ImageDemand`` describes what the kubelet needs. Both may arrive
-late and in any order. ``Arrival.next_attempt`` decides which attempt is the newest, ``Arrival.next_status`` renders it,
-and clients never see the same attempt end twice:
+late and in any order. ``Arrival.next_attempt`` decides which attempt is the newest, and ``Arrival.next_status`` renders
+it. Clients never see the same attempt end twice:
 
 - A published end is final if an agent or the kubelet reported it. If reports later show the pull as live, they are late
   or belong to the next attempt; ``matching`` decides which.
@@ -37,14 +37,14 @@ EXPLAINED_WITHIN = 5.0
 """Seconds within which a kubelet reports why a pull failed."""
 
 MOST_WAITED = 50
-"""The maximum number of containers that are listed although they no longer wait."""
+"""The maximum number of containers that are listed although they are no longer waiting."""
 
 GIVEN_UP = "no pod waits for it any longer"
 
 
 @dataclass(slots=True, eq=False)
 class Arrival:
-    """The arrival of one image. Its id survives a restart of the server if an agent reports the pull."""
+    """The arrival of one image. The id survives a restart of the server if an agent reports the pull."""
 
     id: str
     name: Name
@@ -58,7 +58,7 @@ class Arrival:
     ahead: tuple[str, ...] = ()
     """The images that the node is pulling while this one is queued, starting with the oldest pull."""
     waited_behind: tuple[str, ...] = ()
-    """The images that were ahead of it when it was last queued."""
+    """The images that were ahead of this one when it was last queued."""
     latest: Attempt | None = None
     """The newest attempt, as published."""
     status: PullStatus | None = None
@@ -66,9 +66,11 @@ class Arrival:
     _failed_at: float | None = None
     """When an agent reported a failure, if the kubelet has not reported one yet."""
     held: bool = False
-    """Whether its end is known but is not published until the agent's report about it is due."""
+    """Whether the end is known but held back until the agent's report about it is due."""
     expires: bool = False
-    """Whether it is kept only as history: no pod waits for it any longer, and no agent observed its pull."""
+    """Whether the arrival is kept only as history: no pod waits for the image any longer, and no agent observed its
+    pull.
+    """
     _pull_number: int = 0
     """The attempt number of ``pull``."""
     _failure: Failure | None = None
@@ -80,12 +82,12 @@ class Arrival:
 
     @property
     def history(self) -> bool:
-        """Whether it had ended before this server started."""
+        """Whether the pull had ended before this server started."""
         return self.pull is not None and self.pull.history
 
     @property
     def is_abandoned(self) -> bool:
-        """Whether containers waited for the image, and none does now."""
+        """Whether containers waited for the image and none is waiting now."""
         return self.demand is None and bool(self.waited)
 
     @property

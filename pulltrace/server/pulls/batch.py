@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from pulltrace.server.pulls.feed import Entry
 
 PIECE = 1 << 14
-"""Approximate number of bytes of a piece before compression. Other clients get their turn between two pieces.
+"""The approximate size of a piece in bytes, before compression. Other clients get their turn between two pieces.
 
-For a client that does not read, the server buffers one piece twice."""
+For a client that does not read, this process and the kernel each buffer one piece."""
 
 LEVEL = 3
 """The compression level of zlib. Higher levels need twice the time for a tenth less data."""
 
 GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
-"""The header of a gzip stream (RFC 1952, 2.3.1): no name, no time, no system."""
+"""The header of a gzip stream (RFC 1952, 2.3.1), without name, time or operating system."""
 
 Render = Callable[["Entry", bool], bytes]
 """Renders a change as an event of the stream, with or without its layers."""

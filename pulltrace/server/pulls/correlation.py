@@ -309,8 +309,9 @@ def _seed_of(demand: ImageDemand) -> str:
 def _best(arrivals: Iterable[Arrival], own: Arrival | None, pull: Pull, name: Name) -> tuple[Arrival | None, Match]:
     """Return the arrival that a pull belongs to.
 
-    The pull leaves its own arrival only for one with exactly its name, or if the image was unknown. A live pull without
-    a tag is the next attempt of an arrival only if just one tag of its repository may be retried.
+    The pull moves from its own arrival to another one only if that has exactly the pull's name, or if the image was
+    unknown. A live pull without a tag is the next attempt of an arrival only if just one tag of its repository may be
+    retried.
     """
     places = {
         arrival: match(pull, arrival)

@@ -154,7 +154,7 @@ def _assign_by_order(
         # The next attempt of a failed pull is for the same demand.
         if pull.ended_at is None:
             taken[candidate.image].append(pull.started_at)
-        elif demand.since <= pull.ended_at + WHOLE_SECONDS:  # the image was not requested by a later attempt
+        elif demand.since <= pull.ended_at + WHOLE_SECONDS:  # no later attempt has requested the image
             explained.add(candidate.image)
 
 
@@ -162,7 +162,7 @@ def _available_since(pull: Pull, demand: ImageDemand, taken: Sequence[float]) ->
     """Return when the kubelet requested an image that no other live pull fetches; None if there is no such request.
 
     A kubelet that pulls in parallel calls the runtime for all pods at the same time, even if they wait for the same
-    image. ``taken`` are the starts of the other live pulls of the image.
+    image. ``taken`` contains the start times of the other live pulls of the image.
     """
     if not taken:
         return demand.since

@@ -25,7 +25,7 @@ FASTER = 3.0
 LARGE_LAYER = 0.5
 """The share of the bytes to fetch above which one layer dominates an image."""
 DROPPED = 0.67
-"""A pull's rate during its last layer, as a share of its rate with several layers. Above this, the number of
+"""If the rate of a pull during its last layer is more than this share of its rate with several layers, the number of
 connections is not the limit.
 """
 FULL_LINE = 0.85
@@ -100,7 +100,7 @@ def _disk(load: NodeLoad | None) -> Moment | None:
 
 
 def _cpu(load: NodeLoad | None) -> Moment | None:
-    """Return the CPU as the limit of unpacking, the part of a pull that needs it."""
+    """Return the CPU as the limit of unpacking, which is the part of a pull that needs it."""
     if load is None or load.cpu_pressure is None or load.io_pressure is None:
         return None
     if load.cpu_pressure < CPU_PRESSURE or load.io_pressure > IDLE_DISK:

@@ -1,13 +1,13 @@
-"""Determine which attempt of an image's arrival a pull is. Sans-I/O.
+"""Determine which attempt of an image's arrival a pull represents. Sans-I/O.
 
 Theory of operation
 ===================
 
-An agent reports pulls, and the kubelet reports attempts; both arrive late, and in any order. A pull without an arrival
-is compared with the newest attempt of each arrival of its image, and the table below decides. *latest* is the newest
-attempt: ``running`` (the kubelet requested the image, and no agent reported a pull), ``failed`` or ``completed`` (as
-the kubelet reported), ``inferred`` (nobody saw its end). *pull* is ``live``, ``failed``, ``completed`` or ``presumed``
-(its agent missed the end). The other columns compare the time of the pull with the time of that attempt.
+An agent reports pulls, and the kubelet reports attempts; both may arrive late and in any order. A pull without an
+arrival is compared with the newest attempt of each arrival of its image, and the table below decides. *latest* is the
+newest attempt: ``running`` (the kubelet requested the image, and no agent reported a pull), ``failed`` or ``completed``
+(as the kubelet reported), ``inferred`` (nobody saw its end). *pull* is ``live``, ``failed``, ``completed`` or
+``presumed`` (its agent missed the end). The other columns compare the time of the pull with the time of that attempt.
 
 =========  =========  =========  =========  =========
 latest     pull       before     within     after
@@ -124,7 +124,8 @@ class ArrivalState(Protocol):
 _UNDECIDED, _SAME, _NEXT = Match.UNDECIDED, Match.SAME_ATTEMPT, Match.NEXT_ATTEMPT
 _EARLIER, _UNRELATED = Match.EARLIER_ATTEMPT, Match.UNRELATED
 
-# The table above: for each state of the latest attempt and of the pull, the match before, within and after it.
+# The table above: for each state of the latest attempt and of the pull, the matches if the pull is before, within and
+# after the attempt.
 TABLE = {
     ("running", "live"): (_UNDECIDED, _SAME, _SAME),
     ("running", "failed"): (_EARLIER, _SAME, _SAME),
@@ -162,7 +163,7 @@ def match(pull: Pull, arrival: ArrivalState) -> Match:
 
 
 def _is_repeat(pull: Pull, arrival: ArrivalState) -> bool:
-    """Return whether the pull is a further call of the runtime by the kubelet, for another waiting pod."""
+    """Return whether the pull comes from a further call that the kubelet made for another waiting pod."""
     demand = arrival.demand
     first = arrival.pull
     if (

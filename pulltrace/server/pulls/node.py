@@ -29,8 +29,8 @@ WHOLE_SECONDS = 2.0
 """Kubelets report times in whole seconds: times that differ by no more than this may be equal."""
 
 QUEUED_LEAST = 1.0
-"""Seconds. A pull that was queued for less than this does not count as queued: the kubelet reports whole seconds, so it
-may not have been queued at all.
+"""A pull that was queued for fewer seconds than this does not count as queued: the kubelet reports whole seconds, so
+the pull may not have been queued at all.
 """
 
 REPORT_LATE = 8.0
@@ -48,7 +48,7 @@ LATE_REPORTS = 8
 LOAD_AGE = 6.0
 """Seconds for which a node's load is valid: a pulling node reports every second."""
 OLDEST = 7 * 24 * 3600.0
-"""Seconds. No running pull is older than this, because containerd's leases expire after a day.
+"""No running pull is older than this many seconds, because containerd's leases expire after a day.
 
 An earlier time must come from a wrong clock.
 """
@@ -71,7 +71,7 @@ class Pull:
     """
 
     key: str
-    """Unique on its node; the agent's id for the pull, if it has one."""
+    """A key that is unique on the node: the agent's id for the pull, if it has one."""
     node: "Node"
     state: PullState
     started_at: float
@@ -80,29 +80,29 @@ class Pull:
     error: str | None = None
     reason: ErrorReason | None = None
     boot: str = ""
-    """The boot id of the agent that reports it."""
+    """The boot id of the agent that reports the pull."""
     weight: int = 0
-    """Its estimated memory, in bytes."""
+    """The estimated memory of the pull, in bytes."""
     presumed: bool = False
     """Whether the end is our own conclusion, which the agent may still correct."""
     history: bool = False
-    """Whether it had ended before this server started, so that the previous server counted and logged it."""
+    """Whether the pull had ended before this server started, so that the previous server counted and logged it."""
     fresh: bool = False
-    """Whether it started after its node's last report, so that the download of all of its bytes was observed."""
+    """Whether the pull started after the node's last report, so that the download of all its bytes was observed."""
     learned_at: float | None = None
-    """When the server learned of the end."""
+    """When the server learned that the pull had ended."""
     arrival_id: str = ""
-    """The id of its arrival, from ``correlation``."""
+    """The id of the pull's arrival, set by ``correlation``."""
     supposed: str = ""
-    """The image that it was matched with, until the agent reports the full name."""
+    """The image that the pull was matched with, until the agent reports the full name."""
     supposed_guessed: bool = False
     """Whether ``supposed`` is a guess."""
     released: bool = False
     """Whether the kubelet has reported the end of the attempt that this lease seems to belong to."""
     repeats: bool = False
-    """Whether it is a further call of the runtime for another pod, so that it has no separate row."""
+    """Whether the pull comes from a further call of the runtime for another pod, so that it has no separate row."""
     superseded: bool = False
-    """Whether a later attempt has replaced it in its arrival."""
+    """Whether a later attempt has replaced this pull in its arrival."""
     best_percent: float = 0.0
     phases: dict[PullPhase, float] = field(default_factory=dict)
     """The number of seconds spent in each completed phase."""
@@ -114,13 +114,13 @@ class Pull:
     published_layers: dict[str, tuple[LayerState, LayerStatus]] = field(default_factory=dict)
     """Layers that have not changed since they were published, and their published form; maintained by ``status``."""
     verdict: Verdict = field(default_factory=Verdict)
-    """The factors that have limited it so far."""
+    """The factors that have limited the pull so far."""
     usual: tuple[tuple[str, int | None], Estimate | None] | None = None
     """The name and size for which the usual duration was looked up, and the result."""
     recorded: bool = False
-    """Whether its duration has been recorded for future estimates."""
+    """Whether the pull's duration has been recorded for future estimates."""
     seen_at: float | None = None
-    """When its agent last reported it."""
+    """When the agent last reported the pull."""
     _phase_since: float = 0.0
 
     def __post_init__(self) -> None:
@@ -222,7 +222,7 @@ class Pull:
 
     @property
     def is_only_lease(self) -> bool:
-        """Whether nothing is known but its lease, so that it may not be a pull at all."""
+        """Whether nothing but the lease is known, so that this may not be a pull at all."""
         state = self.state
         if self.phase is PullPhase.COMPLETED:
             return False
@@ -230,7 +230,7 @@ class Pull:
 
     @property
     def has_fetched(self) -> bool:
-        """Whether it downloaded any bytes itself."""
+        """Whether the pull downloaded any bytes itself."""
         return any(layer.downloaded_bytes and not layer.fetched_by for layer in self.state.layers or ())
 
     @property
@@ -287,9 +287,9 @@ class Node:
     name: str
     last_seen: float
     whole_at: float
-    """When a report last listed all of its pulls. A pull that started later has never been reported."""
+    """When a report last listed all pulls of the node. A pull that started later has never been reported."""
     last_report: float = 0.0
-    """When its last report was accepted."""
+    """When the node's last report was accepted."""
     state: NodeState = NodeState.REPORTING
     heartbeat: float = DEFAULT_HEARTBEAT
     agents: Agents = field(default_factory=Agents)
@@ -362,7 +362,7 @@ class Node:
 
     @property
     def lost_after(self) -> float:
-        """Seconds of silence after which its pulls count as ended."""
+        """Seconds of silence after which the node's pulls count as ended."""
         return max(LOST_AFTER, 2 * self.late_after)
 
 

@@ -1,7 +1,7 @@
 """Record the outcome of each attempt exactly once: in the log, in the metrics and, if traces are on, as a trace. Logs.
 
-Kubernetes reports the reason for a failed pull, and agents its bytes, shortly after its end. The feed does not
-wait for them; this module does.
+Kubernetes reports the reason for a failed pull, and the agent reports the bytes, shortly after the end of the pull. The
+feed does not wait for them; this module does.
 """
 
 import logging
@@ -47,7 +47,7 @@ class Outcomes:
     def note(
         self, before: PullStatus | None, pull: PullStatus, arrival: Arrival, now: float, *, complete: bool = True
     ) -> None:
-        """Process the change of ``arrival`` from ``before``, which is None if it is new, to ``pull``.
+        """Process a change of ``arrival`` from the status ``before`` (None if the arrival is new) to ``pull``.
 
         ``complete`` is false if only the kubelet reported the end, and an agent is about to report the bytes.
         """
@@ -82,7 +82,7 @@ class Outcomes:
             self._end(pull, phases, now)
 
     def forget(self, id_: str) -> None:
-        """Forget an arrival that turned out to be a part of another one, or that nobody waits for."""
+        """Forget an arrival that turned out to be part of another one, or that no pod waits for."""
         self._incomplete.pop(id_, None)
 
     def phases(self, pull: Pull) -> None:

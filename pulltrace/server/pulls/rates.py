@@ -6,18 +6,18 @@ WINDOW = 10.0
 """Seconds over which a rate is measured."""
 LONGEST_WINDOW = 60.0
 SHORTEST = 2.0
-"""Seconds. A rate is averaged over at least this time, because a step within a shorter time says little."""
+"""A rate is averaged over at least this many seconds, because a step within a shorter time says little."""
 
 
 LONGEST_ESTIMATE = 7 * 24 * 3600.0
-"""Seconds; a longer estimate is not published."""
+"""The longest estimate, in seconds, that is published."""
 
 
 class Speed:
     """How fast a count of bytes grows.
 
-    Only its steps are kept. containerd moves an ingest's offset 1 MiB at a time, so the offset of a slow download does
-    not change for many seconds between two steps: the window then covers the last two steps.
+    Only the steps of the count are kept. containerd moves an ingest's offset 1 MiB at a time, so the offset of a slow
+    download does not change for many seconds between two steps: the window then covers the last two steps.
     """
 
     __slots__ = ("_rated", "_since", "_steps", "grew_at", "total")

@@ -21,7 +21,7 @@ KEPT = 1800.0
 MAX_PODS = 5000
 """The number of pods whose start-up is tracked at the same time; the oldest are dropped first."""
 LONGEST = 24 * 3600.0
-"""Seconds; a pod that waits longer is no longer considered to be starting."""
+"""Seconds after which a waiting pod is no longer considered to be starting."""
 
 _EXPIRE_EVERY = 30.0
 _REPORTED_WITHIN = 1.0

@@ -41,7 +41,7 @@ class ArrivalContext(msgspec.Struct, frozen=True, kw_only=True):
     reason: ErrorReason | None = None
     next_retry_at: float | None = None
     ahead: tuple[str, ...] = ()
-    """Repositories of the pulls that are, or were, ahead of it in the queue."""
+    """Repositories of the pulls that are, or were, ahead of this one in the queue."""
 
 
 class _Sums(msgspec.Struct):

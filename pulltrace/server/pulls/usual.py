@@ -45,7 +45,7 @@ class _Sample:
     node: str
     registry: str
     size: int
-    """Bytes that had to be fetched."""
+    """The number of bytes that had to be fetched."""
     seconds: float
 
 

@@ -15,7 +15,7 @@ from pulltrace.server.models import Bound, Factor
 HOLDS = 5.0
 """Seconds after which a factor that holds is published, and after which a factor that no longer holds is withdrawn."""
 SHORT = 5.0
-"""Seconds; there is no verdict on a shorter pull."""
+"""The duration, in seconds, of the shortest pull that gets a verdict."""
 SHARE = 0.4
 """The share of an ended pull's duration for which its factor must have held."""
 EVERY = 1.5
@@ -71,7 +71,7 @@ class Verdict:
         self.progress_at = 0.0
         """When the pull last made progress."""
         self.published: Bound | None = None
-        """The result at the last moment."""
+        """The result at the last moment that was judged."""
         self.waits: list[float] = []
         """The length, in seconds, of each wait that was as long as containerd waits for a dead mirror."""
         self.best_rate = 0.0
