@@ -87,7 +87,7 @@ async def serving(pollers: Sequence[Poller]) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def running(poller: Poller, url: str, socket: Path) -> AsyncIterator[None]:
-    """Run one poller in a child process, and end this process on exit."""
+    """Run one poller in a child process, which is ended on exit."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     own = {"NODE_NAME": "bench", "SERVER_URL": url, "CONTAINERD_SOCKET": str(socket)}
     process = await asyncio.create_subprocess_exec(

@@ -1,8 +1,8 @@
 """A naive server for comparison, with the same routes and figures, on the same uvicorn and uvloop.
 
 It converts JSON to dicts and back. For each report, it searches all stored pulls for those of the node, as the Go
-version did. It puts each change as an event into the queue of each client, and encodes it for each client; a client
-whose queue is full loses events.
+version did. It puts each change as an event into every client's queue, and encodes the event for each client
+separately. A client whose queue is full loses events.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""``python -m bench.serve pulltrace|naive``: a server on free ports of loopback, which it prints as JSON.
+"""``python -m bench.serve pulltrace|naive``: a server on free loopback ports, which it prints as JSON.
 
 The limits are a hundred thousand nodes and ten thousand clients, so that the benchmarks find other limits first.
 """

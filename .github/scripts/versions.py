@@ -6,7 +6,7 @@ same version.
 ``versions.py v1.2.3 --notes``       print that version's part of CHANGELOG.md for the GitHub Release
 ``versions.py --image-tags v1.2.3 v1.2.2 …``  print the image tags of the first version, given all tags
 
-If there are disagreements, it prints all of them and exits with status 1.
+If there are disagreements, the script prints all of them and exits with status 1.
 """
 
 import re
