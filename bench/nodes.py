@@ -80,7 +80,7 @@ class SimulatedPull:
 class SimulatedNode:
     """One node's agent and its next report.
 
-    It pulls ``images`` images at a time, each followed by another one; with 0 it is idle.
+    It pulls ``images`` images at a time, and begins another pull when one has ended. With 0, it is idle.
     """
 
     def __init__(self, number: int, images: int, rng: random.Random, pull_seconds: float) -> None:

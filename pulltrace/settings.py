@@ -91,7 +91,7 @@ def _namespaces(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     for name in names:
         if not re.fullmatch(_LABEL, name):
-            raise ValueError(f"has {name!r}, which is not a valid namespace name")
+            raise ValueError(f"contains {name!r}, which is not a valid namespace name")
     return names
 
 

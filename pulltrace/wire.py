@@ -122,9 +122,9 @@ class LayerState(JsonObject, frozen=True):
 
     ``cached_bytes`` is the number of bytes that were on the node before this pull began: all bytes of a cached layer,
     or the offset of a resumed download. ``downloaded_bytes`` is the number of bytes downloaded since then.
-    ``fetched_by`` is the id of the pull that fetches this layer, if that is another pull, so that the bytes are counted
-    only once. It is ``snapshotter`` if the snapshotter fetches the layer, and its bytes are then counted when the layer
-    is complete. It is ``guest`` if a virtual machine will fetch the layer. A layer in state ``remote`` is served by the
+    If another pull fetches this layer, ``fetched_by`` is the id of that pull, so that the bytes are counted only once.
+    It is ``snapshotter`` if the snapshotter fetches the layer, and its bytes are then counted when the layer is
+    complete. It is ``guest`` if a virtual machine will fetch the layer. A layer in state ``remote`` is served by the
     snapshotter without being fetched first. A time is exact if containerd records it (``completed_at``). Otherwise it
     is the time of the first poll that observed the change.
     """

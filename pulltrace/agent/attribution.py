@@ -62,7 +62,9 @@ def image_of(content: Collection[str], documents: Mapping[str, Document | None])
 
 
 def unread(content: Collection[str], documents: Mapping[str, Document | None], image: Image | None) -> set[str]:
-    """Return the committed blobs of a lease that may be documents: those not read yet and not known to be layers."""
+    """Return the committed blobs of a lease that may be documents: they have not been read and are not known to be
+    layers.
+    """
     layers = {layer.digest for layer in image.layers} if image else set()
     return {digest for digest in content if digest not in documents and digest not in layers}
 

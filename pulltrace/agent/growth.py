@@ -1,10 +1,10 @@
-"""Decide whether anything about a pull may have changed except the size of its downloads. Sans-I/O.
+"""Decide whether a pull may have changed in anything other than the size of its downloads. Sans-I/O.
 
 Theory of operation. A lease's resources change only in these cases:
 
 - An ingest of the pull appears, ends or is committed. The list of ingests shows this.
 - The pull resolves its reference: documents arrive, possibly without a visible ingest.
-- A layer is being unpacked, or is about to be: snapshots appear, which no list shows.
+- A layer is being unpacked, or is about to be: snapshots appear that no list shows.
 - The snapshotter fetches the layers: snapshots appear without any ingest.
 
 A pull to which none of these applies is *steady*: the list of ingests alone shows its progress. While every pull on a
@@ -21,7 +21,7 @@ from pulltrace.wire import LayerPhase
 
 
 def is_steady(pull: Pull, refs: Collection[str], now: float) -> bool:
-    """Return whether nothing about the pull can change except the size of its downloads.
+    """Return whether the pull can change only in the size of its downloads.
 
     ``refs`` are the refs of all ingests.
     """

@@ -39,7 +39,7 @@ _MAX_RETRY_AFTER = 60.0  # seconds; only a proxy demands more; after that time, 
 _MAX_TOKEN = 8192  # maximum bytes; the server rejects longer tokens
 _SPACING = 0.5  # minimum seconds from the response to one report until the next report
 _MAX_DELAY = 8.0  # maximum seconds between attempts; jitter spreads the nodes that contact a restarted server
-_MAX_LOGGED = 300  # maximum characters of a response in a log line
+_MAX_LOGGED = 300  # maximum number of characters of a response in a log line
 _SECRET = 8  # this many consecutive characters of the token must never appear in a log
 
 _Encoded = dict[str, bytes]

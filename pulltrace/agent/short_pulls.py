@@ -80,7 +80,7 @@ def _targets(pull: Pull) -> Iterable[str]:
 
 def _precedence(change: Change) -> tuple[bool, float]:
     """Return a sort key: tags before digests, then the oldest record first, because a pull writes its record before
-    anybody can add another tag.
+    another tag can be added.
     """
     return is_tagless(change.record), change.record.updated_at
 

@@ -1,4 +1,4 @@
-"""Keep modules that the agent does not use out of its memory. Call these functions before the modules are imported."""
+"""Keep unused modules out of the agent's memory. Call these functions before the modules are imported."""
 
 import sys
 from types import ModuleType

@@ -1,4 +1,4 @@
-"""Serve the containerd of a simulated node: gRPC on a unix socket, with the agent's stubs of containerd's API.
+"""Serve a simulated node's containerd: gRPC on a unix socket, with the agent's stubs for containerd's API.
 
 It counts the calls that it receives. A test can make it stop responding, or respond with invalid messages.
 """
@@ -113,7 +113,7 @@ class SimulatedContainerd:
         await self._responding.wait()
 
     def encode(self, message: Any) -> bytes:
-        """Encode a response, as invalid bytes if the server must respond with those."""
+        """Encode a response, or return invalid bytes if the server must respond with those."""
         return b"\xff" * 64 if self._behaviour is Behaviour.INVALID else message.SerializeToString()
 
 
@@ -161,7 +161,7 @@ class _Services(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in
         """Send an event for each image record that is written, until the client disconnects."""
         store = await self._enter(_SUBSCRIBE, context)
         if list(request.filters) != ['topic~="^/images/(create|update)$"', 'topic=="/containers/create"']:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the simulated containerd has image events only")
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the simulated containerd has only image events")
         names: asyncio.Queue[str] = asyncio.Queue()
         store.listeners.append(names.put_nowait)
         try:
@@ -197,7 +197,7 @@ def _version(node: VirtualContainerd, _: Empty) -> Any:
 
 def _statuses(store: Store, request: Any) -> Any:
     if request.filters:
-        raise InvalidArgumentError("the simulated containerd lists ingests without filters only")
+        raise InvalidArgumentError("the simulated containerd lists ingests only without filters")
     return content_pb2.ListStatusesResponse(
         statuses=[
             content_pb2.Status(
@@ -295,7 +295,7 @@ def _stat(store: Store, request: Any) -> Any:
 
 def _plugins(store: Store, request: Any) -> Any:
     if list(request.filters) != [_SNAPSHOTTER_PLUGINS]:
-        raise InvalidArgumentError("the simulated containerd lists its snapshotters only")
+        raise InvalidArgumentError("the simulated containerd lists only its snapshotters")
     plugins = [
         introspection_pb2.Plugin(
             type="io.containerd.snapshotter.v1", id=snapshotter.name, exports={"root": snapshotter.root}

@@ -129,7 +129,7 @@ async def _apiserver() -> AsyncIterator[ApiServer]:
 
 @asynccontextmanager
 async def _containerds(scenario: Scenario) -> AsyncIterator[dict[str, SimulatedContainerd]]:
-    """Return each node's containerd by the node's name. Sockets are numbered, because a path has at most 107 bytes."""
+    """Return each node's containerd, by node name. Sockets are numbered, because a path has at most 107 bytes."""
     with tempfile.TemporaryDirectory(prefix="pulltrace-demo-") as folder:
         async with AsyncExitStack() as stack:
             containerds = {}

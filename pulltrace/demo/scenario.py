@@ -22,7 +22,7 @@ Act = Generator[float, None, None]
 
 @dataclass(frozen=True, slots=True)
 class Crashed:
-    """The containerd of a node was killed and must be started again."""
+    """A node's containerd was killed and must be started again."""
 
     node: str
 
@@ -102,7 +102,7 @@ class Scenario:
 
     @property
     def nodes(self) -> dict[str, VirtualContainerd]:
-        """The containerds by node name."""
+        """The simulated containerd of each node, by node name."""
         return {name: kubelet.node for name, kubelet in self.kubelets.items()}
 
     def advance(self, seconds: float) -> list[Said | Crashed]:

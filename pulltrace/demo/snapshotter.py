@@ -1,4 +1,4 @@
-"""A snapshotter of one simulated node: how it delivers layers, and its snapshots. Sans-I/O.
+"""The snapshotter of a simulated node: its snapshots, and how it delivers layers. Sans-I/O.
 
 The modes correspond to the observed behaviour of overlayfs, erofs, soci-snapshotter, stargz-snapshotter and
 nydus-snapshotter.

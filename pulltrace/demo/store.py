@@ -1,4 +1,5 @@
-"""The content, ingests, leases, snapshotters and images of one containerd, and its garbage collector. Sans-I/O.
+"""The content, ingests, leases, snapshotters and images of one simulated containerd, and its garbage collector.
+Sans-I/O.
 
 Times are unix seconds on the node's clock; sizes are in bytes. The behaviour is that of containerd 1.6, 1.7 and 2.4.
 """

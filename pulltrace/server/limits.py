@@ -56,4 +56,4 @@ class Limits:
     """Maximum number of lists that are sent at once; further requests receive 503."""
     lists_per_address: int = 4
     response_timeout: float = 120.0
-    """The longest time that sending a list may take."""
+    """Maximum time for sending a list."""

@@ -79,7 +79,7 @@ class _Ids(IdGenerator):
     """Derives ids from the pull's id, so that another server exports the same pull with the same ids."""
 
     def use(self, pull_id: str, part: str) -> None:
-        """Set the pull, and the part of it, that the next span describes."""
+        """Set which pull, and which part of it, the next span describes."""
         self._pull_id, self._part = pull_id, part
 
     def generate_trace_id(self) -> int:

@@ -50,8 +50,8 @@ def json_headers(tag: str) -> dict[str, str]:
 
 
 class SlicedResponse(Response):
-    """Sends the ``parts`` of a body, each encoded when the client has accepted the previous one, with gzip if the
-    client accepts it.
+    """Sends the ``parts`` of a body, compressed if the client accepts gzip. Each part is encoded when the client has
+    accepted the previous one.
 
     If ``headers`` contain a Content-Encoding, the body is sent unchanged.
 

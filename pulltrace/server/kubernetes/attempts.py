@@ -127,7 +127,7 @@ class ImageRequest:
         self.start = -math.inf  # raw time of the newest Pulling event
         self._end = -math.inf  # raw time of the newest Failed or Pulled event
         self._failed_raw: float | None = None  # raw time of `failure`; None if it is known only from a status
-        self._earlier_pulls = earlier_pulls  # Pulling events of earlier pulls, which the count includes
+        self._earlier_pulls = earlier_pulls  # Pulling events of earlier pulls, which are included in the count
         self._statuses = 0  # number of failures that statuses reported
         self._last_status = ("", "")
         self._synced_at = -math.inf  # when the kubelet last synced the pod but it was too early to retry
@@ -147,7 +147,7 @@ class ImageRequest:
         return Position.AFTER_BOTH
 
     def take_pulling(self, raw: float, at: float, times: int) -> None:
-        """Process the event Pulling, which the kubelet has emitted ``times`` times for this pod."""
+        """Process the event Pulling. The kubelet has emitted it ``times`` times for this pod."""
         position = self.position(raw, starts=True)
         if position is Position.BEFORE_START:
             return
@@ -162,8 +162,8 @@ class ImageRequest:
         self._count(times)
 
     def take_failed(self, raw: float, at: float, message: str, times: int = 1, *, listed: bool = False) -> None:
-        """Process the event Failed, which the kubelet has emitted ``times`` times with this text, including those
-        of earlier pulls.
+        """Process the event Failed. The kubelet has emitted it ``times`` times with this text, including for earlier
+        pulls.
 
         ``listed`` is true for an event from a list; the container's current status then describes this failure, too.
         """

@@ -38,7 +38,7 @@ WITHOUT_PULL = frozenset({"InvalidImageName", "ErrImageNeverPull", "ImageInspect
 """Reasons for which the kubelet does not pull at all, even if it reports them repeatedly."""
 
 WITHOUT_RETRY = frozenset({"InvalidImageName", "ErrImageNeverPull"})
-"""Reasons for which the kubelet pulls nothing until somebody changes the pod or the node."""
+"""Reasons for which the kubelet pulls nothing until the pod or the node is changed."""
 
 _LONGEST_TEXT = 16384
 """Maximum length of the searched text. Real messages are shorter, but a tenant could write megabytes."""

@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 8.0
 FORBIDDEN_DELAY = 8.0
-"""Seconds between checks for whether a missing permission has been granted."""
+"""Seconds after which a request that was forbidden is tried again."""
 GRACE = 60.0
 """Seconds after which an API server that has never responded no longer delays readiness."""
 SHORT_WATCH = 1.0
@@ -191,7 +191,7 @@ class _Follow:
         if newest.isdecimal() and self._version.isdecimal() and int(newest) < int(self._version):
             fields_ = fields(resource=self.resource.name, namespace=self._namespace, newest=newest, ours=self._version)
             _log.warning("kube.watch.reset", extra=fields_)
-            raise GoneError(f"the API server's history went back from {self._version} to {newest}")
+            raise GoneError(f"the API server's version went back from {self._version} to {newest}")
 
     def _change(self, change: Watched) -> None:
         match change.object:

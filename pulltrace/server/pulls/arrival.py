@@ -78,7 +78,7 @@ class Arrival:
     _arrived_at: float | None = None
     """When the kubelet's event about the image's arrival was received, if no agent has reported the arrival yet."""
     _basis: Any = None
-    """The facts that the last decision was based on, if none of them changes with time."""
+    """The facts that the last decision was based on, if they do not change with time."""
 
     @property
     def history(self) -> bool:

@@ -51,7 +51,7 @@ class Batch:
         self._is_retired = False
 
     def retire(self) -> None:
-        """Drop the compressed pieces. For a client that is still receiving the batch, pieces are made separately."""
+        """Drop the compressed pieces. If a client is still receiving the batch, its pieces are made separately."""
         self._pieces = {False: [], True: []}
         self._is_retired = True
 

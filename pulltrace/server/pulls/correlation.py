@@ -128,7 +128,7 @@ class _Open:
         """
         self.arrivals: dict[str, Arrival] = {}
         self._abandoned: dict[str, ImageDemand] = {}
-        """By image: the demands of pods that were deleted before their pulls began."""
+        """The demands of pods that were deleted before their pulls began, by image."""
         self._settles_at = 0.0  # when the newest completed pull settles
         self._node = node
         self._context = context
@@ -260,8 +260,8 @@ class _Open:
                 if demand.failure:
                     arrival.explain(demand.failure)
             if found.pull and demand.pulling:
-                # The kubelet reports whole seconds, so a pull that never queued may seem to have been queued for less
-                # than a second.
+                # The kubelet reports whole seconds, so a pull that was never queued may seem to have been queued for
+                # less than a second.
                 found.pull.phases.setdefault(PullPhase.QUEUED, max(found.pull.started_at - demand.since, 0.0))
 
     def _publish(self, arrival: Arrival, now: float, *, agent: NodeState | None) -> Iterator[Changed]:
@@ -353,8 +353,8 @@ def _is_settled(arrival: Arrival, now: float) -> bool:
 def _free_id(arrivals: Mapping[str, Arrival], node: str, seed: str) -> str:
     """Return an opaque, URL-safe id that is the same after a restart of the server.
 
-    An id may already be in use: by an arrival that continues without the pull that it was named after, or by one that
-    now has another image.
+    An id may already be in use, by an arrival that continues without the pull from which the id was derived, or by one
+    that now has another image.
     """
     digest = hashlib.blake2b(f"{node}\n{seed}".encode(), digest_size=9).digest()
     id_ = base64.urlsafe_b64encode(digest).decode()

@@ -128,7 +128,7 @@ class Feed:
         """The oldest cursor that can be served. Some of the changes after any older cursor have been forgotten."""
         self.frame = Frame(0, 0, [])
         self._everything: tuple[int, Batch] | None = None
-        self._entries: dict[int, Entry] = {}  # ordered, because revisions only grow
+        self._entries: dict[int, Entry] = {}  # in order, because revisions only increase
         self._newest: dict[str, Entry] = {}  # by pull id, without removals
         self._tombstones: deque[int] = deque()
         self._max_tombstones = tombstones

@@ -53,8 +53,8 @@ _log = logging.getLogger(__name__)
 def steady_clock() -> Callable[[], float]:
     """Return a clock for Unix seconds that never jumps: the time of this call plus the time that has passed since.
 
-    If somebody sets the machine's clock, no node becomes lost and no history expires early. Time spent in suspend
-    counts, too.
+    If the machine's clock is set, no node becomes lost and no history expires early. The time during which the machine
+    is suspended counts, too.
     """
     ticking = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # Linux's monotonic clock stops during suspend
     offset = time.time() - time.clock_gettime(ticking)
@@ -106,7 +106,7 @@ class Hub:
         self.closing = False
         """Whether the server is stopping, so that streams send their last event."""
         self.node_revision = 0
-        """Incremented with each report, and with each node that becomes silent."""
+        """Incremented with each report, and whenever a node stops reporting."""
         self._frame = asyncio.Event()
         clock = self._clock = clock or steady_clock()
         self.source = source or ClusterSource()

@@ -1,7 +1,7 @@
 """Every node's pulls, as its agent reports them: ``merge(report, now)``, ``watch(now)``, ``expire(now)``. Sans-I/O.
 
-The work for a report depends only on the size of that report. A pull that its node no longer reports has ended; a node
-that reports nothing is late, and then lost. This module knows nothing about Kubernetes: see ``correlation``.
+The work for a report depends only on the size of that report. A pull that is no longer reported has ended. A node that
+stops reporting counts as late, and later as lost. This module knows nothing about Kubernetes: see ``correlation``.
 """
 
 import heapq
@@ -110,7 +110,7 @@ class Inventory:
         return merged
 
     def watch(self, now: float) -> list[Merged]:
-        """Return the nodes that have become silent or were forgotten since the last call."""
+        """Return the nodes that have stopped reporting, or were forgotten, since the last call."""
         changed = []
         while self._silence and self._silence[0][0] <= now:
             _, name = heapq.heappop(self._silence)

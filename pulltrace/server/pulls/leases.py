@@ -38,7 +38,7 @@ def place(
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
-    """A request of the kubelet whose pull has no lease yet."""
+    """A request by the kubelet whose pull has no lease yet."""
 
     since: float
     attempt: int
@@ -55,7 +55,7 @@ def _slots(demand: ImageDemand, arrival: Arrival | None = None) -> list[_Slot]:
 
 
 def _assign(lease: Pull, slots: list[_Slot], demands: Sequence[ImageDemand]) -> Name | None:
-    """Assign a lease to the earliest matching request of the kubelet.
+    """Assign a lease to the earliest matching request by the kubelet.
 
     Return its name if it needs an arrival of its own.
     """

@@ -100,7 +100,7 @@ class Pull:
     released: bool = False
     """Whether the kubelet has reported the end of the attempt that this lease seems to belong to."""
     repeats: bool = False
-    """Whether the pull comes from a further call of the runtime for another pod, so that it has no separate row."""
+    """Whether the pull comes from a further call to the runtime for another pod, so that it has no separate row."""
     superseded: bool = False
     """Whether a later attempt has replaced this pull in its arrival."""
     best_percent: float = 0.0
@@ -239,7 +239,7 @@ class Pull:
         return any(layer.fetched_by == SNAPSHOTTER for layer in self.state.layers or ())
 
     def succeed(self, at: float) -> None:
-        """Correct a failure: the kubelet had the image at ``at``, so every byte was downloaded."""
+        """Turn a failure into a success: the kubelet had the image at ``at``, so every byte had been downloaded."""
         self.phase, self.ended_at = PullPhase.COMPLETED, max(at, self.started_at)
         self.error = self.reason = None
         if self.state.layers:

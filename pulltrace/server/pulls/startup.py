@@ -62,7 +62,7 @@ class _Image:
             unpacking = pulled if self.unpacking_at is None else min(max(self.unpacking_at, began), pulled)
             yield began, unpacking, StartPhaseName.PULLING
             yield unpacking, pulled, StartPhaseName.UNPACKING
-            # The image was pulled for another pod, and the kubelet's call of the runtime for this pod waits for its
+            # The image was pulled for another pod, and the kubelet's call to the runtime for this pod waits for its
             # turn.
             yield pulled, end, StartPhaseName.QUEUED
 
@@ -125,7 +125,7 @@ class Startup:
         self.finished: list[list[StartPhase]] = []
         """The phases of pods that have started since the last call of ``take_finished``."""
         self.revision = 0
-        """Incremented with each pod that has started."""
+        """Incremented whenever a pod has started."""
         self._born = born
         self._pods: dict[str, _Pod] = {}
         self._names: dict[tuple[str, str], str] = {}

@@ -1,8 +1,8 @@
 """The published figures for one attempt: totals, percentage, rate, remaining time, and whether it has stalled.
 Sans-I/O.
 
-Layers that another pull fetches count in the total and as downloaded, because they are progress, but not in the rate,
-so that the sum of the rates of all pulls counts no byte twice.
+Layers that another pull fetches count towards the total and the downloaded bytes, because they are progress, but not
+towards the rate. So the sum of the rates of all pulls counts no byte twice.
 """
 
 from functools import lru_cache

@@ -115,7 +115,7 @@ class Usual:
         """Return the factor by which pulls take longer on this node than on the sample's node."""
         if sample.node == node:
             return 1.0
-        # If a node has not used this registry yet, both nodes are compared by all of their pulls: a slow registry must
+        # If a node has not used this registry yet, the two nodes are compared by all their pulls: a slow registry must
         # not make the other node look slow.
         for registry in (sample.registry, None):
             there, here = self._slowness(registry, sample.node), self._slowness(registry, node)

@@ -103,7 +103,7 @@ class Verdict:
 
     @property
     def seconds(self) -> dict[Factor, float]:
-        """How many seconds each factor has limited the pull."""
+        """The number of seconds for which each factor has limited the pull."""
         return {factor: held.seconds for factor, held in self._held.items()}
 
     def live(self, elapsed: float, reason: Callable[[], str]) -> Bound | None:
