@@ -4,10 +4,10 @@
     .venv/bin/python bench/web.py --seconds 20     a short run, as in CI
     … --check                                      exit 1 if a limit below is exceeded
 
-A small server sends the same data as the real one would (one burst every 250 ms, the same JSON); the page is the built
-one. Frame times are the intervals between animation frames; long tasks are the browser's own count of main-thread tasks
-over 50 ms. On a busy machine, they include waiting, so a trace also records the processor time of the longest task. The
-heap is measured after a forced collection, so that only objects still in use are counted.
+A small server sends the same data as the real one would (one burst every 250 ms, the same JSON); the page is the
+production build. Frame times are the intervals between animation frames; long tasks are the browser's own count of
+main-thread tasks over 50 ms. On a busy machine, they include waiting, so a trace also records the processor time of the
+longest task. The heap is measured after a forced collection, so that only objects still in use are counted.
 """
 
 import argparse

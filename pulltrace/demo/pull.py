@@ -211,7 +211,7 @@ class Pull:
         return received >= blob.size or blob.digest in self.node.store.content
 
     def _copy(self, blob: Blob) -> Thread:
-        """Copy a fetched blob into containerd: this is an ingest without a lease, whose ref is the bare digest."""
+        """Copy a fetched blob into containerd, through an ingest without a lease whose ref is the bare digest."""
         store = self.node.store
         ingest = store.ingests[blob.digest] = Ingest(blob, self.node.now, self.node.now, received=blob.size / 2)
         yield from self._wait(1.0)

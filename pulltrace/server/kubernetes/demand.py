@@ -224,7 +224,7 @@ def merge(node: str, image: str, requests: Mapping[str, ImageRequest], waiters: 
     failure = _newest([request.failure for request in every if request.failure])
     pulled_at = max((request.pulled_at for request in every if request.pulled_at is not None), default=None)
     if running or (failure and pulled_at is not None and pulled_at < failure.at):
-        pulled_at = None  # it is needed again; after an older failure, a pod that backs off will find it present
+        pulled_at = None  # the image is needed again; after an older failure, a pod in back-off will find it
     pods = [pod.correlation(item) for key, pod, item in waiters if pulled_at is None or key in requests]
     return ImageDemand(
         node=node,

@@ -207,7 +207,7 @@ class Hub:
         self._dropped = dropped
 
     async def next_frame(self) -> None:
-        """Wait until there is a next frame, the server stops, or quiet clients may need a keep-alive comment."""
+        """Wait until the next frame is ready, the server stops, or quiet clients may need a keep-alive comment."""
         await self._frame.wait()
 
     def close(self) -> None:

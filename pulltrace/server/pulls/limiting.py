@@ -182,7 +182,7 @@ def _connections(pull: Pull) -> int:
 
 
 def _one_layer(pull: Pull, left: list[LayerState], rate: float, paces: Paces, now: float) -> Moment | None:
-    """Return the layer as the limit if only a single large one remains and the pull was faster with several connections."""
+    """Return the layer as the limit if one large layer remains and the pull was faster with several connections."""
     if len(left) != 1 or not left[0].total_known:
         return None
     size = left[0].total_bytes - left[0].cached_bytes

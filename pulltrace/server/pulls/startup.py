@@ -251,7 +251,7 @@ def _ran_at(status: ContainerStatus | None) -> float | None:
 
 
 def _is_known(pod: _Pod) -> bool:
-    """Return whether the phases are known: without an event about an image, or after a restart, they are not."""
+    """Return whether the phases are known: an image was reported as present, and no container had been restarted."""
     return not pod.restarted and any(image.present_at is not None for image in pod.images.values())
 
 
