@@ -1,8 +1,8 @@
-"""Compare the claims of the strip with the Pods view, and the order of rows before and after each second.
+"""Compare what the strip claims with the Pods view, and the order of the rows with their order a second earlier.
 
     .venv/bin/python -m tests.browser.claims http://127.0.0.1:8080 --seconds 180
 
-The exit status is 1 after a claim that contradicts the Pods view, or a row that moved without a visible reason.
+The exit status is 1 if a claim contradicted the Pods view, or if a row moved without a visible reason.
 """
 
 import argparse
@@ -79,9 +79,9 @@ def unexplained_moves(before: Json, after: Json) -> list[str]:
 async def watch(browser: Browser, url: str, seconds: float) -> tuple[int, list[str]]:
     """Sample both views every second; return the number of samples and all deviations.
 
-    The page requests the list of pods every two seconds. A deviation that ends with the next list is marked.
+    The page requests the list of pods every two seconds. If a deviation disappears with the next list, it is marked.
     """
-    # Nobody looks at these pages, so a small scale keeps them cheap to draw.
+    # Nobody looks at these pages, so they are drawn at a small scale to save time.
     pods, pulls = [await browser.new_page(viewport=TALL, device_scale_factor=0.25) for _ in range(2)]
     await pods.goto(f"{url}?view=pods")
     await pulls.goto(url)

@@ -1,4 +1,4 @@
-"""A headless Chromium, and pages in it whose errors fail the test."""
+"""A headless Chromium; an error in one of its pages fails the test."""
 
 import asyncio
 import re
@@ -54,7 +54,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def open_page(browser: Browser) -> AsyncIterator[OpenPage]:
-    """Open a URL in its own browser context; an error of the page fails the test."""
+    """Open a URL in its own browser context; an error in the page fails the test."""
     complaints: list[str] = []
     async with AsyncExitStack() as stack:
 
@@ -70,7 +70,7 @@ async def open_page(browser: Browser) -> AsyncIterator[OpenPage]:
             page.on("pageerror", lambda error: complaints.append(str(error)))
             page.on(
                 "console",
-                # A failed request to a server that a test has stopped is not an error of the page.
+                # If a test has stopped the server, failed requests to it are not errors of the page.
                 lambda message: (
                     complaints.append(message.text)
                     if message.type == "error" and not re.search(EXPECTED, message.text)

@@ -1,4 +1,4 @@
-"""axe finds no problems: in both themes, in every view, with open rows, and in every state without a table."""
+"""axe finds no problems in either theme, in any view, with open rows, or in any state without a table."""
 
 from collections.abc import Awaitable, Callable
 

@@ -1,4 +1,4 @@
-"""Questions that come to mind when somebody sees the page for the first time: the page answers each of them."""
+"""The page answers the questions that come to mind when somebody sees it for the first time."""
 
 import re
 import time
@@ -111,7 +111,7 @@ async def test_how_many_nodes_lack_the_new_image(server: ScriptedServer, open_pa
     await expect(page.get_by_text("A pod waits for this image on edge-1")).to_be_visible()
 
 
-async def test_the_slowest_node_is_one_that_still_pulls(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_slowest_node_is_one_that_is_still_pulling(server: ScriptedServer, open_page: OpenPage) -> None:
     at = time.time()
     await show(
         server,
@@ -225,7 +225,7 @@ async def test_a_search_keeps_its_spaces_while_it_is_typed(server: ScriptedServe
     await expect(page).to_have_url(re.compile(r"q=worker-05%20checkout%20ns:shop$"))
 
 
-async def test_durations_scales_and_guesses_explain_themselves(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_durations_scales_and_guesses_are_explained(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url + "?open=torch")
     await expect(page.locator("figure")).to_contain_text(re.compile(r"start.*ready in ≈ (1:\d\d|\d\d s)"))

@@ -1,4 +1,4 @@
-"""Live pulls come first: the content of the first screen, in a quiet cluster and in one with problems."""
+"""The first screen shows live pulls first, in a quiet cluster and in one with problems."""
 
 import json
 import re
@@ -64,7 +64,9 @@ async def test_a_wide_screen_shows_more(server: ScriptedServer, open_page: OpenP
     assert size >= 17
 
 
-async def test_failures_with_one_cause_are_one_row_that_opens(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_failures_with_the_same_cause_share_one_row_that_opens(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
     await set_trouble(server)
     page = await open_page(server.url, width=1440, height=900)
     typo = row(page, "failed/ghcr.io/acme/cart:lates/not_found")
@@ -79,7 +81,7 @@ async def test_failures_with_one_cause_are_one_row_that_opens(server: ScriptedSe
     await expect(page).to_have_url(re.compile("open=typo-3"))
 
 
-async def test_a_registry_that_is_down_is_one_row_and_live_pulls_stay_visible(
+async def test_failures_of_a_registry_that_is_down_share_one_row_and_live_pulls_remain_visible(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     await set_trouble(server)

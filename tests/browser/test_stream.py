@@ -1,4 +1,4 @@
-"""The page and its only stream: servers that stop, return, lose their state or have another build; sleeping tabs."""
+"""The page and its stream, while servers stop, return, lose their state or have another build, and tabs sleep."""
 
 import asyncio
 import re

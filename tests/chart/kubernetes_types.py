@@ -1,4 +1,4 @@
-"""The definitions in the chart's schema that describe types of Kubernetes, and the fields that they leave out."""
+"""The definitions in the chart's schema that describe Kubernetes types, and the fields that they leave out."""
 
 CORE, NETWORK, RBAC, META = (
     f"io.k8s.{package}.v1." for package in ("api.core", "api.networking", "api.rbac", "apimachinery.pkg.apis.meta")
@@ -69,7 +69,7 @@ TYPES = {
 """Paths of definitions: ``*`` is an item of a list."""
 
 OMITTED = {
-    CORE + "Container": {"restartPolicyRules", "volumeDevices"},  # a new field; a field for block devices
+    CORE + "Container": {"restartPolicyRules", "volumeDevices"},  # the first is new; the second is for block devices
     # Fields that are new, and off in most clusters.
     CORE + "ConfigMapVolumeSource": {"defaultUser"},
     CORE + "ClusterTrustBundleProjection": {"user"},
@@ -89,7 +89,7 @@ OMITTED = {
     CORE + "Lifecycle": {"stopSignal"},
     CORE + "ResourceRequirements": {"claims"},
     CORE + "SecurityContext": {"windowsOptions"},
-    # Here, a volume that is created for a pod starts empty.
+    # In this chart, a volume that is created for a pod is empty at first.
     CORE + "PersistentVolumeClaimSpec": {"dataSource", "dataSourceRef"},
     CORE + "Volume": {
         # Removed from Kubernetes, or replaced by CSI drivers.

@@ -1,4 +1,4 @@
-"""Small changes of valid values: a field that is missing, unknown, of another type, out of range, or repeated."""
+"""Small changes to valid values: a field is missing, unknown, of another type, out of range, or repeated."""
 
 import itertools
 import json
@@ -37,7 +37,7 @@ def mutations(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
 
 def changed(value: Any, path: Path, new: Any) -> Any:
     """Return a copy of the value with one change."""
-    # Unlike a deep copy, this makes separate objects of a part that occurs twice.
+    # Unlike a deep copy, this creates separate objects for a part that occurs twice.
     whole = {"": json.loads(json.dumps(value))}
     holder: Any = whole
     *steps, last = ("", *path)

@@ -1,4 +1,4 @@
-"""The chart, rendered by Helm's own library (helm-python-sdk contains Helm 4's Go code), and queries of the result."""
+"""Render the chart with Helm's own library (helm-python-sdk contains Helm 4's Go code), and query the result."""
 
 from pathlib import Path
 from typing import Any

@@ -192,7 +192,7 @@ async def test_an_uninstalled_release_leaves_nothing_behind(cluster: APIServer, 
     before = await of_the_release(cluster)
 
     notes = await helm("install", "pulltrace", CHART, *FLAGS, *ACKNOWLEDGED, "--set=agent.auth.mode=token")
-    assert "an agent on every Linux node" in notes
+    assert "an agent runs on every Linux node" in notes
     assert len(await of_the_release(cluster)) > len(before) + 5
     token = (await cluster.request("GET", SECRET))["data"]["token"]
     agent = await cluster.request("GET", f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/pulltrace-agent")
@@ -201,7 +201,7 @@ async def test_an_uninstalled_release_leaves_nothing_behind(cluster: APIServer, 
     assert (await cluster.request("GET", SECRET))["data"]["token"] == token, "a generated token is kept"
     upgraded = await cluster.request("GET", f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/pulltrace-agent")
     assert upgraded["metadata"]["generation"] == agent["metadata"]["generation"], (
-        "a value of the server restarts no agent"
+        "a changed value of the server restarts no agent"
     )
 
     await asyncio.gather(helm("test", "pulltrace", *FLAGS, "--timeout=60s"), succeed(cluster, "pulltrace-test"))

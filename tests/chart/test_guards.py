@@ -61,7 +61,7 @@ GUARDED = [
     pytest.param(
         values({"server.extraVolumes": [{"name": "a", "emptyDir": {}}, {"name": "a", "emptyDir": {}}]}),
         "server.extraVolumes repeats the name a",
-        id="a volume twice",
+        id="a repeated volume",
     ),
     pytest.param(
         values(
@@ -72,12 +72,12 @@ GUARDED = [
             }
         ),
         "the container pulltrace-server mounts two volumes at /etc/pulltrace/tls",
-        id="a mount at a path of ours",
+        id="a mount at one of our paths",
     ),
     pytest.param(
         values({"server.initContainers": [BOX], "server.extraContainers": [BOX]}),
         "server has two containers named box",
-        id="a container twice",
+        id="a repeated container",
     ),
     pytest.param(
         values({"agent.resources.requests.memory": "1Gi"}),
@@ -102,7 +102,7 @@ GUARDED = [
     ),
     *(
         pytest.param(
-            values({path: {label: "x"}}), f"{path} has {label}, by which pods are selected", id=f"{path} with {label}"
+            values({path: {label: "x"}}), f"{path} has {label}, which selects the pods", id=f"{path} with {label}"
         )
         for path in ("commonLabels", "agent.podLabels", "server.podLabels")
         for label in ("app.kubernetes.io/name", "app.kubernetes.io/instance")
@@ -159,7 +159,7 @@ def test_the_schema_rejects_a_misspelt_value_or_a_wrong_type(path: str, value: A
 
 
 OURS = {"image", "serviceAccount", "verticalPodAutoscaler"}
-"""Definitions in the schema that describe our own values; the others describe objects of Kubernetes."""
+"""Definitions in the schema that describe our own values; the others describe Kubernetes objects."""
 
 
 def test_the_schema_lists_exactly_the_values() -> None:

@@ -405,7 +405,7 @@ def lenient(tmp_path: Path) -> Path:
 
 
 def changed(chart: Path, case: Case, usual: Rendered) -> Iterator[dict[str, Any]]:
-    """Yield the objects of the case that differ from those of the default values."""
+    """Yield the objects of the case that differ from those rendered with the default values."""
     with helm.Chart.load(chart) as loaded:
         rendered = Rendered(loaded.render(given(case), name="pulltrace", namespace="pulltrace"))
     for key, document in (rendered.objects | rendered.hooks).items():

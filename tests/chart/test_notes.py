@@ -12,7 +12,7 @@ NOTES = [
     pytest.param(
         {},
         [
-            "an agent on every Linux node",
+            "an agent runs on every Linux node",
             "each agent reports only for its own node",
             "port-forward svc/pulltrace-server",
         ],
@@ -28,7 +28,7 @@ NOTES = [
     pytest.param({"rbac.create": False}, ["only the permissions that you grant"], id="no roles"),
     pytest.param(
         {"networkPolicy.enabled": True, "ingress.enabled": True, "ingress.hosts": [{"host": "a.org"}]},
-        ["lets NO namespace read", "http://a.org/"],
+        ["blocks ALL namespaces", "http://a.org/"],
         id="an ingress behind a closed policy",
     ),
     pytest.param(
@@ -47,16 +47,16 @@ NOTES = [
     ),
     pytest.param(
         {"server.tls.secretName": "tls", "ingress.enabled": True, "ingress.hosts": [{"host": "a.org"}]},
-        ["the server uses HTTPS: configure the Ingress controller", "http://a.org/"],
+        ["the server uses HTTPS: set the backend protocol of the Ingress", "http://a.org/"],
         id="HTTPS behind an ingress",
     ),
     pytest.param(
         {"server.tls.secretName": "tls", "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]}},
-        ["the server uses HTTPS: configure the Gateway by a BackendTLSPolicy"],
+        ["the server uses HTTPS: configure the Gateway with a BackendTLSPolicy"],
         id="HTTPS behind a gateway",
     ),
     pytest.param({"namespace": "other"}, ["kubectl -n other port-forward"], id="another namespace"),
-    pytest.param({"config.watchNamespaces": "a,b"}, ["sees the pods of a, b"], id="some namespaces"),
+    pytest.param({"config.watchNamespaces": "a,b"}, ["sees the pods in a, b"], id="some namespaces"),
 ]
 
 
@@ -65,7 +65,7 @@ def test_the_notes_describe_the_installed_release(given: dict[str, Any], expecte
     notes = render(values(given)).notes
     for sentence in expected:
         assert sentence in notes
-    assert ("an agent on every Linux node" in notes) == given.get("agent.runtimeSocket.enabled", True)
+    assert ("an agent runs on every Linux node" in notes) == given.get("agent.runtimeSocket.enabled", True)
     assert "original Go program" not in notes
 
 

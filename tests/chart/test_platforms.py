@@ -80,11 +80,11 @@ def test_a_platform_renders_on_the_oldest_and_the_newest_supported_kubernetes(pa
     assert "kind: Deployment" in done.stdout
 
 
-def test_an_older_kubernetes_is_refused() -> None:
+def test_an_older_kubernetes_is_rejected() -> None:
     assert "which is incompatible with Kubernetes v1.24.0" in template(PLATFORMS[0], "1.24.0").stderr
 
 
-def test_on_auto_mode_the_agent_reads_the_directory_of_soci() -> None:
+def test_on_auto_mode_the_agent_reads_socis_directory() -> None:
     [path] = [path for path in PLATFORMS if path.stem == "eks-auto-mode"]
     volume = render(load(path)).at(f"{AGENT}.volumes.[soci].hostPath.path")
     assert volume == "/var/lib/soci-snapshotter"
@@ -95,7 +95,7 @@ def test_every_platform_has_its_expected_socket() -> None:
 
 
 @pytest.mark.parametrize("name", ["eks-bottlerocket", "eks-auto-mode"])
-def test_where_selinux_is_always_enforced_the_agent_has_a_type_that_may_connect(name: str) -> None:
+def test_on_platforms_that_always_enforce_selinux_the_agent_has_a_type_that_may_connect(name: str) -> None:
     [path] = [path for path in PLATFORMS if path.stem == name]
     assert render(load(path)).at(f"{AGENT}.containers.0.securityContext.seLinuxOptions.type") == "spc_t"
 

@@ -118,7 +118,7 @@ def test_a_changed_setting_restarts_only_the_pods_that_use_it() -> None:
     assert before.at(f"DaemonSet/pulltrace-agent{place}") == after.at(f"DaemonSet/pulltrace-agent{place}")
 
 
-def test_a_new_token_restarts_both_halves() -> None:
+def test_a_new_token_restarts_agents_and_server() -> None:
     one, other = render(values({"agent.auth.token": "one"})), render(values({"agent.auth.token": "other"}))
     for key in ("DaemonSet/pulltrace-agent", "Deployment/pulltrace-server"):
         place = f"{key}#spec.template.metadata.annotations.checksum/token"
@@ -150,7 +150,7 @@ def test_a_generated_token_is_the_same_in_all_objects() -> None:
         ),
     ],
 )
-def test_the_auth_values_decide_how_agents_authenticate(given: dict[str, Any], mode: str) -> None:
+def test_the_auth_values_determine_how_agents_authenticate(given: dict[str, Any], mode: str) -> None:
     rendered = render(values(given))
     server = "Deployment/pulltrace-server#spec.template.spec.containers.0.env"
     agent = "DaemonSet/pulltrace-agent#spec.template.spec.containers.0.env"
@@ -361,7 +361,7 @@ def test_a_login_proxy_is_the_only_way_in_for_clients_other_than_agents() -> Non
     assert all("podSelector" in peer for peer in agents["from"])
 
 
-def test_egress_reaches_only_dns_and_the_other_half() -> None:
+def test_egress_is_restricted_to_dns_the_server_and_the_api_server() -> None:
     rendered = render(values({"networkPolicy": {"enabled": True, "egress": {"enabled": True}}}))
     for name in ("agent", "test"):
         dns, server = rendered.at(f"NetworkPolicy/pulltrace-{name}#spec.egress")

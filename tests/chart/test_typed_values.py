@@ -25,7 +25,8 @@ SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 
 
 def parts() -> Iterator[tuple[str, ...]]:
-    """Yield the path of each value that is mutated. Values that both halves have are mutated in the agent only."""
+    """Yield the path of each value that is mutated. Values that agent and server share are mutated only for the
+    agent."""
     yield from (("agent", name) for name in VALID["agent"] if name != "runtimeSocket")
     yield ("server", "topologySpreadConstraints")
     yield from (("networkPolicy", "extraServerRules"), ("rbac", "extraRules"))

@@ -21,7 +21,7 @@ def test_a_value_has_its_effect(path: str, value: Any, also: dict[str, Any], exp
     assert {place: rendered.at(place) for place in expected} == expected
 
 
-def test_the_limit_of_a_slow_registry_is_in_its_alert() -> None:
+def test_the_alert_for_a_slow_registry_contains_the_configured_limit() -> None:
     rules = render(values(RULE, {"metrics.prometheusRule.slowRegistryBytesPerSecond": 250000})).at(RULES)
     slow = next(rule for rule in rules if rule["alert"] == "PulltraceRegistrySlow")
     assert "< 250000" in slow["expr"]

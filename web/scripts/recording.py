@@ -3,7 +3,7 @@
     .venv/bin/python web/scripts/recording.py
 
 It needs Chromium and the built page. Chromium encodes each frame as WebP; this script joins the frames into one
-animation as the WebP container specification describes it
+animation as described by the WebP container specification
 (https://developers.google.com/speed/webp/docs/riff_container).
 """
 

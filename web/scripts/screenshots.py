@@ -1,4 +1,4 @@
-"""Make docs/images/*.png again: the demo's pages, and the social preview from its SVG.
+"""Take the screenshots in docs/images/*.png again, and render the social preview from its SVG.
 
     .venv/bin/python web/scripts/screenshots.py
 

@@ -11,7 +11,7 @@ from urllib.request import urlopen
 
 url, expected, *ca_file = sys.argv[1:]
 trust = ssl.create_default_context(cafile=ca_file[0] if ca_file else None)
-trust.verify_flags &= ~ssl.VERIFY_X509_STRICT  # as in the agent, because most private authorities lack an extension
+trust.verify_flags &= ~ssl.VERIFY_X509_STRICT  # as in the agent, because many private CAs lack an extension
 
 
 def reporting():

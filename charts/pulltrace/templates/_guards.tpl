@@ -1,13 +1,13 @@
 {{/*
-Conditions under which the installation fails: risks that nobody has acknowledged, and values that are valid by
-themselves but contradict each other.
+Conditions under which the installation fails: risks that have not been acknowledged, and values that are valid
+by themselves but contradict each other.
 */}}
 {{- define "pulltrace.guards" -}}
 {{- if not (and .Values.metrics .Values.rbac) -}}
 {{- fail `
 
---reuse-values keeps the default values of the installed chart, and that chart is older than values this chart needs.
-Keep the values that you have set, and take the rest from this chart:
+--reuse-values keeps the default values of the installed chart, which does not have all values that this
+chart needs. Keep only the values that you have set, and take the rest from this chart:
 
     helm upgrade --reset-then-reuse-values …
 ` -}}
@@ -40,8 +40,8 @@ To install the server alone, which shows waiting pods and failures but no progre
 {{- if and (ne $service.type "ClusterIP") (not $service.exposureAcknowledged) -}}
 {{- fail (printf `
 
-With server.service.type=%s, everybody who can connect to it can read nodes, pods and images: reading needs no login.
-To acknowledge that:
+With server.service.type=%s, everybody who can connect to the Service can see nodes, pods and images, because
+there is no login. To acknowledge that:
 
     --set server.service.exposureAcknowledged=true
 
@@ -51,9 +51,9 @@ Otherwise leave it at ClusterIP, and put an authenticating proxy in front of an 
 {{- if gt (int .Values.server.replicas) 1 -}}
 {{- fail `
 
-server.replicas above 1 does not work: the state is in memory, each server would receive only some of the reports,
-and the dashboard would show different pulls at each request. Leave it at 1: agents keep their observations while a
-server restarts, and report them again.
+server.replicas above 1 does not work: each server keeps its state in memory and would receive only some of the
+reports, so the dashboard would show different pulls at each request. Leave it at 1. While the server restarts, agents
+keep their observations, and report them afterwards.
 ` -}}
 {{- end -}}
 {{- end -}}
@@ -62,8 +62,8 @@ server restarts, and report them again.
 {{- if and (eq (include "pulltrace.authMode" .) "serviceAccount") (semverCompare "<1.30-0" .Capabilities.KubeVersion.Version) -}}
 {{- fail (printf `
 
-agent.auth.mode=serviceAccount needs Kubernetes 1.30: before, an agent's token does not name its node. This is %s.
-Let agents share a secret:
+agent.auth.mode=serviceAccount needs Kubernetes 1.30: in older versions, an agent's token does not name its node. This
+cluster runs %s. Let the agents share a secret instead:
 
     --set agent.auth.mode=token
 ` .Capabilities.KubeVersion.Version) -}}
@@ -122,13 +122,13 @@ httpRoute.enabled=true needs a Gateway to attach to:
 ` -}}
 {{- end -}}
 {{- if and .Values.commonLabels (include "pulltrace.selectorLabel" .Values.commonLabels) -}}
-{{- fail (printf "\n\ncommonLabels has %s, by which pods are selected: it cannot be changed. nameOverride changes the name.\n"
+{{- fail (printf "\n\ncommonLabels has %s, which selects the pods and cannot be changed. nameOverride changes the name.\n"
   (include "pulltrace.selectorLabel" .Values.commonLabels)) -}}
 {{- end -}}
 {{- end -}}
 
 {{/*
-The labels in a dict by which pods are selected; empty if there are none.
+The labels in a dict that are used to select pods; empty if there are none.
 */}}
 {{- define "pulltrace.selectorLabel" -}}
 {{- pick . "app.kubernetes.io/instance" "app.kubernetes.io/name" | keys | sortAlpha | join " and " -}}

@@ -17,9 +17,9 @@ Service may contain neither.
 {{- end -}}
 
 {{/*
-The labels of an object. Call with (dict "root" $ "component" "agent"); without a component for objects of both halves.
-"labels" are the object's own: they override commonLabels, which override ours. Each key appears once, because some
-tools reject a repeated key.
+The labels of an object. Call with (dict "root" $ "component" "agent"), or without a component for objects that agent
+and server share. "labels" are the object's own labels: they override commonLabels, which override the chart's labels.
+Each key appears only once, because some tools reject a repeated key.
 */}}
 {{- define "pulltrace.labels" -}}
 {{- $ours := dict
@@ -51,7 +51,7 @@ app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 {{- end -}}
 
 {{/*
-The reference of a half's image. Call with (dict "root" $ "component" "agent"). global.imageRegistry replaces the
+The image reference of agent or server. Call with (dict "root" $ "component" "agent"). global.imageRegistry replaces the
 repository's registry, which is the first part of its path if that part has a dot or a port, or is localhost. A released
 chart pins the digest of its own version.
 */}}
@@ -89,7 +89,7 @@ imagePullSecrets:
 {{- end -}}
 
 {{/*
-The service account of a half. Call with (dict "root" $ "component" "agent").
+The service account of agent or server. Call with (dict "root" $ "component" "agent").
 */}}
 {{- define "pulltrace.serviceAccountName" -}}
 {{- $account := (index .root.Values .component).serviceAccount -}}
@@ -243,7 +243,7 @@ A probe. Another handler replaces the default httpGet, and httpGet uses HTTPS if
 {{- end -}}
 
 {{/*
-"true" if the chart creates the Secret of the token.
+"true" if the chart creates the Secret with the token.
 */}}
 {{- define "pulltrace.ownsSecret" -}}
 {{- if and (eq (include "pulltrace.authMode" .) "token") (not .Values.agent.auth.existingSecret) }}true{{ end -}}
@@ -273,7 +273,7 @@ because one rendering uses it three times and must use the same token each time.
 {{- end -}}
 
 {{/*
-Environment variables of both halves.
+Environment variables of agent and server.
 */}}
 {{- define "pulltrace.env" -}}
 - name: PULLTRACE_LOG_LEVEL
@@ -288,8 +288,8 @@ Environment variables of both halves.
 {{- end -}}
 
 {{/*
-Annotations of a pod: the user's, and the checksum of a token that the chart owns, so that a new token restarts both
-halves.
+Annotations of a pod: the user's, and the checksum of a token that the chart owns, so that a new token restarts
+agent and server.
 */}}
 {{- define "pulltrace.podAnnotations" -}}
 {{- if include "pulltrace.ownsSecret" .root }}

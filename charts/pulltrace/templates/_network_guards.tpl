@@ -19,7 +19,7 @@ Guards for networks and for the additional rules of network policies.
 {{- range .except -}}
 {{- $part := include "pulltrace.network" . -}}
 {{- if or (eq $part $network) (not (hasPrefix $network $part)) -}}
-{{- fail (printf "\n\nnetworkPolicy: %s in `except` of an additional rule is not a part of %s.\n" . $cidr) -}}
+{{- fail (printf "\n\nnetworkPolicy: %s in `except` of an additional rule is not part of %s.\n" . $cidr) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

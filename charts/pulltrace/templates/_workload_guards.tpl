@@ -4,7 +4,7 @@ other. Call with (dict "root" $ "component" "agent" "values" .Values.agent).
 */}}
 {{- define "pulltrace.workloadGuards" -}}
 {{- with include "pulltrace.selectorLabel" (default (dict) .values.podLabels) -}}
-{{- fail (printf "\n\n%s.podLabels has %s, by which pods are selected: it cannot be changed. nameOverride changes the name.\n"
+{{- fail (printf "\n\n%s.podLabels has %s, which selects the pods and cannot be changed. nameOverride changes the name.\n"
   $.component .) -}}
 {{- end -}}
 {{- $own := fromYaml (include "pulltrace.ownContainer" .) -}}
@@ -85,7 +85,7 @@ other. Call with (dict "root" $ "component" "agent" "values" .Values.agent).
 {{- end -}}
 
 {{/*
-Volume mounts and ports that one of our containers has by default, as YAML. Call it like the guards above.
+The volume mounts and ports that our own container has by default, as YAML. Call it like the guards above.
 */}}
 {{- define "pulltrace.ownContainer" -}}
 {{- $mounts := list -}}
@@ -145,7 +145,7 @@ Guards for one container. Call with (dict "component" "agent" "container" … "v
 {{- $resized := list -}}
 {{- range $container.resizePolicy }}{{ $resized = append $resized .resourceName }}{{ end -}}
 {{- with include "pulltrace.repeated" $resized -}}
-{{- fail (printf "\n\n%s has two resize policies of %s.\n" $where .) -}}
+{{- fail (printf "\n\n%s has two resize policies for %s.\n" $where .) -}}
 {{- end -}}
 {{- if and (eq "Unmasked" (default "" (default (dict) $container.securityContext).procMount)) (ne "false" (toString $.pod.hostUsers)) -}}
 {{- fail (printf "\n\n%s: procMount=Unmasked needs server.hostUsers=false; agents cannot have it.\n" $where) -}}
