@@ -5,8 +5,7 @@ import { minify } from 'terser'
 import type { Plugin } from 'vite'
 import { defineConfig } from 'vitest/config'
 
-/** The page contains the version of the server that it is built for, so that a tab that was left open notices
- * when it is outdated. */
+/** The page contains the version of the server that it is built for, so that an open tab notices if it is outdated. */
 function version(): string {
   const source = readFileSync(new URL('../pulltrace/__init__.py', import.meta.url), 'utf8')
   const found = /^__version__ = "([^"]+)"/m.exec(source)?.[1]
@@ -83,6 +82,6 @@ export default defineConfig({
     rolldownOptions: { input: { index: 'index.html', start: START } },
   },
   server: { proxy: { '/api': process.env.PULLTRACE_DEV_SERVER ?? 'http://127.0.0.1:8080' } },
-  // Tests of components request happy-dom themselves, because pure tests start ten times faster without it.
+  // Tests of components enable happy-dom themselves, because other tests start ten times faster without it.
   test: { environment: 'node', restoreMocks: true, testTimeout: 5000 },
 })

@@ -3,5 +3,5 @@ try {
   const chosen = localStorage.getItem('pulltrace.theme')
   if (chosen === 'light' || chosen === 'dark') document.documentElement.dataset.theme = chosen
 } catch {
-  // Storage can be forbidden; the system's theme is shown then.
+  // Storage can be forbidden. In that case, the system's theme is shown.
 }

@@ -1,4 +1,4 @@
-/** Pulls, layers and pods for tests: fields that a test does not set have ordinary values. */
+/** Pulls, layers and pods for tests. Fields that a test does not set have ordinary values. */
 import { type Context, contextOf } from './model/standing'
 import { type Layer, type PodRef, type Pull, parsePull } from './wire/wire'
 

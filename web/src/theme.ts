@@ -10,7 +10,7 @@ export function shownTheme(): Theme {
   return window.matchMedia('(prefers-color-scheme: light)').matches ? 'light' : 'dark'
 }
 
-/** Choosing the system's current theme means following the system again. */
+/** If the user chooses the system's current theme, the page follows the system again. */
 export function chooseTheme(theme: Theme): void {
   const root = document.documentElement
   delete root.dataset.theme

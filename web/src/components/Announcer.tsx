@@ -4,12 +4,12 @@ import { NO_COUNTS } from '../model/standing'
 import { isConnected } from '../store/connection'
 import { useNow, useSnapshot, useStore } from '../store/useStore'
 
-/** The shortest interval between announcements that a person can follow. */
+/** Announcements at a shorter interval would be too fast for a person. */
 const PAUSE_MS = 6000
 /** Events just after connecting describe the current state, so they are not announced as changes. */
 const SETTLE_MS = 2000
 
-/** The state outside the visible page: the live region, the tab's title and its icon. */
+/** Keeps the parts outside the visible page up to date: the live region, the tab's title and its icon. */
 export function Announcer() {
   const { counts = NO_COUNTS, connection } = useSnapshot()
   const store = useStore()

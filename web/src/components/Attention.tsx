@@ -11,7 +11,7 @@ import { Quiet } from './Quiet'
 
 const NO_NODES = { nodes: [], unobserved: [] } as const
 
-/** One line: the worst problem and the number of problems. On demand, the whole list opens over the page. */
+/** One line with the worst problem and the number of problems. A click opens the whole list over the page. */
 export function Attention() {
   const { pulls, shape, nodes, context } = useSnapshot()
   const now = useNow()

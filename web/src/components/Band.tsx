@@ -19,7 +19,7 @@ import shared from '../styles/shared.module.css'
 import styles from './Band.module.css'
 import { Tiles } from './Tiles'
 
-/** One slim band: the total throughput, its last minutes by registry, and the counts. */
+/** A narrow band that shows the total throughput, its last minutes by registry, and the counts. */
 export function Band() {
   return (
     <div className={classes(shared.panel, styles.band)}>

@@ -61,7 +61,7 @@ interface Item<T> {
 const ROW_HEIGHT = 44
 const DETAIL_HEIGHT = 320
 const PAGE_ROWS = 12
-/** If a row is further down than this share of the window, its details would be out of sight. */
+/** If a row is further down than this share of the window, its details would be outside the window. */
 const VISIBLE_SHARE = 0.6
 const HEAD_HEIGHT = 60
 
@@ -92,8 +92,8 @@ export function DataTable<T>(props: Props<T>) {
     keep: activeIndex,
   })
 
-  // The parts above the table can grow, and the whole page grows with them. (Measuring on each render would
-  // force a layout four times a second.)
+  // The parts above the table can grow, and then the whole page grows. (Measuring on each render would force a layout
+  // four times a second.)
   useLayoutEffect(() => {
     const measure = () =>
       setTop(Math.round((body.current?.getBoundingClientRect().top ?? 0) + window.scrollY))
@@ -339,8 +339,8 @@ function Header<T>({ column, sort, onSort }: { readonly column: Column<T> } & Om
   )
 }
 
-/** Sorts in one direction, then in the other, then in the view's own order. Numbers start with the largest.
- * */
+/** Sorts in one direction, then in the other, then in the view's own order. Numbers are first sorted in descending
+ * order. */
 function nextSort(
   column: string,
   figures: boolean,
@@ -351,7 +351,7 @@ function nextSort(
   return sorted === second ? undefined : { column, descending: !figures }
 }
 
-/** Cards have no header that could be clicked. */
+/** On narrow screens, rows are cards without a header to click, so this sets the order. */
 function SortChooser<T>({ columns, sort, onSort }: SortProps<T>) {
   return (
     <label className={styles.chooser}>

@@ -5,8 +5,8 @@ import { Note } from './Note'
 
 const KEY = 'pulltrace.reloadedFor'
 
-/** Offers a reload when the server has a different build from this page. A reload that did not help is not
- * offered again. */
+/** Offers a reload when the server has a different build from this page. If a reload did not help, it is not offered
+ * again. */
 export function NewBuild() {
   const { serverVersion } = useSnapshot()
   const [dismissed, setDismissed] = useState('')

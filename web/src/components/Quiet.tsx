@@ -8,8 +8,8 @@ import { linkTo, showPulls } from '../url/useUrl'
 import styles from './Attention.module.css'
 import { Icon } from './Icon'
 
-/** The strip while nothing is wrong. It occupies the same space, so that the page does not jump when a
- * problem appears. */
+/** The strip while there are no problems. It takes up the same space, so that the page does not jump when a problem
+ * appears. */
 export function Quiet() {
   const { counts, connection } = useSnapshot()
   if (counts === undefined || !isConnected(connection)) return <p className={styles.quiet} />

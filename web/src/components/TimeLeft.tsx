@@ -7,7 +7,7 @@ import shared from '../styles/shared.module.css'
 import type { Pull } from '../wire/wire'
 import styles from './TimeLeft.module.css'
 
-/** The time until the image is ready, the time of the next attempt, or the time that the pull took. */
+/** The time until the image is ready or until the next attempt, or the time that the pull took. */
 export function TimeLeft({ pull }: { readonly pull: Pull }) {
   const now = useNow()
   const took = tookSeconds(pull)

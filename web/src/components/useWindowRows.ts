@@ -22,7 +22,7 @@ export interface WindowRows {
   readonly start: (index: number) => number
   /** The ref for each row's element; the element has the row's key in `data-row`. */
   readonly measure: RefCallback<HTMLElement>
-  /** Scrolls no further than needed to show the row. */
+  /** Scrolls only as far as needed to show the row. */
   readonly scrollTo: (index: number) => void
 }
 
@@ -135,8 +135,7 @@ function visible(offsets: readonly number[], { y, height }: Scroll, top: number)
 
 const MOST_FORGOTTEN = 1000
 
-/** Drop the heights of rows that no longer exist, because they would accumulate on a page that is open for
- * days. */
+/** Drops the heights of rows that no longer exist, because they would accumulate on a page that is open for days. */
 function forget(heights: Map<string, number>, keys: readonly string[]): void {
   if (heights.size <= keys.length + MOST_FORGOTTEN) return
   const present = new Set(keys)

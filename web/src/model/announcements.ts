@@ -14,7 +14,7 @@ const CONNECTION: Readonly<Record<Announced['connection'], string>> = {
   lost: 'The connection is lost.',
 }
 
-/** Empty if nothing has happened that justifies an interruption. */
+/** Returns the text to announce; empty if nothing has happened that justifies an interruption. */
 export function announcement(before: Announced, now: Announced): string {
   if (before.connection === 'connecting' && now.connection === 'live') return 'Connected.'
   // The first list describes the current state, not a change.

@@ -98,7 +98,7 @@ describe('a failure', () => {
   })
 })
 
-it('is listed first if a person has to fix it', () => {
+it('is listed first if somebody has to fix it', () => {
   const reasons = ['unknown', 'timeout', 'tls', 'not_found', 'unauthorized'] as const
   const pulls = [
     aPull({ id: 'c', imageRef: 'r/c:1', status: 'failed', errorReason: 'canceled', pods: [pod('x')] }),

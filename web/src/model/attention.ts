@@ -11,7 +11,7 @@ export interface Concern {
   readonly kind: 'failed' | 'stalled' | 'cancelled' | 'unobserved' | 'lost'
   /** An image reference, a registry or a node's name. */
   readonly subject: string
-  /** The rest of the sentence that starts with the subject. */
+  /** The rest of the sentence that begins with the subject. */
   readonly what: string
   readonly advice: string
   /** Seconds until the next attempt; missing if none is expected. */
@@ -225,7 +225,7 @@ function stall(group: Group, { stalled, moving }: Found, now: number): Concern {
   }
 }
 
-/** Other pulls from the same registry show whether the registry or the node is to blame. */
+/** Other pulls from the same registry show whether the registry or the node is the cause. */
 function stallAdvice(group: Group, stalled: readonly Pull[], moving: readonly Pull[]): string {
   const [first] = group
   const registry = registryOf(first.imageRef, first.registry)

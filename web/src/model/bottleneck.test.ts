@@ -40,7 +40,7 @@ it('names unpacking when all bytes have arrived', () => {
   )
 })
 
-it('states how long no bytes have arrived', () => {
+it('states for how long no bytes have arrived', () => {
   expect(line([aLayer({ state: 'downloading' })], { stalledSince: at(12) })).toBe(
     'No bytes have arrived for 48 s',
   )

@@ -6,7 +6,7 @@ import { hasEnded, tookSeconds } from './pullState'
 
 /** If a layer has less than this share of the remaining bytes, no layer is called the bottleneck. */
 const LARGE_SHARE = 0.5
-/** A pull shorter than this has no bottleneck worth mentioning. */
+/** If a pull took less time than this, its bottleneck is not worth mentioning. */
 const WORTH_SECONDS = 5
 
 export function bottleneck(pull: Pull, now: number): string | undefined {

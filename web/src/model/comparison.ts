@@ -10,7 +10,7 @@ export interface Comparison {
   readonly nodes: number
 }
 
-/** A pull younger than this has no meaningful speed yet. */
+/** If a pull began less than this long ago, its speed is not meaningful yet. */
 const YOUNG_MS = 5000
 
 /** Bytes per second of a live or ended pull, over its whole duration so far. */
@@ -36,8 +36,8 @@ export function compareNodes(pull: Pull, pulls: Iterable<Pull>, now: number): Co
   return elsewhere === undefined ? undefined : { here, elsewhere, nodes: sorted.length }
 }
 
-/** A node is slow if the others are faster by more than the first factor. Nodes are equally fast if their
- * speeds differ by less than the second. */
+/** A node is slow if the others are faster by more than the first factor. Nodes are equally fast if their speeds differ
+ * by less than the second factor. */
 const MUCH_SLOWER = 2.5
 const SIMILAR = 1.5
 

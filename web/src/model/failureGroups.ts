@@ -9,7 +9,7 @@ export interface FailureGroup {
   readonly registry: string | undefined
 }
 
-/** Causes that lie with a registry or the network, and not with the image. */
+/** Causes for which a registry or the network is responsible, and not the image. */
 const REGISTRY_CAUSES: readonly ErrorReason[] = [
   'unauthorized',
   'rate_limited',
@@ -55,7 +55,7 @@ export function groupBy<T>(all: readonly T[], key: (one: T) => string): Readonly
   return groups
 }
 
-/** Problems that a person has to fix precede those that may resolve themselves. */
+/** Problems that somebody has to fix are listed before those that may resolve themselves. */
 const SEVERITY: readonly ErrorReason[] = [
   'unauthorized',
   'not_found',

@@ -1,5 +1,4 @@
-/** Numbers in the form in which people read them. Units are decimal, as used by registries and the kubelet.
- * */
+/** Formats numbers for people. Units are decimal, like those of registries and the kubelet. */
 
 export interface Quantity {
   readonly value: string
@@ -67,7 +66,7 @@ export function axisTime(seconds: number): string {
   return hours > 0 ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`
 }
 
-/** Whole per cent; 100 is shown only when it is complete: 99.7 becomes 99. */
+/** Whole per cent, rounded down, so that 100 is shown only when the pull is complete. */
 export function percent(value: number | undefined): string {
   if (value === undefined) return '–'
   return `${Math.floor(Math.min(100, Math.max(0, value)))} %`

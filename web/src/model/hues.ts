@@ -9,7 +9,7 @@ const REST = HUES - KNOWN.length
 
 const taken = new Map<string, number>()
 
-/** Return the number of the registry's colour, always the same; a colour is shared only when all are taken. */
+/** Returns the number of the registry's colour, which never changes. A colour is shared only when all are taken. */
 export function hueOf(registry: string): number {
   const own = KNOWN.indexOf(registry)
   if (own >= 0) return own

@@ -1,10 +1,10 @@
 /** An image reference, split into the three parts that are styled differently. */
 
 export interface ImageName {
-  /** Including the slash after it, or empty. */
+  /** The registry with the slash after it, or an empty string. */
   readonly registry: string
   readonly repository: string
-  /** Including its `:` or `@`, with digests shortened; empty if unknown. */
+  /** The tag or digest with its `:` or `@`; digests are shortened. Empty if unknown. */
   readonly tag: string
 }
 

@@ -21,7 +21,7 @@ export const LIMIT_WORDS: Readonly<Record<LimitName, string>> = {
   unknown: '',
 }
 
-/** The word for the row with its figure, derived without using the layers. */
+/** The word for the row and its figure, which can be derived without the layers. */
 export function limitWord(pull: Pull, place: QueuePlace | undefined): string {
   if (place !== undefined) return placeWords(place)
   if (pull.bound !== undefined && pull.bound.by !== 'unknown') {
@@ -37,7 +37,8 @@ export function delayWord(pull: Pull, place: QueuePlace | undefined): string {
   return place === undefined ? limitWord(pull, undefined) : behind(place)
 }
 
-/** For an ended pull, the share of its duration; for a live pull, the figure that shows the limit best. */
+/** For an ended pull, the share of its duration in which the factor limited it; for a live pull, the figure that shows
+ * the limit best. */
 function figureOf(pull: Pull, { by, figures }: Limit): string {
   const { percentOfTime, bytesPerSec, diskBusyPercent, cpuPressurePercent, layerBytes, totalBytes } = figures
   if (hasEnded(pull)) return percentOfTime === undefined ? '' : `${percent(percentOfTime)} of the time`

@@ -20,12 +20,12 @@ export interface NodeLimit {
 
 export interface NodeRow {
   readonly node: ClusterNode
-  /** Running pulls, then the queue, each with the oldest on top; then ended pulls, the newest on top. */
+  /** Running pulls, then the queue, both starting with the oldest pull; then ended pulls, starting with the newest. */
   readonly pulls: readonly Pull[]
   /** How many pulls are running, and how many are queued. */
   readonly active: number
   readonly queued: number
-  /** How many of the running pulls receive no bytes. */
+  /** How many of the running pulls are receiving no bytes. */
   readonly stalled: number
   /** Whether bytes are expected: a pull is downloading, and its bytes can be observed. */
   readonly isDownloading: boolean
@@ -114,7 +114,7 @@ function limitOf(live: readonly Pull[], served: ReadonlyMap<string, Served>): No
         word: 'the node',
         why: `${registry} serves ${count(nodes.size, 'other node')}, but not this one.`,
       }
-    // A single stalled node proves nothing, because there is no other node to compare it with.
+    // A single stalled node proves nothing, because there is no other node to compare.
     return others.size > 1
       ? { word: 'the registry', why: `${registry} serves none of ${others.size} nodes.` }
       : undefined

@@ -13,11 +13,11 @@ export function offsetsOf(heights: readonly number[]): readonly number[] {
 
 export interface Range {
   readonly first: number
-  /** The index after the last row. */
+  /** The index after that of the last row. */
   readonly end: number
 }
 
-/** The rows between two distances from the top, and this many more on each side. */
+/** The rows between two distances from the top, and this many additional rows on each side. */
 export function rowsBetween(offsets: readonly number[], from: number, to: number, more: number): Range {
   const count = offsets.length - 1
   const first = Math.max(0, rowAt(offsets, from) - more)

@@ -4,7 +4,7 @@ import type { Sort } from '../url/urlState'
 export type Compare<T> = (a: T, b: T) => number
 export type Order<T> = Readonly<Record<string, Compare<T>>>
 
-/** Rows without a figure are last in both directions, because an infinite difference is not reversed. */
+/** Rows without a figure are last in both directions: an infinite difference is not reversed. */
 export function byFigure<T>(figure: (row: T) => number | undefined): Compare<T> {
   return (a, b) => {
     const [x, y] = [figure(a), figure(b)]
@@ -17,7 +17,7 @@ export function byText<T>(text: (row: T) => string): Compare<T> {
   return (a, b) => text(a).localeCompare(text(b), 'en', { numeric: true })
 }
 
-/** The comparison of a column. The name is from the URL, so it can be any text, even `__proto__`. */
+/** The comparison of a column. The name is taken from the URL, so it can be any text, even `__proto__`. */
 export function compareOf<T>(order: Order<T>, column: string): Compare<T> | undefined {
   return Object.hasOwn(order, column) ? order[column] : undefined
 }

@@ -64,7 +64,7 @@ it('prefers the stream to the list', () => {
   expect(done.containers[0]?.percent).toBe(100)
 })
 
-it('has no percentage of a pull whose size is not known', () => {
+it('has no percentage if the size of its pull is not known', () => {
   const listed = container({ pullId: 'a', state: 'failed', percent: 0 })
   const row = podRow(pod(listed), around(aPull({ status: 'failed', totalKnown: false })))
   expect(row.containers[0]?.percent).toBeUndefined()
@@ -100,7 +100,7 @@ it('is counted from the list, or from unfinished pulls if there is no list', () 
   expect(waitingPodCount(parsePodList({ pods: [], watching: true }), pulls)).toBe(0)
 })
 
-it('sorts last without an estimate', () => {
+it('sorts as the slowest if it has no estimate', () => {
   const row = (key: string, etaSeconds?: number) => ({
     ...podRow(pod(container({ state: 'queued', ...(etaSeconds !== undefined && { etaSeconds }) })), around()),
     key,
@@ -112,7 +112,7 @@ it('sorts last without an estimate', () => {
   expect(keys(true)).toEqual(['unknown', 'slow', 'fast'])
 })
 
-it('sorts a pod with an image that is not queued yet as the latest, and failed pods first in both directions', () => {
+it('sorts as the slowest if an image is not queued yet, and first in both directions if it has failed', () => {
   const named = (podName: string, ...containers: readonly Container[]) =>
     podRow({ ...pod(...containers), podName }, around())
   const rows = () => [

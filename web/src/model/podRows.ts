@@ -30,7 +30,7 @@ export interface PodRow {
   readonly later: readonly ContainerRow[]
   /** Seconds until the last of its images is ready; undefined if one of them has no estimate. */
   readonly etaSeconds: number | undefined
-  /** Seconds until the images with an estimate are ready: the pod is not ready earlier. */
+  /** Seconds until all images with an estimate are ready; the pod cannot be ready earlier. */
   readonly etaAtLeast: number | undefined
 }
 
@@ -47,8 +47,7 @@ const WORST_FIRST: readonly ContainerRowState[] = [
   'done',
 ]
 
-/**
- * Problems are first, then the pods that will probably be ready soonest. Pods with an image that is not
+/** Pods with problems are first, then the pods that will probably be ready soonest. Pods with an image that is not
  * queued yet are last.
  */
 const POD_RANK: Readonly<Record<ContainerRowState, number>> = {
@@ -107,7 +106,7 @@ function containerRow(container: Container, { pulls, live, now }: Around): Conta
     place: pull === undefined ? undefined : queuePlace(pull, live),
     state: pull !== undefined ? pullState(pull) : container.state === 'completed' ? 'done' : container.state,
     percent: pull === undefined ? container.percent : knownPercent(pull),
-    // The stream is newer than the list, and an ended pull needs no more time.
+    // The stream is newer than the list, and a pull that has ended needs no more time.
     etaSeconds: pull === undefined ? container.etaSeconds : remaining(pull, now),
   }
 }
@@ -152,21 +151,22 @@ function rankOf({ state, later, isStarted }: PodRow): number {
 /** The place in the queue of a node. */
 const queued = ({ slowest }: PodRow): number => slowest?.place?.position ?? 0
 
-/** Waiting pods before started ones: failing pods first, and the pods that will probably be ready last at the
- * end. */
+/** Waiting pods are before started ones. Failing pods are first, and the pods that will probably be ready last are at
+ * the end. */
 export const byTrouble: Compare<PodRow> = (a, b) =>
   rankOf(a) - rankOf(b) || queued(a) - queued(b) || byName(a, b)
 
 const LATER = 2e9
 
-/** Pods without an estimate come last: the queued ones by their places in the queue, then those with an image
- * that is not queued yet. */
+/** Pods without an estimate are last: first the queued ones by their places in the queue, then those with an image that
+ * is not queued yet. */
 function readyIn(row: PodRow): number {
   if (row.later.length > 0) return LATER + (row.etaAtLeast ?? 0)
   return row.etaSeconds ?? 1e9 + (queued(row) || 1e6)
 }
 
-/** A pod that has failed has no time, so it is above the others in both directions; started pods are below. */
+/** A pod that has failed has no time until it is ready, so it is above the others in both directions. Started pods are
+ * below them. */
 const byReady: Compare<PodRow> = (a, b) => {
   const [x, y] = [a, b].map(readySection) as [number, number]
   return x === y ? readyIn(a) - readyIn(b) : x < y ? -Infinity : Infinity

@@ -85,13 +85,13 @@ describe('failures of one image with one cause', () => {
   const of = [failing('b'), failing('a'), failing('c', { completedAt: T0 + 5000 })]
   const key = 'failed/docker.io/library/nginx:1.27/not_found'
 
-  it('are one row', () => {
+  it('share one row', () => {
     const [row, ...others] = rows({ of })
     expect(others).toEqual([])
     expect(row).toMatchObject({ key, ids: ['a', 'b', 'c'], waiters: 1, standing: 'failing' })
   })
 
-  it('are separate from failures that no pod waits for', () => {
+  it('have a separate row from failures that no pod waits for', () => {
     const old = { pods: [], errorReason: 'not_found' } as const
     expect(keys({ of: [...of, failing('x', old), failing('y', old)] })).toEqual([key, `${key}/past`])
   })
@@ -103,7 +103,7 @@ describe('failures of one image with one cause', () => {
     expect(row?.ids).toEqual(['b', 'c', 'a'])
   })
 
-  it('are separate rows when one is open, or when sorted by a column', () => {
+  it('have separate rows when one of them is open, or when sorted by a column', () => {
     expect(keys({ of, open: ['b'] }).sort()).toEqual(['b', key])
     expect(keys({ of, sort: 'node' })).toEqual(['a', 'b', 'c'])
   })
@@ -112,7 +112,7 @@ describe('failures of one image with one cause', () => {
     expect(keys({ of: of.slice(0, 1), open: [key] })).toEqual([key])
   })
 
-  it('are one row for many images of one registry, and one row each for few images', () => {
+  it('share one row for many images of one registry, but have separate rows for a few images', () => {
     const many = [1, 2, 3, 4].map(n =>
       failing(`i${n}`, { imageRef: `r.io/i${n}:1`, errorReason: 'timeout', nodeName: `n${n % 2}` }),
     )
@@ -136,7 +136,7 @@ it('keeps the order of failures regardless of their times', () => {
   expect(order(T0, T0 + 1)).toEqual(order(T0 + 1, T0))
 })
 
-it('lists the queue with the oldest pull first', () => {
+it('lists the oldest pull of the queue first', () => {
   const queued = (id: string, startedAt: number) => at(id, { status: 'queued', startedAt, nodeName: 'n' })
   const of = [queued('second', T0 + 2), queued('first', T0 + 1), at('active', { nodeName: 'n' })]
   expect(rows({ of }).map(({ key, place }) => [key, place?.position])).toEqual([
@@ -158,7 +158,7 @@ it('lists the queue of each node together, whether pods wait or not', () => {
   expect(keys({ of })).toEqual(['a1', 'b1', 'b2', 'c1'])
 })
 
-it('finds slow pulls: those of the server, and those that are expected to take much longer than usual', () => {
+it('finds pulls that the server calls slow, and those that are expected to take much longer than usual', () => {
   const of = [
     at('judged', { slowerThanUsual: 2, usualSeconds: 10 }),
     at('expected', { usualSeconds: 30, etaSeconds: 60 }),
@@ -181,7 +181,7 @@ it('has one row for the completed pulls of an image on a node', () => {
   expect(isGroupKey(key)).toBe(true)
 })
 
-it('recognises orders by figures that change all the time', () => {
+it('knows which columns contain figures that change all the time', () => {
   expect(isRestless({ column: 'speed', descending: true })).toBe(true)
   expect(isRestless({ column: 'node', descending: true })).toBe(false)
   expect(isRestless(undefined)).toBe(false)

@@ -14,7 +14,7 @@ import { type Context, isRetry, type Standing, standing, waiterCount, waitersOf 
 export interface PullRow {
   readonly key: string
   readonly ids: readonly string[]
-  /** How many pods wait for it now. */
+  /** How many pods are waiting for it now. */
   readonly waiters: number
   readonly standing: Standing
   /** The place in the queue of its node. */
@@ -43,8 +43,8 @@ export function pullFacts(pull: Pull, context: Context): Facts {
   }
 }
 
-/** The order of the sections: live pulls, with stalled ones on top; failures, which are also named in the
- * strip; the queue; history. */
+/** The order of the sections: first live pulls, starting with stalled ones; then failures, which the strip shows too;
+ * then the queue and the history. */
 const RANK: Readonly<Record<PullState, number>> = {
   stalled: 0,
   extracting: 1,
@@ -59,7 +59,7 @@ const RANK: Readonly<Record<PullState, number>> = {
 
 interface Section {
   readonly rank: number
-  /** Whether a pod waits for the pull, which is then listed first in its section. */
+  /** Whether a pod is waiting for the pull; such pulls are listed first in their section. */
   readonly isWaitedFor: boolean
 }
 
@@ -74,7 +74,7 @@ const byId: Compare<Pull> = (a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0)
 const byImage = byText(({ imageRef }: Pull) => imageRef)
 const byNode = byText(({ nodeName }: Pull) => nodeName)
 
-/** An order in which rows move only when their state or their waiting pods change. */
+/** An order in which a row moves only when its state or its waiting pods change. */
 export function byAttention(context: Context): Compare<Pull> {
   const sections = new Map<Pull, Section>()
   const section = (pull: Pull): Section => {
@@ -112,7 +112,7 @@ export const PULL_ORDER: Order<Pull> = {
   left: byFigure(timeLeft),
 }
 
-/** Orders by figures that change all the time. */
+/** The columns whose figures change all the time. */
 const RESTLESS: readonly string[] = ['progress', 'speed', 'left']
 
 export function isRestless(sort: Sort | undefined): boolean {
@@ -122,7 +122,7 @@ export function isRestless(sort: Sort | undefined): boolean {
 export interface PullQuery {
   readonly query: Query
   readonly sort: Sort | undefined
-  /** The open rows; an open pull always has its own row. */
+  /** The open rows. A pull whose row is open is never part of a group. */
   readonly open: readonly string[]
 }
 

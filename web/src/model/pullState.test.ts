@@ -21,7 +21,7 @@ it.each([
   expect(pullState(aPull(change))).toBe(state)
 })
 
-it('states how far a cancelled pull got', () => {
+it('states how much of a cancelled pull was downloaded', () => {
   expect(stopped(aPull({ percent: 38 }))).toBe('stopped at 38 %')
   expect(stopped(aPull())).toBe('stopped before it began')
 })
@@ -30,7 +30,7 @@ it('has no time left once the pull has ended', () => {
   expect(remainingSeconds(aPull({ status: 'completed', etaSeconds: 5 }), T0)).toBeUndefined()
 })
 
-it('has a percentage of layers when bytes are not observed', () => {
+it('counts layers for the percentage when bytes are not observed', () => {
   const pull = aPull({ totalKnown: false, percent: 40 })
   expect(knownPercent(pull)).toBeUndefined()
   expect(knownPercent({ ...pull, percentBasis: 'layers' })).toBe(40)

@@ -86,17 +86,17 @@ export function stopped({ layerCount, percent: done }: Pull): string {
   return layerCount === 0 && done === 0 ? 'stopped before it began' : `stopped at ${percent(done)}`
 }
 
-/** The usual duration is mentioned if the difference from it is at least this. */
+/** The usual duration is mentioned only if the actual one differs by at least this factor and this many seconds. */
 const UNUSUAL = 1.5
 const UNUSUAL_SECONDS = 10
 
-/** By which factor a pull is slower than usual; undefined if it is not. The server judges the time that it has
- * taken so far; the page also judges the time that it is expected to take. */
+/** How many times slower than usual a pull is; undefined if it is not slower. The server considers the time that it has
+ * taken so far; the page also considers the time that it is expected to take. */
 export function slowFactor(pull: Pull, now: number): number | undefined {
   if (pull.slowerThanUsual !== undefined) return pull.slowerThanUsual
   const usual = pull.usualSeconds
   const expected = expectedSeconds(pull, now)
-  // The first estimates of a pull are too uncertain.
+  // The first estimates for a pull are too uncertain.
   if (usual === undefined || expected === undefined || now - pull.startedAt < 1000 * UNUSUAL_SECONDS)
     return undefined
   return expected >= usual * UNUSUAL && expected - usual >= UNUSUAL_SECONDS ? expected / usual : undefined

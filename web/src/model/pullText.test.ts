@@ -3,7 +3,7 @@ import { aPod, aPull, T0 } from '../testing'
 import { pullText } from './pullText'
 import { lastEnded } from './quiet'
 
-it('describes a pull under way in a few lines', () => {
+it('describes a live pull in a few lines', () => {
   const pull = aPull({
     percent: 41,
     downloadedBytes: 41e6,

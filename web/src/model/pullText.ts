@@ -1,4 +1,4 @@
-/** A pull as plain text, for a chat or a ticket. */
+/** Describes a pull as plain text, for a chat or a ticket. */
 import type { Pull } from '../wire/wire'
 import { REASON_WORDS } from './attention'
 import { reasonOf } from './failureGroups'

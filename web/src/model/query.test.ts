@@ -76,7 +76,7 @@ describe('suggestions', () => {
     expect(words('node:worker-01,')).toEqual(['node:worker-01,worker-02'])
   })
 
-  it('offers the places where a free word occurs', () => {
+  it('offers the fields in which a free word occurs', () => {
     expect(words('ngi')).toEqual(['image:docker.io/library/nginx:1.27'])
   })
 })

@@ -56,7 +56,7 @@ export function splitWords(text: string): readonly string[] {
   return text.split(/\s+/).filter(Boolean)
 }
 
-/** Every token and every word must match; for a token, one of its values is enough. */
+/** Every token and every word must match. A token matches if one of its values does. */
 export function matches(query: Query, facts: Facts): boolean {
   return (
     query.tokens.every(({ key, values }) =>
@@ -80,7 +80,7 @@ export function valuesOf(text: string, key: Key): readonly string[] {
   return parseQuery(text).tokens.flatMap(token => (token.key === key ? token.values : []))
 }
 
-/** The query with exactly these values for the key, and otherwise unchanged. */
+/** The query with exactly these values for the key; the rest of the query is unchanged. */
 export function withValues(text: string, key: Key, values: readonly string[]): string {
   const rest = splitWords(text).filter(word => parseToken(word)?.key !== key)
   if (values.length > 0) rest.push(tokenText({ key, values }))

@@ -26,7 +26,7 @@ it('counts an active pull as ahead although the kubelet requested it later', () 
   expect(queuePlace(first, livePulls([first, late]))?.ahead.map(({ id }) => id)).toEqual(['late'])
 })
 
-it('knows the earliest start', () => {
+it('knows when a pull can start at the earliest', () => {
   const place = queuePlace(second, live)
   expect(place && earliestStart(place, T0)).toBe(70)
   expect(earliestStart({ position: 1, ahead: [] }, T0)).toBeUndefined()

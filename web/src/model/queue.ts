@@ -1,4 +1,4 @@
-/** The pulls that a queued pull waits for: the other pulls of its node, the oldest first. */
+/** The queue of each node: a queued pull waits for the older live pulls of its node. */
 import type { Pull } from '../wire/wire'
 import { groupBy } from './failureGroups'
 import { hasEnded, remainingSeconds } from './pullState'

@@ -16,9 +16,9 @@ export interface ImageRow {
   readonly pulling: number
   readonly queued: number
   readonly failed: number
-  /** Cancelled pulls, and failed ones that no pod waits for. */
+  /** Cancelled pulls, and failed pulls that no pod is waiting for. */
   readonly stopped: number
-  /** Nodes on which a pod waits for the image, but the kubelet has not requested it yet. */
+  /** Nodes on which a pod is waiting for the image but the kubelet has not requested it yet. */
   readonly waiting: readonly string[]
   readonly nodeCount: number
   /** The name of the node that delays the rollout most. */
@@ -141,7 +141,7 @@ export const unfinished = ({ pulling, queued, failed, waiting }: ImageRow): numb
 
 const byImage = byText(({ imageRef }: ImageRow) => imageRef)
 
-/** Unfinished rollouts first, starting with the one on most nodes. */
+/** Unfinished rollouts first, starting with the image on the most nodes. */
 export const byRollout: Compare<ImageRow> = (a, b) =>
   Math.sign(unfinished(b)) - Math.sign(unfinished(a)) || b.nodeCount - a.nodeCount || byImage(a, b)
 

@@ -41,7 +41,7 @@ it('counts each waiting pod once', () => {
   expect(waiterCount(pulls, aContext(pulls, ['shop/p']))).toBe(1)
 })
 
-it('trusts the stream for a live pull', () => {
+it('uses the pods in the stream for a live pull', () => {
   const pull = aPull({ pods: [aPod('p')] })
   expect(waitersOf(pull, aContext([pull], []))).toHaveLength(1)
 })
@@ -62,7 +62,7 @@ it('has no waiting pods without a list', () => {
   expect(waitingPods(parsePodList({ pods: [], watching: false }), T0)).toBeUndefined()
 })
 
-it('counts failures that a pod waits for, and no cancelled pull', () => {
+it('counts failures that a pod is waiting for, but no cancelled pulls', () => {
   const pulls = [
     failed({ id: 'now', nodeName: 'n1' }),
     failed({ id: 'old', nodeName: 'n2', pods: [aPod('gone')] }),

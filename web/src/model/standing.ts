@@ -43,15 +43,15 @@ export function contextOf(pulls: Iterable<Pull>, waiting: WaitingPods | undefine
   return { waiting, newest, now }
 }
 
-/** The pods that wait for this pull now. For an ended pull, the list of pods is newer, because the pull no
- * longer changes. */
+/** The pods that are waiting for this pull now. For an ended pull, they are taken from the list of pods, because the
+ * pull itself no longer changes. */
 export function waitersOf(pull: Pull, { waiting }: Context): readonly PodRef[] {
   if (waiting === undefined || pull.pods.length === 0 || !hasEnded(pull)) return pull.pods
   if ((pull.completedAt ?? waiting.at) >= waiting.at) return pull.pods
   return pull.pods.filter(pod => waiting.names.has(podName(pod)))
 }
 
-/** How many different pods wait for any of these pulls now. */
+/** How many different pods are waiting for any of these pulls now. */
 export function waiterCount(pulls: readonly Pull[], context: Context): number {
   return new Set(pulls.flatMap(pull => waitersOf(pull, context).map(podName))).size
 }
@@ -109,7 +109,7 @@ export interface StateCounts {
   readonly stalled: number
 }
 
-/** The counts while there are no pulls. */
+/** The counts if there are no pulls. */
 export const NO_COUNTS: StateCounts = {
   queued: 0,
   downloading: 0,

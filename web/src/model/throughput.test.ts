@@ -40,7 +40,7 @@ it('drops samples older than the window, so that a page open for a day does not 
   expect(samples.length).toBeLessThanOrEqual(WINDOW_MS / 1000 + 1)
 })
 
-it('shows the first registries, and the rest together', () => {
+it('shows the first registries separately, and the rest together', () => {
   const rates = Object.fromEntries([...'mblcdefghijkan'].map((registry, at) => [registry, 100 - at]))
   const lines = series([sample(0, rates)])
   expect(lines.map(({ registry, now }) => [registry, now])).toEqual([
@@ -75,14 +75,14 @@ it('keeps the band of a registry when others become faster', () => {
   expect(names).toEqual([...Object.keys(first), 'other'])
 })
 
-it('has a scale with a round figure near the top', () => {
+it('marks a round figure near the top as the scale', () => {
   const tops = [1.1e6, 99e6, 420e6, 5e9]
   expect(tops.map(scaleMark)).toEqual([1e6, 90e6, 400e6, 5e9])
   expect(highest(series([sample(0, { a: 30e6, b: 20e6 })]))).toBeCloseTo(55e6)
   expect(highest([])).toBeCloseTo(1.1e6)
 })
 
-it('puts the server’s history before its own samples', () => {
+it('shows the server’s history before its own samples', () => {
   const history = {
     since: T0 - 30_000,
     stepMs: 10_000,

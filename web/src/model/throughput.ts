@@ -5,9 +5,9 @@ import { registryOf, UNKNOWN_REGISTRY } from './images'
 import { hasEnded } from './pullState'
 
 export const WINDOW_MS = 10 * 60_000
-/** More bands than this cannot be distinguished. */
+/** If there were more bands than this, they could not be distinguished. */
 const MOST_SERIES = 12
-/** The server also uses this name for the registries beyond its limit. */
+/** The server uses this name too, for the registries beyond its own limit. */
 export const OTHERS = 'other'
 
 export type Rates = ReadonlyMap<string, number>
@@ -65,8 +65,8 @@ export interface Series {
 
 /**
  * The registries of the window in alphabetical order, so that they keep their places. If there are too many,
- * those that served bytes first keep their bands, and the rest becomes `other`: a registry must not change its
- * colour because another one is faster now.
+ * those that served bytes first keep their bands, and the rest becomes `other`. A registry must not change its colour
+ * because another one is faster now.
  */
 export function series(samples: readonly Sample[]): readonly Series[] {
   const seen = new Set<string>()
@@ -125,8 +125,8 @@ export function scaleMark(top: number): number {
   return Math.floor(top / power) * power
 }
 
-/** One closed SVG path per line, in a box of `CHART_WIDTH` by `CHART_HEIGHT`. A path has
- * several parts if there are gaps, or periods without bytes, in which its area would have no height. */
+/** One closed SVG path per line, in a box of `CHART_WIDTH` by `CHART_HEIGHT`. A path has several parts if there are
+ * gaps, or periods without bytes, where its area would have no height. */
 export function areas(samples: readonly Sample[], lines: readonly Series[]): readonly string[] {
   const end = samples.at(-1)?.at ?? 0
   const start = Math.min(samples[0]?.at ?? 0, end - SHORTEST_MS)

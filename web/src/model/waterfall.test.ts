@@ -12,7 +12,7 @@ describe('a waterfall', () => {
     expect(now).toBeCloseTo(0.4)
   })
 
-  it('ends with the pull when that has ended', () => {
+  it('ends at the end of an ended pull', () => {
     const { now, readySeconds, lengthSeconds } = waterfall(
       aPull({ status: 'completed', completedAt: at(30) }),
       at(900),
@@ -126,7 +126,7 @@ it('shows layers that the snapshotter serves over the whole axis', () => {
   expect(lanes[0]?.segments).toEqual([{ phase: 'remote', from: 0, to: 1 }])
 })
 
-it('does not show a layer that never started as failed', () => {
+it('does not show a layer as failed if its download never started', () => {
   const layers = [aLayer({ state: 'failed' })]
   const { lanes } = waterfall(aPull({ layers, status: 'failed', completedAt: at(30) }), at(40))
   expect(lanes[0]?.segments).toEqual([{ phase: 'waiting', from: 0, to: 1 }])

@@ -80,11 +80,11 @@ function phases(layer: Layer, axis: Axis): readonly Span[] {
   const { start, present } = axis
   if (layer.state === 'cached' || layer.state === 'remote')
     return [{ phase: layer.state, from: start, to: present }]
-  // A small layer can be downloaded and unpacked between two polls of the agent: then its start is unknown.
+  // A small layer can be downloaded and unpacked between two polls of the agent. In that case, its start is unknown.
   const began = layer.startedAt ?? layer.completedAt ?? layer.extractStartedAt ?? layer.extractedAt
   if (began === undefined) {
     const isHere = layer.state === 'downloaded' || layer.state === 'extracted'
-    // In a failed pull, a layer that never started has only waited.
+    // In a failed pull, a layer whose download never started was only waiting.
     return [{ phase: isHere ? 'downloaded' : 'waiting', from: start, to: present }]
   }
   const fetched = layer.completedAt ?? present
@@ -139,7 +139,7 @@ export function blockingLayer(layers: readonly Layer[], layer: Layer): Layer | u
   return layers.slice(0, Math.max(0, layers.indexOf(layer))).find(earlier => !DONE.includes(earlier.state))
 }
 
-/** Whether two layers were unpacked at the same time. */
+/** Whether any two layers were unpacked at the same time. */
 function isParallel(layers: readonly Layer[]): boolean {
   let until = 0
   for (const { extractStartedAt, extractedAt, state } of layers) {

@@ -1,13 +1,11 @@
-/**
- * The state of the connection, as a function of the events of the stream and of the lists requested beside
- * it.
+/** The state of the connection, as a function of the events of the stream and of the requested lists.
  *
  * The stream is the main source. While it is silent, the list of pulls is requested every few seconds; after
  * two lists in a row, the page is `polling`. After the first list, the stream is retried, because the server
  * may just have returned. Times named `…At` and `since` are from this machine's clock (`Date.now()`).
  */
 
-/** Why the server refused the stream: it has too many clients, or it limits this one. */
+/** Why the server refused the stream: it has too many clients, or it limits this client. */
 export interface Refusal {
   readonly status: number
   /** The error text from the server; empty if there is none. */
@@ -19,7 +17,7 @@ export type Connection =
   | { readonly kind: 'live' }
   /** The server responds, but its stream is refused or does not arrive, so the list replaces it. */
   | { readonly kind: 'polling'; readonly refusal: Refusal | undefined }
-  /** `retryAt` is missing during an attempt. */
+  /** `retryAt` is missing while the page is trying to connect. */
   | {
       readonly kind: 'lost'
       readonly since: number
@@ -35,7 +33,7 @@ export interface ConnectionState {
   readonly refusal: Refusal | undefined
   /** Whether the last list that was requested in place of the stream arrived. */
   readonly onPolledList: boolean
-  /** The number of lists beside the stream that failed in a row. */
+  /** How many requests for lists have failed in a row. */
   readonly pollFailures: number
 }
 
@@ -46,7 +44,7 @@ export type ConnectionEvent =
   | { readonly kind: 'trying' }
   /** The list of pulls arrived or failed. */
   | { readonly kind: 'list'; readonly arrived: boolean; readonly now: number }
-  /** The list of nodes, which is requested all the time, arrived or failed. */
+  /** The list of nodes, which is always requested at an interval, arrived or failed. */
   | { readonly kind: 'nodes'; readonly arrived: boolean }
 
 export interface Step {
@@ -116,7 +114,7 @@ function trying(state: ConnectionState): ConnectionState {
   return state.shown.kind === 'lost' ? { ...state, shown: { ...state.shown, retryAt: undefined } } : state
 }
 
-/** A list that arrives while the stream is live is older than the stream. */
+/** If a list arrives while the stream is live, it is older than the stream's state. */
 function list(state: ConnectionState, arrived: boolean, now: number): Step {
   if (state.silentSince === undefined) return go(state)
   const after = { ...state, onPolledList: arrived }
@@ -125,7 +123,7 @@ function list(state: ConnectionState, arrived: boolean, now: number): Step {
   return go(after, state.retryAt !== undefined)
 }
 
-/** EventSource does not notice when a connection is lost silently; a failing list does show it. */
+/** EventSource does not notice if a connection is lost silently, but requests for a list then fail. */
 function nodes(state: ConnectionState, arrived: boolean): Step {
   const pollFailures = arrived ? 0 : state.pollFailures + 1
   const isDead = pollFailures === SUSPICIOUS_FAILURES && state.shown.kind === 'live'

@@ -30,19 +30,19 @@ export class PullTable {
     else this.#pending.set(event.pull.id, event.pull)
   }
 
-  /** From the next commit on, only the following events count. */
+  /** At the next commit, only events that arrive after this call count. */
   reset(): void {
     this.#pending.clear()
     this.#replace = true
   }
 
-  /** Replaces the pulls: these are all that exist. */
+  /** Replaces all pulls with these. */
   replaceBy(pulls: readonly Pull[]): void {
     this.reset()
     for (const pull of pulls) this.#pending.set(pull.id, pull)
   }
 
-  /** Layers are kept for these pulls only. */
+  /** From now on, layers are kept only for these pulls. */
   wantLayers(ids: readonly string[]): void {
     this.#wanted = new Set(ids)
     for (const pull of this.#pulls.values()) {

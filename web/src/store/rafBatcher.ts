@@ -1,6 +1,6 @@
 /** Runs a function at most once per animation frame, even if it is requested more often. */
 
-/** A hidden tab gets no animation frames, but its title and icon must stay current. */
+/** A hidden tab gets no animation frames, but its title and icon must remain up to date. */
 const HIDDEN_MS = 1000
 
 export class RafBatcher {

@@ -1,4 +1,4 @@
-/** The server's time: a duration on the page must not depend on the clock of the reader's machine. */
+/** The server's time. A duration on the page must not depend on the clock of the user's machine. */
 
 export class ServerClock {
   readonly #local: () => number
@@ -19,7 +19,7 @@ export class ServerClock {
     if (this.#ahead !== undefined && time > this.now()) this.set(time)
   }
 
-  /** Milliseconds since 1970; the reader's own clock until the server has sent its time. */
+  /** Milliseconds since 1970, by the clock of the user's machine until the server has sent its time. */
   now(): number {
     return this.#ahead === undefined ? Date.now() : this.#local() + this.#ahead
   }

@@ -42,8 +42,7 @@ export interface Pace {
 
 /** After a reset, the whole state follows immediately. It is shown in one step after this delay. */
 const RESET_HOLD_MS = 120
-/** The number of events processed per frame. A hidden tab processes more, because it has no frames to miss.
- * */
+/** The number of events processed per frame. A hidden tab processes more, because it draws no frames. */
 const EVENTS_PER_FRAME = 250
 const EVENTS_HIDDEN = 5000
 /** The number of events processed at once after a reset, when nothing is drawn until the state is complete. */
@@ -54,7 +53,7 @@ const TICK_MS = 1000
 const SILENT_MS = 4000
 export const POLL_MS = 3000
 
-/** Ids that are valid in the stream's address; other keys of open rows come from an invented link. */
+/** Ids that are valid in the stream's address. If the key of an open row does not match, the link is invalid. */
 const PULL_ID = /^(?!true$|false$)[\w.:~-]{1,200}$/
 
 export class Store {
@@ -148,7 +147,7 @@ export class Store {
 
   readonly samples = (): readonly Sample[] => this.#samples
 
-  /** Sets how often the lists beside the stream are requested. */
+  /** Sets how often the lists of nodes and pods are requested. */
   pace({ nodesMs, podsMs }: Pace): void {
     this.#nodes.every(nodesMs)
     this.#pods.every(podsMs)
@@ -191,7 +190,7 @@ export class Store {
     }
   }
 
-  /** Fills the chart with the last minutes from the server; older servers do not provide them. */
+  /** Fills the chart with the last minutes from the server. Older servers do not provide this history. */
   async #loadHistory(): Promise<void> {
     try {
       const response = await fetch(new URL('api/v1/throughput', this.#base))
@@ -338,7 +337,7 @@ export class Store {
     if (silentSince !== undefined && Date.now() - silentSince >= SILENT_MS) this.#pulls.every(POLL_MS)
     const isKnown = isConnected(this.#snapshot.connection)
     const rates = isKnown ? ratesByRegistry(this.#table.pulls.values()) : undefined
-    // A gap means a lost connection, not the time before the first connection.
+    // A gap in the chart means that the connection was lost. Before the first connection, there is no gap.
     if (rates !== undefined || this.#snapshot.connection.kind !== 'connecting')
       this.#samples = withSample(this.#samples, { at: this.#now, rates })
     for (const listener of this.#tickListeners) listener()

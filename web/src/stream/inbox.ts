@@ -40,7 +40,7 @@ export class Inbox {
     return events
   }
 
-  /** One event that cannot be parsed must not stop the others. */
+  /** If one event cannot be parsed, the others must still be processed. */
   #parse(data: string): PullEvent | undefined {
     try {
       return parsePullEvent(JSON.parse(data))

@@ -9,7 +9,7 @@ export interface OpenedStream {
   readonly started: Promise<unknown>
 }
 
-/** The browser needs the main thread to start a worker, so a page that is drawn first would delay the stream. */
+/** The browser needs the main thread to start a worker, so drawing the page first would delay the stream. */
 const START_MS = 60
 
 /** `base` is the address of the page, including any path prefix. */

@@ -30,7 +30,7 @@ afterEach(() => {
   vi.unstubAllGlobals()
 })
 
-it('requests at once and then at its interval, until it is stopped', async () => {
+it('sends a request at once and then at its interval, until it is stopped', async () => {
   const poll = polling(3000)
   await vi.advanceTimersByTimeAsync(6000)
   expect(ask).toHaveBeenCalledTimes(3)
@@ -51,7 +51,7 @@ it('sends the last ETag, and reports when nothing has changed', async () => {
   expect(results).toEqual([{ kind: 'value', value: [1] }, { kind: 'unchanged' }])
 })
 
-it('requests rarely in a hidden tab, and at once when the tab is visible again', async () => {
+it('sends fewer requests in a hidden tab, and one at once when the tab is visible again', async () => {
   page.hidden = true
   const poll = polling(3000)
   await vi.advanceTimersByTimeAsync(23_000)

@@ -10,9 +10,9 @@ export type PollResult<T> =
   | { readonly kind: 'failed' }
 
 const TIMEOUT_MS = 8000
-/** In a hidden tab, the interval is longer by this factor. */
+/** In a hidden tab, the interval is multiplied by this factor. */
 const HIDDEN_FACTOR = 8
-/** If the route is missing, the interval is longer by this factor: a newer server may have the route. */
+/** If the route is missing, the interval is multiplied by this factor. A newer server may have the route later. */
 const MISSING_FACTOR = 12
 
 export class Poll<T> {

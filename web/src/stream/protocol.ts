@@ -6,7 +6,7 @@ export type WorkerRequest =
   | { readonly kind: 'open'; readonly base: string }
   | { readonly kind: 'wantLayers'; readonly ids: readonly string[] }
   | { readonly kind: 'retryNow' }
-  /** The page is ready for this many events. */
+  /** The page can now handle this many events. */
   | { readonly kind: 'next'; readonly most: number }
 
 export type WorkerEvent =

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { PullStream, type StreamListener } from './pullStream'
 
-/** The part of EventSource that the stream uses, driven by the test; tests/browser use the real one. */
+/** The part of EventSource that the stream uses, controlled by the test. tests/browser uses the real one. */
 class FakeSource extends EventTarget {
   static all: FakeSource[] = []
   static get last(): FakeSource {

@@ -12,11 +12,11 @@ import { backoff } from './backoff'
 export interface StreamListener {
   /** The stream is open, and everything up to now has arrived or is about to. */
   live(hello: Hello): void
-  /** The following events are the whole state; pulls without an event no longer exist. */
+  /** The following events contain the whole state; pulls without an event no longer exist. */
   reset(): void
   /** A PullEvent as JSON. */
   event(data: string): void
-  /** The connection is lost; the next attempt is at this time of `Date.now()`. */
+  /** The connection is lost; the next attempt is at this time, in milliseconds like `Date.now()`. */
   lost(retryAt: number): void
   /** The server rejected the last attempt with an HTTP status. */
   refused(refusal: Refusal): void
@@ -126,7 +126,7 @@ export class PullStream {
     }, wait)
   }
 
-  /** EventSource hides the status of a response, so a separate request reads it. */
+  /** EventSource hides the status of a response, so a separate request is needed to read it. */
   async #readRefusal(): Promise<void> {
     const failures = this.#failures
     const abort = new AbortController()

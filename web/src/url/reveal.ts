@@ -1,4 +1,4 @@
-/** The row to scroll to as soon as it exists: the one in a link or behind a "Show" button. */
+/** The row to scroll to as soon as it exists, named by a link or a "Show" button. */
 import { readUrl } from './urlState'
 
 /** If the row has not appeared by then, the page no longer scrolls to it. */

@@ -1,4 +1,4 @@
-/** The view, search, order and open rows as the page's query string: a link shows a colleague the same view. */
+/** The view, search, order and open rows as the page's query string, so that a link shows a colleague the same view. */
 
 export const VIEWS = ['pulls', 'pods', 'images', 'nodes'] as const
 export type View = (typeof VIEWS)[number]
@@ -31,7 +31,7 @@ export function readUrl(search: string): UrlState {
   }
 }
 
-/** Including its `?`, or empty; parameters at their defaults are left out. */
+/** Returns the query string with its `?`, or an empty string. Parameters with their default values are left out. */
 export function writeUrl(state: UrlState): string {
   const params: string[] = []
   const add = (key: string, value: string) => {

@@ -37,7 +37,7 @@ export function changeUrl(change: Partial<UrlState>): void {
   for (const listener of listeners) listener()
 }
 
-/** Opens one row in the Pulls view; without a row, it shows all rows that the search finds. */
+/** Opens one row in the Pulls view. If no row is given, all rows that the search finds are shown. */
 export function showPulls(query: string, key: string | undefined): void {
   pendingReveal.request(key)
   changeUrl({ view: 'pulls', query, sort: undefined, open: key === undefined ? [] : [key] })

@@ -9,8 +9,8 @@ import type { Pull } from '../wire/wire'
 import styles from './PullDetail.module.css'
 import { imageCount, type ShownRow } from './pullColumns'
 
-/** Several failures with one cause: the error once, and one line for each node or image. Or several completed
- * pulls of one image on one node, the newest first. */
+/** Shows several failures with the same cause: the error once, and one line for each node or image. Or shows several
+ * completed pulls of one image on one node, the newest first. */
 export function GroupDetail({ row: { pull, pulls } }: { readonly row: ShownRow }) {
   return (
     <div className={styles.detail}>

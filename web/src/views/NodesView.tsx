@@ -52,7 +52,7 @@ function Speed({ value, title }: { readonly value: number; readonly title?: stri
   )
 }
 
-/** The current throughput. A download that receives no bytes has a throughput of 0, not an unknown one. */
+/** The current throughput. If a download is receiving no bytes, the throughput is 0, not unknown. */
 function Throughput({ row: { bytesPerSec, isDownloading, stalled, limit } }: { readonly row: NodeRow }) {
   const isZero = bytesPerSec === 0 && (isDownloading || stalled > 0)
   return (

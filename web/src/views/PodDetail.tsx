@@ -37,7 +37,7 @@ export function PodDetail({ row }: { readonly row: PodRow }) {
   )
 }
 
-/** One line for the pod's start: each phase with its duration, so that a slow one stands out. */
+/** Shows the pod's start-up on one line: each phase with its duration, so that a slow one stands out. */
 function Steps({ row }: { readonly row: PodRow }) {
   const now = useNow()
   const steps = phaseSteps(row.pod, now)

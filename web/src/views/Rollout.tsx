@@ -4,7 +4,7 @@ import styles from './Rollout.module.css'
 
 const PARTS = ['done', 'pulling', 'queued', 'waiting', 'failed', 'stopped'] as const
 
-/** Names of nodes are listed up to this number. */
+/** At most this many names of nodes are listed. */
 const MOST_NAMED = 3
 
 /** A bar that shows the nodes, and the same information in words. */

@@ -60,7 +60,7 @@ function SlowestImage({ row }: { readonly row: PodRow }) {
   )
 }
 
-/** The cause of a failure, or the factor that delays the pull; and the image that is pulled after it. */
+/** The cause of a failure, or the factor that delays the pull, and the image that will be pulled next. */
 function Delay({ row: { slowest, later } }: { readonly row: PodRow }) {
   const { pull, place, state } = slowest ?? {}
   const isFailed = pull?.status === 'failed'
@@ -89,7 +89,7 @@ function Ready({ row }: { readonly row: PodRow }) {
   return <Unknown row={row} />
 }
 
-/** Without an estimate: the place in the queue, and the shortest time. */
+/** Without an estimate, the place in the queue and the shortest possible time are shown. */
 function Unknown({ row: { slowest, etaAtLeast } }: { readonly row: PodRow }) {
   const now = useNow()
   const place = slowest?.place

@@ -70,7 +70,7 @@ function Progress({ row: { pull, pulls, place, standing } }: Cell) {
     )
   }
   const word = limitWord(pull, place)
-  // Nothing is known yet that a bar could show.
+  // The bar has nothing to show yet.
   if (pull.status === 'queued') return <span className={shared.dim}>{word}</span>
   if (pulls.length > 1) return <span className={styles.limit}>pulled {pulls.length} times, latest shown</span>
   if (pull.status === 'completed') return <span className={styles.limit}>{word}</span>

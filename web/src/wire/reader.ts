@@ -6,7 +6,7 @@ export class WireError extends Error {
   override readonly name = 'WireError'
 }
 
-/** The fields of `T` whose values have type `V`: a reader cannot name another field, or read it as another
+/** The fields of `T` whose values have type `V`, so that a reader cannot name another field or read a field as another
  * type. */
 type KeysOf<T, V> = { [K in keyof T]-?: [NonNullable<T[K]>] extends [V] ? K : never }[keyof T] & string
 
@@ -75,14 +75,14 @@ export class Reader<T> {
     return value.map(parse)
   }
 
-  /** The finite numbers of an object inside this one, by their names. */
+  /** The finite numbers in a nested object, by their names. */
   numbers(key: keyof T & string): Readonly<Record<string, number>> {
     const value = this.#fields[key]
     const entries = Object.entries(typeof value === 'object' && value !== null ? value : {})
     return Object.fromEntries(entries.filter(([, number]) => Number.isFinite(number)))
   }
 
-  /** An object inside this one; undefined if it is missing or not an object. */
+  /** A nested object; undefined if it is missing or not an object. */
   part<K extends keyof T & string>(key: K): Reader<NonNullable<T[K]>> | undefined {
     const value = this.#fields[key]
     return typeof value === 'object' && value !== null && !Array.isArray(value)

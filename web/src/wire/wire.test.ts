@@ -115,13 +115,13 @@ describe('an unexpected value', () => {
     })
   })
 
-  it('is derived from the other fields if the status is a newer one', () => {
+  it('is derived from the other fields if it is a new status', () => {
     expect(parsePull({ ...least, status: 'mounting' }).status).toBe('downloading')
     expect(parsePull({ ...least, status: 'mounting', error: 'x' }).status).toBe('failed')
     expect(parsePull({ ...least, completedAt: '2026-11-23T14:00:01Z' }).status).toBe('completed')
   })
 
-  it('is an unknown reason if the reason is a newer one', () => {
+  it('is read as an unknown reason if it is a new reason', () => {
     expect(parsePull({ ...least, errorReason: 'quota' }).errorReason).toBe('unknown')
   })
 
@@ -132,7 +132,7 @@ describe('an unexpected value', () => {
     ['a number instead of a name', { ...least, nodeName: 5 }, 'nodeName'],
     ['no time', { ...least, startedAt: 'yesterday' }, 'startedAt'],
     ['layers that are not a list', { ...least, layers: {} }, 'layers'],
-  ])('is refused with the name of the field: %s', (_, value, field) => {
+  ])('is rejected with the name of the field: %s', (_, value, field) => {
     expect(() => parsePull(value)).toThrow(WireError)
     expect(() => parsePull(value)).toThrow(field)
   })

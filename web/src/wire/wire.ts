@@ -113,7 +113,7 @@ const NO_MIRRORS: readonly string[] = []
 
 export type Pull = ReturnType<typeof parsePull>
 
-/** `updatedAt` is the time for which the figures are valid. */
+/** A pull; its figures are valid for the time `updatedAt`. */
 export function parsePull(value: unknown, updatedAt = 0) {
   const from = new Reader<PullStatus>(value, 'pull')
   const pods = from.list('pods', parsePodRef) ?? NO_PODS
@@ -139,7 +139,7 @@ export function parsePull(value: unknown, updatedAt = 0) {
     /** Why a live pull has no estimate. */
     etaMissing: from.optionalText('etaMissing'),
     usualSeconds: from.optionalAmount('usualSeconds'),
-    /** By which factor it exceeds the usual duration; undefined unless it is slower than usual. */
+    /** How many times longer than usual the pull takes; undefined unless it is slower than usual. */
     slowerThanUsual: from.optionalAmount('slowerThanUsual'),
     layerCount: from.amount('layerCount'),
     layersDone: from.amount('layersDone'),
@@ -292,7 +292,7 @@ function parseStarted(value: unknown): Pod {
 }
 
 export interface PodList {
-  /** Pods that wait, and pods that started recently. */
+  /** Pods that are waiting, and pods that started recently. */
   readonly pods: readonly Pod[]
   readonly watching: boolean
   /** Why the server cannot see pods, in its own words; set only if it does not watch them. */
