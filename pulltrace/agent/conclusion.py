@@ -224,9 +224,9 @@ class Conclusion:
         return all(blob and not blob.sources and blob.created_at >= lease.created_at for blob in blobs)
 
     def _is_unpacking(self, pull: Pull) -> bool:
-        """Return whether the image that was guessed for an empty lease had been imported before the lease began.
+        """Return whether the image guessed for an empty lease had been imported before the lease began.
 
-        A client unpacks an imported image under a second lease. Meanwhile, the CRI plugin updates the record.
+        A client unpacks an imported image under a second lease, while the CRI plugin updates the image record.
         """
         blobs = [self._facts.blobs.get(digest) for digest in (pull.image.documents if pull.image else ())]
         earlier = (blob and not blob.sources and blob.created_at < pull.lease.created_at for blob in blobs)

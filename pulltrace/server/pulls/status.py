@@ -57,7 +57,7 @@ class _Sums(msgspec.Struct):
     unpacking: list[LayerState] = []
     """Layers that are being unpacked."""
     overdue: bool = False
-    """Whether unpacking one of them takes much longer than the node's rate explains."""
+    """Whether one of these layers takes much longer to unpack than the node's rate explains."""
     elsewhere: bool = False
     by_snapshotter: bool = False
     exceeded: bool = False
@@ -252,7 +252,7 @@ def _unpack_rate(pull: Pull) -> float | None:
 def _unpacked(pull: Pull, sums: _Sums, rate: float, now: float) -> int:
     """Return how many bytes of the layers that are being unpacked have probably been unpacked.
 
-    This cannot be observed, so it is derived from the time since the unpacking of each layer began.
+    This cannot be observed, so it is estimated from the time since each layer began to be unpacked.
     """
     unpacked = 0
     for layer in sums.unpacking:
