@@ -108,7 +108,7 @@ async def test_how_many_nodes_lack_the_new_image(server: ScriptedServer, open_pa
     await expect(row.locator("td[data-column=nodes]")).to_have_text("1 of 12 to go")
     await expect(row.locator("td[data-column=slowest]")).to_have_text("edge-1")
     await row.click()
-    await expect(page.get_by_text("A pod waits for this image on edge-1")).to_be_visible()
+    await expect(page.get_by_text("A pod is waiting for this image on edge-1")).to_be_visible()
 
 
 async def test_the_slowest_node_is_one_that_is_still_pulling(server: ScriptedServer, open_page: OpenPage) -> None:
@@ -231,7 +231,7 @@ async def test_durations_scales_and_guesses_are_explained(server: ScriptedServer
     await expect(page.locator("figure")).to_contain_text(re.compile(r"start.*ready in ≈ (1:\d\d|\d\d s)"))
     chart = page.get_by_role("region", name="Total throughput").get_by_role("img")
     await expect(chart).to_contain_text(re.compile(r"[1-9]0?0?(\.0)? [kMG]B/s"))
-    guessed = page.get_by_title("ghcr.io/acme/checkout:8f31c2e (the tag is a guess: more than one fits")
+    guessed = page.get_by_title("ghcr.io/acme/checkout:8f31c2e (the tag is a guess: more than one matches")
     await expect(guessed).to_be_visible()
     await page.get_by_role("button", name="Help").click()
     await expect(page.get_by_role("dialog")).to_contain_text("the tag is a guess")

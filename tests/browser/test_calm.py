@@ -565,10 +565,10 @@ async def test_a_link_and_the_show_button_scroll_to_their_row(server: ScriptedSe
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        ("?open=gone", "The pull of this link no longer exists"),
-        ("?view=pods&open=gone", "The pod of this link no longer exists"),
-        ("?view=images&open=gone:1,too:2", "2 images of this link no longer exist"),
-        ("?view=nodes&open=gone", "The node of this link no longer exists"),
+        ("?open=gone", "The pull in this link no longer exists"),
+        ("?view=pods&open=gone", "The pod in this link no longer exists"),
+        ("?view=images&open=gone:1,too:2", "2 images in this link no longer exist"),
+        ("?view=nodes&open=gone", "The node in this link no longer exists"),
     ],
 )
 async def test_a_link_to_a_row_that_no_longer_exists_is_explained(

@@ -74,7 +74,7 @@ async def test_a_removed_pull_disappears_and_its_missing_row_is_explained(
     await server.remove("torch", "nginx-1")
     await becomes(page, "Done", 12)
     await expect(page.locator("[data-toggle=torch]")).to_have_count(0)
-    note = page.get_by_text("The pull of this link no longer exists")
+    note = page.get_by_text("The pull in this link no longer exists")
     await expect(note).to_be_visible()
     await page.get_by_role("button", name="Dismiss").click()
     await expect(note).to_have_count(0)

@@ -14,7 +14,7 @@ import phases from './Waterfall.module.css'
 
 const KEYS: readonly (readonly [string, string])[] = [
   ['/', 'go to the search'],
-  ['↑ ↓', 'move from row to row; Page Up and Down, Home and End do too'],
+  ['↑ ↓', 'move between rows, as do Page Up and Down, Home and End'],
   ['Enter, Space', 'open or close a row'],
   ['Esc', 'close the row, the list of problems, or this help'],
   ['?', 'show this help'],
@@ -26,7 +26,7 @@ const BARS: Legend = [
   [bars.fill, 'downloaded'],
   [bars.extracted, 'unpacked'],
   [bars.unknown, 'size not known yet'],
-  [bars.stalled, 'stalled: no bytes arrive'],
+  [bars.stalled, 'stalled: no bytes are arriving'],
   [bars.done, 'done'],
   [bars.cancelled, 'cancelled'],
 ]
@@ -36,7 +36,7 @@ const ROLLOUT: Legend = [
   [rollout.pulling, 'pulling'],
   [rollout.queued, 'queued on the node'],
   [rollout.waiting, 'waiting: a pod needs the image, which is not queued yet'],
-  [rollout.failed, 'failed, and a pod waits'],
+  [rollout.failed, 'failed, and a pod is waiting'],
   [rollout.stopped, 'stopped: cancelled, or failed without a waiting pod'],
 ]
 

@@ -1,7 +1,7 @@
 import { imageName, isUnknown } from '../model/images'
 import styles from './ImageLabel.module.css'
 
-export const GUESSED = 'the tag is a guess: more than one fits what the node has reported'
+export const GUESSED = 'the tag is a guess: more than one matches the node’s reports'
 
 interface Props {
   readonly imageRef: string

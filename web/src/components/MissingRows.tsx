@@ -17,8 +17,8 @@ export function MissingRows({ keys, what, why }: Props) {
   return (
     <Note>
       {keys.length === 1
-        ? `The ${what} of this link no longer exists`
-        : `${count(keys.length, what)} of this link no longer exist`}
+        ? `The ${what} in this link no longer exists`
+        : `${count(keys.length, what)} in this link no longer exist`}
       . {why}
       <button
         type="button"

@@ -107,7 +107,7 @@ function comparisonSentence(comparison: Comparison): string {
   const { here, elsewhere, nodes } = comparison
   const figures = `${rate(here)} on this node, ${rate(elsewhere)} on ${nodes === 1 ? 'another node' : 'other nodes'}`
   if (isSlowNode(comparison)) return `${figures}: the node or its network is slow.`
-  return isLikeElsewhere(comparison) ? `${figures}: the registry or the network to it sets the speed.` : ''
+  return isLikeElsewhere(comparison) ? `${figures}: the registry or the network to it limits the speed.` : ''
 }
 
 /** Empty unless the pull is slower than usual. */

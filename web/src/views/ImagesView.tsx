@@ -48,7 +48,7 @@ function Detail({ row: { pulls, waiting } }: { readonly row: ImageRow }) {
       {pulls.length > 0 && <PullList pulls={pulls} name="node" />}
       {waiting.length > 0 && (
         <p className={shared.dim}>
-          A pod waits for this image on {waiting.join(', ')}, where the kubelet has not requested it yet.
+          A pod is waiting for this image on {waiting.join(', ')}, where the kubelet has not requested it yet.
         </p>
       )}
     </>

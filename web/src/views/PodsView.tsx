@@ -58,7 +58,7 @@ function Table({ rows, total }: { readonly rows: readonly PodRow[]; readonly tot
   }
   return (
     <DataTable
-      caption="Pods that wait for images"
+      caption="Pods waiting for images"
       columns={POD_COLUMNS}
       className={styles.table}
       rows={rows}
@@ -83,8 +83,8 @@ function NoAccess({ reason }: { readonly reason: string | undefined }) {
     <Notice icon="lost" title="The server cannot see pods">
       {reason !== undefined && <code>{reason}</code>}
       <p>
-        Pulls are shown nevertheless, but without their pods, failures and retries. The server reads pods and
-        events from the Kubernetes API with its service account. Check its permission:
+        Pulls are still shown, but without their pods, failures and retries. The server reads pods and events
+        from the Kubernetes API with its service account. Check its permission:
       </p>
       <code>kubectl auth can-i watch pods -A --as system:serviceaccount:pulltrace:pulltrace-server</code>
       <p>The chart grants it by default. Outside a cluster there are no pods.</p>

@@ -103,7 +103,7 @@ function Pods({ pods }: { readonly pods: readonly PodRef[] }) {
   const [all, setAll] = useState(false)
   const rest = pods.length - FIRST_PODS
   return (
-    <ul className={styles.pods} aria-label="Pods that wait for this image">
+    <ul className={styles.pods} aria-label="Pods waiting for this image">
       {(all ? pods : pods.slice(0, FIRST_PODS)).map(pod => (
         <li key={`${podName(pod)}/${pod.container}`} className={styles.pod} title={pod.waitingReason}>
           <bdi className={shared.dim}>{pod.namespace}/</bdi>

@@ -51,7 +51,7 @@ function Pods({ row: { waiters, pull } }: Cell) {
     return (
       <span
         className={classes(shared.dim, shared.cut)}
-        title={`${gone} waited for it; no pod waits any more`}
+        title={`${gone} waited for it; no pod is waiting any more`}
       >
         none left
       </span>
