@@ -108,7 +108,7 @@ async def test_removed_and_restored_permissions_are_noticed(cluster, chart_roles
             bindings = (await cluster.request("GET", f"{ROLES}/clusterrolebindings"))["items"]
             (binding,) = [item for item in bindings if item["roleRef"]["name"].endswith("pod-reader")]
             async with Fault(
-                lab, "API server forbids the watches", "the reason is shown; pods return when allowed"
+                lab, "API server forbids the watches", "the reason is shown; pods are shown again when allowed"
             ) as seen:
                 await cluster.request("DELETE", f"{ROLES}/clusterrolebindings/{binding['metadata']['name']}")
                 wire.reset()  # a running watch is not authorized again
