@@ -94,6 +94,38 @@ async def test_which_waiting_pod_is_ready_last_and_why(server: ScriptedServer, o
     await expect(names).to_have_text(["shop/broken", "shop/shop", "shop/trainer"])
 
 
+async def test_the_pods_of_one_queue_have_their_own_times_and_the_last_one_is_named(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
+    at = time.time()
+    torch = pull("t", "edge-1", "docker.io/pytorch/pytorch:2.9", "downloading", now=at, etaSeconds=900.0)
+    usual = {"alpine": 20.0, "redis": None, "nginx": 40.0}
+    queue = [
+        pull(name, "edge-1", f"docker.io/library/{name}:1", "queued", now=at, ago=9 - n, usualSeconds=seconds)
+        for n, (name, seconds) in enumerate(usual.items())
+    ]
+    pods = [waiting_pod("torch", "edge-1", {"image": torch["imageRef"], "state": "downloading", "pullId": "t"})]
+    pods += [
+        waiting_pod(one["id"], "edge-1", {"image": one["imageRef"], "state": "queued", "pullId": one["id"]})
+        for one in queue
+    ]
+    await show(server, torch, *queue, pods=tuple(reversed(pods)))
+    page = await open_page(server.url + "?view=pods")
+    await expect(page.locator("td[data-column=pod]")).to_have_text(
+        ["shop/torch", "shop/alpine", "shop/redis", "shop/nginx"]
+    )
+    ready = [re.compile(r"^(15:00|14:\d\d)$"), re.compile(r"^1[45]:\d\dnext$")]
+    bounds = [re.compile(rf"^> 1[45]:\d\d{place} in queue$") for place in ("2nd", "3rd")]
+    await expect(page.locator("td[data-column=ready]")).to_have_text([*ready, *bounds])
+    why = "behind pytorch/pytorch:2.9 and {} more, no estimate for {}"
+    await expect(page.locator(row_of("shop/redis"))).to_contain_text(why.format(1, "this image"))
+    await expect(page.locator(row_of("shop/nginx"))).to_contain_text(why.format(2, "library/redis:1"))
+    sentence = page.locator("main p").filter(has_text="Ready last")
+    expected = r"^Ready last: shop/nginx on edge-1, in 1[56] min at the earliest\. "
+    await expect(sentence).to_contain_text(re.compile(expected))
+    await expect(sentence).to_contain_text(f"library/nginx:1 is queued, {why.format(2, 'library/redis:1')}.")
+
+
 async def test_how_many_nodes_lack_the_new_image(server: ScriptedServer, open_page: OpenPage) -> None:
     at = time.time()
     done = [

@@ -2,7 +2,8 @@ import { describe, expect, it } from 'vitest'
 import { aLayer, aPull, T0 } from '../testing'
 import type { Pull } from '../wire/wire'
 import { compareNodes, isLikeElsewhere, isSlowNode } from './comparison'
-import { explanation, limitSentence, limitWord, timeLeftWords } from './limit'
+import { delayWords, explanation, limitSentence, limitWord, timeLeftWords } from './limit'
+import type { QueuePlace } from './queue'
 
 const now = T0 + 20_000
 const MB = 1e6
@@ -86,6 +87,35 @@ describe('the word in the row', () => {
   })
 })
 
+describe('the words for a waiting pod', () => {
+  const queued = aPull({ status: 'queued' })
+
+  it.each<[string, Pull, QueuePlace | undefined, string]>([
+    [
+      'the pulls ahead',
+      { ...queued, usualSeconds: 9 },
+      { position: 1, ahead: [{ ...here, etaSeconds: 3 }] },
+      'behind library/nginx:1.27',
+    ],
+    ['an own duration that is not known', queued, { position: 1, ahead: [] }, 'no estimate for this image'],
+    [
+      'a pull ahead without an estimate',
+      { ...queued, usualSeconds: 9 },
+      { position: 1, ahead: [here] },
+      'behind library/nginx:1.27, no estimate for library/nginx:1.27',
+    ],
+    [
+      'the reason why there is no estimate',
+      aPull({ etaMissing: 'unpacking takes longer than usual' }),
+      undefined,
+      'unpacking takes longer than usual',
+    ],
+    ['nothing more if there is an estimate', aPull({ etaSeconds: 4 }), undefined, ''],
+  ])('name %s', (_, pull, place, words) => {
+    expect(delayWords(pull, place, now)).toBe(words)
+  })
+})
+
 describe('the sentence in the open row', () => {
   it('is the server’s when there is one', () => {
     const pull = aPull({ bound: { by: 'disk', why: 'The disk writes 80 MB/s', figures: {} } })
@@ -101,10 +131,18 @@ describe('the sentence in the open row', () => {
     expect(limitSentence(pull, undefined, [pull], now)).toMatch(/^Bottleneck: layer/)
   })
 
-  it('names what is ahead in the queue, and the earliest start', () => {
-    const ahead = [aPull({ etaSeconds: 70 }), aPull({ id: 'b', status: 'queued' })]
-    expect(limitSentence(aPull({ status: 'queued' }), { position: 2, ahead }, [], T0)).toBe(
-      '2nd in the queue of this node, behind library/nginx:1.27 and 1 more. It starts in 1:10 at the earliest.',
+  it('names what is ahead in the queue, and the expected start', () => {
+    const ahead = [aPull({ etaSeconds: 70 }), aPull({ id: 'b', status: 'queued', usualSeconds: 20 })]
+    const own = aPull({ status: 'queued', usualSeconds: 5 })
+    expect(limitSentence(own, { position: 2, ahead }, [], T0)).toBe(
+      '2nd in the queue of this node, behind library/nginx:1.27 and 1 more. If the pulls take as long as usual, it starts in 1:30 and is ready in 1:35.',
+    )
+  })
+
+  it('names the pull without an estimate, and the earliest start', () => {
+    const ahead = [aPull({ etaSeconds: 70 }), aPull({ imageRef: 'r.io/a/b:1', status: 'queued' })]
+    expect(limitSentence(aPull({ status: 'queued' }), { position: 2, ahead }, [], T0)).toMatch(
+      /It starts in 1:10 at the earliest: there is no estimate for a\/b:1\.$/,
     )
   })
 

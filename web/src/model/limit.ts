@@ -5,7 +5,7 @@ import { type Comparison, compareNodes, isLikeElsewhere, isSlowNode } from './co
 import { clock, duration, percent, rate, times } from './format'
 import { imageName } from './images'
 import { hasEnded, remainingSeconds, slowFactor, unpackedShare } from './pullState'
-import { earliestStart, ordinal, placeWords, type QueuePlace } from './queue'
+import { forecast, ordinal, placeWords, type QueuePlace } from './queue'
 
 export const LIMIT_WORDS: Readonly<Record<LimitName, string>> = {
   registry: 'registry',
@@ -31,10 +31,26 @@ export function limitWord(pull: Pull, place: QueuePlace | undefined): string {
   return pull.status === 'extracting' && share !== undefined ? `${percent(share * 100)} unpacked` : ''
 }
 
-/** The word for a waiting pod: the number of pulls ahead of its own in the queue, or the factor that limits
- * its pull. */
-export function delayWord(pull: Pull, place: QueuePlace | undefined): string {
-  return place === undefined ? limitWord(pull, undefined) : behind(place)
+/** The words for a waiting pod: why its pull has no estimate, or the pulls ahead of it in the queue, or the factor that
+ * limits it. */
+export function delayWords(pull: Pull, place: QueuePlace | undefined, now: number): string {
+  const words =
+    place === undefined
+      ? [pull.etaMissing ?? limitWord(pull, undefined)]
+      : [behind(place), noEstimate(pull, forecast(pull, place, now).unknown)]
+  return words.filter(Boolean).join(', ')
+}
+
+/** Empty if every pull has an estimate. */
+function noEstimate(pull: Pull, unknown: Pull | undefined): string {
+  if (unknown === undefined) return ''
+  return `no estimate for ${unknown === pull ? 'this image' : shortName(unknown)}`
+}
+
+/** `library/nginx:1.29` */
+export function shortName({ imageRef }: Pick<Pull, 'imageRef'>): string {
+  const { repository, tag } = imageName(imageRef)
+  return repository + tag
 }
 
 /** For an ended pull, the share of its duration in which the factor limited it; for a live pull, the figure that shows
@@ -71,7 +87,7 @@ export function limitSentence(
   pulls: Iterable<Pull>,
   now: number,
 ): string | undefined {
-  if (place !== undefined) return queueSentence(place, now)
+  if (place !== undefined) return queueSentence(pull, place, now)
   const comparison = pull.stalledSince === undefined ? compareNodes(pull, pulls, now) : undefined
   const compared = comparison === undefined ? '' : comparisonSentence(comparison)
   if (pull.bound !== undefined && pull.bound.why !== '') return join(pull.bound.why, compared)
@@ -86,21 +102,24 @@ function join(...parts: readonly string[]): string {
     .join(' ')
 }
 
-function queueSentence(place: QueuePlace, now: number): string {
+function queueSentence(pull: Pull, place: QueuePlace, now: number): string {
   const ahead = behind(place)
   if (ahead === '') return 'The node has not started to pull this image.'
-  const start = earliestStart(place, now)
-  const earliest = start === undefined ? '' : ` It starts in ${clock(start)} at the earliest.`
+  const { start, ready, unknown } = forecast(pull, place, now)
   const position = place.position === 1 ? 'Next' : ordinal(place.position)
-  return `${position} in the queue of this node, ${ahead}.${earliest}`
+  return join(
+    `${position} in the queue of this node, ${ahead}`,
+    unknown === undefined
+      ? `If the pulls take as long as usual, it starts in ${clock(start)} and is ready in ${clock(ready)}`
+      : `It starts in ${clock(start)} at the earliest: there is ${noEstimate(pull, unknown)}`,
+  )
 }
 
 /** `behind library/nginx:1.29 and 2 more`; empty if no pull is ahead. */
 function behind({ ahead }: QueuePlace): string {
   const [first] = ahead
   if (first === undefined) return ''
-  const { repository, tag } = imageName(first.imageRef)
-  return `behind ${repository}${tag}${ahead.length > 1 ? ` and ${ahead.length - 1} more` : ''}`
+  return `behind ${shortName(first)}${ahead.length > 1 ? ` and ${ahead.length - 1} more` : ''}`
 }
 
 function comparisonSentence(comparison: Comparison): string {
@@ -121,6 +140,10 @@ export function slowSentence(pull: Pull, now: number): string {
 export function timeLeftWords(pull: Pull, now: number): string | undefined {
   const left = remainingSeconds(pull, now)
   if (left === undefined) return undefined
-  if (left < 1) return 'any moment'
-  return pull.status === 'extracting' && left >= 60 ? `about ${duration(left)}` : clock(left)
+  return pull.status === 'extracting' && left >= 60 ? `about ${duration(left)}` : soon(left)
+}
+
+/** `any moment`, `48 s`, `1:14` */
+export function soon(seconds: number): string {
+  return seconds < 1 ? 'any moment' : clock(seconds)
 }

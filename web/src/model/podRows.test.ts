@@ -2,7 +2,17 @@ import { expect, it } from 'vitest'
 import { aPull, T0 } from '../testing'
 import { type Container, type Pod, type Pull, parsePodList } from '../wire/wire'
 import { ordered } from './order'
-import { type Around, byTrouble, POD_ORDER, phaseSteps, podFacts, podRow, waitingPodCount } from './podRows'
+import {
+  type Around,
+  byTrouble,
+  POD_ORDER,
+  type PodRow,
+  phaseSteps,
+  podFacts,
+  podRow,
+  readyLast,
+  waitingPodCount,
+} from './podRows'
 import { matches, parseQuery } from './query'
 import { livePulls } from './queue'
 
@@ -140,6 +150,36 @@ it('knows the place of a queued image', () => {
   const queued = aPull({ id: 'q', status: 'queued', startedAt: T0 + 1 })
   const row = podRow(pod(container({ pullId: 'q', state: 'queued' })), around(aPull(), queued))
   expect(row.slowest?.place).toMatchObject({ position: 1, ahead: [{ id: 'a' }] })
+})
+
+it('expects the pods of one queue one after another, and says which is ready last', () => {
+  const running = aPull({ etaSeconds: 700 })
+  const seconds: Record<string, number | undefined> = { b: 20, c: 5, d: undefined, e: 40 }
+  const queue = Object.entries(seconds).map(([id, usualSeconds], at) =>
+    aPull({ id, status: 'queued', usualSeconds, startedAt: T0 + at + 1 }),
+  )
+  const all = around(running, ...queue)
+  const waits = (pullId: string, change: Partial<Pod> = {}) =>
+    podRow({ ...pod(container({ pullId, state: 'queued' })), podName: pullId, ...change }, all)
+  const rows = ['e', 'd', 'c', 'b'].map(id => waits(id))
+  expect(rows.map(({ etaSeconds, etaAtLeast }) => [etaSeconds, etaAtLeast])).toEqual([
+    [undefined, 765],
+    [undefined, 725],
+    [725, 725],
+    [720, 720],
+  ])
+  const sorted = ordered([...rows], { column: 'ready', descending: true }, POD_ORDER, byTrouble)
+  expect(sorted.map(({ pod: { podName } }) => podName)).toEqual(['e', 'd', 'c', 'b'])
+  const found = (...more: readonly PodRow[]) => {
+    const last = readyLast([...rows, ...more])
+    return last && [last.row.pod.podName, last.blind, last.stuck]
+  }
+  expect(found()).toEqual(['e', 0, 0])
+  const failed = podRow(pod(container({ state: 'failed' })), all)
+  const blind = podRow(pod(container({ state: 'downloading' })), all)
+  expect(found(failed, blind, waits('b', { tookSeconds: 900 }))).toEqual(['e', 1, 1])
+  expect(readyLast([waits('b'), failed])).toBeUndefined()
+  expect(readyLast([blind, blind])).toBeUndefined()
 })
 
 it('has the phases of its start, each with its duration', () => {

@@ -2,9 +2,9 @@
 import type { Container, Pod, PodList, Pull, StartPhase } from '../wire/wire'
 import { registryOf } from './images'
 import { byFigure, byText, type Compare, type Order } from './order'
-import { hasEnded, knownPercent, type PullState, pullState, remainingSeconds } from './pullState'
+import { knownPercent, type PullState, pullState, remainingSeconds } from './pullState'
 import type { Facts } from './query'
-import { type LivePulls, livePulls, type QueuePlace, queuePlace } from './queue'
+import { forecast, type LivePulls, livePulls, type QueuePlace, queuePlace } from './queue'
 import { podName, waitsNow } from './standing'
 
 export type ContainerRowState = PullState | 'waiting'
@@ -16,6 +16,8 @@ export interface ContainerRow {
   readonly place: QueuePlace | undefined
   readonly percent: number | undefined
   readonly etaSeconds: number | undefined
+  /** Like `etaSeconds`, but a lower bound if a pull ahead of it has no estimate. */
+  readonly etaAtLeast: number | undefined
 }
 
 export interface PodRow {
@@ -83,7 +85,7 @@ export function podRow(pod: Pod, around: Around): PodRow {
   const open = containers.filter(({ state }) => state !== 'done')
   const slowest = [...(open.length > 0 ? open : containers)].sort(slowestFirst)[0]
   const known = open.every(({ etaSeconds }) => etaSeconds !== undefined)
-  const etas = open.flatMap(({ etaSeconds }) => etaSeconds ?? [])
+  const etas = open.flatMap(({ etaAtLeast }) => etaAtLeast ?? [])
   const isStarted = !waitsNow(pod)
   return {
     key: pod.uid,
@@ -100,19 +102,19 @@ export function podRow(pod: Pod, around: Around): PodRow {
 
 function containerRow(container: Container, { pulls, live, now }: Around): ContainerRow {
   const pull = container.pullId === undefined ? undefined : pulls.get(container.pullId)
+  const place = pull === undefined ? undefined : queuePlace(pull, live)
+  const queued = pull === undefined || place === undefined ? undefined : forecast(pull, place, now)
+  // The stream is newer than the list.
+  const left = pull === undefined ? container.etaSeconds : remainingSeconds(pull, now)
   return {
     container,
     pull,
-    place: pull === undefined ? undefined : queuePlace(pull, live),
+    place,
     state: pull !== undefined ? pullState(pull) : container.state === 'completed' ? 'done' : container.state,
     percent: pull === undefined ? container.percent : knownPercent(pull),
-    // The stream is newer than the list, and a pull that has ended needs no more time.
-    etaSeconds: pull === undefined ? container.etaSeconds : remaining(pull, now),
+    etaSeconds: queued?.unknown === undefined ? (queued?.ready ?? left) : undefined,
+    etaAtLeast: queued?.ready ?? left,
   }
-}
-
-function remaining(pull: Pull, now: number): number | undefined {
-  return hasEnded(pull) ? undefined : remainingSeconds(pull, now)
 }
 
 function slowestFirst(a: ContainerRow, b: ContainerRow): number {
@@ -158,11 +160,17 @@ export const byTrouble: Compare<PodRow> = (a, b) =>
 
 const LATER = 2e9
 
-/** Pods without an estimate are last: first the queued ones by their places in the queue, then those with an image that
- * is not queued yet. */
+/** A pod without an estimate ranks by its lower bound. Pods without either come last, after them those with an
+ * image that is not queued yet. */
 function readyIn(row: PodRow): number {
-  if (row.later.length > 0) return LATER + (row.etaAtLeast ?? 0)
-  return row.etaSeconds ?? 1e9 + (queued(row) || 1e6)
+  const { later, etaSeconds, etaAtLeast } = row
+  if (later.length > 0) return LATER + (etaAtLeast ?? 0)
+  return (etaSeconds ?? (etaAtLeast || 1e9)) + queued(row) / 1000
+}
+
+/** Whether neither an estimate nor a lower bound is known. */
+export function isBlind({ etaSeconds, etaAtLeast }: PodRow): boolean {
+  return etaSeconds === undefined && !etaAtLeast
 }
 
 /** A pod that has failed has no time until it is ready, so it is above the others in both directions. Started pods are
@@ -174,6 +182,25 @@ const byReady: Compare<PodRow> = (a, b) => {
 
 function readySection({ isStarted, state }: PodRow): number {
   return isStarted ? 2 : state === 'failed' ? 0 : 1
+}
+
+export interface ReadyLast {
+  /** The pod that will probably be ready last, among those with an estimate or a lower bound. */
+  readonly row: PodRow
+  /** How many pods have neither. */
+  readonly blind: number
+  /** How many pods cannot be ready, because a pull failed, stalled or was cancelled. */
+  readonly stuck: number
+}
+
+/** Undefined if fewer than two pods are waiting for a pull. */
+export function readyLast(rows: readonly PodRow[]): ReadyLast | undefined {
+  const waiting = rows.filter(({ isStarted }) => !isStarted)
+  const pulling = waiting.filter(({ state }) => POD_RANK[state] > POD_RANK.stalled)
+  const known = pulling.filter(row => !isBlind(row)).sort(byReady)
+  const row = known.at(-1)
+  if (row === undefined || pulling.length < 2) return undefined
+  return { row, blind: pulling.length - known.length, stuck: waiting.length - pulling.length }
 }
 
 export const POD_ORDER: Order<PodRow> = {

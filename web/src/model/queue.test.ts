@@ -1,6 +1,7 @@
-import { expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { aPull, T0 } from '../testing'
-import { earliestStart, livePulls, ordinal, queuePlace } from './queue'
+import type { Pull } from '../wire/wire'
+import { forecast, livePulls, ordinal, queuePlace } from './queue'
 
 const active = aPull({ id: 'active', etaSeconds: 70, startedAt: T0 })
 const first = aPull({ id: 'first', status: 'queued', startedAt: T0 + 1000 })
@@ -26,10 +27,52 @@ it('counts an active pull as ahead although the kubelet requested it later', () 
   expect(queuePlace(first, livePulls([first, late]))?.ahead.map(({ id }) => id)).toEqual(['late'])
 })
 
-it('knows when a pull can start at the earliest', () => {
-  const place = queuePlace(second, live)
-  expect(place && earliestStart(place, T0)).toBe(70)
-  expect(earliestStart({ position: 1, ahead: [] }, T0)).toBeUndefined()
+describe('the forecast of a queued pull', () => {
+  const queued = (id: string, usualSeconds: number | undefined, second: number) =>
+    aPull({ id, status: 'queued', usualSeconds, startedAt: T0 + second * 1000 })
+  const forecasts = (...pulls: readonly Pull[]) =>
+    pulls
+      .filter(({ status }) => status === 'queued')
+      .map(pull => {
+        const place = queuePlace(pull, livePulls(pulls))
+        const found = place && forecast(pull, place, T0)
+        return [found?.start, found?.ready, found?.unknown?.id]
+      })
+
+  it('adds the usual durations of the pulls ahead and of its own', () => {
+    expect(forecasts(active, queued('b', 20, 1), queued('c', 5, 2))).toEqual([
+      [70, 90, undefined],
+      [90, 95, undefined],
+    ])
+  })
+
+  it('uses each slot of the node as soon as it is free', () => {
+    const quick = aPull({ id: 'quick', etaSeconds: 10, startedAt: T0 })
+    expect(forecasts(active, quick, queued('b', 100, 1), queued('c', 5, 2), queued('d', 1, 3))).toEqual([
+      [10, 110, undefined],
+      [70, 75, undefined],
+      [75, 76, undefined],
+    ])
+  })
+
+  it('is a lower bound from the first pull without an estimate on, and names that pull', () => {
+    expect(forecasts(active, queued('b', 20, 1), queued('c', undefined, 2), queued('d', 5, 3))).toEqual([
+      [70, 90, undefined],
+      [90, 90, 'c'],
+      [90, 95, 'c'],
+    ])
+    expect(forecasts(aPull({ id: 'unpacking' }), queued('b', 20, 1))).toEqual([[0, 20, 'unpacking']])
+  })
+
+  it('starts at once if nothing is ahead', () => {
+    expect(forecasts(queued('b', 20, 1))).toEqual([[0, 20, undefined]])
+  })
+
+  it('counts down while the pull ahead is running', () => {
+    const running = { ...active, updatedAt: T0 }
+    const place = { position: 1, ahead: [running] }
+    expect(forecast(queued('b', 20, 1), place, T0 + 60_000)).toMatchObject({ start: 10, ready: 30 })
+  })
 })
 
 it('writes ordinals', () => {

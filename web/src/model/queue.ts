@@ -34,10 +34,28 @@ export function queuePlace(pull: Pull, live: LivePulls): QueuePlace | undefined 
   return { position: queued.length + 1, ahead: [...active, ...queued] }
 }
 
-/** Seconds until this pull can start at the earliest; undefined if a pull ahead of it has no estimate. */
-export function earliestStart({ ahead }: QueuePlace, now: number): number | undefined {
-  const times = ahead.flatMap(pull => remainingSeconds(pull, now) ?? [])
-  return times.length === 0 ? undefined : Math.min(...times)
+/** When a queued pull starts and ends, if each pull takes as long as usual; times in seconds from now. */
+export interface Forecast {
+  readonly start: number
+  readonly ready: number
+  /** The first pull without an estimate: if there is one, both times are lower bounds. */
+  readonly unknown: Pull | undefined
+}
+
+/** The node starts the queued pulls in order, and pulls as many images at a time as it does now. */
+export function forecast(pull: Pull, { ahead }: QueuePlace, now: number): Forecast {
+  /** When each running pull ends. */
+  const ends: number[] = []
+  let unknown: Pull | undefined
+  let start = 0
+  for (const one of [...ahead, pull]) {
+    const isQueued = one.status === 'queued'
+    const seconds = isQueued ? one.usualSeconds : remainingSeconds(one, now)
+    if (seconds === undefined) unknown ??= one
+    start = isQueued ? (ends.sort((a, b) => a - b).shift() ?? 0) : 0
+    ends.push(start + (seconds ?? 0))
+  }
+  return { start, ready: ends.at(-1) ?? 0, unknown }
 }
 
 /** `next, after 2 running`, `3rd in queue`; empty if nothing is ahead, because the pull is about to start. */

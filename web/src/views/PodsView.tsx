@@ -2,16 +2,19 @@ import { useMemo } from 'react'
 import { DataTable } from '../components/DataTable'
 import { MissingRows } from '../components/MissingRows'
 import { Notice } from '../components/Notice'
+import { count, duration } from '../model/format'
+import { shortName } from '../model/limit'
 import { ordered } from '../model/order'
-import { byTrouble, POD_ORDER, type PodRow, podFacts, podRows } from '../model/podRows'
+import { byTrouble, POD_ORDER, type PodRow, podFacts, podRows, readyLast } from '../model/podRows'
 import { isEmpty, matches, parseQuery } from '../model/query'
+import { podName } from '../model/standing'
 import { useNow, useSnapshot } from '../store/useStore'
 import { toggleOpen } from '../url/urlState'
 import { changeUrl, useUrl } from '../url/useUrl'
 import { NothingMatches } from './EmptyPulls'
 import { PodDetail } from './PodDetail'
 import styles from './PodsView.module.css'
-import { POD_COLUMNS } from './podColumns'
+import { delayOf, POD_COLUMNS } from './podColumns'
 
 export function PodsView() {
   const { pods, pulls, version, connection } = useSnapshot()
@@ -41,8 +44,31 @@ export function PodsView() {
   return (
     <>
       <MissingRows keys={missing} what="pod" why="It has started, or it was deleted." />
+      <Last rows={rows} />
       <Table rows={rows} total={list.pods.length} />
     </>
+  )
+}
+
+/** One line: the pod that will probably be ready last, and why. */
+function Last({ rows }: { readonly rows: readonly PodRow[] }) {
+  const now = useNow()
+  const found = readyLast(rows)
+  if (found === undefined) return null
+  const { row, blind, stuck } = found
+  const { pod, etaSeconds, etaAtLeast = 0, slowest } = row
+  const when =
+    etaSeconds === undefined
+      ? `in ${duration(etaAtLeast)} at the earliest`
+      : `in about ${duration(etaSeconds)}`
+  const image = shortName({ imageRef: slowest?.pull?.imageRef ?? slowest?.container.image ?? '' })
+  const delay = delayOf(row, now)
+  return (
+    <p className={styles.last}>
+      Ready last{stuck > 0 && `, apart from ${count(stuck, 'failed or stalled pod')}`}: <b>{podName(pod)}</b>{' '}
+      on {pod.nodeName}, {when}. {image} is {row.state}
+      {delay && `, ${delay}`}.{blind > 0 && ` There is no estimate for ${count(blind, 'pod')}.`}
+    </p>
   )
 }
 

@@ -6,15 +6,16 @@ import { State } from '../components/StateLabel'
 import { TimeLeft } from '../components/TimeLeft'
 import { clock, duration } from '../model/format'
 import { imageName } from '../model/images'
-import { delayWord } from '../model/limit'
+import { delayWords, soon } from '../model/limit'
 import {
   type ContainerRow,
   type ContainerRowState,
+  isBlind,
   POD_ORDER,
   type PodRow,
   phaseSteps,
 } from '../model/podRows'
-import { earliestStart, positionWords } from '../model/queue'
+import { positionWords } from '../model/queue'
 import { useNow } from '../store/useStore'
 import shared from '../styles/shared.module.css'
 import styles from './PodsView.module.css'
@@ -60,16 +61,28 @@ function SlowestImage({ row }: { readonly row: PodRow }) {
   )
 }
 
-/** The cause of a failure, or the factor that delays the pull, and the image that will be pulled next. */
-function Delay({ row: { slowest, later } }: { readonly row: PodRow }) {
-  const { pull, place, state } = slowest ?? {}
+/** The cause of a failure, or the words for the delay. */
+function Delay({ row }: { readonly row: PodRow }) {
+  const now = useNow()
+  const { pull, state } = row.slowest ?? {}
   const isFailed = pull?.status === 'failed'
-  const delay = pull === undefined || isFailed ? '' : delayWord(pull, place)
+  const words = isFailed ? undefined : delayOf(row, now)
   return (
-    <span className={classes(styles.delay, isFailed && state !== undefined ? shared[state] : shared.dim)}>
-      {isFailed ? <Reason pull={pull} /> : [delay, laterWords(later, slowest)].filter(Boolean).join(', ')}
+    <span
+      className={classes(styles.delay, isFailed && state !== undefined ? shared[state] : shared.dim)}
+      title={words}
+    >
+      {isFailed ? <Reason pull={pull} /> : words}
     </span>
   )
+}
+
+/** The pulls ahead in the queue, or the factor that delays the pull; why there is no estimate; and the image
+ * that is pulled after it. */
+export function delayOf({ slowest, later }: PodRow, now: number): string {
+  const { pull, place } = slowest ?? {}
+  const delay = pull === undefined ? '' : delayWords(pull, place, now)
+  return [delay, laterWords(later, slowest)].filter(Boolean).join(', ')
 }
 
 /** `then library/alpine:3.23, not queued yet` */
@@ -81,26 +94,24 @@ function laterWords(later: readonly ContainerRow[], slowest: ContainerRow | unde
   return `then ${repository}${tag}, not queued yet`
 }
 
+/** The time until the pod is ready, or the next retry; a lower bound if a part is not known. Below it is the
+ * place in the queue. */
 function Ready({ row }: { readonly row: PodRow }) {
-  if (row.etaSeconds !== undefined) return <span className={shared.figure}>{clock(row.etaSeconds)}</span>
-  if (row.isStarted) return <span className={shared.faint}>–</span>
-  const pull = row.slowest?.pull
-  if (pull?.nextRetryAt !== undefined) return <TimeLeft pull={pull} />
-  return <Unknown row={row} />
-}
-
-/** Without an estimate, the place in the queue and the shortest possible time are shown. */
-function Unknown({ row: { slowest, etaAtLeast } }: { readonly row: PodRow }) {
-  const now = useNow()
-  const place = slowest?.place
-  const least = place === undefined ? etaAtLeast : earliestStart(place, now)
-  const words = place === undefined ? '' : positionWords(place)
-  if (words === '' && least === undefined) return <span className={shared.faint}>–</span>
+  const { slowest, etaSeconds, etaAtLeast = 0, isStarted, state } = row
+  const isOver = isStarted || state === 'failed' || state === 'cancelled'
+  if (slowest?.pull?.nextRetryAt !== undefined && !isStarted) return <TimeLeft pull={slowest.pull} />
+  if (isOver) return <span className={shared.faint}>–</span>
   return (
-    <span className={classes(shared.dim, shared.small)} title="not earlier than this; the rest is not known">
-      {words}
-      {least !== undefined && <span className={styles.start}>&gt; {clock(least)}</span>}
-    </span>
+    <>
+      {etaSeconds !== undefined ? (
+        <span className={shared.figure}>{soon(etaSeconds)}</span>
+      ) : (
+        <span className={shared.dim} title="not earlier than this; the rest is not known">
+          {isBlind(row) ? 'unknown' : `> ${clock(etaAtLeast)}`}
+        </span>
+      )}
+      {slowest?.place !== undefined && <span className={styles.place}>{positionWords(slowest.place)}</span>}
+    </>
   )
 }
 
