@@ -215,7 +215,8 @@ class ImageRequest:
         """Process the waiting status of a container. Return whether it changed anything."""
         if (reason, message) == self._last_status and self.failure:
             return False
-        if self.pulled_at is not None and at < self.pulled_at + STATUS_LATE:
+        since = self.since if self.pulling and reason in WITHOUT_PULL else self.pulled_at
+        if since is not None and at < since + STATUS_LATE:
             return False  # it describes an earlier attempt
         self._last_status = reason, message
         if reason in WITHOUT_PULL:

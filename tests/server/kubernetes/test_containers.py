@@ -120,6 +120,20 @@ def test_every_other_waiting_reason_is_a_failure(cluster, reason):
     assert only(cluster).failure.next_retry_at == T + 12.5
 
 
+def test_a_late_status_of_an_image_that_could_not_be_inspected_does_not_end_the_next_pull(cluster):
+    """containerd was down at one sync of the kubelet, and was up again at the next one."""
+    arrival = web()
+    cluster.apply(seen(arrival), T)
+    cluster.apply(event(arrival.pulling("app", T + 10)), T + 10)
+    waiting = {"reason": "ImageInspectError", "message": 'Failed to inspect image "": connection refused'}
+    arrival.pod["status"]["containerStatuses"][0]["state"] = {"waiting": waiting}
+    cluster.apply(seen(arrival), T + 11)
+    assert only(cluster).pulling
+    assert only(cluster).failure is None
+    cluster.apply(event(arrival.pulled("app", T + 15)), T + 15)
+    assert (only(cluster).attempt, only(cluster).pulled_at) == (1, T + 15)
+
+
 def test_containers_that_wait_for_something_else_do_not_wait_for_an_image(cluster):
     arrival = web()
     for reason in ("CreateContainerConfigError", "CrashLoopBackOff", "RunContainerError"):
