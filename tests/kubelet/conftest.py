@@ -101,7 +101,7 @@ async def failing(parallel: Lab) -> AsyncIterator[Failing]:
     """Pods whose images cannot be pulled. They are created first, so that they fail while the other tests run."""
     started = await start_failing(parallel)
     yield started
-    started.pushed_later.cancel()
+    started.cancel()
 
 
 @pytest.fixture

@@ -13,6 +13,10 @@ from tests.real.manifests import pod
 ANSWERS = {401: "unauthorized", 403: "unauthorized", 429: "rate_limited", 500: "server_error"}
 PULLED = ("wrong-tag", "missing", *(f"status-{status}" for status in ANSWERS), "refused", "tls")
 NOT_PULLED = ("invalid", "never")
+ATTEMPTS = 4
+"""The number of pulls of each image. The kubelet limits the number of events per pod, so later ones may be missing."""
+SHOWN_FOR = 15.0
+"""Seconds between the last failure and the deletion of its pod; the next retry would come after 80 seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,13 @@ class Failing:
     images: dict[str, Failure]
     pushed_later: asyncio.Task[str]
     """The image of the pod `later`, which is pushed after the second failure."""
+    deleted: dict[str, asyncio.Task[float]]
+    """The time at which each pod whose image the kubelet tried to pull was deleted."""
+
+    def cancel(self) -> None:
+        """Cancel all tasks."""
+        for task in (self.pushed_later, *self.deleted.values()):
+            task.cancel()
 
 
 async def start_failing(lab: Lab) -> Failing:
@@ -56,9 +67,19 @@ async def start_failing(lab: Lab) -> Failing:
     await lab.create(
         *(pod(name, image.ref, policy=image.policy) for name, image in images.items()), pod("later", later)
     )
-    return Failing(since, images, asyncio.create_task(_push_later(lab, later)))
+    deleted = {name: asyncio.create_task(_delete_after_last(lab, name, images[name].ref)) for name in PULLED}
+    return Failing(since, images, asyncio.create_task(_push_later(lab, later)), deleted)
 
 
 async def _push_later(lab: Lab, later: str) -> str:
     await lab.happened("later", "Failed", image=later, times=2)
     return lab.push("team/later:1", 4 * MIB, rate=MIB)
+
+
+async def _delete_after_last(lab: Lab, name: str, ref: str) -> float:
+    """Delete a pod after its last failure has been shown for a while. Return the time of the deletion."""
+    await lab.happened(name, "Failed", image=ref, times=ATTEMPTS, seconds=240)
+    await asyncio.sleep(SHOWN_FOR)
+    until = lab.looks[-1].at
+    await lab.cluster.delete(pod(name, ref))
+    return until

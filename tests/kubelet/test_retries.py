@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.kubelet.failing import NOT_PULLED, PULLED, Failing
+from tests.kubelet.failing import ATTEMPTS, NOT_PULLED, PULLED, Failing
 from tests.kubelet.lab import ONE_SYNC_WRONG, RETRY_WITHIN, Lab, when
 
 pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session")]
@@ -34,16 +34,16 @@ async def test_a_missing_tag_that_is_pushed_later_completes_as_the_next_attempt(
 async def test_a_failure_is_reported_with_its_reason_attempt_and_next_retry(
     parallel: Lab, failing: Failing, name: str
 ) -> None:
-    await over(failing)
+    until = await failing.deleted[name]
     image = failing.images[name]
     tries = parallel.kubelet.events(pod=name, reason="Pulling")
     failures = parallel.kubelet.events(pod=name, reason="Failed", image=image.ref)
-    assert len(failures) >= 4, failures
+    assert len(failures) == ATTEMPTS
     assert len(parallel.ids(image.ref)) == 1
     for attempt, failed in enumerate(failures, 1):
-        next_try = tries[attempt].at if attempt < len(tries) else None
+        next_try = tries[attempt].at if attempt < ATTEMPTS else None
         rows = []
-        for look in parallel.between(failed.at, next_try or parallel.looks[-1].at):
+        for look in parallel.between(failed.at, next_try or until):
             [row] = look.rows(image.ref)
             late = f"{look.at - failed.at:.1f} s after failure {attempt}: {row}"
             assert (row["status"], row["attempt"], row["errorReason"]) == ("failed", attempt, image.reason), late
