@@ -273,12 +273,10 @@ class Hub:
         node = merged.node
         if merged.stale:
             return
-        for pull, count in merged.fetched:
-            self.metrics.fetched(pull.state.registry, count)
-            if (
-                not pull.is_fetched_by_snapshotter
-            ):  # these bytes arrived at an unknown time before the layer was complete
-                self.throughput.add(pull.state.registry or "unknown", count, now)
+        for pull, came, untimed in merged.fetched:
+            self.metrics.fetched(pull.state.registry, came + untimed)
+            if came:
+                self.throughput.add(pull.state.registry or "unknown", came, now)
         for pull in merged.ended:
             self._outcomes.phases(pull)
         for pull in merged.withdrawn:

@@ -46,8 +46,11 @@ class Merged:
     ended: list[Pull] = field(default_factory=list)
     withdrawn: list[Pull] = field(default_factory=list)
     """Leases that their agent no longer reports as pulls."""
-    fetched: list[tuple[Pull, int]] = field(default_factory=list)
-    """Bytes that were downloaded; no byte is counted twice."""
+    fetched: list[tuple[Pull, int, int]] = field(default_factory=list)
+    """Bytes that were downloaded since the last report, and bytes that a snapshotter downloaded at an unknown time.
+
+    No byte counts twice.
+    """
     stale: bool = False
     """Whether the report was ignored because it was a duplicate or late."""
 
@@ -231,9 +234,9 @@ class Inventory:
         pull.boot = node.agents.current
         state = self._fitted(pull, state)
         before = pull.state.layers
-        came = pull.update(state, now)
-        if came and not (pull.history or state.imported):
-            merged.fetched.append((pull, came))
+        came, untimed = pull.update(state, now)
+        if (came or untimed) and not (pull.history or state.imported):
+            merged.fetched.append((pull, came, untimed))
         _learn_unpacking(node, before, state.layers)
         if ended_at is not None:
             self._end(merged, pull, phase, ended_at, now, error=state.error, reason=state.error_reason)

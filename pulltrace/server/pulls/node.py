@@ -126,15 +126,16 @@ class Pull:
     def __post_init__(self) -> None:
         self._phase_since = self.started_at
 
-    def update(self, state: PullState, now: float) -> int:
+    def update(self, state: PullState, now: float) -> tuple[int, int]:
         """Process the newest state.
 
-        Return the number of bytes that this pull itself has fetched since the previous state.
+        Return the number of bytes that this pull itself has fetched since the previous state, and the number of those
+        that a snapshotter has fetched at an unknown time.
         """
         first = self.seen_at is None
         changed = (state.layers or ()) if first else _changed(self.state.layers, state.layers)
         self.state = state
-        came = own = other = 0
+        came = untimed = own = other = 0
         since = self.seen_at or now
         # If a layer appears later than its pull, this pull has fetched all downloaded bytes of the layer: bytes from
         # before the pull count as cached.
@@ -153,7 +154,7 @@ class Pull:
             if layer.fetched_by == SNAPSHOTTER:
                 # The bytes of this layer are counted all at once when it is complete, so they say nothing about the
                 # speed.
-                came += counted
+                untimed += counted
             elif layer.fetched_by:
                 other += grown
             else:
@@ -165,7 +166,7 @@ class Pull:
             self.layer_speeds = {digest: speed for digest, speed in self.layer_speeds.items() if digest in told}
         self.speed.saw(self.speed.total + own, now)
         self.arriving.saw(self.arriving.total + own + other, now)
-        return came
+        return came, untimed
 
     @property
     def unpacking_at(self) -> float | None:
@@ -232,11 +233,6 @@ class Pull:
     def has_fetched(self) -> bool:
         """Whether the pull downloaded any bytes itself."""
         return any(layer.downloaded_bytes and not layer.fetched_by for layer in self.state.layers or ())
-
-    @property
-    def is_fetched_by_snapshotter(self) -> bool:
-        """Whether the bytes of a layer cannot be observed before the layer is complete."""
-        return any(layer.fetched_by == SNAPSHOTTER for layer in self.state.layers or ())
 
     def succeed(self, at: float) -> None:
         """Turn a failure into a success: the kubelet had the image at ``at``, so every byte had been downloaded."""

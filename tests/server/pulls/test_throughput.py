@@ -1,8 +1,8 @@
 """The bytes per second from each registry over ten minutes, and the pulls that ended."""
 
 from pulltrace.server.pulls.throughput import MOST_REGISTRIES, STEP, STEPS, Throughput
-from pulltrace.wire import ErrorReason, PullPhase
-from tests.server.build import NOW, SimulatedHub, layer, pull
+from pulltrace.wire import SNAPSHOTTER, ErrorReason, PullPhase
+from tests.server.build import MIB, NOW, SimulatedHub, layer, pull
 
 ENDS = {
     "completed": (PullPhase.COMPLETED, None),
@@ -81,3 +81,12 @@ def test_each_ended_attempt_is_counted_once_by_its_result() -> None:
     assert sim.hub.throughput.totals(sim.now)[1] == {"completed": 2, "failed": 1, "canceled": 1}
     counted = {name: sim.metric("pulls_total", registry="docker.io", result=name) for name in ENDS}
     assert counted == {"completed": 2.0, "failed": 1.0, "canceled": 1.0}
+
+
+def test_of_a_mixed_pull_only_the_bytes_that_the_snapshotter_fetches_are_left_out() -> None:
+    sim = SimulatedHub()
+    for at, plain, lazy in ((1, 0, 0), (3, 50 * MIB, 5000 * MIB)):
+        layers = layer("plain", plain, 100 * MIB), layer("lazy", lazy, 5000 * MIB, fetched_by=SNAPSHOTTER)
+        sim.report(pull("mixed", *layers, at=NOW, registry="mixed"), at=at)
+    assert sim.metric("pull_bytes_total", registry="mixed") == 5050 * MIB
+    assert sim.hub.throughput.totals(NOW + 3)[0] == 50 * MIB
