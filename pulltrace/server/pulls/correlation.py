@@ -11,7 +11,7 @@ import hashlib
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from pulltrace.server.kubernetes.demand import ImageDemand
 from pulltrace.server.models import NodeState, PullStatus
@@ -38,6 +38,10 @@ LEASE_ANNOUNCED_WITHIN = 30.0
 """The same limit for a lease about which nothing else is known: it may belong to a container, and a busy node creates
 containers slowly.
 """
+
+
+_Abandoned: TypeAlias = Mapping[str, ImageDemand]
+"""The demands of pods that were deleted before their pulls began, by image."""
 
 
 class Changed(NamedTuple):
@@ -127,8 +131,6 @@ class _Open:
         """The times when arrivals that were added since the last join expire (if unobserved) or settle (if completed).
         """
         self.arrivals: dict[str, Arrival] = {}
-        self._abandoned: dict[str, ImageDemand] = {}
-        """The demands of pods that were deleted before their pulls began, by image."""
         self._settles_at = 0.0  # when the newest completed pull settles
         self._node = node
         self._context = context
@@ -139,13 +141,15 @@ class _Open:
         ordered = sorted((pull for pull in pulls if not pull.superseded), key=lambda pull: pull.started_at)
         known = [pull for pull in ordered if not (self._context.announced and pull.is_only_lease)]
         names = names_of(known, demands)
-        self._abandoned = {demand.image: demand for demand in demands if demand.abandoned}
-        for pull in known:
+        abandoned = {demand.image: demand for demand in demands if demand.abandoned}
+        moving = [pull for pull in known if not self._is_placed(pull, names[pull.key])]
+        for pull in moving:
             self._detach(pull, names[pull.key])
-        for pull in known:
-            yield from self._place_pull(pull, names[pull.key], now, agent=agent)
+        for pull in moving:
+            yield from self._place_pull(pull, names[pull.key], abandoned, now, agent=agent)
         self._place_demands([demand for demand in demands if not demand.abandoned], now)
-        self._place_leases([pull for pull in ordered if pull.key not in names], demands, now)
+        if unknown := [pull for pull in ordered if pull.key not in names]:
+            self._place_leases(unknown, demands, abandoned, now)
         ahead = tuple(pull.state.repository or "another image" for pull in ordered if pull.ended_at is None)
         for arrival in list(self.arrivals.values()):
             arrival.note_pods(arrival.demand)
@@ -168,6 +172,18 @@ class _Open:
             self._settles_at = at
             self.expiring.append(at)
 
+    def _is_placed(self, pull: Pull, name: Name) -> bool:
+        """Return whether a pull stays where it is: in the arrival of its image, or in one that is over."""
+        if not pull.arrival_id:
+            return False
+        own = self.arrivals.get(pull.arrival_id)
+        if own is None or own.pull is not pull:
+            return True  # settled, or continued by a later attempt
+        if own.name.image != name.image:
+            return False
+        own.name = name
+        return True
+
     def _detach(self, pull: Pull, name: Name) -> None:
         """Detach a pull from its arrival if the kubelet still needs that image but, before any bytes were shown, the
         pull turned out to be for another image.
@@ -176,16 +192,15 @@ class _Open:
         if own and own.pull is pull and not pull.best_percent and own.continues_without(name):
             own.pull, pull.arrival_id = None, ""
 
-    def _place_pull(self, pull: Pull, name: Name, now: float, *, agent: NodeState | None) -> Iterator[Changed]:
+    def _place_pull(
+        self, pull: Pull, name: Name, abandoned: _Abandoned, now: float, *, agent: NodeState | None
+    ) -> Iterator[Changed]:
         """Assign a pull to its present arrival, to one that waits for it, or to a new one. While this is undecided,
         assign it to none.
         """
-        own = self.arrivals.get(pull.arrival_id)
-        if pull.arrival_id and (not own or own.pull is not pull):
-            return  # settled, or continued by a later attempt
-        if own and own.name.image == name.image:
-            own.name = name
+        if self._is_placed(pull, name):  # by the placement of another pull
             return
+        own = self.arrivals.get(pull.arrival_id)
         if own and _is_less(name, own.name):
             return
         others = [
@@ -202,7 +217,7 @@ class _Open:
             return
         elif not found and self._is_unannounced(pull, name, now):
             return
-        self._attach(pull, name, found, place)
+        self._attach(pull, name, found, place, abandoned.get(name.image))
 
     def _is_unannounced(self, pull: Pull, name: Name, now: float) -> bool:
         """Return whether the kubelet's event about a pull without a tag may still arrive."""
@@ -214,7 +229,9 @@ class _Open:
             self.expiring.append(until)
         return now < until
 
-    def _attach(self, pull: Pull, name: Name, found: Arrival | None, place: Match) -> None:
+    def _attach(
+        self, pull: Pull, name: Name, found: Arrival | None, place: Match, abandoned: ImageDemand | None
+    ) -> None:
         first = found.pull if found else None
         if place is Match.REPEAT and pull.phase is PullPhase.COMPLETED and first and first.ended_at is None:
             # The image is present, regardless of the outcome of the first pull.
@@ -224,18 +241,19 @@ class _Open:
         pull.superseded = place is Match.EARLIER_ATTEMPT or (pull.repeats and pull.ended_at is not None)
         pull.arrival_id = ""
         if not hidden and not pull.superseded:
-            demand = self._abandoned.get(name.image)
-            found = found or Arrival(self._free_id(_seed_of(demand) if demand else pull.key), name)
+            found = found or Arrival(self._free_id(_seed_of(abandoned) if abandoned else pull.key), name)
             self.arrivals[found.id] = found
             found.attach(pull, name)
         if not pull.superseded:
             _suppose(pull, name)
 
-    def _place_leases(self, unknown: Iterable[Pull], demands: Sequence[ImageDemand], now: float) -> None:
+    def _place_leases(
+        self, unknown: Iterable[Pull], demands: Sequence[ImageDemand], abandoned: _Abandoned, now: float
+    ) -> None:
         """Assign the leases about which nothing else is known."""
         for pull, name in leases.place(unknown, self.arrivals.values(), demands):
             if not self._is_unannounced(pull, name, now):
-                self._attach(pull, name, None, Match.UNRELATED)
+                self._attach(pull, name, None, Match.UNRELATED, abandoned.get(name.image))
 
     def _place_demands(self, demands: Sequence[ImageDemand], now: float) -> None:
         """Assign each demand to its arrival, or to a new one."""
