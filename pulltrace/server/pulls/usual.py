@@ -49,21 +49,30 @@ class _Sample:
     seconds: float
 
 
+class _Samples(deque[_Sample]):
+    """The last pulls with one key."""
+
+    slowness: float | None = None
+    """The median of their durations, compared with typical pulls; None until it is needed."""
+
+
 class _Recent:
     """The last pulls by key; the key that has not been used for the longest time is dropped first."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._samples: OrderedDict[Hashable, deque[_Sample]] = OrderedDict()
+        self._samples: OrderedDict[Hashable, _Samples] = OrderedDict()
 
     def add(self, key: Hashable, sample: _Sample) -> None:
-        self._samples.setdefault(key, deque(maxlen=KEPT)).append(sample)
+        samples = self._samples.setdefault(key, _Samples(maxlen=KEPT))
+        samples.append(sample)
+        samples.slowness = None
         self._samples.move_to_end(key)
         if len(self._samples) > self._limit:
             self._samples.popitem(last=False)
 
-    def get(self, key: Hashable) -> Sequence[_Sample]:
-        return self._samples.get(key, ())
+    def get(self, key: Hashable) -> _Samples:
+        return self._samples.get(key) or _Samples()
 
 
 class Usual:
@@ -125,7 +134,9 @@ class Usual:
 
     def _slowness(self, registry: str | None, node: str) -> float | None:
         samples = self._paces.get((registry, node))
-        return median(item.seconds / _generic(item.size) for item in samples) if samples else None
+        if samples and samples.slowness is None:
+            samples.slowness = median(item.seconds / _generic(item.size) for item in samples)
+        return samples.slowness
 
 
 def _estimate(seconds: Sequence[float], basis: str) -> Estimate | None:
