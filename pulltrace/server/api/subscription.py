@@ -26,6 +26,7 @@ class Subscription:
     def __init__(self, hub: Hub, query: Query, last_event_id: str | None, *, gzip: bool = False) -> None:
         self._hub = hub
         self._query = query
+        self._boot_id = hub.boot_id.encode()
         self._resume = last_event_id
         self._gzip = gzip
         self._has: set[str] = set()
@@ -148,7 +149,7 @@ class Subscription:
         return b"id: " + self._id(entry.revision) + b"\ndata: " + data + b"\n\n"
 
     def _render(self, entry: Entry, layers: bool) -> bytes:
-        return b"id: " + self._id(entry.revision) + b"\ndata: " + entry.data(layers=layers) + b"\n\n"
+        return b"id: %b-%d\ndata: %b\n\n" % (self._boot_id, entry.revision, entry.data(layers=layers))
 
     def _id(self, revision: int) -> bytes:
-        return f"{self._hub.boot_id}-{revision}".encode()
+        return b"%b-%d" % (self._boot_id, revision)

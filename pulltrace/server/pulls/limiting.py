@@ -39,7 +39,7 @@ MIRROR_WAITS = 2
 SLOTS = 3
 """containerd's default number of concurrent downloads."""
 
-_OPEN = (LayerPhase.WAITING, LayerPhase.DOWNLOADING)
+_WAITING, _DOWNLOADING = LayerPhase.WAITING, LayerPhase.DOWNLOADING
 
 
 def limiting_factor(pull: Pull, paces: Paces, now: float) -> Moment:
@@ -49,9 +49,9 @@ def limiting_factor(pull: Pull, paces: Paces, now: float) -> Moment:
     dead_mirror = _dead_mirror(pull, now)
     if pull.phase is PullPhase.EXTRACTING:
         return _disk(load) or _cpu(load) or NOTHING
-    missing = [layer for layer in layers if layer.state in _OPEN]
+    missing = [layer for layer in layers if layer.state is _WAITING or layer.state is _DOWNLOADING]
     mine = [layer for layer in missing if not layer.fetched_by]
-    downloading = [layer for layer in mine if layer.state is LayerPhase.DOWNLOADING]
+    downloading = [layer for layer in mine if layer.state is _DOWNLOADING]
     if missing and not mine:
         return _snapshotter(pull, missing, load) or _fetched_elsewhere(pull, missing)
     if not downloading:
@@ -178,7 +178,7 @@ def _shares_slots(version: str) -> bool:
 
 
 def _connections(pull: Pull) -> int:
-    return sum(layer.state is LayerPhase.DOWNLOADING and not layer.fetched_by for layer in pull.state.layers or ())
+    return sum(layer.state is _DOWNLOADING and not layer.fetched_by for layer in pull.state.layers or ())
 
 
 def _one_layer(pull: Pull, left: list[LayerState], rate: float, paces: Paces, now: float) -> Moment | None:
@@ -232,17 +232,22 @@ def _full_line(node: Node, figures: dict[str, float], paces: Paces, now: float) 
     """Return the network as the limit if at least two registries deliver, each far below its best rate here, while the
     node's total rate is close to its maximum.
     """
-    if len({pull.state.registry for pull in node.active.values()}) < 2:
+    if len(node.active) < 2:
         return None
     rates: dict[str, float] = {}
     for pull in node.active.values():
-        if pull.state.registry:
-            rates[pull.state.registry] = rates.get(pull.state.registry, 0.0) + pull.bytes_per_second(now)
-    rates = {registry: rate for registry, rate in rates.items() if rate > 0.0}
-    best = {registry: paces.of(node.name, registry, now) for registry in rates}
-    total, most = sum(rates.values()), max((pace.total for pace in best.values() if pace), default=0.0)
-    slowed = all((pace := best[registry]) and rate <= pace.total / 2 for registry, rate in rates.items())
-    if len(rates) < 2 or not slowed or total < FULL_LINE * most:
+        registry, rate = pull.state.registry, pull.bytes_per_second(now)
+        if registry and rate > 0.0:
+            rates[registry] = rates.get(registry, 0.0) + rate
+    if len(rates) < 2:
+        return None
+    total, most = sum(rates.values()), 0.0
+    for registry, rate in rates.items():
+        pace = paces.of(node.name, registry, now)
+        if pace is None or rate > pace.total / 2:
+            return None
+        most = max(most, pace.total)
+    if total < FULL_LINE * most:
         return None
     sentence = "This node receives {nodeBytesPerSec} from several registries, close to its highest rate so far."
     return Moment(Factor.NETWORK, sentence, (), figures | {"nodeBytesPerSec": total, "bestBytesPerSec": most})

@@ -56,7 +56,8 @@ class Outcomes:
         if before is None or (again and not renumbered):
             _log.info("pull.started", extra=fields(**_identify(pull)))
         if not pull.status.ended:
-            _log.debug("pull.progress", extra=fields(**_identify(pull), percent=pull.percent))
+            if _log.isEnabledFor(logging.DEBUG):
+                _log.debug("pull.progress", extra=fields(**_identify(pull), percent=pull.percent))
             return
         complete = complete and not (self._waits and pull.error_reason is ErrorReason.UNKNOWN)
         phases = arrival.intervals if self._export else []

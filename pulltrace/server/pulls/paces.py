@@ -71,12 +71,12 @@ class Paces:
 
     def best_other(self, node: str, registry: str, now: float) -> tuple[str, Pace] | None:
         """Return the registry from which this node fetches at the highest rate per connection, apart from this one."""
-        others = [
-            (name, pace)
-            for name, pace in self._nodes.get(node, {}).items()
-            if name != registry and now - pace.at <= MEMORY
-        ]
-        return max(others, key=lambda other: other[1].per_connection, default=None)
+        best: tuple[str, Pace] | None = None
+        for name, pace in self._nodes.get(node, {}).items():
+            is_valid = name != registry and now - pace.at <= MEMORY
+            if is_valid and (best is None or pace.per_connection > best[1].per_connection):
+                best = name, pace
+        return best
 
     def peers(self, registry: str, now: float) -> Peers:
         """Return how fast nodes fetch from this registry; calculated at most once every ten seconds."""

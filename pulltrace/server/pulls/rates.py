@@ -1,5 +1,7 @@
 """Bytes per second over a window of time, and the speed at which a node unpacks. Sans-I/O."""
 
+import math
+from bisect import bisect_right
 from dataclasses import dataclass
 
 WINDOW = 10.0
@@ -69,11 +71,7 @@ class Speed:
         steps = self._steps
         window = min(max(WINDOW, 2 * (steps[-1][0] - steps[-2][0])), LONGEST_WINDOW)
         start = now - window
-        base = steps[0]
-        for step in reversed(steps):
-            if step[0] <= start:
-                base = step
-                break
+        base = steps[max(bisect_right(steps, (start, math.inf)) - 1, 0)]  # the last step before the window
         return (self.total - base[1]) / max(now - max(start, self._since), SHORTEST)
 
 

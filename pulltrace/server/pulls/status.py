@@ -17,6 +17,7 @@ from pulltrace.server.pulls.rates import seconds_left
 from pulltrace.wire import SNAPSHOTTER, ErrorReason, LayerPhase, LayerState, PullPhase, to_time
 
 _to_time = lru_cache(4096)(to_time)  # caches start times, which do not change
+_WAITING, _DOWNLOADING = LayerPhase.WAITING, LayerPhase.DOWNLOADING
 _DONE = (
     LayerPhase.CACHED,
     LayerPhase.DOWNLOADED,
@@ -193,28 +194,34 @@ def _usually_left(insight: Insight, elapsed: float) -> float | None:
 
 def _sums(layers: list[LayerState]) -> _Sums:
     sums = _Sums()
+    total = downloaded = cached_bytes = done = to_unpack = 0  # local variables, because most layers change only these
+    exceeded = by_snapshotter = False
     for layer in layers:
-        state = layer.state
-        sums.total += layer.total_bytes
-        sums.downloaded += layer.downloaded_bytes
-        sums.cached_bytes += layer.cached_bytes
-        sums.exceeded |= layer.total_known and layer.downloaded_bytes + layer.cached_bytes > layer.total_bytes
-        if state in _DONE or (state is None and layer.total_known and layer.downloaded_bytes >= layer.total_bytes):
-            sums.done += 1
-        elif layer.fetched_by:
+        state, size, came, fetched_by = layer.state, layer.total_bytes, layer.downloaded_bytes, layer.fetched_by
+        total += size
+        downloaded += came
+        cached_bytes += layer.cached_bytes
+        exceeded |= layer.total_known and came + layer.cached_bytes > size
+        by_snapshotter |= fetched_by == SNAPSHOTTER
+        if state in _DONE or (state is None and layer.total_known and came >= size):
+            done += 1
+        elif fetched_by:
             sums.elsewhere = True
-        sums.by_snapshotter |= layer.fetched_by == SNAPSHOTTER
-        if state is LayerPhase.CACHED:
-            sums.cached += 1
-        elif state is LayerPhase.REMOTE:
-            sums.remote_bytes += layer.total_bytes
+        if state is _WAITING or state is _DOWNLOADING:
+            to_unpack += size
         elif state is LayerPhase.EXTRACTED:
             sums.extracted += 1
-            sums.extracted_bytes += layer.total_bytes
+            sums.extracted_bytes += size
+        elif state is LayerPhase.CACHED:
+            sums.cached += 1
+        elif state is LayerPhase.REMOTE:
+            sums.remote_bytes += size
         elif state is not None:
-            sums.to_unpack += layer.total_bytes
+            to_unpack += size
             if state is LayerPhase.EXTRACTING:
                 sums.unpacking.append(layer)
+    sums.total, sums.downloaded, sums.cached_bytes = total, downloaded, cached_bytes
+    sums.done, sums.to_unpack, sums.exceeded, sums.by_snapshotter = done, to_unpack, exceeded, by_snapshotter
     return sums
 
 
