@@ -93,8 +93,8 @@ def test_the_security_page_states_the_limits() -> None:
         f"{limits.live_bytes // MIB} MiB of running pulls",
         f"{limits.history_bytes // MIB} MiB of ended pulls per node",
         f"{limits.all_bytes // MIB} MiB for all nodes",
-        f"A running pull counts as {LIVE_PULL:,} bytes and each of its layers as {LIVE_LAYER:,}",
-        f"an ended pull counts as {ENDED_PULL:,} bytes and each of its layers as {ENDED_LAYER:,}",
+        f"A running pull counts as {LIVE_PULL:,} bytes, and each of its layers as {LIVE_LAYER:,}",
+        f"An ended pull counts as {ENDED_PULL:,} bytes, and each of its layers as {ENDED_LAYER:,}",
     ):
         assert words in text
 
