@@ -76,7 +76,11 @@ export default defineConfig({
   base: './',
   plugins: [react(), secondScript, smallReactDom, minifyAgain()],
   worker: { plugins: () => [minifyAgain()] },
-  define: { __PULLTRACE_VERSION__: JSON.stringify(process.env.PULLTRACE_BUILD_VERSION ?? version()) },
+  define: {
+    __PULLTRACE_VERSION__: JSON.stringify(process.env.PULLTRACE_BUILD_VERSION ?? version()),
+    // Removes React's code for its developer tools from the script.
+    __REACT_DEVTOOLS_GLOBAL_HOOK__: 'undefined',
+  },
   css: { modules: { generateScopedName: className } },
   build: {
     outDir: process.env.PULLTRACE_BUILD_DIR ?? '../pulltrace/server/static',

@@ -5,7 +5,7 @@ import { Agents } from './Agents'
 import { ConnectionBadge } from './ConnectionBadge'
 import styles from './Header.module.css'
 import { Help } from './Help'
-import { Mark } from './Mark'
+import { Mark } from './Icon'
 import { ThemeButton } from './ThemeButton'
 
 const TITLES: Readonly<Record<View, string>> = {
