@@ -6,9 +6,10 @@ import { pullFacts } from '../model/pullRows'
 import {
   KEYS,
   type Key,
+  type Known,
   parseToken,
-  STATUS_WORDS,
   type Suggestion,
+  type Suggestions,
   splitWords,
   suggest,
 } from '../model/query'
@@ -18,6 +19,8 @@ import { changeUrl, useUrl } from '../url/useUrl'
 import type { Pull } from '../wire/wire'
 import { Icon } from './Icon'
 import styles from './SearchBox.module.css'
+
+const NO_SUGGESTIONS: Suggestions = { shown: [], more: 0 }
 
 export function SearchBox() {
   const { query } = useUrl()
@@ -38,7 +41,8 @@ export function SearchBox() {
     [focused, pulls, shape, context],
   )
   const lastWord = draft.slice(draft.lastIndexOf(' ') + 1)
-  const suggestions = focused && !dismissed && known !== undefined ? suggest(lastWord, known) : []
+  const { shown: suggestions, more } =
+    focused && !dismissed && known !== undefined ? suggest(lastWord, known) : NO_SUGGESTIONS
   const isOpen = suggestions.length > 0
 
   useEffect(() => {
@@ -121,7 +125,8 @@ export function SearchBox() {
         className={styles.input}
         type="text"
         role="combobox"
-        aria-label="Search pulls by image, node, namespace, pod, status or registry"
+        aria-label="Search pulls by image, node, namespace, pod, status, registry or limit"
+        aria-describedby={more > 0 ? `${listId}-more` : undefined}
         aria-expanded={isOpen}
         aria-controls={listId}
         aria-autocomplete="list"
@@ -160,24 +165,31 @@ export function SearchBox() {
       <kbd className={styles.hint} title="Press / to search">
         /
       </kbd>
-      <div id={listId} role="listbox" aria-label="Suggestions" className={styles.list} hidden={!isOpen}>
-        {suggestions.map((suggestion, at) => (
-          // The input keeps the focus; keys act on it there.
-          // biome-ignore lint/a11y/useFocusableInteractive: aria-activedescendant points here
-          // biome-ignore lint/a11y/useKeyWithClickEvents: see above
-          <div
-            key={suggestion.word}
-            id={`${listId}-${at}`}
-            role="option"
-            aria-selected={at === marked}
-            className={classes(styles.option, at === marked && styles.marked)}
-            onMouseDown={event => event.preventDefault()}
-            onClick={() => accept(suggestion)}
-          >
-            <TokenWords word={suggestion.word} />
-            {suggestion.hint !== '' && <span className={styles.about}>{suggestion.hint}</span>}
-          </div>
-        ))}
+      <div className={styles.list} hidden={!isOpen}>
+        <div id={listId} role="listbox" aria-label="Suggestions">
+          {suggestions.map((suggestion, at) => (
+            // The input keeps the focus; keys act on it there.
+            // biome-ignore lint/a11y/useFocusableInteractive: aria-activedescendant points here
+            // biome-ignore lint/a11y/useKeyWithClickEvents: see above
+            <div
+              key={suggestion.word}
+              id={`${listId}-${at}`}
+              role="option"
+              aria-selected={at === marked}
+              className={classes(styles.option, at === marked && styles.marked)}
+              onMouseDown={event => event.preventDefault()}
+              onClick={() => accept(suggestion)}
+            >
+              <TokenWords word={suggestion.word} />
+              {suggestion.hint !== '' && <span className={styles.about}>{suggestion.hint}</span>}
+            </div>
+          ))}
+        </div>
+        {more > 0 && (
+          <p id={`${listId}-more`} className={styles.more}>
+            {more} more: type to find them
+          </p>
+        )}
       </div>
     </search>
   )
@@ -205,19 +217,12 @@ function TokenWords({ word }: { readonly word: string }) {
 }
 
 /** Every value that a search can currently find. */
-function knownValues(pulls: Iterable<Pull>, context: Context): Readonly<Record<Key, Iterable<string>>> {
-  const known: Record<Key, Set<string>> = {
-    image: new Set(),
-    node: new Set(),
-    ns: new Set(),
-    pod: new Set(),
-    status: new Set(STATUS_WORDS),
-    registry: new Set(),
-  }
+function knownValues(pulls: Iterable<Pull>, context: Context): Known {
+  const known = Object.fromEntries(KEYS.map(key => [key, new Set<string>()])) as Record<Key, Set<string>>
   for (const pull of pulls) {
     const facts = pullFacts(pull, context)
     for (const key of KEYS) {
-      if (key !== 'status') for (const value of facts[key]) known[key].add(value)
+      for (const value of facts[key]) known[key].add(value)
     }
   }
   return known

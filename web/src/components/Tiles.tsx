@@ -1,6 +1,6 @@
 import { classes } from '../classes'
 import { waitingPodCount } from '../model/podRows'
-import { toggleValue, valuesOf } from '../model/query'
+import { toggleValue, valuesOf, withValues } from '../model/query'
 import type { StateCounts } from '../model/standing'
 import { useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
@@ -57,30 +57,49 @@ function WaitingPods() {
 
 function Tile({ filter: { state, word, title } }: { readonly filter: Filter }) {
   const { counts } = useSnapshot()
-  const { query, view } = useUrl()
-  const isChosen = view === 'pulls' && valuesOf(query, 'status').includes(word)
+  const [query, show] = useQuery()
+  const isChosen = valuesOf(query, 'status').includes(word)
   const number = counts?.[state]
-  const stalled = state === 'downloading' ? (counts?.stalled ?? 0) : 0
   return (
     <li>
       <button
         type="button"
         className={classes(styles.tile, isChosen && styles.chosen)}
         aria-pressed={isChosen}
-        onClick={() =>
-          changeUrl(
-            view === 'pulls'
-              ? { query: toggleValue(query, 'status', word) }
-              : { view: 'pulls', query: `status:${word}`, sort: undefined, open: [] },
-          )
-        }
+        onClick={() => show(toggleValue(query, 'status', word))}
       >
         <b className={classes(styles.number, number === 0 ? shared.faint : shared[state])}>{number ?? '–'}</b>
-        <span className={styles.word}>
-          {title}
-          {stalled > 0 && <em className={styles.stalled}> {stalled} stalled</em>}
-        </span>
+        <span className={styles.word}>{title}</span>
       </button>
+      {state === 'downloading' && <Stalled />}
     </li>
   )
+}
+
+/** Stalled pulls are part of the downloads; this shows only them. */
+function Stalled() {
+  const { counts } = useSnapshot()
+  const [query, show] = useQuery()
+  const isChosen = valuesOf(query, 'status').join() === 'stalled'
+  if (!counts?.stalled) return null
+  return (
+    <button
+      type="button"
+      className={classes(styles.tile, styles.stalled, isChosen && styles.chosen)}
+      aria-pressed={isChosen}
+      onClick={() => show(withValues(query, 'status', isChosen ? [] : ['stalled']))}
+    >
+      <b className={styles.number}>{counts.stalled}</b>
+      <span>stalled</span>
+    </button>
+  )
+}
+
+/** The search of the Pulls view, which starts empty from another view, and a function that changes it. */
+function useQuery() {
+  const { query, view } = useUrl()
+  const isHere = view === 'pulls'
+  const show = (changed: string) =>
+    changeUrl({ query: changed, ...(!isHere && { view: 'pulls', sort: undefined, open: [] }) })
+  return [isHere ? query : '', show] as const
 }

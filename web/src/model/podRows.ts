@@ -2,6 +2,7 @@
 import type { Container, Pod, PodList, Pull, StartPhase } from '../wire/wire'
 import { registryOf } from './images'
 import { byFigure, byText, type Compare, type Order } from './order'
+import { limitsOf } from './pullRows'
 import { knownPercent, type PullState, pullState, remainingSeconds } from './pullState'
 import type { Facts } from './query'
 import { forecast, type LivePulls, livePulls, type QueuePlace, queuePlace } from './queue'
@@ -138,6 +139,7 @@ export function podFacts({ pod, containers }: PodRow): Facts {
     registry: lower(
       containers.map(({ container, pull }) => registryOf(pull?.imageRef ?? container.image, pull?.registry)),
     ),
+    limit: containers.flatMap(({ pull }) => (pull === undefined ? [] : limitsOf(pull))),
   }
 }
 

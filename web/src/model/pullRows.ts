@@ -32,6 +32,11 @@ function statusWords(pull: Pull, context: Context): readonly string[] {
   return words
 }
 
+/** The value of `limit:` that matches a pull. */
+export function limitsOf({ bound }: Pull): readonly string[] {
+  return bound === undefined || bound.by === 'unknown' ? [] : [bound.by]
+}
+
 export function pullFacts(pull: Pull, context: Context): Facts {
   return {
     image: [pull.imageRef.toLowerCase()],
@@ -40,6 +45,7 @@ export function pullFacts(pull: Pull, context: Context): Facts {
     pod: pull.pods.map(pod => pod.podName.toLowerCase()),
     status: statusWords(pull, context),
     registry: [registryOf(pull.imageRef, pull.registry).toLowerCase()],
+    limit: limitsOf(pull),
   }
 }
 

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { aContext, aPod, aPull } from '../testing'
 import type { Pull } from '../wire/wire'
 import { pullFacts as factsOf } from './pullRows'
-import { type Key, matches, parseQuery, suggest, toggleValue, withValues } from './query'
+import { type Known, matches, parseQuery, STATUS_WORDS, suggest, toggleValue, withValues } from './query'
 
 const pod = aPod('trainer-0', { namespace: 'ml' })
 const pull = aPull({ imageRef: 'nvcr.io/nvidia/pytorch:24.05-py3', nodeName: 'gpu-03', pods: [pod] })
@@ -19,6 +19,14 @@ describe('a search', () => {
     'NODE:GPU-03',
     'registry:nvcr pod:trainer',
   ])('finds the pull with %j', text => expect(fits(text)).toBe(true))
+
+  it('finds a pull by the factor that limits it', () => {
+    const slow = pullFacts(aPull({ bound: { by: 'rate_limit', why: '', figures: {} } }))
+    expect(fits('limit:rate_limit', slow)).toBe(true)
+    expect(fits('limit:disk', slow)).toBe(false)
+    const unknown = pullFacts(aPull({ bound: { by: 'unknown', why: '', figures: {} } }))
+    expect(fits('limit:unknown', unknown)).toBe(false)
+  })
 
   it.each(['nginx', 'pytorch worker', 'ns:shop', 'status:failed', 'status:down', 'ns:ml node:worker'])(
     'does not find the pull with %j',
@@ -53,18 +61,44 @@ describe('a tile', () => {
 })
 
 describe('suggestions', () => {
-  const known: Record<Key, string[]> = {
-    image: ['docker.io/library/nginx:1.27'],
-    node: ['worker-01', 'worker-02'],
-    ns: ['monitoring', 'ml'],
-    pod: [],
-    status: ['failed'],
-    registry: [],
+  const known: Known = {
+    image: new Set(['docker.io/library/nginx:1.27']),
+    node: new Set(['worker-01', 'worker-02']),
+    ns: new Set(['monitoring', 'ml']),
+    pod: new Set(),
+    status: new Set(['failed']),
+    registry: new Set(),
+    limit: new Set(['disk', 'rate_limit']),
   }
-  const words = (text: string) => suggest(text, known).map(({ word }) => word)
+  const words = (text: string, values = known) => suggest(text, values).shown.map(({ word }) => word)
+  const KEY_WORDS = ['image:', 'node:', 'ns:', 'pod:', 'status:', 'registry:', 'limit:']
 
-  it('offer the keys at first', () => {
-    expect(words('')).toEqual(['image:', 'node:', 'ns:', 'pod:', 'status:', 'registry:'])
+  it('offer the keys at first, and count the values', () => {
+    expect(words('')).toEqual(KEY_WORDS)
+    expect(suggest('', known).more).toBe(8)
+  })
+
+  it('offer the problems of the pulls before anything is typed', () => {
+    const troubled = { ...known, status: new Set(['downloading', 'unobserved', 'stalled']) }
+    expect(words('', troubled)).toEqual([...KEY_WORDS, 'status:stalled', 'status:unobserved'])
+  })
+
+  it.each(STATUS_WORDS)('offer status:%s for a part of it', state => {
+    expect(words(state.slice(0, 3))).toContain(`status:${state}`)
+    expect(words('status:')).toContain(`status:${state}`)
+  })
+
+  it('offer limiting factors', () => {
+    expect(words('limit:')).toEqual(['limit:disk', 'limit:rate_limit'])
+    expect(words('rate')).toEqual(['limit:rate_limit'])
+  })
+
+  it('offer states even among many images, and count those that are not shown', () => {
+    const many = { ...known, image: new Set(Array.from({ length: 500 }, (_, n) => `docker.io/app-${n}`)) }
+    const { shown, more } = suggest('do', many)
+    expect(shown.map(({ word }) => word)).toContain('status:downloading')
+    expect(shown.length + more).toBe(502)
+    expect(more).toBe(402)
   })
 
   it('offer values of a key, those that begin with the text first', () => {

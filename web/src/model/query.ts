@@ -1,6 +1,6 @@
 /** The search box: free words and `key:value,value` tokens. A query is stored only as its text. */
 
-export const KEYS = ['image', 'node', 'ns', 'pod', 'status', 'registry'] as const
+export const KEYS = ['image', 'node', 'ns', 'pod', 'status', 'registry', 'limit'] as const
 export type Key = (typeof KEYS)[number]
 
 /** The values of `status:`. */
@@ -31,7 +31,7 @@ export interface Query {
 /** The values of a row that a search examines, in lower case. */
 export type Facts = Readonly<Record<Key, readonly string[]>>
 
-const TOKEN = /^(image|node|ns|pod|status|registry):(.*)$/i
+const TOKEN = /^(image|node|ns|pod|status|registry|limit):(.*)$/i
 
 export function parseToken(word: string): Token | undefined {
   const found = TOKEN.exec(word)
@@ -107,19 +107,30 @@ const HINTS: Readonly<Record<Key, string>> = {
   pod: 'a waiting pod',
   status: 'queued, failing, slow, cancelled…',
   registry: 'a registry host',
+  limit: 'disk, layer, network…',
 }
 
-const MOST_SUGGESTIONS = 8
+/** The values of `status:` that no tile shows; they are suggested before anything is typed. */
+const PROBLEMS: readonly string[] = ['stalled', 'slow', 'cancelled', 'unobserved']
+const MOST_SHOWN = 100
 
-/** Completions of the word at the caret, from the values that exist now. */
-export function suggest(word: string, known: Readonly<Record<Key, Iterable<string>>>): readonly Suggestion[] {
+/** The values that exist now; for `status:`, those that match a pull. */
+export type Known = Readonly<Record<Key, ReadonlySet<string>>>
+
+export interface Suggestions {
+  readonly shown: readonly Suggestion[]
+  /** How many others there are. */
+  readonly more: number
+}
+
+/** Completions of the word at the caret. */
+export function suggest(word: string, known: Known): Suggestions {
   const token = parseToken(word)
   if (token !== undefined) {
     const given = word.slice(word.indexOf(':') + 1).split(',')
     const part = (given.pop() ?? '').toLowerCase()
-    return ranked(known[token.key], part)
-      .filter(value => !given.includes(value))
-      .map(value => ({ word: `${token.key}:${[...given, value].join(',')}`, hint: '', complete: true }))
+    const values = ranked(token.key, known, part).filter(value => !given.includes(value))
+    return first(values.map(value => offer(token.key, ...given, value)))
   }
   const part = word.toLowerCase()
   const keys = KEYS.filter(key => key.startsWith(part)).map(key => ({
@@ -127,20 +138,34 @@ export function suggest(word: string, known: Readonly<Record<Key, Iterable<strin
     hint: HINTS[key],
     complete: false,
   }))
-  if (part === '') return keys
-  const values = KEYS.flatMap(key =>
-    ranked(known[key], part).map(value => ({ word: `${key}:${value}`, hint: '', complete: true })),
-  )
-  return [...keys, ...values].slice(0, MOST_SUGGESTIONS)
+  if (part === '') {
+    const problems = PROBLEMS.filter(value => known.status.has(value))
+    const count = KEYS.reduce((sum, key) => sum + known[key].size, 0)
+    return {
+      shown: [...keys, ...problems.map(value => offer('status', value))],
+      more: count - problems.length,
+    }
+  }
+  // The keys with the fewest values are first.
+  const values = [...KEYS].reverse().flatMap(key => ranked(key, known, part).map(value => offer(key, value)))
+  return first([...keys, ...values])
 }
 
-function ranked(values: Iterable<string>, part: string): readonly string[] {
+function offer(key: Key, ...values: readonly string[]): Suggestion {
+  return { word: tokenText({ key, values }), hint: '', complete: true }
+}
+
+function first(all: readonly Suggestion[]): Suggestions {
+  return { shown: all.slice(0, MOST_SHOWN), more: Math.max(0, all.length - MOST_SHOWN) }
+}
+
+function ranked(key: Key, known: Known, part: string): readonly string[] {
   const starting: string[] = []
   const containing: string[] = []
-  for (const value of values) {
+  for (const value of key === 'status' ? STATUS_WORDS : known[key]) {
     const at = value.toLowerCase().indexOf(part)
     if (at === 0) starting.push(value)
     else if (at > 0) containing.push(value)
   }
-  return [...starting.sort(), ...containing.sort()].slice(0, MOST_SUGGESTIONS)
+  return [...starting.sort(), ...containing.sort()]
 }

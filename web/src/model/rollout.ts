@@ -127,7 +127,7 @@ export function imageFacts({ imageRef, pulls, waiting }: ImageRow, context: Cont
 
 /** Combines the properties of several pulls into those of one row. */
 export function factsOf(pulls: readonly Pull[], context: Context): Facts {
-  const merged: Record<Key, string[]> = { image: [], node: [], ns: [], pod: [], status: [], registry: [] }
+  const merged = Object.fromEntries(KEYS.map(key => [key, [] as string[]])) as Record<Key, string[]>
   for (const pull of pulls) {
     const facts = pullFacts(pull, context)
     for (const key of KEYS) merged[key].push(...facts[key])
