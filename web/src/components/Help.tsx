@@ -43,7 +43,7 @@ const ROLLOUT: Legend = [
 const LAYERS: Legend = [
   [phases.waiting, 'waiting for a download slot'],
   [phases.downloading, 'downloads'],
-  [phases.borrowed, 'downloaded by another pull'],
+  [phases.borrowed, 'fetched by another pull'],
   [phases.downloaded, 'downloaded, not yet unpacked'],
   [phases.extracting, 'unpacks'],
   [phases.cached, 'already on the node'],

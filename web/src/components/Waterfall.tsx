@@ -1,6 +1,7 @@
 import { classes } from '../classes'
 import { axisTime, bytes, clock, ofTotal, rate, shortDigest } from '../model/format'
-import { blockingLayer, type Lane, layerRate, type Phase, waterfall } from '../model/waterfall'
+import { pullState } from '../model/pullState'
+import { blockingLayer, fetcherOf, type Lane, layerRate, type Phase, waterfall } from '../model/waterfall'
 import { useNow } from '../store/useStore'
 import type { Layer, Pull } from '../wire/wire'
 import styles from './Waterfall.module.css'
@@ -10,13 +11,13 @@ const LEGEND: readonly (readonly [Phase, string])[] = [
   ['remote', 'served on demand'],
   ['waiting', 'waiting'],
   ['downloading', 'downloading'],
+  ['borrowed', 'fetched by another pull'],
   ['extracting', 'extracting'],
   ['failed', 'failed'],
 ]
 
 export function Waterfall({ pull }: { readonly pull: Pull }) {
   const now = useNow()
-  const layers = pull.layers ?? []
   const { lanes, ticks, now: present, readySeconds } = waterfall(pull, now)
   const elapsed = (now - pull.startedAt) / 1000
   const shown = new Set(lanes.flatMap(({ segments }) => segments.map(({ phase }) => phase)))
@@ -36,7 +37,7 @@ export function Waterfall({ pull }: { readonly pull: Pull }) {
       </div>
       <ol className={styles.lanes}>
         {lanes.map(lane => (
-          <LaneRow key={lane.layer.digest} lane={lane} layers={layers} hasFailed={pull.status === 'failed'} />
+          <LaneRow key={lane.layer.digest} lane={lane} pull={pull} />
         ))}
         {present !== undefined && (
           <li aria-hidden="true" className={styles.overlay}>
@@ -57,12 +58,11 @@ export function Waterfall({ pull }: { readonly pull: Pull }) {
 
 interface LaneProps {
   readonly lane: Lane
-  readonly layers: readonly Layer[]
-  readonly hasFailed: boolean
+  readonly pull: Pull
 }
 
-function LaneRow({ lane: { layer, segments }, layers, hasFailed }: LaneProps) {
-  const words = describe(layer, layers, hasFailed)
+function LaneRow({ lane: { layer, segments }, pull }: LaneProps) {
+  const words = describe(layer, pull)
   return (
     <li className={styles.lane} title={`${layer.digest}\n${bytes(layer.totalBytes)} · ${words}`}>
       <code className={styles.digest}>{shortDigest(layer.digest)}</code>
@@ -73,11 +73,7 @@ function LaneRow({ lane: { layer, segments }, layers, hasFailed }: LaneProps) {
         {segments.map(({ phase, from, to }) => (
           <span
             key={phase}
-            className={classes(
-              styles.segment,
-              styles[phase],
-              layer.fetchedBy !== undefined && phase === 'downloading' && styles.borrowed,
-            )}
+            className={classes(styles.segment, styles[phase])}
             style={{ left: `${from * 100}%`, width: `${(to - from) * 100}%` }}
           />
         ))}
@@ -87,44 +83,38 @@ function LaneRow({ lane: { layer, segments }, layers, hasFailed }: LaneProps) {
   )
 }
 
-/** The snapshotter downloads some layers itself; their bytes are not observed. */
-const BY_SNAPSHOTTER = 'snapshotter'
-
-function source({ fetchedBy }: Layer): string {
-  if (fetchedBy === undefined) return ''
-  return fetchedBy === BY_SNAPSHOTTER ? ' · fetched by the snapshotter' : ' · downloaded by another pull'
-}
+const FETCHED_BY = { snapshotter: 'fetched by the snapshotter', 'other pull': 'fetched by another pull' }
 
 /** Describes the lane in words; screen readers announce this text instead of the lane. */
-function describe(layer: Layer, layers: readonly Layer[], hasFailed: boolean): string {
+function describe(layer: Layer, pull: Pull): string {
   const speed = layerRate(layer)
-  const details = `${speed === undefined ? '' : ` · ${rate(speed)}`}${source(layer)}`
+  const fetcher = fetcherOf(layer, pull)
+  const source = fetcher === undefined ? '' : ` · ${FETCHED_BY[fetcher]}`
+  const details = `${speed === undefined ? '' : ` · ${rate(speed)}`}${source}`
+  const hasFailed = pull.status === 'failed'
   switch (layer.state) {
     case 'cached':
       return 'already on the node'
     case 'remote':
       return 'served by the snapshotter on demand'
     case 'waiting':
-      return waitingWords(layer, hasFailed)
+      if (hasFailed) return 'not started'
+      return fetcher === undefined ? 'waiting' : FETCHED_BY[fetcher]
     case 'downloading':
-      return `${ofTotal(layer.downloadedBytes + layer.cachedBytes, layer.totalBytes)} · ${rate(layer.bytesPerSec)}${source(layer)}`
+      // Bytes that are not observed are not zero.
+      if (source !== '' && layer.downloadedBytes === 0) return `downloading${source}`
+      return `${ofTotal(layer.downloadedBytes + layer.cachedBytes, layer.totalBytes)} · ${rate(layer.bytesPerSec)}${source}`
     case 'downloaded': {
-      const blocking = blockingLayer(layers, layer)
+      const blocking = blockingLayer(pull.layers ?? [], layer)
       return blocking === undefined || hasFailed
         ? `downloaded${details}`
         : `downloaded · waiting for ${shortDigest(blocking.digest)}`
     }
     case 'extracting':
-      return `extracting${details}`
     case 'extracted':
-      return `extracted${details}`
+      return `${layer.state}${details}`
     case 'failed':
-      return layer.startedAt === undefined && layer.completedAt === undefined ? 'not started' : 'failed'
+      if (layer.startedAt === undefined && layer.completedAt === undefined) return 'not started'
+      return pullState(pull) === 'cancelled' ? 'stopped' : 'failed'
   }
-}
-
-function waitingWords({ fetchedBy }: Layer, hasFailed: boolean): string {
-  if (hasFailed) return 'not started'
-  if (fetchedBy === undefined) return 'waiting'
-  return fetchedBy === BY_SNAPSHOTTER ? 'fetched by the snapshotter' : 'downloaded by another pull'
 }

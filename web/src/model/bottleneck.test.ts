@@ -33,6 +33,10 @@ it('names layers that other pulls download', () => {
   )
 })
 
+it('names nothing while the snapshotter fetches layers, whose bytes are not observed', () => {
+  expect(line([aLayer({ state: 'downloading', fetchedBy: 'snapshotter' })])).toBeUndefined()
+})
+
 it('names unpacking when all bytes have arrived', () => {
   const layers = [aLayer({ state: 'extracted' }), aLayer({ digest: 'sha256:b', state: 'extracting' })]
   expect(line(layers, { status: 'extracting' })).toBe(

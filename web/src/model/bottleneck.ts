@@ -3,6 +3,7 @@
 import type { Layer, Pull } from '../wire/wire'
 import { bytes, clock, count, duration, shortDigest } from './format'
 import { hasEnded, tookSeconds } from './pullState'
+import { fetcherOf } from './waterfall'
 
 /** If a layer has less than this share of the remaining bytes, no layer is called the bottleneck. */
 const LARGE_SHARE = 0.5
@@ -17,7 +18,10 @@ export function bottleneck(pull: Pull, now: number): string | undefined {
     return `No bytes have arrived for ${duration((now - pull.stalledSince) / 1000)}`
   const left = layers.filter(layer => isLeft(layer))
   if (left.length === 0) return unpacking(layers)
-  const borrowed = left.filter(layer => layer.fetchedBy !== undefined)
+  const fetchers = left.map(layer => fetcherOf(layer, pull))
+  // The remaining bytes of these layers are not known.
+  if (fetchers.includes('snapshotter')) return undefined
+  const borrowed = left.filter((_, at) => fetchers[at] === 'other pull')
   if (borrowed.length === left.length) {
     return borrowed.length === 1 && borrowed[0] !== undefined
       ? `Waiting for layer ${named(borrowed[0])}, which another pull is downloading`

@@ -16,7 +16,9 @@ const YOUNG_MS = 5000
 /** Bytes per second of a live or ended pull, over its whole duration so far. */
 export function speedOf(pull: Pull, now: number): number | undefined {
   if (pull.status === 'completed') return averageRate(pull)
-  if (pull.status !== 'downloading' || pull.stalledSince !== undefined) return undefined
+  // With a percentage of layers, the bytes of layers that are still being fetched are not known.
+  if (pull.status !== 'downloading' || pull.stalledSince !== undefined || pull.percentBasis === 'layers')
+    return undefined
   const seconds = (now - pull.startedAt) / 1000
   return seconds * 1000 < YOUNG_MS || pull.downloadedBytes === 0 ? undefined : pull.downloadedBytes / seconds
 }

@@ -46,6 +46,10 @@ describe('the comparison with other nodes', () => {
   it('does not judge a pull that has just started', () => {
     expect(compared({ ...here, startedAt: now - 2000 }, elsewhere('b', 9 * MB))).toBeUndefined()
   })
+
+  it('does not judge a pull whose bytes are not observed', () => {
+    expect(compared({ ...here, percentBasis: 'layers' }, elsewhere('b', 90 * MB))).toBeUndefined()
+  })
 })
 
 describe('the word in the row', () => {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { aLayer, aPull, T0 } from '../testing'
+import type { Layer } from '../wire/wire'
 import { blockingLayer, layerRate, waterfall } from './waterfall'
 
 const at = (seconds: number) => T0 + seconds * 1000
@@ -136,4 +137,56 @@ it('shows unpacking as failed when it failed', () => {
   const layer = aLayer({ state: 'failed', startedAt: at(0), completedAt: at(10), extractStartedAt: at(20) })
   const { lanes } = waterfall(aPull({ layers: [layer], status: 'failed', completedAt: at(40) }), at(50))
   expect(lanes[0]?.segments.map(({ phase }) => phase)).toEqual(['downloading', 'downloaded', 'failed'])
+})
+
+describe('a pull whose layers the snapshotter fetches', () => {
+  const fetching = (change: Partial<Layer>) =>
+    aLayer({ fetchedBy: 'snapshotter', startedAt: at(10), ...change })
+  const lanesOf = (...layers: readonly Layer[]) => waterfall(aPull({ layers, etaSeconds: 60 }), at(40)).lanes
+  const segment = (phase: string, from: number, to: number) => ({ phase, from, to })
+
+  it('ends the bar of an unpacked layer when it was unpacked, and that of a live one now', () => {
+    const [extracted, live] = lanesOf(
+      fetching({ state: 'extracted', extractedAt: at(30) }),
+      fetching({ state: 'downloading' }),
+    )
+    expect(extracted?.segments).toEqual([segment('waiting', 0, 0.1), segment('downloading', 0.1, 0.3)])
+    expect(live?.segments).toEqual([segment('waiting', 0, 0.1), segment('downloading', 0.1, 0.4)])
+  })
+
+  it('shows unpacking from its reported start', () => {
+    const [lane] = lanesOf(fetching({ state: 'extracted', extractStartedAt: at(20), extractedAt: at(30) }))
+    expect(lane?.segments.slice(1)).toEqual([
+      segment('downloading', 0.1, 0.2),
+      segment('extracting', 0.2, 0.3),
+    ])
+  })
+
+  it('has no phase after the end of a layer that was unpacked before the agent saw it', () => {
+    const [lane] = lanesOf(fetching({ state: 'extracted', startedAt: at(31), extractedAt: at(30) }))
+    expect(lane?.segments).toEqual([segment('waiting', 0, 0.3)])
+  })
+
+  it.each([
+    ['other', 'borrowed'],
+    ['snapshotter', 'downloading'],
+    ['a', 'downloading'],
+    [undefined, 'downloading'],
+  ])('marks only layers of other pulls: fetched by %s is %s', (fetchedBy, phase) => {
+    const [lane] = lanesOf(fetching({ state: 'downloading', fetchedBy }))
+    expect(lane?.segments.at(-1)?.phase).toBe(phase)
+  })
+})
+
+it('shows no failed layer in a cancelled pull', () => {
+  const layers = [
+    aLayer({ state: 'failed', startedAt: at(0) }),
+    aLayer({ digest: '2', state: 'failed', startedAt: at(0), completedAt: at(10), extractStartedAt: at(10) }),
+  ]
+  const cancelled = { status: 'failed', errorReason: 'canceled', completedAt: at(20) } as const
+  const { lanes } = waterfall(aPull({ layers, ...cancelled }), at(50))
+  expect(lanes.map(({ segments }) => segments.map(({ phase }) => phase))).toEqual([
+    ['downloading'],
+    ['downloading', 'extracting'],
+  ])
 })

@@ -1,8 +1,16 @@
 /** The layers of a pull as lanes on a shared time axis. */
 import type { Layer, LayerPhase, Pull } from '../wire/wire'
-import { remainingSeconds } from './pullState'
+import { pullState, remainingSeconds } from './pullState'
 
-export type Phase = 'waiting' | 'downloading' | 'downloaded' | 'extracting' | 'cached' | 'remote' | 'failed'
+export type Phase =
+  | 'waiting'
+  | 'downloading'
+  | 'borrowed'
+  | 'downloaded'
+  | 'extracting'
+  | 'cached'
+  | 'remote'
+  | 'failed'
 
 export interface Segment {
   readonly phase: Phase
@@ -42,7 +50,7 @@ export function waterfall(pull: Pull, now: number): Waterfall {
   const share = (at: number) => Math.min(1, Math.max(0, (at - start) / length))
   let unpackedUntil = start
   const lanes = layers.map(layer => {
-    const times = phases(layer, { start, present, unpackedUntil })
+    const times = phases(layer, { start, present, unpackedUntil, pull })
     if (layer.extractedAt !== undefined) unpackedUntil = Math.max(unpackedUntil, layer.extractedAt)
     const segments = times
       .map(({ phase, from, to }) => ({ phase, from: share(from), to: WHOLE.includes(phase) ? 1 : share(to) }))
@@ -71,6 +79,18 @@ interface Axis {
   readonly start: number
   readonly present: number
   readonly unpackedUntil: number
+  readonly pull: Pull
+}
+
+/** Who downloads a layer; undefined if the pull does. An earlier attempt belongs to the pull. */
+export function fetcherOf({ fetchedBy }: Layer, { id }: Pull): 'snapshotter' | 'other pull' | undefined {
+  if (fetchedBy === undefined || fetchedBy === id) return undefined
+  return fetchedBy === 'snapshotter' ? fetchedBy : 'other pull'
+}
+
+/** A cancelled pull stops its layers; they have not failed. */
+function hasFailed({ state }: Layer, { pull }: Axis): boolean {
+  return state === 'failed' && pullState(pull) !== 'cancelled'
 }
 
 /** Layers that never change: their lane is one segment. */
@@ -87,16 +107,19 @@ function phases(layer: Layer, axis: Axis): readonly Span[] {
     // In a failed pull, a layer whose download never started was only waiting.
     return [{ phase: isHere ? 'downloaded' : 'waiting', from: start, to: present }]
   }
-  const fetched = layer.completedAt ?? present
-  const isFailed = layer.state === 'failed' && layer.extractStartedAt === undefined
+  // A layer whose bytes were not observed has been fetched when its unpacking starts, or at the latest ends.
+  const fetched = layer.completedAt ?? layer.extractStartedAt ?? layer.extractedAt
+  const isFailed = hasFailed(layer, axis) && layer.extractStartedAt === undefined
+  const fetching = fetcherOf(layer, axis.pull) === 'other pull' ? 'borrowed' : 'downloading'
   const spans: Span[] = [
-    { phase: 'waiting', from: start, to: began },
-    { phase: isFailed ? 'failed' : 'downloading', from: began, to: fetched },
+    { phase: 'waiting', from: start, to: Math.min(began, fetched ?? began) },
+    { phase: isFailed ? 'failed' : fetching, from: began, to: fetched ?? present },
   ]
-  return layer.completedAt === undefined ? spans : [...spans, ...unpacking(layer, layer.completedAt, axis)]
+  return fetched === undefined ? spans : [...spans, ...unpacking(layer, fetched, axis)]
 }
 
-function unpacking(layer: Layer, fetched: number, { present, unpackedUntil }: Axis): readonly Span[] {
+function unpacking(layer: Layer, fetched: number, axis: Axis): readonly Span[] {
+  const { present, unpackedUntil } = axis
   const isUnpacked = layer.state === 'extracting' || layer.extractedAt !== undefined
   if (!isUnpacked && layer.extractStartedAt === undefined)
     return [{ phase: 'downloaded', from: fetched, to: present }]
@@ -107,7 +130,7 @@ function unpacking(layer: Layer, fetched: number, { present, unpackedUntil }: Ax
   const turn = Math.min(layer.extractStartedAt ?? Math.max(fetched, unpackedUntil), end)
   return [
     { phase: 'downloaded', from: fetched, to: turn },
-    { phase: layer.state === 'failed' ? 'failed' : 'extracting', from: turn, to: end },
+    { phase: hasFailed(layer, axis) ? 'failed' : 'extracting', from: turn, to: end },
   ]
 }
 

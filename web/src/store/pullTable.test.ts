@@ -78,6 +78,16 @@ describe('layers', () => {
     expect(table.pulls.get('a')).toMatchObject({ percent: 3, layers })
   })
 
+  it('end with their attempt', () => {
+    const table = tableWith(aPull())
+    table.wantLayers(['a'])
+    table.offerLayers(aPull({ layers }))
+    table.commit()
+    table.apply(changed(aPull({ attempt: 2, status: 'queued' })))
+    table.commit()
+    expect(table.pulls.get('a')?.layers).toEqual([])
+  })
+
   it('may be an empty list if they were requested separately', () => {
     const table = tableWith(aPull({ status: 'failed' }))
     table.wantLayers(['a'])

@@ -84,7 +84,9 @@ export class PullTable {
     const before = this.#pulls.get(pull.id)
     if (before === undefined || shapeDiffers(before, pull)) this.#shape += 1
     const wanted = this.#wanted.has(pull.id)
-    if (wanted && pull.layers === undefined) this.#pulls.set(pull.id, withLayers(pull, before?.layers))
+    // A new attempt has no layers yet; those of the attempt before are not its own.
+    const known = before === undefined || before.attempt === pull.attempt ? before?.layers : []
+    if (wanted && pull.layers === undefined) this.#pulls.set(pull.id, withLayers(pull, known))
     else if (!wanted && pull.layers !== undefined) this.#pulls.set(pull.id, withLayers(pull, undefined))
     else this.#pulls.set(pull.id, pull)
   }

@@ -49,7 +49,8 @@ function cancelled({ pull, waiters }: ShownRow): string {
     waiters === 0
       ? 'no pod is waiting for it any more'
       : `${count(waiters, 'pod is waiting', 'pods are waiting')}, so the kubelet tries again`
-  return `The pull ${stopped(pull)}; ${rest}.${gone === '' ? '' : ` ${gone} waited for it.`}`
+  const attempt = pull.attempt > 1 ? `Attempt ${pull.attempt}` : 'The pull'
+  return `${attempt} ${stopped(pull)}; ${rest}.${gone === '' ? '' : ` ${gone} waited for it.`}`
 }
 
 function Actions({ pull, sentence }: { readonly pull: Pull; readonly sentence: string | undefined }) {
@@ -132,7 +133,11 @@ function Layers({ pull }: { readonly pull: Pull }) {
 function noLayers(pull: Pull): string {
   if (pull.status === 'queued') return 'The node has not started to pull this image.'
   if (pull.status === 'unobserved') return 'No agent observes this node, so the progress is not known.'
-  if (hasEnded(pull)) return 'No layer of this image was observed.'
+  if (hasEnded(pull)) {
+    return pull.attempt > 1
+      ? `No layer was observed during attempt ${pull.attempt}.`
+      : 'No layer of this image was observed.'
+  }
   return pull.snapshotter === undefined || pull.snapshotter === 'overlayfs'
     ? 'The layers will be known once the manifest has arrived.'
     : `No layer is known yet; the ${pull.snapshotter} snapshotter may fetch content when the container reads it.`
