@@ -1,5 +1,16 @@
 import { expect, it } from 'vitest'
-import { axisTime, bytes, clock, duration, ofTotal, percent, rate, shortDigest, times } from './format'
+import {
+  axisTime,
+  bytes,
+  clock,
+  duration,
+  ofTotal,
+  percent,
+  rate,
+  shortDigest,
+  splitName,
+  times,
+} from './format'
 
 it.each([
   [0, '0 B'],
@@ -50,4 +61,15 @@ it('shortens digests and rates', () => {
   expect(shortDigest('sha256:5c0f3e1d77abcdef')).toBe('5c0f3e1d77ab')
   expect(rate(41_200_000)).toBe('41.2 MB/s')
   expect([times(2.94), times(12.3)]).toEqual(['2.9×', '12×'])
+})
+
+it.each([
+  ['cart-7d9c5bd8f4-k2x9p', '-k2x9p'],
+  ['recommendations-0', '-0'],
+  ['worker-10', 'worker-10'],
+  ['ip-10-0-12-34.eu-central-1.compute.internal', 'ute.internal'],
+  ['api', 'api'],
+  ['', ''],
+])('keeps the end that distinguishes %j', (name, end) => {
+  expect(splitName(name)).toEqual([name.slice(0, name.length - end.length), end])
 })

@@ -106,3 +106,14 @@ const EXACT_TIME = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium', timeS
 export function exactTime(at: number): string {
   return EXACT_TIME.format(at)
 }
+
+/** The longest end of a name that is always shown. */
+const LONGEST_END = 12
+
+/** Splits a name before its last part, which distinguishes it: `cart-7d9c5bd8f4` and `-k2x9p`. */
+export function splitName(name: string): readonly [string, string] {
+  // A short name stays in one piece.
+  if (name.length <= LONGEST_END) return ['', name]
+  const at = Math.max(name.lastIndexOf('-'), name.length - LONGEST_END)
+  return [name.slice(0, at), name.slice(at)]
+}

@@ -107,7 +107,7 @@ function phases(layer: Layer, axis: Axis): readonly Span[] {
     // In a failed pull, a layer whose download never started was only waiting.
     return [{ phase: isHere ? 'downloaded' : 'waiting', from: start, to: present }]
   }
-  // A layer whose bytes were not observed has been fetched when its unpacking starts, or at the latest ends.
+  // If its bytes were not observed, it was fetched before its unpacking started, or at least before it ended.
   const fetched = layer.completedAt ?? layer.extractStartedAt ?? layer.extractedAt
   const isFailed = hasFailed(layer, axis) && layer.extractStartedAt === undefined
   const fetching = fetcherOf(layer, axis.pull) === 'other pull' ? 'borrowed' : 'downloading'

@@ -3,6 +3,7 @@ import { classes } from '../classes'
 import { columnsFor, DataTable } from '../components/DataTable'
 import { ImageLabel } from '../components/ImageLabel'
 import { MissingRows } from '../components/MissingRows'
+import { Name } from '../components/Name'
 import { PullList } from '../components/PullList'
 import { bytes, clock, count } from '../model/format'
 import { ordered } from '../model/order'
@@ -22,9 +23,7 @@ const dim = classes(shared.dim, shared.nowrap)
 const COLUMNS = [
   column('image', 'Image', ({ imageRef }) => <ImageLabel imageRef={imageRef} />),
   column('rollout', 'Rollout', row => <Rollout row={row} />),
-  column('slowest', 'Slowest node', ({ slowest }) => (
-    <bdi className={classes(shared.code, shared.dim)}>{slowest ?? '–'}</bdi>
-  )),
+  column('slowest', 'Slowest node', ({ slowest }) => <Name className={shared.dim} name={slowest ?? '–'} />),
   column('nodes', 'Nodes', row => <span className={dim}>{nodesWords(row)}</span>, 'end'),
   column(
     'size',

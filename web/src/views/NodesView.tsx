@@ -3,6 +3,7 @@ import { classes } from '../classes'
 import { columnsFor, DataTable } from '../components/DataTable'
 import { Icon } from '../components/Icon'
 import { MissingRows } from '../components/MissingRows'
+import { Name } from '../components/Name'
 import { Notice } from '../components/Notice'
 import { PullList } from '../components/PullList'
 import { ago, count, rate } from '../model/format'
@@ -85,7 +86,7 @@ const column = columnsFor<NodeRow>(NODE_ORDER)
 
 const COLUMNS = [
   column('state', 'Agent', ({ node }) => <State state={node.state} />),
-  column('node', 'Node', ({ node }) => <bdi className={shared.code}>{node.name}</bdi>),
+  column('node', 'Node', ({ node }) => <Name name={node.name} />),
   column('containerd', 'containerd', ({ node }) => <Dim>{node.containerdVersion}</Dim>),
   column('snapshotter', 'Snapshotter', ({ node }) => <Dim>{node.snapshotter}</Dim>),
   column('agent', 'Version', ({ node }) => <Dim>{node.agentVersion}</Dim>),

@@ -1,6 +1,7 @@
 import { classes } from '../classes'
 import { columnsFor } from '../components/DataTable'
 import { ImageLabel } from '../components/ImageLabel'
+import { Name } from '../components/Name'
 import { Reason } from '../components/Reason'
 import { State } from '../components/StateLabel'
 import { TimeLeft } from '../components/TimeLeft'
@@ -119,18 +120,9 @@ const column = columnsFor<PodRow>(POD_ORDER)
 
 export const POD_COLUMNS = [
   column('state', 'State', row => <PodState row={row} />),
-  column('pod', 'Pod', ({ pod }) => (
-    <span className={shared.code} title={`${pod.namespace}/${pod.podName}`}>
-      <bdi className={shared.dim}>{pod.namespace}/</bdi>
-      <bdi>{pod.podName}</bdi>
-    </span>
-  )),
-  column('owner', 'Owner', ({ pod }) => (
-    <bdi className={classes(shared.code, shared.dim)}>{pod.owner ?? '–'}</bdi>
-  )),
-  column('node', 'Node', ({ pod }) => (
-    <bdi className={classes(shared.code, shared.dim)}>{pod.nodeName || '–'}</bdi>
-  )),
+  column('pod', 'Pod', ({ pod }) => <Name before={`${pod.namespace}/`} name={pod.podName} />),
+  column('owner', 'Owner', ({ pod }) => <Name className={shared.dim} name={pod.owner ?? '–'} />),
+  column('node', 'Node', ({ pod }) => <Name className={shared.dim} name={pod.nodeName || '–'} />),
   column('image', 'Slowest image', row => <SlowestImage row={row} />),
   column('waiting', 'Waits', row => <Since row={row} />, 'end'),
   column('ready', 'Ready in', row => <Ready row={row} />, 'end'),

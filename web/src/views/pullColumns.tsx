@@ -1,6 +1,7 @@
 import { classes } from '../classes'
 import { columnsFor } from '../components/DataTable'
 import { ImageLabel } from '../components/ImageLabel'
+import { Name } from '../components/Name'
 import { ProgressBar } from '../components/ProgressBar'
 import { Reason } from '../components/Reason'
 import { StateLabel } from '../components/StateLabel'
@@ -38,10 +39,11 @@ function Image({ row: { pull, pulls, key } }: Cell) {
 
 function Node({ row: { pull, pulls } }: Cell) {
   const nodes = new Set(pulls.map(({ nodeName }) => nodeName))
+  if (nodes.size === 1) return <Name className={shared.dim} name={pull.nodeName} />
   return (
-    <bdi className={classes(shared.code, shared.dim)} title={[...nodes].slice(0, 20).join(', ')}>
-      {nodes.size === 1 ? pull.nodeName : count(nodes.size, 'node')}
-    </bdi>
+    <span className={classes(shared.code, shared.dim)} title={[...nodes].slice(0, 20).join(', ')}>
+      {count(nodes.size, 'node')}
+    </span>
   )
 }
 

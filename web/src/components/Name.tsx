@@ -1,0 +1,26 @@
+import type { CSSProperties } from 'react'
+import { classes } from '../classes'
+import { splitName } from '../model/format'
+import shared from '../styles/shared.module.css'
+import styles from './Name.module.css'
+
+interface Props {
+  readonly name: string
+  /** A prefix such as the namespace. */
+  readonly before?: string
+  readonly className?: string | undefined
+}
+
+/** The name of a pod, an owner or a node. Without enough room, it is cut in the middle, because its end
+ * distinguishes it. The tooltip and an open row show all of it. */
+export function Name({ name, before = '', className }: Props) {
+  const [start, end] = splitName(name)
+  const widths = { '--before': `${before.length}ch`, '--end': `${end.length}ch` } as CSSProperties
+  return (
+    <span className={classes(shared.code, className)} title={before + name} style={widths}>
+      {before !== '' && <bdi className={classes(shared.dim, styles.before)}>{before}</bdi>}
+      <bdi className={styles.start}>{start}</bdi>
+      <bdi>{end}</bdi>
+    </span>
+  )
+}
