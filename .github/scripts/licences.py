@@ -14,9 +14,9 @@ TARGET = ROOT / "docs" / "licences.md"
 HEAD = """\
 # Licences
 
-Pulltrace is Apache-2.0. Its images and its page contain the following packages too, with the licence that each states.
-The interpreter in the images is CPython (PSF-2.0), and the copyright files of Debian's libraries are in
-`/usr/share/doc`. `make licences` makes this page.
+Pulltrace is licensed under Apache-2.0. Its images and its page also contain the following packages, each under the
+licence that it states. The interpreter in the images is CPython (PSF-2.0), and the copyright files of Debian's
+libraries are in `/usr/share/doc`. `make licences` generates this page.
 
 """
 # Packages whose metadata contains a text or an old classifier instead of an SPDX name.

@@ -10,7 +10,7 @@ const announced = (
   connection,
 })
 
-it('names the changes, and is empty without any', () => {
+it('lists the changes, and is empty if there are none', () => {
   expect(announcement(announced(), announced({ failed: 1, done: 3 }))).toBe('1 pull failed. 3 pulls done.')
   expect(announcement(announced({ done: 3 }), announced({ done: 1, downloading: 4 }))).toBe('')
 })

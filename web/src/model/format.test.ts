@@ -22,11 +22,11 @@ it.each([
   [187_000_000, '187 MB'],
   [2_600_000_000, '2.6 GB'],
   [-5, '0 B'],
-])('%d bytes read as %s', (count, words) => {
+])('writes %d bytes as %s', (count, words) => {
   expect(bytes(count)).toBe(words)
 })
 
-it('writes both parts in the unit of the whole', () => {
+it('writes both numbers in the unit of the total', () => {
   expect(ofTotal(3.0e9, 5.3e9)).toBe('3.0 / 5.3 GB')
   expect(ofTotal(31.4e6, 134e6)).toBe('31 / 134 MB')
   expect(ofTotal(400e6, 1.2e9)).toBe('0.4 / 1.2 GB')

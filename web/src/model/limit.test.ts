@@ -135,7 +135,7 @@ describe('the sentence in the open row', () => {
     expect(limitSentence(pull, undefined, [pull], now)).toMatch(/^Bottleneck: layer/)
   })
 
-  it('names what is ahead in the queue, and the expected start', () => {
+  it('names the pulls ahead in the queue, and the expected start', () => {
     const ahead = [aPull({ etaSeconds: 70 }), aPull({ id: 'b', status: 'queued', usualSeconds: 20 })]
     const own = aPull({ status: 'queued', usualSeconds: 5 })
     expect(limitSentence(own, { position: 2, ahead }, [], T0)).toBe(

@@ -18,7 +18,7 @@ it.each([
   expect(rowsBetween(offsets, from, to, 0)).toEqual(range)
 })
 
-it('includes more rows on each side, as far as there are any', () => {
+it('includes additional rows on each side if there are any', () => {
   expect(rowsBetween(offsets, 20, 30, 1)).toEqual({ first: 1, end: 4 })
   expect(rowsBetween(offsets, 20, 30, 9)).toEqual({ first: 0, end: 4 })
   expect(rowsBetween(offsetsOf([]), 0, 100, 9)).toEqual({ first: 0, end: 0 })

@@ -101,7 +101,7 @@ describe('suggestions', () => {
     expect(more).toBe(402)
   })
 
-  it('offer values of a key, those that begin with the text first', () => {
+  it('offer values of a key, starting with those that begin with the text', () => {
     expect(words('ns:m')).toEqual(['ns:ml', 'ns:monitoring'])
     expect(words('node:02')).toEqual(['node:worker-02'])
   })

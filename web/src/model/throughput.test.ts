@@ -104,7 +104,7 @@ it('drops history older than the window, and accepts history without registries'
   expect(withHistory([], { ...old, registries: [] }, T0)).toEqual([])
 })
 
-it('draws one closed path for each line, in parts around a gap', () => {
+it('draws one closed path for each line, which has several parts if there is a gap', () => {
   const samples = [
     sample(0, { a: 1e6 }),
     sample(30_000, { a: 2e6 }),

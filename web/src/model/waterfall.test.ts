@@ -21,7 +21,7 @@ describe('a waterfall', () => {
     expect([now, readySeconds, lengthSeconds]).toEqual([undefined, undefined, 30])
   })
 
-  it('shows a layer waiting, downloading, downloaded, and unpacking after the layer before it', () => {
+  it('shows when a layer is waiting, downloading, downloaded, and unpacked after the previous layer', () => {
     const layers = [
       aLayer({ digest: '1', state: 'extracted', startedAt: at(0), completedAt: at(20), extractedAt: at(60) }),
       aLayer({

@@ -90,7 +90,7 @@ describe('the stream', () => {
     expect(FakeSource.all).toHaveLength(2)
   })
 
-  it('retries after an error, with growing delays, and reports when', () => {
+  it('retries after an error, with growing delays, and reports when it will retry', () => {
     const { calls } = opened()
     FakeSource.last.emit('error', '')
     expect(calls.lost).toHaveBeenLastCalledWith(1000)

@@ -11,7 +11,7 @@ it('survives a round trip through the URL', () => {
   expect(readUrl(writeUrl(state))).toEqual(state)
 })
 
-it('is an empty query at first', () => {
+it('begins with an empty query', () => {
   expect(writeUrl(readUrl(''))).toBe('')
 })
 

@@ -105,7 +105,7 @@ describe('an unexpected value', () => {
     expect(parsePull({ ...least, future: { a: 1 } }).id).toBe('a')
   })
 
-  it('is a default if it is left out', () => {
+  it('is replaced by a default if it is missing', () => {
     expect(parsePull(least)).toMatchObject({
       status: 'downloading',
       attempt: 1,
@@ -183,7 +183,7 @@ describe('fields that newer servers send', () => {
     })
   })
 
-  it('are missing or have a default without them', () => {
+  it('are undefined or have a default if they are missing', () => {
     expect(parsePull(least)).toMatchObject({
       bound: undefined,
       usualSeconds: undefined,
