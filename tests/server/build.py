@@ -1,4 +1,4 @@
-"""Reports and their parts, with defaults for everything that a test does not care about."""
+"""Functions that build reports and their parts, with defaults for everything that a test does not specify."""
 
 from datetime import timedelta
 from typing import Any
@@ -40,7 +40,7 @@ def report(*pulls: PullState, node="node-1", boot="boot-1", sequence=0, **more) 
 
 
 def shifted(pull: PullState, seconds: float) -> PullState:
-    """Convert the times in a report from one clock to another."""
+    """Move all times in a pull by this many seconds."""
 
     def moved(value: Any) -> Any:
         names = [field for field in value.__struct_fields__ if field.endswith("_at") and getattr(value, field)]
@@ -71,7 +71,7 @@ class SimulatedHub:
         self.sequence = 0
 
     def report(self, *pulls: PullState, at: float = 0.0, node="node-1", **more) -> None:
-        """Receive one report this many seconds after the beginning, then tick."""
+        """Receive a report ``at`` seconds after the beginning, then tick once."""
         self.at(at)
         self.sequence += 1
         self.hub.report(report(*pulls, node=node, **({"sequence": self.sequence} | more)))

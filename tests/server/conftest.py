@@ -1,4 +1,4 @@
-"""A real server on free ports of loopback."""
+"""A real server on free ports of the loopback interface."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ from tests.server.build import settings
 
 @dataclass
 class Served:
-    """One running server, and a client of it."""
+    """A running server, and an HTTP client for it."""
 
     port: int
     metrics_port: int
@@ -38,7 +38,7 @@ class Served:
         return answer
 
     async def until_published(self, text: str) -> None:
-        """Read the stream until it sends this text: the tick has then happened, so lists contain the change too."""
+        """Read the stream until it sends this text. The change has then been published, so the lists contain it too."""
         async with self.client.get(f"{self.url}/api/v1/events") as stream:
             async for line in stream.content:
                 if text.encode() in line:
@@ -49,7 +49,7 @@ class Served:
             return await answer.text()
 
     async def until_measured(self, line: str) -> None:
-        """Scrape until this line appears."""
+        """Scrape the metrics until they contain this line."""
         while line not in await self.metrics():
             pass
 
@@ -64,7 +64,7 @@ Serve = Callable[..., Awaitable[Served]]
 
 @pytest.fixture
 async def server() -> AsyncIterator[Serve]:
-    """Starts servers: ``await server(TOKEN="…", limits=Limits(…))``."""
+    """Return a function that starts servers: ``await server(TOKEN="…", limits=Limits(…))``."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(limits: Limits | None = None, **environ: str) -> Served:

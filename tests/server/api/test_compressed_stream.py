@@ -1,4 +1,6 @@
-"""The stream with gzip: every kind of client receives the same events, whatever it has and wherever the stream ends."""
+"""The compressed stream: every kind of client receives the same events as without gzip, and can read a truncated
+stream.
+"""
 
 import asyncio
 import shutil
@@ -53,7 +55,7 @@ def _report(sim: SimulatedHub, size: int, at: float = 0.0) -> None:
 
 
 def sent(stream) -> list[bytes]:
-    """Return the data that the client receives now."""
+    """Return the chunks that the client can receive now."""
     return list(takewhile(bool, stream))
 
 
@@ -74,17 +76,19 @@ def test_every_client_receives_the_same_events_with_and_without_gzip(kind) -> No
     inflater = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
     for step in range(2, 5):
         received = sent(compressed)
-        # Each piece can be read in full as soon as it has arrived, and ends with an event.
+        # Each piece can be decompressed completely as soon as it has arrived, and ends with a complete event.
         pieces = [inflater.decompress(piece) for piece in received]
         assert all(piece.endswith(b"\n\n") for piece in pieces)
         assert b"".join(pieces) == b"".join(sent(plain))
-        assert max(map(len, pieces)) < 2 * PIECE or step > 2, "only frames are sent as a whole, whatever their size"
+        assert max(map(len, pieces)) < 2 * PIECE or step > 2, (
+            "the first state is split into small pieces; only frames are not"
+        )
         _report(sim, step, at=float(step))
     sim.hub.closing = True
     assert inflater.decompress(b"".join(compressed)) == b"".join(plain)
 
 
-def test_clients_share_the_first_state_and_the_frames_but_not_what_one_of_them_selects() -> None:
+def test_clients_share_the_compressed_first_state_and_frames_unless_they_request_different_data() -> None:
     sim = busy_world()
     query = Query(all_layers=False)
     early, late = (Subscription(sim.hub, query, None, gzip=True).follow() for _ in range(2))
@@ -103,7 +107,7 @@ def test_clients_share_the_first_state_and_the_frames_but_not_what_one_of_them_s
     assert seen[1] is not state[0]
 
 
-def test_a_client_in_the_middle_of_an_old_state_continues_with_pieces_of_its_own() -> None:
+def test_a_slow_client_receives_the_rest_of_an_old_state_and_then_the_changes() -> None:
     sim = busy_world()
     query = Query(all_layers=False)
     slow = Subscription(sim.hub, query, None, gzip=True).follow()
@@ -111,7 +115,7 @@ def test_a_client_in_the_middle_of_an_old_state_continues_with_pieces_of_its_own
     _report(sim, 2, at=1.0)
     assert sent(Subscription(sim.hub, query, None, gzip=True).follow())
     text = inflate(b"".join(begun + sent(slow)))
-    assert text.count(b'"imageRef"') == 50 + 50, "the rest of the old state, then every change since"
+    assert text.count(b'"imageRef"') == 50 + 50, "the old state, then every change since"
 
 
 def test_a_truncated_stream_is_a_prefix_of_the_complete_one() -> None:
@@ -123,7 +127,7 @@ def test_a_truncated_stream_is_a_prefix_of_the_complete_one() -> None:
 
 
 async def read(reader, until: bytes) -> bytes:
-    """Return the data that arrives up to this text."""
+    """Return the received data, up to and including this text."""
     seen = b""
     async with asyncio.timeout(20):
         while until not in seen:
@@ -133,8 +137,8 @@ async def read(reader, until: bytes) -> bytes:
     return seen
 
 
-@pytest.mark.parametrize("proxy", [False, True], ids=["direct", "nginx that buffers"])
-async def test_curl_reads_each_event_when_it_happens(server, tmp_path, proxy) -> None:
+@pytest.mark.parametrize("proxy", [False, True], ids=["direct", "through a buffering nginx"])
+async def test_curl_receives_each_event_as_soon_as_it_happens(server, tmp_path, proxy) -> None:
     if proxy and not NGINX:
         pytest.skip("no nginx here; `make parts` installs it")
     served = await server(limits=Limits(report_interval=0.0, tick=0.02))

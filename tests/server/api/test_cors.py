@@ -6,14 +6,14 @@ ALLOWED = "https://backstage.example.org"
 OTHER = "https://evil.example.org"
 
 
-async def test_by_default_no_other_origin_may_read(server: Serve) -> None:
+async def test_by_default_no_other_origin_may_read_the_api(server: Serve) -> None:
     served = await server()
     response = await served.get("/api/v1/pulls", Origin=ALLOWED)
     assert response.status == 200
     assert not [name for name in response.headers if name.lower().startswith("access-control")]
 
 
-async def test_one_configured_origin_may_read_lists_and_the_stream(server: Serve) -> None:
+async def test_the_configured_origin_may_read_lists_and_the_stream(server: Serve) -> None:
     served = await server(CORS_ORIGIN=ALLOWED)
     response = await served.get("/api/v1/pulls", Origin=ALLOWED)
     assert response.headers["Access-Control-Allow-Origin"] == ALLOWED

@@ -1,4 +1,4 @@
-"""The dashboard's files, requested from the routes by ASGI calls, without a server."""
+"""The routes that serve the dashboard's files, called directly through ASGI, without a server."""
 
 import re
 from pathlib import Path
@@ -25,7 +25,7 @@ async def get(static: Path, path: str) -> tuple[int, dict[str, str], bytes]:
     sent = []
 
     async def receive():
-        raise AssertionError("a file needs no body")
+        raise AssertionError("serving a file must not read the request's body")
 
     async def send(message):
         sent.append(message)
@@ -83,7 +83,7 @@ async def test_unknown_paths_get_404(built, path) -> None:
     assert (await get(built, path))[0] == 404
 
 
-async def test_without_a_build_the_page_explains_how_to_build_it(tmp_path) -> None:
+async def test_if_the_dashboard_is_not_built_the_page_explains_how_to_build_it(tmp_path) -> None:
     status, _, body = await get(tmp_path, "/")
     assert status == 503
     assert b"make web" in body

@@ -1,6 +1,4 @@
-"""The live stream of a real server: what a client receives, how it resumes, and how clients that do not read are
-treated.
-"""
+"""The live stream of a real server: what a client receives, how it resumes, and what happens if it does not read."""
 
 import asyncio
 import json
@@ -27,7 +25,7 @@ FAST = Limits(report_interval=0.0, tick=0.02)
 
 @dataclass
 class Event:
-    """One event of a stream; ``data`` is decoded."""
+    """One event of a stream, with its decoded ``data``."""
 
     name: str = ""
     id: str = ""
@@ -39,7 +37,7 @@ class Event:
 
 
 async def events(answer: aiohttp.ClientResponse) -> AsyncIterator[Event | str]:
-    """Yield events, and comments as text, as a browser would parse them."""
+    """Parse the stream as a browser does. Yield events, and comments as strings."""
     event, seen = Event(), False
     async for raw in answer.content:
         line = raw.decode().removesuffix("\n")
@@ -108,7 +106,7 @@ async def test_a_client_receives_hello_then_the_state_then_changes(server) -> No
         assert (second.data["type"], second.pull["downloadedBytes"]) == ("pull.progress", 2)
 
 
-async def test_list_and_stream_show_the_same(server) -> None:
+async def test_the_list_and_the_stream_contain_the_same_pulls(server) -> None:
     served = await server(limits=FAST)
     await Node(served).report(pull("l", layer("a", MIB), layer("b", 0)))
     await served.until_published("node-1")
@@ -140,7 +138,9 @@ async def test_a_client_that_reconnects_receives_only_missed_changes_and_every_e
     assert len({event.pull["id"] for event in missed}) == 1
 
 
-async def test_a_client_cut_off_in_the_middle_of_its_first_state_receives_the_rest_when_it_reconnects(server) -> None:
+async def test_a_client_disconnected_in_the_middle_of_its_first_state_receives_the_rest_when_it_reconnects(
+    server,
+) -> None:
     served = await server(limits=FAST)
     await Node(served).report(*(pull(f"l{size}", layer("a", size)) for size in (1, 2, 3)))
     await served.until_published("node-1")
@@ -176,7 +176,7 @@ async def test_the_removal_of_a_pull_is_published(server) -> None:
 
 
 async def _states(sent, count: int) -> list[Event]:
-    """Return the next states of pulls, up to a number."""
+    """Return the next ``count`` published states of pulls."""
     states = []
     while len(states) < count:
         event = await anext(sent)
@@ -205,7 +205,7 @@ async def test_a_filtered_client_receives_a_removal_when_a_pull_no_longer_matche
     assert [event.data["pull"] for event in last] == [{"id": first.pull["id"]}]
 
 
-async def test_layers_are_sent_for_the_requested_pulls(server) -> None:
+async def test_layers_are_sent_only_for_the_requested_pulls(server) -> None:
     served = await server(limits=FAST)
     nodes = [Node(served, f"node-{number}") for number in range(3)]
     for number, node in enumerate(nodes):
@@ -219,7 +219,7 @@ async def test_layers_are_sent_for_the_requested_pulls(server) -> None:
     assert {event.pull["id"] for event in seen if "layers" in event.pull} == {wanted}
     async with stream(served, f"?layers={wanted}", **{"Last-Event-ID": last}) as sent:
         opened = (await until(sent, 10))[-1]
-    assert opened.pull["layers"], "it did not change, but its row was opened"
+    assert opened.pull["layers"], "the pull did not change, but its row was opened"
 
 
 async def test_a_quiet_stream_sends_comments_and_an_id_to_resume_from(server) -> None:
@@ -245,7 +245,7 @@ async def client_at(address: str):
         yield session
 
 
-async def test_one_address_gets_half_of_the_streams_and_the_others_get_their_share(server) -> None:
+async def test_one_address_gets_at_most_half_of_the_streams_and_the_others_get_their_share(server) -> None:
     served = await server(limits=Limits(readers=8, readers_per_address=2))
     url = f"{served.url}/api/v1/events"
     streams = [await served.client.get(url) for _ in range(4)]
@@ -267,7 +267,7 @@ async def test_one_address_gets_half_of_the_streams_and_the_others_get_their_sha
 
 @pytest.mark.parametrize("after", ["", "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["alone", "pipelined"])
 @pytest.mark.parametrize("when", ["at once", "later"])
-async def test_a_stream_ends_with_its_connection_regardless_of_the_requests_on_it(server, after, when) -> None:
+async def test_a_stream_ends_with_its_connection_even_if_other_requests_follow_on_it(server, after, when) -> None:
     served = await server(limits=FAST)
     stream = "GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n"
     for _ in range(3):
@@ -281,7 +281,7 @@ async def test_a_stream_ends_with_its_connection_regardless_of_the_requests_on_i
     await served.until_measured("pulltrace_sse_clients_active 0.0")
 
 
-async def test_an_http_1_0_client_receives_no_chunk_sizes(server) -> None:
+async def test_responses_to_http_1_0_clients_are_not_chunked(server) -> None:
     served = await server(limits=FAST)
     await Node(served).report(pull("l", layer("a", 7)))
     await served.until_published("node-1")
@@ -294,7 +294,7 @@ async def test_an_http_1_0_client_receives_no_chunk_sizes(server) -> None:
         writer.transport.abort()
 
 
-async def test_streams_beyond_the_limit_receive_503_until_one_ends(server) -> None:
+async def test_streams_beyond_the_limit_get_503_until_another_stream_ends(server) -> None:
     served = await server(limits=Limits(tick=0.02, readers_per_address=256))
     readers = [await served.client.get(f"{served.url}/api/v1/events") for _ in range(256)]
     assert {reader.status for reader in readers} == {200}
@@ -314,8 +314,10 @@ async def test_streams_beyond_the_limit_receive_503_until_one_ends(server) -> No
         reader.close()
 
 
-async def test_current_and_lagging_clients_reach_the_same_state(server) -> None:
-    """Clients that connect at any time, with any kind of stream, have the last state of every pull."""
+async def test_fast_and_slow_clients_reach_the_same_state(server) -> None:
+    """Whenever clients connect and whichever kind of stream they request, they receive the final state
+    of every pull.
+    """
     served = await server(limits=FAST)
     nodes = [Node(served, f"node-{number}") for number in range(5)]
 
@@ -358,7 +360,7 @@ async def test_a_client_that_does_not_read_is_dropped_and_delays_no_other_client
         layers = [layer(f"{number:064}", 0) for number in range(500)]
         async with stream(served) as sent:
             reading = asyncio.create_task(until(sent, 60))
-            for number in range(1, 61):  # about 10 MB, more than sockets hold
+            for number in range(1, 61):  # about 10 MB, which is more than the socket buffers hold
                 await node.report(pull("l", layer("a", number), *layers))
             await reading
             async with asyncio.timeout(15):
@@ -366,7 +368,7 @@ async def test_a_client_that_does_not_read_is_dropped_and_delays_no_other_client
                 await served.until_measured("pulltrace_sse_clients_active 1.0")
 
 
-def test_the_server_keeps_one_piece_for_a_client_that_does_not_read() -> None:
+def test_the_server_buffers_only_one_piece_for_a_client_that_does_not_read() -> None:
     sim = SimulatedHub()
     for number in range(500):
         sim.report(pull(f"l{number}", *(layer(f"{number}-{n}", MIB) for n in range(10))), node=f"node-{number}")

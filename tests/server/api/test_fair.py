@@ -8,11 +8,11 @@ from pulltrace.server.api.fair_queue import BusyError, FairQueue
 from pulltrace.server.api.fair_share import FairShare, address_of
 
 
-def test_one_address_gets_half_of_all_slots_and_the_others_get_their_share() -> None:
+def test_one_address_gets_at_most_half_of_all_slots_and_the_others_get_their_share() -> None:
     share = FairShare(8, 2)
     assert [share.take("a") for _ in range(6)] == [True] * 4 + [False] * 2
     assert [share.take("b") for _ in range(3)] == [True, True, False]
-    assert [share.take("c") for _ in range(3)] == [True, True, False], "all are taken"
+    assert [share.take("c") for _ in range(3)] == [True, True, False], "all slots are taken"
     share.release("a")
     assert share.take("d")
     assert share.count == 8
@@ -38,7 +38,7 @@ def test_slots_may_have_different_sizes() -> None:
         ("", ""),
     ],
 )
-def test_a_client_is_counted_by_its_address_or_network(host: str, address: str) -> None:
+def test_clients_are_counted_by_their_ipv4_address_or_ipv6_network(host: str, address: str) -> None:
     assert address_of(host) == address
 
 
@@ -77,7 +77,7 @@ async def test_a_cancelled_waiter_does_not_use_a_slot() -> None:
     await queue.acquire("a")
     waiting = asyncio.create_task(queue.acquire("a"))
     await asyncio.sleep(0)
-    queue.release()  # the slot arrives at the moment of the cancellation
+    queue.release()  # a slot becomes free at the moment of the cancellation
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     await queue.acquire("a")

@@ -1,4 +1,4 @@
-"""The OpenAPI document: it has every route and no other, is valid, and describes the responses correctly."""
+"""The OpenAPI document is valid, contains exactly the server's routes, and describes the responses correctly."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ EXAMPLES = {
 }
 
 
-def test_the_document_has_every_route_with_its_method_and_no_other() -> None:
+def test_the_document_contains_exactly_the_routes_and_methods_of_the_server() -> None:
     routes = api_routes(Hub(settings(), Metrics()), AnonymousAuthenticator(), lambda: None)
     routes = [route for route in routes if isinstance(route, Route)]
     known = {(route.path, method.lower()) for route in routes for method in route.methods or ()}
@@ -45,7 +45,7 @@ def test_every_operation_has_a_unique_id_and_a_tag_that_is_described() -> None:
     assert DOCUMENT["servers"] == [{"url": "/", "description": "The server that served this document"}]
 
 
-def test_descriptions_name_fields_as_in_json() -> None:
+def test_descriptions_use_the_names_that_fields_have_in_json() -> None:
     described = [
         schema["description"] for schema in DOCUMENT["components"]["schemas"].values() if "description" in schema
     ]
@@ -66,7 +66,7 @@ def test_every_example_fits_its_schema() -> None:
         jsonschema.Draft202012Validator(schema).validate(content["example"])
 
 
-def test_the_api_page_shows_the_example_of_a_pull() -> None:
+def test_the_api_page_shows_the_documents_example_of_a_pull() -> None:
     page = (Path(__file__).parents[3] / "docs" / "api.md").read_text()
     shown = page.partition("### Example\n")[2].partition("```json\n")[2].partition("```")[0]
     path = DOCUMENT["paths"]["/api/v1/pulls/{id}"]["get"]
@@ -74,13 +74,13 @@ def test_the_api_page_shows_the_example_of_a_pull() -> None:
 
 
 @pytest.mark.parametrize("path", EXAMPLES)
-def test_golden_responses_match(path: str) -> None:
+def test_the_golden_responses_match_the_document(path: str) -> None:
     schema = DOCUMENT["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
     example = json.loads((CONTRACT / EXAMPLES[path]).read_text())
     jsonschema.Draft202012Validator(schema | {"components": DOCUMENT["components"]}).validate(example)
 
 
-async def test_the_document_is_served_and_revalidated(server) -> None:
+async def test_the_document_is_served_with_an_etag_that_clients_can_revalidate(server) -> None:
     served = await server()
     answer = await served.get("/api/v1/openapi.json")
     assert (answer.status, await answer.json()) == (200, DOCUMENT)
@@ -89,11 +89,14 @@ async def test_the_document_is_served_and_revalidated(server) -> None:
 
 
 async def test_the_api_behaves_as_documented_for_any_request(server) -> None:
-    """Let schemathesis make good and bad requests from the document. The stream never ends, so it is left out."""
+    """Let schemathesis generate valid and invalid requests from the document. The stream is left out because it never
+    ends.
+    """
     pytest.importorskip("schemathesis", reason="schemathesis is not installed")
     served = await server()
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{served.url}/api/v1/openapi.json"]
-    # `make fuzz` runs all phases. JSON Schema accepts 3.0 as an integer, but reports must not contain it.
+    # `make fuzz` runs all phases. The check for accepted data is off because JSON Schema accepts 3.0 as an integer, but
+    # the server rejects it.
     phases, examples = ("coverage,fuzzing,stateful", LONG) if LONG else ("fuzzing", "20")
     command += ["--exclude-path", "/api/v1/events", "--phases", phases, "--max-examples", examples]
     command += ["--exclude-checks", "positive_data_acceptance", "--suppress-health-check", "all"]

@@ -23,7 +23,7 @@ def from_node(node: str) -> bytes:
     return msgspec.json.encode(report(pull("l", layer("a", 5)), node=node))
 
 
-async def test_a_report_is_accepted_and_the_response_names_the_boot(server) -> None:
+async def test_a_report_is_accepted_and_the_response_contains_the_boot_id(server) -> None:
     served = await server()
     answer = await served.post(REPORT)
     assert answer.status == 200
@@ -31,7 +31,7 @@ async def test_a_report_is_accepted_and_the_response_names_the_boot(server) -> N
     assert boot == (await (await served.post(from_node("node-2"))).json())["bootId"]
 
 
-async def test_a_heartbeat_has_no_pulls(server) -> None:
+async def test_a_heartbeat_without_pulls_is_accepted(server) -> None:
     served = await server()
     assert (await served.post(b'{"nodeName":"node-1","timestamp":"2026-01-01T00:00:00Z","pulls":null}')).status == 200
     assert [node["name"] for node in (await (await served.get("/api/v1/nodes")).json())["nodes"]] == ["node-1"]
@@ -101,23 +101,31 @@ async def test_a_body_over_a_mebibyte_gets_413(server, body, headers) -> None:
         pytest.param(b"\x00\xff", "not a report", id="not JSON"),
         pytest.param(b'{"nodeName":"\xff"}', "not a report", id="not UTF-8"),
         pytest.param(b"[]", "Expected `object`", id="not an object"),
-        pytest.param(b"{}", "nodeName", id="no node"),
-        pytest.param(b'{"nodeName":"n","pulls":[{"layers":[{"digest":1}]}]}', "$.pulls[0].layers[0].digest", id="type"),
-        pytest.param(b'{"nodeName":"n","pulls":[{"id":"x","status":"odd"}]}', "$.pulls[0].status", id="phase"),
+        pytest.param(b"{}", "nodeName", id="no node name"),
         pytest.param(
-            b'{"nodeName":"n","pulls":[{"layers":[{"digest":"a","totalBytes":-1}]}]}', "totalBytes", id="negative"
+            b'{"nodeName":"n","pulls":[{"layers":[{"digest":1}]}]}',
+            "$.pulls[0].layers[0].digest",
+            id="a digest that is not a string",
+        ),
+        pytest.param(
+            b'{"nodeName":"n","pulls":[{"id":"x","status":"odd"}]}', "$.pulls[0].status", id="an unknown phase"
+        ),
+        pytest.param(
+            b'{"nodeName":"n","pulls":[{"layers":[{"digest":"a","totalBytes":-1}]}]}',
+            "totalBytes",
+            id="a negative size",
         ),
         pytest.param(
             b'{"nodeName":"n","pulls":[{"layers":[{"digest":"a","totalBytes":99999999999999999999}]}]}',
             "totalBytes",
             id="a size beyond 64 bits",
         ),
-        pytest.param(b'{"nodeName":"n","timestamp":"yesterday"}', "$.timestamp", id="time"),
+        pytest.param(b'{"nodeName":"n","timestamp":"yesterday"}', "$.timestamp", id="an invalid time"),
         pytest.param(b'{"nodeName":"n","timestamp":"2026-01-01T00:00:00"}', "$.timestamp", id="a time without a zone"),
-        pytest.param(b'{"nodeName":"n","x":' + b"[" * 100_000, "not a report", id="deep"),
+        pytest.param(b'{"nodeName":"n","x":' + b"[" * 100_000, "not a report", id="deeply nested"),
         pytest.param(b'{"nodeName":"Node_1"}', "DNS-1123", id="an invalid node name"),
-        pytest.param(json.dumps({"nodeName": "a" * 254}).encode(), "DNS-1123", id="node's name too long"),
-        pytest.param(b'{"nodeName":"node\\n"}', "DNS-1123", id="node's name with a line end"),
+        pytest.param(json.dumps({"nodeName": "a" * 254}).encode(), "DNS-1123", id="a node name that is too long"),
+        pytest.param(b'{"nodeName":"node\\n"}', "DNS-1123", id="a node name with a line break"),
     ],
 )
 async def test_an_invalid_report_gets_400_and_the_response_names_the_field(server, body, says) -> None:
@@ -129,7 +137,7 @@ async def test_an_invalid_report_gets_400_and_the_response_names_the_field(serve
 
 
 def full(head: str, item: str, tail: str) -> bytes:
-    """Return a mebibyte of items, which are numbered if they contain a placeholder."""
+    """Return a MiB of items between head and tail. A ``#`` in the item becomes its number."""
     room = Limits().body - len(head) - len(tail)
     items, size = [], 0
     for number in itertools.count():
@@ -148,7 +156,9 @@ MEBIBYTES = [
     pytest.param(full('{"nodeName":"n","x":[', "0", "]}"), 200, id="unknown fields"),
     pytest.param(full('{"nodeName":"n",', '"k#":0', "}"), 200, id="keys"),
     pytest.param(b"[" * Limits().body, 400, id="lists in lists"),
-    pytest.param(full('{"nodeName":"n","x":', "", "[" * 500_000 + "]" * 500_000 + "}"), 400, id="balanced lists"),
+    pytest.param(
+        full('{"nodeName":"n","x":', "", "[" * 500_000 + "]" * 500_000 + "}"), 400, id="lists in lists, all closed"
+    ),
     pytest.param(b'{"nodeName":"n","pulls":[{"layers":' + b'[{"x":' * 170_000, 400, id="objects in objects"),
     pytest.param(full('{"nodeName":"', "", "a" * 1_000_000 + '"}'), 400, id="a name"),
     pytest.param(full('{"nodeName":"n","sequence":', "", "9" * 1_000_000 + "}"), 400, id="a number"),
@@ -156,7 +166,7 @@ MEBIBYTES = [
 
 
 @pytest.mark.parametrize(("body", "status"), MEBIBYTES)
-async def test_a_mebibyte_of_anything_is_stored_only_up_to_the_limits(server, body, status) -> None:
+async def test_a_report_of_one_mebibyte_is_stored_only_up_to_the_limits(server, body, status) -> None:
     assert len(body) <= Limits().body
     served = await server()
     answer = await served.post(gzip.compress(body, 1), **{"Content-Encoding": "gzip"})
@@ -173,8 +183,8 @@ async def test_a_mebibyte_of_anything_is_stored_only_up_to_the_limits(server, bo
     "body",
     [
         pytest.param(REPORT, id="not gzip"),
-        pytest.param(gzip.compress(REPORT)[:-9], id="cut"),
-        pytest.param(gzip.compress(REPORT) * 2, id="two"),
+        pytest.param(gzip.compress(REPORT)[:-9], id="truncated"),
+        pytest.param(gzip.compress(REPORT) * 2, id="two members"),
         pytest.param(zlib.compress(REPORT), id="zlib"),
     ],
 )
@@ -188,7 +198,7 @@ async def test_another_encoding_gets_415(server) -> None:
     assert (await served.post(REPORT, **{"Content-Encoding": "br"})).status == 415
 
 
-async def test_an_immediate_second_report_of_a_node_gets_429_with_retry_after(server) -> None:
+async def test_a_second_report_that_immediately_follows_the_first_gets_429_with_retry_after(server) -> None:
     served = await server()
     assert (await served.post(REPORT)).status == 200
     answer = await served.post(REPORT)
@@ -203,7 +213,7 @@ async def test_nodes_beyond_the_limit_get_503(server) -> None:
     assert (answer.status, answer.headers["Retry-After"]) == (503, "60")
 
 
-async def test_hostile_times_are_accepted_as_they_are(server) -> None:
+async def test_extreme_times_are_accepted(server) -> None:
     served = await server()
     times = ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-01-01T00:00:00+05:30"]
     for number, time in enumerate(times):
@@ -239,7 +249,7 @@ async def _raw(served, data: bytes) -> bytes:
     return response
 
 
-async def test_a_body_that_is_too_slow_gets_408_and_the_connection_ends(server) -> None:
+async def test_a_body_that_arrives_too_slowly_gets_408_and_the_connection_is_closed(server) -> None:
     served = await server(limits=Limits(body_timeout=0.2))
     head = b"POST /api/v1/report HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{"
     assert (await _raw(served, head)).startswith(b"HTTP/1.1 408 ")
@@ -256,7 +266,9 @@ async def test_a_body_that_is_too_slow_gets_408_and_the_connection_ends(server) 
         (b"nonsense\r\n\r\n", b"400"),
     ],
 )
-async def test_a_head_that_is_too_large_or_too_slow_is_refused_on_both_ports(server, port, data, status) -> None:
+async def test_a_request_head_that_is_invalid_or_too_large_or_too_slow_is_rejected_on_both_ports(
+    server, port, data, status
+) -> None:
     served = await server(limits=Limits(head_timeout=0.2))
     reader, writer = await asyncio.open_connection("127.0.0.1", getattr(served, port))
     writer.write(data)
@@ -284,13 +296,13 @@ async def test_the_scheme_of_a_shared_token_is_case_insensitive(server) -> None:
 
 
 class Bound:
-    """Accepts every client as the agent of one node."""
+    """An authenticator that accepts every client as the agent of one node."""
 
     async def authenticate(self, authorization: bytes, address: str = "") -> str:
         return "node-1"
 
 
-async def test_a_token_of_one_node_may_send_one_body_in_pieces_at_a_time(server, monkeypatch) -> None:
+async def test_only_one_request_per_node_may_send_its_body_in_pieces_at_a_time(server, monkeypatch) -> None:
     monkeypatch.setattr("pulltrace.server.run._authenticator", lambda *_: Bound())
     served = await server()
     head = b"POST /api/v1/report HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(REPORT)

@@ -1,4 +1,4 @@
-"""The request meter in isolation: what it accepts and rejects."""
+"""The request meter in isolation: which requests it accepts and which it rejects."""
 
 import pytest
 
@@ -40,7 +40,7 @@ def read(*parts: bytes) -> RequestMeter:
         pytest.param(400, [GET, b"GET / HTTP/1.0\r\n\r\n"], id="two versions"),
     ],
 )
-def test_oversized_or_malformed_requests_are_refused(status: int, parts: list[bytes]) -> None:
+def test_oversized_or_malformed_requests_are_rejected(status: int, parts: list[bytes]) -> None:
     with pytest.raises(RefusedRequestError) as refused:
         read(*parts)
     assert refused.value.status == status

@@ -1,4 +1,4 @@
-"""Everything that can be read from a real server."""
+"""All routes of a real server that return data."""
 
 import asyncio
 import socket
@@ -34,7 +34,7 @@ async def pulls(served, query: str = "") -> list[dict]:
     return (await (await served.get(f"/api/v1/pulls{query}")).json())["pulls"]
 
 
-async def test_pulls_are_listed_newest_first_and_each_has_its_own_page(server) -> None:
+async def test_pulls_are_listed_newest_first_and_each_has_its_own_url(server) -> None:
     served = await filled(server)
     shown = await pulls(served)
     assert len(shown) == 4
@@ -50,15 +50,15 @@ async def test_pulls_are_listed_newest_first_and_each_has_its_own_page(server) -
     [
         pytest.param("?node=node-1", {"node-1"}, id="node"),
         pytest.param("?node=node-1,node-2", {"node-1", "node-2"}, id="several values"),
-        pytest.param("?node=node-1&node=node-2", {"node-1", "node-2"}, id="the same twice"),
+        pytest.param("?node=node-1&node=node-2", {"node-1", "node-2"}, id="a repeated parameter"),
         pytest.param("?status=failed", {"node-9"}, id="status"),
         pytest.param("?status=failed,downloading", {"node-0", "node-1", "node-2", "node-9"}, id="statuses"),
         pytest.param("?image=acme/app-1:1", {"node-1"}, id="image as written"),
         pytest.param("?image=acme/app-1", {"node-1"}, id="image's repository"),
         pytest.param("?image=docker.io/acme/app-1:1", {"node-1"}, id="image in full"),
         pytest.param("?image=acme/app-1:2", set(), id="another tag"),
-        pytest.param("?image=ghcr.io/x/y&status=completed", set(), id="all must match"),
-        pytest.param("?namespace=shop", set(), id="no waiting pod"),
+        pytest.param("?image=ghcr.io/x/y&status=completed", set(), id="filters that must all match"),
+        pytest.param("?namespace=shop", set(), id="a namespace without waiting pods"),
     ],
 )
 async def test_lists_can_be_filtered(server, query, nodes) -> None:
@@ -66,7 +66,7 @@ async def test_lists_can_be_filtered(server, query, nodes) -> None:
     assert {pull["nodeName"] for pull in await pulls(served, query)} == nodes
 
 
-def test_filters_by_namespace_and_pod_must_match_the_same_pod() -> None:
+def test_a_filter_by_namespace_and_pod_matches_only_if_one_pod_has_both() -> None:
     sim = SimulatedHub()
     sim.report(pull("l", layer("a")))
     pods = [
@@ -84,9 +84,9 @@ def test_filters_by_namespace_and_pod_must_match_the_same_pod() -> None:
 @pytest.mark.parametrize(
     ("query", "says"),
     [
-        pytest.param("?status=odd", "odd", id="value"),
-        pytest.param("?colour=red", "colour", id="name"),
-        pytest.param("?node=" + ",".join("abcdefghij" * 11), "more than", id="too many"),
+        pytest.param("?status=odd", "odd", id="an unknown value"),
+        pytest.param("?colour=red", "colour", id="an unknown parameter"),
+        pytest.param("?node=" + ",".join("abcdefghij" * 11), "more than", id="too many values"),
     ],
 )
 async def test_an_invalid_query_gets_400_and_a_message_that_explains_it(server, path, query, says) -> None:
@@ -106,7 +106,7 @@ async def test_layers_are_left_out_on_request(server) -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/v1/pulls", "/api/v1/nodes", "/api/v1/pulls?node=node-1"])
-async def test_an_unchanged_list_is_not_sent_again(server, path) -> None:
+async def test_a_request_with_the_current_etag_gets_304_without_a_body(server, path) -> None:
     served = await filled(server)
     tag = (await served.get(path)).headers["ETag"]
     again = await served.get(path, **{"If-None-Match": f'W/{tag}, "other"'})
@@ -142,7 +142,7 @@ async def test_nodes_and_registries_are_listed(server) -> None:
         ("GET", "/%2e%2e/app.py", 404, None),
     ],
 )
-async def test_an_unknown_path_or_pull_gets_404(server, method, path, status, allow) -> None:
+async def test_an_unknown_path_gets_404_and_a_wrong_method_gets_405(server, method, path, status, allow) -> None:
     served = await server()
     url = yarl.URL(served.url + path, encoded=True)
     async with served.client.request(method, url) as answer:
@@ -159,14 +159,14 @@ async def test_every_response_has_the_security_headers(server, path) -> None:
     assert "://" not in answer.headers["Content-Security-Policy"]
 
 
-async def test_the_probes_respond(server) -> None:
+async def test_the_health_probes_respond(server) -> None:
     served = await server()
     for path in ("/healthz", "/readyz"):
         answer = await served.get(path)
         assert (answer.status, await answer.text()) == (200, "ok")
 
 
-async def test_metrics_have_their_own_listener(server) -> None:
+async def test_metrics_are_served_on_their_own_port(server) -> None:
     served = await filled(server)
     assert (await served.get("/metrics")).status == 404
     text = await served.metrics()
@@ -181,7 +181,7 @@ async def test_metrics_have_their_own_listener(server) -> None:
         assert (await answer.text()).endswith("# EOF\n")
 
 
-async def test_throughput_is_listed_by_registry(server) -> None:
+async def test_the_throughput_of_each_registry_is_listed(server) -> None:
     served = await server()
     await served.post(msgspec.json.encode(report(pull("l", layer("a", 1)))))
     shown = await (await served.get("/api/v1/throughput")).json()
@@ -225,7 +225,7 @@ async def test_responses_are_compressed_if_the_client_accepts_it(server, path, a
     assert await response.json()
 
 
-async def test_lists_beyond_the_limit_receive_503_until_one_is_read(server) -> None:
+async def test_requests_for_lists_beyond_the_limit_get_503_until_another_list_has_been_read(server) -> None:
     served = await server(limits=Limits(lists=2, lists_per_address=1, report_interval=0))
     for number in range(4):
         await served.post(

@@ -1,4 +1,4 @@
-"""Lists as tables for terminals, and waiting until images are ready."""
+"""Lists as text tables for terminals, and requests that wait until images are ready."""
 
 import asyncio
 
@@ -92,7 +92,7 @@ async def filled(server, *, done=False):
 
 
 @pytest.mark.parametrize("path", ["pulls", "pods", "images", "nodes"])
-async def test_each_list_is_a_table_by_header_or_parameter(server, path):
+async def test_each_list_is_sent_as_a_table_if_a_header_or_a_parameter_requests_it(server, path):
     served = await filled(server)
     for query, headers in (("?format=text", {}), ("", {"Accept": "text/plain"})):
         response = await served.get(f"/api/v1/{path}{query}", **headers)
@@ -103,7 +103,7 @@ async def test_each_list_is_a_table_by_header_or_parameter(server, path):
         assert (response.status, response.content_type) == (200, "application/json")
 
 
-async def test_filters_apply_to_tables_too(server):
+async def test_filters_also_apply_to_tables(server):
     served = await filled(server)
     assert "acme/app" in await (await served.get("/api/v1/pulls?format=text&node=node-1")).text()
     assert "acme/app" not in await (await served.get("/api/v1/pulls?format=text&node=node-2")).text()
@@ -113,14 +113,14 @@ async def test_filters_apply_to_tables_too(server):
     "query",
     ["pulls?format=xml", "pulls?wait=5s", "nodes?wait=5s", "images?wait=soon", "pods?wait=2h", "pulls?format=text&x=1"],
 )
-async def test_an_invalid_parameter_is_an_error(server, query):
+async def test_an_invalid_parameter_gets_400(server, query):
     served = await server()
     response = await served.get(f"/api/v1/{query}")
     assert response.status == 400
     assert (await response.json())["error"]
 
 
-async def test_waiting_for_an_image_responds_when_it_is_ready(server):
+async def test_a_request_that_waits_for_an_image_gets_its_response_when_the_image_is_ready(server):
     served = await filled(server)
     waiting = asyncio.create_task(served.get("/api/v1/images?image=docker.io/acme/app:1&wait=60s&format=text"))
     done = layer("a", 100 * MIB, state=LayerPhase.EXTRACTED)
@@ -132,19 +132,19 @@ async def test_waiting_for_an_image_responds_when_it_is_ready(server):
     assert waiting.result().status == 200
 
 
-async def test_waiting_ends_with_504_while_the_image_is_not_ready(server):
+async def test_a_request_that_waits_in_vain_gets_504(server):
     served = await filled(server)
     response = await served.get("/api/v1/images?image=docker.io/acme/app:1&wait=100ms")
     assert (response.status, (await response.json())["error"]) == (504, "not ready within this time")
 
 
-async def test_waiting_for_an_unknown_image_ends_with_404(server):
+async def test_a_request_that_waits_for_an_unknown_image_gets_404(server):
     served = await filled(server)
     response = await served.get("/api/v1/images?image=docker.io/acme/other:1&wait=100ms")
     assert response.status == 404
 
 
-async def test_an_image_that_is_ready_is_reported_immediately(server):
+async def test_a_request_does_not_wait_for_an_image_that_is_ready(server):
     served = await filled(server, done=True)
     response = await served.get("/api/v1/images?wait=60s")
     assert (response.status, len((await response.json())["images"])) == (200, 1)

@@ -1,4 +1,4 @@
-"""Which service accounts may report: a real API server issues and reviews the tokens."""
+"""Which service accounts may send reports. A real API server issues and reviews the tokens."""
 
 import asyncio
 import base64
@@ -70,13 +70,13 @@ async def refused(authenticator, token) -> RefusedError:
     return caught.value
 
 
-async def test_an_agents_token_names_its_node(api, accounts):
+async def test_the_token_of_an_agent_identifies_its_node(api, accounts):
     authenticator = TokenReviewAuthenticator(ACCOUNT, api)
     for node in ("n1", "n2"):
         assert await authenticator.authenticate(f"Bearer {await accounts.token(node)}".encode()) == node
 
 
-async def test_tokens_of_another_audience_or_account_are_refused(api, accounts):
+async def test_tokens_for_another_audience_or_account_are_rejected(api, accounts):
     authenticator = TokenReviewAuthenticator(ACCOUNT, api)
     for audience in ("https://kubernetes.default.svc", "vault"):
         assert "audience" in str(await refused(authenticator, await accounts.token("n1", audience=audience)))
@@ -89,7 +89,7 @@ async def test_tokens_of_another_audience_or_account_are_refused(api, accounts):
     assert (await refused(authenticator, other)).status == 403
 
 
-async def test_an_expired_token_is_refused_even_while_its_review_is_cached(api, accounts):
+async def test_an_expired_token_is_rejected_even_while_its_review_is_cached(api, accounts):
     clock = Clock()
     authenticator = TokenReviewAuthenticator(ACCOUNT, api, clock)
     token = await accounts.token("n1")
@@ -99,14 +99,14 @@ async def test_an_expired_token_is_refused_even_while_its_review_is_cached(api, 
     assert (error.status, str(error)) == (401, "this token has expired")
 
 
-async def test_a_modified_token_is_refused_by_the_api_server(api, accounts):
+async def test_a_modified_token_is_rejected_by_the_api_server(api, accounts):
     authenticator = TokenReviewAuthenticator(ACCOUNT, api)
     head, payload, signature = (await accounts.token("n1")).split(".")
     error = await refused(authenticator, f"{head}.{payload}.{signature[::-1]}")
     assert (error.status, "the API server refuses this token" in str(error)) == (401, True)
 
 
-async def test_the_token_of_a_deleted_pod_is_refused_once_the_cached_review_has_expired(api, accounts):
+async def test_the_token_of_a_deleted_pod_is_rejected_once_the_cached_review_has_expired(api, accounts):
     clock = Clock()
     authenticator = TokenReviewAuthenticator(ACCOUNT, api, clock)
     token = f"Bearer {await accounts.token('n1')}".encode()
@@ -114,7 +114,7 @@ async def test_the_token_of_a_deleted_pod_is_refused_once_the_cached_review_has_
     await accounts.evict("n1")
     assert await authenticator.authenticate(token) == "n1", "the review is cached for five minutes"
     async with asyncio.timeout(30):
-        while True:  # the API server also caches a valid token for ten seconds
+        while True:  # the API server itself caches valid tokens for ten seconds
             clock.ahead = FRESH + 1
             refusals = [
                 error
@@ -128,7 +128,9 @@ async def test_the_token_of_a_deleted_pod_is_refused_once_the_cached_review_has_
     assert [refusal.status for refusal in refusals] == [401]
 
 
-async def test_while_the_api_server_is_down_known_agents_report_for_a_while_and_others_wait(api, accounts, caplog):
+async def test_while_the_api_server_is_down_known_agents_may_report_for_a_while_and_new_agents_must_wait(
+    api, accounts, caplog
+):
     clock = Clock()
     authenticator = TokenReviewAuthenticator(ACCOUNT, api, clock)
     known, new = await accounts.token("n1"), await accounts.token("n2")
@@ -138,7 +140,7 @@ async def test_while_the_api_server_is_down_known_agents_report_for_a_while_and_
     assert (error.status, error.headers["Retry-After"]) == (503, "5")
     clock.ahead = FRESH + 1
     assert await authenticator.authenticate(f"Bearer {known}".encode()) == "n1"
-    assert [record.message for record in caplog.records] == ["reports.unreviewed"], "logged once"
+    assert [record.message for record in caplog.records] == ["reports.unreviewed"], "it is logged only once"
     clock.ahead = HELD - 10
     assert await authenticator.authenticate(f"Bearer {known}".encode()) == "n1"
     clock.ahead = HELD + 10
@@ -149,7 +151,7 @@ async def test_while_the_api_server_is_down_known_agents_report_for_a_while_and_
     assert await authenticator.authenticate(f"Bearer {new}".encode()) == "n2"
 
 
-async def test_a_missing_permission_to_review_tokens_is_reported_as_such(cluster, accounts, tmp_path, caplog):
+async def test_the_server_logs_that_it_has_no_permission_to_review_tokens(cluster, accounts, tmp_path, caplog):
     path = tmp_path / "kubeconfig"
     path.write_text(cluster.kubeconfig_for(await cluster.service_account_token("pulltrace", "somebody-else")))
     async with connected(path) as api:
@@ -162,7 +164,7 @@ async def test_a_missing_permission_to_review_tokens_is_reported_as_such(cluster
 async def test_agents_report_for_their_own_node_and_keep_their_data_while_no_token_can_be_reviewed(
     cluster, accounts, registry, tmp_path
 ):
-    """Run the programs themselves on a real containerd, with the token in a file as the kubelet mounts it."""
+    """Run both programs with a real containerd. The token is in a file, as if the kubelet had mounted it."""
     port, file = free_port(), tmp_path / "token"
     file.write_text(await accounts.token("n1"))
     url = f"http://127.0.0.1:{port}"
@@ -201,7 +203,7 @@ async def test_agents_report_for_their_own_node_and_keep_their_data_while_no_tok
         assert token.removeprefix("Bearer ") not in server.output + agent.output
 
 
-async def test_without_an_api_server_the_server_does_not_accept_reports():
+async def test_a_server_that_requires_service_account_tokens_does_not_start_without_an_api_server():
     server = Program("server", HTTP_ADDR="127.0.0.1:0", METRICS_ADDR="127.0.0.1:0", AGENT_SERVICE_ACCOUNT=ACCOUNT)
     async with server:
         assert await server.process.wait() == 1
@@ -210,7 +212,7 @@ async def test_without_an_api_server_the_server_does_not_accept_reports():
 
 
 class Counting:
-    """Responds in place of the API server and rejects every token."""
+    """A reviewer that rejects every token and counts the requests."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -223,7 +225,7 @@ class Counting:
 
 
 def forged(number: int, **claims) -> bytes:
-    """Return a token that claims to be issued for us."""
+    """Return a forged token that appears to be issued for Pulltrace's agent."""
     said = {"aud": ["pulltrace"], "sub": "system:serviceaccount:pulltrace:pulltrace-agent", "exp": 4e9}
     payload = base64.urlsafe_b64encode(json.dumps(said | claims | {"jti": number}).encode()).rstrip(b"=")
     return b"Bearer e30." + payload + b".signature"
@@ -234,25 +236,25 @@ def forged(number: int, **claims) -> bytes:
     [
         pytest.param(b"", id="none"),
         pytest.param(b"Basic dTpw", id="another scheme"),
-        pytest.param(b"Bearer secret", id="no token of this kind"),
+        pytest.param(b"Bearer secret", id="not a JWT"),
         pytest.param(b"Bearer a.!!!.c", id="not base64"),
         pytest.param(b"Bearer a." + base64.urlsafe_b64encode(b"[" * 3000) + b".c", id="deeply nested"),
         pytest.param(b"Bearer " + b"a" * 9000, id="too long"),
         pytest.param(forged(1) + b"\xff", id="not ASCII"),
         pytest.param(b"Bearer e30.a\nb.c", id="a line feed"),
-        pytest.param(forged(1, aud="vault"), id="for somebody else"),
+        pytest.param(forged(1, aud="vault"), id="another audience"),
         pytest.param(forged(1, exp=1), id="expired"),
         pytest.param(forged(1, sub="system:serviceaccount:a:b"), id="another account"),
     ],
 )
-async def test_a_token_that_is_not_for_us_causes_no_review(header):
+async def test_a_token_that_cannot_belong_to_an_agent_is_rejected_without_a_review(header):
     reviewer = Counting()
     with pytest.raises(RefusedError):
         await TokenReviewAuthenticator(ACCOUNT, reviewer).authenticate(header)
     assert reviewer.asked == 0
 
 
-async def test_a_flood_of_forged_tokens_reaches_the_api_server_slowly_and_fills_no_memory():
+async def test_a_flood_of_forged_tokens_neither_overloads_the_api_server_nor_fills_the_memory():
     reviewer = Counting()
     authenticator = TokenReviewAuthenticator(ACCOUNT, reviewer)
     flood = [asyncio.ensure_future(authenticator.authenticate(forged(number))) for number in range(500)]
@@ -266,7 +268,7 @@ async def test_a_flood_of_forged_tokens_reaches_the_api_server_slowly_and_fills_
     assert Counter(error.status for error in refusals) == {503: 500 - reviewed, 401: reviewed + 50}
     with pytest.raises(RefusedError):
         await authenticator.authenticate(forged(0))
-    assert reviewer.asked == reviewed, "a refusal is cached for a while"
+    assert reviewer.asked == reviewed, "rejected tokens are cached for a while"
     for number in range(2 * MOST_REFUSED):
         with pytest.raises(RefusedError):
             await authenticator.authenticate(forged(number))

@@ -1,1 +1,1 @@
-"""Pods, events, failures, and the watches on them."""
+"""Tests of pods, events and failures, and of watching them."""

@@ -1,5 +1,5 @@
-"""The agents of a cluster as the API server knows them: an account, a pod on each node, and tokens as kubelets request
-them.
+"""The objects that agents have on an API server: a service account, a pod on each node, and the tokens that kubelets
+request.
 """
 
 from typing import Any
@@ -9,19 +9,19 @@ from tests.real.apiserver import APIServer
 NAMESPACE = "pulltrace"
 AGENT = "pulltrace-agent"
 LIFE = 3600
-"""Seconds for which a token is valid."""
+"""How many seconds a token is valid."""
 ACCOUNT = f"{NAMESPACE}/{AGENT}"
 
 
 class Accounts:
-    """The accounts of one running API server, in a separate namespace."""
+    """The service accounts of a running API server, in a namespace of their own."""
 
     def __init__(self, cluster: APIServer) -> None:
         self.cluster = cluster
         self._pods: dict[str, dict[str, Any]] = {}
 
     async def prepare(self, *accounts: str) -> None:
-        """Make the namespace and its service accounts."""
+        """Create the namespace and its service accounts."""
         await self.cluster.request("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
         for name in accounts:
             path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts"

@@ -1,4 +1,4 @@
-"""Changes of pods and events, as the server receives them from the API server."""
+"""Functions that build changes to pods and events, as the server receives them from the API server."""
 
 import msgspec
 
@@ -25,7 +25,7 @@ def event(item, *, fresh=True):
 
 
 def web(name="web-1", **more):
-    """Return a pod of one nginx container on n1, with its events."""
+    """Return a pod on n1 with one nginx container, and a source of its events."""
     return PodEvents(pod(name, "n1", {"app": "nginx:1.27"}, at=T, **more))
 
 

@@ -1,4 +1,4 @@
-"""The watches on a real kube-apiserver, to which the tests write as kubelets would."""
+"""Watching a real kube-apiserver. The tests write to it what kubelets would write."""
 
 import asyncio
 import logging
@@ -32,7 +32,7 @@ def writer(cluster):
     return Writer(cluster)
 
 
-async def test_a_pod_is_followed_as_its_kubelet_writes_it(cluster, writer):
+async def test_a_pod_is_followed_while_its_kubelet_writes_events_and_statuses(cluster, writer):
     arrival = web(owner=("ReplicaSet", "web-5d4f7c9b8d"))
     async with following(cluster.kubeconfig) as it:
         await it.until(lambda it: all(it.up().values()))
@@ -105,7 +105,7 @@ async def test_the_servers_selectors_leave_out_irrelevant_objects(cluster, write
         assert [change.keys for change in late.received if isinstance(change, PodsListed)] == [frozenset()]
 
 
-async def test_a_watch_continues_after_the_api_server_died(cluster, writer):
+async def test_a_watch_continues_after_the_api_server_has_crashed(cluster, writer):
     first, second = web("web-1"), web("web-2")
     await writer.create(first)
     async with following(cluster.kubeconfig) as it:
@@ -119,7 +119,7 @@ async def test_a_watch_continues_after_the_api_server_died(cluster, writer):
         await it.until(lambda it: all(it.up().values()) and not it.watches.problem, 60)
 
 
-async def test_compacted_history_is_410_and_leads_to_a_new_list(cluster, writer, monkeypatch):
+async def test_a_compacted_history_gets_410_and_leads_to_a_new_list(cluster, writer, monkeypatch):
     monkeypatch.setattr(watch, "LONGEST_DELAY", 1.0)
     gone, stays = web("gone"), web("stays")
     for arrival in (gone, stays):
@@ -127,7 +127,7 @@ async def test_compacted_history_is_410_and_leads_to_a_new_list(cluster, writer,
     async with following(cluster.kubeconfig) as it:
         await it.until(lambda it: all(it.up().values()))
         lists = sum(isinstance(change, PodsListed) for change in it.received)
-        # Make changes while no watch is possible, then compact their history.
+        # Change objects while the server cannot watch them, then compact the history of these changes.
         it.watches._api._client.configuration.host = "https://127.0.0.1:9"
         await cluster.kill()
         await it.until(lambda it: not any(it.up().values()))
@@ -142,7 +142,7 @@ async def test_compacted_history_is_410_and_leads_to_a_new_list(cluster, writer,
         assert sum(isinstance(change, PodsListed) for change in it.received) > lists
 
 
-async def test_only_named_namespaces_are_watched(cluster, writer):
+async def test_only_the_configured_namespaces_are_watched(cluster, writer):
     for name in ("shop", "blog", "secret"):
         await writer.namespace(name)
         await writer.create(web(f"web-{name}", namespace=name))
@@ -169,7 +169,7 @@ async def test_two_thousand_pods_and_ten_thousand_events_are_listed(cluster, wri
 
     async def measure_stalls():
         while True:
-            before = time.thread_time()  # not wall time, so other processes do not matter
+            before = time.thread_time()  # thread time, which does not depend on other processes
             await asyncio.sleep(0.005)
             stalls.append(time.thread_time() - before)
 

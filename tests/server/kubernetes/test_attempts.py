@@ -1,4 +1,4 @@
-"""Pods, events and reports in any order: an attempt's end is final, and no attempt ends twice."""
+"""Pods, events and reports arrive in any order: the end of an attempt is final, and no attempt ends twice."""
 
 import copy
 import heapq
@@ -24,7 +24,7 @@ NGINX = "docker.io/library/nginx:1.27"
 
 
 class Subscription:
-    """Follows every change and checks the invariants."""
+    """A client that reads every change and checks the invariants."""
 
     def __init__(self) -> None:
         self.published: dict[str, PullStatus] = {}
@@ -39,7 +39,9 @@ class Subscription:
             assert status.attempt >= before.attempt
             if status.attempt > before.attempt:
                 assert before.status is not PullPhase.COMPLETED, "a success ends the arrival"
-                assert status.status is not PullPhase.FAILED or before.completed_at != status.completed_at, "one end"
+                assert status.status is not PullPhase.FAILED or before.completed_at != status.completed_at, (
+                    "an attempt ends once"
+                )
                 continue
             assert status.percent >= before.percent
             presumed = before.error in (ENDED_UNSEEN, AGENT_GONE, GIVEN_UP)
@@ -47,7 +49,7 @@ class Subscription:
 
 
 class Node:
-    """One node with two pods of one image: the events that happen, and the order in which they are observed."""
+    """A node with two pods that use one image. Events happen in one order, and the server receives them in another."""
 
     def __init__(self) -> None:
         self.sim = Joined()
@@ -75,7 +77,7 @@ class Node:
             case "status":
                 self.sim.apply(seen(arrival), at=self.at)
             case "gone":
-                self._events = []  # deleted pods are remembered for ten minutes only
+                self._events = []  # the server remembers deleted pods for only ten minutes
                 self.sim.apply(PodGone(arrival.pod["metadata"]["uid"]), at=self.at)
                 self._pods[which] = web(f"web-{self.at}")
             case _:
@@ -97,7 +99,7 @@ class Node:
         self.sim.report(*([state] if self._runs else []), at=self.at)
         if self._runs and what == "done":
             came = [row.completed_at for row in self.sim.shown if row.status is PullPhase.COMPLETED]
-            assert any(abs(at.timestamp() - NOW - self.at) < 3 for at in came if at), "what arrived is published"
+            assert any(abs(at.timestamp() - NOW - self.at) < 3 for at in came if at), "the completed pull is published"
         self._runs = self._runs and not more
 
 
@@ -138,7 +140,7 @@ def test_a_failure_after_a_success_has_its_own_row() -> None:
     assert [row.status for row in node.sim.shown].count(PullPhase.FAILED) == 1
 
 
-def test_a_status_that_arrives_before_its_pulling_event_does_not_undo_the_failure() -> None:
+def test_a_waiting_status_that_arrives_before_the_events_does_not_undo_the_failure() -> None:
     sim, arrival = Joined(), web()
     began, failed = event(arrival.pulling("app", NOW)), event(arrival.failed("app", NOW + 1, NOT_FOUND))
     states = []

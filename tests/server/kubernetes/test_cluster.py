@@ -1,4 +1,4 @@
-"""Pods and their images, as events and statuses from the API server."""
+"""Which images pods wait for, according to events and statuses from the API server."""
 
 import msgspec
 import pytest
@@ -45,11 +45,11 @@ def test_a_demand_lasts_from_pulling_until_the_container_starts(cluster):
     assert not list(cluster.nodes())
 
 
-def test_a_failure_backs_off_and_a_retry_is_the_next_attempt(cluster):
+def test_the_kubelet_backs_off_after_a_failure_and_its_retry_is_the_next_attempt(cluster):
     arrival = web()
     at = T
     expected_waits = [10, 20, 40, 80, 160, 300, 300]
-    # The kubelet syncs every 10 to 15 s, and did so 2 s after the failure.
+    # The kubelet syncs pods every 10 to 15 s. It last synced this one 2 s after the failure.
     estimates = [14.5, 27, 52, 89.5, 164.5, 302, 302]
     for number, (wait, estimate) in enumerate(zip(expected_waits, estimates, strict=True), 1):
         cluster.apply(event(arrival.pulling("app", at)), at)
@@ -85,7 +85,7 @@ def test_a_status_that_repeats_the_old_failure_does_not_end_the_new_attempt(clus
     assert only(cluster).pulling
 
 
-def test_without_events_the_statuses_are_enough(cluster):
+def test_statuses_are_enough_if_there_are_no_events(cluster):
     arrival = web()
     cluster.apply(seen(arrival), T)
     for number in (1, 2, 3):
@@ -135,7 +135,7 @@ def test_a_server_that_starts_during_a_retry_shows_it_as_pulling_and_knows_the_l
         assert (demand.failure.attempt, demand.failure.at, demand.failure.message) == (1, T + 1, NOT_FOUND)
 
 
-def test_the_back_off_message_of_an_old_kubelet_gets_its_cause_from_the_event(cluster):
+def test_the_cause_of_an_old_kubelets_back_off_message_is_read_from_the_event(cluster):
     arrival = web()
     failed = arrival.failed("app", T + 1, NOT_FOUND)
     arrival.pod["status"]["containerStatuses"][0]["state"] = {
@@ -177,7 +177,7 @@ def test_an_event_may_arrive_before_its_pod_and_is_forgotten_if_none_arrives(clu
     assert [item.pod_name for item in only(cluster).pods] == ["web-1"]
 
 
-def test_combined_events_are_received_and_not_counted(cluster):
+def test_combined_events_are_used_but_their_counts_are_ignored(cluster):
     arrival = web()
     cluster.apply(event(arrival.pulling("app", T)), T)
     failed = arrival.failed("app", T + 1, NOT_FOUND)
@@ -192,7 +192,7 @@ def test_combined_events_are_received_and_not_counted(cluster):
     assert only(cluster).pulled_at == T + 12
 
 
-def test_a_request_of_a_pod_that_never_appears_ends_even_after_a_retry(cluster):
+def test_the_demand_of_a_pod_that_never_appears_is_removed_even_after_a_retry(cluster):
     arrival = web()
     for at in (T, T + UNSEEN_POD - 10):
         cluster.apply(event(arrival.pulling("app", at)), at)
@@ -203,7 +203,7 @@ def test_a_request_of_a_pod_that_never_appears_ends_even_after_a_retry(cluster):
     assert not list(cluster.nodes())
 
 
-def test_many_pods_that_request_one_image_are_one_demand(cluster):
+def test_many_pods_that_request_one_image_share_one_demand(cluster):
     arrivals = [web(f"web-{number}") for number in range(3)]
     for number, arrival in enumerate(arrivals):
         cluster.apply(seen(arrival), T)
@@ -215,14 +215,14 @@ def test_many_pods_that_request_one_image_are_one_demand(cluster):
     assert only(cluster).pulling
     for number in (0, 2):
         cluster.apply(event(arrivals[number].pulled("app", T + 9)), T + 9)
-    assert only(cluster).pulled_at == T + 9, "a pod that backs off will find the image present"
+    assert only(cluster).pulled_at == T + 9, "the pod that backs off will find the image on the node"
     cluster.apply(event(arrivals[1].pulling("app", T + 15)), T + 15)
     assert only(cluster).pulled_at is None
     cluster.apply(event(arrivals[1].pulled("app", T + 16)), T + 16)
     assert only(cluster).pulled_at == T + 16
 
 
-def test_demands_are_in_the_order_of_the_kubelets_events(cluster):
+def test_demands_are_listed_in_the_order_of_the_kubelets_events(cluster):
     first = PodEvents(pod("b", "n1", {"app": "registry.io/team/app:2"}, at=T))
     second = PodEvents(pod("a", "n1", {"app": "registry.io/team/app:1"}, at=T))
     third = PodEvents(pod("c", "n1", {"app": "registry.io/team/other:1"}, at=T - 50))
@@ -233,7 +233,7 @@ def test_demands_are_in_the_order_of_the_kubelets_events(cluster):
     assert [demand.image.rpartition("/")[2] for demand in cluster.demands("n1")] == ["app:2", "app:1", "other:1"]
 
 
-def test_an_image_that_was_present_is_not_needed(cluster):
+def test_there_is_no_demand_for_an_image_that_is_already_present(cluster):
     arrival = web()
     cluster.apply(seen(arrival), T)
     assert cluster.apply(event(arrival.already_present("app", T + 1)), T + 1) == {"n1"}
@@ -272,7 +272,7 @@ def test_the_last_events_of_a_deleted_pod_create_no_demand(cluster):
     assert not cluster._deleted
 
 
-def test_a_new_list_removes_only_what_vanished_from_its_namespace(cluster):
+def test_a_new_list_removes_only_pods_that_have_vanished_from_its_namespace(cluster):
     arrival, other = web(), web("web-2", namespace="shop")
     for item in (arrival, other):
         cluster.apply(seen(item), T)
@@ -284,7 +284,7 @@ def test_a_new_list_removes_only_what_vanished_from_its_namespace(cluster):
     assert only(cluster).abandoned
 
 
-def test_an_image_that_was_replaced_in_the_pod_is_no_longer_needed(cluster):
+def test_there_is_no_demand_for_an_image_that_was_replaced_in_the_pod(cluster):
     arrival = web()
     cluster.apply(event(arrival.failed("app", T, NOT_FOUND)), T)
     cluster.apply(seen(arrival), T)
@@ -293,7 +293,7 @@ def test_an_image_that_was_replaced_in_the_pod_is_no_longer_needed(cluster):
     assert [demand.image for demand in cluster.demands("n1")] == ["docker.io/library/nginx:1.28"]
 
 
-def test_a_static_pod_is_known_by_the_uid_its_kubelet_uses(cluster):
+def test_events_of_a_static_pod_are_matched_by_the_uid_that_its_kubelet_uses(cluster):
     arrival = web(owner=("Node", "n1"))
     item = arrival.pulling("app", T)
     mirror = arrival.pod["metadata"]
@@ -331,13 +331,13 @@ def test_without_events_a_container_that_waits_is_assumed_to_wait_for_its_image(
 def test_a_namespace_without_events_does_not_affect_another(cluster):
     cluster.apply(seen(web()), T)
     cluster.apply(EventsHeard("shop", heard=False), T)
-    assert not only(cluster).requested, "events of the default namespace arrive"
+    assert not only(cluster).requested, "events in the default namespace still arrive"
     cluster.apply(EventsHeard("default", heard=True), T)
     cluster.apply(seen(PodEvents(pod("till-1", "n2", {"app": "till:2"}, namespace="shop", at=T))), T)
     assert only(cluster, "n2").pulling
 
 
-def test_a_pod_that_is_created_again_on_another_node_waits_there_alone():
+def test_a_pod_that_is_recreated_on_another_node_waits_only_there():
     cluster = Cluster()
     for node in ("n1", "n2"):
         cluster.apply(seen(PodEvents(pod("etcd", node, {"app": "etcd:3"}, at=1_700_000_000.0))), 1_700_000_000.0)
@@ -347,11 +347,11 @@ def test_a_pod_that_is_created_again_on_another_node_waits_there_alone():
 
 
 @pytest.mark.parametrize("dropped", [True, False])
-def test_the_attempts_of_an_image_that_is_pulled_at_each_start_are_counted_from_one(cluster, dropped):
+def test_attempts_start_at_one_for_each_start_of_a_container_that_always_pulls_its_image(cluster, dropped):
     arrival, at = web(), T
     for _ in range(3):
         cluster.apply(event(arrival.pulling("app", at)), at)
-        assert only(cluster).attempt == 1, "the kubelet continues the count"
+        assert only(cluster).attempt == 1, "the kubelet's count continues, but the attempt starts again at 1"
         cluster.apply(event(arrival.pulled("app", at + 2)), at + 2)
         arrival.started("app", at + 3)
         cluster.apply(seen(arrival), at + 3)

@@ -1,4 +1,4 @@
-"""Kinds of containers and volumes, and their waiting reasons."""
+"""The kinds of containers and volumes that wait for images, and their waiting reasons."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def cluster():
     return Cluster()
 
 
-def test_init_containers_are_first_and_the_app_waits_for_its_own_image(cluster):
+def test_init_containers_are_listed_first_and_the_app_container_waits_for_its_own_image(cluster):
     arrival = PodEvents(pod("web-1", "n1", {"app": "nginx"}, init={"migrate": "migrate:3"}, at=T))
     cluster.apply(seen(arrival), T)
     (waiting,) = cluster.waiting()
@@ -28,7 +28,7 @@ def test_init_containers_are_first_and_the_app_waits_for_its_own_image(cluster):
     ]
 
 
-def test_an_image_volume_waits_like_a_container_and_has_its_own_failure(cluster):
+def test_an_image_volume_waits_like_a_container_and_has_a_failure_of_its_own(cluster):
     arrival = PodEvents(pod("web-1", "n1", {"app": "web:1"}, volumes={"model": "nginx:1.27"}, at=T))
 
     def waiting():
@@ -43,7 +43,7 @@ def test_an_image_volume_waits_like_a_container_and_has_its_own_failure(cluster)
     failed = event(arrival.failed("model", T + 2, NOT_FOUND))
     for happens in ("failed", "backing off"):
         cluster.apply(seen(arrival), T + 3)
-        assert [reason for _, _, reason in waiting()][1] == "", "its own image was not requested"
+        assert [reason for _, _, reason in waiting()][1] == "", "the app's own image was not requested"
         asked, other = cluster.demands("n1")
         assert (asked.image, asked.failure.reason, other.requested) == (NGINX, ErrorReason.NOT_FOUND, False), happens
         arrival.backing_off("model", T + 4)
@@ -52,11 +52,11 @@ def test_an_image_volume_waits_like_a_container_and_has_its_own_failure(cluster)
     cluster.apply(event(arrival.pulling("model", T + 12)), T + 12)
     arrival.started("app", T + 20)
     cluster.apply(seen(arrival), T + 20)
-    assert only(cluster).pulled_at == T + 20, "the image was present before a container that mounts it"
+    assert only(cluster).pulled_at == T + 20, "the container that mounts the image has started"
     assert not list(cluster.waiting())
 
 
-def test_a_volume_may_have_the_name_of_a_container(cluster):
+def test_a_volume_and_a_container_may_have_the_same_name(cluster):
     arrival = PodEvents(pod("web-1", "n1", {"app": "web:1"}, volumes={"app": "nginx:1.27"}, at=T))
     cluster.apply(event(arrival.pulling("app", T)), T)
     cluster.apply(seen(arrival), T)
@@ -67,7 +67,7 @@ def test_a_volume_may_have_the_name_of_a_container(cluster):
     ]
 
 
-def test_an_image_that_another_container_has_may_fail_when_it_is_pulled_again(cluster):
+def test_a_second_pull_of_an_image_may_fail_although_another_container_has_started_with_it(cluster):
     arrival = PodEvents(pod("web-1", "n1", {"app": "nginx:1.27"}, init={"prepare": "nginx:1.27"}, at=T))
     arrival.started("prepare", T)
     cluster.apply(event(arrival.pulling("app", T + 1)), T + 1)
@@ -77,7 +77,7 @@ def test_an_image_that_another_container_has_may_fail_when_it_is_pulled_again(cl
         assert only(cluster).failure.at == T + 2
 
 
-def test_ephemeral_containers_wait_too(cluster):
+def test_ephemeral_containers_also_wait_for_their_images(cluster):
     item = pod("web-1", "n1", {"app": "nginx"}, at=T)
     arrival = PodEvents(item)
     arrival.started("app", T)
@@ -98,7 +98,7 @@ def test_ephemeral_containers_wait_too(cluster):
         pytest.param("never", ErrorReason.NOT_FOUND, False, id="ErrImageNeverPull"),
     ],
 )
-def test_an_image_with_pull_policy_never_has_no_next_retry(cluster, happens, reason, retries):
+def test_an_image_that_the_kubelet_will_never_pull_has_no_next_retry(cluster, happens, reason, retries):
     arrival = PodEvents(pod("web-1", "n1", {"app": "Nginx:Bad:Name" if happens == "invalid" else "nginx"}, at=T))
     item = getattr(arrival, happens)("app", T)
     for change in (seen(arrival), event(item)):

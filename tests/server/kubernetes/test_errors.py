@@ -1,4 +1,4 @@
-"""Error messages from real clusters, and the values that the server reads from the kubelet's messages."""
+"""How error messages from real clusters are classified, and which values are read from the kubelet's messages."""
 
 import tomllib
 from pathlib import Path
@@ -14,12 +14,12 @@ MESSAGES = tomllib.loads(Path(__file__).with_name("messages.toml").read_text())[
 @pytest.mark.parametrize("message", [pytest.param(item, id=item["source"][19:]) for item in MESSAGES])
 def test_a_real_message_is_classified(message):
     assert classify(message["text"]) is ErrorReason(message["reason"])
-    # Newer kubelets repeat the message while they back off, and containerd's CRI quotes it once more.
+    # Newer kubelets repeat the message with this prefix while they back off.
     repeated = f'Back-off pulling image "x": ErrImagePull: {message["text"]}'
     assert classify(repeated) is ErrorReason(message["reason"])
 
 
-def test_there_are_at_least_sixty_messages_that_cover_every_reason():
+def test_at_least_sixty_messages_cover_every_reason():
     assert len(MESSAGES) >= 60
     assert {item["reason"] for item in MESSAGES} == set(ErrorReason)
 
@@ -51,7 +51,7 @@ def test_a_proxys_own_5xx_status_is_a_server_error():
     assert classify(message) is ErrorReason.SERVER_ERROR
 
 
-def test_the_containers_reason_decides_when_the_message_is_inconclusive():
+def test_the_containers_waiting_reason_decides_if_the_message_is_inconclusive():
     assert classify("", "InvalidImageName") is ErrorReason.INVALID_REFERENCE
     assert classify("", "ErrImageNeverPull") is ErrorReason.NOT_FOUND
     assert classify("", "RegistryUnavailable") is ErrorReason.SERVER_ERROR
@@ -75,7 +75,7 @@ def test_the_containers_reason_decides_when_the_message_is_inconclusive():
         ("", "", ""),
     ],
 )
-def test_the_subject_of_a_kubelets_message_is_found(message, image, rest):
+def test_the_image_that_a_kubelets_message_is_about_is_found(message, image, rest):
     assert about(message) == (image, rest)
 
 
@@ -102,12 +102,12 @@ NODES_OWN = [
 
 
 @pytest.mark.parametrize("message", NODES_OWN)
-def test_an_error_of_the_node_is_not_blamed_on_the_registry(message):
+def test_an_error_on_the_node_is_not_blamed_on_the_registry(message):
     for text in (message, f'failed to pull and unpack image "docker.io/a/b:1": {message}'):
         assert classify(text) is ErrorReason.UNKNOWN
 
 
-def test_a_full_disk_or_a_cancellation_while_unpacking_is_classified_as_that():
+def test_a_full_disk_or_a_cancellation_during_unpacking_keeps_its_own_reason():
     assert classify("failed to extract layer sha256:a: write /x: no space left on device") is ErrorReason.DISK_FULL
     assert classify("failed to extract layer sha256:a: context canceled") is ErrorReason.CANCELED
 
@@ -149,11 +149,11 @@ def test_a_5xx_status_is_a_server_error_in_every_wording(code, message):
         ("net/http: HTTP/1.x transport connection broken: unexpected EOF", ErrorReason.NETWORK),
     ],
 )
-def test_http_sent_to_an_https_port_and_the_reverse_are_tls_errors(message, reason):
+def test_http_on_an_https_port_and_https_on_an_http_port_are_tls_errors(message, reason):
     assert classify(message) is reason
 
 
-def test_names_in_go_string_escapes_are_read_as_written_in_the_pod():
+def test_names_with_go_string_escapes_are_unescaped():
     for name, quoted in (
         ("nginx\u200b:1", r"nginx\u200b:1"),
         ('ngi"nx', r"ngi\"nx"),
@@ -178,19 +178,19 @@ def test_names_in_go_string_escapes_are_read_as_written_in_the_pod():
         ("", (None, None)),
     ],
 )
-def test_duration_and_size_are_read_from_the_message_about_a_pull(text, found):
+def test_the_duration_and_the_size_of_a_pull_are_read_from_the_kubelets_message(text, found):
     assert pulled_in(text) == (pytest.approx(found[0]) if found[0] else None, found[1])
 
 
 @pytest.mark.parametrize(
     ("attempt", "synced_after", "estimate"),
     [
-        pytest.param(1, 0, 12.5, id="one sync is enough"),
-        pytest.param(1, 0.8, 13.3, id="the sandbox has started, so it was synced"),
-        pytest.param(3, 0, 50, id="four syncs"),
-        pytest.param(3, 12, 49.5, id="three more"),
-        pytest.param(3, 29, 41.5, id="the next one"),
-        pytest.param(3, 26, 40, id="the next one, if it is not too early"),
+        pytest.param(1, 0, 12.5, id="first attempt"),
+        pytest.param(1, 0.8, 13.3, id="first attempt, synced when the sandbox started"),
+        pytest.param(3, 0, 50, id="four syncs later"),
+        pytest.param(3, 12, 49.5, id="three more syncs"),
+        pytest.param(3, 29, 41.5, id="the next sync"),
+        pytest.param(3, 26, 40, id="the next sync, if it is not too early"),
     ],
 )
 def test_the_next_retry_happens_at_the_first_sync_after_the_back_off(attempt, synced_after, estimate):

@@ -26,7 +26,7 @@ def test_only_the_first_containers_and_volumes_of_a_large_pod_are_read() -> None
     assert len(waiting.containers) == MAX_CONTAINERS + MAX_IMAGE_VOLUMES
 
 
-def test_the_requests_of_all_pods_are_limited_and_removed_ones_make_room() -> None:
+def test_the_total_number_of_requests_is_limited_and_removed_requests_make_room() -> None:
     cluster = Cluster()
     cluster._budget = node_demands.Budget(left=3)
     pods = [web(f"web-{number}") for number in range(5)]
@@ -39,7 +39,7 @@ def test_the_requests_of_all_pods_are_limited_and_removed_ones_make_room() -> No
     assert len(cluster.demands("n1")[0].pods) == 1
 
 
-def test_a_long_waiting_message_is_cut() -> None:
+def test_a_long_waiting_message_is_truncated() -> None:
     one = web()
     one.pod["status"]["containerStatuses"][0]["state"] = {
         "waiting": {"reason": "ErrImagePull", "message": "x" * 10_000}

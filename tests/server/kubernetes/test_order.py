@@ -1,4 +1,4 @@
-"""Events from any clock and in any order."""
+"""Events from nodes with wrong clocks, and in any order."""
 
 import pytest
 from hypothesis import example, given, settings
@@ -16,7 +16,7 @@ def cluster():
 
 
 @pytest.mark.parametrize("skew", [-7200, -40, 300, 86400])
-def test_a_node_with_a_wrong_clock_changes_no_order_and_no_countdown(cluster, skew):
+def test_a_wrong_clock_on_a_node_does_not_affect_the_order_of_events_or_the_countdown(cluster, skew):
     arrival = web()
     cluster.apply(event(arrival.pulling("app", T + skew)), T)
     assert only(cluster).since == T
@@ -27,7 +27,7 @@ def test_a_node_with_a_wrong_clock_changes_no_order_and_no_countdown(cluster, sk
     assert demand.failure.next_retry_at == T + 13.5
 
 
-def test_an_event_of_a_node_with_a_correct_clock_may_arrive_late(cluster):
+def test_an_event_from_a_node_with_a_correct_clock_may_arrive_late(cluster):
     arrival = web()
     cluster.apply(seen(arrival), T)
     cluster.apply(event(arrival.pulling("app", T)), T + 1)
@@ -41,7 +41,7 @@ def test_an_event_of_a_node_with_a_correct_clock_may_arrive_late(cluster):
     assert cluster.expire(T + 901) == set()
 
 
-def test_a_pull_that_fails_within_the_second_in_which_it_began_has_failed_in_either_order(cluster):
+def test_a_pull_that_fails_in_the_second_in_which_it_began_has_failed_whichever_event_arrives_first(cluster):
     arrival = web()
     items = [arrival.pulling("app", T), arrival.failed("app", T, NOT_FOUND)]
     for order in (items, items[::-1]):
@@ -63,7 +63,7 @@ def test_duplicates_and_any_order_of_listed_events_end_in_the_same_state(data):
         items.append(arrival.pulling("app", at))
         items.append(arrival.failed("app", at + data.draw(st.integers(0, 5)), NOT_FOUND))
         items.append(arrival.backing_off("app", at + data.draw(st.integers(5, 30))))
-    # A list contains one object per kind of event, the newest, sorted by name.
+    # A list contains only the newest object of each kind of event, sorted by name.
     newest = list({item["metadata"]["name"]: item for item in items}.values())
     order = data.draw(st.permutations(newest + newest))
     cluster = Cluster()

@@ -1,4 +1,4 @@
-"""A real containerd pulls, a real API server stores pods and events, and Pulltrace's own processes combine the two.
+"""A real containerd pulls images, a real API server stores pods and events, and Pulltrace combines the two.
 
 The test itself plays the kubelet: it calls containerd's CRI and writes what a kubelet writes, in the kubelet's wording.
 """
@@ -20,18 +20,18 @@ pytestmark = [pytest.mark.real, pytest.mark.cluster]
 
 
 class Kubelet:
-    """One pod's containers, pulled and reported as a kubelet does."""
+    """Pull the images of pods, and report the pulls to the API server, as a kubelet does."""
 
     def __init__(self, node, writer):
         self._node, self._writer = node, writer
 
-    async def authenticate(self, name, image, node="worker-1", **more):
+    async def create(self, name, image, node="worker-1", **more):
         arrival = PodEvents(pod(name, node, {"app": image}, at=time.time(), **more))
         await self._writer.create(arrival)
         return arrival
 
     async def pull(self, arrival):
-        """Try once; return containerd's error, or None."""
+        """Try to pull the pod's image once. Return containerd's error, or None."""
         image = arrival.pod["spec"]["containers"][0]["image"]
         await self._writer.event(arrival.pulling("app", time.time()))
         try:
@@ -49,7 +49,7 @@ class Kubelet:
 
 @pytest.fixture
 async def api(node, cluster):
-    """Server and agent as two processes, with the server following the real API server."""
+    """Start the server and the agent as processes. The server watches the real API server."""
     port = free_port()
     server = Program("server", HTTP_ADDR=f"127.0.0.1:{port}", METRICS_ADDR="127.0.0.1:0")
     server._environment["KUBECONFIG"] = str(cluster.kubeconfig)
@@ -84,14 +84,14 @@ def named(pulls, image):
     return next((pull for pull in pulls if pull["imageRef"] == image), None)
 
 
-async def test_two_pods_wait_for_two_images_pulled_at_once(api, kubelet, registry):
+async def test_two_pods_wait_for_two_images_that_are_pulled_at_the_same_time(api, kubelet, registry):
     base = make_layer(2 * MIB)
     web = registry.push("shop/web:1.27", make_image(base, make_layer(8 * MIB)))
     db = registry.push("shop/db:16", make_image(base, make_layer(16 * MIB)))
     registry.limit(4 * MIB)
     arrivals = [
-        await kubelet.authenticate("web-1", web, owner=("ReplicaSet", "web-5d4f7c9b8d")),
-        await kubelet.authenticate("db-0", db, owner=("StatefulSet", "db")),
+        await kubelet.create("web-1", web, owner=("ReplicaSet", "web-5d4f7c9b8d")),
+        await kubelet.create("db-0", db, owner=("StatefulSet", "db")),
     ]
     pulling = asyncio.gather(*map(kubelet.pull, arrivals))
     pulls = await api.until(
@@ -122,7 +122,7 @@ async def test_two_pods_wait_for_two_images_pulled_at_once(api, kubelet, registr
 async def test_a_refusal_by_the_registry_is_shown_with_its_reason(api, kubelet, registry, answer, reason):
     image = registry.push("shop/web:1.27", make_image(make_layer(MIB)))
     registry.repository("shop/web").answer = answer
-    arrival = await kubelet.authenticate("web-1", image)
+    arrival = await kubelet.create("web-1", image)
     words = await kubelet.pull(arrival)
     assert words
     pulls = await api.until(lambda pulls: pulls and pulls[0].get("errorReason") == reason)
@@ -143,10 +143,10 @@ async def test_an_image_that_waits_behind_another_is_queued(api, kubelet, regist
     first = registry.push("shop/first:1", make_image(layer := make_layer(4 * MIB)))
     second = registry.push("shop/second:1", make_image(make_layer(MIB)))
     registry.blob(layer.digest).hold(at=MIB)
-    one, two = await kubelet.authenticate("one", first), await kubelet.authenticate("two", second)
+    one, two = await kubelet.create("one", first), await kubelet.create("two", second)
     pulling = asyncio.create_task(kubelet.pull(one))
     await api.until(lambda pulls: (pull := named(pulls, first)) and pull["status"] == "downloading")
-    # A kubelet that pulls serially reports Pulling before it is the second image's turn.
+    # A kubelet that pulls serially sends the Pulling event of the second image before the first pull has ended.
     await kubelet._writer.event(two.pulling("app", time.time()))
     pulls = await api.until(lambda pulls: named(pulls, second))
     assert (named(pulls, second)["status"], named(pulls, second)["pods"][0]["podName"]) == ("queued", "two")

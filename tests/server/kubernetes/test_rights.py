@@ -1,4 +1,4 @@
-"""The permissions that the chart grants are enough, and each missing one is reported."""
+"""The permissions that the chart grants are sufficient, and each missing permission is reported."""
 
 import pytest
 
@@ -14,7 +14,9 @@ ROLES = "/apis/rbac.authorization.k8s.io/v1"
 
 @pytest.fixture
 def chart_roles(cluster, tmp_path):
-    """Apply the chart's service account, roles and bindings; return a kubeconfig of the server's account."""
+    """Return a function that applies the chart's service account, roles and bindings, and returns a kubeconfig for the
+    account.
+    """
 
     async def apply(namespaces=""):
         for name in ("pulltrace", "shop", "other"):
@@ -38,14 +40,14 @@ def chart_roles(cluster, tmp_path):
 
 
 @pytest.mark.parametrize("namespaces", ["", "shop"], ids=["all", "one namespace"])
-async def test_the_permissions_of_the_chart_are_enough(chart_roles, namespaces):
+async def test_the_permissions_that_the_chart_grants_are_sufficient(chart_roles, namespaces):
     kubeconfig = await chart_roles(namespaces)
     async with following(kubeconfig, (namespaces,) if namespaces else None) as it:
         await it.until(lambda it: all(it.up().values()))
         assert it.watches.problem is None
 
 
-async def test_namespaces_without_permission_are_not_seen(chart_roles):
+async def test_pods_in_namespaces_without_permission_are_not_seen(chart_roles):
     kubeconfig = await chart_roles("shop")
     for namespaces in (None, ("other",)):
         async with following(kubeconfig, namespaces) as it:

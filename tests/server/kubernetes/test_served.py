@@ -1,4 +1,4 @@
-"""The server's own main loop with the simulated API server: what programs read over HTTP."""
+"""A whole server with the simulated API server: the responses that clients get over HTTP."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ from tests.server.kubernetes.watching import kubeconfig_for
 
 
 class Server:
-    """A server on free ports, and a client of it."""
+    """A client for a server on free ports."""
 
     def __init__(self, session, ports):
         self._session, self._ports = session, ports
@@ -44,7 +44,7 @@ class Server:
 
 @pytest.fixture
 async def start(monkeypatch, tmp_path):
-    """Return a factory of servers. A server that is given an API server watches it."""
+    """Return a function that starts servers. A server that gets an API server watches it."""
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.delenv("KUBECONFIG", raising=False)
     async with contextlib.AsyncExitStack() as stack:
@@ -85,8 +85,8 @@ async def test_pods_images_and_metrics_are_served_over_http(start, api):
         api.put("pods", arrival.pod)
     server = await start(api)
     await server.until("/readyz", lambda body: body == "ok")
-    # Event times are whole seconds, so an event of the second in which the server started would seem older than the
-    # server.
+    # Event times have no fractions of seconds, so an event in the second in which the server starts would seem older
+    # than the server.
     api.put("events", failing.failed("app", time.time() + 1, NOT_FOUND))
     api.put("events", queued.pulling("app", time.time()))
     body = await server.until("/api/v1/pods", lambda body: len(body["pods"]) == 2)
@@ -112,7 +112,7 @@ async def test_pods_images_and_metrics_are_served_over_http(start, api):
     assert 'pulltrace_pull_errors_total{reason="not_found",registry="docker.io"} 1.0' in metrics
 
 
-async def test_an_unchanged_list_gets_304(start, api):
+async def test_a_request_for_an_unchanged_list_gets_304(start, api):
     arrival = web("web-1")
     api.put("pods", arrival.pod)
     server = await start(api)
@@ -127,7 +127,7 @@ async def test_an_unchanged_list_gets_304(start, api):
     assert (await server.get("/api/v1/pods", **{"If-None-Match": tag}))[0] == 200
 
 
-async def test_without_a_cluster_the_server_reports_why_there_are_no_pods(start):
+async def test_if_there_is_no_cluster_the_server_reports_why_it_has_no_pods(start):
     server = await start()
     assert (await server.get("/readyz"))[0] == 200
     assert (await server.get("/api/v1/pods"))[1] == {
@@ -140,7 +140,7 @@ async def test_without_a_cluster_the_server_reports_why_there_are_no_pods(start)
     assert "kube_watch" not in await server.metrics()
 
 
-async def test_a_kubeconfig_that_does_not_work_is_reported_too(start, tmp_path):
+async def test_the_server_reports_a_kubeconfig_that_does_not_work(start, tmp_path):
     server = await start(kubeconfig=tmp_path / "nothing-here")
     assert (await server.get("/readyz"))[0] == 200
     _, body = await server.get("/api/v1/pods")
@@ -148,7 +148,7 @@ async def test_a_kubeconfig_that_does_not_work_is_reported_too(start, tmp_path):
     assert "no access to Kubernetes" in body["reason"]
 
 
-async def test_readiness_waits_for_the_first_list_and_not_for_the_api_server_after_it(start, api):
+async def test_the_server_is_ready_after_the_first_list_and_remains_ready_without_the_api_server(start, api):
     api.trouble.status = 503
     server = await start(api)
     status, reason = await server.get("/readyz")
@@ -161,7 +161,7 @@ async def test_readiness_waits_for_the_first_list_and_not_for_the_api_server_aft
     assert (await server.get("/readyz"))[0] == 200
 
 
-async def test_a_missing_permission_is_reported_with_the_pods_that_are_seen(start, api):
+async def test_a_missing_permission_is_reported_together_with_the_visible_pods(start, api):
     arrival = web("web-1")
     api.put("pods", arrival.pod)
     api.trouble.forbidden = {"events"}

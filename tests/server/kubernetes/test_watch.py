@@ -1,4 +1,4 @@
-"""Watching a cluster over HTTP, with and without faults."""
+"""Watching the simulated API server over HTTP, with and without faults."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from tests.server.kubernetes.watching import Following, following, kubeconfig_fo
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch):
-    """Shorten delays that are right for clusters but too long for tests."""
+    """Shorten delays that suit real clusters but are too long for tests."""
     monkeypatch.setattr(watch, "FIRST_DELAY", 0.02)
     monkeypatch.setattr(watch, "LONGEST_DELAY", 0.2)
 
@@ -46,7 +46,7 @@ def requests(server, what):
     return [path for path in server.requests if what in path]
 
 
-async def test_existing_objects_are_listed_and_new_ones_are_watched(server, kubeconfig):
+async def test_existing_objects_are_listed_and_later_changes_are_watched(server, kubeconfig):
     arrival = web(1)
     server.put("pods", arrival.pod)
     async with following(kubeconfig) as it:
@@ -82,7 +82,7 @@ async def test_lists_are_paged_and_filtered_by_the_server(server, kubeconfig, mo
     assert all("limit=3" in path and "fieldSelector" in path for path in lists)
 
 
-async def test_a_watch_that_is_cut_continues_without_a_new_list(server, kubeconfig):
+async def test_a_watch_that_loses_its_connection_continues_without_a_new_list(server, kubeconfig):
     async with following(kubeconfig) as it:
         await it.until(lambda it: it.up()["events"])
         for number in range(3):
@@ -107,7 +107,7 @@ async def test_a_410_leads_to_a_new_list_that_removes_objects_that_no_longer_exi
         await it.until(lambda it: it.pods() == {"web-2", "web-3"})
 
 
-async def test_a_list_that_expires_between_its_pages_starts_again(server, kubeconfig, monkeypatch):
+async def test_a_list_that_expires_between_two_pages_is_requested_again(server, kubeconfig, monkeypatch):
     monkeypatch.setattr(client, "PAGE", 2)
     for number in range(5):
         server.put("pods", web(number).pod)
@@ -153,16 +153,18 @@ async def test_failing_lists_are_retried_with_increasing_delay(monkeypatch):
     assert listed[3] - listed[2] > 0.5  # the delay has doubled three times, and jitter halves it at most
 
 
-async def test_events_do_not_delay_readiness_longer_than_pods(monkeypatch):
+async def test_events_delay_readiness_only_for_a_while_even_if_pods_are_never_listed(monkeypatch):
     monkeypatch.setattr(watch, "GRACE", 0.01)
-    events = Watches(None, None, lambda change: None)._follows[1]  # its pods are never listed
+    events = Watches(None, None, lambda change: None)._follows[1]  # the pods are never listed
     task = asyncio.create_task(events.run())
     async with asyncio.timeout(5):
         await events.settled.wait()
     task.cancel()
 
 
-async def test_a_watch_that_is_often_interrupted_but_delivers_changes_is_not_an_outage(server, kubeconfig, caplog):
+async def test_a_watch_that_is_often_interrupted_but_delivers_changes_does_not_count_as_down(
+    server, kubeconfig, caplog
+):
     def events(it):
         return len([change for change in it.received if isinstance(change, EventSeen)])
 
@@ -191,7 +193,7 @@ async def test_unreadable_credentials_are_reported_and_do_not_end_the_process(se
     await api.close()
 
 
-async def test_namespaces_are_watched_one_by_one_and_nothing_else_is(server, kubeconfig):
+async def test_each_configured_namespace_has_its_own_watch_and_no_other_namespace_is_watched(server, kubeconfig):
     for namespace in ("shop", "blog", "secret"):
         server.put("pods", web(namespace, namespace=namespace).pod)
     async with following(kubeconfig, ("shop", "blog")) as it:
@@ -207,7 +209,9 @@ async def test_eighty_namespaces_are_watched_at_the_same_time(server, kubeconfig
         assert server.watching == 160
 
 
-async def test_forbidden_is_logged_once_with_the_missing_rule(server, kubeconfig, caplog, monkeypatch):
+async def test_a_missing_permission_is_logged_once_with_the_rule_that_would_grant_it(
+    server, kubeconfig, caplog, monkeypatch
+):
     monkeypatch.setattr(watch, "FORBIDDEN_DELAY", 0.02)
     server.trouble.forbidden = {"events"}
     server.put("pods", web(1).pod)
@@ -216,7 +220,7 @@ async def test_forbidden_is_logged_once_with_the_missing_rule(server, kubeconfig
             await it.until(lambda it: not it.watches.not_ready)
             await it.until(lambda it: len(requests(server, "/events")) > 3)
             assert it.pods() == {"web-1"}
-            assert it.cluster.demands("n1")[0].pulling  # assumed, since no event can confirm that it is pulling
+            assert it.cluster.demands("n1")[0].pulling  # the pull is assumed, because no event can confirm it
             assert it.up() == {"pods": True, "events": False}
             assert 'resources: ["events"], verbs: ["list", "watch"]' in it.watches.problem
             assert [record.getMessage() for record in caplog.records] == ["kube.watch.forbidden"]
@@ -226,7 +230,7 @@ async def test_forbidden_is_logged_once_with_the_missing_rule(server, kubeconfig
             assert not it.cluster.demands("n1")[0].pulling
 
 
-async def test_an_absent_api_server_delays_readiness_only_for_a_while(server, kubeconfig, caplog, monkeypatch):
+async def test_an_unavailable_api_server_delays_readiness_only_for_a_while(server, kubeconfig, caplog, monkeypatch):
     server.trouble.status = 503
     with caplog.at_level(logging.INFO, logger="pulltrace"):
         async with following(kubeconfig) as it:
@@ -314,7 +318,7 @@ async def test_objects_of_a_megabyte_are_received(server, kubeconfig):
         await it.until(lambda it: it.pods() == {"web-1"})
 
 
-async def test_listed_events_are_delivered_after_the_pods_they_are_about(server, kubeconfig):
+async def test_listed_events_are_delivered_after_the_pods_that_they_concern(server, kubeconfig):
     arrival = web(1)
     server.put("events", arrival.pulling("app", time.time()))
     server.put("pods", arrival.pod)
@@ -331,7 +335,7 @@ async def test_only_get_requests_for_pods_and_events_are_sent(server, kubeconfig
     assert {path.partition("?")[0] for path in server.requests} == {"/api/v1/pods", "/api/v1/events"}
 
 
-async def test_credentials_come_from_the_cluster_or_from_a_named_kubeconfig(tmp_path, monkeypatch):
+async def test_credentials_are_read_from_the_service_account_or_from_a_kubeconfig(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".kube").mkdir()
     (tmp_path / ".kube/config").write_text(kubeconfig_for("http://127.0.0.1:1"))
@@ -346,8 +350,8 @@ async def test_credentials_come_from_the_cluster_or_from_a_named_kubeconfig(tmp_
         await connect({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"})
 
 
-async def test_a_resource_version_that_goes_back_leads_to_a_new_list(server, kubeconfig, monkeypatch, caplog):
-    """etcd was restored from an older backup: the watch is silent, without an error."""
+async def test_a_resource_version_that_decreases_leads_to_a_new_list(server, kubeconfig, monkeypatch, caplog):
+    """After etcd is restored from an older backup, the watch delivers neither changes nor an error."""
     monkeypatch.setattr(watch, "QUIET", 0.1)
     monkeypatch.setattr(client, "IDLE", 0.05)
     server._version = 3000
@@ -363,7 +367,7 @@ async def test_a_resource_version_that_goes_back_leads_to_a_new_list(server, kub
     assert "kube.watch.reset" in caplog.messages
 
 
-async def test_a_quiet_watch_of_a_quiet_cluster_is_kept(server, kubeconfig, monkeypatch):
+async def test_a_watch_continues_if_nothing_changes_in_the_cluster(server, kubeconfig, monkeypatch):
     monkeypatch.setattr(watch, "QUIET", 0.05)
     monkeypatch.setattr(client, "IDLE", 0.02)
     server.trouble.silent = True
@@ -372,7 +376,7 @@ async def test_a_quiet_watch_of_a_quiet_cluster_is_kept(server, kubeconfig, monk
     assert len([path for path in requests(server, "/pods") if "watch=true" in path]) == 1
 
 
-async def test_a_resource_version_from_the_future_leads_to_a_new_list(server, kubeconfig):
+async def test_a_resource_version_that_the_api_server_does_not_know_yet_leads_to_a_new_list(server, kubeconfig):
     error = {"kind": "Status", "code": 504, "reason": "Timeout", "message": "Too large resource version: 3, current: 1"}
 
     def lists():
@@ -415,7 +419,7 @@ async def test_the_pause_grows_after_each_short_watch_even_if_it_delivered_chang
     assert min(slept[5:]) >= 4.0
 
 
-async def test_a_response_that_never_ends_is_not_kept(server, kubeconfig, monkeypatch):
+async def test_a_page_that_is_too_long_is_not_read_to_its_end(server, kubeconfig, monkeypatch):
     monkeypatch.setattr(client, "LONGEST_PAGE", 100_000)
     for number in range(200):
         server.put("pods", web(number).pod | {"junk": "x" * 1000})
@@ -423,7 +427,7 @@ async def test_a_response_that_never_ends_is_not_kept(server, kubeconfig, monkey
         await it.until(lambda it: it.watches.problem and "longer than 100000 bytes" in it.watches.problem)
 
 
-def test_lines_are_split_at_any_end_of_a_chunk_and_have_a_limit(monkeypatch):
+def test_lines_are_found_however_chunks_divide_them_and_their_length_is_limited(monkeypatch):
     text = b'{"a":1}\n\n{"bb":22}\n{"c"'
     for size in range(1, len(text) + 1):
         lines = client._Lines("it")

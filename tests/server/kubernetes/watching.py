@@ -1,4 +1,4 @@
-"""A Watches object with a Cluster behind it, as in the server, and a way to wait for the changes that it receives."""
+"""Watch an API server as the server does, and wait for the changes that arrive."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from pulltrace.server.kubernetes.watch import Watches
 
 
 class Following:
-    """The received changes, and the state that results from them."""
+    """The changes that have arrived, and the cluster state that results from them."""
 
     def __init__(self) -> None:
         self.cluster = Cluster()

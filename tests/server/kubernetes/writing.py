@@ -1,4 +1,6 @@
-"""Plays scheduler and kubelet on a real API server: writes the changes of a ``PodEvents`` as a kubelet does."""
+"""The scheduler and the kubelet for a real API server: it receives the objects of a ``PodEvents``, as a kubelet would
+write them.
+"""
 
 import asyncio
 
@@ -7,14 +9,14 @@ from tests.real.apiserver import APIError, APIServer
 
 
 class Writer:
-    """Writes pods and events to one API server."""
+    """Write pods and events to one API server."""
 
     def __init__(self, server: APIServer) -> None:
         self._server = server
         self._bumped: set[str] = set()
 
     async def create(self, arrival: PodEvents) -> None:
-        """Write the pod, as its controller and later its kubelet do. The pod gets the uid that the server assigns."""
+        """Create the pod and write its status. Afterwards, ``arrival`` has the uid that the API server has assigned."""
         metadata = arrival.pod["metadata"]
         body = {key: value for key, value in arrival.pod.items() if key != "status"}
         made = await self._server.request("POST", f"/api/v1/namespaces/{metadata['namespace']}/pods", body)
@@ -28,7 +30,7 @@ class Writer:
         await self._server.request("PATCH", path, body, content_type="application/merge-patch+json")
 
     async def event(self, event) -> None:
-        """Write a new event, or the same one with a higher count."""
+        """Write a new event, or write an existing event again with a higher count."""
         metadata = event["metadata"]
         path = f"/api/v1/namespaces/{metadata['namespace']}/events"
         if metadata["name"] not in self._bumped:
@@ -53,11 +55,11 @@ class Writer:
 
 
 async def all_of(calls, at_once=32) -> None:
-    """Await many calls, a limited number at a time."""
-    authenticator = asyncio.Semaphore(at_once)
+    """Await many calls, at most ``at_once`` at the same time."""
+    slots = asyncio.Semaphore(at_once)
 
     async def one(call):
-        async with authenticator:
+        async with slots:
             await call
 
     async with asyncio.TaskGroup() as group:
