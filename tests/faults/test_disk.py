@@ -79,10 +79,10 @@ async def test_a_full_disk_is_named_and_the_retry_is_the_same_row(registry, clus
         small = registry.push("shop/small:1", make_image(make_layer(MIB)))
         # This image is larger than the disk.
         large = registry.push("shop/large:1", make_image(*(make_layer(8 * MIB) for _ in range(6))))
-        assert await kubelet.pull(await kubelet.authenticate("small", small)) is None
+        assert await kubelet.pull(await kubelet.create("small", small)) is None
         await api.until(lambda pulls: _is(pulls, small, "completed"))
         lab = Lab(api, server, agent, [small, large])
-        arrival = await kubelet.authenticate("large", large)
+        arrival = await kubelet.create("large", large)
         async with Fault(lab, "the node's disk is full", "failed: disk_full; then attempt 2") as seen:
             registry.limit(16 * MIB)
             assert "no space left on device" in await kubelet.pull(arrival)

@@ -48,7 +48,7 @@ class Postman:
         return passed
 
 
-async def test_duplicate_late_and_reordered_reports_change_nothing(make_lab):
+async def test_duplicate_and_late_and_reordered_reports_change_nothing(make_lab):
     lab = await make_lab()
     async with Postman(lab.port) as postman:
         await lab.agent.stop()

@@ -75,7 +75,7 @@ async def test_a_pull_fails_when_containerd_ends_and_its_retry_completes(serial:
     await serial.counted(ref)
 
 
-async def test_attempts_are_still_counted_after_a_restart_of_the_server(serial: Lab) -> None:
+async def test_the_attempt_number_continues_after_a_restart_of_the_server(serial: Lab) -> None:
     missing = f"{serial.registry.host}/team/restart:1"
     await serial.create(failing := pod("restart", missing))
     await serial.happened("restart", "Failed", image=missing, times=2, seconds=60)

@@ -1,4 +1,4 @@
-"""Metrics: few labels, correct counters, fast scrapes."""
+"""Metrics have few labels and correct counters, and scrapes are fast."""
 
 import time
 
@@ -20,7 +20,7 @@ def test_the_number_of_registry_labels_is_limited() -> None:
     assert sim.metric("pulls_total", registry="other", result="completed") == 5
 
 
-def test_an_unused_registry_loses_its_label_to_another_one(monkeypatch) -> None:
+def test_a_new_registry_takes_the_label_of_an_unused_one(monkeypatch) -> None:
     monkeypatch.setattr("pulltrace.server.metrics.KEPT", -1.0)
     sim = SimulatedHub()
     for number in range(MAX_REGISTRIES + 1):
@@ -32,7 +32,7 @@ def test_an_unused_registry_loses_its_label_to_another_one(monkeypatch) -> None:
     assert 'registry="other"' not in text
 
 
-def test_a_forgotten_node_leaves_no_series() -> None:
+def test_a_forgotten_node_leaves_no_time_series() -> None:
     sim = SimulatedHub(HISTORY_TTL="10s")
     sim.report(at=1)
     assert "node-1" in sim.metrics.render("", sim.hub.gauges()).decode()
@@ -47,6 +47,6 @@ def test_reading_the_state_of_5000_nodes_does_not_block_the_loop(accept: str) ->
         sim.report(pull("l", layer("a", MIB), at=NOW), node=f"node-{number}")
     began = time.thread_time()
     gauges = sim.hub.gauges()
-    assert time.thread_time() - began < 0.25, "this part runs in the loop; it takes a few milliseconds"
+    assert time.thread_time() - began < 0.25, "this part runs in the event loop and takes only a few milliseconds"
     assert sim.metrics.render(accept, gauges).count(b"node-") == 5000
     assert gauges.active == {PullPhase.DOWNLOADING: 5000}

@@ -1,4 +1,4 @@
-"""Start and end of the whole process, as run by ``pulltrace server``."""
+"""How the process of ``pulltrace server`` starts and stops."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ import pytest
 from pulltrace.server.run import ListenError
 
 SOON = 8.0
-"""Seconds allowed for a shutdown, which takes two on an idle machine."""
+"""How many seconds a shutdown may take; on an idle machine it takes two."""
 
 
 async def start(*extra: str, **environ: str) -> asyncio.subprocess.Process:
@@ -86,7 +86,7 @@ async def test_an_address_in_use_is_reported_in_one_line() -> None:
     assert b"Traceback" not in out + err
 
 
-async def test_an_invalid_configuration_is_reported_in_full_and_exits_2() -> None:
+async def test_an_invalid_configuration_is_reported_in_full_and_the_exit_status_is_2() -> None:
     process = await start(PULLTRACE_HTTP_ADDR="nonsense", PULLTRACE_HISTORY_TTL="-1s", PULLTRACE_LOG_LEVEL="loud")
     _, err = await process.communicate()
     assert process.returncode == 2

@@ -1,4 +1,4 @@
-"""HTTPS on the API's port: a real server and a real agent, with certificates created by openssl."""
+"""HTTPS on the API port, with a real server, a real agent, and certificates that openssl creates."""
 
 import asyncio
 import json
@@ -42,7 +42,7 @@ def files(tmp_path, authority):
 
 @pytest.fixture
 async def served(server, files, monkeypatch):
-    """A server that serves HTTPS, and often checks whether its certificate was renewed."""
+    """A server with HTTPS that often checks whether its certificate was renewed."""
     monkeypatch.setattr("pulltrace.server.tls.LOOK_EVERY", 0.05)
     cert, key = files
     return await server(TLS_CERT_FILE=str(cert), TLS_KEY_FILE=str(key))
@@ -60,7 +60,7 @@ async def presented(served, authority):
     return subject[0][0][1]
 
 
-async def test_reports_and_lists_and_streams_use_https(served, authority):
+async def test_reports_and_lists_and_the_stream_use_https(served, authority):
     url, trust = f"https://127.0.0.1:{served.port}", trusting(authority)
     async with served.client.post(f"{url}/api/v1/report", json=REPORT, ssl=trust) as answer:
         assert answer.status == 200
@@ -70,7 +70,7 @@ async def test_reports_and_lists_and_streams_use_https(served, authority):
 
 @pytest.fixture
 def strict(monkeypatch):
-    """Let any version of Python create TLS contexts as Python 3.13 does."""
+    """Make every version of Python create TLS contexts like Python 3.13."""
     make = ssl.create_default_context
 
     def create(*args, **kwargs):
@@ -83,7 +83,7 @@ def strict(monkeypatch):
 
 @pytest.fixture
 def plain(tmp_path, files):
-    """Issue the served certificate from a CA without further extensions, and return the CA."""
+    """Issue the server's certificate from a CA without the extensions that Python 3.13 requires, and return the CA."""
     authority = Authority(tmp_path / "plain", plain=True)
     authority.issue(*files, "plain")
     return authority
@@ -117,7 +117,7 @@ async def test_the_server_trusts_a_cluster_with_a_ca_without_extensions(strict, 
         await runner.cleanup()
 
 
-async def test_the_command_of_helm_test_verifies_the_server(served, authority):
+async def test_the_command_that_helm_test_runs_verifies_the_servers_certificate(served, authority):
     url = f"https://127.0.0.1:{served.port}"
     async with served.client.post(f"{url}/api/v1/report", json=REPORT, ssl=trusting(authority)) as answer:
         assert answer.status == 200
@@ -158,7 +158,7 @@ async def test_an_unusable_renewal_is_logged_and_the_old_certificate_remains_in_
 
 
 @pytest.mark.parametrize("trouble", ["missing", "another's key", "no certificate"])
-def test_an_unusable_certificate_is_an_error_at_the_start(files, authority, tmp_path, trouble):
+def test_an_unusable_certificate_is_an_error_when_the_server_starts(files, authority, tmp_path, trouble):
     cert, key = files
     if trouble == "missing":
         cert.unlink()

@@ -30,7 +30,7 @@ ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 @pytest.fixture
 def received(monkeypatch):
-    """Spans by name, each with its times, attributes, ids and status. The environment variables name their receiver."""
+    """The received spans by name. Environment variables point the exporter to the receiver."""
     spans = defaultdict(list)
 
     class Receiver(http.server.BaseHTTPRequestHandler):
@@ -71,12 +71,12 @@ def values(span):
 
 
 def seconds(span):
-    """Return the start and end, in seconds since the beginning of the test."""
+    """Return the start and the end of a span, in seconds since the beginning of the test."""
     return (span.start_time_unix_nano / 1e9 - NOW, span.end_time_unix_nano / 1e9 - NOW)
 
 
 def run_pull(sim):
-    """Let a pull wait for five seconds, resolve for two, download for one and unpack for one."""
+    """Run a pull that waits for five seconds, resolves for two, downloads for one and unpacks for one."""
     arrival = web()
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW + 1)), at=1)
     sim.report(pull(at=NOW + 6, status=PullPhase.RESOLVING, **UNSEEN), at=6)
@@ -117,7 +117,7 @@ def test_a_finished_pull_is_a_span_with_its_phases_as_children(traces, received)
     assert resource["service.name"] == "pulltrace"
 
 
-def test_another_server_exports_a_pull_under_the_same_ids(received, monkeypatch):
+def test_another_server_exports_the_same_pull_with_the_same_ids(received, monkeypatch):
     monkeypatch.setenv("OTEL_SERVICE_NAME", "pulls-of-tests")
     for _ in range(2):
         exporter = export_traces(os.environ)
@@ -129,7 +129,7 @@ def test_another_server_exports_a_pull_under_the_same_ids(received, monkeypatch)
         assert resource["service.name"] == "pulls-of-tests"
 
 
-def test_a_failure_has_its_reason_and_its_retry_shares_the_trace(traces, received):
+def test_the_span_of_a_failure_has_its_reason_and_its_retry_is_in_the_same_trace(traces, received):
     sim = Joined(export=traces.add)
     arrival = web()
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=1)
@@ -147,7 +147,7 @@ def test_a_failure_has_its_reason_and_its_retry_shares_the_trace(traces, receive
     assert failed.span_id != completed.span_id
 
 
-def test_a_cancelled_pull_is_not_an_error(traces, received):
+def test_the_span_of_a_cancelled_pull_has_no_error_status(traces, received):
     sim = Joined(export=traces.add)
     arrival = web()
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
@@ -166,13 +166,13 @@ def test_a_collector_that_never_responds_blocks_nothing_and_causes_one_warning(m
         exporter = export_traces(os.environ)
         sim = Joined(export=exporter.add)
         run_pull(sim)
-        for _ in range(4000):  # more than the queue holds
+        for _ in range(4000):  # more spans than the queue can hold
             exporter.add(sim.one, [])
         exporter.close()
         assert [record.message for record in caplog.records if "traces" in record.message] == ["traces.not_sent"]
 
 
-def test_impossible_sizes_do_not_lose_a_batch(traces, received):
+def test_a_batch_with_impossible_sizes_is_still_exported(traces, received):
     sim = Joined(export=traces.add)
     run_pull(sim)
     traces.add(structs.replace(sim.one, image_bytes=2**70), [])
@@ -182,7 +182,7 @@ def test_impossible_sizes_do_not_lose_a_batch(traces, received):
 
 
 @pytest.mark.parametrize("more", [{}, {"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_EXPORTER": "none"}])
-def test_nothing_is_imported_when_tracing_is_off(more):
+def test_no_tracing_library_is_imported_if_tracing_is_off(more):
     code = """if True:
         import os, sys
         from pulltrace.server.run import export_traces
@@ -197,7 +197,7 @@ def test_nothing_is_imported_when_tracing_is_off(more):
     assert done.stdout.strip() == "[]"
 
 
-def test_without_the_library_the_server_runs_and_warns(monkeypatch, caplog):
+def test_the_server_runs_without_the_tracing_library_and_logs_a_warning(monkeypatch, caplog):
     monkeypatch.delitem(sys.modules, "pulltrace.server.traces", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     assert export_traces({ENDPOINT: "http://127.0.0.1:4318"}) is None

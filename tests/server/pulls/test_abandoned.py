@@ -1,4 +1,4 @@
-"""A pod is deleted while its pull waits in the kubelet's queue. The kubelet nevertheless pulls the image."""
+"""A pod is deleted while its pull waits in the kubelet's queue, but the kubelet still pulls the image."""
 
 import pytest
 
@@ -14,8 +14,8 @@ OLD, NEW = "registry.io/team/app:1", "registry.io/team/app:2"
 
 @pytest.fixture
 def sim():
-    """A node that pulls one image. Its kubelet has queued two tags of another image, the first for a pod that was
-    deleted.
+    """A node that pulls one image. Its kubelet has also queued two tags of another image; the pod that needed the first
+    tag was deleted.
     """
     sim = Joined()
     big, old, new = web("big"), web("old", OLD), web("new", NEW)
@@ -38,7 +38,7 @@ def test_a_pod_that_was_deleted_in_the_queue_has_no_row_until_its_pull_begins(si
     assert rows(sim) == {NEW: PullPhase.QUEUED}
 
 
-def test_the_pull_of_a_deleted_pod_is_not_confused_with_that_of_the_next_tag(sim):
+def test_the_pull_of_a_deleted_pod_is_not_mistaken_for_that_of_the_next_tag(sim):
     sim.report(pull("lease-2", at=NOW + 10.4, status=PullPhase.RESOLVING, **UNSEEN), at=11)
     for second in range(12, 20):
         sim.report(pull("lease-2", layer("b", second * MIB), at=NOW + 10.4, **APP), at=second)
@@ -54,8 +54,8 @@ def test_the_pull_of_a_deleted_pod_is_not_confused_with_that_of_the_next_tag(sim
 
 
 @pytest.mark.parametrize("how", ["failed", "restarted", "expired"])
-def test_a_pull_of_a_deleted_pod_that_has_ended_does_not_claim_the_next_one(sim, how):
-    """The pull failed; or the kubelet was restarted and has pulled something else; or an hour has passed."""
+def test_an_ended_pull_of_a_deleted_pod_does_not_take_the_next_pull(sim, how):
+    """The pull failed, or the kubelet was restarted and has pulled another image since, or an hour has passed."""
     late = 12
     if how == "failed":
         sim.apply(event(sim.old.failed("app", NOW + 11, NOT_FOUND)), at=11)

@@ -8,7 +8,7 @@ from pulltrace.wire import PullPhase
 from tests.server.build import MIB, NOW, SimulatedHub, layer, pull
 
 
-def test_two_agents_with_one_node_name_are_reported_and_no_pull_is_failed(caplog) -> None:
+def test_two_agents_with_the_same_node_name_are_a_conflict_and_their_pulls_do_not_fail(caplog) -> None:
     caplog.set_level(logging.INFO, "pulltrace")
     sim = SimulatedHub()
     for second in range(1, 40):
@@ -36,5 +36,5 @@ def test_one_late_report_of_a_replaced_agent_is_not_a_conflict() -> None:
     assert agents.accept("b", 2, NOW + 2, 30)
     assert not agents.has_conflict(NOW + 2)
     assert not agents.accept("b", 2, NOW + 3, 30), "a duplicate"
-    assert agents.accept("a", 3, NOW + 100, 30), "the other one is silent"
+    assert agents.accept("a", 3, NOW + 100, 30), "the other agent no longer reports"
     assert not agents.has_conflict(NOW + 100)

@@ -1,4 +1,4 @@
-"""Agents' reports and Kubernetes' events together: the rows that users see."""
+"""Which rows users see when agents' reports and Kubernetes events are combined."""
 
 import pytest
 
@@ -72,7 +72,7 @@ def test_an_image_that_is_queued_pulled_and_completed_is_one_arrival_with_its_po
     assert sim.one.status is PullPhase.COMPLETED
 
 
-def test_serial_pulling_shows_which_pods_queue_behind_which(sim):
+def test_serial_pulls_show_which_image_each_pod_is_queued_behind(sim):
     first, second = web("a"), web("b", "redis:7")
     sim.apply(seen(first), seen(second), event(first.pulling("app", NOW)), event(second.pulling("app", NOW + 1)), at=1)
     sim.report(pull("lease-1", layer("a", 10 * MIB), at=NOW), at=2)
@@ -82,7 +82,7 @@ def test_serial_pulling_shows_which_pods_queue_behind_which(sim):
     ]
 
 
-def test_a_failure_that_no_agent_observed_has_its_cause_and_the_retry_is_the_same_row(sim):
+def test_a_failure_that_no_agent_observed_has_a_cause_and_its_retry_has_the_same_row(sim):
     arrival = web()
     ids = set()
     for attempt, at in ((1, 0), (2, 11), (3, 32)):
@@ -100,7 +100,7 @@ def test_a_failure_that_no_agent_observed_has_its_cause_and_the_retry_is_the_sam
     assert (sim.one.id, sim.one.status, sim.one.error) == (ids.pop(), PullPhase.COMPLETED, None)
 
 
-def test_a_failure_the_agent_observed_gets_its_cause_from_the_kubelet(sim):
+def test_a_failure_that_the_agent_observed_gets_its_cause_from_the_kubelet(sim):
     arrival = web()
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
     sim.report(pull("lease-1", layer("a", 10 * MIB), at=NOW), at=1)
@@ -138,7 +138,7 @@ def test_a_pull_that_fails_before_its_image_is_known_belongs_to_the_kubelets_eve
     (failed,) = [status for status in sim.shown if status.status is PullPhase.FAILED]
     assert (failed.image_ref, failed.error_reason) == ("docker.io/library/nginx:1.27", ErrorReason.NOT_FOUND)
     assert len(sim.shown) == 2
-    # The next attempt ends differently, and the published state of the first one remains.
+    # The next attempt has its own row, because the state of the first one is already published.
     sim.apply(event(arrival.pulling("app", NOW + 11)), at=11)
     sim.report(pull("lease-2", layer("a", MIB), at=NOW + 11.2), at=12)
     assert len(sim.shown) == 2
@@ -153,7 +153,7 @@ def test_a_live_pull_keeps_its_name_after_its_pod_is_deleted(sim):
     sim.apply(seen(gone), at=2)
     sim.report(pull("lease-1", layer("a", 2 * MIB), at=NOW), at=3)
     assert (sim.one.image_ref, sim.one.waited[0].pod_name) == ("docker.io/library/nginx:1.27", "web-1")
-    assert sim.one.pods is None, "no pod waits now"
+    assert sim.one.pods is None, "no pod is waiting any more"
     ended = {"status": PullPhase.FAILED, "ended_at": NOW + 4, "error_reason": ErrorReason.UNKNOWN}
     sim.report(pull("lease-1", layer("a", 2 * MIB), at=NOW, **ended), at=4)
     assert sim.one.image_ref == "docker.io/library/nginx:1.27"
@@ -173,7 +173,7 @@ def test_a_failed_pull_keeps_its_name_after_its_pod_is_deleted(sim):
     assert (sim.one.id, sim.one.image_ref, sim.one.error) == (before.id, before.image_ref, NOT_FOUND)
 
 
-def test_two_tags_of_one_repository_at_once_are_matched_by_order_until_containerd_knows(sim):
+def test_two_tags_of_one_repository_are_matched_in_order_until_containerd_knows_the_tags(sim):
     one, two = web("a", "registry.io/team/app:1"), web("b", "registry.io/team/app:2")
     sim.apply(seen(one), seen(two), event(two.pulling("app", NOW)), event(one.pulling("app", NOW + 1)), at=1)
     facts = {"registry": "registry.io", "repository": "team/app", "image_ref": "registry.io/team/app"}
@@ -197,7 +197,7 @@ def test_two_tags_of_one_repository_at_once_are_matched_by_order_until_container
     assert len(sim.shown) == 2
 
 
-def test_a_reference_by_digest_is_exact(sim):
+def test_a_reference_by_digest_is_matched_exactly(sim):
     digest = "sha256:" + "a" * 64
     one, two = web("a", f"registry.io/team/app:1@{digest}"), web("b", "registry.io/team/app:2")
     sim.apply(seen(one), seen(two), event(two.pulling("app", NOW)), event(one.pulling("app", NOW)), at=0)
@@ -211,7 +211,7 @@ def test_a_reference_by_digest_is_exact(sim):
     )
 
 
-def test_several_pods_that_fail_on_one_image_are_one_pull(sim):
+def test_a_failure_that_affects_several_pods_is_one_failed_pull(sim):
     arrivals = [web(f"web-{number}") for number in range(3)]
     for number, arrival in enumerate(arrivals):
         sim.apply(seen(arrival), event(arrival.pulling("app", NOW + number)), at=number)
@@ -222,7 +222,7 @@ def test_several_pods_that_fail_on_one_image_are_one_pull(sim):
     assert sim.metric("pull_errors_total", registry="docker.io", reason="not_found") == 1
 
 
-def test_a_container_without_events_from_the_kubelet_makes_no_row(sim):
+def test_a_container_has_no_row_before_the_kubelet_sends_an_event_about_it(sim):
     sim.apply(seen(web()), at=0)
     assert not sim.shown
     assert not sim.waiting
@@ -237,7 +237,7 @@ def test_a_deleted_pod_is_no_longer_queued(sim):
     assert not sim.shown
 
 
-def test_a_pull_with_an_invalid_image_name_is_a_failed_row_too(sim):
+def test_an_invalid_image_name_has_a_failed_row(sim):
     arrival = web(image="Registry.io/UPPER:1")
     sim.apply(seen(arrival), event(arrival.invalid("app", NOW)), seen(arrival), at=0)
     assert (sim.one.status, sim.one.error_reason) == (PullPhase.FAILED, ErrorReason.INVALID_REFERENCE)
@@ -245,7 +245,7 @@ def test_a_pull_with_an_invalid_image_name_is_a_failed_row_too(sim):
     assert sim.one.next_retry_at is None
 
 
-def test_an_end_from_the_kubelet_remains_although_an_older_report_arrives_later(sim):
+def test_an_end_that_the_kubelet_reported_remains_when_an_older_report_arrives_later(sim):
     arrival = web()
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=1)
     sim.apply(event(arrival.pulled("app", NOW + 5)), at=5)
@@ -263,7 +263,7 @@ def test_an_end_from_the_kubelet_remains_although_an_older_report_arrives_later(
     assert sim.metric("pulls_total", registry="docker.io", result="completed") == 1
 
 
-def test_a_pull_that_the_kubelet_reports_as_completed_did_not_fail_although_no_agent_observed_its_end(sim):
+def test_a_pull_whose_end_no_agent_observed_completes_if_the_kubelet_reports_success(sim):
     arrival = web()
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
     had = layer("b", 0, state=LayerPhase.CACHED, cached_bytes=100 * MIB)
@@ -275,13 +275,13 @@ def test_a_pull_that_the_kubelet_reports_as_completed_did_not_fail_although_no_a
     assert (done.status, done.percent, done.error, done.error_reason) == (PullPhase.COMPLETED, 100.0, None, None)
     assert (done.downloaded_bytes, done.completed_at.timestamp()) == (done.total_bytes, NOW + 5)
     sim.report(pull("lease-1", layer("a", 70 * MIB), at=NOW), at=9, boot="the next one")
-    assert sim.one.status is PullPhase.COMPLETED, "a report from before the end"
+    assert sim.one.status is PullPhase.COMPLETED, "the report describes a time before the end"
     sim.at(30)
     assert sim.metric("pulls_total", registry="docker.io", result="completed") == 1
     assert sim.metric("pulls_total", registry="docker.io", result="failed") == 0
 
 
-def test_bytes_of_one_attempt_are_not_shown_as_those_of_the_next(sim):
+def test_the_bytes_of_one_attempt_are_not_shown_for_the_next_attempt(sim):
     """The agent is disconnected while its pull fails and the kubelet starts again."""
     arrival = web()
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
@@ -306,7 +306,7 @@ def test_a_repeated_pull_of_an_image_gets_its_own_row(sim):
     assert first.id != second.id
 
 
-def test_the_first_attempt_of_another_pod_is_the_second_attempt_of_the_row(sim):
+def test_the_first_attempt_for_the_next_pod_is_the_second_attempt_in_the_row(sim):
     """A pod is deleted in the middle of its pull, and its successor requests the same image."""
     arrival, again = web(), web("web-2")
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
@@ -319,7 +319,7 @@ def test_the_first_attempt_of_another_pod_is_the_second_attempt_of_the_row(sim):
     assert (sim.one.attempt, sim.one.percent, sim.one.status) == (2, 5.0, PullPhase.DOWNLOADING)
 
 
-def test_a_failure_from_the_kubelet_remains_although_an_older_report_arrives_later(sim):
+def test_a_failure_that_the_kubelet_reported_remains_when_an_older_report_arrives_later(sim):
     arrival = web()
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
     sim.apply(event(arrival.failed("app", NOW + 1, NOT_FOUND)), seen(arrival), at=1)
@@ -334,7 +334,7 @@ def test_a_failure_from_the_kubelet_remains_although_an_older_report_arrives_lat
     assert (sim.one.status, sim.one.attempt) == (PullPhase.DOWNLOADING, 2)
 
 
-def test_a_failure_belongs_to_its_own_attempt_even_if_the_kubelet_has_started_the_next(sim):
+def test_a_failure_belongs_to_its_own_attempt_even_if_the_kubelet_has_started_the_next_one(sim):
     arrival = web()
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=1)
     sim.report(pull("lease-1", layer("a", 50 * MIB), at=NOW + 0.3), at=1.2)
@@ -348,7 +348,7 @@ def test_a_failure_belongs_to_its_own_attempt_even_if_the_kubelet_has_started_th
     assert (sim.one.status, sim.one.attempt) == (PullPhase.DOWNLOADING, 2)
 
 
-def test_a_retry_ends_when_no_pod_waits_for_it_any_longer(sim):
+def test_a_retry_ends_when_no_pod_waits_for_it_any_more(sim):
     arrival = web()
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=1)
     sim.report(pull("lease-1", layer("a", MIB), at=NOW + 0.5), at=2)
@@ -362,7 +362,7 @@ def test_a_retry_ends_when_no_pod_waits_for_it_any_longer(sim):
     assert (sim.one.status, sim.one.attempt) == (PullPhase.DOWNLOADING, 2)
 
 
-def test_a_pull_for_another_pod_that_began_together_with_a_failed_one_is_the_next_attempt(sim):
+def test_a_pull_that_continues_long_after_the_failure_is_the_next_attempt(sim):
     one, two = web("web-1"), web("web-2")
     sim.apply(seen(one), seen(two), event(one.pulling("app", NOW)), event(two.pulling("app", NOW)), at=0)
     sim.apply(event(one.failed("app", NOW + 1, NOT_FOUND)), at=1)

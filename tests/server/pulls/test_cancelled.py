@@ -1,4 +1,4 @@
-"""Pulls that were cancelled, pods that no longer wait, nodes that no agent observes."""
+"""Cancelled pulls, pods that no longer wait, and nodes without an agent."""
 
 import logging
 
@@ -41,7 +41,7 @@ def test_a_pull_that_ends_without_an_error_is_cancelled_and_not_failed(sim, dele
     assert sim.metric("pull_errors_total", registry="docker.io", reason="canceled") == 0
 
 
-def test_waiting_pods_are_listed_apart_from_those_that_waited_before(sim):
+def test_waiting_pods_and_pods_that_have_stopped_waiting_are_listed_separately(sim):
     one, two = web("web-1"), web("web-2")
     for item in (one, two):
         sim.apply(seen(item), event(item.pulling("app", NOW)), at=0)
@@ -50,7 +50,7 @@ def test_waiting_pods_are_listed_apart_from_those_that_waited_before(sim):
     assert ([item.pod_name for item in sim.one.pods], sim.one.waited[0].pod_name) == (["web-2"], "web-1")
 
 
-def test_on_a_node_without_an_agent_a_pull_is_unobserved(sim):
+def test_a_pull_on_a_node_without_an_agent_is_unobserved(sim):
     sim.hub._agents_due = NOW + 15
     one = PodEvents(pod("web-1", "node-9", {"app": "nginx:1.27"}, at=NOW))
     sim.apply(seen(one), event(one.pulling("app", NOW + 20)), at=20)

@@ -1,4 +1,6 @@
-"""Attempts, names and removals of arrivals. The test sets the demands that Kubernetes would report."""
+"""How arrivals get attempts and names, and when they are removed. The tests set the image demands that a kubelet would
+have.
+"""
 
 from pulltrace.server.kubernetes.attempts import Failure
 from pulltrace.server.kubernetes.demand import ImageDemand, WaitingPod
@@ -37,7 +39,7 @@ def failure(at: float, attempt: int = 1) -> Failure:
     return Failure(ErrorReason.NOT_FOUND, "manifest unknown", attempt, NOW + at, NOW + at + 10)
 
 
-def test_without_kubernetes_a_retry_is_the_next_attempt_of_the_same_arrival() -> None:
+def test_a_retry_is_the_next_attempt_of_the_same_arrival_even_without_kubernetes() -> None:
     sim = SimulatedHub()
     sim.report(pull("one", layer("a", MIB), manifest_digest="sha256:m"), at=1)
     sim.report(pull("one", layer("a", MIB), status=PullPhase.FAILED, ended_at=NOW + 2), at=2)
@@ -46,17 +48,17 @@ def test_without_kubernetes_a_retry_is_the_next_attempt_of_the_same_arrival() ->
     assert (sim.one.id, sim.one.attempt, sim.one.status) == (arrival, 2, PullPhase.DOWNLOADING)
     sim.report(pull("two", layer("a", 9), at=NOW + 12, status=PullPhase.COMPLETED, ended_at=NOW + 14), at=14)
     sim.report(pull("three", layer("a"), at=NOW + 20), at=21)
-    assert [status.attempt for status in sim.shown] == [2, 1], "success ends the arrival"
+    assert [status.attempt for status in sim.shown] == [2, 1], "a success ends the arrival"
 
 
-def test_without_kubernetes_another_manifest_is_another_image() -> None:
+def test_a_different_manifest_is_a_different_image_if_there_is_no_kubernetes() -> None:
     sim = SimulatedHub()
     sim.report(pull("one", layer("a"), manifest_digest="sha256:m", status=PullPhase.FAILED, ended_at=NOW + 1), at=2)
     sim.report(pull("two", layer("b"), manifest_digest="sha256:n", at=NOW + 12), at=13)
     assert [status.attempt for status in sim.shown] == [1, 1]
 
 
-def test_the_name_becomes_more_precise_and_the_id_remains() -> None:
+def test_the_id_of_an_arrival_remains_while_its_name_becomes_more_precise() -> None:
     sim = SimulatedHub()
     nothing = {"image_ref": UNKNOWN_IMAGE, "registry": None, "repository": None, "total_known": False}
     sim.report(pull("l", status=PullPhase.RESOLVING, **nothing), at=1)
@@ -91,7 +93,7 @@ def test_an_image_that_is_queued_then_pulled_then_completed_is_one_arrival() -> 
     assert sim.one.pods is None
 
 
-def test_a_pod_that_no_longer_waits_is_removed() -> None:
+def test_a_queued_row_is_removed_when_its_pod_no_longer_waits() -> None:
     kubelet = Kubelet()
     sim = SimulatedHub(cluster=kubelet)
     kubelet.now = [demand()]
@@ -102,7 +104,7 @@ def test_a_pod_that_no_longer_waits_is_removed() -> None:
     assert sim.hub.feed.frame.entries[0].type is EventType.REMOVED
 
 
-def test_two_tags_of_one_repository_are_matched_by_order_and_corrected_by_containerd() -> None:
+def test_two_tags_of_one_repository_are_matched_in_order_and_corrected_by_containerd() -> None:
     kubelet = Kubelet()
     sim = SimulatedHub(cluster=kubelet)
     kubelet.now = [demand("1", 0), demand("2", 1)]
@@ -139,7 +141,7 @@ def test_an_image_that_cannot_be_resolved_fails_and_is_retried_in_one_arrival() 
     assert (sim.one.id, sim.one.status, sim.one.attempt) == (first.id, PullPhase.DOWNLOADING, 2)
 
 
-def test_the_kubelets_later_reason_explains_why_a_pull_failed() -> None:
+def test_a_reason_that_the_kubelet_gives_later_explains_why_a_pull_failed() -> None:
     kubelet = Kubelet()
     sim = SimulatedHub(cluster=kubelet)
     kubelet.now = [demand()]

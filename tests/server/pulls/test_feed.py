@@ -1,4 +1,4 @@
-"""The feed in isolation: revisions, cursors, entries that must never be missed, and limits."""
+"""The feed in isolation: its revisions and cursors, the entries that no client may miss, and its limits."""
 
 import msgspec
 from hypothesis import given
@@ -39,7 +39,7 @@ def test_a_client_receives_each_pull_once_in_the_order_of_the_last_change() -> N
     assert feed.since(4) == []
 
 
-def test_a_change_has_the_type_of_its_event() -> None:
+def test_each_kind_of_change_has_its_event_type() -> None:
     feed = Feed(100)
     sent = []
     for phase, attempt in (
@@ -71,7 +71,7 @@ def test_the_end_of_an_attempt_is_sent_even_after_a_retry() -> None:
     assert [entry.type for entry in missed] == [EventType.FAILED, EventType.PROGRESS]
 
 
-def test_an_ended_pull_that_only_gets_more_details_is_sent_once() -> None:
+def test_the_end_of_a_pull_is_sent_only_once_although_details_are_added_later() -> None:
     feed = Feed(100)
     change(feed, "a", PullPhase.FAILED)
     feed.publish([replace(EXAMPLE, id="a", status=PullPhase.FAILED, error="why")], [], NOW)
@@ -95,19 +95,19 @@ def test_a_pull_that_was_never_sent_need_not_be_removed() -> None:
     assert not feed.cut()
 
 
-def test_a_frame_has_the_changes_since_the_previous_one_including_every_ended_pull() -> None:
+def test_a_frame_contains_all_changes_since_the_previous_frame_including_every_ended_pull() -> None:
     feed = Feed(100)
     change(feed, "before")
     for phase, attempt in ((PullPhase.DOWNLOADING, 1), (PullPhase.FAILED, 1), (PullPhase.QUEUED, 2)):
         feed.publish([replace(EXAMPLE, id="a", status=phase, attempt=attempt)], [], NOW)
-    assert ids(feed.frame.entries) == ["before"], "a frame does not change until the next one is cut"
+    assert ids(feed.frame.entries) == ["before"], "the frame remains the same until the next one is cut"
     assert feed.cut()
     sent = [(entry.id, entry.pull.status, entry.pull.attempt) for entry in feed.frame.entries]
     assert sent == [("a", PullPhase.FAILED, 1), ("a", PullPhase.QUEUED, 2)]
     assert not feed.cut()
 
 
-def test_no_client_is_up_to_date_after_more_pulls_ended_than_are_kept() -> None:
+def test_every_client_must_start_again_after_more_removals_than_the_feed_keeps() -> None:
     feed = Feed(3)
     change(feed, "before")
     for number in range(9):
@@ -119,7 +119,7 @@ def test_no_client_is_up_to_date_after_more_pulls_ended_than_are_kept() -> None:
     assert feed.since(before) is None
 
 
-def test_a_cursor_older_than_the_kept_entries_is_unusable() -> None:
+def test_a_cursor_that_is_older_than_the_kept_entries_cannot_be_used() -> None:
     feed = Feed(3)
     for number in range(10):
         change(feed, f"p{number}")
@@ -129,7 +129,7 @@ def test_a_cursor_older_than_the_kept_entries_is_unusable() -> None:
     assert feed.since(feed.revision + 1) is None
 
 
-def test_clients_that_are_up_to_date_receive_the_same_bytes_and_each_entry_is_encoded_once_per_kind() -> None:
+def test_each_entry_is_encoded_once_for_all_clients_with_layers_and_once_for_those_without() -> None:
     feed = Feed(100)
     feed.publish([replace(EXAMPLE, id="a"), replace(EXAMPLE, id="b")], [], NOW)
     feed.cut()
@@ -146,7 +146,7 @@ def test_clients_that_are_up_to_date_receive_the_same_bytes_and_each_entry_is_en
     assert frame.entries[0].data(layers=True) is frame.entries[0].data(layers=True)
 
 
-def test_bytes_of_old_frames_are_not_kept() -> None:
+def test_the_encoded_bytes_of_old_frames_are_not_kept() -> None:
     feed = Feed(100)
     change(feed, "a")
     old = feed.frame.entries[0]
@@ -156,7 +156,7 @@ def test_bytes_of_old_frames_are_not_kept() -> None:
     assert old.data(layers=True)
 
 
-def test_layers_of_an_ended_pull_are_packed_after_its_frame_and_sent_unchanged() -> None:
+def test_the_layers_of_an_ended_pull_are_packed_after_its_frame_and_sent_unchanged() -> None:
     feed = Feed(100)
     ended = replace(EXAMPLE, id="a", status=PullPhase.COMPLETED)
     feed.publish([ended, replace(EXAMPLE, id="b")], [], NOW)
@@ -167,7 +167,7 @@ def test_layers_of_an_ended_pull_are_packed_after_its_frame_and_sent_unchanged()
     assert old.pull == replace(ended, layers=None)
     assert old.data(layers=True) == before
     assert old.shown(layers=False) == old.pull
-    assert running.pull.layers == EXAMPLE.layers, "it is still sent"
+    assert running.pull.layers == EXAMPLE.layers, "a running pull is not packed"
 
 
 step = st.tuples(
@@ -176,7 +176,7 @@ step = st.tuples(
 
 
 class Subscription:
-    """A client that reads only when the test requests it, and keeps the received entries."""
+    """A client that reads only when the test makes it read, and keeps the received entries."""
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed
@@ -213,7 +213,9 @@ class Subscription:
 
 
 def next_state(before: PullStatus | None, what: str, id_: str, number: int) -> PullStatus | None:
-    """Return the next state of a pull; None if it has none. Attempts distinguish successive pulls with the same id."""
+    """Return the next state of a pull, or None if there is none. The attempt distinguishes successive pulls with the
+    same id.
+    """
     attempt = before.attempt if before else number * 100
     if before and before.status.ended:
         if what != "retry":

@@ -1,4 +1,4 @@
-"""Reports as written by the Go agent (v0.1.0): bare ingest refs, no ids, Go's JSON."""
+"""Reports in the format of the Go agent (v0.1.0): ingest refs only, no ids, and JSON as Go writes it."""
 
 import json
 
@@ -12,7 +12,7 @@ A, B = "a" * 64, "b" * 64
 
 
 def original(*ingests: tuple[str, int, int], second: int) -> AgentReport:
-    """Return ref, offset and total of each ingest."""
+    """Return a report with these ingests: ref, offset and total of each."""
     started = "2023-11-14T22:13:21Z"
     pulls = [
         {
@@ -41,7 +41,7 @@ def reported(sim: SimulatedHub, second: int, *ingests: tuple[str, int, int]) -> 
     sim.hub.tick(sim.now)
 
 
-def test_the_layers_of_a_node_are_one_pull_of_an_unknown_image() -> None:
+def test_all_layers_that_a_node_downloads_are_one_pull_of_an_unknown_image() -> None:
     sim = SimulatedHub()
     reported(sim, 2, (f"layer-sha256:{A}", 10 * MIB, 40 * MIB), (f"layer-sha256:{B}", 0, 60 * MIB))
     status = sim.one
@@ -50,7 +50,7 @@ def test_the_layers_of_a_node_are_one_pull_of_an_unknown_image() -> None:
     assert (status.percent, status.status) == (10.0, PullPhase.DOWNLOADING)
 
 
-def test_a_layer_that_is_no_longer_reported_was_downloaded_and_when_none_is_left_the_pull_is_complete() -> None:
+def test_a_layer_that_is_no_longer_reported_is_complete_and_the_pull_completes_with_its_last_layer() -> None:
     sim = SimulatedHub()
     reported(sim, 2, (f"layer-sha256:{A}", 10 * MIB, 40 * MIB), (f"layer-sha256:{B}", 0, 60 * MIB))
     reported(sim, 4, (f"layer-sha256:{B}", 30 * MIB, 60 * MIB))
@@ -59,7 +59,7 @@ def test_a_layer_that_is_no_longer_reported_was_downloaded_and_when_none_is_left
     assert (sim.one.status, sim.one.percent) == (PullPhase.COMPLETED, 100.0)
 
 
-def test_the_next_pull_of_the_node_is_another_one() -> None:
+def test_a_later_download_on_the_same_node_is_another_pull() -> None:
     sim = SimulatedHub()
     for second in (2, 10, 20):
         reported(sim, second, (f"layer-sha256:{A}", MIB, 40 * MIB))
@@ -68,7 +68,7 @@ def test_the_next_pull_of_the_node_is_another_one() -> None:
 
 
 @pytest.mark.parametrize("kind", ["manifest", "index", "config"])
-def test_other_ingests_are_not_layers(kind: str) -> None:
+def test_ingests_of_manifests_and_configs_do_not_count_as_layers(kind: str) -> None:
     sim = SimulatedHub()
     reported(sim, 2, (f"{kind}-sha256:{A}", 100, 1000), (f"layer-sha256:{B}", MIB, 60 * MIB))
     assert (sim.one.layer_count, sim.one.total_bytes) == (1, 60 * MIB)
@@ -80,7 +80,7 @@ def test_a_name_that_the_go_agent_knows_is_shown() -> None:
     assert sim.one.image_ref == "ghcr.io/acme/web:1"
 
 
-def test_the_year_one_means_no_time() -> None:
+def test_a_time_in_the_year_one_means_that_the_time_is_unknown() -> None:
     body = {"nodeName": "node-1", "timestamp": "0001-01-01T00:00:00Z"}
     body["pulls"] = [{"imageRef": f"layer-sha256:{A}", "startedAt": "0001-01-01T00:00:00Z"}]
     sim = SimulatedHub()
@@ -89,7 +89,7 @@ def test_the_year_one_means_no_time() -> None:
     assert sim.one.started_at.timestamp() == sim.now
 
 
-def test_a_node_that_switches_to_our_agent_is_no_longer_treated_like_the_go_agents_nodes() -> None:
+def test_the_pull_of_a_go_agent_ends_when_the_python_agent_replaces_it() -> None:
     sim = SimulatedHub()
     reported(sim, 2, (f"layer-sha256:{A}", MIB, 40 * MIB))
     sim.report(at=4)

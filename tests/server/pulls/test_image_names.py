@@ -48,12 +48,12 @@ def documented():
 
 
 @pytest.mark.parametrize(("name", "reported", "expected"), list(documented()))
-def test_a_live_pull_fits_a_demand_as_the_table_states(name, reported, expected):
+def test_a_live_pull_fits_a_demand_as_the_table_says(name, reported, expected):
     pull = Pull("lease", Node("n", NOW, NOW), PullState(), NOW + 4)
     assert fit(pull, reported, DEMANDS[name], Name.of(IMAGE)) is expected
 
 
-def test_a_pull_without_bytes_is_for_another_pod_if_a_pull_completed_since_the_request():
+def test_a_pull_without_bytes_belongs_to_another_pod_if_a_pull_has_completed_since_the_request():
     node = Node("n", NOW, NOW)
     done = Pull("done", node, PullState(image_ref=IMAGE), NOW)
     done.end(PullPhase.COMPLETED, NOW + 5, NOW + 5, None, None)

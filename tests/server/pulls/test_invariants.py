@@ -1,4 +1,4 @@
-"""For any reports in any order: numbers add up, nothing is lost, nothing ends twice."""
+"""Invariants for any reports in any order: numbers add up, nothing is lost, and no pull ends twice."""
 
 import asyncio
 import json
@@ -96,7 +96,7 @@ def test_no_report_of_an_agent_leads_to_inconsistent_state(reports) -> None:
             check(status)
         for entry in sim.hub.feed.current():
             assert entry.data(layers=True)
-    for _ in range(400):  # lost, forgotten, expired
+    for _ in range(400):  # the nodes are lost and then forgotten, and the history expires
         sim.now += 10.0
         sim.hub.tick(sim.now)
     assert sim.shown == [], "nothing is kept forever"
@@ -109,7 +109,7 @@ progress = st.lists(st.lists(st.integers(0, 12), min_size=3, max_size=3), min_si
 @examples(max_examples=50)
 @given(progress, st.sampled_from([PullPhase.COMPLETED, PullPhase.FAILED]), st.lists(st.booleans(), max_size=30))
 def test_bytes_add_up_percent_never_falls_and_the_end_is_published_once(steps, end, lost) -> None:
-    """Three layers grow; some reports are lost, which must not matter."""
+    """Three layers grow. Some reports are lost, which must not affect the result."""
     sim = SimulatedHub()
     sizes_ = [40 * MIB, 80 * MIB, 160 * MIB]
     done = [0, 0, 0]
@@ -139,7 +139,7 @@ def test_bytes_add_up_percent_never_falls_and_the_end_is_published_once(steps, e
 @examples(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=40))
 def test_every_end_is_in_the_feed_once(ends) -> None:
-    """Many short pulls: a client that was disconnected receives each pull that an agent reported."""
+    """After many short pulls, a client that was disconnected receives every pull that an agent has reported."""
     sim = SimulatedHub()
     expected: Counter[EventType] = Counter()
     for number, (node, well) in enumerate(ends):
@@ -154,8 +154,8 @@ def test_every_end_is_in_the_feed_once(ends) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 300])
-def test_the_work_of_a_report_does_not_grow_with_the_stored_pulls(count: int) -> None:
-    """This is counted rather than timed: how many statuses does one report create?"""
+def test_the_work_for_one_report_does_not_grow_with_the_number_of_stored_pulls(count: int) -> None:
+    """The test counts how many statuses one report creates, because a duration would depend on the machine."""
     sim = SimulatedHub()
     for number in range(count):
         sim.report(pull("l", layer("a", MIB)), node=f"n{number}", at=1)
@@ -165,7 +165,7 @@ def test_the_work_of_a_report_does_not_grow_with_the_stored_pulls(count: int) ->
 
 
 class Browser:
-    """Request every route of both ports, as a client does."""
+    """Send requests to the apps of both ports, as a browser would."""
 
     def __init__(self, sim: SimulatedHub) -> None:
         self._apps = [

@@ -1,4 +1,4 @@
-"""One or a few nodes without Kubernetes: the published pulls after each report."""
+"""Which pulls are published after each report of a few nodes, without Kubernetes."""
 
 import pytest
 
@@ -34,7 +34,7 @@ def test_a_pull_is_published_from_start_to_end() -> None:
     assert sim.metric("pull_bytes_total", registry="docker.io") == 200 * MIB
 
 
-def test_each_of_two_simultaneous_pulls_has_its_own_numbers() -> None:
+def test_two_simultaneous_pulls_have_separate_rates() -> None:
     sim = SimulatedHub()
     for second in range(1, 13):
         one = pull("one", layer("a", second * MIB), repository="one", image_ref="docker.io/one")
@@ -44,7 +44,7 @@ def test_each_of_two_simultaneous_pulls_has_its_own_numbers() -> None:
     assert rates == {"docker.io/one": MIB, "docker.io/two": 4 * MIB}
 
 
-def test_the_second_pull_of_a_node_also_has_the_right_rate() -> None:
+def test_the_rate_of_a_nodes_second_pull_is_also_right() -> None:
     sim = SimulatedHub()
     sim.report(pull("first", layer("a", 90 * MIB)), at=1)
     sim.report(pull("first", layer("a", 100 * MIB), status=DONE, ended_at=NOW + 2), at=2)
@@ -53,7 +53,7 @@ def test_the_second_pull_of_a_node_also_has_the_right_rate() -> None:
     assert sim.shown[-1].bytes_per_sec == MIB
 
 
-def test_an_import_shows_its_progress_and_counts_no_fetched_bytes() -> None:
+def test_an_import_shows_its_progress_but_its_bytes_do_not_count_as_fetched() -> None:
     sim = SimulatedHub()
     sim.report(at=1)
     for second in range(2, 6):
@@ -65,7 +65,7 @@ def test_an_import_shows_its_progress_and_counts_no_fetched_bytes() -> None:
     assert sim.metric("pull_bytes_total", registry="unknown") in (None, 0)
 
 
-def test_a_layer_that_another_pull_fetches_is_progress_but_not_rate() -> None:
+def test_a_layer_that_another_pull_fetches_counts_as_progress_but_not_in_the_rate() -> None:
     sim = SimulatedHub()
     for second in range(1, 6):
         shared = second * MIB
@@ -99,13 +99,13 @@ def test_a_fully_cached_image_is_complete_and_has_downloaded_nothing() -> None:
     assert sim.metric("pull_cached_bytes_total", registry="docker.io") == 100 * MIB
 
 
-def test_a_nearly_complete_pull_is_not_complete() -> None:
+def test_a_nearly_complete_pull_is_not_shown_as_100_percent() -> None:
     sim = SimulatedHub()
     sim.report(pull("l", layer("a", 100 * MIB - 1)), at=1)
     assert sim.one.percent == 99.9
 
 
-def test_a_cancelled_pull_is_failed_and_not_complete() -> None:
+def test_a_cancelled_pull_has_failed_and_keeps_its_percentage() -> None:
     sim = SimulatedHub()
     sim.report(pull("l", layer("a", 30 * MIB)), at=1)
     sim.report(pull("l", layer("a", 30 * MIB), status=PullPhase.FAILED, ended_at=NOW + 2, error="cancelled"), at=2)
@@ -114,7 +114,7 @@ def test_a_cancelled_pull_is_failed_and_not_complete() -> None:
     assert sim.metric("pull_errors_total", registry="docker.io", reason="unknown") == 1
 
 
-def test_a_pull_that_its_node_no_longer_reports_has_failed_and_states_why() -> None:
+def test_a_pull_that_its_node_no_longer_reports_has_failed_with_a_reason() -> None:
     sim = SimulatedHub()
     sim.report(pull("l", layer("a", 30 * MIB)), at=1)
     sim.report(at=2)
@@ -129,14 +129,14 @@ def test_a_presumed_end_is_corrected_by_the_agent() -> None:
     assert (sim.one.status, sim.one.percent, sim.one.error) == (DONE, 100.0, None)
 
 
-def test_percent_never_falls_within_an_attempt() -> None:
+def test_the_percentage_never_falls_within_an_attempt() -> None:
     sim = SimulatedHub()
     sim.report(pull("l", layer("a", 80 * MIB)), at=1)
     sim.report(pull("l", layer("a", 1 * MIB)), at=2)
     assert (sim.one.percent, sim.one.downloaded_bytes) == (80.0, MIB)
 
 
-def test_time_to_ready_includes_unpacking_at_the_rate_measured_on_the_node() -> None:
+def test_the_time_to_ready_includes_unpacking_at_the_rate_measured_on_the_node() -> None:
     sim = SimulatedHub()
     begun, over = to_time(NOW + 2), to_time(NOW + 4)
     sim.report(pull("old", layer("o", 100 * MIB, state=LayerPhase.EXTRACTING, extract_started_at=begun)), at=2)
@@ -202,7 +202,7 @@ def test_a_pull_that_waits_for_something_else_is_not_stalled(other) -> None:
     assert sim.one.stalled_since is None
 
 
-def test_duplicate_late_and_reordered_reports_change_nothing() -> None:
+def test_duplicate_and_late_and_reordered_reports_change_nothing() -> None:
     sim = SimulatedHub()
     sim.report(pull("l", layer("a", 10 * MIB)), at=1, sequence=5)
     for second, sequence in enumerate((5, 4, 1), start=2):
@@ -225,7 +225,7 @@ def test_a_restarted_agent_continues_its_pulls() -> None:
     )
 
 
-def test_a_silent_node_is_late_then_lost_then_forgotten() -> None:
+def test_a_node_that_stops_reporting_is_late_then_lost_then_forgotten() -> None:
     sim = SimulatedHub(HISTORY_TTL="60s")
     sim.report(pull("l", layer("a", 10 * MIB)), at=0, heartbeat_seconds=10.0)
 
@@ -245,7 +245,7 @@ def test_a_silent_node_is_late_then_lost_then_forgotten() -> None:
     assert sim.shown == []
 
 
-def test_a_lost_node_that_returns_has_its_pulls_again() -> None:
+def test_the_pulls_of_a_lost_node_are_live_again_when_the_node_returns() -> None:
     sim = SimulatedHub()
     sim.report(pull("l", layer("a", 10 * MIB)), at=0)
     before = sim.one.id
@@ -253,7 +253,7 @@ def test_a_lost_node_that_returns_has_its_pulls_again() -> None:
     sim.report(pull("l", layer("a", 40 * MIB)), at=71)
     assert (sim.one.id, sim.one.status, sim.one.error) == (before, PullPhase.DOWNLOADING, None)
     sim.report(pull("l", layer("a", 60 * MIB)), at=73)
-    assert sim.one.bytes_per_sec == 10 * MIB, "bytes that arrived unobserved are not in the rate"
+    assert sim.one.bytes_per_sec == 10 * MIB, "the rate leaves out bytes that arrived while no agent reported"
 
 
 def test_a_pull_that_is_reported_again_as_queued_is_shown_as_resolving() -> None:
@@ -264,7 +264,7 @@ def test_a_pull_that_is_reported_again_as_queued_is_shown_as_resolving() -> None
     assert (sim.one.status, sim.one.completed_at) == (PullPhase.RESOLVING, None)
 
 
-def test_a_clock_that_is_hours_off_is_corrected() -> None:
+def test_times_from_a_clock_that_is_hours_off_are_corrected() -> None:
     sim = SimulatedHub()
     ahead = 5 * 3600.0
     begun = layer("a", MIB, started_at=to_time(NOW + ahead))
@@ -281,7 +281,7 @@ def test_a_late_report_does_not_count_as_a_slow_clock() -> None:
     assert sim.one.completed_at == to_time(NOW + 2)
 
 
-def test_a_clock_that_is_set_back_is_accepted_after_some_reports() -> None:
+def test_a_clock_that_was_set_back_is_accepted_after_some_reports() -> None:
     sim = SimulatedHub()
     sim.report(timestamp=to_time(NOW + 1), at=1)
     for second in range(2, 2 + LATE_REPORTS):
@@ -290,7 +290,7 @@ def test_a_clock_that_is_set_back_is_accepted_after_some_reports() -> None:
     assert sim.one.started_at == to_time(NOW + 20)
 
 
-def test_a_small_difference_of_clocks_is_ignored() -> None:
+def test_a_small_difference_between_clocks_is_ignored() -> None:
     sim = SimulatedHub()
     sim.report(pull("l", layer("a", MIB), at=NOW), at=1, timestamp=to_time(NOW + 1.5))
     assert sim.one.started_at == to_time(NOW)
@@ -302,7 +302,7 @@ def test_no_pull_begins_in_the_future_or_in_the_distant_past() -> None:
     assert {status.started_at for status in sim.shown} == {to_time(NOW + 1)}
 
 
-def test_finished_pulls_that_are_reported_again_fill_the_history_and_are_not_counted() -> None:
+def test_finished_pulls_that_are_reported_again_appear_in_the_history_but_are_not_counted_again() -> None:
     sim = SimulatedHub(HISTORY_TTL="30m")
     old = [pull(f"l{n}", layer("a", 100 * MIB), status=DONE, at=NOW - 700, ended_at=NOW - 600 - n) for n in range(3)]
     sim.report(*old, pull("live", layer("z", 50 * MIB), at=NOW - 20), at=1)
@@ -311,16 +311,18 @@ def test_finished_pulls_that_are_reported_again_fill_the_history_and_are_not_cou
     assert sim.metric("pulls_total", registry="docker.io", result="completed") == 0
     assert sim.metric("pull_bytes_total", registry="docker.io") == 10 * MIB
     sim.at(1250)
-    assert [status.status for status in sim.shown] == [PullPhase.FAILED], "by their time of ending, not of arrival"
+    assert [status.status for status in sim.shown] == [PullPhase.FAILED], (
+        "they expire according to when they ended, not when they were reported"
+    )
 
 
-def test_a_pull_that_ended_before_the_history_begins_is_not_accepted() -> None:
+def test_a_pull_that_is_older_than_the_history_is_not_accepted() -> None:
     sim = SimulatedHub(HISTORY_TTL="60s")
     sim.report(pull("l", layer("a", MIB), status=DONE, ended_at=NOW - 61, at=NOW - 90), at=1)
     assert sim.shown == []
 
 
-def test_history_has_every_pull_of_a_node_and_each_expires_in_time() -> None:
+def test_the_history_keeps_every_pull_of_a_node_until_it_expires() -> None:
     sim = SimulatedHub(HISTORY_TTL="60s")
     for n in range(5):
         sim.report(pull(f"l{n}", layer("a", MIB), at=NOW + n, status=DONE, ended_at=NOW + 10 * n), at=10 * n)
@@ -329,7 +331,7 @@ def test_history_has_every_pull_of_a_node_and_each_expires_in_time() -> None:
     assert len(sim.shown) == 3
 
 
-def test_everything_is_limited_and_dropped_items_are_counted() -> None:
+def test_nodes_and_pulls_and_layers_are_limited_and_dropped_ones_are_counted() -> None:
     sim = SimulatedHub(Limits(nodes=2, active_per_node=3, layers_per_pull=2, history_per_node=4, history=3))
     sim.report(*(pull(f"l{n}", layer("a"), layer("b"), layer("c")) for n in range(5)), at=1)
     assert len(sim.shown) == 3
@@ -342,7 +344,7 @@ def test_everything_is_limited_and_dropped_items_are_counted() -> None:
     assert sim.metric("dropped_total") > 0
 
 
-def test_a_pull_that_did_not_fit_into_a_report_continues_unchanged() -> None:
+def test_a_pull_that_did_not_fit_into_a_report_stays_unchanged() -> None:
     sim = SimulatedHub()
     sim.report(pull("a", layer("a", 10 * MIB)), pull("b", layer("b", 20 * MIB), at=NOW + 0.5, repository="b"), at=1)
     sim.report(pull("a", layer("a", 30 * MIB)), at=2, others=["b", "never heard of"])
@@ -354,7 +356,7 @@ def test_a_pull_that_did_not_fit_into_a_report_continues_unchanged() -> None:
     assert sim.shown[1].status is PullPhase.FAILED
 
 
-def test_a_node_that_reports_its_pulls_in_turns_may_have_no_more_of_them_than_other_nodes() -> None:
+def test_the_limit_of_pulls_per_node_also_holds_if_reports_contain_the_pulls_in_turn() -> None:
     sim = SimulatedHub(Limits(active_per_node=3))
     names = [f"l{number}" for number in range(9)]
     for second, name in enumerate(names, start=1):
@@ -363,7 +365,7 @@ def test_a_node_that_reports_its_pulls_in_turns_may_have_no_more_of_them_than_ot
     assert {status.repository for status in sim.shown} == set(names[:3])
     assert sim.metric("dropped_total") == 6
     sim.report(pull("l8", layer("l8"), repository="l8", status=DONE, at=NOW, ended_at=NOW + 9), at=10, others=names[:3])
-    assert len(sim.shown) == 4, "an end is published anyway"
+    assert len(sim.shown) == 4, "ended pulls are published despite the limit"
 
 
 def test_ended_pulls_make_room_for_new_ones() -> None:
@@ -375,7 +377,7 @@ def test_ended_pulls_make_room_for_new_ones() -> None:
     assert sim.metric("dropped_total") == 0
 
 
-def test_bytes_of_pulls_that_waited_for_their_turn_count() -> None:
+def test_the_bytes_of_pulls_that_had_to_wait_for_a_later_report_are_counted() -> None:
     sim = SimulatedHub()
     sim.report(at=1)
     sim.report(pull("a", layer("a", MIB), at=NOW + 1.2), at=2, others=["live", "over"])
@@ -396,7 +398,7 @@ def test_ingests_of_the_go_agent_are_limited_before_they_are_processed() -> None
     assert sim.metric("dropped_total") == 997
 
 
-def test_the_second_of_two_simultaneous_reports_of_a_node_is_refused() -> None:
+def test_the_second_of_two_simultaneous_reports_from_one_node_is_rejected() -> None:
     sim = SimulatedHub()
     sim.report(at=1)
     with pytest.raises(TooSoonError):

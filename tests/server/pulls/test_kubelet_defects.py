@@ -1,4 +1,4 @@
-"""Situations from a real cluster in which rows did not agree with the kubelet."""
+"""Situations in a real cluster in which the rows used to contradict the kubelet."""
 
 import logging
 
@@ -23,7 +23,7 @@ def rows(sim):
     return {row.image_ref: (row.status, row.attempt) for row in sim.shown}
 
 
-def test_a_status_twelve_seconds_after_the_event_is_the_same_failure(sim):
+def test_a_status_that_follows_the_event_by_twelve_seconds_belongs_to_the_same_failure(sim):
     one = web()
     sim.apply(seen(one), event(one.pulling("app", NOW)), at=0)
     failed = event(one.failed("app", NOW + 1, NOT_FOUND))
@@ -38,7 +38,7 @@ def test_a_status_twelve_seconds_after_the_event_is_the_same_failure(sim):
 
 
 @pytest.mark.parametrize("apart", [0.0, 5.0, 20.0])
-def test_a_wrong_tag_next_to_the_right_one_is_not_shown_as_downloading(sim, apart):
+def test_a_missing_tag_is_not_shown_as_downloading_while_another_tag_is_pulled(sim, apart):
     wrong, right = web("a", "registry.io/team/app:wrong"), web("b", "registry.io/team/app:right")
     sim.report(at=0)
     sim.apply(seen(wrong), seen(right), event(wrong.pulling("app", NOW)), at=0)
@@ -61,7 +61,7 @@ def test_a_wrong_tag_next_to_the_right_one_is_not_shown_as_downloading(sim, apar
     assert next(row.id for row in sim.shown if row.image_ref.endswith("right")) == id_
 
 
-def test_a_pull_without_a_name_does_not_belong_to_an_image_that_is_never_pulled(sim):
+def test_a_pull_without_a_name_is_not_matched_to_an_image_that_is_never_pulled(sim):
     bad, never, real = web("a", "Registry.io/UPPER:1"), web("b", "redis:7"), web("c", "nginx:1.27")
     sim.apply(seen(bad), event(bad.invalid("app", NOW)), seen(never), event(never.never("app", NOW)), at=0)
     sim.apply(seen(real), event(real.pulling("app", NOW)), at=0.5)
@@ -73,7 +73,7 @@ def test_a_pull_without_a_name_does_not_belong_to_an_image_that_is_never_pulled(
     }
 
 
-def test_a_pull_that_failed_before_its_pod_existed_does_not_belong_to_that_pod(sim):
+def test_a_pull_that_began_before_a_pod_existed_does_not_belong_to_that_pod(sim):
     sim.report(pull(at=NOW + 0.5, status=PullPhase.RESOLVING, **UNSEEN), at=1)
     one = web()
     sim.apply(seen(one), event(one.pulling("app", NOW + 52)), at=52)
@@ -85,7 +85,7 @@ def test_a_pull_that_failed_before_its_pod_existed_does_not_belong_to_that_pod(s
     assert rows(sim)["docker.io/library/nginx:1.27"] == (PullPhase.FAILED, 1)
 
 
-def test_the_first_published_completion_has_its_bytes(sim, caplog):
+def test_a_completed_pull_is_published_only_when_its_bytes_are_known(sim, caplog):
     """The kubelet's event arrives before the agent's first report of the pull."""
     caplog.set_level(logging.INFO, "pulltrace")
     one = web()
@@ -103,7 +103,7 @@ def test_the_first_published_completion_has_its_bytes(sim, caplog):
     assert sim.metric("pulls_total", registry="docker.io", result="completed") == 1
 
 
-def test_the_log_waits_for_bytes_that_are_late(sim, caplog):
+def test_the_log_line_of_a_pull_waits_for_a_late_report_with_its_bytes(sim, caplog):
     caplog.set_level(logging.INFO, "pulltrace")
     one = web()
     sim.report(at=0)
@@ -133,13 +133,13 @@ def test_a_pull_that_no_agent_observed_has_the_kubelets_duration_and_size(sim, r
     assert (line.fields["seconds"], line.fields["image_bytes"]) == (pytest.approx(0.3), 2805)
     assert sim.metric("pull_duration_seconds_sum", registry="docker.io", result="completed") == pytest.approx(0.3)
     sim.at(1500)
-    assert sim.one.id == row.id, "it is part of the history"
+    assert sim.one.id == row.id, "the pull is part of the history"
     sim.at(2000)
     assert not sim.shown
 
 
 @pytest.mark.parametrize("happens", ["invalid", "never"])
-def test_an_image_that_the_kubelet_does_not_pull_is_not_an_attempt(sim, happens):
+def test_repeated_events_about_an_image_that_the_kubelet_does_not_pull_are_one_attempt(sim, happens):
     one = web(image="Nginx:Bad:Name" if happens == "invalid" else "nginx:1.27")
     sim.apply(seen(one), at=0)
     for second in range(0, 165, 12):
@@ -151,13 +151,13 @@ def test_an_image_that_the_kubelet_does_not_pull_is_not_an_attempt(sim, happens)
 
 
 @pytest.mark.parametrize("happens", ["invalid", "never"])
-def test_a_refusal_before_the_start_of_the_server_is_not_counted_again(sim, happens, caplog):
+def test_a_failure_from_before_the_start_of_the_server_is_not_counted_again(sim, happens, caplog):
     caplog.set_level(logging.INFO, "pulltrace")
     one = web(image="Nginx:Bad:Name" if happens == "invalid" else "nginx:1.27")
     listed = event(getattr(one, happens)("app", NOW - 9), fresh=False)
     sim.apply(EventsExpected(None), seen(one), listed, EventsHeard(None, heard=True), at=0.5)
     sim.at(3)
-    sim.apply(event(getattr(one, happens)("app", NOW + 3)), seen(one), at=3.2)  # the kubelet reports it again
+    sim.apply(event(getattr(one, happens)("app", NOW + 3)), seen(one), at=3.2)  # the kubelet repeats its event
     sim.apply(seen(one), at=14)
     sim.at(20)
     assert (sim.one.status, sim.one.attempt, sim.one.completed_at.timestamp()) == (PullPhase.FAILED, 1, NOW - 9)
@@ -165,7 +165,7 @@ def test_a_refusal_before_the_start_of_the_server_is_not_counted_again(sim, happ
     assert sum(s.value for m in sim.metrics.registry.collect() for s in m.samples if "errors_total" in s.name) == 0
 
 
-def test_the_runtime_is_called_once_for_each_replica_but_there_is_only_one_row(sim):
+def test_replicas_share_one_row_although_the_kubelet_calls_the_runtime_for_each_of_them(sim):
     pods = [web(f"web-{number}") for number in range(3)]
     sim.report(at=0)
     for one in pods:
@@ -186,7 +186,7 @@ def test_the_runtime_is_called_once_for_each_replica_but_there_is_only_one_row(s
     assert (sim.one.status, sim.one.completed_at.timestamp()) == (PullPhase.COMPLETED, NOW + 17)
 
 
-def test_a_start_that_the_agent_guessed_too_early_is_corrected(sim):
+def test_a_start_time_that_the_agent_guessed_too_early_is_corrected(sim):
     one = web()
     sim.report(at=0)
     sim.apply(seen(one), event(one.pulling("app", NOW + 1)), at=1)
@@ -196,7 +196,7 @@ def test_a_start_that_the_agent_guessed_too_early_is_corrected(sim):
     assert (sim.one.completed_at - sim.one.started_at).total_seconds() == pytest.approx(0.17)
 
 
-def test_attempts_are_still_counted_after_a_restart_of_the_server(sim):
+def test_the_attempt_number_continues_after_a_restart_of_the_server(sim):
     one = web()
     events = []
     for number, at in enumerate((-60, -48)):
@@ -250,7 +250,7 @@ def test_a_running_container_overrides_an_agents_failure(sim, report_first):
     assert sim.metric("pulls_total", registry="docker.io", result="failed") == 0
 
 
-def test_a_container_whose_image_was_present_has_no_row_after_its_creation(sim):
+def test_a_container_whose_image_was_present_never_has_a_row(sim):
     one = web()
     sim.report(at=0)
     sim.apply(EventsHeard(None, heard=False), seen(one), at=0)
@@ -261,7 +261,7 @@ def test_a_container_whose_image_was_present_has_no_row_after_its_creation(sim):
     assert not sim.shown
 
 
-def test_a_name_in_go_string_escapes_does_not_make_two_rows_for_one_container(sim):
+def test_a_container_whose_image_name_has_go_string_escapes_has_only_one_row(sim):
     one = PodEvents(pod("web-1", "node-1", {"app": "nginx\u200b:1"}, at=NOW))
     item = one.invalid("app", NOW)
     item["message"] = 'Failed to apply default image tag "nginx\\u200b:1": couldn\'t parse image name "nginx\\u200b:1"'

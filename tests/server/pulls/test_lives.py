@@ -1,8 +1,9 @@
-"""Pods and their pulls, observed through three delayed channels: published states remain true.
+"""Pods and their pulls, observed through three delayed channels: a published state never has to be taken back.
 
-A kubelet pulls, backs off and retries, as real ones do. Its events, its pods' statuses and its node's agent are three
-channels; each keeps its order, but may be delayed by any time. In any order, an attempt ends once and remains ended,
-percentages never fall, attempt numbers never decrease, and in the end the rows match what happened.
+A kubelet pulls, backs off and retries, as real ones do. Its events, the statuses of its pods and the reports of the
+node's agent are three channels. Each channel keeps its order, but can be delayed by any time. Whatever the delays, an
+attempt ends once and remains ended, percentages and attempt numbers never decrease, and in the end the rows match what
+happened.
 """
 
 import heapq
@@ -30,21 +31,21 @@ SIZE = 100 * MIB
 
 @dataclass(frozen=True)
 class Attempt:
-    """One attempt of the kubelet."""
+    """One attempt of the kubelet to pull the image."""
 
     seconds: float
     well: bool
     resolves_after: float
-    """Seconds until its manifest is known; an attempt that ends earlier consisted only of a lease."""
+    """Seconds until the manifest is known. If the attempt ends earlier, agents see only its lease."""
 
 
 @dataclass(frozen=True)
 class Life:
-    """One pod that needs the image: when it is created, how its attempts end, and when it is deleted."""
+    """One pod that needs the image: when it is created, and how its attempts end."""
 
     comes: float
     attempts: list[Attempt]
-    """The attempts in order. If the last one fails, the pod is then deleted."""
+    """The attempts in order. If the last one fails, the pod is deleted afterwards."""
     tag: str = "1.27"
 
 
@@ -61,7 +62,8 @@ delays = st.lists(st.sampled_from([0.0, 0.0, 0.2, 0.8, 2.0, 6.0]), min_size=1, m
 status_delays = st.lists(st.sampled_from([0.0, 0.2, 2.0, 10.5, 12.0, 15.0, 20.0]), min_size=1, max_size=8)
 """A kubelet writes a container's status when it next syncs the pod, 10 to 15 s after the event."""
 SLOWEST = 22.0
-"""Seconds after the end of a pull during which a row may still show it as running, because reports and events are late.
+"""For how many seconds after the end of a pull its row may still show it as running, because reports and events are
+late.
 """
 silences = st.lists(st.tuples(st.floats(0, 60), st.sampled_from([1.5, 5.0, 20.0])), max_size=2)
 
@@ -100,7 +102,7 @@ class Lease:
 
 
 class Node:
-    """The real sequence of events on one node, and when each channel reports them."""
+    """What really happens on one node, and when each channel reports it."""
 
     def __init__(self, lives: list[Life]) -> None:
         self.leases: list[Lease] = []
@@ -108,13 +110,13 @@ class Node:
         self.statuses: list[tuple[float, object]] = []
         self.ends: list[bool] = []
         self.found = 0
-        """How often a pod whose pull failed found the image present because another pod had pulled it. This also ends
-        an arrival.
+        """How often a pod whose pull had failed then found the image on the node, because another pod had pulled it.
+        This also ends an arrival.
         """
         self.images = set[str]()
         """Images that are on the node."""
         self.witnessed: dict[str, Lease] = {}
-        """Leases whose end an agent has reported."""
+        """The leases whose end an agent has reported, by id."""
         going = [self._live(f"web-{number}", life) for number, life in enumerate(lives)]
         due = [(next(life), number, life) for number, life in enumerate(going)]
         heapq.heapify(due)
@@ -158,19 +160,20 @@ class Node:
         self.statuses.append((now, seen(arrival) if image in self.images else PodGone(arrival.pod["metadata"]["uid"])))
 
     def runs(self, image: str, now: float) -> bool:
-        """Return whether a pull of the image is running, or ended so recently that not every channel can know."""
+        """Return whether a pull of the image is running, or ended so recently that a channel may not have reported it
+        yet.
+        """
         leases = [lease for lease in self.leases if lease.image == image]
         return any(lease.began - 1.0 <= now <= lease.ended + SLOWEST for lease in leases)
 
     def beside(self, lease: Lease) -> list[Lease]:
-        """Return an image's successful pulls that ran at the same time as this pull, and therefore share its row."""
+        """Return the successful pulls of the same image that overlapped this pull and therefore share its row."""
         of_image = [each for each in self.leases if each.image == lease.image and each.attempt.well]
         return [each for each in of_image if each.began <= lease.ended and lease.began <= each.ended]
 
     def reports(self, silences: list[tuple[float, float]]) -> Iterator[tuple[float, AgentReport]]:
-        """Poll every second.
-
-        During a silence, the agent is dead. The next agent does not know which pulls ended in the meantime.
+        """Yield a report every second. During each of the ``silences`` there is no agent, and the next agent does not
+        know which pulls have ended meanwhile.
         """
         boot, known, sequence = 0, dict[str, Lease](), 0
         now = NOW + 0.5
@@ -194,12 +197,12 @@ class Follower:
         self.table: dict[str, PullStatus] = {}
         self.ends: set[tuple[str, int]] = set()
         self.times: set[tuple[bool, float]] = set()
-        """The (success, time) of each published end."""
+        """Whether each published end was a success, and its time."""
 
     def look(self, node: Node) -> None:
         for entry in self.sim.hub.feed.since(self.cursor) or ():
             if entry.pull is None:
-                self.table.pop(entry.id, None)  # the ended pull with this id turned out to be of another image
+                self.table.pop(entry.id, None)  # the ended pull with this id turned out to belong to another image
                 self.ends = {end for end in self.ends if end[0] != entry.id}
                 continue
             self.compare(self.table.get(entry.id), entry.pull)
@@ -219,7 +222,7 @@ class Follower:
         assert before.attempt == now.attempt
         assert before.percent <= now.percent
         if before.status.ended and before.error_reason in (ErrorReason.UNKNOWN, ErrorReason.CANCELED):
-            assert now.status.ended  # no agent observed the end; the kubelet may still report success
+            assert now.status.ended  # the cause was unknown, and the kubelet may still report a success
         elif before.status.ended:
             assert before.status is now.status
 
@@ -290,7 +293,8 @@ def test_a_published_state_remains_true(lives, events_late, statuses_late, repor
         if lease.attempt.well:
             ends = [each.ended for each in node.beside(lease)]
             assert any(well and abs(at - end) <= 2.0 for well, at in follower.times for end in ends), (
-                "what arrived is published"
+                "the completed pull is published"
             )
-    # Two pods' simultaneous pulls may be swapped while nothing distinguishes them: then one end belongs to two rows.
+    # Simultaneous pulls of two pods may be confused while nothing distinguishes them. Then two rows may show the same
+    # end.
     assert len(follower.ends) <= len(node.ends) + node.found or len(lives) > 1

@@ -1,4 +1,4 @@
-"""The table in the module's docstring, row by row."""
+"""The table in the docstring of ``matching``, row by row."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ def documented():
 
 @dataclass
 class Arrival:
-    """The parts of an arrival that matching reads."""
+    """The attributes of an arrival that ``match`` reads."""
 
     latest: Attempt | None
     pull: Pull | None = None
@@ -47,7 +47,7 @@ def attempt(state):
 
 
 def pull(kind, time):
-    """Return a pull in the middle of its duration."""
+    """Return a pull of this kind that began before, during or after the attempt."""
     started = {Time.BEFORE: STARTED - 20, Time.WITHIN: STARTED + 5, Time.AFTER: ENDED + 20}[time]
     found = Pull("lease", Node("n", NOW, NOW), PullState(image_ref="docker.io/library/nginx"), started)
     if kind == "live":
@@ -59,7 +59,7 @@ def pull(kind, time):
     return found
 
 
-def test_the_documented_table_is_the_one_that_is_used():
+def test_the_table_in_the_docstring_is_the_one_that_the_code_uses():
     documentation = {}
     for case in documented():
         latest, kind, _, expected = case.values
@@ -68,9 +68,9 @@ def test_the_documented_table_is_the_one_that_is_used():
 
 
 @pytest.mark.parametrize(("latest", "kind", "time", "expected"), documented())
-def test_a_pull_is_matched_as_the_table_states(latest, kind, time, expected):
+def test_a_pull_is_matched_as_the_table_says(latest, kind, time, expected):
     if latest == "running" and time is Time.AFTER:
-        time = Time.WITHIN  # a running attempt has no end that could be earlier
+        time = Time.WITHIN  # a pull cannot begin after the end of an attempt that is still running
     assert match(pull(kind, time), Arrival(attempt(latest))) is expected
 
 
@@ -90,7 +90,7 @@ def test_a_pull_after_an_attempt_that_an_agent_observed_is_the_next_one():
         assert match(pull(kind, Time.AFTER), Arrival(None)) is Match.NEXT_ATTEMPT
 
 
-def test_an_arrival_with_a_running_pull_takes_no_other_pull():
+def test_an_arrival_with_a_running_pull_is_not_matched_with_another_pull():
     assert match(pull("live", Time.AFTER), Arrival(None, pull("live", Time.WITHIN))) is Match.UNRELATED
 
 

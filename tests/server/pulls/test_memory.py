@@ -1,4 +1,4 @@
-"""The memory that agents can occupy on the server: SECURITY.md states the limits in bytes."""
+"""How much of the server's memory agents can occupy. SECURITY.md states the limits in bytes."""
 
 import re
 import tracemalloc
@@ -24,7 +24,7 @@ def filler(number: int, ended: bool) -> PullState:
 
 
 @pytest.mark.parametrize("ended", [True, False])
-def test_one_node_cannot_make_the_server_keep_more_than_its_share(ended: bool) -> None:
+def test_one_node_cannot_occupy_more_memory_than_its_share(ended: bool) -> None:
     limits = Limits(report_interval=0.0, live_bytes=2 * MIB, history_bytes=2 * MIB)
     sim = SimulatedHub(limits)
     tracemalloc.start()
@@ -42,11 +42,11 @@ def test_one_node_cannot_make_the_server_keep_more_than_its_share(ended: bool) -
     share = limits.history_bytes if ended else limits.live_bytes
     (node,) = sim.hub._pulls.nodes.values()
     assert (node.history_bytes if ended else node.live_bytes) <= share
-    assert kept - before < 1.25 * share, "also the newest frame"
+    assert kept - before < 1.25 * share, "the pulls and the newest frame"
     assert sim.metric("dropped_total") > 0
 
 
-def test_all_nodes_together_keep_no_more_than_the_limit() -> None:
+def test_all_nodes_together_cannot_occupy_more_memory_than_the_limit() -> None:
     limits = Limits(all_bytes=2 * MIB, report_interval=0.0)
     sim = SimulatedHub(limits)
     for number in range(40):
@@ -58,7 +58,7 @@ def test_all_nodes_together_keep_no_more_than_the_limit() -> None:
     assert inventory.bytes == 0
 
 
-def test_pulls_without_layers_count_too_and_each_node_may_still_have_one() -> None:
+def test_pulls_without_layers_also_count_but_each_node_may_always_have_one_pull() -> None:
     limits = Limits(all_bytes=MIB, report_interval=0.0)
     sim = SimulatedHub(limits)
     for node in range(40):
@@ -71,10 +71,10 @@ def test_pulls_without_layers_count_too_and_each_node_may_still_have_one() -> No
     assert sim.metric("dropped_total") > 0
     dropped = next(node for node in nodes if len(node.active) == 1)
     sim.hub.report(report(*pulls[:1], node=dropped.name, sequence=2))
-    assert dropped.active, "a pull that is known is never dropped"
+    assert dropped.active, "a pull that is already known is never dropped"
 
 
-def test_an_idle_node_does_not_keep_the_layers_of_its_last_pulls_twice() -> None:
+def test_the_layers_of_an_idle_nodes_last_pulls_are_not_stored_twice() -> None:
     sim = SimulatedHub()
     for number in range(3):
         ended = {"status": PullPhase.COMPLETED, "ended_at": NOW + number, "at": NOW}
@@ -102,7 +102,7 @@ def test_the_security_page_states_the_limits() -> None:
 @pytest.mark.parametrize(
     ("field", "longest"), [("image_ref", 512), ("manifest_digest", 200), ("media_type", 256), ("error", 2048)]
 )
-def test_strings_in_reports_have_a_limit(field: str, longest: int) -> None:
+def test_the_length_of_strings_in_reports_is_limited(field: str, longest: int) -> None:
     msgspec.convert(msgspec.to_builtins(pull("l", **{field: "x" * longest})), PullState)
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(msgspec.to_builtins(pull("l", **{field: "x" * (longest + 1)})), PullState)

@@ -1,4 +1,4 @@
-"""An agent saw nothing but a lease: only the kubelet knows whether it is the lease of a pull, and of which image."""
+"""An agent saw only a lease. Only the kubelet knows whether the lease belongs to a pull, and to which image."""
 
 import logging
 
@@ -45,7 +45,7 @@ def outcomes(caplog):
     return sorted((record.message, record.fields["image"]) for record in caplog.records if "pull." in record.message)
 
 
-def test_a_lease_that_was_not_a_pull_leaves_nothing(sim, caplog):
+def test_a_lease_that_did_not_belong_to_a_pull_leaves_no_row_and_no_log_line(sim, caplog):
     sim.report(lease(), at=1)
     sim.report(at=9)
     assert not sim.shown
@@ -55,7 +55,7 @@ def test_a_lease_that_was_not_a_pull_leaves_nothing(sim, caplog):
     assert sim.hub._pulls.bytes == 0
 
 
-def test_an_image_is_queued_again_if_the_lease_was_not_that_of_its_pull(sim, caplog):
+def test_an_image_is_queued_again_if_the_lease_did_not_belong_to_its_pull(sim, caplog):
     one = web(image="one:1")
     sim.apply(seen(one), event(one.pulling("app", NOW)), at=0.5)
     row = sim.one.id
@@ -72,7 +72,7 @@ def test_an_image_is_queued_again_if_the_lease_was_not_that_of_its_pull(sim, cap
     assert outcomes(caplog) == [("pull.completed", ONE), ("pull.started", ONE)]
 
 
-def test_a_pull_whose_outcome_its_agent_does_not_know_fails_if_the_kubelet_says_so(sim, caplog):
+def test_a_pull_whose_outcome_the_agent_does_not_know_has_failed_if_the_kubelet_reports_a_failure(sim, caplog):
     one = web(image="one:1")
     sim.apply(seen(one), event(one.pulling("app", NOW)), at=0.5)
     sim.report(lease(at=0.2), at=1)
@@ -85,8 +85,8 @@ def test_a_pull_whose_outcome_its_agent_does_not_know_fails_if_the_kubelet_says_
 
 
 @pytest.mark.parametrize("event_first", [True, False])
-def test_two_leases_that_were_confused_are_one_failure_and_one_success(sim, caplog, event_first):
-    """The kubelet pulls in parallel, and the lease that began first is that of the image requested second."""
+def test_confusing_two_leases_still_results_in_one_failure_and_one_success(sim, caplog, event_first):
+    """The kubelet pulls in parallel, and the lease of the image that it requested second begins first."""
     one, two = web("a", "one:1"), web("b", "two:1")
     sim.apply(seen(one), seen(two), event(one.pulling("app", NOW)), event(two.pulling("app", NOW)), at=0.5)
     leases = [lease("x", 0.1), lease("y", 0.2)]
@@ -131,7 +131,7 @@ def test_a_lease_that_ends_without_a_report_from_the_kubelet_is_cancelled(sim, c
 
 
 def test_an_attempt_that_lost_its_lease_to_another_image_keeps_its_row(sim, caplog):
-    """The second image's lease seemed to be the first image's retry until the repository of the lease was known."""
+    """Until its repository is known, the lease of the second image seems to be the retry of the first image."""
     one, two = web("a", "one:1"), web("b", "two:1")
     sim.report(at=0)
     sim.apply(seen(one), event(one.pulling("app", NOW)), event(one.failed("app", NOW + 1, NOT_FOUND)), at=1)

@@ -1,8 +1,9 @@
-"""A kubelet that pulls several images, in parallel or not, while containers are created: rows agree with the kubelet.
+"""A kubelet pulls several images, serially or in parallel, while containers are created: the rows agree with the
+kubelet.
 
-Its events and the agent's reports arrive late, each in order. Every lease is empty at first; those of containers remain
-empty. While only its lease is known, a pull may be shown with another image's name, but its end must never be shown as
-the end of that image's pull.
+The kubelet's events and the agent's reports arrive late, but in order. All leases are empty at first, and those of
+containers remain empty. A pull of which only the lease is known may be shown under the name of another image, but its
+end must never be shown as the end of that image's pull.
 """
 
 import heapq
@@ -27,7 +28,7 @@ SYNC = 12.0
 
 @dataclass(frozen=True)
 class Attempt:
-    """One attempt of the kubelet: a missing image has no content."""
+    """One attempt of the kubelet to pull an image. It fails if the image does not exist."""
 
     seconds: float
     fails: bool
@@ -36,7 +37,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Image:
-    """An image that one pod needs: when the pod is created, and the attempts until the image has arrived."""
+    """An image that one pod needs: when the pod is created, and the attempts to pull the image."""
 
     comes: float
     attempts: list[Attempt]
@@ -44,7 +45,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Lease:
-    """A lease of containerd. ``image`` is empty for that of a container."""
+    """A lease in containerd. ``image`` is empty if the lease belongs to a container."""
 
     id: str
     image: str
@@ -54,7 +55,7 @@ class Lease:
     fails: bool
 
     def state(self, now: float, polls: int) -> PullState | None:
-        """Return what an agent reports after this many of its polls have seen the lease."""
+        """Return the state that an agent reports after it has seen the lease in this many polls."""
         known = self.image and now - self.began >= self.empty
         if now < self.ended:
             if not known:
@@ -75,7 +76,7 @@ class Lease:
 
 
 class Node:
-    """What happens on the node, and what its channels report, each at the time when it happens."""
+    """The events on a node, and the messages of the kubelet and the agent about them, with their times."""
 
     def __init__(
         self, images: list[Image], containers: list[tuple[float, float]], polls_from: float, *, serial: bool
@@ -137,7 +138,7 @@ class Node:
 
 
 def late(messages: list[tuple[float, Any]], delays: list[float]) -> Iterator[tuple[float, Any]]:
-    """Yield the messages in order, each with its delay."""
+    """Delay the messages, but keep their order."""
     at = 0.0
     for number, (when, message) in enumerate(messages):
         at = max(at, when + delays[number % len(delays)])
@@ -189,7 +190,7 @@ def test_rows_agree_with_the_kubelet(images, containers, polls_from, *, events_l
     assert rows == {image: (ends[-1][1], len(ends)) for image, ends in node.ends.items()}
     ended = Counter((record.fields["image"], record.msg) for record in logged if record.msg != "pull.started")
     assert ended == Counter((image, f"pull.{phase.value}") for image, ends in node.ends.items() for _, phase in ends)
-    # The tag may not be known at the start.
+    # The tag may be unknown when a pull starts.
     started = Counter(record.fields["image"].removesuffix(":1") for record in logged if record.msg == "pull.started")
     assert started == {image.removesuffix(":1"): len(ends) for image, ends in node.ends.items()}, (started, node.ends)
 
@@ -198,12 +199,12 @@ def check(sim: Joined, node: Node, ids: dict[str, set[str]]) -> None:
     """Compare every row with what has happened."""
     now = sim.now - NOW
     for row in sim.shown:
-        assert row.image_ref != UNKNOWN_IMAGE, "a lease that may be a container's"
+        assert row.image_ref != UNKNOWN_IMAGE, "a lease that may belong to a container has no row"
         known = ids.setdefault(row.image_ref, set())
         known.add(row.id)
         ends = node.ends.get(row.image_ref) or next(e for i, e in node.ends.items() if i.startswith(row.image_ref))
         assert row.attempt <= len(ends)
-        assert len(known) == 1, "one row"
+        assert len(known) == 1, "all attempts have one row"
         if row.status.ended:
             ended, phase = ends[row.attempt - 1]
             assert (row.status, ended <= now + 0.001) == (phase, True), (row.status, row.attempt, ends, now)

@@ -1,4 +1,4 @@
-"""Pulls from each registry in the last hour, by owner."""
+"""How many pulls each owner has made from each registry in the last hour."""
 
 from pulltrace.server.pulls.quota import HOUR, MAX_PULLS, MAX_REGISTRIES, Quota
 

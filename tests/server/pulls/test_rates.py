@@ -6,7 +6,7 @@ MIB = 1 << 20
 
 
 def grow(speed: Speed, rate: float, start: float, end: float, step: int = 1) -> None:
-    """Add one sample per second of a count that grows steadily but is updated in steps."""
+    """Add one sample per second. The count grows steadily but is updated only every ``step`` bytes."""
     for second in range(int(start) + 1, int(end) + 1):
         speed.saw(int(rate * (second - start)) // step * step, float(second))
 
@@ -15,7 +15,7 @@ def test_the_first_sample_is_the_baseline_and_gives_no_rate() -> None:
     assert Speed(500 * MIB, 100.0).rate(101.0) == 0.0
 
 
-def test_the_rate_of_a_resumed_ingest_leaves_out_existing_bytes() -> None:
+def test_the_rate_of_a_resumed_ingest_leaves_out_the_bytes_that_existed_before() -> None:
     speed = Speed(500 * MIB, 0.0)
     speed.saw(510 * MIB, 5.0)
     assert speed.rate(5.0) == 2 * MIB
@@ -54,7 +54,7 @@ def test_the_rate_of_a_stopped_download_falls_to_zero_after_the_window() -> None
     assert speed.rate(31.0) == 0.0
 
 
-def test_samples_that_do_not_grow_may_be_left_out() -> None:
+def test_leaving_out_unchanged_samples_does_not_change_the_rate() -> None:
     every, fewer = Speed(0, 0.0), Speed(0, 0.0)
     for second in range(1, 9):
         every.saw(0, float(second))
@@ -63,7 +63,7 @@ def test_samples_that_do_not_grow_may_be_left_out() -> None:
     assert fewer.rate(12.0) == every.rate(12.0) > 0
 
 
-def test_a_count_that_falls_starts_again() -> None:
+def test_the_rate_starts_again_if_the_count_falls() -> None:
     speed = Speed(0, 0.0)
     grow(speed, 10 * MIB, 0, 5)
     assert speed.saw(MIB, 6.0) == 0
@@ -72,7 +72,7 @@ def test_a_count_that_falls_starts_again() -> None:
     assert speed.rate(8.0) == MIB
 
 
-def test_a_download_that_waited_long_for_its_turn_is_fast_immediately() -> None:
+def test_a_download_that_waited_for_a_long_time_has_its_full_rate_immediately() -> None:
     speed = Speed(0, 0.0)
     for second in range(100):
         speed.saw(0, float(second))
@@ -100,7 +100,7 @@ def test_unpacking_has_no_rate_before_there_is_enough_data() -> None:
     assert unpacking.rate == pytest.approx(50 * MIB, rel=0.01)
 
 
-def test_new_layers_count_for_more_than_old_ones() -> None:
+def test_recent_layers_have_more_weight_than_old_ones() -> None:
     unpacking = Unpacking()
     for _ in range(40):
         unpacking.saw(10 * MIB, 1.0)
@@ -120,5 +120,7 @@ def test_new_layers_count_for_more_than_old_ones() -> None:
         pytest.param(0, 0.0, 0, None, 0.0, id="nothing left"),
     ],
 )
-def test_time_to_ready_is_download_plus_unpacking(to_download, rate, to_unpack, unpack_rate, seconds) -> None:
+def test_the_time_to_ready_is_the_sum_of_download_and_unpacking(
+    to_download, rate, to_unpack, unpack_rate, seconds
+) -> None:
     assert seconds_left(to_download, rate, to_unpack, unpack_rate) == seconds

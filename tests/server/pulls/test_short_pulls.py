@@ -1,4 +1,6 @@
-"""Pulls that are shorter than the time between two polls: each has one row, in any order in which its facts arrive."""
+"""Pulls that are shorter than the time between two polls. Each has one row, in whatever order events and reports
+arrive.
+"""
 
 from itertools import permutations
 
@@ -16,7 +18,7 @@ FACTS = ("pulling", "pulled", "report")
 
 @pytest.fixture
 def sim():
-    """A node that pulled an image for a first pod, in two seconds."""
+    """A node that has pulled an image for a first pod within two seconds."""
     sim = Joined()
     one = web("first")
     sim.apply(seen(one), event(one.pulling("app", NOW)), at=0)
@@ -77,7 +79,7 @@ def test_a_cached_image_that_is_pulled_again_has_a_second_row(sim, order, apart)
 
 
 @pytest.mark.parametrize("late", [0.0, 0.7])
-def test_a_poll_that_sees_the_short_pull_before_the_kubelets_event_shows_its_full_name(sim, late):
+def test_a_short_pull_that_is_seen_before_the_kubelets_event_has_its_full_name(sim, late):
     again = web("again")
     sim.apply(seen(again), at=8)
     sim.report(short(10.9, "lease-2", live=True), at=11)
@@ -94,7 +96,9 @@ def test_a_poll_that_sees_the_short_pull_before_the_kubelets_event_shows_its_ful
 
 
 def test_a_pull_for_a_restarted_container_has_its_full_name_from_the_beginning(sim):
-    """The poll sees the pull before the kubelet's event arrives. No pod waits: the container was created before."""
+    """A poll sees the pull before the kubelet's event arrives, and no pod is waiting because the container already
+    exists.
+    """
     one = web("first")
     sim.report(short(30, "lease-2", live=True), at=30.5)
     assert [row.image_ref for row in sim.shown] == [FULL["image_ref"]] * 2
@@ -132,7 +136,7 @@ def test_three_consecutive_pulls_are_three_rows(sim):
     ]
 
 
-def test_attempts_of_an_earlier_pull_do_not_count_for_a_later_one(sim):
+def test_the_attempts_of_an_earlier_pull_are_not_counted_for_a_later_one(sim):
     other = "docker.io/library/redis:7"
     one, again = web("late", "redis:7"), web("later", "redis:7")
     sim.apply(seen(one), at=20)
@@ -149,8 +153,10 @@ def test_attempts_of_an_earlier_pull_do_not_count_for_a_later_one(sim):
     assert [(row.status, row.attempt) for row in rows] == [(PullPhase.COMPLETED, 2), (PullPhase.COMPLETED, 1)]
 
 
-def test_a_replica_that_waited_for_the_same_pull_has_no_row_of_its_own(sim):
-    """Its kubelet calls the runtime again, and the agent reports that before the kubelet does."""
+def test_a_replica_that_waited_for_the_same_pull_does_not_get_its_own_row(sim):
+    """The kubelet calls the runtime again for the replica, and the agent reports this call before the kubelet's event
+    arrives.
+    """
     two = web("second"), web("third")
     for one in two:
         sim.apply(seen(one), event(one.pulling("app", NOW + 20)), at=20)
@@ -169,7 +175,7 @@ PARTS = {"registry": "docker.io", "repository": "library/nginx", "image_ref": "d
 
 @pytest.mark.parametrize("shares", [True, False], ids=["no-bytes", "a-layer-of-its-own"])
 def test_pods_that_wait_for_the_same_image_have_one_row_if_their_kubelet_pulls_in_parallel(sim, shares):
-    """The runtime is called for each pod at the same time, as for an image that fails."""
+    """The kubelet calls the runtime for both pods at the same time, while the pull of another image fails."""
     two, other = (web("second"), web("third")), web("wrong", "redis:wrong")
     sim.apply(seen(other), pulling(other, 8), event(other.failed("app", NOW + 9, "not found")), at=9)
     sim.apply(*map(seen, two), pulling(two[0], 20), at=20)
@@ -208,7 +214,7 @@ def test_pods_that_wait_for_the_same_image_have_one_row_if_their_kubelet_pulls_i
     assert sim.metric("pulls_total", registry="docker.io", result="completed") == 2
 
 
-def test_an_image_is_present_when_one_of_two_parallel_pulls_has_completed(sim):
+def test_an_image_has_arrived_when_one_of_two_parallel_pulls_has_completed(sim):
     two = web("second"), web("third")
     sim.apply(*map(seen, two), pulling(two[0], 20), pulling(two[1], 22), at=22)
     first, second = layer("b", MIB, 4 * MIB), layer("b", 4 * MIB, 4 * MIB, state=LayerPhase.EXTRACTED)
@@ -225,7 +231,7 @@ def test_an_image_is_present_when_one_of_two_parallel_pulls_has_completed(sim):
     assert sim.metric("pulls_total", registry="docker.io", result="failed") == 0
 
 
-def test_two_pulls_of_one_image_that_no_kubelet_announces_are_two_rows(sim):
+def test_two_pulls_of_one_image_have_two_rows_if_no_kubelet_reports_them(sim):
     both = [pull(f"lease-{number}", layer("b", MIB), at=NOW + 20 + number, **PARTS) for number in (2, 3)]
     sim.report(*both, node="another", at=23.5)
     assert not [row for row in sim.shown if row.node_name == "another"], "the kubelet's events may be late"

@@ -1,4 +1,4 @@
-"""The phases of a pod's start-up: each moment belongs to one phase, and the phases add up."""
+"""The phases of a pod's start-up: every moment belongs to exactly one phase, and their durations add up."""
 
 import pytest
 
@@ -14,7 +14,7 @@ NGINX = {"image_ref": "docker.io/library/nginx:1.27"}
 
 
 class Starting(Joined):
-    """A hub that also follows start-ups."""
+    """A hub that also follows the start-up of pods."""
 
     def apply(self, *changes, at):
         self.at(at)
@@ -46,7 +46,7 @@ def web():
 
 
 def start(sim, web):
-    """Start a pod: 3 s until it is scheduled, 4 in the queue, 10 to pull, 5 to unpack, 2 to create its container."""
+    """Start a pod. Its phases take 3 s (scheduled), 4 s (queued), 10 s (pulling), 5 s (unpacking) and 2 s (created)."""
     sim.apply(seen(web), at=0.5)
     assert sim.phases() == {"scheduled": None}
     sim.apply(event(web.pulling("app", NOW + 3)), at=3)
@@ -79,7 +79,7 @@ def test_a_pod_goes_through_its_phases_and_is_listed_once_it_has_started(sim, we
     assert [item.started_at for item in started.phases] == [to_time(NOW + at) for at in (0, 3, 7, 17, 22)]
 
 
-def test_the_phases_of_started_pods_are_measured_once(sim, web):
+def test_the_phases_of_a_started_pod_are_measured_only_once(sim, web):
     start(sim, web)
     sim.apply(seen(web), at=30)
     for phase, total in (("scheduled", 3.0), ("queued", 4.0), ("pulling", 10.0), ("unpacking", 5.0), ("created", 2.0)):
@@ -87,7 +87,7 @@ def test_the_phases_of_started_pods_are_measured_once(sim, web):
         assert sim.metric("pod_start_phase_seconds_count", phase=phase) == 1
 
 
-def test_a_started_pod_is_listed_for_half_an_hour_and_a_deleted_one_is_not(sim, web):
+def test_a_started_pod_is_listed_for_half_an_hour(sim, web):
     start(sim, web)
     sim.at(24 + KEPT - 1)
     assert len(sim.started) == 1
@@ -101,7 +101,7 @@ def test_a_deleted_pod_is_not_listed(sim, web):
     assert sim.started == []
 
 
-def test_a_pull_that_no_agent_observed_is_split_as_the_kubelet_reports_it(sim, web):
+def test_a_pull_that_no_agent_observed_is_split_into_the_phases_that_the_kubelet_reports(sim, web):
     sim.apply(seen(web), event(web.pulling("app", NOW + 1)), at=1)
     message = web.pulled("app", NOW + 21, seconds=15)
     message["message"] = message["message"].replace("15.000s including", "20.000s including")
@@ -112,8 +112,10 @@ def test_a_pull_that_no_agent_observed_is_split_as_the_kubelet_reports_it(sim, w
     assert seconds(started) == {"scheduled": 1.0, "queued": 5.0, "pulling": 15.0, "created": 1.0}
 
 
-def test_a_replica_waits_in_the_queue_until_the_kubelet_has_looked_at_the_present_image(sim, web):
-    """A kubelet that pulls one image after the other calls the runtime for each pod, in the order of their requests."""
+def test_a_replica_is_queued_until_the_kubelet_has_checked_that_the_image_is_present(sim, web):
+    """A kubelet that pulls serially calls the runtime once for each pod, in the order in which the pods requested the
+    image.
+    """
     sim.apply(seen(web), at=0.5)
     sim.apply(event(web.pulling("app", NOW + 1)), at=1)
     sim.report(pull("lease-1", layer("a", 50 * MIB), at=NOW + 1), at=3)
@@ -129,7 +131,7 @@ def test_a_replica_waits_in_the_queue_until_the_kubelet_has_looked_at_the_presen
     assert seconds(started) == pytest.approx({"scheduled": 1.0, "queued": 7.0, "pulling": 4.0, "created": 1.0})
 
 
-def test_an_image_that_was_present_takes_no_time(sim, web):
+def test_an_image_that_was_present_adds_no_time_to_the_start_up(sim, web):
     sim.apply(seen(web), event(web.already_present("app", NOW + 2)), at=2)
     web.started("app", NOW + 3)
     sim.apply(seen(web), at=3)
@@ -137,20 +139,20 @@ def test_an_image_that_was_present_takes_no_time(sim, web):
     assert seconds(started) == {"scheduled": 2.0, "created": 1.0}
 
 
-def test_a_failed_pull_waits_for_its_next_attempt_in_the_queue(sim, web):
+def test_a_pod_is_queued_while_its_failed_pull_waits_for_the_next_attempt(sim, web):
     sim.apply(seen(web), event(web.pulling("app", NOW + 1)), event(web.failed("app", NOW + 2, "timeout")), at=2)
     sim.at(30)
     assert sim.phases() == {"scheduled": 1.0, "queued": None}
 
 
-def test_a_pod_with_unknown_images_is_not_listed(sim, web):
+def test_a_pod_is_not_listed_if_no_event_about_its_image_was_received(sim, web):
     web.started("app", NOW + 3)
     sim.apply(seen(web), at=4)
     assert sim.started == []
     assert sim.metric("pod_start_phase_seconds_count", phase="scheduled") == 0
 
 
-def test_containers_may_start_one_after_the_other(sim):
+def test_the_phases_also_add_up_if_containers_start_one_after_the_other(sim):
     both = PodEvents(pod("web-1", "node-1", {"app": "nginx:1.27"}, init={"prepare": "busybox:1"}, at=NOW))
     sim.apply(seen(both), event(both.pulling("prepare", NOW + 1)), at=1)
     sim.apply(event(both.pulled("prepare", NOW + 5, seconds=4)), at=5)
@@ -175,7 +177,7 @@ def test_a_pod_that_started_before_this_server_is_listed_but_not_measured(sim, w
     assert sim.metric("pod_start_phase_seconds_count", phase="created") == 0
 
 
-def test_the_number_of_pods_is_limited(sim):
+def test_the_number_of_followed_pods_is_limited(sim):
     for number in range(MAX_PODS + 10):
         sim.hub.startup.apply(seen(PodEvents(pod(f"p{number}", "node-1", {"app": "a:1"}, at=NOW))), NOW + 1)
     sim.hub.startup.expire(NOW + 2)

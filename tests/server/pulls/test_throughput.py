@@ -1,4 +1,4 @@
-"""The bytes per second from each registry over ten minutes, and the pulls that ended."""
+"""The bytes per second from each registry in the last ten minutes, and the pulls that ended in this time."""
 
 from pulltrace.server.pulls.throughput import MOST_REGISTRIES, STEP, STEPS, Throughput
 from pulltrace.wire import SNAPSHOTTER, ErrorReason, PullPhase
@@ -47,7 +47,7 @@ def test_the_number_of_registries_is_bounded() -> None:
     assert rates["other"] == [MOST_REGISTRIES * 5 / STEP]
 
 
-def test_a_clock_that_is_set_back_loses_nothing() -> None:
+def test_no_bytes_are_lost_when_the_clock_is_set_back() -> None:
     throughput = Throughput(NOW)
     throughput.add("a", 5, NOW + STEP)
     throughput.add("a", 5, NOW)

@@ -1,4 +1,4 @@
-"""The usual duration of a pull, and when a pull is slower than usual."""
+"""How the usual duration of a pull is estimated, and when a pull counts as slower than usual."""
 
 import pytest
 
@@ -34,7 +34,7 @@ def test_the_usual_duration_on_the_same_node_is_the_median_and_the_90th_percenti
     assert (found.basis, found.count, found.median, found.p90) == ("image", 10, 11.0, 40.0)
 
 
-def test_without_earlier_pulls_there_is_no_usual_duration():
+def test_there_is_no_usual_duration_without_earlier_pulls():
     assert estimate(Usual()) is None
     assert estimate(Usual(), size=None) is None
 
@@ -54,7 +54,7 @@ def test_a_pull_with_cached_layers_is_not_compared_with_one_that_fetches_everyth
     assert estimate(usual, size=10 * MB).median == 2.0
 
 
-def test_durations_on_another_node_are_scaled_by_the_ratio_of_the_nodes():
+def test_durations_from_another_node_are_scaled_by_the_speed_ratio_of_the_two_nodes():
     usual = Usual()
     for node, slowness in (("fast", 1), ("slow", 5)):
         for number in range(3):
@@ -116,7 +116,7 @@ def pulled(sim, number, took, *, began, node="node-1"):
     return max(sim.shown, key=lambda status: status.started_at)
 
 
-def test_a_pull_learns_from_those_before_it():
+def test_the_usual_duration_of_a_pull_follows_from_earlier_pulls():
     sim = SimulatedHub()
     assert pulled(sim, 1, 20, began=0).usual_seconds is None
     second = pulled(sim, 2, 21, began=100)
@@ -138,7 +138,7 @@ def test_a_live_pull_is_slower_than_usual_as_soon_as_it_exceeds_the_usual_durati
         assert (live.slower_than_usual is not None) == (second >= 130), second
 
 
-def test_time_to_ready_is_estimated_before_the_first_byte():
+def test_the_time_to_ready_is_estimated_before_the_first_byte_arrives():
     sim = SimulatedHub()
     pulled(sim, 1, 20, began=0)
     sim.report(pull("lease-2", status=PullPhase.RESOLVING, total_known=False, at=NOW + 100, **FACTS), at=104)
@@ -148,7 +148,7 @@ def test_time_to_ready_is_estimated_before_the_first_byte():
     assert max(sim.shown, key=lambda status: status.started_at).eta_seconds == 14.0
 
 
-def test_a_restarted_server_learns_from_the_history_of_the_agents():
+def test_a_restarted_server_learns_usual_durations_from_the_agents_history():
     sim = SimulatedHub()
     done = layer("a", 100 * MIB, state=LayerPhase.EXTRACTED)
     history = {"status": PullPhase.COMPLETED, "ended_at": NOW - 60, **FACTS}

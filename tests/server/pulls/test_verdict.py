@@ -1,4 +1,4 @@
-"""The verdict on what limits a pull: each rule with the measurement that proves it, and without that measurement."""
+"""The verdict on what limits a pull. Each rule is tested with the measurement that proves it, and without."""
 
 import logging
 
@@ -32,7 +32,7 @@ def extracting(sim: SimulatedHub, load: NodeLoad | None, seconds: int = 20) -> N
 def download(
     sim: SimulatedHub, rate: int, seconds: range, *, load: NodeLoad | None = CALM, node="node-1", **facts
 ) -> None:
-    """Let one layer arrive at this many MiB per second."""
+    """Let one layer arrive at ``rate`` MiB per second."""
     began = seconds.start - 1
     for second in seconds:
         done = layer("a", (second - began) * rate * MIB, 4000 * MIB)
@@ -61,7 +61,7 @@ def test_a_busy_disk_limits_unpacking() -> None:
 @pytest.mark.parametrize(
     ("pressure", "busy", "by"), [(85, 0, Factor.DISK), (45, 70, Factor.UNKNOWN), (45, 85, Factor.DISK)]
 )
-def test_tasks_wait_for_a_throttled_disk_although_it_is_not_busy(pressure: float, busy: float, by: Factor) -> None:
+def test_a_throttled_disk_limits_unpacking_although_it_is_not_busy(pressure: float, busy: float, by: Factor) -> None:
     sim = SimulatedHub()
     extracting(sim, NodeLoad(seconds=1.0, io_pressure=pressure, cpu_pressure=5.0, disk="sda", disk_busy=busy))
     assert sim.one.bound.by is by
@@ -81,13 +81,13 @@ def test_unpacking_that_no_measurement_explains_has_an_unknown_limit(load: NodeL
     assert sim.one.bound.by is Factor.UNKNOWN
 
 
-def test_a_starved_cpu_is_no_verdict_on_a_download() -> None:
+def test_a_starved_cpu_does_not_limit_a_download() -> None:
     sim = SimulatedHub()
     download(sim, 10, range(1, 20), load=STARVED_CPU)
     assert sim.one.bound.by is Factor.UNKNOWN
 
 
-def test_a_verdict_starts_and_ends_only_after_several_seconds() -> None:
+def test_a_verdict_changes_only_after_its_cause_has_lasted_several_seconds() -> None:
     sim = SimulatedHub()
     verdicts = []
     done = layer("a", 100 * MIB, state=LayerPhase.EXTRACTING)
@@ -97,12 +97,12 @@ def test_a_verdict_starts_and_ends_only_after_several_seconds() -> None:
         verdicts.append(sim.one.bound and sim.one.bound.by)
     first = verdicts.index(Factor.DISK) + 1
     assert HOLDS <= first - 11 <= HOLDS + 3
-    assert verdicts[0] is None, "too young to be judged"
+    assert verdicts[0] is None, "there is no verdict in the first seconds"
     assert set(verdicts[: first - 1]) <= {None, Factor.UNKNOWN}
     assert verdicts[-1] is Factor.UNKNOWN
 
 
-def test_a_registry_is_slow_when_this_node_fetches_faster_from_another() -> None:
+def test_the_registry_is_the_limit_if_this_node_fetches_faster_from_another_one() -> None:
     sim = SimulatedHub()
     download(sim, 50, range(1, 12), **other("fast", "ghcr.io"))
     end(sim, 13, 0, **other("fast", "ghcr.io"))
@@ -117,7 +117,7 @@ def test_a_registry_is_slow_when_this_node_fetches_faster_from_another() -> None
     assert bound.figures["percentOfTime"] == 85.7
 
 
-def test_without_a_comparison_a_slow_download_is_unknown() -> None:
+def test_the_limit_of_a_slow_download_is_unknown_if_there_is_no_comparison() -> None:
     sim = SimulatedHub()
     download(sim, 1, range(1, 30))
     assert sim.one.bound.by is Factor.UNKNOWN
@@ -132,7 +132,7 @@ def test_a_comparison_that_is_half_an_hour_old_proves_nothing() -> None:
     assert newest(sim).bound.by is Factor.UNKNOWN
 
 
-def test_a_node_that_is_slow_with_a_registry_that_is_fast_for_others_is_limited_by_its_network() -> None:
+def test_the_network_is_the_limit_if_other_nodes_fetch_faster_from_the_same_registry() -> None:
     sim = SimulatedHub()
     for second in range(1, 12):
         for number in range(4):
@@ -146,7 +146,7 @@ def test_a_node_that_is_slow_with_a_registry_that_is_fast_for_others_is_limited_
     assert bound.why == "docker.io delivers 3.1 MB/s per connection here, 42 MB/s to other nodes."
 
 
-def test_two_registries_that_share_a_saturated_connection_are_limited_by_the_network() -> None:
+def test_the_network_is_the_limit_if_two_registries_share_a_saturated_connection() -> None:
     sim = SimulatedHub()
     for began, registry in ((0, "docker.io"), (20, "ghcr.io")):
         download(sim, 40, range(began + 1, began + 15), **other("alone", registry))
@@ -168,7 +168,7 @@ def one_large_layer(sim: SimulatedHub, small: int, large: int, seconds: int = 40
         sim.report(pull("lease-1", *layers, big, at=NOW), at=second, load=CALM)
 
 
-def test_one_layer_dominates_when_several_connections_were_faster() -> None:
+def test_one_large_layer_is_the_limit_if_several_connections_were_faster() -> None:
     sim = SimulatedHub()
     one_large_layer(sim, small=4, large=4)
     bound = sim.one.bound
@@ -176,7 +176,7 @@ def test_one_layer_dominates_when_several_connections_were_faster() -> None:
     assert bound.why.startswith("One layer holds 315 MB of 409 MB and is fetched over one connection at 4.2 MB/s; ")
 
 
-def test_one_layer_is_not_a_limit_when_one_connection_is_as_fast_as_several() -> None:
+def test_one_large_layer_is_not_the_limit_if_one_connection_is_as_fast_as_several() -> None:
     sim = SimulatedHub()
     for second in range(1, 40):
         state = LayerPhase.DOWNLOADING if second < 15 else LayerPhase.DOWNLOADED
@@ -186,7 +186,7 @@ def test_one_layer_is_not_a_limit_when_one_connection_is_as_fast_as_several() ->
     assert sim.one.bound.by is Factor.UNKNOWN
 
 
-def test_waiting_for_layers_that_another_pull_fetches_is_a_queue() -> None:
+def test_a_pull_that_waits_for_layers_of_another_pull_is_limited_by_the_queue() -> None:
     sim = SimulatedHub()
     for second in range(1, 20):
         shared = layer("s", second * MIB)
@@ -200,7 +200,7 @@ def test_waiting_for_layers_that_another_pull_fetches_is_a_queue() -> None:
 @pytest.mark.parametrize(
     ("version", "by"), [("v2.2.1", Factor.SLOTS), ("1.7.29", Factor.UNKNOWN), ("", Factor.UNKNOWN)]
 )
-def test_slots_are_shared_by_a_whole_node_from_containerd_2_1_on(version: str, by: Factor) -> None:
+def test_since_containerd_2_1_all_pulls_of_a_node_share_the_download_slots(version: str, by: Factor) -> None:
     sim = SimulatedHub()
     for second in range(1, 20):
         busy = pull("busy", *(layer(name, second * MIB) for name in "abc"), **other("busy"))
@@ -211,7 +211,7 @@ def test_slots_are_shared_by_a_whole_node_from_containerd_2_1_on(version: str, b
         assert newest(sim).bound.why.startswith("busy occupies the download slots")
 
 
-def test_an_image_behind_others_names_the_first_of_them_and_remembers_it() -> None:
+def test_the_verdict_on_a_queued_image_names_the_pull_before_it_even_after_the_end() -> None:
     sim = Joined()
     first, second = (
         PodEvents(pod(name, "node-1", {"app": image}, at=NOW))
@@ -239,7 +239,7 @@ def test_an_image_behind_others_names_the_first_of_them_and_remembers_it() -> No
     assert sim.metric("pulls_bound_total", by="queue", registry="docker.io") == 1
 
 
-def test_a_rate_limit_is_a_verdict_whether_an_agent_observed_the_pull_or_not() -> None:
+def test_a_rate_limit_is_a_verdict_even_if_no_agent_observed_the_pull() -> None:
     sim = Joined()
     waiting = PodEvents(pod("a", "node-1", {"app": "nginx:1.27"}, at=NOW))
     url = "https://registry-1.docker.io/v2/library/nginx/manifests/1.27"
@@ -250,7 +250,7 @@ def test_a_rate_limit_is_a_verdict_whether_an_agent_observed_the_pull_or_not() -
     assert sim.metric("pulls_bound_total", by="rate_limit", registry="docker.io") == 1
 
 
-def test_a_rate_limit_names_the_owner_with_the_most_pulls_including_cached_ones() -> None:
+def test_the_verdict_on_a_rate_limit_names_the_owner_with_the_most_pulls_including_cached_ones() -> None:
     sim = Joined()
     for number in range(4):
         owner = ("ReplicaSet", "web-5d4f7c9b8d") if number else ("Job", "nightly")
@@ -277,7 +277,7 @@ def test_a_rate_limit_names_the_owner_with_the_most_pulls_including_cached_ones(
     assert sim.hub.registries() == []
 
 
-def test_layers_that_the_snapshotter_fetches_are_a_limit_of_their_own() -> None:
+def test_a_pull_whose_layers_the_snapshotter_fetches_is_limited_by_the_snapshotter() -> None:
     sim = SimulatedHub()
     for second in range(1, 20):
         hidden = [layer(name, 0, state=LayerPhase.WAITING, fetched_by=SNAPSHOTTER) for name in "ab"]
@@ -286,7 +286,7 @@ def test_layers_that_the_snapshotter_fetches_are_a_limit_of_their_own() -> None:
     assert sim.one.bound.why == "The snapshotter soci fetches 2 layers itself; their bytes cannot be observed."
 
 
-def test_a_layer_that_the_snapshotter_completes_is_no_peak_of_the_throughput() -> None:
+def test_a_layer_that_the_snapshotter_completes_does_not_appear_in_the_throughput() -> None:
     sim = SimulatedHub()
     for at, plain, soci in ((1, 0, 0), (3, 50 * MIB, 5000 * MIB)):
         first = pull("plain", layer("a", plain, 5000 * MIB), at=NOW, **other("plain", "plain"))
@@ -311,7 +311,9 @@ VIA = {"via": ["http://10.0.0.9:5000"]}
         (VIA, 10, 20, Factor.UNKNOWN),
     ],
 )
-def test_a_dead_first_mirror_costs_a_connection_timeout_per_request(via, resolved, first_byte, by) -> None:
+def test_a_dead_mirror_is_the_limit_if_each_request_waits_for_a_connection_timeout(
+    via, resolved, first_byte, by
+) -> None:
     sim = SimulatedHub()
     for second in range(1, first_byte + 30):
         if second < resolved:
@@ -331,7 +333,7 @@ def test_a_dead_first_mirror_costs_a_connection_timeout_per_request(via, resolve
         assert sim.one.via == VIA["via"]
 
 
-def test_a_short_pull_and_one_without_an_explanation_are_unknown() -> None:
+def test_the_limit_of_a_short_pull_or_of_an_unexplained_one_is_unknown() -> None:
     sim = SimulatedHub()
     sim.report(pull("short", layer("a", 10 * MIB)), at=1)
     sim.report(pull("short", layer("a", 100 * MIB), status=PullPhase.COMPLETED, ended_at=NOW + 2), at=2)

@@ -1,4 +1,4 @@
-"""The pods that wait for each image, and the progress of each image on all nodes."""
+"""Which pods wait for which images, and the progress of each image on all nodes."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def sim():
     return Joined()
 
 
-def test_rows_are_created_only_when_they_are_read(sim, monkeypatch):
+def test_the_rows_of_a_view_are_created_only_when_they_are_read(sim, monkeypatch):
     made = []
     make = views._rollout
     monkeypatch.setattr(views, "_rollout", lambda image, pulls: made.append(image) or make(image, pulls))
@@ -34,7 +34,7 @@ def test_rows_are_created_only_when_they_are_read(sim, monkeypatch):
 
 
 def unpack_something(sim):
-    """Let the node unpack an image in two seconds, so that its unpacking rate is known: estimates need it."""
+    """Let the node unpack an image in two seconds. Estimates need the unpacking rate that results from it."""
     facts = {"repository": "library/old", "image_ref": "docker.io/library/old:1"}
     begun, over = {"extract_started_at": to_time(NOW)}, {"extracted_at": to_time(NOW + 2)}
     sim.report(pull("old", layer("o", 100 * MIB, state=LayerPhase.EXTRACTING, **begun), **facts), at=1)
@@ -42,13 +42,13 @@ def unpack_something(sim):
     sim.report(pull("old", done, status=PullPhase.COMPLETED, ended_at=NOW + 2, **facts), at=2)
 
 
-def test_pods_wait_for_the_longest_of_their_pulls(sim):
+def test_the_estimate_of_a_pod_is_that_of_its_longest_pull(sim):
     arrival = PodEvents(
         pod("web-1", "node-1", {"app": "nginx:1.27", "side": "redis:7"}, init={"init": "busybox"}, at=NOW)
     )
     sim.apply(
         seen(arrival), event(arrival.pulling("app", NOW)), event(arrival.pulling("side", NOW)), at=0
-    )  # layers are unpacked in parallel for image volumes or for two pods: the page treats both alike
+    )  # both pulls are unpacked in parallel
     redis = {"repository": "library/redis", "image_ref": "docker.io/library/redis"}
     unpack_something(sim)
     for second in range(3, 8):
@@ -119,7 +119,7 @@ def test_waiting_pods_are_filtered_like_pulls(sim, asked, found):
     assert {item.pod_name for item in sim.waiting if pod_fits(item, parse(asked.items()))} == found
 
 
-def test_a_rollout_counts_its_nodes_by_state(sim):
+def test_a_rollout_has_the_number_of_nodes_in_each_state(sim):
     done = {"status": PullPhase.COMPLETED, "image_ref": "docker.io/library/nginx:1.27"}
     for number, seconds in enumerate((10, 20, 60)):
         full = layer("a", 100 * MIB, state=LayerPhase.EXTRACTED)
