@@ -1,1 +1,3 @@
-"""What containerd reports about a pull: one suite that the real containerds and the demo's simulated one all pass."""
+"""What containerd reports about a pull. The real containerds and the simulated one of the demo must all pass this
+suite.
+"""

@@ -17,7 +17,7 @@ SIMULATED = [pytest.param(version, id=f"simulated-{version}") for version in (CO
 
 @pytest.fixture(params=REAL + SIMULATED)
 async def lab(request, registry) -> AsyncIterator[Lab]:
-    """Each real containerd on this machine, then both versions of the simulated one."""
+    """A lab for each real containerd on this machine, and for both versions of the simulated one."""
     if request.param in (CONTAINERD_1, CONTAINERD_2):
         async with SimulatedLab(request.param) as simulated:
             yield simulated
@@ -29,5 +29,5 @@ async def lab(request, registry) -> AsyncIterator[Lab]:
 
 @pytest.fixture
 def look(lab) -> Look:
-    """Return a client that reads the containerd of ``lab``."""
+    """Return a client for the containerd of ``lab``."""
     return Look(lab)

@@ -1,4 +1,6 @@
-"""The simulated containerd as a lab, for the same scenarios as the real one and over the same gRPC API."""
+"""A lab with the simulated containerd, so that the scenarios for the real one also run on it, over
+the same gRPC API.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ TICK = 0.01
 
 
 class SimulatedLab:
-    """An async context manager. Its node follows the real clock in steps of ten milliseconds."""
+    """A lab with a simulated node, whose clock follows the real one in steps of ten milliseconds."""
 
     def __init__(self, version: str, *, snapshotter: str = "overlayfs", mode: Mode = Mode.UNPACK) -> None:
         self.host = "registry.test"

@@ -28,7 +28,7 @@ class Layer(Protocol):
 
 
 class Image(Protocol):
-    """The parts of an image. `layers` and `chain_ids` have the same order."""
+    """The parts of an image. `layers` and `chain_ids` are in the same order."""
 
     @property
     def manifest(self) -> Any: ...
@@ -41,13 +41,15 @@ class Image(Protocol):
 
 
 class Lab(Protocol):
-    """The actions of a scenario. `host` is the registry's name without its port, as containerd labels it."""
+    """The actions that a scenario can take. `host` is the registry's name without its port, as in
+    containerd's labels.
+    """
 
     channel: grpc.aio.Channel
     host: str
 
     def layer(self, size: int, *, unpacked: int = 0) -> Any:
-        """Make a layer of about `size` compressed bytes, which unpack to `unpacked` bytes more."""
+        """Make a layer of about `size` compressed bytes, which is `unpacked` bytes larger when it is unpacked."""
         ...
 
     def image(self, *layers: Any) -> Any:
@@ -59,7 +61,7 @@ class Lab(Protocol):
         ...
 
     def push_index(self, name: str, image: Any) -> tuple[str, Blob]:
-        """Serve an index of this image and one for another architecture. Return the reference and the index."""
+        """Serve an index with this image and an image for another architecture. Return the reference and the index."""
         ...
 
     def hold(self, layer: Any, at: int) -> None:
@@ -79,9 +81,8 @@ class Lab(Protocol):
         ...
 
     async def pull(self, ref: str) -> None:
-        """Pull the image; return when it is unpacked, or raise an error.
-
-        Cancelling this call cancels the pull as the kubelet does.
+        """Pull the image. Return once it is unpacked, or raise an error. Cancelling this call cancels the pull, as a
+        kubelet would.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Read a containerd as the agent does, through the agent's own stubs."""
+"""Read the state of a containerd as the agent does, with the agent's own gRPC stubs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def eventually(look: Callable[[], Awaitable[T]], within: float = 20) -> T:
 
 
 class Look:
-    """The current responses of containerd. NOT_FOUND becomes None."""
+    """A client that returns containerd's current responses, and None for NOT_FOUND."""
 
     def __init__(self, lab: Lab, snapshotter: str = "overlayfs") -> None:
         self._lab = lab
@@ -39,7 +39,7 @@ class Look:
 
     async def line(self) -> tuple[int, int]:
         """Return containerd's major and minor version."""
-        from google.protobuf.empty_pb2 import Empty  # noqa: PLC0415 (the only empty message here)
+        from google.protobuf.empty_pb2 import Empty  # noqa: PLC0415 (nothing else here needs an empty message)
 
         version = (await VersionStub(self._lab.channel).Version(Empty(), timeout=5)).version
         major, minor = re.findall(r"\d+", version)[:2]

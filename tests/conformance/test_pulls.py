@@ -1,4 +1,4 @@
-"""One pull is one lease, and the resources of the lease show the progress of the pull."""
+"""Each pull has one lease, and the resources of the lease show the progress of the pull."""
 
 import asyncio
 import json
@@ -45,7 +45,7 @@ async def test_a_lease_exists_before_the_reference_is_resolved(lab, look):
     await pull
 
 
-async def test_a_pulls_lease_holds_its_documents_its_ingests_and_its_first_snapshot(lab, look):
+async def test_the_lease_of_a_pull_holds_its_documents_its_ingests_and_its_first_snapshot(lab, look):
     first, second = lab.layer(3 * MIB), lab.layer(2 * MIB)
     image = lab.image(first, second)
     ref = lab.push("team/app:1", image)
@@ -57,16 +57,16 @@ async def test_a_pulls_lease_holds_its_documents_its_ingests_and_its_first_snaps
     assert held >= contents(image.manifest, image.config)
     assert not held & contents(first.blob, second.blob)
     assert unpacking(held) == {image.chain_ids[0]}, (
-        "the base is unpacked first; its snapshot is prepared before its download"
+        "the base is unpacked first, and its snapshot is prepared before the download ends"
     )
     assert unpacked(held) == set()
-    assert await look.images() == {}, "no name before it is unpacked"
+    assert await look.images() == {}, "an image has no record before it is unpacked"
     lab.release(first)
     lab.release(second)
     await pull
 
 
-async def test_an_ingest_shows_its_size_and_its_offset_grows(lab, look):
+async def test_an_ingest_has_its_total_size_and_a_growing_offset(lab, look):
     layer = lab.layer(6 * MIB)
     ref = lab.push("team/app:1", lab.image(layer))
     lab.hold(layer, at=3 * MIB)
@@ -81,7 +81,7 @@ async def test_an_ingest_shows_its_size_and_its_offset_grows(lab, look):
     assert status.expected == ""
     assert 2 * MIB <= status.offset <= 3 * MIB
     assert 0 < status.started_at.seconds <= status.updated_at.seconds
-    assert await look.info(layer.blob.digest) is None, "it is not a blob until it is complete"
+    assert await look.info(layer.blob.digest) is None, "a layer becomes a blob only when it is complete"
     lab.release(layer)
     await pull
     assert await look.ingests() == {}
@@ -114,7 +114,7 @@ async def test_a_blob_is_labelled_with_host_and_repository_but_not_with_port_or_
     lease = await look.new_lease({})
     await look.holds(lease, *contents(image.manifest))
 
-    async def source():  # set just after the commit
+    async def source():  # the label is set just after the commit
         return (await look.info(image.manifest.digest)).labels.get(f"containerd.io/distribution.source.{lab.host}")
 
     assert await eventually(source) == "team/app"
@@ -161,7 +161,7 @@ async def test_a_layer_being_unpacked_has_a_committed_blob_and_an_active_snapsho
     assert (await look.snapshot(image.chain_ids[0])).kind == COMMITTED
 
 
-async def test_only_this_machines_image_of_an_index_is_fetched(lab, look):
+async def test_only_the_image_for_this_machines_platform_is_fetched_from_an_index(lab, look):
     layer = lab.layer(2 * MIB)
     image = lab.image(layer)
     ref, index = lab.push_index("team/app:1", image)
@@ -175,7 +175,7 @@ async def test_only_this_machines_image_of_an_index_is_fetched(lab, look):
     assert {one.target.digest for one in (await look.images()).values()} == {index.digest}
 
 
-async def test_a_pull_of_a_missing_reference_has_an_empty_lease_and_no_content(lab, look):
+async def test_a_pull_of_a_reference_that_does_not_exist_has_an_empty_lease(lab, look):
     lab.push("team/app:1", lab.image(lab.layer(MIB)))
     ref = lab.push("team/other:1", lab.image(lab.layer(MIB))).replace("team/other:1", "team/other:missing")
     lab.hold_manifests("team/other")
@@ -190,7 +190,7 @@ async def test_a_pull_of_a_missing_reference_has_an_empty_lease_and_no_content(l
     assert await look.images() == {}
 
 
-async def test_a_repeated_pull_makes_a_lease_but_fetches_nothing(lab, look):
+async def test_a_repeated_pull_has_a_lease_but_fetches_nothing(lab, look):
     image = lab.image(lab.layer(MIB))
     ref = lab.push("team/app:1", image)
     await lab.pull(ref)
@@ -205,7 +205,7 @@ async def test_a_repeated_pull_makes_a_lease_but_fetches_nothing(lab, look):
     assert (await look.leases(), await look.ingests()) == ({}, {})
     assert after.created_at == before.created_at
     assert after.updated_at.ToNanoseconds() > lease.created_at.ToNanoseconds(), (
-        "the record of the pulled name is updated"
+        "the record with the name of the pull is updated"
     )
 
 

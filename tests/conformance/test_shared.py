@@ -40,8 +40,10 @@ async def test_a_pull_waits_until_another_pull_has_unpacked_their_shared_base(la
     assert await look.holds(still, *contents(two.manifest, two.config)) == contents(two.manifest, two.config)
     lab.release(base)
     held = await look.holds(still, ingest(top))
-    assert (await look.snapshot(two.chain_ids[0])).kind == COMMITTED, "it continues once the base is unpacked"
-    assert ("content", base.blob.digest) not in held, "its lease never holds the blob of the base"
+    assert (await look.snapshot(two.chain_ids[0])).kind == COMMITTED, (
+        "the second pull continues only once the base is unpacked"
+    )
+    assert ("content", base.blob.digest) not in held, "the second pull's lease never holds the blob of the base"
     assert unpacked(held) == ({two.chain_ids[0]} if await look.line() >= (1, 7) else set())
     lab.release(top)
     await asyncio.gather(first, second)
@@ -89,7 +91,7 @@ async def test_a_pull_that_waited_for_a_cancelled_one_resumes_its_download(lab, 
     await second
 
 
-async def test_a_layer_that_is_twice_in_an_image_has_one_ingest_and_two_snapshots(lab, look):
+async def test_a_layer_that_appears_twice_in_an_image_has_one_ingest_and_two_snapshots(lab, look):
     twice = lab.layer(2 * MIB)
     image = lab.image(twice, twice, lab.layer(MIB))
     ref = lab.push("team/app:1", image)
@@ -136,14 +138,14 @@ async def test_a_layer_with_an_existing_snapshot_is_not_fetched_and_has_no_inges
     held = await look.holds(lease, ingest(top))
     assert not held & {("content", base.blob.digest), ingest(base)}
     assert unpacking(held) == {image.chain_ids[1]}
-    # From 1.7 on, the lease also holds the existing snapshot; in 1.6 it does not.
+    # Since containerd 1.7, the lease also holds the existing snapshot.
     assert unpacked(held) == ({image.chain_ids[0]} if await look.line() >= (1, 7) else set())
     assert await look.snapshot(image.chain_ids[0]) is not None
     lab.release(top)
     await pull
 
 
-async def test_a_layer_that_is_on_the_node_is_unpacked_on_a_new_base_without_being_fetched(lab, look):
+async def test_a_layer_that_is_already_on_the_node_is_unpacked_on_another_base_without_being_fetched(lab, look):
     shared = lab.layer(MIB)
     await lab.pull(lab.push("team/one:1", lab.image(shared)))
     other = lab.layer(2 * MIB)

@@ -1,4 +1,4 @@
-"""Compare the simulated snapshotters with real ones: what a lease and a snapshot reveal while layers are fetched."""
+"""What leases and snapshots show while a snapshotter fetches layers, on real nodes and on the simulated one."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -27,7 +27,7 @@ FETCHED = "containerd.io/snapshot/remote/namespace"
 
 @dataclass
 class Place:
-    """A containerd whose snapshotter runs in its own process."""
+    """A containerd whose snapshotter runs in a separate process."""
 
     lab: Any
     look: Look
@@ -37,7 +37,9 @@ class Place:
 
 @pytest.fixture
 async def place(request, registry):
-    """Return a factory: `await place("soci", mode)` starts a real node, or a simulated one in this mode."""
+    """Return a factory: `await place(where, "soci", mode)` starts a real or a simulated node whose snapshotter has this
+    mode.
+    """
     async with AsyncExitStack() as stack:
 
         async def place(where, name, mode):
@@ -73,7 +75,7 @@ def committed(held, name):
 
 @pytest.mark.parametrize("where", WHERE)
 @pytest.mark.parametrize("mode", [Mode.PARALLEL, Mode.PARALLEL_KEEP], ids=["discard", "keep"])
-async def test_while_soci_fetches_the_lease_shows_only_completed_layers(place, where, mode):
+async def test_while_soci_fetches_layers_the_lease_holds_only_completed_ones(place, where, mode):
     here = await place(where, "soci", mode)
     lab, look = here.lab, here.look
     first, second = lab.layer(MIB), lab.layer(3 * MIB)
@@ -84,8 +86,8 @@ async def test_while_soci_fetches_the_lease_shows_only_completed_layers(place, w
     lease = await look.new_lease({})
     await look.holds(lease, *contents(image.manifest, image.config), ("snapshots/soci", image.chain_ids[0]))
     held = await look.resources(lease)
-    assert {kind for kind, _ in held} == {"content", "snapshots/soci"}, "no ingest"
-    assert committed(held, "soci") == {image.chain_ids[0]}, "no snapshot that is being prepared"
+    assert {kind for kind, _ in held} == {"content", "snapshots/soci"}, "the lease holds no ingest"
+    assert committed(held, "soci") == {image.chain_ids[0]}, "the lease holds no snapshot that is still being prepared"
     snapshot = await look.snapshot(image.chain_ids[0])
     assert snapshot.kind == COMMITTED
     assert FETCHED in snapshot.labels
@@ -98,7 +100,7 @@ async def test_while_soci_fetches_the_lease_shows_only_completed_layers(place, w
 
 
 @pytest.mark.parametrize("where", WHERE)
-async def test_a_streamed_layer_has_its_label_and_no_blob(place, where, tmp_path):
+async def test_a_streamed_layer_has_a_label_but_no_blob(place, where, tmp_path):
     here = await place(where, "stargz", Mode.STREAM)
     lab, look = here.lab, here.look
     image = lab.image(lab.layer(2 * MIB), lab.layer(MIB))
@@ -114,7 +116,7 @@ async def test_a_streamed_layer_has_its_label_and_no_blob(place, where, tmp_path
 
 
 @pytest.mark.parametrize("where", WHERE)
-async def test_the_snapshotter_is_known_before_the_first_pull(place, where):
+async def test_the_agents_client_knows_the_snapshotter_before_the_first_pull(place, where):
     here = await place(where, "soci", Mode.PARALLEL)
 
     async def known():

@@ -1,4 +1,4 @@
-"""What remains of a cancelled pull, and of a pull whose containerd was killed."""
+"""What remains after a pull was cancelled, and after containerd was killed during a pull."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from tests.real.images import MIB
 
 
 async def halfway(lab, look):
-    """A running pull that has fetched one whole layer and 2 MiB of another."""
+    """Start a pull. Return once it has fetched a whole layer and at least 1 MiB of another one."""
     small, large = lab.layer(MIB), lab.layer(6 * MIB)
     image = lab.image(small, large)
     ref = lab.push("team/app:1", image)
@@ -25,7 +25,7 @@ async def halfway(lab, look):
     return image, ref, pull, lease
 
 
-async def test_the_lease_ingest_and_content_of_a_cancelled_pull_are_deleted(lab, look):
+async def test_the_lease_and_ingest_and_content_of_a_cancelled_pull_are_deleted(lab, look):
     image, _, pull, _ = await halfway(lab, look)
     pull.cancel()
     await asyncio.wait([pull])
@@ -38,7 +38,7 @@ async def test_the_lease_ingest_and_content_of_a_cancelled_pull_are_deleted(lab,
     assert await look.images() == {}
 
 
-async def test_the_lease_content_and_ingest_survive_when_containerd_is_killed(lab, look):
+async def test_the_lease_and_content_and_ingest_of_a_pull_survive_when_containerd_is_killed(lab, look):
     image, _, pull, lease = await halfway(lab, look)
     small, large = image.layers
     await lab.crash()
@@ -50,7 +50,7 @@ async def test_the_lease_content_and_ingest_survive_when_containerd_is_killed(la
     assert await look.images() == {}
 
 
-async def test_after_a_kill_the_next_pull_resumes_the_ingest_and_the_stale_lease_still_lists_it(lab, look):
+async def test_after_containerd_was_killed_the_next_pull_resumes_the_ingest_that_the_stale_lease_still_lists(lab, look):
     image, ref, pull, dead = await halfway(lab, look)
     large = image.layers[1]
     await lab.crash()
@@ -71,11 +71,11 @@ async def test_after_a_kill_the_next_pull_resumes_the_ingest_and_the_stale_lease
     lab.release(large)
     await again
     assert set(await look.leases()) == {dead}
-    assert ingest(large) in await look.resources(dead), "although this ingest no longer exists"
+    assert ingest(large) in await look.resources(dead), "the stale lease lists the ingest, although it no longer exists"
     assert await look.ingests() == {}
 
 
-async def test_after_a_kill_while_unpacking_the_snapshot_stays_active_and_the_next_pull_fetches_nothing(lab, look):
+async def test_if_containerd_is_killed_during_unpacking_the_next_pull_fetches_nothing(lab, look):
     layer = lab.layer(MIB, unpacked=500 * MIB)
     image = lab.image(layer)
     ref = lab.push("team/app:1", image)
@@ -89,7 +89,7 @@ async def test_after_a_kill_while_unpacking_the_snapshot_stays_active_and_the_ne
     lab.hold(layer, at=0)
     await lab.pull(ref)
     assert (await look.snapshot(image.chain_ids[0])).kind == COMMITTED
-    assert (await look.snapshot(key)).kind == ACTIVE, "as long as the stale lease exists"
+    assert (await look.snapshot(key)).kind == ACTIVE, "the snapshot stays active as long as the stale lease exists"
 
 
 async def test_removing_an_image_deletes_its_content_and_snapshots(lab, look):

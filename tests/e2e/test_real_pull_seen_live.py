@@ -199,7 +199,7 @@ async def test_a_server_restarted_mid_pull_recovers_its_history(
         assert by_name(pulls, running)["downloadedBytes"] == second.size
 
 
-async def test_an_agent_killed_mid_pull_continues_the_same_row(
+async def test_a_pull_keeps_its_row_when_its_agent_is_killed_and_restarted(
     halves: Callable[..., tuple[Program, Program, int]], node: Containerd, registry: Registry
 ) -> None:
     layer = make_layer(8 * MIB)

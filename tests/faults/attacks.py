@@ -1,4 +1,4 @@
-"""``python -m tests.faults.attacks NAME PORT SECONDS``: one attack on a server, from a separate process.
+"""Run one attack on a server in a separate process: ``python -m tests.faults.attacks NAME PORT SECONDS``.
 
 Each attack prints one JSON line at the end: the number of responses by status; ``closed`` counts connections that the
 server closed without a response.
@@ -23,7 +23,7 @@ MIB = 1 << 20
 
 
 class Attack:
-    """The parts that all attacks share. An attack ends after a fixed time."""
+    """One attack: its connections, and the responses that it has counted."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -43,7 +43,7 @@ class Attack:
                     writer.write(part)
                     await writer.drain()
                     await asyncio.sleep(0)
-                    if reader.at_eof() or reader._buffer:  # type: ignore[attr-defined]  # it responded
+                    if reader.at_eof() or reader._buffer:  # type: ignore[attr-defined]  # the server has responded
                         break
             except OSError:
                 pass
@@ -65,7 +65,7 @@ class Attack:
         await self.end(reader, writer)
 
     async def many(self, count: int, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Do this on several connections at once."""
+        """Run ``count`` calls of ``work`` at the same time."""
         await asyncio.gather(*(work() for _ in range(count)), return_exceptions=True)
 
 
@@ -75,7 +75,7 @@ async def endless_headers(attack: Attack) -> None:
 
 
 async def endless_header_value(attack: Attack) -> None:
-    """Send one header that never ends, on two connections."""
+    """On each of two connections, send one header that never ends."""
     await attack.many(2, lambda: attack.endless(b"GET / HTTP/1.1\r\na:", b"b" * 65_536))
 
 
@@ -147,7 +147,7 @@ async def all_streams(attack: Attack) -> None:
 
 
 async def unread_lists(attack: Attack) -> None:
-    """Request the whole history with 150 clients that do not read it."""
+    """Request the whole history from 150 clients, and never read the responses."""
     loop = asyncio.get_running_loop()
     sockets = []
     for _ in range(150):
@@ -161,7 +161,7 @@ async def unread_lists(attack: Attack) -> None:
 
 
 async def ten_histories(attack: Attack) -> None:
-    """Request the whole history with ten clients, half of which stop reading."""
+    """Request the whole history from ten clients; half of them stop reading."""
 
     async def read(all_of_it: bool) -> None:
         reader, writer = await attack.connect()
@@ -180,7 +180,9 @@ async def ten_histories(attack: Attack) -> None:
 
 
 def largest_report(node: int, number: int) -> bytes:
-    """Return a report that contains one more running pull, with the most layers and the longest strings."""
+    """Return a node's report of one more running pull, with the maximum number of layers and strings of the maximum
+    length.
+    """
     layer = (
         '{"digest":"%s","mediaType":"%s","totalBytes":%d,"downloadedBytes":%d,"totalKnown":true,"state":"downloading"}'
     )
@@ -195,7 +197,7 @@ def largest_report(node: int, number: int) -> bytes:
 
 
 async def largest_reports(attack: Attack) -> None:
-    """Report from 100 nodes, each with more and more pulls of the largest possible size; two clients read the list."""
+    """Report a growing number of pulls of the largest possible size from 100 nodes, while two clients read the list."""
 
     async def report(first: int) -> None:
         reader, writer = await attack.connect()
@@ -219,7 +221,7 @@ async def largest_reports(attack: Attack) -> None:
 
 
 def forged_token(number: int) -> bytes:
-    """Return an unsigned token that has the claims of an agent's token."""
+    """Return an unsigned token with the claims of an agent's token."""
     claims = {"sub": "system:serviceaccount:pulltrace:pulltrace-agent", "aud": ["pulltrace"], "exp": 9_999_999_999}
     payload = base64.urlsafe_b64encode(json.dumps(claims | {"jti": str(number)}).encode()).rstrip(b"=")
     return b"e30." + payload + b".e30"
@@ -271,8 +273,10 @@ def stop(attack: Attack) -> None:
 
 
 async def main() -> None:
-    """Run one attack for this many seconds."""
-    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # at ordinary priority, whatever the tests run at
+    """Run the attack that the command line names."""
+    os.sched_setscheduler(
+        0, os.SCHED_OTHER, os.sched_param(0)
+    )  # use the ordinary priority, even if the tests have a different one
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     name, port, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])

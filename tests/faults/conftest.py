@@ -12,7 +12,7 @@ from tests.real.process import free_port
 
 @pytest.fixture
 async def make_lab():
-    """Return a factory of labs; each lab ends with the test."""
+    """Return a function that starts labs. They end with the test."""
     labs = []
     with tempfile.TemporaryDirectory(prefix="pulltrace-") as folder:
 
@@ -28,19 +28,19 @@ async def make_lab():
 
 @pytest.fixture
 async def lab(make_lab):
-    """Return a node with an agent and a server."""
+    """A lab with a node, an agent and a server."""
     return await make_lab()
 
 
 @pytest.fixture
 def fault(lab):
-    """Return a factory: ``fault(what, expected)`` records one fault."""
+    """Return a function: ``fault(what, expected)`` records one fault in the lab."""
     return lambda *words, **options: Fault(lab, *words, **options)
 
 
 @pytest.fixture
 async def served():
-    """A server process, its ports, and a client."""
+    """A server process and its two ports."""
     port, metrics_port = free_port(), free_port()
     addresses = {"HTTP_ADDR": f"127.0.0.1:{port}", "METRICS_ADDR": f"127.0.0.1:{metrics_port}"}
     async with Process("server", environment=SERVER_ENVIRONMENT, **addresses) as server, Api(port) as api:

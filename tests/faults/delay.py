@@ -1,7 +1,7 @@
-"""Two hosts whose packets are delayed: a TUN device on each, and a queue in this process between them.
+"""Delay the packets between two hosts. Each host has a TUN device, and this process queues the packets between them.
 
-The kernels of test machines may lack netem. A packet that one host sends through its device is read here, waits, and is
-written to the other host's device. Closing the devices also removes their routes.
+The kernels of test machines may lack netem. This process reads a packet from the device of one host, waits, and writes
+it to the device of the other host. Closing the devices also removes their routes.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ _LARGEST = 65536
 
 
 class Delay:
-    """Carries IP packets between the device ``name`` of two namespaces and delays each by ``seconds``."""
+    """Carry IP packets between the devices ``name`` of two namespaces, and delay each packet by ``seconds``."""
 
     def __init__(self, namespaces: tuple[str, str], name: str, seconds: float) -> None:
         self._seconds = seconds
@@ -38,7 +38,7 @@ class Delay:
                 os.write(end, packet)
 
     def close(self) -> None:
-        """Stop; packets that are still waiting are lost."""
+        """Stop. Packets that are still queued are lost."""
         for end in self._ends:
             self._loop.remove_reader(end)
             os.close(end)

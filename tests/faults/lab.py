@@ -1,6 +1,4 @@
-"""A node whose true state is known: a simulated containerd, a real agent process, a connection that can break, a real
-server.
-"""
+"""A simulated containerd with a known state, a real agent, a connection that can break, and a real server."""
 
 import asyncio
 import json
@@ -32,7 +30,8 @@ HOST = "registry.test"
 TICK = 0.05
 AGENT_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
 SERVER_ENVIRONMENT = AGENT_ENVIRONMENT | {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
-"""The environment of the container images. Without these variables, glibc keeps memory that clients or lists once used.
+"""The same environment variables as in the container images. Without them, glibc does not return memory that was used
+for clients or lists.
 """
 
 
@@ -62,9 +61,9 @@ class Process(Program):
 
 
 class Lab:
-    """One node. Each connection downloads at ``speed``; containerd's clock is ``ahead`` by this many seconds.
+    """One node. Each of its connections downloads at ``speed``, and its clock is ``ahead`` by this many seconds.
 
-    With a ``network``, agent and server are on two hosts, otherwise on loopback.
+    With a ``network``, the agent and the server run on two hosts; without it, they use the loopback interface.
     """
 
     def __init__(
@@ -121,7 +120,7 @@ class Lab:
         return self
 
     async def close(self) -> None:
-        """End everything, including frozen processes."""
+        """Stop everything, including frozen processes."""
         for process in (self.server, self.agent):
             if process.process.returncode is None:
                 process.signal(signal.SIGCONT)
@@ -146,7 +145,7 @@ class Lab:
         return self.again(reference)
 
     def again(self, reference: str) -> Pull:
-        """Retry in the same way as the kubelet."""
+        """Pull the image again, as a kubelet does when it retries."""
         started = self.node.pull(reference)
         self.pulls.append((reference, started))
         return started
@@ -167,7 +166,7 @@ class Lab:
         return pull
 
     async def running(self, name: str, *sizes: float) -> Pull:
-        """Start a pull and wait until the server reports bytes."""
+        """Start a pull and wait until the server shows downloaded bytes."""
         pull = self.pull(name, *sizes)
 
         async def flows() -> bool:
@@ -184,7 +183,7 @@ class Lab:
     # The state that the server publishes.
 
     async def row_of(self, pull: Pull) -> dict[str, Any] | None:
-        """Return the pull's row; there must never be two rows."""
+        """Return the row of a pull, and check that it has only one."""
         rows = [row for row in await self.api.pulls() if _image(row["imageRef"]) == pull.reference.name]
         assert len(rows) <= 1, rows
         return rows[0] if rows else None
@@ -203,7 +202,7 @@ class Lab:
         return any(node["state"] == "reporting" and seconds(node["lastSeen"]) > since for node in nodes)
 
     async def wrong(self, since: float) -> str:
-        """Return the differences between the server's state and the node's; empty if there are none."""
+        """Return a difference between the server's state and the node's state, or an empty string if there is none."""
         if not await self._reporting(since):
             return "the node does not report"
         rows = {_image(row["imageRef"]): row for row in await self.api.pulls()}
@@ -223,13 +222,13 @@ class Lab:
         return ""
 
     async def metrics(self) -> dict[str, float]:
-        """Return every sample by its name, including labels."""
+        """Return the value of every sample by its name, which includes the labels."""
         async with self.api._session.get(f"http://127.0.0.1:{self.metrics_port}/metrics") as answer:
             lines = [line for line in (await answer.text()).splitlines() if not line.startswith("#")]
         return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
     async def measured(self, name: str, value: float) -> bool:
-        """Return whether the metric has reached this value."""
+        """Return whether the metric has this value."""
         return (await self.metrics()).get(name) == value
 
     async def ends(self) -> float:
@@ -237,7 +236,7 @@ class Lab:
         return sum(value for name, value in (await self.metrics()).items() if name.startswith("pulltrace_pulls_total{"))
 
     async def until(self, true: Callable[[], Any], within: float = 60) -> None:
-        """Repeat until the condition holds. It does not matter if the server does not respond in the meantime."""
+        """Wait until the condition holds. Failed requests to the server are ignored."""
         async with asyncio.timeout(within):
             while True:
                 with suppress(aiohttp.ClientError, TimeoutError, json.JSONDecodeError):
@@ -246,7 +245,7 @@ class Lab:
                 await asyncio.sleep(TICK)
 
     async def recovered(self, within: float = 15) -> None:
-        """Wait until the server publishes exactly the node's state."""
+        """Wait until the state that the server publishes matches the node's state."""
         since, why = time.time(), "no response"
 
         async def well() -> bool:
@@ -261,7 +260,7 @@ class Lab:
             raise AssertionError(f"after {within:g} s: {why}\n{tail}") from None
 
     async def finished(self) -> None:
-        """Wait until every pull of the node has ended and the server has published how."""
+        """Wait until every pull on the node has ended and the server has published the outcomes."""
 
         async def over() -> bool:
             return all(pull.state for _, pull in self.pulls)
@@ -276,7 +275,7 @@ class Lab:
 
 
 def _image(reference: str) -> str:
-    """Return the name without its tag. Each image has only one tag here, which is unknown until its pull has ended."""
+    """Return the name of an image without its tag, because the tag is unknown until the pull has ended."""
     return parse(reference).name if reference != UNKNOWN_IMAGE else reference
 
 
@@ -292,10 +291,9 @@ class Fault:
 
     WITHIN = 10.0
     GROWTH = 12.0
-    """MiB by which a server may grow; memory that Python's allocator keeps is not a leak."""
+    """How many MiB the server may grow, because Python's allocator keeps some memory without a leak."""
     AGENT = 48.0
-    """MiB that an agent may use: the amount that the chart requests for it, which is little more than a third of its
-    limit.
+    """How many MiB an agent may use. The chart requests this much for it; its limit is nearly three times as high.
     """
 
     def __init__(self, lab: Any, what: str, expected: str) -> None:
@@ -307,7 +305,7 @@ class Fault:
         return self
 
     def over(self) -> None:
-        """Call this when the fault has ended: the recovery is measured from then on."""
+        """Note that the fault has ended. The time to recovery is measured from now on."""
         self._over = time.monotonic()
 
     async def __aexit__(self, kind: type | None, *_: object) -> None:
@@ -329,13 +327,13 @@ class Fault:
             "after": after,
         }
         if FINDINGS:
-            with Path(FINDINGS).open("a") as file:  # noqa: ASYNC230  # one line, after the test
+            with Path(FINDINGS).open("a") as file:  # noqa: ASYNC230  # only one line is written, after the test
                 file.write(json.dumps(found) + "\n")
         assert recovered <= self.WITHIN, found
         assert not lost, found
 
     def _is_back(self, now: dict[str, float]) -> bool:
-        """Return whether freed memory has been returned to the operating system, which happens twice a minute."""
+        """Return whether the server has returned freed memory to the operating system. It does so twice a minute."""
         return now["agent"] <= self.AGENT and now["server"] <= self.before["server"] + self.GROWTH
 
     def _memory(self) -> dict[str, float]:

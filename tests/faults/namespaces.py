@@ -1,4 +1,4 @@
-"""Enter a network namespace for a moment: a socket or device belongs to the one in which it was created."""
+"""Enter a network namespace to create a socket or a device there, which then belongs to this namespace."""
 
 import ctypes
 import socket
@@ -12,7 +12,7 @@ _CLONE_NEWNET = 0x40000000
 
 @contextmanager
 def entered(namespace: str) -> Iterator[None]:
-    """Move this thread there until the block ends. The block must not await."""
+    """Move this thread into the namespace until the block ends. The block must not await anything."""
     with Path("/proc/self/ns/net").open() as here, Path("/run/netns", namespace).open() as there:
         _enter(there.fileno())
         try:
@@ -22,7 +22,7 @@ def entered(namespace: str) -> Iterator[None]:
 
 
 def socket_inside(namespace: str, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM) -> socket.socket:
-    """Return a socket of a namespace."""
+    """Return a new socket that belongs to a namespace."""
     with entered(namespace):
         return socket.socket(family, kind)
 

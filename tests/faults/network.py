@@ -1,4 +1,4 @@
-"""Two hosts connected by a virtual cable of kernel features: network namespaces, a veth pair, iptables, a token bucket.
+"""Two virtual hosts with a cable between them, made from network namespaces, a veth pair, iptables and a token bucket.
 
 The server runs in one namespace, the agent in the other; the machine's own network is not affected. ``mend`` undoes
 every fault. Delay is implemented in ``delay.py``, for kernels without netem.
@@ -22,7 +22,7 @@ _numbers = itertools.count()
 
 
 def lacking() -> str:
-    """Return the reason why networks cannot be created here; empty if they can."""
+    """Return why networks cannot be created on this machine, or an empty string if they can."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     tools = {"ip": "iproute2", "tc": "iproute2", "iptables-legacy": "iptables"}
@@ -31,14 +31,16 @@ def lacking() -> str:
 
 
 class Network:
-    """An async context manager. ``server`` and ``agent`` are the names of the namespaces."""
+    """Two hosts and a cable. ``server`` and ``agent`` are the names of their namespaces."""
 
     def __init__(self) -> None:
         number = next(_numbers)
         self.server, self.agent = (f"pt-{os.getpid()}-{number}{side}" for side in "sa")
         self._links = {self.server: "pts", self.agent: "pta"}
         self.address = "10.213.0.1"
-        """The server's address for the agent. Pairs of namespaces are separate from each other."""
+        """The address at which the agent reaches the server. All networks may use the same address, because they are
+        separate.
+        """
         self._delay: Delay | None = None
 
     async def __aenter__(self) -> Self:
@@ -57,7 +59,7 @@ class Network:
             await _run("ip", "netns", "del", name)
 
     def inside(self, name: str) -> tuple[str, ...]:
-        """Return the prefix that runs a command in a namespace; the pid stays the same."""
+        """Return a command prefix that runs a program in a namespace under the same pid."""
         return (shutil.which("ip", path=_PATH) or "ip", "netns", "exec", name)
 
     async def mend(self) -> None:
@@ -69,7 +71,7 @@ class Network:
         await _run("ip", "-n", self.agent, "link", "set", "pta", "up")
 
     async def cut(self) -> None:
-        """Drop all packets in both directions, without an error to either side."""
+        """Drop all packets in both directions. Neither side gets an error."""
         await self._rule("-A", "INPUT", "-i", "pta", "-j", "DROP")
         await self._rule("-A", "OUTPUT", "-o", "pta", "-j", "DROP")
 
@@ -78,11 +80,11 @@ class Network:
         await _run("ip", "-n", self.agent, "link", "set", "pta", "down")
 
     async def one_way(self) -> None:
-        """Let the agent's packets arrive, but return nothing, not even an acknowledgement."""
+        """Let the agent's packets arrive, but drop everything that the server sends, even acknowledgements."""
         await self._rule("-A", "INPUT", "-i", "pta", "-j", "DROP")
 
     async def slow(self, rate: str) -> None:
-        """Limit each direction to a rate such as 16kbit, independently."""
+        """Limit each direction separately to a rate such as ``16kbit``."""
         for name, link in self._links.items():
             bucket = ("tbf", "rate", rate, "burst", "1600", "latency", "5s")
             await _run("tc", "-n", name, "qdisc", "replace", "dev", link, "root", *bucket)
@@ -106,12 +108,12 @@ class Network:
         await self._rule("-A", "INPUT", "-i", "pta", *statistic, "-j", "DROP")
 
     async def refuse(self) -> None:
-        """Refuse new connections; existing ones continue."""
+        """Refuse new connections. Existing connections continue."""
         tcp = ("-p", "tcp", "--syn", "-j", "REJECT", "--reject-with", "tcp-reset")
         await self._rule("-A", "OUTPUT", "-o", "pta", *tcp)
 
     async def reset(self) -> None:
-        """Answer every packet of the agent with a reset."""
+        """Respond to every packet from the agent with a TCP reset."""
         await self._rule("-A", "OUTPUT", "-o", "pta", "-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset")
 
     async def _rule(self, *words: str) -> None:
@@ -119,7 +121,7 @@ class Network:
 
 
 class ApiInside(Api):
-    """A client in a network namespace: a socket belongs to the namespace in which it was created."""
+    """An API client that runs in a network namespace."""
 
     def __init__(self, port: int, namespace: str) -> None:
         super().__init__(port)

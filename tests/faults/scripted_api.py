@@ -1,4 +1,4 @@
-"""An API server that reviews tokens slowly, and whose lists and watches contain what a test puts into them."""
+"""A simulated API server that reviews tokens slowly, and sends the lists and watch events that a test gives to it."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ class ScriptedApi:
         """The node that each valid token is bound to."""
         self.listed: dict[str, list[Any]] = {name: [] for name in OBJECTS}
         self.lines: dict[str, asyncio.Queue[bytes]] = {name: asyncio.Queue() for name in OBJECTS}
-        """Lines of the watches that have not been sent yet; an empty line ends the watch."""
+        """Watch events that have not been sent yet, by resource. An empty line ends the watch."""
         self.kubeconfig = folder / "kubeconfig"
 
     async def __aenter__(self) -> Self:

@@ -1,4 +1,6 @@
-"""`make reliability`: run faults and attacks, and write the results into docs/reliability.md, between markers."""
+"""Run the faults and attacks for `make reliability`, and write the results between the markers in
+docs/reliability.md.
+"""
 
 import json
 import os
@@ -13,7 +15,7 @@ ATTACKS_BEGIN, ATTACKS_END = "<!-- attacks -->\n", "<!-- /attacks -->\n"
 
 
 def table(found: list[dict]) -> str:
-    """Return the table of faults, slowest recovery first."""
+    """Return the table of faults, with the slowest recovery first."""
     lines = [
         "| Fault | Expected | Recovery | Lost | Agent, MiB | Server, MiB |",
         "|---|---|---:|---:|---:|---:|",
@@ -26,7 +28,7 @@ def table(found: list[dict]) -> str:
 
 
 def attacks_table(found: list[dict]) -> str:
-    """Return the table of attacks, and lines about fuzzed requests and objects."""
+    """Return the table of attacks, and a line for each kind of fuzzing."""
     lines = [
         "| Attack | Bound | Report, p99 | Event, p99 | `/healthz`, p99 | Server, MiB: before, peak, after |",
         "|---|---|---:|---:|---:|---:|",
@@ -59,12 +61,12 @@ def write(text: str, begin: str = BEGIN, end: str = END) -> None:
 
 
 def read(path: Path) -> list[dict]:
-    """Return the findings in a file, one on each line."""
+    """Read findings from a file that contains one on each line."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def main() -> int:
-    """Run the tests, write both tables, and return the tests' status."""
+    """Run the tests, write both tables, and return the exit status of the tests."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "faults.jsonl"
         command = [sys.executable, "-m", "pytest", "tests/faults", "-q", "-n", "4", *sys.argv[1:]]

@@ -1,4 +1,4 @@
-"""The agent dies, freezes, or runs twice."""
+"""The agent is killed, is frozen, or runs twice."""
 
 import asyncio
 import signal
@@ -6,7 +6,7 @@ import signal
 from tests.faults.lab import Process
 
 
-async def test_an_agent_killed_mid_pull_continues_the_same_row(lab, fault):
+async def test_a_pull_keeps_its_row_when_its_agent_is_killed_and_restarted(lab, fault):
     await lab.pulled("done", 1)
     running = await lab.running("app", 12)
     before = await lab.row_of(running)
@@ -40,12 +40,12 @@ async def test_a_frozen_agent_reports_late_and_catches_up(lab, fault):
         await lab.until(is_late)
         lab.release(running)
         await lab.until(lambda: lab.over(running))
-        assert not await lab.row(running, "completed"), "no agent has observed the end"
+        assert not await lab.row(running, "completed"), "the frozen agent has not reported the end"
         lab.agent.signal(signal.SIGCONT)
         seen.over()
 
 
-async def test_the_newest_of_two_agents_for_one_node_is_believed(lab, fault):
+async def test_two_agents_for_one_node_cause_no_second_row_and_lose_no_pull(lab, fault):
     await lab.pulled("done", 1)
     await lab.running("app", 16)
     async with fault("two agents claim one node", "one row; no pull is lost") as seen:

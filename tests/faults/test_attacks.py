@@ -1,6 +1,6 @@
-"""Attacks on the server over HTTP, and their effect on an agent, a client of the stream and ``/healthz``.
+"""HTTP attacks on the server, and how they affect an agent, a client of the stream and ``/healthz``.
 
-Each attack runs in a separate process. The asserted limits are those in the caption of the table.
+Each attack runs in a separate process. The tests assert the limits that the caption of the table states.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from tests.real.process import free_port
 
 FINDINGS = os.environ.get("ATTACKS_JSON", "")
 SECONDS = 12.0
-"""How long each attack lasts: longer than the deadline of an unfinished request."""
+"""How many seconds each attack lasts. This is longer than the server waits for an unfinished request."""
 LAYERS = ",".join(
     f'{{"digest":"sha256:{number:064x}","totalBytes":1048576,"totalKnown":true,"state":"extracted"}}'
     for number in range(10)
@@ -32,7 +32,7 @@ PULL = '{"id":"%s","status":"%s","imageRef":"r.test/%s:1","startedAt":"%s","laye
 
 
 class Bystander:
-    """An agent, a client of the stream and a probe of ``/healthz``, and how long each of them had to wait."""
+    """An agent, a client of the stream and a probe of ``/healthz``. It records how long each of them has to wait."""
 
     def __init__(self, server: Process, port: int, metrics_port: int, headers: dict[str, str]) -> None:
         self.headers = headers
@@ -44,7 +44,7 @@ class Bystander:
         self._sent: dict[int, float] = {}
 
     async def __aenter__(self):
-        # Each client has its own address, as every node and every browser does.
+        # Each client has its own address, like nodes and browsers.
         connector = aiohttp.TCPConnector(local_addr=("127.0.0.9", 0), limit=0)
         self.session = aiohttp.ClientSession(connector=connector)
         self._tasks = [asyncio.create_task(work()) for work in (self._read, self._report, self._probe, self._watch)]
@@ -57,7 +57,7 @@ class Bystander:
         await self.session.close()
 
     def p99(self, what: str) -> float:
-        """Return the 99th percentiles in seconds."""
+        """Return the 99th percentile of these waiting times in seconds."""
         waits = sorted(self.waits[what])
         return waits[min(len(waits) * 99 // 100, len(waits) - 1)]
 
@@ -99,7 +99,7 @@ class Bystander:
             await asyncio.sleep(0.05)
 
     def check(self) -> None:
-        """Raise the error of any part that has failed."""
+        """Raise the exception of a part that has failed, if there is one."""
         for task in self._tasks:
             if task.done():
                 task.result()
@@ -108,7 +108,7 @@ class Bystander:
 async def attack(
     served, name: str, what: str, bound: str, *, metrics: bool = False, headers: dict[str, str] | None = None
 ) -> Counter[str]:
-    """Run one attack while a bystander uses the server; record and check the effect."""
+    """Run one attack while a bystander uses the server. Record and check how long the bystander waits."""
     server, port, metrics_port = served
     before = server.rss
     async with Bystander(server, port, metrics_port, headers or {}) as bystander:
@@ -128,7 +128,7 @@ async def attack(
             assert waits
         p99 = {what: round(bystander.p99(what), 3) for what in bystander.waits}
         ended = time.monotonic()
-        while server.rss > before + 60 and time.monotonic() < ended + 40:  # noqa: ASYNC110  # no event reports it
+        while server.rss > before + 60 and time.monotonic() < ended + 40:  # noqa: ASYNC110  # there is no event to wait for
             await asyncio.sleep(0.5)
         seen = Counter(json.loads(output))
         found = {
@@ -139,7 +139,7 @@ async def attack(
             "seen": seen,
         }
     if FINDINGS:
-        with Path(FINDINGS).open("a") as file:  # noqa: ASYNC230  # one line, after the test
+        with Path(FINDINGS).open("a") as file:  # noqa: ASYNC230  # only one line is written, after the test
             file.write(json.dumps(found) + "\n")
     assert max(bystander.memory) < 512, found
     assert (p99["healthz"] < 1, p99["report"] < 1, p99["event"] < 2) == (True, True, True), found
@@ -172,18 +172,18 @@ async def attack(
         ("all_streams", "300 streams from one address", "half of all streams", {"200", "503"}),
     ],
 )
-async def test_an_attack_on_the_api_delays_nobody_else(served, name, what, bound, statuses):
+async def test_an_attack_on_the_api_port_does_not_delay_other_clients(served, name, what, bound, statuses):
     seen = await attack(served, name, what, bound)
     assert statuses is None or seen.keys() <= statuses
     text = ""
     async with aiohttp.ClientSession() as session, asyncio.timeout(10):
-        while "pulltrace_sse_clients_active 0.0" not in text:  # the previous bystander has only just disconnected
+        while "pulltrace_sse_clients_active 0.0" not in text:  # the bystander has only just disconnected
             async with session.get(f"http://127.0.0.1:{served[2]}/metrics") as response:
                 text = await response.text()
 
 
 @pytest.mark.parametrize("name", ["endless_headers", "unfinished_heads"])
-async def test_an_attack_on_the_metrics_delays_nobody_else(served, name):
+async def test_an_attack_on_the_metrics_port_does_not_delay_other_clients(served, name):
     what = {
         "endless_headers": "an endless number of headers",
         "unfinished_heads": "2,500 unfinished request heads of 60 KB",
@@ -192,7 +192,7 @@ async def test_an_attack_on_the_metrics_delays_nobody_else(served, name):
 
 
 async def fill(port: int, nodes: int, pulls: int, each: int = 100) -> None:
-    """Fill the history with ``pulls`` ended pulls of ten layers on each node."""
+    """Report ``pulls`` ended pulls of ten layers from each of ``nodes`` nodes, with ``each`` pulls per report."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=8)) as session:
 
         async def node(number: int) -> None:
@@ -213,14 +213,14 @@ async def fill(port: int, nodes: int, pulls: int, each: int = 100) -> None:
         await asyncio.gather(*(node(number) for number in range(nodes)))
 
 
-async def test_clients_that_do_not_read_a_history_delay_nobody_else(served):
+async def test_clients_that_do_not_read_a_list_do_not_delay_other_clients(served):
     await fill(served[1], nodes=20, pulls=100)
     await attack(
         served, "unread_lists", "150 clients that do not read a list of 2,000 pulls", "16 lists, 8 per address; 30 s"
     )
 
 
-async def test_ten_clients_can_request_a_full_history(served):
+async def test_eight_of_ten_clients_from_one_address_can_read_a_full_history_at_once(served):
     await fill(served[1], nodes=100, pulls=200)
     what = "10 clients request a full history (20,000 pulls of 10 layers), and half of them stop reading"
     seen = await attack(served, "ten_histories", what, "16 lists, 8 per address; 64 KiB each")
@@ -228,7 +228,7 @@ async def test_ten_clients_can_request_a_full_history(served):
     assert seen["503"] == 2
 
 
-async def test_many_scrapes_of_many_nodes_delay_nobody_else(served):
+async def test_many_simultaneous_scrapes_do_not_delay_other_clients(served):
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=8)) as session:
 
         async def heartbeat(number: int) -> None:
@@ -242,7 +242,7 @@ async def test_many_scrapes_of_many_nodes_delay_nobody_else(served):
     )
 
 
-async def test_the_largest_possible_pulls_exhaust_no_memory(served):
+async def test_the_largest_possible_pulls_do_not_exhaust_the_memory(served):
     what = (
         "100 nodes report more and more running pulls of 500 layers with the longest strings; two clients read the list"
     )
@@ -253,7 +253,7 @@ async def test_the_largest_possible_pulls_exhaust_no_memory(served):
     assert "pulltrace_dropped_total 0.0" not in text
 
 
-async def test_a_flood_of_forged_tokens_does_not_keep_agents_out(tmp_path):
+async def test_new_agents_can_still_report_during_a_flood_of_forged_tokens(tmp_path):
     port, metrics_port = free_port(), free_port()
     async with ScriptedApi(tmp_path) as api:
         settings = {"HTTP_ADDR": f"127.0.0.1:{port}", "METRICS_ADDR": f"127.0.0.1:{metrics_port}"}
@@ -275,7 +275,7 @@ async def test_a_flood_of_forged_tokens_does_not_keep_agents_out(tmp_path):
             bound = "32 reviews at once, addresses in turn; a new agent waits at most 5 s"
             what = "80 connections with forged tokens; a review takes 1 s"
             seen = await attack((server, port, metrics_port), "forged_tokens", what, bound, headers=known)
-            assert not new.done(), "either all new agents were admitted already, or one failed"
+            assert not new.done(), "new agents are still being admitted when the attack ends"
             new.cancel()
             assert len(waits) >= 3
             assert max(waits) < 5, waits
@@ -285,7 +285,9 @@ async def test_a_flood_of_forged_tokens_does_not_keep_agents_out(tmp_path):
 
 
 async def admit_new_agents(port: int, tokens: list[str], waits: list[float]) -> None:
-    """Report with one new token after another until it is accepted, from one address; record how long each waited."""
+    """Send reports with one new token after another, all from one address, and record how long each takes to be
+    accepted.
+    """
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(local_addr=("127.0.0.10", 0))) as session:
         await asyncio.sleep(2)
         for number, token in enumerate(tokens):

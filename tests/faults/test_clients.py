@@ -1,4 +1,4 @@
-"""Clients that do not read, that read a kilobyte a second, and that read through a buffering proxy."""
+"""Clients that do not read, that read one kilobyte per second, or that read through a buffering proxy."""
 
 import asyncio
 import json
@@ -37,7 +37,9 @@ def socket_at(address):
 
 
 class Subscription:
-    """A raw client of the stream; ``events`` are those it received, each with its time of arrival."""
+    """A client that reads the stream from a socket. ``events`` contains the received events with their times of
+    arrival.
+    """
 
     def __init__(self, port, sock=None, address="127.0.0.1", query="?layers=false"):
         self._port, self._socket, self._address, self._query = port, sock or socket.socket(), address, query
@@ -62,21 +64,23 @@ class Subscription:
                 self.events.append((time.monotonic(), json.loads(line[6:])))
 
     async def received(self, pull, status):
-        """Return whether it has received this status of the pull."""
+        """Return whether the client has received this status of the pull."""
         return any(
             event["pull"].get("imageRef") == str(pull.reference) and event["pull"]["status"] == status
             for _, event in self.events
         )
 
 
-async def test_128_of_255_clients_never_read(lab, fault):
-    """Send each client every layer of eight images with many layers, far more than its socket can hold."""
+async def test_128_clients_that_never_read_do_not_delay_127_others(lab, fault):
+    """The server sends each client all layers of eight images, which is far more data than a socket can buffer."""
 
     async def wide_images(name):
         pulls = [lab.pull(f"{name}-{number}", *[1 / 16] * 100, 30) for number in range(8)]
         await lab.until(lambda: lab.over(*pulls), 60)
 
-    await wide_images("before")  # before the fault, so that memory for this many layers is not seen as growth
+    await wide_images(
+        "before"
+    )  # pull images before the fault, so that memory for this many layers does not count as growth
     what = "255 clients, 128 of which never read"
     async with fault(what, "the others are served immediately; those that do not read are dropped") as seen:
         with ExitStack() as deaf:
@@ -104,8 +108,8 @@ async def test_128_of_255_clients_never_read(lab, fault):
 
 @pytest.mark.skipif(bool(lacking()), reason=lacking() or "never")
 @pytest.mark.timeout(200)
-async def test_a_client_on_a_link_of_1_kb_per_second_receives_every_ended_pull(make_lab):
-    """The client receives fewer, newer states, because the kernel buffers only a limited amount of data for it."""
+async def test_a_client_with_a_link_of_1_kb_per_second_receives_every_ended_pull(make_lab):
+    """The client receives fewer but newer states, because the kernel buffers only a limited amount of data for it."""
     async with Network() as network:
         lab = await make_lab(network=network, agent={"before": network.inside(network.server)})
         await network.slow("8kbit")
@@ -125,8 +129,8 @@ async def test_a_client_on_a_link_of_1_kb_per_second_receives_every_ended_pull(m
 
 
 @pytest.mark.skipif(not NGINX, reason="nginx is not installed (apt-get install nginx-light)")
-@pytest.mark.parametrize("obeys", [True, False], ids=["obeys X-Accel-Buffering", "ignores it"])
-async def test_the_stream_passes_a_proxy_that_buffers(lab, fault, tmp_path, obeys):
+@pytest.mark.parametrize("obeys", [True, False], ids=["obeys X-Accel-Buffering", "ignores X-Accel-Buffering"])
+async def test_events_pass_through_a_proxy_that_buffers(lab, fault, tmp_path, obeys):
     port = free_port()
     more = "" if obeys else "proxy_ignore_headers X-Accel-Buffering;"
     (tmp_path / "conf").write_text(CONFIG.format(folder=tmp_path, port=port, target=lab.port, more=more))

@@ -1,4 +1,4 @@
-"""containerd dies, hangs, sends garbage, or returns huge lists."""
+"""containerd is killed, hangs, or returns garbage or huge lists."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from pulltrace.wire import MAX_LAYERS
 from tests.faults.lab import MIB
 
 
-async def test_killing_containerd_fails_its_pull_and_the_retry_continues(lab, fault):
+async def test_a_pull_fails_when_containerd_is_killed_and_its_retry_completes(lab, fault):
     await lab.pulled("done", 1)
     running = await lab.running("app", 12)
     async with fault("containerd killed mid-pull and restarted; the kubelet retries", "failed, then attempt 2") as seen:
@@ -24,7 +24,7 @@ async def test_killing_containerd_fails_its_pull_and_the_retry_continues(lab, fa
     assert row["percent"] == 100
 
 
-async def test_a_broken_connection_to_containerd_does_not_end_pulls(lab, fault):
+async def test_a_lost_connection_to_containerd_changes_nothing_if_no_pull_runs(lab, fault):
     await lab.pulled("done", 1)
     async with fault("containerd's socket replaced while no pull is running", "nothing changes") as seen:
         await lab.containerd.close()
@@ -33,7 +33,7 @@ async def test_a_broken_connection_to_containerd_does_not_end_pulls(lab, fault):
         seen.over()
 
 
-async def test_a_pull_continues_after_containerd_hung(lab, fault):
+async def test_a_pull_continues_after_containerd_has_been_hanging(lab, fault):
     await lab.pulled("done", 1)
     await lab.running("app", 6)
     async with fault("containerd hangs", "the pull waits, then continues") as seen:

@@ -1,4 +1,4 @@
-"""A node's disk is full: a real containerd on a file system of a few megabytes, and the kubelet's message about it."""
+"""The disk of a node is full: a real containerd on a small file system, and the kubelet's message about it."""
 
 import asyncio
 import subprocess
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.real, pytest.mark.cluster, pytest.mark.timeout(180)]
 
 
 class SmallDisk(Containerd):
-    """A containerd whose content and snapshots share a file system of ``size`` MiB."""
+    """A containerd whose content and snapshots are on one file system of ``size`` MiB."""
 
     def __init__(self, binary, size):
         super().__init__(binary)
@@ -43,24 +43,24 @@ class SmallDisk(Containerd):
 
 
 class Lab:
-    """The parts of a lab that a ``Fault`` needs, for a real node."""
+    """A lab with a real node, with only the methods that ``Fault`` needs."""
 
     def __init__(self, api, server, agent, images):
         self.api, self.server, self.agent, self._images = api, server, agent, images
 
     async def recovered(self, seconds):
-        """Wait until every image is present and the server reports it."""
+        """Wait until the server reports every image as completed."""
         await self.api.until(lambda pulls: all(_is(pulls, image, "completed") for image in self._images), seconds)
 
     async def finished(self):
-        """Do nothing: there is nothing left to wait for."""
+        """Do nothing, because ``recovered`` has waited already."""
 
     async def lost(self):
         """Return the images that the server does not list."""
         return len(set(self._images) - {row["imageRef"] for row in await self.api.pulls()})
 
 
-async def test_a_full_disk_is_named_and_the_retry_is_the_same_row(registry, cluster):
+async def test_a_full_disk_is_reported_as_the_reason_and_the_retry_has_the_same_row(registry, cluster):
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         node = await enter(SmallDisk(require_containerd("2.4"), 40))
@@ -91,7 +91,7 @@ async def test_a_full_disk_is_named_and_the_retry_is_the_same_row(registry, clus
             assert failed["percent"] < 100
             assert _is(pulls, small, "completed")
             node.grow(400)
-            await asyncio.sleep(FIRST_BACK_OFF)  # as its kubelet would: events have a resolution of whole seconds
+            await asyncio.sleep(FIRST_BACK_OFF)  # wait as a kubelet would, because event times are whole seconds
             assert await kubelet.pull(arrival) is None
             seen.over()
         (done,) = [pull for pull in await api.pulls() if pull["imageRef"] == large]

@@ -1,4 +1,4 @@
-"""Fuzz a server process: raw connections, and the pods and events that its API server sends."""
+"""Fuzz a server process, through raw connections and through the pods and events that its API server sends."""
 
 import asyncio
 import copy
@@ -47,7 +47,7 @@ PIECES = (
 
 
 def mutated(rng: random.Random) -> bytes:
-    """Return a request with a few bytes changed, cut, repeated or inserted."""
+    """Return a request in which a few bytes are changed, removed, repeated or inserted."""
     data = bytearray(rng.choice(SEEDS))
     for _ in range(rng.randint(0, 4)):
         at = rng.randrange(len(data) + 1)
@@ -64,7 +64,7 @@ def mutated(rng: random.Random) -> bytes:
 
 
 async def test_fuzzing_a_connection_finds_no_error(served):
-    """Send ``FUZZ_REQUESTS`` mutated requests: no 500, no traceback, and the server continues."""
+    """Send ``FUZZ_REQUESTS`` mutated requests. The server keeps running, without status 500 and without a traceback."""
     server, port, _ = served
     rng, seen = random.Random(int(os.environ.get("FUZZ_SEED", "7"))), Counter()
 
@@ -93,7 +93,7 @@ async def test_fuzzing_a_connection_finds_no_error(served):
 
 
 def note(found: dict[str, Any]) -> None:
-    """Store the result for docs/reliability.md."""
+    """Store a result for docs/reliability.md."""
     if FINDINGS:
         with Path(FINDINGS).open("a") as file:
             file.write(json.dumps(found) + "\n")
@@ -106,7 +106,7 @@ VALUES: tuple[Any, ...] = (
 
 
 def objects(now: float) -> list[tuple[str, Any]]:
-    """Return valid pods and events: every kind of event that the server reads."""
+    """Return valid pods and events, with every kind of event that the server reads."""
     found: list[tuple[str, Any]] = []
     for number in range(4):
         images = {f"c{one}": f"docker.io/library/app-{one}:1" for one in range(number + 1)}
@@ -120,13 +120,13 @@ def objects(now: float) -> list[tuple[str, Any]]:
 
 
 def places(value: Any) -> list[tuple[Any, Any]]:
-    """Return every place in a JSON value, as container and key."""
+    """Return every location in a JSON value, as its container and key."""
     keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
     return [place for key in keys for place in ((value, key), *places(value[key]))]
 
 
 def mangled(rng: random.Random, value: Any) -> Any:
-    """Return a copy in which a few parts are replaced, removed, repeated or exchanged."""
+    """Return a copy of a JSON value in which a few parts are replaced, removed, repeated or exchanged."""
     value = copy.deepcopy(value)
     for _ in range(rng.randint(0, 4)):
         if not (all_places := places(value)):
@@ -140,12 +140,12 @@ def mangled(rng: random.Random, value: Any) -> Any:
             case 2 if isinstance(holder, list):
                 holder[key:key] = [copy.deepcopy(holder[key]) for _ in range(rng.choice((1, 30, 300)))]
             case _:
-                holder[key] = copy.deepcopy(rng.choice(all_places)[0])  # put one part inside another
+                holder[key] = copy.deepcopy(rng.choice(all_places)[0])  # copy one part of the value into another
     return value
 
 
 async def test_fuzzing_pods_and_events_finds_no_error(tmp_path):
-    """Send ``FUZZ_OBJECTS`` mutated objects in lists and watches: the server continues, and responds to every
+    """Send ``FUZZ_OBJECTS`` mutated objects in lists and watches. The server keeps running and responds to every
     request.
     """
     rng, many = random.Random(int(os.environ.get("FUZZ_SEED", "7"))), int(os.environ.get("FUZZ_OBJECTS", "3000"))

@@ -1,4 +1,6 @@
-"""A real API server is down, hangs, is slow, forbids requests, or rejects the token. Missed events arrive later."""
+"""A real API server is down, hangs, is slow, forbids requests, or rejects the token. The server
+catches up afterwards.
+"""
 
 import asyncio
 import json
@@ -11,7 +13,7 @@ import pytest
 
 from pulltrace.demo.pod_events import PodEvents, pod
 from tests.faults.lab import Fault, Lab
-from tests.server.kubernetes.test_rights import chart_roles  # noqa: F401  # a fixture
+from tests.server.kubernetes.test_rights import chart_roles  # noqa: F401  # imported as a fixture
 from tests.server.kubernetes.writing import Writer
 from tests.soak.wire import Wire
 
@@ -21,7 +23,7 @@ MOUNTED = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
 class Cluster(Lab):
-    """A lab whose server follows an API server, and a kubelet for its pulls."""
+    """A lab whose server watches an API server, to which the tests write as the node's kubelet."""
 
     writer: Writer
 
@@ -30,7 +32,7 @@ class Cluster(Lab):
         self._pods = {}
 
     async def requested(self, pull, name):
-        """Create the pod for which the kubelet pulls, and its event; return both as ``PodEvents``."""
+        """Create the pod that needs the pull, and the event about it. Return both as ``PodEvents``."""
         arrival = PodEvents(pod(name, "worker-1", {"app": str(pull.reference)}, at=time.time()))
         await self.writer.create(arrival)
         await self.writer.event(arrival.pulling("app", time.time()))
@@ -38,7 +40,7 @@ class Cluster(Lab):
         return arrival
 
     async def wrong(self, since):
-        """Return the first difference, including a row that does not name the pull's pod yet."""
+        """Return the first difference. A row that does not contain the pod of its pull yet is a difference, too."""
         for row in await self.api.pulls():
             wanted = self._pods.get(row["imageRef"].rpartition(":")[0])
             if wanted and wanted not in [pod["podName"] for pod in row.get("pods", [])]:
@@ -48,7 +50,7 @@ class Cluster(Lab):
 
 @asynccontextmanager
 async def followed(cluster, folder, **server):
-    """A lab with all its parts running."""
+    """Start a lab and a first pull with its pod."""
     lab = Cluster(folder)
     lab.writer = Writer(cluster)
     try:
@@ -61,7 +63,7 @@ async def followed(cluster, folder, **server):
         await lab.close()
 
 
-async def test_pods_created_while_the_api_server_was_down_are_known_afterwards(cluster, tmp_path):
+async def test_pods_are_known_again_after_the_api_server_was_down(cluster, tmp_path):
     async with followed(cluster, tmp_path, environment={"KUBECONFIG": str(cluster.kubeconfig)}) as lab:
         async with Fault(lab, "API server down for 12 s", "pulls continue; pods are known afterwards") as seen:
             await cluster.kill()
@@ -73,7 +75,7 @@ async def test_pods_created_while_the_api_server_was_down_are_known_afterwards(c
             await lab.requested(late, "late")
 
 
-async def test_pods_are_known_again_after_the_api_server_hung(cluster, tmp_path):
+async def test_pods_are_known_again_after_the_api_server_was_frozen(cluster, tmp_path):
     async with followed(cluster, tmp_path, environment={"KUBECONFIG": str(cluster.kubeconfig)}) as lab:
         async with Fault(lab, "API server frozen (SIGSTOP)", "pulls continue; pods are shown again afterwards") as seen:
             os.kill(cluster._apiserver.pid, signal.SIGSTOP)
@@ -85,7 +87,7 @@ async def test_pods_are_known_again_after_the_api_server_hung(cluster, tmp_path)
             await lab.requested(late, "late")
 
 
-async def test_events_of_a_slow_api_server_arrive_late(cluster, tmp_path):
+async def test_events_from_a_slow_api_server_arrive_late_but_completely(cluster, tmp_path):
     async with Wire(cluster.port) as wire:
         config = tmp_path / "slow"
         config.write_text(cluster.kubeconfig.read_text().replace(f":{cluster.port}", f":{wire.port}"))
@@ -111,7 +113,7 @@ async def test_removed_and_restored_permissions_are_noticed(cluster, chart_roles
                 lab, "API server forbids the watches", "the reason is shown; pods are shown again when allowed"
             ) as seen:
                 await cluster.request("DELETE", f"{ROLES}/clusterrolebindings/{binding['metadata']['name']}")
-                wire.reset()  # a running watch is not authorized again
+                wire.reset()  # the API server checks permissions only when a watch starts
                 await asyncio.sleep(1)
                 wire.mend()
                 await lab.until(lambda: lab.said("kube.watch.forbidden"))

@@ -1,4 +1,4 @@
-"""More of everything than the limits allow: the excess is rejected and counted, and memory remains limited."""
+"""Clients, nodes and bodies beyond the limits are rejected and counted, and memory remains limited."""
 
 import asyncio
 import gzip
@@ -13,13 +13,13 @@ from tests.faults.test_clients import Subscription
 HEARTBEAT = '{{"nodeName":"node-{number}","bootId":"b","sequence":1,"pulls":null}}'
 
 
-async def test_the_257th_client_of_the_stream_receives_503(lab, fault):
+async def test_the_257th_client_of_the_stream_gets_503(lab, fault):
     url = f"{lab.api.url}/api/v1/events"
     async with fault("300 clients, 44 above the limit", "503 with Retry-After; the first 256 continue") as seen:
         async with AsyncExitStack() as stack:
             first = await stack.enter_async_context(Subscription(lab.port))
             readers = []
-            for number in range(13):  # each address may have 32
+            for number in range(13):  # each address may have 32 streams
                 connector = aiohttp.TCPConnector(limit=0, local_addr=(f"127.0.0.{2 + number}", 0))
                 session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
                 readers += [await session.get(url) for _ in range(23)]
@@ -31,7 +31,7 @@ async def test_the_257th_client_of_the_stream_receives_503(lab, fault):
         seen.over()
 
 
-async def test_the_10001st_node_is_refused_and_the_others_continue(lab, fault):
+async def test_the_10001st_node_is_rejected_and_the_others_continue(lab, fault):
     url = f"{lab.api.url}/api/v1/report"
     headers = {"Content-Type": "application/json"}
     async with aiohttp.ClientSession() as session:
@@ -58,7 +58,7 @@ async def test_the_10001st_node_is_refused_and_the_others_continue(lab, fault):
 
 
 async def test_oversized_bodies_are_not_kept(lab, fault):
-    """Send 2,000 bodies, 32 at a time: some too large, some of unknown length, and some that decompress to 64 MiB."""
+    """Send 2,000 bodies, 32 at a time. Some are too large, some are endless, and some decompress to 64 MiB."""
     url, bomb = f"{lab.api.url}/api/v1/report", gzip.compress(bytes(64 * MIB), 9)
     statuses = []
 

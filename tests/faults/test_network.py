@@ -1,6 +1,4 @@
-"""Each way in which the connection from the agent to the server can break, on a real network built from kernel
-features.
-"""
+"""The ways in which the connection from the agent to the server can break, on a virtual network in the kernel."""
 
 import asyncio
 import time
@@ -26,7 +24,7 @@ FAULTS = {
 
 @pytest.fixture
 async def network():
-    """Return two hosts on one cable."""
+    """Two hosts with a cable between them."""
     async with Network() as made:
         yield made
 
@@ -49,7 +47,7 @@ async def test_a_pull_that_ended_during_a_network_fault_is_reported_afterwards(m
 ROUND_TRIP = 2.0
 
 
-async def test_reports_arrive_over_a_link_with_two_seconds_of_delay(make_lab, network):
+async def test_reports_arrive_over_a_link_with_a_delay_of_two_seconds(make_lab, network):
     lab = await make_lab(network=network)
     await lab.pulled("done", 1)
     running = await lab.running("app", 80)
@@ -59,13 +57,13 @@ async def test_reports_arrive_over_a_link_with_two_seconds_of_delay(make_lab, ne
         assert await connected(network.agent, network.address, lab.port) - sent >= ROUND_TRIP
         short = lab.pull("short", 4)
         await lab.until(lambda: lab.row(short, "completed"), 25)
-        assert running.state is None, "reported while the link is slow"
+        assert running.state is None, "the first pull is reported while the other one still runs"
         await network.mend()
         seen.over()
 
 
 async def connected(namespace, address, port):
-    """Return when a new connection was established, on the monotonic clock."""
+    """Open a connection, and return the monotonic time at which it was established."""
     with socket_inside(namespace) as client:
         client.setblocking(False)
         async with asyncio.timeout(20):

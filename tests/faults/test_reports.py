@@ -1,4 +1,4 @@
-"""Reports arrive twice, late and out of order; a node's clock is hours off."""
+"""Reports arrive twice, late or out of order, or come from a node whose clock is hours off."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from tests.faults.test_server import FAKETIME
 
 
 class Postman:
-    """A proxy that forwards reports from agents to a server: some of them twice, and some only after later ones."""
+    """A proxy that forwards reports to a server. It forwards some reports twice, and some only after later ones."""
 
     def __init__(self, port):
         self._url = f"http://127.0.0.1:{port}/api/v1/report"
@@ -42,7 +42,7 @@ class Postman:
             self._kept.append(body)
             late = self._kept.pop(0) if len(self._kept) > 4 else body
             for again in (late, body):
-                await asyncio.sleep(0.55)  # if it is sent sooner, the server rejects it unread
+                await asyncio.sleep(0.55)  # the server would reject an earlier report without reading it
                 async with self._session.post(self._url, data=again) as answer:
                     self.responses.append(answer.status)
         return passed

@@ -1,4 +1,4 @@
-"""The server dies, freezes or runs out of file descriptors, or its clock jumps."""
+"""The server is killed, is frozen or runs out of file descriptors, or its clock jumps."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ from tests.faults.lab import Fault
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 
 
-async def test_a_server_killed_mid_pull_recovers_its_history(lab, fault):
+async def test_a_server_that_was_killed_during_a_pull_recovers_its_history(lab, fault):
     await lab.pulled("done", 1)
     running = await lab.running("app", 12)
     before = await lab.row_of(running)
@@ -37,7 +37,7 @@ async def test_pulls_that_end_while_the_server_is_down_are_reported_afterwards(l
         seen.over()
 
 
-async def test_a_frozen_server_continues(lab, fault):
+async def test_a_frozen_server_continues_where_it_stopped(lab, fault):
     await lab.running("app", 12)
     async with fault("server frozen (SIGSTOP)", "it continues where it was") as seen:
         lab.server.signal(signal.SIGSTOP)
@@ -46,14 +46,14 @@ async def test_a_frozen_server_continues(lab, fault):
         seen.over()
 
 
-async def test_a_server_without_file_descriptors_refuses_and_recovers(lab, fault):
+async def test_a_server_that_runs_out_of_file_descriptors_keeps_its_connections_and_recovers(lab, fault):
     await lab.running("app", 12)
     pid = lab.server.process.pid
     limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     async with fault(
         "server out of file descriptors", "open connections continue; new ones once descriptors are free"
     ) as seen:
-        used = len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208  # names are enough
+        used = len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208  # only the number of names is needed
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 4, limits[1]))
         with ExitStack() as sockets:
             for _ in range(200):
@@ -66,7 +66,7 @@ async def test_a_server_without_file_descriptors_refuses_and_recovers(lab, fault
 
 @pytest.mark.skipif(not FAKETIME.exists(), reason="libfaketime is not installed (apt-get install faketime)")
 @pytest.mark.parametrize("jump", [-7200, 7200], ids=["back", "forward"])
-async def test_a_clock_that_jumps_loses_nothing(make_lab, tmp_path, jump):
+async def test_no_pull_is_lost_when_the_servers_clock_jumps(make_lab, tmp_path, jump):
     clock = tmp_path / "clock"
     clock.write_text("+0")
     environment = {

@@ -1,4 +1,4 @@
-"""An agent's token, issued by a real API server, expires while a pull runs."""
+"""An agent's token, which a real API server has issued, expires during a pull."""
 
 import base64
 import json
@@ -12,12 +12,12 @@ from tests.server.kubernetes.accounts import ACCOUNT, AGENT, Accounts
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 LIFE = 12.0
-"""The lifetime of the token in seconds. A TokenRequest cannot ask for less than 600."""
+"""The lifetime of the token in seconds. A TokenRequest cannot request less than 600 s."""
 
 
 def shortened(token: str, key: str, life: float) -> str:
-    """Return the same claims, signed again (ES256) with the API server's own key, so that they expire in this many
-    seconds.
+    """Return a token with the same claims that expires in ``life`` seconds, signed with the API server's own key
+    (ES256).
     """
     head, payload, _ = token.split(".")
     claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
@@ -56,7 +56,7 @@ async def test_an_expired_token_is_replaced_by_the_newly_mounted_one(cluster, tm
                 return "this token has expired" in lab.agent.output
 
             await lab.until(refused, LIFE + 10)
-            assert running.state is None, "the pull continues meanwhile"
+            assert running.state is None, "the pull is still running"
             fresh = await accounts.token("worker-1")
             (tmp_path / "next").write_text(fresh)
             (tmp_path / "next").rename(mounted)

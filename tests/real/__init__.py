@@ -1,1 +1,3 @@
-"""Real components for tests: a registry, a containerd, an API server, all private, on loopback and time-limited."""
+"""Real components for tests, such as a registry, a containerd and an API server. All are private, run on loopback, and
+have time limits.
+"""

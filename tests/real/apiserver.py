@@ -1,10 +1,10 @@
-"""A real kube-apiserver with its etcd, on loopback, without a kubelet: tests write the objects of kubelets.
+"""A real kube-apiserver with its etcd, on loopback. There is no kubelet: the tests write what a kubelet would write.
 
     async with APIServer() as cluster:
         cluster.kubeconfig                       # a file; the user is cluster-admin
         await cluster.request("GET", "/api/v1/pods")
         await cluster.kill(); await cluster.start()
-        await cluster.compact()                  # earlier watches then receive 410 Gone
+        await cluster.compact()                  # earlier watches then get 410 Gone
 
 RBAC, TokenReview and service account tokens work. The ServiceAccount admission plugin is off: without a controller
 manager, no namespace has a default account, and no pod could be created. ``tests.real.cluster`` runs it inside a
@@ -44,7 +44,7 @@ distinguished_name=d
 
 ALONE = (
     "--bind-address=127.0.0.1",
-    # Loopback cannot be an endpoint of the service `kubernetes`, but these tests do not use it.
+    # A loopback address cannot be an endpoint of the service `kubernetes`, but these tests do not use the service.
     "--endpoint-reconciler-type=none",
     "--disable-admission-plugins=ServiceAccount",
 )
@@ -64,7 +64,7 @@ class APIError(Exception):
 
 
 class APIServer:
-    """An async context manager. Port, certificate and tokens survive restarts.
+    """An API server as an async context manager. Its port, certificate and tokens survive restarts.
 
     Without the watch cache, every watch reads etcd, so a compaction immediately ends it with 410. With the cache, that
     happens only after a restart. Inside a namespace, it serves a whole cluster: pods can reach it, and it can reach the
@@ -93,7 +93,7 @@ class APIServer:
             self._make_secrets()
             self._trust = ssl.create_default_context(
                 cafile=self.certificate
-            )  # a single session, so that connections are reused
+            )  # all requests use one session, so that connections are reused
             self._start_etcd()
             await self.start()
             self._write_kubeconfig()
@@ -112,12 +112,12 @@ class APIServer:
 
     @property
     def certificate(self) -> Path:
-        """The CA certificate with which clients verify the server."""
+        """Return the CA certificate with which clients verify the server."""
         return self.folder / "apiserver.crt"
 
     @property
     def key(self) -> Path:
-        """The certificate's key, which also signs the tokens of service accounts."""
+        """Return the key of the certificate, which also signs the tokens of service accounts."""
         return self.folder / "apiserver.key"
 
     def _make_secrets(self) -> None:
@@ -198,7 +198,7 @@ class APIServer:
         await self._end(signal.SIGTERM)
 
     async def kill(self) -> None:
-        """Kill the API server; etcd keeps running. Does nothing if it is not running."""
+        """Kill the API server, if it is running; etcd keeps running."""
         await self._end(signal.SIGKILL)
 
     async def _end(self, how: signal.Signals) -> None:
@@ -238,7 +238,9 @@ class APIServer:
             return known
 
     async def service_account_token(self, namespace: str, name: str, **spec: Any) -> str:
-        """Create a token of an existing service account, as for a pod. ``spec`` is that of a TokenRequest."""
+        """Create a token for an existing service account, as for a pod. ``spec`` contains fields of the TokenRequest's
+        spec.
+        """
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
         request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
         answer = await self.request("POST", path, request)
@@ -247,10 +249,10 @@ class APIServer:
     async def until_may(
         self, account: str, verb: str, resource: str, *, group: str = "", namespace: str = "", may: bool = True
     ) -> None:
-        """Wait until RBAC allows, or no longer allows, an action of a service account (``namespace:name``).
+        """Wait until RBAC allows an action to a service account (``namespace:name``), or forbids it if ``may`` is
+        false.
 
-        The authorizer receives a role or a binding through a watch, some time after the response to the request that
-        wrote it.
+        The authorizer receives a new role or binding through a watch, some time after the request that wrote it.
         """
         attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": resource}
         spec = {"user": f"system:serviceaccount:{account}", "resourceAttributes": attributes}

@@ -1,4 +1,4 @@
-"""Archives of images, as ``docker save`` and OCI tools write them, and ``ctr`` to import them."""
+"""Image archives as ``docker save`` and OCI tools write them, and ``ctr``, which imports them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _tar(files: Mapping[str, bytes]) -> bytes:
 
 
 def docker_archive(images: Mapping[str, Image]) -> bytes:
-    """Pack images by their names as ``docker save`` does: uncompressed layers first, ``manifest.json`` last."""
+    """Pack named images as ``docker save`` does: uncompressed layers first, ``manifest.json`` last."""
     files: dict[str, bytes] = {}
     manifest = []
     for name, image in images.items():
@@ -45,7 +45,7 @@ def docker_archive(images: Mapping[str, Image]) -> bytes:
 
 
 def oci_archive(images: Mapping[str, Image], *, named: bool = True) -> bytes:
-    """Pack images by their names as an OCI layout: blobs first, ``index.json`` last."""
+    """Pack named images as an OCI layout: blobs first, ``index.json`` last."""
     files: dict[str, bytes] = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}
     manifests = []
     for name, image in images.items():
@@ -58,7 +58,7 @@ def oci_archive(images: Mapping[str, Image], *, named: bool = True) -> bytes:
 
 
 class Ctr:
-    """``ctr`` of this machine, on one containerd's socket and in the CRI's namespace."""
+    """This machine's ``ctr``, which uses the socket of one containerd and the namespace of the CRI."""
 
     def __init__(self, socket: Path) -> None:
         assert CTR, "ctr is needed"
@@ -85,8 +85,8 @@ class Ctr:
 
 
 async def feed(process: asyncio.subprocess.Process, data: bytes, *, hold_at: int = 0) -> None:
-    """Write the archive to ``ctr``: up to ``hold_at`` bytes if that is given, otherwise all of it, and wait for the
-    end.
+    """Write only the first ``hold_at`` bytes of the archive to ``ctr``. Without ``hold_at``, write all of it and wait
+    until ``ctr`` ends.
     """
     assert process.stdin
     with suppress(BrokenPipeError, ConnectionResetError):

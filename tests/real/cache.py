@@ -1,4 +1,4 @@
-"""The directory that keeps built components between runs, outside the tree, so that a fresh clone finds them."""
+"""The directory for built components. It is outside the repository, so that every clone finds the components in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Certificates for loopback, made with openssl: an authority and the certificates that it signs."""
+"""A certificate authority and the certificates for 127.0.0.1 that it signs, made with openssl."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ basicConstraints=critical,CA:TRUE
 
 
 class Authority:
-    """One certificate authority. Clients verify with ``ca``. A ``plain`` authority has only the required extensions,
-    like those of older EKS clusters and of many tutorials."""
+    """One certificate authority. Clients trust its certificate ``ca``. The certificate of a ``plain`` authority has
+    only the required extensions, as in older EKS clusters and in many tutorials.
+    """
 
     def __init__(self, folder: Path, *, plain: bool = False) -> None:
         self._folder = folder
@@ -32,7 +33,7 @@ class Authority:
         self._openssl("req", "-x509", *_KEY, "-subj", "/CN=test authority", "-extensions", kind, *_out("ca"))
 
     def issue(self, cert: Path, key: Path, name: str) -> None:
-        """Sign a certificate for 127.0.0.1 and write it, replacing an earlier one."""
+        """Sign a certificate for 127.0.0.1, and write it in place of an earlier one."""
         sign = ["-CA", "ca.crt", "-CAkey", "ca.key", "-extensions", "leaf"]
         self._openssl("req", "-x509", *_KEY, "-subj", f"/CN={name}", *sign, *_out("leaf"))
         for made, wanted in (("leaf.key", key), ("leaf.crt", cert)):

@@ -1,4 +1,4 @@
-"""A control group for a kubelet's pods, in every hierarchy of this machine: cgroup v1 has several, v2 has one."""
+"""A control group for a kubelet's pods, in each of this machine's hierarchies: cgroup v1 has several, v2 has one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _hierarchies() -> list[Path]:
 
 
 def make(name: str) -> None:
-    """Make the group, which the kubelet requires. The kubelet creates the groups of the pods below it."""
+    """Create the group that the kubelet requires. The kubelet creates a group below it for each pod."""
     if _V2:
         known = (_ROOT / "cgroup.controllers").read_text().split()
         enable = " ".join(f"+{each}" for each in _NEEDED if each in known)
@@ -24,14 +24,14 @@ def make(name: str) -> None:
     for hierarchy in _hierarchies():
         group = hierarchy / name
         group.mkdir()
-        # A new cpuset of v1 contains neither processors nor memory.
+        # In cgroup v1, a new cpuset contains neither processors nor memory.
         for setting in ("cpuset.cpus", "cpuset.mems"):
             if not _V2 and (group / setting).exists():
                 (group / setting).write_text((hierarchy / setting).read_text())
 
 
 def remove(name: str) -> None:
-    """Remove the group and all groups below it; no process may be left in them."""
+    """Remove the group and all groups below it. They must not contain processes any more."""
     for hierarchy in _hierarchies():
         for folder, _, _ in os.walk(hierarchy / name, topdown=False):
             with suppress(FileNotFoundError):

@@ -1,13 +1,11 @@
-"""A one-node cluster with a real kubelet; ``make cluster`` starts one with a dashboard (``local_cluster``).
+"""A cluster of one node with a real kubelet. ``make cluster`` starts one with a dashboard (``local_cluster``).
 
-    async with Cluster() as cluster:
-        ref = cluster.push("team/app:1", make_layer(8 * MIB))
-        await cluster.create(pod("web", ref))
-        await cluster.kubelet.kill(); await cluster.kubelet.start()
+async with Cluster() as cluster: ref = cluster.push("team/app:1", make_layer(8 * MIB)) await cluster.create(pod("web",
+ref)) await cluster.kubelet.kill(); await cluster.kubelet.start()
 
-All of it runs in separate namespaces: etcd, kube-apiserver, scheduler, controller manager, kube-proxy, containerd,
-kubelet, a DNS server and a registry. Nothing remains when they end. The kubelet's log (``kubelet_log``) records what
-really happened, in JSON.
+All programs run in separate namespaces: etcd, kube-apiserver, scheduler, controller manager, kube-proxy, containerd,
+kubelet, a DNS server and a registry. Nothing remains when they have ended. The kubelet's log (``kubelet_log``) records
+what really happened, in JSON.
 """
 
 from __future__ import annotations
@@ -54,7 +52,9 @@ NETWORK = {
 
 
 class Service:
-    """A program of the cluster that can be stopped, killed and started again; its log continues."""
+    """A program of the cluster that can be stopped, killed and started again. A restarted program
+    appends to its log.
+    """
 
     def __init__(self, command: list[str | Path], log: Path, inside: Namespace) -> None:
         self.log = log
@@ -86,14 +86,13 @@ class Service:
 
 
 class Cluster:
-    """An async context manager: entered when the node is Ready.
-
-    Additional keyword arguments are the kubelet's settings.
+    """A cluster as an async context manager, which is entered when the node is Ready. The keyword arguments are
+    settings of the kubelet.
     """
 
     def __init__(self, **kubelet: Any) -> None:
         self.program = make_program(PAUSE.path, "pause")
-        """The layer that every image has, and that every node has from the beginning."""
+        """The layer that is part of every image and is on the node from the beginning."""
         self.folder = Path(tempfile.mkdtemp(prefix="pulltrace-"))
         self.static_pods = self.folder / "static"
         self._settings = kubelet
@@ -172,7 +171,7 @@ class Cluster:
             "clusterDomain": "cluster.local",
             "containerRuntimeEndpoint": f"unix://{NODE_SOCKET}",
             "enforceNodeAllocatable": ["none"],
-            # The tests must not depend on the free disk space or memory of this machine.
+            # The tests must not depend on how much disk space or memory is free on this machine.
             "evictionHard": {"memory.available": "0%", "imagefs.available": "0%", "nodefs.available": "0%"},
             "failCgroupV1": False,
             "failSwapOn": False,
@@ -182,7 +181,7 @@ class Cluster:
         }
 
     def _services(self) -> list[Service]:
-        """Return all programs except containerd and the API server, the kubelet first."""
+        """Return all programs except containerd and the API server, with the kubelet first."""
         kubeconfig = f"--kubeconfig={self.api.kubeconfig}"
         alone = (kubeconfig, "--leader-elect=false", "--bind-address=127.0.0.1")
         commands: list[list[str | Path]] = [
@@ -225,19 +224,19 @@ class Cluster:
 
     @property
     def kubelet_log(self) -> Path:
-        """The kubelet's log at verbosity 4, one JSON object per line."""
+        """Return the kubelet's log at verbosity 4, with one JSON object per line."""
         return self.kubelet.log
 
     def push(self, name: str, *layers: Layer) -> str:
-        """Serve an image of these layers and a program that runs until it is stopped; return its reference."""
+        """Serve an image with these layers and a program that runs until it is stopped. Return its reference."""
         return self.registry.push(name, self.image(*layers))
 
     def image(self, *layers: Layer) -> Image:
-        """Return an image of these layers and one more with the program, which every node already has."""
+        """Return an image with these layers and the layer of the program, which is already on the node."""
         return make_image(*layers, self.program, entrypoint=["/pause"])
 
     async def create(self, manifest: Mapping[str, Any]) -> None:
-        """Create an object from its manifest, in the namespace that it names."""
+        """Create the object that a manifest describes, in the manifest's namespace."""
         await self.api.request("POST", _path(manifest), manifest)
 
     async def delete(self, manifest: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
-"""A runc container with a root file system and the chart's security contexts, like a container of the kubelet.
+"""A runc container with its own root file system and the chart's security contexts, like a container that a kubelet
+runs.
 
-It shares the machine's network, so that tests reach it on loopback; everything else is separate.
+It shares the machine's network, so that tests can reach it on loopback. Everything else is separate.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ RUNC = shutil.which("runc", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 
 class Container(Program):
-    """One container; ``runc`` passes on signals, output and the exit status."""
+    """One container. ``runc`` passes on signals, the output and the exit status."""
 
     def __init__(
         self,

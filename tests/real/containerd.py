@@ -1,11 +1,11 @@
-"""A private containerd, started as root in a temporary directory, with a CRI client for pulls.
+"""A private containerd, which runs as root in a temporary directory, and a CRI client for pulls.
 
     async with Containerd() as node:
         node.trust(registry.host, registry.url)
         await node.cri.pull(ref)
         await node.kill(); await node.start()      # a node whose containerd crashed
 
-It runs in its own mount namespace, so that its mounts disappear with it, and it ends with the tests.
+It runs in its own mount namespace, so that its mounts disappear when it ends, and it ends with the tests.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ address = "{socket}.ttrpc"
 [plugins."io.containerd.internal.v1.opt"]
 path = "{folder}/opt"
 """
-# The CRI plugin's configuration for 1.6 and 1.7.
+# The configuration of the CRI plugin in 1.6 and 1.7.
 CRI_1 = """\
 [plugins."io.containerd.grpc.v1.cri"]
 {images}
@@ -63,7 +63,7 @@ conf_dir = "{folder}/cni"
 [plugins."io.containerd.grpc.v1.cri".registry]
 config_path = "{folder}/certs.d"
 """
-# For 2.x, whose migration of version 2 would lose the settings of the table ``containerd``.
+# The configuration for 2.x, which would lose the settings of the table ``containerd`` if it migrated version 2.
 CRI_2 = """\
 [plugins."io.containerd.cri.v1.images"]
 snapshotter = "{snapshotter}"
@@ -102,10 +102,7 @@ capabilities = ["pull", "resolve"]
 
 
 def connect(socket: Path) -> grpc.aio.Channel:
-    """Open a channel to a containerd.
-
-    Set the authority, because grpc would send the socket's path, which Go rejects.
-    """
+    """Open a channel to a containerd. The authority is set because Go rejects gRPC's default, the socket path."""
     return grpc.aio.insecure_channel(f"unix:{socket}", options=[("grpc.default_authority", "localhost")])
 
 
@@ -117,7 +114,7 @@ def is_version_1(binary: str | Path) -> bool:
 
 
 def configuration(binary: str | Path, proxy: str, **values: object) -> str:
-    """Return the configuration in the version that this containerd reads without a migration."""
+    """Return the configuration in the format that this containerd reads without a migration."""
     old = is_version_1(binary)
     text = CONFIG + (CRI_1 if old else CRI_2) + (PROXY if proxy else "")
     return text.format(version=2 if old else 3, name=proxy, **values)
@@ -128,13 +125,13 @@ def _toml(value: bool) -> str:
 
 
 class CRI:
-    """Images as the kubelet handles them. Cancelling `pull` cancels the call, as happens for a deleted pod."""
+    """A client that handles images as a kubelet does. Cancelling `pull` cancels the call, as when a pod is deleted."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = ImageServiceStub(channel)
 
     async def pull(self, ref: str, *, deadline: float = 120) -> str:
-        """Pull an image; return its id once it is unpacked. Raises grpc.aio.AioRpcError with containerd's message."""
+        """Pull an image. Return its id once it is unpacked. Raises grpc.aio.AioRpcError with containerd's message."""
         request = api.PullImageRequest(image=api.ImageSpec(image=ref))
         return (await self._stub.PullImage(request, timeout=deadline)).image_ref
 
@@ -147,7 +144,7 @@ class CRI:
 
 
 class Containerd:
-    """An async context manager. `socket` survives restarts, but its inode changes."""
+    """A containerd as an async context manager. `socket` keeps its path after a restart, but gets a new inode."""
 
     def __init__(
         self,
@@ -165,18 +162,17 @@ class Containerd:
         disk: Path | None = None,
         proxy: str = "",
     ) -> None:
-        """``metrics`` is a loopback address for containerd's metrics, which count the calls of each method.
-
-        Inside a namespace, it serves a whole node: its socket is at the usual path, and it starts pods. ``disk`` is a
-        folder on the file system that it should use. ``proxy`` names a snapshotter in a separate process, which listens
-        at ``proxy_address`` and keeps its files in ``proxy_root``. ``client``: containerd 2.x pulls with its client, as
-        1.x does, instead of its transfer service. ``images``, ``runtime`` and ``transfer`` are additional settings in
-        these parts of the configuration.
+        """``metrics`` is a loopback address for containerd's metrics, which count the calls of each method. With
+        ``inside``, it serves a whole node in that namespace: its socket is at the usual path, and it starts pods.
+        ``disk`` is a folder on the file system that it should use. ``proxy`` names a snapshotter in a separate process,
+        which listens at ``proxy_address`` and keeps its files in ``proxy_root``. With ``client``, containerd 2.x pulls
+        with its client, as 1.x does, instead of its transfer service. ``images``, ``runtime`` and ``transfer`` are
+        additional settings for these parts of the configuration.
         """
         self.binary = binary
         client = client or is_version_1(binary)
         self._inside = inside
-        # The name is short, because a socket path may have at most 107 bytes.
+        # The name is short because a socket path may have at most 107 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="pulltrace-", dir=disk))
         self.socket = self.folder / "run" / "containerd.sock" if inside is None else NODE_SOCKET
         self.log = self.folder / "containerd.log"
@@ -221,7 +217,7 @@ class Containerd:
         await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
 
     def trust(self, host: str, url: str) -> None:
-        """Let the registry at `url` serve references of `host`, for instance docker.io."""
+        """Pull references to `host`, for instance docker.io, from the registry at `url`."""
         folder = self.folder / "certs.d" / host
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "hosts.toml").write_text(HOSTS.format(url=url))
@@ -236,13 +232,13 @@ class Containerd:
         return self._running.pid
 
     async def start(self) -> None:
-        """Start, and wait until both containerd and its CRI service respond."""
+        """Start containerd, and wait until it and its CRI service respond."""
         command = [self.binary, "--config", self._config, "--log-level", "info"]
         if self._inside is None:
             self._process = Process(["unshare", "--mount", *command], self.log)
             self.channel = connect(self.socket)
         else:
-            # The matching shim is first on the PATH.
+            # The shim of the same version is first on the PATH.
             path = f"PATH={self.folder / 'bin'}:{SYSTEM_PATH}"
             self._process = Process(["env", path, *command], self.log, inside=self._inside)
             self.channel = connect(self._inside.path(str(self.socket)))
@@ -278,11 +274,11 @@ class Containerd:
         return output.decode()
 
     async def stop(self) -> None:
-        """Stop it with SIGTERM, like `systemctl stop`."""
+        """Stop containerd with SIGTERM, like `systemctl stop`."""
         await self._end(signal.SIGTERM)
 
     async def kill(self) -> None:
-        """Kill it. Does nothing if it is not running."""
+        """Kill containerd, if it is running."""
         await self._end(signal.SIGKILL)
 
     async def _end(self, how: signal.Signals) -> None:

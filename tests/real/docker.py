@@ -1,9 +1,9 @@
-"""A Docker daemon whose containerd image store is in a running containerd.
+"""A Docker daemon that stores its images in a running containerd.
 
     async with Docker(node) as docker:
         await docker.pull(ref)
 
-The daemon has no bridge, changes no firewall rule, and ends with the tests.
+The daemon has no bridge, does not change firewall rules, and ends with the tests.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.real.process import Process
 from tests.real.versions import DOCKER, SYSTEM_PATH
 
 NAMESPACE = "moby"
-"""The namespace of containerd in which Docker keeps its images."""
+"""The containerd namespace in which Docker keeps its images."""
 READY_WITHIN = 180.0
 _OPTIONS = (
     *("--feature", "containerd-snapshotter=true"),
@@ -32,7 +32,9 @@ _OPTIONS = (
 
 
 class Docker:
-    """An async context manager: entered when the daemon responds. Registries on loopback need no TLS."""
+    """A Docker daemon as an async context manager, which is entered when the daemon responds. Registries on loopback
+    need no TLS.
+    """
 
     def __init__(self, node: Containerd) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="pulltrace-"))
@@ -75,7 +77,7 @@ class Docker:
             return False
 
     async def pull(self, ref: str) -> None:
-        """Do what `docker pull` does. Raises RuntimeError with Docker's message if the pull fails."""
+        """Pull an image, like `docker pull`. Raises RuntimeError with Docker's message if the pull fails."""
         async with self._client.post("/images/create", params={"fromImage": ref}) as answer:
             async for line in answer.content:
                 if error := json.loads(line).get("error") or (not answer.ok and line.decode()):

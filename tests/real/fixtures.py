@@ -1,4 +1,4 @@
-"""Fixtures for tests with real components. A missing component skips the test with a reason."""
+"""Fixtures for tests with real components. If a component is missing, its tests are skipped with a reason."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ async def registry() -> AsyncIterator[Registry]:
 
 
 def require_containerd(line: str) -> str:
-    """Return the containerd of a release line, `debian`, `1.7` or `2.4`; skip the test if it is missing."""
+    """Return the containerd of a release line: `debian`, `1.7` or `2.4`. Skip the test if this
+    containerd is missing.
+    """
     if os.geteuid() != 0:
         pytest.skip("containerd needs root")
     missing = [tool for tool in ("unshare", "setpriv") if not shutil.which(tool)]
@@ -38,15 +40,14 @@ def require_containerd(line: str) -> str:
 
 @pytest.fixture(params=["debian", "1.7", "2.4"])
 def containerd_binary(request: pytest.FixtureRequest) -> str:
-    """Each containerd on this machine, one after another. Select one with `-k 2.4`."""
+    """Each containerd on this machine, one after another. For instance, `-k 2.4` selects only containerd 2.4."""
     return require_containerd(request.param)
 
 
 @pytest.fixture
 async def start_node(containerd_binary: str, registry: Registry) -> AsyncIterator[Callable[..., Any]]:
-    """Return a factory:
-
-    `await start_node(images="max_concurrent_downloads = 1")` starts a node that trusts the registry.
+    """Return a function: `await start_node(images="max_concurrent_downloads = 1")` starts a node that can pull from the
+    registry.
     """
     async with AsyncExitStack() as stack:
 
@@ -60,14 +61,14 @@ async def start_node(containerd_binary: str, registry: Registry) -> AsyncIterato
 
 @pytest.fixture
 async def node(start_node: Callable[..., Any]) -> Containerd:
-    """A running containerd that trusts the registry."""
+    """A running containerd that can pull from the registry."""
     running: Containerd = await start_node()
     return running
 
 
 @pytest.fixture
 def apiserver_binary() -> str:
-    """The path of kube-apiserver."""
+    """The path of the kube-apiserver program."""
     if not APISERVER.path.exists():
         pytest.skip("no kube-apiserver here; `make parts` builds it (needs Go)")
     if not shutil.which("etcd"):

@@ -1,4 +1,6 @@
-"""Images made in memory. Layers are gzipped tars of random bytes, and images can share them."""
+"""Images that are made in memory. Their layers are gzipped tars of random bytes, and several images
+can share a layer.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), p
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """Bytes with their media type and digest."""
+    """Some bytes with a media type and a digest."""
 
     data: bytes
     media_type: str
@@ -102,7 +104,7 @@ def make_layer(size: int, *, zeros: int = 0, files: int = 1, algorithm: str = "s
             info = tarfile.TarInfo(f"{os.urandom(8).hex()}-zeros")
             info.size = zeros
             archive.addfile(info, io.BytesIO(bytes(zeros)))
-    # Random bytes do not compress, so store them uncompressed, which is much faster.
+    # Random bytes cannot be compressed, so they are stored uncompressed, which is much faster.
     return _layer(tar.getvalue(), compresslevel=1 if zeros else 0, algorithm=algorithm)
 
 
@@ -118,7 +120,7 @@ def make_program(path: Path, name: str) -> Layer:
 
 
 def make_tree(root: Path) -> Layer:
-    """Make a layer of everything below a directory."""
+    """Make a layer that contains everything below a directory."""
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w") as archive:
         archive.add(root, arcname=".")
@@ -175,7 +177,7 @@ def make_image(
 
 
 def make_index(*images: Image) -> Blob:
-    """Make a multi-platform index; each image has its own architecture."""
+    """Make an index of images for different architectures."""
     children = [
         image.manifest.descriptor
         | {"platform": {"os": "linux", "architecture": json.loads(image.config.data)["architecture"]}}

@@ -1,4 +1,4 @@
-"""A real node that is observed by an agent and a server in this process: the verdicts on its pulls, second by second.
+"""A real node, with an agent and a server in this process that judge its pulls every second.
 
 async with Observed(node) as observed:
     await node.cri.pull(ref)
@@ -26,18 +26,18 @@ from tests.real.containerd import Containerd
 
 INTERVAL = 1.0
 APART = 0.6
-"""Seconds between reports; the server rejects shorter intervals."""
+"""Seconds between two reports; the server rejects shorter intervals."""
 
 
 class Observed:
-    """The agent's own poller and the server's own hub; reports are passed by a function call."""
+    """The poller of the agent and the hub of the server, which gets the reports through function calls."""
 
     def __init__(self, node: Containerd, name: str = "node-1") -> None:
         self.cluster = Cluster()
         self.hub = Hub(load(ServerSettings, {}), Metrics(), cluster=self.cluster)
         self._socket, self._name = str(node.socket), name
         self.loads: list[NodeLoad | None] = []
-        """The load of the node in each report."""
+        """The load of the node, as in each report."""
         self._unsent: list[PullState] = []
         self._sequence = 0
         self._seen: dict[str, list[tuple[float, Bound | None]]] = {}
@@ -55,7 +55,7 @@ class Observed:
         await self._client.__aexit__()
 
     def apply(self, *changes: Change) -> None:
-        """Apply changes of pods and events, as the API server publishes them."""
+        """Apply changes to pods and events, as they would arrive from the API server."""
         for change in changes:
             self.hub.touch(self.cluster.apply(change, self.hub.now()))
 
@@ -68,22 +68,24 @@ class Observed:
                 await asyncio.sleep(0.1)
 
     def status(self, repository: str) -> PullStatus | None:
-        """Return the newest pull of a repository."""
+        """Return the status of the newest pull from a repository."""
         found = [pull for pull in self.hub.feed.pulls() if pull.repository == repository]
         return max(found, key=lambda pull: pull.started_at, default=None)
 
     def ended(self, repository: str) -> bool:
-        """Return whether its newest pull has ended."""
+        """Return whether the newest pull from a repository has ended."""
         pull = self.status(repository)
         return pull is not None and pull.status.ended
 
     def verdicts(self, repository: str) -> list[tuple[float, Bound | None]]:
-        """Return every published verdict, with the seconds from the start of the pull to the verdict."""
+        """Return every published verdict on this pull, each with the seconds that had passed since the start of the
+        pull.
+        """
         pull = self.status(repository)
         return self._seen.get(pull.id, []) if pull else []
 
     def factors(self, repository: str) -> set[Factor]:
-        """Return every factor that was named, except ``unknown``."""
+        """Return every factor that a verdict named, except ``unknown``."""
         return {bound.by for _, bound in self.verdicts(repository) if bound} - {Factor.UNKNOWN}
 
     def first(self, repository: str, by: Factor) -> float:

@@ -1,4 +1,4 @@
-"""Real limits for a containerd: a slow disk and a starved CPU. Both need root and cgroup v1 or v2."""
+"""Real limits for a containerd: a slow disk and too little CPU time. Both need root and cgroup v1 or v2."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ _CPU = CGROUPS / "cpu"
 
 
 class UnavailableError(Exception):
-    """This machine cannot impose the limit."""
+    """The limit cannot be imposed on this machine."""
 
 
 def _run(*command: str | Path) -> str:
@@ -25,10 +25,10 @@ def _run(*command: str | Path) -> str:
 
 @contextmanager
 def slow_disk(bytes_per_second: int, size: int = 2 << 30) -> Iterator[Path]:
-    """Mount a file system on a disk that writes this many bytes per second and is busy while it does so.
+    """Mount a file system on a disk that writes at most this many bytes per second and counts as busy meanwhile.
 
-    The disk is a loop device on a second loop device, whose writes the kernel limits: a request to the first device is
-    in progress until the second one has accepted it.
+    The disk is a loop device on top of a second loop device. The kernel limits the writes to the second device, and a
+    request to the first one is in progress until the second one has accepted it.
     """
     if not _BLKIO.exists():
         raise UnavailableError("no blkio controller of cgroup v1 for the whole machine")

@@ -1,4 +1,5 @@
-"""Run a cluster for experiments until Ctrl-C: ``python -m tests.real.local_cluster 8080``, or ``make cluster``.
+"""Run a cluster for experiments until Ctrl-C is pressed: ``python -m tests.real.local_cluster 8080``, or ``make
+cluster``.
 
 Its dashboard and its API server are forwarded to loopback, and one Deployment is already pulling.
 """
@@ -19,14 +20,14 @@ RATE = 2 * MIB
 
 
 class Relay:
-    """Forwards connections from a port of this machine to an address inside a namespace."""
+    """Forward connections from a port of this machine to an address inside a namespace."""
 
     def __init__(self, inside: Namespace, address: str, port: int) -> None:
         self._inside = inside
         self._target = (address, port)
 
     async def listen(self, port: int) -> asyncio.Server:
-        """Return a server on loopback; port 0 means any free port."""
+        """Return a server that listens on loopback. Port 0 means any free port."""
         return await asyncio.start_server(self._pass_on, "127.0.0.1", port)
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -52,13 +53,13 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 def print_line(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 (a program of its own)
+    print(line, flush=True)  # noqa: T201 (this is a program)
 
 
 async def main(port: int) -> None:
     this = asyncio.current_task()
     assert this is not None
-    for ends in (signal.SIGTERM, signal.SIGHUP):  # Ctrl-C cancels this task anyway
+    for ends in (signal.SIGTERM, signal.SIGHUP):  # Ctrl-C already cancels this task
         asyncio.get_running_loop().add_signal_handler(ends, this.cancel)
     print_line("cluster: starting (about ten seconds)")
     async with Observed() as observed:

@@ -1,4 +1,4 @@
-"""Manifests of objects for the cluster with a real kubelet."""
+"""Manifests of objects for clusters with a real kubelet."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from typing import Any
 
 
 def container(name: str, ref: str, **more: Any) -> dict[str, Any]:
-    """Return a container of a pod."""
+    """Return a container for a pod."""
     return {"name": name, "image": ref, "imagePullPolicy": "IfNotPresent"} | more
 
 
 def pod(name: str, *refs: str, policy: str = "IfNotPresent", **spec: Any) -> dict[str, Any]:
-    """Return a pod whose containers c0, c1, and so on have these images."""
+    """Return a pod with one container for each image: c0, c1, and so on."""
     containers = [container(f"c{number}", ref, imagePullPolicy=policy) for number, ref in enumerate(refs)]
     return {"kind": "Pod", "metadata": {"name": name}, "spec": pod_spec(*containers, **spec)}
 
 
 def pod_spec(*containers: dict[str, Any], **spec: Any) -> dict[str, Any]:
-    """Return a pod's spec; the pod ends immediately when it is deleted."""
+    """Return the spec of a pod that ends immediately when it is deleted."""
     return {"terminationGracePeriodSeconds": 0, "containers": list(containers)} | spec
 
 
 def deployment(name: str, ref: str, replicas: int, **spec: Any) -> dict[str, Any]:
-    """Return a Deployment of one container."""
+    """Return a Deployment of pods with one container."""
     labels = {"app": name}
     template = {"metadata": {"labels": labels}, "spec": pod_spec(container("c0", ref), **spec)}
     return {

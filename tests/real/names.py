@@ -1,4 +1,4 @@
-"""A DNS server for one cluster: it resolves the cluster's services, and the hosts that a test names."""
+"""A DNS server for one cluster, which resolves the cluster's services and the hosts that a test adds."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ _A, _NO_ERROR, _NO_SUCH_NAME = b"\0\1", 0x8580, 0x8583
 
 
 class Names(asyncio.DatagramProtocol):
-    """An async context manager. Queries for ``silent`` names get no response; unknown names do not exist."""
+    """A DNS server as an async context manager. Queries for names in ``silent`` get no response, other unknown names
+    get NXDOMAIN.
+    """
 
     def __init__(self, listener: socket.socket, service: Callable[[str, str], Awaitable[str | None]]) -> None:
-        """``service`` returns a service's address by namespace and name."""
+        """``service`` returns the address of the service with this namespace and name."""
         self.hosts: dict[str, str] = {}
         self.silent: set[str] = set()
         self._listener = listener

@@ -1,10 +1,10 @@
-"""Namespaces with their own mounts, network and processes, for programs that change a machine.
+"""Linux namespaces with their own mounts, network and processes, for programs that change the machine they run on.
 
     async with Namespace(folder) as inside:
         Process([...], log, inside=inside)
-        sock = inside.socket()           # of that network; this process stays where it is
+        sock = inside.socket()           # in the network inside, although this process stays outside
 
-All mounts, processes and settings inside end with the first process, which ends with the tests.
+All mounts, processes and settings inside disappear with the first process, which ends with the tests.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.real.process import Process
 NODE_ADDRESS = "10.231.0.1"
 _NET = 0x40000000  # CLONE_NEWNET; Python has os.setns only since 3.12
 
-# The first process. Shims, containers and /run are private. It becomes the parent of orphaned processes.
+# The first process in the namespace. Shims, containers and /run are private there. It adopts orphaned processes.
 _INIT = """\
 import os, signal, subprocess
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
@@ -57,7 +57,9 @@ while True:
 
 
 class Namespace:
-    """An async context manager. ``folder`` holds its log, ``hosts`` and ``resolv.conf``; files elsewhere are shared."""
+    """Namespaces as an async context manager. ``folder`` contains their log, ``hosts`` and ``resolv.conf``; other files
+    are shared.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -83,7 +85,7 @@ class Namespace:
 
     async def __aexit__(self, *exc: object) -> None:
         self._thread.shutdown()
-        await self._process.kill()  # the first process, which ends after all the others
+        await self._process.kill()  # kill the first process, which ends after all the others
 
     def _enter(self) -> None:
         """Move only the calling thread into the network namespace."""
@@ -93,18 +95,20 @@ class Namespace:
 
     @property
     def identity(self) -> str:
-        """Return the kernel's name of the PID namespace. All processes in the namespace have this name in /proc."""
+        """Return the name that the kernel gives to the PID namespace. In /proc, all processes of the namespace have
+        this name.
+        """
         return str(Path(f"/proc/{self.pid}/ns/pid").readlink())
 
     def command(self, *command: str | Path) -> list[str | Path]:
-        """Return a command line that runs this one inside. The command ends together with the process that runs it."""
+        """Return a command line that runs this command inside. The command ends with the process that runs it."""
         return [
             *("nsenter", f"--target={self.pid}", "--mount", "--net", "--pid"),
             *("setpriv", "--pdeathsig", "KILL", *command),
         ]
 
     def socket(self, kind: int = socket.SOCK_STREAM, bind: tuple[str, int] | None = None) -> socket.socket:
-        """Return a socket of that network, for the calling process."""
+        """Return a socket that belongs to the network inside, for use in the calling process."""
         made = self._thread.submit(socket.socket, socket.AF_INET, kind).result()
         made.setblocking(False)
         if bind is not None:
@@ -113,7 +117,7 @@ class Namespace:
         return made
 
     def connector(self) -> aiohttp.TCPConnector:
-        """Return the connector with which an aiohttp session connects from inside."""
+        """Return a connector with which an aiohttp session connects from the network inside."""
 
         def factory(_: Any) -> socket.socket:
             return self.socket()
@@ -121,5 +125,7 @@ class Namespace:
         return aiohttp.TCPConnector(socket_factory=factory, family=socket.AF_INET)
 
     def path(self, path: str) -> Path:
-        """Return the path from outside to a file in the namespace's own mounts, such as one in /run."""
+        """Return the path at which a file in the namespace's own mounts, such as one in /run, is visible
+        from outside.
+        """
         return Path(f"/proc/{self.pid}/root{path}")

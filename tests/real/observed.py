@@ -1,4 +1,4 @@
-"""A cluster in which Pulltrace's own agent and server run in the same namespaces as its kubelet."""
+"""A cluster with Pulltrace: the agent and the server run in the same namespaces as the kubelet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ _TOTAL = re.compile(r'pulltrace_pulls_total\{.*result="(\w+)".*\} (\S+)')
 
 
 class Observed:
-    """An async context manager. ``cluster`` controls the cluster; ``api`` and ``logged`` return Pulltrace's reports."""
+    """A cluster with Pulltrace, as an async context manager. ``cluster`` controls it; ``api`` and ``logged`` show what
+    Pulltrace reports.
+    """
 
     def __init__(self, **kubelet: Any) -> None:
         self.cluster = Cluster(**kubelet)
@@ -49,11 +51,11 @@ class Observed:
         await self.api.reported()
 
     def logged(self, message: str) -> list[dict[str, Any]]:
-        """Return the lines with this message that the server has logged since its last start, oldest first."""
+        """Return the log lines with this message that the server has written since its last start, oldest first."""
         return [line for line in _lines(self.server.output) if line["msg"] == message]
 
     def history(self) -> list[dict[str, Any]]:
-        """Return all log lines of the server, including those from before its last start."""
+        """Return all log lines of the server, including those that it wrote before its last start."""
         return [*self._earlier, *_lines(self.server.output)]
 
     async def restart_server(self) -> None:

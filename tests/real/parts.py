@@ -1,8 +1,8 @@
-"""Get the real components that tests use: ``python -m tests.real.parts [name…]``, or ``make parts``.
+"""Install the real components that tests use: ``python -m tests.real.parts [name…]``, or ``make parts``.
 
 Debian packages are installed with apt (only as root). Everything else is built from the Go modules in `tests/cluster`
-and kept in the cache directory, so a second run costs nothing. A component that is unavailable is listed with the
-consequences, and its tests are skipped. With ``--require`` (in CI), this is an error.
+and kept in the cache directory, so that a second run does not build it again. If a component is unavailable, the
+program prints what cannot be tested, and these tests are skipped. With ``--require`` (in CI), this is an error.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MODULES = Path(__file__).parents[1] / "cluster"
 
 
 def print_line(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 (a program of its own)
+    print(line, flush=True)  # noqa: T201 (this is a program)
 
 
 def go() -> str | None:
@@ -29,7 +29,7 @@ def go() -> str | None:
 
 
 def from_apt(names: set[str]) -> list[str]:
-    """Install missing Debian packages; return those that are still missing, with the consequences."""
+    """Install missing Debian packages. Return those that are still missing, with what cannot be tested without them."""
     missing = [package for package in APT if not package.present() and (not names or package.name in names)]
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
         wanted = [package.name for package in missing]
@@ -67,7 +67,7 @@ def build(part: Built, compiler: str) -> bool:
 
 
 def from_go(names: set[str]) -> list[str]:
-    """Build missing programs; return those that are still missing, with the consequences."""
+    """Build missing programs. Return those that are still missing, with what cannot be tested without them."""
     missing = [part for part in BUILT if not part.path.exists() and (not names or part.name in names)]
     compiler = go()
     if missing and compiler is None:

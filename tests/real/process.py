@@ -1,4 +1,4 @@
-"""Programs that run during a test. They end with the test; a program that does not end in time is killed."""
+"""Programs that run during a test and end with it. A program that does not end in time is killed."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Protocol
 
 STOPPED_WITHIN = 10.0
-KILLED_WITHIN = 60.0  # the kernel may still be writing data of a killed process
+KILLED_WITHIN = 60.0  # the kernel may still be writing the data of a process that was killed
 
 
-# Ports below the ephemeral ones (32768 and up), because the kernel could give an ephemeral port to another process
-# before the program binds it, or while the program is restarted.
+# Ports below the ephemeral range (32768 and up). The kernel could give an ephemeral port to another process before the
+# program binds it, or while the program is restarted.
 _PORTS = range(12_000, 32_000)
 _WORKER, _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")), 16
 _given: set[int] = set()
 
 
 def free_port() -> int:
-    """Return a free loopback port for a program that cannot use port 0. No port is returned twice."""
+    """Return a free loopback port, for a program that cannot use port 0. Each port is returned only once."""
     while True:
         port = random.choice(_PORTS[_WORKER % _WORKERS :: _WORKERS])
         with socket.socket() as probe, suppress(OSError):
@@ -36,10 +36,10 @@ def free_port() -> int:
 
 
 class Inside(Protocol):
-    """Namespaces in which a program can run."""
+    """A place in which a program can run, such as a namespace."""
 
     def command(self, *command: str | Path) -> list[str | Path]:
-        """Return a command line that runs this one inside."""
+        """Return a command line that runs this command inside."""
         ...
 
 
@@ -78,7 +78,7 @@ class Process:
         return child_of(self._popen.pid) if self._forks else self._popen.pid
 
     def check(self) -> None:
-        """Raise RuntimeError with its last output if it has ended by itself."""
+        """Raise RuntimeError with the program's last output if it has ended by itself."""
         if self._popen.poll() is not None:
             raise RuntimeError(f"{self.log.stem} ended with {self._popen.returncode}\n{self.last_words()}")
 
@@ -88,7 +88,7 @@ class Process:
     async def end(self, how: signal.Signals) -> None:
         """Send the signal and wait; kill the program if it does not end in time."""
         if self._popen.poll() is None:
-            with suppress(ProcessLookupError):  # it has just ended
+            with suppress(ProcessLookupError):  # the program has just ended
                 os.kill(self.pid, how)
         try:
             await asyncio.to_thread(self._popen.wait, STOPPED_WITHIN)

@@ -32,7 +32,7 @@ ERRORS = {
 
 
 class Pace:
-    """A rate limit shared by all responses, in bytes per second; None means no limit."""
+    """A rate limit in bytes per second that all responses share. None means no limit."""
 
     def __init__(self) -> None:
         self.bytes_per_second: float | None = None
@@ -47,7 +47,7 @@ class Pace:
 
 
 class Served:
-    """The way in which one blob is served."""
+    """How one blob is served."""
 
     def __init__(self, blob: Blob) -> None:
         self.blob = blob
@@ -71,7 +71,7 @@ class Served:
         self._released.set()
 
     def cut(self, at: int) -> None:
-        """Break the connection at this offset, once."""
+        """Break the connection once, at this offset."""
         self.cut_at = at
 
     async def pass_hold(self, offset: int) -> None:
@@ -80,7 +80,7 @@ class Served:
 
 
 class Repository:
-    """The tags of one repository, and the error that it returns instead of manifests."""
+    """The tags of one repository, and the error status that it may return instead of manifests."""
 
     def __init__(self) -> None:
         self.manifests: dict[str, Blob] = {}
@@ -101,16 +101,16 @@ class Repository:
 
 
 class Registry:
-    """An async context manager; `host` is `127.0.0.1:<port>` once entered."""
+    """A registry as an async context manager. Once it is entered, `host` is `127.0.0.1:<port>`."""
 
     def __init__(self, listener: socket.socket | None = None) -> None:
-        """``listener`` is a bound socket for a registry on the loopback of another network namespace."""
+        """``listener`` is a bound socket, for a registry on the loopback interface of another network namespace."""
         self.host = ""
         self._listener = listener
         self.sent: Counter[str] = Counter()
-        """Bytes sent, by blob digest."""
+        """How many bytes of each blob were sent, by digest."""
         self.requests: list[tuple[str, str, int]] = []
-        """Method, path and status of every response that was started."""
+        """The method, path and status of every response that was started."""
         self._pace = Pace()
         self._blobs: dict[str, Served] = {}
         self._repositories: dict[str, Repository] = {}
@@ -125,7 +125,7 @@ class Registry:
                 web.get("/v2/{repo:.+}/blobs/{digest}", self._blob),
             ]
         )
-        # End the response when its client disconnects, so that a held blob blocks nothing.
+        # End a response when its client disconnects, so that a response that is held does not remain.
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
         if self._listener is None:
@@ -143,7 +143,7 @@ class Registry:
         return f"http://{self.host}"
 
     def push(self, name: str, *images: Image) -> str:
-        """Serve an image, or an index of several, as `repository:tag`. Return the full reference."""
+        """Serve an image, or an index of several images, as `repository:tag`. Return the full reference."""
         repository, tag = name.rsplit(":", 1)
         manifests = self.repository(repository).manifests
         for image in images:
@@ -155,7 +155,9 @@ class Registry:
         return f"{self.host}/{name}"
 
     def push_layout(self, name: str, folder: Path) -> str:
-        """Serve everything in an OCI layout; `repository:tag` is the first entry of its index. Return the reference."""
+        """Serve everything in an OCI layout, with the first entry of its index as `repository:tag`. Return the
+        reference.
+        """
         repository, tag = name.rsplit(":", 1)
         manifests = self.repository(repository).manifests
         types = {"application/vnd.oci.image.index.v1+json", "application/vnd.oci.image.manifest.v1+json"}

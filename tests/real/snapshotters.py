@@ -41,7 +41,7 @@ discard_unpacked_layers = {discard}
 
 
 class _Daemon:
-    """A snapshotter in a separate mount namespace, so that its mounts disappear when it ends."""
+    """A snapshotter as a process in a separate mount namespace, so that its mounts disappear when it ends."""
 
     def __init__(self, node: Containerd) -> None:
         self._node = node
@@ -66,7 +66,7 @@ class _Daemon:
 
 
 class SociMode(Enum):
-    """The way in which soci-snapshotter treats the layers of an image."""
+    """How soci-snapshotter obtains the layers of an image."""
 
     PARALLEL = "fetch all of them at the same time, and keep no blob"
     PARALLEL_KEEP = "the same, and copy every blob into containerd"
@@ -74,7 +74,7 @@ class SociMode(Enum):
 
 
 class Soci(_Daemon):
-    """soci-snapshotter."""
+    """soci-snapshotter for a containerd."""
 
     def __init__(self, node: Containerd, host: str, mode: SociMode) -> None:
         super().__init__(node)

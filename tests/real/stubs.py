@@ -1,8 +1,8 @@
-"""Generate the gRPC stubs from our .proto files: ``python -m tests.real.stubs``, or ``make stubs``.
+"""Generate the gRPC stubs from the .proto files: ``python -m tests.real.stubs``, or ``make stubs``.
 
-Generated code works with the protobuf and grpcio that generated it *or newer*, so the oldest supported tools generate
-it. They are installed in a separate virtual environment in the cache directory, because they need an older protobuf
-than we use.
+Generated code works with the versions of protobuf and grpcio that generated it, and with newer ones, so the oldest
+supported tools generate it. They are installed in a separate virtual environment in the cache directory, because they
+need an older protobuf than this project.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import pulltrace
 from tests.real.cache import cache_folder
 
-# The directory of each package. Our package may be installed, without its sources next to the tests.
+# The directory of each package. Pulltrace may be installed, and then its sources are not next to the tests.
 PACKAGES = {
     "pulltrace/agent/containerd_api": Path(pulltrace.__file__).parents[1],
     "tests/real/cri_api": Path(__file__).parents[2],
@@ -26,7 +26,7 @@ REQUIREMENTS = (f"grpcio-tools=={TOOLS}", f"grpcio=={TOOLS}", "protobuf==5.28.1"
 
 
 def tools() -> Path:
-    """Return the Python that has the generator; install it on first use."""
+    """Return the Python interpreter of the environment with the generator. Create the environment on first use."""
     folder = cache_folder() / f"grpcio-tools-{TOOLS}-py{sys.version_info.major}.{sys.version_info.minor}"
     python = folder / "bin" / "python"
     ready = folder / "ready"
@@ -44,7 +44,7 @@ def generate(target: Path) -> None:
         protos = [str(proto.relative_to(root)) for proto in sorted((root / package).glob("*.proto"))]
         command = [tools(), "-m", "grpc_tools.protoc", "-I.", *outputs, *protos]
         subprocess.run(command, cwd=root, check=True, timeout=120)
-    for package in PACKAGES:  # a file without a service yields empty stubs
+    for package in PACKAGES:  # a .proto file without a service results in empty stubs
         for stub in (target / package).glob("*_pb2_grpc.py"):
             if "class " not in stub.read_text():
                 stub.unlink()

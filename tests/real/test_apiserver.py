@@ -1,4 +1,4 @@
-"""The API server of the test suite works: RBAC, tokens, watches, restarts, compaction."""
+"""The API server of the test suite works as the tests need it: RBAC, tokens, watches, restarts and compaction."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def config_map(name):
 
 
 async def refusal(cluster, watch):
-    """Return the code of a watch that ends immediately, from its status or from its first event."""
+    """Return the status code with which a watch ends immediately, from its response or from its first event."""
     try:
         event = await cluster.request("GET", watch)
     except APIError as refused:
@@ -26,7 +26,7 @@ async def test_the_api_server_is_ready_and_returns_its_version(cluster):
     assert (await cluster.request("GET", "/version"))["gitVersion"].startswith("v1.")
 
 
-async def test_a_service_account_can_do_only_what_its_role_allows(cluster):
+async def test_a_service_account_may_do_only_what_its_role_allows(cluster):
     await cluster.request("POST", f"{NAMESPACE}/serviceaccounts", {"metadata": {"name": "reader"}})
     token = await cluster.service_account_token("default", "reader")
     with pytest.raises(APIError, match="cannot list resource") as refused:
@@ -46,7 +46,7 @@ async def test_a_service_account_can_do_only_what_its_role_allows(cluster):
     assert (await cluster.request("GET", f"{NAMESPACE}/pods", token=token))["items"] == []
 
 
-async def test_a_token_review_recognises_the_servers_own_tokens(cluster):
+async def test_a_token_review_accepts_only_tokens_that_the_server_has_issued(cluster):
     await cluster.request("POST", f"{NAMESPACE}/serviceaccounts", {"metadata": {"name": "agent"}})
     token = await cluster.service_account_token("default", "agent")
     path = "/apis/authentication.k8s.io/v1/tokenreviews"
@@ -57,7 +57,7 @@ async def test_a_token_review_recognises_the_servers_own_tokens(cluster):
     assert not bad["status"].get("authenticated")
 
 
-async def test_a_pod_can_be_written_as_a_kubelet_writes_it(cluster):
+async def test_a_test_can_write_a_pod_and_its_status_like_a_kubelet(cluster):
     pod = {"metadata": {"name": "web"}, "spec": {"nodeName": "n1", "containers": [{"name": "app", "image": "nginx"}]}}
     await cluster.request("POST", f"{NAMESPACE}/pods", pod)
     waiting = {"name": "app", "state": {"waiting": {"reason": "ErrImagePull", "message": "no"}}}
@@ -75,7 +75,7 @@ async def test_data_survives_when_the_api_server_is_killed(cluster):
 
 
 @pytest.mark.parametrize("watch_cache", [True, False], ids=["watch-cache", "no-watch-cache"])
-async def test_a_watch_from_before_a_compaction_returns_gone(apiserver_binary, watch_cache):
+async def test_a_watch_from_a_compacted_revision_returns_410_gone(apiserver_binary, watch_cache):
     async with APIServer(watch_cache=watch_cache) as cluster:
         before = (await cluster.request("GET", f"{NAMESPACE}/configmaps"))["metadata"]["resourceVersion"]
         await cluster.request("POST", f"{NAMESPACE}/configmaps", config_map("one"))

@@ -21,7 +21,7 @@ async def leased(node):
     return {(resource.type, resource.id) for answer in found for resource in answer.resources}
 
 
-async def test_a_held_blob_is_seen_as_an_ingest_and_arrives_when_released(node, registry):
+async def test_a_blob_that_is_held_is_an_ingest_and_completes_when_it_is_released(node, registry):
     image = make_image(make_layer(2 * MIB), make_layer(4 * MIB))
     last = image.layers[-1]
     ref = registry.push("team/app:1.0", image)
@@ -39,7 +39,7 @@ async def test_a_held_blob_is_seen_as_an_ingest_and_arrives_when_released(node, 
     assert await leased(node) == set()
 
 
-async def test_a_limit_slows_all_blobs_together(node, registry):
+async def test_the_rate_limit_of_the_registry_applies_to_all_blobs_together(node, registry):
     image = make_image(*(make_layer(MIB) for _ in range(3)))
     ref = registry.push("team/app:1.0", image)
     registry.limit(2 * MIB)
@@ -49,7 +49,7 @@ async def test_a_limit_slows_all_blobs_together(node, registry):
     assert clock() - begun >= 0.9 * image.size / (2 * MIB)
 
 
-async def test_a_cut_connection_is_resumed_where_it_broke(node, registry):
+async def test_a_download_resumes_at_the_offset_at_which_its_connection_broke(node, registry):
     image = make_image(make_layer(4 * MIB))
     ref = registry.push("team/app:1.0", image)
     registry.blob(image.layers[0].digest).cut(at=2 * MIB)
@@ -62,21 +62,21 @@ async def test_a_cut_connection_is_resumed_where_it_broke(node, registry):
     ("status", "words"),
     [(401, "401|authorization failed|no basic auth"), (404, "not found"), (429, "429"), (500, "500")],
 )
-async def test_an_error_of_the_registry_reaches_the_kubelet(node, registry, status, words):
+async def test_an_error_from_the_registry_appears_in_the_error_of_the_pull(node, registry, status, words):
     ref = registry.push("team/app:1.0", make_image(make_layer(1000)))
     registry.repository("team/app").answer = status
     with pytest.raises(grpc.aio.AioRpcError, match=words):
         await node.cri.pull(ref)
 
 
-async def test_names_of_another_registry_can_be_served_here(node, registry):
+async def test_the_registry_can_serve_images_of_another_registry(node, registry):
     registry.push("library/nginx:1.27", make_image(make_layer(1000)))
     node.trust("docker.io", registry.url)
     await node.cri.pull("docker.io/library/nginx:1.27")
     assert [one.repo_tags for one in await node.cri.list()] == [["docker.io/library/nginx:1.27"]]
 
 
-async def test_a_killed_containerd_keeps_its_images(node, registry):
+async def test_a_containerd_that_was_killed_keeps_its_images(node, registry):
     ref = registry.push("team/app:1.0", make_image(make_layer(1000)))
     await node.cri.pull(ref)
     await node.kill()

@@ -1,9 +1,9 @@
-"""The committed stubs are those that the oldest supported tools generate from our .proto files."""
+"""The committed gRPC stubs are the ones that the oldest supported tools generate from the .proto files."""
 
 from tests.real import stubs
 
 
-def test_the_committed_stubs_are_those_of_the_protos(tmp_path):
+def test_the_committed_stubs_match_the_proto_files(tmp_path):
     stubs.generate(tmp_path)
     for package, root in stubs.PACKAGES.items():
         made = {path.name: path.read_text() for path in (tmp_path / package).glob("*_pb2*")}

@@ -1,4 +1,4 @@
-"""Pulls on a real containerd that are limited by one known factor, and ordinary pulls that are not limited.
+"""Pulls on a real containerd that one known factor limits, and ordinary pulls without such a limit.
 
 Each test prints its row of the table in ``docs/verdicts.md``: ``pytest tests/real/test_verdicts.py -s``.
 """
@@ -37,7 +37,7 @@ async def real(binary: str, registry: Registry) -> AsyncIterator[Containerd]:
 
 
 def row(limit: str, observed: Observed, repository: str, by: Factor) -> Bound:
-    """Check that this factor, and no other, was named while the pull ran and after it ended. Print the row of the
+    """Check that the verdicts named only this factor, both during the pull and after its end. Print the row of the
     table.
     """
     pull = observed.status(repository)
@@ -45,7 +45,7 @@ def row(limit: str, observed: Observed, repository: str, by: Factor) -> Bound:
     named = [(seconds, bound) for seconds, bound in observed.verdicts(repository) if bound]
     timeline = [(seconds, bound.by.value) for seconds, bound in named]
     assert pull.bound is not None, timeline
-    print(*named, *observed.loads, sep="\n")  # noqa: T201 (shown if the test fails)
+    print(*named, *observed.loads, sep="\n")  # noqa: T201 (pytest shows it if the test fails)
     assert observed.factors(repository) == {by} - {Factor.UNKNOWN}
     assert pull.bound.by is by, (timeline, pull.bound)
     took = (pull.completed_at - pull.started_at).total_seconds() if pull.completed_at else 0.0
@@ -60,7 +60,7 @@ async def pull(node: Containerd, observed: Observed, reference: str) -> None:
     await observed.until(lambda: observed.ended(repository))
 
 
-async def test_a_slow_registry_is_named(real: Containerd, registry: Registry) -> None:
+async def test_the_verdict_names_a_slow_registry(real: Containerd, registry: Registry) -> None:
     async with Registry() as slow, Observed(real) as observed:
         real.trust(SLOW, slow.url)
         registry.push("team/quick:1", make_image(*(make_layer(40 * MIB) for _ in range(3))))
@@ -73,7 +73,7 @@ async def test_a_slow_registry_is_named(real: Containerd, registry: Registry) ->
         assert bound.why.startswith(f"{SLOW} delivers ")
 
 
-async def test_one_large_layer_is_named(real: Containerd, registry: Registry) -> None:
+async def test_the_verdict_names_one_large_layer(real: Containerd, registry: Registry) -> None:
     small = [make_layer(3 * MIB) for _ in range(2)]
     large = make_layer(18 * MIB)
     registry.push("team/model:1", make_image(*small, large))
@@ -93,7 +93,7 @@ def disk() -> Iterator[object]:
         pytest.skip(str(error))
 
 
-async def test_a_slow_disk_is_named(binary: str, disk, registry: Registry) -> None:
+async def test_the_verdict_names_a_slow_disk(binary: str, disk, registry: Registry) -> None:
     registry.push("team/wide:1", make_image(*(make_layer(20 * MIB) for _ in range(3))))
     async with Containerd(binary, disk=disk) as node:
         node.trust(FAST, registry.url)
@@ -102,7 +102,7 @@ async def test_a_slow_disk_is_named(binary: str, disk, registry: Registry) -> No
             row("disk writes 2 MiB/s (a loop device on one that a cgroup limits)", observed, "team/wide", Factor.DISK)
 
 
-async def test_a_starved_cpu_is_named(real: Containerd, registry: Registry) -> None:
+async def test_the_verdict_names_a_starved_cpu(real: Containerd, registry: Registry) -> None:
     registry.push("team/dense:1", make_image(make_layer(MIB, zeros=1500 * MIB)))
     async with Observed(real) as observed:
         try:
@@ -113,7 +113,9 @@ async def test_a_starved_cpu_is_named(real: Containerd, registry: Registry) -> N
         row("containerd has 25 % of one CPU", observed, "team/dense", Factor.CPU)
 
 
-async def test_a_serialized_queue_is_named(real: Containerd, registry: Registry) -> None:
+async def test_the_verdict_names_the_queue_of_a_kubelet_that_pulls_serially(
+    real: Containerd, registry: Registry
+) -> None:
     registry.push("team/first:1", make_image(*(make_layer(10 * MIB) for _ in range(3))))
     registry.push("team/second:1", make_image(make_layer(2 * MIB)))
     registry.limit(1.5 * MIB)
@@ -123,7 +125,7 @@ async def test_a_serialized_queue_is_named(real: Containerd, registry: Registry)
             image = f"{FAST}/team/{name}:1"
             pods[name] = PodEvents(pod(name, "node-1", {"app": image}, at=observed.hub.now()))
             observed.apply(seen(pods[name]), event(pods[name].pulling("app", observed.hub.now())))
-        for name, waiting in pods.items():  # as a kubelet pulls by default: one after the other
+        for name, waiting in pods.items():  # a kubelet pulls one image after the other by default
             await pull(real, observed, f"{FAST}/team/{name}:1")
             observed.apply(event(waiting.pulled("app", observed.hub.now())))
         await observed.until(lambda: observed.ended("team/second"))
@@ -131,7 +133,7 @@ async def test_a_serialized_queue_is_named(real: Containerd, registry: Registry)
         assert observed.factors("team/first") == set()
 
 
-async def test_full_download_slots_of_the_node_are_named(real: Containerd, registry: Registry) -> None:
+async def test_the_verdict_names_download_slots_that_are_all_in_use(real: Containerd, registry: Registry) -> None:
     busy = [make_layer(14 * MIB) for _ in range(6)]
     registry.push("team/busy:1", make_image(*busy))
     registry.push("team/late:1", make_image(make_layer(2 * MIB)))
@@ -146,7 +148,7 @@ async def test_full_download_slots_of_the_node_are_named(real: Containerd, regis
         row("another pull holds the three slots", observed, "team/late", Factor.SLOTS)
 
 
-async def test_a_rate_limit_is_named(real: Containerd, registry: Registry) -> None:
+async def test_the_verdict_names_a_rate_limit(real: Containerd, registry: Registry) -> None:
     registry.push("team/popular:1", make_image(make_layer(MIB)))
     registry.repository("team/popular").answer = 429
     async with Observed(real) as observed:
@@ -160,7 +162,7 @@ async def test_a_rate_limit_is_named(real: Containerd, registry: Registry) -> No
         row("registry responds 429", observed, "team/popular", Factor.RATE_LIMIT)
 
 
-async def test_ten_ordinary_pulls_have_no_special_verdict(real: Containerd, registry: Registry) -> None:
+async def test_the_verdicts_on_ten_ordinary_pulls_name_no_special_factor(real: Containerd, registry: Registry) -> None:
     registry.limit(5 * MIB)
     async with Observed(real) as observed:
         for number in range(10):

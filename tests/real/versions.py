@@ -1,4 +1,4 @@
-"""The real components by name and version. `tests.real.parts` builds those that apt does not provide."""
+"""The names and versions of the real components. `tests.real.parts` builds those that apt does not provide."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tests.real.cache import cache_folder
 
-# Debian puts runc and ip into sbin, and the CNI plugins next to the libraries, so neither is on every PATH.
+# Debian installs runc and ip in sbin, and the CNI plugins next to the libraries. Not every PATH contains these
+# directories.
 SYSTEM_PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/lib/cni"
 
 
@@ -20,12 +21,12 @@ class Built:
     name: str
     version: str
     module: str
-    """The directory of its go.mod, below tests/cluster."""
+    """The directory of the program's go.mod, below tests/cluster."""
     package: str
     ldflags: str = ""
     tags: str = ""
     costs: str = ""
-    """What cannot be tested if it is missing."""
+    """What cannot be tested if the program is missing."""
     cgo: bool = False
     """Whether the program contains C code."""
 
@@ -36,7 +37,7 @@ class Built:
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A Debian package, recognised by a program or a file that it contains."""
+    """A Debian package, which counts as installed if one of its programs or files exists."""
 
     name: str
     program: str
@@ -64,7 +65,7 @@ APT = (
     Package("nftables", "nft", "services of the cluster with a real kubelet cannot be reached"),
 )
 
-NO_DRIVERS = "no_btrfs,no_devmapper,no_zfs"  # snapshotters that no test uses and that need C headers
+NO_DRIVERS = "no_btrfs,no_devmapper,no_zfs"  # snapshotters that need C headers and that no test uses
 
 CONTAINERD_2 = Built(
     name="containerd",
@@ -110,7 +111,7 @@ PAUSE = Built(
 
 
 def kubernetes(name: str, costs: str) -> Built:
-    """Return one of the programs of Kubernetes. They share most of their code, so only the first one takes long to
+    """Return one of the Kubernetes programs. They share most of their code, so only the first of them takes long to
     compile.
     """
     version = "k8s.io/component-base/version"
@@ -119,7 +120,7 @@ def kubernetes(name: str, costs: str) -> Built:
         version="1.37.2",
         module=".",
         package=f"k8s.io/kubernetes/cmd/{name}",
-        # Without these flags, the program calls itself v0.0.0, and clients choose other code paths.
+        # Without these flags, the program reports version v0.0.0, and clients choose other code paths.
         ldflags=f"-X {version}.gitVersion=v1.37.2 -X {version}.gitMajor=1 -X {version}.gitMinor=37",
         costs=costs,
     )
@@ -193,7 +194,7 @@ BUILT = (
 
 
 def containerds() -> dict[str, Path | None]:
-    """Return each containerd by its release line; None if it is missing on this machine."""
+    """Return the path of each containerd by its release line, or None if it is missing on this machine."""
     debian = shutil.which("containerd")
     return {
         "debian": Path(debian) if debian else None,

@@ -1,6 +1,5 @@
-"""The ways in which tests let a real containerd obtain an image.
-
-``table`` makes the table in `docs/compatibility.md`, and a test compares the two.
+"""The ways in which a real containerd obtains an image in the tests. A test compares ``table`` with
+`docs/compatibility.md`.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ LINES = {"debian": "1.6", "1.7": "1.7", "2.4": "2.4"}
 
 
 class Progress(Enum):
-    """The bytes of a pull that an agent can see."""
+    """Which bytes of a pull an agent can see."""
 
     EXACT = "exact"
     LAYERS = "completed layers; exact with `agent.soci.root`"
@@ -42,7 +41,7 @@ class Daemon(Enum):
 
     @property
     def proxy(self) -> str:
-        """Return the name of the snapshotter in containerd."""
+        """Return the name of the snapshotter in containerd's configuration."""
         return "stargz" if self is Daemon.STARGZ else "soci"
 
     @property
@@ -55,7 +54,7 @@ class Daemon(Enum):
 
 @dataclass(frozen=True)
 class Way:
-    """One row of the table. ``settings`` are the settings for `Containerd`."""
+    """One way of obtaining an image: a row of the table. ``settings`` are keyword arguments for `Containerd`."""
 
     title: str
     lines: tuple[str, ...] = ("2.4",)
@@ -63,7 +62,7 @@ class Way:
     settings: Mapping[str, object] = field(default_factory=dict)
     daemon: Daemon | None = None
     plain: bool = False
-    """Whether the image is an ordinary one, which the snapshotter leaves to containerd."""
+    """Whether the image is an ordinary one, whose layers the snapshotter leaves to containerd."""
 
     @property
     def snapshotter(self) -> str:
@@ -121,11 +120,11 @@ WAYS = (
     Way("an ordinary image on a node with SOCI's index mode", settings=CLIENT, daemon=Daemon.SOCI_LAZY, plain=True),
 )
 IMPORT = Way("import of an archive (`ctr images import`)", ("debian", "1.7", "2.4"), Progress.FILES)
-"""This is not a pull: the bytes do not come from a registry."""
+"""An import is not a pull, because its bytes do not come from a registry."""
 
 
 def table() -> str:
-    """Return the table of `docs/compatibility.md`."""
+    """Return the table in `docs/compatibility.md`."""
     lines = [f"| way of pulling | {' | '.join(LINES.values())} | progress |", f"|{'---|' * (len(LINES) + 2)}"]
     for way in (*WAYS, IMPORT):
         tested = ["tested" if line in way.lines else "" for line in LINES]

@@ -48,7 +48,7 @@ def test_the_estimate_of_a_pod_is_that_of_its_longest_pull(sim):
     )
     sim.apply(
         seen(arrival), event(arrival.pulling("app", NOW)), event(arrival.pulling("side", NOW)), at=0
-    )  # both pulls are unpacked in parallel
+    )  # in parallel, as a kubelet may pull image volumes or the images of two pods
     redis = {"repository": "library/redis", "image_ref": "docker.io/library/redis"}
     unpack_something(sim)
     for second in range(3, 8):
