@@ -1,1 +1,1 @@
-"""Pulltrace with a real kubelet: its API, metrics and log lines compared with the kubelet's own log."""
+"""Tests of Pulltrace with a real kubelet. They compare its API, metrics and log lines with the kubelet's own log."""

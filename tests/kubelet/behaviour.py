@@ -1,4 +1,4 @@
-"""One interface for the behaviour of two kubelets: the simulated one, in virtual time, and a real one."""
+"""A common interface for two kubelets: the simulated one, which runs in virtual time, and a real one."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tests.real.manifests import pod as real_pod
 
 
 class Node(Protocol):
-    """A node with a kubelet that pulls images one after the other, from a registry of 1 MiB/s."""
+    """A node whose kubelet pulls images one after the other, from a registry that serves 1 MiB/s."""
 
     def serve(self, name: str, mib: int) -> str:
-        """Serve a new image of about this size; return its reference."""
+        """Serve a new image of about this size. Return its reference."""
         ...
 
     async def create(self, name: str, *refs: str, policy: str = "IfNotPresent") -> None:
@@ -44,7 +44,9 @@ class Node(Protocol):
         ...
 
     def statuses(self, pod: str, container: str = "c0") -> Changes:
-        """Return each state that the container's status has had, by its reason or name, oldest first."""
+        """Return every state that the container has had, oldest first. A state is its reason, or its name if it has no
+        reason.
+        """
         ...
 
     def now(self) -> float:
@@ -57,7 +59,7 @@ class Node(Protocol):
 
 
 class SimulatedNode:
-    """The demo's kubelet."""
+    """A node with the demo's simulated kubelet."""
 
     def __init__(self) -> None:
         manner = Manner(speed=MIB, latency=0.05)
@@ -116,7 +118,9 @@ class SimulatedNode:
 
 
 class RealNode:
-    """A cluster's kubelet. ``test`` is put before the names of pods, which share the cluster with other tests."""
+    """The node of a real cluster. The cluster is shared with other tests, so the names of pods get the
+    prefix ``test``.
+    """
 
     def __init__(self, lab: Lab, test: str = "") -> None:
         self._lab = lab
@@ -156,5 +160,5 @@ class RealNode:
 
 
 def times(changes: Changes, wanted: str) -> list[float]:
-    """Return all times of an event."""
+    """Return all times at which this event happened."""
     return [at for at, what in changes if what == wanted]

@@ -1,6 +1,7 @@
-"""Clusters with a real kubelet for all tests here: `serial` and `parallel`, by how they pull images.
+"""Clusters with a real kubelet for the tests in this directory: `serial` and `parallel`, named after how they pull
+images.
 
-With pytest-xdist (``-n 3``) each of three workers has its own cluster, because tests mostly wait.
+With pytest-xdist (``-n 3``), three workers run in parallel, each with its own cluster, because the tests mostly wait.
 """
 
 from __future__ import annotations
@@ -33,15 +34,15 @@ CLUSTERS = {
     "test_pods.py": "pods",
     "test_repeats.py": "pods",
 }
-"""The cluster that the tests of a module share, by name: each cluster belongs to one worker. All other modules use
-``parallel``.
+"""The name of the cluster that the tests of a module share. Each cluster belongs to one worker, and modules that are
+not listed use ``parallel``.
 """
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Give each worker the tests of one cluster."""
-    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 (runs without xdist have no such hook)
+    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 (xdist may not be installed)
 
     class ByCluster(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
@@ -52,7 +53,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @asynccontextmanager
 async def _lab(**kubelet: Any) -> AsyncIterator[Lab]:
-    """A Ready node on which Pulltrace runs."""
+    """Start a cluster in which Pulltrace runs. Check at the end that nothing remains of it."""
     if os.geteuid() != 0:
         pytest.skip("a kubelet needs root")
     missing = [part.name for part in (APISERVER, CONTAINERD_2, *NODE) if not part.path.exists()]
@@ -78,20 +79,22 @@ def left_by(folder: Path, processes: str) -> list[str]:
     for namespace in Path("/proc").glob("[0-9]*/ns/pid"):
         with suppress(OSError):
             if str(namespace.readlink()) == processes:
-                left.append((namespace.parents[1] / "stat").read_text()[:60])  # with its name and state
+                left.append(
+                    (namespace.parents[1] / "stat").read_text()[:60]
+                )  # contains the name and state of the process
     return left
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def serial() -> AsyncIterator[Lab]:
-    """A node that pulls images one after the other, which is the default."""
+    """A cluster whose node pulls images one after the other, which is the default."""
     async with _lab() as lab:
         yield lab
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def parallel() -> AsyncIterator[Lab]:
-    """A node that pulls all images at once."""
+    """A cluster whose node pulls all images at the same time."""
     async with _lab(serializeImagePulls=False) as lab:
         yield lab
 
@@ -106,5 +109,5 @@ async def failing(parallel: Lab) -> AsyncIterator[Failing]:
 
 @pytest.fixture
 def lab(parallel: Lab) -> Lab:
-    """The cluster for tests in which it does not matter how images are pulled."""
+    """The cluster for tests that do not depend on whether images are pulled serially."""
     return parallel

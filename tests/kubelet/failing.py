@@ -30,12 +30,12 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """All failing images, by the names of their pods."""
+    """All images that cannot be pulled, by the names of their pods."""
 
     since: float
     images: dict[str, Failure]
     pushed_later: asyncio.Task[str]
-    """The image of the pod `later`, which is pushed after the second failure."""
+    """The image of the pod `later`. It is pushed after its second failed pull."""
     deleted: dict[str, asyncio.Task[float]]
     """The time at which each pod whose image the kubelet tried to pull was deleted."""
 
@@ -46,7 +46,7 @@ class Failing:
 
 
 async def start_failing(lab: Lab) -> Failing:
-    """Create the pods."""
+    """Create the pods, and push the image of the pod `later` in time."""
     registry, host = lab.registry, lab.registry.host
     lab.push("team/exists:right", 1000)
     lab.cluster.names.hosts["secure.test"] = "127.0.0.1"

@@ -1,4 +1,4 @@
-"""The actions of a scenario, and the comparison of the kubelet's log with Pulltrace's reports."""
+"""The actions that a scenario can take, and the comparison of Pulltrace's reports with the kubelet's log."""
 
 from __future__ import annotations
 
@@ -22,15 +22,19 @@ SHOWN_WITHIN = 1.5
 SAME_DURATION = 0.3
 RETRY_WITHIN = 5.0
 JUST_FAILED = 5.0
-"""Seconds after a failed pull within which a pod can be deleted before the kubelet retries, which takes ten seconds."""
+"""How many seconds after a failed pull a test may delete the pod. The kubelet retries after ten seconds at the
+earliest.
+"""
 ONE_SYNC_WRONG = 18.5
-"""Seconds by which an estimate may be wrong: one sync of the kubelet (10 to 15 s) in either direction."""
+"""How many seconds an estimate may be wrong: by one sync of the kubelet (10 to 15 s) in either direction."""
 COUNTED_WITHIN = 20.0
-"""Seconds until an ended pull must be in the log and the counters: a failure is logged once its cause is known."""
+"""After how many seconds an ended pull must be in the log and the counters. A failure is logged once its cause is
+known.
+"""
 
 Row = dict[str, Any]
 Changes = list[tuple[float, str]]
-"""Times, each with the event that happened then."""
+"""Pairs of a time and the event or state at that time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +46,17 @@ class Look:
     pods: list[dict[str, Any]]
 
     def rows(self, ref: str) -> list[Row]:
-        """Return the rows of an image."""
+        """Return the rows of an image in this response."""
         return [pull for pull in self.pulls if pull["imageRef"] == ref]
 
     def states(self, pod: str) -> dict[str, str]:
-        """Return the state of each container of the waiting pods whose names begin with this prefix."""
+        """Return the states of all containers of the waiting pods whose names begin with this prefix."""
         waiting = [one for one in self.pods if one["podName"].startswith(pod)]
         return {each["container"]: each["state"] for one in waiting for each in one["containers"]}
 
 
 class Lab:
-    """An async context manager around a running cluster; it polls Pulltrace's API continuously."""
+    """A running cluster, as an async context manager that polls Pulltrace's API continuously."""
 
     def __init__(self, observed: Observed) -> None:
         self.observed = observed
@@ -61,11 +65,13 @@ class Lab:
         self.kubelet = KubeletLog(self.cluster.kubelet_log)
         self.looks: list[Look] = []
         self.statuses: dict[tuple[str, str], Changes] = {}
-        """Each state or reason that the API server has shown for a container, by pod and container."""
+        """Every state of each container that the API server has shown, by the names of the pod and the container."""
         self.images: dict[str, int] = {}
-        """The bytes to fetch for each image that was pushed, by reference."""
+        """How many bytes must be fetched for each pushed image, by reference."""
         self.overlapping: set[str] = set()
-        """Images that many pods pull within seconds: which calls share a row is not certain (docs/limitations.md)."""
+        """Images that many pods pull within seconds. It is not certain which of these calls share a row
+        (docs/limitations.md).
+        """
 
     async def __aenter__(self) -> Self:
         await self._look()
@@ -92,11 +98,11 @@ class Lab:
                 note(self.statuses.setdefault((pod["metadata"]["name"], status["name"]), []), time.time(), status)
 
     def push(self, name: str, size: int, *, rate: float | None = None, layers: int = 1) -> str:
-        """Serve a new image of about this many bytes at this rate; return its reference."""
+        """Serve a new image of about this many bytes at this rate. Return its reference."""
         return self.push_layers(name, *(make_layer(size // layers) for _ in range(layers)), rate=rate)
 
     def push_layers(self, name: str, *layers: Layer, rate: float | None = None) -> str:
-        """Serve an image of these layers at this rate; return its reference."""
+        """Serve an image with these layers at this rate. Return its reference."""
         ref = self.cluster.push(name, *layers)
         for layer in layers:
             self.registry.blob(layer.digest).limit(rate / len(layers) if rate else None)
@@ -104,18 +110,17 @@ class Lab:
         return ref
 
     def size(self, ref: str) -> int:
-        """Return the size of all layers of an image that was pushed, including the layer that every node has."""
+        """Return the size of all layers of a pushed image, including the layer that is already on the node."""
         return self.images[ref] + self.cluster.program.size
 
     async def create(self, *manifests: dict[str, Any]) -> None:
-        """Create objects."""
+        """Create objects from these manifests."""
         for manifest in manifests:
             await self.cluster.create(manifest)
 
     async def delete_failing(self, manifest: dict[str, Any], image: str) -> None:
-        """Delete a pod just after a failed pull of this image.
-
-        A retry that fails while the pod is being deleted is not counted (docs/limitations.md).
+        """Delete a pod just after a failed pull of this image, because a retry that fails while the pod is being
+        deleted is not counted (docs/limitations.md).
         """
         name = manifest["metadata"]["name"]
 
@@ -127,22 +132,24 @@ class Lab:
         await self.cluster.delete(manifest)
 
     async def until(self, true: Callable[[], Any], seconds: float = 60) -> Any:
-        """Wait until a condition holds; return its result."""
+        """Wait until a condition holds, and return its result."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not (found := true()):  # noqa: ASYNC110 (logs and looks have no event to wait for)
+                while not (found := true()):  # noqa: ASYNC110 (neither the log nor the API has an event to wait for)
                     await asyncio.sleep(0.1)
                 return found
         raise AssertionError(f"not within {seconds:.0f} s; the last look: {self.looks[-1:]}")
 
     async def happened(self, pod: str, reason: str, *, image: str = "", times: int = 1, seconds: float = 60) -> Event:
-        """Wait until the kubelet has recorded this many such events; return the last of them."""
+        """Wait until the kubelet has recorded this many such events, and return the last of them."""
         wanted = {"pod": pod, "reason": reason, "image": image}
         await self.until(lambda: len(self.kubelet.events(**wanted)) >= times, seconds)
         return self.kubelet.events(**wanted)[times - 1]
 
     async def counted(self, *refs: str) -> None:
-        """Wait until the log and the counters contain each pull of these images once; the default is all images."""
+        """Wait until the log and the counters contain each pull of these images exactly once. The default is all
+        images.
+        """
         images = refs or tuple(self.kubelet.images() - self.overlapping)
 
         def differences() -> dict[str, tuple[Pulls, Pulls]]:
@@ -168,12 +175,12 @@ class Lab:
         assert counters == lines
 
     def _logged(self, ref: str) -> Pulls:
-        """Count the log lines about an image's ended pulls, including those from before a server restart."""
+        """Count the log lines about ended pulls of an image, including those from before a restart of the server."""
         ends = [line["msg"] for line in self.observed.history() if line.get("image") == ref]
         return Pulls(ends.count("pull.completed"), ends.count("pull.failed") + ends.count("pull.canceled"))
 
     async def completed(self, pod: str, ref: str, *, seconds: float = 60) -> Event:
-        """Wait until the kubelet has pulled an image and Pulltrace shows it; return the kubelet's event."""
+        """Wait until the kubelet has pulled an image and Pulltrace shows this. Return the kubelet's event."""
         await self.until(lambda: self.pulled(pod, ref), seconds)
         pulled = self.pulled(pod, ref)[0]
         await self.until(lambda: self.looks[-1].at > pulled.at + self.allowed(pulled.at), seconds)
@@ -184,26 +191,30 @@ class Lab:
         return [event for event in self.kubelet.events(pod=pod, reason="Pulled", image=ref) if event.is_pull]
 
     def history(self, ref: str, *, since: float = 0) -> Iterator[tuple[Look, Row]]:
-        """Return the rows of an image in every poll, oldest first."""
+        """Yield every poll with each row that the image had in it, oldest first."""
         return ((look, row) for look in self.looks if look.at >= since for row in look.rows(ref))
 
     def allowed(self, at: float) -> float:
-        """Return how many seconds late Pulltrace may show an event of that time: more if polling was delayed."""
+        """Return how many seconds after this time Pulltrace must show an event. This is longer if polls
+        were delayed.
+        """
         return SHOWN_WITHIN + 3 * self.delay(at - 2, at + 8)
 
     def have_same_duration(self, row: Row, pulled: Event) -> bool:
-        """Return whether a row has the duration that the kubelet logged."""
+        """Return whether the duration of a row is the one that the kubelet logged."""
         delay = self.delay(pulled.at - pulled.seconds - 2, pulled.at + 2)
         return abs(seconds(row) - pulled.seconds) <= SAME_DURATION + delay
 
     def delay(self, begin: float, end: float) -> float:
-        """Return how many seconds of a period the machine was too busy to poll."""
+        """Return for how many seconds the machine was too busy to poll during a period."""
         times = [look.at for look in self.looks if begin < look.at < end]
         longest = max((later - earlier for earlier, later in pairwise(times)), default=0.0)
         return max(0.0, longest - 2 * LOOKS_EVERY)
 
     def between(self, begin: float, end: float) -> list[Look]:
-        """Return the polls of a period, except those at its beginning, when Pulltrace may still be late."""
+        """Return the polls during a period, without those at its beginning, when Pulltrace may still show the old
+        state.
+        """
         return [look for look in self.looks if begin + self.allowed(begin) < look.at < end - 0.3]
 
     def ids(self, ref: str) -> set[str]:
@@ -211,13 +222,15 @@ class Lab:
         return {row["id"] for _, row in self.history(ref)}
 
     def the_row(self, ref: str) -> Row:
-        """Return an image's current row, which must be the only one that the image has had."""
+        """Return the current row of an image, which must be the only row that the image has had."""
         assert len(self.ids(ref)) == 1, sorted(self.ids(ref))
         [row] = self.looks[-1].rows(ref)
         return row
 
     def check_completed(self, pulled: Event, *, attempt: int = 1, fetched: int | None = None) -> Row:
-        """Compare a successful pull with its row: duration, size, attempt, and the time at which its end was shown."""
+        """Check the row of a successful pull: its duration, size and attempt, and when it was first shown
+        as completed.
+        """
         ref = pulled.image
         row = self.the_row(ref)
         assert (row["status"], row["attempt"]) == ("completed", attempt), row
@@ -244,5 +257,5 @@ def seconds(row: Row) -> float:
 
 
 def when(text: str) -> float:
-    """Return a time of the API as Unix seconds."""
+    """Convert a time from the API to Unix seconds."""
     return datetime.fromisoformat(text).timestamp()

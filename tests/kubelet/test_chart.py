@@ -1,4 +1,4 @@
-"""The chart in a real cluster: installed by Helm, with images made from the root file systems of this tree."""
+"""The chart in a real cluster. Helm installs it, with images that are built from this repository."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = [
 NAMESPACE = "pulltrace"
 ENVIRONMENT = (
     "PATH=/usr/local/bin",
-    # Needed if Python was built with an rpath, because its library is in another directory in the image.
+    # This is needed if Python was built with an rpath, because its library is in another directory in the image.
     "LD_LIBRARY_PATH=/usr/local/lib",
     "PYTHONUNBUFFERED=1",
 )
@@ -41,7 +41,7 @@ Helm = Callable[..., Awaitable[str]]
 
 
 def assemble(half: str, folder: Path) -> None:
-    """Make the root file system of one image."""
+    """Build the root file system of one image."""
     rootfs.assemble(site(folder / "site", half), folder / "root")
 
 
@@ -54,7 +54,7 @@ async def halves(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     roots = {}
     for half in ("agent", "server"):
         folder = tmp_path_factory.mktemp(half)
-        # Assemble in a thread, because this process also serves the cluster's registry.
+        # Build in a thread, because this process also runs the cluster's registry.
         await asyncio.to_thread(assemble, half, folder)
         roots[half] = folder / "root"
     return roots
@@ -62,7 +62,7 @@ async def halves(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def helm(parallel: Lab, halves: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Helm:
-    """Run Helm inside the cluster's namespaces, as its admin, with the images in the cluster's registry."""
+    """Return a function that runs Helm as the cluster's admin, after pushing both images to the cluster's registry."""
     if not HELM.path.exists():
         pytest.skip("no helm here; `make parts` builds it")
     cluster, folder = parallel.cluster, tmp_path_factory.mktemp("helm")
@@ -87,7 +87,7 @@ async def helm(parallel: Lab, halves: dict[str, Path], tmp_path_factory: pytest.
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def installed(parallel: Lab, helm: Helm) -> AsyncIterator[aiohttp.ClientSession]:
-    """A session with the installed server's Service."""
+    """A client session for the Service of the installed server."""
     values = ["agent.runtimeSocket.risksAcknowledged=true"]
     for half in ("agent", "server"):
         values += [f"{half}.image.repository={parallel.registry.host}/pulltrace-{half}", f"{half}.image.tag=test"]
@@ -103,7 +103,7 @@ async def installed(parallel: Lab, helm: Helm) -> AsyncIterator[aiohttp.ClientSe
 
 
 async def connected(session: aiohttp.ClientSession) -> None:
-    """Wait for kube-proxy, which forwards connections a moment after the pod is ready."""
+    """Wait until kube-proxy forwards connections, which happens shortly after the pod is ready."""
     async with asyncio.timeout(60):
         while True:
             try:
@@ -119,7 +119,7 @@ async def pods(lab: Lab) -> list[dict[str, Any]]:
 
 
 async def agent_state(session: aiohttp.ClientSession) -> list[tuple[str, str]]:
-    """Return each node that the server knows, with its state."""
+    """Return the state of each node that the server knows."""
     async with session.get("/api/v1/nodes") as answer:
         return [(node["name"], node["state"]) for node in (await answer.json())["nodes"]]
 
@@ -159,7 +159,9 @@ async def test_a_pull_is_shown_with_its_pod_through_the_service(
     assert seen["downloading"] == {"through-chart"}
 
 
-async def test_only_the_token_of_an_agents_own_pod_may_report(parallel: Lab, installed: aiohttp.ClientSession) -> None:
+async def test_only_the_token_of_an_agents_own_pod_is_accepted_for_reports(
+    parallel: Lab, installed: aiohttp.ClientSession
+) -> None:
     api = parallel.cluster.api
     [agent] = [one for one in await pods(parallel) if one["spec"]["containers"][0]["name"] == "pulltrace-agent"]
     account = agent["spec"]["serviceAccountName"]
@@ -181,7 +183,7 @@ async def test_only_the_token_of_an_agents_own_pod_may_report(parallel: Lab, ins
     answers = {}
     for name, token in tokens.items():
         answers[name] = 429
-        while answers[name] == 429:  # the real agent of this node has just reported
+        while answers[name] == 429:  # the real agent on this node has just sent a report
             headers = {"Authorization": f"Bearer {token}"} if token else {}
             async with installed.post("/api/v1/report", json=report, headers=headers) as answer:
                 answers[name] = answer.status

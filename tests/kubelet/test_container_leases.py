@@ -1,4 +1,4 @@
-"""Sandboxes and containers, whose leases resemble those of pulls: none of them gets a row."""
+"""The leases of sandboxes and containers resemble those of pulls, but none of them gets a row."""
 
 import pytest
 
@@ -12,7 +12,7 @@ PODS = 40
 
 
 @pytest.mark.parametrize("policy", ["IfNotPresent", "Always"])
-async def test_many_pods_of_cached_images_have_rows_for_pulls_only(lab: Lab, policy: str) -> None:
+async def test_only_pulls_have_rows_when_many_pods_with_cached_images_start(lab: Lab, policy: str) -> None:
     kind = policy.lower()
     refs = [lab.push(f"team/leases-{kind}{number}:1", 200_000) for number in range(4)]
     for number, ref in enumerate(refs):
@@ -42,10 +42,10 @@ async def test_many_pods_of_cached_images_have_rows_for_pulls_only(lab: Lab, pol
 
 
 def row_began(row: dict[str, str]) -> float:
-    """Return when a row's pull began."""
+    """Return the time at which the pull of a row began."""
     return when(row["startedAt"])
 
 
 def is_during(at: float, pulled: list[Event]) -> bool:
-    """Return whether a time is that of one of the kubelet's pulls."""
+    """Return whether the kubelet was pulling at this time."""
     return any(event.at - event.seconds_with_queue - 2 <= at <= event.at + 1 for event in pulled)

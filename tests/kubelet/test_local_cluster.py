@@ -1,4 +1,4 @@
-"""``make cluster``: a cluster for experiments."""
+"""The cluster for experiments that ``make cluster`` starts."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ def files(folder: str) -> list[str]:
 
 
 async def test_the_cluster_has_a_dashboard_and_leaves_no_files_when_it_is_terminated(serial: Lab) -> None:
-    """Sockets in the folder must have short paths."""
+    """The folder has a short name because sockets in it must have short paths."""
     with tempfile.TemporaryDirectory(prefix="pt-") as folder:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.real.local_cluster", "0"),

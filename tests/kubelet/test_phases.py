@@ -1,6 +1,6 @@
-"""The phases in which twenty pods start, compared with the kubelet's own log.
+"""The start-up phases of twenty pods, compared with the kubelet's own log.
 
-Only ``make phases`` runs this comparison: it is exact to a second, which needs a machine that does nothing else.
+Only ``make phases`` runs this comparison. It requires an accuracy of one second, and therefore an idle machine.
 """
 
 import asyncio
@@ -55,14 +55,15 @@ async def test_each_phase_of_twenty_pods_is_within_a_second_of_the_kubelets_log(
         for phase in truth.keys() | phases.keys():
             if abs(truth.get(phase, 0.0) - phases.get(phase, 0.0)) > WITHIN + serial.delay(added[name], time.time()):
                 wrong[name, phase] = truth.get(phase, 0.0), phases.get(phase, 0.0)
-    assert not wrong, f"the kubelet's seconds and Pulltrace's: {wrong}"
+    assert not wrong, f"seconds according to the kubelet and to Pulltrace: {wrong}"
     await serial.counted(*refs)
 
 
 def kubelets_phases(lab: Lab, name: str, added_at: float) -> dict[str, float]:
-    """Return the seconds in each phase. The kubelet does not log when unpacking starts, so ``pulling`` includes it.
+    """Return how many seconds each phase took. The kubelet does not log when unpacking starts, so ``pulling`` includes
+    it.
 
-    A pod is also in the phase ``pulling`` while its own call of the runtime waits for another pod's pull of the same
+    A pod is also in the phase ``pulling`` while the kubelet's call for it waits for another pod's pull of the same
     image.
     """
     events = lab.kubelet.events(pod=name)

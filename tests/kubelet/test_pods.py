@@ -1,4 +1,4 @@
-"""Every field of a pod that names an image, and changes to the pod during the pull."""
+"""All fields of a pod that contain an image name, and changes to the pod during the pull."""
 
 import asyncio
 import json
@@ -60,7 +60,7 @@ async def test_a_failed_image_volume_is_not_reported_as_a_failed_container(lab: 
     await lab.create(manifest)
     await lab.happened("no-volume", "Failed", image=missing)
     await lab.until(lambda: lab.looks[-1].states("no-volume").get("v") == "failed")
-    # The status with the reason arrives at the kubelet's next sync.
+    # The kubelet writes the reason to the status at its next sync.
     await lab.until(lambda: any(reason == "ErrImagePull" for _, reason in lab.statuses.get(("no-volume", "c0"), [])))
     await asyncio.sleep(1)
     assert lab.looks[-1].states("no-volume") == {"v": "failed", "c0": "waiting"}
@@ -98,7 +98,7 @@ async def test_an_ephemeral_container_waits_in_a_running_pod(lab: Lab) -> None:
     await lab.counted(ref, debug)
 
 
-async def test_a_bad_image_does_not_hide_the_good_one_in_the_same_pod(lab: Lab) -> None:
+async def test_an_image_that_fails_does_not_hide_another_image_of_the_same_pod(lab: Lab) -> None:
     bad, good = f"{lab.registry.host}/team/bad:1", lab.push("team/good:1", 4 * MIB, rate=MIB)
     await lab.create(mixed := pod("mixed", bad, good))
     begin = await lab.happened("mixed", "Pulling", image=good)
@@ -112,11 +112,11 @@ async def test_a_bad_image_does_not_hide_the_good_one_in_the_same_pod(lab: Lab) 
     await lab.counted(bad, good)
 
 
-async def test_a_right_tag_is_downloading_and_a_wrong_one_in_the_same_pod_failed(lab: Lab) -> None:
+async def test_a_missing_tag_has_failed_while_an_existing_tag_in_the_same_pod_is_downloading(lab: Lab) -> None:
     await correct_tag(lab, "one", together=True)
 
 
-async def test_a_right_tag_is_downloading_and_a_wrong_one_in_another_pod_failed(lab: Lab) -> None:
+async def test_a_missing_tag_has_failed_while_an_existing_tag_in_another_pod_is_downloading(lab: Lab) -> None:
     await correct_tag(lab, "two", together=False)
 
 
@@ -134,7 +134,7 @@ async def correct_tag(lab: Lab, kind: str, *, together: bool) -> None:
     for look in looks:
         assert {row["status"] for row in look.rows(right)} <= RUNS
         assert look.rows(right)
-        # While the kubelet retries the wrong tag, the row is resolving for less than a second.
+        # While the kubelet retries the missing tag, its row is resolving for less than a second.
         assert {row["status"] for row in look.rows(wrong)} <= {"failed", "queued", "resolving"}
     lab.check_completed(pulled)
     assert len(lab.ids(wrong)) == 1

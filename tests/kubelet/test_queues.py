@@ -1,4 +1,4 @@
-"""Pulls one after the other, as kubelets do by default, and in parallel with a limit."""
+"""Serial pulls, which are the default of kubelets, and parallel pulls with a limit."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.real.manifests import deployment, pod
 pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session")]
 
 
-async def test_one_image_for_three_replicas_is_one_row_with_three_waiting_pods(serial: Lab) -> None:
+async def test_an_image_for_three_replicas_has_one_row_with_three_waiting_pods(serial: Lab) -> None:
     ref = serial.push("team/replicas:1", 12 * MIB, rate=2 * MIB, layers=3)
     await serial.create(deployment("replicas", ref, 3))
     begin = await serial.happened("replicas", "Pulling", times=3)
@@ -77,10 +77,10 @@ async def test_an_image_that_is_resolving_is_not_shown_as_failed(serial: Lab) ->
     await serial.happened("upper", "InspectFailed")
     await serial.happened("never", "ErrImageNeverPull")
     await serial.until(lambda: serial.looks[-1].at > begin.at + 10)
-    serial.cluster.names.silent.clear()  # the response to the next query is that the name does not exist
+    serial.cluster.names.silent.clear()  # the response to the next query says that the name does not exist
     failed = await serial.happened("silent", "Failed", image=silent, seconds=90)
     looks = serial.between(begin.at, failed.at)
-    # The agent finds the empty lease in its second poll.
+    # The agent reports the empty lease only after its second poll.
     assert {row["status"] for look in looks for row in look.rows(silent)} <= {"queued", "resolving"}
     assert {row["status"] for look in looks[len(looks) // 2 :] for row in look.rows(silent)} == {"resolving"}
     for ref in ("UPPER/Case:1", never):

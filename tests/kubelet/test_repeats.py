@@ -1,4 +1,4 @@
-"""Images that the kubelet pulls more than once, most of which the node has already."""
+"""Images that the kubelet pulls more than once, mostly when they are already on the node."""
 
 import asyncio
 
@@ -11,11 +11,13 @@ from tests.real.manifests import cron_job, deployment, job, pod
 
 pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session")]
 APART = 3.5
-"""Seconds between two pulls, enough for Pulltrace to tell them apart although the kubelet reports whole seconds."""
+"""How many seconds two pulls are apart, so that Pulltrace can distinguish them although the kubelet reports whole
+seconds.
+"""
 
 
 def check_repeat(lab: Lab, pulled: Event, known: set[str]) -> None:
-    """Check that an image has one new row, of a pull without downloads."""
+    """Check that an image has exactly one new row, for a pull that downloaded nothing."""
     ref = pulled.image
     [new] = lab.ids(ref) - known
     [row] = [row for row in lab.looks[-1].rows(ref) if row["id"] == new]
@@ -43,7 +45,7 @@ async def test_a_cached_image_has_a_row_for_each_pull_and_none_without_a_pull(la
         known = lab.ids(ref)
         await lab.create(pod(f"cached-again{number}", ref, policy="Always"))
         check_repeat(lab, await lab.completed(f"cached-again{number}", ref), known)
-        await lab.until(lambda: waited(lab, ref, known) == {f"cached-again{number}"})  # noqa: B023 (called at once)
+        await lab.until(lambda: waited(lab, ref, known) == {f"cached-again{number}"})  # noqa: B023 (the condition is only used in this iteration)
     assert not any(look.states("cached-present") for look in lab.looks)
     await lab.counted(ref)
 
@@ -69,7 +71,7 @@ async def test_a_moved_tag_gets_a_new_row_with_the_new_bytes(lab: Lab) -> None:
     await lab.counted(ref)
 
 
-async def test_replicas_for_which_a_kubelet_pulls_at_the_same_time_share_one_row(lab: Lab) -> None:
+async def test_replicas_whose_image_a_kubelet_pulls_at_the_same_time_share_one_row(lab: Lab) -> None:
     ref = lab.push("team/beside:1", 12 * MIB, rate=MIB, layers=3)
     await lab.create(deployment("beside", ref, 3))
     await lab.happened("beside", "Pulled", times=3, seconds=100)
@@ -78,13 +80,13 @@ async def test_replicas_for_which_a_kubelet_pulls_at_the_same_time_share_one_row
     for look in lab.between(begin.at, pulled.at):
         [row] = look.rows(ref)
         assert len(row["pods"]) == 3
-    assert not any(look.rows(ref.rpartition(":")[0]) for look in lab.looks), "a row without a tag"
+    assert not any(look.rows(ref.rpartition(":")[0]) for look in lab.looks), "no row may lack the tag"
     row = lab.the_row(ref)
     assert (row["status"], row["attempt"], row["imageBytes"]) == ("completed", 1, lab.size(ref))
     await lab.counted(ref)
 
 
-async def test_each_pod_of_a_job_has_a_row_at_its_first_attempt(lab: Lab) -> None:
+async def test_each_pull_for_a_job_has_its_own_row_with_attempt_1(lab: Lab) -> None:
     ref = lab.push("team/job:1", 2 * MIB, rate=2 * MIB)
     await lab.create(job("thrice", ref, policy="Always", completions=3))
     await pulled_times(lab, "thrice-", ref, 3)
@@ -115,7 +117,7 @@ async def test_the_pod_of_a_cron_job_is_shown_with_its_owner(lab: Lab) -> None:
 
 
 async def pulled_times(lab: Lab, name: str, ref: str, times: int) -> None:
-    """Wait until the kubelet has pulled an image this many times, and compare each pull with its row."""
+    """Wait until the kubelet has pulled an image this many times. Compare each pull with its row."""
     await lab.until(lambda: len(lab.pulled(name, ref)) >= times, 120)
     pulls = lab.pulled(name, ref)
     await lab.until(lambda: lab.looks[-1].at > pulls[-1].at + lab.allowed(pulls[-1].at))
@@ -130,13 +132,13 @@ async def pulled_times(lab: Lab, name: str, ref: str, times: int) -> None:
 
 
 async def test_an_image_that_is_removed_right_after_its_pull_is_shown_as_completed(lab: Lab) -> None:
-    """Public reports: kubernetes#18140, #103255."""
+    """Kubernetes users have reported this as kubernetes#18140 and #103255."""
     ref = lab.push("team/removed:1", 3 * MIB, rate=MIB)
     await lab.create(pod("removed", ref))
     await lab.happened("removed", "Created")  # if the image is removed before this event, the kubelet pulls it again
     await lab.cluster.containerd.cri.remove(ref)
     await lab.happened("removed", "Started")
     lab.check_completed(await lab.completed("removed", ref))
-    await asyncio.sleep(APART)  # later reports must not change it
+    await asyncio.sleep(APART)  # later reports must not change the row
     assert lab.the_row(ref)["status"] == "completed"
     await lab.counted(ref)

@@ -1,6 +1,4 @@
-"""Images that cannot be pulled, observed until the kubelet has had time for four attempts; other scenarios
-run in the meantime.
-"""
+"""Images that cannot be pulled, over four attempts of the kubelet. Other scenarios run in the meantime."""
 
 import asyncio
 import time
@@ -31,7 +29,7 @@ async def test_a_missing_tag_that_is_pushed_later_completes_as_the_next_attempt(
 
 
 @pytest.mark.parametrize("name", PULLED)
-async def test_a_failure_is_reported_with_its_reason_attempt_and_next_retry(
+async def test_a_failure_is_reported_with_its_reason_and_attempt_and_next_retry(
     parallel: Lab, failing: Failing, name: str
 ) -> None:
     until = await failing.deleted[name]
@@ -50,7 +48,7 @@ async def test_a_failure_is_reported_with_its_reason_attempt_and_next_retry(
             rows.append(row)
         if next_try:
             errors = [round(when(row["nextRetryAt"]) - next_try, 1) for row in rows]
-            # The kubelet retries at a sync. Which sync that is becomes certain only at the last one before the retry.
+            # The kubelet retries at one of its syncs. Which one becomes certain only at the last sync before the retry.
             assert abs(errors[-1]) <= RETRY_WITHIN, f"{errors[-20:]} of retry {attempt}"
             assert max(map(abs, errors)) <= ONE_SYNC_WRONG, f"{sorted(set(errors))} of retry {attempt}"
     await parallel.counted(image.ref)

@@ -1,4 +1,4 @@
-"""The simulated kubelet reports failures and retries like a real one: the same scenarios on both."""
+"""The simulated kubelet reports failures and retries like a real one: both must pass the same scenarios."""
 
 from itertools import pairwise
 
@@ -8,14 +8,16 @@ from tests.kubelet.behaviour import Node, RealNode, SimulatedNode, times
 
 pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session")]
 SYNC = (10.0, 15.0)
-"""Seconds from a sync that failed to the next one."""
+"""How many seconds after a failed sync the next one follows: the shortest and the longest time."""
 BUSY = 2.0
-"""Seconds by which a busy machine may be late."""
+"""How many seconds a busy machine may be late."""
 
 
 @pytest.fixture(params=["simulated", "real"])
 def failing_node(request: pytest.FixtureRequest) -> Node:
-    """A node with the pods `missing`, `invalid` and `never`, each named after the reason why it has no image."""
+    """A node for the pods `missing`, `invalid` and `never`, each named after the reason why its image
+    cannot be pulled.
+    """
     if request.param == "simulated":
         return SimulatedNode()
     request.getfixturevalue("failing")
@@ -23,12 +25,12 @@ def failing_node(request: pytest.FixtureRequest) -> Node:
 
 
 async def create_failing(node: Node, name: str, ref: str, policy: str = "IfNotPresent") -> None:
-    """Create a pod on the simulated node. The real node has had this pod since the first test."""
+    """Create a pod on the simulated node. On the real node, this pod exists since the first test."""
     if isinstance(node, SimulatedNode):
         await node.create(name, ref, policy=policy)
 
 
-async def test_retries_begin_with_the_first_sync_after_their_back_off(failing_node: Node) -> None:
+async def test_a_retry_begins_at_the_first_sync_after_the_back_off(failing_node: Node) -> None:
     await create_failing(failing_node, "missing", "registry.test/nowhere:1")
     await failing_node.until(lambda: len(times(failing_node.events("missing"), "Pulling")) >= 4, 130)
     tries = times(failing_node.events("missing"), "Pulling")
@@ -42,7 +44,8 @@ async def test_the_reason_of_a_failed_retry_is_in_the_status_after_the_next_sync
     retry = times(failing_node.events("missing"), "Pulling")[1]
     written = times(failing_node.statuses("missing"), "ErrImagePull")[1]
     assert SYNC[0] <= written - retry <= SYNC[1] + BUSY
-    # The first back-off in the status is written by the sync that pulls again, when the back-off has already ended.
+    # The sync that pulls again is the first one to write a back-off to the status, although the back-off has already
+    # ended.
     [backed_off, *_] = times(failing_node.statuses("missing"), "ImagePullBackOff")
     assert abs(backed_off - retry) <= BUSY
 
@@ -54,13 +57,13 @@ async def test_the_reason_of_a_failed_retry_is_in_the_status_after_the_next_sync
         ("never", "registry.test/never:1", "Never", "ErrImageNeverPull"),
     ],
 )
-async def test_an_image_that_is_not_pulled_is_reported_with_every_sync(
+async def test_an_image_that_the_kubelet_does_not_pull_is_reported_at_every_sync(
     failing_node: Node, name: str, ref: str, policy: str, reason: str
 ) -> None:
     await create_failing(failing_node, name, ref, policy)
     await failing_node.until(lambda: len(times(failing_node.events(name), reason)) >= 5, 80)
     assert not times(failing_node.events(name), "Pulling")
     reported = times(failing_node.events(name), reason)
-    # The first sync is followed by another when the sandbox has started.
+    # Another sync follows the first one as soon as the sandbox has started.
     for gap in [later - earlier for earlier, later in pairwise(reported[1:])]:
         assert SYNC[0] <= gap <= SYNC[1] + BUSY

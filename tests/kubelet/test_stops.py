@@ -1,4 +1,4 @@
-"""The kubelet, containerd or Pulltrace's server ends during a pull, or images are garbage-collected."""
+"""The kubelet, containerd or Pulltrace's server stops during a pull, or the kubelet garbage-collects images."""
 
 import asyncio
 import time
@@ -27,7 +27,7 @@ async def halfway(lab: Lab, name: str) -> str:
 
 
 async def is_unpacked(lab: Lab, layer: Layer) -> bool:
-    """Return whether containerd has the snapshot of a base layer."""
+    """Return whether containerd has the snapshot of this base layer."""
     request = StatSnapshotRequest(snapshotter="overlayfs", key=layer.diff_id)
     try:
         await SnapshotsStub(lab.cluster.containerd.channel).Stat(request, metadata=K8S, timeout=10)
@@ -37,12 +37,12 @@ async def is_unpacked(lab: Lab, layer: Layer) -> bool:
 
 
 def never_two_active(lab: Lab, ref: str) -> bool:
-    """Return whether no poll shows two live rows of an image."""
+    """Return whether the image never had two live rows in any poll."""
     return all(len([row for row in look.rows(ref) if row["status"] in ACTIVE]) <= 1 for look in lab.looks)
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
-async def test_a_pull_is_cancelled_when_the_kubelet_ends_and_the_next_one_is_attempt_two(serial: Lab, how: str) -> None:
+async def test_a_pull_is_cancelled_when_the_kubelet_stops_and_the_next_pull_is_attempt_2(serial: Lab, how: str) -> None:
     ref = await halfway(serial, f"kubelet-{how}")
     ended = time.time()
     await getattr(serial.cluster.kubelet, how)()
@@ -60,7 +60,7 @@ async def test_a_pull_is_cancelled_when_the_kubelet_ends_and_the_next_one_is_att
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
-async def test_a_pull_fails_when_containerd_ends_and_its_retry_completes(serial: Lab, how: str) -> None:
+async def test_a_pull_fails_when_containerd_stops_and_its_retry_completes(serial: Lab, how: str) -> None:
     name = f"containerd-{how}"
     ref = await halfway(serial, name)
     await getattr(serial.cluster.containerd, how)()
@@ -92,7 +92,7 @@ async def test_the_attempt_number_continues_after_a_restart_of_the_server(serial
         if look.at < third.at - 0.3:
             assert (row["status"], row["attempt"]) == ("failed", 2)
             errors.append(abs(when(row["nextRetryAt"]) - third.at))
-    # The same holds without a restart: the estimate improves with each sync of the kubelet.
+    # As without a restart, the estimate improves with each sync of the kubelet.
     assert errors[-1] <= RETRY_WITHIN
     assert max(errors) <= ONE_SYNC_WRONG
     assert looks[-1].rows(missing)[0]["attempt"] == 3
@@ -109,7 +109,7 @@ async def test_an_image_that_the_kubelet_garbage_collects_is_pulled_again_in_a_n
     ids = serial.ids(ref)
     await serial.cluster.delete(once)
     cluster = serial.cluster
-    # No disk has 99 % of free space, so the kubelet removes all images that no container uses.
+    # No disk has 99 % free space, so the kubelet removes all images that no container uses.
     await cluster.reconfigure(evictionHard={"imagefs.available": "99%"}, imageMinimumGCAge="1s")
     async with asyncio.timeout(90):
         while await is_unpacked(serial, layer):  # noqa: ASYNC110

@@ -1,4 +1,4 @@
-"""The kubelet's own record of its pulls: the events in its log, with microseconds."""
+"""The kubelet's own record of its pulls: the events in its log, whose times include microseconds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DURATION = re.compile(r"([\d.]+)(h|ms|m|s|µs|ns)")
 
 REFUSALS = ("InspectFailed", "ErrImageNeverPull")
 SAME_PULL = 2.0
-"""Seconds after a pull during which another pod's call of the runtime still belongs to that pull."""
+"""How many seconds after a pull the kubelet's call for another pod still counts as part of that pull."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +31,18 @@ class Event:
 
     @property
     def image(self) -> str:
-        """The image in the message, as written in the pod."""
+        """The image in the message, as the pod spells it."""
         found = _IMAGE.search(self.message)
         return found[1] if found else ""
 
     @property
     def seconds(self) -> float:
-        """The duration of the pull itself."""
+        """The duration of the pull in seconds, without the time in the kubelet's queue."""
         return duration(_TOOK.search(self.message)[1])  # type: ignore[index]
 
     @property
     def seconds_with_queue(self) -> float:
-        """The duration of the pull, including the time in the kubelet's queue."""
+        """The duration of the pull in seconds, including the time in the kubelet's queue."""
         return duration(_TOOK.search(self.message)[2])  # type: ignore[index]
 
     @property
@@ -57,13 +57,13 @@ class Event:
 
 
 def duration(text: str) -> float:
-    """Return the seconds of a Go duration, such as `1m2.5s`."""
+    """Convert a Go duration, such as `1m2.5s`, to seconds."""
     return sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text))
 
 
 @dataclass(slots=True)
 class Pulls:
-    """How often the kubelet pulled an image."""
+    """How often the kubelet has pulled an image."""
 
     completed: int = 0
     failed: int = 0
@@ -71,7 +71,7 @@ class Pulls:
 
 
 class KubeletLog:
-    """The events in a kubelet's log, read as it grows."""
+    """The events in a kubelet's log, which is read while it grows."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
@@ -79,7 +79,7 @@ class KubeletLog:
         self._events: list[Event] = []
 
     def events(self, *, pod: str = "", reason: str = "", image: str = "") -> list[Event]:
-        """Return the events so far, oldest first; ``pod`` is a name or its beginning."""
+        """Return the events so far, oldest first. ``pod`` is the name of a pod or the beginning of it."""
         self._read()
         return [
             event
@@ -94,14 +94,14 @@ class KubeletLog:
     def pulls(self, image: str) -> Pulls:
         """Count the pulls of an image.
 
-        Calls of the runtime for other pods that waited for a pull do not count again. All refusals to pull count as
-        one.
+        The kubelet's calls for other pods that waited for the same pull are not counted. All refusals to pull count as
+        one failure.
         """
         pulls, began, present_at = Pulls(), dict[str, float](), -math.inf
         for event in self.events(image=image):
             waiting = (event.pod, event.container)
             if event.reason == "Pulling":
-                pulls.failed += waiting in began  # the kubelet was restarted
+                pulls.failed += waiting in began  # the kubelet was restarted during the pull
                 began[waiting] = event.at
             elif event.is_pull:
                 repeats = began.pop(waiting, event.at) <= present_at + SAME_PULL

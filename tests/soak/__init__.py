@@ -1,1 +1,3 @@
-"""A soak test: the demo's load on real processes, random faults from a seed, and invariants that always hold."""
+"""A soak test: real processes under the demo's load, random faults that a seed selects, and invariants that always
+hold.
+"""

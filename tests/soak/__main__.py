@@ -1,6 +1,5 @@
-"""``make soak``:
-
-``python -m tests.soak --minutes 30 --seed 7``. Print a table; exit with 1 if an invariant was violated.
+"""Run the soak test of ``make soak``: ``python -m tests.soak --minutes 30 --seed 7``. Print a table; exit with 1 if an
+invariant was violated.
 """
 
 import argparse
@@ -39,7 +38,7 @@ def main() -> int:
     parser.add_argument("--nodes", type=int, default=6)
     parser.add_argument("--speed", type=float, default=3)
     args = parser.parse_args()
-    os.environ["GRPC_VERBOSITY"] = "NONE"  # gRPC writes a line for each containerd that is killed during a call
+    os.environ["GRPC_VERBOSITY"] = "NONE"  # otherwise gRPC prints a line whenever a containerd is killed during a call
     soak = Soak(seed=args.seed, seconds=60 * args.minutes, nodes=args.nodes, speed=args.speed)
     result = asyncio.run(soak.run())
     print(table(result))

@@ -1,4 +1,4 @@
-"""The invariants: some hold at any time, and some hold again after a fault has ended."""
+"""The invariants. Some must hold at any time, others must hold again after a fault has ended."""
 
 import json
 import re
@@ -13,18 +13,18 @@ from tests.soak.follower import ENDED, Follower, Pull, seconds
 
 ACTIVE = ("resolving", "downloading", "extracting")
 CLOCKS = 2.0
-"""Seconds by which the times of the soak test and of containerd may differ."""
+"""How many seconds the times of the soak test and of containerd may differ."""
 
 
 class Checks:
-    """Fetch everything that the server publishes; compare its parts with each other and with the truth."""
+    """Fetch everything that the server publishes, and compare it with the stream, the metrics and the truth."""
 
     def __init__(self, cluster: SoakCluster, follower: Follower) -> None:
         self._cluster, self._follower = cluster, follower
         self.made: Counter[str] = Counter()
 
     async def agree(self, session: aiohttp.ClientSession) -> list[str]:
-        """Compare the list, stream, gauges and counters of one revision, unless a change occurred in between."""
+        """Compare the list, the stream, gauges and counters, if all of them belong to the same revision."""
         base, metrics = (
             f"http://127.0.0.1:{self._cluster.port}",
             f"http://127.0.0.1:{self._cluster.metrics_port}/metrics",
@@ -55,7 +55,9 @@ class Checks:
         return wrong
 
     async def differences(self, since: float) -> str:
-        """Return the first difference between server and nodes. All nodes must have reported after ``since``."""
+        """Return the first difference between the server and the nodes. A node that has not reported since ``since`` is
+        a difference.
+        """
         nodes = {node["name"]: node for node in (await self._cluster.api.get("/api/v1/nodes"))["nodes"]}
         rows: dict[str, list[Pull]] = {}
         for pull in await self._cluster.api.pulls("?layers=false"):
@@ -70,7 +72,9 @@ class Checks:
         return ""
 
     def _node(self, node: str, rows: list[Pull]) -> Iterator[str]:
-        """Yield every violation: each live pull has a row, each live row has a pull, and no observed end is missing."""
+        """Yield every violation: a live pull without a row, a live row without a pull, or an observed end that is not
+        published.
+        """
         now = time.time()
         active = {name for row in rows if row["status"] in ACTIVE for name in (row["imageRef"], row.get("repository"))}
         for truth in self._cluster.running(node):
@@ -102,7 +106,7 @@ def _short(row: Pull) -> tuple[str, ...]:
 
 
 SETTLED = 3.0
-"""Seconds after the end of a pull during which its row may still be live."""
+"""How many seconds after the end of a pull its row may still be live."""
 
 
 def _differ(list_: dict[str, Pull], stream: dict[str, Pull]) -> Iterator[str]:
@@ -112,5 +116,5 @@ def _differ(list_: dict[str, Pull], stream: dict[str, Pull]) -> Iterator[str]:
 
 
 def _samples(text: str, name: str) -> list[tuple[str, str]]:
-    """Return pairs of the last label's value and the metric's value."""
+    """Return the samples of a metric, as pairs of the last label's value and the sample's value."""
     return re.findall(rf'^{name}(?:{{(?:.*")?(?:[a-z]+="([^"]*)")}})? (\S+)$', text, re.MULTILINE)

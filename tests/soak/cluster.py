@@ -1,4 +1,4 @@
-"""The demo's cluster with server and agents as separate processes, and the truth about each pull."""
+"""The demo's cluster, with the server and the agents as separate processes, and the truth about each pull."""
 
 import asyncio
 import json
@@ -21,23 +21,23 @@ from tests.real.process import free_port
 from tests.soak.wire import Wire
 
 TICK = 0.2
-"""Seconds between steps of the simulation."""
+"""Seconds between two steps of the simulation."""
 SEEN_AFTER = 2.0
-"""Seconds after which a healthy agent has observed a pull; it polls twice a second."""
+"""After how many seconds a healthy agent has certainly observed a pull. It polls twice a second."""
 HISTORY = 60.0
 RECONNECTS = 3.0
-"""Seconds within which an agent finds a restarted containerd: it tries at each poll."""
+"""Within how many seconds an agent finds a restarted containerd. It tries at each poll."""
 
 
 @dataclass(slots=True, eq=False)
 class Truth:
-    """The truth about one pull."""
+    """What really happened to one pull."""
 
     node: str
     pull: Pull
     began: float
     watched: float = 0.0
-    """How long, in seconds, its node's current agent could observe it."""
+    """For how many seconds the current agent of its node could observe it."""
     ended: float | None = None
     told: bool = False
     only_told: bool = False
@@ -49,7 +49,7 @@ class Truth:
 
     @property
     def seen(self) -> bool:
-        """Whether a running agent has observed the pull."""
+        """Whether a running agent must have observed the pull."""
         return self.watched >= SEEN_AFTER
 
     @property
@@ -76,7 +76,7 @@ class Site:
 
 
 class SoakCluster:
-    """An async context manager."""
+    """The demo's cluster on real processes, as an async context manager."""
 
     def __init__(self, nodes: int, speed: float, seed: int) -> None:
         self._begun = time.time()
@@ -126,7 +126,9 @@ class SoakCluster:
         await self._stack.aclose()
 
     def agent_died(self, site: Site) -> None:
-        """Record that an agent lost its state: it must observe live pulls again; only the server knows ended ones."""
+        """Record that an agent lost its state. The next agent must observe the live pulls again, and only the server
+        knows the ended ones.
+        """
         for truth in self.pulls:
             if truth.node == site.name and not truth.told:
                 truth.watched = 0.0
@@ -145,7 +147,7 @@ class SoakCluster:
         self.pulls = [truth for truth in self.pulls if truth.ended is None or truth.ended >= before]
 
     async def _live(self) -> None:
-        then = self._begun  # so that nodes have the time of the machine, and no lease is older than its containerd
+        then = self._begun  # so that the nodes use the machine's time, and no lease is older than its containerd
         async with asyncio.TaskGroup() as restarts:
             while True:
                 await asyncio.sleep(TICK)
@@ -176,7 +178,7 @@ class SoakCluster:
             self.failed += not truth.completed
 
     async def _restart(self, node: str) -> None:
-        """Kill a containerd because the scenario requires it."""
+        """Kill and restart a containerd, because the scenario requires it."""
         site = next(site for site in self.sites if site.name == node)
         if site.ails:
             return  # a fault has already stopped it and will start it again
@@ -188,7 +190,7 @@ class SoakCluster:
 
 
 async def start(site: Site) -> None:
-    """Start containerd again. Pulls that the kubelet requested in the meantime never began."""
+    """Start containerd again. Pulls that the kubelet requested while it was down never begin."""
     site.containerd.node.crash()
     await site.containerd.start()
     await asyncio.sleep(RECONNECTS)

@@ -1,4 +1,6 @@
-"""The faults of a soak test. Each lasts a few seconds; ``over`` is the time at which its last part is repaired."""
+"""The faults of a soak test. Each function causes one fault for a few seconds, and returns when
+everything is repaired.
+"""
 
 import asyncio
 import signal
@@ -103,7 +105,10 @@ async def kubernetes_forgets(cluster: SoakCluster, site: Site, random: Random) -
 async def readers_deaf(cluster: SoakCluster, site: Site, random: Random) -> None:
     with ExitStack() as sockets:
         for _ in range(random.randint(10, 100)):
-            source = ("127.0.0.2", 0)  # half of all streams is left for others, such as the follower
+            source = (
+                "127.0.0.2",
+                0,
+            )  # one address may use only half of all streams, so enough are left for the follower
             deaf = sockets.enter_context(create_connection(("127.0.0.1", cluster.port), source_address=source))
             deaf.sendall(b"GET /api/v1/events HTTP/1.1\r\nHost: soak\r\n\r\n")
         await asyncio.sleep(random.uniform(1, 4))

@@ -1,4 +1,4 @@
-"""A client of the stream that verifies every event against the earlier ones."""
+"""A client of the stream that checks every event against the earlier ones."""
 
 import asyncio
 import json
@@ -19,14 +19,14 @@ def seconds(time: str) -> float:
 
 
 class Follower:
-    """Follow ``/api/v1/events`` forever and resume after interruptions. ``complain`` receives every contradiction."""
+    """Follow ``/api/v1/events`` forever, and resume after interruptions. Call ``complain`` with every contradiction."""
 
     def __init__(self, port: int, complain: Callable[[str], None]) -> None:
         self.table: dict[str, Pull] = {}
         self.boot, self.revision = "", 0
         self.events = self.ends = self.resets = self.boots = 0
         self.completed: dict[tuple[str, str], list[float]] = {}
-        """For each (node, image), the published completion times."""
+        """The published completion times of each (node, image)."""
         self._url = f"http://127.0.0.1:{port}/api/v1/events"
         self._complain = complain
         self._last = ""
@@ -98,7 +98,7 @@ class Follower:
 
 
 def wrong_numbers(pull: Pull) -> list[str]:
-    """Return the contradictions within one state."""
+    """Return the contradictions within one published state of a pull."""
     wrong = []
     if not 0 <= pull["percent"] <= 100:
         wrong.append(f"{pull['percent']} %")

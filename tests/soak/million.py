@@ -1,8 +1,8 @@
-"""The memory of server and agent after many short pulls: ``python -m tests.soak.million server|agent``.
+"""Measure the memory of the server or the agent after many short pulls: ``python -m tests.soak.million server|agent``.
 
-``server``: reports from 200 nodes with ten short pulls each, posted as fast as the server accepts them. All limits are
-the defaults, except for the half second between reports of a node. ``agent``: a simulated containerd with 220 short
-pulls at once, polled twice a second by a real agent that reports to a real server.
+``server`` posts reports from 200 nodes with ten short pulls each, as fast as the server accepts them. All limits have
+their defaults, except that there need not be half a second between the reports of a node. ``agent`` runs a simulated
+containerd with 220 short pulls at the same time. A real agent polls it twice a second and reports to a real server.
 """
 
 import argparse
@@ -37,7 +37,7 @@ HOST = "registry.test"
 
 
 def pull(number: int, now: float, *, ended: bool) -> PullState:
-    """Return one pull of two layers, live or ended."""
+    """Return a live or an ended pull with two layers."""
     state, came = (LayerPhase.EXTRACTED, MIB) if ended else (LayerPhase.DOWNLOADING, MIB // 2)
     layers = [
         LayerState(
@@ -59,7 +59,7 @@ def pull(number: int, now: float, *, ended: bool) -> PullState:
 
 
 def requests(round_: int) -> list[bytes]:
-    """For each node, report the live pulls of this round and the ended pulls of the previous one."""
+    """Return a report for each node, with the live pulls of this round and the ended pulls of the previous one."""
     made, now = [], time.time()
     for node in range(NODES):
         first = (round_ * NODES + node) * AT_ONCE
@@ -122,7 +122,7 @@ async def agent(pulls: int) -> None:
 
 
 async def _pull(pulls: int, node: VirtualContainerd) -> AsyncIterator[tuple[int, float]]:
-    """Pull images of one small layer; remove each image a few seconds later."""
+    """Pull images with one small layer each, and remove each image a few seconds later."""
     began = then = time.monotonic()
     begun = 0
     while begun - len(node.pulls) < pulls:
@@ -142,7 +142,7 @@ async def _pull(pulls: int, node: VirtualContainerd) -> AsyncIterator[tuple[int,
 
 
 async def _ends(port: int) -> tuple[float, float]:
-    """Return the numbers of completed and failed pulls that the server counted."""
+    """Return how many completed and failed pulls the server has counted."""
     async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as answer:
         lines = (await answer.text()).splitlines()
     ends = [line for line in lines if line.startswith("pulltrace_pulls_total{")]
@@ -163,7 +163,7 @@ def _push(node: VirtualContainerd, number: int) -> str:
 
 
 def rss(pid: int) -> float:
-    """Resident memory in MiB."""
+    """Return the resident memory of a process in MiB."""
     return int(Path(f"/proc/{pid}/status").read_text().partition("VmRSS:")[2].split()[0]) / 1024
 
 
@@ -174,7 +174,7 @@ def print_line(line: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.soak.million", description=__doc__)
     parser.add_argument("what", choices=("server", "agent", "serve"))
-    parser.add_argument("number", type=float, nargs="?", help="pulls; of serve its port")
+    parser.add_argument("number", type=float, nargs="?", help="the number of pulls, or the port for serve")
     args = parser.parse_args()
     os.environ["GRPC_VERBOSITY"] = "NONE"
     if args.what == "server":

@@ -1,4 +1,4 @@
-"""One soak test: one fault after another, and after each one, the state must become correct again."""
+"""A soak test causes one fault after another. After each fault, the published state must become correct again."""
 
 import asyncio
 import sys
@@ -16,15 +16,15 @@ from tests.soak.cluster import HISTORY, SoakCluster
 from tests.soak.follower import Follower
 
 WITHIN = 10.0
-"""Seconds within which the state must be correct again."""
+"""Within how many seconds the state must be correct again."""
 GROWTH = {"server": 24.0, "agent": 12.0}
-"""MiB by which a process may grow after its first minute, while the server's history fills."""
+"""How many MiB a process may grow after its first minute, while the server's history fills."""
 SETTLES = 60.0
 
 
 @dataclass
 class Life:
-    """The memory of one process in MiB, from its first minute on."""
+    """The memory of one process in MiB, from the end of its first minute."""
 
     name: str
     pid: int
@@ -57,7 +57,9 @@ class Result:
 
 
 class Soak:
-    """Run for this many seconds. The same seed selects the same faults, but at different moments of the load."""
+    """Run the soak test for ``seconds``. The same seed selects the same faults, but they hit the load at different
+    moments.
+    """
 
     def __init__(self, *, seed: int, seconds: float, nodes: int, speed: float) -> None:
         self.result = Result(seed)
@@ -98,21 +100,21 @@ class Soak:
 
     def _complain(self, sentence: str) -> None:
         self.result.wrong.append(f"[{self._now}] {sentence}")
-        # Print it at once, because the run may last for another half hour.
+        # Print it immediately, because the run may take another half hour.
         print(self.result.wrong[-1], file=sys.stderr, flush=True)
 
     async def _break(self, passed: float) -> None:
         """Select and apply one fault, and wait until the state is correct again."""
         random, cluster = self._random, self._cluster
         allowed = dict(faults.FAULTS)
-        # A process that is killed cannot show whether its memory grows. So the agent of the first node is never killed,
-        # and the server is not killed in the last two thirds.
+        # The memory of a process that is killed shows no growth. So the agent of the first node is never killed, and
+        # the server is not killed in the last two thirds of the run.
         if passed > self._seconds / 3:
             allowed = {fault: weight for fault, weight in allowed.items() if fault not in faults.KILLS_SERVER}
         fault = random.choices(list(allowed), list(allowed.values()))[0]
         sites = cluster.sites[1:] if fault in faults.KILLS_AGENT else cluster.sites
         site = random.choice(sites)
-        if site.ails:  # the load itself is restarting this containerd
+        if site.ails:  # the scenario is already restarting this containerd
             await asyncio.sleep(1)
             return
         name = fault.__name__.replace("_", " ")
@@ -122,7 +124,7 @@ class Soak:
         await asyncio.sleep(random.uniform(0, 2))
 
     async def _settle(self, since: float) -> float:
-        """Wait until the server publishes the truth, and return the seconds that this took."""
+        """Wait until the server publishes the truth. Return how many seconds this took."""
         began, why = time.monotonic(), "no answer"
         while (took := time.monotonic() - began) < WITHIN:
             with suppress(aiohttp.ClientError, TimeoutError):
@@ -132,7 +134,7 @@ class Soak:
                     return took
             await asyncio.sleep(0.1)
         self._complain(f"not right after {WITHIN:g} s: {why}")
-        self._cluster.forget(time.time())  # report a difference only once
+        self._cluster.forget(time.time())  # so that a difference is reported only once
         return took
 
     async def _check(self) -> None:

@@ -1,4 +1,4 @@
-"""The shortest soak test, which runs every part of it. ``make soak`` runs a long one."""
+"""A short soak test, which executes all of its code. ``make soak`` runs a long one."""
 
 from tests.soak import faults
 from tests.soak.soak import Soak

@@ -1,7 +1,7 @@
 """A TCP forwarder between two programs that can cut, slow down, half-close or reset connections.
 
-It needs no privileges and switches at once, so that a soak test can break it a hundred times. Faults of a real network
-are in ``tests/faults/network.py``.
+It needs no privileges and acts immediately, so a soak test can break it a hundred times. ``tests/faults/network.py``
+contains the faults of a real network.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import struct
 from contextlib import suppress
 from typing import Self
 
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close() sends RST
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER with a time of 0, so that close() sends RST
 
 
 class Wire:
@@ -45,12 +45,12 @@ class Wire:
         self._back.set()
 
     def cut(self) -> None:
-        """Pass nothing and close nothing, like an unplugged cable."""
+        """Forward nothing and close nothing, like an unplugged cable."""
         self._there.clear()
         self._back.clear()
 
     def one_way(self) -> None:
-        """Pass data from the agent, and hold back the responses."""
+        """Forward data to the target, and hold back the responses."""
         self._back.clear()
 
     def slow(self, bytes_per_second: float) -> None:
