@@ -1,4 +1,6 @@
-"""The golden JSON matches the models: it has no unknown field, and decoding and encoding lose nothing."""
+"""The golden JSON matches the models: it has no unknown fields, and nothing is lost when it is decoded and encoded
+again.
+"""
 
 import json
 from datetime import datetime
@@ -14,7 +16,7 @@ HERE = Path(__file__).parent
 
 
 def plain(value: Any) -> Any:
-    """Parse JSON and its times, so that ``.25Z`` equals ``.250000Z``."""
+    """Parse JSON, including its times, so that ``.25Z`` equals ``.250000Z``."""
     if isinstance(value, dict):
         return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -37,7 +39,7 @@ def plain(value: Any) -> Any:
         pytest.param("nodes", models.NodeList, id="nodes"),
     ],
 )
-def test_golden_json_survives_decoding_and_encoding(name: str, model: type[msgspec.Struct]) -> None:
+def test_golden_json_is_unchanged_after_decoding_and_encoding(name: str, model: type[msgspec.Struct]) -> None:
     text = (HERE / f"{name}.json").read_bytes()
     through = msgspec.json.encode(msgspec.json.decode(text, type=model))
     assert plain(json.loads(through)) == plain(json.loads(text))

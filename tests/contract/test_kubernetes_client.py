@@ -1,6 +1,6 @@
-"""The part of kubernetes-asyncio that we rely on beyond its documentation: one call of its generated code.
+"""The only undocumented part of kubernetes-asyncio that this project uses: one method of its generated code.
 
-`pyproject.toml` limits the library to versions with which this passes.
+`pyproject.toml` limits the library to versions with which these tests pass.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from tests.real.process import free_port
 
 
 async def served(received: list[web.Request], body: bytes = b'{"kind":"PodList"}') -> tuple[web.AppRunner, str]:
-    """Start an API server that records requests; return its runner and its address."""
+    """Start an API server that records requests. Return its runner and its URL."""
 
     async def respond(request: web.Request) -> web.StreamResponse:
         await request.read()
@@ -34,7 +34,7 @@ async def served(received: list[web.Request], body: bytes = b'{"kind":"PodList"}
     return runner, f"http://127.0.0.1:{port}"
 
 
-async def test_a_call_sends_query_body_and_token_and_returns_the_unread_response() -> None:
+async def test_a_call_sends_the_query_and_body_and_token_and_returns_the_response_unread() -> None:
     received: list[web.Request] = []
     runner, url = await served(received)
     configuration = Configuration(host=url)
@@ -64,7 +64,7 @@ async def test_a_call_sends_query_body_and_token_and_returns_the_unread_response
     assert json.loads(await request.text()) == {"kind": "Pod"}
 
 
-def test_the_call_has_the_parameters_that_we_pass() -> None:
+def test_the_method_has_all_the_parameters_that_this_project_passes() -> None:
     passed = {"query_params", "body", "header_params", "auth_settings", "_preload_content", "_request_timeout"}
     assert passed <= set(inspect.signature(ApiClient.call_api).parameters)
     assert asyncio.iscoroutinefunction(ApiClient.close)

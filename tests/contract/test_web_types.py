@@ -1,4 +1,4 @@
-"""The page's TypeScript interfaces are current."""
+"""The page's TypeScript interfaces are up to date."""
 
 import importlib.util
 from pathlib import Path
@@ -12,4 +12,4 @@ def test_the_generated_interfaces_match_the_models() -> None:
     assert spec.loader
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    assert script.text() == (ROOT / "web/src/wire/generated.ts").read_text(), "stale: run make schema"
+    assert script.text() == (ROOT / "web/src/wire/generated.ts").read_text(), "out of date: run make schema"

@@ -1,4 +1,4 @@
-"""Fixtures: one simulated node in virtual time."""
+"""Fixtures for tests of one simulated node in virtual time."""
 
 import tempfile
 from pathlib import Path
@@ -16,15 +16,14 @@ HOST = "registry.test"
 
 @pytest.fixture
 def registries():
-    """One registry: 10 MiB/s per connection, 0.1 s latency per response."""
+    """One registry, with 10 MiB/s per connection and a latency of 0.1 s per response."""
     return Registries(manners={HOST: Manner(speed=10 * MIB, latency=0.1)})
 
 
 @pytest.fixture
 def push(registries):
-    """Return a factory:
-
-    ``push("app:1", ("base", 2), ("app", 3))`` serves an image with layers of these names and MiB.
+    """Return a function: ``push("app:1", ("base", 2), ("app", 3))`` serves an image with layers of these names and
+    sizes in MiB.
     """
 
     def push(name, *layers, **options):
@@ -36,28 +35,28 @@ def push(registries):
 
 @pytest.fixture(params=[CONTAINERD_1, CONTAINERD_2])
 def node(request, registries):
-    """One node per containerd version: 100 MiB/s of network, 50 MiB/s of disk."""
+    """A node with a 100 MiB/s network and a 50 MiB/s disk. Tests run once for each version of containerd."""
     return VirtualContainerd(registries, now=NOON, version=request.param, bandwidth=100 * MIB, disk=50 * MIB)
 
 
 @pytest.fixture
 def until(node):
-    """Advance time on the node until a condition holds, for at most ten minutes."""
+    """Return a function that advances time on the node until a condition holds, for at most ten minutes."""
 
     def until(done, step=0.05):
         for _ in range(int(600 / step)):
             if done():
                 return
             node.advance(step)
-        raise AssertionError("ten minutes have passed")
+        raise AssertionError("the condition did not become true within ten minutes")
 
     return until
 
 
 @pytest.fixture
 def folder():
-    """A temporary directory with a short name: a socket path may have at most 107 bytes, and pytest's directories have
-    long names.
+    """A temporary directory with a short name, because a socket path may have at most 107 bytes and pytest's
+    directories have long names.
     """
     with tempfile.TemporaryDirectory(prefix="pulltrace-") as path:
         yield Path(path)

@@ -1,4 +1,4 @@
-"""``pulltrace demo`` as users run it: a separate process, observed over HTTP."""
+"""``pulltrace demo`` as users run it, in a separate process. The tests observe it over HTTP."""
 
 import asyncio
 import json
@@ -30,12 +30,12 @@ async def said(process, word):
         while line := (await process.stdout.readline()).decode():
             if word in line:
                 return json.loads(line)
-    raise AssertionError(f"it ended without logging {word}")
+    raise AssertionError(f"the demo ended without logging {word}")
 
 
 @pytest.fixture
 async def demo():
-    """A running demo of four nodes at four times the speed, and a client for it."""
+    """A running demo with four nodes at four times the normal speed, and an HTTP client for it."""
     process = await start("--nodes", "4", "--speed", "4", "--port", "0")
     try:
         line = await said(process, "dashboard")
@@ -44,7 +44,7 @@ async def demo():
             yield process, client, line
     finally:
         if process.returncode is None:
-            process.terminate()  # killing it would leave the directory of its sockets behind
+            process.terminate()  # SIGKILL would leave the directory with its sockets behind
         await asyncio.wait_for(process.communicate(), 10)
 
 
@@ -83,7 +83,7 @@ async def test_several_pulls_make_progress_at_the_same_time(demo):
 
 
 async def test_a_pull_that_begins_with_the_demo_is_shown(demo):
-    """The lease must not be older than the socket of its containerd."""
+    """The agent would drop the lease if it were older than the socket of its containerd."""
     _, client, _ = demo
 
     async def the_largest_arrives():
@@ -147,7 +147,7 @@ class Stream:
             self.newest[event["pull"]["id"]] = event["pull"]
 
 
-async def test_the_stream_resumes_without_loss(demo):
+async def test_a_client_resumes_the_stream_without_losing_an_event(demo):
     _, client, _ = demo
     broken, whole = Stream(), Stream()
     until_many = lambda stream: sum(pull["status"] == "completed" for pull in stream.newest.values()) >= 12  # noqa: E731
@@ -170,7 +170,7 @@ async def test_the_stream_resumes_without_loss(demo):
     assert all(broken.newest[key]["attempt"] > over[key]["attempt"] for key in missed)
 
 
-async def test_the_demo_ends_promptly_even_with_open_streams(demo):
+async def test_the_demo_stops_promptly_even_if_streams_are_open(demo):
     process, client, _ = demo
     async with client.get("api/v1/events") as answer:
         await answer.content.readline()
@@ -203,7 +203,7 @@ async def test_a_port_in_use_is_reported_clearly():
         pytest.param(("--fast",), id="an unknown option"),
     ],
 )
-async def test_invalid_arguments_are_reported_and_exit_with_2(arguments):
+async def test_invalid_arguments_are_reported_and_the_exit_status_is_2(arguments):
     process = await start(*arguments)
     output, _ = await asyncio.wait_for(process.communicate(), STARTS_WITHIN)
     assert process.returncode == 2

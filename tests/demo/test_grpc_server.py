@@ -1,4 +1,4 @@
-"""The simulated containerd over real gRPC, called by the agent's own client."""
+"""The simulated containerd behind a real gRPC server, which the agent's own client calls."""
 
 import asyncio
 
@@ -95,7 +95,7 @@ async def test_the_agent_makes_only_the_documented_calls(node, agent, containerd
     }
 
 
-async def test_documents_can_be_read_whole_or_in_part_and_layers_look_like_gzip(node, channel, push, until):
+async def test_documents_can_be_read_in_whole_or_in_part_and_layers_begin_like_gzip(node, channel, push, until):
     ref, image = push("app:1", ("app", 2))
     node.pull(ref)
     until(lambda: node.store.records)
@@ -111,9 +111,7 @@ async def test_documents_can_be_read_whole_or_in_part_and_layers_look_like_gzip(
     assert layer[0].data[:2] == b"\x1f\x8b"
 
 
-async def test_a_document_that_is_deleted_while_being_read_is_missing_and_not_unreadable(
-    node, agent, containerd, push, until
-):
+async def test_a_document_that_is_deleted_while_it_is_read_counts_as_missing(node, agent, containerd, push, until):
     ref, image = push("app:1", ("app", 2))
     node.pull(ref)
     until(lambda: node.store.records)
@@ -128,7 +126,7 @@ async def test_a_document_that_is_deleted_while_being_read_is_missing_and_not_un
     assert await agent.document(image.manifest.digest) is None
 
 
-async def test_a_missing_object_is_not_found_and_a_bad_request_is_an_invalid_argument(channel):
+async def test_a_missing_object_gets_not_found_and_a_malformed_request_gets_invalid_argument(channel):
     digest = "sha256:" + "0" * 64
     not_found, invalid = grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT
     content, snapshots = ContentStub(channel), SnapshotsStub(channel)
@@ -154,7 +152,7 @@ async def test_images_are_found_by_their_target_digest(node, agent, push, until)
     assert await agent.images(image.manifest.digest) == []
 
 
-async def test_a_call_without_namespace_fails_and_another_namespace_is_empty(node, channel, push):
+async def test_a_call_without_a_namespace_fails_and_other_namespaces_are_empty(node, channel, push):
     node.pull(push("app:1", ("app", 2))[0])
     leases = LeasesStub(channel)
     assert await refused(leases.List(leases_pb2.ListRequest())) is grpc.StatusCode.FAILED_PRECONDITION
@@ -163,7 +161,7 @@ async def test_a_call_without_namespace_fails_and_another_namespace_is_empty(nod
     assert len((await leases.List(leases_pb2.ListRequest(), **K8S)).leases) == 1
 
 
-async def test_an_unknown_method_is_unimplemented_and_counted(channel, containerd):
+async def test_a_call_of_an_unknown_method_gets_unimplemented_and_is_counted(channel, containerd):
     method = "/containerd.services.content.v1.Content/Delete"
     call = channel.unary_unary(method, request_serializer=bytes, response_deserializer=bytes)
     assert await refused(call(b"", **K8S)) is grpc.StatusCode.UNIMPLEMENTED
@@ -180,7 +178,7 @@ async def test_a_silenced_server_responds_once_it_is_released(agent, containerd)
     assert await call == []
 
 
-async def test_garbage_from_the_server_is_an_error_for_the_agent(agent, containerd):
+async def test_a_garbled_response_from_the_server_is_an_error_for_the_agent(agent, containerd):
     containerd.behave(Behaviour.INVALID)
     with pytest.raises(ContainerdError):
         await agent.leases()
@@ -188,7 +186,7 @@ async def test_garbage_from_the_server_is_an_error_for_the_agent(agent, containe
     assert await agent.leases() == []
 
 
-async def test_after_a_kill_and_a_restart_the_socket_is_new_and_the_leases_are_old(node, agent, containerd, push):
+async def test_after_it_was_killed_containerd_has_a_new_socket_and_its_old_leases(node, agent, containerd, push):
     node.pull(push("app:1", ("app", 40))[0])
     node.advance(2)
     poller = Poller(agent)
@@ -203,7 +201,7 @@ async def test_after_a_kill_and_a_restart_the_socket_is_new_and_the_leases_are_o
     await answered(agent)
     await poller.poll(node.now)
     assert [state.status for state in poller.tracker.ended()] == [PullPhase.FAILED]
-    assert poller.tracker.pulls() == [], "the stale lease is not a pull"
+    assert poller.tracker.pulls() == [], "the stale lease does not count as a pull"
     assert [lease.id for lease in await agent.leases()] == [before.id]
     assert [ingest.offset > MIB for ingest in await agent.ingests()] == [True]
 

@@ -1,4 +1,4 @@
-"""Half an hour of the demo in virtual time: every error shown is one that a real cluster would show."""
+"""Half an hour of the demo in virtual time, which must show only errors that also occur in a real cluster."""
 
 from collections import Counter
 
@@ -13,7 +13,9 @@ UNEXPLAINED = (ErrorReason.UNKNOWN, ErrorReason.CANCELED)
 
 
 class HalfAnHour(VirtualWorld):
-    """Counts each pod's attempts from its kubelet's events, and notes when kubelets and containerds were stopped."""
+    """A demo that counts each pod's attempts in the kubelets' events, and notes when kubelets and containerds were
+    stopped.
+    """
 
     def __init__(self) -> None:
         super().__init__(nodes=4)
@@ -61,7 +63,7 @@ class HalfAnHour(VirtualWorld):
 
     def _is_attempt(self, pull: PullStatus) -> bool:
         attempts = [self.attempts[pod.pod_name, pull.image_ref] for pod in pull.pods or ()]
-        # The attempts may differ for a cancelled pull, because another pod may have requested it too.
+        # The attempt of a cancelled pull may be a different one, because another pod may have requested the image, too.
         return max(1, *attempts) == pull.attempt or pull.error_reason in UNEXPLAINED
 
     def _is_broken(self, pull: PullStatus) -> bool:

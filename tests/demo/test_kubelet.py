@@ -1,4 +1,4 @@
-"""The simulated kubelet: the objects that it writes to the API server while its containerd pulls."""
+"""Which objects the simulated kubelet writes to the API server while its containerd pulls images."""
 
 from itertools import pairwise
 
@@ -17,7 +17,9 @@ def kubelet(node):
 
 @pytest.fixture
 def live(kubelet):
-    """Return a function that advances time by a number of seconds and returns the objects written in the meantime."""
+    """Return a function that advances time by a number of seconds and returns the objects that were
+    written meanwhile.
+    """
 
     def live(seconds):
         for _ in range(round(seconds * 10)):
@@ -76,26 +78,26 @@ def test_the_pulling_event_is_written_before_the_pull_starts(kubelet, live, push
     assert len(node.pulls) == 1
 
 
-def test_a_failed_pull_is_retried_after_ten_twenty_forty_seconds(kubelet, live, push, registries):
+def test_a_failed_pull_is_retried_after_ten_and_twenty_and_forty_seconds(kubelet, live, push, registries):
     ref, _ = push("app:1", ("app", 2))
     registries.refuse(ref, Refusal.RATE_LIMITED)
     web = pod("web", "n1", {"app": ref})
     kubelet.add(web)
     times = [kubelet.node.now for _ in range(1200) if "Pulling" in reasons(live(0.1))]
     gaps = [later - earlier for earlier, later in pairwise(times)]
-    # A retry begins at the first sync after the back-off: up to 15 s later.
+    # A retry begins at the first sync after the back-off, which may be up to 15 s later.
     assert [delay <= gap <= delay + 16 for gap, delay in zip(gaps, (10, 20, 40), strict=True)] == [True] * 3, gaps
     registries.refuse(ref, None)
     live(100)
     assert web["status"]["phase"] == "Running"
 
 
-def test_a_failure_appears_in_the_status_at_the_next_sync_and_a_back_off_at_the_one_after(kubelet, live, registries):
+def test_the_status_shows_a_failure_at_the_next_sync_and_the_back_off_at_the_sync_after_that(kubelet, live, registries):
     kubelet.add(pod("web", "n1", {"app": "registry.test/nothing:1"}))
     said = live(1)
     assert reasons(said) == ["Pulling", "Failed", "Failed"]
     assert [waiting(item.object) for item in said if item.resource == "pods"] == [["ContainerCreating"]] * 2
-    # The kubelet notices that the sandbox has started, and syncs.
+    # The kubelet syncs when it notices that the sandbox has started.
     said = live(1)
     assert reasons(said) == ["BackOff", "Failed"]
     assert [waiting(item.object) for item in said if item.resource == "pods"] == [["ErrImagePull"]]
@@ -106,7 +108,7 @@ def test_a_failure_appears_in_the_status_at_the_next_sync_and_a_back_off_at_the_
     assert message.endswith("registry.test/nothing:1: not found")
 
 
-def test_an_invalid_image_does_not_keep_the_other_containers_from_starting(kubelet, live, push):
+def test_the_other_containers_start_although_one_image_name_is_invalid(kubelet, live, push):
     web = pod("web", "n1", {"bad": "registry.test/nothing:1", "good": push("app:1", ("app", 2))[0]})
     kubelet.add(web)
     live(5)
@@ -116,8 +118,8 @@ def test_an_invalid_image_does_not_keep_the_other_containers_from_starting(kubel
 @pytest.mark.parametrize(
     ("image", "policy", "reason"),
     [
-        pytest.param("registry.test/No:1", "IfNotPresent", "InvalidImageName", id="no reference"),
-        pytest.param("registry.test/app:1", "Never", "ErrImageNeverPull", id="never pulled"),
+        pytest.param("registry.test/No:1", "IfNotPresent", "InvalidImageName", id="an invalid reference"),
+        pytest.param("registry.test/app:1", "Never", "ErrImageNeverPull", id="the pull policy Never"),
     ],
 )
 def test_an_image_that_cannot_be_pulled_has_no_lease_and_no_back_off(kubelet, live, image, policy, reason):
@@ -149,7 +151,7 @@ def test_a_deleted_pod_that_waits_for_no_pull_is_deleted_along_with_its_events(k
     assert gone == ["pods"] + ["events"] * 5
 
 
-def test_the_queued_pull_of_a_deleted_pod_keeps_its_turn(kubelet, live, push):
+def test_the_queued_pull_of_a_deleted_pod_keeps_its_place_in_the_queue(kubelet, live, push):
     for name in ("one", "two", "three"):
         kubelet.add(pod(name, "n1", {"app": push(f"{name}:1", (name, 30))[0]}))
     live(1)
@@ -162,7 +164,7 @@ def test_the_queued_pull_of_a_deleted_pod_keeps_its_turn(kubelet, live, push):
     assert list(dict.fromkeys(seen)) == [f"registry.test/{name}:1" for name in ("one", "two", "three")]
 
 
-def test_a_stopped_kubelet_cancels_its_pulls_and_a_started_one_pulls_again(kubelet, live, push, node):
+def test_a_kubelet_cancels_its_pulls_when_it_stops_and_pulls_again_when_it_starts(kubelet, live, push, node):
     web = pod("web", "n1", {"app": push("app:1", ("app", 30))[0]})
     kubelet.add(web)
     live(2)

@@ -1,4 +1,4 @@
-"""``pulltrace local``: its settings, its socket, and its messages if there is no containerd."""
+"""The settings and the socket of ``pulltrace local``, and its messages if there is no containerd."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ def test_everything_listens_on_loopback_by_default():
     assert (server.http_addr, server.metrics_addr.port, agent.node_name) == (Address("", 80), 9090, "box")
 
 
-def test_the_mistakes_of_both_halves_are_reported_once_each():
+def test_every_invalid_setting_of_agent_and_server_is_reported_once():
     environ = {"PULLTRACE_HISTORY_TTL": "soon", "PULLTRACE_REPORT_INTERVAL": "1", "PULLTRACE_LOG_LEVEL": "loud"}
     with pytest.raises(SettingsError) as caught:
         load(environ)
@@ -39,7 +39,7 @@ def test_the_mistakes_of_both_halves_are_reported_once_each():
         ("", "localhost"),
     ],
 )
-def test_a_host_name_becomes_a_node_name(hostname, name):
+def test_the_node_name_is_derived_from_the_host_name(hostname, name):
     assert node_name(hostname) == name
 
 
@@ -49,7 +49,7 @@ async def test_a_missing_socket_is_reported_in_one_line(tmp_path):
         await run(server, agent)
 
 
-async def test_a_socket_without_a_listener_is_reported(tmp_path):
+async def test_a_socket_on_which_no_process_listens_is_reported(tmp_path):
     path = tmp_path / "dead.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
@@ -58,8 +58,8 @@ async def test_a_socket_without_a_listener_is_reported(tmp_path):
         await run(server, agent)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-async def test_a_socket_without_permission_is_reported_with_advice(folder):
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the user id")
+async def test_a_socket_that_this_user_may_not_open_is_reported_with_advice(folder):
     path = str(folder / "containerd.sock")
     server, agent = load({"PULLTRACE_CONTAINERD_SOCKET": path})
     with socket.socket(socket.AF_UNIX) as listening:
@@ -108,7 +108,7 @@ async def where(process):
     while line := (await process.stdout.readline()).decode():
         if "dashboard" in line:
             return line.partition("http://")[2].partition("/")[0].join(("http://", "/"))
-    raise AssertionError("it ended without logging its URL")
+    raise AssertionError("the program ended without logging its URL")
 
 
 async def first_pull(client):

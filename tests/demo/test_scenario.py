@@ -1,4 +1,4 @@
-"""The demo's scenario in virtual time: an hour in a second or two."""
+"""The demo's scenario in virtual time, in which an hour takes a second or two."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tests.demo.conftest import NOON
 
 
 def play(scenario, seconds, tick=0.5):
-    """Run the scenario for this many seconds; return the steps of each tick."""
+    """Run the scenario for this many virtual seconds. Return what happened in each tick."""
     return [scenario.advance(tick) for _ in range(round(seconds / tick))]
 
 
@@ -31,7 +31,7 @@ def test_the_images_range_from_three_megabytes_to_more_than_eight_gigabytes():
     assert sizes[-1] > 8e9
 
 
-def test_images_share_bases():
+def test_several_images_share_a_base():
     images = registries().images
     nginx, redis = (images[normalise(f"docker.io/library/{name}")] for name in ("nginx:1.29", "redis:8.4"))
     assert nginx.layers[0] == redis.layers[0]
@@ -55,7 +55,7 @@ def test_every_kind_of_failure_occurs(half_an_hour):
     assert {"Pulling", "Pulled", "BackOff", "Failed", "InspectFailed", "ErrImageNeverPull"} <= reasons
 
 
-def test_the_state_of_the_scenario_does_not_grow(half_an_hour):
+def test_the_state_of_the_scenario_does_not_keep_growing(half_an_hour):
     scenario, _, _ = half_an_hour
     before = size(scenario)
     play(scenario, 1800)
@@ -83,7 +83,7 @@ def test_a_rollout_reaches_every_node(half_an_hour):
     assert nodes == set(scenario.kubelets)
 
 
-def test_a_gpu_node_lets_its_snapshotter_fetch_the_layers():
+def test_the_snapshotter_of_a_gpu_node_fetches_the_layers():
     scenario = Scenario(12, now=NOON)
     play(scenario, 30)
     node = scenario.nodes["gpu-2"]
@@ -93,7 +93,7 @@ def test_a_gpu_node_lets_its_snapshotter_fetch_the_layers():
     assert {kind for kind, _ in pull.lease.resources} <= {"content", "snapshots/soci"}
 
 
-def test_the_slow_registry_takes_more_than_a_minute():
+def test_a_pull_from_the_slow_registry_takes_more_than_a_minute():
     scenario = Scenario(3, now=NOON)
     play(scenario, 60)
     slow = [pull for node in scenario.nodes.values() for pull in node.pulls if pull.reference.registry == SLOW]
@@ -102,14 +102,14 @@ def test_the_slow_registry_takes_more_than_a_minute():
 
 
 @pytest.mark.parametrize("nodes", [1, 2, 3, 40])
-def test_any_number_of_nodes_works(nodes):
+def test_the_scenario_works_with_any_number_of_nodes(nodes):
     scenario = Scenario(nodes, now=NOON)
     assert len(scenario.kubelets) == nodes
     assert any(play(scenario, 20))
 
 
 @pytest.mark.parametrize("speed", [0.1, 10, 100])
-def test_the_clock_is_right_at_any_speed(speed):
+def test_the_clocks_of_the_nodes_are_right_at_any_speed(speed):
     scenario = Scenario(2, now=NOON, speed=speed)
     play(scenario, 10, tick=0.2)
     assert {round(node.now - NOON, 3) for node in scenario.nodes.values()} == {10}

@@ -1,4 +1,4 @@
-"""The usual duration of a pull, over a quarter of an hour of the demo in virtual time."""
+"""How accurate the usual duration is, over a quarter of an hour of the demo in virtual time."""
 
 from statistics import median
 
@@ -8,7 +8,7 @@ from tests.demo.usual_day import compare
 
 
 @pytest.mark.timeout(600)
-def test_the_usual_duration_is_close_to_the_real_one():
+def test_the_usual_duration_is_close_to_the_actual_duration():
     found = compare(hours=0.25, nodes=3)
     assert len(found.known) > 30
     assert median(found.known) <= 0.15

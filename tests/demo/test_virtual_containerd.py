@@ -1,4 +1,4 @@
-"""One simulated containerd, step by step."""
+"""What one simulated containerd does during pulls, step by step."""
 
 import json
 from hashlib import sha256
@@ -36,7 +36,7 @@ def test_layers_with_the_same_name_and_size_are_identical():
     assert make_layer("base", 5) == make_layer("base", 5) != make_layer("base", 6)
 
 
-def test_a_pull_starts_with_an_empty_lease_and_ends_with_three_names(node, push, until):
+def test_a_pull_starts_with_an_empty_lease_and_ends_with_three_image_records(node, push, until):
     ref, image = push("app:1", ("base", 2), ("app", 3))
     pull = node.pull(ref)
     assert list(pull.lease.labels) == ["containerd.io/gc.expire"]
@@ -57,14 +57,14 @@ def test_the_image_record_is_written_after_everything_is_unpacked(node, push, un
     assert set(node.store.snapshots) == set(image.chain_ids)
 
 
-def test_the_duration_follows_from_the_registry_and_the_disk(node, push, until):
+def test_the_duration_of_a_pull_follows_from_the_speeds_of_registry_and_disk(node, push, until):
     ref, _ = push("app:1", ("app", 50))  # 5 s to fetch at 10 MiB/s, 2.5 s to unpack 125 MiB at 50 MiB/s
     pull = node.pull(ref)
     until(lambda: pull.state)
     assert 7.5 < node.now - NOON < 9.5
 
 
-def test_ten_times_the_speed_takes_a_tenth_of_the_time(registries, push):
+def test_a_pull_at_ten_times_the_speed_takes_a_tenth_of_the_time(registries, push):
     ref, _ = push("app:1", ("app", 50))
     node = VirtualContainerd(registries, now=NOON, disk=50 * MIB, speed=10)
     pull = node.pull(ref)
@@ -75,7 +75,7 @@ def test_ten_times_the_speed_takes_a_tenth_of_the_time(registries, push):
     assert node.now == pytest.approx(NOON + 1)
 
 
-def test_pulls_share_the_bandwidth_of_their_node(registries, push):
+def test_simultaneous_pulls_share_the_bandwidth_of_their_node(registries, push):
     node = VirtualContainerd(registries, now=NOON, bandwidth=10 * MIB)
     pulls = [node.pull(push(f"app{number}:1", (f"app{number}", 20))[0]) for number in range(2)]
     node.advance(3)
@@ -97,7 +97,7 @@ def test_a_snapshot_is_prepared_before_the_download_and_committed_after_it(node,
     assert prepared not in node.store.snapshots
 
 
-def test_offsets_move_in_steps_of_a_mebibyte(node, push, until):
+def test_the_offset_of_an_ingest_grows_in_steps_of_one_mebibyte(node, push, until):
     ref, image = push("app:1", ("app", 8))
     node.pull(ref)
     seen = set()
@@ -123,7 +123,7 @@ def test_at_most_three_layers_are_downloaded_at_once(node, registries, push):
     assert len(held(pull, "ingests")) == len(offsets)
 
 
-def test_download_slots_belong_to_the_pull_or_to_the_node_depending_on_the_version(node, registries, push):
+def test_the_limit_of_parallel_downloads_applies_per_pull_or_per_node_depending_on_the_version(node, registries, push):
     for name in ("one", "two"):
         ref, image = push(f"{name}:1", *((f"{name} {number}", 4) for number in range(3)))
         for layer in image.layers:
@@ -131,11 +131,13 @@ def test_download_slots_belong_to_the_pull_or_to_the_node_depending_on_the_versi
         node.pull(ref)
         node.advance(5)
     assert len(node.transfers) == (3 if node.slots_per_node else 6)
-    # From 2.1 on, even the index of the second pull waits for a slot.
+    # Since containerd 2.1, even the index of the second pull waits for a slot.
     assert (len(node.store.ingests) == 4) is node.slots_per_node
 
 
-def test_a_shared_layer_is_an_ingest_of_the_first_pull_and_a_snapshot_of_the_second(node, registries, push, until):
+def test_a_shared_layer_is_an_ingest_of_the_first_pull_and_later_a_snapshot_of_the_second(
+    node, registries, push, until
+):
     first_ref, first = push("one:1", ("base", 4), ("one", 1))
     second_ref, _ = push("two:1", ("base", 4), ("two", 1))
     base = first.layers[0].blob
@@ -152,7 +154,7 @@ def test_a_shared_layer_is_an_ingest_of_the_first_pull_and_a_snapshot_of_the_sec
     assert sources == "one"
 
 
-def test_a_layer_shared_on_different_bases_becomes_content_of_both_pulls(node, push, until):
+def test_a_shared_layer_on_different_bases_becomes_content_of_both_pulls(node, push, until):
     first_ref, first = push("one:1", ("one", 1), ("shared", 8))
     second_ref, second = push("two:1", ("two", 16), ("shared", 8))
     pulls = [node.pull(first_ref), node.pull(second_ref)]
@@ -165,7 +167,7 @@ def test_a_layer_shared_on_different_bases_becomes_content_of_both_pulls(node, p
     assert label == "one,two"
 
 
-def test_a_repeated_pull_fetches_nothing_and_updates_the_name(node, push, until):
+def test_a_repeated_pull_fetches_nothing_and_updates_the_image_record(node, push, until):
     ref, image = push("app:1", ("app", 4))
     node.pull(ref)
     until(lambda: node.store.records)
@@ -179,7 +181,7 @@ def test_a_repeated_pull_fetches_nothing_and_updates_the_name(node, push, until)
     assert node.store.records[ref].updated_at > before
 
 
-def test_only_the_missing_layers_of_a_half_cached_image_are_fetched(node, push, until):
+def test_only_the_missing_layers_of_a_partly_cached_image_are_fetched(node, push, until):
     base = node.pull(push("base:1", ("base", 4))[0])
     until(lambda: base.state)
     ref, image = push("app:1", ("base", 4), ("app", 4))
@@ -191,7 +193,7 @@ def test_only_the_missing_layers_of_a_half_cached_image_are_fetched(node, push, 
 
 
 @pytest.mark.parametrize("why", list(Refusal), ids=lambda why: why.name)
-def test_a_rejected_pull_is_a_short_lived_empty_lease(node, registries, push, until, why):
+def test_a_pull_that_the_registry_rejects_leaves_only_a_short_lived_empty_lease(node, registries, push, until, why):
     ref, _ = push("app:1", ("app", 4))
     registries.refuse(ref, why)
     pull = node.pull(ref)
@@ -203,7 +205,7 @@ def test_a_rejected_pull_is_a_short_lived_empty_lease(node, registries, push, un
     assert not node.store.leases
 
 
-def test_a_cancelled_pull_disappears_within_three_tenths_of_a_second(node, push):
+def test_nothing_remains_of_a_cancelled_pull_after_three_tenths_of_a_second(node, push):
     pull = node.pull(push("app:1", ("base", 1), ("app", 40))[0])
     node.advance(2)
     assert node.store.ingests
@@ -242,10 +244,10 @@ def test_a_killed_containerd_leaves_a_lease_and_an_ingest_that_the_next_pull_res
     assert layer.ref in held(dead, "ingests")
     until(lambda: again.state)
     assert set(node.store.leases) == {dead.lease.id}
-    assert layer.ref in held(dead, "ingests"), "although there is no such ingest any more"
+    assert layer.ref in held(dead, "ingests"), "the stale lease lists the ingest, although it no longer exists"
 
 
-def test_a_layer_that_occurs_twice_in_an_image_is_fetched_once(node, push, until):
+def test_a_layer_that_occurs_twice_in_an_image_is_fetched_only_once(node, push, until):
     ref, image = push("app:1", ("empty", 1), ("app", 2), ("empty", 1))
     pull = node.pull(ref)
     until(lambda: pull.state)
@@ -253,7 +255,7 @@ def test_a_layer_that_occurs_twice_in_an_image_is_fetched_once(node, push, until
     assert len(node.store.content) == len(image.documents) + 2
 
 
-def test_removing_an_image_keeps_the_content_of_others(node, push, until):
+def test_removing_an_image_keeps_the_content_that_other_images_need(node, push, until):
     one, first = push("one:1", ("base", 1), ("one", 1))
     two, second = push("two:1", ("base", 1), ("two", 1))
     pulls = [node.pull(one), node.pull(two)]
@@ -264,7 +266,7 @@ def test_removing_an_image_keeps_the_content_of_others(node, push, until):
     assert first.layers[1].blob.digest not in node.store.content
 
 
-def test_discarded_layers_keep_their_snapshots(registries, push):
+def test_the_snapshots_of_discarded_layers_remain(registries, push):
     node = VirtualContainerd(registries, now=NOON, store=Store(discard_unpacked_layers=True))
     ref, image = push("app:1", ("app", 4))
     node.pull(ref)

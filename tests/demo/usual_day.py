@@ -1,9 +1,9 @@
-"""Compare ``usualSeconds`` with the real duration of pulls, over a day of the demo in virtual time.
+"""Compare ``usualSeconds`` with the actual duration of pulls, over a day of the demo in virtual time.
 
-    python -m tests.demo.usual_day --hours 24 --nodes 8
+python -m tests.demo.usual_day --hours 24 --nodes 8
 
-The demo's nodes, the agent's tracker and the server's hub run without sockets and without waiting. The estimate that
-counts is the first one after the size of the pull became known, before the pull ended.
+The demo's nodes, the agent's tracker and the server's hub run without sockets and without waiting. For each pull, the
+program uses the first estimate that was made when its size was known but the pull had not ended.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from tests.demo.virtual_world import STEP, VirtualWorld
 
 @dataclass
 class Comparison:
-    """The errors of all estimates, as fractions of the real duration."""
+    """The errors of all estimates, as fractions of the actual duration."""
 
     known: list[float]
     new: list[float]
@@ -36,13 +36,13 @@ def _ninetieth(errors: list[float]) -> float:
 
 
 def compare(*, hours: float, nodes: int, seed: int = 20261123) -> Comparison:
-    """Run the demo for this many virtual hours."""
+    """Run the demo for this many virtual hours, and return the comparison."""
     *_, last = hourly(hours=hours, nodes=nodes, seed=seed)
     return last
 
 
 def hourly(*, hours: float, nodes: int, seed: int = 20261123) -> Iterator[Comparison]:
-    """Yield the comparison so far after each virtual hour, and at the end."""
+    """Yield the comparison after each virtual hour and at the end."""
     day = _Day(nodes, seed)
     for number in range(int(hours * 3600 / STEP)):
         if number and number % 3600 == 0:

@@ -1,4 +1,6 @@
-"""The demo in virtual time: its nodes, the agent's tracker and the server's hub, without sockets or waiting."""
+"""The demo in virtual time: its nodes, the agent's tracker and the server's hub, without sockets
+and without waiting.
+"""
 
 from collections.abc import Iterator
 
@@ -32,11 +34,11 @@ class VirtualWorld:
 
     @property
     def pulls(self) -> list[PullStatus]:
-        """Every published pull."""
+        """Return every published pull."""
         return list(self._hub.feed.pulls())
 
     def step(self) -> None:
-        """Let a second pass."""
+        """Advance time by a second."""
         self.now += STEP
         self._sequence += 1
         for happened in self.scenario.advance(STEP):
@@ -46,7 +48,7 @@ class VirtualWorld:
         self._hub.tick(self.now)
 
     def take(self, happened: Said | Crashed) -> None:
-        """Pass one event of the scenario to the agents or the server."""
+        """Pass one event of the scenario on to the agents or the server."""
         if isinstance(happened, Crashed):
             tracker = self._agents[happened.node].tracker
             tracker.containerd_since = self.now

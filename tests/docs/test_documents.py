@@ -1,4 +1,4 @@
-"""The documentation and the code name the same variables, routes, metrics, values and fields."""
+"""The documentation and the code have the same variables, routes, metrics, chart values and fields."""
 
 import logging
 import re
@@ -47,7 +47,9 @@ each_text = pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
 
 
 def rows(page: str) -> dict[str, list[str]]:
-    """Return the rows of a page's tables: the first cell without backticks, mapped to the other cells."""
+    """Return the rows of a page's tables: the names between backticks in the first cell, each mapped to the other
+    cells.
+    """
     found = {}
     for line in (DOCS / page).read_text().splitlines():
         if line.startswith("| `"):
@@ -66,7 +68,7 @@ def test_the_configuration_page_lists_exactly_the_variables_with_their_defaults(
 
 
 @each_text
-def test_no_text_names_an_unknown_variable(path: Path) -> None:
+def test_no_text_mentions_an_unknown_variable(path: Path) -> None:
     known = {item.metadata["name"] for item in settings.variables()}
     assert set(re.findall(r"\bPULLTRACE_[A-Z_]+[A-Z]\b", path.read_text())) <= known
 
@@ -78,22 +80,22 @@ def test_no_text_names_an_unknown_variable(path: Path) -> None:
         *("charts/pulltrace/README.md", "Dockerfile.server", "web/index.html"),
     ],
 )
-def test_the_project_is_described_by_the_same_sentence_everywhere(name: str) -> None:
+def test_the_same_sentence_describes_the_project_everywhere(name: str) -> None:
     sentence = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["description"]
     assert sentence.casefold() in " ".join((ROOT / name).read_text().split()).casefold()
 
 
-def test_install_commands_name_this_version_of_the_package() -> None:
+def test_install_commands_contain_the_current_version_of_the_package() -> None:
     named = [name for path in TEXTS for name in re.findall(r"/v([^/]+)/pulltrace-(.+?)-py3-none-any", path.read_text())]
     assert set(named) == {(__version__, __version__)}
 
 
-def test_other_commands_name_this_version() -> None:
+def test_other_commands_contain_the_current_version() -> None:
     pattern = r"pulltrace-(?:(?:agent|server):)?(\d+\.\d+\.\d+)"
     assert {name for path in TEXTS for name in re.findall(pattern, path.read_text())} == {__version__}
 
 
-def test_the_agents_resource_requests_match_the_measurements() -> None:
+def test_the_agents_resource_requests_match_the_measured_figures() -> None:
     [row] = re.findall(r"^\| \*\*now: (.+)$", (ROOT / "bench" / "README.md").read_text(), re.MULTILINE)
     megabytes, millicores = (
         [
@@ -117,7 +119,7 @@ def leaves(tree: object, path: str = "") -> set[str]:
 
 
 @each_text
-def test_no_text_names_an_unknown_chart_value(path: Path) -> None:
+def test_no_text_mentions_an_unknown_chart_value(path: Path) -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     known = leaves(values)
     roots = "|".join(values)
@@ -128,14 +130,14 @@ def test_no_text_names_an_unknown_chart_value(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def hub() -> Hub:
-    """An empty hub."""
+    """A hub without any reports."""
     return Hub(settings.load(settings.ServerSettings, {}), Metrics())
 
 
 @pytest.fixture(scope="module")
 def metrics(hub: Hub) -> set[str]:
     """The names of all metrics."""
-    # Some metrics exist only with a cluster.
+    # Some metrics exist only if the hub has a cluster.
     body = hub.metrics.render("text/plain", replace(hub.gauges(), watches=[("pods", True)]))
     return set(re.findall(r"^# TYPE (pulltrace_\S+) \S+$", body.decode(), re.MULTILINE))
 
@@ -170,7 +172,7 @@ def test_alerts_and_dashboard_use_existing_metrics(name: str, metrics: set[str])
     assert asked <= metrics | parts
 
 
-def test_every_runbook_link_leads_to_a_section() -> None:
+def test_every_runbook_link_leads_to_an_existing_section() -> None:
     alerts = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())["groups"][0]["rules"]
     headings = re.findall(r"^### (Pulltrace\w+)$", (DOCS / "metrics.md").read_text(), re.MULTILINE)
     assert set(headings) == {rule["alert"] for rule in alerts}
@@ -196,12 +198,12 @@ def test_the_api_page_lists_every_field_and_every_value() -> None:
     [ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")],
     ids=lambda path: path.name,
 )
-def test_every_relative_link_outside_the_site_has_a_target(path: Path) -> None:
+def test_every_relative_link_in_files_outside_the_site_has_a_target(path: Path) -> None:
     for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", path.read_text()):
         assert (path.parent / target).exists(), target
 
 
-def test_every_screenshot_is_on_a_page() -> None:
+def test_every_screenshot_is_used_on_a_page() -> None:
     pages = "".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
     shots = {path.name for path in (ROOT / "docs" / "images").glob("*.png")}
     assert len(shots) > 5
@@ -212,14 +214,14 @@ def test_the_compatibility_page_lists_exactly_the_ways_of_pulling_that_are_teste
     assert ways.table() in (DOCS / "compatibility.md").read_text(), ways.table()
 
 
-def test_every_test_named_in_security_exists() -> None:
+def test_every_test_that_the_security_page_names_exists() -> None:
     named = re.findall(r"`(tests/[^`]+)`", (ROOT / "SECURITY.md").read_text())
     assert named
     for name in named:
         assert (ROOT / name).exists(), name
 
 
-def test_the_agent_can_make_exactly_the_calls_named_in_security() -> None:
+def test_the_agent_can_make_exactly_the_calls_that_the_security_page_names() -> None:
     calls = set()
     for proto in (Path(pulltrace.__file__).parent / "agent" / "containerd_api").rglob("*.proto"):
         text = proto.read_text()
@@ -231,10 +233,10 @@ def test_the_agent_can_make_exactly_the_calls_named_in_security() -> None:
 
 
 def foreign_parts(html: str) -> list[str]:
-    """Return the tags by which a browser would load a script, style, font or picture from another host.
+    """Return the HTML tags that would make a browser load a script, style, font or picture from another host.
 
-    Elements of the class ``mermaid`` count too: for them, the script of Material for MkDocs loads a library from
-    another host.
+    Elements of the class ``mermaid`` are included, because the script of Material for MkDocs loads a library for them
+    from another host.
     """
     tags = re.findall(r"<(?:script|link|img|iframe|source|video|object|embed)\b[^>]*>", html)
     loading = [tag for tag in tags if not re.search(r'rel="?(canonical|alternate|next|prev|edit)\b', tag)]
@@ -243,8 +245,8 @@ def foreign_parts(html: str) -> list[str]:
     )
 
 
-def test_the_site_builds_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
-    # Ignore deprecation warnings of libraries that MkDocs imports.
+def test_the_site_is_built_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    # Deprecation warnings of libraries that MkDocs imports are ignored.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         monkeypatch.setenv("NO_MKDOCS_2_WARNING", "1")

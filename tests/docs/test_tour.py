@@ -1,4 +1,4 @@
-"""The tour of the code is the same in the docs and in the package, and data really takes this path."""
+"""The tour of the code is the same in the docs and in the package, and the data really takes this path."""
 
 import asyncio
 import logging
@@ -28,7 +28,7 @@ def test_the_tour_is_the_same_in_the_docs_and_in_the_package():
     assert tour_of(pulltrace.__doc__ or "") == tour_of(fenced) != []
 
 
-def test_every_module_of_the_tour_exists():
+def test_every_module_in_the_tour_exists():
     for module, _ in tour_of(pulltrace.__doc__ or ""):
         if module.startswith("web/"):
             assert (ROOT / module).exists() or (ROOT / f"{module}.ts").exists(), module
@@ -47,7 +47,7 @@ def log_levels():
 
 
 @pytest.mark.usefixtures("log_levels")
-async def test_a_report_passes_through_every_module_of_the_tour():
+async def test_a_report_passes_through_every_module_in_the_tour():
     expected = {
         f"pulltrace.{module.replace('/', '.')}"
         for module, _ in tour_of(pulltrace.__doc__ or "")

@@ -1,4 +1,4 @@
-"""Pulltrace's programs as real processes on loopback."""
+"""Pulltrace's programs as real processes on the loopback interface."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from tests.real.process import child_of
 
 
 class Program:
-    """One ``pulltrace`` process."""
+    """One ``pulltrace`` process, which can be restarted."""
 
     _forks = False
 
@@ -36,7 +36,7 @@ class Program:
             await self.stop()
 
     async def start(self) -> None:
-        """Start or restart it."""
+        """Start or restart the process."""
         self.process = await asyncio.create_subprocess_exec(
             *self._command,
             env=self._environment,
@@ -53,11 +53,11 @@ class Program:
 
     @property
     def output(self) -> str:
-        """Return its whole output."""
+        """Return the whole output of the process."""
         return "".join(self._output)
 
     async def says(self, text: str, seconds: float = 30) -> None:
-        """Wait until its output contains this text."""
+        """Wait until the output contains this text."""
         async with asyncio.timeout(seconds):
             while True:
                 if text in self.output:
@@ -100,7 +100,7 @@ class Api:
             return await answer.text()
 
     async def pulls(self, query: str = "") -> list[dict[str, Any]]:
-        """Return all pulls of the server's list."""
+        """Return all pulls in the server's list."""
         answer = await self.get(f"/api/v1/pulls{query}")
         return list(answer["pulls"])
 
@@ -123,7 +123,7 @@ class Api:
                 await asyncio.sleep(0.05)
 
     async def until(self, true: Any, seconds: float = 30) -> list[dict[str, Any]]:
-        """Poll the list until a condition holds; return that list."""
+        """Poll the list until a condition holds for it, and return this list."""
         pulls: list[dict[str, Any]] = []
         try:
             async with asyncio.timeout(seconds):
@@ -134,4 +134,4 @@ class Api:
                             return pulls
                     await asyncio.sleep(0.1)
         except TimeoutError:
-            raise AssertionError(f"never happened; last seen: {json.dumps(pulls)[:3000]}") from None
+            raise AssertionError(f"the condition never held; last seen: {json.dumps(pulls)[:3000]}") from None

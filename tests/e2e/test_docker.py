@@ -26,7 +26,9 @@ async def docker(node: Containerd) -> AsyncIterator[Docker]:
         yield running
 
 
-async def test_a_docker_pull_is_shown_with_exact_bytes(docker: Docker, node: Containerd, registry: Registry) -> None:
+async def test_a_docker_pull_is_shown_with_its_exact_number_of_bytes(
+    docker: Docker, node: Containerd, registry: Registry
+) -> None:
     port = free_port()
     layers = [make_layer(2 * MIB), make_layer(6 * MIB)]
     ref = registry.push("team/app:1", make_image(*layers))

@@ -1,4 +1,4 @@
-"""The main purpose, end to end: a real containerd pulls, and Pulltrace's processes show it in the API."""
+"""The main purpose of Pulltrace, end to end: a real containerd pulls images, and the API shows the pulls live."""
 
 import asyncio
 import signal
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.real
 
 @pytest.fixture
 async def local(node: Containerd) -> AsyncIterator[Api]:
-    """Run `pulltrace local` on the containerd of the node."""
+    """Run `pulltrace local` with the containerd of the node."""
     port = free_port()
     settings = {
         "CONTAINERD_SOCKET": str(node.socket),
@@ -36,7 +36,7 @@ async def local(node: Containerd) -> AsyncIterator[Api]:
 
 @pytest.fixture
 def halves(node: Containerd) -> Callable[..., tuple[Program, Program, int]]:
-    """Run a server and an agent as two processes."""
+    """Return a function that starts a server and an agent as two processes."""
 
     def make(**more: str) -> tuple[Program, Program, int]:
         port = free_port()
@@ -63,7 +63,7 @@ def all_done(count: int) -> Callable[[list[dict[str, Any]]], bool]:
     return lambda pulls: len(pulls) == count and all(pull["status"] == "completed" for pull in pulls)
 
 
-async def test_three_images_at_once_are_three_pulls_with_exact_figures(
+async def test_three_images_pulled_at_once_are_three_pulls_with_exact_figures(
     local: Api, node: Containerd, registry: Registry
 ) -> None:
     base = make_layer(2 * MIB)
@@ -94,7 +94,7 @@ async def test_three_images_at_once_are_three_pulls_with_exact_figures(
         assert all(layer["pullId"] == pull["id"] for layer in pull["layers"])
 
 
-async def test_a_stalled_registry_makes_the_pull_stalled_until_it_continues(
+async def test_a_pull_is_stalled_while_its_registry_sends_nothing(
     local: Api, node: Containerd, registry: Registry
 ) -> None:
     layer = make_layer(6 * MIB)
@@ -111,7 +111,7 @@ async def test_a_stalled_registry_makes_the_pull_stalled_until_it_continues(
 
 
 @pytest.mark.parametrize("containerd_binary", ["debian"], indirect=True)
-async def test_a_registry_that_is_silent_for_forty_seconds_is_a_stall_after_thirty(
+async def test_a_pull_is_stalled_after_thirty_seconds_if_its_registry_sends_nothing_for_forty(
     halves, node: Containerd, registry: Registry
 ) -> None:
     server, agent, port = halves()
@@ -136,7 +136,7 @@ async def test_a_registry_that_is_silent_for_forty_seconds_is_a_stall_after_thir
         await api.until(all_done(1))
 
 
-async def test_a_cancelled_pull_is_not_at_100_percent(local: Api, node: Containerd, registry: Registry) -> None:
+async def test_a_cancelled_pull_does_not_show_100_percent(local: Api, node: Containerd, registry: Registry) -> None:
     layer = make_layer(4 * MIB)
     ref = registry.push("team/app:1", make_image(layer))
     registry.blob(layer.digest).hold(at=2 * MIB)
@@ -149,7 +149,7 @@ async def test_a_cancelled_pull_is_not_at_100_percent(local: Api, node: Containe
     assert "etaSeconds" not in pull
 
 
-async def test_the_retry_after_containerd_was_killed_is_attempt_2_of_the_same_row(
+async def test_the_retry_after_containerd_was_killed_is_attempt_2_in_the_same_row(
     local: Api, node: Containerd, registry: Registry
 ) -> None:
     layer = make_layer(6 * MIB)
@@ -169,7 +169,7 @@ async def test_the_retry_after_containerd_was_killed_is_attempt_2_of_the_same_ro
     assert after["downloadedBytes"] + after["cachedBytes"] == layer.size
 
 
-async def test_a_server_restarted_mid_pull_recovers_its_history(
+async def test_a_server_that_is_restarted_during_a_pull_recovers_its_history(
     halves: Callable[..., tuple[Program, Program, int]], node: Containerd, registry: Registry
 ) -> None:
     first, second = make_layer(MIB), make_layer(8 * MIB)
@@ -177,13 +177,15 @@ async def test_a_server_restarted_mid_pull_recovers_its_history(
     server, agent, port = halves()
     async with server, agent, Api(port) as api:
         await api.ready()
-        registry.blob(first.digest).hold()  # the agent does not observe a pull that ends between two polls
+        registry.blob(
+            first.digest
+        ).hold()  # the pull must not end between two polls, because the agent would not observe it
         pulling = asyncio.create_task(node.cri.pull(done))
         await api.until(lambda pulls: pulls and pulls[0]["totalKnown"])
         registry.blob(first.digest).release()
         await pulling
         before = by_name(await api.until(all_done(1)), done)
-        registry.blob(second.digest).hold(at=4 * MIB)  # it remains half-way until the server is back
+        registry.blob(second.digest).hold(at=4 * MIB)  # the pull stays half-way until the server is back
         pulling = asyncio.create_task(node.cri.pull(running))
         await api.until(lambda pulls: any(pull["downloadedBytes"] and pull["status"] != "completed" for pull in pulls))
         await server.stop(signal.SIGKILL)
@@ -207,7 +209,7 @@ async def test_a_pull_keeps_its_row_when_its_agent_is_killed_and_restarted(
     server, agent, port = halves()
     async with server, agent, Api(port) as api:
         await api.ready()
-        registry.blob(layer.digest).hold(at=4 * MIB)  # it remains half-way until the agent is back
+        registry.blob(layer.digest).hold(at=4 * MIB)  # the pull stays half-way until the agent is back
         pulling = asyncio.create_task(node.cri.pull(ref))
         (before,) = await api.until(lambda pulls: pulls and pulls[0]["downloadedBytes"])
         await agent.stop(signal.SIGKILL)
@@ -221,7 +223,7 @@ async def test_a_pull_keeps_its_row_when_its_agent_is_killed_and_restarted(
 
 
 @pytest.mark.parametrize("half", ["server", "agent"])
-async def test_both_halves_exit_promptly(
+async def test_the_server_and_the_agent_exit_promptly(
     half: str, halves: Callable[..., tuple[Program, Program, int]], registry: Registry
 ) -> None:
     server, agent, port = halves()
@@ -232,7 +234,7 @@ async def test_both_halves_exit_promptly(
         assert await program.stop(signal.SIGTERM, seconds=8) == 0
 
 
-async def test_pulls_shorter_than_a_poll_appear_once_with_name_and_size(
+async def test_pulls_that_are_shorter_than_a_poll_interval_appear_once_with_name_and_size(
     local: Api, node: Containerd, registry: Registry
 ) -> None:
     images = {f"team/small-{number}:1": make_image(make_layer(64 * 1024)) for number in range(10)}
@@ -252,4 +254,6 @@ async def test_pulls_shorter_than_a_poll_appear_once_with_name_and_size(
     pulls = await local.until(lambda pulls: len(pulls) > 10)
     await asyncio.sleep(3)
     more = [pull for pull in await local.pulls() if pull["downloadedBytes"] == 0 or pull["imageRef"] not in found]
-    assert [(pull["imageRef"], pull["status"]) for pull in more] == [(first, "completed")], "no tag or import"
+    assert [(pull["imageRef"], pull["status"]) for pull in more] == [(first, "completed")], (
+        "neither the tag nor the import is a pull"
+    )

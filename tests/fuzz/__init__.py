@@ -1,1 +1,1 @@
-"""Coverage-guided fuzzing of every parser of foreign data: ``make fuzz``."""
+"""Coverage-guided fuzzing of every parser of data from outside: ``make fuzz``."""

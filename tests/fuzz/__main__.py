@@ -1,4 +1,4 @@
-"""``python -m tests.fuzz [--seconds N] [--runs N] [target …]``: fuzz each target in its own process.
+"""Fuzz each target in its own process: ``python -m tests.fuzz [--seconds N] [--runs N] [target …]``.
 
 The processes are separate because libFuzzer ends the process that runs it. Findings are stored in
 ``tests/fuzz/findings/``.
@@ -28,7 +28,7 @@ TARGET_NAMES = (
 
 
 def fuzz(name: str, *limits: str) -> tuple[int, str]:
-    """Return the number of executions of one target, and the last lines of the output if there was a finding."""
+    """Fuzz one target. Return the number of executions, and the last lines of the output if there was a finding."""
     FINDINGS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="pulltrace-fuzz-") as corpus:
         command = [sys.executable, "-m", "tests.fuzz.one", name, corpus, *limits]

@@ -1,4 +1,4 @@
-"""``python -m tests.fuzz.one TARGET CORPUS [flags of libFuzzer]``: one target, until a limit or a finding."""
+"""Fuzz one target until a limit or a finding: ``python -m tests.fuzz.one TARGET CORPUS [flags of libFuzzer]``."""
 
 import logging
 import sys

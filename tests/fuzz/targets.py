@@ -1,4 +1,4 @@
-"""The fuzz targets: one function per parser of foreign data. Each accepts arbitrary bytes.
+"""The fuzz targets: one function for each parser of data from outside. Each function accepts arbitrary bytes.
 
 A target catches the exceptions that its code documents. Any other exception is a finding.
 """
@@ -42,7 +42,7 @@ _GUARD = SimpleNamespace(address="127.0.0.1", is_closed=False, is_pipelined=Fals
 
 
 class _Server:
-    """The server's application without a socket, with small limits, so that they are reached."""
+    """The server's application, without a socket. Its limits are small, so that the fuzzer reaches them."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -52,7 +52,7 @@ class _Server:
         self._loop = asyncio.new_event_loop()
 
     def request(self, method: str, path: str, query_string: bytes = b"", body: bytes = b"", **headers: bytes) -> int:
-        """Return the status. A server error is a finding."""
+        """Send a request to the application, and return the status. A server error is a finding."""
         return self._loop.run_until_complete(self._ask(method, path, query_string, body, headers))
 
     async def _ask(self, method: str, path: str, query_string: bytes, body: bytes, headers: dict[str, bytes]) -> int:
@@ -102,13 +102,15 @@ def report(data: bytes) -> None:
 
 
 def zipped(data: bytes) -> None:
-    """The same with gzip: half of the bodies are a valid gzip member with the bytes, the others the raw bytes."""
+    """Like ``report``, but with gzip: half of the bodies are valid gzip data that contains the bytes, the others are
+    the bytes themselves.
+    """
     body = gzip.compress(data[1:], 1) if data[:1] < b"\x80" else data[1:]
     _server.request("POST", "/api/v1/report", body=body, content_encoding=b"gzip")
 
 
 def reference(data: bytes) -> None:
-    """An image reference: normalising twice changes nothing."""
+    """An image reference. Normalising it a second time changes nothing."""
     text = data.decode(errors="surrogateescape")
     with contextlib.suppress(images.InvalidReferenceError):
         parsed = images.parse(text)
@@ -117,7 +119,7 @@ def reference(data: bytes) -> None:
 
 
 def manifest(data: bytes) -> None:
-    """A document of an image, and the layers derived from it."""
+    """An image document, and the layers that are derived from it."""
     found = manifests.parse(data)
     if found is not None:
         digests = ["sha256:" + digit * 64 for digit in "abc"]
@@ -135,7 +137,7 @@ def message(data: bytes) -> None:
 
 
 def kube(data: bytes) -> None:
-    """A pod or an event, and the cluster state derived from it."""
+    """A pod or an event, and the cluster state that is derived from it."""
     for kind, seen in ((Pod, PodSeen), (Event, lambda event: EventSeen(event, fresh=True))):
         try:
             item = msgspec.json.decode(data, type=kind)
@@ -242,7 +244,7 @@ class _Deaf(asyncio.Transport):
 
 
 def grpc(data: bytes) -> None:
-    """Data from containerd on the connection during a call."""
+    """Data that containerd sends on the connection during a call."""
 
     async def call() -> None:
         connection = grpc_client._Connection()

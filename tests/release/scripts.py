@@ -8,7 +8,7 @@ import pulltrace
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(pulltrace.__file__).parent
-"""The directory where the package is installed: CI tests the wheel and removes the directory of the sources."""
+"""The directory of the installed package. CI tests the wheel, and removes the directory of the sources before."""
 
 
 def script(name: str) -> ModuleType:

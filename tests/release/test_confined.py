@@ -1,8 +1,9 @@
-"""The agent under its own seccomp profile and with the chart's security contexts, in a runc container.
+"""The agent in a runc container, with its own seccomp profile and the chart's security contexts.
 
-The root file system is that of the image, and the containerds are real. The agent uses all of its functions: it
-resolves a name over UDP and TCP, reports over TLS with a token from a file, reconnects to a containerd that was killed,
-and ends on SIGTERM. Here, a call that is not in the profile kills the agent; on a node, the call only fails.
+The container has the root file system of the image, and the containerds are real. The agent uses all of its functions:
+it resolves a name over UDP and TCP, reports over TLS with a token from a file, reconnects to a containerd that was
+killed, and ends on SIGTERM. In these tests, a system call that is not in the profile kills the agent; on a node, the
+call only fails.
 """
 
 import asyncio
@@ -42,11 +43,11 @@ PROFILE: dict[str, Any] = json.loads((CHART / "files" / "agent-seccomp.json").re
 STRICT = PROFILE | {"defaultAction": "SCMP_ACT_KILL_PROCESS"}
 AGENT = yaml.safe_load((CHART / "values.yaml").read_text())["agent"]
 PYTHON = "/usr/local/bin/python3"
-# Needed if Python was built with an rpath, because its library is in another directory in the image.
+# This is needed if Python was built with an rpath, because its library is in another directory in the image.
 PLACE = {"PATH": "/usr/local/bin", "LD_LIBRARY_PATH": "/usr/local/lib", "PYTHONUNBUFFERED": "1"}
 TOKEN = "right-7c1f94d2a6"
 
-# Prints the attempts that succeed. A call that is not in the profile fails as if it did not exist.
+# This program prints the attempts that succeed. A system call that is not in the profile fails as if it did not exist.
 ATTEMPTS = """
 import ctypes, errno, os, socket
 
@@ -82,7 +83,7 @@ for line in open("/proc/self/status"):
     print(line, end="")
 """
 
-# More than a socket accepts at once: some Pythons send the rest with another system call.
+# This program sends more than a socket accepts at once. Some versions of Python send the rest with another system call.
 CONGESTED = """
 import asyncio, socket
 
@@ -98,7 +99,7 @@ asyncio.run(main())
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The unpacked image of the agent."""
+    """The root file system of the agent's image."""
     for tool in ("strip", "ldd", "dpkg-query"):
         if shutil.which(tool) is None:
             pytest.skip(f"no {tool} here (Debian's binutils, libc-bin, dpkg)")
@@ -109,7 +110,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def contain(tmp_path: Path, root: Path) -> Callable[..., Container]:
-    """Make containers with the security contexts of the chart."""
+    """Return a function that makes containers with the chart's security contexts."""
     context = AGENT["podSecurityContext"] | AGENT["securityContext"]
 
     def make(*command: str, seccomp: dict[str, Any], mounts: Mapping[str, Path] = {}, **more: str) -> Container:
@@ -156,7 +157,9 @@ class Names(asyncio.DatagramProtocol):
 
 @asynccontextmanager
 async def nameserver() -> AsyncIterator[Names]:
-    """Listen on port 53, the only one that a resolver uses, of the first free address of loopback."""
+    """Start a DNS server on the first free loopback address. It listens on port 53, because resolvers use only this
+    port.
+    """
     loop = asyncio.get_running_loop()
     for number in itertools.count(1):
         names = Names(f"127.83.53.{number}")
@@ -173,7 +176,7 @@ async def nameserver() -> AsyncIterator[Names]:
         udp.close()
 
 
-async def test_the_agent_works_under_its_profile(
+async def test_the_agent_works_with_its_seccomp_profile(
     contain: Callable[..., Container], node: Containerd, registry: Registry, tmp_path: Path
 ) -> None:
     authority = Authority(tmp_path / "authority")
@@ -241,13 +244,13 @@ async def test_the_agent_works_under_its_profile(
     assert "Traceback" not in agent.output
 
 
-async def test_data_beyond_a_full_socket_buffer_is_sent_later(contain: Callable[..., Container]) -> None:
+async def test_data_that_does_not_fit_into_the_socket_buffer_is_sent_later(contain: Callable[..., Container]) -> None:
     async with contain(PYTHON, "-c", CONGESTED, seccomp=STRICT) as container:
         await container.says(f"read {8 << 20}\n")
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="calls have other numbers here")
-async def test_all_other_system_calls_fail(contain: Callable[..., Container]) -> None:
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="system calls have other numbers on this architecture")
+async def test_all_system_calls_outside_the_profile_fail(contain: Callable[..., Container]) -> None:
     async with contain(PYTHON, "-c", ATTEMPTS, seccomp=PROFILE) as container:
         await container.process.wait()
         await container.says("nonvoluntary_ctxt_switches")

@@ -1,6 +1,7 @@
-"""The root file systems of the images, assembled by the Dockerfiles' script from this machine's Python and packages.
+"""The root file systems of the images. The script of the Dockerfiles assembles them from this machine's Python and
+packages.
 
-The images contain a different Python (3.13, with Debian's compiler flags), but are otherwise the same.
+The released images contain a different Python (3.13, with Debian's compiler flags), but are otherwise the same.
 """
 
 import hashlib
@@ -18,12 +19,12 @@ import pytest
 
 from tests.release.scripts import PACKAGE, script
 
-pytestmark = pytest.mark.timeout(600)  # assembling compiles every package
+pytestmark = pytest.mark.timeout(600)  # assembling an image compiles every package
 rootfs = script("rootfs")
 CHROOT = shutil.which("chroot", path="/usr/sbin:/usr/bin:/sbin:/bin")
 MEBIBYTE = 2**20
 _log = logging.getLogger(__name__)
-# The largest unpacked size of an image. Every node pulls the agent's image.
+# The largest size that an unpacked image may have. The agent's image must be small because every node pulls it.
 BUDGET = {"agent": 40 * MEBIBYTE, "server": 72 * MEBIBYTE}
 
 
@@ -31,7 +32,9 @@ EXTRAS = {"agent": "agent", "server": "server|otel"}
 
 
 def installed(name: str, extras: str | None = None) -> Iterator[str]:
-    """Yield ``name`` and the distributions that it needs, as they are installed here."""
+    """Yield the names of a distribution and of all distributions that it needs, as they are installed
+    on this machine.
+    """
     try:
         wanted = distribution(name)
     except PackageNotFoundError:
@@ -45,7 +48,7 @@ def installed(name: str, extras: str | None = None) -> Iterator[str]:
 
 
 def site(folder: Path, half: str) -> Path:
-    """Copy packages to the place where ``pip install --target`` would put them."""
+    """Copy the packages that an image needs to where ``pip install --target`` would put them."""
     shutil.copytree(PACKAGE, folder / "pulltrace", ignore=shutil.ignore_patterns("__pycache__", "demo"))
     shutil.rmtree(folder / "pulltrace" / ("server" if half == "agent" else "agent"), ignore_errors=True)
     for name in sorted(set(installed("pulltrace", EXTRAS[half])) - {"pulltrace"}):
@@ -59,7 +62,7 @@ def site(folder: Path, half: str) -> Path:
 
 @pytest.fixture(scope="module", params=["agent", "server"])
 def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """The name of a half and its assembled root."""
+    """The name of a half, and the root file system of its image."""
     for tool in ("strip", "ldd", "dpkg-query"):
         if shutil.which(tool) is None:
             pytest.skip(f"no {tool} here (Debian's binutils, libc-bin, dpkg)")
@@ -71,8 +74,8 @@ def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def inside(root: Path, *command: str) -> str:
     if os.geteuid() != 0 or CHROOT is None:
         pytest.skip("chroot needs root")
-    # Needed if Python was built with an rpath, because its library is in another directory in the image. The Python of
-    # Debian's image has a relative rpath.
+    # This is needed if Python was built with an rpath, because its library is in another directory in the image. The
+    # Python in Debian's image has a relative rpath.
     environment = {"LD_LIBRARY_PATH": "/usr/local/lib", "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt"}
     done = subprocess.run(
         [CHROOT, "--userspec=65532:65532", root, "/usr/local/bin/python3", *command],
@@ -96,7 +99,7 @@ def test_an_image_starts_without_privileges_and_without_other_files(image: tuple
     assert int(inside(root, "-c", code)) > 50
 
 
-def test_every_module_of_the_images_half_can_be_imported(image: tuple[str, Path]) -> None:
+def test_every_module_that_an_image_needs_can_be_imported(image: tuple[str, Path]) -> None:
     half, root = image
     code = f"""if True:
         import importlib, pkgutil, pulltrace.{half} as half
@@ -117,7 +120,7 @@ def test_an_image_has_no_shell_no_installer_and_no_file_of_the_other_half(image:
     assert not packages & {"grpc", *foreign[half]}
 
 
-def test_third_party_packages_are_bytecode_and_scanners_find_debian_packages(image: tuple[str, Path]) -> None:
+def test_third_party_packages_are_bytecode_and_scanners_can_find_the_debian_packages(image: tuple[str, Path]) -> None:
     _, root = image
     [library] = (root / "usr/local/lib").glob("python3.*")
     theirs = [path for path in library.rglob("*.py") if "pulltrace" not in path.parts]
@@ -128,14 +131,14 @@ def test_third_party_packages_are_bytecode_and_scanners_find_debian_packages(ima
     assert any(name.startswith("libssl") for name in known)
 
 
-def test_a_rebuild_in_another_directory_gives_the_same_files(image: tuple[str, Path], tmp_path: Path) -> None:
+def test_a_rebuild_in_another_directory_results_in_identical_files(image: tuple[str, Path], tmp_path: Path) -> None:
     half, root = image
     rootfs.assemble(site(tmp_path / "site", half), tmp_path / "root")
     assert contents(tmp_path / "root") == contents(root)
 
 
 def contents(root: Path) -> dict[Path, bytes]:
-    """Return the digest of each file."""
+    """Return the digest of each file below a directory."""
     files = (path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
     return {path.relative_to(root): hashlib.sha256(path.read_bytes()).digest() for path in files}
 
@@ -146,6 +149,6 @@ def test_the_size_of_an_image_is_within_the_budget(image: tuple[str, Path], tmp_
     with tarfile.open(tmp_path / "layer.tar.gz", "w:gz", compresslevel=6) as layer:
         layer.add(root, arcname=".")
     packed = (tmp_path / "layer.tar.gz").stat().st_size
-    # docs/images.md contains these figures; --log-cli-level=info shows them.
+    # docs/images.md contains these figures; pytest shows them with --log-cli-level=info.
     _log.info("%s: %.1f MiB unpacked, %.1f MiB to pull", half, size / MEBIBYTE, packed / MEBIBYTE)
     assert size < BUDGET[half]

@@ -14,7 +14,9 @@ from tests.release.scripts import ROOT
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """Return a folder with the files that the rules need, and a PATH without npm."""
+    """A folder with the files that the rules of the Makefile need. Its directory ``bin`` is the whole PATH, and has no
+    npm.
+    """
     (tmp_path / "web").mkdir()
     (tmp_path / "bin").mkdir()
     shutil.copy2(ROOT / "Makefile", tmp_path)
@@ -46,7 +48,7 @@ def install(clone: Path) -> str:
     return done.stdout
 
 
-def test_a_python_without_venv_is_reported_and_leaves_no_environment(clone: Path) -> None:
+def test_a_python_without_the_venv_module_is_reported_and_no_environment_remains(clone: Path) -> None:
     for name in ("pyproject.toml", "requirements/all.txt", "requirements/packaging.txt"):
         (clone / name).parent.mkdir(exist_ok=True)
         (clone / name).touch()
@@ -57,12 +59,12 @@ def test_a_python_without_venv_is_reported_and_leaves_no_environment(clone: Path
     assert not (clone / ".venv").exists()
 
 
-def test_npm_that_is_installed_later_is_used_and_a_second_run_does_nothing(clone: Path) -> None:
+def test_make_uses_npm_once_it_is_installed_and_does_nothing_if_it_runs_again(clone: Path) -> None:
     output = install(clone)
     assert "npm with Node 20.19 or newer was not found" in output
     assert "the dashboard has no page" in output
 
-    script(clone, "node", "exit 1")  # too old
+    script(clone, "node", "exit 1")  # this version of Node is too old
     script(clone, "npm", f'echo "$@" >> {clone}/called')
     assert "was not found" in install(clone)
     assert not (clone / "called").exists()
@@ -78,7 +80,7 @@ def test_npm_that_is_installed_later_is_used_and_a_second_run_does_nothing(clone
 @pytest.mark.parametrize(
     ("version", "fits"), [("18.19.1", False), ("20.18.3", False), ("20.19.0", True), ("24.1.0", True)]
 )
-def test_the_oldest_supported_node_is_accepted(version: str, fits: bool) -> None:
+def test_only_supported_versions_of_node_are_accepted(version: str, fits: bool) -> None:
     node = shutil.which("node")
     if node is None:
         pytest.skip("no node here")
@@ -87,7 +89,7 @@ def test_the_oldest_supported_node_is_accepted(version: str, fits: bool) -> None
     assert (subprocess.run([node, "-e", program], check=False).returncode == 0) is fits
 
 
-def test_the_port_of_the_demo_is_checked_before_anything_is_installed(clone: Path) -> None:
+def test_make_demo_checks_its_port_before_it_installs_anything(clone: Path) -> None:
     script(clone, "python", f'exec {sys.executable} "$@"')
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

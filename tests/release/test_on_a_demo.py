@@ -1,4 +1,4 @@
-"""The scripts for a server in a cluster, run with the demo's server."""
+"""The scripts that check a server in a cluster, here run with the demo's server."""
 
 import asyncio
 import re
@@ -21,7 +21,7 @@ SEES_A_PULL = ROOT / ".github" / "scripts" / "sees_a_pull.py"
 
 @pytest.fixture
 async def demo(tmp_path: Path) -> AsyncIterator[str]:
-    """The address of a demo, without the final slash."""
+    """The URL of a demo, without the final slash."""
     command = [sys.executable, "-m", "pulltrace", "demo", "--port=0", "--speed=10", "--nodes=6"]
     process = Process(command, tmp_path / "demo.log")
     try:
@@ -58,7 +58,7 @@ async def test_helm_test_fails_with_the_reason_if_no_server_responds(tmp_path: P
 
 @pytest.fixture
 async def ended(demo: str) -> list[dict[str, Any]]:
-    """Two pulls of the demo: a completed one that fetched bytes, and a failed one."""
+    """Two pulls of the demo: a completed pull that fetched bytes, and a failed pull."""
     async with aiohttp.ClientSession() as session, asyncio.timeout(90):
         while True:
             async with session.get(f"{demo}/api/v1/pulls?status=completed&status=failed") as response:
@@ -79,7 +79,7 @@ def failed(pull: dict[str, Any]) -> bool:
 
 @pytest.fixture
 async def recorded(ended: list[dict[str, Any]]) -> AsyncIterator[str]:
-    """A server that always returns these pulls, because the demo's own list changes."""
+    """A server that always returns these two pulls, because the list of the demo itself changes."""
 
     async def pulls(_: web.Request) -> web.Response:
         return web.json_response({"pulls": ended})

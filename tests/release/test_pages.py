@@ -1,4 +1,4 @@
-"""Publish releases as the workflow does, to a Pages branch in a temporary repository and to a real OCI registry."""
+"""Publish releases as the workflow does, but to a Pages branch of a temporary repository and to a real OCI registry."""
 
 import hashlib
 import re
@@ -30,7 +30,7 @@ def run(*command: object, cwd: Path) -> str:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A clone of a bare repository with one commit and no Pages branch yet."""
+    """A clone of a bare repository that has one commit and no Pages branch yet."""
     run("git", "init", "--quiet", "--bare", "--initial-branch=main", "origin.git", cwd=tmp_path)
     run("git", "clone", "--quiet", "origin.git", "clone", cwd=tmp_path)
     folder = tmp_path / "clone"
@@ -45,7 +45,7 @@ def clone(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def package(helm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Return a factory that packages the chart of this tree as another version."""
+    """Return a function that packages this repository's chart as another version."""
 
     def make(version: str, repository: str = "d44b/pulltrace", **digests: str) -> Path:
         copy = tmp_path / f"source-{version}" / "pulltrace"
@@ -61,7 +61,7 @@ def package(helm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def branch(clone: Path, path: str) -> bytes:
-    """Return a file of the published branch."""
+    """Return a file from the published branch."""
     origin = clone.parent / "origin.git"
     return subprocess.run(["git", "show", f"gh-pages:{path}"], cwd=origin, check=True, capture_output=True).stdout
 
@@ -74,7 +74,7 @@ def site(folder: Path, text: str) -> Path:
     return made
 
 
-def test_nothing_is_lost_by_three_releases_and_two_publications_of_docs(clone: Path, package, monkeypatch) -> None:
+def test_publishing_three_releases_and_the_docs_twice_loses_nothing(clone: Path, package, monkeypatch) -> None:
     monkeypatch.chdir(clone)
     assert pages.main(["docs", str(site(clone.parent, "first"))]) == 0
     archives = {}
@@ -99,7 +99,7 @@ def test_nothing_is_lost_by_three_releases_and_two_publications_of_docs(clone: P
     assert run("git", "worktree", "list", cwd=clone).count("\n") == 1
 
 
-def test_an_entry_of_the_original_project_stays_in_the_index(clone: Path, package, monkeypatch) -> None:
+def test_an_index_entry_of_the_original_project_is_kept(clone: Path, package, monkeypatch) -> None:
     digest = "0773d7230dd7be37cb796524eca8d6e2574dd110128d6ee3a65d79647ce7dfae"
     old = {"name": "pulltrace", "version": "0.1.0", "digest": digest, "urls": [f"{URL}/pulltrace-0.1.0.tgz"]}
 
@@ -116,7 +116,9 @@ def test_an_entry_of_the_original_project_stays_in_the_index(clone: Path, packag
     assert [(chart["version"], chart["digest"]) for chart in entries][1:] == [("0.1.0", digest)]
 
 
-def test_a_version_is_never_published_twice_with_other_contents(clone: Path, package, monkeypatch, capsys) -> None:
+def test_a_published_version_cannot_be_published_again_with_different_contents(
+    clone: Path, package, monkeypatch, capsys
+) -> None:
     monkeypatch.chdir(clone)
     archive = package("0.1.0")
     assert pages.main(["chart", str(archive), URL]) == 0
@@ -165,7 +167,7 @@ def test_a_chart_released_by_a_fork_uses_the_images_of_the_fork(package, tmp_pat
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[str]:
-    """Debian's docker-registry on loopback."""
+    """The address of Debian's docker-registry, which runs on loopback."""
     program = shutil.which("docker-registry")
     if program is None:
         pytest.skip("no docker-registry here (Debian's docker-registry)")
@@ -199,7 +201,7 @@ def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
                 return
         except OSError:
             waiting.wait(0.05)
-    raise AssertionError(f"{url} does not respond")
+    raise AssertionError(f"the registry at {url} does not respond")
 
 
 def test_the_classic_repository_and_the_oci_registry_serve_the_same_bytes(
@@ -231,12 +233,12 @@ def test_the_classic_repository_and_the_oci_registry_serve_the_same_bytes(
 
 
 @pytest.mark.usefixtures("helm")
-def test_the_same_commit_always_gives_the_same_archive_of_the_chart(tmp_path: Path) -> None:
+def test_the_same_commit_always_results_in_the_same_chart_archive(tmp_path: Path) -> None:
     first, second = (packaging.package(tmp_path / name).read_bytes() for name in ("first", "second"))
     assert hashlib.sha256(first).digest() == hashlib.sha256(second).digest()
 
 
-def test_a_release_pins_the_images_by_digest_and_a_users_tag_overrides_it(package) -> None:
+def test_a_released_chart_pins_the_images_by_digest_unless_the_user_sets_a_tag(package) -> None:
     digests = {"agent": f"sha256:{'a' * 64}", "server": f"sha256:{'b' * 64}"}
     archive = package("0.3.0", **digests)
     with helm_library.Chart.load(archive) as chart:
@@ -254,7 +256,7 @@ def test_a_release_pins_the_images_by_digest_and_a_users_tag_overrides_it(packag
     assert [image["image"].partition("@")[2] for image in listed] == list(digests.values())
 
 
-def test_artifact_hub_gets_the_changes_of_the_version_and_its_status() -> None:
+def test_the_annotations_for_artifact_hub_contain_the_changes_of_a_version_and_its_status() -> None:
     about = yaml.safe_load((ROOT / "charts/pulltrace/Chart.yaml").read_text())
     new = "### Added\n\n- One `thing`\n  on two lines.\n- Two.\n\n### Fixed\n\n- Three.\n"
     text = f"# Changelog\n\n## [0.3.0]\n\n{new}\n## 0.2.0\n\n### Added\n\n- Old.\n"

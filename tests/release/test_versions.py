@@ -1,4 +1,6 @@
-"""The versions of the tree agree, every disagreement with a tag is listed, and a release gets the right image tags."""
+"""All files contain the same version, every difference from a tag is listed, and a release gets the
+right image tags.
+"""
 
 import re
 import shutil
@@ -25,17 +27,17 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_this_tree_has_one_version(tree: Path) -> None:
+def test_all_files_of_this_repository_contain_the_same_version(tree: Path) -> None:
     assert versions.disagreements(None, tree) == []
 
 
-def test_the_notes_of_a_tag_are_its_section_of_the_changelog(tree: Path) -> None:
+def test_the_release_notes_are_the_section_of_the_changelog_about_the_version(tree: Path) -> None:
     assert versions.disagreements("v0.2.0", tree) == []
     assert versions.notes("0.2.0", tree) == "New.\n\n### Added\n\n- all of it"
     assert versions.notes("0.1.0", tree) == "Old."
 
 
-def test_every_disagreement_with_a_tag_is_listed(tree: Path) -> None:
+def test_every_difference_from_the_version_of_a_tag_is_listed(tree: Path) -> None:
     wrong = versions.disagreements("v0.3.0", tree)
     assert len(wrong) == 6
     assert "Chart.yaml appVersion is 0.2.0, not 0.3.0" in wrong
@@ -46,7 +48,7 @@ def test_a_tag_must_be_a_version(tree: Path) -> None:
     assert "the tag release is not vX.Y.Z" in versions.disagreements("release", tree)
 
 
-def test_the_readme_of_the_chart_is_made_from_its_values() -> None:
+def test_the_readme_of_the_chart_is_generated_from_its_values() -> None:
     if not HELM_DOCS.path.exists():
         pytest.skip("no helm-docs here; `make parts` builds it (needs Go)")
     chart = ROOT / "charts" / "pulltrace"
@@ -54,7 +56,7 @@ def test_the_readme_of_the_chart_is_made_from_its_values() -> None:
     done = subprocess.run([*command, "--dry-run", "--log-level=warning"], check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert (chart / "README.md").read_text() == done.stdout.rstrip("\n") + "\n", "run `make chart-readme`"
-    assert not re.findall(r"^\| `.*\|\s*\|$", done.stdout, re.MULTILINE), "values without a description"
+    assert not re.findall(r"^\| `.*\|\s*\|$", done.stdout, re.MULTILINE), "every value must have a description"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""The wheel, built from a clean clone: it contains the page, and each half installs only its libraries."""
+"""The wheel is built from a clean clone. It contains the page, and agent and server install only the libraries that
+they need.
+"""
 
 import hashlib
 import json
@@ -18,7 +20,7 @@ from tests.release.scripts import ROOT
 BIN = Path(sys.executable).parent
 UV = shutil.which("uv", path=str(BIN))
 pytestmark = [
-    pytest.mark.skipif(UV is None, reason="uv is not installed (it is in the group lint)"),
+    pytest.mark.skipif(UV is None, reason="uv is not installed (it is in the dependency group lint)"),
     pytest.mark.skipif(not (ROOT / "web" / "node_modules").exists(), reason="web/node_modules is missing (needs npm)"),
 ]
 
@@ -38,19 +40,19 @@ def hatchling(clone: Path, target: str, folder: Path, **variables: str) -> subpr
 
 
 def clean_clone(folder: Path) -> Path:
-    """Return a clone without the page."""
+    """Return a clone of this repository in which the page is not built."""
     run("git", "clone", "--quiet", "--no-hardlinks", ROOT, "clone", cwd=folder)
     return folder / "clone"
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone with the page, built as `make install` and the release build it."""
+    """A clone in which the page is built, as `make install` and the release workflow build it."""
     return build_page(clean_clone(tmp_path_factory.mktemp("clone")))
 
 
 def build_page(clone: Path) -> Path:
-    """Build the page of a clone with the packages that `npm ci` would install: those of the lock file."""
+    """Build the page of a clone with the packages in the lock file, which `npm ci` would install."""
     (clone / "web" / "node_modules").symlink_to(ROOT / "web" / "node_modules")
     run("npm", "run", "--silent", "build", cwd=clone / "web")
     return clone
@@ -58,7 +60,7 @@ def build_page(clone: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel with the page in it."""
+    """The wheel, which contains the page."""
     folder = tmp_path_factory.mktemp("wheel")
     done = hatchling(built, "wheel", folder)
     assert done.returncode == 0, done.stderr
@@ -78,7 +80,9 @@ def test_a_package_without_the_page_is_built_only_on_request(tmp_path: Path, tar
     assert len(list(made.iterdir())) == 1
 
 
-def test_the_same_commit_always_gives_the_same_page_wheel_and_sdist(built: Path, wheel: Path, tmp_path: Path) -> None:
+def test_the_same_commit_always_results_in_the_same_page_and_wheel_and_sdist(
+    built: Path, wheel: Path, tmp_path: Path
+) -> None:
     another = build_page(clean_clone(tmp_path))
     first, second = (digests(clone / "pulltrace" / "server" / "static") for clone in (built, another))
     assert first
@@ -168,7 +172,7 @@ def test_the_demo_of_an_installed_wheel_serves_the_page(wheel: Path, tmp_path: P
         ("server", {"grpcio", "hpack", "protobuf"}),
     ],
 )
-def test_each_half_starts_without_the_libraries_of_the_other(
+def test_agent_and_server_start_without_each_others_libraries(
     wheel: Path, tmp_path: Path, half: str, foreign: set[str]
 ) -> None:
     python = environment(tmp_path, f"{wheel}[{half}]")
@@ -183,5 +187,5 @@ def test_each_half_starts_without_the_libraries_of_the_other(
         env={"PULLTRACE_LOG_LEVEL": "loud"},
         timeout=30,
     )
-    assert done.returncode == 2, "it did not read its configuration"
+    assert done.returncode == 2, "the program must start and reject its configuration"
     assert "PULLTRACE_LOG_LEVEL='loud'" in done.stderr

@@ -44,7 +44,7 @@ def test_every_python_package_is_installed_by_its_hash(path: Path) -> None:
         assert "python -m build" not in line or "--no-isolation" in line, line
 
 
-def test_a_release_tags_nothing_before_every_test_has_passed() -> None:
+def test_a_release_tags_no_image_before_every_test_has_passed() -> None:
     jobs = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())["jobs"]
     assert jobs["tests"]["uses"] == "./.github/workflows/ci.yml"
     assert {"tests", "images", "wheel"} <= set(jobs["tag"]["needs"])
@@ -113,8 +113,8 @@ def uses(workflow: dict, action: str) -> list[dict]:
     return [step["with"] for step in steps if step.get("uses", "").startswith(f"{action}@")]
 
 
-def test_a_release_has_the_artifacts_of_its_jobs_and_no_build_record() -> None:
-    # Building an image leaves an artifact of another kind, which makes a download of everything fail.
+def test_a_release_contains_the_artifacts_of_its_jobs_but_no_build_records() -> None:
+    # Building an image creates an artifact of another kind, and downloading all artifacts would fail because of it.
     workflow = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())
     [download] = [found for found in uses(workflow, "actions/download-artifact") if found.get("path") == "assets"]
     uploads = [upload["name"] for upload in uses(workflow, "actions/upload-artifact")]
@@ -122,16 +122,16 @@ def test_a_release_has_the_artifacts_of_its_jobs_and_no_build_record() -> None:
     assert sorted(released) == ["release-chart", "release-sbom-${{ matrix.half }}", "release-wheel"]
 
 
-def test_a_change_of_any_source_of_the_docs_publishes_them() -> None:
+def test_a_change_to_any_source_of_the_docs_publishes_them() -> None:
     workflow = yaml.safe_load((ROOT / ".github/workflows/docs.yml").read_text())
-    paths = workflow[True]["push"]["paths"]  # YAML 1.1 reads "on" as true
+    paths = workflow[True]["push"]["paths"]  # YAML 1.1 parses the key "on" as true
     pages = [page.read_text() for page in (ROOT / "docs").glob("*.md")]
     included = {name for text in pages for name in re.findall(r'^--8<-- "([^":]+)', text, re.MULTILINE)}
     assert "charts/pulltrace/README.md" in included
     assert included | {"docs/**", "mkdocs.yml"} <= set(paths)
 
 
-def test_ci_installs_every_package_that_tests_need_except_the_runners_own_chromium() -> None:
+def test_ci_installs_every_package_that_the_tests_need_except_chromium_which_the_runner_has() -> None:
     steps = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["test"]["steps"]
     [install] = [step["run"] for step in steps if "apt-get install" in step.get("run", "")]
     [command] = [line for line in install.replace("\\\n", "").splitlines() if "apt-get install" in line]
@@ -144,12 +144,12 @@ def test_no_test_needs_the_sources_that_ci_removes_to_test_the_wheel() -> None:
     assert [path for path in (ROOT / "tests").rglob("*.py") if looking.search(path.read_text())] == []
 
 
-def test_the_required_job_waits_for_all_others() -> None:
+def test_the_required_job_waits_for_all_other_jobs() -> None:
     jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
     assert set(jobs["green"]["needs"]) == jobs.keys() - {"green"}
 
 
-def test_a_push_of_docs_neither_cancels_nor_displaces_a_release() -> None:
+def test_publishing_the_docs_neither_cancels_nor_displaces_a_release() -> None:
     docs, release = (
         yaml.safe_load((ROOT / ".github/workflows" / f"{name}.yml").read_text()) for name in ("docs", "release")
     )
@@ -158,7 +158,7 @@ def test_a_push_of_docs_neither_cancels_nor_displaces_a_release() -> None:
 
 
 @each_dockerfile
-def test_base_images_are_pinned_by_digest_and_the_last_stage_is_unprivileged_and_from_scratch(path: Path) -> None:
+def test_base_images_are_pinned_by_digest_and_the_final_image_is_minimal_and_unprivileged(path: Path) -> None:
     text = path.read_text()
     bases = re.findall(r"^FROM (?:--\S+ )?(\S+)", text, re.MULTILINE)
     assert bases[-1] == "scratch"
@@ -178,7 +178,7 @@ def test_hadolint_reports_nothing(path: Path) -> None:
 
 
 @each_dockerfile
-def test_dockerignore_admits_the_sources_that_a_dockerfile_copies(path: Path) -> None:
+def test_dockerignore_does_not_exclude_a_source_that_a_dockerfile_copies(path: Path) -> None:
     allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     for line in re.findall(r"^COPY (?!--from)(.+) \S+$", path.read_text(), re.MULTILINE):
         for source in line.split():

@@ -89,11 +89,11 @@ class Soak:
             result.seconds = time.monotonic() - began
             result.checks, result.lives = self._checks.made, list(self._lives.values())
             result.counts = {
-                "pulls begun on the nodes": cluster.began,
-                "completed there": cluster.completed,
-                "failed or cut off there": cluster.failed,
+                "pulls started on the nodes": cluster.began,
+                "of these, completed": cluster.completed,
+                "of these, failed or interrupted": cluster.failed,
                 "events read": self._follower.events,
-                "servers lived": self._follower.boots,
+                "server processes followed": self._follower.boots,
             }
         self._bound_memory()
         return result
