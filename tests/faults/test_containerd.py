@@ -33,7 +33,7 @@ async def test_a_lost_connection_to_containerd_changes_nothing_if_no_pull_runs(l
         seen.over()
 
 
-async def test_a_pull_continues_after_containerd_has_been_hanging(lab, fault):
+async def test_a_pull_continues_after_containerd_was_unresponsive(lab, fault):
     await lab.pulled("done", 1)
     await lab.running("app", 6)
     async with fault("containerd hangs", "the pull waits, then continues") as seen:

@@ -237,7 +237,7 @@ def test_a_deleted_pod_is_no_longer_queued(sim):
     assert not sim.shown
 
 
-def test_an_invalid_image_name_has_a_failed_row(sim):
+def test_a_pull_with_an_invalid_image_name_is_shown_as_failed(sim):
     arrival = web(image="Registry.io/UPPER:1")
     sim.apply(seen(arrival), event(arrival.invalid("app", NOW)), seen(arrival), at=0)
     assert (sim.one.status, sim.one.error_reason) == (PullPhase.FAILED, ErrorReason.INVALID_REFERENCE)

@@ -44,7 +44,7 @@ def test_two_simultaneous_pulls_have_separate_rates() -> None:
     assert rates == {"docker.io/one": MIB, "docker.io/two": 4 * MIB}
 
 
-def test_the_rate_of_a_nodes_second_pull_is_also_right() -> None:
+def test_the_rate_of_the_second_pull_on_a_node_is_also_correct() -> None:
     sim = SimulatedHub()
     sim.report(pull("first", layer("a", 90 * MIB)), at=1)
     sim.report(pull("first", layer("a", 100 * MIB), status=DONE, ended_at=NOW + 2), at=2)

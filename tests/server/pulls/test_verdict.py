@@ -75,7 +75,7 @@ def test_a_starved_cpu_limits_unpacking() -> None:
 
 
 @pytest.mark.parametrize("load", [None, CALM, NodeLoad(seconds=1.0, disk="sda", disk_busy=99.0)])
-def test_unpacking_that_no_measurement_explains_has_an_unknown_limit(load: NodeLoad | None) -> None:
+def test_the_verdict_is_unknown_if_no_measurement_explains_slow_unpacking(load: NodeLoad | None) -> None:
     sim = SimulatedHub()
     extracting(sim, load)
     assert sim.one.bound.by is Factor.UNKNOWN
@@ -102,7 +102,7 @@ def test_a_verdict_changes_only_after_its_cause_has_lasted_several_seconds() -> 
     assert verdicts[-1] is Factor.UNKNOWN
 
 
-def test_the_registry_is_the_limit_if_this_node_fetches_faster_from_another_one() -> None:
+def test_the_registry_is_the_limit_if_this_node_fetches_faster_from_another_registry() -> None:
     sim = SimulatedHub()
     download(sim, 50, range(1, 12), **other("fast", "ghcr.io"))
     end(sim, 13, 0, **other("fast", "ghcr.io"))
@@ -117,7 +117,7 @@ def test_the_registry_is_the_limit_if_this_node_fetches_faster_from_another_one(
     assert bound.figures["percentOfTime"] == 85.7
 
 
-def test_the_limit_of_a_slow_download_is_unknown_if_there_is_no_comparison() -> None:
+def test_the_verdict_is_unknown_if_a_slow_download_cannot_be_compared_with_another() -> None:
     sim = SimulatedHub()
     download(sim, 1, range(1, 30))
     assert sim.one.bound.by is Factor.UNKNOWN
@@ -333,7 +333,7 @@ def test_a_dead_mirror_is_the_limit_if_each_request_waits_for_a_connection_timeo
         assert sim.one.via == VIA["via"]
 
 
-def test_the_limit_of_a_short_pull_or_of_an_unexplained_one_is_unknown() -> None:
+def test_the_verdict_is_unknown_for_a_short_pull_and_for_one_without_an_explanation() -> None:
     sim = SimulatedHub()
     sim.report(pull("short", layer("a", 10 * MIB)), at=1)
     sim.report(pull("short", layer("a", 100 * MIB), status=PullPhase.COMPLETED, ended_at=NOW + 2), at=2)
