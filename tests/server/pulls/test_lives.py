@@ -293,8 +293,7 @@ def test_a_published_state_remains_true(lives, events_late, statuses_late, repor
         if lease.attempt.well:
             ends = [each.ended for each in node.beside(lease)]
             assert any(well and abs(at - end) <= 2.0 for well, at in follower.times for end in ends), (
-                "the completed pull is published"
+                "what arrived is published"
             )
-    # Simultaneous pulls of two pods may be confused while nothing distinguishes them. Then two rows may show the same
-    # end.
+    # Two pods' simultaneous pulls may be swapped while nothing distinguishes them: then one end belongs to two rows.
     assert len(follower.ends) <= len(node.ends) + node.found or len(lives) > 1
