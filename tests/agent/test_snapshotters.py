@@ -55,7 +55,7 @@ class Observed:
             if condition():
                 return
             self.step()
-        raise AssertionError("the condition never held")
+        raise AssertionError("the condition did not become true")
 
     def finish(self):
         self.until(lambda: not self.watched.node.pulls)

@@ -274,9 +274,7 @@ def stop(attack: Attack) -> None:
 
 async def main() -> None:
     """Run the attack that the command line names."""
-    os.sched_setscheduler(
-        0, os.SCHED_OTHER, os.sched_param(0)
-    )  # use the ordinary priority, even if the tests have a different one
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # at ordinary priority, even if the tests are not
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     name, port, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])

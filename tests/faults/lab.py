@@ -257,7 +257,7 @@ class Lab:
             await self.until(well, within)
         except TimeoutError:
             tail = (self.agent.output + self.server.output)[-1500:]
-            raise AssertionError(f"after {within:g} s: {why}\n{tail}") from None
+            raise AssertionError(f"still wrong after {within:g} s: {why}\n{tail}") from None
 
     async def finished(self) -> None:
         """Wait until every pull on the node has ended and the server has published the outcomes."""

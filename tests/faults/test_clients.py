@@ -78,9 +78,8 @@ async def test_128_clients_that_never_read_do_not_delay_127_others(lab, fault):
         pulls = [lab.pull(f"{name}-{number}", *[1 / 16] * 100, 30) for number in range(8)]
         await lab.until(lambda: lab.over(*pulls), 60)
 
-    await wide_images(
-        "before"
-    )  # pull images before the fault, so that memory for this many layers does not count as growth
+    # Pull images before the fault, so that memory for this many layers does not count as growth.
+    await wide_images("before")
     what = "255 clients, 128 of which never read"
     async with fault(what, "the others are served immediately; those that do not read are dropped") as seen:
         with ExitStack() as deaf:

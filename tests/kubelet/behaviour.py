@@ -103,7 +103,7 @@ class SimulatedNode:
             self._node.advance(0.05)
             self._kubelet.advance(0.05)
             self._record()
-        raise AssertionError(f"not within {seconds:.0f} s: {self._events}")
+        raise AssertionError(f"the condition did not hold within {seconds:.0f} s: {self._events}")
 
     def _record(self) -> None:
         for said in self._kubelet.outbox:

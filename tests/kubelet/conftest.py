@@ -79,9 +79,7 @@ def left_by(folder: Path, processes: str) -> list[str]:
     for namespace in Path("/proc").glob("[0-9]*/ns/pid"):
         with suppress(OSError):
             if str(namespace.readlink()) == processes:
-                left.append(
-                    (namespace.parents[1] / "stat").read_text()[:60]
-                )  # contains the name and state of the process
+                left.append((namespace.parents[1] / "stat").read_text()[:60])  # the process's name and state
     return left
 
 

@@ -138,7 +138,7 @@ class Lab:
                 while not (found := true()):  # noqa: ASYNC110 (neither the log nor the API has an event to wait for)
                     await asyncio.sleep(0.1)
                 return found
-        raise AssertionError(f"not within {seconds:.0f} s; the last look: {self.looks[-1:]}")
+        raise AssertionError(f"the condition did not hold within {seconds:.0f} s; last poll: {self.looks[-1:]}")
 
     async def happened(self, pod: str, reason: str, *, image: str = "", times: int = 1, seconds: float = 60) -> Event:
         """Wait until the kubelet has recorded this many such events, and return the last of them."""

@@ -93,7 +93,7 @@ class APIServer:
             self._make_secrets()
             self._trust = ssl.create_default_context(
                 cafile=self.certificate
-            )  # all requests use one session, so that connections are reused
+            )  # one session, so that connections are reused
             self._start_etcd()
             await self.start()
             self._write_kubeconfig()

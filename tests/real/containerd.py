@@ -248,7 +248,7 @@ class Containerd:
                 self.version = await self._answered()
         except TimeoutError:
             words = self._running.last_words()
-            raise RuntimeError(f"containerd did not answer within {READY_WITHIN:.0f} s\n{words}") from None
+            raise RuntimeError(f"containerd did not respond within {READY_WITHIN:.0f} s\n{words}") from None
 
     async def _answered(self) -> str:
         while True:

@@ -49,20 +49,22 @@ class Package:
 
 APT = (
     Package("containerd", "containerd", "nothing is tested against Debian's containerd (1.6)"),
-    Package("runc", "runc", "the agent's seccomp profile is not tried, and containerd's CRI service may not start"),
+    Package("runc", "runc", "the agent's seccomp profile is not tested, and containerd's CRI service may not start"),
     Package("etcd-server", "etcd", "the tests marked `cluster` do not run"),
-    Package("chromium", "chromium", "the dashboard is not looked at: tests marked `browser` do not run"),
-    Package("prometheus", "prometheus", "alert rules are not run against a real Prometheus"),
-    Package("docker-registry", "docker-registry", "the chart is not pushed to and pulled from a registry"),
-    Package("binutils", "strip", "the images' root file systems are not put together and measured"),
-    Package("shellcheck", "shellcheck", "the shell in the workflows' steps is not read"),
-    Package("iproute2", "ip", "tests that cut a network, and those with a real kubelet, do not run"),
-    Package("containernetworking-plugins", "host-local", "pods of the real kubelet get no network"),
+    Package("chromium", "chromium", "the dashboard is not tested: the tests marked `browser` do not run"),
+    Package("prometheus", "prometheus", "alert rules are not tested with a real Prometheus"),
+    Package(
+        "docker-registry", "docker-registry", "pushing the chart to a registry and pulling it from there is not tested"
+    ),
+    Package("binutils", "strip", "the root file systems of the images are not assembled and measured"),
+    Package("shellcheck", "shellcheck", "the shell commands in the workflows are not checked"),
+    Package("iproute2", "ip", "tests with a virtual network and tests with a real kubelet do not run"),
+    Package("containernetworking-plugins", "host-local", "pods on the real kubelet have no network"),
     Package("fuse3", "fusermount3", "the tests with a real stargz-snapshotter do not run"),
     Package("zlib1g-dev", "/usr/include/zlib.h", "soci-snapshotter cannot be built"),
     Package("erofs-utils", "mkfs.erofs", "nothing is tested with containerd's erofs snapshotter"),
-    Package("nginx-light", "nginx", "the stream is not read through a proxy that buffers"),
-    Package("nftables", "nft", "services of the cluster with a real kubelet cannot be reached"),
+    Package("nginx-light", "nginx", "the stream is not tested through a proxy that buffers"),
+    Package("nftables", "nft", "Services in the cluster with a real kubelet cannot be reached"),
 )
 
 NO_DRIVERS = "no_btrfs,no_devmapper,no_zfs"  # snapshotters that need C headers and that no test uses
@@ -138,21 +140,21 @@ HELM = Built(
     module=".",
     package="helm.sh/helm/v4/cmd/helm",
     ldflags="-X helm.sh/helm/v4/internal/version.version=v4.3.1",
-    costs="the chart is tested with Helm's library only, never installed",
+    costs="the chart is tested only with Helm's library and is never installed",
 )
 ACTIONLINT = Built(
     name="actionlint",
     version="1.7.12",
     module="actionlint",
     package="github.com/rhysd/actionlint/cmd/actionlint",
-    costs="nobody reads the workflows before GitHub does",
+    costs="the workflows are not checked before GitHub runs them",
 )
 HELM_DOCS = Built(
     name="helm-docs",
     version="1.14.2",
     module="helm-docs",
     package="github.com/norwoodj/helm-docs/cmd/helm-docs",
-    costs="the chart's README is neither made nor compared with its values",
+    costs="the chart's README is neither generated nor compared with the values",
 )
 NODE = (KUBELET, SCHEDULER, CONTROLLER_MANAGER, PROXY, SHIM, PAUSE)
 """The programs of a cluster with a real kubelet, in addition to kube-apiserver and containerd."""
@@ -161,7 +163,7 @@ SOCI = Built(
     version="0.16.1",
     module="soci",
     package="github.com/awslabs/soci-snapshotter/cmd/soci-snapshotter-grpc",
-    costs="pulls by SOCI's parallel mode are tested with the simulated containerd only",
+    costs="pulls in SOCI's parallel mode are tested only with the simulated containerd",
     cgo=True,
 )
 STARGZ = Built(
@@ -169,14 +171,14 @@ STARGZ = Built(
     version="0.19.1",
     module="stargz",
     package=".",
-    costs="streamed layers are tested with the simulated containerd only",
+    costs="streamed layers are tested only with the simulated containerd",
 )
 SOCI_CONVERT = Built(
     name="soci",
     version="0.16.1",
     module="soci",
     package="github.com/awslabs/soci-snapshotter/cmd/soci",
-    costs="layers that SOCI streams are tested with the simulated containerd only",
+    costs="layers that SOCI streams are tested only with the simulated containerd",
     cgo=True,
 )
 COLLECTOR = Built(
@@ -184,7 +186,7 @@ COLLECTOR = Built(
     version="0.165.0",
     module="collector",
     package=".",
-    costs="traces are received only by a small receiver in the test",
+    costs="traces are tested only with the small receiver in the tests",
 )
 SNAPSHOTTERS = (SOCI, SOCI_CONVERT, STARGZ)
 BUILT = (

@@ -36,7 +36,7 @@ async def ports(process: asyncio.subprocess.Process) -> tuple[int, int]:
             found = re.search(rb'"port": (\d+), "metrics_port": (\d+)', line)
             assert found
             return int(found[1]), int(found[2])
-    raise AssertionError("it did not start")
+    raise AssertionError("the server did not start")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

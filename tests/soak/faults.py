@@ -108,7 +108,7 @@ async def readers_deaf(cluster: SoakCluster, site: Site, random: Random) -> None
             source = (
                 "127.0.0.2",
                 0,
-            )  # one address may use only half of all streams, so enough are left for the follower
+            )  # one address may use half of all streams
             deaf = sockets.enter_context(create_connection(("127.0.0.1", cluster.port), source_address=source))
             deaf.sendall(b"GET /api/v1/events HTTP/1.1\r\nHost: soak\r\n\r\n")
         await asyncio.sleep(random.uniform(1, 4))
