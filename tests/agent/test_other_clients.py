@@ -156,7 +156,7 @@ def test_the_unpacking_of_an_imported_image_is_not_a_pull(watched, start_import)
     assert set(watched.history) == {importing.lease.id}
 
 
-def test_an_unpacking_whose_lease_a_poll_saw_while_it_was_empty_is_not_a_pull(watched, start_import):
+def test_unpacking_an_imported_image_is_not_a_pull_even_if_a_poll_saw_its_empty_lease(watched, start_import):
     """Meanwhile, the CRI plugin adds its label to the record of the imported image."""
     image, importing = an_image(), start_import()
     write_layers(importing, image, polls_of(watched))
@@ -174,8 +174,8 @@ def test_an_unpacking_whose_lease_a_poll_saw_while_it_was_empty_is_not_a_pull(wa
 @pytest.mark.parametrize(
     "labels",
     [
-        pytest.param({"containerd.io/gc.expire": "2027-01-15T09:00:00Z"}, id="an hour"),
-        pytest.param({"containerd.io/gc.expire": "2027-01-16T08:00:00Z", "buildkit/lease": ""}, id="more labels"),
+        pytest.param({"containerd.io/gc.expire": "2027-01-15T09:00:00Z"}, id="an expiry after an hour"),
+        pytest.param({"containerd.io/gc.expire": "2027-01-16T08:00:00Z", "buildkit/lease": ""}, id="additional labels"),
     ],
 )
 def test_the_empty_lease_of_an_image_builder_is_not_shown(watched, labels):

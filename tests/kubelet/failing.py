@@ -14,9 +14,9 @@ ANSWERS = {401: "unauthorized", 403: "unauthorized", 429: "rate_limited", 500: "
 PULLED = ("wrong-tag", "missing", *(f"status-{status}" for status in ANSWERS), "refused", "tls")
 NOT_PULLED = ("invalid", "never")
 ATTEMPTS = 4
-"""The number of pulls of each image. The kubelet limits the number of events per pod, so later ones may be missing."""
+"""How often each image is pulled. The kubelet limits the number of events per pod, so later events may be missing."""
 SHOWN_FOR = 15.0
-"""Seconds between the last failure and the deletion of its pod; the next retry would come after 80 seconds."""
+"""How many seconds after the last failure its pod is deleted. The next retry would begin after 80 seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,9 @@ class Failing:
 
 
 async def start_failing(lab: Lab) -> Failing:
-    """Create the pods, and push the image of the pod `later` in time."""
+    """Create the pods. Then push the image of the pod `later` in time, and delete each failing pod after its last
+    failure.
+    """
     registry, host = lab.registry, lab.registry.host
     lab.push("team/exists:right", 1000)
     lab.cluster.names.hosts["secure.test"] = "127.0.0.1"

@@ -120,8 +120,8 @@ def test_every_other_waiting_reason_is_a_failure(cluster, reason):
     assert only(cluster).failure.next_retry_at == T + 12.5
 
 
-def test_a_late_status_of_an_image_that_could_not_be_inspected_does_not_end_the_next_pull(cluster):
-    """containerd was down at one sync of the kubelet, and was up again at the next one."""
+def test_a_late_status_about_a_failed_image_inspection_does_not_end_the_next_pull(cluster):
+    """containerd was down during one sync of the kubelet, and was running again at the next one."""
     arrival = web()
     cluster.apply(seen(arrival), T)
     cluster.apply(event(arrival.pulling("app", T + 10)), T + 10)

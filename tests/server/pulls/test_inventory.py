@@ -148,7 +148,7 @@ def test_the_time_to_ready_includes_unpacking_at_the_rate_measured_on_the_node()
     assert eta == 80 / 10 + 2.0
 
 
-def test_time_to_ready_advances_while_a_layer_is_unpacked() -> None:
+def test_the_time_to_ready_decreases_while_a_layer_is_unpacked() -> None:
     sim = SimulatedHub()
     unpacked = {"extract_started_at": to_time(NOW), "extracted_at": to_time(NOW + 10)}
     sim.report(pull("old", layer("o", 100 * MIB, state=LayerPhase.EXTRACTING, extract_started_at=to_time(NOW))), at=1)

@@ -67,7 +67,7 @@ def test_totals_cover_the_period_of_the_series_and_the_current_step() -> None:
     assert (downloaded, ended["completed"], ended["canceled"]) == (0, 0, 0)
 
 
-def test_each_ended_attempt_is_counted_once_by_its_result() -> None:
+def test_each_ended_attempt_is_counted_once_under_its_result() -> None:
     sim = SimulatedHub()
     names = ["completed", "completed", "failed", "canceled"]
     for seconds, ended in ((1, {}), (2, {"ended_at": NOW + 2}), (3, {"ended_at": NOW + 2})):
@@ -83,7 +83,7 @@ def test_each_ended_attempt_is_counted_once_by_its_result() -> None:
     assert counted == {"completed": 2.0, "failed": 1.0, "canceled": 1.0}
 
 
-def test_of_a_mixed_pull_only_the_bytes_that_the_snapshotter_fetches_are_left_out() -> None:
+def test_the_throughput_of_a_mixed_pull_leaves_out_only_the_bytes_that_the_snapshotter_fetches() -> None:
     sim = SimulatedHub()
     for at, plain, lazy in ((1, 0, 0), (3, 50 * MIB, 5000 * MIB)):
         layers = layer("plain", plain, 100 * MIB), layer("lazy", lazy, 5000 * MIB, fetched_by=SNAPSHOTTER)
