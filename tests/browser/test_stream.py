@@ -93,7 +93,7 @@ async def test_a_killed_server_that_returns_leaves_no_stuck_rows(server: Scripte
     # The last known state remains visible, but an unknown figure is not shown as 0.
     await expect(page.locator("[data-toggle=torch]")).to_be_visible()
     await expect(panel.get_by_role("img")).to_have_attribute("aria-label", "Throughput by registry: not known")
-    await expect(panel.locator("p")).to_have_text("\N{EN DASH}")
+    await expect(panel.locator("p").first).to_have_text("\N{EN DASH}")
     for removed in ("torch", "postgres", "nginx-1"):
         del server.pulls[removed]
     server.pulls["grafana"] |= {"status": "completed", "percent": 100.0}

@@ -1,25 +1,29 @@
+import { useLayoutEffect, useRef, useState } from 'react'
 import { classes } from '../classes'
-import { duration, quantity, rate } from '../model/format'
+import { quantity, rate, secondOfDay, timeOfDay } from '../model/format'
 import {
   areas,
+  axis,
   bandColour,
   CHART_HEIGHT,
   CHART_WIDTH,
+  happened,
   highest,
   OTHERS,
+  reading,
+  type Sample,
   type Series,
   scaleMark,
   series,
   total,
-  WINDOW_MS,
 } from '../model/throughput'
 import { isConnected } from '../store/connection'
-import { useSamples, useSnapshot } from '../store/useStore'
+import { useNow, useSamples, useSnapshot } from '../store/useStore'
 import shared from '../styles/shared.module.css'
 import styles from './Band.module.css'
 import { Tiles } from './Tiles'
 
-/** A narrow band that shows the total throughput, its last minutes by registry, and the counts. */
+/** One slim band: the total throughput, its last minutes by registry, and the counts. */
 export function Band() {
   return (
     <div className={classes(shared.panel, styles.band)}>
@@ -36,15 +40,8 @@ function Throughput() {
   const last = samples.at(-1)
   const { value, unit } = quantity(total(last?.rates))
   const [whole = '0', fraction] = value.split('.')
-  const seconds = samples[0] === undefined || last === undefined ? 0 : (last.at - samples[0].at) / 1000
   const isKnown = last?.rates !== undefined && isConnected(connection)
-  const now = (line: Series) => (isKnown ? rate(line.now) : '–')
   const active = lines.filter(line => line.now > 0)
-  const top = highest(lines)
-  const mark = scaleMark(top)
-  const summary = isKnown
-    ? active.map(line => `${line.registry} ${now(line)}`).join(', ') || 'nothing is being downloaded'
-    : 'not known'
   return (
     <section className={styles.throughput} aria-label="Total throughput">
       <h2 className={classes(shared.heading, styles.title)}>Throughput</h2>
@@ -56,10 +53,78 @@ function Throughput() {
           </span>
         )}
       </p>
-      <div className={styles.chart} role="img" aria-label={`Throughput by registry: ${summary}`}>
+      <Legend lines={[...active, ...lines.filter(line => line.now <= 0)]} isKnown={isKnown} />
+      <Chart samples={samples} lines={lines} />
+      <Axis samples={samples} />
+    </section>
+  )
+}
+
+/** The registries in one line, and how many of them have no room in it. */
+function Legend({ lines, isKnown }: { readonly lines: readonly Series[]; readonly isKnown: boolean }) {
+  const list = useRef<HTMLUListElement>(null)
+  const [hidden, setHidden] = useState(0)
+  useLayoutEffect(() => {
+    const entries = [...(list.current?.children ?? [])] as HTMLElement[]
+    setHidden(entries.filter(({ offsetTop }) => offsetTop > (entries[0]?.offsetTop ?? 0)).length)
+  })
+  return (
+    <div className={styles.legend}>
+      <ul ref={list} className={styles.keys}>
+        {lines.map(line => (
+          <li key={line.registry} className={styles.key}>
+            <Swatch registry={line.registry} /> {line.now > 0 && <b>{isKnown ? rate(line.now) : '–'}</b>}
+          </li>
+        ))}
+      </ul>
+      <span
+        className={styles.more}
+        title={lines
+          .slice(lines.length - hidden)
+          .map(({ registry }) => registry)
+          .join(', ')}
+      >
+        {hidden > 0 && `and ${hidden} more`}
+      </span>
+    </div>
+  )
+}
+
+function Swatch({ registry }: { readonly registry: string }) {
+  return (
+    <>
+      <i className={styles.swatch} style={{ background: bandColour(registry) }} />
+      <bdi className={styles.registry}>{registry}</bdi>
+    </>
+  )
+}
+
+/** The places on the axis that the keyboard reaches: five seconds each in ten minutes. */
+const PLACES = 120
+
+/** The chart, with the figures of one moment at the pointer or at the place that the arrow keys have reached. */
+function Chart({
+  samples,
+  lines,
+}: {
+  readonly samples: readonly Sample[]
+  readonly lines: readonly Series[]
+}) {
+  const [place, setPlace] = useState<number>()
+  const top = highest(lines)
+  const mark = scaleMark(top)
+  const moment = reading(samples, (place ?? PLACES) / PLACES)
+  const rates = moment?.rates
+  const figures = rates?.map(([registry, speed]) => `${registry} ${rate(speed)}`).join(', ')
+  const sum = rates === undefined ? 'not known' : rate(total(new Map(rates)))
+  const at = `${(100 * (place ?? 0)) / PLACES}%`
+  const time = moment === undefined ? '' : secondOfDay(moment.at)
+  return (
+    <div className={styles.chart}>
+      <div role="img" aria-label={`Throughput by registry: ${figures || sum}`}>
         <svg viewBox={`0 0 ${CHART_WIDTH} ${CHART_HEIGHT}`} preserveAspectRatio="none" aria-hidden="true">
-          {areas(samples, lines).map((path, at) => {
-            const registry = lines[at]?.registry ?? OTHERS
+          {areas(samples, lines).map((path, band) => {
+            const registry = lines[band]?.registry ?? OTHERS
             return (
               <path
                 key={registry}
@@ -73,18 +138,58 @@ function Throughput() {
         </svg>
         {lines.length > 0 && (
           <span className={styles.scale} style={{ top: `${100 * (1 - mark / top)}%` }}>
-            {rate(mark)} · last {duration(Math.min(seconds, WINDOW_MS / 1000))}
+            {rate(mark)}
           </span>
         )}
       </div>
-      <ul className={styles.legend}>
-        {[...active, ...lines.filter(line => line.now <= 0)].map(line => (
-          <li key={line.registry} className={styles.key}>
-            <i className={styles.swatch} style={{ background: bandColour(line.registry) }} />
-            <bdi className={styles.registry}>{line.registry}</bdi> {line.now > 0 && <b>{now(line)}</b>}
-          </li>
-        ))}
-      </ul>
-    </section>
+      <input
+        type="range"
+        className={styles.pointer}
+        aria-label="Moment in the chart"
+        aria-valuetext={`${time}: ${sum}. ${figures ?? ''}`}
+        max={PLACES}
+        value={place ?? PLACES}
+        onChange={event => setPlace(Number(event.target.value))}
+        onPointerMove={({ currentTarget, clientX }) => {
+          const { left, width } = currentTarget.getBoundingClientRect()
+          setPlace(Math.min(PLACES, Math.max(0, Math.round((PLACES * (clientX - left)) / width))))
+        }}
+        onPointerLeave={() => setPlace(undefined)}
+        onFocus={() => setPlace(place ?? PLACES)}
+        onBlur={() => setPlace(undefined)}
+      />
+      {place !== undefined && <i className={styles.line} style={{ left: at }} />}
+      {place !== undefined && moment !== undefined && (
+        <div
+          className={styles.reading}
+          style={{ left: at, transform: `translateX(-${at})` }}
+          aria-hidden="true"
+        >
+          <p>
+            <time>{time}</time> <b>{sum}</b>
+          </p>
+          {rates?.map(([registry, speed]) => (
+            <p key={registry}>
+              <Swatch registry={registry} /> <b>{rate(speed)}</b>
+            </p>
+          ))}
+        </div>
+      )}
+    </div>
+  )
+}
+
+/** The period of the chart, and what happened in it. */
+function Axis({ samples }: { readonly samples: readonly Sample[] }) {
+  const { history } = useSnapshot()
+  const words = happened(history, useNow())
+  return (
+    <p className={styles.axis}>
+      <span>{samples.length > 0 && timeOfDay(axis(samples)[0])}</span>
+      <span className={styles.happened} title={words}>
+        {words}
+      </span>
+      <span>now</span>
+    </p>
   )
 }

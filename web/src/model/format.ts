@@ -89,6 +89,11 @@ export function timeOfDay(at: number): string {
   return TIME_OF_DAY.format(at)
 }
 
+/** `14:02:05` in the reader's time zone. */
+export function secondOfDay(at: number): string {
+  return exactTime(at).split(', ').at(-1) ?? ''
+}
+
 /** `5c0f3e1d77ab` of `sha256:5c0f3e1d77ab…`. */
 export function shortDigest(digest: string): string {
   const hex = digest.slice(digest.indexOf(':') + 1)

@@ -1,32 +1,54 @@
-/** One fixed colour for each registry, regardless of its rank. */
+/** One colour for each registry. It depends on the names alone, so it is the same after a reload and for everyone. */
 
 /** `styles/tokens.css` defines the same number of `--band-…` colours. */
-export const HUES = 8
+export const HUES = 12
 
 /** Well-known registries, each with its own colour. All other registries share the remaining colours. */
 const KNOWN = ['docker.io', 'ghcr.io', 'quay.io', 'registry.k8s.io']
 const REST = HUES - KNOWN.length
 
-const taken = new Map<string, number>()
+/** The registries that this page has shown so far. A registry keeps its colour while it is idle. */
+const shown = new Set<string>()
+let hues: ReadonlyMap<string, number> = new Map()
 
-/** Returns the number of the registry's colour, which never changes. A colour is shared only when all are taken. */
+/** Adds registries to those that need a colour. */
+export function addRegistries(registries: Iterable<string>): void {
+  const before = shown.size
+  for (const registry of registries) shown.add(registry)
+  if (shown.size > before) hues = huesOf(shown)
+}
+
+/** Return the number of the registry's colour. */
 export function hueOf(registry: string): number {
-  const own = KNOWN.indexOf(registry)
-  if (own >= 0) return own
-  const hue = taken.get(registry) ?? freeHue(hash(registry))
-  taken.set(registry, hue)
-  return hue
+  addRegistries([registry])
+  return hues.get(registry) ?? 0
 }
 
-/** The preferred colour, or the next one that no registry has. */
-function freeHue(wanted: number): number {
-  const used = new Set(taken.values())
-  const hues = Array.from({ length: REST }, (_, step) => KNOWN.length + ((wanted + step) % REST))
-  return hues.find(hue => !used.has(hue)) ?? KNOWN.length + wanted
+/**
+ * Return the colour of each registry, regardless of their order. Each has the colour that follows from its name. If
+ * several names lead to one colour, the first in the alphabet has it, and the others have the next free colours. A
+ * colour is shared only when all are taken.
+ */
+export function huesOf(registries: Iterable<string>): ReadonlyMap<string, number> {
+  const found = new Map(KNOWN.map((registry, hue) => [registry, hue]))
+  const used = new Set<number>()
+  const take = (registry: string, hue: number) => {
+    used.add(hue)
+    found.set(registry, hue)
+  }
+  const others = [...registries].filter(registry => !KNOWN.includes(registry)).sort()
+  for (const registry of others) if (!used.has(hue(registry))) take(registry, hue(registry))
+  for (const registry of others) {
+    if (found.has(registry)) continue
+    const next = Array.from({ length: REST }, (_, step) => hue(registry, step))
+    take(registry, next.find(one => !used.has(one)) ?? hue(registry))
+  }
+  return found
 }
 
-function hash(text: string): number {
+/** The colour that follows from the name, or the one that many steps after it. */
+function hue(registry: string, step = 0): number {
   let sum = 7
-  for (const letter of text) sum = (sum * 31 + (letter.codePointAt(0) ?? 0)) % 65_521
-  return sum % REST
+  for (const letter of registry) sum = (sum * 161 + (letter.codePointAt(0) ?? 0)) % 65_521
+  return KNOWN.length + ((sum + step) % REST)
 }

@@ -2,8 +2,11 @@ import { expect, it } from 'vitest'
 import { aPull, T0 } from '../testing'
 import {
   areas,
+  axis,
+  happened,
   highest,
   ratesByRegistry,
+  reading,
   type Sample,
   scaleMark,
   series,
@@ -18,6 +21,8 @@ const sample = (at: number, rates?: Record<string, number>): Sample => ({
   at: T0 + at,
   rates: rates && new Map(Object.entries(rates)),
 })
+
+const COUNTS = { completed: 12, failed: 1, canceled: 0, downloadedBytes: 4.2e9 }
 
 it('adds up the speeds of live pulls by registry', () => {
   const rates = ratesByRegistry([
@@ -87,6 +92,7 @@ it('shows the server’s history before its own samples', () => {
     since: T0 - 30_000,
     stepMs: 10_000,
     registries: [{ registry: 'a', bytesPerSec: [1, 0, 3, 4] }],
+    ...COUNTS,
   }
   const found = withHistory([sample(-5000), sample(-4000, { a: 9 })], history, T0)
   expect(found.map(({ at, rates }) => [(at - T0) / 1000, rates?.get('a')])).toEqual([
@@ -99,7 +105,7 @@ it('shows the server’s history before its own samples', () => {
 
 it('drops history older than the window, and accepts history without registries', () => {
   const registries = [{ registry: 'a', bytesPerSec: [1, 2] }]
-  const old = { since: T0 - WINDOW_MS - 15_000, stepMs: 10_000, registries }
+  const old = { since: T0 - WINDOW_MS - 15_000, stepMs: 10_000, registries, ...COUNTS }
   expect(withHistory([], old, T0)).toEqual([])
   expect(withHistory([], { ...old, registries: [] }, T0)).toEqual([])
 })
@@ -119,4 +125,31 @@ it('draws one closed path for each line, which has several parts if there is a g
 
 it('draws nothing without samples', () => {
   expect(areas([], [])).toEqual([])
+})
+
+it('reads the figures of the nearest sample, the fastest registry first', () => {
+  const samples = [sample(0, { a: 1 }), sample(300_000), sample(600_000, { a: 2, b: 3 })]
+  expect(reading(samples, 0)).toEqual({ at: T0, rates: [['a', 1]] })
+  expect(reading(samples, 0.45)).toEqual({ at: T0 + 300_000, rates: undefined })
+  expect(reading(samples, 1)?.rates).toEqual([
+    ['b', 3],
+    ['a', 2],
+  ])
+  expect(reading([], 1)).toBeUndefined()
+})
+
+it('covers at least a minute', () => {
+  expect(axis([sample(0), sample(30_000)])).toEqual([T0 - 30_000, T0 + 30_000])
+  expect(axis([sample(0), sample(90_000)])).toEqual([T0, T0 + 90_000])
+})
+
+it('says what happened, and for which period', () => {
+  const history = { since: T0, stepMs: 5000, registries: [], ...COUNTS }
+  const words = (change: object) => happened({ ...history, ...change }, T0 + WINDOW_MS)
+  expect(words({})).toBe('last 10 min: 12 pulls completed, 1 attempt failed, 4.2 GB downloaded')
+  expect(words({ completed: 1, failed: 0, canceled: 3 })).toBe(
+    'last 10 min: 1 pull completed, 3 cancelled, 4.2 GB downloaded',
+  )
+  expect(words({ completed: undefined })).toBe('')
+  expect(happened(undefined, T0)).toBe('')
 })

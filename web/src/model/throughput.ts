@@ -1,6 +1,7 @@
 /** Bytes per second by registry over the last minutes. */
 import type { Pull, ThroughputHistory } from '../wire/wire'
-import { hueOf } from './hues'
+import { bytes, count, duration } from './format'
+import { addRegistries, hueOf } from './hues'
 import { registryOf, UNKNOWN_REGISTRY } from './images'
 import { hasEnded } from './pullState'
 
@@ -32,6 +33,20 @@ export function total(rates: Rates | undefined): number {
   let sum = 0
   for (const rate of rates?.values() ?? []) sum += rate
   return sum
+}
+
+/** What happened in the server's history: `last 10 min: 12 pulls completed, 1 attempt failed, 4.2 GB downloaded`. Empty
+ * if the server does not count this. */
+export function happened(history: ThroughputHistory | undefined, now: number): string {
+  if (history?.completed === undefined) return ''
+  const { since, completed, failed, canceled, downloadedBytes } = history
+  const facts = [
+    `${count(completed, 'pull')} completed`,
+    failed > 0 && `${count(failed, 'attempt')} failed`,
+    canceled > 0 && `${canceled} cancelled`,
+    `${bytes(downloadedBytes)} downloaded`,
+  ]
+  return `last ${duration((now - since) / 1000)}: ${facts.filter(Boolean).join(', ')}`
 }
 
 /** The samples of the window, and one more at its end. */
@@ -71,6 +86,7 @@ export interface Series {
 export function series(samples: readonly Sample[]): readonly Series[] {
   const seen = new Set<string>()
   for (const { rates } of samples) for (const registry of rates?.keys() ?? []) seen.add(registry)
+  addRegistries(seen)
   const order = [...seen].filter(registry => registry !== OTHERS)
   const own = order.length > MOST_SERIES + 1 ? order.slice(0, MOST_SERIES) : order
   const lines = [...own]
@@ -125,11 +141,32 @@ export function scaleMark(top: number): number {
   return Math.floor(top / power) * power
 }
 
+/** The first and the last time of the chart. */
+export function axis(samples: readonly Sample[]): readonly [number, number] {
+  const end = samples.at(-1)?.at ?? 0
+  return [Math.min(samples[0]?.at ?? 0, end - SHORTEST_MS), end]
+}
+
+export interface Reading {
+  readonly at: number
+  /** The registries that served bytes, the fastest first; undefined if there was no connection. */
+  readonly rates: readonly (readonly [string, number])[] | undefined
+}
+
+/** The sample that is nearest to a place on the axis, from 0 to 1. */
+export function reading(samples: readonly Sample[], place: number): Reading | undefined {
+  const [start, end] = axis(samples)
+  const distance = ({ at }: Sample) => Math.abs(at - start - place * (end - start))
+  const [first, ...others] = samples
+  if (first === undefined) return undefined
+  const { at, rates } = others.reduce((best, one) => (distance(one) < distance(best) ? one : best), first)
+  return { at, rates: rates && [...rates].sort((a, b) => b[1] - a[1]) }
+}
+
 /** One closed SVG path per line, in a box of `CHART_WIDTH` by `CHART_HEIGHT`. A path has several parts if there are
  * gaps, or periods without bytes, where its area would have no height. */
 export function areas(samples: readonly Sample[], lines: readonly Series[]): readonly string[] {
-  const end = samples.at(-1)?.at ?? 0
-  const start = Math.min(samples[0]?.at ?? 0, end - SHORTEST_MS)
+  const [start, end] = axis(samples)
   const heights = stack(lines)
   const top = highest(lines)
   const x = (at: number) => (((samples[at]?.at ?? start) - start) / (end - start)) * CHART_WIDTH

@@ -14,6 +14,7 @@ import {
   parsePull,
   parsePullList,
   parseThroughput,
+  type ThroughputHistory,
 } from '../wire/wire'
 import { type Connection, type ConnectionEvent, connecting, isConnected, next } from './connection'
 import { PullTable } from './pullTable'
@@ -33,6 +34,8 @@ export interface Snapshot {
   readonly nodes: NodeList | undefined
   /** `missing`: this server does not offer such a list. */
   readonly pods: PodList | 'missing' | undefined
+  /** The throughput of the last minutes, as the server counted it. */
+  readonly history: ThroughputHistory | undefined
 }
 
 export interface Pace {
@@ -52,6 +55,7 @@ const TICK_MS = 1000
 /** If the stream has been silent for this long, a proxy may be holding it back. */
 const SILENT_MS = 4000
 export const POLL_MS = 3000
+const HISTORY_MS = 10_000
 
 /** Ids that are valid in the stream's address. If the key of an open row does not match, the link is invalid. */
 const PULL_ID = /^(?!true$|false$)[\w.:~-]{1,200}$/
@@ -64,6 +68,8 @@ export class Store {
   readonly #stream: OpenedStream
   readonly #nodes: Poll<NodeList>
   readonly #pods: Poll<PodList>
+  /** Older servers do not provide a history; the chart then starts empty. */
+  readonly #history: Poll<ThroughputHistory>
   readonly #pullsAddress: URL
   /** Polls the list of pulls while the stream is silent. */
   readonly #pulls: Poll<readonly Pull[]>
@@ -93,6 +99,7 @@ export class Store {
     serverVersion: undefined,
     nodes: undefined,
     pods: undefined,
+    history: undefined,
   }
 
   /** `base` is the address of the page, including any path prefix. */
@@ -107,6 +114,12 @@ export class Store {
       if (result.kind === 'value') this.#change({ nodes: result.value })
     })
     this.#pods = new Poll(new URL('api/v1/pods', base), parsePodList, result => this.#takePods(result))
+    this.#history = new Poll(new URL('api/v1/throughput', base), parseThroughput, result => {
+      if (result.kind !== 'value') return
+      this.#samples = withHistory(this.#samples, result.value, this.clock.now())
+      this.#change({ history: result.value })
+      for (const listener of this.#tickListeners) listener()
+    })
   }
 
   start(): void {
@@ -115,13 +128,14 @@ export class Store {
     this.#ticker = setInterval(() => this.#tick(), TICK_MS)
     document.addEventListener('visibilitychange', this.#wake)
     window.addEventListener('online', this.#wake)
-    void this.#loadHistory()
+    this.#history.every(HISTORY_MS)
   }
 
   stop(): void {
     this.#stream.worker.terminate()
     this.pace({ nodesMs: 0, podsMs: 0 })
     this.#pulls.every(0)
+    this.#history.every(0)
     this.#batcher.stop()
     clearInterval(this.#ticker)
     clearTimeout(this.#openTimer)
@@ -187,18 +201,6 @@ export class Store {
       this.#batcher.request()
     } catch {
       // The stream sends them with the pull's next change.
-    }
-  }
-
-  /** Fills the chart with the last minutes from the server. Older servers do not provide this history. */
-  async #loadHistory(): Promise<void> {
-    try {
-      const response = await fetch(new URL('api/v1/throughput', this.#base))
-      if (!response.ok) return
-      this.#samples = withHistory(this.#samples, parseThroughput(await response.json()), this.clock.now())
-      for (const listener of this.#tickListeners) listener()
-    } catch {
-      // In that case, the chart starts empty.
     }
   }
 
@@ -299,7 +301,7 @@ export class Store {
     this.#batcher.reschedule()
     if (document.hidden) return
     if (this.#snapshot.connection.kind === 'lost') this.retryNow()
-    for (const poll of [this.#pulls, this.#nodes, this.#pods]) poll.now()
+    for (const poll of [this.#pulls, this.#nodes, this.#pods, this.#history]) poll.now()
   }
 
   #change(change: Partial<Snapshot>): void {

@@ -1,7 +1,7 @@
 import { classes } from '../classes'
 import { CopyButton } from '../components/CopyButton'
 import { ImageLabel } from '../components/ImageLabel'
-import { clock, exactTime, percent } from '../model/format'
+import { clock, exactTime, percent, secondOfDay } from '../model/format'
 import { type ContainerRow, type PodRow, phaseSteps } from '../model/podRows'
 import { positionWords } from '../model/queue'
 import { useNow } from '../store/useStore'
@@ -49,7 +49,7 @@ function Steps({ row }: { readonly row: PodRow }) {
         <li key={phase} className={classes(styles.step, seconds === longest && longest > 0 && styles.long)}>
           <span className={shared.dim}>{phase}</span>
           <time dateTime={new Date(startedAt).toISOString()} title={exactTime(startedAt)}>
-            {exactTime(startedAt).split(', ').at(-1)}
+            {secondOfDay(startedAt)}
             <span className={shared.dim}> · {clock(seconds)}</span>
           </time>
         </li>

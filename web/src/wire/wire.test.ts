@@ -237,6 +237,10 @@ describe('fields that newer servers send', () => {
     expect(parseThroughput(history)).toEqual({
       since: Date.UTC(2026, 10, 23, 14),
       stepMs: 5000,
+      completed: undefined,
+      failed: 0,
+      canceled: 0,
+      downloadedBytes: 0,
       registries: [{ registry: 'r', bytesPerSec: [1, 0, 0, 4] }],
     })
     expect(() => parseThroughput('<html>')).toThrow(WireError)

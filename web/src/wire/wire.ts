@@ -313,6 +313,11 @@ export interface ThroughputHistory {
   readonly since: number
   readonly stepMs: number
   readonly registries: readonly { readonly registry: string; readonly bytesPerSec: readonly number[] }[]
+  /** Attempts that ended since then; undefined if the server is too old to count them. */
+  readonly completed: number | undefined
+  readonly failed: number
+  readonly canceled: number
+  readonly downloadedBytes: number
 }
 
 export function parseThroughput(value: unknown): ThroughputHistory {
@@ -328,5 +333,9 @@ export function parseThroughput(value: unknown): ThroughputHistory {
     since: from.time('since'),
     stepMs: Math.max(1, from.amount('step')) * 1000,
     registries: registries ?? [],
+    completed: from.optionalAmount('completed'),
+    failed: from.amount('failed'),
+    canceled: from.amount('canceled'),
+    downloadedBytes: from.amount('downloadedBytes'),
   }
 }
