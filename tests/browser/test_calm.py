@@ -141,7 +141,7 @@ async def test_a_cancelled_pull_is_muted_and_found_by_its_status(server: Scripte
     await expect(cancelled).to_contain_text("Cancelled")
     await expect(cancelled).to_contain_text("stopped at 38 %")
     await cancelled.click()
-    await expect(page.get_by_text("The pull stopped at 38 %; no pod is waiting for it any more.")).to_be_visible()
+    await expect(page.get_by_text("Attempt 5 stopped at 38 %; no pod is waiting for it any more.")).to_be_visible()
     await page.goto(server.url)
     strip = page.get_by_role("region", name="Needs attention")
     await strip.get_by_role("button").first.click()
