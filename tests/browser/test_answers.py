@@ -89,7 +89,7 @@ async def test_which_waiting_pod_is_ready_last_and_why(server: ScriptedServer, o
     await expect(names).to_have_text(["shop/broken", "shop/trainer", "shop/shop"])
     last = page.locator(row_of("shop/shop"))
     await expect(last).to_contain_text("then redis:8, not queued yet")
-    await expect(last.locator("td[data-column=ready]")).to_have_text(re.compile(r"^> \d s$"))
+    await expect(last.locator("td[data-column=ready]")).to_have_text(re.compile(r"^> \d s1 image later$"))
     await page.get_by_role("button", name="Ready in").click()
     await expect(names).to_have_text(["shop/broken", "shop/shop", "shop/trainer"])
 

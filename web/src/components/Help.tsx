@@ -15,6 +15,7 @@ import phases from './Waterfall.module.css'
 const KEYS: readonly (readonly [string, string])[] = [
   ['/', 'go to the search'],
   ['↑ ↓', 'move between rows, as do Page Up and Down, Home and End'],
+  ['← →', 'in the chart: move to an earlier or later moment'],
   ['Enter, Space', 'open or close a row'],
   ['Esc', 'close the row, the list of problems, or this help'],
   ['?', 'show this help'],

@@ -182,6 +182,20 @@ it('expects the pods of one queue one after another, and says which is ready las
   expect(readyLast([blind, blind])).toBeUndefined()
 })
 
+it('is not ready before the whole queue has started if one of its images is not queued yet', () => {
+  const running = aPull({ etaSeconds: 60 })
+  const queue = [20, 300].map((usualSeconds, at) =>
+    aPull({ id: `q${at}`, status: 'queued', usualSeconds, startedAt: T0 + at + 1 }),
+  )
+  const all = around(running, ...queue)
+  const both = { ...pod(container({ pullId: 'q0', state: 'queued' }), container({ image: 'redis' })) }
+  expect(podRow({ ...both, nodeName: 'worker-01' }, all)).toMatchObject({
+    etaSeconds: undefined,
+    etaAtLeast: 380,
+  })
+  expect(podRow({ ...both, nodeName: 'worker-01' }, around(running)).etaAtLeast).toBeUndefined()
+})
+
 it('has the phases of its start, each with its duration', () => {
   const phases = [
     { phase: 'scheduled', startedAt: T0, seconds: 2 },

@@ -5,7 +5,7 @@ import { byFigure, byText, type Compare, type Order } from './order'
 import { limitsOf } from './pullRows'
 import { knownPercent, type PullState, pullState, remainingSeconds } from './pullState'
 import type { Facts } from './query'
-import { forecast, type LivePulls, livePulls, type QueuePlace, queuePlace } from './queue'
+import { forecast, type LivePulls, livePulls, type QueuePlace, queueEnd, queuePlace } from './queue'
 import { podName, waitsNow } from './standing'
 
 export type ContainerRowState = PullState | 'waiting'
@@ -88,13 +88,16 @@ export function podRow(pod: Pod, around: Around): PodRow {
   const known = open.every(({ etaSeconds }) => etaSeconds !== undefined)
   const etas = open.flatMap(({ etaAtLeast }) => etaAtLeast ?? [])
   const isStarted = !waitsNow(pod)
+  const later = isStarted ? [] : open.filter(({ state, pull }) => state === 'waiting' && pull === undefined)
+  if (etas.length > 0 && later.length > 0)
+    etas.push(queueEnd(around.live.get(pod.nodeName) ?? [], around.now))
   return {
     key: pod.uid,
     pod,
     containers,
     slowest,
     isStarted,
-    later: isStarted ? [] : open.filter(({ state, pull }) => state === 'waiting' && pull === undefined),
+    later,
     state: isStarted ? 'done' : (slowest?.state ?? 'waiting'),
     etaSeconds: isStarted || open.length === 0 || !known ? undefined : Math.max(...etas),
     etaAtLeast: etas.length === 0 ? undefined : Math.max(...etas),

@@ -58,6 +58,15 @@ export function forecast(pull: Pull, { ahead }: QueuePlace, now: number): Foreca
   return { start, ready: ends.at(-1) ?? 0, unknown }
 }
 
+/** Seconds until a pull that the kubelet has not requested yet can start at the earliest: after the whole queue of its
+ * node. */
+export function queueEnd(ofNode: readonly Pull[], now: number): number {
+  const queued = ofNode.filter(({ status }) => status === 'queued')
+  const active = ofNode.filter(({ status }) => status !== 'queued')
+  const last = queued.at(-1)
+  return last === undefined ? 0 : forecast(last, { position: 0, ahead: [...active, ...queued] }, now).start
+}
+
 /** `next, after 2 running`, `3rd in queue`; empty if nothing is ahead, because the pull is about to start. */
 export function placeWords(place: QueuePlace): string {
   const running =

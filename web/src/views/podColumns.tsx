@@ -5,7 +5,7 @@ import { Name } from '../components/Name'
 import { Reason } from '../components/Reason'
 import { State } from '../components/StateLabel'
 import { TimeLeft } from '../components/TimeLeft'
-import { clock, duration } from '../model/format'
+import { clock, count, duration } from '../model/format'
 import { imageName } from '../model/images'
 import { delayWords, soon } from '../model/limit'
 import {
@@ -96,12 +96,13 @@ function laterWords(later: readonly ContainerRow[], slowest: ContainerRow | unde
 }
 
 /** The time until the pod is ready, or the next retry; a lower bound if a part is not known. Below it is the
- * place in the queue. */
+ * place in the queue, or the number of images that are not queued yet. */
 function Ready({ row }: { readonly row: PodRow }) {
-  const { slowest, etaSeconds, etaAtLeast = 0, isStarted, state } = row
+  const { slowest, later, etaSeconds, etaAtLeast = 0, isStarted, state } = row
   const isOver = isStarted || state === 'failed' || state === 'cancelled'
   if (slowest?.pull?.nextRetryAt !== undefined && !isStarted) return <TimeLeft pull={slowest.pull} />
   if (isOver) return <span className={shared.faint}>–</span>
+  const place = slowest?.place === undefined ? '' : positionWords(slowest.place)
   return (
     <>
       {etaSeconds !== undefined ? (
@@ -111,7 +112,9 @@ function Ready({ row }: { readonly row: PodRow }) {
           {isBlind(row) ? 'unknown' : `> ${clock(etaAtLeast)}`}
         </span>
       )}
-      {slowest?.place !== undefined && <span className={styles.place}>{positionWords(slowest.place)}</span>}
+      <span className={styles.place}>
+        {later.length > 0 ? `${count(later.length, 'image')} later` : place}
+      </span>
     </>
   )
 }
