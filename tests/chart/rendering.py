@@ -28,7 +28,7 @@ PLATFORMS = sorted((CHART / "presets").glob("*.yaml"))
 ACKNOWLEDGED = {"agent": {"runtimeSocket": {"risksAcknowledged": True}}}
 
 
-class Strict(yaml.SafeLoader):
+class Strict(yaml.CSafeLoader):
     """A YAML loader that rejects repeated keys: Helm uses the last one, but kustomize and Argo CD reject them."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -99,7 +99,6 @@ def _set(tree: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 def render(given: dict[str, Any] | None = None, *, name: str = "pulltrace", namespace: str = "pulltrace") -> Rendered:
-    """Validate values against the schema and render the chart. Raise Helm's own errors."""
+    """Render the chart, after Helm has validated the values against the schema. Raise Helm's own errors."""
     with helm.Chart.load(CHART) as chart:
-        chart.validate_schema(given or {})
         return Rendered(chart.render(given or {}, name=name, namespace=namespace))

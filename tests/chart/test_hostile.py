@@ -394,27 +394,29 @@ def test_the_chart_accepts_an_unusual_value(case: Case) -> None:
 
 
 @pytest.fixture
-def lenient(tmp_path: Path) -> Path:
+def lenient(tmp_path: Path) -> Iterator[helm.Chart]:
     """The chart without its schema and its guards."""
     copied = tmp_path / "pulltrace"
     shutil.copytree(CHART, copied)
     (copied / "values.schema.json").unlink()
     guards = copied / "templates" / "_guards.tpl"
     guards.write_text('{{ define "pulltrace.guards" }}{{ end }}')
-    return copied
+    with helm.Chart.load(copied) as chart:
+        yield chart
 
 
-def changed(chart: Path, case: Case, usual: Rendered) -> Iterator[dict[str, Any]]:
+def changed(chart: helm.Chart, case: Case, usual: Rendered) -> Iterator[dict[str, Any]]:
     """Yield the objects of the case that differ from those rendered with the default values."""
-    with helm.Chart.load(chart) as loaded:
-        rendered = Rendered(loaded.render(given(case), name="pulltrace", namespace="pulltrace"))
+    rendered = Rendered(chart.render(given(case), name="pulltrace", namespace="pulltrace"))
     for key, document in (rendered.objects | rendered.hooks).items():
         if document not in (usual.objects.get(key), usual.hooks.get(key)):
             yield copy.deepcopy(document)
 
 
 @pytest.mark.cluster
-async def test_the_chart_accepts_no_value_that_a_real_api_server_rejects(cluster: APIServer, lenient: Path) -> None:
+async def test_the_chart_accepts_no_value_that_a_real_api_server_rejects(
+    cluster: APIServer, lenient: helm.Chart
+) -> None:
     names = {"pulltrace", "shop", *(str(case[1]) for case in UNUSUAL if case[0].endswith("amespace")), "true"}
     await make_namespaces(cluster, *names)
     await make_foreign_kinds(cluster)

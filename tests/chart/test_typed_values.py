@@ -123,7 +123,9 @@ async def refusal(cluster: APIServer, plural: dict[tuple[str, str], str], docume
 @pytest.mark.cluster
 @pytest.mark.timeout(1200)
 async def test_no_mutation_that_the_chart_accepts_is_rejected_by_a_real_api_server(cluster: APIServer) -> None:
-    """Try each mutation on the API server without Helm first, because rendering takes longer."""
+    """Try each mutation on the API server without Helm first, because rendering takes longer. A mutated value of one
+    half is tried in the objects of that half only, even if the other half has the same value.
+    """
     await make_namespaces(cluster, "pulltrace")
     plural, usual = await plurals(cluster), render(VALID).objects
     for document in usual.values():
@@ -132,8 +134,10 @@ async def test_no_mutation_that_the_chart_accepts_is_rejected_by_a_real_api_serv
     for part, path, new in accepted():
         old = at(VALID, part)
         mutated = changed(old, path, new)
-        documents = [(one, substituted(one, old, mutated)) for one in usual.values()]
-        if not [1 for one, other in documents if one != other and await refusal(cluster, plural, other)]:
+        half = part[0] if part[0] in ("agent", "server") else ""
+        documents = [(one, substituted(one, old, mutated)) for key, one in usual.items() if key.endswith(half)]
+        tried = [other for one, other in documents if one != other]
+        if tried and not [1 for document in tried if await refusal(cluster, plural, document)]:
             continue
         try:
             rendered = await asyncio.to_thread(render, changed(VALID, part, mutated))
