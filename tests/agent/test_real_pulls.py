@@ -65,7 +65,7 @@ async def test_reported_bytes_never_exceed_those_that_the_registry_has_sent(
 
 
 async def test_unpacking_is_shown_with_its_times(node: Containerd, registry: Registry) -> None:
-    ref = registry.push("team/big:1", make_image(make_layer(MIB, zeros=1500 * MIB)))
+    ref = registry.push("team/big:1", make_image(make_layer(MIB, zeros=500 * MIB)))
     async with Follow(node.socket) as follow:
         await node.cri.pull(ref)
         await follow.after_polls(2)

@@ -91,7 +91,7 @@ class Image:
 def make_layer(size: int, *, zeros: int = 0, files: int = 1, algorithm: str = "sha256") -> Layer:
     """Make a layer of about `size` random bytes in `files` files.
 
-    `zeros` is the number of null bytes to append; they are quick to download but slow to unpack.
+    `zeros` is the number of null bytes in one more file; they are quick to download but slow to unpack.
     """
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w") as archive:
@@ -100,12 +100,24 @@ def make_layer(size: int, *, zeros: int = 0, files: int = 1, algorithm: str = "s
             info = tarfile.TarInfo(f"{content[:8].hex()}-{number}")
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
-        if zeros:
-            info = tarfile.TarInfo(f"{os.urandom(8).hex()}-zeros")
-            info.size = zeros
-            archive.addfile(info, io.BytesIO(bytes(zeros)))
     # Random bytes cannot be compressed, so they are stored uncompressed, which is much faster.
-    return _layer(tar.getvalue(), compresslevel=1 if zeros else 0, algorithm=algorithm)
+    if not zeros:
+        return _layer(tar.getvalue(), compresslevel=0, algorithm=algorithm)
+    info = tarfile.TarInfo(f"{os.urandom(8).hex()}-zeros")
+    info.size = zeros
+    # Several gzip files in a row are one gzip file, so one MiB is compressed and then repeated.
+    block, count = bytes(MIB), zeros // MIB
+    header, rest = info.tobuf(), bytes(zeros % MIB + -zeros % tarfile.BLOCKSIZE) + tar.getvalue()
+    packed = _gzip(header) + count * _gzip(block) + _gzip(rest)
+    plain = hashlib.sha256(header)
+    for _ in range(count):
+        plain.update(block)
+    plain.update(rest)
+    return Layer(Blob(packed, LAYER, algorithm), "sha256:" + plain.hexdigest())
+
+
+def _gzip(plain: bytes, compresslevel: int = 1) -> bytes:
+    return gzip.compress(plain, compresslevel=compresslevel, mtime=0)
 
 
 def make_program(path: Path, name: str) -> Layer:
@@ -128,8 +140,7 @@ def make_tree(root: Path) -> Layer:
 
 
 def _layer(plain: bytes, *, compresslevel: int, algorithm: str = "sha256") -> Layer:
-    packed = gzip.compress(plain, compresslevel=compresslevel, mtime=0)
-    return Layer(Blob(packed, LAYER, algorithm), "sha256:" + hashlib.sha256(plain).hexdigest())
+    return Layer(Blob(_gzip(plain, compresslevel), LAYER, algorithm), "sha256:" + hashlib.sha256(plain).hexdigest())
 
 
 def make_image(
