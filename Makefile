@@ -8,6 +8,8 @@ ARGS ?=
 PORT ?= 8080
 # Most tests wait for other programs, so there are more workers than cores.
 WORKERS ?= $(shell echo $$((2 * $$(nproc 2>/dev/null || echo 2) + 1)))
+# Without bytecode files, which some machines switch off, each test worker compiles all tests and modules again.
+unexport PYTHONDONTWRITEBYTECODE
 # npm, if the installed Node can run the page's tools.
 NPM := $(shell node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' 2>/dev/null && command -v npm)
 NO_NPM := npm with Node 20.19 or newer was not found
