@@ -73,7 +73,9 @@ def unexplained_moves(before: Json, after: Json) -> list[str]:
 
     one, other = looks(before), looks(after)
     calm = sorted((key for key in one if key in other and one[key][1] == other[key][1]), key=lambda key: one[key][0])
-    return [f"{first} and {second}" for first, second in itertools.pairwise(calm) if other[first][0] > other[second][0]]
+    rows = {row["key"]: f"{row['image']} ({row['state']})" for row in after["rows"]}
+    pairs = [pair for pair in itertools.pairwise(calm) if other[pair[0]][0] > other[pair[1]][0]]
+    return [f"{rows[first]} and {rows[second]}" for first, second in pairs]
 
 
 async def watch(browser: Browser, url: str, seconds: float) -> tuple[int, list[str]]:

@@ -22,7 +22,7 @@ SNAPSHOTS = "snapshots/overlayfs"
 T = TypeVar("T")
 
 
-async def eventually(look: Callable[[], Awaitable[T]], within: float = 20) -> T:
+async def eventually(look: Callable[[], Awaitable[T]], within: float = 60) -> T:
     """Call ``look`` until its result is truthy, and return that result."""
     async with asyncio.timeout(within):
         while not (result := await look()):  # noqa: ASYNC110 (containerd sends no notification)
