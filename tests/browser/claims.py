@@ -65,17 +65,30 @@ def false_claims(seen: Json) -> list[str]:
 
 
 def unexplained_moves(before: Json, after: Json) -> list[str]:
-    """Return the pairs of rows that changed places although neither changed its state or its pods."""
+    """Return the pairs of rows that changed places although neither changed its state or its pods.
+
+    If another pull of the same row ends, the row shows that newer end.
+    """
 
     def looks(seen: Json) -> dict[str, tuple[int, str]]:
         words = [re.sub(r"[\d].*", "", row["state"]) + "/" + row["pods"] for row in seen["rows"]]
         return {row["key"]: (at, word) for at, (row, word) in enumerate(zip(seen["rows"], words, strict=True))}
 
+    ages = {row["key"]: seconds_ago(row["state"]) for row in before["rows"]}
+    newer = {row["key"] for row in after["rows"] if seconds_ago(row["state"]) < ages.get(row["key"], 0)}
+
     one, other = looks(before), looks(after)
-    calm = sorted((key for key in one if key in other and one[key][1] == other[key][1]), key=lambda key: one[key][0])
+    same = (key for key in one.keys() & other.keys() - newer if one[key][1] == other[key][1])
+    calm = sorted(same, key=lambda key: one[key][0])
     rows = {row["key"]: f"{row['image']} ({row['state']})" for row in after["rows"]}
     pairs = [pair for pair in itertools.pairwise(calm) if other[pair[0]][0] > other[pair[1]][0]]
     return [f"{rows[first]} and {rows[second]}" for first, second in pairs]
+
+
+def seconds_ago(state: str) -> int:
+    """Return how long ago a row's pull ended, as shown."""
+    found = re.search(r"(?:(\d+) min )?(\d+) s ago", state)
+    return int(found[1] or 0) * 60 + int(found[2]) if found else 0
 
 
 async def watch(browser: Browser, url: str, seconds: float) -> tuple[int, list[str]]:

@@ -167,10 +167,17 @@ it('finds pulls that the server calls slow, and those that are expected to take 
   expect(keys({ of, query: 'status:slow' })).toEqual(['expected', 'judged'])
 })
 
+const done = (id: string, completedAt: number, change: Partial<Pull> = {}) =>
+  at(id, { status: 'completed', nodeName: 'n', completedAt, ...change })
+
+it('keeps its place when the time of its end becomes more precise', () => {
+  const order = (end: number) =>
+    rows({ of: [done('a', end), done('b', T0 + 700, { nodeName: 'm' })] }).map(({ key }) => key)
+  expect(order(T0)).toEqual(order(T0 + 900))
+})
+
 it('has one row for the completed pulls of an image on a node', () => {
-  const done = (id: string, completedAt: number, change: Partial<Pull> = {}) =>
-    at(id, { status: 'completed', nodeName: 'n', completedAt, ...change })
-  const of = [done('a', T0), done('b', T0 + 5), done('c', T0 + 2, { nodeName: 'm' })]
+  const of = [done('a', T0), done('b', T0 + 5000), done('c', T0 + 2000, { nodeName: 'm' })]
   const key = 'done/n/docker.io/library/nginx:1.27'
   expect(rows({ of }).map(row => [row.key, row.ids])).toEqual([
     [key, ['b', 'a']],

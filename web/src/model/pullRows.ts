@@ -197,6 +197,12 @@ function byImageAndNode(a: Pull, b: Pull): number {
   return byImage(a, b) || byNode(a, b) || byId(a, b)
 }
 
+/** Ends are compared in whole seconds, because the kubelet's time of an end is replaced by the agent's more precise
+ * time. */
 function newestEndFirst(a: Pull, b: Pull): number {
-  return (b.completedAt ?? b.startedAt) - (a.completedAt ?? a.startedAt) || byId(a, b)
+  return endSecond(b) - endSecond(a) || byId(a, b)
+}
+
+function endSecond({ completedAt, startedAt }: Pull): number {
+  return Math.floor((completedAt ?? startedAt) / 1000)
 }
