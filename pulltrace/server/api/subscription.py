@@ -48,10 +48,8 @@ class Subscription:
         yield from self._pieces(first)
         del first
         while not hub.closing:
-            if self._is_quiet():
-                yield self._encode(b": keep-alive\nid: " + self._id(cursor) + b"\n\n")
-            elif cursor >= feed.frame.revision:
-                yield b""
+            if cursor >= feed.frame.revision:
+                yield self._encode(b": keep-alive\nid: " + self._id(cursor) + b"\n\n") if self._is_quiet() else b""
             elif self._shared and cursor == feed.frame.after:
                 cursor = feed.frame.revision
                 yield self._whole(feed.frame)

@@ -194,7 +194,9 @@ class Inventory:
         """Return how fast nodes with this snapshotter unpack."""
         if snapshotter not in self._unpacking and len(self._unpacking) >= MOST_SNAPSHOTTERS:
             snapshotter = ""
-        return self._unpacking.setdefault(snapshotter, Unpacking())
+        if snapshotter not in self._unpacking:
+            self._unpacking[snapshotter] = Unpacking()
+        return self._unpacking[snapshotter]
 
     def _fits(self, node: Node, state: PullState) -> bool:
         """Return whether there is room: successive reports could name more pulls than a single report can.

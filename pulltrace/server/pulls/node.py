@@ -109,7 +109,7 @@ class Pull:
     speed: Speed = field(init=False)
     """The speed of the layers that this pull fetches itself."""
     arriving: Speed = field(init=False)
-    """The speed of all layers, including those that another pull fetches."""
+    """The speed of all layers, including those that another pull fetches. Without such a layer, it is ``speed``."""
     layer_speeds: dict[str, Speed] = field(default_factory=dict)
     published_layers: dict[str, tuple[LayerState, LayerStatus]] = field(default_factory=dict)
     """Layers that have not changed since they were published, and their published form; maintained by ``status``."""
@@ -141,7 +141,7 @@ class Pull:
         # before the pull count as cached.
         whole = self.fresh or (bool(self.layer_speeds) and not self.node.go_agent)
         if first:
-            self.speed, self.arriving = Speed(0, now), Speed(0, now)
+            self.speed = self.arriving = Speed(0, now)
         for layer in changed:
             speed = self.layer_speeds.get(layer.digest)
             if speed is None:
@@ -164,8 +164,11 @@ class Pull:
         if len(self.layer_speeds) > len(state.layers or ()):
             told = {layer.digest for layer in state.layers or ()}
             self.layer_speeds = {digest: speed for digest, speed in self.layer_speeds.items() if digest in told}
+        if other and self.arriving is self.speed:
+            self.arriving = self.speed.copy()
+        if self.arriving is not self.speed:
+            self.arriving.saw(self.arriving.total + own + other, now)
         self.speed.saw(self.speed.total + own, now)
-        self.arriving.saw(self.arriving.total + own + other, now)
         return came, untimed
 
     @property
@@ -271,9 +274,9 @@ def ended_weight(state: PullState) -> int:
 
 
 def _texts(state: PullState) -> int:
-    names = (state.id, state.image_ref, state.registry, state.repository, state.snapshotter)
-    texts = (*names, state.manifest_digest, state.media_type, state.error, *(state.via or ()))
-    return sum([len(text) for text in texts if text])
+    names = len(state.id) + len(state.image_ref) + len(state.registry or "") + len(state.repository or "")
+    types = len(state.snapshotter or "") + len(state.manifest_digest or "") + len(state.media_type or "")
+    return names + types + len(state.error or "") + sum(map(len, state.via or ()))
 
 
 @dataclass(slots=True, eq=False)

@@ -36,6 +36,12 @@ class Speed:
         self._rated: tuple[float, float] | None = None
         """The time and value of the last calculated rate, kept because a tick needs the rate several times."""
 
+    def copy(self) -> "Speed":
+        """Return a copy, which has the same past."""
+        copy = Speed(self.total, self.grew_at)
+        copy._since, copy._steps = self._since, self._steps.copy()
+        return copy
+
     def saw(self, total: int, now: float, before: float = 0.0) -> int:
         """Add a sample. Return by how much the count grew. If it has decreased, the download has started over.
 

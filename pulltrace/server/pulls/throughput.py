@@ -33,7 +33,9 @@ class Throughput:
         self._count(self._ended, result, 1)
 
     def _count(self, rings: dict[str, list[int]], name: str, count: int) -> None:
-        rings.setdefault(name, [0] * STEPS)[self._newest % STEPS] += count
+        if name not in rings:
+            rings[name] = [0] * STEPS
+        rings[name][self._newest % STEPS] += count
 
     def series(self, now: float) -> tuple[float, dict[str, list[float]]]:
         """Return the time of the first step, and the bytes per second by registry, starting with the oldest step.

@@ -124,3 +124,14 @@ def test_the_time_to_ready_is_the_sum_of_download_and_unpacking(
     to_download, rate, to_unpack, unpack_rate, seconds
 ) -> None:
     assert seconds_left(to_download, rate, to_unpack, unpack_rate) == seconds
+
+
+def test_a_copy_of_a_speed_has_the_same_past_and_a_future_of_its_own() -> None:
+    original = Speed(0, 0.0)
+    for second in range(1, 8):
+        original.saw(second * 1000, float(second))
+    copy = original.copy()
+    assert (copy.total, copy.grew_at, copy.rate(8.0)) == (7000, 7.0, original.rate(8.0))
+    copy.saw(50_000, 8.0)
+    assert original.total == 7000
+    assert copy.rate(9.0) > original.rate(9.0)
