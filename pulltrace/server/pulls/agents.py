@@ -66,7 +66,9 @@ class Agents:
         return agent is not None and boot_id != self.current and now < agent.grace_until
 
     def _see(self, boot_id: str, sequence: int, now: float) -> None:
-        agent = self._known.setdefault(boot_id, _Agent(sequence, now))
+        agent = self._known.get(boot_id)
+        if agent is None:
+            agent = self._known[boot_id] = _Agent(sequence, now)
         agent.sequence, agent.seen_at = sequence, now
         if self.has_conflict(now):
             agent.grace_until = now + CONFLICT_LASTS

@@ -7,7 +7,6 @@ stops reporting counts as late, and later as lost. This module knows nothing abo
 import heapq
 import itertools
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from msgspec import structs
 
@@ -332,12 +331,12 @@ def _learn_unpacking(node: Node, before: list[LayerState] | None, after: list[La
     """
     if not before or not after or before is after or len(before) != len(after):
         return
-    below: datetime | None = None
-    for old, new in zip(before, after, strict=True):
+    for below, old, new in zip([None, *after[:-1]], before, after, strict=True):
         if new is not old and new.state is LayerPhase.EXTRACTED is not old.state and new.extracted_at:
-            turns = [time for time in (new.completed_at or new.extract_started_at, below) if time]
+            turns = [
+                time for time in (new.completed_at or new.extract_started_at, below and below.extracted_at) if time
+            ]
             if turns and new.fetched_by != SNAPSHOTTER:  # otherwise, the time includes the download
                 seconds = max((new.extracted_at - max(turns)).total_seconds(), 0.0)
                 node.unpacking.saw(new.total_bytes, seconds)
                 node.fleet_unpacking.saw(new.total_bytes, seconds)
-        below = new.extracted_at

@@ -11,6 +11,7 @@ from msgspec import structs
 from pulltrace.server.models import LayerStatus, NodeState
 from pulltrace.server.pulls.agents import Agents
 from pulltrace.server.pulls.rates import Speed, Unpacking
+from pulltrace.server.pulls.sums import Sums
 from pulltrace.server.pulls.usual import Estimate
 from pulltrace.server.pulls.verdict import Verdict
 from pulltrace.wire import (
@@ -104,6 +105,8 @@ class Pull:
     superseded: bool = False
     """Whether a later attempt has replaced this pull in its arrival."""
     best_percent: float = 0.0
+    sums: Sums = field(default_factory=Sums)
+    """The sums over its layers."""
     phases: dict[PullPhase, float] = field(default_factory=dict)
     """The number of seconds spent in each completed phase."""
     speed: Speed = field(init=False)
@@ -113,6 +116,8 @@ class Pull:
     layer_speeds: dict[str, Speed] = field(default_factory=dict)
     published_layers: dict[str, tuple[LayerState, LayerStatus]] = field(default_factory=dict)
     """Layers that have not changed since they were published, and their published form; maintained by ``status``."""
+    published_as: str = ""
+    """The arrival whose id those layers contain."""
     verdict: Verdict = field(default_factory=Verdict)
     """The factors that have limited the pull so far."""
     usual: tuple[tuple[str, int | None], Estimate | None] | None = None
@@ -133,7 +138,7 @@ class Pull:
         that a snapshotter has fetched at an unknown time.
         """
         first = self.seen_at is None
-        changed = (state.layers or ()) if first else _changed(self.state.layers, state.layers)
+        changed = self._take_layers(None if first else self.state.layers, state.layers)
         self.state = state
         came = untimed = own = other = 0
         since = self.seen_at or now
@@ -170,6 +175,24 @@ class Pull:
             self.arriving.saw(self.arriving.total + own + other, now)
         self.speed.saw(self.speed.total + own, now)
         return came, untimed
+
+    def _take_layers(self, before: list[LayerState] | None, after: list[LayerState] | None) -> list[LayerState]:
+        """Return the layers that have changed, and update the sums.
+
+        Replace the unchanged layers with the known objects, so that they are recognised immediately from now on.
+        """
+        if not before or not after or len(before) != len(after):
+            self.sums = Sums.of(after or ())
+            return after or []
+        changed = []
+        for index, (old, new) in enumerate(zip(before, after, strict=True)):
+            if new == old:
+                after[index] = old
+            else:
+                self.sums.add(old, -1)
+                self.sums.add(new)
+                changed.append(new)
+        return changed
 
     @property
     def unpacking_at(self) -> float | None:
@@ -222,6 +245,7 @@ class Pull:
     def settle(self) -> None:
         """Drop the layers, because nothing more will be published."""
         self.state = structs.replace(self.state, layers=None)
+        self.sums = Sums()
         self.verdict = _SETTLED
 
     @property
@@ -243,6 +267,7 @@ class Pull:
         self.error = self.reason = None
         if self.state.layers:
             self.state = structs.replace(self.state, layers=[_arrived(layer) for layer in self.state.layers])
+            self.sums = Sums.of(self.state.layers or ())
 
     def revive(self, now: float) -> None:
         """Undo the end of the pull. The bytes that arrived in the meantime were not observed."""
@@ -348,7 +373,7 @@ class Node:
 
     def wire_time(self, time: datetime | None, now: float) -> datetime | None:
         """Convert a time like ``clock``, but to the wire format; return it unchanged if the node's clock is correct."""
-        if not is_set(time):
+        if time is None or not is_set(time):
             return None
         if not self.skew and time.tzinfo is UTC:
             return time
@@ -363,21 +388,6 @@ class Node:
     def lost_after(self) -> float:
         """Seconds of silence after which the node's pulls count as ended."""
         return max(LOST_AFTER, 2 * self.late_after)
-
-
-def _changed(before: list[LayerState] | None, after: list[LayerState] | None) -> list[LayerState]:
-    """Return the layers that have changed. Replace the unchanged layers with the known objects, so that they are
-    recognised immediately from now on.
-    """
-    if not before or not after or len(before) != len(after):
-        return after or []
-    changed = []
-    for index, layer in enumerate(after):
-        if layer == before[index]:
-            after[index] = before[index]
-        else:
-            changed.append(layer)
-    return changed
 
 
 def _arrived(layer: LayerState) -> LayerState:

@@ -14,17 +14,10 @@ from pulltrace.server.models import LayerStatus, PercentBasis, PodCorrelation, P
 from pulltrace.server.pulls.analysis import SLOWER, SLOWER_SECONDS, Analysis, Insight, Subject
 from pulltrace.server.pulls.node import Pull
 from pulltrace.server.pulls.rates import seconds_left
-from pulltrace.wire import SNAPSHOTTER, ErrorReason, LayerPhase, LayerState, PullPhase, to_time
+from pulltrace.server.pulls.sums import DONE
+from pulltrace.wire import ErrorReason, LayerPhase, LayerState, PullPhase, to_time
 
 _to_time = lru_cache(4096)(to_time)  # caches start times, which do not change
-_WAITING, _DOWNLOADING = LayerPhase.WAITING, LayerPhase.DOWNLOADING
-_DONE = (
-    LayerPhase.CACHED,
-    LayerPhase.DOWNLOADED,
-    LayerPhase.EXTRACTING,
-    LayerPhase.EXTRACTED,
-    LayerPhase.REMOTE,
-)
 
 
 class ArrivalContext(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,39 +38,22 @@ class ArrivalContext(msgspec.Struct, frozen=True, kw_only=True):
     """Repositories of the pulls that are, or were, ahead of this one in the queue."""
 
 
-class _Sums(msgspec.Struct):
-    total: int = 0
-    downloaded: int = 0
-    cached_bytes: int = 0
-    remote_bytes: int = 0
-    done: int = 0
-    cached: int = 0
-    extracted: int = 0
-    extracted_bytes: int = 0
-    to_unpack: int = 0
-    unpacking: list[LayerState] = []
-    """Layers that are being unpacked."""
-    overdue: bool = False
-    """Whether one of these layers takes much longer to unpack than the node's rate explains."""
-    elsewhere: bool = False
-    by_snapshotter: bool = False
-    exceeded: bool = False
-    """Whether there are more bytes than the manifest states, which means that its sizes are wrong."""
-
-
 def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, analysis: Analysis, now: float) -> PullStatus:
     """Return the current status of an attempt that an agent observed."""
     state, node = pull.state, pull.node
-    sums = _sums(state.layers or [])
+    sums = pull.sums
     to_fetch = max(sums.total - sums.cached_bytes - sums.remote_bytes, 0)
     total_known = state.total_known and not sums.exceeded
     downloaded = min(sums.downloaded, to_fetch) if total_known else sums.downloaded
-    pull.best_percent = max(pull.best_percent, _percent(pull.phase, state.total_known, sums, to_fetch))
+    pull.best_percent = max(pull.best_percent, _percent(pull, to_fetch))
     live = pull.ended_at is None
     reason = context.reason or pull.reason
     insight = analysis.of_pull(pull, _subject(context, pull, to_fetch if state.total_known else None, reason), now)
-    stalled = live and _is_stalled(pull, sums, stall_timeout, now)
-    eta = _seconds_left(pull, sums, to_fetch - downloaded, now) if live and total_known else None
+    stalled = live and _is_stalled(pull, stall_timeout, now)
+    unpacked, is_overdue = _unpacked(pull, now) if live and total_known else (0, False)
+    eta = None
+    if live and total_known and not (is_overdue and downloaded >= to_fetch):
+        eta = _seconds_left(pull, to_fetch - downloaded, unpacked, now)
     if eta is None and live and not downloaded and not stalled:
         eta = _usually_left(insight, now - pull.started_at)
     return PullStatus(
@@ -102,7 +78,7 @@ def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, analysi
         layers_extracted=sums.extracted,
         attempt=context.attempt,
         eta_seconds=eta,
-        eta_missing=_why_no_estimate(pull, sums) if live and eta is None else None,
+        eta_missing=_why_no_estimate(pull, is_overdue=is_overdue) if live and eta is None else None,
         completed_at=None if pull.ended_at is None else to_time(pull.ended_at),
         error=context.error or pull.error,
         error_reason=reason,
@@ -192,104 +168,70 @@ def _usually_left(insight: Insight, elapsed: float) -> float | None:
     return round(left, 1) if left > 0.0 else None
 
 
-def _sums(layers: list[LayerState]) -> _Sums:
-    sums = _Sums()
-    total = downloaded = cached_bytes = done = to_unpack = 0  # local variables, because most layers change only these
-    exceeded = by_snapshotter = False
-    for layer in layers:
-        state, size, came, fetched_by = layer.state, layer.total_bytes, layer.downloaded_bytes, layer.fetched_by
-        total += size
-        downloaded += came
-        cached_bytes += layer.cached_bytes
-        exceeded |= layer.total_known and came + layer.cached_bytes > size
-        by_snapshotter |= fetched_by == SNAPSHOTTER
-        if state in _DONE or (state is None and layer.total_known and came >= size):
-            done += 1
-        elif fetched_by:
-            sums.elsewhere = True
-        if state is _WAITING or state is _DOWNLOADING:
-            to_unpack += size
-        elif state is LayerPhase.EXTRACTED:
-            sums.extracted += 1
-            sums.extracted_bytes += size
-        elif state is LayerPhase.CACHED:
-            sums.cached += 1
-        elif state is LayerPhase.REMOTE:
-            sums.remote_bytes += size
-        elif state is not None:
-            to_unpack += size
-            if state is LayerPhase.EXTRACTING:
-                sums.unpacking.append(layer)
-    sums.total, sums.downloaded, sums.cached_bytes = total, downloaded, cached_bytes
-    sums.done, sums.to_unpack, sums.exceeded, sums.by_snapshotter = done, to_unpack, exceeded, by_snapshotter
-    return sums
-
-
-def _percent(phase: PullPhase, total_known: bool, sums: _Sums, to_fetch: int) -> float:
+def _percent(pull: Pull, to_fetch: int) -> float:
     """Return the percentage with one decimal, and 100 only if every byte has arrived: 99.96 becomes 99.9."""
-    downloaded = sums.downloaded
-    if phase is PullPhase.COMPLETED:
+    downloaded = pull.sums.downloaded
+    if pull.phase is PullPhase.COMPLETED:
         return 100.0
-    if not total_known:
+    if not pull.state.total_known:
         return 0.0
-    if downloaded >= to_fetch and not sums.exceeded:
+    if downloaded >= to_fetch and not pull.sums.exceeded:
         return 100.0
     return min(downloaded * 1000 // max(to_fetch, 1) / 10, 99.9)
 
 
-def _seconds_left(pull: Pull, sums: _Sums, to_download: int, now: float) -> float | None:
-    if sums.by_snapshotter:
+def _seconds_left(pull: Pull, to_download: int, unpacked: int, now: float) -> float | None:
+    if pull.sums.by_snapshotter:
         return None
     # The agent of v0.1.0 does not observe unpacking.
-    to_unpack = 0 if pull.node.go_agent else sums.to_unpack
-    unpack_rate = _unpack_rate(pull)
-    if to_unpack and unpack_rate:
-        to_unpack -= _unpacked(pull, sums, unpack_rate, now)
-    return (
-        None
-        if sums.overdue and to_download <= 0
-        else seconds_left(to_download, pull.arriving.rate(now), to_unpack, unpack_rate)
-    )
+    to_unpack = 0 if pull.node.go_agent else pull.sums.to_unpack - unpacked
+    return seconds_left(to_download, pull.arriving.rate(now), to_unpack, _unpack_rate(pull))
 
 
 def _unpack_rate(pull: Pull) -> float | None:
     return pull.node.unpacking.rate or pull.node.fleet_unpacking.rate
 
 
-def _unpacked(pull: Pull, sums: _Sums, rate: float, now: float) -> int:
-    """Return how many bytes of the layers that are being unpacked have probably been unpacked.
+def _unpacked(pull: Pull, now: float) -> tuple[int, bool]:
+    """Return how many bytes of the layers that are being unpacked have probably been unpacked, and whether one of them
+    takes much longer than the node's rate explains.
 
     This cannot be observed, so it is estimated from the time since each layer began to be unpacked.
     """
-    unpacked = 0
-    for layer in sums.unpacking:
-        elapsed = max(now - pull.node.clock(layer.extract_started_at, now), 0.0)
-        usual = layer.total_bytes / rate
-        sums.overdue |= elapsed > max(SLOWER * usual, usual + SLOWER_SECONDS)
-        unpacked += min(int(rate * elapsed), layer.total_bytes)
-    return unpacked
+    rate = _unpack_rate(pull)
+    unpacked, is_overdue = 0, False
+    if not pull.sums.unpacking or not rate or pull.sums.by_snapshotter or pull.node.go_agent:
+        return unpacked, is_overdue
+    for layer in pull.state.layers or ():
+        if layer.state is LayerPhase.EXTRACTING:
+            elapsed = max(now - pull.node.clock(layer.extract_started_at, now), 0.0)
+            usual = layer.total_bytes / rate
+            is_overdue |= elapsed > max(SLOWER * usual, usual + SLOWER_SECONDS)
+            unpacked += min(int(rate * elapsed), layer.total_bytes)
+    return unpacked, is_overdue
 
 
-def _why_no_estimate(pull: Pull, sums: _Sums) -> str:
+def _why_no_estimate(pull: Pull, *, is_overdue: bool) -> str:
     """Return the reason why a running pull has no estimate of the remaining time."""
+    sums = pull.sums
     if sums.by_snapshotter:
         return "the snapshotter fetches the layers, so their bytes are not known"
     if not pull.state.total_known:
         return "the size of the image is not known yet"
     if sums.exceeded:
         return "the sizes in the manifest are wrong"
-    if sums.overdue and pull.phase is PullPhase.EXTRACTING:
+    if is_overdue and pull.phase is PullPhase.EXTRACTING:
         return "unpacking takes longer than usual on this node"
     if pull.arriving.total and sums.to_unpack and not _unpack_rate(pull):
         return "no node with this snapshotter has unpacked a layer yet"
     return "too few bytes have arrived so far"
 
 
-def _is_stalled(pull: Pull, sums: _Sums, timeout: float, now: float) -> bool:
+def _is_stalled(pull: Pull, timeout: float, now: float) -> bool:
     """Return whether no byte has arrived for ``timeout`` seconds although this pull itself should be receiving
     bytes.
     """
-    if pull.phase not in (PullPhase.RESOLVING, PullPhase.DOWNLOADING) or sums.unpacking or sums.elsewhere:
+    if pull.phase not in (PullPhase.RESOLVING, PullPhase.DOWNLOADING) or pull.sums.unpacking or pull.sums.elsewhere:
         return False
     return now - pull.arriving.grew_at >= timeout
 
@@ -297,10 +239,11 @@ def _is_stalled(pull: Pull, sums: _Sums, timeout: float, now: float) -> bool:
 def _layers(layers: list[LayerState], pull_id: str, pull: Pull, now: float) -> list[LayerStatus]:
     """Return the layers, reusing the last values of unchanged ones: most layers are waiting or complete."""
     known = pull.published_layers
+    if pull.published_as != pull_id:
+        known.clear()
+        pull.published_as = pull_id
     return [
-        before[1]
-        if (before := known.get(layer.digest)) and before[0] is layer and before[1].pull_id == pull_id
-        else _layer(layer, pull_id, pull, now)
+        before[1] if (before := known.get(layer.digest)) and before[0] is layer else _layer(layer, pull_id, pull, now)
         for layer in layers
     ]
 
@@ -318,7 +261,7 @@ def _layer_now(layer: LayerState, pull_id: str, pull: Pull, now: float) -> Layer
     to_fetch = max(layer.total_bytes - layer.cached_bytes, 0)
     speed = pull.layer_speeds.get(layer.digest) if layer.state is LayerPhase.DOWNLOADING else None
     downloaded = min(layer.downloaded_bytes, to_fetch) if layer.total_known else layer.downloaded_bytes
-    if layer.state in _DONE or (layer.total_known and downloaded >= to_fetch):
+    if layer.state in DONE or (layer.total_known and downloaded >= to_fetch):
         percent = 100.0
     else:
         percent = min(downloaded * 1000 // to_fetch / 10, 99.9) if to_fetch else 0.0

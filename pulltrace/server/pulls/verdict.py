@@ -93,13 +93,18 @@ class Verdict:
         for factor, held in self._held.items():
             if factor is not moment.by:
                 held.score = max(held.score - seconds, 0.0)
-        self._held.setdefault(moment.by, _Held()).add(moment, seconds)
+        self._hold(moment, seconds)
 
     def credit(self, moment: Moment, seconds: float) -> None:
         """Add time that was ``unknown`` to a factor that has only now been identified."""
-        self._held.setdefault(moment.by, _Held()).add(moment, seconds)
+        self._hold(moment, seconds)
         if unknown := self._held.get(Factor.UNKNOWN):
             unknown.seconds, unknown.score = max(unknown.seconds - seconds, 0.0), 0.0
+
+    def _hold(self, moment: Moment, seconds: float) -> None:
+        if moment.by not in self._held:
+            self._held[moment.by] = _Held()
+        self._held[moment.by].add(moment, seconds)
 
     @property
     def seconds(self) -> dict[Factor, float]:

@@ -1,0 +1,81 @@
+"""The sums over the layers of a pull. Sans-I/O.
+
+A report changes few of the layers, so the sums are updated by these.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from pulltrace.wire import SNAPSHOTTER, LayerPhase, LayerState
+
+DONE = (
+    LayerPhase.CACHED,
+    LayerPhase.DOWNLOADED,
+    LayerPhase.EXTRACTING,
+    LayerPhase.EXTRACTED,
+    LayerPhase.REMOTE,
+)
+"""The states of layers that need not be fetched any more."""
+
+
+class Sums(msgspec.Struct):
+    """Bytes, and numbers of layers."""
+
+    total: int = 0
+    downloaded: int = 0
+    cached_bytes: int = 0
+    remote_bytes: int = 0
+    extracted_bytes: int = 0
+    to_unpack: int = 0
+    """Bytes of the layers that are not unpacked yet."""
+    done: int = 0
+    """The number of layers all of whose bytes are on the node."""
+    cached: int = 0
+    extracted: int = 0
+    unpacking: int = 0
+    elsewhere: int = 0
+    """The number of unfinished layers that another pull or the snapshotter fetches."""
+    by_snapshotter: int = 0
+    exceeded: int = 0
+    """The number of layers with more bytes than the manifest states, which means that its sizes are wrong."""
+
+    @classmethod
+    def of(cls, layers: Iterable[LayerState]) -> "Sums":
+        """Return the sums over these layers."""
+        sums = cls()
+        for layer in layers:
+            sums.add(layer)
+        return sums
+
+    def add(self, layer: LayerState, times: int = 1) -> None:
+        """Add a layer; with ``times=-1``, remove it."""
+        state, size, downloaded = layer.state, times * layer.total_bytes, layer.downloaded_bytes
+        self.total += size
+        self.downloaded += times * downloaded
+        self.cached_bytes += times * layer.cached_bytes
+        if layer.total_known and downloaded + layer.cached_bytes > layer.total_bytes:
+            self.exceeded += times
+        if is_done(layer):
+            self.done += times
+        elif layer.fetched_by:
+            self.elsewhere += times
+        if layer.fetched_by == SNAPSHOTTER:
+            self.by_snapshotter += times
+        if state is LayerPhase.CACHED:
+            self.cached += times
+        elif state is LayerPhase.REMOTE:
+            self.remote_bytes += size
+        elif state is LayerPhase.EXTRACTED:
+            self.extracted += times
+            self.extracted_bytes += size
+        elif state is not None:
+            self.to_unpack += size
+            self.unpacking += times * (state is LayerPhase.EXTRACTING)
+
+
+def is_done(layer: LayerState) -> bool:
+    """Return whether all bytes of the layer are on the node."""
+    if layer.state is None:
+        return layer.total_known and layer.downloaded_bytes >= layer.total_bytes
+    return layer.state in DONE
