@@ -30,7 +30,7 @@ class Sums(msgspec.Struct):
     to_unpack: int = 0
     """Bytes of the layers that are not unpacked yet."""
     done: int = 0
-    """The number of layers all of whose bytes are on the node."""
+    """The number of layers that need not be fetched any more."""
     cached: int = 0
     extracted: int = 0
     unpacking: int = 0
@@ -75,7 +75,7 @@ class Sums(msgspec.Struct):
 
 
 def is_done(layer: LayerState) -> bool:
-    """Return whether all bytes of the layer are on the node."""
+    """Return whether the layer need not be fetched any more."""
     if layer.state is None:
         return layer.total_known and layer.downloaded_bytes >= layer.total_bytes
     return layer.state in DONE
