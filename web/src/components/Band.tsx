@@ -1,4 +1,4 @@
-import { useLayoutEffect, useRef, useState } from 'react'
+import { useLayoutEffect, useMemo, useRef, useState } from 'react'
 import { classes } from '../classes'
 import { quantity, rate, secondOfDay, timeOfDay } from '../model/format'
 import {
@@ -36,12 +36,12 @@ export function Band() {
 function Throughput() {
   const samples = useSamples()
   const { connection } = useSnapshot()
-  const lines = series(samples)
+  // The samples change once a second, and this component is rendered with each frame.
+  const lines = useMemo(() => series(samples), [samples])
   const last = samples.at(-1)
   const { value, unit } = quantity(total(last?.rates))
   const [whole = '0', fraction] = value.split('.')
   const isKnown = last?.rates !== undefined && isConnected(connection)
-  const active = lines.filter(line => line.now > 0)
   return (
     <section className={styles.throughput} aria-label="Total throughput">
       <h2 className={classes(shared.heading, styles.title)}>Throughput</h2>
@@ -53,7 +53,7 @@ function Throughput() {
           </span>
         )}
       </p>
-      <Legend lines={[...active, ...lines.filter(line => line.now <= 0)]} isKnown={isKnown} />
+      <Legend lines={lines} isKnown={isKnown} />
       <Chart samples={samples} lines={lines} />
       <Axis samples={samples} />
     </section>
@@ -63,15 +63,16 @@ function Throughput() {
 /** The registries in one line, and how many of them have no room in it. */
 function Legend({ lines, isKnown }: { readonly lines: readonly Series[]; readonly isKnown: boolean }) {
   const list = useRef<HTMLUListElement>(null)
+  const order = [...lines.filter(line => line.now > 0), ...lines.filter(line => line.now <= 0)]
   const [hidden, setHidden] = useState(0)
   useLayoutEffect(() => {
     const entries = [...(list.current?.children ?? [])] as HTMLElement[]
     setHidden(entries.filter(({ offsetTop }) => offsetTop > (entries[0]?.offsetTop ?? 0)).length)
-  })
+  }, [lines, isKnown])
   return (
     <div className={styles.legend}>
       <ul ref={list} className={styles.keys}>
-        {lines.map(line => (
+        {order.map(line => (
           <li key={line.registry} className={styles.key}>
             <Swatch registry={line.registry} /> {line.now > 0 && <b>{isKnown ? rate(line.now) : '–'}</b>}
           </li>
@@ -79,8 +80,8 @@ function Legend({ lines, isKnown }: { readonly lines: readonly Series[]; readonl
       </ul>
       <span
         className={styles.more}
-        title={lines
-          .slice(lines.length - hidden)
+        title={order
+          .slice(order.length - hidden)
           .map(({ registry }) => registry)
           .join(', ')}
       >
