@@ -41,6 +41,21 @@ def test_a_pull_that_ends_without_an_error_is_cancelled_and_not_failed(sim, dele
     assert sim.metric("pull_errors_total", registry="docker.io", reason="canceled") == 0
 
 
+def test_a_cancelled_pull_keeps_its_layers(sim):
+    one = web()
+    sim.apply(seen(one), event(one.pulling("app", NOW)), at=0)
+    sim.report(pull("lease-1", layer("a", 40 * MIB), at=NOW + 0.1), at=1)
+    sim.apply(PodGone(one.pod["metadata"]["uid"]), at=2)
+    sim.report(pull("lease-1", layer("a", 40 * MIB), at=NOW + 0.1, **GONE), at=4)
+    for seconds in (12, 200):
+        sim.at(seconds)
+        (entry,) = sim.hub.feed.current()
+        row = entry.shown(layers=True)
+        assert row.error_reason is ErrorReason.CANCELED
+        assert row.layers is not None
+        assert row.layer_count == 1
+
+
 def test_waiting_pods_and_pods_that_have_stopped_waiting_are_listed_separately(sim):
     one, two = web("web-1"), web("web-2")
     for item in (one, two):
