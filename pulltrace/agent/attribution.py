@@ -1,7 +1,8 @@
 """Determine which image a lease's pull fetches, and from where. Sans-I/O.
 
-The layers of a pull are read from its manifest, never from its ingests: a layer that another pull is fetching, or that
-is already on the node, may never appear among the lease's own resources. See ``docs/how-it-knows.md``.
+The layers of a pull are read from its manifest, never from its ingests. Some layers may never appear among the lease's
+own resources: those that another pull is fetching, and those that are already on the node. See
+``docs/how-it-knows.md``.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -85,8 +86,8 @@ def source_of(documents: Iterable[str], blobs: Mapping[str, Blob]) -> tuple[str,
     """Return the registry host and repository that all these documents have in common, if there is exactly one such
     pair.
 
-    A blob lists every repository it was ever pulled from. A pull that finds the blob already on the node
-    adds its own repository.
+    A blob lists every repository it was ever pulled from. If a pull finds the blob already on the node, it adds the
+    repository that it pulls from.
     """
     found = [blobs[digest].sources for digest in documents if digest in blobs and blobs[digest].sources]
     common = frozenset.intersection(*found) if found else frozenset()

@@ -30,8 +30,8 @@ If the records belong to several images, the pull has no name. Containers and im
 ``OUTCOMES`` is this table as data. If nothing is reported, the server withdraws the pull, and the kubelet's events
 determine its outcome.
 
-If no poll has read a pull's manifest, the pull's documents are read after the lease was deleted, if they still exist.
-This is tried in one poll only, so that an unresponsive containerd does not delay the end of a pull.
+If a lease is deleted before any poll has read the pull's manifest, the pull's documents are read afterwards, if they
+still exist. Only one poll tries this, so that the end of a pull is not delayed when containerd does not respond.
 """
 
 from collections.abc import Collection, Iterable
@@ -89,8 +89,8 @@ OUTCOMES = {
     (Seen.FETCH, Written.OWN): Outcome.COMPLETED,
     (Seen.FETCH, Written.NONE): Outcome.CANCELLED,
 }
-"""If only the lease of a pull was seen and ``_guess`` finds its image, the pull becomes an ``IMAGE``. A ``FETCH``
-without a record has still completed if all its layers are complete."""
+"""If polls have seen only the lease of a pull, and ``_guess`` finds the image, ``Pull.seen`` becomes ``IMAGE``. A
+``FETCH`` without a record has still completed if all its layers are complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +103,7 @@ class Ending:
     error: str | None = None
     reason: ErrorReason | None = None
     removed: bool = False
-    """Whether the image was removed immediately afterwards. If so, every layer was complete, even if no poll saw that.
-    """
+    """Whether the image was removed right after the pull. If so, every layer was complete, even if no poll saw this."""
 
 
 class Conclusion:
@@ -224,7 +223,7 @@ class Conclusion:
         return all(blob and not blob.sources and blob.created_at >= lease.created_at for blob in blobs)
 
     def _is_unpacking(self, pull: Pull) -> bool:
-        """Return whether the image guessed for an empty lease had been imported before the lease began.
+        """Return whether the image that was guessed for an empty lease had been imported before the lease began.
 
         A client unpacks an imported image under a second lease, while the CRI plugin updates the image record.
         """
@@ -278,8 +277,8 @@ class Conclusion:
         """Return whether an empty lease that was reported as a pull may belong to a container, whose lease is also
         empty at first.
 
-        Such a lease is not paired with an image, because the pull of that image would then be published with the
-        lease's id and start time.
+        Such a lease must not be paired with an image, because the server would then show the image's pull with the id
+        and the start time of this lease.
         """
         return pull.is_worth_reporting and self._may_be_of_container(pull)
 
@@ -300,8 +299,8 @@ class Conclusion:
         )
 
     def _images_since(self, pull: Pull, pulls: Iterable[Pull]) -> list[str]:
-        """Return the targets, oldest first, of the records that were written since the pull was last seen, except those
-        that other pulls wrote.
+        """Return the targets of the image records that were written since the pull was last seen, the oldest first.
+        Records of other pulls are left out.
         """
         records, ledger = self._facts.images[""], self._ledger
         claimed = {record.target for record in records if ledger.is_claimed(record.name)}
@@ -329,8 +328,8 @@ class Conclusion:
 
 
 def _targets(pull: Pull) -> tuple[str, ...]:
-    """Return the targets to look up records by. An empty target means all records, and is used if the pull's documents
-    have not been read.
+    """Return the targets of the image records to look up. An empty target means all records, and is used if the pull's
+    documents have not been read.
     """
     if pull.image and pull.seen is not Seen.IMPORT:
         return pull.image.targets

@@ -82,7 +82,7 @@ class Containerd:
         self._may_listen = True
         self._may_warn = True
         self._leases: tuple[bytes, list[Lease]] = b"", []
-        self._ingests: dict[bytes, Ingest | None] = {}  # by encoded message; None if the ref names no digest
+        self._ingests: dict[bytes, Ingest | None] = {}  # by encoded message; None if the ref contains no digest
 
     async def __aenter__(self) -> Self:
         return self
@@ -137,7 +137,7 @@ class Containerd:
         return self._leases_of(leases)
 
     async def ingests_and_leases(self) -> tuple[list[Ingest], list[Lease]]:
-        """Return both lists. They are requested concurrently, so either may be older than the other."""
+        """Return both lists. The two requests are concurrent, so either list may be older than the other."""
         ingests, leases = await self._list(_INGESTS, _LEASES)
         return self._ingests_of(ingests), self._leases_of(leases)
 
@@ -229,7 +229,7 @@ class Containerd:
         ]
 
     def changed_images(self) -> set[str]:
-        """Return the names of image records that were written since the last call, and listen for further ones.
+        """Return the names of image records that were written since the last call, and listen for new events.
 
         If containerd does not publish events, no changes are reported.
         """
@@ -239,9 +239,8 @@ class Containerd:
         return changed
 
     def created_containers(self) -> list[float]:
-        """Return the creation times of the containers created since the last call.
-
-        ``changed_images`` starts listening for their events.
+        """Return the creation times of the containers created since the last call. These times come from events, and
+        ``changed_images`` starts listening for events.
         """
         times = list(self._containers)
         self._containers.clear()
@@ -281,7 +280,9 @@ class Containerd:
                 self._changed.add(name)
 
     def _warn_of(self, namespace: str) -> None:
-        """Warn once if images change in the namespace of Kubernetes or Docker, but not in the one being read."""
+        """Warn once if images change in the namespace of Kubernetes or Docker, but not in the namespace that the agent
+        reads.
+        """
         if self._may_warn and namespace in (NAMESPACE, "moby"):
             self._may_warn = False
             why = "images change in another containerd namespace; set PULLTRACE_CONTAINERD_NAMESPACE to see them"

@@ -7,9 +7,9 @@ Theory of operation. A lease's resources change only in these cases:
 - A layer is being unpacked, or is about to be: snapshots appear that no list shows.
 - The snapshotter fetches the layers: snapshots appear without any ingest.
 
-A pull to which none of these applies is *steady*: the list of ingests alone shows its progress. While every pull on a
-node is steady and the same ingests and leases exist, the poller requests these two lists and nothing else, except that
-every tenth poll requests everything, as a safety net.
+In all other cases, a pull is *steady*: the list of ingests alone shows its progress. While every pull on a node is
+steady, and the lists contain the same ingests and leases as before, the poller requests only these two lists. As a
+safety net, every tenth poll requests everything.
 """
 
 from collections.abc import Collection

@@ -35,7 +35,7 @@ DEADLINE = 10.0
 """Seconds a call may take, including connecting and waiting in the queue."""
 
 AT_ONCE = 100
-"""Maximum number of concurrent calls. RFC 9113 (6.5.2) recommends that servers allow at least this many."""
+"""Maximum number of concurrent calls. RFC 9113 (6.5.2) recommends that servers allow at least 100 streams."""
 
 
 class Code(IntEnum):
@@ -123,10 +123,7 @@ class Channel:
         return responses
 
     async def listen(self, method: str, request: bytes, take: Callable[[bytes], None]) -> None:
-        """Pass each message of a call to ``take`` as it arrives.
-
-        Return when the server ends the call; raises ``RpcError``.
-        """
+        """Pass each message of a call to ``take``, until the server ends the call. Raises ``RpcError``."""
         async with _deadline():
             connection = await self._connect()
         listener = Listener(take)
@@ -239,7 +236,7 @@ class _Connection(asyncio.Protocol):
         self.closed_reason: str | None = None
         self._http2: Http2 | None = Http2()
         self._responses: dict[int, Response] = {}  # by stream; only for calls that a task still waits for
-        self._pending = 0  # bytes in these responses
+        self._pending = 0  # number of bytes in ``_responses``
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -358,7 +355,7 @@ def _first_size(data: bytearray) -> int | None:
 
 
 def _split(data: bytes) -> Iterator[bytes]:
-    """Yield the messages. Each is preceded by a flag (0: not compressed, as requested) and by its length."""
+    """Yield the messages. A flag (0: not compressed, as requested) and the length precede each message."""
     start = 0
     while start < len(data):
         flag, size = data[start], int.from_bytes(data[start + 1 : start + 5], "big")

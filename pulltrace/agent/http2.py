@@ -2,13 +2,14 @@
 
 Theory of operation.
 
-- *Requests.* A request consists of two frames, its headers and its body. It is sent whole or not at all: a body that
-  exceeds the server's flow-control windows is an error. The agent's requests are a few hundred bytes long.
-- *Header blocks.* Each header block of a request sets the size of the server's dynamic table to 0, so that its bytes
-  do not depend on earlier blocks. ``header_block`` encodes it once for all requests of a method.
+- *Requests.* A request consists of two frames, one for the headers and one for the body. Either both frames are sent or
+  neither: a body that exceeds the server's flow-control windows is an error. The agent's requests are a few hundred
+  bytes long.
+- *Header blocks.* Each header block of a request sets the size of the server's dynamic table to 0, so that the bytes of
+  a block do not depend on earlier blocks. So ``header_block`` encodes one block for all requests of a method.
 - *Responses.* A frame is processed when it is complete. A frame that is too long is rejected as soon as its length is
-  known. This client does not allow the server to use a dynamic table either, so most header blocks are the same bytes
-  each time. While the table is empty, a repeated block is decoded only once.
+  known. This client does not allow the server to use a dynamic table either, so most responses have the same header
+  bytes each time. While the table is empty, a repeated block is decoded only once.
 - *Windows.* The receive window of the connection, and that of each stream, is ``_WINDOW`` bytes long and is refilled as
   soon as half of it is used. The caller takes data as it arrives, and limits how much it keeps.
 - *Streams.* Only open streams are remembered. A frame for a stream that has ended may arrive late, and is ignored. Any
@@ -34,12 +35,12 @@ _FIRST_WINDOW = (1 << 16) - 1  # initial bytes of every window, until a frame ch
 _MOST = (1 << 31) - 1  # the highest stream id, and the largest window in bytes
 _CANCEL = 8  # the code for a call that no task waits for (RFC 9113, 7)
 
-# The types of frames (RFC 9113, 6).
+# The frame types (RFC 9113, 6).
 _DATA, _HEADERS, _PRIORITY, _RESET, _SETTINGS, _PUSH, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = range(10)
 _OF_STREAMS = (_DATA, _HEADERS, _RESET, _PUSH, _CONTINUATION)
 _OF_CONNECTION = (_SETTINGS, _PING, _GOAWAY)
 
-# The flags of frames. The same bit has different meanings in different types.
+# The frame flags. The same bit has different meanings in different frame types.
 _ACK = _END_STREAM = 0x01
 _END_HEADERS = 0x04
 _PADDED = 0x08
@@ -91,7 +92,7 @@ Event = HeadersReceived | DataReceived | StreamReset
 
 
 def header_block(headers: Headers) -> bytes:
-    """Encode the headers of a request, without references to those of earlier requests."""
+    """Encode the headers of a request, without references to the headers of earlier requests."""
     encoder = Encoder()
     encoder.header_table_size = 0
     return encoder.encode(headers)
@@ -102,10 +103,11 @@ class Http2:
 
     def __init__(self) -> None:
         self.open: dict[int, int] = {}
-        """The streams whose responses are not complete, each with the number of used bytes of its receive window."""
+        """The streams with incomplete responses. The value is the number of bytes used in the stream's receive window.
+        """
         self._newest = -1  # id of the newest stream
         self._rest = b""  # an incomplete frame
-        self._used = 0  # used bytes of the connection's receive window
+        self._used = 0  # bytes used in the connection's receive window
         self._block: tuple[int, int, bytes] | None = None  # stream, flags and bytes of an incomplete header block
         self._decoder = Decoder(_MAX_HEADERS)
         self._known_blocks: dict[bytes, Headers] = {}
@@ -184,7 +186,7 @@ class Http2:
         return DataReceived(stream, _without_padding(flags, body), ended)
 
     def _refill(self, stream: int, used: int) -> int:
-        """Refill a window if half of it is used. Return how many bytes of it are used now."""
+        """Refill a receive window if half of it is used. Return the number of used bytes afterwards."""
         if used < _WINDOW // 2:
             return used
         self._output.append(_frame(_WINDOW_UPDATE, 0, stream, used.to_bytes(4)))

@@ -115,7 +115,7 @@ class Poster:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection, for one exchange at a time."""
+    """One connection, which handles one request and its response at a time."""
 
     def __init__(self) -> None:
         self._protocol = h11.Connection(h11.CLIENT)
@@ -172,7 +172,7 @@ class _Connection(asyncio.Protocol):
             self._waiter.set_exception(error)
 
     def _is_last(self, event: object) -> bool:
-        """Process an h11 event. Return whether it is the last event that the response needs."""
+        """Process an h11 event. Return whether the response is complete after this event."""
         match event:
             case h11.Response():
                 self._status = event.status_code

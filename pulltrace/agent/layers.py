@@ -37,8 +37,8 @@ class Progress:
     """The progress of a layer within one pull. The state only advances, unless new evidence corrects it, and bytes
     remain counted when containerd no longer lists them.
 
-    ``cached_before`` means that every byte was on the node before the pull. ``committed_in`` is the number of the
-    first poll that found all its snapshots committed.
+    ``cached_before`` means that every byte was on the node before the pull. ``committed_in`` is the number of the first
+    poll in which all snapshots of the layer were committed.
     """
 
     layer: Layer
@@ -56,12 +56,14 @@ class Progress:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing more of the layer has to be fetched before the pull can end."""
+        """Whether the pull can end without fetching more of the layer."""
         return self.cached_before or self.completed_at is not None or self.unpacked
 
     @property
     def is_missing(self) -> bool:
-        """Whether bytes of the layer have yet to be fetched, and its snapshots are not committed."""
+        """Whether bytes of the layer still have to be fetched. This is false once all snapshots of the layer are
+        committed.
+        """
         return not self.complete and self.committed_in is None
 
     @property
@@ -77,7 +79,7 @@ class Progress:
         return self.fetched_by == SNAPSHOTTER
 
     def see_ingest(self, ingest: Ingest, lease: Lease, owner: str | None, now: float) -> None:
-        """Record that ``owner`` is downloading the layer; None means this pull."""
+        """Record that the pull ``owner`` is downloading the layer; None means this pull."""
         if ingest.offset == 0:
             # From containerd 2.1 on, every missing layer gets an ingest at once, which then waits for a download slot.
             self.waited_for_slot = True
@@ -93,14 +95,14 @@ class Progress:
         self.downloaded = max(self.downloaded, min(ingest.offset, self.layer.size) - self.cached)
 
     def see_snapshotter(self, owner: str | None, now: float) -> None:
-        """Record that the snapshotter is fetching the layer, for this pull or for ``owner``."""
+        """Record that the snapshotter is fetching the layer for the pull ``owner``; None means this pull."""
         self.phase = LayerPhase.DOWNLOADING
         self.fetched_by = owner or SNAPSHOTTER
         if self.started_at is None:
             self.started_at = now
 
     def see_file(self, received: int, owner: str | None, now: float) -> None:
-        """Record how many bytes of the layer the snapshotter has written, for this pull or for ``owner``."""
+        """Record how many bytes the snapshotter has written for the pull ``owner``; None means this pull."""
         self.phase, self.fetched_by = LayerPhase.DOWNLOADING, owner
         self.started_at = self.started_at or now
         self.downloaded = max(self.downloaded, min(received, self.layer.size) - self.cached)
@@ -164,10 +166,10 @@ class Progress:
         *,
         visible: bool = False,
     ) -> None:
-        """Record that every snapshot of the layer is committed, and what follows from that.
+        """Record that every snapshot of the layer is committed, and derive how the layer arrived.
 
-        ``absence`` explains a missing blob; it is None while it is not certain that the blob is missing. ``visible`` is
-        true if the bytes that the snapshotter fetches are counted while they arrive.
+        ``absence`` explains why the layer has no blob; None means that the blob may still exist. ``visible`` is true if
+        the bytes that the snapshotter fetches are counted while they arrive.
         """
         if self.unpacked:
             return

@@ -32,7 +32,7 @@ class Ingest(Struct, frozen=True, gc=False):
 
     @property
     def is_layer(self) -> bool:
-        """Whether it may be a layer: the ref's prefix rules out indexes, manifests, configs and attestations."""
+        """Whether the blob may be a layer: the ref's prefix rules out indexes, manifests, configs and attestations."""
         if self.ref.startswith(ARCHIVE):
             return not self.ref.endswith(".json")
         return self.ref.startswith(LAYER_REFS)
@@ -58,8 +58,8 @@ class Lease(Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """The resources of one lease: committed blobs, refs of ingests, chain ids of layers that are being unpacked, and
-    chain ids of unpacked layers.
+    """The resources of one lease: committed blobs, ingest refs, and the chain ids of layers that are being or have been
+    unpacked.
 
     ``foreign`` is true if the lease holds snapshots that are not layers of an image; such a lease does not belong to a
     pull.
@@ -81,7 +81,7 @@ class Blob:
     created_at: float
     sources: frozenset[tuple[str, str]] = frozenset()
     updated_at: float = 0.0
-    """When its labels were last changed."""
+    """The time of the last change of the blob's labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class ImageRecord:
 class Observation:
     """The lists that one poll requested.
 
-    Ingests are listed first, then leases, then resources. So the lease of every listed ingest is listed too, unless its
+    Ingests are listed first, then leases, then resources. So the lease of every listed ingest is listed too, unless the
     pull ended in between.
     """
 
@@ -109,12 +109,12 @@ class Observation:
     leases: list[Lease]
     resources: dict[str, Resources]
     received: dict[str, int] | None = None
-    """How many bytes SOCI has written of each layer that it fetches, by digest; None if that is not visible."""
+    """The number of bytes that SOCI has written so far, by layer digest; None if the agent cannot see this."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlobQuestion:
-    """Is the blob committed, since when, and from where?"""
+    """Is this blob committed? If so, when was it committed, and which registry does it come from?"""
 
     digest: str
 
@@ -146,15 +146,15 @@ Question = BlobQuestion | DocumentQuestion | SnapshotQuestion | ImageQuestion
 
 @dataclass(slots=True)
 class Facts:
-    """Responses that live pulls still need. A blob or snapshot that does not exist has no entry."""
+    """Data from earlier responses that live pulls still need. A blob or snapshot that does not exist has no entry."""
 
     documents: dict[str, Document | None] = field(default_factory=dict)
     blobs: dict[str, Blob] = field(default_factory=dict)
     snapshots: dict[tuple[str, str], Snapshot] = field(default_factory=dict)
-    """By snapshotter and chain id."""
+    """The committed snapshots, by snapshotter and chain id."""
     images: dict[str, list[ImageRecord]] = field(default_factory=dict)
     absent: set[str] = field(default_factory=set)
-    """The digests of blobs that do not exist, according to this poll."""
+    """The digests of the blobs that this poll did not find in containerd."""
     containers: list[float] = field(default_factory=list)
     """The times at which containers were created since the oldest live pull began."""
 

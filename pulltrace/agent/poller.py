@@ -54,8 +54,8 @@ class Poller:
     async def poll(self, now: float) -> None:
         """Poll once, requesting only what may have changed.
 
-        On an idle node, a poll takes one call. If downloads merely grow (see ``growth``), it takes two concurrent
-        calls. Otherwise, it takes three calls, and one more for each pull that may have changed and for each new
+        On an idle node, a poll takes one call. If downloads merely grow (see ``growth``), a poll takes two concurrent
+        calls. Otherwise, a poll takes three calls, and one more for each pull that may have changed and for each new
         document.
         """
         containerd, tracker = self.containerd, self.tracker
@@ -106,7 +106,7 @@ class Poller:
                 self.tracker.see_removed(name)
 
     async def _see_removed(self, names: set[str]) -> set[str]:
-        """Record which of these image records no longer exist. Return the names of the others."""
+        """Record which of these image records no longer exist. Return the names of those that still exist."""
         others = set()
         for name in names:
             if await self.containerd.change(name):
@@ -140,9 +140,7 @@ class Poller:
         return seen
 
     async def _learn(self, questions: Sequence[Question]) -> set[Question]:
-        """Request the answers to all these questions within ``DEADLINE`` seconds. Return the questions without an
-        answer.
-        """
+        """Request the answers to all these questions within ``DEADLINE`` seconds. Return the unanswered questions."""
         remaining, unanswered = iter(questions), set(questions)
 
         async def request() -> None:

@@ -2,7 +2,7 @@
 
 The kernel publishes pressure stall information (https://docs.kernel.org/accounting/psi.html) and disk statistics
 (https://docs.kernel.org/admin-guide/iostats.html) for the whole host. A container can read both without privileges. If
-one of them cannot be read, its figures are unknown.
+either cannot be read, the figures that it contains are unknown.
 """
 
 import os
@@ -28,14 +28,14 @@ class _Disk(NamedTuple):
 
 
 class Pressure:
-    """Compares two readings taken while the node pulls."""
+    """Compares two consecutive readings, which are taken only while the node pulls."""
 
     def __init__(self, proc: str = "/proc") -> None:
         self._proc = proc
         self._at: float | None = None
         self._stalls: dict[str, int] = {}
         self._disks: dict[str, _Disk] = {}
-        self._files: dict[str, int] = {}  # descriptors, open while the node pulls
+        self._files: dict[str, int] = {}  # file descriptors, which are open while the node pulls
 
     def measure(self, now: float, *, pulling: bool) -> NodeLoad | None:
         """Return the load since the last call; None at the first call while pulling. ``now`` is monotonic time."""

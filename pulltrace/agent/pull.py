@@ -13,7 +13,7 @@ from pulltrace.agent.records import Name
 from pulltrace.wire import MAX_LAYERS, UNKNOWN_IMAGE, ErrorReason, LayerState, PullPhase, PullState, to_time
 
 FETCH = "fetch-"
-"""The prefix of the id of a pull that represents an ingest without a lease."""
+"""The id prefix of pulls that represent an ingest without a lease."""
 
 
 class Seen(Enum):
@@ -33,10 +33,11 @@ class Pull:
 
     lease: Lease
     inherited: bool
-    """Whether no poll saw the lease being created, so that the lease may have outlived the pull."""
+    """Whether the lease may have outlived the pull: it existed before the first poll, and has made no progress since.
+    """
     moved_at: float
     seen_at: float = 0.0
-    """When the last poll that saw the pull's resources began."""
+    """The start time of the last poll that saw the pull's resources."""
     guessed: bool = False
     """Whether the pull ended before any poll saw its content, so that the image is a guess."""
     polls: int = 0
@@ -68,7 +69,7 @@ class Pull:
     """The digests of the layers that have changed since the state was last reported; None if anything may have changed.
     """
     is_answered: bool = False
-    """Whether the last poll had no questions about the pull, except about image records."""
+    """Whether the last poll's only questions about the pull, if any, were about image records."""
     reported_layers: dict[str, tuple[object, LayerState]] = field(default_factory=dict)
     """The layers as last reported, each with the values from which its state was derived."""
     look_back_poll: int | None = None
@@ -76,7 +77,7 @@ class Pull:
 
     @property
     def is_worth_reporting(self) -> bool:
-        """Return whether the lease counts as a pull. A lease without content does so only after two polls have seen it.
+        """Return whether the lease counts as a pull. A lease without content counts only after two polls have seen it.
 
         containerd's own client makes short-lived empty leases, for instance when a container is created.
         """
@@ -88,7 +89,7 @@ class Pull:
 
     @property
     def seen(self) -> Seen:
-        """Return its kind, derived from the most informative content that any poll has seen."""
+        """Return the kind of the pull, derived from the most informative content that any poll has seen."""
         if self.is_of_another_kind:
             return Seen.OTHER
         if self.imported:
@@ -121,7 +122,7 @@ class Pull:
 
     @property
     def whole(self) -> bool:
-        """Return whether all its layers are known and reported.
+        """Return whether all layers of the pull are known and reported.
 
         A pull for all platforms may have more layers than can be reported.
         """
@@ -166,7 +167,7 @@ class Pull:
         return [Layer(item.digest, "", max(item.total, item.offset)) for item in mine]
 
     def _set_layers(self, layers: Iterable[Layer]) -> None:
-        """Set the layers, each once; layers that were already known keep their progress."""
+        """Set the layers, without duplicates. Layers that were already known keep their progress."""
         layers = list({layer.digest: layer for layer in reversed(list(layers))}.values())[::-1][:MAX_LAYERS]
         known = {layer.digest: self.layers.get(layer.digest) or Progress(layer) for layer in layers}
         for layer in layers:
@@ -182,7 +183,7 @@ class Pull:
         reason: ErrorReason | None = None,
         name: Name | None = None,
     ) -> PullState:
-        """Return the pull as it is reported. Without a ``name``, its repository is used if that is known."""
+        """Return the pull as it is reported. If ``name`` is None, the repository is used instead, if it is known."""
         registry, repository = (None, None) if self.imported else self.source or (None, None)
         known = self.sized or (phase.ended and self.whole)
         return PullState(

@@ -26,10 +26,10 @@ SHARED_POLLS = 4
 
 
 class RecordLedger:
-    """The records that ended pulls have claimed, each with the time at which that pull wrote it.
+    """The records that ended pulls have claimed, with the times at which these pulls wrote them.
 
-    A record proves the end of one pull only, unless it was updated again later. If two pulls of one image end in the
-    same poll, it is unknown which update belongs to which pull: both may claim the record, and their tags may be
+    A record proves the end of only one pull, unless a later pull has updated the record. If two pulls of one image end
+    in the same poll, it is unknown which update belongs to which pull: both may claim the record, and their tags may be
     swapped.
     """
 
@@ -71,8 +71,9 @@ class RecordLedger:
     def written_at(self, record: ImageRecord, lease: Lease) -> float:
         """Return when the pull with this lease wrote the record.
 
-        If this pull created the record, that is the creation time, because a second pull of the same image may have
-        updated the record since. A pull that ended in this poll may have claimed the creation already.
+        If this pull created the record, the result is the record's creation time, because a second pull of the same
+        image may have updated the record since. But if another pull that ended in this poll has already claimed the
+        record, the creation is attributed to that pull.
         """
         created = record.created_at >= lease.created_at and record.created_at > self._earlier.get(record.name, 0.0)
         return record.created_at if created and not self.is_claimed_now(record.name) else record.updated_at
@@ -80,7 +81,7 @@ class RecordLedger:
     def claim(self, records: Iterable[ImageRecord], lease: Lease, name: Name | None) -> None:
         """Record that the pull with this lease ended as ``name``, and also wrote the records by digest and by image id.
 
-        A pull without a name has written all the records that are new since its lease began.
+        If ``name`` is None, the pull wrote all records that are new since the lease began.
         """
         times = {record: self.written_at(record, lease) for record in records if name or self.is_new_for(record, lease)}
         self._this_poll.update(
@@ -92,7 +93,9 @@ class RecordLedger:
         self._removed[name] = False
 
     def take_removed(self, source: tuple[str, str] | None) -> str | None:
-        """Return the name of a removed record (of this source, if given), and forget all records of its repository."""
+        """Return the name of a removed record, and forget all removed records of the same repository. With a
+        ``source``, only records of this source count.
+        """
         known = {name: reference for name in self._removed if (reference := reference_of(name))}
         names = [name for name, item in known.items() if source in (None, source_of_reference(item))]
         if not names:

@@ -27,15 +27,17 @@ MAX_UNACKNOWLEDGED = 4 << 20
 """Maximum size of the ended pulls to keep while the server is unreachable, in bytes; the oldest are dropped first."""
 
 MAX_ENDS = 2048
-"""Maximum number of ended pulls to keep, so that their ids fit into one report along with everything else."""
+"""Maximum number of ended pulls to keep. The ids of all of them must fit into one report, along with its other
+contents.
+"""
 
 MAX_RECENT = 1 << 20
 """Maximum size of the acknowledged ended pulls to keep, in bytes. They give a restarted server its history back."""
 
-_ROOM = MAX_REPORT * 7 // 16  # maximum bytes of live pulls in one report, and also of ended pulls
-_MOST = MAX_PULLS // 2  # maximum number of live, and of ended, pulls in one report; lowered after a rejection
+_ROOM = MAX_REPORT * 7 // 16  # maximum bytes in one report, for live pulls and for ended pulls separately
+_MOST = MAX_PULLS // 2  # maximum number of live pulls in one report, and of ended pulls; lowered after a rejection
 _GZIP_FROM = 16 << 10  # bytes; up to this size, sending one more packet costs less than compressing
-_MAX_RETRY_AFTER = 60.0  # seconds; only a proxy demands more; after that time, the server would consider the node lost
+_MAX_RETRY_AFTER = 60.0  # seconds; only a proxy demands more; after a longer delay, the node would count as lost
 _MAX_TOKEN = 8192  # maximum bytes; the server rejects longer tokens
 _SPACING = 0.5  # minimum seconds from the response to one report until the next report
 _MAX_DELAY = 8.0  # maximum seconds between attempts; jitter spreads the nodes that contact a restarted server
@@ -65,7 +67,7 @@ class Reporter:
         self._recent: _Encoded = {}
         self._server_boot: str | None = None
         self._most = _MOST
-        self._turn = 0  # index of the live pull that the next report begins with
+        self._turn = 0  # index of the live pull that comes first in the next report
         self._failures = 0
         self._failure = ""  # kind of the last failure, so that it is logged once
         self._token = ""
@@ -98,12 +100,15 @@ class Reporter:
 
     # When a report is sent:
     #
-    # 1. Right after a poll that found something to report, so that the node wakes up once and not twice. If there is
-    #    something to report but no poll for two intervals, the report is sent anyway.
-    # 2. As a heartbeat: after the heartbeat interval, if there has been nothing to report since the last one.
-    # 3. Not too soon: at least half a second (or one interval, if shorter) after the response to the last report. A
-    # report may take longer to arrive than the next one, and the server rejects reports that arrive too close together.
-    # 4. After a failure: after a delay that grows with each failure, or that the server demands.
+    # 1. A report is sent right after a poll that found something to report, so that the node wakes up only once. If no
+    #    poll ends within two intervals, and there is something to report, the report is sent without waiting for a
+    #    poll.
+    # 2. If there is nothing to report for a heartbeat interval, a report is sent as a heartbeat.
+    # 3. The next report waits until at least half a second (or one interval, if shorter) after the response to the last
+    #    one. The server rejects reports that arrive too close together, and two reports may arrive closer together than
+    #    they were sent.
+    # 4. After a failure, the next report is delayed. The delay grows with each failure, unless the server demands a
+    #    delay.
 
     async def run(self) -> None:
         """Report until cancelled."""
@@ -122,7 +127,7 @@ class Reporter:
                 await asyncio.sleep(wait)
 
     async def _woken(self, longest: float) -> None:
-        """Wait until a poll has something to report, but at most this many seconds."""
+        """Wait until a poll has something to report, but no more than ``longest`` seconds."""
         timer = asyncio.get_running_loop().call_later(longest, self._wake.set)
         try:
             await self._wake.wait()
@@ -181,7 +186,7 @@ class Reporter:
         return chosen, ends, others
 
     def _encode(self, pull: PullState) -> bytes:
-        """Encode a live pull. If the tracker passes the same object again, nothing has changed, so return its last
+        """Encode a live pull. If the tracker passes the same object again, the pull has not changed, so return the last
         encoding.
         """
         known = self._encoded.get(pull.id)
@@ -204,7 +209,7 @@ class Reporter:
         if self._settings.agent_token_file:
             with open(self._settings.agent_token_file, encoding="ascii") as file:  # noqa: PTH123  # pathlib costs 1 MiB
                 token = file.read(_MAX_TOKEN).strip()
-            if not re.fullmatch(r"[\x21-\x7e]*", token):  # h11's error message would contain it
+            if not re.fullmatch(r"[\x21-\x7e]*", token):  # h11's error message would contain the token
                 raise UnicodeError("is not one word of printable ASCII")
         self._token = token
         return {"Authorization": f"Bearer {token}"} if token else {}
@@ -264,7 +269,9 @@ def redact(text: str, token: str) -> str:
 
 
 def _fit(pulls: Iterable[tuple[str, bytes]], most: int) -> _Encoded:
-    """Return the first pulls: at most ``most``, and no more than fit into a report. An oversized pull is sent alone."""
+    """Return the first pulls, as many as fit into a report, but no more than the number ``most``. An oversized pull is
+    sent alone.
+    """
     fitting: _Encoded = {}
     room = _ROOM
     for name, pull in islice(pulls, most):
