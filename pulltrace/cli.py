@@ -136,7 +136,9 @@ def run_until_stopped(
     log_level: int,
     loop_factory: "Callable[[], asyncio.AbstractEventLoop] | None" = None,
 ) -> int:
-    """Run ``work`` until it ends or SIGTERM or SIGINT arrives, and return 0. After an error, log it and return 1."""
+    """Run ``work`` until it ends, or until SIGTERM or SIGINT arrives, and return 0. If an error occurs, log the error
+    and return 1.
+    """
     import asyncio
 
     logs.configure(log_level)

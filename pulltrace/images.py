@@ -1,8 +1,8 @@
 """Image references: parse, normalise and compare them in the same way as containerd's CRI plugin.
 
-The grammar and its limits are those of https://github.com/distribution/reference (``reference.go``, ``normalize.go``);
-a reference with both a tag and a digest loses its tag, as in ``ParseDockerRef``, which containerd uses for every CRI
-pull.
+The grammar and its limits are those of https://github.com/distribution/reference (``reference.go`` and
+``normalize.go``). A reference with both a tag and a digest loses its tag. ``ParseDockerRef``, which containerd uses for
+every CRI pull, does the same.
 """
 
 import re
@@ -27,7 +27,7 @@ class InvalidReferenceError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A complete image reference. It has either a tag or a digest, never both."""
+    """A complete image reference. Such a reference has either a tag or a digest, never both."""
 
     registry: str
     repository: str
@@ -64,7 +64,9 @@ def parse(text: str) -> Reference:
 
 
 def _split_registry(name: str) -> tuple[str, str]:
-    """Split off the registry: the first part, if it contains a dot, a port or a capital letter, or is ``localhost``."""
+    """Split off the registry. It is the first part of the name if that part contains a dot, a port or a capital letter,
+    or is ``localhost``.
+    """
     first, slash, rest = name.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost" or first != first.lower()):
         return (DEFAULT_REGISTRY if first == "index.docker.io" else first), rest
@@ -80,5 +82,5 @@ def normalise(text: str) -> str:
 
 
 def registry_host(registry: str) -> str:
-    """Return the registry without its port, as in containerd's content labels."""
+    """Return the registry without its port. containerd's content labels have this form."""
     return re.sub(r":[0-9]+\Z", "", registry)

@@ -1,7 +1,7 @@
 """``pulltrace local``: server and agent in one process, for containerd on this machine.
 
-It is meant for a k3s host, a kind node or a laptop. It reads the variables of both halves, but two defaults differ: it
-listens on loopback, and the node is named after the machine.
+The command is meant for a k3s host, a kind node or a laptop. Both the server's and the agent's variables are read, but
+two defaults differ: the server listens on loopback, and the node is named after the machine.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ _log = logging.getLogger(__name__)
 
 
 class LocalError(Exception):
-    """containerd on this machine cannot be read. The message explains how to fix that."""
+    """containerd on this machine cannot be read. The message explains what to change."""
 
 
 def load(environ: Mapping[str, str]) -> tuple[ServerSettings, AgentSettings]:
-    """Read the settings of both halves. Raises ``SettingsError`` that lists the mistakes of both."""
+    """Read the settings of both halves. Raises ``SettingsError``, which lists the mistakes in both."""
     defaults = {
         "PULLTRACE_HTTP_ADDR": "127.0.0.1:8080",
         "PULLTRACE_METRICS_ADDR": "127.0.0.1:9090",
@@ -49,7 +49,7 @@ def load(environ: Mapping[str, str]) -> tuple[ServerSettings, AgentSettings]:
 
 
 async def run(server: ServerSettings, agent: AgentSettings) -> None:
-    """Run both halves until cancelled. Raises ``LocalError`` if containerd's socket cannot be opened."""
+    """Run server and agent until cancelled. Raises ``LocalError`` if containerd's socket cannot be opened."""
     path = _readable(agent.containerd_socket)
     listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     async with asyncio.TaskGroup() as tasks:

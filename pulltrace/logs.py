@@ -18,9 +18,9 @@ from typing import Any, TextIO
 
 _LEVEL_NAMES = {logging.WARNING: "warn", logging.CRITICAL: "error"}
 _WAITING = 2000
-"""The number of lines buffered while nobody reads the output; further lines are dropped and counted."""
+"""The number of lines that are buffered while nobody reads the output. Further lines are dropped and counted."""
 _FLUSH_WITHIN = 2.0
-"""How long, in seconds, the process waits at exit for the lines to be written."""
+"""How many seconds the process waits at exit for the buffered lines to be written."""
 
 
 def fields(**values: Any) -> dict[str, dict[str, Any]]:
@@ -29,7 +29,9 @@ def fields(**values: Any) -> dict[str, dict[str, Any]]:
 
 
 def configure(level: int, stream: TextIO = sys.stdout) -> None:
-    """Send the log lines of every logger to ``stream``. Those of libraries must have at least level WARNING."""
+    """Send the log lines of every logger to ``stream``. Lines from libraries are sent only if their level is at least
+    WARNING.
+    """
     formatter = _TextLines() if stream.isatty() else _JsonLines()
     handler = _handler(stream)
     handler.setFormatter(formatter)
@@ -47,7 +49,7 @@ def _handler(stream: TextIO) -> logging.Handler:
 class _OutputHandler(logging.Handler):
     """Writes lines to a file descriptor in a thread, so that only this thread blocks if nobody reads the output.
 
-    The thread is a daemon and bypasses Python's buffers, so it cannot keep the process from ending.
+    The thread is a daemon and bypasses Python's buffers, so the process can end even if the thread is blocked.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -74,7 +76,7 @@ class _OutputHandler(logging.Handler):
         self._dropped += 1
 
     def flush(self) -> None:
-        """Wait briefly for everything to be written. Called at exit."""
+        """Wait for a short time until everything is written. Called at exit."""
         deadline = time.monotonic() + _FLUSH_WITHIN
         while self._lines.unfinished_tasks and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -86,7 +88,7 @@ class _OutputHandler(logging.Handler):
     def _write_all(self) -> None:
         while True:
             line = self._lines.get()
-            with contextlib.suppress(OSError):  # the output is closed or full: drop this line
+            with contextlib.suppress(OSError):  # the output is closed or full, so drop this line
                 while line:
                     line = line[os.write(self._descriptor, line) :]
             self._lines.task_done()

@@ -1,7 +1,7 @@
 """Resolve host names without delaying the end of the process.
 
-asyncio resolves names in its default executor and waits for those threads when the loop closes. A name server that does
-not respond would then delay the exit after SIGTERM by half a minute.
+asyncio resolves names in the threads of its default executor, and waits for these threads when the loop closes. If a
+name server does not respond, that delays the exit after SIGTERM by half a minute.
 """
 
 from collections.abc import Callable

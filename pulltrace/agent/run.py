@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class AgentError(Exception):
-    """The agent cannot run. The message explains how to fix that."""
+    """The agent cannot run. The message explains how to make it run."""
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
@@ -38,7 +38,7 @@ async def watch(
 ) -> None:
     """Run one node's agent until cancelled, and call ``alive`` before each poll.
 
-    Raises ``AgentError`` if containerd does not respond.
+    Raises ``AgentError`` if there is no containerd, or if containerd does not respond.
     """
     socket = settings.containerd_socket or find_socket()
     if socket is None:

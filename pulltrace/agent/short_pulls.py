@@ -1,9 +1,9 @@
 """Recognise pulls that began and ended between two polls by the image records that they wrote. Sans-I/O.
 
 containerd publishes an event when an image record is created or updated. A pull writes a record, but so do imports,
-builders, tag commands and the CRI plugin's own bookkeeping. Two facts about the content identify a pull: its label
-names the registry and the repository in the record's name, and each pull updates that label, even if every byte was
-cached. Other writers update only the record, or write content without such a label.
+builders, tag commands and the CRI plugin's own bookkeeping. A pull is recognised by two facts about the content. First,
+the content's label names the registry and the repository in the record's name. Second, each pull updates this label,
+even if every byte was cached. Other writers update only the record, or write content without such a label.
 """
 
 from collections.abc import Collection, Iterable
@@ -28,13 +28,13 @@ class Change:
 
 
 class ShortPulls:
-    """Remembers the time up to which each image's pulls have been reported, so that none is reported twice."""
+    """Remembers, for each image, up to what time its pulls have been reported. So no pull is reported twice."""
 
     def __init__(self) -> None:
         self._accounted: dict[str, float] = {}
 
     def account(self, targets: Iterable[str], now: float) -> None:
-        """Record that a pull of the image with these targets has been reported as ended."""
+        """Record that a pull of the image with these targets (digests) has ended and was reported."""
         for target in targets:
             self._accounted.pop(target, None)
             self._accounted[target] = now
@@ -48,8 +48,8 @@ class ShortPulls:
         for change in sorted(changes, key=_precedence):
             if change.record.target not in known and self._is_pull(change, since):
                 found.setdefault(change.record.target, change)
-        # The image may have been pulled twice since then. Only the first pull fetched the content, so a second pull is
-        # dated by the time at which it updated the label.
+        # The image may have been pulled twice since the last poll. Only the first of these pulls fetched the content.
+        # The second one is dated by the time at which it updated the label.
         return [
             _ended(change, max(since, self._accounted.get(change.record.target, 0.0)))
             for change in sorted(found.values(), key=lambda item: item.record.updated_at)
@@ -66,7 +66,7 @@ class ShortPulls:
 
 
 def adopt(pull: Pull, short: Pull) -> None:
-    """Assign the image of a pull that no poll saw to a pull that is known only by its lease.
+    """Give a pull that is known only by its lease the image of a pull that no poll saw.
 
     The assignment is a guess.
     """
@@ -79,8 +79,8 @@ def _targets(pull: Pull) -> Iterable[str]:
 
 
 def _precedence(change: Change) -> tuple[bool, float]:
-    """Return a sort key: tags before digests, then the oldest record first, because a pull writes its record before
-    another tag can be added.
+    """Return a sort key. Tags come before digests, and older records before newer ones, because a pull writes its
+    record before anybody can add another tag.
     """
     return is_tagless(change.record), change.record.updated_at
 
@@ -88,7 +88,7 @@ def _precedence(change: Change) -> tuple[bool, float]:
 def _ended(change: Change, since: float) -> Pull:
     """Return a pull that has already ended.
 
-    Its first step was to fetch the index or manifest, or to label the cached one.
+    The pull's first step was to fetch the index or manifest, or to label the cached one.
     """
     record, blob = change.record, change.blob
     began_at = blob.created_at if blob.created_at >= since else blob.updated_at

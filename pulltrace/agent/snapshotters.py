@@ -1,7 +1,7 @@
 """The snapshotters of a node, and how a layer was delivered, according to its labels. Sans-I/O.
 
-Labels are compared by their full key. ``containerd.io/snapshot/remote`` marks a streamed layer, but a layer that SOCI
-fetched in full has ``containerd.io/snapshot/remote/namespace`` and not the shorter key.
+Labels are compared by their full key. ``containerd.io/snapshot/remote`` marks a streamed layer. A layer that SOCI
+fetched in full has ``containerd.io/snapshot/remote/namespace`` instead.
 """
 
 from collections.abc import Collection, Mapping
@@ -21,7 +21,7 @@ _STREAMED_LABELS = frozenset(
     }
 )
 _GUEST_LABELS = frozenset({"containerd.io/snapshot/nydus-proxy-mode"})
-_FETCHED_LABELS = frozenset({"containerd.io/snapshot/remote/namespace"})  # SOCI sets it on all its snapshots
+_FETCHED_LABELS = frozenset({"containerd.io/snapshot/remote/namespace"})  # on all snapshots of SOCI
 _ROOT_OF = "io.containerd.snapshotter.v1."
 
 

@@ -1,8 +1,8 @@
 """Read from SOCI's root directory how many bytes of each layer its parallel mode has written.
 
-The daemon downloads each layer into ``ROOT/unpack/<id>/<digest>``. It sets the file's full size at the start, so only
-the allocated blocks show the progress. The layout is internal to SOCI: an unexpected layout is logged once and then
-ignored.
+The daemon downloads each layer into ``ROOT/unpack/<id>/<digest>``. The daemon sets the full size of that file at the
+start, so only the allocated blocks show the progress. The layout is internal to SOCI: an unexpected layout is logged
+once and then ignored.
 """
 
 import logging
@@ -17,7 +17,7 @@ MAX_LAYERS = 1024
 
 _MAX_ENTRIES = 8  # maximum number of files in one layer's directory; normally there are two
 
-_BLOCK = 512  # bytes; the unit of st_blocks
+_BLOCK = 512  # st_blocks counts blocks of 512 bytes
 _LAYER = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
 _UNPACKED = "fs"  # the tree into which a layer is being unpacked
 

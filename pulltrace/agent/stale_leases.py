@@ -1,6 +1,6 @@
-"""Recognise leases that outlived their pull. Sans-I/O.
+"""Recognise stale leases: those that outlived their pulls. Sans-I/O.
 
-If a crash interrupts a pull, containerd keeps its lease for a day, without marking it as stale.
+If a crash interrupts a pull, containerd keeps the lease of the pull for a day, and nothing marks that lease as stale.
 """
 
 from collections.abc import Iterable
@@ -10,31 +10,31 @@ from pulltrace.agent.pull import Pull, age
 from pulltrace.wire import LayerPhase
 
 NO_PROGRESS_LIMIT = 300.0
-"""Seconds after which containerd cancels a pull that makes no progress (``image_pull_progress_timeout``)."""
+"""The number of seconds without progress after which containerd cancels a pull (``image_pull_progress_timeout``)."""
 
 UNPACK_LIMIT = 1800.0
 """Seconds without progress after which unpacking has certainly ended, because no single layer takes that long."""
 
 EMPTY_LIMIT = 2 * NO_PROGRESS_LIMIT
-"""Seconds after which a pull that has not resolved its reference was certainly cancelled, so that its lease is no
-longer in use.
+"""After this number of seconds, a pull that has not resolved its reference has certainly been cancelled, and its lease
+is stale.
 """
 
 
 def looks_dead(
     pull: Pull, others: Iterable[Pull], records: Iterable[ImageRecord], containerd_since: float, now: float
 ) -> bool:
-    """Return whether a lease has outlived its pull. No poll saw the lease being created; ``records`` are the image
-    records of the pull.
+    """Return whether a lease has outlived its pull. ``records`` are the pull's image records. No poll saw when the
+    lease was created.
 
-    It has outlived the pull if containerd was started after the lease began, if the image was created after the last
-    progress, if a newer pull has taken over one of the ingests, or if there was no progress for too long. The last rule
-    does not apply while an older pull makes progress: this pull then waits for a layer that the other one downloads, or
-    for a download slot. Nor does it apply while the snapshotter fetches the layers, because containerd does not show
-    their progress.
+    The lease has outlived its pull in four cases: containerd was started after the lease began, the image was created
+    after the last progress, a newer pull has taken over one of the ingests, or there was no progress for too long. The
+    last case does not apply while an older pull makes progress: this pull may be waiting for a layer that the older one
+    downloads, or for a download slot. The last case does not apply either while the snapshotter fetches the layers,
+    because containerd does not show their progress.
     """
     others = [other for other in others if other is not pull and not other.suspect]
-    # If the clock was set back, containerd seems to have started in the future. Ignore its start time in that case.
+    # If the clock was set back, containerd's start time is in the future. In that case, ignore the start time.
     if age(pull) < containerd_since <= now or any(record.updated_at > pull.moved_at for record in records):
         return True
     if any(age(other) > age(pull) and other.resources.ingests & pull.resources.ingests for other in others):

@@ -1,8 +1,8 @@
 """Follow pulls over time: one lease in containerd is one pull, from the first poll that lists it to its end. Sans-I/O.
 
-``observe`` takes the lists of one poll and returns the questions that are still open. The poller obtains the answers,
-passes them to ``learn``, and calls ``observe`` with the same lists again until there are no new questions. Then
-``after_poll`` ends the poll, and ``pulls`` and ``ended`` return the state to report.
+``observe`` takes the lists from one poll and returns the questions that are still open. The poller finds the answers,
+passes them to ``learn``, and calls ``observe`` again with the same lists, until there are no new questions.
+``after_poll`` then ends the poll. ``pulls`` and ``ended`` return the state to report.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -49,7 +49,7 @@ class Tracker:
         self._missing_lease: list[Pull] = []  # pulls whose lease this poll did not list
         self._dead: set[str] = set()  # ids of leases that have outlived their pull
         self._owners: dict[str, str] = {}  # digest → id of the pull that downloads or downloaded it
-        self._loose: dict[str, int] = {}  # ref of an ingest without a lease → its first offset
+        self._loose: dict[str, int] = {}  # ref of an ingest without a lease → offset at which it was first seen
         self._ended: list[PullState] = []
         self._short = ShortPulls()
         self._changes: list[Change] = []
@@ -59,13 +59,13 @@ class Tracker:
         self._unpacked: frozenset[str] = frozenset()  # chain ids of unpacked layers in the leases of live pulls
         self._started = False
         self.unsteady: set[str] = set()
-        """The ids of the leases whose resources can change while the ingests remain the same."""
+        """The ids of the leases whose resources can change even while the ingests stay the same."""
         self._growing: dict[str, Ingest] = {}  # the ingests of the last poll, by ref
         self._states: dict[str, PullState] = {}  # the states that were reported last
 
     @property
     def idle(self) -> bool:
-        """Return whether there has been a poll, and nothing is being pulled or left over from a pull."""
+        """Return whether there has been a poll, nothing is being pulled, and no ingest or stale lease is left over."""
         return self._started and not (self._pulls or self._loose or self._dead)
 
     @property
@@ -84,9 +84,9 @@ class Tracker:
         )
 
     def grow(self, ingests: Iterable[Ingest], now: float) -> None:
-        """Process a poll for which ``is_mere_growth`` is true and every pull is steady.
+        """Process a poll in which ingests only grew (see ``is_mere_growth``) and every pull is steady.
 
-        Only the growing layers are updated.
+        This updates only the layers whose ingests grew.
         """
         for ingest in ingests:
             if ingest is self._growing[ingest.ref]:
@@ -100,14 +100,14 @@ class Tracker:
                     self._see_ingest(pull, progress, ingest, self._owner_of(ingest.digest, pull), now)
 
     def is_pull(self, lease: Lease) -> bool:
-        """Return whether the lease may belong to a pull, so that its resources should be requested."""
+        """Return whether the lease may belong to a pull. If so, its resources are requested."""
         return lease.expires and lease.id not in self._dead
 
     def containerd_restarted(self) -> None:
-        """Record that the connection was lost and restored: every known pull has ended, because none survives a restart
-        of containerd.
+        """Record that the connection was lost and restored. Every known pull has ended, because no pull survives a
+        restart of containerd.
 
-        A lease that appears for the first time may be stale, too.
+        Leases that appear for the first time after the restart may be stale, too.
         """
         for pull in self._pulls.values():
             pull.cause = "containerd restarted during the pull"
@@ -117,17 +117,19 @@ class Tracker:
         self._started = False
 
     def see_change(self, change: Change, since: float) -> None:
-        """Record that an image record was written. Polls would have seen any pull that began before ``since``."""
+        """Record that an image record was written. If a pull wrote it, that pull began after ``since``: polls would
+        have seen an earlier one.
+        """
         self._changes_since = since
         self._changes.append(change)
 
     def see_removed(self, name: str) -> None:
-        """Record that an image record was written and removed again since the last poll."""
+        """Record that an image record was written, and also removed, since the last poll."""
         self._ledger.see_removed(name)
 
     def see_containers(self, times: Iterable[float]) -> None:
-        """Record when containers were created: an empty lease that disappears at such a time may have belonged to a
-        container.
+        """Record the times at which containers were created. If an empty lease disappears at such a time, it may have
+        belonged to a container.
         """
         self.facts.containers.extend(times)
 
@@ -174,9 +176,9 @@ class Tracker:
         return {question for pull in self._pulls.values() for question in pull.asking}
 
     def _add_short_pulls(self) -> None:
-        """Add the pulls that no poll has seen; they end in this poll.
+        """Add the pulls that no poll has seen, as pulls that end in this poll.
 
-        If polls saw only the lease of a pull that ends now, that pull may be one of these.
+        If polls saw only the lease of a pull that ends now, one of these may be the same pull.
         """
         found = self._short.find(self._changes, self._pulls.values(), self._changes_since) if self._changes else []
         leases = [pull for pull in self._missing_lease if pull.seen is Seen.LEASE]
@@ -189,15 +191,15 @@ class Tracker:
         self._changes.clear()
 
     def after_poll(self, now: float, unanswered: Collection[Question] = ()) -> None:
-        """End the poll: every question has been answered except the ``unanswered`` ones.
+        """End the poll. All questions have been answered, except those in ``unanswered``.
 
-        Forget everything that no pull needs.
+        This also forgets everything that no pull needs.
         """
         for pull in sorted(self._pulls.values(), key=age):
             pull.polls += 1
             pull.checked |= pull.asking.difference(unanswered)
-            # Questions about image records do not count: they recur in every full poll for a pull that may be older
-            # than the agent.
+            # Questions about image records do not count. If a pull may be older than the agent, every full poll asks
+            # them again.
             pull.is_answered = all(isinstance(question, ImageQuestion) for question in pull.asking)
             pull.asking.clear()
             self._drop_if_dead(pull, now)
@@ -215,8 +217,8 @@ class Tracker:
         self.unsteady = {pull.lease.id for pull in self._pulls.values() if not is_steady(pull, self._growing, now)}
 
     def pulls(self) -> list[PullState]:
-        """Return the state of every live pull, in order of their start. An unchanged state is the same object as
-        before.
+        """Return the state of every live pull, in order of their start. If the state of a pull has not changed, the
+        same object is returned as before.
         """
         before, self._states = self._states, {}
         for pull in sorted(self._pulls.values(), key=age):
@@ -234,7 +236,7 @@ class Tracker:
         return ended
 
     def _with_loose_ingests(self, seen: Observation, now: float) -> Observation:
-        """Create an artificial lease for each ingest that grows without one, because some clients use no leases.
+        """Some clients use no leases, so create an artificial lease for each growing ingest that has no lease.
 
         An ingest that belongs to no live lease and does not grow is left over from an interrupted pull.
         """
@@ -302,7 +304,9 @@ class Tracker:
         return questions
 
     def _take_archived_layers(self, pull: Pull, ingests: Mapping[str, Ingest]) -> set[Question]:
-        """Set the layers of an import: every blob that is not a document, because the manifests arrive last."""
+        """Set the layers of an imported image. Every blob that is not a document counts as a layer, because an
+        archive's manifests arrive last.
+        """
         documents, blobs = self.facts.documents, self.facts.blobs
         committed = {digest for digest in pull.resources.content if digest in documents and documents[digest] is None}
         sizes = {digest: blobs[digest].size for digest in committed if digest in blobs}
@@ -310,8 +314,8 @@ class Tracker:
         return {BlobQuestion(digest) for digest in committed if digest not in blobs}
 
     def _trace(self, pull: Pull, image: Image) -> set[Question]:
-        """Determine the registry. containerd writes a blob's source label shortly after it commits the blob, so two
-        polls must agree on the label.
+        """Determine the registry. containerd writes a blob's source label shortly after committing the blob, so the
+        label counts only if two polls saw the same one.
 
         Until then, use only blobs that were committed after this lease began and that no other pull holds: each of
         these has only one source.
@@ -351,7 +355,9 @@ class Tracker:
             pull.inherited &= not 0 < before < progress.downloaded
 
     def _see_snapshotter(self, pull: Pull, progress: Progress, now: float) -> None:
-        """Record the progress of a layer that the snapshotter fetches, for the first pull that needs it."""
+        """Record the progress of a layer that the snapshotter fetches. It counts for the first pull that needs the
+        layer.
+        """
         digest = progress.layer.digest
         self._owners.setdefault(digest, pull.lease.id)
         owner = self._owner_of(digest, pull)
@@ -391,10 +397,12 @@ class Tracker:
             progress.see_unpacking(now)
 
     def _open_questions(self, pull: Pull, progress: Progress, ingest: Ingest | None) -> Iterator[Question]:
-        """Yield the questions about one layer: at first, whether it is cached; later, only about visible changes."""
+        """Yield the questions about one layer: first whether the layer is cached, and later only what has visibly
+        changed.
+        """
         digest, chains = progress.layer.digest, progress.layer.chain_ids
-        # From 1.7 on, a lease also lists the snapshots that already existed, so only their age shows who unpacked them.
-        # On 1.6, a snapshot that another pull creates is listed only in that pull's lease.
+        # Since containerd 1.7, a lease also lists snapshots that existed before, so only their age shows which pull
+        # unpacked them. On containerd 1.6, a snapshot is listed only in the lease of the pull that creates it.
         unpacked = [chain for chain in chains if chain in self._unpacked]
         vanished = ingest is None and (progress.started_at is not None or self._owner_of(digest, pull) is not None)
         blob = BlobQuestion(digest)
@@ -423,12 +431,12 @@ class Tracker:
     def _end(self, pull: Pull, ending: Ending) -> None:
         del self._pulls[pull.lease.id]
         if ending.outcome is Outcome.UNKNOWN:
-            return  # the server withdraws it; the kubelet reports the outcome
+            return  # the server withdraws this pull, and the kubelet reports the outcome
         targets = pull.image.targets if pull.image else pull.resources.content
         self._short.account(targets, max(ending.at, pull.seen_at))
         completed = ending.outcome is Outcome.COMPLETED
         if not completed:
-            for digest in pull.layers:  # blobs may be deleted with the lease, so request them again
+            for digest in pull.layers:  # containerd may delete blobs with the lease, so ask about them again
                 self.facts.blobs.pop(digest, None)
         if pull.is_worth_reporting:
             for progress in pull.layers.values():
@@ -441,17 +449,20 @@ class Tracker:
             )
 
     def _owner_of(self, digest: str, pull: Pull) -> str | None:
-        """Return the id of the other pull that downloads or downloaded this blob; None if this pull does."""
+        """Return the id of the other pull that downloads or downloaded this blob. Return None if it is this pull, or no
+        pull.
+        """
         owner = self._owners.get(digest)
         return None if owner == pull.lease.id else owner
 
     def _drop_if_dead(self, pull: Pull, now: float) -> None:
-        """Drop a lease that outlived its pull, and give up on a pull that makes no progress.
+        """Drop the pull's lease if it is stale, and give up on a pull that makes no progress.
 
-        An inherited lease must look stale in two polls, because a pull that has just completed looks stale once.
+        An inherited lease is stale only if it looks stale in two polls, because a pull that has just completed looks
+        stale in one.
         """
         if not pull.inherited:
-            pull.suspect = False  # it makes progress, so it is not stale
+            pull.suspect = False  # the pull makes progress, so its lease is not stale
             if not pull.served and now - max(other.moved_at for other in self._pulls.values()) > UNPACK_LIMIT:
                 self._dead.add(pull.lease.id)
                 self._end(pull, Ending(Outcome.FAILED, now, error="no progress for half an hour"))

@@ -7,9 +7,9 @@ from types import ModuleType
 def leave_out_tls() -> None:
     """Make OpenSSL's modules unavailable, unless they have been imported already.
 
-    That saves 4.5 MiB on every node if the agent posts plain HTTP. asyncio imports ``ssl``, and ``hashlib`` imports
-    ``_hashlib``, but both also work without these modules. Python itself supports builds without OpenSSL, where these
-    modules are missing. ``hashlib`` then uses Python's own SHA-256 module.
+    If the agent posts plain HTTP, this saves 4.5 MiB on every node. asyncio imports ``ssl``, and ``hashlib`` imports
+    ``_hashlib``, but both also work without these modules: Python supports builds without OpenSSL, which lack them. In
+    that case, ``hashlib`` uses Python's own SHA-256 module.
     """
     for name in ("ssl", "_hashlib"):
         if name not in sys.modules:
@@ -19,8 +19,8 @@ def leave_out_tls() -> None:
 def leave_out_python_messages() -> None:
     """Replace protobuf's pure-Python messages with an empty module if its C implementation is used.
 
-    That saves 1 MiB on every node. Other modules of protobuf import this one in any case, but use it only for
-    pure-Python messages.
+    The empty module saves 1 MiB on every node. Other modules of protobuf import this module in any case, but use it
+    only for pure-Python messages.
     """
     from google.protobuf.internal import api_implementation  # noqa: PLC0415  # only the agent needs protobuf
 

@@ -1,6 +1,7 @@
 """End a hung agent so that Kubernetes restarts it: every poll postpones a kernel alarm.
 
-An alarm costs one system call per poll. An exec probe would start Python on every node every few seconds.
+An alarm costs one system call per poll. An exec probe would instead start a Python process on every node every few
+seconds.
 """
 
 import asyncio
@@ -14,16 +15,17 @@ from types import FrameType
 from typing import Self
 
 PATIENCE = 120.0
-"""Seconds that a poll may take in addition to the interval between polls. Each call within a poll has a shorter limit.
+"""Seconds that a poll may take, not counting the interval between polls. Each single call within a poll has a shorter
+time limit.
 """
 
 _log = logging.getLogger(__name__)
 
 
 class Watchdog:
-    """A context manager.
+    """A context manager that ends the process if its work hangs.
 
-    Inside it, the process exits with status 1 if ``postpone`` is not called for ``limit`` seconds.
+    Inside the ``with`` block, the process exits with status 1 if ``postpone`` is not called for ``limit`` seconds.
     """
 
     def __init__(self, limit: float) -> None:
@@ -43,7 +45,7 @@ class Watchdog:
         self._set(self.limit)
 
     def _set(self, seconds: float) -> None:
-        # The seccomp profile of an earlier version does not permit this call; the agent then works without the alarm.
+        # The seccomp profile of an older chart does not permit this call. The agent then works without the alarm.
         with suppress(OSError):
             signal.setitimer(signal.ITIMER_REAL, seconds)
 

@@ -1,4 +1,4 @@
-"""A small simulated Kubernetes API server. It serves lists and watches of pods and events over real HTTP.
+"""A small simulated Kubernetes API server. It serves the list and watch requests for pods and events over real HTTP.
 
     async with ApiServer() as cluster:
         cluster.url
@@ -22,7 +22,8 @@ from aiohttp import web
 Object = dict[str, Any]
 
 HISTORY = 5000
-"""The number of changes kept for watches. A watch from an older version receives 410, and its client has to list again.
+"""The number of changes kept for watches. A watch that starts from an older version receives 410, so its client has to
+list again.
 """
 
 _FIELDS: dict[str, Callable[[Object], Any]] = {
@@ -43,13 +44,13 @@ class Trouble:
     forbidden: set[str] = field(default_factory=set)
     """Resources for which the server returns 403."""
     status: int = 0
-    """If set, every request returns this status."""
+    """If set, the response to every request has this status."""
     ends_at_once: bool = False
     """If true, every watch ends immediately."""
     silent: bool = False
     """If true, watches are accepted but send nothing, not even bookmarks."""
     raw: list[bytes] = field(default_factory=list)
-    """Raw lines to send once, on the next watch."""
+    """Raw lines that are sent once, on the next watch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ class ApiServer:
         self._tell(_Change(self._version, resource, before, item))
 
     def delete(self, resource: str, item: Object) -> None:
-        """Delete an object. If it does not exist, nothing changes."""
+        """Delete an object. If the object does not exist, nothing changes."""
         before = self._objects[resource].pop((item["metadata"].get("namespace", ""), item["metadata"]["name"]), None)
         if before:
             self._version += 1
@@ -118,7 +119,7 @@ class ApiServer:
         self._history.clear()
 
     async def cut(self) -> None:
-        """Close the connection of every watch."""
+        """Close the connections of all watches."""
         watches = list(self._watches)
         for watch in watches:
             watch.cancel()
@@ -207,7 +208,7 @@ class ApiServer:
 
 
 def _said(change: _Change, selected: Callable[[Object], bool]) -> bytes | None:
-    """Return the change in the form in which a watch with this selector receives it.
+    """Return the change as a watch with this selector receives it.
 
     An object that no longer matches the selector is reported as DELETED.
     """

@@ -73,7 +73,7 @@ def registries() -> Registries:
 
 
 def image(name: str, *parts: str | float, ratio: float = 2.6) -> Image:
-    """Make an image from the name of a base and the sizes of its own layers in MB."""
+    """Make an image. ``parts`` are the name of its base image and the sizes of the image's own layers, in MB."""
     return make_image(name, *_layers(name, parts, ratio))
 
 

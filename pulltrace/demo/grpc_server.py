@@ -1,6 +1,7 @@
 """Serve a simulated node's containerd: gRPC on a unix socket, with the agent's stubs for containerd's API.
 
-It counts the calls that it receives. A test can make it stop responding, or respond with invalid messages.
+The simulated containerd counts the calls that it receives. A test can make it stop responding, or make it respond with
+invalid messages.
 """
 
 import asyncio
@@ -53,7 +54,9 @@ class InvalidArgumentError(Exception):
 
 
 class SimulatedContainerd:
-    """An async context manager. It can be started again after ``kill``, on a new socket."""
+    """The gRPC server of a simulated containerd, as an async context manager. After ``kill``, the server can be started
+    again, on a new socket.
+    """
 
     def __init__(self, node: VirtualContainerd, socket: Path) -> None:
         self.node = node
@@ -81,7 +84,7 @@ class SimulatedContainerd:
         await self._server.start()
 
     async def close(self) -> None:
-        """Close all connections, unless the server is closed already. The simulated node continues to run."""
+        """Close all connections, unless the server is closed already. The simulated node keeps running."""
         server, self._server = self._server, None
         if server:
             await server.stop(0)
@@ -93,7 +96,7 @@ class SimulatedContainerd:
         await self.close()
 
     def behave(self, behaviour: Behaviour) -> None:
-        """Respond in this way from now on. Calls that were held back receive their responses."""
+        """From now on, respond in this way. If calls were held back, they now receive their responses."""
         self._behaviour = behaviour
         if behaviour is Behaviour.SILENT:
             self._responding.clear()
@@ -113,12 +116,12 @@ class SimulatedContainerd:
         await self._responding.wait()
 
     def encode(self, message: Any) -> bytes:
-        """Encode a response, or return invalid bytes if the server must respond with those."""
+        """Encode a response. If the server has to respond with invalid bytes, return invalid bytes instead."""
         return b"\xff" * 64 if self._behaviour is Behaviour.INVALID else message.SerializeToString()
 
 
 class _Services(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the stubs only
-    """All methods that have a stub; gRPC itself returns UNIMPLEMENTED for the others."""
+    """All methods that have a stub. For other methods, gRPC itself returns UNIMPLEMENTED."""
 
     def __init__(self, containerd: SimulatedContainerd) -> None:
         self._containerd = containerd
@@ -185,7 +188,7 @@ class _Services(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in
 
 
 def _bytes(blob: Blob, start: int, end: int) -> bytes:
-    """Return a part of a blob. The bytes of a layer are generated: zeros after the first bytes of gzip."""
+    """Return a part of a blob. The content of a layer is generated: the first bytes of a gzip file, then zeros."""
     if blob.data is not None:
         return blob.data[start:end]
     return (_GZIP[start:end] + bytes(end - start))[: end - start]

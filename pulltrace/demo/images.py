@@ -22,7 +22,7 @@ def digest_of(data: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """One blob of a registry. ``kind`` is the first word of its ingest's ref; a layer has no ``data``."""
+    """One blob of a registry. ``kind`` is the first word of the ref of the blob's ingest. A layer has no ``data``."""
 
     kind: str
     media_type: str
@@ -32,12 +32,12 @@ class Blob:
 
     @property
     def ref(self) -> str:
-        """The ref of its ingest in containerd."""
+        """The ref of the blob's ingest in containerd."""
         return f"{self.kind}-{self.digest}"
 
     @property
     def descriptor(self) -> dict[str, Any]:
-        """Its descriptor for use in a manifest or index."""
+        """The blob's descriptor, for use in a manifest or index."""
         return {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
 
 
@@ -53,7 +53,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Image:
-    """One image for one platform. With an ``index``, it also lists platforms that are never pulled."""
+    """One image for one platform. If the image has an ``index``, the index also lists platforms that are never pulled."""
 
     layers: tuple[Layer, ...]
     manifest: Blob
@@ -67,7 +67,7 @@ class Image:
 
     @property
     def documents(self) -> tuple[Blob, ...]:
-        """Index, manifest and config, in the order in which they are fetched."""
+        """The index (if any), the manifest and the config, in the order in which they are fetched."""
         return tuple(blob for blob in (self.index, self.manifest, self.config) if blob)
 
     @property
@@ -117,7 +117,7 @@ def make_image(name: str, *layers: Layer, multi_arch: bool = True) -> Image:
 
 
 def make_index(manifest: Blob, name: str) -> Blob:
-    """Make an index with this image for amd64 and another one for arm64."""
+    """Make an index that lists this image for amd64, and another image for arm64."""
     other = manifest.descriptor | {"digest": digest_of(f"arm64 {name}".encode())}
     children = [
         child | {"platform": {"os": "linux", "architecture": architecture}}

@@ -1,12 +1,13 @@
-"""One simulated kubelet. It pulls the images of its pods, and reports the same events and statuses as a real one.
+"""One simulated kubelet. It pulls the images of its pods, and reports the same events and statuses as a real kubelet.
 Sans-I/O.
 
-Each pod has a worker that *syncs* the pod. A sync first writes the pod's status as of the end of the previous sync,
-then tries to start every container that is not running. So the reason for a failed pull appears in the status only at
-the next sync, 10 to 15 s later. The pulls belong to the kubelet, not to the pods: the pull of a deleted pod continues.
+Each pod has a worker that *syncs* the pod. A sync first writes the pod's status as it was at the end of the previous
+sync. Then the sync tries to start every container that is not running. So when a pull fails, the reason appears in the
+status only at the next sync, 10 to 15 s later. Pulls belong to the kubelet, not to the pods: if a pod is deleted, its
+pull continues.
 
-Its reports are put into ``outbox``, from where they are sent to the API server. The constants and the order of steps
-are those of pkg/kubelet (Kubernetes 1.37); ``tests/kubelet`` compares it with a real kubelet.
+The kubelet puts its reports into ``outbox``, and the demo sends them from there to the API server. The constants and
+the order of steps are those of pkg/kubelet (Kubernetes 1.37). ``tests/kubelet`` compares this kubelet with a real one.
 """
 
 import copy
@@ -23,9 +24,10 @@ from pulltrace.wire import PullPhase
 
 FIRST_BACK_OFF, LONGEST_BACK_OFF = 10.0, 300.0
 SYNC_AGAIN, SYNC_JITTER = 10.0, 0.5
-"""Seconds from a failed sync to the next one, and the largest random fraction added to them."""
+"""Seconds from a failed sync to the next one, and the largest random fraction that is added to this time."""
 SYNC_SOON = 1.0
-"""Seconds from the start of a sandbox or a container, which the kubelet notices on its own, to the next sync."""
+"""Seconds until the next sync after a sandbox or a container has started. The kubelet notices such a start on its own.
+"""
 START_TAKES = 0.4
 
 Work = Generator[None, None, bool]
@@ -49,7 +51,7 @@ class _BackOff:
 
 @dataclass(slots=True, eq=False)
 class _Request:
-    """A requested pull. It starts when earlier pulls leave a slot free."""
+    """A requested pull. The pull starts when earlier pulls leave a slot free."""
 
     reference: str
     began: float = 0.0
@@ -67,9 +69,9 @@ class _Pod:
     worker: Work
     deleted: bool = False
     pulls: bool = False
-    """Whether the worker is waiting for a pull. Nothing interrupts this wait, not even the deletion of the pod."""
+    """Whether the worker is waiting for a pull. Nothing interrupts this wait, not even the pod's deletion."""
     changed: bool = True
-    """Whether its sandbox or a container has started since the sync began."""
+    """Whether the pod's sandbox or one of its containers has started since the sync began."""
     running: set[str] = field(default_factory=set)
     events: dict[str, Object] = field(default_factory=dict)
     back_offs: dict[str, _BackOff] = field(default_factory=dict)
@@ -100,7 +102,7 @@ class Kubelet:
         self._write(added)
 
     def remove(self, name: str) -> None:
-        """Delete the pod and its events. If a pull is in progress, it continues, and its end is still reported."""
+        """Delete the pod and its events. A pull that is in progress continues, and its end is still reported."""
         for pod in self._pods:
             if pod.name == name and not pod.deleted:
                 pod.deleted = True
@@ -110,7 +112,7 @@ class Kubelet:
                 return
 
     def stop(self) -> None:
-        """Stop, and cancel all pulls, because containerd immediately notices that its client has disconnected."""
+        """Stop, and cancel all pulls: containerd notices immediately that its client has disconnected."""
         self.runs = False
         for request in self._requests:
             if request.pull is not None and not request.over:
@@ -140,7 +142,7 @@ class Kubelet:
             self.node.remove(reference)
 
     def advance(self, seconds: float) -> None:
-        """Do what a kubelet does in this many seconds."""
+        """Do what a kubelet does in ``seconds`` seconds."""
         self._elapsed = seconds
         self._start_pulls()
         for pod in list(self._pods):
@@ -159,7 +161,7 @@ class Kubelet:
         self.outbox += [Said("events", event, gone=True) for event in pod.events.values()]
 
     def _work(self, pod: _Pod) -> Work:
-        """Sync the pod until all its containers run."""
+        """Sync the pod repeatedly, until all its containers run."""
         while not (yield from self._sync(pod)):
             if pod.deleted:
                 break
@@ -194,7 +196,7 @@ class Kubelet:
         return True
 
     def _get(self, pod: _Pod, name: str, image: str) -> Work:
-        """Return whether the image is present, after a pull if necessary."""
+        """Get the image, with a pull if necessary. Return whether the image is then present."""
         try:
             reference = str(parse(image))
         except InvalidReferenceError:
@@ -238,7 +240,7 @@ class Kubelet:
         self.outbox.append(Said("events", event))
 
     def _write(self, pod: _Pod) -> None:
-        """Write the pod's current status; later changes appear with the next call."""
+        """Write the pod's current status. Later changes are written by the next call."""
         if not pod.deleted:
             self.outbox.append(Said("pods", copy.deepcopy(pod.reports.pod)))
 

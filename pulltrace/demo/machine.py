@@ -1,8 +1,8 @@
 """The state and the resources that all pulls of one simulated node share. Sans-I/O.
 
-The version of containerd determines how many blobs are downloaded at the same time. Up to 2.0, each pull downloads
-three blobs at a time, and its other blobs have no ingest yet. From 2.1 on, the whole node downloads three blobs at a
-time, manifests included, and the other blobs wait with an ingest at offset 0.
+The version of containerd determines how many blobs are downloaded at the same time. Up to containerd 2.0, each pull
+downloads three blobs at a time, and its other blobs have no ingest yet. From containerd 2.1 on, the whole node
+downloads three blobs at a time, manifests included. The other blobs wait, and have an ingest at offset 0.
 """
 
 import math
@@ -46,14 +46,14 @@ class Locks:
         self._taken: set[str] = set()
 
     def take(self, name: str) -> bool:
-        """Take a name. Return False if another holder has the name."""
+        """Take a name. Return False if the name is already taken."""
         if name in self._taken:
             return False
         self._taken.add(name)
         return True
 
     def give(self, name: str) -> None:
-        """Release a name, so that the next holder can take it."""
+        """Release a name, so that somebody else can take it."""
         self._taken.discard(name)
 
 
@@ -61,8 +61,9 @@ class Locks:
 class Machine:
     """One node: its registries, its store, its slots and locks, and its clock.
 
-    ``bandwidth`` and ``disk`` (for unpacking) are in bytes per second, and shared by all its pulls. If ``speed`` is 10,
-    each second of ``VirtualContainerd.advance`` does ten seconds of work; the clock, ``now``, is not affected.
+    ``bandwidth`` and ``disk`` (for unpacking) are in bytes per second. All pulls on the node share them. If ``speed``
+    is 10, each second of ``VirtualContainerd.advance`` does ten seconds of work. This does not affect the clock,
+    ``now``.
     """
 
     registries: Registries
@@ -88,9 +89,9 @@ class Machine:
         self.chains = Locks()
         """Allows only one pull at a time to unpack a given layer."""
         self.elapsed = 0.0
-        """How many seconds of work the current step does."""
+        """How many seconds of work are done in the current step."""
         self._collect_at = math.inf
-        """When content without a lease is next garbage-collected."""
+        """The time of the next garbage collection of content without a lease."""
         self.use(self.version)
 
     def use(self, version: str) -> None:
@@ -98,11 +99,11 @@ class Machine:
         self.version = version
         major, minor = version.removeprefix("v").split(".")[:2]
         self.slots_per_node = (int(major), int(minor)) >= (2, 1)
-        # From 1.7 on, the snapshot of a layer that was unpacked earlier appears in the lease of the pull.
+        # From containerd 1.7 on, a pull's lease also lists the snapshots of layers that were unpacked earlier.
         self.leases_snapshots = (int(major), int(minor)) >= (1, 7)
         self.slots = Slots(SLOTS if self.slots_per_node else math.inf)
 
     def release(self, lease: Lease) -> None:
-        """Delete the lease of a pull that has ended; its content is garbage-collected shortly afterwards."""
+        """Delete the lease of a pull that has ended. Its content is garbage-collected shortly afterwards."""
         self.store.leases.pop(lease.id, None)
         self._collect_at = min(self._collect_at, self.now + COLLECT_AFTER)

@@ -1,7 +1,8 @@
 """The objects that kubelets write to the API server about pods and their images, in the kubelet's wording. Sans-I/O.
 
-``PodEvents`` covers the life of one pod. The demo passes its objects to ``apiserver.ApiServer``; tests also pass them
-to a real API server. Wording and order follow pkg/kubelet/images/image_manager.go (Kubernetes 1.37).
+``PodEvents`` covers the life of one pod. The demo passes the objects to ``apiserver.ApiServer``. Tests also pass them
+to a real API server. The wording and the order of the events follow pkg/kubelet/images/image_manager.go (Kubernetes
+1.37).
 """
 
 import hashlib
@@ -59,8 +60,8 @@ def pod(
 class PodEvents:
     """One pod and the events that its kubelet writes. ``pod`` is always the current object.
 
-    Each method represents one occurrence and returns its event. A repeated event is the same object with a higher
-    count. ``container`` may be the name of an image volume.
+    Each method describes one occurrence and returns the event for it. If an event is repeated, it is the same object
+    with a higher count. ``container`` may also be the name of an image volume.
     """
 
     pod: Object
@@ -112,7 +113,7 @@ class PodEvents:
         return self._event(container, "ErrImageNeverPull", message, at)
 
     def not_started(self, container: str, at: float) -> Object:
-        """The container is not started in this sync, for the reason in its status."""
+        """The container is not started in this sync. The reason is in its status."""
         status = self.pod["status"]
         every = status.get("initContainerStatuses", []) + status["containerStatuses"]
         reason = next(it["state"]["waiting"]["reason"] for it in every if it["name"] == container)

@@ -1,6 +1,6 @@
 """One pull, carried out the way containerd does it. Sans-I/O.
 
-Each generator is one thread of the pull. Time passes at each ``yield``.
+Each generator method is one thread of the pull. Simulated time passes at each ``yield``.
 """
 
 import math
@@ -21,8 +21,8 @@ Thread = Generator[None, None, None]
 
 
 class Pull:
-    """A pull of ``reference``. ``state`` is None at first, and later completed or failed. ``error`` is the CRI's
-    message.
+    """A pull of ``reference``. ``state`` is None at first, and completed or failed at the end. ``error`` is the CRI's
+    error message.
     """
 
     def __init__(self, node: Machine, reference: str, lease: Lease, snapshotter: Snapshotter) -> None:
@@ -50,24 +50,25 @@ class Pull:
         self.node.release(self.lease)
 
     def cancel(self) -> None:
-        """End as if the kubelet had cancelled the call."""
+        """End the pull as if the kubelet had cancelled the call."""
         self.fail(
             f'rpc error: code = Canceled desc = failed to pull and unpack image "{self.reference}": context canceled'
         )
 
     def abandon(self, error: str) -> None:
-        """End as if containerd had been killed: the lease and the ingests remain."""
+        """End the pull as if containerd had been killed: the lease and the ingests remain."""
         self._end(PullPhase.FAILED, error)
 
     def _end(self, state: PullPhase, error: str = "") -> None:
         self.state, self.error = state, error
         threads, self._threads = self._threads, []
         for thread in threads:
-            if getgeneratorstate(thread) != GEN_RUNNING:  # the thread that ends the pull returns on its own
+            # the thread that ends the pull is running: it returns by itself
+            if getgeneratorstate(thread) != GEN_RUNNING:
                 thread.close()
 
     def _run(self) -> Thread:
-        """Resolve the reference, fetch the documents in order, then unpack, which fetches the layers."""
+        """Resolve the reference, fetch the documents in order, and unpack the layers. Unpacking fetches them."""
         yield from self._wait(2 * self.node.registries.manner(self._host).latency)
         yield from _until(lambda: self.reference.name not in self.node.registries.silent)
         image = self.node.registries.resolve(str(self.reference))
@@ -127,7 +128,7 @@ class Pull:
         return registries.sends(blob, received, speed * node.elapsed)
 
     def _unpack(self, image: Image) -> Thread:
-        """Unpack the layers in order, the base first. The first missing layer starts all downloads."""
+        """Unpack the layers in order, the base first. The first layer that is missing starts all downloads."""
         fetched: dict[str, bool] = {}
         for number in range(len(image.layers)):
             yield from self._unpack_layer(image, number, fetched)
@@ -140,7 +141,7 @@ class Pull:
             held.callback(node.chains.give, chain)
             if self._finds(chain):
                 return
-            # The snapshot is prepared before the layer's download begins.
+            # containerd prepares the snapshot before it downloads the layer.
             key = f"extract-{node.random.randrange(10**9)}-{node.random.randbytes(2).hex()} {chain}"
             snapshotter.prepare(key, _parent(image, number), node.now)
             self._hold(snapshotter.resource_type, key)
@@ -157,7 +158,7 @@ class Pull:
             self._hold(snapshotter.resource_type, chain)
 
     def _finds(self, chain: str) -> bool:
-        """Return whether a layer has already been unpacked."""
+        """Return whether a layer is already unpacked."""
         if chain not in self.snapshotter.snapshots:
             return False
         if self.node.leases_snapshots:
@@ -165,7 +166,9 @@ class Pull:
         return True
 
     def _delegate(self, image: Image) -> Thread:
-        """Let the snapshotter deliver the layers. Each layer appears in the lease only when it has been committed."""
+        """Let the snapshotter deliver the layers. Each layer appears in the pull's lease only after it has been
+        committed.
+        """
         node, snapshotter = self.node, self.snapshotter
         fetching = snapshotter.mode in (Mode.PARALLEL, Mode.PARALLEL_KEEP)
         missing = {
@@ -193,7 +196,7 @@ class Pull:
                 self._hold(snapshotter.resource_type, chain)
 
     def _fetch_into_file(self, blob: Blob) -> Thread:
-        """Fetch a blob the way SOCI does: into a file of the snapshotter, where containerd does not see it."""
+        """Fetch a blob the way SOCI does: into a file of the snapshotter. containerd does not see this file."""
         node, files = self.node, self.snapshotter.files
         name = f"{self.snapshotter.name} {blob.digest}"
         if blob.digest in files:

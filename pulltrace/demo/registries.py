@@ -8,7 +8,7 @@ from pulltrace.images import normalise, parse
 
 
 class Refusal(StrEnum):
-    """The reason why a registry refuses an image. The text is the last part of containerd's message."""
+    """Why a registry refuses an image. The text is the end of containerd's error message."""
 
     NOT_FOUND = "{ref}: not found"
     UNAUTHORIZED = (
@@ -60,9 +60,9 @@ class Manner:
 class Registries:
     """All registries that a node can reach. A change takes effect immediately, even for running downloads.
 
-    ``holds`` maps the digest of a blob to the offset at which its download stops. ``silent`` contains the repositories
-    (``host/name``) that do not respond to requests for manifests. ``limits`` maps the digest of a blob to the bytes per
-    second of its download.
+    ``holds`` maps the digest of a blob to the offset at which its download stops. ``silent`` contains repositories
+    (``host/name``) whose registry does not respond to requests for manifests. ``limits`` maps the digest of a blob to
+    the speed of its download, in bytes per second.
     """
 
     images: dict[str, Image] = field(default_factory=dict)
@@ -95,7 +95,7 @@ class Registries:
         return self.manners.setdefault(host, Manner())
 
     def sends(self, blob: Blob, received: float, count: float) -> float:
-        """Return how many bytes are sent if the node can receive ``count`` bytes now."""
+        """Return how many bytes the registry sends if the node can receive ``count`` bytes now."""
         hold = self.holds.get(blob.digest)
         return count if hold is None else min(count, max(0.0, hold - received))
 

@@ -35,12 +35,12 @@ _log = logging.getLogger(__name__)
 
 
 class DemoError(Exception):
-    """The demo cannot start. The message contains the reason and how to fix it."""
+    """The demo cannot start. The message gives the reason and a remedy."""
 
 
 async def demo(*, nodes: int, speed: float, port: int) -> None:
     """Run until cancelled. If ``port`` is 0, any free port is used. Raises ``DemoError`` if the port is in use."""
-    # gRPC would write a line to stderr for each containerd that is killed during a call.
+    # For each containerd that is killed during a call, gRPC would write a line to stderr.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Hide the log lines of twelve agents and their server, so that the address of the dashboard stands out.
     for name, level in (("pulltrace.agent", logging.ERROR), ("pulltrace.server", logging.WARNING)):
@@ -70,7 +70,7 @@ def _server_settings(port: int, speed: float) -> ServerSettings:
     environ = {
         "PULLTRACE_HTTP_ADDR": f"{HOST}:{port}",
         "PULLTRACE_METRICS_ADDR": f"{HOST}:{METRICS_PORT}",
-        # At ten times the speed, the stall timeout and the history are ten times shorter.
+        # If the simulation runs ten times as fast, the stall timeout and the history are ten times shorter.
         "PULLTRACE_STALL_TIMEOUT": f"{max(1.0, 30 / speed):.3f}s",
         "PULLTRACE_HISTORY_TTL": f"{max(60.0, 900 / speed):.0f}s",
     }
@@ -122,7 +122,8 @@ async def _apiserver() -> AsyncIterator[ApiServer]:
                 kubeconfig,
             )
             kubeconfig.flush()
-            os.environ.pop("KUBERNETES_SERVICE_HOST", None)  # use the simulated cluster, even inside a real one
+            # use the simulated cluster, even if the demo runs inside a real one
+            os.environ.pop("KUBERNETES_SERVICE_HOST", None)
             os.environ["KUBECONFIG"] = kubeconfig.name
             yield cluster
 
@@ -143,7 +144,7 @@ async def _live(scenario: Scenario, cluster: ApiServer, containerds: dict[str, S
     """Let the simulated time follow the clock."""
     then = time.time()
     for node in scenario.nodes.values():
-        node.now = then  # otherwise leases would be older than the socket, as after a restart
+        node.now = then  # otherwise leases would be older than the socket, as if containerd had been restarted
     async with asyncio.TaskGroup() as restarts:
         while True:
             now = time.time()

@@ -1,6 +1,6 @@
 """The events in the demo's cluster. The same seed always gives the same scenario. Sans-I/O.
 
-Each generator method is one thread of the scenario; it yields the number of seconds until it continues.
+Each generator method is one thread of the scenario. It yields the number of seconds to wait before it continues.
 """
 
 import heapq
@@ -22,7 +22,7 @@ Act = Generator[float, None, None]
 
 @dataclass(frozen=True, slots=True)
 class Crashed:
-    """A node's containerd was killed and must be started again."""
+    """A node's containerd was killed, and has to be started again."""
 
     node: str
 
@@ -45,8 +45,8 @@ _WORKERS = (
     _Kind(125 * MB, 150 * MB, "1.6.39", 1),
     _Kind(110 * MB, 190 * MB, "v2.1.5", 2),
 )
-# From containerd 2.1 on, large layers that occupy the node's three download slots would prevent other pulls from
-# resolving, so this node runs 1.7.
+# From containerd 2.1 on, large layers can occupy all three download slots of a node, and other pulls then cannot even
+# resolve. So this node runs 1.7.
 _GPU = _Kind(400 * MB, 420 * MB, "1.7.29", 3)
 _GPU_SOCI = _Kind(900 * MB, 420 * MB, "v2.2.1", 3, "soci", Mode.PARALLEL)
 _EDGE = _Kind(5 * MB, 55 * MB, "1.7.29", 1)
@@ -97,7 +97,7 @@ class Scenario:
                 speed=speed,
                 seed=number,
             )
-            node.new_lease(expires=False)  # the lease of a sandbox, which does not belong to a pull
+            node.new_lease(expires=False)  # the lease of a sandbox, not of a pull
             yield name, Kubelet(node, parallel=kind.parallel)
 
     @property
@@ -123,7 +123,7 @@ class Scenario:
         crashed, self._crashed = self._crashed, []
         return happened + crashed
 
-    # The threads, which run as long as the demo.
+    # The threads of the scenario. They run as long as the demo does.
 
     def _always(self) -> Iterator[Act]:
         yield self._daemon("node-exporter", "quay.io/prometheus/node-exporter:v1.10")
@@ -139,7 +139,7 @@ class Scenario:
         yield self._repeat(self._kubelet_restarts, first=170, every=600)
 
     def _once(self) -> Iterator[Act]:
-        """Yield the failures. Each of them is eventually fixed, and occurs again later."""
+        """Yield the failures. Each one is eventually fixed, and happens again later."""
         yield self._refused("reports", f"{OWN}/finance/reports:lastest", None, first=2, lasts=420)
         yield self._refused("billing", f"{OWN}/finance/billing:9.1", Refusal.UNAUTHORIZED, first=5, lasts=600)
         yield self._refused(
@@ -152,7 +152,7 @@ class Scenario:
         yield self._one_pod("preloaded", f"{OWN}/shop/kiosk:4", first=25, lasts=400, policy="Never")
 
     def _ordinary_days(self) -> Act:
-        """Start pods on random nodes. Larger clusters start more of them."""
+        """Start pods on random nodes. Larger clusters start more pods."""
         for number in itertools.count():
             node = self._some_node()
             image = self._random.choice(_ORDINARY)
@@ -231,7 +231,9 @@ class Scenario:
     def _refused(
         self, name: str, image: str, why: Refusal | None, *, first: float, lasts: float, heals: bool = False
     ) -> Act:
-        """Let the pulls of an image fail until its pod is deleted or, with ``heals``, until the registry serves it."""
+        """Let the pulls of an image fail. They fail until the pod is deleted or, with ``heals``, until the registry
+        serves the image.
+        """
         made = service(name, 1)
         yield first
         while True:
@@ -272,7 +274,7 @@ class Scenario:
         policy: str = "IfNotPresent",
         lasts: float | None = None,
     ) -> None:
-        """Start a pod on a node, end it after ``lasts`` seconds, and later remove unused images from the node."""
+        """Start a pod on a node. After ``lasts`` seconds, end the pod, and later remove unused images from the node."""
         if daemon:
             owner, pod_name = ("DaemonSet", name), f"{name}-{self._letters(5)}"
         else:
@@ -303,5 +305,5 @@ class Scenario:
         return self._random.choice(list(self.kubelets))
 
     def _letters(self, count: int) -> str:
-        # Kubernetes generates names from these characters. They contain no vowels, so names cannot form words.
+        # Kubernetes generates names from these characters. There are no vowels, so that names cannot form words.
         return "".join(self._random.choices("bcdfghjklmnpqrstvwxz2456789", k=count))

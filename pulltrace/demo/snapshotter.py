@@ -41,10 +41,11 @@ class Snapshot:
 
 @dataclass(eq=False)
 class Snapshotter:
-    """One snapshotter. It ``declines`` the images with these manifests, so that containerd fetches and unpacks them.
+    """One snapshotter. Images whose manifests are in ``declines`` are left to containerd, which then fetches and
+    unpacks them.
 
     ``cache`` contains the digests of layers whose content the snapshotter already has, although no image uses it.
-    ``files`` maps each layer that it is fetching to the number of bytes received.
+    ``files`` maps each layer that is being fetched to the number of bytes received.
     """
 
     name: str
@@ -56,7 +57,7 @@ class Snapshotter:
 
     @property
     def root(self) -> str:
-        """Return the root folder that it reports to containerd."""
+        """Return the root folder that the snapshotter reports to containerd."""
         return f"/var/lib/containerd/io.containerd.snapshotter.v1.{self.name}"
 
     @property
@@ -69,7 +70,7 @@ class Snapshotter:
         self.snapshots[key] = Snapshot(key, parent, committed=False, created_at=now)
 
     def commit(self, key: str, chain_id: str, now: float) -> None:
-        """Commit a prepared snapshot."""
+        """Commit a snapshot that was prepared."""
         parent = self.snapshots.pop(key).parent
         self.snapshots[chain_id] = Snapshot(chain_id, parent, committed=True, created_at=now)
 

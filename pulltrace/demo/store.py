@@ -1,7 +1,8 @@
-"""The content, ingests, leases, snapshotters and images of one simulated containerd, and its garbage collector.
+"""The state of one simulated containerd (content, ingests, leases, snapshotters and images), and its garbage collector.
 Sans-I/O.
 
-Times are unix seconds on the node's clock; sizes are in bytes. The behaviour is that of containerd 1.6, 1.7 and 2.4.
+Times are unix seconds on the node's clock; sizes are in bytes. The simulated containerd behaves like containerd 1.6,
+1.7 and 2.4.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +12,7 @@ from pulltrace.demo.images import Blob, Image
 from pulltrace.demo.snapshotter import Mode, Snapshot, Snapshotter
 
 STEP = 1 << 20
-"""The offset of an ingest grows in steps of 1 MiB; the last step reaches the end."""
+"""An ingest's offset grows in steps of 1 MiB. The last step may be shorter."""
 
 
 @dataclass(slots=True)
@@ -26,7 +27,7 @@ class Content:
 
 @dataclass(slots=True)
 class Ingest:
-    """A blob that is being downloaded. It survives when containerd is killed, and is resumed later."""
+    """A blob that is being downloaded. An ingest survives when containerd is killed, and the download resumes later."""
 
     blob: Blob
     started_at: float
@@ -35,7 +36,7 @@ class Ingest:
 
     @property
     def offset(self) -> int:
-        """Return the offset that containerd lists."""
+        """Return the offset as containerd lists it."""
         return self.blob.size if self.received >= self.blob.size else int(self.received) // STEP * STEP
 
 
@@ -62,7 +63,7 @@ class Record:
 
 
 class Store:
-    """Everything in the namespace ``k8s.io``. Only the node and its pulls change it.
+    """Everything in the namespace ``k8s.io``. Only the node and the node's pulls change it.
 
     ``snapshotter`` is the default one; ``others`` are also loaded, for runtime classes that name them.
     """

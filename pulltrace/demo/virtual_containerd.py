@@ -1,4 +1,4 @@
-"""One node's containerd in virtual time: ``pull`` starts a pull, ``advance`` lets time pass. Sans-I/O."""
+"""One node's containerd in virtual time: ``pull`` starts a pull, and ``advance`` lets time pass. Sans-I/O."""
 
 import math
 from dataclasses import dataclass, field
@@ -56,7 +56,9 @@ class VirtualContainerd(Machine):
         return lease
 
     def remove(self, *references: str) -> None:
-        """Remove images the way the CRI's ``RemoveImage`` does: their names, and the content that only they used."""
+        """Remove images as the CRI's ``RemoveImage`` does: remove their names, and the content that no other image
+        uses.
+        """
         targets = {self.store.records[reference].image.target.digest for reference in references}
         self.store.records = {
             name: record for name, record in self.store.records.items() if record.image.target.digest not in targets

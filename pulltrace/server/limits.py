@@ -9,7 +9,7 @@ from pulltrace.wire import MAX_LAYERS, MAX_PULLS, MAX_REPORT
 class Limits:
     """The limits of one server; every installation uses the defaults. Durations are in seconds, sizes in bytes.
 
-    Where clients share a resource, each address is guaranteed the amount ``…_per_address`` (see ``api.fair_share``).
+    Where clients share a resource, each address is guaranteed the amount in ``…_per_address`` (see ``api.fair_share``).
     """
 
     nodes: int = 10_000

@@ -1,7 +1,8 @@
-"""The metrics for Prometheus. There are few labels: never an image or a pod, and a node only on gauges about its agent.
+"""The metrics for Prometheus. There are few labels. No metric is labelled with an image or a pod, and only gauges about
+a node's agent are labelled with the node.
 
-Counters count events; the gauges are created at each scrape from the hub's current state. The text is then generated in
-a thread: with 5,000 nodes, the event loop and all streams would otherwise be blocked for too long.
+Counters count events. Gauges are created at each scrape from the hub's current state. The text is then generated in a
+thread. With 5,000 nodes, this would otherwise block the event loop and all streams for too long.
 """
 
 import time
@@ -22,7 +23,7 @@ from pulltrace.wire import ErrorReason, PullPhase
 
 MAX_REGISTRIES = 20
 KEPT = 3600.0
-"""Seconds for which an unused registry keeps its label if others need one."""
+"""Seconds for which an unused registry keeps its label when other registries need one."""
 BUCKETS = (1, 5, 10, 20, 30, 60, 120, 180, 240, 300, 360, 480, 600, 900, 1200, 1800, 2700, 3600)
 """The kubelet's own buckets for image pulls, so that the two histograms can be compared."""
 
@@ -30,7 +31,7 @@ BUCKETS = (1, 5, 10, 20, 30, 60, 120, 180, 240, 300, 360, 480, 600, 900, 1200, 1
 RATIOS = (0.5, 0.75, 1, 1.25, 1.5, 2, 3, 5, 10)
 ACTIVE = [phase for phase in PullPhase if not phase.ended]
 
-# Otherwise, each counter would have a second series with its creation time.
+# Otherwise, each counter would have a second series that contains its creation time.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
@@ -43,7 +44,7 @@ class Gauges:
     nodes: list[tuple[str, NodeState, float]]
     """The name and state of each node, and the time of its last report."""
     watches: list[tuple[str, bool]] = field(default_factory=list)
-    """Resources of the Kubernetes API, and whether each is watched. Empty if there is no cluster."""
+    """Resources of the Kubernetes API, and whether each is watched. The list is empty if there is no cluster."""
     pods_waiting: int = 0
     slow_nodes: dict[str | None, int] = field(default_factory=dict)
     """The number of nodes with an unusually slow pull, by registry."""
@@ -166,7 +167,7 @@ class Metrics:
     def fetched(self, registry: str | None, count: int) -> None:
         """Count downloaded bytes."""
         host = self._host(registry)
-        if host not in self._fetched:  # looking up a counter by its label takes longer than counting
+        if host not in self._fetched:  # finding a counter by its label takes longer than counting
             self._fetched[host] = self._bytes.labels(host)
         self._fetched[host].inc(count)
 
@@ -206,24 +207,27 @@ class Metrics:
         self._bound.labels((pull.bound.by if pull.bound else Factor.UNKNOWN).value, host).inc()
 
     def content_type(self, accept: str) -> str:
-        """Return the content type of a scrape: OpenMetrics if the client accepts it."""
+        """Return the content type of a scrape: This is OpenMetrics if the client accepts that format."""
         return choose_encoder(accept)[1]
 
     def render(self, accept: str, gauges: Gauges) -> bytes:
-        """Return the response to a scrape. Call this in a thread, because it takes a while."""
+        """Return the response to a scrape. Call this in a thread, because rendering takes a while."""
         self._state.gauges = gauges
         return choose_encoder(accept)[0](self.registry)
 
     def _host(self, registry: str | None) -> str:
-        """Return the value of the label: the registry's host, or ``other`` if too many registries have their own label.
+        """Return the value of the label: the registry's host, or ``other`` if too many other registries have their own
+        label.
 
-        A registry that has not been used for an hour loses its label to another one, and its series end.
+        If a registry has not been used for an hour, another registry can take its label. The old label's series then
+        end.
         """
         if not registry:
             return "unknown"
         now = time.monotonic()
         if registry not in self._hosts and len(self._hosts) >= MAX_REGISTRIES:
-            oldest, used = min(list(self._hosts.items()), key=itemgetter(1))  # a copy: scrapes use another thread
+            # a copy, because scrapes run in another thread
+            oldest, used = min(list(self._hosts.items()), key=itemgetter(1))
             if now - used < KEPT:
                 return "other"
             self._hosts.pop(oldest, None)

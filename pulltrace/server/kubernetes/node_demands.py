@@ -58,7 +58,7 @@ class Outcome:
     changed: bool = False
     """Whether something visible changed."""
     due: list[tuple[float, Place]] = field(default_factory=list)
-    """Which requests must be examined again, and when."""
+    """Containers that waited for the image earlier."""
 
 
 class RequestIndex:

@@ -1,21 +1,23 @@
-"""The agents that report for one node. Normally there is one, which is occasionally replaced. Sans-I/O.
+"""The agents that report for one node. Normally there is one agent, which is occasionally replaced. Sans-I/O.
 
-An agent gets a new boot id each time it starts, and numbers its reports. Late reports from an agent that was replaced
-may still arrive, and are ignored. If two agents report alternately, two machines have the same node name. In this case,
-both agents are accepted, each can end only its own pulls, and the conflict is reported.
+An agent gets a new boot id each time it starts, and numbers its reports. Reports from an agent that was replaced may
+still arrive late, and are ignored. If two agents report alternately, two machines have the same node name. In this
+case, both agents are accepted, but each one can end only the pulls that it reported itself. The conflict is also
+reported.
 """
 
 from dataclasses import dataclass, field
 
 REPLACED_AFTER = 2.5
-"""Seconds of silence after which an agent that was reporting pulls is considered gone when another one replaces it.
+"""How many seconds an agent that was reporting pulls must have been silent to be considered gone when another agent
+replaces it.
 
-An agent that reported more recently may still be alive.
+If it reported more recently, it may still be alive.
 """
 GRACE = 5.0
-"""Seconds for which the pulls of a replaced agent are kept if it reported shortly before it was replaced."""
+"""If a replaced agent reported shortly before its replacement, its pulls are kept for this number of seconds."""
 CONFLICT_LASTS = 60.0
-"""Seconds without reports from a second agent after which a conflict is over."""
+"""A conflict is over when the second agent has not reported for this number of seconds."""
 MOST_AGENTS = 5
 
 
@@ -30,14 +32,14 @@ class _Agent:
 
 @dataclass(slots=True)
 class Agents:
-    """The agents of one node, by boot id."""
+    """The agents that report for one node, by boot id."""
 
     current: str = ""
     conflict_until: float = 0.0
     _known: dict[str, _Agent] = field(default_factory=dict)
 
     def accept(self, boot_id: str, sequence: int, now: float, late_after: float) -> bool:
-        """Return whether a report is accepted: it is neither a duplicate nor from an agent that was replaced."""
+        """Return whether to accept a report. Duplicates, and reports from an agent that was replaced, are not accepted."""
         if not boot_id:  # the agent of Pulltrace v0.1.0
             self.current = ""
             return True
@@ -61,7 +63,7 @@ class Agents:
         return now < self.conflict_until
 
     def may_report(self, boot_id: str, now: float) -> bool:
-        """Return whether an agent other than the current one may still report its pulls."""
+        """Return whether this agent, although it is not the current one, may still report its own pulls."""
         agent = self._known.get(boot_id)
         return agent is not None and boot_id != self.current and now < agent.grace_until
 

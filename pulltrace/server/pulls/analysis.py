@@ -18,11 +18,11 @@ from pulltrace.server.pulls.verdict import queued, rate_limited
 from pulltrace.wire import ErrorReason, PullPhase
 
 SLOWER = 1.5
-"""A pull that takes this many times the usual duration is slow, unless it is within the 90th percentile."""
+"""A pull is slow if it takes at least this many times the usual duration, unless it is within the 90th percentile."""
 NO_OWNER = "no known pod"
-"""The owner to which a pull is attributed if no pod was seen waiting for its image."""
+"""The owner of a pull if no pod was seen waiting for its image."""
 SLOWER_SECONDS = 10.0
-"""A pull that exceeds the usual duration by fewer seconds than this is not slow."""
+"""If a pull exceeds the usual duration by fewer seconds than this, it is not slow."""
 
 
 class Insight(msgspec.Struct, frozen=True):
@@ -40,21 +40,21 @@ class Insight(msgspec.Struct, frozen=True):
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
-    """The name and the size of the pull to analyse, as far as they are known."""
+    """What is known about the pull to analyse: its name, its size, and where it runs."""
 
     image: str
     registry: str
     repository: str
     node: str
     size: int | None
-    """The number of bytes to fetch."""
+    """The number of bytes that have to be fetched."""
     ahead: Sequence[str] = ()
     """Repositories of the pulls that are, or were, ahead of this one in the queue."""
     reason: ErrorReason | None = None
 
 
 class Analysis:
-    """The conclusions about all pulls, and the history that they are based on."""
+    """The conclusions about all pulls, and the history from which they are drawn."""
 
     def __init__(self) -> None:
         self.paces = Paces()
@@ -75,7 +75,7 @@ class Analysis:
         return Insight(bound, usual, _slower(took, usual) if pull.phase is not PullPhase.FAILED else None)
 
     def ended(self, pull: PullStatus) -> None:
-        """Count an ended attempt towards the limits of its registry."""
+        """Count an ended attempt in the statistics on the registry's rate limit."""
         if pull.registry and pull.completed_at:
             pod = next(iter((*(pull.pods or ()), *(pull.waited or ()))), None)
             owner = f"{pod.owner or pod.pod_name} in {pod.namespace}" if pod else NO_OWNER

@@ -1,12 +1,12 @@
 """The arrival of one image on one node, attempt after attempt. Sans-I/O.
 
-A ``Pull`` is one attempt as reported by an agent; an ``ImageDemand`` describes what the kubelet needs. Both may arrive
-late and in any order. ``Arrival.next_attempt`` decides which attempt is the newest, and ``Arrival.next_status`` renders
-it. Clients never see the same attempt end twice:
+A ``Pull`` is one attempt as an agent reports it. An ``ImageDemand`` describes what the kubelet needs. Both may arrive
+late, and in any order. ``Arrival.next_attempt`` decides which attempt is the newest, and ``Arrival.next_status`` turns
+it into the status to publish. Clients never see the same attempt end twice:
 
-- A published end is final if an agent or the kubelet reported it. If reports later show the pull as live, they are late
-  or belong to the next attempt; ``matching`` decides which.
-- An end that neither has reported is inferred, and a later report may correct it.
+- A published end is final if an agent or the kubelet reported it. Later reports that show the pull as live are either
+  late or belong to the next attempt; ``matching`` decides which.
+- An end that neither the agent nor the kubelet has reported is inferred, and a later report may correct it.
 - An unexplained failure becomes a success if the kubelet has the image.
 """
 
@@ -28,16 +28,16 @@ from pulltrace.server.pulls.status import ArrivalContext, status_of, status_with
 from pulltrace.wire import NO_CAUSE, ErrorReason, PullPhase, to_time
 
 REPORT_DUE = 1.2
-"""Seconds within which an agent reports the end of a pull.
+"""Seconds within which an agent should have reported the end of a pull.
 
-The kubelet's event about the end arrives earlier, but contains no byte counts.
+The kubelet's event about this end arrives earlier, but without byte counts.
 """
 
 EXPLAINED_WITHIN = 5.0
-"""Seconds within which a kubelet reports why a pull failed."""
+"""Seconds within which a kubelet should have reported why a pull failed."""
 
 MOST_WAITED = 50
-"""The maximum number of containers that are listed although they are no longer waiting."""
+"""The maximum number of listed containers that no longer wait."""
 
 GIVEN_UP = "no pod waits for it any longer"
 
@@ -52,33 +52,35 @@ class Arrival:
     """The newest pull that an agent reported."""
     demand: ImageDemand | None = None
     pods: tuple[PodCorrelation, ...] = ()
-    """Containers that are waiting now."""
+    """The containers that are waiting for the image now."""
     waited: tuple[PodCorrelation, ...] = ()
     """Containers that waited earlier."""
     ahead: tuple[str, ...] = ()
-    """The images that the node is pulling while this one is queued, starting with the oldest pull."""
+    """The images that the node is pulling while this one is queued, in the order in which their pulls started."""
     waited_behind: tuple[str, ...] = ()
-    """The images that were ahead of this one when it was last queued."""
+    """The images that this one waited for when it was last queued."""
     latest: Attempt | None = None
     """The newest attempt, as published."""
     status: PullStatus | None = None
     """The status as last published."""
     _failed_at: float | None = None
-    """When an agent reported a failure, if the kubelet has not reported one yet."""
+    """The time at which an agent reported a failure that the kubelet has not reported yet."""
     held: bool = False
-    """Whether the end is known but held back until the agent's report about it is due."""
+    """Whether the end is known, but not published until the agent's report about it is due."""
     expires: bool = False
     """Whether the arrival is kept only as history: no pod waits for the image any longer, and no agent observed its
     pull.
     """
     _pull_number: int = 0
-    """The attempt number of ``pull``."""
+    """The number of the attempt that ``pull`` is."""
     _failure: Failure | None = None
     """Why ``pull`` failed, according to the kubelet."""
     _arrived_at: float | None = None
-    """When the kubelet's event about the image's arrival was received, if no agent has reported the arrival yet."""
+    """When the server received the kubelet's event that the image is present. None if there was no such event, or if an
+    agent has reported the pull.
+    """
     _basis: Any = None
-    """The facts that the last decision was based on, if they do not change with time."""
+    """The facts on which the last decision was based. None if the decision also depended on the time."""
 
     @property
     def history(self) -> bool:
@@ -87,7 +89,7 @@ class Arrival:
 
     @property
     def is_abandoned(self) -> bool:
-        """Whether containers waited for the image and none is waiting now."""
+        """Whether containers waited for the image, but none waits for it now."""
         return self.demand is None and bool(self.waited)
 
     @property
@@ -98,7 +100,7 @@ class Arrival:
 
     @property
     def recency(self) -> tuple[bool, float]:
-        """The sort key of one image's arrivals: the start of the newest attempt, with running pulls last."""
+        """The key that sorts one image's arrivals by the start of their newest attempt; running pulls are last."""
         published = self.status.started_at.timestamp() if self.status else None
         seen = self.pull.started_at if self.pull else None
         began = max((time for time in (published, seen) if time is not None), default=math.inf)
@@ -106,7 +108,7 @@ class Arrival:
 
     @property
     def has_completed(self) -> bool:
-        """Whether the image is present. If it is needed again, that will be another arrival."""
+        """Whether the image is present. If a pod needs the image again later, that is another arrival."""
         if self.pull and self._is_pull_newest:
             return self.pull.phase is PullPhase.COMPLETED
         return self.latest is not None and self.latest.outcome is PullPhase.COMPLETED
@@ -128,7 +130,7 @@ class Arrival:
 
     @property
     def _is_pull_newest(self) -> bool:
-        """Whether ``pull`` is the newest published attempt, or a later one."""
+        """Whether ``pull`` is the newest published attempt, or an even newer one."""
         return self._pull_number >= self._number
 
     @property
@@ -140,13 +142,13 @@ class Arrival:
         return self.latest is not None and self.latest.outcome is not None
 
     def attach(self, pull: Pull, name: Name) -> None:
-        """Set a pull as the newest attempt."""
+        """Make a pull the newest attempt of this arrival."""
         if self.latest and self._has_ended and match(pull, self) is Match.SAME_ATTEMPT:
-            self._pull_number = self.latest.number  # keeps the kubelet's reason for its failure
+            self._pull_number = self.latest.number  # so that the kubelet's reason for the failure is kept
         else:
             self._pull_number, self._failure = self._next_number(pull), None
         if self.pull and self.pull.is_only_lease and self.pull.ended_at is None:
-            self.pull.arrival_id = ""  # this was the lease of another image, or of a container
+            self.pull.arrival_id = ""  # that lease belonged to another image, or to a container
         elif self.pull:
             self.pull.superseded = True
             self.pull.settle()
@@ -156,12 +158,16 @@ class Arrival:
         self._failed_at = None
 
     def continues_without(self, name: Name) -> bool:
-        """Return whether the kubelet still needs this image, although the pull turned out to be for ``name``."""
+        """Return whether the kubelet still needs the arrival's image, although the pull turned out to be for image
+        ``name``.
+        """
         needed = self.demand is not None and self.demand.pulling
         return needed and not name.is_unknown and not name.is_same_image(self.name)
 
     def rename(self, name: Name) -> None:
-        """Take another name: the pull turned out to be for another image, for which other containers may wait."""
+        """Change the arrival's name, because the pull turned out to be for another image. The containers that wait for
+        that image may be different ones.
+        """
         if not name.is_same_image(self.name):
             self.pods = self.waited = ()
         self.name = name
@@ -173,7 +179,7 @@ class Arrival:
         return max(self._number, counted)
 
     def is_over_for(self, demand: ImageDemand) -> bool:
-        """Return whether the image has arrived but this demand needs it again."""
+        """Return whether the image has arrived, but the demand shows that it is needed again."""
         if not self.has_completed or not demand.requested:
             return False
         if demand.pulled_at is not None and demand.pull_seconds is None:
@@ -182,23 +188,23 @@ class Arrival:
         return needed_at > self.ended_at + WHOLE_SECONDS
 
     def is_end_of(self, demand: ImageDemand) -> bool:
-        """Return whether the kubelet's report of an end belongs to this arrival."""
+        """Return whether an end that the kubelet reported is the end of this arrival."""
         if demand.pulled_at is None or not self.has_completed:
             return False
         return self._started_at - WHOLE_SECONDS <= demand.pulled_at <= self.ended_at + WHOLE_SECONDS
 
     def explain(self, failure: Failure) -> None:
-        """Record the kubelet's reason for a failed attempt. Agents cannot know the reason."""
+        """Record the kubelet's reason for a failed attempt. Agents do not know this reason."""
         pull = self.pull
         if not pull or pull.phase is not PullPhase.FAILED or pull.reason not in (None, ErrorReason.UNKNOWN):
             return
         if pull.presumed and pull.ended_at is not None and pull.started_at <= failure.at:
-            pull.ended_at = min(pull.ended_at, failure.at)  # the inferred end is later
+            pull.ended_at = min(pull.ended_at, failure.at)  # the inferred end may be too late
         if pull.started_at - WHOLE_SECONDS <= failure.at <= (pull.ended_at or 0.0) + REPORT_LATE:
             self._failure = failure
 
     def note_pods(self, demand: ImageDemand | None) -> None:
-        """Record which containers are waiting now, and which no longer are."""
+        """Record which containers are waiting now and which waited earlier."""
         pods = demand.pods if demand else ()
         if not (demand or self.pods):
             return
@@ -209,7 +215,7 @@ class Arrival:
         self.waited = tuple(pod for container, pod in known.items() if container not in waiting)[-MOST_WAITED:]
 
     def note_queue(self, ahead: tuple[str, ...]) -> None:
-        """Record which images the node is pulling, if this one is queued."""
+        """If this image is queued, record which images the node is pulling."""
         queued = self.demand is not None and self.demand.pulling
         if queued and (self.pull is None or self.pull.ended_at is not None):
             self.ahead, self.waited_behind = ahead, ahead or self.waited_behind
@@ -250,7 +256,7 @@ class Arrival:
         return status
 
     def next_attempt(self, now: float, *, reporting: bool) -> Attempt | None:
-        """Return the attempt that is now the newest; None if none is newer than ``latest``."""
+        """Return the newest attempt, if it is newer than ``latest``. Otherwise return None."""
         self.held = False
         attempt = self._observed_attempt()
         if attempt is None and self.demand:
@@ -265,7 +271,7 @@ class Arrival:
     def _observed_attempt(self) -> Attempt | None:
         """Return the attempt that the agent reports.
 
-        None if a newer state of this attempt, or a later attempt, has already been published.
+        Return None if a newer state of this attempt, or a later attempt, has already been published.
         """
         pull, latest = self.pull, self.latest
         if pull is None:
@@ -273,7 +279,8 @@ class Arrival:
         if latest and not self._is_pull_newest:
             if pull.ended_at is not None and pull.phase is not PullPhase.COMPLETED:
                 return None
-            self._pull_number = latest.number  # the pull has not failed after all, and the kubelet's retry waits for it
+            # the pull did not fail after all, and the kubelet's retry is waiting for it
+            self._pull_number = latest.number
         if latest and latest.number == self._pull_number and latest.outcome not in (None, pull.phase):
             if latest.outcome is PullPhase.COMPLETED:
                 return None
@@ -281,9 +288,9 @@ class Arrival:
         if latest and latest.number == self._pull_number and self.demand and self._is_next(self.demand):
             return None
         if self.demand and pull.ended_at is None and self.demand.pulling and not is_later(self.demand, pull):
-            self._pull_number = max(self._pull_number, self.demand.attempt)  # the kubelet's count is known now
+            self._pull_number = max(self._pull_number, self.demand.attempt)  # now the kubelet's count is known
         if self._failure and not self.demand:
-            self._failure = replace(self._failure, next_retry_at=None)  # there will be no other attempt
+            self._failure = replace(self._failure, next_retry_at=None)  # there will be no further attempt
         failure = self._failure if pull.phase is PullPhase.FAILED else None
         source = Source.INFERRED if pull.presumed and not failure else Source.AGENT
         outcome = pull.phase if pull.ended_at is not None else None
@@ -310,7 +317,7 @@ class Arrival:
         return Attempt(number, Source.KUBELET, started_at)
 
     def _is_early(self, attempt: Attempt, now: float) -> bool:
-        """Return whether the agent is about to report the bytes of this attempt."""
+        """Return whether it is too early to publish this attempt, because the agent is about to report its bytes."""
         if attempt.outcome is not PullPhase.COMPLETED:
             self._arrived_at = None
             return False
@@ -322,7 +329,7 @@ class Arrival:
         """Turn a failure into a cancellation if the kubelet, which requested the pull, does not report an error in
         time.
 
-        Until then, return None if the lease that ended may have been that of another image.
+        Before that time, return None if the lease that ended may have been another image's.
         """
         pull = self.pull
         if attempt.outcome is not PullPhase.FAILED or not pull or not attempt.observed or attempt.failure:
@@ -345,14 +352,14 @@ class Arrival:
         )
 
     def _abandoned_attempt(self, now: float) -> Attempt | None:
-        """Return the end of a requested attempt whose pods were deleted before the pull began."""
+        """Return the end of an attempt that was requested, but whose pods were deleted before its pull began."""
         latest = self.latest
         if not latest or latest.outcome or not self.pull or self._pull_number == latest.number:
             return None
         return structs.replace(latest, source=Source.INFERRED, ended_at=now, outcome=PullPhase.FAILED)
 
     def _is_next(self, demand: ImageDemand) -> bool:
-        """Return whether the newest attempt failed and the kubelet has reported a later one."""
+        """Return whether the newest attempt failed, and the kubelet has reported a later attempt."""
         latest, ended_at = self.latest, self.ended_at
         if not latest or latest.outcome is not PullPhase.FAILED or not demand.requested:
             return False
@@ -406,13 +413,15 @@ def _container_of(pod: PodCorrelation) -> tuple[str, str, str, str]:
 
 
 def is_later(demand: ImageDemand, pull: Pull) -> bool:
-    """Return whether the kubelet reports an attempt after this pull, whose end may not have been reported yet."""
+    """Return whether the kubelet reports an attempt that is later than this pull. The end of this pull may not have
+    been reported yet.
+    """
     return demand.since > pull.started_at + WHOLE_SECONDS
 
 
 def correct(pull: Pull, demand: ImageDemand) -> None:
-    """Use the kubelet's reports to correct a pull if its agent missed the end, guessed the start, or reported a failure
-    although the image arrived.
+    """Correct a pull from the kubelet's reports. The agent may have missed the end, guessed the start, or reported a
+    failure although the image arrived.
     """
     if pull.ended_at is None:
         return
@@ -431,9 +440,9 @@ def correct(pull: Pull, demand: ImageDemand) -> None:
 
 
 def _proves_success(demand: ImageDemand, pull: Pull) -> bool:
-    """Return whether the kubelet got the image although the agent reported that this pull failed.
+    """Return whether the image is proven to have arrived, although the agent reported that this pull failed.
 
-    The image may have been removed since.
+    The image may have been removed again since then.
     """
     if pull.phase is not PullPhase.FAILED or pull.reason not in (None, ErrorReason.UNKNOWN):
         return False

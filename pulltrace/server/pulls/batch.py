@@ -1,8 +1,8 @@
-"""Changes that many clients receive, rendered and compressed once for all of them. Sans-I/O.
+"""Changes that many clients receive. They are rendered and compressed once for all clients. Sans-I/O.
 
-Each piece of a batch is compressed separately, up to a full flush: it ends at a byte boundary and refers to no earlier
-data. So it can follow any other data that a client has received, and a client can start with any piece after
-``GZIP_HEADER``.
+Each piece of a batch is compressed separately, and ends with a full flush. So a piece ends at a byte boundary and does
+not refer to earlier data. For this reason, a piece can follow any other data that a client has received, and can also
+be the first one after ``GZIP_HEADER``.
 """
 
 import zlib
@@ -28,20 +28,20 @@ Render = Callable[["Entry", bool], bytes]
 
 
 def deflate(data: bytes) -> bytes:
-    """Compress data as a part of a gzip stream that does not depend on any other part."""
+    """Compress data as one part of a gzip stream. The part does not depend on any other part."""
     deflater = zlib.compressobj(LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
     return deflater.compress(data) + deflater.flush(zlib.Z_FULL_FLUSH)
 
 
 class Piece(NamedTuple):
-    """Some of the changes in a batch, compressed."""
+    """Some of the changes in a batch, in compressed form."""
 
     entries: Sequence["Entry"]
     data: bytes
 
 
 class Batch:
-    """Changes in the order in which clients receive them, and their compressed pieces."""
+    """A list of changes, in the order in which clients receive them, and the compressed pieces."""
 
     __slots__ = ("_is_retired", "_pieces", "entries")
 
@@ -51,12 +51,12 @@ class Batch:
         self._is_retired = False
 
     def retire(self) -> None:
-        """Drop the compressed pieces. If a client is still receiving the batch, its pieces are made separately."""
+        """Drop the compressed pieces. For a client that is still receiving this batch, the pieces are made separately."""
         self._pieces = {False: [], True: []}
         self._is_retired = True
 
     def pieces(self, render: Render, *, layers: bool) -> Iterator[Piece]:
-        """Yield the pieces; each is made when the first client requests it."""
+        """Yield the pieces. Each piece is made when the first client requests it."""
         start = number = 0
         while start < len(self.entries):
             made = self._pieces[layers]

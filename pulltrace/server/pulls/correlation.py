@@ -1,9 +1,9 @@
 """Join one node's pulls with its kubelet's image demands into arrivals. Sans-I/O.
 
-Users see arrivals. Without Kubernetes there are no demands; if an image cannot be resolved, perhaps no agent ever sees
-its pull. ``join`` considers everything that is open on one node: pulls that are running or have just ended, demands,
-and failed arrivals that may be continued by another attempt. This module decides what belongs together, and ``arrival``
-decides what to publish.
+Users see arrivals. Without Kubernetes, there are no demands. If an image cannot be resolved, there may be no pull that
+an agent could see. ``join`` considers everything that is open on one node: pulls that are running or have just ended,
+demands, and failed arrivals that another attempt may continue. This module decides which of these belong together, and
+``arrival`` decides what to publish.
 """
 
 import base64
@@ -24,19 +24,19 @@ from pulltrace.server.pulls.node import Pull
 from pulltrace.wire import PullPhase
 
 SETTLES_AFTER = 120.0
-"""Seconds after a pull's end during which its arrival may still change: Kubernetes reports late which pods waited and
-why the pull failed.
+"""Seconds after the end of a pull during which its arrival may still change. Kubernetes reports late which pods waited
+and why the pull failed.
 """
 
 
 ANNOUNCED_WITHIN = 2.0
-"""Seconds by which a kubelet's event may be later than the pull that it reports. For this long, a pull without a tag is
-not shown.
+"""Seconds by which a kubelet's event may be later than the start of the pull that it announces. A pull without a tag is
+hidden for this time, in case the event is still to come.
 """
 
 LEASE_ANNOUNCED_WITHIN = 30.0
-"""The same limit for a lease about which nothing else is known: it may belong to a container, and a busy node creates
-containers slowly.
+"""The same limit for a lease about which nothing else is known. This limit is longer because such a lease may belong to
+a container, and a busy node creates containers slowly.
 """
 
 
@@ -49,7 +49,8 @@ class Changed(NamedTuple):
 
     arrival: Arrival
     status: PullStatus | None
-    """None if the arrival no longer exists: no pod waits for it any longer, or it turned out to be part of another one.
+    """None if the arrival no longer exists. Either no pod waits for it any longer, or it turned out to be part of
+    another one.
     """
 
 
@@ -66,7 +67,7 @@ class _Context:
 class Correlation:
     """The open arrivals of all nodes, owned by the hub.
 
-    ``announced`` is true if there is a cluster, whose kubelets announce their pulls.
+    ``announced`` is true if there is a cluster. Its kubelets announce their pulls.
     """
 
     def __init__(self, stall_timeout: float, ttl: float, analysis: Analysis, *, announced: bool) -> None:
@@ -85,10 +86,10 @@ class Correlation:
         *,
         agent: NodeState | None = NodeState.REPORTING,
     ) -> list[Changed]:
-        """Return the changes on one node since the last join, in the order in which they must be published.
+        """Return what has changed on one node since the last join. The changes must be published in this order.
 
-        ``pulls`` are those that are running or have ended recently; ``agent`` is the state of the node's agent, if it
-        has one.
+        ``pulls`` are the pulls that are running or have ended recently. ``agent`` is the state of the node's agent, or
+        None if the node has no agent.
         """
         open_ = self._nodes.setdefault(node, _Open(node, self._context))
         changed = list(open_.join(pulls, demands, now, agent=agent))
@@ -102,14 +103,14 @@ class Correlation:
         return changed
 
     def expire(self, now: float) -> None:
-        """Mark the nodes with arrivals whose history has expired or that can settle now."""
+        """Mark the nodes whose arrivals have to be joined again, because an arrival expires or settles now."""
         while self._expiring and self._expiring[0][0] <= now:
             self.due.add(heapq.heappop(self._expiring)[1])
 
     def forget(self, pull: Pull) -> str | None:
         """Forget a pull whose history has expired.
 
-        Return the id of the arrival that ends with the pull; None if the arrival continues without it.
+        Return the id of the arrival that ends with the pull, or None if the arrival continues without the pull.
         """
         if pull.superseded:
             return None
@@ -128,10 +129,11 @@ class _Open:
 
     def __init__(self, node: str, context: _Context) -> None:
         self.expiring: list[float] = []
-        """The times when arrivals that were added since the last join expire (if unobserved) or settle (if completed).
+        """For each arrival that was added since the last join: when it expires (if it was not observed) or settles (if
+        it completed).
         """
         self.arrivals: dict[str, Arrival] = {}
-        self._settles_at = 0.0  # when the newest completed pull settles
+        self._settles_at = 0.0  # the time at which the newest completed pull settles
         self._node = node
         self._context = context
 
@@ -167,26 +169,28 @@ class _Open:
                 self._settle_at(arrival.pull.learned_at + SETTLES_AFTER + 1.0)
 
     def _settle_at(self, at: float) -> None:
-        """Join the node again at this time. Otherwise, an idle node would keep the layers of its last pulls."""
+        """Join the node again at the time ``at``. Without this, an idle node would keep the layers of its last pulls in
+        memory.
+        """
         if at > self._settles_at:
             self._settles_at = at
             self.expiring.append(at)
 
     def _is_placed(self, pull: Pull, name: Name) -> bool:
-        """Return whether a pull stays where it is: in the arrival of its image, or in one that is over."""
+        """Return whether a pull keeps its place, either in the arrival of its image or in an arrival that is over."""
         if not pull.arrival_id:
             return False
         own = self.arrivals.get(pull.arrival_id)
         if own is None or own.pull is not pull:
-            return True  # settled, or continued by a later attempt
+            return True  # that arrival has settled, or a later attempt continues it
         if own.name.image != name.image:
             return False
         own.name = name
         return True
 
     def _detach(self, pull: Pull, name: Name) -> None:
-        """Detach a pull from its arrival if the kubelet still needs that image but, before any bytes were shown, the
-        pull turned out to be for another image.
+        """Detach a pull that turned out to be for another image, if the kubelet still needs the arrival's image. This
+        is done only before any bytes were shown.
         """
         own = self.arrivals.get(pull.arrival_id)
         if own and own.pull is pull and not pull.best_percent and own.continues_without(name):
@@ -195,10 +199,11 @@ class _Open:
     def _place_pull(
         self, pull: Pull, name: Name, abandoned: _Abandoned, now: float, *, agent: NodeState | None
     ) -> Iterator[Changed]:
-        """Assign a pull to its present arrival, to one that waits for it, or to a new one. While this is undecided,
-        assign it to none.
+        """Assign a pull to its present arrival, to one that waits for it, or to a new one. Assign a pull to its present
+        arrival, to another one that waits for such a pull, or to a new one. If this cannot be decided yet, do not
+        assign the pull.
         """
-        if self._is_placed(pull, name):  # by the placement of another pull
+        if self._is_placed(pull, name):  # the placement of another pull has placed this one, too
             return
         own = self.arrivals.get(pull.arrival_id)
         if own and _is_less(name, own.name):
@@ -207,10 +212,10 @@ class _Open:
             arrival for arrival in self.arrivals.values() if arrival is not own and name.is_same_image(arrival.name)
         ]
         for arrival in others:
-            yield from self._publish(arrival, now, agent=agent)  # publish the end of the previous attempt first
+            yield from self._publish(arrival, now, agent=agent)  # if the previous attempt has ended, publish that first
         found, place = _best(others, own, pull, name)
         if own and found:
-            own.pull = None  # this arrival is removed by this join, unless it has a demand
+            own.pull = None  # unless this arrival has a demand, this join removes it
         elif own:
             own.rename(name)
             _suppose(pull, name)
@@ -220,7 +225,7 @@ class _Open:
         self._attach(pull, name, found, place, abandoned.get(name.image))
 
     def _is_unannounced(self, pull: Pull, name: Name, now: float) -> bool:
-        """Return whether the kubelet's event about a pull without a tag may still arrive."""
+        """Return whether a pull without a tag may still be announced by the kubelet's event."""
         if not self._context.announced or name.is_full:
             return False
         within = LEASE_ANNOUNCED_WITHIN if pull.is_only_lease else ANNOUNCED_WITHIN
@@ -234,7 +239,7 @@ class _Open:
     ) -> None:
         first = found.pull if found else None
         if place is Match.REPEAT and pull.phase is PullPhase.COMPLETED and first and first.ended_at is None:
-            # The image is present, regardless of the outcome of the first pull.
+            # This pull got the image, so the outcome of the first one does not matter.
             place, pull.started_at = Match.SAME_ATTEMPT, min(pull.started_at, first.started_at)
         hidden = place in (Match.UNDECIDED, Match.REPEAT)
         pull.repeats = place is Match.REPEAT
@@ -250,7 +255,7 @@ class _Open:
     def _place_leases(
         self, unknown: Iterable[Pull], demands: Sequence[ImageDemand], abandoned: _Abandoned, now: float
     ) -> None:
-        """Assign the leases about which nothing else is known."""
+        """Assign the leases about which nothing is known except that they exist."""
         for pull, name in leases.place(unknown, self.arrivals.values(), demands):
             if not self._is_unannounced(pull, name, now):
                 self._attach(pull, name, None, Match.UNRELATED, abandoned.get(name.image))
@@ -265,9 +270,9 @@ class _Open:
             of_image = by_image.get(demand.image, [])
             found = max(of_image, key=lambda arrival: (arrival.is_end_of(demand), *arrival.recency), default=None)
             if found and found.has_completed and not demand.requested:
-                continue  # the container waits for something else
+                continue  # the container waits for something other than the image
             if demand.assumed and not (found and found.pull):
-                continue  # the image may already have been on the node
+                continue  # the image may have been on the node already
             if found is None or found.is_over_for(demand):
                 if not _needs_row(demand, now):
                     continue
@@ -287,11 +292,11 @@ class _Open:
         timeout, analysis = self._context.stall_timeout, self._context.analysis
         while status := arrival.next_status(timeout, analysis, now, observed=observed, reporting=reporting):
             yield Changed(arrival, status)
-            if not status.status.ended:  # another attempt may begin after an end
+            if not status.status.ended:  # after an end, another attempt may begin
                 return
 
     def _keeps(self, arrival: Arrival, now: float) -> bool:
-        """Return whether a completed arrival must be kept here, because no agent observed its pull."""
+        """Return whether a completed arrival must be kept. Only arrivals whose pull no agent observed are kept here."""
         if not arrival.has_completed or not arrival.status or now >= arrival.ended_at + self._context.ttl:
             return False
         if not arrival.expires:
@@ -309,27 +314,27 @@ class _Open:
 
 
 def _needs_row(demand: ImageDemand, now: float) -> bool:
-    """Return whether a demand without an arrival is shown."""
+    """Return whether to show a demand that has no arrival yet."""
     if demand.pulled_at is None:
         return demand.requested
-    # The pull was so short that the kubelet's events for its start and its end arrived together.
+    # The kubelet's events for the start and the end arrived together, because the pull was short.
     return demand.pull_seconds is not None and now - demand.pulled_at < SETTLES_AFTER
 
 
 def _seed_of(demand: ImageDemand) -> str:
-    """Return the seed for the id of a demand's arrival, which remains the same if the pods are deleted."""
-    # If no event reported the start of a failed attempt, `since` may be the time of an earlier failure, perhaps from an
-    # arrival that is over.
+    """Return a seed for the id of a demand's arrival. The seed stays the same if the pods are deleted."""
+    # If no event reported the start of a failed attempt, `since` may be the time of an earlier failure. That failure
+    # may belong to an arrival that is over.
     began = demand.failure.at if demand.failure and not demand.pulling else demand.since
     return f"{demand.image} {began}"
 
 
 def _best(arrivals: Iterable[Arrival], own: Arrival | None, pull: Pull, name: Name) -> tuple[Arrival | None, Match]:
-    """Return the arrival that a pull belongs to.
+    """Return the arrival to which a pull belongs.
 
-    The pull moves from its own arrival to another one only if that has exactly the pull's name, or if the image was
-    unknown. A live pull without a tag is the next attempt of an arrival only if just one tag of its repository may be
-    retried.
+    The pull moves from its own arrival to another one in two cases: the other one has exactly the pull's name, or the
+    image was unknown. A live pull without a tag is the next attempt of an arrival only if exactly one tag of the
+    repository may be retried.
     """
     places = {
         arrival: match(pull, arrival)
@@ -346,19 +351,19 @@ def _best(arrivals: Iterable[Arrival], own: Arrival | None, pull: Pull, name: Na
 
 
 def _suppose(pull: Pull, name: Name) -> None:
-    """Keep the name that a pull was given."""
+    """Store the name that a pull was given."""
     pull.supposed, pull.supposed_guessed = name.image if name.is_full else "", name.guessed
 
 
 def _is_less(name: Name, known: Name) -> bool:
-    """Return whether a name is less precise than the known one: the pods may have been deleted, or may be waiting
-    again.
+    """Return whether a name is less precise than the one that is known already. This happens when the pods were
+    deleted, or when they wait again.
     """
     return known.is_full and not name.is_full and (name.is_unknown or name.is_same_image(known))
 
 
 def _is_settled(arrival: Arrival, now: float) -> bool:
-    """Return whether the arrival can no longer change, because it completed a while ago.
+    """Return whether the arrival completed so long ago that it can no longer change.
 
     A failed arrival waits for its next attempt.
     """
@@ -371,8 +376,8 @@ def _is_settled(arrival: Arrival, now: float) -> bool:
 def _free_id(arrivals: Mapping[str, Arrival], node: str, seed: str) -> str:
     """Return an opaque, URL-safe id that is the same after a restart of the server.
 
-    An id may already be in use, by an arrival that continues without the pull from which the id was derived, or by one
-    that now has another image.
+    The id may already be in use. Another arrival may continue without the pull from which its id was derived, or may
+    now have another image.
     """
     digest = hashlib.blake2b(f"{node}\n{seed}".encode(), digest_size=9).digest()
     id_ = base64.urlsafe_b64encode(digest).decode()

@@ -1,17 +1,19 @@
-"""The feed: every change has a number, its *revision*; a client has a cursor, the last revision that it received.
+"""The feed numbers every change (its *revision*). Each client has a cursor: the last revision that it received.
 Sans-I/O.
 
-Each pull is in the feed once, at the revision of its newest state, and the feed is sorted by revision. So the changes
-that a client missed are at the end of the feed, and even the slowest client never has to receive more than the whole
-feed.
+Each pull is in the feed once, at the revision of its newest state, and the feed is sorted by revision. Each client
+therefore finds the changes that it missed at the end of the feed. Even the slowest client never has to receive more
+than the whole feed.
 
-Some entries must not be skipped: the end of an attempt that a retry superseded, and the removal of a pull. They remain
-as *tombstones*. Their number is limited; a client whose cursor is older than the last dropped tombstone is reset.
+Two kinds of entries must not be skipped: the end of an attempt after which there was a retry, and the removal of a
+pull. Such entries remain in the feed as *tombstones*. The number of tombstones is limited. If a client's cursor is
+older than the last tombstone that was dropped, the client is reset.
 
-Most pulls in the feed have ended, and few clients request them, so their layers are compressed once their frame is old.
+Most pulls in the feed have ended, and few clients request their layers. So the layers are compressed when their frame
+is no longer the newest.
 
 The changes of one tick are a ``Frame``. Each entry is encoded at most once for each kind of client, and all clients
-that are up to date are sent the same bytes object.
+that are up to date are sent the same ``bytes`` object.
 """
 
 import zlib
@@ -44,13 +46,13 @@ class Entry:
         self.id = id_
         self.node = node
         self.pull = pull
-        """The pull, without its layers once they are compressed; ``shown`` restores them."""
+        """The pull. Once its layers are compressed, it lacks them here, and ``shown`` restores them."""
         self.at = at
         self._bytes: dict[bool, bytes] | None = {}
         self._layers: bytes | None = None
 
     def data(self, *, layers: bool) -> bytes:
-        """Return the event as JSON, which is kept while the entry belongs to the newest frame."""
+        """Return the event as JSON. The JSON is kept as long as the entry belongs to the newest frame."""
         if self._bytes is None:
             return encoder.encode(self._event(layers))
         data = self._bytes.get(layers)
@@ -66,11 +68,13 @@ class Entry:
             self.pull = structs.replace(self.pull, layers=None)
 
     def shown(self, *, layers: bool) -> PullStatus | None:
-        """Return the pull as lists and streams encode it, with or without its layers; None for a removal."""
+        """Return the pull in the form that lists and streams encode, with or without its layers. Return None for a
+        removal.
+        """
         if self.pull is None:
             return None
         if self._layers and layers:
-            unpacked: Any = msgspec.Raw(zlib.decompress(self._layers))  # already in its final form as JSON
+            unpacked: Any = msgspec.Raw(zlib.decompress(self._layers))  # these are already encoded as JSON
             return structs.replace(self.pull, layers=unpacked)
         return self.pull if layers or self.pull.layers is None else structs.replace(self.pull, layers=None)
 
@@ -99,7 +103,7 @@ def removal(id_: str, node: str, at: float) -> PullRemovedEvent:
 
 
 class Frame(Batch):
-    """The changes since the previous tick. A client whose cursor equals ``after`` is up to date."""
+    """The changes since the previous tick. A client is up to date if its cursor equals ``after``."""
 
     __slots__ = ("_whole", "after", "revision")
 
@@ -120,16 +124,20 @@ class Frame(Batch):
 
 
 class Feed:
-    """All pulls, by the revision of their last change, and the ended attempts and removals that no client may miss."""
+    """All pulls, by the revision of their last change. The feed also contains the ended attempts and removals that no
+    client may miss.
+    """
 
     def __init__(self, tombstones: int) -> None:
         self.revision = 0
         self.floor = 0
-        """The oldest cursor that can be served. Some of the changes after any older cursor have been forgotten."""
+        """The oldest cursor that can be served. For any older cursor, some of the changes that follow it have been
+        forgotten.
+        """
         self.frame = Frame(0, 0, [])
         self._everything: tuple[int, Batch] | None = None
-        self._entries: dict[int, Entry] = {}  # in order, because revisions only increase
-        self._newest: dict[str, Entry] = {}  # by pull id, without removals
+        self._entries: dict[int, Entry] = {}  # sorted, because revisions only increase
+        self._newest: dict[str, Entry] = {}  # by pull id; without removals
         self._tombstones: deque[int] = deque()
         self._max_tombstones = tombstones
 
@@ -165,21 +173,23 @@ class Feed:
         self._everything = None
 
     def publish(self, changed: Iterable[PullStatus], removed: Iterable[str], now: float) -> None:
-        """Number these changes. Lists show them immediately, streams with the next frame."""
+        """Number these changes. Give these changes their revisions. Lists show the changes immediately, and streams
+        show them with the next frame.
+        """
         for id_ in removed:
             self._remove(id_, now)
         for pull in changed:
             self._change(pull, now)
 
     def cut(self) -> bool:
-        """Turn the changes since the last frame into the next frame. Return False if there are none."""
+        """Turn the changes since the last frame into the next frame. Return False if there are no changes."""
         if self.frame.revision == self.revision:
             return False
         self._drop_everything()
         for entry in self.frame.entries:
             entry.pack()
         missed = self.since(self.frame.revision)
-        # If more pulls have ended since the last frame than can be kept, no client counts as up to date.
+        # If the changes since the last frame include more tombstones than can be kept, no client counts as up to date.
         after = self.frame.revision if missed is not None else self.revision
         self.frame = Frame(after, self.revision, missed or [])
         return True
@@ -187,7 +197,7 @@ class Feed:
     def since(self, cursor: int) -> list[Entry] | None:
         """Return the changes after this cursor, oldest first.
 
-        None if some of them have been forgotten: the client must then be reset.
+        Return None if some of these changes have been forgotten. The client must then be reset.
         """
         if not self.floor <= cursor <= self.revision:
             return None
@@ -223,7 +233,7 @@ class Feed:
         return entry
 
     def _supersede(self, before: Entry, pull: PullStatus | None) -> None:
-        """Drop a state that has been replaced, unless it is the end of an attempt, which no client may miss."""
+        """Drop a state that has been replaced. The end of an attempt is kept, because no client may miss it."""
         old = before.pull
         if old and old.status.ended and not (pull and pull.status == old.status and pull.attempt == old.attempt):
             self._keep(before)
