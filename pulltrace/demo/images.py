@@ -53,7 +53,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Image:
-    """One image for one platform. If the image has an ``index``, the index also lists platforms that are never pulled."""
+    """One image for one platform. If there is an ``index``, it also lists platforms that are never pulled."""
 
     layers: tuple[Layer, ...]
     manifest: Blob

@@ -207,7 +207,7 @@ class Metrics:
         self._bound.labels((pull.bound.by if pull.bound else Factor.UNKNOWN).value, host).inc()
 
     def content_type(self, accept: str) -> str:
-        """Return the content type of a scrape: This is OpenMetrics if the client accepts that format."""
+        """Return the content type of a scrape. It is OpenMetrics if the client accepts that format."""
         return choose_encoder(accept)[1]
 
     def render(self, accept: str, gauges: Gauges) -> bytes:

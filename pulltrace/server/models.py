@@ -23,7 +23,7 @@ class PercentBasis(StrEnum):
 
 
 class Factor(StrEnum):
-    """The factor that limits a pull. ``docs/verdicts.md`` describes the rule for each."""
+    """The factor that limits a pull. ``docs/verdicts.md`` describes the rule for each factor."""
 
     REGISTRY = "registry"
     MIRROR = "mirror"
@@ -60,7 +60,9 @@ class NodeState(StrEnum):
 
 
 class LayerStatus(JsonObject, frozen=True):
-    """One layer of a pull, in manifest order. ``percent`` refers to the bytes that this pull has to fetch."""
+    """One layer of a pull. Layers are listed in the order of the manifest. ``percent`` refers only to the bytes that
+    this pull has to fetch.
+    """
 
     pull_id: str
     digest: str
@@ -97,7 +99,7 @@ class PodCorrelation(JsonObject, frozen=True):
 class Bound(JsonObject, frozen=True):
     """The factor that limits a pull, in one word and in a sentence.
 
-    ``figures`` are the numbers in the sentence, by name.
+    ``figures`` contains the numbers in that sentence, by name.
     """
 
     by: Factor
@@ -106,19 +108,19 @@ class Bound(JsonObject, frozen=True):
 
 
 class PullStatus(JsonObject, frozen=True):
-    """One pull of one image on one node.
+    """One pull of an image on a node.
 
-    ``total_bytes`` is the number of bytes to fetch: the compressed layers (``image_bytes``) minus the bytes that were
-    already on the node (``cached_bytes``) and those that are not fetched before the container starts
-    (``remote_bytes``). ``percent`` is the share of these bytes that has been downloaded, from 0 to 100. It is 100 for a
-    cached image, and never decreases within one ``attempt``. ``percent_basis`` is ``layers`` if bytes are known only
-    for completed layers. ``eta_seconds`` is the time until the image is ready, including unpacking; it is absent if
-    there is no basis for an estimate. ``ref_guessed`` means that the tag in ``image_ref`` is a guess. ``next_retry_at``
-    is always an estimate. ``pods`` lists the containers that are waiting now, and ``waited`` those that waited earlier.
-    ``eta_missing`` explains why a running pull has no estimate. The status ``unobserved`` means that the kubelet
-    requested the image on a node whose agent does not report. ``usual_seconds`` is the median duration of earlier pulls
-    like this one; ``slower_than_usual`` is the duration of this pull divided by that median, if the pull is unusually
-    slow. ``via`` lists the mirrors that the node tries before ``registry``, in this order.
+    ``total_bytes`` is the number of bytes to fetch. This is the compressed size of all layers (``image_bytes``),
+    without the bytes that were already on the node (``cached_bytes``) and without those that are not fetched before the
+    container starts (``remote_bytes``). ``percent`` is the percentage of ``total_bytes`` that has been downloaded: 100
+    for a cached image. It never decreases within one ``attempt``. ``percent_basis`` is ``layers`` if bytes are known
+    only for completed layers. ``eta_seconds`` is the time until the image is ready, including unpacking. It is absent
+    if there is no basis for an estimate. ``ref_guessed`` means that the tag in ``image_ref`` is a guess.
+    ``next_retry_at`` is always an estimate, too. ``pods`` lists the containers that are waiting for the image now, and
+    ``waited`` those that waited for it earlier. ``eta_missing`` explains why a running pull has no estimate. The status
+    ``unobserved`` means that the kubelet requested the image on a node whose agent does not report. ``usual_seconds``
+    is the median duration of earlier pulls like this one. If this pull is unusually slow, ``slower_than_usual`` is its
+    duration divided by that median. ``via`` lists the mirrors that the node tries before ``registry``, in this order.
     """
 
     id: str
@@ -165,7 +167,7 @@ class PullStatus(JsonObject, frozen=True):
 
 
 class RemovedPull(JsonObject, frozen=True):
-    """The id of a pull that has been removed."""
+    """A pull that has been removed: only its id."""
 
     id: str
 
@@ -181,7 +183,7 @@ class PullEvent(JsonObject, frozen=True):
 
 
 class PullRemovedEvent(JsonObject, frozen=True):
-    """The last event of a pull that has expired, or whose row was merged into another one."""
+    """The last event of a pull: the pull has expired, or its row was merged into another row."""
 
     timestamp: Time
     type: EventType
@@ -230,8 +232,8 @@ class OwnerPulls(JsonObject, frozen=True):
 class RegistryStatus(JsonObject, frozen=True):
     """One registry, with the pulls of all nodes combined.
 
-    ``pulls_last_hour`` counts ended attempts, including those for which every layer was cached, because registries
-    count these too. ``owners`` lists the owners with the most pulls.
+    ``pulls_last_hour`` counts all attempts that have ended. This includes attempts for which every layer was cached,
+    because registries count these, too. ``owners`` lists the owners with the most pulls.
     """
 
     registry: str
@@ -268,11 +270,11 @@ class RegistryThroughput(JsonObject, frozen=True):
 
 
 class ThroughputList(JsonObject, frozen=True):
-    """Response to ``GET /api/v1/throughput``: the last ten minutes, in steps of ``step`` seconds, starting at
-    ``since``.
+    """Response to ``GET /api/v1/throughput``: the last ten minutes, divided into steps of ``step`` seconds. The first
+    step begins at ``since``.
 
-    ``completed``, ``failed`` and ``canceled`` are the numbers of attempts that ended since then, and
-    ``downloaded_bytes`` the bytes that arrived.
+    ``completed``, ``failed`` and ``canceled`` are the numbers of attempts that have ended since then.
+    ``downloaded_bytes`` is the number of bytes that have arrived.
     """
 
     since: Time
@@ -302,7 +304,7 @@ class ContainerWait(JsonObject, frozen=True):
     """A container that has not started, or an image volume whose image is missing.
 
     ``kind`` is init, app, ephemeral or volume. For a volume, ``container`` is the volume's name. The other fields
-    describe the pull of its image.
+    describe the pull of the container's image.
     """
 
     container: str
@@ -340,7 +342,7 @@ class StartPhase(JsonObject, frozen=True):
 class PodStart(JsonObject, frozen=True):
     """A pod that started in the last half hour.
 
-    Its phases add up to ``seconds``, the time from its scheduling until it was running.
+    The pod's phases add up to ``seconds``, the time from when the pod was scheduled until it was running.
     """
 
     namespace: str
@@ -355,11 +357,11 @@ class PodStart(JsonObject, frozen=True):
 
 
 class PodWait(JsonObject, frozen=True):
-    """A pod that waits for at least one image, with all its containers that have not started, in the order of the pod
-    spec.
+    """A pod that waits for at least one image. All of its containers that have not started are listed, in the order of
+    the pod spec.
 
-    ``eta_seconds`` is the longest remaining time of its pulls; ``ready_estimate`` is the same as a point in time. Both
-    are missing if one of its pulls has no estimate.
+    ``eta_seconds`` is the longest remaining time of the pod's pulls. ``ready_estimate`` is the same, as a point in
+    time. Both fields are absent if one of the pulls has no estimate.
     """
 
     namespace: str
@@ -399,8 +401,8 @@ class RolloutNodes(JsonObject, frozen=True):
 class ImageRollout(JsonObject, frozen=True):
     """One image on all nodes. Durations include only completed pulls that fetched at least one byte.
 
-    ``total_bytes`` is the number of bytes that all nodes together have to fetch, ``image_bytes`` the compressed size of
-    the image.
+    ``total_bytes`` is the number of bytes that all nodes together have to fetch. ``image_bytes`` is the compressed size
+    of the image.
     """
 
     image_ref: str

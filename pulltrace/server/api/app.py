@@ -32,7 +32,7 @@ SECURITY_HEADERS = {
         "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
 }
-"""The headers of every response. uvicorn adds them, including to its own errors."""
+"""uvicorn adds these headers, also to its own error responses."""
 
 
 def create_app(

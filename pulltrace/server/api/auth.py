@@ -26,8 +26,8 @@ class Authenticator(Protocol):
         """Return the one node that the client may report for; None if it may report for any node. Raises
         ``RefusedError``.
 
-        ``authorization`` is the header's value, empty if the header is missing. ``address`` is the client's address;
-        authentication slots are shared fairly between addresses.
+        ``authorization`` is the value of the header, or empty if there is no such header. ``address`` is the client's
+        address. Each address gets a fair share of the authentication slots.
         """
 
 
@@ -45,7 +45,7 @@ class SharedTokenAuthenticator:
         self._token = token.encode()
 
     async def authenticate(self, authorization: bytes, address: str = "") -> None:
-        """Accept the report for any node if the token is right; tokens are compared in constant time."""
+        """Accept the report for any node if the token is right. The tokens are compared in constant time."""
         if not hmac.compare_digest(bearer_token(authorization), self._token):
             raise wrong_token("wrong token")
 

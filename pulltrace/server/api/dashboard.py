@@ -1,4 +1,6 @@
-"""The files of the dashboard, as built by Vite. Their URLs are relative, so the page works under any path prefix."""
+"""The files of the dashboard, as built by Vite. The URLs in these files are relative, so the page works under any path
+prefix.
+"""
 
 import gzip
 import mimetypes
@@ -53,7 +55,7 @@ def web_routes(limits: Limits, static: Path = STATIC) -> list[BaseRoute]:
 
 @dataclass(frozen=True)
 class _File:
-    """A file's content in slices; also compressed, if that makes it smaller."""
+    """A file's content in slices. There are also compressed slices, if they are smaller."""
 
     version: str
     media_type: str

@@ -1,4 +1,4 @@
-"""``GET /api/v1/events``: admit a limited number of clients, and stream a subscription to each through
+"""``GET /api/v1/events``: admit a limited number of clients. Each client gets a subscription, which is streamed through
 sse-starlette.
 """
 
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class EventsRoute:
-    """The route, as a plain ASGI application. It counts its clients."""
+    """The route, as a plain ASGI application. The route counts its clients."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -45,7 +45,7 @@ class EventsRoute:
         response = EventSourceResponse(
             self._follow(Subscription(self._hub, selection, last or None, gzip=gzip)),
             headers=encoding | {"Vary": "Accept-Encoding"},
-            ping=0,  # the subscription sends its own keep-alive comments, which carry an id
+            ping=0,  # the subscription sends its own keep-alive comments, because these carry an id
             send_timeout=self._hub.limits.client_timeout,
         )
         guard = Guard.of(scope)
@@ -53,7 +53,7 @@ class EventsRoute:
             try:
                 await response(scope, guard.receive_disconnect, send)
             except SendTimeoutError as error:
-                # The error and the group that raised it refer to each other, and hold the connection's data.
+                # The error and its exception group refer to each other, and hold the connection's unsent data.
                 error.__context__ = error.__traceback__ = None
                 self._hub.metrics.readers_dropped.inc()
                 _log.info("reader.dropped", extra=fields(client=request.client and request.client.host))
@@ -69,9 +69,10 @@ class EventsRoute:
 
     @contextmanager
     def _slot(self, guard: Guard) -> Iterator[None]:
-        """Occupy one of the slots.
+        """Occupy one of the slots for streams.
 
-        A connection that carries a stream serves no other request, so that the end of the connection is noticed.
+        A connection with a stream must not carry another request. Otherwise, the end of the connection would not be
+        noticed.
         """
         if guard.is_pipelined:
             raise HTTPException(400, "another request follows on this connection, but a stream never ends")
@@ -86,9 +87,10 @@ class EventsRoute:
             self._hub.metrics.readers.set(self._share.count)
 
     def _collect_later(self) -> None:
-        """Schedule one garbage collection for all clients that are dropped before it runs.
+        """Schedule one garbage collection, which frees the data of all clients that are dropped before it runs.
 
-        A task group that ended with an error is part of a reference cycle that holds unsent data.
+        The collection is necessary because a task group that ended with an error is part of a reference cycle, and this
+        cycle holds unsent data.
         """
         if self._collection is None:
             self._collection = asyncio.get_running_loop().call_later(COLLECT_AFTER, self._collect)

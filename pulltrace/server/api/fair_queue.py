@@ -11,9 +11,10 @@ class BusyError(Exception):
 
 
 class FairQueue:
-    """At most ``slots`` slots are in use at once.
+    """At most ``slots`` slots are in use at the same time.
 
-    A freed slot goes to the next address in turn, so that many requests from one address do not delay the others.
+    A slot that becomes free goes to the next address in turn. So many requests from one address do not delay those from
+    others.
     """
 
     def __init__(self, slots: int, waiting: FairShare, patience: float) -> None:
@@ -43,7 +44,7 @@ class FairQueue:
             self._share.release(address)
 
     def release(self) -> None:
-        """Return a slot, and give it to the address whose turn it is."""
+        """Return a slot. The slot is given to the address whose turn it is."""
         if not self._waiting:
             self._free += 1
             return
@@ -51,10 +52,10 @@ class FairQueue:
         turns = self._waiting.pop(address)
         turns.popleft().set_result(None)
         if turns:
-            self._waiting[address] = turns  # at the end of the queue
+            self._waiting[address] = turns  # move this address to the end of the queue
 
     def _leave(self, address: str, turn: asyncio.Future[None]) -> None:
-        if turn.done():  # the slot became free at the same moment
+        if turn.done():  # the slot was granted at the same moment
             self.release()
             return
         turns = self._waiting[address]

@@ -5,12 +5,12 @@ from collections import Counter
 
 
 class FairShare:
-    """There are ``total`` slots. Each address may hold ``each`` of them, and more only while at least half of all slots
-    are free.
+    """A limited number of slots (``total``), shared between client addresses. Each address may hold ``each`` of the
+    slots. An address may hold more than that only while at least half of all slots are free.
 
-    So one address never takes more than half of the slots (or its share), and some remain for clients at other
-    addresses. A proxy in front of many clients counts as one address: it may exceed its share while few slots are in
-    use.
+    So an address never takes more than half of all slots (or its share, if that is more), and clients at other
+    addresses can get the rest. A proxy in front of many clients counts as one address, so it may exceed its share while
+    few slots are in use.
     """
 
     def __init__(self, total: int, each: int) -> None:
@@ -19,7 +19,7 @@ class FairShare:
         self.count = 0
 
     def take(self, address: str, number: int = 1) -> bool:
-        """Take slots for an address. Return False if there are not enough left for this address."""
+        """Take slots for an address. Return False if there are not enough slots left for this address."""
         after = self.count + number
         if after > self._total or (self._taken[address] + number > self._each and 2 * after > self._total):
             return False
@@ -36,7 +36,7 @@ class FairShare:
 
 
 def address_of(host: str) -> str:
-    """Return the address that counts as one client: an IPv4 address, or the /64 network of an IPv6 address."""
+    """Return the address by which a client is counted: an IPv4 address, or the /64 network of an IPv6 address."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

@@ -1,12 +1,13 @@
-"""The connection guard: an asyncio protocol between the socket and uvicorn's HTTP protocol.
+"""The connection guard: an asyncio protocol that sits between the socket and uvicorn's HTTP protocol.
 
 uvicorn accepts any protocol factory (its option ``http``). The guard rejects requests that are too large, too slow or
-too numerous before uvicorn stores any of their data. It responds with 431, 413, 408 or 503 or, if another response is
-being sent on the connection, closes the connection. It passes HTTP/1.1 to uvicorn's httptools protocol, and HTTP/1.0 to
-its h11 protocol, because HTTP/1.0 clients do not understand chunked responses.
+too numerous before uvicorn stores any of their data. The guard responds with 431, 413, 408 or 503. If another response
+is already being sent on the connection, the guard closes the connection instead. It passes HTTP/1.1 to uvicorn's
+httptools protocol. HTTP/1.0 goes to uvicorn's h11 protocol, because HTTP/1.0 clients do not understand chunked
+responses.
 
-A request finds its guard in ``scope["state"]``. The guard offers two operations that ASGI lacks: waiting for the end of
-the connection, and aborting it.
+Routes find the guard of a request in ``scope["state"]``. The guard offers two operations that ASGI lacks: waiting for
+the end of the connection, and aborting it.
 """
 
 import asyncio
@@ -25,15 +26,15 @@ from pulltrace.server.limits import Limits
 UNSENT = 16 << 10
 """Bytes that this process buffers for a slow client; the kernel buffers the same number.
 
-Data beyond that would be outdated when it arrives.
+More buffered data would be outdated by the time it arrives.
 """
 _KEY = "guard"
 
 
 class Listener:
-    """State shared by the guards of one listening socket.
+    """The state that the guards of one listening socket share.
 
-    ``refused`` is called with the reason for each refusal, and counts the refusals.
+    ``refused`` is called for each refusal, with the reason, and counts the refusals.
     """
 
     def __init__(self, limits: Limits, share: FairShare, refused: Callable[[str], None]) -> None:
@@ -49,7 +50,7 @@ class Listener:
         return Guard(self, app_state, uvicorn)
 
     def close_idle(self) -> None:
-        """Close the connections that have not sent a complete request; uvicorn does not know them yet."""
+        """Close the connections that have not sent a complete request. uvicorn does not know about them yet."""
         for guard in list(self.guards):
             guard.close_idle()
 
@@ -63,7 +64,9 @@ class Guard(asyncio.Protocol):
         self._meter = RequestMeter(listener.limits)
         self._http: HttpToolsProtocol | H11Protocol | None = None
         self._first: list[bytes] = []
-        """The head of the first request, buffered until it is complete and shows the HTTP version."""
+        """The head of the first request. It is buffered until it is complete, because its HTTP version decides which
+        protocol is used.
+        """
         self._loop = asyncio.get_running_loop()
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._deadline: asyncio.TimerHandle | None = None
@@ -85,12 +88,12 @@ class Guard(asyncio.Protocol):
 
     @property
     def is_pipelined(self) -> bool:
-        """Whether several requests on this connection wait for their responses."""
+        """Whether more than one request on this connection waits for its response."""
         return self._meter.pending > 1
 
     @property
     def has_whole_request(self) -> bool:
-        """Whether the requests begun on this connection have arrived completely."""
+        """Whether every request that has begun on this connection has arrived completely."""
         return self._meter.part is Part.NONE
 
     def begin_stream(self) -> None:
@@ -103,10 +106,10 @@ class Guard(asyncio.Protocol):
         self._streaming = False
 
     async def receive_disconnect(self) -> Message:
-        """Wait for the end of the connection: an ASGI ``receive`` for requests whose body does not matter.
+        """Wait for the end of the connection. This is an ASGI ``receive`` for requests whose body is not needed.
 
-        uvicorn notifies only the newest request on a connection; an older one would keep waiting if another was
-        pipelined.
+        uvicorn notifies only the newest request on a connection. If another request was pipelined after it, an older
+        request would keep waiting.
         """
         await asyncio.shield(self._closed)
         return {"type": "http.disconnect"}
@@ -122,7 +125,7 @@ class Guard(asyncio.Protocol):
             self._transport.abort()
 
     def admit(self, address: str) -> bool:
-        """Count the connection. Return False if there are too many."""
+        """Count the connection. Return False if there are too many connections."""
         self.address = address
         self._admitted = self._listener.share.take(address)
         return self._admitted
@@ -153,8 +156,8 @@ class Guard(asyncio.Protocol):
         self._meter.open_bytes = 0
         self._meter.close()
         self._refused = True
-        # The options and uvicorn's protocol form a cycle with the guard: without this line, only the garbage collector
-        # would free them.
+        # The options and uvicorn's protocol form a reference cycle with the guard. Without these lines, only the
+        # garbage collector would free them.
         self._options.clear()
         self._first.clear()
         self._http = None
@@ -223,7 +226,7 @@ class Guard(asyncio.Protocol):
         if part is Part.HEAD:
             self._deadline = self._loop.call_later(limits.head_timeout, self._late)
         elif part is Part.BODY:
-            # By then, the route for reports has responded with 408 itself.
+            # By that time, the route for reports has already responded with 408.
             self._deadline = self._loop.call_later(1.5 * limits.body_timeout, self._late)
 
     def _late(self) -> None:

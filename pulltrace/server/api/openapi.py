@@ -79,7 +79,7 @@ _EXAMPLES = {"/api/v1/pulls": examples.PULLS, "/api/v1/pulls/{id}": examples.PUL
 def schemas(models: Sequence[Any], *, ref_template: str) -> tuple[Sequence[Json], dict[str, Json]]:
     """Return references to the JSON Schemas of models, and the schemas by name.
 
-    Their descriptions are the docstrings of the models, with the field names as in JSON.
+    The descriptions in the schemas are the docstrings of the models, but with the field names that JSON uses.
     """
     refs, components = msgspec.json.schema_components(models, ref_template=ref_template)
     for schema in components.values():
@@ -168,7 +168,7 @@ def _paged(schema: Json) -> Json:
 
 
 def _add_table(operation: Json, *, wait: bool) -> None:
-    """Add the parameters and responses that ``tables`` adds to a list."""
+    """Add the parameters and responses that a list has because of ``tables``."""
     operation["parameters"].append(
         _parameter("format", "json or text (a table); the default depends on the Accept header")
     )

@@ -37,7 +37,7 @@ class Query:
 
     @property
     def is_filtered(self) -> bool:
-        """Whether any filter is set, so that some pulls may not match."""
+        """Whether any filter is set. If so, some pulls may not match."""
         return bool(self.node or self.namespace or self.pod or self.image or self.status)
 
     def layers(self, pull_id: str) -> bool:
@@ -93,16 +93,16 @@ def parse(parameters: Iterable[tuple[str, str]], others: Sequence[str] = ()) -> 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a list. ``cursor`` is the position of the last item of the previous page."""
+    """One page of a list. ``cursor`` is the position of the previous page's last item."""
 
     limit: int = _MAX_LIMIT
     cursor: str = ""
 
     def of(self, found: Sequence[tuple[str, str]]) -> tuple[list[str], str]:
-        """Return the ids of this page, and the cursor of the next page; the cursor is empty on the last page.
+        """Return the ids of this page and the cursor of the next page. On the last page, the cursor is empty.
 
-        ``found`` contains pairs of a cursor and an id, in descending order. Items that appear or disappear between two
-        pages do no harm.
+        ``found`` contains pairs of a cursor and an id, sorted in descending order. Items that appear or disappear
+        between two pages do no harm.
         """
         start = next((at for at, (cursor, _) in enumerate(found) if cursor < self.cursor), len(found))
         page = found[start if self.cursor else 0 :][: self.limit]

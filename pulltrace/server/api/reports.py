@@ -19,13 +19,13 @@ from pulltrace.server.pulls.inventory import TooManyNodesError
 from pulltrace.wire import NODE_NAME, AgentReport, ReportResponse
 
 _SMALL = 64 << 10
-"""Bodies of up to this many bytes are not counted, because uvicorn buffers up to this much of every request anyway."""
+"""Bodies of up to this many bytes are not counted, because uvicorn buffers this much of every request in any case."""
 
 _decoder = msgspec.json.Decoder(AgentReport)
 
 
 class ReportRoute:
-    """The route for reports. It limits the memory for bodies that are being received."""
+    """The route for reports. The route limits the memory for bodies that are being received."""
 
     def __init__(self, hub: Hub, authenticator: Authenticator) -> None:
         self._hub = hub
@@ -46,7 +46,7 @@ class ReportRoute:
             return
         except RefusedError as error:
             self._hub.metrics.rejected(error.kind)
-            # The rest of the body need not be read.
+            # Do not read the rest of the body.
             unread = error.status in (401, 403, 408, 413, 503) or error.kind == "busy"
             close = {"Connection": "close"} if unread else {}
             await JSONResponse({"error": str(error)}, error.status, error.headers | close)(scope, receive, send)
@@ -91,7 +91,7 @@ class ReportRoute:
             raise RefusedError(415, "malformed", "Content-Encoding must be gzip or identity")
         if length.isdigit() and int(length) > limits.body:
             raise _too_large(limits.body)
-        if guard.has_whole_request:  # there is nothing to wait for, so no limit is needed
+        if guard.has_whole_request:  # the body is already here, so no limit is needed
             body = (await _receive(receive))[0]
         else:
             body = await self._arriving(receive, guard.address, node)
@@ -100,10 +100,10 @@ class ReportRoute:
         return _inflate(body, limits.body) if encoding == b"gzip" else body
 
     async def _arriving(self, receive: Receive, address: str, node: str | None) -> bytes:
-        """Receive a body that arrives in several parts, with limits on its duration and on the memory for all such
-        bodies.
+        """Receive a body that arrives in several parts. There is a limit on the time that this takes, and on the memory
+        for all such bodies together.
 
-        Only one such body may arrive at a time with a token that is bound to a node.
+        With each token that is bound to a node, only one such body may arrive at a time.
         """
         if node in self._sending:
             raise RefusedError(429, "busy", "another report with this token is arriving", {"Retry-After": "1"})
@@ -151,7 +151,7 @@ def _decode(body: bytes) -> AgentReport:
 def _inflate(body: bytes, limit: int) -> bytes:
     inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
-        plain = inflate.decompress(body, limit + 1)  # limits the memory: a small body may inflate to a huge one
+        plain = inflate.decompress(body, limit + 1)  # limits the memory, because a small body may inflate to a huge one
     except zlib.error as error:
         raise RefusedError(400, "malformed", f"not a gzip body: {error}") from None
     if len(plain) > limit:

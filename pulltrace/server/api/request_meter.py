@@ -1,7 +1,7 @@
 """Measure HTTP/1 requests while they arrive: the sizes of heads, chunk framing and trailers, and the number of headers.
 
-uvicorn has no such limits with httptools; h11 has them, but needs several times the CPU for a report. So a second
-httptools parser reads the same bytes and keeps none of them.
+With httptools, uvicorn has no limits on these. With h11 it has such limits, but needs several times the CPU for each
+report. So a second httptools parser reads the same bytes, and keeps none of them.
 """
 
 from enum import Enum
@@ -39,7 +39,7 @@ class RequestMeter:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._parser = httptools.HttpRequestParser(self)
-        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)  # like uvicorn's own parser
+        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)  # uvicorn's own parser does the same
         self._refusal: RefusedRequestError | None = None
         self._size = self._headers = self._body = self._body_of_feed = 0
         self.part = Part.NONE
@@ -48,7 +48,7 @@ class RequestMeter:
         self.begun = 0
         """Requests whose head has arrived completely."""
         self.finished = 0
-        """Requests that have received their response; the owner counts them."""
+        """Requests that have received their response. The owner of the meter counts them."""
         self.version = ""
         """The HTTP version of the newest request."""
 
@@ -65,7 +65,7 @@ class RequestMeter:
         del self._parser
 
     def feed(self, data: bytes) -> None:
-        """Feed the next bytes. Raises ``RefusedRequestError``."""
+        """Process the next bytes. Raises ``RefusedRequestError``."""
         before, begun = self.part, self.begun
         self._body_of_feed = 0
         try:
@@ -86,10 +86,10 @@ class RequestMeter:
             raise RefusedRequestError(431, "head_too_large")
         if self.part is Part.BODY and self.open_bytes > limits.head + _FRAMING_PER_BYTE * self._body:
             raise RefusedRequestError(413, "body_too_large")
-        if self._body > 2 * limits.body:  # the route has already responded, at half of this size
+        if self._body > 2 * limits.body:  # the route has already responded when half of this size was reached
             raise RefusedRequestError(413, "body_too_large")
 
-    # The callbacks of the parser. An exception raised in a callback ends `feed_data`.
+    # The callbacks of the parser. If a callback raises an exception, `feed_data` ends.
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -118,7 +118,7 @@ class RequestMeter:
             self._refuse(429, "pipelined")
 
     def on_body(self, body: bytes) -> None:
-        """A part of the content has arrived."""
+        """A part of the request's content has arrived."""
         self._body += len(body)
         self._body_of_feed += len(body)
 

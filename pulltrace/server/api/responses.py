@@ -15,26 +15,26 @@ from pulltrace.server.api.guard import Guard
 from pulltrace.server.limits import Limits
 
 SLICE = 64 << 10
-"""The number of bytes encoded at once. The next bytes are encoded when the client has accepted these and other clients
-have had their turn.
+"""The number of bytes that are encoded at once. The next bytes are encoded when the client has accepted these, and
+other clients have had their turn.
 """
 _GZIP = re.compile(r"(?:^|[\s,])(?:gzip|\*)\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))|,|$)", re.IGNORECASE)
 _SMALL = 1024
-"""Size below which compressing a response is not worthwhile."""
+"""Responses smaller than this are not compressed."""
 
 
 def accepts_gzip(request: Request) -> bool:
-    """Return whether the client accepts gzip (RFC 9110, 12.5.3)."""
+    """Return whether the client accepts gzip (RFC 9110, section 12.5.3)."""
     return _GZIP.search(request.headers.get("accept-encoding", "")) is not None
 
 
 def tag_of(request: Request, version: str) -> str:
-    """Return the ETag of this version in the encoding that will be sent."""
+    """Return the ETag of this version. The ETag depends on the encoding in which the response will be sent."""
     return f'"{version}-gzip"' if accepts_gzip(request) else f'"{version}"'
 
 
 def is_known(request: Request, tag: str) -> bool:
-    """Return whether the client already has this version (RFC 9110, 13.1.2: weak comparison)."""
+    """Return whether the client already has this version (weak comparison: RFC 9110, section 13.1.2)."""
     known = request.headers.get("if-none-match", "")
     return known == "*" or any(tag == part.strip().removeprefix("W/") for part in known.split(","))
 
@@ -50,13 +50,14 @@ def json_headers(tag: str) -> dict[str, str]:
 
 
 class SlicedResponse(Response):
-    """Sends the ``parts`` of a body, compressed if the client accepts gzip. Each part is encoded when the client has
-    accepted the previous one.
+    """Sends the ``parts`` of a body. They are compressed if the client accepts gzip. Each part is encoded when the
+    client has accepted the previous one.
 
-    If ``headers`` contain a Content-Encoding, the body is sent unchanged.
+    If ``headers`` contain a Content-Encoding, the body is sent as it is.
 
-    A ``share`` limits how many such responses are sent at once; further clients receive 503 and may try again. A client
-    that reads nothing for ``client_timeout``, or needs longer than ``response_timeout`` in total, is disconnected.
+    A ``share`` limits how many such responses are sent at the same time. Further clients receive 503, and may try
+    again. A client is disconnected if it reads nothing for ``client_timeout``, or needs longer than
+    ``response_timeout`` for the whole response.
     """
 
     def __init__(
@@ -124,7 +125,7 @@ class SlicedResponse(Response):
 
 
 def _joined(parts: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """Join parts into slices; the last slice is marked."""
+    """Join parts into slices. The last slice is marked as such."""
     waiting: list[bytes] = []
     size = 0
     for part in parts:

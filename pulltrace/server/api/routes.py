@@ -70,8 +70,8 @@ class _Api:
         return self._list(request, {"pulls": pulls}, tag, {"next": following} if following else {})
 
     def _encoded(self, ids: Iterable[str], selection: query.Query) -> Iterator[bytes]:
-        """Encode pulls one after another while the response is sent; pulls that have been removed in the meantime are
-        left out.
+        """Encode pulls one after another while the response is being sent. Pulls that have been removed in the meantime
+        are left out.
         """
         for id_ in ids:
             entry = self._hub.feed.get(id_)
@@ -87,7 +87,7 @@ class _Api:
 
     async def nodes(self, request: Request) -> Response:
         hub, pods = self._hub, self._hub.source.cluster
-        age = int(hub.now() // LOAD_AGE)  # the load of a node that no longer reports is left out after this time
+        age = int(hub.now() // LOAD_AGE)  # after this time, the load of a node that no longer reports is left out
         tag = tag_of(request, self._version(hub.feed.revision, hub.node_revision, pods.revision, age))
         if is_known(request, tag):
             return not_modified(tag)

@@ -1,5 +1,5 @@
-"""The event stream of one client of ``/api/v1/events``: hello, the current state or the missed changes, then a frame at
-each tick.
+"""The event stream of one client of ``/api/v1/events``. It consists of a hello, then the current state or the missed
+changes, and then a frame at each tick.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,12 +30,14 @@ class Subscription:
         self._resume = last_event_id
         self._gzip = gzip
         self._has: set[str] = set()
-        """Pulls that the filtered client currently shows: it must be notified when they no longer match."""
+        """Pulls that the client of a filtered stream currently shows. The client must be notified when one of them no
+        longer matches.
+        """
         self._quiet_since = hub.now()
         self._shared = not query.is_filtered and (gzip or not query.layers_of)
 
     def follow(self) -> Iterator[bytes]:
-        """Return the stream in pieces; an empty piece means that the client is up to date.
+        """Return the stream in pieces. An empty piece means that the client is up to date.
 
         The stream ends when the server stops.
         """
@@ -65,8 +67,8 @@ class Subscription:
         yield self._encode(GOOD_BYE)
 
     def _begin(self) -> tuple[int, Batch]:
-        """Return the cursor and the first entries: every pull for a new client, but only the pulls in ``layers_of`` for
-        a client that resumes.
+        """Return the cursor and the first entries. A new client gets every pull, but a client that resumes gets only
+        the pulls in ``layers_of``.
         """
         feed = self._hub.feed
         if self._resume is None:
@@ -78,9 +80,10 @@ class Subscription:
         return cursor, Batch([entry for id_ in sorted(self._query.layers_of) if (entry := feed.get(id_))])
 
     def _is_quiet(self) -> bool:
-        """Return whether nothing has been sent for so long that a comment is due.
+        """Return whether nothing has been sent for so long that a keep-alive comment is due.
 
-        The comment carries an id, which advances the client's cursor: its filter may have matched nothing for hours.
+        This comment carries an id, which advances the client's cursor. Otherwise the cursor could be hours old if no
+        change matches the client's filter.
         """
         now = self._hub.now()
         if now - self._quiet_since < self._hub.limits.keep_alive * 2 / 3:
@@ -89,8 +92,8 @@ class Subscription:
         return True
 
     def _cursor(self) -> int | None:
-        """Return the revision at which the client stopped; None if the id that the client sent belongs to another start
-        of the server, is too old, or is invalid.
+        """Return the revision at which the client stopped. Return None if the client's id belongs to another start of
+        the server, is too old, or is invalid.
         """
         boot, _, revision = (self._resume or "").rpartition("-")
         if boot != self._hub.boot_id or not revision.isascii() or not revision.isdigit() or len(revision) > 18:
@@ -98,7 +101,7 @@ class Subscription:
         return int(revision) if self._hub.feed.since(int(revision)) is not None else None
 
     def _encode(self, data: bytes) -> bytes:
-        """Return data for this client alone, in its content encoding."""
+        """Return data that only this client receives, in the client's content encoding."""
         return deflate(data) if self._gzip else data
 
     def _whole(self, frame: Frame) -> bytes:
@@ -109,8 +112,8 @@ class Subscription:
         return frame.whole(self._render, layers=self._query.all_layers, gzip=self._gzip)
 
     def _pieces(self, batch: Batch) -> Iterator[bytes]:
-        """Return the changes as this client receives them, in pieces. Clients share the pieces that contain none of the
-        pulls in their ``layers_of``.
+        """Return the changes in pieces, in the form in which this client receives them. Clients share a piece if it
+        contains none of the pulls in their ``layers_of``.
         """
         if not (self._gzip and self._shared):
             yield from map(self._encode, self._own_pieces(batch.entries))
@@ -133,7 +136,9 @@ class Subscription:
                 parts, size = [], 0
 
     def _own(self, entry: Entry) -> bytes:
-        """Return one change as this client receives it; nothing if the pull is neither selected nor currently shown."""
+        """Return one change as this client receives it. Return nothing if the pull neither matches nor is currently
+        shown.
+        """
         query = self._query
         if not query.is_filtered:
             return self._render(entry, query.layers(entry.id))

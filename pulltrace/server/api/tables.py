@@ -1,7 +1,7 @@
-"""Additions for ``curl``, ``watch`` and scripts: lists as tables, and waiting until images are ready.
+"""Additions for ``curl``, ``watch`` and scripts: lists in the form of tables, and a way to wait until images are ready.
 
-``Accept: text/plain`` or ``?format=text`` selects a table. ``?wait=60s`` on pods and images responds once everything
-that matches is ready: with 200, with 504 if the time runs out first, or with 404 if nothing has matched for a while.
+``Accept: text/plain`` or ``?format=text`` selects a table. With ``?wait=60s``, pods and images respond once everything
+that matches is ready. The status is 200, 504 if the time runs out first, or 404 if nothing has matched for a while.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Tables:
-    """Adds tables and waiting to the handlers that return lists."""
+    """Adds tables and the ``wait`` parameter to the handlers that return lists."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -109,7 +109,7 @@ class Tables:
             self._waiting -= 1
 
     def _are_pods_ready(self, selection: query.Query) -> bool | None:
-        """Return whether every pod that matches has started; None if no known pod matches."""
+        """Return whether every matching pod has started. Return None if no known pod matches."""
         hub, now = self._hub, self._hub.now()
         waiting = pods_waiting(hub.source.cluster.waiting(), hub.feed.pulls(), now)
         if any(query.pod_fits(pod, selection) for pod in waiting):

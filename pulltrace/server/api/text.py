@@ -1,7 +1,7 @@
 """Lists as aligned tables for terminals, at most 100 columns wide. Sans-I/O.
 
-``Accept: text/plain`` or ``?format=text`` selects them. Each table has one header line, followed by one line for each
-object.
+``Accept: text/plain`` or ``?format=text`` selects these tables. Each table has one header line, followed by one line
+for each object.
 """
 
 from collections.abc import Iterable, Sequence
@@ -93,7 +93,7 @@ def nodes(found: Iterable[NodeStatus], now: datetime) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Align the columns. Shorten the widest ones until each line fits."""
+    """Align the columns. Shorten the widest columns until each line fits."""
     lines = [tuple(map(_printable, row)) for row in (header, *rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     excess = sum(widths) + _GAP * (len(widths) - 1) - WIDTH
@@ -138,7 +138,9 @@ def _took(pull: PullStatus) -> str:
 
 
 def _slowest(containers: Sequence[ContainerWait]) -> ContainerWait:
-    """Return the container that delays the pod: one that failed, or else the one whose image is the least complete."""
+    """Return the container that delays the pod. This is one that failed or, if none failed, the one whose image is the
+    least complete.
+    """
     failed = [item for item in containers if item.state is WaitState.FAILED]
     waiting = [item for item in containers if item.state not in (WaitState.WAITING, WaitState.COMPLETED)]
     return min(failed or waiting or containers, key=lambda item: (item.percent or 0.0, _ORDER.index(item.state)))

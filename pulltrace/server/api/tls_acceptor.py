@@ -64,6 +64,6 @@ class TlsAcceptor:
         except BaseException as error:
             connection.close()
             guard.connection_lost(None)  # nothing else reports the end of a connection whose handshake failed
-            if not isinstance(error, OSError):  # errors of a handshake and of its deadline are OSErrors
+            if not isinstance(error, OSError):  # a failed or late handshake raises an OSError
                 raise
             self._listener.refused("tls_handshake")

@@ -1,7 +1,7 @@
 """Authenticate an agent by its service account token: the API server confirms which node the token is bound to.
 
-So an agent can report only for its own node. The kubelet issues the token for one hour and for Pulltrace (its
-audience), so the API server itself does not accept it.
+For this reason, an agent can report only for its own node. The kubelet issues the token for one hour. The token's
+audience is Pulltrace, so the API server itself does not accept the token.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ HELD = 900.0
 REFUSED_FOR = 30.0
 """Seconds until a refused token is reviewed again."""
 PAUSE = 5.0
-"""Seconds to wait after a failed review before the next one."""
+"""After a failed review, the number of seconds to wait before the next one."""
 MOST_AT_ONCE = 32
 """Maximum number of concurrent reviews, so that a flood of forged tokens cannot overload the API server."""
 MOST_WAITING, MOST_WAITING_PER_ADDRESS = 512, 64
@@ -72,7 +72,7 @@ _decode_claims = msgspec.json.Decoder(_Claims).decode
 class _Verdict:
     """The result of a review.
 
-    ``node`` is empty if the token was refused; ``status`` and ``why`` then describe the refusal.
+    If the token was refused, ``node`` is empty, and ``status`` and ``why`` describe the refusal.
     """
 
     at: float
@@ -142,8 +142,8 @@ class TokenReviewAuthenticator:
             task.exception()  # the exception is retrieved, even if no client waits for it any longer
 
     def _plausible(self, token: bytes, now: float) -> _Claims:
-        """Refuse tokens that need no review by the API server: those that expired or were issued for another
-        purpose.
+        """Refuse tokens that the API server does not need to review: those that have expired, and those that were
+        issued for another purpose.
         """
         try:
             payload = token.split(b".")[1]

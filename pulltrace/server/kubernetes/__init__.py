@@ -1,1 +1,1 @@
-"""The Kubernetes side: watch pods and events, and derive which node needs which image."""
+"""The connection to Kubernetes: watch pods and events, and find out which node needs which image."""

@@ -15,16 +15,18 @@ class KubeError(Exception):
 
 
 class GoneError(KubeError):
-    """410: the API server no longer knows the version from which to continue. A new list is needed."""
+    """HTTP status 410: the API server no longer knows the version from which a watch should continue, so a new list is
+    needed.
+    """
 
 
 class ForbiddenError(KubeError):
-    """403: a permission is missing."""
+    """HTTP status 403: a permission is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A collection to watch, and a selector for the objects that matter."""
+    """A collection to watch, and a selector for the objects that are of interest."""
 
     name: str
     kind: type[Pod] | type[Event]
@@ -33,7 +35,7 @@ class Resource:
 
 # The selectable fields are defined by the API server: pkg/registry/core/{pod,event}/strategy.go, ToSelectableFields.
 PODS = Resource("pods", Pod, "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed")
-# Frequent kubelet events that are not about pulls: the selector excludes them. `Cluster` ignores the rarer ones.
+# The selector excludes frequent kubelet events that are not about pulls. `Cluster` ignores the rarer ones.
 _NOT_ABOUT_PULLS = [
     "Created",
     "Started",
@@ -52,7 +54,7 @@ EVENTS = Resource(
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Part of a list; ``version`` is the list's resource version, from which to watch."""
+    """Part of a list. A watch must start from ``version``, the list's resource version."""
 
     objects: list[Pod | Event]
     version: str
@@ -60,9 +62,9 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """One line of a watch: ADDED, MODIFIED, DELETED, or BOOKMARK (without an object).
+    """One line of a watch. Its type is ADDED, MODIFIED, DELETED or BOOKMARK; a bookmark has no object.
 
-    ``version`` is the version from which to watch next.
+    The next watch must start from ``version``.
     """
 
     type: str
@@ -87,9 +89,9 @@ class Api(Protocol):
         """Yield all objects, a page at a time."""
 
     def changes(self, resource: Resource, namespace: str | None, version: str) -> AsyncGenerator[list[Watched], None]:
-        """Yield changes after ``version`` until the API server ends the watch.
+        """Yield the changes after ``version``, until the API server ends the watch.
 
-        The first batch is empty and means that the watch is connected; later batches are empty if nothing has changed
+        The first batch is empty and means that the watch is connected. Later batches are empty if nothing has changed
         for a while.
         """
 
@@ -97,9 +99,9 @@ class Api(Protocol):
         """Return the newest resource version of a collection, read from etcd instead of a cache."""
 
     async def review(self, token: str, audience: str) -> Review:
-        """Return the account that this token belongs to, if the token was issued for this audience.
+        """Return the review of this token. It names the account if the token is valid and was issued for this audience.
 
-        The API server stores nothing, although the request is a POST.
+        The review is a POST request, but the API server does not store anything.
         """
 
     async def close(self) -> None:

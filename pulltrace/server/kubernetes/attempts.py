@@ -3,10 +3,10 @@
 Theory of operation
 ===================
 
-Facts arrive from the kubelet's events and from container statuses. They may be late, duplicated or out of order, and
-some never arrive. Events contain the time on the node's clock, in whole seconds. This time (``raw``) orders the events
-of one node; the server's time (``at``) is shown to users. ``ImageRequest`` remembers the last start (``Pulling``) and
-the last end (``Failed``, ``Pulled``) that events reported, and compares each new event with both:
+Facts arrive from the kubelet's events and from container statuses. These facts may be late, duplicated or out of order,
+and some never arrive. Events contain the time on the node's clock, in whole seconds. This time (``raw``) orders the
+events of one node. Users are shown the server's time (``at``) instead. ``ImageRequest`` remembers the last start
+(``Pulling``) and the last end (``Failed`` or ``Pulled``) that events reported. Each new event is compared with both:
 
 =========  =======================  ===============================  ==================================
 event      before the last start    before the last end              after both
@@ -17,15 +17,16 @@ Failed     failure of the attempt   ignored, unless only a status    the attempt
 Pulled     ignored                  ignored                          the image is present
 =========  =======================  ===============================  ==================================
 
-Within one second, ``Pulling`` precedes ``Failed`` and ``Pulled``.
+If times are equal, ``Pulling`` comes before ``Failed`` and ``Pulled``.
 
-A kubelet writes the status ``ErrImagePull`` when it next syncs the pod: at least ten seconds after the event, and later
-still while it pulls another image for the same pod. So a status normally repeats a failure that events have already
-reported. It counts as a separate failure only if there were more statuses than reported failures *and* the kubelet had
-time for another attempt. In that case, the event was lost: kubelets limit how many events they send.
+A kubelet writes the status ``ErrImagePull`` when it next syncs the pod. This is at least ten seconds after the event,
+and even later while the kubelet pulls another image for the same pod. So a status normally repeats a failure that
+events have already reported. A status counts as a separate failure only under two conditions: statuses have reported
+more failures than events, *and* the kubelet had time for another attempt. In that case, the failure's event was lost.
+Kubelets limit how many events they send.
 
-``InvalidImageName``, ``ErrImageNeverPull`` and ``ImageInspectError`` are not attempts: the kubelet pulls nothing, even
-if it reports them repeatedly.
+``InvalidImageName``, ``ErrImageNeverPull`` and ``ImageInspectError`` do not count as attempts, even if they are
+repeated, because the kubelet does not pull anything.
 """
 
 import math
@@ -53,7 +54,7 @@ STATUS_LATE = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The last failed attempt to pull an image. Times are in unix seconds."""
+    """The last attempt to pull an image that failed. Times are in unix seconds."""
 
     reason: ErrorReason
     message: str
@@ -61,9 +62,9 @@ class Failure:
     """The number of the attempt that failed, counted from 1."""
     at: float
     next_retry_at: float | None
-    """An estimate from the kubelet's back-off; None if the kubelet will not pull again on its own."""
+    """An estimate based on the kubelet's back-off. None if the kubelet will not pull again on its own."""
     started_at: float | None = None
-    """When the kubelet began the failed attempt; None if no event reported it."""
+    """When the kubelet began the failed attempt. None if no event reported that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class PullFacts:
     """The duration and size from the kubelet's message about a successful pull."""
 
     seconds: float | None = None
-    """The duration excludes the time in the kubelet's queue."""
+    """The duration of the pull, without the time in the kubelet's queue."""
     image_bytes: int | None = None
 
 
@@ -84,7 +85,7 @@ class Position(Enum):
 
 
 class ImageRequest:
-    """The state of one pod's request for one image. Each method processes one fact; facts may arrive in any order."""
+    """The state of one pod's request for one image. Each method processes one fact. Facts may arrive in any order."""
 
     __slots__ = (
         "_earlier_pulls",
@@ -112,14 +113,14 @@ class ImageRequest:
         self.since_exact = False
         """Whether ``since`` is the start of the newest attempt according to an event.
 
-        A status arrives late and does not contain a start.
+        The time of a status does not count as a start, because statuses are late.
         """
         self.attempt = 1
         self.pulling = False
         self.abandoned = False
         """Whether the pod was deleted during the pull.
 
-        The kubelet nevertheless pulls the image, even if the pull is still queued.
+        The kubelet continues with the pull, even if the pull is still queued.
         """
         self.failure: Failure | None = None
         self.pulled_at: float | None = None
@@ -127,11 +128,11 @@ class ImageRequest:
         self.start = -math.inf  # raw time of the newest Pulling event
         self._end = -math.inf  # raw time of the newest Failed or Pulled event
         self._failed_raw: float | None = None  # raw time of `failure`; None if it is known only from a status
-        self._earlier_pulls = earlier_pulls  # Pulling events of earlier pulls, which are included in the count
-        self._statuses = 0  # number of failures that statuses reported
+        self._earlier_pulls = earlier_pulls  # Pulling events of earlier pulls, which the event's count includes
+        self._statuses = 0  # number of failures that statuses have reported
         self._last_status = ("", "")
-        self._synced_at = -math.inf  # when the kubelet last synced the pod but it was too early to retry
-        self._without_pull = False  # whether `failure` does not count as an attempt
+        self._synced_at = -math.inf  # when the kubelet last synced the pod while it was too early to retry
+        self._without_pull = False  # whether `failure` is not counted as an attempt
 
     @property
     def is_assumed(self) -> bool:
@@ -147,7 +148,7 @@ class ImageRequest:
         return Position.AFTER_BOTH
 
     def take_pulling(self, raw: float, at: float, times: int) -> None:
-        """Process the event Pulling. The kubelet has emitted it ``times`` times for this pod."""
+        """Process a Pulling event. The kubelet has emitted it ``times`` times for this pod."""
         position = self.position(raw, starts=True)
         if position is Position.BEFORE_START:
             return
@@ -162,10 +163,11 @@ class ImageRequest:
         self._count(times)
 
     def take_failed(self, raw: float, at: float, message: str, times: int = 1, *, listed: bool = False) -> None:
-        """Process the event Failed. The kubelet has emitted it ``times`` times with this text, including for earlier
-        pulls.
+        """Process a Failed event. The kubelet has emitted the event with this text ``times`` times. Earlier pulls are
+        included in that number.
 
-        ``listed`` is true for an event from a list; the container's current status then describes this failure, too.
+        ``listed`` is true if the event comes from a list. The container's current status then describes the same
+        failure.
         """
         match self.position(raw):
             case Position.BEFORE_START:
@@ -177,19 +179,19 @@ class ImageRequest:
         attempt = max(1 if self._earlier_pulls else times, self._failed_attempt(at))
         shown = self._last_status[0] == "ErrImagePull" and cause_of(self._last_status[1]) == shorten(message)
         if listed or (shown and self.failure and self._statuses == self.failure.attempt):
-            self._statuses = attempt  # this failure will not change the status, which already contains the same reason
+            self._statuses = attempt  # the status already contains this reason, so this failure will not change it
         self._end_attempt(attempt, at, exact=True)
         self._set_failure(raw, at, message, "ErrImagePull", attempt)
 
     def take_refusal(self, raw: float | None, at: float, message: str, reason: str) -> None:
-        """Process the kubelet's report that it did not pull at all, from an event or, if ``raw`` is None, from a
-        status.
+        """Process a report that the kubelet did not pull at all. The report is an event, or a status if ``raw`` is
+        None.
         """
         if raw is not None:
             if self.position(raw) is not Position.AFTER_BOTH:
                 return
             self._end = raw
-        self.since = min(self.since, at)  # a restarted server sees the status before the event
+        self.since = min(self.since, at)  # after a restart, the server sees the status before the event
         known = self.failure
         if known and self._without_pull:
             retry = None if reason in WITHOUT_RETRY else max(known.next_retry_at or 0.0, at + SYNC)
@@ -201,7 +203,7 @@ class ImageRequest:
         self._failed_raw = raw
 
     def take_back_off(self, raw: float, at: float, message: str) -> None:
-        """Process the event BackOff: when the kubelet synced the pod, it was too early to retry."""
+        """Process a BackOff event: the kubelet synced the pod, but it was too early to retry."""
         self._synced_at = max(self._synced_at, at)
         failure = self.failure
         lost = failure is None or (self.pulling and raw > self.start)
@@ -212,12 +214,12 @@ class ImageRequest:
             self.failure = replace(failure, next_retry_at=self._next_try(failure.attempt, failure.at))
 
     def take_status(self, at: float, reason: str, message: str) -> bool:
-        """Process the waiting status of a container. Return whether it changed anything."""
+        """Process the waiting status of a container. Return whether the status changed anything."""
         if (reason, message) == self._last_status and self.failure:
             return False
         since = self.since if self.pulling and reason in WITHOUT_PULL else self.pulled_at
         if since is not None and at < since + STATUS_LATE:
-            return False  # it describes an earlier attempt
+            return False  # the status describes an earlier attempt
         self._last_status = reason, message
         if reason in WITHOUT_PULL:
             self.take_refusal(None, at, message, reason)
@@ -230,12 +232,12 @@ class ImageRequest:
         if self.pulling or self._without_pull:
             return False
         before = self.failure
-        if not backs_off or about(message)[1]:  # old kubelets back off without naming the cause
+        if not backs_off or about(message)[1]:  # old kubelets do not repeat the cause while they back off
             self._improve_message(cause_of(message), reason)
         return self.failure != before
 
     def take_pulled(self, raw: float, at: float, facts: PullFacts) -> bool:
-        """Process the event Pulled. Return whether this changed anything."""
+        """Process a Pulled event. Return whether the event changed anything."""
         if self.position(raw) is not Position.AFTER_BOTH:
             return False
         self._end = raw
@@ -254,7 +256,8 @@ class ImageRequest:
 
     def _start_attempt(self, raw: float, at: float, times: int) -> None:
         before = self.failure
-        # A failure known only from a status may be that of this attempt; in that case, the event's count decides.
+        # A failure that is known only from a status may belong to this attempt. In that case, the event's count
+        # decides.
         after = before.attempt + (self._failed_raw is not None and not self._without_pull) if before else 1
         self.attempt = max(times, after)
         self.start, self.since, self.since_exact = raw, at, True
@@ -265,38 +268,38 @@ class ImageRequest:
         self._end_attempt(attempt, at, exact=False)
         known = self.failure
         if known and known.attempt == attempt:
-            at = known.at  # the event's time is more precise
+            at = known.at  # the time of the event is more precise
         self._set_failure(None, at, message, reason, attempt)
         self._statuses = max(self._statuses, attempt)
 
     def _end_attempt(self, attempt: int, at: float, *, exact: bool) -> None:
-        if attempt > self.attempt:  # the event of its start was lost
+        if attempt > self.attempt:  # the event for the start of this attempt was lost
             self.attempt, self.since, self.since_exact = attempt, at, False
         if exact and not self.since_exact:
             self.since_exact, self.since = True, min(self.since, at)
         self.pulling, self.pulled_at, self._without_pull = False, None, False
 
     def _is_failure_without_event(self, at: float) -> bool:
-        """Return whether a status reports a failure whose event was lost."""
+        """Return whether a status has reported a failure whose event was lost."""
         known = self.failure
         if known is None or self._statuses <= known.attempt:
             return False
         if self.pulling:
             return at >= self.since + FIRST_BACK_OFF
-        sync = 0.0 if self._failed_raw is None else FIRST_BACK_OFF  # the status of that failure may be this late
+        sync = 0.0 if self._failed_raw is None else FIRST_BACK_OFF  # the status may report that failure so much later
         return at >= known.at + back_off(known.attempt) + sync
 
     def _failed_attempt(self, at: float) -> int:
         """Return the number of the attempt that failed at this time."""
         if self.pulling or not self.failure:
             return self.attempt
-        # Two reports that are closer together than the shortest back-off describe the same attempt: one is its event,
-        # the other the container's status.
+        # If two reports are closer together than the shortest back-off, they describe the same attempt. One is its
+        # event, and the other is the container's status.
         same = at - self.failure.at < FIRST_BACK_OFF
         return max(self.attempt, self.failure.attempt if same else self.failure.attempt + 1)
 
     def _take_earlier_failure(self, raw: float, at: float, message: str) -> None:
-        """Record the failure of the previous attempt, unless a newer failure is known."""
+        """Record why the previous attempt failed, unless a newer failure is known."""
         if self.pulled_at is None and (self._failed_raw is None or raw > self._failed_raw):
             self._set_failure(raw, at, message, "ErrImagePull", max(self.attempt - 1, 1))
 
@@ -323,7 +326,7 @@ class ImageRequest:
             self.failure = replace(known, reason=classify(message, waiting_reason), message=message)
 
     def _count(self, times: int) -> None:
-        """Use the kubelet's count of Pulling events, which is the best evidence for the attempt's number."""
+        """Use the kubelet's count of Pulling events. It is the best evidence of the attempt's number."""
         if times <= self.attempt:
             return
         self.attempt = times

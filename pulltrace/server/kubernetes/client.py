@@ -1,9 +1,9 @@
-"""Access the API server over HTTP with credentials from kubernetes_asyncio, and decode its JSON directly into the few
+"""Access the API server over HTTP, with credentials from kubernetes_asyncio. The JSON is decoded directly into the few
 fields that are used.
 
-Does I/O. The library's models and its Watch are not used: the models keep every field of every object, which is slow
-and needs much memory, and its Watch reconnects instead of ending. This client sends only GET requests, and POST
-requests for TokenReviews, which the API server does not store. The size of every response is limited.
+Does I/O. The library's models and its Watch are not used. The models keep every field of every object, which is slow
+and needs much memory. The Watch reconnects instead of ending. This client sends only GET requests, and POST requests
+for TokenReviews. The API server does not store TokenReviews. The size of every response is limited.
 """
 
 import asyncio
@@ -31,19 +31,19 @@ CONNECT_TIMEOUT = 10.0
 LIST_TIMEOUT = 60.0
 REVIEW_TIMEOUT = 5.0
 WATCH_SECONDS = 300
-"""The shortest time-out of a watch, in seconds; the longest is twice as long. client-go uses the same range."""
+"""The shortest time-out of a watch, in seconds. The longest is twice as long; client-go uses the same range."""
 SILENCE = 150.0
-"""Seconds without a byte after which a watch is considered dead: bookmarks arrive about every minute."""
+"""Seconds without a byte after which a watch is considered dead. Bookmarks arrive about once a minute."""
 IDLE = 5.0
 """Seconds without a byte after which a watch yields an empty batch."""
 LONGEST_LINE = 8 * 2**20
-"""Maximum size of one object in a watch, in bytes; etcd stores at most 1.5 MiB for an object."""
+"""Maximum size of one object in a watch, in bytes. etcd stores at most 1.5 MiB for an object."""
 LONGEST_PAGE = 64 * 2**20
 LONGEST_ERROR = 64 * 2**10
 
 _HEADERS = {
     "Accept": "application/json",
-    "Accept-Encoding": "identity",  # compressing a long list costs the API server more than sending it
+    "Accept-Encoding": "identity",  # for the API server, compressing a long list costs more than sending it
 }
 
 
@@ -118,17 +118,17 @@ async def connect(environ: Mapping[str, str]) -> "HttpApi":
 
 
 class HttpApi:
-    """A client for one API server. Create it on the event loop that uses it.
+    """A client for one API server. Create it on the event loop on which it will be used.
 
-    ``renew`` reads the credentials again. The library does so once a minute, which is too late after a 401.
+    ``renew`` reads the credentials again. The library does this only once a minute, which is too late after a 401.
     """
 
     def __init__(self, configuration: Configuration, renew: Callable[[], None] | None = None) -> None:
         self._renew = renew
-        # Since 3.13, Python rejects certificate authorities that lack extensions of RFC 5280, such as those of older
-        # EKS clusters.
+        # Since version 3.13, Python rejects certificate authorities that lack certain extensions of RFC 5280. Older EKS
+        # clusters have such certificate authorities.
         configuration.disable_strict_ssl_verification = True
-        configuration.connection_pool_maxsize = 0  # no limit: every namespace needs two connections, one per watch
+        configuration.connection_pool_maxsize = 0  # no limit, because each watched namespace needs two connections
         self._client = ApiClient(configuration)
         self._client.user_agent = f"pulltrace/{__version__}"
         self._logged: set[str] = set()
@@ -169,7 +169,7 @@ class HttpApi:
                 yield [self._watched(resource, line) for line in lines.split(chunk or b"") if line.strip()]
 
     async def newest_version(self, resource: Resource, namespace: str | None) -> str:
-        """Return the newest resource version of a collection, read from etcd instead of a cache."""
+        """Return the newest resource version of a collection. It is read from etcd instead of a cache."""
         everything = Resource(resource.name, resource.kind, "")
         return (await self._list(everything, namespace, [("limit", "1")])).metadata.version
 
@@ -199,7 +199,7 @@ class HttpApi:
         return Review(user.username, status.audiences, user.extra, status.error)
 
     async def close(self) -> None:
-        """Close all connections. Calls that are made afterwards raise ``KubeError``."""
+        """Close all connections. Later calls raise ``KubeError``."""
         self._closed = True
         await self._client.close()
 
@@ -249,7 +249,7 @@ class HttpApi:
         try:
             return _decoders[resource.kind].decode(raw)
         except msgspec.MsgspecError as error:
-            if resource.name not in self._logged:  # only once: a broken controller would fill the log
+            if resource.name not in self._logged:  # only once, because a broken controller would fill the log
                 self._logged.add(resource.name)
                 _log.warning(
                     "kube.object.unreadable", extra={"fields": {"resource": resource.name, "error": str(error)}}
@@ -274,7 +274,8 @@ class _Response:
             body = await _read(response, LONGEST_ERROR)
         except (aiohttp.ClientError, OSError) as error:
             raise KubeError(_unreachable(error)) from error
-        except kubernetes_asyncio.config.ConfigException as error:  # the token is read again once a minute
+        # the token is read again once a minute, which may fail
+        except kubernetes_asyncio.config.ConfigException as error:
             raise KubeError(f"no credentials for the API server: {error}") from error
         finally:
             if self._response and not self._response.ok:
@@ -328,7 +329,7 @@ class _Lines:
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """Read a whole body. Raises ``KubeError`` if it is longer than ``limit``."""
+    """Read the whole body of a response. Raises ``KubeError`` if the body is longer than ``limit``."""
     body = bytearray()
     try:
         async for chunk in response.content.iter_any():
@@ -342,7 +343,7 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
 
 
 async def _read_some(response: aiohttp.ClientResponse) -> bytes | None:
-    """Return the data that has arrived; empty bytes at the end; None after a while without data."""
+    """Return the data that has arrived. Return empty bytes at the end, and None if no data arrives for a while."""
     try:
         async with asyncio.timeout(IDLE):
             return await response.content.readany()

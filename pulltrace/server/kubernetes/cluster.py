@@ -1,8 +1,8 @@
-"""Which pods wait for which images on which nodes, what failed, and when the next attempt is due. Sans-I/O.
+"""Which pods wait for which images on which nodes, what has failed, and when the next attempt is due. Sans-I/O.
 
-All of this is derived from pods and kubelet events. ``Cluster.apply`` processes one change from the watch and returns
-the nodes where something visible changed; ``Cluster.demands`` returns the images that one node's kubelet needs. Only
-pods that wait for an image are stored.
+Everything is derived from pods and kubelet events. ``Cluster.apply`` processes one change from a watch, and returns the
+nodes where something visible changed. ``Cluster.demands`` returns the images that one node's kubelet needs. Only pods
+that wait for an image are stored.
 """
 
 import heapq
@@ -24,33 +24,34 @@ from pulltrace.server.kubernetes.objects import (
 )
 
 CLOCK_TOLERANCE = 30.0
-"""A new event that is more than this many seconds old, or in the future, comes from a node with a wrong clock."""
+"""If a new event is more than this many seconds old, or has a time in the future, its node's clock is wrong."""
 
 EVENT_LATE = 100.0
-"""Seconds by which an event from a node with a correct clock may be late: kubelets retry for two minutes to reach the
-API server, and our watch may have been interrupted. This is shorter than ``LINGER``."""
+"""Seconds by which an event may be late although its node's clock is right. Kubelets retry for two minutes to reach the
+API server, and our watch may have been interrupted. This time is shorter than ``LINGER``.
+"""
 
 MAX_DELETED = 50_000
-"""The number of deleted pods that are remembered, to recognise late events about them."""
+"""The number of deleted pods that are remembered. This makes it possible to recognise late events about them."""
 
 _REASONS = frozenset({"Pulling", "Pulled", "Failed", "BackOff", "InspectFailed", "ErrImageNeverPull"})
 
 
 class Cluster:
-    """The data from the API server, reduced to containers that wait for images.
+    """The data from the API server, reduced to the containers that wait for images.
 
-    It is owned by the hub, and is not thread-safe.
+    The cluster's state is owned by the hub, and is not thread-safe.
     """
 
     def __init__(self) -> None:
         self.revision = 0
-        """Incremented with every visible change."""
+        """Increases with every visible change."""
         self._nodes: dict[str, NodeDemands] = {}
         self._node_of: dict[str, str] = {}  # pod key → node, for every stored pod
         self._unreadable = set[str | None]()  # namespaces (None means all) whose events cannot be read
         self._expected = set[str | None]()  # namespaces (None means all) whose events are being listed
-        self._deleted: dict[str, float] = {}  # keys of deleted pods, oldest first, with the time of deletion
-        self._due: list[tuple[float, str, Place]] = []  # heap: when a request must be examined again
+        self._deleted: dict[str, float] = {}  # keys of deleted pods → time of deletion, oldest first
+        self._due: list[tuple[float, str, Place]] = []  # heap: the times when requests must be examined again
         self._budget = Budget()
 
     @property
@@ -59,7 +60,7 @@ class Cluster:
         return self._budget.dropped
 
     def apply(self, change: Change, now: float) -> set[str]:
-        """Process one change. Return the nodes whose ``demands`` may have changed."""
+        """Process one change. Return the nodes whose ``demands`` may have changed as a result."""
         changed = self._apply(change, now)
         self.revision += bool(changed)
         return changed
@@ -87,9 +88,9 @@ class Cluster:
                 return set().union(*(self._forget(key, now) for key in gone))
 
     def expire(self, now: float) -> set[str]:
-        """Forget requests whose image arrived a while ago, or whose pod never appeared.
+        """Forget two kinds of requests: those whose image arrived a while ago, and those whose pod never appeared.
 
-        Return the nodes that changed.
+        Return the nodes where this changed anything.
         """
         changed = set()
         while self._deleted and next(iter(self._deleted.values())) + UNSEEN_POD <= now:
@@ -105,8 +106,8 @@ class Cluster:
     def demands(self, node: str) -> Sequence[ImageDemand]:
         """Return the images that a node's kubelet needs, in the order in which it requested them.
 
-        While the events of a namespace are being listed, its images are left out: a status does not contain the attempt
-        number.
+        While the events of a namespace are being listed, the images of its pods are left out, because a status does not
+        contain the number of the attempt.
         """
         known = self._nodes.get(node)
         if not known:
@@ -133,7 +134,7 @@ class Cluster:
         key, name = pod.key, pod.spec.node_name
         if not name or not key or pod.metadata.deletion_timestamp:  # a pod that is being deleted no longer waits
             return self._forget(key, now)
-        # A static pod keeps its key, even if it moves to another node.
+        # A static pod keeps its key when it moves to another node.
         moved = self._forget(key, now) if self._node_of.get(key, name) != name else set()
         self._deleted.pop(key, None)
         node = self._nodes.get(name) or NodeDemands(name, self._budget)
@@ -143,8 +144,8 @@ class Cluster:
     def _take_event(self, event: Event, fresh: bool, now: float) -> set[str]:
         raw, key = event.at, event.involved_object.uid
         name = self._node_of.get(key) or (event.node if fresh else "")
-        # A listed event of a pod that no longer waits is old. For a deleted pod, only the end of its pull is still of
-        # interest.
+        # If a listed event is about a pod that no longer waits, the event is old. If the pod was deleted, the only
+        # event that still matters is the end of its pull.
         if not name or raw is None or event.reason not in _REASONS or not about(event.message)[0]:
             return set()
         if key in self._deleted:
@@ -170,7 +171,7 @@ class Cluster:
         return {name} if self._took(node, key, node.forget(key, now)) else set()
 
     def _took(self, node: NodeDemands, key: str, outcome: Outcome) -> bool:
-        """Record the effect that a fact about a pod had on its node. Return whether something visible changed."""
+        """Record how a fact about a pod affected its node. Return whether something visible changed."""
         for due, place in outcome.due:
             heapq.heappush(self._due, (due, node.name, place))
         if node.knows(key):

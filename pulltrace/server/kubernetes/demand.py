@@ -32,9 +32,9 @@ class ImageDemand:
     waiting.
     """
     pulling: bool
-    """Whether the kubelet has emitted Pulling, but neither Pulled nor Failed since.
+    """Whether the kubelet has emitted Pulling, and neither Pulled nor Failed since then.
 
-    It emits Pulling *before* the pull enters the queue.
+    The kubelet emits Pulling *before* the pull enters its queue.
     """
     failure: Failure | None
     """The last failure, kept until the image is present, even while a new attempt is running."""
@@ -43,7 +43,7 @@ class ImageDemand:
     attempt: int = 1
     """The number of the current or last attempt, counted from 1."""
     since_exact: bool = True
-    """Whether ``since`` is the time of an event. Otherwise it is derived from a status, which is late."""
+    """Whether ``since`` is the time of an event. Otherwise, the time is derived from a status, which is late."""
     waited: tuple[PodCorrelation, ...] = ()
     """Containers that waited for the image until it was present."""
     pull_seconds: float | None = None
@@ -51,20 +51,20 @@ class ImageDemand:
     image_bytes: int | None = None
     """The image's size, according to the kubelet's event."""
     assumed: bool = False
-    """Whether only the creation of a container shows that the image is present: nothing has reported a pull."""
+    """Whether nothing has reported a pull, and only the creation of a container shows that the image is present."""
     starts: tuple[float, ...] = ()
-    """When the kubelet emitted Pulling for each pod whose pull has not ended, the earliest first."""
+    """The times when the kubelet emitted Pulling for the pods whose pull has not ended, earliest first."""
     abandoned: bool = False
-    """Whether all pods that requested the image were deleted. The kubelet nevertheless pulls it."""
+    """Whether all pods that requested the image were deleted. The kubelet pulls the image nevertheless."""
     awaited: bool = False
-    """Whether the image is present, but some container waits for it and the kubelet has not requested it for that
-    container yet.
+    """Whether the image is present, but the kubelet has not yet requested it for one of the containers that wait for
+    it.
     """
 
     @property
     def requested(self) -> bool:
-        """Whether the kubelet is known to have requested the image. Otherwise, the container may be waiting for a
-        volume.
+        """Whether the kubelet is known to have requested the image. If not, the container may be waiting for a volume
+        instead.
         """
         return self.pulling or self.failure is not None or self.pulled_at is not None
 
@@ -86,7 +86,7 @@ class WaitingContainer:
 
 @dataclass(frozen=True, slots=True)
 class WaitingPod:
-    """A pod on a node, with the containers that are not running yet, in the order in which the kubelet starts them."""
+    """A pod on a node. Its containers that are not running yet are in the order in which the kubelet starts them."""
 
     namespace: str
     name: str
@@ -130,7 +130,8 @@ def waiting_pod(pod: Pod, before: WaitingPod | None, now: float) -> WaitingPod |
         waiting = _waiting(status)
         if waiting:
             if _failed_image(waiting, volumes):
-                waiting = Waiting()  # the status is about the volume; the container's own image was not requested yet
+                # the status is about the volume: the container's own image has not been requested yet
+                waiting = Waiting()
             ref, message = normalise(spec.image), _short_message(waiting)
             containers.append(WaitingContainer(spec.name, spec.image, ref, kind, waiting.reason, message))
     if not containers:
@@ -142,9 +143,9 @@ def waiting_pod(pod: Pod, before: WaitingPod | None, now: float) -> WaitingPod |
 
 
 def _waiting_volumes(pod: Pod) -> Iterator[WaitingContainer]:
-    """Yield image volumes that none of the containers mounting them has received.
+    """Yield the image volumes whose image is missing in all containers that mount them.
 
-    The statuses of those containers report the failure.
+    The failure is reported in the statuses of these containers.
     """
     for name, image, mounted_by in pod.image_volumes():
         ref = normalise(image)
@@ -161,7 +162,7 @@ def _waiting(status: ContainerStatus | None) -> Waiting | None:
 
 
 def _short_message(waiting: Waiting) -> str:
-    """Return the message, limited in length. The image's name at its beginning remains readable."""
+    """Return the message, shortened if necessary. The image's name at the beginning of the message remains readable."""
     image, cause = about(waiting.message)
     if not image or len(waiting.message) <= len(shorten(waiting.message)):
         return shorten(waiting.message)
@@ -187,7 +188,7 @@ Waiters: TypeAlias = Sequence[tuple[str, WaitingPod, WaitingContainer]]
 
 
 def not_requested(node: str, image: str, waiters: Waiters, *, pulling: bool) -> ImageDemand:
-    """Return the demand for an image that the kubelet is not yet known to have requested."""
+    """Return the demand for an image of which it is not known yet whether the kubelet has requested it."""
     pods = tuple(pod.correlation(item) for _, pod, item in waiters)
     since = min(pod.since for _, pod, _ in waiters)
     starts = (since,) * len(pods) if pulling else ()
@@ -197,25 +198,27 @@ def not_requested(node: str, image: str, waiters: Waiters, *, pulling: bool) -> 
 
 
 def first_start(requests: Mapping[str, ImageRequest]) -> float:
-    """Return when, by the node's clock, the kubelet first requested the image: the earliest of the running attempts, or
-    else of all attempts.
+    """Return when the kubelet first requested the image, by the node's clock. If attempts are running, this is the
+    earliest of them; otherwise, it is the earliest of all attempts.
     """
     every = requests.values()
     return min(request.start for request in [request for request in every if request.pulling] or every)
 
 
 def merge(node: str, image: str, requests: Mapping[str, ImageRequest], waiters: Waiters) -> ImageDemand:
-    """Combine all requests of one node for one image into one demand: the node pulls it once for all of its pods."""
+    """Combine all of one node's requests for an image into one demand. The node pulls the image once for
+    all its pods.
+    """
     waiting = {key for key, _, _ in waiters}
     wanted = {key: request for key, request in requests.items() if not request.abandoned}
     starts = tuple(sorted(request.since for request in requests.values() if request.pulling))
     others = [request for key, request in wanted.items() if key not in waiting]
     every = list((wanted or requests).values())
     running = [request for request in every if request.pulling]
-    # Use the earliest running request, because the pull has been running since then; if none is running, use the
-    # latest.
+    # Use the earliest running request, because the pull has been running since then. If no request is running, use the
+    # latest one.
     newest = min(running, key=attrgetter("since")) if running else max(every, key=attrgetter("since"))
-    # If a pod got the image before the newest request, its request belongs to an earlier pull.
+    # If a pod got the image before the newest request began, the pod's request belongs to an earlier pull.
     current = [
         request
         for request in every
@@ -224,7 +227,7 @@ def merge(node: str, image: str, requests: Mapping[str, ImageRequest], waiters: 
     failure = _newest([request.failure for request in every if request.failure])
     pulled_at = max((request.pulled_at for request in every if request.pulled_at is not None), default=None)
     if running or (failure and pulled_at is not None and pulled_at < failure.at):
-        pulled_at = None  # the image is needed again; after an older failure, a pod in back-off will find it
+        pulled_at = None  # the image is needed again; or, after an older failure, a pod in back-off will find the image
     pods = [pod.correlation(item) for key, pod, item in waiters if pulled_at is None or key in requests]
     return ImageDemand(
         node=node,

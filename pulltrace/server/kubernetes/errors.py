@@ -1,8 +1,8 @@
-"""Determine why a pull failed, from the messages of kubelets and runtimes, and when the next attempt is due.
+"""Determine from the messages of kubelets and runtimes why a pull failed, and calculate when the next attempt is due.
 
 Sans-I/O. The messages are free text from a dozen programs. The rules below are tried in order. URLs and image names are
-removed from the text first, so that an image called ``timeout`` or a tag ``429`` has no effect. Each rule is tested
-with messages from public reports in ``tests/server/kubernetes/messages.toml``.
+removed from the text first. So an image called ``timeout``, or a tag ``429``, has no effect.
+``tests/server/kubernetes/messages.toml`` tests each rule with messages from public reports.
 """
 
 import math
@@ -10,14 +10,14 @@ import re
 
 from pulltrace.wire import MAX_ERROR, ErrorReason
 
-# The kubelet's back-off for images: imageBackOffPeriod and MaxImageBackOff. It doubles with every failure of one pod
-# and image, and is reset after twice the maximum without a failure.
+# The kubelet's back-off for images: imageBackOffPeriod and MaxImageBackOff. The back-off doubles with every failure of
+# one pod and image. It is reset after a time without failures that is twice the maximum.
 # https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/kubelet/kubelet.go#L226 (10 s) and #L180 (300 s);
 # https://github.com/kubernetes/kubernetes/blob/v1.37.2/staging/src/k8s.io/client-go/util/flowcontrol/backoff.go
 FIRST_BACK_OFF = 10.0
 LONGEST_BACK_OFF = 300.0
 SYNC, LONGEST_SYNC = 12.5, 15.0
-"""The mean and the maximum number of seconds between syncs of a pod that does not start; the minimum is 10."""
+"""The mean and the maximum time between syncs of a pod that does not start, in seconds. The minimum is 10 s."""
 
 # https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/kubelet/images/types.go and
 # https://github.com/kubernetes/cri-api/blob/v0.37.2/pkg/errors/errors.go
@@ -30,15 +30,15 @@ WAITING_REASONS = {
     "RegistryUnavailable": ErrorReason.SERVER_ERROR,
     "SignatureValidationFailed": ErrorReason.UNKNOWN,
 }
-"""The waiting reasons of containers without an image, each with the error reason to use if the message does not reveal
-one.
+"""The waiting reasons of containers whose image is missing. For each, the error reason that is used if the message does
+not reveal a more precise one.
 """
 
 WITHOUT_PULL = frozenset({"InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
-"""Reasons for which the kubelet does not pull at all, even if it reports them repeatedly."""
+"""Reasons for which the kubelet does not pull at all, even if they are reported repeatedly."""
 
 WITHOUT_RETRY = frozenset({"InvalidImageName", "ErrImageNeverPull"})
-"""Reasons for which the kubelet pulls nothing until the pod or the node is changed."""
+"""Reasons for which the kubelet does not pull until somebody changes the pod or the node."""
 
 _LONGEST_TEXT = 16384
 """Maximum length of the searched text. Real messages are shorter, but a tenant could write megabytes."""
@@ -46,7 +46,7 @@ _LONGEST_TEXT = 16384
 _HTTP_5XX = (
     r"\b5[0-9][0-9] (?:<none>|internal|bad gateway|service|gateway|server|web server|connection timed|origin|"
     r"a timeout|ssl handshake|invalid ssl|\(5[0-9][0-9] ?\))"
-    # Go has no status texts for Cloudflare's 52x codes, so only the words before the number identify them.
+    # Go has no texts for Cloudflare's 52x status codes, so such a code is recognised only by the words before it.
     r"|(?:status|response|https?(?:/[12](?:\.[01])?)?|code)(?: ?code)?"
     r"(?: from (?:[a-z]+ request to|[a-z]+))?[\s:=(]+5[0-9][0-9]\b"
 )
@@ -60,7 +60,7 @@ _UNPACKING = (
     r"|archive/tar|invalid tar header|unexpected commit|mount callback|snapshot \S+ (?:does not|already)"
     r"|\blease\b.*(?:not found|does not exist|already exists|expired)"
 )
-# Errors of system calls on the node; network calls return some of them, too.
+# Errors of system calls on the node. Network calls return some of these errors, too.
 _SYSTEM = (
     r"operation not permitted|read-only file system|input/output error|structure needs cleaning"
     r"|too many (?:open files|links|levels)|cannot allocate memory|file exists|no such file or directory"
@@ -74,7 +74,8 @@ _RULES = tuple(
     (reason, re.compile(pattern, re.DOTALL))
     for reason, pattern in (
         (ErrorReason.DISK_FULL, r"no space left on device|disk quota exceeded|not enough space"),
-        # The node's own errors may also contain "not found" and "denied". Those are not the registry's fault.
+        # The node's own errors may also contain "not found" and "denied". In that case, they are not the registry's
+        # fault.
         (ErrorReason.CANCELED, rf"(?:{_NODE}).*(?:{_CANCELED})"),
         (ErrorReason.UNKNOWN, _NODE),
         (
@@ -85,10 +86,10 @@ _RULES = tuple(
         (
             ErrorReason.RATE_LIMITED,
             r"toomanyrequests|too many requests|\b429\b|rate ?limit|rate exceeded|throttl|quota exceeded"
-            r"|pull qps exceeded",  # the kubelet's own limit, registryPullQPS
+            r"|pull qps exceeded",  # the kubelet's own rate limit, registryPullQPS
         ),
         (
-            ErrorReason.TLS,  # the message may also contain the proxy's "400 Bad Request"
+            ErrorReason.TLS,  # such a message may also contain the proxy's "400 Bad Request"
             r"server gave http response to https client|http request (?:was )?sent to (?:an )?https|https? server port"
             r"|sent an http request to an https|plain http to an ssl|malformed http response|wrong version number"
             r"|first record does not look like a tls|\bssl routines|ssl3_|unexpected tls|tlsv1",
@@ -105,7 +106,7 @@ _RULES = tuple(
             r"|authorization failed|authentication (?:is )?required|insufficient_scope"
             r"|access (?:to the resource is )?denied",
         ),
-        # The runtime stopped during the pull, so nothing else caused the failure.
+        # The runtime was stopped during the pull. The failure had no other cause.
         (ErrorReason.CANCELED, _CANCELED),
         (
             ErrorReason.NETWORK,
@@ -124,12 +125,12 @@ _RULES = tuple(
 )
 _URL = re.compile(r"\bhttps?://[^\s\"\\]+")
 _QUOTED = re.compile(r"\\*\"([^\"\s\\]*)\\*\"")  # quoted, without spaces
-_DOCKERS_NAME = re.compile(r"(?<=manifest for )\S+|(?<=access denied for )[^\s,]+")  # Docker does not quote names
+_DOCKERS_NAME = re.compile(r"(?<=manifest for )\S+|(?<=access denied for )[^\s,]+")  # Docker does not quote these names
 
 COMBINED = "(combined from similar events): "
-"""The prefix for the newest of more than ten events that differ only in their text (client-go, events_cache.go)."""
+"""The prefix of the newest of more than ten events that differ only in their text (client-go, events_cache.go)."""
 
-# The kubelet's events and waiting messages that contain a cause, and the image they are about (image_manager.go).
+# The kubelet's events and waiting messages that contain a cause, and the image that each is about (image_manager.go).
 _ABOUT_IMAGE = re.compile(
     r"(?:Failed to pull image|Back-off pulling image|Failed to inspect image|Failed to apply default image tag"
     r"|Container image|[Pp]ulling image|Successfully pulled image) \"(?P<image>(?:[^\"\\]|\\.)*)\"(?:: )?(?P<rest>.*)",
@@ -157,7 +158,7 @@ def classify(message: str, waiting_reason: str = "") -> ErrorReason:
 
 
 def _without_names(message: str) -> str:
-    """Remove URLs, quoted names, and unquoted repetitions of image names, which containerd writes."""
+    """Remove URLs and quoted names. If containerd repeats an image's name without quotes, remove that, too."""
     text = _DOCKERS_NAME.sub(" ", _URL.sub(" ", message))
     images = {name for name in _QUOTED.findall(text) if "/" in name}
     text = _QUOTED.sub(" ", text)
@@ -167,10 +168,11 @@ def _without_names(message: str) -> str:
 
 
 def about(message: str) -> tuple[str, str]:
-    """Return the image that a kubelet's message is about, as written in the pod, and the cause or the remaining text.
+    """Return the image that a kubelet's message is about, as written in the pod, and the cause (or the rest of the
+    text).
 
-    Kubelets since 1.32 repeat the cause while they back off: ``Back-off pulling image "x": ErrImagePull: …``.
-    Both results are empty if the message is about something else.
+    Kubelets since 1.32 repeat the cause while they back off: ``Back-off pulling image "x": ErrImagePull: …``. If the
+    message is about something else, both results are empty.
     """
     match = _ABOUT_IMAGE.match(message.removeprefix(COMBINED))
     if not match:
@@ -205,8 +207,8 @@ def _unescape(match: re.Match[str]) -> str:
 
 
 def pulled_in(text: str) -> tuple[float | None, int | None]:
-    """Return the duration in seconds and the image's size from the end of the kubelet's message about a successful
-    pull.
+    """Parse the end of the kubelet's message about a successful pull. Return the duration in seconds and the image's
+    size.
     """
     match = _PULLED.match(text)
     if not match:
@@ -218,12 +220,16 @@ def pulled_in(text: str) -> tuple[float | None, int | None]:
 
 
 def back_off(attempt: int) -> float:
-    """Return the minimum number of seconds that the kubelet waits after this many failures of one pod and image."""
+    """Return the minimum number of seconds that the kubelet waits before it retries, after this many failures of one
+    pod and image.
+    """
     return min(FIRST_BACK_OFF * 2.0 ** min(attempt - 1, 10), LONGEST_BACK_OFF)
 
 
 def next_try(synced_at: float, attempt: int, failed_at: float) -> float:
-    """Estimate when the kubelet retries: at the first sync after the back-off, counting from the last known sync."""
+    """Estimate when the kubelet retries. This is at the first sync after the back-off, counted from the last known
+    sync.
+    """
     due = failed_at + back_off(attempt)
     left = due - synced_at
     syncs = 1 if left <= LONGEST_SYNC else math.ceil(left / SYNC)

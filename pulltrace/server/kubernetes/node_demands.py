@@ -1,6 +1,6 @@
 """One node's pods that wait for images, and their requests. Sans-I/O.
 
-``NodeDemands`` owns everything about one node; ``cluster.Cluster`` decides which node a fact belongs to.
+``NodeDemands`` owns everything that is known about one node. ``cluster.Cluster`` decides to which node a fact belongs.
 """
 
 from collections.abc import Sequence
@@ -30,25 +30,29 @@ Place: TypeAlias = tuple[str, str]
 
 
 LINGER = 120.0
-"""Seconds for which a demand is kept after its image arrived: the agent's last report may arrive after the event."""
+"""Seconds for which a demand is kept after its image has arrived, because the agent's last report may be later than the
+event.
+"""
 
 UNSEEN_POD = 600.0
 """Seconds for which an event is kept although its pod has never been seen."""
 
 ABANDONED = 3600.0
-"""Seconds for which the pull of a deleted pod may wait in the kubelet's queue."""
+"""Seconds for which the pull of a deleted pod may be waiting in the kubelet's queue."""
 
 MAX_REQUESTS = 20_000
-"""The number of requests stored for all nodes; events and statuses that would add more are dropped and counted."""
+"""The maximum number of requests stored for all nodes. Events and statuses that would add more are dropped
+and counted.
+"""
 
 
 @dataclass(slots=True)
 class Budget:
-    """How many requests all nodes together may still add."""
+    """How many more requests can be added, for all nodes together."""
 
     left: int = MAX_REQUESTS
     dropped: int = 0
-    """How many requests could not be added."""
+    """How many requests have not been added for lack of room."""
 
 
 @dataclass(slots=True)
@@ -58,7 +62,7 @@ class Outcome:
     changed: bool = False
     """Whether something visible changed."""
     due: list[tuple[float, Place]] = field(default_factory=list)
-    """Containers that waited for the image earlier."""
+    """When requests must be examined again, as pairs of a time and a place."""
 
 
 class RequestIndex:
@@ -73,12 +77,12 @@ class RequestIndex:
         return bool(self.by_image)
 
     def get(self, place: Place) -> ImageRequest | None:
-        """Return the request of a pod for an image."""
+        """Return the request that a pod made for an image."""
         image, key = place
         return self.by_image.get(image, {}).get(key)
 
     def add(self, place: Place, request: ImageRequest) -> bool:
-        """Add a request. Return whether there was room for it."""
+        """Add a request. Return whether there was room for the request."""
         if self._budget.left <= 0:
             self._budget.dropped += 1
             return False
@@ -113,8 +117,8 @@ class NodeDemands:
         self.pods: dict[str, WaitingPod] = {}
         """The waiting pods, by key."""
         self.clock_right = False
-        """Whether an event has arrived in time, which shows that the node's clock is right."""
-        self._present: dict[str, set[str]] = {}  # pod key → images that were already on the node
+        """Whether an event has ever arrived on time. This shows that the node's clock is right."""
+        self._present: dict[str, set[str]] = {}  # pod key → images that the node already had
 
     @property
     def is_empty(self) -> bool:
@@ -148,7 +152,7 @@ class NodeDemands:
         return demands + sorted(others, key=lambda demand: demand.since)
 
     def take_pod(self, pod: Pod, now: float, *, unheard: bool = False) -> Outcome:
-        """Process a pod's newest state. ``unheard`` is true if the events of its namespace cannot be read."""
+        """Process a pod's newest state. ``unheard`` is true if the events of the pod's namespace cannot be read."""
         key = pod.key
         before = self.pods.get(key)
         after = waiting_pod(pod, before, now)
@@ -168,7 +172,7 @@ class NodeDemands:
     def take_event(self, event: Event, raw: float, at: float, *, fresh: bool) -> Outcome:
         """Process an event about an image.
 
-        ``at`` is its time by the server's clock; ``fresh`` is false for a listed event.
+        ``at`` is the event's time by the server's clock. ``fresh`` is false if the event comes from a list.
         """
         image, text = about(event.message)
         place = normalise(image), event.involved_object.uid
@@ -177,7 +181,7 @@ class NodeDemands:
             return self._take_pulled(place, request, text, raw, at)
         outcome = Outcome(changed=True)
         if request is None:
-            # An earlier failure would have created a request, so the earlier Pulling events belong to successful pulls.
+            # An earlier failure would have created a request. So earlier Pulling events belong to pulls that succeeded.
             earlier = event.times - 1 if fresh and event.reason == "Pulling" else 0
             request = ImageRequest(self._pod_of(event, image, place), at, earlier)
             if not self.requests.add(place, request):
@@ -187,7 +191,7 @@ class NodeDemands:
             case "Pulling":
                 request.take_pulling(raw, at, event.times)
             case "Failed":
-                # The count of a combined event includes failures with other texts.
+                # A combined event's count includes failures with other texts.
                 times = 1 if event.message.startswith(COMBINED) else event.times
                 request.take_failed(raw, at, text, times, listed=not fresh)
                 self._forget_abandoned(request.start)
@@ -202,7 +206,9 @@ class NodeDemands:
         return outcome
 
     def forget(self, key: str, now: float) -> Outcome:
-        """Forget a deleted pod. Requests whose images arrived or are being pulled are kept for a while."""
+        """Forget a deleted pod. If the image of a request has arrived or is being pulled, the request is kept for a
+        while.
+        """
         outcome = Outcome(changed=key in self.pods)
         for image in self.requests.images(key):
             request = self.requests.get((image, key))
@@ -219,7 +225,7 @@ class NodeDemands:
         return outcome
 
     def take_end(self, event: Event, raw: float, at: float) -> Outcome:
-        """Process the end of a pull whose pod was deleted."""
+        """Process an event about the end of a pull whose pod was deleted."""
         image, text = about(event.message)
         place = normalise(image), event.involved_object.uid
         request = self.requests.get(place)
@@ -231,7 +237,7 @@ class NodeDemands:
         return Outcome(changed=True)
 
     def expire(self, place: Place, now: float) -> Outcome:
-        """Forget a request whose image arrived a while ago, or whose pod never appeared."""
+        """Forget the request if its image arrived a while ago, or if its pod never appeared."""
         request = self.requests.get(place)
         if request is None:
             return Outcome()
@@ -241,7 +247,7 @@ class NodeDemands:
         if over or (unseen and until <= now):
             self.requests.remove(place)
             return Outcome(changed=True)
-        again = unseen and request.pulled_at is None  # another attempt has begun in the meantime
+        again = unseen and request.pulled_at is None  # another attempt began in the meantime
         return Outcome(due=[(until, place)] if again else [])
 
     def is_in(self, namespace: str | None, key: str) -> bool:
@@ -255,7 +261,9 @@ class NodeDemands:
         return any(request.pod.namespace == namespace for request in requests if request)
 
     def _assume_requests(self, key: str, before: WaitingPod, after: WaitingPod | None) -> None:
-        """Assume a request for each image that containers no longer wait for, because no event reports one."""
+        """Assume that the pod requested each image that its containers no longer wait for, because no event will report
+        this.
+        """
         waits = {container.ref for container in after.containers} if after else set()
         for container in before.containers:
             place = container.ref, key
@@ -263,11 +271,12 @@ class NodeDemands:
                 self.requests.add(place, ImageRequest(before.correlation(container), before.since))
 
     def _settle(self, pod: Pod, after: WaitingPod | None, now: float) -> Outcome:
-        """End the requests for images of containers that have been created, and for images that the pod no longer
-        names.
+        """End the requests for two kinds of images: those of containers that have been created, and those that the pod
+        no longer names.
         """
         outcome, key = Outcome(), pod.key
-        # One container of the pod may already use the image while another one needs it to be pulled again.
+        # One container of the pod may already use the image, while another container needs another pull of the same
+        # image.
         failing = {item.ref for item in after.containers if item.reason in WAITING_REASONS} if after else set()
         users = [(normalise(spec.image), [status]) for _, spec, status in pod.containers()]
         users += [(normalise(image), mounted_by) for _, image, mounted_by in pod.image_volumes()]
@@ -286,8 +295,8 @@ class NodeDemands:
     def _take_status(
         self, place: Place, pod: WaitingPod, container: WaitingContainer, now: float, outcome: Outcome
     ) -> None:
-        """Process a failure from a container's status, which repeats the previous failure while the next attempt
-        runs.
+        """Process a failure from a container's status. While the next attempt runs, the status still repeats the
+        previous failure.
         """
         request = self.requests.get(place)
         if request:
@@ -309,16 +318,16 @@ class NodeDemands:
                 self._forget_abandoned(request.start)
             return outcome
         image, key = place
-        if key in self.pods:  # the image was already present: the pod waits for something else
+        if key in self.pods:  # the image was present already, so the pod waits for something else
             self._present.setdefault(key, set()).add(image)
             outcome.changed = True
         return outcome
 
     def _forget_abandoned(self, start: float) -> None:
-        """Forget pulls of deleted pods that began before ``start``, the start of a pull that has since ended.
+        """Forget pulls of deleted pods that began before ``start``. A pull that began at ``start`` has ended.
 
-        If the kubelet was restarted, it never reports their end. A pull that is still running keeps the name that it
-        was given.
+        If the kubelet was restarted, it never reports the end of these pulls. If such a pull is still running, it keeps
+        the name that it was given.
         """
         for image in list(self.requests.by_image):
             for key, request in list(self.requests.by_image[image].items()):

@@ -1,7 +1,8 @@
-"""Pods and events in the API server's JSON, reduced to the fields that are used, and the changes that a watch reports.
+"""Pods and events in the API server's JSON, reduced to the fields that are used. Also, the changes that a watch
+reports.
 
-Sans-I/O. msgspec decodes JSON directly into these classes, so the other fields never occupy memory. The API server
-writes ``null`` for empty lists and times, so many fields can be None.
+msgspec decodes JSON directly into these classes, so fields that are not used never occupy memory. The API server writes
+``null`` for empty lists and times. For this reason, many fields can be None.
 """
 
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from msgspec import Meta, Struct, field
 
 Kind: TypeAlias = Literal["init", "app", "ephemeral", "volume"]
 MAX_CONTAINERS = 256
-"""The number of containers of one pod that are examined. The API server accepts thousands."""
+"""The maximum number of containers of one pod that are examined. The API server accepts thousands of containers."""
 
 MAX_IMAGE_VOLUMES = 64
 """The number of image volumes of one pod that are examined."""
@@ -25,7 +26,7 @@ Instant: TypeAlias = Annotated[datetime, Meta(tz=True)]
 class _Object(Struct, rename="camel", frozen=True, gc=False):
     """The base class of all JSON objects.
 
-    ``gc=False``: decoded trees have no cycles, so the garbage collector need not visit them.
+    ``gc=False``: decoded objects form no cycles, so the garbage collector does not have to visit them.
     """
 
 
@@ -38,13 +39,15 @@ class OwnerReference(_Object, frozen=True, gc=False):
 
 
 class Labels(_Object, frozen=True, gc=False):
-    """The only label that is read."""
+    """The only label that is used."""
 
     pod_template_hash: str = field(name="pod-template-hash", default="")
 
 
 class Annotations(_Object, frozen=True, gc=False):
-    """The only annotation read: the uid that the kubelet uses for a static pod. Its mirror pod has another uid."""
+    """The only annotation that is used: the uid by which the kubelet knows a static pod. The mirror pod of a static pod
+    has another uid.
+    """
 
     mirror: str = field(name="kubernetes.io/config.mirror", default="")
 
@@ -165,7 +168,9 @@ class Pod(_Object, frozen=True, gc=False):
 
     @property
     def key(self) -> str:
-        """The uid in the kubelet's events; for a static pod, it differs from the uid of its mirror pod in the API."""
+        """The pod's uid in the kubelet's events. For a static pod, this is not the uid that its mirror pod has in the
+        API.
+        """
         annotations = self.metadata.annotations
         return (annotations and annotations.mirror) or self.metadata.uid
 
@@ -244,14 +249,16 @@ class EventSource(_Object, frozen=True, gc=False):
 
 
 class EventSeries(_Object, frozen=True, gc=False):
-    """The number of times that an event of the newer API has happened."""
+    """How many times an event of the newer API has happened."""
 
     count: int = 0
     last_observed_time: Instant | None = None
 
 
 class Event(_Object, frozen=True, gc=False):
-    """A core/v1 event. If it recurs, the kubelet updates its count and its time; the newer API uses a series."""
+    """A core/v1 event. If the event recurs, the kubelet updates its count and its time. The newer API uses a series
+    instead.
+    """
 
     metadata: Metadata
     involved_object: InvolvedObject
@@ -297,9 +304,9 @@ class PodSeen:
 
 @dataclass(frozen=True, slots=True)
 class PodGone:
-    """A pod was deleted, or is no longer selected by the watch because it has finished.
+    """A pod was deleted, or has finished and is therefore no longer selected by the watch.
 
-    ``key`` is the same as ``Pod.key``.
+    ``key`` is the pod's ``Pod.key``.
     """
 
     key: str
@@ -323,7 +330,7 @@ class PodsListed:
 
 @dataclass(frozen=True, slots=True)
 class EventsHeard:
-    """Whether events of ``namespace`` (None means all) can be read. Until this change arrives, they are assumed to be
+    """Whether events of ``namespace`` (None means all) can be read. Until this change arrives, events are assumed to be
     readable.
     """
 
@@ -333,7 +340,7 @@ class EventsHeard:
 
 @dataclass(frozen=True, slots=True)
 class EventsExpected:
-    """Events of ``namespace`` (None means all) are about to be listed for the first time."""
+    """The first list of the events of ``namespace`` (None means all) is about to be requested."""
 
     namespace: str | None
 

@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 class ClusterSource:
     """The state of the cluster and its watches.
 
-    Create it with ``begin``; if there are no watches, it contains the reason.
+    Create an object with ``begin``. If there are no watches, the object knows the reason.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class ClusterSource:
 
     @classmethod
     async def begin(cls, environ: Mapping[str, str], namespaces: Iterable[str] | None) -> "ClusterSource":
-        """Look for a cluster. If there is none, or it cannot be accessed, log this once. It is not an error."""
+        """Look for a cluster. If there is no cluster, or it cannot be accessed, log this once. This is not an error."""
         source = cls()
         try:
             api = await connect(environ)

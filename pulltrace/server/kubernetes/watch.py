@@ -1,8 +1,9 @@
 """Watch pods and kubelet events: list them, watch for changes after the version of the list, and list again after a
 gap. Nothing is ever written to the API server.
 
-Does I/O. https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes describes the
-protocol. The HTTP requests are in ``client``, which is imported only if there is a cluster.
+The protocol is described at
+https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes. The HTTP requests are in
+``client``, which is imported only if there is a cluster.
 """
 
 import asyncio
@@ -38,15 +39,17 @@ _log = logging.getLogger(__name__)
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 8.0
 FORBIDDEN_DELAY = 8.0
-"""Seconds after which a request that was forbidden is tried again."""
+"""Seconds after which a request that was forbidden is repeated."""
 GRACE = 60.0
-"""Seconds after which an API server that has never responded no longer delays readiness."""
+"""If an API server has not responded for this many seconds since the start, it no longer delays readiness."""
 SHORT_WATCH = 1.0
 """If a watch ends in fewer seconds than this, there is a pause before the next one, even if it delivered changes."""
 QUIET = 20.0
-"""Seconds without a change or bookmark after which the newest version is requested from the API server."""
+"""If a watch delivers neither a change nor a bookmark for this many seconds, the API server is asked for its newest
+version.
+"""
 YIELD_AFTER = 50
-"""The number of objects processed in one go, before other tasks in the event loop get their turn."""
+"""The number of objects to process before other tasks in the event loop get their turn."""
 
 
 class Watches:
@@ -70,7 +73,7 @@ class Watches:
 
     @property
     def not_ready(self) -> str | None:
-        """The reason why the first lists are incomplete; None if they are complete or cannot be read."""
+        """The reason why the first lists are incomplete. None if they are complete, or if they cannot be read."""
         for follow in self._follows:
             if not follow.settled.is_set():
                 return f"the first list of {follow} is not complete{f': {follow.problem}' if follow.problem else ''}"
@@ -83,11 +86,11 @@ class Watches:
 
     @property
     def sees_pods(self) -> bool:
-        """Whether the watches of pods work, as far as known."""
+        """Whether pods are being watched, as far as is known."""
         return not any(follow.problem for follow in self._follows if follow.resource is PODS)
 
     def up(self) -> Iterator[tuple[str, bool]]:
-        """Yield each resource and whether it is watched in every namespace."""
+        """Yield each resource, and whether it is being watched in all namespaces."""
         for resource in (PODS, EVENTS):
             yield resource.name, all(follow.up for follow in self._follows if follow.resource is resource)
 
@@ -130,7 +133,7 @@ class _Follow:
                 await self._watch()
             except GoneError:
                 self._version = ""
-                self._failures += 1  # for a longer pause, because lists are expensive
+                self._failures += 1  # so that the pause is longer: lists are expensive
                 await self._pause()
             except ForbiddenError as error:
                 self._version = ""
@@ -168,7 +171,7 @@ class _Follow:
                 for number, change in enumerate(batch, 1):
                     self._version = change.version or self._version
                     self._change(change)
-                    self._failures = 0  # the watch has worked, even if it breaks now
+                    self._failures = 0  # the watch has worked, even if it fails now
                     await _give_way(number)
                 if batch:
                     delivered = loop.time()
@@ -184,8 +187,8 @@ class _Follow:
     async def _check_version(self) -> None:
         """Raise ``GoneError`` if the API server's newest version is older than ours.
 
-        That happens after etcd is restored from a backup: the watch then waits, without an error, until the old version
-        numbers are reached again.
+        That happens after etcd was restored from a backup. Without this check, the watch would wait, without an error,
+        until the old version numbers are reached again.
         """
         newest = await self._api.newest_version(self.resource, self._namespace)
         if newest.isdecimal() and self._version.isdecimal() and int(newest) < int(self._version):
@@ -213,15 +216,15 @@ class _Follow:
     def _failed(self, error: KubeError) -> None:
         self._failures += 1
         self.up = False
-        # A single failure may be an idle connection that a proxy closed. A second one is an outage, which is logged
-        # once.
+        # A single failure may only mean that a proxy closed an idle connection. A second failure is an outage, which is
+        # logged once.
         if self._failures > 1 and not self.problem:
             extra = fields(resource=self.resource.name, namespace=self._namespace, error=str(error))
             _log.warning("kube.watch.down", extra=extra)
         if self._failures > 1:
             self.problem = error
             if self.resource is EVENTS and not self.settled.is_set():
-                self._take(EventsHeard(self._namespace, heard=True))  # do not wait for the first list any longer
+                self._take(EventsHeard(self._namespace, heard=True))  # do not wait any longer for the first list
 
     def _forbidden(self, error: ForbiddenError) -> None:
         self.up = False

@@ -39,7 +39,7 @@ class Agents:
     _known: dict[str, _Agent] = field(default_factory=dict)
 
     def accept(self, boot_id: str, sequence: int, now: float, late_after: float) -> bool:
-        """Return whether to accept a report. Duplicates, and reports from an agent that was replaced, are not accepted."""
+        """Return whether to accept a report. Duplicates and reports from a replaced agent are not accepted."""
         if not boot_id:  # the agent of Pulltrace v0.1.0
             self.current = ""
             return True

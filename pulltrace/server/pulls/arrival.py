@@ -54,7 +54,7 @@ class Arrival:
     pods: tuple[PodCorrelation, ...] = ()
     """The containers that are waiting for the image now."""
     waited: tuple[PodCorrelation, ...] = ()
-    """Containers that waited earlier."""
+    """Containers that waited for the image earlier."""
     ahead: tuple[str, ...] = ()
     """The images that the node is pulling while this one is queued, in the order in which their pulls started."""
     waited_behind: tuple[str, ...] = ()

@@ -51,7 +51,7 @@ class Batch:
         self._is_retired = False
 
     def retire(self) -> None:
-        """Drop the compressed pieces. For a client that is still receiving this batch, the pieces are made separately."""
+        """Drop the compressed pieces. Clients that are still receiving them get pieces of their own."""
         self._pieces = {False: [], True: []}
         self._is_retired = True
 

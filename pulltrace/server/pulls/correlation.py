@@ -199,9 +199,8 @@ class _Open:
     def _place_pull(
         self, pull: Pull, name: Name, abandoned: _Abandoned, now: float, *, agent: NodeState | None
     ) -> Iterator[Changed]:
-        """Assign a pull to its present arrival, to one that waits for it, or to a new one. Assign a pull to its present
-        arrival, to another one that waits for such a pull, or to a new one. If this cannot be decided yet, do not
-        assign the pull.
+        """Assign a pull to its present arrival, to another one that waits for such a pull, or to a new one. If this
+        cannot be decided yet, do not assign the pull.
         """
         if self._is_placed(pull, name):  # the placement of another pull has placed this one, too
             return

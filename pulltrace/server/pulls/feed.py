@@ -173,8 +173,8 @@ class Feed:
         self._everything = None
 
     def publish(self, changed: Iterable[PullStatus], removed: Iterable[str], now: float) -> None:
-        """Number these changes. Give these changes their revisions. Lists show the changes immediately, and streams
-        show them with the next frame.
+        """Give these changes their revisions. Lists show the changes immediately, and streams show them with the next
+        frame.
         """
         for id_ in removed:
             self._remove(id_, now)
