@@ -45,8 +45,8 @@ GRACE = 60.0
 SHORT_WATCH = 1.0
 """If a watch ends in fewer seconds than this, there is a pause before the next one, even if it delivered changes."""
 QUIET = 20.0
-"""If a watch delivers neither a change nor a bookmark for this many seconds, the API server is asked for its newest
-version.
+"""If a watch delivers neither a change nor a bookmark for this many seconds, the newest version is read from the API
+server.
 """
 YIELD_AFTER = 50
 """The number of objects to process before other tasks in the event loop get their turn."""
