@@ -174,7 +174,7 @@ class _Both:
     agent_token: str | None = _var("AGENT_TOKEN", _token)
 
     def __repr__(self) -> str:
-        """Hide the values, because settings appear in logs and tracebacks, and contain the token."""
+        """Hide the values: settings appear in logs and tracebacks, and one of the values is the token."""
         return f"{type(self).__name__}(…)"
 
 

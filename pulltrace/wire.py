@@ -78,7 +78,7 @@ class LayerPhase(StrEnum):
 
 
 class PullPhase(StrEnum):
-    """The state of one pull on a node. The states are in their usual order."""
+    """The state of one pull on a node. The states are in their usual order from start to end."""
 
     QUEUED = "queued"
     UNOBSERVED = "unobserved"
@@ -121,12 +121,12 @@ class LayerState(JsonObject, frozen=True):
     """One layer of a pull, as the agent observed it.
 
     ``cached_bytes`` is the number of bytes that were on the node before this pull began: all bytes of a cached layer,
-    or the offset of a resumed download. ``downloaded_bytes`` is the number of bytes downloaded since then.
-    If another pull fetches this layer, ``fetched_by`` is the id of that pull, so that the bytes are counted only once.
-    It is ``snapshotter`` if the snapshotter fetches the layer, and its bytes are then counted when the layer is
-    complete. It is ``guest`` if a virtual machine will fetch the layer. A layer in state ``remote`` is served by the
-    snapshotter without being fetched first. A time is exact if containerd records it (``completed_at``). Otherwise it
-    is the time of the first poll that observed the change.
+    or the offset of a resumed download. ``downloaded_bytes`` is the number of bytes downloaded since then. If another
+    pull fetches this layer, ``fetched_by`` is the id of that pull, so that the bytes are counted only once.
+    ``fetched_by`` is ``snapshotter`` if the snapshotter fetches the layer, whose bytes are then counted when it is
+    complete. ``fetched_by`` is ``guest`` if a virtual machine will fetch the layer. The snapshotter serves a layer in
+    state ``remote`` without fetching it first. A time is exact if containerd records it (``completed_at``). Any other
+    time is that of the first poll that observed the change.
     """
 
     digest: Digest
@@ -171,7 +171,8 @@ class PullState(JsonObject, frozen=True):
 
 
 class NodeLoad(JsonObject, frozen=True):
-    """How busy a node was over the last ``seconds`` seconds, measured only while it pulls. A missing figure is unknown.
+    """How busy a node was over the last ``seconds`` seconds, measured only while it pulls. Unknown figures are left
+    out.
 
     Pressures are the percentages of time during which at least one task waited for I/O, the CPU or memory
     (``/proc/pressure``). The disk is the node's busiest one (``/proc/diskstats``).

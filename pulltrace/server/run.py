@@ -204,7 +204,7 @@ def _listen(address: Address, limits: Limits) -> Iterator[socket.socket]:
         raise ListenError(f"cannot listen on {address.host}:{address.port}: {error.strerror}") from error
     with sock:
         # Accepted connections inherit this option: if the peer accepts nothing for this long, the kernel closes the
-        # connection and frees the queued data. It takes effect later than our own limits, which do not apply to small
+        # connection and frees the queued data. This timeout is longer than our own limits, which do not apply to small
         # responses.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(2000 * limits.client_timeout))
         sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT)  # also inherited

@@ -23,12 +23,12 @@ class CertificateError(Exception):
 
 
 class Certificate:
-    """A certificate chain and its key, as PEM files. Raises ``CertificateError`` if they cannot be used."""
+    """A certificate chain and its key, as PEM files. Raises ``CertificateError`` if the files cannot be used."""
 
     def __init__(self, cert_file: str, key_file: str) -> None:
         self._files = cert_file, key_file
         self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        """Used for new connections: always the newest certificate that could be read."""
+        """The TLS context for new connections; it always contains the newest certificate that could be read."""
         self._seen = self._stamp()
         self._load()
 

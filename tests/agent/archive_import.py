@@ -71,7 +71,7 @@ class Unpacking:
         self.lease.resources[node.store.snapshotter.resource_type, self._key] = None
 
     def commit(self) -> None:
-        """Commit the snapshots. The lease holds them until it is released."""
+        """Commit the snapshots. The lease holds these snapshots until it is released."""
         snapshotter = self.node.store.snapshotter
         snapshotter.commit(self._key, self.image.chain_ids[0], self.node.now)
         for below, chain in zip(self.image.chain_ids, self.image.chain_ids[1:], strict=False):

@@ -27,7 +27,9 @@ class Follow:
         ahead: float = 0.0,
         on_poll: Callable[[list[PullState], list[PullState]], None] = lambda live, ended: None,
     ) -> None:
-        """The agent's clock is ``ahead`` seconds fast. ``on_poll`` receives the live and the ended pulls."""
+        """``ahead`` is the number of seconds by which the agent's clock is fast. ``on_poll`` receives the live and the
+        ended pulls.
+        """
         self.live: list[PullState] = []
         self.ended: dict[str, PullState] = {}
         self.history: dict[str, list[PullState]] = {}

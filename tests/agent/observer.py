@@ -44,7 +44,7 @@ class Observer:
     ) -> None:
         """``every`` is the shortest time between reports, in seconds.
 
-        The agent's clock is ``ahead`` seconds ahead of this machine's clock.
+        ``ahead`` is the number of seconds by which the agent's clock is ahead of this machine's clock.
         """
         self.server = SimulatedHub(STALL_TIMEOUT=f"{stall}s")
         self.rows: list[Seen] = []
@@ -94,6 +94,6 @@ class Observer:
 
 
 def outcome(row: PullStatus) -> object:
-    """Return the part of a row that must be the same whichever agent reports the pull."""
+    """Return the parts of a row that must not depend on which agent reports the pull."""
     layers = [(layer.digest, layer.state, layer.downloaded_bytes, layer.cached_bytes) for layer in row.layers or ()]
     return row.status, row.image_ref, row.snapshotter, row.downloaded_bytes, row.cached_bytes, row.remote_bytes, layers

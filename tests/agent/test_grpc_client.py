@@ -100,7 +100,7 @@ def goodbye(connection: Connection, _: int) -> None:
 
 
 def garbage(connection: Connection, _: int) -> None:
-    connection.transport.write(b"\0\0\1\4\0\0\0\0\0x")  # a SETTINGS frame with a body of one byte
+    connection.transport.write(b"\0\0\1\4\0\0\0\0\0x")  # a SETTINGS frame with a one-byte payload
 
 
 def hang_up(connection: Connection, _: int) -> None:

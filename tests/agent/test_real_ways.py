@@ -96,7 +96,7 @@ def check_stalls(observer):
 
 
 def check_end(observer, ended, ref, *, fetched, cached=0, remote=0, probed=0):
-    """Check the sums of the final row and of the metrics.
+    """Check the byte counts in the last row and in the metrics.
 
     ``probed`` is the number of bytes that a snapshotter reads before it declines the image.
     """
@@ -112,8 +112,8 @@ def check_end(observer, ended, ref, *, fetched, cached=0, remote=0, probed=0):
 def check_exact(rows, finished_at, size, *, is_steady):
     """Check the percentage and the estimate of a pull whose bytes are visible.
 
-    ``is_steady`` is whether the registry kept its speed to the end. No estimate can predict that a busy machine slows
-    it down.
+    ``is_steady`` states whether the registry kept its speed to the end. An estimate cannot predict that a busy machine
+    will slow the registry down.
     """
     assert len(rows) > 3
     off = max(abs(seen.row.percent - 100 * seen.sent / size) for seen in rows)

@@ -1,4 +1,4 @@
-"""Which image record a pull has written, and which name the pull gets from it."""
+"""Which pull wrote an image record, and which name the record gives to the pull."""
 
 from pulltrace.agent.model import ImageRecord, Lease
 from pulltrace.agent.records import SHARED_POLLS, Name, RecordLedger, name_of

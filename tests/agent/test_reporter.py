@@ -143,7 +143,9 @@ async def test_live_pulls_take_turns_and_each_report_lists_the_others(server, ma
 
 
 async def test_an_ended_pull_that_has_to_wait_is_listed_meanwhile(server, make):
-    """The server closes a pull that a report no longer lists, and would count its end again once it is reported."""
+    """The server closes a pull that is missing from a report. If the pull were reported later, its end would be counted
+    twice.
+    """
     names = [f"p{number:03}" for number in range(MAX_PULLS)]
     async with make(run=False) as reporter:
         reporter.offer([pull(name, PullPhase.DOWNLOADING) for name in names], [])

@@ -1,4 +1,4 @@
-"""The benchmarks still run. These tests do not check their figures."""
+"""Check that the benchmarks still run. These tests do not check the measured figures."""
 
 import asyncio
 import sys

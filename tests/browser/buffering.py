@@ -1,7 +1,6 @@
 """A proxy that holds back every response until it has ended, as some proxies do regardless of the response's headers.
 
-nginx is not one of them: it passes on data immediately, even if it is configured to buffer
-(tests/faults/test_clients.py).
+nginx does not do so: it passes on data immediately, even if it is configured to buffer (tests/faults/test_clients.py).
 """
 
 import asyncio

@@ -49,7 +49,7 @@ async def sample(page: Page) -> Json:
 
 
 def false_claims(seen: Json) -> list[str]:
-    """Return the strip's claim about failing pods if the Pods view shows something else."""
+    """Return a sentence for each difference between the strip and the Pods view."""
     waiting = [row for row in seen["rows"] if not row["state"].startswith("Started")]
     found = [] if seen["waiting"] == len(waiting) else [f"{seen['waiting']} wait, {len(waiting)} rows"]
     for claim in seen["claims"]:
@@ -67,7 +67,7 @@ def false_claims(seen: Json) -> list[str]:
 def unexplained_moves(before: Json, after: Json) -> list[str]:
     """Return the pairs of rows that changed places although neither changed its state or its pods.
 
-    If another pull of the same row ends, the row shows that newer end.
+    A row is ignored if it shows a newer end because another of its pulls has ended.
     """
 
     def looks(seen: Json) -> dict[str, tuple[int, str]]:
@@ -92,9 +92,11 @@ def seconds_ago(state: str) -> int:
 
 
 async def watch(browser: Browser, url: str, seconds: float) -> tuple[int, list[str]]:
-    """Sample both views every second; return the number of samples and all deviations.
+    """Compare the strip with the Pods view, and the order of the rows with their previous order, every second. Return
+    the number of comparisons and all differences.
 
-    The page requests the list of pods every two seconds. If a deviation disappears with the next list, it is marked.
+    The page requests the list of pods every two seconds. A difference that disappears with the next list is marked as
+    such.
     """
     # Nobody looks at these pages, so they are drawn at a small scale to save time.
     pods, pulls = [await browser.new_page(viewport=TALL, device_scale_factor=0.25) for _ in range(2)]

@@ -2,8 +2,8 @@
 
     .venv/bin/python -m tests.browser.gallery DIRECTORY [--demo http://127.0.0.1:8080]
 
-The clusters are a quiet one, a busy one and one with problems, from the scenery of the browser tests; with ``--demo``,
-the busy one is a running demo.
+The screenshots show three clusters, which ``tests/browser/scenery.py`` defines: a quiet one, a busy one and one with
+problems. With ``--demo``, the busy cluster is a running demo.
 """
 
 import argparse
@@ -25,7 +25,7 @@ SCENES: dict[str, Callable[[ScriptedServer], Awaitable[None]]] = {
     "trouble": set_trouble,
 }
 SETTLED = 2.0
-"""Seconds after which a page has certainly received everything."""
+"""Seconds to wait until a page is sure to have received everything."""
 
 
 async def shoot(browser: Browser, url: str, into: Path, name: str) -> None:

@@ -321,8 +321,8 @@ CORP = "registry.corp.local"
 
 
 def trouble(now: float) -> list[Json]:
-    """Return a cluster with a registry that is down (40 images, 60 nodes, 200 pods), small failures, old failures, and
-    live pulls.
+    """Return a cluster with a registry that is down (40 images, 60 nodes, 200 pods), a few other failures, old
+    failures, and live pulls.
     """
     found = []
     for n in range(200):

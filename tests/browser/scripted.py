@@ -1,8 +1,8 @@
 """A server that sends only what a test specifies: the API of docs/api.md without agents or state.
 
 It creates situations that the real server does not create on demand: a broken stream, a hostile name, two builds, a
-restart at a given moment. It serves the built page and follows the rules of the stream (hello, reset, ids, resume,
-layers on demand).
+restart at a given moment. The server delivers the built page and follows the rules of the stream (hello, reset, ids,
+resume, layers on demand).
 """
 
 import asyncio

@@ -105,7 +105,7 @@ async def test_every_view_has_something_to_show(demo: Demo, open_page: OpenPage,
 async def test_the_strip_agrees_with_the_pods_view_and_rows_move_only_for_a_reason(
     demo: Demo, browser: Browser
 ) -> None:
-    """``python -m tests.browser.claims`` does the same for minutes."""
+    """``python -m tests.browser.claims`` makes the same comparison for several minutes."""
     samples, found = await watch(browser, demo.url, seconds=8)
     assert samples
     assert [text for text in found if "waits for the list" not in text] == []
@@ -139,7 +139,7 @@ async def test_the_browser_receives_compressed_events_when_they_happen(demo: Dem
     page = await open_page(demo.url)
     address = f"{demo.url}api/v1/events?layers=false"
     async with page.expect_response(address) as response:
-        # Events of three different frames have arrived and been decoded while the response continues.
+        # Events of three different frames have been received and decoded before the response ends.
         count = await page.evaluate(
             """address => new Promise(done => {
               const revisions = new Set()

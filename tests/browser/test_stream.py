@@ -1,4 +1,6 @@
-"""The page and its stream, while servers stop, return, lose their state or have another build, and tabs sleep."""
+"""How the page and its stream behave while servers stop, return, lose their state or serve another build, and while
+tabs sleep.
+"""
 
 import asyncio
 import re
@@ -220,7 +222,7 @@ async def test_the_live_region_announces_changes(server: ScriptedServer, open_pa
         {**server.pulls["grafana"], "status": "completed", "percent": 100.0},
         {**server.pulls["checkout"], "status": "failed", "errorReason": "timeout"},
     )
-    # Both changes are announced together, or separately if one of them arrives just before an announcement.
+    # The page announces both changes together, or separately if an announcement falls between them.
     await page.wait_for_function(
         "() => ['1 pull failed.', '1 pull done.'].every(words => window.announced.includes(words))"
     )

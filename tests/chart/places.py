@@ -3,7 +3,9 @@
 from typing import Any, TypeAlias
 
 Case: TypeAlias = tuple[str, Any, dict[str, Any], dict[str, Any]]
-"""A value's path, the value, other values that it needs, and the expected contents of the rendered objects."""
+"""A test case: the path of a value, the value itself, other values that it requires, and the expected contents of the
+rendered objects.
+"""
 
 AGENT = "DaemonSet/pulltrace-agent"
 SERVER = "Deployment/pulltrace-server"

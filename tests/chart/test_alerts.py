@@ -33,7 +33,7 @@ def promtool(folder: Path, *words: object) -> None:
 
 @needs_promtool
 def test_each_alert_fires_only_in_its_own_cases(tmp_path: Path) -> None:
-    # promtool compares annotations too, but their texts are not tested here.
+    # promtool compares annotations too. They are removed because this test does not check them.
     bare = [{**rule, "annotations": {}} for rule in rules()[0]["rules"]]
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "pulltrace", "rules": bare}]}))
     shutil.copy2(CASES, tmp_path / "cases.yaml")

@@ -179,7 +179,7 @@ async def test_the_rules_are_evaluated_and_no_unexpected_alert_fires(prometheus:
 def shortened() -> list[dict[str, Any]]:
     """Return the chart's rules with minutes replaced by seconds.
 
-    Their windows are long enough for all faults together.
+    The alerts' windows remain long enough for all faults together.
     """
     [group] = rules()
     for rule in group["rules"]:

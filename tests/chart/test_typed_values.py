@@ -1,7 +1,7 @@
 """Values that the chart copies into Kubernetes objects, such as containers, volumes and rules of network policies.
 
-Their schema is compared with a real API server: it knows the same fields, and it accepts no mutation of valid values
-that the API server rejects.
+The schema of these values is compared with a real API server. It must know the same fields, and reject each mutation of
+a valid value that the API server rejects.
 """
 
 import asyncio
@@ -123,8 +123,8 @@ async def refusal(cluster: APIServer, plural: dict[tuple[str, str], str], docume
 @pytest.mark.cluster
 @pytest.mark.timeout(1200)
 async def test_no_mutation_that_the_chart_accepts_is_rejected_by_a_real_api_server(cluster: APIServer) -> None:
-    """Try each mutation on the API server without Helm first, because rendering takes longer. A mutated value of one
-    half is tried in the objects of that half only, even if the other half has the same value.
+    """Try each mutation on the API server without Helm first, because rendering takes longer. A mutated agent value is
+    tried only in the agent's objects, and a server value only in the server's objects, even if both values are equal.
     """
     await make_namespaces(cluster, "pulltrace")
     plural, usual = await plurals(cluster), render(VALID).objects

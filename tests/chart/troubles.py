@@ -26,8 +26,8 @@ EVERY = 0.7
 
 @dataclass
 class Troubles:
-    """``pulltrace server`` with its nodes: ``n1`` has the pulls in ``pulls``, ``n2`` has none, and the nodes in
-    ``others`` have completed some.
+    """A server and its nodes: ``n1`` has the pulls in ``pulls``, ``n2`` has none, and the nodes in ``others`` have
+    completed some.
     """
 
     url: str

@@ -16,14 +16,15 @@ _INGEST = re.compile(r"(layer|manifest|index|config|attestation|unknown)-(sha256
 
 
 def is_from_go_agent(pulls: Iterable[PullState]) -> bool:
-    """Return whether the report is from that agent: it is the only one that sends pulls without ids."""
+    """Return whether the report is from the Go agent, which is the only agent that sends pulls without ids."""
     return any(not pull.id for pull in pulls)
 
 
 def merge_ingests(pulls: Iterable[PullState], before: PullState | None) -> list[PullState]:
-    """Return one node's ingests as pulls: one of an unknown image, and those that have a name.
+    """Convert one node's ingests to pulls: one pull for each image name, and one pull of an unknown image for all
+    ingests without a name.
 
-    ``before`` is the pull of the unknown image after the last report, if there was one.
+    ``before`` is the previous pull of the unknown image, if there was one.
     """
     named: dict[str, PullState] = {}
     layers = {layer.digest: _gone(layer) for layer in (before and before.layers) or ()}

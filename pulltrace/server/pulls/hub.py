@@ -1,8 +1,9 @@
 """The owner of all state, and its only writer: it receives reports, joins them with image demands, and publishes the
 result at each tick.
 
-A report marks its node as changed; at each tick, the marked nodes are joined again, and the changes are published as
-one frame. Lists show the end of a pull immediately. Streams wait for ``next_frame`` and then read the feed.
+A report marks its node as changed. At each tick, the hub joins the reports of the marked nodes with the image demands
+again, and publishes the changes as one frame. The list endpoints show the end of a pull immediately. Streams wait for
+``next_frame`` and then read the feed.
 """
 
 import asyncio

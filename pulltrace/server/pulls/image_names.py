@@ -21,8 +21,7 @@ the kubelet never pulls it                          cannot be for it  cannot be 
 ==================================================  ================  =================
 
 A ``RESTART`` is possible only for a pull without bytes: a container that restarts pulls its image again if its policy
-is Always. A live pull keeps the name that it was given, unless it continues for a while after the end of the kubelet's
-attempt.
+is Always. A live pull keeps its name, unless it continues for a while after the kubelet's attempt has ended.
 """
 
 import math
@@ -90,7 +89,9 @@ class Name:
 
 
 def names_of(pulls: Sequence[Pull], demands: Sequence[ImageDemand]) -> dict[str, Name]:
-    """Return the names of one node's pulls, oldest first, by key. A live pull keeps the name that it was given."""
+    """Return the name of each pull of one node by pull key; ``pulls`` begins with the oldest pull. A live pull keeps
+    its name once it has one.
+    """
     names = {pull.key: _reported(pull) for pull in pulls}
     if not demands:
         return {pull.key: _kept(pull, names[pull.key], None) or names[pull.key] for pull in pulls}

@@ -48,7 +48,7 @@ class Merged:
     fetched: list[tuple[Pull, int, int]] = field(default_factory=list)
     """Bytes that were downloaded since the last report, and bytes that a snapshotter downloaded at an unknown time.
 
-    No byte counts twice.
+    No byte is counted twice.
     """
     stale: bool = False
     """Whether the report was ignored because it was a duplicate or late."""
@@ -64,7 +64,7 @@ class Inventory:
         self._ttl = ttl
         self._born = born
         self._limits = limits
-        self._silence: list[tuple[float, str]] = []  # one for each node: when to check whether it still reports
+        self._silence: list[tuple[float, str]] = []  # for each node, when to check that it still reports
         self._ends: list[tuple[float, int, Pull]] = []  # the times when ended pulls are forgotten
         self._history = 0
         self.bytes = 0
@@ -198,7 +198,8 @@ class Inventory:
         return self._unpacking[snapshotter]
 
     def _fits(self, node: Node, state: PullState) -> bool:
-        """Return whether there is room: successive reports could name more pulls than a single report can.
+        """Return whether there is room for the pull. Without a limit, successive reports could name more pulls than a
+        single report may contain.
 
         When the memory for all nodes is used up, each node may still have one pull.
         """
@@ -336,7 +337,7 @@ def _learn_unpacking(node: Node, before: list[LayerState] | None, after: list[La
             turns = [
                 time for time in (new.completed_at or new.extract_started_at, below and below.extracted_at) if time
             ]
-            if turns and new.fetched_by != SNAPSHOTTER:  # otherwise, the time includes the download
+            if turns and new.fetched_by != SNAPSHOTTER:  # a snapshotter's time includes the download
                 seconds = max((new.extracted_at - max(turns)).total_seconds(), 0.0)
                 node.unpacking.saw(new.total_bytes, seconds)
                 node.fleet_unpacking.saw(new.total_bytes, seconds)

@@ -19,7 +19,9 @@ HIGH_DISK_PRESSURE = 60.0
 cgroup throttles it.
 """
 CPU_PRESSURE, IDLE_DISK = 60.0, 20.0
-"""The CPU is a limit if tasks wait for it ``CPU_PRESSURE`` percent of the time, and for I/O at most ``IDLE_DISK``."""
+"""The CPU is a limit if tasks wait for the CPU for at least ``CPU_PRESSURE`` percent of the time, and for I/O for at
+most ``IDLE_DISK`` percent.
+"""
 FASTER = 3.0
 """How many times faster another measurement must be to prove a limit."""
 LARGE_LAYER = 0.5
@@ -157,9 +159,9 @@ def _fetched_elsewhere(pull: Pull, missing: list[LayerState]) -> Moment:
 
 
 def _no_slot(pull: Pull) -> Moment | None:
-    """Return the slots as the limit if other pulls use all of them while no layer of this pull is being fetched.
+    """Return the download slots as the limit if other pulls occupy all of them and this pull fetches no layer.
 
-    From containerd 2.1 on, all pulls on a node share the slots.
+    From containerd 2.1 on, all pulls on a node share the download slots.
     """
     if not _shares_slots(pull.node.containerd_version):
         return None
@@ -182,7 +184,9 @@ def _connections(pull: Pull) -> int:
 
 
 def _one_layer(pull: Pull, left: list[LayerState], rate: float, paces: Paces, now: float) -> Moment | None:
-    """Return the layer as the limit if one large layer remains and the pull was faster with several connections."""
+    """Return the layer as the limit if only one large layer remains, and the pull was faster when it used several
+    connections.
+    """
     if len(left) != 1 or not left[0].total_known:
         return None
     size = left[0].total_bytes - left[0].cached_bytes
@@ -215,7 +219,7 @@ def _compared(pull: Pull, per_connection: float, rate: float, paces: Paces, now:
     figures = {"bytesPerSec": rate, "bytesPerSecPerConnection": per_connection}
     if other and other[1].per_connection >= FASTER * per_connection and other[1].total >= FASTER * rate:
         if fast_elsewhere:
-            return None  # both the node and the registry are fast in other combinations
+            return None  # both are fast: the registry on other nodes, and this node with other registries
         figures |= {"comparedBytesPerSec": other[1].per_connection}
         sentence = (
             "{} delivers {bytesPerSecPerConnection} per connection; {} reached {comparedBytesPerSec} on this node."

@@ -5,9 +5,10 @@ Theory of operation
 
 An agent reports pulls, and the kubelet reports attempts; both may arrive late and in any order. A pull without an
 arrival is compared with the newest attempt of each arrival of its image, and the table below decides. *latest* is the
-newest attempt: ``running`` (the kubelet requested the image, and no agent reported a pull), ``failed`` or ``completed``
-(as the kubelet reported), ``inferred`` (nobody saw its end). *pull* is ``live``, ``failed``, ``completed`` or
-``presumed`` (its agent missed the end). The other columns compare the time of the pull with the time of that attempt.
+state of the newest attempt: ``running`` (the kubelet requested the image, and no agent reported a pull), ``failed`` or
+``completed`` (as the kubelet reported), ``inferred`` (nobody saw its end). *pull* is ``live``, ``failed``,
+``completed`` or ``presumed`` (its agent missed the end). The other columns compare the time of the pull with the time
+of the newest attempt.
 
 =========  =========  =========  =========  =========
 latest     pull       before     within     after
@@ -30,16 +31,16 @@ inferred   completed  unrelated  same       same
 inferred   presumed   earlier    same       same
 =========  =========  =========  =========  =========
 
-*Before* means that the pull ended (or, if it is live, was last reported) before the attempt started. *Within* means
-that the pull ended no later than the attempt; a live pull must have started no later than the attempt's end, because
-the report that it is live may be late. Everything else is *after*. Kubelets report whole seconds, so times up to two
-seconds apart count as equal.
+*Before* means that the pull ended before the attempt started; for a live pull, the time of the last report is compared.
+*Within* means that the pull ended no later than the attempt. A live pull counts as *within* if it started no later than
+the attempt's end, because the report that it is live may be late. Everything else is *after*. Kubelets report whole
+seconds, so times up to two seconds apart count as equal.
 
 Three rules take precedence over the table. An arrival whose pull is still running, or did not fail, cannot take another
-pull, unless nothing is known of its pull but the lease. If an agent observed the newest attempt, a pull after its
-failure is the ``next`` one. The kubelet calls the runtime once for each pod that waits. The pull of such a further call
-is a ``repeat`` if the first pull was still running when it started, or if it has no bytes and the image has just
-arrived.
+pull, unless only the lease of its pull is known. If an agent observed the newest attempt, a pull that starts after the
+attempt has failed is the ``next`` one. If several pods wait, the kubelet calls the runtime once for each of them. The
+pull of each later call is a ``repeat`` if the first pull was still running when the later one started, or if the later
+one has no bytes and the image has just arrived.
 """
 
 import math
@@ -124,8 +125,8 @@ class ArrivalState(Protocol):
 _UNDECIDED, _SAME, _NEXT = Match.UNDECIDED, Match.SAME_ATTEMPT, Match.NEXT_ATTEMPT
 _EARLIER, _UNRELATED = Match.EARLIER_ATTEMPT, Match.UNRELATED
 
-# The table above: for each state of the latest attempt and of the pull, the matches if the pull is before, within and
-# after the attempt.
+# The table above: for each pair of states (latest attempt, pull), the match if the pull is before, within or after the
+# attempt.
 TABLE = {
     ("running", "live"): (_UNDECIDED, _SAME, _SAME),
     ("running", "failed"): (_EARLIER, _SAME, _SAME),

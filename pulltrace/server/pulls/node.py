@@ -95,9 +95,9 @@ class Pull:
     arrival_id: str = ""
     """The id of the pull's arrival, set by ``correlation``."""
     supposed: str = ""
-    """The image that the pull was matched with, until the agent reports the full name."""
+    """The image that the pull seems to fetch, until the agent reports the full name."""
     supposed_guessed: bool = False
-    """Whether ``supposed`` is a guess."""
+    """Whether the name in ``supposed`` is a guess."""
     released: bool = False
     """Whether the kubelet has reported the end of the attempt that this lease seems to belong to."""
     repeats: bool = False
@@ -112,12 +112,16 @@ class Pull:
     speed: Speed = field(init=False)
     """The speed of the layers that this pull fetches itself."""
     arriving: Speed = field(init=False)
-    """The speed of all layers, including those that another pull fetches. Without such a layer, it is ``speed``."""
+    """The speed of all layers, including those that another pull fetches. If no other pull fetches any of these layers,
+    it is the same object as ``speed``.
+    """
     layer_speeds: dict[str, Speed] = field(default_factory=dict)
     published_layers: dict[str, tuple[LayerState, LayerStatus]] = field(default_factory=dict)
-    """Layers that have not changed since they were published, and their published form; maintained by ``status``."""
+    """The layers as last published: each state with its published form, which is reused until the state changes.
+    Maintained by ``status``.
+    """
     published_as: str = ""
-    """The arrival whose id those layers contain."""
+    """The arrival id that ``published_layers`` contains."""
     verdict: Verdict = field(default_factory=Verdict)
     """The factors that have limited the pull so far."""
     usual: tuple[tuple[str, int | None], Estimate | None] | None = None
@@ -196,7 +200,7 @@ class Pull:
 
     @property
     def unpacking_at(self) -> float | None:
-        """When every byte had arrived; None if some are missing."""
+        """The time when every byte had arrived; None while bytes are missing."""
         if self.phase is PullPhase.EXTRACTING:
             return self._phase_since
         if self.phase is PullPhase.COMPLETED and self.ended_at is not None:
@@ -250,7 +254,7 @@ class Pull:
 
     @property
     def is_only_lease(self) -> bool:
-        """Whether nothing but the lease is known, so that this may not be a pull at all."""
+        """Whether only the lease is known; the lease may belong to a container instead of a pull."""
         state = self.state
         if self.phase is PullPhase.COMPLETED:
             return False
@@ -270,7 +274,7 @@ class Pull:
             self.sums = Sums.of(self.state.layers or ())
 
     def revive(self, now: float) -> None:
-        """Undo the end of the pull. The bytes that arrived in the meantime were not observed."""
+        """Undo the end of the pull. Bytes that arrived after the supposed end were not observed."""
         self.ended_at = self.learned_at = self.error = self.reason = self.seen_at = None
         self.presumed = self.fresh = False
         if self.superseded:
@@ -279,8 +283,8 @@ class Pull:
 
 
 LIVE_PULL, LIVE_LAYER = 4096, 1536
-"""Bytes of memory counted for a running pull, in addition to its own strings, and for each of its layers, including
-the layer's strings.
+"""Bytes of memory counted for a running pull and for each of its layers. The strings of a layer are included; those of
+the pull itself are counted in addition.
 """
 ENDED_PULL, ENDED_LAYER = 3584, 512
 """Bytes of memory counted for an ended pull and for each of its layers, in addition to their strings."""
@@ -361,7 +365,7 @@ class Node:
         self.late_reports = self.late_reports + 1 if behind else 0
         if behind and self.late_reports < LATE_REPORTS:
             return
-        if self.skew is None or abs(skew - self.skew) > SKEW_TOLERATED:  # small changes would make times drift
+        if self.skew is None or abs(skew - self.skew) > SKEW_TOLERATED:  # adopting small changes would make times drift
             self.skew = skew if abs(skew) > SKEW_TOLERATED else 0.0
 
     def clock(self, time: datetime | None, now: float) -> float:

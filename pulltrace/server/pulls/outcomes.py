@@ -42,7 +42,7 @@ class Outcomes:
         self._throughput = throughput
         self._waits = waits
         self._export = export
-        self._incomplete: dict[str, tuple[float, PullStatus, list[Interval]]] = {}  # in the order in which they ended
+        self._incomplete: dict[str, tuple[float, PullStatus, list[Interval]]] = {}  # ordered by the end of the attempt
 
     def note(
         self, before: PullStatus | None, pull: PullStatus, arrival: Arrival, now: float, *, complete: bool = True

@@ -1,7 +1,8 @@
 """The download rates that nodes recently reached, by registry: slow downloads are compared with them. Sans-I/O.
 
 Rates are kept for half an hour, per connection and in total. Only the best one matters: it shows what the node and the
-registry are capable of. Eight registries are remembered for each node, and all nodes for each registry.
+registry are capable of. For each node, the rates of eight registries are kept; for each registry, the rates of all
+nodes.
 """
 
 from dataclasses import dataclass

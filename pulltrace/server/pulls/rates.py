@@ -16,10 +16,10 @@ LONGEST_ESTIMATE = 7 * 24 * 3600.0
 
 
 class Speed:
-    """How fast a count of bytes grows.
+    """The speed at which a byte count grows.
 
-    Only the steps of the count are kept. containerd moves an ingest's offset 1 MiB at a time, so the offset of a slow
-    download does not change for many seconds between two steps: the window then covers the last two steps.
+    Only the samples in which the count grew are kept. containerd moves an ingest's offset 1 MiB at a time, so a slow
+    download may show no growth for many seconds. The window then covers the last two samples.
     """
 
     __slots__ = ("_rated", "_since", "_steps", "grew_at", "total")
@@ -43,9 +43,9 @@ class Speed:
         return copy
 
     def saw(self, total: int, now: float, before: float = 0.0) -> int:
-        """Add a sample. Return by how much the count grew. If it has decreased, the download has started over.
+        """Add a sample. Return by how much the count grew. If the count has decreased, the download has started over.
 
-        Samples that do not grow may be left out; ``before`` is the time of the last omitted sample.
+        Samples without growth may be left out; ``before`` is the time of the last omitted sample.
         """
         grown = total - self.total
         waited = len(self._steps) == 1  # the download was waiting for its turn, which does not make it slow

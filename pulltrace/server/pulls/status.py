@@ -2,7 +2,7 @@
 Sans-I/O.
 
 Layers that another pull fetches count towards the total and the downloaded bytes, because they are progress, but not
-towards the rate. So the sum of the rates of all pulls counts no byte twice.
+towards the rate. The sum of the rates of all pulls therefore counts each byte only once.
 """
 
 from functools import lru_cache
@@ -193,10 +193,10 @@ def _unpack_rate(pull: Pull) -> float | None:
 
 
 def _unpacked(pull: Pull, now: float) -> tuple[int, bool]:
-    """Return how many bytes of the layers that are being unpacked have probably been unpacked, and whether one of them
-    takes much longer than the node's rate explains.
+    """Return estimates for the layers that are being unpacked: the number of bytes already unpacked, and whether one of
+    the layers takes much longer than the node's rate explains.
 
-    This cannot be observed, so it is estimated from the time since each layer began to be unpacked.
+    Unpacking cannot be observed, so both are derived from the time since the unpacking of each layer began.
     """
     rate = _unpack_rate(pull)
     unpacked, is_overdue = 0, False

@@ -1,4 +1,6 @@
-"""Bytes per second from each registry in the last ten minutes, in steps, and the attempts that ended. Sans-I/O."""
+"""The download rate of each registry in each step of the last ten minutes, and the number of attempts that ended in it.
+Sans-I/O.
+"""
 
 from collections import Counter
 

@@ -26,7 +26,8 @@ SAME_SIZE = 1.15
 """Pulls are similar if their sizes differ by less than this factor."""
 SIMILAR_SIZE = 4.0
 LEAST = 2
-"""The number of pulls that are required if sizes instead of images are compared."""
+"""The minimum number of pulls for an estimate that is based on similar sizes instead of the same image or repository.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Estimate:
     p90: float
     count: int
     basis: str
-    """``image``, ``repository`` or ``size``."""
+    """What the earlier pulls have in common with this one: ``image``, ``repository`` or ``size``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,10 @@ class _Sample:
 
 
 class _Samples(deque[_Sample]):
-    """The last pulls with one key."""
+    """The latest pulls that have the same key."""
 
     slowness: float | None = None
-    """The median of their durations, compared with typical pulls; None until it is needed."""
+    """The median duration of these pulls, relative to typical pulls; None until it has been calculated."""
 
 
 class _Recent:
@@ -113,11 +114,11 @@ class Usual:
         return None
 
     def _moved(self, samples: Iterable[_Sample], node: str) -> list[float]:
-        """Return the durations on other nodes, scaled to this node."""
+        """Return the durations of these pulls, scaled from their nodes to this node."""
         return [item.seconds * self._compare(item, node) for item in samples]
 
     def _scaled(self, samples: Iterable[_Sample], node: str, size: int) -> list[float]:
-        """Return the durations for other nodes and sizes, scaled to this node and size."""
+        """Return the durations of these pulls, scaled from their nodes and sizes to this node and size."""
         return [item.seconds * self._compare(item, node) * _generic(size) / _generic(item.size) for item in samples]
 
     def _compare(self, sample: _Sample, node: str) -> float:

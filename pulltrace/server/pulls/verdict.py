@@ -41,7 +41,7 @@ NOTHING = Moment(Factor.UNKNOWN)
 
 @dataclass(slots=True)
 class _Held:
-    """How long a factor has held, and its figures, weighted by time."""
+    """How long a factor has held, and the time-weighted means of its figures."""
 
     seconds: float = 0.0
     score: float = 0.0
@@ -67,11 +67,11 @@ class Verdict:
 
     def __init__(self) -> None:
         self.progress: tuple[object, ...] | None = None
-        """The bytes, the layers and the phase of the pull: a change of any of them is progress."""
+        """The pull's bytes, layers and phase; the pull makes progress whenever any of these changes."""
         self.progress_at = 0.0
         """When the pull last made progress."""
         self.published: Bound | None = None
-        """The result at the last moment that was judged."""
+        """The verdict that was reached when the pull was last judged."""
         self.waits: list[float] = []
         """The length, in seconds, of each wait that was as long as containerd waits for a dead mirror."""
         self.best_rate = 0.0
@@ -85,7 +85,7 @@ class Verdict:
         return self._at is None or now - self._at >= EVERY
 
     def add(self, moment: Moment, now: float) -> None:
-        """Add the time since the last moment to the factor that holds at this moment."""
+        """Attribute the time since the previous moment to the factor that holds at this moment."""
         before, self._at, self._moment = self._at, now, moment
         seconds = 0.0 if before is None else min(max(now - before, 0.0), LONGEST_STEP)
         if not seconds:

@@ -122,7 +122,7 @@ def _rollout(image: str, pulls: list[PullStatus]) -> ImageRollout:
     ended, queued = phases.count(PullPhase.COMPLETED), phases.count(PullPhase.QUEUED)
     unobserved = phases.count(PullPhase.UNOBSERVED)
     failed = phases.count(PullPhase.FAILED)
-    # A node that already had the image says nothing about how long a pull takes.
+    # A pull to a node that already had the image does not show how long a download takes.
     took = [_seconds(pull) for pull in pulls if pull.status is PullPhase.COMPLETED and pull.downloaded_bytes]
     slowest = max(pulls, key=_need)
     return ImageRollout(
