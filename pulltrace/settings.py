@@ -133,7 +133,7 @@ def _containerd_namespace(text: str) -> str:
 
 def _account(text: str) -> str:
     namespace, _, name = text.partition("/")
-    if not re.fullmatch(_LABEL, namespace) or not NODE_NAME.fullmatch(name):  # both names are DNS-1123 subdomains
+    if not re.fullmatch(_LABEL, namespace) or not NODE_NAME.fullmatch(name):  # the name is a DNS-1123 subdomain, too
         raise ValueError("is not a service account like pulltrace/pulltrace-agent")
     return text
 
@@ -153,8 +153,8 @@ def _var(
     without: str = "",
     along: str = "",
 ) -> Any:
-    """Declare a variable. ``without`` names a variable that conflicts with this one, ``along`` one that this one
-    requires.
+    """Declare a variable. ``without`` names a variable that must not be set together with this one, ``along`` one that
+    must be.
     """
     return field(
         metadata={
@@ -210,7 +210,7 @@ class AgentSettings(_Both):
 
 
 def load(kind: type[Settings], environ: Mapping[str, str]) -> Settings:
-    """Read the settings of one process. Raises ``SettingsError`` that lists every mistake."""
+    """Read the settings of one process. Raises ``SettingsError``, which lists every mistake."""
     values: dict[str, Any] = {}
     mistakes: list[str] = []
     for item in fields(kind):

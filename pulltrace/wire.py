@@ -22,7 +22,7 @@ MAX_REPORT = 1 << 20
 """Maximum size of a decompressed report in bytes. A larger report is rejected."""
 
 MAX_PULLS = 256
-"""Maximum number of live pulls per node. A kubelet usually runs about ten at once."""
+"""Maximum number of live pulls per node. A kubelet usually runs about ten pulls at once."""
 
 MAX_LAYERS = 512
 """Maximum number of layers per pull. overlayfs allows 500, Docker 127."""
@@ -40,10 +40,10 @@ SNAPSHOTTER = "snapshotter"
 """The value of ``fetched_by`` for a layer whose bytes cannot be observed, because the node's snapshotter fetches it."""
 
 GUEST = "guest"
-"""The value of ``fetched_by`` for a layer that a virtual machine downloads itself, after the pull has ended."""
+"""The value of ``fetched_by`` for a layer that a virtual machine will download after the pull."""
 
 NODE_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-"""Matches the name of a Kubernetes node, a DNS-1123 subdomain. Use it with ``fullmatch``."""
+"""The pattern of a Kubernetes node name, a DNS-1123 subdomain; for use with ``fullmatch``."""
 
 Bytes = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -65,7 +65,7 @@ def to_time(seconds: float) -> datetime:
 
 
 class LayerPhase(StrEnum):
-    """The state of one layer on a node. ``agent/layers`` derives it from containerd's data."""
+    """The state of one layer on a node. ``agent/layers`` derives the state from containerd's data."""
 
     CACHED = "cached"
     WAITING = "waiting"
@@ -95,7 +95,7 @@ class PullPhase(StrEnum):
 
 
 class ErrorReason(StrEnum):
-    """The reason for a failed pull. The set of reasons is fixed, so that it can be a metric label."""
+    """The reason for a failed pull. The set of reasons is fixed, so that a reason can be a metric label."""
 
     NOT_FOUND = "not_found"
     UNAUTHORIZED = "unauthorized"
@@ -191,11 +191,11 @@ class NodeLoad(JsonObject, frozen=True):
 class AgentReport(JsonObject, frozen=True):
     """The live pulls of one node, and the pulls that ended since the last acknowledged report.
 
-    The server closes a live pull that a report no longer lists. ``others`` lists the ids of live pulls that are
-    unchanged but did not fit into this report. ``pulls: null`` is a heartbeat: the node is pulling nothing. ``boot_id``
-    changes each time the agent starts, and ``sequence`` increases by one with each report, so that the server can
-    recognise reports that arrive late. ``heartbeat_seconds`` is the longest time until the next report; if no report
-    has arrived by then, the node counts as late.
+    The server closes a live pull that a report no longer lists. ``others`` lists the ids of unchanged live pulls that
+    did not fit into this report. ``pulls: null`` is a heartbeat: the node is pulling nothing. ``boot_id`` changes each
+    time the agent starts, and ``sequence`` increases by one with each report, so that the server can recognise reports
+    that arrive late. ``heartbeat_seconds`` is the longest time until the next report; if no report has arrived by then,
+    the node counts as late.
     """
 
     node_name: str

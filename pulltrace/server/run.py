@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from pulltrace.server.traces import Traces
 
 TRACES_GO_TO = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-"""OpenTelemetry's standard variables, either of which makes the server export traces."""
+"""OpenTelemetry's standard variables; the server exports traces if either of them is set."""
 TRACES_OFF = {"OTEL_SDK_DISABLED": "true", "OTEL_TRACES_EXPORTER": "none"}
 """Values of OpenTelemetry's standard variables that turn the export off, even if a collector is named."""
 
 END_WITHIN = 1.5
-"""How many seconds clients have during shutdown to receive the last comment of a stream."""
+"""Seconds that clients have during shutdown to receive a stream's last comment."""
 
 RESERVED_FILES = 128
 """Open files reserved for everything except client connections."""
@@ -63,7 +63,7 @@ async def serve(
 ) -> None:
     """Serve until cancelled. ``on_ready`` receives the ports of the API and the metrics once both accept connections.
 
-    Raises ``ListenError``, ``CertificateError`` or ``KubeError`` before it serves requests.
+    ``ListenError``, ``CertificateError`` or ``KubeError`` is raised before any request is served.
     """
     limits = limits or Limits()
     with _listen(settings.http_addr, limits) as http, _listen(settings.metrics_addr, limits) as metrics:
@@ -135,7 +135,7 @@ def _authenticator(settings: ServerSettings, source: ClusterSource) -> Authentic
 class _Server(uvicorn.Server):
     """uvicorn without its own signal handlers, because the caller cancels the server.
 
-    With a certificate, it serves only TLS.
+    If there is a certificate, the server accepts only TLS.
     """
 
     def __init__(self, app: ASGIApp, listener: Listener, certificate: ssl.SSLContext | None = None) -> None:
@@ -150,7 +150,7 @@ class _Server(uvicorn.Server):
             ws="none",
             lifespan="off",
             log_config=None,
-            log_level="error",  # avoids a log line for each malformed request
+            log_level="error",  # no log line for each malformed request
             access_log=False,
             server_header=False,
             proxy_headers=False,
@@ -186,7 +186,9 @@ class _Server(uvicorn.Server):
 
 
 async def _while(task: asyncio.Task[None]) -> None:
-    """Stop the server if a listener ends. Cancelling this lets the listener end cleanly."""
+    """Raise an error if a listener ends, which stops the server. Cancelling this coroutine does not cancel the
+    listener.
+    """
     await asyncio.shield(task)
     raise RuntimeError("a listener ended")
 
@@ -212,7 +214,7 @@ def _listen(address: Address, limits: Limits) -> Iterator[socket.socket]:
 
 
 def _raise_file_limit() -> int:
-    """Raise the limit on open files as far as allowed. Return how many of them are available for connections."""
+    """Raise the limit on open files as far as allowed. Return how many open files are available for connections."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return max(hard - RESERVED_FILES, hard // 2) if hard != resource.RLIM_INFINITY else 1 << 30
@@ -228,8 +230,8 @@ async def _give_back() -> None:
 def _tune_collector() -> None:
     """Exempt all existing objects from garbage collection, and collect the others less often.
 
-    With the default thresholds, and even with a threshold of 10,000, the 99th percentile of a report's response time is
-    two to three times as long.
+    With the default thresholds, and even with a threshold of 10,000, the 99th percentile of the response times to
+    reports is two to three times as long.
     """
     gc.collect()
     gc.freeze()

@@ -1,5 +1,5 @@
-"""The certificate for the API's port. It is read from files, and read again when they change; open streams continue.
-Does I/O.
+"""The certificate for the API port, which is read from files and reloaded when they change. Open streams continue. Does
+I/O.
 """
 
 import asyncio
@@ -57,8 +57,8 @@ class Certificate:
                 _log.info("tls.renewed", extra=fields(file=self._files[0]))
 
     def _load(self) -> None:
-        # If the certificate and the key do not match, loading them changes half of the context, so they are first
-        # loaded into a temporary one.
+        # Loading a certificate and a key that do not match leaves a context half changed. The files are therefore
+        # loaded into a temporary context first.
         for context in (ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), self.context):
             try:
                 context.load_cert_chain(*self._files, password=_no_password)

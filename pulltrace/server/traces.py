@@ -1,7 +1,8 @@
 """Traces for OpenTelemetry: each finished pull is a span, and its phases are the child spans.
 
 Only a server that exports traces imports this module, because the SDK costs memory. The SDK reads the ``OTEL_*``
-variables. It sends spans in a separate thread from a bounded queue, so a slow or missing collector delays nothing here.
+variables. The SDK sends spans in a separate thread from a bounded queue, so a slow or missing collector does not delay
+the server.
 """
 
 import hashlib
@@ -28,9 +29,10 @@ FLUSH_WITHIN = 1.0
 WARN_EVERY = 300.0
 """Seconds between warnings about a collector that accepts no spans."""
 MAX_INTEGER = 2**63 - 1
-"""The largest integer in a span; the sum of forged sizes may exceed it, and the whole batch would then be lost."""
+"""The largest integer that a span can contain. Forged sizes may add up to more, and the whole batch would then be lost.
+"""
 SPAN_NAMES = {PullPhase.EXTRACTING: "unpacking"}
-"""The span names of phases that have another name in the API."""
+"""The span names of the phases that have different names in the API."""
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +71,7 @@ class Traces:
         span.end(ended)
 
     def close(self) -> None:
-        """Send the last spans, unless that takes too long."""
+        """Send the remaining spans, but wait at most ``FLUSH_WITHIN`` seconds."""
         thread = threading.Thread(target=self._provider.shutdown, name="traces", daemon=True)
         thread.start()
         thread.join(FLUSH_WITHIN)
@@ -90,8 +92,8 @@ class _Ids(IdGenerator):
 
 
 class _Warnings(logging.Handler):
-    """Passes on at most one of the SDK's warnings every five minutes, because the SDK writes several for each batch
-    that it cannot send.
+    """Passes on at most one of the SDK's warnings every five minutes, because the SDK logs several for each batch that
+    cannot be sent.
     """
 
     def __init__(self) -> None:

@@ -16,9 +16,7 @@ class ArchiveImport:
         self._docker = docker
 
     def begin(self, blob: Blob, received: int = 0) -> str:
-        """Start writing a file of the archive, of which ``received`` bytes have arrived. Return the ref of
-        its ingest.
-        """
+        """Start writing a file of the archive, with ``received`` bytes so far. Return the ref of the ingest."""
         algorithm, _, encoded = blob.digest.partition(":")
         ref = f"tar-{encoded[:20]}/layer.tar" if self._docker else f"tar-blobs/{algorithm}/{encoded}"
         now = self.node.now
@@ -81,7 +79,7 @@ class Unpacking:
 
 
 def write_layers(importing: ArchiveImport, image: Image, poll: Iterable[object]) -> None:
-    """Write all layers of an image. Advance the generator ``poll`` twice during each layer."""
+    """Write all layers of an image. Advance the iterator ``poll`` twice during each layer."""
     steps = iter(poll)
     for layer in image.layers:
         ref = importing.begin(layer.blob)

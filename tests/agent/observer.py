@@ -17,9 +17,9 @@ from tests.server.build import NOW, SimulatedHub, shifted
 
 @dataclass(frozen=True)
 class Seen:
-    """A row as it was published at one time.
+    """A row, as published at one time.
 
-    ``at`` is the server's time in seconds, ``sent`` the number of bytes that the registry had sent by then.
+    ``at`` is the server's time in seconds; ``sent`` is the number of bytes that the registry had sent by then.
     """
 
     row: PullStatus
@@ -28,8 +28,8 @@ class Seen:
 
 
 class Observer:
-    """Collect the rows after each report: ``rows`` contains all rows so far, ``counts`` the number of
-    rows each time.
+    """Collect the published rows after each report. ``rows`` contains all rows so far, and ``counts`` the number of
+    rows after each report.
     """
 
     def __init__(

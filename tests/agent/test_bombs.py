@@ -43,13 +43,13 @@ FITS = {name: data for name, data in BOMBS.items() if len(data) <= MAX_DOCUMENT}
 
 
 def peak(before: int) -> int:
-    """Return by how many bytes Python's peak memory exceeds ``before``."""
+    """Return how far Python's peak memory is above ``before``, in bytes."""
     return tracemalloc.get_traced_memory()[1] - before
 
 
 @pytest.fixture
 def traced():
-    """Trace memory allocations. The value is the number of bytes that were allocated at the start."""
+    """Trace memory allocations. Return the number of bytes that are allocated at the start."""
     tracemalloc.start()
     yield tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()

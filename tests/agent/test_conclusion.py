@@ -1,5 +1,5 @@
-"""The decision table of ``conclusion``, row by row. A row contains the content that polls saw, the image records, and
-the outcome.
+"""The decision table of ``conclusion``, row by row. Each row states what polls have seen of the content, the image
+records, and the outcome.
 """
 
 import pytest
@@ -20,7 +20,7 @@ IMAGE = Image((TARGET,), (TARGET,), TARGET, "", (Layer(LAYER, "", 10),), config_
 
 
 def a_pull(seen: Seen) -> Pull:
-    """Return a pull whose ``seen`` has this value."""
+    """Return a pull with this value of ``seen``."""
     lease = Lease("1-abcd", BEGAN, is_default=seen is not Seen.FETCH)
     pull = Pull(lease, inherited=False, moved_at=BEGAN, seen_at=LAST_SEEN, polls=2)
     match seen:
@@ -39,7 +39,7 @@ def a_pull(seen: Seen) -> Pull:
 
 
 def ending_of(pull: Pull, *records: ImageRecord, ended: tuple[Pull, ...] = (), now: float = NOW):
-    """Return how a pull ends, given these image records."""
+    """Return the conclusion about the end of a pull, given these image records."""
     facts, ledger = Facts(), RecordLedger()
     manifest = Manifest(Descriptor(CONFIG, 5), [Descriptor(LAYER, 10)])
     facts.documents |= {TARGET: manifest, CONFIG: Config([LAYER]), OTHER: None, LAYER: None}

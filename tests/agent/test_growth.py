@@ -1,4 +1,4 @@
-"""Which calls a poll makes while downloads grow. Skipping the others never delays a change by more than a second."""
+"""Which calls a poll makes while downloads grow. Omitting other calls never delays a change by more than a second."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ ORDER = [
 
 
 class VirtualClient:
-    """The agent's client of a simulated node, without gRPC. It counts its calls."""
+    """An agent's client that reads a simulated node without gRPC, and counts its calls."""
 
     socket = ""
     connected = True
@@ -176,7 +176,7 @@ async def test_a_layer_that_is_being_unpacked_is_examined_in_every_poll(client, 
 
 
 @pytest.mark.parametrize("happens", ["a new pull that resolves", "a cancelled pull", "a completed pull"])
-async def test_changes_that_no_ingest_shows_are_seen_within_two_polls(client, simulated, push, happens):
+async def test_changes_that_do_not_appear_in_ingests_are_seen_within_two_polls(client, simulated, push, happens):
     poller = Poller(client)
     await polls(poller, simulated, 1)
     growing = simulated.pull(push("growing:1", ("growing", 4096))[0])

@@ -172,7 +172,7 @@ def test_flow_control_windows_are_refilled_so_that_a_long_response_never_stalls(
     pair.server.send_headers(stream, OK)
     for _ in range(10):
         for _ in range(30):
-            pair.server.send_data(stream, bytes(MAX_FRAME))  # raises FlowControlError if it exceeds a window
+            pair.server.send_data(stream, bytes(MAX_FRAME))  # raises FlowControlError if the data exceeds a window
         pair.exchange()
     pair.server.end_stream(stream)
     pair.exchange()
@@ -252,7 +252,7 @@ def test_the_client_resets_a_stream_only_once_and_ignores_late_frames():
 def test_no_request_exceeds_what_the_server_allows(settings, body, accepted):
     pair = Pair(settings)
     for _ in range(accepted):
-        pair.request(body)  # the server raises an exception if it receives more than it allows
+        pair.request(body)  # the server raises an exception if a request exceeds its limits
     if accepted != 5:
         with pytest.raises(Http2Error, match="the server accepts"):
             pair.request(body)
@@ -333,7 +333,7 @@ VIOLATIONS = {
 
 
 @pytest.mark.parametrize("frames", VIOLATIONS.values(), ids=VIOLATIONS.keys())
-def test_a_violation_is_an_error_after_the_events_before_it(frames):
+def test_events_before_a_violation_are_delivered_before_the_error(frames):
     events = client_with(requests=2).receive(headers(3) + frames)
     assert next(events) == HeadersReceived(3, OK, ended=False)
     with pytest.raises(ViolationError, match="not HTTP/2"):
@@ -341,7 +341,7 @@ def test_a_violation_is_an_error_after_the_events_before_it(frames):
 
 
 @pytest.mark.parametrize("frame", [raw(6, bytes(8)), b"HTTP/1.1 400 Bad Request\r\n\r\n"])
-def test_a_server_that_does_not_begin_with_settings_is_rejected(frame):
+def test_a_server_whose_first_frame_is_not_settings_is_rejected(frame):
     with pytest.raises(ViolationError):
         list(Http2().receive(frame))
 

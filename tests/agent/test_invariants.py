@@ -54,7 +54,7 @@ def holds(pull):
 
 
 def live(watched, refs, events):
-    """Let these events happen on the node."""
+    """Apply these events to the node."""
     node = watched.node
     for what, number in events:
         if what == "pull":

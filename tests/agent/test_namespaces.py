@@ -11,8 +11,8 @@ from pulltrace.agent.containerd_api.events_pb2 import Envelope, ImageChange
 
 @pytest.fixture
 def deliver(caplog):
-    """Return a function that sends events in these namespaces to a client, and returns the changed images and the
-    warnings.
+    """Return a function that sends events from the given namespaces to a client. It returns the images that changed,
+    and the warnings.
     """
 
     def deliver(reads, *namespaces):

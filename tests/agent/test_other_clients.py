@@ -157,7 +157,7 @@ def test_the_unpacking_of_an_imported_image_is_not_a_pull(watched, start_import)
 
 
 def test_unpacking_an_imported_image_is_not_a_pull_even_if_a_poll_saw_its_empty_lease(watched, start_import):
-    """Meanwhile, the CRI plugin adds its label to the record of the imported image."""
+    """During the unpacking, the CRI plugin adds its label to the record of the imported image."""
     image, importing = an_image(), start_import()
     write_layers(importing, image, polls_of(watched))
     importing.end({NAME: image})

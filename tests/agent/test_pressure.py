@@ -75,7 +75,7 @@ def test_an_unreadable_file_makes_only_its_own_figures_unknown(proc: Path) -> No
 def test_disk_statistics_are_read_completely_however_many_disks_there_are(
     proc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernel returns files in /proc in pieces of at most 4 KiB."""
+    """Each read of a file in /proc returns at most 4 KiB."""
     pread = os.pread
     monkeypatch.setattr(os, "pread", lambda file, size, at: pread(file, min(size, 4096), at))
     pressure = Pressure(str(proc))

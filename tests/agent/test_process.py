@@ -35,7 +35,7 @@ READ_ONLY = {
     "/runtime.v1.ImageService/ImageFsInfo",
     "/containerd.services.events.v1.Events/Subscribe",
 }
-"""All methods that the agent may call. None of them changes anything."""
+"""All methods that the agent may call. None of these methods changes anything."""
 
 SILENCE = """
 import sys

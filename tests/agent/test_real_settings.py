@@ -43,7 +43,7 @@ async def test_layers_discarded_after_unpacking_count_as_downloaded(start_node, 
     async with Follow(node.socket) as follow:
         for name, image, fetched in (("base", make_image(base), base), ("app", make_image(base, top), top)):
             ref = registry.push(f"team/{name}:1", image)
-            registry.blob(fetched.digest).hold(at=fetched.size // 2)  # released once a poll has seen the download
+            registry.blob(fetched.digest).hold(at=fetched.size // 2)  # held until a poll has seen the download
             pulling = asyncio.create_task(node.cri.pull(ref))
             await follow.until(lambda: follow.live and downloaded(follow.live[0]))
             registry.blob(fetched.digest).release()
@@ -185,7 +185,7 @@ async def test_containerd_counts_only_read_calls_from_the_agent(start_node: Any,
         await agent.says("pull.completed")
         async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/v1/metrics") as answer:
             metrics = await answer.text()
-    # A stream counts as handled only once it has ended, so started calls are counted as well.
+    # containerd counts a stream as handled only once it has ended, so calls that were only started are included.
     pattern = r'^grpc_server_(?:started|handled)_total\{.*?grpc_method="(\w+)",grpc_service="([\w.]+)".*?\} [1-9]'
     called = {f"/{service}/{method}" for method, service in re.findall(pattern, metrics, re.MULTILINE)}
     # The tests' CRI client also calls runtime.v1, so these calls are ignored.

@@ -1,4 +1,4 @@
-"""How pulls are reported for each way in which a real node obtains images, here from a slow registry.
+"""How pulls are reported for each way in which a real node obtains images; the registry is slow here.
 
 `make snapshotters` sets PULL_SECONDS to 60, which is longer than the time after which a server usually reports a stall.
 """
@@ -28,7 +28,7 @@ IS_LONG = SECONDS >= 60
 PACE = {"every": 1.0 if IS_LONG else 0.55, "stall": 30.0 if IS_LONG else 5.0}
 AFTER_THE_LIMIT = 330.0  # seconds; an agent abandons a lease after 300 seconds without visible progress
 
-SHAPES = {"dominant": (1, 2, 1, 2, 12), "even": (3, 3, 3, 3, 3, 3)}  # sizes of the layers in MiB
+SHAPES = {"dominant": (1, 2, 1, 2, 12), "even": (3, 3, 3, 3, 3, 3)}  # layer sizes in MiB
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def cases(progress, shapes):
 
 @pytest.fixture
 async def begin(registry, tmp_path):
-    """Return a function that starts a node that obtains images in the given way."""
+    """Return a function that starts a node for the given way of obtaining images."""
     async with AsyncExitStack() as stack:
         yield lambda way, line: way.start(line, registry, stack)
 

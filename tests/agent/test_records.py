@@ -13,7 +13,7 @@ def record(name: str, updated_at: float, created_at: float = 0.0) -> ImageRecord
 
 
 def ledger(*, earlier: dict[str, float] | None = None, now: dict[str, float] | None = None) -> RecordLedger:
-    """Make a ledger with the claims of earlier polls and of the current one."""
+    """Return a ledger with claims from earlier polls and from the current poll."""
     made = RecordLedger()
     for claims, end_poll in ((earlier, True), (now, False)):
         for name, at in (claims or {}).items():
@@ -50,7 +50,7 @@ def test_a_record_that_an_earlier_pull_claimed_gives_no_name_until_it_is_updated
     assert named(record("r.io/a:1", 105.0), known=ledger(earlier={"r.io/a:1": 104.0})) == ("r.io/a:1", False)
 
 
-def test_a_record_that_a_second_pull_of_the_image_updated_ends_both_pulls():
+def test_a_record_updated_by_a_second_pull_of_the_image_ends_both_pulls():
     twice = record("r.io/a:1", updated_at=106.0, created_at=105.0)
 
     def written_at(known: RecordLedger) -> float | None:
@@ -88,7 +88,7 @@ def test_claims_from_before_the_oldest_live_pull_are_forgotten():
     assert (known.claimed_at("r.io/a:1"), known.claimed_at("r.io/b:1"), len(known)) == (0.0, 107.0, 1)
 
 
-def test_a_record_ends_two_pulls_that_overlap_even_if_one_lease_is_deleted_some_polls_later():
+def test_one_record_ends_two_overlapping_pulls_even_if_one_lease_is_deleted_later():
     """The second pull wrote the record before a poll noticed the end of the first."""
     known, twice = RecordLedger(), record("r.io/a:1", 105.0)
     known.claim([twice], Lease("first", 99.0), name_of([twice], Lease("first", 99.0), None, known))

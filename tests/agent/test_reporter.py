@@ -1,4 +1,4 @@
-"""The reporter with a real HTTP server that responds as each test requires: which pulls a report contains, and when."""
+"""Which pulls the reporter sends, and when, tested with a real HTTP server that responds as each test requires."""
 
 import json
 
@@ -142,7 +142,7 @@ async def test_live_pulls_take_turns_and_each_report_lists_the_others(server, ma
     assert seen.count("end") == 1
 
 
-async def test_an_ended_pull_that_has_to_wait_is_listed_meanwhile(server, make):
+async def test_an_ended_pull_is_listed_by_id_until_there_is_room_for_it(server, make):
     """The server closes a pull that is missing from a report. If the pull were reported later, its end would be counted
     twice.
     """

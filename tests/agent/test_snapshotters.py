@@ -86,9 +86,7 @@ def counted(observed, name):
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("mode", FETCHING)
-def test_a_pull_by_the_snapshotter_is_running_until_it_is_complete_and_counts_as_downloaded(
-    observe, push, version, mode
-):
+def test_a_pull_that_the_snapshotter_fetches_runs_until_complete_and_counts_as_downloaded(observe, push, version, mode):
     observed = observe(mode, version)
     ref, image = push("app:1", ("base", 200), ("middle", 300), ("top", 1000))
     observed.watched.node.pull(ref)
@@ -108,7 +106,7 @@ def test_a_pull_by_the_snapshotter_is_running_until_it_is_complete_and_counts_as
     assert {layer.fetched_by for layer in fetching} == {SNAPSHOTTER}
 
 
-def test_the_percentage_of_a_pull_by_the_snapshotter_follows_its_committed_layers(observe, push):
+def test_the_percentage_follows_the_committed_layers_if_the_snapshotter_fetches_them(observe, push):
     observed = observe(Mode.PARALLEL)
     ref, _ = push("app:1", ("base", 100), ("middle", 300), ("top", 600))
     pull = observed.watched.node.pull(ref)
@@ -165,7 +163,7 @@ def test_every_byte_is_counted_as_it_arrives_if_the_snapshotters_files_are_reada
     assert counted(observed, "bytes") == image.size
 
 
-def test_a_pull_by_the_snapshotter_is_never_abandoned(observe, push):
+def test_a_pull_that_the_snapshotter_fetches_is_never_abandoned(observe, push):
     observed = observe(Mode.PARALLEL, every=20.0)
     ref, image = push("app:1", ("top", 30000))
     observed.watched.node.pull(ref)

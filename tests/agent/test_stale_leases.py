@@ -12,7 +12,7 @@ from tests.agent.virtual import restart_containerd
 def test_the_stale_lease_of_a_pull_that_no_poll_saw_is_not_shown(watched, push):
     ref, _ = push("app:1", ("app", 60))
     watched.node.pull(ref)
-    watched.node.advance(0.9)  # not seen by any poll
+    watched.node.advance(0.9)  # before any poll sees the pull
     restart_containerd(watched)
     watched.polls(3)
     watched.node.now += NO_PROGRESS_LIMIT
@@ -152,7 +152,7 @@ def test_a_pull_older_than_the_agent_that_completes_immediately_is_reported(watc
     watched.restart()
     while ref not in watched.node.store.records:
         watched.node.advance(0.05, step=0.05)
-    watched.node.store.leases[pull.lease.id] = pull.lease  # the image exists, and the lease is not deleted yet
+    watched.node.store.leases[pull.lease.id] = pull.lease  # the image exists, but the lease has not been deleted yet
     watched.poll()
     assert not watched.live
     del watched.node.store.leases[pull.lease.id]

@@ -138,7 +138,7 @@ def test_garbage_collected_blobs_of_a_cancelled_pull_do_not_count_as_cached(watc
     ref, image = push("app:1", ("base", 2), ("app", 60))
     cancelled = watched.node.pull(ref)
     watched.polls(2)
-    cancelled.cancel()  # its blobs remain for another 0.2 s
+    cancelled.cancel()  # the cancelled pull's blobs remain for 0.2 s
     watched.node.pull(ref)
     watched.polls(1, every=0.05)
     watched.until(lambda: len(watched.ended) == 2)
@@ -234,7 +234,7 @@ def test_an_ingest_without_a_lease_is_shown_only_while_it_grows(watched, push):
     pull = watched.node.pull(ref)
     watched.node.advance(1)
     watched.node.store.leases.pop(pull.lease.id)
-    watched.node.store.collect = lambda: None  # the blobs are never garbage-collected
+    watched.node.store.collect = lambda: None  # garbage collection never removes the blobs
     watched.poll()
     assert not watched.live
     watched.polls(2)

@@ -31,7 +31,7 @@ def test_a_pull_that_ended_between_two_polls_is_given_the_only_new_image(watched
 
 
 @pytest.mark.parametrize("fails", [True, False], ids=["one of them fails", "another pull begins and ends meanwhile"])
-def test_pulls_that_ended_unclearly_are_not_reported_as_failed_and_only_new_images_are_reported(
+def test_pulls_with_an_unclear_end_are_not_reported_as_failed_and_only_new_images_are_reported(
     watched, push, fails, registries
 ):
     first, _ = push("first:1", ("first", 1))

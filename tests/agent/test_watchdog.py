@@ -53,7 +53,7 @@ def test_a_hung_process_exits_and_prints_where_it_hangs(name: str) -> None:
     assert name in done.stderr
 
 
-def test_a_process_that_polls_does_not_exit_and_has_no_alarm_after_its_last_poll() -> None:
+def test_a_polling_process_keeps_running_and_has_no_alarm_after_its_last_poll() -> None:
     done = execute("keep_polling")
     assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
 

@@ -26,7 +26,7 @@ SOURCE = "containerd.io/distribution.source."
 
 
 class Watched:
-    """A node and its tracker. ``poll`` reads the node's current state; Questions for which ``refuses`` is true get no
+    """A node and its tracker. ``poll`` reads the node's current state. Questions for which ``refuses`` is true get no
     response.
     """
 

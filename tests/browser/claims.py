@@ -65,7 +65,7 @@ def false_claims(seen: Json) -> list[str]:
 
 
 def unexplained_moves(before: Json, after: Json) -> list[str]:
-    """Return the pairs of rows that changed places although neither changed its state or its pods.
+    """Return the pairs of rows that changed places although neither row changed its state or pods.
 
     A row is ignored if it shows a newer end because another of its pulls has ended.
     """
@@ -86,7 +86,7 @@ def unexplained_moves(before: Json, after: Json) -> list[str]:
 
 
 def seconds_ago(state: str) -> int:
-    """Return how long ago a row's pull ended, as shown."""
+    """Return how many seconds ago a row's pull ended, according to its text."""
     found = re.search(r"(?:(\d+) min )?(\d+) s ago", state)
     return int(found[1] or 0) * 60 + int(found[2]) if found else 0
 

@@ -70,7 +70,7 @@ async def open_page(browser: Browser) -> AsyncIterator[OpenPage]:
             page.on("pageerror", lambda error: complaints.append(str(error)))
             page.on(
                 "console",
-                # If a test has stopped the server, failed requests to it are not errors of the page.
+                # Once a test has stopped the server, failed requests are not errors of the page.
                 lambda message: (
                     complaints.append(message.text)
                     if message.type == "error" and not re.search(EXPECTED, message.text)

@@ -84,7 +84,7 @@ def pytorch_layers(now: float) -> list[Json]:
 
 
 def cluster(now: float) -> list[Json]:
-    """Return about twenty pulls in every state."""
+    """Return about twenty pulls that cover every state."""
     billing = "ghcr.io/acme/billing-api:2.14.0"
     feature = "registry.corp.local/ml/feature-store:r118"
     torch = "nvcr.io/nvidia/pytorch:24.05-py3"

@@ -85,7 +85,7 @@ class ScriptedServer:
             self._runner = None
 
     async def restart(self) -> None:
-        """Stop and start at once, with a new boot id, so that the old event ids are unknown."""
+        """Stop the server and start it again immediately. Its boot id is new, so it does not know the old event ids."""
         await self.stop()
         self.boot, self.revision, self._log = self.boot + 1, 0, []
         await self.put(*self.pulls.values())

@@ -1,4 +1,4 @@
-"""The page answers the questions that come to mind when somebody sees it for the first time."""
+"""The page answers the questions that people have when they see it for the first time."""
 
 import re
 import time
@@ -20,7 +20,7 @@ def row_of(text: str) -> str:
 
 
 async def show(server: ScriptedServer, *pulls: Json, pods: tuple[Json, ...] = ()) -> float:
-    """Show these pulls on reporting nodes, and these waiting pods; return the time."""
+    """Show these pulls, on nodes whose agents report, and these waiting pods. Return the time."""
     at = time.time()
     server.nodes = nodes(at, sorted({one["nodeName"] for one in pulls}))
     server.pods = {"pods": list(pods), "watching": True}

@@ -235,7 +235,7 @@ async def test_invalid_and_incomplete_events_do_no_harm(server: ScriptedServer, 
     page = await open_page(server.url)
     await scene_is_complete(page)
     await expect(page.locator("[data-connection=live]")).to_be_visible()
-    # The next event is appended to the incomplete one, and the result cannot be parsed. The event after that is read.
+    # The next event is appended to the incomplete one, so neither can be parsed. The event after these two is read.
     await server.put(server.pulls["grafana"])
     await server.put({**server.pulls["grafana"], "percent": 88.0})
     await expect(row(page, "grafana")).to_contain_text("88 %")
@@ -300,7 +300,7 @@ async def test_the_page_works_with_any_query_string(server: ScriptedServer, open
         await expect(page.locator("[data-connection=live]")).to_be_visible()
         views = [""] if "view" in address else ["", "pods", "images", "nodes"]
         for view in views:
-            if view:  # as with the Back button, which does not load the page again
+            if view:  # like the Back button, which does not reload the page
                 await page.evaluate(GO_BACK_TO, address.replace("?", f"?view={view}&", 1))
             if view and "?" in address:
                 await expect(page.locator(f"nav a[href='?view={view}']")).to_have_attribute("aria-current", "page")
@@ -469,7 +469,9 @@ async def test_the_servers_verdict_is_a_word_in_the_row_and_a_sentence_in_its_de
     await expect(page.get_by_text(re.compile(rf"Slower than usual: 2\.9. the usual 20 s\. {why}"))).to_be_visible()
 
 
-async def test_streamed_layers_and_progress_by_layers_are_shown(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_streamed_layers_and_the_number_of_finished_layers_are_shown(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
     at = time.time()
     lazy = pull(
         "lazy",

@@ -24,7 +24,7 @@ async def show(server: ScriptedServer, *pulls: Json) -> None:
 
 
 async def is_whole(name: Locator, part: str) -> bool:
-    """Return whether this part of a name is drawn without being cut."""
+    """Return whether this part of a name is shown in full."""
     result: bool = await name.locator("bdi", has_text=part).evaluate("""bdi => {
       const cell = bdi.closest('td').getBoundingClientRect(), own = bdi.getBoundingClientRect()
       return own.width > 0 && bdi.scrollWidth <= bdi.clientWidth + 1 && own.right <= cell.right + 1
@@ -79,9 +79,7 @@ async def bar_end(lane: Locator) -> float:
     return end
 
 
-async def test_the_lanes_of_a_pull_in_parallel_mode_agree_with_the_facts(
-    server: ScriptedServer, open_page: OpenPage
-) -> None:
+async def test_the_lanes_of_a_pull_show_who_fetches_each_layer(server: ScriptedServer, open_page: OpenPage) -> None:
     at = time.time()
     start = at - 30
     by_snapshotter = {"fetchedBy": "snapshotter"}

@@ -15,7 +15,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 ROWS = "tbody tr:has(button[data-toggle])"
 
 
-async def test_the_count_of_stalled_pulls_shows_only_those(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_a_click_on_the_count_of_stalled_pulls_shows_only_stalled_pulls(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
     await set_scene(server)
     page = await open_page(server.url + "?q=ns:ml%20status:downloading")
     tiles = page.get_by_role("list", name="Pulls by state")
@@ -71,7 +73,7 @@ async def test_every_state_and_limiting_factor_is_suggested(server: ScriptedServ
     await expect(page.locator(f"{ROWS} td[data-column=node]")).to_have_text(["edge-1"])
 
 
-async def test_all_matching_values_are_suggested_and_the_rest_is_counted(
+async def test_a_hundred_matching_values_are_suggested_and_the_rest_are_counted(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     await set_scene(server)

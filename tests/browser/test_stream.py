@@ -113,7 +113,7 @@ async def test_a_killed_server_that_returns_leaves_no_stuck_rows(server: Scripte
 
 @pytest.fixture
 def patient(tmp_path: Path) -> Path:
-    """Return a copy of the page in which the stream's automatic retries are delayed a thousandfold."""
+    """Return a copy of the page in which the stream's automatic retries take a thousand times longer."""
     static = tmp_path / "static"
     shutil.copytree(STATIC, static)
     (worker,) = static.glob("assets/worker-*.js")

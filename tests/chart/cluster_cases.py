@@ -1,4 +1,4 @@
-"""Test cases for the values that apply to all objects, or to access, the network and metrics."""
+"""Test cases for the values that apply to all objects, and for those that concern access, the network and metrics."""
 
 from tests.chart.places import (
     AGENT,

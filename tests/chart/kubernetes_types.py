@@ -69,8 +69,8 @@ TYPES = {
 """Paths of definitions: ``*`` is an item of a list."""
 
 OMITTED = {
-    CORE + "Container": {"restartPolicyRules", "volumeDevices"},  # the first is new; the second is for block devices
-    # Fields that are new, and off in most clusters.
+    CORE + "Container": {"restartPolicyRules", "volumeDevices"},  # the first is new, the second for block devices
+    # New fields, which are disabled in most clusters.
     CORE + "ConfigMapVolumeSource": {"defaultUser"},
     CORE + "ClusterTrustBundleProjection": {"user"},
     CORE + "DownwardAPIVolumeFile": {"user"},
@@ -85,11 +85,11 @@ OMITTED = {
     CORE + "ServiceAccountTokenProjection": {"user"},
     CORE + "VolumeMount": {"bindMountOptions"},
     CORE + "VolumeProjection": {"podCertificate"},
-    # Fields that need other fields of the pod, which the chart does not set.
+    # Fields that require other pod fields, which the chart does not set.
     CORE + "Lifecycle": {"stopSignal"},
     CORE + "ResourceRequirements": {"claims"},
     CORE + "SecurityContext": {"windowsOptions"},
-    # In this chart, a volume that is created for a pod is empty at first.
+    # A volume that this chart creates for a pod is always empty at first.
     CORE + "PersistentVolumeClaimSpec": {"dataSource", "dataSourceRef"},
     CORE + "Volume": {
         # Removed from Kubernetes, or replaced by CSI drivers.

@@ -13,7 +13,7 @@ Path = tuple[str | int, ...]
 
 
 def mutations(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Yield the path of each change and the new value there; ``...`` instead of a value removes the field."""
+    """Yield the path and the new value of each change; the value ``...`` means that the field is removed."""
     if isinstance(value, dict):
         yield (*path, "unknown"), "a"
         for name, inner in value.items():
@@ -37,7 +37,7 @@ def mutations(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
 
 def changed(value: Any, path: Path, new: Any) -> Any:
     """Return a copy of the value with one change."""
-    # Unlike a deep copy, this creates separate objects for a part that occurs twice.
+    # Unlike a deep copy, a JSON round trip turns a part that occurs twice into separate objects.
     whole = {"": json.loads(json.dumps(value))}
     holder: Any = whole
     *steps, last = ("", *path)

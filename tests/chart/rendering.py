@@ -29,7 +29,7 @@ ACKNOWLEDGED = {"agent": {"runtimeSocket": {"risksAcknowledged": True}}}
 
 
 class Strict(yaml.CSafeLoader):
-    """A YAML loader that rejects repeated keys: Helm uses the last one, but kustomize and Argo CD reject them."""
+    """A YAML loader that rejects repeated keys, as kustomize and Argo CD do. Helm would use the last value."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = [self.construct_object(key) for key, _ in node.value]
@@ -99,6 +99,6 @@ def _set(tree: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 def render(given: dict[str, Any] | None = None, *, name: str = "pulltrace", namespace: str = "pulltrace") -> Rendered:
-    """Render the chart, after Helm has validated the values against the schema. Raise Helm's own errors."""
+    """Render the chart, after Helm has validated the values against the schema. Helm's errors are raised unchanged."""
     with helm.Chart.load(CHART) as chart:
         return Rendered(chart.render(given or {}, name=name, namespace=namespace))

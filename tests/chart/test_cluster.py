@@ -120,7 +120,9 @@ async def make_foreign_kinds(cluster: APIServer) -> None:
 
 
 async def served(cluster: APIServer) -> bool:
-    """Return whether discovery lists all foreign kinds and each kind can be listed: either may become true first."""
+    """Return whether discovery lists all foreign kinds, and whether the objects of each kind can be listed. Either may
+    become true first.
+    """
     known = await plurals(cluster)
     try:
         for group, version, kind, plural in FOREIGN:
@@ -172,7 +174,7 @@ async def test_the_dry_run_rejects_an_unknown_field(cluster: APIServer) -> None:
 async def of_the_release(cluster: APIServer) -> set[str]:
     """Return the path of every stored object, of any kind, in the release's namespace or with its name.
 
-    Other objects are left out, because the API server creates objects of its own for a while after it is ready.
+    Other objects are left out, because the API server still creates built-in objects for a while after it is ready.
     """
     found = set()
     for (version, _), plural in (await plurals(cluster)).items():
@@ -283,7 +285,9 @@ async def returns_ok(session: aiohttp.ClientSession, url: str) -> bool:
 
 
 async def rights(cluster: APIServer, token: str, namespace: str) -> list[tuple[list[str], list[str]]]:
-    """Return what the token's owner may do in a namespace, as (resources, verbs), beyond what every account may do."""
+    """Return what the token's owner may do in a namespace, as (resources, verbs), without the rights that every account
+    has.
+    """
     path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
     answer = await cluster.request("POST", path, {"spec": {"namespace": namespace}}, token=token)
     rules = [rule for rule in answer["status"]["resourceRules"] if not OF_EVERY_ACCOUNT.issuperset(rule["resources"])]
@@ -291,7 +295,9 @@ async def rights(cluster: APIServer, token: str, namespace: str) -> list[tuple[l
 
 
 def workload(kind: str, name: str) -> dict[str, Any]:
-    """Return a workload of chart 0.1.0 with the parts that an upgrade must keep: name, selector, container's name."""
+    """Return a workload of chart 0.1.0 with the parts that an upgrade must keep: its name, its selector and the
+    container's name.
+    """
     labels = {"app.kubernetes.io/name": f"pulltrace-{name}", "app.kubernetes.io/instance": "pulltrace"}
     container = {"name": f"pulltrace-{name}", "image": f"ghcr.io/d44b/pulltrace-{name}:0.1.0"}
     if name == "agent":

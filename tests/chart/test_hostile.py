@@ -42,7 +42,7 @@ def lenient(tmp_path: Path) -> Iterator[helm.Chart]:
 
 
 def changed(chart: helm.Chart, case: Case, usual: Rendered) -> Iterator[dict[str, Any]]:
-    """Yield the objects of the case that differ from those rendered with the default values."""
+    """Yield the rendered objects of the case that differ from those with the default values."""
     rendered = Rendered(chart.render(given(case), name="pulltrace", namespace="pulltrace"))
     for key, document in (rendered.objects | rendered.hooks).items():
         if document not in (usual.objects.get(key), usual.hooks.get(key)):

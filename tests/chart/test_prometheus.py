@@ -234,7 +234,7 @@ async def test_each_alert_fires_only_during_its_own_fault(tmp_path: Path) -> Non
 
         server.moves = server.n2_lives = False
         server.refused.set()
-        # The counters of these failures are new. The first appearance of a counter must also count as a failure.
+        # These failures create new counters. The first value of a new counter must be recognised as a failure, too.
         for _ in range(3):
             server.fail("broken.example.org", ErrorReason.UNAUTHORIZED)
         for _ in range(4):

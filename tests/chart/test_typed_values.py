@@ -66,7 +66,7 @@ def test_all_fields_of_the_kubernetes_types_are_accepted() -> None:
 
 
 def definition(path: str) -> dict[str, Any]:
-    """Return the schema at a path of definitions, where ``*`` is an item of a list."""
+    """Return the schema at a path that begins with a definition; ``*`` is an item of a list."""
     name, *steps = path.split(".")
     found = SCHEMA["definitions"][name]
     for step in steps:

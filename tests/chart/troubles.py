@@ -37,7 +37,7 @@ class Troubles:
     others: dict[str, list[PullState]] = field(default_factory=dict)
     n2_lives: bool = True
     refused: asyncio.Event = field(default_factory=asyncio.Event)
-    """Once it is set, the API server returns 403 and ends its watches."""
+    """Once this event is set, the API server returns 403 and ends its watches."""
     moves: bool = True
     _reported: asyncio.Condition = field(default_factory=asyncio.Condition)
     _ids: itertools.count = field(default_factory=itertools.count)  # type: ignore[type-arg]
@@ -68,7 +68,7 @@ class Troubles:
         )
 
     def pulled_elsewhere(self, registry: str, seconds: float) -> None:
-        """Report one completed pull of the same image on each of three nodes that pull nothing else."""
+        """Report that each of three other nodes, which pull nothing else, has completed a pull of the same image."""
         now = time.time()
         layer = LayerState(digest="sha256:a", total_bytes=LARGE, downloaded_bytes=LARGE, state=LayerPhase.EXTRACTED)
         for node in ("n3", "n4", "n5"):

@@ -1,8 +1,8 @@
 """Convert reports from the agent of Pulltrace v0.1.0 (written in Go). Sans-I/O.
 
-That agent reports each ingest as a pull without an id, whose ``imageRef`` is the ingest's ref (``layer-sha256:…``). It
-does not know which ingests belong together. Therefore, all ingests of a node become one pull of an unknown image. A
-layer that is no longer reported counts as downloaded; when no layer remains, the pull has completed.
+The Go agent reports each ingest as a pull without an id, whose ``imageRef`` is the ingest's ref (``layer-sha256:…``).
+This agent does not know which ingests belong together. Therefore, all ingests of a node become one pull of an unknown
+image. A layer that is no longer reported counts as downloaded. Once no layer is left, the pull has completed.
 """
 
 import re
@@ -39,7 +39,7 @@ def merge_ingests(pulls: Iterable[PullState], before: PullState | None) -> list[
         started = min(filter(None, (started, pull.started_at)), default=None)
         if ref is None or ref[1] == "layer":
             for layer in pull.layers or ():
-                # That agent sends the ingest's ref instead of the digest.
+                # The Go agent sends the ingest's ref instead of the digest.
                 digest = ref[2] if ref else layer.digest.removeprefix("layer-")
                 layers[digest] = msgspec.structs.replace(layer, digest=digest, state=LayerPhase.DOWNLOADING)
     if ingests:

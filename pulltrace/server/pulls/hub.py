@@ -38,13 +38,13 @@ TOP_OWNERS = 5
 CONFLICT = "two agents report with this node name, so two machines have the same name"
 
 MOST_NAMES = 100
-"""The number of unobserved nodes that are listed by name."""
+"""The maximum number of unobserved nodes that are listed by name."""
 
 SLICE = 16
-"""The number of nodes whose changes are published in one go, before requests get their turn."""
+"""The number of nodes whose changes are published at once before requests get their turn."""
 
 AGENTS_DUE = 15.0
-"""Seconds after the server's start during which a node without a report may still have an agent."""
+"""Seconds that the server waits after its start before it concludes that a node without reports has no agent."""
 SLOW_LATELY = 600.0
 """Seconds for which a node counts as slow after a slow pull has ended."""
 
@@ -67,7 +67,7 @@ class ClusterState(Protocol):
 
     @property
     def dropped(self) -> int:
-        """The number of requests that exceeded the limit."""
+        """The number of image requests that exceeded the limit."""
 
     def demands(self, node: str) -> Sequence[ImageDemand]:
         """Return the images that one node's kubelet needs."""
@@ -79,7 +79,7 @@ class ClusterState(Protocol):
         """Process one change. Return the nodes whose demands may have changed."""
 
     def expire(self, now: float) -> set[str]:
-        """Forget requests that are over. Return the nodes where something changed."""
+        """Forget requests that have ended. Return the nodes that this affects."""
 
 
 class TooSoonError(Exception):
@@ -212,7 +212,7 @@ class Hub:
         await self._frame.wait()
 
     def close(self) -> None:
-        """Wake all clients for the last time."""
+        """Mark the server as closing, and wake all clients for the last time."""
         self.closing = True
         self._wake()
 
@@ -242,7 +242,7 @@ class Hub:
         ]
 
     def unobserved(self) -> list[UnobservedNodes]:
-        """Return the nodes where pods wait for images but no agent observes the pulls, grouped by the reason."""
+        """Return the nodes on which pods wait for images but no agent observes the pulls, grouped by reason."""
         if self._cluster is None or self._clock() < self._agents_due:
             return []
         waiting = {pod.node for pod in self._cluster.waiting()}

@@ -2,8 +2,8 @@
 the tag. Sans-I/O.
 
 containerd reports the full reference only once a pull has completed. Until then, a demand with the same digest is an
-exact match. Otherwise the pull is for the demand that fits best; if several fit equally, the order of the pulls
-decides, because leases are in the order of the kubelet's requests:
+exact match. Otherwise the pull is for the demand that fits best. If several demands fit equally well, the order of the
+pulls decides, because leases are created in the order of the kubelet's requests:
 
 ==================================================  ================  =================
 the demand, compared with the pull                  repository known  nothing known
@@ -39,13 +39,13 @@ from pulltrace.server.pulls.node import REPORT_LATE, WHOLE_SECONDS, Pull
 from pulltrace.wire import UNKNOWN_IMAGE, PullPhase
 
 ORDER_TOLERANCE = 5.0
-"""Seconds by which the kubelet's Pulling event may seem later than the resulting lease: the clocks differ, and an
-event's time is in whole seconds.
+"""Seconds by which the kubelet's Pulling event may seem later than the resulting lease, because the clocks differ and
+the event's time is in whole seconds.
 """
 
 
 Taken: TypeAlias = dict[str, list[float]]
-"""When the live pulls of each image started, for pulls that already have their names."""
+"""The start times of the live pulls of each image, as far as the names of these pulls are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Name:
 
     image: str
     registry: str | None = None
-    """The host without its port, because containerd's labels do not contain the port."""
+    """The host without a port, because containerd's labels omit the port."""
     repository: str | None = None
     digest: str | None = None
     is_full: bool = False
@@ -77,8 +77,8 @@ class Name:
         return self.image == UNKNOWN_IMAGE
 
     def is_same_image(self, other: "Name") -> bool:
-        """Return whether the two names may refer to the same image: if one has no tag yet, the repository and the
-        digest decide.
+        """Return whether the two names may refer to the same image. If one of them has no tag yet, the repository and
+        the digest decide.
         """
         if UNKNOWN_IMAGE in (self.image, other.image):
             return False
@@ -132,7 +132,7 @@ def _assign_by_order(
     taken: Taken,
     completed: Mapping[str, float],
 ) -> None:
-    explained: set[str] = set()  # each failure belongs to one pull only
+    explained: set[str] = set()  # images whose failure already belongs to a pull
     for pull in pulls:
         name = names[pull.key]
         fits: dict[Fit, list[tuple[float, Name, ImageDemand]]] = {}
@@ -187,9 +187,11 @@ class Fit(IntEnum):
 
 
 def fit(pull: Pull, name: Name, demand: ImageDemand, candidate: Name) -> Fit | None:
-    """Return how well a pull that an agent reported as ``name`` fits a demand; None if it cannot be for this demand."""
+    """Return how well a pull, which an agent reported as ``name``, fits a demand; None if the pull cannot be for this
+    demand.
+    """
     if demand.failure and demand.failure.next_retry_at is None and not demand.pulling and demand.pulled_at is None:
-        return None  # the kubelet does not pull it
+        return None  # the kubelet does not pull this image
     if name.repository is not None:
         same = (candidate.registry, candidate.repository) == (name.registry, name.repository)
         if not same or candidate.digest is not None:
@@ -226,7 +228,7 @@ def _fit_ended(pull: Pull, ended_at: float, demand: ImageDemand) -> Fit | None:
 
 
 def was_running(pull: Pull, demand: ImageDemand) -> bool:
-    """Return whether the kubelet's ended attempt was still running when the pull started, so that the agent
+    """Return whether the kubelet's attempt, which has ended, was still running when the pull started. The agent then
     reported the pull late.
     """
     ended_at, began = demand.pulled_at, demand.since if demand.since_exact else None
@@ -240,7 +242,8 @@ def was_running(pull: Pull, demand: ImageDemand) -> bool:
 def ended_together(pull: Pull, demand: ImageDemand) -> bool:
     """Return whether an unnamed pull failed at the same time as the kubelet's attempt.
 
-    An image that cannot be resolved leaves nothing in containerd, so only these times connect the two.
+    An image that cannot be resolved leaves nothing in containerd, so the pull and the attempt can only be matched by
+    time.
     """
     failure = demand.failure
     if failure is None or pull.ended_at is None or pull.phase is not PullPhase.FAILED:
@@ -251,7 +254,7 @@ def ended_together(pull: Pull, demand: ImageDemand) -> bool:
 
 
 def _kept(pull: Pull, name: Name, demand: ImageDemand | None) -> Name | None:
-    """Return the name that the pull was given before, unless it has been disproved."""
+    """Return the pull's previous name, unless that name has been disproved."""
     if not pull.supposed:
         return None
     given = Name.of(pull.supposed, guessed=pull.supposed_guessed)
@@ -265,7 +268,7 @@ def _kept(pull: Pull, name: Name, demand: ImageDemand | None) -> Name | None:
 
 
 def _is_of_another(pull: Pull, name: Name, pulls: Sequence[Pull]) -> bool:
-    """Return whether containerd reports the name of this pull for another pull that ran at the same time."""
+    """Return whether containerd reports this pull's name for another pull that ran at the same time."""
     others = [other for other in pulls if other is not pull and _reported(other).image == name.image]
     return any(other.ended_at is None or other.ended_at > pull.started_at for other in others)
 

@@ -1,7 +1,8 @@
-"""Every node's pulls, as its agent reports them: ``merge(report, now)``, ``watch(now)``, ``expire(now)``. Sans-I/O.
+"""Every node's pulls, as its agent reports them. Sans-I/O.
 
-The work for a report depends only on the size of that report. A pull that is no longer reported has ended. A node that
-stops reporting counts as late, and later as lost. This module knows nothing about Kubernetes: see ``correlation``.
+The work for a report depends only on the size of that report. A pull that its agent no longer reports counts as ended.
+A node that stops reporting counts as late, and later as lost. This module knows nothing about Kubernetes: see
+``correlation``.
 """
 
 import heapq
@@ -34,19 +35,20 @@ AGENT_GONE = "the node's agent is gone"
 
 
 class TooManyNodesError(Exception):
-    """A new node reported although the limit on known nodes has been reached."""
+    """A new node sent a report, but the limit on known nodes had been reached."""
 
 
 @dataclass(slots=True)
 class Merged:
-    """The changes on a node caused by one report, or by the lack of one."""
+    """The changes on a node that result from one report, or from a missing report."""
 
     node: Node
     ended: list[Pull] = field(default_factory=list)
     withdrawn: list[Pull] = field(default_factory=list)
-    """Leases that their agent no longer reports as pulls."""
+    """Leases that the agent no longer reports as pulls."""
     fetched: list[tuple[Pull, int, int]] = field(default_factory=list)
-    """Bytes that were downloaded since the last report, and bytes that a snapshotter downloaded at an unknown time.
+    """For each pull: the bytes that were downloaded since the last report, and the bytes that a snapshotter downloaded
+    at an unknown time.
 
     No byte is counted twice.
     """
@@ -60,12 +62,12 @@ class Inventory:
     def __init__(self, *, ttl: float, born: float, limits: Limits) -> None:
         self.nodes: dict[str, Node] = {}
         self.dropped = 0
-        """The number of pulls and layers that exceeded the limits."""
+        """The number of pulls and layers that were dropped because they exceeded the limits."""
         self._ttl = ttl
         self._born = born
         self._limits = limits
         self._silence: list[tuple[float, str]] = []  # for each node, when to check that it still reports
-        self._ends: list[tuple[float, int, Pull]] = []  # the times when ended pulls are forgotten
+        self._ends: list[tuple[float, int, Pull]] = []  # when to forget each ended pull
         self._history = 0
         self.bytes = 0
         """The sum of the weights of all pulls."""
@@ -144,7 +146,7 @@ class Inventory:
         return changed
 
     def expire(self, now: float) -> list[Pull]:
-        """Return the ended pulls that have expired, or that were dropped for lack of room."""
+        """Return the ended pulls that have expired, or that were dropped to make room."""
         gone, self._evicted = self._evicted, []
         while self._ends and (self._ends[0][0] <= now or self._is_too_much):
             due, _, pull = heapq.heappop(self._ends)
@@ -153,18 +155,18 @@ class Inventory:
                 del pull.node.ended[pull.key]
                 self._forget(pull)
                 gone.append(pull)
-        if len(self._ends) > 2 * self._history + 1000:  # most belong to pulls that were dropped earlier
+        if len(self._ends) > 2 * self._history + 1000:  # most of these pulls have been dropped
             self._ends = [end for end in self._ends if self._is_due(end[0], end[2])]
             heapq.heapify(self._ends)
         return gone
 
     @property
     def _is_too_much(self) -> bool:
-        """Whether there are more ended pulls, or all pulls together need more memory, than the limits allow."""
+        """Whether there are too many ended pulls, or all pulls together need more memory than allowed."""
         return self._history > self._limits.history or (self._history > 0 and self.bytes > self._limits.all_bytes)
 
     def _is_due(self, due: float, pull: Pull) -> bool:
-        """Return whether the ended pull has been neither dropped nor revived since."""
+        """Return whether the pull is still to be forgotten: it has been neither dropped nor revived since its end."""
         return pull.node.ended.get(pull.key) is pull and pull.ended_at is not None and pull.ended_at + self._ttl <= due
 
     def _new_node(self, report: AgentReport, now: float) -> Node:
@@ -201,7 +203,7 @@ class Inventory:
         """Return whether there is room for the pull. Without a limit, successive reports could name more pulls than a
         single report may contain.
 
-        When the memory for all nodes is used up, each node may still have one pull.
+        Even if the memory for all nodes is used up, each node may have one pull.
         """
         if (state.status is not None and state.status.ended) or state.id in node.active or not node.active:
             return True
@@ -216,7 +218,7 @@ class Inventory:
             state = structs.replace(state, layers=state.layers[: self._limits.layers_per_pull])
         pull = node.active.get(state.id) or node.ended.get(state.id)
         phase = state.status or (PullPhase.DOWNLOADING if state.layers else PullPhase.RESOLVING)
-        if phase in (PullPhase.QUEUED, PullPhase.UNOBSERVED):  # a pull that an agent observes has begun
+        if phase in (PullPhase.QUEUED, PullPhase.UNOBSERVED):  # an observed pull has already begun
             phase = PullPhase.RESOLVING
         ended_at = node.clock(state.completed_at, now) if phase.ended else None
         if pull is None:
@@ -225,9 +227,9 @@ class Inventory:
             pull = self._new_pull(node, state, ended_at, known_since, now)
         elif pull.ended_at is not None:
             if not pull.presumed:
-                return  # reported again: our response was lost, or the agent does not know that we know the end
+                return  # a repeated report: our response was lost, or the agent is unaware that the end is known
             if pull.phase is PullPhase.COMPLETED and ended_at is None:
-                return  # a late report: the kubelet has had the image since then
+                return  # the report is late: the kubelet already has the image
             del node.ended[pull.key]
             self._forget(pull)
             pull.weight = 0
@@ -247,7 +249,7 @@ class Inventory:
             pull.enter(phase, now)
 
     def _fitted(self, pull: Pull, state: PullState) -> PullState:
-        """Count the memory of a pull's newest state, and leave out its layers if there is no room for them."""
+        """Count the memory of a pull's newest state. If there is not enough room, leave out the layers."""
         node = pull.node
         new = live_weight(state)
         live = node.live_bytes + new - pull.weight
@@ -299,9 +301,9 @@ class Inventory:
         merged.ended.append(pull)
 
     def _withdraw(self, merged: Merged, pull: Pull) -> None:
-        """Forget a pull about which nothing but its lease was known: the lease may have belonged to a container.
+        """Forget a pull of which only the lease was known, because the lease may have belonged to a container.
 
-        If it was a pull, the kubelet reports its outcome.
+        If it belonged to a pull, the kubelet reports the outcome.
         """
         node = pull.node
         del node.active[pull.state.id]
@@ -326,7 +328,8 @@ def _heartbeat(report: AgentReport) -> float:
 
 
 def _learn_unpacking(node: Node, before: list[LayerState] | None, after: list[LayerState] | None) -> None:
-    """Derive the unpacking speed from layers. Each layer is unpacked after its download and after the layer below it.
+    """Derive the unpacking speed from layers. A layer is unpacked after it has been downloaded and the layer below has
+    been unpacked.
 
     All times are containerd's own, so layers that take less time than a polling interval are measured, too.
     """

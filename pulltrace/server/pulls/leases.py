@@ -1,8 +1,9 @@
-"""Assign leases about which nothing else is known to the images that the kubelet is pulling. Sans-I/O.
+"""Assign leases to the images that the kubelet is pulling, if only the lease of a pull is known. Sans-I/O.
 
-Such a lease belongs to a pull that resolves its reference, or to a container that is being created; it is unknown which
-of these, and for which image. So it only shows that an image is being resolved, and the kubelet alone reports the end
-of that attempt. If a lease is assigned to the wrong image, nothing that was published has to be taken back.
+Such a lease belongs either to a pull that is resolving its reference, or to a container that is being created. Neither
+its purpose nor its image is known. An assigned lease therefore shows only that an image is being resolved, and the end
+of the attempt is reported by the kubelet alone. Even if a lease is assigned to the wrong image, nothing that was
+published has to be taken back.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,7 +21,7 @@ def place(
 ) -> list[tuple[Pull, Name]]:
     """Assign one node's leases, oldest first. Return the leases without an arrival, each with its probable name.
 
-    The names are unknown, or those of images whose pods were deleted before their pulls began.
+    The name is unknown, or that of an image whose pods were deleted before the pull began.
     """
     by_id = {arrival.id: arrival for arrival in arrivals}
     open_ = []
@@ -57,14 +58,14 @@ def _slots(demand: ImageDemand, arrival: Arrival | None = None) -> list[_Slot]:
 def _assign(lease: Pull, slots: list[_Slot], demands: Sequence[ImageDemand]) -> Name | None:
     """Assign a lease to the earliest matching request by the kubelet.
 
-    Return its name if it needs an arrival of its own.
+    Return the lease's name if the lease needs a separate arrival.
     """
     if lease.ended_at is not None:
         lease.superseded = lease.released or any(ended_together(lease, demand) for demand in demands)
         return None if lease.superseded else Name(UNKNOWN_IMAGE)
     fits = [slot for slot in slots if slot.since <= lease.started_at + ORDER_TOLERANCE]
     if not fits:
-        lease.released |= any(was_running(lease, demand) for demand in demands)  # the report is late
+        lease.released |= any(was_running(lease, demand) for demand in demands)  # the lease was reported late
         return None if lease.released else Name(UNKNOWN_IMAGE)
     best = min(fits, key=lambda slot: (slot.since > lease.started_at + 1.0, slot.since, slot.attempt))
     slots.remove(best)
@@ -78,6 +79,6 @@ def _assign(lease: Pull, slots: list[_Slot], demands: Sequence[ImageDemand]) -> 
 
 
 def _has_ended(arrival: Arrival, lease: Pull) -> bool:
-    """Return whether the kubelet has reported the end of the attempt that a lease seems to belong to."""
+    """Return whether the kubelet has reported the end of the attempt to which a lease seems to belong."""
     demand = arrival.demand
     return demand is not None and (not demand.pulling or is_later(demand, lease))

@@ -1,7 +1,7 @@
 """The rules that determine the limiting factor of a pull at one moment. Sans-I/O. ``docs/verdicts.md`` explains them.
 
-Each rule requires a measurement that proves it: a comparison with another registry, node or moment, or the load of the
-node. If there is no such measurement, nothing is concluded.
+Each rule requires a measurement as proof: the load of the node, or a comparison with another registry, node or moment.
+If there is no such measurement, the factor remains unknown.
 """
 
 from pulltrace.server.models import Factor
@@ -15,29 +15,29 @@ BUSY_DISK, DISK_PRESSURE = 80.0, 40.0
 least ``DISK_PRESSURE`` percent.
 """
 HIGH_DISK_PRESSURE = 60.0
-"""The percentage of time above which waiting for I/O proves a limit even if the disk is not busy, for example because a
-cgroup throttles it.
+"""If tasks wait for I/O for at least this percentage of the time, the disk is a limit even if it is not busy, for
+example because a cgroup throttles it.
 """
 CPU_PRESSURE, IDLE_DISK = 60.0, 20.0
 """The CPU is a limit if tasks wait for the CPU for at least ``CPU_PRESSURE`` percent of the time, and for I/O for at
 most ``IDLE_DISK`` percent.
 """
 FASTER = 3.0
-"""How many times faster another measurement must be to prove a limit."""
+"""How many times faster a compared rate must be to prove a limit."""
 LARGE_LAYER = 0.5
 """The share of the bytes to fetch above which one layer dominates an image."""
 DROPPED = 0.67
-"""If the rate of a pull during its last layer is more than this share of its rate with several layers, the number of
-connections is not the limit.
+"""The number of connections is not the limit if the pull's rate during its last layer is more than this share of its
+rate with several layers.
 """
 FULL_LINE = 0.85
 """The share of the node's best total rate above which its network is considered saturated."""
 DIAL_TIMEOUT = 30.0
 """Seconds that containerd spends on connecting to a host before it tries the next one."""
 DIAL_TOLERANCE = 5.0
-"""Seconds by which a wait may differ from ``DIAL_TIMEOUT``: polls and the request itself take time."""
+"""Seconds by which a wait may differ from ``DIAL_TIMEOUT``, because polls and the request itself take time."""
 MIRROR_WAITS = 2
-"""The number of waits as long as ``DIAL_TIMEOUT`` after which the mirror is considered dead."""
+"""The mirror is considered dead after this many waits that were as long as ``DIAL_TIMEOUT``."""
 SLOTS = 3
 """containerd's default number of concurrent downloads."""
 
@@ -76,7 +76,7 @@ def limiting_factor(pull: Pull, paces: Paces, now: float) -> Moment:
 
 
 def unexplained(pull: Pull, now: float) -> str:
-    """Return the reason why no factor is named for a live pull."""
+    """Return the reason why no limiting factor of a live pull is known."""
     registry = pull.state.registry or "The registry"
     if pull.phase is PullPhase.RESOLVING:
         return f"{registry} has not returned the manifest yet."
@@ -113,7 +113,7 @@ def _cpu(load: NodeLoad | None) -> Moment | None:
 
 
 def _snapshotter(pull: Pull, missing: list[LayerState], load: NodeLoad | None) -> Moment | None:
-    """Return the snapshotter as the limit if it fetches missing layers, which the agent cannot observe."""
+    """Return the snapshotter as the limit if it fetches missing layers; the agent cannot observe these downloads."""
     count = sum(layer.fetched_by == SNAPSHOTTER for layer in missing)
     if not count:
         return None
@@ -123,8 +123,8 @@ def _snapshotter(pull: Pull, missing: list[LayerState], load: NodeLoad | None) -
 
 
 def _dead_mirror(pull: Pull, now: float) -> Moment | None:
-    """Return the mirror as the limit if the pull has stopped, and earlier waits were as long as containerd needs to
-    give up on an unresponsive host.
+    """Return the mirror as the limit if the pull has stopped, and has waited before for as long as containerd takes to
+    give up on a host.
     """
     verdict, via = pull.verdict, pull.state.via
     if not via:
@@ -208,7 +208,9 @@ def _one_layer(pull: Pull, left: list[LayerState], rate: float, paces: Paces, no
 
 
 def _compared(pull: Pull, per_connection: float, rate: float, paces: Paces, now: float) -> Moment | None:
-    """Compare with other registries on this node, and with the same registry on other nodes."""
+    """Return the limit that follows from comparisons with other registries on this node, and with this registry on
+    other nodes.
+    """
     registry = pull.state.registry
     if not registry:
         return None
@@ -233,7 +235,7 @@ def _compared(pull: Pull, per_connection: float, rate: float, paces: Paces, now:
 
 
 def _full_line(node: Node, figures: dict[str, float], paces: Paces, now: float) -> Moment | None:
-    """Return the network as the limit if at least two registries deliver, each far below its best rate here, while the
+    """Return the network as the limit if at least two registries deliver far less than their best rates here, while the
     node's total rate is close to its maximum.
     """
     if len(node.active) < 2:

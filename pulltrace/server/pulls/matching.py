@@ -4,9 +4,9 @@ Theory of operation
 ===================
 
 An agent reports pulls, and the kubelet reports attempts; both may arrive late and in any order. A pull without an
-arrival is compared with the newest attempt of each arrival of its image, and the table below decides. *latest* is the
-state of the newest attempt: ``running`` (the kubelet requested the image, and no agent reported a pull), ``failed`` or
-``completed`` (as the kubelet reported), ``inferred`` (nobody saw its end). *pull* is ``live``, ``failed``,
+arrival is compared with the newest attempt of each arrival of its image. The table below gives the results. *latest* is
+the state of the newest attempt: ``running`` (the kubelet requested the image, and no agent reported a pull), ``failed``
+or ``completed`` (as the kubelet reported), ``inferred`` (nobody saw its end). *pull* is ``live``, ``failed``,
 ``completed`` or ``presumed`` (its agent missed the end). The other columns compare the time of the pull with the time
 of the newest attempt.
 
@@ -61,7 +61,9 @@ class Source(Enum):
     AGENT = "agent"
     KUBELET = "kubelet"
     INFERRED = "inferred"
-    """No source: the state was inferred from silence, and a source that observed the attempt may correct it."""
+    """No source reported the state. It was inferred from silence, and a source that observed the attempt may correct
+    it.
+    """
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -70,10 +72,10 @@ class Attempt(msgspec.Struct, frozen=True):
     number: int
     source: Source
     started_at: float = -math.inf
-    """Minus infinity if only the kubelet reports the attempt, and no event reported its start."""
+    """Minus infinity if no agent observed the attempt, and no event reported its start."""
     ended_at: float | None = None
     outcome: PullPhase | None = None
-    """Whether it completed or failed; None while it is running."""
+    """Whether the attempt completed or failed; None while it is running."""
     failure: Failure | None = None
     observed: bool = False
     """Whether an agent observed its pull."""
@@ -91,7 +93,7 @@ class Match(Enum):
 
 
 class Time(Enum):
-    """The time of a pull, compared with an attempt."""
+    """The time of a pull, relative to an attempt."""
 
     BEFORE = 0
     WITHIN = 1
@@ -99,7 +101,7 @@ class Time(Enum):
 
 
 class ArrivalState(Protocol):
-    """The part of an arrival that matching needs."""
+    """The attributes of an arrival that matching uses."""
 
     @property
     def pull(self) -> Pull | None:
@@ -148,12 +150,12 @@ TABLE = {
 
 
 def match(pull: Pull, arrival: ArrivalState) -> Match:
-    """Return the relation of this pull to this arrival."""
+    """Return how this pull is related to this arrival."""
     latest, before = arrival.latest, arrival.pull
     if _is_repeat(pull, arrival):
         return Match.REPEAT
     if before and before.is_only_lease and not (latest and latest.outcome):
-        before = None  # it may be the lease of another image
+        before = None  # the lease may be for another image
     if before and (before.phase is not PullPhase.FAILED or (before.ended_at or 0.0) > pull.started_at + 1.0):
         return Match.UNRELATED
     if latest is None:
@@ -164,7 +166,7 @@ def match(pull: Pull, arrival: ArrivalState) -> Match:
 
 
 def _is_repeat(pull: Pull, arrival: ArrivalState) -> bool:
-    """Return whether the pull comes from a further call that the kubelet made for another waiting pod."""
+    """Return whether the kubelet started this pull for another pod that waits for the same image."""
     demand = arrival.demand
     first = arrival.pull
     if (
@@ -183,9 +185,9 @@ def _is_repeat(pull: Pull, arrival: ArrivalState) -> bool:
 
 
 def _runs_beside(pull: Pull, first: Pull, pods: int) -> bool:
-    """Return whether two pulls of an image were running at the same time, so that they have the same outcome.
+    """Return whether two pulls of an image ran at the same time and therefore share their outcome.
 
-    If only one pod requested the image, a pull that began earlier is for another tag.
+    If only one pod requested the image, a pull that began earlier must be for another tag.
     """
     digests = {pull.state.manifest_digest, first.state.manifest_digest} - {None}
     if pull is first or len(digests) > 1 or pull.started_at > (first.ended_at or math.inf):

@@ -35,7 +35,7 @@ the pull may not have been queued at all.
 """
 
 REPORT_LATE = 8.0
-"""Seconds by which a report may be late. A pull that is reported as live later than that is really live."""
+"""Seconds by which a report may be late. A pull that is reported as live after a longer time is really live."""
 
 DEFAULT_HEARTBEAT = 10.0
 LOST_AFTER = 60.0
@@ -44,14 +44,13 @@ SKEW_TOLERATED = 2.0
 report's delay.
 """
 LATE_REPORTS = 8
-"""The number of consecutive reports that must seem late before the server concludes that the node's clock was set back.
-"""
+"""How many consecutive reports must seem late before the server concludes that the node's clock was set back."""
 LOAD_AGE = 6.0
 """Seconds for which a node's load is valid: a pulling node reports every second."""
 OLDEST = 7 * 24 * 3600.0
 """No running pull is older than this many seconds, because containerd's leases expire after a day.
 
-An earlier time must come from a wrong clock.
+An earlier start time must come from a wrong clock.
 """
 
 
@@ -61,7 +60,7 @@ Interval = tuple[PullPhase, float, float]
 _STILL = Speed(0, 0.0)
 """The speed of an ended pull; a revived pull counts from zero."""
 _SETTLED = Verdict()
-"""The empty verdict of a pull whose final verdict has been published."""
+"""The empty verdict that replaces a pull's verdict once the final one has been published."""
 
 
 @dataclass(slots=True, eq=False)
@@ -85,11 +84,11 @@ class Pull:
     weight: int = 0
     """The estimated memory of the pull, in bytes."""
     presumed: bool = False
-    """Whether the end is our own conclusion, which the agent may still correct."""
+    """Whether the server inferred the end of the pull, which the agent may still correct."""
     history: bool = False
-    """Whether the pull had ended before this server started, so that the previous server counted and logged it."""
+    """Whether the pull ended before this server started, so that the previous server has counted and logged it."""
     fresh: bool = False
-    """Whether the pull started after the node's last report, so that the download of all its bytes was observed."""
+    """Whether the pull started after the node's last report, so that its whole download was observed."""
     learned_at: float | None = None
     """When the server learned that the pull had ended."""
     arrival_id: str = ""
@@ -99,14 +98,16 @@ class Pull:
     supposed_guessed: bool = False
     """Whether the name in ``supposed`` is a guess."""
     released: bool = False
-    """Whether the kubelet has reported the end of the attempt that this lease seems to belong to."""
+    """Whether the kubelet has reported the end of the attempt to which this lease seems to belong."""
     repeats: bool = False
-    """Whether the pull comes from a further call to the runtime for another pod, so that it has no separate row."""
+    """Whether the kubelet started this pull for another pod that waits for the same image; such a pull has no separate
+    row.
+    """
     superseded: bool = False
     """Whether a later attempt has replaced this pull in its arrival."""
     best_percent: float = 0.0
     sums: Sums = field(default_factory=Sums)
-    """The sums over its layers."""
+    """The sums over the pull's layers."""
     phases: dict[PullPhase, float] = field(default_factory=dict)
     """The number of seconds spent in each completed phase."""
     speed: Speed = field(init=False)
@@ -125,7 +126,7 @@ class Pull:
     verdict: Verdict = field(default_factory=Verdict)
     """The factors that have limited the pull so far."""
     usual: tuple[tuple[str, int | None], Estimate | None] | None = None
-    """The name and size for which the usual duration was looked up, and the result."""
+    """The name and size for which the usual duration was last looked up, with the resulting estimate."""
     recorded: bool = False
     """Whether the pull's duration has been recorded for future estimates."""
     seen_at: float | None = None
@@ -138,16 +139,16 @@ class Pull:
     def update(self, state: PullState, now: float) -> tuple[int, int]:
         """Process the newest state.
 
-        Return the number of bytes that this pull itself has fetched since the previous state, and the number of those
-        that a snapshotter has fetched at an unknown time.
+        Return two byte counts since the previous state: the bytes that this pull itself has fetched, and those that a
+        snapshotter has fetched at an unknown time.
         """
         first = self.seen_at is None
         changed = self._take_layers(None if first else self.state.layers, state.layers)
         self.state = state
         came = untimed = own = other = 0
         since = self.seen_at or now
-        # If a layer appears later than its pull, this pull has fetched all downloaded bytes of the layer: bytes from
-        # before the pull count as cached.
+        # If a layer first appears in a later report, this pull has fetched all of its downloaded bytes: older bytes
+        # count as cached.
         whole = self.fresh or (bool(self.layer_speeds) and not self.node.go_agent)
         if first:
             self.speed = self.arriving = Speed(0, now)
@@ -161,8 +162,7 @@ class Pull:
             else:
                 grown = counted = speed.saw(layer.downloaded_bytes, now, since)
             if layer.fetched_by == SNAPSHOTTER:
-                # The bytes of this layer are counted all at once when it is complete, so they say nothing about the
-                # speed.
+                # The bytes of this layer are counted all at once when it is complete, so they do not show its speed.
                 untimed += counted
             elif layer.fetched_by:
                 other += grown
@@ -181,9 +181,9 @@ class Pull:
         return came, untimed
 
     def _take_layers(self, before: list[LayerState] | None, after: list[LayerState] | None) -> list[LayerState]:
-        """Return the layers that have changed, and update the sums.
+        """Return the changed layers, and update the sums.
 
-        Replace the unchanged layers with the known objects, so that they are recognised immediately from now on.
+        Replace the unchanged layers with the known objects, so that they are recognised by identity from now on.
         """
         if not before or not after or len(before) != len(after):
             self.sums = Sums.of(after or ())
@@ -208,7 +208,7 @@ class Pull:
         return None
 
     def bytes_per_second(self, now: float) -> float:
-        """Return the speed of the layers that it fetches itself; zero once every byte has arrived or it has ended."""
+        """Return the speed of the layers that the pull fetches itself; zero unless the pull is downloading."""
         return self.speed.rate(now) if self.phase is PullPhase.DOWNLOADING else 0.0
 
     def enter(self, phase: PullPhase, at: float) -> None:
@@ -219,9 +219,9 @@ class Pull:
             self.phase = phase
 
     def end(self, phase: PullPhase, at: float, now: float, error: str | None, reason: ErrorReason | None) -> float:
-        """End the attempt at ``at``, which became known at ``now``.
+        """End the attempt at ``at``; the end became known at ``now``.
 
-        Return the time of its end, which is never before its start.
+        Return the time of the end, which is never before the start.
         """
         self.learned_at = now
         self.enter(phase, max(at, self.started_at))
@@ -233,7 +233,7 @@ class Pull:
         return self.ended_at
 
     def intervals(self) -> list[Interval]:
-        """Return the phases of an ended attempt, the last one first; each begins when the previous one ended."""
+        """Return the phases of an ended attempt, the last one first. Each begins when the phase before it ends."""
         found: list[Interval] = []
         end = self.ended_at or self.started_at
         for phase in (PullPhase.EXTRACTING, PullPhase.DOWNLOADING, PullPhase.RESOLVING):
@@ -247,7 +247,7 @@ class Pull:
         return found
 
     def settle(self) -> None:
-        """Drop the layers, because nothing more will be published."""
+        """Drop the layers of a pull that will not be published again."""
         self.state = structs.replace(self.state, layers=None)
         self.sums = Sums()
         self.verdict = _SETTLED
@@ -315,16 +315,18 @@ class Node:
     name: str
     last_seen: float
     whole_at: float
-    """When a report last listed all pulls of the node. A pull that started later has never been reported."""
+    """When a report last listed all pulls of the node. A pull that started after this time cannot have been reported
+    before.
+    """
     last_report: float = 0.0
     """When the node's last report was accepted."""
     state: NodeState = NodeState.REPORTING
     heartbeat: float = DEFAULT_HEARTBEAT
     agents: Agents = field(default_factory=Agents)
     skew: float | None = None
-    """Seconds by which the node's clock is ahead; None until a report has contained its time."""
+    """Seconds by which the node's clock is ahead; None until a report has stated the node's time."""
     late_reports: int = 0
-    """The number of consecutive reports that seemed late, judged by ``skew``."""
+    """The number of consecutive reports that seemed late according to ``skew``."""
     agent_version: str = ""
     containerd_version: str = ""
     snapshotter: str = ""
@@ -340,7 +342,9 @@ class Node:
     go_agent: bool = False
 
     def arrival_of(self, key: str) -> str:
-        """Return the published id of another pull on this node, or the agent's id if none has been published."""
+        """Return the id under which another pull on this node was published; if it has not been published, return the
+        agent's id.
+        """
         pull = self.active.get(key) or self.ended.get(key)
         return pull.arrival_id if pull and pull.arrival_id else key
 
@@ -357,7 +361,7 @@ class Node:
             yield pull
 
     def set_clock(self, skew: float) -> None:
-        """Update the node's ``skew`` from a report whose time is this many seconds ahead of the server's.
+        """Update the node's ``skew`` from a report whose time is ``skew`` seconds ahead of the server's time.
 
         A late report looks as if the clock were slow, so the clock is considered slow only after many such reports.
         """
@@ -369,7 +373,9 @@ class Node:
             self.skew = skew if abs(skew) > SKEW_TOLERATED else 0.0
 
     def clock(self, time: datetime | None, now: float) -> float:
-        """Convert a time on this node's clock to the server's clock; use ``now`` if it is missing or impossible."""
+        """Convert a time from this node's clock to the server's clock; use ``now`` if the time is missing or
+        impossible.
+        """
         if not is_set(time):
             return now
         seconds = time.timestamp() - (self.skew or 0.0)

@@ -1,7 +1,7 @@
 """Record the outcome of each attempt exactly once: in the log, in the metrics and, if traces are on, as a trace. Logs.
 
-Kubernetes reports the reason for a failed pull, and the agent reports the bytes, shortly after the end of the pull. The
-feed does not wait for them; this module does.
+The reason for a failed pull, which Kubernetes reports, and the bytes, which the agent reports, arrive shortly after the
+end of the pull. The feed does not wait for these details, but this module does.
 """
 
 import logging
@@ -74,7 +74,7 @@ class Outcomes:
                 self._incomplete[pull.id] = (now + PATIENCE, pull, phases)
 
     def settle(self, now: float) -> None:
-        """Record the outcomes for which no more details arrived in time."""
+        """Record the outcomes whose missing details have not arrived in time."""
         while self._incomplete:
             id_, (due, pull, phases) = next(iter(self._incomplete.items()))
             if due > now:

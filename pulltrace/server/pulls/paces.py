@@ -1,8 +1,8 @@
 """The download rates that nodes recently reached, by registry: slow downloads are compared with them. Sans-I/O.
 
-Rates are kept for half an hour, per connection and in total. Only the best one matters: it shows what the node and the
-registry are capable of. For each node, the rates of eight registries are kept; for each registry, the rates of all
-nodes.
+Rates are kept for half an hour, per connection and in total. Only the best rate matters, because it shows what the node
+and the registry are capable of. For each node, the rates of eight registries are kept; for each registry, the rates of
+all nodes.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _PEERS_EVERY = 10.0
 
 @dataclass(slots=True)
 class Pace:
-    """Best rates between one node and one registry, in bytes per second."""
+    """The best rates at which one node has fetched from one registry, in bytes per second."""
 
     per_connection: float
     total: float
@@ -71,7 +71,7 @@ class Paces:
         return pace if pace and now - pace.at <= MEMORY else None
 
     def best_other(self, node: str, registry: str, now: float) -> tuple[str, Pace] | None:
-        """Return the registry from which this node fetches at the highest rate per connection, apart from this one."""
+        """Return the registry, other than this one, from which this node fetches at the highest rate per connection."""
         best: tuple[str, Pace] | None = None
         for name, pace in self._nodes.get(node, {}).items():
             is_valid = name != registry and now - pace.at <= MEMORY

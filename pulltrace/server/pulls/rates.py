@@ -34,10 +34,10 @@ class Speed:
         """
         self._steps = [(now, total)]
         self._rated: tuple[float, float] | None = None
-        """The time and value of the last calculated rate, kept because a tick needs the rate several times."""
+        """The time and value of the last calculated rate, cached because each tick needs the rate several times."""
 
     def copy(self) -> "Speed":
-        """Return a copy, which has the same past."""
+        """Return a copy with the same history."""
         copy = Speed(self.total, self.grew_at)
         copy._since, copy._steps = self._since, self._steps.copy()
         return copy
@@ -77,13 +77,15 @@ class Speed:
         steps = self._steps
         window = min(max(WINDOW, 2 * (steps[-1][0] - steps[-2][0])), LONGEST_WINDOW)
         start = now - window
-        base = steps[max(bisect_right(steps, (start, math.inf)) - 1, 0)]  # the last step before the window
+        base = steps[max(bisect_right(steps, (start, math.inf)) - 1, 0)]  # the last growth before the window
         return (self.total - base[1]) / max(now - max(start, self._since), SHORTEST)
 
 
 @dataclass(slots=True)
 class Unpacking:
-    """How fast a node unpacks: compressed bytes per second over its last layers; older layers count less."""
+    """The speed at which a node unpacks: compressed bytes per second over its recent layers, where older layers count
+    less.
+    """
 
     _bytes: float = 0.0
     _seconds: float = 0.0
@@ -103,8 +105,8 @@ def seconds_left(to_download: int, rate: float, to_unpack: int, unpack_rate: flo
     """Return the seconds until the image is ready: the download at the current rate, followed by unpacking at the
     node's rate.
 
-    None if the basis for either part is missing, or if the result is implausibly long, which wrong reports may
-    cause.
+    None if the data for either part is missing, or if the result is implausibly long, for example because a report was
+    wrong.
     """
     seconds = 0.0
     if to_download > 0:

@@ -19,13 +19,15 @@ from pulltrace.wire import PullPhase, to_time
 KEPT = 1800.0
 """Seconds for which a pod that has started is listed."""
 MAX_PODS = 5000
-"""The number of pods whose start-up is tracked at the same time; the oldest are dropped first."""
+"""The maximum number of pods whose start-up is tracked at the same time; the oldest pods are dropped first."""
 LONGEST = 24 * 3600.0
 """Seconds after which a waiting pod is no longer considered to be starting."""
 
 _EXPIRE_EVERY = 30.0
 _REPORTED_WITHIN = 1.0
-"""Seconds by which the kubelet's event may seem later than the end of a pull: its time is in whole seconds."""
+"""Seconds by which the kubelet's event may seem later than the end of a pull, because the event's time is in whole
+seconds.
+"""
 _TOOK = re.compile(r" in (\S+) \((\S+) including waiting\)")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|µs|s)")
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6}
@@ -56,7 +58,7 @@ class _Image:
             end = pulled
         began = min(max(self.began_at, self.announced_at), pulled) if self.began_at is not None else None
         if began is None and self.present_at is not None:
-            began = self.announced_at  # no agent observed it
+            began = self.announced_at  # no agent observed when the pull began
         yield self.announced_at, end if began is None else began, StartPhaseName.QUEUED
         if began is not None:
             unpacking = pulled if self.unpacking_at is None else min(max(self.unpacking_at, began), pulled)
@@ -78,11 +80,11 @@ class _Pod:
     images: dict[str, _Image] = field(default_factory=dict)
     first_run_at: float | None = None
     started_at: float | None = None
-    """When the last of the app containers first ran; None until all of them have run."""
+    """When the last app container first ran; None until all app containers have run."""
     restarted: bool = False
 
     def phases(self, now: float) -> list[StartPhase]:
-        """Return the time in each phase until the pod started, or until now."""
+        """Return the time that the pod spent in each phase until it started, or until now."""
         end = now if self.started_at is None else self.started_at
         spans = [
             (max(start, self.scheduled_at), min(stop, end), phase)
@@ -226,7 +228,7 @@ class Startup:
             if took := _TOOK.search(event.message):
                 announced = at - _seconds(took[2])
                 if known.announced_at is None or abs(announced - known.announced_at) < WHOLE_SECONDS:
-                    known.announced_at = announced  # the message is more precise than the time of the event
+                    known.announced_at = announced  # more precise than the event's time
                 known.began_at = known.began_at or at - _seconds(took[1])
 
     def _drop(self, key: str) -> None:
@@ -236,7 +238,7 @@ class Startup:
 
 
 def _starts(pod: Pod) -> Iterable[float | None]:
-    """Yield when each app container of the pod first ran; None for those that have not run yet."""
+    """Yield the time when each app container of the pod first ran, or None if it has not run yet."""
     for kind, _, status in pod.containers():
         if kind == "app":
             yield _ran_at(status)
@@ -251,7 +253,7 @@ def _ran_at(status: ContainerStatus | None) -> float | None:
 
 
 def _is_known(pod: _Pod) -> bool:
-    """Return whether the phases are known: an image was reported as present, and no container had been restarted."""
+    """Return whether the phases are known: an image was reported as present, and no container has been restarted."""
     return not pod.restarted and any(image.present_at is not None for image in pod.images.values())
 
 

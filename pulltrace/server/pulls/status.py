@@ -35,7 +35,7 @@ class ArrivalContext(msgspec.Struct, frozen=True, kw_only=True):
     reason: ErrorReason | None = None
     next_retry_at: float | None = None
     ahead: tuple[str, ...] = ()
-    """Repositories of the pulls that are, or were, ahead of this one in the queue."""
+    """The repositories of the pulls that are, or were, queued ahead of this pull."""
 
 
 def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, analysis: Analysis, now: float) -> PullStatus:
@@ -237,7 +237,9 @@ def _is_stalled(pull: Pull, timeout: float, now: float) -> bool:
 
 
 def _layers(layers: list[LayerState], pull_id: str, pull: Pull, now: float) -> list[LayerStatus]:
-    """Return the layers, reusing the last values of unchanged ones: most layers are waiting or complete."""
+    """Return the layers. The published forms of unchanged layers are reused, because most layers are waiting or
+    complete.
+    """
     known = pull.published_layers
     if pull.published_as != pull_id:
         known.clear()

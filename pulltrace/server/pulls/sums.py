@@ -1,6 +1,6 @@
 """The sums over the layers of a pull. Sans-I/O.
 
-A report changes few of the layers, so the sums are updated by these.
+A report changes only a few layers, so the sums are updated for these layers only.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ DONE = (
     LayerPhase.EXTRACTED,
     LayerPhase.REMOTE,
 )
-"""The states of layers that need not be fetched any more."""
+"""The states of layers that no longer need to be fetched."""
 
 
 class Sums(msgspec.Struct):
@@ -30,7 +30,7 @@ class Sums(msgspec.Struct):
     to_unpack: int = 0
     """Bytes of the layers that are not unpacked yet."""
     done: int = 0
-    """The number of layers that need not be fetched any more."""
+    """The number of layers that no longer need to be fetched."""
     cached: int = 0
     extracted: int = 0
     unpacking: int = 0
@@ -38,7 +38,8 @@ class Sums(msgspec.Struct):
     """The number of unfinished layers that another pull or the snapshotter fetches."""
     by_snapshotter: int = 0
     exceeded: int = 0
-    """The number of layers with more bytes than the manifest states, which means that its sizes are wrong."""
+    """The number of layers with more bytes than the manifest states, which means that the manifest's sizes are wrong.
+    """
 
     @classmethod
     def of(cls, layers: Iterable[LayerState]) -> "Sums":
@@ -75,7 +76,7 @@ class Sums(msgspec.Struct):
 
 
 def is_done(layer: LayerState) -> bool:
-    """Return whether the layer need not be fetched any more."""
+    """Return whether the layer no longer needs to be fetched."""
     if layer.state is None:
         return layer.total_known and layer.downloaded_bytes >= layer.total_bytes
     return layer.state in DONE

@@ -12,8 +12,8 @@ MOST_REGISTRIES = 50
 
 
 class Throughput:
-    """Counts bytes as they arrive. Keeps a ring of ``STEPS`` sums for each registry that was used in that time, and for
-    each result.
+    """Counts bytes as they arrive. Keeps a ring of ``STEPS`` sums for each result, and for each registry that was used
+    during these steps.
     """
 
     def __init__(self, now: float) -> None:
@@ -51,8 +51,8 @@ class Throughput:
         return first * STEP, dict(sorted(rates.items()))
 
     def totals(self, now: float) -> tuple[int, Counter[str]]:
-        """Return the bytes that have arrived since the first step of the series, and the number of attempts that have
-        ended, by result. The current step is included.
+        """Return the number of bytes since the first step of the series, and the number of ended attempts by result.
+        Both include the current step.
         """
         self._advance(now)
         ended = Counter({result: sum(counts) for result, counts in self._ended.items()})

@@ -4,8 +4,8 @@ The most similar pulls are used: those of this image on this node, of this image
 of any image of similar size from this registry on this node. Durations of pulls on other nodes or of other sizes are
 scaled by the usual ratio between the two nodes or sizes. A pull that had nothing to fetch is not recorded.
 
-Memory is bounded: the last pulls of each image, of each repository, and of each pair of registry and node are kept; the
-key that has not been used for the longest time is dropped first.
+Memory is bounded: the last pulls of each image, each repository, and each pair of registry and node are kept. The least
+recently used key is dropped first.
 """
 
 from collections import OrderedDict, deque
@@ -58,7 +58,7 @@ class _Samples(deque[_Sample]):
 
 
 class _Recent:
-    """The last pulls by key; the key that has not been used for the longest time is dropped first."""
+    """The last pulls by key; the least recently used key is dropped first."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -125,8 +125,8 @@ class Usual:
         """Return the factor by which pulls take longer on this node than on the sample's node."""
         if sample.node == node:
             return 1.0
-        # If a node has not used this registry yet, the two nodes are compared by all their pulls: a slow registry must
-        # not make the other node look slow.
+        # Nodes are compared by their pulls from this registry, so that a slow registry does not make a node look slow.
+        # If one of the nodes has not used this registry yet, all their pulls are compared.
         for registry in (sample.registry, None):
             there, here = self._slowness(registry, sample.node), self._slowness(registry, node)
             if here and there:

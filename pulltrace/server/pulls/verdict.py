@@ -13,21 +13,22 @@ import msgspec
 from pulltrace.server.models import Bound, Factor
 
 HOLDS = 5.0
-"""Seconds after which a factor that holds is published, and after which a factor that no longer holds is withdrawn."""
+"""Seconds for which a factor must hold before it is published, and must be absent before it is withdrawn."""
 SHORT = 5.0
 """The duration, in seconds, of the shortest pull that gets a verdict."""
 SHARE = 0.4
-"""The share of an ended pull's duration for which its factor must have held."""
+"""The minimum share of an ended pull's duration for which a factor must have held to be named."""
 EVERY = 1.5
 """Minimum seconds between two moments at which a pull is judged."""
 LONGEST_STEP = 10.0
-"""Maximum seconds that one moment may count for: nothing is known about the rest of a longer gap between reports."""
+"""The maximum number of seconds that one moment represents: the rest of a longer gap between reports is unknown."""
 
 
 class Moment(msgspec.Struct, frozen=True):
     """The factor that limits a pull now.
 
-    ``sentence`` contains a placeholder for each of ``names``, and one for each figure, named by its key.
+    ``sentence`` is a format string with one positional field for each of ``names``, and one named field for each of
+    ``figures``.
     """
 
     by: Factor
@@ -81,7 +82,7 @@ class Verdict:
         self._held: dict[Factor, _Held] = {}
 
     def is_due(self, now: float) -> bool:
-        """Return whether enough time has passed since the last moment; judging every other report is enough."""
+        """Return whether the pull is to be judged again; judging every other report is enough."""
         return self._at is None or now - self._at >= EVERY
 
     def add(self, moment: Moment, now: float) -> None:
@@ -150,7 +151,7 @@ def _by_score(item: tuple[Factor, _Held]) -> float:
 
 
 def queued(ahead: Sequence[str]) -> Bound:
-    """Return the verdict on an image that waits in the queue behind others."""
+    """Return the verdict on an image that is queued behind others."""
     if not ahead:
         return Bound(by=Factor.UNKNOWN, why="The kubelet has announced the pull; containerd has not started it.")
     why, figures = f"Queued behind {_others(ahead)} on this node.", {"pullsAhead": float(len(ahead))}
@@ -171,7 +172,7 @@ def _sentence(moment: Moment, figures: Mapping[str, float]) -> str:
 
 
 def _word(name: str, value: float) -> str:
-    """Format a figure for use in a sentence; the end of its name gives its unit."""
+    """Format a figure for use in a sentence; the suffix of ``name`` determines the unit."""
     if name.endswith("Percent"):
         return f"{value:.0f} %"
     if name.endswith(("Bytes", "BytesPerSec", "PerConnection")) or name == "bytesPerSec":

@@ -19,10 +19,11 @@ _Key: TypeAlias = tuple[str, str, str, str]
 def pods_waiting(
     pods: Iterable[WaitingPod], pulls: Iterable[PullStatus], now: float, startup: Startup | None = None
 ) -> Iterator[PodWait]:
-    """Yield the pods with a container that waits for an image requested by the kubelet, starting with the longest wait.
+    """Yield the pods in which a container waits for an image that the kubelet has requested, starting with the longest
+    wait.
 
-    A container without such a request may wait for a volume instead: it does not count as waiting on its own, but is
-    listed if another container of its pod does.
+    A container whose image has not been requested may be waiting for a volume instead. It is listed only if another
+    container of its pod waits for an image.
     """
     by_container: dict[_Key, PullStatus] = {}
     for pull in pulls:
