@@ -2,8 +2,8 @@
 each kind of load and the load at which the server reaches its limits.
 
 ``--short`` runs every benchmark once with a small load and writes nothing, to check that the benchmarks work. ``--soak
-MINUTES`` maintains the reference load for that long. Everything runs on loopback; CPU figures are those of the server
-process.
+MINUTES`` keeps the reference load running for that long. All traffic uses loopback. CPU figures are for the server
+process only.
 """
 
 import argparse
@@ -27,7 +27,9 @@ HERE = Path(__file__).parent
 BEGIN, END = "<!-- server: made by `make bench` -->", "<!-- server: end -->"
 TARGET = Load(nodes=5000, pulling=500, readers=100, with_layers=5)
 SAME = Load(nodes=1000, pulling=100, readers=100, with_layers=5, images=2)
-"""A fifth of the reference load's nodes, but all its clients. With a quarter of them, the naive server loses events."""
+"""The reference load with a fifth of its nodes, but with all its clients. With a quarter of the nodes, the naive
+server loses events.
+"""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ async def target(size: Size) -> str:
 async def compared(size: Size) -> str:
     """Run both servers alternately under the same load.
 
-    Neither is scraped, because the naive server has no metrics.
+    The benchmark requests no metrics from either server, because the naive server has none.
     """
     load = size.of(SAME)
     pairs = [
@@ -141,7 +143,7 @@ async def broken(size: Size) -> str:
 
 
 async def soak(minutes: float) -> None:
-    """Maintain the reference load and print a line per minute."""
+    """Keep the reference load running, and print one line per minute."""
     async with running("pulltrace") as server, Generator(server, TARGET) as generator:
         await asyncio.sleep(10)
         print(HEAD, end="")

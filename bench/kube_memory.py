@@ -1,10 +1,10 @@
-"""The server's cost of watching 10,000 pods: memory, time to list, and the longest stall of its event loop.
+"""The server's cost of watching 10,000 pods: memory, the time to list them, and the longest stall of the event loop.
 
     python -m bench.kube_memory [--pods 10000] [--waiting 500]
 
 One process acts as the API server, over real HTTP on loopback, with pods as large as in a real cluster (about 9 kB of
-JSON) and one Pulling event for each waiting pod. Another process watches it in the same way as the server does, and
-measures its own use of resources.
+JSON) and one Pulling event for each waiting pod. A second process watches this API server as the real server does, and
+measures its own memory and CPU.
 """
 
 import argparse

@@ -46,7 +46,7 @@ async def measure(kind: str, load: Load, seconds: float, settle: float | None = 
 async def observe(
     server: ServerProcess, generator: Generator, load: Load, seconds: float, *, scraped: bool = True
 ) -> Row:
-    """Measure a running load; if ``scraped`` is true, request /metrics every five seconds."""
+    """Measure the server under a running load. If ``scraped`` is true, also request /metrics every five seconds."""
     seen = generator.seen
     seen.clear()
     began, cpu, own = time.monotonic(), server.cpu_seconds(), own_cpu_seconds()

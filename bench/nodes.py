@@ -1,8 +1,8 @@
 """Simulated agents, whose pulls grow, end and fail. They are so cheap that thousands of them can run in one process.
 
-The report of a pull is a bytes template that ``%`` fills with the current numbers (blanks, which JSON allows, keep its
-length constant). Each report contains the time at which it was sent, in microseconds, in the field ``mediaType``, which
-the server passes on. From this time, a client can calculate how long the report took.
+Each pull's part of a report is a bytes template, into which ``%`` inserts the current numbers. The numbers are padded
+with blanks, which JSON allows, so that their length is constant. The field ``mediaType`` contains the time at which the
+report was sent, in microseconds. The server passes this field on, so a client can calculate how long the report took.
 """
 
 import random
@@ -78,9 +78,9 @@ class SimulatedPull:
 
 
 class SimulatedNode:
-    """One node's agent and its next report.
+    """The simulated agent of one node.
 
-    It pulls ``images`` images at a time, and begins another pull when one has ended. With 0, it is idle.
+    The node pulls ``images`` images at a time, and begins another pull when one has ended. With 0, the node is idle.
     """
 
     def __init__(self, number: int, images: int, rng: random.Random, pull_seconds: float) -> None:
@@ -92,7 +92,7 @@ class SimulatedNode:
         self._pulls: list[SimulatedPull] = []
 
     def request(self) -> bytes:
-        """Return its next report as a complete HTTP request."""
+        """Return the agent's next report as a complete HTTP request."""
         now = time.time()
         self._pulls = [pull for pull in self._pulls if not pull.ended]
         while len(self._pulls) < self.images:

@@ -7,7 +7,9 @@ import math
 WIDTH, HEIGHT, EDGE = 300, 220, 48
 
 Curve = tuple[str, list[tuple[float, float]]]
-"""The name of the quantity that grows, and the server's CPU use, in percent of one core, at each size."""
+"""The name of the quantity that varies, and one point for each load: its size, and the server's CPU use in percent of
+one core.
+"""
 
 
 def svg(curves: list[Curve]) -> str:

@@ -1,10 +1,11 @@
-"""How the server's cost grows: the CPU and memory that one more live pull, ended pull, client or waiting pod takes.
+"""Measure how the server's cost grows: the CPU and memory of each additional live pull, ended pull, client or waiting
+pod.
 
     python -m bench.slopes [--seconds 8] [--repeats 2] [--identity] [PART …]
 
 Each figure is the difference between two loads. ``--short`` runs with small loads, to check that the benchmark works.
-Live pulls and clients are measured in a server process. Ended pulls and pods are measured in this process, without
-sockets: the state, its ticks and the encoded frames.
+Live pulls and clients are measured in a server process. Ended pulls and pods are measured without a server process and
+without sockets; the figures cover the state, its ticks and the encoded frames.
 """
 
 import argparse
@@ -37,7 +38,9 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Size:
-    """The sizes of both loads (pulls, clients, ended pulls and pods), and the length of each measurement in seconds."""
+    """The smaller and the larger number of pulls or clients, the numbers of ended pulls and pods, and the duration of
+    each measurement.
+    """
 
     few: int = 100
     many: int = 500
@@ -61,13 +64,13 @@ def show(name: str, cpu: float, memory: float) -> None:
 
 
 async def pulls(size: Size) -> None:
-    """Measure live pulls that report every second, with one client."""
+    """Measure the cost of live pulls that are reported every second, with one client."""
     few, many = (Load(nodes=number, pulling=number, readers=1, images=1) for number in (size.few, size.many))
     await difference("live pull", few, many, size)
 
 
 async def clients(size: Size) -> None:
-    """Measure clients that request no layers, while a hundred pulls change every second."""
+    """Measure the cost of clients that request no layers, while a hundred pulls change every second."""
     pulling = Load(nodes=size.few, pulling=size.few, images=1, gzip=size.gzip)
     few, many = (replace(pulling, readers=number) for number in (size.few, size.many))
     await difference("client of the stream", few, many, size)
@@ -84,7 +87,9 @@ class InProcess:
         )
 
     def spend(self, seconds: float) -> float:
-        """Advance time in ticks, and encode each frame for one client. Return the CPU time per second."""
+        """Advance the clock tick by tick, and encode each frame for one client. Return the CPU time per second of the
+        clock.
+        """
         began, spent = self.now, time.process_time()
         while self.now < began + seconds:
             self.now += self.hub.limits.tick
@@ -98,7 +103,7 @@ def _render(entry: Entry, layers: bool) -> bytes:
 
 
 async def ended(size: Size) -> None:
-    """Measure ended pulls in the history, five a second."""
+    """Measure the cost of ended pulls in the history. Five pulls end per second."""
     server = InProcess()
     server.spend(60)  # the server no longer waits for the agents' first reports
     before, idle = rss(), server.spend(size.seconds)
@@ -138,7 +143,7 @@ async def ended(size: Size) -> None:
 
 
 async def pods(size: Size) -> None:
-    """Measure pods that wait for an image whose pull has not begun."""
+    """Measure the cost of pods that wait for an image whose pull has not begun."""
     server = InProcess()
     server.spend(60)
     before, idle = rss(), server.spend(size.seconds)
