@@ -1,4 +1,4 @@
-"""What the agent costs a node: memory and CPU, idle and with five pulls, compared with a minimal poller and an older
+"""Measure the agent's memory and CPU, idle and with five pulls, and compare them with a minimal poller and an older
 version.
 
     python -m bench.agent                          # half a minute each, with this Python

@@ -1,7 +1,7 @@
-"""The minimum cost of any poller: one ``ListStatuses`` and one POST per second, and nothing else.
+"""A minimal poller: one ``ListStatuses`` and one POST per second, and nothing else. No poller can cost less.
 
-``python -m bench.floor`` reads the agent's variables and runs until it is stopped. ``bench.agent`` compares the agent
-with it.
+``python -m bench.floor`` reads the agent's environment variables and runs until it is stopped. ``bench.agent``
+compares the agent with this poller.
 """
 
 import asyncio

@@ -18,7 +18,7 @@ from bench.process import ServerProcess
 HOST = "127.0.0.1"
 _STAMPS = re.compile(STAMP + rb"(\d{16})")
 _SLOW_PAUSE = 2.0
-"""How long, in seconds, a slow client pauses."""
+"""The number of seconds for which a slow client pauses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Load:
     report_interval: float = 1.0
     heartbeat: float = 10.0
     images: int = 0
-    """The number of images that each pulling node pulls at once; 0 means 1, 2 or 3."""
+    """The number of images that each pulling node pulls at once; 0 means a random number from 1 to 3."""
 
     @property
     def reports_per_second(self) -> float:
@@ -99,7 +99,7 @@ class _Agent(asyncio.Protocol):
 
 
 class _Reader(asyncio.BufferedProtocol):
-    """Reads and discards the stream; with ``watches``, looks for the timestamps in it."""
+    """A client that reads and discards the stream. With ``watches``, it looks for the timestamps in the stream."""
 
     shared = bytearray(1 << 18)  # the data that has been read is not kept
 
@@ -132,7 +132,7 @@ class _Reader(asyncio.BufferedProtocol):
             self._transport.resume_reading()
 
     def on_body(self, data: bytes) -> None:
-        """Process a part of the body. The parser calls this."""
+        """Process a part of the body. The HTTP parser calls this method."""
         self._look(self._rest + (self._inflate.decompress(data) if self._gzip else data))
 
     def _look(self, data: bytes) -> None:
@@ -154,7 +154,7 @@ class _Reader(asyncio.BufferedProtocol):
 
 
 class Generator:
-    """Puts a load on a server inside ``async with``. ``seen`` collects measurements while the load runs."""
+    """A load generator. Inside ``async with``, it puts a load on a server and collects measurements in ``seen``."""
 
     def __init__(self, server: ServerProcess, load: Load, seed: int = 7) -> None:
         self.seen = Seen()

@@ -26,7 +26,7 @@ class ServerProcess:
     metrics_port: int
 
     def cpu_seconds(self) -> float:
-        """Return its user and system time since its start."""
+        """Return the process's user and system time since it started, in seconds."""
         words = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(words[11]) + int(words[12])) / _TICKS
 

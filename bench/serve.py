@@ -1,6 +1,6 @@
 """``python -m bench.serve pulltrace|naive``: a server on free loopback ports, which it prints as JSON.
 
-The limits are a hundred thousand nodes and ten thousand clients, so that the benchmarks find other limits first.
+The server accepts a hundred thousand nodes and ten thousand clients, so that the benchmarks reach other limits first.
 """
 
 import logging

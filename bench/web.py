@@ -41,7 +41,7 @@ HEAP_EVERY = 30.0
 TRACE_SECONDS = 10.0
 
 LONGEST_TASK_MS = 50
-"""The longest permitted task of the main thread in steady state."""
+"""The maximum processor time of a single task of the main thread in steady state."""
 HEAP_GROWTH = 0.15
 """Maximum growth of the heap, as a fraction of its size at the start. More growth indicates a leak."""
 
@@ -123,7 +123,8 @@ async def _file(request: web.Request) -> web.StreamResponse:
 
 
 async def first_rows(browser: Browser, runner: web.AppRunner) -> tuple[float, float]:
-    """Return the milliseconds from the first byte of the page, and of the stream, to the frame with the first rows.
+    """Return how many milliseconds after the first byte of the page, and after that of the stream, the first rows
+    appear.
 
     These are medians of five loads, each with an empty cache. The browser and the server use the same machine's clock.
     """
@@ -182,7 +183,7 @@ async def measure(seconds: float) -> dict[str, Any]:
             )
             frames += seen["frames"]
             tasks += seen["long"]
-            # The collection itself causes a long pause, for which the page is not responsible, so it is not counted.
+            # Collecting the garbage causes a long pause. It is not counted, because the page did not cause it.
             heaps.append(await heap(devtools))
             await asyncio.sleep(0.5)
             await page.evaluate("() => { __bench.frames = []; __bench.long = [] }")

@@ -1,7 +1,7 @@
 """Make the JSON Schema of the stream's messages from the models in ``pulltrace/server/models.py``: ``make schema``.
 
-It describes the messages that are sent; readers must ignore fields that they do not know, so the schema does not forbid
-additional fields.
+The schema describes the messages that the server sends. Clients must ignore fields that they do not know, so the
+schema does not forbid additional fields.
 """
 
 import json

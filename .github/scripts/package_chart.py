@@ -56,7 +56,7 @@ def time_of_commit() -> str:
 
 
 def annotations(about: dict[str, Any], changelog: str, digests: dict[str, str]) -> dict[str, str]:
-    """Return the annotations that only a release has."""
+    """Return the annotations that the chart has only in a release."""
     version = str(about["version"])
     made = {f"pulltrace/{half}-digest": digest for half, digest in digests.items()}
     made["artifacthub.io/prerelease"] = str("-" in version).lower()

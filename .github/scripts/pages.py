@@ -3,8 +3,8 @@
 ``pages.py chart ARCHIVE URL``   add a packaged chart; the index is merged with the branch's own, so no version is lost
 ``pages.py docs SITE``           replace the docs; ``charts/`` is not touched
 
-Run it in a clone that may push to its remote ``origin``. If there was another push in the meantime, the change is made
-again on top of it. The branch is never force-pushed.
+Run the script in a clone that may push to its remote ``origin``. If there was another push in the meantime, the change
+is made again on top of it. The branch is never force-pushed.
 """
 
 import shutil
@@ -23,12 +23,12 @@ _TRIES = 5
 
 
 class RefusedError(Exception):
-    """The change would damage the published branch."""
+    """Raised if a change would damage the published branch."""
 
 
 def publish(clone: Path, message: str, change: Callable[[Path], None]) -> None:
-    """Apply ``change`` to a checkout of the newest state of the branch and push it; try again if there was another push
-    in the meantime.
+    """Check out the branch's newest state, apply ``change`` to it, and push. Try again if there was another push in
+    the meantime.
     """
     for _ in range(_TRIES):
         with tempfile.TemporaryDirectory() as folder:

@@ -1,9 +1,8 @@
-"""Assemble the root file system of an image: this Python, the packages in SITE, the libraries that they load, and
-nothing else.
+"""Assemble the root file system of an image from this Python, the packages in SITE, and the libraries that they load.
 
 ``rootfs.py SITE OUT``. It runs in the build stage of the Dockerfiles, and in the test that measures the images without
-a registry. The result contains no shell, no package manager and no third-party sources: bytecode is enough, so
-third-party tracebacks have the file and line but no text. Scanners find Debian's packages in
+a registry. The result contains no shell, no package manager and no third-party sources, because bytecode is enough.
+Tracebacks therefore show the file and line of third-party code, but not its text. Scanners find Debian's packages in
 ``/var/lib/dpkg/status.d``.
 """
 
@@ -24,7 +23,7 @@ _LEFT_OUT = shutil.ignore_patterns(
     *("xxlimited*", "_ctypes_test*", "_tkinter*", "_curses*", "_sqlite3*", "_dbm*", "_gdbm*", "readline*", "nis*"),
     *("unittest", "doctest*", "pdb*", "xmlrpc", "_codecs_*"),
 )
-# Files of packages that are never loaded: the service stubs are for grpcio, which only the demo uses; tzdata is for
+# Files in packages that no program loads. The service stubs are for grpcio, which only the demo uses. tzdata is for
 # named time zones, but all our times are in UTC.
 _NOT_RUN = shutil.ignore_patterns(
     *("__pycache__", "bin", "tests", "*.pyi", "*.pyx", "*.pxd", "*.pxi", "*.c", "*.h", "*_pb2_grpc.py", "tzdata*"),
@@ -82,7 +81,7 @@ def _compile(library: Path) -> None:
 
 
 def _libraries(out: Path, prefix: Path) -> None:
-    """Copy the shared libraries from outside the interpreter's own directory, and record their packages."""
+    """Copy the needed shared libraries from outside the interpreter's directory, and record their Debian packages."""
     needed: set[Path] = set()
     for binary in [*out.rglob("*.so*"), out / "usr/local/bin/python3"]:
         needed.update(path for path in _loads(binary) if not path.is_relative_to(prefix) and out not in path.parents)

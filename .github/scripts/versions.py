@@ -21,7 +21,7 @@ _TAG = re.compile(r"v(\d+)\.(\d+)\.(\d+)(-[0-9A-Za-z.]+)?")
 
 
 def found(root: Path = ROOT) -> dict[str, str]:
-    """Return the version in each place that has one."""
+    """Return the version that each place states."""
     package = re.search(r'^__version__ = "(.+)"$', (root / "pulltrace/__init__.py").read_text(), re.MULTILINE)
     chart = yaml.safe_load((root / "charts/pulltrace/Chart.yaml").read_text())
     versions = {
