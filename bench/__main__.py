@@ -1,5 +1,5 @@
-"""``make bench``: measure the server under the reference load, compare it with a naive server, and find the cost of
-each kind of load and the load at which the server reaches its limits.
+"""``make bench``: measure the server under the reference load, and compare it with a naive server. Also find the cost
+of each kind of load, and the load at which the server reaches its limits.
 
 ``--short`` runs every benchmark once with a small load and writes nothing, to check that the benchmarks work. ``--soak
 MINUTES`` keeps the reference load running for that long. All traffic uses loopback. CPU figures are for the server

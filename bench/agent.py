@@ -6,9 +6,10 @@ version.
     python -m bench.agent --real --python python3.13 --seconds 60 --set MALLOC_ARENA_MAX=2
 
 Each poller is a separate process, as in the agent's image. All of them watch one containerd at the same time, so that
-they have the same load: a simulated one (gRPC on a unix socket, in this process) or, with ``--real``, a real one that
-pulls from a slow registry. A server in this process accepts every report. The figures are from /proc: memory after the
-run, and CPU time during the run. Only ratios of CPU time within one run can be compared.
+they have the same load. By default, this containerd is simulated (gRPC on a unix socket, in this process). With
+``--real``, it is a real one that pulls from a slow registry. A server in this process accepts every report. The figures
+are from /proc: memory after the run, and CPU time during the run. Only ratios of CPU time within one run can be
+compared.
 """
 
 import argparse

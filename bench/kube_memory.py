@@ -2,9 +2,9 @@
 
     python -m bench.kube_memory [--pods 10000] [--waiting 500]
 
-One process acts as the API server, over real HTTP on loopback, with pods as large as in a real cluster (about 9 kB of
-JSON) and one Pulling event for each waiting pod. A second process watches this API server as the real server does, and
-measures its own memory and CPU.
+One process acts as the API server, over real HTTP on loopback. Its pods are as large as in a real cluster (about 9 kB
+of JSON), and each waiting pod has one Pulling event. A second process watches this API server as the real server does,
+and measures its own memory and CPU.
 """
 
 import argparse

@@ -1,5 +1,5 @@
-"""Check that the package, the chart, appVersion, the chart's image list, CHANGELOG and the tag of a release have the
-same version.
+"""Check that the package, the chart, appVersion, the chart's image list, CHANGELOG and a release's tag name the same
+version.
 
 ``versions.py``                      check the tree
 ``versions.py v1.2.3``               check the tag too
@@ -54,8 +54,8 @@ def disagreements(tag: str | None, root: Path = ROOT) -> list[str]:
 
 
 def image_tags(tag: str, others: Iterable[str]) -> list[str]:
-    """Return the image tags of a release: X.Y.Z; also X.Y if it is the newest of its minor version, and latest if it is
-    the newest of all.
+    """Return the image tags of a release: always X.Y.Z, also X.Y if the release is the newest of its minor version,
+    and also latest if it is the newest of all releases.
     """
     match = _TAG.fullmatch(tag)
     if match is None or match[4]:
