@@ -27,7 +27,7 @@ The path of the data, from containerd to the browser::
     web/src/store              keeps the current state of all pulls
     web/src/views              draws it
 
-``docs/architecture.md`` shows the same list. A test sends a report through every Python module in it.
+``docs/architecture.md`` shows the same list. A test sends a report through every Python module in this list.
 """
 
 __version__ = "0.2.0"

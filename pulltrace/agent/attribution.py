@@ -86,8 +86,8 @@ def source_of(documents: Iterable[str], blobs: Mapping[str, Blob]) -> tuple[str,
     """Return the registry host and repository that all these documents have in common, if there is exactly one such
     pair.
 
-    A blob lists every repository it was ever pulled from. If a pull finds the blob already on the node, it adds the
-    repository that it pulls from.
+    The labels of a blob name every repository from which it was ever pulled. A pull adds its repository even if the
+    blob is already on the node.
     """
     found = [blobs[digest].sources for digest in documents if digest in blobs and blobs[digest].sources]
     common = frozenset.intersection(*found) if found else frozenset()

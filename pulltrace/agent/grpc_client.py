@@ -106,14 +106,16 @@ class Channel:
         return self._connection is not None and self._connection.closed_reason is None
 
     async def call(self, method: str, request: bytes) -> list[bytes]:
-        """Call ``method``, named ``/package.Service/Method``. Return the messages; raises ``RpcError``."""
+        """Call a method such as ``/package.Service/Method``. Return the messages. Raises ``RpcError``."""
         async with _deadline(), self._turns:
             connection = await self._connect()
             responses = await connection.request([(self._block_of(method), request)])
         return responses[0].messages()
 
     async def calls(self, requests: Sequence[tuple[str, bytes]]) -> list["Response"]:
-        """Make one call for each method and request. Up to a hundred calls share a task, a deadline and a write."""
+        """Make one call for each pair of method and request. Up to a hundred calls share a task, a deadline and a
+        write.
+        """
         responses: list[Response] = []
         for first in range(0, len(requests), AT_ONCE):
             batch = requests[first : first + AT_ONCE]

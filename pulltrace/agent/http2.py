@@ -31,7 +31,7 @@ _MAX_HEADERS = 1 << 16  # maximum bytes of a header block, encoded or decoded
 _KNOWN_BLOCKS = 16  # maximum number of blocks that are remembered
 _SHORT_BLOCK = 128  # maximum bytes of a block that is remembered
 _WINDOW = 1 << 20  # bytes of each receive window
-_FIRST_WINDOW = (1 << 16) - 1  # initial bytes of every window, until a frame changes it
+_FIRST_WINDOW = (1 << 16) - 1  # initial size of every window in bytes, until a frame changes the size
 _MOST = (1 << 31) - 1  # the highest stream id, and the largest window in bytes
 _CANCEL = 8  # the code for a call that no task waits for (RFC 9113, 7)
 

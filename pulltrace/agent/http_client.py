@@ -46,8 +46,8 @@ class Response(NamedTuple):
 class Poster:
     """Posts to one URL. An async context manager; it does not follow redirects.
 
-    ``ca_file`` contains the certificates for verifying an HTTPS server; None means the system's. It is read each time a
-    connection is made.
+    ``ca_file`` contains the certificates for verifying an HTTPS server; None means the system's. The file is read for
+    each new connection.
     """
 
     def __init__(self, url: str, headers: Mapping[str, str], ca_file: str | None = None) -> None:
@@ -104,7 +104,7 @@ class Poster:
         except OSError as error:
             raise OSError(f"PULLTRACE_SERVER_CA_FILE={self._ca_file}: {error}") from error
         # Since 3.13, Python rejects certificate authorities that lack any extension of RFC 5280. Most private
-        # authorities lack at least one.
+        # authorities lack at least one of these extensions.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         return context
 
@@ -127,7 +127,7 @@ class _Connection(asyncio.Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Return whether another exchange is possible."""
+        """Return whether the connection can be used for another request."""
         return self._transport is not None
 
     async def exchange(self, request: h11.Request, body: bytes) -> Response:

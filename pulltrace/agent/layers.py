@@ -68,7 +68,7 @@ class Progress:
 
     @property
     def unpacked(self) -> bool:
-        """Whether the layer is finished."""
+        """Whether the pull has nothing left to download or unpack for this layer."""
         if self.phase in (LayerPhase.EXTRACTED, LayerPhase.REMOTE):
             return True
         return self.phase is LayerPhase.CACHED and self.extracted_at is not None
@@ -120,7 +120,7 @@ class Progress:
             self._forget()
 
     def see_other_snapshotter(self) -> None:
-        """Drop conclusions drawn from a snapshotter that this pull does not use."""
+        """Drop conclusions that are based on a snapshotter that this pull does not use."""
         if self.extracted_at is not None:
             self._forget()
 
@@ -129,7 +129,7 @@ class Progress:
         self.extracted_at = self.committed_in = None
 
     def see_blob(self, blob: Blob, lease: Lease, owner: str | None) -> None:
-        """Record that the blob is committed. If it is older than the lease, it was on the node before the pull."""
+        """Record that the blob is committed. A blob that is older than the lease was on the node before the pull."""
         if self.cached_before or self.completed_at is not None or self.phase is LayerPhase.REMOTE:
             return
         phase = LayerPhase.DOWNLOADED
@@ -174,7 +174,7 @@ class Progress:
         if self.unpacked:
             return
         committed_at = max(snapshot.created_at for snapshot in snapshots)
-        # A blob that occurs twice in the image has two snapshots; one of them may be older than the pull.
+        # A blob that occurs twice in the image has two snapshots, and one of these may be older than the pull.
         deliveries = {item.delivery for item in snapshots if item.created_at >= lease.created_at}
         if committed_at < lease.created_at:
             self._mark_cached()

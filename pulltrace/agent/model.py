@@ -1,4 +1,4 @@
-"""The agent's own types: what containerd returns, and the questions that the tracker has for it. Sans-I/O.
+"""The agent's own types, for what containerd returns and for the tracker's questions to containerd. Sans-I/O.
 
 Times are unix seconds on the node's clock; sizes are in bytes.
 """
@@ -15,7 +15,7 @@ MAX_SPARE_DOCUMENTS = 64
 LAYER_REFS = ("layer-", "unknown-")
 """The ref prefixes of layers, and of blobs whose kind containerd does not know."""
 ARCHIVE = "tar-"
-"""The ref prefix of an ingest that is not a download, but a file from an archive being imported."""
+"""The ref prefix of an ingest that is not a download, but a file from an archive that is being imported."""
 
 
 class Ingest(Struct, frozen=True, gc=False):

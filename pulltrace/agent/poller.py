@@ -24,7 +24,7 @@ from pulltrace.agent.tracker import Tracker
 from pulltrace.logs import fields
 
 FULL_LOOK = 10
-"""After this many polls, everything is requested, even if only the sizes of downloads have changed."""
+"""Number of polls after which everything is requested, even if only the sizes of downloads have changed."""
 
 RESTS = 4
 """The number of consecutive idle polls that list only leases.
@@ -148,7 +148,7 @@ class Poller:
                 try:
                     response = await self._request(question)
                 except ContainerdError as error:
-                    # An unavailable snapshotter must not hide everything else; the question is repeated later.
+                    # An unavailable snapshotter must not hide the other responses. The question is repeated later.
                     _log.debug("no response", extra=fields(question=question, error=error))
                 else:
                     self.tracker.learn(question, response)

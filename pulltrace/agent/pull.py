@@ -62,7 +62,7 @@ class Pull:
     served: bool = False
     """Whether the snapshotter fetches the layers."""
     record: str | None = None
-    """The name of the image record that the pull wrote, if that was known from the start."""
+    """The name of the image record that the pull wrote, if this name was known from the start."""
     imported: bool = False
     """Whether the content comes from an archive, not from a registry."""
     changed: set[str] | None = None
@@ -143,8 +143,8 @@ class Pull:
             progress.see_no_fetch()
 
     def take_layers(self, ingests: Mapping[str, Ingest]) -> None:
-        """Set the pull's layers: those in the manifest, in order, or, until the manifest has been read, those being
-        downloaded.
+        """Set the pull's layers to those in the manifest, in the same order. Until the manifest has been read, the
+        layers are those that are being downloaded.
         """
         if self.image:
             self._set_layers(self.image.layers)

@@ -49,7 +49,7 @@ class RecordLedger:
     def may_prove(self, record: ImageRecord, lease: Lease) -> bool:
         """Return whether the pull with this lease may have written the record.
 
-        If two pulls of one image overlap, the second may have written the record before the lease of the first was
+        If two pulls of one image overlap, the second pull may have written the record before the first one's lease was
         deleted.
         """
         is_recent = any(record.name in names for names in self._recent)
@@ -119,7 +119,8 @@ class RecordLedger:
 def name_of(
     records: Iterable[ImageRecord], lease: Lease, source: tuple[str, str] | None, ledger: RecordLedger
 ) -> Name | None:
-    """Return the name of a pull, from the records of its image; None if it wrote none and therefore did not complete.
+    """Return the name of a pull, from the records of its image; None if the pull wrote no record and so did not
+    complete.
 
     A record with the pull's ``source`` takes precedence over others, an unclaimed record over a claimed one, a tag over
     a digest, and a newer record over an older one.

@@ -32,7 +32,9 @@ contents.
 """
 
 MAX_RECENT = 1 << 20
-"""Maximum size of the acknowledged ended pulls to keep, in bytes. They give a restarted server its history back."""
+"""Maximum size of the acknowledged ended pulls to keep, in bytes. From these pulls, a restarted server restores its
+history.
+"""
 
 _ROOM = MAX_REPORT * 7 // 16  # maximum bytes in one report, for live pulls and for ended pulls separately
 _MOST = MAX_PULLS // 2  # maximum number of live pulls in one report, and of ended pulls; lowered after a rejection
