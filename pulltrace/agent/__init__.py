@@ -1,4 +1,4 @@
-"""The agent runs on each node. It polls containerd, determines which images are being pulled, and reports them.
+"""The agent runs on each node, polls containerd, determines which images are being pulled, and reports them.
 
-It never writes to containerd.
+The agent never writes to containerd.
 """

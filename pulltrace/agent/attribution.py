@@ -32,7 +32,8 @@ class Image:
 def image_of(content: Collection[str], documents: Mapping[str, Document | None]) -> Image | None:
     """Return the image among a lease's committed blobs; None until its manifest has been read.
 
-    A pull for all platforms has several manifests. Its layers are the layers of all these manifests, each listed once.
+    A pull for all platforms has several manifests. The image then has the layers of all these manifests, without
+    duplicates.
     """
     known = {digest: document for digest in content if (document := documents.get(digest))}
     indexes = {digest: item for digest, item in known.items() if isinstance(item, Index)}

@@ -238,7 +238,7 @@ class Conclusion:
         """Find the images with new records that contain a blob of this pull. Return the questions that must be answered
         first.
 
-        This is needed for imports whose manifests no poll has read, because an import writes its manifests last.
+        This is needed for imports, because an import writes its manifests last, so that often no poll reads them.
         """
         if "" not in self._facts.images:
             return {ALL_IMAGES}

@@ -67,9 +67,8 @@ def find_socket() -> str | None:
 
 
 class Containerd:
-    """One namespace of one containerd instance.
-
-    Every method may raise ``ContainerdError``; None means that the object was not found.
+    """One namespace of one containerd instance. Every method may raise ``ContainerdError``. A method returns None if
+    the object was not found.
     """
 
     def __init__(self, socket: str, namespace: str = NAMESPACE) -> None:

@@ -74,7 +74,8 @@ class RpcError(Exception):
 class Channel:
     """Makes calls over one socket.
 
-    An async context manager. It connects at the first call, and reconnects after the connection breaks.
+    An async context manager. The first call makes the connection, and so does the next call after the connection
+    breaks.
     """
 
     def __init__(self, socket: str, metadata: Mapping[str, str]) -> None:
@@ -211,7 +212,7 @@ class Response:
 
 
 class Listener(Response):
-    """An endless response. Its messages are passed on as they arrive."""
+    """An endless response, whose messages are passed on as they arrive."""
 
     def __init__(self, take: Callable[[bytes], None]) -> None:
         super().__init__()

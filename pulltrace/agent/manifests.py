@@ -28,7 +28,7 @@ class Descriptor(Struct, frozen=True, rename="camel"):
 
 
 class Index(Struct, frozen=True, rename="camel"):
-    """One image for several platforms, each with its own manifest."""
+    """One image for several platforms, with one manifest per platform."""
 
     manifests: Annotated[list[Descriptor], Meta(max_length=MAX_LAYERS)]
     media_type: _MediaType = "application/vnd.oci.image.index.v1+json"

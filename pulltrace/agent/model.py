@@ -39,7 +39,9 @@ class Ingest(Struct, frozen=True, gc=False):
 
     @property
     def is_copy(self) -> bool:
-        """Whether a snapshotter (SOCI) is copying a blob that it has already fetched. Its ref is the bare digest."""
+        """Whether a snapshotter (SOCI) is copying a blob that it has already fetched. The ref of such an ingest is only
+        the digest.
+        """
         return self.ref == self.digest and not self.ref.startswith(ARCHIVE)
 
 

@@ -62,8 +62,8 @@ class Poller:
         # The channel may have reconnected since the last poll. If containerd has restarted, its socket is new.
         is_same = containerd.connected and containerd.since == tracker.containerd_since
         self._broken |= self._has_polled and not is_same
-        # The last poll may have listed a lease whose pull ended before its resources were requested. So an unseen pull
-        # may have begun as early as the poll before the last one.
+        # The last poll may have listed the lease of a pull that ended before the poll requested the lease's resources.
+        # So a pull that no poll has seen may have begun as early as the poll before the last one.
         since, self._polls = self._polls[0] or self._polls[1] or now, (self._polls[1], now)
         changed = self._changed | containerd.changed_images()
         self._changed = set()

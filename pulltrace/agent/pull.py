@@ -1,4 +1,4 @@
-"""One live pull: its known properties, and its state as it is reported. Sans-I/O."""
+"""One live pull: what is known about it, and the state that is reported to the server. Sans-I/O."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

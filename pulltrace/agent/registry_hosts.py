@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 class RegistryHosts:
-    """The folder with the host configuration. Without a folder (None), no pull has mirrors."""
+    """The folder with the host configuration. If ``folder`` is None, no pull has mirrors."""
 
     def __init__(self, folder: str | None) -> None:
         self._folder = folder
