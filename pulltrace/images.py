@@ -27,7 +27,7 @@ class InvalidReferenceError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A complete image reference. Such a reference has either a tag or a digest, never both."""
+    """A complete image reference, with either a tag or a digest, but never both."""
 
     registry: str
     repository: str
@@ -64,8 +64,8 @@ def parse(text: str) -> Reference:
 
 
 def _split_registry(name: str) -> tuple[str, str]:
-    """Split off the registry. It is the first part of the name if that part contains a dot, a port or a capital letter,
-    or is ``localhost``.
+    """Split off the registry. The first part of the name is the registry if it contains a dot, a port or a capital
+    letter, or is ``localhost``.
     """
     first, slash, rest = name.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost" or first != first.lower()):

@@ -1,7 +1,7 @@
 """``pulltrace local``: server and agent in one process, for containerd on this machine.
 
-The command is meant for a k3s host, a kind node or a laptop. Both the server's and the agent's variables are read, but
-two defaults differ: the server listens on loopback, and the node is named after the machine.
+The command is meant for a k3s host, a kind node or a laptop. The command reads the variables of the server and of the
+agent, but two defaults differ: the server listens on loopback, and the node is named after the machine.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ class LocalError(Exception):
 
 
 def load(environ: Mapping[str, str]) -> tuple[ServerSettings, AgentSettings]:
-    """Read the settings of both halves. Raises ``SettingsError``, which lists the mistakes in both."""
+    """Read the settings of the server and the agent. Raises ``SettingsError``, which lists the mistakes in both."""
     defaults = {
         "PULLTRACE_HTTP_ADDR": "127.0.0.1:8080",
         "PULLTRACE_METRICS_ADDR": "127.0.0.1:9090",

@@ -44,7 +44,7 @@ class Response(NamedTuple):
 
 
 class Poster:
-    """Posts to one URL. An async context manager; it does not follow redirects.
+    """Posts to one URL, without following redirects. An async context manager.
 
     ``ca_file`` contains the certificates for verifying an HTTPS server; None means the system's. The file is read for
     each new connection.

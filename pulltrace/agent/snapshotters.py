@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 LOCAL = frozenset({"overlayfs", "native", "btrfs", "zfs", "devmapper", "blockfile", "erofs", "windows"})
-"""The snapshotters that are part of containerd. They unpack blobs that containerd has fetched."""
+"""The snapshotters that are part of containerd, which unpack blobs that containerd has fetched."""
 
 DEFAULT = "overlayfs"
 """containerd's own default, assumed until another one is found."""

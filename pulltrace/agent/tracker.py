@@ -355,8 +355,8 @@ class Tracker:
             pull.inherited &= not 0 < before < progress.downloaded
 
     def _see_snapshotter(self, pull: Pull, progress: Progress, now: float) -> None:
-        """Record the progress of a layer that the snapshotter fetches. It counts for the first pull that needs the
-        layer.
+        """Record the progress of a layer that the snapshotter fetches. The first pull that needs the layer is credited
+        with it.
         """
         digest = progress.layer.digest
         self._owners.setdefault(digest, pull.lease.id)

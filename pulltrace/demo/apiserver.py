@@ -1,12 +1,13 @@
-"""A small simulated Kubernetes API server. It serves the list and watch requests for pods and events over real HTTP.
+"""A small simulated Kubernetes API server, which serves list and watch requests for pods and events over real HTTP.
 
     async with ApiServer() as cluster:
         cluster.url
         cluster.put("pods", pod)            # in place of kubelets and controllers
         cluster.delete("pods", pod)
 
-It supports paging, resource versions, field selectors and bookmarks, and it discards history on request, like the real
-one (https://kubernetes.io/docs/reference/using-api/api-concepts/). ``Trouble`` simulates its failures.
+Like a real API server, it supports paging, resource versions, field selectors and bookmarks
+(https://kubernetes.io/docs/reference/using-api/api-concepts/). The history can be discarded. ``Trouble`` simulates
+failures of the API server.
 """
 
 import asyncio

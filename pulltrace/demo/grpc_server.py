@@ -38,7 +38,7 @@ _OTHER_NAMESPACE = Store()
 
 
 class Behaviour(Enum):
-    """The way in which the simulated containerd responds."""
+    """How the simulated containerd responds."""
 
     NORMAL = "normal"
     SILENT = "silent"

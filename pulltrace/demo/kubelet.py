@@ -1,10 +1,10 @@
-"""One simulated kubelet. It pulls the images of its pods, and reports the same events and statuses as a real kubelet.
+"""A simulated kubelet, which pulls the images of its pods and reports the same events and statuses as a real one.
 Sans-I/O.
 
 Each pod has a worker that *syncs* the pod. A sync first writes the pod's status as it was at the end of the previous
-sync. Then the sync tries to start every container that is not running. So when a pull fails, the reason appears in the
-status only at the next sync, 10 to 15 s later. Pulls belong to the kubelet, not to the pods: if a pod is deleted, its
-pull continues.
+sync. After that, the sync tries to start every container that is not running. So when a pull fails, the reason appears
+in the status only at the next sync, 10 to 15 s later. Pulls belong to the kubelet, not to the pods: if a pod is
+deleted, its pull continues.
 
 The kubelet puts its reports into ``outbox``, and the demo sends them from there to the API server. The constants and
 the order of steps are those of pkg/kubelet (Kubernetes 1.37). ``tests/kubelet`` compares this kubelet with a real one.
@@ -82,7 +82,9 @@ class _Pod:
 
 
 class Kubelet:
-    """The kubelet of ``node``. It runs ``parallel`` pulls at a time; the default is one, as in real kubelets."""
+    """The kubelet of ``node``. ``parallel`` is the number of pulls at a time. The default is one, as in
+    real kubelets.
+    """
 
     def __init__(self, node: VirtualContainerd, *, parallel: int = 1) -> None:
         self.node = node

@@ -104,6 +104,6 @@ class Machine:
         self.slots = Slots(SLOTS if self.slots_per_node else math.inf)
 
     def release(self, lease: Lease) -> None:
-        """Delete the lease of a pull that has ended. Its content is garbage-collected shortly afterwards."""
+        """Delete the lease of a pull that has ended. The lease's content is garbage-collected shortly afterwards."""
         self.store.leases.pop(lease.id, None)
         self._collect_at = min(self._collect_at, self.now + COLLECT_AFTER)

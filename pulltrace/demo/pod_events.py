@@ -28,7 +28,7 @@ def pod(
     """Make a pod that is scheduled on a node. ``containers`` and ``init`` map names to images; ``owner`` is the
     owner's kind and name.
 
-    ``volumes`` also maps names to images; every app container mounts them.
+    ``volumes`` also maps names to images. Every app container mounts these volumes.
     """
     metadata: Object = {"name": name, "namespace": namespace, "uid": _uid(namespace, name)}
     if owner:

@@ -45,7 +45,9 @@ class Pull:
                 self._threads.remove(thread)
 
     def fail(self, error: str) -> None:
-        """End without an image. Its lease is deleted, and later the content that the lease protected."""
+        """End the pull without an image. The pull's lease is deleted, and later the content that the lease
+        protected.
+        """
         self._end(PullPhase.FAILED, error)
         self.node.release(self.lease)
 
@@ -214,7 +216,7 @@ class Pull:
         return received >= blob.size or blob.digest in self.node.store.content
 
     def _copy(self, blob: Blob) -> Thread:
-        """Copy a fetched blob into containerd, through an ingest without a lease whose ref is the bare digest."""
+        """Copy a fetched blob into containerd. The ingest has no lease, and its ref is only the digest."""
         store = self.node.store
         ingest = store.ingests[blob.digest] = Ingest(blob, self.node.now, self.node.now, received=blob.size / 2)
         yield from self._wait(1.0)

@@ -130,7 +130,9 @@ async def _apiserver() -> AsyncIterator[ApiServer]:
 
 @asynccontextmanager
 async def _containerds(scenario: Scenario) -> AsyncIterator[dict[str, SimulatedContainerd]]:
-    """Return each node's containerd, by node name. Sockets are numbered, because a path has at most 107 bytes."""
+    """Return each node's containerd, by node name. The sockets have numbers instead of names, because the path of a
+    socket has at most 107 bytes.
+    """
     with tempfile.TemporaryDirectory(prefix="pulltrace-demo-") as folder:
         async with AsyncExitStack() as stack:
             containerds = {}

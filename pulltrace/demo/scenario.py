@@ -1,6 +1,6 @@
 """The events in the demo's cluster. The same seed always gives the same scenario. Sans-I/O.
 
-Each generator method is one thread of the scenario. It yields the number of seconds to wait before it continues.
+Each generator method is one thread of the scenario. A thread yields the number of seconds to wait before it continues.
 """
 
 import heapq
@@ -123,7 +123,7 @@ class Scenario:
         crashed, self._crashed = self._crashed, []
         return happened + crashed
 
-    # The threads of the scenario. They run as long as the demo does.
+    # The threads of the scenario, which run as long as the demo does.
 
     def _always(self) -> Iterator[Act]:
         yield self._daemon("node-exporter", "quay.io/prometheus/node-exporter:v1.10")
@@ -231,7 +231,7 @@ class Scenario:
     def _refused(
         self, name: str, image: str, why: Refusal | None, *, first: float, lasts: float, heals: bool = False
     ) -> Act:
-        """Let the pulls of an image fail. They fail until the pod is deleted or, with ``heals``, until the registry
+        """Let the pulls of an image fail until the pod is deleted. With ``heals``, let them fail until the registry
         serves the image.
         """
         made = service(name, 1)
@@ -305,5 +305,5 @@ class Scenario:
         return self._random.choice(list(self.kubelets))
 
     def _letters(self, count: int) -> str:
-        # Kubernetes generates names from these characters. There are no vowels, so that names cannot form words.
+        # Kubernetes generates names from these characters. They include no vowels, so that names cannot form words.
         return "".join(self._random.choices("bcdfghjklmnpqrstvwxz2456789", k=count))

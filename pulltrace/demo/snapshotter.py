@@ -62,7 +62,7 @@ class Snapshotter:
 
     @property
     def resource_type(self) -> str:
-        """Return the resource type under which a lease lists its snapshots."""
+        """Return the resource type under which leases list this snapshotter's snapshots."""
         return f"snapshots/{self.name}"
 
     def prepare(self, key: str, parent: str, now: float) -> None:

@@ -65,7 +65,7 @@ class Record:
 class Store:
     """Everything in the namespace ``k8s.io``. Only the node and the node's pulls change it.
 
-    ``snapshotter`` is the default one; ``others`` are also loaded, for runtime classes that name them.
+    ``snapshotter`` is the default snapshotter. ``others`` are also loaded, because runtime classes may name them.
     """
 
     def __init__(

@@ -1,5 +1,5 @@
-"""The metrics for Prometheus. There are few labels. No metric is labelled with an image or a pod, and only gauges about
-a node's agent are labelled with the node.
+"""The metrics for Prometheus. To keep the number of series small, no metric has an image or a pod as a label, and only
+gauges about a node's agent have the node as a label.
 
 Counters count events. Gauges are created at each scrape from the hub's current state. The text is then generated in a
 thread. With 5,000 nodes, this would otherwise block the event loop and all streams for too long.
@@ -207,7 +207,7 @@ class Metrics:
         self._bound.labels((pull.bound.by if pull.bound else Factor.UNKNOWN).value, host).inc()
 
     def content_type(self, accept: str) -> str:
-        """Return the content type of a scrape. It is OpenMetrics if the client accepts that format."""
+        """Return the content type for a scrape: OpenMetrics if the client accepts it, or else Prometheus text."""
         return choose_encoder(accept)[1]
 
     def render(self, accept: str, gauges: Gauges) -> bytes:

@@ -110,17 +110,18 @@ class Bound(JsonObject, frozen=True):
 class PullStatus(JsonObject, frozen=True):
     """One pull of an image on a node.
 
-    ``total_bytes`` is the number of bytes to fetch. This is the compressed size of all layers (``image_bytes``),
-    without the bytes that were already on the node (``cached_bytes``) and without those that are not fetched before the
+    ``total_bytes`` is the number of bytes to fetch. It is the compressed size of all layers (``image_bytes``) minus two
+    kinds of bytes: those that were already on the node (``cached_bytes``), and those that are not fetched before the
     container starts (``remote_bytes``). ``percent`` is the percentage of ``total_bytes`` that has been downloaded: 100
-    for a cached image. It never decreases within one ``attempt``. ``percent_basis`` is ``layers`` if bytes are known
-    only for completed layers. ``eta_seconds`` is the time until the image is ready, including unpacking. It is absent
-    if there is no basis for an estimate. ``ref_guessed`` means that the tag in ``image_ref`` is a guess.
-    ``next_retry_at`` is always an estimate, too. ``pods`` lists the containers that are waiting for the image now, and
-    ``waited`` those that waited for it earlier. ``eta_missing`` explains why a running pull has no estimate. The status
-    ``unobserved`` means that the kubelet requested the image on a node whose agent does not report. ``usual_seconds``
-    is the median duration of earlier pulls like this one. If this pull is unusually slow, ``slower_than_usual`` is its
-    duration divided by that median. ``via`` lists the mirrors that the node tries before ``registry``, in this order.
+    for a cached image. The percentage never decreases within one ``attempt``. ``percent_basis`` is ``layers`` if bytes
+    are known only for completed layers. ``eta_seconds`` is the time until the image is ready, including unpacking. The
+    field is absent if there is no basis for an estimate. ``ref_guessed`` means that the tag in ``image_ref`` is a
+    guess. ``next_retry_at`` is always an estimate, too. ``pods`` lists the containers that are waiting for the image
+    now, and ``waited`` those that waited for it earlier. ``eta_missing`` explains why a running pull has no estimate.
+    The status ``unobserved`` means that the kubelet requested the image on a node whose agent does not report.
+    ``usual_seconds`` is the median duration of earlier pulls like this one. If this pull is unusually slow,
+    ``slower_than_usual`` is its duration divided by that median. ``via`` lists the mirrors that the node tries before
+    ``registry``, in this order.
     """
 
     id: str
@@ -232,8 +233,8 @@ class OwnerPulls(JsonObject, frozen=True):
 class RegistryStatus(JsonObject, frozen=True):
     """One registry, with the pulls of all nodes combined.
 
-    ``pulls_last_hour`` counts all attempts that have ended. This includes attempts for which every layer was cached,
-    because registries count these, too. ``owners`` lists the owners with the most pulls.
+    ``pulls_last_hour`` counts all attempts that have ended, even if every layer was cached, because registries count
+    these, too. ``owners`` lists the owners with the most pulls.
     """
 
     registry: str
@@ -361,7 +362,7 @@ class PodWait(JsonObject, frozen=True):
     the pod spec.
 
     ``eta_seconds`` is the longest remaining time of the pod's pulls. ``ready_estimate`` is the same, as a point in
-    time. Both fields are absent if one of the pulls has no estimate.
+    time. If one of the pulls has no estimate, both fields are absent.
     """
 
     namespace: str

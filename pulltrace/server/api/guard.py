@@ -2,9 +2,9 @@
 
 uvicorn accepts any protocol factory (its option ``http``). The guard rejects requests that are too large, too slow or
 too numerous before uvicorn stores any of their data. The guard responds with 431, 413, 408 or 503. If another response
-is already being sent on the connection, the guard closes the connection instead. It passes HTTP/1.1 to uvicorn's
-httptools protocol. HTTP/1.0 goes to uvicorn's h11 protocol, because HTTP/1.0 clients do not understand chunked
-responses.
+is already being sent on the connection, the guard closes the connection instead. HTTP/1.1 connections are passed to
+uvicorn's httptools protocol. HTTP/1.0 connections are passed to uvicorn's h11 protocol, because their clients do not
+understand chunked responses.
 
 Routes find the guard of a request in ``scope["state"]``. The guard offers two operations that ASGI lacks: waiting for
 the end of the connection, and aborting it.
@@ -64,8 +64,8 @@ class Guard(asyncio.Protocol):
         self._meter = RequestMeter(listener.limits)
         self._http: HttpToolsProtocol | H11Protocol | None = None
         self._first: list[bytes] = []
-        """The head of the first request. It is buffered until it is complete, because its HTTP version decides which
-        protocol is used.
+        """The head of the first request, which is buffered until it is complete. The HTTP version in the head decides
+        which protocol is used.
         """
         self._loop = asyncio.get_running_loop()
         self._closed: asyncio.Future[None] = self._loop.create_future()
@@ -106,7 +106,7 @@ class Guard(asyncio.Protocol):
         self._streaming = False
 
     async def receive_disconnect(self) -> Message:
-        """Wait for the end of the connection. This is an ASGI ``receive`` for requests whose body is not needed.
+        """Wait for the end of the connection, as an ASGI ``receive`` for requests whose body is not needed.
 
         uvicorn notifies only the newest request on a connection. If another request was pipelined after it, an older
         request would keep waiting.

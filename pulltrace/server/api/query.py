@@ -149,7 +149,9 @@ def _container_fits(container: ContainerWait, wanted: Query) -> bool:
 
 
 def _forms(image: str) -> tuple[str, ...]:
-    """Return the image as written, as a full reference, and, if it has no tag, as a repository."""
+    """Return the image's name in several forms: as written, as a full reference and, if there is no tag, as a
+    repository.
+    """
     try:
         ref = images.parse(image)
     except images.InvalidReferenceError:
@@ -159,7 +161,7 @@ def _forms(image: str) -> tuple[str, ...]:
 
 
 def _repository(reference: str) -> str:
-    """Return the registry's host without its port, and the repository, in the form of a pull's fields."""
+    """Return the registry's host (without its port) and the repository, as they appear in the fields of a pull."""
     try:
         ref = images.parse(reference)
     except images.InvalidReferenceError:

@@ -1,6 +1,6 @@
 """``POST /api/v1/report``: authenticate, read and decode a report, and pass it to the hub.
 
-It is plain ASGI, which is faster than a Starlette route.
+The route is a plain ASGI application, which is faster than a Starlette route.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ class ReportRoute:
         self._hub = hub
         self._authenticator = authenticator
         self._receiving = FairShare(hub.limits.bodies, hub.limits.bodies_per_address)
-        """The total bytes of all large bodies that are being received."""
+        """The total size of all large bodies that are being received, in bytes."""
         self._sending: set[str] = set()
         """Nodes whose agents have sent a part of a body."""
         # The same response is sent to every client.

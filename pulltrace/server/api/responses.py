@@ -50,7 +50,7 @@ def json_headers(tag: str) -> dict[str, str]:
 
 
 class SlicedResponse(Response):
-    """Sends the ``parts`` of a body. They are compressed if the client accepts gzip. Each part is encoded when the
+    """Sends the ``parts`` of a body, in compressed form if the client accepts gzip. Each part is encoded when the
     client has accepted the previous one.
 
     If ``headers`` contain a Content-Encoding, the body is sent as it is.

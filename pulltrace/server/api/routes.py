@@ -154,7 +154,7 @@ class _Api:
         return SlicedResponse(request, [body], json_headers(tag), self._hub.limits)
 
     def _list(self, request: Request, lists: dict[str, Iterable[bytes]], tag: str, rest: dict[str, Any]) -> Response:
-        """Return an object with lists, which are encoded while they are sent, and with the other fields in ``rest``."""
+        """Return a JSON object. Its lists are encoded while they are sent; ``rest`` contains the other fields."""
         parts = _json(lists, rest)
         return SlicedResponse(request, parts, json_headers(tag), self._hub.limits, self._share)
 

@@ -1,5 +1,5 @@
-"""The event stream of one client of ``/api/v1/events``. It consists of a hello, then the current state or the missed
-changes, and then a frame at each tick.
+"""The event stream of one client of ``/api/v1/events``. The stream consists of a hello event, then the current state or
+the missed changes, and then a frame at each tick.
 """
 
 from collections.abc import Iterator, Sequence

@@ -138,8 +138,8 @@ def _took(pull: PullStatus) -> str:
 
 
 def _slowest(containers: Sequence[ContainerWait]) -> ContainerWait:
-    """Return the container that delays the pod. This is one that failed or, if none failed, the one whose image is the
-    least complete.
+    """Return the container that delays the pod: a failed one or, if none failed, the one whose image is the least
+    complete.
     """
     failed = [item for item in containers if item.state is WaitState.FAILED]
     waiting = [item for item in containers if item.state not in (WaitState.WAITING, WaitState.COMPLETED)]

@@ -62,7 +62,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """One line of a watch. Its type is ADDED, MODIFIED, DELETED or BOOKMARK; a bookmark has no object.
+    """One line of a watch, of type ADDED, MODIFIED, DELETED or BOOKMARK. A bookmark has no object.
 
     The next watch must start from ``version``.
     """
@@ -83,7 +83,7 @@ class Review:
 
 
 class Api(Protocol):
-    """The requests that the server sends to the API server. Each may raise ``KubeError``."""
+    """The requests that the server sends to the API server. Each request may raise ``KubeError``."""
 
     def pages(self, resource: Resource, namespace: str | None) -> AsyncGenerator[Page, None]:
         """Yield all objects, a page at a time."""
@@ -96,10 +96,11 @@ class Api(Protocol):
         """
 
     async def newest_version(self, resource: Resource, namespace: str | None) -> str:
-        """Return the newest resource version of a collection, read from etcd instead of a cache."""
+        """Read the newest resource version of a collection from etcd instead of a cache, and return it."""
 
     async def review(self, token: str, audience: str) -> Review:
-        """Return the review of this token. It names the account if the token is valid and was issued for this audience.
+        """Return the review of this token. The review names the account if the token is valid and was issued for this
+        audience.
 
         The review is a POST request, but the API server does not store anything.
         """

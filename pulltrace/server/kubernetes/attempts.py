@@ -19,11 +19,11 @@ Pulled     ignored                  ignored                          the image i
 
 If times are equal, ``Pulling`` comes before ``Failed`` and ``Pulled``.
 
-A kubelet writes the status ``ErrImagePull`` when it next syncs the pod. This is at least ten seconds after the event,
-and even later while the kubelet pulls another image for the same pod. So a status normally repeats a failure that
-events have already reported. A status counts as a separate failure only under two conditions: statuses have reported
-more failures than events, *and* the kubelet had time for another attempt. In that case, the failure's event was lost.
-Kubelets limit how many events they send.
+A kubelet writes the status ``ErrImagePull`` when it next syncs the pod. The next sync is at least ten seconds after the
+event, and even later while the kubelet pulls another image for the same pod. So a status normally repeats a failure
+that events have already reported. A status counts as a separate failure only under two conditions: statuses have
+reported more failures than events, *and* the kubelet had time for another attempt. In that case, the failure's event
+was lost. Kubelets limit how many events they send.
 
 ``InvalidImageName``, ``ErrImageNeverPull`` and ``ImageInspectError`` do not count as attempts, even if they are
 repeated, because the kubelet does not pull anything.
@@ -293,7 +293,7 @@ class ImageRequest:
         """Return the number of the attempt that failed at this time."""
         if self.pulling or not self.failure:
             return self.attempt
-        # If two reports are closer together than the shortest back-off, they describe the same attempt. One is its
+        # If two reports are closer together than the shortest back-off, they describe the same attempt: one is an
         # event, and the other is the container's status.
         same = at - self.failure.at < FIRST_BACK_OFF
         return max(self.attempt, self.failure.attempt if same else self.failure.attempt + 1)
@@ -326,7 +326,9 @@ class ImageRequest:
             self.failure = replace(known, reason=classify(message, waiting_reason), message=message)
 
     def _count(self, times: int) -> None:
-        """Use the kubelet's count of Pulling events. It is the best evidence of the attempt's number."""
+        """Use the kubelet's count of Pulling events, because this count is the best evidence of the
+        attempt's number.
+        """
         if times <= self.attempt:
             return
         self.attempt = times

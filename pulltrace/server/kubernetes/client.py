@@ -169,7 +169,7 @@ class HttpApi:
                 yield [self._watched(resource, line) for line in lines.split(chunk or b"") if line.strip()]
 
     async def newest_version(self, resource: Resource, namespace: str | None) -> str:
-        """Return the newest resource version of a collection. It is read from etcd instead of a cache."""
+        """Read the newest resource version of a collection from etcd instead of a cache, and return it."""
         everything = Resource(resource.name, resource.kind, "")
         return (await self._list(everything, namespace, [("limit", "1")])).metadata.version
 

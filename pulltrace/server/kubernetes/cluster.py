@@ -32,7 +32,7 @@ API server, and our watch may have been interrupted. This time is shorter than `
 """
 
 MAX_DELETED = 50_000
-"""The number of deleted pods that are remembered. This makes it possible to recognise late events about them."""
+"""The number of deleted pods that are remembered, so that late events about them are recognised."""
 
 _REASONS = frozenset({"Pulling", "Pulled", "Failed", "BackOff", "InspectFailed", "ErrImageNeverPull"})
 

@@ -20,7 +20,7 @@ _NOT_CREATED = ("ContainerCreating", "PodInitializing", "")
 
 @dataclass(frozen=True, slots=True)
 class ImageDemand:
-    """One image that containers on one node wait for, failed to get, or got a moment ago."""
+    """One image on one node. Containers on this node wait for the image, failed to get it, or got it a moment ago."""
 
     node: str
     image: str
@@ -86,7 +86,9 @@ class WaitingContainer:
 
 @dataclass(frozen=True, slots=True)
 class WaitingPod:
-    """A pod on a node. Its containers that are not running yet are in the order in which the kubelet starts them."""
+    """A pod on a node, with those containers that are not running yet, in the order in which the kubelet
+    starts them.
+    """
 
     namespace: str
     name: str
@@ -111,7 +113,9 @@ class WaitingPod:
 
 
 def has_image(status: ContainerStatus | None) -> bool:
-    """Return whether the container has ever been created, or fails for a reason that proves that it has its image."""
+    """Return whether the container has its image: it has been created before, or it fails for a reason that proves
+    this.
+    """
     if not status or not status.state:
         return False
     waiting = status.state.waiting

@@ -11,7 +11,7 @@ import re
 from pulltrace.wire import MAX_ERROR, ErrorReason
 
 # The kubelet's back-off for images: imageBackOffPeriod and MaxImageBackOff. The back-off doubles with every failure of
-# one pod and image. It is reset after a time without failures that is twice the maximum.
+# one pod and image. After twice the maximum back-off without a failure, the back-off is reset.
 # https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/kubelet/kubelet.go#L226 (10 s) and #L180 (300 s);
 # https://github.com/kubernetes/kubernetes/blob/v1.37.2/staging/src/k8s.io/client-go/util/flowcontrol/backoff.go
 FIRST_BACK_OFF = 10.0
@@ -74,8 +74,7 @@ _RULES = tuple(
     (reason, re.compile(pattern, re.DOTALL))
     for reason, pattern in (
         (ErrorReason.DISK_FULL, r"no space left on device|disk quota exceeded|not enough space"),
-        # The node's own errors may also contain "not found" and "denied". In that case, they are not the registry's
-        # fault.
+        # Errors on the node may also contain "not found" and "denied", but these are not the registry's fault.
         (ErrorReason.CANCELED, rf"(?:{_NODE}).*(?:{_CANCELED})"),
         (ErrorReason.UNKNOWN, _NODE),
         (
@@ -227,8 +226,8 @@ def back_off(attempt: int) -> float:
 
 
 def next_try(synced_at: float, attempt: int, failed_at: float) -> float:
-    """Estimate when the kubelet retries. This is at the first sync after the back-off, counted from the last known
-    sync.
+    """Estimate when the kubelet retries: at the first sync after the back-off. Syncs are counted from the last known
+    one.
     """
     due = failed_at + back_off(attempt)
     left = due - synced_at

@@ -133,7 +133,7 @@ class NodeDemands:
         """Return the images that the kubelet needs, in the order in which it requested them (which is also the order of
         containerd's leases).
 
-        Images that the kubelet is not known to have requested are at the end. In the namespaces in ``unreadable``,
+        Images come last if it is not known whether the kubelet has requested them. In the namespaces in ``unreadable``,
         events cannot be read, so every waiting container is assumed to be waiting for its image.
         """
         waiting: dict[str, list[tuple[str, WaitingPod, WaitingContainer]]] = {}

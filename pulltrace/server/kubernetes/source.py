@@ -1,5 +1,5 @@
-"""The server's connection to Kubernetes: the state of the cluster and the watches that update it, or the reason why
-there are none.
+"""The server's connection to Kubernetes: the state of the cluster and the watches that update it. If there are no
+watches, the reason is given.
 
 Logs. Everything else works without a cluster: pulls are shown as agents report them.
 """
@@ -32,7 +32,9 @@ class ClusterSource:
 
     @classmethod
     async def begin(cls, environ: Mapping[str, str], namespaces: Iterable[str] | None) -> "ClusterSource":
-        """Look for a cluster. If there is no cluster, or it cannot be accessed, log this once. This is not an error."""
+        """Look for a cluster. If there is no cluster, or it cannot be accessed, log this once, but do not raise an
+        error.
+        """
         source = cls()
         try:
             api = await connect(environ)
@@ -67,7 +69,7 @@ class ClusterSource:
         return self._watches.not_ready if self._watches else None
 
     def up(self) -> list[tuple[str, bool]]:
-        """Return whether each resource is watched; empty without a cluster."""
+        """Return whether each resource is watched. Without a cluster, return an empty list."""
         return list(self._watches.up()) if self._watches else []
 
     def _receive(self, change: Change) -> None:

@@ -1,8 +1,8 @@
 """The arrival of one image on one node, attempt after attempt. Sans-I/O.
 
-A ``Pull`` is one attempt as an agent reports it. An ``ImageDemand`` describes what the kubelet needs. Both may arrive
-late, and in any order. ``Arrival.next_attempt`` decides which attempt is the newest, and ``Arrival.next_status`` turns
-it into the status to publish. Clients never see the same attempt end twice:
+A ``Pull`` is one attempt as an agent reports it. An ``ImageDemand`` describes what the kubelet needs. Pulls and demands
+may arrive late, and in any order. ``Arrival.next_attempt`` decides which attempt is the newest, and
+``Arrival.next_status`` turns it into the status to publish. Clients never see the same attempt end twice:
 
 - A published end is final if an agent or the kubelet reported it. Later reports that show the pull as live are either
   late or belong to the next attempt; ``matching`` decides which.
@@ -256,7 +256,7 @@ class Arrival:
         return status
 
     def next_attempt(self, now: float, *, reporting: bool) -> Attempt | None:
-        """Return the newest attempt, if it is newer than ``latest``. Otherwise return None."""
+        """Return the newest attempt. Return None if it is not newer than ``latest``."""
         self.held = False
         attempt = self._observed_attempt()
         if attempt is None and self.demand:

@@ -1,4 +1,4 @@
-"""Changes that many clients receive. They are rendered and compressed once for all clients. Sans-I/O.
+"""Changes that are rendered and compressed once for all the clients that receive them. Sans-I/O.
 
 Each piece of a batch is compressed separately, and ends with a full flush. So a piece ends at a byte boundary and does
 not refer to earlier data. For this reason, a piece can follow any other data that a client has received, and can also
@@ -18,7 +18,7 @@ PIECE = 1 << 14
 For a client that does not read, this process and the kernel each buffer one piece."""
 
 LEVEL = 3
-"""The compression level of zlib. Higher levels need twice the time for a tenth less data."""
+"""The compression level of zlib. Higher levels take twice the time, and produce only a tenth less data."""
 
 GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 """The header of a gzip stream (RFC 1952, 2.3.1), without name, time or operating system."""

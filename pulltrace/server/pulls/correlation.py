@@ -35,8 +35,8 @@ hidden for this time, in case the event is still to come.
 """
 
 LEASE_ANNOUNCED_WITHIN = 30.0
-"""The same limit for a lease about which nothing else is known. This limit is longer because such a lease may belong to
-a container, and a busy node creates containers slowly.
+"""The same limit for a lease about which nothing else is known. It is longer, because such a lease may belong to a
+container, and a busy node creates containers slowly.
 """
 
 
@@ -67,12 +67,12 @@ class _Context:
 class Correlation:
     """The open arrivals of all nodes, owned by the hub.
 
-    ``announced`` is true if there is a cluster. Its kubelets announce their pulls.
+    ``announced`` is true if there is a cluster, because kubelets announce their pulls.
     """
 
     def __init__(self, stall_timeout: float, ttl: float, analysis: Analysis, *, announced: bool) -> None:
         self._context = _Context(stall_timeout, ttl, analysis, announced)
-        self._expiring: list[tuple[float, str]] = []  # heap: times to join a node again
+        self._expiring: list[tuple[float, str]] = []  # heap: the times at which nodes must be joined again
         self.due = set[str]()
         """Nodes to join again at the next tick, even if nothing has changed on them."""
         self._nodes: dict[str, _Open] = {}
@@ -189,8 +189,8 @@ class _Open:
         return True
 
     def _detach(self, pull: Pull, name: Name) -> None:
-        """Detach a pull that turned out to be for another image, if the kubelet still needs the arrival's image. This
-        is done only before any bytes were shown.
+        """Detach a pull that turned out to be for another image, if the kubelet still needs the arrival's image and no
+        bytes have been shown yet.
         """
         own = self.arrivals.get(pull.arrival_id)
         if own and own.pull is pull and not pull.best_percent and own.continues_without(name):
@@ -295,7 +295,7 @@ class _Open:
                 return
 
     def _keeps(self, arrival: Arrival, now: float) -> bool:
-        """Return whether a completed arrival must be kept. Only arrivals whose pull no agent observed are kept here."""
+        """Return whether to keep an arrival that completed, but whose pull no agent observed."""
         if not arrival.has_completed or not arrival.status or now >= arrival.ended_at + self._context.ttl:
             return False
         if not arrival.expires:
@@ -322,8 +322,8 @@ def _needs_row(demand: ImageDemand, now: float) -> bool:
 
 def _seed_of(demand: ImageDemand) -> str:
     """Return a seed for the id of a demand's arrival. The seed stays the same if the pods are deleted."""
-    # If no event reported the start of a failed attempt, `since` may be the time of an earlier failure. That failure
-    # may belong to an arrival that is over.
+    # If no event reported the start of a failed attempt, `since` may be the time of an earlier failure, even of one in
+    # an arrival that is over.
     began = demand.failure.at if demand.failure and not demand.pulling else demand.since
     return f"{demand.image} {began}"
 
@@ -355,8 +355,8 @@ def _suppose(pull: Pull, name: Name) -> None:
 
 
 def _is_less(name: Name, known: Name) -> bool:
-    """Return whether a name is less precise than the one that is known already. This happens when the pods were
-    deleted, or when they wait again.
+    """Return whether a name is less precise than the known name, for example because the pods were deleted or wait
+    again.
     """
     return known.is_full and not name.is_full and (name.is_unknown or name.is_same_image(known))
 

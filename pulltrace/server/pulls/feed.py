@@ -6,8 +6,8 @@ therefore finds the changes that it missed at the end of the feed. Even the slow
 than the whole feed.
 
 Two kinds of entries must not be skipped: the end of an attempt after which there was a retry, and the removal of a
-pull. Such entries remain in the feed as *tombstones*. The number of tombstones is limited. If a client's cursor is
-older than the last tombstone that was dropped, the client is reset.
+pull. The feed keeps such entries as *tombstones*. The number of tombstones is limited. If a client's cursor is older
+than the last tombstone that was dropped, the client is reset.
 
 Most pulls in the feed have ended, and few clients request their layers. So the layers are compressed when their frame
 is no longer the newest.
@@ -114,7 +114,7 @@ class Frame(Batch):
         self._whole: dict[tuple[bool, bool], bytes] = {}
 
     def whole(self, render: Render, *, layers: bool, gzip: bool) -> bytes:
-        """Return the encoded frame, the same object for all clients of a kind."""
+        """Return the encoded frame. All clients of one kind are sent the same object."""
         data = self._whole.get((layers, gzip))
         if data is None:
             pieces = (piece.data for piece in self.pieces(render, layers=layers))
