@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class AgentError(Exception):
-    """The agent cannot run. The message explains how to make it run."""
+    """The agent cannot run. The message explains what to do."""
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:

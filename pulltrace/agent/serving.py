@@ -11,9 +11,7 @@ from pulltrace.agent.snapshotters import DEFAULT, LOCAL, Snapshotters
 
 
 class Serving:
-    """The snapshotters of one containerd instance. ``name`` is the default snapshotter; it is empty while that is
-    unknown.
-    """
+    """The snapshotters of one containerd instance. ``name`` is the default snapshotter, or empty if that is unknown."""
 
     def __init__(self, facts: Facts) -> None:
         self.name = ""

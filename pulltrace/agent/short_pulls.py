@@ -28,7 +28,9 @@ class Change:
 
 
 class ShortPulls:
-    """Remembers, for each image, up to what time its pulls have been reported, so that no pull is reported twice."""
+    """Remembers, for each image, the time up to which its pulls have been reported, so that no pull is
+    reported twice.
+    """
 
     def __init__(self) -> None:
         self._accounted: dict[str, float] = {}
@@ -66,7 +68,7 @@ class ShortPulls:
 
 
 def adopt(pull: Pull, short: Pull) -> None:
-    """Give a pull that is known only by its lease the image of a pull that no poll saw.
+    """Complete ``pull``, which is known only by its lease, with the image of ``short``, which no poll saw.
 
     The assignment is a guess.
     """

@@ -449,8 +449,8 @@ class Tracker:
             )
 
     def _owner_of(self, digest: str, pull: Pull) -> str | None:
-        """Return the id of the other pull that downloads or downloaded this blob. Return None if it is this pull, or no
-        pull.
+        """Return the id of the other pull that downloads or downloaded this blob. Return None if this pull downloads
+        the blob, or if no pull does.
         """
         owner = self._owners.get(digest)
         return None if owner == pull.lease.id else owner

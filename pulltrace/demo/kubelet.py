@@ -144,7 +144,7 @@ class Kubelet:
             self.node.remove(reference)
 
     def advance(self, seconds: float) -> None:
-        """Do what a kubelet does in ``seconds`` seconds."""
+        """Simulate ``seconds`` seconds of the kubelet's work."""
         self._elapsed = seconds
         self._start_pulls()
         for pod in list(self._pods):

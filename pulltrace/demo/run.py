@@ -58,7 +58,7 @@ async def demo(*, nodes: int, speed: float, port: int) -> None:
             extra=fields(nodes=nodes, speed=speed, metrics=f"http://{HOST}:{metrics_port}/metrics"),
         )
         for number, (name, containerd) in enumerate(containerds.items()):
-            # Spread the agents' polls over the second, as in a real cluster.
+            # Spread the agents' polls over each second, as in a real cluster.
             tasks.create_task(_agent(name, containerd, port, delay=number / nodes))
 
 

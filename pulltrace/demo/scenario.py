@@ -46,7 +46,7 @@ _WORKERS = (
     _Kind(110 * MB, 190 * MB, "v2.1.5", 2),
 )
 # From containerd 2.1 on, large layers can occupy all three download slots of a node, and other pulls then cannot even
-# resolve. So this node runs 1.7.
+# resolve their references. So this node runs containerd 1.7.
 _GPU = _Kind(400 * MB, 420 * MB, "1.7.29", 3)
 _GPU_SOCI = _Kind(900 * MB, 420 * MB, "v2.2.1", 3, "soci", Mode.PARALLEL)
 _EDGE = _Kind(5 * MB, 55 * MB, "1.7.29", 1)
@@ -106,7 +106,7 @@ class Scenario:
         return {name: kubelet.node for name, kubelet in self.kubelets.items()}
 
     def advance(self, seconds: float) -> list[Said | Crashed]:
-        """Advance time; return the changes for the API server, and the containerds that were killed."""
+        """Advance time. Return the changes for the API server, and the containerds that were killed."""
         self._age += seconds * self.speed
         while self._acts and self._acts[0][0] <= self._age:
             due, _, act = heapq.heappop(self._acts)

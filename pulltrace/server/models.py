@@ -168,7 +168,7 @@ class PullStatus(JsonObject, frozen=True):
 
 
 class RemovedPull(JsonObject, frozen=True):
-    """A pull that has been removed: only its id."""
+    """The id of a removed pull."""
 
     id: str
 

@@ -108,8 +108,8 @@ class Guard(asyncio.Protocol):
     async def receive_disconnect(self) -> Message:
         """Wait for the end of the connection, as an ASGI ``receive`` for requests whose body is not needed.
 
-        uvicorn notifies only the newest request on a connection. If another request was pipelined after it, an older
-        request would keep waiting.
+        uvicorn notifies only the newest request on a connection. If requests were pipelined, the older ones would keep
+        waiting.
         """
         await asyncio.shield(self._closed)
         return {"type": "http.disconnect"}

@@ -90,7 +90,7 @@ def schemas(models: Sequence[Any], *, ref_template: str) -> tuple[Sequence[Json]
 
 
 def _in_json(name: str) -> str:
-    """Return a field's name as in JSON; any other text unchanged."""
+    """Return a field's name as it is in JSON. Return any other text unchanged."""
     return re.sub(r"_([a-z])", lambda letter: letter[1].upper(), name) if re.fullmatch("[a-z_]+", name) else name
 
 

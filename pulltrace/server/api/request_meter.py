@@ -1,7 +1,7 @@
 """Measure HTTP/1 requests while they arrive: the sizes of heads, chunk framing and trailers, and the number of headers.
 
-With httptools, uvicorn has no limits on these. With h11 it has such limits, but needs several times the CPU for each
-report. So a second httptools parser reads the same bytes, and keeps none of them.
+With httptools, uvicorn does not limit these sizes and numbers. With h11 it has such limits, but needs several times the
+CPU for each report. So a second httptools parser reads the same bytes, and keeps none of them.
 """
 
 from enum import Enum

@@ -1,7 +1,8 @@
 """Additions for ``curl``, ``watch`` and scripts: lists in the form of tables, and a way to wait until images are ready.
 
-``Accept: text/plain`` or ``?format=text`` selects a table. With ``?wait=60s``, pods and images respond once everything
-that matches is ready. The status is 200, 504 if the time runs out first, or 404 if nothing has matched for a while.
+``Accept: text/plain`` or ``?format=text`` selects a table. With ``?wait=60s``, the lists of pods and images are sent
+once everything that matches is ready. The status is 200, 504 if the time runs out first, or 404 if nothing has matched
+for a while.
 """
 
 import asyncio

@@ -1,5 +1,5 @@
-"""Accept TLS connections: count them before the handshake, and limit its duration. asyncio's own servers report a
-connection only after the handshake.
+"""Accept TLS connections: count them before the handshake, and limit the duration of the handshake. asyncio's own
+servers report a connection only after the handshake.
 """
 
 import asyncio

@@ -54,7 +54,7 @@ STATUS_LATE = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The last attempt to pull an image that failed. Times are in unix seconds."""
+    """The last failed attempt to pull an image. Times are in unix seconds."""
 
     reason: ErrorReason
     message: str
@@ -148,7 +148,7 @@ class ImageRequest:
         return Position.AFTER_BOTH
 
     def take_pulling(self, raw: float, at: float, times: int) -> None:
-        """Process a Pulling event. The kubelet has emitted it ``times`` times for this pod."""
+        """Process a Pulling event. ``times`` is how often the kubelet has emitted this event for the pod."""
         position = self.position(raw, starts=True)
         if position is Position.BEFORE_START:
             return
@@ -163,8 +163,8 @@ class ImageRequest:
         self._count(times)
 
     def take_failed(self, raw: float, at: float, message: str, times: int = 1, *, listed: bool = False) -> None:
-        """Process a Failed event. The kubelet has emitted the event with this text ``times`` times. Earlier pulls are
-        included in that number.
+        """Process a Failed event. ``times`` is how often the kubelet has emitted the event with this text, including
+        for earlier pulls.
 
         ``listed`` is true if the event comes from a list. The container's current status then describes the same
         failure.

@@ -154,7 +154,9 @@ class HttpApi:
     async def changes(
         self, resource: Resource, namespace: str | None, version: str
     ) -> AsyncGenerator[list[Watched], None]:
-        """Yield changes after ``version``. The first batch is empty, as is a batch after each quiet period."""
+        """Yield changes after ``version``. The first batch is empty. Later batches are empty if nothing has changed for
+        a while.
+        """
         seconds = random.randint(WATCH_SECONDS, 2 * WATCH_SECONDS)  # noqa: S311  # spreads the reconnections
         query = [
             ("watch", "true"),

@@ -192,7 +192,7 @@ Waiters: TypeAlias = Sequence[tuple[str, WaitingPod, WaitingContainer]]
 
 
 def not_requested(node: str, image: str, waiters: Waiters, *, pulling: bool) -> ImageDemand:
-    """Return the demand for an image of which it is not known yet whether the kubelet has requested it."""
+    """Return the demand for an image that the kubelet may not have requested yet."""
     pods = tuple(pod.correlation(item) for _, pod, item in waiters)
     since = min(pod.since for _, pod, _ in waiters)
     starts = (since,) * len(pods) if pulling else ()

@@ -30,7 +30,7 @@ WAITING_REASONS = {
     "RegistryUnavailable": ErrorReason.SERVER_ERROR,
     "SignatureValidationFailed": ErrorReason.UNKNOWN,
 }
-"""The waiting reasons of containers whose image is missing. For each, the error reason that is used if the message does
+"""The waiting reasons of containers whose image is missing. Each has the error reason that is used if the message does
 not reveal a more precise one.
 """
 

@@ -261,8 +261,8 @@ class NodeDemands:
         return any(request.pod.namespace == namespace for request in requests if request)
 
     def _assume_requests(self, key: str, before: WaitingPod, after: WaitingPod | None) -> None:
-        """Assume that the pod requested each image that its containers no longer wait for, because no event will report
-        this.
+        """Assume that the pod has requested the images for which its containers no longer wait. No event will report
+        these requests.
         """
         waits = {container.ref for container in after.containers} if after else set()
         for container in before.containers:

@@ -1,5 +1,5 @@
-"""Pods and events in the API server's JSON, reduced to the fields that are used. Also, the changes that a watch
-reports.
+"""Pods and events in the API server's JSON, reduced to the fields that are used. This module also defines the changes
+that a watch reports.
 
 msgspec decodes JSON directly into these classes, so fields that are not used never occupy memory. The API server writes
 ``null`` for empty lists and times. For this reason, many fields can be None.

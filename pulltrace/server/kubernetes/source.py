@@ -1,5 +1,5 @@
 """The server's connection to Kubernetes: the state of the cluster and the watches that update it. If there are no
-watches, the reason is given.
+watches, the reason is kept instead.
 
 Logs. Everything else works without a cluster: pulls are shown as agents report them.
 """
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 class ClusterSource:
     """The state of the cluster and its watches.
 
-    Create an object with ``begin``. If there are no watches, the object knows the reason.
+    Create an object with ``begin``. If there are no watches, the object contains the reason.
     """
 
     def __init__(self) -> None:

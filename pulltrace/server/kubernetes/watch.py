@@ -187,7 +187,7 @@ class _Follow:
     async def _check_version(self) -> None:
         """Raise ``GoneError`` if the API server's newest version is older than ours.
 
-        Such a version is seen after etcd was restored from a backup. Without this check, the watch would wait, without
+        An older version means that etcd was restored from a backup. Without this check, the watch would wait, without
         an error, until the old version numbers are reached again.
         """
         newest = await self._api.newest_version(self.resource, self._namespace)

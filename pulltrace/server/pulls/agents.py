@@ -9,10 +9,9 @@ reported.
 from dataclasses import dataclass, field
 
 REPLACED_AFTER = 2.5
-"""How many seconds an agent that was reporting pulls must have been silent to be considered gone when another agent
-replaces it.
+"""When another agent appears, an agent that was reporting pulls is considered gone after this many seconds of silence.
 
-If it reported more recently, it may still be alive.
+An agent that reported more recently may still be alive.
 """
 GRACE = 5.0
 """If a replaced agent reported shortly before its replacement, its pulls are kept for this number of seconds."""

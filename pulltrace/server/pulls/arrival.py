@@ -72,7 +72,7 @@ class Arrival:
     pull.
     """
     _pull_number: int = 0
-    """The number of the attempt that ``pull`` is."""
+    """Which attempt ``pull`` is, counted from 1."""
     _failure: Failure | None = None
     """Why ``pull`` failed, according to the kubelet."""
     _arrived_at: float | None = None

@@ -51,7 +51,7 @@ class Batch:
         self._is_retired = False
 
     def retire(self) -> None:
-        """Drop the compressed pieces. Clients that are still receiving them get pieces of their own."""
+        """Drop the compressed pieces. Clients that are still receiving them get separate pieces."""
         self._pieces = {False: [], True: []}
         self._is_retired = True
 

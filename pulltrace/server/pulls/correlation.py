@@ -50,7 +50,7 @@ class Changed(NamedTuple):
     arrival: Arrival
     status: PullStatus | None
     """None if the arrival no longer exists. Either no pod waits for it any longer, or it turned out to be part of
-    another one.
+    another arrival.
     """
 
 
@@ -202,7 +202,7 @@ class _Open:
         """Assign a pull to its present arrival, to another one that waits for such a pull, or to a new one. If this
         cannot be decided yet, do not assign the pull.
         """
-        if self._is_placed(pull, name):  # the placement of another pull has placed this one, too
+        if self._is_placed(pull, name):  # placing another pull has already placed this one
             return
         own = self.arrivals.get(pull.arrival_id)
         if own and _is_less(name, own.name):
@@ -322,8 +322,8 @@ def _needs_row(demand: ImageDemand, now: float) -> bool:
 
 def _seed_of(demand: ImageDemand) -> str:
     """Return a seed for the id of a demand's arrival. The seed stays the same if the pods are deleted."""
-    # If no event reported the start of a failed attempt, `since` may be the time of an earlier failure, even of one in
-    # an arrival that is over.
+    # If no event reported the start of a failed attempt, `since` may be the time of an earlier failure, which may
+    # belong to an arrival that is over.
     began = demand.failure.at if demand.failure and not demand.pulling else demand.since
     return f"{demand.image} {began}"
 

@@ -46,7 +46,7 @@ class Entry:
         self.id = id_
         self.node = node
         self.pull = pull
-        """The pull. Once its layers are compressed, it lacks them here, and ``shown`` restores them."""
+        """The pull. Its layers are removed from here once they are compressed; ``shown`` restores them."""
         self.at = at
         self._bytes: dict[bool, bytes] | None = {}
         self._layers: bytes | None = None
@@ -92,7 +92,9 @@ class Entry:
 
 
 def removal(id_: str, node: str, at: float) -> PullRemovedEvent:
-    """Return the last event of a pull, for all clients or for one whose filter it no longer matches."""
+    """Return the last event of a pull. It is sent to all clients, or to one client whose filter the pull no longer
+    matches.
+    """
     return PullRemovedEvent(
         timestamp=_to_time(at),
         type=EventType.REMOVED,
