@@ -147,10 +147,13 @@ class _Open:
         moving = [pull for pull in known if not self._is_placed(pull, names[pull.key])]
         for pull in moving:
             self._detach(pull, names[pull.key])
-        for pull in moving:
+        for pull in sorted(moving, key=lambda pull: not pull.arrival_id):  # pulls that leave their arrivals first
             yield from self._place_pull(pull, names[pull.key], abandoned, now, agent=agent)
         self._place_demands([demand for demand in demands if not demand.abandoned], now)
         if unknown := [pull for pull in ordered if pull.key not in names]:
+            for arrival in list(self.arrivals.values()):
+                if arrival.pull and arrival.pull.ended_at is not None:  # a lease may replace this pull
+                    yield from self._publish(arrival, now, agent=agent)
             self._place_leases(unknown, demands, abandoned, now)
         ahead = tuple(pull.state.repository or "another image" for pull in ordered if pull.ended_at is None)
         for arrival in list(self.arrivals.values()):
@@ -215,6 +218,8 @@ class _Open:
         found, place = _best(others, own, pull, name)
         if own and found:
             own.pull = None  # unless this arrival has a demand, this join removes it
+            if pull.best_percent:  # the bytes that were shown are those of the other image
+                yield from self._drop(own)
         elif own:
             own.rename(name)
             _suppose(pull, name)
