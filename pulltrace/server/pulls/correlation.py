@@ -151,10 +151,7 @@ class _Open:
             yield from self._place_pull(pull, names[pull.key], abandoned, now, agent=agent)
         self._place_demands([demand for demand in demands if not demand.abandoned], now)
         if unknown := [pull for pull in ordered if pull.key not in names]:
-            for arrival in list(self.arrivals.values()):
-                if arrival.pull and arrival.pull.ended_at is not None:  # a lease may replace this pull
-                    yield from self._publish(arrival, now, agent=agent)
-            self._place_leases(unknown, demands, abandoned, now)
+            yield from self._place_leases(unknown, demands, abandoned, now, agent=agent)
         ahead = tuple(pull.state.repository or "another image" for pull in ordered if pull.ended_at is None)
         for arrival in list(self.arrivals.values()):
             arrival.note_pods(arrival.demand)
@@ -257,9 +254,18 @@ class _Open:
             _suppose(pull, name)
 
     def _place_leases(
-        self, unknown: Iterable[Pull], demands: Sequence[ImageDemand], abandoned: _Abandoned, now: float
-    ) -> None:
+        self,
+        unknown: Iterable[Pull],
+        demands: Sequence[ImageDemand],
+        abandoned: _Abandoned,
+        now: float,
+        *,
+        agent: NodeState | None,
+    ) -> Iterator[Changed]:
         """Assign the leases about which nothing is known except that they exist."""
+        for arrival in list(self.arrivals.values()):
+            if arrival.pull and arrival.pull.ended_at is not None:
+                yield from self._publish(arrival, now, agent=agent)  # a lease may replace this pull
         for pull, name in leases.place(unknown, self.arrivals.values(), demands):
             if not self._is_unannounced(pull, name, now):
                 self._attach(pull, name, None, Match.UNRELATED, abandoned.get(name.image))

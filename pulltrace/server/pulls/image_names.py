@@ -116,7 +116,12 @@ def names_of(pulls: Sequence[Pull], demands: Sequence[ImageDemand]) -> dict[str,
             open_.append(pull)
             continue
         if known.guessed and name.repository is not None:
-            fits = [wanted for demand, wanted in by_image.values() if fit(pull, name, demand, wanted)]
+            fits = [
+                wanted
+                for demand, wanted in by_image.values()
+                if fit(pull, name, demand, wanted)
+                and (wanted.image == known.image or not _has_arrived(demand, wanted, completed))
+            ]
             known = Name.of(known.image, guessed=fits != [Name.of(known.image)])
         names[pull.key] = known
         if pull.ended_at is None:
@@ -138,11 +143,7 @@ def _assign_by_order(
         fits: dict[Fit, list[tuple[float, Name, ImageDemand]]] = {}
         for demand, candidate in demands:
             how = fit(pull, name, demand, candidate)
-            if (
-                how
-                and pull.ended_at is None
-                and demand.since <= completed.get(candidate.image, -math.inf) + WHOLE_SECONDS
-            ):
+            if how and pull.ended_at is None and _has_arrived(demand, candidate, completed):
                 how = None if pull.has_fetched else Fit.ANOTHER_POD
             since = _available_since(pull, demand, taken[candidate.image])
             if how and since is not None and (pull.ended_at is None or candidate.image not in explained):
@@ -151,12 +152,20 @@ def _assign_by_order(
             continue
         best = fits[min(fits)]
         _, candidate, demand = min(best, key=itemgetter(0))
-        names[pull.key] = Name.of(candidate.image, guessed=len(best) > 1 or name.repository is None)
+        # The kubelet's event about an end may precede the report of that pull.
+        may_be_over = pull.ended_at is None and Fit.OVER in fits
+        guessed = len(best) > 1 or (may_be_over and len(fits) > 1) or name.repository is None
+        names[pull.key] = Name.of(candidate.image, guessed=guessed)
         # The next attempt of a failed pull is for the same demand.
         if pull.ended_at is None:
             taken[candidate.image].append(pull.started_at)
         elif demand.since <= pull.ended_at + WHOLE_SECONDS:  # no later attempt has requested the image
             explained.add(candidate.image)
+
+
+def _has_arrived(demand: ImageDemand, name: Name, completed: Mapping[str, float]) -> bool:
+    """Return whether an agent has reported that a pull of this image completed after the kubelet requested it."""
+    return demand.since <= completed.get(name.image, -math.inf) + WHOLE_SECONDS
 
 
 def _available_since(pull: Pull, demand: ImageDemand, taken: Sequence[float]) -> float | None:
