@@ -2,9 +2,9 @@
 
 Each class is one JSON object in ``docs/api.md``; ``server/models`` contains those that the server sends to its clients.
 Names are in camelCase, times are RFC 3339 in UTC, bytes are integers, rates are bytes per second, and durations are
-seconds. A field that has its default value is left out of the JSON. ``msgspec`` decodes directly into these classes. It
-names the path of an invalid field (``$.pulls[0].layers[2].digest``) and ignores unknown fields, so an old server can
-read the reports of a new agent. Sans-I/O.
+seconds. A field that has its default value is left out of the JSON. ``msgspec`` decodes JSON directly into these
+classes. ``msgspec`` names the path of an invalid field (``$.pulls[0].layers[2].digest``) and ignores unknown fields, so
+an old server can read the reports of a new agent. Sans-I/O.
 
 An ``AgentReport`` contains ``PullState`` objects, which contain ``LayerState`` objects. The response is a
 ``ReportResponse``.

@@ -46,8 +46,8 @@ RESERVED_FILES = 128
 """Open files reserved for everything except client connections."""
 
 GIVE_BACK_EVERY = 30.0
-"""Seconds between returns of freed memory to the operating system. Otherwise, glibc would keep the memory that many
-clients once used.
+"""Seconds between returns of freed memory to the operating system. Otherwise, glibc would keep memory that is no longer
+used once many clients have left.
 """
 
 _NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # Linux; Python has had this constant since 3.12
@@ -228,7 +228,7 @@ async def _give_back() -> None:
 
 
 def _tune_collector() -> None:
-    """Exempt all existing objects from garbage collection, and collect the others less often.
+    """Exempt all existing objects from garbage collection, and collect new objects less often.
 
     With the default thresholds, and even with a threshold of 10,000, the 99th percentile of the response times to
     reports is two to three times as long.

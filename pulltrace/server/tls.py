@@ -40,7 +40,7 @@ class Certificate:
         return cls(settings.tls_cert_file, settings.tls_key_file)
 
     async def follow(self) -> None:
-        """Load renewed files until cancelled.
+        """Reload the files whenever they are renewed, until cancelled.
 
         If a renewed certificate cannot be used, log that and keep the previous one.
         """

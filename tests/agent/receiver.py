@@ -13,7 +13,9 @@ INTERVAL = 0.02
 
 
 class Server:
-    """A server that keeps the valid reports. Each of the first requests gets the next response from ``answers``."""
+    """A server that keeps the valid reports. The responses in ``answers`` are sent to the first requests, one to each
+    request.
+    """
 
     def __init__(self) -> None:
         self.boot = "first"

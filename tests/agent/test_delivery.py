@@ -40,7 +40,7 @@ class Node:
         self.server = Inventory(ttl=1e6, born=self.now, limits=LIMITS)
 
     def happen(self, begin: int, end: int, layers: int) -> None:
-        """Begin ``begin`` pulls with ``layers`` layers each, and end the ``end`` oldest pulls."""
+        """End some of the oldest pulls, and begin others. ``layers`` is the number of layers of each new pull."""
         self.now += 0.5
         over = [self.live.pop(name) for name in list(self.live)[:end]]
         self.ends |= {pull.id for pull in over}

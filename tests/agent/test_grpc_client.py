@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
 
 
 class Server:
-    """A server that responds to each call with ``respond``, by default with one empty message."""
+    """A server that handles each call with ``respond``, which sends one empty message by default."""
 
     def __init__(self) -> None:
         self.respond: Callable[[Connection, int], None] = lambda connection, stream: connection.send(stream, bytes(5))

@@ -77,7 +77,7 @@ def test_chain_ids_are_computed_from_a_config():
         pytest.param(b'{"rootfs":{"diff_ids":"many"}}', id="a string instead of a list"),
     ],
 )
-def test_invalid_bytes_are_not_a_document(data):
+def test_invalid_bytes_are_not_parsed_as_a_document(data):
     assert parse(data) is None
 
 

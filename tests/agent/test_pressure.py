@@ -23,8 +23,8 @@ def proc(tmp_path: Path) -> Path:
 
 
 def write(proc: Path, *, io: int = 0, cpu: int = 0, memory: int = 0, **disk: int) -> None:
-    """Write the kernel's files. Pressure is in microseconds; ``disk`` has sectors read and written, and busy
-    milliseconds.
+    """Write the kernel's files. The pressures are in microseconds. ``disk`` contains the sectors read, the sectors
+    written and the busy milliseconds.
     """
     for name, total in (("io", io), ("cpu", cpu), ("memory", memory)):
         (proc / "pressure" / name).write_text(PRESSURE.format(total))
@@ -50,7 +50,7 @@ def test_no_counter_is_read_while_the_node_is_idle(proc: Path, monkeypatch: pyte
     assert pressure.measure(1.0, pulling=False) is None
 
 
-def test_the_measurement_for_a_second_pull_does_not_start_when_the_first_pull_ends(proc: Path) -> None:
+def test_the_time_between_two_pulls_is_not_measured(proc: Path) -> None:
     pressure = Pressure(str(proc))
     write(proc)
     pressure.measure(1.0, pulling=True)

@@ -61,7 +61,7 @@ async def begin(registry, tmp_path):
 
 
 def sent_of(registry, image):
-    """Return a function that returns how many bytes of the image's layers the registry has sent since this call."""
+    """Return a function that counts the bytes of the image's layers that the registry has sent since this call."""
     before = {layer.digest: registry.sent[layer.digest] for layer in image.layers}
     return lambda: sum(registry.sent[digest] - count for digest, count in before.items())
 
@@ -245,7 +245,7 @@ async def test_four_layers_of_another_image_are_cached_and_only_the_fifth_is_new
 
 @pytest.mark.skipif(not CTR, reason="ctr is needed: `make parts` installs it")
 @pytest.mark.parametrize("line", IMPORT.lines)
-async def test_an_import_is_not_stalled_while_its_archive_arrives_and_counts_for_no_registry(begin, line):
+async def test_an_import_is_not_stalled_while_its_archive_arrives_and_belongs_to_no_registry(begin, line):
     node = await begin(IMPORT, line)
     image = make_image(*(make_layer(size * MIB) for size in (2, 3, 4)))
     name = "registry.test/team/imported:1"

@@ -1,4 +1,4 @@
-"""How pulls by each kind of snapshotter are reported. A simulated node, its agent and a server run in virtual time."""
+"""How pulls are reported for each kind of snapshotter. A simulated node, its agent and a server run in virtual time."""
 
 import pytest
 

@@ -20,7 +20,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def layer(tmp_path):
-    """Return a function that creates a layer's directory, with this many bytes written so far."""
+    """Return a function that creates a layer's directory, into which ``written`` bytes have been written so far."""
 
     def layer(written, size=8 * MIB, name=DIGEST, folder="x1y2"):
         (tmp_path / "unpack" / folder / "fs").mkdir(parents=True)

@@ -23,7 +23,7 @@ def test_the_stale_lease_of_a_pull_that_no_poll_saw_is_not_shown(watched, push):
     assert [pull.status for pull in watched.ended] == [PullPhase.COMPLETED]
 
 
-def test_a_pull_that_completed_just_before_containerd_was_killed_is_completed(watched, push):
+def test_a_pull_that_completed_just_before_containerd_was_killed_is_reported_as_completed(watched, push):
     ref, _ = push("app:1", ("app", 10))
     pull = watched.node.pull(ref)
     watched.polls(1)

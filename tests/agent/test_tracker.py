@@ -37,7 +37,7 @@ def test_a_pull_without_layers_completes(watched, push):
     assert known[-1] is PullPhase.COMPLETED
 
 
-def test_pulling_one_image_twice_at_once_gives_two_pulls_with_the_same_name(watched, push):
+def test_two_concurrent_pulls_of_one_image_have_the_same_name(watched, push):
     ref, image = push("app:1", ("base", 10), ("app", 30))
     for _ in range(2):
         watched.node.pull(ref)

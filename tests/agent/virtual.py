@@ -94,7 +94,7 @@ class Watched:
             self.history.setdefault(pull.id, []).append(pull)
 
     def polls(self, count: int, every: float = 1.0) -> None:
-        """Poll several times, advancing time in between."""
+        """Poll several times, and advance the time before each poll."""
         for _ in range(count):
             self.node.advance(every)
             self.poll()
@@ -120,7 +120,7 @@ class Watched:
         self.node.release(lease)
 
     def _pass(self, seconds: float, polls_every: float | None) -> None:
-        """Let time pass, and poll every ``polls_every`` seconds, or not at all if it is None."""
+        """Let time pass, and poll every ``polls_every`` seconds; None means that no poll happens."""
         end = self.node.now + seconds
         while polls_every and self.node.now + polls_every <= end:
             self.polls(1, polls_every)

@@ -1,4 +1,4 @@
-"""Compare what the strip claims with the Pods view, and the order of the rows with their order a second earlier.
+"""Compare the strip's claims with the Pods view, and the order of the rows with the order a second earlier.
 
     .venv/bin/python -m tests.browser.claims http://127.0.0.1:8080 --seconds 180
 
@@ -23,7 +23,7 @@ TALL = {"width": 1480, "height": 6000}
 """A viewport in which every row of the demo is in the document, because rows outside it are not rendered."""
 
 LIST_SECONDS = 2.5
-"""Seconds to wait, longer than the page takes to request the list of pods again."""
+"""Seconds to wait until the page has certainly requested the list of pods again."""
 
 SAMPLE = """() => {
   const text = (row, name) => row.querySelector(`td[data-column=${name}]`)?.textContent ?? ''

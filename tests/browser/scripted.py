@@ -1,7 +1,7 @@
 """A server that sends only what a test specifies: the API of docs/api.md without agents or state.
 
-It creates situations that the real server does not create on demand: a broken stream, a hostile name, two builds, a
-restart at a given moment. The server delivers the built page and follows the rules of the stream (hello, reset, ids,
+The server creates situations that the real server does not create on demand: a broken stream, a hostile name, two
+builds, a restart at a given moment. It delivers the built page and follows the rules of the stream (hello, reset, ids,
 resume, layers on demand).
 """
 
@@ -27,7 +27,7 @@ def rfc3339(seconds: float) -> str:
 
 
 class ScriptedServer:
-    """A server started by ``async with``. It keeps its port when it is restarted, like a pod behind a Service."""
+    """A server, started by ``async with``, that keeps its port when it is restarted, like a pod behind a Service."""
 
     def __init__(self, static: Path = STATIC, version: str = "", prefix: str = "") -> None:
         self.static, self.version, self.prefix = static, version, prefix

@@ -240,7 +240,7 @@ async def test_behind_a_buffering_proxy_the_list_is_polled_until_the_stream_arri
         await expect(page.locator(ANNOUNCED)).to_have_text(re.compile(r"^The live stream is not arriving[^.]*\.$"))
         await becomes(page, "Done", 13)
         assert await axe(page) == []
-        # Changes and removals arrive, and an open row has its layers.
+        # Changes and removals still arrive, and an open row shows its layers.
         await page.locator('[data-toggle="torch"]').click()
         await expect(page.locator("figure ol")).to_be_visible()
         await server.put({**server.pulls["grafana"], "status": "completed", "percent": 100.0})

@@ -211,13 +211,15 @@ async def test_the_throughput_is_shown_as_figures_and_as_a_chart(server: Scripte
 
 
 def history(at: float, **counts: int) -> Json:
-    """Return five minutes in which docker.io delivered 4 MB/s and then 1 MB/s, and ghcr.io 2 MB/s in the first half."""
+    """Return five minutes of rates: docker.io delivers 4 MB/s and then 1 MB/s, and ghcr.io 2 MB/s in the first half."""
     rates = {"docker.io": [4.0 * MB] * 30 + [1.0 * MB] * 30, "ghcr.io": [2.0 * MB] * 30 + [0.0] * 30}
     registries = [{"registry": host, "bytesPerSec": speeds} for host, speeds in rates.items()]
     return {"since": rfc3339(at - 300), "step": 5, "registries": registries, **counts}
 
 
-async def test_the_chart_is_read_at_the_pointer_and_by_keyboard(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_chart_shows_its_values_to_the_pointer_and_the_keyboard(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
     await set_scene(server)
     server.throughput = history(time.time())
     page = await open_page(server.url)

@@ -1,4 +1,4 @@
-"""Paths to rendered objects, and sample values, for the cases of ``test_values``."""
+"""Paths to rendered objects, and sample values, for the test cases of ``test_values``."""
 
 from typing import Any, TypeAlias
 

@@ -1,4 +1,4 @@
-"""The chart on a real API server, installed by Helm's binary.
+"""The chart, which Helm's binary installs on a real API server.
 
 There is no kubelet, so the tests write its status updates.
 """

@@ -84,7 +84,7 @@ def test_an_older_kubernetes_is_rejected() -> None:
     assert "which is incompatible with Kubernetes v1.24.0" in template(PLATFORMS[0], "1.24.0").stderr
 
 
-def test_on_auto_mode_the_agent_reads_socis_directory() -> None:
+def test_in_auto_mode_the_agent_reads_the_directory_of_soci() -> None:
     [path] = [path for path in PLATFORMS if path.stem == "eks-auto-mode"]
     volume = render(load(path)).at(f"{AGENT}.volumes.[soci].hostPath.path")
     assert volume == "/var/lib/soci-snapshotter"

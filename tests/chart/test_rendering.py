@@ -79,7 +79,7 @@ def test_selectors_and_names_equal_those_of_chart_0_1_0_so_that_it_can_be_upgrad
     assert rendered.at("Service/pulltrace-server#spec.selector.app~kubernetes~io/name") == "pulltrace-server"
 
 
-def test_a_new_chart_version_alone_changes_no_label_of_a_pod() -> None:
+def test_a_new_chart_version_does_not_change_the_labels_of_pods() -> None:
     labels = render(values()).at("DaemonSet/pulltrace-agent#spec.template.metadata.labels")
     assert labels.keys() == {"app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/component"}
 

@@ -16,7 +16,7 @@ CHANGED_BY_TEXT = {"metrics.prometheusRule.slowRegistryBytesPerSecond"}
 
 
 @pytest.mark.parametrize(("path", "value", "also", "expected"), [pytest.param(*case, id=case[0]) for case in CASES])
-def test_a_value_has_its_effect(path: str, value: Any, also: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_a_value_has_the_expected_effect(path: str, value: Any, also: dict[str, Any], expected: dict[str, Any]) -> None:
     rendered = render(values(also, {path: value}))
     assert {place: rendered.at(place) for place in expected} == expected
 

@@ -26,8 +26,8 @@ EVERY = 0.7
 
 @dataclass
 class Troubles:
-    """A server and its nodes: ``n1`` has the pulls in ``pulls``, ``n2`` has none, and the nodes in ``others`` have
-    completed some.
+    """A server and its nodes: ``n1`` has the pulls in ``pulls``, ``n2`` has none, and those in ``others`` have
+    completed pulls.
     """
 
     url: str
@@ -49,7 +49,7 @@ class Troubles:
             await self._reported.wait()
 
     async def fetch(self, registry: str, size: int, seconds: float) -> None:
-        """Report one pull of ``n1`` that began ``seconds`` ago and completes."""
+        """Report a pull of ``n1`` that has completed after this many seconds."""
         pull = self._pull(registry, size, seconds)
         await self.next_report()
         layer = LayerState(digest="sha256:a", total_bytes=size, downloaded_bytes=size, state=LayerPhase.DOWNLOADED)

@@ -221,7 +221,7 @@ class Hub:
         frame.set()
 
     def nodes(self) -> Iterator[NodeStatus]:
-        """Yield every node, sorted by name, each in its state at the time when it is yielded."""
+        """Yield the status of every node, sorted by name; each status is taken when it is yielded."""
         for name in sorted(self._pulls.nodes):
             if node := self._pulls.nodes.get(name):
                 yield _node_status(node, self._clock())

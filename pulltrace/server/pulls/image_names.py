@@ -178,7 +178,7 @@ def _available_since(pull: Pull, demand: ImageDemand, taken: Sequence[float]) ->
         return demand.since
     if pull.ended_at is not None or not demand.starts:
         return None
-    # An older pull belongs to a pod that was deleted.
+    # A pull that began earlier belongs to a pod that was deleted.
     used = sum(start >= demand.starts[0] - ORDER_TOLERANCE for start in taken)
     since = demand.starts[used] if used < len(demand.starts) else math.inf
     return since if since <= pull.started_at + ORDER_TOLERANCE else None

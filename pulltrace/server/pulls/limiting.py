@@ -102,7 +102,7 @@ def _disk(load: NodeLoad | None) -> Moment | None:
 
 
 def _cpu(load: NodeLoad | None) -> Moment | None:
-    """Return the CPU as the limit of unpacking, which is the part of a pull that needs it."""
+    """Return the CPU as the limit of unpacking, which is the only part of a pull that needs much CPU time."""
     if load is None or load.cpu_pressure is None or load.io_pressure is None:
         return None
     if load.cpu_pressure < CPU_PRESSURE or load.io_pressure > IDLE_DISK:

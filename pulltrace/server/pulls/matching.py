@@ -78,7 +78,7 @@ class Attempt(msgspec.Struct, frozen=True):
     """Whether the attempt completed or failed; None while it is running."""
     failure: Failure | None = None
     observed: bool = False
-    """Whether an agent observed its pull."""
+    """Whether an agent observed the attempt's pull."""
 
 
 class Match(Enum):

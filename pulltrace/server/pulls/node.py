@@ -382,7 +382,9 @@ class Node:
         return min(seconds, now) if seconds > now - OLDEST else now
 
     def wire_time(self, time: datetime | None, now: float) -> datetime | None:
-        """Convert a time like ``clock``, but to the wire format; return it unchanged if the node's clock is correct."""
+        """Convert a time as ``clock`` does, but to the wire format. The time is unchanged if the node's clock is
+        correct.
+        """
         if time is None or not is_set(time):
             return None
         if not self.skew and time.tzinfo is UTC:

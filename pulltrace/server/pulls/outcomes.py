@@ -118,7 +118,7 @@ class Outcomes:
 
 
 def _limit(pull: PullStatus) -> dict[str, str | float | None]:
-    """Return the limiting factor in the form of log fields."""
+    """Return the limiting factor as log fields."""
     bound = pull.bound
     return {
         "bound": bound.by.value if bound else None,

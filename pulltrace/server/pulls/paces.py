@@ -80,7 +80,7 @@ class Paces:
         return best
 
     def peers(self, registry: str, now: float) -> Peers:
-        """Return how fast nodes fetch from this registry; calculated at most once every ten seconds."""
+        """Return how fast nodes fetch from this registry. The result is calculated at most once every ten seconds."""
         cached = self._peers.get(registry)
         if cached and now - cached[0] < _PEERS_EVERY:
             return cached[1]

@@ -8,7 +8,7 @@ WINDOW = 10.0
 """Seconds over which a rate is measured."""
 LONGEST_WINDOW = 60.0
 SHORTEST = 2.0
-"""A rate is averaged over at least this many seconds, because a step within a shorter time says little."""
+"""A rate is averaged over at least this many seconds, because growth within a shorter time does not show the speed."""
 
 
 LONGEST_ESTIMATE = 7 * 24 * 3600.0

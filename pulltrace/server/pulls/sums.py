@@ -20,7 +20,7 @@ DONE = (
 
 
 class Sums(msgspec.Struct):
-    """Bytes, and numbers of layers."""
+    """Byte counts and layer counts."""
 
     total: int = 0
     downloaded: int = 0

@@ -1,8 +1,8 @@
 """How long a pull like this one usually takes: the median and the 90th percentile of earlier pulls. Sans-I/O.
 
-The most similar pulls are used: those of this image on this node, of this image on other nodes, of its repository, or
-of any image of similar size from this registry on this node. Durations of pulls on other nodes or of other sizes are
-scaled by the usual ratio between the two nodes or sizes. A pull that had nothing to fetch is not recorded.
+The most similar pulls are used. Those of this image on this node come first, followed by those of this image on other
+nodes, those of its repository, and those of similar size from this registry. Durations from other nodes or of other
+sizes are scaled by the usual ratio between the two nodes or sizes. A pull that had nothing to fetch is not recorded.
 
 Memory is bounded: the last pulls of each image, each repository, and each pair of registry and node are kept. The least
 recently used key is dropped first.
@@ -77,7 +77,9 @@ class _Recent:
 
 
 class Usual:
-    """The earlier pulls. ``record`` adds a pull; ``estimate`` derives the usual duration of a pull from them."""
+    """The earlier pulls. ``record`` adds a pull; ``estimate`` derives the usual duration of a pull from the earlier
+    ones.
+    """
 
     def __init__(self) -> None:
         self._images = _Recent(MAX_IMAGES)

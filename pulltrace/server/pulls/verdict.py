@@ -74,7 +74,7 @@ class Verdict:
         self.published: Bound | None = None
         """The verdict that was reached when the pull was last judged."""
         self.waits: list[float] = []
-        """The length, in seconds, of each wait that was as long as containerd waits for a dead mirror."""
+        """The lengths, in seconds, of the waits that match containerd's timeout for a dead mirror."""
         self.best_rate = 0.0
         """The best rate so far with several connections, in bytes per second."""
         self._at: float | None = None
