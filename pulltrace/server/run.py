@@ -46,8 +46,8 @@ RESERVED_FILES = 128
 """Open files reserved for everything except client connections."""
 
 GIVE_BACK_EVERY = 30.0
-"""Seconds between returns of freed memory to the operating system. Otherwise, glibc would keep memory that is no longer
-used once many clients have left.
+"""Seconds between returns of freed memory to the operating system. Otherwise, glibc would keep unused memory after many
+clients have left.
 """
 
 _NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # Linux; Python has had this constant since 3.12

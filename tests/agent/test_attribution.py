@@ -112,7 +112,7 @@ def amounts(progress):
     return progress.phase, progress.downloaded, progress.cached
 
 
-def test_a_prepared_snapshot_does_not_mean_unpacking_before_the_blob_is_complete():
+def test_a_layer_with_a_prepared_snapshot_is_not_unpacking_before_its_blob_is_complete():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     progress.see_unpacking(110.0)
     assert progress.phase is LayerPhase.WAITING

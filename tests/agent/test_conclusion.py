@@ -57,7 +57,7 @@ def record(target: str = TARGET, updated_at: float = WRITTEN, name: str = REFERE
 
 
 @pytest.mark.parametrize(("seen", "written"), OUTCOMES, ids=lambda value: value.name)
-def test_each_row_of_the_table_leads_to_its_outcome(seen, written):
+def test_each_row_of_the_table_gives_the_expected_outcome(seen, written):
     old, foreign, own = record(updated_at=BEGAN - 1), record(OTHER, name="registry.test/other:1"), record()
     records = {Written.OWN: [own], Written.NONE: [old], Written.UNCLEAR: [own, foreign]}[written]
     ending = ending_of(a_pull(seen), *records)

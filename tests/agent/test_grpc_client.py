@@ -220,7 +220,7 @@ async def test_a_cancelled_call_resets_its_stream(server, channel):
     assert len(server.connections) == 1
 
 
-async def test_a_call_after_its_deadline_resets_its_stream(server, channel, monkeypatch):
+async def test_a_call_that_exceeds_its_deadline_resets_its_stream(server, channel, monkeypatch):
     monkeypatch.setattr(grpc_client, "DEADLINE", 0.05)
     server.respond = lambda *_: None
     with pytest.raises(RpcError, match="DEADLINE_EXCEEDED"):

@@ -213,7 +213,7 @@ def test_a_download_of_an_image_builder_completes_without_an_image_record(watche
     assert [(ended.status, downloaded(ended)) for ended in watched.ended] == [(PullPhase.COMPLETED, image.size)]
 
 
-def test_a_lease_that_remains_empty_disappears_without_a_failure(watched):
+def test_a_lease_that_remains_empty_ends_as_a_cancelled_pull(watched):
     watched.node.new_lease()
     watched.polls(2)
     assert [pull.status for pull in watched.live] == [PullPhase.RESOLVING]

@@ -126,7 +126,7 @@ async def test_a_pull_that_begins_after_idle_polls_is_not_treated_as_older_than_
     pull = simulated.pull(ref)
     simulated.advance(5)
     await poller.poll(simulated.now)
-    simulated.advance(600)  # a lease that was older than the agent would have been dropped by now
+    simulated.advance(600)  # by now, a lease older than the agent would be dropped
     for _ in range(3):
         await poller.poll(simulated.now)
     assert [live.id for live in poller.tracker.pulls()] == [pull.lease.id]

@@ -104,7 +104,7 @@ async def test_pulling_one_reference_twice_at_once_is_two_pulls_and_one_download
         assert sum(layer.downloaded_bytes for layer in own) == sum(layer.size for layer in image.layers)
 
 
-async def test_an_unchanged_tag_pulled_again_downloads_nothing(node: Containerd, registry: Registry) -> None:
+async def test_pulling_an_unchanged_tag_again_downloads_nothing(node: Containerd, registry: Registry) -> None:
     image = make_image(make_layer(MIB))
     ref = registry.push("team/app:1", image)
     await node.cri.pull(ref)

@@ -41,7 +41,7 @@ def test_records_older_than_the_lease_give_no_name():
     assert named(record("r.io/a:1", 99.0)) is None
 
 
-def test_a_record_named_by_image_id_gives_no_name():
+def test_a_record_by_image_id_does_not_name_the_pull():
     assert named(record(TARGET, 105.0)) is None
 
 

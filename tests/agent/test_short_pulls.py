@@ -103,7 +103,7 @@ def test_a_pull_that_a_poll_saw_is_not_reported_again(quick, push):
 
 
 @pytest.mark.parametrize("offset", [0.02, 0.05, 0.1, 0.2, 0.3])
-def test_a_pull_whose_lease_a_poll_saw_is_reported_once(quick, push, offset):
+def test_a_pull_is_reported_once_even_if_a_poll_saw_its_lease(quick, push, offset):
     ref, image = push("app:1", ("app", 1))
     quick.node.pull(ref)
     quick.polls(1, every=offset)

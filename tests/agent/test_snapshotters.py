@@ -138,7 +138,7 @@ def test_an_agent_that_starts_in_the_middle_shows_the_pull_as_running(observe, p
 
 
 @pytest.mark.parametrize("mode", FETCHING)
-def test_every_byte_is_counted_as_it_arrives_if_the_snapshotters_files_are_readable(start_simulated, push, mode):
+def test_every_byte_is_counted_as_it_arrives_if_the_files_of_the_snapshotter_are_readable(start_simulated, push, mode):
     observed = Observed(start_simulated(CONTAINERD_1, snapshotter="soci", mode=mode), sees_files=True)
     node = observed.watched.node
     ref, image = push("app:1", ("base", 100), ("middle", 300), ("top", 1500))

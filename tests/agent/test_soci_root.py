@@ -40,7 +40,7 @@ def test_allocated_blocks_are_counted_instead_of_the_size(tmp_path, layer):
     assert 3 * MIB <= received < 3 * MIB + 64 * 1024
 
 
-def test_a_complete_layer_has_exactly_its_size(tmp_path, layer):
+def test_the_size_of_a_complete_layer_is_exact(tmp_path, layer):
     layer(5_000_001, size=5_000_001)
     assert SociRoot(str(tmp_path)).received() == {DIGEST: 5_000_001}
 
@@ -50,7 +50,7 @@ def test_a_file_name_may_be_a_digest_without_its_algorithm(tmp_path, layer):
     assert SociRoot(str(tmp_path)).received() == {DIGEST: MIB}
 
 
-def test_an_empty_directory_gives_no_bytes(tmp_path):
+def test_an_empty_directory_contains_no_layers(tmp_path):
     (tmp_path / "unpack").mkdir()
     assert SociRoot(str(tmp_path)).received() == {}
 

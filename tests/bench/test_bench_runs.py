@@ -16,7 +16,7 @@ async def test_a_short_benchmark_runs_and_prints_its_table(part):
     assert "| load | reports/s |" in printed.decode()
 
 
-async def test_a_short_measurement_prints_the_cpu_time_of_every_slope():
+async def test_a_short_run_of_the_slopes_benchmark_prints_every_cpu_time():
     command = [sys.executable, "-m", "bench.slopes", "--short", "--seconds", "0.5", "--repeats", "1"]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     printed, _ = await process.communicate()

@@ -330,7 +330,9 @@ async def test_an_error_in_the_page_is_explained_and_the_page_can_be_reloaded(
     await expect(broken.get_by_role("link", name="Open the start page")).to_have_attribute("href", "/")
 
 
-async def test_the_chart_shows_the_servers_history_immediately(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_chart_immediately_shows_the_history_from_the_server(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
     await set_scene(server)
     now = time.time()
     server.throughput = {
@@ -449,7 +451,7 @@ async def test_other_nodes_are_compared_before_a_layer_is_blamed(server: Scripte
     await expect(page.get_by_text("Bottleneck")).to_have_count(0)
 
 
-async def test_the_servers_verdict_is_a_word_in_the_row_and_a_sentence_in_its_details(
+async def test_the_verdict_is_a_word_in_the_row_and_a_sentence_in_its_details(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     await set_scene(server)
@@ -501,7 +503,7 @@ async def test_streamed_layers_and_the_number_of_finished_layers_are_shown(
     await expect(page.get_by_role("region", name="Needs attention")).to_contain_text("where no agent reports")
 
 
-async def test_the_phases_of_a_pods_start_are_shown(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_start_up_phases_of_a_pod_are_shown(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     at = time.time()
     pods = waiting_pods(at, list(server.pulls.values()))

@@ -193,7 +193,7 @@ async def test_a_reload_that_did_not_help_is_not_offered_again(open_page: OpenPa
         await expect(page.get_by_role("button", name="Reload")).to_have_count(0)
 
 
-async def test_times_follow_the_servers_clock(
+async def test_times_follow_the_server_clock(
     server: ScriptedServer, open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The clocks are three hours apart, but a stall of 48 s is still shown as 48 s."""
@@ -270,7 +270,7 @@ async def test_a_server_that_stops_while_it_is_polled_is_shown_as_unreachable(
         await expect(page.locator(BADGE)).to_have_text("Polling every 3 s")
 
 
-async def test_a_refused_tab_polls_and_shows_the_reason_and_gets_the_stream_when_there_is_room(
+async def test_a_refused_tab_shows_the_reason_and_polls_until_there_is_room_for_its_stream(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     await set_scene(server)

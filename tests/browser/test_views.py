@@ -91,7 +91,7 @@ async def test_an_open_row_shows_the_progress_of_its_layers(server: ScriptedServ
     await expect(lanes.nth(3)).to_contain_text("2.5 / 2.6 GB")
 
 
-async def test_a_click_on_a_tile_filters_by_its_pulls(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_a_click_on_a_tile_shows_only_its_pulls(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url)
     tiles = page.get_by_role("list", name="Pulls by state")

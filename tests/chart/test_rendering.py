@@ -196,7 +196,7 @@ def test_with_a_certificate_all_connections_use_https() -> None:
         ("microk8s", "/var/snap/microk8s/common/run/containerd.sock"),
     ],
 )
-def test_the_directory_of_each_distributions_socket_is_mounted(distribution: str, socket: str) -> None:
+def test_the_socket_directory_of_each_distribution_is_mounted(distribution: str, socket: str) -> None:
     pod = render(values({"agent.containerd.distribution": distribution})).at(
         "DaemonSet/pulltrace-agent#spec.template.spec"
     )
@@ -266,7 +266,7 @@ def test_a_values_file_of_chart_0_1_0_keeps_its_meaning() -> None:
     assert env["PULLTRACE_HISTORY_TTL"] == "1h"
 
 
-def test_an_installation_needs_only_the_acknowledgement() -> None:
+def test_the_acknowledgement_is_the_only_required_value() -> None:
     kinds = sorted(document["kind"] for document in render(ACKNOWLEDGED).objects.values())
     assert kinds == [
         "ClusterRole",
@@ -311,7 +311,7 @@ def test_a_parent_chart_can_make_its_dependency_conditional(tmp_path: Path, enab
     assert image == ("mirror.example.org/d44b/pulltrace-server:0.2.0" if enabled else None)
 
 
-def test_a_variable_of_the_user_replaces_ours() -> None:
+def test_an_environment_variable_from_the_user_replaces_ours() -> None:
     for component, kind in (("agent", "DaemonSet"), ("server", "Deployment")):
         rendered = render(values({f"{component}.extraEnv": [{"name": "PULLTRACE_LOG_LEVEL", "value": "debug"}]}))
         env = rendered.at(f"{kind}/pulltrace-{component}#spec.template.spec.containers.0.env")

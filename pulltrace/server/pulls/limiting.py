@@ -146,7 +146,7 @@ def _dead_mirror(pull: Pull, now: float) -> Moment | None:
 
 
 def _is_dial_timeout(seconds: float) -> bool:
-    """Return whether a wait was as long as one or more consecutive attempts to connect."""
+    """Return whether the length of a wait is close to a multiple of containerd's timeout for a connection."""
     beyond = (seconds + DIAL_TOLERANCE / 2) % DIAL_TIMEOUT
     return seconds >= DIAL_TIMEOUT - DIAL_TOLERANCE / 2 and beyond <= DIAL_TOLERANCE * max(seconds // DIAL_TIMEOUT, 1.0)
 

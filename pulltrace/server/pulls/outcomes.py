@@ -83,7 +83,7 @@ class Outcomes:
             self._end(pull, phases, now)
 
     def forget(self, id_: str) -> None:
-        """Forget an arrival that turned out to be part of another one, or that no pod waits for."""
+        """Forget an arrival that has become part of another one, or that no pod waits for."""
         self._incomplete.pop(id_, None)
 
     def phases(self, pull: Pull) -> None:

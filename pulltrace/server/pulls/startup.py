@@ -64,8 +64,8 @@ class _Image:
             unpacking = pulled if self.unpacking_at is None else min(max(self.unpacking_at, began), pulled)
             yield began, unpacking, StartPhaseName.PULLING
             yield unpacking, pulled, StartPhaseName.UNPACKING
-            # The image was pulled for another pod, and the kubelet's call to the runtime for this pod waits for its
-            # turn.
+            # The image has been pulled for another pod, and the kubelet's call to the runtime for this pod is still
+            # queued.
             yield pulled, end, StartPhaseName.QUEUED
 
 

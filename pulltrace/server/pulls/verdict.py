@@ -82,7 +82,7 @@ class Verdict:
         self._held: dict[Factor, _Held] = {}
 
     def is_due(self, now: float) -> bool:
-        """Return whether the pull is to be judged again; judging every other report is enough."""
+        """Return whether it is time to judge the pull again; judging every other report is enough."""
         return self._at is None or now - self._at >= EVERY
 
     def add(self, moment: Moment, now: float) -> None:
