@@ -1,7 +1,7 @@
 """Fixtures for all tests, and the profiles of Hypothesis, none of which has a time limit.
 
-By default, every run uses the same examples. ``EXAMPLES_PROFILE=quick`` (`make unit`) uses fewer; ``random`` (the
-nightly run) uses new ones and prints the example of a failing test.
+By default, every run uses the same examples. ``EXAMPLES_PROFILE=quick`` (`make unit`) uses fewer examples.
+``EXAMPLES_PROFILE=random`` (the nightly run) uses new examples and prints the example of a failing test.
 """
 
 import os

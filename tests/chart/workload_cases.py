@@ -33,7 +33,7 @@ SPREAD = [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAn
 
 
 def of_a_half(half: str, kind: str) -> list[Case]:
-    """Return the cases of values that both the agent and the server have."""
+    """Return the test cases for values that both the agent and the server have."""
     pod = f"{kind}/pulltrace-{half}#spec.template.spec"
     box = f"{pod}.containers.[pulltrace-{half}]"
     vpa = f"VerticalPodAutoscaler/pulltrace-{half}#spec"

@@ -49,7 +49,7 @@ class Lab(Protocol):
     host: str
 
     def layer(self, size: int, *, unpacked: int = 0) -> Any:
-        """Make a layer of about `size` compressed bytes, which is `unpacked` bytes larger when it is unpacked."""
+        """Make a layer of about `size` compressed bytes. When the layer is unpacked, it has `unpacked` bytes more."""
         ...
 
     def image(self, *layers: Any) -> Any:
@@ -61,7 +61,9 @@ class Lab(Protocol):
         ...
 
     def push_index(self, name: str, image: Any) -> tuple[str, Blob]:
-        """Serve an index with this image and an image for another architecture. Return the reference and the index."""
+        """Serve an index with this image and an image for another architecture. Return the reference and the blob of
+        the index.
+        """
         ...
 
     def hold(self, layer: Any, at: int) -> None:
@@ -81,8 +83,8 @@ class Lab(Protocol):
         ...
 
     async def pull(self, ref: str) -> None:
-        """Pull the image. Return once it is unpacked, or raise an error. Cancelling this call cancels the pull, as a
-        kubelet would.
+        """Pull the image. Return once the image is unpacked, or raise an error. Cancelling this call cancels the pull,
+        as a kubelet would.
         """
         ...
 

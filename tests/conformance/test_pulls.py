@@ -122,7 +122,7 @@ async def test_a_blob_is_labelled_with_host_and_repository_but_not_with_port_or_
     await pull
 
 
-async def test_a_completed_pull_leaves_image_records_content_and_snapshots_but_no_lease(lab, look):
+async def test_a_completed_pull_leaves_image_records_and_content_and_snapshots_but_no_lease(lab, look):
     image = lab.image(lab.layer(MIB), lab.layer(2 * MIB))
     ref = lab.push("team/app:1", image)
     await lab.pull(ref)

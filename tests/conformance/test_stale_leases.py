@@ -9,7 +9,7 @@ from tests.real.images import MIB
 
 
 async def halfway(lab, look):
-    """Start a pull. Return once it has fetched a whole layer and at least 1 MiB of another one."""
+    """Start a pull. Return when the pull has fetched one whole layer and at least 1 MiB of another layer."""
     small, large = lab.layer(MIB), lab.layer(6 * MIB)
     image = lab.image(small, large)
     ref = lab.push("team/app:1", image)

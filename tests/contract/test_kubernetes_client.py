@@ -15,7 +15,7 @@ from tests.real.process import free_port
 
 
 async def served(received: list[web.Request], body: bytes = b'{"kind":"PodList"}') -> tuple[web.AppRunner, str]:
-    """Start an API server that records requests. Return its runner and its URL."""
+    """Start an API server that records requests, and return its runner and URL."""
 
     async def respond(request: web.Request) -> web.StreamResponse:
         await request.read()

@@ -83,7 +83,7 @@ async def test_several_pulls_make_progress_at_the_same_time(demo):
 
 
 async def test_a_pull_that_begins_with_the_demo_is_shown(demo):
-    """The agent would drop the lease if it were older than the socket of its containerd."""
+    """The agent would drop the lease if the lease were older than containerd's socket."""
     _, client, _ = demo
 
     async def the_largest_arrives():
@@ -166,7 +166,7 @@ async def test_a_client_resumes_the_stream_without_losing_an_event(demo):
     over = {key: pull for key, pull in whole.newest.items() if pull["status"] in ("completed", "failed")}
     await broken.read(client, seconds=1)
     missed = {key for key, pull in over.items() if broken.newest.get(key, {}).get("status") != pull["status"]}
-    # A failed pull may have started its next attempt in the meantime. That is a new state, not a loss.
+    # A failed pull may have started its next attempt in the meantime. The newer state is not a loss.
     assert all(broken.newest[key]["attempt"] > over[key]["attempt"] for key in missed)
 
 

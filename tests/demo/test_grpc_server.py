@@ -95,7 +95,7 @@ async def test_the_agent_makes_only_the_documented_calls(node, agent, containerd
     }
 
 
-async def test_documents_can_be_read_in_whole_or_in_part_and_layers_begin_like_gzip(node, channel, push, until):
+async def test_documents_can_be_read_in_full_or_in_part_and_layers_begin_with_a_gzip_header(node, channel, push, until):
     ref, image = push("app:1", ("app", 2))
     node.pull(ref)
     until(lambda: node.store.records)
@@ -186,7 +186,7 @@ async def test_a_garbled_response_from_the_server_is_an_error_for_the_agent(agen
     assert await agent.leases() == []
 
 
-async def test_after_it_was_killed_containerd_has_a_new_socket_and_its_old_leases(node, agent, containerd, push):
+async def test_after_a_kill_containerd_has_a_new_socket_and_its_old_leases(node, agent, containerd, push):
     node.pull(push("app:1", ("app", 40))[0])
     node.advance(2)
     poller = Poller(agent)

@@ -41,7 +41,7 @@ class HalfAnHour(VirtualWorld):
                 self.wrong |= {(pull.image_ref, what) for what in self.alarms(pull)}
 
     def alarms(self, pull: PullStatus) -> list[str]:
-        """Return what is wrong with one row."""
+        """Return everything that is wrong with one row."""
         return [
             what
             for what, wrong in {

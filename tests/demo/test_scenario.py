@@ -10,7 +10,7 @@ from tests.demo.conftest import NOON
 
 
 def play(scenario, seconds, tick=0.5):
-    """Run the scenario for this many virtual seconds. Return what happened in each tick."""
+    """Run the scenario for this many virtual seconds. Return the events of each tick."""
     return [scenario.advance(tick) for _ in range(round(seconds / tick))]
 
 

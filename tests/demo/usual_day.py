@@ -3,7 +3,7 @@
 python -m tests.demo.usual_day --hours 24 --nodes 8
 
 The demo's nodes, the agent's tracker and the server's hub run without sockets and without waiting. For each pull, the
-program uses the first estimate that was made when its size was known but the pull had not ended.
+program uses the first estimate that was made after the size of the pull was known and before the pull ended.
 """
 
 import argparse

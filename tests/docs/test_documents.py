@@ -112,7 +112,7 @@ def test_the_agents_resource_requests_match_the_measured_figures() -> None:
 
 
 def leaves(tree: object, path: str = "") -> set[str]:
-    """Return every path into a tree of values, including inner nodes."""
+    """Return the paths of all nodes in a tree of values, including inner nodes."""
     if not isinstance(tree, dict):
         return {path}
     return {path}.union(*(leaves(tree[name], f"{path}.{name}".lstrip(".")) for name in tree))
@@ -235,8 +235,8 @@ def test_the_agent_can_make_exactly_the_calls_that_the_security_page_names() -> 
 def foreign_parts(html: str) -> list[str]:
     """Return the HTML tags that would make a browser load a script, style, font or picture from another host.
 
-    Elements of the class ``mermaid`` are included, because the script of Material for MkDocs loads a library for them
-    from another host.
+    Elements of the class ``mermaid`` are included: for them, the script of Material for MkDocs loads a library from
+    another host.
     """
     tags = re.findall(r"<(?:script|link|img|iframe|source|video|object|embed)\b[^>]*>", html)
     loading = [tag for tag in tags if not re.search(r'rel="?(canonical|alternate|next|prev|edit)\b', tag)]

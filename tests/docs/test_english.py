@@ -1,4 +1,4 @@
-"""The project is written in plain English: words that usually make a sentence hard to read do not occur.
+"""The project is written in plain English, without the words that usually make a sentence hard to read.
 
 CONTRIBUTING.md contains the rules behind the list. The check covers docs, YAML files, Python names, docstrings and
 comments, and the comments and texts of the page.
@@ -37,7 +37,7 @@ def tracked(*patterns: str) -> list[str]:
 
 
 def prose_of_python(text: str) -> Iterator[tuple[int, str]]:
-    """Yield line number and text of comments, docstrings and names of functions."""
+    """Yield the line number and the text of each comment, docstring and name of a function or class."""
     before = ""
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         is_docstring = token.type == tokenize.STRING and token.string.startswith('"""')
@@ -66,7 +66,7 @@ NAMES = tracked("*.py", "*.md", "*.yaml", "*.yml", "*.toml", "*.tpl", "*.txt", "
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_file_has_no_telltale_words(name: str) -> None:
+def test_a_file_does_not_contain_any_of_the_listed_words(name: str) -> None:
     found = [
         f"{name}:{number}: {match[0]!r} in {text.strip()[:100]!r}"
         for number, text in prose_of(name)
@@ -76,5 +76,5 @@ def test_a_file_has_no_telltale_words(name: str) -> None:
 
 
 @pytest.mark.parametrize("sentence", ["What is told stays.", "Of nothing there is none.", "at the most 512 layers"])
-def test_the_check_finds_the_old_dialect(sentence: str) -> None:
+def test_the_check_finds_the_listed_words(sentence: str) -> None:
     assert TELLTALE.search(sentence)

@@ -123,7 +123,7 @@ class Api:
                 await asyncio.sleep(0.05)
 
     async def until(self, true: Any, seconds: float = 30) -> list[dict[str, Any]]:
-        """Poll the list until a condition holds for it, and return this list."""
+        """Poll the list of pulls until a condition holds for the list, and return that list."""
         pulls: list[dict[str, Any]] = []
         try:
             async with asyncio.timeout(seconds):

@@ -111,7 +111,7 @@ async def test_a_pull_is_stalled_while_its_registry_sends_nothing(
 
 
 @pytest.mark.parametrize("containerd_binary", ["debian"], indirect=True)
-async def test_a_pull_is_stalled_after_thirty_seconds_if_its_registry_sends_nothing_for_forty(
+async def test_a_pull_is_stalled_when_its_registry_has_sent_nothing_for_thirty_seconds(
     halves, node: Containerd, registry: Registry
 ) -> None:
     server, agent, port = halves()

@@ -1,7 +1,7 @@
 """Run one attack on a server in a separate process: ``python -m tests.faults.attacks NAME PORT SECONDS``.
 
-Each attack prints one JSON line at the end: the number of responses by status; ``closed`` counts connections that the
-server closed without a response.
+At the end, each attack prints one JSON line with the number of responses by status. ``closed`` counts connections that
+the server closed without a response.
 """
 
 import asyncio
@@ -180,8 +180,8 @@ async def ten_histories(attack: Attack) -> None:
 
 
 def largest_report(node: int, number: int) -> bytes:
-    """Return a node's report of one more running pull, with the maximum number of layers and strings of the maximum
-    length.
+    """Return a report of one more running pull on a node, with as many layers and as long strings as the server
+    accepts.
     """
     layer = (
         '{"digest":"%s","mediaType":"%s","totalBytes":%d,"downloadedBytes":%d,"totalKnown":true,"state":"downloading"}'
@@ -274,7 +274,7 @@ def stop(attack: Attack) -> None:
 
 async def main() -> None:
     """Run the attack that the command line names."""
-    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # at ordinary priority, even if the tests are not
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # use ordinary priority, even if the tests do not
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     name, port, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])

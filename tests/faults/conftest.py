@@ -12,7 +12,7 @@ from tests.real.process import free_port
 
 @pytest.fixture
 async def make_lab():
-    """Return a function that starts labs. They end with the test."""
+    """Return a function that starts labs, which end with the test."""
     labs = []
     with tempfile.TemporaryDirectory(prefix="pulltrace-") as folder:
 

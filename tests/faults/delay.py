@@ -1,7 +1,7 @@
 """Delay the packets between two hosts. Each host has a TUN device, and this process queues the packets between them.
 
-The kernels of test machines may lack netem. This process reads a packet from the device of one host, waits, and writes
-it to the device of the other host. Closing the devices also removes their routes.
+Test machines may have a kernel without netem. This process reads a packet from the device of one host, waits, and
+writes it to the device of the other host. Closing the devices also removes their routes.
 """
 
 import asyncio

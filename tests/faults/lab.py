@@ -30,13 +30,13 @@ HOST = "registry.test"
 TICK = 0.05
 AGENT_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
 SERVER_ENVIRONMENT = AGENT_ENVIRONMENT | {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
-"""The same environment variables as in the container images. Without them, glibc does not return memory that was used
-for clients or lists.
+"""The same environment variables as in the container images. Without these variables, glibc does not return memory that
+was used for clients or lists.
 """
 
 
 class Process(Program):
-    """A pulltrace process that can have additional environment variables, or run through another command."""
+    """A pulltrace process, which can be started by another command or with additional environment variables."""
 
     def __init__(
         self, command: str, *, before: tuple[str, ...] = (), environment: dict[str, str] | None = None, **variables: str
@@ -61,7 +61,7 @@ class Process(Program):
 
 
 class Lab:
-    """One node. Each of its connections downloads at ``speed``, and its clock is ``ahead`` by this many seconds.
+    """One node. Each of the node's connections downloads at ``speed``, and the node's clock is ``ahead`` seconds fast.
 
     With a ``network``, the agent and the server run on two hosts; without it, they use the loopback interface.
     """
@@ -183,7 +183,7 @@ class Lab:
     # The state that the server publishes.
 
     async def row_of(self, pull: Pull) -> dict[str, Any] | None:
-        """Return the row of a pull, and check that it has only one."""
+        """Return the row of a pull, and check that the pull has at most one row."""
         rows = [row for row in await self.api.pulls() if _image(row["imageRef"]) == pull.reference.name]
         assert len(rows) <= 1, rows
         return rows[0] if rows else None
@@ -222,7 +222,7 @@ class Lab:
         return ""
 
     async def metrics(self) -> dict[str, float]:
-        """Return the value of every sample by its name, which includes the labels."""
+        """Return the value of each sample. The keys are metric names with their labels."""
         async with self.api._session.get(f"http://127.0.0.1:{self.metrics_port}/metrics") as answer:
             lines = [line for line in (await answer.text()).splitlines() if not line.startswith("#")]
         return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
@@ -291,9 +291,10 @@ class Fault:
 
     WITHIN = 10.0
     GROWTH = 12.0
-    """How many MiB the server may grow, because Python's allocator keeps some memory without a leak."""
+    """By how many MiB the server's memory may grow. Python's allocator keeps some memory even without a leak."""
     AGENT = 48.0
-    """How many MiB an agent may use. The chart requests this much for it; its limit is nearly three times as high.
+    """How many MiB of memory an agent may use. The chart requests this much memory for the agent. The memory limit is
+    nearly three times as high.
     """
 
     def __init__(self, lab: Any, what: str, expected: str) -> None:
@@ -305,7 +306,7 @@ class Fault:
         return self
 
     def over(self) -> None:
-        """Note that the fault has ended. The time to recovery is measured from now on."""
+        """Note that the fault has ended, and start to measure the recovery time."""
         self._over = time.monotonic()
 
     async def __aexit__(self, kind: type | None, *_: object) -> None:
@@ -333,7 +334,9 @@ class Fault:
         assert not lost, found
 
     def _is_back(self, now: dict[str, float]) -> bool:
-        """Return whether the server has returned freed memory to the operating system. It does so twice a minute."""
+        """Return whether both processes use little memory again. The server returns freed memory to the operating
+        system twice a minute.
+        """
         return now["agent"] <= self.AGENT and now["server"] <= self.before["server"] + self.GROWTH
 
     def _memory(self) -> dict[str, float]:

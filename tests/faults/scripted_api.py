@@ -11,7 +11,7 @@ OBJECTS = "pods", "events"
 
 
 class ScriptedApi:
-    """The API server. ``kubeconfig`` is a file with its address."""
+    """The API server. ``kubeconfig`` is a file with the address of this API server."""
 
     def __init__(self, folder: Path) -> None:
         self.valid: dict[str, str] = {}

@@ -22,7 +22,7 @@ from tests.real.process import free_port
 
 FINDINGS = os.environ.get("ATTACKS_JSON", "")
 SECONDS = 12.0
-"""How many seconds each attack lasts. This is longer than the server waits for an unfinished request."""
+"""How many seconds each attack lasts, which is longer than the server waits for an unfinished request."""
 LAYERS = ",".join(
     f'{{"digest":"sha256:{number:064x}","totalBytes":1048576,"totalKnown":true,"state":"extracted"}}'
     for number in range(10)
@@ -32,7 +32,7 @@ PULL = '{"id":"%s","status":"%s","imageRef":"r.test/%s:1","startedAt":"%s","laye
 
 
 class Bystander:
-    """An agent, a client of the stream and a probe of ``/healthz``. It records how long each of them has to wait."""
+    """An agent, a client of the stream and a probe of ``/healthz``, with a record of how long each has to wait."""
 
     def __init__(self, server: Process, port: int, metrics_port: int, headers: dict[str, str]) -> None:
         self.headers = headers
@@ -192,7 +192,7 @@ async def test_an_attack_on_the_metrics_port_does_not_delay_other_clients(served
 
 
 async def fill(port: int, nodes: int, pulls: int, each: int = 100) -> None:
-    """Report ``pulls`` ended pulls of ten layers from each of ``nodes`` nodes, with ``each`` pulls per report."""
+    """Let each of ``nodes`` nodes report ``pulls`` ended pulls of ten layers, in reports of ``each`` pulls."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=8)) as session:
 
         async def node(number: int) -> None:
@@ -285,7 +285,7 @@ async def test_new_agents_can_still_report_during_a_flood_of_forged_tokens(tmp_p
 
 
 async def admit_new_agents(port: int, tokens: list[str], waits: list[float]) -> None:
-    """Send reports with one new token after another, all from one address, and record how long each takes to be
+    """Send reports with one new token after another, all from one address. Record how long it takes until each is
     accepted.
     """
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(local_addr=("127.0.0.10", 0))) as session:

@@ -43,7 +43,7 @@ class SmallDisk(Containerd):
 
 
 class Lab:
-    """A lab with a real node, with only the methods that ``Fault`` needs."""
+    """A minimal lab with a real node and only the methods that ``Fault`` needs."""
 
     def __init__(self, api, server, agent, images):
         self.api, self.server, self.agent, self._images = api, server, agent, images
@@ -53,7 +53,7 @@ class Lab:
         await self.api.until(lambda pulls: all(_is(pulls, image, "completed") for image in self._images), seconds)
 
     async def finished(self):
-        """Do nothing, because ``recovered`` has waited already."""
+        """Do nothing, because ``recovered`` has already waited for all pulls."""
 
     async def lost(self):
         """Return the images that the server does not list."""

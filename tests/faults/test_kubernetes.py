@@ -1,5 +1,5 @@
-"""A real API server is down, hangs, is slow, forbids requests, or rejects the token. The server
-catches up afterwards.
+"""A real API server is down, hangs, is slow, forbids requests, or rejects the token. Pulltrace's server catches up
+afterwards.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ MOUNTED = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
 class Cluster(Lab):
-    """A lab whose server watches an API server, to which the tests write as the node's kubelet."""
+    """A lab whose server watches an API server. The tests write to this API server in place of the node's kubelet."""
 
     writer: Writer
 
@@ -32,7 +32,9 @@ class Cluster(Lab):
         self._pods = {}
 
     async def requested(self, pull, name):
-        """Create the pod that needs the pull, and the event about it. Return both as ``PodEvents``."""
+        """Create the pod that needs the pull, and the kubelet's event about the pull. Return pod and event as
+        ``PodEvents``.
+        """
         arrival = PodEvents(pod(name, "worker-1", {"app": str(pull.reference)}, at=time.time()))
         await self.writer.create(arrival)
         await self.writer.event(arrival.pulling("app", time.time()))
@@ -40,7 +42,9 @@ class Cluster(Lab):
         return arrival
 
     async def wrong(self, since):
-        """Return the first difference. A row that does not contain the pod of its pull yet is a difference, too."""
+        """Return the first difference between the server's and the node's state. A row without the pod of its pull is a
+        difference, too.
+        """
         for row in await self.api.pulls():
             wanted = self._pods.get(row["imageRef"].rpartition(":")[0])
             if wanted and wanted not in [pod["podName"] for pod in row.get("pods", [])]:
@@ -63,7 +67,7 @@ async def followed(cluster, folder, **server):
         await lab.close()
 
 
-async def test_pods_are_known_again_after_the_api_server_was_down(cluster, tmp_path):
+async def test_pods_are_shown_again_after_the_api_server_was_down(cluster, tmp_path):
     async with followed(cluster, tmp_path, environment={"KUBECONFIG": str(cluster.kubeconfig)}) as lab:
         async with Fault(lab, "API server down for 12 s", "pulls continue; pods are known afterwards") as seen:
             await cluster.kill()
@@ -75,7 +79,7 @@ async def test_pods_are_known_again_after_the_api_server_was_down(cluster, tmp_p
             await lab.requested(late, "late")
 
 
-async def test_pods_are_known_again_after_the_api_server_was_frozen(cluster, tmp_path):
+async def test_pods_are_shown_again_after_the_api_server_was_frozen(cluster, tmp_path):
     async with followed(cluster, tmp_path, environment={"KUBECONFIG": str(cluster.kubeconfig)}) as lab:
         async with Fault(lab, "API server frozen (SIGSTOP)", "pulls continue; pods are shown again afterwards") as seen:
             os.kill(cluster._apiserver.pid, signal.SIGSTOP)

@@ -11,7 +11,7 @@ from tests.faults.test_server import FAKETIME
 
 
 class Postman:
-    """A proxy that forwards reports to a server. It forwards some reports twice, and some only after later ones."""
+    """A proxy that forwards reports to a server. Some reports are forwarded twice, and some only after later ones."""
 
     def __init__(self, port):
         self._url = f"http://127.0.0.1:{port}/api/v1/report"

@@ -42,7 +42,7 @@ _GUARD = SimpleNamespace(address="127.0.0.1", is_closed=False, is_pipelined=Fals
 
 
 class _Server:
-    """The server's application, without a socket. Its limits are small, so that the fuzzer reaches them."""
+    """The server's application, without a socket. The limits are small, so that the fuzzer reaches them."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -102,8 +102,8 @@ def report(data: bytes) -> None:
 
 
 def zipped(data: bytes) -> None:
-    """Like ``report``, but with gzip: half of the bodies are valid gzip data that contains the bytes, the others are
-    the bytes themselves.
+    """Like ``report``, but with gzip: half of the bodies contain the bytes as valid gzip data. The others are the bytes
+    themselves.
     """
     body = gzip.compress(data[1:], 1) if data[:1] < b"\x80" else data[1:]
     _server.request("POST", "/api/v1/report", body=body, content_encoding=b"gzip")
@@ -169,7 +169,7 @@ def last_event_id(data: bytes) -> None:
 
 
 def token(data: bytes) -> None:
-    """Bytes instead of a service account token."""
+    """Use the bytes as a service account token."""
     claims = base64.urlsafe_b64encode(data).rstrip(b"=")
     authenticator = TokenReviewAuthenticator("pulltrace/agent", None, lambda: NOW)  # type: ignore[arg-type]  # never called
     for text in (data, b"e30." + claims + b".c"):

@@ -1,1 +1,3 @@
-"""Tests of Pulltrace with a real kubelet. They compare its API, metrics and log lines with the kubelet's own log."""
+"""Tests of Pulltrace with a real kubelet. They compare Pulltrace's API, metrics and log lines with the kubelet's own
+log.
+"""

@@ -44,8 +44,8 @@ class Node(Protocol):
         ...
 
     def statuses(self, pod: str, container: str = "c0") -> Changes:
-        """Return every state that the container has had, oldest first. A state is its reason, or its name if it has no
-        reason.
+        """Return every state that the container has had, oldest first. A state is represented by its reason, or by its
+        name if it has no reason.
         """
         ...
 

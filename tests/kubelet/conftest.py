@@ -1,5 +1,5 @@
-"""Clusters with a real kubelet for the tests in this directory: `serial` and `parallel`, named after how they pull
-images.
+"""Clusters with a real kubelet for the tests in this directory: Clusters with a real kubelet for the tests in this
+directory. The names `serial` and `parallel` say how a cluster pulls images.
 
 With pytest-xdist (``-n 3``), three workers run in parallel, each with its own cluster, because the tests mostly wait.
 """
@@ -34,8 +34,8 @@ CLUSTERS = {
     "test_pods.py": "pods",
     "test_repeats.py": "pods",
 }
-"""The name of the cluster that the tests of a module share. Each cluster belongs to one worker, and modules that are
-not listed use ``parallel``.
+"""The cluster that the tests of each module share. Modules that are not listed use ``parallel``. Each cluster belongs
+to one worker.
 """
 
 
@@ -53,7 +53,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @asynccontextmanager
 async def _lab(**kubelet: Any) -> AsyncIterator[Lab]:
-    """Start a cluster in which Pulltrace runs. Check at the end that nothing remains of it."""
+    """Start a cluster in which Pulltrace runs. At the end, check that nothing of the cluster remains."""
     if os.geteuid() != 0:
         pytest.skip("a kubelet needs root")
     missing = [part.name for part in (APISERVER, CONTAINERD_2, *NODE) if not part.path.exists()]
@@ -99,7 +99,7 @@ async def parallel() -> AsyncIterator[Lab]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def failing(parallel: Lab) -> AsyncIterator[Failing]:
-    """Pods whose images cannot be pulled. They are created first, so that they fail while the other tests run."""
+    """Pods whose images cannot be pulled. These pods are created first, so that they fail while the other tests run."""
     started = await start_failing(parallel)
     yield started
     started.cancel()

@@ -16,7 +16,7 @@ NOT_PULLED = ("invalid", "never")
 ATTEMPTS = 4
 """How often each image is pulled. The kubelet limits the number of events per pod, so later events may be missing."""
 SHOWN_FOR = 15.0
-"""How many seconds after the last failure its pod is deleted. The next retry would begin after 80 seconds."""
+"""How many seconds the last failure is shown before the pod is deleted. The next retry would begin after 80 seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,9 @@ class Failing:
     since: float
     images: dict[str, Failure]
     pushed_later: asyncio.Task[str]
-    """The image of the pod `later`. It is pushed after its second failed pull."""
+    """The image of the pod `later`. The image is pushed after its second failed pull."""
     deleted: dict[str, asyncio.Task[float]]
-    """The time at which each pod whose image the kubelet tried to pull was deleted."""
+    """For each pod whose image the kubelet tried to pull: the time of its deletion."""
 
     def cancel(self) -> None:
         """Cancel all tasks."""
@@ -46,8 +46,8 @@ class Failing:
 
 
 async def start_failing(lab: Lab) -> Failing:
-    """Create the pods. Then push the image of the pod `later` in time, and delete each failing pod after its last
-    failure.
+    """Create the pods. In the background, push the image that the pod `later` needs, and delete each failing pod after
+    its last failure.
     """
     registry, host = lab.registry, lab.registry.host
     lab.push("team/exists:right", 1000)
@@ -79,7 +79,9 @@ async def _push_later(lab: Lab, later: str) -> str:
 
 
 async def _delete_after_last(lab: Lab, name: str, ref: str) -> float:
-    """Delete a pod after its last failure has been shown for a while. Return the time of the deletion."""
+    """Delete a pod after its last failure has been shown for a while. Return the time of the last poll before the
+    deletion.
+    """
     await lab.happened(name, "Failed", image=ref, times=ATTEMPTS, seconds=240)
     await asyncio.sleep(SHOWN_FOR)
     until = lab.looks[-1].at

@@ -22,13 +22,13 @@ SHOWN_WITHIN = 1.5
 SAME_DURATION = 0.3
 RETRY_WITHIN = 5.0
 JUST_FAILED = 5.0
-"""How many seconds after a failed pull a test may delete the pod. The kubelet retries after ten seconds at the
-earliest.
+"""A test may delete the pod only within this many seconds after a failed pull. The kubelet retries after ten seconds at
+the earliest.
 """
 ONE_SYNC_WRONG = 18.5
 """How many seconds an estimate may be wrong: by one sync of the kubelet (10 to 15 s) in either direction."""
 COUNTED_WITHIN = 20.0
-"""After how many seconds an ended pull must be in the log and the counters. A failure is logged once its cause is
+"""An ended pull must appear in the log and the counters within this many seconds. A failure is logged once its cause is
 known.
 """
 
@@ -141,7 +141,7 @@ class Lab:
         raise AssertionError(f"the condition did not hold within {seconds:.0f} s; last poll: {self.looks[-1:]}")
 
     async def happened(self, pod: str, reason: str, *, image: str = "", times: int = 1, seconds: float = 60) -> Event:
-        """Wait until the kubelet has recorded this many such events, and return the last of them."""
+        """Wait until the kubelet has recorded this many matching events, and return the last of them."""
         wanted = {"pod": pod, "reason": reason, "image": image}
         await self.until(lambda: len(self.kubelet.events(**wanted)) >= times, seconds)
         return self.kubelet.events(**wanted)[times - 1]
@@ -191,22 +191,20 @@ class Lab:
         return [event for event in self.kubelet.events(pod=pod, reason="Pulled", image=ref) if event.is_pull]
 
     def history(self, ref: str, *, since: float = 0) -> Iterator[tuple[Look, Row]]:
-        """Yield every poll with each row that the image had in it, oldest first."""
+        """Yield every row of the image in every poll, each with its poll, oldest first."""
         return ((look, row) for look in self.looks if look.at >= since for row in look.rows(ref))
 
     def allowed(self, at: float) -> float:
-        """Return how many seconds after this time Pulltrace must show an event. This is longer if polls
-        were delayed.
-        """
+        """Return how many seconds Pulltrace may take to show an event of this time. Delayed polls raise this limit."""
         return SHOWN_WITHIN + 3 * self.delay(at - 2, at + 8)
 
     def have_same_duration(self, row: Row, pulled: Event) -> bool:
-        """Return whether the duration of a row is the one that the kubelet logged."""
+        """Return whether a row has the duration that the kubelet logged."""
         delay = self.delay(pulled.at - pulled.seconds - 2, pulled.at + 2)
         return abs(seconds(row) - pulled.seconds) <= SAME_DURATION + delay
 
     def delay(self, begin: float, end: float) -> float:
-        """Return for how many seconds the machine was too busy to poll during a period."""
+        """Return by how many seconds a busy machine delayed the polls of a period."""
         times = [look.at for look in self.looks if begin < look.at < end]
         longest = max((later - earlier for earlier, later in pairwise(times)), default=0.0)
         return max(0.0, longest - 2 * LOOKS_EVERY)

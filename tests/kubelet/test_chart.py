@@ -1,4 +1,4 @@
-"""The chart in a real cluster. Helm installs it, with images that are built from this repository."""
+"""The chart in a real cluster. Helm installs the chart, with images that are built from this repository."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = [
 NAMESPACE = "pulltrace"
 ENVIRONMENT = (
     "PATH=/usr/local/bin",
-    # This is needed if Python was built with an rpath, because its library is in another directory in the image.
+    # This is needed if Python was built with an rpath: the image has Python's library in a different directory.
     "LD_LIBRARY_PATH=/usr/local/lib",
     "PYTHONUNBUFFERED=1",
 )
@@ -62,7 +62,7 @@ async def halves(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def helm(parallel: Lab, halves: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Helm:
-    """Return a function that runs Helm as the cluster's admin, after pushing both images to the cluster's registry."""
+    """Push both images to the cluster's registry. Return a function that runs Helm as the cluster's admin."""
     if not HELM.path.exists():
         pytest.skip("no helm here; `make parts` builds it")
     cluster, folder = parallel.cluster, tmp_path_factory.mktemp("helm")

@@ -1,6 +1,6 @@
 """The start-up phases of twenty pods, compared with the kubelet's own log.
 
-Only ``make phases`` runs this comparison. It requires an accuracy of one second, and therefore an idle machine.
+Only ``make phases`` runs this comparison. The comparison must be accurate to one second, so it needs an idle machine.
 """
 
 import asyncio
@@ -61,10 +61,9 @@ async def test_each_phase_of_twenty_pods_is_within_a_second_of_the_kubelets_log(
 
 def kubelets_phases(lab: Lab, name: str, added_at: float) -> dict[str, float]:
     """Return how many seconds each phase took. The kubelet does not log when unpacking starts, so ``pulling`` includes
-    it.
+    unpacking.
 
-    A pod is also in the phase ``pulling`` while the kubelet's call for it waits for another pod's pull of the same
-    image.
+    ``pulling`` also includes the time for which a pod waits while another pod's pull of the same image runs.
     """
     events = lab.kubelet.events(pod=name)
     pulls = [event for event in events if event.is_pull]

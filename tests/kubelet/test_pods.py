@@ -134,7 +134,7 @@ async def correct_tag(lab: Lab, kind: str, *, together: bool) -> None:
     for look in looks:
         assert {row["status"] for row in look.rows(right)} <= RUNS
         assert look.rows(right)
-        # While the kubelet retries the missing tag, its row is resolving for less than a second.
+        # During each retry of the missing tag, the row is resolving for less than a second.
         assert {row["status"] for row in look.rows(wrong)} <= {"failed", "queued", "resolving"}
     lab.check_completed(pulled)
     assert len(lab.ids(wrong)) == 1

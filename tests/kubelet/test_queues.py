@@ -46,7 +46,7 @@ async def test_the_second_of_two_images_is_queued_until_the_first_is_pulled(seri
     await serial.counted(first, second)
 
 
-async def test_the_queued_pull_of_a_deleted_pod_is_not_mistaken_for_that_of_the_corrected_tag(serial: Lab) -> None:
+async def test_the_queued_pull_of_a_deleted_pod_is_not_mistaken_for_the_pull_of_the_corrected_tag(serial: Lab) -> None:
     big = serial.push("team/big:1", 6 * MIB, rate=MIB)
     old, new = (serial.push(f"team/rolled:{tag}", 4 * MIB, rate=MIB) for tag in ("old", "new"))
     await serial.create(pod("big", big))

@@ -11,8 +11,8 @@ from tests.real.manifests import cron_job, deployment, job, pod
 
 pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session")]
 APART = 3.5
-"""How many seconds two pulls are apart, so that Pulltrace can distinguish them although the kubelet reports whole
-seconds.
+"""How many seconds the tests leave between two pulls, so that Pulltrace can distinguish the pulls although the kubelet
+reports whole seconds.
 """
 
 
@@ -27,7 +27,7 @@ def check_repeat(lab: Lab, pulled: Event, known: set[str]) -> None:
 
 
 def waited(lab: Lab, ref: str, known: set[str]) -> set[str]:
-    """Return the names of the pods that waited for the new pulls of an image and no longer wait."""
+    """Return the names of the pods that have finished waiting for new pulls of an image."""
     new = [row for row in lab.looks[-1].rows(ref) if row["id"] not in known]
     return {one["podName"] for row in new for one in row.get("waited", ())}
 
@@ -50,7 +50,7 @@ async def test_a_cached_image_has_a_row_for_each_pull_and_none_without_a_pull(la
     await lab.counted(ref)
 
 
-async def test_a_first_pull_shorter_than_a_poll_has_its_duration_and_bytes(lab: Lab) -> None:
+async def test_a_first_pull_shorter_than_a_poll_interval_is_shown_with_its_duration_and_bytes(lab: Lab) -> None:
     for number in range(6):
         ref = lab.push(f"team/short{number}:1", 100_000 * (number + 1))
         await lab.create(pod(f"short{number}", ref, policy="Always" if number % 2 else "IfNotPresent"))

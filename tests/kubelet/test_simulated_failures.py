@@ -8,9 +8,9 @@ from tests.kubelet.behaviour import Node, RealNode, SimulatedNode, times
 
 pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session")]
 SYNC = (10.0, 15.0)
-"""How many seconds after a failed sync the next one follows: the shortest and the longest time."""
+"""The shortest and the longest time between a failed sync and the next one, in seconds."""
 BUSY = 2.0
-"""How many seconds a busy machine may be late."""
+"""How many seconds late an event may be on a busy machine."""
 
 
 @pytest.fixture(params=["simulated", "real"])
@@ -25,7 +25,7 @@ def failing_node(request: pytest.FixtureRequest) -> Node:
 
 
 async def create_failing(node: Node, name: str, ref: str, policy: str = "IfNotPresent") -> None:
-    """Create a pod on the simulated node. On the real node, this pod exists since the first test."""
+    """Create a pod on the simulated node. On the real node, the pod already exists."""
     if isinstance(node, SimulatedNode):
         await node.create(name, ref, policy=policy)
 
@@ -44,8 +44,7 @@ async def test_the_reason_of_a_failed_retry_is_in_the_status_after_the_next_sync
     retry = times(failing_node.events("missing"), "Pulling")[1]
     written = times(failing_node.statuses("missing"), "ErrImagePull")[1]
     assert SYNC[0] <= written - retry <= SYNC[1] + BUSY
-    # The sync that pulls again is the first one to write a back-off to the status, although the back-off has already
-    # ended.
+    # The back-off first appears in the status at the sync that pulls again, when it has already ended.
     [backed_off, *_] = times(failing_node.statuses("missing"), "ImagePullBackOff")
     assert abs(backed_off - retry) <= BUSY
 

@@ -37,7 +37,7 @@ async def is_unpacked(lab: Lab, layer: Layer) -> bool:
 
 
 def never_two_active(lab: Lab, ref: str) -> bool:
-    """Return whether the image never had two live rows in any poll."""
+    """Return whether every poll showed at most one live row for the image."""
     return all(len([row for row in look.rows(ref) if row["status"] in ACTIVE]) <= 1 for look in lab.looks)
 
 
@@ -92,7 +92,7 @@ async def test_the_attempt_number_continues_after_a_restart_of_the_server(serial
         if look.at < third.at - 0.3:
             assert (row["status"], row["attempt"]) == ("failed", 2)
             errors.append(abs(when(row["nextRetryAt"]) - third.at))
-    # As without a restart, the estimate improves with each sync of the kubelet.
+    # The estimate improves with each sync of the kubelet, as it does without a restart.
     assert errors[-1] <= RETRY_WITHIN
     assert max(errors) <= ONE_SYNC_WRONG
     assert looks[-1].rows(missing)[0]["attempt"] == 3

@@ -16,7 +16,9 @@ _DURATION = re.compile(r"([\d.]+)(h|ms|m|s|µs|ns)")
 
 REFUSALS = ("InspectFailed", "ErrImageNeverPull")
 SAME_PULL = 2.0
-"""How many seconds after a pull the kubelet's call for another pod still counts as part of that pull."""
+"""If the kubelet begins a call for another pod within this many seconds after a pull, the call counts as part of that
+pull.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class KubeletLog:
         self._events: list[Event] = []
 
     def events(self, *, pod: str = "", reason: str = "", image: str = "") -> list[Event]:
-        """Return the events so far, oldest first. ``pod`` is the name of a pod or the beginning of it."""
+        """Return the events so far, oldest first. ``pod`` is a pod's name or a prefix of it."""
         self._read()
         return [
             event

@@ -7,8 +7,8 @@
         await cluster.compact()                  # earlier watches then get 410 Gone
 
 RBAC, TokenReview and service account tokens work. The ServiceAccount admission plugin is off: without a controller
-manager, no namespace has a default account, and no pod could be created. ``tests.real.cluster`` runs it inside a
-namespace, together with a kubelet and a controller manager.
+manager, no namespace has a default account, and no pod could be created. ``tests.real.cluster`` runs the API server
+inside a namespace, together with a kubelet and a controller manager.
 """
 
 from __future__ import annotations
@@ -64,11 +64,12 @@ class APIError(Exception):
 
 
 class APIServer:
-    """An API server as an async context manager. Its port, certificate and tokens survive restarts.
+    """An API server as an async context manager. The API server keeps its port, certificate and tokens when it is
+    restarted.
 
-    Without the watch cache, every watch reads etcd, so a compaction immediately ends it with 410. With the cache, that
-    happens only after a restart. Inside a namespace, it serves a whole cluster: pods can reach it, and it can reach the
-    kubelet.
+    Without the watch cache, every watch reads etcd, so a compaction immediately ends it with 410. With the cache, a
+    watch gets 410 only after a restart of the API server. Inside a namespace, the API server serves a whole cluster:
+    pods can reach it, and it can reach the kubelet.
     """
 
     def __init__(self, *, watch_cache: bool = True, inside: Namespace | None = None) -> None:
@@ -267,8 +268,7 @@ class APIServer:
     async def compact(self) -> int:
         """Compact etcd's history; return the oldest remaining revision."""
         assert self._session is not None
-        # etcd still accepts a watch from the compacted revision itself, so write once more to make that revision
-        # outdated.
+        # etcd still accepts a watch from the compacted revision itself. Another write makes that revision outdated.
         async with self._session.post(f"{self._etcd_url}/v3/kv/put", json={"key": "AA=="}) as answer:
             revision = int((await answer.json())["header"]["revision"])
         payload = {"revision": str(revision), "physical": True}

@@ -58,14 +58,14 @@ def oci_archive(images: Mapping[str, Image], *, named: bool = True) -> bytes:
 
 
 class Ctr:
-    """This machine's ``ctr``, which uses the socket of one containerd and the namespace of the CRI."""
+    """This machine's ``ctr``, for the socket of one containerd and the namespace of the CRI."""
 
     def __init__(self, socket: Path) -> None:
         assert CTR, "ctr is needed"
         self._command = [CTR, "--address", str(socket), "--namespace", "k8s.io"]
 
     async def run(self, *arguments: str) -> str:
-        """Run one command and return its output. Raises ``AssertionError`` if it fails."""
+        """Run one command and return its output. Raises ``AssertionError`` if the command fails."""
         process = await asyncio.create_subprocess_exec(
             *self._command, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
         )
@@ -85,8 +85,8 @@ class Ctr:
 
 
 async def feed(process: asyncio.subprocess.Process, data: bytes, *, hold_at: int = 0) -> None:
-    """Write only the first ``hold_at`` bytes of the archive to ``ctr``. Without ``hold_at``, write all of it and wait
-    until ``ctr`` ends.
+    """Write only the first ``hold_at`` bytes of the archive to ``ctr``. Without ``hold_at``, write the whole archive
+    and wait until ``ctr`` ends.
     """
     assert process.stdin
     with suppress(BrokenPipeError, ConnectionResetError):

@@ -1,4 +1,4 @@
-"""The directory for built components. It is outside the repository, so that every clone finds the components in it."""
+"""The directory for built components. All clones share this directory, because it is outside the repository."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ basicConstraints=critical,CA:TRUE
 
 
 class Authority:
-    """One certificate authority. Clients trust its certificate ``ca``. The certificate of a ``plain`` authority has
+    """One certificate authority. Clients trust the certificate ``ca``. The certificate of a ``plain`` authority has
     only the required extensions, as in older EKS clusters and in many tutorials.
     """
 

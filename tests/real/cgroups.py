@@ -16,7 +16,7 @@ def _hierarchies() -> list[Path]:
 
 
 def make(name: str) -> None:
-    """Create the group that the kubelet requires. The kubelet creates a group below it for each pod."""
+    """Create the control group in which the kubelet then creates a group for each pod."""
     if _V2:
         known = (_ROOT / "cgroup.controllers").read_text().split()
         enable = " ".join(f"+{each}" for each in _NEEDED if each in known)
@@ -31,7 +31,7 @@ def make(name: str) -> None:
 
 
 def remove(name: str) -> None:
-    """Remove the group and all groups below it. They must not contain processes any more."""
+    """Remove the group and all groups below it. None of these groups may contain processes any more."""
     for hierarchy in _hierarchies():
         for folder, _, _ in os.walk(hierarchy / name, topdown=False):
             with suppress(FileNotFoundError):

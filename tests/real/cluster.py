@@ -1,10 +1,12 @@
-"""A cluster of one node with a real kubelet. ``make cluster`` starts one with a dashboard (``local_cluster``).
+"""A cluster of one node with a real kubelet. ``make cluster`` starts a cluster with a dashboard.
 
-async with Cluster() as cluster: ref = cluster.push("team/app:1", make_layer(8 * MIB)) await cluster.create(pod("web",
-ref)) await cluster.kubelet.kill(); await cluster.kubelet.start()
+    async with Cluster() as cluster:
+        ref = cluster.push("team/app:1", make_layer(8 * MIB))
+        await cluster.create(pod("web", ref))
+        await cluster.kubelet.kill(); await cluster.kubelet.start()
 
 All programs run in separate namespaces: etcd, kube-apiserver, scheduler, controller manager, kube-proxy, containerd,
-kubelet, a DNS server and a registry. Nothing remains when they have ended. The kubelet's log (``kubelet_log``) records
+kubelet, a DNS server and a registry. The programs leave nothing behind. The kubelet's log (``kubelet_log``) records
 what really happened, in JSON.
 """
 
@@ -86,8 +88,8 @@ class Service:
 
 
 class Cluster:
-    """A cluster as an async context manager, which is entered when the node is Ready. The keyword arguments are
-    settings of the kubelet.
+    """A cluster as an async context manager. Entering waits until the node is Ready. The keyword arguments are kubelet
+    settings.
     """
 
     def __init__(self, **kubelet: Any) -> None:

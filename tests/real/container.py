@@ -1,7 +1,7 @@
 """A runc container with its own root file system and the chart's security contexts, like a container that a kubelet
 runs.
 
-It shares the machine's network, so that tests can reach it on loopback. Everything else is separate.
+The container shares only the machine's network, so that tests can reach it on loopback.
 """
 
 from __future__ import annotations

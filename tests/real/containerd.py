@@ -5,7 +5,7 @@
         await node.cri.pull(ref)
         await node.kill(); await node.start()      # a node whose containerd crashed
 
-It runs in its own mount namespace, so that its mounts disappear when it ends, and it ends with the tests.
+containerd runs in a separate mount namespace, so its mounts disappear when it ends. It ends with the tests.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ conf_dir = "{folder}/cni"
 [plugins."io.containerd.grpc.v1.cri".registry]
 config_path = "{folder}/certs.d"
 """
-# The configuration for 2.x, which would lose the settings of the table ``containerd`` if it migrated version 2.
+# The configuration for 2.x. If 2.x migrated a file of version 2, it would lose the settings of the table
+# ``containerd``.
 CRI_2 = """\
 [plugins."io.containerd.cri.v1.images"]
 snapshotter = "{snapshotter}"
@@ -131,7 +132,9 @@ class CRI:
         self._stub = ImageServiceStub(channel)
 
     async def pull(self, ref: str, *, deadline: float = 120) -> str:
-        """Pull an image. Return its id once it is unpacked. Raises grpc.aio.AioRpcError with containerd's message."""
+        """Pull an image. Return the image's id once the image is unpacked. Raises grpc.aio.AioRpcError with
+        containerd's message.
+        """
         request = api.PullImageRequest(image=api.ImageSpec(image=ref))
         return (await self._stub.PullImage(request, timeout=deadline)).image_ref
 
@@ -163,11 +166,11 @@ class Containerd:
         proxy: str = "",
     ) -> None:
         """``metrics`` is a loopback address for containerd's metrics, which count the calls of each method. With
-        ``inside``, it serves a whole node in that namespace: its socket is at the usual path, and it starts pods.
-        ``disk`` is a folder on the file system that it should use. ``proxy`` names a snapshotter in a separate process,
-        which listens at ``proxy_address`` and keeps its files in ``proxy_root``. With ``client``, containerd 2.x pulls
-        with its client, as 1.x does, instead of its transfer service. ``images``, ``runtime`` and ``transfer`` are
-        additional settings for these parts of the configuration.
+        ``inside``, containerd serves a whole node in that namespace: the socket is at the usual path, and containerd
+        starts pods. ``disk`` is a folder on the file system that containerd should use. ``proxy`` names a snapshotter
+        in a separate process, which listens at ``proxy_address`` and keeps its files in ``proxy_root``. With
+        ``client``, containerd 2.x pulls like 1.x: with its own client instead of its transfer service. ``images``,
+        ``runtime`` and ``transfer`` are additional settings for these parts of the configuration.
         """
         self.binary = binary
         client = client or is_version_1(binary)

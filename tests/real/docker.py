@@ -32,7 +32,7 @@ _OPTIONS = (
 
 
 class Docker:
-    """A Docker daemon as an async context manager, which is entered when the daemon responds. Registries on loopback
+    """A Docker daemon as an async context manager. Entering waits until the daemon responds. Registries on loopback
     need no TLS.
     """
 

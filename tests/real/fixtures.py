@@ -24,8 +24,8 @@ async def registry() -> AsyncIterator[Registry]:
 
 
 def require_containerd(line: str) -> str:
-    """Return the containerd of a release line: `debian`, `1.7` or `2.4`. Skip the test if this
-    containerd is missing.
+    """Return the path of the containerd for a release line: `debian`, `1.7` or `2.4`. Skip the test if this containerd
+    is missing.
     """
     if os.geteuid() != 0:
         pytest.skip("containerd needs root")

@@ -1,4 +1,4 @@
-"""A real node, with an agent and a server in this process that judge its pulls every second.
+"""A real node, with an agent and a server in this process. Every second, the server gives a verdict on each pull.
 
 async with Observed(node) as observed:
     await node.cri.pull(ref)
@@ -37,7 +37,7 @@ class Observed:
         self.hub = Hub(load(ServerSettings, {}), Metrics(), cluster=self.cluster)
         self._socket, self._name = str(node.socket), name
         self.loads: list[NodeLoad | None] = []
-        """The load of the node, as in each report."""
+        """The node's load in each report."""
         self._unsent: list[PullState] = []
         self._sequence = 0
         self._seen: dict[str, list[tuple[float, Bound | None]]] = {}

@@ -25,10 +25,11 @@ def _run(*command: str | Path) -> str:
 
 @contextmanager
 def slow_disk(bytes_per_second: int, size: int = 2 << 30) -> Iterator[Path]:
-    """Mount a file system on a disk that writes at most this many bytes per second and counts as busy meanwhile.
+    """Mount a file system on a disk that writes at most this many bytes per second. The disk counts as busy while it
+    writes.
 
-    The disk is a loop device on top of a second loop device. The kernel limits the writes to the second device, and a
-    request to the first one is in progress until the second one has accepted it.
+    The disk is a loop device on top of a second loop device. The kernel limits the writes to the second device. A
+    request to the first device stays in progress until the second one has accepted it.
     """
     if not _BLKIO.exists():
         raise UnavailableError("no blkio controller of cgroup v1 for the whole machine")

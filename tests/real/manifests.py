@@ -39,7 +39,7 @@ def job(name: str, ref: str, *, policy: str, **spec: Any) -> dict[str, Any]:
 
 
 def cron_job(name: str, ref: str, *, policy: str) -> dict[str, Any]:
-    """Return a CronJob that starts such a Job every minute."""
+    """Return a CronJob that starts a Job every minute."""
     spec = {"schedule": "* * * * *", "jobTemplate": {"spec": _job_spec(ref, policy)}}
     return {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": name}, "spec": spec}
 

@@ -2,7 +2,7 @@
 
     async with Namespace(folder) as inside:
         Process([...], log, inside=inside)
-        sock = inside.socket()           # in the network inside, although this process stays outside
+        sock = inside.socket()           # in the namespace's network, although this process stays outside
 
 All mounts, processes and settings inside disappear with the first process, which ends with the tests.
 """
@@ -24,7 +24,8 @@ from tests.real.process import Process
 NODE_ADDRESS = "10.231.0.1"
 _NET = 0x40000000  # CLONE_NEWNET; Python has os.setns only since 3.12
 
-# The first process in the namespace. Shims, containers and /run are private there. It adopts orphaned processes.
+# The first process in the namespace, which adopts orphaned processes. Shims, containers and /run are private to the
+# namespace.
 _INIT = """\
 import os, signal, subprocess
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
@@ -57,8 +58,8 @@ while True:
 
 
 class Namespace:
-    """Namespaces as an async context manager. ``folder`` contains their log, ``hosts`` and ``resolv.conf``; other files
-    are shared.
+    """Namespaces as an async context manager. ``folder`` contains the log, ``hosts`` and ``resolv.conf`` of the
+    namespaces; other files are shared.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -85,7 +86,7 @@ class Namespace:
 
     async def __aexit__(self, *exc: object) -> None:
         self._thread.shutdown()
-        await self._process.kill()  # kill the first process, which ends after all the others
+        await self._process.kill()  # all other processes end before this first one
 
     def _enter(self) -> None:
         """Move only the calling thread into the network namespace."""
@@ -101,14 +102,16 @@ class Namespace:
         return str(Path(f"/proc/{self.pid}/ns/pid").readlink())
 
     def command(self, *command: str | Path) -> list[str | Path]:
-        """Return a command line that runs this command inside. The command ends with the process that runs it."""
+        """Return a command line that runs this command inside the namespace. The command is killed when its parent
+        ends.
+        """
         return [
             *("nsenter", f"--target={self.pid}", "--mount", "--net", "--pid"),
             *("setpriv", "--pdeathsig", "KILL", *command),
         ]
 
     def socket(self, kind: int = socket.SOCK_STREAM, bind: tuple[str, int] | None = None) -> socket.socket:
-        """Return a socket that belongs to the network inside, for use in the calling process."""
+        """Return a socket that belongs to the namespace's network, for use in the calling process."""
         made = self._thread.submit(socket.socket, socket.AF_INET, kind).result()
         made.setblocking(False)
         if bind is not None:
@@ -117,7 +120,7 @@ class Namespace:
         return made
 
     def connector(self) -> aiohttp.TCPConnector:
-        """Return a connector with which an aiohttp session connects from the network inside."""
+        """Return a connector with which aiohttp sessions connect from the namespace's network."""
 
         def factory(_: Any) -> socket.socket:
             return self.socket()
@@ -125,7 +128,5 @@ class Namespace:
         return aiohttp.TCPConnector(socket_factory=factory, family=socket.AF_INET)
 
     def path(self, path: str) -> Path:
-        """Return the path at which a file in the namespace's own mounts, such as one in /run, is visible
-        from outside.
-        """
+        """Return the path of a file in the namespace's own mounts, such as one in /run, as seen from outside."""
         return Path(f"/proc/{self.pid}/root{path}")

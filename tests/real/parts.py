@@ -29,7 +29,9 @@ def go() -> str | None:
 
 
 def from_apt(names: set[str]) -> list[str]:
-    """Install missing Debian packages. Return those that are still missing, with what cannot be tested without them."""
+    """Install missing Debian packages. List the packages that are still missing, and what cannot be tested without
+    them.
+    """
     missing = [package for package in APT if not package.present() and (not names or package.name in names)]
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
         wanted = [package.name for package in missing]
@@ -67,7 +69,7 @@ def build(part: Built, compiler: str) -> bool:
 
 
 def from_go(names: set[str]) -> list[str]:
-    """Build missing programs. Return those that are still missing, with what cannot be tested without them."""
+    """Build missing programs. List the programs that are still missing, and what cannot be tested without them."""
     missing = [part for part in BUILT if not part.path.exists() and (not names or part.name in names)]
     compiler = go()
     if missing and compiler is None:

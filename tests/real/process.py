@@ -39,12 +39,12 @@ class Inside(Protocol):
     """A place in which a program can run, such as a namespace."""
 
     def command(self, *command: str | Path) -> list[str | Path]:
-        """Return a command line that runs this command inside."""
+        """Return a command line that runs this command in this place."""
         ...
 
 
 def child_of(pid: int) -> int:
-    """Return the first child of a process. Raises ProcessLookupError if there is none."""
+    """Return the first child of a process. Raises ProcessLookupError if the process has no child."""
     try:
         return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
     except (FileNotFoundError, IndexError):

@@ -101,7 +101,7 @@ class Repository:
 
 
 class Registry:
-    """A registry as an async context manager. Once it is entered, `host` is `127.0.0.1:<port>`."""
+    """A registry as an async context manager. Inside the ``async with`` block, `host` is `127.0.0.1:<port>`."""
 
     def __init__(self, listener: socket.socket | None = None) -> None:
         """``listener`` is a bound socket, for a registry on the loopback interface of another network namespace."""
@@ -125,7 +125,7 @@ class Registry:
                 web.get("/v2/{repo:.+}/blobs/{digest}", self._blob),
             ]
         )
-        # End a response when its client disconnects, so that a response that is held does not remain.
+        # Cancel a response if its client disconnects, so that no held response remains.
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
         if self._listener is None:

@@ -116,7 +116,7 @@ def make_streamable(image: Image, folder: Path) -> Image:
 
 
 def make_indexed(image: Image, folder: Path) -> Path:
-    """Convert an image into one with a SOCI index. Return the folder of its OCI layout."""
+    """Convert an image into one with a SOCI index. Return the folder with the OCI layout of the result."""
     source, target = folder / "image.tar", folder / "indexed"
     source.write_bytes(oci_archive({"image": image}))
     sizes = ["--min-layer-size", "1000"]

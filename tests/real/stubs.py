@@ -1,8 +1,8 @@
 """Generate the gRPC stubs from the .proto files: ``python -m tests.real.stubs``, or ``make stubs``.
 
-Generated code works with the versions of protobuf and grpcio that generated it, and with newer ones, so the oldest
-supported tools generate it. They are installed in a separate virtual environment in the cache directory, because they
-need an older protobuf than this project.
+Generated code does not work with older versions of protobuf and grpcio than the ones that generated it. Therefore, the
+oldest supported tools generate the stubs. The tools are installed in a separate virtual environment in the cache
+directory, because they need an older protobuf than this project.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ def config_map(name):
 
 
 async def refusal(cluster, watch):
-    """Return the status code with which a watch ends immediately, from its response or from its first event."""
+    """Return the status code of a watch that ends immediately. The code is in the response or in the first event."""
     try:
         event = await cluster.request("GET", watch)
     except APIError as refused:

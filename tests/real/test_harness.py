@@ -69,7 +69,7 @@ async def test_an_error_from_the_registry_appears_in_the_error_of_the_pull(node,
         await node.cri.pull(ref)
 
 
-async def test_the_registry_can_serve_images_of_another_registry(node, registry):
+async def test_the_registry_can_act_as_a_mirror_of_docker_hub(node, registry):
     registry.push("library/nginx:1.27", make_image(make_layer(1000)))
     node.trust("docker.io", registry.url)
     await node.cri.pull("docker.io/library/nginx:1.27")

@@ -1,4 +1,4 @@
-"""Pulls on a real containerd that one known factor limits, and ordinary pulls without such a limit.
+"""Verdicts on pulls by a real containerd: one known factor limits some of the pulls, and nothing limits the others.
 
 Each test prints its row of the table in ``docs/verdicts.md``: ``pytest tests/real/test_verdicts.py -s``.
 """

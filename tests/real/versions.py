@@ -113,7 +113,7 @@ PAUSE = Built(
 
 
 def kubernetes(name: str, costs: str) -> Built:
-    """Return one of the Kubernetes programs. They share most of their code, so only the first of them takes long to
+    """Return one of the Kubernetes programs. The programs share most of their code, so only the first one takes long to
     compile.
     """
     version = "k8s.io/component-base/version"

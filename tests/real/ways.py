@@ -54,7 +54,9 @@ class Daemon(Enum):
 
 @dataclass(frozen=True)
 class Way:
-    """One way of obtaining an image: a row of the table. ``settings`` are keyword arguments for `Containerd`."""
+    """One way of obtaining an image, which is one row of the table. ``settings`` are keyword arguments for
+    `Containerd`.
+    """
 
     title: str
     lines: tuple[str, ...] = ("2.4",)
@@ -62,7 +64,7 @@ class Way:
     settings: Mapping[str, object] = field(default_factory=dict)
     daemon: Daemon | None = None
     plain: bool = False
-    """Whether the image is an ordinary one, whose layers the snapshotter leaves to containerd."""
+    """Whether the image has an ordinary format, so that the snapshotter leaves the layers to containerd."""
 
     @property
     def snapshotter(self) -> str:
@@ -87,7 +89,7 @@ class Way:
     def push(self, name: str, image: Image, registry: Registry, folder: Path) -> tuple[str, Image]:
         """Serve the image in the format that this way of pulling requires.
 
-        Return its reference, and the image in the form in which it is served.
+        Return the image's reference, and the image in the format in which it is served.
         """
         if self.plain or self.progress is not Progress.NONE_NEEDED:
             return registry.push(name, image), image

@@ -8,7 +8,7 @@ import pulltrace
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(pulltrace.__file__).parent
-"""The directory of the installed package. CI tests the wheel, and removes the directory of the sources before."""
+"""The directory of the installed package. CI removes the source directory before it tests the wheel."""
 
 
 def script(name: str) -> ModuleType:

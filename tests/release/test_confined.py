@@ -43,7 +43,7 @@ PROFILE: dict[str, Any] = json.loads((CHART / "files" / "agent-seccomp.json").re
 STRICT = PROFILE | {"defaultAction": "SCMP_ACT_KILL_PROCESS"}
 AGENT = yaml.safe_load((CHART / "values.yaml").read_text())["agent"]
 PYTHON = "/usr/local/bin/python3"
-# This is needed if Python was built with an rpath, because its library is in another directory in the image.
+# This is needed if Python was built with an rpath: the image has Python's library in a different directory.
 PLACE = {"PATH": "/usr/local/bin", "LD_LIBRARY_PATH": "/usr/local/lib", "PYTHONUNBUFFERED": "1"}
 TOKEN = "right-7c1f94d2a6"
 
@@ -123,7 +123,7 @@ def contain(tmp_path: Path, root: Path) -> Callable[..., Container]:
 
 
 class Names(asyncio.DatagramProtocol):
-    """A DNS server that resolves every name to 127.0.0.1 and ::1. Its first UDP responses are truncated."""
+    """A DNS server that resolves every name to 127.0.0.1 and ::1. The first UDP responses are truncated."""
 
     def __init__(self, address: str) -> None:
         self.address = address

@@ -1,5 +1,5 @@
-"""The root file systems of the images. The script of the Dockerfiles assembles them from this machine's Python and
-packages.
+"""The root file systems of the images. The script that the Dockerfiles run assembles the file systems from this
+machine's Python and packages.
 
 The released images contain a different Python (3.13, with Debian's compiler flags), but are otherwise the same.
 """
@@ -48,7 +48,7 @@ def installed(name: str, extras: str | None = None) -> Iterator[str]:
 
 
 def site(folder: Path, half: str) -> Path:
-    """Copy the packages that an image needs to where ``pip install --target`` would put them."""
+    """Copy the packages that an image needs into a folder, as ``pip install --target`` would."""
     shutil.copytree(PACKAGE, folder / "pulltrace", ignore=shutil.ignore_patterns("__pycache__", "demo"))
     shutil.rmtree(folder / "pulltrace" / ("server" if half == "agent" else "agent"), ignore_errors=True)
     for name in sorted(set(installed("pulltrace", EXTRAS[half])) - {"pulltrace"}):
@@ -62,7 +62,7 @@ def site(folder: Path, half: str) -> Path:
 
 @pytest.fixture(scope="module", params=["agent", "server"])
 def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """The name of a half, and the root file system of its image."""
+    """``agent`` or ``server``, and the root file system of the image with this name."""
     for tool in ("strip", "ldd", "dpkg-query"):
         if shutil.which(tool) is None:
             pytest.skip(f"no {tool} here (Debian's binutils, libc-bin, dpkg)")
@@ -74,7 +74,7 @@ def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def inside(root: Path, *command: str) -> str:
     if os.geteuid() != 0 or CHROOT is None:
         pytest.skip("chroot needs root")
-    # This is needed if Python was built with an rpath, because its library is in another directory in the image. The
+    # This is needed if Python was built with an rpath: the image has Python's library in a different directory. The
     # Python in Debian's image has a relative rpath.
     environment = {"LD_LIBRARY_PATH": "/usr/local/lib", "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt"}
     done = subprocess.run(

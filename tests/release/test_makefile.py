@@ -14,8 +14,8 @@ from tests.release.scripts import ROOT
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A folder with the files that the rules of the Makefile need. Its directory ``bin`` is the whole PATH, and has no
-    npm.
+    """A folder with the files that the Makefile's rules need. The PATH contains only the subfolder ``bin``, which has
+    no npm.
     """
     (tmp_path / "web").mkdir()
     (tmp_path / "bin").mkdir()

@@ -79,7 +79,7 @@ def failed(pull: dict[str, Any]) -> bool:
 
 @pytest.fixture
 async def recorded(ended: list[dict[str, Any]]) -> AsyncIterator[str]:
-    """A server that always returns these two pulls, because the list of the demo itself changes."""
+    """A server that always returns these two pulls, because the demo's own list changes."""
 
     async def pulls(_: web.Request) -> web.Response:
         return web.json_response({"pulls": ended})

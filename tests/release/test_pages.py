@@ -256,7 +256,7 @@ def test_a_released_chart_pins_the_images_by_digest_unless_the_user_sets_a_tag(p
     assert [image["image"].partition("@")[2] for image in listed] == list(digests.values())
 
 
-def test_the_annotations_for_artifact_hub_contain_the_changes_of_a_version_and_its_status() -> None:
+def test_the_artifact_hub_annotations_contain_the_changes_of_a_version_and_whether_it_is_a_prerelease() -> None:
     about = yaml.safe_load((ROOT / "charts/pulltrace/Chart.yaml").read_text())
     new = "### Added\n\n- One `thing`\n  on two lines.\n- Two.\n\n### Fixed\n\n- Three.\n"
     text = f"# Changelog\n\n## [0.3.0]\n\n{new}\n## 0.2.0\n\n### Added\n\n- Old.\n"

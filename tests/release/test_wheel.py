@@ -1,5 +1,5 @@
-"""The wheel is built from a clean clone. It contains the page, and agent and server install only the libraries that
-they need.
+"""The wheel is built from a clean clone and contains the page. Agent and server install only the libraries that they
+need.
 """
 
 import hashlib

@@ -44,7 +44,7 @@ def test_every_python_package_is_installed_by_its_hash(path: Path) -> None:
         assert "python -m build" not in line or "--no-isolation" in line, line
 
 
-def test_a_release_tags_no_image_before_every_test_has_passed() -> None:
+def test_a_release_tags_images_only_after_all_tests_have_passed() -> None:
     jobs = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())["jobs"]
     assert jobs["tests"]["uses"] == "./.github/workflows/ci.yml"
     assert {"tests", "images", "wheel"} <= set(jobs["tag"]["needs"])
@@ -114,7 +114,7 @@ def uses(workflow: dict, action: str) -> list[dict]:
 
 
 def test_a_release_contains_the_artifacts_of_its_jobs_but_no_build_records() -> None:
-    # Building an image creates an artifact of another kind, and downloading all artifacts would fail because of it.
+    # Image builds create artifacts of another kind. A release that downloaded all artifacts would fail because of them.
     workflow = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())
     [download] = [found for found in uses(workflow, "actions/download-artifact") if found.get("path") == "assets"]
     uploads = [upload["name"] for upload in uses(workflow, "actions/upload-artifact")]

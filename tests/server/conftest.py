@@ -38,7 +38,7 @@ class Served:
         return answer
 
     async def until_published(self, text: str) -> None:
-        """Read the stream until it sends this text. The change has then been published, so the lists contain it too."""
+        """Read the stream until it sends this text. By then, the lists contain the published change, too."""
         async with self.client.get(f"{self.url}/api/v1/events") as stream:
             async for line in stream.content:
                 if text.encode() in line:

@@ -1,1 +1,3 @@
-"""The CRI's ImageService, used by tests to pull as the kubelet pulls. Stubs as in pulltrace.agent.containerd_api."""
+"""gRPC stubs of the CRI's ImageService, with which tests pull like the kubelet. pulltrace.agent.containerd_api contains
+the same kind of stubs.
+"""

@@ -42,7 +42,7 @@ def inflate(data: bytes) -> bytes:
 
 
 def busy_world() -> SimulatedHub:
-    """Return a server on which fifty nodes pull."""
+    """Return a server to which fifty nodes report running pulls."""
     sim = SimulatedHub()
     _report(sim, 1)
     return sim

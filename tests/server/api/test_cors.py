@@ -1,4 +1,4 @@
-"""Which other origins' pages may read the API from a browser."""
+"""Which origins' pages may read the API from a browser."""
 
 from tests.server.conftest import Serve
 

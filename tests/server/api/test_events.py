@@ -315,9 +315,7 @@ async def test_streams_beyond_the_limit_get_503_until_another_stream_ends(server
 
 
 async def test_fast_and_slow_clients_reach_the_same_state(server) -> None:
-    """Whenever clients connect and whichever kind of stream they request, they receive the final state
-    of every pull.
-    """
+    """Clients receive the final state of every pull, whenever they connect and whatever stream they request."""
     served = await server(limits=FAST)
     nodes = [Node(served, f"node-{number}") for number in range(5)]
 

@@ -1,4 +1,4 @@
-"""Fair shares and the fair queue in isolation."""
+"""Fair shares and the fair queue, each tested separately."""
 
 import asyncio
 

@@ -137,7 +137,7 @@ async def test_an_invalid_report_gets_400_and_the_response_names_the_field(serve
 
 
 def full(head: str, item: str, tail: str) -> bytes:
-    """Return a MiB of items between head and tail. A ``#`` in the item becomes its number."""
+    """Return almost 1 MiB: ``head``, many items and ``tail``. In each item, ``#`` is replaced by its number."""
     room = Limits().body - len(head) - len(tail)
     items, size = [], 0
     for number in itertools.count():
@@ -227,7 +227,7 @@ async def test_extreme_times_are_accepted(server) -> None:
 
 
 async def test_a_rejected_body_does_not_stay_in_memory_until_the_garbage_collector_runs(server) -> None:
-    """The server's garbage collector runs rarely, so thousands of such bodies would fill its memory."""
+    """The server's garbage collector runs rarely, so thousands of rejected bodies would fill the memory."""
     served = await server()
     gc.collect()
     gc.disable()

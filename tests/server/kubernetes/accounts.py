@@ -1,4 +1,4 @@
-"""The objects that agents have on an API server: a service account, a pod on each node, and the tokens that kubelets
+"""The objects that agents need on an API server: a service account, a pod on each node, and the tokens that kubelets
 request.
 """
 
@@ -14,7 +14,7 @@ ACCOUNT = f"{NAMESPACE}/{AGENT}"
 
 
 class Accounts:
-    """The service accounts of a running API server, in a namespace of their own."""
+    """The service accounts of a running API server, in a separate namespace."""
 
     def __init__(self, cluster: APIServer) -> None:
         self.cluster = cluster

@@ -1,4 +1,4 @@
-"""Watching a real kube-apiserver. The tests write to it what kubelets would write."""
+"""Watching a real kube-apiserver. The tests write what kubelets would write."""
 
 import asyncio
 import logging
