@@ -29,7 +29,7 @@ TICK = 0.01
 
 
 class SimulatedLab:
-    """A lab with a simulated node, whose clock follows the real one in steps of ten milliseconds."""
+    """A lab with a simulated node. The node's clock follows the real clock in steps of ten milliseconds."""
 
     def __init__(self, version: str, *, snapshotter: str = "overlayfs", mode: Mode = Mode.UNPACK) -> None:
         self.host = "registry.test"

@@ -93,7 +93,7 @@ class Lab(Protocol):
         ...
 
     async def crash(self) -> None:
-        """Kill containerd and start it again. Afterwards, `channel` is a new channel."""
+        """Kill containerd and start it again. `channel` is replaced by a new channel."""
         ...
 
 

@@ -68,7 +68,7 @@ async def test_a_shared_layer_on_another_base_is_added_to_the_second_pulls_lease
     await asyncio.gather(first, second)
 
 
-async def test_a_pull_that_waited_for_a_cancelled_one_resumes_its_download(lab, look):
+async def test_a_pull_that_waited_for_a_cancelled_pull_resumes_the_download(lab, look):
     shared = lab.layer(4 * MIB)
     images = [lab.image(lab.layer(MIB), shared) for _ in range(2)]
     refs = [lab.push(f"team/app{number}:1", image) for number, image in enumerate(images)]

@@ -1,4 +1,4 @@
-"""The only undocumented part of kubernetes-asyncio that this project uses: one method of its generated code.
+"""One method of kubernetes-asyncio's generated code, the only undocumented part of the library that this project uses.
 
 `pyproject.toml` limits the library to versions with which these tests pass.
 """

@@ -1,4 +1,4 @@
-"""Half an hour of the demo in virtual time, which must show only errors that also occur in a real cluster."""
+"""In half an hour of the demo (in virtual time), Pulltrace shows only errors that also occur in a real cluster."""
 
 from collections import Counter
 
@@ -63,7 +63,7 @@ class HalfAnHour(VirtualWorld):
 
     def _is_attempt(self, pull: PullStatus) -> bool:
         attempts = [self.attempts[pod.pod_name, pull.image_ref] for pod in pull.pods or ()]
-        # The attempt of a cancelled pull may be a different one, because another pod may have requested the image, too.
+        # The attempt of a cancelled pull may differ, because another pod may have requested the image, too.
         return max(1, *attempts) == pull.attempt or pull.error_reason in UNEXPLAINED
 
     def _is_broken(self, pull: PullStatus) -> bool:

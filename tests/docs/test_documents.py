@@ -47,8 +47,8 @@ each_text = pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
 
 
 def rows(page: str) -> dict[str, list[str]]:
-    """Return the rows of a page's tables: the names between backticks in the first cell, each mapped to the other
-    cells.
+    """Return the rows of a page's tables. The keys are the names between backticks in the first cell; the values are
+    the other cells.
     """
     found = {}
     for line in (DOCS / page).read_text().splitlines():

@@ -23,7 +23,7 @@ MIB = 1 << 20
 
 
 class Attack:
-    """One attack: its connections, and the responses that it has counted."""
+    """The connections of one attack, and the number of responses by status."""
 
     def __init__(self, port: int) -> None:
         self.port = port

@@ -18,7 +18,7 @@ class ScriptedApi:
         """The node that each valid token is bound to."""
         self.listed: dict[str, list[Any]] = {name: [] for name in OBJECTS}
         self.lines: dict[str, asyncio.Queue[bytes]] = {name: asyncio.Queue() for name in OBJECTS}
-        """Watch events that have not been sent yet, by resource. An empty line ends the watch."""
+        """The watch events of each resource that have not been sent yet. An empty line ends the watch."""
         self.kubeconfig = folder / "kubeconfig"
 
     async def __aenter__(self) -> Self:

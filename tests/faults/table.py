@@ -61,7 +61,7 @@ def write(text: str, begin: str = BEGIN, end: str = END) -> None:
 
 
 def read(path: Path) -> list[dict]:
-    """Read findings from a file that contains one on each line."""
+    """Read findings from a file with one finding per line."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 

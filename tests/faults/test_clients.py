@@ -108,7 +108,7 @@ async def test_128_clients_that_never_read_do_not_delay_127_others(lab, fault):
 @pytest.mark.skipif(bool(lacking()), reason=lacking() or "never")
 @pytest.mark.timeout(200)
 async def test_a_client_with_a_link_of_1_kb_per_second_receives_every_ended_pull(make_lab):
-    """The client receives fewer but newer states, because the kernel buffers only a limited amount of data for it."""
+    """The client receives fewer but newer states, because the kernel buffers only a limited amount of data."""
     async with Network() as network:
         lab = await make_lab(network=network, agent={"before": network.inside(network.server)})
         await network.slow("8kbit")

@@ -120,7 +120,7 @@ def objects(now: float) -> list[tuple[str, Any]]:
 
 
 def places(value: Any) -> list[tuple[Any, Any]]:
-    """Return every location in a JSON value, as its container and key."""
+    """Return every location in a JSON value, as pairs of a container and a key."""
     keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
     return [place for key in keys for place in ((value, key), *places(value[key]))]
 

@@ -119,7 +119,7 @@ def reference(data: bytes) -> None:
 
 
 def manifest(data: bytes) -> None:
-    """An image document, and the layers that are derived from it."""
+    """Parse the bytes as an image document, and derive the layers."""
     found = manifests.parse(data)
     if found is not None:
         digests = ["sha256:" + digit * 64 for digit in "abc"]
@@ -162,7 +162,7 @@ def query_string(data: bytes) -> None:
 
 
 def last_event_id(data: bytes) -> None:
-    """The ``Last-Event-ID`` of a client."""
+    """Use the bytes as the ``Last-Event-ID`` of a client."""
 
     for text in (data.decode("latin-1"), f"{_server.hub.boot_id}-{data.decode('latin-1')}"):
         assert next(Subscription(_server.hub, query.Query(), text).follow()).startswith(b": connected")
@@ -244,7 +244,7 @@ class _Deaf(asyncio.Transport):
 
 
 def grpc(data: bytes) -> None:
-    """Data that containerd sends on the connection during a call."""
+    """Use the bytes as data that containerd sends during a call."""
 
     async def call() -> None:
         connection = grpc_client._Connection()

@@ -1,7 +1,7 @@
-"""Clusters with a real kubelet for the tests in this directory: Clusters with a real kubelet for the tests in this
-directory. The names `serial` and `parallel` say how a cluster pulls images.
+"""Clusters with a real kubelet for the tests in this directory. The names `serial` and `parallel` say how a cluster
+pulls images.
 
-With pytest-xdist (``-n 3``), three workers run in parallel, each with its own cluster, because the tests mostly wait.
+The tests mostly wait. With pytest-xdist (``-n 3``), three workers therefore run in parallel, each with its own cluster.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ to one worker.
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give each worker the tests of one cluster."""
+    """Run all tests of a cluster in the same worker."""
     from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 (xdist may not be installed)
 
     class ByCluster(LoadScopeScheduling):
@@ -107,5 +107,5 @@ async def failing(parallel: Lab) -> AsyncIterator[Failing]:
 
 @pytest.fixture
 def lab(parallel: Lab) -> Lab:
-    """The cluster for tests that do not depend on whether images are pulled serially."""
+    """The cluster for tests that work with both serial and parallel pulls."""
     return parallel

@@ -26,7 +26,7 @@ JUST_FAILED = 5.0
 the earliest.
 """
 ONE_SYNC_WRONG = 18.5
-"""How many seconds an estimate may be wrong: by one sync of the kubelet (10 to 15 s) in either direction."""
+"""How many seconds an estimate may be off: one sync of the kubelet (10 to 15 s) in either direction."""
 COUNTED_WITHIN = 20.0
 """An ended pull must appear in the log and the counters within this many seconds. A failure is logged once its cause is
 known.
@@ -65,11 +65,12 @@ class Lab:
         self.kubelet = KubeletLog(self.cluster.kubelet_log)
         self.looks: list[Look] = []
         self.statuses: dict[tuple[str, str], Changes] = {}
-        """Every state of each container that the API server has shown, by the names of the pod and the container."""
+        """All states of each container, as the API server has shown them. The keys are the names of pod and container.
+        """
         self.images: dict[str, int] = {}
-        """How many bytes must be fetched for each pushed image, by reference."""
+        """The number of bytes that must be fetched for each pushed image. The keys are references."""
         self.overlapping: set[str] = set()
-        """Images that many pods pull within seconds. It is not certain which of these calls share a row
+        """Images that many pods request within a few seconds. It is not certain which of these requests share a row
         (docs/limitations.md).
         """
 
@@ -210,8 +211,8 @@ class Lab:
         return max(0.0, longest - 2 * LOOKS_EVERY)
 
     def between(self, begin: float, end: float) -> list[Look]:
-        """Return the polls during a period, without those at its beginning, when Pulltrace may still show the old
-        state.
+        """Return the polls of a period. The first polls are left out, because Pulltrace may still show the old state in
+        them.
         """
         return [look for look in self.looks if begin + self.allowed(begin) < look.at < end - 0.3]
 
@@ -242,7 +243,7 @@ class Lab:
 
 
 def note(changes: Changes, at: float, status: dict[str, Any]) -> None:
-    """Add a container's status if its state or reason has changed."""
+    """Record a container's state if the state or its reason has changed."""
     [(state, details)] = status["state"].items()
     reason = details.get("reason", state)
     if not changes or changes[-1][1] != reason:

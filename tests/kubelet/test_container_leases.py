@@ -42,7 +42,7 @@ async def test_only_pulls_have_rows_when_many_pods_with_cached_images_start(lab:
 
 
 def row_began(row: dict[str, str]) -> float:
-    """Return the time at which the pull of a row began."""
+    """Return the start time of a row's pull."""
     return when(row["startedAt"])
 
 

@@ -33,7 +33,7 @@ class Event:
 
     @property
     def image(self) -> str:
-        """The image in the message, as the pod spells it."""
+        """The image name in the message, spelled as in the pod."""
         found = _IMAGE.search(self.message)
         return found[1] if found else ""
 

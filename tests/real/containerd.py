@@ -103,7 +103,9 @@ capabilities = ["pull", "resolve"]
 
 
 def connect(socket: Path) -> grpc.aio.Channel:
-    """Open a channel to a containerd. The authority is set because Go rejects gRPC's default, the socket path."""
+    """Open a channel to a containerd. The authority is set because servers written in Go reject gRPC's default
+    authority, the socket path.
+    """
     return grpc.aio.insecure_channel(f"unix:{socket}", options=[("grpc.default_authority", "localhost")])
 
 
@@ -170,7 +172,7 @@ class Containerd:
         starts pods. ``disk`` is a folder on the file system that containerd should use. ``proxy`` names a snapshotter
         in a separate process, which listens at ``proxy_address`` and keeps its files in ``proxy_root``. With
         ``client``, containerd 2.x pulls like 1.x: with its own client instead of its transfer service. ``images``,
-        ``runtime`` and ``transfer`` are additional settings for these parts of the configuration.
+        ``runtime`` and ``transfer`` are additional settings for the parts of the configuration with these names.
         """
         self.binary = binary
         client = client or is_version_1(binary)
@@ -220,7 +222,7 @@ class Containerd:
         await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
 
     def trust(self, host: str, url: str) -> None:
-        """Pull references to `host`, for instance docker.io, from the registry at `url`."""
+        """Fetch images of `host`, for instance docker.io, from the registry at `url`."""
         folder = self.folder / "certs.d" / host
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "hosts.toml").write_text(HOSTS.format(url=url))

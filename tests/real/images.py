@@ -91,7 +91,7 @@ class Image:
 def make_layer(size: int, *, zeros: int = 0, files: int = 1, algorithm: str = "sha256") -> Layer:
     """Make a layer of about `size` random bytes in `files` files.
 
-    `zeros` is the number of null bytes in one more file; they are quick to download but slow to unpack.
+    `zeros` is the number of null bytes in one additional file. Null bytes are quick to download but slow to unpack.
     """
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w") as archive:

@@ -78,9 +78,7 @@ class Observed:
         return pull is not None and pull.status.ended
 
     def verdicts(self, repository: str) -> list[tuple[float, Bound | None]]:
-        """Return every published verdict on this pull, each with the seconds that had passed since the start of the
-        pull.
-        """
+        """Return every published verdict on this pull, each with the number of seconds since the start of the pull."""
         pull = self.status(repository)
         return self._seen.get(pull.id, []) if pull else []
 

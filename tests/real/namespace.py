@@ -4,7 +4,7 @@
         Process([...], log, inside=inside)
         sock = inside.socket()           # in the namespace's network, although this process stays outside
 
-All mounts, processes and settings inside disappear with the first process, which ends with the tests.
+All mounts, processes and settings inside the namespaces disappear with the first process, which ends with the tests.
 """
 
 from __future__ import annotations

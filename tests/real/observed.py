@@ -66,7 +66,7 @@ class Observed:
         await self.api.ready()
 
     async def counters(self) -> dict[str, int]:
-        """Return how many pulls have ended with each result, according to the metrics."""
+        """Return the number of ended pulls for each result, from the metrics."""
         totals: dict[str, int] = {}
         for line in (await self.metrics.text("/metrics")).splitlines():
             if found := _TOTAL.match(line):

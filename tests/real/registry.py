@@ -71,7 +71,7 @@ class Served:
         self._released.set()
 
     def cut(self, at: int) -> None:
-        """Break the connection once, at this offset."""
+        """Break the connection once, when a response reaches this offset."""
         self.cut_at = at
 
     async def pass_hold(self, offset: int) -> None:

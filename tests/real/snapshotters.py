@@ -41,7 +41,7 @@ discard_unpacked_layers = {discard}
 
 
 class _Daemon:
-    """A snapshotter as a process in a separate mount namespace, so that its mounts disappear when it ends."""
+    """A snapshotter process in a separate mount namespace, whose mounts disappear when the process ends."""
 
     def __init__(self, node: Containerd) -> None:
         self._node = node

@@ -38,7 +38,7 @@ def tools() -> Path:
 
 
 def generate(target: Path) -> None:
-    """Write the stubs of every package below `target`, which corresponds to the root of the repository."""
+    """Write the stubs of every package to `target`, which has the same layout as the repository."""
     outputs = [f"--{kind}_out={target}" for kind in ("python", "pyi", "grpc_python")]
     for package, root in PACKAGES.items():
         protos = [str(proto.relative_to(root)) for proto in sorted((root / package).glob("*.proto"))]

@@ -196,7 +196,7 @@ BUILT = (
 
 
 def containerds() -> dict[str, Path | None]:
-    """Return the path of each containerd by its release line, or None if it is missing on this machine."""
+    """Return the path of the containerd for each release line, or None if that containerd is missing here."""
     debian = shutil.which("containerd")
     return {
         "debian": Path(debian) if debian else None,

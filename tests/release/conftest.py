@@ -11,7 +11,7 @@ from tests.real.versions import HELM
 
 @pytest.fixture
 def helm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The path of a Helm 4 binary, which is either the one that was built for the tests or the machine's own."""
+    """The path of a Helm 4 binary: the one that was built for the tests, or else the machine's own."""
     found = str(HELM.path) if HELM.path.exists() else shutil.which("helm")
     if found is None:
         pytest.skip("no helm here; `make parts` builds it")

@@ -1,6 +1,6 @@
 """The agent in a runc container, with its own seccomp profile and the chart's security contexts.
 
-The container has the root file system of the image, and the containerds are real. The agent uses all of its functions:
+The container has the image's root file system, and each containerd is a real one. The agent uses all of its functions:
 it resolves a name over UDP and TCP, reports over TLS with a token from a file, reconnects to a containerd that was
 killed, and ends on SIGTERM. In these tests, a system call that is not in the profile kills the agent; on a node, the
 call only fails.

@@ -77,7 +77,7 @@ class Node:
 
 
 async def until(stream, done: int | PullPhase) -> list[Event]:
-    """Return events up to the one with this number of bytes or this status."""
+    """Return events until one has this number of downloaded bytes or this status."""
     seen = []
     async for event in stream:
         if isinstance(event, Event):
@@ -138,7 +138,7 @@ async def test_a_client_that_reconnects_receives_only_missed_changes_and_every_e
     assert len({event.pull["id"] for event in missed}) == 1
 
 
-async def test_a_client_disconnected_in_the_middle_of_its_first_state_receives_the_rest_when_it_reconnects(
+async def test_a_client_that_is_disconnected_during_its_first_state_receives_the_rest_when_it_reconnects(
     server,
 ) -> None:
     served = await server(limits=FAST)
