@@ -40,7 +40,7 @@ async def containerd(tmp_path: Path) -> Any:
 
 
 def listed(program: Program, *more: str) -> str:
-    """Return the data in /proc that every user can read, and the files in ``more``, which only the owner can read."""
+    """Return what every user can read about a program in /proc, and the given files, which only the owner can read."""
     return "".join(Path(f"/proc/{program.process.pid}", name).read_text() for name in ("cmdline", "comm", *more))
 
 
@@ -102,8 +102,8 @@ async def assert_no_token_leaks(mode: Mode, mounted: Path, socket: Path) -> None
     ports = {"HTTP_ADDR": f"127.0.0.1:{port}", "METRICS_ADDR": f"127.0.0.1:{metrics}"}
     server = Program("server", LOG_LEVEL="debug", **ports, **mode.server)
     server._environment |= mode.environment
-    # If the token is in a file, it must not be in the environment either, which only the process's owner and root can
-    # read.
+    # Only the process's owner and root can read the environment. If the token is in a file, it must not appear even
+    # there.
     more = ["environ"] if mode.in_file else []
     tokens = (mode.right, mode.wrong)
     async with server, Api(port) as api:

@@ -27,8 +27,8 @@ function className(name: string, file: string): string {
 
 const START = 'src/start.tsx'
 
-/** Adds the second script to the page. If it were in index.html, Vite would join it with the first one, which has
- * to run earlier. */
+/** Adds the second script to the page. If this script were in index.html, Vite would join it with the first
+ * script, which has to run earlier. */
 const secondScript: Plugin = {
   name: 'second-script',
   transformIndexHtml: {

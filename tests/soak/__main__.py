@@ -38,7 +38,7 @@ def main() -> int:
     parser.add_argument("--nodes", type=int, default=6)
     parser.add_argument("--speed", type=float, default=3)
     args = parser.parse_args()
-    os.environ["GRPC_VERBOSITY"] = "NONE"  # otherwise gRPC prints a line whenever a containerd is killed during a call
+    os.environ["GRPC_VERBOSITY"] = "NONE"  # otherwise gRPC prints a line whenever containerd is killed during a call
     soak = Soak(seed=args.seed, seconds=60 * args.minutes, nodes=args.nodes, speed=args.speed)
     result = asyncio.run(soak.run())
     print(table(result))

@@ -1,4 +1,4 @@
-"""The invariants. Some must hold at any time, others must hold again after a fault has ended."""
+"""The invariants. Some invariants must always hold, others must hold again after a fault has ended."""
 
 import json
 import re
@@ -55,8 +55,8 @@ class Checks:
         return wrong
 
     async def differences(self, since: float) -> str:
-        """Return the first difference between the server and the nodes. A node that has not reported since ``since`` is
-        a difference.
+        """Return the first difference between the server and the nodes. It is also a difference if a node has not
+        reported since ``since``.
         """
         nodes = {node["name"]: node for node in (await self._cluster.api.get("/api/v1/nodes"))["nodes"]}
         rows: dict[str, list[Pull]] = {}
@@ -106,7 +106,7 @@ def _short(row: Pull) -> tuple[str, ...]:
 
 
 SETTLED = 3.0
-"""How many seconds after the end of a pull its row may still be live."""
+"""After its end, a pull may be shown as live for this many seconds."""
 
 
 def _differ(list_: dict[str, Pull], stream: dict[str, Pull]) -> Iterator[str]:

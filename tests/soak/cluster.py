@@ -23,10 +23,10 @@ from tests.soak.wire import Wire
 TICK = 0.2
 """Seconds between two steps of the simulation."""
 SEEN_AFTER = 2.0
-"""After how many seconds a healthy agent has certainly observed a pull. It polls twice a second."""
+"""A healthy agent, which polls twice a second, has observed a pull after this many seconds at the latest."""
 HISTORY = 60.0
 RECONNECTS = 3.0
-"""Within how many seconds an agent finds a restarted containerd. It tries at each poll."""
+"""An agent, which tries at each poll, reconnects to a restarted containerd within this many seconds."""
 
 
 @dataclass(slots=True, eq=False)
@@ -37,7 +37,7 @@ class Truth:
     pull: Pull
     began: float
     watched: float = 0.0
-    """For how many seconds the current agent of its node could observe it."""
+    """For how many seconds the current agent of the node could observe this pull."""
     ended: float | None = None
     told: bool = False
     only_told: bool = False
@@ -76,7 +76,7 @@ class Site:
 
 
 class SoakCluster:
-    """The demo's cluster on real processes, as an async context manager."""
+    """The demo's cluster with real processes, as an async context manager."""
 
     def __init__(self, nodes: int, speed: float, seed: int) -> None:
         self._begun = time.time()
@@ -190,7 +190,7 @@ class SoakCluster:
 
 
 async def start(site: Site) -> None:
-    """Start containerd again. Pulls that the kubelet requested while it was down never begin."""
+    """Start containerd again. Pulls that the kubelet requested while containerd was down never begin."""
     site.containerd.node.crash()
     await site.containerd.start()
     await asyncio.sleep(RECONNECTS)

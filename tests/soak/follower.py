@@ -104,7 +104,7 @@ def wrong_numbers(pull: Pull) -> list[str]:
         wrong.append(f"{pull['percent']} %")
     if pull["totalKnown"] and pull["downloadedBytes"] > pull["totalBytes"]:
         wrong.append(f"{pull['downloadedBytes']} of {pull['totalBytes']} bytes")
-    # The size of a pull that no agent observed comes from the kubelet. How much of it was cached is unknown.
+    # If no agent observed a pull, its size comes from the kubelet, and the number of cached bytes is unknown.
     if pull["totalKnown"] and pull["totalBytes"] != max(pull["imageBytes"] - pull["cachedBytes"], 0):
         wrong.append(f"{pull['totalBytes']} is not {pull['imageBytes']} less {pull['cachedBytes']}")
     if ("completedAt" in pull) != (pull["status"] in ENDED):

@@ -16,7 +16,7 @@ from tests.soak.cluster import HISTORY, SoakCluster
 from tests.soak.follower import Follower
 
 WITHIN = 10.0
-"""Within how many seconds the state must be correct again."""
+"""After a fault, the state must be correct again within this many seconds."""
 GROWTH = {"server": 24.0, "agent": 12.0}
 """How many MiB a process may grow after its first minute, while the server's history fills."""
 SETTLES = 60.0
@@ -124,7 +124,7 @@ class Soak:
         await asyncio.sleep(random.uniform(0, 2))
 
     async def _settle(self, since: float) -> float:
-        """Wait until the server publishes the truth. Return how many seconds this took."""
+        """Wait until the server publishes the truth. Return how many seconds the server needed."""
         began, why = time.monotonic(), "no answer"
         while (took := time.monotonic() - began) < WITHIN:
             with suppress(aiohttp.ClientError, TimeoutError):

@@ -1,7 +1,7 @@
 """A TCP forwarder between two programs that can cut, slow down, half-close or reset connections.
 
-It needs no privileges and acts immediately, so a soak test can break it a hundred times. ``tests/faults/network.py``
-contains the faults of a real network.
+The forwarder needs no privileges and acts immediately, so a soak test can break connections a hundred times. The faults
+of a real network are in ``tests/faults/network.py``.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER with a time of 0, so that close() 
 
 
 class Wire:
-    """Forward connections to ``port`` to another loopback port."""
+    """Listen on ``port``, and forward each connection to another loopback port."""
 
     def __init__(self, target: int) -> None:
         self.port = 0

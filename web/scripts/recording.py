@@ -2,8 +2,8 @@
 
     .venv/bin/python web/scripts/recording.py
 
-It needs Chromium and the built page. Chromium encodes each frame as WebP; this script joins the frames into one
-animation as described by the WebP container specification
+This script needs Chromium and the built page. Chromium encodes each frame as WebP. The script then joins the frames
+into one animation as described by the WebP container specification
 (https://developers.google.com/speed/webp/docs/riff_container).
 """
 
@@ -47,7 +47,7 @@ def uint24(number: int) -> bytes:
 
 
 def animation(frames: list[bytes], size: tuple[int, int], milliseconds: int) -> bytes:
-    """Join WebP files of one size into an animation that repeats."""
+    """Join WebP files of the same size into an animation that repeats."""
     width, height = (uint24(length - 1) for length in size)
     parts = [chunk(b"VP8X", b"\x02\0\0\0" + width + height), chunk(b"ANIM", b"\0\0\0\xff\0\0")]
     for frame in frames:

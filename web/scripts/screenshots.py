@@ -1,8 +1,8 @@
-"""Take the screenshots in docs/images/*.png again, and render the social preview from its SVG.
+"""Retake the screenshots in docs/images/*.png, and render the social preview from its SVG.
 
     .venv/bin/python web/scripts/screenshots.py
 
-It needs Chromium and the built page. It takes about two minutes, because the demo has to start first.
+This script needs Chromium and the built page. A run takes about two minutes, because the demo has to start first.
 """
 
 import asyncio

@@ -23,8 +23,7 @@ const PAGES: Readonly<Record<View, () => React.ReactNode>> = {
 }
 
 const NO_ROWS: readonly string[] = []
-/** A list that is visible is requested often. For the header, the tiles and the strip, fewer requests are
- * enough. */
+/** A visible list is requested often. For the header, the tiles and the strip, fewer requests are enough. */
 const WATCHED_MS = 2000
 const GLANCED_MS = 5000
 

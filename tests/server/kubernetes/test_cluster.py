@@ -16,7 +16,7 @@ def cluster():
     return Cluster()
 
 
-def test_a_demand_lasts_from_pulling_until_the_container_starts(cluster):
+def test_a_demand_lasts_from_the_pulling_event_until_the_container_starts(cluster):
     arrival = web(owner=("ReplicaSet", "web-5d4f7c9b8d"))
     assert cluster.apply(seen(arrival), T) == {"n1"}
     demand = only(cluster)
@@ -49,7 +49,7 @@ def test_the_kubelet_backs_off_after_a_failure_and_its_retry_is_the_next_attempt
     arrival = web()
     at = T
     expected_waits = [10, 20, 40, 80, 160, 300, 300]
-    # The kubelet syncs pods every 10 to 15 s. It last synced this one 2 s after the failure.
+    # The kubelet syncs a pod every 10 to 15 s, and last synced this pod 2 s after the failure.
     estimates = [14.5, 27, 52, 89.5, 164.5, 302, 302]
     for number, (wait, estimate) in enumerate(zip(expected_waits, estimates, strict=True), 1):
         cluster.apply(event(arrival.pulling("app", at)), at)
@@ -163,7 +163,7 @@ def test_listed_events_of_running_pods_are_ignored(cluster):
     assert not cluster.demands("n1")
 
 
-def test_an_event_may_arrive_before_its_pod_and_is_forgotten_if_none_arrives(cluster):
+def test_an_event_may_arrive_before_its_pod_and_is_forgotten_if_the_pod_never_arrives(cluster):
     arrival = web(owner=("DaemonSet", "web"))
     assert cluster.apply(event(arrival.pulling("app", T)), T) == {"n1"}
     demand = only(cluster)
@@ -257,7 +257,7 @@ def test_the_demands_of_deleted_pods_are_removed(cluster):
     assert not cluster.demands("n1")
 
 
-def test_the_last_events_of_a_deleted_pod_create_no_demand(cluster):
+def test_the_last_events_of_a_deleted_pod_do_not_create_a_demand(cluster):
     arrival = web()
     cluster.apply(seen(arrival), T)
     cluster.apply(event(arrival.pulling("app", T)), T)
@@ -318,7 +318,7 @@ def test_owners_are_derived_from_names():
     assert msgspec.convert(bare, Pod).owner == "ReplicaSet/by-hand"
 
 
-def test_without_events_a_container_that_waits_is_assumed_to_wait_for_its_image(cluster):
+def test_a_waiting_container_is_assumed_to_wait_for_its_image_if_there_are_no_events(cluster):
     arrival = web()
     cluster.apply(seen(arrival), T)
     assert not only(cluster).requested

@@ -41,7 +41,7 @@ def test_an_event_from_a_node_with_a_correct_clock_may_arrive_late(cluster):
     assert cluster.expire(T + 901) == set()
 
 
-def test_a_pull_that_fails_in_the_second_in_which_it_began_has_failed_whichever_event_arrives_first(cluster):
+def test_a_pull_that_fails_within_its_first_second_has_failed_in_either_order_of_the_events(cluster):
     arrival = web()
     items = [arrival.pulling("app", T), arrival.failed("app", T, NOT_FOUND)]
     for order in (items, items[::-1]):

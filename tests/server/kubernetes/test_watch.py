@@ -150,7 +150,7 @@ async def test_failing_lists_are_retried_with_increasing_delay(monkeypatch):
     async with asyncio.timeout(20):
         await enough.wait()
     task.cancel()
-    assert listed[3] - listed[2] > 0.5  # the delay has doubled three times, and jitter halves it at most
+    assert listed[3] - listed[2] > 0.5  # the delay has doubled three times; jitter takes off at most half
 
 
 async def test_events_delay_readiness_only_for_a_while_even_if_pods_are_never_listed(monkeypatch):
@@ -255,7 +255,7 @@ async def test_watches_that_end_immediately_are_retried_with_increasing_delay(se
         await it.until(lambda it: len(requests(server, "/pods")) >= 4)
         begun = time.monotonic()
         await it.until(lambda it: len(requests(server, "/pods")) >= 5)
-        assert time.monotonic() - begun > 0.2  # the delay has doubled twice, and jitter halves it at most
+        assert time.monotonic() - begun > 0.2  # the delay has doubled twice; jitter takes off at most half
         server.trouble.ends_at_once = False
         server.put("pods", web(1).pod)
         await it.until(lambda it: it.pods() == {"web-1"})

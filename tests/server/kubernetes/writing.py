@@ -1,6 +1,4 @@
-"""The scheduler and the kubelet for a real API server: it receives the objects of a ``PodEvents``, as a kubelet would
-write them.
-"""
+"""Write the objects of a ``PodEvents`` to a real API server, as the scheduler and the kubelet would."""
 
 import asyncio
 

@@ -14,8 +14,8 @@ OLD, NEW = "registry.io/team/app:1", "registry.io/team/app:2"
 
 @pytest.fixture
 def sim():
-    """A node that pulls one image. Its kubelet has also queued two tags of another image; the pod that needed the first
-    tag was deleted.
+    """A node that pulls one image. The node's kubelet has also queued two tags of another image. The pod that needed
+    the first tag was deleted.
     """
     sim = Joined()
     big, old, new = web("big"), web("old", OLD), web("new", NEW)
@@ -54,7 +54,7 @@ def test_the_pull_of_a_deleted_pod_is_not_mistaken_for_that_of_the_next_tag(sim)
 
 
 @pytest.mark.parametrize("how", ["failed", "restarted", "expired"])
-def test_an_ended_pull_of_a_deleted_pod_does_not_take_the_next_pull(sim, how):
+def test_the_next_pull_is_not_matched_to_a_deleted_pod_whose_own_pull_has_ended(sim, how):
     """The pull failed, or the kubelet was restarted and has pulled another image since, or an hour has passed."""
     late = 12
     if how == "failed":

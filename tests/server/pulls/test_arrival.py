@@ -282,7 +282,7 @@ def test_a_pull_whose_end_no_agent_observed_completes_if_the_kubelet_reports_suc
 
 
 def test_the_bytes_of_one_attempt_are_not_shown_for_the_next_attempt(sim):
-    """The agent is disconnected while its pull fails and the kubelet starts again."""
+    """The agent is disconnected while the pull fails and the kubelet starts its next attempt."""
     arrival = web()
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
     sim.report(pull("lease-1", layer("a", 60 * MIB), at=NOW), at=1)

@@ -176,7 +176,7 @@ step = st.tuples(
 
 
 class Subscription:
-    """A client that reads only when the test makes it read, and keeps the received entries."""
+    """A client that reads only when the test tells it to, and keeps the entries that it receives."""
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed

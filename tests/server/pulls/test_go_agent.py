@@ -12,7 +12,7 @@ A, B = "a" * 64, "b" * 64
 
 
 def original(*ingests: tuple[str, int, int], second: int) -> AgentReport:
-    """Return a report with these ingests: ref, offset and total of each."""
+    """Return a report with these ingests, each given as ref, offset and total."""
     started = "2023-11-14T22:13:21Z"
     pulls = [
         {
@@ -80,7 +80,7 @@ def test_a_name_that_the_go_agent_knows_is_shown() -> None:
     assert sim.one.image_ref == "ghcr.io/acme/web:1"
 
 
-def test_a_time_in_the_year_one_means_that_the_time_is_unknown() -> None:
+def test_a_time_in_year_one_means_that_the_time_is_unknown() -> None:
     body = {"nodeName": "node-1", "timestamp": "0001-01-01T00:00:00Z"}
     body["pulls"] = [{"imageRef": f"layer-sha256:{A}", "startedAt": "0001-01-01T00:00:00Z"}]
     sim = SimulatedHub()

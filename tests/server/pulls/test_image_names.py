@@ -61,7 +61,7 @@ def test_a_pull_without_bytes_belongs_to_another_pod_if_a_pull_has_completed_sin
     assert names_of([done, again], [demand(pulling=True)])["again"].image == IMAGE
 
 
-def test_the_demand_that_is_being_pulled_is_preferred():
+def test_the_demand_whose_image_is_being_pulled_is_preferred():
     pull = Pull("lease", Node("n", NOW, NOW), PullState(registry="registry.io", repository="team/app"), NOW + 30)
     failed = demand(failure=failure(NOW + 1))
     pulling = ImageDemand("n", "registry.io/team/app:2", (), NOW + 29, pulling=True, failure=None, pulled_at=None)

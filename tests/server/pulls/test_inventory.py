@@ -1,4 +1,4 @@
-"""Which pulls are published after each report of a few nodes, without Kubernetes."""
+"""A few nodes send reports: which pulls the server publishes after each one, without Kubernetes."""
 
 import pytest
 
@@ -114,7 +114,7 @@ def test_a_cancelled_pull_has_failed_and_keeps_its_percentage() -> None:
     assert sim.metric("pull_errors_total", registry="docker.io", reason="unknown") == 1
 
 
-def test_a_pull_that_its_node_no_longer_reports_has_failed_with_a_reason() -> None:
+def test_a_pull_that_its_node_no_longer_reports_fails_with_a_reason() -> None:
     sim = SimulatedHub()
     sim.report(pull("l", layer("a", 30 * MIB)), at=1)
     sim.report(at=2)
@@ -356,7 +356,7 @@ def test_a_pull_that_did_not_fit_into_a_report_stays_unchanged() -> None:
     assert sim.shown[1].status is PullPhase.FAILED
 
 
-def test_the_limit_of_pulls_per_node_also_holds_if_reports_contain_the_pulls_in_turn() -> None:
+def test_the_limit_of_pulls_per_node_also_holds_if_each_report_contains_another_pull() -> None:
     sim = SimulatedHub(Limits(active_per_node=3))
     names = [f"l{number}" for number in range(9)]
     for second, name in enumerate(names, start=1):

@@ -81,7 +81,7 @@ def test_a_pull_that_is_reported_as_live_long_after_the_failure_is_the_next_atte
     assert match(live, Arrival(attempt("failed"))) is expected
 
 
-def test_a_pull_after_an_attempt_that_an_agent_observed_is_the_next_one():
+def test_a_pull_after_an_attempt_that_an_agent_observed_is_the_next_attempt():
     failed = Attempt(1, Source.AGENT, STARTED, ENDED, PullPhase.FAILED, observed=True)
     done = Attempt(1, Source.AGENT, STARTED, ENDED, PullPhase.COMPLETED, observed=True)
     for kind in ("live", "failed", "completed", "presumed"):

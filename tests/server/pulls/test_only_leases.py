@@ -86,7 +86,7 @@ def test_a_pull_whose_outcome_the_agent_does_not_know_has_failed_if_the_kubelet_
 
 @pytest.mark.parametrize("event_first", [True, False])
 def test_confusing_two_leases_still_results_in_one_failure_and_one_success(sim, caplog, event_first):
-    """The kubelet pulls in parallel, and the lease of the image that it requested second begins first."""
+    """The kubelet pulls two images in parallel. The lease of the image that it requested second begins first."""
     one, two = web("a", "one:1"), web("b", "two:1")
     sim.apply(seen(one), seen(two), event(one.pulling("app", NOW)), event(two.pulling("app", NOW)), at=0.5)
     leases = [lease("x", 0.1), lease("y", 0.2)]

@@ -28,7 +28,7 @@ SYNC = 12.0
 
 @dataclass(frozen=True)
 class Attempt:
-    """One attempt of the kubelet to pull an image. It fails if the image does not exist."""
+    """One attempt of the kubelet to pull an image. An attempt fails if the image does not exist."""
 
     seconds: float
     fails: bool
@@ -105,7 +105,7 @@ class Node:
         self.reports = list(self._polls(leases, polls_from))
 
     def _pull(self, name: str, pod: Any, attempt: Attempt, count: int, *, at: float, began: float) -> Lease:
-        """Let the kubelet request an image at the time ``at``, and containerd begin the pull at the time ``began``."""
+        """Let the kubelet request an image at time ``at``, and let containerd begin the pull at time ``began``."""
         self.messages.append((at, event(pod.pulling("app", float(int(NOW + at))))))
         ended = began + max(attempt.seconds, 0.0 if attempt.fails else attempt.empty + 0.1)
         phase = PullPhase.FAILED if attempt.fails else PullPhase.COMPLETED
@@ -196,7 +196,7 @@ def test_rows_agree_with_the_kubelet(images, containers, polls_from, *, events_l
 
 
 def check(sim: Joined, node: Node, ids: dict[str, set[str]]) -> None:
-    """Compare every row with what has happened."""
+    """Compare every row with what really happened."""
     now = sim.now - NOW
     for row in sim.shown:
         assert row.image_ref != UNKNOWN_IMAGE, "a lease that may belong to a container has no row"

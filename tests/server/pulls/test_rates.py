@@ -6,7 +6,7 @@ MIB = 1 << 20
 
 
 def grow(speed: Speed, rate: float, start: float, end: float, step: int = 1) -> None:
-    """Add one sample per second. The count grows steadily but is updated only every ``step`` bytes."""
+    """Add one sample per second. The byte count grows steadily but is updated only every ``step`` bytes."""
     for second in range(int(start) + 1, int(end) + 1):
         speed.saw(int(rate * (second - start)) // step * step, float(second))
 
@@ -15,7 +15,7 @@ def test_the_first_sample_is_the_baseline_and_gives_no_rate() -> None:
     assert Speed(500 * MIB, 100.0).rate(101.0) == 0.0
 
 
-def test_the_rate_of_a_resumed_ingest_leaves_out_the_bytes_that_existed_before() -> None:
+def test_the_rate_of_a_resumed_ingest_excludes_the_bytes_that_existed_before() -> None:
     speed = Speed(500 * MIB, 0.0)
     speed.saw(510 * MIB, 5.0)
     assert speed.rate(5.0) == 2 * MIB
@@ -27,7 +27,7 @@ def test_a_steady_rate_is_reported_unchanged() -> None:
     assert speed.rate(60.0) == pytest.approx(3 * MIB)
 
 
-def test_the_rate_follows_within_the_window() -> None:
+def test_the_rate_follows_a_change_of_speed_within_the_window() -> None:
     speed = Speed(0, 0.0)
     speed.saw(100 * MIB, 10.0)
     for second in range(11, 31):
@@ -126,7 +126,7 @@ def test_the_time_to_ready_is_the_sum_of_download_and_unpacking(
     assert seconds_left(to_download, rate, to_unpack, unpack_rate) == seconds
 
 
-def test_a_copy_of_a_speed_has_the_same_past_and_a_future_of_its_own() -> None:
+def test_a_copy_of_a_speed_has_the_same_samples_and_then_changes_independently() -> None:
     original = Speed(0, 0.0)
     for second in range(1, 8):
         original.saw(second * 1000, float(second))

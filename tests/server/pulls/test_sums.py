@@ -33,7 +33,7 @@ def test_the_sums_after_any_reports_are_those_of_the_newest_layers(reports, inte
             pull.revive(NOW + number)
 
 
-def test_each_state_of_a_layer_counts_where_it_belongs():
+def test_each_layer_state_is_added_to_the_right_sums():
     layers = [LayerState(digest=str(number), total_bytes=10, state=state) for number, state in enumerate(LayerPhase)]
     sums = Sums.of(layers)
     assert (sums.total, sums.remote_bytes, sums.extracted_bytes, sums.to_unpack) == (80, 10, 10, 50)

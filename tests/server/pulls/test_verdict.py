@@ -168,7 +168,7 @@ def one_large_layer(sim: SimulatedHub, small: int, large: int, seconds: int = 40
         sim.report(pull("lease-1", *layers, big, at=NOW), at=second, load=CALM)
 
 
-def test_one_large_layer_is_the_limit_if_several_connections_were_faster() -> None:
+def test_one_large_layer_is_the_limiting_factor_if_several_connections_were_faster() -> None:
     sim = SimulatedHub()
     one_large_layer(sim, small=4, large=4)
     bound = sim.one.bound
@@ -311,7 +311,7 @@ VIA = {"via": ["http://10.0.0.9:5000"]}
         (VIA, 10, 20, Factor.UNKNOWN),
     ],
 )
-def test_a_dead_mirror_is_the_limit_if_each_request_waits_for_a_connection_timeout(
+def test_a_dead_mirror_is_the_limiting_factor_if_each_request_waits_for_a_timeout(
     via, resolved, first_byte, by
 ) -> None:
     sim = SimulatedHub()

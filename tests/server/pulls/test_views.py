@@ -34,7 +34,7 @@ def test_the_rows_of_a_view_are_created_only_when_they_are_read(sim, monkeypatch
 
 
 def unpack_something(sim):
-    """Let the node unpack an image in two seconds. Estimates need the unpacking rate that results from it."""
+    """Let the node unpack an image in two seconds, because estimates need an unpacking rate."""
     facts = {"repository": "library/old", "image_ref": "docker.io/library/old:1"}
     begun, over = {"extract_started_at": to_time(NOW)}, {"extracted_at": to_time(NOW + 2)}
     sim.report(pull("old", layer("o", 100 * MIB, state=LayerPhase.EXTRACTING, **begun), **facts), at=1)

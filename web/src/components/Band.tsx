@@ -60,7 +60,7 @@ function Throughput() {
   )
 }
 
-/** The registries in one line, and how many of them have no room in it. */
+/** The registries that fit on one line, and how many do not fit. */
 function Legend({ lines, isKnown }: { readonly lines: readonly Series[]; readonly isKnown: boolean }) {
   const list = useRef<HTMLUListElement>(null)
   const order = [...lines.filter(line => line.now > 0), ...lines.filter(line => line.now <= 0)]
@@ -100,10 +100,10 @@ function Swatch({ registry }: { readonly registry: string }) {
   )
 }
 
-/** The places on the axis that the keyboard reaches: five seconds each in ten minutes. */
+/** The arrow keys move along the axis in this many steps: ten minutes in steps of five seconds. */
 const PLACES = 120
 
-/** The chart, with the figures of one moment at the pointer or at the place that the arrow keys have reached. */
+/** The chart, with the figures at the position that the pointer or the arrow keys have selected. */
 function Chart({
   samples,
   lines,

@@ -52,7 +52,7 @@ const LAYERS: Legend = [
   [phases.failed, 'failed'],
 ]
 
-/** The legend of all colours and symbols, and the keys. */
+/** The legend of all colours and symbols, and the keyboard shortcuts. */
 export function Help() {
   const dialog = useRef<HTMLDialogElement>(null)
   const [isOpen, setOpen] = useState(false)
@@ -67,7 +67,7 @@ export function Help() {
     document.addEventListener('keydown', onKey)
     return () => document.removeEventListener('keydown', onKey)
   }, [])
-  // A page that has just been opened has no time to render the help.
+  // The help is rendered only when it is opened, so that the page opens faster.
   useLayoutEffect(() => {
     if (isOpen) dialog.current?.showModal()
   }, [isOpen])

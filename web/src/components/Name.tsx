@@ -11,8 +11,8 @@ interface Props {
   readonly className?: string | undefined
 }
 
-/** The name of a pod, an owner or a node. Without enough room, it is cut in the middle, because its end
- * distinguishes it. The tooltip and an open row show all of it. */
+/** The name of a pod, an owner or a node. A name that is too long is cut in the middle, because names often differ
+ * only at the end. The tooltip and an open row show the full name. */
 export function Name({ name, before = '', className }: Props) {
   const [start, end] = splitName(name)
   const widths = { '--before': `${before.length}ch`, '--end': `${end.length}ch` } as CSSProperties

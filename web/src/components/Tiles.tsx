@@ -95,7 +95,7 @@ function Stalled() {
   )
 }
 
-/** The search of the Pulls view, which starts empty from another view, and a function that changes it. */
+/** The search of the Pulls view and a function that changes it. In another view, the search starts empty. */
 function useQuery() {
   const { query, view } = useUrl()
   const isHere = view === 'pulls'

@@ -101,7 +101,7 @@ function describe(layer: Layer, pull: Pull): string {
       if (hasFailed) return 'not started'
       return fetcher === undefined ? 'waiting' : FETCHED_BY[fetcher]
     case 'downloading':
-      // Bytes that are not observed are not zero.
+      // If the bytes are not observed, their number is unknown, not zero.
       if (source !== '' && layer.downloadedBytes === 0) return `downloading${source}`
       return `${ofTotal(layer.downloadedBytes + layer.cachedBytes, layer.totalBytes)} · ${rate(layer.bytesPerSec)}${source}`
     case 'downloaded': {

@@ -84,7 +84,7 @@ describe('a failure', () => {
     expect(isNotTried(failed())).toBe(false)
   })
 
-  it('of many images of one registry is one problem', () => {
+  it('of many images from one registry is one problem', () => {
     const pulls = ['a', 'b', 'c', 'd'].map((name, n) =>
       failed({ id: name, nodeName: `n${n}`, imageRef: `r.local/${name}:1`, errorReason: 'timeout' }),
     )

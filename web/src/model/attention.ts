@@ -11,7 +11,7 @@ export interface Concern {
   readonly kind: 'failed' | 'stalled' | 'cancelled' | 'unobserved' | 'lost'
   /** An image reference, a registry or a node's name. */
   readonly subject: string
-  /** The rest of the sentence that begins with the subject. */
+  /** Completes the sentence that `subject` begins. */
   readonly what: string
   readonly advice: string
   /** Seconds until the next attempt; missing if none is expected. */

@@ -33,7 +33,7 @@ it('names layers that other pulls download', () => {
   )
 })
 
-it('names nothing while the snapshotter fetches layers, whose bytes are not observed', () => {
+it('names nothing while the snapshotter fetches layers, because their bytes are not observed', () => {
   expect(line([aLayer({ state: 'downloading', fetchedBy: 'snapshotter' })])).toBeUndefined()
 })
 

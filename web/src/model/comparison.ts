@@ -1,5 +1,5 @@
-/** Compares the speed of a pull with the speeds of other nodes with the same image, to tell a slow node from
- * a slow registry. */
+/** Compares the speed of a pull with the speeds at which other nodes pull the same image, to tell a slow node from a
+ * slow registry. */
 import type { Pull } from '../wire/wire'
 import { averageRate } from './pullState'
 
@@ -16,7 +16,7 @@ const YOUNG_MS = 5000
 /** Bytes per second of a live or ended pull, over its whole duration so far. */
 export function speedOf(pull: Pull, now: number): number | undefined {
   if (pull.status === 'completed') return averageRate(pull)
-  // With a percentage of layers, the bytes of layers that are still being fetched are not known.
+  // If the percentage counts layers, the bytes of the layers that are still being fetched are unknown.
   if (pull.status !== 'downloading' || pull.stalledSince !== undefined || pull.percentBasis === 'layers')
     return undefined
   const seconds = (now - pull.startedAt) / 1000

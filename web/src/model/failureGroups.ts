@@ -9,7 +9,7 @@ export interface FailureGroup {
   readonly registry: string | undefined
 }
 
-/** Causes for which a registry or the network is responsible, and not the image. */
+/** Causes that lie with a registry or the network, not with the image. */
 const REGISTRY_CAUSES: readonly ErrorReason[] = [
   'unauthorized',
   'rate_limited',

@@ -9,7 +9,7 @@ export interface Quantity {
 
 const UNITS = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'] as const
 
-/** Bytes with about three digits: `4.2 kB`, `187 MB`, `2.6 GB`. */
+/** Bytes with two or three significant digits: `4.2 kB`, `187 MB`, `2.6 GB`. */
 export function quantity(bytes: number): Quantity {
   let value = Math.max(0, bytes)
   let unit = 0

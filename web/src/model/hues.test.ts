@@ -12,7 +12,7 @@ it('gives a registry the same colour in any order, and different registries diff
   expect(huesOf([...hosts].reverse())).toEqual(hues)
 })
 
-it('keeps the colour of a registry that no other name leads to', () => {
+it('keeps the colour of a registry if no other name gives the same colour', () => {
   const [alone = '', ...others] = private_(40)
   const own = huesOf([alone]).get(alone)
   const elsewhere = others.filter(host => huesOf([host]).get(host) !== own).slice(0, 4)
@@ -20,7 +20,7 @@ it('keeps the colour of a registry that no other name leads to', () => {
   expect(huesOf([...KNOWN, alone]).get(alone)).toBe(own)
 })
 
-it('gives a colour that two names lead to to the first of them in the alphabet', () => {
+it('gives the colour of two names to the alphabetically first name', () => {
   const hosts = private_(40)
   const hueAlone = (host: string) => huesOf([host]).get(host)
   const first = 'registry-0.corp'

@@ -1,4 +1,5 @@
-/** One colour for each registry. It depends on the names alone, so it is the same after a reload and for everyone. */
+/** One colour for each registry. The colours depend only on the names, so they are the same after a reload and for
+ * everyone. */
 
 /** `styles/tokens.css` defines the same number of `--band-…` colours. */
 export const HUES = 12
@@ -25,9 +26,9 @@ export function hueOf(registry: string): number {
 }
 
 /**
- * Return the colour of each registry, regardless of their order. Each has the colour that follows from its name. If
- * several names lead to one colour, the first in the alphabet has it, and the others have the next free colours. A
- * colour is shared only when all are taken.
+ * Return the colour of each registry, regardless of their order. A registry gets the colour that is computed from its
+ * name. If several names give the same colour, the alphabetically first name keeps it, and the others get the next free
+ * colours. Registries share a colour only when all colours are taken.
  */
 export function huesOf(registries: Iterable<string>): ReadonlyMap<string, number> {
   const found = new Map(KNOWN.map((registry, hue) => [registry, hue]))
@@ -46,7 +47,7 @@ export function huesOf(registries: Iterable<string>): ReadonlyMap<string, number
   return found
 }
 
-/** The colour that follows from the name, or the one that many steps after it. */
+/** The colour that is computed from the name, or the colour `step` places after it. */
 function hue(registry: string, step = 0): number {
   let sum = 7
   for (const letter of registry) sum = (sum * 161 + (letter.codePointAt(0) ?? 0)) % 65_521

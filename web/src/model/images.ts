@@ -1,7 +1,7 @@
 /** An image reference, split into the three parts that are styled differently. */
 
 export interface ImageName {
-  /** The registry with the slash after it, or an empty string. */
+  /** The registry with a trailing slash, or an empty string. */
   readonly registry: string
   readonly repository: string
   /** The tag or digest with its `:` or `@`; digests are shortened. Empty if unknown. */

@@ -150,7 +150,7 @@ describe('the sentence in the open row', () => {
     )
   })
 
-  it('begins with the comparison with the usual duration, if the pull is slow', () => {
+  it('first compares a slow pull with its usual duration', () => {
     const slow = aPull({ usualSeconds: 20, slowerThanUsual: 2.9 })
     expect(explanation(slow, undefined, [], now)).toBe('Slower than usual: 2.9× the usual 20 s.')
     const disk = { ...slow, bound: { by: 'disk', why: 'The disk is busy.', figures: {} } } as const

@@ -81,7 +81,7 @@ export function nodeRows(
   return ordered(shown, sort, NODE_ORDER, byState)
 }
 
-/** The nodes that receive bytes from a registry now, and those whose pulls from it have stalled. */
+/** The nodes that are receiving bytes from a registry, and the nodes whose pulls from that registry have stalled. */
 interface Served {
   readonly nodes: Set<string>
   readonly stalled: Set<string>

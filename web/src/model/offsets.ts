@@ -13,7 +13,7 @@ export function offsetsOf(heights: readonly number[]): readonly number[] {
 
 export interface Range {
   readonly first: number
-  /** The index after that of the last row. */
+  /** One more than the index of the last row. */
   readonly end: number
 }
 

@@ -17,7 +17,7 @@ export function byText<T>(text: (row: T) => string): Compare<T> {
   return (a, b) => text(a).localeCompare(text(b), 'en', { numeric: true })
 }
 
-/** The comparison of a column. The name is taken from the URL, so it can be any text, even `__proto__`. */
+/** The comparison for a column. The name of the column comes from the URL and can be any text, even `__proto__`. */
 export function compareOf<T>(order: Order<T>, column: string): Compare<T> | undefined {
   return Object.hasOwn(order, column) ? order[column] : undefined
 }

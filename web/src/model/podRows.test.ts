@@ -80,7 +80,7 @@ it('has no percentage if the size of its pull is not known', () => {
   expect(row.containers[0]?.percent).toBeUndefined()
 })
 
-it('is found by the name of its image on the pod and on the node', () => {
+it('is found by its image's name in the pod and its name on the node', () => {
   const row = podRow(pod(container({ image: 'nginx', pullId: 'a' })), around(aPull()))
   for (const query of ['image:docker.io/library/nginx:1.27', 'image:nginx'])
     expect(matches(parseQuery(query), podFacts(row))).toBe(true)
@@ -146,7 +146,7 @@ it('sorts as the slowest if an image is not queued yet, and first in both direct
   })
 })
 
-it('knows the place of a queued image', () => {
+it('knows the place of an image in the queue', () => {
   const queued = aPull({ id: 'q', status: 'queued', startedAt: T0 + 1 })
   const row = podRow(pod(container({ pullId: 'q', state: 'queued' })), around(aPull(), queued))
   expect(row.slowest?.place).toMatchObject({ position: 1, ahead: [{ id: 'a' }] })

@@ -9,15 +9,15 @@ import { type Facts, isEmpty, matches, type Query } from './query'
 import { livePulls, type QueuePlace, queuePlace } from './queue'
 import { type Context, isRetry, type Standing, standing, waiterCount, waitersOf } from './standing'
 
-/** One pull, several failures with the same cause, or several completed pulls of one image on one node. The
- * properties depend on states and pods, not on bytes. */
+/** A row shows one pull, several failures with the same cause, or several completed pulls of one image on one node.
+ * Its properties depend on states and pods, not on bytes. */
 export interface PullRow {
   readonly key: string
   readonly ids: readonly string[]
-  /** How many pods are waiting for it now. */
+  /** How many pods are waiting for the pulls of this row now. */
   readonly waiters: number
   readonly standing: Standing
-  /** The place in the queue of its node. */
+  /** The pull's place in the queue of its node. */
   readonly place: QueuePlace | undefined
 }
 
@@ -49,8 +49,8 @@ export function pullFacts(pull: Pull, context: Context): Facts {
   }
 }
 
-/** The order of the sections: first live pulls, starting with stalled ones; then failures, which the strip shows too;
- * then the queue and the history. */
+/** The order of the sections. Live pulls come first, starting with stalled ones, followed by failures, which the strip
+ * shows too. The queue and the history are last. */
 const RANK: Readonly<Record<PullState, number>> = {
   stalled: 0,
   extracting: 1,

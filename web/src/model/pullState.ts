@@ -90,8 +90,8 @@ export function stopped({ layerCount, percent: done }: Pull): string {
 const UNUSUAL = 1.5
 const UNUSUAL_SECONDS = 10
 
-/** How many times slower than usual a pull is; undefined if it is not slower. The server considers the time that it has
- * taken so far; the page also considers the time that it is expected to take. */
+/** How many times slower than usual a pull is; undefined if it is not slower. The server considers the time that the
+ * pull has taken so far. The page also considers the time that the pull is expected to take. */
 export function slowFactor(pull: Pull, now: number): number | undefined {
   if (pull.slowerThanUsual !== undefined) return pull.slowerThanUsual
   const usual = pull.usualSeconds

@@ -73,7 +73,7 @@ describe('suggestions', () => {
   const words = (text: string, values = known) => suggest(text, values).shown.map(({ word }) => word)
   const KEY_WORDS = ['image:', 'node:', 'ns:', 'pod:', 'status:', 'registry:', 'limit:']
 
-  it('offer the keys at first, and count the values', () => {
+  it('offer the keys first, and count the values', () => {
     expect(words('')).toEqual(KEY_WORDS)
     expect(suggest('', known).more).toBe(8)
   })
@@ -93,7 +93,7 @@ describe('suggestions', () => {
     expect(words('rate')).toEqual(['limit:rate_limit'])
   })
 
-  it('offer states even among many images, and count those that are not shown', () => {
+  it('offer states even among many images, and count the hidden suggestions', () => {
     const many = { ...known, image: new Set(Array.from({ length: 500 }, (_, n) => `docker.io/app-${n}`)) }
     const { shown, more } = suggest('do', many)
     expect(shown.map(({ word }) => word)).toContain('status:downloading')
@@ -106,7 +106,7 @@ describe('suggestions', () => {
     expect(words('node:02')).toEqual(['node:worker-02'])
   })
 
-  it('offer a second value after a comma, but not the same again', () => {
+  it('offer a second value after a comma, but not the first one again', () => {
     expect(words('node:worker-01,')).toEqual(['node:worker-01,worker-02'])
   })
 

@@ -119,7 +119,7 @@ export type Known = Readonly<Record<Key, ReadonlySet<string>>>
 
 export interface Suggestions {
   readonly shown: readonly Suggestion[]
-  /** How many others there are. */
+  /** How many suggestions are not shown. */
   readonly more: number
 }
 

@@ -22,7 +22,7 @@ it('knows the position and the pulls ahead', () => {
   expect(queuePlace(active, live)).toBeUndefined()
 })
 
-it('counts an active pull as ahead although the kubelet requested it later', () => {
+it('counts an active pull as ahead in the queue even if the kubelet requested it later', () => {
   const late = aPull({ id: 'late', startedAt: T0 + 9000 })
   expect(queuePlace(first, livePulls([first, late]))?.ahead.map(({ id }) => id)).toEqual(['late'])
 })
@@ -39,7 +39,7 @@ describe('the forecast of a queued pull', () => {
         return [found?.start, found?.ready, found?.unknown?.id]
       })
 
-  it('adds the usual durations of the pulls ahead and of its own', () => {
+  it('adds the usual durations of the pulls ahead and its own duration', () => {
     expect(forecasts(active, queued('b', 20, 1), queued('c', 5, 2))).toEqual([
       [70, 90, undefined],
       [90, 95, undefined],
@@ -55,7 +55,7 @@ describe('the forecast of a queued pull', () => {
     ])
   })
 
-  it('is a lower bound from the first pull without an estimate on, and names that pull', () => {
+  it('is a lower bound after the first pull without an estimate, and names that pull', () => {
     expect(forecasts(active, queued('b', 20, 1), queued('c', undefined, 2), queued('d', 5, 3))).toEqual([
       [70, 90, undefined],
       [90, 90, 'c'],

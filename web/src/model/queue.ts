@@ -6,7 +6,7 @@ import { hasEnded, remainingSeconds } from './pullState'
 export interface QueuePlace {
   /** 1 for the pull that starts next. */
   readonly position: number
-  /** Live pulls of the node that began to wait or to pull earlier, the oldest first. */
+  /** The running pulls of the node, followed by the pulls that were queued earlier; the oldest first in both. */
   readonly ahead: readonly Pull[]
 }
 

@@ -40,7 +40,7 @@ const waitingPod = (podName: string, nodeName: string, image: string, more: obje
   containers: [{ container: 'c', image, kind: 'app', state: 'waiting', ...more }],
 })
 
-it('counts nodes on which a pod is waiting but which have not requested the image', () => {
+it('counts nodes where a pod is waiting but the kubelet has not requested the image', () => {
   const { pods } = parsePodList({
     watching: true,
     pods: [

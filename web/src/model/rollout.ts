@@ -51,7 +51,7 @@ export function imageRows(
   })
 }
 
-/** The nodes where pods wait for an image that is not being pulled there, by image. */
+/** For each image, the nodes on which pods wait for the image but no pull of it is running. */
 function waitingNodes(pods: readonly Pod[]): ReadonlyMap<string, ReadonlySet<string>> {
   const found = new Map<string, Set<string>>()
   for (const pod of pods) {

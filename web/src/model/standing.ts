@@ -43,8 +43,8 @@ export function contextOf(pulls: Iterable<Pull>, waiting: WaitingPods | undefine
   return { waiting, newest, now }
 }
 
-/** The pods that are waiting for this pull now. For an ended pull, they are taken from the list of pods, because the
- * pull itself no longer changes. */
+/** The pods that are waiting for this pull now. The waiting pods of an ended pull are taken from the list of pods,
+ * because the pull itself no longer changes. */
 export function waitersOf(pull: Pull, { waiting }: Context): readonly PodRef[] {
   if (waiting === undefined || pull.pods.length === 0 || !hasEnded(pull)) return pull.pods
   if ((pull.completedAt ?? waiting.at) >= waiting.at) return pull.pods
@@ -105,7 +105,7 @@ export interface StateCounts {
   readonly extracting: number
   readonly failed: number
   readonly done: number
-  /** These are also counted as downloading. */
+  /** Stalled pulls are also counted as downloading. */
   readonly stalled: number
 }
 

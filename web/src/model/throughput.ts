@@ -6,7 +6,7 @@ import { registryOf, UNKNOWN_REGISTRY } from './images'
 import { hasEnded } from './pullState'
 
 export const WINDOW_MS = 10 * 60_000
-/** If there were more bands than this, they could not be distinguished. */
+/** More bands than this would be hard to tell apart. */
 const MOST_SERIES = 12
 /** The server uses this name too, for the registries beyond its own limit. */
 export const OTHERS = 'other'
@@ -36,7 +36,7 @@ export function total(rates: Rates | undefined): number {
 }
 
 /** What happened in the server's history: `last 10 min: 12 pulls completed, 1 attempt failed, 4.2 GB downloaded`. Empty
- * if the server does not count this. */
+ * if the server does not count pulls and bytes. */
 export function happened(history: ThroughputHistory | undefined, now: number): string {
   if (history?.completed === undefined) return ''
   const { since, completed, failed, canceled, downloadedBytes } = history
@@ -80,7 +80,7 @@ export interface Series {
 
 /**
  * The registries of the window in alphabetical order, so that they keep their places. If there are too many,
- * those that served bytes first keep their bands, and the rest becomes `other`. A registry must not change its colour
+ * those that served bytes first keep their bands, and the rest become `other`. A registry must not change its colour
  * because another one is faster now.
  */
 export function series(samples: readonly Sample[]): readonly Series[] {
@@ -135,7 +135,7 @@ export function highest(lines: readonly Series[]): number {
   return Math.max(LEAST_RATE, ...(stack(lines).at(-1) ?? []).map(value => value ?? 0)) * 1.1
 }
 
-/** A round rate in the upper half of the chart, for its scale: one digit and zeros. */
+/** The rate that marks the scale of the chart: a round number in the upper half, one digit followed by zeros. */
 export function scaleMark(top: number): number {
   const power = 10 ** Math.floor(Math.log10(top))
   return Math.floor(top / power) * power
@@ -153,7 +153,7 @@ export interface Reading {
   readonly rates: readonly (readonly [string, number])[] | undefined
 }
 
-/** The sample that is nearest to a place on the axis, from 0 to 1. */
+/** The sample nearest to a position on the time axis; the positions go from 0 to 1. */
 export function reading(samples: readonly Sample[], place: number): Reading | undefined {
   const [start, end] = axis(samples)
   const distance = ({ at }: Sample) => Math.abs(at - start - place * (end - start))
@@ -184,8 +184,8 @@ export function areas(samples: readonly Sample[], lines: readonly Series[]): rea
   )
 }
 
-/** The ranges of indexes that are drawn, each without its end. Unknown values are left out, and so are zeros
- * between zeros. */
+/** The half-open ranges of the indexes that are drawn. Unknown values are left out, and so are zeros between
+ * zeros. */
 function parts(values: readonly (number | null)[]): readonly (readonly [number, number])[] {
   const found: [number, number][] = []
   const isFlat = (at: number) => (values[at] ?? 0) === 0

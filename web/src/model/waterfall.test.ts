@@ -13,7 +13,7 @@ describe('a waterfall', () => {
     expect(now).toBeCloseTo(0.4)
   })
 
-  it('ends at the end of an ended pull', () => {
+  it('stops at the end of an ended pull', () => {
     const { now, readySeconds, lengthSeconds } = waterfall(
       aPull({ status: 'completed', completedAt: at(30) }),
       at(900),
@@ -41,7 +41,7 @@ describe('a waterfall', () => {
     ])
   })
 
-  it('shows cached layers over the whole axis and failed ones as failed', () => {
+  it('draws cached layers across the whole axis, and failed layers as failed', () => {
     const layers = [
       aLayer({ digest: '1', state: 'cached' }),
       aLayer({ digest: '2', state: 'failed', startedAt: at(5) }),
@@ -122,7 +122,7 @@ describe('parallel unpacking', () => {
   })
 })
 
-it('shows layers that the snapshotter serves over the whole axis', () => {
+it('draws layers served by the snapshotter across the whole axis', () => {
   const { lanes } = waterfall(aPull({ layers: [aLayer({ state: 'remote' })], etaSeconds: 5 }), at(5))
   expect(lanes[0]?.segments).toEqual([{ phase: 'remote', from: 0, to: 1 }])
 })
@@ -145,7 +145,7 @@ describe('a pull whose layers the snapshotter fetches', () => {
   const lanesOf = (...layers: readonly Layer[]) => waterfall(aPull({ layers, etaSeconds: 60 }), at(40)).lanes
   const segment = (phase: string, from: number, to: number) => ({ phase, from, to })
 
-  it('ends the bar of an unpacked layer when it was unpacked, and that of a live one now', () => {
+  it('ends the bar of an unpacked layer when unpacking ended, and the bar of a live layer now', () => {
     const [extracted, live] = lanesOf(
       fetching({ state: 'extracted', extractedAt: at(30) }),
       fetching({ state: 'downloading' }),
@@ -162,7 +162,7 @@ describe('a pull whose layers the snapshotter fetches', () => {
     ])
   })
 
-  it('has no phase after the end of a layer that was unpacked before the agent saw it', () => {
+  it('shows only the wait for a layer that was unpacked before the agent saw it', () => {
     const [lane] = lanesOf(fetching({ state: 'extracted', startedAt: at(31), extractedAt: at(30) }))
     expect(lane?.segments).toEqual([segment('waiting', 0, 0.3)])
   })

@@ -82,7 +82,8 @@ interface Axis {
   readonly pull: Pull
 }
 
-/** Who downloads a layer; undefined if the pull does. An earlier attempt belongs to the pull. */
+/** Who downloads a layer; undefined if the pull itself does. An earlier attempt of the pull
+ * counts as the pull itself. */
 export function fetcherOf({ fetchedBy }: Layer, { id }: Pull): 'snapshotter' | 'other pull' | undefined {
   if (fetchedBy === undefined || fetchedBy === id) return undefined
   return fetchedBy === 'snapshotter' ? fetchedBy : 'other pull'
@@ -100,7 +101,7 @@ function phases(layer: Layer, axis: Axis): readonly Span[] {
   const { start, present } = axis
   if (layer.state === 'cached' || layer.state === 'remote')
     return [{ phase: layer.state, from: start, to: present }]
-  // A small layer can be downloaded and unpacked between two polls of the agent. In that case, its start is unknown.
+  // If a small layer is downloaded and unpacked between two polls of the agent, its start is unknown.
   const began = layer.startedAt ?? layer.completedAt ?? layer.extractStartedAt ?? layer.extractedAt
   if (began === undefined) {
     const isHere = layer.state === 'downloaded' || layer.state === 'extracted'

@@ -44,7 +44,7 @@ export type ConnectionEvent =
   | { readonly kind: 'trying' }
   /** The list of pulls arrived or failed. */
   | { readonly kind: 'list'; readonly arrived: boolean; readonly now: number }
-  /** The list of nodes, which is always requested at an interval, arrived or failed. */
+  /** The list of nodes arrived or failed. The page always requests this list at an interval. */
   | { readonly kind: 'nodes'; readonly arrived: boolean }
 
 export interface Step {

@@ -68,7 +68,7 @@ describe('layers', () => {
     expect(table.pulls.get('a')?.layers).toBeUndefined()
   })
 
-  it('are kept when an event arrives that was sent before the row was opened', () => {
+  it('survive an event that was sent before the row was opened', () => {
     const table = tableWith(aPull())
     table.wantLayers(['a'])
     table.offerLayers(aPull({ layers }))
@@ -78,7 +78,7 @@ describe('layers', () => {
     expect(table.pulls.get('a')).toMatchObject({ percent: 3, layers })
   })
 
-  it('end with their attempt', () => {
+  it('are removed when the next attempt begins', () => {
     const table = tableWith(aPull())
     table.wantLayers(['a'])
     table.offerLayers(aPull({ layers }))
@@ -88,7 +88,7 @@ describe('layers', () => {
     expect(table.pulls.get('a')?.layers).toEqual([])
   })
 
-  it('may be an empty list if they were requested separately', () => {
+  it('that were requested separately may be an empty list', () => {
     const table = tableWith(aPull({ status: 'failed' }))
     table.wantLayers(['a'])
     table.offerLayers(aPull({ status: 'failed' }))
@@ -96,7 +96,7 @@ describe('layers', () => {
     expect(table.pulls.get('a')?.layers).toEqual([])
   })
 
-  it('never replace newer layers or figures of the stream if they were requested separately', () => {
+  it('that were requested separately never replace newer layers or figures from the stream', () => {
     const table = tableWith(aPull({ percent: 7 }))
     table.wantLayers(['a'])
     table.offerLayers(aPull({ percent: 5, layers }))

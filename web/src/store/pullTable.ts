@@ -19,7 +19,7 @@ export class PullTable {
     return this.#shape
   }
 
-  /** Whether there was a reset since the last commit. */
+  /** Whether there has been a reset since the last commit. */
   get isReplaced(): boolean {
     return this.#replace
   }
@@ -84,7 +84,7 @@ export class PullTable {
     const before = this.#pulls.get(pull.id)
     if (before === undefined || shapeDiffers(before, pull)) this.#shape += 1
     const wanted = this.#wanted.has(pull.id)
-    // A new attempt has no layers yet; those of the attempt before are not its own.
+    // A new attempt has no layers yet; the known layers belong to the previous attempt.
     const known = before === undefined || before.attempt === pull.attempt ? before?.layers : []
     if (wanted && pull.layers === undefined) this.#pulls.set(pull.id, withLayers(pull, known))
     else if (!wanted && pull.layers !== undefined) this.#pulls.set(pull.id, withLayers(pull, undefined))

@@ -23,7 +23,7 @@ export class RafBatcher {
     }
   }
 
-  /** Delays the next run by this long, so that a burst of changes is shown at once. */
+  /** Delays the next run by `ms`, so that a burst of changes is shown in one step. */
   hold(ms: number): void {
     this.#notBefore = performance.now() + ms
     this.stop()

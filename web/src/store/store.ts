@@ -43,7 +43,7 @@ export interface Pace {
   readonly podsMs: number
 }
 
-/** After a reset, the whole state follows immediately. It is shown in one step after this delay. */
+/** After a reset, the whole state follows immediately. The page shows the new state in one step after this delay. */
 const RESET_HOLD_MS = 120
 /** The number of events processed per frame. A hidden tab processes more, because it draws no frames. */
 const EVENTS_PER_FRAME = 250
@@ -76,9 +76,9 @@ export class Store {
   #connection = connecting(Date.now())
   readonly #listeners = new Set<() => void>()
   readonly #tickListeners = new Set<() => void>()
-  /** Whether events wait in the worker. */
+  /** Whether events are waiting in the worker. */
   #more = false
-  /** Whether the first state of this page is not complete yet. */
+  /** Whether the page's first state is still incomplete. */
   #isFirst = false
   #isRequested = false
   #open: readonly string[] = []
@@ -200,7 +200,7 @@ export class Store {
       this.#table.offerLayers(parsePull(await response.json(), this.clock.now()))
       this.#batcher.request()
     } catch {
-      // The stream sends them with the pull's next change.
+      // The stream sends the layers with the pull's next change.
     }
   }
 

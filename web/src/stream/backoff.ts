@@ -4,7 +4,7 @@ const FIRST_MS = 1000
 const MOST_MS = 30_000
 
 /**
- * The delay doubles from one second to thirty. Half of it is random, so that a hundred tabs do not reconnect
+ * The delay doubles from one second to thirty. Half of the delay is random, so that a hundred tabs do not reconnect
  * to a restarted server at the same instant.
  */
 export function backoff(failures: number, random: () => number): number {

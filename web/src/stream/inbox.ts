@@ -1,10 +1,10 @@
-/** Events in the order of arrival, not yet parsed; only the newest one of each pull is kept. Older ones are
- * never parsed. */
+/** Events in the order of arrival, not yet parsed. Only the newest event of each pull is kept, so that older events
+ * are never parsed. */
 import { WireError } from '../wire/reader'
 import { type PullEvent, parsePullEvent } from '../wire/wire'
 
-/** The server writes a pull's id first (tests/contract/README.md). Quotes inside strings are escaped, so no
- * other text can match. */
+/** The id is the first field of each pull that the server writes (tests/contract/README.md). Quotes inside strings are
+ * escaped, so no other text can match. */
 const PULL_ID = /"pull":\s*\{\s*"id":\s*"([^"\\]*)"/
 
 export class Inbox {

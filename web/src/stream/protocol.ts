@@ -15,7 +15,7 @@ export type WorkerEvent =
   | { readonly kind: 'lost'; readonly retryAt: number }
   | { readonly kind: 'refused'; readonly refusal: Refusal }
   | { readonly kind: 'trying' }
-  /** Events are waiting. This is sent once, and not again until the page has requested them. */
+  /** Events are waiting. This message is not repeated until the page has requested the events. */
   | { readonly kind: 'waiting' }
   /** The response to `next`, or the first events after a reset; if `more` is set, further events are waiting. */
   | { readonly kind: 'events'; readonly events: readonly PullEvent[]; readonly more: boolean }

@@ -78,7 +78,7 @@ describe('the stream', () => {
     expect(calls.event).toHaveBeenCalledWith(JSON.stringify(REMOVED))
   })
 
-  it('is reopened for other layers, and resumes from the last event', () => {
+  it('is reopened when other layers are requested, and resumes from the last event', () => {
     const { stream } = opened()
     const first = FakeSource.last
     first.emit('message', REMOVED, 'b-7')

@@ -1,6 +1,6 @@
 /**
- * The stream of pulls; this is the only file that uses EventSource. It resumes where it stopped, reconnects
- * by itself after an error, and can request the layers of single pulls.
+ * The stream of pulls; this is the only file that uses EventSource. The stream resumes where it
+ * stopped, reconnects by itself after an error, and can request the layers of single pulls.
  *
  * The browser's own reconnection is not used: it has no back-off, shows no countdown and cannot change the
  * address. So each connection is a new EventSource that names the last received event in `lastEventId`.

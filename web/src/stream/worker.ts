@@ -10,7 +10,7 @@ import { PullStream } from './pullStream'
 const inbox = new Inbox()
 let stream: PullStream | undefined
 let isAnnounced = false
-/** The number of events that are sent after a reset without a request, which is enough to fill the window. */
+/** After a reset, this many events are sent before the page requests any; they are enough to fill the window. */
 const FIRST = 100
 
 function post(event: WorkerEvent): void {

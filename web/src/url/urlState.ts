@@ -17,7 +17,7 @@ export interface UrlState {
   readonly open: readonly string[]
 }
 
-/** Open rows are limited, because each one lengthens the stream's address and is measured in the table. */
+/** At most this many rows are open, because each one lengthens the stream's URL and is measured in the table. */
 export const MOST_OPEN = 20
 
 export function readUrl(search: string): UrlState {

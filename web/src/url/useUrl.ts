@@ -43,7 +43,7 @@ export function showPulls(query: string, key: string | undefined): void {
   changeUrl({ view: 'pulls', query, sort: undefined, open: key === undefined ? [] : [key] })
 }
 
-/** The address of one pull, without a search or an order. */
+/** The page's URL with one pull open, without a search and with the default order. */
 export function linkTo(id: string): string {
   const { origin, pathname } = window.location
   return `${origin}${pathname}${writeUrl({ view: 'pulls', query: '', sort: undefined, open: [id] })}`

@@ -20,7 +20,7 @@ export function PullsView() {
   const { pulls, shape, context, counts } = useSnapshot()
   const { query, sort, open } = useUrl()
   const now = useNow()
-  // Rows must not move with every byte, so if they are sorted by changing figures, they are sorted once a second.
+  // Rows that are sorted by changing figures are sorted again once a second, so that they do not move with every byte.
   const beat = isRestless(sort) ? now : 0
   const rows = useMemo(
     () => pullRows(pulls.values(), { query: parseQuery(query), sort, open }, context),

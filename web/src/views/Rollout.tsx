@@ -4,7 +4,7 @@ import styles from './Rollout.module.css'
 
 const PARTS = ['done', 'pulling', 'queued', 'waiting', 'failed', 'stopped'] as const
 
-/** At most this many names of nodes are listed. */
+/** At most this many node names are listed. */
 const MOST_NAMED = 3
 
 /** A bar that shows the nodes, and the same information in words. */

@@ -62,7 +62,7 @@ function SlowestImage({ row }: { readonly row: PodRow }) {
   )
 }
 
-/** The cause of a failure, or the words for the delay. */
+/** The cause of a failure, or an explanation of the delay. */
 function Delay({ row }: { readonly row: PodRow }) {
   const now = useNow()
   const { pull, state } = row.slowest ?? {}
@@ -78,8 +78,8 @@ function Delay({ row }: { readonly row: PodRow }) {
   )
 }
 
-/** The pulls ahead in the queue, or the factor that delays the pull; why there is no estimate; and the image
- * that is pulled after it. */
+/** Names the pulls ahead in the queue or the factor that delays the pull, explains a missing estimate, and names the
+ * image that is pulled next. */
 export function delayOf({ slowest, later }: PodRow, now: number): string {
   const { pull, place } = slowest ?? {}
   const delay = pull === undefined ? '' : delayWords(pull, place, now)
@@ -95,7 +95,7 @@ function laterWords(later: readonly ContainerRow[], slowest: ContainerRow | unde
   return `then ${repository}${tag}, not queued yet`
 }
 
-/** The time until the pod is ready, or the next retry; a lower bound if a part is not known. Below it is the
+/** The time until the pod is ready, or the next retry; a lower bound if a part is not known. The line below shows the
  * place in the queue, or the number of images that are not queued yet. */
 function Ready({ row }: { readonly row: PodRow }) {
   const { slowest, later, etaSeconds, etaAtLeast = 0, isStarted, state } = row

@@ -121,7 +121,7 @@ describe('an unexpected value', () => {
     expect(parsePull({ ...least, completedAt: '2026-11-23T14:00:01Z' }).status).toBe('completed')
   })
 
-  it('is read as an unknown reason if it is a new reason', () => {
+  it('gets an unknown reason if the page does not know its reason', () => {
     expect(parsePull({ ...least, errorReason: 'quota' }).errorReason).toBe('unknown')
   })
 
