@@ -116,5 +116,5 @@ def _differ(list_: dict[str, Pull], stream: dict[str, Pull]) -> Iterator[str]:
 
 
 def _samples(text: str, name: str) -> list[tuple[str, str]]:
-    """Return the samples of a metric, as pairs of the last label's value and the sample's value."""
+    """Return a pair for each sample of a metric: the value of the last label, and the value of the sample."""
     return re.findall(rf'^{name}(?:{{(?:.*")?(?:[a-z]+="([^"]*)")}})? (\S+)$', text, re.MULTILINE)

@@ -23,7 +23,7 @@ from tests.soak.wire import Wire
 TICK = 0.2
 """Seconds between two steps of the simulation."""
 SEEN_AFTER = 2.0
-"""A healthy agent, which polls twice a second, has observed a pull after this many seconds at the latest."""
+"""A healthy agent, which polls twice a second, observes each pull within this many seconds."""
 HISTORY = 60.0
 RECONNECTS = 3.0
 """An agent, which tries at each poll, reconnects to a restarted containerd within this many seconds."""

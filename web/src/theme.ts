@@ -20,6 +20,6 @@ export function chooseTheme(theme: Theme): void {
     if (followsSystem) localStorage.removeItem(KEY)
     else localStorage.setItem(KEY, theme)
   } catch {
-    // Storage may be forbidden; the choice then lasts only until the page is closed.
+    // The browser may block the storage; the choice then lasts only until the page is closed.
   }
 }

@@ -347,7 +347,7 @@ def test_a_pod_that_is_recreated_on_another_node_waits_only_there():
 
 
 @pytest.mark.parametrize("dropped", [True, False])
-def test_attempts_start_at_one_for_each_start_of_a_container_that_always_pulls_its_image(cluster, dropped):
+def test_the_attempt_starts_at_one_again_if_a_container_pulls_its_image_at_each_start(cluster, dropped):
     arrival, at = web(), T
     for _ in range(3):
         cluster.apply(event(arrival.pulling("app", at)), at)

@@ -75,7 +75,7 @@ def test_the_containers_waiting_reason_decides_if_the_message_is_inconclusive():
         ("", "", ""),
     ],
 )
-def test_the_image_that_a_kubelets_message_is_about_is_found(message, image, rest):
+def test_the_image_in_a_kubelets_message_is_found(message, image, rest):
     assert about(message) == (image, rest)
 
 

@@ -44,7 +44,7 @@ class Server:
 
 @pytest.fixture
 async def start(monkeypatch, tmp_path):
-    """Return a function that starts servers. A server that gets an API server watches it."""
+    """Return a function that starts servers. If an API server is given, the started server watches it."""
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.delenv("KUBECONFIG", raising=False)
     async with contextlib.AsyncExitStack() as stack:
@@ -79,7 +79,7 @@ def web(name, image="nginx:1.27", namespace="default"):
     return PodEvents(pod(name, "n1", {"app": image}, at=time.time(), namespace=namespace))
 
 
-async def test_pods_images_and_metrics_are_served_over_http(start, api):
+async def test_pods_and_images_and_metrics_are_served_over_http(start, api):
     failing, queued = web("failing"), web("queued", "redis:7", namespace="shop")
     for arrival in (failing, queued):
         api.put("pods", arrival.pod)

@@ -263,7 +263,7 @@ def test_an_end_that_the_kubelet_reported_remains_when_an_older_report_arrives_l
     assert sim.metric("pulls_total", registry="docker.io", result="completed") == 1
 
 
-def test_a_pull_whose_end_no_agent_observed_completes_if_the_kubelet_reports_success(sim):
+def test_a_pull_has_completed_if_no_agent_observed_its_end_but_the_kubelet_reports_success(sim):
     arrival = web()
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), at=0)
     had = layer("b", 0, state=LayerPhase.CACHED, cached_bytes=100 * MIB)

@@ -129,7 +129,7 @@ def test_a_cursor_that_is_older_than_the_kept_entries_cannot_be_used() -> None:
     assert feed.since(feed.revision + 1) is None
 
 
-def test_each_entry_is_encoded_once_for_all_clients_with_layers_and_once_for_those_without() -> None:
+def test_each_entry_is_encoded_once_with_layers_and_once_without_for_all_clients() -> None:
     feed = Feed(100)
     feed.publish([replace(EXAMPLE, id="a"), replace(EXAMPLE, id="b")], [], NOW)
     feed.cut()
@@ -156,7 +156,7 @@ def test_the_encoded_bytes_of_old_frames_are_not_kept() -> None:
     assert old.data(layers=True)
 
 
-def test_the_layers_of_an_ended_pull_are_packed_after_its_frame_and_sent_unchanged() -> None:
+def test_the_layers_of_an_ended_pull_are_packed_after_its_frame_but_sent_as_before() -> None:
     feed = Feed(100)
     ended = replace(EXAMPLE, id="a", status=PullPhase.COMPLETED)
     feed.publish([ended, replace(EXAMPLE, id="b")], [], NOW)
@@ -176,7 +176,7 @@ step = st.tuples(
 
 
 class Subscription:
-    """A client that reads only when the test tells it to, and keeps the entries that it receives."""
+    """A client that reads only on demand, and keeps the entries that it receives."""
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed

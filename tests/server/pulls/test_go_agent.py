@@ -89,7 +89,7 @@ def test_a_time_in_year_one_means_that_the_time_is_unknown() -> None:
     assert sim.one.started_at.timestamp() == sim.now
 
 
-def test_the_pull_of_a_go_agent_ends_when_the_python_agent_replaces_it() -> None:
+def test_a_pull_from_a_go_agent_ends_when_a_python_agent_replaces_the_go_agent() -> None:
     sim = SimulatedHub()
     reported(sim, 2, (f"layer-sha256:{A}", MIB, 40 * MIB))
     sim.report(at=4)

@@ -23,7 +23,7 @@ def rows(sim):
     return {row.image_ref: (row.status, row.attempt) for row in sim.shown}
 
 
-def test_a_status_that_follows_the_event_by_twelve_seconds_belongs_to_the_same_failure(sim):
+def test_a_status_that_arrives_twelve_seconds_after_the_event_belongs_to_the_same_failure(sim):
     one = web()
     sim.apply(seen(one), event(one.pulling("app", NOW)), at=0)
     failed = event(one.failed("app", NOW + 1, NOT_FOUND))

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def filler(number: int, ended: bool) -> PullState:
-    """Return a pull with the longest strings and the most layers."""
+    """Return a pull with strings of the greatest length and with the most layers."""
     state = LayerPhase.EXTRACTED if ended else LayerPhase.DOWNLOADING
     layers = [layer(f"{number:0>4}{one:0>4}" + "d" * 150, one, media_type="m" * 256, state=state) for one in range(500)]
     more = {"status": PullPhase.COMPLETED, "ended_at": NOW + 1} if ended else {}
@@ -74,7 +74,7 @@ def test_pulls_without_layers_also_count_but_each_node_may_always_have_one_pull(
     assert dropped.active, "a pull that is already known is never dropped"
 
 
-def test_the_layers_of_an_idle_nodes_last_pulls_are_not_stored_twice() -> None:
+def test_layers_of_ended_pulls_on_an_idle_node_are_not_stored_twice() -> None:
     sim = SimulatedHub()
     for number in range(3):
         ended = {"status": PullPhase.COMPLETED, "ended_at": NOW + number, "at": NOW}

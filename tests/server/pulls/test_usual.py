@@ -73,7 +73,7 @@ def test_a_node_that_is_new_to_a_slow_registry_is_not_expected_to_be_fast_there(
     assert estimate(usual, registry="slow.example", node="b").median == 90.0
 
 
-def test_the_estimate_for_a_new_tag_is_scaled_by_size_from_other_tags_of_its_repository():
+def test_the_estimate_for_a_new_tag_is_that_of_other_tags_scaled_by_size():
     usual = Usual()
     record(usual, 11.5, size=400 * MB)
     found = estimate(usual, image="shop/web:2", size=800 * MB)

@@ -102,7 +102,7 @@ def test_a_verdict_changes_only_after_its_cause_has_lasted_several_seconds() -> 
     assert verdicts[-1] is Factor.UNKNOWN
 
 
-def test_the_registry_is_the_limit_if_this_node_fetches_faster_from_another_registry() -> None:
+def test_the_registry_is_the_limiting_factor_if_this_node_fetches_faster_from_another_registry() -> None:
     sim = SimulatedHub()
     download(sim, 50, range(1, 12), **other("fast", "ghcr.io"))
     end(sim, 13, 0, **other("fast", "ghcr.io"))
@@ -132,7 +132,7 @@ def test_a_comparison_that_is_half_an_hour_old_proves_nothing() -> None:
     assert newest(sim).bound.by is Factor.UNKNOWN
 
 
-def test_the_network_is_the_limit_if_other_nodes_fetch_faster_from_the_same_registry() -> None:
+def test_the_network_is_the_limiting_factor_if_other_nodes_fetch_faster_from_the_same_registry() -> None:
     sim = SimulatedHub()
     for second in range(1, 12):
         for number in range(4):
@@ -146,7 +146,7 @@ def test_the_network_is_the_limit_if_other_nodes_fetch_faster_from_the_same_regi
     assert bound.why == "docker.io delivers 3.1 MB/s per connection here, 42 MB/s to other nodes."
 
 
-def test_the_network_is_the_limit_if_two_registries_share_a_saturated_connection() -> None:
+def test_the_network_is_the_limiting_factor_if_two_registries_share_a_saturated_connection() -> None:
     sim = SimulatedHub()
     for began, registry in ((0, "docker.io"), (20, "ghcr.io")):
         download(sim, 40, range(began + 1, began + 15), **other("alone", registry))
@@ -176,7 +176,7 @@ def test_one_large_layer_is_the_limiting_factor_if_several_connections_were_fast
     assert bound.why.startswith("One layer holds 315 MB of 409 MB and is fetched over one connection at 4.2 MB/s; ")
 
 
-def test_one_large_layer_is_not_the_limit_if_one_connection_is_as_fast_as_several() -> None:
+def test_one_large_layer_is_not_the_limiting_factor_if_one_connection_is_as_fast_as_several() -> None:
     sim = SimulatedHub()
     for second in range(1, 40):
         state = LayerPhase.DOWNLOADING if second < 15 else LayerPhase.DOWNLOADED
@@ -211,7 +211,7 @@ def test_since_containerd_2_1_all_pulls_of_a_node_share_the_download_slots(versi
         assert newest(sim).bound.why.startswith("busy occupies the download slots")
 
 
-def test_the_verdict_on_a_queued_image_names_the_pull_before_it_even_after_the_end() -> None:
+def test_the_verdict_on_a_queued_image_still_names_the_pull_ahead_after_both_have_ended() -> None:
     sim = Joined()
     first, second = (
         PodEvents(pod(name, "node-1", {"app": image}, at=NOW))

@@ -87,8 +87,7 @@ export function DataTable<T>(props: Props<T>) {
     estimate: index => (items[index]?.isDetail === true ? DETAIL_HEIGHT : ROW_HEIGHT),
     kind: index => (items[index]?.isDetail === true ? 'detail' : 'row'),
     top,
-    // The focused row remains rendered when it is scrolled out of view, because otherwise it would lose the
-    // focus.
+    // The focused row stays rendered when the user scrolls it out of view; otherwise the focus would be lost.
     keep: activeIndex,
   })
 

@@ -5,7 +5,7 @@ export const GUESSED = 'the tag is a guess: more than one matches the node’s r
 
 interface Props {
   readonly imageRef: string
-  /** The tag is inferred. */
+  /** Whether the tag is a guess. */
   readonly guessed?: boolean
 }
 

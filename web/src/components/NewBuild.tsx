@@ -42,6 +42,6 @@ function remember(version: string): void {
   try {
     sessionStorage.setItem(KEY, version)
   } catch {
-    // Storage may be forbidden; the offer may then appear twice.
+    // The browser may block the storage; the offer may then appear twice.
   }
 }

@@ -15,7 +15,7 @@ import { TimeLeft } from './TimeLeft'
 
 interface Props {
   readonly pulls: readonly Pull[]
-  /** The property in which these pulls differ. */
+  /** What distinguishes the pulls: the list shows the node or the image of each. */
   readonly name: 'node' | 'image'
 }
 

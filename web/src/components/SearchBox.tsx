@@ -1,5 +1,5 @@
-/** The search: free words and tokens. Completed tokens are chips, and the one being typed is in the input;
- * the URL contains both. */
+/** The search: free words and tokens. Completed tokens are chips, and the input contains the word that is being
+ * typed. The URL contains both. */
 import { type KeyboardEvent, useEffect, useId, useMemo, useRef, useState } from 'react'
 import { classes } from '../classes'
 import { pullFacts } from '../model/pullRows'

@@ -3,13 +3,13 @@
 export interface Quantity {
   readonly value: string
   readonly unit: string
-  /** The power of a thousand that the unit represents. */
+  /** The unit as a power of 1000: 2 for MB. */
   readonly power: number
 }
 
 const UNITS = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'] as const
 
-/** Bytes with two or three significant digits: `4.2 kB`, `187 MB`, `2.6 GB`. */
+/** Bytes with at most three significant digits: `4.2 kB`, `187 MB`, `2.6 GB`. */
 export function quantity(bytes: number): Quantity {
   let value = Math.max(0, bytes)
   let unit = 0

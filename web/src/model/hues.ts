@@ -8,7 +8,7 @@ export const HUES = 12
 const KNOWN = ['docker.io', 'ghcr.io', 'quay.io', 'registry.k8s.io']
 const REST = HUES - KNOWN.length
 
-/** The registries that this page has shown so far. A registry keeps its colour while it is idle. */
+/** The registries that this page has shown so far. A registry that is idle keeps its colour. */
 const shown = new Set<string>()
 let hues: ReadonlyMap<string, number> = new Map()
 

@@ -21,7 +21,7 @@ export const LIMIT_WORDS: Readonly<Record<LimitName, string>> = {
   unknown: '',
 }
 
-/** The word for the row and its figure, which can be derived without the layers. */
+/** The word and the figure in the row; neither needs the layers of the pull. */
 export function limitWord(pull: Pull, place: QueuePlace | undefined): string {
   if (place !== undefined) return placeWords(place)
   if (pull.bound !== undefined && pull.bound.by !== 'unknown') {
@@ -31,8 +31,8 @@ export function limitWord(pull: Pull, place: QueuePlace | undefined): string {
   return pull.status === 'extracting' && share !== undefined ? `${percent(share * 100)} unpacked` : ''
 }
 
-/** The words for a waiting pod: why its pull has no estimate, or the pulls ahead of it in the queue, or the factor that
- * limits it. */
+/** Explains why a pod is waiting: names the pulls ahead in the queue, the factor that limits the pull, or the reason for
+ * a missing estimate. */
 export function delayWords(pull: Pull, place: QueuePlace | undefined, now: number): string {
   const words =
     place === undefined
@@ -53,8 +53,8 @@ export function shortName({ imageRef }: Pick<Pull, 'imageRef'>): string {
   return repository + tag
 }
 
-/** For an ended pull, the share of its duration in which the factor limited it; for a live pull, the figure that shows
- * the limit best. */
+/** For an ended pull, for what share of its duration the factor limited it. For a live pull, the figure that shows the
+ * limit best. */
 function figureOf(pull: Pull, { by, figures }: Limit): string {
   const { percentOfTime, bytesPerSec, diskBusyPercent, cpuPressurePercent, layerBytes, totalBytes } = figures
   if (hasEnded(pull)) return percentOfTime === undefined ? '' : `${percent(percentOfTime)} of the time`
@@ -75,7 +75,7 @@ function figureOf(pull: Pull, { by, figures }: Limit): string {
   }
 }
 
-/** The sentences for the open row: whether the pull is slow, and what limits it. */
+/** The sentences in the open row: whether the pull is slow, and what limits the pull. */
 export function explanation(...args: Parameters<typeof limitSentence>): string | undefined {
   return join(slowSentence(args[0], args[3]), limitSentence(...args) ?? '') || undefined
 }

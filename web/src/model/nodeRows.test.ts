@@ -27,7 +27,7 @@ describe('a download that receives no bytes', () => {
     nodeRows(nodes, pulls, { query: parseQuery(''), sort: undefined }, context)
   const stalled = aPull({ id: 's', nodeName: 'n1', stalledSince: T0 })
 
-  it('is stalled because of the node if its registry serves other nodes', () => {
+  it('names the node as the cause of a stall if the registry serves other nodes', () => {
     const [row] = rowsOf(stalled, aPull({ id: 'b', nodeName: 'n2', bytesPerSec: 5 }))
     expect(row).toMatchObject({
       bytesPerSec: 0,
@@ -37,7 +37,7 @@ describe('a download that receives no bytes', () => {
     })
   })
 
-  it('is stalled because of the registry if no node is served', () => {
+  it('names the registry as the cause of a stall if the registry serves no node', () => {
     const [row] = rowsOf(stalled, { ...stalled, id: 'b', nodeName: 'n2' })
     expect(row).toMatchObject({ limit: { word: 'the registry', why: 'docker.io serves none of 2 nodes.' } })
   })

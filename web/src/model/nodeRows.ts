@@ -102,8 +102,8 @@ function servedNodes(byNode: ReadonlyMap<string, readonly Pull[]>): ReadonlyMap<
 
 const registryOfPull = ({ imageRef, registry }: Pull): string => registryOf(imageRef, registry)
 
-/** If a pull is stalled: the node or the registry, depending on whether the registry serves other nodes.
- * Otherwise: the factor that limits most of the pulls. */
+/** If a pull is stalled, the node if the registry serves other nodes, or the registry if it serves none of several
+ * nodes. If no pull is stalled, the factor that limits most of the pulls. */
 function limitOf(live: readonly Pull[], served: ReadonlyMap<string, Served>): NodeLimit | undefined {
   const stalled = live.find(isStalled)
   if (stalled !== undefined) {

@@ -4,7 +4,7 @@ import type { Sort } from '../url/urlState'
 export type Compare<T> = (a: T, b: T) => number
 export type Order<T> = Readonly<Record<string, Compare<T>>>
 
-/** Rows without a figure are last in both directions: an infinite difference is not reversed. */
+/** Rows without a figure are last in both directions, because an infinite difference is not reversed. */
 export function byFigure<T>(figure: (row: T) => number | undefined): Compare<T> {
   return (a, b) => {
     const [x, y] = [figure(a), figure(b)]

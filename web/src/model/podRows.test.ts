@@ -92,7 +92,7 @@ it('counts as failed when one container has failed, regardless of the others', (
   ).toBe('failed')
 })
 
-it('is counted from the list, or from unfinished pulls if there is no list', () => {
+it('counts waiting pods in the list, or in the unfinished pulls if there is no list', () => {
   const who = {
     namespace: 'ml',
     podName: 'p',

@@ -75,12 +75,12 @@ export function tokenText({ key, values }: Token): string {
   return `${key}:${values.join(',')}`
 }
 
-/** The values of a key. */
+/** The values that a query contains for a key. */
 export function valuesOf(text: string, key: Key): readonly string[] {
   return parseQuery(text).tokens.flatMap(token => (token.key === key ? token.values : []))
 }
 
-/** The query with exactly these values for the key; the rest of the query is unchanged. */
+/** Replaces the values of the key in a query; the rest of the query is unchanged. */
 export function withValues(text: string, key: Key, values: readonly string[]): string {
   const rest = splitWords(text).filter(word => parseToken(word)?.key !== key)
   if (values.length > 0) rest.push(tokenText({ key, values }))

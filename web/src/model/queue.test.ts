@@ -10,11 +10,11 @@ const elsewhere = aPull({ id: 'elsewhere', nodeName: 'other', startedAt: T0 - 50
 const ended = aPull({ id: 'ended', status: 'completed', startedAt: T0 - 9000 })
 const live = livePulls([second, ended, first, elsewhere, active])
 
-it('has the live pulls of each node, the oldest first', () => {
+it('lists the live pulls of each node, the oldest first', () => {
   expect(live.get('worker-01')?.map(({ id }) => id)).toEqual(['active', 'first', 'second'])
 })
 
-it('knows the position and the pulls ahead', () => {
+it('finds the position in the queue and the pulls ahead', () => {
   const place = queuePlace(second, live)
   expect(place?.position).toBe(2)
   expect(place?.ahead.map(({ id }) => id)).toEqual(['active', 'first'])

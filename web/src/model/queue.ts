@@ -34,7 +34,8 @@ export function queuePlace(pull: Pull, live: LivePulls): QueuePlace | undefined 
   return { position: queued.length + 1, ahead: [...active, ...queued] }
 }
 
-/** When a queued pull starts and ends, if each pull takes as long as usual; times in seconds from now. */
+/** When a queued pull is expected to start and to end, in seconds from now. Each pull is expected to take as long as
+ * usual. */
 export interface Forecast {
   readonly start: number
   readonly ready: number

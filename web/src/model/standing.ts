@@ -1,4 +1,4 @@
-/** Whether a pull needs attention, is in progress, or is history. All parts of the page use this decision. */
+/** Whether a pull needs attention, is in progress, or is history. All parts of the page use these rules. */
 import type { Pod, PodList, PodRef, Pull } from '../wire/wire'
 import { hasEnded, type PullState, pullState } from './pullState'
 

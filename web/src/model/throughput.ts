@@ -49,7 +49,7 @@ export function happened(history: ThroughputHistory | undefined, now: number): s
   return `last ${duration((now - since) / 1000)}: ${facts.filter(Boolean).join(', ')}`
 }
 
-/** The samples of the window, and one more at its end. */
+/** Appends a sample, and drops the samples that are older than the window. */
 export function withSample(samples: readonly Sample[], sample: Sample): readonly Sample[] {
   const from = sample.at - WINDOW_MS
   return [...samples.filter(({ at }) => at >= from && at < sample.at), sample]
@@ -184,8 +184,8 @@ export function areas(samples: readonly Sample[], lines: readonly Series[]): rea
   )
 }
 
-/** The half-open ranges of the indexes that are drawn. Unknown values are left out, and so are zeros between
- * zeros. */
+/** The half-open ranges of the indexes that are drawn. Unknown values are left out, and so are zeros with zeros
+ * on both sides. */
 function parts(values: readonly (number | null)[]): readonly (readonly [number, number])[] {
   const found: [number, number][] = []
   const isFlat = (at: number) => (values[at] ?? 0) === 0

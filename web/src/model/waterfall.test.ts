@@ -116,7 +116,7 @@ describe('parallel unpacking', () => {
     ])
   })
 
-  it('has no layer that waits for another', () => {
+  it('has no layer that blocks another', () => {
     const last = layers[2]
     expect(last && blockingLayer(layers, last)).toBeUndefined()
   })

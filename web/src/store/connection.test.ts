@@ -14,7 +14,7 @@ const noList: ConnectionEvent = { kind: 'list', arrived: false, now: NOW }
 const nodes: ConnectionEvent = { kind: 'nodes', arrived: true }
 const noNodes: ConnectionEvent = { kind: 'nodes', arrived: false }
 
-/** Returns the connection that is shown after these events, and how often the stream had to be retried. */
+/** Returns the state of the connection that is shown after these events, and the number of retries of the stream. */
 function after(...events: readonly ConnectionEvent[]): { shown: Connection; retries: number } {
   let state = connecting(NOW)
   let retries = 0

@@ -13,8 +13,8 @@ export class PullTable {
     return this.#pulls
   }
 
-  /** Increases when a pull appears, disappears, or changes in a way that affects filters or groups; not with
-   * each byte. */
+  /** Increases when a pull appears, disappears, or changes in a way that affects filters or groups, but not when
+   * only bytes change. */
   get shape(): number {
     return this.#shape
   }
@@ -36,7 +36,7 @@ export class PullTable {
     this.#replace = true
   }
 
-  /** Replaces all pulls with these. */
+  /** Replaces all pulls in the table with the given ones. */
   replaceBy(pulls: readonly Pull[]): void {
     this.reset()
     for (const pull of pulls) this.#pending.set(pull.id, pull)

@@ -45,7 +45,7 @@ export interface Pace {
 
 /** After a reset, the whole state follows immediately. The page shows the new state in one step after this delay. */
 const RESET_HOLD_MS = 120
-/** The number of events processed per frame. A hidden tab processes more, because it draws no frames. */
+/** The number of events processed per frame. A hidden tab draws no frames, so it processes more at a time. */
 const EVENTS_PER_FRAME = 250
 const EVENTS_HIDDEN = 5000
 /** The number of events processed at once after a reset, when nothing is drawn until the state is complete. */
@@ -82,7 +82,7 @@ export class Store {
   #isFirst = false
   #isRequested = false
   #open: readonly string[] = []
-  /** Open rows whose layers were requested separately from the stream, once each. */
+  /** Open rows whose layers have been requested once, separately from the stream. */
   readonly #layersRequested = new Set<string>()
   #openTimer: ReturnType<typeof setTimeout> | undefined
   #ticker: ReturnType<typeof setInterval> | undefined

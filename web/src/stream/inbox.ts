@@ -28,7 +28,7 @@ export class Inbox {
     this.#waiting.clear()
   }
 
-  /** Returns at most this many events; the rest waits for the next call. */
+  /** Returns up to this many events. The others wait for the next call. */
   take(most: number): readonly PullEvent[] {
     const events: PullEvent[] = []
     for (const [key, data] of this.#waiting) {

@@ -2,7 +2,7 @@
 
 export type PollResult<T> =
   | { readonly kind: 'value'; readonly value: T }
-  /** Nothing has changed since the last value. */
+  /** The list has not changed since the last value. */
   | { readonly kind: 'unchanged' }
   /** The server does not have this route, because it is older than this page. */
   | { readonly kind: 'missing' }
@@ -30,7 +30,7 @@ export class Poll<T> {
     this.#report = report
   }
 
-  /** Requests the list immediately, and then at this interval; 0 stops. */
+  /** Requests the list immediately, and then at this interval. An interval of 0 stops the requests. */
   every(ms: number): void {
     if (ms === this.#everyMs) return
     this.#everyMs = ms

@@ -1,7 +1,7 @@
 /**
  * The stream, in a worker. The browser delivers all events of one network read in a single task: a burst of
- * two thousand events would block the page for several frames. In a worker, it does not block the page, which
- * requests only as many events as fit into a frame.
+ * two thousand events would block the page for several frames. The worker receives the events instead, and the
+ * page requests only as many as fit into a frame.
  */
 import { Inbox } from './inbox'
 import type { WorkerEvent, WorkerRequest } from './protocol'

@@ -1,4 +1,4 @@
-/** The URL as state. */
+/** The state that the URL contains, and functions that change it. */
 import { useSyncExternalStore } from 'react'
 import { pendingReveal } from './reveal'
 import { readUrl, type UrlState, writeUrl } from './urlState'
@@ -37,7 +37,7 @@ export function changeUrl(change: Partial<UrlState>): void {
   for (const listener of listeners) listener()
 }
 
-/** Opens one row in the Pulls view. If no row is given, all rows that the search finds are shown. */
+/** Shows the results of a search in the Pulls view, and opens the row with this key if one is given. */
 export function showPulls(query: string, key: string | undefined): void {
   pendingReveal.request(key)
   changeUrl({ view: 'pulls', query, sort: undefined, open: key === undefined ? [] : [key] })

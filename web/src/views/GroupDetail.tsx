@@ -9,8 +9,8 @@ import type { Pull } from '../wire/wire'
 import styles from './PullDetail.module.css'
 import { imageCount, type ShownRow } from './pullColumns'
 
-/** Shows several failures with the same cause: the error once, and one line for each node or image. Or shows several
- * completed pulls of one image on one node, the newest first. */
+/** The open row of a group. Failures with the same cause show the error once, and one line for each node or image.
+ * Completed pulls of one image on one node have one line each, the newest first. */
 export function GroupDetail({ row: { pull, pulls } }: { readonly row: ShownRow }) {
   return (
     <div className={styles.detail}>

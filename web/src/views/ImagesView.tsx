@@ -35,7 +35,7 @@ const COLUMNS = [
   column('worst', 'Worst', ({ worstSeconds }) => <Seconds value={worstSeconds} />, 'end'),
 ]
 
-/** How many nodes do not have the image yet, or how many have it. */
+/** How many nodes still need the image; if none do, how many nodes have it. */
 function nodesWords(row: ImageRow): string {
   const missing = unfinished(row)
   return missing === 0 ? count(row.nodeCount, 'node') : `${missing} of ${row.nodeCount} to go`

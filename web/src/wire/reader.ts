@@ -90,7 +90,7 @@ export class Reader<T> {
       : undefined
   }
 
-  /** The unchanged value, to be parsed separately. */
+  /** The value as it is in the JSON, to be parsed separately. */
   raw(key: keyof T & string): unknown {
     return this.#fields[key]
   }

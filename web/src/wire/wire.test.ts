@@ -115,7 +115,7 @@ describe('an unexpected value', () => {
     })
   })
 
-  it('is derived from the other fields if it is a new status', () => {
+  it('gets its status from the other fields if the page does not know the status', () => {
     expect(parsePull({ ...least, status: 'mounting' }).status).toBe('downloading')
     expect(parsePull({ ...least, status: 'mounting', error: 'x' }).status).toBe('failed')
     expect(parsePull({ ...least, completedAt: '2026-11-23T14:00:01Z' }).status).toBe('completed')
