@@ -80,7 +80,7 @@ it('has no percentage if the size of its pull is not known', () => {
   expect(row.containers[0]?.percent).toBeUndefined()
 })
 
-it('is found by its image's name in the pod and its name on the node', () => {
+it('is found by the image name in the pod and by the image name on the node', () => {
   const row = podRow(pod(container({ image: 'nginx', pullId: 'a' })), around(aPull()))
   for (const query of ['image:docker.io/library/nginx:1.27', 'image:nginx'])
     expect(matches(parseQuery(query), podFacts(row))).toBe(true)
