@@ -40,7 +40,7 @@ FLOOR, BEFORE, NOW = "bare poller", "agent before", "agent"
 
 @dataclass
 class Poller:
-    """One child process, its last report, and its figures."""
+    """One poller: its child process, its last report, and its measurements."""
 
     name: str
     command: list[str]
@@ -88,7 +88,7 @@ async def serving(pollers: Sequence[Poller]) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def running(poller: Poller, url: str, socket: Path) -> AsyncIterator[None]:
-    """Run one poller in a child process, which is ended on exit."""
+    """Run one poller in a child process, and stop this process on exit."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     own = {"NODE_NAME": "bench", "SERVER_URL": url, "CONTAINERD_SOCKET": str(socket)}
     process = await asyncio.create_subprocess_exec(

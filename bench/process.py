@@ -38,7 +38,7 @@ class ServerProcess:
 
 @asynccontextmanager
 async def running(kind: str) -> AsyncIterator[ServerProcess]:
-    """Start ``bench.serve``, and end its process on exit."""
+    """Start ``bench.serve``, and stop its process on exit."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bench.serve", kind, stdout=asyncio.subprocess.PIPE, env=_environ()
     )

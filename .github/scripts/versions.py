@@ -21,7 +21,7 @@ _TAG = re.compile(r"v(\d+)\.(\d+)\.(\d+)(-[0-9A-Za-z.]+)?")
 
 
 def found(root: Path = ROOT) -> dict[str, str]:
-    """Return the version that each place states."""
+    """Return the version stated in each of the files, and for each image in the chart's list."""
     package = re.search(r'^__version__ = "(.+)"$', (root / "pulltrace/__init__.py").read_text(), re.MULTILINE)
     chart = yaml.safe_load((root / "charts/pulltrace/Chart.yaml").read_text())
     versions = {
@@ -35,7 +35,7 @@ def found(root: Path = ROOT) -> dict[str, str]:
 
 
 def notes(version: str, root: Path = ROOT) -> str | None:
-    """Return CHANGELOG.md's section of ``version`` without its heading; None if there is no such section."""
+    """Return CHANGELOG.md's section for ``version`` without the heading, or None if there is no such section."""
     parts = re.split(r"^## \[?([^]\s]+)\]?.*$", (root / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
     sections = dict(zip(parts[1::2], parts[2::2], strict=True))
     return sections[version].strip() if version in sections else None
