@@ -1,4 +1,4 @@
-"""Test cases for the values of the agent's and the server's pods, and of their configuration."""
+"""Test cases for the chart values that set the pods and the configuration of agent and server."""
 
 from tests.chart.places import (
     AGENT,

@@ -1,4 +1,4 @@
-"""Fixtures: each containerd that the suite runs on, and a client that reads it."""
+"""Fixtures: each containerd that the suite runs on, and a client that reads its state."""
 
 from collections.abc import AsyncIterator
 

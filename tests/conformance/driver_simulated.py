@@ -1,6 +1,4 @@
-"""A lab with the simulated containerd, so that the scenarios for the real one also run on it, over
-the same gRPC API.
-"""
+"""A lab with the simulated containerd, which runs the same scenarios as a real one over the same gRPC API."""
 
 from __future__ import annotations
 

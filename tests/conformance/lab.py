@@ -53,7 +53,7 @@ class Lab(Protocol):
         ...
 
     def image(self, *layers: Any) -> Any:
-        """Make an image of these layers for this machine's architecture."""
+        """Make an image from these layers for this machine's architecture."""
         ...
 
     def push(self, name: str, image: Any) -> str:
@@ -75,7 +75,7 @@ class Lab(Protocol):
         ...
 
     def hold_manifests(self, repository: str) -> None:
-        """Hold back the responses to requests for manifests."""
+        """Hold back the responses to manifest requests."""
         ...
 
     def release_manifests(self, repository: str) -> None:

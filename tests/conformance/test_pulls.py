@@ -20,12 +20,12 @@ def ingest(layer):
 
 
 def unpacking(held):
-    """Return the chain ids of the layers that a lease is about to unpack or is unpacking."""
+    """Return the chain ids of a lease's layers that are being unpacked or will be unpacked next."""
     return {key.split()[1] for kind, key in held if kind == SNAPSHOTS and key.startswith("extract-")}
 
 
 def unpacked(held):
-    """Return the chain ids of the unpacked layers of a lease."""
+    """Return the chain ids of a lease's unpacked layers."""
     return {key for kind, key in held if kind == SNAPSHOTS and key.startswith("sha256:")}
 
 

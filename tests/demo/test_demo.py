@@ -1,4 +1,4 @@
-"""``pulltrace demo`` as users run it, in a separate process. The tests observe it over HTTP."""
+"""``pulltrace demo`` as users run it, in a separate process. The tests observe the demo over HTTP."""
 
 import asyncio
 import json

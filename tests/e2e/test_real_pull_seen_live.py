@@ -185,7 +185,7 @@ async def test_a_server_that_is_restarted_during_a_pull_recovers_its_history(
         registry.blob(first.digest).release()
         await pulling
         before = by_name(await api.until(all_done(1)), done)
-        registry.blob(second.digest).hold(at=4 * MIB)  # the pull stays half-way until the server is back
+        registry.blob(second.digest).hold(at=4 * MIB)  # the pull stays incomplete until the server is back
         pulling = asyncio.create_task(node.cri.pull(running))
         await api.until(lambda pulls: any(pull["downloadedBytes"] and pull["status"] != "completed" for pull in pulls))
         await server.stop(signal.SIGKILL)
@@ -209,7 +209,7 @@ async def test_a_pull_keeps_its_row_when_its_agent_is_killed_and_restarted(
     server, agent, port = halves()
     async with server, agent, Api(port) as api:
         await api.ready()
-        registry.blob(layer.digest).hold(at=4 * MIB)  # the pull stays half-way until the agent is back
+        registry.blob(layer.digest).hold(at=4 * MIB)  # the pull stays incomplete until the agent is back
         pulling = asyncio.create_task(node.cri.pull(ref))
         (before,) = await api.until(lambda pulls: pulls and pulls[0]["downloadedBytes"])
         await agent.stop(signal.SIGKILL)

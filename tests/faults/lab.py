@@ -287,9 +287,7 @@ FINDINGS = os.environ.get("FAULTS_JSON", "")
 
 
 class Fault:
-    """Record one fault: Record one fault: ``async with fault(...) as seen: … seen.over()``. The end of the block waits
-    for recovery.
-    """
+    """Record one fault: ``async with fault(...) as seen: … seen.over()``. The end of the block waits for recovery."""
 
     WITHIN = 10.0
     GROWTH = 12.0

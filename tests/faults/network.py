@@ -31,7 +31,7 @@ def lacking() -> str:
 
 
 class Network:
-    """Two hosts and a cable. ``server`` and ``agent`` are the names of their namespaces."""
+    """Two hosts and a cable. ``server`` and ``agent`` are the names of the two namespaces."""
 
     def __init__(self) -> None:
         number = next(_numbers)

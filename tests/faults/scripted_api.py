@@ -15,7 +15,7 @@ class ScriptedApi:
 
     def __init__(self, folder: Path) -> None:
         self.valid: dict[str, str] = {}
-        """The node that each valid token is bound to."""
+        """The node to which each valid token is bound."""
         self.listed: dict[str, list[Any]] = {name: [] for name in OBJECTS}
         self.lines: dict[str, asyncio.Queue[bytes]] = {name: asyncio.Queue() for name in OBJECTS}
         """The watch events of each resource that have not been sent yet. An empty line ends the watch."""

@@ -1,6 +1,6 @@
 """HTTP attacks on the server, and how they affect an agent, a client of the stream and ``/healthz``.
 
-Each attack runs in a separate process. The tests assert the limits that the caption of the table states.
+Each attack runs in a separate process. The tests assert the limits that the table's caption states.
 """
 
 import asyncio
@@ -99,7 +99,7 @@ class Bystander:
             await asyncio.sleep(0.05)
 
     def check(self) -> None:
-        """Raise the exception of a part that has failed, if there is one."""
+        """If a part has failed, raise its exception."""
         for task in self._tasks:
             if task.done():
                 task.result()

@@ -58,7 +58,7 @@ async def test_the_10001st_node_is_rejected_and_the_others_continue(lab, fault):
 
 
 async def test_oversized_bodies_are_not_kept(lab, fault):
-    """Send 2,000 bodies, 32 at a time. Some are too large, some are endless, and some decompress to 64 MiB."""
+    """Send 2,000 bodies, 32 at a time. Some bodies are too large, some never end, and some decompress to 64 MiB."""
     url, bomb = f"{lab.api.url}/api/v1/report", gzip.compress(bytes(64 * MIB), 9)
     statuses = []
 

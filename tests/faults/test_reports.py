@@ -35,7 +35,7 @@ class Postman:
         await self._session.close()
 
     async def _take(self, request):
-        body = await request.read()  # aiohttp has decompressed it
+        body = await request.read()  # aiohttp has decompressed the body
         async with self._session.post(self._url, data=body) as answer:
             passed = web.Response(body=await answer.read(), status=answer.status)
         if self.careless:

@@ -1,1 +1,1 @@
-"""Coverage-guided fuzzing of every parser of data from outside: ``make fuzz``."""
+"""Coverage-guided fuzzing of every parser of external data: ``make fuzz``."""

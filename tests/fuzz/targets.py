@@ -1,4 +1,4 @@
-"""The fuzz targets: one function for each parser of data from outside. Each function accepts arbitrary bytes.
+"""The fuzz targets: one function for each parser of external data. Each function accepts arbitrary bytes.
 
 A target catches the exceptions that its code documents. Any other exception is a finding.
 """
@@ -110,7 +110,7 @@ def zipped(data: bytes) -> None:
 
 
 def reference(data: bytes) -> None:
-    """An image reference. Normalising it a second time changes nothing."""
+    """Parse the bytes as an image reference. Normalising a reference a second time changes nothing."""
     text = data.decode(errors="surrogateescape")
     with contextlib.suppress(images.InvalidReferenceError):
         parsed = images.parse(text)
@@ -130,14 +130,14 @@ def manifest(data: bytes) -> None:
 
 
 def message(data: bytes) -> None:
-    """A message of the kubelet."""
+    """Use the bytes as a message of the kubelet."""
     text = data.decode(errors="replace")
     errors.classify(text, text[:20])
     errors.about(text)
 
 
 def kube(data: bytes) -> None:
-    """A pod or an event, and the cluster state that is derived from it."""
+    """Use the bytes as a pod or an event, and derive the cluster state."""
     for kind, seen in ((Pod, PodSeen), (Event, lambda event: EventSeen(event, fresh=True))):
         try:
             item = msgspec.json.decode(data, type=kind)
@@ -154,7 +154,7 @@ def kube(data: bytes) -> None:
 
 
 def query_string(data: bytes) -> None:
-    """A query string of ``/pulls``."""
+    """Use the bytes as a query string of ``/pulls`` and ``/images``."""
     with contextlib.suppress(query.QueryError, ValueError):
         query.parse(parse_qsl(data.decode("latin-1")))
     _server.request("GET", "/api/v1/pulls", data)
@@ -180,7 +180,7 @@ def token(data: bytes) -> None:
 
 
 def answer(data: bytes) -> None:
-    """A response from containerd."""
+    """Use the bytes as a response from containerd."""
     for kind in (content_pb2.ListStatusesResponse, leases_pb2.ListResourcesResponse, content_pb2.InfoResponse):
         made = kind()
         try:

@@ -30,7 +30,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """All images that cannot be pulled, by the names of their pods."""
+    """All images that cannot be pulled. The keys are pod names."""
 
     since: float
     images: dict[str, Failure]

@@ -71,7 +71,7 @@ async def test_a_moved_tag_gets_a_new_row_with_the_new_bytes(lab: Lab) -> None:
     await lab.counted(ref)
 
 
-async def test_replicas_whose_image_a_kubelet_pulls_at_the_same_time_share_one_row(lab: Lab) -> None:
+async def test_replicas_share_one_row_if_the_kubelet_pulls_their_image_at_the_same_time(lab: Lab) -> None:
     ref = lab.push("team/beside:1", 12 * MIB, rate=MIB, layers=3)
     await lab.create(deployment("beside", ref, 3))
     await lab.happened("beside", "Pulled", times=3, seconds=100)

@@ -60,7 +60,7 @@ async def test_a_pull_is_cancelled_when_the_kubelet_stops_and_the_next_pull_is_a
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
-async def test_a_pull_fails_when_containerd_stops_and_its_retry_completes(serial: Lab, how: str) -> None:
+async def test_a_pull_fails_when_containerd_stops_and_the_retry_completes(serial: Lab, how: str) -> None:
     name = f"containerd-{how}"
     ref = await halfway(serial, name)
     await getattr(serial.cluster.containerd, how)()
@@ -101,7 +101,7 @@ async def test_the_attempt_number_continues_after_a_restart_of_the_server(serial
 
 
 async def test_an_image_that_the_kubelet_garbage_collects_is_pulled_again_in_a_new_row(serial: Lab) -> None:
-    """This must be the last test of its cluster, because a kubelet that is short of disk space also evicts pods."""
+    """This test must be the last one of its cluster, because a kubelet that is short of disk space also evicts pods."""
     layer = make_layer(2 * MIB)
     ref = serial.push_layers("team/collected:1", layer, rate=MIB)
     await serial.create(once := pod("collected-before", ref))

@@ -56,7 +56,7 @@ CLUSTER = (
 
 
 class APIError(Exception):
-    """An error response of the API server: its `code` and message."""
+    """An error response from the API server, with its `code` and message."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(f"{code}: {message}")
@@ -219,7 +219,7 @@ class APIServer:
         """Send one request, as the admin unless another token is given. Return the decoded JSON, or text if the
         response is not JSON.
 
-        Raises APIError for an error response, aiohttp.ClientError if the server is unreachable.
+        Raises APIError for an error response, and aiohttp.ClientError if the server is unreachable.
         """
         assert self._session is not None
         headers = {"Authorization": f"Bearer {token or self.token}", "Content-Type": content_type}
@@ -250,7 +250,7 @@ class APIServer:
     async def until_may(
         self, account: str, verb: str, resource: str, *, group: str = "", namespace: str = "", may: bool = True
     ) -> None:
-        """Wait until RBAC allows an action to a service account (``namespace:name``), or forbids it if ``may`` is
+        """Wait until RBAC allows a service account (``namespace:name``) an action, or forbids the action if ``may`` is
         false.
 
         The authorizer receives a new role or binding through a watch, some time after the request that wrote it.

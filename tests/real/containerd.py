@@ -5,7 +5,8 @@
         await node.cri.pull(ref)
         await node.kill(); await node.start()      # a node whose containerd crashed
 
-containerd runs in a separate mount namespace, so its mounts disappear when it ends. It ends with the tests.
+containerd runs in a separate mount namespace, so its mounts disappear when it ends. Each containerd ends with the
+tests.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def is_version_1(binary: str | Path) -> bool:
 
 
 def configuration(binary: str | Path, proxy: str, **values: object) -> str:
-    """Return the configuration in the format that this containerd reads without a migration."""
+    """Return the configuration in the format that this version of containerd reads without migrating it."""
     old = is_version_1(binary)
     text = CONFIG + (CRI_1 if old else CRI_2) + (PROXY if proxy else "")
     return text.format(version=2 if old else 3, name=proxy, **values)

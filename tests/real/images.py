@@ -1,6 +1,4 @@
-"""Images that are made in memory. Their layers are gzipped tars of random bytes, and several images
-can share a layer.
-"""
+"""Images that are made in memory. The layers are gzipped tars of random bytes, and several images can share a layer."""
 
 from __future__ import annotations
 
@@ -151,7 +149,7 @@ def make_image(
     environment: Sequence[str] = (),
     annotations: Sequence[dict[str, str]] = (),
 ) -> Image:
-    """Make an OCI image of these layers. A different `name` makes a different image with the same layers.
+    """Make an OCI image from these layers. A different `name` makes a different image with the same layers.
 
     `annotations` are added to each layer in the manifest.
     """

@@ -30,7 +30,7 @@ APART = 0.6
 
 
 class Observed:
-    """The poller of the agent and the hub of the server, which gets the reports through function calls."""
+    """The agent's poller and the server's hub, which receives the reports through function calls."""
 
     def __init__(self, node: Containerd, name: str = "node-1") -> None:
         self.cluster = Cluster()

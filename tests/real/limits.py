@@ -1,4 +1,4 @@
-"""Real limits for a containerd: a slow disk and too little CPU time. Both need root and cgroup v1 or v2."""
+"""Real limits for a containerd: a slow disk and too little CPU time. Both limits need root and cgroup v1 or v2."""
 
 import os
 import subprocess

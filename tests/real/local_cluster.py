@@ -1,7 +1,7 @@
 """Run a cluster for experiments until Ctrl-C is pressed: ``python -m tests.real.local_cluster 8080``, or ``make
 cluster``.
 
-Its dashboard and its API server are forwarded to loopback, and one Deployment is already pulling.
+The cluster's dashboard and API server are forwarded to loopback, and one Deployment is already pulling.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ _A, _NO_ERROR, _NO_SUCH_NAME = b"\0\1", 0x8580, 0x8583
 
 
 class Names(asyncio.DatagramProtocol):
-    """A DNS server as an async context manager. Queries for names in ``silent`` get no response, other unknown names
-    get NXDOMAIN.
+    """A DNS server as an async context manager. Queries for names in ``silent`` get no response; queries for other
+    unknown names get NXDOMAIN.
     """
 
     def __init__(self, listener: socket.socket, service: Callable[[str, str], Awaitable[str | None]]) -> None:

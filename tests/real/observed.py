@@ -15,8 +15,8 @@ _TOTAL = re.compile(r'pulltrace_pulls_total\{.*result="(\w+)".*\} (\S+)')
 
 
 class Observed:
-    """A cluster with Pulltrace, as an async context manager. ``cluster`` controls it; ``api`` and ``logged`` show what
-    Pulltrace reports.
+    """A cluster with Pulltrace, as an async context manager. ``cluster`` controls the cluster; ``api`` and ``logged``
+    show what Pulltrace reports.
     """
 
     def __init__(self, **kubelet: Any) -> None:

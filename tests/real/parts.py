@@ -2,7 +2,8 @@
 
 Debian packages are installed with apt (only as root). Everything else is built from the Go modules in `tests/cluster`
 and kept in the cache directory, so that a second run does not build it again. If a component is unavailable, the
-program prints what cannot be tested, and these tests are skipped. With ``--require`` (in CI), this is an error.
+program prints what cannot be tested, and these tests are skipped. With ``--require`` (in CI), an unavailable component
+is an error.
 """
 
 from __future__ import annotations

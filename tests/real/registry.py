@@ -89,7 +89,7 @@ class Repository:
         self._open.set()
 
     def hold(self) -> None:
-        """Hold back the responses to requests for manifests."""
+        """Hold back the responses to manifest requests."""
         self._open.clear()
 
     def release(self) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pulltrace
 from tests.real.cache import cache_folder
 
-# The directory of each package. Pulltrace may be installed, and then its sources are not next to the tests.
+# The directory of each package. If Pulltrace is installed, its sources are not next to the tests.
 PACKAGES = {
     "pulltrace/agent/containerd_api": Path(pulltrace.__file__).parents[1],
     "tests/real/cri_api": Path(__file__).parents[2],

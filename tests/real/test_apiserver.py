@@ -1,4 +1,4 @@
-"""The API server of the test suite works as the tests need it: RBAC, tokens, watches, restarts and compaction."""
+"""The test suite's API server behaves as the tests need it: RBAC, tokens, watches, restarts and compaction."""
 
 import pytest
 

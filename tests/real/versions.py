@@ -1,4 +1,4 @@
-"""The names and versions of the real components. `tests.real.parts` builds those that apt does not provide."""
+"""The names and versions of the real components. `tests.real.parts` builds the components that apt does not provide."""
 
 from __future__ import annotations
 

@@ -83,7 +83,8 @@ for line in open("/proc/self/status"):
     print(line, end="")
 """
 
-# This program sends more than a socket accepts at once. Some versions of Python send the rest with another system call.
+# This program sends more than a socket accepts at once. Some versions of Python send the remaining data with another
+# system call.
 CONGESTED = """
 import asyncio, socket
 
@@ -157,8 +158,8 @@ class Names(asyncio.DatagramProtocol):
 
 @asynccontextmanager
 async def nameserver() -> AsyncIterator[Names]:
-    """Start a DNS server on the first free loopback address. It listens on port 53, because resolvers use only this
-    port.
+    """Start a DNS server on the first free loopback address. The server listens on port 53, because resolvers use only
+    this port.
     """
     loop = asyncio.get_running_loop()
     for number in itertools.count(1):

@@ -59,7 +59,7 @@ def test_a_python_without_the_venv_module_is_reported_and_no_environment_remains
     assert not (clone / ".venv").exists()
 
 
-def test_make_uses_npm_once_it_is_installed_and_does_nothing_if_it_runs_again(clone: Path) -> None:
+def test_make_uses_npm_once_npm_is_installed_and_does_nothing_when_it_runs_again(clone: Path) -> None:
     output = install(clone)
     assert "npm with Node 20.19 or newer was not found" in output
     assert "the dashboard has no page" in output

@@ -131,7 +131,7 @@ def test_a_command_without_its_libraries_prints_how_to_install_them(wheel: Path,
 
 
 def environment(folder: Path, *wanted: str) -> Path:
-    """Return the Python of a new environment with these packages."""
+    """Return the Python interpreter of a new environment with these packages."""
     run(UV, "venv", "--quiet", "--python", sys.executable, folder / "env", cwd=folder)
     python = folder / "env" / "bin" / "python"
     run(UV, "pip", "install", "--quiet", "--python", python, *wanted, cwd=folder)

@@ -267,7 +267,9 @@ async def test_one_address_gets_at_most_half_of_the_streams_and_the_others_get_t
 
 @pytest.mark.parametrize("after", ["", "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["alone", "pipelined"])
 @pytest.mark.parametrize("when", ["at once", "later"])
-async def test_a_stream_ends_with_its_connection_even_if_other_requests_follow_on_it(server, after, when) -> None:
+async def test_a_stream_ends_with_its_connection_even_if_other_requests_follow_on_that_connection(
+    server, after, when
+) -> None:
     served = await server(limits=FAST)
     stream = "GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n"
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""The request meter in isolation: which requests it accepts and which it rejects."""
+"""Which requests the request meter accepts, and which ones it rejects."""
 
 import pytest
 

@@ -32,7 +32,7 @@ def writer(cluster):
     return Writer(cluster)
 
 
-async def test_a_pod_is_followed_while_its_kubelet_writes_events_and_statuses(cluster, writer):
+async def test_a_pod_is_shown_while_its_kubelet_writes_events_and_statuses(cluster, writer):
     arrival = web(owner=("ReplicaSet", "web-5d4f7c9b8d"))
     async with following(cluster.kubeconfig) as it:
         await it.until(lambda it: all(it.up().values()))
@@ -72,7 +72,7 @@ async def test_a_pod_is_followed_while_its_kubelet_writes_events_and_statuses(cl
         await it.until(lambda it: not it.pods())
 
 
-async def test_an_image_volume_is_followed_like_a_container(cluster, writer):
+async def test_an_image_volume_is_shown_like_a_container(cluster, writer):
     arrival = PodEvents(pod("web-1", "n1", {"app": "web:1"}, volumes={"model": "nginx:1.27"}, at=time.time()))
     async with following(cluster.kubeconfig) as it:
         await it.until(lambda it: all(it.up().values()))
