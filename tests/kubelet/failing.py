@@ -30,7 +30,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """All images that cannot be pulled. The keys are pod names."""
+    """All images that cannot be pulled. The keys of ``images`` and ``deleted`` are pod names."""
 
     since: float
     images: dict[str, Failure]
