@@ -1,4 +1,4 @@
-"""Which images pods wait for, according to events and statuses from the API server."""
+"""The cluster state: which pods wait for which images, according to events and statuses from the API server."""
 
 import msgspec
 import pytest
@@ -119,7 +119,7 @@ def test_a_server_that_starts_later_learns_the_attempt_and_the_cause_from_listed
         assert demand.failure.reason is ErrorReason.NOT_FOUND
 
 
-def test_a_server_that_starts_during_a_retry_shows_it_as_pulling_and_knows_the_last_failure(cluster):
+def test_a_server_that_starts_during_a_retry_knows_that_the_pull_is_running_and_why_it_failed_before(cluster):
     arrival = web()
     arrival.pulling("app", T)
     failed = arrival.failed("app", T + 1, NOT_FOUND)

@@ -138,7 +138,7 @@ def test_a_pull_that_fails_before_its_image_is_known_belongs_to_the_kubelets_eve
     (failed,) = [status for status in sim.shown if status.status is PullPhase.FAILED]
     assert (failed.image_ref, failed.error_reason) == ("docker.io/library/nginx:1.27", ErrorReason.NOT_FOUND)
     assert len(sim.shown) == 2
-    # The next attempt has its own row, because the state of the first one is already published.
+    # The next attempt has its own row, because the state of the first attempt is already published.
     sim.apply(event(arrival.pulling("app", NOW + 11)), at=11)
     sim.report(pull("lease-2", layer("a", MIB), at=NOW + 11.2), at=12)
     assert len(sim.shown) == 2

@@ -90,7 +90,7 @@ def test_bytes_that_are_already_on_the_node_need_not_be_fetched() -> None:
     assert (status.downloaded_bytes, status.percent, status.layers_cached) == (10 * MIB, 16.6, 1)
 
 
-def test_a_fully_cached_image_is_complete_and_has_downloaded_nothing() -> None:
+def test_a_fully_cached_image_is_complete_without_a_download() -> None:
     sim = SimulatedHub()
     cached = layer("c", 0, state=LayerPhase.CACHED, cached_bytes=100 * MIB)
     sim.report(pull("l", cached, status=DONE, ended_at=NOW + 1), at=1)

@@ -70,7 +70,7 @@ def test_the_table_in_the_docstring_is_the_one_that_the_code_uses():
 @pytest.mark.parametrize(("latest", "kind", "time", "expected"), documented())
 def test_a_pull_is_matched_as_the_table_says(latest, kind, time, expected):
     if latest == "running" and time is Time.AFTER:
-        time = Time.WITHIN  # a pull cannot begin after the end of an attempt that is still running
+        time = Time.WITHIN  # an attempt that is still running has no end, so no pull can begin after its end
     assert match(pull(kind, time), Arrival(attempt(latest))) is expected
 
 

@@ -18,7 +18,7 @@ FACTS = ("pulling", "pulled", "report")
 
 @pytest.fixture
 def sim():
-    """A node that has pulled an image for a first pod within two seconds."""
+    """A node that has already pulled an image for one pod. The pull took two seconds."""
     sim = Joined()
     one = web("first")
     sim.apply(seen(one), event(one.pulling("app", NOW)), at=0)

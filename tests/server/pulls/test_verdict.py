@@ -1,4 +1,4 @@
-"""The verdict on what limits a pull. Each rule is tested with the measurement that proves it, and without."""
+"""The verdict on what limits a pull. Each rule is tested with and without the measurement that proves it."""
 
 import logging
 

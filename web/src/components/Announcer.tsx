@@ -4,7 +4,7 @@ import { NO_COUNTS } from '../model/standing'
 import { isConnected } from '../store/connection'
 import { useNow, useSnapshot, useStore } from '../store/useStore'
 
-/** Announcements at a shorter interval would be too fast for a person. */
+/** Announcements at a shorter interval would be too fast for a listener. */
 const PAUSE_MS = 6000
 /** Events just after connecting describe the current state, so they are not announced as changes. */
 const SETTLE_MS = 2000

@@ -39,7 +39,7 @@ function isControl(target: EventTarget): boolean {
 interface Props<T> {
   readonly caption: string
   readonly columns: readonly Column<T>[]
-  /** Sets `--columns` and, on narrow screens, the positions of the cells by `data-column`. */
+  /** A CSS class that sets `--columns` and, on narrow screens, the positions of the cells by `data-column`. */
   readonly className: string | undefined
   readonly rows: readonly T[]
   readonly rowKey: (row: T) => string
@@ -61,7 +61,7 @@ interface Item<T> {
 const ROW_HEIGHT = 44
 const DETAIL_HEIGHT = 320
 const PAGE_ROWS = 12
-/** If a row is further down than this share of the window, its details would be outside the window. */
+/** The details of a row further down than this share of the window would be outside the window. */
 const VISIBLE_SHARE = 0.6
 const HEAD_HEIGHT = 60
 

@@ -8,7 +8,7 @@ interface Props {
   readonly children: ReactNode
 }
 
-/** Replaces a table: explains why there is none, and what to do next. */
+/** Shown instead of a table. Explains why there is no table, and what to do next. */
 export function Notice({ icon, title, children }: Props) {
   return (
     <section className={styles.notice}>

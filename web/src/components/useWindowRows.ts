@@ -26,7 +26,7 @@ export interface WindowRows {
   readonly scrollTo: (index: number) => void
 }
 
-/** Rows rendered outside the window, so that they are ready when the page scrolls a little. */
+/** This many rows are rendered outside the window, so that they are ready when the page scrolls a little. */
 const OVERSCAN = 6
 /** The sticky header covers the first rows of the window. */
 const HEAD = 44

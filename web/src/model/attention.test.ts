@@ -18,7 +18,7 @@ const failed = (change: Partial<Pull> = {}) =>
 const found = (pulls: readonly Pull[], waiting?: readonly string[], nodes: readonly ClusterNode[] = []) =>
   concerns(pulls, { nodes, unobserved: [] }, aContext(pulls, waiting, now), now)
 
-it('is empty while nothing is wrong', () => {
+it('the strip is empty while nothing is wrong', () => {
   expect(found([aPull(), aPull({ id: 'b', nodeName: 'n', status: 'completed' })])).toEqual([])
 })
 
@@ -98,7 +98,7 @@ describe('a failure', () => {
   })
 })
 
-it('is listed first if somebody has to fix it', () => {
+it('a problem is listed first if somebody has to fix it', () => {
   const reasons = ['unknown', 'timeout', 'tls', 'not_found', 'unauthorized'] as const
   const pulls = [
     aPull({ id: 'c', imageRef: 'r/c:1', status: 'failed', errorReason: 'canceled', pods: [pod('x')] }),
@@ -116,7 +116,7 @@ it('is listed first if somebody has to fix it', () => {
   ])
 })
 
-it('includes a cancelled pull only while a pod waits for it', () => {
+it('the strip includes a cancelled pull only while a pod waits for it', () => {
   const pull = failed({ errorReason: 'canceled', percent: 38.2 })
   expect(found([pull])[0]).toMatchObject({
     kind: 'cancelled',
@@ -152,14 +152,14 @@ describe('a stalled pull', () => {
   })
 })
 
-it('includes a pull on a node without an agent', () => {
+it('the strip includes a pull on a node without an agent', () => {
   expect(found([aPull({ status: 'unobserved' })])[0]).toMatchObject({
     kind: 'unobserved',
     what: 'is being pulled on worker-01, where no agent reports.',
   })
 })
 
-it('lists the nodes without an agent when the server does', () => {
+it('the strip lists the nodes without an agent when the server does', () => {
   const pulls = [aPull({ status: 'unobserved' })]
   const unobserved = [{ count: 1, names: ['worker-9'], reason: 'no agent has reported from it' }]
   const all = concerns(pulls, { nodes: [], unobserved }, aContext(pulls), now)
@@ -172,7 +172,7 @@ it('lists the nodes without an agent when the server does', () => {
   })
 })
 
-it('includes agents that do not report', () => {
+it('the strip includes agents that do not report', () => {
   const node = {
     name: 'n1',
     state: 'lost',

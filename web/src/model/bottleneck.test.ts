@@ -27,7 +27,7 @@ it('names busy slots only while a layer is waiting', () => {
   expect(line(layers)).toBe("1 layer is waiting while 3 are downloading: the node's download slots are busy")
 })
 
-it('names layers that other pulls download', () => {
+it('names the layers that other pulls are downloading', () => {
   expect(line([aLayer({ digest: 'sha256:x', state: 'waiting', fetchedBy: 'other' })])).toContain(
     'which another pull is downloading',
   )
@@ -37,7 +37,7 @@ it('names nothing while the snapshotter fetches layers, because their bytes are 
   expect(line([aLayer({ state: 'downloading', fetchedBy: 'snapshotter' })])).toBeUndefined()
 })
 
-it('names unpacking when all bytes have arrived', () => {
+it('names unpacking as the bottleneck when all bytes have arrived', () => {
   const layers = [aLayer({ state: 'extracted' }), aLayer({ digest: 'sha256:b', state: 'extracting' })]
   expect(line(layers, { status: 'extracting' })).toBe(
     'All bytes have arrived; the node is unpacking layer b (100 MB)',
@@ -58,7 +58,7 @@ it('names the bottleneck of an ended pull', () => {
   expect(line([aLayer(fetched)], { status: 'completed', completedAt: at(3) })).toBeUndefined()
 })
 
-it('is absent for a failed pull and for a pull without layers', () => {
+it('names no bottleneck for a failed pull or a pull without layers', () => {
   expect(line([aLayer({ state: 'failed' })], { status: 'failed' })).toBeUndefined()
   expect(bottleneck(aPull(), at(5))).toBeUndefined()
 })

@@ -5,7 +5,7 @@ import { bytes, clock, count, duration, shortDigest } from './format'
 import { hasEnded, tookSeconds } from './pullState'
 import { fetcherOf } from './waterfall'
 
-/** If a layer has less than this share of the remaining bytes, no layer is called the bottleneck. */
+/** A layer with less than this share of the remaining bytes is not called the bottleneck. */
 const LARGE_SHARE = 0.5
 /** If a pull took less time than this, its bottleneck is not worth mentioning. */
 const WORTH_SECONDS = 5
@@ -19,7 +19,7 @@ export function bottleneck(pull: Pull, now: number): string | undefined {
   const left = layers.filter(layer => isLeft(layer))
   if (left.length === 0) return unpacking(layers)
   const fetchers = left.map(layer => fetcherOf(layer, pull))
-  // The remaining bytes of these layers are not known.
+  // The remaining bytes of layers that the snapshotter fetches are unknown.
   if (fetchers.includes('snapshotter')) return undefined
   const borrowed = left.filter((_, at) => fetchers[at] === 'other pull')
   if (borrowed.length === left.length) {

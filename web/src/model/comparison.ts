@@ -10,7 +10,7 @@ export interface Comparison {
   readonly nodes: number
 }
 
-/** If a pull began less than this long ago, its speed is not meaningful yet. */
+/** The speed of a pull is not meaningful until the pull has run for this long. */
 const YOUNG_MS = 5000
 
 /** Bytes per second of a live or ended pull, over its whole duration so far. */

@@ -37,7 +37,7 @@ it('does not show a small part as 0', () => {
   expect(ofTotal(0, 5.3e9)).toBe('0.0 / 5.3 GB')
 })
 
-it('never shows 100 % before it is complete', () => {
+it('never shows 100 % before the pull is complete', () => {
   expect(percent(99.97)).toBe('99 %')
   expect(percent(100)).toBe('100 %')
   expect(percent(140)).toBe('100 %')

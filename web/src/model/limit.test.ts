@@ -28,7 +28,7 @@ describe('the comparison with other nodes', () => {
     expect(found && isSlowNode(found)).toBe(true)
   })
 
-  it('does not blame the node when the others are as slow', () => {
+  it('does not blame the node when the other nodes are as slow', () => {
     const found = compared(here, elsewhere('b', 5 * MB), elsewhere('c', 4.6 * MB))
     expect(found && isSlowNode(found)).toBe(false)
     expect(found && isLikeElsewhere(found)).toBe(true)
@@ -84,7 +84,7 @@ describe('the word in the row', () => {
     expect(limitWord(aPull(change), undefined)).toBe(word)
   })
 
-  it('is the place in the queue', () => {
+  it('is the place in the queue if the pull is queued', () => {
     const queued = aPull({ status: 'queued' })
     expect(limitWord(queued, { position: 2, ahead: [here] })).toBe('2nd in queue')
     expect(limitWord(queued, { position: 1, ahead: [] })).toBe('')
@@ -163,7 +163,7 @@ describe('the sentence in the open row', () => {
   })
 })
 
-it('lets the estimate count down between two events', () => {
+it('the estimate counts down between two events', () => {
   const pull = aPull({ etaSeconds: 90, updatedAt: T0 })
   expect(timeLeftWords(pull, T0)).toBe('1:30')
   expect(timeLeftWords(pull, T0 + 60_000)).toBe('30 s')

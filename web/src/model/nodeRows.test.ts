@@ -14,7 +14,7 @@ it('calculates the speed of a node from its completed and live pulls', () => {
   expect(medianRate([done, live, { ...done, id: 'c' }], now)).toBe(10e6)
 })
 
-it('has no speed if no byte was downloaded or all pulls failed', () => {
+it('a node has no speed if no byte was downloaded or all pulls failed', () => {
   expect(medianRate([aPull()], now)).toBeUndefined()
   expect(
     medianRate([aPull({ status: 'failed', downloadedBytes: 5, completedAt: T0 + 1 })], now),
@@ -42,7 +42,7 @@ describe('a download that receives no bytes', () => {
     expect(row).toMatchObject({ limit: { word: 'the registry', why: 'docker.io serves none of 2 nodes.' } })
   })
 
-  it('is not explained if no other node can be compared', () => {
+  it('is not explained if there is no other node to compare', () => {
     const [row, other] = rowsOf(
       stalled,
       aPull({ id: 'b', nodeName: 'n2', imageRef: 'ghcr.io/a:1', bytesPerSec: 5 }),
@@ -52,7 +52,7 @@ describe('a download that receives no bytes', () => {
   })
 })
 
-it('has the factor that limits most of the running pulls', () => {
+it('a node shows the factor that limits most of its running pulls', () => {
   const bound = (by: LimitName) => ({ by, why: `${by} is slow.`, figures: {} })
   const pulls = [
     aPull({ id: 'a', bound: bound('network') }),
@@ -66,7 +66,7 @@ it('has the factor that limits most of the running pulls', () => {
   expect(row?.limit).toEqual({ word: 'the node’s network', why: 'network is slow.' })
 })
 
-it('counts running and queued pulls separately', () => {
+it('a node counts its running and queued pulls separately', () => {
   const pulls = [aPull(), aPull({ id: 'b', status: 'queued' }), aPull({ id: 'c', status: 'completed' })]
   const node = { name: 'worker-01', state: 'reporting' } as ClusterNode
   const [row] = nodeRows([node], pulls, { query: parseQuery(''), sort: undefined }, context)

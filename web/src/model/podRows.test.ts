@@ -48,7 +48,7 @@ const around = (...pulls: readonly Pull[]): Around => ({
   now: T0,
 })
 
-it('is ready when the last of its images is ready', () => {
+it('a pod is ready when the last of its images is ready', () => {
   const row = podRow(
     pod(
       container({ state: 'downloading', etaSeconds: 10 }),
@@ -61,7 +61,7 @@ it('is ready when the last of its images is ready', () => {
   expect(row.state).toBe('downloading')
 })
 
-it('has no estimate while one of its images has none', () => {
+it('a pod has no estimate while one of its images has none', () => {
   expect(
     podRow(pod(container({ etaSeconds: 10 }), container({ state: 'queued' })), around()).etaSeconds,
   ).toBeUndefined()
@@ -74,19 +74,19 @@ it('prefers the stream to the list', () => {
   expect(done.containers[0]?.percent).toBe(100)
 })
 
-it('has no percentage if the size of its pull is not known', () => {
+it('a container has no percentage if the size of its pull is not known', () => {
   const listed = container({ pullId: 'a', state: 'failed', percent: 0 })
   const row = podRow(pod(listed), around(aPull({ status: 'failed', totalKnown: false })))
   expect(row.containers[0]?.percent).toBeUndefined()
 })
 
-it('is found by the image name in the pod and by the image name on the node', () => {
+it('a pod is found by the image name in its spec and by the image name on the node', () => {
   const row = podRow(pod(container({ image: 'nginx', pullId: 'a' })), around(aPull()))
   for (const query of ['image:docker.io/library/nginx:1.27', 'image:nginx'])
     expect(matches(parseQuery(query), podFacts(row))).toBe(true)
 })
 
-it('counts as failed when one container has failed, regardless of the others', () => {
+it('a pod counts as failed when one container has failed, regardless of the others', () => {
   expect(
     podRow(pod(container({ state: 'downloading' }), container({ state: 'failed' })), around()).state,
   ).toBe('failed')
@@ -110,7 +110,7 @@ it('counts waiting pods in the list, or in the unfinished pulls if there is no l
   expect(waitingPodCount(parsePodList({ pods: [], watching: true }), pulls)).toBe(0)
 })
 
-it('sorts as the slowest if it has no estimate', () => {
+it('a pod without an estimate sorts as the slowest', () => {
   const row = (key: string, etaSeconds?: number) => ({
     ...podRow(pod(container({ state: 'queued', ...(etaSeconds !== undefined && { etaSeconds }) })), around()),
     key,
@@ -122,7 +122,7 @@ it('sorts as the slowest if it has no estimate', () => {
   expect(keys(true)).toEqual(['unknown', 'slow', 'fast'])
 })
 
-it('sorts as the slowest if an image is not queued yet, and first in both directions if it has failed', () => {
+it('a pod with an image that is not queued yet sorts as the slowest, and a failed pod is first in both directions', () => {
   const named = (podName: string, ...containers: readonly Container[]) =>
     podRow({ ...pod(...containers), podName }, around())
   const rows = () => [
@@ -146,7 +146,7 @@ it('sorts as the slowest if an image is not queued yet, and first in both direct
   })
 })
 
-it('knows the place of an image in the queue', () => {
+it('a pod knows the place of its image in the queue', () => {
   const queued = aPull({ id: 'q', status: 'queued', startedAt: T0 + 1 })
   const row = podRow(pod(container({ pullId: 'q', state: 'queued' })), around(aPull(), queued))
   expect(row.slowest?.place).toMatchObject({ position: 1, ahead: [{ id: 'a' }] })
@@ -182,7 +182,7 @@ it('expects the pods of one queue one after another, and says which is ready las
   expect(readyLast([blind, blind])).toBeUndefined()
 })
 
-it('is not ready before the whole queue has started if one of its images is not queued yet', () => {
+it('a pod with an image that is not queued yet is ready only after the whole queue has started', () => {
   const running = aPull({ etaSeconds: 60 })
   const queue = [20, 300].map((usualSeconds, at) =>
     aPull({ id: `q${at}`, status: 'queued', usualSeconds, startedAt: T0 + at + 1 }),
@@ -196,7 +196,7 @@ it('is not ready before the whole queue has started if one of its images is not 
   expect(podRow({ ...both, nodeName: 'worker-01' }, around(running)).etaAtLeast).toBeUndefined()
 })
 
-it('has the phases of its start, each with its duration', () => {
+it('a pod has the phases of its start, each with its duration', () => {
   const phases = [
     { phase: 'scheduled', startedAt: T0, seconds: 2 },
     { phase: 'pulling', startedAt: T0 + 2000, seconds: undefined },
@@ -205,7 +205,7 @@ it('has the phases of its start, each with its duration', () => {
   expect(phaseSteps(pod(), T0)).toEqual([])
 })
 
-it('is not waiting and sorts last once it has started', () => {
+it('a pod that has started is not waiting and sorts last', () => {
   const started = podRow({ ...pod(), tookSeconds: 30 }, around())
   const waits = podRow(pod(container({ state: 'downloading' })), around())
   expect(started).toMatchObject({ isStarted: true, state: 'done', etaSeconds: undefined })

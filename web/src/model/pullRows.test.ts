@@ -170,13 +170,13 @@ it('finds pulls that the server calls slow, and those that are expected to take 
 const done = (id: string, completedAt: number, change: Partial<Pull> = {}) =>
   at(id, { status: 'completed', nodeName: 'n', completedAt, ...change })
 
-it('keeps its place when the time of its end becomes more precise', () => {
+it('an ended pull keeps its place when the time of its end becomes more precise', () => {
   const order = (end: number) =>
     rows({ of: [done('a', end), done('b', T0 + 700, { nodeName: 'm' })] }).map(({ key }) => key)
   expect(order(T0)).toEqual(order(T0 + 900))
 })
 
-it('has one row for the completed pulls of an image on a node', () => {
+it('the completed pulls of an image on a node have one row', () => {
   const of = [done('a', T0), done('b', T0 + 5000), done('c', T0 + 2000, { nodeName: 'm' })]
   const key = 'done/n/docker.io/library/nginx:1.27'
   expect(rows({ of }).map(row => [row.key, row.ids])).toEqual([

@@ -26,7 +26,7 @@ it('states how much of a cancelled pull was downloaded', () => {
   expect(stopped(aPull())).toBe('stopped before it began')
 })
 
-it('has no time left once the pull has ended', () => {
+it('a pull that has ended has no time left', () => {
   expect(remainingSeconds(aPull({ status: 'completed', etaSeconds: 5 }), T0)).toBeUndefined()
 })
 
@@ -56,7 +56,7 @@ it.each([
   expect(slowFactor(aPull({ usualSeconds: 30, ...change }), T0 + 20_000)).toBe(factor)
 })
 
-it('has an average rate and an unpacked share only with bytes', () => {
+it('a pull has an average rate and an unpacked share only with bytes', () => {
   expect(averageRate(aPull({ completedAt: T0 + 10_000, downloadedBytes: 50 }))).toBe(5)
   expect(averageRate(aPull({ completedAt: T0 + 10_000 }))).toBeUndefined()
   expect(unpackedShare(aPull({ extractedBytes: 25e6 }))).toBe(0.25)

@@ -28,7 +28,7 @@ export interface Query {
   readonly words: readonly string[]
 }
 
-/** The values of a row that a search examines, in lower case. */
+/** The lower-case values of a row that a search looks at. */
 export type Facts = Readonly<Record<Key, readonly string[]>>
 
 const TOKEN = /^(image|node|ns|pod|status|registry|limit):(.*)$/i

@@ -69,7 +69,7 @@ it('counts nodes where a pod is waiting but the kubelet has not requested the im
   ])
 })
 
-it('has the median and the longest time of the pulls that downloaded something', () => {
+it('shows the median and the longest duration of the pulls that downloaded something', () => {
   const cached = aPull({ id: 'c', nodeName: 'n9', status: 'completed', completedAt: T0 })
   const [row] = imageRows([done('n1', 10), done('n2', 30), done('n3', 20), done('n4', 90), cached])
   expect(row).toMatchObject({ medianSeconds: 25, worstSeconds: 90, done: 5 })

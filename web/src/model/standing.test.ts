@@ -56,7 +56,7 @@ it('does not count started pods as waiting', () => {
   expect([...(waitingPods(list, T0)?.names ?? [])]).toEqual(['shop/p'])
 })
 
-it('has no waiting pods without a list', () => {
+it('knows no waiting pods without a list of pods', () => {
   expect(waitingPods('missing', T0)).toBeUndefined()
   expect(waitingPods(undefined, T0)).toBeUndefined()
   expect(waitingPods(parsePodList({ pods: [], watching: false }), T0)).toBeUndefined()
@@ -87,6 +87,6 @@ it('recognises a retry until its first byte', () => {
   expect(isRetry(aPull({ status: 'queued' }))).toBe(false)
 })
 
-it('has an empty context without pulls', () => {
+it('the context is empty without pulls', () => {
   expect(contextOf([], undefined, T0).newest.size).toBe(0)
 })

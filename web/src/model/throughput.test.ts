@@ -138,12 +138,12 @@ it('reads the figures of the nearest sample, the fastest registry first', () => 
   expect(reading([], 1)).toBeUndefined()
 })
 
-it('covers at least a minute', () => {
+it('the chart covers at least a minute', () => {
   expect(axis([sample(0), sample(30_000)])).toEqual([T0 - 30_000, T0 + 30_000])
   expect(axis([sample(0), sample(90_000)])).toEqual([T0, T0 + 90_000])
 })
 
-it('says what happened, and for which period', () => {
+it('states what happened, and in which period', () => {
   const history = { since: T0, stepMs: 5000, registries: [], ...COUNTS }
   const words = (change: object) => happened({ ...history, ...change }, T0 + WINDOW_MS)
   expect(words({})).toBe('last 10 min: 12 pulls completed, 1 attempt failed, 4.2 GB downloaded')

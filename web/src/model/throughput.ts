@@ -125,8 +125,8 @@ export function bandColour(registry: string): string {
 
 export const CHART_WIDTH = 1000
 export const CHART_HEIGHT = 100
-/** A page that has just been opened has little history, which would be too narrow on an axis of ten minutes.
- * */
+/** The axis covers at least this time. It is not always ten minutes long, because the history of a page that has just
+ * been opened would be too narrow. */
 const SHORTEST_MS = 60_000
 const LEAST_RATE = 1e6
 
@@ -164,7 +164,7 @@ export function reading(samples: readonly Sample[], place: number): Reading | un
 }
 
 /** One closed SVG path per line, in a box of `CHART_WIDTH` by `CHART_HEIGHT`. A path has several parts if there are
- * gaps, or periods without bytes, where its area would have no height. */
+ * gaps or periods without bytes, because the area has no height there. */
 export function areas(samples: readonly Sample[], lines: readonly Series[]): readonly string[] {
   const [start, end] = axis(samples)
   const heights = stack(lines)

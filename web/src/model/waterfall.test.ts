@@ -81,7 +81,7 @@ it('returns the layer that must be unpacked before this one', () => {
   expect(last && blockingLayer(layers, last)?.digest).toBe('2')
 })
 
-it('has no rate without a measurement', () => {
+it('a layer has no rate without a measurement', () => {
   expect(layerRate(aLayer({ startedAt: at(0), completedAt: at(0.1), downloadedBytes: 5 }))).toBeUndefined()
   expect(layerRate(aLayer({ startedAt: at(0), completedAt: at(10), downloadedBytes: 100 }))).toBe(10)
 })

@@ -87,7 +87,7 @@ describe('the connection', () => {
   })
 })
 
-it('is connected by stream or list', () => {
+it('the page is connected by the stream or by the list', () => {
   expect((['live', 'polling', 'lost', 'connecting'] as const).map(kind => isConnected({ kind }))).toEqual([
     true,
     true,

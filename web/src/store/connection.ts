@@ -15,7 +15,7 @@ export interface Refusal {
 export type Connection =
   | { readonly kind: 'connecting' }
   | { readonly kind: 'live' }
-  /** The server responds, but its stream is refused or does not arrive, so the list replaces it. */
+  /** The server responds, but the stream is refused or does not arrive, so the page requests the list instead. */
   | { readonly kind: 'polling'; readonly refusal: Refusal | undefined }
   /** `retryAt` is missing while the page is trying to connect. */
   | {
@@ -31,7 +31,7 @@ export interface ConnectionState {
   readonly silentSince: number | undefined
   readonly retryAt: number | undefined
   readonly refusal: Refusal | undefined
-  /** Whether the last list that was requested in place of the stream arrived. */
+  /** Whether the last request for a list in place of the stream succeeded. */
   readonly onPolledList: boolean
   /** How many requests for lists have failed in a row. */
   readonly pollFailures: number
@@ -67,7 +67,7 @@ export function connecting(now: number): ConnectionState {
   }
 }
 
-/** Returns whether changes arrive from the server, by the stream or by the list. */
+/** Returns whether changes arrive from the server, through the stream or the list. */
 export function isConnected({ kind }: Pick<Connection, 'kind'>): boolean {
   return kind === 'live' || kind === 'polling'
 }

@@ -3,7 +3,8 @@
  * stopped, reconnects by itself after an error, and can request the layers of single pulls.
  *
  * The browser's own reconnection is not used: it has no back-off, shows no countdown and cannot change the
- * address. So each connection is a new EventSource that names the last received event in `lastEventId`.
+ * address. Instead, each connection is a new EventSource, and `lastEventId` in its address names the last event that
+ * has been received.
  */
 import type { Refusal } from '../store/connection'
 import { type Hello, parseHello } from '../wire/wire'
@@ -16,7 +17,7 @@ export interface StreamListener {
   reset(): void
   /** A PullEvent as JSON. */
   event(data: string): void
-  /** The connection is lost; the next attempt is at this time, in milliseconds like `Date.now()`. */
+  /** The connection is lost. The next attempt is at `retryAt`, in milliseconds like `Date.now()`. */
   lost(retryAt: number): void
   /** The server rejected the last attempt with an HTTP status. */
   refused(refusal: Refusal): void

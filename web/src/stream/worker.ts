@@ -29,7 +29,7 @@ function open(base: string): void {
     reset: () => {
       inbox.clear()
       post({ kind: 'reset' })
-      // The first events are sent once those that arrived together with the reset have been stored.
+      // The first events are sent after all events that arrived with the reset have been stored.
       isAnnounced = true
       setTimeout(send, 0, FIRST)
     },

@@ -1,7 +1,7 @@
-/** The row to scroll to as soon as it exists, named by a link or a "Show" button. */
+/** The row that a link or a "Show" button names. The page scrolls to this row as soon as it exists. */
 import { readUrl } from './urlState'
 
-/** If the row has not appeared by then, the page no longer scrolls to it. */
+/** If the row has not appeared within this time, the page no longer scrolls to it. */
 const PATIENCE_MS = 10_000
 /** The heights of the rows above are only estimates at first, so the first scroll may miss the row. */
 const TRIES = 4

@@ -115,13 +115,13 @@ describe('an unexpected value', () => {
     })
   })
 
-  it('gets its status from the other fields if the page does not know the status', () => {
+  it('of the status is replaced by a status that follows from the other fields', () => {
     expect(parsePull({ ...least, status: 'mounting' }).status).toBe('downloading')
     expect(parsePull({ ...least, status: 'mounting', error: 'x' }).status).toBe('failed')
     expect(parsePull({ ...least, completedAt: '2026-11-23T14:00:01Z' }).status).toBe('completed')
   })
 
-  it('gets an unknown reason if the page does not know its reason', () => {
+  it('of the reason counts as unknown', () => {
     expect(parsePull({ ...least, errorReason: 'quota' }).errorReason).toBe('unknown')
   })
 
