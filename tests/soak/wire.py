@@ -1,6 +1,6 @@
-"""A TCP forwarder between two programs. It can cut, slow down, half-close or reset their connections.
+"""A TCP forwarder between two programs. The forwarder can cut, slow down, half-close or reset connections.
 
-It needs no privileges and acts immediately, so a soak test can break connections a hundred times. The faults
+The forwarder needs no privileges and acts immediately, so a soak test can break connections a hundred times. The faults
 of a real network are in ``tests/faults/network.py``.
 """
 

@@ -122,7 +122,7 @@ it('a pod without an estimate sorts as the slowest', () => {
   expect(keys(true)).toEqual(['unknown', 'slow', 'fast'])
 })
 
-it('a pod with an image that is not queued yet sorts as the slowest, and a failed pod is first in both directions', () => {
+it('a pod with an image that is not queued yet sorts as the slowest, and a failed pod as the first', () => {
   const named = (podName: string, ...containers: readonly Container[]) =>
     podRow({ ...pod(...containers), podName }, around())
   const rows = () => [
