@@ -265,6 +265,22 @@ async def test_the_chart_says_what_happened_and_when(server: ScriptedServer, ope
     await expect(panel).not_to_contain_text("completed", timeout=30_000)
 
 
+@pytest.mark.parametrize("width", [720, 1000, 1181, 1280, 1440])
+async def test_the_totals_below_the_chart_are_not_cut(server: ScriptedServer, open_page: OpenPage, width: int) -> None:
+    await set_scene(server)
+    server.throughput = history(time.time(), completed=1234, failed=56, canceled=12, downloadedBytes=10_800_000_000)
+    page = await open_page(server.url, width=width)
+    await expect(page.get_by_role("button", name="1 stalled")).to_be_visible()
+    panel = page.get_by_role("region", name="Total throughput")
+    words = panel.get_by_title("1234 pulls completed, 56 attempts failed, 12 cancelled, 10.8 GB downloaded")
+    assert await words.evaluate("words => words.scrollWidth <= words.clientWidth")
+    bottom = "element => element.getBoundingClientRect().bottom"
+    assert await words.evaluate(bottom) <= await panel.evaluate(bottom)
+    chart = await panel.get_by_role("slider").bounding_box()
+    assert chart is not None
+    assert chart["height"] >= 24
+
+
 async def test_the_legend_counts_the_registries_that_do_not_fit(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     at = time.time()
