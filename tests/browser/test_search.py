@@ -85,3 +85,12 @@ async def test_a_hundred_matching_values_are_suggested_and_the_rest_are_counted(
     await expect(page.get_by_text("more: type to find them")).to_have_count(0)
     assert len(await suggestions(page, "app-")) == 100
     await expect(page.get_by_text("30 more: type to find them")).to_be_visible()
+
+
+async def test_the_focused_search_has_one_focus_ring(server: ScriptedServer, open_page: OpenPage) -> None:
+    await set_scene(server)
+    page = await open_page(server.url)
+    search = page.get_by_role("combobox", name="Search")
+    await search.focus()
+    await expect(search).to_have_css("outline-style", "none")
+    await expect(page.get_by_role("search")).to_have_css("outline-style", "solid")
