@@ -64,6 +64,20 @@ async def test_ordinary_names_of_pods_and_owners_are_not_cut(server: ScriptedSer
     assert cut == []
 
 
+@pytest.mark.parametrize("width", range(700, 900, 25))
+async def test_a_registry_with_too_little_room_is_hidden(
+    server: ScriptedServer, open_page: OpenPage, width: int
+) -> None:
+    await set_scene(server)
+    page = await open_page(server.url, width=width)
+    await scene_is_complete(page)
+    shown = await page.locator("tbody td[data-column=image] bdi:first-child").evaluate_all(
+        "names => names.map(name => name.getBoundingClientRect().width / parseFloat(getComputedStyle(name).fontSize))"
+    )
+    # A character of this font is 0.6 em wide.
+    assert [width for width in shown if 0 < width < 2.35] == []
+
+
 async def lanes(page: Page) -> Locator:
     found = page.locator("figure ol li:not([aria-hidden])")
     await expect(found.first).to_be_visible()

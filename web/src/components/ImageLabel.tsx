@@ -1,3 +1,4 @@
+import type { CSSProperties } from 'react'
 import { imageName, isUnknown } from '../model/images'
 import styles from './ImageLabel.module.css'
 
@@ -11,15 +12,17 @@ interface Props {
 
 export function ImageLabel({ imageRef, guessed = false }: Props) {
   const { registry, repository, tag } = imageName(imageRef)
+  const shownTag = guessed && tag !== '' ? `${tag}?` : tag
+  const widths = {
+    '--repository': `${repository.length}ch`,
+    '--tag': `${shownTag.length}ch`,
+  } as CSSProperties
   const title = guessed ? `${imageRef} (${GUESSED})` : imageRef
   return (
-    <span className={styles.image} title={isUnknown(imageRef) ? undefined : title} dir="ltr">
+    <span className={styles.image} title={isUnknown(imageRef) ? undefined : title} dir="ltr" style={widths}>
       <bdi className={styles.registry}>{registry}</bdi>
       <bdi className={isUnknown(imageRef) ? styles.unknown : styles.repository}>{repository}</bdi>
-      <bdi className={styles.tag}>
-        {tag}
-        {guessed && tag !== '' && '?'}
-      </bdi>
+      <bdi className={styles.tag}>{shownTag}</bdi>
     </span>
   )
 }
