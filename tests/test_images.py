@@ -27,7 +27,7 @@ DIGEST = "sha256:" + "0123456789abcdef" * 4
         ("a.b/c__d/e-f--g.h:Tag_1.2", "a.b/c__d/e-f--g.h:Tag_1.2"),
     ],
 )
-def test_a_reference_is_completed_with_default_registry_and_tag(written: str, meant: str) -> None:
+def test_a_reference_is_completed_with_the_default_registry_and_the_default_tag(written: str, meant: str) -> None:
     assert str(parse(written)) == meant
     assert normalise(meant) == meant
 

@@ -127,7 +127,7 @@ def test_a_warning_about_a_misspelt_variable_suggests_the_closest_name(caplog: p
     assert caplog.messages == ["unknown variable PULLTRACE_HISTORY_TLL; did you mean PULLTRACE_HISTORY_TTL?"]
 
 
-def test_no_variable_collides_with_those_that_kubernetes_sets_for_services() -> None:
+def test_no_variable_collides_with_the_variables_that_kubernetes_sets_for_services() -> None:
     assert not [item.metadata["name"] for item in variables() if item.metadata["name"].endswith("_PORT")]
 
 

@@ -186,7 +186,7 @@ def test_a_streamed_layer_whose_blob_another_snapshotter_has_is_not_cached():
     assert amounts(progress) == (LayerPhase.REMOTE, 0, 0)
 
 
-def test_a_layer_that_a_guest_will_fetch_is_marked_as_such():
+def test_a_layer_that_a_guest_will_fetch_is_marked_with_the_guest():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     see_snapshots(progress, 105.0, delivery=Delivery.GUEST)
     assert (progress.phase, progress.fetched_by) == (LayerPhase.REMOTE, GUEST)

@@ -102,7 +102,7 @@ def test_a_download_without_a_lease_has_completed_if_all_its_layers_are_complete
     assert Conclusion(facts, RecordLedger()).ending(pull, NOW).outcome is outcome
 
 
-def test_a_record_that_another_pull_claimed_does_not_complete_this_one():
+def test_a_pull_does_not_complete_because_of_a_record_that_another_pull_claimed():
     facts, ledger = Facts(images={TARGET: [record()]}), RecordLedger()
     ledger.claim([record()], Lease("other", BEGAN), Name(REFERENCE, guessed=False, written_at=WRITTEN))
     for _ in range(SHARED_POLLS + 1):

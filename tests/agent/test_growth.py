@@ -118,7 +118,7 @@ async def test_only_the_ingests_are_listed_while_downloads_grow(client, simulate
     assert client.calls - before == {"ingests": 2 * (FULL_LOOK + 1), "leases": 2 * (FULL_LOOK + 2), "resources": 2 * 5}
 
 
-async def test_a_pull_older_than_the_agent_costs_no_extra_calls_and_is_still_dropped_in_time():
+async def test_a_pull_older_than_the_agent_needs_no_extra_calls_and_is_still_dropped_in_time():
     registries = Registries()
     image = make_image("app", make_layer("slow", 4096 * MIB), make_layer("waiting", 4096 * MIB))
     node = VirtualContainerd(registries, now=NOON, version=CONTAINERD_2)

@@ -198,7 +198,7 @@ async def test_the_deadline_includes_the_wait_for_other_calls(server, channel, m
     await asyncio.wait(waiting)
 
 
-async def test_one_of_many_calls_may_fail(server, channel):
+async def test_a_failed_call_does_not_affect_concurrent_calls(server, channel):
     server.respond = lambda connection, stream: (reset if stream == 3 else Connection.send)(connection, stream)
     answers = await channel.calls([(METHOD, b"")] * 3)
     assert answers[0].messages() == answers[2].messages() == []
@@ -301,7 +301,7 @@ def half_a_message(connection: Connection, stream: int) -> None:
     connection.transport.close()
 
 
-async def test_the_responses_of_a_connection_are_bounded_in_total(server, channel, monkeypatch):
+async def test_the_total_size_of_a_connections_responses_is_limited(server, channel, monkeypatch):
     monkeypatch.setattr(grpc_client, "MAX_PENDING", 5000)
     server.respond = lambda connection, stream: connection.send(stream, b"\0\0\0\x03\xe8" + bytes(1000))
     responses = await channel.calls([(METHOD, b"")] * 10)

@@ -213,7 +213,7 @@ async def test_a_connection_lost_between_two_polls_ends_the_live_pulls(container
     assert "containerd restarted" in ended.error
 
 
-async def test_two_thousand_stale_leases_do_not_slow_the_agent_down(containerd, client, simulated):
+async def test_two_thousand_stale_leases_do_not_delay_the_agent(containerd, client, simulated):
     for number in range(2000):
         simulated.new_lease(expires=False).resources["content", f"sha256:{number:064x}"] = None
     poller = Poller(client)

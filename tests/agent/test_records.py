@@ -37,7 +37,7 @@ def test_the_name_is_the_digest_if_no_tag_was_updated():
     assert named(record("r.io/a:1", 50.0), record(BY_DIGEST, 105.0)) == (BY_DIGEST, False)
 
 
-def test_records_older_than_the_lease_give_no_name():
+def test_records_older_than_the_lease_do_not_name_the_pull():
     assert named(record("r.io/a:1", 99.0)) is None
 
 
@@ -45,7 +45,7 @@ def test_a_record_by_image_id_does_not_name_the_pull():
     assert named(record(TARGET, 105.0)) is None
 
 
-def test_a_record_that_an_earlier_pull_claimed_gives_no_name_until_it_is_updated():
+def test_a_record_that_an_earlier_pull_claimed_does_not_name_another_pull_until_it_is_updated():
     assert named(record("r.io/a:1", 105.0), known=ledger(earlier={"r.io/a:1": 105.0})) is None
     assert named(record("r.io/a:1", 105.0), known=ledger(earlier={"r.io/a:1": 104.0})) == ("r.io/a:1", False)
 

@@ -43,11 +43,11 @@ def test_a_pull_is_reported_with_the_mirrors_of_its_registry(folder):
     assert RegistryHosts(None).complete(pulls) == pulls
 
 
-def test_there_are_no_mirrors_if_the_folder_does_not_exist(tmp_path):
+def test_a_registry_has_no_mirrors_if_the_folder_does_not_exist(tmp_path):
     assert RegistryHosts(str(tmp_path / "absent")).of("docker.io") == []
 
 
-def test_no_file_outside_the_folder_is_read(tmp_path, folder):
+def test_no_file_outside_the_mirror_folder_is_read(tmp_path, folder):
     (tmp_path / "hosts.toml").write_bytes(TWO)
     hosts = RegistryHosts(f"{folder}/docker.io")
     assert [hosts.of(name) for name in ("..", "../_default", "", "/", ".", "a/../..")] == [[]] * 6

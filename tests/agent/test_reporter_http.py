@@ -57,7 +57,7 @@ async def test_a_proxy_in_the_environment_is_not_used(server, make, monkeypatch)
         await server.until(server.acknowledged)
 
 
-async def test_a_token_file_is_read_for_each_report(server, make, tmp_path):
+async def test_the_token_file_is_read_again_for_each_report(server, make, tmp_path):
     file = tmp_path / "token"
     async with make(heartbeat=0.05, token_file=file):
         file.write_text("first\n")

@@ -41,7 +41,7 @@ def test_ten_images_in_a_row_are_ten_completed_pulls_with_names_and_sizes(quick,
     assert len({pull.id for pull in quick.ended}) == 10
 
 
-def test_several_images_between_two_polls_are_all_reported(quick, push):
+def test_all_images_that_are_pulled_between_two_polls_are_reported(quick, push):
     pulled = [push(f"app-{number}:1", (f"app {number}", 1)) for number in range(3)]
     for ref, _ in pulled:
         quick.node.pull(ref)

@@ -122,7 +122,7 @@ def test_the_percentage_follows_the_committed_layers_if_the_snapshotter_fetches_
 
 @pytest.mark.parametrize("mode", FETCHING)
 @pytest.mark.parametrize("after", [20, 320, 1900])
-def test_an_agent_that_starts_in_the_middle_shows_the_pull_as_running(observe, push, mode, after):
+def test_an_agent_that_starts_during_a_pull_shows_the_pull_as_running(observe, push, mode, after):
     observed = observe(mode, every=5.0)
     ref, image = push("app:1", ("base", 10), ("top", 24000))
     observed.watched.node.pull(ref)
@@ -191,7 +191,7 @@ def test_streamed_bytes_never_count_as_downloaded_or_cached_whenever_polls_happe
 
 @pytest.mark.parametrize("mode", [Mode.STREAM, Mode.PARALLEL, Mode.PARALLEL_KEEP])
 @pytest.mark.parametrize("every", [0.05, 1.0])
-def test_a_pull_is_reported_as_an_ordinary_one_if_the_snapshotter_declines_the_image(observe, push, mode, every):
+def test_a_pull_is_reported_as_an_ordinary_pull_if_the_snapshotter_declines_the_image(observe, push, mode, every):
     observed = observe(mode, every=every)
     ref, image = push("app:1", ("base", 20), ("top", 60))
     observed.watched.node.store.snapshotter.declines.add(image.manifest.digest)
@@ -256,7 +256,7 @@ def test_an_image_is_cached_if_the_snapshotter_had_every_layer(observe, push, ev
 
 
 @pytest.mark.parametrize("every", [0.1, 0.5])
-def test_layers_that_a_guest_will_fetch_are_marked_as_such(observe, push, every):
+def test_layers_that_a_guest_will_fetch_are_marked_with_the_guest(observe, push, every):
     observed = observe(Mode.GUEST, name="nydus", every=every)
     ref, image = push("app:1", ("base", 9000))
     observed.watched.node.pull(ref)
@@ -265,7 +265,7 @@ def test_layers_that_a_guest_will_fetch_are_marked_as_such(observe, push, every)
     assert [(layer.state, layer.fetched_by) for layer in row.layers] == [(LayerPhase.REMOTE, GUEST)]
 
 
-def test_a_pull_for_a_runtime_class_with_its_own_snapshotter_is_not_attributed_to_the_default_one(
+def test_a_pull_for_a_runtime_class_with_its_own_snapshotter_is_not_attributed_to_the_default_snapshotter(
     start_simulated, push
 ):
     observed = Observed(start_simulated(CONTAINERD_1, others=[Snapshotter("soci", Mode.PARALLEL)]))
@@ -277,7 +277,7 @@ def test_a_pull_for_a_runtime_class_with_its_own_snapshotter_is_not_attributed_t
     assert {row.snapshotter for row in observed.rows[3:]} == {"soci"}
 
 
-def test_layers_unpacked_by_the_default_snapshotter_are_unpacked_again_for_another_one(start_simulated, push):
+def test_layers_unpacked_by_the_default_snapshotter_are_unpacked_again_for_another_snapshotter(start_simulated, push):
     observed = Observed(start_simulated(CONTAINERD_1, others=[Snapshotter("soci", Mode.PARALLEL)]))
     ref, image = push("app:1", ("base", 10), ("top", 400))
     observed.watched.node.pull(ref)

@@ -18,7 +18,7 @@ def test_pulls_that_ended_between_two_polls_complete_with_guessed_names(watched,
     )
 
 
-def test_a_pull_that_ended_between_two_polls_is_given_the_only_new_image(watched, push):
+def test_a_pull_that_ended_between_two_polls_gets_the_name_of_the_only_new_image(watched, push):
     seen, _ = push("seen:1", ("seen", 40))
     unseen, _ = push("unseen:1", ("unseen", 1))
     watched.node.pull(seen)
@@ -71,7 +71,7 @@ def test_a_pull_that_ended_unseen_while_the_clock_was_set_back_is_not_reported_a
     assert not watched.ended
 
 
-def test_records_written_after_a_lease_was_deleted_give_no_name_to_another_pull(watched, push, registries):
+def test_a_record_written_after_its_lease_was_deleted_does_not_name_another_pull(watched, push, registries):
     """The CRI plugin writes the records by digest and by image id only after it has deleted the pull's lease."""
     good, _ = push("good:1", ("good", 1))
     bad, _ = push("bad:1", ("bad", 1))

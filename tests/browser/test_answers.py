@@ -49,7 +49,7 @@ def waiting_pod(name: str, node: str, *containers: Json) -> Json:
         pytest.param({"stalledSince": rfc3339(time.time() - 50)}, "limit: the registry", id="the registry"),
     ],
 )
-async def test_is_the_registry_slow_or_the_node(
+async def test_the_page_shows_whether_the_registry_or_the_node_is_slow(
     server: ScriptedServer, open_page: OpenPage, elsewhere: Json, limit: str
 ) -> None:
     at = time.time()
@@ -68,7 +68,9 @@ async def test_is_the_registry_slow_or_the_node(
     assert colours == ["rgb(251, 191, 36)"] * 2
 
 
-async def test_which_waiting_pod_is_ready_last_and_why(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_page_shows_which_waiting_pod_is_ready_last_and_why(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
     at = time.time()
     torch = pull("t", "worker-1", "nvcr.io/nvidia/pytorch:24.05", "downloading", now=at, etaSeconds=90.0)
     small = pull("s", "worker-2", NGINX, "downloading", now=at, etaSeconds=9.0)
@@ -126,7 +128,7 @@ async def test_the_pods_of_one_queue_have_their_own_times_and_the_last_one_is_na
     await expect(sentence).to_contain_text(f"library/nginx:1 is queued, {why.format(2, 'library/redis:1')}.")
 
 
-async def test_how_many_nodes_lack_the_new_image(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_page_shows_how_many_nodes_lack_the_new_image(server: ScriptedServer, open_page: OpenPage) -> None:
     at = time.time()
     done = [
         pull(f"d{n}", f"worker-{n}", NGINX, "completed", now=at, ago=60, completedAt=rfc3339(at - 50 + n))
@@ -155,7 +157,9 @@ async def test_the_slowest_node_is_one_that_is_still_pulling(server: ScriptedSer
     await expect(page.locator("td[data-column=slowest]")).to_have_text("worker-2")
 
 
-async def test_which_pull_was_cancelled_and_does_a_pod_wait_for_it(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_page_shows_which_pull_was_cancelled_and_whether_a_pod_waits_for_it(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
     at = time.time()
     gone = pull(
         "c",
@@ -181,7 +185,7 @@ async def test_which_pull_was_cancelled_and_does_a_pod_wait_for_it(server: Scrip
     await expect(page.get_by_role("dialog")).to_contain_text("stopped: cancelled, or failed without a waiting pod")
 
 
-async def test_which_image_is_slower_than_usual(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_page_shows_which_image_is_slower_than_usual(server: ScriptedServer, open_page: OpenPage) -> None:
     at = time.time()
     await show(
         server,

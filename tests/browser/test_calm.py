@@ -32,7 +32,7 @@ async def states(page: Page) -> list[str]:
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
-async def test_twelve_rows_are_on_the_first_screen_of_a_laptop(
+async def test_a_laptop_shows_twelve_rows_without_scrolling(
     server: ScriptedServer, open_page: OpenPage, theme: str
 ) -> None:
     await set_scene(server)
@@ -44,7 +44,7 @@ async def test_twelve_rows_are_on_the_first_screen_of_a_laptop(
     assert band["height"] <= 96
 
 
-async def test_the_first_pull_is_on_the_first_screen_of_a_phone(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_a_phone_shows_the_first_pull_without_scrolling(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url, width=390, height=844)
     await scene_is_complete(page)
@@ -55,7 +55,9 @@ async def test_the_first_pull_is_on_the_first_screen_of_a_phone(server: Scripted
 
 
 @pytest.mark.parametrize("width", [2560, 3840])
-async def test_a_wide_screen_shows_more(server: ScriptedServer, open_page: OpenPage, width: int) -> None:
+async def test_a_wide_screen_shows_more_rows_in_larger_text(
+    server: ScriptedServer, open_page: OpenPage, width: int
+) -> None:
     await set_scene(server)
     page = await open_page(server.url, width=width, height=width * 9 // 16)
     await scene_is_complete(page)
@@ -184,7 +186,7 @@ async def test_the_table_does_not_move_when_problems_appear_and_open(
     assert after["y"] == before["y"]
 
 
-async def test_nothing_is_shown_as_zero_while_the_page_connects(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_no_figure_is_shown_as_zero_while_the_page_connects(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     server.hello_after = 3.0
     page = await open_page(server.url)

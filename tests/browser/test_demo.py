@@ -102,7 +102,7 @@ async def test_every_view_has_something_to_show(demo: Demo, open_page: OpenPage,
     await expect(page.locator("[data-detail]")).to_be_visible()
 
 
-async def test_the_strip_agrees_with_the_pods_view_and_rows_move_only_for_a_reason(
+async def test_the_strip_agrees_with_the_pods_view_and_rows_move_only_after_a_change_of_state(
     demo: Demo, browser: Browser
 ) -> None:
     """``python -m tests.browser.claims`` makes the same comparison for several minutes."""

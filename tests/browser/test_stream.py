@@ -145,7 +145,7 @@ async def test_an_absent_server_is_shown_as_offline(server: ScriptedServer, open
     await expect(page.locator(BADGE)).to_have_text(re.compile(r"Offline since \d\d:\d\d"), timeout=30_000)
 
 
-async def test_300_pulls_that_end_while_a_tab_sleeps_are_all_done_when_it_wakes(
+async def test_a_tab_that_wakes_shows_the_ends_of_300_pulls_that_ended_while_it_slept(
     server: ScriptedServer, open_page: OpenPage
 ) -> None:
     at = time.time()
@@ -184,7 +184,7 @@ async def test_the_page_offers_to_reload_if_the_server_has_a_newer_build(open_pa
         await expect(banner).to_have_count(0)
 
 
-async def test_a_reload_that_did_not_help_is_not_offered_again(open_page: OpenPage) -> None:
+async def test_the_page_does_not_offer_a_reload_again_if_the_first_one_did_not_help(open_page: OpenPage) -> None:
     async with ScriptedServer(version="9.9.9") as server:
         await set_scene(server)
         page = await open_page(server.url)
@@ -228,7 +228,7 @@ async def test_the_live_region_announces_changes(server: ScriptedServer, open_pa
     )
 
 
-async def test_behind_a_buffering_proxy_the_list_is_polled_until_the_stream_arrives(
+async def test_the_page_behind_a_buffering_proxy_polls_the_list_until_the_stream_arrives(
     server: ScriptedServer, open_page: OpenPage, axe: Axe
 ) -> None:
     await set_scene(server)

@@ -184,7 +184,7 @@ async def test_every_column_sorts_in_both_directions_and_back(
         await expect(header).to_have_attribute("aria-sort", "none")
 
 
-async def test_on_a_phone_the_order_is_set_by_a_select_box(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_a_select_box_sets_the_order_on_a_phone(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url, width=360, height=800)
     await page.get_by_label("Sort by").select_option("Size ↓")
@@ -385,7 +385,9 @@ async def test_the_keyboard_moves_from_row_to_row(server: ScriptedServer, open_p
     await expect(page.locator(f"{DETAILS}:focus")).to_have_attribute("data-toggle", "feature")
 
 
-async def test_escape_inside_an_open_row_closes_it_and_focuses_it(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_escape_key_closes_an_open_row_and_focuses_the_button_of_this_row(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
     await set_scene(server)
     page = await open_page(server.url + "?open=billing")
     await page.get_by_role("button", name="reference").focus()
@@ -460,13 +462,17 @@ async def test_an_empty_list_of_pods_is_explained(
         await expect(page.get_by_text("pods is forbidden")).to_be_visible()
 
 
-async def test_without_agents_the_page_explains_how_to_deploy_them(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_page_explains_how_to_deploy_agents_if_there_are_none(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
     page = await open_page(server.url)
     await expect(page.get_by_role("heading", name="No agent has reported yet")).to_be_visible()
     await expect(page.get_by_text("kubectl -n pulltrace get daemonset,pods")).to_be_visible()
 
 
-async def test_without_pulls_the_page_explains_what_will_appear(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_the_page_explains_what_will_appear_if_there_are_no_pulls(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
     await set_scene(server)
     await server.remove(*list(server.pulls))
     page = await open_page(server.url)
@@ -494,7 +500,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("width", [360, 1480])
-async def test_hostile_strings_neither_run_nor_break_the_layout(
+async def test_hostile_strings_are_not_executed_and_do_not_break_the_layout(
     server: ScriptedServer, open_page: OpenPage, width: int
 ) -> None:
     at = time.time()
@@ -545,7 +551,7 @@ OUTSIDE = """() => {
         "nodes&open=worker-05",
     ],
 )
-async def test_nothing_is_cut_off_at_any_width(server: ScriptedServer, open_page: OpenPage, view: str) -> None:
+async def test_no_text_is_cut_off_at_any_width(server: ScriptedServer, open_page: OpenPage, view: str) -> None:
     await set_scene(server)
     page = await open_page(f"{server.url}?view={view}")
     await expect(page.locator(rows(page)).first).to_be_visible()
@@ -556,7 +562,7 @@ async def test_nothing_is_cut_off_at_any_width(server: ScriptedServer, open_page
     assert found == {width: [False, 0, 0, 0] for width in WIDTHS}
 
 
-async def test_nothing_moves_if_the_user_prefers_reduced_motion(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_no_element_moves_if_the_user_prefers_reduced_motion(server: ScriptedServer, open_page: OpenPage) -> None:
     await set_scene(server)
     page = await open_page(server.url, reduced_motion="reduce")
     await expect(page.locator(rows(page)).first).to_be_visible()

@@ -84,7 +84,7 @@ def test_an_older_kubernetes_is_rejected() -> None:
     assert "which is incompatible with Kubernetes v1.24.0" in template(PLATFORMS[0], "1.24.0").stderr
 
 
-def test_in_auto_mode_the_agent_reads_the_directory_of_soci() -> None:
+def test_the_agent_reads_the_soci_directory_in_auto_mode() -> None:
     [path] = [path for path in PLATFORMS if path.stem == "eks-auto-mode"]
     volume = render(load(path)).at(f"{AGENT}.volumes.[soci].hostPath.path")
     assert volume == "/var/lib/soci-snapshotter"
@@ -95,12 +95,12 @@ def test_every_platform_has_its_expected_socket() -> None:
 
 
 @pytest.mark.parametrize("name", ["eks-bottlerocket", "eks-auto-mode"])
-def test_on_platforms_that_always_enforce_selinux_the_agent_has_a_type_that_may_connect(name: str) -> None:
+def test_the_agent_has_an_selinux_type_that_may_connect_on_platforms_that_always_enforce_selinux(name: str) -> None:
     [path] = [path for path in PLATFORMS if path.stem == name]
     assert render(load(path)).at(f"{AGENT}.containers.0.securityContext.seLinuxOptions.type") == "spc_t"
 
 
-def test_on_openshift_the_server_runs_with_the_user_that_openshift_assigns() -> None:
+def test_the_server_on_openshift_runs_as_the_user_that_openshift_assigns() -> None:
     [path] = [path for path in PLATFORMS if path.stem == "openshift"]
     assert render(load(path)).at(f"{SERVER}.securityContext") == {
         "runAsNonRoot": True,

@@ -69,7 +69,7 @@ def test_every_object_has_its_namespace_and_the_common_labels(preset: Path) -> N
             assert document["metadata"]["namespace"] == ("grafana" if "dashboard" in key.lower() else expected)
 
 
-def test_selectors_and_names_equal_those_of_chart_0_1_0_so_that_it_can_be_upgraded() -> None:
+def test_selectors_and_names_are_the_same_as_in_chart_0_1_0_to_allow_upgrades() -> None:
     rendered = render(values())
     for key, name in (("DaemonSet/pulltrace-agent", "agent"), ("Deployment/pulltrace-server", "server")):
         expected = {"app.kubernetes.io/name": f"pulltrace-{name}", "app.kubernetes.io/instance": "pulltrace"}
@@ -170,7 +170,7 @@ def test_the_server_expects_the_service_account_of_the_agents() -> None:
     assert source["serviceAccountToken"]["audience"] == AUDIENCE
 
 
-def test_with_a_certificate_all_connections_use_https() -> None:
+def test_all_connections_use_https_if_there_is_a_certificate() -> None:
     rendered = render(values({"server.tls.secretName": "pulltrace-tls"}))
     server = rendered.at("Deployment/pulltrace-server#spec.template.spec.containers.0")
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
@@ -349,7 +349,7 @@ def test_large_numbers_remain_integers() -> None:
     assert (pod["securityContext"]["runAsUser"], pod["terminationGracePeriodSeconds"]) == (1000680000, 1000000)
 
 
-def test_a_login_proxy_is_the_only_way_in_for_clients_other_than_agents() -> None:
+def test_only_agents_can_connect_to_the_server_without_the_login_proxy() -> None:
     rendered = render(load(CHART / "ci" / "login-values.yaml"))
     assert rendered.at("Ingress/pulltrace#spec.rules.0.http.paths.0.backend.service.port.name") == "login"
     [login] = [port for port in rendered.at("Service/pulltrace-server#spec.ports") if port["name"] == "login"]

@@ -75,7 +75,7 @@ def committed(held, name):
 
 @pytest.mark.parametrize("where", WHERE)
 @pytest.mark.parametrize("mode", [Mode.PARALLEL, Mode.PARALLEL_KEEP], ids=["discard", "keep"])
-async def test_while_soci_fetches_layers_the_lease_holds_only_completed_layers(place, where, mode):
+async def test_a_lease_holds_only_completed_layers_while_soci_fetches_layers(place, where, mode):
     here = await place(where, "soci", mode)
     lab, look = here.lab, here.look
     first, second = lab.layer(MIB), lab.layer(3 * MIB)

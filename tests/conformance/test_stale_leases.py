@@ -50,7 +50,7 @@ async def test_the_lease_and_content_and_ingest_of_a_pull_survive_when_container
     assert await look.images() == {}
 
 
-async def test_after_containerd_was_killed_the_next_pull_resumes_the_ingest_that_the_stale_lease_still_lists(lab, look):
+async def test_the_next_pull_after_containerd_was_killed_resumes_the_ingest_that_the_stale_lease_lists(lab, look):
     image, ref, pull, dead = await halfway(lab, look)
     large = image.layers[1]
     await lab.crash()
@@ -75,7 +75,7 @@ async def test_after_containerd_was_killed_the_next_pull_resumes_the_ingest_that
     assert await look.ingests() == {}
 
 
-async def test_if_containerd_is_killed_during_unpacking_the_next_pull_fetches_nothing(lab, look):
+async def test_the_next_pull_fetches_nothing_if_containerd_was_killed_during_unpacking(lab, look):
     layer = lab.layer(MIB, unpacked=500 * MIB)
     image = lab.image(layer)
     ref = lab.push("team/app:1", image)

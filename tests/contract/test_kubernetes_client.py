@@ -64,7 +64,7 @@ async def test_a_call_sends_the_query_and_body_and_token_and_returns_the_respons
     assert json.loads(await request.text()) == {"kind": "Pod"}
 
 
-def test_the_method_has_all_the_parameters_that_this_project_passes() -> None:
+def test_each_client_method_has_all_the_parameters_that_this_project_passes() -> None:
     passed = {"query_params", "body", "header_params", "auth_settings", "_preload_content", "_request_timeout"}
     assert passed <= set(inspect.signature(ApiClient.call_api).parameters)
     assert asyncio.iscoroutinefunction(ApiClient.close)

@@ -186,7 +186,7 @@ async def test_a_garbled_response_from_the_server_is_an_error_for_the_agent(agen
     assert await agent.leases() == []
 
 
-async def test_after_a_kill_containerd_has_a_new_socket_and_its_old_leases(node, agent, containerd, push):
+async def test_a_killed_containerd_has_a_new_socket_and_its_old_leases_after_the_restart(node, agent, containerd, push):
     node.pull(push("app:1", ("app", 40))[0])
     node.advance(2)
     poller = Poller(agent)

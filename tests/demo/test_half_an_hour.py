@@ -70,7 +70,7 @@ class HalfAnHour(VirtualWorld):
         return self.now - self.stopped_at.get(pull.node_name, 0.0) < 30
 
 
-def test_there_are_no_false_alarms() -> None:
+def test_the_demo_causes_no_false_alarms() -> None:
     world = HalfAnHour()
     stalls = failures = 0
     for _ in range(31 * 60):

@@ -123,7 +123,7 @@ def test_at_most_three_layers_are_downloaded_at_once(node, registries, push):
     assert len(held(pull, "ingests")) == len(offsets)
 
 
-def test_the_limit_of_parallel_downloads_applies_per_pull_or_per_node_depending_on_the_version(node, registries, push):
+def test_the_limit_on_parallel_downloads_applies_per_pull_or_per_node_depending_on_the_version(node, registries, push):
     for name in ("one", "two"):
         ref, image = push(f"{name}:1", *((f"{name} {number}", 4) for number in range(3)))
         for layer in image.layers:

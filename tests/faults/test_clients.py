@@ -71,7 +71,7 @@ class Subscription:
         )
 
 
-async def test_128_clients_that_never_read_do_not_delay_127_others(lab, fault):
+async def test_128_clients_that_never_read_do_not_delay_127_other_clients(lab, fault):
     """The server sends each client all layers of eight images, which is far more data than a socket can buffer."""
 
     async def wide_images(name):
@@ -107,7 +107,7 @@ async def test_128_clients_that_never_read_do_not_delay_127_others(lab, fault):
 
 @pytest.mark.skipif(bool(lacking()), reason=lacking() or "never")
 @pytest.mark.timeout(200)
-async def test_a_client_with_a_link_of_1_kb_per_second_receives_every_ended_pull(make_lab):
+async def test_a_client_with_a_1_kb_per_second_link_receives_every_ended_pull(make_lab):
     """The client receives fewer but newer states, because the kernel buffers only a limited amount of data."""
     async with Network() as network:
         lab = await make_lab(network=network, agent={"before": network.inside(network.server)})

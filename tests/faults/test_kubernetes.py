@@ -128,7 +128,7 @@ async def test_removed_and_restored_permissions_are_noticed(cluster, chart_roles
                 seen.over()
 
 
-async def test_a_rejected_token_is_replaced_by_the_newly_mounted_one(
+async def test_a_rejected_token_is_replaced_by_the_newly_mounted_token(
     cluster,
     chart_roles,  # noqa: F811
     tmp_path,

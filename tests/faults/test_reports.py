@@ -73,7 +73,7 @@ async def test_duplicate_and_late_and_reordered_reports_change_nothing(make_lab)
 
 @pytest.mark.skipif(not FAKETIME.exists(), reason="libfaketime is not installed (apt-get install faketime)")
 @pytest.mark.parametrize("hours", [-5, 5], ids=["behind", "ahead"])
-async def test_a_node_whose_clock_is_hours_off_is_shown_in_the_servers_time(make_lab, hours):
+async def test_the_times_of_a_node_whose_clock_is_hours_off_are_shown_in_the_servers_time(make_lab, hours):
     offset = 3600 * hours
     environment = {"LD_PRELOAD": str(FAKETIME), "FAKETIME": f"{offset:+d}", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     lab = await make_lab(ahead=offset, agent={"environment": environment})

@@ -38,7 +38,7 @@ def _url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-async def test_an_expired_token_is_replaced_by_the_newly_mounted_one(cluster, tmp_path):
+async def test_an_expired_token_is_replaced_by_the_newly_mounted_token(cluster, tmp_path):
     accounts = Accounts(cluster)
     await accounts.prepare(AGENT)
     await accounts.agent_on("worker-1")

@@ -32,7 +32,7 @@ def waited(lab: Lab, ref: str, known: set[str]) -> set[str]:
     return {one["podName"] for row in new for one in row.get("waited", ())}
 
 
-async def test_a_cached_image_has_a_row_for_each_pull_and_none_without_a_pull(lab: Lab) -> None:
+async def test_a_cached_image_has_one_row_for_each_pull_and_no_other_rows(lab: Lab) -> None:
     ref = lab.push("team/cached:1", 2 * MIB, rate=MIB)
     await lab.create(pod("cached-first", ref))
     lab.check_completed(await lab.completed("cached-first", ref))
@@ -50,7 +50,9 @@ async def test_a_cached_image_has_a_row_for_each_pull_and_none_without_a_pull(la
     await lab.counted(ref)
 
 
-async def test_a_first_pull_shorter_than_a_poll_interval_is_shown_with_its_duration_and_bytes(lab: Lab) -> None:
+async def test_an_images_first_pull_is_shown_with_its_duration_and_bytes_even_if_it_is_shorter_than_a_poll_interval(
+    lab: Lab,
+) -> None:
     for number in range(6):
         ref = lab.push(f"team/short{number}:1", 100_000 * (number + 1))
         await lab.create(pod(f"short{number}", ref, policy="Always" if number % 2 else "IfNotPresent"))

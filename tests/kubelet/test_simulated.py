@@ -27,7 +27,7 @@ async def test_a_second_pull_is_reported_immediately_and_waits_for_the_first(nod
     assert pulling < before < pulled
 
 
-async def test_a_container_starts_although_the_image_of_another_one_cannot_be_pulled(node: Node) -> None:
+async def test_a_container_starts_even_if_the_image_of_another_container_cannot_be_pulled(node: Node) -> None:
     good = node.serve("good:1", 1)
     await node.create("mixed", good.replace("good", "bad"), good)
     await node.until(lambda: times(node.statuses("mixed", "c1"), "running"))
@@ -56,7 +56,7 @@ async def test_the_pull_of_a_deleted_pod_continues(node: Node) -> None:
     assert times(node.events("deleted"), "Pulled")[0] > deleted
 
 
-async def test_a_kubelet_that_stops_cancels_its_pull_and_starts_it_again_after_a_restart(node: Node) -> None:
+async def test_a_kubelet_cancels_its_pull_when_it_stops_and_repeats_the_pull_after_a_restart(node: Node) -> None:
     await node.create("stopped", node.serve("stopped:1", 4))
     await node.until(lambda: times(node.events("stopped"), "Pulling"))
     began = node.now()

@@ -143,7 +143,7 @@ def contents(root: Path) -> dict[Path, bytes]:
     return {path.relative_to(root): hashlib.sha256(path.read_bytes()).digest() for path in files}
 
 
-def test_the_size_of_an_image_is_within_the_budget(image: tuple[str, Path], tmp_path: Path) -> None:
+def test_each_image_is_smaller_than_its_size_budget(image: tuple[str, Path], tmp_path: Path) -> None:
     half, root = image
     size = rootfs.size(root)
     with tarfile.open(tmp_path / "layer.tar.gz", "w:gz", compresslevel=6) as layer:

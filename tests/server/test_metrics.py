@@ -32,7 +32,7 @@ def test_a_new_registry_takes_the_label_of_an_unused_one(monkeypatch) -> None:
     assert 'registry="other"' not in text
 
 
-def test_a_forgotten_node_leaves_no_time_series() -> None:
+def test_a_forgotten_node_has_no_time_series() -> None:
     sim = SimulatedHub(HISTORY_TTL="10s")
     sim.report(at=1)
     assert "node-1" in sim.metrics.render("", sim.hub.gauges()).decode()

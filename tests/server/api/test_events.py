@@ -245,7 +245,7 @@ async def client_at(address: str):
         yield session
 
 
-async def test_one_address_gets_at_most_half_of_the_streams_and_the_others_get_their_share(server) -> None:
+async def test_one_address_gets_at_most_half_of_the_streams_and_the_other_addresses_share_the_rest(server) -> None:
     served = await server(limits=Limits(readers=8, readers_per_address=2))
     url = f"{served.url}/api/v1/events"
     streams = [await served.client.get(url) for _ in range(4)]

@@ -8,7 +8,7 @@ from pulltrace.server.api.fair_queue import BusyError, FairQueue
 from pulltrace.server.api.fair_share import FairShare, address_of
 
 
-def test_one_address_gets_at_most_half_of_all_slots_and_the_others_get_their_share() -> None:
+def test_one_address_gets_at_most_half_of_all_slots_and_the_other_addresses_share_the_rest() -> None:
     share = FairShare(8, 2)
     assert [share.take("a") for _ in range(6)] == [True] * 4 + [False] * 2
     assert [share.take("b") for _ in range(3)] == [True, True, False]

@@ -42,7 +42,7 @@ async def test_unknown_fields_are_ignored(server) -> None:
     assert (await served.post(b'{"nodeName":"node-1","pulls":[{"id":"x","new":{"deep":[1]}}],"x":1}')).status == 200
 
 
-async def test_gzip_is_accepted(server) -> None:
+async def test_a_gzip_body_is_accepted(server) -> None:
     served = await server()
     assert (await served.post(gzip.compress(REPORT), **{"Content-Encoding": "gzip"})).status == 200
     await served.until_published("node-1")
@@ -193,7 +193,7 @@ async def test_a_broken_gzip_body_gets_400(server, body) -> None:
     assert (await served.post(body, **{"Content-Encoding": "gzip"})).status == 400
 
 
-async def test_another_encoding_gets_415(server) -> None:
+async def test_a_body_with_another_encoding_gets_415(server) -> None:
     served = await server()
     assert (await served.post(REPORT, **{"Content-Encoding": "br"})).status == 415
 

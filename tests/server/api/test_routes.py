@@ -225,7 +225,7 @@ async def test_responses_are_compressed_if_the_client_accepts_it(server, path, a
     assert await response.json()
 
 
-async def test_requests_for_lists_beyond_the_limit_get_503_until_another_list_has_been_read(server) -> None:
+async def test_a_list_request_beyond_the_limit_gets_503_until_another_client_has_read_its_list(server) -> None:
     served = await server(limits=Limits(lists=2, lists_per_address=1, report_interval=0))
     for number in range(4):
         await served.post(

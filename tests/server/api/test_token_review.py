@@ -128,7 +128,7 @@ async def test_the_token_of_a_deleted_pod_is_rejected_once_the_cached_review_has
     assert [refusal.status for refusal in refusals] == [401]
 
 
-async def test_while_the_api_server_is_down_known_agents_may_report_for_a_while_and_new_agents_must_wait(
+async def test_known_agents_may_report_for_a_while_without_the_api_server_but_new_agents_must_wait(
     api, accounts, caplog
 ):
     clock = Clock()
@@ -161,7 +161,7 @@ async def test_the_server_logs_that_it_has_no_permission_to_review_tokens(cluste
 
 
 @pytest.mark.real
-async def test_agents_report_for_their_own_node_and_keep_their_data_while_no_token_can_be_reviewed(
+async def test_an_agent_reports_only_for_its_own_node_and_keeps_its_data_while_token_reviews_fail(
     cluster, accounts, registry, tmp_path
 ):
     """Run both programs with a real containerd. The token is in a file, as if the kubelet had mounted it."""

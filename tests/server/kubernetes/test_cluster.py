@@ -85,7 +85,7 @@ def test_a_status_that_repeats_the_old_failure_does_not_end_the_new_attempt(clus
     assert only(cluster).pulling
 
 
-def test_statuses_are_enough_if_there_are_no_events(cluster):
+def test_the_server_knows_the_demand_from_statuses_alone_if_there_are_no_events(cluster):
     arrival = web()
     cluster.apply(seen(arrival), T)
     for number in (1, 2, 3):
@@ -153,7 +153,7 @@ def test_the_cause_of_an_old_kubelets_back_off_message_is_read_from_the_event(cl
     assert demand.failure.at == T + 1
 
 
-def test_listed_events_of_running_pods_are_ignored(cluster):
+def test_listed_events_about_running_pods_are_ignored(cluster):
     arrival = web()
     old = [arrival.pulling("app", T), arrival.pulled("app", T + 5)]
     arrival.started("app", T + 6)
@@ -177,7 +177,7 @@ def test_an_event_may_arrive_before_its_pod_and_is_forgotten_if_the_pod_never_ar
     assert [item.pod_name for item in only(cluster).pods] == ["web-1"]
 
 
-def test_combined_events_are_used_but_their_counts_are_ignored(cluster):
+def test_combined_events_are_used_without_their_counts(cluster):
     arrival = web()
     cluster.apply(event(arrival.pulling("app", T)), T)
     failed = arrival.failed("app", T + 1, NOT_FOUND)

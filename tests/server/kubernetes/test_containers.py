@@ -28,7 +28,7 @@ def test_init_containers_are_listed_first_and_the_app_container_waits_for_its_ow
     ]
 
 
-def test_an_image_volume_waits_like_a_container_and_has_a_failure_of_its_own(cluster):
+def test_an_image_volume_waits_like_a_container_and_has_a_separate_failure(cluster):
     arrival = PodEvents(pod("web-1", "n1", {"app": "web:1"}, volumes={"model": "nginx:1.27"}, at=T))
 
     def waiting():
@@ -67,7 +67,7 @@ def test_a_volume_and_a_container_may_have_the_same_name(cluster):
     ]
 
 
-def test_a_second_pull_of_an_image_may_fail_although_another_container_has_started_with_it(cluster):
+def test_a_second_pull_of_an_image_may_fail_even_if_another_container_has_started_with_the_image(cluster):
     arrival = PodEvents(pod("web-1", "n1", {"app": "nginx:1.27"}, init={"prepare": "nginx:1.27"}, at=T))
     arrival.started("prepare", T)
     cluster.apply(event(arrival.pulling("app", T + 1)), T + 1)

@@ -139,7 +139,7 @@ async def test_a_refusal_by_the_registry_is_shown_with_its_reason(api, kubelet, 
     assert "error" not in done
 
 
-async def test_an_image_that_waits_behind_another_is_queued(api, kubelet, registry):
+async def test_an_image_that_waits_for_another_pull_is_queued(api, kubelet, registry):
     first = registry.push("shop/first:1", make_image(layer := make_layer(4 * MIB)))
     second = registry.push("shop/second:1", make_image(make_layer(MIB)))
     registry.blob(layer.digest).hold(at=MIB)

@@ -127,7 +127,7 @@ async def test_a_request_for_an_unchanged_list_gets_304(start, api):
     assert (await server.get("/api/v1/pods", **{"If-None-Match": tag}))[0] == 200
 
 
-async def test_if_there_is_no_cluster_the_server_reports_why_it_has_no_pods(start):
+async def test_the_server_reports_why_it_has_no_pods_if_there_is_no_cluster(start):
     server = await start()
     assert (await server.get("/readyz"))[0] == 200
     assert (await server.get("/api/v1/pods"))[1] == {
@@ -140,7 +140,7 @@ async def test_if_there_is_no_cluster_the_server_reports_why_it_has_no_pods(star
     assert "kube_watch" not in await server.metrics()
 
 
-async def test_the_server_reports_a_kubeconfig_that_does_not_work(start, tmp_path):
+async def test_the_server_reports_an_unusable_kubeconfig(start, tmp_path):
     server = await start(kubeconfig=tmp_path / "nothing-here")
     assert (await server.get("/readyz"))[0] == 200
     _, body = await server.get("/api/v1/pods")

@@ -38,7 +38,7 @@ def test_a_pod_that_was_deleted_in_the_queue_has_no_row_until_its_pull_begins(si
     assert rows(sim) == {NEW: PullPhase.QUEUED}
 
 
-def test_the_pull_of_a_deleted_pod_is_not_mistaken_for_that_of_the_next_tag(sim):
+def test_the_pull_of_a_deleted_pod_is_not_mistaken_for_the_pull_of_the_next_tag(sim):
     sim.report(pull("lease-2", at=NOW + 10.4, status=PullPhase.RESOLVING, **UNSEEN), at=11)
     for second in range(12, 20):
         sim.report(pull("lease-2", layer("b", second * MIB), at=NOW + 10.4, **APP), at=second)

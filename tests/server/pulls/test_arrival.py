@@ -222,7 +222,7 @@ def test_a_failure_that_affects_several_pods_is_one_failed_pull(sim):
     assert sim.metric("pull_errors_total", registry="docker.io", reason="not_found") == 1
 
 
-def test_a_container_has_no_row_before_the_kubelet_sends_an_event_about_it(sim):
+def test_a_container_has_no_row_before_the_kubelet_sends_an_event_about_the_container(sim):
     sim.apply(seen(web()), at=0)
     assert not sim.shown
     assert not sim.waiting

@@ -48,7 +48,7 @@ def documented():
 
 
 @pytest.mark.parametrize(("name", "reported", "expected"), list(documented()))
-def test_the_table_says_how_well_a_live_pull_fits_a_demand(name, reported, expected):
+def test_each_live_pull_fits_a_demand_as_well_as_the_docstring_table_specifies(name, reported, expected):
     pull = Pull("lease", Node("n", NOW, NOW), PullState(), NOW + 4)
     assert fit(pull, reported, DEMANDS[name], Name.of(IMAGE)) is expected
 

@@ -68,7 +68,7 @@ def test_the_table_in_the_docstring_is_the_one_that_the_code_uses():
 
 
 @pytest.mark.parametrize(("latest", "kind", "time", "expected"), documented())
-def test_a_pull_is_matched_as_the_table_says(latest, kind, time, expected):
+def test_each_pull_gets_the_match_that_the_docstring_table_specifies(latest, kind, time, expected):
     if latest == "running" and time is Time.AFTER:
         time = Time.WITHIN  # an attempt that is still running has no end, so no pull can begin after its end
     assert match(pull(kind, time), Arrival(attempt(latest))) is expected
@@ -95,7 +95,7 @@ def test_an_arrival_with_a_running_pull_is_not_matched_with_another_pull():
 
 
 @pytest.mark.parametrize("fetched", [0, MIB])
-def test_a_pull_without_bytes_for_another_waiting_pod_is_a_repeat(fetched):
+def test_a_pull_for_another_waiting_pod_is_a_repeat_only_if_it_downloads_nothing(fetched):
     done = Attempt(1, Source.AGENT, STARTED, ENDED, PullPhase.COMPLETED, observed=True)
     demand = ImageDemand("n", "nginx:1", (), STARTED, pulling=True, failure=None, pulled_at=None)
     found = pull("live", Time.AFTER)

@@ -36,7 +36,7 @@ def test_the_rate_follows_a_change_of_speed_within_the_window() -> None:
 
 
 @pytest.mark.parametrize("rate", [60_000, 100_000, 200_000, 500_000])
-def test_steps_of_one_mebibyte_do_not_make_the_rate_of_a_slow_download_jump(rate: int) -> None:
+def test_the_rate_of_a_slow_download_does_not_jump_if_the_offset_grows_in_steps_of_one_mebibyte(rate: int) -> None:
     speed = Speed(0, 0.0)
     seen = []
     for second in range(1, 200):
@@ -80,7 +80,7 @@ def test_a_download_that_waited_for_a_long_time_has_its_full_rate_immediately() 
     assert speed.rate(102.0) == 10 * MIB
 
 
-def test_growth_is_counted_once() -> None:
+def test_new_bytes_are_counted_only_once() -> None:
     speed = Speed(5, 0.0)
     assert [speed.saw(total, now) for total, now in ((5, 1.0), (9, 2.0), (9, 3.0), (10, 4.0))] == [0, 4, 0, 1]
     assert speed.grew_at == 4.0

@@ -39,14 +39,14 @@ def test_there_is_no_usual_duration_without_earlier_pulls():
     assert estimate(Usual(), size=None) is None
 
 
-def test_before_the_size_is_known_only_pulls_of_the_same_image_are_compared():
+def test_only_pulls_of_the_same_image_are_compared_before_the_size_is_known():
     usual = Usual()
     record(usual, 10)
     assert estimate(usual, size=None).median == 10.0
     assert estimate(usual, image="shop/other:1", size=None) is None
 
 
-def test_a_pull_with_cached_layers_is_not_compared_with_one_that_fetches_everything():
+def test_a_pull_with_cached_layers_is_not_compared_with_a_pull_that_fetches_everything():
     usual = Usual()
     record(usual, 2, size=10 * MB)
     record(usual, 20, size=100 * MB)
@@ -73,7 +73,7 @@ def test_a_node_that_is_new_to_a_slow_registry_is_not_expected_to_be_fast_there(
     assert estimate(usual, registry="slow.example", node="b").median == 90.0
 
 
-def test_the_estimate_for_a_new_tag_is_that_of_other_tags_scaled_by_size():
+def test_the_estimate_for_a_new_tag_is_the_duration_of_other_tags_scaled_by_size():
     usual = Usual()
     record(usual, 11.5, size=400 * MB)
     found = estimate(usual, image="shop/web:2", size=800 * MB)

@@ -200,7 +200,7 @@ def test_a_pull_that_waits_for_layers_of_another_pull_is_limited_by_the_queue() 
 @pytest.mark.parametrize(
     ("version", "by"), [("v2.2.1", Factor.SLOTS), ("1.7.29", Factor.UNKNOWN), ("", Factor.UNKNOWN)]
 )
-def test_since_containerd_2_1_all_pulls_of_a_node_share_the_download_slots(version: str, by: Factor) -> None:
+def test_all_pulls_of_a_node_share_the_download_slots_since_containerd_2_1(version: str, by: Factor) -> None:
     sim = SimulatedHub()
     for second in range(1, 20):
         busy = pull("busy", *(layer(name, second * MIB) for name in "abc"), **other("busy"))
@@ -333,7 +333,7 @@ def test_a_dead_mirror_is_the_limiting_factor_if_each_request_waits_for_a_timeou
         assert sim.one.via == VIA["via"]
 
 
-def test_the_verdict_is_unknown_for_a_short_pull_and_for_one_without_an_explanation() -> None:
+def test_the_verdict_is_unknown_for_a_short_pull_and_for_a_pull_without_an_explanation() -> None:
     sim = SimulatedHub()
     sim.report(pull("short", layer("a", 10 * MIB)), at=1)
     sim.report(pull("short", layer("a", 100 * MIB), status=PullPhase.COMPLETED, ended_at=NOW + 2), at=2)

@@ -42,7 +42,7 @@ def unpack_something(sim):
     sim.report(pull("old", done, status=PullPhase.COMPLETED, ended_at=NOW + 2, **facts), at=2)
 
 
-def test_the_estimate_of_a_pod_is_that_of_its_longest_pull(sim):
+def test_the_estimate_for_a_pod_is_the_estimate_for_its_longest_pull(sim):
     arrival = PodEvents(
         pod("web-1", "node-1", {"app": "nginx:1.27", "side": "redis:7"}, init={"init": "busybox"}, at=NOW)
     )
@@ -83,7 +83,7 @@ def test_a_pod_waits_for_an_image_volume(sim):
     assert count_waiting(sim.cluster.waiting(), sim.hub.feed.pulls()) == 1
 
 
-def test_a_pod_has_no_estimate_if_one_of_its_pulls_has_none(sim):
+def test_a_pod_has_no_estimate_if_one_of_its_pulls_has_no_estimate(sim):
     arrival = PodEvents(pod("web-1", "node-1", {"app": "nginx:1.27", "side": "redis:7"}, at=NOW))
     sim.apply(seen(arrival), event(arrival.pulling("app", NOW)), event(arrival.failed("side", NOW, NOT_FOUND)), at=0)
     unpack_something(sim)

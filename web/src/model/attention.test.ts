@@ -23,7 +23,7 @@ it('the strip is empty while nothing is wrong', () => {
 })
 
 describe('a failure', () => {
-  it('is one problem for all its nodes and pods, with cause, advice and next attempt', () => {
+  it('a failure is one problem for all its nodes and pods, with cause, advice and next attempt', () => {
     const all = found([
       failed({ id: 'a', nodeName: 'worker-01', attempt: 4, nextRetryAt: now + 102_000 }),
       failed({ id: 'b', nodeName: 'worker-02', pods: [pod('api-2'), pod('api-3')] }),
@@ -52,7 +52,7 @@ describe('a failure', () => {
     expect(found([failed({ errorReason })])[0]?.advice).toContain(words)
   })
 
-  it('with an unknown reason shows the first line of the error', () => {
+  it('a failure with an unknown reason shows the first line of the error', () => {
     const [first] = found([failed({ errorReason: 'unknown', error: 'odd thing\nstack' })])
     expect(first?.advice).toMatch(/^Odd thing\. 1 pod is waiting/)
   })
@@ -63,7 +63,7 @@ describe('a failure', () => {
     expect(found(pulls, [])).toEqual([])
   })
 
-  it('is not a problem once a later pull on the node has started', () => {
+  it('a failure is not a problem once a later pull on the node has started', () => {
     const later = aPull({
       id: 'b',
       imageRef: 'ghcr.io/acme/api:2',
@@ -73,7 +73,7 @@ describe('a failure', () => {
     expect(found([failed(), later])).toEqual([])
   })
 
-  it('with pull policy Never has its own advice and no attempts', () => {
+  it('a failure with pull policy Never has special advice and shows no attempts', () => {
     const never = aPod('api-1', { waitingReason: 'ErrImageNeverPull' })
     const pull = failed({ errorReason: 'not_found', attempt: 28, pods: [never] })
     const [first] = found([pull])
@@ -84,7 +84,7 @@ describe('a failure', () => {
     expect(isNotTried(failed())).toBe(false)
   })
 
-  it('of many images from one registry is one problem', () => {
+  it('failures of many images from one registry are one problem', () => {
     const pulls = ['a', 'b', 'c', 'd'].map((name, n) =>
       failed({ id: name, nodeName: `n${n}`, imageRef: `r.local/${name}:1`, errorReason: 'timeout' }),
     )
@@ -134,7 +134,7 @@ describe('a stalled pull', () => {
     nodeName: 'gpu-02',
   })
 
-  it('shows its duration, and blames the node while the registry serves other pulls', () => {
+  it('a stalled pull shows its duration, and blames the node while the registry serves other pulls', () => {
     const other = aPull({ id: 'b', imageRef: 'r.local/b:1', bytesPerSec: 300_000 })
     expect(found([stalled, other])[0]).toMatchObject({
       what: 'has received no bytes for 48 s on gpu-02 (41 %).',
@@ -142,12 +142,12 @@ describe('a stalled pull', () => {
     })
   })
 
-  it('blames the registry when no pull from it makes progress', () => {
+  it('a stalled pull blames the registry when no pull from this registry makes progress', () => {
     const other = { ...stalled, id: 'b', imageRef: 'r.local/b:1' }
     expect(found([stalled, other])[0]?.advice).toBe('No pull from r.local receives data: check the registry.')
   })
 
-  it('blames nothing when it is the only pull', () => {
+  it('a stalled pull blames neither node nor registry when there is no other pull', () => {
     expect(found([stalled])[0]?.advice).toBe('')
   })
 })

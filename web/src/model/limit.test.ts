@@ -84,7 +84,7 @@ describe('the word in the row', () => {
     expect(limitWord(aPull(change), undefined)).toBe(word)
   })
 
-  it('is the place in the queue if the pull is queued', () => {
+  it('the word is the place in the queue if the pull is queued', () => {
     const queued = aPull({ status: 'queued' })
     expect(limitWord(queued, { position: 2, ahead: [here] })).toBe('2nd in queue')
     expect(limitWord(queued, { position: 1, ahead: [] })).toBe('')
@@ -121,7 +121,7 @@ describe('the words for a waiting pod', () => {
 })
 
 describe('the sentence in the open row', () => {
-  it('is the server’s when there is one', () => {
+  it('the sentence is taken from the server’s verdict if there is a verdict', () => {
     const pull = aPull({ bound: { by: 'disk', why: 'The disk writes 80 MB/s', figures: {} } })
     expect(limitSentence(pull, undefined, [pull], now)).toBe('The disk writes 80 MB/s.')
   })
@@ -158,7 +158,7 @@ describe('the sentence in the open row', () => {
     expect(explanation(aPull({ usualSeconds: 20 }), undefined, [], now)).toBeUndefined()
   })
 
-  it('is absent without evidence', () => {
+  it('the sentence is absent without evidence', () => {
     expect(limitSentence(aPull(), undefined, [], now)).toBeUndefined()
   })
 })

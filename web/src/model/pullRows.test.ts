@@ -85,34 +85,34 @@ describe('failures of one image with one cause', () => {
   const of = [failing('b'), failing('a'), failing('c', { completedAt: T0 + 5000 })]
   const key = 'failed/docker.io/library/nginx:1.27/not_found'
 
-  it('share one row', () => {
+  it('failures with one cause share one row', () => {
     const [row, ...others] = rows({ of })
     expect(others).toEqual([])
     expect(row).toMatchObject({ key, ids: ['a', 'b', 'c'], waiters: 1, standing: 'failing' })
   })
 
-  it('have a separate row from failures that no pod waits for', () => {
+  it('failures that a pod waits for and other failures have separate rows', () => {
     const old = { pods: [], errorReason: 'not_found' } as const
     expect(keys({ of: [...of, failing('x', old), failing('y', old)] })).toEqual([key, `${key}/past`])
   })
 
-  it('keep their row while one of them is retried', () => {
+  it('failures keep their row while one of them is retried', () => {
     const retry = failing('a', { status: 'resolving', attempt: 2, errorReason: undefined })
     const [row, ...others] = rows({ of: [...of.filter(({ id }) => id !== 'a'), retry] })
     expect(others).toEqual([])
     expect(row?.ids).toEqual(['b', 'c', 'a'])
   })
 
-  it('have separate rows when one of them is open, or when sorted by a column', () => {
+  it('failures have separate rows when one of them is open, or when the table is sorted by a column', () => {
     expect(keys({ of, open: ['b'] }).sort()).toEqual(['b', key])
     expect(keys({ of, sort: 'node' })).toEqual(['a', 'b', 'c'])
   })
 
-  it('keep an open row when only one is left', () => {
+  it('a group of failures keeps its open row when only one failure is left', () => {
     expect(keys({ of: of.slice(0, 1), open: [key] })).toEqual([key])
   })
 
-  it('share one row for many images of one registry, but have separate rows for a few images', () => {
+  it('failures of many images from one registry share one row, but failures of a few images do not', () => {
     const many = [1, 2, 3, 4].map(n =>
       failing(`i${n}`, { imageRef: `r.io/i${n}:1`, errorReason: 'timeout', nodeName: `n${n % 2}` }),
     )
@@ -146,7 +146,7 @@ it('lists the oldest pull of the queue first', () => {
   ])
 })
 
-it('lists the queue of each node together, whether pods wait or not', () => {
+it('lists all queued pulls of a node together, including pulls that no pod waits for', () => {
   const queued = (id: string, nodeName: string, startedAt: number, change: Partial<Pull> = {}) =>
     at(id, { status: 'queued', startedAt, nodeName, ...change })
   const of = [

@@ -39,14 +39,14 @@ describe('the forecast of a queued pull', () => {
         return [found?.start, found?.ready, found?.unknown?.id]
       })
 
-  it('adds the usual durations of the pulls ahead and its own duration', () => {
+  it('the forecast adds the usual durations of the pulls ahead and of the queued pull', () => {
     expect(forecasts(active, queued('b', 20, 1), queued('c', 5, 2))).toEqual([
       [70, 90, undefined],
       [90, 95, undefined],
     ])
   })
 
-  it('uses each slot of the node as soon as it is free', () => {
+  it('the forecast uses each slot of the node as soon as the slot is free', () => {
     const quick = aPull({ id: 'quick', etaSeconds: 10, startedAt: T0 })
     expect(forecasts(active, quick, queued('b', 100, 1), queued('c', 5, 2), queued('d', 1, 3))).toEqual([
       [10, 110, undefined],
@@ -55,7 +55,7 @@ describe('the forecast of a queued pull', () => {
     ])
   })
 
-  it('is a lower bound after the first pull without an estimate, and names that pull', () => {
+  it('the forecast is a lower bound after the first pull without an estimate, and names that pull', () => {
     expect(forecasts(active, queued('b', 20, 1), queued('c', undefined, 2), queued('d', 5, 3))).toEqual([
       [70, 90, undefined],
       [90, 90, 'c'],
@@ -64,11 +64,11 @@ describe('the forecast of a queued pull', () => {
     expect(forecasts(aPull({ id: 'unpacking' }), queued('b', 20, 1))).toEqual([[0, 20, 'unpacking']])
   })
 
-  it('starts at once if nothing is ahead', () => {
+  it('the forecast starts at once if no pull is ahead', () => {
     expect(forecasts(queued('b', 20, 1))).toEqual([[0, 20, undefined]])
   })
 
-  it('counts down while the pull ahead is running', () => {
+  it('the forecast counts down while the pull ahead is running', () => {
     const running = { ...active, updatedAt: T0 }
     const place = { position: 1, ahead: [running] }
     expect(forecast(queued('b', 20, 1), place, T0 + 60_000)).toMatchObject({ start: 10, ready: 30 })

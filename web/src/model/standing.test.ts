@@ -21,13 +21,13 @@ describe('a pull', () => {
     expect(standingOf(pull, waiting)).toBe(expected)
   })
 
-  it('is past once a later pull of the image on the node has started', () => {
+  it('a pull is history once a later pull of the image on the node has started', () => {
     const later = aPull({ id: 'b', startedAt: T0 + 2000 })
     expect(standingOf(failed(), ['shop/p'], [later])).toBe('past')
     expect(standingOf(failed(), ['shop/p'], [{ ...later, nodeName: 'other' }])).toBe('failing')
   })
 
-  it('that failed counts as current for five minutes while the server cannot see pods', () => {
+  it('a failed pull counts as current for five minutes while the server cannot see pods', () => {
     const alone = failed({ pods: [] })
     expect(standing(alone, aContext([alone], undefined, T0 + 61_000))).toBe('failing')
     expect(standing(alone, aContext([alone], undefined, T0 + 302_000))).toBe('past')
@@ -56,7 +56,7 @@ it('does not count started pods as waiting', () => {
   expect([...(waitingPods(list, T0)?.names ?? [])]).toEqual(['shop/p'])
 })
 
-it('knows no waiting pods without a list of pods', () => {
+it('the waiting pods are unknown without a list of pods', () => {
   expect(waitingPods('missing', T0)).toBeUndefined()
   expect(waitingPods(undefined, T0)).toBeUndefined()
   expect(waitingPods(parsePodList({ pods: [], watching: false }), T0)).toBeUndefined()
@@ -81,7 +81,7 @@ it('counts failures that a pod is waiting for, but no cancelled pulls', () => {
   })
 })
 
-it('recognises a retry until its first byte', () => {
+it('a pull counts as a retry until its first byte arrives', () => {
   expect(isRetry(aPull({ attempt: 2, status: 'resolving' }))).toBe(true)
   expect(isRetry(aPull({ attempt: 2, status: 'downloading', downloadedBytes: 5 }))).toBe(false)
   expect(isRetry(aPull({ status: 'queued' }))).toBe(false)

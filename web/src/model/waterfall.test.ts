@@ -6,14 +6,14 @@ import { blockingLayer, layerRate, waterfall } from './waterfall'
 const at = (seconds: number) => T0 + seconds * 1000
 
 describe('a waterfall', () => {
-  it('extends from the start to the expected end', () => {
+  it('the axis extends from the start of the pull to its expected end', () => {
     const { now, readySeconds, lengthSeconds } = waterfall(aPull({ etaSeconds: 60 }), at(40))
     expect(readySeconds).toBe(100)
     expect(lengthSeconds).toBe(100)
     expect(now).toBeCloseTo(0.4)
   })
 
-  it('stops at the end of an ended pull', () => {
+  it('the axis stops at the end of an ended pull', () => {
     const { now, readySeconds, lengthSeconds } = waterfall(
       aPull({ status: 'completed', completedAt: at(30) }),
       at(900),
@@ -57,7 +57,7 @@ describe('a waterfall', () => {
     expect(ticks.length).toBeLessThanOrEqual(7)
   })
 
-  it('stays on the axis even if the clocks disagree', () => {
+  it('every bar stays on the axis even if the clocks disagree', () => {
     const layers = [
       aLayer({ state: 'downloading', startedAt: at(-50) }),
       aLayer({ digest: '2', state: 'extracting', startedAt: at(90), completedAt: at(95) }),
@@ -107,7 +107,7 @@ describe('parallel unpacking', () => {
     aLayer({ digest: '3', state: 'downloaded', startedAt: at(0), completedAt: at(30) }),
   ]
 
-  it('starts at the time that the agent reported', () => {
+  it('unpacking starts at the time that the agent reported', () => {
     const { lanes } = waterfall(aPull({ layers, status: 'completed', completedAt: at(100) }), at(500))
     const extracting = lanes.map(({ segments }) => segments.find(({ phase }) => phase === 'extracting'))
     expect(extracting.slice(0, 2)).toEqual([
@@ -116,7 +116,7 @@ describe('parallel unpacking', () => {
     ])
   })
 
-  it('has no layer that blocks another', () => {
+  it('no layer blocks another layer during parallel unpacking', () => {
     const last = layers[2]
     expect(last && blockingLayer(layers, last)).toBeUndefined()
   })
@@ -145,7 +145,7 @@ describe('a pull whose layers the snapshotter fetches', () => {
   const lanesOf = (...layers: readonly Layer[]) => waterfall(aPull({ layers, etaSeconds: 60 }), at(40)).lanes
   const segment = (phase: string, from: number, to: number) => ({ phase, from, to })
 
-  it('ends the bar of an unpacked layer when unpacking ended, and the bar of a live layer now', () => {
+  it('an unpacked layer’s bar ends when unpacking ended, and a live layer’s bar ends at the present', () => {
     const [extracted, live] = lanesOf(
       fetching({ state: 'extracted', extractedAt: at(30) }),
       fetching({ state: 'downloading' }),

@@ -57,7 +57,7 @@ describe('the table', () => {
 describe('layers', () => {
   const layers = [aLayer()]
 
-  it('are kept only for open rows', () => {
+  it('layers are kept only for open rows', () => {
     const table = tableWith(aPull({ layers }))
     expect(table.pulls.get('a')?.layers).toBeUndefined()
     table.wantLayers(['a'])
@@ -68,7 +68,7 @@ describe('layers', () => {
     expect(table.pulls.get('a')?.layers).toBeUndefined()
   })
 
-  it('survive an event that was sent before the row was opened', () => {
+  it('layers remain when an event arrives that was sent before the row was opened', () => {
     const table = tableWith(aPull())
     table.wantLayers(['a'])
     table.offerLayers(aPull({ layers }))
@@ -78,7 +78,7 @@ describe('layers', () => {
     expect(table.pulls.get('a')).toMatchObject({ percent: 3, layers })
   })
 
-  it('are removed when the next attempt begins', () => {
+  it('layers are removed when the next attempt begins', () => {
     const table = tableWith(aPull())
     table.wantLayers(['a'])
     table.offerLayers(aPull({ layers }))
@@ -88,7 +88,7 @@ describe('layers', () => {
     expect(table.pulls.get('a')?.layers).toEqual([])
   })
 
-  it('that were requested separately may be an empty list', () => {
+  it('a separately requested list of layers may be empty', () => {
     const table = tableWith(aPull({ status: 'failed' }))
     table.wantLayers(['a'])
     table.offerLayers(aPull({ status: 'failed' }))
@@ -96,7 +96,7 @@ describe('layers', () => {
     expect(table.pulls.get('a')?.layers).toEqual([])
   })
 
-  it('that were requested separately never replace newer layers or figures from the stream', () => {
+  it('separately requested layers never replace newer layers or figures from the stream', () => {
     const table = tableWith(aPull({ percent: 7 }))
     table.wantLayers(['a'])
     table.offerLayers(aPull({ percent: 5, layers }))

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest'
 import { ServerClock } from './serverClock'
 
-it('continues from the server’s time, regardless of the clock of this machine', () => {
+it('the clock continues from the server’s time, regardless of this machine’s clock', () => {
   let local = 1000
   const clock = new ServerClock(() => local)
   clock.set(5_000_000)
@@ -9,7 +9,7 @@ it('continues from the server’s time, regardless of the clock of this machine'
   expect(clock.now()).toBe(5_001_500)
 })
 
-it('advances to the time of an event after a sleep, and never goes back', () => {
+it('the clock advances to the time of an event after a sleep, and never goes back', () => {
   const clock = new ServerClock(() => 0)
   clock.set(1000)
   clock.atLeast(9000)

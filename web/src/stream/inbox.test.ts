@@ -24,7 +24,7 @@ it('keeps the newest event of each pull', () => {
   expect(inbox.isEmpty).toBe(true)
 })
 
-it('returns as many events as requested, and continues from there', () => {
+it('returns as many events as requested, and returns the next events at the next call', () => {
   const inbox = new Inbox()
   for (const id of ['a', 'b', 'c', 'd', 'e']) inbox.put(event(id))
   expect(inbox.take(2)).toHaveLength(2)

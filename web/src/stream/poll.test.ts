@@ -30,7 +30,7 @@ afterEach(() => {
   vi.unstubAllGlobals()
 })
 
-it('sends a request at once and then at its interval, until it is stopped', async () => {
+it('a poll sends a request at once and then at its interval, until the poll is stopped', async () => {
   const poll = polling(3000)
   await vi.advanceTimersByTimeAsync(6000)
   expect(ask).toHaveBeenCalledTimes(3)
@@ -63,7 +63,7 @@ it('sends fewer requests in a hidden tab, and one at once when the tab is visibl
   expect(ask).toHaveBeenCalledTimes(3)
 })
 
-it('never has two concurrent requests, and none after it was stopped', async () => {
+it('a poll never has two concurrent requests, and sends none after it was stopped', async () => {
   const poll = polling(3000)
   poll.now()
   expect(ask).toHaveBeenCalledTimes(1)

@@ -63,7 +63,7 @@ function opened() {
 }
 
 describe('the stream', () => {
-  it('is requested under the page’s own prefix, without layers', () => {
+  it('the page requests the stream under its own prefix, without layers', () => {
     opened()
     expect(FakeSource.last.url.href).toBe('http://host/some/prefix/api/v1/events?layers=false')
   })
@@ -78,7 +78,7 @@ describe('the stream', () => {
     expect(calls.event).toHaveBeenCalledWith(JSON.stringify(REMOVED))
   })
 
-  it('is reopened when other layers are requested, and resumes from the last event', () => {
+  it('the stream is reopened when other layers are requested, and resumes from the last event', () => {
     const { stream } = opened()
     const first = FakeSource.last
     first.emit('message', REMOVED, 'b-7')
@@ -90,7 +90,7 @@ describe('the stream', () => {
     expect(FakeSource.all).toHaveLength(2)
   })
 
-  it('retries after an error, with growing delays, and reports when it will retry', () => {
+  it('the stream retries after an error with growing delays, and reports the time of the next attempt', () => {
     const { calls } = opened()
     FakeSource.last.emit('error', '')
     expect(calls.lost).toHaveBeenLastCalledWith(1000)
@@ -105,13 +105,13 @@ describe('the stream', () => {
     expect(calls.lost).toHaveBeenLastCalledWith(3000 + 1000)
   })
 
-  it('gives up on a connection that does not open', () => {
+  it('the stream gives up on a connection that does not open in time', () => {
     const { calls } = opened()
     vi.advanceTimersByTime(15_000)
     expect(calls.lost).toHaveBeenCalledOnce()
   })
 
-  it('does nothing once it is closed', () => {
+  it('a closed stream sends no requests and reports nothing', () => {
     const { stream, calls } = opened()
     const source = FakeSource.last
     stream.close()
@@ -122,7 +122,7 @@ describe('the stream', () => {
     expect(calls.lost).not.toHaveBeenCalled()
   })
 
-  it('tries again when hello cannot be parsed', () => {
+  it('the stream retries when the hello event cannot be parsed', () => {
     const { calls } = opened()
     FakeSource.last.emit('hello', '<html>')
     expect(calls.live).not.toHaveBeenCalled()
@@ -147,7 +147,7 @@ describe('the stream', () => {
     expect(FakeSource.all).toHaveLength(2)
   })
 
-  it('does not request the reason when the server is unreachable', () => {
+  it('the stream does not request the reason when the server is unreachable', () => {
     opened()
     const request = vi.fn()
     vi.stubGlobal('fetch', request)

@@ -101,11 +101,11 @@ describe('the golden JSON shared with the server', () => {
 describe('an unexpected value', () => {
   const least = { id: 'a', nodeName: 'n', imageRef: 'i', startedAt: '2026-11-23T14:00:00Z' }
 
-  it('is ignored if it is an unknown field', () => {
+  it('an unknown field is ignored', () => {
     expect(parsePull({ ...least, future: { a: 1 } }).id).toBe('a')
   })
 
-  it('is replaced by a default if it is missing', () => {
+  it('a missing value is replaced by a default', () => {
     expect(parsePull(least)).toMatchObject({
       status: 'downloading',
       attempt: 1,
@@ -115,13 +115,13 @@ describe('an unexpected value', () => {
     })
   })
 
-  it('of the status is replaced by a status that follows from the other fields', () => {
+  it('an unknown status is replaced by a status that follows from the other fields', () => {
     expect(parsePull({ ...least, status: 'mounting' }).status).toBe('downloading')
     expect(parsePull({ ...least, status: 'mounting', error: 'x' }).status).toBe('failed')
     expect(parsePull({ ...least, completedAt: '2026-11-23T14:00:01Z' }).status).toBe('completed')
   })
 
-  it('of the reason counts as unknown', () => {
+  it('an unexpected reason counts as unknown', () => {
     expect(parsePull({ ...least, errorReason: 'quota' }).errorReason).toBe('unknown')
   })
 
@@ -137,7 +137,7 @@ describe('an unexpected value', () => {
     expect(() => parsePull(value)).toThrow(field)
   })
 
-  it('is ignored if it is a number that is not finite', () => {
+  it('a number that is not finite is ignored', () => {
     expect(parsePull({ ...least, percent: Number.NaN, etaSeconds: 'soon' })).toMatchObject({
       percent: 0,
       etaSeconds: undefined,
@@ -148,7 +148,7 @@ describe('an unexpected value', () => {
 describe('fields that newer servers send', () => {
   const least = { id: 'a', nodeName: 'n', imageRef: 'i', startedAt: '2026-11-23T14:00:00Z' }
 
-  it('are read if they are present', () => {
+  it('fields of newer servers are read if they are present', () => {
     const pull = parsePull(
       {
         ...least,
@@ -183,7 +183,7 @@ describe('fields that newer servers send', () => {
     })
   })
 
-  it('are undefined or have a default if they are missing', () => {
+  it('missing fields are undefined or have a default', () => {
     expect(parsePull(least)).toMatchObject({
       bound: undefined,
       usualSeconds: undefined,
@@ -205,7 +205,7 @@ describe('fields that newer servers send', () => {
     expect(parsePull({ ...least, bound }).bound).toEqual(expected)
   })
 
-  it('include the phases of a pod, and pods that started recently', () => {
+  it('a newer server’s fields include the phases of a pod, and pods that started recently', () => {
     const phases = [
       { phase: 'scheduled', startedAt: '2026-11-23T14:00:00Z', seconds: 4.5 },
       { phase: 'pulling', startedAt: '2026-11-23T14:00:09Z' },
@@ -222,13 +222,13 @@ describe('fields that newer servers send', () => {
     ])
   })
 
-  it('include the nodes without an agent', () => {
+  it('a newer server’s fields include the nodes without an agent', () => {
     const unobserved = [{ count: 2, names: ['a', 'b'], reason: 'no agent has reported from it' }]
     expect(parseNodeList({ nodes: [], registries: [], unobserved }).unobserved).toEqual(unobserved)
     expect(parseNodeList({ nodes: [] }).unobserved).toEqual([])
   })
 
-  it('include the throughput of the last minutes', () => {
+  it('a newer server’s fields include the throughput of the last minutes', () => {
     const history = {
       since: '2026-11-23T14:00:00Z',
       step: 5,
