@@ -30,7 +30,7 @@ class Row:
     late: int
     broken: int
     mib_per_second: float
-    """Data received by all clients together."""
+    """The data that all clients together receive per second."""
     load_cpu: float
     scrape: float
     """The longest scrape of /metrics; 0 if there was none."""

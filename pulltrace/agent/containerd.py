@@ -361,7 +361,7 @@ def _seconds(time: Timestamp) -> float:
 
 
 def resources_of(items: Iterable[tuple[str, str]]) -> Resources:
-    """Group a lease's resources, which are pairs of a type and an id, by type."""
+    """Group a lease's resources by type. Each resource is a pair of a type and an id."""
     content, ingests, unpacking, unpacked = set(), set(), set(), set()
     snapshotter, foreign = None, False
     for kind, name in items:

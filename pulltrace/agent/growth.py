@@ -46,9 +46,10 @@ def _may_be_stale(pull: Pull, now: float) -> bool:
 
 
 def _may_unpack(pull: Pull) -> bool:
-    """Return whether a layer is being unpacked or soon may be, because it and all layers below it are complete.
+    """Return whether a layer is being unpacked or may soon be unpacked.
 
-    If a lease prepares several layers at once, containerd unpacks in parallel: then any complete layer may be next.
+    Normally, a layer may be unpacked once this layer and all layers below it are complete. If a lease prepares several
+    layers at once, containerd unpacks in parallel. Then any complete layer may be next.
     """
     in_parallel = len(pull.resources.unpacking) > 1
     is_next = True

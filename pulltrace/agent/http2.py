@@ -24,7 +24,7 @@ from typing import NamedTuple
 from hpack import Decoder, Encoder, HPACKError
 
 MAX_FRAME = 1 << 14
-"""Maximum bytes of one frame: the initial limit of HTTP/2 (RFC 9113, 4.2), which this client never raises."""
+"""Maximum bytes of one frame. This is HTTP/2's initial limit (RFC 9113, 4.2). The client never raises the limit."""
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _MAX_HEADERS = 1 << 16  # maximum bytes of a header block, encoded or decoded

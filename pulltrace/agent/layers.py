@@ -34,8 +34,8 @@ class Absence(Enum):
 
 @dataclass(slots=True)
 class Progress:
-    """The progress of a layer within one pull. The state only advances, unless new evidence corrects it, and bytes
-    remain counted when containerd no longer lists them.
+    """The progress of a layer within one pull. The state only advances, except when new evidence corrects the state.
+    Bytes remain counted when containerd no longer lists them.
 
     ``cached_before`` means that every byte was on the node before the pull. ``committed_in`` is the number of the first
     poll in which all snapshots of the layer were committed.
@@ -61,8 +61,8 @@ class Progress:
 
     @property
     def is_missing(self) -> bool:
-        """Whether bytes of the layer still have to be fetched. This is false once all snapshots of the layer are
-        committed.
+        """Whether bytes of the layer still have to be fetched. If all snapshots of the layer are committed, the value
+        is false.
         """
         return not self.complete and self.committed_in is None
 
@@ -75,7 +75,7 @@ class Progress:
 
     @property
     def by_snapshotter(self) -> bool:
-        """Whether the snapshotter fetches the layer, so that its bytes are invisible to containerd."""
+        """Whether the snapshotter fetches the layer. containerd does not see the bytes of such a layer."""
         return self.fetched_by == SNAPSHOTTER
 
     def see_ingest(self, ingest: Ingest, lease: Lease, owner: str | None, now: float) -> None:

@@ -32,15 +32,17 @@ class Ingest(Struct, frozen=True, gc=False):
 
     @property
     def is_layer(self) -> bool:
-        """Whether the blob may be a layer: the ref's prefix rules out indexes, manifests, configs and attestations."""
+        """Whether the blob may be a layer. The prefix of the ref shows whether the blob is an index, a manifest, a
+        config or an attestation instead.
+        """
         if self.ref.startswith(ARCHIVE):
             return not self.ref.endswith(".json")
         return self.ref.startswith(LAYER_REFS)
 
     @property
     def is_copy(self) -> bool:
-        """Whether a snapshotter (SOCI) is copying a blob that it has already fetched. The ref of such an ingest is only
-        the digest.
+        """Whether a snapshotter (SOCI) is copying a blob that the snapshotter has already fetched. The ref of such an
+        ingest is only the digest.
         """
         return self.ref == self.digest and not self.ref.startswith(ARCHIVE)
 
@@ -103,8 +105,8 @@ class ImageRecord:
 class Observation:
     """The lists that one poll requested.
 
-    Ingests are listed first, then leases, then resources. So the lease of every listed ingest is listed too, unless the
-    pull ended in between.
+    Ingests are listed first, then leases, then resources. So the lease of every listed ingest is listed too, except
+    when the pull ended in between.
     """
 
     ingests: list[Ingest]

@@ -33,13 +33,14 @@ class Pull:
 
     lease: Lease
     inherited: bool
-    """Whether the lease may have outlived the pull: it existed before the first poll, and has made no progress since.
+    """Whether the lease may have outlived the pull. This is so if the lease existed before the first poll, and if the
+    pull has made no progress since then.
     """
     moved_at: float
     seen_at: float = 0.0
     """The start time of the last poll that saw the pull's resources."""
     guessed: bool = False
-    """Whether the pull ended before any poll saw its content, so that the image is a guess."""
+    """Whether the pull ended before any poll saw the pull's content. The image is then a guess."""
     polls: int = 0
     resources: Resources = field(default_factory=Resources)
     read: set[str] = field(default_factory=set)
@@ -48,7 +49,7 @@ class Pull:
     asking: set[Question] = field(default_factory=set)
     """The questions that this poll has about the pull."""
     checked: set[Question] = field(default_factory=set)
-    """The questions that have been answered, including those about objects that do not exist."""
+    """The questions that have been answered, including questions about objects that do not exist."""
     suspect: bool = False
     """Whether the lease seems to have outlived the pull."""
     cause: str | None = None
@@ -69,7 +70,9 @@ class Pull:
     """The digests of the layers that have changed since the state was last reported; None if anything may have changed.
     """
     is_answered: bool = False
-    """Whether the last poll's only questions about the pull, if any, were about image records."""
+    """Whether all of the last poll's questions about the pull were about image records. Also true if there were no
+    questions.
+    """
     reported_layers: dict[str, tuple[object, LayerState]] = field(default_factory=dict)
     """The layers as last reported, each with the values from which its state was derived."""
     look_back_poll: int | None = None

@@ -28,9 +28,9 @@ SHARED_POLLS = 4
 class RecordLedger:
     """The records that ended pulls have claimed, with the times at which these pulls wrote them.
 
-    A record proves the end of only one pull, unless a later pull has updated the record. If two pulls of one image end
-    in the same poll, it is unknown which update belongs to which pull: both may claim the record, and their tags may be
-    swapped.
+    A record proves the end of only one pull. If a later pull updates the record, the record also proves the end of the
+    later pull. If two pulls of one image end in the same poll, it is unknown which update belongs to which pull: both
+    may claim the record, and their tags may be swapped.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,9 @@ class RecordLedger:
         return len(self._earlier | self._this_poll)
 
     def is_new_for(self, record: ImageRecord, lease: Lease) -> bool:
-        """Return whether the record was written since the lease began, and after any earlier pull claimed it."""
+        """Return whether the record was written after the lease began. Return False if an earlier pull has claimed this
+        version of the record.
+        """
         return record.updated_at >= lease.created_at and record.updated_at > self._earlier.get(record.name, 0.0)
 
     def may_prove(self, record: ImageRecord, lease: Lease) -> bool:

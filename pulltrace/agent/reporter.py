@@ -32,8 +32,8 @@ contents.
 """
 
 MAX_RECENT = 1 << 20
-"""Maximum size of the acknowledged ended pulls to keep, in bytes. From these pulls, a restarted server restores its
-history.
+"""Maximum total size, in bytes, of the ended pulls that are kept after the server has acknowledged them. A restarted
+server restores its history from these pulls.
 """
 
 _ROOM = MAX_REPORT * 7 // 16  # maximum bytes in one report, for live pulls and for ended pulls separately
@@ -129,7 +129,7 @@ class Reporter:
                 await asyncio.sleep(wait)
 
     async def _woken(self, longest: float) -> None:
-        """Wait until a poll has something to report, but no more than ``longest`` seconds."""
+        """Wait until a poll has something to report, or until ``longest`` seconds have passed."""
         timer = asyncio.get_running_loop().call_later(longest, self._wake.set)
         try:
             await self._wake.wait()

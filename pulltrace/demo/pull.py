@@ -130,7 +130,7 @@ class Pull:
         return registries.sends(blob, received, speed * node.elapsed)
 
     def _unpack(self, image: Image) -> Thread:
-        """Unpack the layers in order, the base first. The first layer that is missing starts all downloads."""
+        """Unpack the layers in order, the base first. All downloads start when the first missing layer is reached."""
         fetched: dict[str, bool] = {}
         for number in range(len(image.layers)):
             yield from self._unpack_layer(image, number, fetched)

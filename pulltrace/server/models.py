@@ -49,8 +49,8 @@ class EventType(StrEnum):
 
 
 class NodeState(StrEnum):
-    """Whether a node's agent reports on time, is late or has stopped reporting, or whether two agents use the node's
-    name.
+    """The state of a node's agent. The agent reports on time, is late, or has stopped reporting. In a conflict, two
+    agents use the node's name.
     """
 
     REPORTING = "reporting"

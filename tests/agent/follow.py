@@ -90,7 +90,7 @@ class Follow:
         return [pull for pull in self.live if text in pull.image_ref]
 
     def ended_as(self, image_ref: str) -> PullState:
-        """Return the only pull that ended with this reference."""
+        """Return the ended pull with this reference. There must be exactly one."""
         (pull,) = [pull for pull in self.ended.values() if pull.image_ref == image_ref]
         return pull
 

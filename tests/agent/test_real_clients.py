@@ -1,4 +1,4 @@
-"""Pulls through a real containerd by clients other than the CRI plugin: archives, image builders, containers."""
+"""A real containerd whose clients are not the CRI plugin: archive imports, image builders and containers."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""How accurate the usual duration is, over a quarter of an hour of the demo in virtual time."""
+"""The demo's usual durations are compared with the actual durations, for fifteen minutes of virtual time."""
 
 from statistics import median
 

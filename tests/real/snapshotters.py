@@ -1,4 +1,4 @@
-"""Real snapshotters for a containerd: soci-snapshotter and stargz-snapshotter.
+"""Run a real containerd with a real snapshotter: soci-snapshotter or stargz-snapshotter.
 
 node = Containerd(binary, proxy="soci")
 async with Soci(node, registry.host, SociMode.PARALLEL), node:

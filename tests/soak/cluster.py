@@ -41,7 +41,8 @@ class Truth:
     ended: float | None = None
     told: bool = False
     only_told: bool = False
-    """Whether only the server still knows the pull, because the agent of its node was restarted."""
+    """Whether the server is the only process that still knows the pull. This is so if the node's agent was restarted.
+    """
 
     @property
     def reference(self) -> str:
@@ -49,7 +50,7 @@ class Truth:
 
     @property
     def seen(self) -> bool:
-        """Whether a running agent must have observed the pull."""
+        """Whether an agent was running for long enough to observe the pull."""
         return self.watched >= SEEN_AFTER
 
     @property

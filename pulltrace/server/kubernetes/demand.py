@@ -32,7 +32,8 @@ class ImageDemand:
     waiting.
     """
     pulling: bool
-    """Whether the kubelet has emitted Pulling, and neither Pulled nor Failed since then.
+    """Whether Pulling is the last event that the kubelet has emitted about the image. After Pulled or Failed, the value
+    is false.
 
     The kubelet emits Pulling *before* the pull enters its queue.
     """
@@ -51,14 +52,16 @@ class ImageDemand:
     image_bytes: int | None = None
     """The image's size, according to the kubelet's event."""
     assumed: bool = False
-    """Whether nothing has reported a pull, and only the creation of a container shows that the image is present."""
+    """Whether the creation of a container is the only evidence that the image is present. No pull has then been
+    reported.
+    """
     starts: tuple[float, ...] = ()
     """The times when the kubelet emitted Pulling for the pods whose pull has not ended, earliest first."""
     abandoned: bool = False
     """Whether all pods that requested the image were deleted. The kubelet pulls the image nevertheless."""
     awaited: bool = False
-    """Whether the image is present, but the kubelet has not yet requested it for one of the containers that wait for
-    it.
+    """Whether a container waits for an image that is already present. The kubelet has then not yet requested the image
+    for this container.
     """
 
     @property

@@ -66,18 +66,20 @@ class Arrival:
     _failed_at: float | None = None
     """The time at which an agent reported a failure that the kubelet has not reported yet."""
     held: bool = False
-    """Whether the end is known, but not published until the agent's report about it is due."""
+    """Whether the end is known but not yet published. The server publishes the end when the agent's report about this
+    end is due.
+    """
     expires: bool = False
-    """Whether the arrival is kept only as history: no pod waits for the image any longer, and no agent observed its
-    pull.
+    """Whether the arrival is kept only as history. This is so if no pod waits for the image any longer, and if no agent
+    observed the pull.
     """
     _pull_number: int = 0
     """Which attempt ``pull`` is, counted from 1."""
     _failure: Failure | None = None
     """Why ``pull`` failed, according to the kubelet."""
     _arrived_at: float | None = None
-    """When the server received the kubelet's event that the image is present. None if there was no such event, or if an
-    agent has reported the pull.
+    """When the server received the kubelet's event that the image is present. None if there was no such event. Also
+    None if an agent has reported the pull.
     """
     _basis: Any = None
     """The facts on which the last decision was based. None if the decision also depended on the time."""
@@ -89,7 +91,7 @@ class Arrival:
 
     @property
     def is_abandoned(self) -> bool:
-        """Whether containers waited for the image, but none waits for it now."""
+        """Whether containers waited for the image earlier, and no container waits for the image now."""
         return self.demand is None and bool(self.waited)
 
     @property
@@ -130,7 +132,7 @@ class Arrival:
 
     @property
     def _is_pull_newest(self) -> bool:
-        """Whether ``pull`` is the newest published attempt, or an even newer one."""
+        """Whether ``pull`` is at least as new as the newest published attempt."""
         return self._pull_number >= self._number
 
     @property
@@ -158,7 +160,7 @@ class Arrival:
         self._failed_at = None
 
     def continues_without(self, name: Name) -> bool:
-        """Return whether the kubelet still needs the arrival's image, although the pull turned out to be for image
+        """Return whether the kubelet still needs the arrival's image. The arrival's pull turned out to be for image
         ``name``.
         """
         needed = self.demand is not None and self.demand.pulling
@@ -420,8 +422,8 @@ def is_later(demand: ImageDemand, pull: Pull) -> bool:
 
 
 def correct(pull: Pull, demand: ImageDemand) -> None:
-    """Correct a pull from the kubelet's reports. The agent may have missed the end, guessed the start, or reported a
-    failure although the image arrived.
+    """Correct a pull from the kubelet's reports. The agent may have missed the end of the pull, guessed the start, or
+    reported a failure when the image had arrived.
     """
     if pull.ended_at is None:
         return
@@ -440,7 +442,7 @@ def correct(pull: Pull, demand: ImageDemand) -> None:
 
 
 def _proves_success(demand: ImageDemand, pull: Pull) -> bool:
-    """Return whether the image is proven to have arrived, although the agent reported that this pull failed.
+    """Return whether the kubelet's reports prove that a pull succeeded which the agent reported as failed.
 
     The image may have been removed again since then.
     """

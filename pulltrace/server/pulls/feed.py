@@ -46,7 +46,9 @@ class Entry:
         self.id = id_
         self.node = node
         self.pull = pull
-        """The pull. Its layers are removed from here once they are compressed; ``shown`` restores them."""
+        """The pull. When ``pack`` compresses the pull's layers, they are removed from this object. ``shown`` restores
+        the layers.
+        """
         self.at = at
         self._bytes: dict[bool, bytes] | None = {}
         self._layers: bytes | None = None

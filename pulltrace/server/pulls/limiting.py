@@ -102,7 +102,7 @@ def _disk(load: NodeLoad | None) -> Moment | None:
 
 
 def _cpu(load: NodeLoad | None) -> Moment | None:
-    """Return the CPU as the limit of unpacking, which is the only part of a pull that needs much CPU time."""
+    """Return a result if the CPU limits unpacking. Unpacking is the only part of a pull that needs much CPU time."""
     if load is None or load.cpu_pressure is None or load.io_pressure is None:
         return None
     if load.cpu_pressure < CPU_PRESSURE or load.io_pressure > IDLE_DISK:
@@ -113,7 +113,7 @@ def _cpu(load: NodeLoad | None) -> Moment | None:
 
 
 def _snapshotter(pull: Pull, missing: list[LayerState], load: NodeLoad | None) -> Moment | None:
-    """Return the snapshotter as the limit if it fetches missing layers; the agent cannot observe these downloads."""
+    """Return a result if the snapshotter fetches missing layers. The agent cannot observe these downloads."""
     count = sum(layer.fetched_by == SNAPSHOTTER for layer in missing)
     if not count:
         return None
@@ -123,8 +123,8 @@ def _snapshotter(pull: Pull, missing: list[LayerState], load: NodeLoad | None) -
 
 
 def _dead_mirror(pull: Pull, now: float) -> Moment | None:
-    """Return the mirror as the limit if the pull has stopped, and has waited before for as long as containerd takes to
-    give up on a host.
+    """Return a result if a dead mirror limits the pull. This is so if the pull has stopped, and if an earlier wait was
+    as long as containerd takes to give up on a host.
     """
     verdict, via = pull.verdict, pull.state.via
     if not via:
@@ -159,7 +159,8 @@ def _fetched_elsewhere(pull: Pull, missing: list[LayerState]) -> Moment:
 
 
 def _no_slot(pull: Pull) -> Moment | None:
-    """Return the download slots as the limit if other pulls occupy all of them and this pull fetches no layer.
+    """Return a result if the download slots limit the pull. This is so if other pulls occupy all slots and this pull
+    fetches no layer.
 
     From containerd 2.1 on, all pulls on a node share the download slots.
     """
@@ -184,8 +185,8 @@ def _connections(pull: Pull) -> int:
 
 
 def _one_layer(pull: Pull, left: list[LayerState], rate: float, paces: Paces, now: float) -> Moment | None:
-    """Return the layer as the limit if only one large layer remains, and the pull was faster when it used several
-    connections.
+    """Return a result if one large layer limits the pull. This is so if only this layer remains, and if the pull was
+    faster with several connections.
     """
     if len(left) != 1 or not left[0].total_known:
         return None
@@ -235,8 +236,8 @@ def _compared(pull: Pull, per_connection: float, rate: float, paces: Paces, now:
 
 
 def _full_line(node: Node, figures: dict[str, float], paces: Paces, now: float) -> Moment | None:
-    """Return the network as the limit if at least two registries deliver far less than their best rates here, while the
-    node's total rate is close to its maximum.
+    """Return a result if the network limits the node. This is so if at least two registries deliver far less than their
+    best rates on this node, while the node's total rate is close to its maximum.
     """
     if len(node.active) < 2:
         return None

@@ -36,11 +36,11 @@ inferred   presumed   earlier    same       same
 the attempt's end, because the report that it is live may be late. Everything else is *after*. Kubelets report whole
 seconds, so times up to two seconds apart count as equal.
 
-Three rules take precedence over the table. An arrival whose pull is still running, or did not fail, cannot take another
-pull, unless only the lease of its pull is known. If an agent observed the newest attempt, a pull that starts after the
-attempt has failed is the ``next`` one. If several pods wait, the kubelet calls the runtime once for each of them. The
-pull of each later call is a ``repeat`` if the first pull was still running when the later one started, or if the later
-one has no bytes and the image has just arrived.
+Three rules take precedence over the table. If the pull of an arrival is still running, or has not failed, the arrival
+cannot take another pull. The only exception is a pull of which only the lease is known. If an agent observed the newest
+attempt, a pull that starts after the attempt has failed is the ``next`` one. If several pods wait, the kubelet calls
+the runtime once for each of them. The pull of each later call is a ``repeat`` if the first pull was still running when
+the later one started, or if the later one has no bytes and the image has just arrived.
 """
 
 import math

@@ -84,11 +84,11 @@ class Pull:
     weight: int = 0
     """The estimated memory of the pull, in bytes."""
     presumed: bool = False
-    """Whether the server inferred the end of the pull, which the agent may still correct."""
+    """Whether the server inferred the end of the pull. The agent may still correct this end."""
     history: bool = False
-    """Whether the pull ended before this server started, so that the previous server has counted and logged it."""
+    """Whether the pull ended before this server started. The previous server has counted and logged such a pull."""
     fresh: bool = False
-    """Whether the pull started after the node's last report, so that its whole download was observed."""
+    """Whether the pull started after the node's last report. The whole download of such a pull was observed."""
     learned_at: float | None = None
     """When the server learned that the pull had ended."""
     arrival_id: str = ""
@@ -100,7 +100,7 @@ class Pull:
     released: bool = False
     """Whether the kubelet has reported the end of the attempt to which this lease seems to belong."""
     repeats: bool = False
-    """Whether the kubelet started this pull for another pod that waits for the same image; such a pull has no separate
+    """Whether the kubelet started this pull for another pod that waits for the same image. Such a pull has no separate
     row.
     """
     superseded: bool = False
@@ -113,8 +113,8 @@ class Pull:
     speed: Speed = field(init=False)
     """The speed of the layers that this pull fetches itself."""
     arriving: Speed = field(init=False)
-    """The speed of all layers, including those that another pull fetches. If no other pull fetches any of these layers,
-    it is the same object as ``speed``.
+    """The speed of all layers, including the layers that another pull fetches. If no other pull fetches any of these
+    layers, this speed is the same object as ``speed``.
     """
     layer_speeds: dict[str, Speed] = field(default_factory=dict)
     published_layers: dict[str, tuple[LayerState, LayerStatus]] = field(default_factory=dict)
@@ -208,7 +208,9 @@ class Pull:
         return None
 
     def bytes_per_second(self, now: float) -> float:
-        """Return the speed of the layers that the pull fetches itself; zero unless the pull is downloading."""
+        """Return the download speed of the layers that the pull itself fetches. If the pull is not downloading, return
+        zero.
+        """
         return self.speed.rate(now) if self.phase is PullPhase.DOWNLOADING else 0.0
 
     def enter(self, phase: PullPhase, at: float) -> None:
@@ -254,7 +256,7 @@ class Pull:
 
     @property
     def is_only_lease(self) -> bool:
-        """Whether only the lease is known; the lease may belong to a container instead of a pull."""
+        """Whether only the lease is known. The lease may belong to a container instead of a pull."""
         state = self.state
         if self.phase is PullPhase.COMPLETED:
             return False

@@ -77,7 +77,7 @@ class Speed:
         steps = self._steps
         window = min(max(WINDOW, 2 * (steps[-1][0] - steps[-2][0])), LONGEST_WINDOW)
         start = now - window
-        base = steps[max(bisect_right(steps, (start, math.inf)) - 1, 0)]  # the last growth before the window
+        base = steps[max(bisect_right(steps, (start, math.inf)) - 1, 0)]  # the last sample before the window
         return (self.total - base[1]) / max(now - max(start, self._since), SHORTEST)
 
 

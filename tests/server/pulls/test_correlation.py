@@ -1,5 +1,5 @@
-"""How arrivals get attempts and names, and when they are removed. The tests set the image demands that a kubelet would
-have.
+"""These tests show how arrivals get attempts and names, and when arrivals are removed. Each test sets the image demands
+itself, instead of a kubelet.
 """
 
 from pulltrace.server.kubernetes.attempts import Failure
@@ -13,7 +13,7 @@ POD = PodCorrelation(namespace="shop", pod_name="web-1", container="web", image=
 
 
 class Kubelet:
-    """The image demands of one node's kubelet, as set by the test."""
+    """The image demands of one node's kubelet. Each test sets these demands."""
 
     def __init__(self) -> None:
         self.now: list[ImageDemand] = []

@@ -2,7 +2,9 @@
 import type { Pod, PodList, PodRef, Pull } from '../wire/wire'
 import { hasEnded, type PullState, pullState } from './pullState'
 
-/** The pods that are waiting now, by `namespace/name`, and the server's time for that list. */
+/**
+ * The names (`namespace/name`) of the pods that are waiting now, and the server time of this list.
+ */
 export interface WaitingPods {
   readonly names: ReadonlySet<string>
   readonly at: number

@@ -42,9 +42,12 @@ export type ConnectionEvent =
   | { readonly kind: 'lost'; readonly retryAt: number; readonly now: number }
   | { readonly kind: 'refused'; readonly refusal: Refusal }
   | { readonly kind: 'trying' }
-  /** The list of pulls arrived or failed. */
+  /** The request for the list of pulls succeeded or failed. */
   | { readonly kind: 'list'; readonly arrived: boolean; readonly now: number }
-  /** The list of nodes arrived or failed. The page always requests this list at an interval. */
+  /**
+   * The request for the list of nodes succeeded or failed. The page always requests this list at an
+   * interval.
+   */
   | { readonly kind: 'nodes'; readonly arrived: boolean }
 
 export interface Step {

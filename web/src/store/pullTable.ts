@@ -30,7 +30,7 @@ export class PullTable {
     else this.#pending.set(event.pull.id, event.pull)
   }
 
-  /** At the next commit, only events that arrive after this call count. */
+  /** The next commit replaces all pulls, and includes only events that arrive after this call. */
   reset(): void {
     this.#pending.clear()
     this.#replace = true
