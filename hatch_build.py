@@ -22,7 +22,7 @@ class DashboardHook(BuildHookInterface):  # type: ignore[type-arg]  # hatchling'
     """
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Raise an error if the page is missing, unless the install is editable."""
+        """Raise an error if the page is missing. An editable install does not need the page."""
         page = Path(self.root) / "pulltrace" / "server" / "static" / "index.html"
         if version != "editable" and not page.exists() and os.environ.get(WITHOUT) != "1":
             raise FileNotFoundError(MISSING)

@@ -123,8 +123,8 @@ async def _file(request: web.Request) -> web.StreamResponse:
 
 
 async def first_rows(browser: Browser, runner: web.AppRunner) -> tuple[float, float]:
-    """Return the milliseconds until the first rows appear: since the first byte of the page, and since that of the
-    stream.
+    """Return the milliseconds until the first rows appear. Two times are returned: since the first byte of the page,
+    and since the first byte of the stream.
 
     These are medians of five loads, each with an empty cache. The browser and the server use the same machine's clock.
     """

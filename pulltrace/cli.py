@@ -22,7 +22,9 @@ _log = logging.getLogger("pulltrace")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command. Return 0 if the command succeeded, 1 if it failed, and 2 if the configuration is invalid."""
+    """Run one command. Return 0 if the command succeeded, 1 if the command failed, and 2 if the configuration is
+    invalid.
+    """
     args = _parser().parse_args(argv)
     try:
         status: int = args.run(args)

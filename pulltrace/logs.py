@@ -47,7 +47,7 @@ def _handler(stream: TextIO) -> logging.Handler:
 
 
 class _OutputHandler(logging.Handler):
-    """Writes lines to a file descriptor in a thread, so that only this thread blocks if nobody reads the output.
+    """Writes lines to a file descriptor in a thread. If nobody reads the output, only this thread blocks.
 
     The thread is a daemon and bypasses Python's buffers, so the process can end even if the thread is blocked.
     """

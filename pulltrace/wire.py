@@ -122,8 +122,8 @@ class LayerState(JsonObject, frozen=True):
 
     ``cached_bytes`` is the number of bytes that were on the node before this pull began: all bytes of a cached layer,
     or the offset of a resumed download. ``downloaded_bytes`` is the number of bytes downloaded since then. If another
-    pull fetches this layer, ``fetched_by`` is the id of that pull, so that the bytes are counted only once.
-    ``fetched_by`` is ``snapshotter`` if the snapshotter fetches the layer, whose bytes are then counted when it is
+    pull fetches this layer, ``fetched_by`` is the id of that pull. So the bytes are counted only once. If the
+    snapshotter fetches the layer, ``fetched_by`` is ``snapshotter``, and the bytes are counted when the layer is
     complete. ``fetched_by`` is ``guest`` if a virtual machine will fetch the layer. The snapshotter serves a layer in
     state ``remote`` without fetching it first. A time is exact if containerd records it (``completed_at``). Any other
     time is that of the first poll that observed the change.

@@ -21,7 +21,7 @@ def finished(url: str, image: str) -> dict[str, Any] | None:
 
 
 def main(url: str, image: str) -> int:
-    """Return 0 if the pull completed and all bytes were counted, 1 if it failed or was never shown."""
+    """Return 0 if the pull completed and all bytes were counted. Return 1 if the pull failed or was never shown."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         if pull := finished(url, image):

@@ -30,8 +30,8 @@ If the records belong to several images, the pull has no name. Containers and im
 ``OUTCOMES`` is this table as data. If nothing is reported, the server withdraws the pull, and the kubelet's events
 determine its outcome.
 
-If a lease is deleted before any poll has read the pull's manifest, the pull's documents are read afterwards, if they
-still exist. Only one poll tries this, so that the end of a pull is not delayed when containerd does not respond.
+A lease may be deleted before any poll has read the pull's manifest. The pull's documents are then read afterwards, if
+they still exist. Only one poll tries this, so that the end of a pull is not delayed when containerd does not respond.
 """
 
 from collections.abc import Collection, Iterable
@@ -238,7 +238,7 @@ class Conclusion:
         """Find the images with new records that contain a blob of this pull. Return the questions that must be answered
         first.
 
-        This is needed for imports, because an import writes its manifests last, so that often no poll reads them.
+        Imports need this method: an import writes its manifests last, so often no poll reads them.
         """
         if "" not in self._facts.images:
             return {ALL_IMAGES}

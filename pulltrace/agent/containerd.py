@@ -98,7 +98,9 @@ class Containerd:
 
     @property
     def since(self) -> float:
-        """When containerd last started, in unix seconds: each start creates a new socket. 0.0 if there is no socket."""
+        """When containerd last started, in unix seconds. Each start creates a new socket; without a socket, the value
+        is 0.0.
+        """
         try:
             return os.stat(self.socket).st_mtime  # noqa: PTH116  # pathlib costs 1 MiB here
         except OSError:
@@ -189,8 +191,8 @@ class Containerd:
         return Blob(info.size, _seconds(info.created_at), _sources(info.labels), _seconds(info.updated_at))
 
     async def document(self, digest: str) -> bytes | None:
-        """Return the content of a committed blob: empty if it cannot be a JSON document, None if the blob does not
-        exist.
+        """Return the content of a committed blob. Return empty bytes if the blob cannot be a JSON document, and None if
+        the blob does not exist.
         """
         blob = await self.blob(digest)
         if blob is None:

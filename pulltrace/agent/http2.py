@@ -15,7 +15,7 @@ Theory of operation.
 - *Streams.* Only open streams are remembered. A frame for a stream that has ended may arrive late, and is ignored. Any
   other violation of the protocol is a connection error.
 
-This module is the only one that imports hpack, and ``grpc_client.py`` the only one that imports this module.
+Only this module imports hpack, and only ``grpc_client.py`` imports this module.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -3,8 +3,8 @@
 The agent needs only a small part of HTTP: it sends a POST and reads the response. aiohttp would cost every node 10 MiB
 (ADR 3).
 
-This module is the only one that imports h11, which is limited to versions below 1 in ``pyproject.toml``. To return to
-aiohttp, replace ``Poster`` with one ``aiohttp.ClientSession``:
+Only this module imports h11. ``pyproject.toml`` limits h11 to versions below 1. To return to aiohttp, replace
+``Poster`` with one ``aiohttp.ClientSession``:
 
 - ``post``: ``session.post(url, data=body, headers=headers, allow_redirects=False, timeout=ClientTimeout(_TIMEOUT))``,
   then ``Response(response.status, {name.lower(): value …}, await response.content.read(_MAX_BODY))``;
@@ -84,8 +84,8 @@ class Poster:
             try:
                 return await self._connection.exchange(request, body)
             except (OSError, h11.RemoteProtocolError):
-                # The server may have closed the idle connection at that moment. Posting the report again is safe even
-                # if the server has already received it: its sequence number identifies the duplicate.
+                # The server may have closed the idle connection at that moment. Posting the report again is safe: if
+                # the server has already received the report, the sequence number identifies the duplicate.
                 pass
         return await (await self._connect()).exchange(request, body)
 

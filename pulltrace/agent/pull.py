@@ -67,7 +67,8 @@ class Pull:
     imported: bool = False
     """Whether the content comes from an archive, not from a registry."""
     changed: set[str] | None = None
-    """The digests of the layers that have changed since the state was last reported; None if anything may have changed.
+    """The digests of the layers that have changed since the last reported state. None means that anything may have
+    changed.
     """
     is_answered: bool = False
     """Whether all of the last poll's questions about the pull were about image records. Also true if there were no

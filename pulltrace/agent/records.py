@@ -73,9 +73,9 @@ class RecordLedger:
     def written_at(self, record: ImageRecord, lease: Lease) -> float:
         """Return when the pull with this lease wrote the record.
 
-        If this pull created the record, the result is the record's creation time, because a second pull of the same
-        image may have updated the record since. But if another pull that ended in this poll has already claimed the
-        record, the creation is attributed to that pull.
+        If this pull created the record, the result is the record's creation time. A second pull of the same image may
+        have updated the record since then. But if another pull that ended in this poll has already claimed the record,
+        the creation is attributed to that pull.
         """
         created = record.created_at >= lease.created_at and record.created_at > self._earlier.get(record.name, 0.0)
         return record.created_at if created and not self.is_claimed_now(record.name) else record.updated_at

@@ -47,8 +47,8 @@ class Serving:
         """Return whether the snapshotter fetches the layers: the snapshotter can do so, and nothing shows that
         containerd does.
 
-        ``alone`` is false if another pull fetches or unpacks a layer of this pull, so that this pull waits for the
-        other one.
+        ``alone`` is false if another pull fetches or unpacks a layer of this pull. This pull then waits for the other
+        pull.
         """
         if pull.image is None or not pull.image.config_read or pull.by_containerd:
             return False

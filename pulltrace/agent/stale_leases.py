@@ -28,10 +28,10 @@ def looks_dead(
     lease was created.
 
     A lease has outlived its pull if containerd was started after the lease began, or if the image was created after the
-    last progress. It has also done so if a newer pull has taken over one of the ingests, or if there was no progress
-    for too long. The last case does not apply while an older pull makes progress, because this pull may be waiting for
-    a layer that the older one downloads, or for a download slot. It does not apply either while the snapshotter fetches
-    the layers, because containerd does not show their progress.
+    last progress. A lease has also outlived its pull if a newer pull has taken over one of the ingests, or if there was
+    no progress for too long. The last case does not apply while an older pull makes progress. This pull may then be
+    waiting for a layer that the older pull downloads, or for a download slot. The last case does not apply either while
+    the snapshotter fetches the layers: containerd does not show the progress of these layers.
     """
     others = [other for other in others if other is not pull and not other.suspect]
     # If the clock was set back, containerd's start time is in the future. In that case, ignore the start time.

@@ -458,8 +458,8 @@ class Tracker:
     def _drop_if_dead(self, pull: Pull, now: float) -> None:
         """Drop the pull's lease if it is stale, and give up on a pull that makes no progress.
 
-        An inherited lease is stale only if it looks stale in two polls, because a pull that has just completed looks
-        stale in one.
+        An inherited lease is stale only if it looks stale in two polls. A pull that has just completed looks stale in
+        one poll.
         """
         if not pull.inherited:
             pull.suspect = False  # the pull makes progress, so its lease is not stale

@@ -44,8 +44,8 @@ class Snapshotter:
     """One snapshotter. Images whose manifests are in ``declines`` are left to containerd, which then fetches and
     unpacks them.
 
-    ``cache`` contains the digests of layers whose content the snapshotter already has, although no image uses it.
-    ``files`` maps each layer that is being fetched to the number of bytes received.
+    ``cache`` contains the digests of layers that the snapshotter already has and no image uses. ``files`` maps each
+    layer that is being fetched to the number of bytes received.
     """
 
     name: str

@@ -233,8 +233,8 @@ class OwnerPulls(JsonObject, frozen=True):
 class RegistryStatus(JsonObject, frozen=True):
     """One registry, with the pulls of all nodes combined.
 
-    ``pulls_last_hour`` counts all attempts that have ended, even if every layer was cached, because registries count
-    these, too. ``owners`` lists the owners with the most pulls.
+    ``pulls_last_hour`` counts all attempts that have ended. It includes attempts whose layers were all cached, because
+    registries count these attempts too. ``owners`` lists the owners with the most pulls.
     """
 
     registry: str

@@ -107,7 +107,7 @@ async def serve(
 
 
 def export_traces(environ: Mapping[str, str]) -> "Traces | None":
-    """Return the trace exporter; None unless the environment names a collector.
+    """Return the trace exporter. Return None if the environment names no collector.
 
     The SDK is imported only if there is a collector.
     """

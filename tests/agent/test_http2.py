@@ -136,7 +136,7 @@ NAMES = st.sampled_from([(b":status", b"200"), (b"grpc-status", b"0"), (b"grpc-s
 
 @given(st.lists(st.tuples(st.sampled_from([None, 0, 60, 4096]), st.lists(NAMES, max_size=4)), max_size=12))
 def test_headers_are_decoded_correctly_whatever_table_the_server_uses(blocks):
-    """The server may use a dynamic table although the client disables it. Equal blocks can then have different
+    """The server may use a dynamic table even if the client disables this table. Equal blocks can then have different
     meanings.
     """
     client, encoder = client_with(requests=1), Encoder()

@@ -65,9 +65,9 @@ def false_claims(seen: Json) -> list[str]:
 
 
 def unexplained_moves(before: Json, after: Json) -> list[str]:
-    """Return the pairs of rows that changed places although neither row changed its state or pods.
+    """Return the pairs of rows that changed places without a change of state or pods in either row.
 
-    A row is ignored if it shows a newer end because another of its pulls has ended.
+    A row is ignored if its time of end is newer because another pull of the row has ended.
     """
 
     def looks(seen: Json) -> dict[str, tuple[int, str]]:

@@ -1,6 +1,4 @@
-"""How the page and its stream behave while servers stop, return, lose their state or serve another build, and while
-tabs sleep.
-"""
+"""The page and its stream while servers stop, return, lose their state or serve another build, and while tabs sleep."""
 
 import asyncio
 import re

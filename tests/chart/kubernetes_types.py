@@ -100,4 +100,4 @@ OMITTED = {
         *("fc", "flexVolume", "iscsi"),
     },
 }
-"""Fields that the schema rejects although the API server knows them."""
+"""Fields that the API server knows and the schema rejects."""

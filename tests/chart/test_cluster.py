@@ -249,7 +249,7 @@ async def test_the_server_has_exactly_the_permissions_that_it_needs(
 
 
 async def becomes_ready(kubeconfig: Path, namespaces: str) -> None:
-    """Start the server with only its own token, and wait until it is ready."""
+    """Start the server with only its own token, and wait until the server is ready."""
     port = free_port()
     variables = {
         "KUBECONFIG": str(kubeconfig),

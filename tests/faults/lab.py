@@ -275,7 +275,7 @@ class Lab:
 
 
 def _image(reference: str) -> str:
-    """Return the name of an image without its tag, because the tag is unknown until the pull has ended."""
+    """Return the name of an image without the tag. The tag is unknown until the pull has ended."""
     return parse(reference).name if reference != UNKNOWN_IMAGE else reference
 
 

@@ -11,8 +11,8 @@ from tests.real.manifests import cron_job, deployment, job, pod
 
 pytestmark = [pytest.mark.kubelet, pytest.mark.asyncio(loop_scope="session")]
 APART = 3.5
-"""How many seconds the tests leave between two pulls, so that Pulltrace can distinguish the pulls although the kubelet
-reports whole seconds.
+"""Seconds that the tests leave between two pulls. The kubelet reports whole seconds, so Pulltrace could not distinguish
+pulls with a shorter distance.
 """
 
 

@@ -216,8 +216,8 @@ class APIServer:
         token: str = "",
         content_type: str = "application/json",
     ) -> Any:
-        """Send one request, as the admin unless another token is given. Return the decoded JSON, or text if the
-        response is not JSON.
+        """Send one request with the given token. Without a token, the request is sent as the admin. Return the decoded
+        JSON, or text if the response is not JSON.
 
         Raises APIError for an error response, and aiohttp.ClientError if the server is unreachable.
         """
@@ -250,8 +250,8 @@ class APIServer:
     async def until_may(
         self, account: str, verb: str, resource: str, *, group: str = "", namespace: str = "", may: bool = True
     ) -> None:
-        """Wait until RBAC allows a service account (``namespace:name``) an action, or forbids the action if ``may`` is
-        false.
+        """Wait until RBAC allows a service account (``namespace:name``) an action. If ``may`` is false, wait until RBAC
+        forbids the action.
 
         The authorizer receives a new role or binding through a watch, some time after the request that wrote it.
         """

@@ -33,7 +33,7 @@ class Query:
     status: frozenset[PullPhase] = frozenset()
     all_layers: bool = True
     layers_of: frozenset[str] = frozenset()
-    """Ids of the pulls whose layers are included, unless all layers are included."""
+    """Ids of the pulls whose layers are included. Ignored if all layers are included."""
 
     @property
     def is_filtered(self) -> bool:

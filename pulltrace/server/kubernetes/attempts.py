@@ -26,7 +26,7 @@ reported more failures than events, *and* the kubelet had time for another attem
 was lost. Kubelets limit how many events they send.
 
 ``InvalidImageName``, ``ErrImageNeverPull`` and ``ImageInspectError`` do not count as attempts, even if they are
-repeated, because the kubelet does not pull anything.
+repeated: the kubelet does not pull anything.
 """
 
 import math

@@ -27,7 +27,7 @@ CLOCK_TOLERANCE = 30.0
 """If a new event is more than this many seconds old, or has a time in the future, its node's clock is wrong."""
 
 EVENT_LATE = 100.0
-"""Seconds by which an event may be late although its node's clock is right. Kubelets retry for two minutes to reach the
+"""Maximum delay, in seconds, of an event from a node whose clock is right. Kubelets retry for two minutes to reach the
 API server, and our watch may have been interrupted. This time is shorter than ``LINGER``.
 """
 
@@ -106,7 +106,7 @@ class Cluster:
     def demands(self, node: str) -> Sequence[ImageDemand]:
         """Return the images that a node's kubelet needs, in the order in which it requested them.
 
-        While the events of a namespace are being listed, the images of its pods are left out, because a status does not
+        While the events of a namespace are being listed, the images of its pods are left out. A pod's status does not
         contain the number of the attempt.
         """
         known = self._nodes.get(node)

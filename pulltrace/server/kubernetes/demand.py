@@ -28,7 +28,7 @@ class ImageDemand:
     pods: tuple[PodCorrelation, ...]
     """Containers that are waiting now."""
     since: float
-    """When the kubelet emitted Pulling for the current attempt, or otherwise when the container was first seen
+    """When the kubelet emitted Pulling for the current attempt. Without this event, when the container was first seen
     waiting.
     """
     pulling: bool
@@ -164,7 +164,9 @@ def _waiting_volumes(pod: Pod) -> Iterator[WaitingContainer]:
 
 
 def _waiting(status: ContainerStatus | None) -> Waiting | None:
-    """Return the reason why the container has not been created; None if it has been, or if it has no status."""
+    """Return the reason why the container has not been created. Return None if the container has been created or has no
+    status.
+    """
     return status.state.waiting if status and status.state and not has_image(status) else None
 
 
@@ -222,8 +224,8 @@ def merge(node: str, image: str, requests: Mapping[str, ImageRequest], waiters: 
     others = [request for key, request in wanted.items() if key not in waiting]
     every = list((wanted or requests).values())
     running = [request for request in every if request.pulling]
-    # Use the earliest running request, because the pull has been running since then. If no request is running, use the
-    # latest one.
+    # Use the earliest running request: the pull has been running since that request. If no request is running, use the
+    # latest request.
     newest = min(running, key=attrgetter("since")) if running else max(every, key=attrgetter("since"))
     # If a pod got the image before the newest request began, the pod's request belongs to an earlier pull.
     current = [

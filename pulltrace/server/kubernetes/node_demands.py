@@ -35,7 +35,7 @@ event.
 """
 
 UNSEEN_POD = 600.0
-"""Seconds for which an event is kept although its pod has never been seen."""
+"""Seconds for which an event is kept if the pod of the event has never been seen."""
 
 ABANDONED = 3600.0
 """Seconds for which the pull of a deleted pod may be waiting in the kubelet's queue."""

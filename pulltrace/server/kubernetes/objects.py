@@ -191,7 +191,9 @@ class Pod(_Object, frozen=True, gc=False):
 
     @property
     def scheduled_at(self) -> float | None:
-        """When the pod was bound to its node, or otherwise when the kubelet accepted it, in unix seconds."""
+        """When the pod was bound to its node, in unix seconds. If this time is unknown, when the kubelet accepted the
+        pod.
+        """
         if self.status is None:
             return None
         times = [item.last_transition_time for item in self.status.conditions or () if item.type == "PodScheduled"]

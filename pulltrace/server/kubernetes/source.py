@@ -32,8 +32,8 @@ class ClusterSource:
 
     @classmethod
     async def begin(cls, environ: Mapping[str, str], namespaces: Iterable[str] | None) -> "ClusterSource":
-        """Look for a cluster. If there is no cluster, or it cannot be accessed, log this once, but do not raise an
-        error.
+        """Look for a cluster. If there is no cluster, or if the cluster cannot be accessed, log this once. Do not raise
+        an error.
         """
         source = cls()
         try:

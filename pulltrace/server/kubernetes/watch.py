@@ -43,7 +43,9 @@ FORBIDDEN_DELAY = 8.0
 GRACE = 60.0
 """If an API server has not responded for this many seconds since the start, it no longer delays readiness."""
 SHORT_WATCH = 1.0
-"""If a watch ends in fewer seconds than this, there is a pause before the next one, even if it delivered changes."""
+"""If a watch ends in fewer seconds than this, there is a pause before the next watch. This also applies to watches that
+delivered changes.
+"""
 QUIET = 20.0
 """If a watch delivers neither a change nor a bookmark for this many seconds, the newest version is read from the API
 server.

@@ -62,7 +62,7 @@ class Agents:
         return now < self.conflict_until
 
     def may_report(self, boot_id: str, now: float) -> bool:
-        """Return whether this agent, although it is not the current one, may still report its own pulls."""
+        """Return whether an agent that is not the node's current agent may still report its own pulls."""
         agent = self._known.get(boot_id)
         return agent is not None and boot_id != self.current and now < agent.grace_until
 

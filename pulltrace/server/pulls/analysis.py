@@ -18,7 +18,7 @@ from pulltrace.server.pulls.verdict import queued, rate_limited
 from pulltrace.wire import ErrorReason, PullPhase
 
 SLOWER = 1.5
-"""A pull is slow if it takes at least this many times the usual duration, unless it is within the 90th percentile."""
+"""A pull is slow if it takes at least this many times the usual duration, and longer than the 90th percentile."""
 NO_OWNER = "no known pod"
 """The owner of a pull if no pod was seen waiting for its image."""
 SLOWER_SECONDS = 10.0

@@ -227,8 +227,8 @@ class Arrival:
     ) -> PullStatus | None:
         """Return the status to publish, or None if nothing has changed.
 
-        ``observed`` is true unless the node has no agent or its agent is lost; ``reporting`` is true if the agent
-        reports in time.
+        ``observed`` is false if the node has no agent or the agent is lost. ``reporting`` is true if the agent reports
+        in time.
         """
         pull, demand = self.pull, self.demand
         live = pull is not None and pull.ended_at is None

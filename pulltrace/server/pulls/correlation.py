@@ -333,8 +333,8 @@ def _needs_row(demand: ImageDemand, now: float) -> bool:
 
 def _seed_of(demand: ImageDemand) -> str:
     """Return a seed for the id of a demand's arrival. The seed stays the same if the pods are deleted."""
-    # If no event reported the start of a failed attempt, `since` may be the time of an earlier failure, which may
-    # belong to an arrival that is over.
+    # If no event reported the start of a failed attempt, `since` may be the time of an earlier failure. This failure
+    # may belong to an arrival that is over.
     began = demand.failure.at if demand.failure and not demand.pulling else demand.since
     return f"{demand.image} {began}"
 

@@ -94,8 +94,8 @@ class Entry:
 
 
 def removal(id_: str, node: str, at: float) -> PullRemovedEvent:
-    """Return the last event of a pull. It is sent to all clients, or to one client whose filter the pull no longer
-    matches.
+    """Return the last event of a pull. The event is sent to all clients, or to one client whose filter the pull no
+    longer matches.
     """
     return PullRemovedEvent(
         timestamp=_to_time(at),

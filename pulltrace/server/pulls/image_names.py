@@ -3,7 +3,7 @@ the tag. Sans-I/O.
 
 containerd reports the full reference only once a pull has completed. Until then, a demand with the same digest is an
 exact match. Otherwise the pull is for the demand that fits best. If several demands fit equally well, the order of the
-pulls decides, because leases are created in the order of the kubelet's requests:
+pulls decides. Leases are created in the order of the kubelet's requests:
 
 ==================================================  ================  =================
 the demand, compared with the pull                  repository known  nothing known
@@ -21,7 +21,7 @@ the kubelet never pulls it                          cannot be for it  cannot be 
 ==================================================  ================  =================
 
 A ``RESTART`` is possible only for a pull without bytes: a container that restarts pulls its image again if its policy
-is Always. A live pull keeps its name, unless it continues for a while after the kubelet's attempt has ended.
+is Always. A live pull keeps its name until the pull has continued for a while after the end of the kubelet's attempt.
 """
 
 import math
@@ -169,7 +169,8 @@ def _has_arrived(demand: ImageDemand, name: Name, completed: Mapping[str, float]
 
 
 def _available_since(pull: Pull, demand: ImageDemand, taken: Sequence[float]) -> float | None:
-    """Return when the kubelet requested an image that no other live pull fetches; None if there is no such request.
+    """Return when the kubelet requested an image that no other live pull fetches. Return None if there is no such
+    request.
 
     A kubelet that pulls in parallel calls the runtime for all pods at the same time, even if they wait for the same
     image. ``taken`` contains the start times of the other live pulls of the image.
@@ -263,7 +264,7 @@ def ended_together(pull: Pull, demand: ImageDemand) -> bool:
 
 
 def _kept(pull: Pull, name: Name, demand: ImageDemand | None) -> Name | None:
-    """Return the pull's previous name, unless that name has been disproved."""
+    """Return the pull's previous name. Return None if that name has been disproved."""
     if not pull.supposed:
         return None
     given = Name.of(pull.supposed, guessed=pull.supposed_guessed)

@@ -2,8 +2,8 @@
 
 Such a lease belongs either to a pull that is resolving its reference, or to a container that is being created. Neither
 its purpose nor its image is known. An assigned lease therefore shows only that an image is being resolved, and the end
-of the attempt is reported by the kubelet alone. Even if a lease is assigned to the wrong image, nothing that was
-published has to be taken back.
+of the attempt is reported by the kubelet alone. If a lease is assigned to the wrong image, no published state has to be
+corrected later.
 """
 
 from collections.abc import Iterable, Sequence

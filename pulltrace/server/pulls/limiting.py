@@ -15,8 +15,8 @@ BUSY_DISK, DISK_PRESSURE = 80.0, 40.0
 least ``DISK_PRESSURE`` percent.
 """
 HIGH_DISK_PRESSURE = 60.0
-"""If tasks wait for I/O for at least this percentage of the time, the disk is a limit even if it is not busy, for
-example because a cgroup throttles it.
+"""If tasks wait for I/O for at least this percentage of the time, the disk limits the pull. The disk does not have to
+be busy: a cgroup may throttle I/O.
 """
 CPU_PRESSURE, IDLE_DISK = 60.0, 20.0
 """The CPU is a limit if tasks wait for the CPU for at least ``CPU_PRESSURE`` percent of the time, and for I/O for at

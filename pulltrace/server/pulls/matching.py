@@ -32,15 +32,15 @@ inferred   presumed   earlier    same       same
 =========  =========  =========  =========  =========
 
 *Before* means that the pull ended before the attempt started; for a live pull, the time of the last report is compared.
-*Within* means that the pull ended no later than the attempt. A live pull counts as *within* if it started no later than
-the attempt's end, because the report that it is live may be late. Everything else is *after*. Kubelets report whole
-seconds, so times up to two seconds apart count as equal.
+*Within* means that the pull ended no later than the attempt. A live pull counts as *within* if the pull started no
+later than the attempt's end. The report that this pull is live may be late. Everything else is *after*. Kubelets report
+whole seconds, so times up to two seconds apart count as equal.
 
 Three rules take precedence over the table. If the pull of an arrival is still running, or has not failed, the arrival
 cannot take another pull. The only exception is a pull of which only the lease is known. If an agent observed the newest
-attempt, a pull that starts after the attempt has failed is the ``next`` one. If several pods wait, the kubelet calls
-the runtime once for each of them. The pull of each later call is a ``repeat`` if the first pull was still running when
-the later one started, or if the later one has no bytes and the image has just arrived.
+attempt and this attempt has failed, a pull that starts afterwards is the ``next`` attempt. If several pods wait, the
+kubelet calls the runtime once for each of them. The pull of each later call is a ``repeat`` in two cases: the first
+pull was still running when the later pull started, or the later pull has no bytes and the image has just arrived.
 """
 
 import math

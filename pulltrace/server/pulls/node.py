@@ -162,7 +162,8 @@ class Pull:
             else:
                 grown = counted = speed.saw(layer.downloaded_bytes, now, since)
             if layer.fetched_by == SNAPSHOTTER:
-                # The bytes of this layer are counted all at once when it is complete, so they do not show its speed.
+                # The bytes of this layer are counted all at once when the layer is complete, so these bytes do not show
+                # a speed.
                 untimed += counted
             elif layer.fetched_by:
                 other += grown

@@ -28,7 +28,7 @@ class Speed:
         self.total = total
         """The newest count."""
         self.grew_at = self._since = now
-        """When the count last grew, or when it was first seen if it has not grown yet.
+        """When the count last grew. If the count has not grown yet, when the count was first seen.
 
         The first sample is the baseline, because a download may be resumed.
         """
@@ -105,8 +105,8 @@ def seconds_left(to_download: int, rate: float, to_unpack: int, unpack_rate: flo
     """Return the seconds until the image is ready: the download at the current rate, followed by unpacking at the
     node's rate.
 
-    None if the data for either part is missing, or if the result is implausibly long, for example because a report was
-    wrong.
+    None if the data for either part is missing. Also None if the result is implausibly long, for example because a
+    report was wrong.
     """
     seconds = 0.0
     if to_download > 0:

@@ -238,7 +238,7 @@ class Startup:
 
 
 def _starts(pod: Pod) -> Iterable[float | None]:
-    """Yield the time when each app container of the pod first ran, or None if it has not run yet."""
+    """Yield the time when each app container of the pod first ran. Yield None for a container that has not run yet."""
     for kind, _, status in pod.containers():
         if kind == "app":
             yield _ran_at(status)

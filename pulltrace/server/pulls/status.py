@@ -161,8 +161,8 @@ def _subject(context: ArrivalContext, of: Pull | ImageDemand, size: int | None, 
 
 
 def _usually_left(insight: Insight, elapsed: float) -> float | None:
-    """Return the seconds until the image is ready if this pull takes as long as usual; None if it has already taken
-    longer.
+    """Return the seconds until the image is ready if this pull takes as long as usual. Return None if the pull has
+    already taken longer.
     """
     left = insight.usual.median - elapsed if insight.usual else 0.0
     return round(left, 1) if left > 0.0 else None
@@ -228,8 +228,8 @@ def _why_no_estimate(pull: Pull, *, is_overdue: bool) -> str:
 
 
 def _is_stalled(pull: Pull, timeout: float, now: float) -> bool:
-    """Return whether no byte has arrived for ``timeout`` seconds although this pull itself should be receiving
-    bytes.
+    """Return whether the pull is stalled. A pull is stalled if it should be receiving bytes itself, and no byte has
+    arrived for ``timeout`` seconds.
     """
     if pull.phase not in (PullPhase.RESOLVING, PullPhase.DOWNLOADING) or pull.sums.unpacking or pull.sums.elsewhere:
         return False
