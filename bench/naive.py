@@ -1,8 +1,8 @@
 """A naive server for comparison. It has the same routes, returns the same figures, and runs on the same uvicorn and
 uvloop.
 
-It converts JSON to dicts and back. For each report, it searches all stored pulls for those of the node, as the Go
-version did. For each change, it puts an event into every client's queue, and encodes the event for each client
+It converts JSON to dicts and back. For each report, this server searches all stored pulls for the node's pulls, as the
+Go version did. For each change, it puts an event into every client's queue, and encodes the event for each client
 separately. A client whose queue is full loses events.
 """
 

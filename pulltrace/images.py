@@ -1,6 +1,6 @@
 """Image references: parse, normalise and compare them in the same way as containerd's CRI plugin.
 
-The grammar and its limits are those of https://github.com/distribution/reference (``reference.go`` and
+The grammar and its limits are defined by https://github.com/distribution/reference (``reference.go`` and
 ``normalize.go``). A reference with both a tag and a digest loses its tag. ``ParseDockerRef``, which containerd uses for
 every CRI pull, does the same.
 """

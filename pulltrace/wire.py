@@ -126,7 +126,7 @@ class LayerState(JsonObject, frozen=True):
     snapshotter fetches the layer, ``fetched_by`` is ``snapshotter``, and the bytes are counted when the layer is
     complete. ``fetched_by`` is ``guest`` if a virtual machine will fetch the layer. The snapshotter serves a layer in
     state ``remote`` without fetching it first. A time is exact if containerd records it (``completed_at``). Any other
-    time is that of the first poll that observed the change.
+    time is the time of the first poll that observed the change.
     """
 
     digest: Digest

@@ -24,8 +24,8 @@ no pull's lease (``FETCH``)     any, or none                                comp
 not a pull (``OTHER``)          (not examined)                              unknown: nothing is reported
 ==============================  ==========================================  ========================================
 
-If the records belong to several images, the pull has no name. Containers and image builders create leases too;
-``Pull.seen`` distinguishes these leases from those of pulls.
+If the records belong to several images, the pull has no name. Containers and image builders create leases too.
+``Pull.seen`` distinguishes these leases from the leases of pulls.
 
 ``OUTCOMES`` is this table as data. If nothing is reported, the server withdraws the pull, and the kubelet's events
 determine its outcome.

@@ -4,7 +4,7 @@ The agent needs only a small part of gRPC: each call sends one request, and rece
 would cost every node 15 MiB and four threads (ADR 9). The server is not trusted: whatever it sends results in a
 response or an ``RpcError``.
 
-``containerd.py`` is the only module that imports this one.
+Only ``containerd.py`` imports this module.
 
 To return to grpcio, replace ``Channel`` and ``RpcError`` as follows:
 

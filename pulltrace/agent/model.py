@@ -48,7 +48,7 @@ class Ingest(Struct, frozen=True, gc=False):
 
 
 class Lease(Struct, frozen=True, gc=False):
-    """One lease; ``expires`` is true for leases of image pulls and false for those of sandboxes.
+    """One lease. ``expires`` is true for leases of image pulls and false for leases of sandboxes.
 
     ``is_default`` is true if containerd's client chose the id and the lifetime, as it does for every pull by the CRI
     plugin. Image builders create leases with ids, lifetimes or labels of their own.

@@ -156,8 +156,8 @@ class Pull:
             self._set_layers([*(progress.layer for progress in self.layers.values()), *self._growing_layers(ingests)])
 
     def take_archived_layers(self, ingests: Mapping[str, Ingest], committed: Mapping[str, int]) -> None:
-        """Set the layers of an import: those of the manifests read so far, the ``committed`` blobs, and the growing
-        files.
+        """Set the layers of an import: the layers in the manifests read so far, the ``committed`` blobs, and the
+        growing files.
 
         A file in a Docker archive is committed under a digest that its ref does not contain.
         """

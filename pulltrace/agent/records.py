@@ -22,7 +22,8 @@ class Name(NamedTuple):
 
 
 SHARED_POLLS = 4
-"""The number of polls for which a lease may still exist after its pull wrote the record: busy nodes delete it late."""
+"""The number of polls for which a lease may still exist after the pull wrote the record. Busy nodes delete leases late.
+"""
 
 
 class RecordLedger:
@@ -51,7 +52,7 @@ class RecordLedger:
     def may_prove(self, record: ImageRecord, lease: Lease) -> bool:
         """Return whether the pull with this lease may have written the record.
 
-        If two pulls of one image overlap, the second pull may have written the record before the first one's lease was
+        If two pulls of one image overlap, the second pull may have written the record before the first pull's lease was
         deleted.
         """
         is_recent = any(record.name in names for names in self._recent)

@@ -137,7 +137,9 @@ class Reporter:
             timer.cancel()
 
     async def _post(self, heartbeat: float) -> float:
-        """Send one report. Return the seconds to wait before the next report; 0.0 if this one was acknowledged."""
+        """Send one report. Return the seconds to wait before the next report. Return 0.0 if this report was
+        acknowledged.
+        """
         live, ends, others = self._choose()
         # Ended pulls are listed first, because they free room on the server for new pulls.
         pulls: list[Any] = [msgspec.Raw(pull) for pull in (*ends.values(), *live.values())]

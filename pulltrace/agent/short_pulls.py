@@ -28,9 +28,7 @@ class Change:
 
 
 class ShortPulls:
-    """Remembers, for each image, the time up to which its pulls have been reported, so that no pull is
-    reported twice.
-    """
+    """Remembers, for each image, until when its pulls have been reported. So no pull is reported twice."""
 
     def __init__(self) -> None:
         self._accounted: dict[str, float] = {}

@@ -59,7 +59,7 @@ IMAGES: dict[str, tuple[str | float, ...]] = {
 }
 
 SERVICES = ("checkout", "cart", "inventory", "payments", "search", "accounts")
-"""Java services that share all layers except the last one, which is new in each version."""
+"""Java services that share all layers except the last layer, which is new in each version."""
 
 _RATIOS = {"docker.io/vllm/vllm-openai:v0.12": 1.9, "nvcr.io/nvidia/tritonserver:26.10-py3": 1.9}
 

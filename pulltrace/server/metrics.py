@@ -23,7 +23,7 @@ from pulltrace.wire import ErrorReason, PullPhase
 
 MAX_REGISTRIES = 20
 KEPT = 3600.0
-"""Seconds for which an unused registry keeps its label when other registries need one."""
+"""How long an unused registry keeps its label when other registries need a label, in seconds."""
 BUCKETS = (1, 5, 10, 20, 30, 60, 120, 180, 240, 300, 360, 480, 600, 900, 1200, 1800, 2700, 3600)
 """The kubelet's own buckets for image pulls, so that the two histograms can be compared."""
 

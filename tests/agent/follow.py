@@ -27,9 +27,7 @@ class Follow:
         ahead: float = 0.0,
         on_poll: Callable[[list[PullState], list[PullState]], None] = lambda live, ended: None,
     ) -> None:
-        """``ahead`` is the number of seconds by which the agent's clock is fast. ``on_poll`` receives the live and the
-        ended pulls.
-        """
+        """The agent's clock is ``ahead`` seconds fast. ``on_poll`` receives the live and the ended pulls."""
         self.live: list[PullState] = []
         self.ended: dict[str, PullState] = {}
         self.history: dict[str, list[PullState]] = {}

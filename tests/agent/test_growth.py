@@ -223,7 +223,7 @@ class Observer:
         return other
 
     def has_shown(self, other: "Observer") -> bool:
-        """Return whether this agent has reported everything that the other one has."""
+        """Return whether this agent has reported everything that the other agent has reported."""
         return (
             self.known >= other.known
             and self.ended.items() >= other.ended.items()

@@ -20,7 +20,7 @@ from .conftest import CHROMIUM, FLAGS
 Json: TypeAlias = dict[str, Any]
 STRIP = 'section[aria-label="Needs attention"]'
 TALL = {"width": 1480, "height": 6000}
-"""A viewport in which every row of the demo is in the document, because rows outside it are not rendered."""
+"""A viewport that is large enough for every row of the demo. Rows outside the viewport are not rendered."""
 
 LIST_SECONDS = 2.5
 """Seconds to wait until the page has certainly requested the list of pods again."""

@@ -90,7 +90,7 @@ class Network:
             await _run("tc", "-n", name, "qdisc", "replace", "dev", link, "root", *bucket)
 
     async def delay(self, seconds: float) -> None:
-        """Delay each packet in either direction, including those of existing connections."""
+        """Delay each packet in either direction, including packets of existing connections."""
         self._delay = Delay((self.server, self.agent), "ptd", seconds)
         for number, name in enumerate((self.server, self.agent), start=1):
             await _run("ip", "-n", name, "link", "set", "ptd", "up")

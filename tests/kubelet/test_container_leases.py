@@ -1,4 +1,4 @@
-"""The leases of sandboxes and containers resemble those of pulls, but none of them gets a row."""
+"""The leases of sandboxes and containers resemble the leases of pulls, but do not get rows."""
 
 import pytest
 

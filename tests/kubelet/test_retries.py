@@ -48,8 +48,8 @@ async def test_a_failure_is_reported_with_its_reason_and_attempt_and_next_retry(
             rows.append(row)
         if next_try:
             errors = [round(when(row["nextRetryAt"]) - next_try, 1) for row in rows]
-            # The kubelet retries at one of its syncs. The last sync before the retry is the first one at which the time
-            # of the retry is certain.
+            # The kubelet retries at one of its syncs. Only at the sync before the retry is the time of the retry
+            # certain.
             assert abs(errors[-1]) <= RETRY_WITHIN, f"{errors[-20:]} of retry {attempt}"
             assert max(map(abs, errors)) <= ONE_SYNC_WRONG, f"{sorted(set(errors))} of retry {attempt}"
     await parallel.counted(image.ref)

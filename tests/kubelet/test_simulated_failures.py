@@ -63,6 +63,6 @@ async def test_an_image_that_the_kubelet_does_not_pull_is_reported_at_every_sync
     await failing_node.until(lambda: len(times(failing_node.events(name), reason)) >= 5, 80)
     assert not times(failing_node.events(name), "Pulling")
     reported = times(failing_node.events(name), reason)
-    # Another sync follows the first one as soon as the sandbox has started.
+    # Another sync follows the first sync as soon as the sandbox has started.
     for gap in [later - earlier for earlier, later in pairwise(reported[1:])]:
         assert SYNC[0] <= gap <= SYNC[1] + BUSY

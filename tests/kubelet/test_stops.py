@@ -101,7 +101,7 @@ async def test_the_attempt_number_continues_after_a_restart_of_the_server(serial
 
 
 async def test_an_image_that_the_kubelet_garbage_collects_is_pulled_again_in_a_new_row(serial: Lab) -> None:
-    """This test must be the last one of its cluster, because a kubelet that is short of disk space also evicts pods."""
+    """This test must be the last test on its cluster: a kubelet that is short of disk space also evicts pods."""
     layer = make_layer(2 * MIB)
     ref = serial.push_layers("team/collected:1", layer, rate=MIB)
     await serial.create(once := pod("collected-before", ref))

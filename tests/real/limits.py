@@ -29,7 +29,7 @@ def slow_disk(bytes_per_second: int, size: int = 2 << 30) -> Iterator[Path]:
     writes.
 
     The disk is a loop device on top of a second loop device. The kernel limits the writes to the second device. A
-    request to the first device stays in progress until the second one has accepted it.
+    request to the first device stays in progress until the second device has accepted it.
     """
     if not _BLKIO.exists():
         raise UnavailableError("no blkio controller of cgroup v1 for the whole machine")

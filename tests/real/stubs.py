@@ -1,8 +1,8 @@
 """Generate the gRPC stubs from the .proto files: ``python -m tests.real.stubs``, or ``make stubs``.
 
-Generated code does not work with older versions of protobuf and grpcio than the ones that generated it. Therefore, the
-oldest supported tools generate the stubs. The tools are installed in a separate virtual environment in the cache
-directory, because they need an older protobuf than this project.
+Generated code requires at least the versions of protobuf and grpcio with which it was generated. Therefore, the oldest
+supported tools generate the stubs. The tools are installed in a separate virtual environment in the cache directory,
+because they need an older protobuf than this project.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The committed gRPC stubs are the ones that the oldest supported tools generate from the .proto files."""
+"""The oldest supported tools generate exactly the committed gRPC stubs from the .proto files."""
 
 from tests.real import stubs
 

@@ -113,8 +113,8 @@ PAUSE = Built(
 
 
 def kubernetes(name: str, costs: str) -> Built:
-    """Return one of the Kubernetes programs. The programs share most of their code, so only the first one takes long to
-    compile.
+    """Return one of the Kubernetes programs. The programs share most of their code, so only the first program takes
+    long to compile.
     """
     version = "k8s.io/component-base/version"
     return Built(

@@ -27,9 +27,9 @@ AUDIENCE = "pulltrace"
 """The audience for which the chart requests the agents' tokens."""
 
 FRESH = 300.0
-"""Seconds for which a review is valid; a revoked token works for at most this long."""
+"""How long a review is valid, in seconds. A revoked token works for at most this long."""
 HELD = 900.0
-"""Seconds for which a review remains valid if the API server is unreachable or busy."""
+"""How long a review remains valid if the API server is unreachable or busy, in seconds."""
 REFUSED_FOR = 30.0
 """Seconds until a refused token is reviewed again."""
 PAUSE = 5.0

@@ -1,4 +1,5 @@
-"""Which pods wait for which images on which nodes, what has failed, and when the next attempt is due. Sans-I/O.
+"""Determine which pods wait for which images on which nodes, what has failed, and when the next attempt is due.
+Sans-I/O.
 
 Everything is derived from pods and kubelet events. ``Cluster.apply`` processes one change from a watch, and returns the
 nodes where something visible changed. ``Cluster.demands`` returns the images that one node's kubelet needs. Only pods

@@ -89,8 +89,8 @@ class WaitingContainer:
 
 @dataclass(frozen=True, slots=True)
 class WaitingPod:
-    """A pod on a node, with those containers that are not running yet, in the order in which the kubelet
-    starts them.
+    """A pod on a node, with the containers that are not running yet. The containers are in the order in which the
+    kubelet starts them.
     """
 
     namespace: str

@@ -35,10 +35,10 @@ not reveal a more precise one.
 """
 
 WITHOUT_PULL = frozenset({"InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
-"""Reasons for which the kubelet does not pull at all, even if they are reported repeatedly."""
+"""Reasons that prevent the kubelet from pulling at all. The kubelet may report these reasons repeatedly."""
 
 WITHOUT_RETRY = frozenset({"InvalidImageName", "ErrImageNeverPull"})
-"""Reasons for which the kubelet does not pull until somebody changes the pod or the node."""
+"""Reasons that prevent the kubelet from pulling until somebody changes the pod or the node."""
 
 _LONGEST_TEXT = 16384
 """Maximum length of the searched text. Real messages are shorter, but a tenant could write megabytes."""

@@ -30,15 +30,15 @@ Place: TypeAlias = tuple[str, str]
 
 
 LINGER = 120.0
-"""Seconds for which a demand is kept after its image has arrived, because the agent's last report may be later than the
+"""How long a demand is kept after its image has arrived, in seconds. The agent's last report may be later than the
 event.
 """
 
 UNSEEN_POD = 600.0
-"""Seconds for which an event is kept if the pod of the event has never been seen."""
+"""How long an event is kept if its pod has never been seen, in seconds."""
 
 ABANDONED = 3600.0
-"""Seconds for which the pull of a deleted pod may be waiting in the kubelet's queue."""
+"""How long a deleted pod's pull may wait in the kubelet's queue, in seconds."""
 
 MAX_REQUESTS = 20_000
 """The maximum number of requests stored for all nodes. Events and statuses that would add more are dropped
@@ -271,8 +271,8 @@ class NodeDemands:
                 self.requests.add(place, ImageRequest(before.correlation(container), before.since))
 
     def _settle(self, pod: Pod, after: WaitingPod | None, now: float) -> Outcome:
-        """End the requests for two kinds of images: those of containers that have been created, and those that the pod
-        no longer names.
+        """End the requests for two kinds of images: images of containers that have been created, and images that the
+        pod no longer names.
         """
         outcome, key = Outcome(), pod.key
         # One container of the pod may already use the image, while another container needs another pull of the same

@@ -201,7 +201,9 @@ class Pod(_Object, frozen=True, gc=False):
         return at.timestamp() if at else None
 
     def containers(self) -> Iterator[tuple[Kind, ContainerSpec, ContainerStatus | None]]:
-        """Yield containers in the order in which the kubelet starts them, each with its status if it has one."""
+        """Yield containers in the order in which the kubelet starts them. Each container comes with its status, if
+        there is one.
+        """
         return islice(self._every_container(), MAX_CONTAINERS)
 
     def _every_container(self) -> Iterator[tuple[Kind, ContainerSpec, ContainerStatus | None]]:
@@ -219,7 +221,7 @@ class Pod(_Object, frozen=True, gc=False):
     def image_volumes(self) -> Iterator[tuple[str, str, list[ContainerStatus | None]]]:
         """Yield image volumes: name, image, and the statuses of the containers that mount the volume.
 
-        The kubelet pulls these images before those of any container.
+        The kubelet pulls these images before the images of any container.
         """
         volumes = ((item.name, item.image.reference) for item in self.spec.volumes or () if item.image)
         named = list(islice(((name, image) for name, image in volumes if image), MAX_IMAGE_VOLUMES))

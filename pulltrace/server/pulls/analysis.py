@@ -49,7 +49,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     size: int | None
     """The number of bytes that have to be fetched."""
     ahead: Sequence[str] = ()
-    """Repositories of the pulls that are, or were, ahead of this one in the queue."""
+    """Repositories of the pulls that are, or were, ahead of this pull in the queue."""
     reason: ErrorReason | None = None
 
 

@@ -56,9 +56,9 @@ class Arrival:
     waited: tuple[PodCorrelation, ...] = ()
     """Containers that waited for the image earlier."""
     ahead: tuple[str, ...] = ()
-    """The images that the node is pulling while this one is queued, in the order in which their pulls started."""
+    """The images that the node is pulling while this image is queued, in the order in which their pulls started."""
     waited_behind: tuple[str, ...] = ()
-    """The images that this one waited for when it was last queued."""
+    """The images that this image waited for when it was last queued."""
     latest: Attempt | None = None
     """The newest attempt, as published."""
     status: PullStatus | None = None

@@ -1,8 +1,8 @@
 """Changes that are rendered and compressed once for all the clients that receive them. Sans-I/O.
 
 Each piece of a batch is compressed separately, and ends with a full flush. So a piece ends at a byte boundary and does
-not refer to earlier data. For this reason, a piece can follow any other data that a client has received, and can also
-be the first one after ``GZIP_HEADER``.
+not refer to earlier data. For this reason, a piece can follow any other data that a client has received. A piece can
+also be the first data after ``GZIP_HEADER``.
 """
 
 import zlib

@@ -30,8 +30,8 @@ and why the pull failed.
 
 
 ANNOUNCED_WITHIN = 2.0
-"""Seconds by which a kubelet's event may be later than the start of the pull that it announces. A pull without a tag is
-hidden for this time, in case the event is still to come.
+"""Maximum delay, in seconds, of a kubelet's event after the start of the pull that the event announces. A pull without
+a tag is hidden for this time, in case the event is still to come.
 """
 
 LEASE_ANNOUNCED_WITHIN = 30.0
@@ -240,7 +240,7 @@ class _Open:
     ) -> None:
         first = found.pull if found else None
         if place is Match.REPEAT and pull.phase is PullPhase.COMPLETED and first and first.ended_at is None:
-            # This pull got the image, so the outcome of the first one does not matter.
+            # This pull got the image, so the outcome of the first pull does not matter.
             place, pull.started_at = Match.SAME_ATTEMPT, min(pull.started_at, first.started_at)
         hidden = place in (Match.UNDECIDED, Match.REPEAT)
         pull.repeats = place is Match.REPEAT
@@ -342,8 +342,8 @@ def _seed_of(demand: ImageDemand) -> str:
 def _best(arrivals: Iterable[Arrival], own: Arrival | None, pull: Pull, name: Name) -> tuple[Arrival | None, Match]:
     """Return the arrival to which a pull belongs.
 
-    The pull moves from its own arrival to another one in two cases: the other one has exactly the pull's name, or the
-    image was unknown. A live pull without a tag is the next attempt of an arrival only if exactly one tag of the
+    The pull moves from its own arrival to another arrival in two cases: the other arrival has exactly the pull's name,
+    or the image was unknown. A live pull without a tag is the next attempt of an arrival only if exactly one tag of the
     repository may be retried.
     """
     places = {

@@ -46,7 +46,7 @@ SLICE = 16
 AGENTS_DUE = 15.0
 """Seconds that the server waits after its start before it concludes that a node without reports has no agent."""
 SLOW_LATELY = 600.0
-"""Seconds for which a node counts as slow after a slow pull has ended."""
+"""How long a node counts as slow after a slow pull has ended, in seconds."""
 
 _log = logging.getLogger(__name__)
 

@@ -39,8 +39,8 @@ from pulltrace.server.pulls.node import REPORT_LATE, WHOLE_SECONDS, Pull
 from pulltrace.wire import UNKNOWN_IMAGE, PullPhase
 
 ORDER_TOLERANCE = 5.0
-"""Seconds by which the kubelet's Pulling event may seem later than the resulting lease, because the clocks differ and
-the event's time is in whole seconds.
+"""How much later than the resulting lease the kubelet's Pulling event may seem, in seconds. The clocks differ, and the
+event's time is in whole seconds.
 """
 
 

@@ -301,7 +301,7 @@ class Inventory:
         merged.ended.append(pull)
 
     def _withdraw(self, merged: Merged, pull: Pull) -> None:
-        """Forget a pull of which only the lease was known, because the lease may have belonged to a container.
+        """Forget a pull whose lease was the only known fact. This lease may have belonged to a container.
 
         If it belonged to a pull, the kubelet reports the outcome.
         """

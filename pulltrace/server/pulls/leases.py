@@ -21,7 +21,7 @@ def place(
 ) -> list[tuple[Pull, Name]]:
     """Assign one node's leases, oldest first. Return the leases without an arrival, each with its probable name.
 
-    The name is unknown, or that of an image whose pods were deleted before the pull began.
+    The name is unknown, or belongs to an image whose pods were deleted before the pull began.
     """
     by_id = {arrival.id: arrival for arrival in arrivals}
     open_ = []
@@ -79,6 +79,6 @@ def _assign(lease: Pull, slots: list[_Slot], demands: Sequence[ImageDemand]) -> 
 
 
 def _has_ended(arrival: Arrival, lease: Pull) -> bool:
-    """Return whether the kubelet has reported the end of the attempt to which a lease seems to belong."""
+    """Each lease seems to belong to an attempt. Return whether the kubelet has reported the end of this attempt."""
     demand = arrival.demand
     return demand is not None and (not demand.pulling or is_later(demand, lease))

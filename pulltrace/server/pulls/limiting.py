@@ -35,7 +35,7 @@ FULL_LINE = 0.85
 DIAL_TIMEOUT = 30.0
 """Seconds that containerd spends on connecting to a host before it tries the next one."""
 DIAL_TOLERANCE = 5.0
-"""Seconds by which a wait may differ from ``DIAL_TIMEOUT``, because polls and the request itself take time."""
+"""Maximum difference, in seconds, between a wait and ``DIAL_TIMEOUT``. Polls and the request itself take time."""
 MIRROR_WAITS = 2
 """The mirror is considered dead after this many waits that were as long as ``DIAL_TIMEOUT``."""
 SLOTS = 3

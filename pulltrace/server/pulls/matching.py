@@ -37,9 +37,9 @@ later than the attempt's end. The report that this pull is live may be late. Eve
 whole seconds, so times up to two seconds apart count as equal.
 
 Three rules take precedence over the table. If the pull of an arrival is still running, or has not failed, the arrival
-cannot take another pull. The only exception is a pull of which only the lease is known. If an agent observed the newest
-attempt and this attempt has failed, a pull that starts afterwards is the ``next`` attempt. If several pods wait, the
-kubelet calls the runtime once for each of them. The pull of each later call is a ``repeat`` in two cases: the first
+cannot take another pull. The only exception is a pull whose lease is the only known fact. If an agent observed the
+newest attempt and this attempt has failed, a pull that starts afterwards is the ``next`` attempt. If several pods wait,
+the kubelet calls the runtime once for each of them. The pull of each later call is a ``repeat`` in two cases: the first
 pull was still running when the later pull started, or the later pull has no bytes and the image has just arrived.
 """
 

@@ -35,18 +35,18 @@ the pull may not have been queued at all.
 """
 
 REPORT_LATE = 8.0
-"""Seconds by which a report may be late. A pull that is reported as live after a longer time is really live."""
+"""Maximum delay of a report, in seconds. A pull that is reported as live after a longer time is really live."""
 
 DEFAULT_HEARTBEAT = 10.0
 LOST_AFTER = 60.0
 SKEW_TOLERATED = 2.0
-"""Seconds by which a node's clock may be off before its times are corrected: smaller differences are attributed to the
-report's delay.
+"""Maximum error of a node's clock, in seconds, before the node's times are corrected. Smaller differences are
+attributed to the report's delay.
 """
 LATE_REPORTS = 8
 """How many consecutive reports must seem late before the server concludes that the node's clock was set back."""
 LOAD_AGE = 6.0
-"""Seconds for which a node's load is valid: a pulling node reports every second."""
+"""How long a node's load is valid, in seconds. A pulling node reports every second."""
 OLDEST = 7 * 24 * 3600.0
 """No running pull is older than this many seconds, because containerd's leases expire after a day.
 
@@ -126,7 +126,7 @@ class Pull:
     verdict: Verdict = field(default_factory=Verdict)
     """The factors that have limited the pull so far."""
     usual: tuple[tuple[str, int | None], Estimate | None] | None = None
-    """The name and size for which the usual duration was last looked up, with the resulting estimate."""
+    """The name and size with which the usual duration was last looked up, and the resulting estimate."""
     recorded: bool = False
     """Whether the pull's duration has been recorded for future estimates."""
     seen_at: float | None = None
@@ -236,7 +236,9 @@ class Pull:
         return self.ended_at
 
     def intervals(self) -> list[Interval]:
-        """Return the phases of an ended attempt, the last one first. Each begins when the phase before it ends."""
+        """Return the phases of an ended attempt, starting with the last phase. Each begins when the phase before it
+        ends.
+        """
         found: list[Interval] = []
         end = self.ended_at or self.started_at
         for phase in (PullPhase.EXTRACTING, PullPhase.DOWNLOADING, PullPhase.RESOLVING):
@@ -286,8 +288,8 @@ class Pull:
 
 
 LIVE_PULL, LIVE_LAYER = 4096, 1536
-"""Bytes of memory counted for a running pull and for each of its layers. The strings of a layer are included; those of
-the pull itself are counted in addition.
+"""Bytes of memory counted for a running pull and for each of its layers. The strings of a layer are included. The
+strings of the pull itself are counted in addition.
 """
 ENDED_PULL, ENDED_LAYER = 3584, 512
 """Bytes of memory counted for an ended pull and for each of its layers, in addition to their strings."""
@@ -327,7 +329,7 @@ class Node:
     heartbeat: float = DEFAULT_HEARTBEAT
     agents: Agents = field(default_factory=Agents)
     skew: float | None = None
-    """Seconds by which the node's clock is ahead; None until a report has stated the node's time."""
+    """How many seconds the node's clock is ahead. None until a report has stated the node's time."""
     late_reports: int = 0
     """The number of consecutive reports that seemed late according to ``skew``."""
     agent_version: str = ""

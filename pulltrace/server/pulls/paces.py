@@ -71,7 +71,7 @@ class Paces:
         return pace if pace and now - pace.at <= MEMORY else None
 
     def best_other(self, node: str, registry: str, now: float) -> tuple[str, Pace] | None:
-        """Return the registry, other than this one, from which this node fetches at the highest rate per connection."""
+        """Return the other registry from which this node fetches at the highest rate per connection."""
         best: tuple[str, Pace] | None = None
         for name, pace in self._nodes.get(node, {}).items():
             is_valid = name != registry and now - pace.at <= MEMORY

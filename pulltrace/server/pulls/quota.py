@@ -1,4 +1,4 @@
-"""How many pulls the cluster made from each registry in the last hour, and for which owners. Sans-I/O.
+"""Count the pulls that the cluster made from each registry in the last hour, by owner. Sans-I/O.
 
 Registries count pulls rather than bytes, so a pull counts even if every layer is cached. Memory is bounded: the
 ``MAX_REGISTRIES`` registries with the newest pulls are kept, each with its last ``MAX_PULLS`` pulls.

@@ -17,7 +17,7 @@ from pulltrace.server.pulls.node import WHOLE_SECONDS, Pull
 from pulltrace.wire import PullPhase, to_time
 
 KEPT = 1800.0
-"""Seconds for which a pod that has started is listed."""
+"""How long a pod is listed after its start, in seconds."""
 MAX_PODS = 5000
 """The maximum number of pods whose start-up is tracked at the same time; the oldest pods are dropped first."""
 LONGEST = 24 * 3600.0
@@ -25,8 +25,7 @@ LONGEST = 24 * 3600.0
 
 _EXPIRE_EVERY = 30.0
 _REPORTED_WITHIN = 1.0
-"""Seconds by which the kubelet's event may seem later than the end of a pull, because the event's time is in whole
-seconds.
+"""How much later than the end of a pull the kubelet's event may seem, in seconds. The event's time is in whole seconds.
 """
 _TOOK = re.compile(r" in (\S+) \((\S+) including waiting\)")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|µs|s)")

@@ -59,7 +59,7 @@ class Throughput:
         return sum(map(sum, self._sums.values())), ended
 
     def _advance(self, now: float) -> None:
-        """Begin the step that contains this time, and forget the steps for which the ring has no room."""
+        """Begin the step that contains this time, and forget the steps that no longer fit into the ring."""
         step = int(now // STEP)
         if step <= self._newest:
             return

@@ -1,7 +1,7 @@
-"""How long a pull like this one usually takes: the median and the 90th percentile of earlier pulls. Sans-I/O.
+"""Estimate how long a similar pull usually takes: the median and the 90th percentile of earlier pulls. Sans-I/O.
 
-The most similar pulls are used. Those of this image on this node come first, followed by those of this image on other
-nodes, those of its repository, and those of similar size from this registry. Durations from other nodes or of other
+The most similar pulls are used. Pulls of this image on this node come first. Pulls of this image on other nodes follow,
+then pulls of its repository, then pulls of similar size from this registry. Durations from other nodes or of other
 sizes are scaled by the usual ratio between the two nodes or sizes. A pull that had nothing to fetch is not recorded.
 
 Memory is bounded: the last pulls of each image, each repository, and each pair of registry and node are kept. The least
@@ -38,7 +38,7 @@ class Estimate:
     p90: float
     count: int
     basis: str
-    """What the earlier pulls have in common with this one: ``image``, ``repository`` or ``size``."""
+    """What the earlier pulls have in common with this pull: ``image``, ``repository`` or ``size``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,13 @@ import msgspec
 from pulltrace.server.models import Bound, Factor
 
 HOLDS = 5.0
-"""Seconds for which a factor must hold before it is published, and must be absent before it is withdrawn."""
+"""How long a factor must limit a pull before it is published, in seconds. The factor is withdrawn when it has been
+absent for as long.
+"""
 SHORT = 5.0
 """The duration, in seconds, of the shortest pull that gets a verdict."""
 SHARE = 0.4
-"""The minimum share of an ended pull's duration for which a factor must have held to be named."""
+"""A factor of an ended pull is named only if it limited the pull for at least this share of the duration."""
 EVERY = 1.5
 """Minimum seconds between two moments at which a pull is judged."""
 LONGEST_STEP = 10.0

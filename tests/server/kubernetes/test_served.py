@@ -85,7 +85,7 @@ async def test_pods_and_images_and_metrics_are_served_over_http(start, api):
         api.put("pods", arrival.pod)
     server = await start(api)
     await server.until("/readyz", lambda body: body == "ok")
-    # Event times have no fractions of seconds, so an event in the second in which the server starts would seem older
+    # Event times have no fractions of seconds. So an event in the same second as the server's start would seem older
     # than the server.
     api.put("events", failing.failed("app", time.time() + 1, NOT_FOUND))
     api.put("events", queued.pulling("app", time.time()))

@@ -1,9 +1,9 @@
 """A kubelet pulls several images, serially or in parallel, while containers are created: the rows agree with the
 kubelet.
 
-The kubelet's events and the agent's reports arrive late, but in order. All leases are empty at first, and those of
-containers remain empty. A pull of which only the lease is known may be shown under the name of another image, but its
-end must never be shown as the end of that image's pull.
+The kubelet's events and the agent's reports arrive late, but in order. All leases are empty at first, and the leases of
+containers remain empty. A pull whose lease is the only known fact may be shown under the name of another image. But the
+end of this pull must never be shown as the end of the other image's pull.
 """
 
 import heapq

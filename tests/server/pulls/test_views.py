@@ -1,4 +1,4 @@
-"""Which pods wait for which images, and the progress of each image on all nodes."""
+"""The views show which pods wait for which images, and the progress of each image on all nodes."""
 
 import pytest
 

@@ -1,4 +1,6 @@
-/** The layer that holds up a pull, described in one line; empty unless the figures support it. */
+/**
+ * Describes in one line which layer holds up a pull. Empty if the figures do not show such a layer.
+ */
 
 import type { Layer, Pull } from '../wire/wire'
 import { bytes, clock, count, duration, shortDigest } from './format'

@@ -1,4 +1,4 @@
-/** Formats numbers for people. Units are decimal, like those of registries and the kubelet. */
+/** Formats numbers for people. Units are decimal, like the units of registries and the kubelet. */
 
 export interface Quantity {
   readonly value: string

@@ -129,7 +129,7 @@ function comparisonSentence(comparison: Comparison): string {
   return isLikeElsewhere(comparison) ? `${figures}: the registry or the network to it limits the speed.` : ''
 }
 
-/** Empty unless the pull is slower than usual. */
+/** Empty if the pull is not slower than usual. */
 export function slowSentence(pull: Pull, now: number): string {
   const factor = slowFactor(pull, now)
   if (factor === undefined || pull.usualSeconds === undefined) return ''

@@ -27,7 +27,7 @@ export interface NodeRow {
   readonly queued: number
   /** How many of the running pulls are receiving no bytes. */
   readonly stalled: number
-  /** Whether bytes are expected: a pull is downloading, and its bytes can be observed. */
+  /** Whether bytes are expected because a pull with observable bytes is downloading. */
   readonly isDownloading: boolean
   readonly bytesPerSec: number
   readonly limit: NodeLimit | undefined

@@ -65,7 +65,7 @@ const RANK: Readonly<Record<PullState, number>> = {
 
 interface Section {
   readonly rank: number
-  /** Whether a pod is waiting for the pull; such pulls are listed first in their section. */
+  /** Whether a pod is waiting for the pull. Such pulls are listed first in their section. */
   readonly isWaitedFor: boolean
 }
 

@@ -139,7 +139,10 @@ export function parsePull(value: unknown, updatedAt = 0) {
     /** Why a live pull has no estimate. */
     etaMissing: from.optionalText('etaMissing'),
     usualSeconds: from.optionalAmount('usualSeconds'),
-    /** How many times longer than usual the pull takes; undefined unless it is slower than usual. */
+    /**
+     * How many times longer than usual the pull takes. Undefined if the pull is not slower than
+     * usual.
+     */
     slowerThanUsual: from.optionalAmount('slowerThanUsual'),
     layerCount: from.amount('layerCount'),
     layersDone: from.amount('layersDone'),
@@ -155,7 +158,9 @@ export function parsePull(value: unknown, updatedAt = 0) {
     bound: parseLimit(from.part('bound')),
     pods: pods.length === 0 ? NO_PODS : pods,
     waited: from.list('waited', parsePodRef) ?? NO_PODS,
-    /** Undefined unless this pull's layers were requested; a pull without layers has an empty array. */
+    /**
+     * Undefined if this pull's layers were not requested. A pull without layers has an empty array.
+     */
     layers: from.list('layers', parseLayer),
     updatedAt,
   } as const
