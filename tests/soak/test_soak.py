@@ -12,4 +12,4 @@ async def test_every_invariant_holds_after_ten_seconds_of_faults(monkeypatch):
     assert result.recovered
     assert result.checks["list and stream"]
     assert result.checks["gauges and list"]
-    assert result.counts["completed there"]
+    assert result.counts["of these, completed"]
