@@ -1,6 +1,6 @@
 {{/*
-Conditions under which the installation fails: risks that have not been acknowledged, and values that are valid
-by themselves but contradict each other.
+Conditions under which the installation fails: risks that have not been acknowledged, and values that are each
+valid but contradict each other.
 */}}
 {{- define "pulltrace.guards" -}}
 {{- if not (and .Values.metrics .Values.rbac) -}}
