@@ -25,7 +25,7 @@ export function ConnectionBadge() {
       </button>
     )
   }
-  // Both times are from this machine's clock, like the timer.
+  // `since` and `retryAt` are times on the clock of the user's machine, like `Date.now()`.
   const offline = Date.now() - connection.since > OFFLINE_MS
   const wait =
     connection.retryAt === undefined ? undefined : Math.max(0, connection.retryAt - Date.now()) / 1000

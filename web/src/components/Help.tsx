@@ -83,7 +83,7 @@ export function Help() {
       >
         <Icon name="help" size={18} />
       </button>
-      {/* biome-ignore lint/a11y/useKeyWithClickEvents: Esc closes a dialog by itself */}
+      {/* biome-ignore lint/a11y/useKeyWithClickEvents: the browser closes a dialog on Esc */}
       <dialog
         ref={dialog}
         className={styles.dialog}

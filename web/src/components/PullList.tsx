@@ -15,7 +15,7 @@ import { TimeLeft } from './TimeLeft'
 
 interface Props {
   readonly pulls: readonly Pull[]
-  /** What distinguishes the pulls: the list shows the node or the image of each. */
+  /** How the list labels each pull: by its node or by its image. */
   readonly name: 'node' | 'image'
 }
 

@@ -56,7 +56,7 @@ export function SearchBox() {
     return () => document.removeEventListener('keydown', onKey)
   }, [])
 
-  // The focus stays in the input, so the browser does not scroll to the marked suggestion by itself.
+  // The focus stays in the input, so the browser does not automatically scroll to the marked suggestion.
   useEffect(() => {
     document.getElementById(`${listId}-${marked}`)?.scrollIntoView({ block: 'nearest' })
   }, [listId, marked])

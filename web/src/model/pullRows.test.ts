@@ -170,7 +170,7 @@ it('finds pulls that the server calls slow, and those that are expected to take 
 const done = (id: string, completedAt: number, change: Partial<Pull> = {}) =>
   at(id, { status: 'completed', nodeName: 'n', completedAt, ...change })
 
-it('an ended pull keeps its place when the time of its end becomes more precise', () => {
+it('an ended pull keeps its position in the list when its end time becomes more precise', () => {
   const order = (end: number) =>
     rows({ of: [done('a', end), done('b', T0 + 700, { nodeName: 'm' })] }).map(({ key }) => key)
   expect(order(T0)).toEqual(order(T0 + 900))

@@ -127,7 +127,7 @@ it('draws nothing without samples', () => {
   expect(areas([], [])).toEqual([])
 })
 
-it('reads the figures of the nearest sample, the fastest registry first', () => {
+it('returns the rates in the nearest sample, sorted from the fastest registry to the slowest', () => {
   const samples = [sample(0, { a: 1 }), sample(300_000), sample(600_000, { a: 2, b: 3 })]
   expect(reading(samples, 0)).toEqual({ at: T0, rates: [['a', 1]] })
   expect(reading(samples, 0.45)).toEqual({ at: T0 + 300_000, rates: undefined })

@@ -79,9 +79,9 @@ export interface Series {
 }
 
 /**
- * The registries of the window in alphabetical order, so that they keep their places. If there are too many,
- * those that served bytes first keep their bands, and the rest become `other`. A registry must not change its colour
- * because another one is faster now.
+ * The registries in the chart, in alphabetical order, so that each always has the same position. If there are too many
+ * registries, the first ones that served bytes have separate bands, and the rest are combined into `other`. A registry
+ * must not change its colour because another one is faster now.
  */
 export function series(samples: readonly Sample[]): readonly Series[] {
   const seen = new Set<string>()

@@ -101,7 +101,7 @@ function phases(layer: Layer, axis: Axis): readonly Span[] {
   const { start, present } = axis
   if (layer.state === 'cached' || layer.state === 'remote')
     return [{ phase: layer.state, from: start, to: present }]
-  // If a small layer is downloaded and unpacked between two polls of the agent, its start is unknown.
+  // If a small layer is downloaded and unpacked between two polls by the agent, its start is unknown.
   const began = layer.startedAt ?? layer.completedAt ?? layer.extractStartedAt ?? layer.extractedAt
   if (began === undefined) {
     const isHere = layer.state === 'downloaded' || layer.state === 'extracted'

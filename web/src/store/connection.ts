@@ -31,7 +31,7 @@ export interface ConnectionState {
   readonly silentSince: number | undefined
   readonly retryAt: number | undefined
   readonly refusal: Refusal | undefined
-  /** Whether the last request for a list in place of the stream succeeded. */
+  /** Whether the last request for the list of pulls succeeded. The page polls this list while the stream is down. */
   readonly onPolledList: boolean
   /** How many requests for lists have failed in a row. */
   readonly pollFailures: number

@@ -51,7 +51,7 @@ it('sends the last ETag, and reports when nothing has changed', async () => {
   expect(results).toEqual([{ kind: 'value', value: [1] }, { kind: 'unchanged' }])
 })
 
-it('sends fewer requests in a hidden tab, and one at once when the tab is visible again', async () => {
+it('sends requests less often in a hidden tab, and immediately when the tab becomes visible again', async () => {
   page.hidden = true
   const poll = polling(3000)
   await vi.advanceTimersByTimeAsync(23_000)

@@ -1,6 +1,6 @@
 /**
  * The stream of pulls; this is the only file that uses EventSource. The stream resumes where it
- * stopped, reconnects by itself after an error, and can request the layers of single pulls.
+ * stopped, reconnects automatically after an error, and can request the layers of single pulls.
  *
  * The browser's own reconnection is not used: it has no back-off, shows no countdown and cannot change the
  * address. Instead, each connection is a new EventSource, and `lastEventId` in its address names the last event that

@@ -11,7 +11,7 @@ import { changeUrl } from '../url/useUrl'
 import type { Registry } from '../wire/wire'
 import styles from './NodesView.module.css'
 
-/** The registries of all nodes, in alphabetical order so that they keep their places. */
+/** The registries of all nodes, in alphabetical order, so that each always has the same position. */
 export function Registries({ registries }: { readonly registries: readonly Registry[] }) {
   const { pulls, shape, context } = useSnapshot()
   // `shape` increases when a pull changes its state.
