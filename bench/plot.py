@@ -7,8 +7,8 @@ import math
 WIDTH, HEIGHT, EDGE = 300, 220, 48
 
 Curve = tuple[str, list[tuple[float, float]]]
-"""The name of the quantity that varies, and one point for each load: its size, and the server's CPU use in percent of
-one core.
+"""The name of the quantity that varies, and one point for each load. The point's coordinates are the size of the load
+and the server's CPU use as a percentage of one core.
 """
 
 

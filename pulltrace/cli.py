@@ -155,7 +155,7 @@ def run_until_stopped(
             await task
         except asyncio.CancelledError:
             return 0
-        except Exception as error:  # noqa: BLE001  # the process ends: log the cause in one line and let Kubernetes restart it
+        except Exception as error:  # noqa: BLE001  # the process exits: log the cause in one line and let Kubernetes restart it
             for cause in _causes(error):
                 _log.error("%s", cause, exc_info=cause if _log.isEnabledFor(logging.DEBUG) else None)
             return 1

@@ -203,7 +203,7 @@ class Conclusion:
         return self._find_image(pull, pulls)
 
     def _read_image(self, pull: Pull, content: frozenset[str]) -> set[Question]:
-        """Read the documents among these blobs, and those that they refer to.
+        """Read the indexes, manifests and configs among these blobs, and those to which they refer.
 
         Return the questions that must be answered first.
         """

@@ -114,9 +114,7 @@ class Channel:
         return responses[0].messages()
 
     async def calls(self, requests: Sequence[tuple[str, bytes]]) -> list["Response"]:
-        """Make one call for each pair of method and request. Up to a hundred calls share a task, a deadline and a
-        write.
-        """
+        """Make one call for each (method, request) pair. Up to a hundred calls share a task, a deadline and a write."""
         responses: list[Response] = []
         for first in range(0, len(requests), AT_ONCE):
             batch = requests[first : first + AT_ONCE]

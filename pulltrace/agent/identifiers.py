@@ -8,7 +8,7 @@ from pulltrace.agent.model import ARCHIVE, Lease
 
 EXPIRE_LABEL = "containerd.io/gc.expire"
 
-# Any algorithm is accepted, because containerd supports all algorithms of go-digest: sha256, sha384 and sha512.
+# The algorithm is not checked, because containerd supports not only sha256 but also sha384 and sha512.
 _DIGEST = re.compile(r"[a-z0-9]+:[0-9a-f]{32,128}")
 _REF = re.compile(rf"(?:\A|[-@])({_DIGEST.pattern})\Z")
 _ARCHIVED_BLOB = re.compile(r"blobs/([a-z0-9]+)/([0-9a-f]{32,128})\Z")

@@ -41,8 +41,8 @@ class Ingest(Struct, frozen=True, gc=False):
 
     @property
     def is_copy(self) -> bool:
-        """Whether a snapshotter (SOCI) is copying a blob that the snapshotter has already fetched. The ref of such an
-        ingest is only the digest.
+        """Whether this ingest copies a blob that a snapshotter (SOCI) has already fetched. The ref of such an ingest is
+        only the digest.
         """
         return self.ref == self.digest and not self.ref.startswith(ARCHIVE)
 
@@ -51,7 +51,7 @@ class Lease(Struct, frozen=True, gc=False):
     """One lease. ``expires`` is true for leases of image pulls and false for leases of sandboxes.
 
     ``is_default`` is true if containerd's client chose the id and the lifetime, as it does for every pull by the CRI
-    plugin. Image builders create leases with ids, lifetimes or labels of their own.
+    plugin. Image builders choose other ids, lifetimes or labels for their leases.
     """
 
     id: str

@@ -35,7 +35,7 @@ class Pressure:
         self._at: float | None = None
         self._stalls: dict[str, int] = {}
         self._disks: dict[str, _Disk] = {}
-        self._files: dict[str, int] = {}  # file descriptors, which are open while the node pulls
+        self._files: dict[str, int] = {}  # file descriptors by name, open only while the node pulls images
 
     def measure(self, now: float, *, pulling: bool) -> NodeLoad | None:
         """Return the load since the last call; None at the first call while pulling. ``now`` is monotonic time."""

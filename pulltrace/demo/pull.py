@@ -65,7 +65,7 @@ class Pull:
         self.state, self.error = state, error
         threads, self._threads = self._threads, []
         for thread in threads:
-            # the thread that ends the pull is running: it returns by itself
+            # the thread that ends the pull is running and will return without being closed
             if getgeneratorstate(thread) != GEN_RUNNING:
                 thread.close()
 

@@ -17,9 +17,9 @@ class Limits:
     layers_per_pull: int = MAX_LAYERS
     history_per_node: int = 200
     live_bytes: int = 8 * 2**20
-    """Maximum memory for one node's running pulls, as estimated by ``pulls.node.live_weight``."""
+    """Maximum memory for the running pulls of one node, as estimated by ``pulls.node.live_weight``."""
     history_bytes: int = 4 * 2**20
-    """Maximum memory for one node's ended pulls."""
+    """Maximum memory for the ended pulls of one node."""
     all_bytes: int = 256 * 2**20
     """Maximum memory for the pulls of all nodes."""
     history: int = 20_000

@@ -1,4 +1,4 @@
-"""The agent with a simulated containerd: which calls it makes, when it gives up, and how its process ends."""
+"""The agent with a simulated containerd: which calls it makes, when it gives up, and how its process exits."""
 
 import asyncio
 import json

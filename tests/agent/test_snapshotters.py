@@ -16,7 +16,7 @@ VERSIONS = [CONTAINERD_1, CONTAINERD_2]
 
 
 class Observed:
-    """A node, an agent and a server that advance together. ``every`` is the interval of the polls."""
+    """A node, an agent and a server that advance together. ``every`` is the interval between polls."""
 
     def __init__(self, node, every=1.0, *, sees_files=False):
         self.watched, self.server, self.every = Watched(node, sees_files=sees_files), SimulatedHub(), every

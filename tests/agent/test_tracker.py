@@ -210,7 +210,7 @@ def test_the_progress_and_end_of_a_pull_are_reported_even_if_the_snapshotter_nev
     assert (watched.ended[0].status, downloaded(watched.ended[0])) == (PullPhase.COMPLETED, image.size)
 
 
-def test_killing_containerd_ends_its_pulls_and_forgets_them(watched, push):
+def test_if_containerd_is_killed_its_pulls_fail_and_are_no_longer_live(watched, push):
     ref, _ = push("app:1", ("app", 60))
     watched.node.pull(ref)
     watched.polls(3)

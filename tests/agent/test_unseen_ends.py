@@ -71,7 +71,7 @@ def test_a_pull_that_ended_unseen_while_the_clock_was_set_back_is_not_reported_a
     assert not watched.ended
 
 
-def test_a_record_written_after_its_lease_was_deleted_does_not_name_another_pull(watched, push, registries):
+def test_an_image_record_written_after_the_lease_was_deleted_is_not_used_for_another_pull(watched, push, registries):
     """The CRI plugin writes the records by digest and by image id only after it has deleted the pull's lease."""
     good, _ = push("good:1", ("good", 1))
     bad, _ = push("bad:1", ("bad", 1))

@@ -67,7 +67,7 @@ def test_the_agent_works_without_the_alarm_if_seccomp_blocks_its_system_call(mon
         watchdog.postpone()
 
 
-async def test_the_agent_postpones_the_alarm_with_each_poll_even_without_containerd(
+async def test_each_poll_postpones_the_watchdogs_alarm_even_if_containerd_is_not_running(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     variables = {"PULLTRACE_NODE_NAME": "n", "PULLTRACE_CONTAINERD_SOCKET": str(tmp_path / "none.sock")}

@@ -1,4 +1,5 @@
-"""Compare the strip's claims with the Pods view, and the order of the rows with the order a second earlier.
+"""Compare the claims in the dashboard's *Needs attention* strip with the Pods view, and the order of the rows with the
+order a second earlier.
 
     .venv/bin/python -m tests.browser.claims http://127.0.0.1:8080 --seconds 180
 
@@ -41,7 +42,7 @@ SAMPLE = """() => {
 
 
 async def sample(page: Page) -> Json:
-    """Read the rows, the claims of the strip and the number of waiting pods at one moment."""
+    """Read three things at the same time: the rows, the claims in the strip, and the number of waiting pods."""
     button = page.locator(f"{STRIP} button[aria-expanded=false]")
     if await button.count():
         await button.first.click()

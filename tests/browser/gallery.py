@@ -29,7 +29,9 @@ SETTLED = 2.0
 
 
 async def shoot(browser: Browser, url: str, into: Path, name: str) -> None:
-    """Take screenshots of every view of one server, in every size and both themes, also with its first row open."""
+    """Take a screenshot of each view of a server's page, in each window size and theme. In windows that are not very
+    wide, take a second screenshot with the first row open.
+    """
     for theme in ("dark", "light"):
         for width, height in SIZES:
             page = await browser.new_page(viewport={"width": width, "height": height}, color_scheme=theme)

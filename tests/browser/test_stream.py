@@ -81,7 +81,9 @@ async def test_a_removed_pull_disappears_and_its_missing_row_is_explained(
     await expect(page).to_have_url(server.url)
 
 
-async def test_a_killed_server_that_returns_leaves_no_stuck_rows(server: ScriptedServer, open_page: OpenPage) -> None:
+async def test_no_rows_are_stuck_after_a_killed_server_is_restarted(
+    server: ScriptedServer, open_page: OpenPage
+) -> None:
     await set_scene(server)
     page = await open_page(server.url + "?open=torch")
     await becomes(page, "Done", 13)

@@ -285,8 +285,8 @@ async def returns_ok(session: aiohttp.ClientSession, url: str) -> bool:
 
 
 async def rights(cluster: APIServer, token: str, namespace: str) -> list[tuple[list[str], list[str]]]:
-    """Return what the token's owner may do in a namespace, as (resources, verbs), without the rights that every account
-    has.
+    """Return a token's permissions in a namespace, as (resources, verbs) pairs. Permissions that every account has are
+    left out.
     """
     path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
     answer = await cluster.request("POST", path, {"spec": {"namespace": namespace}}, token=token)

@@ -63,7 +63,7 @@ class HalfAnHour(VirtualWorld):
 
     def _is_attempt(self, pull: PullStatus) -> bool:
         attempts = [self.attempts[pod.pod_name, pull.image_ref] for pod in pull.pods or ()]
-        # The attempt of a cancelled pull may differ, because another pod may have requested the image, too.
+        # The attempt number of a cancelled pull may differ, because another pod may have requested the image, too.
         return max(1, *attempts) == pull.attempt or pull.error_reason in UNEXPLAINED
 
     def _is_broken(self, pull: PullStatus) -> bool:

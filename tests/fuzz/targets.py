@@ -130,7 +130,7 @@ def manifest(data: bytes) -> None:
 
 
 def message(data: bytes) -> None:
-    """Use the bytes as a message of the kubelet."""
+    """Use the bytes as a message from the kubelet."""
     text = data.decode(errors="replace")
     errors.classify(text, text[:20])
     errors.about(text)

@@ -26,7 +26,7 @@ JUST_FAILED = 5.0
 the earliest.
 """
 ONE_SYNC_WRONG = 18.5
-"""How many seconds an estimate may be off: one sync of the kubelet (10 to 15 s) in either direction."""
+"""How many seconds an estimate may be off: one sync by the kubelet (10 to 15 s) in either direction."""
 COUNTED_WITHIN = 20.0
 """An ended pull must appear in the log and the counters within this many seconds. A failure is logged once its cause is
 known.

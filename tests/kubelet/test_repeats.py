@@ -17,7 +17,7 @@ pulls with a shorter distance.
 
 
 def check_repeat(lab: Lab, pulled: Event, known: set[str]) -> None:
-    """Check that an image has exactly one new row, for a pull that downloaded nothing."""
+    """Check that an image has exactly one new row, and that this row shows a pull that downloaded nothing."""
     ref = pulled.image
     [new] = lab.ids(ref) - known
     [row] = [row for row in lab.looks[-1].rows(ref) if row["id"] == new]

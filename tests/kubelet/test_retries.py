@@ -1,4 +1,4 @@
-"""Images that cannot be pulled, over four attempts of the kubelet. Other scenarios run in the meantime."""
+"""Images that cannot be pulled, over four attempts by the kubelet. Other scenarios run in the meantime."""
 
 import asyncio
 import time

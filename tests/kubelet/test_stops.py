@@ -92,7 +92,7 @@ async def test_the_attempt_number_continues_after_a_restart_of_the_server(serial
         if look.at < third.at - 0.3:
             assert (row["status"], row["attempt"]) == ("failed", 2)
             errors.append(abs(when(row["nextRetryAt"]) - third.at))
-    # The estimate improves with each sync of the kubelet, as it does without a restart.
+    # The estimate improves with each sync by the kubelet, as it does without a restart.
     assert errors[-1] <= RETRY_WITHIN
     assert max(errors) <= ONE_SYNC_WRONG
     assert looks[-1].rows(missing)[0]["attempt"] == 3

@@ -250,8 +250,8 @@ class APIServer:
     async def until_may(
         self, account: str, verb: str, resource: str, *, group: str = "", namespace: str = "", may: bool = True
     ) -> None:
-        """Wait until RBAC allows a service account (``namespace:name``) an action. If ``may`` is false, wait until RBAC
-        forbids the action.
+        """Wait until RBAC allows a service account (``namespace:name``) to perform an action. If ``may`` is false, wait
+        until RBAC forbids the action.
 
         The authorizer receives a new role or binding through a watch, some time after the request that wrote it.
         """

@@ -82,7 +82,7 @@ class Service:
             await process.end(how)
 
     def check(self) -> None:
-        """Raise RuntimeError with the program's last output if it has ended by itself."""
+        """Raise RuntimeError, with the program's last output, if the program has exited unexpectedly."""
         if self._process is not None:
             self._process.check()
 

@@ -5,8 +5,8 @@
         await node.cri.pull(ref)
         await node.kill(); await node.start()      # a node whose containerd crashed
 
-containerd runs in a separate mount namespace, so its mounts disappear when it ends. Each containerd ends with the
-tests.
+containerd runs in a separate mount namespace, so its mounts disappear when it exits. Each containerd exits when
+the tests end.
 """
 
 from __future__ import annotations

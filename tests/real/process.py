@@ -57,7 +57,7 @@ class Process:
     def __init__(
         self, command: Sequence[str | Path], log: Path, *, inside: Inside | None = None, forks: bool = False
     ) -> None:
-        """``forks`` means that the command runs the program as its child process, and that both end together."""
+        """``forks`` means that the command runs the program as its child process, and that both exit together."""
         self.log = log
         self._forks = forks or inside is not None
         if inside is not None:
@@ -78,7 +78,7 @@ class Process:
         return child_of(self._popen.pid) if self._forks else self._popen.pid
 
     def check(self) -> None:
-        """Raise RuntimeError with the program's last output if it has ended by itself."""
+        """Raise RuntimeError, with the program's last output, if the program has exited unexpectedly."""
         if self._popen.poll() is not None:
             raise RuntimeError(f"{self.log.stem} ended with {self._popen.returncode}\n{self.last_words()}")
 
@@ -86,9 +86,9 @@ class Process:
         return self.log.read_text(errors="replace")[-4000:]
 
     async def end(self, how: signal.Signals) -> None:
-        """Send the signal and wait; kill the program if it does not end in time."""
+        """Send the signal and wait; kill the program if it does not exit in time."""
         if self._popen.poll() is None:
-            with suppress(ProcessLookupError):  # the program has just ended
+            with suppress(ProcessLookupError):  # the program has just exited
                 os.kill(self.pid, how)
         try:
             await asyncio.to_thread(self._popen.wait, STOPPED_WITHIN)

@@ -41,7 +41,7 @@ discard_unpacked_layers = {discard}
 
 
 class _Daemon:
-    """A snapshotter process in a separate mount namespace, whose mounts disappear when the process ends."""
+    """A snapshotter process in a separate mount namespace, whose mounts disappear when the process exits."""
 
     def __init__(self, node: Containerd) -> None:
         self._node = node

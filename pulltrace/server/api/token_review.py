@@ -27,7 +27,7 @@ AUDIENCE = "pulltrace"
 """The audience for which the chart requests the agents' tokens."""
 
 FRESH = 300.0
-"""How long a review is valid, in seconds. A revoked token works for at most this long."""
+"""How long a review is valid, in seconds. A revoked token may still be accepted for this long."""
 HELD = 900.0
 """How long a review remains valid if the API server is unreachable or busy, in seconds."""
 REFUSED_FOR = 30.0

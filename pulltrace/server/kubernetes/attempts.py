@@ -111,7 +111,7 @@ class ImageRequest:
         self.pod = pod
         self.since = since
         self.since_exact = False
-        """Whether ``since`` is the time at which, according to an event, the newest attempt started.
+        """Whether ``since`` is the start of the newest attempt, as reported by an event.
 
         The time of a status does not count as a start, because statuses are late.
         """

@@ -123,7 +123,7 @@ class Cluster:
         return None in self._expected or not self._expected.isdisjoint(waiting)
 
     def nodes(self) -> Iterable[str]:
-        """Return the nodes that have image demands."""
+        """Return the names of the nodes that need images."""
         return self._nodes.keys()
 
     def waiting(self) -> Iterator[WaitingPod]:

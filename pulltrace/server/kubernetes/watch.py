@@ -98,7 +98,7 @@ class Watches:
 
 
 class _Follow:
-    """The watch of one resource in one namespace, or in all namespaces."""
+    """Lists and watches one resource, in one namespace or in all namespaces."""
 
     def __init__(
         self,

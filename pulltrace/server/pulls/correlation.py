@@ -129,8 +129,8 @@ class _Open:
 
     def __init__(self, node: str, context: _Context) -> None:
         self.expiring: list[float] = []
-        """For each arrival that was added since the last join: when it expires (if it was not observed) or settles (if
-        it completed).
+        """The times, added since the last join, at which the node must be joined again. At such a time, for example, an
+        arrival expires or settles.
         """
         self.arrivals: dict[str, Arrival] = {}
         self._settles_at = 0.0  # the time at which the newest completed pull settles
@@ -177,7 +177,10 @@ class _Open:
             self.expiring.append(at)
 
     def _is_placed(self, pull: Pull, name: Name) -> bool:
-        """Return whether a pull keeps its place, either in the arrival of its image or in an arrival that is over."""
+        """Return whether a pull stays assigned to its arrival.
+
+        This is the case if the arrival has settled, if a later attempt continues it, or if it is for the pull's image.
+        """
         if not pull.arrival_id:
             return False
         own = self.arrivals.get(pull.arrival_id)

@@ -34,7 +34,7 @@ from pulltrace.settings import ServerSettings
 from pulltrace.wire import AgentReport, PullPhase, to_time
 
 TOP_OWNERS = 5
-"""The number of owners that are published for each registry."""
+"""Maximum number of owners listed for each registry, those with the most pulls first."""
 CONFLICT = "two agents report with this node name, so two machines have the same name"
 
 MOST_NAMES = 100

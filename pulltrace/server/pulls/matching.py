@@ -101,7 +101,7 @@ class Time(Enum):
 
 
 class ArrivalState(Protocol):
-    """The attributes of an arrival that matching uses."""
+    """The attributes of an arrival that are used for matching."""
 
     @property
     def pull(self) -> Pull | None:

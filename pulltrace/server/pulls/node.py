@@ -58,7 +58,7 @@ Interval = tuple[PullPhase, float, float]
 """A phase, its start and its end, in unix seconds."""
 
 _STILL = Speed(0, 0.0)
-"""The speed of an ended pull; a revived pull counts from zero."""
+"""The speed of an ended pull. If the pull turns out to be still running, its speed is measured again from zero."""
 _SETTLED = Verdict()
 """The empty verdict that replaces a pull's verdict once the final one has been published."""
 
@@ -279,7 +279,7 @@ class Pull:
             self.sums = Sums.of(self.state.layers or ())
 
     def revive(self, now: float) -> None:
-        """Undo the end of the pull. Bytes that arrived after the supposed end were not observed."""
+        """Undo the end of the pull. The pull is no longer ``fresh``, because bytes may have arrived unobserved."""
         self.ended_at = self.learned_at = self.error = self.reason = self.seen_at = None
         self.presumed = self.fresh = False
         if self.superseded:
@@ -347,8 +347,9 @@ class Node:
     go_agent: bool = False
 
     def arrival_of(self, key: str) -> str:
-        """Return the id under which another pull on this node was published; if it has not been published, return the
-        agent's id.
+        """Return the id under which the server published a pull on this node.
+
+        If the server has not published the pull, return the agent's id for the pull, which is ``key``.
         """
         pull = self.active.get(key) or self.ended.get(key)
         return pull.arrival_id if pull and pull.arrival_id else key

@@ -177,7 +177,7 @@ class Startup:
         return finished
 
     def expire(self, now: float) -> None:
-        """Drop pods that started over half an hour ago, and those that exceed the limit."""
+        """Drop pods that started over half an hour ago. If too many pods remain, drop the oldest ones, too."""
         if now < self._expires_at and len(self._pods) <= MAX_PODS:
             return
         self._expires_at = now + _EXPIRE_EVERY

@@ -121,7 +121,7 @@ def test_every_other_waiting_reason_is_a_failure(cluster, reason):
 
 
 def test_a_late_status_about_a_failed_image_inspection_does_not_end_the_next_pull(cluster):
-    """containerd was down during one sync of the kubelet, and was running again at the next one."""
+    """containerd was down during one sync by the kubelet, and was running again at the next one."""
     arrival = web()
     cluster.apply(seen(arrival), T)
     cluster.apply(event(arrival.pulling("app", T + 10)), T + 10)

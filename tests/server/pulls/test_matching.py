@@ -70,7 +70,7 @@ def test_the_table_in_the_docstring_is_the_one_that_the_code_uses():
 @pytest.mark.parametrize(("latest", "kind", "time", "expected"), documented())
 def test_each_pull_gets_the_match_that_the_docstring_table_specifies(latest, kind, time, expected):
     if latest == "running" and time is Time.AFTER:
-        time = Time.WITHIN  # an attempt that is still running has no end, so no pull can begin after its end
+        time = Time.WITHIN  # no pull can begin after the end of an attempt that is still running
     assert match(pull(kind, time), Arrival(attempt(latest))) is expected
 
 

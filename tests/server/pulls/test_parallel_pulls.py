@@ -28,7 +28,7 @@ SYNC = 12.0
 
 @dataclass(frozen=True)
 class Attempt:
-    """One attempt of the kubelet to pull an image. An attempt fails if the image does not exist."""
+    """One attempt by the kubelet to pull an image. An attempt fails if the image does not exist."""
 
     seconds: float
     fails: bool
@@ -76,7 +76,7 @@ class Lease:
 
 
 class Node:
-    """The events on a node, and the messages of the kubelet and the agent about them, with their times."""
+    """What happens on a node, and what the kubelet and the agent report about it, with the time of each message."""
 
     def __init__(
         self, images: list[Image], containers: list[tuple[float, float]], polls_from: float, *, serial: bool

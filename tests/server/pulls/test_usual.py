@@ -116,7 +116,7 @@ def pulled(sim, number, took, *, began, node="node-1"):
     return max(sim.shown, key=lambda status: status.started_at)
 
 
-def test_the_usual_duration_of_a_pull_follows_from_earlier_pulls():
+def test_the_usual_duration_of_a_pull_is_estimated_from_earlier_pulls():
     sim = SimulatedHub()
     assert pulled(sim, 1, 20, began=0).usual_seconds is None
     second = pulled(sim, 2, 21, began=100)
