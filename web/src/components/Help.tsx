@@ -1,7 +1,7 @@
 import { useEffect, useLayoutEffect, useRef, useState } from 'react'
 import { classes } from '../classes'
 import { type PullState, STATE_MEANING, STATE_WORD } from '../model/pullState'
-import { STATUS_WORDS } from '../model/query'
+import { KEYS as SEARCH_KEYS, STATUS_WORDS } from '../model/query'
 import { bandColour, series } from '../model/throughput'
 import { useSamples } from '../store/useStore'
 import shared from '../styles/shared.module.css'
@@ -9,6 +9,7 @@ import rollout from '../views/Rollout.module.css'
 import styles from './Help.module.css'
 import { Icon } from './Icon'
 import { GUESSED } from './ImageLabel'
+import { isShortcut } from './isShortcut'
 import bars from './ProgressBar.module.css'
 import phases from './Waterfall.module.css'
 
@@ -58,8 +59,7 @@ export function Help() {
   const [isOpen, setOpen] = useState(false)
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
-      if (event.key !== '?' || event.ctrlKey || event.metaKey || event.altKey) return
-      if (event.target instanceof HTMLElement && event.target.matches('input, textarea, select')) return
+      if (!isShortcut(event, '?')) return
       event.preventDefault()
       if (dialog.current?.open === true) dialog.current.close()
       else setOpen(true)
@@ -142,7 +142,7 @@ function Content({ onClose }: { readonly onClose: () => void }) {
       </dl>
       <h3 className={shared.heading}>Search</h3>
       <p className={shared.dim}>
-        Words, or <code>image: node: ns: pod: registry: status:</code>. A status is one of{' '}
+        Words, or <code>{SEARCH_KEYS.map(key => `${key}:`).join(' ')}</code>. A status is one of{' '}
         <code>{STATUS_WORDS.join(' ')}</code>.
       </p>
       <h3 className={shared.heading}>Keys</h3>

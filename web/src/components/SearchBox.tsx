@@ -18,6 +18,7 @@ import { useSnapshot } from '../store/useStore'
 import { changeUrl, useUrl } from '../url/useUrl'
 import type { Pull } from '../wire/wire'
 import { Icon } from './Icon'
+import { isShortcut } from './isShortcut'
 import styles from './SearchBox.module.css'
 
 const NO_SUGGESTIONS: Suggestions = { shown: [], more: 0 }
@@ -47,8 +48,7 @@ export function SearchBox() {
 
   useEffect(() => {
     const onKey = (event: globalThis.KeyboardEvent) => {
-      if (event.key !== '/' || event.ctrlKey || event.metaKey || event.altKey) return
-      if (event.target instanceof HTMLElement && event.target.matches('input, textarea, select')) return
+      if (!isShortcut(event, '/')) return
       event.preventDefault()
       input.current?.focus()
     }

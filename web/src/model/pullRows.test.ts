@@ -136,6 +136,17 @@ it('keeps the order of failures regardless of their times', () => {
   expect(order(T0, T0 + 1)).toEqual(order(T0 + 1, T0))
 })
 
+it('lists a queued retry at its place in the queue', () => {
+  const queued = (id: string, attempt: number, startedAt: number) =>
+    at(id, { status: 'queued', attempt, startedAt, nodeName: 'n' })
+  const of = [queued('third', 2, T0 + 3), queued('first', 1, T0 + 1), queued('second', 4, T0 + 2)]
+  expect(rows({ of }).map(({ key, place }) => [key, place?.position])).toEqual([
+    ['first', 1],
+    ['second', 2],
+    ['third', 3],
+  ])
+})
+
 it('lists the oldest pull of the queue first', () => {
   const queued = (id: string, startedAt: number) => at(id, { status: 'queued', startedAt, nodeName: 'n' })
   const of = [queued('second', T0 + 2), queued('first', T0 + 1), at('active', { nodeName: 'n' })]

@@ -71,8 +71,10 @@ interface Section {
 
 function sectionOf(pull: Pull, context: Context): Section {
   if (standing(pull, context) === 'past') return { rank: RANK.done, isWaitedFor: false }
-  // The kubelet retries a failed image again and again; its row keeps its place during a retry.
-  const rank = isRetry(pull) ? RANK.failed : RANK[pullState(pull)]
+  // The kubelet retries a failed image again and again; its row keeps its place during a retry. A queued retry is
+  // listed at its place in the queue, which its row names.
+  const isQueued = pull.status === 'queued'
+  const rank = isRetry(pull) && !isQueued ? RANK.failed : RANK[pullState(pull)]
   return { rank, isWaitedFor: rank !== RANK.queued && waitersOf(pull, context).length > 0 }
 }
 
