@@ -85,10 +85,9 @@ async def events(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)
     request.app["began"][0] = time.time()
-    hello = {"version": "", "bootId": "1", "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "revision": 0}
-    await response.write(
-        f": connected\n\nevent: hello\ndata: {json.dumps(hello)}\n\nevent: reset\ndata: {{}}\n\n".encode()
-    )
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    hello = {"version": "", "bootId": "1", "time": now, "revision": 0, "pulls": PULLS}
+    await response.write(f": connected\n\nevent: hello\ndata: {json.dumps(hello)}\n\n".encode())
     tick, due = 0, time.monotonic()
     while request.transport and not request.transport.is_closing():
         await response.write(b"".join(pulls(tick)))

@@ -194,12 +194,17 @@ class PullRemovedEvent(JsonObject, frozen=True):
 
 
 class Hello(JsonObject, frozen=True):
-    """The first event of a stream: the server's version, boot id and time."""
+    """The first event of a stream: the server's version, boot id and time.
+
+    ``pulls`` is the number of pulls in the state that follows. It is left out if the client resumes, or if the stream
+    is filtered.
+    """
 
     version: str
     boot_id: str
     time: Time
     revision: int
+    pulls: int | None = None
 
 
 class PullList(JsonObject, frozen=True):

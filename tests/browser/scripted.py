@@ -40,6 +40,9 @@ class ScriptedServer:
         self.list_queries: list[str] = []
         self.throughput: Json | None = None
         self.most_readers, self.hello_after = 256, 0.0
+        self.may_complete = asyncio.Event()
+        """While this is not set, a new client receives only half of the state."""
+        self.may_complete.set()
         self.refusal: tuple[int, bytes] = (503, b'{"error":"too many readers"}')
         self.raw: list[bytes] = []
         self._log: list[tuple[int, Json]] = []
@@ -135,16 +138,16 @@ class ScriptedServer:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
         await response.prepare(request)
         boot, _, seen = request.query.get("lastEventId", "").partition("-")
+        hello = self._hello() if boot else {**self._hello(), "pulls": len(self.pulls)}
         await response.write(b": connected\n\n")
-        await response.write(f"event: hello\ndata: {json.dumps(self._hello())}\n\n".encode())
+        await response.write(f"event: hello\ndata: {json.dumps(hello)}\n\n".encode())
         if boot == str(self.boot):
             at = next((i for i, (revision, _) in enumerate(self._log) if revision > int(seen)), len(self._log))
         else:
-            await response.write(b"event: reset\ndata: {}\n\n")
+            if boot:
+                await response.write(b"event: reset\ndata: {}\n\n")
             at = len(self._log)
-            newest = {event["pull"]["id"]: (revision, event) for revision, event in self._log}
-            for revision, event in sorted((newest[id_] for id_ in self.pulls), key=lambda entry: entry[0]):
-                await response.write(self._frame(revision, event, request.query.get("layers", "true")))
+            await self._send_state(response, request.query.get("layers", "true"))
         self._readers += 1
         try:
             for piece in self.raw:
@@ -161,6 +164,14 @@ class ScriptedServer:
             return response
         finally:
             self._readers -= 1
+
+    async def _send_state(self, response: web.StreamResponse, layers: str) -> None:
+        newest = {event["pull"]["id"]: (revision, event) for revision, event in self._log}
+        state = sorted((newest[id_] for id_ in self.pulls), key=lambda entry: entry[0])
+        for number, (revision, event) in enumerate(state):
+            if 2 * number >= len(state):
+                await self.may_complete.wait()
+            await response.write(self._frame(revision, event, layers))
 
     def _frame(self, revision: int, event: Json, layers: str) -> bytes:
         event = {**event, "pull": self._shown(event["pull"], layers)}

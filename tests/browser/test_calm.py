@@ -198,6 +198,28 @@ async def test_no_figure_is_shown_as_zero_while_the_page_connects(server: Script
 
 
 @pytest.mark.parametrize(
+    ("view", "title"), [("pulls", "pulls"), ("images", "pulls"), ("pods", "pods"), ("nodes", "nodes")]
+)
+async def test_the_page_is_loading_until_the_whole_state_has_arrived(
+    server: ScriptedServer, open_page: OpenPage, view: str, title: str
+) -> None:
+    await set_scene(server)
+    server.may_complete.clear()
+    page = await open_page(f"{server.url}?view={view}")
+    await expect(page.locator("[data-connection]")).to_have_text("Loading…")
+    await expect(page.get_by_role("heading", name=f"Loading the {title}…")).to_be_visible()
+    tiles = page.get_by_role("list", name="Pulls by state").locator("b")
+    assert set(await tiles.all_inner_texts()) == {"\N{EN DASH}"}
+    await expect(page.get_by_role("region", name="Total throughput").locator("p").first).to_have_text("\N{EN DASH}")
+    await expect(page.get_by_role("table")).to_have_count(0)
+    await expect(page.get_by_text("No image is being pulled")).to_have_count(0)
+    server.may_complete.set()
+    await expect(page.locator("[data-connection]")).to_have_text("Live")
+    await expect(page.get_by_role("table")).to_be_visible()
+    assert "\N{EN DASH}" not in await tiles.all_inner_texts()
+
+
+@pytest.mark.parametrize(
     ("status", "body", "words"),
     [
         (503, b'{"error":"too many readers"}', "status 503 (too many readers)"),

@@ -42,11 +42,17 @@ class Subscription:
         The stream ends when the server stops.
         """
         hub, feed = self._hub, self._hub.feed
-        hello = Hello(version=__version__, boot_id=hub.boot_id, time=to_time(hub.now()), revision=feed.revision)
+        cursor, first = self._begin()
+        hello = Hello(
+            version=__version__,
+            boot_id=hub.boot_id,
+            time=to_time(hub.now()),
+            revision=feed.revision,
+            pulls=len(first.entries) if self._resume is None and not self._query.is_filtered else None,
+        )
         yield (GZIP_HEADER if self._gzip else b"") + self._encode(
             b": connected\n\nevent: hello\ndata: " + encoder.encode(hello) + b"\n\n"
         )
-        cursor, first = self._begin()
         yield from self._pieces(first)
         del first
         while not hub.closing:

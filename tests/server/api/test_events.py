@@ -98,6 +98,7 @@ async def test_a_client_receives_hello_then_the_state_then_changes(server) -> No
         hello = await anext(sent)
         assert (hello.name, hello.id) == ("hello", "")
         assert hello.data["revision"] >= 1
+        assert hello.data["pulls"] == 1
         first = await anext(sent)
         assert (first.name, first.pull["downloadedBytes"]) == ("", 1)
         assert first.id == f"{hello.data['bootId']}-{hello.data['revision']}"

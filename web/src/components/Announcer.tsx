@@ -11,7 +11,9 @@ const SETTLE_MS = 2000
 
 /** Keeps the parts outside the visible page up to date: the live region, the tab's title and its icon. */
 export function Announcer() {
-  const { counts = NO_COUNTS, connection } = useSnapshot()
+  const { counts: known, connection } = useSnapshot()
+  const counts = known ?? NO_COUNTS
+  const isKnown = known !== undefined
   const store = useStore()
   const now = useNow()
   const [words, setWords] = useState('')
@@ -34,6 +36,7 @@ export function Announcer() {
   useEffect(() => {
     if (now - announcedAt.current < PAUSE_MS) return
     const present: Announced = { counts, connection: connection.kind }
+    if (connection.kind === 'live' && !isKnown) return
     // Changes that arrive in a list in the meantime are announced once the connection is back.
     if (!isConnected(connection) && present.connection === announced.current.connection) return
     const text = announcement(announced.current, present)
@@ -41,7 +44,7 @@ export function Announcer() {
     if (text === '') return
     announcedAt.current = now
     setWords(text)
-  }, [now, counts, connection.kind])
+  }, [now, counts, isKnown, connection.kind])
 
   return (
     <div className="visually-hidden" role="status" aria-live="polite">

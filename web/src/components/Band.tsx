@@ -35,13 +35,13 @@ export function Band() {
 
 function Throughput() {
   const samples = useSamples()
-  const { connection } = useSnapshot()
+  const { connection, counts } = useSnapshot()
   // The samples change once a second, and this component is rendered with each frame.
   const lines = useMemo(() => series(samples), [samples])
   const last = samples.at(-1)
   const { value, unit } = quantity(total(last?.rates))
   const [whole = '0', fraction] = value.split('.')
-  const isKnown = last?.rates !== undefined && isConnected(connection)
+  const isKnown = counts !== undefined && last?.rates !== undefined && isConnected(connection)
   return (
     <section className={styles.throughput} aria-label="Total throughput">
       <h2 className={classes(shared.heading, styles.title)}>Throughput</h2>

@@ -9,8 +9,9 @@ const OFFLINE_MS = 20_000
 
 export function ConnectionBadge() {
   const store = useStore()
-  const { connection } = useSnapshot()
+  const { connection, counts } = useSnapshot()
   useNow()
+  if (connection.kind === 'live' && counts === undefined) return <Badge look="connecting" words="Loading…" />
   if (connection.kind === 'live') return <Badge look="live" words="Live" />
   if (connection.kind === 'connecting') return <Badge look="connecting" words="Connecting…" />
   if (connection.kind === 'polling') {

@@ -78,14 +78,16 @@ export class Store {
   readonly #tickListeners = new Set<() => void>()
   /** Whether events are waiting in the worker. */
   #more = false
-  /** Whether the page's first state is still incomplete. */
-  #isFirst = false
+  /** Whether the server is still sending the state. */
+  #isSending = false
   #isRequested = false
   #open: readonly string[] = []
   /** Open rows whose layers have been requested once, separately from the stream. */
   readonly #layersRequested = new Set<string>()
   #openTimer: ReturnType<typeof setTimeout> | undefined
   #ticker: ReturnType<typeof setInterval> | undefined
+  /** The page's own samples; `#samples` also contains the server's history. */
+  #own: readonly Sample[] = []
   #samples: readonly Sample[] = []
   #now = Date.now()
   #changes: Partial<Snapshot> = {}
@@ -116,9 +118,8 @@ export class Store {
     this.#pods = new Poll(new URL('api/v1/pods', base), parsePodList, result => this.#takePods(result))
     this.#history = new Poll(new URL('api/v1/throughput', base), parseThroughput, result => {
       if (result.kind !== 'value') return
-      this.#samples = withHistory(this.#samples, result.value, this.clock.now())
       this.#change({ history: result.value })
-      for (const listener of this.#tickListeners) listener()
+      this.#redraw()
     })
   }
 
@@ -220,8 +221,8 @@ export class Store {
       case 'reset':
         this.#table.reset()
         this.#layersRequested.clear()
-        this.#isFirst = this.#snapshot.counts === undefined
-        this.#batcher.hold(RESET_HOLD_MS)
+        this.#isSending = true
+        if (this.#snapshot.counts !== undefined) this.#batcher.hold(RESET_HOLD_MS)
         break
       case 'lost':
         this.#step({ ...event, now: Date.now() })
@@ -235,6 +236,7 @@ export class Store {
         this.#requestState()
         break
       case 'events':
+        this.#isSending = event.isPart
         this.#takeEvents(event.events, event.more)
         break
     }
@@ -247,8 +249,6 @@ export class Store {
       this.clock.atLeast(event.timestamp)
       this.#table.apply(event)
     }
-    // A page that shows nothing yet shows its first rows at once, and then the others.
-    if (this.#isFirst && events.length > 0) this.#batcher.hold(0)
     this.#requestState()
   }
 
@@ -264,14 +264,17 @@ export class Store {
     this.#request({ kind: 'next', most: document.hidden ? EVENTS_HIDDEN : most })
   }
 
-  /** Whether more of the state after a reset is on its way. */
+  /** Whether more of the state after a reset is on its way. The state is shown in one step. */
   #isPart(): boolean {
-    return this.#more && (this.#table.isReplaced || this.#isFirst)
+    return this.#table.isReplaced && (this.#more || this.#isSending)
   }
 
   #takeList(result: PollResult<readonly Pull[]>): void {
     const isSilent = this.#connection.silentSince !== undefined
-    if (isSilent && result.kind === 'value') this.#table.replaceBy(result.value)
+    if (isSilent && result.kind === 'value') {
+      this.#table.replaceBy(result.value)
+      this.#isSending = false
+    }
     const arrived = result.kind === 'value' || result.kind === 'unchanged'
     this.#step({ kind: 'list', arrived, now: Date.now() })
   }
@@ -312,9 +315,7 @@ export class Store {
   #flush(): void {
     this.#requestEvents(EVENTS_PER_FRAME)
     const isPart = this.#isPart()
-    // If rows are shown already, the state that replaces them is shown in one step.
-    const changed = (!isPart || this.#isFirst) && this.#table.commit()
-    this.#isFirst &&= isPart
+    const changed = !isPart && this.#table.commit()
     const before = this.#snapshot
     const after = { ...before, ...this.#changes }
     this.#changes = {}
@@ -331,17 +332,24 @@ export class Store {
     }
     if (changed) this.#requestMissingLayers()
     for (const listener of this.#listeners) listener()
+    if (isKnown && before.counts === undefined) this.#tick()
   }
 
   #tick(): void {
     this.#now = this.clock.now()
     const { silentSince } = this.#connection
     if (silentSince !== undefined && Date.now() - silentSince >= SILENT_MS) this.#pulls.every(POLL_MS)
-    const isKnown = isConnected(this.#snapshot.connection)
-    const rates = isKnown ? ratesByRegistry(this.#table.pulls.values()) : undefined
-    // A gap in the chart means that the connection was lost. Before the first connection, there is no gap.
-    if (rates !== undefined || this.#snapshot.connection.kind !== 'connecting')
-      this.#samples = withSample(this.#samples, { at: this.#now, rates })
+    const { connection, counts } = this.#snapshot
+    const rates = isConnected(connection) ? ratesByRegistry(this.#table.pulls.values()) : undefined
+    // A gap in the chart means that the connection was lost. Before the first state, there are no samples.
+    if (counts !== undefined) this.#own = withSample(this.#own, { at: this.#now, rates })
+    this.#redraw()
+  }
+
+  /** The server's newest history also contains the step in which the page was opened, once this step is complete. */
+  #redraw(): void {
+    const history = this.#changes.history ?? this.#snapshot.history
+    this.#samples = history === undefined ? this.#own : withHistory(this.#own, history, this.clock.now())
     for (const listener of this.#tickListeners) listener()
   }
 }

@@ -17,5 +17,11 @@ export type WorkerEvent =
   | { readonly kind: 'trying' }
   /** Events are waiting. This message is not repeated until the page has requested the events. */
   | { readonly kind: 'waiting' }
-  /** The response to `next`, or the first events after a reset; if `more` is set, further events are waiting. */
-  | { readonly kind: 'events'; readonly events: readonly PullEvent[]; readonly more: boolean }
+  /** The response to `next`, or the first events after a reset. If `more` is set, further events are waiting; if `isPart`
+   * is set, the server is still sending the state. */
+  | {
+      readonly kind: 'events'
+      readonly events: readonly PullEvent[]
+      readonly more: boolean
+      readonly isPart: boolean
+    }

@@ -68,6 +68,27 @@ describe('the stream', () => {
     expect(FakeSource.last.url.href).toBe('http://host/some/prefix/api/v1/events?layers=false')
   })
 
+  it('knows when the whole state has arrived', () => {
+    const { calls, stream } = opened()
+    FakeSource.last.emit('hello', { ...HELLO, pulls: 2 })
+    expect(calls.reset).toHaveBeenCalledOnce()
+    expect(stream.isPart).toBe(true)
+    FakeSource.last.emit('message', REMOVED, 'b-1')
+    expect(stream.isPart).toBe(true)
+    FakeSource.last.emit('message', REMOVED, 'b-2')
+    expect(stream.isPart).toBe(false)
+    FakeSource.last.emit('message', REMOVED, 'b-3')
+    expect(stream.isPart).toBe(false)
+  })
+
+  it('requests an interrupted state again from its start', () => {
+    const { stream } = opened()
+    FakeSource.last.emit('hello', { ...HELLO, pulls: 2 })
+    FakeSource.last.emit('message', REMOVED, 'b-1')
+    stream.wantLayers(['a'])
+    expect(FakeSource.last.url.searchParams.get('lastEventId')).toBeNull()
+  })
+
   it('reports hello, reset and changes', () => {
     const { calls } = opened()
     FakeSource.last.emit('hello', HELLO)

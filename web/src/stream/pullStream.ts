@@ -34,6 +34,8 @@ export class PullStream {
   readonly #random: () => number
   #source: EventSource | undefined
   #lastEventId = ''
+  /** How many pulls of the state have not arrived yet. */
+  #missing = 0
   #layers: readonly string[] = []
   #failures = 0
   #timer: ReturnType<typeof setTimeout> | undefined
@@ -43,6 +45,11 @@ export class PullStream {
     this.#base = base
     this.#listener = listener
     this.#random = random
+  }
+
+  /** Whether the server is still sending the state. */
+  get isPart(): boolean {
+    return this.#missing > 0
   }
 
   open(): void {
@@ -82,12 +89,15 @@ export class PullStream {
 
   #connect(): void {
     this.#stop()
+    // A state that was interrupted is requested again from its start, because only then is its end known.
+    if (this.isPart) this.#lastEventId = ''
     const source = new EventSource(this.#address())
     this.#source = source
     this.#timer = setTimeout(() => this.#fail(source), CONNECT_TIMEOUT_MS)
     source.addEventListener('hello', event => this.#hello(source, event.data))
     source.addEventListener('reset', () => this.#listener.reset())
     source.addEventListener('message', event => {
+      this.#missing = Math.max(0, this.#missing - 1)
       this.#listener.event(event.data)
       this.#lastEventId = event.lastEventId
     })
@@ -104,6 +114,8 @@ export class PullStream {
       const hello = parseHello(JSON.parse(data))
       clearTimeout(this.#timer)
       this.#failures = 0
+      this.#missing = hello.pulls ?? 0
+      if (hello.pulls !== undefined) this.#listener.reset()
       this.#listener.live(hello)
     } catch {
       // A proxy responded in place of the server.

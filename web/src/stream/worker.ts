@@ -10,7 +10,7 @@ import { PullStream } from './pullStream'
 const inbox = new Inbox()
 let stream: PullStream | undefined
 let isAnnounced = false
-/** After a reset, this many events are sent before the page requests any; they are enough to fill the window. */
+/** After a reset, this many events are sent before the page requests any. */
 const FIRST = 100
 
 function post(event: WorkerEvent): void {
@@ -20,7 +20,7 @@ function post(event: WorkerEvent): void {
 function send(most: number): void {
   const events = inbox.take(most)
   isAnnounced = !inbox.isEmpty
-  post({ kind: 'events', events, more: isAnnounced })
+  post({ kind: 'events', events, more: isAnnounced, isPart: stream?.isPart === true })
 }
 
 function open(base: string): void {

@@ -25,8 +25,8 @@ export function EmptyPulls({ query, total }: Props) {
   }
   if (counts === undefined) {
     return (
-      <Notice icon="downloading" title="Connecting…">
-        <p>The server sends the state of every pull as soon as it responds.</p>
+      <Notice icon="downloading" title={connection.kind === 'live' ? 'Loading the pulls…' : 'Connecting…'}>
+        <p>The page shows the pulls as soon as the server has sent the state of every pull.</p>
       </Notice>
     )
   }

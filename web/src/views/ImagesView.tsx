@@ -77,7 +77,7 @@ export function ImagesView() {
   return (
     <>
       <MissingRows keys={missing} what="image" why="Its pulls ended some time ago." />
-      {rows.length === 0 ? (
+      {rows.length === 0 || counts === undefined ? (
         <EmptyPulls query={query} total={pulls.size} />
       ) : (
         <DataTable

@@ -102,21 +102,22 @@ const COLUMNS = [
 ]
 
 export function NodesView() {
-  const { nodes, pulls, version, connection, context } = useSnapshot()
+  const { nodes, pulls, version, connection, context, counts } = useSnapshot()
   const { query, sort, open } = useUrl()
   // `version` increases when something in the map changes.
   const rows = useMemo(
     () => nodeRows(nodes?.nodes ?? [], pulls.values(), { query: parseQuery(query), sort }, context),
     [nodes, pulls, version, query, sort, context],
   )
-  if (nodes === undefined && isConnected(connection)) {
+  const isLoading = nodes === undefined || counts === undefined
+  if (isLoading && isConnected(connection)) {
     return (
       <Notice icon="resolving" title="Loading the nodes…">
         <p>The server returns every node whose agent has reported.</p>
       </Notice>
     )
   }
-  if (nodes === undefined) return <EmptyPulls query="" total={0} />
+  if (isLoading) return <EmptyPulls query="" total={0} />
   if (nodes.nodes.length === 0) return <NoAgents />
   const missing = open.filter(key => !nodes.nodes.some(({ name }) => name === key))
   return (

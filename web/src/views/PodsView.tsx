@@ -17,7 +17,7 @@ import styles from './PodsView.module.css'
 import { delayOf, POD_COLUMNS } from './podColumns'
 
 export function PodsView() {
-  const { pods, pulls, version, connection } = useSnapshot()
+  const { pods, pulls, version, connection, counts } = useSnapshot()
   const { query, sort, open } = useUrl()
   const now = useNow()
   const list = pods === 'missing' ? undefined : pods
@@ -30,7 +30,7 @@ export function PodsView() {
   }, [list, pulls, version, now, query, sort])
 
   if (pods === 'missing' || list?.watching === false) return <NoAccess reason={list?.reason} />
-  if (list === undefined) {
+  if (list === undefined || counts === undefined) {
     return (
       <Notice
         icon={connection.kind === 'lost' ? 'lost' : 'waiting'}

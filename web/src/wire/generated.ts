@@ -296,6 +296,7 @@ export interface Hello {
   readonly bootId: string
   readonly time: Time
   readonly revision: number
+  readonly pulls?: number
 }
 
 export interface ThroughputList {

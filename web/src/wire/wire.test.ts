@@ -30,6 +30,7 @@ describe('the golden JSON shared with the server', () => {
       version: '0.2.0',
       bootId: '7c0f2a9b',
       time: Date.UTC(2026, 10, 23, 14, 2, 45),
+      pulls: 12,
     })
   })
 

@@ -189,7 +189,12 @@ export type Hello = ReturnType<typeof parseHello>
 
 export function parseHello(value: unknown) {
   const from = new Reader<WireHello>(value, 'hello')
-  return { version: from.text('version'), bootId: from.text('bootId'), time: from.time('time') } as const
+  return {
+    version: from.text('version'),
+    bootId: from.text('bootId'),
+    time: from.time('time'),
+    pulls: from.optionalAmount('pulls'),
+  } as const
 }
 
 export type ClusterNode = ReturnType<typeof parseNode>
