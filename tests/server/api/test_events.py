@@ -152,6 +152,16 @@ async def test_a_client_that_is_disconnected_during_its_first_state_receives_the
     assert {event.pull["downloadedBytes"] for event in first + rest} == {1, 2, 3}
 
 
+@pytest.mark.parametrize(("query", "pulls"), [("", 2), ("?node=node-1", None), ("?lastEventId=b-0", None)])
+async def test_hello_counts_the_pulls_of_the_state_unless_the_client_resumes_or_filters(server, query, pulls) -> None:
+    served = await server(limits=FAST)
+    await Node(served).report(pull("l1", layer("a", 1)), pull("l2", layer("a", 2)))
+    await served.until_published("node-1")
+    async with stream(served, query) as sent:
+        assert await anext(sent) == ": connected"
+        assert (await anext(sent)).data.get("pulls") == pulls
+
+
 @pytest.mark.parametrize("last", ["nonsense", "otherboot-1", "-1", "{boot}-999999", "{boot}-x", "{boot}-²"])
 async def test_a_client_with_an_unusable_id_is_reset_and_receives_everything(server, last) -> None:
     served = await server(limits=FAST)
