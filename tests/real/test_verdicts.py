@@ -106,11 +106,11 @@ async def test_the_verdict_names_a_starved_cpu(real: Containerd, registry: Regis
     registry.push("team/dense:1", make_image(make_layer(MIB, zeros=1500 * MIB)))
     async with Observed(real) as observed:
         try:
-            with starved_cpu(real.pid, 25):
+            with starved_cpu(real.pid, 6):
                 await pull(real, observed, f"{FAST}/team/dense:1")
         except UnavailableError as error:
             pytest.skip(str(error))
-        row("containerd has 25 % of one CPU", observed, "team/dense", Factor.CPU)
+        row("containerd has 6 % of one CPU", observed, "team/dense", Factor.CPU)
 
 
 async def test_the_verdict_names_the_queue_of_a_kubelet_that_pulls_serially(
