@@ -61,7 +61,10 @@ async def _lab(**kubelet: Any) -> AsyncIterator[Lab]:
     if missing:
         pytest.skip(f"no {', '.join(missing)} here; `make parts` gets them")
     async with Observed(**kubelet) as observed, Lab(observed) as lab:
-        processes = observed.cluster.inside.identity
+        inside = observed.cluster.inside
+        # While the namespace is open, the kernel gives its name to no other cluster.
+        namespace = os.open(f"/proc/{inside.pid}/ns/pid", os.O_RDONLY)
+        processes = inside.identity
         yield lab
         await lab.counted()
     for _ in range(300):  # a killed process remains until the kernel has finished its I/O
@@ -69,6 +72,7 @@ async def _lab(**kubelet: Any) -> AsyncIterator[Lab]:
             break
         await asyncio.sleep(0.2)
     assert left_by(observed.cluster.folder, processes) == []
+    os.close(namespace)
 
 
 def left_by(folder: Path, processes: str) -> list[str]:
