@@ -1,8 +1,7 @@
-"""Determine which image a lease's pull fetches, and from where. Sans-I/O.
+"""Determine which image a lease's pull is fetching, and from which registry and repository. Sans-I/O.
 
-The layers of a pull are read from its manifest, never from its ingests. Some layers may never appear among the lease's
-own resources: those that another pull is fetching, and those that are already on the node. See
-``docs/how-it-knows.md``.
+A pull's layers are read from its manifest, never from its ingests. Some layers, such as those that are already on the
+node or that another pull is fetching, may never appear among the lease's resources. See ``docs/how-it-knows.md``.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -15,10 +14,10 @@ from pulltrace.agent.model import Blob
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """The image that a lease's pull fetches.
+    """An image that is being pulled.
 
-    ``targets`` are the digests that the image record may point to, index first. ``documents`` are the digests of
-    all indexes, manifests and configs.
+    The image record may point to any digest in ``targets``, where indexes come before manifests. ``documents`` contains
+    the digests of all indexes, manifests and configs.
     """
 
     targets: tuple[str, ...]
@@ -30,10 +29,9 @@ class Image:
 
 
 def image_of(content: Collection[str], documents: Mapping[str, Document | None]) -> Image | None:
-    """Return the image among a lease's committed blobs; None until its manifest has been read.
+    """Return the image whose manifest is among a lease's committed blobs; None until the manifest has been read.
 
-    A pull for all platforms has several manifests. The image then has the layers of all these manifests, without
-    duplicates.
+    A pull for all platforms fetches several manifests, and the returned image contains each of their layers once.
     """
     known = {digest: document for digest in content if (document := documents.get(digest))}
     indexes = {digest: item for digest, item in known.items() if isinstance(item, Index)}
@@ -64,7 +62,7 @@ def image_of(content: Collection[str], documents: Mapping[str, Document | None])
 
 
 def unread(content: Collection[str], documents: Mapping[str, Document | None], image: Image | None) -> set[str]:
-    """Return the committed blobs of a lease that may be documents: they have not been read and are not known to be
+    """Return the lease's committed blobs that may be documents, because they have not been read and are not known to be
     layers.
     """
     layers = {layer.digest for layer in image.layers} if image else set()
@@ -72,7 +70,9 @@ def unread(content: Collection[str], documents: Mapping[str, Document | None], i
 
 
 def with_children(content: frozenset[str], documents: Mapping[str, Document | None]) -> frozenset[str]:
-    """Return a lease's committed blobs and the documents that they refer to, whether or not the lease lists them."""
+    """Return a lease's committed blobs and all documents that these blobs refer to, even if the lease does not list
+    them.
+    """
     children: set[str] = set()
     for digest in content:
         match documents.get(digest):
@@ -84,11 +84,11 @@ def with_children(content: frozenset[str], documents: Mapping[str, Document | No
 
 
 def source_of(documents: Iterable[str], blobs: Mapping[str, Blob]) -> tuple[str, str] | None:
-    """Return the registry host and repository that all these documents have in common, if there is exactly one such
-    pair.
+    """Return the registry host and repository from which all these documents were pulled; None unless exactly one such
+    pair exists.
 
-    The labels of a blob name every repository from which it was ever pulled. A pull adds its repository even if the
-    blob is already on the node.
+    A blob's labels name every repository from which it has been pulled. Each pull adds its own repository to the
+    labels, even if the blob was already on the node.
     """
     found = [blobs[digest].sources for digest in documents if digest in blobs and blobs[digest].sources]
     common = frozenset.intersection(*found) if found else frozenset()

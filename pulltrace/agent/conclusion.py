@@ -1,8 +1,8 @@
 """Decide how a pull ended, once its lease has been deleted. Sans-I/O.
 
 Theory of operation. containerd deletes a pull's lease whether or not the pull succeeded, and does not record why the
-pull ended. A pull that completed has just created or updated the record of its image; a pull that failed has not. Two
-facts decide:
+pull ended. However, a completed pull has just created or updated its image record, whereas a failed pull has not.
+Therefore, the outcome depends on what the polls have seen of the pull, and on the image records that have been written:
 
 ==============================  ==========================================  ========================================
 polls have seen                 records written since the lease began       outcome
@@ -12,11 +12,12 @@ its manifest (``IMAGE``)        a record that was removed immediately       comp
 its manifest (``IMAGE``)        no record of its image                      failed
 blobs or ingests (``CONTENT``)  a record of an image with such a blob       completed, under the record's name
 blobs or ingests (``CONTENT``)  no such record                              failed
+only cached blobs, no manifest  no such record                              unknown: nothing is reported
 only the lease (``LEASE``)      of as many images as there are such pulls   completed; the name is a guess
 only the lease (``LEASE``)      none                                        failed
 only the lease (``LEASE``)      a different number, or clock was set back   unknown: nothing is reported
 only the lease (``LEASE``)      any, and a container was created meanwhile  unknown: nothing is reported
-only the lease (``LEASE``)      of an image that was imported earlier       unknown: the lease was for its unpacking
+only the lease (``LEASE``)      of an image that was imported again         unknown: nothing is reported
 an archive (``IMPORT``)         a record of an image with such a blob       completed, under the record's name
 an archive (``IMPORT``)         no such record                              cancelled; the cause is unknown
 no pull's lease (``FETCH``)     any, or none                                completed if all layers are complete,
@@ -24,22 +25,25 @@ no pull's lease (``FETCH``)     any, or none                                comp
 not a pull (``OTHER``)          (not examined)                              unknown: nothing is reported
 ==============================  ==========================================  ========================================
 
-If the records belong to several images, the pull has no name. Containers and image builders create leases too.
-``Pull.seen`` distinguishes these leases from the leases of pulls.
+If a poll saw the manifest of an image that was in fact imported, the pull is reported as an import. If the records
+belong to several images, the pull is reported without a name. Containers and image builders also create leases;
+``Pull.seen`` distinguishes their leases from those of pulls.
 
-``OUTCOMES`` is this table as data. If nothing is reported, the server withdraws the pull, and the kubelet's events
-determine its outcome.
+``OUTCOMES`` contains this table as data. If the agent reports nothing, the server withdraws the pull and takes its
+outcome from the kubelet's events.
 
-A lease may be deleted before any poll has read the pull's manifest. The pull's documents are then read afterwards, if
-they still exist. Only one poll tries this, so that the end of a pull is not delayed when containerd does not respond.
+A lease may be deleted before any poll has read the pull's manifest. In that case, the agent tries to read the pull's
+documents after the pull has ended. Only one poll tries to read the documents, so that an unresponsive containerd does
+not delay the report that the pull has ended.
 """
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from pulltrace.agent.attribution import image_of, unread, with_children
-from pulltrace.agent.manifests import Index
+from pulltrace.agent.attribution import Image, image_of, unread, with_children
+from pulltrace.agent.identifiers import is_digest
+from pulltrace.agent.manifests import Index, Manifest
 from pulltrace.agent.model import (
     BlobQuestion,
     DocumentQuestion,
@@ -57,11 +61,11 @@ from pulltrace.wire import NO_CAUSE, ErrorReason
 
 ALL_IMAGES = ImageQuestion("")
 
-NO_IMAGE = "it ended without creating an image: it was cancelled, or an image builder made the lease"
+NO_IMAGE = "no image was created: the pull was cancelled, or an image builder made the lease"
 
 
 class Written(Enum):
-    """The image records that were written since a pull's lease began and that concern this pull."""
+    """The kinds of image records that can have been written since the pull's lease began."""
 
     OWN = "a record of its image"
     NONE = "no record of its image"
@@ -89,13 +93,18 @@ OUTCOMES = {
     (Seen.FETCH, Written.OWN): Outcome.COMPLETED,
     (Seen.FETCH, Written.NONE): Outcome.CANCELLED,
 }
-"""If polls have seen only the lease of a pull, and ``_guess`` finds the image, ``Pull.seen`` becomes ``IMAGE``. A
-``FETCH`` without a record has still completed if all its layers are complete."""
+"""The outcome for each combination of what polls have seen and which records have been written. The table has two
+special cases. If polls have seen only a pull's lease but ``_guess`` finds its image, ``Pull.seen`` changes to
+``IMAGE``. If no record has been written for a pull with ``Seen.FETCH``, the pull still counts as completed if all its
+layers are complete.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """The end of one pull. ``name`` is set if the pull completed under one name, ``error`` if it did not complete."""
+    """The end of a pull. ``name`` is set if the pull completed under a single name, and ``error`` if the pull failed or
+    was cancelled.
+    """
 
     outcome: Outcome
     at: float
@@ -103,11 +112,13 @@ class Ending:
     error: str | None = None
     reason: ErrorReason | None = None
     removed: bool = False
-    """Whether the image was removed right after the pull. If so, every layer was complete, even if no poll saw this."""
+    """True if the image was removed right after the pull. Every layer must have been complete before the image was
+    removed, even if the last poll saw incomplete layers.
+    """
 
 
 class Conclusion:
-    """Decides how pulls ended, based on a tracker's facts and on the records that earlier pulls have claimed."""
+    """Decides how pulls ended, using a tracker's facts and the records that earlier pulls have claimed."""
 
     def __init__(self, facts: Facts, ledger: RecordLedger) -> None:
         self._facts = facts
@@ -118,7 +129,7 @@ class Conclusion:
     ) -> set[Question]:
         """Return the questions that must be answered before ``ending`` can decide how the pull ended.
 
-        ``ended`` are the pulls whose leases are missing from this poll.
+        ``ended`` contains the pulls whose leases the current poll no longer lists.
         """
         if pull.seen is Seen.OTHER:
             return set()
@@ -131,38 +142,40 @@ class Conclusion:
         if all(target in self._facts.images for target in targets):
             return set()
         questions = {ImageQuestion(target) for target in targets} | self._of_layers(pull, snapshotter)
-        if pull.image and pull.source is None:
-            questions |= {BlobQuestion(digest) for digest in pull.image.documents}
-        return questions
+        held = pull.image.documents if pull.image else pull.resources.content
+        return questions | {BlobQuestion(digest) for digest in held}
 
     def ending(self, pull: Pull, now: float) -> Ending:
-        """Return how the pull ended. Call it only when ``questions`` returns nothing."""
+        """Return how the pull ended. Call this method only after ``questions`` has returned an empty set."""
         if pull.seen is Seen.OTHER:
-            return Ending(Outcome.UNKNOWN, now)
-        if self._is_unpacking(pull):
             return Ending(Outcome.UNKNOWN, now)
         records = self._records(pull)
         own = [record for record in records if record.name == pull.record]
-        name = name_of(own or records, pull.lease, pull.source, self._ledger)
+        name = name_of(own or records, pull.lease, pull.source, self._ledger, complete=pull.complete)
         if name is None:
             return self._ending_without_record(pull, now)
+        again = pull.image and self._is_imported_again(pull.image, pull.lease, name.written_at)
+        if again and (pull.guessed or pull.record):
+            return Ending(Outcome.UNKNOWN, now)
         name = name._replace(guessed=name.guessed and pull.seen is not Seen.IMPORT)
         if self._are_of_several_images(pull, records):
             self._ledger.claim(records, pull.lease, None)
             return Ending(Outcome.COMPLETED, name.written_at)
         self._ledger.claim(records, pull.lease, name)
-        if pull.image and pull.source is None and pull.seen is Seen.IMAGE:
-            pull.imported = self._is_imported(pull.image.documents, pull.lease)
+        if pull.image and pull.seen is Seen.IMAGE:
+            is_new = pull.source is None and self._is_imported(pull.image.documents, pull.lease)
+            pull.imported = again or is_new
         return Ending(Outcome.COMPLETED, name.written_at, name)
 
     def _ending_without_record(self, pull: Pull, now: float) -> Ending:
         if pull.seen in (Seen.IMAGE, Seen.CONTENT) and (removed := self._ledger.take_removed(pull.source)):
             name = Name(removed, guessed=pull.source is None, written_at=now)
             return Ending(Outcome.COMPLETED, now, name, removed=True)
+        if self._holds_no_manifest(pull):
+            return Ending(Outcome.UNKNOWN, now)
         unclear = pull.seen is Seen.LEASE and self._is_unclear(pull, now)
         outcome = OUTCOMES[pull.seen, Written.UNCLEAR if unclear else Written.NONE]
-        complete = bool(pull.layers) and all(progress.complete for progress in pull.layers.values())
-        if outcome is Outcome.CANCELLED and pull.seen is Seen.FETCH and complete:
+        if outcome is Outcome.CANCELLED and pull.seen is Seen.FETCH and pull.complete:
             return Ending(Outcome.COMPLETED, now)
         if outcome is Outcome.UNKNOWN:
             return Ending(outcome, now)
@@ -177,7 +190,7 @@ class Conclusion:
         return records
 
     def _are_of_several_images(self, pull: Pull, records: Iterable[ImageRecord]) -> bool:
-        """Return whether the pull wrote records of several images that are not parts of one index."""
+        """Return whether the pull wrote records for several images that do not all belong to the same index."""
         targets = {record.target for record in records if self._ledger.is_new_for(record, pull.lease)}
         parts: set[str] = set()
         for target in targets:
@@ -187,9 +200,9 @@ class Conclusion:
         return len(targets - parts) > 1
 
     def _look_back(self, pull: Pull, ended: Collection[Pull], pulls: Collection[Pull]) -> set[Question]:
-        """Find the image of a pull that ended before any poll read its manifest.
+        """Find the image of a pull that ended before any poll had read its manifest.
 
-        Return the questions that must be answered first.
+        Return the questions whose answers are still missing.
         """
         if not (pull.layers or pull.resources.content):
             if "" not in self._facts.images:
@@ -203,9 +216,9 @@ class Conclusion:
         return self._find_image(pull, pulls)
 
     def _read_image(self, pull: Pull, content: frozenset[str]) -> set[Question]:
-        """Read the indexes, manifests and configs among these blobs, and those to which they refer.
+        """Read the indexes, manifests and configs among these blobs, and all other documents that the image refers to.
 
-        Return the questions that must be answered first.
+        Return the questions whose answers are still missing.
         """
         documents = self._facts.documents
         content = with_children(content, documents)
@@ -216,33 +229,55 @@ class Conclusion:
         return {*missing, *(BlobQuestion(digest) for digest in pull.layers if self._is_open(digest))}
 
     def _is_imported(self, documents: Iterable[str], lease: Lease) -> bool:
-        """Return whether these documents were imported since the lease began. Unlike imported blobs, downloaded blobs
-        have a source label.
+        """Return whether these documents were imported, rather than downloaded, after the lease began. Only downloaded
+        blobs have a source label.
         """
         blobs = [self._facts.blobs.get(digest) for digest in documents]
         return all(blob and not blob.sources and blob.created_at >= lease.created_at for blob in blobs)
 
-    def _is_unpacking(self, pull: Pull) -> bool:
-        """Return whether the image that was guessed for an empty lease had been imported before the lease began.
+    def _is_imported_again(self, image: Image, lease: Lease, written_at: float) -> bool:
+        """Return whether a client imported or unpacked an image that was already on the node, instead of pulling it.
 
-        A client unpacks an imported image under a second lease, while the CRI plugin updates the image record.
+        A pull labels the manifest and then the config, even if both are cached, and writes the record last. An import
+        labels only the manifest before it writes the record. Unpacking, which follows under a second lease, labels only
+        the config.
         """
-        blobs = [self._facts.blobs.get(digest) for digest in (pull.image.documents if pull.image else ())]
-        earlier = (blob and not blob.sources and blob.created_at < pull.lease.created_at for blob in blobs)
-        return pull.guessed and bool(blobs) and all(earlier)
+        blobs = {digest: blob for digest in image.documents if (blob := self._facts.blobs.get(digest))}
+        began = lease.created_at
+        cached = {digest: blob.updated_at for digest, blob in blobs.items() if blob.created_at < began}
+        if not cached or any(blob.sources for digest, blob in blobs.items() if digest not in cached):
+            return False
+        manifest = max((at for digest, at in cached.items() if digest in image.targets), default=began)
+        config = max((at for digest, at in cached.items() if digest not in image.targets), default=began)
+        return min(manifest, config) < began or manifest <= written_at < config
+
+    def _holds_no_manifest(self, pull: Pull) -> bool:
+        """Return whether polls saw only blobs that were already on the node, and no index or manifest.
+
+        A pull's lease lists a manifest before any other blob. Therefore, a lease without a manifest belongs to a client
+        that imported the blobs again.
+        """
+        held = pull.resources.content
+        if pull.seen is not Seen.CONTENT or pull.layers:
+            return False
+        if any(isinstance(self._facts.documents.get(digest), Index | Manifest) for digest in held):
+            return False
+        blobs = [self._facts.blobs.get(digest) for digest in held]
+        return all(blob and blob.created_at < pull.lease.created_at for blob in blobs)
 
     def _is_open(self, digest: str) -> bool:
         return digest not in self._facts.blobs and digest not in self._facts.absent
 
     def _find_image(self, pull: Pull, pulls: Iterable[Pull]) -> set[Question]:
-        """Find the images with new records that contain a blob of this pull. Return the questions that must be answered
-        first.
+        """Find the images that have a new record and contain one of this pull's blobs. Return the questions whose
+        answers are still missing.
 
-        Imports need this method: an import writes its manifests last, so often no poll reads them.
+        An import needs this search, because it writes its manifests last and often ends before a poll has read them.
         """
         if "" not in self._facts.images:
             return {ALL_IMAGES}
-        of_others = {digest for other in pulls if other is not pull for digest in _documents_of(other)}
+        others = [other for other in pulls if other is not pull and not (pull.imported and other.record)]
+        of_others = {digest for other in others for digest in _documents_of(other)}
         targets = {record.target for record in self._facts.images[""] if self._ledger.is_new_for(record, pull.lease)}
         documents = self._facts.documents
         held = pull.resources.content | pull.layers.keys()
@@ -262,7 +297,9 @@ class Conclusion:
         return self._read_image(pull, pull.resources.content | mine)
 
     def _guess(self, pull: Pull, ended: Collection[Pull], pulls: Iterable[Pull]) -> None:
-        """If as many pulls ended unobserved as new images appeared, pair them in chronological order."""
+        """Pair new images with pulls of which polls saw only the lease, in chronological order. Do nothing unless there
+        are as many new images as pulls.
+        """
         if self.is_doubtful(pull):
             return
         unseen = [
@@ -274,21 +311,21 @@ class Conclusion:
                 one.resources, one.guessed = Resources(content=frozenset({target})), True
 
     def is_doubtful(self, pull: Pull) -> bool:
-        """Return whether an empty lease that was reported as a pull may belong to a container, whose lease is also
-        empty at first.
+        """Return whether an empty lease that was reported as a pull may belong to a container. A container's lease is
+        also empty at first.
 
-        Such a lease must not be paired with an image, because the server would then show the image's pull with the id
-        and the start time of this lease.
+        A doubtful lease must not be paired with an image, because the server would then show the image's pull with this
+        lease's id and start time.
         """
         return pull.is_worth_reporting and self._may_be_of_container(pull)
 
     def _may_be_of_container(self, pull: Pull) -> bool:
-        """Return whether a container was created since the lease began."""
+        """Return whether a container has been created since the lease began."""
         return any(at > pull.lease.created_at for at in self._facts.containers)
 
     def _is_unclear(self, pull: Pull, now: float) -> bool:
-        """Return whether the lease may belong to a container, or an image may have been created since the last poll
-        that saw the lease.
+        """Return whether the purpose of the lease is unclear. The lease may have belonged to a container, or to a pull
+        that created an image after the last poll that saw the lease.
         """
         images = self._facts.images.get("")
         return (
@@ -299,15 +336,17 @@ class Conclusion:
         )
 
     def _images_since(self, pull: Pull, pulls: Iterable[Pull]) -> list[str]:
-        """Return the targets of the image records that were written since the pull was last seen, the oldest first.
-        Records of other pulls are left out.
+        """Return, oldest first, the targets of the image records written since the last poll that saw the pull, except
+        the targets that belong to other pulls.
         """
-        records, ledger = self._facts.images[""], self._ledger
+        ledger = self._ledger
+        # The CRI plugin also writes records named by image id, but a pull always writes other records as well.
+        records = [record for record in self._facts.images[""] if not is_digest(record.name)]
         claimed = {record.target for record in records if ledger.is_claimed(record.name)}
         made: dict[str, float] = {}
         for record in records:
-            # The CRI plugin writes an image's tagless records after it has deleted the lease, so the image may already
-            # have been claimed.
+            # The CRI plugin deletes the lease before it writes the records without a tag, so another pull may already
+            # have claimed the image.
             new = record.updated_at >= pull.seen_at and record.updated_at > ledger.claimed_at(record.name)
             if new and not (record.target in claimed and is_tagless(record)):
                 made[record.target] = min(record.updated_at, made.get(record.target, record.updated_at))
@@ -317,7 +356,7 @@ class Conclusion:
         return sorted(made, key=made.__getitem__)
 
     def _of_layers(self, pull: Pull, snapshotter: str) -> set[Question]:
-        """Return the questions about layers whose arrival no poll has seen."""
+        """Return the questions about the layers that are not yet known to be complete and unpacked."""
         questions: set[Question] = set()
         for digest, progress in pull.layers.items():
             if not progress.complete:
@@ -328,8 +367,8 @@ class Conclusion:
 
 
 def _targets(pull: Pull) -> tuple[str, ...]:
-    """Return the targets of the image records to look up. An empty target means all records, and is used if the pull's
-    documents have not been read.
+    """Return the targets whose image records must be looked up. For imports, and for pulls whose image is not known,
+    the target is empty, which means all records.
     """
     if pull.image and pull.seen is not Seen.IMPORT:
         return pull.image.targets
@@ -337,5 +376,5 @@ def _targets(pull: Pull) -> tuple[str, ...]:
 
 
 def _documents_of(pull: Pull) -> tuple[str, ...]:
-    """Return the digests that may be targets of the pull's own records."""
+    """Return the digests that the pull's own records may point to."""
     return (*pull.resources.content, *(pull.image.targets if pull.image else ()))

@@ -1,6 +1,7 @@
 """Call containerd's gRPC API over its unix socket, and convert its messages to the agent's own types.
 
-This module keeps one channel open, makes only calls that read, and sets a deadline for each call.
+This module keeps one channel open and makes only read-only calls. Every call except the event subscription has a
+deadline.
 """
 
 import asyncio
@@ -41,13 +42,13 @@ SOCKETS = (
 )
 
 MAX_DOCUMENT = 4 << 20
-"""Maximum size of a document in bytes. Registries must accept manifests of up to this size (OCI distribution spec)."""
+"""Maximum size of a document in bytes. The OCI distribution spec recommends supporting manifests of at least 4 MB."""
 
 MAX_CHANGES = 256
-"""Maximum number of changed image records, and of new containers, that are kept between two polls."""
+"""Maximum number of changed image records, and of new containers, to remember between two polls."""
 
 NAMESPACE = "k8s.io"
-"""The namespace that the CRI plugin uses. Docker uses ``moby``."""
+"""The namespace that the CRI plugin uses. Docker uses the namespace ``moby``."""
 
 _SNAPSHOTTER_PLUGINS = "type==io.containerd.snapshotter.v1"
 _IMAGE_TOPICS = '"^/images/(create|update)$"'
@@ -58,17 +59,17 @@ _log = logging.getLogger(__name__)
 
 
 class ContainerdError(Exception):
-    """containerd did not respond, or its response is unusable. The message names the call and the cause."""
+    """containerd did not respond, or its response is unusable. The error message names the call and the cause."""
 
 
 def find_socket() -> str | None:
-    """Return the first of the known sockets that exists on this machine."""
+    """Return the path of the first known socket that exists on this machine; None if none of them exists."""
     return next((path for path in SOCKETS if os.path.exists(path)), None)  # noqa: PTH110  # pathlib costs 1 MiB here
 
 
 class Containerd:
-    """One namespace of one containerd instance. Every method may raise ``ContainerdError``. A method returns None if
-    the object was not found.
+    """One namespace of one containerd instance. Every call may raise ``ContainerdError``. Methods that look up a single
+    object return None if the object does not exist.
     """
 
     def __init__(self, socket: str, namespace: str = NAMESPACE) -> None:
@@ -81,7 +82,7 @@ class Containerd:
         self._may_listen = True
         self._may_warn = True
         self._leases: tuple[bytes, list[Lease]] = b"", []
-        self._ingests: dict[bytes, Ingest | None] = {}  # by encoded message; None if the ref contains no digest
+        self._ingests: dict[bytes, Ingest | None] = {}  # the ingests by encoded message; None if the ref has no digest
 
     async def __aenter__(self) -> Self:
         return self
@@ -93,13 +94,13 @@ class Containerd:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection. After the connection breaks, the next call makes a new one."""
+        """Return whether the connection is open. If the connection is closed, the next call opens a new one."""
         return self._channel.connected
 
     @property
     def since(self) -> float:
-        """When containerd last started, in unix seconds. Each start creates a new socket; without a socket, the value
-        is 0.0.
+        """Return the time when containerd last started, in unix seconds; 0.0 if there is no socket. containerd creates
+        a new socket each time it starts.
         """
         try:
             return os.stat(self.socket).st_mtime  # noqa: PTH116  # pathlib costs 1 MiB here
@@ -112,14 +113,14 @@ class Containerd:
         return str(response.version)
 
     async def snapshotters(self) -> Snapshotters:
-        """Return the snapshotters that containerd has loaded, and the one that the CRI plugin uses by default."""
+        """Return the snapshotters that containerd has loaded, and the CRI plugin's default snapshotter."""
         request = introspection_pb2.PluginsRequest(filters=[_SNAPSHOTTER_PLUGINS])
         response = await self._one("Introspection.Plugins", request, introspection_pb2.PluginsResponse)
         roots = {item.id: item.exports.get("root", "") for item in response.plugins if not item.HasField("init_err")}
         return Snapshotters(roots, default_of(roots, await self._image_folder()))
 
     async def _image_folder(self) -> str:
-        """Return the CRI plugin's image folder; an empty string if the plugin is not running."""
+        """Return the CRI plugin's image directory, or an empty string if the plugin is not running."""
         name, request = "ImageService.ImageFsInfo", image_fs_pb2.ImageFsInfoRequest()
         with suppress(_UnimplementedError), _errors(name):
             messages = await self._channel.call(f"/runtime.v1.{name.replace('.', '/')}", request.SerializeToString())
@@ -138,12 +139,14 @@ class Containerd:
         return self._leases_of(leases)
 
     async def ingests_and_leases(self) -> tuple[list[Ingest], list[Lease]]:
-        """Return both lists. The two requests are concurrent, so either list may be older than the other."""
+        """Return the ingests and the leases. Both lists are requested concurrently, so either may be older than the
+        other.
+        """
         ingests, leases = await self._list(_INGESTS, _LEASES)
         return self._ingests_of(ingests), self._leases_of(leases)
 
     async def _list(self, *names: str) -> list[bytes]:
-        """Make these calls concurrently. Each call lists all objects, so its request is empty."""
+        """Make these calls concurrently. The calls list all objects, so their requests are empty."""
         with _errors(names[0]):
             responses = await self._channel.calls([(_path(name), b"") for name in names])
         messages = []
@@ -153,7 +156,7 @@ class Containerd:
         return messages
 
     def _ingests_of(self, message: bytes) -> list[Ingest]:
-        """Decode the list of ingests. Most ingests are unchanged, and are returned as the same objects as last time."""
+        """Decode the list of ingests, reusing the previous objects for ingests that have not changed."""
         before, self._ingests = self._ingests, {}
         with _errors(_INGESTS):
             for item in content_pb2.EncodedStatuses.FromString(message).statuses:
@@ -161,7 +164,7 @@ class Containerd:
         return [ingest for ingest in self._ingests.values() if ingest]
 
     def _leases_of(self, message: bytes) -> list[Lease]:
-        """Decode the list of leases if it has changed since last time, which is rare."""
+        """Decode the list of leases. If the message has not changed since the last call, return the previous list."""
         if message != self._leases[0]:
             with _errors(_LEASES):
                 found = leases_pb2.ListResponse.FromString(message).leases
@@ -169,7 +172,7 @@ class Containerd:
         return self._leases[1]
 
     async def resources(self, lease_ids: Sequence[str]) -> dict[str, Resources]:
-        """Return the resources of each of these leases; leases that no longer exist are left out."""
+        """Return the resources of each lease, omitting leases that no longer exist."""
         name, held = "Leases.ListResources", {}
         path = _path(name)
         requests = [(path, leases_pb2.ListResourcesRequest(id=lease_id).SerializeToString()) for lease_id in lease_ids]
@@ -182,7 +185,7 @@ class Containerd:
         return held
 
     async def blob(self, digest: str) -> Blob | None:
-        """Return a committed blob; None if it is not committed."""
+        """Return the metadata of a committed blob; None if there is no such blob."""
         request = content_pb2.InfoRequest(digest=digest)
         response = await _found(self._one("Content.Info", request, content_pb2.InfoResponse))
         if response is None:
@@ -191,8 +194,8 @@ class Containerd:
         return Blob(info.size, _seconds(info.created_at), _sources(info.labels), _seconds(info.updated_at))
 
     async def document(self, digest: str) -> bytes | None:
-        """Return the content of a committed blob. Return empty bytes if the blob cannot be a JSON document, and None if
-        the blob does not exist.
+        """Return the content of a committed blob; None if the blob does not exist. If the blob is too large or is not
+        JSON, return empty bytes.
         """
         blob = await self.blob(digest)
         if blob is None:
@@ -210,7 +213,7 @@ class Containerd:
         return None if responses is None else b"".join(response.data for response in responses)
 
     async def snapshot(self, snapshotter: str, chain_id: str) -> Snapshot | None:
-        """Return the committed snapshot with this chain id; None if there is none."""
+        """Return the committed snapshot with this chain id, or None if no such snapshot exists."""
         request = snapshots_pb2.StatSnapshotRequest(snapshotter=snapshotter, key=chain_id)
         response = await _found(self._one("Snapshots.Stat", request, snapshots_pb2.StatSnapshotResponse))
         if response is None or response.info.kind != snapshots_pb2.COMMITTED:
@@ -218,7 +221,7 @@ class Containerd:
         return Snapshot(_seconds(response.info.created_at), delivery_of(snapshotter, response.info.labels))
 
     async def images(self, target: str) -> list[ImageRecord]:
-        """Return the records of the image with this index or manifest, or of all images if ``target`` is empty."""
+        """Return the records that point to this index or manifest, or all image records if ``target`` is empty."""
         return await self._images([f"target.digest=={target}"] if target else [])
 
     async def _images(self, filters: Sequence[str]) -> list[ImageRecord]:
@@ -230,9 +233,10 @@ class Containerd:
         ]
 
     def changed_images(self) -> set[str]:
-        """Return the names of image records that were written since the last call, and listen for new events.
+        """Return the names of the image records written since the last call. Start the event subscription if it is not
+        running.
 
-        If containerd does not publish events, no changes are reported.
+        Return an empty set if no event has arrived.
         """
         changed, self._changed = self._changed, set()
         if self._listening is None or (self._listening.done() and self._may_listen):
@@ -240,15 +244,15 @@ class Containerd:
         return changed
 
     def created_containers(self) -> list[float]:
-        """Return the creation times of the containers created since the last call. These times come from events, and
-        ``changed_images`` starts listening for events.
+        """Return the creation times of the containers created since the last call. The times come from the event
+        subscription that ``changed_images`` starts.
         """
         times = list(self._containers)
         self._containers.clear()
         return times
 
     async def change(self, name: str) -> Change | None:
-        """Return an image record and its index or manifest; None if either does not exist."""
+        """Return the image record with this name and its index or manifest; None if either does not exist."""
         for record in await self._images([f"name=={json.dumps(name)}"]):
             if blob := await self.blob(record.target):
                 return Change(record, blob)
@@ -276,7 +280,8 @@ class Containerd:
                 return
             self._may_warn = False
             name = events_pb2.ImageChange.FromString(envelope.event.value).name
-            # A record named by image id adds nothing to the records named by tag and by digest.
+            # A record named by image id is skipped, because the records named by tag and by digest contain the same
+            # information.
             if name and not is_digest(name) and len(self._changed) < MAX_CHANGES:
                 self._changed.add(name)
 
@@ -318,7 +323,7 @@ def _only(name: str, responses: list[bytes]) -> bytes:
 
 @contextmanager
 def _errors(name: str) -> Iterator[None]:
-    """Translate errors into ``ContainerdError``, with the name of the call."""
+    """Convert errors to ``ContainerdError``, with the name of the call in the message."""
     try:
         yield
     except RpcError as error:
@@ -332,12 +337,12 @@ class _NotFoundError(ContainerdError):
 
 
 class _UnimplementedError(ContainerdError):
-    """This version of containerd does not provide the method."""
+    """This version of containerd does not provide the requested method."""
 
 
 _KINDS: dict[Code, type[ContainerdError]] = {
     Code.NOT_FOUND: _NotFoundError,
-    Code.INVALID_ARGUMENT: _NotFoundError,  # the response to Stat if the snapshotter is not loaded
+    Code.INVALID_ARGUMENT: _NotFoundError,  # containerd's response to Stat if the snapshotter is not loaded
     Code.UNIMPLEMENTED: _UnimplementedError,
 }
 
@@ -363,7 +368,7 @@ def _seconds(time: Timestamp) -> float:
 
 
 def resources_of(items: Iterable[tuple[str, str]]) -> Resources:
-    """Group a lease's resources by type. Each resource is a pair of a type and an id."""
+    """Group a lease's resources, given as pairs of type and id, by type."""
     content, ingests, unpacking, unpacked = set(), set(), set(), set()
     snapshotter, foreign = None, False
     for kind, name in items:

@@ -1,15 +1,16 @@
-"""Decide whether a pull may have changed in anything other than the size of its downloads. Sans-I/O.
+"""Decide whether anything about a pull, except the sizes of its downloads, may have changed. Sans-I/O.
 
 Theory of operation. A lease's resources change only in these cases:
 
-- An ingest of the pull appears, ends or is committed. The list of ingests shows this.
-- The pull resolves its reference: documents arrive, possibly without a visible ingest.
-- A layer is being unpacked, or is about to be: snapshots appear that no list shows.
-- The snapshotter fetches the layers: snapshots appear without any ingest.
+- One of the pull's ingests appears, is aborted or is committed. The list of ingests shows this.
+- The pull is resolving its reference: documents arrive, possibly without a visible ingest.
+- A layer is being unpacked, or is about to be: snapshots appear, which are in neither the list of ingests nor the list
+  of leases.
+- The snapshotter is fetching the layers: snapshots appear without any ingest.
 
-In all other cases, a pull is *steady*: the list of ingests alone shows its progress. While every pull on a node is
-steady, and the lists contain the same ingests and leases as before, the poller requests only these two lists. As a
-safety net, every tenth poll requests everything.
+If none of the last three cases applies, a pull is *steady*: the list of ingests shows every change to it. While every
+pull on a node is steady and no ingest or lease appears or disappears, the poller requests only the lists of ingests and
+leases. As a safety net, the poller requests everything after ten such polls.
 """
 
 from collections.abc import Collection
@@ -21,9 +22,9 @@ from pulltrace.wire import LayerPhase
 
 
 def is_steady(pull: Pull, refs: Collection[str], now: float) -> bool:
-    """Return whether the pull can change only in the size of its downloads.
+    """Return whether only the sizes of the pull's downloads can change.
 
-    ``refs`` are the refs of all ingests.
+    ``refs`` contains the refs of all ingests on the node.
     """
     if pull.resources.ingests.isdisjoint(refs) or _may_be_stale(pull, now):
         return False
@@ -38,9 +39,9 @@ def _is_known(pull: Pull) -> bool:
 
 
 def _may_be_stale(pull: Pull, now: float) -> bool:
-    """Return whether the pull's lease may have become stale merely because time has passed.
+    """Return whether the pull's lease might have become stale simply because time has passed.
 
-    All other evidence of a stale lease is in the lists.
+    All other signs of a stale lease appear in the lists of ingests and leases.
     """
     return pull.suspect or (pull.inherited and now - pull.moved_at > NO_PROGRESS_LIMIT / 2)
 
@@ -48,8 +49,8 @@ def _may_be_stale(pull: Pull, now: float) -> bool:
 def _may_unpack(pull: Pull) -> bool:
     """Return whether a layer is being unpacked or may soon be unpacked.
 
-    Normally, a layer may be unpacked once this layer and all layers below it are complete. If a lease prepares several
-    layers at once, containerd unpacks in parallel. Then any complete layer may be next.
+    Normally, a layer may be unpacked once it and all layers below it are complete. If several of the pull's layers are
+    being unpacked at once, containerd unpacks in parallel, and any complete layer may be next.
     """
     in_parallel = len(pull.resources.unpacking) > 1
     is_next = True

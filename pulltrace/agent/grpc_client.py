@@ -1,8 +1,8 @@
-"""A gRPC client for a unix socket, over one persistent connection. HTTP/2 is in ``http2.py``.
+"""A gRPC client with one persistent connection to a unix socket. ``http2.py`` implements HTTP/2.
 
-The agent needs only a small part of gRPC: each call sends one request, and receives responses and a status. grpcio
-would cost every node 15 MiB and four threads (ADR 9). The server is not trusted: whatever it sends results in a
-response or an ``RpcError``.
+The agent needs only a small part of gRPC, because each call sends one request and receives messages and a status. With
+grpcio, every node would need another 15 MiB and four more threads (ADR 9). The server is not trusted: any data that the
+server sends results in a response or an ``RpcError``.
 
 Only ``containerd.py`` imports this module.
 
@@ -12,7 +12,7 @@ To return to grpcio, replace ``Channel`` and ``RpcError`` as follows:
   ("grpc.max_receive_message_length", MAX_RESPONSE)])``;
 - ``call``: collect ``channel.unary_stream(method)(request, timeout=DEADLINE, metadata=metadata)`` in a list;
 - ``calls``: ``asyncio.gather`` over ``call``, at most ``AT_ONCE`` at a time, each result wrapped in a ``Response``;
-- ``connected``: ``channel.get_state() is ChannelConnectivity.READY``, which detects a lost connection late;
+- ``connected``: ``channel.get_state() is ChannelConnectivity.READY``, which is slow to notice a lost connection;
 - ``RpcError``: translate ``grpc.aio.AioRpcError``, whose ``code().value[0]`` is a ``Code``.
 """
 
@@ -32,7 +32,7 @@ MAX_PENDING = 32 << 20
 """Maximum number of response bytes that one connection buffers."""
 
 DEADLINE = 10.0
-"""Seconds a call may take, including connecting and waiting in the queue."""
+"""How long a call may take, in seconds, including the time to connect and the wait in the queue."""
 
 AT_ONCE = 100
 """Maximum number of concurrent calls. RFC 9113 (6.5.2) recommends that servers allow at least 100 streams."""
@@ -64,7 +64,7 @@ _CODES = {str(code.value).encode(): code for code in Code}
 
 
 class RpcError(Exception):
-    """A call failed. ``code`` is the gRPC status; the message contains its name and the cause."""
+    """A call failed. ``code`` is the gRPC status; the error message contains the status name and the cause."""
 
     def __init__(self, code: Code, why: str) -> None:
         super().__init__(f"{code.name}: {why}")
@@ -72,10 +72,9 @@ class RpcError(Exception):
 
 
 class Channel:
-    """Makes calls over one socket.
+    """Makes calls over one unix socket. The channel is an async context manager.
 
-    An async context manager. The first call makes the connection, and so does the next call after the connection
-    breaks.
+    The first call opens the connection. If the connection breaks, the next call opens a new one.
     """
 
     def __init__(self, socket: str, metadata: Mapping[str, str]) -> None:
@@ -89,7 +88,7 @@ class Channel:
             (b"content-type", b"application/grpc"),
             *((name.encode(), value.encode()) for name, value in metadata.items()),
         ]
-        self._blocks: dict[str, bytes] = {}  # the headers of each method, encoded
+        self._blocks: dict[str, bytes] = {}  # encoded headers, by method
         self._connection: _Connection | None = None
         self._connecting = asyncio.Lock()
         self._turns = asyncio.Semaphore(AT_ONCE)
@@ -103,18 +102,20 @@ class Channel:
 
     @property
     def connected(self) -> bool:
-        """Return whether there is a connection. After the connection breaks, the next call makes a new one."""
+        """Return whether the connection is open. If the connection is closed, the next call opens a new one."""
         return self._connection is not None and self._connection.closed_reason is None
 
     async def call(self, method: str, request: bytes) -> list[bytes]:
-        """Call a method such as ``/package.Service/Method``. Return the messages. Raises ``RpcError``."""
+        """Call a method such as ``/package.Service/Method`` and return the messages received. Raises ``RpcError``."""
         async with _deadline(), self._turns:
             connection = await self._connect()
             responses = await connection.request([(self._block_of(method), request)])
         return responses[0].messages()
 
     async def calls(self, requests: Sequence[tuple[str, bytes]]) -> list["Response"]:
-        """Make one call for each (method, request) pair. Up to a hundred calls share a task, a deadline and a write."""
+        """Make one call for each (method, request) pair. Up to ``AT_ONCE`` calls share one task, one deadline and one
+        write to the socket.
+        """
         responses: list[Response] = []
         for first in range(0, len(requests), AT_ONCE):
             batch = requests[first : first + AT_ONCE]
@@ -124,7 +125,7 @@ class Channel:
         return responses
 
     async def listen(self, method: str, request: bytes, take: Callable[[bytes], None]) -> None:
-        """Pass each message of a call to ``take``, until the server ends the call. Raises ``RpcError``."""
+        """Pass each message received to ``take`` until the server ends the call. Raises ``RpcError``."""
         async with _deadline():
             connection = await self._connect()
         listener = Listener(take)
@@ -132,7 +133,7 @@ class Channel:
         listener.messages()
 
     def _block_of(self, method: str) -> bytes:
-        """Return the headers of a call, encoded."""
+        """Return the encoded headers of calls to this method."""
         if method not in self._blocks:
             self._blocks[method] = header_block([(b":path", method.encode()), *self._headers])
         return self._blocks[method]
@@ -164,7 +165,7 @@ class Response:
 
     def __init__(self) -> None:
         self.done = asyncio.get_running_loop().create_future()
-        """A future that is done as soon as no more data is expected, for whatever reason."""
+        """A future that completes as soon as no more data is expected."""
         self.size = 0
         """Number of message bytes received so far."""
         self._headers: dict[bytes, bytes] = {}
@@ -176,7 +177,7 @@ class Response:
         self._headers.update(headers)
 
     def add_data(self, data: bytes) -> None:
-        """Add the next bytes of the messages; the call fails if there are too many."""
+        """Add the next bytes of the messages. If the messages become too large, the call fails."""
         if self.done.done():
             return
         self._data += data
@@ -185,7 +186,7 @@ class Response:
             self.refuse(MAX_RESPONSE)
 
     def refuse(self, limit: int) -> None:
-        """End the call because its response is too large, and free its data."""
+        """Fail the call because the response is too large, and free the data received so far."""
         self._data.clear()
         self.finish(RpcError(Code.RESOURCE_EXHAUSTED, f"a response of more than {limit} bytes"))
 
@@ -196,7 +197,7 @@ class Response:
             self.done.set_result(None)
 
     def messages(self) -> list[bytes]:
-        """Return the messages; raises ``RpcError`` if the call failed or its status is not OK."""
+        """Return the messages. Raises ``RpcError`` if the call failed or its status is not OK."""
         if self._error:
             raise self._error
         status = self._headers.get(b"grpc-status")
@@ -210,14 +211,14 @@ class Response:
 
 
 class Listener(Response):
-    """An endless response, whose messages are passed on as they arrive."""
+    """A response that may never end. Each message is passed on as soon as it is complete."""
 
     def __init__(self, take: Callable[[bytes], None]) -> None:
         super().__init__()
         self._take = take
 
     def add_data(self, data: bytes) -> None:
-        """Pass on the messages that are complete, and keep the rest."""
+        """Pass on every complete message, and keep the incomplete remainder."""
         super().add_data(data)
         try:
             while (size := _first_size(self._data)) is not None and not self.done.done():
@@ -231,17 +232,17 @@ class Listener(Response):
 
 
 class _Connection(asyncio.Protocol):
-    """One connection. ``closed_reason`` is None while it is open; once closed, it holds no buffer."""
+    """One connection. ``closed_reason`` is None while the connection is open. A closed connection has no buffers."""
 
     def __init__(self) -> None:
         self.closed_reason: str | None = None
         self._http2: Http2 | None = Http2()
-        self._responses: dict[int, Response] = {}  # by stream; only for calls that a task still waits for
+        self._responses: dict[int, Response] = {}  # the responses that a task is waiting for, by stream id
         self._pending = 0  # number of bytes in ``_responses``
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # for mypy: create_unix_connection has no other
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # for mypy: create_unix_connection passes no other kind
         self._transport = transport
         self._flush()
 
@@ -263,7 +264,7 @@ class _Connection(asyncio.Protocol):
         self.close("the server does not read")
 
     async def request(self, calls: Iterable[tuple[bytes, bytes]]) -> list[Response]:
-        """Make these calls. Return the responses once every call has completed or failed."""
+        """Make these calls, and return the responses after every call has completed or failed."""
         streams = [self._send(block, request) for block, request in calls]
         responses = [Response() for _ in streams]
         self._responses.update(zip(streams, responses, strict=True))
@@ -305,7 +306,7 @@ class _Connection(asyncio.Protocol):
             raise RpcError(Code.UNAVAILABLE, f"no more calls: {error}") from error
 
     def _forget(self, stream: int) -> None:
-        """Drop a call that no task waits for any longer, and reset its stream if the server has not ended it."""
+        """Drop a call that no task is waiting for any more. If the server has not ended the call's stream, reset it."""
         response = self._responses.pop(stream, None)
         if response is None:
             return
@@ -313,7 +314,7 @@ class _Connection(asyncio.Protocol):
         if self._http2 is None or stream not in self._http2.open:
             return
         if self._http2.mid_frame:
-            # A server that stops in the middle of a frame may not speak HTTP/2 at all.
+            # A server that stops in the middle of a frame might not speak HTTP/2 at all.
             self.close("not HTTP/2: an incomplete frame")
             return
         self._http2.reset(stream)
@@ -342,7 +343,7 @@ class _Connection(asyncio.Protocol):
             response.refuse(MAX_PENDING)
 
     def _flush(self) -> None:
-        """Write everything that has to be sent."""
+        """Write all pending output to the socket."""
         if self._transport and self._http2 and (data := self._http2.output()):
             self._transport.write(data)
 
@@ -356,7 +357,9 @@ def _first_size(data: bytearray) -> int | None:
 
 
 def _split(data: bytes) -> Iterator[bytes]:
-    """Yield the messages. A flag (0: not compressed, as requested) and the length precede each message."""
+    """Yield the messages. Each message has a prefix with a compression flag (always 0, because we accept no
+    compression) and the message's length.
+    """
     start = 0
     while start < len(data):
         flag, size = data[start], int.from_bytes(data[start + 1 : start + 5], "big")

@@ -3,17 +3,17 @@
 Theory of operation.
 
 - *Requests.* A request consists of two frames, one for the headers and one for the body. Either both frames are sent or
-  neither: a body that exceeds the server's flow-control windows is an error. The agent's requests are a few hundred
-  bytes long.
-- *Header blocks.* Each header block of a request sets the size of the server's dynamic table to 0, so that the bytes of
-  a block do not depend on earlier blocks. So ``header_block`` encodes one block for all requests of a method.
-- *Responses.* A frame is processed when it is complete. A frame that is too long is rejected as soon as its length is
-  known. This client does not allow the server to use a dynamic table either, so most responses have the same header
-  bytes each time. While the table is empty, a repeated block is decoded only once.
-- *Windows.* The receive window of the connection, and that of each stream, is ``_WINDOW`` bytes long and is refilled as
-  soon as half of it is used. The caller takes data as it arrives, and limits how much it keeps.
-- *Streams.* Only open streams are remembered. A frame for a stream that has ended may arrive late, and is ignored. Any
-  other violation of the protocol is a connection error.
+  neither is: a body that exceeds the server's flow-control windows is an error. The agent's requests are only a few
+  hundred bytes long.
+- *Header blocks.* The header block of each request sets the size of the server's dynamic table to 0, so that no block's
+  encoding depends on earlier blocks. ``header_block`` can therefore encode a single block for all requests to a method.
+- *Responses.* A frame is processed once it is complete, but a frame that is too long is rejected as soon as its length
+  is known. This client does not allow the server to use a dynamic table either, so most responses contain the same
+  header bytes. While the table is empty, identical blocks are decoded only once.
+- *Windows.* The receive windows of the connection and of each stream are ``_WINDOW`` bytes each, and are refilled as
+  soon as they are half used. The caller consumes data as it arrives, and limits how much it keeps.
+- *Streams.* Only open streams are tracked. Frames for a stream that has already ended are ignored. A protocol violation
+  is a connection error.
 
 Only this module imports hpack, and only ``grpc_client.py`` imports this module.
 """
@@ -24,16 +24,16 @@ from typing import NamedTuple
 from hpack import Decoder, Encoder, HPACKError
 
 MAX_FRAME = 1 << 14
-"""Maximum bytes of one frame. This is HTTP/2's initial limit (RFC 9113, 4.2). The client never raises the limit."""
+"""Maximum frame size in bytes. HTTP/2 starts with this limit (RFC 9113, 4.2), and the client never raises the limit."""
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_MAX_HEADERS = 1 << 16  # maximum bytes of a header block, encoded or decoded
-_KNOWN_BLOCKS = 16  # maximum number of blocks that are remembered
-_SHORT_BLOCK = 128  # maximum bytes of a block that is remembered
-_WINDOW = 1 << 20  # bytes of each receive window
-_FIRST_WINDOW = (1 << 16) - 1  # initial size of every window in bytes, until a frame changes the size
+_MAX_HEADERS = 1 << 16  # maximum size of a header block in bytes, encoded or decoded
+_KNOWN_BLOCKS = 16  # maximum number of decoded header blocks to remember
+_SHORT_BLOCK = 128  # maximum size of a remembered block, in bytes
+_WINDOW = 1 << 20  # size of each receive window, in bytes
+_FIRST_WINDOW = (1 << 16) - 1  # initial size of every window, in bytes
 _MOST = (1 << 31) - 1  # the highest stream id, and the largest window in bytes
-_CANCEL = 8  # the code for a call that no task waits for (RFC 9113, 7)
+_CANCEL = 8  # the error code for resetting a call that no task is waiting for (RFC 9113, 7)
 
 # The frame types (RFC 9113, 6).
 _DATA, _HEADERS, _PRIORITY, _RESET, _SETTINGS, _PUSH, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = range(10)
@@ -46,7 +46,7 @@ _END_HEADERS = 0x04
 _PADDED = 0x08
 _WITH_PRIORITY = 0x20
 
-# Settings (RFC 9113, 6.5.2), and the valid values of those that do not accept every value.
+# Settings (RFC 9113, 6.5.2). Some settings accept only certain values.
 _TABLE_SIZE, _ENABLE_PUSH, _MAX_STREAMS, _INITIAL_WINDOW, _FRAME_SIZE, _HEADER_LIST_SIZE = range(1, 7)
 _VALID = {_ENABLE_PUSH: range(1), _INITIAL_WINDOW: range(1 << 31), _FRAME_SIZE: range(MAX_FRAME, 1 << 24)}
 
@@ -74,7 +74,7 @@ class HeadersReceived(NamedTuple):
 
 
 class DataReceived(NamedTuple):
-    """Data of a response."""
+    """Part of a response's data."""
 
     stream: int
     data: bytes
@@ -92,26 +92,25 @@ Event = HeadersReceived | DataReceived | StreamReset
 
 
 def header_block(headers: Headers) -> bytes:
-    """Encode the headers of a request, without references to the headers of earlier requests."""
+    """Encode a request's headers, without references to the headers of earlier requests."""
     encoder = Encoder()
     encoder.header_table_size = 0
     return encoder.encode(headers)
 
 
 class Http2:
-    """One connection. ``receive`` takes the bytes that have arrived; ``output`` returns those that must be sent."""
+    """One connection. Pass the bytes that have arrived to ``receive``, and send the bytes that ``output`` returns."""
 
     def __init__(self) -> None:
         self.open: dict[int, int] = {}
-        """The streams with incomplete responses. The value is the number of bytes used in the stream's receive window.
-        """
+        """The streams whose responses are incomplete, with the number of bytes used in each stream's receive window."""
         self._newest = -1  # id of the newest stream
         self._rest = b""  # an incomplete frame
-        self._used = 0  # bytes used in the connection's receive window
+        self._used = 0  # number of bytes used in the connection's receive window
         self._block: tuple[int, int, bytes] | None = None  # stream, flags and bytes of an incomplete header block
         self._decoder = Decoder(_MAX_HEADERS)
         self._known_blocks: dict[bytes, Headers] = {}
-        self._greeted = False  # whether the server's settings have arrived
+        self._greeted = False  # true once the server's settings have arrived
         self._settings = {_INITIAL_WINDOW: _FIRST_WINDOW, _MAX_STREAMS: _MOST}  # the server's settings
         self._send_window = _FIRST_WINDOW
         settings = {_TABLE_SIZE: 0, _ENABLE_PUSH: 0, _INITIAL_WINDOW: _WINDOW, _HEADER_LIST_SIZE: _MAX_HEADERS}
@@ -125,13 +124,15 @@ class Http2:
         return bool(self._rest)
 
     def output(self) -> bytes:
-        """Return the bytes that must be sent, and forget them."""
+        """Return the bytes to send, and clear the output buffer."""
         output = b"".join(self._output)
         self._output.clear()
         return output
 
     def request(self, block: bytes, body: bytes) -> int:
-        """Send a request with a block from ``header_block``, and return its stream id. Raises ``Http2Error``."""
+        """Add a request to the output, with a block from ``header_block``, and return its stream id. Raises
+        ``Http2Error``.
+        """
         room = min(self._send_window, self._settings[_INITIAL_WINDOW], MAX_FRAME)
         if len(body) > room:
             raise Http2Error(f"a request of {len(body)} bytes, but the server accepts {room}")
@@ -144,12 +145,14 @@ class Http2:
         return stream
 
     def reset(self, stream: int) -> None:
-        """Reset a stream if it is still open, because no task waits for its response."""
+        """If the stream is still open, reset it, because no task is waiting for its response."""
         if self.open.pop(stream, None) is not None:
             self._output.append(_frame(_RESET, 0, stream, _CANCEL.to_bytes(4)))
 
     def receive(self, data: bytes) -> Iterator[Event]:
-        """Process received bytes and yield events. Raises ``Http2Error`` after the events that precede a violation."""
+        """Process received bytes and yield the resulting events. If the server violates the protocol, yield the events
+        before the violation and then raise ``Http2Error``.
+        """
         data, start = self._rest + data, 0
         while len(data) - start >= 3:
             length = int.from_bytes(data[start : start + 3])
@@ -173,7 +176,7 @@ class Http2:
             raise ViolationError(f"a frame of stream {stream}, which was never opened")
         if kind in _OF_CONNECTION and stream:
             raise ViolationError("a connection frame has a stream id")
-        see = _KINDS.get(kind)  # the other types must be ignored (RFC 9113, 5.5)
+        see = _KINDS.get(kind)  # unknown types must be ignored (RFC 9113, 5.5)
         return see(self, flags, stream, body) if see else None
 
     def _see_data(self, flags: int, stream: int, body: bytes) -> Event | None:
@@ -186,7 +189,7 @@ class Http2:
         return DataReceived(stream, _without_padding(flags, body), ended)
 
     def _refill(self, stream: int, used: int) -> int:
-        """Refill a receive window if half of it is used. Return the number of used bytes afterwards."""
+        """Refill a receive window if at least half of it is used. Return the number of bytes in use afterwards."""
         if used < _WINDOW // 2:
             return used
         self._output.append(_frame(_WINDOW_UPDATE, 0, stream, used.to_bytes(4)))
@@ -262,7 +265,7 @@ class Http2:
         _check(len(body) == 4)
         increment = int.from_bytes(body) & _MOST
         _check(increment > 0)
-        if stream == 0:  # a request is sent at once, so its stream's window never has to grow
+        if stream == 0:  # each body is sent in one frame, so a stream's send window never has to grow
             self._send_window += increment
             _check(self._send_window <= _MOST)
 

@@ -1,7 +1,7 @@
-"""An HTTP/1.1 client that posts to one URL, over one persistent connection. h11 parses HTTP.
+"""An HTTP/1.1 client that posts to one URL over one persistent connection. h11 implements the protocol.
 
-The agent needs only a small part of HTTP: it sends a POST and reads the response. aiohttp would cost every node 10 MiB
-(ADR 3).
+The agent needs only a small part of HTTP, because it only posts a body and reads the response. With aiohttp, every node
+would need another 10 MiB (ADR 3).
 
 Only this module imports h11. ``pyproject.toml`` limits h11 to versions below 1. To return to aiohttp, replace
 ``Poster`` with one ``aiohttp.ClientSession``:
@@ -10,7 +10,7 @@ Only this module imports h11. ``pyproject.toml`` limits h11 to versions below 1.
   then ``Response(response.status, {name.lower(): value …}, await response.content.read(_MAX_BODY))``;
 - ``HttpError``: translate ``aiohttp.ClientError``, ``OSError`` and ``TimeoutError``;
 - TLS: pass ``_context()`` to ``aiohttp.TCPConnector(ssl=…)``, and a new one whenever the CA file has changed;
-- leave ``trust_env`` at False, so that no proxy from the environment is used.
+- leave ``trust_env`` at False, so that proxies configured in the environment are ignored.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ import h11
 if TYPE_CHECKING:
     import ssl
 
-_TIMEOUT = 10.0  # seconds one request may take, including connecting
-_MAX_BODY = 64 << 10  # maximum bytes of a response body
+_TIMEOUT = 10.0  # maximum number of seconds for one request, including connecting
+_MAX_BODY = 64 << 10  # maximum size of a response body, in bytes
 
 
 class HttpError(Exception):
-    """No HTTP response arrived. ``kind`` is the name of the underlying exception."""
+    """No HTTP response arrived. ``kind`` names the underlying exception."""
 
     def __init__(self, cause: Exception, hint: str = "") -> None:
         super().__init__(f"{cause}{hint}")
@@ -36,7 +36,7 @@ class HttpError(Exception):
 
 
 class Response(NamedTuple):
-    """A response. The names of its headers are in lower case."""
+    """A response. Header names are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -44,10 +44,10 @@ class Response(NamedTuple):
 
 
 class Poster:
-    """Posts to one URL, without following redirects. An async context manager.
+    """Posts to one URL without following redirects. The poster is an async context manager.
 
-    ``ca_file`` contains the certificates for verifying an HTTPS server; None means the system's. The file is read for
-    each new connection.
+    ``ca_file`` is the path of a file with the CA certificates for verifying an HTTPS server. The CA file is read for
+    each new connection. If ``ca_file`` is None, the system's CA certificates are used.
     """
 
     def __init__(self, url: str, headers: Mapping[str, str], ca_file: str | None = None) -> None:
@@ -84,8 +84,8 @@ class Poster:
             try:
                 return await self._connection.exchange(request, body)
             except (OSError, h11.RemoteProtocolError):
-                # The server may have closed the idle connection at that moment. Posting the report again is safe: if
-                # the server has already received the report, the sequence number identifies the duplicate.
+                # The server may have just closed the idle connection. The report can safely be posted again, because
+                # the server recognises a duplicate by its sequence number.
                 pass
         return await (await self._connect()).exchange(request, body)
 
@@ -103,8 +103,8 @@ class Poster:
             context = ssl.create_default_context(cafile=self._ca_file)
         except OSError as error:
             raise OSError(f"PULLTRACE_SERVER_CA_FILE={self._ca_file}: {error}") from error
-        # Since 3.13, Python rejects certificate authorities that lack any extension of RFC 5280. Most private
-        # authorities lack at least one of these extensions.
+        # Since 3.13, Python rejects CA certificates that lack an extension required by RFC 5280. Most private CA
+        # certificates lack this extension.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         return context
 
@@ -131,7 +131,7 @@ class _Connection(asyncio.Protocol):
         return self._transport is not None
 
     async def exchange(self, request: h11.Request, body: bytes) -> Response:
-        """Send a request and return its response, with at most ``_MAX_BODY`` bytes of its body."""
+        """Send a request and return the response, with at most ``_MAX_BODY`` bytes of its body."""
         events = (request, h11.Data(data=body), h11.EndOfMessage())
         data = b"".join(self._protocol.send(event) or b"" for event in events)
         self._waiter = asyncio.get_running_loop().create_future()
@@ -147,7 +147,7 @@ class _Connection(asyncio.Protocol):
             transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # for mypy: create_connection has no other
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # for mypy: create_connection passes no other kind
         self._transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -157,9 +157,9 @@ class _Connection(asyncio.Protocol):
         self.close()
 
     def data_received(self, data: bytes) -> None:
-        """Take the next bytes of the response; empty ``data`` means that the server has closed the connection."""
+        """Process the next bytes of the response. Empty ``data`` means that the server has closed the connection."""
         if self._waiter is None or self._waiter.done():
-            self.close()  # these bytes belong to no request
+            self.close()  # these bytes do not belong to any request
             return
         try:
             self._protocol.receive_data(data)
@@ -172,7 +172,7 @@ class _Connection(asyncio.Protocol):
             self._waiter.set_exception(error)
 
     def _is_last(self, event: object) -> bool:
-        """Process an h11 event. Return whether the response is complete after this event."""
+        """Process an h11 event. Return whether the event completes the response or makes the response too large."""
         match event:
             case h11.Response():
                 self._status = event.status_code

@@ -8,28 +8,28 @@ from pulltrace.agent.model import ARCHIVE, Lease
 
 EXPIRE_LABEL = "containerd.io/gc.expire"
 
-# The algorithm is not checked, because containerd supports not only sha256 but also sha384 and sha512.
+# The pattern matches any algorithm, because containerd supports sha256, sha384 and sha512.
 _DIGEST = re.compile(r"[a-z0-9]+:[0-9a-f]{32,128}")
 _REF = re.compile(rf"(?:\A|[-@])({_DIGEST.pattern})\Z")
 _ARCHIVED_BLOB = re.compile(r"blobs/([a-z0-9]+)/([0-9a-f]{32,128})\Z")
 
-# containerd's client gives leases this kind of id and this lifetime by default (``WithRandomID``, ``WithExpiration``).
-# The CRI plugin and the transfer service use these defaults for every pull.
+# By default, containerd's client creates leases with ids of this form and with this lifetime (``WithRandomID``,
+# ``WithExpiration``). The CRI plugin and the transfer service use the client's defaults for every pull.
 _RANDOM_ID = re.compile(r"\d{1,9}-[\w-]{4}", re.ASCII)
 _LIFETIME = 24 * 3600.0
 _TOLERANCE = 60.0
 
 
 def is_digest(text: str) -> bool:
-    """Return whether the text is a digest and nothing else."""
+    """Return whether the whole text is a digest."""
     return _DIGEST.fullmatch(text) is not None
 
 
 def digest_of(ref: str) -> str | None:
-    """Return the digest in an ingest's ref; None if it contains none.
+    """Return the digest in an ingest's ref; None if the ref contains no digest.
 
     ``layer-sha256:…`` and ``layer-<name>@sha256:…`` are downloads. ``tar-blobs/sha256/…`` is a file in an OCI archive.
-    The files of a Docker archive have no digest until they are committed, so the ref itself is returned for them.
+    A file in a Docker archive has no digest until it is committed, so the ref itself is returned.
     """
     if ref.startswith(ARCHIVE):
         found = _ARCHIVED_BLOB.search(ref)
@@ -39,7 +39,7 @@ def digest_of(ref: str) -> str | None:
 
 
 def lease_of(lease_id: str, created_at: float, labels: Mapping[str, str]) -> Lease:
-    """Return the lease with this id, creation time and labels."""
+    """Create a ``Lease`` from a lease's id, creation time and labels."""
     expires = labels.get(EXPIRE_LABEL)
     if expires is None:
         return Lease(lease_id, created_at, expires=False, is_default=False)

@@ -1,6 +1,6 @@
 """The state of one layer during one pull, derived from ingests, blobs and snapshots. Sans-I/O.
 
-See ``docs/how-it-knows.md`` for the evidence behind each state.
+``docs/how-it-knows.md`` explains how each state is derived.
 """
 
 from collections.abc import Collection
@@ -14,8 +14,8 @@ from pulltrace.wire import GUEST, SNAPSHOTTER, LayerPhase
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer of an image. A blob that occurs twice in an image (often an empty layer) has two chain ids. Before the
-    image's config has been read, no layer has a chain id.
+    """One layer of an image. A blob that occurs twice in an image (often an empty layer) has two chain ids. Until the
+    image's config has been read, its layers have no chain ids.
     """
 
     digest: str
@@ -25,7 +25,7 @@ class Layer:
 
 
 class Absence(Enum):
-    """The reason why a layer with a committed snapshot has no blob."""
+    """The reasons why a layer with a committed snapshot may have no blob."""
 
     STAGED = "the snapshotter already had the content"
     DISCARDED = "containerd removed the blob after unpacking it"
@@ -34,11 +34,11 @@ class Absence(Enum):
 
 @dataclass(slots=True)
 class Progress:
-    """The progress of a layer within one pull. The state only advances, except when new evidence corrects the state.
-    Bytes remain counted when containerd no longer lists them.
+    """A layer's progress within one pull. The layer's state only moves forward, unless newer data corrects the state.
+    Downloaded bytes still count when containerd no longer lists the layer's content.
 
-    ``cached_before`` means that every byte was on the node before the pull. ``committed_in`` is the number of the first
-    poll in which all snapshots of the layer were committed.
+    ``cached_before`` is true if every byte was on the node before the pull. ``committed_in`` is the number of the first
+    poll in which all of the layer's snapshots were committed.
     """
 
     layer: Layer
@@ -56,32 +56,32 @@ class Progress:
 
     @property
     def complete(self) -> bool:
-        """Whether the pull can end without fetching more of the layer."""
+        """Return whether the pull can complete even if it fetches no more of this layer."""
         return self.cached_before or self.completed_at is not None or self.unpacked
 
     @property
     def is_missing(self) -> bool:
-        """Whether bytes of the layer still have to be fetched. If all snapshots of the layer are committed, the value
-        is false.
+        """Return whether some of the layer's bytes still have to be fetched. The result is false once all of the
+        layer's snapshots are committed.
         """
         return not self.complete and self.committed_in is None
 
     @property
     def unpacked(self) -> bool:
-        """Whether the pull has nothing left to download or unpack for this layer."""
+        """Return whether the whole layer has been downloaded and unpacked."""
         if self.phase in (LayerPhase.EXTRACTED, LayerPhase.REMOTE):
             return True
         return self.phase is LayerPhase.CACHED and self.extracted_at is not None
 
     @property
     def by_snapshotter(self) -> bool:
-        """Whether the snapshotter fetches the layer. containerd does not see the bytes of such a layer."""
+        """Return whether the snapshotter itself fetches the layer, in which case containerd does not see the bytes."""
         return self.fetched_by == SNAPSHOTTER
 
     def see_ingest(self, ingest: Ingest, lease: Lease, owner: str | None, now: float) -> None:
-        """Record that the pull ``owner`` is downloading the layer; None means this pull."""
+        """Record that a pull is downloading the layer. ``owner`` is the other pull's id, or None for this pull."""
         if ingest.offset == 0:
-            # From containerd 2.1 on, every missing layer gets an ingest at once, which then waits for a download slot.
+            # Since containerd 2.1, every missing layer immediately gets an ingest, which waits for a download slot.
             self.waited_for_slot = True
             return
         if self.started_at is None:
@@ -91,18 +91,22 @@ class Progress:
             self.started_at = now if resumed or self.waited_for_slot else ingest.started_at
         self.phase = LayerPhase.DOWNLOADING
         self.fetched_by = owner
-        # The offset decreases if the registry cannot resume a download, but published progress never decreases.
+        # If the registry cannot resume a download, the offset falls, but the reported progress must never decrease.
         self.downloaded = max(self.downloaded, min(ingest.offset, self.layer.size) - self.cached)
 
     def see_snapshotter(self, owner: str | None, now: float) -> None:
-        """Record that the snapshotter is fetching the layer for the pull ``owner``; None means this pull."""
+        """Record that the snapshotter is fetching the layer for a pull. ``owner`` is the other pull's id, or None for
+        this pull.
+        """
         self.phase = LayerPhase.DOWNLOADING
         self.fetched_by = owner or SNAPSHOTTER
         if self.started_at is None:
             self.started_at = now
 
     def see_file(self, received: int, owner: str | None, now: float) -> None:
-        """Record how many bytes the snapshotter has written for the pull ``owner``; None means this pull."""
+        """Record how many bytes of the layer the snapshotter has written for a pull. ``owner`` is the other pull's id,
+        or None for this pull.
+        """
         self.phase, self.fetched_by = LayerPhase.DOWNLOADING, owner
         self.started_at = self.started_at or now
         self.downloaded = max(self.downloaded, min(received, self.layer.size) - self.cached)
@@ -110,17 +114,19 @@ class Progress:
             self.phase, self.completed_at = LayerPhase.DOWNLOADED, now
 
     def see_no_fetch(self) -> None:
-        """Record that the snapshotter does not fetch the layer, at least not yet."""
+        """Record that the snapshotter is not fetching the layer, at least for now."""
         if self.by_snapshotter and not self.complete:
             self.phase, self.fetched_by, self.started_at = LayerPhase.WAITING, None, None
 
     def see_collected(self) -> None:
-        """Record that the pull fetches a layer that was on the node, but has been garbage-collected since."""
+        """Record that the layer was on the node but has been garbage-collected, and that the pull therefore fetches the
+        layer again.
+        """
         if self.cached_before:
             self._forget()
 
     def see_other_snapshotter(self) -> None:
-        """Drop conclusions that are based on a snapshotter that this pull does not use."""
+        """Discard everything that was derived from a snapshotter that this pull does not use."""
         if self.extracted_at is not None:
             self._forget()
 
@@ -129,7 +135,7 @@ class Progress:
         self.extracted_at = self.committed_in = None
 
     def see_blob(self, blob: Blob, lease: Lease, owner: str | None) -> None:
-        """Record that the blob is committed. A blob that is older than the lease was on the node before the pull."""
+        """Record that the blob is committed. A blob that is older than the lease was already on the node."""
         if self.cached_before or self.completed_at is not None or self.phase is LayerPhase.REMOTE:
             return
         phase = LayerPhase.DOWNLOADED
@@ -150,11 +156,12 @@ class Progress:
     def see_unpacking(self, now: float) -> None:
         """Record that a snapshot for the layer has been prepared.
 
-        A snapshot may be prepared before the download, so the layer counts as extracting only once it is complete.
+        A snapshot may be prepared before the layer is downloaded, so the layer counts as extracting only once its
+        download is complete.
         """
         if self.complete and not self.unpacked:
             self.phase = LayerPhase.EXTRACTING
-            # ``now`` is the time when the poll began; the blob may be newer.
+            # ``now`` is the time when the poll began, and the blob may have been committed later.
             self.extract_started_at = self.extract_started_at or max(now, self.completed_at or 0.0)
 
     def see_snapshots(
@@ -166,15 +173,15 @@ class Progress:
         *,
         visible: bool = False,
     ) -> None:
-        """Record that every snapshot of the layer is committed, and derive how the layer arrived.
+        """Record that all snapshots of the layer are committed, and determine how its content reached the node.
 
         ``absence`` explains why the layer has no blob; None means that the blob may still exist. ``visible`` is true if
-        the bytes that the snapshotter fetches are counted while they arrive.
+        the bytes that the snapshotter fetches can be counted as they arrive.
         """
         if self.unpacked:
             return
         committed_at = max(snapshot.created_at for snapshot in snapshots)
-        # A blob that occurs twice in the image has two snapshots, and one of these may be older than the pull.
+        # A blob that occurs twice in the image has two snapshots, one of which may be older than the pull.
         deliveries = {item.delivery for item in snapshots if item.created_at >= lease.created_at}
         if committed_at < lease.created_at:
             self._mark_cached()
@@ -201,12 +208,14 @@ class Progress:
         self.started_at = self.completed_at = None
 
     def _arrive(self, fetched_by: str | None) -> None:
-        """Record that every byte had arrived when the snapshot was committed."""
+        """Record that every byte had arrived by the time the snapshot was committed."""
         self.phase, self.fetched_by = LayerPhase.EXTRACTED, fetched_by
         self.downloaded = self.layer.size - self.cached
 
     def end(self, *, completed: bool) -> None:
-        """Record the end of the pull. If it completed, the bytes that were not fetched were already on the node."""
+        """Record that the pull has ended. If the pull completed, all bytes that it did not download were already on the
+        node.
+        """
         if not completed:
             if not self.complete:
                 self.phase = LayerPhase.FAILED

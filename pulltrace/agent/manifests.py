@@ -1,7 +1,7 @@
-"""Parse the JSON documents of an image (index, manifest, config) into layers, sizes and chain ids. Sans-I/O.
+"""Parse an image's JSON documents (index, manifest, config) into layers, sizes and chain ids. Sans-I/O.
 
 The documents follow the OCI image spec (https://github.com/opencontainers/image-spec) or Docker's schema 2, which has
-the same fields. The kind of a document is recognised by its fields, because ``mediaType`` is optional in OCI.
+the same fields. Each document is recognised by its fields, because ``mediaType`` is optional in the OCI spec.
 """
 
 from hashlib import sha256
@@ -12,9 +12,9 @@ from msgspec import Meta, Struct
 
 from pulltrace.wire import MAX_LAYERS
 
-# Strings in a document become part of reports, and the server rejects a whole report if one of them is too long.
+# Strings from these documents end up in reports, and the server rejects the whole report if one of them is too long.
 _Digest = Annotated[str, Meta(pattern=r"\A[a-z0-9]{1,32}:[0-9a-f]{32,128}\Z")]
-# RFC 6838, 4.2: two names of up to 127 characters, joined by a slash.
+# By RFC 6838 (4.2), a media type consists of two names of up to 127 characters each, joined by a slash.
 _MediaType = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9!#$&^_.+/;= -]{0,255}\Z")]
 _Size = Annotated[int, Meta(ge=0, le=2**53)]
 
@@ -28,14 +28,14 @@ class Descriptor(Struct, frozen=True, rename="camel"):
 
 
 class Index(Struct, frozen=True, rename="camel"):
-    """One image for several platforms, with one manifest per platform."""
+    """An image for several platforms, with one manifest per platform."""
 
     manifests: Annotated[list[Descriptor], Meta(max_length=MAX_LAYERS)]
     media_type: _MediaType = "application/vnd.oci.image.index.v1+json"
 
 
 class Manifest(Struct, frozen=True, rename="camel"):
-    """One image for one platform: its config and its layers, base first."""
+    """An image for one platform: the config and the layers, starting with the base layer."""
 
     config: Descriptor
     layers: Annotated[list[Descriptor], Meta(max_length=MAX_LAYERS)]
@@ -51,7 +51,7 @@ class _Config(Struct, frozen=True):
 
 
 class Config(Struct, frozen=True):
-    """An image's config, reduced to the chain id of each layer, which is also the name of the layer's snapshot."""
+    """An image's config, reduced to the chain id of each layer. A layer's chain id is also its snapshot's name."""
 
     chain_ids: list[str]
 
@@ -64,7 +64,7 @@ _DECODERS: tuple[msgspec.json.Decoder[Manifest | Index | _Config], ...] = tuple(
 
 
 def parse(data: bytes) -> Document | None:
-    """Return the document; None if the bytes are not a valid document within the limits above."""
+    """Return the document that these bytes contain; None if the bytes are invalid or exceed the limits above."""
     for decoder in _DECODERS:
         try:
             document = decoder.decode(data)

@@ -1,4 +1,5 @@
-"""The agent's own types, for what containerd returns and for the tracker's questions to containerd. Sans-I/O.
+"""The agent's own types for containerd's data, and for the queries (``Question``) that the tracker wants containerd to
+answer. Sans-I/O.
 
 Times are unix seconds on the node's clock; sizes are in bytes.
 """
@@ -15,12 +16,12 @@ MAX_SPARE_DOCUMENTS = 64
 LAYER_REFS = ("layer-", "unknown-")
 """The ref prefixes of layers, and of blobs whose kind containerd does not know."""
 ARCHIVE = "tar-"
-"""The ref prefix of an ingest that is not a download, but a file from an archive that is being imported."""
+"""The ref prefix of an ingest that contains a file from an imported archive rather than a download."""
 
 
 class Ingest(Struct, frozen=True, gc=False):
-    """A blob being downloaded. ``started_at`` is the start of the first attempt, even if a later one resumed the
-    download.
+    """A blob being downloaded. ``started_at`` is the time when the first attempt to download the blob began, even if a
+    later attempt resumed the download.
     """
 
     ref: str
@@ -32,8 +33,8 @@ class Ingest(Struct, frozen=True, gc=False):
 
     @property
     def is_layer(self) -> bool:
-        """Whether the blob may be a layer. The prefix of the ref shows whether the blob is an index, a manifest, a
-        config or an attestation instead.
+        """Return whether the blob may be a layer. The refs of indexes, manifests, configs and attestations have other
+        prefixes.
         """
         if self.ref.startswith(ARCHIVE):
             return not self.ref.endswith(".json")
@@ -41,14 +42,14 @@ class Ingest(Struct, frozen=True, gc=False):
 
     @property
     def is_copy(self) -> bool:
-        """Whether this ingest copies a blob that a snapshotter (SOCI) has already fetched. The ref of such an ingest is
-        only the digest.
+        """Return whether this ingest copies a blob that a snapshotter (SOCI) has already fetched. A copying ingest has
+        just the digest as its ref.
         """
         return self.ref == self.digest and not self.ref.startswith(ARCHIVE)
 
 
 class Lease(Struct, frozen=True, gc=False):
-    """One lease. ``expires`` is true for leases of image pulls and false for leases of sandboxes.
+    """One lease. ``expires`` is true for leases of image pulls, and false for leases of pod sandboxes.
 
     ``is_default`` is true if containerd's client chose the id and the lifetime, as it does for every pull by the CRI
     plugin. Image builders choose other ids, lifetimes or labels for their leases.
@@ -62,10 +63,10 @@ class Lease(Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """The resources of one lease: committed blobs, ingest refs, and the chain ids of layers that are being or have been
+    """One lease's resources: committed blobs, ingest refs, and the chain ids of layers that are being or have been
     unpacked.
 
-    ``foreign`` is true if the lease holds snapshots that are not layers of an image; such a lease does not belong to a
+    ``foreign`` is true if the lease holds snapshots that are not image layers. A foreign lease does not belong to a
     pull.
     """
 
@@ -79,20 +80,22 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A committed blob. ``sources`` are its known origins: (registry host without port, repository)."""
+    """A committed blob. ``sources`` contains the blob's known sources, each as a pair of registry host (without port)
+    and repository.
+    """
 
     size: int
     created_at: float
     sources: frozenset[tuple[str, str]] = frozenset()
     updated_at: float = 0.0
-    """The time of the last change of the blob's labels."""
+    """When the blob's labels last changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """The name of an image, and the digest of its index or manifest.
+    """An image's name and the digest of its index or manifest.
 
-    A pull creates or updates such a record at its end.
+    A pull creates or updates an image record when it completes.
     """
 
     name: str
@@ -103,36 +106,36 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """The lists that one poll requested.
+    """The lists that one poll received.
 
-    Ingests are listed first, then leases, then resources. So the lease of every listed ingest is listed too, except
-    when the pull ended in between.
+    Ingests are requested first, then leases, then resources. Therefore, the lease of every listed ingest is also
+    listed, unless the pull ended between the two requests.
     """
 
     ingests: list[Ingest]
     leases: list[Lease]
     resources: dict[str, Resources]
     received: dict[str, int] | None = None
-    """The number of bytes that SOCI has written so far, by layer digest; None if the agent cannot see this."""
+    """The number of bytes that SOCI has written so far, by layer digest; None if the agent cannot see SOCI's files."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlobQuestion:
-    """Is this blob committed? If so, when was it committed, and which registry does it come from?"""
+    """Asks whether this blob is committed and, if so, when it was committed and where it was pulled from."""
 
     digest: str
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentQuestion:
-    """What does this index, manifest or config contain?"""
+    """Asks what this index, manifest or config contains."""
 
     digest: str
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotQuestion:
-    """When was the layer with this chain id unpacked, and how was it delivered?"""
+    """Asks when the layer with this chain id was unpacked, and how it was delivered."""
 
     chain_id: str
     snapshotter: str
@@ -140,7 +143,7 @@ class SnapshotQuestion:
 
 @dataclass(frozen=True, slots=True)
 class ImageQuestion:
-    """Which image records point to this index or manifest? An empty ``target`` means all records."""
+    """Asks which image records point to this index or manifest. An empty ``target`` means all records."""
 
     target: str
 
@@ -150,7 +153,9 @@ Question = BlobQuestion | DocumentQuestion | SnapshotQuestion | ImageQuestion
 
 @dataclass(slots=True)
 class Facts:
-    """Data from earlier responses that live pulls still need. A blob or snapshot that does not exist has no entry."""
+    """The data from earlier responses that live pulls still need. Blobs and snapshots that do not exist have no
+    entries.
+    """
 
     documents: dict[str, Document | None] = field(default_factory=dict)
     blobs: dict[str, Blob] = field(default_factory=dict)
@@ -158,12 +163,14 @@ class Facts:
     """The committed snapshots, by snapshotter and chain id."""
     images: dict[str, list[ImageRecord]] = field(default_factory=dict)
     absent: set[str] = field(default_factory=set)
-    """The digests of the blobs that this poll did not find in containerd."""
+    """The digests of the blobs that were missing from containerd during this poll."""
     containers: list[float] = field(default_factory=list)
-    """The times at which containers were created since the oldest live pull began."""
+    """The creation times of the containers created since the oldest live pull began."""
 
     def forget(self, digests: set[str], chains: set[str]) -> None:
-        """Keep only what live pulls need, and the newest documents, which the next pull often needs too."""
+        """Keep only the data that live pulls need, and the newest documents, because the next pull often needs them
+        too.
+        """
         self.blobs = {digest: blob for digest, blob in self.blobs.items() if digest in digests}
         self.snapshots = {key: snapshot for key, snapshot in self.snapshots.items() if key[1] in chains}
         for digest in [digest for digest in self.documents if digest not in digests][:-MAX_SPARE_DOCUMENTS]:

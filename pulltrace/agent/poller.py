@@ -24,19 +24,18 @@ from pulltrace.agent.tracker import Tracker
 from pulltrace.logs import fields
 
 FULL_LOOK = 10
-"""Number of polls after which everything is requested, even if only the sizes of downloads have changed."""
+"""The maximum number of consecutive polls that skip requests because only the sizes of downloads have changed."""
 
 RESTS = 4
-"""The number of consecutive idle polls that list only leases.
-
-A download without a lease is rare; it is noticed up to this many polls later.
+"""While the node is idle, up to this many consecutive polls request only the list of leases. A download without a lease
+is rare, and the agent may notice it up to this many polls late.
 """
 
 _log = logging.getLogger(__name__)
 
 
 class Poller:
-    """Connects one containerd instance to one tracker."""
+    """Polls one containerd instance for one tracker."""
 
     def __init__(self, containerd: Containerd, soci_root: SociRoot | None = None) -> None:
         self.tracker = Tracker()
@@ -45,25 +44,26 @@ class Poller:
         self._has_polled = False
         self._broken = False
         self._rests = 0
-        self._polls = (0.0, 0.0)  # when the last two polls began
+        self._polls = (0.0, 0.0)  # the start times of the last two polls
         self._changed: set[str] = set()  # image records that have changed since this poll began
-        self._growths = 0  # consecutive polls in which downloads grew and nothing else changed
+        self._growths = 0  # number of consecutive polls in which only the sizes of downloads changed
         self._leases: list[Lease] = []
         self._resources: dict[str, Resources] = {}
 
     async def poll(self, now: float) -> None:
         """Poll once, requesting only what may have changed.
 
-        On an idle node, a poll takes one call. If downloads merely grow (see ``growth``), a poll takes two concurrent
-        calls. Otherwise, a poll takes three calls, and one more for each pull that may have changed and for each new
-        document.
+        On an idle node, most polls make one call. If only the sizes of downloads have changed (see ``growth``), a poll
+        makes two concurrent calls. Any other poll makes three calls, plus one for each pull that may have changed and
+        one for each new document.
         """
         containerd, tracker = self.containerd, self.tracker
-        # The channel may have reconnected since the last poll. If containerd has restarted, its socket is new.
+        # The channel may already have reconnected since the last poll. Therefore, a new socket also indicates that
+        # containerd has restarted.
         is_same = containerd.connected and containerd.since == tracker.containerd_since
         self._broken |= self._has_polled and not is_same
-        # The last poll may have listed the lease of a pull that ended before the poll requested the lease's resources.
-        # So a pull that no poll has seen may have begun as early as the poll before the last one.
+        # A pull may have ended after the last poll had listed its lease but before that poll requested the lease's
+        # resources. Therefore, a pull that no poll has seen may have begun at any time since the poll before the last.
         since, self._polls = self._polls[0] or self._polls[1] or now, (self._polls[1], now)
         changed = self._changed | containerd.changed_images()
         self._changed = set()
@@ -80,9 +80,10 @@ class Poller:
             tracker.grow(ingests, now)
             return
         if ingests and not grows:
-            # The lease of each listed ingest must be listed too, so the leases are requested after the ingests.
+            # The lease of every listed ingest must also be listed, so the leases are requested after the ingests.
             leases = await containerd.leases()
-        # A pull whose lease is no longer listed has already written its record; its image may have been removed since.
+        # If the lease of a completed pull is no longer listed, the pull has already written its record, but the image
+        # may have been removed since then.
         self._changed = await self._see_removed(containerd.changed_images())
         if self._broken:
             tracker.containerd_restarted()
@@ -106,7 +107,7 @@ class Poller:
                 self.tracker.see_removed(name)
 
     async def _see_removed(self, names: set[str]) -> set[str]:
-        """Record which of these image records no longer exist. Return the names of those that still exist."""
+        """Return the names of the images that still exist, and tell the tracker that the other images were removed."""
         others = set()
         for name in names:
             if await self.containerd.change(name):
@@ -116,7 +117,7 @@ class Poller:
         return others
 
     def _merely_grows(self, ingests: Sequence[Ingest], leases: Sequence[Lease]) -> bool:
-        """Return whether nothing has changed since the last poll except the sizes of downloads."""
+        """Return whether only the sizes of downloads have changed since the last poll."""
         if not self._has_polled or self._broken or self._growths >= FULL_LOOK:
             return False
         return leases == self._leases and self.tracker.is_mere_growth(ingests)
@@ -124,7 +125,7 @@ class Poller:
     async def _follow(self, seen: Observation, now: float) -> None:
         asked: set[Question] = set()
         unanswered: set[Question] = set()
-        # Snapshots are requested last, so that an unresponsive snapshotter delays no other response.
+        # Snapshots are requested last, so that an unresponsive snapshotter does not delay other responses.
         self.tracker.see_containers(self.containerd.created_containers())
         while questions := sorted(self.tracker.observe(seen, now) - asked, key=_is_about_snapshots):
             self.tracker.see_containers(self.containerd.created_containers())
@@ -134,13 +135,15 @@ class Poller:
         self.tracker.after_poll(now, unanswered)
 
     def _with_files(self, seen: Observation) -> Observation:
-        """Add the bytes that SOCI has written, once it is known that SOCI fetches layers."""
+        """If a snapshotter is fetching layers, add how many bytes of each layer SOCI has written so far."""
         if self._soci_root and self.tracker.served and seen.received is None:
             return replace(seen, received=self._soci_root.received())
         return seen
 
     async def _learn(self, questions: Sequence[Question]) -> set[Question]:
-        """Request the answers to all these questions within ``DEADLINE`` seconds. Return the unanswered questions."""
+        """Send these questions to containerd, allowing ``DEADLINE`` seconds for all of them together. Return the
+        questions that were not answered.
+        """
         remaining, unanswered = iter(questions), set(questions)
 
         async def request() -> None:
@@ -148,7 +151,8 @@ class Poller:
                 try:
                     response = await self._request(question)
                 except ContainerdError as error:
-                    # An unavailable snapshotter must not hide the other responses. The question is repeated later.
+                    # An unavailable snapshotter must not prevent the other questions from being answered. The agent
+                    # repeats the unanswered question later.
                     _log.debug("no response", extra=fields(question=question, error=error))
                 else:
                     self.tracker.learn(question, response)

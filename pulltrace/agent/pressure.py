@@ -1,8 +1,8 @@
-"""Measure from ``/proc`` how busy the node is, but only while it pulls images.
+"""Measure from ``/proc`` how busy the node is, but only while it is pulling images.
 
 The kernel publishes pressure stall information (https://docs.kernel.org/accounting/psi.html) and disk statistics
-(https://docs.kernel.org/admin-guide/iostats.html) for the whole host. A container can read both without privileges. If
-either cannot be read, the figures that it contains are unknown.
+(https://docs.kernel.org/admin-guide/iostats.html) for the whole host. A container can read both kinds of statistics
+without privileges. If a file cannot be read, the figures that depend on the file are unknown.
 """
 
 import os
@@ -14,13 +14,15 @@ from pulltrace.wire import NodeLoad
 _RESOURCES = ("io", "cpu", "memory")
 _MOST = 64 << 10  # maximum bytes to read from a file: enough for the statistics of several hundred disks
 _STALL = re.compile(rb"^some .*total=(\d+)", re.MULTILINE)
-_SECTOR = 512  # bytes of a sector in /proc/diskstats, regardless of the disk's own sector size
-_SKIPPED = re.compile(rb"(ram|zram|sr|fd)\d")  # devices to which images are never unpacked
-_LATEST = 10.0  # seconds; an average over a longer time does not show the current load
+_SECTOR = 512  # bytes per sector in /proc/diskstats, regardless of the disk's own sector size
+_SKIPPED = re.compile(rb"(ram|zram|sr|fd)\d")  # devices that never store unpacked images
+_LATEST = 10.0  # maximum seconds between two readings; a longer average would not show the current load
 
 
 class _Disk(NamedTuple):
-    """Counters since boot: bytes read and written, and seconds during which at least one request was in progress."""
+    """A disk's counters since boot: bytes read and written, and seconds during which at least one request was in
+    progress.
+    """
 
     read: int
     written: int
@@ -28,17 +30,19 @@ class _Disk(NamedTuple):
 
 
 class Pressure:
-    """Compares two consecutive readings, which are taken only while the node pulls."""
+    """Derives the load from pairs of consecutive readings. Readings are taken only while the node is pulling images."""
 
     def __init__(self, proc: str = "/proc") -> None:
         self._proc = proc
         self._at: float | None = None
         self._stalls: dict[str, int] = {}
         self._disks: dict[str, _Disk] = {}
-        self._files: dict[str, int] = {}  # file descriptors by name, open only while the node pulls images
+        self._files: dict[str, int] = {}  # file descriptors by name, open only while the node is pulling images
 
     def measure(self, now: float, *, pulling: bool) -> NodeLoad | None:
-        """Return the load since the last call; None at the first call while pulling. ``now`` is monotonic time."""
+        """Return the load since the last call; None if the node is not pulling or has just started pulling. Return None
+        as well if the last call was too long ago. ``now`` is monotonic time.
+        """
         if not pulling:
             self._at = None
             self._close()
@@ -72,7 +76,7 @@ class Pressure:
         )
 
     def _stall(self, resource: str) -> int | None:
-        """Return the microseconds since boot during which at least one task waited for the resource."""
+        """Return the number of microseconds since boot during which at least one task was waiting for the resource."""
         found = _STALL.search(self._contents(f"pressure/{resource}"))
         return int(found[1]) if found else None
 
@@ -81,7 +85,7 @@ class Pressure:
         try:
             if name not in self._files:
                 self._files[name] = os.open(f"{self._proc}/{name}", os.O_RDONLY)
-            # The kernel returns no more than a page at a time.
+            # The kernel returns at most one page per read.
             while len(contents) < _MOST and (more := os.pread(self._files[name], _MOST, len(contents))):
                 contents += more
         except OSError:
@@ -95,7 +99,7 @@ class Pressure:
 
 
 def parse_disks(text: bytes) -> dict[str, _Disk]:
-    """Parse ``/proc/diskstats``, leaving out disks without requests."""
+    """Parse ``/proc/diskstats``, omitting disks that have not handled any request."""
     disks = {}
     for line in text.splitlines():
         columns = line.split()

@@ -1,4 +1,4 @@
-"""One live pull: what is known about it, and the state that is reported to the server. Sans-I/O."""
+"""Everything that the agent knows about one live pull, and the state that it reports to the server. Sans-I/O."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,11 +13,11 @@ from pulltrace.agent.records import Name
 from pulltrace.wire import MAX_LAYERS, UNKNOWN_IMAGE, ErrorReason, LayerState, PullPhase, PullState, to_time
 
 FETCH = "fetch-"
-"""The id prefix of pulls that represent an ingest without a lease."""
+"""The id prefix of a pull that stands for an ingest without a lease."""
 
 
 class Seen(Enum):
-    """The kind of a pull, derived from the most informative content that any poll has seen."""
+    """The parts of a pull that polls may have seen."""
 
     LEASE = "an empty lease"
     CONTENT = "blobs or ingests, no manifest"
@@ -33,57 +33,55 @@ class Pull:
 
     lease: Lease
     inherited: bool
-    """Whether the lease may have outlived the pull. This is so if the lease existed before the first poll, and if the
-    pull has made no progress since then.
+    """True if the lease might have outlived the pull: the lease existed before the first poll, and the pull has made no
+    progress since then.
     """
     moved_at: float
     seen_at: float = 0.0
     """The start time of the last poll that saw the pull's resources."""
     guessed: bool = False
-    """Whether the pull ended before any poll saw the pull's content. The image is then a guess."""
+    """True if the image is a guess, because the pull ended before any poll saw its content."""
     polls: int = 0
     resources: Resources = field(default_factory=Resources)
     read: set[str] = field(default_factory=set)
     image: Image | None = None
     layers: dict[str, Progress] = field(default_factory=dict)
     asking: set[Question] = field(default_factory=set)
-    """The questions that this poll has about the pull."""
+    """The questions about the pull that must be answered during this poll."""
     checked: set[Question] = field(default_factory=set)
-    """The questions that have been answered, including questions about objects that do not exist."""
+    """The questions that containerd has answered. The answer may be that an object does not exist."""
     suspect: bool = False
-    """Whether the lease seems to have outlived the pull."""
+    """True if the lease seems to have outlived the pull."""
     cause: str | None = None
-    """The reason why the pull cannot complete, if one is known."""
+    """The known reason why the pull cannot complete, if any."""
     source: tuple[str, str] | None = None
     traced: bool = False
-    """Whether the pull's source can no longer change."""
+    """True if ``source`` is final."""
     snapshotter: str | None = None
     by_containerd: bool = False
-    """Whether the lease has shown that containerd fetches the layers."""
+    """True if the lease's resources have shown that containerd fetches the layers itself."""
     served: bool = False
-    """Whether the snapshotter fetches the layers."""
+    """True if the snapshotter fetches the layers."""
     record: str | None = None
-    """The name of the image record that the pull wrote, if this name was known from the start."""
+    """The name of the image record that the pull wrote, if the name was known from the start."""
     imported: bool = False
-    """Whether the content comes from an archive, not from a registry."""
+    """True if the content comes from an archive rather than a registry."""
     changed: set[str] | None = None
-    """The digests of the layers that have changed since the last reported state. None means that anything may have
-    changed.
-    """
+    """The digests of the layers that have changed since the last reported state; None if any layer may have changed."""
     is_answered: bool = False
-    """Whether all of the last poll's questions about the pull were about image records. Also true if there were no
-    questions.
-    """
+    """True if the last poll's only questions about the pull concerned image records."""
     reported_layers: dict[str, tuple[object, LayerState]] = field(default_factory=dict)
-    """The layers as last reported, each with the values from which its state was derived."""
+    """The last reported state of each layer, and the values from which the state was derived, by layer digest."""
     look_back_poll: int | None = None
-    """The poll in which ``conclusion`` searched for documents that no earlier poll had read."""
+    """The number of the only poll in which ``conclusion`` tried to read the documents that earlier polls had missed;
+    None until that poll.
+    """
 
     @property
     def is_worth_reporting(self) -> bool:
         """Return whether the lease counts as a pull. A lease without content counts only after two polls have seen it.
 
-        containerd's own client makes short-lived empty leases, for instance when a container is created.
+        containerd's own client creates short-lived empty leases, for instance when a container is created.
         """
         if self.seen is Seen.OTHER:
             return False
@@ -93,7 +91,7 @@ class Pull:
 
     @property
     def seen(self) -> Seen:
-        """Return the kind of the pull, derived from the most informative content that any poll has seen."""
+        """Return how much of the pull the polls have seen. The result also shows what kind of pull it is."""
         if self.is_of_another_kind:
             return Seen.OTHER
         if self.imported:
@@ -115,9 +113,9 @@ class Pull:
 
     @property
     def phase(self) -> PullPhase:
-        """Return its phase.
+        """Return the pull's phase.
 
-        Unpacking overlaps with the download; the phase becomes ``extracting`` once every byte has been downloaded.
+        Unpacking overlaps with downloading. The phase becomes ``extracting`` when every byte has been downloaded.
         """
         if not self.sized:
             return PullPhase.DOWNLOADING if any(map(_has_bytes, self.layers.values())) else PullPhase.RESOLVING
@@ -126,11 +124,17 @@ class Pull:
 
     @property
     def whole(self) -> bool:
-        """Return whether all layers of the pull are known and reported.
+        """Return whether all of the pull's layers are known and reported.
 
-        A pull for all platforms may have more layers than can be reported.
+        A pull for all platforms may have more layers than a report can contain.
         """
         return self.image is not None and len(self.image.layers) <= MAX_LAYERS
+
+    @property
+    def complete(self) -> bool:
+        """Return whether every known layer is on the node; false until the manifest or a layer is known."""
+        known = self.image is not None or bool(self.layers)
+        return known and all(progress.complete for progress in self.layers.values())
 
     @property
     def sized(self) -> bool:
@@ -147,8 +151,8 @@ class Pull:
             progress.see_no_fetch()
 
     def take_layers(self, ingests: Mapping[str, Ingest]) -> None:
-        """Set the pull's layers to those in the manifest, in the same order. Until the manifest has been read, the
-        layers are those that are being downloaded.
+        """Set the pull's layers to those in the manifest, in the same order. Until the manifest has been read, only
+        layers that are being downloaded are known.
         """
         if self.image:
             self._set_layers(self.image.layers)
@@ -156,8 +160,8 @@ class Pull:
             self._set_layers([*(progress.layer for progress in self.layers.values()), *self._growing_layers(ingests)])
 
     def take_archived_layers(self, ingests: Mapping[str, Ingest], committed: Mapping[str, int]) -> None:
-        """Set the layers of an import: the layers in the manifests read so far, the ``committed`` blobs, and the
-        growing files.
+        """Set an import's layers to those in the manifests read so far, the ``committed`` blobs, and the files still
+        being read.
 
         A file in a Docker archive is committed under a digest that its ref does not contain.
         """
@@ -171,7 +175,7 @@ class Pull:
         return [Layer(item.digest, "", max(item.total, item.offset)) for item in mine]
 
     def _set_layers(self, layers: Iterable[Layer]) -> None:
-        """Set the layers, without duplicates. Layers that were already known keep their progress."""
+        """Set the layers, dropping duplicates. Layers that the pull already had keep their progress."""
         layers = list({layer.digest: layer for layer in reversed(list(layers))}.values())[::-1][:MAX_LAYERS]
         known = {layer.digest: self.layers.get(layer.digest) or Progress(layer) for layer in layers}
         for layer in layers:
@@ -187,7 +191,9 @@ class Pull:
         reason: ErrorReason | None = None,
         name: Name | None = None,
     ) -> PullState:
-        """Return the pull as it is reported. If ``name`` is None, the repository is used instead, if it is known."""
+        """Return the pull's state for the report. If ``name`` is None, the pull is named after its repository, if
+        known.
+        """
         registry, repository = (None, None) if self.imported else self.source or (None, None)
         known = self.sized or (phase.ended and self.whole)
         return PullState(
@@ -210,7 +216,7 @@ class Pull:
         )
 
     def _layer_state(self, progress: Progress, known: bool) -> LayerState:
-        """Return a layer as it is reported: the same object as last time if it has not changed."""
+        """Return a layer's state for the report. If the layer has not changed, return the same object as before."""
         if self.changed is not None and progress.layer.digest not in self.changed:
             return self.reported_layers[progress.layer.digest][1]
         basis = (

@@ -1,8 +1,9 @@
-"""The mirrors that containerd is configured to try before a registry, from ``certs.d/<host>/hosts.toml``.
+"""Return the mirrors that containerd is configured to try before a registry, read from ``certs.d/<host>/hosts.toml``.
 
-The folder is optional (``PULLTRACE_REGISTRY_HOSTS_DIR``) and never written to. The format is containerd's
-(https://github.com/containerd/containerd/blob/main/docs/hosts.md). A file that cannot be read is treated as a file
-without mirrors. The mirrors only show what is configured; it is unknown which host delivered the bytes.
+The directory is optional (``PULLTRACE_REGISTRY_HOSTS_DIR``), and Pulltrace never writes to it. containerd defines the
+format (https://github.com/containerd/containerd/blob/main/docs/hosts.md). If a file cannot be read, the registry is
+assumed to have no mirrors. The agent reports all configured mirrors, because it cannot know which host delivered the
+bytes.
 """
 
 import logging
@@ -21,21 +22,21 @@ MAX_FILE = 64 << 10
 MAX_MIRRORS = 8
 MAX_REGISTRIES = 64
 FRESH = 60.0
-"""Seconds after which a file is read again. containerd itself reads it for each pull."""
+"""How long, in seconds, to use a file before reading it again. containerd itself reads the file for each pull."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 _log = logging.getLogger(__name__)
 
 
 class RegistryHosts:
-    """The folder with the host configuration. If ``folder`` is None, no pull has mirrors."""
+    """containerd's directory of host configurations. If ``folder`` is None, no mirrors are known."""
 
     def __init__(self, folder: str | None) -> None:
         self._folder = folder
         self._known: dict[str, tuple[float, list[str]]] = {}
 
     def complete(self, pulls: Sequence[PullState]) -> list[PullState]:
-        """Return the pulls with their registries' mirrors added."""
+        """Return the pulls, each with the mirrors of its registry added."""
         if self._folder is None:
             return list(pulls)
         return [replace(pull, via=self.of(pull.registry) or None) if pull.registry else pull for pull in pulls]
@@ -66,14 +67,14 @@ class RegistryHosts:
 
 
 def mirrors_in(text: bytes, registry: str) -> list[str]:
-    """Return the configured hosts for pulls, excluding the registry itself."""
+    """Return the hosts configured for pulls, except the registry itself."""
     import tomllib  # noqa: PLC0415  # 1 MiB of code that nodes without this setting do not need
 
     try:
         if len(text) > MAX_FILE:
             raise ValueError("is too large")
         document: dict[str, Any] = tomllib.loads(text.decode())
-    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+    except ValueError as error:  # includes TOMLDecodeError and UnicodeDecodeError
         _log.debug("hosts.toml not read", extra=fields(registry=registry, error=str(error)))
         return []
     hosts = document.get("host")

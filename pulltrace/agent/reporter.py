@@ -1,6 +1,7 @@
 """Post reports to the server.
 
-Only the newest state of a live pull matters; the end of a pull is sent again until it is acknowledged.
+Only the newest state of a live pull matters, so older states are never sent again. The final state of a finished pull
+is sent again until the server has acknowledged it.
 """
 
 import asyncio
@@ -24,36 +25,38 @@ from pulltrace.settings import AgentSettings
 from pulltrace.wire import MAX_PULLS, MAX_REPORT, AgentReport, NodeLoad, PullState, ReportResponse, to_time
 
 MAX_UNACKNOWLEDGED = 4 << 20
-"""Maximum size of the ended pulls to keep while the server is unreachable, in bytes; the oldest are dropped first."""
+"""Maximum total size, in bytes, of the finished pulls kept while the server is unreachable; the oldest are dropped
+first.
+"""
 
 MAX_ENDS = 2048
-"""Maximum number of ended pulls to keep. The ids of all of them must fit into one report, along with its other
-contents.
+"""Maximum number of finished pulls to keep. The ids of all kept pulls must fit into a single report, in addition to the
+report's other content.
 """
 
 MAX_RECENT = 1 << 20
-"""Maximum total size, in bytes, of the ended pulls that are kept after the server has acknowledged them. A restarted
-server restores its history from these pulls.
+"""Maximum total size, in bytes, of the finished pulls kept after the server has acknowledged them. A restarted server
+restores its history from these pulls.
 """
 
-_ROOM = MAX_REPORT * 7 // 16  # maximum bytes in one report, for live pulls and for ended pulls separately
-_MOST = MAX_PULLS // 2  # maximum number of live pulls in one report, and of ended pulls; lowered after a rejection
-_GZIP_FROM = 16 << 10  # bytes; up to this size, sending one more packet costs less than compressing
-_MAX_RETRY_AFTER = 60.0  # seconds; only a proxy demands more; after a longer delay, the node would count as lost
+_ROOM = MAX_REPORT * 7 // 16  # maximum bytes per report for live pulls, and the same again for finished pulls
+_MOST = MAX_PULLS // 2  # maximum number of live or finished pulls per report; lowered after a rejection
+_GZIP_FROM = 16 << 10  # bytes; compressing a smaller report costs more than it saves
+_MAX_RETRY_AFTER = 60.0  # maximum seconds; only a proxy would ask for a longer wait, and the node would count as lost
 _MAX_TOKEN = 8192  # maximum bytes; the server rejects longer tokens
-_SPACING = 0.5  # minimum seconds from the response to one report until the next report
-_MAX_DELAY = 8.0  # maximum seconds between attempts; jitter spreads the nodes that contact a restarted server
-_MAX_LOGGED = 300  # maximum number of characters of a response in a log line
+_SPACING = 0.5  # minimum seconds between the response to one report and the next report
+_MAX_DELAY = 8.0  # maximum seconds between attempts; jitter keeps nodes from contacting a restarted server all at once
+_MAX_LOGGED = 300  # maximum number of characters of a response to log
 _SECRET = 8  # this many consecutive characters of the token must never appear in a log
 
 _Encoded = dict[str, bytes]
-"""Pulls encoded as JSON, by id, the oldest first."""
+"""Pulls encoded as JSON, by id, oldest first."""
 
 _log = logging.getLogger(__name__)
 
 
 class Reporter:
-    """Sends one node's reports: one per interval while anything is being pulled, and heartbeats otherwise."""
+    """Sends one node's reports: one report per interval while images are being pulled, and heartbeats otherwise."""
 
     def __init__(self, settings: AgentSettings) -> None:
         self._settings = settings
@@ -69,16 +72,16 @@ class Reporter:
         self._recent: _Encoded = {}
         self._server_boot: str | None = None
         self._most = _MOST
-        self._turn = 0  # index of the live pull that comes first in the next report
+        self._turn = 0  # the index of the first live pull in the next report
         self._failures = 0
-        self._failure = ""  # kind of the last failure, so that it is logged once
+        self._failure = ""  # kind of the last failure; repeated failures of the same kind are logged once
         self._token = ""
         self._wake = asyncio.Event()
         self._decoder = msgspec.json.Decoder(ReportResponse)
         self.containerd_version = ""
         self.snapshotter = ""
         self.load: NodeLoad | None = None
-        """How busy the node has been since the last poll; None if nothing was being pulled."""
+        """The node's load since the last poll; None if nothing was being pulled."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -87,7 +90,7 @@ class Reporter:
         await self._poster.__aexit__()
 
     def offer(self, live: list[PullState], ended: list[PullState]) -> None:
-        """Take the node's newest state: every live pull, and the pulls that ended since the last call."""
+        """Accept the node's newest state: every live pull, and the pulls that have ended since the last call."""
         live, ended = self._hosts.complete(live), self._hosts.complete(ended)
         self._live = live
         self._unacknowledged |= {pull.id: msgspec.json.encode(pull) for pull in ended}
@@ -97,20 +100,20 @@ class Reporter:
 
     @property
     def _busy(self) -> bool:
-        """Return whether the next report is more than a heartbeat."""
+        """Return whether there is anything to report besides a heartbeat."""
         return bool(self._live or self._unacknowledged or self._has_reported_live)
 
     # When a report is sent:
     #
-    # 1. A report is sent right after a poll that found something to report, so that the node wakes up only once. If no
-    #    poll ends within two intervals, and there is something to report, the report is sent without waiting for a
-    #    poll.
-    # 2. If there is nothing to report for a heartbeat interval, a report is sent as a heartbeat.
-    # 3. The next report waits until at least half a second (or one interval, if shorter) after the response to the last
-    #    one. The server rejects reports that arrive too close together, and two reports may arrive closer together than
-    #    they were sent.
-    # 4. After a failure, the next report is delayed. The delay grows with each failure, unless the server demands a
-    #    delay.
+    # 1. A report is sent right after a poll that found something to report, so that polling and reporting wake the node
+    #    only once. If there is something to report but no poll ends within two intervals, the report is sent without
+    #    waiting any longer.
+    # 2. If there is nothing to report for a heartbeat interval, a heartbeat is sent.
+    # 3. A report is sent no sooner than half a second (or one interval, if shorter) after the response to the previous
+    #    report. The server rejects reports that arrive too close together, and network delays can shorten the gap
+    #    between two reports.
+    # 4. After a failure, the next report is delayed. The delay grows with each failure, and is never shorter than the
+    #    server's Retry-After, up to a minute.
 
     async def run(self) -> None:
         """Report until cancelled."""
@@ -137,11 +140,11 @@ class Reporter:
             timer.cancel()
 
     async def _post(self, heartbeat: float) -> float:
-        """Send one report. Return the seconds to wait before the next report. Return 0.0 if this report was
-        acknowledged.
+        """Send one report. Return the number of seconds to wait before the next report; 0.0 if the server acknowledged
+        this one.
         """
         live, ends, others = self._choose()
-        # Ended pulls are listed first, because they free room on the server for new pulls.
+        # Finished pulls are listed first, because they free up room on the server for new pulls.
         pulls: list[Any] = [msgspec.Raw(pull) for pull in (*ends.values(), *live.values())]
         self._sequence += 1
         report = AgentReport(
@@ -175,9 +178,9 @@ class Reporter:
         return 0.0
 
     def _choose(self) -> tuple[_Encoded, _Encoded, list[str]]:
-        """Return the live and the ended pulls for the next report, and the ids of the pulls that must wait.
+        """Return the live and the finished pulls for the next report, and the ids of the pulls that must wait.
 
-        The server closes every live pull whose id is missing from a report.
+        The server treats a live pull as ended if a report does not contain its id.
         """
         live = self._live[:MAX_PULLS]
         turn = self._turn % len(live) if live else 0
@@ -190,8 +193,8 @@ class Reporter:
         return chosen, ends, others
 
     def _encode(self, pull: PullState) -> bytes:
-        """Encode a live pull. If the tracker passes the same object again, the pull has not changed, so return the last
-        encoding.
+        """Encode a live pull. If the tracker passes the same object again, the pull has not changed, so return the
+        previous encoding.
         """
         known = self._encoded.get(pull.id)
         if known is None or known[0] is not pull:
@@ -205,7 +208,7 @@ class Reporter:
         return await self._poster.post(zlib.compress(body, level=1, wbits=31), headers)
 
     def _authorization(self) -> dict[str, str]:
-        """Return the headers that contain the token.
+        """Return the header that contains the token, if there is a token.
 
         The kubelet replaces the token file before the token expires, so the file is read for each report.
         """
@@ -213,7 +216,7 @@ class Reporter:
         if self._settings.agent_token_file:
             with open(self._settings.agent_token_file, encoding="ascii") as file:  # noqa: PTH123  # pathlib costs 1 MiB
                 token = file.read(_MAX_TOKEN).strip()
-            if not re.fullmatch(r"[\x21-\x7e]*", token):  # h11's error message would contain the token
+            if not re.fullmatch(r"[\x21-\x7e]*", token):  # the error message of h11 would contain the token
                 raise UnicodeError("is not one word of printable ASCII")
         self._token = token
         return {"Authorization": f"Bearer {token}"} if token else {}
@@ -237,9 +240,9 @@ class Reporter:
         _drop_oldest(self._recent, MAX_RECENT)
 
     def _shrink(self, live: _Encoded, ends: _Encoded) -> None:
-        """Halve the batch, because the same report would be rejected forever.
+        """Halve the batch, because the server would only reject the same report again.
 
-        A single live pull that is rejected is skipped; a single ended pull that is rejected is dropped.
+        A live pull that is rejected on its own is skipped, and a finished pull that is rejected on its own is dropped.
         """
         self._most = max(len(live), len(ends)) // 2
         self._turn += len(live) == 1
@@ -261,7 +264,9 @@ class Reporter:
 
 
 def redact(text: str, token: str) -> str:
-    """Replace the token, and every part of it, with asterisks: a proxy may quote the request in its response."""
+    """Replace the token with asterisks, because a proxy may quote the request in its response. Any part of the token
+    that has at least ``_SECRET`` characters is also replaced.
+    """
     text = text[: 4 * _MAX_LOGGED]
     size = min(_SECRET, len(token))
     parts = {token[start : start + size] for start in range(len(token) - size + 1)} if token else set()
@@ -273,8 +278,8 @@ def redact(text: str, token: str) -> str:
 
 
 def _fit(pulls: Iterable[tuple[str, bytes]], most: int) -> _Encoded:
-    """Return the first pulls, as many as fit into a report, but no more than the number ``most``. An oversized pull is
-    sent alone.
+    """Return as many pulls as fit into one report, in the given order, up to a maximum of ``most``. If the first pull
+    alone is too large for a report, return only the first pull.
     """
     fitting: _Encoded = {}
     room = _ROOM
@@ -287,7 +292,7 @@ def _fit(pulls: Iterable[tuple[str, bytes]], most: int) -> _Encoded:
 
 
 def _drop_oldest(ends: _Encoded, room: int) -> None:
-    """Drop the oldest ended pulls until the rest fit."""
+    """Drop the oldest finished pulls until at most ``MAX_ENDS`` pulls are left and fit into ``room`` bytes."""
     size = sum(map(len, ends.values()))
     while size > room or len(ends) > MAX_ENDS:
         size -= len(ends.pop(next(iter(ends))))

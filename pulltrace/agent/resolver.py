@@ -1,7 +1,7 @@
-"""Resolve host names without delaying the end of the process.
+"""Resolve host names without delaying the exit of the process.
 
-asyncio resolves names in the threads of its default executor, and waits for these threads when the loop closes. If a
-name server does not respond, that delays the exit after SIGTERM by half a minute.
+asyncio resolves names in the threads of its default executor, and waits for these threads when the loop closes. An
+unresponsive name server would therefore delay the exit after SIGTERM by half a minute.
 """
 
 from collections.abc import Callable
@@ -14,10 +14,10 @@ _T = TypeVar("_T")
 
 
 class ThreadPerLookup(ThreadPoolExecutor):
-    """Runs each lookup in its own daemon thread. A process that ends does not wait for daemon threads."""
+    """Runs each lookup in its own daemon thread. An exiting process does not wait for daemon threads."""
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
-        """Run the function in a new thread."""
+        """Run ``fn`` in a new thread."""
         future: Future[_T] = Future()
         future.set_running_or_notify_cancel()
 

@@ -1,4 +1,4 @@
-"""The agent process: poll containerd at every interval, follow its pulls, and report them."""
+"""Run the agent process: poll containerd at every interval, follow its pulls, and report them."""
 
 import asyncio
 import gc
@@ -17,13 +17,13 @@ from pulltrace.settings import AgentSettings
 from pulltrace.wire import PullPhase, PullState
 
 SILENCE_LIMIT = 60.0
-"""Seconds without a response from containerd after which the agent exits, so that Kubernetes restarts it."""
+"""If containerd does not respond for this many seconds, the agent exits, so that Kubernetes restarts it."""
 
 _log = logging.getLogger(__name__)
 
 
 class AgentError(Exception):
-    """The agent cannot run. The message explains what to do."""
+    """The agent cannot run. The error message explains what to do."""
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
@@ -38,7 +38,7 @@ async def watch(
 ) -> None:
     """Run one node's agent until cancelled, and call ``alive`` before each poll.
 
-    Raises ``AgentError`` if there is no containerd, or if containerd does not respond.
+    Raises ``AgentError`` if containerd is missing or does not respond.
     """
     socket = settings.containerd_socket or find_socket()
     if socket is None:
@@ -88,13 +88,13 @@ async def _watch(
 
 
 class PullLog:
-    """Writes one log line when a pull starts and one when it ends."""
+    """Writes one log line when a pull starts, and another when it ends."""
 
     def __init__(self) -> None:
         self._started: set[str] = set()
 
     def write(self, live: list[PullState], ended: list[PullState]) -> None:
-        """Log the pulls that began since the last call, and those that ended."""
+        """Log the pulls that began or ended since the last call."""
         for pull in live:
             if pull.id not in self._started and pull.total_known:
                 self._started.add(pull.id)

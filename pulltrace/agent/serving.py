@@ -1,7 +1,7 @@
 """Decide which snapshotter a pull uses, and whether containerd or the snapshotter fetches the layers. Sans-I/O.
 
-A snapshotter that fetches content itself leaves no trace in containerd: no ingest, no blob, and no prepared snapshot.
-Each layer appears in the pull's lease only once the layer is complete.
+If a snapshotter fetches a layer itself, containerd has no ingest, no blob and no prepared snapshot for this layer. The
+pull's lease lists the layer only when the layer is complete.
 """
 
 from pulltrace.agent.layers import Absence, Progress
@@ -11,7 +11,7 @@ from pulltrace.agent.snapshotters import DEFAULT, LOCAL, Snapshotters
 
 
 class Serving:
-    """The snapshotters of one containerd instance. ``name`` is the default snapshotter, or empty if that is unknown."""
+    """The snapshotters of one containerd instance. ``name`` is the default snapshotter, or empty if unknown."""
 
     def __init__(self, facts: Facts) -> None:
         self.name = ""
@@ -24,31 +24,32 @@ class Serving:
         self.name = loaded.default or self.name
 
     def take(self, pull: Pull, resources: Resources) -> None:
-        """Record what a lease shows: which snapshotter is in use, and whether containerd fetches the layers."""
+        """Record what a lease's resources show: the pull's snapshotter, and whether containerd fetches the layers."""
         if resources.unpacking or any(ref.startswith(LAYER_REFS) for ref in resources.ingests):
             pull.let_containerd_fetch()
         if resources.snapshotter:
             self._use(pull, resources.snapshotter)
 
     def snapshotter_of(self, pull: Pull) -> str:
-        """Return the snapshotter that the pull uses. If its lease does not list a snapshot yet, this is a guess."""
+        """Return the snapshotter that the pull uses. The result is a guess until the pull's lease lists a snapshot."""
         return pull.snapshotter or self.name or DEFAULT
 
     def may_use_another(self, pull: Pull) -> bool:
-        """Return whether the pull may use a snapshotter other than the default one, because several are loaded.
+        """Return whether the pull may use a snapshotter that fetches layers itself, although the default snapshotter
+        does not.
 
-        A runtime class can select another snapshotter. From containerd 1.7 on, a lease lists every snapshot that its
-        pull created or found.
+        A runtime class can select another snapshotter. Since containerd 1.7, a lease lists every snapshot that its pull
+        created or found.
         """
         used = pull.snapshotter or pull.resources.snapshotter
         return bool(self._loaded.remote) and not used and self.snapshotter_of(pull) in LOCAL
 
     def is_at_work(self, pull: Pull, *, alone: bool) -> bool:
-        """Return whether the snapshotter fetches the layers: the snapshotter can do so, and nothing shows that
-        containerd does.
+        """Return whether the snapshotter fetches the layers. A snapshotter that is able to fetch layers is assumed to
+        fetch them if there are no signs that containerd does.
 
-        ``alone`` is false if another pull fetches or unpacks a layer of this pull. This pull then waits for the other
-        pull.
+        ``alone`` is false if another pull is fetching or unpacking any of this pull's layers, in which case this pull
+        waits for the other pull.
         """
         if pull.image is None or not pull.image.config_read or pull.by_containerd:
             return False
@@ -60,17 +61,17 @@ class Serving:
         return self.snapshotter_of(pull) not in LOCAL
 
     def absence(self, pull: Pull, progress: Progress, *, live: bool) -> Absence | None:
-        """Explain why a layer has no blob; None if the reason is not certain.
+        """Return the reason why a layer has no blob, or None if the reason is not certain.
 
-        While the pull is running, only a response that was received after the snapshot was committed proves that there
-        is no blob.
+        While the pull is live, a missing blob is certain only if containerd reported it as missing after the snapshot
+        was committed.
         """
         if progress.layer.digest not in self._facts.absent or (live and progress.committed_in == pull.polls):
             return None
         if self.snapshotter_of(pull) not in LOCAL:
             return Absence.SNAPSHOTTER
-        # A live lease protects its blobs, so a missing blob was never fetched. Once the pull has ended, blobs of other
-        # layers that still exist show that containerd does not discard blobs.
+        # A live lease keeps its pull's blobs from being deleted, so a missing blob was never fetched. If some layers of
+        # a finished pull still have blobs, containerd evidently does not discard blobs.
         if live or any(digest in self._facts.blobs for digest in pull.layers):
             return Absence.STAGED
         return Absence.DISCARDED
@@ -78,7 +79,7 @@ class Serving:
     def _use(self, pull: Pull, snapshotter: str) -> None:
         """Record which snapshotter the pull uses.
 
-        The content of one snapshotter proves nothing about a pull that uses another.
+        The contents of one snapshotter prove nothing about a pull that uses another snapshotter.
         """
         if snapshotter != self.snapshotter_of(pull):
             for progress in pull.layers.values():

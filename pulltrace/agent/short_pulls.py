@@ -1,9 +1,10 @@
-"""Recognise pulls that began and ended between two polls by the image records that they wrote. Sans-I/O.
+"""Use image records to recognise pulls that began and ended between two polls. Sans-I/O.
 
-containerd publishes an event when an image record is created or updated. A pull writes a record, but so do imports,
-builders, tag commands and the CRI plugin's own bookkeeping. A pull is recognised by two facts about the content. First,
-the content's label names the registry and the repository in the record's name. Second, each pull updates this label,
-even if every byte was cached. Other writers update only the record, or write content without such a label.
+containerd publishes an event when an image record is created or updated. Pulls write records, but so do imports,
+builders, tag commands and the CRI plugin's own bookkeeping. Two facts about the content identify a pull. First, a
+source label on the content names the same registry and repository as the record. Second, the source label has just been
+updated, because every pull updates the label, even if every byte was cached. Other writers update only the record, or
+write content without a source label.
 """
 
 from collections.abc import Collection, Iterable
@@ -14,27 +15,27 @@ from pulltrace.agent.pull import Pull
 from pulltrace.agent.records import is_tagless, reference_of, source_of_reference
 
 SHORT = "image-"
-"""The prefix of the id of a pull that no poll saw."""
+"""The id prefix of a pull that no poll saw."""
 
 MAX_TARGETS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An image record that was written since the last poll, and the index or manifest that it points to."""
+    """An image record written since the last poll, and the index or manifest that it points to."""
 
     record: ImageRecord
     blob: Blob
 
 
 class ShortPulls:
-    """Remembers, for each image, until when its pulls have been reported. So no pull is reported twice."""
+    """Remembers the time up to which each image's pulls have been reported, so that no pull is reported twice."""
 
     def __init__(self) -> None:
         self._accounted: dict[str, float] = {}
 
     def account(self, targets: Iterable[str], now: float) -> None:
-        """Record that a pull of the image with these targets (digests) has ended and was reported."""
+        """Record that the pulls of the image with these targets (digests) have been reported up to ``now``."""
         for target in targets:
             self._accounted.pop(target, None)
             self._accounted[target] = now
@@ -42,14 +43,14 @@ class ShortPulls:
             del self._accounted[target]
 
     def find(self, changes: Iterable[Change], pulls: Collection[Pull], since: float) -> list[Pull]:
-        """Return the pulls that began after ``since`` and that no poll saw. ``pulls`` are the known pulls."""
-        known = {target for pull in pulls for target in _targets(pull)}
+        """Return the pulls that began after ``since`` and that no poll saw. ``pulls`` contains the known pulls."""
+        known = {target for pull in pulls if not pull.imported for target in _targets(pull)}
         found: dict[str, Change] = {}
         for change in sorted(changes, key=_precedence):
             if change.record.target not in known and self._is_pull(change, since):
                 found.setdefault(change.record.target, change)
-        # The image may have been pulled twice since the last poll. Only the first of these pulls fetched the content.
-        # The second one is dated by the time at which it updated the label.
+        # An image may have been pulled twice since the last poll. The first pull fetched the content. The second pull
+        # only updated the label, so the label's update time is used for the second pull.
         return [
             _ended(change, max(since, self._accounted.get(change.record.target, 0.0)))
             for change in sorted(found.values(), key=lambda item: item.record.updated_at)
@@ -66,9 +67,9 @@ class ShortPulls:
 
 
 def adopt(pull: Pull, short: Pull) -> None:
-    """Complete ``pull``, which is known only by its lease, with the image of ``short``, which no poll saw.
+    """Copy the image of the unseen pull ``short`` to ``pull``, which is known only from its lease.
 
-    The assignment is a guess.
+    The agent only guesses that both are the same pull.
     """
     pull.resources, pull.record, pull.source = short.resources, short.record, short.source
     pull.traced = pull.guessed = True
@@ -79,16 +80,17 @@ def _targets(pull: Pull) -> Iterable[str]:
 
 
 def _precedence(change: Change) -> tuple[bool, float]:
-    """Return a sort key. Tags come before digests, and older records before newer ones, because a pull writes its
-    record before anybody can add another tag.
+    """Return a sort key that puts tags before digests and older records before newer ones. A pull writes its record
+    before anybody can add another tag.
     """
     return is_tagless(change.record), change.record.updated_at
 
 
 def _ended(change: Change, since: float) -> Pull:
-    """Return a pull that has already ended.
+    """Return the finished pull that made this change.
 
-    The pull's first step was to fetch the index or manifest, or to label the cached one.
+    The pull began when it fetched the index or manifest. If the document was already on the node, the pull began when
+    it updated the document's label.
     """
     record, blob = change.record, change.blob
     began_at = blob.created_at if blob.created_at >= since else blob.updated_at

@@ -1,7 +1,7 @@
-"""The snapshotters of a node, and how a layer was delivered, according to its labels. Sans-I/O.
+"""Describe a node's snapshotters, and derive from a snapshot's labels how the layer was delivered. Sans-I/O.
 
-Labels are compared by their full key. ``containerd.io/snapshot/remote`` marks a streamed layer. A layer that SOCI
-fetched in full has ``containerd.io/snapshot/remote/namespace`` instead.
+Labels must match in full: ``containerd.io/snapshot/remote`` marks a streamed layer, but
+``containerd.io/snapshot/remote/namespace`` marks a layer that SOCI fetched in full.
 """
 
 from collections.abc import Collection, Mapping
@@ -9,24 +9,24 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 LOCAL = frozenset({"overlayfs", "native", "btrfs", "zfs", "devmapper", "blockfile", "erofs", "windows"})
-"""The snapshotters that are part of containerd, which unpack blobs that containerd has fetched."""
+"""The snapshotters that are part of containerd and unpack blobs that containerd has fetched."""
 
 DEFAULT = "overlayfs"
-"""containerd's own default, assumed until another one is found."""
+"""containerd's default snapshotter, assumed until containerd reports another default."""
 
 _STREAMED_LABELS = frozenset(
     {
-        "containerd.io/snapshot/remote",  # stargz, SOCI with an index, overlaybd
+        "containerd.io/snapshot/remote",  # set by stargz, by overlaybd, and by SOCI if the image has a SOCI index
         "containerd.io/snapshot/nydus-blob",
     }
 )
 _GUEST_LABELS = frozenset({"containerd.io/snapshot/nydus-proxy-mode"})
-_FETCHED_LABELS = frozenset({"containerd.io/snapshot/remote/namespace"})  # on all snapshots of SOCI
+_FETCHED_LABELS = frozenset({"containerd.io/snapshot/remote/namespace"})  # SOCI sets this label on all of its snapshots
 _ROOT_OF = "io.containerd.snapshotter.v1."
 
 
 class Delivery(Enum):
-    """How the content of a snapshot reached the node, as far as its labels show."""
+    """The ways in which a snapshot's content may have reached the node, according to the snapshot's labels."""
 
     UNKNOWN = "unknown"
     STREAMED = "streamed"
@@ -44,7 +44,9 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Snapshotters:
-    """The snapshotters that containerd has loaded, with their root folders, and the name of the default one."""
+    """The snapshotters that containerd has loaded, with their root directories, and the name of the default
+    snapshotter.
+    """
 
     roots: Mapping[str, str] = field(default_factory=dict)
     default: str = ""
@@ -56,9 +58,9 @@ class Snapshotters:
 
 
 def delivery_of(snapshotter: str, labels: Collection[str]) -> Delivery:
-    """Return how the layer was delivered.
+    """Return how the layer was delivered, according to its snapshot's labels.
 
-    With a local snapshotter, a label proves nothing, because an image's annotations become labels too.
+    A local snapshotter's labels prove nothing, because an image's annotations also become labels.
     """
     if snapshotter in LOCAL:
         return Delivery.UNKNOWN
@@ -73,7 +75,7 @@ def delivery_of(snapshotter: str, labels: Collection[str]) -> Delivery:
 
 
 def default_of(roots: Mapping[str, str], image_folder: str) -> str:
-    """Return the snapshotter whose root is the CRI plugin's image folder; an empty string if there is none."""
+    """Return the snapshotter whose root is the CRI plugin's image directory, or an empty string if there is none."""
     for name, root in roots.items():
         if image_folder and (root == image_folder or image_folder.endswith(f"/{_ROOT_OF}{name}")):
             return name

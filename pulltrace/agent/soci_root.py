@@ -1,8 +1,8 @@
-"""Read from SOCI's root directory how many bytes of each layer its parallel mode has written.
+"""Return the number of bytes of each layer that SOCI's parallel mode has written, read from SOCI's root directory.
 
-The daemon downloads each layer into ``ROOT/unpack/<id>/<digest>``. The daemon sets the full size of that file at the
-start, so only the allocated blocks show the progress. The layout is internal to SOCI: an unexpected layout is logged
-once and then ignored.
+The daemon downloads each layer into ``ROOT/unpack/<id>/<digest>`` and sets the file's full size at the start, so only
+the allocated blocks show the progress. The layout is internal to SOCI, so an unexpected layout is logged once and then
+ignored.
 """
 
 import logging
@@ -15,11 +15,11 @@ from pulltrace.logs import fields
 MAX_LAYERS = 1024
 """Maximum number of layers that one poll examines."""
 
-_MAX_ENTRIES = 8  # maximum number of files in one layer's directory; normally there are two
+_MAX_ENTRIES = 8  # maximum number of files in one layer's directory, which normally contains two files
 
-_BLOCK = 512  # st_blocks counts blocks of 512 bytes
+_BLOCK = 512  # st_blocks counts 512-byte blocks
 _LAYER = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
-_UNPACKED = "fs"  # the tree into which a layer is being unpacked
+_UNPACKED = "fs"  # the directory tree into which a layer is being unpacked
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +32,9 @@ class SociRoot:
         self._warned = False
 
     def received(self) -> dict[str, int] | None:
-        """Return how many bytes of each layer being fetched are on disk; None if that cannot be determined."""
+        """Return how many bytes of each layer being fetched are on disk; None if the number of bytes cannot be
+        determined.
+        """
         try:
             return self._read()
         except (OSError, _LayoutError) as error:
@@ -55,7 +57,9 @@ class _LayoutError(Exception):
 
 
 def _files(layer: "os.DirEntry[str]") -> dict[str, int]:
-    """Return how many bytes of one directory's layer are on disk. The directory may disappear at any time."""
+    """Return how many bytes of the layer in one directory are on disk. SOCI may delete the layer's directory at any
+    time.
+    """
     if not layer.is_dir(follow_symlinks=False):
         raise _LayoutError(f"{layer.name} is not a directory")
     found: dict[str, int] = {}
@@ -69,5 +73,5 @@ def _files(layer: "os.DirEntry[str]") -> dict[str, int]:
                 elif entry.name != _UNPACKED:
                     raise _LayoutError(f"{layer.name}/{entry.name} is unknown")
     except FileNotFoundError:
-        pass  # the layer has been unpacked
+        pass  # the directory disappears when the layer has been unpacked
     return found

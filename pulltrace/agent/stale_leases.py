@@ -1,6 +1,6 @@
-"""Recognise stale leases: those that outlived their pulls. Sans-I/O.
+"""Recognise stale leases: leases that have outlived their pulls. Sans-I/O.
 
-If a crash interrupts a pull, containerd keeps the lease of the pull for a day, and nothing marks that lease as stale.
+If a crash interrupts a pull, containerd keeps the pull's lease for a day, and nothing marks the lease as stale.
 """
 
 from collections.abc import Iterable
@@ -10,31 +10,36 @@ from pulltrace.agent.pull import Pull, age
 from pulltrace.wire import LayerPhase
 
 NO_PROGRESS_LIMIT = 300.0
-"""The number of seconds without progress after which containerd cancels a pull (``image_pull_progress_timeout``)."""
+"""How long, in seconds, a pull may make no progress before containerd cancels it (``image_pull_progress_timeout``)."""
 
 UNPACK_LIMIT = 1800.0
-"""Seconds without progress after which unpacking has certainly ended, because no single layer takes that long."""
+"""How long, in seconds, unpacking can go without progress. No single layer takes this long to unpack."""
 
 EMPTY_LIMIT = 2 * NO_PROGRESS_LIMIT
-"""After this number of seconds, a pull that has not resolved its reference has certainly been cancelled, and its lease
-is stale.
+"""How long, in seconds, a pull can take to resolve its reference. After this time, the pull must have been cancelled,
+so its lease is stale.
 """
 
 
 def looks_dead(
     pull: Pull, others: Iterable[Pull], records: Iterable[ImageRecord], containerd_since: float, now: float
 ) -> bool:
-    """Return whether a lease has outlived its pull. ``records`` are the pull's image records. No poll saw when the
-    lease was created.
+    """Return whether a lease that already existed before the first poll has outlived its pull. ``records`` contains the
+    records of the pull's image.
 
-    A lease has outlived its pull if containerd was started after the lease began, or if the image was created after the
-    last progress. A lease has also outlived its pull if a newer pull has taken over one of the ingests, or if there was
-    no progress for too long. The last case does not apply while an older pull makes progress. This pull may then be
-    waiting for a layer that the older pull downloads, or for a download slot. The last case does not apply either while
-    the snapshotter fetches the layers: containerd does not show the progress of these layers.
+    A lease has outlived its pull in these cases:
+
+    - containerd started after the lease began;
+    - the image record was written after the pull last made progress;
+    - a newer pull has taken over one of the pull's ingests;
+    - the pull has made no progress for too long.
+
+    The last case does not apply while an older pull makes progress. The newer pull may be waiting for a download slot,
+    or for a layer that the older pull is downloading. The last case also does not apply while the snapshotter fetches
+    the layers, because containerd does not show the progress of those layers.
     """
     others = [other for other in others if other is not pull and not other.suspect]
-    # If the clock was set back, containerd's start time is in the future. In that case, ignore the start time.
+    # If the clock was set back, containerd's start time may be in the future. A start time in the future is ignored.
     if age(pull) < containerd_since <= now or any(record.updated_at > pull.moved_at for record in records):
         return True
     if any(age(other) > age(pull) and other.resources.ingests & pull.resources.ingests for other in others):

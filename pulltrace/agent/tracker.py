@@ -1,8 +1,8 @@
-"""Follow pulls over time: one lease in containerd is one pull, from the first poll that lists it to its end. Sans-I/O.
+"""Follow pulls from poll to poll. Each pull has one lease in containerd. Sans-I/O.
 
-``observe`` takes the lists from one poll and returns the questions that are still open. The poller finds the answers,
-passes them to ``learn``, and calls ``observe`` again with the same lists, until there are no new questions.
-``after_poll`` then ends the poll. ``pulls`` and ``ended`` return the state to report.
+``observe`` takes one poll's lists and returns the open questions. The poller obtains the answers, passes them to
+``learn``, and calls ``observe`` again with the same lists, until there are no new questions. Finally, the poller calls
+``after_poll``. ``pulls`` and ``ended`` return the states to report.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -42,30 +42,32 @@ class Tracker:
         self.facts = Facts()
         self.serving = Serving(self.facts)
         self.containerd_since = 0.0
-        """When the running containerd started, if that is known."""
+        """When the running containerd started; 0.0 if unknown."""
         self._ledger = RecordLedger()
         self._conclusion = Conclusion(self.facts, self._ledger)
         self._pulls: dict[str, Pull] = {}
-        self._missing_lease: list[Pull] = []  # pulls whose lease this poll did not list
-        self._dead: set[str] = set()  # ids of leases that have outlived their pull
-        self._owners: dict[str, str] = {}  # digest → id of the pull that downloads or downloaded it
-        self._loose: dict[str, int] = {}  # ref of an ingest without a lease → offset at which it was first seen
+        self._missing_lease: list[Pull] = []  # pulls whose leases are missing from this poll
+        self._dead: set[str] = set()  # ids of leases whose pulls have ended
+        self._owners: dict[str, str] = {}  # digest → id of the pull that is downloading or has downloaded it
+        self._loose: dict[str, int] = {}  # offset at which each ingest without a lease was first seen, by ref
         self._ended: list[PullState] = []
         self._short = ShortPulls()
         self._changes: list[Change] = []
         self._changes_since = 0.0
         self._received: dict[str, int] | None = None
-        self._unpacking: frozenset[str] = frozenset()  # chain ids of layers that some live pull is unpacking
-        self._unpacked: frozenset[str] = frozenset()  # chain ids of unpacked layers in the leases of live pulls
+        self._unpacking: frozenset[str] = frozenset()  # chain ids of the layers that live pulls are unpacking
+        self._unpacked: frozenset[str] = frozenset()  # chain ids of the unpacked layers in the leases of live pulls
         self._started = False
         self.unsteady: set[str] = set()
         """The ids of the leases whose resources can change even while the ingests stay the same."""
         self._growing: dict[str, Ingest] = {}  # the ingests of the last poll, by ref
-        self._states: dict[str, PullState] = {}  # the states that were reported last
+        self._states: dict[str, PullState] = {}  # the last reported states, by pull id
 
     @property
     def idle(self) -> bool:
-        """Return whether there has been a poll, nothing is being pulled, and no ingest or stale lease is left over."""
+        """Return whether at least one poll has run and there is nothing to follow: no pull, no ingest and no stale
+        lease.
+        """
         return self._started and not (self._pulls or self._loose or self._dead)
 
     @property
@@ -74,7 +76,7 @@ class Tracker:
         return any(pull.served for pull in self._pulls.values())
 
     def is_mere_growth(self, ingests: Collection[Ingest]) -> bool:
-        """Return whether these are the ingests of the last poll and only their sizes have changed."""
+        """Return whether these are the same ingests as in the last poll, with only their offsets changed."""
         if self.idle or self._loose or self._changes or len(ingests) != len(self._growing):
             return False
         return all(
@@ -84,9 +86,9 @@ class Tracker:
         )
 
     def grow(self, ingests: Iterable[Ingest], now: float) -> None:
-        """Process a poll in which ingests only grew (see ``is_mere_growth``) and every pull is steady.
+        """Process a poll in which all pulls are steady and their ingests have only grown (see ``is_mere_growth``).
 
-        This updates only the layers whose ingests grew.
+        Only the layers whose ingests have grown are updated.
         """
         for ingest in ingests:
             if ingest is self._growing[ingest.ref]:
@@ -100,14 +102,14 @@ class Tracker:
                     self._see_ingest(pull, progress, ingest, self._owner_of(ingest.digest, pull), now)
 
     def is_pull(self, lease: Lease) -> bool:
-        """Return whether the lease may belong to a pull. If so, its resources are requested."""
+        """Return whether the lease may belong to a pull, in which case the poller requests its resources."""
         return lease.expires and lease.id not in self._dead
 
     def containerd_restarted(self) -> None:
-        """Record that the connection was lost and restored. Every known pull has ended, because no pull survives a
-        restart of containerd.
+        """Record that the connection to containerd was lost and restored. No pull survives a restart of containerd, so
+        every known pull has ended.
 
-        Leases that appear for the first time after the restart may be stale, too.
+        Leases that are first seen after the restart may also be stale.
         """
         for pull in self._pulls.values():
             pull.cause = "containerd restarted during the pull"
@@ -117,24 +119,24 @@ class Tracker:
         self._started = False
 
     def see_change(self, change: Change, since: float) -> None:
-        """Record that an image record was written. If a pull wrote it, that pull began after ``since``: polls would
-        have seen an earlier one.
+        """Record that an image record was written. If no poll has seen the pull that wrote the record, the pull began
+        after ``since``, because polls would have seen an earlier pull.
         """
         self._changes_since = since
         self._changes.append(change)
 
     def see_removed(self, name: str) -> None:
-        """Record that an image record was written, and also removed, since the last poll."""
+        """Record that an image record was written and removed since the last poll."""
         self._ledger.see_removed(name)
 
     def see_containers(self, times: Iterable[float]) -> None:
-        """Record the times at which containers were created. If an empty lease disappears at such a time, it may have
-        belonged to a container.
+        """Record when containers were created. An empty lease that began before a container was created may have
+        belonged to that container.
         """
         self.facts.containers.extend(times)
 
     def learn(self, question: Question, response: Any) -> None:
-        """Record the answer to one question; None means that the object does not exist at the moment."""
+        """Record the response to one question. None means that the object does not exist at the moment."""
         match question:
             case BlobQuestion(digest) | DocumentQuestion(digest) if response is None:
                 self.facts.absent.add(digest)
@@ -150,7 +152,9 @@ class Tracker:
                 self.facts.images[target] = response
 
     def observe(self, seen: Observation, now: float) -> set[Question]:
-        """Process one poll. Return the open questions; call again with the same lists once they are answered."""
+        """Process one poll and return the open questions. Call this method again with the same lists after the
+        questions have been answered.
+        """
         self._received = seen.received
         seen = self._with_loose_ingests(seen, now)
         leases = {lease.id: lease for lease in seen.leases if self.is_pull(lease) or lease.id.startswith(FETCH)}
@@ -176,9 +180,10 @@ class Tracker:
         return {question for pull in self._pulls.values() for question in pull.asking}
 
     def _add_short_pulls(self) -> None:
-        """Add the pulls that no poll has seen, as pulls that end in this poll.
+        """Add the pulls that began and ended between two polls. The tracker treats all these pulls as ending in the
+        current poll.
 
-        If polls saw only the lease of a pull that ends now, one of these may be the same pull.
+        If polls saw only the lease of a pull that has just ended, the pull may be one of the short pulls found.
         """
         found = self._short.find(self._changes, self._pulls.values(), self._changes_since) if self._changes else []
         leases = [pull for pull in self._missing_lease if pull.seen is Seen.LEASE]
@@ -191,15 +196,14 @@ class Tracker:
         self._changes.clear()
 
     def after_poll(self, now: float, unanswered: Collection[Question] = ()) -> None:
-        """End the poll. All questions have been answered, except those in ``unanswered``.
-
-        This also forgets everything that no pull needs.
+        """End the poll, and drop data that no pull needs any more. ``unanswered`` contains the questions that
+        containerd did not answer.
         """
         for pull in sorted(self._pulls.values(), key=age):
             pull.polls += 1
             pull.checked |= pull.asking.difference(unanswered)
-            # Questions about image records do not count. If a pull may be older than the agent, every full poll asks
-            # them again.
+            # Questions about image records do not count here, because every full poll repeats them for a pull that may
+            # have begun before the agent started.
             pull.is_answered = all(isinstance(question, ImageQuestion) for question in pull.asking)
             pull.asking.clear()
             self._drop_if_dead(pull, now)
@@ -217,8 +221,8 @@ class Tracker:
         self.unsteady = {pull.lease.id for pull in self._pulls.values() if not is_steady(pull, self._growing, now)}
 
     def pulls(self) -> list[PullState]:
-        """Return the state of every live pull, in order of their start. If the state of a pull has not changed, the
-        same object is returned as before.
+        """Return the state of every live pull, sorted by start time. If a state has not changed, return the same object
+        as in the previous call.
         """
         before, self._states = self._states, {}
         for pull in sorted(self._pulls.values(), key=age):
@@ -231,14 +235,15 @@ class Tracker:
         return list(self._states.values())
 
     def ended(self) -> list[PullState]:
-        """Return the pulls that have ended since the last call."""
+        """Return the pulls that have ended since the previous call."""
         ended, self._ended = self._ended, []
         return ended
 
     def _with_loose_ingests(self, seen: Observation, now: float) -> Observation:
-        """Some clients use no leases, so create an artificial lease for each growing ingest that has no lease.
+        """Create an artificial lease for each growing ingest that has no lease, because some clients pull without
+        leases.
 
-        An ingest that belongs to no live lease and does not grow is left over from an interrupted pull.
+        An ingest that does not grow and does not belong to a live lease is left over from an interrupted pull.
         """
         held = {ref for lease in seen.leases if lease.id not in self._dead for ref in _refs(seen, lease)}
         loose = {ingest.ref: ingest for ingest in seen.ingests if ingest.ref not in held}
@@ -304,8 +309,8 @@ class Tracker:
         return questions
 
     def _take_archived_layers(self, pull: Pull, ingests: Mapping[str, Ingest]) -> set[Question]:
-        """Set the layers of an imported image. Every blob that is not a document counts as a layer, because an
-        archive's manifests arrive last.
+        """Set an imported image's layers. Every blob that is not a document counts as a layer, because an archive's
+        manifests arrive last.
         """
         documents, blobs = self.facts.documents, self.facts.blobs
         committed = {digest for digest in pull.resources.content if digest in documents and documents[digest] is None}
@@ -314,11 +319,11 @@ class Tracker:
         return {BlobQuestion(digest) for digest in committed if digest not in blobs}
 
     def _trace(self, pull: Pull, image: Image) -> set[Question]:
-        """Determine the registry. containerd writes a blob's source label shortly after committing the blob, so the
-        label counts only if two polls saw the same one.
+        """Determine the registry from the blobs' source labels. containerd sets a blob's label shortly after committing
+        the blob. Therefore, the result is final only after a second poll has read the labels.
 
-        Until then, use only blobs that were committed after this lease began and that no other pull holds: each of
-        these has only one source.
+        Until the result is final, only blobs that were committed after this lease began and belong to no other pull are
+        used, because each of those blobs has only one source.
         """
         asked: set[Question] = {BlobQuestion(digest) for digest in image.documents if digest in pull.resources.content}
         if pull.traced or pull.imported:
@@ -343,7 +348,7 @@ class Tracker:
             progress.see_collected()
             self.facts.blobs.pop(ingest.digest, None)
             snapshotter = self.serving.snapshotter_of(pull)
-            for chain in progress.layer.chain_ids:  # the layer is being fetched, so its snapshots do not exist yet
+            for chain in progress.layer.chain_ids:  # a layer that is being fetched has no snapshots yet
                 self.facts.snapshots.pop((snapshotter, chain), None)
                 pull.checked.discard(SnapshotQuestion(chain, snapshotter))
         if progress.complete:
@@ -355,8 +360,8 @@ class Tracker:
             pull.inherited &= not 0 < before < progress.downloaded
 
     def _see_snapshotter(self, pull: Pull, progress: Progress, now: float) -> None:
-        """Record the progress of a layer that the snapshotter fetches. The first pull that needs the layer is credited
-        with it.
+        """Record the progress of a layer that the snapshotter fetches. The layer's bytes are attributed to the first
+        pull that needs the layer.
         """
         digest = progress.layer.digest
         self._owners.setdefault(digest, pull.lease.id)
@@ -397,12 +402,12 @@ class Tracker:
             progress.see_unpacking(now)
 
     def _open_questions(self, pull: Pull, progress: Progress, ingest: Ingest | None) -> Iterator[Question]:
-        """Yield the questions about one layer: first whether the layer is cached, and later only what has visibly
-        changed.
+        """Yield the open questions about one layer. The first questions find out whether the layer is cached. Later
+        questions are asked only if something visible has changed.
         """
         digest, chains = progress.layer.digest, progress.layer.chain_ids
-        # Since containerd 1.7, a lease also lists snapshots that existed before, so only their age shows which pull
-        # unpacked them. On containerd 1.6, a snapshot is listed only in the lease of the pull that creates it.
+        # Since containerd 1.7, a lease also lists older snapshots, so only the age of a snapshot shows which pull
+        # unpacked it. On containerd 1.6, a snapshot is listed only in the lease of the pull that creates it.
         unpacked = [chain for chain in chains if chain in self._unpacked]
         vanished = ingest is None and (progress.started_at is not None or self._owner_of(digest, pull) is not None)
         blob = BlobQuestion(digest)
@@ -431,12 +436,13 @@ class Tracker:
     def _end(self, pull: Pull, ending: Ending) -> None:
         del self._pulls[pull.lease.id]
         if ending.outcome is Outcome.UNKNOWN:
-            return  # the server withdraws this pull, and the kubelet reports the outcome
+            return  # the server removes the pull and takes the outcome from the kubelet's events
         targets = pull.image.targets if pull.image else pull.resources.content
         self._short.account(targets, max(ending.at, pull.seen_at))
         completed = ending.outcome is Outcome.COMPLETED
         if not completed:
-            for digest in pull.layers:  # containerd may delete blobs with the lease, so ask about them again
+            # The agent must look up the blobs again, because containerd may have deleted them with the lease.
+            for digest in pull.layers:
                 self.facts.blobs.pop(digest, None)
         if pull.is_worth_reporting:
             for progress in pull.layers.values():
@@ -449,20 +455,20 @@ class Tracker:
             )
 
     def _owner_of(self, digest: str, pull: Pull) -> str | None:
-        """Return the id of the other pull that downloads or downloaded this blob. Return None if this pull downloads
-        the blob, or if no pull does.
+        """Return the id of the other pull that is downloading or has downloaded this blob; None if there is no such
+        pull.
         """
         owner = self._owners.get(digest)
         return None if owner == pull.lease.id else owner
 
     def _drop_if_dead(self, pull: Pull, now: float) -> None:
-        """Drop the pull's lease if it is stale, and give up on a pull that makes no progress.
+        """Drop a pull if its lease is stale, and give up on a pull that makes no progress.
 
-        An inherited lease is stale only if it looks stale in two polls. A pull that has just completed looks stale in
-        one poll.
+        An inherited lease counts as stale only if it looks stale in two consecutive polls. The lease of a pull that has
+        just completed also looks stale, but only for a single poll.
         """
         if not pull.inherited:
-            pull.suspect = False  # the pull makes progress, so its lease is not stale
+            pull.suspect = False  # the lease is not stale, because the agent has seen the pull begin or make progress
             if not pull.served and now - max(other.moved_at for other in self._pulls.values()) > UNPACK_LIMIT:
                 self._dead.add(pull.lease.id)
                 self._end(pull, Ending(Outcome.FAILED, now, error="no progress for half an hour"))

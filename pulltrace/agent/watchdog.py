@@ -1,4 +1,5 @@
-"""End a hung agent so that Kubernetes restarts it: every poll postpones a kernel alarm.
+"""Make a hung agent exit, so that Kubernetes restarts it. Every poll postpones a kernel alarm that would otherwise end
+the process.
 
 An alarm costs one system call per poll. An exec probe would instead start a Python process on every node every few
 seconds.
@@ -15,7 +16,7 @@ from types import FrameType
 from typing import Self
 
 PATIENCE = 120.0
-"""Seconds that a poll may take, not counting the interval between polls. Each single call within a poll has a shorter
+"""How long a poll may take, in seconds, not counting the interval between polls. Each call during a poll has a shorter
 time limit.
 """
 
@@ -23,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class Watchdog:
-    """A context manager that ends the process if its work hangs.
+    """A context manager that makes the process exit if its work hangs.
 
     Inside the ``with`` block, the process exits with status 1 if ``postpone`` is not called for ``limit`` seconds.
     """
@@ -45,7 +46,8 @@ class Watchdog:
         self._set(self.limit)
 
     def _set(self, seconds: float) -> None:
-        # The seccomp profile of an older chart does not permit this call. The agent then works without the alarm.
+        # The seccomp profile of older charts does not permit ``setitimer``. If the system call is blocked, the agent
+        # works without the alarm.
         with suppress(OSError):
             signal.setitimer(signal.ITIMER_REAL, seconds)
 
