@@ -8,7 +8,7 @@ from pulltrace.demo.virtual_containerd import VirtualContainerd
 
 
 class ArchiveImport:
-    """The import of one archive. In a Docker archive, file names do not contain the digests of the layers."""
+    """An archive import. In Docker archives (``docker``), file names do not contain layer digests."""
 
     def __init__(self, node: VirtualContainerd, *, docker: bool = False) -> None:
         self.node = node
@@ -16,7 +16,9 @@ class ArchiveImport:
         self._docker = docker
 
     def begin(self, blob: Blob, received: int = 0) -> str:
-        """Start writing a file of the archive, with ``received`` bytes so far. Return the ref of the ingest."""
+        """Start writing a file from the archive. ``received`` bytes of the file have already arrived. Return the
+        ingest's ref.
+        """
         algorithm, _, encoded = blob.digest.partition(":")
         ref = f"tar-{encoded[:20]}/layer.tar" if self._docker else f"tar-blobs/{algorithm}/{encoded}"
         now = self.node.now
@@ -25,7 +27,7 @@ class ArchiveImport:
         return ref
 
     def grow(self, ref: str, received: int) -> None:
-        """Let a file grow to ``received`` bytes."""
+        """Set how many bytes of a file have been received so far."""
         ingest = self.node.store.ingests[ref]
         ingest.received, ingest.updated_at = float(received), self.node.now
 
@@ -44,6 +46,8 @@ class ArchiveImport:
         for image in images.values():
             for blob in image.documents:
                 self.commit(blob)
+            for blob in {image.target, image.manifest}:  # containerd adds labels to blobs that refer to other blobs
+                self.node.store.content[blob.digest].updated_at = self.node.now
         self.node.advance(0.05)
         for name, image in images.items():
             self.node.store.record(name, image, self.node.now)
@@ -59,7 +63,7 @@ class ArchiveImport:
 
 
 class Unpacking:
-    """The unpacking of an image that is already in the content store."""
+    """An image in the content store that is being unpacked."""
 
     def __init__(self, node: VirtualContainerd, image: Image) -> None:
         self.node, self.image = node, image
@@ -69,7 +73,8 @@ class Unpacking:
         self.lease.resources[node.store.snapshotter.resource_type, self._key] = None
 
     def commit(self) -> None:
-        """Commit the snapshots. The lease holds these snapshots until it is released."""
+        """Commit the snapshots. The lease holds the snapshots until it is released."""
+        self.node.store.content[self.image.config.digest].updated_at = self.node.now
         snapshotter = self.node.store.snapshotter
         snapshotter.commit(self._key, self.image.chain_ids[0], self.node.now)
         for below, chain in zip(self.image.chain_ids, self.image.chain_ids[1:], strict=False):
@@ -79,7 +84,7 @@ class Unpacking:
 
 
 def write_layers(importing: ArchiveImport, image: Image, poll: Iterable[object]) -> None:
-    """Write all layers of an image. Advance the iterator ``poll`` twice during each layer."""
+    """Write all of an image's layers, calling ``next(poll)`` twice per layer."""
     steps = iter(poll)
     for layer in image.layers:
         ref = importing.begin(layer.blob)

@@ -1,4 +1,4 @@
-"""A simulated node and an agent that watches it; a reporter and a server that receives its reports."""
+"""Fixtures: a simulated node, an agent that watches it, a reporter, and a server that receives the reports."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -32,10 +32,10 @@ def registries() -> Registries:
 
 @pytest.fixture
 def push(registries):
-    """Return a factory:
+    """Return a function that pushes images:
 
-    ``push("app:1", ("base", 2), ("app", 3))`` adds an image with layers of these names and sizes in MiB to the
-    registry.
+    ``push("app:1", ("base", 2), ("app", 3))`` adds an image to the registry whose layers have these names and sizes
+    (in MiB), and returns its reference and the image.
     """
 
     def push(name: str, *layers: tuple[str, int], **options: bool) -> tuple[str, Image]:
@@ -47,7 +47,9 @@ def push(registries):
 
 @pytest.fixture
 def start_simulated(registries):
-    """Return a factory of nodes whose clocks start at noon, with a 100 MiB/s network and a 50 MiB/s disk."""
+    """Return a function that creates nodes. Each node has a clock that starts at ``NOON``, a 100 MiB/s network and a 50
+    MiB/s disk.
+    """
 
     def start(version: str = CONTAINERD_1, **store: object) -> VirtualContainerd:
         return VirtualContainerd(
@@ -59,13 +61,13 @@ def start_simulated(registries):
 
 @pytest.fixture(params=[CONTAINERD_16, CONTAINERD_1, CONTAINERD_2])
 def simulated(request, start_simulated) -> VirtualContainerd:
-    """A simulated node. Tests run once with each version of containerd."""
+    """A simulated node. A test with this fixture runs once per containerd version."""
     return start_simulated(request.param)
 
 
 @pytest.fixture
 def watched(simulated) -> Watched:
-    """An agent that started before anything was pulled."""
+    """An agent that started before the first pull."""
     watched = Watched(simulated)
     watched.poll()
     return watched
@@ -87,7 +89,7 @@ async def server(unused_tcp_port: int) -> AsyncIterator[Server]:
 
 @pytest.fixture
 def make(unused_tcp_port: int):
-    """Return a factory of running reporters."""
+    """Return a function that runs reporters."""
 
     @asynccontextmanager
     async def make(

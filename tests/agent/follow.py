@@ -1,4 +1,4 @@
-"""Poll one containerd with the agent's own poller, and keep the results."""
+"""Poll a containerd with the agent's own poller, and keep the results."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ TICK = 0.2
 
 
 class Follow:
-    """The pulls of a node as its agent reports them, poll after poll."""
+    """The pulls on a node, as the agent reports them after each poll."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class Follow:
         ahead: float = 0.0,
         on_poll: Callable[[list[PullState], list[PullState]], None] = lambda live, ended: None,
     ) -> None:
-        """The agent's clock is ``ahead`` seconds fast. ``on_poll`` receives the live and the ended pulls."""
+        """The agent's clock is ``ahead`` seconds fast. ``on_poll`` receives the live and the finished pulls."""
         self.live: list[PullState] = []
         self.ended: dict[str, PullState] = {}
         self.history: dict[str, list[PullState]] = {}
@@ -45,7 +45,7 @@ class Follow:
 
     @property
     def tracker(self) -> Tracker:
-        """Return the agent's tracker."""
+        """The agent's tracker."""
         return self._poller.tracker
 
     async def __aexit__(self, *_: object) -> None:
@@ -70,8 +70,8 @@ class Follow:
             self.polls += 1
             await asyncio.sleep(TICK)
 
-    async def until(self, true: Callable[[], object], seconds: float = 30) -> None:
-        """Wait until a condition holds for the observed pulls."""
+    async def until(self, true: Callable[[], object], seconds: float = 60) -> None:
+        """Wait until the condition holds. If polling fails first, raise the error."""
         async with asyncio.timeout(seconds):
             while not true():
                 if self._task.done():
@@ -79,7 +79,7 @@ class Follow:
                 await asyncio.sleep(TICK / 4)
 
     async def after_polls(self, count: int) -> None:
-        """Wait for this many complete polls from now on."""
+        """Wait until this many more polls are complete."""
         target = self.polls + count + 1
         await self.until(lambda: self.polls >= target)
 
@@ -88,21 +88,21 @@ class Follow:
         return [pull for pull in self.live if text in pull.image_ref]
 
     def ended_as(self, image_ref: str) -> PullState:
-        """Return the ended pull with this reference. There must be exactly one."""
+        """Return the only finished pull with this reference."""
         (pull,) = [pull for pull in self.ended.values() if pull.image_ref == image_ref]
         return pull
 
 
 def downloaded(pull: PullState) -> int:
-    """Return the bytes that this pull has downloaded so far."""
+    """Return the number of bytes that this pull has downloaded so far."""
     return sum(layer.downloaded_bytes for layer in pull.layers or [])
 
 
 def to_fetch(pull: PullState) -> int:
-    """Return the bytes that this pull has to download in total."""
+    """Return the total number of bytes that this pull has to download."""
     return sum(layer.total_bytes - layer.cached_bytes for layer in pull.layers or [])
 
 
 def layers(pull: PullState) -> dict[str, LayerState]:
-    """Return a pull's layers by digest."""
+    """Return the layers of a pull, by digest."""
     return {layer.digest: layer for layer in pull.layers or []}

@@ -1,4 +1,4 @@
-"""One agent that observes a real containerd, the server that receives its reports, and the rows that the server
+"""An agent that observes a real containerd, the server that receives its reports, and the rows that the server
 publishes.
 """
 
@@ -17,9 +17,9 @@ from tests.server.build import NOW, SimulatedHub, shifted
 
 @dataclass(frozen=True)
 class Seen:
-    """A row, as published at one time.
+    """A published state of a row.
 
-    ``at`` is the server's time in seconds; ``sent`` is the number of bytes that the registry had sent by then.
+    ``at`` is the server's time in seconds; ``sent`` is the number of bytes that the registry had sent at that time.
     """
 
     row: PullStatus
@@ -28,8 +28,8 @@ class Seen:
 
 
 class Observer:
-    """Collect the published rows after each report. ``rows`` contains all rows so far, and ``counts`` the number of
-    rows after each report.
+    """Collects the rows published after each report. ``rows`` contains all rows so far, and ``counts`` contains the
+    number of rows after each report.
     """
 
     def __init__(
@@ -42,9 +42,9 @@ class Observer:
         soci_root: SociRoot | None = None,
         ahead: float = 0.0,
     ) -> None:
-        """``every`` is the shortest time between reports, in seconds.
+        """``every`` is the minimum time between reports, in seconds.
 
-        ``ahead`` is the number of seconds by which the agent's clock is ahead of this machine's clock.
+        The agent's clock is ``ahead`` seconds ahead of this machine's clock.
         """
         self.server = SimulatedHub(STALL_TIMEOUT=f"{stall}s")
         self.rows: list[Seen] = []
@@ -84,12 +84,12 @@ class Observer:
         self.rows += [Seen(row, self.server.now, self._sent()) for row in shown]
 
     async def completed(self) -> Seen:
-        """Wait until the only row is complete, and return it."""
+        """Wait until the newest row shows that the pull has ended, and return that row."""
         await self.follow.until(lambda: self.rows and self.rows[-1].row.status.ended, seconds=60)
         return self.rows[-1]
 
     def metric(self, name: str, registry: str) -> float:
-        """Return the value of one registry's byte counter."""
+        """Return the value of a byte counter for a registry."""
         return self.server.metric(f"pull_{name}_total", registry=registry)
 
 

@@ -1,4 +1,4 @@
-"""A server that receives reports and responds as a test requires."""
+"""A server that receives reports and responds as the test requires."""
 
 import asyncio
 import json
@@ -13,9 +13,7 @@ INTERVAL = 0.02
 
 
 class Server:
-    """A server that keeps the valid reports. The responses in ``answers`` are sent to the first requests, one to each
-    request.
-    """
+    """A server that stores valid reports. ``answers`` contains the server's first responses, one per request."""
 
     def __init__(self) -> None:
         self.boot = "first"
@@ -25,9 +23,9 @@ class Server:
         self.connections: list[object] = []
         self.largest = 1 << 20
         self.malformed = b"\0"
-        """Bytes whose presence makes a report invalid."""
+        """Reports that contain these bytes are rejected as invalid."""
         self.delays: list[float] = []
-        """How long the next requests take to arrive, in seconds; each value is used once."""
+        """The delays in seconds before the server's next responses, one per request."""
         self.arrived: list[float] = []
         self._changed = asyncio.Condition()
 
@@ -50,7 +48,7 @@ class Server:
         return web.json_response({"bootId": self.boot})
 
     async def until(self, true: Callable[[], object]) -> None:
-        async with asyncio.timeout(10), self._changed:
+        async with asyncio.timeout(60), self._changed:
             await self._changed.wait_for(true)
 
     def acknowledged(self) -> list[str]:
@@ -74,6 +72,6 @@ async def serving(server: Server, port: int) -> AsyncIterator[None]:
 
 
 def pull(name: str, status: PullPhase = PullPhase.COMPLETED, *, layers: int = 1) -> PullState:
-    """Return a pull of this many layers, completed by default."""
+    """Return a pull with this many layers, completed by default."""
     made = [LayerState(digest=f"sha256:{number:064x}", total_bytes=number) for number in range(layers)]
     return PullState(id=name, status=status, layers=made)

@@ -1,4 +1,4 @@
-"""Which image a lease pulls, from which source, and the progress of each layer."""
+"""Tests for the image of a lease's pull, the image's source, and the progress of each layer."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def ingest(offset, *, total=100, started_at=101.0):
     return Ingest(f"layer-{digest('a')}", digest("a"), offset, total, started_at, started_at + 1)
 
 
-def test_the_fetched_manifest_of_an_index_determines_the_image():
+def test_the_manifest_fetched_from_an_index_determines_the_image():
     documents = {
         digest("1"): Index([Descriptor(digest("2"), 1), Descriptor(digest("3"), 1), Descriptor(digest("4"), 1)]),
         digest("3"): manifest("c", ("a", 10), ("b", 20)),
@@ -39,7 +39,7 @@ def test_the_fetched_manifest_of_an_index_determines_the_image():
     ]
 
 
-def test_an_attestation_that_nobody_fetched_adds_no_layers():
+def test_an_attestation_that_was_not_fetched_does_not_add_layers():
     attestation = manifest("f", ("9", 1))
     documents = {
         digest("1"): Index([Descriptor(digest("3"), 1), Descriptor(digest("8"), 1)]),
@@ -59,7 +59,7 @@ def test_a_layer_that_appears_twice_is_one_blob_with_two_chain_ids():
     assert [layer.chain_ids for layer in image.layers] == [(digest("d"), digest("f")), (digest("e"),)]
 
 
-def test_a_config_that_does_not_match_its_manifest_gives_no_chain_ids():
+def test_a_config_that_does_not_match_its_manifest_does_not_yield_chain_ids():
     documents = {digest("3"): manifest("c", ("a", 10)), digest("c"): Config([digest("d"), digest("e")])}
     assert image_of(documents, documents).layers[0].chain_ids == ()
 
@@ -74,7 +74,7 @@ def test_the_source_is_the_only_repository_that_all_documents_have_in_common():
     assert source_of(documents, {}) is None
 
 
-def test_an_ingest_at_offset_zero_is_waiting():
+def test_a_layer_whose_ingest_is_at_offset_zero_is_waiting():
     progress = Progress(Layer(digest("a"), "", 100))
     progress.see_ingest(ingest(0), LEASE, None, 102.0)
     assert progress.phase is LayerPhase.WAITING
@@ -82,7 +82,7 @@ def test_an_ingest_at_offset_zero_is_waiting():
     assert (progress.phase, progress.downloaded, progress.started_at) == (LayerPhase.DOWNLOADING, 10, 110.0)
 
 
-def test_a_resumed_ingest_counts_from_where_it_was_first_seen():
+def test_the_bytes_of_a_resumed_ingest_count_from_the_offset_at_which_it_was_first_seen():
     progress = Progress(Layer(digest("a"), "", 100))
     progress.see_ingest(ingest(60, started_at=50.0), LEASE, None, 102.0)
     progress.see_ingest(ingest(75, started_at=50.0), LEASE, None, 103.0)
@@ -112,7 +112,7 @@ def amounts(progress):
     return progress.phase, progress.downloaded, progress.cached
 
 
-def test_a_layer_with_a_prepared_snapshot_is_not_unpacking_before_its_blob_is_complete():
+def test_a_layer_with_a_prepared_snapshot_is_not_extracting_until_its_blob_is_complete():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     progress.see_unpacking(110.0)
     assert progress.phase is LayerPhase.WAITING
@@ -123,7 +123,7 @@ def test_a_layer_with_a_prepared_snapshot_is_not_unpacking_before_its_blob_is_co
     assert (progress.phase, progress.extracted_at) == (LayerPhase.EXTRACTED, 112.0)
 
 
-def test_unpacking_never_starts_before_the_blob_is_committed_even_if_its_snapshot_is_older():
+def test_unpacking_never_starts_before_the_blob_is_committed_even_if_the_snapshot_was_prepared_earlier():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     progress.see_blob(Blob(100, 110.2), LEASE, None)
     progress.see_unpacking(110.0)
@@ -143,7 +143,7 @@ def test_a_layer_that_another_pull_unpacked_counts_as_downloaded_by_that_pull():
     assert progress.fetched_by == "other"
 
 
-def test_a_layer_remains_waiting_until_it_is_certain_whether_its_blob_is_missing():
+def test_a_layer_remains_waiting_until_it_is_known_whether_its_blob_is_missing():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     see_snapshots(progress, 105.0)
     assert amounts(progress) == (LayerPhase.WAITING, 0, 0)
@@ -160,7 +160,7 @@ def test_a_layer_remains_waiting_until_it_is_certain_whether_its_blob_is_missing
         (Absence.SNAPSHOTTER, (LayerPhase.EXTRACTED, 100, 0), SNAPSHOTTER),
     ],
 )
-def test_the_reason_for_a_missing_blob_decides_how_its_bytes_are_counted(absence, expected, fetched_by):
+def test_the_reason_why_a_blob_is_missing_determines_how_its_bytes_are_counted(absence, expected, fetched_by):
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     see_snapshots(progress, 105.0, absence=absence)
     assert amounts(progress) == expected
@@ -168,7 +168,7 @@ def test_the_reason_for_a_missing_blob_decides_how_its_bytes_are_counted(absence
 
 
 @pytest.mark.parametrize("seen_before", [False, True])
-def test_a_streamed_layer_is_neither_downloaded_nor_cached_whether_or_not_a_poll_saw_it_live(seen_before):
+def test_a_streamed_layer_does_not_count_as_downloaded_or_cached_even_if_a_poll_saw_it_live(seen_before):
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     if seen_before:
         progress.see_snapshotter(None, 104.0)
@@ -179,14 +179,14 @@ def test_a_streamed_layer_is_neither_downloaded_nor_cached_whether_or_not_a_poll
     assert progress.fetched_by is None
 
 
-def test_a_streamed_layer_whose_blob_another_snapshotter_has_is_not_cached():
+def test_a_streamed_layer_is_not_cached_even_if_its_blob_was_already_on_the_node():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     progress.see_blob(Blob(100, 50.0), LEASE, None)
     see_snapshots(progress, 105.0, delivery=Delivery.STREAMED)
     assert amounts(progress) == (LayerPhase.REMOTE, 0, 0)
 
 
-def test_a_layer_that_a_guest_will_fetch_is_marked_with_the_guest():
+def test_a_layer_that_a_guest_will_fetch_is_attributed_to_the_guest():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     see_snapshots(progress, 105.0, delivery=Delivery.GUEST)
     assert (progress.phase, progress.fetched_by) == (LayerPhase.REMOTE, GUEST)
@@ -212,21 +212,21 @@ def test_a_blob_that_the_snapshotter_copies_to_containerd_is_not_counted_again()
     assert progress.fetched_by == SNAPSHOTTER
 
 
-def test_a_blob_that_was_on_the_node_stays_cached_although_the_snapshotter_prepared_the_layer():
+def test_a_blob_that_was_already_on_the_node_stays_cached_even_if_the_snapshotter_prepared_the_layer():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     progress.see_blob(Blob(100, 50.0), LEASE, None)
     see_snapshots(progress, 105.0, delivery=Delivery.FETCHED)
     assert amounts(progress) == (LayerPhase.EXTRACTED, 0, 100)
 
 
-def test_a_layer_that_the_snapshotter_declines_waits_for_containerd():
+def test_a_layer_that_the_snapshotter_declines_is_left_to_containerd():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     progress.see_snapshotter(None, 104.0)
     progress.see_no_fetch()
     assert (progress.phase, progress.fetched_by, progress.started_at) == (LayerPhase.WAITING, None, None)
 
 
-def test_layers_found_in_the_wrong_snapshotter_are_no_longer_counted_as_cached():
+def test_layers_that_were_found_in_the_wrong_snapshotter_no_longer_count_as_cached():
     progress = Progress(Layer(digest("a"), "", 100, (digest("d"),)))
     see_snapshots(progress, 50.0)
     progress.see_other_snapshotter()
@@ -234,7 +234,7 @@ def test_layers_found_in_the_wrong_snapshotter_are_no_longer_counted_as_cached()
     assert not progress.complete
 
 
-def test_a_layer_that_the_pull_fetches_after_all_was_not_cached():
+def test_a_layer_that_must_be_fetched_again_no_longer_counts_as_cached():
     progress = Progress(Layer(digest("a"), "", 100))
     progress.see_blob(Blob(100, 50.0), LEASE, None)
     assert progress.phase is LayerPhase.CACHED
@@ -243,7 +243,7 @@ def test_a_layer_that_the_pull_fetches_after_all_was_not_cached():
     assert (progress.phase, progress.cached, progress.downloaded) == (LayerPhase.DOWNLOADING, 0, 10)
 
 
-def test_a_pull_of_all_platforms_with_too_many_layers_has_no_known_size():
+def test_the_total_size_is_unknown_if_a_pull_of_all_platforms_has_too_many_layers():
     layers = tuple(Layer(f"sha256:{number:064x}", "", 100, (f"chain-{number}",)) for number in range(MAX_LAYERS + 1))
     for count, known in ((MAX_LAYERS, True), (MAX_LAYERS + 1, False)):
         image = Image(("sha256:i",), ("sha256:i",), "sha256:m", "", layers[:count], config_read=True)

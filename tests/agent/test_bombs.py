@@ -1,4 +1,4 @@
-"""The agent's polls read malicious image documents of realistic size from containerd's socket."""
+"""The agent reads malicious image documents of realistic size from containerd's socket."""
 
 import dataclasses
 import tempfile
@@ -43,20 +43,20 @@ FITS = {name: data for name, data in BOMBS.items() if len(data) <= MAX_DOCUMENT}
 
 
 def peak(before: int) -> int:
-    """Return how far Python's peak memory is above ``before``, in bytes."""
+    """Return the difference, in bytes, between Python's peak memory and ``before``."""
     return tracemalloc.get_traced_memory()[1] - before
 
 
 @pytest.fixture
 def traced():
-    """Trace memory allocations. Return the number of bytes that are allocated at the start."""
+    """Trace memory allocations during the test. Yield the number of bytes that were allocated before the test."""
     tracemalloc.start()
     yield tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
 
 
 @pytest.mark.parametrize("data", [pytest.param(data, id=name) for name, data in FITS.items()])
-def test_parsing_a_malicious_document_takes_only_a_few_times_its_size_in_memory(data, traced):
+def test_the_memory_for_parsing_a_malicious_document_is_at_most_a_few_times_its_size(data, traced):
     parsed = parse(data)
     assert parsed is None or len(msgspec.json.encode(parsed)) < 1000, "only a small part of the document is kept"
     assert peak(traced) < 4 * MAX_DOCUMENT

@@ -1,5 +1,5 @@
-"""The decision table of ``conclusion``, row by row. Each row states what polls have seen of the content, the image
-records, and the outcome.
+"""Tests for each row of the decision table in ``conclusion``: what polls have seen, which image records were written,
+and how the pull ended.
 """
 
 import pytest
@@ -10,7 +10,7 @@ from pulltrace.agent.layers import Layer, Progress
 from pulltrace.agent.manifests import Config, Descriptor, Manifest
 from pulltrace.agent.model import Blob, Facts, ImageRecord, Lease, Resources
 from pulltrace.agent.pull import Pull, Seen
-from pulltrace.agent.records import SHARED_POLLS, Name, RecordLedger
+from pulltrace.agent.records import Name, RecordLedger
 from pulltrace.wire import LayerPhase
 
 BEGAN, LAST_SEEN, WRITTEN, NOW = 100.0, 104.0, 104.5, 105.0
@@ -20,7 +20,7 @@ IMAGE = Image((TARGET,), (TARGET,), TARGET, "", (Layer(LAYER, "", 10),), config_
 
 
 def a_pull(seen: Seen) -> Pull:
-    """Return a pull with this value of ``seen``."""
+    """Return a pull whose ``seen`` has this value."""
     lease = Lease("1-abcd", BEGAN, is_default=seen is not Seen.FETCH)
     pull = Pull(lease, inherited=False, moved_at=BEGAN, seen_at=LAST_SEEN, polls=2)
     match seen:
@@ -39,7 +39,7 @@ def a_pull(seen: Seen) -> Pull:
 
 
 def ending_of(pull: Pull, *records: ImageRecord, ended: tuple[Pull, ...] = (), now: float = NOW):
-    """Return the conclusion about the end of a pull, given these image records."""
+    """Return how the pull ended, as inferred from these image records."""
     facts, ledger = Facts(), RecordLedger()
     manifest = Manifest(Descriptor(CONFIG, 5), [Descriptor(LAYER, 10)])
     facts.documents |= {TARGET: manifest, CONFIG: Config([LAYER]), OTHER: None, LAYER: None}
@@ -68,14 +68,14 @@ def test_each_row_of_the_table_gives_the_expected_outcome(seen, written):
     assert ending.at == (WRITTEN if written is Written.OWN else NOW)
 
 
-def test_an_empty_lease_is_assumed_to_have_pulled_the_only_new_image():
+def test_the_only_new_image_is_attributed_to_the_pull_with_the_empty_lease():
     pull = a_pull(Seen.LEASE)
     ending = ending_of(pull, record())
     assert (ending.outcome, ending.name) == (Outcome.COMPLETED, Name(REFERENCE, guessed=False, written_at=WRITTEN))
     assert pull.guessed
 
 
-def test_the_outcome_of_two_empty_leases_with_one_new_image_is_unknown():
+def test_the_outcome_of_two_empty_leases_is_unknown_if_there_is_only_one_new_image():
     pull, twin = a_pull(Seen.LEASE), a_pull(Seen.LEASE)
     assert ending_of(pull, record(), ended=(twin,)).outcome is Outcome.UNKNOWN
 
@@ -84,7 +84,7 @@ def test_the_outcome_of_an_empty_lease_is_unknown_if_the_clock_was_set_back():
     assert ending_of(a_pull(Seen.LEASE), now=LAST_SEEN - 60).outcome is Outcome.UNKNOWN
 
 
-def test_the_lease_of_a_container_is_not_a_pull_and_needs_no_request():
+def test_a_container_lease_does_not_count_as_a_pull_and_needs_no_queries():
     pull = a_pull(Seen.OTHER)
     conclusion = Conclusion(Facts(), RecordLedger())
     assert not conclusion.questions(pull, [pull], [pull], "overlayfs")
@@ -102,9 +102,15 @@ def test_a_download_without_a_lease_has_completed_if_all_its_layers_are_complete
     assert Conclusion(facts, RecordLedger()).ending(pull, NOW).outcome is outcome
 
 
-def test_a_pull_does_not_complete_because_of_a_record_that_another_pull_claimed():
+@pytest.mark.parametrize(
+    ("complete", "outcome"), [(True, Outcome.COMPLETED), (False, Outcome.FAILED)], ids=["complete", "incomplete"]
+)
+def test_a_record_claimed_by_another_pull_proves_that_a_pull_completed_only_if_its_layers_are_complete(
+    complete, outcome
+):
     facts, ledger = Facts(images={TARGET: [record()]}), RecordLedger()
     ledger.claim([record()], Lease("other", BEGAN), Name(REFERENCE, guessed=False, written_at=WRITTEN))
-    for _ in range(SHARED_POLLS + 1):
-        ledger.after_poll(oldest=0.0)
-    assert Conclusion(facts, ledger).ending(a_pull(Seen.IMAGE), NOW).outcome is Outcome.FAILED
+    ledger.after_poll(oldest=0.0)
+    pull = a_pull(Seen.IMAGE)
+    pull.layers = {LAYER: Progress(Layer(LAYER, "", 10), cached_before=complete)}
+    assert Conclusion(facts, ledger).ending(pull, NOW).outcome is outcome

@@ -1,4 +1,4 @@
-"""Sandboxes and containers have leases, like pulls, but these leases never count as pulls."""
+"""Sandboxes and containers also have leases, but their leases never count as pulls."""
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +14,7 @@ from tests.agent.virtual import Watched
 
 @pytest.mark.parametrize("empty", [0.0, 0.3, 1.3, 4.0], ids=lambda seconds: f"empty for {seconds} s")
 @pytest.mark.parametrize("full", [0.0, 0.3, 2.0], ids=lambda seconds: f"with a snapshot for {seconds} s")
-def test_the_lease_of_a_container_ends_without_an_outcome(watched, empty, full):
+def test_a_container_lease_ends_without_an_outcome(watched, empty, full):
     watched.poll()
     watched.create_container(empty=empty, full=full, polls_every=0.5)
     watched.polls(3)
@@ -23,8 +23,8 @@ def test_the_lease_of_a_container_ends_without_an_outcome(watched, empty, full):
     assert {pull.status for history in watched.history.values() for pull in history} <= {PullPhase.RESOLVING}
 
 
-def test_the_lease_of_a_sandbox_is_not_a_pull(watched):
-    """The lease of a sandbox never expires, and has the same id as the sandbox."""
+def test_a_sandbox_lease_does_not_count_as_a_pull(watched):
+    """A sandbox's lease never expires, and its id is that of the sandbox."""
     watched.poll()
     lease = watched.node.new_lease(expires=False)
     watched.polls(5)
@@ -35,7 +35,7 @@ def test_the_lease_of_a_sandbox_is_not_a_pull(watched):
     assert not watched.history
 
 
-def test_the_lease_of_a_container_is_not_mistaken_for_a_short_pull(watched, push, registries):
+def test_a_container_lease_is_not_mistaken_for_a_short_pull(watched, push, registries):
     for manner in registries.manners.values():
         manner.latency = 0.0
     ref, _ = push("app:1", ("app", 1))
@@ -54,7 +54,7 @@ def test_the_lease_of_a_container_is_not_mistaken_for_a_short_pull(watched, push
     assert ended.started_at.timestamp() >= began
 
 
-def test_a_failed_pull_is_reported_if_no_container_was_created_since_it_began(watched):
+def test_a_failed_pull_is_reported_if_no_container_has_been_created_since_it_began(watched):
     watched.poll()
     watched.create_container()
     lease = watched.node.new_lease()
@@ -77,7 +77,7 @@ steps = st.lists(
 
 @settings(max_examples=100)
 @given(steps, st.sampled_from([0.2, 0.7, 1.0]), st.sampled_from([CONTAINERD_16, CONTAINERD_1, CONTAINERD_2]))
-def test_only_real_pulls_are_reported_as_ended_while_containers_are_created(steps, every, version):
+def test_finished_pulls_are_reported_but_the_leases_of_new_containers_are_not(steps, every, version):
     registries = Registries(manners={HOST: Manner(latency=0.0)})
     refs = [
         registries.push(f"{HOST}/app{number}:1", make_image(f"{number}", make_layer(f"{number}", MIB)))

@@ -1,4 +1,4 @@
-"""A reporter and a server with an unreliable connection: no live pull is closed, and no ended pull is lost."""
+"""Even if the connection to the server is unreliable, no live pull is closed and no finished pull is lost."""
 
 from collections.abc import Iterator
 
@@ -23,7 +23,7 @@ _reports = msgspec.json.Decoder(AgentReport)
 
 
 class Node:
-    """A node with its reporter, and a server; ``send`` is the connection from the reporter to the server."""
+    """A node, its reporter and a server. ``send`` carries the reporter's requests to the server."""
 
     def __init__(self) -> None:
         self.reporter = Reporter(load(AgentSettings, SETTINGS))
@@ -40,7 +40,7 @@ class Node:
         self.server = Inventory(ttl=1e6, born=self.now, limits=LIMITS)
 
     def happen(self, begin: int, end: int, layers: int) -> None:
-        """End some of the oldest pulls, and begin others. ``layers`` is the number of layers of each new pull."""
+        """End the ``end`` oldest pulls and start up to ``begin`` new pulls with ``layers`` layers each."""
         self.now += 0.5
         over = [self.live.pop(name) for name in list(self.live)[:end]]
         self.ends |= {pull.id for pull in over}
@@ -78,7 +78,7 @@ class Node:
 
 @pytest.fixture(scope="module", autouse=True)
 def narrow_reports() -> Iterator[None]:
-    """Limit the size of a report to about twenty pulls of twelve layers each."""
+    """Limit reports to about twenty pulls with twelve layers each."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reporter, "_ROOM", 24_000)
         yield
@@ -90,7 +90,7 @@ steps = st.lists(st.tuples(batches, st.sampled_from(OUTCOMES), st.none() | batch
 
 @settings(max_examples=60)
 @given(steps)
-async def test_the_server_closes_no_live_pull_and_loses_no_end(happenings) -> None:
+async def test_the_server_does_not_close_live_pulls_or_lose_finished_pulls(happenings) -> None:
     node = Node()
     for batch, outcome, meanwhile in happenings:
         node.happen(*batch)

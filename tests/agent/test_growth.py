@@ -1,4 +1,6 @@
-"""Which calls a poll makes while downloads grow. Omitting other calls never delays a change by more than a second."""
+"""Tests for the calls that a poll makes while layers are being downloaded. Because other calls are skipped, some
+changes are reported up to one second late.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -40,7 +42,7 @@ ORDER = [
 
 
 class VirtualClient:
-    """An agent's client that reads a simulated node without gRPC, and counts its calls."""
+    """Replaces the agent's containerd client, reads a simulated node without gRPC, and counts the calls."""
 
     socket = ""
     connected = True
@@ -107,7 +109,7 @@ async def polls(poller: Poller, node: VirtualContainerd, count: int) -> None:
         await poller.poll(node.now)
 
 
-async def test_only_the_ingests_are_listed_while_downloads_grow(client, simulated, push):
+async def test_polls_list_only_ingests_and_leases_while_layers_are_downloading(client, simulated, push):
     poller = Poller(client)
     await polls(poller, simulated, 1)
     for number in range(5):
@@ -144,7 +146,7 @@ async def test_a_pull_older_than_the_agent_needs_no_extra_calls_and_is_still_dro
     assert shown == {True, False}
 
 
-async def test_a_pull_that_does_not_change_is_reported_as_the_same_object(client, simulated, push):
+async def test_an_unchanged_pull_is_reported_as_the_same_object(client, simulated, push):
     poller = Poller(client)
     await polls(poller, simulated, 1)
     held, image = push("held:1", ("held", 100))
@@ -158,7 +160,7 @@ async def test_a_pull_that_does_not_change_is_reported_as_the_same_object(client
     assert [old is new for old, new in zip(before, after, strict=True)] == [True, False]
 
 
-async def test_a_layer_that_is_being_unpacked_is_examined_in_every_poll(client, simulated, push):
+async def test_a_layer_that_is_being_unpacked_is_checked_on_every_poll(client, simulated, push):
     poller = Poller(client)
     await polls(poller, simulated, 1)
     ref, image = push("app:1", ("base", 4), ("app", 4096))
@@ -199,7 +201,7 @@ async def test_changes_that_do_not_appear_in_ingests_are_seen_within_two_polls(c
 
 
 class Observer:
-    """Everything that one agent has reported so far: the bytes and state of each layer, and how each pull ended."""
+    """Collects what an agent reports: the bytes and state of each layer, and how each pull ended."""
 
     def __init__(self) -> None:
         self.bytes: dict[tuple[str, str], int] = {}
@@ -247,7 +249,7 @@ steps = st.one_of(
     st.lists(steps, min_size=3, max_size=12),
     st.sampled_from([CONTAINERD_16, CONTAINERD_1, CONTAINERD_2]),
 )
-async def test_no_change_is_shown_more_than_a_second_later_than_with_full_polls(images, steps, version):
+async def test_every_change_is_shown_at_most_a_second_later_than_with_full_polls(images, steps, version):
     registries = Registries()
     refs = [
         registries.push(

@@ -1,4 +1,6 @@
-"""gRPC calls to servers that send invalid responses. ``tests/demo`` tests valid responses."""
+"""Tests with gRPC calls to servers that misbehave. Calls to a server that behaves correctly are tested in
+``tests/demo``.
+"""
 
 import asyncio
 import tempfile
@@ -23,7 +25,7 @@ FLAGS = ("END_HEADERS", "END_STREAM")
 
 
 class Connection(asyncio.Protocol):
-    """The server's side of one connection."""
+    """The server's side of a client connection."""
 
     def __init__(self, server: "Server") -> None:
         self.server = server
@@ -122,7 +124,7 @@ def hang_up(connection: Connection, _: int) -> None:
         (hang_up, Code.UNAVAILABLE, "the connection was closed"),
     ],
 )
-async def test_an_invalid_response_is_an_error_and_the_next_call_works(server, channel, respond, code, why):
+async def test_an_invalid_response_raises_an_error_and_the_next_call_works(server, channel, respond, code, why):
     well = server.respond
     server.respond = respond
     with pytest.raises(RpcError) as caught:
@@ -133,7 +135,7 @@ async def test_an_invalid_response_is_an_error_and_the_next_call_works(server, c
     assert await channel.call(METHOD, b"") == [b""]
 
 
-async def test_a_response_may_have_several_messages_and_a_request_has_the_grpc_headers(server, channel):
+async def test_a_request_has_the_grpc_headers_and_its_response_can_contain_several_messages(server, channel):
     server.respond = lambda connection, stream: connection.send(stream, b"\0\0\0\0\1a\0\0\0\0\0\0\0\0\0\2bc")
     assert await channel.call(METHOD, b"") == [b"a", b"", b"bc"]
     assert server.requests[0].items() >= {":path": METHOD, "content-type": "application/grpc", "namespace": "n"}.items()
@@ -178,7 +180,7 @@ async def test_at_most_a_hundred_calls_run_at_the_same_time(server, channel):
     assert len(server.connections) == 1
 
 
-async def test_the_deadline_includes_the_wait_for_other_calls(server, channel, monkeypatch):
+async def test_the_deadline_includes_the_time_spent_waiting_for_other_calls(server, channel, monkeypatch):
     everyone = asyncio.Event()
 
     def never(*_: object) -> None:
@@ -190,7 +192,7 @@ async def test_the_deadline_includes_the_wait_for_other_calls(server, channel, m
     await everyone.wait()
     monkeypatch.setattr(grpc_client, "DEADLINE", 0.05)
     with pytest.raises(RpcError, match="DEADLINE_EXCEEDED"):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await channel.call(METHOD, b"")
     assert len(server.requests) == 100
     for call in waiting:
@@ -249,7 +251,7 @@ async def test_a_late_response_does_not_close_the_connection(server, channel, mo
 
 
 def frame_header(length: int) -> bytes:
-    """Return the header of a DATA frame of stream 1."""
+    """Return the header of a DATA frame on stream 1."""
     return length.to_bytes(3, "big") + b"\0\0\0\0\0\1"
 
 
@@ -271,8 +273,8 @@ async def test_a_frame_that_is_too_long_closes_the_connection_before_its_body_ar
     assert await channel.call(METHOD, b"") == [b""]
 
 
-async def test_dead_connections_do_not_leak_memory(server, channel):
-    """On each connection, the server sends 1 MiB of a frame whose header declares 16 MiB."""
+async def test_broken_connections_do_not_leak_memory(server, channel):
+    """On each connection, the server sends only 1 MiB of a frame whose header declares 16 MiB."""
     server.respond = lambda connection, _: connection.transport.write(frame_header(length=0xFFFFFF) + bytes(1 << 20))
     for warm_up in (True, False):
         tracemalloc.start()
@@ -285,7 +287,7 @@ async def test_dead_connections_do_not_leak_memory(server, channel):
     assert peak < 8 << 20
 
 
-async def test_a_closed_connection_keeps_neither_buffers_nor_responses(server, channel):
+async def test_a_closed_connection_does_not_keep_buffers_or_responses(server, channel):
     server.respond = half_a_message
     with pytest.raises(RpcError, match="UNAVAILABLE"):
         await channel.call(METHOD, b"")
@@ -301,7 +303,7 @@ def half_a_message(connection: Connection, stream: int) -> None:
     connection.transport.close()
 
 
-async def test_the_total_size_of_a_connections_responses_is_limited(server, channel, monkeypatch):
+async def test_the_total_size_of_the_responses_on_a_connection_is_limited(server, channel, monkeypatch):
     monkeypatch.setattr(grpc_client, "MAX_PENDING", 5000)
     server.respond = lambda connection, stream: connection.send(stream, b"\0\0\0\x03\xe8" + bytes(1000))
     responses = await channel.calls([(METHOD, b"")] * 10)
@@ -327,14 +329,14 @@ async def test_a_lost_connection_is_noticed_immediately(server, channel):
     await channel.call(METHOD, b"")
     assert channel.connected
     server.connections[0].transport.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while channel.connected:  # noqa: ASYNC110  # there is no notification
             await asyncio.sleep(0.01)
     assert await channel.call(METHOD, b"") == [b""]
     assert channel.connected
 
 
-async def test_thousands_of_calls_leave_nothing_in_memory(server, channel):
+async def test_thousands_of_calls_leave_no_data_in_memory(server, channel):
     for _ in range(30):
         await channel.calls([(METHOD, b"")] * 100)
     connection = channel._connection

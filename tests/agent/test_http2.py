@@ -1,5 +1,5 @@
-"""The agent's HTTP/2 client with h2's server side, which checks every frame, and with servers that violate the
-protocol.
+"""Tests for the agent's HTTP/2 client with two kinds of server: h2, which checks every frame, and servers that violate
+the protocol.
 """
 
 from collections.abc import Iterable
@@ -54,20 +54,20 @@ OK = [(b":status", b"200")]
 
 
 class Pair:
-    """The client, connected to h2's server side."""
+    """A client connected to h2's server side."""
 
     def __init__(self, settings: dict[SettingCodes, int] | None = None) -> None:
         self.client = Http2()
         self.server = H2Connection(H2Configuration(client_side=False))
         self.server.initiate_connection()
-        self.sent: list[object] = []  # the server's events
-        self.received: list[Event] = []  # the client's events
+        self.sent: list[object] = []  # events that the server has received
+        self.received: list[Event] = []  # events that the client has received
         self.exchange()
         self.server.update_settings(settings or {})
         self.exchange()
 
     def exchange(self, size: int = 1 << 20) -> None:
-        """Deliver everything that either side has to send, in pieces of ``size`` bytes."""
+        """Deliver all pending data from both sides, in chunks of ``size`` bytes."""
         while (request := self.client.output()) or (response := self.server.data_to_send()):
             if request:
                 self.sent += self.server.receive_data(request)
@@ -112,7 +112,7 @@ def test_request_headers_are_valid_for_any_table_size_that_the_server_allows(siz
     st.lists(st.tuples(st.sampled_from([0, 1, 2, 3]), st.integers(0, 5000), st.integers(0, 255)), max_size=20),
     st.integers(1, 5000),
 )
-def test_responses_arrive_whole_however_they_are_split_and_mixed(parts, size):
+def test_responses_are_complete_no_matter_how_they_are_split_and_mixed(parts, size):
     pair = Pair()
     streams = [pair.request() for _ in range(4)]
     for stream in streams:
@@ -135,9 +135,9 @@ NAMES = st.sampled_from([(b":status", b"200"), (b"grpc-status", b"0"), (b"grpc-s
 
 
 @given(st.lists(st.tuples(st.sampled_from([None, 0, 60, 4096]), st.lists(NAMES, max_size=4)), max_size=12))
-def test_headers_are_decoded_correctly_whatever_table_the_server_uses(blocks):
-    """The server may use a dynamic table even if the client disables this table. Equal blocks can then have different
-    meanings.
+def test_headers_are_decoded_correctly_for_every_table_that_the_server_uses(blocks):
+    """The server may use a dynamic table even if the client disables this table. With a dynamic table, equal blocks can
+    have different meanings.
     """
     client, encoder = client_with(requests=1), Encoder()
     for size, sent in blocks:
@@ -146,7 +146,7 @@ def test_headers_are_decoded_correctly_whatever_table_the_server_uses(blocks):
         assert list(client.receive(headers(data=encoder.encode(sent)))) == [HeadersReceived(1, sent, ended=False)]
 
 
-def test_equal_header_blocks_are_decoded_only_once_if_there_is_no_dynamic_table():
+def test_identical_header_blocks_are_decoded_only_once_if_there_is_no_dynamic_table():
     pair = Pair()
     for _ in range(100):
         stream = pair.request()
@@ -157,7 +157,7 @@ def test_equal_header_blocks_are_decoded_only_once_if_there_is_no_dynamic_table(
     assert len(pair.client._known_blocks) == 3, "the first block is different: it also reduces the size of the table"
 
 
-def test_only_a_few_short_header_blocks_are_remembered():
+def test_only_a_few_short_header_blocks_are_cached():
     client, encoder = client_with(requests=1), Encoder()
     encoder.header_table_size = 0
     for number in range(100):
@@ -182,7 +182,7 @@ def test_flow_control_windows_are_refilled_so_that_a_long_response_never_stalls(
     assert len(updates) < 25
 
 
-def test_data_for_a_stream_that_has_ended_refills_the_connection_window():
+def test_the_connection_window_is_refilled_after_data_for_a_stream_that_has_ended():
     pair = Pair()
     for _ in range(10):
         stream = pair.request()
@@ -195,7 +195,7 @@ def test_data_for_a_stream_that_has_ended_refills_the_connection_window():
     assert len(of_kind(pair.sent, RequestReset)) == 10
 
 
-def test_long_headers_arrive_in_several_frames():
+def test_long_headers_can_arrive_in_several_frames():
     pair = Pair()
     stream = pair.request()
     headers = [*OK, *((b"n%d" % number, b"\xff" * 1000) for number in range(20))]
@@ -258,7 +258,7 @@ def test_no_request_exceeds_what_the_server_allows(settings, body, accepted):
             pair.request(body)
 
 
-def test_a_request_beyond_the_window_fails_and_succeeds_once_the_window_is_refilled():
+def test_a_request_that_exceeds_the_window_fails_until_the_window_is_refilled():
     pair = Pair()
     streams = [pair.request(bytes(MAX_FRAME)) for _ in range(3)]
     with pytest.raises(Http2Error, match="the server accepts 16383"):
@@ -268,7 +268,7 @@ def test_a_request_beyond_the_window_fails_and_succeeds_once_the_window_is_refil
     assert pair.request(bytes(MAX_FRAME)) == streams[-1] + 2
 
 
-def test_no_further_stream_can_be_opened_after_the_highest_stream_number():
+def test_no_stream_is_opened_beyond_the_highest_stream_id():
     client = Http2()
     client._newest = (1 << 31) - 3
     assert client.request(BLOCK, b"") == (1 << 31) - 1
@@ -277,7 +277,7 @@ def test_no_further_stream_can_be_opened_after_the_highest_stream_number():
 
 
 def client_with(requests: int) -> Http2:
-    """Return a client that has received settings and has sent requests."""
+    """Return a client that has received the server's settings and sent this many requests."""
     client = Http2()
     assert list(client.receive(SETTINGS)) == []
     for _ in range(requests):
@@ -333,7 +333,7 @@ VIOLATIONS = {
 
 
 @pytest.mark.parametrize("frames", VIOLATIONS.values(), ids=VIOLATIONS.keys())
-def test_events_before_a_violation_are_delivered_before_the_error(frames):
+def test_events_that_precede_a_violation_are_delivered_before_the_error(frames):
     events = client_with(requests=2).receive(headers(3) + frames)
     assert next(events) == HeadersReceived(3, OK, ended=False)
     with pytest.raises(ViolationError, match="not HTTP/2"):
@@ -341,7 +341,7 @@ def test_events_before_a_violation_are_delivered_before_the_error(frames):
 
 
 @pytest.mark.parametrize("frame", [raw(6, bytes(8)), b"HTTP/1.1 400 Bad Request\r\n\r\n"])
-def test_a_server_whose_first_frame_is_not_settings_is_rejected(frame):
+def test_a_server_must_send_a_settings_frame_first(frame):
     with pytest.raises(ViolationError):
         list(Http2().receive(frame))
 
@@ -367,20 +367,20 @@ def test_a_frame_that_does_not_concern_the_client_is_ignored(frame):
     assert list(client.open) == [1]
 
 
-def test_a_response_may_have_padding_and_a_priority():
+def test_a_response_can_have_padding_and_a_priority():
     first = headers(flags=("END_HEADERS", "PADDED", "PRIORITY"), pad_length=9, depends_on=0, stream_weight=3)
     second = DataFrame(1, b"data", pad_length=255, flags=["PADDED", "END_STREAM"]).serialize()
     events = list(client_with(requests=1).receive(first + second))
     assert events == [HeadersReceived(1, OK, ended=False), DataReceived(1, b"data", ended=True)]
 
 
-def test_a_connection_that_the_server_closes_is_an_error():
+def test_an_error_is_raised_if_the_server_closes_the_connection():
     with pytest.raises(Http2Error, match="the server closed the connection"):
         list(Http2().receive(SETTINGS + GoAwayFrame(0).serialize()))
 
 
 @given(st.lists(st.integers(0, MAX_FRAME), max_size=6), st.integers(1, 5000))
-def test_frames_are_found_however_the_bytes_are_split(lengths, size):
+def test_frames_are_recognised_no_matter_how_the_bytes_are_split(lengths, size):
     client = client_with(requests=1)
     data = b"".join(raw(0, bytes(length), stream=1) for length in lengths)
     events = [event for start in range(0, len(data), size) for event in client.receive(data[start : start + size])]

@@ -1,4 +1,4 @@
-"""Ingest refs, digests and leases, as different versions of containerd and its clients write them."""
+"""Tests with ingest refs, digests and leases as different versions of containerd and its clients write them."""
 
 import pytest
 
@@ -11,7 +11,7 @@ TOMORROW = "2026-11-30T19:48:08Z"
 
 
 @pytest.mark.parametrize("digest", [SHA256, SHA384, SHA512])
-def test_the_digest_of_a_download_is_found_in_its_ref_whatever_the_algorithm(digest):
+def test_the_digest_of_a_download_is_found_in_its_ref_for_every_algorithm(digest):
     for kind in ("layer", "manifest", "index", "config", "attestation", "unknown"):
         assert digest_of(f"{kind}-{digest}") == digest
     assert digest_of(f"layer-registry.test/app:1@{digest}") == digest
@@ -20,19 +20,19 @@ def test_the_digest_of_a_download_is_found_in_its_ref_whatever_the_algorithm(dig
     assert is_digest(digest)
 
 
-def test_a_file_of_a_docker_archive_is_identified_by_its_ref():
+def test_a_file_in_a_docker_archive_is_identified_by_its_ref():
     assert digest_of(f"tar-{HEX * 4}/layer.tar") == f"tar-{HEX * 4}/layer.tar"
     assert not is_digest(f"tar-{HEX * 4}/layer.tar")
 
 
 @pytest.mark.parametrize("ref", ["", "upload", "layer-", "layer-sha256:short", f"{SHA256}-more", "buildkit-abc"])
-def test_a_ref_without_a_valid_digest_gives_no_digest(ref):
+def test_no_digest_is_found_in_a_ref_without_a_valid_digest(ref):
     assert digest_of(ref) is None
 
 
 @pytest.mark.parametrize("lease_id", ["35772828-LjHK", "7-_a-Z", "464355156-tPvV"])
 @pytest.mark.parametrize("expires", [TOMORROW, "2026-11-30T20:48:08+01:00", "2026-11-30T19:48:09Z"])
-def test_the_lease_of_a_pull_has_the_default_options(lease_id, expires):
+def test_a_pull_lease_has_the_default_options(lease_id, expires):
     lease = lease_of(lease_id, CREATED, {EXPIRE_LABEL: expires})
     assert (lease.expires, lease.is_default) == (True, True)
 
@@ -47,11 +47,11 @@ def test_the_lease_of_a_pull_has_the_default_options(lease_id, expires):
         pytest.param("q3ruz6ppnmy2y91p8kpj9avkb", {EXPIRE_LABEL: TOMORROW}, id="an id of BuildKit"),
     ],
 )
-def test_the_lease_of_an_image_builder_has_other_options(lease_id, labels):
+def test_an_image_builder_lease_does_not_have_the_default_options(lease_id, labels):
     lease = lease_of(lease_id, CREATED, labels)
     assert (lease.expires, lease.is_default) == (True, False)
 
 
-def test_the_lease_of_a_sandbox_never_expires():
+def test_a_sandbox_lease_never_expires():
     lease = lease_of("35772828-LjHK", CREATED, {})
     assert (lease.expires, lease.is_default) == (False, False)

@@ -1,4 +1,4 @@
-"""Properties that hold for every reported pull, whatever happens on the node and whenever the agent polls."""
+"""Tests for the properties of every reported pull, whatever happens on the node and whenever the agent polls."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -54,7 +54,7 @@ def holds(pull):
 
 
 def live(watched, refs, events):
-    """Apply these events to the node."""
+    """Make these events happen on the node."""
     node = watched.node
     for what, number in events:
         if what == "pull":
@@ -78,7 +78,7 @@ def live(watched, refs, events):
     st.lists(steps, max_size=25),
     st.sampled_from([CONTAINERD_16, CONTAINERD_1, CONTAINERD_2]),
 )
-def test_every_pull_ends_once_and_its_bytes_add_up(layers, steps, version):
+def test_every_pull_ends_exactly_once_and_its_bytes_add_up(layers, steps, version):
     registries = Registries()
     refs = [
         registries.push(

@@ -1,4 +1,4 @@
-"""Image documents: valid, invalid and malicious ones."""
+"""Tests with valid, invalid and malicious image documents."""
 
 import json
 
@@ -27,7 +27,7 @@ def test_a_manifest_lists_its_layers_in_order():
     assert parsed.media_type == "application/vnd.oci.image.manifest.v1+json", "mediaType is optional in OCI"
 
 
-def test_docker_schema_2_is_read_the_same_way():
+def test_a_docker_schema_2_manifest_is_read_like_an_oci_manifest():
     kind = "application/vnd.docker.distribution.manifest.v2+json"
     assert parse(json.dumps(manifest(mediaType=kind)).encode()).media_type == kind
 
@@ -39,8 +39,8 @@ def test_an_index_lists_its_manifests():
 
 
 def test_chain_ids_are_computed_as_the_oci_image_spec_requires():
-    # config.md: the first chain id is the diff id itself; each further one is the sha256 of the previous chain id and
-    # the layer's diff id, separated by a space: `printf 'a b' | sha256sum`.
+    # By config.md, the first chain id is the first diff id. Each later chain id is the sha256 of the previous chain id,
+    # a space and the layer's diff id. For example, `printf 'a b' | sha256sum` prints the second chain id.
     a_b = "sha256:c8687a08aa5d6ed2044328fa6a697ab8e96dc34291e8c2034ae8c38e6fcc6d65"
     assert chain_ids(["a"]) == ["a"]
     assert chain_ids(["a", "b"]) == ["a", a_b]
@@ -82,5 +82,5 @@ def test_invalid_bytes_are_not_parsed_as_a_document(data):
 
 
 @given(st.binary(max_size=400) | st.recursive(st.none() | st.text(), st.lists).map(lambda x: json.dumps(x).encode()))
-def test_arbitrary_bytes_never_raise(data):
+def test_parsing_arbitrary_bytes_never_raises_an_exception(data):
     parse(data)

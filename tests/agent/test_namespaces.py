@@ -1,4 +1,4 @@
-"""Which containerd namespace the agent reads, and the warning it logs if images change only in another namespace."""
+"""The agent reads a single containerd namespace, and warns if images change only in another namespace."""
 
 import asyncio
 import logging
@@ -11,8 +11,8 @@ from pulltrace.agent.containerd_api.events_pb2 import Envelope, ImageChange
 
 @pytest.fixture
 def deliver(caplog):
-    """Return a function that sends events from the given namespaces to a client. It returns the images that changed,
-    and the warnings.
+    """Return a function that delivers events from the given namespaces to a client, and returns the changed images and
+    the warnings.
     """
 
     def deliver(reads, *namespaces):

@@ -1,5 +1,5 @@
-"""Leases that do not belong to pulls by the CRI plugin: archive imports, image builds, and the
-creation of containers.
+"""Tests for leases that are used for archive imports, image builds and containers, rather than for pulls by the CRI
+plugin.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ NAME = f"{HOST}/imported:1"
 
 @pytest.fixture(params=[False, True], ids=["OCI archive", "Docker archive"])
 def start_import(watched, request):
-    """Return a factory of imports into the watched node."""
+    """Return a function that starts an import into the watched node."""
     return lambda: ArchiveImport(watched.node, docker=request.param)
 
 
@@ -52,7 +52,7 @@ def test_an_import_is_shown_as_an_import_and_completes_under_its_own_name(watche
     assert shown(watched) == {(UNKNOWN_IMAGE, True, None), (NAME, True, None)}
 
 
-def test_the_bytes_of_an_import_grow_and_its_total_is_not_known(watched, start_import):
+def test_the_bytes_of_an_import_grow_while_its_total_is_unknown(watched, start_import):
     image, importing = an_image(), start_import()
     write_layers(importing, image, polls_of(watched))
     (history,) = watched.history.values()
@@ -63,7 +63,7 @@ def test_the_bytes_of_an_import_grow_and_its_total_is_not_known(watched, start_i
 
 
 @pytest.mark.parametrize("seen", ["nothing", "one layer"])
-def test_an_import_that_ends_shortly_after_a_poll_completes(watched, start_import, seen):
+def test_an_import_that_ends_shortly_after_a_poll_counts_as_completed(watched, start_import, seen):
     image, importing = an_image(), start_import()
     if seen == "one layer":
         importing.begin(image.layers[0].blob, MIB)
@@ -92,7 +92,7 @@ def test_an_archive_with_several_images_is_one_import_without_a_name(watched, st
     assert len(watched.history) == 1
 
 
-def test_an_archived_image_with_several_tags_gets_one_of_them_as_its_name(watched, start_import):
+def test_an_archived_image_with_several_tags_is_named_after_one_of_the_tags(watched, start_import):
     image, importing = an_image(), start_import()
     write_layers(importing, image, polls_of(watched))
     importing.end({NAME: image, f"{HOST}/imported:latest": image})
@@ -102,7 +102,7 @@ def test_an_archived_image_with_several_tags_gets_one_of_them_as_its_name(watche
     assert ended.image_ref in (NAME, f"{HOST}/imported:latest")
 
 
-def test_an_interrupted_import_is_cancelled_and_not_failed(watched, start_import):
+def test_an_interrupted_import_counts_as_cancelled(watched, start_import):
     importing = start_import()
     importing.begin(an_image().layers[0].blob, MIB)
     watched.polls(2)
@@ -112,7 +112,7 @@ def test_an_interrupted_import_is_cancelled_and_not_failed(watched, start_import
     assert (ended.status, ended.error_reason, ended.imported) == (PullPhase.FAILED, ErrorReason.CANCELED, True)
 
 
-def test_an_import_of_blobs_that_came_from_a_registry_has_no_registry(watched, start_import, push):
+def test_an_import_has_no_registry_even_if_its_blobs_came_from_a_registry(watched, start_import, push):
     ref, image = push("app:1", ("app", 10), multi_arch=False)
     watched.node.pull(ref)
     watched.until(lambda: watched.ended)
@@ -142,7 +142,7 @@ def test_a_pull_during_an_import_keeps_its_own_name(watched, start_import, push)
     }
 
 
-def test_the_unpacking_of_an_imported_image_is_not_a_pull(watched, start_import):
+def test_unpacking_an_imported_image_does_not_count_as_a_pull(watched, start_import):
     image, importing = an_image(), start_import()
     write_layers(importing, image, polls_of(watched))
     importing.end({NAME: image})
@@ -156,19 +156,114 @@ def test_the_unpacking_of_an_imported_image_is_not_a_pull(watched, start_import)
     assert set(watched.history) == {importing.lease.id}
 
 
-def test_unpacking_an_imported_image_is_not_a_pull_even_if_a_poll_saw_its_empty_lease(watched, start_import):
-    """During the unpacking, the CRI plugin adds its label to the record of the imported image."""
+@pytest.mark.parametrize("polls", [0, 1, 3])
+@pytest.mark.parametrize("written", [("by image id",), ("by name",), ("by image id", "by name")])
+def test_unpacking_an_imported_image_does_not_count_as_a_pull_even_if_a_poll_saw_its_empty_lease(
+    watched, start_import, written, polls
+):
+    """While the image is being unpacked, the CRI plugin writes a record named by image id and then adds its label to
+    the imported image's record.
+    """
     image, importing = an_image(), start_import()
     write_layers(importing, image, polls_of(watched))
     importing.end({NAME: image})
-    watched.polls(1)
+    watched.polls(polls)
     lease = watched.node.new_lease()
     watched.polls(1)
     watched.node.advance(0.5)
-    watched.node.store.records[NAME].updated_at = watched.node.now
+    names = {"by image id": image.config.digest, "by name": NAME}
+    for kind in written:
+        watched.node.store.record(names[kind], image, watched.node.now)
     watched.node.release(lease)
-    watched.polls(2)
+    watched.polls(3)
     assert set(watched.history) == {importing.lease.id}
+
+
+class ImportAgain:
+    """Imports an archive of an image that the node has already pulled. ``seen`` contains the steps after which the
+    agent polls.
+    """
+
+    def __init__(self, watched, ref, image):
+        self.watched, self.ref, self.image = watched, ref, image
+        self.node = watched.node
+
+    def run(self, seen):
+        importing = ArchiveImport(self.node)
+        self._step("an empty lease", seen)
+        for layer in self.image.layers:
+            importing.commit(layer.blob)
+        self._step("only layers", seen)
+        for blob in self.image.documents:
+            importing.commit(blob)
+        self._step("content", seen)
+        importing.end({self.ref: self.image})
+        self._step("the record", seen)
+        lease = self.node.new_lease()
+        self._step("the lease of the unpacking", seen)
+        self.node.store.record(self.ref, self.image, self.node.now)  # the CRI plugin adds its label
+        self.node.advance(0.05)
+        self.node.store.content[self.image.config.digest].updated_at = self.node.now
+        self.node.release(lease)
+
+    def _step(self, name, seen):
+        self.node.advance(0.05)
+        if name in seen:
+            self.watched.poll()
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        (),
+        ("an empty lease",),
+        ("the record",),
+        ("the lease of the unpacking",),
+        ("an empty lease", "the lease of the unpacking"),
+        ("an empty lease", "the record", "the lease of the unpacking"),
+    ],
+)
+@pytest.mark.parametrize("multi_arch", [False, True])
+def test_importing_an_image_that_was_already_pulled_does_not_count_as_a_pull(watched, push, seen, multi_arch):
+    ref, image = push("app:1", ("app", 1), multi_arch=multi_arch)
+    watched.node.pull(ref)
+    watched.until(lambda: watched.ended)
+    watched.polls(2)
+    ImportAgain(watched, ref, image).run(seen)
+    watched.polls(3)
+    assert len(watched.ended) == 1
+    watched.node.pull(ref)
+    watched.polls(4)
+    assert [(pull.image_ref, pull.status, pull.imported) for pull in watched.ended] == 2 * [
+        (ref, PullPhase.COMPLETED, False)
+    ]
+
+
+def test_importing_an_image_just_before_it_is_pulled_again_does_not_add_a_row(watched, push, registries):
+    for manner in registries.manners.values():
+        manner.latency = 0.0
+    ref, image = push("app:1", ("app", 1))
+    watched.node.pull(ref)
+    watched.until(lambda: watched.ended)
+    watched.polls(2)
+    ImportAgain(watched, ref, image).run(("only layers",))
+    watched.node.pull(ref)
+    watched.polls(4)
+    assert [(pull.image_ref, pull.status) for pull in watched.ended] == 2 * [(ref, PullPhase.COMPLETED)]
+
+
+@pytest.mark.parametrize("more", [(), ("the record",), ("the lease of the unpacking",)])
+def test_importing_an_image_again_is_shown_as_an_import_if_a_poll_saw_the_content(watched, push, more):
+    ref, image = push("app:1", ("app", 1))
+    watched.node.pull(ref)
+    watched.until(lambda: watched.ended)
+    watched.polls(2)
+    ImportAgain(watched, ref, image).run(("content", *more))
+    watched.polls(3)
+    assert [(pull.image_ref, pull.status, pull.imported) for pull in watched.ended] == [
+        (ref, PullPhase.COMPLETED, False),
+        (ref, PullPhase.COMPLETED, True),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -189,7 +284,7 @@ def test_the_empty_lease_of_an_image_builder_is_not_shown(watched, labels):
     assert not watched.questions
 
 
-def test_the_empty_lease_of_an_image_builder_is_not_given_the_image_of_another_pull(watched, push):
+def test_the_empty_lease_of_an_image_builder_is_not_matched_with_the_image_of_a_pull(watched, push):
     ref, _ = push("app:1", ("app", 1))
     lease = watched.node.new_lease()
     lease.labels["buildkit/lease"] = ""
@@ -201,7 +296,7 @@ def test_the_empty_lease_of_an_image_builder_is_not_given_the_image_of_another_p
     assert [(pull.image_ref, pull.status) for pull in watched.ended] == [(ref, PullPhase.COMPLETED)]
 
 
-def test_a_download_of_an_image_builder_completes_without_an_image_record(watched, push):
+def test_a_download_by_an_image_builder_completes_without_an_image_record(watched, push):
     ref, image = push("app:1", ("app", 12))
     pull = watched.node.pull(ref)
     pull.lease.labels["buildkit/lease"] = ""
@@ -223,7 +318,7 @@ def test_a_lease_that_remains_empty_ends_as_a_cancelled_pull(watched):
     assert [(pull.status, pull.error_reason) for pull in watched.ended] == [(PullPhase.FAILED, ErrorReason.CANCELED)]
 
 
-def test_a_lease_that_pulls_two_images_has_no_name(watched, push):
+def test_a_lease_with_two_pulled_images_is_reported_without_a_name(watched, push):
     """A client may create a lease and pull several images under it."""
     (first, one), (second, two) = push("one:1", ("one", 4)), push("two:1", ("two", 4))
     pull = watched.node.pull(first)
@@ -271,7 +366,7 @@ def test_layers_with_digests_other_than_sha256_show_their_progress(watched, algo
 
 
 @pytest.mark.parametrize("polls", [2, 3])
-def test_a_pull_whose_image_is_removed_immediately_has_completed(watched, push, polls):
+def test_a_pull_whose_image_is_removed_immediately_counts_as_completed(watched, push, polls):
     ref, image = push("app:1", ("base", 5), ("app", 20))
     watched.node.pull(ref)
     watched.polls(polls, every=0.5)
@@ -285,7 +380,7 @@ def test_a_pull_whose_image_is_removed_immediately_has_completed(watched, push, 
     ]
 
 
-def test_a_pull_that_is_cancelled_while_another_image_is_removed_is_not_completed(watched, push):
+def test_a_pull_that_is_cancelled_while_another_image_is_removed_does_not_complete(watched, push):
     (ref, _), (other, _) = push("app:1", ("app", 30)), push("other:1", ("other", 30))
     pull = watched.node.pull(ref)
     removed = watched.node.pull(other)

@@ -1,4 +1,4 @@
-"""The load of a node, measured with the kernel's counters."""
+"""Tests for the node's load, which the agent derives from the kernel's counters."""
 
 import os
 from pathlib import Path
@@ -23,15 +23,15 @@ def proc(tmp_path: Path) -> Path:
 
 
 def write(proc: Path, *, io: int = 0, cpu: int = 0, memory: int = 0, **disk: int) -> None:
-    """Write the kernel's files. The pressures are in microseconds. ``disk`` contains the sectors read, the sectors
-    written and the busy milliseconds.
+    """Write files like those in ``/proc``. Pressures are in microseconds. ``disk`` contains the number of sectors read
+    and written, and the milliseconds during which the disk was busy.
     """
     for name, total in (("io", io), ("cpu", cpu), ("memory", memory)):
         (proc / "pressure" / name).write_text(PRESSURE.format(total))
     (proc / "diskstats").write_text(DISKS.format(**({"read": 0, "written": 0, "busy": 0} | disk)))
 
 
-def test_the_load_is_the_change_between_two_measurements(proc: Path) -> None:
+def test_the_load_is_derived_from_the_change_between_two_measurements(proc: Path) -> None:
     pressure = Pressure(str(proc))
     write(proc, io=5_000_000, cpu=1_000_000, busy=70_000)
     assert pressure.measure(100.0, pulling=True) is None
@@ -43,14 +43,14 @@ def test_the_load_is_the_change_between_two_measurements(proc: Path) -> None:
     assert (load.disk_read_per_sec, load.disk_written_per_sec) == (512 * 1024, 1024 * 1024)
 
 
-def test_no_counter_is_read_while_the_node_is_idle(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_agent_reads_no_counter_while_the_node_is_idle(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(proc)
     pressure = Pressure(str(proc))
     monkeypatch.setattr(pressure, "_contents", lambda name: pytest.fail(f"{name} was read"))
     assert pressure.measure(1.0, pulling=False) is None
 
 
-def test_the_time_between_two_pulls_is_not_measured(proc: Path) -> None:
+def test_the_load_between_two_pulls_is_not_measured(proc: Path) -> None:
     pressure = Pressure(str(proc))
     write(proc)
     pressure.measure(1.0, pulling=True)
@@ -60,7 +60,7 @@ def test_the_time_between_two_pulls_is_not_measured(proc: Path) -> None:
     assert pressure.measure(5.0, pulling=True)
 
 
-def test_if_a_file_cannot_be_read_only_the_figures_from_this_file_are_unknown(proc: Path) -> None:
+def test_if_a_file_cannot_be_read_only_its_figures_are_unknown(proc: Path) -> None:
     pressure = Pressure(str(proc))
     write(proc)
     for name in ("io", "memory"):
@@ -72,10 +72,10 @@ def test_if_a_file_cannot_be_read_only_the_figures_from_this_file_are_unknown(pr
     assert (load.io_pressure, load.cpu_pressure, load.disk, load.disk_busy) == (None, 0.0, "", None)
 
 
-def test_disk_statistics_are_read_completely_however_many_disks_there_are(
+def test_disk_statistics_are_read_completely_no_matter_how_many_disks_there_are(
     proc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each read of a file in /proc returns at most 4 KiB."""
+    """A single read of a file in /proc returns at most 4 KiB."""
     pread = os.pread
     monkeypatch.setattr(os, "pread", lambda file, size, at: pread(file, min(size, 4096), at))
     pressure = Pressure(str(proc))
@@ -88,7 +88,7 @@ def test_disk_statistics_are_read_completely_however_many_disks_there_are(
     assert (load.disk, load.disk_busy) == ("nvme0n1", 100.0)
 
 
-def test_no_file_is_open_while_the_node_is_idle(proc: Path) -> None:
+def test_the_agent_keeps_no_file_open_while_the_node_is_idle(proc: Path) -> None:
     write(proc)
     before = set(Path("/proc/self/fd").iterdir())
     pressure = Pressure(str(proc))
@@ -100,7 +100,7 @@ def test_no_file_is_open_while_the_node_is_idle(proc: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "garbage", "259 0 sda 1 2", "259 0 sda a b c d e f g h i j k", "\x00" * 100])
-def test_a_file_in_an_unknown_format_makes_its_figures_unknown(proc: Path, text: str) -> None:
+def test_figures_are_unknown_if_their_file_has_an_unexpected_format(proc: Path, text: str) -> None:
     for name in ("diskstats", "pressure/io", "pressure/cpu", "pressure/memory"):
         (proc / name).write_text(text)
     pressure = Pressure(str(proc))
@@ -110,7 +110,7 @@ def test_a_file_in_an_unknown_format_makes_its_figures_unknown(proc: Path, text:
     assert (load.io_pressure, load.cpu_pressure, load.memory_pressure, load.disk_busy) == (None, None, None, None)
 
 
-def test_decreasing_counters_never_give_a_negative_load(proc: Path) -> None:
+def test_decreasing_counters_never_produce_a_negative_load(proc: Path) -> None:
     pressure = Pressure(str(proc))
     write(proc, io=9_000_000, busy=9_000, written=9_000)
     pressure.measure(1.0, pulling=True)

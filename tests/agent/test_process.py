@@ -1,4 +1,4 @@
-"""The agent with a simulated containerd: which calls it makes, when it gives up, and how its process exits."""
+"""Tests for the agent's calls to a simulated containerd, its deadlines, and the exit of its process."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ READ_ONLY = {
     "/runtime.v1.ImageService/ImageFsInfo",
     "/containerd.services.events.v1.Events/Subscribe",
 }
-"""All methods that the agent may call. None of these methods changes anything."""
+"""All methods that the agent may call. They are all read-only."""
 
 SILENCE = """
 import sys
@@ -61,7 +61,7 @@ sys.exit(main(["agent"]))
 async def containerd(simulated) -> AsyncIterator[SimulatedContainerd]:
     with tempfile.TemporaryDirectory(
         prefix="pulltrace-"
-    ) as folder:  # short, because a socket's path has at most 107 bytes
+    ) as folder:  # a short name, because a socket path may be at most 107 bytes long
         async with SimulatedContainerd(simulated, Path(folder) / "containerd.sock") as running:
             yield running
 
@@ -72,7 +72,7 @@ async def client(containerd) -> AsyncIterator[Containerd]:
         yield client
 
 
-async def test_the_agent_sends_only_read_calls(containerd, client, simulated, push):
+async def test_every_call_by_the_agent_is_read_only(containerd, client, simulated, push):
     poller = Poller(client)
     await client.version()
     first, image = push("one:1", ("base", 20), ("one", 4))
@@ -93,7 +93,7 @@ async def test_the_agent_sends_only_read_calls(containerd, client, simulated, pu
     assert set(containerd.calls) == READ_ONLY
 
 
-async def test_an_idle_poll_makes_one_call_and_every_fifth_poll_makes_two(containerd, client, simulated):
+async def test_every_fifth_idle_poll_makes_two_calls_and_the_other_polls_make_one_call(containerd, client, simulated):
     poller = Poller(client)
     await poller.poll(simulated.now)
     containerd.calls.clear()
@@ -126,13 +126,13 @@ async def test_a_pull_that_begins_after_idle_polls_is_not_treated_as_older_than_
     pull = simulated.pull(ref)
     simulated.advance(5)
     await poller.poll(simulated.now)
-    simulated.advance(600)  # by now, a lease older than the agent would be dropped
+    simulated.advance(600)  # after 600 s, the agent would have dropped an older lease
     for _ in range(3):
         await poller.poll(simulated.now)
     assert [live.id for live in poller.tracker.pulls()] == [pull.lease.id]
 
 
-async def test_each_document_is_read_once(containerd, client, simulated, push):
+async def test_each_document_is_read_only_once(containerd, client, simulated, push):
     poller = Poller(client)
     for name in ("one:1", "one:2"):
         simulated.pull(push(name, ("base", 20))[0])
@@ -143,8 +143,8 @@ async def test_each_document_is_read_once(containerd, client, simulated, push):
     assert reads <= 2 * 6, "an index, a manifest and a config are each read twice: one byte, then everything"
 
 
-async def test_calls_that_get_no_response_do_not_delay_the_others(client, simulated, push, monkeypatch):
-    """All calls that hang at the same time share one deadline."""
+async def test_calls_that_get_no_response_do_not_delay_other_calls(client, simulated, push, monkeypatch):
+    """Calls that hang at the same time share a single deadline."""
     loop = asyncio.get_running_loop()
     clock, skipped = loop.time, 0.0
     hanging, most = 0, 0
@@ -161,7 +161,8 @@ async def test_calls_that_get_no_response_do_not_delay_the_others(client, simula
             hanging -= 1
 
     monkeypatch.setattr(client, "snapshot", hang)
-    monkeypatch.setattr(polling, "DEADLINE", 1000.0)
+    for module in (polling, grpc_client):
+        monkeypatch.setattr(module, "DEADLINE", 1000.0)
     monkeypatch.setattr(loop, "time", lambda: clock() + skipped)
     poller = Poller(client)
     await poller.poll(simulated.now)
@@ -177,7 +178,7 @@ async def test_calls_that_get_no_response_do_not_delay_the_others(client, simula
     assert hanging == 0
 
 
-async def test_a_call_to_a_containerd_that_hangs_fails_after_the_deadline(containerd, client, monkeypatch):
+async def test_a_call_to_a_hung_containerd_fails_at_the_deadline(containerd, client, monkeypatch):
     await client.version()
     containerd.behave(Behaviour.SILENT)
     monkeypatch.setattr(grpc_client, "DEADLINE", 0.2)
@@ -195,7 +196,7 @@ async def test_a_poll_with_an_invalid_response_fails_and_the_next_poll_works(con
     await poller.poll(simulated.now)
 
 
-async def test_a_connection_lost_between_two_polls_ends_the_live_pulls(containerd, client, simulated, push):
+async def test_the_live_pulls_end_if_the_connection_is_lost_between_two_polls(containerd, client, simulated, push):
     poller = Poller(client)
     simulated.pull(push("app:1", ("app", 60))[0])
     for _ in range(3):
@@ -204,7 +205,7 @@ async def test_a_connection_lost_between_two_polls_ends_the_live_pulls(container
     assert poller.tracker.pulls()
     await containerd.kill()
     await containerd.start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while client.connected:  # noqa: ASYNC110  # gRPC sends no notification
             await asyncio.sleep(0.01)
     simulated.advance(1)
@@ -213,7 +214,7 @@ async def test_a_connection_lost_between_two_polls_ends_the_live_pulls(container
     assert "containerd restarted" in ended.error
 
 
-async def test_two_thousand_stale_leases_do_not_delay_the_agent(containerd, client, simulated):
+async def test_two_thousand_sandbox_leases_do_not_delay_the_agent(containerd, client, simulated):
     for number in range(2000):
         simulated.new_lease(expires=False).resources["content", f"sha256:{number:064x}"] = None
     poller = Poller(client)
@@ -221,11 +222,11 @@ async def test_two_thousand_stale_leases_do_not_delay_the_agent(containerd, clie
     assert not poller.tracker.pulls()
 
 
-async def test_the_process_ends_with_one_clear_line_if_there_is_no_containerd(tmp_path):
+async def test_the_process_exits_with_one_clear_error_if_there_is_no_containerd(tmp_path):
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", SILENCE, str(tmp_path / "no.sock"), stdout=asyncio.subprocess.PIPE
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         output, _ = await process.communicate()
     assert process.returncode == 1
     last = [json.loads(line) for line in output.splitlines()][-1]
@@ -235,10 +236,10 @@ async def test_the_process_ends_with_one_clear_line_if_there_is_no_containerd(tm
     assert len([line for line in output.splitlines() if b'"error"' in line and b"did not respond" in line]) == 1
 
 
-async def test_an_invalid_configuration_reports_every_mistake_and_exits_with_2():
+async def test_the_agent_reports_every_mistake_in_its_configuration_and_exits_with_2():
     wrong = Program("agent", NODE_NAME="Not_A_Name", REPORT_INTERVAL="1", SERVER_URL="ftp://x", AGENT_TOKEN="a b")
     async with wrong:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await wrong.process.wait() == 2
             await wrong._reading
     for name in ("NODE_NAME", "REPORT_INTERVAL", "SERVER_URL", "AGENT_TOKEN"):
@@ -254,12 +255,12 @@ async def test_the_agent_stops_promptly_even_if_no_name_server_responds(containe
         stdout=asyncio.subprocess.PIPE,
         env=os.environ | {f"PULLTRACE_{name}": value for name, value in variables.items()},
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while b"looking up" not in await process.stdout.readline():
             pass
     process.send_signal(signal.SIGTERM)
     try:
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(25):
             assert await process.wait() == 0
     finally:
         with suppress(ProcessLookupError):
@@ -267,7 +268,7 @@ async def test_the_agent_stops_promptly_even_if_no_name_server_responds(containe
 
 
 @pytest.mark.parametrize(("scheme", "loaded"), [("http", False), ("https", True)])
-async def test_openssl_is_loaded_only_for_https(containerd, unused_tcp_port, scheme, loaded):
+async def test_the_agent_loads_openssl_only_for_https(containerd, unused_tcp_port, scheme, loaded):
     url = f"{scheme}://127.0.0.1:{unused_tcp_port}"
     async with Program("agent", NODE_NAME="a", SERVER_URL=url, CONTAINERD_SOCKET=str(containerd.socket)) as agent:
         async with asyncio.timeout(30):
@@ -297,12 +298,12 @@ async def test_the_agent_stops_promptly(containerd, unused_tcp_port, how, server
     url = f"http://127.0.0.1:{unused_tcp_port}"
     agent = Program("agent", NODE_NAME="a", SERVER_URL=url, CONTAINERD_SOCKET=str(containerd.socket))
     async with agent:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             if server == "is away":
                 while "report not accepted" not in agent.output:  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
             else:
                 await posted.wait()
-        assert await agent.stop(how, seconds=8) == 0, agent.output
+        assert await agent.stop(how, seconds=25) == 0, agent.output
     release.set()
     await runner.cleanup()

@@ -1,4 +1,4 @@
-"""A real containerd whose clients are not the CRI plugin: archive imports, image builders and containers."""
+"""Tests with a real containerd that is used by clients other than the CRI plugin."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ NAME = "registry.test/team/imported:1"
 
 
 async def import_slowly(node: Containerd, follow: Follow, archive: bytes, *, shown: int) -> None:
-    """Import an archive; pause it in the middle until the agent has reported this many bytes."""
+    """Import an archive, pausing until the agent has reported ``shown`` bytes."""
     process = await Ctr(node.socket).start_import()
     await feed(process, archive, hold_at=shown + 2 * MIB)
     await follow.until(lambda: follow.live and downloaded(follow.live[0]) >= shown)
@@ -34,7 +34,7 @@ async def import_slowly(node: Containerd, follow: Follow, archive: bytes, *, sho
 
 
 @pytest.mark.parametrize("pack", [docker_archive, oci_archive])
-async def test_an_archive_is_imported_under_its_own_name(node: Containerd, pack) -> None:
+async def test_an_import_is_shown_under_the_name_of_its_image(node: Containerd, pack) -> None:
     image = make_image(make_layer(3 * MIB), make_layer(5 * MIB))
     async with Follow(node.socket) as follow:
         await import_slowly(node, follow, pack({NAME: image}), shown=2 * MIB)
@@ -49,7 +49,7 @@ async def test_an_archive_is_imported_under_its_own_name(node: Containerd, pack)
 
 
 @pytest.mark.parametrize("pack", [docker_archive, oci_archive])
-async def test_an_archive_with_four_images_is_one_import_without_a_name(node: Containerd, pack) -> None:
+async def test_an_archive_with_four_images_is_shown_as_one_import_without_a_name(node: Containerd, pack) -> None:
     base = make_layer(4 * MIB)
     images = {
         f"registry.test/part{number}:1": make_image(base, make_layer(MIB), name=str(number)) for number in range(4)
@@ -62,7 +62,7 @@ async def test_an_archive_with_four_images_is_one_import_without_a_name(node: Co
         assert not any(state.total_known for state in follow.history[ended.id] if not state.status.ended)
 
 
-async def test_an_import_that_is_interrupted_does_not_fail(node: Containerd) -> None:
+async def test_an_interrupted_import_counts_as_cancelled(node: Containerd) -> None:
     archive = oci_archive({NAME: make_image(make_layer(6 * MIB))})
     async with Follow(node.socket) as follow:
         process = await Ctr(node.socket).start_import()
@@ -75,7 +75,7 @@ async def test_an_import_that_is_interrupted_does_not_fail(node: Containerd) -> 
         assert {pull.error_reason for pull in follow.ended.values()} == {"canceled"}
 
 
-async def test_the_leases_of_an_image_builder_are_not_shown(node: Containerd, registry: Registry) -> None:
+async def test_image_builder_leases_are_not_shown(node: Containerd, registry: Registry) -> None:
     ctr = Ctr(node.socket)
     ref = registry.push("team/app:1", make_image(make_layer(2 * MIB)))
     registry.limit(2 * MIB)
@@ -91,7 +91,7 @@ async def test_the_leases_of_an_image_builder_are_not_shown(node: Containerd, re
         assert {(pull.image_ref, pull.status) for pull in follow.ended.values()} == {(ref, PullPhase.COMPLETED)}
 
 
-async def test_the_agent_knows_when_a_container_was_created(node: Containerd, registry: Registry) -> None:
+async def test_the_agent_receives_the_creation_times_of_containers(node: Containerd, registry: Registry) -> None:
     ref = registry.push("team/app:1", make_image(make_layer(1000)))
     await node.cri.pull(ref)
     async with agent_containerd.Containerd(node.socket) as containerd, asyncio.timeout(60):
@@ -109,7 +109,7 @@ async def test_the_agent_knows_when_a_container_was_created(node: Containerd, re
 async def test_layers_with_digests_other_than_sha256_show_their_progress(
     node: Containerd, registry: Registry, algorithm: str
 ) -> None:
-    """containerd 1.x downloads such a layer and then rejects it, which makes the pull fail."""
+    """containerd 1.x downloads the layer but then rejects it, so the pull fails."""
     layer = make_layer(5 * MIB, algorithm=algorithm)
     ref = registry.push("team/app:1", make_image(layer))
     registry.blob(layer.digest).hold(at=3 * MIB)

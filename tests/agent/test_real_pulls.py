@@ -1,6 +1,4 @@
-"""What the agent reports if a real containerd pulls images through its CRI service from a registry that the tests
-control.
-"""
+"""Tests with a real containerd whose CRI service pulls images from a registry that the tests control."""
 
 import asyncio
 
@@ -23,7 +21,9 @@ def percent_never_falls(history):
     return shown == sorted(shown)
 
 
-async def test_three_concurrent_images_with_a_shared_base_are_three_pulls(node: Containerd, registry: Registry) -> None:
+async def test_three_images_that_share_a_base_layer_are_reported_as_three_pulls(
+    node: Containerd, registry: Registry
+) -> None:
     base = make_layer(3 * MIB)
     own = {name: [make_layer(size * MIB), make_layer(MIB)] for name, size in (("a", 2), ("b", 2), ("c", 7))}
     images = {name: make_image(base, *extra) for name, extra in own.items()}
@@ -64,7 +64,7 @@ async def test_reported_bytes_never_exceed_those_that_the_registry_has_sent(
         await pulling
 
 
-async def test_unpacking_is_shown_with_its_times(node: Containerd, registry: Registry) -> None:
+async def test_unpacking_a_layer_is_shown_with_its_start_and_end_times(node: Containerd, registry: Registry) -> None:
     ref = registry.push("team/big:1", make_image(make_layer(MIB, zeros=500 * MIB)))
     async with Follow(node.socket) as follow:
         await node.cri.pull(ref)
@@ -76,7 +76,9 @@ async def test_unpacking_is_shown_with_its_times(node: Containerd, registry: Reg
         assert layer.completed_at <= layer.extract_started_at <= layer.extracted_at <= pull.completed_at
 
 
-async def test_a_cached_image_completes_without_downloading_a_byte(node: Containerd, registry: Registry) -> None:
+async def test_a_pull_of_a_cached_image_completes_without_downloading_a_byte(
+    node: Containerd, registry: Registry
+) -> None:
     image = make_image(make_layer(MIB), make_layer(2 * MIB))
     await node.cri.pull(registry.push("team/app:1", image))
     again = registry.push("team/app:2", image)
@@ -117,7 +119,9 @@ async def test_two_cached_images_pulled_again_between_two_polls_are_reported_as_
         assert ended == dict.fromkeys(refs, (PullPhase.COMPLETED, True))
 
 
-async def test_a_partly_cached_image_counts_only_the_missing_bytes(node: Containerd, registry: Registry) -> None:
+async def test_a_pull_of_a_partly_cached_image_counts_only_the_missing_bytes(
+    node: Containerd, registry: Registry
+) -> None:
     base, top = make_layer(3 * MIB), make_layer(2 * MIB)
     await node.cri.pull(registry.push("team/base:1", make_image(base)))
     ref = registry.push("team/app:1", make_image(base, top))
@@ -132,7 +136,7 @@ async def test_a_partly_cached_image_counts_only_the_missing_bytes(node: Contain
         assert downloaded(pull) == top.size
 
 
-async def test_a_cancelled_pull_fails_and_is_no_longer_live(node: Containerd, registry: Registry) -> None:
+async def test_a_cancelled_pull_counts_as_failed_and_is_no_longer_live(node: Containerd, registry: Registry) -> None:
     layer = make_layer(4 * MIB)
     ref = registry.push("team/app:1", make_image(layer))
     registry.blob(layer.digest).hold(at=2 * MIB)
@@ -151,7 +155,7 @@ async def test_a_cancelled_pull_fails_and_is_no_longer_live(node: Containerd, re
     registry.blob(layer.digest).release()
 
 
-async def test_concurrent_pulls_of_two_tags_of_one_repository_get_their_own_names(
+async def test_concurrent_pulls_of_two_tags_of_the_same_repository_get_their_own_names(
     node: Containerd, registry: Registry
 ) -> None:
     refs = [registry.push(f"team/app:{tag}", make_image(make_layer(2 * MIB))) for tag in ("1", "2")]
@@ -174,7 +178,9 @@ async def test_a_pull_by_digest_is_named_by_its_digest(node: Containerd, registr
         assert follow.ended_as(ref).status is PullPhase.COMPLETED
 
 
-async def test_a_pull_that_began_before_the_agent_is_followed(node: Containerd, registry: Registry) -> None:
+async def test_an_agent_follows_a_pull_that_began_before_the_agent_started(
+    node: Containerd, registry: Registry
+) -> None:
     first, second = make_layer(MIB), make_layer(5 * MIB)
     image = make_image(first, second)
     ref = registry.push("team/app:1", image)
@@ -192,7 +198,7 @@ async def test_a_pull_that_began_before_the_agent_is_followed(node: Containerd, 
         assert follow.ended_as(ref).status is PullPhase.COMPLETED
 
 
-async def test_a_pull_that_could_not_resolve_its_reference_fails(node: Containerd, registry: Registry) -> None:
+async def test_a_pull_fails_if_its_reference_cannot_be_resolved(node: Containerd, registry: Registry) -> None:
     ref = registry.push("team/app:1", make_image(make_layer(MIB)))
     repository = registry.repository("team/app")
     repository.hold()
@@ -235,7 +241,7 @@ async def test_if_containerd_is_killed_its_pull_ends_and_the_next_pull_resumes_t
         assert pull.id != dead.id
 
 
-async def test_an_agent_that_starts_after_containerd_died_shows_only_the_new_pull(
+async def test_an_agent_that_starts_after_containerd_was_killed_shows_only_the_new_pull(
     node: Containerd, registry: Registry
 ) -> None:
     layer = make_layer(6 * MIB)

@@ -1,4 +1,4 @@
-"""What the agent reports if a real containerd has unusual settings, fails, or receives unusual requests."""
+"""Tests with a real containerd that has unusual settings, fails, or is used in unusual ways."""
 
 import asyncio
 import re
@@ -33,17 +33,19 @@ async def test_layers_wait_if_only_one_download_at_a_time_is_allowed(start_node,
         assert downloaded(pull) == sum(layer.size for layer in image.layers)
         states = [[layer.state for layer in seen.layers] for seen in follow.history[pull.id] if seen.total_known]
         assert any(LayerPhase.WAITING in seen and LayerPhase.DOWNLOADING in seen for seen in states)
-        if not node.version.lstrip("v").startswith("2."):  # from 2.1 on, another setting limits the whole node
+        # Since containerd 2.1, a different setting limits the whole node.
+        if not node.version.lstrip("v").startswith("2."):
             assert all(seen.count(LayerPhase.DOWNLOADING) <= 1 for seen in states)
 
 
 async def test_layers_discarded_after_unpacking_count_as_downloaded(start_node, registry: Registry) -> None:
     node = await start_node(discard_unpacked_layers=True)
-    base, top = make_layer(4 * MIB), make_layer(3 * MIB)  # containerd writes a MiB at a time
+    base, top = make_layer(4 * MIB), make_layer(3 * MIB)  # containerd writes 1 MiB at a time
     async with Follow(node.socket) as follow:
         for name, image, fetched in (("base", make_image(base), base), ("app", make_image(base, top), top)):
             ref = registry.push(f"team/{name}:1", image)
-            registry.blob(fetched.digest).hold(at=fetched.size // 2)  # held until a poll has seen the download
+            # The registry holds back the layer until a poll has seen its download.
+            registry.blob(fetched.digest).hold(at=fetched.size // 2)
             pulling = asyncio.create_task(node.cri.pull(ref))
             await follow.until(lambda: follow.live and downloaded(follow.live[0]))
             registry.blob(fetched.digest).release()
@@ -68,7 +70,7 @@ async def test_only_the_manifest_for_this_platform_counts(node: Containerd, regi
         assert {to_fetch(seen) for seen in follow.history[pull.id] if seen.total_known} == {downloaded(pull)}
 
 
-async def test_progress_resumes_after_the_registry_stalled(node: Containerd, registry: Registry) -> None:
+async def test_progress_resumes_after_the_registry_has_stalled(node: Containerd, registry: Registry) -> None:
     layer = make_layer(5 * MIB)
     ref = registry.push("team/app:1", make_image(layer))
     registry.blob(layer.digest).hold(at=3 * MIB)
@@ -86,7 +88,7 @@ async def test_progress_resumes_after_the_registry_stalled(node: Containerd, reg
         assert downloaded(follow.ended_as(ref)) == layer.size
 
 
-async def test_pulling_one_reference_twice_at_once_is_two_pulls_and_one_download(
+async def test_pulling_the_same_reference_twice_at_once_results_in_two_pulls_and_one_download(
     node: Containerd, registry: Registry
 ) -> None:
     image = make_image(make_layer(4 * MIB), make_layer(MIB))
@@ -133,7 +135,7 @@ async def test_an_image_removed_and_pulled_again_is_fetched_again(node: Containe
         assert [downloaded(pull) for pull in follow.ended.values()] == [layer.size] * 2
 
 
-async def test_stopping_containerd_ends_its_pull_and_the_next_pull_is_followed(
+async def test_stopping_containerd_ends_its_pull_and_the_agent_follows_the_next_pull(
     node: Containerd, registry: Registry
 ) -> None:
     layer = make_layer(4 * MIB)
@@ -158,7 +160,7 @@ async def test_stopping_containerd_ends_its_pull_and_the_next_pull_is_followed(
         assert follow.ended_as(ref).status is PullPhase.COMPLETED
 
 
-async def test_a_pull_through_a_mirror_keeps_the_name_of_its_reference(node: Containerd, registry: Registry) -> None:
+async def test_a_pull_through_a_mirror_keeps_its_original_name(node: Containerd, registry: Registry) -> None:
     node.trust("docker.io", registry.url)
     layer = make_layer(3 * MIB)
     registry.push("library/nginx:1.27", make_image(layer))
@@ -172,7 +174,9 @@ async def test_a_pull_through_a_mirror_keeps_the_name_of_its_reference(node: Con
         assert follow.ended_as("docker.io/library/nginx:1.27").status is PullPhase.COMPLETED
 
 
-async def test_containerd_counts_only_read_calls_from_the_agent(start_node: Any, registry: Registry) -> None:
+async def test_every_call_that_containerd_counts_for_the_agent_is_read_only(
+    start_node: Any, registry: Registry
+) -> None:
     port = free_port()
     node = await start_node(metrics=f"127.0.0.1:{port}")
     layer = make_layer(3 * MIB)
@@ -185,10 +189,11 @@ async def test_containerd_counts_only_read_calls_from_the_agent(start_node: Any,
         await agent.says("pull.completed")
         async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/v1/metrics") as answer:
             metrics = await answer.text()
-    # containerd counts a stream as handled only once it has ended, so calls that were only started are included.
+    # containerd does not count a streaming call as handled until the call has ended, so the test also counts started
+    # calls.
     pattern = r'^grpc_server_(?:started|handled)_total\{.*?grpc_method="(\w+)",grpc_service="([\w.]+)".*?\} [1-9]'
     called = {f"/{service}/{method}" for method, service in re.findall(pattern, metrics, re.MULTILINE)}
-    # The tests' CRI client also calls runtime.v1, so these calls are ignored.
+    # The tests' CRI client also calls runtime.v1, so the test ignores calls to runtime.v1.
     assert {call for call in called if "runtime.v1" not in call} == {
         call for call in READ_ONLY if "runtime.v1" not in call
     }

@@ -1,4 +1,4 @@
-"""`pulltrace local` shows real pulls that are shorter than a poll, and shows nothing else as a pull."""
+"""`pulltrace local` shows real pulls that take less than a polling interval, and shows nothing else as a pull."""
 
 import pytest
 
@@ -17,7 +17,7 @@ pytestmark = [
 KIB = 1 << 10
 
 
-async def test_ten_small_images_in_a_row_are_ten_pulls_and_a_cached_image_is_an_eleventh(
+async def test_ten_small_images_appear_as_ten_pulls_and_a_cached_image_appears_as_the_eleventh_pull(
     node: Containerd, registry: Registry
 ) -> None:
     images = [make_image(make_layer(64 * KIB)) for _ in range(10)]

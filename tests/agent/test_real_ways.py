@@ -1,6 +1,6 @@
-"""How pulls are reported for each way in which a real node obtains images; the registry is slow here.
+"""Tests for each way in which a real node can obtain an image from a slow registry.
 
-`make snapshotters` sets PULL_SECONDS to 60, which is longer than the time after which a server usually reports a stall.
+`make snapshotters` sets PULL_SECONDS to 60, which is longer than a server usually waits before it reports a stall.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(500)]
 SECONDS = float(os.environ.get("PULL_SECONDS", "8"))
 IS_LONG = SECONDS >= 60
 PACE = {"every": 1.0 if IS_LONG else 0.55, "stall": 30.0 if IS_LONG else 5.0}
-AFTER_THE_LIMIT = 330.0  # seconds; an agent abandons a lease after 300 seconds without visible progress
+AFTER_THE_LIMIT = 330.0  # longer than the 300 s after which an agent abandons a lease without visible progress
 
 SHAPES = {"dominant": (1, 2, 1, 2, 12), "even": (3, 3, 3, 3, 3, 3)}  # layer sizes in MiB
 
@@ -36,7 +36,9 @@ BY_TITLE = {way.title: way for way in WAYS}
 
 
 class Case(NamedTuple):
-    """One way of pulling, one version of containerd, and one distribution of the bytes over the layers."""
+    """A combination of a way of pulling an image, a version of containerd, and a distribution of bytes among the
+    layers.
+    """
 
     way: Way
     line: str
@@ -61,14 +63,14 @@ async def begin(registry, tmp_path):
 
 
 def sent_of(registry, image):
-    """Return a function that counts the bytes of the image's layers that the registry has sent since this call."""
+    """Return a function that counts how many bytes of the image's layers the registry has sent since this call."""
     before = {layer.digest: registry.sent[layer.digest] for layer in image.layers}
     return lambda: sum(registry.sent[digest] - count for digest, count in before.items())
 
 
 def check_rows(observer, way, *bases):
-    """Check a pull's row until the pull ends: it never disappears, never stalls, and never counts more bytes than the
-    registry has sent.
+    """Check that a pull's row never disappears, never stalls while bytes are arriving, and never counts more bytes than
+    the registry has sent. Return the states of the row while the pull was live and its size was known.
     """
     assert observer.counts == sorted(observer.counts), "a row does not disappear"
     assert observer.counts[-1] == 1, "one pull is one row"
@@ -77,7 +79,7 @@ def check_rows(observer, way, *bases):
     if way.progress is Progress.LAYERS:
         assert not any(seen.row.stalled_since for seen in observer.rows), "the snapshotter was working"
     live = [seen for seen in observer.rows if seen.row.total_known and not seen.row.status.ended]
-    # A snapshotter that can fetch layers may examine them for a moment before it leaves them to containerd.
+    # Some snapshotters briefly examine a layer before leaving it to containerd.
     assert {seen.row.percent_basis for seen in live if not way.plain or seen.row.downloaded_bytes} <= {*bases}
     assert {seen.row.snapshotter for seen in live} <= {way.snapshotter}
     for seen in live:
@@ -87,7 +89,9 @@ def check_rows(observer, way, *bases):
 
 
 def check_stalls(observer):
-    """Check that no pull was shown as stalled while bytes arrived. Real pauses are possible on a busy machine."""
+    """Check that no pull was shown as stalled while its bytes were arriving. A pull may be shown as stalled if a busy
+    machine really paused.
+    """
     for stalled in observer.rows:
         if stalled.row.stalled_since:
             since = stalled.row.stalled_since.timestamp()
@@ -105,15 +109,15 @@ def check_end(observer, ended, ref, *, fetched, cached=0, remote=0, probed=0):
     assert (row.downloaded_bytes, row.cached_bytes, row.remote_bytes) == (fetched, cached, remote)
     assert ended.sent == pytest.approx(fetched, rel=0.01, abs=128 * 1024 + probed)
     counted = [observer.metric(name, row.registry) for name in ("bytes", "cached_bytes", "remote_bytes")]
-    before = observer.rows[0].row.downloaded_bytes  # byte counters start at 0 when their server starts
+    before = observer.rows[0].row.downloaded_bytes  # byte counters start at 0 when the server starts
     assert counted == [fetched - before, cached, remote]
 
 
 def check_exact(rows, finished_at, size, *, is_steady):
-    """Check the percentage and the estimate of a pull whose bytes are visible.
+    """Check the percentage and the estimated remaining time of a pull whose bytes are visible.
 
-    ``is_steady`` states whether the registry kept its speed to the end. An estimate cannot predict that a busy machine
-    will slow the registry down.
+    ``is_steady`` is true if the registry maintained its speed throughout the pull. An estimate cannot predict that a
+    busy machine will slow the registry down.
     """
     assert len(rows) > 3
     off = max(abs(seen.row.percent - 100 * seen.sent / size) for seen in rows)
@@ -131,7 +135,7 @@ def check_exact(rows, finished_at, size, *, is_steady):
 
 
 @pytest.mark.parametrize("case", cases([Progress.EXACT, Progress.LAYERS], SHAPES if IS_LONG else ["dominant"]))
-async def test_agents_report_every_fetched_byte_whenever_they_start(begin, registry, tmp_path, case: Case):
+async def test_agents_report_every_fetched_byte_no_matter_when_they_start(begin, registry, tmp_path, case: Case):
     way = case.way
     node = await begin(way, case.line)
     ref, image = way.push(
@@ -178,7 +182,7 @@ async def test_agents_report_every_fetched_byte_whenever_they_start(begin, regis
 
 
 @pytest.mark.parametrize("case", cases([Progress.NONE_NEEDED], ["two layers"]))
-async def test_streamed_layers_are_neither_downloaded_nor_cached(begin, registry, tmp_path, case: Case):
+async def test_streamed_layers_do_not_count_as_downloaded_or_cached(begin, registry, tmp_path, case: Case):
     way = case.way
     node = await begin(way, case.line)
     ref, image = way.push("team/lazy:1", make_image(make_layer(4 * MIB), make_layer(6 * MIB)), registry, tmp_path)
@@ -196,7 +200,7 @@ async def test_streamed_layers_are_neither_downloaded_nor_cached(begin, registry
             assert {layer.state for layer in ended.row.layers} == {LayerPhase.REMOTE}
 
 
-async def test_parallel_unpacking_shows_two_layers_being_unpacked(begin, registry):
+async def test_two_layers_are_unpacked_at_once_if_containerd_unpacks_in_parallel(begin, registry):
     node = await begin(BY_TITLE["overlayfs with parallel unpacking"], "2.4")
     layers = [make_layer(MIB, zeros=500 * MIB) for _ in range(2)]
     ref = registry.push("team/zeros:1", make_image(*layers))
@@ -218,7 +222,9 @@ SHARING = [
 
 
 @pytest.mark.parametrize("way", [pytest.param(BY_TITLE[title], id=title) for title in SHARING])
-async def test_four_layers_of_another_image_are_cached_and_only_the_fifth_is_new(begin, registry, tmp_path, way: Way):
+async def test_four_layers_shared_with_another_image_are_cached_and_only_the_fifth_is_new(
+    begin, registry, tmp_path, way: Way
+):
     node = await begin(way, "2.4")
     shared, own = [make_layer(MIB) for _ in range(4)], make_layer(3 * MIB)
     for name in ("first", "second"):
@@ -245,7 +251,7 @@ async def test_four_layers_of_another_image_are_cached_and_only_the_fifth_is_new
 
 @pytest.mark.skipif(not CTR, reason="ctr is needed: `make parts` installs it")
 @pytest.mark.parametrize("line", IMPORT.lines)
-async def test_an_import_is_not_stalled_while_its_archive_arrives_and_belongs_to_no_registry(begin, line):
+async def test_an_import_has_no_registry_and_does_not_stall_while_its_archive_is_arriving(begin, line):
     node = await begin(IMPORT, line)
     image = make_image(*(make_layer(size * MIB) for size in (2, 3, 4)))
     name = "registry.test/team/imported:1"

@@ -1,7 +1,7 @@
-"""Which pull wrote an image record, and which name the record gives to the pull."""
+"""Tests that match each image record with the pull that wrote it, and derive the pull's name from the record."""
 
 from pulltrace.agent.model import ImageRecord, Lease
-from pulltrace.agent.records import SHARED_POLLS, Name, RecordLedger, name_of
+from pulltrace.agent.records import Name, RecordLedger, name_of
 
 LEASE = Lease("lease", 100.0)
 TARGET = "sha256:" + "7" * 64
@@ -18,7 +18,7 @@ def ledger(*, earlier: dict[str, float] | None = None, now: dict[str, float] | N
     for claims, end_poll in ((earlier, True), (now, False)):
         for name, at in (claims or {}).items():
             made.claim([record(name, at)], LEASE, Name(name, guessed=False, written_at=at))
-        for _ in range(SHARED_POLLS + 1 if end_poll else 0):
+        if end_poll:
             made.after_poll(oldest=0.0)
     return made
 
@@ -28,7 +28,7 @@ def named(*records: ImageRecord, known: RecordLedger | None = None) -> tuple[str
     return name and (name.reference, name.guessed)
 
 
-def test_the_tag_whose_record_was_updated_is_the_name():
+def test_the_name_is_the_tag_of_the_record_that_was_updated():
     records = record("r.io/a:1", 50.0), record("r.io/a:2", 105.0), record(BY_DIGEST, 105.0)
     assert named(*records) == ("r.io/a:2", False)
 
@@ -41,16 +41,16 @@ def test_records_older_than_the_lease_do_not_name_the_pull():
     assert named(record("r.io/a:1", 99.0)) is None
 
 
-def test_a_record_by_image_id_does_not_name_the_pull():
+def test_a_record_named_by_image_id_does_not_name_the_pull():
     assert named(record(TARGET, 105.0)) is None
 
 
-def test_a_record_that_an_earlier_pull_claimed_does_not_name_another_pull_until_it_is_updated():
+def test_a_record_that_an_earlier_pull_claimed_does_not_name_another_pull_until_the_record_is_updated():
     assert named(record("r.io/a:1", 105.0), known=ledger(earlier={"r.io/a:1": 105.0})) is None
     assert named(record("r.io/a:1", 105.0), known=ledger(earlier={"r.io/a:1": 104.0})) == ("r.io/a:1", False)
 
 
-def test_a_record_updated_by_a_second_pull_of_the_image_ends_both_pulls():
+def test_a_record_updated_by_a_second_pull_of_the_same_image_proves_that_both_pulls_completed():
     twice = record("r.io/a:1", updated_at=106.0, created_at=105.0)
 
     def written_at(known: RecordLedger) -> float | None:
@@ -63,17 +63,17 @@ def test_a_record_updated_by_a_second_pull_of_the_image_ends_both_pulls():
     assert written_at(ledger(earlier={"r.io/a:1": 106.0})) is None
 
 
-def test_two_new_tags_in_one_poll_are_assigned_to_one_pull_each_and_marked_as_guesses():
+def test_two_new_tags_in_the_same_poll_are_assigned_to_different_pulls_and_marked_as_guesses():
     records = record("r.io/a:1", 105.0), record("r.io/a:2", 106.0)
     assert named(*records) == ("r.io/a:2", True)
     assert named(*records, known=ledger(now={"r.io/a:2": 106.0})) == ("r.io/a:1", True)
 
 
-def test_two_pulls_of_one_tag_that_end_in_one_poll_have_the_same_name():
+def test_two_pulls_of_the_same_tag_that_end_in_the_same_poll_have_the_same_name():
     assert named(record("r.io/a:1", 105.0), known=ledger(now={"r.io/a:1": 105.0})) == ("r.io/a:1", False)
 
 
-def test_a_claim_covers_the_records_by_digest_and_by_image_id():
+def test_a_pull_that_claims_a_tag_also_claims_the_records_named_by_digest_and_by_image_id():
     known = RecordLedger()
     tag, digest, image_id, other = (
         record(name, at) for name, at in (("r.io/a:1", 105.0), (BY_DIGEST, 105.1), (TARGET, 105.2), ("r.io/b:1", 90.0))
@@ -88,13 +88,12 @@ def test_claims_from_before_the_oldest_live_pull_are_forgotten():
     assert (known.claimed_at("r.io/a:1"), known.claimed_at("r.io/b:1"), len(known)) == (0.0, 107.0, 1)
 
 
-def test_one_record_ends_two_overlapping_pulls_even_if_one_lease_is_deleted_later():
-    """The second pull wrote the record before a poll noticed the end of the first."""
-    known, twice = RecordLedger(), record("r.io/a:1", 105.0)
-    known.claim([twice], Lease("first", 99.0), name_of([twice], Lease("first", 99.0), None, known))
-    for polls in range(SHARED_POLLS + 1):
+def test_a_record_that_another_pull_claimed_proves_that_an_overlapping_pull_completed_if_its_layers_are_complete():
+    """The second pull updated the record before the first pull's lease was deleted, which may take many polls."""
+    known, twice = ledger(earlier={"r.io/a:1": 105.0}), record("r.io/a:1", 105.0)
+    for _ in range(60):
         known.after_poll(oldest=99.0)
-        assert (named(twice, known=known) is not None) == (polls < SHARED_POLLS), polls
-    known.claim([twice], Lease("first", 99.0), Name("r.io/a:1", guessed=False, written_at=105.0))
-    known.after_poll(oldest=99.0)
-    assert name_of([twice], Lease("began-after-it-was-written", 105.5), None, known) is None
+    overlapping, later = Lease("overlapping", 104.0), Lease("began-after-it-was-written", 105.5)
+    assert name_of([twice], overlapping, None, known, complete=True) == Name("r.io/a:1", False, 105.0)
+    assert name_of([twice], overlapping, None, known) is None
+    assert name_of([twice], later, None, known, complete=True) is None

@@ -1,4 +1,4 @@
-"""The mirrors that containerd is configured to use."""
+"""Tests that find the mirrors that containerd is configured to use."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def folder(tmp_path):
     return str(tmp_path)
 
 
-def test_mirrors_are_listed_in_the_order_of_the_file(folder):
+def test_mirrors_keep_the_order_in_which_the_file_lists_them(folder):
     hosts = RegistryHosts(folder)
     assert hosts.of("docker.io") == ["http://127.0.0.1:5000", "https://cache.example.com/v2/docker"]
     assert hosts.of("quay.io") == ["http://mirror.internal:80"]
@@ -66,7 +66,7 @@ def test_no_file_outside_the_mirror_folder_is_read(tmp_path, folder):
         b"#" * (MAX_FILE + 1) + TWO,
     ],
 )
-def test_an_invalid_file_gives_no_mirrors(text):
+def test_an_invalid_file_does_not_yield_mirrors(text):
     assert mirrors_in(text, "docker.io") == []
 
 

@@ -1,4 +1,6 @@
-"""Which pulls the reporter sends, and when, tested with a real HTTP server that responds as each test requires."""
+"""Tests for the pulls that the reporter sends, and for the times when it sends them. The reporter posts to a real HTTP
+server, whose responses each test defines.
+"""
 
 import json
 
@@ -12,8 +14,8 @@ from pulltrace.wire import MAX_LAYERS, MAX_PULLS, MAX_REPORT, LayerState, PullPh
 from tests.agent.receiver import INTERVAL, Server, pull, serving
 
 
-async def test_the_next_report_is_not_sent_too_soon_after_a_slow_one(server, make):
-    """The server compares times of arrival, and returns 429 for a second report within half a second."""
+async def test_the_reporter_waits_long_enough_after_a_report_that_arrived_slowly(server, make):
+    """The server compares arrival times, and returns 429 if two reports arrive less than half a second apart."""
     server.delays = [2 * INTERVAL]
     async with make(heartbeat=INTERVAL) as reporter:
         reporter.offer([], [])
@@ -21,7 +23,7 @@ async def test_the_next_report_is_not_sent_too_soon_after_a_slow_one(server, mak
     assert server.arrived[1] - server.arrived[0] >= 0.9 * INTERVAL
 
 
-async def test_an_idle_node_sends_heartbeats_without_pulls(server, make):
+async def test_the_agent_of_an_idle_node_sends_heartbeats_without_pulls(server, make):
     async with make(heartbeat=0.05) as reporter:
         reporter.offer([], [])
         await server.until(lambda: len(server.reports) == 3)
@@ -38,7 +40,7 @@ async def test_a_new_pull_does_not_wait_for_the_heartbeat(server, make):
         await server.until(lambda: server.reports[-1].get("pulls"))
 
 
-async def test_only_the_newest_state_is_sent_even_if_it_is_empty(server, make):
+async def test_the_reporter_sends_only_the_newest_state_even_if_no_pull_is_live(server, make):
     async with make() as reporter:
         for number in range(5):
             reporter.offer([pull(f"p{number}", PullPhase.DOWNLOADING)], [])
@@ -48,7 +50,7 @@ async def test_only_the_newest_state_is_sent_even_if_it_is_empty(server, make):
         await server.until(lambda: server.reports[-1].get("pulls") is None)
 
 
-async def test_ended_pulls_are_kept_until_acknowledged_and_sent_once(server, make):
+async def test_finished_pulls_are_kept_until_acknowledged_and_not_sent_again(server, make):
     server.answers = [web.Response(status=503), web.Response(status=401), web.Response(status=500)]
     async with make() as reporter:
         reporter.offer([], [pull("a")])
@@ -59,7 +61,7 @@ async def test_ended_pulls_are_kept_until_acknowledged_and_sent_once(server, mak
     assert server.acknowledged() == ["a", "b", "c"]
 
 
-async def test_a_server_that_starts_later_receives_every_ended_pull(make, unused_tcp_port):
+async def test_a_server_that_starts_later_receives_every_finished_pull(make, unused_tcp_port):
     server = Server()
     async with make() as reporter:
         reporter.offer([], [pull("a")])
@@ -81,7 +83,7 @@ async def test_a_restarted_server_gets_the_history_again(server, make):
     assert set(server.acknowledged()[6:]) == {"a", "b", "c"}
 
 
-async def test_history_never_displaces_unacknowledged_pulls(server, make):
+async def test_acknowledged_pulls_never_displace_unacknowledged_pulls(server, make):
     async with make() as reporter:
         reporter.offer([], [pull("old")])
         await server.until(server.acknowledged)
@@ -94,7 +96,7 @@ async def test_history_never_displaces_unacknowledged_pulls(server, make):
     ]
 
 
-async def test_the_oldest_ended_pulls_are_dropped_first(server, make):
+async def test_the_oldest_finished_pulls_are_dropped_first(server, make):
     async with make(run=False) as reporter:
         for number in range(400):
             reporter.offer([], [pull(f"p{number}", layers=200)])
@@ -105,7 +107,7 @@ async def test_the_oldest_ended_pulls_are_dropped_first(server, make):
     assert server.acknowledged() == [f"p{number}" for number in range(400 - len(server.acknowledged()), 400)]
 
 
-async def test_an_invalid_ended_pull_is_dropped_and_the_next_one_is_sent(server, make):
+async def test_an_invalid_finished_pull_is_dropped_and_the_next_pull_is_sent(server, make):
     server.malformed = b"bad"
     async with make() as reporter:
         reporter.offer([], [pull("bad")])
@@ -115,7 +117,7 @@ async def test_an_invalid_ended_pull_is_dropped_and_the_next_one_is_sent(server,
     assert server.acknowledged() == ["good"]
 
 
-async def test_ended_pulls_that_are_too_large_together_are_sent_in_smaller_reports(server, make):
+async def test_finished_pulls_that_do_not_fit_into_a_single_report_are_sent_in_several_reports(server, make):
     server.largest = 60_000
     async with make() as reporter:
         reporter.offer([], [pull(f"p{number}", layers=100) for number in range(12)])
@@ -123,7 +125,7 @@ async def test_ended_pulls_that_are_too_large_together_are_sent_in_smaller_repor
     assert server.acknowledged() == [f"p{number}" for number in range(12)]
 
 
-async def test_live_pulls_take_turns_and_each_report_lists_the_others(server, make):
+async def test_live_pulls_take_turns_and_each_report_lists_the_ids_of_the_other_pulls(server, make):
     largest, ids = 0, {f"p{number}" for number in range(10)}
     live = [
         PullState(id=name, status=PullPhase.DOWNLOADING, layers=[LayerState(digest="d" * 135)] * MAX_LAYERS)
@@ -142,9 +144,9 @@ async def test_live_pulls_take_turns_and_each_report_lists_the_others(server, ma
     assert seen.count("end") == 1
 
 
-async def test_an_ended_pull_is_listed_by_id_until_there_is_room_for_it(server, make):
-    """The server closes a pull that is missing from a report. If the pull were reported later, its end would be counted
-    twice.
+async def test_a_finished_pull_is_listed_by_id_until_a_report_has_room_for_it(server, make):
+    """The server closes a pull that is missing from a report. If a report with the final state of a closed pull arrived
+    later, the server would count the pull twice.
     """
     names = [f"p{number:03}" for number in range(MAX_PULLS)]
     async with make(run=False) as reporter:
@@ -177,7 +179,7 @@ async def test_pulls_keep_their_turn_when_a_report_is_lost(server, make):
 
 
 @pytest.mark.parametrize("why", ["too large", "no report"])
-async def test_one_rejected_live_pull_does_not_block_the_others(server, make, why):
+async def test_a_rejected_live_pull_does_not_block_other_live_pulls(server, make, why):
     if why == "too large":
         server.largest = 30_000
     else:
@@ -195,7 +197,7 @@ async def test_one_rejected_live_pull_does_not_block_the_others(server, make, wh
     assert [item["id"] for report in server.reports[-8:] for item in report.get("pulls", ())].count("p1") > 1
 
 
-async def test_a_report_lists_the_ids_of_other_pulls_only_if_they_do_not_fit(server, make):
+async def test_a_report_lists_only_the_ids_of_pulls_that_do_not_fit(server, make):
     async with make(run=False) as reporter:
         for count in (1, MAX_PULLS // 2, MAX_PULLS, 3 * MAX_PULLS):
             reporter.offer([pull(f"p{number}", PullPhase.DOWNLOADING) for number in range(count)], [])
@@ -205,7 +207,7 @@ async def test_a_report_lists_the_ids_of_other_pulls_only_if_they_do_not_fit(ser
     assert told == [(1, 0), (half, 0), (half, half), (half, half)]
 
 
-async def test_oversized_live_pulls_do_not_displace_an_ended_pull(server, make):
+async def test_oversized_live_pulls_do_not_displace_a_finished_pull(server, make):
     server.largest = 60_000
     async with make() as reporter:
         reporter.offer([pull(f"p{number}", PullPhase.DOWNLOADING, layers=100) for number in range(12)], [pull("end")])
@@ -213,7 +215,7 @@ async def test_oversized_live_pulls_do_not_displace_an_ended_pull(server, make):
     assert server.acknowledged() == ["end"]
 
 
-async def test_an_ended_pull_that_is_too_large_on_its_own_is_dropped(server, make):
+async def test_a_finished_pull_that_is_too_large_for_any_report_is_dropped(server, make):
     server.largest = 60_000
     async with make() as reporter:
         reporter.offer([], [pull("huge", layers=900)])

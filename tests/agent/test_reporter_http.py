@@ -1,4 +1,4 @@
-"""The reporter's requests: tokens, failures, compression, and invalid responses."""
+"""Tests for the reporter's requests: tokens, failures, compression, and invalid responses."""
 
 import asyncio
 import gzip
@@ -11,7 +11,7 @@ from aiohttp import web
 from tests.agent.receiver import pull
 
 
-async def test_retry_after_is_obeyed_up_to_a_limit(server, make):
+async def test_the_retry_after_header_is_obeyed_up_to_a_limit(server, make):
     server.answers = [web.Response(status=429, headers={"Retry-After": "1"})]
     async with make() as reporter:
         reporter.offer([], [pull("a")])
@@ -67,7 +67,7 @@ async def test_the_token_file_is_read_again_for_each_report(server, make, tmp_pa
     assert server.requests[0].headers["Authorization"] == "Bearer first"
 
 
-async def test_without_its_token_file_the_reporter_sends_nothing_and_keeps_the_ended_pulls(
+async def test_the_reporter_keeps_finished_pulls_and_sends_nothing_if_its_token_file_is_missing(
     server, make, tmp_path, caplog
 ):
     file = tmp_path / "token"
@@ -82,7 +82,7 @@ async def test_without_its_token_file_the_reporter_sends_nothing_and_keeps_the_e
 
 
 @pytest.mark.parametrize("text", ["secret\nsecret", "secret secret", "secret\0", "secr\u00e9t"])
-async def test_an_invalid_token_is_neither_sent_nor_logged(server, make, tmp_path, caplog, text):
+async def test_the_reporter_does_not_send_or_log_an_invalid_token(server, make, tmp_path, caplog, text):
     file = tmp_path / "token"
     file.write_text(text, encoding="utf-8")
     async with make(token_file=file, run=False) as reporter:
@@ -110,7 +110,7 @@ TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOlsicHVsbHRyYWNlIl19.c2lnbmF0dXJlLW9mLXRoZ
     ],
 )
 @pytest.mark.parametrize("token", [TOKEN, "short"])
-async def test_a_token_that_a_proxy_returns_is_never_logged(server, make, caplog, echo, token):
+async def test_a_token_that_a_proxy_sends_back_is_never_logged(server, make, caplog, echo, token):
     half = len(token) // 2
     text = echo.format(token=token, half=token[: half + 8], front=token[:half], back=token[half:])
     server.answers = [web.Response(status=400, text=text)]
@@ -140,7 +140,7 @@ async def test_a_token_in_an_invalid_http_response_is_never_logged(make, unused_
     assert TOKEN[:8] not in str([record.fields for record in caplog.records])
 
 
-async def test_large_reports_are_gzipped_and_small_ones_are_not(server, make):
+async def test_only_large_reports_are_gzipped(server, make):
     async with make() as reporter:
         reporter.offer([], [pull("small")])
         await server.until(server.acknowledged)
@@ -151,7 +151,7 @@ async def test_large_reports_are_gzipped_and_small_ones_are_not(server, make):
     assert len(gzip.compress(json.dumps(server.reports[-1]).encode())) < 16_000
 
 
-async def test_one_connection_serves_many_reports_and_a_closed_one_is_reopened(server, make):
+async def test_one_connection_serves_many_reports_and_a_closed_connection_is_reopened(server, make):
     async with make(run=False) as reporter:
         for number in range(6):
             if number == 3:
@@ -184,7 +184,7 @@ async def test_an_invalid_http_response_is_retried_later(make, unused_tcp_port, 
         assert reporter._unacknowledged
 
 
-async def test_an_endless_response_is_not_read_to_the_end(make, unused_tcp_port):
+async def test_an_endless_response_is_not_read_forever(make, unused_tcp_port):
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -198,7 +198,7 @@ async def test_an_endless_response_is_not_read_to_the_end(make, unused_tcp_port)
         assert await reporter._post(1.0) == 0.0
 
 
-async def test_a_response_without_json_acknowledges_a_report(server, make):
+async def test_a_response_without_json_also_acknowledges_a_report(server, make):
     server.answers = [web.Response(text="ok")]
     async with make() as reporter:
         reporter.offer([], [pull("a")])

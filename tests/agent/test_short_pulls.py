@@ -1,4 +1,4 @@
-"""A pull between two polls is reported once, and nothing else is reported as a pull."""
+"""A pull that begins and ends between two polls is reported once, and nothing else is reported as a pull."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def results(watched):
     return [(pull.image_ref, pull.status, pull.ref_guessed, downloaded(pull)) for pull in watched.ended]
 
 
-def test_ten_images_in_a_row_are_ten_completed_pulls_with_names_and_sizes(quick, push):
+def test_ten_images_pulled_in_a_row_are_reported_as_ten_completed_pulls_with_names_and_sizes(quick, push):
     pulled = [push(f"app-{number}:1", (f"app {number}", 1)) for number in range(10)]
     for ref, _ in pulled:
         pull_between_polls(quick, ref)
@@ -51,7 +51,7 @@ def test_all_images_that_are_pulled_between_two_polls_are_reported(quick, push):
 
 
 @pytest.mark.parametrize("pause", [1, 2])
-def test_a_cached_image_that_is_pulled_again_is_reported_once_each_time(quick, push, pause):
+def test_each_repeated_pull_of_a_cached_image_is_reported_once(quick, push, pause):
     ref, image = push("app:1", ("app", 1))
     for _ in range(3):
         pull_between_polls(quick, ref)
@@ -65,7 +65,7 @@ def test_a_cached_image_that_is_pulled_again_is_reported_once_each_time(quick, p
     assert {layer.state for layer in quick.ended[-1].layers} == {LayerPhase.CACHED}
 
 
-def test_a_second_tag_of_a_cached_image_is_a_pull_of_that_tag(quick, push):
+def test_pulling_a_second_tag_of_a_cached_image_is_reported_as_a_pull_of_that_tag(quick, push):
     first, image = push("app:1", ("app", 1))
     second = quick.node.registries.push("registry.test/app:2", image)
     for ref in (first, second):
@@ -75,7 +75,7 @@ def test_a_second_tag_of_a_cached_image_is_a_pull_of_that_tag(quick, push):
 
 
 @pytest.mark.parametrize("pause", [0, 1, 5])
-def test_a_tag_command_is_not_a_pull(quick, push, pause):
+def test_tagging_an_image_is_not_reported_as_a_pull(quick, push, pause):
     ref, _ = push("app:1", ("app", 1))
     pull_between_polls(quick, ref)
     quick.polls(pause)
@@ -85,7 +85,7 @@ def test_a_tag_command_is_not_a_pull(quick, push, pause):
     assert [pull.image_ref for pull in quick.ended] == [ref]
 
 
-def test_an_import_is_not_a_pull(quick, push):
+def test_an_import_is_not_reported_as_a_pull(quick, push):
     _, image = push("app:1", ("app", 1))
     quick.node.import_image("registry.test/app:1", image)
     quick.polls(3)
@@ -103,7 +103,7 @@ def test_a_pull_that_a_poll_saw_is_not_reported_again(quick, push):
 
 
 @pytest.mark.parametrize("offset", [0.02, 0.05, 0.1, 0.2, 0.3])
-def test_a_pull_is_reported_once_even_if_a_poll_saw_its_lease(quick, push, offset):
+def test_a_pull_is_reported_only_once_even_if_a_poll_saw_its_lease(quick, push, offset):
     ref, image = push("app:1", ("app", 1))
     quick.node.pull(ref)
     quick.polls(1, every=offset)
@@ -111,14 +111,14 @@ def test_a_pull_is_reported_once_even_if_a_poll_saw_its_lease(quick, push, offse
     assert [(pull.image_ref, downloaded(pull)) for pull in quick.ended] == [(ref, image.size)]
 
 
-def test_a_lease_is_not_given_the_image_of_a_pull_that_ended_before_it_began(quick, push):
+def test_a_lease_does_not_get_the_image_of_a_pull_that_ended_before_the_lease_was_created(quick, push):
     refs = [push(f"app-{number}:1", (f"app {number}", 1))[0] for number in range(2)]
     quick.polls(1)
     first = quick.node.pull(refs[0])
     quick.node.advance(0.5, step=0.02)
     assert first.state is PullPhase.COMPLETED
     quick.node.pull(refs[1])
-    late = set(quick.changed)  # the first pull ends after the poll has read the changes, but before it lists the leases
+    late = set(quick.changed)  # the first pull ends after the poll reads the changes but before it lists the leases
     quick.changed.clear()
     quick.poll()
     quick.changed |= late
@@ -127,9 +127,7 @@ def test_a_lease_is_not_given_the_image_of_a_pull_that_ended_before_it_began(qui
 
 
 @pytest.mark.parametrize("mode", [Mode.STREAM, Mode.PARALLEL])
-def test_the_labels_of_another_snapshotter_decide_how_the_bytes_of_a_short_pull_are_counted(
-    start_simulated, push, registries, mode
-):
+def test_snapshot_labels_determine_how_the_bytes_of_a_short_pull_are_counted(start_simulated, push, registries, mode):
     for manner in registries.manners.values():
         manner.latency = 0.0
     watched = Watched(start_simulated(CONTAINERD_1, snapshotter="soci", mode=mode))

@@ -1,4 +1,4 @@
-"""How pulls are reported for each kind of snapshotter. A simulated node, its agent and a server run in virtual time."""
+"""Tests for each kind of snapshotter, with a simulated node, an agent and a server in virtual time."""
 
 import pytest
 
@@ -16,7 +16,7 @@ VERSIONS = [CONTAINERD_1, CONTAINERD_2]
 
 
 class Observed:
-    """A node, an agent and a server that advance together. ``every`` is the interval between polls."""
+    """A node, an agent and a server whose clocks advance together. ``every`` is the polling interval in seconds."""
 
     def __init__(self, node, every=1.0, *, sees_files=False):
         self.watched, self.server, self.every = Watched(node, sees_files=sees_files), SimulatedHub(), every
@@ -72,7 +72,7 @@ class Observed:
 
 @pytest.fixture
 def observe(start_simulated):
-    """Return a factory of nodes whose default snapshotter delivers layers in this mode."""
+    """Return a function that creates nodes whose default snapshotter delivers layers in this mode."""
 
     def observe(mode, version=CONTAINERD_1, every=1.0, name="soci", **store):
         return Observed(start_simulated(version, snapshotter=name, mode=mode, **store), every)
@@ -86,7 +86,9 @@ def counted(observed, name):
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("mode", FETCHING)
-def test_a_pull_that_the_snapshotter_fetches_runs_until_complete_and_counts_as_downloaded(observe, push, version, mode):
+def test_a_pull_stays_live_until_the_snapshotter_has_fetched_all_layers_and_they_count_as_downloaded(
+    observe, push, version, mode
+):
     observed = observe(mode, version)
     ref, image = push("app:1", ("base", 200), ("middle", 300), ("top", 1000))
     observed.watched.node.pull(ref)
@@ -122,7 +124,7 @@ def test_the_percentage_follows_the_committed_layers_if_the_snapshotter_fetches_
 
 @pytest.mark.parametrize("mode", FETCHING)
 @pytest.mark.parametrize("after", [20, 320, 1900])
-def test_an_agent_that_starts_during_a_pull_shows_the_pull_as_running(observe, push, mode, after):
+def test_an_agent_that_starts_during_a_pull_shows_it_as_running(observe, push, mode, after):
     observed = observe(mode, every=5.0)
     ref, image = push("app:1", ("base", 10), ("top", 24000))
     observed.watched.node.pull(ref)
@@ -138,7 +140,7 @@ def test_an_agent_that_starts_during_a_pull_shows_the_pull_as_running(observe, p
 
 
 @pytest.mark.parametrize("mode", FETCHING)
-def test_every_byte_is_counted_as_it_arrives_if_the_files_of_the_snapshotter_are_readable(start_simulated, push, mode):
+def test_every_byte_is_counted_as_it_arrives_if_the_agent_can_read_the_snapshotter_files(start_simulated, push, mode):
     observed = Observed(start_simulated(CONTAINERD_1, snapshotter="soci", mode=mode), sees_files=True)
     node = observed.watched.node
     ref, image = push("app:1", ("base", 100), ("middle", 300), ("top", 1500))
@@ -163,7 +165,7 @@ def test_every_byte_is_counted_as_it_arrives_if_the_files_of_the_snapshotter_are
     assert counted(observed, "bytes") == image.size
 
 
-def test_a_pull_that_the_snapshotter_fetches_is_never_abandoned(observe, push):
+def test_a_pull_never_counts_as_failed_while_the_snapshotter_fetches_its_layers(observe, push):
     observed = observe(Mode.PARALLEL, every=20.0)
     ref, image = push("app:1", ("top", 30000))
     observed.watched.node.pull(ref)
@@ -175,7 +177,7 @@ def test_a_pull_that_the_snapshotter_fetches_is_never_abandoned(observe, push):
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("every", [0.05, 0.1, 0.25, 0.4])
 @pytest.mark.parametrize("layers", [1, 4])
-def test_streamed_bytes_never_count_as_downloaded_or_cached_whenever_polls_happen(
+def test_streamed_bytes_never_count_as_downloaded_or_cached_no_matter_when_polls_happen(
     observe, push, version, every, layers
 ):
     observed = observe(Mode.STREAM, version, every, name="stargz")
@@ -205,7 +207,7 @@ def test_a_pull_is_reported_as_an_ordinary_pull_if_the_snapshotter_declines_the_
 
 
 @pytest.mark.parametrize("mode", [*FETCHING, Mode.STREAM])
-def test_the_base_that_an_image_shares_with_another_one_is_cached(observe, push, mode):
+def test_a_base_layer_that_was_pulled_with_another_image_counts_as_cached(observe, push, mode):
     observed = observe(mode, every=0.25)
     first, _ = push("app:1", ("base", 100), ("one", 10))
     second, _ = push("app:2", ("base", 100), ("two", 10))
@@ -218,7 +220,7 @@ def test_the_base_that_an_image_shares_with_another_one_is_cached(observe, push,
     assert (row.cached_bytes, new) == (100 * MIB, 10 * MIB)
 
 
-def test_two_pulls_that_share_a_layer_count_its_bytes_once(observe, push):
+def test_the_bytes_of_a_layer_that_two_pulls_share_are_counted_only_once(observe, push):
     observed = observe(Mode.PARALLEL)
     refs = [push(f"app:{number}", ("base", 300), (f"own {number}", 100))[0] for number in (1, 2)]
     for ref in refs:
@@ -230,7 +232,7 @@ def test_two_pulls_that_share_a_layer_count_its_bytes_once(observe, push):
     assert [row.downloaded_bytes for row in observed.server.shown] == [400 * MIB, 400 * MIB]
 
 
-def test_layers_that_the_snapshotter_had_are_cached_and_the_others_are_downloaded(observe, push):
+def test_layers_that_the_snapshotter_already_had_are_cached_and_the_other_layers_are_downloaded(observe, push):
     observed = observe(Mode.UNPACK, name="erofs")
     ref, image = push("app:1", ("base", 100), ("middle", 50), ("top", 10))
     staged = [image.layers[number].blob.digest for number in (0, 1)]
@@ -256,7 +258,7 @@ def test_an_image_is_cached_if_the_snapshotter_had_every_layer(observe, push, ev
 
 
 @pytest.mark.parametrize("every", [0.1, 0.5])
-def test_layers_that_a_guest_will_fetch_are_marked_with_the_guest(observe, push, every):
+def test_layers_that_a_guest_will_fetch_are_attributed_to_the_guest(observe, push, every):
     observed = observe(Mode.GUEST, name="nydus", every=every)
     ref, image = push("app:1", ("base", 9000))
     observed.watched.node.pull(ref)
@@ -265,7 +267,7 @@ def test_layers_that_a_guest_will_fetch_are_marked_with_the_guest(observe, push,
     assert [(layer.state, layer.fetched_by) for layer in row.layers] == [(LayerPhase.REMOTE, GUEST)]
 
 
-def test_a_pull_for_a_runtime_class_with_its_own_snapshotter_is_not_attributed_to_the_default_snapshotter(
+def test_pulls_are_not_attributed_to_the_default_snapshotter_if_their_runtime_class_selects_another(
     start_simulated, push
 ):
     observed = Observed(start_simulated(CONTAINERD_1, others=[Snapshotter("soci", Mode.PARALLEL)]))
@@ -312,16 +314,16 @@ def test_an_ordinary_pull_is_not_affected_by_another_loaded_snapshotter(start_si
         ("overlayfs", "containerd.io/snapshot/remote", Delivery.UNKNOWN),
     ],
 )
-def test_a_label_must_match_the_full_key(snapshotter, label, expected):
+def test_the_keys_of_labels_must_match_in_full(snapshotter, label, expected):
     assert delivery_of(snapshotter, {label: ""}) is expected
 
 
-def test_a_streamed_layer_of_soci_has_both_labels():
+def test_a_layer_streamed_by_soci_has_both_labels():
     labels = {"containerd.io/snapshot/remote": "", "containerd.io/snapshot/remote/namespace": "k8s.io"}
     assert delivery_of("soci", labels) is Delivery.STREAMED
 
 
-def test_the_default_snapshotter_is_the_one_whose_root_is_the_image_folder():
+def test_the_default_snapshotter_has_the_image_directory_as_its_root():
     roots = {"overlayfs": "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs", "soci": "/data/soci"}
     assert default_of(roots, "/data/soci") == "soci"
     assert default_of(roots, roots["overlayfs"]) == "overlayfs"

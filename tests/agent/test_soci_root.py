@@ -1,4 +1,4 @@
-"""SOCI's root directory is read within limits, and only if it has the expected layout."""
+"""The agent reads SOCI's root directory only if it has the expected layout, and only up to fixed limits."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def layer(tmp_path):
-    """Return a function that creates a layer's directory, into which ``written`` bytes have been written so far."""
+    """Return a function that creates a directory with a partly written layer."""
 
     def layer(written, size=8 * MIB, name=DIGEST, folder="x1y2"):
         (tmp_path / "unpack" / folder / "fs").mkdir(parents=True)
@@ -34,7 +34,7 @@ def layer(tmp_path):
     return layer
 
 
-def test_allocated_blocks_are_counted_instead_of_the_size(tmp_path, layer):
+def test_allocated_blocks_count_rather_than_file_sizes(tmp_path, layer):
     layer(3 * MIB)
     (received,) = SociRoot(str(tmp_path)).received().values()
     assert 3 * MIB <= received < 3 * MIB + 64 * 1024
@@ -78,9 +78,7 @@ def test_the_number_of_examined_layers_is_limited(tmp_path, layer, monkeypatch):
     assert len(SociRoot(str(tmp_path)).received()) == 3
 
 
-async def test_the_files_are_read_in_the_first_poll_in_which_the_layers_are_known(
-    tmp_path, layer, start_simulated, push
-):
+async def test_the_files_are_read_as_soon_as_the_layers_are_known(tmp_path, layer, start_simulated, push):
     node = start_simulated(snapshotter="soci", mode=Mode.PARALLEL)
     ref, image = push("app:1", ("base", 100), ("top", 300))
     digests = [item.blob.digest for item in image.layers]

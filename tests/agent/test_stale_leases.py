@@ -1,4 +1,4 @@
-"""Leases that outlived their pulls, and pulls that began before the agent started."""
+"""Tests for leases that outlive their pulls, and for pulls that began before the agent started."""
 
 import pytest
 
@@ -12,7 +12,7 @@ from tests.agent.virtual import restart_containerd
 def test_the_stale_lease_of_a_pull_that_no_poll_saw_is_not_shown(watched, push):
     ref, _ = push("app:1", ("app", 60))
     watched.node.pull(ref)
-    watched.node.advance(0.9)  # before any poll sees the pull
+    watched.node.advance(0.9)  # no poll sees the pull
     restart_containerd(watched)
     watched.polls(3)
     watched.node.now += NO_PROGRESS_LIMIT
@@ -34,7 +34,7 @@ def test_a_pull_that_completed_just_before_containerd_was_killed_is_reported_as_
     assert [pull.status for pull in watched.ended] == [PullPhase.COMPLETED]
 
 
-def test_the_pull_after_a_crash_resumes_and_counts_from_the_resumed_offset(watched, push):
+def test_the_pull_after_a_crash_resumes_the_download_and_counts_from_the_resumed_offset(watched, push):
     ref, image = push("app:1", ("app", 60))
     watched.node.pull(ref)
     watched.polls(3)
@@ -47,7 +47,7 @@ def test_the_pull_after_a_crash_resumes_and_counts_from_the_resumed_offset(watch
     assert layer.cached_bytes + layer.downloaded_bytes == image.size
 
 
-def test_a_new_agent_shows_no_lease_from_before_containerd_started(watched, push):
+def test_a_new_agent_does_not_show_leases_from_before_containerd_started(watched, push):
     ref, _ = push("app:1", ("app", 60))
     watched.node.pull(ref)
     watched.node.advance(3)
@@ -57,7 +57,7 @@ def test_a_new_agent_shows_no_lease_from_before_containerd_started(watched, push
     assert not watched.history
 
 
-def test_a_stale_lease_is_shown_for_at_most_the_progress_timeout_if_the_clock_was_set_back(watched, push):
+def test_a_stale_lease_is_shown_for_no_longer_than_the_progress_timeout_if_the_clock_was_set_back(watched, push):
     ref, _ = push("app:1", ("app", 60))
     watched.node.pull(ref)
     watched.node.advance(3)
@@ -72,7 +72,7 @@ def test_a_stale_lease_is_shown_for_at_most_the_progress_timeout_if_the_clock_wa
     assert len(watched.history) == 1
 
 
-def test_a_pull_older_than_the_agent_that_seemed_stale_is_shown_once_it_makes_progress(watched, push):
+def test_a_seemingly_stale_pull_that_is_older_than_the_agent_is_shown_once_it_makes_progress(watched, push):
     ref, image = push("app:1", ("app", 60))
     watched.node.pull(ref)
     watched.node.advance(2)
@@ -102,7 +102,7 @@ def test_an_agent_that_starts_after_a_crash_and_a_new_pull_shows_only_the_new_pu
     assert set(watched.history) == {again.lease.id}
 
 
-def test_a_new_agent_shows_a_pull_that_has_waited_for_another_for_a_long_time(watched, push):
+def test_a_new_agent_shows_a_pull_that_has_been_waiting_for_another_pull_for_a_long_time(watched, push):
     first, image = push("one:1", ("base", 60), ("one", 1))
     second, _ = push("two:1", ("base", 60), ("two", 1))
     watched.node.registries.limits[image.layers[0].blob.digest] = 0.1 * MIB
@@ -119,7 +119,7 @@ def test_a_new_agent_shows_a_pull_that_has_waited_for_another_for_a_long_time(wa
     assert [pull.status for pull in watched.ended] == [PullPhase.COMPLETED] * 2
 
 
-def test_a_new_agent_shows_both_pulls_of_one_image(watched, push):
+def test_a_new_agent_shows_both_pulls_of_the_same_image(watched, push):
     ref, _ = push("app:1", ("app", 90))
     for _ in range(2):
         watched.node.pull(ref)
@@ -129,7 +129,7 @@ def test_a_new_agent_shows_both_pulls_of_one_image(watched, push):
     assert len(watched.live) == 2
 
 
-def test_a_second_pull_of_the_image_does_not_hide_a_pull_older_than_the_agent(watched, push):
+def test_a_second_pull_of_the_same_image_does_not_hide_a_pull_older_than_the_agent(watched, push):
     ref, image = push("app:1", ("app", 90))
     first = watched.node.pull(ref)
     watched.node.advance(3)
@@ -146,7 +146,7 @@ def test_a_second_pull_of_the_image_does_not_hide_a_pull_older_than_the_agent(wa
     assert {(pull.image_ref, pull.status) for pull in watched.ended} == {(ref, PullPhase.COMPLETED)}
 
 
-def test_a_pull_older_than_the_agent_that_completes_immediately_is_reported(watched, push):
+def test_a_pull_that_is_older_than_the_agent_and_completes_immediately_is_reported(watched, push):
     ref, _ = push("app:1", ("app", 10))
     pull = watched.node.pull(ref)
     watched.restart()

@@ -1,4 +1,4 @@
-"""Scenarios of pulls on a simulated node, and the states that the agent reports."""
+"""Tests for the agent's reports in various scenarios on a simulated node."""
 
 import pytest
 
@@ -37,17 +37,35 @@ def test_a_pull_without_layers_completes(watched, push):
     assert known[-1] is PullPhase.COMPLETED
 
 
-def test_two_concurrent_pulls_of_one_image_have_the_same_name(watched, push):
+def test_two_concurrent_pulls_of_the_same_image_have_the_same_name(watched, push):
     ref, image = push("app:1", ("base", 10), ("app", 30))
     for _ in range(2):
         watched.node.pull(ref)
-    watched.until(lambda: len(watched.ended) == 2)
+    watched.until(lambda: len(watched.ended) == 2, every=0.05)
     assert {(pull.image_ref, pull.status) for pull in watched.ended} == {(ref, PullPhase.COMPLETED)}
     own = [sum(x.downloaded_bytes for x in pull.layers if not x.fetched_by) for pull in watched.ended]
     assert sum(own) == image.size, "no byte counts twice"
 
 
-def test_a_cancelled_pull_fails_even_if_another_pull_of_its_image_has_completed(start_simulated, push):
+@pytest.mark.parametrize("size", [0, 4], ids=["no layers", "one layer"])
+@pytest.mark.parametrize("late", [1, 10])
+def test_a_pull_completes_even_if_its_lease_outlives_an_overlapping_pull_of_the_same_image(watched, push, late, size):
+    """The overlapping pull updates and claims the image record first."""
+    ref, _ = push("app:1", *([("app", size)] if size else []))
+    watched.node.pull(ref)
+    watched.until(lambda: watched.ended)
+    lease = watched.node.new_lease()
+    lease.resources |= {("content", digest): None for digest in watched.node.store.content}
+    watched.node.pull(ref)
+    watched.until(lambda: len(watched.ended) == 2, every=0.05)
+    watched.polls(late)
+    assert [pull.id for pull in watched.live] == [lease.id]
+    watched.node.release(lease)
+    watched.polls(2)
+    assert [(pull.image_ref, pull.status) for pull in watched.ended] == 3 * [(ref, PullPhase.COMPLETED)]
+
+
+def test_a_cancelled_pull_counts_as_failed_even_if_another_pull_of_its_image_has_completed(start_simulated, push):
     node = start_simulated(CONTAINERD_1)
     watched = Watched(node)
     watched.poll()
@@ -67,7 +85,7 @@ def test_a_cancelled_pull_fails_even_if_another_pull_of_its_image_has_completed(
     assert [pull.status for pull in watched.ended] == [PullPhase.COMPLETED, PullPhase.FAILED]
 
 
-def test_a_layer_names_the_other_pull_that_downloads_it(watched, push):
+def test_a_layer_is_reported_with_the_id_of_the_other_pull_that_is_downloading_it(watched, push):
     first, image = push("one:1", ("base", 30), ("one", 5))
     second, _ = push("two:1", ("base", 30), ("two", 5))
     watched.node.pull(first)
@@ -79,13 +97,13 @@ def test_a_layer_names_the_other_pull_that_downloads_it(watched, push):
     assert mine.fetched_by is None
     assert theirs.fetched_by == watched.live[0].id
     assert theirs.downloaded_bytes == mine.downloaded_bytes > 0
-    watched.until(lambda: len(watched.ended) == 2)
+    watched.until(lambda: len(watched.ended) == 2, every=0.05)
     assert all(pull.status is PullPhase.COMPLETED for pull in watched.ended)
 
 
 @pytest.mark.parametrize("apart", [0, 0.1, 0.5, 2])
 @pytest.mark.parametrize("every", [0.05, 0.3, 1])
-def test_one_image_pulled_from_two_repositories_keeps_both_names_apart(watched, push, apart, every):
+def test_an_image_pulled_from_two_repositories_keeps_two_names(watched, push, apart, every):
     one, image = push("one:1", ("app", 60))
     two = watched.node.registries.push(f"{HOST}/two:1", image)
     first = watched.node.pull(one)
@@ -98,7 +116,7 @@ def test_one_image_pulled_from_two_repositories_keeps_both_names_apart(watched, 
         assert told <= {ref, ref.partition(":1")[0], UNKNOWN_IMAGE}
 
 
-def test_a_base_that_another_pull_unpacked_counts_as_unpacked_on_every_version(watched, push):
+def test_a_base_layer_that_another_pull_unpacked_counts_as_unpacked_with_every_version_of_containerd(watched, push):
     first, image = push("one:1", ("base", 30), ("one", 60))
     second, _ = push("two:1", ("base", 30), ("two", 90))
     watched.node.pull(first)
@@ -117,7 +135,7 @@ def test_a_base_that_another_pull_unpacked_counts_as_unpacked_on_every_version(w
     assert LayerPhase.EXTRACTED in seen
 
 
-def test_a_waiting_pull_takes_over_the_download_of_a_cancelled_one(watched, push):
+def test_a_waiting_pull_takes_over_the_download_of_a_cancelled_pull(watched, push):
     first, _ = push("one:1", ("base", 60), ("one", 1))
     second, image = push("two:1", ("base", 60), ("two", 1))
     fetching = watched.node.pull(first)
@@ -130,7 +148,7 @@ def test_a_waiting_pull_takes_over_the_download_of_a_cancelled_one(watched, push
     (pull,) = watched.live
     base = layers(pull)[image.layers[0].blob.digest]
     assert (base.fetched_by, base.state) == (None, LayerPhase.DOWNLOADING)
-    watched.until(lambda: len(watched.ended) == 2)
+    watched.until(lambda: len(watched.ended) == 2, every=0.05)
     assert downloaded(watched.ended[1]) == image.size
 
 
@@ -141,13 +159,13 @@ def test_garbage_collected_blobs_of_a_cancelled_pull_do_not_count_as_cached(watc
     cancelled.cancel()  # the cancelled pull's blobs remain for 0.2 s
     watched.node.pull(ref)
     watched.polls(1, every=0.05)
-    watched.until(lambda: len(watched.ended) == 2)
+    watched.until(lambda: len(watched.ended) == 2, every=0.05)
     again = watched.ended[1]
     assert to_fetch(again) == downloaded(again)
     assert downloaded(again) in (image.size, image.size - 2 * MIB), "the pull fetched only what had been collected"
 
 
-def test_a_layer_that_an_image_contains_twice_counts_once(watched, push):
+def test_a_layer_that_an_image_contains_twice_is_counted_only_once(watched, push):
     ref, image = push("app:1", ("empty", 1), ("app", 20), ("empty", 1))
     watched.node.pull(ref)
     watched.until(lambda: watched.ended)
@@ -157,7 +175,7 @@ def test_a_layer_that_an_image_contains_twice_counts_once(watched, push):
     assert len(image.layers) == 3
 
 
-def test_an_image_removed_and_pulled_again_is_fetched_again(watched, push):
+def test_an_image_that_is_removed_and_pulled_again_is_fetched_again(watched, push):
     ref, image = push("app:1", ("app", 10))
     for _ in range(2):
         watched.node.pull(ref)
@@ -177,7 +195,7 @@ def test_a_repeated_pull_of_an_unchanged_tag_is_cached_and_completed(watched, pu
     assert sum(layer.cached_bytes for layer in again.layers) == image.size
 
 
-def test_discarded_layers_count_as_downloaded(start_simulated, push):
+def test_layers_that_containerd_discards_count_as_downloaded(start_simulated, push):
     watched = Watched(start_simulated(discard_unpacked_layers=True))
     watched.poll()
     ref, image = push("app:1", ("base", 3), ("app", 20))
@@ -187,7 +205,7 @@ def test_discarded_layers_count_as_downloaded(start_simulated, push):
 
 
 @pytest.mark.parametrize("kind", [SnapshotQuestion, BlobQuestion, DocumentQuestion])
-def test_a_question_that_gets_no_response_is_repeated(watched, push, kind):
+def test_a_query_without_a_response_is_repeated(watched, push, kind):
     watched.node.pull(push("base:1", ("base", 10))[0])
     watched.until(lambda: not watched.node.pulls)
     watched.polls(1)
@@ -202,7 +220,7 @@ def test_a_question_that_gets_no_response_is_repeated(watched, push, kind):
     assert (base.state, base.cached_bytes) == (LayerPhase.CACHED, 10 * MIB)
 
 
-def test_the_progress_and_end_of_a_pull_are_reported_even_if_the_snapshotter_never_responds(watched, push):
+def test_a_pull_is_followed_until_it_completes_even_if_the_snapshotter_never_responds(watched, push):
     watched.refuses = lambda question: isinstance(question, SnapshotQuestion)
     ref, image = push("app:1", ("app", 30))
     watched.node.pull(ref)
@@ -220,7 +238,7 @@ def test_if_containerd_is_killed_its_pulls_fail_and_are_no_longer_live(watched, 
     assert not watched.live
 
 
-def test_an_image_with_too_many_layers_completes_without_sizes(watched, push):
+def test_a_pull_with_too_many_layers_completes_without_sizes(watched, push):
     ref, _ = push("app:1", *((f"layer-{number}", 1) for number in range(MAX_LAYERS + 1)))
     watched.node.pull(ref)
     watched.until(lambda: watched.ended, every=10)
@@ -245,7 +263,7 @@ def test_an_ingest_without_a_lease_is_shown_only_while_it_grows(watched, push):
     assert downloaded(watched.ended[0]) == image.size
 
 
-def test_a_lease_with_snapshots_that_are_not_layers_is_not_a_pull(watched):
+def test_a_lease_with_snapshots_that_are_not_layers_does_not_count_as_a_pull(watched):
     lease = watched.node.new_lease()
     lease.resources["snapshots/overlayfs", "buildkit-something"] = None
     watched.polls(3)
@@ -255,14 +273,14 @@ def test_a_lease_with_snapshots_that_are_not_layers_is_not_a_pull(watched):
     assert not watched.ended
 
 
-def test_the_lease_of_a_sandbox_is_not_a_pull_and_needs_no_requests(watched):
+def test_a_sandbox_lease_does_not_count_as_a_pull_and_needs_no_queries(watched):
     watched.node.new_lease(expires=False)
     watched.polls(3)
     assert watched.tracker.idle
     assert not watched.questions
 
 
-def test_nothing_is_requested_while_a_pull_only_downloads(start_simulated, push):
+def test_no_queries_are_made_while_a_pull_is_only_downloading(start_simulated, push):
     watched = Watched(start_simulated(CONTAINERD_1))
     ref, _ = push("app:1", ("app", 60))
     watched.node.pull(ref)
@@ -271,7 +289,7 @@ def test_nothing_is_requested_while_a_pull_only_downloads(start_simulated, push)
     assert not watched.questions
 
 
-def test_finished_pulls_leave_nothing_in_memory(watched, push):
+def test_finished_pulls_leave_no_data_in_memory(watched, push):
     for number in range(200):
         watched.node.pull(push(f"app{number}:1", (f"app{number}", 1))[0])
         watched.until(lambda: not watched.node.pulls, every=0.5)

@@ -1,9 +1,10 @@
-"""Pulls that ended between two polls: what the agent concludes, and which names it reports."""
+"""Tests for the outcomes and names of pulls that ended between two polls."""
 
 import pytest
 
 from pulltrace.demo.registries import Refusal
 from pulltrace.wire import UNKNOWN_IMAGE, PullPhase
+from tests.agent.conftest import HOST
 
 
 def test_pulls_that_ended_between_two_polls_complete_with_guessed_names(watched, push):
@@ -31,7 +32,7 @@ def test_a_pull_that_ended_between_two_polls_gets_the_name_of_the_only_new_image
 
 
 @pytest.mark.parametrize("fails", [True, False], ids=["one of them fails", "another pull begins and ends meanwhile"])
-def test_pulls_with_an_unclear_end_are_not_reported_as_failed_and_only_new_images_are_reported(
+def test_pulls_whose_outcome_is_unclear_are_not_reported_as_failed_and_only_new_images_are_reported(
     watched, push, fails, registries
 ):
     first, _ = push("first:1", ("first", 1))
@@ -49,7 +50,7 @@ def test_pulls_with_an_unclear_end_are_not_reported_as_failed_and_only_new_image
     assert {(pull.image_ref, pull.status) for pull in watched.ended} == {(ref, PullPhase.COMPLETED) for ref in made}
 
 
-def test_a_second_pull_that_ended_unseen_is_not_reported_as_failed(watched, push):
+def test_repeated_pulls_that_ended_between_two_polls_are_not_reported_as_failed(watched, push):
     ref, _ = push("app:1", ("app", 1))
     watched.node.pull(ref)
     watched.until(lambda: watched.ended)
@@ -62,7 +63,7 @@ def test_a_second_pull_that_ended_unseen_is_not_reported_as_failed(watched, push
     assert {pull.status for pull in watched.ended} == {PullPhase.COMPLETED}
 
 
-def test_a_pull_that_ended_unseen_while_the_clock_was_set_back_is_not_reported_as_failed(watched, push):
+def test_a_pull_that_ended_between_two_polls_while_the_clock_was_set_back_is_not_reported_as_failed(watched, push):
     watched.node.pull(push("app:1", ("app", 1))[0])
     watched.polls(2, every=0.05)
     watched.node.now -= 30
@@ -71,27 +72,31 @@ def test_a_pull_that_ended_unseen_while_the_clock_was_set_back_is_not_reported_a
     assert not watched.ended
 
 
-def test_an_image_record_written_after_the_lease_was_deleted_is_not_used_for_another_pull(watched, push, registries):
-    """The CRI plugin writes the records by digest and by image id only after it has deleted the pull's lease."""
+@pytest.mark.parametrize("polls", [1, 2, 4])
+def test_an_image_record_written_after_the_lease_was_deleted_is_not_used_for_another_pull(
+    watched, push, registries, polls
+):
+    """The CRI plugin deletes the pull's lease before it writes the image records named by digest and by image id."""
     good, _ = push("good:1", ("good", 1))
     bad, _ = push("bad:1", ("bad", 1))
-    registries.refuse(bad, Refusal.UNAUTHORIZED)
     node = watched.node
     node.pull(good)
     watched.until(lambda: watched.live and watched.live[0].total_known, every=0.05)
     while node.pulls:
         node.advance(0.05)
     late = {name: node.store.records.pop(name) for name in list(node.store.records) if name != good}
+    registries.manners[HOST].latency = 0.3 * polls
+    registries.refuse(bad, Refusal.UNAUTHORIZED)
     node.pull(bad)
-    watched.poll()
+    watched.polls(polls, every=0.2)
     for name, record in late.items():
         record.created_at = record.updated_at = node.now + 0.005
         node.store.records[name] = record
-    watched.polls(2)
-    assert [(pull.image_ref, pull.status) for pull in watched.ended] == [(good, PullPhase.COMPLETED)]
+    watched.polls(3)
+    assert [pull.image_ref for pull in watched.ended if pull.status is PullPhase.COMPLETED] == [good]
 
 
-def test_the_lease_of_a_container_is_not_counted_as_a_pull_that_ended_unseen(watched, push):
+def test_a_container_lease_does_not_count_as_a_pull_that_ended_between_two_polls(watched, push):
     foreign = [watched.node.new_lease() for _ in range(2)]
     for number, lease in enumerate(foreign):
         lease.resources["snapshots/overlayfs", f"container-{number}"] = None
@@ -113,7 +118,7 @@ def test_the_lease_of_a_container_is_not_counted_as_a_pull_that_ended_unseen(wat
     ]
 
 
-def test_a_pull_that_ended_unseen_without_a_new_image_is_reported_as_failed(watched, push, registries):
+def test_a_pull_that_ended_between_two_polls_without_a_new_image_is_reported_as_failed(watched, push, registries):
     ref, _ = push("app:1", ("app", 1))
     registries.refuse(ref, Refusal.UNAUTHORIZED)
     watched.node.pull(ref)

@@ -1,4 +1,4 @@
-"""The alarm that ends a hung agent, tested in separate processes."""
+"""The alarm that terminates a hung agent, tested in separate processes."""
 
 import asyncio
 import signal
@@ -46,14 +46,14 @@ def execute(name: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("name", ["await_forever", "compute_forever", "hold_a_lock"])
-def test_a_hung_process_exits_and_prints_where_it_hangs(name: str) -> None:
+def test_a_hung_process_prints_where_it_is_stuck_and_exits(name: str) -> None:
     done = execute(name)
     assert (done.returncode, done.stdout) == (1, "")
     assert "no poll for 1 s: the agent is stuck" in done.stderr
     assert name in done.stderr
 
 
-def test_a_polling_process_keeps_running_and_has_no_alarm_after_its_last_poll() -> None:
+def test_a_process_that_polls_keeps_running_and_its_alarm_is_cancelled_at_the_end() -> None:
     done = execute("keep_polling")
     assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
 
@@ -67,7 +67,7 @@ def test_the_agent_works_without_the_alarm_if_seccomp_blocks_its_system_call(mon
         watchdog.postpone()
 
 
-async def test_each_poll_postpones_the_watchdogs_alarm_even_if_containerd_is_not_running(
+async def test_each_poll_postpones_the_alarm_even_if_containerd_is_not_running(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     variables = {"PULLTRACE_NODE_NAME": "n", "PULLTRACE_CONTAINERD_SOCKET": str(tmp_path / "none.sock")}

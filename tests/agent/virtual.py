@@ -1,4 +1,4 @@
-"""The tracker with a simulated node in virtual time: the poller's loop without gRPC."""
+"""The tracker in virtual time, with a simulated node and the poller's loop, but without gRPC."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -26,8 +26,8 @@ SOURCE = "containerd.io/distribution.source."
 
 
 class Watched:
-    """A node and its tracker. ``poll`` reads the node's current state. Questions for which ``refuses`` is true get no
-    response.
+    """A node and its tracker. ``poll`` reads the node's current state. Queries for which ``refuses`` returns true get
+    no response.
     """
 
     def __init__(self, node: VirtualContainerd, *, tracker: Tracker | None = None, sees_files: bool = False) -> None:
@@ -46,7 +46,7 @@ class Watched:
         self.refuses: Callable[[Question], bool] = lambda _: False
 
     def look(self) -> Observation:
-        """Return what the agent's list calls would return."""
+        """Return the lists that the agent would receive from containerd."""
         store = self.node.store
         leases = [lease_of(item.id, item.created_at, item.labels) for item in store.leases.values()]
         return Observation(
@@ -60,14 +60,14 @@ class Watched:
         )
 
     def _with_files(self, seen: Observation) -> Observation:
-        """Add the bytes that the snapshotter has written, once the snapshotter is known to fetch layers."""
+        """If the snapshotter is known to fetch layers itself, add the bytes that it has written."""
         if self.sees_files and self.tracker.served and seen.received is None:
             files = self.node.store.snapshotter.files
             return replace(seen, received={digest: int(size) for digest, size in files.items()})
         return seen
 
     def poll(self) -> None:
-        """Poll once, as ``Poller`` does."""
+        """Poll once, following the same steps as ``Poller``."""
         since, self.polled_at = self.polled_at[0], (self.polled_at[1], self.node.now)
         seen, asked, unanswered = self._with_files(self.look()), set(), set()
         for name in sorted(self.changed):
@@ -94,7 +94,7 @@ class Watched:
             self.history.setdefault(pull.id, []).append(pull)
 
     def polls(self, count: int, every: float = 1.0) -> None:
-        """Poll several times, and advance the time before each poll."""
+        """Poll ``count`` times, advancing the clock by ``every`` seconds before each poll."""
         for _ in range(count):
             self.node.advance(every)
             self.poll()
@@ -108,9 +108,10 @@ class Watched:
         raise AssertionError("the condition did not become true in 600 polls")
 
     def create_container(self, *, empty: float = 0.0, full: float = 0.0, polls_every: float | None = None) -> None:
-        """Create a container as containerd's client does: a lease, then a snapshot, then the container and an event.
+        """Create a container step by step, as containerd's client does: first a lease, then a snapshot, and finally the
+        container, which causes an event.
 
-        The lease has no resources for ``empty`` seconds, and holds the snapshot for ``full`` seconds.
+        The lease is empty for ``empty`` seconds, and then holds the snapshot for ``full`` seconds.
         """
         lease = self.node.new_lease()
         self._pass(empty, polls_every)
@@ -120,14 +121,14 @@ class Watched:
         self.node.release(lease)
 
     def _pass(self, seconds: float, polls_every: float | None) -> None:
-        """Let time pass, and poll every ``polls_every`` seconds; None means that no poll happens."""
+        """Let time pass, polling every ``polls_every`` seconds, or not at all if ``polls_every`` is None."""
         end = self.node.now + seconds
         while polls_every and self.node.now + polls_every <= end:
             self.polls(1, polls_every)
         self.node.advance(max(end - self.node.now, 0.0))
 
     def restart(self) -> None:
-        """Start another agent."""
+        """Replace the agent's tracker with a new one, as if the agent had restarted."""
         self.tracker, self.live = Tracker(), []
         self._introduce()
 
@@ -138,7 +139,7 @@ class Watched:
         self.tracker.containerd_since = self.node.since
 
     def change(self, name: str) -> Change | None:
-        """Return an image record and its target, if both exist."""
+        """Return the named image record with its target blob, or None if either is missing."""
         record = self.node.store.records.get(name)
         blob = record and self.respond(BlobQuestion(record.image.target.digest))
         if not blob:
@@ -146,7 +147,7 @@ class Watched:
         return Change(ImageRecord(name, record.image.target.digest, record.updated_at, record.created_at), blob)
 
     def respond(self, question: Question) -> object:
-        """Return containerd's response."""
+        """Respond to a query as containerd would."""
         store = self.node.store
         match question:
             case BlobQuestion(digest):

@@ -1,3 +1,3 @@
-"""What containerd reports about a pull. The real containerds and the simulated one of the demo must all pass this
-suite.
+"""Tests for the data that containerd reports about a pull. The real containerds and the demo's simulated one must all
+pass this suite.
 """

@@ -1,4 +1,4 @@
-"""Fixtures: each containerd that the suite runs on, and a client that reads its state."""
+"""Fixtures: a lab for each version of containerd, and a client that reads its state."""
 
 from collections.abc import AsyncIterator
 
@@ -29,5 +29,5 @@ async def lab(request, registry) -> AsyncIterator[Lab]:
 
 @pytest.fixture
 def look(lab) -> Look:
-    """Return a client for the containerd of ``lab``."""
+    """Return a client for the lab's containerd."""
     return Look(lab)

@@ -1,4 +1,4 @@
-"""A lab with the simulated containerd, which runs the same scenarios as a real one over the same gRPC API."""
+"""A lab with the simulated containerd, for running the same scenarios as with a real one over the same gRPC API."""
 
 from __future__ import annotations
 

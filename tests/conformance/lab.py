@@ -7,12 +7,12 @@ from typing import Any, Protocol
 import grpc.aio
 
 from tests.real import images
-from tests.real.containerd import Containerd
+from tests.real.containerd import READY_WITHIN, Containerd
 from tests.real.registry import Registry
 
 
 class Blob(Protocol):
-    """A blob in a registry: the content that has this digest."""
+    """A blob in a registry: the content with this digest."""
 
     @property
     def digest(self) -> str: ...
@@ -21,7 +21,7 @@ class Blob(Protocol):
 
 
 class Layer(Protocol):
-    """One layer. Several images may contain the same layer."""
+    """A layer, which several images may share."""
 
     @property
     def blob(self) -> Any: ...
@@ -41,15 +41,15 @@ class Image(Protocol):
 
 
 class Lab(Protocol):
-    """The actions that a scenario can take. `host` is the registry's name without its port, as in
-    containerd's labels.
+    """The actions available to a scenario. `host` is the registry's name without its port, as in containerd's
+    labels.
     """
 
     channel: grpc.aio.Channel
     host: str
 
     def layer(self, size: int, *, unpacked: int = 0) -> Any:
-        """Make a layer of about `size` compressed bytes. When the layer is unpacked, it has `unpacked` bytes more."""
+        """Make a layer of about `size` compressed bytes. Unpacking makes the layer `unpacked` bytes larger."""
         ...
 
     def image(self, *layers: Any) -> Any:
@@ -61,9 +61,7 @@ class Lab(Protocol):
         ...
 
     def push_index(self, name: str, image: Any) -> tuple[str, Blob]:
-        """Serve an index with this image and an image for another architecture. Return the reference and the blob of
-        the index.
-        """
+        """Serve an index with this image and an image for another architecture. Return the index's ref and blob."""
         ...
 
     def hold(self, layer: Any, at: int) -> None:
@@ -71,7 +69,7 @@ class Lab(Protocol):
         ...
 
     def release(self, layer: Any) -> None:
-        """Continue to send the layer."""
+        """Resume sending the layer."""
         ...
 
     def hold_manifests(self, repository: str) -> None:
@@ -79,12 +77,12 @@ class Lab(Protocol):
         ...
 
     def release_manifests(self, repository: str) -> None:
-        """Send the responses that were held back."""
+        """Send the manifest responses that were held back."""
         ...
 
     async def pull(self, ref: str) -> None:
-        """Pull the image. Return once the image is unpacked, or raise an error. Cancelling this call cancels the pull,
-        as a kubelet would.
+        """Pull and unpack the image, or raise an error. Cancelling this call cancels the pull, as if a kubelet had
+        cancelled it.
         """
         ...
 
@@ -93,7 +91,7 @@ class Lab(Protocol):
         ...
 
     async def crash(self) -> None:
-        """Kill containerd and start it again. `channel` is replaced by a new channel."""
+        """Kill containerd, start it again, and replace `channel` with a new channel."""
         ...
 
 
@@ -135,7 +133,7 @@ class RealLab:
         self.registry.repository(repository).release()
 
     async def pull(self, ref: str) -> None:
-        await self.node.cri.pull(ref)
+        await self.node.cri.pull(ref, deadline=2 * READY_WITHIN)
 
     async def remove(self, ref: str) -> None:
         await self.node.cri.remove(ref)

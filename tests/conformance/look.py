@@ -1,4 +1,4 @@
-"""Read the state of a containerd as the agent does, with the agent's own gRPC stubs."""
+"""Read the state of a containerd through the agent's own gRPC stubs."""
 
 from __future__ import annotations
 
@@ -16,22 +16,34 @@ from pulltrace.agent.containerd_api.leases_pb2_grpc import LeasesStub
 from pulltrace.agent.containerd_api.snapshots_pb2_grpc import SnapshotsStub
 from pulltrace.agent.containerd_api.version_pb2_grpc import VersionStub
 from tests.conformance.lab import Lab
+from tests.real.containerd import READY_WITHIN
 
-K8S: Any = {"metadata": (("containerd-namespace", "k8s.io"),), "timeout": 5}
+K8S: Any = {"metadata": (("containerd-namespace", "k8s.io"),), "timeout": 60}
 SNAPSHOTS = "snapshots/overlayfs"
 T = TypeVar("T")
 
 
-async def eventually(look: Callable[[], Awaitable[T]], within: float = 60) -> T:
-    """Call ``look`` until its result is truthy, and return that result."""
-    async with asyncio.timeout(within):
+async def eventually(look: Callable[[], Awaitable[T]]) -> T:
+    """Call ``look`` until its result is truthy, and return the result."""
+    async with asyncio.timeout(READY_WITHIN):
         while not (result := await look()):  # noqa: ASYNC110 (containerd sends no notification)
             await asyncio.sleep(0.02)
     return result
 
 
+async def during(pull: asyncio.Task[None], condition: Awaitable[T]) -> T:
+    """Wait for a condition that must become true during the pull. If the pull fails first, raise the pull's error."""
+    waiting = asyncio.ensure_future(condition)
+    await asyncio.wait([pull, waiting], return_when=asyncio.FIRST_COMPLETED)
+    if not waiting.done():
+        waiting.cancel()
+        await pull
+        raise AssertionError("the pull ended before the condition became true")
+    return await waiting
+
+
 class Look:
-    """A client that returns containerd's current responses, and None for NOT_FOUND."""
+    """A client that requests containerd's current state, and returns None for NOT_FOUND."""
 
     def __init__(self, lab: Lab, snapshotter: str = "overlayfs") -> None:
         self._lab = lab
@@ -41,7 +53,7 @@ class Look:
         """Return containerd's major and minor version."""
         from google.protobuf.empty_pb2 import Empty  # noqa: PLC0415 (nothing else here needs an empty message)
 
-        version = (await VersionStub(self._lab.channel).Version(Empty(), timeout=5)).version
+        version = (await VersionStub(self._lab.channel).Version(Empty(), timeout=60)).version
         major, minor = re.findall(r"\d+", version)[:2]
         return int(major), int(minor)
 
@@ -61,7 +73,7 @@ class Look:
         return {lease.id: lease for lease in response.leases}
 
     async def resources(self, lease: str) -> set[tuple[str, str]] | None:
-        """Return the resources of a lease, as (type, id)."""
+        """Return a lease's resources as (type, id) pairs."""
         stub = LeasesStub(self._lab.channel)
         try:
             response = await stub.ListResources(leases_pb2.ListResourcesRequest(id=lease), **K8S)
@@ -90,7 +102,7 @@ class Look:
         return {image.name: image for image in response.images}
 
     async def snapshot(self, key: str) -> snapshots_pb2.Info | None:
-        """Return the snapshot of a layer that is unpacked or being unpacked."""
+        """Return the snapshot of a layer that has been or is being unpacked."""
         request = snapshots_pb2.StatSnapshotRequest(snapshotter=self._snapshotter, key=key)
         try:
             return (await SnapshotsStub(self._lab.channel).Stat(request, **K8S)).info
@@ -107,7 +119,7 @@ class Look:
         return lease
 
     async def holds(self, lease: str, *wanted: tuple[str, str]) -> set[tuple[str, str]]:
-        """Wait until a lease holds these resources, and return all its resources."""
+        """Wait until a lease holds at least these resources, and return all its resources."""
 
         async def enough() -> set[tuple[str, str]]:
             held = await self.resources(lease) or set()

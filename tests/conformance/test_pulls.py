@@ -1,4 +1,4 @@
-"""Each pull has one lease, and the resources of the lease show the progress of the pull."""
+"""Each pull has one lease, whose resources show the pull's progress."""
 
 import asyncio
 import json
@@ -20,12 +20,12 @@ def ingest(layer):
 
 
 def unpacking(held):
-    """Return the chain ids of a lease's layers that are being unpacked or will be unpacked next."""
+    """Return the chain ids of the lease's layers that are being unpacked or will be unpacked next."""
     return {key.split()[1] for kind, key in held if kind == SNAPSHOTS and key.startswith("extract-")}
 
 
 def unpacked(held):
-    """Return the chain ids of a lease's unpacked layers."""
+    """Return the chain ids of the lease's unpacked layers."""
     return {key for kind, key in held if kind == SNAPSHOTS and key.startswith("sha256:")}
 
 
@@ -45,7 +45,7 @@ async def test_a_lease_exists_before_the_reference_is_resolved(lab, look):
     await pull
 
 
-async def test_the_lease_of_a_pull_holds_documents_and_ingests_and_the_first_snapshot(lab, look):
+async def test_the_lease_of_a_pull_lists_its_documents_its_ingests_and_the_first_snapshot(lab, look):
     first, second = lab.layer(3 * MIB), lab.layer(2 * MIB)
     image = lab.image(first, second)
     ref = lab.push("team/app:1", image)
@@ -105,7 +105,7 @@ async def test_the_documents_can_be_read_while_the_layers_are_downloading(lab, l
     await pull
 
 
-async def test_a_blob_is_labelled_with_host_and_repository_but_not_with_port_or_tag(lab, look):
+async def test_a_blob_has_a_label_with_its_host_and_repository_but_without_its_port_or_tag(lab, look):
     layer = lab.layer(MIB)
     image = lab.image(layer)
     ref = lab.push("team/app:1", image)
@@ -114,7 +114,7 @@ async def test_a_blob_is_labelled_with_host_and_repository_but_not_with_port_or_
     lease = await look.new_lease({})
     await look.holds(lease, *contents(image.manifest))
 
-    async def source():  # the label is set just after the commit
+    async def source():  # containerd sets the label just after the commit
         return (await look.info(image.manifest.digest)).labels.get(f"containerd.io/distribution.source.{lab.host}")
 
     assert await eventually(source) == "team/app"
@@ -122,7 +122,7 @@ async def test_a_blob_is_labelled_with_host_and_repository_but_not_with_port_or_
     await pull
 
 
-async def test_a_completed_pull_leaves_image_records_and_content_and_snapshots_but_no_lease(lab, look):
+async def test_a_completed_pull_leaves_records_and_content_and_snapshots_but_no_lease(lab, look):
     image = lab.image(lab.layer(MIB), lab.layer(2 * MIB))
     ref = lab.push("team/app:1", image)
     await lab.pull(ref)
@@ -161,7 +161,7 @@ async def test_a_layer_being_unpacked_has_a_committed_blob_and_an_active_snapsho
     assert (await look.snapshot(image.chain_ids[0])).kind == COMMITTED
 
 
-async def test_only_the_image_for_this_machines_platform_is_fetched_from_an_index(lab, look):
+async def test_a_pull_of_an_index_fetches_only_the_image_for_this_platform(lab, look):
     layer = lab.layer(2 * MIB)
     image = lab.image(layer)
     ref, index = lab.push_index("team/app:1", image)
@@ -175,7 +175,7 @@ async def test_only_the_image_for_this_machines_platform_is_fetched_from_an_inde
     assert {one.target.digest for one in (await look.images()).values()} == {index.digest}
 
 
-async def test_a_pull_of_a_reference_that_does_not_exist_has_an_empty_lease(lab, look):
+async def test_the_lease_of_a_pull_with_a_missing_reference_is_empty(lab, look):
     lab.push("team/app:1", lab.image(lab.layer(MIB)))
     ref = lab.push("team/other:1", lab.image(lab.layer(MIB))).replace("team/other:1", "team/other:missing")
     lab.hold_manifests("team/other")
@@ -209,7 +209,7 @@ async def test_a_repeated_pull_has_a_lease_but_fetches_nothing(lab, look):
     )
 
 
-async def test_pulling_a_second_tag_of_an_image_does_not_change_the_times_of_the_first(lab, look):
+async def test_pulling_a_second_tag_of_an_image_does_not_change_the_times_of_the_first_tag(lab, look):
     image = lab.image(lab.layer(MIB))
     first = lab.push("team/app:1", image)
     await lab.pull(first)

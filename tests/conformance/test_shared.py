@@ -1,4 +1,4 @@
-"""Several simultaneous pulls on one node, and layers that are already on the node."""
+"""Tests with simultaneous pulls on the same node, and with layers that are already on the node."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from tests.conformance.test_pulls import contents, ingest, unpacked, unpacking
 from tests.real.images import MIB
 
 
-async def test_only_the_first_pull_has_an_ingest_of_a_shared_layer(lab, look):
+async def test_only_the_first_pull_has_an_ingest_for_a_shared_layer(lab, look):
     base = lab.layer(3 * MIB)
     one, two = lab.image(base, lab.layer(MIB)), lab.image(base, lab.layer(MIB))
     refs = lab.push("team/one:1", one), lab.push("team/two:1", two)
@@ -26,7 +26,7 @@ async def test_only_the_first_pull_has_an_ingest_of_a_shared_layer(lab, look):
     assert set(refs) <= set(await look.images())
 
 
-async def test_a_pull_waits_until_another_pull_has_unpacked_their_shared_base(lab, look):
+async def test_a_pull_waits_until_another_pull_has_unpacked_their_shared_base_layer(lab, look):
     base, top = lab.layer(2 * MIB), lab.layer(MIB)
     one, two = lab.image(base, lab.layer(MIB)), lab.image(base, top)
     refs = lab.push("team/one:1", one), lab.push("team/two:1", two)
@@ -49,7 +49,7 @@ async def test_a_pull_waits_until_another_pull_has_unpacked_their_shared_base(la
     await asyncio.gather(first, second)
 
 
-async def test_a_shared_layer_on_another_base_is_added_to_the_second_pulls_lease(lab, look):
+async def test_a_shared_layer_on_another_base_is_added_to_the_lease_of_the_second_pull(lab, look):
     shared, last = lab.layer(2 * MIB), lab.layer(MIB)
     one, two = lab.image(lab.layer(MIB), shared), lab.image(lab.layer(MIB), shared, last)
     refs = lab.push("team/one:1", one), lab.push("team/two:1", two)
@@ -145,7 +145,7 @@ async def test_a_layer_with_an_existing_snapshot_is_not_fetched_and_has_no_inges
     await pull
 
 
-async def test_a_layer_that_is_already_on_the_node_is_unpacked_on_another_base_without_being_fetched(lab, look):
+async def test_a_layer_that_is_already_on_the_node_is_unpacked_on_top_of_another_base_without_being_fetched(lab, look):
     shared = lab.layer(MIB)
     await lab.pull(lab.push("team/one:1", lab.image(shared)))
     other = lab.layer(2 * MIB)
@@ -162,7 +162,7 @@ async def test_a_layer_that_is_already_on_the_node_is_unpacked_on_another_base_w
     assert await look.snapshot(image.chain_ids[1]) is not None
 
 
-async def test_layers_beyond_the_third_wait_for_a_slot(lab, look):
+async def test_layers_beyond_the_third_wait_for_a_download_slot(lab, look):
     layers = [lab.layer(MIB) for _ in range(5)]
     ref = lab.push("team/app:1", lab.image(*layers))
     for layer in layers:

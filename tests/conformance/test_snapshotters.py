@@ -1,4 +1,4 @@
-"""What leases and snapshots show while a snapshotter fetches layers, on real nodes and on the simulated one."""
+"""Tests for leases and snapshots while a snapshotter is fetching layers, on real nodes and on the simulated one."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -27,7 +27,7 @@ FETCHED = "containerd.io/snapshot/remote/namespace"
 
 @dataclass
 class Place:
-    """A containerd whose snapshotter runs in a separate process."""
+    """A containerd with a snapshotter that runs in a separate process."""
 
     lab: Any
     look: Look
@@ -37,8 +37,8 @@ class Place:
 
 @pytest.fixture
 async def place(request, registry):
-    """Return a factory: `await place(where, "soci", mode)` starts a real or a simulated node whose snapshotter has this
-    mode.
+    """Return a function: `await place(where, "soci", mode)` starts a real or a simulated node with a snapshotter in
+    this mode.
     """
     async with AsyncExitStack() as stack:
 
@@ -116,7 +116,7 @@ async def test_a_streamed_layer_has_a_label_but_no_blob(place, where, tmp_path):
 
 
 @pytest.mark.parametrize("where", WHERE)
-async def test_the_agents_client_knows_the_snapshotter_before_the_first_pull(place, where):
+async def test_the_agent_determines_the_default_snapshotter_before_the_first_pull(place, where):
     here = await place(where, "soci", Mode.PARALLEL)
 
     async def known():

@@ -1,31 +1,35 @@
-"""What remains after a pull was cancelled, and after containerd was killed during a pull."""
+"""The leases, ingests and content that remain after a pull is cancelled or containerd is killed during a pull."""
 
 import asyncio
 
 from pulltrace.agent.containerd_api.snapshots_pb2 import ACTIVE, COMMITTED
-from tests.conformance.look import SNAPSHOTS, eventually
+from tests.conformance.look import SNAPSHOTS, during, eventually
 from tests.conformance.test_pulls import contents, ingest
 from tests.real.images import MIB
 
 
 async def halfway(lab, look):
-    """Start a pull. Return when the pull has fetched one whole layer and at least 1 MiB of another layer."""
+    """Start a pull. Return when the pull has unpacked one layer, prepared the snapshot of the other layer, and fetched
+    at least 1 MiB of the other layer. After that, containerd does not prepare another snapshot. If containerd were
+    killed while preparing a snapshot, it would leave behind a directory that makes the next pull fail.
+    """
     small, large = lab.layer(MIB), lab.layer(6 * MIB)
     image = lab.image(small, large)
     ref = lab.push("team/app:1", image)
     lab.hold(large, at=2 * MIB)
     pull = asyncio.create_task(lab.pull(ref))
-    lease = await look.new_lease({})
-    await look.holds(lease, ("content", small.blob.digest), ingest(large))
+    lease = await during(pull, look.new_lease({}))
+    await during(pull, look.holds(lease, ("content", small.blob.digest), ingest(large)))
 
-    async def grown():
-        return (await look.offset(large) or 0) >= MIB
+    async def unpacked_and_grown():
+        snapshots = [name for kind, name in await look.resources(lease) if kind == SNAPSHOTS]
+        return len(snapshots) == 2 and (await look.offset(large) or 0) >= MIB
 
-    await eventually(grown)
+    await during(pull, eventually(unpacked_and_grown))
     return image, ref, pull, lease
 
 
-async def test_the_lease_and_ingest_and_content_of_a_cancelled_pull_are_deleted(lab, look):
+async def test_cancelling_a_pull_deletes_its_lease_its_ingest_and_its_content(lab, look):
     image, _, pull, _ = await halfway(lab, look)
     pull.cancel()
     await asyncio.wait([pull])
@@ -34,11 +38,11 @@ async def test_the_lease_and_ingest_and_content_of_a_cancelled_pull_are_deleted(
         blobs = [await look.info(blob.digest) for blob in (image.manifest, image.config, image.layers[0].blob)]
         return not await look.leases() and not await look.ingests() and blobs == [None] * 3
 
-    await eventually(all_gone, within=5)
+    await eventually(all_gone)
     assert await look.images() == {}
 
 
-async def test_the_lease_and_content_and_ingest_of_a_pull_survive_when_containerd_is_killed(lab, look):
+async def test_if_containerd_is_killed_during_a_pull_the_lease_and_its_content_and_ingest_remain(lab, look):
     image, _, pull, lease = await halfway(lab, look)
     small, large = image.layers
     await lab.crash()
@@ -50,7 +54,7 @@ async def test_the_lease_and_content_and_ingest_of_a_pull_survive_when_container
     assert await look.images() == {}
 
 
-async def test_the_next_pull_after_containerd_was_killed_resumes_the_ingest_that_the_stale_lease_lists(lab, look):
+async def test_after_a_crash_of_containerd_the_next_pull_resumes_the_ingest_in_the_stale_lease(lab, look):
     image, ref, pull, dead = await halfway(lab, look)
     large = image.layers[1]
     await lab.crash()
@@ -58,15 +62,15 @@ async def test_the_next_pull_after_containerd_was_killed_resumes_the_ingest_that
     offset = await look.offset(large)
     lab.hold(large, at=4 * MIB)
     again = asyncio.create_task(lab.pull(ref))
-    lease = await look.new_lease({dead: None})
-    await look.holds(lease, ingest(large))
+    lease = await during(again, look.new_lease({dead: None}))
+    await during(again, look.holds(lease, ingest(large)))
 
     async def grown():
         now = await look.offset(large)
         assert now >= offset, "the download never starts again from 0"
         return now >= 3 * MIB
 
-    await eventually(grown)
+    await during(again, eventually(grown))
     assert ingest(large) in await look.resources(dead)
     lab.release(large)
     await again
@@ -75,13 +79,13 @@ async def test_the_next_pull_after_containerd_was_killed_resumes_the_ingest_that
     assert await look.ingests() == {}
 
 
-async def test_the_next_pull_fetches_nothing_if_containerd_was_killed_during_unpacking(lab, look):
+async def test_the_next_pull_fetches_nothing_if_containerd_was_killed_while_unpacking(lab, look):
     layer = lab.layer(MIB, unpacked=500 * MIB)
     image = lab.image(layer)
     ref = lab.push("team/app:1", image)
     pull = asyncio.create_task(lab.pull(ref))
-    dead = await look.new_lease({})
-    held = await look.holds(dead, *contents(layer.blob))
+    dead = await during(pull, look.new_lease({}))
+    held = await during(pull, look.holds(dead, *contents(layer.blob)))
     (key,) = (name for kind, name in held if kind == SNAPSHOTS)
     await lab.crash()
     await asyncio.wait([pull])
@@ -101,5 +105,5 @@ async def test_removing_an_image_deletes_its_content_and_snapshots(lab, look):
     async def gone():
         return await look.info(image.layers[0].blob.digest) is None and await look.snapshot(image.chain_ids[0]) is None
 
-    await eventually(gone, within=5)
+    await eventually(gone)
     assert await look.images() == {}
