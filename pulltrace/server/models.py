@@ -1,9 +1,9 @@
-"""The JSON objects that the server sends to its clients: responses and the events of the stream.
+"""The JSON objects that the server sends to its clients: responses and stream events.
 
 Each class is one JSON object in ``docs/api.md``, and follows the rules in ``pulltrace/wire.py``. A ``PullEvent``
 contains a ``PullStatus``, which contains ``LayerStatus`` and ``PodCorrelation`` objects. The last event of a pull is a
 ``PullRemovedEvent``. Fields that Pulltrace v0.1.0 sent are always present. A field that may be absent has a default.
-Agents do not import this module, which saves half a mebibyte on every node. Sans-I/O.
+Agents do not import this module. Every node therefore needs half a mebibyte less memory. Sans-I/O.
 """
 
 from enum import StrEnum
@@ -16,7 +16,7 @@ SCHEMA_VERSION = "v1"
 
 
 class PercentBasis(StrEnum):
-    """What a percentage is based on: every byte as it arrives, or only completed layers."""
+    """The basis of a percentage: every byte as it arrives, or only completed layers."""
 
     BYTES = "bytes"
     LAYERS = "layers"
@@ -38,6 +38,21 @@ class Factor(StrEnum):
     UNKNOWN = "unknown"
 
 
+class UsualBasis(StrEnum):
+    """The kind of earlier pulls that determine a pull's usual duration."""
+
+    IMAGE = "image"
+    REPOSITORY = "repository"
+    SIZE = "size"
+    """Pulls of a similar size from this registry."""
+    REGISTRY = "registry"
+    """Pulls of other sizes from this registry."""
+    NODE = "node"
+    """Pulls from other registries on this node."""
+    OTHER_NODES = "other_nodes"
+    """Pulls on other nodes, because the speed of this node is not known."""
+
+
 class EventType(StrEnum):
     """The kind of change that an event reports."""
 
@@ -49,8 +64,8 @@ class EventType(StrEnum):
 
 
 class NodeState(StrEnum):
-    """The state of a node's agent. The agent reports on time, is late, or has stopped reporting. In a conflict, two
-    agents use the node's name.
+    """The state of a node's agent: it reports on time, is late, or has stopped reporting. In a conflict, two agents use
+    the same node name.
     """
 
     REPORTING = "reporting"
@@ -60,8 +75,8 @@ class NodeState(StrEnum):
 
 
 class LayerStatus(JsonObject, frozen=True):
-    """One layer of a pull. Layers are listed in the order of the manifest. ``percent`` refers only to the bytes that
-    this pull has to fetch.
+    """One layer of a pull. Layers are listed in manifest order. ``percent`` covers only the bytes that this pull has to
+    fetch.
     """
 
     pull_id: str
@@ -82,9 +97,9 @@ class LayerStatus(JsonObject, frozen=True):
 
 
 class PodCorrelation(JsonObject, frozen=True):
-    """A container that waits for an image.
+    """A container that is waiting for an image.
 
-    ``image`` is the image as written in the pod; ``owner`` has the form ``Deployment/web``.
+    ``image`` is the image as written in the pod. ``owner`` has the form ``Deployment/web``.
     """
 
     namespace: str
@@ -97,9 +112,9 @@ class PodCorrelation(JsonObject, frozen=True):
 
 
 class Bound(JsonObject, frozen=True):
-    """The factor that limits a pull, in one word and in a sentence.
+    """The factor that limits a pull: its name, and a sentence that explains it.
 
-    ``figures`` contains the numbers in that sentence, by name.
+    ``figures`` contains the numbers that the sentence ``why`` mentions, keyed by name.
     """
 
     by: Factor
@@ -107,21 +122,40 @@ class Bound(JsonObject, frozen=True):
     figures: dict[str, float] = field(default_factory=dict)
 
 
+class EarlierAttempt(JsonObject, frozen=True):
+    """An attempt that ended before the current one began. If ``error_reason`` is ``canceled``, the attempt was
+    cancelled. Otherwise, the attempt failed.
+
+    ``started_at`` is absent if no agent and no event reported the start. ``percent`` is the percentage of bytes that
+    the attempt downloaded. ``error`` is shortened.
+    """
+
+    attempt: int
+    completed_at: Time
+    error_reason: ErrorReason
+    started_at: Time | None = None
+    error: str | None = None
+    percent: float = 0.0
+
+
 class PullStatus(JsonObject, frozen=True):
     """One pull of an image on a node.
 
-    ``total_bytes`` is the number of bytes to fetch. It is the compressed size of all layers (``image_bytes``) minus two
-    kinds of bytes: those that were already on the node (``cached_bytes``), and those that are not fetched before the
-    container starts (``remote_bytes``). ``percent`` is the percentage of ``total_bytes`` that has been downloaded: 100
-    for a cached image. The percentage never decreases within one ``attempt``. ``percent_basis`` is ``layers`` if bytes
-    are known only for completed layers. ``eta_seconds`` is the time until the image is ready, including unpacking. The
-    field is absent if there is no basis for an estimate. ``ref_guessed`` means that the tag in ``image_ref`` is a
-    guess. ``next_retry_at`` is always an estimate, too. ``pods`` lists the containers that are waiting for the image
-    now, and ``waited`` those that waited for it earlier. ``eta_missing`` explains why a running pull has no estimate.
-    The status ``unobserved`` means that the kubelet requested the image on a node whose agent does not report.
-    ``usual_seconds`` is the median duration of earlier pulls like this one. If this pull is unusually slow,
-    ``slower_than_usual`` is its duration divided by that median. ``via`` lists the mirrors that the node tries before
-    ``registry``, in this order.
+    ``total_bytes`` is the number of bytes to fetch: ``image_bytes``, the compressed size of all layers, minus
+    ``cached_bytes`` and ``remote_bytes``. ``cached_bytes`` were already on the node. ``remote_bytes`` are not fetched
+    before the container starts. ``percent`` is the percentage of ``total_bytes`` that has been downloaded: 100 for a
+    cached image. The percentage never decreases within one ``attempt``. ``percent_basis`` is ``layers`` if bytes are
+    known only for completed layers. ``eta_seconds`` is the time until the image is ready, including unpacking.
+    ``eta_seconds`` is absent if there is no basis for an estimate. ``ref_guessed`` means that the tag in ``image_ref``
+    is a guess. ``next_retry_at`` is always an estimate. ``pods`` lists the containers that are waiting for the image
+    now. ``waited`` lists the containers that waited for the image earlier. ``eta_missing`` explains why a running pull
+    has no estimate. The status ``unobserved`` means that the kubelet requested the image on a node whose agent does not
+    report. ``usual_seconds`` is the median duration of similar earlier pulls. ``usual_basis`` states the kind of the
+    similar pulls. If the earlier pulls were pulls of other images, the usual duration is only an estimate. If a pull is
+    unusually slow, ``slower_than_usual`` is the pull's duration divided by ``usual_seconds``. ``via`` lists the mirrors
+    that the node tries before ``registry``, in the order of the attempts. ``failing_since`` is the time of the first
+    failure since the last success. ``failing_since`` is absent if the time is unknown. ``earlier_attempts`` lists the
+    last attempts before the current attempt, oldest first.
     """
 
     id: str
@@ -165,6 +199,9 @@ class PullStatus(JsonObject, frozen=True):
     eta_missing: str | None = None
     remote_bytes: int = 0
     percent_basis: PercentBasis = PercentBasis.BYTES
+    failing_since: Time | None = None
+    earlier_attempts: tuple[EarlierAttempt, ...] | None = None
+    usual_basis: UsualBasis | None = None
 
 
 class RemovedPull(JsonObject, frozen=True):
@@ -174,7 +211,7 @@ class RemovedPull(JsonObject, frozen=True):
 
 
 class PullEvent(JsonObject, frozen=True):
-    """One change of one pull, as published on the stream."""
+    """One change to one pull, as published on the stream."""
 
     timestamp: Time
     type: EventType
@@ -184,7 +221,7 @@ class PullEvent(JsonObject, frozen=True):
 
 
 class PullRemovedEvent(JsonObject, frozen=True):
-    """The last event of a pull: the pull has expired, or its row was merged into another row."""
+    """The last event of a pull. The pull has expired, or its row was merged into another row."""
 
     timestamp: Time
     type: EventType
@@ -196,14 +233,22 @@ class PullRemovedEvent(JsonObject, frozen=True):
 class Hello(JsonObject, frozen=True):
     """The first event of a stream: the server's version, boot id and time.
 
-    ``pulls`` is the number of pulls in the state that follows. It is left out if the client resumes, or if the stream
-    is filtered.
+    ``pulls`` is the number of pulls in the state that follows the hello event. ``pulls`` is omitted if the client
+    resumes or filters the stream.
     """
 
     version: str
     boot_id: str
     time: Time
     revision: int
+    pulls: int | None = None
+
+
+class Reset(JsonObject, frozen=True):
+    """The event that precedes the state of every pull. ``pulls`` is the number of pulls. ``pulls`` is omitted if the
+    stream is filtered.
+    """
+
     pulls: int | None = None
 
 
@@ -229,17 +274,17 @@ class NodeStatus(JsonObject, frozen=True):
 
 
 class OwnerPulls(JsonObject, frozen=True):
-    """The pulls that one owner made from one registry in the last hour."""
+    """The number of pulls that one owner made from one registry in the last hour."""
 
     owner: str
     pulls: int
 
 
 class RegistryStatus(JsonObject, frozen=True):
-    """One registry, with the pulls of all nodes combined.
+    """One registry, with the figures of all nodes combined.
 
-    ``pulls_last_hour`` counts all attempts that have ended. It includes attempts whose layers were all cached, because
-    registries count these attempts too. ``owners`` lists the owners with the most pulls.
+    ``pulls_last_hour`` counts all finished attempts, including attempts with only cached layers, because registries
+    also count attempts of this kind. ``owners`` lists the owners with the most pulls.
     """
 
     registry: str
@@ -250,7 +295,9 @@ class RegistryStatus(JsonObject, frozen=True):
 
 
 class UnobservedNodes(JsonObject, frozen=True):
-    """Nodes where pods wait for images but no agent reports. ``names`` contains at most one hundred of them."""
+    """Nodes where pods are waiting for images but no agent reports. ``names`` contains the names of at most one hundred
+    nodes.
+    """
 
     count: int
     names: list[str]
@@ -266,9 +313,9 @@ class NodeList(JsonObject, frozen=True):
 
 
 class RegistryThroughput(JsonObject, frozen=True):
-    """Bytes per second from one registry, starting with the oldest step.
+    """The download rates from one registry, in bytes per second. The oldest step comes first.
 
-    ``other`` is the sum for registries beyond the limit.
+    The registry ``other`` stands for all registries beyond the limit.
     """
 
     registry: str
@@ -279,8 +326,8 @@ class ThroughputList(JsonObject, frozen=True):
     """Response to ``GET /api/v1/throughput``: the last ten minutes, divided into steps of ``step`` seconds. The first
     step begins at ``since``.
 
-    ``completed``, ``failed`` and ``canceled`` are the numbers of attempts that have ended since then.
-    ``downloaded_bytes`` is the number of bytes that have arrived.
+    ``completed``, ``failed`` and ``canceled`` count the attempts that have finished since ``since``.
+    ``downloaded_bytes`` counts the bytes that have arrived since ``since``.
     """
 
     since: Time
@@ -293,8 +340,9 @@ class ThroughputList(JsonObject, frozen=True):
 
 
 class WaitState(StrEnum):
-    """The phase of the pull that a container waits for, or ``waiting`` if the kubelet has not requested the image
-    yet."""
+    """The phase of the pull that a container is waiting for. ``waiting`` means that the kubelet has not requested the
+    image.
+    """
 
     WAITING = "waiting"
     QUEUED = "queued"
@@ -307,9 +355,9 @@ class WaitState(StrEnum):
 
 
 class ContainerWait(JsonObject, frozen=True):
-    """A container that has not started, or an image volume whose image is missing.
+    """A container that has not started, or an image volume that still needs its image.
 
-    ``kind`` is init, app, ephemeral or volume. For a volume, ``container`` is the volume's name. The other fields
+    ``kind`` is init, app, ephemeral or volume. For a volume, ``container`` is the volume's name. All other fields
     describe the pull of the container's image.
     """
 
@@ -324,10 +372,12 @@ class ContainerWait(JsonObject, frozen=True):
     error: str | None = None
     error_reason: ErrorReason | None = None
     next_retry_at: Time | None = None
+    attempt: int = 1
+    failing_since: Time | None = None
 
 
 class StartPhaseName(StrEnum):
-    """The phases of a pod's start-up, in order. ``docs/kubernetes.md`` describes them."""
+    """The phases of a pod's start-up, in order. ``docs/kubernetes.md`` describes the phases."""
 
     SCHEDULED = "scheduled"
     QUEUED = "queued"
@@ -338,7 +388,7 @@ class StartPhaseName(StrEnum):
 
 
 class StartPhase(JsonObject, frozen=True):
-    """The time that a pod spent in one phase of its start-up. ``seconds`` is missing while the phase is in progress."""
+    """The time that a pod spent in one phase of its start-up. ``seconds`` is absent while the phase is in progress."""
 
     phase: StartPhaseName
     started_at: Time
@@ -348,7 +398,8 @@ class StartPhase(JsonObject, frozen=True):
 class PodStart(JsonObject, frozen=True):
     """A pod that started in the last half hour.
 
-    The pod's phases add up to ``seconds``, the time from when the pod was scheduled until it was running.
+    The pod's phases add up to ``seconds``, the time between the scheduling of the pod and the start of its last app
+    container.
     """
 
     namespace: str
@@ -363,11 +414,11 @@ class PodStart(JsonObject, frozen=True):
 
 
 class PodWait(JsonObject, frozen=True):
-    """A pod that waits for at least one image. All of its containers that have not started are listed, in the order of
-    the pod spec.
+    """A pod that is waiting for at least one image. ``containers`` lists all of the pod's containers that have not
+    started, in the order of the pod spec.
 
-    ``eta_seconds`` is the longest remaining time of the pod's pulls. ``ready_estimate`` is the same, as a point in
-    time. If one of the pulls has no estimate, both fields are absent.
+    ``eta_seconds`` is the longest remaining time of the pod's pulls. ``ready_estimate`` is the same estimate as a
+    timestamp. If any of the pod's pulls has no estimate, ``eta_seconds`` and ``ready_estimate`` are absent.
     """
 
     namespace: str
@@ -385,7 +436,8 @@ class PodWait(JsonObject, frozen=True):
 class PodList(JsonObject, frozen=True):
     """Response to ``GET /api/v1/pods``. ``reason`` explains why the server cannot see pods or events.
 
-    ``pods`` lists the pods that wait for an image, and ``started`` those that started in the last half hour.
+    ``pods`` lists the pods that are waiting for an image. ``started`` lists the pods that started in the last half
+    hour.
     """
 
     pods: list[PodWait]
@@ -407,8 +459,8 @@ class RolloutNodes(JsonObject, frozen=True):
 class ImageRollout(JsonObject, frozen=True):
     """One image on all nodes. Durations include only completed pulls that fetched at least one byte.
 
-    ``total_bytes`` is the number of bytes that all nodes together have to fetch. ``image_bytes`` is the compressed size
-    of the image.
+    ``total_bytes`` is the total number of bytes that all nodes have to fetch. ``image_bytes`` is the compressed size of
+    the image.
     """
 
     image_ref: str

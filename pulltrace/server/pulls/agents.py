@@ -1,22 +1,21 @@
-"""The agents that report for one node. Normally there is one agent, which is occasionally replaced. Sans-I/O.
+"""The agents that report for one node: normally there is a single agent, which is occasionally replaced. Sans-I/O.
 
-An agent gets a new boot id each time it starts, and numbers its reports. Reports from an agent that was replaced may
-still arrive late, and are ignored. If two agents report alternately, two machines have the same node name. In this
-case, both agents are accepted, but each one can end only the pulls that it reported itself. The conflict is also
-reported.
+Each agent gets a new boot id when it starts, and numbers its reports. Late reports from a replaced agent are ignored.
+If two agents report alternately, two machines have the same node name. In a conflict, the reports from both agents are
+accepted, but each agent can mark only its own pulls as ended. The conflict is shown to users.
 """
 
 from dataclasses import dataclass, field
 
 REPLACED_AFTER = 2.5
-"""When another agent appears, an agent that was reporting pulls is considered gone after this many seconds of silence.
+"""How long, in seconds, an agent must have been silent to count as gone when a new agent appears.
 
-An agent that reported more recently may still be alive.
+An agent that has reported more recently may still be running.
 """
 GRACE = 5.0
-"""If a replaced agent reported shortly before its replacement, its pulls are kept for this number of seconds."""
+"""How long, in seconds, a replaced agent's pulls are kept if the agent reported shortly before its replacement."""
 CONFLICT_LASTS = 60.0
-"""A conflict is over when the second agent has not reported for this number of seconds."""
+"""How long, in seconds, a conflict lasts if only a single agent keeps reporting."""
 MOST_AGENTS = 5
 
 
@@ -25,7 +24,7 @@ class _Agent:
     sequence: int
     seen_at: float
     again: int = 0
-    """The number of this agent's reports since another agent replaced it."""
+    """The number of reports from this agent since another agent replaced it."""
     grace_until: float = 0.0
 
 
@@ -38,8 +37,8 @@ class Agents:
     _known: dict[str, _Agent] = field(default_factory=dict)
 
     def accept(self, boot_id: str, sequence: int, now: float, late_after: float) -> bool:
-        """Return whether to accept a report. Duplicates and reports from a replaced agent are not accepted."""
-        if not boot_id:  # the agent of Pulltrace v0.1.0
+        """Return whether to accept a report. Duplicates and late reports from a replaced agent are rejected."""
+        if not boot_id:  # the Pulltrace v0.1.0 agent
             self.current = ""
             return True
         agent, current = self._known.get(boot_id), self._known.get(self.current)
@@ -58,11 +57,11 @@ class Agents:
         return True
 
     def has_conflict(self, now: float) -> bool:
-        """Return whether two agents report for this node."""
+        """Return whether two agents are reporting for this node."""
         return now < self.conflict_until
 
     def may_report(self, boot_id: str, now: float) -> bool:
-        """Return whether an agent that is not the node's current agent may still report its own pulls."""
+        """Return whether an agent that was replaced may still report its pulls."""
         agent = self._known.get(boot_id)
         return agent is not None and boot_id != self.current and now < agent.grace_until
 

@@ -1,4 +1,4 @@
-"""Conclusions about each pull beyond its numbers: what limits it, and whether its duration is usual. Sans-I/O.
+"""Determine what limits each pull, and whether it takes longer than usual. Sans-I/O.
 
 The hub owns the ``Analysis``, and ``status`` requests an ``Insight`` whenever a pull is published.
 """
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from pulltrace.server.kubernetes.demand import ImageDemand
-from pulltrace.server.models import Bound, Factor, PullStatus
+from pulltrace.server.models import Bound, Factor, PullStatus, UsualBasis
 from pulltrace.server.pulls.limiting import limiting_factor, unexplained
 from pulltrace.server.pulls.node import Pull
 from pulltrace.server.pulls.paces import Paces
@@ -18,71 +18,74 @@ from pulltrace.server.pulls.verdict import queued, rate_limited
 from pulltrace.wire import ErrorReason, PullPhase
 
 SLOWER = 1.5
-"""A pull is slow if it takes at least this many times the usual duration, and longer than the 90th percentile."""
+"""Minimum ratio of a slow pull's duration to the usual duration. A slow pull also takes at least as long as the 90th
+percentile of similar pulls.
+"""
+ESTIMATE_AGAIN = 10.0
+"""How often, in seconds, to estimate a live pull's usual duration again if there was no similar earlier pull."""
 NO_OWNER = "no known pod"
-"""The owner of a pull if no pod was seen waiting for its image."""
+"""The name of a pull's owner if no pod was seen waiting for the image."""
 SLOWER_SECONDS = 10.0
-"""If a pull exceeds the usual duration by fewer seconds than this, it is not slow."""
+"""Minimum difference, in seconds, between a slow pull's duration and the usual duration."""
 
 
 class Insight(msgspec.Struct, frozen=True):
-    """The conclusions about one pull."""
+    """The factor that limits a pull, and a comparison of the pull's duration with the usual one."""
 
     bound: Bound | None = None
     usual: Estimate | None = None
     slower: float | None = None
-    """The pull's duration divided by the usual duration; None if the pull is not slow."""
-
-    @property
-    def usual_seconds(self) -> float | None:
-        """The usual duration."""
-        return self.usual.median if self.usual else None
+    """The pull's duration divided by the usual duration, or None if the pull is not slow."""
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known about the pull to analyse: its name, its size, and where it runs."""
+    """The facts about a pull that the analysis needs: its name, its size, and its node."""
 
     image: str
     registry: str
     repository: str
     node: str
     size: int | None
-    """The number of bytes that have to be fetched."""
+    """The number of bytes to fetch."""
     ahead: Sequence[str] = ()
-    """Repositories of the pulls that are, or were, ahead of this pull in the queue."""
+    """The repositories of the pulls that are or were ahead of this pull in the queue."""
     reason: ErrorReason | None = None
 
 
 class Analysis:
-    """The conclusions about all pulls, and the history from which they are drawn."""
+    """Derives insights into pulls from earlier pulls and download rates."""
 
     def __init__(self) -> None:
         self.paces = Paces()
-        self.usual = Usual()
+        self.usual = Usual(self.paces)
         self.quota = Quota()
 
     def forget(self, node: str) -> None:
         """Drop a node that the server no longer knows."""
         self.paces.forget(node)
 
+    def progress_of(self, node: str) -> int:
+        """Return a number that changes whenever a much higher download rate is measured on this node."""
+        return int(self.paces.best(node)).bit_length()
+
     def of_pull(self, pull: Pull, subject: Subject, now: float) -> Insight:
-        """Return the conclusions about one attempt that an agent observed."""
+        """Return the insight for an attempt that an agent observed."""
         if pull.node.go_agent:
             return Insight()
-        usual = self._usual(pull, subject)
+        usual = self._usual(pull, subject, now)
         took = (now if pull.ended_at is None else pull.ended_at) - pull.started_at
         bound = self._bound(pull, subject, took, now)
         return Insight(bound, usual, _slower(took, usual) if pull.phase is not PullPhase.FAILED else None)
 
     def ended(self, pull: PullStatus) -> None:
-        """Count an ended attempt in the statistics on the registry's rate limit."""
+        """Count a finished attempt towards the registry's rate limit."""
         if pull.registry and pull.completed_at:
             pod = next(iter((*(pull.pods or ()), *(pull.waited or ()))), None)
             owner = f"{pod.owner or pod.pod_name} in {pod.namespace}" if pod else NO_OWNER
             self.quota.record(pull.registry, owner, pull.completed_at.timestamp())
 
     def of_demand(self, demand: ImageDemand, subject: Subject, now: float) -> Insight:
-        """Return the conclusions about an image whose pull no agent observes."""
+        """Return the insight for an image whose pull no agent observes."""
         if demand.pulling:
             return Insight(queued(subject.ahead), self._estimate(subject))
         if demand.failure and demand.failure.reason is ErrorReason.RATE_LIMITED:
@@ -105,13 +108,17 @@ class Analysis:
         bound = pull.verdict.ended(took, pull.phases.get(PullPhase.QUEUED, 0.0), subject.ahead)
         return None if pull.phase is PullPhase.FAILED and bound.by is Factor.UNKNOWN else bound
 
-    def _usual(self, pull: Pull, subject: Subject) -> Estimate | None:
-        """Estimate the duration once for each name and size, and record the actual duration when the pull completes."""
-        key = (subject.image, subject.size)
-        if pull.usual is None or pull.usual[0] != key:
+    def _usual(self, pull: Pull, subject: Subject, now: float) -> Estimate | None:
+        """Estimate the duration again whenever the pull's name or size changes. When the pull completes, record its
+        actual duration.
+        """
+        key, live = (subject.image, subject.size), pull.ended_at is None
+        is_missing = pull.usual is not None and (pull.usual[1] is None or pull.usual[1].basis is UsualBasis.OTHER_NODES)
+        if pull.usual is None or pull.usual[0] != key or (is_missing and (now >= pull.usual_due or not live)):
             if pull.recorded:
                 return pull.usual[1] if pull.usual else None
-            pull.usual = key, self._estimate(subject)
+            self.paces.unpacking[subject.node] = pull.node.unpacking
+            pull.usual, pull.usual_due = (key, self._estimate(subject)), now + ESTIMATE_AGAIN
         if pull.phase is PullPhase.COMPLETED and pull.ended_at is not None and not pull.recorded:
             pull.recorded = True
             if subject.size and not pull.presumed:
@@ -136,6 +143,8 @@ class Analysis:
 
 
 def _slower(took: float, usual: Estimate | None) -> float | None:
-    if usual is None or took < max(SLOWER * usual.median, usual.median + SLOWER_SECONDS, usual.p90):
+    if usual is None or not usual.is_firm:
+        return None
+    if took < usual.p90 or took < SLOWER * usual.median or took < usual.median + SLOWER_SECONDS:
         return None
     return round(took / max(usual.median, 1.0), 1)

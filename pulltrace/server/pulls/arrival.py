@@ -1,17 +1,20 @@
 """The arrival of one image on one node, attempt after attempt. Sans-I/O.
 
-A ``Pull`` is one attempt as an agent reports it. An ``ImageDemand`` describes what the kubelet needs. Pulls and demands
-may arrive late, and in any order. ``Arrival.next_attempt`` decides which attempt is the newest, and
-``Arrival.next_status`` turns it into the status to publish. Clients never see the same attempt end twice:
+A ``Pull`` is one attempt, as reported by an agent. An ``ImageDemand`` describes an image that the kubelet needs. Pulls
+and demands may arrive late, and in any order. ``Arrival.next_attempt`` decides which attempt is the newest, and
+``Arrival.next_status`` turns that attempt into the status to publish. These rules ensure that clients never see the
+same attempt end twice:
 
-- A published end is final if an agent or the kubelet reported it. Later reports that show the pull as live are either
-  late or belong to the next attempt; ``matching`` decides which.
-- An end that neither the agent nor the kubelet has reported is inferred, and a later report may correct it.
-- An unexplained failure becomes a success if the kubelet has the image.
+- Once published, the end of an attempt is final if an agent or the kubelet reported it. If another report shows
+  the pull as live, that report is either outdated or about the next attempt. ``matching`` decides between these cases.
+- If neither the agent nor the kubelet has reported the end of an attempt, the end is inferred, and a later report may
+  correct it.
+- An unexplained failure becomes a success if the kubelet reports that the image is present.
 """
 
 import math
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 from msgspec import structs
@@ -19,32 +22,33 @@ from msgspec import structs
 from pulltrace.server.kubernetes.attempts import Failure
 from pulltrace.server.kubernetes.demand import ImageDemand
 from pulltrace.server.kubernetes.errors import FIRST_BACK_OFF
-from pulltrace.server.models import PodCorrelation, PullStatus
+from pulltrace.server.models import EarlierAttempt, PodCorrelation, PullStatus
 from pulltrace.server.pulls.analysis import Analysis
+from pulltrace.server.pulls.earlier import failing_since, is_unexplained, with_attempt
 from pulltrace.server.pulls.image_names import Name
-from pulltrace.server.pulls.matching import Attempt, Match, Source, match
+from pulltrace.server.pulls.matching import Attempt, Match, Source, is_later, match
 from pulltrace.server.pulls.node import REPORT_LATE, WHOLE_SECONDS, Interval, Pull
 from pulltrace.server.pulls.status import ArrivalContext, status_of, status_without_pull
-from pulltrace.wire import NO_CAUSE, ErrorReason, PullPhase, to_time
+from pulltrace.wire import ErrorReason, PullPhase, to_time
 
 REPORT_DUE = 1.2
-"""Seconds within which an agent should have reported the end of a pull.
+"""How long, in seconds, to wait for the agent's report after the kubelet's event about the end of a pull.
 
-The kubelet's event about this end arrives earlier, but without byte counts.
+The kubelet's event usually arrives first, but contains no byte counts.
 """
 
 EXPLAINED_WITHIN = 5.0
-"""Seconds within which a kubelet should have reported why a pull failed."""
+"""How long, in seconds, to wait for the kubelet to explain a failed pull."""
 
 MOST_WAITED = 50
-"""The maximum number of listed containers that no longer wait."""
+"""Maximum number of listed containers that are no longer waiting for the image."""
 
 GIVEN_UP = "no pod waits for it any longer"
 
 
 @dataclass(slots=True, eq=False)
 class Arrival:
-    """The arrival of one image. The id survives a restart of the server if an agent reports the pull."""
+    """The arrival of one image. The arrival's id survives a server restart if an agent reports the pull."""
 
     id: str
     name: Name
@@ -58,51 +62,57 @@ class Arrival:
     ahead: tuple[str, ...] = ()
     """The images that the node is pulling while this image is queued, in the order in which their pulls started."""
     waited_behind: tuple[str, ...] = ()
-    """The images that this image waited for when it was last queued."""
+    """The images that the node was pulling when this image was last queued."""
     latest: Attempt | None = None
     """The newest attempt, as published."""
     status: PullStatus | None = None
     """The status as last published."""
+    earlier: tuple[EarlierAttempt, ...] = ()
+    """The last attempts before the newest attempt, oldest first."""
+    failing_since: float | None = None
+    """When the pull first failed after its last success, or None if this time is unknown."""
     _failed_at: float | None = None
-    """The time at which an agent reported a failure that the kubelet has not reported yet."""
+    """When the server first received the agent's report of a failure that the kubelet has not explained."""
     held: bool = False
-    """Whether the end is known but not yet published. The server publishes the end when the agent's report about this
-    end is due.
+    """True if the next tick must examine the arrival again, because byte counts or the reason for a failure may still
+    arrive.
     """
     expires: bool = False
-    """Whether the arrival is kept only as history. This is so if no pod waits for the image any longer, and if no agent
-    observed the pull.
+    """True if the arrival is kept only as history. No pod is waiting for the arrival's image, and no agent observed the
+    pull.
     """
     _pull_number: int = 0
-    """Which attempt ``pull`` is, counted from 1."""
+    """The number of the attempt that ``pull`` belongs to, counted from 1."""
     _failure: Failure | None = None
-    """Why ``pull`` failed, according to the kubelet."""
+    """The kubelet's reason why ``pull`` failed."""
     _arrived_at: float | None = None
-    """When the server received the kubelet's event that the image is present. None if there was no such event. Also
-    None if an agent has reported the pull.
+    """When the server received the kubelet's event that the image is present. None if no such event arrived, or if an
+    agent has reported the pull.
     """
     _basis: Any = None
-    """The facts on which the last decision was based. None if the decision also depended on the time."""
+    """The facts behind the last decision, or None if the decision also depended on the time."""
 
     @property
     def history(self) -> bool:
-        """Whether the pull had ended before this server started."""
+        """Return whether the pull had ended before this server started."""
         return self.pull is not None and self.pull.history
 
     @property
     def is_abandoned(self) -> bool:
-        """Whether containers waited for the image earlier, and no container waits for the image now."""
+        """Return whether containers waited for the image earlier, but no container is waiting for it now."""
         return self.demand is None and bool(self.waited)
 
     @property
     def intervals(self) -> list[Interval]:
-        """The phases of the newest attempt, if it has ended and its agent observed it."""
+        """Return the phases of the newest attempt if it has ended and its agent observed it."""
         observed = self.latest is not None and self.latest.observed and self.latest.number == self._pull_number
         return self.pull.intervals() if observed and self.pull and self.pull.ended_at is not None else []
 
     @property
     def recency(self) -> tuple[bool, float]:
-        """The key that sorts one image's arrivals by the start of their newest attempt; running pulls are last."""
+        """Return the sort key for the arrivals of one image: by the start of the newest attempt, with running pulls
+        last.
+        """
         published = self.status.started_at.timestamp() if self.status else None
         seen = self.pull.started_at if self.pull else None
         began = max((time for time in (published, seen) if time is not None), default=math.inf)
@@ -110,14 +120,14 @@ class Arrival:
 
     @property
     def has_completed(self) -> bool:
-        """Whether the image is present. If a pod needs the image again later, that is another arrival."""
+        """Return whether the image has arrived. If a pod needs the image again later, a new arrival begins."""
         if self.pull and self._is_pull_newest:
             return self.pull.phase is PullPhase.COMPLETED
         return self.latest is not None and self.latest.outcome is PullPhase.COMPLETED
 
     @property
     def ended_at(self) -> float:
-        """When the newest attempt ended; infinity if it is still running."""
+        """Return the end time of the newest attempt, or infinity if it is still running."""
         if self.pull and self.pull.ended_at is not None and self._is_pull_newest:
             return self.pull.ended_at
         ended_at = self.latest.ended_at if self.latest else None
@@ -125,14 +135,14 @@ class Arrival:
 
     @property
     def _started_at(self) -> float:
-        """When the newest attempt started."""
+        """Return the start time of the newest attempt."""
         if self.pull and self._is_pull_newest:
             return self.pull.started_at
         return self.latest.started_at if self.latest else -math.inf
 
     @property
     def _is_pull_newest(self) -> bool:
-        """Whether ``pull`` is at least as new as the newest published attempt."""
+        """Return whether ``pull`` is at least as new as the newest published attempt."""
         return self._pull_number >= self._number
 
     @property
@@ -144,13 +154,18 @@ class Arrival:
         return self.latest is not None and self.latest.outcome is not None
 
     def attach(self, pull: Pull, name: Name) -> None:
-        """Make a pull the newest attempt of this arrival."""
+        """Make this pull the newest pull of the arrival. Unless the pull belongs to the newest attempt, a new attempt
+        begins.
+        """
+        if self.pull and self._is_pull_newest and not self._has_ended and not self.pull.is_only_lease:
+            pull.started_at = min(pull.started_at, self.pull.started_at)
+            pull.best_percent = max(pull.best_percent, self.pull.best_percent)
         if self.latest and self._has_ended and match(pull, self) is Match.SAME_ATTEMPT:
-            self._pull_number = self.latest.number  # so that the kubelet's reason for the failure is kept
+            self._pull_number = self.latest.number  # keeps the kubelet's reason for the failure
         else:
             self._pull_number, self._failure = self._next_number(pull), None
         if self.pull and self.pull.is_only_lease and self.pull.ended_at is None:
-            self.pull.arrival_id = ""  # that lease belonged to another image, or to a container
+            self.pull.arrival_id = ""  # the lease belonged to another image, or to a container
         elif self.pull:
             self.pull.superseded = True
             self.pull.settle()
@@ -160,18 +175,19 @@ class Arrival:
         self._failed_at = None
 
     def continues_without(self, name: Name) -> bool:
-        """Return whether the kubelet still needs the arrival's image. The arrival's pull turned out to be for image
-        ``name``.
+        """Return whether the attempt is running and the kubelet still needs its image. The arrival's pull turned out to
+        be for another image, ``name``.
         """
-        needed = self.demand is not None and self.demand.pulling
+        needed = self.demand is not None and self.demand.pulling and not self._has_ended
         return needed and not name.is_unknown and not name.is_same_image(self.name)
 
     def rename(self, name: Name) -> None:
-        """Change the arrival's name, because the pull turned out to be for another image. The containers that wait for
-        that image may be different ones.
+        """Rename the arrival, because its pull turned out to be for another image. Drop what was recorded about the
+        previous image.
         """
         if not name.is_same_image(self.name):
-            self.pods = self.waited = ()
+            self.pods = self.waited = self.earlier = ()
+            self.failing_since = None
         self.name = name
 
     def _next_number(self, pull: Pull) -> int:
@@ -181,27 +197,27 @@ class Arrival:
         return max(self._number, counted)
 
     def is_over_for(self, demand: ImageDemand) -> bool:
-        """Return whether the image has arrived, but the demand shows that it is needed again."""
+        """Return whether the image has arrived but, according to the demand, is needed again."""
         if not self.has_completed or not demand.requested:
             return False
         if demand.pulled_at is not None and demand.pull_seconds is None:
-            return False  # no event has reported a pull
+            return False  # no event has reported that the image was pulled
         needed_at = demand.failure.at if demand.failure and not demand.pulling else demand.since
         return needed_at > self.ended_at + WHOLE_SECONDS
 
     def is_end_of(self, demand: ImageDemand) -> bool:
-        """Return whether an end that the kubelet reported is the end of this arrival."""
+        """Return whether the success that the kubelet reported is the end of this arrival."""
         if demand.pulled_at is None or not self.has_completed:
             return False
         return self._started_at - WHOLE_SECONDS <= demand.pulled_at <= self.ended_at + WHOLE_SECONDS
 
     def explain(self, failure: Failure) -> None:
-        """Record the kubelet's reason for a failed attempt. Agents do not know this reason."""
+        """Record the kubelet's reason for a failed attempt if the agent does not know the reason."""
         pull = self.pull
         if not pull or pull.phase is not PullPhase.FAILED or pull.reason not in (None, ErrorReason.UNKNOWN):
             return
         if pull.presumed and pull.ended_at is not None and pull.started_at <= failure.at:
-            pull.ended_at = min(pull.ended_at, failure.at)  # the inferred end may be too late
+            pull.ended_at = min(pull.ended_at, failure.at)  # the inferred end may be later than the actual end
         if pull.started_at - WHOLE_SECONDS <= failure.at <= (pull.ended_at or 0.0) + REPORT_LATE:
             self._failure = failure
 
@@ -228,7 +244,7 @@ class Arrival:
         """Return the status to publish, or None if nothing has changed.
 
         ``observed`` is false if the node has no agent or the agent is lost. ``reporting`` is true if the agent reports
-        in time.
+        on time.
         """
         pull, demand = self.pull, self.demand
         live = pull is not None and pull.ended_at is None
@@ -238,6 +254,7 @@ class Arrival:
             basis = (
                 (pull, pull and pull.ended_at, pull and pull.reason),
                 (demand, self.name, self.status, self._failure, self.ahead, self.pods, self.waited, observed),
+                analysis.progress_of(demand.node) if demand and demand.pulling else 0,
             )
             if basis == self._basis:
                 return None
@@ -246,6 +263,8 @@ class Arrival:
             correct(pull, demand)
         attempt = self.next_attempt(now, reporting=reporting)
         attempt = attempt and self._explained(attempt, now)
+        if attempt:
+            self._note_outcome(attempt)
         status = attempt and self._render(attempt, stall_timeout, analysis, now, observed=observed)
         if not attempt or not status:
             return None
@@ -257,8 +276,17 @@ class Arrival:
         self.status = status
         return status
 
+    def _note_outcome(self, attempt: Attempt) -> None:
+        """Record when the arrival began to fail. If a later attempt has begun, also store the previous attempt."""
+        latest, status = self.latest, self.status
+        if latest and status and attempt.number > latest.number and latest.outcome is PullPhase.FAILED:
+            requested = bool(self.pods or self.waited)
+            self.earlier = with_attempt(self.earlier, latest, status, requested=requested)
+        if attempt.outcome and not self._lacks_cause(attempt):
+            self.failing_since = failing_since(self.failing_since, attempt, self.earlier)
+
     def next_attempt(self, now: float, *, reporting: bool) -> Attempt | None:
-        """Return the newest attempt. Return None if it is not newer than ``latest``."""
+        """Return the newest attempt, or None if there is no attempt after ``latest``."""
         self.held = False
         attempt = self._observed_attempt()
         if attempt is None and self.demand:
@@ -281,7 +309,7 @@ class Arrival:
         if latest and not self._is_pull_newest:
             if pull.ended_at is not None and pull.phase is not PullPhase.COMPLETED:
                 return None
-            # the pull did not fail after all, and the kubelet's retry is waiting for it
+            # the pull did not fail after all, and the kubelet's retry waits for this pull
             self._pull_number = latest.number
         if latest and latest.number == self._pull_number and latest.outcome not in (None, pull.phase):
             if latest.outcome is PullPhase.COMPLETED:
@@ -290,16 +318,18 @@ class Arrival:
         if latest and latest.number == self._pull_number and self.demand and self._is_next(self.demand):
             return None
         if self.demand and pull.ended_at is None and self.demand.pulling and not is_later(self.demand, pull):
-            self._pull_number = max(self._pull_number, self.demand.attempt)  # now the kubelet's count is known
+            self._pull_number = max(self._pull_number, self.demand.attempt)  # the kubelet's count is now known
         if self._failure and not self.demand:
-            self._failure = replace(self._failure, next_retry_at=None)  # there will be no further attempt
+            self._failure = replace(self._failure, next_retry_at=None)  # there will not be another attempt
         failure = self._failure if pull.phase is PullPhase.FAILED else None
         source = Source.INFERRED if pull.presumed and not failure else Source.AGENT
         outcome = pull.phase if pull.ended_at is not None else None
         return Attempt(self._pull_number, source, pull.started_at, pull.ended_at, outcome, failure, observed=True)
 
     def _requested_attempt(self, demand: ImageDemand) -> Attempt | None:
-        """Return the attempt that only the kubelet reports: queued, failed, or completed without being observed."""
+        """Return an attempt that only the kubelet has reported: a queued, failed or completed attempt that no agent
+        observed.
+        """
         latest = self.latest
         failure = None if demand.pulling else demand.failure
         if latest is None or not latest.outcome:
@@ -319,7 +349,7 @@ class Arrival:
         return Attempt(number, Source.KUBELET, started_at)
 
     def _is_early(self, attempt: Attempt, now: float) -> bool:
-        """Return whether it is too early to publish this attempt, because the agent is about to report its bytes."""
+        """Return whether to publish this attempt later, because the agent is about to report its byte counts."""
         if attempt.outcome is not PullPhase.COMPLETED:
             self._arrived_at = None
             return False
@@ -328,16 +358,12 @@ class Arrival:
         return now < self._arrived_at + REPORT_DUE
 
     def _explained(self, attempt: Attempt, now: float) -> Attempt | None:
-        """Turn a failure into a cancellation if the kubelet, which requested the pull, does not report an error in
-        time.
+        """Turn a failure into a cancellation if the kubelet requested the pull but reported no error in time.
 
-        Before that time, return None if the lease that ended may have been another image's.
+        While an error may still arrive, return None if the lease that ended may have belonged to another image.
         """
         pull = self.pull
-        if attempt.outcome is not PullPhase.FAILED or not pull or not attempt.observed or attempt.failure:
-            return attempt
-        is_unexplained = pull.error in (None, NO_CAUSE) and pull.reason is ErrorReason.UNKNOWN
-        if pull.presumed or not is_unexplained or not (self.pods or self.waited):
+        if not pull or not self._lacks_cause(attempt):
             return attempt
         if self._failed_at is None:
             self._failed_at = now
@@ -353,15 +379,22 @@ class Arrival:
             attempt, failure=Failure(ErrorReason.CANCELED, message, attempt.number, pull.ended_at or now, None)
         )
 
+    def _lacks_cause(self, attempt: Attempt) -> bool:
+        """Return whether the kubelet requested the pull but has not reported yet why this attempt failed."""
+        pull = self.pull
+        if attempt.outcome is not PullPhase.FAILED or not pull or not attempt.observed or attempt.failure:
+            return False
+        return is_unexplained(pull.reason, pull.error) and not pull.presumed and bool(self.pods or self.waited)
+
     def _abandoned_attempt(self, now: float) -> Attempt | None:
-        """Return the end of an attempt that was requested, but whose pods were deleted before its pull began."""
+        """Return the final state of a requested attempt whose pods were deleted before its pull began."""
         latest = self.latest
         if not latest or latest.outcome or not self.pull or self._pull_number == latest.number:
             return None
         return structs.replace(latest, source=Source.INFERRED, ended_at=now, outcome=PullPhase.FAILED)
 
     def _is_next(self, demand: ImageDemand) -> bool:
-        """Return whether the newest attempt failed, and the kubelet has reported a later attempt."""
+        """Return whether the newest attempt has failed and the kubelet has reported another attempt since."""
         latest, ended_at = self.latest, self.ended_at
         if not latest or latest.outcome is not PullPhase.FAILED or not demand.requested:
             return False
@@ -376,7 +409,7 @@ class Arrival:
     ) -> PullStatus | None:
         if attempt.observed and self.pull and attempt.number == self._pull_number:
             context = self._context(attempt, self.waited_behind)
-            return status_of(self.pull, context, stall_timeout, analysis, now)
+            return self._in_published_second(status_of(self.pull, context, stall_timeout, analysis, now))
         if self.demand:
             context = self._context(attempt, self.ahead)
             return status_without_pull(self.demand, context, analysis, now, observed=observed)
@@ -391,6 +424,22 @@ class Arrival:
             pods=None,
             waited=list(self.waited) or None,
         )
+
+    def _in_published_second(self, status: PullStatus) -> PullStatus:
+        """Keep an attempt's end time within the second that was published first. Clients sort pulls by the second in
+        which they ended.
+
+        The kubelet reports end times only in whole seconds. The agent's precise end time may be just outside the
+        published second.
+        """
+        before, end = self.status, status.completed_at
+        if not before or not before.completed_at or not end or before.attempt != status.attempt:
+            return status
+        if abs(end - before.completed_at) > timedelta(seconds=WHOLE_SECONDS):
+            return status
+        first = before.completed_at.replace(microsecond=0)
+        last = first + timedelta(milliseconds=999)
+        return structs.replace(status, completed_at=max(first, min(end, last), status.started_at))
 
     def _context(self, attempt: Attempt, ahead: tuple[str, ...]) -> ArrivalContext:
         name, failure = self.name, attempt.failure
@@ -407,6 +456,8 @@ class Arrival:
             reason=failure.reason if failure else None,
             next_retry_at=failure.next_retry_at if failure else None,
             ahead=ahead,
+            failing_since=self.failing_since,
+            earlier=self.earlier,
         )
 
 
@@ -414,16 +465,9 @@ def _container_of(pod: PodCorrelation) -> tuple[str, str, str, str]:
     return pod.namespace, pod.pod_name, pod.container, pod.image
 
 
-def is_later(demand: ImageDemand, pull: Pull) -> bool:
-    """Return whether the kubelet reports an attempt that is later than this pull. The end of this pull may not have
-    been reported yet.
-    """
-    return demand.since > pull.started_at + WHOLE_SECONDS
-
-
 def correct(pull: Pull, demand: ImageDemand) -> None:
-    """Correct a pull from the kubelet's reports. The agent may have missed the end of the pull, guessed the start, or
-    reported a failure when the image had arrived.
+    """Correct a pull based on the kubelet's reports. The agent may have missed the end of the pull, guessed its start,
+    or reported a failure even though the image had arrived.
     """
     if pull.ended_at is None:
         return
@@ -442,9 +486,9 @@ def correct(pull: Pull, demand: ImageDemand) -> None:
 
 
 def _proves_success(demand: ImageDemand, pull: Pull) -> bool:
-    """Return whether the kubelet's reports prove that a pull succeeded which the agent reported as failed.
+    """Return whether the kubelet's reports prove that a pull succeeded even though the agent reported a failure.
 
-    The image may have been removed again since then.
+    The image may have been removed since the pull.
     """
     if pull.phase is not PullPhase.FAILED or pull.reason not in (None, ErrorReason.UNKNOWN):
         return False

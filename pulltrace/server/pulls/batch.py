@@ -1,8 +1,8 @@
 """Changes that are rendered and compressed once for all the clients that receive them. Sans-I/O.
 
-Each piece of a batch is compressed separately, and ends with a full flush. So a piece ends at a byte boundary and does
-not refer to earlier data. For this reason, a piece can follow any other data that a client has received. A piece can
-also be the first data after ``GZIP_HEADER``.
+Each piece of a batch is compressed separately and ends with a full flush. A piece therefore ends at a byte boundary and
+does not refer to earlier data. A piece can follow any data that a client has already received. The first piece follows
+``GZIP_HEADER``.
 """
 
 import zlib
@@ -13,22 +13,23 @@ if TYPE_CHECKING:
     from pulltrace.server.pulls.feed import Entry
 
 PIECE = 1 << 14
-"""The approximate size of a piece in bytes, before compression. Other clients get their turn between two pieces.
+"""The approximate size of a piece in bytes, before compression. Other clients are served between two pieces.
 
-For a client that does not read, this process and the kernel each buffer one piece."""
+For a client that stops reading its response, this process and the kernel each buffer one piece.
+"""
 
 LEVEL = 3
-"""The compression level of zlib. Higher levels take twice the time, and produce only a tenth less data."""
+"""The zlib compression level. Higher levels take twice as long but reduce the size by only another tenth."""
 
 GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
-"""The header of a gzip stream (RFC 1952, 2.3.1), without name, time or operating system."""
+"""A gzip header (RFC 1952, 2.3.1) without a file name, time or operating system."""
 
 Render = Callable[["Entry", bool], bytes]
-"""Renders a change as an event of the stream, with or without its layers."""
+"""A function that renders a change as a stream event, with or without its layers."""
 
 
 def deflate(data: bytes) -> bytes:
-    """Compress data as one part of a gzip stream. The part does not depend on any other part."""
+    """Compress data as one part of a gzip stream, independent of all other parts."""
     deflater = zlib.compressobj(LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
     return deflater.compress(data) + deflater.flush(zlib.Z_FULL_FLUSH)
 
@@ -41,7 +42,7 @@ class Piece(NamedTuple):
 
 
 class Batch:
-    """A list of changes, in the order in which clients receive them, and the compressed pieces."""
+    """Changes in the order in which clients receive them. The same changes are also kept as compressed pieces."""
 
     __slots__ = ("_is_retired", "_pieces", "entries")
 
@@ -51,12 +52,12 @@ class Batch:
         self._is_retired = False
 
     def retire(self) -> None:
-        """Drop the compressed pieces. Clients that are still receiving them get separate pieces."""
+        """Drop the compressed pieces. Clients that are still receiving these pieces get separate copies."""
         self._pieces = {False: [], True: []}
         self._is_retired = True
 
     def pieces(self, render: Render, *, layers: bool) -> Iterator[Piece]:
-        """Yield the pieces. Each piece is made when the first client requests it."""
+        """Yield the pieces. Each piece is created when the first client requests it."""
         start = number = 0
         while start < len(self.entries):
             made = self._pieces[layers]

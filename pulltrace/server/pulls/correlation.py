@@ -1,9 +1,10 @@
-"""Join one node's pulls with its kubelet's image demands into arrivals. Sans-I/O.
+"""Combine a node's pulls with its image demands. Sans-I/O.
 
-Users see arrivals. Without Kubernetes, there are no demands. If an image cannot be resolved, there may be no pull that
-an agent could see. ``join`` considers everything that is open on one node: pulls that are running or have just ended,
-demands, and failed arrivals that another attempt may continue. This module decides which of these belong together, and
-``arrival`` decides what to publish.
+A pull and the demand for its image form one *arrival*. Users see arrivals. If there is no Kubernetes cluster, there are
+no demands. If an image cannot be resolved, there may be no pull for the agent to observe. ``join`` considers everything
+on one node that may still change: pulls that are running or have just ended, demands, and failed arrivals that another
+attempt may continue. ``correlation`` decides which pulls and demands belong to the same arrival, and ``arrival``
+decides what to publish.
 """
 
 import base64
@@ -19,24 +20,24 @@ from pulltrace.server.pulls import leases
 from pulltrace.server.pulls.analysis import Analysis
 from pulltrace.server.pulls.arrival import Arrival
 from pulltrace.server.pulls.image_names import Name, names_of
-from pulltrace.server.pulls.matching import Match, match
+from pulltrace.server.pulls.matching import Match, continues, match
 from pulltrace.server.pulls.node import Pull
 from pulltrace.wire import PullPhase
 
 SETTLES_AFTER = 120.0
-"""Seconds after the end of a pull during which its arrival may still change. Kubernetes reports late which pods waited
-and why the pull failed.
+"""How long, in seconds, an arrival may still change after its pull has ended. Kubernetes may be late in reporting which
+pods waited and why the pull failed.
 """
 
 
 ANNOUNCED_WITHIN = 2.0
-"""Maximum delay, in seconds, of a kubelet's event after the start of the pull that the event announces. A pull without
-a tag is hidden for this time, in case the event is still to come.
+"""How long, in seconds, the kubelet's event about a pull can take to arrive after the pull's start. During this time, a
+pull without a tag is hidden.
 """
 
 LEASE_ANNOUNCED_WITHIN = 30.0
-"""The same limit for a lease about which nothing else is known. It is longer, because such a lease may belong to a
-container, and a busy node creates containers slowly.
+"""``ANNOUNCED_WITHIN`` for a pull that is known only from its lease. The limit is longer because such a lease may
+belong to a container, and a busy node creates containers slowly.
 """
 
 
@@ -45,18 +46,18 @@ _Abandoned: TypeAlias = Mapping[str, ImageDemand]
 
 
 class Changed(NamedTuple):
-    """One change of an arrival that must be published."""
+    """A change to an arrival that must be published."""
 
     arrival: Arrival
     status: PullStatus | None
-    """None if the arrival no longer exists. Either no pod waits for it any longer, or it turned out to be part of
-    another arrival.
+    """None if the arrival no longer exists. An arrival ends if no pod waits for the image any longer, or if the arrival
+    turns out to be part of another arrival.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class _Context:
-    """State that all nodes share."""
+    """State shared by all nodes."""
 
     stall_timeout: float
     ttl: float
@@ -67,14 +68,14 @@ class _Context:
 class Correlation:
     """The open arrivals of all nodes, owned by the hub.
 
-    ``announced`` is true if there is a cluster, because kubelets announce their pulls.
+    ``announced`` is true if there is a cluster. The cluster's kubelets then announce their pulls.
     """
 
     def __init__(self, stall_timeout: float, ttl: float, analysis: Analysis, *, announced: bool) -> None:
         self._context = _Context(stall_timeout, ttl, analysis, announced)
-        self._expiring: list[tuple[float, str]] = []  # heap: the times at which nodes must be joined again
+        self._expiring: list[tuple[float, str]] = []  # heap: the times at which each node must be joined again
         self.due = set[str]()
-        """Nodes to join again at the next tick, even if nothing has changed on them."""
+        """Nodes for which ``join`` must be called at the next tick, even if no report or demand has changed."""
         self._nodes: dict[str, _Open] = {}
 
     def join(
@@ -86,12 +87,14 @@ class Correlation:
         *,
         agent: NodeState | None = NodeState.REPORTING,
     ) -> list[Changed]:
-        """Return what has changed on one node since the last join. The changes must be published in this order.
+        """Return one node's changes since the last call, in the order in which they must be published.
 
         ``pulls`` are the pulls that are running or have ended recently. ``agent`` is the state of the node's agent, or
         None if the node has no agent.
         """
-        open_ = self._nodes.setdefault(node, _Open(node, self._context))
+        open_ = self._nodes.get(node)
+        if open_ is None:
+            open_ = self._nodes[node] = _Open(node, self._context)
         changed = list(open_.join(pulls, demands, now, agent=agent))
         held = any(arrival.held for arrival in open_.arrivals.values())
         (self.due.add if held else self.due.discard)(node)
@@ -103,7 +106,7 @@ class Correlation:
         return changed
 
     def expire(self, now: float) -> None:
-        """Mark the nodes whose arrivals have to be joined again, because an arrival expires or settles now."""
+        """Add each node with an arrival that has just expired or settled to ``due``."""
         while self._expiring and self._expiring[0][0] <= now:
             self.due.add(heapq.heappop(self._expiring)[1])
 
@@ -129,8 +132,8 @@ class _Open:
 
     def __init__(self, node: str, context: _Context) -> None:
         self.expiring: list[float] = []
-        """The times, added since the last join, at which the node must be joined again. At such a time, for example, an
-        arrival expires or settles.
+        """When ``join`` must be called again, for example because an arrival expires or settles. Only times that were
+        added since the last call are included.
         """
         self.arrivals: dict[str, Arrival] = {}
         self._settles_at = 0.0  # the time at which the newest completed pull settles
@@ -144,15 +147,17 @@ class _Open:
         known = [pull for pull in ordered if not (self._context.announced and pull.is_only_lease)]
         names = names_of(known, demands)
         abandoned = {demand.image: demand for demand in demands if demand.abandoned}
-        moving = [pull for pull in known if not self._is_placed(pull, names[pull.key])]
+        moving = self._update_names(known, names)
         for pull in moving:
             self._detach(pull, names[pull.key])
-        for pull in sorted(moving, key=lambda pull: not pull.arrival_id):  # pulls that leave their arrivals first
-            yield from self._place_pull(pull, names[pull.key], abandoned, now, agent=agent)
+        # Start with the pulls that are leaving their arrivals, to make room for the other pulls.
+        for pull in sorted(moving, key=lambda pull: (not pull.arrival_id, pull.ended_at is None)):
+            yield from self._place_pull(pull, names, abandoned, now, agent=agent)
         self._place_demands([demand for demand in demands if not demand.abandoned], now)
         if unknown := [pull for pull in ordered if pull.key not in names]:
             yield from self._place_leases(unknown, demands, abandoned, now, agent=agent)
-        ahead = tuple(pull.state.repository or "another image" for pull in ordered if pull.ended_at is None)
+        running = (pull.state.repository or "another image" for pull in ordered if pull.ended_at is None)
+        ahead = tuple(running) if demands else ()
         for arrival in list(self.arrivals.values()):
             arrival.note_pods(arrival.demand)
             if arrival.pull is None and arrival.demand is None:
@@ -169,8 +174,8 @@ class _Open:
                 self._settle_at(arrival.pull.learned_at + SETTLES_AFTER + 1.0)
 
     def _settle_at(self, at: float) -> None:
-        """Join the node again at the time ``at``. Without this, an idle node would keep the layers of its last pulls in
-        memory.
+        """Schedule another ``join`` for this node. Without another ``join``, an idle node would keep the layers of its
+        last pulls in memory.
         """
         if at > self._settles_at:
             self._settles_at = at
@@ -179,46 +184,62 @@ class _Open:
     def _is_placed(self, pull: Pull, name: Name) -> bool:
         """Return whether a pull stays assigned to its arrival.
 
-        This is the case if the arrival has settled, if a later attempt continues it, or if it is for the pull's image.
+        The pull stays assigned if the arrival has settled, if a later attempt continues the arrival, if the arrival is
+        for the pull's image, or if the arrival's name is more precise than the pull's.
         """
         if not pull.arrival_id:
             return False
         own = self.arrivals.get(pull.arrival_id)
-        if own is None or own.pull is not pull:
-            return True  # that arrival has settled, or a later attempt continues it
-        if own.name.image != name.image:
-            return False
-        own.name = name
-        return True
+        return own is None or own.pull is not pull or own.name.image == name.image or _is_less(name, own.name)
+
+    def _is_leaving(self, pull: Pull | None, names: Mapping[str, Name]) -> bool:
+        """Return whether an arrival's pull turned out to be for another image."""
+        return pull is not None and pull.key in names and not self._is_placed(pull, names[pull.key])
+
+    def _update_names(self, pulls: Iterable[Pull], names: Mapping[str, Name]) -> list[Pull]:
+        """Update the names of the arrivals that keep their pulls: a name that was a guess may now be certain.
+
+        Return the pulls that must leave their arrivals.
+        """
+        moving = []
+        for pull in pulls:
+            own = self.arrivals.get(pull.arrival_id)
+            if not self._is_placed(pull, names[pull.key]):
+                moving.append(pull)
+            elif own and own.pull is pull and own.name.image == names[pull.key].image:
+                own.name = names[pull.key]
+        return moving
 
     def _detach(self, pull: Pull, name: Name) -> None:
-        """Detach a pull that turned out to be for another image, if the kubelet still needs the arrival's image and no
-        bytes have been shown yet.
+        """Detach a pull that turned out to be for another image. The pull is detached only if the kubelet still needs
+        the arrival's image. A pull with published bytes, or with a published end, is not detached.
         """
         own = self.arrivals.get(pull.arrival_id)
         if own and own.pull is pull and not pull.best_percent and own.continues_without(name):
             own.pull, pull.arrival_id = None, ""
 
     def _place_pull(
-        self, pull: Pull, name: Name, abandoned: _Abandoned, now: float, *, agent: NodeState | None
+        self, pull: Pull, names: Mapping[str, Name], abandoned: _Abandoned, now: float, *, agent: NodeState | None
     ) -> Iterator[Changed]:
-        """Assign a pull to its present arrival, to another one that waits for such a pull, or to a new one. If this
-        cannot be decided yet, do not assign the pull.
+        """Assign a pull to its current arrival, to another matching arrival, or to a new arrival. If it is too early to
+        decide, leave the pull unassigned.
         """
-        if self._is_placed(pull, name):  # placing another pull has already placed this one
+        name = names[pull.key]
+        if self._is_placed(pull, name):  # already assigned together with another pull
             return
         own = self.arrivals.get(pull.arrival_id)
-        if own and _is_less(name, own.name):
-            return
         others = [
-            arrival for arrival in self.arrivals.values() if arrival is not own and name.is_same_image(arrival.name)
+            arrival
+            for arrival in self.arrivals.values()
+            if arrival is not own and name.is_same_image(arrival.name) and not self._is_leaving(arrival.pull, names)
         ]
         for arrival in others:
-            yield from self._publish(arrival, now, agent=agent)  # if the previous attempt has ended, publish that first
+            if not continues(pull, arrival):  # publish the end of the previous attempt first
+                yield from self._publish(arrival, now, agent=agent)
         found, place = _best(others, own, pull, name)
         if own and found:
-            own.pull = None  # unless this arrival has a demand, this join removes it
-            if pull.best_percent:  # the bytes that were shown are those of the other image
+            own.pull = None  # the arrival is then removed unless it has a demand
+            if pull.best_percent:  # the published bytes belong to the other image
                 yield from self._drop(own)
         elif own:
             own.rename(name)
@@ -229,7 +250,7 @@ class _Open:
         self._attach(pull, name, found, place, abandoned.get(name.image))
 
     def _is_unannounced(self, pull: Pull, name: Name, now: float) -> bool:
-        """Return whether a pull without a tag may still be announced by the kubelet's event."""
+        """Return whether a pull's tag is unknown and the kubelet's event may still be on its way."""
         if not self._context.announced or name.is_full:
             return False
         within = LEASE_ANNOUNCED_WITHIN if pull.is_only_lease else ANNOUNCED_WITHIN
@@ -243,8 +264,8 @@ class _Open:
     ) -> None:
         first = found.pull if found else None
         if place is Match.REPEAT and pull.phase is PullPhase.COMPLETED and first and first.ended_at is None:
-            # This pull got the image, so the outcome of the first pull does not matter.
-            place, pull.started_at = Match.SAME_ATTEMPT, min(pull.started_at, first.started_at)
+            # This pull has fetched the image, so the result of the first pull does not matter.
+            place = Match.SAME_ATTEMPT
         hidden = place in (Match.UNDECIDED, Match.REPEAT)
         pull.repeats = place is Match.REPEAT
         pull.superseded = place is Match.EARLIER_ATTEMPT or (pull.repeats and pull.ended_at is not None)
@@ -265,16 +286,16 @@ class _Open:
         *,
         agent: NodeState | None,
     ) -> Iterator[Changed]:
-        """Assign the leases about which nothing is known except that they exist."""
+        """Assign the pulls that are known only from their leases."""
         for arrival in list(self.arrivals.values()):
             if arrival.pull and arrival.pull.ended_at is not None:
-                yield from self._publish(arrival, now, agent=agent)  # a lease may replace this pull
+                yield from self._publish(arrival, now, agent=agent)  # a lease may replace the finished pull
         for pull, name in leases.place(unknown, self.arrivals.values(), demands):
             if not self._is_unannounced(pull, name, now):
                 self._attach(pull, name, None, Match.UNRELATED, abandoned.get(name.image))
 
     def _place_demands(self, demands: Sequence[ImageDemand], now: float) -> None:
-        """Assign each demand to its arrival, or to a new one."""
+        """Assign each demand to its arrival, or to a new arrival."""
         by_image: dict[str, list[Arrival]] = {}
         for arrival in self.arrivals.values():
             arrival.demand = None
@@ -283,9 +304,9 @@ class _Open:
             of_image = by_image.get(demand.image, [])
             found = max(of_image, key=lambda arrival: (arrival.is_end_of(demand), *arrival.recency), default=None)
             if found and found.has_completed and not demand.requested:
-                continue  # the container waits for something other than the image
+                continue  # the container is waiting for something other than the image
             if demand.assumed and not (found and found.pull):
-                continue  # the image may have been on the node already
+                continue  # the image may already have been on the node
             if found is None or found.is_over_for(demand):
                 if not _needs_row(demand, now):
                     continue
@@ -296,8 +317,8 @@ class _Open:
                 if demand.failure:
                     arrival.explain(demand.failure)
             if found.pull and demand.pulling:
-                # The kubelet reports whole seconds, so a pull that was never queued may seem to have been queued for
-                # less than a second.
+                # The kubelet reports times in whole seconds. A pull that was never queued may therefore appear to have
+                # been queued for less than a second.
                 found.pull.phases.setdefault(PullPhase.QUEUED, max(found.pull.started_at - demand.since, 0.0))
 
     def _publish(self, arrival: Arrival, now: float, *, agent: NodeState | None) -> Iterator[Changed]:
@@ -305,11 +326,11 @@ class _Open:
         timeout, analysis = self._context.stall_timeout, self._context.analysis
         while status := arrival.next_status(timeout, analysis, now, observed=observed, reporting=reporting):
             yield Changed(arrival, status)
-            if not status.status.ended:  # after an end, another attempt may begin
+            if not status.status.ended:  # after a finished attempt, there may be another attempt to publish
                 return
 
     def _keeps(self, arrival: Arrival, now: float) -> bool:
-        """Return whether to keep an arrival that completed, but whose pull no agent observed."""
+        """Return whether to keep a completed arrival whose pull no agent observed."""
         if not arrival.has_completed or not arrival.status or now >= arrival.ended_at + self._context.ttl:
             return False
         if not arrival.expires:
@@ -327,17 +348,17 @@ class _Open:
 
 
 def _needs_row(demand: ImageDemand, now: float) -> bool:
-    """Return whether to show a demand that has no arrival yet."""
+    """Return whether a demand that has no arrival must be shown."""
     if demand.pulled_at is None:
         return demand.requested
-    # The kubelet's events for the start and the end arrived together, because the pull was short.
+    # The pull was so short that the kubelet's events for its start and its end arrived together.
     return demand.pull_seconds is not None and now - demand.pulled_at < SETTLES_AFTER
 
 
 def _seed_of(demand: ImageDemand) -> str:
-    """Return a seed for the id of a demand's arrival. The seed stays the same if the pods are deleted."""
-    # If no event reported the start of a failed attempt, `since` may be the time of an earlier failure. This failure
-    # may belong to an arrival that is over.
+    """Return a seed for the id of a demand's arrival. The seed stays the same if the demand's pods are deleted."""
+    # If no event reported the start of a failed attempt, `since` can be the time of an earlier failure, even in an
+    # arrival that has already ended.
     began = demand.failure.at if demand.failure and not demand.pulling else demand.since
     return f"{demand.image} {began}"
 
@@ -345,9 +366,8 @@ def _seed_of(demand: ImageDemand) -> str:
 def _best(arrivals: Iterable[Arrival], own: Arrival | None, pull: Pull, name: Name) -> tuple[Arrival | None, Match]:
     """Return the arrival to which a pull belongs.
 
-    The pull moves from its own arrival to another arrival in two cases: the other arrival has exactly the pull's name,
-    or the image was unknown. A live pull without a tag is the next attempt of an arrival only if exactly one tag of the
-    repository may be retried.
+    A pull leaves its arrival if another arrival has exactly the pull's name, or if its own arrival had an unknown
+    image. A live pull without a tag continues an arrival only if no other tag of the repository may be retried.
     """
     places = {
         arrival: match(pull, arrival)
@@ -364,12 +384,12 @@ def _best(arrivals: Iterable[Arrival], own: Arrival | None, pull: Pull, name: Na
 
 
 def _suppose(pull: Pull, name: Name) -> None:
-    """Store the name that a pull was given."""
+    """Store the name that was assigned to a pull."""
     pull.supposed, pull.supposed_guessed = name.image if name.is_full else "", name.guessed
 
 
 def _is_less(name: Name, known: Name) -> bool:
-    """Return whether a name is less precise than the known name, for example because the pods were deleted or wait
+    """Return whether a name is less precise than the known name, for example because pods were deleted or are waiting
     again.
     """
     return known.is_full and not name.is_full and (name.is_unknown or name.is_same_image(known))
@@ -378,7 +398,7 @@ def _is_less(name: Name, known: Name) -> bool:
 def _is_settled(arrival: Arrival, now: float) -> bool:
     """Return whether the arrival completed so long ago that it can no longer change.
 
-    A failed arrival waits for its next attempt.
+    A failed arrival never settles, because it waits for the next attempt.
     """
     pull = arrival.pull
     if pull is None or pull.phase is not PullPhase.COMPLETED or pull.learned_at is None:
@@ -387,10 +407,10 @@ def _is_settled(arrival: Arrival, now: float) -> bool:
 
 
 def _free_id(arrivals: Mapping[str, Arrival], node: str, seed: str) -> str:
-    """Return an opaque, URL-safe id that is the same after a restart of the server.
+    """Return an opaque, URL-safe id that stays the same when the server restarts.
 
-    The id may already be in use. Another arrival may continue without the pull from which its id was derived, or may
-    now have another image.
+    If the id is already in use, derive another id. An id may be in use because an arrival continued with another image,
+    or without the pull from which its id was derived.
     """
     digest = hashlib.blake2b(f"{node}\n{seed}".encode(), digest_size=9).digest()
     id_ = base64.urlsafe_b64encode(digest).decode()

@@ -1,19 +1,18 @@
-"""The feed numbers every change (its *revision*). Each client has a cursor: the last revision that it received.
+"""The feed assigns every change a number, its *revision*. Each client has a cursor: the last revision that it received.
 Sans-I/O.
 
-Each pull is in the feed once, at the revision of its newest state, and the feed is sorted by revision. Each client
-therefore finds the changes that it missed at the end of the feed. Even the slowest client never has to receive more
-than the whole feed.
+Each pull appears in the feed once, at the revision of its latest state, and the feed is sorted by revision. The changes
+that a client missed are therefore at the end of the feed, and no client has to receive more than the feed contains.
 
-Two kinds of entries must not be skipped: the end of an attempt after which there was a retry, and the removal of a
-pull. The feed keeps such entries as *tombstones*. The number of tombstones is limited. If a client's cursor is older
-than the last tombstone that was dropped, the client is reset.
+Clients must never miss two kinds of entries: the final state of an attempt before a retry, and the removal of a pull.
+The feed keeps a limited number of these entries as *tombstones*. If a client's cursor is older than the last dropped
+tombstone, the client is reset.
 
-Most pulls in the feed have ended, and few clients request their layers. So the layers are compressed when their frame
-is no longer the newest.
+Most pulls in the feed have finished, and few clients request the layers of such pulls. The layers of finished pulls are
+therefore compressed once their frame is no longer the newest.
 
-The changes of one tick are a ``Frame``. Each entry is encoded at most once for each kind of client, and all clients
-that are up to date are sent the same ``bytes`` object.
+The changes in one tick form a ``Frame``. Each entry is encoded at most once for each kind of client, and all clients
+that are up to date receive the same ``bytes`` object.
 """
 
 import zlib
@@ -30,7 +29,7 @@ from pulltrace.server.pulls.batch import Batch, Render
 from pulltrace.wire import to_time
 
 encoder = msgspec.json.Encoder()
-_to_time = lru_cache(16)(to_time)  # all changes of one tick have the same time
+_to_time = lru_cache(16)(to_time)  # all changes in one tick have the same time
 
 
 class Entry:
@@ -46,15 +45,13 @@ class Entry:
         self.id = id_
         self.node = node
         self.pull = pull
-        """The pull. When ``pack`` compresses the pull's layers, they are removed from this object. ``shown`` restores
-        the layers.
-        """
+        """The pull. ``pack`` compresses its layers and removes them from this object; ``shown`` restores them."""
         self.at = at
         self._bytes: dict[bool, bytes] | None = {}
         self._layers: bytes | None = None
 
     def data(self, *, layers: bool) -> bytes:
-        """Return the event as JSON. The JSON is kept as long as the entry belongs to the newest frame."""
+        """Return the event as JSON. The JSON is cached as long as the entry belongs to the newest frame."""
         if self._bytes is None:
             return encoder.encode(self._event(layers))
         data = self._bytes.get(layers)
@@ -63,7 +60,7 @@ class Entry:
         return data
 
     def pack(self) -> None:
-        """Compress the layers: the frame is old, so few clients will request them."""
+        """Compress the layers. Clients rarely request the layers of a pull that has not changed in the newest frame."""
         self._bytes = None
         if self.pull and self.pull.layers and self.pull.status.ended:
             self._layers = zlib.compress(encoder.encode(self.pull.layers), 1)
@@ -76,7 +73,7 @@ class Entry:
         if self.pull is None:
             return None
         if self._layers and layers:
-            unpacked: Any = msgspec.Raw(zlib.decompress(self._layers))  # these are already encoded as JSON
+            unpacked: Any = msgspec.Raw(zlib.decompress(self._layers))  # the layers are already encoded as JSON
             return structs.replace(self.pull, layers=unpacked)
         return self.pull if layers or self.pull.layers is None else structs.replace(self.pull, layers=None)
 
@@ -94,8 +91,8 @@ class Entry:
 
 
 def removal(id_: str, node: str, at: float) -> PullRemovedEvent:
-    """Return the last event of a pull. The event is sent to all clients, or to one client whose filter the pull no
-    longer matches.
+    """Return a pull's last event. All clients receive the event when the pull is removed. A single client receives the
+    event when the pull no longer matches that client's filter.
     """
     return PullRemovedEvent(
         timestamp=_to_time(at),
@@ -118,7 +115,7 @@ class Frame(Batch):
         self._whole: dict[tuple[bool, bool], bytes] = {}
 
     def whole(self, render: Render, *, layers: bool, gzip: bool) -> bytes:
-        """Return the encoded frame. All clients of one kind are sent the same object."""
+        """Return the encoded frame. All clients that request the frame in the same form receive the same object."""
         data = self._whole.get((layers, gzip))
         if data is None:
             pieces = (piece.data for piece in self.pieces(render, layers=layers))
@@ -128,20 +125,20 @@ class Frame(Batch):
 
 
 class Feed:
-    """All pulls, by the revision of their last change. The feed also contains the ended attempts and removals that no
-    client may miss.
+    """All pulls, sorted by the revision of their last change. The feed also contains the finished attempts and removals
+    that no client may miss.
     """
 
     def __init__(self, tombstones: int) -> None:
         self.revision = 0
         self.floor = 0
-        """The oldest cursor that can be served. For any older cursor, some of the changes that follow it have been
-        forgotten.
+        """The oldest cursor from which a client can continue. For an older cursor, the feed no longer contains all the
+        changes.
         """
         self.frame = Frame(0, 0, [])
         self._everything: tuple[int, Batch] | None = None
         self._entries: dict[int, Entry] = {}  # sorted, because revisions only increase
-        self._newest: dict[str, Entry] = {}  # by pull id; without removals
+        self._newest: dict[str, Entry] = {}  # by pull id; contains no removals
         self._tombstones: deque[int] = deque()
         self._max_tombstones = tombstones
 
@@ -149,23 +146,23 @@ class Feed:
         return len(self._newest)
 
     def get(self, id_: str) -> Entry | None:
-        """Return the newest state of a pull."""
+        """Return the latest state of a pull."""
         return self._newest.get(id_)
 
     def entries(self) -> Iterable[Entry]:
-        """Return the newest state of every pull, in arbitrary order."""
+        """Return the latest state of every pull, in arbitrary order."""
         return self._newest.values()
 
     def pulls(self) -> Iterator[PullStatus]:
-        """Return the newest state of every pull as objects; ended pulls may lack their layers."""
+        """Return the latest state of every pull as an object. Finished pulls may lack their layers."""
         return (entry.pull for entry in self._newest.values() if entry.pull)
 
     def current(self) -> list[Entry]:
-        """Return the newest state of every pull, in the order of their last change."""
+        """Return the latest state of every pull, sorted by the time of the last change."""
         return sorted(self._newest.values(), key=lambda entry: entry.revision)
 
     def everything(self) -> Batch:
-        """Return the newest state of every pull as a batch that all new clients share."""
+        """Return the latest state of every pull as a batch that all new clients share."""
         if self._everything is None or self._everything[0] != self.revision:
             self._drop_everything()
             self._everything = self.revision, Batch(self.current())
@@ -177,7 +174,7 @@ class Feed:
         self._everything = None
 
     def publish(self, changed: Iterable[PullStatus], removed: Iterable[str], now: float) -> None:
-        """Give these changes their revisions. Lists show the changes immediately, and streams show them with the next
+        """Assign revisions to these changes. Lists show the changes immediately, and streams show them with the next
         frame.
         """
         for id_ in removed:
@@ -193,15 +190,15 @@ class Feed:
         for entry in self.frame.entries:
             entry.pack()
         missed = self.since(self.frame.revision)
-        # If the changes since the last frame include more tombstones than can be kept, no client counts as up to date.
+        # If there are too many tombstones since the last frame, no client counts as up to date.
         after = self.frame.revision if missed is not None else self.revision
         self.frame = Frame(after, self.revision, missed or [])
         return True
 
     def since(self, cursor: int) -> list[Entry] | None:
-        """Return the changes after this cursor, oldest first.
+        """Return the changes after a cursor, oldest first.
 
-        Return None if some of these changes have been forgotten. The client must then be reset.
+        Return None if some of the changes have been dropped. The client must then be reset.
         """
         if not self.floor <= cursor <= self.revision:
             return None
@@ -237,7 +234,9 @@ class Feed:
         return entry
 
     def _supersede(self, before: Entry, pull: PullStatus | None) -> None:
-        """Drop a state that has been replaced. The end of an attempt is kept, because no client may miss it."""
+        """Drop a state that has been replaced. The final state of an attempt is kept, because every client must receive
+        it.
+        """
         old = before.pull
         if old and old.status.ended and not (pull and pull.status == old.status and pull.attempt == old.attempt):
             self._keep(before)

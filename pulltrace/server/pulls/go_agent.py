@@ -1,8 +1,9 @@
-"""Convert reports from the agent of Pulltrace v0.1.0 (written in Go). Sans-I/O.
+"""Convert reports from the Pulltrace v0.1.0 agent, which was written in Go. Sans-I/O.
 
 The Go agent reports each ingest as a pull without an id, whose ``imageRef`` is the ingest's ref (``layer-sha256:…``).
-This agent does not know which ingests belong together. Therefore, all ingests of a node become one pull of an unknown
-image. A layer that is no longer reported counts as downloaded. Once no layer is left, the pull has completed.
+The Go agent does not know which ingests belong together, so all of a node's ingests become one pull of an unknown
+image. When an ingest is no longer reported, its layer counts as downloaded. When no ingests are left, the pull has
+completed.
 """
 
 import re
@@ -16,15 +17,15 @@ _INGEST = re.compile(r"(layer|manifest|index|config|attestation|unknown)-(sha256
 
 
 def is_from_go_agent(pulls: Iterable[PullState]) -> bool:
-    """Return whether the report is from the Go agent, which is the only agent that sends pulls without ids."""
+    """Return whether the report is from the Go agent, the only agent that sends pulls without ids."""
     return any(not pull.id for pull in pulls)
 
 
 def merge_ingests(pulls: Iterable[PullState], before: PullState | None) -> list[PullState]:
     """Convert one node's ingests to pulls: one pull for each image name, and one pull of an unknown image for all
-    ingests without a name.
+    unnamed ingests.
 
-    ``before`` is the previous pull of the unknown image, if there was one.
+    ``before`` is the pull of an unknown image as it was after the previous report, or None if there was no such pull.
     """
     named: dict[str, PullState] = {}
     layers = {layer.digest: _gone(layer) for layer in (before and before.layers) or ()}

@@ -1,8 +1,8 @@
-"""The owner of all state, and its only writer: it receives reports, joins them with image demands, and publishes the
-result at each tick.
+"""The hub owns and writes all state. The hub receives reports, joins them with image demands, and publishes the result
+at each tick.
 
-A report marks its node as changed. At each tick, the hub joins the reports of the marked nodes with the image demands
-again, and publishes the changes as one frame. The list endpoints show the end of a pull immediately. Streams wait for
+A report marks its node as changed. At each tick, the hub joins the reports from the marked nodes with the image
+demands, and publishes the changes as one frame. The list endpoints show a finished pull immediately. Streams wait for
 ``next_frame`` and then read the feed.
 """
 
@@ -34,28 +34,31 @@ from pulltrace.settings import ServerSettings
 from pulltrace.wire import AgentReport, PullPhase, to_time
 
 TOP_OWNERS = 5
-"""Maximum number of owners listed for each registry, those with the most pulls first."""
+"""Maximum number of owners to list for each registry. The owners with the most pulls come first."""
 CONFLICT = "two agents report with this node name, so two machines have the same name"
 
 MOST_NAMES = 100
-"""The maximum number of unobserved nodes that are listed by name."""
+"""Maximum number of unobserved nodes to list by name."""
 
 SLICE = 16
-"""The number of nodes whose changes are published at once before requests get their turn."""
+"""The number of nodes whose changes are published before waiting requests get a turn."""
 
 AGENTS_DUE = 15.0
-"""Seconds that the server waits after its start before it concludes that a node without reports has no agent."""
+"""How long, in seconds, the server waits for each agent's first report after startup. A node that has not reported in
+this time is considered to have no agent.
+"""
 SLOW_LATELY = 600.0
-"""How long a node counts as slow after a slow pull has ended, in seconds."""
+"""How long, in seconds, a node counts as slow after a slow pull has ended."""
 
 _log = logging.getLogger(__name__)
 
 
 def steady_clock() -> Callable[[], float]:
-    """Return a clock for Unix seconds that never jumps: the time of this call plus the time that has passed since.
+    """Return a clock that counts Unix seconds and never jumps. The clock adds the elapsed time to the time of its
+    creation.
 
-    If the machine's clock is set, no node becomes lost and no history expires early. The time during which the machine
-    is suspended counts, too.
+    A change to the machine's clock therefore does not make nodes appear lost or history expire early. The returned
+    clock also counts the time while the machine is suspended.
     """
     ticking = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # Linux's monotonic clock stops during suspend
     offset = time.time() - time.clock_gettime(ticking)
@@ -63,11 +66,11 @@ def steady_clock() -> Callable[[], float]:
 
 
 class ClusterState(Protocol):
-    """The part of ``kubernetes.cluster.Cluster`` that the hub needs."""
+    """The part of ``kubernetes.cluster.Cluster`` that the hub uses."""
 
     @property
     def dropped(self) -> int:
-        """The number of image requests that exceeded the limit."""
+        """The number of image requests that were dropped because of the limit."""
 
     def demands(self, node: str) -> Sequence[ImageDemand]:
         """Return the images that one node's kubelet needs."""
@@ -79,15 +82,15 @@ class ClusterState(Protocol):
         """Process one change. Return the nodes whose demands may have changed."""
 
     def expire(self, now: float) -> set[str]:
-        """Forget requests that have ended. Return the nodes that this affects."""
+        """Forget requests that are no longer needed. Return the nodes whose demands may have changed."""
 
 
 class TooSoonError(Exception):
-    """A node reported again too soon."""
+    """A node sent its next report too early."""
 
 
 class Hub:
-    """All state of the server. A new ``boot_id`` means that the server has restarted and lost its state."""
+    """The server's entire state. A new ``boot_id`` means that the server has restarted and lost its state."""
 
     def __init__(
         self,
@@ -105,13 +108,13 @@ class Hub:
         self.boot_id = secrets.token_hex(6)
         self.feed = Feed(self.limits.tombstones)
         self.closing = False
-        """Whether the server is stopping, so that streams send their last event."""
+        """True while the server is stopping. Streams then send their last message."""
         self.node_revision = 0
-        """Incremented with each report, and whenever a node stops reporting."""
+        """A number that increases with each report, and whenever a node stops reporting."""
         self._frame = asyncio.Event()
         clock = self._clock = clock or steady_clock()
         self.source = source or ClusterSource()
-        """The connection to the cluster, or the reason why there is none."""
+        """The connection to the cluster, or the reason why there is no connection."""
         self._cluster: ClusterState | None = self.source.cluster if self.source.on else cluster
         self._born = clock()
         self._pulls = Inventory(ttl=settings.history_ttl, born=self._born, limits=self.limits)
@@ -131,11 +134,11 @@ class Hub:
         self._dropped = 0
 
     def now(self) -> float:
-        """The server's time in unix seconds."""
+        """Return the server's time in unix seconds."""
         return self._clock()
 
     def report(self, report: AgentReport) -> None:
-        """Process one report. Raises ``TooSoonError``, ``TooManyNodesError``."""
+        """Process one report. Raises ``TooSoonError`` or ``TooManyNodesError``."""
         now = self._clock()
         node = self._pulls.nodes.get(report.node_name)
         if node and 0 <= now - node.last_report < self.limits.report_interval:
@@ -154,7 +157,7 @@ class Hub:
             self._publish([merged.node.name], now)
 
     def touch(self, nodes: Iterable[str]) -> None:
-        """Mark nodes whose demands have changed."""
+        """Mark these nodes as changed, because their demands have changed."""
         self._dirty.update(nodes)
 
     def take_change(self, change: Change) -> None:
@@ -177,7 +180,7 @@ class Hub:
             pass
 
     def _slices(self, now: float) -> Iterator[None]:
-        """Do the work of a tick in slices, so that no request has to wait for all of it."""
+        """Do a tick's work in slices, so that no request has to wait for the whole tick."""
         for merged in self._pulls.watch(now):
             self._log_node(merged.node)
             self.node_revision += 1
@@ -208,7 +211,7 @@ class Hub:
         self._dropped = dropped
 
     async def next_frame(self) -> None:
-        """Wait until the next frame is ready, the server stops, or quiet clients may need a keep-alive comment."""
+        """Wait until the next frame is ready, the server stops, or idle clients may need a keep-alive comment."""
         await self._frame.wait()
 
     def close(self) -> None:
@@ -221,13 +224,13 @@ class Hub:
         frame.set()
 
     def nodes(self) -> Iterator[NodeStatus]:
-        """Yield the status of every node, sorted by name; each status is taken when it is yielded."""
+        """Yield the status of every node, sorted by name. Each status is computed only when it is yielded."""
         for name in sorted(self._pulls.nodes):
             if node := self._pulls.nodes.get(name):
                 yield _node_status(node, self._clock())
 
     def registries(self) -> list[RegistryStatus]:
-        """Return every registry that is in use, or was in use in the last hour."""
+        """Return every registry that is in use or was used in the last hour."""
         now, quota = self._clock(), self._analysis.quota
         found: dict[str, tuple[int, float]] = dict.fromkeys(quota.registries(), (0, 0.0))
         for node in self._pulls.nodes.values():
@@ -242,7 +245,9 @@ class Hub:
         ]
 
     def unobserved(self) -> list[UnobservedNodes]:
-        """Return the nodes on which pods wait for images but no agent observes the pulls, grouped by reason."""
+        """Return the nodes where pods are waiting for images but no agent observes the pulls. The nodes are grouped by
+        reason.
+        """
         if self._cluster is None or self._clock() < self._agents_due:
             return []
         waiting = {pod.node for pod in self._cluster.waiting()}
@@ -302,7 +307,7 @@ class Hub:
                     continue
                 self.startup.observe(status, arrival.pull)
                 before = self.feed.get(arrival.id)
-                # A failure that the kubelet reported before this server started was counted by the previous server.
+                # Failures that the kubelet reported before this server started were counted by the previous server.
                 ended_earlier = status.completed_at is not None and status.completed_at.timestamp() < self._born
                 if not arrival.history and (before or not ended_earlier):
                     complete = (
@@ -319,7 +324,9 @@ class Hub:
 
 
 def _registry_status(host: str, active: int, rate: float, owners: list[tuple[str, int]]) -> RegistryStatus | None:
-    """Return the status of a registry; None if it has no pull now and had none in the last hour."""
+    """Return the status of a registry. Return None if the registry had no pulls in the last hour and has no current
+    pulls.
+    """
     if not active and not owners:
         return None
     return RegistryStatus(

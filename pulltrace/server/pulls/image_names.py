@@ -1,13 +1,15 @@
 """Determine which image a pull fetches: the agent knows the repository and digest, and the kubelet's demand contains
 the tag. Sans-I/O.
 
-containerd reports the full reference only once a pull has completed. Until then, a demand with the same digest is an
-exact match. Otherwise the pull is for the demand that fits best. If several demands fit equally well, the order of the
-pulls decides. Leases are created in the order of the kubelet's requests:
+containerd reports the full reference only once a pull has completed. During the pull, a demand with the same digest is
+an exact match. If an earlier pull on this node had the same digest, the pull is assigned to the demand for that image.
+In all other cases, the pull is assigned to the best matching demand. Demands that match equally well are assigned in
+the order of the pulls. Leases are created in the order of the kubelet's requests:
 
 ==================================================  ================  =================
 the demand, compared with the pull                  repository known  nothing known
 ==================================================  ================  =================
+it failed when the pull failed                      FAILED            FAILED
 the kubelet began pulling it before the pull        PULLING           PULLING
 its last attempt was running when the pull started  OVER              OVER
 the kubelet began pulling it shortly after          PULLING_SINCE     PULLING_SINCE
@@ -20,8 +22,10 @@ it failed, and no retry is due                      cannot be for it  cannot be 
 the kubelet never pulls it                          cannot be for it  cannot be for it
 ==================================================  ================  =================
 
-A ``RESTART`` is possible only for a pull without bytes: a container that restarts pulls its image again if its policy
-is Always. A live pull keeps its name until the pull has continued for a while after the end of the kubelet's attempt.
+A ``RESTART`` is possible only for a pull without bytes: a restarted container pulls its image again if its pull policy
+is Always. A live pull keeps its name unless the pull continues for a while after the kubelet's attempt has ended. Two
+pulls must have been mixed up if one of them fails just when the kubelet reports a failure for another image. In a
+mix-up, the kubelet reports no failure for the image that was assumed.
 """
 
 import math
@@ -39,22 +43,22 @@ from pulltrace.server.pulls.node import REPORT_LATE, WHOLE_SECONDS, Pull
 from pulltrace.wire import UNKNOWN_IMAGE, PullPhase
 
 ORDER_TOLERANCE = 5.0
-"""How much later than the resulting lease the kubelet's Pulling event may seem, in seconds. The clocks differ, and the
-event's time is in whole seconds.
+"""How many seconds later than the pull's lease the kubelet's ``Pulling`` event can appear to be. The clocks may differ,
+and the event's time is in whole seconds.
 """
 
 
 Taken: TypeAlias = dict[str, list[float]]
-"""The start times of the live pulls of each image, as far as the names of these pulls are known."""
+"""The start times of the live pulls whose names are already known, by image."""
 
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """The name of an image: a full reference, a repository if nothing more is known, or nothing."""
+    """The name of an image: a full reference, only a repository, or nothing if the image is unknown."""
 
     image: str
     registry: str | None = None
-    """The host without a port, because containerd's labels omit the port."""
+    """The registry's host without its port, because containerd's labels omit the port."""
     repository: str | None = None
     digest: str | None = None
     is_full: bool = False
@@ -63,7 +67,7 @@ class Name:
     @classmethod
     @lru_cache(4096)  # called for each pull on each tick
     def of(cls, image: str, *, guessed: bool = False) -> "Name":
-        """Return the name in a reference, or the text itself if it is not a reference."""
+        """Parse a reference. If the text is not a reference, use the text itself as the name."""
         try:
             ref = images.parse(image)
         except images.InvalidReferenceError:
@@ -77,8 +81,8 @@ class Name:
         return self.image == UNKNOWN_IMAGE
 
     def is_same_image(self, other: "Name") -> bool:
-        """Return whether the two names may refer to the same image. If one of them has no tag yet, the repository and
-        the digest decide.
+        """Return whether the two names may refer to the same image. If one of the names has no tag yet, the
+        repositories and the digests are compared.
         """
         if UNKNOWN_IMAGE in (self.image, other.image):
             return False
@@ -89,8 +93,8 @@ class Name:
 
 
 def names_of(pulls: Sequence[Pull], demands: Sequence[ImageDemand]) -> dict[str, Name]:
-    """Return the name of each pull of one node by pull key; ``pulls`` begins with the oldest pull. A live pull keeps
-    its name once it has one.
+    """Return the names of one node's pulls, by pull key. ``pulls`` must be sorted by start time. A live pull that has a
+    name usually keeps the name.
     """
     names = {pull.key: _reported(pull) for pull in pulls}
     if not demands:
@@ -105,14 +109,17 @@ def names_of(pulls: Sequence[Pull], demands: Sequence[ImageDemand]) -> dict[str,
     for pull in pulls:
         if pull.ended_at is None and names[pull.key].is_full:
             taken[names[pull.key].image].append(pull.started_at)
+    by_digest = {pull.state.manifest_digest: name for pull in pulls if (name := names[pull.key]).image in by_image}
+    confused = _confused(pulls, names, by_image)
     open_ = []
     for pull in pulls:
         name = names[pull.key]
         if name.is_full:
             continue
         exact = next((wanted for _, wanted in by_image.values() if name.digest and wanted.digest == name.digest), None)
+        exact = exact or _of_same_digest(pull, name, by_digest, by_image)
         known = exact or _kept(pull, name, by_image.get(pull.supposed, (None,))[0])
-        if known is None or (not exact and _is_of_another(pull, known, pulls)):
+        if known is None or (not exact and (pull.key in confused or _is_of_another(pull, known, pulls))):
             open_.append(pull)
             continue
         if known.guessed and name.repository is not None:
@@ -137,7 +144,7 @@ def _assign_by_order(
     taken: Taken,
     completed: Mapping[str, float],
 ) -> None:
-    explained: set[str] = set()  # images whose failure already belongs to a pull
+    explained: set[str] = set()  # images whose failures have already been assigned to a pull
     for pull in pulls:
         name = names[pull.key]
         fits: dict[Fit, list[tuple[float, Name, ImageDemand]]] = {}
@@ -152,53 +159,54 @@ def _assign_by_order(
             continue
         best = fits[min(fits)]
         _, candidate, demand = min(best, key=itemgetter(0))
-        # The kubelet's event about an end may precede the report of that pull.
+        # The kubelet's event about the end of a pull may arrive before the agent's report of that pull.
         may_be_over = pull.ended_at is None and Fit.OVER in fits
         guessed = len(best) > 1 or (may_be_over and len(fits) > 1) or name.repository is None
         names[pull.key] = Name.of(candidate.image, guessed=guessed)
-        # The next attempt of a failed pull is for the same demand.
+        # A failed pull leaves its demand to the next attempt.
         if pull.ended_at is None:
             taken[candidate.image].append(pull.started_at)
-        elif demand.since <= pull.ended_at + WHOLE_SECONDS:  # no later attempt has requested the image
+        elif demand.since <= pull.ended_at + WHOLE_SECONDS:  # the kubelet has begun no later attempt
             explained.add(candidate.image)
 
 
 def _has_arrived(demand: ImageDemand, name: Name, completed: Mapping[str, float]) -> bool:
-    """Return whether an agent has reported that a pull of this image completed after the kubelet requested it."""
+    """Return whether an agent has reported a pull of this image that completed after the kubelet's request."""
     return demand.since <= completed.get(name.image, -math.inf) + WHOLE_SECONDS
 
 
 def _available_since(pull: Pull, demand: ImageDemand, taken: Sequence[float]) -> float | None:
-    """Return when the kubelet requested an image that no other live pull fetches. Return None if there is no such
-    request.
+    """Return the time of the kubelet's first request for the image that no other live pull serves. Return None if other
+    pulls serve every request.
 
-    A kubelet that pulls in parallel calls the runtime for all pods at the same time, even if they wait for the same
-    image. ``taken`` contains the start times of the other live pulls of the image.
+    A kubelet that pulls in parallel calls the runtime for all pods at the same time, even if they are waiting for the
+    same image. ``taken`` contains the start times of the image's other live pulls.
     """
     if not taken:
         return demand.since
     if pull.ended_at is not None or not demand.starts:
         return None
-    # A pull that began earlier belongs to a pod that was deleted.
+    # A pull that began before ``demand.starts[0]`` belongs to a pod that was deleted.
     used = sum(start >= demand.starts[0] - ORDER_TOLERANCE for start in taken)
     since = demand.starts[used] if used < len(demand.starts) else math.inf
     return since if since <= pull.started_at + ORDER_TOLERANCE else None
 
 
 class Fit(IntEnum):
-    """How well a pull fits a demand; the lowest value is best."""
+    """The quality of the match between a pull and a demand. A lower value means a better match."""
 
-    PULLING = 1
-    OVER = 2
-    PULLING_SINCE = 3
-    EXPECTED = 4
-    ANOTHER_POD = 5
-    RESTART = 6
+    FAILED = 1
+    PULLING = 2
+    OVER = 3
+    PULLING_SINCE = 4
+    EXPECTED = 5
+    ANOTHER_POD = 6
+    RESTART = 7
 
 
 def fit(pull: Pull, name: Name, demand: ImageDemand, candidate: Name) -> Fit | None:
-    """Return how well a pull, which an agent reported as ``name``, fits a demand; None if the pull cannot be for this
-    demand.
+    """Return how well a pull that an agent reported as ``name`` fits a demand. Return None if the pull cannot be for
+    this demand.
     """
     if demand.failure and demand.failure.next_retry_at is None and not demand.pulling and demand.pulled_at is None:
         return None  # the kubelet does not pull this image
@@ -208,9 +216,9 @@ def fit(pull: Pull, name: Name, demand: ImageDemand, candidate: Name) -> Fit | N
             return None
     if pull.ended_at is None or pull.presumed:
         return _fit_live(pull, name, demand)
-    if name.repository is None:
-        return Fit.OVER if ended_together(pull, demand) else None
-    return _fit_ended(pull, pull.ended_at, demand)
+    if ended_together(pull, demand):
+        return Fit.FAILED
+    return _fit_ended(pull, pull.ended_at, demand) if name.repository is not None else None
 
 
 def _fit_live(pull: Pull, name: Name, demand: ImageDemand) -> Fit | None:
@@ -238,8 +246,8 @@ def _fit_ended(pull: Pull, ended_at: float, demand: ImageDemand) -> Fit | None:
 
 
 def was_running(pull: Pull, demand: ImageDemand) -> bool:
-    """Return whether the kubelet's attempt, which has ended, was still running when the pull started. The agent then
-    reported the pull late.
+    """Return whether the kubelet's attempt was still running when the pull started. The kubelet's attempt has ended
+    since, so the agent reported the pull late.
     """
     ended_at, began = demand.pulled_at, demand.since if demand.since_exact else None
     if demand.failure:
@@ -252,7 +260,7 @@ def was_running(pull: Pull, demand: ImageDemand) -> bool:
 def ended_together(pull: Pull, demand: ImageDemand) -> bool:
     """Return whether an unnamed pull failed at the same time as the kubelet's attempt.
 
-    An image that cannot be resolved leaves nothing in containerd, so the pull and the attempt can only be matched by
+    An image that cannot be resolved leaves nothing in containerd, so the pull and the attempt can be matched only by
     time.
     """
     failure = demand.failure
@@ -264,7 +272,7 @@ def ended_together(pull: Pull, demand: ImageDemand) -> bool:
 
 
 def _kept(pull: Pull, name: Name, demand: ImageDemand | None) -> Name | None:
-    """Return the pull's previous name. Return None if that name has been disproved."""
+    """Return the pull's previous name, or None if later reports have disproved it."""
     if not pull.supposed:
         return None
     given = Name.of(pull.supposed, guessed=pull.supposed_guessed)
@@ -277,14 +285,50 @@ def _kept(pull: Pull, name: Name, demand: ImageDemand | None) -> Name | None:
     return None if lives else given
 
 
+def _of_same_digest(
+    pull: Pull, name: Name, by_digest: Mapping[str | None, Name], by_image: Mapping[str, tuple[ImageDemand, Name]]
+) -> Name | None:
+    """Return the demanded image that the node has pulled with the same manifest digest, if the agent does not know the
+    pull's repository yet. The name is a guess, because several tags may have the same digest.
+
+    The agent learns the repository of a cached image only in the poll after the one that saw its manifest.
+    """
+    known = by_digest.get(pull.state.manifest_digest) if pull.state.manifest_digest else None
+    if known is None or name.repository is not None:
+        return None
+    demand, wanted = by_image[known.image]
+    return Name.of(wanted.image, guessed=True) if fit(pull, known, demand, wanted) else None
+
+
+def _confused(
+    pulls: Sequence[Pull], names: Mapping[str, Name], by_image: Mapping[str, tuple[ImageDemand, Name]]
+) -> set[str]:
+    """Return the keys of the pulls whose assumed names are disproved by the kubelet's reports. A disproved pull failed
+    together with an attempt to pull another image, rather than the assumed image.
+    """
+    found = set[str]()
+    for pull in pulls:
+        own, _ = by_image.get(pull.supposed, (None, None))
+        if pull.phase is not PullPhase.FAILED or own is None:
+            continue
+        if own.since > (pull.ended_at or 0.0) or ended_together(pull, own):
+            continue
+        for demand, wanted in by_image.values():
+            if demand is not own and fit(pull, names[pull.key], demand, wanted) is Fit.FAILED:
+                others = [other for other in pulls if other.supposed == wanted.image]
+                if not any(ended_together(other, demand) for other in others):
+                    found |= {pull.key, *(other.key for other in others if other.ended_at is None)}
+    return found
+
+
 def _is_of_another(pull: Pull, name: Name, pulls: Sequence[Pull]) -> bool:
-    """Return whether containerd reports this pull's name for another pull that ran at the same time."""
+    """Return whether the agent reports this name for another pull that ran at the same time."""
     others = [other for other in pulls if other is not pull and _reported(other).image == name.image]
     return any(other.ended_at is None or other.ended_at > pull.started_at for other in others)
 
 
 def _reported(pull: Pull) -> Name:
-    """Return the name that the agent reports."""
+    """Return the name that the agent reports for a pull."""
     state = pull.state
     name = f"{state.registry}/{state.repository}"
     if state.image_ref not in ("", UNKNOWN_IMAGE, name):

@@ -1,14 +1,14 @@
-"""Every node's pulls, as its agent reports them. Sans-I/O.
+"""The pulls of every node, as reported by the node's agent. Sans-I/O.
 
-The work for a report depends only on the size of that report. A pull that its agent no longer reports counts as ended.
-A node that stops reporting counts as late, and later as lost. This module knows nothing about Kubernetes: see
-``correlation``.
+The time needed to process a report depends only on the report's size. A pull counts as ended when its agent no longer
+reports it. A node that stops reporting counts as late, and later as lost. This module is independent of Kubernetes;
+``correlation`` adds the image demands.
 """
 
 import heapq
 import itertools
-from dataclasses import dataclass, field
 
+import msgspec
 from msgspec import structs
 
 from pulltrace.server.limits import Limits
@@ -29,35 +29,36 @@ from pulltrace.wire import (
 
 ENDED_UNSEEN = "ended while no agent observed it"
 MOST_SNAPSHOTTERS = 20
-"""The maximum number of snapshotters whose speed is stored, because agents could report any number of names."""
+"""Maximum number of snapshotters whose speed is stored. The number is limited because agents can report arbitrary
+names.
+"""
 
 AGENT_GONE = "the node's agent is gone"
 
 
 class TooManyNodesError(Exception):
-    """A new node sent a report, but the limit on known nodes had been reached."""
+    """A new node sent a report, but the server already tracks the maximum number of nodes."""
 
 
-@dataclass(slots=True)
-class Merged:
-    """The changes on a node that result from one report, or from a missing report."""
+class Merged(msgspec.Struct):
+    """The changes on a node that result from a report or from missing reports."""
 
     node: Node
-    ended: list[Pull] = field(default_factory=list)
-    withdrawn: list[Pull] = field(default_factory=list)
-    """Leases that the agent no longer reports as pulls."""
-    fetched: list[tuple[Pull, int, int]] = field(default_factory=list)
-    """For each pull: the bytes that were downloaded since the last report, and the bytes that a snapshotter downloaded
-    at an unknown time.
+    ended: list[Pull] = []
+    withdrawn: list[Pull] = []
+    """Pulls that were known only from their leases and are no longer reported by the agent."""
+    fetched: list[tuple[Pull, int, int]] = []
+    """Two byte counts for each pull: the bytes that the pull has downloaded since the last report, and the bytes that a
+    snapshotter has downloaded at an unknown time.
 
-    No byte is counted twice.
+    No byte is included in both counts.
     """
     stale: bool = False
-    """Whether the report was ignored because it was a duplicate or late."""
+    """True if the report was ignored because it was late or a duplicate."""
 
 
 class Inventory:
-    """The pulls of all nodes. ``born`` is the time when this server started; pulls that ended earlier are history."""
+    """The pulls of all nodes. ``born`` is the time when this server started. Pulls that ended earlier are history."""
 
     def __init__(self, *, ttl: float, born: float, limits: Limits) -> None:
         self.nodes: dict[str, Node] = {}
@@ -66,11 +67,11 @@ class Inventory:
         self._ttl = ttl
         self._born = born
         self._limits = limits
-        self._silence: list[tuple[float, str]] = []  # for each node, when to check that it still reports
-        self._ends: list[tuple[float, int, Pull]] = []  # when to forget each ended pull
+        self._silence: list[tuple[float, str]] = []  # the time of the next check of each node
+        self._ends: list[tuple[float, int, Pull]] = []  # the time at which to forget each finished pull
         self._history = 0
         self.bytes = 0
-        """The sum of the weights of all pulls."""
+        """The estimated memory that all pulls use, in bytes."""
         self._unpacking: dict[str, Unpacking] = {}  # by snapshotter
         self._serial = itertools.count()  # prevents the heap from comparing pulls
         self._evicted: list[Pull] = []
@@ -114,7 +115,7 @@ class Inventory:
         return merged
 
     def watch(self, now: float) -> list[Merged]:
-        """Return the nodes that have stopped reporting, or were forgotten, since the last call."""
+        """Return the nodes that have stopped reporting or have been forgotten since the last call."""
         changed = []
         while self._silence and self._silence[0][0] <= now:
             _, name = heapq.heappop(self._silence)
@@ -146,28 +147,39 @@ class Inventory:
         return changed
 
     def expire(self, now: float) -> list[Pull]:
-        """Return the ended pulls that have expired, or that were dropped to make room."""
+        """Forget and return the finished pulls that have expired or must make room for other pulls."""
         gone, self._evicted = self._evicted, []
         while self._ends and (self._ends[0][0] <= now or self._is_too_much):
             due, _, pull = heapq.heappop(self._ends)
-            if self._is_due(due, pull):
-                self.dropped += due > now
-                del pull.node.ended[pull.key]
-                self._forget(pull)
-                gone.append(pull)
-        if len(self._ends) > 2 * self._history + 1000:  # most of these pulls have been dropped
-            self._ends = [end for end in self._ends if self._is_due(end[0], end[2])]
-            heapq.heapify(self._ends)
+            if pull.node.ended.get(pull.key) is not pull:
+                continue  # the pull was dropped or revived
+            if self._due(pull) > due:
+                self._schedule(pull)
+                continue
+            self.dropped += due > now
+            del pull.node.ended[pull.key]
+            self._forget(pull)
+            gone.append(pull)
+        if len(self._ends) > 2 * self._history + 1000:  # most pulls in the heap have been dropped
+            kept = {id(pull): pull for *_, pull in self._ends if pull.node.ended.get(pull.key) is pull}
+            self._ends.clear()
+            for pull in kept.values():
+                self._schedule(pull)
         return gone
 
     @property
     def _is_too_much(self) -> bool:
-        """Whether there are too many ended pulls, or all pulls together need more memory than allowed."""
+        """Return whether there are too many finished pulls, or all pulls together use too much memory."""
         return self._history > self._limits.history or (self._history > 0 and self.bytes > self._limits.all_bytes)
 
-    def _is_due(self, due: float, pull: Pull) -> bool:
-        """Return whether the pull is still to be forgotten: it has been neither dropped nor revived since its end."""
-        return pull.node.ended.get(pull.key) is pull and pull.ended_at is not None and pull.ended_at + self._ttl <= due
+    def _due(self, pull: Pull) -> float:
+        """Return the time at which to forget a finished pull. The time can change, because the kubelet may report a
+        later end of the pull.
+        """
+        return (pull.ended_at or 0.0) + self._ttl
+
+    def _schedule(self, pull: Pull) -> None:
+        heapq.heappush(self._ends, (self._due(pull), next(self._serial), pull))
 
     def _new_node(self, report: AgentReport, now: float) -> Node:
         if len(self.nodes) >= self._limits.nodes:
@@ -192,7 +204,7 @@ class Inventory:
             node.set_clock(report.timestamp.timestamp() - now)
 
     def _unpacking_of(self, snapshotter: str) -> Unpacking:
-        """Return how fast nodes with this snapshotter unpack."""
+        """Return the unpacking speed of the nodes with this snapshotter."""
         if snapshotter not in self._unpacking and len(self._unpacking) >= MOST_SNAPSHOTTERS:
             snapshotter = ""
         if snapshotter not in self._unpacking:
@@ -200,7 +212,7 @@ class Inventory:
         return self._unpacking[snapshotter]
 
     def _fits(self, node: Node, state: PullState) -> bool:
-        """Return whether there is room for the pull. Without a limit, successive reports could name more pulls than a
+        """Return whether there is room for a pull. Without a limit, successive reports could name more pulls than a
         single report may contain.
 
         Even if the memory for all nodes is used up, each node may have one pull.
@@ -218,7 +230,7 @@ class Inventory:
             state = structs.replace(state, layers=state.layers[: self._limits.layers_per_pull])
         pull = node.active.get(state.id) or node.ended.get(state.id)
         phase = state.status or (PullPhase.DOWNLOADING if state.layers else PullPhase.RESOLVING)
-        if phase in (PullPhase.QUEUED, PullPhase.UNOBSERVED):  # an observed pull has already begun
+        if phase in (PullPhase.QUEUED, PullPhase.UNOBSERVED):  # an observed pull cannot be in these phases
             phase = PullPhase.RESOLVING
         ended_at = node.clock(state.completed_at, now) if phase.ended else None
         if pull is None:
@@ -227,7 +239,7 @@ class Inventory:
             pull = self._new_pull(node, state, ended_at, known_since, now)
         elif pull.ended_at is not None:
             if not pull.presumed:
-                return  # a repeated report: our response was lost, or the agent is unaware that the end is known
+                return  # a repeated report: the server has already recorded the end
             if pull.phase is PullPhase.COMPLETED and ended_at is None:
                 return  # the report is late: the kubelet already has the image
             del node.ended[pull.key]
@@ -249,7 +261,7 @@ class Inventory:
             pull.enter(phase, now)
 
     def _fitted(self, pull: Pull, state: PullState) -> PullState:
-        """Count the memory of a pull's newest state. If there is not enough room, leave out the layers."""
+        """Update the memory estimate for a pull's latest state. If there is not enough room, drop the layers."""
         node = pull.node
         new = live_weight(state)
         live = node.live_bytes + new - pull.weight
@@ -264,7 +276,7 @@ class Inventory:
 
     def _new_pull(self, node: Node, state: PullState, ended_at: float | None, known_since: float, now: float) -> Pull:
         started_at = node.clock(state.started_at, now)
-        # The Go agent's next pull will have the same name.
+        # The Go agent's next pull will have the same id.
         pull = Pull(f"{state.id} {now:.3f}" if node.go_agent else state.id, node, state, started_at)
         pull.history = ended_at is not None and ended_at < self._born
         pull.fresh = not node.go_agent and pull.started_at >= known_since
@@ -283,7 +295,7 @@ class Inventory:
         reason: ErrorReason | None = None,
     ) -> None:
         node = pull.node
-        ended_at = pull.end(phase, at, now, error, reason)
+        pull.end(phase, at, now, error, reason)
         del node.active[pull.state.id]
         node.ended[pull.key] = pull
         node.live_bytes -= pull.weight
@@ -292,7 +304,7 @@ class Inventory:
         self.bytes += pull.weight
         node.history_bytes += pull.weight
         self._history += 1
-        heapq.heappush(self._ends, (ended_at + self._ttl, next(self._serial), pull))
+        self._schedule(pull)
         while self._is_history_full(node):
             _, oldest = node.ended.popitem(last=False)
             self._forget(oldest)
@@ -301,9 +313,9 @@ class Inventory:
         merged.ended.append(pull)
 
     def _withdraw(self, merged: Merged, pull: Pull) -> None:
-        """Forget a pull whose lease was the only known fact. This lease may have belonged to a container.
+        """Forget a pull that was known only from its lease. The lease may have belonged to a container.
 
-        If it belonged to a pull, the kubelet reports the outcome.
+        The result of a real pull is still reported by the kubelet.
         """
         node = pull.node
         del node.active[pull.state.id]
@@ -316,31 +328,32 @@ class Inventory:
         return too_large or len(node.ended) > self._limits.history_per_node
 
     def _forget(self, pull: Pull) -> None:
-        """Stop counting an ended pull."""
+        """Stop counting a finished pull and its memory."""
         self._history -= 1
         pull.node.history_bytes -= pull.weight
         self.bytes -= pull.weight
 
 
 def _heartbeat(report: AgentReport) -> float:
-    """Return the seconds between reports of an idle agent, as stated by the agent."""
+    """Return the interval between an idle agent's reports, in seconds, as stated by the agent."""
     return min(max(report.heartbeat_seconds, 1.0), 300.0) if report.heartbeat_seconds else DEFAULT_HEARTBEAT
 
 
 def _learn_unpacking(node: Node, before: list[LayerState] | None, after: list[LayerState] | None) -> None:
-    """Derive the unpacking speed from layers. A layer is unpacked after it has been downloaded and the layer below has
-    been unpacked.
+    """Derive the unpacking speed from newly unpacked layers. A layer is unpacked only after it has been downloaded and
+    the layer below it has been unpacked.
 
-    All times are containerd's own, so layers that take less time than a polling interval are measured, too.
+    All times are containerd's own, so even layers that take less time than a polling interval are measured.
     """
     if not before or not after or before is after or len(before) != len(after):
         return
-    for below, old, new in zip([None, *after[:-1]], before, after, strict=True):
+    for index, (old, new) in enumerate(zip(before, after, strict=True)):
         if new is not old and new.state is LayerPhase.EXTRACTED is not old.state and new.extracted_at:
+            below = after[index - 1] if index else None
             turns = [
                 time for time in (new.completed_at or new.extract_started_at, below and below.extracted_at) if time
             ]
-            if turns and new.fetched_by != SNAPSHOTTER:  # a snapshotter's time includes the download
+            if turns and new.fetched_by != SNAPSHOTTER:  # the time that a snapshotter takes includes the download
                 seconds = max((new.extracted_at - max(turns)).total_seconds(), 0.0)
                 node.unpacking.saw(new.total_bytes, seconds)
                 node.fleet_unpacking.saw(new.total_bytes, seconds)

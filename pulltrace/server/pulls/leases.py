@@ -1,17 +1,18 @@
-"""Assign leases to the images that the kubelet is pulling, if only the lease of a pull is known. Sans-I/O.
+"""Assign pulls that are known only from their leases to images that the kubelet is pulling. Sans-I/O.
 
-Such a lease belongs either to a pull that is resolving its reference, or to a container that is being created. Neither
-its purpose nor its image is known. An assigned lease therefore shows only that an image is being resolved, and the end
-of the attempt is reported by the kubelet alone. If a lease is assigned to the wrong image, no published state has to be
-corrected later.
+A lease does not name an image. An empty lease may belong to a pull that is resolving its reference, or to a container
+that is being created. An assigned lease therefore shows only that an image is being resolved. The end of such an
+attempt is known only from the kubelet. Even if a lease was assigned to the wrong image, no published state has to be
+corrected.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pulltrace.server.kubernetes.demand import ImageDemand
-from pulltrace.server.pulls.arrival import Arrival, is_later
+from pulltrace.server.pulls.arrival import Arrival
 from pulltrace.server.pulls.image_names import ORDER_TOLERANCE, Name, ended_together, was_running
+from pulltrace.server.pulls.matching import Match, is_later, match
 from pulltrace.server.pulls.node import Pull
 from pulltrace.wire import UNKNOWN_IMAGE
 
@@ -19,9 +20,10 @@ from pulltrace.wire import UNKNOWN_IMAGE
 def place(
     leases: Iterable[Pull], arrivals: Iterable[Arrival], demands: Sequence[ImageDemand]
 ) -> list[tuple[Pull, Name]]:
-    """Assign one node's leases, oldest first. Return the leases without an arrival, each with its probable name.
+    """Assign one node's leases, oldest first. Return the leases that get an arrival of their own, each with its image's
+    probable name.
 
-    The name is unknown, or belongs to an image whose pods were deleted before the pull began.
+    The name is either unknown, or it belongs to an image whose pods were deleted before the pull began.
     """
     by_id = {arrival.id: arrival for arrival in arrivals}
     open_ = []
@@ -39,7 +41,7 @@ def place(
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
-    """A request by the kubelet whose pull has no lease yet."""
+    """An image request from the kubelet for which there is no lease yet."""
 
     since: float
     attempt: int
@@ -56,29 +58,29 @@ def _slots(demand: ImageDemand, arrival: Arrival | None = None) -> list[_Slot]:
 
 
 def _assign(lease: Pull, slots: list[_Slot], demands: Sequence[ImageDemand]) -> Name | None:
-    """Assign a lease to the earliest matching request by the kubelet.
+    """Assign a lease to the kubelet's earliest matching request.
 
-    Return the lease's name if the lease needs a separate arrival.
+    Return the image's name if the lease needs an arrival of its own, otherwise None.
     """
     if lease.ended_at is not None:
         lease.superseded = lease.released or any(ended_together(lease, demand) for demand in demands)
         return None if lease.superseded else Name(UNKNOWN_IMAGE)
     fits = [slot for slot in slots if slot.since <= lease.started_at + ORDER_TOLERANCE]
     if not fits:
-        lease.released |= any(was_running(lease, demand) for demand in demands)  # the lease was reported late
+        lease.released |= any(was_running(lease, demand) for demand in demands)  # the agent reported the lease late
         return None if lease.released else Name(UNKNOWN_IMAGE)
     best = min(fits, key=lambda slot: (slot.since > lease.started_at + 1.0, slot.since, slot.attempt))
     slots.remove(best)
     name, arrival = Name.of(best.image, guessed=True), best.arrival
     if arrival is None:
         return name
-    if not arrival.has_completed and (arrival.pull is None or arrival.pull.ended_at is not None):
+    if match(lease, arrival) in (Match.SAME_ATTEMPT, Match.NEXT_ATTEMPT):
         arrival.attach(lease, name)
         lease.supposed, lease.supposed_guessed = name.image, True
     return None
 
 
 def _has_ended(arrival: Arrival, lease: Pull) -> bool:
-    """Each lease seems to belong to an attempt. Return whether the kubelet has reported the end of this attempt."""
+    """Return whether the kubelet has reported the end of the attempt to which the lease was assigned."""
     demand = arrival.demand
     return demand is not None and (not demand.pulling or is_later(demand, lease))

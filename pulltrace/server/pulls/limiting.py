@@ -1,43 +1,44 @@
-"""The rules that determine the limiting factor of a pull at one moment. Sans-I/O. ``docs/verdicts.md`` explains them.
+"""The rules that determine a pull's limiting factor at one moment. Sans-I/O. ``docs/verdicts.md`` explains the rules.
 
-Each rule requires a measurement as proof: the load of the node, or a comparison with another registry, node or moment.
-If there is no such measurement, the factor remains unknown.
+Each rule requires a measurement as proof: the node's load, or a comparison with another registry, node or moment.
+Without a measurement, the factor remains unknown.
 """
 
 from pulltrace.server.models import Factor
-from pulltrace.server.pulls.node import Node, Pull
+from pulltrace.server.pulls.node import Pull
 from pulltrace.server.pulls.paces import Paces
+from pulltrace.server.pulls.rates import WINDOW
 from pulltrace.server.pulls.verdict import NOTHING, Moment
 from pulltrace.wire import SNAPSHOTTER, LayerPhase, LayerState, NodeLoad, PullPhase
 
 BUSY_DISK, DISK_PRESSURE = 80.0, 40.0
-"""A disk is a limit if it was busy for at least ``BUSY_DISK`` percent of the time, and tasks waited for I/O for at
-least ``DISK_PRESSURE`` percent.
+"""The disk is the limit if it was busy at least ``BUSY_DISK`` percent of the time and tasks waited for I/O at least
+``DISK_PRESSURE`` percent of the time.
 """
 HIGH_DISK_PRESSURE = 60.0
-"""If tasks wait for I/O for at least this percentage of the time, the disk limits the pull. The disk does not have to
-be busy: a cgroup may throttle I/O.
+"""If tasks wait for I/O at least this percentage of the time, the disk limits the pull even if it is not busy: a cgroup
+may be throttling I/O.
 """
 CPU_PRESSURE, IDLE_DISK = 60.0, 20.0
-"""The CPU is a limit if tasks wait for the CPU for at least ``CPU_PRESSURE`` percent of the time, and for I/O for at
-most ``IDLE_DISK`` percent.
+"""The CPU is the limit if tasks wait for the CPU at least ``CPU_PRESSURE`` percent of the time, and for I/O at most
+``IDLE_DISK`` percent of the time.
 """
 FASTER = 3.0
-"""How many times faster a compared rate must be to prove a limit."""
+"""Minimum ratio of two rates that proves a limit. A smaller ratio proves nothing."""
 LARGE_LAYER = 0.5
-"""The share of the bytes to fetch above which one layer dominates an image."""
+"""A layer is dominant if it contains at least this fraction of the image's bytes to fetch."""
 DROPPED = 0.67
-"""The number of connections is not the limit if the pull's rate during its last layer is more than this share of its
-rate with several layers.
-"""
+"""A single connection limits a pull whose rate falls to at most this fraction when only its last layer remains."""
 FULL_LINE = 0.85
-"""The share of the node's best total rate above which its network is considered saturated."""
+"""A node's network is considered saturated if the node's total rate is at least this fraction of its highest total rate
+so far.
+"""
 DIAL_TIMEOUT = 30.0
-"""Seconds that containerd spends on connecting to a host before it tries the next one."""
+"""How long, in seconds, containerd tries to connect to a host before it tries the next one."""
 DIAL_TOLERANCE = 5.0
-"""Maximum difference, in seconds, between a wait and ``DIAL_TIMEOUT``. Polls and the request itself take time."""
+"""Maximum difference, in seconds, between a wait and ``DIAL_TIMEOUT``. Polling and the request itself take time."""
 MIRROR_WAITS = 2
-"""The mirror is considered dead after this many waits that were as long as ``DIAL_TIMEOUT``."""
+"""How many waits of about ``DIAL_TIMEOUT`` each must occur before a mirror is considered dead."""
 SLOTS = 3
 """containerd's default number of concurrent downloads."""
 
@@ -45,7 +46,9 @@ _WAITING, _DOWNLOADING = LayerPhase.WAITING, LayerPhase.DOWNLOADING
 
 
 def limiting_factor(pull: Pull, paces: Paces, now: float) -> Moment:
-    """Return the factor that limits a live pull at this moment, if the measurements show one."""
+    """Return the factor that limits a live pull at this moment. The factor is ``unknown`` unless the measurements prove
+    another factor.
+    """
     layers = pull.state.layers or []
     load = pull.node.load_at(now)
     dead_mirror = _dead_mirror(pull, now)
@@ -71,12 +74,13 @@ def limiting_factor(pull: Pull, paces: Paces, now: float) -> Moment:
         or NOTHING
     )
     if pull.state.registry:
-        paces.record(pull.node.name, pull.state.registry, per_connection, rate, now)
+        is_sustained = pull.arriving.total >= rate * WINDOW
+        paces.record(pull.node.name, pull.state.registry, per_connection, rate, now, is_sustained=is_sustained)
     return moment
 
 
 def unexplained(pull: Pull, now: float) -> str:
-    """Return the reason why no limiting factor of a live pull is known."""
+    """Return a sentence that explains why the limiting factor of a live pull is unknown."""
     registry = pull.state.registry or "The registry"
     if pull.phase is PullPhase.RESOLVING:
         return f"{registry} has not returned the manifest yet."
@@ -102,7 +106,9 @@ def _disk(load: NodeLoad | None) -> Moment | None:
 
 
 def _cpu(load: NodeLoad | None) -> Moment | None:
-    """Return a result if the CPU limits unpacking. Unpacking is the only part of a pull that needs much CPU time."""
+    """Return the CPU as the limiting factor if the CPU limits unpacking, otherwise None. Unpacking is the only part of
+    a pull that needs a lot of CPU time.
+    """
     if load is None or load.cpu_pressure is None or load.io_pressure is None:
         return None
     if load.cpu_pressure < CPU_PRESSURE or load.io_pressure > IDLE_DISK:
@@ -113,7 +119,9 @@ def _cpu(load: NodeLoad | None) -> Moment | None:
 
 
 def _snapshotter(pull: Pull, missing: list[LayerState], load: NodeLoad | None) -> Moment | None:
-    """Return a result if the snapshotter fetches missing layers. The agent cannot observe these downloads."""
+    """Return the snapshotter as the limiting factor if it fetches any missing layers, otherwise None. If the disk
+    limits the pull, return the disk instead. The agent cannot observe the snapshotter's downloads.
+    """
     count = sum(layer.fetched_by == SNAPSHOTTER for layer in missing)
     if not count:
         return None
@@ -123,8 +131,9 @@ def _snapshotter(pull: Pull, missing: list[LayerState], load: NodeLoad | None) -
 
 
 def _dead_mirror(pull: Pull, now: float) -> Moment | None:
-    """Return a result if a dead mirror limits the pull. This is so if the pull has stopped, and if an earlier wait was
-    as long as containerd takes to give up on a host.
+    """Return the mirror as the limiting factor if the mirror seems to be dead, otherwise None. A mirror is assumed to
+    be dead if the pull is making no progress and at least ``MIRROR_WAITS`` earlier waits each lasted as long as
+    containerd takes to give up on a host.
     """
     verdict, via = pull.verdict, pull.state.via
     if not via:
@@ -146,7 +155,7 @@ def _dead_mirror(pull: Pull, now: float) -> Moment | None:
 
 
 def _is_dial_timeout(seconds: float) -> bool:
-    """Return whether the length of a wait is close to a multiple of containerd's timeout for a connection."""
+    """Return whether a wait lasted about as long as containerd's connection timeout, or a multiple of the timeout."""
     beyond = (seconds + DIAL_TOLERANCE / 2) % DIAL_TIMEOUT
     return seconds >= DIAL_TIMEOUT - DIAL_TOLERANCE / 2 and beyond <= DIAL_TOLERANCE * max(seconds // DIAL_TIMEOUT, 1.0)
 
@@ -159,10 +168,10 @@ def _fetched_elsewhere(pull: Pull, missing: list[LayerState]) -> Moment:
 
 
 def _no_slot(pull: Pull) -> Moment | None:
-    """Return a result if the download slots limit the pull. This is so if other pulls occupy all slots and this pull
-    fetches no layer.
+    """Return the download slots as the limiting factor if other pulls occupy all slots, otherwise None. Call this only
+    for a pull that is not downloading any layer itself.
 
-    From containerd 2.1 on, all pulls on a node share the download slots.
+    Since containerd 2.1, all pulls on a node share the download slots.
     """
     if not _shares_slots(pull.node.containerd_version):
         return None
@@ -185,8 +194,8 @@ def _connections(pull: Pull) -> int:
 
 
 def _one_layer(pull: Pull, left: list[LayerState], rate: float, paces: Paces, now: float) -> Moment | None:
-    """Return a result if one large layer limits the pull. This is so if only this layer remains, and if the pull was
-    faster with several connections.
+    """Return the layer as the limiting factor if a single large layer limits the pull, otherwise None. A layer limits
+    the pull if no other layer is being downloaded, and the pull was faster with several connections.
     """
     if len(left) != 1 or not left[0].total_known:
         return None
@@ -209,8 +218,8 @@ def _one_layer(pull: Pull, left: list[LayerState], rate: float, paces: Paces, no
 
 
 def _compared(pull: Pull, per_connection: float, rate: float, paces: Paces, now: float) -> Moment | None:
-    """Return the limit that follows from comparisons with other registries on this node, and with this registry on
-    other nodes.
+    """Compare the pull with pulls from other registries on this node, and with pulls from this registry on other nodes.
+    Return the registry or the network as the limiting factor if the comparisons prove a limit, otherwise None.
     """
     registry = pull.state.registry
     if not registry:
@@ -222,7 +231,7 @@ def _compared(pull: Pull, per_connection: float, rate: float, paces: Paces, now:
     figures = {"bytesPerSec": rate, "bytesPerSecPerConnection": per_connection}
     if other and other[1].per_connection >= FASTER * per_connection and other[1].total >= FASTER * rate:
         if fast_elsewhere:
-            return None  # both are fast: the registry on other nodes, and this node with other registries
+            return None  # the registry is fast on other nodes, and this node is fast with other registries
         figures |= {"comparedBytesPerSec": other[1].per_connection}
         sentence = (
             "{} delivers {bytesPerSecPerConnection} per connection; {} reached {comparedBytesPerSec} on this node."
@@ -232,14 +241,22 @@ def _compared(pull: Pull, per_connection: float, rate: float, paces: Paces, now:
         figures |= {"comparedBytesPerSec": peers.per_connection}
         sentence = "{} delivers {bytesPerSecPerConnection} per connection here, {comparedBytesPerSec} to other nodes."
         return Moment(Factor.NETWORK, sentence, (registry,), figures)
-    return _full_line(node, figures, paces, now)
+    return _full_line(pull, figures, paces, now)
 
 
-def _full_line(node: Node, figures: dict[str, float], paces: Paces, now: float) -> Moment | None:
-    """Return a result if the network limits the node. This is so if at least two registries deliver far less than their
-    best rates on this node, while the node's total rate is close to its maximum.
+def _full_line(judged: Pull, figures: dict[str, float], paces: Paces, now: float) -> Moment | None:
+    """Return the network as the limiting factor if the network limits the whole node, otherwise None. The network is
+    the limit if at least two registries deliver far less than their best rates on this node, and the node's total rate
+    is close to its maximum.
+
+    The rate of the ``judged`` pull is checked first. The first check is usually enough to show that the pull's registry
+    is not slow on this node.
     """
+    node = judged.node
     if len(node.active) < 2:
+        return None
+    own = paces.of(node.name, judged.state.registry or "", now)
+    if own and judged.bytes_per_second(now) > own.total / 2:
         return None
     rates: dict[str, float] = {}
     for pull in node.active.values():

@@ -1,14 +1,14 @@
-"""Determine which attempt of an image's arrival a pull represents. Sans-I/O.
+"""Determine which attempt a reported pull belongs to. Sans-I/O.
 
 Theory of operation
 ===================
 
-An agent reports pulls, and the kubelet reports attempts; both may arrive late and in any order. A pull without an
-arrival is compared with the newest attempt of each arrival of its image. The table below gives the results. *latest* is
+The agent reports pulls, and the kubelet reports attempts. Both kinds of reports may arrive late and in any order. The
+table below compares a pull that has no arrival yet with the newest attempt of each arrival of its image. *latest* is
 the state of the newest attempt: ``running`` (the kubelet requested the image, and no agent reported a pull), ``failed``
-or ``completed`` (as the kubelet reported), ``inferred`` (nobody saw its end). *pull* is ``live``, ``failed``,
-``completed`` or ``presumed`` (its agent missed the end). The other columns compare the time of the pull with the time
-of the newest attempt.
+or ``completed`` (as the kubelet reported), or ``inferred`` (no source reported the end). *pull* is ``live``,
+``failed``, ``completed`` or ``presumed`` (its agent missed the end). The last three columns give the result, depending
+on when the pull took place.
 
 =========  =========  =========  =========  =========
 latest     pull       before     within     after
@@ -31,16 +31,20 @@ inferred   completed  unrelated  same       same
 inferred   presumed   earlier    same       same
 =========  =========  =========  =========  =========
 
-*Before* means that the pull ended before the attempt started; for a live pull, the time of the last report is compared.
-*Within* means that the pull ended no later than the attempt. A live pull counts as *within* if the pull started no
-later than the attempt's end. The report that this pull is live may be late. Everything else is *after*. Kubelets report
-whole seconds, so times up to two seconds apart count as equal.
+A pull is *before* an attempt if it ended before the attempt started. For a live pull, the time of its last report is
+used instead of its end time. A pull is *within* an attempt if it ended no later than the attempt did. A live pull also
+counts as *within* if it started no later than the attempt's end, because its end may not have been reported yet. If a
+pull is not *before* or *within* an attempt, it is *after* the attempt. Kubelets report times in whole seconds, so times
+up to two seconds apart count as equal.
 
-Three rules take precedence over the table. If the pull of an arrival is still running, or has not failed, the arrival
-cannot take another pull. The only exception is a pull whose lease is the only known fact. If an agent observed the
-newest attempt and this attempt has failed, a pull that starts afterwards is the ``next`` attempt. If several pods wait,
-the kubelet calls the runtime once for each of them. The pull of each later call is a ``repeat`` in two cases: the first
-pull was still running when the later pull started, or the later pull has no bytes and the image has just arrived.
+Three rules take precedence over the table:
+
+- An arrival accepts another pull only after its own pull has failed. A pull that is known only from its lease can be
+  replaced at any time.
+- If an agent observed that the newest attempt failed, a pull that starts afterwards is the ``next`` attempt.
+- If several pods are waiting for the same image, the kubelet calls the runtime once for each pod. A later pull is a
+  ``repeat`` if it started while the first pull was running, or if it has no bytes and the image has just arrived. The
+  attempt fails only when the first pull and all its repeats have failed.
 """
 
 import math
@@ -61,8 +65,8 @@ class Source(Enum):
     AGENT = "agent"
     KUBELET = "kubelet"
     INFERRED = "inferred"
-    """No source reported the state. It was inferred from silence, and a source that observed the attempt may correct
-    it.
+    """The state was inferred because no source reported it. A source that observed the attempt may correct an inferred
+    state.
     """
 
 
@@ -72,17 +76,19 @@ class Attempt(msgspec.Struct, frozen=True):
     number: int
     source: Source
     started_at: float = -math.inf
-    """Minus infinity if no agent observed the attempt, and no event reported its start."""
+    """The start of the attempt. The start is minus infinity if no agent observed the attempt and no event reported the
+    start.
+    """
     ended_at: float | None = None
     outcome: PullPhase | None = None
-    """Whether the attempt completed or failed; None while it is running."""
+    """The result of the attempt (completed or failed), or None while the attempt is running."""
     failure: Failure | None = None
     observed: bool = False
-    """Whether an agent observed the attempt's pull."""
+    """True if an agent observed the attempt's pull."""
 
 
 class Match(Enum):
-    """How a pull that has no arrival yet is related to an arrival."""
+    """The relation between an arrival and a pull without an arrival."""
 
     SAME_ATTEMPT = "same"
     NEXT_ATTEMPT = "next"
@@ -93,7 +99,7 @@ class Match(Enum):
 
 
 class Time(Enum):
-    """The time of a pull, relative to an attempt."""
+    """The time of a pull relative to the time of an attempt."""
 
     BEFORE = 0
     WITHIN = 1
@@ -101,7 +107,7 @@ class Time(Enum):
 
 
 class ArrivalState(Protocol):
-    """The attributes of an arrival that are used for matching."""
+    """The part of an arrival that this module uses."""
 
     @property
     def pull(self) -> Pull | None:
@@ -117,18 +123,18 @@ class ArrivalState(Protocol):
 
     @property
     def has_completed(self) -> bool:
-        """Whether the image is present."""
+        """Return whether the image is present."""
 
     @property
     def ended_at(self) -> float:
-        """When the newest attempt ended; infinity if it is still running."""
+        """Return the end time of the newest attempt, or infinity if it is still running."""
 
 
 _UNDECIDED, _SAME, _NEXT = Match.UNDECIDED, Match.SAME_ATTEMPT, Match.NEXT_ATTEMPT
 _EARLIER, _UNRELATED = Match.EARLIER_ATTEMPT, Match.UNRELATED
 
-# The table above: for each pair of states (latest attempt, pull), the match if the pull is before, within or after the
-# attempt.
+# The table above: each pair (state of the latest attempt, state of the pull) maps to the results for a pull before,
+# within and after the attempt.
 TABLE = {
     ("running", "live"): (_UNDECIDED, _SAME, _SAME),
     ("running", "failed"): (_EARLIER, _SAME, _SAME),
@@ -150,13 +156,14 @@ TABLE = {
 
 
 def match(pull: Pull, arrival: ArrivalState) -> Match:
-    """Return how this pull is related to this arrival."""
+    """Return how this pull relates to this arrival."""
     latest, before = arrival.latest, arrival.pull
     if _is_repeat(pull, arrival):
         return Match.REPEAT
     if before and before.is_only_lease and not (latest and latest.outcome):
-        before = None  # the lease may be for another image
-    if before and (before.phase is not PullPhase.FAILED or (before.ended_at or 0.0) > pull.started_at + 1.0):
+        before = None  # the lease may belong to a pull of another image
+    overlaps = before is not None and (before.ended_at or 0.0) > pull.started_at + 1.0
+    if before and (before.phase is not PullPhase.FAILED or (overlaps and not continues(pull, arrival))):
         return Match.UNRELATED
     if latest is None:
         return Match.NEXT_ATTEMPT
@@ -165,16 +172,30 @@ def match(pull: Pull, arrival: ArrivalState) -> Match:
     return TABLE[_state_of(latest), _kind_of(pull)][_compare(pull, latest, arrival.ended_at).value]
 
 
+def is_later(demand: ImageDemand, pull: Pull) -> bool:
+    """Return whether the kubelet has reported an attempt that began after this pull. This pull itself may still be
+    running.
+    """
+    return demand.since > pull.started_at + WHOLE_SECONDS
+
+
+def continues(pull: Pull, arrival: ArrivalState) -> bool:
+    """Return whether this pull is still running on behalf of another pod, even though the first pull of the attempt has
+    failed.
+    """
+    first, demand = arrival.pull, arrival.demand
+    if first is None or first.phase is not PullPhase.FAILED or pull.ended_at is not None:
+        return False
+    if first.presumed and demand and is_later(demand, first):
+        return False  # the first pull ended before the kubelet began its later attempt
+    return _runs_beside(pull, arrival)
+
+
 def _is_repeat(pull: Pull, arrival: ArrivalState) -> bool:
-    """Return whether the kubelet started this pull for another pod that waits for the same image."""
-    demand = arrival.demand
-    first = arrival.pull
-    if (
-        (demand or pull.repeats)
-        and first
-        and not first.is_only_lease
-        and _runs_beside(pull, first, len(demand.starts) if demand else 0)
-    ):
+    """Return whether the kubelet started this pull for another pod that is waiting for the same image."""
+    demand, first = arrival.demand, arrival.pull
+    failed = first is not None and first.phase is PullPhase.FAILED
+    if (not failed or pull.phase is PullPhase.FAILED) and _runs_beside(pull, arrival):
         return True
     if not arrival.has_completed or demand is None or pull.has_fetched or pull.phase is PullPhase.FAILED:
         return False
@@ -184,17 +205,19 @@ def _is_repeat(pull: Pull, arrival: ArrivalState) -> bool:
     return after and waited and demand.since <= arrival.ended_at + WHOLE_SECONDS
 
 
-def _runs_beside(pull: Pull, first: Pull, pods: int) -> bool:
-    """Return whether two pulls of an image ran at the same time and therefore share their outcome.
+def _runs_beside(pull: Pull, arrival: ArrivalState) -> bool:
+    """Return whether a pull for another pod overlaps the arrival's pull. Both pulls then share a row.
 
-    If only one pod requested the image, a pull that began earlier must be for another tag.
+    If only one pod requested the image, a pull that began earlier must have been for another tag.
     """
+    demand, first = arrival.demand, arrival.pull
+    if not (demand or pull.repeats) or first is None or first is pull or first.is_only_lease:
+        return False
     digests = {pull.state.manifest_digest, first.state.manifest_digest} - {None}
-    if pull is first or len(digests) > 1 or pull.started_at > (first.ended_at or math.inf):
+    if len(digests) > 1 or pull.started_at > (first.ended_at or math.inf):
         return False
-    if pull.started_at < first.started_at and (pods < 2 or (pull.ended_at or math.inf) < first.started_at):
-        return False
-    return first.phase is not PullPhase.FAILED or pull.phase is PullPhase.FAILED
+    pods = len(demand.starts) if demand else 0
+    return pull.started_at >= first.started_at or (pods >= 2 and (pull.ended_at or math.inf) >= first.started_at)
 
 
 def _state_of(latest: Attempt) -> str:

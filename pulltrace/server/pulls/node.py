@@ -1,4 +1,4 @@
-"""One node and its pulls, as its agent reports them. Sans-I/O."""
+"""One node and its pulls, as reported by the node's agent. Sans-I/O."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -27,51 +27,53 @@ from pulltrace.wire import (
 )
 
 WHOLE_SECONDS = 2.0
-"""Kubelets report times in whole seconds: times that differ by no more than this may be equal."""
+"""Maximum difference, in seconds, between two times that may be equal. Kubelets report times in whole seconds."""
 
 QUEUED_LEAST = 1.0
-"""A pull that was queued for fewer seconds than this does not count as queued: the kubelet reports whole seconds, so
-the pull may not have been queued at all.
+"""How long, in seconds, a pull must wait before it counts as queued. Waits of less than a second can be rounding
+errors, because the kubelet reports times in whole seconds.
 """
 
 REPORT_LATE = 8.0
-"""Maximum delay of a report, in seconds. A pull that is reported as live after a longer time is really live."""
+"""Maximum delay of a report, in seconds. A pull that is still reported as live after this delay is really running."""
 
 DEFAULT_HEARTBEAT = 10.0
 LOST_AFTER = 60.0
 SKEW_TOLERATED = 2.0
-"""Maximum error of a node's clock, in seconds, before the node's times are corrected. Smaller differences are
-attributed to the report's delay.
+"""Maximum error, in seconds, of a node's clock that is not corrected. Small differences are attributed to report
+delays.
 """
 LATE_REPORTS = 8
-"""How many consecutive reports must seem late before the server concludes that the node's clock was set back."""
+"""Number of consecutive reports that must appear to be late before the server concludes that the node's clock was set
+back.
+"""
 LOAD_AGE = 6.0
-"""How long a node's load is valid, in seconds. A pulling node reports every second."""
+"""How long, in seconds, a node's load remains valid. While a node is pulling images, its agent reports every second."""
 OLDEST = 7 * 24 * 3600.0
-"""No running pull is older than this many seconds, because containerd's leases expire after a day.
+"""Maximum age, in seconds, of a running pull. No running pull is older, because containerd's leases expire after a day.
 
 An earlier start time must come from a wrong clock.
 """
 
 
 Interval = tuple[PullPhase, float, float]
-"""A phase, its start and its end, in unix seconds."""
+"""A phase, and its start and end times in unix seconds."""
 
 _STILL = Speed(0, 0.0)
-"""The speed of an ended pull. If the pull turns out to be still running, its speed is measured again from zero."""
+"""The speed of a finished pull. If the pull turns out to be still running, its speed is measured from the beginning."""
 _SETTLED = Verdict()
-"""The empty verdict that replaces a pull's verdict once the final one has been published."""
+"""The empty verdict that replaces a finished pull's verdict once the pull has been published for the last time."""
 
 
 @dataclass(slots=True, eq=False)
 class Pull:
-    """One attempt by one node to get one image, represented by a lease in its containerd.
+    """One attempt by a node to pull an image, represented by a lease in the node's containerd.
 
     Times are unix seconds on the server's clock.
     """
 
     key: str
-    """A key that is unique on the node: the agent's id for the pull, if it has one."""
+    """A key that is unique on the node, usually the agent's id for the pull."""
     node: "Node"
     state: PullState
     started_at: float
@@ -84,51 +86,55 @@ class Pull:
     weight: int = 0
     """The estimated memory of the pull, in bytes."""
     presumed: bool = False
-    """Whether the server inferred the end of the pull. The agent may still correct this end."""
+    """True if the server inferred the end of the pull. The agent may still correct an inferred end."""
     history: bool = False
-    """Whether the pull ended before this server started. The previous server has counted and logged such a pull."""
+    """True if the pull ended before this server started. The previous server process has already counted and logged
+    such a pull.
+    """
     fresh: bool = False
-    """Whether the pull started after the node's last report. The whole download of such a pull was observed."""
+    """True if the pull started after the node's previous report. The agent then observed the entire download."""
     learned_at: float | None = None
-    """When the server learned that the pull had ended."""
+    """When the server received the report about the pull's end."""
     arrival_id: str = ""
     """The id of the pull's arrival, set by ``correlation``."""
     supposed: str = ""
-    """The image that the pull seems to fetch, until the agent reports the full name."""
+    """The image that the pull presumably fetches, until the agent reports the full name."""
     supposed_guessed: bool = False
-    """Whether the name in ``supposed`` is a guess."""
+    """True if the name in ``supposed`` is a guess."""
     released: bool = False
-    """Whether the kubelet has reported the end of the attempt to which this lease seems to belong."""
+    """True if the kubelet has reported the end of the attempt to which this pull's lease seems to belong."""
     repeats: bool = False
-    """Whether the kubelet started this pull for another pod that waits for the same image. Such a pull has no separate
-    row.
+    """True if the kubelet started this pull for another pod that is waiting for the same image. A repeated pull has no
+    row of its own in the list.
     """
     superseded: bool = False
-    """Whether a later attempt has replaced this pull in its arrival."""
+    """True if a later attempt has replaced this pull in its arrival."""
     best_percent: float = 0.0
     sums: Sums = field(default_factory=Sums)
-    """The sums over the pull's layers."""
+    """The pull's byte and layer counts, summed over its layers."""
     phases: dict[PullPhase, float] = field(default_factory=dict)
     """The number of seconds spent in each completed phase."""
     speed: Speed = field(init=False)
-    """The speed of the layers that this pull fetches itself."""
+    """The combined download speed of the layers that this pull fetches itself."""
     arriving: Speed = field(init=False)
-    """The speed of all layers, including the layers that another pull fetches. If no other pull fetches any of these
-    layers, this speed is the same object as ``speed``.
+    """The combined download speed of all layers, including the layers that another pull is fetching. If no other pull
+    is fetching any of the layers, ``speed`` and ``arriving`` are one object.
     """
     layer_speeds: dict[str, Speed] = field(default_factory=dict)
     published_layers: dict[str, tuple[LayerState, LayerStatus]] = field(default_factory=dict)
-    """The layers as last published: each state with its published form, which is reused until the state changes.
-    Maintained by ``status``.
+    """The layers as they were last published. A layer's status is reused until the layer's state changes. The
+    ``status`` module updates this dictionary.
     """
     published_as: str = ""
-    """The arrival id that ``published_layers`` contains."""
+    """The arrival id that appears in ``published_layers``."""
     verdict: Verdict = field(default_factory=Verdict)
     """The factors that have limited the pull so far."""
     usual: tuple[tuple[str, int | None], Estimate | None] | None = None
-    """The name and size with which the usual duration was last looked up, and the resulting estimate."""
+    """The image name and size for which the usual duration was last estimated, and the resulting estimate."""
+    usual_due: float = 0.0
+    """When to estimate the usual duration again if no similar pull was known."""
     recorded: bool = False
-    """Whether the pull's duration has been recorded for future estimates."""
+    """True if the pull's duration has been recorded for future estimates."""
     seen_at: float | None = None
     """When the agent last reported the pull."""
     _phase_since: float = 0.0
@@ -137,9 +143,9 @@ class Pull:
         self._phase_since = self.started_at
 
     def update(self, state: PullState, now: float) -> tuple[int, int]:
-        """Process the newest state.
+        """Process the latest state.
 
-        Return two byte counts since the previous state: the bytes that this pull itself has fetched, and those that a
+        Return two numbers: the bytes that the pull itself has fetched since the previous state, and the bytes that a
         snapshotter has fetched at an unknown time.
         """
         first = self.seen_at is None
@@ -147,8 +153,9 @@ class Pull:
         self.state = state
         came = untimed = own = other = 0
         since = self.seen_at or now
-        # If a layer first appears in a later report, this pull has fetched all of its downloaded bytes: older bytes
-        # count as cached.
+        # `whole` is true if all downloaded bytes of a newly reported layer arrived after the previous report. The agent
+        # then observed the whole download, or earlier reports listed only other layers of the pull. (Bytes that were on
+        # the node before the pull are reported as cached.)
         whole = self.fresh or (bool(self.layer_speeds) and not self.node.go_agent)
         if first:
             self.speed = self.arriving = Speed(0, now)
@@ -162,8 +169,8 @@ class Pull:
             else:
                 grown = counted = speed.saw(layer.downloaded_bytes, now, since)
             if layer.fetched_by == SNAPSHOTTER:
-                # The bytes of this layer are counted all at once when the layer is complete, so these bytes do not show
-                # a speed.
+                # If a snapshotter fetches a layer, all bytes are counted once the layer is complete. The layer's speed
+                # is therefore unknown.
                 untimed += counted
             elif layer.fetched_by:
                 other += grown
@@ -184,7 +191,8 @@ class Pull:
     def _take_layers(self, before: list[LayerState] | None, after: list[LayerState] | None) -> list[LayerState]:
         """Return the changed layers, and update the sums.
 
-        Replace the unchanged layers with the known objects, so that they are recognised by identity from now on.
+        Replace unchanged layers with the objects that are already known, so that later comparisons by identity
+        recognise them.
         """
         if not before or not after or len(before) != len(after):
             self.sums = Sums.of(after or ())
@@ -194,14 +202,13 @@ class Pull:
             if new == old:
                 after[index] = old
             else:
-                self.sums.add(old, -1)
-                self.sums.add(new)
+                self.sums.replace(old, new)
                 changed.append(new)
         return changed
 
     @property
     def unpacking_at(self) -> float | None:
-        """The time when every byte had arrived; None while bytes are missing."""
+        """Return the arrival time of the last byte, or None while bytes are missing."""
         if self.phase is PullPhase.EXTRACTING:
             return self._phase_since
         if self.phase is PullPhase.COMPLETED and self.ended_at is not None:
@@ -209,8 +216,8 @@ class Pull:
         return None
 
     def bytes_per_second(self, now: float) -> float:
-        """Return the download speed of the layers that the pull itself fetches. If the pull is not downloading, return
-        zero.
+        """Return the download speed of the layers that the pull itself fetches, or zero if the pull is not
+        downloading.
         """
         return self.speed.rate(now) if self.phase is PullPhase.DOWNLOADING else 0.0
 
@@ -221,11 +228,8 @@ class Pull:
             self._phase_since = at
             self.phase = phase
 
-    def end(self, phase: PullPhase, at: float, now: float, error: str | None, reason: ErrorReason | None) -> float:
-        """End the attempt at ``at``; the end became known at ``now``.
-
-        Return the time of the end, which is never before the start.
-        """
+    def end(self, phase: PullPhase, at: float, now: float, error: str | None, reason: ErrorReason | None) -> None:
+        """End the attempt at ``at``, but not before its start. The report about the end arrived at ``now``."""
         self.learned_at = now
         self.enter(phase, max(at, self.started_at))
         self.ended_at = max(at, self.started_at)
@@ -233,11 +237,10 @@ class Pull:
         self.reason = (reason or ErrorReason.UNKNOWN) if phase is PullPhase.FAILED else None
         self.layer_speeds, self.published_layers = {}, {}
         self.speed = self.arriving = _STILL
-        return self.ended_at
 
     def intervals(self) -> list[Interval]:
-        """Return the phases of an ended attempt, starting with the last phase. Each begins when the phase before it
-        ends.
+        """Return the phases of a finished attempt, the last phase first. Each phase begins at the end of the previous
+        phase.
         """
         found: list[Interval] = []
         end = self.ended_at or self.started_at
@@ -252,14 +255,14 @@ class Pull:
         return found
 
     def settle(self) -> None:
-        """Drop the layers of a pull that will not be published again."""
+        """Drop the layers, because the pull will not be published again."""
         self.state = structs.replace(self.state, layers=None)
         self.sums = Sums()
         self.verdict = _SETTLED
 
     @property
     def is_only_lease(self) -> bool:
-        """Whether only the lease is known. The lease may belong to a container instead of a pull."""
+        """Return whether only the pull's lease is known. The lease may belong to a container rather than a pull."""
         state = self.state
         if self.phase is PullPhase.COMPLETED:
             return False
@@ -267,7 +270,7 @@ class Pull:
 
     @property
     def has_fetched(self) -> bool:
-        """Whether the pull downloaded any bytes itself."""
+        """Return whether the pull downloaded any bytes itself."""
         return any(layer.downloaded_bytes and not layer.fetched_by for layer in self.state.layers or ())
 
     def succeed(self, at: float) -> None:
@@ -279,7 +282,9 @@ class Pull:
             self.sums = Sums.of(self.state.layers or ())
 
     def revive(self, now: float) -> None:
-        """Undo the end of the pull. The pull is no longer ``fresh``, because bytes may have arrived unobserved."""
+        """Undo the end of the pull. The pull is no longer ``fresh``, because the agent may have missed some downloaded
+        bytes.
+        """
         self.ended_at = self.learned_at = self.error = self.reason = self.seen_at = None
         self.presumed = self.fresh = False
         if self.superseded:
@@ -288,20 +293,22 @@ class Pull:
 
 
 LIVE_PULL, LIVE_LAYER = 4096, 1536
-"""Bytes of memory counted for a running pull and for each of its layers. The strings of a layer are included. The
-strings of the pull itself are counted in addition.
+"""The memory, in bytes, to count for a running pull and for each of its layers. A layer's strings are included. The
+pull's own strings are counted separately.
 """
 ENDED_PULL, ENDED_LAYER = 3584, 512
-"""Bytes of memory counted for an ended pull and for each of its layers, in addition to their strings."""
+"""The memory, in bytes, to count for a finished pull and for each of its layers. Strings are counted separately."""
 
 
 def live_weight(state: PullState) -> int:
-    """Estimate the memory of a running pull in bytes; ``tests/server/pulls/test_memory.py`` measures it."""
+    """Estimate how many bytes of memory a running pull uses. ``tests/server/pulls/test_memory.py`` measures the actual
+    use.
+    """
     return LIVE_PULL + _texts(state) + LIVE_LAYER * len(state.layers or ())
 
 
 def ended_weight(state: PullState) -> int:
-    """Estimate the memory of an ended pull in bytes."""
+    """Estimate how many bytes of memory a finished pull uses."""
     layers = state.layers or ()
     texts = sum(len(layer.digest) + len(layer.media_type) + len(layer.fetched_by or "") for layer in layers)
     return ENDED_PULL + _texts(state) + ENDED_LAYER * len(layers) + texts
@@ -320,8 +327,8 @@ class Node:
     name: str
     last_seen: float
     whole_at: float
-    """When a report last listed all pulls of the node. A pull that started after this time cannot have been reported
-    before.
+    """The time of the last report that listed all of the node's pulls. A pull that started later cannot have been
+    reported before.
     """
     last_report: float = 0.0
     """When the node's last report was accepted."""
@@ -329,9 +336,11 @@ class Node:
     heartbeat: float = DEFAULT_HEARTBEAT
     agents: Agents = field(default_factory=Agents)
     skew: float | None = None
-    """How many seconds the node's clock is ahead. None until a report has stated the node's time."""
+    """How many seconds the node's clock is ahead of the server's clock. None until a report has stated the node's
+    time.
+    """
     late_reports: int = 0
-    """The number of consecutive reports that seemed late according to ``skew``."""
+    """The number of consecutive reports that were late according to ``skew``."""
     agent_version: str = ""
     containerd_version: str = ""
     snapshotter: str = ""
@@ -343,23 +352,23 @@ class Node:
     fleet_unpacking: Unpacking = field(default_factory=Unpacking)
     """The unpacking speed of all nodes with the same snapshotter."""
     load: NodeLoad | None = None
-    """How busy the node was at its last report."""
+    """The node's load at its last report."""
     go_agent: bool = False
 
     def arrival_of(self, key: str) -> str:
         """Return the id under which the server published a pull on this node.
 
-        If the server has not published the pull, return the agent's id for the pull, which is ``key``.
+        Return ``key``, the agent's id for the pull, if the server has not published the pull yet.
         """
         pull = self.active.get(key) or self.ended.get(key)
         return pull.arrival_id if pull and pull.arrival_id else key
 
     def load_at(self, now: float) -> NodeLoad | None:
-        """Return how busy the node is; None if that is not known at this moment."""
+        """Return the node's load, or None if it is currently unknown."""
         return self.load if now - self.last_seen <= LOAD_AGE else None
 
     def lately(self, seconds: float, now: float) -> Iterator[Pull]:
-        """Yield the running pulls, and those that were reported as ended in the last ``seconds`` seconds."""
+        """Yield the running pulls, and the pulls whose end was reported in the last ``seconds`` seconds."""
         yield from self.active.values()
         for pull in reversed(self.ended.values()):
             if pull.learned_at is None or now - pull.learned_at > seconds:
@@ -369,17 +378,18 @@ class Node:
     def set_clock(self, skew: float) -> None:
         """Update the node's ``skew`` from a report whose time is ``skew`` seconds ahead of the server's time.
 
-        A late report looks as if the clock were slow, so the clock is considered slow only after many such reports.
+        A single late report makes the clock look slow. The clock is therefore considered slow only after
+        ``LATE_REPORTS`` consecutive late reports.
         """
         behind = self.skew is not None and skew < self.skew - SKEW_TOLERATED
         self.late_reports = self.late_reports + 1 if behind else 0
         if behind and self.late_reports < LATE_REPORTS:
             return
-        if self.skew is None or abs(skew - self.skew) > SKEW_TOLERATED:  # adopting small changes would make times drift
+        if self.skew is None or abs(skew - self.skew) > SKEW_TOLERATED:  # small corrections would make times drift
             self.skew = skew if abs(skew) > SKEW_TOLERATED else 0.0
 
     def clock(self, time: datetime | None, now: float) -> float:
-        """Convert a time from this node's clock to the server's clock; use ``now`` if the time is missing or
+        """Convert a time from this node's clock to the server's clock. Return ``now`` if the time is missing or
         impossible.
         """
         if not is_set(time):
@@ -388,8 +398,8 @@ class Node:
         return min(seconds, now) if seconds > now - OLDEST else now
 
     def wire_time(self, time: datetime | None, now: float) -> datetime | None:
-        """Convert a time as ``clock`` does, but to the wire format. The time is unchanged if the node's clock is
-        correct.
+        """Convert a time like ``clock``, but return the time in the wire format. If the node's clock is correct, the
+        time is returned unchanged.
         """
         if time is None or not is_set(time):
             return None
@@ -399,12 +409,12 @@ class Node:
 
     @property
     def late_after(self) -> float:
-        """Seconds of silence after which the node is late."""
+        """Return how many seconds a node may go without a report before it counts as late."""
         return 3 * self.heartbeat
 
     @property
     def lost_after(self) -> float:
-        """Seconds of silence after which the node's pulls count as ended."""
+        """Return how many seconds a node may go without a report before its pulls count as ended."""
         return max(LOST_AFTER, 2 * self.late_after)
 
 
@@ -416,5 +426,5 @@ def _arrived(layer: LayerState) -> LayerState:
 
 
 def is_set(time: datetime | None) -> TypeGuard[datetime]:
-    """Return whether a time is set. Go writes the year 1 for times that are not set."""
+    """Return whether a time is set. Go writes the year 1 for unset times."""
     return time is not None and time.year >= 1970

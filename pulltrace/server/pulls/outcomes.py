@@ -1,7 +1,8 @@
-"""Record the outcome of each attempt exactly once: in the log, in the metrics and, if traces are on, as a trace. Logs.
+"""Record each attempt's result exactly once: in the log, in the metrics and, if tracing is enabled, as a trace.
 
-The reason for a failed pull, which Kubernetes reports, and the bytes, which the agent reports, arrive shortly after the
-end of the pull. The feed does not wait for these details, but this module does.
+The reason for a failure comes from Kubernetes, and the byte counts come from the agent. The reason and the byte counts
+may arrive shortly after the end of the pull. The feed does not wait for the reason or the byte counts, but this module
+does.
 """
 
 import logging
@@ -17,16 +18,16 @@ from pulltrace.server.pulls.throughput import Throughput
 from pulltrace.wire import ErrorReason, PullPhase
 
 PATIENCE = 5.0
-"""Seconds to wait for the reason for a failure, or for the bytes of a successful pull."""
+"""How long, in seconds, to wait for the reason for a failure, or for the byte counts of a successful pull."""
 
 Exporter = Callable[[PullStatus, list[Interval]], None]
-"""Receives each attempt that has ended, and its observed phases."""
+"""A function that is called with each finished attempt and its observed phases."""
 
 _log = logging.getLogger(__name__)
 
 
 class Outcomes:
-    """The outcomes of all pulls. ``waits`` is true if there is a cluster, whose kubelets may report reasons later."""
+    """The results of all pulls. ``waits`` is true if there is a cluster, whose kubelets may report a reason later."""
 
     def __init__(
         self,
@@ -47,13 +48,14 @@ class Outcomes:
     def note(
         self, before: PullStatus | None, pull: PullStatus, arrival: Arrival, now: float, *, complete: bool = True
     ) -> None:
-        """Process a change of ``arrival`` from the status ``before`` (None if the arrival is new) to ``pull``.
+        """Process a change of ``arrival`` from the status ``before`` to the status ``pull``. ``before`` is None if the
+        arrival is new.
 
-        ``complete`` is false if only the kubelet reported the end, and an agent is about to report the bytes.
+        ``complete`` is false if only the kubelet has reported the end of the pull, and the agent's byte counts are
+        still missing.
         """
         again = before is not None and before.attempt < pull.attempt
-        renumbered = before is not None and not before.status.ended and before.started_at == pull.started_at
-        if before is None or (again and not renumbered):
+        if before is None or (again and (before.status.ended or before.started_at != pull.started_at)):
             _log.info("pull.started", extra=fields(**_identify(pull)))
         if not pull.status.ended:
             if _log.isEnabledFor(logging.DEBUG):
@@ -74,7 +76,7 @@ class Outcomes:
                 self._incomplete[pull.id] = (now + PATIENCE, pull, phases)
 
     def settle(self, now: float) -> None:
-        """Record the outcomes whose missing details have not arrived in time."""
+        """Record each result that has waited long enough for its missing details."""
         while self._incomplete:
             id_, (due, pull, phases) = next(iter(self._incomplete.items()))
             if due > now:
@@ -83,11 +85,13 @@ class Outcomes:
             self._end(pull, phases, now)
 
     def forget(self, id_: str) -> None:
-        """Forget an arrival that has become part of another one, or that no pod waits for."""
+        """Forget an arrival that is now part of another arrival or is no longer needed by any pod."""
         self._incomplete.pop(id_, None)
 
     def phases(self, pull: Pull) -> None:
-        """Record the duration of each phase of an ended attempt that an agent observed."""
+        """Record the duration of each phase and each limiting factor of a finished attempt. Call this only for an
+        attempt that an agent observed.
+        """
         if not pull.history:
             for phase, seconds in pull.phases.items():
                 self._metrics.phase(phase, seconds)

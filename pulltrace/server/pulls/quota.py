@@ -1,6 +1,6 @@
-"""Count the pulls that the cluster made from each registry in the last hour, by owner. Sans-I/O.
+"""Count the cluster's pulls from each registry in the last hour, by owner. Sans-I/O.
 
-Registries count pulls rather than bytes, so a pull counts even if every layer is cached. Memory is bounded: the
+Registries count pulls rather than bytes, so a pull counts even if every layer is cached. Memory is limited: only the
 ``MAX_REGISTRIES`` registries with the newest pulls are kept, each with its last ``MAX_PULLS`` pulls.
 """
 
@@ -43,7 +43,7 @@ class Quota:
             self._registries.popitem(last=False)
 
     def owners(self, registry: str, now: float) -> list[tuple[str, int]]:
-        """Return the owners with the number of their pulls in the last hour, the highest number first."""
+        """Return each owner with its number of pulls in the last hour. Owners with the most pulls come first."""
         pulls = self._registries.get(registry)
         if pulls is None:
             return []
@@ -52,5 +52,5 @@ class Quota:
         return sorted(pulls.owners.items(), key=lambda owner: (-owner[1], owner[0]))
 
     def registries(self) -> Iterator[str]:
-        """Yield every registry whose pulls are remembered."""
+        """Yield every registry whose pulls are stored."""
         yield from self._registries

@@ -1,25 +1,27 @@
-"""Bytes per second over a window of time, and the speed at which a node unpacks. Sans-I/O."""
+"""Download rates over a time window, and a node's unpacking speed. Sans-I/O."""
 
 import math
 from bisect import bisect_right
 from dataclasses import dataclass
 
 WINDOW = 10.0
-"""Seconds over which a rate is measured."""
+"""The period over which a rate is measured, in seconds."""
 LONGEST_WINDOW = 60.0
 SHORTEST = 2.0
-"""A rate is averaged over at least this many seconds, because growth within a shorter time does not show the speed."""
+"""Minimum period, in seconds, over which a rate is averaged. The growth in a shorter period does not show the speed
+well.
+"""
 
 
 LONGEST_ESTIMATE = 7 * 24 * 3600.0
-"""The longest estimate, in seconds, that is published."""
+"""Maximum remaining time to publish, in seconds."""
 
 
 class Speed:
     """The speed at which a byte count grows.
 
-    Only the samples in which the count grew are kept. containerd moves an ingest's offset 1 MiB at a time, so a slow
-    download may show no growth for many seconds. The window then covers the last two samples.
+    Only the samples in which the count grew are kept. containerd advances an ingest's offset 1 MiB at a time, so a slow
+    download may show no growth for many seconds. For a slow download, the window covers the last two samples.
     """
 
     __slots__ = ("_rated", "_since", "_steps", "grew_at", "total")
@@ -28,27 +30,29 @@ class Speed:
         self.total = total
         """The newest count."""
         self.grew_at = self._since = now
-        """When the count last grew. If the count has not grown yet, when the count was first seen.
+        """When the count last grew. If the count has not grown yet, this is the time of the first sample.
 
-        The first sample is the baseline, because a download may be resumed.
+        The first sample is the baseline, because the download may have been resumed.
         """
         self._steps = [(now, total)]
         self._rated: tuple[float, float] | None = None
-        """The time and value of the last calculated rate, cached because each tick needs the rate several times."""
+        """The time and value of the last calculated rate. The rate is cached because each tick needs it several times.
+        """
 
     def copy(self) -> "Speed":
-        """Return a copy with the same history."""
+        """Return a copy of this speed with the same history."""
         copy = Speed(self.total, self.grew_at)
         copy._since, copy._steps = self._since, self._steps.copy()
         return copy
 
     def saw(self, total: int, now: float, before: float = 0.0) -> int:
-        """Add a sample. Return by how much the count grew. If the count has decreased, the download has started over.
+        """Add a sample, and return how much the count has grown. If the count has decreased, the download was restarted
+        from the beginning.
 
-        Samples without growth may be left out; ``before`` is the time of the last omitted sample.
+        The caller may omit samples without growth. ``before`` is the time of the last omitted sample.
         """
         grown = total - self.total
-        waited = len(self._steps) == 1  # the download was waiting for its turn, which does not make it slow
+        waited = len(self._steps) == 1  # no byte has arrived yet: the download was waiting for a slot
         if grown == 0:
             self._since = now if waited else self._since
             return 0
@@ -66,7 +70,7 @@ class Speed:
         return max(grown, 0)
 
     def rate(self, now: float) -> float:
-        """Bytes per second in the window that ends now; 0 until there are two samples."""
+        """Return the bytes per second in the window that ends now. The result is 0 until there are two samples."""
         if len(self._steps) < 2:
             return 0.0
         if self._rated is None or self._rated[0] != now:
@@ -83,30 +87,28 @@ class Speed:
 
 @dataclass(slots=True)
 class Unpacking:
-    """The speed at which a node unpacks: compressed bytes per second over its recent layers, where older layers count
-    less.
-    """
+    """A node's unpacking speed: compressed bytes per second over its recent layers. Older layers count less."""
 
     _bytes: float = 0.0
     _seconds: float = 0.0
 
     def saw(self, layer_bytes: int, seconds: float) -> None:
-        """Record that one more layer was unpacked."""
+        """Record one more unpacked layer."""
         self._bytes = 0.9 * self._bytes + layer_bytes
         self._seconds = 0.9 * self._seconds + seconds
 
     @property
     def rate(self) -> float | None:
-        """Bytes per second; None before the first layer was unpacked."""
+        """Return the speed in bytes per second, or None until the first layer has been unpacked."""
         return self._bytes / self._seconds if self._seconds > 0 else None
 
 
 def seconds_left(to_download: int, rate: float, to_unpack: int, unpack_rate: float | None) -> float | None:
-    """Return the seconds until the image is ready: the download at the current rate, followed by unpacking at the
-    node's rate.
+    """Return the seconds until the image is ready. The download continues at the current rate, and unpacking follows at
+    the node's rate.
 
-    None if the data for either part is missing. Also None if the result is implausibly long, for example because a
-    report was wrong.
+    Return None if a required rate is zero or unknown. Also return None if the result is implausibly long, for example
+    because of a wrong report.
     """
     seconds = 0.0
     if to_download > 0:

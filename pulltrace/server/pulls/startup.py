@@ -1,7 +1,7 @@
-"""The start-up of pods in phases, from being scheduled until all containers run. Sans-I/O.
+"""The start-up phases of pods, from scheduling until all containers are running. Sans-I/O.
 
 The times come from the watched pods and events and from the pulls that agents report. Each moment of a start-up belongs
-to exactly one phase, so the phases of a pod add up to its start-up time. ``docs/kubernetes.md`` describes the phases.
+to exactly one phase, so a pod's phases add up to its start-up time. ``docs/kubernetes.md`` describes the phases.
 """
 
 import re
@@ -17,15 +17,16 @@ from pulltrace.server.pulls.node import WHOLE_SECONDS, Pull
 from pulltrace.wire import PullPhase, to_time
 
 KEPT = 1800.0
-"""How long a pod is listed after its start, in seconds."""
+"""How long, in seconds, a pod is listed after it has started."""
 MAX_PODS = 5000
-"""The maximum number of pods whose start-up is tracked at the same time; the oldest pods are dropped first."""
+"""Maximum number of pods whose start-up is tracked at the same time. The oldest pods are dropped first."""
 LONGEST = 24 * 3600.0
-"""Seconds after which a waiting pod is no longer considered to be starting."""
+"""How long, in seconds, a waiting pod is considered to be starting."""
 
 _EXPIRE_EVERY = 30.0
 _REPORTED_WITHIN = 1.0
-"""How much later than the end of a pull the kubelet's event may seem, in seconds. The event's time is in whole seconds.
+"""How many seconds later than the end of the pull the kubelet's event can appear to be. The event's time is in whole
+seconds.
 """
 _TOOK = re.compile(r" in (\S+) \((\S+) including waiting\)")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|µs|s)")
@@ -35,7 +36,7 @@ _PRIORITY = (StartPhaseName.PULLING, StartPhaseName.UNPACKING, StartPhaseName.QU
 
 @dataclass(slots=True)
 class _Image:
-    """One image of a pod: when its pull was announced, when it began, when its last byte arrived and when it ended.
+    """One image of a pod, with the times of its pull: the announcement, the start, the last byte and the end.
 
     Times are in unix seconds.
     """
@@ -48,7 +49,7 @@ class _Image:
     """When the kubelet reported that the image is present."""
 
     def spans(self, now: float) -> Iterator[tuple[float, float, StartPhaseName]]:
-        """Yield the start, the end and the phase of each part of the pull; the parts follow each other without gaps."""
+        """Yield the start, end and phase of each part of the pull. There are no gaps between the parts."""
         if self.announced_at is None:
             return
         end = now if self.present_at is None else self.present_at
@@ -63,7 +64,7 @@ class _Image:
             unpacking = pulled if self.unpacking_at is None else min(max(self.unpacking_at, began), pulled)
             yield began, unpacking, StartPhaseName.PULLING
             yield unpacking, pulled, StartPhaseName.UNPACKING
-            # The image has been pulled for another pod, and the kubelet's call to the runtime for this pod is still
+            # The image has been pulled for another pod, but the kubelet's call to the runtime for this pod is still
             # queued.
             yield pulled, end, StartPhaseName.QUEUED
 
@@ -79,7 +80,7 @@ class _Pod:
     images: dict[str, _Image] = field(default_factory=dict)
     first_run_at: float | None = None
     started_at: float | None = None
-    """When the last app container first ran; None until all app containers have run."""
+    """When the last of the pod's app containers first ran; None until all app containers have run."""
     restarted: bool = False
 
     def phases(self, now: float) -> list[StartPhase]:
@@ -124,16 +125,16 @@ class Startup:
 
     def __init__(self, born: float) -> None:
         self.finished: list[list[StartPhase]] = []
-        """The phases of pods that have started since the last call of ``take_finished``."""
+        """The phases of pods that have started since the last call to ``take_finished``."""
         self.revision = 0
-        """Incremented whenever a pod has started."""
+        """A number that increases whenever a pod starts."""
         self._born = born
         self._pods: dict[str, _Pod] = {}
         self._names: dict[tuple[str, str], str] = {}
         self._expires_at = 0.0
 
     def apply(self, change: Change, now: float) -> None:
-        """Process one change of a pod or an event."""
+        """Process one change to a pod or an event."""
         match change:
             case PodSeen(pod):
                 self._pod(pod, now)
@@ -145,7 +146,7 @@ class Startup:
                 pass
 
     def observe(self, status: PullStatus, pull: Pull | None) -> None:
-        """Record the times of an observed pull for the pods that wait for its image."""
+        """Record the times of an observed pull for the pods that are waiting for its image."""
         if pull is None:
             return
         for waiting in (*(status.pods or ()), *(status.waited or ())):
@@ -161,12 +162,12 @@ class Startup:
             image.ended_at = pull.ended_at if pull.phase is PullPhase.COMPLETED else None
 
     def phases_of(self, namespace: str, name: str, now: float) -> list[StartPhase] | None:
-        """Return the phases of a pod that is starting; None if they are not known."""
+        """Return the phases of a pod that is starting, or None if the phases are unknown."""
         pod = self._pods.get(self._names.get((namespace, name), ""))
         return pod.phases(now) if pod and pod.started_at is None else None
 
     def started(self, now: float) -> Iterator[PodStart]:
-        """Yield the pods that have started in the last half hour, the newest first."""
+        """Yield the pods that have started in the last half hour, newest first."""
         found = [pod for pod in self._pods.values() if pod.started_at is not None and pod.started_at > now - KEPT]
         found.sort(key=lambda pod: (-(pod.started_at or 0.0), pod.namespace, pod.name))
         return (_wire(pod) for pod in found if _is_known(pod))
@@ -177,7 +178,7 @@ class Startup:
         return finished
 
     def expire(self, now: float) -> None:
-        """Drop pods that started over half an hour ago. If too many pods remain, drop the oldest ones, too."""
+        """Drop pods that started more than half an hour ago. If too many pods remain, also drop the oldest pods."""
         if now < self._expires_at and len(self._pods) <= MAX_PODS:
             return
         self._expires_at = now + _EXPIRE_EVERY
@@ -237,7 +238,7 @@ class Startup:
 
 
 def _starts(pod: Pod) -> Iterable[float | None]:
-    """Yield the time when each app container of the pod first ran. Yield None for a container that has not run yet."""
+    """Yield the time at which each app container of the pod first ran, or None if the container has not run yet."""
     for kind, _, status in pod.containers():
         if kind == "app":
             yield _ran_at(status)

@@ -1,8 +1,8 @@
 """The published figures for one attempt: totals, percentage, rate, remaining time, and whether it has stalled.
 Sans-I/O.
 
-Layers that another pull fetches count towards the total and the downloaded bytes, because they are progress, but not
-towards the rate. The sum of the rates of all pulls therefore counts each byte only once.
+Layers that another pull fetches count towards the total and the downloaded bytes, because their arrival is progress.
+Shared layers do not count towards the rate, so the sum of all pulls' rates counts each byte only once.
 """
 
 from functools import lru_cache
@@ -10,18 +10,21 @@ from functools import lru_cache
 import msgspec
 
 from pulltrace.server.kubernetes.demand import ImageDemand
-from pulltrace.server.models import LayerStatus, PercentBasis, PodCorrelation, PullStatus
+from pulltrace.server.models import EarlierAttempt, LayerStatus, PercentBasis, PodCorrelation, PullStatus
 from pulltrace.server.pulls.analysis import SLOWER, SLOWER_SECONDS, Analysis, Insight, Subject
 from pulltrace.server.pulls.node import Pull
 from pulltrace.server.pulls.rates import seconds_left
 from pulltrace.server.pulls.sums import DONE
+from pulltrace.server.pulls.usual import ROUGH
 from pulltrace.wire import ErrorReason, LayerPhase, LayerState, PullPhase, to_time
 
 _to_time = lru_cache(4096)(to_time)  # caches start times, which do not change
 
 
 class ArrivalContext(msgspec.Struct, frozen=True, kw_only=True):
-    """Information about an image's arrival apart from its bytes: its name, who waits, and why it failed."""
+    """All facts about an image's arrival except its byte counts: its name, the pods that wait for it, and why it
+    failed.
+    """
 
     id: str
     image: str
@@ -35,7 +38,9 @@ class ArrivalContext(msgspec.Struct, frozen=True, kw_only=True):
     reason: ErrorReason | None = None
     next_retry_at: float | None = None
     ahead: tuple[str, ...] = ()
-    """The repositories of the pulls that are, or were, queued ahead of this pull."""
+    """The repositories of the pulls that are or were ahead of this pull in the queue."""
+    failing_since: float | None = None
+    earlier: tuple[EarlierAttempt, ...] = ()
 
 
 def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, analysis: Analysis, now: float) -> PullStatus:
@@ -48,7 +53,18 @@ def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, analysi
     pull.best_percent = max(pull.best_percent, _percent(pull, to_fetch))
     live = pull.ended_at is None
     reason = context.reason or pull.reason
-    insight = analysis.of_pull(pull, _subject(context, pull, to_fetch if state.total_known else None, reason), now)
+    registry, repository = state.registry or context.registry, state.repository or context.repository
+    subject = Subject(
+        image=context.image,
+        registry=registry or "",
+        repository=repository or "",
+        node=node.name,
+        size=to_fetch if state.total_known else None,
+        ahead=context.ahead,
+        reason=reason,
+    )
+    insight = analysis.of_pull(pull, subject, now)
+    usual = insight.usual
     stalled = live and _is_stalled(pull, stall_timeout, now)
     unpacked, is_overdue = _unpacked(pull, now) if live and total_known else (0, False)
     eta = None
@@ -88,24 +104,27 @@ def status_of(pull: Pull, context: ArrivalContext, stall_timeout: float, analysi
         layers=_layers(state.layers, context.id, pull, now) if state.layers else None,
         stalled_since=to_time(pull.arriving.grew_at) if stalled else None,
         ref_guessed=context.guessed,
-        registry=state.registry or context.registry,
-        repository=state.repository or context.repository,
+        registry=registry,
+        repository=repository,
         manifest_digest=state.manifest_digest,
         media_type=state.media_type,
         snapshotter=state.snapshotter or node.snapshotter or None,
         imported=state.imported,
         bound=insight.bound,
-        usual_seconds=insight.usual_seconds,
+        usual_seconds=usual.median if usual else None,
+        usual_basis=usual.basis if usual else None,
         slower_than_usual=insight.slower,
         via=state.via,
+        failing_since=None if context.failing_since is None else _to_time(context.failing_since),
+        earlier_attempts=context.earlier or None,
     )
 
 
 def status_without_pull(
     demand: ImageDemand, context: ArrivalContext, analysis: Analysis, now: float, *, observed: bool
 ) -> PullStatus:
-    """Return the status of an image whose pull no agent observes: queued, failed, completed, or on a node without an
-    agent.
+    """Return the status of an image whose pull no agent is observing. The pull is queued, has ended, or is on a node
+    without an agent.
     """
     phase, ended_at, started_at = PullPhase.QUEUED if observed else PullPhase.UNOBSERVED, None, demand.since
     if demand.pulled_at is not None:
@@ -114,7 +133,17 @@ def status_without_pull(
             started_at = ended_at - demand.pull_seconds
     elif demand.failure and not demand.pulling:
         phase, ended_at = PullPhase.FAILED, max(demand.failure.at, demand.since)
-    insight = analysis.of_demand(demand, _subject(context, demand, None, context.reason), now)
+    subject = Subject(
+        image=context.image,
+        registry=context.registry or "",
+        repository=context.repository or "",
+        node=demand.node,
+        size=None,
+        ahead=context.ahead,
+        reason=context.reason,
+    )
+    insight = analysis.of_demand(demand, subject, now)
+    usual = insight.usual
     return PullStatus(
         id=context.id,
         node_name=demand.node,
@@ -143,33 +172,26 @@ def status_without_pull(
         registry=context.registry,
         repository=context.repository,
         bound=insight.bound,
-        usual_seconds=insight.usual_seconds,
-    )
-
-
-def _subject(context: ArrivalContext, of: Pull | ImageDemand, size: int | None, reason: ErrorReason | None) -> Subject:
-    pull = of if isinstance(of, Pull) else None
-    return Subject(
-        image=context.image,
-        registry=(pull and pull.state.registry) or context.registry or "",
-        repository=(pull and pull.state.repository) or context.repository or "",
-        node=of.node.name if isinstance(of, Pull) else of.node,
-        size=size,
-        ahead=context.ahead,
-        reason=reason,
+        usual_seconds=usual.median if usual else None,
+        usual_basis=usual.basis if usual else None,
+        failing_since=None if context.failing_since is None else _to_time(context.failing_since),
+        earlier_attempts=context.earlier or None,
     )
 
 
 def _usually_left(insight: Insight, elapsed: float) -> float | None:
-    """Return the seconds until the image is ready if this pull takes as long as usual. Return None if the pull has
-    already taken longer.
+    """Return the seconds until the image is ready, if the pull takes as long as usual. Return None if the pull has
+    already taken longer, or if the usual duration is only a rough estimate.
     """
-    left = insight.usual.median - elapsed if insight.usual else 0.0
+    usual = insight.usual
+    left = usual.median - elapsed if usual and usual.basis not in ROUGH else 0.0
     return round(left, 1) if left > 0.0 else None
 
 
 def _percent(pull: Pull, to_fetch: int) -> float:
-    """Return the percentage with one decimal, and 100 only if every byte has arrived: 99.96 becomes 99.9."""
+    """Return the percentage with one decimal place. The percentage is 100 only if every byte has arrived. For example,
+    99.96 becomes 99.9.
+    """
     downloaded = pull.sums.downloaded
     if pull.phase is PullPhase.COMPLETED:
         return 100.0
@@ -193,14 +215,16 @@ def _unpack_rate(pull: Pull) -> float | None:
 
 
 def _unpacked(pull: Pull, now: float) -> tuple[int, bool]:
-    """Return estimates for the layers that are being unpacked: the number of bytes already unpacked, and whether one of
-    the layers takes much longer than the node's rate explains.
+    """Return estimates for the layers that are being unpacked: the number of bytes already unpacked, and whether a
+    layer is taking much longer than expected.
 
-    Unpacking cannot be observed, so both are derived from the time since the unpacking of each layer began.
+    Unpacking cannot be observed. The estimates are therefore derived from the time since each layer's unpacking began.
     """
-    rate = _unpack_rate(pull)
     unpacked, is_overdue = 0, False
-    if not pull.sums.unpacking or not rate or pull.sums.by_snapshotter or pull.node.go_agent:
+    if not pull.sums.unpacking or pull.sums.by_snapshotter or pull.node.go_agent:
+        return unpacked, is_overdue
+    rate = _unpack_rate(pull)
+    if not rate:
         return unpacked, is_overdue
     for layer in pull.state.layers or ():
         if layer.state is LayerPhase.EXTRACTING:
@@ -228,8 +252,8 @@ def _why_no_estimate(pull: Pull, *, is_overdue: bool) -> str:
 
 
 def _is_stalled(pull: Pull, timeout: float, now: float) -> bool:
-    """Return whether the pull is stalled. A pull is stalled if it should be receiving bytes itself, and no byte has
-    arrived for ``timeout`` seconds.
+    """Return whether the pull is stalled. A stalled pull should be receiving bytes, but no byte has arrived for
+    ``timeout`` seconds.
     """
     if pull.phase not in (PullPhase.RESOLVING, PullPhase.DOWNLOADING) or pull.sums.unpacking or pull.sums.elsewhere:
         return False
@@ -237,9 +261,7 @@ def _is_stalled(pull: Pull, timeout: float, now: float) -> bool:
 
 
 def _layers(layers: list[LayerState], pull_id: str, pull: Pull, now: float) -> list[LayerStatus]:
-    """Return the layers. The published forms of unchanged layers are reused, because most layers are waiting or
-    complete.
-    """
+    """Return the layers. The statuses of unchanged layers are reused, because most layers are waiting or complete."""
     known = pull.published_layers
     if pull.published_as != pull_id:
         known.clear()

@@ -1,6 +1,6 @@
-"""The sums over the layers of a pull. Sans-I/O.
+"""The byte counts and layer counts of a pull, summed over its layers. Sans-I/O.
 
-A report changes only a few layers, so the sums are updated for these layers only.
+A report changes only a few layers, so the sums are updated only for the changed layers.
 """
 
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ DONE = (
 
 
 class Sums(msgspec.Struct):
-    """Byte counts and layer counts."""
+    """The byte counts and layer counts of one pull."""
 
     total: int = 0
     downloaded: int = 0
@@ -28,29 +28,38 @@ class Sums(msgspec.Struct):
     remote_bytes: int = 0
     extracted_bytes: int = 0
     to_unpack: int = 0
-    """Bytes of the layers that are not unpacked yet."""
+    """The compressed bytes of the layers that have not been unpacked yet."""
     done: int = 0
     """The number of layers that no longer need to be fetched."""
     cached: int = 0
     extracted: int = 0
     unpacking: int = 0
     elsewhere: int = 0
-    """The number of unfinished layers that another pull or the snapshotter fetches."""
+    """The number of unfinished layers that are being fetched by another pull or by the snapshotter."""
     by_snapshotter: int = 0
     exceeded: int = 0
-    """The number of layers with more bytes than the manifest states, which means that the manifest's sizes are wrong.
+    """The number of layers that are larger than the manifest states. If any layer is larger than stated, the manifest's
+    sizes are wrong.
     """
 
     @classmethod
     def of(cls, layers: Iterable[LayerState]) -> "Sums":
-        """Return the sums over these layers."""
+        """Return the sums for these layers."""
         sums = cls()
         for layer in layers:
             sums.add(layer)
         return sums
 
+    def replace(self, old: LayerState, new: LayerState) -> None:
+        """Replace a layer's state with a newer state."""
+        if _differs_only_in_bytes(old, new):
+            self.downloaded += new.downloaded_bytes - old.downloaded_bytes
+        else:
+            self.add(old, -1)
+            self.add(new)
+
     def add(self, layer: LayerState, times: int = 1) -> None:
-        """Add a layer; with ``times=-1``, remove it."""
+        """Add a layer. With ``times=-1``, remove the layer."""
         state, size, downloaded = layer.state, times * layer.total_bytes, layer.downloaded_bytes
         self.total += size
         self.downloaded += times * downloaded
@@ -73,6 +82,18 @@ class Sums(msgspec.Struct):
         elif state is not None:
             self.to_unpack += size
             self.unpacking += times * (state is LayerPhase.EXTRACTING)
+
+
+def _differs_only_in_bytes(old: LayerState, new: LayerState) -> bool:
+    """Return whether the layer is still being downloaded and only its number of downloaded bytes has changed."""
+    return (
+        new.state is LayerPhase.DOWNLOADING is old.state
+        and new.total_bytes == old.total_bytes >= new.downloaded_bytes + new.cached_bytes
+        and new.downloaded_bytes >= old.downloaded_bytes
+        and new.cached_bytes == old.cached_bytes
+        and new.total_known is old.total_known
+        and new.fetched_by == old.fetched_by
+    )
 
 
 def is_done(layer: LayerState) -> bool:

@@ -1,19 +1,19 @@
-"""The download rate of each registry in each step of the last ten minutes, and the number of attempts that ended in it.
+"""Each registry's download rate, and the number of finished attempts, in each step of the last ten minutes.
 Sans-I/O.
 """
 
 from collections import Counter
 
 STEP = 5.0
-"""The length of a step, in seconds."""
+"""The length of one step, in seconds."""
 STEPS = 120
 MOST_REGISTRIES = 50
-"""Maximum number of registries that are listed; the bytes of any others count as ``other``."""
+"""Maximum number of registries to list. Bytes from all further registries count as ``other``."""
 
 
 class Throughput:
-    """Counts bytes as they arrive. Keeps a ring of ``STEPS`` sums for each result, and for each registry that was used
-    during these steps.
+    """Counts bytes as they arrive. Keeps a ring buffer of ``STEPS`` sums for each result, and for each recently used
+    registry.
     """
 
     def __init__(self, now: float) -> None:
@@ -30,7 +30,7 @@ class Throughput:
         self._count(self._sums, registry, count)
 
     def end(self, result: str, now: float) -> None:
-        """Count an attempt that ended with this result."""
+        """Count a finished attempt by its result."""
         self._advance(now)
         self._count(self._ended, result, 1)
 
@@ -40,9 +40,9 @@ class Throughput:
         rings[name][self._newest % STEPS] += count
 
     def series(self, now: float) -> tuple[float, dict[str, list[float]]]:
-        """Return the time of the first step, and the bytes per second by registry, starting with the oldest step.
+        """Return the time of the first step, and each registry's bytes per second in each step, oldest step first.
 
-        The current step is left out because it is incomplete.
+        The current step is omitted because it is incomplete.
         """
         self._advance(now)
         first = max(self._first, self._newest - STEPS + 1)
@@ -51,15 +51,15 @@ class Throughput:
         return first * STEP, dict(sorted(rates.items()))
 
     def totals(self, now: float) -> tuple[int, Counter[str]]:
-        """Return the number of bytes since the first step of the series, and the number of ended attempts by result.
-        Both include the current step.
+        """Return the number of bytes since the first step of the series, and the number of finished attempts by result.
+        The current step is included in both numbers.
         """
         self._advance(now)
         ended = Counter({result: sum(counts) for result, counts in self._ended.items()})
         return sum(map(sum, self._sums.values())), ended
 
     def _advance(self, now: float) -> None:
-        """Begin the step that contains this time, and forget the steps that no longer fit into the ring."""
+        """Begin the step that contains the current time, and drop the steps that no longer fit into the ring buffer."""
         step = int(now // STEP)
         if step <= self._newest:
             return

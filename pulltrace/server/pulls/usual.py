@@ -1,33 +1,48 @@
-"""Estimate how long a similar pull usually takes: the median and the 90th percentile of earlier pulls. Sans-I/O.
+"""Estimate how long a pull usually takes: the median and the 90th percentile of similar earlier pulls. Sans-I/O.
 
-The most similar pulls are used. Pulls of this image on this node come first. Pulls of this image on other nodes follow,
-then pulls of its repository, then pulls of similar size from this registry. Durations from other nodes or of other
-sizes are scaled by the usual ratio between the two nodes or sizes. A pull that had nothing to fetch is not recorded.
+The most similar pulls are used, in this order of preference: pulls of this image on this node, pulls of this image on
+other nodes, pulls of its repository, pulls of similar size from this registry, other pulls from this registry, and
+pulls from other registries on this node. Pulls without bytes to fetch are not recorded.
 
-Memory is bounded: the last pulls of each image, each repository, and each pair of registry and node are kept. The least
-recently used key is dropped first.
+A pull has a fixed cost and a cost per byte. Both costs are fitted to each node's last pulls from a registry. Durations
+of pulls on other nodes or of other sizes are adjusted by these costs. If a slow node has not completed a pull of
+similar size, the cost per byte is derived from the node's download and unpacking rates.
+
+Memory is limited: only the last pulls of each image, each repository, and each pair of registry and node are kept. If
+there are too many keys, the least recently used key is dropped.
 """
 
+from bisect import bisect_left
 from collections import OrderedDict, deque
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import attrgetter
 from statistics import median
+from typing import NamedTuple
+
+from pulltrace.server.models import UsualBasis
+from pulltrace.server.pulls.paces import Paces
 
 MAX_IMAGES = 2000
 MAX_REPOSITORIES = 1000
 MAX_PACES = 5000
 KEPT = 16
-"""The number of pulls that are kept for each image, each repository, and each pair of registry and node."""
+"""Maximum number of pulls to keep for each image, each repository, and each pair of registry and node."""
 
 OVERHEAD = 1.5
-RATE = 40e6
-"""A typical pull takes ``OVERHEAD`` seconds plus its size divided by ``RATE``; only ratios of such times matter."""
+"""The assumed fixed cost of a pull, in seconds, until pulls of different sizes show the actual cost."""
+DIFFERENT_SIZE = 2.0
+"""Minimum ratio of the sizes of two pulls that show the cost per byte."""
 SAME_SIZE = 1.15
-"""Pulls are similar if their sizes differ by less than this factor."""
+"""Maximum ratio of the sizes of two pulls that count as equally large."""
 SIMILAR_SIZE = 4.0
 LEAST = 2
-"""The minimum number of pulls for an estimate that is based on similar sizes instead of the same image or repository.
-"""
+"""Minimum number of pulls for an estimate that is not based on the same image or repository."""
+ENOUGH = 3
+"""Minimum number of pulls of similar size before another pull can be called slower than usual."""
+ROUGH = frozenset({UsualBasis.REGISTRY, UsualBasis.NODE, UsualBasis.OTHER_NODES})
+"""Bases whose estimates may be far from the actual duration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +52,9 @@ class Estimate:
     median: float
     p90: float
     count: int
-    basis: str
-    """What the earlier pulls have in common with this pull: ``image``, ``repository`` or ``size``."""
+    basis: UsualBasis
+    is_firm: bool
+    """True if enough of these pulls are similar to call another pull slower than usual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +66,65 @@ class _Sample:
     seconds: float
 
 
-class _Samples(deque[_Sample]):
-    """The latest pulls that have the same key."""
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    """The cost of a pull consists of ``fixed`` seconds and of ``per_byte`` seconds for each byte."""
 
-    slowness: float | None = None
-    """The median duration of these pulls, relative to typical pulls; None until it has been calculated."""
+    fixed: float
+    per_byte: float
+    largest: int
+    """The size of the largest pull from which the cost was derived."""
+    count: int
+    """The number of pulls from which the cost was derived."""
+
+    def of(self, size: int) -> float:
+        return self.fixed + size * self.per_byte + 0.01  # never zero
+
+    def reaches(self, size: int) -> bool:
+        """Return whether any of the pulls was large enough to show the cost of a pull of ``size`` bytes."""
+        return self.largest * SIMILAR_SIZE >= size
+
+    @classmethod
+    def fit(cls, samples: Sequence[_Sample]) -> "_Cost":
+        """Derive the cost from earlier pulls. Each pull of the smaller half is compared with a pull of the larger half.
+        The cost per byte is the median of these comparisons, weighted by the difference in size. A few small pulls or a
+        single stalled pull therefore have little influence.
+        """
+        by_size = sorted(samples, key=attrgetter("size"))
+        pairs: list[tuple[float, float]] = [
+            ((large.seconds - small.seconds) / (large.size - small.size), large.size - small.size)
+            for small, large in zip(by_size, by_size[len(by_size) // 2 :], strict=False)
+            if large.size >= DIFFERENT_SIZE * small.size
+        ]
+        if not pairs:
+            pairs = [(max(item.seconds - OVERHEAD, item.seconds / 2) / item.size, item.size) for item in samples]
+        per_byte = max(_weighted_median(pairs), 0.0)
+        fixed = max(median(item.seconds - item.size * per_byte for item in samples), 0.0)
+        return cls(fixed, per_byte, by_size[-1].size, len(by_size))
+
+
+class _Scaled(NamedTuple):
+    """A pull's duration, scaled to another node and size."""
+
+    seconds: float
+    is_compared: bool
+    """True if anything is known about the speed of the other node."""
+    is_firm: bool
+    """True if enough of the node's own pulls had a similar size to prove the node's speed."""
+
+
+class _Samples(deque[_Sample]):
+    """The latest pulls with the same key."""
+
+    cost: _Cost | None = None
+    """The cost of these pulls, or None until the cost has been calculated."""
+
+
+_NO_SAMPLES = _Samples(maxlen=0)
 
 
 class _Recent:
-    """The last pulls by key; the least recently used key is dropped first."""
+    """The last pulls for each key. The least recently used key is dropped first."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -67,28 +133,33 @@ class _Recent:
     def add(self, key: Hashable, sample: _Sample) -> None:
         samples = self._samples.setdefault(key, _Samples(maxlen=KEPT))
         samples.append(sample)
-        samples.slowness = None
+        samples.cost = None
         self._samples.move_to_end(key)
         if len(self._samples) > self._limit:
             self._samples.popitem(last=False)
 
     def get(self, key: Hashable) -> _Samples:
-        return self._samples.get(key) or _Samples()
+        return self._samples.get(key, _NO_SAMPLES)
+
+    def cost(self, key: Hashable) -> _Cost | None:
+        samples = self.get(key)
+        if samples and samples.cost is None:
+            samples.cost = _Cost.fit(samples)
+        return samples.cost
 
 
 class Usual:
-    """The earlier pulls. ``record`` adds a pull; ``estimate`` derives the usual duration of a pull from the earlier
-    ones.
-    """
+    """The earlier pulls. ``record`` adds a pull, and ``estimate`` derives a pull's usual duration."""
 
-    def __init__(self) -> None:
+    def __init__(self, paces: Paces | None = None) -> None:
+        self._rates = paces or Paces()
         self._images = _Recent(MAX_IMAGES)
         self._repositories = _Recent(MAX_REPOSITORIES)
         self._paces = _Recent(MAX_PACES)
 
     def record(self, *, image: str, repository: str, registry: str, node: str, size: int, seconds: float) -> None:
         """Add a completed pull that had to fetch ``size`` bytes."""
-        sample = _Sample(node, registry, size, max(seconds, 0.1))
+        sample = _Sample(node, registry, max(size, 1), max(seconds, 0.1))
         self._images.add(image, sample)
         self._repositories.add((registry, repository), sample)
         for pace in ((registry, node), registry, (None, node)):
@@ -97,61 +168,100 @@ class Usual:
     def estimate(self, *, image: str, repository: str, registry: str, node: str, size: int | None) -> Estimate | None:
         """Return the usual duration. ``size`` is None if the number of bytes to fetch is not known yet."""
         same = self._images.get(image)
-        here = [item for item in same if item.node == node]
-        if size is None:
-            return _estimate([item.seconds for item in here] or self._moved(same, node), "image")
-        alike = [item.seconds for item in here if _ratio(item.size, size) <= SAME_SIZE]
+        alike = same if size is None else [item for item in same if _ratio(item.size, size) <= SAME_SIZE]
+        here = [item for item in alike if item.node == node]
+        siblings = self._repositories.get((registry, repository))
         return (
-            _estimate(alike, "image")
-            or _estimate(self._moved([item for item in same if _ratio(item.size, size) <= SAME_SIZE], node), "image")
-            or _estimate(self._scaled(self._repositories.get((registry, repository)), node, size), "repository")
-            or self._by_size(registry, node, size)
+            self._estimate(here or alike, node, None, UsualBasis.IMAGE)
+            or self._estimate(siblings, node, size, UsualBasis.REPOSITORY)
+            or (size and self._by_size(registry, node, size))
+            or None
         )
 
     def _by_size(self, registry: str, node: str, size: int) -> Estimate | None:
-        for pace in ((registry, node), registry):
-            similar = [item for item in self._paces.get(pace) if _ratio(item.size, size) <= SIMILAR_SIZE]
-            if len(similar) >= LEAST:
-                return _estimate(self._scaled(similar, node, size), "size")
+        for place in ((registry, node), registry):
+            similar = [item for item in self._paces.get(place) if _ratio(item.size, size) <= SIMILAR_SIZE]
+            if found := self._of_others(similar, node, size, UsualBasis.SIZE):
+                return found
+        is_slow = self._rates.slow_node(node) is not None
+        for key, basis in (
+            ((registry, node), UsualBasis.REGISTRY),
+            (registry, UsualBasis.REGISTRY),
+            ((None, node), UsualBasis.NODE),
+        ):
+            # The duration of a small pull consists mostly of fixed costs. A small pull therefore does not show how long
+            # a large pull takes.
+            large = [item for item in self._paces.get(key) if is_slow or item.size * SIMILAR_SIZE >= size]
+            nearest = sorted(large, key=lambda item: _ratio(item.size, size))
+            if found := self._of_others(nearest[: max(len(nearest) // 2, LEAST)], node, size, basis):
+                return found
         return None
 
-    def _moved(self, samples: Iterable[_Sample], node: str) -> list[float]:
-        """Return the durations of these pulls, scaled from their nodes to this node."""
-        return [item.seconds * self._compare(item, node) for item in samples]
+    def _of_others(self, samples: Sequence[_Sample], node: str, size: int, basis: UsualBasis) -> Estimate | None:
+        """Estimate the duration from pulls of other images. The speed of this node must be known."""
+        found = self._estimate(samples, node, size, basis) if len(samples) >= LEAST else None
+        return None if found and found.basis is UsualBasis.OTHER_NODES else found
 
-    def _scaled(self, samples: Iterable[_Sample], node: str, size: int) -> list[float]:
-        """Return the durations of these pulls, scaled from their nodes and sizes to this node and size."""
-        return [item.seconds * self._compare(item, node) * _generic(size) / _generic(item.size) for item in samples]
+    def _estimate(self, samples: Sequence[_Sample], node: str, size: int | None, basis: UsualBasis) -> Estimate | None:
+        """Return the median duration of these pulls, scaled to this node. If the size is known, the duration is also
+        scaled to the size.
+        """
+        if not samples:
+            return None
+        scaled = [self._scale(item, node, size or item.size) for item in samples]
+        compared = [item for item in scaled if item.is_compared]
+        seconds = sorted(item.seconds for item in compared or scaled)
+        return Estimate(
+            median=round(median(seconds), 1),
+            p90=round(seconds[min(int(0.9 * len(seconds)), len(seconds) - 1)], 1),
+            count=len(seconds),
+            basis=basis if compared else UsualBasis.OTHER_NODES,
+            is_firm=basis not in ROUGH and sum(item.is_firm for item in compared) >= ENOUGH,
+        )
 
-    def _compare(self, sample: _Sample, node: str) -> float:
-        """Return the factor by which pulls take longer on this node than on the sample's node."""
-        if sample.node == node:
-            return 1.0
+    def _scale(self, sample: _Sample, node: str, size: int) -> _Scaled:
+        """Return how long an earlier pull would have taken on this node and with ``size`` bytes."""
+        if sample.node == node and sample.size == size:
+            return _Scaled(sample.seconds, is_compared=True, is_firm=True)
+        is_similar = size <= SIMILAR_SIZE * sample.size and sample.size <= SIMILAR_SIZE * size
+        there = self._paces.cost((sample.registry, sample.node)) or _Cost.fit([sample])
+        seconds = sample.seconds
+        if sample.size != size:
+            seconds *= there.of(size) / there.of(sample.size)
+        if sample.node == node and is_similar:
+            return _Scaled(seconds, is_compared=True, is_firm=True)
         # Nodes are compared by their pulls from this registry, so that a slow registry does not make a node look slow.
-        # If one of the nodes has not used this registry yet, all their pulls are compared.
+        # If one of the nodes has not used this registry yet, all pulls of the two nodes are compared.
         for registry in (sample.registry, None):
-            there, here = self._slowness(registry, sample.node), self._slowness(registry, node)
-            if here and there:
-                return here / there
-        return 1.0
-
-    def _slowness(self, registry: str | None, node: str) -> float | None:
-        samples = self._paces.get((registry, node))
-        if samples and samples.slowness is None:
-            samples.slowness = median(item.seconds / _generic(item.size) for item in samples)
-        return samples.slowness
-
-
-def _estimate(seconds: Sequence[float], basis: str) -> Estimate | None:
-    if not seconds:
-        return None
-    ordered = sorted(seconds)
-    p90 = ordered[min(int(0.9 * len(ordered)), len(ordered) - 1)]
-    return Estimate(round(median(ordered), 1), round(p90, 1), len(ordered), basis)
+            here, other = self._paces.cost((registry, node)), there
+            if registry is None:
+                other = self._paces.cost((None, sample.node)) or there
+            if here and here.reaches(size) and other.reaches(size):
+                seconds = _moved(seconds, here.of(size), other.of(size))
+                is_proven = registry is not None and here.count >= ENOUGH and other.count >= ENOUGH
+                return _Scaled(seconds, is_compared=True, is_firm=is_similar and is_proven)
+        if per_byte := self._rates.slow_node(node):
+            least = OVERHEAD + size * per_byte
+            seconds = max(_moved(seconds, least, there.of(size)), least) if is_similar else least
+            return _Scaled(seconds, is_compared=True, is_firm=False)
+        return _Scaled(seconds, is_compared=sample.node == node, is_firm=False)
 
 
-def _generic(size: int) -> float:
-    return OVERHEAD + size / RATE
+def _moved(seconds: float, here: float, there: float) -> float:
+    """Return how long a pull takes on this node if it took ``seconds`` on another node. A pull of this size usually
+    takes ``here`` seconds on this node and ``there`` seconds on the other node.
+
+    Time in excess of ``there`` is not scaled up, because the registry may have caused it.
+    """
+    return max(seconds + here - there, seconds * min(here / there, 1.0))
+
+
+def _weighted_median(pairs: list[tuple[float, float]]) -> float:
+    """Return the weighted median of pairs of a value and a weight."""
+    pairs.sort()
+    half = sum(weight for _, weight in pairs) / 2
+    below = list(accumulate(weight for _, weight in pairs))
+    return pairs[bisect_left(below, half)][0]
 
 
 def _ratio(one: int, other: int) -> float:

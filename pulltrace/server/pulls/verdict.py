@@ -1,8 +1,9 @@
-"""Name the factor that limits a pull, in one word and in a sentence with figures. Sans-I/O.
+"""Name the factor that limits a pull, and explain it in a sentence that contains the figures. Sans-I/O.
 
-``limiting`` judges one moment of a pull; a ``Verdict`` accumulates these moments. The factor of a live pull is the one
-that has held for the last few seconds; the factor of an ended pull is the one that held for most of its duration. If
-the measurements do not identify one factor, the result is ``unknown``.
+``limiting`` determines what limits a pull at one moment, and a ``Verdict`` adds up these moments. For a live pull, the
+verdict names the factor that has applied for the last few seconds. For a finished pull, the verdict names the factor
+that applied for the largest part of the duration. If the measurements do not identify a single factor, the result is
+``unknown``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,23 +14,25 @@ import msgspec
 from pulltrace.server.models import Bound, Factor
 
 HOLDS = 5.0
-"""How long a factor must limit a pull before it is published, in seconds. The factor is withdrawn when it has been
-absent for as long.
+"""How long, in seconds, a factor must limit a pull before the factor is published. A published factor is withdrawn
+after it has been absent for the same time.
 """
 SHORT = 5.0
-"""The duration, in seconds, of the shortest pull that gets a verdict."""
+"""Minimum duration, in seconds, of a pull with a verdict."""
 SHARE = 0.4
-"""A factor of an ended pull is named only if it limited the pull for at least this share of the duration."""
+"""A factor is named only if it limited the pull for at least this fraction of the finished pull's duration."""
 EVERY = 1.5
-"""Minimum seconds between two moments at which a pull is judged."""
+"""Minimum interval, in seconds, between judgements of a pull."""
 LONGEST_STEP = 10.0
-"""The maximum number of seconds that one moment represents: the rest of a longer gap between reports is unknown."""
+"""How long, in seconds, a single moment can account for. If the gap between two reports is longer, the rest of the time
+counts as unknown.
+"""
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """The factor that limits a pull now.
+    """The factor that currently limits a pull.
 
-    ``sentence`` is a format string with one positional field for each of ``names``, and one named field for each of
+    ``sentence`` is a format string. The positional fields of ``sentence`` stand for ``names``, and the named fields for
     ``figures``.
     """
 
@@ -44,7 +47,7 @@ NOTHING = Moment(Factor.UNKNOWN)
 
 @dataclass(slots=True)
 class _Held:
-    """How long a factor has held, and the time-weighted means of its figures."""
+    """How long a factor has applied, and the time-weighted means of its figures."""
 
     seconds: float = 0.0
     score: float = 0.0
@@ -63,6 +66,9 @@ class _Held:
         return {name: total / weight for name, (total, weight) in self.sums.items()}
 
 
+_NEVER_HELD = _Held()
+
+
 class Verdict:
     """The factors that have limited one pull so far."""
 
@@ -70,13 +76,13 @@ class Verdict:
 
     def __init__(self) -> None:
         self.progress: tuple[object, ...] | None = None
-        """The pull's bytes, layers and phase; the pull makes progress whenever any of these changes."""
+        """The pull's bytes, layers and phase. The pull makes progress whenever its bytes, layers or phase change."""
         self.progress_at = 0.0
         """When the pull last made progress."""
         self.published: Bound | None = None
-        """The verdict that was reached when the pull was last judged."""
+        """The verdict reached when the pull was last judged."""
         self.waits: list[float] = []
-        """The lengths, in seconds, of the waits that match containerd's timeout for a dead mirror."""
+        """The durations, in seconds, of the waits that lasted as long as containerd's timeout for a dead mirror."""
         self.best_rate = 0.0
         """The best rate so far with several connections, in bytes per second."""
         self._at: float | None = None
@@ -84,11 +90,11 @@ class Verdict:
         self._held: dict[Factor, _Held] = {}
 
     def is_due(self, now: float) -> bool:
-        """Return whether it is time to judge the pull again; judging every other report is enough."""
+        """Return whether it is time to judge the pull again. A judgement at every other report is enough."""
         return self._at is None or now - self._at >= EVERY
 
     def add(self, moment: Moment, now: float) -> None:
-        """Attribute the time since the previous moment to the factor that holds at this moment."""
+        """Attribute the time since the previous call to the factor of a moment."""
         before, self._at, self._moment = self._at, now, moment
         seconds = 0.0 if before is None else min(max(now - before, 0.0), LONGEST_STEP)
         if not seconds:
@@ -99,7 +105,7 @@ class Verdict:
         self._hold(moment, seconds)
 
     def credit(self, moment: Moment, seconds: float) -> None:
-        """Add time that was ``unknown`` to a factor that has only now been identified."""
+        """Add time that was counted as ``unknown`` to a factor that has only now been identified."""
         self._hold(moment, seconds)
         if unknown := self._held.get(Factor.UNKNOWN):
             unknown.seconds, unknown.score = max(unknown.seconds - seconds, 0.0), 0.0
@@ -111,23 +117,23 @@ class Verdict:
 
     @property
     def seconds(self) -> dict[Factor, float]:
-        """The number of seconds for which each factor has limited the pull."""
+        """Return the number of seconds for which each factor has limited the pull."""
         return {factor: held.seconds for factor, held in self._held.items()}
 
     def live(self, elapsed: float, reason: Callable[[], str]) -> Bound | None:
-        """Return the factor that limits the pull now; None if the pull has only just begun.
+        """Return the factor that currently limits the pull, or None if the pull has only just begun.
 
         ``reason`` explains why no factor is known.
         """
-        factor, held = max(self._held.items(), key=_by_score, default=(Factor.UNKNOWN, _Held()))
+        factor, held = max(self._held.items(), key=_by_score, default=(Factor.UNKNOWN, _NEVER_HELD))
         if held.score < HOLDS or factor is Factor.UNKNOWN:
             return Bound(by=Factor.UNKNOWN, why=reason()) if elapsed >= 2 * HOLDS else None
         figures = self._moment.figures if self._moment.by is factor else held.means()
         return Bound(by=factor, why=_sentence(held.moment, figures), figures=_rounded(figures))
 
     def ended(self, took: float, queued: float, ahead: Sequence[str]) -> Bound:
-        """Return the factor that limited the pull for most of its duration, including the ``queued`` seconds before it
-        began.
+        """Return the factor that limited the pull for the largest part of its duration. The ``queued`` seconds before
+        the start of the pull also count.
         """
         total = took + queued
         if total < SHORT:
@@ -153,7 +159,7 @@ def _by_score(item: tuple[Factor, _Held]) -> float:
 
 
 def queued(ahead: Sequence[str]) -> Bound:
-    """Return the verdict on an image that is queued behind others."""
+    """Return the verdict on an image that is queued behind other images."""
     if not ahead:
         return Bound(by=Factor.UNKNOWN, why="The kubelet has announced the pull; containerd has not started it.")
     why, figures = f"Queued behind {_others(ahead)} on this node.", {"pullsAhead": float(len(ahead))}
@@ -174,7 +180,7 @@ def _sentence(moment: Moment, figures: Mapping[str, float]) -> str:
 
 
 def _word(name: str, value: float) -> str:
-    """Format a figure for use in a sentence; the suffix of ``name`` determines the unit."""
+    """Format a figure for use in a sentence. The suffix of ``name`` determines the unit."""
     if name.endswith("Percent"):
         return f"{value:.0f} %"
     if name.endswith(("Bytes", "BytesPerSec", "PerConnection")) or name == "bytesPerSec":

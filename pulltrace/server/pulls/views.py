@@ -1,4 +1,4 @@
-"""The waiting pods of ``/pods`` and the rollouts of ``/images``, derived from the feed for each request. Sans-I/O."""
+"""The waiting pods for ``/pods`` and the rollouts for ``/images``, derived from the feed on each request. Sans-I/O."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
@@ -6,24 +6,32 @@ from statistics import median
 from typing import TypeAlias
 
 from pulltrace.server.kubernetes.demand import WaitingContainer, WaitingPod
-from pulltrace.server.models import ContainerWait, ImageRollout, PodWait, PullStatus, RolloutNodes, WaitState
+from pulltrace.server.models import (
+    ContainerWait,
+    ImageRollout,
+    PodWait,
+    PullStatus,
+    RolloutNodes,
+    WaitState,
+)
 from pulltrace.server.pulls.startup import Startup
 from pulltrace.wire import PullPhase, to_time
 
 _NOT_WAITED_FOR = (WaitState.WAITING, WaitState.COMPLETED)
 
 _Key: TypeAlias = tuple[str, str, str, str]
-"""Namespace, pod, container or volume, and the image as written: a volume and a container may have the same name."""
+"""The namespace, the pod's name, the name of the container or volume, and the image as written in the pod. The key
+includes the image because a volume and a container may have the same name.
+"""
 
 
 def pods_waiting(
     pods: Iterable[WaitingPod], pulls: Iterable[PullStatus], now: float, startup: Startup | None = None
 ) -> Iterator[PodWait]:
-    """Yield the pods in which a container waits for an image that the kubelet has requested, starting with the longest
-    wait.
+    """Yield the pods in which a container is waiting for a requested image, the longest wait first.
 
-    A container whose image has not been requested may be waiting for a volume instead. It is listed only if another
-    container of its pod waits for an image.
+    A container whose image has not been requested may be waiting for a volume instead. Such a container is listed only
+    if another container of its pod is waiting for an image.
     """
     by_container: dict[_Key, PullStatus] = {}
     for pull in pulls:
@@ -39,7 +47,7 @@ def pods_waiting(
 
 
 def count_waiting(pods: Iterable[WaitingPod], pulls: Iterable[PullStatus]) -> int:
-    """Return the number of pods that ``pods_waiting`` yields."""
+    """Return how many pods ``pods_waiting`` would yield."""
     wanted = {
         (pod.namespace, pod.pod_name, pod.container, pod.image)
         for pull in pulls
@@ -50,7 +58,7 @@ def count_waiting(pods: Iterable[WaitingPod], pulls: Iterable[PullStatus]) -> in
 
 
 def count_slow_nodes(pulls: Iterable[PullStatus], since: datetime) -> dict[str | None, int]:
-    """Count, by registry, the nodes with an unusually slow pull that is live or ended after ``since``."""
+    """For each registry, count the nodes with an unusually slow pull that is live or ended after ``since``."""
     nodes: dict[str | None, set[str]] = {}
     for pull in pulls:
         if pull.slower_than_usual and (pull.completed_at is None or pull.completed_at >= since):
@@ -58,16 +66,40 @@ def count_slow_nodes(pulls: Iterable[PullStatus], since: datetime) -> dict[str |
     return {registry: len(names) for registry, names in nodes.items()}
 
 
+def running(pulls: Iterable[PullStatus]) -> list[PullStatus]:
+    """Return the running pulls in the order of the page (web/src/model/pullRows.ts). The page lists running pulls
+    before all other pulls.
+
+    Stalled pulls come first, then pulls that a pod is waiting for. Within each group, the newest pull comes first.
+    """
+    return sorted(
+        filter(_is_running, pulls),
+        key=lambda pull: (pull.stalled_since is None, not pull.pods, -pull.started_at.timestamp(), pull.id),
+    )
+
+
+def _is_running(pull: PullStatus) -> bool:
+    """Return whether the pull is stalled or in progress. The page lists a retry with the failed pulls."""
+    if pull.status == "resolving" and pull.attempt > 1 and not pull.downloaded_bytes:
+        return False
+    return not pull.status.ended and (
+        pull.stalled_since is not None or pull.status in ("resolving", "downloading", "extracting")
+    )
+
+
 def rollouts(pulls: Iterable[PullStatus]) -> Iterator[ImageRollout]:
-    """Yield one row per image, based on the newest pull on each node; unfinished rollouts are first."""
+    """Yield one row per image, based on the newest pull on each node. Unfinished rollouts come first."""
     images: dict[str, dict[str, PullStatus]] = {}
+    live: dict[str, list[PullStatus]] = {}
     for pull in pulls:
+        if not pull.status.ended:
+            live.setdefault(pull.node_name, []).append(pull)
         nodes = images.setdefault(pull.image_ref, {})
         known = nodes.get(pull.node_name)
         if known is None or known.started_at < pull.started_at:
             nodes[pull.node_name] = pull
     for image in sorted(images, key=lambda image: (-_unfinished(images[image].values()), image)):
-        yield _rollout(image, list(images[image].values()))
+        yield _rollout(image, list(images[image].values()), live)
 
 
 def _key(pod: WaitingPod, container: WaitingContainer) -> _Key:
@@ -115,17 +147,19 @@ def _container(container: WaitingContainer, pull: PullStatus | None) -> Containe
         error=pull.error,
         error_reason=pull.error_reason,
         next_retry_at=pull.next_retry_at,
+        attempt=pull.attempt,
+        failing_since=pull.failing_since,
     )
 
 
-def _rollout(image: str, pulls: list[PullStatus]) -> ImageRollout:
+def _rollout(image: str, pulls: list[PullStatus], live: Mapping[str, list[PullStatus]]) -> ImageRollout:
     phases = [pull.status for pull in pulls]
     ended, queued = phases.count(PullPhase.COMPLETED), phases.count(PullPhase.QUEUED)
     unobserved = phases.count(PullPhase.UNOBSERVED)
     failed = phases.count(PullPhase.FAILED)
-    # A pull to a node that already had the image does not show how long a download takes.
+    # Pulls on nodes that already had the image do not show how long a download takes.
     took = [_seconds(pull) for pull in pulls if pull.status is PullPhase.COMPLETED and pull.downloaded_bytes]
-    slowest = max(pulls, key=_need)
+    slowest = max(pulls, key=lambda pull: _need(pull, live.get(pull.node_name, [])))
     return ImageRollout(
         image_ref=image,
         nodes=RolloutNodes(
@@ -145,15 +179,42 @@ def _rollout(image: str, pulls: list[PullStatus]) -> ImageRollout:
     )
 
 
-def _need(pull: PullStatus) -> tuple[int, float]:
-    """Return how much a node delays a rollout: failures count most, then the longest estimate, then the slowest
-    pull.
+def _need(pull: PullStatus, live: list[PullStatus]) -> tuple[int, float, bool]:
+    """Return how much a node delays a rollout: failures count most, then the longest estimate, then the slowest pull.
+    If there is no estimate, a queued pull is assumed to end after a running pull.
+
+    ``live`` contains the live pulls of the node.
     """
     if pull.status is PullPhase.FAILED:
-        return 2, 0.0
+        return 2, 0.0, False
     if pull.status is PullPhase.COMPLETED:
-        return 0, _seconds(pull)
-    return 1, float("inf") if pull.eta_seconds is None else pull.eta_seconds
+        return 0, _seconds(pull), False
+    if pull.status is PullPhase.QUEUED:
+        return 1, _queue_seconds(pull, live), True
+    return 1, _estimate(pull), False
+
+
+def _queue_seconds(pull: PullStatus, live: list[PullStatus]) -> float:
+    """Return the seconds until a queued pull is ready. The node is assumed to pull as many images at a time as now, and
+    each pull to take as long as usual (web/src/model/queue.ts).
+    """
+    ends = [_estimate(other) for other in live if other.status is not PullPhase.QUEUED]
+    queue = sorted((other for other in live if other.status is PullPhase.QUEUED), key=_turn)
+    end = 0.0
+    for other in queue[: queue.index(pull) + 1]:
+        ends.sort()
+        end = (ends.pop(0) if ends else 0.0) + _estimate(other)
+        ends.append(end)
+    return end
+
+
+def _turn(pull: PullStatus) -> tuple[datetime, str]:
+    return pull.started_at, pull.id
+
+
+def _estimate(pull: PullStatus) -> float:
+    seconds = pull.usual_seconds if pull.status is PullPhase.QUEUED else pull.eta_seconds
+    return float("inf") if seconds is None else seconds
 
 
 def _seconds(pull: PullStatus) -> float:
